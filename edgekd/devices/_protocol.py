@@ -1,0 +1,209 @@
+"""What a device is to the rest of edgekd: something that describes itself, loads artefacts, and measures them.
+
+A `Device` is how to reach hardware and costs nothing to construct. `open` takes the exclusive lock and starts the
+agent there; the `DeviceSession` it returns does the work and can be closed after any failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Literal, Protocol
+
+from edgekd.artefacts import Artefact, Backend
+from edgekd.errors import Problem
+from edgekd.evidence import EvidenceKind
+from edgekd.records import Digest, Record
+
+__all__ = [
+    "Delegation",
+    "Device",
+    "DeviceSession",
+    "Fingerprint",
+    "Job",
+    "Load",
+    "MeasurePlan",
+    "Measurement",
+    "OperatorTime",
+    "Outcome",
+    "ProcessSample",
+    "Progress",
+    "RunResult",
+    "SentinelReading",
+]
+
+
+class Fingerprint(Record):
+    """The identity of a device as far as it changes a figure. Its digest is the subject of every measurement."""
+
+    cpu: str
+    architecture: str  # as platform.machine() says
+    cores: int
+    extensions: tuple[
+        str, ...
+    ]  # instruction sets that change results or speed: avx2, avx512_vnni, amx_int8, asimddp, ...
+    memory_bytes: int
+    governor: str | None
+    os: str
+    python: str
+    runtimes: Mapping[str, str]  # runtime -> version, those that can be imported there
+    providers: Mapping[str, tuple[str, ...]]  # runtime -> providers or delegates it offers
+
+    @property
+    def saturates_int8(self) -> bool:
+        """Whether u8 x s8 products saturate silently in int16 (x86 without a 8-bit dot product)."""
+        dot = {"avx_vnni", "avx512_vnni", "amx_int8"}
+        return self.architecture in ("x86_64", "AMD64") and not dot & set(self.extensions)
+
+
+class Load(Record):
+    """How calls arrive: back to back, or at a fixed rate."""
+
+    pattern: Literal["closed", "periodic"] = "closed"
+    rate_hz: float | None = None  # periodic only
+
+
+class MeasurePlan(Record):
+    """How a batch of artefacts is measured. Every process is spawned fresh; processes of all jobs are interleaved."""
+
+    processes: int = 5
+    rounds: int = 10  # per process, after warm-up
+    round_ms: float = 25.0  # time a round takes; at least `min_calls` calls
+    min_calls: int = 5
+    warmup_ms: float = 60.0  # at least; goes on until the running median settles, at most ten times as long
+    threads: int = 1
+    load: Load = Load()
+    sentinel: bool = True
+    profile: bool = False  # also time operators, in a process of its own
+    load_deadline_s: float = 60.0
+    call_deadline_s: float = 30.0
+    memory_limit_bytes: int | None = None  # what a process may take beyond its runtime's import
+    seed: int = 0  # order of processes and content of inputs
+
+
+class Job(Record):
+    """One artefact on one backend: a row of a batch. Two identical jobs in one batch are an A/A pair."""
+
+    artefact: Artefact
+    backend: Backend
+
+
+class Outcome(str, Enum):
+    """How it ended. Only OK has figures; the others are results too, and never end a batch."""
+
+    OK = "ok"
+    REFUSED = "refused"  # the runtime won't load it, and says so
+    CRASHED = "crashed"  # the process died
+    HUNG = "hung"  # past its deadline, killed
+    OUT_OF_MEMORY = "out-of-memory"
+
+
+class ProcessSample(Record):
+    """What one fresh process saw. One process is one sample: its calls are not independent of each other."""
+
+    low_us: float  # the 5th percentile, the quantile used in ranking
+    min_us: float
+    p50_us: float
+    p95_us: float
+    p99_us: float
+    mean_us: float
+    round_low_us: tuple[float, ...]  # one a round, in order: shows drift inside the process
+    calls: int
+    first_us: float  # the first inference
+    load_ms: float
+    runtime_us: float | None  # the runtime's own clock, where it has one: low quantile
+    missed: int = 0  # periodic load: calls that began late by more than a period
+    memory_model_bytes: int  # peak resident above the runtime alone
+    memory_process_bytes: int  # peak resident of the whole process
+    memory_arena_bytes: int | None  # where the runtime says
+    started_at_s: float  # on the device's monotonic clock, to draw drift
+
+
+class OperatorTime(Record):
+    """Time in one operator, as the runtime's own profiler tells."""
+
+    name: str
+    kind: str  # the runtime's word: CONV_2D, Conv, jit_avx2_I8, ...
+    time_us: float
+    precision: str = ""
+
+
+class Delegation(Record):
+    """Where the operators ran."""
+
+    total: int
+    delegated: int
+    partitions: int
+    left_out: tuple[str, ...] = ()  # kinds of operators that stayed behind
+
+
+class SentinelReading(Record):
+    """A fixed model timed with every batch. ``drift`` is the relative spread of its low quantile over the batch."""
+
+    low_us: tuple[float, ...]
+    drift: float
+
+
+class Measurement(Record):
+    """One job's result, with everything needed to recompute its figures."""
+
+    sha256: Digest  # of the artefact
+    backend: Backend
+    fingerprint: Digest
+    kind: EvidenceKind  # measured, or emulated under artificial limits
+    plan: MeasurePlan
+    outcome: Outcome
+    detail: str = ""  # what the runtime said; empty when all went well
+    processes: tuple[ProcessSample, ...] = ()
+    sentinel: SentinelReading | None = None
+    operators: tuple[OperatorTime, ...] = ()
+    delegation: Delegation | None = None
+
+
+class RunResult(Record):
+    """Answers of an artefact to given inputs. Files are .npy, one per output, in output order."""
+
+    outcome: Outcome
+    detail: str = ""
+    outputs: tuple[Path, ...] = ()
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, steps finished, steps in all."""
+
+
+class DeviceSession(Protocol):
+    """An open device. Holds its lock until closed."""
+
+    def describe(self) -> Fingerprint:
+        """The device's fingerprint. Raises DeviceUnreachable."""
+        ...
+
+    def prepare(self, jobs: Sequence[Job]) -> Mapping[Job, Problem | None]:
+        """Bring artefacts over and load each once: None where all is well, else why it won't load."""
+        ...
+
+    def measure(
+        self, jobs: Sequence[Job], plan: MeasurePlan, progress: Progress | None = None
+    ) -> Sequence[Measurement]:
+        """Measure all jobs in one interleaved batch; one result a job, in their order."""
+        ...
+
+    def run(self, job: Job, inputs: Sequence[Path], threads: int = 1) -> RunResult:
+        """Answer inputs (.npy, one a model input, first axis = samples) on the device."""
+        ...
+
+    def close(self) -> None:
+        """Release the lock and stop the agent. Never raises."""
+        ...
+
+
+class Device(Protocol):
+    """How to reach hardware. Constructing one touches nothing."""
+
+    name: str
+
+    def open(self) -> DeviceSession:
+        """Take the lock and start the agent. Raises DeviceUnreachable and DeviceBusy."""
+        ...

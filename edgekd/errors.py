@@ -1,0 +1,170 @@
+"""Every way edgekd says no: one tree, each branch with its exit code, what happened and what to do.
+
+::
+
+    EdgeKDError                1  our own fault, or nothing better is known
+    ├── UsageError             2  the command line asks for something that does not exist
+    ├── ConfigurationError     3  a file a person wrote (or a model, or data) is wrong; carries every Problem found
+    │   └── UnknownName        3  a name that is not there, with the nearest one that is
+    ├── MissingError           4  something needed is not installed, or out of reach
+    │   ├── DeviceUnreachable  4
+    │   └── DeviceBusy         4
+    ├── NothingFits            5  no candidate met the budget
+    ├── Unstable               6  measured, but too noisy to decide
+    ├── ParityFailed           7  the exported file does not answer as the student does
+    └── Interrupted          130  stopped by the person; everything finished is kept
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+__all__ = [
+    "ConfigurationError",
+    "DeviceBusy",
+    "DeviceUnreachable",
+    "EdgeKDError",
+    "Interrupted",
+    "MissingError",
+    "NothingFits",
+    "ParityFailed",
+    "Place",
+    "Problem",
+    "UnknownName",
+    "Unstable",
+    "UsageError",
+    "nearest_name",
+]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a person's files something stands. Lines and columns count from 1; 0 means unknown."""
+
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    field: str = ""
+    excerpt: str = ""  # the source line itself, shown under the message
+
+    def __str__(self) -> str:
+        position = ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)]) if self.file else ""
+        return "  ".join(part for part in (position, self.field) if part)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where, what was found against what was expected, and what to do about it."""
+
+    message: str
+    remedy: str = ""
+    place: Place = Place()
+
+    def __str__(self) -> str:
+        where = str(self.place)
+        lines = [f"{where}: {self.message}" if where else self.message]
+        if self.place.excerpt:
+            lines.append(f"{self.place.line:>5} | {self.place.excerpt}")
+            if self.place.column:
+                lines.append(f"{'':>5} | {' ' * (self.place.column - 1)}^")
+        if self.remedy:
+            lines.append(f"  {self.remedy}")
+        return "\n".join(lines)
+
+
+class EdgeKDError(Exception):
+    """Base of all errors edgekd raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.remedy}" if self.remedy else self.message
+
+
+class UsageError(EdgeKDError):
+    """The command line asks for something that does not exist."""
+
+    exit_code = 2
+
+
+class ConfigurationError(EdgeKDError):
+    """Something a person wrote or handed over is wrong. All problems of all files are reported at once."""
+
+    exit_code = 3
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        if not problems:
+            raise ValueError("a ConfigurationError needs at least one problem")
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
+
+    @classmethod
+    def one(cls, message: str, remedy: str = "", place: Place = Place()) -> ConfigurationError:
+        """The common case: a single problem."""
+        return cls([Problem(message, remedy, place)])
+
+
+class UnknownName(ConfigurationError):
+    """A name that is not there. The message offers the nearest one that is, and lists them all."""
+
+    def __init__(self, kind: str, found: str, known: Iterable[str], place: Place = Place(), remedy: str = "") -> None:
+        names = sorted(known)
+        near = nearest_name(found, names)
+        hints = [f"did you mean `{near}`?"] if near else []
+        hints.append(f"(known: {', '.join(names)})" if names else f"(no {kind} is known)")
+        if remedy:
+            hints.append(remedy)
+        super().__init__([Problem(f"no {kind} `{found}`", "  ".join(hints), place)])
+        self.kind, self.found, self.known = kind, found, tuple(names)
+
+
+class MissingError(EdgeKDError):
+    """Something needed is not installed or out of reach."""
+
+    exit_code = 4
+
+
+class DeviceUnreachable(MissingError):
+    """The device, or the agent on it, did not answer within its deadline."""
+
+
+class DeviceBusy(MissingError):
+    """Another run holds the device's lock."""
+
+
+class NothingFits(EdgeKDError):
+    """No candidate met the budget. The message names the nearest and what they miss by."""
+
+    exit_code = 5
+
+
+class Unstable(EdgeKDError):
+    """The measurement is too noisy to decide, and measuring more did not help."""
+
+    exit_code = 6
+
+
+class ParityFailed(EdgeKDError):
+    """The exported file answers differently from the student it was made from."""
+
+    exit_code = 7
+
+
+class Interrupted(EdgeKDError):
+    """The person asked to stop. Everything finished is kept; the message says how to go on."""
+
+    exit_code = 130
+
+
+def nearest_name(found: str, known: Iterable[str]) -> str | None:
+    """The known name most like ``found``, or None where none is close."""
+    matches = difflib.get_close_matches(found, list(known), n=1, cutoff=0.5)
+    return matches[0] if matches else None

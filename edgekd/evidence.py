@@ -1,0 +1,72 @@
+"""Figures that know where they come from: value, interval, unit, kind of evidence, subject and method.
+
+Combining figures takes the weaker kind; nothing in edgekd upgrades one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+
+from edgekd.records import Record
+
+__all__ = ["AccuracyKind", "EvidenceKind", "Figure", "weakest"]
+
+
+class EvidenceKind(str, Enum):
+    """How a figure came to be, strongest first."""
+
+    MEASURED = "measured"  # a real run on the subject
+    EMULATED = "emulated"  # the real binary on another machine, or under artificial limits
+    SIMULATED = "simulated"  # a vendor's model of the hardware
+    PREDICTED = "predicted"  # ours, with a held-out error
+    MODELLED = "modelled"  # energy as watts x time
+    ANALYTIC = "analytic"  # counted from the graph
+
+    @property
+    def strength(self) -> int:
+        """Larger is stronger."""
+        order = list(EvidenceKind)
+        return len(order) - order.index(self)
+
+
+class AccuracyKind(str, Enum):
+    """What was scored, strongest first."""
+
+    ARTEFACT = "artefact"  # the exported file, in its runtime
+    TORCH = "torch"  # the PyTorch student
+    INHERITED = "inherited"  # pruned weights without recovery, or another model's score
+
+
+class Figure(Record):
+    """One number that may be shown to a person.
+
+    ``metric`` is spelled as in a target's budgets (``latency.p95``, ``memory.model``, ``size.file``, ``accuracy``).
+    ``low`` and ``high`` bound the interval at ``confidence``; they are None where the figure is exact.
+    ``subject`` is the digest of the fingerprint (or file) it was taken on.
+    """
+
+    metric: str
+    value: float
+    unit: str
+    kind: EvidenceKind
+    subject: str
+    method: str
+    low: float | None = None
+    high: float | None = None
+    confidence: float | None = None
+
+    @property
+    def upper(self) -> float:
+        """The interval's upper end, or the value where the figure is exact."""
+        return self.value if self.high is None else self.high
+
+    @property
+    def lower(self) -> float:
+        """The interval's lower end, or the value where the figure is exact."""
+        return self.value if self.low is None else self.low
+
+
+def weakest(kinds: Iterable[EvidenceKind]) -> EvidenceKind:
+    """The weaker kind wins when figures are combined. Raises ValueError on none."""
+    return min(kinds, key=lambda kind: kind.strength)

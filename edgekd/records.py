@@ -1,0 +1,60 @@
+"""Frozen records: what files are read into, what is written to the run folder, and what is used in between.
+
+A record refuses unknown fields, never changes, and has one canonical JSON text, so that equal records have equal
+digests on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Digest", "Filed", "Record", "canonical_json", "digest_bytes", "digest_file", "digest_json"]
+
+Digest = str
+"""A SHA-256, as 64 lower-case hexadecimal digits."""
+
+
+class Record(BaseModel):
+    """Base of every record. Fields with a unit carry it in their name (``latency_us``, ``size_bytes``)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    def digest(self) -> Digest:
+        """Digest of the canonical JSON text of this record."""
+        return digest_json(self.model_dump(mode="json"))
+
+    def but(self, **changes: Any) -> Self:
+        """A validated copy with some fields changed."""
+        return type(self).model_validate({**dict(self), **changes})
+
+
+class Filed(Record):
+    """A record that is a file of its own. Its first field, ``schema_``, is written ``schema`` and names the format."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spare blanks. Raises ValueError on NaN and infinity."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest_json(value: Any) -> Digest:
+    """Digest of a JSON-able value, independent of key order."""
+    return digest_bytes(canonical_json(value).encode())
+
+
+def digest_bytes(data: bytes) -> Digest:
+    """SHA-256 of some bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path) -> Digest:
+    """SHA-256 of a file's content, read in chunks. Raises OSError."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,93 @@
+"""What a project file points to: files beside it, and code to run (``my_model:build``).
+
+Relative paths are relative to the file they are written in. A code reference imports a module from the project's
+folder: a stranger's project is a stranger's code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from edgekd.errors import ConfigurationError, nearest_name
+from edgekd.records import Record
+
+__all__ = ["CodeReference", "ExistingFile", "importable"]
+
+
+def _anchored(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder")
+    full = path if path.is_absolute() or folder is None else Path(folder) / path
+    if not full.is_file():
+        siblings = [p.name for p in full.parent.iterdir()] if full.parent.is_dir() else []
+        near = nearest_name(full.name, siblings)
+        hint = f"; did you mean `{near}`?" if near else ""
+        raise PydanticCustomError("no_file", "{reason}", {"reason": f"no such file: {full}{hint}"})
+    return full.resolve()
+
+
+ExistingFile = Annotated[Path, AfterValidator(_anchored)]
+"""A path that must exist; made absolute with the validation context's ``folder``."""
+
+
+class CodeReference(Record):
+    """``module:attribute`` and the folder it is imported from."""
+
+    target: str
+    folder: Path
+
+    @classmethod
+    def parse(cls, text: str, folder: Path) -> CodeReference:
+        """Raises ValueError when the text isn't ``module:attribute``. A path ``my.py:build`` is accepted too."""
+        module, colon, attribute = text.partition(":")
+        if not colon or not module or not attribute.isidentifier():
+            raise ValueError(f"`{text}` is not a code reference. Write module:function, for example my_model:build")
+        if module.endswith(".py"):
+            path = Path(module[:-3])
+            folder, module = (folder / path).resolve().parent, path.name
+        return cls(target=f"{module}:{attribute}", folder=folder.resolve())
+
+    def resolve(self) -> Callable[..., Any]:
+        """Import it. Raises ConfigurationError that tells a missing module from one that fails while importing."""
+        module_name, _, attribute = self.target.partition(":")
+        with importable(self.folder):
+            try:
+                module = importlib.import_module(module_name)
+            except ModuleNotFoundError as error:
+                if error.name != module_name:
+                    raise ConfigurationError.one(
+                        f"`{self.target}`: importing it needs `{error.name}`", f"install {error.name}"
+                    ) from error
+                near = nearest_name(module_name, [p.stem for p in self.folder.glob("*.py")])
+                hint = f"did you mean `{near}`?" if near else "write the module, or correct the name"
+                raise ConfigurationError.one(
+                    f"`{self.target}`: no module `{module_name}` in {self.folder}", hint
+                ) from error
+            except (Exception, SystemExit) as error:  # a person's code may raise anything while it is imported
+                raise ConfigurationError.one(
+                    f"`{self.target}`: importing it failed: {type(error).__name__}: {error}", "correct the module"
+                ) from error
+        found = getattr(module, attribute, None)
+        if not callable(found):
+            near = nearest_name(attribute, [name for name in vars(module) if not name.startswith("_")])
+            hint = f"did you mean `{near}`?" if near else f"define a function `{attribute}` there"
+            raise ConfigurationError.one(f"`{self.target}`: {module_name} has no function `{attribute}`", hint)
+        function: Callable[..., Any] = found
+        return function
+
+
+@contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """The folder first on the import path, and taken off again."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))

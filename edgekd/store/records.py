@@ -1,0 +1,220 @@
+"""What a run folder holds. The folder is the only truth: everything else is recomputed from these records.
+
+::
+
+    RUN/
+      run.json                 RunHeader: what was asked, of what, on what
+      masks.json               MasksRecord
+      arms.json                ArmsRecord
+      trials/0007.json         TrialRecord, one file a trial, written once when it ends
+      finalists/02.json        FinalistRecord
+      outcome.json             OutcomeRecord: how the run ended
+      students/KEY/            student.json and weights.safetensors
+      artefacts/SHA256.tflite  finalists' files only
+      stages/KEY/              a recipe stage's own checkpoints, curve.jsonl, and done.json
+      bundle/                  what ships
+      report.html
+
+Every JSON file carries its ``schema`` and is written atomically.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from edgekd.artefacts import Artefact, Backend, Precision
+from edgekd.devices._protocol import Fingerprint, Measurement
+from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
+from edgekd.records import Digest, Filed, Record
+from edgekd.students._protocol import Arch, Candidate
+from edgekd.targets.target import Target
+from edgekd.targets.verdict import Verdict
+from edgekd.tasks._protocol import TaskSpec
+
+__all__ = [
+    "Accuracy",
+    "Arm",
+    "ArmReading",
+    "ArmsRecord",
+    "CurvePoint",
+    "DroppedArm",
+    "FinalistRecord",
+    "MaskReport",
+    "MasksRecord",
+    "NeverSlower",
+    "OutcomeRecord",
+    "RunHeader",
+    "StaticFeatures",
+    "TrialRecord",
+]
+
+
+class RunHeader(Filed):
+    """What was asked, of what, on what."""
+
+    schema_: Literal["edgekd.run/1"] = Field(default="edgekd.run/1", alias="schema")
+    id: str
+    command: Literal["search", "compress", "distill"]
+    created: str  # ISO 8601, UTC
+    project: Mapping[str, Any]  # the project file, resolved
+    project_file: str
+    target: Target
+    task: TaskSpec
+    teacher: str
+    teacher_digest: Digest
+    family: str
+    fingerprint: Fingerprint
+    versions: Mapping[str, str]
+    seed: int
+    budget_s: float | None
+
+
+class StaticFeatures(Record):
+    """Counted from the graph, at batch 1. Evidence kind: analytic."""
+
+    parameters: int
+    macs: int
+    weight_bytes: int  # at the plan's precision
+    peak_activation_bytes: int  # largest sum of tensors alive at once, at the plan's precision
+    bytes_moved: int  # every operator's inputs, outputs and weights
+    depth: int  # operators on the longest path
+
+
+class MaskReport(Record):
+    """One mask: what it asks, what kind of figure it rests on, and how many archs it removed."""
+
+    name: str
+    asks: str
+    kind: EvidenceKind
+    removed: int
+
+
+class MasksRecord(Filed):
+    """From the whole space to what may be proposed. Each arch is counted at the first mask that removes it."""
+
+    schema_: Literal["edgekd.masks/1"] = Field(default="edgekd.masks/1", alias="schema")
+    space_size: int
+    considered: int  # the whole space, or a sample of it
+    masks: tuple[MaskReport, ...]
+    left: int
+
+
+class Arm(Record):
+    """A backend and a precision."""
+
+    backend: Backend
+    precision: Precision
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.precision.value}"
+
+
+class ArmReading(Record):
+    """One arm on one anchor arch."""
+
+    arm: Arm
+    arch: Arch
+    measurement: Measurement | None  # None where no artefact could be made
+    size_bytes: int | None
+    detail: str = ""  # why there is no artefact or no figure
+    low_us: Figure | None = None
+
+
+class DroppedArm(Record):
+    """An arm not looked at further, and why."""
+
+    arm: Arm
+    reason: str
+
+
+class NeverSlower(Record):
+    """A compressed arm against float32 on the same backend: whether it is faster, and what regressed."""
+
+    arm: Arm
+    ratio: float  # its low quantile over float32's, geometric mean over anchors
+    faster: bool
+    smaller: bool
+    regressed: tuple[str, ...] = ()  # operators that cost more than their float twins, worst first
+
+
+class ArmsRecord(Filed):
+    """All arms on the anchor archs, and which go on."""
+
+    schema_: Literal["edgekd.arms/1"] = Field(default="edgekd.arms/1", alias="schema")
+    anchors: tuple[Arch, ...]
+    readings: tuple[ArmReading, ...]
+    kept: tuple[Arm, ...]
+    dropped: tuple[DroppedArm, ...]
+    never_slower: tuple[NeverSlower, ...]
+    noise: float  # A/A noise of the batch, relative
+    tail: float  # p95 / low, the device's measured tail factor
+
+
+class Accuracy(Record):
+    """A score and what was scored."""
+
+    value: float
+    kind: AccuracyKind
+    split: str
+    samples: int
+    method: str
+
+
+class TrialRecord(Filed):
+    """One proposal and everything that became of it. ``asked`` is the sampler's seed for this ask."""
+
+    schema_: Literal["edgekd.trial/1"] = Field(default="edgekd.trial/1", alias="schema")
+    number: int
+    candidate: Candidate
+    asked: int
+    features: StaticFeatures
+    outcome: Literal["measured", "over-budget", "refused", "crashed", "hung", "out-of-memory", "unstable"]
+    detail: str = ""
+    size_bytes: int | None = None
+    sha256: Digest | None = None
+    measurement: Measurement | None = None
+    figures: tuple[Figure, ...] = ()
+    accuracy: Accuracy | None = None
+    seconds: Mapping[str, float] = {}  # convert, measure, train: where the time went
+
+
+class CurvePoint(Record):
+    """One epoch of training."""
+
+    epoch: int
+    loss: float
+    validation: float | None
+    rate: float  # learning rate
+    images_per_s: float
+
+
+class FinalistRecord(Filed):
+    """A candidate that went through the whole recipe, exported and scored in its runtime."""
+
+    schema_: Literal["edgekd.finalist/1"] = Field(default="edgekd.finalist/1", alias="schema")
+    rank: int
+    trial: int
+    candidate: Candidate
+    student: Digest  # folder under students/
+    artefact: Artefact | None
+    curve: tuple[CurvePoint, ...]
+    accuracy: Accuracy | None  # validation, by the exported file
+    float_twin: Accuracy | None = None  # the same student in PyTorch float32, on the same split
+    measurement: Measurement | None = None  # fresh processes, never seen by the choice
+    figures: tuple[Figure, ...] = ()
+    verdict: Verdict | None = None
+    chosen: bool = False
+    reason: str = ""
+
+
+class OutcomeRecord(Filed):
+    """How the run ended, in words and as an exit code."""
+
+    schema_: Literal["edgekd.outcome/1"] = Field(default="edgekd.outcome/1", alias="schema")
+    exit_code: int
+    summary: str
+    chosen: int | None  # the finalist's rank
+    seconds: float

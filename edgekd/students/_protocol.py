@@ -1,0 +1,258 @@
+"""Students and what makes them: archs, spaces, families, and the one shape every step of a recipe has.
+
+A `Student` is a module with its annotations. Stages take a student and return another; they never change the one
+they were given. Exporters apply annotations and never invent any.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+import numpy as np
+from pydantic import model_serializer, model_validator
+
+from edgekd.artefacts import Backend, Precision
+from edgekd.devices._protocol import Fingerprint
+from edgekd.errors import Problem
+from edgekd.records import Digest, Record
+from edgekd.tasks._protocol import Task, TaskSpec
+from edgekd.teachers._protocol import Teacher
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = [
+    "Annotations",
+    "Arch",
+    "Axis",
+    "Candidate",
+    "CompressionPlan",
+    "Encoding",
+    "Family",
+    "Space",
+    "Stage",
+    "StageContext",
+    "StageProgress",
+    "Student",
+]
+
+Choice = int | float
+
+
+class Arch(Record):
+    """One point of a space: a frozen, hashable mapping from axis to choice, kept in alphabetical order of axes."""
+
+    choices: tuple[tuple[str, Choice], ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_mapping(cls, value: Any) -> Any:
+        pairs = value["choices"] if isinstance(value, Mapping) and set(value) == {"choices"} else value.items()
+        return {"choices": tuple(sorted(pairs))}
+
+    @model_serializer
+    def _to_mapping(self) -> dict[str, Choice]:
+        return dict(self.choices)
+
+    @classmethod
+    def of(cls, choices: Mapping[str, Choice]) -> Self:
+        """From a mapping."""
+        return cls(choices=tuple(choices.items()))
+
+    def __getitem__(self, axis: str) -> Choice:
+        return dict(self.choices)[axis]
+
+    def __str__(self) -> str:
+        return " ".join(f"{axis}={choice:g}" for axis, choice in self.choices)
+
+
+class Axis(Record):
+    """One dimension of a space and its choices, in ascending order."""
+
+    name: str
+    choices: tuple[Choice, ...]
+
+
+class Space(Record):
+    """A finite set of archs: the product of its axes."""
+
+    axes: tuple[Axis, ...]
+
+    @property
+    def size(self) -> int:
+        """How many archs there are."""
+        return math.prod(len(axis.choices) for axis in self.axes)
+
+    def __iter__(self) -> Iterator[Arch]:  # type: ignore[override]  # a space is its archs, not its fields
+        names = [axis.name for axis in self.axes]
+        for combination in itertools.product(*(axis.choices for axis in self.axes)):
+            yield Arch(choices=tuple(zip(names, combination, strict=True)))
+
+    def __contains__(self, arch: Arch) -> bool:
+        choices = {axis.name: axis.choices for axis in self.axes}
+        return len(arch.choices) == len(choices) and all(
+            choice in choices.get(name, ()) for name, choice in arch.choices
+        )
+
+    def at(self, index: int) -> Arch:
+        """The arch with a given index in iteration order. Raises IndexError."""
+        if not 0 <= index < self.size:
+            raise IndexError(f"arch {index} of a space of {self.size}")
+        picks: list[tuple[str, Choice]] = []
+        for axis in reversed(self.axes):
+            index, digit = divmod(index, len(axis.choices))
+            picks.append((axis.name, axis.choices[digit]))
+        return Arch(choices=tuple(reversed(picks)))
+
+    def sample(self, count: int, seed: int) -> list[Arch]:
+        """Distinct archs, evenly at random; all of them where there are no more than ``count``."""
+        if self.size <= count:
+            return list(self)
+        rng = np.random.default_rng(seed)
+        seen: dict[int, None] = {}
+        while len(seen) < count:
+            seen.setdefault(int(rng.integers(self.size)))
+        return [self.at(index) for index in seen]
+
+    def encode(self, arch: Arch) -> tuple[float, ...]:
+        """Each axis as the rank of its choice, scaled to 0..1."""
+        return tuple(axis.choices.index(arch[axis.name]) / max(1, len(axis.choices) - 1) for axis in self.axes)
+
+    def neighbours(self, arch: Arch) -> list[Arch]:
+        """Archs one step away on one axis."""
+        found = []
+        for axis in self.axes:
+            rank = axis.choices.index(arch[axis.name])
+            for other in (rank - 1, rank + 1):
+                if 0 <= other < len(axis.choices):
+                    found.append(Arch.of({**dict(arch.choices), axis.name: axis.choices[other]}))
+        return found
+
+
+class CompressionPlan(Record):
+    """What is done to a trained arch before it ships."""
+
+    precision: Precision = Precision.FLOAT32
+
+
+class Candidate(Record):
+    """What a search proposes and a device measures: family, arch, compression plan, and the backend it is meant for."""
+
+    family: str
+    arch: Arch
+    plan: CompressionPlan = CompressionPlan()
+    backend: Backend | None = None  # the arm; None while it is open
+
+    def __str__(self) -> str:
+        where = f" on {self.backend}" if self.backend else ""
+        return f"{self.family} {self.arch} {self.plan.precision.value}{where}"
+
+
+class Encoding(Record):
+    """How one tensor becomes integers: ``q = round(x / scale) + zero_point``, clamped to ``bits``.
+
+    ``scale`` and ``zero_point`` have one value, or one a channel along ``axis``. Zero points are for signed storage
+    (-128..127 at 8 bits); an exporter that stores unsigned adds 128.
+    """
+
+    bits: int
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    axis: int | None = None
+    limit: int | None = None  # largest magnitude of a weight's integers; 63 keeps x86 without VNNI from saturating
+
+
+class Annotations(Record):
+    """Decisions about a student that its module does not show. Empty for a float32 student.
+
+    Weights are keyed by parameter name (``stem.conv.weight``); activations by the module path and operator of the
+    exported graph, ``path:operator`` with ``.n`` where one module calls it more than once (``blocks.0:add``), and
+    ``input`` for the input. Names refer to the student after BatchNorm folding.
+    """
+
+    precision: Precision = Precision.FLOAT32
+    weights: Mapping[str, Encoding] = {}
+    activations: Mapping[str, Encoding] = {}
+    calibration: str = ""  # how the activations' ranges were found, in words
+
+
+@dataclass(frozen=True)
+class Student:
+    """A module with everything an exporter needs to know. Treat ``module`` as immutable: copy before changing.
+
+    ``module`` takes normalised float32 (N, C, H, W) and returns logits (N, classes).
+    ``family`` and ``options`` are enough to build the module again, anywhere: ``load_student`` does.
+    """
+
+    module: nn.Module
+    task: TaskSpec
+    family: str
+    options: Mapping[str, Any]  # the family's own options, as in the project file
+    arch: Arch
+    annotations: Annotations = Annotations()
+
+    def but(self, **changes: Any) -> Student:
+        """A copy with some fields replaced."""
+        return replace(self, **changes)
+
+
+class Family(Protocol):
+    """A space of student architectures. Constructed from its options (a frozen record) in the project file."""
+
+    name: ClassVar[str]
+    inherits: bool  # whether `build` gives trained weights (a person's own model, pruned)
+
+    def space(self, spec: TaskSpec) -> Space:
+        """The archs that fit this task. Raises ConfigurationError where none can."""
+        ...
+
+    def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
+        """A module for one arch, in eval mode. Fresh weights come from torch's global generator: seed it."""
+        ...
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """Where a stage is: shown to the person, never recorded."""
+
+    stage: str
+    done: int
+    total: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage may use. ``folder`` is its own, kept between runs: checkpoints go there."""
+
+    task: Task
+    teacher: Teacher | None
+    device: Fingerprint | None  # whose instruction set calibration is for
+    folder: Path
+    cache: Path  # shared by all stages and runs: teachers' answers
+    seed: int
+    progress: Callable[[StageProgress], None]
+    stop: Callable[[], bool]  # true when the person asked to stop: finish the current write, raise Interrupted
+
+
+class Stage(Protocol):
+    """One step of a recipe. Constructed from its options (a frozen record) in the project file."""
+
+    name: ClassVar[str]
+
+    def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
+        """Every reason it can't run, found before any training."""
+        ...
+
+    def key(self, inputs: Digest) -> Digest:
+        """Identity of this stage's result, given the identity of what goes in."""
+        ...
+
+    def run(self, student: Student, context: StageContext) -> Student:
+        """Do it. Resumes from ``context.folder``; raises Interrupted when ``context.stop()``."""
+        ...

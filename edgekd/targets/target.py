@@ -1,0 +1,165 @@
+"""A Target: the device, the backends allowed on it, the load, and the budgets a candidate must meet.
+
+The records mirror ``targets/*.yaml`` field by field; `Target.limits` lays the budgets flat for masks and verdicts.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from edgekd.artefacts import BACKENDS, Backend
+from edgekd.errors import nearest_name
+from edgekd.records import Record
+from edgekd.units import Duration, Energy, Power, Quantity, Rate, Size
+
+__all__ = ["Budgets", "Limit", "Target"]
+
+Confidence = Annotated[float, Field(gt=0.5, lt=1.0)]
+
+
+class LatencyBudget(Record):
+    """Limits on the time of one call, as the application sees it."""
+
+    p50: Duration | None = None
+    p95: Duration | None = None
+    p99: Duration | None = None
+    mean: Duration | None = None
+    first: Duration | None = None
+    load: Duration | None = None
+    confidence: Confidence = 0.95
+    report: bool = False
+
+
+class MemoryBudget(Record):
+    """Three figures never mixed: what the model adds, the whole process, what the runtime calls its arena."""
+
+    model: Size | None = None
+    process: Size | None = None
+    arena: Size | None = None
+    confidence: Confidence = 0.95
+    report: bool = False
+
+
+class SizeBudget(Record):
+    """Bytes of the model file as it is loaded, and compressed as it is sent."""
+
+    file: Size | None = None
+    download: Size | None = None
+    report: bool = False
+
+
+class EnergyBudget(Record):
+    per_inference: Energy | None = None
+    confidence: Confidence = 0.95
+    report: bool = False
+
+
+class PowerBudget(Record):
+    average: Power | None = None
+    confidence: Confidence = 0.95
+    report: bool = False
+
+
+class Budgets(Record):
+    """All optional; what nobody wrote is not a budget. ``report: true`` makes one informative only."""
+
+    latency: LatencyBudget | None = None
+    memory: MemoryBudget | None = None
+    size: SizeBudget | None = None
+    energy: EnergyBudget | None = None
+    power: PowerBudget | None = None
+    throughput: Rate | None = None
+
+
+class LoadPattern(Record):
+    """Back to back (closed), or a call every ``1 / rate`` seconds (periodic)."""
+
+    pattern: Literal["closed", "periodic"] = "closed"
+    rate: Rate | None = None
+
+    @model_validator(mode="after")
+    def _rate_where_periodic(self) -> LoadPattern:
+        if (self.pattern == "periodic") != (self.rate is not None):
+            raise ValueError("a periodic load needs `rate` (for example 30/s), and a closed one has none")
+        return self
+
+
+class AccuracyFloor(Record):
+    """The lowest score worth shipping, in the task's metric."""
+
+    floor: Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Limit(Record):
+    """One budget, laid flat. ``bound`` is in ``unit``: us, B, J, W, /s or the metric's own."""
+
+    metric: str  # latency.p95, memory.model, size.file, accuracy, ...
+    bound: float
+    unit: str
+    upper: bool = True  # the figure must not exceed the bound; False: must not fall below it
+    confidence: float = 0.95
+    hard: bool = True
+    written: str  # as a person wrote it
+
+    def __str__(self) -> str:
+        return f"{self.metric} {'<=' if self.upper else '>='} {self.written}"
+
+
+class Target(Record):
+    """A contract. ``name`` is the file's name; ``device`` a name in ``devices/`` or ``this-computer``."""
+
+    name: str
+    device: str
+    backends: tuple[Backend, ...]
+    threads: PositiveInt = 1
+    load: LoadPattern = LoadPattern()
+    budgets: Budgets = Budgets()
+    accuracy: AccuracyFloor | None = None
+    delegation: Literal["any", "full"] = "any"
+    fully_integer: bool = False
+
+    @model_validator(mode="after")
+    def _known_backends(self) -> Target:
+        if not self.backends:
+            raise ValueError(f"a target needs at least one backend (known: {', '.join(BACKENDS)})")
+        for backend in self.backends:
+            if str(backend) not in BACKENDS:
+                near = nearest_name(str(backend), BACKENDS)
+                hint = f"did you mean `{near}`? " if near else ""
+                raise ValueError(f"no backend `{backend}`. {hint}(known: {', '.join(BACKENDS)})")
+        return self
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """Every budget, and the accuracy floor, as one flat list."""
+        found: list[Limit] = []
+        for group in ("latency", "memory", "size", "energy", "power"):
+            budget = getattr(self.budgets, group)
+            for field in type(budget).model_fields if budget is not None else ():
+                quantity = getattr(budget, field)
+                if isinstance(quantity, Quantity):
+                    bound, unit = (
+                        (quantity.us, "us") if isinstance(quantity, Duration) else (float(quantity), _UNITS[group])
+                    )
+                    found.append(
+                        Limit(
+                            metric=f"{group}.{field}",
+                            bound=bound,
+                            unit=unit,
+                            confidence=getattr(budget, "confidence", 0.95),
+                            hard=not budget.report,
+                            written=str(quantity),
+                        )
+                    )
+        if self.budgets.throughput is not None:
+            rate = self.budgets.throughput
+            found.append(Limit(metric="throughput", bound=float(rate), unit="/s", upper=False, written=str(rate)))
+        if self.accuracy is not None:
+            floor = self.accuracy.floor
+            found.append(Limit(metric="accuracy", bound=floor, unit="", upper=False, written=f"{floor:g}"))
+        return tuple(found)
+
+
+_UNITS = {"memory": "B", "size": "B", "energy": "J", "power": "W"}

@@ -1,0 +1,153 @@
+"""Quantities as people write them: always a number and a unit (``33 ms``, ``64 MiB``, ``60 mJ``).
+
+Each quantity is a float in its base unit (seconds, bytes, hertz, joules, watts) that remembers nothing else. A bare
+number is refused with the missing unit named.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, ClassVar, Self
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+__all__ = ["Duration", "Energy", "Power", "Quantity", "Rate", "Size", "format_bytes", "format_us"]
+
+_TEXT = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([^\s0-9].*?)\s*$")
+_BARE = re.compile(r"^\s*[-+]?[0-9.eE+-]+\s*$")
+
+
+class Quantity(float):
+    """A non-negative float in a base unit. Read with :meth:`parse`, shown with ``str``."""
+
+    units: ClassVar[dict[str, float]] = {}
+    example: ClassVar[str] = ""
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """Read ``"33 ms"``. Raises ValueError that says which units exist."""
+        if isinstance(text, cls):
+            return text
+        choices = ", ".join(cls.units)
+        if not isinstance(text, str) or _BARE.match(text):
+            shown = str(text).strip()
+            raise ValueError(f"{shown} has no unit. Write {cls._suggest(shown)}")
+        match = _TEXT.match(text)
+        if match is None:
+            raise ValueError(f"`{text}` is not a quantity. Write for example {cls.example}")
+        unit = match[2]
+        if unit not in cls.units:
+            raise ValueError(f"`{text}`: no such unit `{unit}` (known: {choices})")
+        value = float(match[1]) * cls.units[unit]
+        if not math.isfinite(value):
+            raise ValueError(f"`{text}` is too large")
+        return cls(value)
+
+    @classmethod
+    def _suggest(cls, shown: str) -> str:
+        units = list(cls.units)[:3]
+        if not _BARE.match(shown):
+            return f"for example {cls.example}"
+        return (
+            ", ".join(f"{shown} {unit}" for unit in units[:-1]) + f" or {shown} {units[-1]}"
+            if len(units) > 1
+            else f"{shown} {units[0]}"
+        )
+
+    def __str__(self) -> str:
+        """The largest unit in which the number is at least 1, with up to six significant digits."""
+        fitting = [(size, unit) for unit, size in self.units.items() if float(self) >= size]
+        size, unit = max(fitting) if fitting else min((size, unit) for unit, size in self.units.items())
+        return f"{float(self) / size:.6g} {unit}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def read(value: object) -> Quantity:
+            try:
+                return cls.parse(value)
+            except ValueError as error:
+                raise PydanticCustomError("quantity", "{reason}", {"reason": str(error)}) from None
+
+        return core_schema.no_info_plain_validator_function(
+            read, serialization=core_schema.plain_serializer_function_ser_schema(lambda v: v.exact())
+        )
+
+    def exact(self) -> str:
+        """Text that reads back as the same number, in the base unit where a shorter one would round."""
+        text = str(self)
+        if float(type(self).parse(text)) == float(self):
+            return text
+        base = next(unit for unit, size in self.units.items() if size == 1.0)
+        return f"{float(self)!r} {base}"
+
+
+class Duration(Quantity):
+    """Seconds."""
+
+    units = {"ms": 1e-3, "us": 1e-6, "s": 1.0, "ns": 1e-9, "min": 60.0, "h": 3600.0}
+    example = "33 ms"
+
+    @property
+    def us(self) -> float:
+        """Microseconds."""
+        return float(self) * 1e6
+
+
+class Size(Quantity):
+    """Bytes."""
+
+    units = {
+        "MiB": 1024.0**2,
+        "KiB": 1024.0,
+        "B": 1.0,
+        "GiB": 1024.0**3,
+        "kB": 1e3,
+        "MB": 1e6,
+        "GB": 1e9,
+    }
+    example = "64 MiB"
+
+    def __str__(self) -> str:
+        return format_bytes(float(self)) if float(self) % 1024 == 0 else super().__str__()
+
+
+class Rate(Quantity):
+    """Events a second."""
+
+    units = {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}
+    example = "30/s"
+
+
+class Energy(Quantity):
+    """Joules."""
+
+    units = {"mJ": 1e-3, "uJ": 1e-6, "J": 1.0}
+    example = "60 mJ"
+
+
+class Power(Quantity):
+    """Watts."""
+
+    units = {"mW": 1e-3, "W": 1.0, "uW": 1e-6}
+    example = "500 mW"
+
+
+def format_us(microseconds: float) -> str:
+    """A latency as a person reads it: ``61 us``, ``3.21 ms``, ``1.2 s``."""
+    for size, unit in ((1e6, "s"), (1e3, "ms")):
+        if microseconds >= size:
+            return f"{microseconds / size:.3g} {unit}"
+    return f"{microseconds:.3g} us" if microseconds < 100 else f"{microseconds:.0f} us"
+
+
+def format_bytes(size_bytes: float) -> str:
+    """A size as a person reads it: ``18.3 KiB``, ``4 MiB``."""
+    for size, unit in ((1024.0**3, "GiB"), (1024.0**2, "MiB"), (1024.0, "KiB")):
+        if size_bytes >= size:
+            return f"{size_bytes / size:.3g} {unit}" if size_bytes / size < 100 else f"{size_bytes / size:.0f} {unit}"
+    return f"{size_bytes:.0f} B"
