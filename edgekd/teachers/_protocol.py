@@ -9,9 +9,11 @@ from edgekd.records import Digest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["FeatureTeacher", "Teacher"]
+__all__ = ["FeatureTeacher", "Teacher", "View"]
 
 
 class Teacher(Protocol):
@@ -35,4 +37,19 @@ class FeatureTeacher(Teacher, Protocol):
 
     def features(self, batch: Tensor, points: Sequence[str]) -> Mapping[str, Tensor]:
         """Activations at named points, without gradient."""
+        ...
+
+
+class View(Protocol):
+    """How samples are seen: a view is a seed per sample, so that teacher and student see the same pixels."""
+
+    def digest(self) -> Digest:
+        """Identity of the transformation, without its seed."""
+        ...
+
+    def __call__(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
+        """Raw samples (N, C, H, W), any dtype, as raw-unit float32 views.
+
+        What sample ``indices[i]`` looks like depends on (seed, indices[i]) alone, never on its batch.
+        """
         ...
