@@ -1,0 +1,44 @@
+# Everything a fresh clone needs: `make demo` and `make test` set up by themselves.
+#
+# PIP_ARGS   extra arguments for pip. Where PyPI's torch would be a CUDA build of several GB, a CPU build is enough:
+#            make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup demo test unit lint docs clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@echo "set-up, once: about 2 minutes"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(PIP_ARGS) torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(PIP_ARGS) --editable '.[dev]'
+	@touch $(READY)
+
+# The main job on real data: digits, this computer, three runtimes. Leaves runs/demo/bundle and runs/demo/report.html.
+demo: $(READY)
+	@rm -rf runs/demo
+	$(BIN)/edgekd search examples/digits/project.yaml --run runs/demo
+	$(BIN)/edgekd verify runs/demo/bundle
+	$(BIN)/python runs/demo/bundle/example.py
+
+test: lint
+	$(BIN)/python -m pytest
+
+unit: $(READY)
+	$(BIN)/python -m pytest -m "not runtime and not journey"
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(READY)
+	$(BIN)/python -m edgekd.cli.reference > docs/cli.md
+
+clean:
+	rm -rf .venv runs
