@@ -4,10 +4,14 @@
 
     RUN/
       run.json                 RunHeader: what was asked, of what, on what
+      plan.json                PlanRecord: how this run decides, fixed when it starts
+      features.json            FeaturesRecord: what was counted of each arch looked at
       masks.json               MasksRecord
+      anchors/03.json          AnchorRecord, one file an anchor arch: readings of every arm still in
       arms.json                ArmsRecord
       trials/0007.json         TrialRecord, one file a trial, written once when it ends
-      finalists/02.json        FinalistRecord
+      proposals.json           ProposalsRecord: when and why proposing ended
+      finalists/02.json        FinalistRecord, written when refined and again when judged
       outcome.json             OutcomeRecord: how the run ended
       students/KEY/            student.json and weights.safetensors
       artefacts/SHA256.tflite  finalists' files only
@@ -15,7 +19,8 @@
       bundle/                  what ships
       report.html
 
-Every JSON file carries its ``schema`` and is written atomically.
+Every JSON file carries its ``schema`` and is written atomically. Paths inside records are relative to the run folder.
+Times called ``ended_s`` are on the run's own clock: seconds it has worked, without the pauses between resumptions.
 """
 
 from __future__ import annotations
@@ -26,26 +31,31 @@ from typing import Any, Literal
 from pydantic import Field
 
 from edgekd.artefacts import Artefact, Backend, Precision
-from edgekd.devices._protocol import Fingerprint, Measurement
+from edgekd.devices._protocol import Fingerprint, Measurement, MeasurePlan
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.records import Digest, Filed, Record
-from edgekd.students._protocol import Arch, Candidate
+from edgekd.students._protocol import Arch, Axis, Candidate, Space
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Verdict
 from edgekd.tasks._protocol import TaskSpec
 
 __all__ = [
     "Accuracy",
+    "AnchorRecord",
     "Arm",
     "ArmReading",
     "ArmsRecord",
     "CurvePoint",
     "DroppedArm",
+    "FeaturesRecord",
     "FinalistRecord",
     "MaskReport",
     "MasksRecord",
     "NeverSlower",
     "OutcomeRecord",
+    "PlanRecord",
+    "ProposalsRecord",
+    "RankCorrelation",
     "RunHeader",
     "StaticFeatures",
     "TrialRecord",
@@ -72,6 +82,27 @@ class RunHeader(Filed):
     budget_s: float | None
 
 
+class PlanRecord(Filed):
+    """How this run decides. Fixed when it starts, so that a resumed or replayed run decides alike."""
+
+    schema_: Literal["edgekd.plan/1"] = Field(default="edgekd.plan/1", alias="schema")
+    axes: tuple[Axis, ...]
+    arms: tuple[Arm, ...]  # all that the target and the recipe allow
+    anchors: int  # how many archs the arms are compared on
+    sampler: str
+    batch: int  # candidates proposed together, then measured side by side
+    trials: int | None  # at most; None: as many as the budget holds
+    finalists: int  # at most
+    measure: MeasurePlan  # of arms and trials
+    certify: MeasurePlan  # of finalists
+    refine_images: int  # samples a full recipe passes through training; 0 where it trains nothing
+
+    @property
+    def space(self) -> Space:
+        """All archs."""
+        return Space(axes=self.axes)
+
+
 class StaticFeatures(Record):
     """Counted from the graph, at batch 1. Evidence kind: analytic."""
 
@@ -81,6 +112,15 @@ class StaticFeatures(Record):
     peak_activation_bytes: int  # largest sum of tensors alive at once, at the plan's precision
     bytes_moved: int  # every operator's inputs, outputs and weights
     depth: int  # operators on the longest path
+
+
+class FeaturesRecord(Filed):
+    """Static features, at float32, of every arch looked at: the whole space, or an even sample of it."""
+
+    schema_: Literal["edgekd.features/1"] = Field(default="edgekd.features/1", alias="schema")
+    space_size: int
+    indices: tuple[int, ...]  # ascending, as in Space.at
+    features: tuple[StaticFeatures, ...]  # one an index
 
 
 class MaskReport(Record):
@@ -130,6 +170,17 @@ class DroppedArm(Record):
     reason: str
 
 
+class AnchorRecord(Filed):
+    """One anchor arch, measured on every arm still in, in one interleaved batch."""
+
+    schema_: Literal["edgekd.anchor/1"] = Field(default="edgekd.anchor/1", alias="schema")
+    number: int
+    arch: Arch
+    readings: tuple[ArmReading, ...]
+    noise: float  # between two identical jobs of this batch, relative
+    ended_s: float = 0.0
+
+
 class NeverSlower(Record):
     """A compressed arm against float32 on the same backend: whether it is faster, and what regressed."""
 
@@ -170,6 +221,7 @@ class TrialRecord(Filed):
     number: int
     candidate: Candidate
     asked: int
+    batch: int = 0  # trials of one batch were proposed before any of them was measured
     features: StaticFeatures
     outcome: Literal["measured", "over-budget", "refused", "crashed", "hung", "out-of-memory", "unstable"]
     detail: str = ""
@@ -179,6 +231,20 @@ class TrialRecord(Filed):
     figures: tuple[Figure, ...] = ()
     accuracy: Accuracy | None = None
     seconds: Mapping[str, float] = {}  # convert, measure, train: where the time went
+    images_per_s: float | None = None  # of its short training: what a full one will cost
+    ended_s: float = 0.0
+
+
+class ProposalsRecord(Filed):
+    """When proposing ended, and why: how many trials fit in the budget is a fact that a replay can't find again."""
+
+    schema_: Literal["edgekd.proposals/1"] = Field(default="edgekd.proposals/1", alias="schema")
+    trials: int
+    reason: Literal["time", "exhausted", "enough"]
+    detail: str
+    finalists: int  # how many full recipes the rest of the budget holds, at least one
+    reserve_s: float  # what these were reckoned to take
+    ended_s: float = 0.0
 
 
 class CurvePoint(Record):
@@ -203,11 +269,22 @@ class FinalistRecord(Filed):
     curve: tuple[CurvePoint, ...]
     accuracy: Accuracy | None  # validation, by the exported file
     float_twin: Accuracy | None = None  # the same student in PyTorch float32, on the same split
+    seen: Measurement | None = None  # side by side with the other finalists: what the choice saw
     measurement: Measurement | None = None  # fresh processes, never seen by the choice
-    figures: tuple[Figure, ...] = ()
-    verdict: Verdict | None = None
+    figures: tuple[Figure, ...] = ()  # of `measurement`, or of `seen` where there is none
+    verdict: Verdict | None = None  # on `figures`
+    never_slower: NeverSlower | None = None  # against its float32 twin on the same backend, side by side
     chosen: bool = False
     reason: str = ""
+
+
+class RankCorrelation(Record):
+    """How well the search's accuracy estimate ordered the finalists as their final accuracy does (Kendall's tau-b)."""
+
+    method: str
+    finalists: int
+    tau: float | None  # None where there are too few finalists, or all tie
+    detail: str
 
 
 class OutcomeRecord(Filed):
@@ -218,3 +295,5 @@ class OutcomeRecord(Filed):
     summary: str
     chosen: int | None  # the finalist's rank
     seconds: float
+    detail: tuple[str, ...] = ()  # further lines for a person: what was nearest, what would help
+    estimate: RankCorrelation | None = None

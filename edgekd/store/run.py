@@ -1,0 +1,184 @@
+"""A run folder: created once, opened again by resumptions, replays, reports and exports.
+
+The layout is in `edgekd.store.records`. Reading needs no lock; whoever writes holds `Run.writing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from edgekd.artefacts import Artefact
+from edgekd.errors import ConfigurationError, Place
+from edgekd.records import Filed
+from edgekd.store.atomic import sweep, write_json
+from edgekd.store.lock import RunBusy, locked
+from edgekd.store.records import (
+    AnchorRecord,
+    ArmsRecord,
+    FeaturesRecord,
+    FinalistRecord,
+    MasksRecord,
+    OutcomeRecord,
+    PlanRecord,
+    ProposalsRecord,
+    RunHeader,
+    TrialRecord,
+)
+from edgekd.store.schema import read_record
+
+__all__ = ["Run"]
+
+FiledT = TypeVar("FiledT", bound=Filed)
+
+_SINGLE: dict[type[Filed], str] = {
+    RunHeader: "run.json",
+    PlanRecord: "plan.json",
+    FeaturesRecord: "features.json",
+    MasksRecord: "masks.json",
+    ArmsRecord: "arms.json",
+    ProposalsRecord: "proposals.json",
+    OutcomeRecord: "outcome.json",
+}
+
+
+class Run:
+    """One run's folder. Readers return None, or nothing, for what hasn't been written yet.
+
+    All readers raise ConfigurationError naming a file that can't be read.
+    """
+
+    def __init__(self, folder: Path, header: RunHeader) -> None:
+        self.folder, self.header = folder, header
+
+    @classmethod
+    def create(cls, folder: Path, header: RunHeader) -> Run:
+        """Start a run in a new or empty folder. Raises ConfigurationError where something else is there."""
+        folder = folder.absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder):
+            sweep(folder)
+            found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+            if found:
+                raise ConfigurationError.one(
+                    f"a run can't start here: the folder holds {', '.join(found[:3])}",
+                    "resume it, or give another folder",
+                    Place(str(folder)),
+                )
+            write_json(folder / "run.json", header)
+        return cls(folder, header)
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Open a run. What a killed writer left is swept, unless another writer is at work."""
+        folder = folder.absolute()
+        path = folder / "run.json"
+        if not path.is_file():
+            raise ConfigurationError.one(
+                "is not a run folder (it has no run.json)", "list runs with: edgekd runs", Place(str(folder))
+            )
+        header = read_record(path, RunHeader)
+        try:
+            with locked(folder):
+                sweep(folder)
+        except (RunBusy, PermissionError):
+            pass  # a writer is at work and its files are not leftovers; or the folder may only be read
+        return cls(folder, header)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the folder for writing. Raises RunBusy, which names the process that has it."""
+        with locked(self.folder):
+            sweep(self.folder)
+            yield
+
+    def path(self, name: str) -> Path:
+        """A file or folder of the layout."""
+        return self.folder / name
+
+    @property
+    def students(self) -> Path:
+        """Students by key."""
+        return self.folder / "students"
+
+    @property
+    def stages(self) -> Path:
+        """Checkpoints of recipe stages by key."""
+        return self.folder / "stages"
+
+    @property
+    def artefacts(self) -> Path:
+        """Finalists' model files by digest."""
+        return self.folder / "artefacts"
+
+    @property
+    def scratch(self) -> Path:
+        """Files that no record refers to; may be deleted whenever nobody writes."""
+        return self.folder / "scratch"
+
+    def plan(self) -> PlanRecord | None:
+        """How this run decides."""
+        return self._read(PlanRecord)
+
+    def features(self) -> FeaturesRecord | None:
+        """Static features."""
+        return self._read(FeaturesRecord)
+
+    def masks(self) -> MasksRecord | None:
+        """What the masks removed."""
+        return self._read(MasksRecord)
+
+    def arms(self) -> ArmsRecord | None:
+        """Which arms went on."""
+        return self._read(ArmsRecord)
+
+    def proposals(self) -> ProposalsRecord | None:
+        """When proposing ended."""
+        return self._read(ProposalsRecord)
+
+    def outcome(self) -> OutcomeRecord | None:
+        """How the run ended."""
+        return self._read(OutcomeRecord)
+
+    def anchors(self) -> tuple[AnchorRecord, ...]:
+        """Anchors measured so far, in order."""
+        return self._read_all("anchors", AnchorRecord)
+
+    def trials(self) -> tuple[TrialRecord, ...]:
+        """Trials that ended, by number."""
+        return self._read_all("trials", TrialRecord)
+
+    def finalists(self) -> tuple[FinalistRecord, ...]:
+        """Finalists so far, by rank."""
+        return self._read_all("finalists", FinalistRecord)
+
+    def write(self, record: Filed) -> Path:
+        """Write a record to its place, over what was there. Raises OSError, KeyError on a record of no run."""
+        match record:
+            case AnchorRecord(number=number):
+                path = self.folder / "anchors" / f"{number:02d}.json"
+            case TrialRecord(number=number):
+                path = self.folder / "trials" / f"{number:04d}.json"
+            case FinalistRecord(rank=rank):
+                path = self.folder / "finalists" / f"{rank:02d}.json"
+            case _:
+                path = self.folder / _SINGLE[type(record)]
+        write_json(path, record)
+        return path
+
+    def resolve(self, artefact: Artefact) -> Artefact:
+        """An artefact of a record, with its path made absolute."""
+        return artefact.but(path=self.folder / artefact.path)
+
+    def _read(self, model: type[FiledT]) -> FiledT | None:
+        path = self.folder / _SINGLE[model]
+        return read_record(path, model) if path.is_file() else None
+
+    def _read_all(self, name: str, model: type[FiledT]) -> tuple[FiledT, ...]:
+        folder = self.folder / name
+        if not folder.is_dir():
+            return ()
+        paths = [path for path in folder.iterdir() if path.suffix == ".json" and path.stem.isdigit()]
+        return tuple(read_record(path, model) for path in sorted(paths, key=lambda path: int(path.stem)))
