@@ -1,0 +1,169 @@
+"""A student as a graph: the program torch.export sees, with a name for every tensor that outlives a re-export.
+
+A tensor is named by its *key*, ``path:operator``: the module that computes it and what it does there
+(``blocks.0:add``; ``:mean`` in the outermost module), ``.1``, ``.2``, ... after it where the same module does the same
+again, and ``input`` for the input. Operators have one name each whatever spelling torch uses (``add_``, ``add.Tensor``:
+``add``), so keys are equal before and after decomposition, and when the module is wrapped in another one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+from torch.export import Dim, ExportedProgram
+
+from edgekd.errors import ConfigurationError
+from edgekd.students._protocol import Student
+from edgekd.students.fold import folded
+
+__all__ = ["PASSING", "Traced", "core_input_of", "keys_of", "operator_of", "parameters_of", "trace"]
+
+PASSING = frozenset(
+    {"flatten", "view", "permute", "dropout", "clone", "pad", "max_pool", "squeeze", "unsqueeze", "slice"}
+)
+"""Operators whose results are values of their input (and zero, for padding): they share its encoding."""
+
+_NAMES = {
+    "conv1d": "conv",
+    "conv2d": "conv",
+    "convolution": "conv",
+    "conv_transpose2d": "conv_transpose",
+    "addmm": "linear",
+    "native_batch_norm": "batch_norm",
+    "_native_batch_norm_legit": "batch_norm",
+    "_native_batch_norm_legit_no_training": "batch_norm",
+    "max_pool1d": "max_pool",
+    "max_pool2d": "max_pool",
+    "max_pool2d_with_indices": "max_pool",
+    "avg_pool1d": "avg_pool",
+    "avg_pool2d": "avg_pool",
+    "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
+    "reshape": "view",
+    "_unsafe_view": "view",
+    "transpose": "permute",
+    "t": "permute",
+    "constant_pad_nd": "pad",
+    "contiguous": "clone",
+    "alias": "clone",
+    "detach": "clone",
+    "lift_fresh_copy": "clone",
+    "feature_dropout": "dropout",
+    "_to_copy": "to",
+    "concat": "cat",
+    "_softmax": "softmax",
+}
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The folded student's program. Keys and parameter names are those of its annotations."""
+
+    student: Student  # folded
+    program: ExportedProgram  # takes normalised float32 (N, C, H, W)
+    keys: Mapping[str, str]  # node name -> key; the input and every operator
+    parameters: Mapping[str, str]  # placeholder name -> parameter or buffer name
+
+    @property
+    def nodes(self) -> Mapping[str, str]:
+        """Key -> node name."""
+        return {key: name for name, key in self.keys.items()}
+
+
+def trace(student: Student, *, dynamic_batch: bool = False) -> Traced:
+    """Fold a student and export it. The batch axis is 1, or any size.
+
+    Raises ConfigurationError when torch can't export the module, with torch's reason.
+    """
+    flat = folded(student)
+    batch = 2 if dynamic_batch else 1  # torch would take an example of 1 for a constant
+    example = torch.zeros((batch, *student.task.input.shape))
+    shapes = ({0: Dim("batch", min=1, max=4096)},) if dynamic_batch else None
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch copies its own deprecated tree specs
+            program = torch.export.export(flat.module.eval(), (example,), dynamic_shapes=shapes)
+            program = program.run_decompositions({})  # functional: no operator changes a tensor in place
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:  # torch's own errors are among these
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigurationError.one(
+            f"the {student.family} module can't be turned into a graph: {reason}",
+            "torch.export needs a forward pass without branches on values; check it with torch.export.export",
+        ) from error
+    return Traced(flat, program, keys_of(program, core_prefix=""), parameters_of(program, core_prefix=""))
+
+
+def operator_of(node: fx.Node) -> str:
+    """One name an operator, whatever overload or in-place form: ``conv``, ``linear``, ``relu``, ``add``, ..."""
+    target = node.target
+    full = target._opname if isinstance(target, torch._ops.OpOverload) else getattr(target, "__name__", str(target))
+    name = full.rstrip("_") or full
+    name = _NAMES.get(name, name)
+    if name == "adaptive_avg_pool2d" and _is_one(node.args[1]):
+        return "mean"
+    return name
+
+
+def keys_of(exported_program: ExportedProgram, core_prefix: str = "core") -> dict[str, str]:
+    """Node name -> key, for the input and every operator of a program in which the student is ``core_prefix``.
+
+    Operators outside that attribute are the wrapper's own: ``preprocess:operator``. Give an empty prefix where the
+    student itself was exported.
+    """
+    seen: Counter[str] = Counter()
+    keys: dict[str, str] = {}
+    inputs = set(exported_program.graph_signature.user_inputs)
+    for node in exported_program.graph.nodes:
+        if node.op == "placeholder":
+            if node.name in inputs:
+                keys[node.name] = "input"
+        elif node.op == "call_function" and not _is_bookkeeping(node):
+            key = f"{_path(node, core_prefix)}:{operator_of(node)}"
+            seen[key] += 1
+            keys[node.name] = key if seen[key] == 1 else f"{key}.{seen[key] - 1}"
+    return keys
+
+
+def parameters_of(exported_program: ExportedProgram, core_prefix: str = "core") -> dict[str, str]:
+    """Placeholder name -> name of the student's parameter or buffer (a wrapper's own keep theirs)."""
+    signature = exported_program.graph_signature
+    strip = f"{core_prefix}." if core_prefix else ""
+    named = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    named |= signature.inputs_to_lifted_tensor_constants
+    return {placeholder: name.removeprefix(strip) for placeholder, name in named.items()}
+
+
+def core_input_of(exported_program: ExportedProgram, core_prefix: str = "core") -> str:
+    """Name of the node the student takes as its input: the tensor that the key ``input`` encodes in a wrapped program.
+
+    It is the placeholder where the wrapper computes nothing.
+    """
+    keys = keys_of(exported_program, core_prefix)
+    core = {name for name, key in keys.items() if key != "input" and not key.startswith("preprocess:")}
+    for node in exported_program.graph.nodes:
+        if node.name in core:
+            for source in node.all_input_nodes:
+                if source.name in keys and source.name not in core:
+                    return str(source.name)
+    raise ValueError(f"no operator of the program is inside `{core_prefix}`")
+
+
+def _path(node: fx.Node, core_prefix: str) -> str:
+    stack = [entry[0] for entry in (node.meta.get("nn_module_stack") or {}).values()]
+    path = str(stack[-1]) if stack else ""
+    if not core_prefix or path == core_prefix:
+        return path if not core_prefix else ""
+    return path.removeprefix(f"{core_prefix}.") if path.startswith(f"{core_prefix}.") else "preprocess"
+
+
+def _is_bookkeeping(node: fx.Node) -> bool:
+    name = getattr(node.target, "_opname", getattr(node.target, "__name__", ""))
+    return name == "getitem" or "assert" in name or name.startswith("sym_")
+
+
+def _is_one(size: object) -> bool:
+    return size == 1 or (isinstance(size, (list, tuple)) and all(part == 1 for part in size))
