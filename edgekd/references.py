@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ValidationInfo
+from pydantic import AfterValidator, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from edgekd.errors import ConfigurationError, nearest_name
@@ -38,10 +38,21 @@ ExistingFile = Annotated[Path, AfterValidator(_anchored)]
 
 
 class CodeReference(Record):
-    """``module:attribute`` and the folder it is imported from."""
+    """``module:attribute`` and the folder it is imported from.
+
+    As a field it is written as that text, and its folder comes from the validation context's ``folder``.
+    """
 
     target: str
     folder: Path
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, str):
+            return value
+        reference = cls.parse(value, Path((info.context or {}).get("folder", ".")))
+        return {"target": reference.target, "folder": reference.folder}
 
     @classmethod
     def parse(cls, text: str, folder: Path) -> CodeReference:

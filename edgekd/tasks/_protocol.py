@@ -83,7 +83,10 @@ class Score(Record):
 class Task(Protocol):
     """Data, splits and metric. Splits are disjoint by content; ``test`` is read for the certificate alone."""
 
-    spec: TaskSpec
+    @property
+    def spec(self) -> TaskSpec:
+        """Inputs, heads, metric and the data's identity."""
+        ...
 
     def split(self, name: SplitName) -> Split:
         """One part of the data. The same on every machine."""

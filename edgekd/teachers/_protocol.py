@@ -13,14 +13,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["FeatureTeacher", "Teacher", "View"]
+    from edgekd.tasks._protocol import TaskSpec
+
+__all__ = ["Bindable", "FeatureTeacher", "Teacher", "View"]
 
 
 class Teacher(Protocol):
     """Gives logits for a batch of views."""
 
-    name: str
-    classes: int
+    @property
+    def name(self) -> str:
+        """What a report calls it."""
+        ...
+
+    @property
+    def classes(self) -> int:
+        """How many classes it tells apart. Known once it is bound to a task."""
+        ...
 
     def digest(self) -> Digest:
         """Identity of what it would answer: code reference, weights, normalisation."""
@@ -28,6 +37,15 @@ class Teacher(Protocol):
 
     def logits(self, batch: Tensor) -> Tensor:
         """Answers (N, classes), float32, without gradient, for a raw-unit float32 batch (N, C, H, W)."""
+        ...
+
+
+@runtime_checkable
+class Bindable(Protocol):
+    """A teacher that still has to learn something from the task: its normalisation, where it has none of its own."""
+
+    def bound(self, spec: TaskSpec) -> Teacher:
+        """The teacher for this task. Raises ConfigurationError where it can't be."""
         ...
 
 

@@ -1,0 +1,130 @@
+"""Labelled images carved into the four splits: what every classification task rests on.
+
+Validation is carved out of the training images unless the data brings its own, and calibration always is. Training
+images that are also in validation or test are left out. Of the test images only their hashes are kept until somebody
+asks for that split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.errors import ConfigurationError
+from edgekd.records import Digest, digest_json
+from edgekd.tasks._protocol import Split, SplitName
+from edgekd.tasks.splits import carve, content_keys, digest_arrays
+
+__all__ = ["CarvedImages", "LabelledImages", "statistics"]
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Inputs (N, C, H, W), raw and in any memory order, with labels (N,)."""
+
+    inputs: NDArray[np.generic]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: NDArray[np.int64]) -> LabelledImages:
+        """Some samples, copied channel-first into memory a block at a time."""
+        chosen = np.empty((len(indices), *self.inputs.shape[1:]), self.inputs.dtype)
+        for start in range(0, len(indices), 4096):
+            chosen[start : start + 4096] = self.inputs[indices[start : start + 4096]]
+        return LabelledImages(chosen, self.labels[indices])
+
+
+@dataclass(frozen=True)
+class CarvedImages:
+    """The four splits. ``test`` is called for its hashes, and again each time the test split is asked for."""
+
+    what: str  # what the data is called in messages
+    train: LabelledImages
+    test: Callable[[], LabelledImages]
+    validation: LabelledImages | None
+    validation_fraction: float
+    calibration_count: int
+    train_limit: int | None = None
+
+    def split(self, name: SplitName) -> Split:
+        """One part, channel-first. Raises ConfigurationError where the data leaves it without a sample."""
+        if name == "test":
+            images = self.test()
+            images = images.take(np.arange(len(images)))
+            return _split(name, images)
+        return self._splits[name]
+
+    @cached_property
+    def data(self) -> Digest:
+        """Identity of all four splits."""
+        return digest_json({"test": self._test[1], **{name: split.digest for name, split in self._splits.items()}})
+
+    @cached_property
+    def _test(self) -> tuple[NDArray[np.uint64], Digest]:
+        images = self.test()
+        return content_keys(images.inputs), digest_arrays(images.inputs, images.labels)
+
+    @cached_property
+    def _splits(self) -> dict[SplitName, Split]:
+        keys = content_keys(self.train.inputs)
+        parts: dict[SplitName, LabelledImages] = {}
+        elsewhere = self._test[0]
+        if self.validation is not None:
+            validation_keys = content_keys(self.validation.inputs)
+            own = np.flatnonzero(~np.isin(validation_keys, elsewhere))
+            parts["validation"] = self.validation.take(own)
+            elsewhere = np.concatenate([elsewhere, validation_keys])
+        free = np.flatnonzero(~np.isin(keys, elsewhere))
+        validation_count = 0 if self.validation is not None else round(self.validation_fraction * len(free))
+        carved = carve(keys[free], self.train.labels[free], [validation_count, self.calibration_count])
+        validation, calibration, rest = (free[part] for part in carved)
+        if self.train_limit is not None:
+            rest = rest[carve(keys[rest], self.train.labels[rest], [self.train_limit])[0]]
+        parts.setdefault("validation", self.train.take(validation))
+        parts["calibration"] = self.train.take(calibration)
+        parts["train"] = self.train.take(rest)
+        for name, part in parts.items():
+            if not len(part):
+                raise ConfigurationError.one(
+                    f"{self.what}: no sample is left for {name} "
+                    f"({len(self.train)} for training, {len(free)} of them not in test or validation)",
+                    "lower `calibration` or `validation`, or give more data",
+                )
+        return {name: _split(name, part) for name, part in parts.items()}
+
+
+def statistics(inputs: NDArray[np.generic], per_channel: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of raw inputs (N, C, H, W): one value, or one a channel; six significant digits.
+
+    Rounded so that two machines which add in another order still agree.
+    """
+    channels = [inputs[:, c] for c in range(inputs.shape[1])] if per_channel else [inputs]
+    pairs = [_moments(channel) for channel in channels]
+    means, stds = zip(*((float(f"{mean:.6g}"), float(f"{std:.6g}")) for mean, std in pairs), strict=True)
+    return means, stds
+
+
+def _moments(values: NDArray[np.generic]) -> tuple[float, float]:
+    if values.dtype == np.uint8:
+        counts = np.zeros(256, np.int64)
+        for start in range(0, len(values), 4096):
+            counts += np.bincount(values[start : start + 4096].ravel().view(np.uint8), minlength=256)
+        levels = np.arange(256, dtype=np.float64)
+        mean = float(counts @ levels / counts.sum())
+        return mean, float(np.sqrt(counts @ (levels - mean) ** 2 / counts.sum()))
+    mean = float(values.mean(dtype=np.float64))
+    squares = sum(
+        float(np.sum((values[start : start + 4096].astype(np.float64) - mean) ** 2))
+        for start in range(0, len(values), 4096)
+    )
+    return mean, float(np.sqrt(squares / values.size))
+
+
+def _split(name: SplitName, images: LabelledImages) -> Split:
+    return Split(name, images.inputs, images.labels, digest_arrays(images.inputs, images.labels))

@@ -1,0 +1,32 @@
+"""Raw units to what a model was trained on: ``(raw - mean) / std``, one value or one a channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from edgekd.errors import ConfigurationError
+
+__all__ = ["check_pair", "normalised"]
+
+
+def normalised(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Float32 (N, C, H, W) from a raw-unit batch. Raises ConfigurationError where channels don't match."""
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, batch.shape[1]):
+            raise ConfigurationError.one(
+                f"`{name}` has {len(values)} values, and the input has {batch.shape[1]} channels",
+                "give one value, or one a channel",
+            )
+    shape = (1, -1, 1, 1)
+    return (batch.float() - torch.tensor(mean).reshape(shape)) / torch.tensor(std).reshape(shape)
+
+
+def check_pair(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Raises ValueError where one is given without the other, or a deviation is not positive."""
+    if (mean is None) != (std is None):
+        raise ValueError("mean and std belong together: give both, or neither")
+    if std is not None and min(std, default=0.0) <= 0:
+        raise ValueError("std must be above zero, in raw units (for 0..255 pixels 58.4, not 0.229)")
