@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from edgekd.errors import ConfigurationError
 from edgekd.students._protocol import Student
@@ -20,7 +21,9 @@ from edgekd.students._protocol import Student
 __all__ = ["fold_module", "folded"]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_PLAIN = {kind: kind.forward for kind in (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)}
+_PLAIN: dict[type[nn.Module], Callable[..., Any]] = {
+    kind: kind.forward for kind in (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+}
 
 
 def folded(student: Student) -> Student:
@@ -30,7 +33,10 @@ def folded(student: Student) -> Student:
 
 
 def fold_module(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
-    """A folded copy of a module that takes (N, *shape) float32. Raises ConfigurationError where it can't be exported."""
+    """A folded copy of a module that takes (N, *shape) float32.
+
+    Raises ConfigurationError where it can't be exported.
+    """
     result = copy.deepcopy(module).eval()
     modules = dict(result.named_modules())
     if not any(isinstance(part, _NORMS) for part in modules.values()):
@@ -61,39 +67,41 @@ def _pairs(module: nn.Module, shape: tuple[int, ...]) -> list[tuple[str, str]]:
         if not isinstance(source, fx.Node) or source.op != "call_function" or len(source.users) != 1:
             continue
         producer, norm = modules.get(_path(source)), modules[_path(node)]
-        plain = producer is not None and _PLAIN.get(type(producer)) is type(producer).forward
         once = calls[_path(source)] == 1 == calls[_path(node)]
-        if plain and once and norm.running_mean is not None and not _is_shared(module, producer):
+        if producer is not None and once and norm.running_mean is not None and _can_take(module, producer):
             found.append((_path(source), _path(node)))
     return found
 
 
 def _fold(root: nn.Module, source: str, norm: str) -> None:
     layer, batch_norm = root.get_submodule(source), root.get_submodule(norm)
+    assert isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
     assert isinstance(batch_norm, _NORMS)
-    statistics = (
-        batch_norm.running_mean,
-        batch_norm.running_var,
-        batch_norm.eps,
-        batch_norm.weight,
-        batch_norm.bias,
-    )
-    with torch.no_grad():
-        if isinstance(layer, nn.Linear):
-            weight, bias = fuse_linear_bn_weights(layer.weight, layer.bias, *statistics)
-        else:
-            weight, bias = fuse_conv_bn_weights(
-                layer.weight, layer.bias, *statistics, transpose=isinstance(layer, nn.ConvTranspose2d)
-            )
-    layer.weight, layer.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
+    assert batch_norm.running_mean is not None
+    assert batch_norm.running_var is not None
+    mean, variance = batch_norm.running_mean.double(), batch_norm.running_var.double()
+    gain = torch.rsqrt(variance + batch_norm.eps)
+    if batch_norm.affine:
+        gain = gain * batch_norm.weight.detach().double()
+    offset = batch_norm.bias.detach().double() if batch_norm.affine else torch.zeros_like(mean)
+    bias = layer.bias.detach().double() if layer.bias is not None else torch.zeros_like(mean)
+    axis = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+    along = [1] * layer.weight.dim()
+    along[axis] = -1
+    dtype = layer.weight.dtype
+    layer.weight = nn.Parameter((layer.weight.detach().double() * gain.view(along)).to(dtype))
+    layer.bias = nn.Parameter(((bias - mean) * gain + offset).to(dtype))
     parent, _, name = norm.rpartition(".")
     setattr(root.get_submodule(parent), name, nn.Identity())
 
 
-def _is_shared(root: nn.Module, layer: nn.Module | None) -> bool:
-    """Whether another module uses this layer's weight: folding would change that one too."""
-    weight = getattr(layer, "weight", None)
-    return sum(value is weight for _, value in root.named_parameters(remove_duplicate=False)) != 1
+def _can_take(root: nn.Module, layer: nn.Module) -> bool:
+    """Whether a layer may get another weight and bias: it is torch's own, and nobody else uses its weight."""
+    if _PLAIN.get(type(layer)) is not type(layer).forward or (
+        isinstance(layer, nn.ConvTranspose2d) and layer.groups > 1
+    ):
+        return False
+    return sum(value is layer.weight for _, value in root.named_parameters(remove_duplicate=False)) == 1
 
 
 def _path(node: fx.Node) -> str:

@@ -1,0 +1,165 @@
+"""Residual networks of basic blocks with dense 3x3 convolutions (He et al. 2016, "Deep residual learning", CIFAR form).
+
+Axes: ``width1``, ``width2``, ... (channels of each stage), ``depth1``, ``depth2``, ... (blocks of each stage) and,
+where there is a choice, ``stem_stride``. Every stage after the first halves the resolution. Shortcuts that change shape are
+1x1 convolutions (option B), so widths are independent of each other. Widths 16, 32, 64 and depths 1, 1, 1 are the
+ResNet-8 of MLPerf Tiny; depths 3, 3, 3 are ResNet-20.
+
+With ``space: {width: [8, 64], depth: [1, 3]}`` and three stages there are 13,824 archs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import AfterValidator, Field, PositiveInt
+from pydantic_core import PydanticCustomError
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  # the name torch itself uses
+
+from edgekd.errors import ConfigurationError
+from edgekd.records import Record
+from edgekd.students._protocol import Arch, Axis, Space
+from edgekd.tasks._protocol import TaskSpec
+
+__all__ = ["ResNet", "ResNetSpace"]
+
+
+def _ordered(bounds: tuple[int, ...]) -> tuple[int, ...]:
+    if bounds[0] > bounds[1]:
+        shown = ", ".join(map(str, bounds))
+        raise PydanticCustomError(
+            "range", "{reason}", {"reason": f"[{shown}] starts above its end. Write [lowest, highest] or add a step"}
+        )
+    return bounds
+
+
+Range = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3), AfterValidator(_ordered)]
+"""``[lowest, highest]`` or ``[lowest, highest, step]``."""
+
+
+class ResNetSpace(Record):
+    """What may vary. ``width`` goes in steps of 8 and ``depth`` in steps of 1 unless a third number says otherwise."""
+
+    width: Range = (8, 64)
+    depth: Range = (1, 3)
+    stem_stride: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1,)
+
+
+class ResNet(Record):
+    """The family ``resnet``."""
+
+    name: ClassVar[str] = "resnet"
+    inherits: ClassVar[bool] = False
+
+    space_: ResNetSpace = Field(default=ResNetSpace(), alias="space")
+    stages: Annotated[int, Field(ge=1, le=4)] = 3
+
+    model_config = Record.model_config | {"populate_by_name": True, "serialize_by_alias": True}
+
+    def space(self, spec: TaskSpec) -> Space:
+        """The archs that fit this input. Raises ConfigurationError when an image is too small for the stages."""
+        strides = tuple(sorted(set(self.space_.stem_stride)))
+        if len(spec.input.shape) != 3:
+            raise ConfigurationError.one(
+                f"the family resnet takes images (channels, height, width); this task's input is {spec.input.shape}",
+                "choose another family",
+            )
+        smallest, needed = min(spec.input.shape[1:]), strides[-1] * 2 ** (self.stages - 1)
+        if smallest < needed:
+            raise ConfigurationError.one(
+                f"{self.stages} stages and a stem stride of {strides[-1]} need images of at least {needed} pixels, "
+                f"and these have {smallest}",
+                "lower student.stages or student.space.stem_stride",
+            )
+        axes = [Axis(name=f"depth{s}", choices=_choices(self.space_.depth, 1)) for s in self._stages()]
+        axes += [Axis(name="stem_stride", choices=strides)] if len(strides) > 1 else []
+        axes += [Axis(name=f"width{s}", choices=_choices(self.space_.width, 8)) for s in self._stages()]
+        return Space(axes=tuple(axes))
+
+    def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
+        """A network with He-normal weights from torch's global generator, in eval mode."""
+        picks = dict(arch.choices)
+        network = Network(
+            channels=spec.input.shape[0],
+            classes=spec.head.classes,
+            widths=[int(picks[f"width{s}"]) for s in self._stages()],
+            depths=[int(picks[f"depth{s}"]) for s in self._stages()],
+            stem_stride=int(picks.get("stem_stride", self.space_.stem_stride[0])),
+        )
+        return network.eval()
+
+    def _stages(self) -> range:
+        return range(1, self.stages + 1)
+
+
+class Network(nn.Module):
+    """Stem, blocks, mean over the image, one linear layer. (N, C, H, W) to (N, classes)."""
+
+    def __init__(self, channels: int, classes: int, widths: list[int], depths: list[int], stem_stride: int) -> None:
+        super().__init__()
+        self.stem = Stem(channels, widths[0], stem_stride)
+        blocks, width = [], widths[0]
+        for stage, (after, depth) in enumerate(zip(widths, depths, strict=True)):
+            for index in range(depth):
+                blocks.append(Block(width, after, stride=2 if stage > 0 and index == 0 else 1))
+                width = after
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(width, classes)
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.kaiming_normal_(self.head.weight, nonlinearity="linear")
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        answer: Tensor = self.head(self.blocks(self.stem(images)).mean((2, 3)))
+        return answer
+
+
+class Stem(nn.Module):
+    """The first convolution."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.norm = nn.BatchNorm2d(after)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(images)))
+
+
+class Block(nn.Module):
+    """Two convolutions and a way around them."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(after)
+        same = stride == 1 and before == after
+        self.shortcut = nn.Identity() if same else Shortcut(before, after, stride)
+
+    def forward(self, features: Tensor) -> Tensor:
+        inner = F.relu(self.norm1(self.conv1(features)))
+        return F.relu(torch.add(self.norm2(self.conv2(inner)), self.shortcut(features)))
+
+
+class Shortcut(nn.Module):
+    """A way around that changes the shape: option B of the paper."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(before, after, 1, stride, bias=False)
+        self.norm = nn.BatchNorm2d(after)
+
+    def forward(self, features: Tensor) -> Tensor:
+        answer: Tensor = self.norm(self.conv(features))
+        return answer
+
+
+def _choices(bounds: tuple[int, ...], step: int) -> tuple[int, ...]:
+    low, high = bounds[:2]
+    return tuple(range(low, high + 1, bounds[2] if len(bounds) == 3 else step))
