@@ -1,0 +1,147 @@
+"""The seams of a search: what proposes, what makes artefacts, what estimates accuracy, what refines, what tells time.
+
+Deciding (masks, arms, samplers, the choice) reads records and returns records. Running (`Maker`, `AccuracyEstimate`,
+`Refiner`, `Surveyor`) turns a candidate into facts. Only the loop writes to the run folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from edgekd.artefacts import Artefact, Precision
+from edgekd.devices._protocol import Fingerprint
+from edgekd.evidence import AccuracyKind
+from edgekd.export._protocol import ConversionResult
+from edgekd.records import Digest
+from edgekd.store.records import Accuracy, Arm, CurvePoint, PlanRecord, StaticFeatures, TrialRecord
+from edgekd.students._protocol import Arch, Candidate, Family, Stage, StageProgress
+from edgekd.tasks._protocol import Task
+from edgekd.teachers._protocol import Teacher
+
+__all__ = [
+    "AccuracyEstimate",
+    "Clock",
+    "Estimate",
+    "EstimateContext",
+    "Known",
+    "Maker",
+    "Refined",
+    "Refiner",
+    "Sampler",
+    "Surveyor",
+]
+
+
+@dataclass(frozen=True)
+class Known:
+    """All that a proposal may rest on. Everything here comes from the run folder.
+
+    ``allowed`` has, for each precision among the arms, the indices of archs no mask removed, ascending.
+    ``trials`` are those of earlier batches; ``pending`` are the candidates already proposed in this one.
+    """
+
+    family: str
+    plan: PlanRecord
+    allowed: Mapping[Precision, Sequence[int]]
+    arms: Sequence[Arm]
+    trials: Sequence[TrialRecord]
+    pending: Sequence[Candidate] = ()
+    violations: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # by trial number, then by limit
+
+
+class Sampler(Protocol):
+    """Proposes candidates. Holds no state: the same knowledge and seed give the same proposal."""
+
+    name: ClassVar[str]
+
+    def propose(self, known: Known, seed: int) -> Candidate | None:
+        """A candidate that no mask removed and no trial or pending one has; None where all have been tried."""
+        ...
+
+
+class Maker(Protocol):
+    """Makes a candidate's file with untrained weights: latency does not depend on them."""
+
+    def make(self, candidate: Candidate, path: Path) -> ConversionResult:
+        """Write the file at ``path`` (its suffix may be changed to the format's). Outcomes are values, not errors."""
+        ...
+
+
+@dataclass(frozen=True)
+class EstimateContext:
+    """What an accuracy estimate may use. It never sees the test split."""
+
+    task: Task
+    teacher: Teacher | None
+    family: Family
+    options: Mapping[str, Any]  # the family's own, as in the project file
+    recipe: Sequence[Stage]
+    fingerprint: Fingerprint | None
+    students: Path
+    stages: Path
+    cache: Path
+    seed: int
+    progress: Callable[[StageProgress], None]
+    stop: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A candidate's accuracy before it is refined, and how fast it trained (None where nothing was trained)."""
+
+    accuracy: Accuracy
+    images_per_s: float | None = None
+
+
+class AccuracyEstimate(Protocol):
+    """Ranks candidates by accuracy for less than a full recipe. Constructed from its options (a frozen record)."""
+
+    name: ClassVar[str]
+    kind: ClassVar[AccuracyKind]
+
+    def estimate(self, candidate: Candidate, context: EstimateContext) -> Estimate:
+        """Score it quantized, as it will ship, on the validation split. Raises Interrupted on ``context.stop()``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Refined:
+    """A candidate that went through the whole recipe."""
+
+    student: Digest  # folder under students/
+    artefact: Artefact | None  # None where it can't be exported or scored: ``detail`` says why
+    accuracy: Accuracy | None
+    float_twin: Accuracy | None
+    curve: tuple[CurvePoint, ...] = ()
+    detail: str = ""
+
+
+class Refiner(Protocol):
+    """Trains, exports and scores a finalist, and makes the float32 file it is compared with."""
+
+    def refine(self, candidate: Candidate) -> Refined:
+        """The whole recipe. Raises Interrupted where the person asked to stop."""
+        ...
+
+    def twin(self, candidate: Candidate) -> Artefact | None:
+        """The same student in float32 for the same backend, or None where there can be none."""
+        ...
+
+
+class Surveyor(Protocol):
+    """Counts static features of an arch, at float32, without running it on a device."""
+
+    def features(self, arch: Arch) -> StaticFeatures:
+        """Evidence kind: analytic."""
+        ...
+
+
+class Clock(Protocol):
+    """Seconds on a clock that only goes forward."""
+
+    def now(self) -> float:
+        """Now, in seconds from an arbitrary start."""
+        ...

@@ -1,0 +1,39 @@
+"""Four to six archs spread over what the masks left: where the arms are compared.
+
+Reads features.json and the masks. The smallest and the largest arch by operations come first, the rest fill the
+widest gaps (farthest point in the logarithms of the features), so that no arm is judged at one end of the space alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgekd.store.records import FeaturesRecord, PlanRecord
+from edgekd.students._protocol import Arch
+
+__all__ = ["choose_anchors"]
+
+
+def choose_anchors(plan: PlanRecord, features: FeaturesRecord, left: Sequence[int]) -> tuple[Arch, ...]:
+    """Distinct archs, ``plan.anchors`` of them or all that are left. Ties go to the smaller index."""
+    by_index = dict(zip(features.indices, features.features, strict=True))
+    rows = [by_index[index] for index in left]
+    table = np.log1p(
+        np.array([[f.macs, f.parameters, f.peak_activation_bytes, f.bytes_moved, f.depth] for f in rows], dtype=float)
+    )
+    spread = np.ptp(table, axis=0)
+    table = (table - table.min(axis=0)) / np.where(spread > 0, spread, 1.0)
+    macs = [f.macs for f in rows]
+    picked = [int(np.argmin(macs))]
+    if len(rows) > 1 and plan.anchors > 1:
+        largest = int(np.argmax(macs))
+        picked.append(largest if largest != picked[0] else 1)
+    while len(picked) < min(plan.anchors, len(rows)):
+        distance = np.min([np.square(table - table[pick]).sum(axis=1) for pick in picked], axis=0)
+        distance[picked] = -1.0
+        picked.append(int(np.argmax(distance)))
+    # the middle before the ends: an arm that is hopeless shows it at once on a typical arch
+    order = [*picked[2:], *picked[:2]]
+    return tuple(plan.space.at(left[pick]) for pick in order)

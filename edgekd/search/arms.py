@@ -1,0 +1,152 @@
+"""Which arms (backend and precision) are worth searching: measured on the anchors, dominated ones dropped.
+
+Reads anchors/*.json, plan.json and the target; its result is arms.json. An arm is dropped when another one is at
+least as faithful, faster beyond the noise on every anchor both ran on, and no larger where the target limits size or
+memory. So a compressed arm that is slower than float32 stays only where its size is the point (never slower).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+from edgekd.artefacts import Precision
+from edgekd.devices._protocol import Outcome
+from edgekd.store.records import AnchorRecord, Arm, ArmReading, ArmsRecord, DroppedArm, NeverSlower, PlanRecord
+from edgekd.students._protocol import Arch
+from edgekd.targets.target import Target
+
+__all__ = ["decide_arms", "still_in"]
+
+_FIDELITY = {Precision.FLOAT32: 3, Precision.FLOAT16: 2, Precision.DYNAMIC_INT8: 1, Precision.INT8: 0}
+"""Higher computes more like the student that was trained."""
+
+_EARLY_MARGIN = 0.25  # while anchors are missing, only a clear loser goes
+_LEAST_MARGIN = 0.01  # below this a difference has no use, whatever the noise
+_SIZE_MARGIN = 0.02  # containers of formats differ by a little
+
+
+def still_in(target: Target, plan: PlanRecord, anchors: Sequence[AnchorRecord]) -> tuple[Arm, ...]:
+    """Arms to measure on the next anchor, after those measured so far."""
+    kept, _ = _sift(target, plan, anchors)
+    return kept
+
+
+def decide_arms(target: Target, plan: PlanRecord, archs: Sequence[Arch], anchors: Sequence[AnchorRecord]) -> ArmsRecord:
+    """The end of the comparison, once every anchor is measured. ``kept`` is empty where no arm ran at all."""
+    kept, dropped = _sift(target, plan, anchors)
+    readings = tuple(reading for anchor in anchors for reading in anchor.readings)
+    return ArmsRecord(
+        anchors=tuple(archs),
+        readings=readings,
+        kept=kept,
+        dropped=dropped,
+        never_slower=_never_slower(plan, readings),
+        noise=_noise(anchors),
+        tail=_tail(kept, readings),
+    )
+
+
+def _sift(
+    target: Target, plan: PlanRecord, anchors: Sequence[AnchorRecord]
+) -> tuple[tuple[Arm, ...], tuple[DroppedArm, ...]]:
+    kept, dropped = list(plan.arms), list[DroppedArm]()
+    for count in range(1, len(anchors) + 1):
+        seen = anchors[:count]
+        margin = max(_noise(seen), _LEAST_MARGIN)
+        if count < plan.anchors and len(seen) < plan.anchors:
+            margin = max(margin, _EARLY_MARGIN)
+        for arm in tuple(kept):
+            reason = _why_not(target, arm, kept, seen, margin)
+            if reason:
+                kept.remove(arm)
+                dropped.append(DroppedArm(arm=arm, reason=reason))
+    return tuple(kept), tuple(dropped)
+
+
+def _why_not(target: Target, arm: Arm, others: Sequence[Arm], anchors: Sequence[AnchorRecord], margin: float) -> str:
+    mine = _by_arch(arm, anchors)
+    if not any(_ran(reading) for reading in mine.values()):
+        details = [reading.detail for reading in mine.values() if reading.detail]
+        return f"ran on none of {len(anchors)} anchors: {details[0]}" if details else "ran on no anchor"
+    for other in others:
+        if other != arm and _FIDELITY[other.precision] >= _FIDELITY[arm.precision]:
+            ratios = _ratios(mine, _by_arch(other, anchors))
+            slower = bool(ratios) and min(ratios) > 1.0 + margin
+            if slower and not _is_smaller(target, mine, _by_arch(other, anchors)):
+                return f"{_mean(ratios):.2f}x the latency of {other} and no more accurate"
+    return ""
+
+
+def _by_arch(arm: Arm, anchors: Sequence[AnchorRecord]) -> Mapping[Arch, ArmReading]:
+    return {reading.arch: reading for anchor in anchors for reading in anchor.readings if reading.arm == arm}
+
+
+def _ran(reading: ArmReading) -> bool:
+    return reading.low_us is not None
+
+
+def _ratios(mine: Mapping[Arch, ArmReading], theirs: Mapping[Arch, ArmReading]) -> list[float]:
+    """My latency over theirs, on every anchor where both ran."""
+    found = []
+    for arch, reading in mine.items():
+        other = theirs.get(arch)
+        if reading.low_us is not None and other is not None and other.low_us is not None and other.low_us.value > 0:
+            found.append(reading.low_us.value / other.low_us.value)
+    return found
+
+
+def _is_smaller(target: Target, mine: Mapping[Arch, ArmReading], theirs: Mapping[Arch, ArmReading]) -> bool:
+    """Whether the target limits something of which this arm needs less."""
+    metrics = {limit.metric.partition(".")[0] for limit in target.limits if limit.hard}
+    both = [(mine[arch], theirs[arch]) for arch in mine if arch in theirs]
+    sizes = [(a.size_bytes, b.size_bytes) for a, b in both if a.size_bytes and b.size_bytes]
+    memories = [(x, y) for a, b in both if (x := _memory(a)) and (y := _memory(b))]
+    return ("size" in metrics and any(x < y * (1 - _SIZE_MARGIN) for x, y in sizes)) or (
+        "memory" in metrics and any(x < y * (1 - _SIZE_MARGIN) for x, y in memories)
+    )
+
+
+def _memory(reading: ArmReading) -> float | None:
+    processes = reading.measurement.processes if reading.measurement else ()
+    return statistics.median(p.memory_model_bytes for p in processes) if processes else None
+
+
+def _never_slower(plan: PlanRecord, readings: Sequence[ArmReading]) -> tuple[NeverSlower, ...]:
+    """Every compressed arm against float32 on its own backend, over the anchors where both ran."""
+    found = []
+    for arm in plan.arms:
+        if arm.precision is Precision.FLOAT32:
+            continue
+        mine = {r.arch: r for r in readings if r.arm == arm}
+        plain = Arm(backend=arm.backend, precision=Precision.FLOAT32)
+        theirs = {r.arch: r for r in readings if r.arm == plain}
+        ratios = _ratios(mine, theirs)
+        if ratios:
+            sizes = [
+                a < b
+                for arch in mine
+                if arch in theirs and (a := mine[arch].size_bytes) and (b := theirs[arch].size_bytes)
+            ]
+            ratio = _mean(ratios)
+            found.append(NeverSlower(arm=arm, ratio=ratio, faster=ratio < 1.0, smaller=all(sizes) and bool(sizes)))
+    return tuple(found)
+
+
+def _noise(anchors: Sequence[AnchorRecord]) -> float:
+    return max((anchor.noise for anchor in anchors), default=0.0)
+
+
+def _tail(kept: Sequence[Arm], readings: Sequence[ArmReading]) -> float:
+    """The median over readings of p95 over low, each the median of its processes."""
+    tails = []
+    for reading in readings:
+        if reading.arm in kept and reading.measurement is not None and reading.measurement.outcome is Outcome.OK:
+            low = statistics.median(p.low_us for p in reading.measurement.processes)
+            tails.append(statistics.median(p.p95_us for p in reading.measurement.processes) / low)
+    return max(1.0, statistics.median(tails)) if tails else 1.0
+
+
+def _mean(ratios: Sequence[float]) -> float:
+    return math.exp(statistics.fmean(math.log(ratio) for ratio in ratios))

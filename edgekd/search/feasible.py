@@ -1,0 +1,76 @@
+"""How far a measured candidate is from each limit, as far as a trial can tell.
+
+Reads the figures of a trial and the device's tail factor; writes nothing. In the search, p95 and p99 are taken as the
+low quantile times the tail factor, for the tail of a short measurement is mostly the machine's; only the choice binds
+the true tail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from edgekd.devices._protocol import Measurement
+from edgekd.evidence import Figure
+from edgekd.store.records import TrialRecord
+from edgekd.targets.target import Target
+
+__all__ = ["LOW", "figure_of", "is_feasible", "low_us", "undelegated", "violations"]
+
+LOW = "latency.low"
+"""The metric that ranks: the low quantile of one call."""
+
+_TAILED = ("latency.p95", "latency.p99")
+
+
+def violations(
+    target: Target, figures: Sequence[Figure], tail: float, undelegated_share: float = 0.0
+) -> dict[str, float]:
+    """Each hard limit's excess as a share of its bound; zero or less where it is met.
+
+    Accuracy is left out (a short training says little about a floor), and so is what has no figure.
+    """
+    found: dict[str, float] = {}
+    for limit in target.limits:
+        if not limit.hard or limit.metric == "accuracy" or limit.bound <= 0:
+            continue
+        value = _value(limit.metric, figures, tail)
+        if value is not None:
+            found[limit.metric] = (1.0 if limit.upper else -1.0) * (value - limit.bound) / limit.bound
+    if target.delegation == "full":
+        found["delegation"] = undelegated_share
+    return found
+
+
+def trial_violations(target: Target, trial: TrialRecord, tail: float) -> Mapping[str, float]:
+    """The same for a recorded trial."""
+    return violations(target, trial.figures, tail, undelegated(trial.measurement))
+
+
+def is_feasible(target: Target, trial: TrialRecord, tail: float) -> bool:
+    """Whether a trial was measured and breaks no hard limit."""
+    return trial.outcome == "measured" and all(v <= 0 for v in trial_violations(target, trial, tail).values())
+
+
+def undelegated(measurement: Measurement | None) -> float:
+    """The share of operators that stayed off the delegate; 0 where the runtime doesn't say."""
+    where = None if measurement is None else measurement.delegation
+    return 0.0 if where is None or not where.total else 1.0 - where.delegated / where.total
+
+
+def low_us(figures: Sequence[Figure]) -> float | None:
+    """The ranking latency in microseconds."""
+    figure = figure_of(figures, LOW)
+    return None if figure is None else figure.value
+
+
+def figure_of(figures: Sequence[Figure], metric: str) -> Figure | None:
+    """The figure of a metric, if there is one."""
+    return next((figure for figure in figures if figure.metric == metric), None)
+
+
+def _value(metric: str, figures: Sequence[Figure], tail: float) -> float | None:
+    low = low_us(figures)
+    if metric in _TAILED and low is not None:
+        return low * tail
+    figure = figure_of(figures, metric)
+    return None if figure is None else figure.value

@@ -1,0 +1,99 @@
+"""What cannot fit is never proposed: static lower bounds of every arch against the target's limits.
+
+Reads features.json, plan.json and the target; its result is masks.json. A mask may only rest on a bound that holds
+for every file and every runtime, so each is a *lower* bound and says what it leaves out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from edgekd.artefacts import Precision
+from edgekd.evidence import EvidenceKind
+from edgekd.store.records import FeaturesRecord, MaskReport, MasksRecord, PlanRecord, StaticFeatures
+from edgekd.targets.target import Limit, Target
+from edgekd.units import format_bytes
+
+__all__ = ["Masked", "at_precision", "mask"]
+
+_WEIGHT_BYTES = {Precision.FLOAT32: 4, Precision.FLOAT16: 2, Precision.DYNAMIC_INT8: 1, Precision.INT8: 1}
+_ACTIVATION_BYTES = {Precision.FLOAT32: 4, Precision.FLOAT16: 4, Precision.DYNAMIC_INT8: 4, Precision.INT8: 1}
+
+_MEMORY_SLACK_BYTES = 1024 * 1024
+# a runtime may serve a small model from memory it already held, which the measurement counts as the runtime's own
+
+
+@dataclass(frozen=True)
+class Masked:
+    """The report, and for each precision the indices of archs that are left, ascending."""
+
+    record: MasksRecord
+    allowed: Mapping[Precision, tuple[int, ...]]
+
+    @property
+    def left(self) -> tuple[int, ...]:
+        """Archs left at some precision, ascending."""
+        return tuple(sorted(set().union(*self.allowed.values())))
+
+
+def at_precision(features: StaticFeatures, precision: Precision) -> StaticFeatures:
+    """Float32 features at another precision. Scales and biases are left out: weights are a lower bound."""
+    weights = features.parameters * _WEIGHT_BYTES[precision]
+    activations = _ACTIVATION_BYTES[precision]
+    moved_activations = max(0, features.bytes_moved - 4 * features.parameters)
+    return features.but(
+        weight_bytes=weights,
+        peak_activation_bytes=features.peak_activation_bytes * activations // 4,
+        bytes_moved=weights + moved_activations * activations // 4,
+    )
+
+
+def mask(target: Target, plan: PlanRecord, features: FeaturesRecord) -> Masked:
+    """Apply every mask the target gives a reason for. An arch is out when it is out at every precision of the arms."""
+    precisions = tuple(dict.fromkeys(arm.precision for arm in plan.arms))
+    alive = {(index, precision) for index in features.indices for precision in precisions}
+    by_index = dict(zip(features.indices, features.features, strict=True))
+    reports = []
+    for limit in target.limits:
+        bound = _BOUNDS.get(limit.metric)
+        if bound is None or not limit.hard:
+            continue
+        before = {index for index, _ in alive}
+        alive = {
+            (index, precision)
+            for index, precision in alive
+            if bound.lowest(at_precision(by_index[index], precision)) <= limit.bound + bound.slack_bytes
+        }
+        after = {index for index, _ in alive}
+        reports.append(_report(limit, bound, len(before - after)))
+    allowed = {p: tuple(index for index in features.indices if (index, p) in alive) for p in precisions}
+    record = MasksRecord(
+        space_size=features.space_size,
+        considered=len(features.indices),
+        masks=tuple(reports),
+        left=len({index for index, _ in alive}),
+    )
+    return Masked(record, allowed)
+
+
+@dataclass(frozen=True)
+class _Bound:
+    asks: str
+    lowest: Callable[[StaticFeatures], int]
+    slack_bytes: int = 0
+
+
+_BOUNDS: Mapping[str, _Bound] = {
+    "size.file": _Bound("weights alone", lambda f: f.weight_bytes),
+    "memory.model": _Bound(
+        "weights and peak activations", lambda f: f.weight_bytes + f.peak_activation_bytes, _MEMORY_SLACK_BYTES
+    ),
+}
+
+
+def _report(limit: Limit, bound: _Bound, removed: int) -> MaskReport:
+    slack = f" + {format_bytes(bound.slack_bytes)}" if bound.slack_bytes else ""
+    return MaskReport(
+        name=limit.metric, asks=f"{bound.asks} <= {limit.written}{slack}", kind=EvidenceKind.ANALYTIC, removed=removed
+    )

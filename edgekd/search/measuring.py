@@ -1,0 +1,160 @@
+"""Candidates into measurements: made with untrained weights, converted in a worker, measured side by side.
+
+A file that can't be made, or that crashes its runtime, is a result with its reason and ends no batch. Files are
+deleted once measured: their digest and their figures are kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgekd.artefacts import Artefact
+from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan, Outcome, Progress
+from edgekd.evidence import EvidenceKind, Figure
+from edgekd.export._protocol import ConversionOutcome, ConversionResult
+from edgekd.measure.compare import aa_noise
+from edgekd.measure.figures import figures_of
+from edgekd.search._protocol import Maker
+from edgekd.students._protocol import Candidate
+from edgekd.targets.target import Target
+
+__all__ = ["Bench", "Measured", "figures_for", "outcome_of"]
+
+Stop = Callable[[], None]
+"""Raises Interrupted when the person asked to stop."""
+
+TrialOutcome = Literal["measured", "over-budget", "refused", "crashed", "hung", "out-of-memory", "unstable"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What became of one candidate's file."""
+
+    candidate: Candidate
+    conversion: ConversionResult
+    measurement: Measurement | None
+    figures: tuple[Figure, ...]
+    seconds: Mapping[str, float]
+
+    @property
+    def outcome(self) -> TrialOutcome:
+        """Before any budget is looked at."""
+        return outcome_of(self.conversion, self.measurement)
+
+    @property
+    def detail(self) -> str:
+        """Why there is no file or no figure."""
+        return self.conversion.detail or (self.measurement.detail if self.measurement else "")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Makes and measures batches of candidates."""
+
+    maker: Maker
+    session: DeviceSession
+    target: Target
+    scratch: Path
+    now: Callable[[], float]
+
+    def measure(
+        self,
+        candidates: Sequence[Candidate],
+        plan: MeasurePlan,
+        pair: bool = False,
+        progress: Progress | None = None,
+        stop: Stop = lambda: None,
+    ) -> tuple[list[Measured], float]:
+        """Make all, then measure all in one interleaved batch. With ``pair``, one file is measured twice.
+
+        Returns what became of each, in order, and the noise between the two identical jobs (0 without a pair).
+        """
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.mkdir(parents=True)
+        try:
+            return self._measure(candidates, plan, pair, progress, stop)
+        finally:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _measure(
+        self, candidates: Sequence[Candidate], plan: MeasurePlan, pair: bool, progress: Progress | None, stop: Stop
+    ) -> tuple[list[Measured], float]:
+        conversions = []
+        for number, candidate in enumerate(candidates):
+            stop()
+            if progress:
+                progress("converting", number, len(candidates))
+            conversions.append(self.maker.make(candidate, self.scratch / f"{number:04d}" / "model"))
+        jobs = {
+            number: Job(artefact=result.artefact, backend=candidate.backend)
+            for number, (candidate, result) in enumerate(zip(candidates, conversions, strict=True))
+            if result.artefact is not None and candidate.backend is not None
+        }
+        batch = list(jobs.values())
+        if pair and batch:
+            batch.append(batch[0])
+        stop()
+        begun = self.now()
+        measurements = list(self.session.measure(batch, plan, progress)) if batch else []
+        share_s = (self.now() - begun) / max(1, len(batch))
+        by_number = dict(zip(jobs, measurements, strict=False))
+        noise = aa_noise(measurements) if pair and batch else 0.0
+        measured = []
+        for number, (candidate, result) in enumerate(zip(candidates, conversions, strict=True)):
+            measurement = by_number.get(number)
+            figures = figures_for(self.target, measurement, result.artefact)
+            seconds = {"convert": result.seconds, "measure": share_s if measurement else 0.0}
+            measured.append(Measured(candidate, result, measurement, figures, seconds))
+        return measured, noise
+
+
+def outcome_of(conversion: ConversionResult, measurement: Measurement | None) -> TrialOutcome:
+    """One word for how it ended. A file that loads but can't be timed ends as its runtime did."""
+    if conversion.outcome is not ConversionOutcome.OK or conversion.artefact is None:
+        return _WORDS[conversion.outcome.value]
+    if measurement is None:
+        return "refused"
+    return "measured" if measurement.outcome is Outcome.OK else _WORDS[measurement.outcome.value]
+
+
+def figures_for(target: Target, measurement: Measurement | None, artefact: Artefact | None) -> tuple[Figure, ...]:
+    """Every figure a limit may ask for, each at the confidence its limit asks for."""
+    if measurement is None or measurement.outcome is not Outcome.OK:
+        return ()
+    size_bytes = artefact.size_bytes if artefact else None
+    found = {figure.metric: figure for figure in figures_of(measurement, size_bytes=size_bytes)}
+    for confidence in {limit.confidence for limit in target.limits} - {0.95}:
+        wanted = {limit.metric for limit in target.limits if limit.confidence == confidence}
+        at = figures_of(measurement, confidence=confidence, size_bytes=size_bytes)
+        found.update({figure.metric: figure for figure in at if figure.metric in wanted})
+    if artefact is not None and any(limit.metric == "size.download" for limit in target.limits):
+        with suppress(FileNotFoundError):  # a trial's file is gone once it was measured; its record has the figure
+            found["size.download"] = _download(artefact)
+    return tuple(found.values())
+
+
+def _download(artefact: Artefact) -> Figure:
+    paths = [artefact.path, *([artefact.path.with_suffix(".bin")] if artefact.path.suffix == ".xml" else [])]
+    size = sum(len(zlib.compress(path.read_bytes(), 6)) for path in paths)
+    return Figure(
+        metric="size.download",
+        value=size,
+        unit="B",
+        kind=EvidenceKind.MEASURED,
+        subject=artefact.sha256,
+        method="zlib at level 6, every file the model needs",
+    )
+
+
+_WORDS: Mapping[str, TrialOutcome] = {
+    "refused": "refused",
+    "crashed": "crashed",
+    "hung": "hung",
+    "out-of-memory": "out-of-memory",
+}

@@ -1,0 +1,143 @@
+"""Samplers: what to try next, given what is known.
+
+Reads plan.json, the masks' result, the kept arms and the trials of earlier batches; the loop writes the proposal into
+the trial's file. A sampler is made anew for each ask with a seed from (seed, number), and the study it asks is built
+anew from the recorded trials: a re-created seeded sampler would repeat its earlier proposals, and a stored study would
+be a second truth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import NonNegativeInt
+
+from edgekd.records import Record
+from edgekd.search._protocol import Known
+from edgekd.search.feasible import low_us
+from edgekd.store.records import Arm, TrialRecord
+from edgekd.students._protocol import Arch, Candidate, CompressionPlan, Space
+
+__all__ = ["RandomSampler", "TpeSampler", "seed_of"]
+
+_FAILED = 1e3  # the violation of a trial without figures: worse than any that was measured
+
+
+def seed_of(seed: int, number: int) -> int:
+    """The seed of ask ``number``: 32 bits that depend on (seed, number) alone, on every machine."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{number}".encode()).digest()[:4], "big")
+
+
+class RandomSampler(Record):
+    """Evenly at random among what is left. The yardstick for every other sampler."""
+
+    name: ClassVar[str] = "random"
+
+    def propose(self, known: Known, seed: int) -> Candidate | None:
+        """One of the untried, each as likely as any other."""
+        untried = list(_untried(known))
+        if not untried:
+            return None
+        index, arm = untried[int(np.random.default_rng(seed).integers(len(untried)))]
+        return _candidate(known, known.plan.space.at(index), arm)
+
+
+class TpeSampler(Record):
+    """Tree-structured Parzen estimator, multi-objective and constrained (Optuna; Watanabe & Hutter 2023).
+
+    Maximises accuracy and minimises the low quantile of latency under the target's limits. The first ``startup``
+    trials are random.
+    """
+
+    name: ClassVar[str] = "tpe"
+
+    startup: NonNegativeInt = 10
+
+    def propose(self, known: Known, seed: int) -> Candidate | None:
+        """The untried candidate nearest to what the estimator asks for."""
+        untried = list(_untried(known))
+        if not untried:
+            return None
+        if len(known.trials) + len(known.pending) < self.startup:
+            return RandomSampler().propose(known, seed)
+        wanted = _ask(known, seed, self.startup)
+        space, arms = known.plan.space, list(known.arms)
+        ranks = np.array([wanted[axis.name] / max(1, len(axis.choices) - 1) for axis in space.axes])
+        distances = {
+            index: float(np.abs(np.array(space.encode(space.at(index))) - ranks).sum())
+            for index in {index for index, _ in untried}
+        }
+        # another arm is as far as one whole axis, so that the arm asked for wins unless its neighbourhood is used up
+        best = min(untried, key=lambda pair: (distances[pair[0]] + (arms.index(pair[1]) != wanted["arm"]), pair[0]))
+        return _candidate(known, space.at(best[0]), best[1])
+
+
+def _ask(known: Known, seed: int, startup: int) -> Mapping[str, int]:
+    """Ranks of the choices the estimator would try, and the arm's place among the kept ones."""
+    import optuna  # half a second: not for a command that never searches
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space, arms = known.plan.space, list(known.arms)
+    distributions: dict[str, Any] = {
+        axis.name: optuna.distributions.IntDistribution(0, len(axis.choices) - 1) for axis in space.axes
+    }
+    distributions["arm"] = optuna.distributions.CategoricalDistribution(list(range(len(arms))))
+    study = optuna.create_study(
+        directions=["maximize", "minimize"],
+        sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=startup, constant_liar=True),
+    )
+    slowest = max((us for trial in known.trials if (us := low_us(trial.figures)) is not None), default=1.0)
+
+    def frozen(candidate: Candidate, **state: Any) -> Any:
+        params = {**_ranks(space, candidate.arch), "arm": arms.index(_arm(candidate))}
+        return optuna.trial.create_trial(params=params, distributions=distributions, **state)
+
+    for trial in known.trials:
+        if _arm(trial.candidate) in arms:
+            values = (trial.accuracy.value if trial.accuracy else 0.0, low_us(trial.figures) or slowest)
+            study.add_trial(frozen(trial.candidate, values=values, constraints=_constraints(known, trial)))
+    for candidate in known.pending:
+        study.add_trial(frozen(candidate, state=optuna.trial.TrialState.RUNNING))
+    return {name: int(value) for name, value in study.ask(distributions).params.items()}
+
+
+def _constraints(known: Known, trial: TrialRecord) -> dict[str, float]:
+    if trial.outcome not in ("measured", "over-budget"):
+        return {"outcome": _FAILED}
+    found = {name: min(value, _FAILED) for name, value in known.violations.get(trial.number, {}).items()}
+    return {"outcome": 0.0, **{name: value for name, value in found.items() if math.isfinite(value)}}
+
+
+def _untried(known: Known) -> Iterator[tuple[int, Arm]]:
+    space = known.plan.space
+    candidates = (*(trial.candidate for trial in known.trials), *known.pending)
+    tried = {(_index(space, candidate.arch), _arm(candidate)) for candidate in candidates}
+    for arm in known.arms:
+        done = {index for index, other in tried if other == arm}
+        yield from ((index, arm) for index in known.allowed.get(arm.precision, ()) if index not in done)
+
+
+def _index(space: Space, arch: Arch) -> int:
+    """The inverse of `Space.at`."""
+    index = 0
+    for axis in space.axes:
+        index = index * len(axis.choices) + axis.choices.index(arch[axis.name])
+    return index
+
+
+def _ranks(space: Space, arch: Arch) -> dict[str, int]:
+    return {axis.name: axis.choices.index(arch[axis.name]) for axis in space.axes}
+
+
+def _arm(candidate: Candidate) -> Arm:
+    if candidate.backend is None:
+        raise ValueError(f"{candidate} has no backend: only candidates of an arm are searched")
+    return Arm(backend=candidate.backend, precision=candidate.plan.precision)
+
+
+def _candidate(known: Known, arch: Arch, arm: Arm) -> Candidate:
+    return Candidate(family=known.family, arch=arch, plan=CompressionPlan(precision=arm.precision), backend=arm.backend)
