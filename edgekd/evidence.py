@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from enum import Enum
 
 from edgekd.records import Record
+from edgekd.units import format_bytes, format_us
 
 __all__ = ["AccuracyKind", "EvidenceKind", "Figure", "weakest"]
 
@@ -55,6 +56,18 @@ class Figure(Record):
     low: float | None = None
     high: float | None = None
     confidence: float | None = None
+
+    def __str__(self) -> str:
+        """With unit and interval, and with its kind of evidence where that isn't ``measured``."""
+        text = self._written(self.value)
+        if self.low is not None and self.high is not None:
+            text += f" [{self._written(self.low)}, {self._written(self.high)}]"
+        return text if self.kind is EvidenceKind.MEASURED else f"{text} ({self.kind.value})"
+
+    def _written(self, value: float) -> str:
+        if self.unit == "us":
+            return format_us(value)
+        return format_bytes(value) if self.unit == "B" else f"{value:.4g} {self.unit}".strip()
 
     @property
     def upper(self) -> float:

@@ -1,0 +1,59 @@
+"""The model card: the certificate in words, for a person who was not there."""
+
+from __future__ import annotations
+
+from edgekd.store.certificate import Certificate
+from edgekd.targets.verdict import Answer
+
+__all__ = ["card_text"]
+
+
+def card_text(certificate: Certificate) -> str:
+    """Markdown. Every figure is the certificate's; nothing is computed here."""
+    c = certificate
+    task, fingerprint = c.task, c.fingerprint
+    extensions = ", ".join(fingerprint.extensions) or "none listed"
+    shape = " x ".join(map(str, task.input.shape))
+    scored = f"{c.accuracy.split} split, {c.accuracy.samples} samples, {c.accuracy.method}"
+    lines = [
+        f"# {task.name}: {c.candidate.family} for {c.target.name}",
+        "",
+        c.summary() + ("" if c.certified else " . **not certified**"),
+        "",
+        "| what | value |",
+        "|---|---|",
+        f"| task | {task.kind}, {task.head.classes} classes, input {shape} (C x H x W) |",
+        f"| student | {c.candidate.family}: {c.candidate.arch} |",
+        f"| precision | {c.candidate.plan.precision.value} |",
+        f"| teacher | {c.teacher} |",
+        f"| certified file | `{c.model}` in {c.backend}, {c.target.threads} thread(s) |",
+        f"| device | {fingerprint.cpu} ({fingerprint.architecture}), {fingerprint.os} |",
+        f"| instruction sets | {extensions} |",
+        f"| accuracy | {c.accuracy.value:.2%} {task.metric.name}, {scored} |",
+        f"| agreement with the PyTorch student | {c.parity.agree} of {c.parity.samples} answers, "
+        f"largest difference {c.parity.largest_step:.3g} {c.parity.unit} |",
+        "",
+        "## Budgets",
+        "",
+        "| budget | figure | margin | answer |",
+        "|---|---|---|---|",
+    ]
+    for verdict in c.verdict.limits:
+        figure = str(verdict.figure) if verdict.figure else "no figure"
+        margin = "" if verdict.margin is None else f"{verdict.margin:.0%}"
+        answer = verdict.answer.value if verdict.limit.hard else f"{verdict.answer.value} (reported only)"
+        lines.append(f"| {verdict.limit} | {figure} | {margin} | {answer} |")
+    if not c.verdict.limits:
+        lines.append("| none was set | | | |")
+    lines += ["", "## Figures", "", "| figure | value | kind | method |", "|---|---|---|---|"]
+    lines += [f"| {f.metric} | {f} | {f.kind.value} | {f.method} |" for f in c.figures]
+    lines += [
+        "",
+        "## What this does not say",
+        "",
+        "The figures hold for the device, runtime version, thread count and load named above. Int8 answers can differ "
+        "between instruction sets, so the certificate does not carry over to another CPU: measure again there.",
+    ]
+    if c.verdict.answer is not Answer.HOLDS:
+        lines += ["", f"Not every budget is known to hold: {c.verdict.answer.value}."]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,57 @@
+"""The bundle's ``example.py``: a dozen lines that answer the bundled samples with the runtime alone."""
+
+from __future__ import annotations
+
+from edgekd.artefacts import Backend
+from edgekd.export._protocol import ExportOptions
+from edgekd.tasks._protocol import TaskSpec
+
+__all__ = ["example_source"]
+
+_CALLS = {
+    "litert": """from ai_edge_litert.interpreter import Interpreter
+
+model = Interpreter(str(here / "{model}"), num_threads={threads})
+model.allocate_tensors()
+model.set_tensor(model.get_input_details()[0]["index"], batch)
+model.invoke()
+answer = model.get_tensor(model.get_output_details()[0]["index"])[0]""",
+    "onnxruntime": """import onnxruntime
+
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = {threads}
+model = onnxruntime.InferenceSession(here / "{model}", options, providers=["CPUExecutionProvider"])
+answer = model.run(None, {{model.get_inputs()[0].name: batch}})[0][0]""",
+    "openvino": """import openvino
+
+model = openvino.Core().compile_model(here / "{model}", "CPU", {{"INFERENCE_NUM_THREADS": {threads}}})
+answer = model(batch)[0][0]""",
+}
+
+
+def example_source(model: str, backend: Backend, threads: int, options: ExportOptions, spec: TaskSpec) -> str:
+    """Python source that runs beside the model with numpy and one runtime, and prints the first sample's class."""
+    steps = _input_steps(options, spec)
+    call = _CALLS[backend.runtime].format(model=model, threads=threads)
+    imports, _, use = call.partition("\n\n")
+    return (
+        '"""Answers the first sample that came with this model. Needs numpy and the runtime, nothing else."""\n\n'
+        "import pathlib\n\nimport numpy as np\n"
+        f"{imports}\n\n"
+        "here = pathlib.Path(__file__).resolve().parent\n"
+        'samples = np.load(here / "samples.npz")\n'
+        f'batch = {steps}\n\n{use}\n\nprint("class", int(np.argmax(answer)), "label", int(samples["labels"][0]))\n'
+    )
+
+
+def _input_steps(options: ExportOptions, spec: TaskSpec) -> str:
+    """The expression that turns one raw sample (C, H, W) into the model's input, as preprocess.json states it."""
+    text = 'samples["inputs"][:1]'
+    if options.preprocess == "stated":
+        mean, std = (f"np.float32({list(values)}).reshape(-1, 1, 1)" for values in (spec.input.mean, spec.input.std))
+        text = f"({text} - {mean}) / {std}"
+    if options.input == "int8":
+        text = f"({text}.astype(np.int16) - 128).astype(np.int8)"
+    elif options.input != spec.input.raw_dtype or options.preprocess == "stated":
+        text = f"({text}).astype(np.{options.input})"
+    return f"np.ascontiguousarray({text}.transpose(0, 2, 3, 1))" if options.layout == "nhwc" else text

@@ -1,0 +1,67 @@
+"""Everything a page shows, gathered from a run folder once. Nothing here is computed: figures are the records' own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekd.evidence import Figure
+from edgekd.store.certificate import CERTIFICATE, Certificate
+from edgekd.store.records import ArmsRecord, FinalistRecord, MasksRecord, OutcomeRecord, RunHeader, TrialRecord
+from edgekd.store.run import Run
+from edgekd.store.schema import read_record
+from edgekd.targets.target import Limit
+
+__all__ = ["Facts", "figure_of", "gather"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run as far as it has come; parts that it hasn't reached are None or empty."""
+
+    folder: Path
+    header: RunHeader
+    masks: MasksRecord | None
+    arms: ArmsRecord | None
+    trials: tuple[TrialRecord, ...]
+    finalists: tuple[FinalistRecord, ...]
+    outcome: OutcomeRecord | None
+    certificate: Certificate | None
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The target's budgets and its accuracy floor."""
+        return self.header.target.limits
+
+    @property
+    def chosen(self) -> FinalistRecord | None:
+        """The finalist that was certified."""
+        return next((finalist for finalist in self.finalists if finalist.chosen), None)
+
+    @property
+    def latency_metric(self) -> str:
+        """What the front's horizontal axis shows: the latency that is budgeted, else the ranking quantile."""
+        budgeted = [limit.metric for limit in self.limits if limit.metric.startswith("latency.")]
+        timed = [metric for metric in budgeted if metric not in ("latency.first", "latency.load")]
+        return timed[0] if timed else "latency.low"
+
+
+def gather(folder: Path) -> Facts:
+    """Read a run folder. Raises ConfigurationError naming a file that can't be read."""
+    run = Run.open(folder)
+    path = run.folder / "bundle" / CERTIFICATE
+    return Facts(
+        folder=run.folder,
+        header=run.header,
+        masks=run.masks(),
+        arms=run.arms(),
+        trials=run.trials(),
+        finalists=run.finalists(),
+        outcome=run.outcome(),
+        certificate=read_record(path, Certificate) if path.is_file() else None,
+    )
+
+
+def figure_of(figures: tuple[Figure, ...], metric: str) -> Figure | None:
+    """The figure of a metric, or None."""
+    return next((figure for figure in figures if figure.metric == metric), None)

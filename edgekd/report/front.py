@@ -1,0 +1,114 @@
+"""Which candidates were seen, how fast and how accurate? The front, with the budgets drawn in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgekd.evidence import Figure
+from edgekd.report import svg
+from edgekd.report.facts import Facts, figure_of
+from edgekd.store.records import Accuracy
+from edgekd.units import format_bytes
+
+__all__ = ["Point", "front_picture", "front_points"]
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 380.0, 62.0, 46.0, 16.0, 16.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """One candidate: a row of the table and a dot of the picture."""
+
+    name: str
+    what: str
+    latency: Figure
+    accuracy: Accuracy
+    size_bytes: int | None
+    role: str  # trial, finalist or chosen
+
+
+def front_points(facts: Facts) -> list[Point]:
+    """Trials by their estimated accuracy, finalists by the exported file's; chosen first, then by latency."""
+    points = []
+    for finalist in facts.finalists:
+        latency = figure_of(finalist.figures, facts.latency_metric)
+        if latency is not None and finalist.accuracy is not None:
+            size = finalist.artefact.size_bytes if finalist.artefact else None
+            role = "chosen" if finalist.chosen else "finalist"
+            points.append(
+                Point(f"finalist {finalist.rank}", str(finalist.candidate), latency, finalist.accuracy, size, role)
+            )
+    for trial in facts.trials:
+        latency = figure_of(trial.figures, facts.latency_metric)
+        if latency is not None and trial.accuracy is not None:
+            points.append(
+                Point(f"trial {trial.number}", str(trial.candidate), latency, trial.accuracy, trial.size_bytes, "trial")
+            )
+    order = {"chosen": 0, "finalist": 1, "trial": 2}
+    return sorted(points, key=lambda point: (order[point.role], point.latency.value))
+
+
+def front_picture(facts: Facts) -> str:
+    """Accuracy against latency. Empty where no candidate has both."""
+    points = front_points(facts)
+    if not points:
+        return ""
+    bound = next((limit for limit in facts.limits if limit.metric == facts.latency_metric), None)
+    floor = next((limit for limit in facts.limits if limit.metric == "accuracy"), None)
+    xs = [point.latency.value for point in points] + ([bound.bound] if bound else [])
+    ys = [point.accuracy.value for point in points] + ([floor.bound] if floor else [])
+    x = svg.Scale.over(xs, _LEFT, _WIDTH - _RIGHT)
+    y = svg.Scale.over(ys, _HEIGHT - _BOTTOM, _TOP)
+    parts = []
+    if bound:
+        parts.append(svg.rect(x(bound.bound), _TOP, _WIDTH - _RIGHT - x(bound.bound), _HEIGHT - _BOTTOM - _TOP, "over"))
+    if floor:
+        parts.append(
+            svg.rect(_LEFT, y(floor.bound), _WIDTH - _RIGHT - _LEFT, _HEIGHT - _BOTTOM - y(floor.bound), "over")
+        )
+    parts += _axes(x, y, facts.latency_metric)
+    if bound:
+        parts.append(svg.line(x(bound.bound), _TOP, x(bound.bound), _HEIGHT - _BOTTOM, "bound"))
+        parts.append(svg.text(x(bound.bound) - 5, _TOP + 12, bound.written, "bound-label", "end"))
+    if floor:
+        parts.append(svg.line(_LEFT, y(floor.bound), _WIDTH - _RIGHT, y(floor.bound), "bound"))
+        parts.append(svg.text(_LEFT + 5, y(floor.bound) - 4, f">= {floor.written}", "bound-label"))
+    for point in reversed(points):
+        parts.append(
+            svg.circle(x(point.latency.value), y(point.accuracy.value), _radius(point), point.role, _hint(point))
+        )
+        if point.role != "trial":
+            end = x(point.latency.value) > _WIDTH * 0.7
+            parts.append(
+                svg.text(
+                    x(point.latency.value) + (-9 if end else 9),
+                    y(point.accuracy.value) + 4,
+                    point.name,
+                    "name",
+                    "end" if end else "start",
+                )
+            )
+    return svg.picture(_WIDTH, _HEIGHT, "accuracy against latency of every candidate", parts)
+
+
+def _axes(x: svg.Scale, y: svg.Scale, metric: str) -> list[str]:
+    parts = []
+    for tick in x.ticks():
+        parts.append(svg.line(x(tick), _TOP, x(tick), _HEIGHT - _BOTTOM, "grid"))
+        parts.append(svg.text(x(tick), _HEIGHT - _BOTTOM + 16, f"{tick:g}", "tick", "middle"))
+    for tick in y.ticks():
+        parts.append(svg.line(_LEFT, y(tick), _WIDTH - _RIGHT, y(tick), "grid"))
+        parts.append(svg.text(_LEFT - 6, y(tick) + 4, f"{tick:.4g}", "tick", "end"))
+    parts.append(svg.text((_LEFT + _WIDTH) / 2, _HEIGHT - 8, f"{metric.replace('.', ' ')}, us", "axis", "middle"))
+    parts.append(svg.text(4, 11, "accuracy (validation)", "axis"))
+    return parts
+
+
+def _radius(point: Point) -> float:
+    return {"chosen": 7.0, "finalist": 5.5, "trial": 3.5}[point.role]
+
+
+def _hint(point: Point) -> str:
+    size = f", {format_bytes(point.size_bytes)}" if point.size_bytes else ""
+    accuracy = f"{point.accuracy.value:.4g} ({point.accuracy.kind.value}: {point.accuracy.method})"
+    return f"{point.name}: {point.what}\n{point.latency}, accuracy {accuracy}{size}"

@@ -1,0 +1,85 @@
+"""The report: one HTML file that needs no network, light and dark, from phone to paper."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from edgekd.report.arms import arm_rows
+from edgekd.report.budgets import budget_bars
+from edgekd.report.curves import curves_picture
+from edgekd.report.facts import Facts, gather
+from edgekd.report.front import front_picture, front_points
+from edgekd.report.operators import operator_rows
+from edgekd.report.quality import processes_picture
+from edgekd.units import Duration, format_bytes
+
+__all__ = ["REPORT", "page_text", "write_report"]
+
+REPORT = "report.html"
+
+
+def write_report(folder: Path) -> Path:
+    """Draw a run folder's page and write it there, atomically. Raises ConfigurationError on a folder that is no run."""
+    path = folder / REPORT
+    text = page_text(gather(folder))
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".report-", suffix=".tmp")
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    Path(temporary).replace(path)
+    return path
+
+
+def page_text(facts: Facts) -> str:
+    """The page as HTML. All names are escaped."""
+    environment = Environment(
+        loader=PackageLoader("edgekd.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["bytes"] = format_bytes
+    environment.filters["duration"] = lambda seconds: str(Duration(round(seconds, 1)))
+    chosen = facts.chosen
+    judged = chosen or next((finalist for finalist in facts.finalists if finalist.verdict is not None), None)
+    certified = facts.certificate.verdict if facts.certificate else (judged.verdict if judged else None)
+    measurement = judged.measurement if judged else None
+    precisions, rows = arm_rows(facts.arms) if facts.arms else ([], [])
+    return environment.get_template("page.html.j2").render(
+        facts=facts,
+        chosen=chosen,
+        judged=judged,
+        sentence=_sentence(facts),
+        bars=Markup(budget_bars(certified.limits)) if certified else "",
+        front=Markup(front_picture(facts)),
+        points=front_points(facts),
+        precisions=precisions,
+        arm_rows=rows,
+        curves=Markup(curves_picture(facts.finalists)),
+        operators=operator_rows(measurement.operators) if measurement else [],
+        measurement=measurement,
+        processes=Markup(processes_picture(measurement)) if measurement else "",
+        outcomes=_outcomes(facts),
+    )
+
+
+def _sentence(facts: Facts) -> str:
+    """The verdict, first of all."""
+    if facts.certificate is not None and facts.certificate.certified:
+        return f"Certified: {facts.certificate.summary()}"
+    if facts.outcome is not None:
+        return facts.outcome.summary
+    return f"Not finished: {len(facts.trials)} candidates measured, {len(facts.finalists)} refined"
+
+
+def _outcomes(facts: Facts) -> list[tuple[str, int]]:
+    """How the trials ended, and how many each way."""
+    counts: dict[str, int] = {}
+    for trial in facts.trials:
+        counts[trial.outcome] = counts.get(trial.outcome, 0) + 1
+    return sorted(counts.items(), key=lambda item: -item[1])

@@ -1,0 +1,86 @@
+"""What was measured of a model, on what, and how: the record a person keeps when the run folder is long gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from edgekd.artefacts import Backend, Format
+from edgekd.devices._protocol import Fingerprint, MeasurePlan
+from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
+from edgekd.records import Digest, Filed, Record
+from edgekd.store.records import Accuracy
+from edgekd.students._protocol import Candidate
+from edgekd.targets.target import Target
+from edgekd.targets.verdict import Verdict
+from edgekd.tasks._protocol import TaskSpec
+
+__all__ = ["CERTIFICATE", "BundledFile", "Certificate", "Parity"]
+
+CERTIFICATE = "certificate.json"
+
+
+class BundledFile(Record):
+    """One file of the bundle, by content."""
+
+    name: str  # relative to the bundle
+    sha256: Digest
+    size_bytes: int
+    role: Literal["model", "weights", "preprocess", "parity", "card", "example"]
+
+
+class Parity(Record):
+    """The exported file against the PyTorch student, from raw input to answer, on validation samples."""
+
+    samples: int
+    agree: int  # answers with the same class
+    largest_step: float  # largest difference, in steps of the output scale (int8) or absolute (float)
+    unit: Literal["steps", "absolute"]
+
+
+class Certificate(Filed):
+    """The certified file and everything that was measured of it."""
+
+    schema_: Literal["edgekd.certificate/1"] = Field(default="edgekd.certificate/1", alias="schema")
+    created: str  # ISO 8601, UTC
+    target: Target
+    fingerprint: Fingerprint
+    task: TaskSpec
+    candidate: Candidate
+    model: str  # the certified file's name
+    format: Format
+    backend: Backend
+    files: tuple[BundledFile, ...]
+    figures: tuple[Figure, ...]
+    plan: MeasurePlan
+    verdict: Verdict
+    accuracy: Accuracy  # test split, by the exported file in its runtime
+    float_twin: Accuracy | None  # the same student in PyTorch float32, same split
+    parity: Parity
+    teacher: str
+    export: Mapping[str, Any]
+    versions: Mapping[str, str]
+    seed: int
+    run: str
+
+    @property
+    def certified(self) -> bool:
+        """Every hard limit holds, on figures measured on the target's own device, with accuracy by the file itself."""
+        subject = self.fingerprint.digest()
+        timed = [figure for figure in self.figures if not figure.metric.startswith(("accuracy", "size"))]
+        return (
+            self.verdict.holds
+            and self.accuracy.kind is AccuracyKind.ARTEFACT
+            and all(figure.kind is EvidenceKind.MEASURED and figure.subject == subject for figure in timed)
+        )
+
+    def summary(self) -> str:
+        """One line: what, how good, how fast, how large."""
+        by_metric = {figure.metric: figure for figure in self.figures}
+        parts = [f"{self.backend.runtime} {self.candidate.plan.precision.value}", f"{self.accuracy.value:.1%} test"]
+        for metric, name in (("latency.p95", "p95"), ("latency.p50", "p50"), ("size.file", "")):
+            if metric in by_metric:
+                parts.append(f"{name} {by_metric[metric]}".strip())
+        return " . ".join(parts)
