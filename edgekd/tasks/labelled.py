@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,14 @@ class LabelledImages:
         return LabelledImages(chosen, self.labels[indices])
 
 
+class _TestFacts(NamedTuple):
+    """All that is kept of the test images before their split is asked for."""
+
+    keys: NDArray[np.uint64]
+    digest: Digest
+    highest_label: int
+
+
 @dataclass(frozen=True)
 class CarvedImages:
     """The four splits. ``test`` is called for its hashes, and again each time the test split is asked for."""
@@ -63,18 +72,24 @@ class CarvedImages:
     @cached_property
     def data(self) -> Digest:
         """Identity of all four splits."""
-        return digest_json({"test": self._test[1], **{name: split.digest for name, split in self._splits.items()}})
+        return digest_json({"test": self._test.digest, **{name: split.digest for name, split in self._splits.items()}})
+
+    @property
+    def highest_test_label(self) -> int:
+        """The largest label of the test split."""
+        return self._test.highest_label
 
     @cached_property
-    def _test(self) -> tuple[NDArray[np.uint64], Digest]:
+    def _test(self) -> _TestFacts:
         images = self.test()
-        return content_keys(images.inputs), digest_arrays(images.inputs, images.labels)
+        digest = digest_arrays(images.inputs, images.labels)
+        return _TestFacts(content_keys(images.inputs), digest, int(images.labels.max()))
 
     @cached_property
     def _splits(self) -> dict[SplitName, Split]:
         keys = content_keys(self.train.inputs)
         parts: dict[SplitName, LabelledImages] = {}
-        elsewhere = self._test[0]
+        elsewhere = self._test.keys
         if self.validation is not None:
             validation_keys = content_keys(self.validation.inputs)
             own = np.flatnonzero(~np.isin(validation_keys, elsewhere))

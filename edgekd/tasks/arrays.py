@@ -1,0 +1,66 @@
+"""From a person's arrays to labelled images: layout found, types and labels checked, every problem named."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.errors import ConfigurationError
+from edgekd.tasks.labelled import LabelledImages
+
+__all__ = ["Layout", "images_of", "layout_of"]
+
+Layout = Literal["auto", "nchw", "nhwc"]
+
+_CHANNELS = (1, 3, 4)
+
+
+def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where: str) -> LabelledImages:
+    """Images (N, C, H, W) as a view of ``inputs``, and labels as int64.
+
+    Raises ConfigurationError unless inputs are uint8 or finite float32 (N, H, W), (N, H, W, C) or (N, C, H, W) and
+    labels are whole numbers (N,) from 0.
+    """
+    if inputs.dtype not in (np.dtype(np.uint8), np.dtype(np.float32)):
+        raise _wrong(where, f"images are {inputs.dtype}", "uint8 or float32 expected: convert them with astype")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise _wrong(where, f"labels are {labels.dtype} {labels.shape}", "one whole number a sample expected, from 0")
+    if len(inputs) != len(labels):
+        raise _wrong(where, f"there are {len(inputs)} images and {len(labels)} labels", "one label an image expected")
+    if not len(labels):
+        raise _wrong(where, "there are no samples", "give some")
+    if int(labels.min()) < 0:
+        raise _wrong(where, f"a label is {labels.min()}", "labels are counted from 0")
+    if inputs.ndim == 3:
+        images: NDArray[Any] = inputs[:, None]
+    elif layout_of(inputs, layout, where) == "nhwc":
+        images = inputs.transpose(0, 3, 1, 2)
+    else:
+        images = inputs
+    if inputs.dtype == np.float32:
+        for start in range(0, len(inputs), 4096):
+            if not np.isfinite(inputs[start : start + 4096]).all():
+                raise _wrong(where, "images hold NaN or infinity", "finite values expected")
+    return LabelledImages(images, labels.astype(np.int64))
+
+
+def layout_of(inputs: NDArray[Any], layout: Layout, where: str) -> Literal["nchw", "nhwc"]:
+    """Where the channels of (N, ., ., .) images are. Raises ConfigurationError where that can't be told."""
+    if inputs.ndim != 4:
+        raise _wrong(where, f"images are {inputs.shape}", "(N, H, W, C), (N, C, H, W) or (N, H, W) expected")
+    if layout != "auto":
+        return layout
+    first, last = inputs.shape[1] in _CHANNELS, inputs.shape[3] in _CHANNELS
+    if first == last:
+        raise _wrong(
+            where, f"images are {inputs.shape}: channels first or last?", "say `layout: nchw` or `layout: nhwc`"
+        )
+    return "nchw" if first else "nhwc"
+
+
+def _wrong(where: str, found: str, expected: str) -> ConfigurationError:
+    return ConfigurationError.one(f"{where}: {found}", expected)

@@ -1,0 +1,185 @@
+"""`image-classification`: a .npz file with x_train, y_train, x_test, y_test and, where there is one, x_validation.
+
+Images are uint8 or float32, channels first or last. The official test images stay the test split; validation is
+carved out of training unless the file brings its own.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field, PositiveInt, PrivateAttr, model_validator
+
+from edgekd.errors import ConfigurationError
+from edgekd.records import Record
+from edgekd.references import ExistingFile
+from edgekd.tasks._protocol import HeadSpec, InputSpec, Score, Split, SplitName, TaskSpec
+from edgekd.tasks.arrays import Layout, images_of
+from edgekd.tasks.labelled import CarvedImages, LabelledImages, statistics
+from edgekd.tasks.npz import array_names, read_array
+from edgekd.tasks.score import top1
+
+__all__ = ["ImageClassification", "Images", "Values"]
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+Values = Annotated[tuple[float, ...], BeforeValidator(_several)]
+"""One number, or one a channel."""
+
+
+class Images(Record):
+    """Options shared by every task made of labelled images.
+
+    ``validation`` is the share of training images carved out where the data brings no validation images.
+    ``calibration`` and ``train_limit`` count images. ``mean`` and ``std`` are in raw units; left out, they are computed
+    from the training split, as one value or (``per_channel``) one a channel. One value lets an exported integer model
+    take raw pixels without extra operators.
+    """
+
+    metric: Literal["top1"] = "top1"
+    layout: Layout = "auto"
+    validation: float = Field(default=0.1, gt=0.0, lt=1.0)
+    calibration: PositiveInt = 512
+    train_limit: PositiveInt | None = None
+    mean: Values | None = None
+    std: Values | None = None
+    per_channel: bool = False
+    flip: bool = False
+    labels: tuple[str, ...] = ()
+    _carved: CarvedImages | None = PrivateAttr(None)
+    _spec: TaskSpec | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std belong together: give both, or neither")
+        if self.std is not None and min(self.std, default=0.0) <= 0:
+            raise ValueError("std must be above zero, in raw units")
+        return self
+
+    @property
+    def spec(self) -> TaskSpec:
+        """Input, head, metric and the data's identity. Raises ConfigurationError on arrays that aren't as expected."""
+        if self._spec is None:
+            self._spec = self._described()
+        return self._spec
+
+    def split(self, name: SplitName) -> Split:
+        """One part of the data. The same on every machine."""
+        return self._data.split(name)
+
+    def score(self, outputs: NDArray[np.floating], labels: NDArray[np.int64]) -> Score:
+        """Top-1 of outputs (N, classes). Raises ValueError on shapes that don't match."""
+        return top1(outputs, labels)
+
+    @abstractmethod
+    def _carve(self) -> CarvedImages:
+        """The source's images in four parts."""
+
+    @abstractmethod
+    def _title(self) -> str:
+        """What the task is called."""
+
+    def _names(self) -> tuple[str, ...]:
+        return self.labels
+
+    @property
+    def _data(self) -> CarvedImages:
+        if self._carved is None:
+            carved = self._carve()
+            _check_same_shape(carved)
+            self._carved = carved
+        return self._carved
+
+    def _described(self) -> TaskSpec:
+        title, data = self._title(), self._data
+        train = data.split("train").inputs
+        channels = train.shape[1]
+        mean, std = self.mean, self.std
+        if mean is None or std is None:
+            mean, std = statistics(train, self.per_channel)
+        for name, values in (("mean", mean), ("std", std)):
+            if len(values) not in (1, channels):
+                raise ConfigurationError.one(
+                    f"{title}: `{name}` has {len(values)} values, and the images have {channels} channels",
+                    "give one value, or one a channel",
+                )
+        if min(std) <= 0:
+            raise ConfigurationError.one(f"{title}: all training pixels are the same", "check the images")
+        classes = 1 + max(int(data.split(name).labels.max()) for name in ("train", "validation", "calibration"))
+        names = self._names()
+        if names and len(names) < classes:
+            raise ConfigurationError.one(
+                f"{title}: there are {len(names)} label names, and labels go up to {classes - 1}", "name every class"
+            )
+        classes = max(classes, len(names))
+        highest = data.highest_test_label
+        if highest >= classes:
+            raise ConfigurationError.one(
+                f"{title}: a test label is {highest}, and training labels go up to {classes - 1}",
+                "train and test must have the same classes",
+            )
+        exact = train.dtype == np.uint8
+        return TaskSpec(
+            name=title,
+            input=InputSpec(
+                shape=train.shape[1:],
+                raw_dtype="uint8" if exact else "float32",
+                raw_range=(0.0, 255.0) if exact else (float(train.min()), float(train.max())),
+                mean=mean,
+                std=std,
+            ),
+            head=HeadSpec(classes=classes, labels=names),
+            data=data.data,
+            flip=self.flip,
+        )
+
+
+class ImageClassification(Images):
+    """Options of `image-classification`: the .npz file, and what is shared with other image tasks."""
+
+    data: ExistingFile
+
+    def _title(self) -> str:
+        return self.data.stem
+
+    def _names(self) -> tuple[str, ...]:
+        if self.labels or "class_names" not in array_names(self.data):
+            return self.labels
+        return tuple(str(name) for name in read_array(self.data, "class_names"))
+
+    def _carve(self) -> CarvedImages:
+        return CarvedImages(
+            what=self.data.name,
+            train=self._part("train"),
+            test=lambda: self._part("test"),
+            validation=self._part("validation") if "x_validation" in array_names(self.data) else None,
+            validation_fraction=self.validation,
+            calibration_count=self.calibration,
+            train_limit=self.train_limit,
+        )
+
+    def _part(self, name: str) -> LabelledImages:
+        inputs, labels = (read_array(self.data, f"{letter}_{name}") for letter in "xy")
+        return images_of(inputs, labels, self.layout, f"{self.data.name} {name}")
+
+
+def _check_same_shape(carved: CarvedImages) -> None:
+    expected = carved.train.inputs
+    others = {"validation": carved.validation, "test": carved.test()}
+    for name, images in others.items():
+        if images is None:
+            continue
+        found = images.inputs
+        if (found.shape[1:], found.dtype) != (expected.shape[1:], expected.dtype):
+            raise ConfigurationError.one(
+                f"{carved.what}: {name} images are {found.dtype} {found.shape[1:]} (C, H, W), "
+                f"training images {expected.dtype} {expected.shape[1:]}",
+                "all parts must have one shape and type",
+            )

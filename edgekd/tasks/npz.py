@@ -1,0 +1,69 @@
+"""Arrays of a .npz file, mapped into memory where they are stored uncompressed (``numpy.savez``). Never pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.errors import ConfigurationError, UnknownName
+
+__all__ = ["array_names", "read_array"]
+
+
+def array_names(path: Path) -> Sequence[str]:
+    """Names of the arrays in a file. Raises ConfigurationError on a file that isn't a .npz."""
+    try:
+        with ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    except (OSError, BadZipFile) as error:
+        raise ConfigurationError.one(
+            f"{path} can't be read as .npz: {error}", "write it with numpy.savez(path, x_train=..., y_train=...)"
+        ) from error
+
+
+def read_array(path: Path, name: str) -> NDArray[Any]:
+    """One array, read-only. Raises UnknownName where it isn't there, ConfigurationError where it is damaged."""
+    names = array_names(path)
+    if name not in names:
+        raise UnknownName("array", name, names, remedy=f"in {path}")
+    try:
+        mapped = _mapped(path, name)
+        if mapped is not None:
+            return mapped
+        with np.load(path, allow_pickle=False) as archive:
+            return np.asarray(archive[name])
+    except (OSError, ValueError, BadZipFile, EOFError) as error:
+        raise ConfigurationError.one(
+            f"array `{name}` of {path} can't be read: {error}", "write it again; only plain arrays are read"
+        ) from error
+
+
+def _mapped(path: Path, name: str) -> NDArray[Any] | None:
+    """The array where it lies in the file, or None where it is compressed or of a kind that can't be mapped."""
+    with ZipFile(path) as archive:
+        info = archive.getinfo(f"{name}.npy")
+        if info.compress_type != ZIP_STORED:
+            return None
+        with path.open("rb") as stream:
+            # the name in the local header may be padded otherwise than in the directory: its own lengths count
+            stream.seek(info.header_offset)
+            header = stream.read(30)
+            name_length, extra_length = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+            stream.seek(info.header_offset + 30 + name_length + extra_length)
+            version = np.lib.format.read_magic(stream)
+            if version not in ((1, 0), (2, 0)):
+                return None
+            read_header = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[version]
+            shape, fortran, dtype = read_header(stream)
+            offset = stream.tell()
+        if dtype.hasobject or fortran or 0 in shape or not shape:
+            return None  # numpy's own reader refuses, or copies
+    return np.memmap(path, dtype, mode="r", offset=offset, shape=shape)

@@ -1,0 +1,101 @@
+"""`python`: a task from a person's own function, ``my_task.py:task``.
+
+The function takes nothing and returns either a mapping of arrays named as in a .npz file (x_train, y_train, x_test,
+y_test and, where there are some, x_validation, y_validation, class_names), or an object that is a Task itself; the
+other options are for arrays only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PrivateAttr
+
+from edgekd.errors import ConfigurationError, UnknownName
+from edgekd.references import CodeReference
+from edgekd.tasks._protocol import Score, Split, SplitName, Task, TaskSpec
+from edgekd.tasks.arrays import images_of
+from edgekd.tasks.image_classification import Images
+from edgekd.tasks.labelled import CarvedImages, LabelledImages
+
+__all__ = ["PythonTask"]
+
+
+class PythonTask(Images):
+    """Options of `python`: the function, and what is shared with other image tasks."""
+
+    module: CodeReference
+    _found: Any = PrivateAttr(None)
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The person's own, or made from the arrays. Raises ConfigurationError where either is wrong."""
+        task = self._own()
+        return super().spec if task is None else task.spec
+
+    def split(self, name: SplitName) -> Split:
+        """One part of the data."""
+        task = self._own()
+        return super().split(name) if task is None else task.split(name)
+
+    def score(self, outputs: NDArray[np.floating], labels: NDArray[np.int64]) -> Score:
+        """The person's own metric, or top-1 of outputs (N, classes)."""
+        task = self._own()
+        return super().score(outputs, labels) if task is None else task.score(outputs, labels)
+
+    def _own(self) -> Task | None:
+        """The task the function returned, or None where it returned arrays."""
+        found = self._called()
+        if isinstance(found, Mapping):
+            return None
+        if missing := [name for name in ("spec", "split", "score") if not hasattr(found, name)]:
+            raise ConfigurationError.one(
+                f"`{self.module.target}()` returned {type(found).__name__} without `{missing[0]}`",
+                "return arrays {'x_train': ..., 'y_train': ..., 'x_test': ..., 'y_test': ...}, or a Task",
+            )
+        if not isinstance(found.spec, TaskSpec):
+            raise ConfigurationError.one(
+                f"`{self.module.target}()`: its spec is {type(found.spec).__name__}", "a TaskSpec is expected"
+            )
+        own: Task = found
+        return own
+
+    def _called(self) -> Any:
+        if self._found is None:
+            function = self.module.resolve()
+            try:
+                self._found = function()
+            except Exception as error:  # a person's code may raise anything
+                raise ConfigurationError.one(
+                    f"`{self.module.target}()` failed: {type(error).__name__}: {error}",
+                    "it is called without arguments",
+                ) from error
+        return self._found
+
+    def _title(self) -> str:
+        return self.module.target.partition(":")[0]
+
+    def _names(self) -> tuple[str, ...]:
+        return self.labels or tuple(str(name) for name in self._called().get("class_names", ()))
+
+    def _carve(self) -> CarvedImages:
+        return CarvedImages(
+            what=self.module.target,
+            train=self._part("train"),
+            test=lambda: self._part("test"),
+            validation=self._part("validation") if "x_validation" in self._called() else None,
+            validation_fraction=self.validation,
+            calibration_count=self.calibration,
+            train_limit=self.train_limit,
+        )
+
+    def _part(self, name: str) -> LabelledImages:
+        arrays = self._called()
+        for key in (f"x_{name}", f"y_{name}"):
+            if key not in arrays:
+                raise UnknownName("array", key, map(str, arrays), remedy=f"`{self.module.target}()` must return it")
+        inputs, labels = (np.asarray(arrays[f"{letter}_{name}"]) for letter in "xy")
+        return images_of(inputs, labels, self.layout, f"{self.module.target} {name}")
