@@ -1,31 +1,48 @@
 """YAML files a person writes, read into records with every problem placed at its line and column.
 
-Reading runs no code: plain YAML data only, no tags, no anchors that multiply (depth and size are bounded).
+Reading runs no code: plain YAML data only, no tags, no aliases (they multiply), bounded in size and depth.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.reader import ReaderError
 
-from edgekd.errors import ConfigurationError, Place, Problem, nearest_name
+from edgekd.errors import ConfigurationError, Place, Problem, nearest_name, printable
 from edgekd.records import Record
 
-__all__ = ["Document", "Where", "problems_of", "read_document", "validate"]
+__all__ = ["Document", "Sourced", "Where", "dotted", "placed", "plain", "problems_of", "read_document", "validate"]
 
 RecordT = TypeVar("RecordT", bound=Record)
 Where = Sequence[str | int]
 """A path into a document: ``("recipe", 0, "distill")``."""
 
-_LARGEST_BYTES = 1_000_000
+_LARGEST_BYTES = 100_000
 _DEEPEST = 40
+_LARGEST_INT = 2**63
+_OPENING = ("BlockMappingStartToken", "BlockSequenceStartToken", "FlowMappingStartToken", "FlowSequenceStartToken")
+_CLOSING = ("BlockEndToken", "FlowMappingEndToken", "FlowSequenceEndToken")
+
+
+class Sourced(Protocol):
+    """Data that knows where each of its values is written."""
+
+    @property
+    def data(self) -> Any:
+        """Plain or round-trip data."""
+        ...
+
+    def place(self, where: Where) -> Place:
+        """Where a value, or the nearest one around it, is written."""
+        ...
 
 
 class Document(NamedTuple):
@@ -37,70 +54,66 @@ class Document(NamedTuple):
 
     def place(self, where: Where) -> Place:
         """Where in the file a path stands; the nearest enclosing position when it isn't written out."""
-        node, line, column = self.data, 0, 0
+        node, line, column, width = self.data, 0, 0, 1
         for part in where:
             position = _position(node, part)
             if position is None:
                 break
             line, column = position[0] + 1, position[1] + 1
+            width = len(part) if isinstance(part, str) else 1
             node = node[part]
         excerpt = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
-        if len(excerpt) > 200:
-            excerpt, column = "", 0
-        return Place(str(self.path), line, column, dotted(where), excerpt)
+        if len(excerpt) > 200 or not excerpt.isprintable():
+            excerpt = ""
+        return Place(str(self.path), line, column, dotted(where), excerpt, width)
 
 
 def dotted(where: Where) -> str:
     """``recipe[0].distill``."""
     text = ""
     for part in where:
-        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else str(part))
+        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else printable(part))
     return text
 
 
 def read_document(path: Path) -> Document:
     """Read one YAML file. Raises ConfigurationError on a missing, unreadable, oversized or malformed one."""
+    text = _read_text(path)
     try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        near = nearest_name(path.name, siblings)
-        hint = f"did you mean `{near}`?" if near else "write one with: edgekd init"
-        raise ConfigurationError.one("no such file", hint, Place(str(path))) from None
-    except OSError as error:
-        raise ConfigurationError.one(f"can't be read: {error.strerror}", place=Place(str(path))) from error
-    if len(raw) > _LARGEST_BYTES:
-        raise ConfigurationError.one(
-            f"{len(raw)} bytes is too large for a file a person writes (limit {_LARGEST_BYTES})",
-            place=Place(str(path)),
-        )
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        raise ConfigurationError.one(f"is not UTF-8 text: {error.reason}", place=Place(str(path))) from None
-    try:
-        _refuse_aliases(text)
+        _refuse_what_multiplies(text)
         data = YAML(typ="rt", pure=True).load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(str(path), mark.line + 1, mark.column + 1) if mark else Place(str(path))
-        raise ConfigurationError.one(f"is not valid YAML: {error.problem or error.context}", place=place) from None
+        reason = str(error.problem or error.context).partition(" with value ")[0]
+        raise ConfigurationError.one(f"is not valid YAML: {printable(reason)}", place=place) from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigurationError.one(
+            f"is not valid YAML: the character {str(error.character)[:20]!r} can't stand in a text file",
+            place=Place(str(path), line),
+        ) from None
     except (
         YAMLError,
-        ValueError,
-        RecursionError,
-        OverflowError,
-        TypeError,
+        ArithmeticError,
+        AssertionError,
         AttributeError,
-        KeyError,
-        IndexError,
+        LookupError,
+        NotImplementedError,
+        RecursionError,
+        TypeError,
+        ValueError,
     ) as error:
         # the parser raises all of these on hostile text; each is the file's fault
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigurationError.one(f"is not valid YAML: {reason}", place=Place(str(path))) from None
+        raise ConfigurationError.one(f"is not valid YAML: {printable(reason)}", place=Place(str(path))) from None
     if not isinstance(data, CommentedMap):
         raise ConfigurationError.one("a mapping of fields is expected here", place=Place(str(path), 1))
-    return Document(path, data, tuple(text.splitlines()))
+    document = Document(path, data, tuple(text.split("\n")))
+    problems = list(_oddities(document, data, ()))
+    if problems:
+        raise ConfigurationError(problems)
+    return document
 
 
 def validate(document: Document, model: type[RecordT], data: Any = None) -> RecordT:
@@ -111,83 +124,224 @@ def validate(document: Document, model: type[RecordT], data: Any = None) -> Reco
         raise ConfigurationError(problems_of(error, document, model)) from None
 
 
-def problems_of(error: ValidationError, document: Document, model: type[BaseModel], at: Where = ()) -> list[Problem]:
+def problems_of(
+    error: ValidationError, document: Sourced, model: type[BaseModel] | None, at: Where = ()
+) -> list[Problem]:
     """Each pydantic error as a Problem in the person's words. ``at`` is where the model's data stands."""
-    problems = []
+    found: dict[Where, list[Problem]] = {}
+    start = _node_at(document.data, at)
     for item in error.errors(include_url=False):
-        where = (*at, *(part for part in item["loc"] if _is_written(document.data, part)))
-        message, remedy = _words(dict(item), model)
-        problems.append(Problem(message, remedy, document.place(where)))
-    return problems
+        cause = (item.get("ctx") or {}).get("error")
+        where = (*at, *_written(start, item["loc"], item["type"] == "missing"))
+        if isinstance(cause, ValidationError):  # a record inside read its own options
+            for problem in problems_of(cause, document, _record_named(cause.title), where):
+                found.setdefault((*where, len(found)), []).append(problem)
+        elif isinstance(cause, ConfigurationError):
+            found.setdefault((*where, len(found)), []).extend(placed(cause, document, where))
+        else:
+            message, remedy = _words(dict(item), model)
+            found.setdefault(where, []).append(Problem(message, remedy, document.place(where)))
+    return [_either(problems) for problems in found.values()]
 
 
-def plain(node: Any, depth: int = 0) -> Any:
-    """Round-trip YAML nodes as plain dicts, lists and scalars. Raises ConfigurationError on absurd depth."""
-    if depth > _DEEPEST:
-        raise ConfigurationError.one(f"nested deeper than {_DEEPEST} levels")
+def placed(error: ConfigurationError, document: Sourced, where: Where) -> list[Problem]:
+    """An error's problems, those without a place of their own put at ``where``."""
+    return [
+        problem if problem.place.file else Problem(problem.message, problem.remedy, document.place(where))
+        for problem in error.problems
+    ]
+
+
+def plain(node: Any) -> Any:
+    """Round-trip YAML nodes as plain dicts, lists and scalars."""
     if isinstance(node, dict):
-        return {str(key): plain(value, depth + 1) for key, value in node.items()}
+        return {str(key): plain(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [plain(value, depth + 1) for value in node]
+        return [plain(value) for value in node]
+    if node is None:
+        return None
     for kind in (bool, int, float, str):
         if isinstance(node, kind):
             return kind(node)
-    return node if node is None else str(node)
+    return str(node)
 
 
-def _refuse_aliases(text: str) -> None:
+def _read_text(path: Path) -> str:
+    try:
+        if path.is_dir():
+            raise ConfigurationError.one("is a folder; a file is expected", place=Place(str(path)))
+        with path.open("rb") as stream:
+            raw = stream.read(_LARGEST_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        near = nearest_name(path.name, siblings)
+        hint = f"did you mean `{near}`?" if near else "write one with: edgekd init"
+        raise ConfigurationError.one("no such file", hint, Place(str(path))) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigurationError.one(f"can't be read: {reason}", place=Place(printable(str(path)))) from error
+    if len(raw) > _LARGEST_BYTES:
+        raise ConfigurationError.one(
+            f"is too large for a file a person writes (limit {_LARGEST_BYTES} bytes)", place=Place(str(path))
+        )
+    try:
+        return raw.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError.one(f"is not UTF-8 text: {error.reason}", place=Place(str(path), line)) from None
+
+
+def _refuse_what_multiplies(text: str) -> None:
+    """Aliases, tags, merge keys and absurd depth are found while scanning, before anything is built."""
+    depth = 0
     for token in YAML(typ="safe", pure=True).scan(text):
-        if type(token).__name__ in ("AliasToken", "TagToken"):
-            mark = token.start_mark
-            raise MarkedYAMLError(problem="aliases (*name) and tags (!name) are not used here", problem_mark=mark)
+        kind = type(token).__name__
+        depth += (kind in _OPENING) - (kind in _CLOSING)
+        if kind in ("AliasToken", "AnchorToken", "TagToken"):
+            reason = "aliases (*name), anchors (&name) and tags (!name) are not used here"
+        elif kind == "ScalarToken" and token.plain and token.value == "<<":
+            reason = "merge keys (<<) are not used here; a target inherits with `extends:`"
+        elif kind == "DirectiveToken":
+            reason = "directives (%) are not used here"
+        elif depth > _DEEPEST:
+            reason = f"nested deeper than {_DEEPEST} levels"
+        else:
+            continue
+        raise MarkedYAMLError(problem=reason, problem_mark=token.start_mark)
+
+
+def _oddities(document: Document, node: Any, at: Where) -> Iterator[Problem]:
+    """Values YAML can write and JSON can't hold, or that no field means."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if isinstance(key, str):
+                yield from _oddities(document, value, (*at, key))
+            else:
+                shown = printable(str(key))[:40]
+                yield Problem(f"a field's name is text; found `{shown}`", "put it in quotes", document.place(at))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _oddities(document, value, (*at, index))
+    elif isinstance(node, float) and not math.isfinite(node):
+        yield Problem(f"found `{float(node)}`: a finite number is expected", "", document.place(at))
+    elif isinstance(node, int) and abs(node) >= _LARGEST_INT:
+        yield Problem("the number is too large", "write less than 2^63", document.place(at))
+    elif isinstance(node, str) and any("\ud800" <= character <= "\udfff" for character in node):
+        yield Problem("is not Unicode text", "remove the lone surrogate (\\ud800 to \\udfff)", document.place(at))
 
 
 def _position(node: Any, part: str | int) -> tuple[int, int] | None:
-    if isinstance(node, CommentedMap) and part in node:
-        return tuple(node.lc.key(part))
-    if isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
-        return tuple(node.lc.item(part))
+    try:
+        if isinstance(node, CommentedMap) and part in node:
+            line, column = node.lc.key(part)[:2]
+            return line, column
+        if isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
+            line, column = node.lc.item(part)[:2]
+            return line, column
+    except (KeyError, TypeError, AttributeError):  # the loader kept no position for this node
+        return None
     return None
 
 
-def _is_written(_data: Any, part: str | int) -> bool:
-    # pydantic adds the names of validators and union members to a location; none of them is in the file
-    return isinstance(part, int) or not any(mark in part for mark in ("[", "(", "-before", "-after"))
+def _node_at(node: Any, where: Where) -> Any:
+    for part in where:
+        node = _child(node, part)
+    return node
 
 
-def _words(item: dict[str, Any], model: type[BaseModel]) -> tuple[str, str]:
+def _child(node: Any, part: str | int) -> Any:
+    if isinstance(node, dict):
+        return node.get(part)
+    if isinstance(node, list) and isinstance(part, int) and part < len(node):
+        return node[part]
+    return None
+
+
+def _written(node: Any, location: Where, missing: bool) -> Where:
+    """The part of a pydantic location that is in the file.
+
+    Pydantic adds names of validators and union members; a plugin that reads ``{kd: {...}}`` leaves ``kd`` out.
+    """
+    where: list[str | int] = []
+    for index, part in enumerate(location):
+        if isinstance(node, dict) and part not in node and len(node) == 1:
+            (key, inner), *_ = node.items()
+            if isinstance(inner, dict) and part in inner:
+                where.append(key)
+                node = inner
+        if (isinstance(node, dict) and part in node) or (
+            isinstance(node, list) and isinstance(part, int) and part < len(node)
+        ):
+            where.append(part)
+            node = _child(node, part)
+        elif missing and index == len(location) - 1:
+            where.append(part)
+    return tuple(where)
+
+
+def _either(problems: list[Problem]) -> Problem:
+    """Several complaints about one value are the members of a union, none of which it fits."""
+    first = problems[0]
+    messages = list(dict.fromkeys(problem.message for problem in problems))
+    if len(messages) == 1:
+        return first
+    found = messages[0].partition(": ")[0] + ": " if messages[0].startswith("found ") else ""
+    return Problem(found + ", or ".join(message.removeprefix(found) for message in messages), first.remedy, first.place)
+
+
+def _words(item: dict[str, Any], model: type[BaseModel] | None) -> tuple[str, str]:
     kind, location = item["type"], item["loc"]
     if kind == "extra_forbidden":
-        fields = _fields_at(model, location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), fields, n=1, cutoff=0.5)
-        listing = f"(fields here: {', '.join(fields)})" if fields else ""
-        return "no such field", "  ".join(filter(None, [f"did you mean `{near[0]}`?" if near else "", listing]))
+        fields = sorted(_fields_at(model, location[:-1])) if model else []
+        near = nearest_name(str(location[-1]), fields)
+        listing = f"(fields here: {', '.join(fields)})" if fields else "(no fields are taken here)"
+        return "no such field", "  ".join(filter(None, [f"did you mean `{near}`?" if near else "", listing]))
     if kind == "missing":
         return f"the field `{location[-1]}` is missing", ""
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        fields = sorted(_fields_at(model, location)) if model else []
+        return "a mapping of fields is expected here", f"(fields here: {', '.join(fields)})" if fields else ""
     found = item.get("input")
-    shown = f"found `{found}`: " if isinstance(found, (str, int, float, bool)) and kind != "quantity" else ""
-    return f"{shown}{item['msg'][:1].lower()}{item['msg'][1:]}"[:400], ""
+    own = kind in ("quantity", "no_file") or kind.startswith("edgekd")
+    shown = f"found `{printable(str(found))[:80]}`: " if isinstance(found, (str, int, float)) and not own else ""
+    message = str(item["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if not own:
+        message = f"{message[:1].lower()}{message[1:]}".replace("input should be", "should be")
+    return printable(f"{shown}{message}")[:600], ""
 
 
 def _fields_at(model: type[BaseModel], location: Where) -> list[str]:
-    """Field names of the record a location leads to, as far as annotations tell."""
-    current: Any = model
+    """Names of the fields at a location, as far as annotations tell; parts that are no field are union members."""
+    records = [model]
     for part in location:
         if isinstance(part, int):
-            current = _record_in(current)
             continue
-        if not (isinstance(current, type) and issubclass(current, BaseModel)) or part not in current.model_fields:
-            break
-        current = current.model_fields[part].annotation
-    current = _record_in(current)
-    return list(current.model_fields) if current is not None else []
+        inside = [_field(record, part) for record in records]
+        if any(annotation is not None for annotation in inside):
+            records = [record for annotation in inside for record in _records_in(annotation)]
+        else:
+            records = [record for record in records if record.__name__ == part] or records
+    return [info.alias or name for record in records for name, info in record.model_fields.items()]
 
 
-def _record_in(annotation: Any) -> type[BaseModel] | None:
+def _field(record: type[BaseModel], part: str) -> Any:
+    for name, info in record.model_fields.items():
+        if part in (name, info.alias):
+            return info.annotation
+    return None
+
+
+def _records_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _record_in(argument)
-        if found is not None:
-            return found
+        return [annotation]
+    return [record for argument in getattr(annotation, "__args__", ()) for record in _records_in(argument)]
+
+
+def _record_named(title: str) -> type[BaseModel] | None:
+    waiting: list[type[Record]] = [Record]
+    while waiting:
+        record = waiting.pop()
+        if record.__name__ == title:
+            return record
+        waiting.extend(record.__subclasses__())
     return None

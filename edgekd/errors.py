@@ -37,6 +37,7 @@ __all__ = [
     "Unstable",
     "UsageError",
     "nearest_name",
+    "printable",
 ]
 
 
@@ -49,9 +50,11 @@ class Place:
     column: int = 0
     field: str = ""
     excerpt: str = ""  # the source line itself, shown under the message
+    width: int = 1  # characters of the excerpt that are meant, from ``column`` on
 
     def __str__(self) -> str:
-        position = ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)]) if self.file else ""
+        numbers = [str(self.line), *([str(self.column)] if self.column else [])] if self.line else []
+        position = ":".join([self.file, *numbers]) if self.file else ""
         return "  ".join(part for part in (position, self.field) if part)
 
 
@@ -69,7 +72,7 @@ class Problem:
         if self.place.excerpt:
             lines.append(f"{self.place.line:>5} | {self.place.excerpt}")
             if self.place.column:
-                lines.append(f"{'':>5} | {' ' * (self.place.column - 1)}^")
+                lines.append(f"{'':>5} | {' ' * (self.place.column - 1)}{'^' * max(1, self.place.width)}")
         if self.remedy:
             lines.append(f"  {self.remedy}")
         return "\n".join(lines)
@@ -168,3 +171,8 @@ def nearest_name(found: str, known: Iterable[str]) -> str | None:
     """The known name most like ``found``, or None where none is close."""
     matches = difflib.get_close_matches(found, list(known), n=1, cutoff=0.5)
     return matches[0] if matches else None
+
+
+def printable(text: str) -> str:
+    """Text that can't move a terminal's cursor or colour it: control characters are written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -13,7 +13,18 @@ from typing import Any, ClassVar, Self
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-__all__ = ["Duration", "Energy", "Power", "Quantity", "Rate", "Size", "format_bytes", "format_us"]
+__all__ = [
+    "Bandwidth",
+    "Duration",
+    "Energy",
+    "Frequency",
+    "Power",
+    "Quantity",
+    "Rate",
+    "Size",
+    "format_bytes",
+    "format_us",
+]
 
 _TEXT = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([^\s0-9].*?)\s*$")
 _BARE = re.compile(r"^\s*[-+]?[0-9.eE+-]+\s*$")
@@ -121,6 +132,23 @@ class Rate(Quantity):
 
     units = {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}
     example = "30/s"
+
+    def __str__(self) -> str:
+        return super().__str__().replace(" ", "")
+
+
+class Frequency(Quantity):
+    """Hertz."""
+
+    units = {"GHz": 1e9, "MHz": 1e6, "kHz": 1e3, "Hz": 1.0}
+    example = "2.4 GHz"
+
+
+class Bandwidth(Quantity):
+    """Bytes a second."""
+
+    units = {"GB/s": 1e9, "MB/s": 1e6, "GiB/s": 1024.0**3, "MiB/s": 1024.0**2, "B/s": 1.0}
+    example = "17 GB/s"
 
 
 class Energy(Quantity):

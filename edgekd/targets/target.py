@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic_core import PydanticCustomError
 
 from edgekd.artefacts import BACKENDS, Backend
-from edgekd.errors import nearest_name
+from edgekd.errors import nearest_name, printable
 from edgekd.records import Record
 from edgekd.units import Duration, Energy, Power, Quantity, Rate, Size
 
-__all__ = ["Budgets", "Limit", "Target"]
+__all__ = ["Budgets", "Limit", "Target", "Terms"]
 
 Confidence = Annotated[float, Field(gt=0.5, lt=1.0)]
 
@@ -83,6 +84,8 @@ class LoadPattern(Record):
     def _rate_where_periodic(self) -> LoadPattern:
         if (self.pattern == "periodic") != (self.rate is not None):
             raise ValueError("a periodic load needs `rate` (for example 30/s), and a closed one has none")
+        if self.rate is not None and self.rate <= 0:
+            raise ValueError("the rate of a periodic load must be above 0 /s")
         return self
 
 
@@ -107,29 +110,26 @@ class Limit(Record):
         return f"{self.metric} {'<=' if self.upper else '>='} {self.written}"
 
 
-class Target(Record):
-    """A contract. ``name`` is the file's name; ``device`` a name in ``devices/`` or ``this-computer``."""
+def _known(backend: Backend) -> Backend:
+    if str(backend) not in BACKENDS:
+        near = nearest_name(str(backend), BACKENDS)
+        hint = f"did you mean `{near}`? " if near else ""
+        reason = f"no backend `{printable(str(backend))}`. {hint}(known: {', '.join(BACKENDS)})"
+        raise PydanticCustomError("edgekd_backend", "{reason}", {"reason": reason})
+    return backend
 
-    name: str
+
+class Terms(Record):
+    """What a target file says. ``device`` is a name in ``devices/`` or ``this-computer``."""
+
     device: str
-    backends: tuple[Backend, ...]
+    backends: Annotated[tuple[Annotated[Backend, AfterValidator(_known)], ...], Field(min_length=1)]
     threads: PositiveInt = 1
     load: LoadPattern = LoadPattern()
     budgets: Budgets = Budgets()
     accuracy: AccuracyFloor | None = None
     delegation: Literal["any", "full"] = "any"
     fully_integer: bool = False
-
-    @model_validator(mode="after")
-    def _known_backends(self) -> Target:
-        if not self.backends:
-            raise ValueError(f"a target needs at least one backend (known: {', '.join(BACKENDS)})")
-        for backend in self.backends:
-            if str(backend) not in BACKENDS:
-                near = nearest_name(str(backend), BACKENDS)
-                hint = f"did you mean `{near}`? " if near else ""
-                raise ValueError(f"no backend `{backend}`. {hint}(known: {', '.join(BACKENDS)})")
-        return self
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -160,6 +160,12 @@ class Target(Record):
             floor = self.accuracy.floor
             found.append(Limit(metric="accuracy", bound=floor, unit="", upper=False, written=f"{floor:g}"))
         return tuple(found)
+
+
+class Target(Terms):
+    """A contract: the terms, and the name of the file they stand in."""
+
+    name: str
 
 
 _UNITS = {"memory": "B", "size": "B", "energy": "J", "power": "W"}

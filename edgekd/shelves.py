@@ -1,0 +1,56 @@
+"""Where named files are looked for: beside what refers to them, the working folder, the person's own, the shipped ones.
+
+A name given on one shelf hides the same name on a later one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from platformdirs import user_config_path
+
+from edgekd.errors import Place, UnknownName, printable
+
+__all__ = ["find", "folders", "names", "shipped"]
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+def shipped(kind: str) -> Path:
+    """The folder of files that come with edgekd: in an installed wheel, or in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "_shipped" / kind
+    return installed if installed.is_dir() else package.parent / kind
+
+
+def folders(kind: str, beside: Path | None = None) -> list[Path]:
+    """Folders that hold files of a kind (``targets``, ``devices``), first come first."""
+    near: list[Path] = []
+    if beside is not None:  # a project lies among its targets or above them, a target beside or above its devices
+        near = [beside, beside / kind] if kind == "targets" else [beside / kind, beside.parent / kind]
+    every = [*near, Path(kind), user_config_path("edgekd") / kind, shipped(kind)]
+    return list(dict.fromkeys(folder.resolve() for folder in every if folder.is_dir()))
+
+
+def names(kind: str, beside: Path | None = None) -> tuple[str, ...]:
+    """Every name known, sorted. What lies directly beside a project is not listed: it may be anything."""
+    listed = [folder for folder in folders(kind, beside) if beside is None or folder != beside.resolve()]
+    return tuple(sorted({file.stem for folder in listed for file in _files(folder)}))
+
+
+def find(kind: str, name: str, beside: Path | None = None, place: Place = Place(), without: Path | None = None) -> Path:
+    """The file a name or a path stands for. Raises UnknownName. ``without`` is passed over: a file is not its own."""
+    word = kind.removesuffix("s")
+    if name.isprintable() and ("/" in name or name.endswith(_SUFFIXES)):
+        return (beside or Path()) / Path(name).expanduser()
+    for folder in folders(kind, beside):
+        for suffix in _SUFFIXES:
+            path = folder / f"{name}{suffix}"
+            if name.isprintable() and len(name) < 200 and path.is_file() and path.resolve() != without:
+                return path
+    raise UnknownName(word, printable(name)[:80], names(kind, beside), place)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.iterdir()) if file.suffix in _SUFFIXES)

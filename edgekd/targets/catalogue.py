@@ -1,0 +1,73 @@
+"""Targets by name, and the facts of the devices they name.
+
+Looked for beside the project, in ``./targets``, in the person's configuration folder, and among the shipped ones; a
+name found earlier hides a later one. The same goes for ``devices``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from edgekd import shelves
+from edgekd.documents import problems_of
+from edgekd.errors import ConfigurationError, Problem, UnknownName
+from edgekd.targets.facts import DeviceFacts, read_facts
+from edgekd.targets.resolve import SCHEMA, Resolved, resolve
+from edgekd.targets.target import Target, Terms
+
+__all__ = ["device_names", "load_device_facts", "load_resolved", "load_target", "target_names", "written"]
+
+
+def target_names(beside: Path | None = None) -> tuple[str, ...]:
+    """Every target that has a name here, sorted."""
+    return shelves.names("targets", beside)
+
+
+def device_names(beside: Path | None = None) -> tuple[str, ...]:
+    """Every device that has a name here, sorted."""
+    return shelves.names("devices", beside)
+
+
+def load_target(name_or_path: str | Path, beside: Path | None = None) -> Target:
+    """A target by name or path. Raises UnknownName, or ConfigurationError with every problem of its files."""
+    return load_resolved(name_or_path, beside)[0]
+
+
+def load_resolved(name_or_path: str | Path, beside: Path | None = None) -> tuple[Target, Resolved]:
+    """A target, and where each of its values is written."""
+    path = name_or_path if isinstance(name_or_path, Path) else shelves.find("targets", name_or_path, beside)
+    resolved = resolve(path)
+    problems: list[Problem] = []
+    target: Target | None = None
+    try:
+        Terms.model_validate(resolved.data)
+        target = Target.model_validate({**resolved.data, "name": path.stem})
+    except ValidationError as error:
+        problems.extend(problems_of(error, resolved, Terms))
+    device = resolved.data.get("device")
+    if isinstance(device, str):
+        try:
+            load_device_facts(device, path.parent)
+        except UnknownName as unknown:
+            problem = unknown.problems[0]
+            remedy = f"{problem.remedy}  describe it in devices/{device}.yaml" if device.isprintable() else ""
+            problems.append(replace(problem, place=resolved.place(["device"]), remedy=remedy))
+        except ConfigurationError as wrong:
+            problems.extend(wrong.problems)
+    if problems or target is None:
+        raise ConfigurationError(problems)
+    return target, resolved
+
+
+def load_device_facts(name: str, beside: Path | None = None) -> DeviceFacts:
+    """What is known of a device, each fact with its source. Raises UnknownName and ConfigurationError."""
+    return read_facts(shelves.find("devices", name, beside))
+
+
+def written(resolved: Resolved) -> dict[str, Any]:
+    """The whole target as one file that extends nothing."""
+    return {"schema": SCHEMA, **resolved.data}

@@ -1,0 +1,57 @@
+"""What is publicly known of a device, each fact with its source. A fact nobody published is absent, never guessed.
+
+Facts help a person choose; no verdict rests on them. What a figure was measured on is the fingerprint's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import Field, PositiveInt
+
+from edgekd.documents import read_document, validate
+from edgekd.records import Filed, Record
+from edgekd.units import Bandwidth, Frequency, Size
+
+__all__ = ["DeviceFacts", "Fact", "read_facts"]
+
+ValueT = TypeVar("ValueT")
+
+
+class Fact(Record, Generic[ValueT]):
+    """A value and the page it was read on."""
+
+    value: ValueT
+    source: Annotated[str, Field(pattern=r"^https://\S+$")]
+
+
+class CoreCluster(Record):
+    """Cores of one kind."""
+
+    kind: str
+    count: PositiveInt
+    clock: Frequency | None = None
+
+
+class DeviceFacts(Filed):
+    """A board, a phone, or this computer. ``connection`` names a device plugin and its options."""
+
+    schema_: Literal["edgekd.device/1"] = Field(alias="schema")
+    title: str
+    connection: Mapping[str, Any] | None = None
+    soc: Fact[str] | None = None
+    architecture: Fact[str] | None = None  # as platform.machine() says there
+    cores: Fact[tuple[CoreCluster, ...]] | None = None
+    extensions: Fact[tuple[str, ...]] | None = None  # those that matter here, as /proc/cpuinfo names them
+    l2_per_core: Fact[Size] | None = None
+    l3: Fact[Size] | None = None
+    memory: Fact[tuple[Size, ...]] | None = None  # the sizes it is sold with
+    memory_kind: Fact[str] | None = None
+    memory_bandwidth: Fact[Bandwidth] | None = None
+
+
+def read_facts(path: Path) -> DeviceFacts:
+    """Read ``devices/NAME.yaml``. Raises ConfigurationError."""
+    return validate(read_document(path), DeviceFacts)

@@ -1,0 +1,108 @@
+"""``extends:`` — one target inherits another. Mappings are merged field by field; anything else is replaced.
+
+A field set to ``null`` takes an inherited budget away. Every value remembers the file and line it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekd import shelves
+from edgekd.documents import Document, Where, placed, plain, read_document
+from edgekd.errors import ConfigurationError, Place, Problem
+
+__all__ = ["SCHEMA", "Resolved", "resolve"]
+
+SCHEMA = "edgekd.target/1"
+_DEEPEST = 10
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A target's data after inheritance. ``origin`` tells for every value where it is written."""
+
+    path: Path
+    data: Mapping[str, Any]
+    origin: Mapping[tuple[str | int, ...], Document]
+
+    def place(self, where: Where) -> Place:
+        """Where the value at a path, or the nearest enclosing one, is written."""
+        for length in range(len(where), 0, -1):
+            document = self.origin.get(tuple(where[:length]))
+            if document is not None:
+                return document.place(where)
+        return Place(str(self.path))
+
+
+def resolve(path: Path, chain: tuple[Path, ...] = ()) -> Resolved:
+    """Read a target file and what it extends. Raises ConfigurationError; a cycle is one."""
+    document = read_document(path)
+    data = plain(document.data)
+    problems = list(_header(document, data))
+    parent = data.pop("extends", None)
+    data.pop("schema", None)
+    here = (*chain, path.resolve())
+    inherited: Resolved | None = None
+    if parent is not None and not isinstance(parent, str):
+        problems.append(Problem("a target's name or path is expected", "", document.place(["extends"])))
+    elif parent is not None:
+        try:
+            inherited = _parent(document, parent, here)
+        except ConfigurationError as error:
+            problems.extend(placed(error, document, ["extends"]))
+    if problems:
+        raise ConfigurationError(problems)
+    origin = dict(inherited.origin) if inherited else {}
+    merged = _merge(dict(inherited.data) if inherited else {}, data, document, origin, ())
+    return Resolved(path, merged, origin)
+
+
+def _header(document: Document, data: Mapping[str, Any]) -> list[Problem]:
+    problems = []
+    if data.get("schema") != SCHEMA:
+        found = f"found `{data['schema']}`" if "schema" in data else "the field `schema` is missing"
+        problems.append(Problem(found, f"the first line of a target is: schema: {SCHEMA}", document.place(["schema"])))
+    if "name" in data:
+        problems.append(Problem("a target is named after its file", "remove this line", document.place(["name"])))
+    return problems
+
+
+def _parent(document: Document, name: str, chain: tuple[Path, ...]) -> Resolved:
+    place = document.place(["extends"])
+    path = shelves.find("targets", name, document.path.parent, place, without=chain[-1])
+    if path.resolve() in chain:
+        circle = " -> ".join(step.stem for step in (*chain[chain.index(path.resolve()) :], path.resolve()))
+        raise ConfigurationError.one(f"targets extend each other in a circle: {circle}", "break it here", place)
+    if len(chain) > _DEEPEST:
+        raise ConfigurationError.one(f"more than {_DEEPEST} targets extend each other", "shorten the chain", place)
+    return resolve(path, chain)
+
+
+def _merge(
+    base: dict[str, Any], over: Mapping[str, Any], document: Document, origin: dict[Any, Document], at: tuple[str, ...]
+) -> dict[str, Any]:
+    for key, value in over.items():
+        where = (*at, key)
+        inside = base.get(key)
+        if isinstance(value, dict) and isinstance(inside, dict):
+            base[key] = _merge(dict(inside), value, document, origin, where)
+            origin.setdefault(where, document)
+        else:
+            for stale in [known for known in origin if known[: len(where)] == where]:
+                del origin[stale]
+            base[key] = value
+            _remember(value, document, origin, where)
+    return base
+
+
+def _remember(value: Any, document: Document, origin: dict[Any, Document], at: tuple[str | int, ...]) -> None:
+    origin[at] = document
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _remember(inner, document, origin, (*at, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _remember(inner, document, origin, (*at, index))
