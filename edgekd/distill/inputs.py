@@ -1,0 +1,34 @@
+"""Raw samples as a student sees them: ``(raw - mean) / std`` per channel, float32. One place, so that training,
+scoring and calibration can't differ.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgekd.tasks._protocol import InputSpec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+__all__ = ["Normalisation"]
+
+
+class Normalisation:
+    """Mean and deviation of one input, as tensors on a device."""
+
+    def __init__(self, spec: InputSpec, device: torch.device | None = None) -> None:
+        import torch
+
+        shape = (1, -1, *(1,) * (len(spec.shape) - 1))
+        self._mean = torch.tensor(spec.mean, device=device).reshape(shape)
+        self._std = torch.tensor(spec.std, device=device).reshape(shape)
+
+    def __call__(self, raw: Tensor, memory_format: torch.memory_format | None = None) -> Tensor:
+        """Raw (N, C, H, W) of any dtype, anywhere, as normalised float32 on the device. ``raw`` is not changed."""
+        import torch
+
+        keep = torch.preserve_format if memory_format is None else memory_format
+        batch = raw.to(self._mean.device, torch.float32, non_blocking=True, copy=True, memory_format=keep)
+        return batch.sub_(self._mean).div_(self._std)
