@@ -1,3 +1,470 @@
-"""The Python surface of edgekd: one function a command."""
+"""The Python surface of edgekd: one function a command, each returning a frozen answer.
+
+Every function may be called from a script; the command line does nothing else. Heavy imports happen inside the
+functions, so importing this module loads neither torch nor a runtime.
+"""
 
 from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from edgekd.errors import ConfigurationError, MissingError, Place
+from edgekd.events import Events, SilentEvents
+from edgekd.records import Filed, digest_json
+from edgekd.store.certificate import Certificate
+from edgekd.store.records import OutcomeRecord, RunHeader
+from edgekd.store.run import Run
+
+if TYPE_CHECKING:
+    from edgekd.bundle.verify import VerifyReport
+    from edgekd.devices._protocol import DeviceSession, Fingerprint, MeasurePlan
+    from edgekd.measure.bench import BenchReport
+    from edgekd.measure.doctor import DoctorReport
+    from edgekd.project import Project
+    from edgekd.search.replay import ReplayReport
+
+__all__ = [
+    "RunAnswer",
+    "RunSummary",
+    "RunsAnswer",
+    "bench",
+    "compress",
+    "distill",
+    "doctor",
+    "export",
+    "report",
+    "runs",
+    "search",
+    "verify",
+]
+
+_VERSIONED = (
+    "edgekd",
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "litert-torch",
+    "nncf",
+    "numpy",
+    "optuna",
+    "torch-pruning",
+)
+Command = Literal["search", "compress", "distill"]
+
+
+class RunAnswer(Filed):
+    """What a search, a compression or a distillation came to."""
+
+    schema_: Literal["edgekd.answer/1"] = Field(default="edgekd.answer/1", alias="schema")
+    run: Path
+    outcome: OutcomeRecord
+    certificate: Certificate | None
+    bundle: Path | None
+    report: Path
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 5 where nothing fits, or 6 where it can't be told."""
+        return self.outcome.exit_code
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        if self.certificate is None:
+            lines = [self.outcome.summary, *self.outcome.detail]
+        else:
+            word = "certified" if self.certificate.certified else "not certified"
+            lines = [f"{word}  {self.certificate.summary()}"]
+            margins = [
+                f"{verdict.limit.metric} {verdict.margin:.0%}"
+                for verdict in self.certificate.verdict.limits
+                if verdict.margin is not None
+            ]
+            if margins:
+                lines.append(f"           {self.certificate.verdict.answer.value}; margins: {', '.join(margins)}")
+            lines += list(self.outcome.detail)
+        lines += [f"report     {_short(self.report)}"]
+        if self.bundle is not None:
+            lines += [f"bundle     {_short(self.bundle)}", f"next:      edgekd verify {_short(self.bundle)}"]
+        return lines
+
+
+class RunSummary(Filed):
+    """One run in a list."""
+
+    schema_: Literal["edgekd.run-summary/1"] = Field(default="edgekd.run-summary/1", alias="schema")
+    folder: Path
+    command: str
+    task: str
+    target: str
+    created: str
+    state: str
+
+
+class RunsAnswer(Filed):
+    """Runs of a folder, the newest first."""
+
+    schema_: Literal["edgekd.runs/1"] = Field(default="edgekd.runs/1", alias="schema")
+    runs: tuple[RunSummary, ...]
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        if not self.runs:
+            return ["no runs here. Start one: edgekd search project.yaml"]
+        width = max(len(_short(run.folder)) for run in self.runs)
+        return [f"{_short(run.folder):<{width}}  {run.task} -> {run.target}  {run.state}" for run in self.runs]
+
+
+class ExportAnswer(Filed):
+    """A finished bundle."""
+
+    schema_: Literal["edgekd.export/1"] = Field(default="edgekd.export/1", alias="schema")
+    bundle: Path
+    certificate: Certificate
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        return [f"bundle     {_short(self.bundle)}", f"           {self.certificate.summary()}"]
+
+
+class ReportAnswer(Filed):
+    """A drawn page."""
+
+    schema_: Literal["edgekd.report/1"] = Field(default="edgekd.report/1", alias="schema")
+    report: Path
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        return [_short(self.report)]
+
+
+def search(
+    project: Path,
+    *,
+    target: str | None = None,
+    run: Path | None = None,
+    budget: str | None = None,
+    seed: int | None = None,
+    events: Events | None = None,
+) -> RunAnswer:
+    """Search a student for a target, measured in the loop, and certify it. Resumes where ``run`` was begun.
+
+    Raises ConfigurationError, MissingError, Interrupted; finding nothing is an answer with exit code 5, not an error.
+    """
+    return _run("search", project, target, run, budget, seed, events or SilentEvents())
+
+
+def compress(
+    project: Path,
+    *,
+    target: str | None = None,
+    run: Path | None = None,
+    budget: str | None = None,
+    seed: int | None = None,
+    events: Events | None = None,
+) -> RunAnswer:
+    """Search how far a person's own model can be pruned and quantized for a target. Raises as `search` does."""
+    return _run("compress", project, target, run, budget, seed, events or SilentEvents())
+
+
+def distill(
+    project: Path,
+    *,
+    target: str | None = None,
+    run: Path | None = None,
+    budget: str | None = None,
+    seed: int | None = None,
+    events: Events | None = None,
+) -> RunAnswer:
+    """Train one student, the one the project names, and certify what comes out. Raises as `search` does."""
+    return _run("distill", project, target, run, budget, seed, events or SilentEvents())
+
+
+def replay(run: Path) -> ReplayReport:
+    """Decide everything again from a run's records, and compare. Raises ConfigurationError on a folder that is no run."""
+    from edgekd.search.replay import replay as replay_run
+
+    return replay_run(Run.open(run))
+
+
+def export(run: Path, *, output: Path | None = None, events: Events | None = None) -> ExportAnswer:
+    """Write a finished run's bundle, to ``output`` or its own folder. Raises ConfigurationError where none was chosen."""
+    import shutil
+
+    from edgekd.bundle.write import BUNDLE
+    from edgekd.store.atomic import draft_of, replace_folder
+
+    opened = Run.open(run)
+    certificate = _bundle_of(opened, events or SilentEvents())
+    bundle = opened.folder / BUNDLE
+    if output is not None:
+        draft = draft_of(output.absolute())
+        shutil.copytree(bundle, draft)
+        replace_folder(draft, output.absolute())
+        bundle = output
+    return ExportAnswer(bundle=bundle, certificate=certificate)
+
+
+def verify(bundle: Path, *, events: Events | None = None) -> VerifyReport:
+    """Check a bundle's files, answers and budgets on this computer. Imports nothing of the project that made it."""
+    from edgekd.bundle.verify import read_bundle, verify_bundle
+    from edgekd.devices.catalogue import open_device
+
+    shown = events or SilentEvents()
+    certificate, _ = read_bundle(bundle)
+    session = open_device(certificate.target.device).open()
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgekd-verify-") as scratch:
+            return verify_bundle(bundle, session, Path(scratch), shown.progress)
+    finally:
+        session.close()
+
+
+def report(run: Path) -> ReportAnswer:
+    """Draw a run's page again. Raises ConfigurationError on a folder that is no run."""
+    from edgekd.report.page import write_report
+
+    return ReportAnswer(report=write_report(run))
+
+
+def runs(folder: Path = Path("runs")) -> RunsAnswer:
+    """The runs below a folder, the newest first; a folder that can't be read is listed as damaged."""
+    found = []
+    for path in folder.glob("*/run.json"):
+        try:
+            run = Run.open(path.parent)
+            outcome = run.outcome()
+        except ConfigurationError as error:
+            summary = RunSummary(
+                folder=path.parent,
+                command="",
+                task="",
+                target="",
+                created="",
+                state=f"damaged: {error.problems[0].message}",
+            )
+            found.append(summary)
+            continue
+        header = run.header
+        state = outcome.summary if outcome else f"not finished, {len(run.trials())} trials: go on with the same command"
+        found.append(
+            RunSummary(
+                folder=path.parent,
+                command=header.command,
+                task=header.task.name,
+                target=header.target.name,
+                created=header.created,
+                state=state,
+            )
+        )
+    return RunsAnswer(runs=tuple(sorted(found, key=lambda summary: summary.created, reverse=True)))
+
+
+def bench(
+    models: Sequence[Path],
+    *,
+    device: str = "this-computer",
+    backends: Sequence[str] = (),
+    threads: int = 1,
+    plan: MeasurePlan | None = None,
+    events: Events | None = None,
+) -> BenchReport:
+    """Time models side by side. Raises ConfigurationError, MissingError, DeviceBusy."""
+    from edgekd.artefacts import Backend
+    from edgekd.devices._protocol import MeasurePlan
+    from edgekd.devices.catalogue import open_device
+    from edgekd.measure.bench import run_bench
+
+    wanted = [Backend.model_validate(name) for name in backends] or None
+    chosen = (plan or MeasurePlan()).but(threads=threads)
+    return run_bench(models, open_device(device), wanted, threads, chosen, (events or SilentEvents()).progress)
+
+
+def doctor(*, device: str = "this-computer") -> DoctorReport:
+    """Whether this machine is ready, line by line."""
+    from edgekd.devices.catalogue import open_device
+    from edgekd.measure.doctor import examine
+
+    return examine(open_device(device))
+
+
+def _run(
+    command: Command,
+    project_file: Path,
+    target: str | None,
+    folder: Path | None,
+    budget: str | None,
+    seed: int | None,
+    events: Events,
+) -> RunAnswer:
+    from edgekd.devices.catalogue import open_device
+    from edgekd.export.converter import Converter
+    from edgekd.project import read_project
+    from edgekd.report.page import write_report
+    from edgekd.search.search import run_search
+    from edgekd.search.single import run_single
+
+    started = time.monotonic()
+    project = read_project(project_file, target, budget=budget, seed=seed)
+    device = open_device(project.target.device)
+    project = _with_teacher(project, events)
+    session = device.open()
+    try:
+        fingerprint = session.describe()
+        _require_runtimes(project, fingerprint)
+        run = _open_run(command, project, folder, fingerprint)
+        events.line(_opening(command, project, run))
+        with run.writing():
+            outcome = run.outcome()
+            if outcome is None:
+                with Converter(run.scratch / "convert") as converter:
+                    runner = run_single if command == "distill" else run_search
+                    outcome = runner(project, run, session, converter, events, started)
+            certificate = _bundle(run, project, session, events) if outcome.chosen is not None else None
+            page = write_report(run.folder)
+    finally:
+        session.close()
+    bundle = run.folder / "bundle" if certificate is not None else None
+    return RunAnswer(run=run.folder, outcome=outcome, certificate=certificate, bundle=bundle, report=page)
+
+
+def _with_teacher(project: Project, events: Events) -> Project:
+    """The teacher ready to answer: trained here where the project asks for it, and fitted to the task."""
+    from dataclasses import replace
+
+    from edgekd.project import cache_folder
+    from edgekd.recipes.teach import TrainedTeacher
+    from edgekd.students._protocol import StageProgress
+    from edgekd.teachers.binding import bind
+
+    def show(progress: StageProgress) -> None:
+        events.progress("teacher", progress.done, progress.total, progress.note)
+
+    teacher = project.teacher
+    if isinstance(teacher, TrainedTeacher):
+        teacher = teacher.prepare(project.task, cache_folder(), show, events.stop)
+    if teacher is not None:
+        teacher = bind(teacher, project.task.spec)
+    return replace(project, teacher=teacher)
+
+
+def _require_runtimes(project: Project, fingerprint: Fingerprint) -> None:
+    missing = [str(b) for b in project.target.backends if b.runtime not in fingerprint.runtimes]
+    if missing:
+        raise MissingError(
+            f"target {project.target.name} allows {', '.join(missing)}, and that runtime is not installed on "
+            f"{project.target.device}",
+            "install it, or take it out of the target's backends; see what is there: edgekd doctor",
+        )
+
+
+def _open_run(command: Command, project: Project, folder: Path | None, fingerprint: Fingerprint) -> Run:
+    """Begin a run, or go on with one. Raises ConfigurationError where the folder's run asked for something else."""
+    created = datetime.now(UTC)
+    if folder is None:
+        folder = _default_folder(project, created)
+    teacher = project.teacher
+    header = RunHeader(
+        id=folder.name,
+        command=command,
+        created=created.isoformat(timespec="seconds"),
+        project=project.resolved,
+        project_file=str(project.path),
+        target=project.target,
+        task=project.task.spec,
+        teacher=teacher.name if teacher else "none",
+        teacher_digest=teacher.digest() if teacher else digest_json(None),
+        family=project.family.name,
+        fingerprint=fingerprint,
+        versions=_versions(),
+        seed=project.search.seed,
+        budget_s=float(project.search.budget),
+    )
+    if not (folder / "run.json").is_file():
+        return Run.create(folder, header)
+    run = Run.open(folder)
+    asked = ("command", "project", "target", "task", "teacher_digest", "family", "fingerprint", "seed", "budget_s")
+    differ = [name for name in asked if getattr(run.header, name) != getattr(header, name)]
+    if differ:
+        raise ConfigurationError.one(
+            f"the run in this folder was begun with another {', '.join(differ).replace('_', ' ')}",
+            "give another folder with --run, or the project as it was",
+            Place(str(folder)),
+        )
+    return run
+
+
+def _default_folder(project: Project, created: datetime) -> Path:
+    """``runs/2026-11-24-digits``, with a number where that one is finished or taken by something else."""
+    base = Path("runs") / f"{created:%Y-%m-%d}-{project.task.spec.name}"
+    folder, number = base, 2
+    while folder.exists() and (not (folder / "run.json").is_file() or (folder / "outcome.json").is_file()):
+        folder, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return folder
+
+
+def _versions() -> Mapping[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for package in _VERSIONED:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _opening(command: Command, project: Project, run: Run) -> str:
+    limits = ", ".join(str(limit) for limit in project.target.limits) or "no budget"
+    return f"edgekd {command}  {project.task.spec.name} -> {project.target.device} ({limits})  seed {run.header.seed}  {_short(run.folder)}"
+
+
+def _bundle(run: Run, project: Project, session: DeviceSession, events: Events) -> Certificate:
+    """The bundle of a run that chose a finalist: the one that is there, or a new one."""
+    from edgekd.bundle.write import BUNDLE, write_bundle
+    from edgekd.store.certificate import CERTIFICATE
+    from edgekd.store.schema import read_record
+
+    path = run.folder / BUNDLE / CERTIFICATE
+    if path.is_file():
+        return read_record(path, Certificate)
+    events.progress("bundle", 0, 1, "test split, parity")
+    chosen = next(finalist for finalist in run.finalists() if finalist.chosen)
+    certificate = write_bundle(run, chosen, project.task, project.export, session)
+    events.progress("bundle", 1, 1, "")
+    return certificate
+
+
+def _bundle_of(run: Run, events: Events) -> Certificate:
+    from edgekd.devices.catalogue import open_device
+    from edgekd.project import read_project
+
+    outcome = run.outcome()
+    if outcome is None or outcome.chosen is None:
+        state = "is not finished" if outcome is None else f"chose nothing: {outcome.summary}"
+        raise ConfigurationError.one(f"the run {state}", "go on with its command first", Place(str(run.folder)))
+    project = read_project(Path(run.header.project_file))
+    session = open_device(run.header.target.device).open()
+    try:
+        with run.writing():
+            return _bundle(run, project, session, events)
+    finally:
+        session.close()
+
+
+def _short(path: Path) -> str:
+    """Relative to where the person stands, where that is shorter."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

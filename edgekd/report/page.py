@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -16,6 +14,7 @@ from edgekd.report.facts import Facts, gather
 from edgekd.report.front import front_picture, front_points
 from edgekd.report.operators import operator_rows
 from edgekd.report.quality import processes_picture
+from edgekd.store.atomic import write_bytes
 from edgekd.units import Duration, format_bytes
 
 __all__ = ["REPORT", "page_text", "write_report"]
@@ -27,10 +26,7 @@ def write_report(folder: Path) -> Path:
     """Draw a run folder's page and write it there, atomically. Raises ConfigurationError on a folder that is no run."""
     path = folder / REPORT
     text = page_text(gather(folder))
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".report-", suffix=".tmp")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    Path(temporary).replace(path)
+    write_bytes(path, text.encode())
     return path
 
 

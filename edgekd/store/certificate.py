@@ -28,7 +28,7 @@ class BundledFile(Record):
     name: str  # relative to the bundle
     sha256: Digest
     size_bytes: int
-    role: Literal["model", "weights", "preprocess", "parity", "card", "example"]
+    role: Literal["model", "weights", "preprocess", "samples", "card", "example"]
 
 
 class Parity(Record):

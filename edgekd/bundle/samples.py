@@ -1,0 +1,54 @@
+"""``samples.npz``: raw samples, labels and the PyTorch student's answers, to check parity anywhere."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.errors import ConfigurationError, Place
+
+__all__ = ["SAMPLES", "Samples", "how_many", "read_samples", "samples_bytes"]
+
+SAMPLES = "samples.npz"
+
+_MOST, _MOST_BYTES = 1000, 2_000_000
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Validation samples: raw inputs (N, C, H, W), labels (N,), the student's logits (N, classes)."""
+
+    inputs: NDArray[np.generic]
+    labels: NDArray[np.int64]
+    answers: NDArray[np.float32]
+
+
+def how_many(sample: NDArray[np.generic], available: int) -> int:
+    """As many as fit in about two megabytes, a thousand at most and ten at least."""
+    return min(available, _MOST, max(10, _MOST_BYTES // max(1, sample.nbytes)))
+
+
+def samples_bytes(samples: Samples) -> bytes:
+    """The file's content."""
+    stream = io.BytesIO()
+    np.savez_compressed(stream, inputs=samples.inputs, labels=samples.labels, answers=samples.answers)
+    return stream.getvalue()
+
+
+def read_samples(path: Path) -> Samples:
+    """Read them back. Raises ConfigurationError on a file that isn't such samples."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            samples = Samples(file["inputs"], file["labels"], file["answers"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigurationError.one(
+            f"is not a bundle's samples: {error}", "get the bundle again", Place(str(path))
+        ) from error
+    if not len(samples.inputs) == len(samples.labels) == len(samples.answers) > 0 or samples.answers.ndim != 2:
+        raise ConfigurationError.one("inputs, labels and answers don't belong together", place=Place(str(path)))
+    return samples

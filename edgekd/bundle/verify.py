@@ -1,0 +1,179 @@
+"""Check a bundle again: its files by hash, its answers by its samples, its budgets by a fresh measurement.
+
+Reads data only: nothing of the project that made the bundle is imported, so a stranger's bundle is safe to check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from edgekd.artefacts import Artefact
+from edgekd.bundle.preprocess import PREPROCESS, Preprocess
+from edgekd.bundle.samples import SAMPLES, read_samples
+from edgekd.devices._protocol import DeviceSession, Job, Measurement, Outcome, Progress
+from edgekd.errors import ConfigurationError, Place
+from edgekd.export.tensors import from_model_outputs, to_model_inputs
+from edgekd.measure.figures import figures_of
+from edgekd.measure.settle import measure_until
+from edgekd.records import Filed, Record, digest_file
+from edgekd.store.certificate import CERTIFICATE, Certificate
+from edgekd.store.schema import read_record
+from edgekd.targets.verdict import Answer, Verdict, judge
+
+__all__ = ["Check", "VerifyReport", "read_bundle", "verify_bundle"]
+
+_MOST_PROCESSES = 20
+
+
+class CheckAnswer(str, Enum):
+    """What came of one check."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    UNSTABLE = "unstable"
+    NOT_REPEATED = "not repeated"
+
+
+class Check(Record):
+    """One line of the report."""
+
+    name: str
+    found: str
+    answer: CheckAnswer
+
+
+class VerifyReport(Filed):
+    """All checks of a bundle."""
+
+    schema_: Literal["edgekd.verify/1"] = Field(default="edgekd.verify/1", alias="schema")
+    bundle: str
+    checks: tuple[Check, ...]
+    verdict: Verdict | None  # on this machine's fresh figures
+
+    @property
+    def exit_code(self) -> int:
+        """0 all hold, 7 files or answers differ, 5 a budget fails here, 6 too noisy to tell."""
+        failed = [check.name for check in self.checks if check.answer is CheckAnswer.FAILS]
+        if any(name in ("files and hashes", "parity") for name in failed):
+            return 7
+        if failed:
+            return 5
+        return 6 if any(check.answer is CheckAnswer.UNSTABLE for check in self.checks) else 0
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        width = max(len(check.name) for check in self.checks)
+        return [f" {check.name:<{width}}  {check.found}   {check.answer.value}" for check in self.checks]
+
+
+def read_bundle(folder: Path) -> tuple[Certificate, Preprocess]:
+    """Certificate and outside of a bundle. Raises ConfigurationError where it is none."""
+    if not (folder / CERTIFICATE).is_file():
+        raise ConfigurationError.one(
+            f"is not a bundle (it has no {CERTIFICATE})",
+            "give the folder that `edgekd export` wrote",
+            Place(str(folder)),
+        )
+    return read_record(folder / CERTIFICATE, Certificate), read_record(folder / PREPROCESS, Preprocess)
+
+
+def verify_bundle(
+    folder: Path, session: DeviceSession, scratch: Path, progress: Progress | None = None
+) -> VerifyReport:
+    """Run every check that this machine can. Raises ConfigurationError on a folder that is no bundle."""
+    certificate, outside = read_bundle(folder)
+    checks = [_hashes(folder, certificate)]
+    verdict = None
+    if checks[0].answer is CheckAnswer.HOLDS:
+        job = Job(artefact=Artefact.of(folder / certificate.model), backend=certificate.backend)
+        checks.append(_parity(folder, certificate, outside, session, job, scratch))
+        verdict, budgets = _budgets(certificate, session, job, progress)
+        checks += budgets
+    checks.append(
+        Check(
+            name="accuracy",
+            found=f"{certificate.accuracy.value:.2%} on the {certificate.accuracy.split} split, which is not in the bundle",
+            answer=CheckAnswer.NOT_REPEATED,
+        )
+    )
+    return VerifyReport(bundle=str(folder), checks=tuple(checks), verdict=verdict)
+
+
+def _hashes(folder: Path, certificate: Certificate) -> Check:
+    wrong = []
+    for file in certificate.files:
+        path = folder / file.name
+        inside = path.resolve().is_relative_to(folder.resolve())
+        if not inside or not path.is_file() or digest_file(path) != file.sha256:
+            wrong.append(file.name)
+    found = f"{len(certificate.files) - len(wrong)} of {len(certificate.files)}"
+    if wrong:
+        return Check(name="files and hashes", found=f"{found}; differ: {', '.join(wrong)}", answer=CheckAnswer.FAILS)
+    return Check(name="files and hashes", found=found, answer=CheckAnswer.HOLDS)
+
+
+def _parity(
+    folder: Path, certificate: Certificate, outside: Preprocess, session: DeviceSession, job: Job, scratch: Path
+) -> Check:
+    samples = read_samples(folder / SAMPLES)
+    inputs = to_model_inputs(samples.inputs, certificate.task, outside.export, outside.input_encoding)
+    path = scratch / "inputs.npy"
+    np.save(path, inputs, allow_pickle=False)
+    result = session.run(job, [path])
+    if result.outcome is not Outcome.OK:
+        return Check(name="parity", found=f"{result.outcome.value}: {result.detail}", answer=CheckAnswer.FAILS)
+    raw = np.load(result.outputs[0], allow_pickle=False)
+    answers = from_model_outputs(raw, outside.export, outside.output_encoding)
+    agree = int(np.sum(np.argmax(answers, axis=1) == np.argmax(samples.answers, axis=1)))
+    largest = float(np.max(np.abs(answers - samples.answers)))
+    promised = certificate.parity.agree / certificate.parity.samples
+    # another CPU may round differently: the certificate's own agreement, less one answer in a hundred, must be kept
+    answer = CheckAnswer.HOLDS if agree / len(answers) >= promised - 0.01 else CheckAnswer.FAILS
+    found = f"{agree} of {len(answers)} answers as the student's, largest difference {largest:.3g}"
+    return Check(name="parity", found=found, answer=answer)
+
+
+def _budgets(
+    certificate: Certificate, session: DeviceSession, job: Job, progress: Progress | None
+) -> tuple[Verdict | None, list[Check]]:
+    timed = [limit for limit in certificate.target.limits if limit.metric != "accuracy"]
+    here = session.describe()
+    if here.digest() != certificate.fingerprint.digest():
+        differs = _difference(certificate, here.model_dump())
+        said = f"measured on another machine or set-up ({differs}): measure here with `edgekd bench`"
+        return None, [Check(name=str(limit), found=said, answer=CheckAnswer.NOT_REPEATED) for limit in timed]
+    size = job.artefact.size_bytes
+    target = certificate.target.but(accuracy=None)
+
+    def decided(measurements: Sequence[Measurement]) -> bool:
+        verdict = judge(target, figures_of(measurements[0], size_bytes=size))
+        return verdict.answer is not Answer.UNSTABLE
+
+    measured = measure_until(session, [job], certificate.plan, decided, _MOST_PROCESSES, progress)[0]
+    verdict = judge(target, figures_of(measured, size_bytes=size))
+    return verdict, [_budget_check(one.limit, one.figure, one.answer, measured) for one in verdict.limits]
+
+
+def _budget_check(limit: object, figure: object, answer: Answer, measured: Measurement) -> Check:
+    said = {
+        Answer.HOLDS: CheckAnswer.HOLDS,
+        Answer.FAILS: CheckAnswer.FAILS,
+        Answer.UNSTABLE: CheckAnswer.UNSTABLE,
+        Answer.UNKNOWN: CheckAnswer.FAILS,
+    }[answer]
+    found = (
+        f"no figure: {measured.detail}" if figure is None else f"{figure}, {len(measured.processes)} fresh processes"
+    )
+    return Check(name=str(limit), found=found, answer=said)
+
+
+def _difference(certificate: Certificate, here: dict[str, object]) -> str:
+    there = certificate.fingerprint.model_dump()
+    fields = [name for name in there if there[name] != here[name]]
+    return ", ".join(fields)

@@ -1,0 +1,186 @@
+"""Turn a run's chosen finalist into a folder a person can ship. The only place where the test split is read."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from edgekd.artefacts import Artefact, Backend
+from edgekd.bundle.card import card_text
+from edgekd.bundle.example import example_source
+from edgekd.bundle.preprocess import PREPROCESS, preprocess_of
+from edgekd.bundle.samples import SAMPLES, Samples, how_many, samples_bytes
+from edgekd.devices._protocol import DeviceSession, Job
+from edgekd.distill.predict import predict
+from edgekd.errors import EdgeKDError, ParityFailed
+from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
+from edgekd.export._protocol import ExportOptions
+from edgekd.export.parity import ParityReport, check_parity
+from edgekd.export.score import score_artefact
+from edgekd.export.tensors import output_encoding
+from edgekd.records import digest_file
+from edgekd.store.atomic import draft_of, replace_folder, write_bytes, write_json
+from edgekd.store.certificate import CERTIFICATE, BundledFile, Certificate, Parity
+from edgekd.store.records import Accuracy, FinalistRecord
+from edgekd.store.run import Run
+from edgekd.students._protocol import Student
+from edgekd.students.student import load_student
+from edgekd.targets.verdict import judge
+from edgekd.tasks._protocol import Task
+
+__all__ = ["BUNDLE", "write_bundle"]
+
+BUNDLE = "bundle"
+
+
+def write_bundle(
+    run: Run, finalist: FinalistRecord, task: Task, options: ExportOptions, session: DeviceSession
+) -> Certificate:
+    """Score the chosen file on the test split, check its parity, and write ``RUN/bundle`` at once.
+
+    Raises ParityFailed where the file answers differently from the student, and EdgeKDError where it can't be scored.
+    """
+    artefact, backend, measurement = finalist.artefact, finalist.candidate.backend, finalist.measurement
+    if artefact is None or backend is None or measurement is None:
+        raise EdgeKDError(f"finalist {finalist.rank} was never measured as a file", "go on with the run first")
+    artefact = run.resolve(artefact)
+    student = load_student(run.students / finalist.student)
+    job = Job(artefact=artefact, backend=backend)
+    draft, scratch = draft_of(run.folder / BUNDLE), run.scratch / "bundle"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        draft.mkdir(parents=True)
+        samples, parity = _checked_samples(job, student, task, options, session, scratch)
+        accuracy, twin = _test_accuracy(job, student, task, options, session, scratch)
+        model = _copy_model(artefact, draft)
+        certificate = _certificate(run, finalist, options, backend, model, artefact, accuracy, twin, parity)
+        write_bytes(draft / SAMPLES, samples_bytes(samples))
+        encodings = student.annotations.activations
+        outside = preprocess_of(student.task, options, encodings.get("input"), output_encoding(student))
+        write_json(draft / PREPROCESS, outside)
+        example = example_source(model, backend, run.header.target.threads, options, student.task)
+        write_bytes(draft / "example.py", example.encode())
+        write_bytes(draft / "README.md", card_text(certificate).encode())
+        certificate = certificate.but(files=_files(draft, model))
+        write_json(draft / CERTIFICATE, certificate)
+        replace_folder(draft, run.folder / BUNDLE)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+    return certificate
+
+
+def _checked_samples(
+    job: Job, student: Student, task: Task, options: ExportOptions, session: DeviceSession, scratch: Path
+) -> tuple[Samples, ParityReport]:
+    validation = task.split("validation")
+    count = how_many(validation.inputs[:1], len(validation))
+    raw = np.ascontiguousarray(validation.inputs[:count])
+    report = check_parity(session, job, student, raw, options, scratch)
+    if not report.holds:
+        raise ParityFailed(
+            f"{job.artefact.path.name} in {job.backend} answers differently from the PyTorch student: {report.detail}",
+            "export in another precision, or report the operator named above",
+        )
+    return Samples(raw, validation.labels[:count], np.asarray(report.expected, dtype=np.float32)), report
+
+
+def _test_accuracy(
+    job: Job, student: Student, task: Task, options: ExportOptions, session: DeviceSession, scratch: Path
+) -> tuple[Accuracy, Accuracy]:
+    test = task.split("test")
+    by_file = score_artefact(session, job, student, task, test, options, scratch)
+    by_torch = task.score(predict(student.module, test.inputs, student.task), test.labels)
+    accuracy = Accuracy(
+        value=by_file.value,
+        kind=AccuracyKind.ARTEFACT,
+        split="test",
+        samples=by_file.samples,
+        method=f"the exported file in {job.backend}",
+    )
+    twin = accuracy.but(value=by_torch.value, kind=AccuracyKind.TORCH, method="the same student in PyTorch float32")
+    return accuracy, twin
+
+
+def _copy_model(artefact: Artefact, draft: Path) -> str:
+    """The model under a plain name, with its weights file where it has one."""
+    name = f"model{artefact.path.suffix}"
+    shutil.copyfile(artefact.path, draft / name)
+    weights = artefact.path.with_suffix(".bin")
+    if artefact.path.suffix == ".xml" and weights.exists():
+        shutil.copyfile(weights, draft / "model.bin")
+    return name
+
+
+def _certificate(
+    run: Run,
+    finalist: FinalistRecord,
+    options: ExportOptions,
+    backend: Backend,
+    model: str,
+    artefact: Artefact,
+    accuracy: Accuracy,
+    twin: Accuracy,
+    parity: ParityReport,
+) -> Certificate:
+    header, measurement = run.header, finalist.measurement
+    assert measurement is not None  # the caller has checked
+    scored = Figure(
+        metric="accuracy",
+        value=accuracy.value,
+        unit="",
+        kind=EvidenceKind.MEASURED,
+        subject=artefact.sha256,
+        method=f"{accuracy.method}, {accuracy.samples} samples of the test split",
+    )
+    figures = (*(figure for figure in finalist.figures if figure.metric != "accuracy"), scored)
+    return Certificate(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        target=header.target,
+        fingerprint=header.fingerprint,
+        task=header.task,
+        candidate=finalist.candidate,
+        model=model,
+        format=artefact.format,
+        backend=backend,
+        files=(),
+        figures=figures,
+        plan=measurement.plan,
+        verdict=judge(header.target, figures),
+        accuracy=accuracy,
+        float_twin=twin,
+        parity=Parity(samples=parity.samples, agree=parity.agree, largest_step=parity.largest, unit=parity.unit),
+        teacher=header.teacher,
+        export=options.model_dump(mode="json"),
+        versions=header.versions,
+        seed=header.seed,
+        run=header.id,
+    )
+
+
+def _files(draft: Path, model: str) -> Sequence[BundledFile]:
+    roles = {
+        model: "model",
+        "model.bin": "weights",
+        PREPROCESS: "preprocess",
+        SAMPLES: "samples",
+        "README.md": "card",
+        "example.py": "example",
+    }
+    return tuple(
+        BundledFile.model_validate(
+            {
+                "name": name,
+                "sha256": digest_file(draft / name),
+                "size_bytes": (draft / name).stat().st_size,
+                "role": role,
+            }
+        )
+        for name, role in roles.items()
+        if (draft / name).is_file()
+    )
