@@ -1,0 +1,69 @@
+"""Float cores: a student converted once to a format, then edited for each precision and outside.
+
+Tracing and conversion take a second or two, edits milliseconds; and a float student and its calibrated twin have the
+same core. The last few are kept in the worker's memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from edgekd.records import Digest, canonical_json
+from edgekd.students._protocol import Student
+from edgekd.students.graph import Traced, trace
+
+__all__ = ["Kept", "core_key", "traced"]
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """The results of the last few calls with different keys."""
+
+    def __init__(self, largest: int = 6) -> None:
+        self._largest = largest
+        self._kept: OrderedDict[Digest, T] = OrderedDict()
+
+    def get(self, key: Digest, make: Callable[[], T]) -> T:
+        """The kept result, or a new one. What ``make`` raises is not kept."""
+        if key not in self._kept:
+            self._kept[key] = make()
+            while len(self._kept) > self._largest:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+_TRACED: Kept[Traced] = Kept()
+
+
+def core_key(student: Student, *parts: str) -> Digest:
+    """Identity of a student's structure and weights, whatever its annotations."""
+    digest = hashlib.sha256()
+    about = [student.family, dict(student.options), student.arch.model_dump(), student.task.input.shape, list(parts)]
+    digest.update(canonical_json(_plain(about)).encode())
+    digest.update(repr(student.module).encode())  # folded and unfolded modules differ
+    for name, tensor in student.module.state_dict().items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def traced(student: Student, *, dynamic: bool) -> Traced:
+    """The folded student's program. Its ``student`` has this student's annotations, whoever traced first."""
+    from edgekd.students.fold import folded
+
+    flat = folded(student)
+    found = _TRACED.get(core_key(flat, str(dynamic)), lambda: trace(flat, dynamic_batch=dynamic))
+    return Traced(flat, found.program, found.keys, found.parameters)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)

@@ -1,0 +1,165 @@
+"""What stands between a caller's values and the student: dtype, layout, normalisation, encodings.
+
+An exported file takes values ``v`` of one dtype; the student sees ``x = v * multiplier + offset`` per channel. Where
+file and student are both 8-bit integers, ``v`` and the integers ``q`` of the input's encoding can be the same number:
+``x = (q - zero_point) * scale``. Then normalisation costs nothing, because the input's quantization parameters *are*
+the normalisation (``scale = 1 / std``, ``zero_point = mean`` in raw units). That needs one mean and one std for all
+channels. A mean that isn't whole (127.5) is rounded to the zero point that calibration chose: every value is then off by
+the same at most half a raw step, which is what the annotated student computes as well, so parity still holds. A bias
+could take the rest up only where no convolution pads with zeros, so edgekd doesn't. Where channels differ, or calibration
+chose another encoding, the normalisation is operators in the graph. Per-channel scales are not folded into the first
+convolution: its zero padding stands for ``mean`` in raw units, which differs between channels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edgekd.artefacts import Format, Precision
+from edgekd.errors import Problem
+from edgekd.export._protocol import ExportOptions
+from edgekd.students._protocol import Encoding, Student
+from edgekd.tasks._protocol import TaskSpec
+
+__all__ = ["Affine", "Deployable", "input_affine", "problems_of"]
+
+_SAME_SCALE = 1e-5  # relative: 255 steps of it are a four-hundredth of a step
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``x = v * multiplier + offset``; one value each, or one a channel."""
+
+    multiplier: tuple[float, ...]
+    offset: tuple[float, ...]
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it changes nothing."""
+        return set(self.multiplier) == {1.0} and set(self.offset) == {0.0}
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether all channels share it."""
+        return len(set(self.multiplier)) == 1 and len(set(self.offset)) == 1
+
+    def channel(self, index: int) -> tuple[float, float]:
+        """Multiplier and offset of one channel."""
+        return self.multiplier[index % len(self.multiplier)], self.offset[index % len(self.offset)]
+
+
+def input_affine(spec: TaskSpec, options: ExportOptions) -> Affine:
+    """From the file's input values to what the student sees. Identity where normalisation is left to the caller."""
+    if options.preprocess == "stated":
+        return Affine((1.0,), (0.0,))
+    mean, std = spec.input.mean, spec.input.std
+    channels = max(len(mean), len(std))
+    means = mean if len(mean) == channels else mean * channels
+    stds = std if len(std) == channels else std * channels
+    shift = 128.0 if options.input == "int8" else 0.0
+    multiplier = tuple(1.0 / s for s in stds)
+    offset = tuple((shift - m) / s for m, s in zip(means, stds, strict=True))
+    if len(set(multiplier)) == 1 and len(set(offset)) == 1:
+        multiplier, offset = multiplier[:1], offset[:1]
+    return Affine(multiplier, offset)
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """A student, folded, with the outside its file shall have."""
+
+    student: Student
+    options: ExportOptions
+
+    @property
+    def precision(self) -> Precision:
+        """The rung of the precision ladder the annotations ask for."""
+        return self.student.annotations.precision
+
+    @property
+    def affine(self) -> Affine:
+        """From the file's input values to what the student sees."""
+        return input_affine(self.student.task, self.options)
+
+    @property
+    def input_encoding(self) -> Encoding | None:
+        """How the student's input becomes integers; None unless it is static int8."""
+        return self.student.annotations.activations.get("input") if self.precision is Precision.INT8 else None
+
+    @property
+    def integers_are_the_input(self) -> bool:
+        """Whether the file's integer input is the encoding's integers (less 128 for uint8): no operator in between."""
+        encoding = self.input_encoding
+        if encoding is None or self.options.input == "float32" or len(encoding.scale) != 1:
+            return False
+        if self.options.preprocess == "stated":
+            return True  # the caller encodes
+        if not self.affine.is_scalar:
+            return False
+        multiplier, offset = self.affine.channel(0)
+        zero_point = -offset / multiplier - (128 if self.options.input == "uint8" else 0)
+        same_scale = math.isclose(multiplier, encoding.scale[0], rel_tol=_SAME_SCALE)
+        return same_scale and abs(zero_point - encoding.zero_point[0]) <= 0.5 + 1e-6
+
+    @property
+    def input_quantizer(self) -> tuple[float, int] | None:
+        """Scale and (signed) zero point that take float32 input values straight to integers; None where ops must help."""
+        encoding = self.input_encoding
+        if encoding is None or not self.affine.is_scalar:
+            return None
+        multiplier, offset = self.affine.channel(0)
+        scale = encoding.scale[0]
+        zero_point = encoding.zero_point[0] + offset / scale
+        # a zero point outside the 8 bits, or not whole, can't be written
+        if abs(zero_point - round(zero_point)) > 1e-3 or not -128 <= round(zero_point) <= 127:
+            return None
+        return scale / multiplier, round(zero_point)
+
+
+def problems_of(student: Student, options: ExportOptions, file_format: Format) -> list[Problem]:
+    """What no exporter can give this student, whatever the format."""
+    problems = []
+    precision, spec = student.annotations.precision, student.task.input
+    if options.input != "float32":
+        if options.preprocess == "fold" and spec.raw_dtype != "uint8":
+            problems.append(
+                Problem(
+                    f"input {options.input} needs a task whose raw values are uint8; here they are {spec.raw_dtype}",
+                    "write export: {input: float32}",
+                )
+            )
+        if options.preprocess == "stated" and precision is not Precision.INT8:
+            problems.append(
+                Problem(
+                    f"input {options.input} with preprocess: stated needs precision int8; this student is {precision.value}",
+                    "write export: {preprocess: fold}, or {input: float32}",
+                )
+            )
+    if options.output != "float32" and precision is not Precision.INT8:
+        problems.append(
+            Problem(
+                f"output {options.output} needs precision int8; this student is {precision.value}",
+                "write export: {output: float32}",
+            )
+        )
+    if precision is Precision.INT8:
+        if "input" not in student.annotations.activations or not student.annotations.weights:
+            problems.append(
+                Problem(
+                    f"precision int8 without encodings: the {file_format.value} exporter applies them and invents none",
+                    "calibrate first: add the stage `quantize: {precision: int8}` to the recipe",
+                )
+            )
+    if precision is Precision.DYNAMIC_INT8 and not student.annotations.weights:
+        problems.append(
+            Problem(
+                "precision dynamic-int8 without encoded weights: exporters apply encodings and invent none",
+                "add the stage `quantize: {precision: dynamic-int8}` to the recipe",
+            )
+        )
+    for table in (student.annotations.weights, student.annotations.activations):
+        odd = sorted(name for name, encoding in table.items() if encoding.bits not in (7, 8))
+        if odd:
+            problems.append(Problem(f"only 8-bit encodings can be written; {odd[0]} has {table[odd[0]].bits} bits"))
+    return problems

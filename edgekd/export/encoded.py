@@ -1,0 +1,35 @@
+"""Which tensors of a student's program are encoded, by node: the annotations', and those whose values only pass through."""
+
+from __future__ import annotations
+
+from edgekd.errors import ConfigurationError
+from edgekd.students._protocol import Encoding
+from edgekd.students.graph import PASSING, Traced, operator_of
+
+__all__ = ["encodings_by_node"]
+
+
+def encodings_by_node(traced: Traced) -> dict[str, Encoding]:
+    """Node name -> encoding. An operator that only moves values (flatten, pad, max pool) shares its input's.
+
+    Raises ConfigurationError where an annotation names no tensor of the program.
+    """
+    activations = traced.student.annotations.activations
+    unknown = sorted(set(activations) - set(traced.keys.values()))
+    if unknown:
+        raise ConfigurationError.one(
+            f"encodings for tensors the student doesn't have: {', '.join(unknown)}",
+            "calibrate the student again: its graph has changed since",
+        )
+    found: dict[str, Encoding] = {}
+    for node in traced.program.graph.nodes:
+        key = traced.keys.get(node.name)
+        if key is None:
+            continue
+        if key in activations:
+            found[node.name] = activations[key]
+        elif node.op == "call_function" and operator_of(node) in PASSING and node.all_input_nodes:
+            source = found.get(node.all_input_nodes[0].name)
+            if source is not None:
+                found[node.name] = source
+    return found

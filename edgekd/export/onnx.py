@@ -1,0 +1,95 @@
+"""ONNX files, and the graphs OpenVINO reads: float32, float16, dynamic int8 and static int8, from one float export.
+
+Applies every encoding of the annotations, and refuses where one has no place in the graph. Normalisation, layout and
+dtype of the outside are operators in front, or the input's own quantization parameters (see `deployable`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.devices._protocol import Fingerprint
+from edgekd.errors import ConfigurationError, Problem
+from edgekd.export._protocol import ExportOptions
+from edgekd.export.cores import Kept, core_key, traced
+from edgekd.export.deployable import Deployable, problems_of
+from edgekd.students._protocol import Student
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["OnnxExporter", "onnx_model", "saturation_problems"]
+
+_CORES: Kept[onnx.ModelProto] = Kept()
+
+
+class OnnxExporter:
+    """Writes ``.onnx``."""
+
+    format = Format.ONNX
+
+    def check(
+        self, student: Student, options: ExportOptions, backend: Backend, device: Fingerprint | None
+    ) -> Sequence[Problem]:
+        """Why this student can't have this file for this backend."""
+        return problems_of(student, options, self.format) + saturation_problems(student, backend, device)
+
+    def export(
+        self, student: Student, options: ExportOptions, backend: Backend, device: Fingerprint | None, path: Path
+    ) -> Artefact:
+        """Write the file. Raises ConfigurationError on what `check` finds, or where the graph has no such operator."""
+        problems = self.check(student, options, backend, device)
+        if problems:
+            raise ConfigurationError(problems)
+        unsigned = backend.runtime == "onnxruntime" and device is not None and device.saturates_int8
+        path.write_bytes(onnx_model(student, options, unsigned_weights=unsigned).SerializeToString())
+        return Artefact.of(path)
+
+
+def onnx_model(student: Student, options: ExportOptions, *, unsigned_weights: bool) -> onnx.ModelProto:
+    """A student as an ONNX model. Weights of static int8 are uint8 with zero point 128 where asked."""
+    from edgekd.export.encoded import encodings_by_node
+    from edgekd.export.onnx_encode import encode_activations, encode_weights, halve_weights, narrow_weights
+    from edgekd.export.onnx_graph import Graph, float_model
+    from edgekd.export.onnx_outside import give_outside
+
+    program = traced(student, dynamic=options.batch != 1)
+    key = core_key(program.student, "onnx", str(options.batch != 1))
+    graph = Graph(_CORES.get(key, lambda: float_model(program)))
+    deployable = Deployable(program.student, options)
+    annotations = program.student.annotations
+    if deployable.precision is Precision.INT8:
+        activations = encodings_by_node(program)
+        encode_weights(graph, annotations.weights, activations, unsigned=unsigned_weights)
+        encode_activations(graph, activations)
+    elif deployable.precision is Precision.FLOAT16:
+        halve_weights(graph)
+    elif deployable.precision is Precision.DYNAMIC_INT8:
+        narrow_weights(graph, annotations.weights)
+    give_outside(graph, deployable)
+    return graph.finish()
+
+
+def saturation_problems(student: Student, backend: Backend, device: Fingerprint | None) -> list[Problem]:
+    """Int8 weights that would saturate silently where this backend has no other kernel for them."""
+    if student.annotations.precision is not Precision.INT8 or backend.runtime != "openvino":
+        return []
+    if device is None or not device.saturates_int8:
+        return []
+    wide = sorted(
+        name
+        for name, encoding in student.annotations.weights.items()
+        if encoding.bits > 7 and (encoding.limit is None or encoding.limit > 63)
+    )
+    if not wide:
+        return []
+    return [
+        Problem(
+            f"8-bit weights saturate in OpenVINO on {device.cpu} (no 8-bit dot product): {', '.join(wide[:3])}"
+            + (f" and {len(wide) - 3} more" if len(wide) > 3 else ""),
+            "calibrate for this device and backend: weights then keep to 7 bits",
+        )
+    ]

@@ -1,0 +1,171 @@
+"""Encodings written into an ONNX graph: QuantizeLinear/DequantizeLinear pairs, and narrow weights that widen at load.
+
+Static int8 uses uint8 activations: with signed ones ONNX Runtime leaves Relu, and with it most convolutions, in float.
+Weights are int8, or uint8 with zero point 128 for ONNX Runtime on an x86 CPU without 8-bit dot products, where
+u8 x s8 products saturate in int16 without a word (u8 x u8 take another path; the integers mean the same). Biases are
+int32 at ``scale(input) * scale(weight)``.
+
+Half-precision and dynamic int8 weights are a Cast (and a Mul by the channel's scale) in front of float arithmetic, which
+both ONNX Runtime and OpenVINO fold when they load the file: it is small, and as fast as float32. DequantizeLinear in
+their place would stay in the graph and run at every call, and ConvInteger has no fast kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.errors import ConfigurationError
+from edgekd.export.onnx_graph import Graph
+from edgekd.students._protocol import Encoding
+
+__all__ = ["encode_activations", "encode_weights", "halve_weights", "integers", "narrow_weights"]
+
+_WEIGHTED = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0, "MatMul": 1}
+"""Operators with weights, and the axis of their output channels."""
+
+
+def integers(values: NDArray[np.generic], encoding: Encoding) -> NDArray[np.int8]:
+    """A tensor as the signed integers its encoding gives."""
+    scale, zero = np.asarray(encoding.scale, np.float32), np.asarray(encoding.zero_point, np.float32)
+    if encoding.axis is not None and scale.size > 1:
+        shape = [1] * values.ndim
+        shape[encoding.axis] = -1
+        scale, zero = scale.reshape(shape), zero.reshape(shape)
+    low, high = -(2 ** (encoding.bits - 1)), 2 ** (encoding.bits - 1) - 1
+    if encoding.limit is not None:
+        low, high = -encoding.limit, encoding.limit
+    quantized = np.rint(np.asarray(values, np.float32) / scale) + zero
+    clipped: NDArray[np.int8] = np.clip(quantized, low, high).astype(np.int8)
+    return clipped
+
+
+def encode_activations(graph: Graph, encodings: Mapping[str, Encoding]) -> None:
+    """Put a quantize-dequantize pair behind each named value. The output value keeps its name for its quantized form.
+
+    The graph's input is left to whoever gives the graph its outside.
+    """
+    missing = sorted(set(encodings) - graph.values)
+    if missing:
+        raise ConfigurationError.one(
+            f"the ONNX graph has no value for the encoded tensors {', '.join(missing)}",
+            "calibrate the student again: its graph has changed since",
+        )
+    for name, encoding in encodings.items():
+        if name == graph.input:
+            continue
+        scale, zero = activation_parameters(graph, name, encoding)
+        raw = f"{name}/float"
+        for node in graph.graph.node:
+            for index, output in enumerate(node.output):
+                if output == name:
+                    node.output[index] = raw
+        readers = [node for node in graph.graph.node if name in node.input]
+        graph.node("QuantizeLinear", [raw, scale, zero], f"{name}/int")
+        graph.node("DequantizeLinear", [f"{name}/int", scale, zero], name)
+        assert readers or name == graph.output
+
+
+def activation_parameters(graph: Graph, name: str, encoding: Encoding) -> tuple[str, str]:
+    """Initializers of one tensor's scale and (unsigned) zero point."""
+    scale = graph.constant(f"{name}/scale", np.asarray(encoding.scale[0], np.float32))
+    zero = graph.constant(f"{name}/zero", np.asarray(encoding.zero_point[0] + 128, np.uint8))
+    return scale, zero
+
+
+def encode_weights(
+    graph: Graph, weights: Mapping[str, Encoding], activations: Mapping[str, Encoding], *, unsigned: bool
+) -> None:
+    """Replace weights by their integers behind DequantizeLinear, and their biases by int32.
+
+    ``activations`` tells each operator's input encoding, which its bias's scale needs.
+    """
+    written: set[str] = set()
+    for node in list(graph.graph.node):
+        axis = _WEIGHTED.get(node.op_type)
+        if axis is None or len(node.input) < 2 or node.input[1] not in weights:
+            continue
+        name = node.input[1]
+        encoding = weights[name]
+        source = activations.get(node.input[0])
+        if source is None:
+            raise ConfigurationError.one(
+                f"{node.op_type} `{node.output[0]}` has encoded weights and an input without an encoding",
+                "calibrate the student again, or leave this layer's weights float32",
+            )
+        scale = np.asarray(encoding.scale, np.float32)
+        per_channel = {"axis": encoding.axis} if encoding.axis is not None else {}
+        scale = scale if per_channel else scale.reshape(())
+        if name not in written:
+            stored: NDArray[np.generic] = integers(graph.array(name), encoding)
+            zero: NDArray[np.generic] = np.zeros(scale.shape, np.int8)
+            if unsigned:
+                stored = (stored.astype(np.int16) + 128).astype(np.uint8)
+                zero = np.full(scale.shape, 128, np.uint8)
+            parts = [
+                graph.constant(f"{name}/int", stored),
+                graph.constant(f"{name}/scale", scale),
+                graph.constant(f"{name}/zero", zero),
+            ]
+            graph.node("DequantizeLinear", parts, f"{name}/float", **per_channel)
+            written.add(name)
+        node.input[1] = f"{name}/float"
+        if len(node.input) > 2 and node.input[2] in graph.initializers:
+            node.input[2] = _encode_bias(graph, node.input[2], f"{node.output[0]}/bias", source.scale[0] * scale)
+    missing = sorted(set(weights) - written)
+    if missing:
+        raise ConfigurationError.one(
+            f"the ONNX graph has no operator with the encoded weights {', '.join(missing)}",
+            "calibrate the student again: its graph has changed since",
+        )
+
+
+def _encode_bias(graph: Graph, name: str, prefix: str, scale: NDArray[np.generic]) -> str:
+    scale = np.asarray(scale, np.float32)
+    stored = np.clip(np.rint(graph.array(name).astype(np.float64) / scale), -(2**31), 2**31 - 1).astype(np.int32)
+    if scale.ndim == 0:
+        parts, axis = [graph.constant(f"{prefix}/int", stored), graph.constant(f"{prefix}/scale", scale)], {}
+    else:
+        parts, axis = [graph.constant(f"{prefix}/int", stored), graph.constant(f"{prefix}/scale", scale)], {"axis": 0}
+    return graph.node("DequantizeLinear", parts, f"{prefix}/float", **axis)
+
+
+def halve_weights(graph: Graph) -> None:
+    """Weights as float16 behind a Cast. Raises ConfigurationError where one is too large for half precision."""
+    for name in _weights_of(graph):
+        values = graph.array(name)
+        if float(np.abs(values.astype(np.float32)).max(initial=0.0)) > float(np.finfo(np.float16).max):
+            raise ConfigurationError.one(f"`{name}` has values beyond 65504, the largest of float16", "use float32")
+        graph.redirect(name, f"{name}/float")
+        graph.node("Cast", [graph.constant(f"{name}/half", values.astype(np.float16))], f"{name}/float", to=1)
+
+
+def narrow_weights(graph: Graph, weights: Mapping[str, Encoding]) -> None:
+    """Weights as int8 behind Cast and Mul by their scale."""
+    missing = sorted(set(weights) - set(graph.initializers))
+    if missing:
+        raise ConfigurationError.one(
+            f"the ONNX graph has no weights {', '.join(missing)}", "quantize again: the graph has changed since"
+        )
+    for name, encoding in weights.items():
+        values = graph.array(name)
+        scale = np.asarray(encoding.scale, np.float32)
+        if encoding.axis is not None:
+            shape = [1] * values.ndim
+            shape[encoding.axis] = -1
+            scale = scale.reshape(shape)
+        graph.redirect(name, f"{name}/float")
+        cast = graph.node("Cast", [graph.constant(f"{name}/int", integers(values, encoding))], f"{name}/wide", to=1)
+        graph.node("Mul", [cast, graph.constant(f"{name}/scale", scale)], f"{name}/float")
+
+
+def _weights_of(graph: Graph) -> list[str]:
+    """Float initializers that are some operator's weights."""
+    found = {
+        node.input[1]: None
+        for node in graph.graph.node
+        if node.op_type in _WEIGHTED and len(node.input) > 1 and node.input[1] in graph.initializers
+    }
+    return list(found)

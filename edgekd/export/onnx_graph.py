@@ -1,0 +1,152 @@
+"""A student's float32 graph in ONNX: what torch exports, without its metadata, and small edits on it.
+
+Every value keeps the name of the program's node that computes it, every initializer the parameter's name: encodings are
+found by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from edgekd.errors import ConfigurationError
+from edgekd.students.graph import Traced
+
+__all__ = ["Graph", "float_model"]
+
+
+def float_model(traced: Traced) -> onnx.ModelProto:
+    """The student's float32 graph, normalised NCHW input. Raises ConfigurationError naming what can't be exported."""
+    try:
+        program = torch.onnx.export(traced.program, dynamo=True, verbose=False)
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ConfigurationError.one(
+            f"the {traced.student.family} student can't be written as ONNX: {reason}",
+            "use operators of ONNX opset 20 in its forward pass, or another format",
+        ) from error
+    assert program is not None
+    model = program.model_proto
+    _strip(model)
+    return model
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop what the exporter tells about itself: a third of a small file."""
+    del model.metadata_props[:]
+    del model.graph.value_info[:]
+    model.doc_string = ""
+    model.producer_name, model.producer_version = "edgekd", ""
+    for part in _parts(model.graph):
+        part.doc_string = ""
+        del part.metadata_props[:]
+
+
+def _parts(graph: onnx.GraphProto) -> Iterator[Any]:
+    yield graph
+    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        yield part
+        for attribute in getattr(part, "attribute", ()):
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node:
+                    yield from _parts(inner)
+
+
+class Graph:
+    """An ONNX graph with its initializers at hand. Edits are in place; nodes are appended, then sorted by `finish`."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = onnx.ModelProto()
+        self.model.CopyFrom(model)
+        self.graph = self.model.graph
+        self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
+
+    @property
+    def input(self) -> str:
+        """Name of the one input."""
+        return str(self.graph.input[0].name)
+
+    @property
+    def output(self) -> str:
+        """Name of the one output."""
+        return str(self.graph.output[0].name)
+
+    @property
+    def values(self) -> set[str]:
+        """Names of everything computed, and the input."""
+        return {name for node in self.graph.node for name in node.output} | {self.input}
+
+    def array(self, name: str) -> NDArray[np.generic]:
+        """An initializer's content."""
+        found: NDArray[np.generic] = numpy_helper.to_array(self.initializers[name])
+        return found
+
+    def constant(self, name: str, array: NDArray[np.generic]) -> str:
+        """Add an initializer, or replace the one with this name."""
+        tensor = numpy_helper.from_array(np.asarray(array, order="C"), name)
+        if name in self.initializers:
+            self.initializers[name].CopyFrom(tensor)
+        else:
+            self.graph.initializer.append(tensor)
+            self.initializers[name] = self.graph.initializer[-1]
+        return name
+
+    def drop(self, name: str) -> None:
+        """Remove an initializer."""
+        self.graph.initializer.remove(self.initializers.pop(name))
+
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """Append a node; returns its output's name."""
+        self.graph.node.append(onnx.helper.make_node(operator, inputs, [output], name=f"{output}_node", **attributes))
+        return output
+
+    def redirect(self, old: str, new: str) -> None:
+        """Let every present reader of ``old`` read ``new``."""
+        for node in self.graph.node:
+            for index, name in enumerate(node.input):
+                if name == old:
+                    node.input[index] = new
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a value another name, everywhere."""
+        if old == new:
+            return
+        self.redirect(old, new)
+        for node in self.graph.node:
+            for index, name in enumerate(node.output):
+                if name == old:
+                    node.output[index] = new
+        for value in (*self.graph.input, *self.graph.output):
+            if value.name == old:
+                value.name = new
+
+    def finish(self) -> onnx.ModelProto:
+        """Sort nodes so that each follows what it reads, check, and return the model."""
+        waiting, known = list(self.graph.node), {self.input, "", *self.initializers}
+        ordered: list[onnx.NodeProto] = []
+        while waiting:
+            ready = [node for node in waiting if all(name in known for name in node.input)]
+            if not ready:
+                raise ValueError(f"the graph is not connected at {waiting[0].name}: {list(waiting[0].input)}")
+            ordered += ready
+            known |= {name for node in ready for name in node.output}
+            taken = {id(node) for node in ready}
+            waiting = [node for node in waiting if id(node) not in taken]
+        copies = []
+        for node in ordered:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copies.append(copy)
+        del self.graph.node[:]
+        self.graph.node.extend(copies)
+        used = {name for node in copies for name in node.input} | {self.output}
+        for name in [name for name in self.initializers if name not in used]:
+            self.drop(name)
+        onnx.checker.check_model(self.model)
+        return self.model

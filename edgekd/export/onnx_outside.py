@@ -1,0 +1,118 @@
+"""The outside of an ONNX graph: input and output of the dtype and layout a caller asked for, normalisation in between."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from edgekd.export.deployable import Deployable
+from edgekd.export.onnx_encode import activation_parameters
+from edgekd.export.onnx_graph import Graph
+
+__all__ = ["give_outside"]
+
+_TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8, "int8": TensorProto.INT8}
+
+
+def give_outside(graph: Graph, deployable: Deployable) -> None:
+    """Put dtype, layout, normalisation and batch around a graph that takes normalised float32 NCHW.
+
+    A static int8 graph's ``input`` encoding is applied here, since it may be the caller's own integers.
+    """
+    _give_output(graph, deployable)
+    _give_input(graph, deployable)
+
+
+def _give_input(graph: Graph, deployable: Deployable) -> None:
+    options, spec = deployable.options, deployable.student.task.input
+    inside, name = graph.input, spec.name
+    channels, *rest = spec.shape
+    shape = [*rest, channels] if options.layout == "nhwc" else list(spec.shape)
+    batch: int | str = "batch" if options.batch == "dynamic" else options.batch
+    if name == inside:  # readers keep the inner name, the outside takes the written one
+        inside = f"{name}/normalised"
+        graph.redirect(name, inside)
+    del graph.graph.input[:]
+    graph.graph.input.append(onnx.helper.make_tensor_value_info(name, _TYPES[options.input], [batch, *shape]))
+    value = name
+    if options.layout == "nhwc":
+        last = len(spec.shape)
+        order = [0, last, *range(1, last)]
+        value = graph.node("Transpose", [value], f"{name}/nchw", perm=order)
+    _join(graph, _encoded(graph, deployable, value, inside), inside)
+
+
+def _encoded(graph: Graph, deployable: Deployable, value: str, inside: str) -> str:
+    """From the file's values to what the student sees, through integers where the student is static int8."""
+    encoding, options = deployable.input_encoding, deployable.options
+    if encoding is None:
+        return _normalised(graph, deployable, value)
+    scale, zero = activation_parameters(graph, inside, encoding)
+    if deployable.integers_are_the_input and options.input == "uint8":
+        return graph.node("DequantizeLinear", [value, scale, zero], f"{inside}/seen")
+    quantizer = deployable.input_quantizer
+    if deployable.integers_are_the_input:
+        signed = graph.constant(f"{inside}/signed_zero", np.asarray(encoding.zero_point[0], np.int8))
+        value = graph.node("DequantizeLinear", [value, scale, signed], f"{inside}/signed")
+        integer = graph.node("QuantizeLinear", [value, scale, zero], f"{inside}/int")
+    elif options.input == "float32" and quantizer is not None:
+        raw_scale = graph.constant(f"{inside}/raw_scale", np.asarray(quantizer[0], np.float32))
+        raw_zero = graph.constant(f"{inside}/raw_zero", np.asarray(quantizer[1] + 128, np.uint8))
+        integer = graph.node("QuantizeLinear", [value, raw_scale, raw_zero], f"{inside}/int")
+    else:
+        value = _normalised(graph, deployable, value)
+        integer = graph.node("QuantizeLinear", [value, scale, zero], f"{inside}/int")
+    return graph.node("DequantizeLinear", [integer, scale, zero], f"{inside}/seen")
+
+
+def _normalised(graph: Graph, deployable: Deployable, value: str) -> str:
+    affine, options = deployable.affine, deployable.options
+    if options.input != "float32":
+        value = graph.node("Cast", [value], f"{value}/wide", to=TensorProto.FLOAT)
+    if affine.is_identity:
+        return value
+    shape = (-1, *[1] * (len(deployable.student.task.input.shape) - 1))
+    multiplier = np.asarray(affine.multiplier, np.float32).reshape(shape)
+    offset = np.asarray(affine.offset, np.float32).reshape(shape)
+    if set(affine.multiplier) != {1.0}:
+        value = graph.node("Mul", [value, graph.constant("normalise/multiplier", multiplier)], f"{value}/scaled")
+    if set(affine.offset) != {0.0}:
+        value = graph.node("Add", [value, graph.constant("normalise/offset", offset)], f"{value}/shifted")
+    return value
+
+
+def _give_output(graph: Graph, deployable: Deployable) -> None:
+    options, head = deployable.options, deployable.student.task.head
+    batch: int | str = "batch" if options.batch == "dynamic" else options.batch
+    inside, result = graph.output, head.name
+    if options.output == "float32":
+        if inside != result:
+            graph.rename(inside, result)
+    else:
+        # static int8: the value is dequantized from `inside/int`, whose integers the caller wants
+        integer = f"{inside}/int"
+        if options.output == "uint8":
+            graph.rename(integer, result)
+        else:
+            signed = graph.constant(f"{inside}/signed_zero", _signed(graph, inside))
+            graph.node("QuantizeLinear", [inside, f"{inside}/scale", signed], result)
+    shape: list[int | str] = [batch, head.classes]
+    del graph.graph.output[:]
+    graph.graph.output.append(onnx.helper.make_tensor_value_info(result, _TYPES[options.output], shape))
+    _drop_unread(graph, result)
+
+
+def _signed(graph: Graph, name: str) -> np.ndarray[tuple[()], np.dtype[np.int8]]:
+    return np.asarray(int(graph.array(f"{name}/zero")) - 128, np.int8)
+
+
+def _join(graph: Graph, value: str, inside: str) -> None:
+    """Let the readers of the student's input read a value."""
+    graph.redirect(inside, value)
+
+
+def _drop_unread(graph: Graph, result: str) -> None:
+    read = {name for node in graph.graph.node for name in node.input} | {result}
+    for node in [node for node in graph.graph.node if not any(name in read for name in node.output)]:
+        graph.graph.node.remove(node)

@@ -1,0 +1,56 @@
+"""OpenVINO models (.xml and .bin), read from the ONNX graph of the same student.
+
+float16 stores half-precision constants. Static int8 reads the graph's quantize-dequantize pairs with *int8* weights:
+unsigned ones would cost the convolutions their integer kernels. On an x86 CPU without 8-bit dot products products of
+8-bit weights saturate silently, so such a student is refused unless its weights keep to 7 bits (``limit: 63``), which
+calibration for that device gives. Dynamic int8 keeps the weights as int8 constants that widen at load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.devices._protocol import Fingerprint
+from edgekd.errors import ConfigurationError, Problem
+from edgekd.export._protocol import ExportOptions
+from edgekd.export.deployable import problems_of
+from edgekd.export.onnx import onnx_model, saturation_problems
+from edgekd.students._protocol import Student
+
+__all__ = ["OpenvinoExporter"]
+
+
+class OpenvinoExporter:
+    """Writes ``.xml`` with its ``.bin``."""
+
+    format = Format.OPENVINO
+
+    def check(
+        self, student: Student, options: ExportOptions, backend: Backend, device: Fingerprint | None
+    ) -> Sequence[Problem]:
+        """Why this student can't have this file for this backend."""
+        return problems_of(student, options, self.format) + saturation_problems(student, backend, device)
+
+    def export(
+        self, student: Student, options: ExportOptions, backend: Backend, device: Fingerprint | None, path: Path
+    ) -> Artefact:
+        """Write the files. Raises ConfigurationError on what `check` finds, or where a graph can't be read."""
+        import openvino
+
+        problems = self.check(student, options, backend, device)
+        if problems:
+            raise ConfigurationError(problems)
+        half = student.annotations.precision is Precision.FLOAT16
+        source = student.but(annotations=student.annotations.but(precision=Precision.FLOAT32)) if half else student
+        data = onnx_model(source, options, unsigned_weights=False).SerializeToString()
+        try:
+            model = openvino.Core().read_model(model=data)  # convert_model would ask the network for statistics
+        except RuntimeError as error:
+            raise ConfigurationError.one(
+                f"OpenVINO can't read the graph of this {student.family} student: {str(error).strip().splitlines()[-1]}",
+                "use another backend",
+            ) from error
+        openvino.save_model(model, path, compress_to_fp16=half)
+        return Artefact.of(path)
