@@ -205,7 +205,7 @@ class Family(Protocol):
     """A space of student architectures. Constructed from its options (a frozen record) in the project file."""
 
     name: ClassVar[str]
-    inherits: bool  # whether `build` gives trained weights (a person's own model, pruned)
+    inherits: ClassVar[bool]  # whether `build` gives trained weights (a person's own model, pruned)
 
     def space(self, spec: TaskSpec) -> Space:
         """The archs that fit this task. Raises ConfigurationError where none can."""

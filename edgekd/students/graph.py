@@ -10,18 +10,30 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 from torch.export import Dim, ExportedProgram
 
 from edgekd.errors import ConfigurationError
 from edgekd.students._protocol import Student
 from edgekd.students.fold import folded
 
-__all__ = ["PASSING", "Traced", "core_input_of", "keys_of", "operator_of", "parameters_of", "trace"]
+__all__ = [
+    "PASSING",
+    "Traced",
+    "call",
+    "core_input_of",
+    "execute",
+    "execute_nodes",
+    "keys_of",
+    "operator_of",
+    "parameters_of",
+    "trace",
+]
 
 PASSING = frozenset(
     {"flatten", "view", "permute", "dropout", "clone", "pad", "max_pool", "squeeze", "unsqueeze", "slice"}
@@ -135,6 +147,55 @@ def parameters_of(exported_program: ExportedProgram, core_prefix: str = "core") 
     named = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     named |= signature.inputs_to_lifted_tensor_constants
     return {placeholder: name.removeprefix(strip) for placeholder, name in named.items()}
+
+
+def execute(traced: Traced, inputs: Tensor, visit: Callable[[str, Any], Any]) -> Any:
+    """Run the program on normalised (N, C, H, W). ``visit`` gets every key with its value, and may return another.
+
+    N must be 1 unless the batch was traced as dynamic.
+    """
+
+    def compute(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        return visit(traced.keys[node.name], args[0] if node.op == "placeholder" else call(node, args, kwargs))
+
+    return execute_nodes(traced, inputs, compute)
+
+
+def execute_nodes(
+    traced: Traced, inputs: Tensor, compute: Callable[[fx.Node, tuple[Any, ...], Mapping[str, Any]], Any]
+) -> Any:
+    """Run the program with ``compute`` in the place of every keyed node; its arguments are values computed before."""
+    program = traced.program
+    constants: Mapping[str, Any] = {**program.state_dict, **program.constants}
+    signature = program.graph_signature
+    names: Mapping[str, str] = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    values: dict[fx.Node, Any] = {}
+    left = {node: len(node.users) for node in program.graph.nodes}
+    for node in program.graph.nodes:
+        args = fx.node.map_arg(node.args, lambda source: values[source])
+        kwargs = fx.node.map_arg(node.kwargs, lambda source: values[source])
+        if node.op == "output":
+            return args[0][0]
+        if node.op == "placeholder":
+            known = node.name in names
+            values[node] = constants[names[node.name]].detach() if known else compute(node, (inputs,), {})
+        else:
+            values[node] = (compute if node.name in traced.keys else call)(node, args, kwargs)
+        for source in node.all_input_nodes:  # free what nobody reads any more
+            left[source] -= 1
+            if not left[source]:
+                values.pop(source)
+    raise ValueError("the program has no output")
+
+
+def call(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What torch computes in a node, given its arguments' values."""
+    target: Any = node.target
+    return target(*args, **kwargs)
 
 
 def core_input_of(exported_program: ExportedProgram, core_prefix: str = "core") -> str:

@@ -1,9 +1,9 @@
 """Residual networks of basic blocks with dense 3x3 convolutions (He et al. 2016, "Deep residual learning", CIFAR form).
 
 Axes: ``width1``, ``width2``, ... (channels of each stage), ``depth1``, ``depth2``, ... (blocks of each stage) and,
-where there is a choice, ``stem_stride``. Every stage after the first halves the resolution. Shortcuts that change shape are
-1x1 convolutions (option B), so widths are independent of each other. Widths 16, 32, 64 and depths 1, 1, 1 are the
-ResNet-8 of MLPerf Tiny; depths 3, 3, 3 are ResNet-20.
+where there is a choice, ``stem_stride``. Every stage after the first halves the resolution. Shortcuts that change
+shape are 1x1 convolutions (option B), so widths are independent of each other. Widths 16, 32, 64 and depths 1, 1, 1
+are the ResNet-8 of MLPerf Tiny; depths 3, 3, 3 are ResNet-20.
 
 With ``space: {width: [8, 64], depth: [1, 3]}`` and three stages there are 13,824 archs.
 """

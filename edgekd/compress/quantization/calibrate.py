@@ -1,0 +1,165 @@
+"""Calibration: a folded student whose annotations say how each tensor becomes 8-bit integers.
+
+Activations are affine in signed storage, so what a ReLU lets through starts at -128. Three ways to choose a range:
+
+- ``minmax``: everything seen is inside.
+- ``percentile``: all but the outermost 0.01 % (by default) of values is inside, on each side.
+- ``mse``: the range with the least expected squared error of rounding and clipping, of 61 that shrink each end alike.
+
+Works on untrained weights too: a search times candidates before it trains them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgekd.artefacts import Backend, Precision
+from edgekd.compress.quantization.ladder import problems_with, weight_limit
+from edgekd.compress.quantization.observe import BINS, Observation, observe
+from edgekd.compress.quantization.rules import Points, points_of
+from edgekd.compress.quantization.weights import floors, weight_encoding
+from edgekd.devices._protocol import Fingerprint
+from edgekd.errors import ConfigurationError
+from edgekd.students._protocol import Annotations, Encoding, Student
+from edgekd.students.graph import Traced, trace
+from edgekd.tasks._protocol import InputSpec
+from edgekd.teachers.normalise import normalised
+
+__all__ = ["Method", "activation_encoding", "calibrate"]
+
+Method = Literal["minmax", "percentile", "mse"]
+
+
+def calibrate(
+    student: Student,
+    inputs_raw: NDArray[np.generic],
+    precision: Precision,
+    method: Method = "percentile",
+    fingerprint: Fingerprint | None = None,
+    backend: Backend | None = None,
+    *,
+    percentile: float = 99.99,
+) -> Student:
+    """Fold and annotate. ``inputs_raw`` is (N, C, H, W) in raw units; only int8 looks at it.
+
+    Raises ConfigurationError when the student can't have the precision, naming the operator that stops it, or when
+    its values aren't finite.
+    """
+    traced = trace(student, dynamic_batch=precision is Precision.INT8)
+    problems = problems_with(student, precision, backend, traced)
+    if problems:
+        raise ConfigurationError(problems)
+    flat = traced.student
+    if precision is Precision.FLOAT32:
+        return flat.but(annotations=Annotations())
+    if precision is Precision.FLOAT16:
+        return flat.but(module=_halved(flat.module), annotations=Annotations(precision=precision))
+    points, state = points_of(traced), _parameters(traced)
+    limit = weight_limit(backend, fingerprint)
+    if precision is Precision.DYNAMIC_INT8:
+        plain = {name: weight_encoding(state[name], limit) for name in sorted(points.users)}
+        return flat.but(annotations=Annotations(precision=precision, weights=plain))
+    if not len(inputs_raw):
+        raise ConfigurationError.one(
+            "int8 needs calibration samples, and there are none", "give the task a calibration split"
+        )
+    spec = student.task.input
+    inputs = normalised(torch.from_numpy(np.ascontiguousarray(inputs_raw)), spec.mean, spec.std)
+    try:
+        seen = observe(traced, points, inputs, histogram=method != "minmax")
+    except ValueError as error:
+        raise ConfigurationError.one(
+            f"calibration: {error}", "the student diverged: train it again with a lower learning rate"
+        ) from error
+    chosen = {group: activation_encoding(*_range(entry, method, percentile)) for group, entry in seen.items()}
+    own = points.group["input"]
+    chosen[own] = _raw_encoding(spec) or activation_encoding(seen[own].low, seen[own].high)
+    activations = {key: chosen[group] for key, group in sorted(points.group.items())}
+    how = f"percentile {percentile:g}" if method == "percentile" else method
+    return flat.but(
+        annotations=Annotations(
+            precision=precision,
+            weights=_weights(traced, points, activations, state, limit),
+            activations=activations,
+            calibration=f"{how} over {len(inputs)} samples",
+        )
+    )
+
+
+def activation_encoding(low: float, high: float) -> Encoding:
+    """The affine 8-bit encoding of a range, widened to hold zero exactly."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = float(np.float32((high - low) / 255)) if high > low else 1.0 / 256
+    scale = scale or float(np.finfo(np.float32).tiny)
+    zero_point = int(np.clip(np.rint(-128 - low / scale), -128, 127))
+    return Encoding(bits=8, scale=(scale,), zero_point=(zero_point,))
+
+
+def _raw_encoding(spec: InputSpec) -> Encoding | None:
+    """The encoding whose integers are the raw bytes less 128: nothing is lost, and normalisation costs nothing."""
+    one = len(set(spec.mean)) == 1 == len(set(spec.std))
+    if spec.raw_dtype != "uint8" or not one or not 0 <= spec.mean[0] <= 255:
+        return None
+    scale = float(np.float32(1.0 / spec.std[0]))
+    return Encoding(bits=8, scale=(scale,), zero_point=(round(spec.mean[0]) - 128,))
+
+
+def _range(entry: Observation, method: Method, percentile: float) -> tuple[float, float]:
+    total = float(entry.counts.sum())
+    if method == "minmax" or entry.high <= entry.low or not total:
+        return entry.low, entry.high
+    edges = np.linspace(entry.low, entry.high, BINS + 1)
+    if method == "percentile":
+        below = np.cumsum(entry.counts) / total
+        cut = 1 - percentile / 100
+        first = int(np.searchsorted(below, cut, side="right"))
+        last = int(np.searchsorted(below, 1 - cut, side="left"))
+        return float(edges[min(first, BINS - 1)]), float(edges[min(last, BINS - 1) + 1])
+    centres = (edges[:-1] + edges[1:]) / 2
+    candidates = [(entry.low * share, entry.high * share) for share in np.linspace(1.0, 0.4, 61)]
+    return min(candidates, key=lambda bounds: _error(centres, entry.counts, *bounds))
+
+
+def _error(values: NDArray[np.float64], counts: NDArray[np.float64], low: float, high: float) -> float:
+    encoding = activation_encoding(low, high)
+    scale, zero = encoding.scale[0], encoding.zero_point[0]
+    back = (np.clip(np.rint(values / scale) + zero, -128, 127) - zero) * scale
+    clipped = (values < (-128 - zero) * scale) | (values > (127 - zero) * scale)
+    # inside, rounding's own variance: bins are too few to see it, and zero, the commonest value, is exact
+    error = np.where(clipped, (values - back) ** 2, np.where(values == 0, 0.0, scale**2 / 12))
+    return float((counts * error).sum())
+
+
+def _weights(
+    traced: Traced, points: Points, activations: dict[str, Encoding], state: dict[str, Tensor], limit: int
+) -> dict[str, Encoding]:
+    nodes = {node.name: node for node in traced.program.graph.nodes}
+    found = {}
+    for name, keys in sorted(points.users.items()):
+        weight, floor = state[name], None
+        for key in keys:
+            node = nodes[traced.nodes[key]]
+            source = activations[traced.keys[node.args[0].name]]
+            after = traced.keys[next(iter(node.users)).name] if key in points.fused else key
+            bias = state.get(points.weights[key][1])
+            least = floors(bias, len(weight), source.scale[0], activations[after].scale[0])
+            floor = least if floor is None else torch.maximum(floor, least)
+        found[name] = weight_encoding(weight, limit, floor)
+    return found
+
+
+def _parameters(traced: Traced) -> dict[str, Tensor]:
+    return {name: tensor.detach() for name, tensor in traced.student.module.state_dict().items()}
+
+
+def _halved(module: nn.Module) -> nn.Module:
+    """The module (a copy already) with every parameter at the nearest half-precision value."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(parameter.half().float())
+    return module

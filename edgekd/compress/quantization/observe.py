@@ -1,0 +1,58 @@
+"""What a student's tensors look like on calibration samples: extremes, and a histogram where a method needs one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgekd.compress.quantization.rules import Points
+from edgekd.students.graph import Traced, execute
+
+__all__ = ["Observation", "observe"]
+
+BINS = 2048
+_BATCH = 64
+
+
+@dataclass
+class Observation:
+    """One group of tensors that share an encoding. ``counts`` are over equal bins from ``low`` to ``high``."""
+
+    low: float = 0.0  # zero is always inside: padding and ReLU produce it
+    high: float = 0.0
+    counts: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
+
+
+def observe(traced: Traced, points: Points, inputs: Tensor, *, histogram: bool) -> Mapping[str, Observation]:
+    """Group -> what was seen, over normalised inputs (N, C, H, W). Two passes where a histogram is asked for.
+
+    The program must have a dynamic batch, or N be 1. Raises ValueError on values that aren't finite.
+    """
+    seen: dict[str, Observation] = {group: Observation() for group in sorted(set(points.group.values()))}
+
+    def extremes(key: str, value: Any) -> Any:
+        if key in points.group:
+            low, high = (float(bound) for bound in torch.aminmax(value))
+            if not (np.isfinite(low) and np.isfinite(high)):
+                raise ValueError(f"`{key}` has values that aren't finite")
+            entry = seen[points.group[key]]
+            entry.low, entry.high = min(entry.low, low), max(entry.high, high)
+        return value
+
+    def count(key: str, value: Any) -> Any:
+        entry = seen[points.group[key]] if key in points.group else None
+        if entry is not None and entry.high > entry.low:
+            entry.counts += torch.histc(value.float(), BINS, entry.low, entry.high).numpy()
+        return value
+
+    with torch.no_grad():
+        for visit in (extremes, count) if histogram else (extremes,):
+            for batch in inputs.split(_BATCH):
+                execute(traced, batch, visit)
+    return seen

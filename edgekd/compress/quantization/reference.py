@@ -1,0 +1,116 @@
+"""The integer reference: a torch module that computes what integer kernels compute, for files to be compared with.
+
+Static int8: ``q_out = round(M (sum (q_in - z_in) q_w + q_bias)) + z_out`` with ``M = s_in s_w / s_out`` (Jacob et al.
+2018, eq. 7), rounded half to even and clamped; ReLU is that clamp. Sums of products are exact in float32 up to 2**24.
+Runtimes that round a tie the other way differ by one step of the output's scale. Weights-only precisions compute in
+float32 on the rounded weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from edgekd.artefacts import Precision
+from edgekd.compress.quantization.rules import WEIGHTED, is_tensor, points_of
+from edgekd.compress.quantization.weights import weight_integers
+from edgekd.errors import ConfigurationError
+from edgekd.students._protocol import Encoding, Student
+from edgekd.students.graph import PASSING, Traced, call, execute_nodes, operator_of, trace
+
+__all__ = ["reference_module"]
+
+
+def reference_module(student: Student) -> nn.Module:
+    """A module in eval mode that takes normalised float32 (N, C, H, W) and returns logits (N, classes) float32.
+
+    Raises ConfigurationError when the annotations don't fit the student's graph.
+    """
+    precision = student.annotations.precision
+    traced = trace(student, dynamic_batch=True)
+    if precision is Precision.INT8:
+        return IntegerReference(traced).eval()
+    module = traced.student.module
+    weights = dict(module.named_parameters())
+    for name, encoding in student.annotations.weights.items():
+        if name not in weights:
+            raise _stale(f"there is no weight `{name}`")
+        scale = torch.tensor(encoding.scale).view(-1, *[1] * (weights[name].dim() - 1))
+        with torch.no_grad():
+            weights[name].copy_(weight_integers(weights[name], encoding) * scale)
+    return module.eval()
+
+
+class IntegerReference(nn.Module):
+    """Runs a traced graph on integers: each tensor is held as float32 less its zero point, so that padding is zero."""
+
+    def __init__(self, traced: Traced) -> None:
+        super().__init__()
+        self._traced = traced
+        self._points = points_of(traced)
+        annotations = traced.student.annotations
+        self._activations = annotations.activations
+        missing = sorted(set(self._points.group) - set(annotations.activations))
+        missing += sorted(set(self._points.users) - set(annotations.weights))
+        if missing:
+            raise _stale(f"there is no encoding for {', '.join(missing[:4])}")
+        self._state = {name: tensor.detach() for name, tensor in traced.student.module.state_dict().items()}
+        self._weights, self._scales = {}, {}
+        for name in self._points.users:
+            self._weights[name] = weight_integers(self._state[name], annotations.weights[name])
+            self._scales[name] = torch.tensor(annotations.weights[name].scale, dtype=torch.float32)
+
+    @torch.no_grad()
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits, dequantized."""
+        answer: Tensor = execute_nodes(self._traced, inputs, self._compute)
+        output = next(node for node in self._traced.program.graph.nodes if node.op == "output")
+        return answer * self._scale(output.args[0][0])
+
+    def _compute(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        key = self._traced.keys[node.name]
+        if node.op == "placeholder":
+            return _rounded(args[0], self._activations[key])
+        name = operator_of(node)
+        if not is_tensor(node) or (name in PASSING | {"cat"} and key in self._points.group):
+            return call(node, args, kwargs)  # a shape, or integers passed on as they are
+        if name in WEIGHTED:
+            real = self._products(node, key, args)
+        else:
+            scaled = [
+                value * self._scale(source) if isinstance(source, fx.Node) and is_tensor(source) else value
+                for source, value in zip(node.args, args, strict=True)
+            ]
+            real = call(node, tuple(scaled), kwargs)
+        return real if key in self._points.fused else _rounded(real, self._activations[key])
+
+    def _products(self, node: fx.Node, key: str, args: tuple[Any, ...]) -> Tensor:
+        """Sum of products and the int32 bias, in real units."""
+        weight, bias = self._points.weights[key]
+        scale = self._scales[weight] * self._scale(node.args[0])
+        sums: Tensor = call(node, (args[0], self._weights[weight], None, *args[3:]), {})
+        along = [1] * sums.dim()
+        along[1 if operator_of(node) == "conv" else -1] = -1
+        if bias:
+            stored = torch.round(self._state[bias].double() / scale.double()).clamp(-(2.0**31), 2.0**31 - 1)
+            sums = sums + stored.float().view(along)
+        return sums * scale.view(along)
+
+    def _scale(self, node: fx.node.Argument) -> float:
+        """The scale a node's value is in: 1 where it is real still, before its ReLU."""
+        key = self._traced.keys.get(node.name) if isinstance(node, fx.Node) else None
+        return 1.0 if key is None or key in self._points.fused else self._activations[key].scale[0]
+
+
+def _rounded(value: Tensor, encoding: Encoding) -> Tensor:
+    zero = encoding.zero_point[0]
+    return torch.round(value / encoding.scale[0]).clamp(-128 - zero, 127 - zero)
+
+
+def _stale(reason: str) -> ConfigurationError:
+    return ConfigurationError.one(
+        f"the annotations don't fit the student: {reason}", "calibrate it again: its graph has changed since"
+    )

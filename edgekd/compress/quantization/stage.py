@@ -1,0 +1,72 @@
+"""The recipe's step ``quantize``: fold BatchNorm and find the encodings of one precision.
+
+::
+
+    recipe:
+      - quantize: {precision: int8, calibration: percentile, samples: 256}
+
+It changes annotations and, for float16, rounds weights. Nothing is trained. float32 only folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from edgekd.artefacts import Precision
+from edgekd.compress.quantization.calibrate import Method, calibrate
+from edgekd.compress.quantization.ladder import problems_with
+from edgekd.errors import ConfigurationError, Interrupted, Problem
+from edgekd.records import Digest, Record, digest_json
+from edgekd.students._protocol import StageContext, StageProgress, Student
+
+__all__ = ["Quantize"]
+
+
+class Quantize(Record):
+    """Post-training quantization. Samples come from the task's calibration split alone."""
+
+    name: ClassVar[str] = "quantize"
+
+    precision: Precision = Precision.INT8
+    calibration: Method = "percentile"
+    samples: PositiveInt = 256
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99  # of values inside the range, on each side
+
+    def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
+        """The operators that have no integer form on the backend, and a calibration split that is empty."""
+        try:
+            problems = list(problems_with(student, self.precision, context.backend))
+        except ConfigurationError as error:
+            return error.problems
+        if self.precision is Precision.INT8 and not len(context.task.split("calibration")):
+            problems.append(
+                Problem("quantize: int8 needs calibration samples, and the task has none", "use dynamic-int8")
+            )
+        return problems
+
+    def key(self, inputs: Digest) -> Digest:
+        """Identity of the result. ``inputs`` must cover backend and device: they narrow the encodings."""
+        return digest_json(["quantize/1", self.model_dump(mode="json"), inputs])
+
+    def run(self, student: Student, context: StageContext) -> Student:
+        """The folded, annotated student. Takes about a second."""
+        if context.stop():
+            raise Interrupted("stopped before quantization", "run the same command again to go on")
+        context.progress(StageProgress(self.name, 0, 1, self.precision.value))
+        inputs = context.task.split("calibration").inputs
+        order = np.random.default_rng(context.seed).permutation(len(inputs))[: self.samples]
+        result = calibrate(
+            student,
+            inputs[np.sort(order)],
+            self.precision,
+            self.calibration,
+            context.device,
+            context.backend,
+            percentile=self.percentile,
+        )
+        context.progress(StageProgress(self.name, 1, 1, self.precision.value))
+        return result

@@ -1,0 +1,54 @@
+"""Encodings of weights: symmetric, one scale an output channel (Jacob et al. 2018; Krishnamoorthi 2018, section 3.1).
+
+Biases have no encoding of their own: they are int32 at ``scale(input) * scale(weight)``, which `floors` keeps possible.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgekd.students._protocol import Encoding
+
+__all__ = ["floors", "weight_encoding", "weight_integers"]
+
+_LARGEST_BIAS = 2.0**30  # in int32 units, half of what fits
+_SMALLEST_RATIO = 2.0**-31  # of scale(input) * scale(weight) to scale(output): kernels' multipliers end at 2**-32
+
+
+def weight_encoding(weight: Tensor, limit: int, floor: Tensor | None = None) -> Encoding:
+    """Encoding of a weight (out, ...) whose largest magnitude in each channel becomes ``limit``.
+
+    ``floor`` (out,) is the least scale of each channel.
+    """
+    largest = weight.detach().double().abs().flatten(1).amax(1)
+    scale = torch.where(largest > 0, largest / limit, 1.0 / limit)
+    if floor is not None:
+        scale = torch.maximum(scale, floor)
+    values = scale.numpy().astype(np.float32)
+    return Encoding(
+        bits=8,
+        scale=tuple(float(value) for value in values),
+        zero_point=(0,) * len(values),
+        axis=0,
+        limit=limit,
+    )
+
+
+def floors(bias: Tensor | None, channels: int, input_scale: float, output_scale: float) -> Tensor:
+    """The least scale of each channel (out,) with which its bias fits int32 and kernels can rescale its products.
+
+    It matters for channels that training or pruning left almost empty.
+    """
+    least = torch.full((channels,), _SMALLEST_RATIO * output_scale / input_scale, dtype=torch.float64)
+    if bias is not None:
+        least = torch.maximum(least, bias.detach().double().abs() / (_LARGEST_BIAS * input_scale))
+    return least
+
+
+def weight_integers(weight: Tensor, encoding: Encoding) -> Tensor:
+    """A weight's integers as float32, rounded half to even and clamped."""
+    scale = torch.tensor(encoding.scale, dtype=torch.float32).view(-1, *[1] * (weight.dim() - 1))
+    limit = encoding.limit or 127
+    return torch.round(weight.detach().float() / scale).clamp(-limit, limit)
