@@ -1,4 +1,7 @@
-"""How work in progress talks to whoever started it: progress, lines worth reading, and the wish to stop."""
+"""What happens while something runs, told to whoever watches: the command line, a notebook, nobody.
+
+Nothing told here is recorded: the run folder is the only truth.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,23 @@ __all__ = ["Events", "SilentEvents"]
 
 
 class Events(Protocol):
-    """Shown to a person, never recorded."""
+    """Somebody who watches, and may ask to stop."""
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """How far a stage is; ``total`` 0 where that isn't known."""
+        """``done`` of ``total`` steps of a stage are finished; ``total`` 0 where nobody knows it."""
         ...
 
     def line(self, text: str) -> None:
-        """Something that shouldn't scroll away."""
+        """One line worth keeping on the screen."""
         ...
 
     def stop(self) -> bool:
-        """Whether the person asked to stop: finish the current write, then raise Interrupted."""
+        """Whether the person asked to stop: finish the current write, raise Interrupted."""
         ...
 
 
 class SilentEvents:
-    """Nobody is watching."""
+    """Nobody watches, and nobody stops."""
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Say nothing."""

@@ -68,6 +68,7 @@ class CodeReference(Record):
     def resolve(self) -> Callable[..., Any]:
         """Import it. Raises ConfigurationError that tells a missing module from one that fails while importing."""
         module_name, _, attribute = self.target.partition(":")
+        self._forget_namesake(module_name.partition(".")[0])
         with importable(self.folder):
             try:
                 module = importlib.import_module(module_name)
@@ -93,6 +94,22 @@ class CodeReference(Record):
         function: Callable[..., Any] = found
         return function
 
+    def _forget_namesake(self, top: str) -> None:
+        """Two projects may both have a ``model.py``: one imported from another folder must not answer for this one."""
+        here = [path for path in (self.folder / f"{top}.py", self.folder / top / "__init__.py") if path.is_file()]
+        if not here:
+            return
+        if top in sys.stdlib_module_names:
+            raise ConfigurationError.one(
+                f"`{self.target}`: {top} is a module of Python's own library", f"rename {here[0].name}"
+            )
+        loaded = sys.modules.get(top)
+        source = getattr(loaded, "__file__", None)
+        if loaded is not None and source is not None and Path(source).resolve() not in [p.resolve() for p in here]:
+            for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
+                del sys.modules[name]
+        importlib.invalidate_caches()
+
 
 @contextmanager
 def importable(folder: Path) -> Iterator[None]:
@@ -101,4 +118,5 @@ def importable(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        if str(folder) in sys.path:  # the person's code may have taken it off
+            sys.path.remove(str(folder))
