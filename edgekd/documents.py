@@ -6,7 +6,7 @@ Reading runs no code: plain YAML data only, no tags, no aliases (they multiply),
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -125,21 +125,31 @@ def validate(document: Document, model: type[RecordT], data: Any = None) -> Reco
 
 
 def problems_of(
-    error: ValidationError, document: Sourced, model: type[BaseModel] | None, at: Where = ()
+    error: ValidationError,
+    document: Sourced,
+    model: type[BaseModel] | None,
+    at: Where = (),
+    inner: Callable[[Where], type[BaseModel] | None] = lambda _where: None,
 ) -> list[Problem]:
-    """Each pydantic error as a Problem in the person's words. ``at`` is where the model's data stands."""
+    """Each pydantic error as a Problem in the person's words. ``at`` is where the model's data stands.
+
+    ``inner`` names the record read at a path, where annotations can't tell: a plugin's options inside another's.
+    """
     found: dict[Where, list[Problem]] = {}
     start = _node_at(document.data, at)
     for item in error.errors(include_url=False):
         cause = (item.get("ctx") or {}).get("error")
         where = (*at, *_written(start, item["loc"], item["type"] == "missing"))
         if isinstance(cause, ValidationError):  # a record inside read its own options
-            for problem in problems_of(cause, document, _record_named(cause.title), where):
+            for problem in problems_of(cause, document, _record_named(cause.title), where, inner):
                 found.setdefault((*where, len(found)), []).append(problem)
         elif isinstance(cause, ConfigurationError):
             found.setdefault((*where, len(found)), []).extend(placed(cause, document, where))
         else:
-            message, remedy = _words(dict(item), model)
+            if model is None:
+                message, remedy = _words({**item, "loc": item["loc"][-1:]}, inner(where[:-1]))
+            else:
+                message, remedy = _words(dict(item), model)
             found.setdefault(where, []).append(Problem(message, remedy, document.place(where)))
     return [_either(problems) for problems in found.values()]
 

@@ -1,3 +1,323 @@
-"""The project file, read into its parts: task, teacher, family, target, recipe, search and export options."""
+"""The project file, read into its parts: task, teacher, family, target, recipe, search and export options.
+
+Reading builds every part from its options, so that all problems of all files are known before anything is trained.
+It imports no code of the person's: parts do so when they are first used.
+"""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from platformdirs import user_state_path
+from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_serializer, model_validator
+from pydantic_core import PydanticCustomError
+
+from edgekd import plugins
+from edgekd.documents import Document, Where, placed, plain, problems_of, read_document
+from edgekd.errors import ConfigurationError, EdgeKDError, MissingError, Problem, nearest_name
+from edgekd.export._protocol import ExportOptions
+from edgekd.records import Record, canonical_json, digest_bytes
+from edgekd.students._protocol import Family, Stage
+from edgekd.targets.catalogue import load_target
+from edgekd.targets.target import Target
+from edgekd.tasks._protocol import Task
+from edgekd.teachers._protocol import Teacher
+from edgekd.units import Duration
+
+__all__ = ["SCHEMA", "Named", "Project", "SearchOptions", "code_of", "notice_of_code", "read_project"]
+
+SCHEMA = "edgekd.project/1"
+_SECTIONS = ("schema", "task", "teacher", "student", "target", "recipe", "search", "export")
+_CODE = re.compile(r"^[A-Za-z_][\w./-]*:[A-Za-z_]\w*$")
+
+
+class Named(Record):
+    """A part by name, with its options: written ``name`` or ``{name: {options}}``."""
+
+    name: str
+    options: Mapping[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_written(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, Mapping) and len(value) == 1:
+            ((name, options),) = value.items()
+            if options is None or isinstance(options, Mapping):
+                return {"name": name, "options": options or {}}
+        if isinstance(value, Mapping) and set(value) == {"name", "options"}:
+            return value
+        raise PydanticCustomError("edgekd_named", "expected a name, or one name with its options: {{name: {{...}}}}")
+
+    @model_serializer
+    def _to_written(self) -> dict[str, Any]:
+        return {self.name: dict(self.options)}
+
+
+class SearchOptions(Record):
+    """How a search goes about it. ``budget`` is wall-clock time; ``trials`` ends it earlier."""
+
+    budget: Duration = Duration(30 * 60)
+    trials: PositiveInt | None = None
+    finalists: PositiveInt = 3
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    sampler: str = "tpe"
+    accuracy: Named | None = None  # None: `inherit` where the family gives trained weights, else `short`
+    anchors: Annotated[int, Field(ge=1, le=100)] = 5
+    batch: Annotated[int, Field(ge=1, le=100)] = 4
+
+    @model_validator(mode="after")
+    def _some_time(self) -> SearchOptions:
+        if self.budget <= 0:
+            raise ValueError("the budget must be more than nothing, for example 30 min")
+        return self
+
+
+@dataclass(frozen=True)
+class Project:
+    """Everything a person asked for, checked and built. ``resolved`` is all of it as JSON, defaults written out."""
+
+    task: Task
+    teacher: Teacher | None
+    family: Family
+    target: Target
+    recipe: tuple[Stage, ...]
+    search: SearchOptions
+    export: ExportOptions
+    folder: Path
+    path: Path
+    resolved: Mapping[str, Any]
+    accuracy: Any  # an AccuracyEstimate of edgekd.search, built from `search.accuracy`
+    student: Mapping[str, Any]  # the family's own options, plain: what builds it again elsewhere
+
+
+def read_project(path: Path, target: str | None = None, notice: Callable[[str], None] | None = None) -> Project:
+    """Read ``project.yaml``. ``target`` replaces the one it names.
+
+    ``notice`` gets one line the first time a folder's project names code to run. Raises ConfigurationError with every
+    problem of every file, and MissingError where a part's package is not installed and nothing else is wrong.
+    """
+    document = read_document(path)
+    reading = _Reading(document)
+    data = document.data
+    reading.sections()
+    code = code_of(plain(data))
+    if notice is not None and code:
+        text = notice_of_code(document.path.resolve().parent, code)
+        if text:
+            notice(text)
+    task = reading.part("task", "edgekd.tasks", "kind")
+    teacher = reading.part("teacher", "edgekd.teachers", "kind") if data.get("teacher") is not None else None
+    family = reading.part("student", "edgekd.families", "family")
+    contract = reading.target(target)
+    recipe = reading.recipe()
+    search = reading.record("search", SearchOptions)
+    export = reading.record("export", ExportOptions)
+    accuracy = reading.search_parts(search, family)
+    reading.finish()
+    resolved = {
+        "schema": SCHEMA,
+        "task": {"kind": data["task"]["kind"], **_dump(task)},
+        "teacher": {"kind": data["teacher"]["kind"], **_dump(teacher)} if teacher is not None else None,
+        "student": {"family": data["student"]["family"], **_dump(family)},
+        "target": contract.model_dump(mode="json"),
+        "recipe": [{name: _dump(stage)} for name, stage in recipe],
+        "search": {**_dump(search), "accuracy": {accuracy[0]: _dump(accuracy[1])}},
+        "export": _dump(export),
+    }
+    canonical_json(resolved)
+    return Project(
+        task=task,
+        teacher=teacher,
+        family=family,
+        target=contract,
+        recipe=tuple(stage for _, stage in recipe),
+        search=search,
+        export=export,
+        folder=document.path.resolve().parent,
+        path=document.path.resolve(),
+        resolved=resolved,
+        accuracy=accuracy[1],
+        student=_dump(family),
+    )
+
+
+def code_of(data: Any) -> tuple[str, ...]:
+    """Code references a project file names (``my_model:build``), in order, each once."""
+    if isinstance(data, str):
+        return (data,) if _CODE.match(data) else ()
+    inside = data.values() if isinstance(data, Mapping) else data if isinstance(data, list) else ()
+    return tuple(dict.fromkeys(reference for value in inside for reference in code_of(value)))
+
+
+def notice_of_code(folder: Path, code: tuple[str, ...]) -> str | None:
+    """What to say before a folder's code is run; None where it has been said before."""
+    said = user_state_path("edgekd") / "folders-with-code" / digest_bytes(str(folder).encode())[:32]
+    if said.exists():
+        return None
+    try:
+        said.parent.mkdir(parents=True, exist_ok=True)
+        said.write_text(f"{folder}\n")
+    except OSError:  # a home that can't be written to: it is said again next time
+        pass
+    return f"this project runs code from {folder}: {', '.join(code)}"
+
+
+class _Reading:
+    """One pass over a project file, gathering problems."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._folder = document.path.resolve().parent
+        self._problems: list[Problem] = []
+        self._missing: list[MissingError] = []
+
+    def finish(self) -> None:
+        """Raise what was found."""
+        if self._problems:
+            self._problems.extend(Problem(error.message, error.remedy) for error in self._missing)
+            raise ConfigurationError(list(dict.fromkeys(self._problems)))
+        if self._missing:
+            raise self._missing[0]
+
+    def sections(self) -> None:
+        """The top level: the schema, and no section that doesn't exist."""
+        found = self._document.data.get("schema")
+        if found != SCHEMA:
+            message = "the field `schema` is missing" if found is None else f"found `{found}`"
+            self._add(message, f"the first line of a project is: schema: {SCHEMA}", "schema")
+        for key in self._document.data:
+            if key not in _SECTIONS:
+                near = nearest_name(key, _SECTIONS)
+                hint = f"did you mean `{near}`?  " if near else ""
+                self._add("no such field", f"{hint}(fields here: {', '.join(_SECTIONS)})", key)
+
+    def part(self, section: str, group: str, key: str) -> Any:
+        """A task, teacher or family: a mapping with the name of a plugin under ``key``."""
+        example = plugins.names(group)
+        written = self._document.data.get(section)
+        if not isinstance(written, dict):
+            choice = example[0] if example else "..."
+            message = "is missing" if written is None else "a mapping of fields is expected here"
+            self._add(message, f"for example {section}: {{{key}: {choice}}}  (known: {', '.join(example)})", section)
+            return None
+        name = written.get(key)
+        if not isinstance(name, str):
+            self._add(f"the field `{key}` is missing", f"(known: {', '.join(example)})", section, key)
+            return None
+        options = {field: value for field, value in written.items() if field != key}
+        return self._build(group, name, options, (section,), (section, key))
+
+    def recipe(self) -> list[tuple[str, Any]]:
+        """The stages, each with the name it was asked by."""
+        written = self._document.data.get("recipe")
+        if written is None:
+            return []
+        if not isinstance(written, list):
+            self._add("a list of stages is expected", "for example recipe: [{distill: {epochs: 10}}]", "recipe")
+            return []
+        stages = []
+        for index, step in enumerate(written):
+            named = self._named(step, ("recipe", index))
+            if named is not None:
+                where = ("recipe", index) if isinstance(step, str) else ("recipe", index, named.name)
+                stages.append((named.name, self._build("edgekd.stages", named.name, named.options, where, where)))
+        return stages
+
+    def target(self, instead: str | None) -> Target:
+        """The contract."""
+        written = self._document.data.get("target") if instead is None else instead
+        try:
+            if not isinstance(written, str):
+                message = "is missing" if written is None else "a target's name or path is expected"
+                raise ConfigurationError.one(message, "see them with: edgekd targets list")
+            beside = None if instead is not None and "/" in instead else self._folder
+            return load_target(written, beside)
+        except ConfigurationError as error:
+            if instead is None:
+                self._problems.extend(placed(error, self._document, ("target",)))
+            else:
+                self._problems.extend(error.problems)
+        return None  # type: ignore[return-value]  # finish() raises before anybody sees it
+
+    def record(self, section: str, model: type[Any]) -> Any:
+        """A section that is a plain record."""
+        written = self._document.data.get(section)
+        try:
+            return model.model_validate({} if written is None else plain(written))
+        except ValidationError as error:
+            self._problems.extend(problems_of(error, self._document, model, (section,)))
+        return None
+
+    def search_parts(self, search: SearchOptions | None, family: Any) -> tuple[str, Any]:
+        """Check the sampler's name, and build the accuracy estimate."""
+        if search is None:
+            return "", None
+        self._plugin("edgekd.samplers", search.sampler, ("search", "sampler"))
+        named = search.accuracy or Named(name="inherit" if getattr(family, "inherits", False) else "short")
+        written = self._document.data.get("search") or {}
+        where: Where = ("search", "accuracy")
+        if isinstance(written.get("accuracy"), dict):
+            where = (*where, named.name)
+        return named.name, self._build("edgekd.accuracy", named.name, named.options, where, where)
+
+    def _named(self, step: Any, where: Where) -> Named | None:
+        try:
+            return Named.model_validate(plain(step))
+        except ValidationError as error:
+            known = ", ".join(plugins.names("edgekd.stages"))
+            for problem in problems_of(error, self._document, Named, where):
+                self._problems.append(Problem(problem.message, f"(stages: {known})", problem.place))
+        return None
+
+    def _build(self, group: str, name: str, options: Mapping[str, Any], where: Where, at_name: Where) -> Any:
+        plugin = self._plugin(group, name, at_name)
+        if plugin is None:
+            return None
+        try:
+            return plugin.model_validate(plain(options), context={"folder": self._folder})
+        except ValidationError as error:
+            found = problems_of(error, self._document, plugin, where, _inner_record)
+            self._problems.extend(found)
+        except ConfigurationError as error:
+            self._problems.extend(placed(error, self._document, where))
+        except MissingError as error:
+            self._missing.append(error)
+        return None
+
+    def _plugin(self, group: str, name: str, where: Where) -> Any:
+        try:
+            return plugins.load(group, name, self._document.place(where))
+        except ConfigurationError as error:
+            self._problems.extend(error.problems)
+        except MissingError as error:
+            self._missing.append(error)
+        return None
+
+    def _add(self, message: str, remedy: str, *where: str | int) -> None:
+        self._problems.append(Problem(message, remedy, self._document.place(where)))
+
+
+def _inner_record(where: Where) -> type[BaseModel] | None:
+    """The options of a plugin written inside another's, such as a loss inside a stage: found by its name."""
+    for name in reversed([part for part in where if isinstance(part, str)]):
+        for group in plugins.GROUPS:
+            if name in plugins.names(group):
+                try:
+                    plugin = plugins.load(group, name)
+                except EdgeKDError:
+                    return None
+                return plugin if isinstance(plugin, type) and issubclass(plugin, BaseModel) else None
+    return None
+
+
+def _dump(record: Any) -> dict[str, Any]:
+    if record is None:
+        return {}
+    dumped: dict[str, Any] = record.model_dump(mode="json")
+    return dumped
