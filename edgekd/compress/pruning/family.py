@@ -1,0 +1,159 @@
+"""The family ``pruned``: a person's own trained model, with fewer channels and fewer residual blocks.
+
+Axes: ``keep_H``, the share of channels kept in all prunable groups that work at height H (``keep_1`` for linear
+layers), and ``blocks_STAGE``, how many blocks that stage keeps. Weights are inherited: of each group the channels of
+largest magnitude stay (Li et al. 2017), so an arch is a good start for training, and a bad finish without it.
+
+The model must take what the task's normalisation gives it: set the task's ``mean`` and ``std`` to those it was trained
+with. Which channels and blocks stay is decided from the weights file alone, so every process builds the same student.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor, nn
+
+from edgekd.compress.pruning.blocks import BlockStage, drop_blocks, find_stages
+from edgekd.compress.pruning.groups import (
+    ChannelGroup,
+    LeftOut,
+    find_groups,
+    importances,
+    prune_channels,
+)
+from edgekd.errors import ConfigurationError
+from edgekd.records import Record
+from edgekd.references import CodeReference, ExistingFile
+from edgekd.students._protocol import Arch, Axis, Space
+from edgekd.tasks._protocol import TaskSpec
+from edgekd.teachers.weights import built_module
+
+__all__ = ["Pruned"]
+
+
+def _ascending(ratios: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(sorted(set(ratios)))
+
+
+Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class Pruned(Record):
+    """Options of ``pruned``. ``round_to`` is what channel counts are rounded to: vector units like 4 or 8."""
+
+    name: ClassVar[str] = "pruned"
+    inherits: ClassVar[bool] = True
+
+    model: CodeReference
+    weights: ExistingFile
+    ratios: Annotated[tuple[Ratio, ...], Field(min_length=1), AfterValidator(_ascending)] = (0.25, 0.5, 0.75, 1.0)
+    blocks: bool = True
+    round_to: Literal[1, 2, 4, 8, 16, 32] = 8
+
+    def space(self, spec: TaskSpec) -> Space:
+        """The archs of this model. Raises ConfigurationError where it doesn't fit the task or nothing can be pruned."""
+        anatomy = _anatomy(self, spec)
+        axes = [Axis(name=f"blocks_{stage.name}", choices=stage.counts) for stage in anatomy.stages]
+        if len(self.ratios) > 1:
+            axes += [Axis(name=name, choices=self._distinct(name, anatomy)) for name in anatomy.shares]
+        if not axes:
+            reasons = "; ".join(f"`{layer}`: {reason}" for layer, reason in anatomy.left_out)
+            raise ConfigurationError.one(
+                f"nothing in `{self.model.target}` can be pruned ({reasons or 'one ratio and no blocks to spare'})",
+                "give more `ratios`, or another family",
+            )
+        return Space(axes=tuple(sorted(axes, key=lambda axis: axis.name)))
+
+    def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
+        """The model of one arch with inherited weights, in eval mode. Takes normalised (N, C, H, W), gives logits."""
+        anatomy, shape = _anatomy(self, spec), spec.input.shape
+        model = copy.deepcopy(anatomy.model)
+        for stage in anatomy.stages:
+            drop_blocks(model, stage, int(arch[f"blocks_{stage.name}"]))
+        remaining = dict(model.named_modules())
+        groups = []
+        for group in anatomy.groups:
+            makers = tuple(name for name in group.makers if name in remaining)
+            if makers:  # else it went with its block
+                groups.append(group._replace(makers=makers))
+        keep = {
+            group.makers[0]: _largest(scores, self._kept(group, self._ratio(group, arch)))
+            for group, scores in zip(groups, importances(model, shape, groups), strict=True)
+        }
+        prune_channels(model, shape, keep)
+        _check_answers(self, model, spec)
+        return model.eval().requires_grad_(True)
+
+    def left_out(self, spec: TaskSpec) -> Sequence[LeftOut]:
+        """Layers whose channels can't be pruned, and why. The classifier is always among them."""
+        return _anatomy(self, spec).left_out
+
+    def _ratio(self, group: ChannelGroup, arch: Arch) -> float:
+        return float(arch[_share(group)]) if len(self.ratios) > 1 else self.ratios[0]
+
+    def _distinct(self, share: str, anatomy: _Anatomy) -> tuple[float, ...]:
+        """Ratios that differ after rounding; of those that don't, the largest."""
+        groups = [group for group in anatomy.groups if _share(group) == share]
+        by_counts = {tuple(self._kept(group, ratio) for group in groups): ratio for ratio in self.ratios}
+        return tuple(by_counts.values())
+
+    def _kept(self, group: ChannelGroup, share: float) -> int:
+        if share == 1.0:
+            return group.channels
+        rounded = self.round_to * max(1, round(share * group.channels / self.round_to))
+        return min(rounded, group.channels)
+
+
+class _Anatomy(NamedTuple):
+    """What the model is made of, found once a process."""
+
+    model: nn.Module
+    groups: tuple[ChannelGroup, ...]
+    stages: tuple[BlockStage, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def shares(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(_share(group) for group in self.groups))
+
+
+@lru_cache(maxsize=4)
+def _anatomy(family: Pruned, spec: TaskSpec) -> _Anatomy:
+    model = built_module(family.model, family.weights)
+    _check_answers(family, model, spec)
+    groups, left_out = find_groups(model, spec.input.shape)
+    stages = find_stages(model, spec.input.shape) if family.blocks else []
+    return _Anatomy(model, tuple(groups), tuple(stages), tuple(left_out))
+
+
+def _check_answers(family: Pruned, model: nn.Module, spec: TaskSpec) -> None:
+    try:
+        with torch.no_grad():
+            answer = model(torch.zeros(2, *spec.input.shape))
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise ConfigurationError.one(
+            f"`{family.model.target}` can't take this task's images {spec.input.shape}: {str(error).splitlines()[0]}",
+            "give a model for this input",
+        ) from error
+    if not isinstance(answer, Tensor) or tuple(answer.shape) != (2, spec.head.classes):
+        found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise ConfigurationError.one(
+            f"`{family.model.target}` answers {found} to two images, "
+            f"and task `{spec.name}` has {spec.head.classes} classes",
+            "give a model that returns logits (N, classes) for the same classes",
+        )
+
+
+def _share(group: ChannelGroup) -> str:
+    return f"keep_{group.size[0]}"
+
+
+def _largest(scores: Tensor, count: int) -> Tensor:
+    """Indices of the ``count`` largest scores, ascending. Of equal scores the earlier channel stays."""
+    return torch.argsort(scores, descending=True, stable=True)[:count].sort().values
