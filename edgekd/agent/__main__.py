@@ -1,0 +1,22 @@
+"""Starts the agent, or one of its workers: ``agent.pyz`` or ``agent.pyz worker PARENT_PID``."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Exit status of the chosen process."""
+    if sys.argv[1:2] == ["worker"]:
+        from edgekd.agent import worker
+
+        return worker.main(int(sys.argv[2]))
+    from edgekd.agent import serve
+
+    return serve.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

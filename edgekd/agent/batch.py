@@ -1,0 +1,182 @@
+"""A batch of jobs measured together: fresh processes, interleaved rounds, a sentinel beside them.
+
+Process *k* of every job lives at the same time as process *k* of the others, and exactly one of them runs: a round
+each, in turn. Slow drift of the machine then falls on all jobs alike. The next generation has fresh processes in
+another order.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from edgekd.agent.child import Child, Failed
+from edgekd.agent.messages import Job, Plan
+
+__all__ = ["Result", "measure", "try_loading"]
+
+SENTINEL = Job("sentinel", "none", "", "")
+MOST_ALIVE = 8
+_PROFILED_CALLS = 20
+_SUM_UP_DEADLINE_S = 30.0
+
+
+class Result:
+    """What became of one job."""
+
+    def __init__(self) -> None:
+        self.samples: List[Dict[str, Any]] = []
+        self.failed: Optional[Failed] = None
+        self.placement: Optional[Dict[str, Any]] = None
+        self.operators: List[Dict[str, Any]] = []
+
+
+class Batch:
+    """A batch under way."""
+
+    def __init__(
+        self, jobs: Sequence[Job], plan: Plan, waiting: Callable[[], None], step: Callable[[str], None]
+    ) -> None:
+        self.jobs = list(jobs)
+        self.plan = plan
+        self.waiting = waiting
+        self.step = step
+        self.results = [Result() for _ in jobs]
+        self.sentinel: List[Dict[str, Any]] = []
+
+    def run(self) -> None:
+        """All generations, then the profiles."""
+        for generation in range(self.plan.processes):
+            order = [index for index, result in enumerate(self.results) if result.failed is None]
+            random.Random("%d/%d" % (self.plan.seed, generation)).shuffle(order)
+            for group in _groups(order, MOST_ALIVE - int(self.plan.sentinel)):
+                self._generation(generation, group)
+        if self.plan.profile:
+            for index, result in enumerate(self.results):
+                if result.failed is None:
+                    self._profile(index)
+
+    def _generation(self, generation: int, group: Sequence[int]) -> None:
+        """One fresh process of each job of the group and of the sentinel (-1), a round each in turn."""
+        order = list(group) + ([-1] if self.plan.sentinel else [])
+        alive: Dict[int, Child] = {}
+        expected_s: Dict[int, float] = {}
+        try:
+            for index in order:
+                self._guarded(index, alive, lambda index=index: self._start(generation, index, alive, expected_s))
+            for index in order:
+                self._guarded(index, alive, lambda index=index: self._warm(alive[index], expected_s[index]))
+            for number in range(self.plan.rounds):
+                turn = order[number % len(order) :] + order[: number % len(order)]
+                for index in turn:
+                    self._guarded(index, alive, lambda index=index: self._round(alive[index], expected_s[index]))
+            for index in order:
+                self._guarded(index, alive, lambda index=index: self._finish(index, alive[index]))
+                if index >= 0:
+                    self.step("process %d" % (generation + 1))
+        finally:
+            for child in alive.values():
+                child.close()
+
+    def _guarded(self, index: int, alive: Dict[int, Child], act: Callable[[], None]) -> None:
+        """Do something with one process. Its failure is that job's outcome; the others go on."""
+        if index not in alive and index >= 0 and self.results[index].failed is not None:
+            return
+        try:
+            act()
+        except Failed as failure:
+            child = alive.pop(index, None)
+            if child is not None:
+                child.close()
+            if index < 0:
+                raise RuntimeError("the sentinel failed: %s" % failure) from failure
+            self.results[index].failed = self._explained(self.jobs[index], failure)
+
+    def _explained(self, job: Job, failure: Failed) -> Failed:
+        """Tell a refusal for want of memory from any other: the same model loads once the limit is off."""
+        if failure.outcome not in ("refused", "crashed") or not self.plan.memory_limit_bytes:
+            return failure
+        if try_loading(job, self.plan._replace(memory_limit_bytes=0), self.waiting).failed is not None:
+            return failure
+        return Failed(
+            "out-of-memory",
+            "runs without the limit of %d bytes; with it: %s" % (self.plan.memory_limit_bytes, failure.detail),
+        )
+
+    def _start(self, generation: int, index: int, alive: Dict[int, Child], expected_s: Dict[int, float]) -> None:
+        plan = self.plan
+        job = SENTINEL if index < 0 else self.jobs[index]
+        child = Child(
+            job, plan.threads if index >= 0 else 1, plan.memory_limit_bytes if index >= 0 else 0, self.waiting
+        )
+        alive[index] = child
+        child.open(plan.load_deadline_s)
+        child.load(plan.load_deadline_s, plan.seed)
+        expected_s[index] = child.ask("first", plan.call_deadline_s)["first_us"] * 1e-6
+        if generation == 0 and index >= 0:
+            self.results[index].placement = child.ask("place", _SUM_UP_DEADLINE_S)["placement"]
+
+    def _warm(self, child: Child, call_s: float) -> None:
+        longest_s = self.plan.warmup_ms * 1e-2 + 2 * call_s
+        child.ask("warm", longest_s + self.plan.call_deadline_s, warmup_ms=self.plan.warmup_ms)
+
+    def _round(self, child: Child, call_s: float) -> None:
+        plan = self.plan
+        periodic = child.job is not SENTINEL and plan.rate_hz > 0
+        gap_s = max(call_s, 1 / plan.rate_hz if periodic else 0.0)
+        longest_s = plan.round_ms * 1e-3 + plan.min_calls * 2 * gap_s
+        child.ask(
+            "round",
+            longest_s + plan.call_deadline_s,
+            round_ms=plan.round_ms,
+            min_calls=plan.min_calls,
+            rate_hz=plan.rate_hz if periodic else 0.0,
+        )
+
+    def _finish(self, index: int, child: Child) -> None:
+        sample = child.ask("finish", _SUM_UP_DEADLINE_S)
+        (self.sentinel if index < 0 else self.results[index].samples).append(sample)
+
+    def _profile(self, index: int) -> None:
+        """Operators' times from a process of its own; a runtime that fails at this only leaves them out."""
+        plan = self.plan
+        with Child(self.jobs[index], plan.threads, 0, self.waiting) as child:
+            try:
+                child.open(plan.load_deadline_s)
+                child.load(plan.load_deadline_s, plan.seed)
+                first_us = child.ask("first", plan.call_deadline_s)["first_us"]
+                deadline_s = plan.load_deadline_s + plan.call_deadline_s + _PROFILED_CALLS * 3e-6 * first_us
+                answer = child.ask("profile", deadline_s, path=self.jobs[index].path, calls=_PROFILED_CALLS)
+                self.results[index].operators = answer["operators"]
+            except Failed:
+                self.results[index].operators = []
+        self.step("operators")
+
+
+def measure(jobs: Sequence[Job], plan: Plan, waiting: Callable[[], None], step: Callable[[str], None]) -> Batch:
+    """Measure a batch. ``waiting`` is called while a worker is silent, ``step`` after each step."""
+    batch = Batch(jobs, plan, waiting, step)
+    batch.run()
+    return batch
+
+
+def try_loading(job: Job, plan: Plan, waiting: Callable[[], None]) -> Result:
+    """Load a model and call it once, in a process of its own."""
+    result = Result()
+    with Child(job, plan.threads, plan.memory_limit_bytes, waiting) as child:
+        try:
+            child.open(plan.load_deadline_s)
+            child.load(plan.load_deadline_s, plan.seed)
+            child.ask("first", plan.call_deadline_s)
+            result.placement = child.ask("place", _SUM_UP_DEADLINE_S)["placement"]
+        except Failed as failure:
+            result.failed = failure
+    return result
+
+
+def _groups(order: Sequence[int], most: int) -> List[List[int]]:
+    """Near-equal groups no larger than that, in order."""
+    if not order:
+        return []
+    count = -(-len(order) // most)
+    return [list(order[start::count]) for start in range(count)]

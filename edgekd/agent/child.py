@@ -1,0 +1,157 @@
+"""A worker seen from the parent: spawned, asked with a deadline, and its end put into words."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import Any, Callable, Dict, Optional
+
+from edgekd.agent.messages import BadMessage, Closed, Job, Late, Lines, encode
+
+__all__ = ["Child", "Failed"]
+
+Message = Dict[str, Any]
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_STDERR_KEPT_BYTES = 4000
+
+
+class Failed(Exception):
+    """How a worker ended: ``outcome`` is refused, crashed, hung or out-of-memory."""
+
+    def __init__(self, outcome: str, detail: str) -> None:
+        super().__init__(detail)
+        self.outcome = outcome
+        self.detail = detail
+
+
+class Child:
+    """One spawned worker. Use it as a context manager: leaving kills it."""
+
+    def __init__(self, job: Job, threads: int, memory_limit_bytes: int, waiting: Callable[[], None]) -> None:
+        self.job = job
+        self.threads = threads
+        self.memory_limit_bytes = memory_limit_bytes
+        self.waiting = waiting
+        self.stderr = tempfile.TemporaryFile()
+        self.kills = _kernel_kills()
+        environment = dict(os.environ)
+        for name in _THREAD_VARIABLES:
+            environment[name] = str(threads)
+        self.process = subprocess.Popen(
+            [sys.executable, "-B", sys.argv[0], "worker", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.stderr,
+            env=environment,
+            bufsize=0,
+        )
+        assert self.process.stdin is not None and self.process.stdout is not None  # asked for, just above
+        self.stdin = self.process.stdin
+        self.lines = Lines(self.process.stdout.fileno())
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ask(self, op: str, deadline_s: float, **fields: Any) -> Message:
+        """One request and its answer. Raises Failed, after which the worker is gone."""
+        try:
+            self.stdin.write(encode(dict(fields, op=op)))
+            while True:
+                answer = self.lines.read(deadline_s, self.waiting)
+                if "alive" not in answer:
+                    break
+                self.waiting()
+        except Late:
+            self.close()
+            raise Failed("hung", "no answer within %g s while asked to %s" % (deadline_s, _DOING[op])) from None
+        except (Closed, OSError):
+            raise self._ended(op) from None
+        except BadMessage as error:
+            self.close()
+            raise Failed("crashed", "the worker wrote something else than answers: %s" % error) from None
+        if "failed" in answer:
+            self.close()
+            raise Failed(str(answer["failed"]), str(answer.get("detail", "")))
+        return answer
+
+    def open(self, deadline_s: float) -> None:
+        """Import the runtime and load the model. Raises Failed."""
+        self.ask(
+            "open",
+            deadline_s,
+            runtime=self.job.runtime,
+            provider=self.job.provider,
+            threads=self.threads,
+            memory_limit_bytes=self.memory_limit_bytes,
+        )
+
+    def load(self, deadline_s: float, seed: int) -> None:
+        """Load the model. Raises Failed."""
+        self.ask("load", deadline_s, path=self.job.path, seed=seed)
+
+    def close(self) -> None:
+        """Kill the worker, if it still lives, and wait for its end."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for stream in (self.stdin, self.process.stdout, self.stderr):
+            if stream is not None:
+                stream.close()
+
+    def _ended(self, op: str) -> Failed:
+        try:
+            code: Optional[int] = self.process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            code = None
+        said = self._said()
+        self.close()
+        doing = "while asked to %s" % _DOING[op]
+        after = ": " + said if said else ""
+        if code is None:
+            return Failed("hung", "the worker closed its pipe and went on %s" % doing)
+        if code >= 0:
+            return Failed("crashed", "the process ended by itself with exit code %d %s%s" % (code, doing, after))
+        name = signal.Signals(-code).name
+        if "bad_alloc" in said or "MemoryError" in said:
+            return Failed("out-of-memory", "killed by %s %s%s" % (name, doing, after))
+        if code == -signal.SIGKILL and _kernel_kills() > self.kills:
+            return Failed("out-of-memory", "killed by the kernel, which had no memory left, %s" % doing)
+        return Failed("crashed", "killed by %s %s%s" % (name, doing, after))
+
+    def _said(self) -> str:
+        """The last lines the process wrote on stderr."""
+        size = self.stderr.seek(0, os.SEEK_END)
+        self.stderr.seek(max(0, size - _STDERR_KEPT_BYTES))
+        text = self.stderr.read().decode("utf-8", "replace").strip()
+        return " | ".join(text.splitlines()[-3:])
+
+
+_DOING = {
+    "open": "import the runtime",
+    "load": "load the model",
+    "first": "answer for the first time",
+    "warm": "warm up",
+    "round": "run a round",
+    "finish": "sum up",
+    "place": "tell where operators run",
+    "profile": "time operators",
+    "run": "answer samples",
+}
+
+
+def _kernel_kills() -> int:
+    """How many processes the kernel has killed for want of memory since it started; 0 where it doesn't say."""
+    try:
+        with open("/proc/vmstat", encoding="ascii") as stream:
+            for line in stream:
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    return 0

@@ -1,0 +1,115 @@
+"""What this device is, as far as it changes a figure. No runtime is imported to find out."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+from importlib import metadata
+from typing import Any, Dict, List, Optional
+
+from edgekd.agent.runtimes import RUNTIMES
+
+__all__ = ["fingerprint"]
+
+_EXTENSIONS = (
+    # x86: what changes the kernels that are chosen, or the results of 8-bit products
+    "sse4_1", "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx_vnni",
+    "avx_vnni_int8", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "amx_fp16",
+    # Arm
+    "neon", "vfpv4", "asimd", "asimdhp", "fphp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme", "sme2",
+)  # fmt: skip
+
+_HOMES = {
+    "litert": (
+        ("ai_edge_litert", ("ai-edge-litert", "ai-edge-litert-nightly")),
+        ("tflite_runtime", ("tflite-runtime", "tflite-runtime-nightly")),
+        ("tensorflow", ("tensorflow", "tensorflow-cpu", "tensorflow-aarch64", "tf-nightly")),
+    ),
+    "onnxruntime": (
+        ("onnxruntime", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-qnn", "onnxruntime-openvino", "ort-nightly")),
+    ),
+    "openvino": (("openvino", ("openvino", "openvino-nightly")),),
+}
+"""Runtime -> modules that bring it, first found is used, each with the distributions that may hold it."""
+
+
+def fingerprint(root: str = "/") -> Dict[str, Any]:
+    """The device described. ``root`` is where /proc and /sys are looked for."""
+    info = _read(os.path.join(root, "proc/cpuinfo"))
+    runtimes = {name: version for name, version in ((name, _version(name)) for name in _HOMES) if version}
+    return {
+        "cpu": _cpu(info, root),
+        "architecture": platform.machine(),
+        "cores": _cores(),
+        "extensions": _extensions(info),
+        "memory_bytes": _memory_bytes(root),
+        "governor": _read(os.path.join(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")).strip() or None,
+        "os": _system(root),
+        "python": platform.python_version(),
+        "runtimes": runtimes,
+        "providers": {name: list(RUNTIMES[name]) for name in runtimes},
+    }
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read(1 << 20).replace("\0", "")
+    except OSError:
+        return ""
+
+
+def _named(info: str, *names: str) -> str:
+    for name in names:
+        found = re.search(r"^%s\s*:\s*(.+)$" % re.escape(name), info, re.MULTILINE)
+        if found:
+            return found.group(1).strip()
+    return ""
+
+
+def _cpu(info: str, root: str) -> str:
+    """The CPU's name; on Arm boards the board's own name and the part numbers of its kinds of core."""
+    name = _named(info, "model name", "Hardware", "cpu model")
+    parts = sorted(set(re.findall(r"^CPU part\s*:\s*(\S+)$", info, re.MULTILINE)))
+    board = _read(os.path.join(root, "proc/device-tree/model")).strip()
+    words = [board, name, " ".join("part " + part for part in parts)]
+    return ", ".join(word for word in words if word) or platform.processor() or "unknown"
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def _extensions(info: str) -> List[str]:
+    flags = set(_named(info, "flags", "Features").split())
+    return [name for name in _EXTENSIONS if name in flags]
+
+
+def _memory_bytes(root: str) -> int:
+    found = re.search(r"^MemTotal:\s*(\d+) kB", _read(os.path.join(root, "proc/meminfo")), re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else 0
+
+
+def _system(root: str) -> str:
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', _read(os.path.join(root, "etc/os-release")), re.MULTILINE)
+    return "%s, %s %s" % (found.group(1) if found else "unknown", platform.system(), platform.release())
+
+
+def _version(runtime: str) -> Optional[str]:
+    """The version of the module that would be imported; None where there's none."""
+    for module, distributions in _HOMES[runtime]:
+        if importlib.util.find_spec(module) is None:
+            continue
+        prefix = "" if module == _HOMES[runtime][0][0] else module + " "
+        for name in distributions:
+            try:
+                return prefix + metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+        return prefix + "unknown"
+    return None

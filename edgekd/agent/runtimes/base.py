@@ -1,0 +1,113 @@
+"""The shape every runtime has: it is imported, loads a file, prepares its tensors, and is called.
+
+``call`` is the runtime's own call with everything bound beforehand, so that timing it times nothing of ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+__all__ = ["Operator", "Placement", "Refusal", "Runtime", "Tensor", "made_up"]
+
+
+class Refusal(Exception):
+    """A model or a backend that can't be used, in words a person can act on."""
+
+
+class Tensor(NamedTuple):
+    """An input or output: ``dtype`` as numpy names it, ``shape`` with the batch axis; scales where it's quantized."""
+
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+    scales: Tuple[float, ...] = ()
+    zero_points: Tuple[int, ...] = ()
+    axis: int = 0
+
+
+class Operator(NamedTuple):
+    """Time in one operator of one call."""
+
+    name: str
+    kind: str
+    time_us: float
+    precision: str = ""
+
+
+class Placement(NamedTuple):
+    """Where operators ran: how many of ``total`` a delegate took, in how many partitions, and which it left."""
+
+    total: int
+    delegated: int
+    partitions: int
+    left_out: Tuple[str, ...] = ()
+
+
+class Runtime:
+    """One runtime with at most one model. Constructing it imports the runtime and nothing more."""
+
+    call: Callable[[], object]
+    clock_us: Optional[Callable[[], float]] = None  # the runtime's own time of the last call
+
+    def load(self, path: str) -> None:
+        """Load a model file. Raises whatever the runtime raises, and Refusal."""
+        raise NotImplementedError
+
+    def prepare(self, inputs: Sequence[np.ndarray[Any, Any]]) -> None:
+        """Put inputs where ``call`` reads them, and make room for outputs. Can be called again."""
+        raise NotImplementedError
+
+    def inputs(self) -> List[Tensor]:
+        """The model's inputs, in its own order; free axes are 1."""
+        raise NotImplementedError
+
+    def outputs(self) -> List[Tensor]:
+        """The model's outputs, in its own order."""
+        raise NotImplementedError
+
+    def read(self) -> List[np.ndarray[Any, Any]]:
+        """Copies of the outputs of the last call."""
+        raise NotImplementedError
+
+    def profile(self, path: str, calls: int) -> List[Operator]:
+        """Mean time in each operator over some calls, in order of running; empty where the runtime can't tell."""
+        raise NotImplementedError
+
+    def placement(self) -> Optional[Placement]:
+        """Where operators run; None where the backend has one place only."""
+        return None
+
+    def arena_bytes(self) -> Optional[int]:
+        """The runtime's working memory, where it says."""
+        return None
+
+
+def made_up(tensors: Sequence[Tensor], seed: int) -> List[np.ndarray[Any, Any]]:
+    """Inputs by seed: normal floats, the whole range of small integers, zeros for anything that may be an index."""
+    random = np.random.RandomState(seed % 2**32)
+    made: List[np.ndarray[Any, Any]] = []
+    for tensor in tensors:
+        kind = np.dtype(tensor.dtype)
+        if kind.kind == "f":
+            made.append(random.standard_normal(tensor.shape).astype(kind))
+        elif kind.kind in "iu" and kind.itemsize <= 2:
+            limits = np.iinfo(kind)
+            made.append(random.randint(limits.min, limits.max + 1, tensor.shape).astype(kind))
+        else:
+            made.append(np.zeros(tensor.shape, kind))
+    return made
+
+
+def check_inputs(tensors: Sequence[Tensor], given: Sequence[np.ndarray[Any, Any]]) -> None:
+    """Raises Refusal where arrays don't fit the model's inputs."""
+    if len(tensors) != len(given):
+        raise Refusal("the model has %d inputs, %d were given" % (len(tensors), len(given)))
+    for tensor, array in zip(tensors, given):
+        found: Dict[str, Any] = {"dtype": array.dtype.name, "shape": tuple(array.shape)}
+        if found != {"dtype": tensor.dtype, "shape": tensor.shape}:
+            raise Refusal(
+                "input `%s` should be %s %s, found %s %s"
+                % (tensor.name, tensor.dtype, tensor.shape, found["dtype"], found["shape"])
+            )

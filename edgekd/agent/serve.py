@@ -1,0 +1,164 @@
+"""The agent's parent: answers the host on stdin and stdout, and ends, with all its workers, when the host is gone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import queue
+import threading
+from typing import Any, Callable, Dict, List, Optional
+
+from edgekd.agent import batch
+from edgekd.agent.child import Child, Failed
+from edgekd.agent.fingerprint import fingerprint
+from edgekd.agent.messages import PROTOCOL, BadMessage, Closed, Job, Lines, Plan, encode, field
+
+__all__ = ["main"]
+
+Message = Dict[str, Any]
+
+
+def main() -> int:
+    """Serve until stdin closes."""
+    out = os.dup(1)
+    os.dup2(2, 1)
+    requests: queue.Queue[Message] = queue.Queue()
+    threading.Thread(target=_read, args=(requests,), daemon=True).start()
+
+    def send(message: Message) -> None:
+        line = encode(message)
+        while line:
+            line = line[os.write(out, line) :]
+
+    while True:
+        message = requests.get()
+        if "bad" in message:
+            send({"id": None, "error": str(message["bad"])})
+            return 1
+        number = message.get("id")
+
+        def tell(fields: Message, number: Any = number) -> None:
+            send(dict(fields, id=number))
+
+        try:
+            op = field(message, "op", str)
+            if op not in _REQUESTS:
+                raise BadMessage("no request `%s`" % op)
+            done = _REQUESTS[op](message, tell)
+        except (BadMessage, RuntimeError, OSError) as error:
+            tell({"error": str(error)})
+        else:
+            tell({"done": done})
+
+
+def _read(requests: queue.Queue[Message]) -> None:
+    """Reads stdin beside the work, so that the host's end is noticed at once: the kernel then ends the workers too."""
+    lines = Lines(0)
+    while True:
+        try:
+            requests.put(lines.read())
+        except Closed:
+            os._exit(0)
+        except BadMessage as error:
+            requests.put({"bad": error})
+            return
+
+
+Tell = Callable[[Message], None]
+
+
+def _hello(message: Message, tell: Tell) -> Message:
+    return {"protocol": PROTOCOL, "python": platform.python_version(), "pid": os.getpid()}
+
+
+def _describe(message: Message, tell: Tell) -> Message:
+    return fingerprint()
+
+
+def _load(message: Message, tell: Tell) -> Message:
+    job, plan = Job.read(field(message, "job", dict)), Plan.read(field(message, "plan", dict))
+    failed = _damaged(job) or batch.try_loading(job, plan, lambda: tell({"alive": True})).failed
+    return _outcome(failed)
+
+
+def _measure(message: Message, tell: Tell) -> Message:
+    """Measure a batch: a message a finished step, then one a job, then the sentinel's readings."""
+    plan = Plan.read(field(message, "plan", dict))
+    jobs = [Job.read(one) for one in field(message, "jobs", list)]
+    damaged = [_damaged(job) for job in jobs]
+    whole = [job for job, failed in zip(jobs, damaged) if failed is None]
+    done = batch.measure(whole, plan, lambda: tell({"alive": True}), lambda what: tell({"step": what}))
+    results = iter(done.results)
+    for index, failed in enumerate(damaged):
+        if failed is not None:
+            tell(dict(_outcome(failed), job=index))
+            continue
+        result = next(results)
+        answer = _outcome(result.failed)
+        if result.failed is None:
+            answer.update(processes=result.samples, placement=result.placement, operators=result.operators)
+        tell(dict(answer, job=index))
+    return {"sentinel": [sample["round_low_us"] for sample in done.sentinel]}
+
+
+def _run(message: Message, tell: Tell) -> Message:
+    """Answer samples; each input file is checked against its digest, each output's digest goes back."""
+    job, plan = Job.read(field(message, "job", dict)), Plan.read(field(message, "plan", dict))
+    inputs = [(field(one, "path", str), field(one, "sha256", str)) for one in field(message, "inputs", list)]
+    folder = field(message, "folder", str)
+    os.makedirs(folder, exist_ok=True)
+    for path, sha256 in inputs:
+        if _digest(path) != sha256:
+            return _outcome(Failed("refused", "the input file %s is not the one that was sent" % path))
+    damaged = _damaged(job)
+    if damaged is not None:
+        return _outcome(damaged)
+    with Child(job, plan.threads, plan.memory_limit_bytes, lambda: tell({"alive": True})) as child:
+        try:
+            child.open(plan.load_deadline_s)
+            child.load(plan.load_deadline_s, plan.seed)
+            paths = child.ask("run", plan.call_deadline_s, inputs=[path for path, _ in inputs], folder=folder)[
+                "outputs"
+            ]
+        except Failed as failed:
+            return _outcome(failed)
+    outputs: List[Message] = [{"path": path, "sha256": _digest(path)} for path in paths]
+    return dict(_outcome(None), outputs=outputs)
+
+
+_REQUESTS: Dict[str, Callable[[Message, Tell], Message]] = {
+    "hello": _hello,
+    "describe": _describe,
+    "load": _load,
+    "measure": _measure,
+    "run": _run,
+}
+
+
+def _outcome(failed: Optional[Failed]) -> Message:
+    return {"outcome": failed.outcome if failed else "ok", "detail": failed.detail if failed else ""}
+
+
+def _damaged(job: Job) -> Optional[Failed]:
+    """A file that isn't there, or isn't the one the host means, is refused before any runtime sees it."""
+    if not job.sha256:
+        return None
+    try:
+        found = _digest(job.path)
+        weights = os.path.splitext(job.path)[0] + ".bin"
+        if job.path.endswith(".xml") and os.path.exists(weights):
+            found = hashlib.sha256((found + _digest(weights)).encode()).hexdigest()
+    except OSError as error:
+        return Failed("refused", "can't read the model: %s" % error)
+    if found != job.sha256:
+        return Failed("refused", "%s is not the file it was: its content has changed" % job.path)
+    return None
+
+
+def _digest(path: str) -> str:
+    hashed = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            hashed.update(block)
+    return hashed.hexdigest()

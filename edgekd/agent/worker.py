@@ -1,0 +1,195 @@
+"""One measured process: imports one runtime, loads one model, and does what the parent says, one request at a time.
+
+It dies with its parent, and the runtime's own chatter goes to stderr, never among the messages.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Callable, Dict, List
+
+from edgekd.agent import memory, timing
+from edgekd.agent.messages import MAX_LINE_BYTES, BadMessage, Closed, Lines, encode, field
+
+if TYPE_CHECKING:
+    from edgekd.agent.runtimes.base import Runtime
+
+__all__ = ["main"]
+
+Message = Dict[str, Any]
+_PR_SET_PDEATHSIG = 1
+_MOST_OPERATORS = 4096
+
+
+class Worker:
+    """The state of a measured process. Each request's method has the request's name."""
+
+    runtime: Runtime
+    base_bytes = 0
+    load_ms = 0.0
+    first_us = 0.0
+
+    def __init__(self, send: Callable[[Message], None]) -> None:
+        self.send = send
+        self.rounds: List[timing.Round] = []
+        self.started_at_s = time.monotonic()
+
+    def open(self, message: Message) -> Message:
+        """Import the runtime, note what it holds, and set the limit for what comes on top."""
+        from edgekd.agent.runtimes import open_runtime
+        from edgekd.agent.runtimes.base import Tensor, made_up
+
+        made_up([Tensor("x", "float32", (1,))], 0)  # numpy loads its random part late: that is not the model's cost
+        threads = field(message, "threads", int)
+        self.runtime = open_runtime(field(message, "runtime", str), field(message, "provider", str), threads)
+        limit = field(message, "memory_limit_bytes", int)
+        if limit:
+            memory.limit_data(limit)
+        memory.reset_peak()
+        self.base_bytes = memory.status_bytes().get("VmRSS", 0)
+        return {}
+
+    def load(self, message: Message) -> Message:
+        """Load the model and make its tensors ready."""
+        from edgekd.agent.runtimes.base import made_up
+
+        begin = time.perf_counter_ns()
+        self.runtime.load(field(message, "path", str))
+        loaded = time.perf_counter_ns()
+        inputs = made_up(self.runtime.inputs(), field(message, "seed", int))
+        ready = time.perf_counter_ns()
+        self.runtime.prepare(inputs)
+        self.load_ms = (loaded - begin + time.perf_counter_ns() - ready) / 1e6
+        return {}
+
+    def first(self, message: Message) -> Message:
+        """The first inference."""
+        begin = time.perf_counter_ns()
+        self.runtime.call()
+        self.first_us = (time.perf_counter_ns() - begin) / 1e3
+        return {"first_us": self.first_us}
+
+    def warm(self, message: Message) -> Message:
+        """Warm up."""
+        return {"calls": timing.warm_up(self.runtime.call, field(message, "warmup_ms", float))}
+
+    def round(self, message: Message) -> Message:
+        """One round."""
+        round_ms, least = field(message, "round_ms", float), field(message, "min_calls", int)
+        rate_hz, runtime = field(message, "rate_hz", float), self.runtime
+        if rate_hz > 0:
+            done = timing.run_periodic(runtime.call, runtime.clock_us, round_ms, least, rate_hz)
+        else:
+            done = timing.run_closed(runtime.call, runtime.clock_us, round_ms, least)
+        self.rounds.append(done)
+        return {"calls": len(done.calls_ns)}
+
+    def finish(self, message: Message) -> Message:
+        """The sample this process is: its figures over all rounds."""
+        sizes = memory.status_bytes()
+        peak = sizes.get("VmHWM", 0)
+        times, lows = timing.summary_us(self.rounds)
+        own = sorted(value for one in self.rounds for value in one.runtime_us)
+        return {
+            "low_us": timing.quantile(times, 0.05),
+            "min_us": times[0],
+            "p50_us": timing.quantile(times, 0.5),
+            "p95_us": timing.quantile(times, 0.95),
+            "p99_us": timing.quantile(times, 0.99),
+            "mean_us": sum(times) / len(times),
+            "round_low_us": lows,
+            "calls": len(times),
+            "first_us": self.first_us,
+            "load_ms": self.load_ms,
+            "runtime_us": timing.quantile(own, 0.05) if own else None,
+            "missed": sum(one.missed for one in self.rounds),
+            "memory_model_bytes": max(0, peak - self.base_bytes),
+            "memory_process_bytes": peak,
+            "memory_arena_bytes": self.runtime.arena_bytes(),
+            "started_at_s": self.started_at_s,
+        }
+
+    def place(self, message: Message) -> Message:
+        """Where the operators run."""
+        placement = self.runtime.placement()
+        return {"placement": None if placement is None else placement._asdict()}
+
+    def profile(self, message: Message) -> Message:
+        """Time in each operator."""
+        operators = self.runtime.profile(field(message, "path", str), field(message, "calls", int))
+        return {"operators": [operator._asdict() for operator in operators[:_MOST_OPERATORS]]}
+
+    def run(self, message: Message) -> Message:
+        """Answer samples given as .npy files, into .npy files."""
+        from edgekd.agent.samples import run_samples
+
+        inputs = [str(path) for path in field(message, "inputs", list)]
+        paths = run_samples(self.runtime, inputs, field(message, "folder", str), lambda: self.send({"alive": True}))
+        return {"outputs": paths}
+
+
+def main(parent: int) -> int:
+    """Serve requests on stdin until it closes. ``parent`` is the process to die with."""
+    _die_with(parent)
+    # What a runtime prints to its stdout must not land among the messages.
+    out = os.dup(1)
+    os.dup2(2, 1)
+    lines = Lines(0)
+
+    def send(message: Message) -> None:
+        line = encode(message)
+        while line:
+            line = line[os.write(out, line) :]
+
+    worker = Worker(send)
+    requests = {
+        name: getattr(worker, name)
+        for name in ("open", "load", "first", "warm", "round", "finish", "place", "profile", "run")
+    }
+    while True:
+        try:
+            message = lines.read()
+            answer = requests[field(message, "op", str)](message)
+        except Closed:
+            return 0
+        except MemoryError as error:
+            answer = {"failed": "out-of-memory", "detail": _words(error)}
+        except Exception as error:  # noqa: BLE001 - runtimes raise anything; it becomes the outcome, in their words
+            short = "bad_alloc" in str(error)
+            answer = {"failed": "out-of-memory" if short else "refused", "detail": _words(error)}
+        try:
+            send(answer)
+        except BadMessage as error:
+            send({"failed": "refused", "detail": str(error)})
+
+
+def _words(error: BaseException) -> str:
+    from edgekd.agent.runtimes.base import Refusal
+
+    text = str(error).strip()
+    plain = text if isinstance(error, Refusal) else "%s: %s" % (type(error).__name__, text)
+    return plain[: min(4000, MAX_LINE_BYTES)]
+
+
+def _die_with(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent dies; where it can't, look every second."""
+    asked = False
+    try:
+        asked = ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0
+    except (OSError, AttributeError):
+        pass
+    if os.getppid() != parent:
+        sys.exit("the agent is gone")
+    if not asked:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)

@@ -1,0 +1,95 @@
+"""What the agent says, checked on the way in: a wrong, late or foreign answer is an error, never a figure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from edgekd.devices._protocol import Delegation, OperatorTime, Outcome, ProcessSample
+from edgekd.errors import DeviceUnreachable
+from edgekd.records import Record
+
+__all__ = ["Hello", "JobAnswer", "LoadAnswer", "OutputFile", "RunAnswer", "SentinelAnswer", "checked", "decode"]
+
+_Answer = TypeVar("_Answer", bound=Record)
+
+
+class Hello(Record):
+    """The agent's greeting."""
+
+    protocol: int
+    python: str
+    pid: int
+
+
+class LoadAnswer(Record):
+    """How loading a model ended."""
+
+    outcome: Outcome
+    detail: str
+
+
+class JobAnswer(Record):
+    """What became of one job of a batch."""
+
+    id: int
+    job: int
+    outcome: Outcome
+    detail: str
+    processes: tuple[ProcessSample, ...] = ()
+    placement: Delegation | None = None
+    operators: tuple[OperatorTime, ...] = ()
+
+
+class SentinelAnswer(Record):
+    """The sentinel's low quantile of each round, a row a process."""
+
+    sentinel: tuple[tuple[float, ...], ...]
+
+
+class OutputFile(Record):
+    """A file on the device."""
+
+    path: str
+    sha256: str
+
+
+class RunAnswer(Record):
+    """Answers to samples, as files on the device."""
+
+    outcome: Outcome
+    detail: str
+    outputs: tuple[OutputFile, ...] = ()
+
+
+def decode(line: bytes) -> dict[str, Any]:
+    """A line as a JSON object. Raises DeviceUnreachable on anything else."""
+    try:
+        message = json.loads(line, parse_constant=_no_constant)
+    except ValueError as error:
+        raise _nonsense(f"{line[:80]!r} ({error})") from None
+    if not isinstance(message, dict):
+        raise _nonsense(repr(line[:80]))
+    return message
+
+
+def checked(kind: type[_Answer], value: Any) -> _Answer:
+    """The answer as a record. Raises DeviceUnreachable naming the first field that is wrong."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _nonsense(f"{where or 'all of it'}: {first['msg']}, found {str(first['input'])[:80]!r}") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _nonsense(what: str) -> DeviceUnreachable:
+    return DeviceUnreachable(
+        f"the agent's answer makes no sense: {what}", "another version of edgekd, or something else, answers there"
+    )

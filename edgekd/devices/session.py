@@ -1,0 +1,213 @@
+"""An open device: a conversation with the agent at the other end of a link, whichever link it is.
+
+Every wait has an end. The agent says it is alive every few seconds while a model runs, so silence means that the agent
+itself is gone or stuck, not that a model is slow: models have their own deadlines, which the agent keeps.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgekd.agent.messages import MAX_LINE_BYTES, PROTOCOL
+from edgekd.devices._protocol import (
+    Fingerprint,
+    Job,
+    Measurement,
+    MeasurePlan,
+    Outcome,
+    Progress,
+    RunResult,
+    SentinelReading,
+)
+from edgekd.devices.answers import Hello, JobAnswer, LoadAnswer, RunAnswer, SentinelAnswer, checked, decode
+from edgekd.devices.link import Link
+from edgekd.errors import DeviceUnreachable, Problem
+from edgekd.evidence import EvidenceKind
+from edgekd.records import digest_file
+
+__all__ = ["AgentSession"]
+
+_SILENCE_S = 30.0  # the agent speaks at least every 5 s
+
+
+class AgentSession:
+    """A DeviceSession over a link. ``release`` is called once, when the session closes."""
+
+    def __init__(self, device: str, link: Link, release: Callable[[], None], silence_s: float = _SILENCE_S) -> None:
+        self.device = device
+        self._link = link
+        self._release = release
+        self._silence_s = silence_s
+        self._count = 0
+        self._open = True
+        self._fingerprint: Fingerprint | None = None
+        self._placed: dict[str, str] = {}
+        self._scratch = Path(tempfile.mkdtemp(prefix="edgekd-"))
+        try:
+            hello = checked(Hello, self._ask("hello"))
+            if hello.protocol != PROTOCOL:
+                raise DeviceUnreachable(
+                    f"the agent on {device} speaks protocol {hello.protocol}, this edgekd speaks {PROTOCOL}",
+                    "use the same version of edgekd on both sides",
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> AgentSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def describe(self) -> Fingerprint:
+        """See DeviceSession. Asked once a session."""
+        if self._fingerprint is None:
+            self._fingerprint = checked(Fingerprint, self._ask("describe"))
+        return self._fingerprint
+
+    def prepare(self, jobs: Sequence[Job]) -> Mapping[Job, Problem | None]:
+        """See DeviceSession. A job that is there twice is loaded once."""
+        return {job: self._load(job) for job in dict.fromkeys(jobs)}
+
+    def measure(
+        self, jobs: Sequence[Job], plan: MeasurePlan, progress: Progress | None = None
+    ) -> Sequence[Measurement]:
+        """See DeviceSession. The batch is one: whatever becomes of a job, the others have their figures."""
+        if not jobs:
+            return ()
+        fingerprint = self.describe().digest()
+        answers: dict[int, JobAnswer] = {}
+        steps = 0
+        total = plan.processes * len(jobs) + (len(jobs) if plan.profile else 0)
+
+        def hear(message: dict[str, Any]) -> None:
+            nonlocal steps
+            if "job" in message:
+                answer = checked(JobAnswer, message)
+                answers[answer.job] = answer
+            elif "step" in message:
+                steps += 1
+                if progress is not None:
+                    progress(str(message["step"]), min(steps, total), total)
+
+        done = self._ask("measure", hear, jobs=[self._told(job) for job in jobs], plan=_plan(plan))
+        if sorted(answers) != list(range(len(jobs))):
+            raise DeviceUnreachable(
+                f"{len(jobs)} jobs were asked for, the agent answered {sorted(answers)}", "run it again"
+            )
+        sentinel = _reading(checked(SentinelAnswer, done))
+        return tuple(
+            Measurement(
+                sha256=job.artefact.sha256,
+                backend=job.backend,
+                fingerprint=fingerprint,
+                kind=EvidenceKind.MEASURED,
+                plan=plan,
+                outcome=answers[index].outcome,
+                detail=answers[index].detail,
+                processes=answers[index].processes,
+                sentinel=sentinel,
+                operators=answers[index].operators,
+                delegation=answers[index].placement,
+            )
+            for index, job in enumerate(jobs)
+        )
+
+    def run(self, job: Job, inputs: Sequence[Path], threads: int = 1) -> RunResult:
+        """See DeviceSession. The output files are gone once the session closes."""
+        files = [{"path": self._link.put([path]), "sha256": digest_file(path)} for path in inputs]
+        plan = _plan(MeasurePlan(threads=threads))
+        done = self._ask("run", job=self._told(job), inputs=files, folder=self._link.folder(), plan=plan)
+        answer = checked(RunAnswer, done)
+        place = Path(tempfile.mkdtemp(dir=self._scratch))
+        outputs = []
+        for index, output in enumerate(answer.outputs):
+            path = place / f"output-{index}.npy"
+            self._link.get(output.path, path)
+            if digest_file(path) != output.sha256:
+                raise DeviceUnreachable(f"{output.path} was damaged on its way from {self.device}", "run it again")
+            outputs.append(path)
+        return RunResult(outcome=answer.outcome, detail=answer.detail, outputs=tuple(outputs))
+
+    def close(self) -> None:
+        """See DeviceSession."""
+        if not self._open:
+            return
+        self._open = False
+        self._link.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._release()
+
+    def _load(self, job: Job) -> Problem | None:
+        answer = checked(LoadAnswer, self._ask("load", job=self._told(job), plan=_plan(MeasurePlan())))
+        if answer.outcome is Outcome.OK:
+            return None
+        return Problem(
+            f"{job.artefact.path.name} can't be used by {job.backend}: {answer.outcome.value}: {answer.detail}",
+            f"measure it on another backend, or export it again for {job.backend}",
+        )
+
+    def _told(self, job: Job) -> dict[str, str]:
+        artefact = job.artefact
+        if artefact.sha256 not in self._placed:
+            weights = artefact.path.with_suffix(".bin")
+            beside = [weights] if artefact.path.suffix == ".xml" and weights.exists() else []
+            self._placed[artefact.sha256] = self._link.put([artefact.path, *beside])
+        path = self._placed[artefact.sha256]
+        return {
+            "runtime": job.backend.runtime,
+            "provider": job.backend.provider,
+            "path": path,
+            "sha256": artefact.sha256,
+        }
+
+    def _ask(self, op: str, hear: Callable[[dict[str, Any]], None] | None = None, **fields: Any) -> Any:
+        """One request; ``hear`` gets what comes before its end. Any failure closes the session for good."""
+        if not self._open:
+            raise DeviceUnreachable(f"the session with {self.device} is closed", "open the device again")
+        self._count += 1
+        try:
+            self._link.send(json.dumps({**fields, "op": op, "id": self._count}).encode() + b"\n")
+            while True:
+                message = decode(self._link.receive(self._silence_s, MAX_LINE_BYTES))
+                if "error" in message:
+                    raise DeviceUnreachable(f"the agent can't {op}: {message['error']}", "run it again")
+                if message.get("id") != self._count:
+                    raise DeviceUnreachable(
+                        f"the agent answers request {message.get('id')!r}, but {self._count} was asked", "run it again"
+                    )
+                if "done" in message:
+                    return message["done"]
+                if hear is not None:
+                    hear(message)
+        except BaseException:
+            self.close()
+            raise
+
+
+def _plan(plan: MeasurePlan) -> dict[str, Any]:
+    """The plan in the agent's words: plain numbers, 0 for none."""
+    periodic = plan.load.pattern == "periodic"
+    return {
+        **plan.model_dump(mode="json", exclude={"load"}),
+        "rate_hz": (plan.load.rate_hz or 0.0) if periodic else 0.0,
+        "memory_limit_bytes": plan.memory_limit_bytes or 0,
+    }
+
+
+def _reading(answer: SentinelAnswer) -> SentinelReading | None:
+    """One reading a round, in order. Drift compares processes by the median of their rounds: a single round that
+    another program disturbed is noise, a whole process that is slower is a machine that has changed.
+    """
+    if not answer.sentinel:
+        return None
+    middles = [statistics.median(rounds) for rounds in answer.sentinel]
+    drift = (max(middles) - min(middles)) / statistics.median(middles)
+    return SentinelReading(low_us=tuple(low for rounds in answer.sentinel for low in rounds), drift=drift)
