@@ -99,7 +99,8 @@ def trace(student: Student, *, dynamic_batch: bool = False) -> Traced:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch copies its own deprecated tree specs
             program = torch.export.export(flat.module.eval(), (example,), dynamic_shapes=shapes)
-            program = program.run_decompositions({})  # functional: no operator changes a tensor in place
+            if any(_changes_in_place(node) for node in program.graph.nodes):
+                program = program.run_decompositions({})  # takes longer than the export itself
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:  # torch's own errors are among these
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError.one(
@@ -224,6 +225,11 @@ def _path(node: fx.Node, core_prefix: str) -> str:
 def _is_bookkeeping(node: fx.Node) -> bool:
     name = getattr(node.target, "_opname", getattr(node.target, "__name__", ""))
     return name == "getitem" or "assert" in name or name.startswith("sym_")
+
+
+def _changes_in_place(node: fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
 
 
 def _is_one(size: object) -> bool:

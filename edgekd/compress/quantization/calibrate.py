@@ -79,13 +79,13 @@ def calibrate(
     chosen = {group: activation_encoding(*_range(entry, method, percentile)) for group, entry in seen.items()}
     own = points.group["input"]
     chosen[own] = _raw_encoding(spec) or activation_encoding(seen[own].low, seen[own].high)
-    activations = {key: chosen[group] for key, group in sorted(points.group.items())}
+    encodings = {key: chosen[group] for key, group in sorted(points.group.items())}
     how = f"percentile {percentile:g}" if method == "percentile" else method
     return flat.but(
         annotations=Annotations(
             precision=precision,
-            weights=_weights(traced, points, activations, state, limit),
-            activations=activations,
+            weights=_weights(traced, points, encodings, state, limit),
+            activations={key: found for key, found in encodings.items() if key not in points.passing},
             calibration=f"{how} over {len(inputs)} samples",
         )
     )

@@ -22,7 +22,7 @@ from edgekd.students.graph import Traced, operator_of, trace
 
 __all__ = ["problems_with", "weight_limit"]
 
-INTEGER = SHARING | WEIGHTED | {"add", "sub", "mul", "mean", "relu", "hardtanh", "clamp"}
+INTEGER = SHARING | WEIGHTED | {"add", "sub", "mul", "mean", "relu", "relu6", "hardtanh", "clamp"}
 """Operators that have an integer form in every runtime edgekd drives."""
 
 
@@ -78,6 +78,8 @@ def _stops(node: fx.Node, traced: Traced) -> str:
             return "takes its weight from a computation"
     elif name in ("hardtanh", "clamp") and not is_clamp_at_zero(node):
         return "clamps to a range that doesn't begin at zero"
+    elif name == "pad" and len(node.args) > 3 and node.args[3]:
+        return f"pads with {node.args[3]}, and only zero stays exact"
     elif name in ("add", "sub", "mul") and not all(
         isinstance(part, fx.Node) and part.name in traced.keys for part in node.args[:2]
     ):

@@ -53,6 +53,6 @@ def observe(traced: Traced, points: Points, inputs: Tensor, *, histogram: bool) 
 
     with torch.no_grad():
         for visit in (extremes, count) if histogram else (extremes,):
-            for batch in inputs.split(_BATCH):
-                execute(traced, batch, visit)
+            for start in range(0, len(inputs), _BATCH):
+                execute(traced, inputs[start : start + _BATCH], visit)
     return seen

@@ -19,7 +19,7 @@ from edgekd.compress.quantization.rules import WEIGHTED, is_tensor, points_of
 from edgekd.compress.quantization.weights import weight_integers
 from edgekd.errors import ConfigurationError
 from edgekd.students._protocol import Encoding, Student
-from edgekd.students.graph import PASSING, Traced, call, execute_nodes, operator_of, trace
+from edgekd.students.graph import Traced, call, execute_nodes, operator_of, trace
 
 __all__ = ["reference_module"]
 
@@ -52,8 +52,13 @@ class IntegerReference(nn.Module):
         self._traced = traced
         self._points = points_of(traced)
         annotations = traced.student.annotations
-        self._activations = annotations.activations
-        missing = sorted(set(self._points.group) - set(annotations.activations))
+        of_group = {
+            self._points.group[key]: found
+            for key, found in annotations.activations.items()
+            if key in self._points.group
+        }
+        self._activations = {key: of_group[group] for key, group in self._points.group.items() if group in of_group}
+        missing = sorted(set(self._points.group) - set(self._activations))
         missing += sorted(set(self._points.users) - set(annotations.weights))
         if missing:
             raise _stale(f"there is no encoding for {', '.join(missing[:4])}")
@@ -75,7 +80,7 @@ class IntegerReference(nn.Module):
         if node.op == "placeholder":
             return _rounded(args[0], self._activations[key])
         name = operator_of(node)
-        if not is_tensor(node) or (name in PASSING | {"cat"} and key in self._points.group):
+        if not is_tensor(node) or key in self._points.passing or name == "cat":
             return call(node, args, kwargs)  # a shape, or integers passed on as they are
         if name in WEIGHTED:
             real = self._products(node, key, args)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import fx
 
 from edgekd.students.graph import PASSING, Traced, operator_of
@@ -25,7 +26,8 @@ SHARING = PASSING | {"avg_pool", "adaptive_avg_pool2d", "cat"}
 class Points:
     """Where a traced graph is rounded."""
 
-    group: Mapping[str, str]  # key of every encoded tensor -> key of the tensor whose range stands for its group
+    group: Mapping[str, str]  # key of every encoded tensor -> key of the tensor that stands for its group
+    passing: frozenset[str]  # keys of operators that pass their input's integers on; they need no encoding of their own
     fused: frozenset[str]  # keys of operators whose result is rounded only after the ReLU behind them
     weights: Mapping[str, tuple[str, str]]  # key of a weighted operator -> names of its weight and bias ("" for none)
     users: Mapping[str, tuple[str, ...]]  # parameter name -> keys of the operators that use it as their weight
@@ -58,18 +60,28 @@ def points_of(traced: Traced) -> Points:
             weight, bias = _parameter(node, 1, traced), _parameter(node, 2, traced)
             weights[key[node]] = (weight, bias)
             users[weight] = (*users.get(weight, ()), key[node])
-    return Points({name: root(name) for name in parent}, frozenset(key[node] for node in fused), weights, users)
+    passing = {key[node] for node in nodes if node.op == "call_function" and operator_of(node) in PASSING}
+    return Points(
+        group={name: root(name) for name in parent},
+        passing=frozenset(passing),
+        fused=frozenset(key[node] for node in fused),
+        weights=weights,
+        users=users,
+    )
 
 
 def is_clamp_at_zero(node: fx.Node) -> bool:
     """Whether a node is a ReLU, or a ReLU with a ceiling."""
     name = operator_of(node)
-    return name == "relu" or (name in ("hardtanh", "clamp") and len(node.args) > 1 and node.args[1] == 0)
+    return name in ("relu", "relu6") or (
+        name in ("hardtanh", "clamp") and len(node.args) > 1 and bool(node.args[1] == 0)
+    )
 
 
 def is_tensor(node: fx.Node) -> bool:
-    """Whether a node's value is one tensor."""
-    return hasattr(node.meta.get("val"), "dtype")
+    """Whether a node's value is one float tensor."""
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
 def _only_relu_follows(node: fx.Node) -> bool:
