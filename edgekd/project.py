@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from platformdirs import user_state_path
+from platformdirs import user_cache_path, user_state_path
 from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from edgekd import plugins
 from edgekd.documents import Document, Where, placed, plain, problems_of, read_document
-from edgekd.errors import ConfigurationError, EdgeKDError, MissingError, Problem, nearest_name
+from edgekd.errors import ConfigurationError, EdgeKDError, MissingError, Problem, UsageError, nearest_name
 from edgekd.export._protocol import ExportOptions
 from edgekd.records import Record, canonical_json, digest_bytes
 from edgekd.students._protocol import Family, Stage
@@ -28,7 +28,7 @@ from edgekd.tasks._protocol import Task
 from edgekd.teachers._protocol import Teacher
 from edgekd.units import Duration
 
-__all__ = ["SCHEMA", "Named", "Project", "SearchOptions", "code_of", "notice_of_code", "read_project"]
+__all__ = ["SCHEMA", "Named", "Project", "SearchOptions", "cache_folder", "code_of", "notice_of_code", "read_project"]
 
 SCHEMA = "edgekd.project/1"
 _SECTIONS = ("schema", "task", "teacher", "student", "target", "recipe", "search", "export")
@@ -96,11 +96,19 @@ class Project:
     student: Mapping[str, Any]  # the family's own options, plain: what builds it again elsewhere
 
 
-def read_project(path: Path, target: str | None = None, notice: Callable[[str], None] | None = None) -> Project:
-    """Read ``project.yaml``. ``target`` replaces the one it names.
+def read_project(
+    path: Path,
+    target: str | None = None,
+    *,
+    budget: str | None = None,
+    seed: int | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> Project:
+    """Read ``project.yaml``. ``target``, ``budget`` and ``seed`` replace what it says.
 
     ``notice`` gets one line the first time a folder's project names code to run. Raises ConfigurationError with every
-    problem of every file, and MissingError where a part's package is not installed and nothing else is wrong.
+    problem of every file, MissingError where a part's package is not installed and nothing else is wrong, and UsageError
+    on a budget that is no duration.
     """
     document = read_document(path)
     reading = _Reading(document)
@@ -120,6 +128,7 @@ def read_project(path: Path, target: str | None = None, notice: Callable[[str], 
     export = reading.record("export", ExportOptions)
     accuracy = reading.search_parts(search, family)
     reading.finish()
+    search = _replaced(search, budget, seed)
     resolved = {
         "schema": SCHEMA,
         "task": {"kind": data["task"]["kind"], **_dump(task)},
@@ -145,6 +154,11 @@ def read_project(path: Path, target: str | None = None, notice: Callable[[str], 
         accuracy=accuracy[1],
         student=_dump(family),
     )
+
+
+def cache_folder() -> Path:
+    """Where teachers' answers and trained teachers are kept between runs; safe to delete."""
+    return user_cache_path("edgekd")
 
 
 def code_of(data: Any) -> tuple[str, ...]:
@@ -314,6 +328,22 @@ def _inner_record(where: Where) -> type[BaseModel] | None:
                     return None
                 return plugin if isinstance(plugin, type) and issubclass(plugin, BaseModel) else None
     return None
+
+
+def _replaced(search: SearchOptions, budget: str | None, seed: int | None) -> SearchOptions:
+    changes: dict[str, Any] = {}
+    if budget is not None:
+        try:
+            changes["budget"] = Duration.parse(budget)
+        except ValueError as error:
+            raise UsageError(f"--budget: {error}", "for example --budget '10 min'") from None
+    if seed is not None:
+        changes["seed"] = seed
+    try:
+        return search.but(**changes)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise UsageError(f"{problem['msg'].removeprefix('Value error, ')}: found {problem['input']}") from None
 
 
 def _dump(record: Any) -> dict[str, Any]:
