@@ -1,0 +1,39 @@
+"""``curve.jsonl``: one `CurvePoint` a line, for whoever watches. A torn last line is passed over.
+
+A projection: the checkpoint holds the curve as well, and a resumed training writes the file anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edgekd.store.atomic import write_bytes
+from edgekd.store.records import CurvePoint
+
+__all__ = ["CURVE_FILE", "read_curve", "write_curve"]
+
+CURVE_FILE = "curve.jsonl"
+
+
+def write_curve(folder: Path, points: Sequence[CurvePoint]) -> None:
+    """The whole curve. Raises OSError."""
+    write_bytes(folder / CURVE_FILE, "".join(f"{point.model_dump_json()}\n" for point in points).encode())
+
+
+def read_curve(folder: Path) -> tuple[CurvePoint, ...]:
+    """The points of a stage's folder; none where it has no curve. Raises ValueError on a damaged line before the last."""
+    path = folder / CURVE_FILE
+    if not path.is_file():
+        return ()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    points = []
+    for number, line in enumerate(lines):
+        try:
+            points.append(CurvePoint.model_validate_json(line))
+        except ValidationError:
+            if number != len(lines) - 1:
+                raise
+    return tuple(points)

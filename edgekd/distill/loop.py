@@ -1,0 +1,310 @@
+"""Trains a module on samples in memory, with a teacher's answers from the cache. Knows neither tasks nor recipes.
+
+SGD with Nesterov momentum; no weight decay on biases and normalisation. Samples are one tensor, batches are slices of a
+permutation drawn anew for each epoch; nothing in a step waits for a number to come back from the device. Everything
+random is seeded by (seed, epoch, step), so a resumed training ends with the very weights of one never interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgekd.distill.augment._protocol import PixelView
+from edgekd.distill.average import Average
+from edgekd.distill.checkpoint import Position, read_checkpoint, write_checkpoint
+from edgekd.distill.curve import write_curve
+from edgekd.distill.inputs import Normalisation
+from edgekd.distill.losses._protocol import Loss
+from edgekd.distill.losses.combined import Combined
+from edgekd.distill.probe import Execution, Precision, probe
+from edgekd.distill.schedule import learning_rate
+from edgekd.errors import EdgeKDError, Interrupted
+from edgekd.records import Digest
+from edgekd.store.records import CurvePoint
+from edgekd.tasks._protocol import InputSpec
+from edgekd.teachers._protocol import View
+
+__all__ = ["CHECKPOINT_FILE", "Diverged", "Lesson", "Plan", "Trained", "train"]
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+_CHECKPOINT_EVERY_S = 20.0
+_PROGRESS_EVERY_S = 0.5
+
+
+class Diverged(EdgeKDError):
+    """The loss became NaN or infinite."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train. ``digest`` tells the checkpoints of one training from another's."""
+
+    digest: Digest
+    epochs: int
+    batch_size: int
+    learning_rate: float  # the highest, reached after the warm-up
+    momentum: float
+    weight_decay: float
+    warmup_epochs: float
+    average: float  # decay of the running average of weights; 0: none
+    precisions: tuple[Precision, ...]  # allowed; the probe chooses
+    seed: int
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What to train on. Epoch e sees the samples as ``view`` shows them under ``view_seeds[e % k]``."""
+
+    inputs: Tensor  # (N, C, H, W), raw, on the CPU
+    labels: Tensor  # (N,) int64
+    spec: InputSpec
+    view: View | None
+    view_seeds: Sequence[int]  # k of them
+    answers: NDArray[np.float32] | None  # the teacher's logits (k, N, classes), one set a view
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The module (the running average of weights, where one was kept), in eval mode on the CPU, and its curve."""
+
+    module: nn.Module
+    curve: tuple[CurvePoint, ...]
+    execution: Execution
+
+
+def train(
+    module: nn.Module,
+    lesson: Lesson,
+    loss: Loss | Combined,
+    plan: Plan,
+    folder: Path,
+    validate: Callable[[nn.Module], float] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    device: torch.device | None = None,
+) -> Trained:
+    """Train ``module`` itself (pass a copy), going on from a checkpoint of the same plan in ``folder``.
+
+    ``validate`` scores a module after an epoch; about forty times at most, and always at the end. ``progress`` gets
+    samples seen, samples in all, and a note. Raises Interrupted on ``stop()``, after writing a checkpoint, and
+    Diverged.
+    """
+    run = _Training(module, lesson, loss, plan, folder, device or _device())
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if run.device.type == "cuda" else []):
+        while run.position.epoch < plan.epochs:
+            run.epoch(progress, stop)
+            run.close_epoch(validate)
+    return Trained(run.answering().cpu().eval(), run.position.curve, run.position.execution)
+
+
+class _Training:
+    """The tensors of one training and where it stands."""
+
+    def __init__(
+        self, module: nn.Module, lesson: Lesson, loss: Loss | Combined, plan: Plan, folder: Path, device: torch.device
+    ) -> None:
+        self.lesson, self.loss, self.plan, self.folder, self.device = lesson, loss, plan, folder, device
+        self.path = folder / CHECKPOINT_FILE
+        folder.mkdir(parents=True, exist_ok=True)
+        stored = read_checkpoint(self.path, plan.digest)
+        if stored is None:
+            shape = lesson.spec.shape
+            execution = probe(module, shape, plan.batch_size, device, plan.precisions)
+            self.position = Position(plan=plan.digest, execution=execution)
+        else:
+            self.position = stored[0]
+        self.execution = self.position.execution
+        self.module = module.train().to(device, memory_format=self.execution.memory_format)
+        self.average = Average(self.module, plan.average) if plan.average else None
+        self.optimizer = _optimizer(self.module, plan)
+        self.loss_sum = torch.zeros((), device=device, dtype=torch.float64)
+        if stored is not None:
+            self._restore(stored[1])
+        self.normalise = Normalisation(lesson.spec, device)
+        self.labels = lesson.labels.to(device)
+        count = len(lesson.labels)
+        self.steps = max(1, math.ceil(count / plan.batch_size))
+        write_curve(folder, self.position.curve)
+
+    def answering(self) -> nn.Module:
+        """The module that is validated and returned."""
+        if self.average is None:
+            return self.module
+        self.average.settle()
+        return self.average.module
+
+    def epoch(self, progress: Callable[[int, int, str], None] | None, stop: Callable[[], bool]) -> None:
+        """Every step of this epoch that is still to be done."""
+        epoch, plan, lesson = self.position.epoch, self.plan, self.lesson
+        count = len(lesson.labels)
+        generator = torch.Generator().manual_seed(_seed(plan.seed, epoch, 0))
+        # pieces of nearly equal length: every sample is seen, and no batch is too small for batch statistics
+        batches = torch.tensor_split(torch.randperm(count, generator=generator), self.steps)
+        view = epoch % len(lesson.view_seeds)
+        answers = None if lesson.answers is None else lesson.answers[view]
+        total, warmup = self.steps * plan.epochs, round(plan.warmup_epochs * self.steps)
+        begun = told = saved = time.perf_counter()
+        seen = sum(len(batch) for batch in batches[: self.position.step])
+        already = seen
+        before = self.position.seconds
+        self.module.train()
+        for step in range(self.position.step, self.steps):
+            if stop():
+                self._save(step, before + time.perf_counter() - begun)
+                raise Interrupted(
+                    f"stopped in epoch {epoch + 1} of {plan.epochs}", "run the same command again: it goes on from here"
+                )
+            torch.manual_seed(_seed(plan.seed, epoch, step + 1))  # for dropout and the like
+            number = epoch * self.steps + step
+            self._step(batches[step], view, answers, learning_rate(number, total, warmup, plan.learning_rate), number)
+            seen += len(batches[step])
+            now = time.perf_counter()
+            if progress is not None and now - told > _PROGRESS_EVERY_S:
+                progress(epoch * count + seen, plan.epochs * count, self._note((seen - already) / (now - begun)))
+                told = now
+            if now - saved > _CHECKPOINT_EVERY_S and step + 1 < self.steps:
+                self._save(step + 1, before + now - begun)
+                saved = now
+        self._mean_loss(count)  # waits for the device, so that the time is all of it
+        seconds = before + time.perf_counter() - begun
+        self.position = self.position.but(step=self.steps, seconds=seconds)
+        if progress is not None:
+            progress((epoch + 1) * count, plan.epochs * count, self._note(count / max(seconds, 1e-9)))
+
+    def _step(self, batch: Tensor, view: int, answers: NDArray[np.float32] | None, rate: float, number: int) -> None:
+        lesson = self.lesson
+        raw = lesson.inputs.index_select(0, batch)
+        if lesson.view is not None:
+            indices = batch.numpy()
+            seen = lesson.view.pixels if isinstance(lesson.view, PixelView) else lesson.view
+            raw = seen(raw, indices, lesson.view_seeds[view])
+        inputs = self.normalise(raw, self.execution.memory_format if raw.ndim == 4 else None)
+        labels = self.labels[batch.to(self.device)]
+        taught = None
+        if answers is not None:
+            taught = torch.from_numpy(answers[batch.numpy()]).to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, torch.bfloat16, self.execution.precision == "bfloat16"):
+            logits = self.module(inputs)
+        value = self.loss(logits.float(), taught, labels)
+        value.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss_sum += value.detach() * len(batch)
+        if self.average is not None:
+            self.average.update(number)
+
+    def close_epoch(self, validate: Callable[[nn.Module], float] | None) -> None:
+        """Score, add the point to the curve, write the checkpoint."""
+        epoch, plan, count = self.position.epoch, self.plan, len(self.lesson.labels)
+        every = max(1, math.ceil(plan.epochs / 40))
+        due = validate is not None and ((epoch + 1) % every == 0 or epoch + 1 == plan.epochs)
+        point = CurvePoint(
+            epoch=epoch,
+            loss=self._mean_loss(count),
+            validation=validate(self.answering()) if validate is not None and due else None,
+            rate=float(self.optimizer.param_groups[0]["lr"]),
+            images_per_s=count / max(self.position.seconds, 1e-9),
+        )
+        self.loss_sum.zero_()
+        curve = (*self.position.curve, point)
+        self.position = self.position.but(epoch=epoch + 1, step=0, seconds=0.0, curve=curve)
+        self._save(0, 0.0)
+        write_curve(self.folder, curve)
+
+    def _note(self, images_per_s: float) -> str:
+        scored = next((p.validation for p in reversed(self.position.curve) if p.validation is not None), None)
+        best = "" if scored is None else f", validation {scored:.1%}"
+        epoch = min(self.position.epoch + 1, self.plan.epochs)
+        return f"epoch {epoch}/{self.plan.epochs}, {images_per_s:,.0f} images/s{best}"
+
+    def _mean_loss(self, count: int) -> float:
+        mean = float(self.loss_sum) / count
+        if not math.isfinite(mean):
+            raise Diverged(*self._diagnosis())
+        return mean
+
+    def _diagnosis(self) -> tuple[str, str]:
+        """What went wrong, looked for only once it has: the inputs, the teacher, or the training itself."""
+        answers, inputs = self.lesson.answers, self.lesson.inputs
+        if answers is not None and not all(np.isfinite(block).all() for block in answers):
+            return "the teacher answers NaN or infinity", "check its weights, and its mean and std in raw units"
+        if inputs.is_floating_point() and not torch.isfinite(inputs).all():
+            return "the training inputs hold NaN or infinity", "clean the data"
+        return (
+            f"the loss became NaN or infinite in epoch {self.position.epoch + 1} of {self.plan.epochs}",
+            f"lower learning_rate (it is {self.plan.learning_rate:g}) or raise warmup_epochs "
+            f"(it is {self.plan.warmup_epochs:g})"
+            + ("; or set precision: float32" if self.execution.precision != "float32" else ""),
+        )
+
+    def _save(self, step: int, seconds: float) -> None:
+        if not math.isfinite(float(self.loss_sum)):
+            raise Diverged(*self._diagnosis())
+        self.position = self.position.but(step=step, seconds=seconds)
+        tensors = {f"module.{name}": tensor for name, tensor in _state(self.module).items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": tensor for name, tensor in _state(self.average.module).items()}
+        for name, parameter in self.module.named_parameters():
+            momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
+            if momentum is not None:
+                tensors[f"momentum.{name}"] = momentum
+        tensors["loss_sum"] = self.loss_sum
+        # tied parameters share memory, and safetensors wants each tensor to have its own
+        write_checkpoint(self.path, self.position, {name: tensor.clone() for name, tensor in tensors.items()})
+
+    @torch.no_grad()
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
+        for name, tensor in _state(self.module).items():
+            tensor.copy_(tensors[f"module.{name}"])
+        if self.average is not None:
+            for name, tensor in _state(self.average.module).items():
+                tensor.copy_(tensors[f"average.{name}"])
+        for name, parameter in self.module.named_parameters():
+            if f"momentum.{name}" in tensors:
+                kept = torch.empty_like(parameter, requires_grad=False)
+                self.optimizer.state[parameter]["momentum_buffer"] = kept.copy_(tensors[f"momentum.{name}"])
+        self.loss_sum.copy_(tensors["loss_sum"])
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and all buffers, those kept out of the state dict too."""
+    return {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
+
+
+def _optimizer(module: nn.Module, plan: Plan) -> torch.optim.SGD:
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": plan.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},  # biases and normalisation
+    ]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=plan.learning_rate,
+        momentum=plan.momentum,
+        nesterov=plan.momentum > 0,
+        fused=True,
+    )
+
+
+def _seed(seed: int, epoch: int, step: int) -> int:
+    return int(np.random.SeedSequence((seed, epoch, step)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _device() -> torch.device:
+    from accelerate import Accelerator  # a second to import
+
+    device: torch.device = Accelerator().device
+    return device
