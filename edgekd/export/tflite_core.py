@@ -1,0 +1,221 @@
+"""A student's float32 graph in TFLite: converted once, channel-last, each tensor named after what it is in the student.
+
+The converter drops and renames nodes, so tensors are found *by value*: the file runs on one random sample with every
+tensor kept, and each operator's output must equal the value of some node of the program, in order. Weights are found
+by equality. An output that equals no node is left without one, which static int8 refuses by the operator's name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import fx
+
+from edgekd.errors import ConfigurationError
+from edgekd.export.flatbuffer import add_tensor, constant_of, operator_name, read_model, schema, write_model
+from edgekd.students.graph import Traced
+
+__all__ = ["WEIGHT_AXIS", "TfliteCore", "convert_core"]
+
+WEIGHT_AXIS: Mapping[str, int] = {
+    "CONV_2D": 0,
+    "DEPTHWISE_CONV_2D": 3,
+    "TRANSPOSE_CONV": 0,
+    "FULLY_CONNECTED": 0,
+}
+"""Operators with weights (their second input), and the axis of the weights' output channels."""
+
+_TOLERANCE = 1e-4  # of the tensor's largest magnitude: float32 sums in another order
+
+
+@dataclass(frozen=True)
+class TfliteCore:
+    """The file and what its tensors are. Input is normalised float32 NHWC."""
+
+    data: bytes
+    nodes: Mapping[int, tuple[str, ...]]  # tensor -> the program's nodes with its value, in order
+    parameters: Mapping[int, str]  # weight tensor -> parameter name
+
+
+def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
+    """Convert. Raises ConfigurationError with the converter's reason where an operator can't be lowered."""
+    import litert_torch
+
+    rng = np.random.default_rng(0)
+    shape = (2 if batch == "dynamic" else batch, *traced.student.task.input.shape)
+    sample = torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
+    image = len(shape) == 4
+    module: Any = traced.student.module.eval()
+    if image:
+        module = litert_torch.to_channel_last_io(module, args=[0]).eval()
+    example = sample.permute(0, 2, 3, 1).contiguous() if image else sample
+    shapes = ({0: torch.export.Dim("batch", min=1, max=4096)},) if batch == "dynamic" else None
+    logging.getLogger().setLevel(logging.ERROR)
+    try:
+        with torch.no_grad():
+            data = litert_torch.convert(module, (example,), dynamic_shapes=shapes).model_content()
+    except (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigurationError.one(
+            f"the {traced.student.family} student can't be written as TFLite: {reason}",
+            "use an operator that LiteRT has, or another format",
+        ) from error
+    model = read_model(data)
+    _merge_transposed_means(model)
+    values = _values_of_nodes(traced, sample)
+    nodes = _match(model, write_model(model), example.numpy(), traced, values)
+    parameters = _match_weights(model, traced)
+    _rename(model, traced, nodes, parameters)
+    return TfliteCore(write_model(model), nodes, parameters)
+
+
+def _merge_transposed_means(model: Any) -> None:
+    """A mean over the axes of a channel-first view is the same mean over the channel-last tensor itself."""
+    graph = model.subgraphs[0]
+    readers: dict[int, int] = {}
+    for operator in graph.operators:
+        for index in operator.inputs:
+            readers[int(index)] = readers.get(int(index), 0) + 1
+    made = {int(op.outputs[0]): op for op in graph.operators}
+    for operator in list(graph.operators):
+        source = made.get(int(operator.inputs[0])) if len(operator.inputs) else None
+        if operator_name(model, operator) != "MEAN" or source is None or operator.builtinOptions.keepDims:
+            continue
+        if operator_name(model, source) != "TRANSPOSE" or readers[int(source.outputs[0])] != 1:
+            continue
+        order, axes = (constant_of(model, graph.tensors[int(op.inputs[1])]) for op in (source, operator))
+        if order is None or axes is None:
+            continue
+        permutation = np.frombuffer(order, np.int32)
+        kept = [int(axis) for axis in permutation if axis not in permutation[np.frombuffer(axes, np.int32)]]
+        if kept != sorted(kept):
+            continue  # what remains would come in another order
+        moved = np.sort(permutation[np.frombuffer(axes, np.int32)]).astype(np.int32)
+        constant = add_tensor(model, "mean/axes", [len(moved)], schema().TensorType.INT32, constant=moved)
+        operator.inputs = np.asarray([int(source.inputs[0]), constant], np.int32)
+        graph.operators.remove(source)
+
+
+def _values_of_nodes(traced: Traced, sample: torch.Tensor) -> dict[str, NDArray[np.float32]]:
+    """What each keyed node computes for a sample."""
+    values: dict[str, NDArray[np.float32]] = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            result = super().run_node(n)
+            if n.name in traced.keys and isinstance(result, torch.Tensor):
+                values[n.name] = result.detach().float().numpy().copy()
+            return result
+
+    program = traced.program
+    arguments = []
+    for spec in program.graph_signature.input_specs:
+        if spec.kind.name == "USER_INPUT":
+            arguments.append(sample)
+        else:
+            held = program.state_dict.get(spec.target)
+            arguments.append(program.constants[spec.target] if held is None else held)
+    with torch.no_grad():
+        Recorder(program.graph_module).run(*arguments)
+    return values
+
+
+def _match(
+    model: Any, data: bytes, example: NDArray[np.float32], traced: Traced, values: Mapping[str, NDArray[np.float32]]
+) -> dict[int, tuple[str, ...]]:
+    interpreter = _run(data, example)
+    nodes = {node.name: node for node in traced.program.graph.nodes}
+    source = next(name for name, key in traced.keys.items() if key == "input")
+    found = {int(model.subgraphs[0].inputs[0]): (source,)}
+    free = [name for name in values if name != source]
+    for operator in model.subgraphs[0].operators:
+        for index in map(int, operator.outputs):
+            if model.subgraphs[0].tensors[index].type != schema().TensorType.FLOAT32:
+                continue
+            value = interpreter.get_tensor(index)
+            first = next((name for name in free if _equal(value, values[name])), None)
+            chain = [] if first is None else [first]
+            while chain:  # what follows and changes nothing for this sample: a fused activation, a flatten
+                after = [user.name for user in nodes[chain[-1]].users if user.name in free]
+                if len(nodes[chain[-1]].users) != 1 or not after or not _equal(value, values[after[0]]):
+                    break
+                chain.append(after[0])
+            for name in chain:
+                free.remove(name)
+            found[index] = tuple(chain)
+    return found
+
+
+def _run(data: bytes, example: NDArray[np.float32]) -> Any:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        model_content=data,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+        num_threads=1,
+    )
+    detail = interpreter.get_input_details()[0]
+    if tuple(detail["shape"]) != example.shape:
+        interpreter.resize_tensor_input(detail["index"], example.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(detail["index"], example)
+    interpreter.invoke()
+    return interpreter
+
+
+def _equal(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> bool:
+    """Whether two values are one tensor, the second maybe channel-first."""
+    options = [theirs]
+    if theirs.ndim == 4:
+        options.insert(0, theirs.transpose(0, 2, 3, 1))
+    limit = _TOLERANCE * float(np.abs(theirs).max(initial=1e-6))
+    return any(ours.shape == t.shape and float(np.abs(ours - t).max(initial=0.0)) <= limit for t in options)
+
+
+def _match_weights(model: Any, traced: Traced) -> dict[int, str]:
+    parameters = {name: value.detach().numpy() for name, value in traced.student.module.named_parameters()}
+    found: dict[int, str] = {}
+    for operator in model.subgraphs[0].operators:
+        kind = operator_name(model, operator)
+        if kind not in WEIGHT_AXIS:
+            continue
+        index = int(operator.inputs[1])
+        tensor = model.subgraphs[0].tensors[index]
+        content = constant_of(model, tensor)
+        if content is None or tensor.type != schema().TensorType.FLOAT32:
+            continue
+        stored = np.frombuffer(content, np.float32).reshape(tuple(tensor.shape))
+        for name, value in parameters.items():
+            laid = to_tflite(value, kind)
+            if laid.shape == stored.shape and np.array_equal(laid, stored):
+                found[index] = name
+                break
+    return found
+
+
+def to_tflite(weights: NDArray[Any], kind: str) -> NDArray[Any]:
+    """A parameter in the layout an operator stores: OIHW becomes OHWI, or 1HWO for depthwise convolutions."""
+    if weights.ndim != 4:
+        return weights
+    return weights.transpose((1, 2, 3, 0) if kind == "DEPTHWISE_CONV_2D" else (0, 2, 3, 1))
+
+
+def _rename(
+    model: Any, traced: Traced, nodes: Mapping[int, tuple[str, ...]], parameters: Mapping[int, str]
+) -> None:
+    """Short names that say what a tensor is; the converter's are module paths, a third of a small file."""
+    graph, taken = model.subgraphs[0], set()
+    for index, tensor in enumerate(graph.tensors):
+        chain = nodes.get(index, ())
+        name = parameters.get(index) or (traced.keys[chain[-1]] if chain else f"t{index}")
+        if name in taken:
+            name = f"{name}#{index}"
+        taken.add(name)
+        tensor.name = name

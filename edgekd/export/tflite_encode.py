@@ -1,0 +1,236 @@
+"""Encodings written into a TFLite graph.
+
+Static int8 goes through ai-edge-quantizer, which is given every range, activations and weights, as the encodings say, so
+that its integers are ours; it leaves what it doesn't support in float without a word, so all types and scales are
+read back. float16 weights are constants that widen at load. Dynamic int8 weights are per-channel constants of the hybrid
+kernels, which quantize activations at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.errors import ConfigurationError
+from edgekd.export.flatbuffer import (
+    add_buffer,
+    add_operator,
+    add_tensor,
+    constant_of,
+    operator_name,
+    read_model,
+    schema,
+    set_operator_version,
+)
+from edgekd.export.onnx_encode import integers
+from edgekd.export.tflite_core import WEIGHT_AXIS, TfliteCore, to_tflite
+from edgekd.students._protocol import Encoding
+
+__all__ = ["halve_weights", "narrow_weights", "quantize"]
+
+_PASSING = {
+    "PAD",
+    "PADV2",
+    "TRANSPOSE",
+    "RESHAPE",
+    "MAX_POOL_2D",
+    "SQUEEZE",
+    "EXPAND_DIMS",
+    "SLICE",
+    "STRIDED_SLICE",
+}
+_HYBRID_VERSIONS = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 12}
+"""Operator versions with per-channel int8 weights and float activations, from TFLite's own version table."""
+
+_AGAIN = "calibrate the student again, or choose another backend"
+
+
+def quantize(core: TfliteCore, activations: Mapping[str, Encoding], weights: Mapping[str, Encoding]) -> Any:
+    """The static int8 model (a ``ModelT``). ``activations`` by node of the program, ``weights`` by parameter.
+
+    Raises ConfigurationError naming the operator or tensor that can't have its encoding.
+    """
+    from ai_edge_quantizer import quantizer, recipe
+
+    model = read_model(core.data)
+    tensors = model.subgraphs[0].tensors
+    encodings = _by_tensor(model, core, activations)
+    ranges: dict[str, dict[str, NDArray[np.float32]]] = {}
+    for index, encoding in encodings.items():
+        scale, zero = encoding.scale[0], encoding.zero_point[0]
+        ranges[_name(tensors[index])] = {
+            "min": np.float32((-128 - zero) * scale),  # type: ignore[dict-item]  # numpy scalars are its arrays
+            "max": np.float32((127 - zero) * scale),  # type: ignore[dict-item]
+        }
+    kinds = _weighted(model, core, weights)
+    for index, (kind, encoding) in kinds.items():
+        bound = np.asarray(encoding.scale, np.float32) * np.float32(127)
+        shape = [1] * len(tensors[index].shape)
+        shape[WEIGHT_AXIS[kind]] = -1
+        bound = bound.reshape(shape)
+        ranges[_name(tensors[index])] = {"min": -bound, "max": bound}
+    work = quantizer.Quantizer(core.data)
+    work.load_quantization_recipe(recipe.static_wi8_ai8())
+    result = read_model(bytes(work.quantize(ranges).quantized_model))
+    _verify(model, result, encodings)
+    _put_weights(model, result, core, kinds)
+    return result
+
+
+def _by_tensor(model: Any, core: TfliteCore, activations: Mapping[str, Encoding]) -> dict[int, Encoding]:
+    """Each activation tensor's encoding: its node's, or its input's where the operator only moves values."""
+    graph = model.subgraphs[0]
+    found: dict[int, Encoding] = {}
+    used: set[str] = set()
+    for index in map(int, graph.inputs):
+        for node in core.nodes[index]:
+            if node in activations:
+                found[index] = activations[node]
+                used.add(node)
+    for operator in graph.operators:
+        kind = operator_name(model, operator)
+        for index in map(int, operator.outputs):
+            if graph.tensors[index].type != schema().TensorType.FLOAT32:
+                continue
+            own = [node for node in core.nodes.get(index, ()) if node in activations]
+            used |= set(own)
+            encoding = activations[own[-1]] if own else None
+            if kind in _PASSING:  # these kernels don't rescale
+                encoding = found.get(int(operator.inputs[0]), encoding)
+            if encoding is None:
+                raise ConfigurationError.one(
+                    f"no encoding for the output of {kind} (`{_name(graph.tensors[index])}`): "
+                    "no tensor of the student has its value",
+                    _AGAIN,
+                )
+            found[index] = encoding
+    lost = sorted(set(activations) - used)
+    if lost:
+        raise ConfigurationError.one(f"the TFLite graph has no tensor for the encoded {', '.join(lost)}", _AGAIN)
+    return found
+
+
+def _weighted(model: Any, core: TfliteCore, weights: Mapping[str, Encoding]) -> dict[int, tuple[str, Encoding]]:
+    """Weight tensors with their operator's kind and encoding. Every operator with weights must have one."""
+    found: dict[int, tuple[str, Encoding]] = {}
+    for operator in model.subgraphs[0].operators:
+        kind = operator_name(model, operator)
+        if kind not in WEIGHT_AXIS:
+            continue
+        index = int(operator.inputs[1])
+        name = core.parameters.get(index)
+        if name is None or name not in weights:
+            tensor = _name(model.subgraphs[0].tensors[index])
+            raise ConfigurationError.one(f"no encoding for the weights of {kind} (`{tensor}`)", _AGAIN)
+        found[index] = (kind, weights[name])
+    lost = sorted(set(weights) - {core.parameters[index] for index in found})
+    if lost:
+        raise ConfigurationError.one(f"the TFLite graph has no operator with the weights {', '.join(lost)}", _AGAIN)
+    return found
+
+
+def _verify(model: Any, result: Any, encodings: Mapping[int, Encoding]) -> None:
+    """Read the quantized tensors back. Raises ConfigurationError where one is float, or has another encoding."""
+    written = {_name(tensor): tensor for tensor in result.subgraphs[0].tensors}
+    made = {int(i): operator_name(model, op) for op in model.subgraphs[0].operators for i in op.outputs}
+    for index, encoding in encodings.items():
+        name = _name(model.subgraphs[0].tensors[index])
+        candidates = [t for n, t in written.items() if n in (name, f"{name}_quantized", f"{name}_requant")]
+        right = [tensor for tensor in candidates if _carries(tensor, encoding)]
+        if not right:
+            raise ConfigurationError.one(
+                f"the quantizer left {made.get(index, 'the input')} (`{name}`) without its int8 encoding", _AGAIN
+            )
+
+
+def _carries(tensor: Any, encoding: Encoding) -> bool:
+    parameters = tensor.quantization
+    if tensor.type != schema().TensorType.INT8 or parameters is None or parameters.scale is None:
+        return False
+    same_scale = abs(float(parameters.scale[0]) / encoding.scale[0] - 1) < 1e-5
+    return same_scale and int(parameters.zeroPoint[0]) == encoding.zero_point[0]
+
+
+def _put_weights(model: Any, result: Any, core: TfliteCore, kinds: Mapping[int, tuple[str, Encoding]]) -> None:
+    """Check the quantizer's integers against the encoding's, and correct those a rounding of its scale moved."""
+    written = {_name(tensor): tensor for tensor in result.subgraphs[0].tensors}
+    for index, (kind, encoding) in kinds.items():
+        tensor = model.subgraphs[0].tensors[index]
+        ours, stored = _integers(model, index, kind, encoding), written.get(_name(tensor))
+        content = None if stored is None else constant_of(result, stored)
+        if stored is None or content is None or stored.type != schema().TensorType.INT8:
+            raise ConfigurationError.one(f"the quantizer left the weights of {kind} (`{_name(tensor)}`) float", _AGAIN)
+        theirs = np.frombuffer(content, np.int8).reshape(ours.shape)
+        if int(np.abs(ours.astype(np.int16) - theirs).max(initial=0)) > 1:
+            raise ConfigurationError.one(
+                f"the quantizer gave the weights of {kind} (`{_name(tensor)}`) another encoding", _AGAIN
+            )
+        result.buffers[stored.buffer].data = np.frombuffer(np.ascontiguousarray(ours).tobytes(), np.uint8)
+    del core
+
+
+def _integers(model: Any, index: int, kind: str, encoding: Encoding) -> NDArray[np.int8]:
+    tensor = model.subgraphs[0].tensors[index]
+    content = constant_of(model, tensor)
+    assert content is not None
+    stored = np.frombuffer(content, np.float32).reshape(tuple(tensor.shape))
+    moved = encoding if encoding.axis is None else encoding.but(axis=WEIGHT_AXIS[kind])
+    return integers(stored, moved)
+
+
+def narrow_weights(model: Any, core: TfliteCore, weights: Mapping[str, Encoding]) -> None:
+    """Weights as per-channel int8 constants of hybrid kernels, which quantize activations at run time."""
+    graph = model.subgraphs[0]
+    for index, (kind, encoding) in _weighted(model, core, weights).items():
+        if any(encoding.zero_point) or kind not in _HYBRID_VERSIONS:
+            raise ConfigurationError.one(f"{kind} can't have these dynamic int8 weights in TFLite", "use float32")
+        tensor = graph.tensors[index]
+        data = _integers(model, index, kind, encoding)
+        tensor.buffer, tensor.type = add_buffer(model, np.ascontiguousarray(data).tobytes()), schema().TensorType.INT8
+        tensor.quantization = schema().QuantizationParametersT()
+        channels = tensor.shape[WEIGHT_AXIS[kind]]
+        scale = encoding.scale if encoding.axis is not None else encoding.scale * int(channels)
+        tensor.quantization.scale = np.asarray(scale, np.float32)
+        tensor.quantization.zeroPoint = np.zeros(len(scale), np.int64)
+        tensor.quantization.quantizedDimension = WEIGHT_AXIS[kind]
+    for operator in graph.operators:
+        kind = operator_name(model, operator)
+        if kind in _HYBRID_VERSIONS:
+            set_operator_version(model, operator, _HYBRID_VERSIONS[kind])
+
+
+def halve_weights(model: Any) -> None:
+    """Weights as float16 constants behind DEQUANTIZE, which runtimes fold at load."""
+    graph = model.subgraphs[0]
+    widened: dict[int, int] = {}
+    for operator in list(graph.operators):
+        if operator_name(model, operator) not in WEIGHT_AXIS:
+            continue
+        index = int(operator.inputs[1])
+        tensor = graph.tensors[index]
+        content = constant_of(model, tensor)
+        if content is None or (tensor.type != schema().TensorType.FLOAT32 and index not in widened):
+            continue
+        if index not in widened:
+            values = np.frombuffer(content, np.float32)
+            if float(np.abs(values).max(initial=0.0)) > float(np.finfo(np.float16).max):
+                raise ConfigurationError.one(
+                    f"`{_name(tensor)}` has values beyond 65504, the largest of float16", "use float32"
+                )
+            shape = [int(size) for size in tensor.shape]
+            wide = add_tensor(model, f"{_name(tensor)}/wide", shape, schema().TensorType.FLOAT32)
+            tensor.buffer = add_buffer(model, values.astype(np.float16).tobytes())
+            tensor.type = schema().TensorType.FLOAT16
+            widened[index] = wide
+        inputs = np.array(operator.inputs, np.int32)
+        inputs[1] = widened[index]
+        operator.inputs = inputs
+    for index, wide in widened.items():
+        add_operator(model, "DEQUANTIZE", [index], [wide], at=0, version=3)
+
+
+def _name(tensor: Any) -> str:
+    return tensor.name.decode() if isinstance(tensor.name, bytes) else str(tensor.name)
