@@ -193,14 +193,14 @@ def distill(
 
 
 def replay(run: Path) -> ReplayReport:
-    """Decide everything again from a run's records, and compare. Raises ConfigurationError on a folder that is no run."""
+    """Decide everything again from a run's records, and compare. Raises ConfigurationError where there is no run."""
     from edgekd.search.replay import replay as replay_run
 
     return replay_run(Run.open(run))
 
 
 def export(run: Path, *, output: Path | None = None, events: Events | None = None) -> ExportAnswer:
-    """Write a finished run's bundle, to ``output`` or its own folder. Raises ConfigurationError where none was chosen."""
+    """Write a finished run's bundle, there or to ``output``. Raises ConfigurationError where none was chosen."""
     import shutil
 
     from edgekd.bundle.write import BUNDLE
@@ -445,7 +445,8 @@ def _versions() -> Mapping[str, str]:
 
 def _opening(command: Command, project: Project, run: Run) -> str:
     limits = ", ".join(str(limit) for limit in project.target.limits) or "no budget"
-    return f"edgekd {command}  {project.task.spec.name} -> {project.target.device} ({limits})  seed {run.header.seed}  {_short(run.folder)}"
+    job = f"{project.task.spec.name} -> {project.target.device} ({limits})"
+    return f"edgekd {command}  {job}  seed {run.header.seed}  {_short(run.folder)}"
 
 
 def _bundle(run: Run, project: Project, session: DeviceSession, events: Events) -> Certificate:
