@@ -68,7 +68,9 @@ class Distill(Record):
         spec, teacher = context.task.spec, context.teacher
         if self.loss.needs_teacher and teacher is None:
             message = "distill: the loss needs a teacher, and the project has none"
-            problems.append(Problem(message, "add a teacher to the project, or train on labels alone with loss: {ce: {}}"))
+            problems.append(
+                Problem(message, "add a teacher to the project, or train on labels alone with loss: {ce: {}}")
+            )
         if self.loss.needs_teacher and teacher is not None and teacher.classes != spec.head.classes:
             message = (
                 f"distill: teacher `{teacher.name}` tells {teacher.classes} classes apart, "

@@ -1,1 +1,5 @@
-"""Placeholder"""
+"""Recipes: lists of stages run in order, each keyed by everything before it, none run twice.
+
+``runner.py`` checks and runs a list; ``key.py`` says what a student is, as a digest; ``teach.py`` trains a teacher for
+projects that bring none.
+"""

@@ -1,6 +1,6 @@
 """Cross-entropy with the labels, optionally smoothed (Szegedy et al. 2016, arXiv 1512.00567, section 7).
 
-    -sum_c q_c log softmax(z)_c,   q = (1 - e) onehot(y) + e / C
+-sum_c q_c log softmax(z)_c,   q = (1 - e) onehot(y) + e / C
 """
 
 from __future__ import annotations

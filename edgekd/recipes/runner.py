@@ -1,0 +1,112 @@
+"""Runs a list of stages in order; a stage whose key is in the store is not run again.
+
+::
+
+    STORE/KEY/               a finished stage's student
+    FOLDER/KEY/              the stage's own: checkpoints while it runs, then curve.jsonl and done.json
+
+A key covers everything before it, so the last key with a stored student tells where to go on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from edgekd.distill.curve import CURVE_FILE, read_curve
+from edgekd.errors import ConfigurationError, Problem
+from edgekd.recipes.key import chain, student_digest
+from edgekd.records import Digest, Filed
+from edgekd.store.atomic import draft_of, replace_folder, write_json
+from edgekd.store.records import CurvePoint
+from edgekd.students._protocol import Stage, StageContext, Student
+from edgekd.students.student import load_student, save_student
+
+__all__ = ["Done", "RecipeResult", "check_recipe", "run_recipe"]
+
+_DONE_FILE, _STUDENT_FILE = "done.json", "student.json"
+
+
+class Done(Filed):
+    """A finished stage: its name, its key, and the digest of the student it left in the store."""
+
+    schema_: Literal["edgekd.stage/1"] = Field(default="edgekd.stage/1", alias="schema")
+    stage: str
+    key: Digest
+    student: Digest
+
+
+@dataclass(frozen=True)
+class RecipeResult:
+    """The student after the last stage, its folder's name in the store, and the curves of all stages joined."""
+
+    student: Student
+    key: Digest
+    curve: tuple[CurvePoint, ...]  # epochs counted through all stages
+
+
+def check_recipe(stages: Sequence[Stage], student: Student, context: StageContext) -> list[Problem]:
+    """Every reason a recipe can't run, of all its stages, before any training."""
+    return [problem for stage in stages for problem in stage.check(student, context)]
+
+
+def run_recipe(stages: Sequence[Stage], student: Student, context: StageContext, student_store: Path) -> RecipeResult:
+    """Run what is not yet done. ``context.folder`` holds all stages' folders.
+
+    Raises ConfigurationError with all problems before any stage runs, and whatever a stage raises; run again, it goes
+    on where it stopped. Without stages the student itself is stored.
+    """
+    keys = chain(tuple(stages), student, context)
+    finished = [number for number, key in enumerate(keys) if (student_store / key / _STUDENT_FILE).is_file()]
+    start = finished[-1] + 1 if finished else 0
+    if start < len(keys):
+        problems = check_recipe(stages, student, context)
+        if problems:
+            raise ConfigurationError(problems)
+    if finished:
+        student = load_student(student_store / keys[start - 1])
+    for stage, key in list(zip(stages, keys, strict=True))[start:]:
+        student = _run(stage, key, student, replace(context, folder=context.folder / key), student_store / key)
+    if not keys:
+        keys = (student_digest(student),)
+        _store(student, student_store / keys[0])
+    return RecipeResult(student, keys[-1], _joined([read_curve(context.folder / key) for key in keys]))
+
+
+def _run(stage: Stage, key: Digest, student: Student, context: StageContext, goal: Path) -> Student:
+    problems = stage.check(student, context)  # once more: an earlier stage may have made a student it refuses
+    if problems:
+        raise ConfigurationError(problems)
+    context.folder.mkdir(parents=True, exist_ok=True)
+    result = stage.run(student, context)
+    digest = _store(result, goal)
+    write_json(context.folder / _DONE_FILE, Done(stage=stage.name, key=key, student=digest))
+    for path in context.folder.iterdir():  # checkpoints are of no use any more, and large
+        if path.name not in (_DONE_FILE, CURVE_FILE):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    return result
+
+
+def _store(student: Student, goal: Path) -> Digest:
+    """The whole folder or nothing of it."""
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    draft = draft_of(goal)
+    try:
+        digest = save_student(student, draft)
+        replace_folder(draft, goal)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return digest
+
+
+def _joined(curves: Sequence[Sequence[CurvePoint]]) -> tuple[CurvePoint, ...]:
+    joined: list[CurvePoint] = []
+    for curve in curves:
+        offset = joined[-1].epoch + 1 if joined else 0
+        joined += [point.but(epoch=point.epoch + offset) for point in curve]
+    return tuple(joined)
