@@ -107,7 +107,7 @@ def read_project(
     """Read ``project.yaml``. ``target``, ``budget`` and ``seed`` replace what it says.
 
     ``notice`` gets one line the first time a folder's project names code to run. Raises ConfigurationError with every
-    problem of every file, MissingError where a part's package is not installed and nothing else is wrong, and UsageError
+    problem of every file, MissingError where only a package is missing, and UsageError
     on a budget that is no duration.
     """
     document = read_document(path)

@@ -1,1 +1,5 @@
-"""Placeholder"""
+"""The command line: one file a command, each a thin call into `edgekd.api`.
+
+stdout is the answer, stderr is progress. Commands are imported when they are asked for, so that ``edgekd --help``
+answers at once.
+"""

@@ -1,0 +1,111 @@
+"""How a command that could not do its work ends: what it says, and its exit code, both taken from the error itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import textwrap
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edgekd.cli.output import Output
+from edgekd.errors import ConfigurationError, EdgeKDError
+
+__all__ = ["HOW_TO_GO_ON", "failed", "interrupted", "out_of_reach", "unexpected"]
+
+HOW_TO_GO_ON = "everything finished is kept; the same command goes on from there"
+_WIDTH = 80
+
+
+def failed(error: EdgeKDError, output: Output) -> int:
+    """Say an error of ours."""
+    problems = [_problem(item) for item in error.problems] if isinstance(error, ConfigurationError) else []
+    _as_json(output, type(error).__name__, error.exit_code, error.message, error.remedy, problems)
+    if isinstance(error, ConfigurationError):
+        first, *more = error.problems
+        _say(str(first))
+        if more:
+            _say(f"{len(more)} more problem{'s' if len(more) > 1 else ''}:")
+            for problem in more:
+                _say(textwrap.indent(str(problem), "  "))
+    else:
+        _say(str(error))
+    if output.verbose:
+        traceback.print_exception(error)
+    return error.exit_code
+
+
+def interrupted(output: Output) -> int:
+    """Say that it was stopped."""
+    _as_json(output, "Interrupted", 130, "interrupted", HOW_TO_GO_ON, [])
+    _say(f"interrupted: {HOW_TO_GO_ON}")
+    return 130
+
+
+def out_of_reach(error: OSError, output: Output) -> int:
+    """Say what the system refused: a full disk, a folder that can't be written."""
+    name = f"{error.filename}: " if error.filename else ""
+    message = f"{name}{error.strerror or error}"
+    _as_json(output, type(error).__name__, 4, message, "", [])
+    _say(message)
+    if output.verbose:
+        traceback.print_exception(error)
+    return 4
+
+
+def unexpected(error: Exception, output: Output) -> int:
+    """Say that edgekd has a bug, and where the traceback was written."""
+    text = "".join(traceback.format_exception(error))
+    place = _keep(text)
+    first = str(error).partition("\n")[0]
+    message = f"edgekd failed: {type(error).__name__}: {first}"
+    remedy = (
+        f"this is a bug of edgekd; the traceback is in {place}" if place else "this is a bug of edgekd; see it with -v"
+    )
+    _as_json(output, type(error).__name__, 1, message, remedy, [])
+    _say(f"{message}\n  {remedy}")
+    if output.verbose:
+        sys.stderr.write(text)
+    return 1
+
+
+def _keep(text: str) -> Path | None:
+    from platformdirs import user_state_path
+
+    name = f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}.txt"
+    for folder in (user_state_path("edgekd") / "crashes", Path(tempfile.gettempdir())):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            place = folder / f"edgekd-{name}"
+            place.write_text(text)
+            return place
+        except OSError:  # the next folder is tried; with none, -v shows it
+            continue
+    return None
+
+
+def _problem(problem: Any) -> dict[str, Any]:
+    place = problem.place
+    where = {"file": place.file, "line": place.line, "column": place.column, "field": place.field}
+    return {"message": problem.message, "remedy": problem.remedy, **where}
+
+
+def _as_json(output: Output, kind: str, code: int, message: str, remedy: str, problems: list[dict[str, Any]]) -> None:
+    if output.format == "json":
+        body = {"schema": "edgekd.error/1", "error": kind, "exit_code": code, "message": message, "remedy": remedy}
+        sys.stdout.write(json.dumps({**body, "problems": problems}, indent=2) + "\n")
+
+
+def _say(text: str) -> None:
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        quoted = " | " in line[:12] or not indent
+        shown = (
+            [line]
+            if quoted or len(line) <= _WIDTH
+            else textwrap.wrap(line, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        )
+        sys.stderr.write("\n".join(shown) + "\n")

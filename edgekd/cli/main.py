@@ -1,0 +1,126 @@
+"""``edgekd``: the group of all commands, each imported only when it is asked for, and the one place of exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from edgekd import __version__
+from edgekd.errors import EdgeKDError, nearest_name
+
+__all__ = ["COMMANDS", "group", "main"]
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("edgekd.cli.init:init", "Start a project in this folder."),
+    "search": ("edgekd.cli.search:search", "Find the best student for a device, measured in the loop."),
+    "compress": ("edgekd.cli.compress:compress", "Shrink a model you have until it meets a target."),
+    "distill": ("edgekd.cli.distill:distill", "Train one student from a teacher, and certify it."),
+    "export": ("edgekd.cli.export:export", "Write a run's certified bundle."),
+    "verify": ("edgekd.cli.verify:verify", "Check a bundle: hashes, parity, budgets measured again."),
+    "report": ("edgekd.cli.report:report", "Draw a run's page."),
+    "runs": ("edgekd.cli.runs:runs", "List runs."),
+    "bench": ("edgekd.cli.bench:bench", "Time models you already have."),
+    "doctor": ("edgekd.cli.doctor:doctor", "See whether this machine is ready."),
+    "targets": ("edgekd.cli.targets:targets", "Contracts: list, show, new, check."),
+    "devices": ("edgekd.cli.devices:devices", "Hardware: list, probe."),
+}
+"""Every command: where it is, and one line on it."""
+
+_FIVE = """\
+edgekd: the most accurate student that was measured to meet a device's contract
+
+  see whether this machine is ready       edgekd doctor
+  start a project in this folder          edgekd init
+  find the best student for a device      edgekd search project.yaml
+  time models you already have            edgekd bench a.onnx b.tflite
+  look at what came out                   edgekd runs
+
+All commands: edgekd --help      One command: edgekd search --help
+"""
+
+
+class _Lazy(click.Group):
+    """A group that knows its commands by name, and offers the nearest one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        found: click.Command = getattr(importlib.import_module(module), attribute)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            near = nearest_name(args[0], COMMANDS)
+            hint = f"Did you mean `{near}`?" if near else f"Commands: {', '.join(COMMANDS)}."
+            raise click.UsageError(f"no command `{args[0]}`. {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Lazy, invoke_without_command=True, context_settings={"max_content_width": 80})
+@click.version_option(__version__, message="edgekd %(version)s")
+@click.pass_context
+def group(ctx: click.Context) -> None:
+    """Distil a large model into a student that was measured to meet a device's contract."""
+    if ctx.invoked_subcommand is None:
+        click.echo(_FIVE, nl=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code. The error tree decides which."""
+    from edgekd.cli.output import Output
+
+    output = Output()
+    try:
+        with group.make_context("edgekd", list(sys.argv[1:] if arguments is None else arguments)) as root:
+            root.obj = output
+            try:
+                code = group.invoke(root)
+            finally:
+                output = root.obj
+        sys.stdout.flush()
+        return int(code or 0)
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.UsageError as error:
+        error.show()
+        return 2
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except BrokenPipeError:  # whoever read the answer has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (KeyboardInterrupt, click.Abort):
+        from edgekd.cli.failure import interrupted
+
+        return interrupted(output)
+    except EdgeKDError as error:
+        from edgekd.cli.failure import failed
+
+        return failed(error, output)
+    except OSError as error:
+        from edgekd.cli.failure import out_of_reach
+
+        return out_of_reach(error, output)
+    except Exception as error:  # noqa: BLE001  # the last resort: said, written down, exit code 1
+        from edgekd.cli.failure import unexpected
+
+        return unexpected(error, output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

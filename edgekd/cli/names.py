@@ -1,0 +1,28 @@
+"""Names a shell can complete: targets, devices, runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["complete_device", "complete_run", "complete_target"]
+
+
+def complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Targets known here."""
+    from edgekd.targets.catalogue import target_names
+
+    return [name for name in target_names() if name.startswith(incomplete)]
+
+
+def complete_device(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Devices known here."""
+    from edgekd.targets.catalogue import device_names
+
+    return [name for name in device_names() if name.startswith(incomplete)]
+
+
+def complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Run folders below ./runs."""
+    return [str(path.parent) for path in Path("runs").glob("*/run.json") if str(path).startswith(incomplete)]

@@ -1,0 +1,95 @@
+"""What a command prints: its answer on stdout, as text or as JSON; everything else on stderr.
+
+Every command gets ``--format``, ``-q`` and ``-v`` by being made with `command`.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import click
+
+if TYPE_CHECKING:
+    from edgekd.events import Events
+
+__all__ = ["Answer", "Output", "command"]
+
+
+class Answer(Protocol):
+    """What functions of `edgekd.api` return. An ``exit_code`` of its own, where it has one, becomes the command's."""
+
+    def lines(self) -> Sequence[str]:
+        """As a person reads it, one screen."""
+        ...
+
+    def model_dump_json(self, *, by_alias: bool = True, indent: int | None = None) -> str:
+        """As a program reads it, with its ``schema``."""
+        ...
+
+
+class Output:
+    """One command's way to talk."""
+
+    def __init__(self, format: Literal["text", "json"] = "text", quiet: bool = False, verbose: bool = False) -> None:
+        self.format, self.quiet, self.verbose = format, quiet, verbose
+        self.exit_code = 0
+
+    def answer(self, answer: Answer) -> None:
+        """Print the answer on stdout."""
+        if self.format == "json":
+            print(answer.model_dump_json(by_alias=True, indent=2))
+        else:
+            for line in answer.lines():
+                print(line)
+        self.exit_code = int(getattr(answer, "exit_code", 0))
+
+    def say(self, text: str) -> None:
+        """A line on stderr, unless quiet."""
+        if not self.quiet:
+            print(text, file=sys.stderr)
+
+    def watching(self) -> AbstractContextManager[Events]:
+        """Progress for as long as the context lasts, with Ctrl-C as a polite request."""
+        from edgekd.cli.progress import watching
+
+        return watching(self.quiet)
+
+
+class _Command(click.Command):
+    """A command whose help starts with an example."""
+
+    example = ""
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.example:
+            formatter.write(f"Example: {self.example}\n\n")
+        super().format_help(ctx, formatter)
+
+
+def command(example: str, name: str | None = None) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a command of a function whose first argument is an `Output`. ``example`` is what its help starts with."""
+
+    def make(function: Callable[..., None]) -> click.Command:
+        @functools.wraps(function)
+        def run(format: Literal["text", "json"], quiet: bool, verbose: bool, **arguments: Any) -> int:
+            output = Output(format, quiet, verbose)
+            context = click.get_current_context()
+            context.find_root().obj = output
+            function(output, **arguments)
+            return output.exit_code
+
+        made = click.command(name, cls=_Command)(run)
+        assert isinstance(made, _Command)
+        made.example = example
+        made.params += [
+            click.Option(["--format"], type=click.Choice(["text", "json"]), default="text", help="How to answer."),
+            click.Option(["-q", "--quiet"], is_flag=True, help="No progress."),
+            click.Option(["-v", "--verbose"], is_flag=True, help="Show tracebacks."),
+        ]
+        return made
+
+    return make

@@ -1,0 +1,41 @@
+"""``edgekd search project.yaml``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgekd.cli.names import complete_target
+from edgekd.cli.output import Output, command
+
+__all__ = ["search"]
+
+
+@command("edgekd search project.yaml --target this-computer")
+@click.argument("project", type=click.Path(path_type=Path), default=Path("project.yaml"))
+@click.option("--target", shell_complete=complete_target, help="A target's name or path, in place of the project's.")
+@click.option("--run", type=click.Path(path_type=Path), help="The run's folder; an unfinished run there goes on.")
+@click.option("--budget", help="Time to spend, for example '10 min'.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="In place of the project's.")
+@click.option("--replay", type=click.Path(path_type=Path), help="Decide a run again from its records, and compare.")
+def search(
+    output: Output,
+    project: Path,
+    target: str | None,
+    run: Path | None,
+    budget: str | None,
+    seed: int | None,
+    replay: Path | None,
+) -> None:
+    """Find the best student for a device. Every candidate is exported and measured there.
+
+    An interrupted search goes on with the same command. --replay decides a finished run again from its records."""
+    from edgekd import api
+
+    if replay is not None:
+        output.answer(api.replay(replay))
+        return
+    with output.watching() as events:
+        answer = api.search(project, target=target, run=run, budget=budget, seed=seed, events=events)
+    output.answer(answer)
