@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -23,7 +23,6 @@ from edgekd.records import Filed, digest_json
 from edgekd.store.certificate import Certificate
 from edgekd.store.records import OutcomeRecord, RunHeader
 from edgekd.store.run import Run
-from edgekd.units import Duration
 
 if TYPE_CHECKING:
     from edgekd.bundle.verify import VerifyReport
@@ -317,7 +316,7 @@ def _run(
     from edgekd.search.single import run_single
 
     started = time.monotonic()
-    project = _overridden(read_project(project_file, target, events.line), budget, seed)
+    project = read_project(project_file, target, budget=budget, seed=seed, notice=events.line)
     device = open_device(project.target.device)
     project = _with_teacher(project, events)
     session = device.open()
@@ -340,29 +339,11 @@ def _run(
     return RunAnswer(run=run.folder, outcome=outcome, certificate=certificate, bundle=bundle, report=page)
 
 
-def _overridden(project: Project, budget: str | None, seed: int | None) -> Project:
-    """What the command line asks for instead of the file."""
-    from dataclasses import replace
-
-    changes: dict[str, Any] = {}
-    if budget is not None:
-        try:
-            changes["budget"] = Duration.parse(budget)
-        except ValueError as error:
-            raise ConfigurationError.one(str(error), "for example --budget '30 min'", Place(field="--budget")) from None
-    if seed is not None:
-        changes["seed"] = seed
-    options = project.search.but(**changes)
-    written = {**project.resolved["search"], **options.model_dump(mode="json", include=set(changes))}
-    return replace(project, search=options, resolved={**project.resolved, "search": written})
-
-
 def _with_teacher(project: Project, events: Events) -> Project:
     """The teacher ready to answer: trained here where the project asks for it, and fitted to the task."""
     from dataclasses import replace
 
-    from platformdirs import user_cache_path
-
+    from edgekd.project import cache_folder
     from edgekd.recipes.teach import TrainedTeacher
     from edgekd.students._protocol import StageProgress
     from edgekd.teachers.binding import bind
@@ -372,7 +353,7 @@ def _with_teacher(project: Project, events: Events) -> Project:
 
     teacher = project.teacher
     if isinstance(teacher, TrainedTeacher):
-        teacher = teacher.prepare(project.task, user_cache_path("edgekd"), show, events.stop)
+        teacher = teacher.prepare(project.task, cache_folder(), show, events.stop)
     if teacher is not None:
         teacher = bind(teacher, project.task.spec)
     return replace(project, teacher=teacher)
