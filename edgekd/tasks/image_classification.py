@@ -131,7 +131,7 @@ class Images(Record):
             input=InputSpec(
                 shape=train.shape[1:],
                 raw_dtype="uint8" if exact else "float32",
-                raw_range=(0.0, 255.0) if exact else (float(train.min()), float(train.max())),
+                raw_range=(0.0, 255.0) if exact else _range(data),
                 mean=mean,
                 std=std,
             ),
@@ -168,6 +168,11 @@ class ImageClassification(Images):
     def _part(self, name: str) -> LabelledImages:
         inputs, labels = (read_array(self.data, f"{letter}_{name}") for letter in "xy")
         return images_of(inputs, labels, self.layout, f"{self.data.name} {name}")
+
+
+def _range(data: CarvedImages) -> tuple[float, float]:
+    parts = [data.split(name).inputs for name in ("train", "validation", "calibration")]
+    return min(float(part.min()) for part in parts), max(float(part.max()) for part in parts)
 
 
 def _check_same_shape(carved: CarvedImages) -> None:

@@ -1,0 +1,109 @@
+"""`ensemble`: several teachers of one task, averaged.
+
+``average: logits`` (the default) takes the weighted mean of their logits. ``average: probabilities`` takes the mean of
+their probabilities and answers its logarithm, so that a temperature above 1 still means what it says; use it for
+members whose logits have different sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from pydantic import Field, PositiveFloat, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+from torch import Tensor
+
+from edgekd import plugins
+from edgekd.errors import ConfigurationError
+from edgekd.records import Digest, Record, digest_json
+from edgekd.tasks._protocol import TaskSpec
+from edgekd.teachers._protocol import Teacher
+
+__all__ = ["EnsembleTeacher"]
+
+
+class EnsembleTeacher(Record):
+    """Options of `ensemble`: members written as teachers are (``kind: torch, ...``), and their weights, if unequal."""
+
+    members: Annotated[tuple[Mapping[str, Any], ...], Field(min_length=2)]
+    weights: tuple[PositiveFloat, ...] | None = None
+    average: Literal["logits", "probabilities"] = "logits"
+    _teachers: tuple[Teacher, ...] | None = PrivateAttr(None)
+
+    @field_validator("members")
+    @classmethod
+    def _resolved(cls, members: tuple[Mapping[str, Any], ...], info: ValidationInfo) -> tuple[Mapping[str, Any], ...]:
+        """Each member checked, and its paths made absolute while the project's folder is known."""
+        resolved = []
+        for member in members:
+            if "kind" not in member:
+                raise PydanticCustomError("member", "a member needs its `kind`: torch, onnx, ...")
+            teacher = _made(member, info.context)
+            options = teacher.model_dump(mode="json") if isinstance(teacher, Record) else {}
+            resolved.append({"kind": member["kind"], **options})
+        return tuple(resolved)
+
+    @model_validator(mode="after")
+    def _weighted(self) -> Self:
+        if self.weights is not None and len(self.weights) != len(self.members):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.members)} members")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Its members' names."""
+        return " + ".join(teacher.name for teacher in self._known())
+
+    @property
+    def classes(self) -> int:
+        """How many classes its members tell apart. Raises ConfigurationError before it is bound."""
+        return self._known()[0].classes
+
+    def digest(self) -> Digest:
+        """Identity of members, weights and average."""
+        return digest_json(
+            {
+                "members": [teacher.digest() for teacher in self._known()],
+                "weights": self._shares(),
+                "average": self.average,
+            }
+        )
+
+    def bound(self, spec: TaskSpec) -> EnsembleTeacher:
+        """With every member bound. Raises ConfigurationError that names the member which doesn't fit."""
+        from edgekd.teachers.binding import bind
+
+        bound = self.but()
+        bound._teachers = tuple(bind(teacher, spec) for teacher in self._known())
+        return bound
+
+    def logits(self, batch: Tensor) -> Tensor:
+        """Averaged answers (N, classes), float32, for raw-unit batches (N, C, H, W)."""
+        answers = [teacher.logits(batch) for teacher in self._known()]
+        if len({answer.shape for answer in answers}) > 1:
+            counts = ", ".join(f"{t.name} {a.shape[1]}" for t, a in zip(self._known(), answers, strict=True))
+            raise ConfigurationError.one(
+                f"the members tell different numbers of classes apart: {counts}", "give members of one task"
+            )
+        weights = torch.tensor(self._shares()).reshape(-1, 1, 1)
+        stacked = torch.stack(answers)
+        if self.average == "logits":
+            return (weights * stacked).sum(0)
+        return torch.logsumexp(torch.log_softmax(stacked, dim=2) + weights.log(), dim=0)
+
+    def _shares(self) -> tuple[float, ...]:
+        weights = self.weights or (1.0,) * len(self.members)
+        return tuple(weight / sum(weights) for weight in weights)
+
+    def _known(self) -> tuple[Teacher, ...]:
+        if self._teachers is None:
+            self._teachers = tuple(_made(member, None) for member in self.members)
+        return self._teachers
+
+
+def _made(member: Mapping[str, Any], context: Any) -> Teacher:
+    options = {key: value for key, value in member.items() if key != "kind"}
+    teacher: Teacher = plugins.load("edgekd.teachers", str(member["kind"])).model_validate(options, context=context)
+    return teacher

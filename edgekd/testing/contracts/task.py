@@ -1,0 +1,89 @@
+"""What every Task promises:
+
+- `spec` is complete: a shape (C, H, W), classes, a positive std, labels that are absent or one a class;
+- every split is channel-first, of the stated type and range, with labels below `classes`, and not empty;
+- no sample is in two splits, by content;
+- two tasks made alike have the same splits and the same `data` digest;
+- the right answers score 1, wrong ones 0; `correct` has one entry a sample; shapes that don't match are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from edgekd.tasks._protocol import SplitName, Task
+
+__all__ = ["TaskContract"]
+
+_NAMES: tuple[SplitName, ...] = get_args(SplitName)
+
+
+class TaskContract:
+    """Subclass it, override ``make_task``, and pytest runs every check on your task."""
+
+    @pytest.fixture
+    def make_task(self) -> Callable[[], Task]:
+        """A function that makes the same task each time it is called."""
+        raise NotImplementedError("override the fixture `make_task`")
+
+    def test_spec_is_complete(self, make_task: Callable[[], Task]) -> None:
+        spec = make_task().spec
+        assert len(spec.input.shape) == 3
+        assert spec.head.classes >= 2
+        assert len(spec.head.labels) in (0, spec.head.classes)
+        channels = spec.input.shape[0]
+        assert len(spec.input.mean) in (1, channels)
+        assert len(spec.input.std) in (1, channels)
+        assert min(spec.input.std) > 0
+        assert len(spec.data) == 64
+
+    @pytest.mark.parametrize("name", _NAMES)
+    def test_split_is_as_specified(self, make_task: Callable[[], Task], name: SplitName) -> None:
+        task = make_task()
+        split, spec = task.split(name), task.spec
+        assert split.name == name
+        assert len(split) > 0
+        assert split.inputs.shape == (len(split), *spec.input.shape)
+        assert split.inputs.dtype == np.dtype(spec.input.raw_dtype)
+        assert split.labels.dtype == np.int64
+        assert split.labels.min() >= 0
+        assert split.labels.max() < spec.head.classes
+        if name != "test":  # a range found in the training data may be left by a test sample
+            assert spec.input.raw_range[0] <= float(split.inputs.min())
+            assert float(split.inputs.max()) <= spec.input.raw_range[1]
+
+    def test_no_sample_is_in_two_splits(self, make_task: Callable[[], Task]) -> None:
+        task = make_task()
+        contents = {name: {sample.tobytes() for sample in task.split(name).inputs} for name in _NAMES}
+        for place, one in enumerate(_NAMES):
+            for other in _NAMES[place + 1 :]:
+                assert not contents[one] & contents[other], f"{one} and {other} share samples"
+
+    def test_made_twice_is_the_same(self, make_task: Callable[[], Task]) -> None:
+        one, two = make_task(), make_task()
+        assert one.spec == two.spec
+        digests = [one.split(name).digest for name in _NAMES]
+        assert digests == [two.split(name).digest for name in _NAMES]
+        assert len(set(digests)) == len(_NAMES)
+        assert np.array_equal(one.split("train").inputs, two.split("train").inputs)
+
+    def test_score_counts_right_answers(self, make_task: Callable[[], Task]) -> None:
+        task = make_task()
+        labels = task.split("validation").labels
+        right = np.eye(task.spec.head.classes, dtype=np.float32)[labels]
+        best = task.score(right, labels)
+        assert best.value == 1.0
+        assert best.samples == len(labels)
+        assert best.correct == (True,) * len(labels)
+        assert task.score(-right, labels).value == 0.0
+
+    def test_score_refuses_other_shapes(self, make_task: Callable[[], Task]) -> None:
+        task = make_task()
+        labels = task.split("validation").labels
+        outputs = np.zeros((len(labels) + 1, task.spec.head.classes), np.float32)
+        with pytest.raises(ValueError, match="match"):
+            task.score(outputs, labels)

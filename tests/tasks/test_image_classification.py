@@ -1,0 +1,115 @@
+"""Tasks from .npz files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from edgekd.errors import ConfigurationError
+from edgekd.tasks.image_classification import ImageClassification
+from edgekd.testing.contracts.task import TaskContract
+
+
+def arrays(channels: int = 3, train: int = 300, test: int = 60) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "x_train": rng.integers(0, 256, (train, 8, 8, channels)).astype(np.uint8),
+        "y_train": (np.arange(train) % 5).astype(np.uint8),
+        "x_test": rng.integers(0, 256, (test, 8, 8, channels)).astype(np.uint8),
+        "y_test": (np.arange(test) % 5).astype(np.uint8),
+    }
+
+
+def task(folder: Path, found: dict[str, np.ndarray], **options) -> ImageClassification:
+    np.savez(folder / "data.npz", **found)
+    chosen = {"data": "data.npz", "calibration": 50, **options}
+    return ImageClassification.model_validate(chosen, context={"folder": folder})
+
+
+class TestPixels(TaskContract):
+    @pytest.fixture
+    def make_task(self, tmp_path):
+        return lambda: task(tmp_path, {**arrays(), "class_names": np.array(list("abcde"))})
+
+
+class TestFloats(TaskContract):
+    @pytest.fixture
+    def make_task(self, tmp_path):
+        found = arrays(1)
+        for name in ("x_train", "x_test"):
+            found[name] = found[name].astype(np.float32).transpose(0, 3, 1, 2) / 17 - 3
+        return lambda: task(tmp_path, found, per_channel=True)
+
+
+class TestOwnValidation(TaskContract):
+    @pytest.fixture
+    def make_task(self, tmp_path):
+        found = arrays()
+        extra = {"x_validation": found["x_train"][:40] // 2, "y_validation": found["y_train"][:40]}
+        return lambda: task(tmp_path, {**found, **extra})
+
+
+def test_spec_tells_what_the_file_says(tmp_path):
+    spec = task(tmp_path, {**arrays(), "class_names": np.array(list("abcde"))}, flip=True).spec
+    assert spec.name == "data"
+    assert spec.input.shape == (3, 8, 8)
+    assert spec.head.labels == tuple("abcde")
+    assert spec.flip
+    assert len(spec.input.mean) == 1
+
+
+def test_channels_have_their_own_statistics_when_asked(tmp_path):
+    spec = task(tmp_path, arrays(), per_channel=True).spec
+    assert len(set(spec.input.mean)) == 3
+
+
+def test_given_statistics_are_used(tmp_path):
+    spec = task(tmp_path, arrays(), mean=127.5, std=[60.0, 61.0, 62.0]).spec
+    assert spec.input.mean == (127.5,)
+    assert spec.input.std == (60.0, 61.0, 62.0)
+
+
+@pytest.mark.parametrize("options", [{"mean": 1.0}, {"mean": 1.0, "std": 0.0}, {"validation": 1.5}, {"colour": True}])
+def test_wrong_options_are_refused(tmp_path, options):
+    with pytest.raises(ValidationError):
+        task(tmp_path, arrays(), **options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "said"),
+    [
+        ({"y_test": np.full(60, 5)}, {}, "a test label is 5"),
+        ({"x_test": np.zeros((60, 8, 8, 1), np.uint8)}, {}, "one shape and type"),
+        ({"class_names": np.array(["a", "b"])}, {}, "2 label names"),
+        ({"x_train": np.zeros((300, 8, 8, 3), np.uint8)}, {}, "no sample is left"),
+        ({}, {"mean": [1.0, 2.0], "std": [1.0, 2.0]}, "`mean` has 2 values"),
+    ],
+)
+def test_wrong_data_is_refused(tmp_path, changes, options, said):
+    with pytest.raises(ConfigurationError, match=said):
+        _ = task(tmp_path, {**arrays(), **changes}, **options).spec
+
+
+def test_a_missing_array_is_named(tmp_path):
+    found = arrays()
+    del found["y_test"]
+    with pytest.raises(ConfigurationError, match="y_test"):
+        _ = task(tmp_path, found).spec
+
+
+def test_a_missing_file_offers_the_nearest(tmp_path):
+    np.savez(tmp_path / "cifar10.npz", **arrays())
+    with pytest.raises(ValidationError, match=r"did you mean `cifar10\.npz`"):
+        ImageClassification.model_validate({"data": "cifar.npz"}, context={"folder": tmp_path})
+
+
+@pytest.mark.skipif("EDGEKD_DATA" not in os.environ, reason="EDGEKD_DATA names no folder with cifar10-tiny.npz")
+def test_a_real_file():
+    data = Path(os.environ["EDGEKD_DATA"]) / "cifar10-tiny.npz"
+    found = ImageClassification.model_validate({"data": data, "calibration": 100})
+    assert found.spec.head.labels[3] == "cat"
+    assert len(found.split("test")) == 400

@@ -1,0 +1,48 @@
+"""Arrays of a .npz file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgekd.errors import ConfigurationError, UnknownName
+from edgekd.tasks.npz import array_names, read_array
+
+ARRAYS = {
+    "x": np.arange(24, dtype=np.uint8).reshape(2, 3, 4),
+    "names": np.array(["a", "bc"]),
+    "f": np.eye(3, order="F"),
+}
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_come_back(tmp_path, save):
+    save(tmp_path / "data.npz", **ARRAYS)
+    assert set(array_names(tmp_path / "data.npz")) == set(ARRAYS)
+    for name, array in ARRAYS.items():
+        assert np.array_equal(read_array(tmp_path / "data.npz", name), array)
+
+
+def test_uncompressed_arrays_stay_on_disk(tmp_path):
+    np.savez(tmp_path / "data.npz", **ARRAYS)
+    assert isinstance(read_array(tmp_path / "data.npz", "x"), np.memmap)
+
+
+def test_a_missing_array_offers_the_nearest(tmp_path):
+    np.savez(tmp_path / "data.npz", x_train=np.zeros(2))
+    with pytest.raises(UnknownName, match="x_train"):
+        read_array(tmp_path / "data.npz", "x_trian")
+
+
+def test_pickled_objects_are_refused(tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ConfigurationError, match="can't be read"):
+        read_array(tmp_path / "data.npz", "x")
+
+
+def test_a_file_cut_off_is_refused(tmp_path):
+    np.savez(tmp_path / "data.npz", **ARRAYS)
+    whole = (tmp_path / "data.npz").read_bytes()
+    (tmp_path / "data.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigurationError, match=r"\.npz"):
+        read_array(tmp_path / "data.npz", "x")

@@ -1,0 +1,62 @@
+"""Tasks from a person's own function."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from edgekd.errors import ConfigurationError
+from edgekd.tasks.digits import Digits
+from edgekd.tasks.python import PythonTask
+from edgekd.testing.contracts.task import TaskContract
+
+_number = itertools.count()
+
+ARRAYS = """
+import numpy as np
+def task():
+    rng = np.random.default_rng(0)
+    inputs = rng.integers(0, 256, (200, 6, 6)).astype(np.uint8)
+    labels = np.arange(200) % 4
+    return {"x_train": inputs[:150], "y_train": labels[:150], "x_test": inputs[150:], "y_test": labels[150:]}
+"""
+
+
+def task(folder, source: str, **options) -> PythonTask:
+    name = f"own_task_{next(_number)}"  # a module of one name is imported once a process
+    (folder / f"{name}.py").write_text(source)
+    return PythonTask.model_validate({"module": f"{name}.py:task", **options}, context={"folder": folder})
+
+
+class TestArrays(TaskContract):
+    @pytest.fixture
+    def make_task(self, tmp_path):
+        made = task(tmp_path, ARRAYS, calibration=20)
+        return lambda: made.but()
+
+
+class TestOwnTask(TaskContract):
+    @pytest.fixture
+    def make_task(self, tmp_path):
+        return lambda: task(tmp_path, "from edgekd.tasks.digits import Digits\ndef task():\n    return Digits()\n")
+
+
+def test_an_own_task_is_asked_for_everything(tmp_path):
+    own = task(tmp_path, "from edgekd.tasks.digits import Digits\ndef task():\n    return Digits(calibration=64)\n")
+    assert own.spec == Digits(calibration=64).spec
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def task():\n    return {'x_train': 0}\n", "y_train"),
+        ("def task():\n    return 7\n", "returned int without `spec`"),
+        ("def task():\n    raise OSError('no disk')\n", "OSError: no disk"),
+        ("import nothing_of_this_name\n", "nothing_of_this_name"),
+        ("def tusk():\n    pass\n", "tusk"),
+    ],
+)
+def test_what_is_wrong_with_the_function_is_told(tmp_path, source, said):
+    with pytest.raises(ConfigurationError, match=said):
+        _ = task(tmp_path, source).spec
