@@ -1,1 +1,8 @@
-"""Placeholder"""
+"""Fakes that record real results: a clock that only moves when told to, and a device on that clock."""
+
+from __future__ import annotations
+
+from edgekd.testing.fakes.clock import FakeClock
+from edgekd.testing.fakes.device import FakeDevice, Noise, Script, fake_fingerprint
+
+__all__ = ["FakeClock", "FakeDevice", "Noise", "Script", "fake_fingerprint"]

@@ -1,0 +1,92 @@
+"""From a measurement to the figures a person may be shown: value, interval, unit, kind, subject and method.
+
+The value is the median over fresh processes of the per-process figure; the interval is what one more fresh process
+will see (`edgekd.measure.interval`). Kind and subject are the measurement's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from edgekd.devices._protocol import Measurement, Outcome, ProcessSample
+from edgekd.evidence import EvidenceKind, Figure
+from edgekd.measure.interval import fresh_process_interval
+
+__all__ = ["figure_of", "figures_of"]
+
+
+class _Metric(NamedTuple):
+    unit: str
+    words: str
+    of: Callable[[ProcessSample], float | None]
+
+
+_METRICS: dict[str, _Metric] = {
+    "latency.low": _Metric("us", "5th percentile of call times", lambda p: p.low_us),
+    "latency.p50": _Metric("us", "median of call times", lambda p: p.p50_us),
+    "latency.p95": _Metric("us", "95th percentile of call times", lambda p: p.p95_us),
+    "latency.p99": _Metric("us", "99th percentile of call times", lambda p: p.p99_us),
+    "latency.mean": _Metric("us", "mean of call times", lambda p: p.mean_us),
+    "latency.first": _Metric("us", "first inference", lambda p: p.first_us),
+    "latency.load": _Metric("us", "time to load the model", lambda p: p.load_ms * 1e3),
+    "memory.model": _Metric("B", "peak resident memory above the runtime alone", lambda p: float(p.memory_model_bytes)),
+    "memory.process": _Metric("B", "peak resident memory", lambda p: float(p.memory_process_bytes)),
+    "memory.arena": _Metric(
+        "B",
+        "arena as the runtime says",
+        lambda p: None if p.memory_arena_bytes is None else float(p.memory_arena_bytes),
+    ),
+    "throughput": _Metric("/s", "calls a second back to back, 1 / mean call time", lambda p: 1e6 / p.mean_us),
+}
+
+
+def figures_of(measurement: Measurement, confidence: float = 0.95, size_bytes: int | None = None) -> tuple[Figure, ...]:
+    """Every figure the measurement supports; none of the timed ones where its outcome is not OK.
+
+    Units: us, B and /s. ``size_bytes`` is the artefact's, which the measurement doesn't know: with it ``size.file``
+    is among the figures, exact, with the artefact's SHA-256 as its subject.
+    """
+    return tuple(_figures(measurement, confidence, size_bytes))
+
+
+def figure_of(measurement: Measurement, metric: str, confidence: float = 0.95) -> Figure:
+    """One figure by its metric. Raises KeyError where the measurement has no such figure."""
+    for figure in figures_of(measurement, confidence):
+        if figure.metric == metric:
+            return figure
+    raise KeyError(f"{metric}: the measurement ended `{measurement.outcome.value}` and has no such figure")
+
+
+def _figures(measurement: Measurement, confidence: float, size_bytes: int | None) -> Iterator[Figure]:
+    processes = measurement.processes if measurement.outcome is Outcome.OK else ()
+    count = f"{len(processes)} fresh process{'es' if len(processes) != 1 else ''}"
+    for name, metric in _METRICS.items() if processes else ():
+        found = [metric.of(process) for process in processes]
+        values = [value for value in found if value is not None]
+        if len(values) < len(found):
+            continue
+        low, high = fresh_process_interval(values, confidence)
+        yield Figure(
+            metric=name,
+            value=float(np.median(values)),
+            unit=metric.unit,
+            kind=measurement.kind,
+            subject=measurement.fingerprint,
+            method=f"median over {count} of the per-process {metric.words}; "
+            f"{confidence:.0%} interval for one more process",
+            low=low,
+            high=high,
+            confidence=confidence,
+        )
+    if size_bytes is not None:
+        yield Figure(
+            metric="size.file",
+            value=float(size_bytes),
+            unit="B",
+            kind=EvidenceKind.MEASURED,
+            subject=measurement.sha256,
+            method="bytes of every file the model needs",
+        )

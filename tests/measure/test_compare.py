@@ -1,0 +1,118 @@
+"""Comparisons on the fake device: false positives, true differences, ties, pairing under drift."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from edgekd.artefacts import Artefact, Backend, Format
+from edgekd.devices._protocol import Job, MeasurePlan, Outcome
+from edgekd.errors import Unstable
+from edgekd.measure.compare import aa_noise, compare, critical_u, low_us, order
+from edgekd.testing.fakes import FakeDevice, Noise
+
+BACKEND = Backend(runtime="litert", provider="xnnpack")
+QUIET = Noise(low=0.002)
+NASTY = Noise(low=0.003, busy=0.15, busy_by=0.3)
+
+
+def job(name, size_bytes=1000):
+    artefact = Artefact(path=Path(f"{name}.tflite"), format=Format.TFLITE, sha256=f"{name:0>64}", size_bytes=size_bytes)
+    return Job(artefact=artefact, backend=BACKEND)
+
+
+def batch(latencies, noise=QUIET, processes=5, seed=0, **options):
+    device = FakeDevice(latencies, noise=noise, seed=seed, **options)
+    return device.open().measure([job(name) for name in latencies], MeasurePlan(processes=processes))
+
+
+@pytest.mark.parametrize("noise", [QUIET, NASTY], ids=["quiet", "nasty"])
+@pytest.mark.parametrize("processes", [3, 5, 8])
+def test_identical_artefacts_are_told_apart_in_at_most_5_of_100(noise, processes):
+    false = 0
+    for seed in range(400):
+        a, b = batch({"a": 100.0, "b": 100.0}, noise, processes, seed)
+        false += compare(a, b).distinguishable
+    assert false <= 0.05 * 400
+
+
+def test_ten_percent_is_seen_and_has_the_right_sign():
+    a, b = batch({"a": 110.0, "b": 100.0})
+    found = compare(a, b)
+    assert found.distinguishable
+    assert found.low <= 1.10 <= found.high
+    assert found.words == "1.10x slower"
+    assert compare(b, a).words == "1.10x faster"
+
+
+def test_the_interval_covers_the_true_ratio():
+    hits = 0
+    for seed in range(300):
+        a, b = batch({"a": 103.0, "b": 100.0}, NASTY, 6, seed)
+        found = compare(a, b)
+        hits += found.low <= 1.03 <= found.high
+    assert hits >= 0.93 * 300
+
+
+def test_a_difference_below_the_noise_is_not_claimed():
+    a, b = batch({"a": 102.0, "b": 100.0})
+    assert compare(a, b, noise=0.001).distinguishable
+    assert not compare(a, b, noise=0.05).distinguishable
+
+
+def test_one_process_can_never_tell():
+    a, b = batch({"a": 300.0, "b": 100.0}, processes=1)
+    assert not compare(a, b).distinguishable
+
+
+def test_pairing_sees_through_a_machine_that_slows():
+    slowing = Noise(low=0.001, drift=200.0)
+    a, b = batch({"a": 105.0, "b": 100.0}, slowing, processes=8)
+    spread = np.std([p.low_us for p in a.processes]) / low_us(a)
+    assert spread > 0.05
+    found = compare(a, b, noise=0.005)
+    assert found.low > 1.0
+    assert found.high < 1.12
+
+
+def test_equals_share_a_place_and_failures_have_none():
+    latencies = {"a": 100.0, "b": 150.0, "c": 100.0, "d": 90.0, "e": 120.0}
+    measured = batch(latencies, outcomes={"e": Outcome.CRASHED})
+    assert order(measured, aa_noise(measured)) == (2, 4, 2, 1, 0)
+
+
+def test_noise_grows_with_the_machines_and_counts_real_pairs():
+    quiet, nasty = (aa_noise(batch({"a": 100.0, "b": 200.0}, noise)) for noise in (QUIET, NASTY))
+    assert 0.001 <= quiet < 0.02
+    assert nasty > quiet
+    a, b = batch({"a": 100.0, "b": 130.0})
+    assert aa_noise([a, b.but(sha256=a.sha256)]) > 0.25
+
+
+def test_what_failed_cannot_be_compared():
+    a, b = batch({"a": 100.0, "b": 100.0}, outcomes={"b": Outcome.HUNG})
+    with pytest.raises(Unstable, match="hung"):
+        compare(a, b)
+
+
+@pytest.mark.parametrize("n", [4, 5, 7])
+@pytest.mark.parametrize("m", [4, 6])
+def test_the_rank_test_is_exact(n, m):
+    cut = critical_u(n, m)
+
+    # samples with U = cut and U = cut + 1, put to scipy
+    def p_value(u):
+        x = np.arange(m, dtype=float)
+        y = np.full(n, m - 0.5) + np.arange(n) * 0.01
+        left = u
+        for i in range(n):
+            move = min(left, m)
+            y[i] -= move
+            left -= move
+        return stats.mannwhitneyu(x, y, method="exact").pvalue
+
+    assert p_value(cut) <= 0.05
+    assert p_value(cut + 1) > 0.05
