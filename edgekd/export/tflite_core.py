@@ -55,11 +55,12 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
     if image:
         module = litert_torch.to_channel_last_io(module, args=[0]).eval()
     example = sample.permute(0, 2, 3, 1).contiguous() if image else sample
-    shapes = ({0: torch.export.Dim("batch", min=1, max=4096)},) if batch == "dynamic" else None
+    free: Any = {0: torch.export.Dim("batch", min=1, max=4096)}
+    shapes = ((free,),) if image else (free,)  # the channel-last wrapper takes its inputs as one tuple
     logging.getLogger().setLevel(logging.ERROR)
     try:
         with torch.no_grad():
-            data = litert_torch.convert(module, (example,), dynamic_shapes=shapes).model_content()
+            data = litert_torch.convert(module, (example,), dynamic_shapes=shapes if batch == "dynamic" else None).model_content()
     except (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError.one(

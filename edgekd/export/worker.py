@@ -1,0 +1,118 @@
+"""The conversion worker: ``python -m edgekd.export.worker``, a process of its own because converters crash, hang and leak.
+
+One JSON object a line on stdin and stdout; everything converters print goes to stderr. Requests are
+``{"id": 1, "do": "warm", "format": "tflite"}`` (import what the format needs) and ``{"id": 2, "do": "convert", ...}``;
+each is answered by ``{"id": 2, "outcome": "ok", "detail": ""}``. Converters are imported here and nowhere else, with
+model hubs switched off. It ends at the end of stdin, or when its parent is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import EdgeKDError
+from edgekd.export._protocol import ConversionOutcome
+
+__all__ = ["ENVIRONMENT", "main"]
+
+ENVIRONMENT: Mapping[str, str] = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "JAX_PLATFORMS": "cpu",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "PYTHONUNBUFFERED": "1",
+}
+"""What a worker is started with, besides the person's own environment."""
+
+_IMPORTS: Mapping[str, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxscript", "edgekd.export.onnx_outside"),
+    "openvino": ("onnx", "onnxscript", "edgekd.export.onnx_outside", "openvino"),
+    "tflite": ("litert_torch", "ai_edge_quantizer.quantizer", "edgekd.export.tflite_core"),
+}
+_LACK = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
+
+
+def main() -> int:
+    """Serve until stdin ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # a converter's prints, Python's and C's alike, must not mix with answers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the host's to handle
+    _end_with(os.getppid())
+    os.nice(5)
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    for line in sys.stdin:
+        request = json.loads(line)
+        outcome, detail = _answer({"warm": _warm, "convert": _convert}[request["do"]], request)
+        answers.write(json.dumps({"id": request["id"], "outcome": outcome.value, "detail": detail}) + "\n")
+        answers.flush()
+    return 0
+
+
+def _answer(do: Callable[[Mapping[str, Any]], None], request: Mapping[str, Any]) -> tuple[ConversionOutcome, str]:
+    try:
+        do(request)
+    except MemoryError as error:
+        return ConversionOutcome.OUT_OF_MEMORY, str(error) or "the converter ran out of memory"
+    except EdgeKDError as error:
+        return ConversionOutcome.REFUSED, str(error)
+    except Exception as error:  # noqa: BLE001  # whatever a converter raises is its refusal, told in full to the host
+        reason = f"{type(error).__name__}: {error}"
+        lack = any(mark in reason for mark in _LACK)
+        return ConversionOutcome.OUT_OF_MEMORY if lack else ConversionOutcome.REFUSED, reason[:4000]
+    return ConversionOutcome.OK, ""
+
+
+def _warm(request: Mapping[str, Any]) -> None:
+    import importlib
+
+    for module in _IMPORTS.get(request["format"], ()):
+        importlib.import_module(module)
+
+
+def _convert(request: Mapping[str, Any]) -> None:
+    from edgekd import plugins
+    from edgekd.artefacts import Backend
+    from edgekd.devices._protocol import Fingerprint
+    from edgekd.errors import ConfigurationError
+    from edgekd.export._protocol import Exporter, ExportOptions
+    from edgekd.export.metadata import write_facts
+    from edgekd.students.student import load_student
+
+    exporter: Exporter = plugins.load("edgekd.exporters", request["format"])()
+    student = load_student(Path(request["student"]))
+    options = ExportOptions.model_validate(request["options"])
+    backend = Backend.model_validate(request["backend"])
+    device = None if request["fingerprint"] is None else Fingerprint.model_validate(request["fingerprint"])
+    problems = exporter.check(student, options, backend, device)
+    if problems:
+        raise ConfigurationError(problems)
+    path = Path(request["path"])
+    exporter.export(student, options, backend, device, path)
+    if request["facts"]:
+        write_facts(path, request["facts"])
+
+
+def _end_with(parent: int) -> None:
+    """Exit when the host has gone without closing stdin, even in the middle of a conversion."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
