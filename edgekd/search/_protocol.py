@@ -1,4 +1,4 @@
-"""The seams of a search: what proposes, what makes artefacts, what estimates accuracy, what refines, what tells time.
+"""The seams of a search: what proposes, what makes artefacts, what estimates accuracy, what refines.
 
 Deciding (masks, arms, samplers, the choice) reads records and returns records. Running (`Maker`, `AccuracyEstimate`,
 `Refiner`, `Surveyor`) turns a candidate into facts. Only the loop writes to the run folder.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from edgekd.artefacts import Artefact, Precision
 from edgekd.devices._protocol import Fingerprint
@@ -23,7 +23,6 @@ from edgekd.teachers._protocol import Teacher
 
 __all__ = [
     "AccuracyEstimate",
-    "Clock",
     "Estimate",
     "EstimateContext",
     "Known",
@@ -77,7 +76,6 @@ class EstimateContext:
     task: Task
     teacher: Teacher | None
     family: Family
-    options: Mapping[str, Any]  # the family's own, as in the project file
     recipe: Sequence[Stage]
     fingerprint: Fingerprint | None
     students: Path
@@ -136,12 +134,4 @@ class Surveyor(Protocol):
 
     def features(self, arch: Arch) -> StaticFeatures:
         """Evidence kind: analytic."""
-        ...
-
-
-class Clock(Protocol):
-    """Seconds on a clock that only goes forward."""
-
-    def now(self) -> float:
-        """Now, in seconds from an arbitrary start."""
         ...

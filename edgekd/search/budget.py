@@ -7,14 +7,12 @@ on it are written down (proposals.json), for a replay has no clock.
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edgekd.devices._protocol import MeasurePlan
-from edgekd.search._protocol import Clock
 from edgekd.store.records import PlanRecord, TrialRecord
 
-__all__ = ["Budget", "SystemClock", "finalists_within", "measure_s", "reserve_s"]
+__all__ = ["Budget", "finalists_within", "measure_s", "reserve_s"]
 
 _FINALISTS_SHARE = 0.6  # of the whole budget, at most: a search that only refines has not searched
 _PER_FINALIST_S = 15.0  # conversion of the student and its float32 twin, parity, scoring
@@ -22,24 +20,16 @@ _PROCESS_S = 1.0  # start of a process, import of a runtime, load
 _UNKNOWN_RATE = 500.0  # images a second, until a training was observed
 
 
-class SystemClock:
-    """The machine's monotonic clock."""
-
-    def now(self) -> float:
-        """Seconds from an arbitrary start."""
-        return time.monotonic()
-
-
 class Budget:
     """How long this run has worked, over all its resumptions."""
 
-    def __init__(self, total_s: float | None, clock: Clock, spent_s: float = 0.0) -> None:
-        self.total_s, self._clock = total_s, clock
-        self._start = clock.now() - spent_s
+    def __init__(self, total_s: float | None, now: Callable[[], float], spent_s: float = 0.0) -> None:
+        self.total_s, self._now = total_s, now
+        self._start = now() - spent_s
 
     def spent_s(self) -> float:
         """Seconds worked so far."""
-        return self._clock.now() - self._start
+        return self._now() - self._start
 
     def left_s(self) -> float:
         """Seconds left; infinite without a budget, negative when it is overrun."""

@@ -262,7 +262,7 @@ class FinalistRecord(Filed):
 
     schema_: Literal["edgekd.finalist/1"] = Field(default="edgekd.finalist/1", alias="schema")
     rank: int
-    trial: int
+    trial: int  # -1 where there was no search
     candidate: Candidate
     student: Digest  # folder under students/
     artefact: Artefact | None
@@ -276,6 +276,7 @@ class FinalistRecord(Filed):
     never_slower: NeverSlower | None = None  # against its float32 twin on the same backend, side by side
     chosen: bool = False
     reason: str = ""
+    ended_s: float = 0.0
 
 
 class RankCorrelation(Record):

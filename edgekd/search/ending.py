@@ -1,0 +1,55 @@
+"""How a run ends: outcome.json, in words and as an exit code."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+
+from edgekd.errors import NothingFits, Unstable
+from edgekd.search.budget import Budget
+from edgekd.search.feasible import figure_of
+from edgekd.search.nearest import floor_line, nearest_finalists, nearest_trials, nothing_left
+from edgekd.store.records import FinalistRecord, OutcomeRecord
+from edgekd.store.run import Run
+from edgekd.targets.verdict import Answer
+from edgekd.units import format_bytes, format_us
+
+__all__ = ["finish", "nothing_fits", "success"]
+
+
+def success(winner: FinalistRecord) -> OutcomeRecord:
+    """A finalist was chosen."""
+    parts = [str(winner.candidate)]
+    if winner.accuracy is not None:
+        parts.append(f"{100 * winner.accuracy.value:.1f} % {winner.accuracy.split}")
+    p95, size = figure_of(winner.figures, "latency.p95"), figure_of(winner.figures, "size.file")
+    if p95 is not None:
+        parts.append(f"p95 {format_us(p95.value)} [{format_us(p95.lower)}, {format_us(p95.upper)}]")
+    if size is not None:
+        parts.append(format_bytes(size.value))
+    return OutcomeRecord(exit_code=0, summary=" . ".join(parts), chosen=winner.rank, seconds=0.0)
+
+
+def nothing_fits(run: Run, tail: float = 1.0, removed: Mapping[str, int] | None = None) -> OutcomeRecord:
+    """No finalist holds every limit: exit code 6 where some verdict couldn't be told, else 5."""
+    target, finalists = run.header.target, run.finalists()
+    if removed is not None:
+        detail = nothing_left(target, removed)
+    elif finalists:
+        detail = (*nearest_finalists(finalists), floor_line(tail, run.trials(), run.anchors()))
+    else:
+        detail = (*nearest_trials(target, tail, run.trials()), floor_line(tail, run.trials(), run.anchors()))
+    unstable = any(f.verdict is not None and f.verdict.answer is Answer.UNSTABLE for f in finalists)
+    if unstable:
+        summary = f"measured, but too noisy to tell whether {target.name} is met"
+        return OutcomeRecord(exit_code=Unstable.exit_code, summary=summary, chosen=None, seconds=0.0, detail=detail)
+    summary = f"no candidate meets {target.name}"
+    return OutcomeRecord(exit_code=NothingFits.exit_code, summary=summary, chosen=None, seconds=0.0, detail=detail)
+
+
+def finish(run: Run, outcome: OutcomeRecord, budget: Budget) -> OutcomeRecord:
+    """Write the end down, and clear what no record refers to."""
+    done = outcome.but(seconds=budget.spent_s())
+    run.write(done)
+    shutil.rmtree(run.scratch / "refined", ignore_errors=True)
+    return done

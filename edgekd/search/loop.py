@@ -1,0 +1,195 @@
+"""The loop of a search: propose a batch, make and measure it, estimate accuracy, write it down, until time is up.
+
+Reads everything from the run folder and writes trials/*.json and proposals.json. A trial's file is written once, when
+it ends; a resumed loop proposes the unfinished batch again (the same knowledge and seeds give the same proposals) and
+runs only what has no file yet. Training and measuring never overlap: a batch is measured first, then trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from edgekd.devices._protocol import Progress
+from edgekd.errors import Interrupted
+from edgekd.events import Events
+from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Known, Sampler
+from edgekd.search.budget import Budget, finalists_within, reserve_s
+from edgekd.search.feasible import trial_violations, undelegated, violations
+from edgekd.search.masks import Masked, at_precision
+from edgekd.search.measuring import Bench, Measured
+from edgekd.search.sampler import seed_of
+from edgekd.store.records import ArmsRecord, PlanRecord, ProposalsRecord, StaticFeatures, TrialRecord
+from edgekd.store.run import Run
+from edgekd.students._protocol import Arch, Candidate
+from edgekd.units import format_us
+
+__all__ = ["TrialLoop", "known_before", "propose_batch", "stop_if_asked"]
+
+
+def stop_if_asked(events: Events) -> None:
+    """Raises Interrupted when the person asked to stop."""
+    if events.stop():
+        raise Interrupted(
+            "stopped; every finished step is kept",
+            "go on with: the same command again, with --run and this run's folder",
+        )
+
+
+def known_before(
+    run: Run, plan: PlanRecord, masked: Masked, arms: ArmsRecord, trials: Sequence[TrialRecord], batch: int
+) -> Known:
+    """What was known when a batch was proposed: the trials of all earlier batches."""
+    earlier = tuple(trial for trial in trials if trial.batch < batch)
+    return Known(
+        family=run.header.family,
+        plan=plan,
+        allowed=masked.allowed,
+        arms=arms.kept,
+        trials=earlier,
+        violations={trial.number: trial_violations(run.header.target, trial, arms.tail) for trial in earlier},
+    )
+
+
+def propose_batch(sampler: Sampler, known: Known, seed: int) -> list[tuple[int, int, Candidate]]:
+    """The next batch as (number, seed of the ask, candidate); shorter, or empty, where the space is used up."""
+    start, found = len(known.trials), list[tuple[int, int, Candidate]]()
+    count = known.plan.batch
+    if known.plan.trials is not None:
+        count = min(count, known.plan.trials - start)
+    for number in range(start, start + count):
+        asked = seed_of(seed, number)
+        candidate = sampler.propose(known, asked)
+        if candidate is None:
+            break
+        found.append((number, asked, candidate))
+        known = replace(known, pending=(*known.pending, candidate))
+    return found
+
+
+@dataclass(frozen=True)
+class TrialLoop:
+    """Runs trials until the budget, the space or the wanted number is used up."""
+
+    run: Run
+    plan: PlanRecord
+    masked: Masked
+    arms: ArmsRecord
+    sampler: Sampler
+    bench: Bench
+    features: Mapping[Arch, StaticFeatures]  # at float32
+    estimate: AccuracyEstimate
+    context: EstimateContext
+    budget: Budget
+    events: Events
+
+    def __call__(self) -> ProposalsRecord:
+        """Raises Interrupted where the person asked to stop; what is finished is kept."""
+        done = {trial.number: trial for trial in self.run.trials()}
+        batch = 0
+        while True:
+            known = known_before(self.run, self.plan, self.masked, self.arms, tuple(done.values()), batch)
+            proposals = propose_batch(self.sampler, known, self.run.header.seed)
+            missing = [proposal for proposal in proposals if proposal[0] not in done]
+            if missing or not proposals:
+                ended = self._end(known, proposals)
+                # a batch that was begun is finished: its measured part would else be seen by no later proposal
+                if ended and len(missing) == len(proposals):
+                    self.run.write(ended)
+                    return ended
+            if missing:
+                done.update({trial.number: trial for trial in self._batch(batch, missing, done)})
+            batch += 1
+
+    def _end(self, known: Known, proposals: Sequence[tuple[int, int, Candidate]]) -> ProposalsRecord | None:
+        trials, total_s = known.trials, self.budget.total_s
+        finalists = finalists_within(self.plan, trials, total_s)
+        reserved = reserve_s(self.plan, trials, finalists)
+        # a batch must be finished before the reserve begins, and takes about as long as those before it
+        batch_s = _batch_s(trials)
+        reason: Literal["time", "exhausted", "enough"]
+        if not proposals:
+            full = self.plan.trials is not None and len(trials) >= self.plan.trials
+            reason = "enough" if full else "exhausted"
+            detail = f"all {len(trials)} trials asked for" if full else "every candidate the masks left was tried"
+        elif trials and self.budget.left_s() < reserved + batch_s:
+            reason = "time"
+            detail = f"{self.budget.left_s():.0f} s left, of which {finalists} finalists need about {reserved:.0f} s"
+        else:
+            return None
+        return ProposalsRecord(
+            trials=len(trials),
+            reason=reason,
+            detail=detail,
+            finalists=finalists,
+            reserve_s=reserved,
+            ended_s=self.budget.spent_s(),
+        )
+
+    def _batch(
+        self, batch: int, proposals: Sequence[tuple[int, int, Candidate]], done: Mapping[int, TrialRecord]
+    ) -> list[TrialRecord]:
+        measured, _ = self.bench.measure(
+            [candidate for _, _, candidate in proposals],
+            self.plan.measure,
+            progress=self._measuring(len(done)),
+            stop=lambda: stop_if_asked(self.events),
+        )
+        trials = []
+        for (number, asked, _), result in zip(proposals, measured, strict=True):
+            trials.append(self._finish(batch, number, asked, result))
+            self.run.write(trials[-1])
+            self.events.progress("searching", len(done) + len(trials), self.plan.trials or 0, _note(trials[-1]))
+        return trials
+
+    def _finish(self, batch: int, number: int, asked: int, measured: Measured) -> TrialRecord:
+        stop_if_asked(self.events)
+        candidate, measurement = measured.candidate, measured.measurement
+        features = at_precision(self.features[candidate.arch], candidate.plan.precision)
+        artefact = measured.conversion.artefact
+        excess = violations(self.run.header.target, measured.figures, self.arms.tail, undelegated(measurement))
+        broken = [f"{name} +{100 * share:.0f} %" for name, share in excess.items() if share > 0]
+        trial = TrialRecord(
+            number=number,
+            candidate=candidate,
+            asked=asked,
+            batch=batch,
+            features=features,
+            outcome=measured.outcome,
+            detail=measured.detail,
+            size_bytes=artefact.size_bytes if artefact else None,
+            sha256=artefact.sha256 if artefact else None,
+            measurement=measurement,
+            figures=measured.figures,
+            seconds=measured.seconds,
+        )
+        if trial.outcome == "measured" and broken:
+            trial = trial.but(outcome="over-budget", detail=", ".join(broken))
+        if trial.outcome == "measured":
+            begun = self.budget.spent_s()
+            estimate = self.estimate.estimate(candidate, self.context)
+            trial = trial.but(
+                accuracy=estimate.accuracy,
+                images_per_s=estimate.images_per_s,
+                seconds={**trial.seconds, "train": self.budget.spent_s() - begun},
+            )
+        return trial.but(ended_s=self.budget.spent_s())
+
+    def _measuring(self, done: int) -> Progress:
+        def progress(what: str, finished: int, total: int) -> None:
+            self.events.progress("searching", done, self.plan.trials or 0, f"{what} {finished}/{total}")
+
+        return progress
+
+
+def _batch_s(trials: Sequence[TrialRecord]) -> float:
+    """The mean time of a batch, from its trials' own seconds: known right after a resumption too."""
+    batches = {trial.batch for trial in trials}
+    return sum(sum(trial.seconds.values()) for trial in trials) / len(batches) if batches else 0.0
+
+
+def _note(trial: TrialRecord) -> str:
+    low = next((figure.value for figure in trial.figures if figure.metric == "latency.low"), None)
+    score = f"{100 * trial.accuracy.value:.1f} % " if trial.accuracy else f"{trial.outcome} "
+    return score + (f"@ {format_us(low)}" if low is not None else trial.detail)

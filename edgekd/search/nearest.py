@@ -1,0 +1,87 @@
+"""Nobody can meet it: which came nearest, by how much they miss, and what would help.
+
+Reads trials, finalists, anchors and the target; its words go to outcome.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from edgekd.search.feasible import low_us, trial_violations
+from edgekd.store.records import AnchorRecord, FinalistRecord, TrialRecord
+from edgekd.targets.target import Limit, Target
+from edgekd.targets.verdict import Answer
+from edgekd.units import format_bytes, format_us
+
+__all__ = ["floor_line", "nearest_finalists", "nearest_trials", "nothing_left"]
+
+_SHOWN = 3
+
+
+def nearest_trials(target: Target, tail: float, trials: Sequence[TrialRecord]) -> tuple[str, ...]:
+    """The trials whose worst miss is smallest, and the limits that would let the nearest in."""
+    misses = {trial.number: trial_violations(target, trial, tail) for trial in trials if trial.figures}
+    ranked = sorted(
+        (trial for trial in trials if trial.number in misses),
+        key=lambda trial: (max(misses[trial.number].values(), default=0.0), trial.number),
+    )
+    if not ranked:
+        reasons = {trial.detail or trial.outcome for trial in trials}
+        return ("no candidate could be measured:", *(f" {reason}" for reason in sorted(reasons)[:_SHOWN]))
+    lines = ["nearest:"]
+    for trial in ranked[:_SHOWN]:
+        lines.append(f" {trial.candidate}: {_misses(misses[trial.number])}")
+    nearest = misses[ranked[0].number]
+    loosened = [_loosened(limit, nearest[limit.metric]) for limit in target.limits if nearest.get(limit.metric, 0) > 0]
+    if loosened:
+        lines.append(f"what would help: {' and '.join(loosened)}")
+    return tuple(lines)
+
+
+def nearest_finalists(finalists: Sequence[FinalistRecord]) -> tuple[str, ...]:
+    """What each finalist misses, with the figure and its interval's deciding end."""
+    lines = ["nearest:"]
+    for finalist in finalists[:_SHOWN]:
+        verdicts = finalist.verdict.limits if finalist.verdict else ()
+        missed = [v for v in verdicts if v.limit.hard and v.answer is not Answer.HOLDS]
+        words = ", ".join(
+            f"{v.limit.metric} {_shown(v.limit, v.figure.value)} where {v.limit} is asked ({v.answer.value})"
+            if v.figure
+            else f"{v.limit.metric} has no figure here"
+            for v in missed
+        )
+        lines.append(f" {finalist.candidate}: {words or finalist.reason or 'has no file'}")
+    return tuple(lines)
+
+
+def floor_line(tail: float, trials: Sequence[TrialRecord], anchors: Sequence[AnchorRecord]) -> str:
+    """The lowest latency seen in this space on this device."""
+    lows = [us for trial in trials if (us := low_us(trial.figures)) is not None]
+    lows += [r.low_us.value for anchor in anchors for r in anchor.readings if r.low_us is not None]
+    if not lows:
+        return "no latency was measured"
+    floor = min(lows)
+    return f"latency floor of this space on this device: {format_us(floor)} (p95 about {format_us(floor * tail)})"
+
+
+def nothing_left(target: Target, removed: Mapping[str, int]) -> tuple[str, ...]:
+    """When the masks leave nothing."""
+    lines = [f" {name} removed {count}" for name, count in removed.items() if count]
+    asked = ", ".join(str(limit) for limit in target.limits if limit.metric in removed)
+    return (*lines, f"what would help: a smaller space, a lower precision, or more than {asked}")
+
+
+def _misses(violations: Mapping[str, float]) -> str:
+    parts = [f"{name} +{100 * share:.1f} %" if share > 0 else f"{name} ok" for name, share in violations.items()]
+    return ", ".join(parts) or "no limit was checked"
+
+
+def _loosened(limit: Limit, share: float) -> str:
+    bound = limit.bound * (1 + share if limit.upper else 1 - share)
+    return f"{limit.metric} {'<=' if limit.upper else '>='} {_shown(limit, bound)}"
+
+
+def _shown(limit: Limit, value: float) -> str:
+    if limit.unit == "us":
+        return format_us(value)
+    return format_bytes(value) if limit.unit == "B" else f"{value:.4g} {limit.unit}".rstrip()

@@ -1,0 +1,71 @@
+"""How a run will decide, worked out once from the project and the target: plan.json."""
+
+from __future__ import annotations
+
+from edgekd.devices._protocol import Load, MeasurePlan
+from edgekd.errors import ConfigurationError
+from edgekd.project import Project
+from edgekd.search.recipe import arms_of, images_of, with_precision
+from edgekd.store.records import PlanRecord
+from edgekd.targets.target import Target
+
+__all__ = ["certify_plan", "make_plan", "survey_size", "trial_plan"]
+
+_MEASURED = ("latency", "memory", "size", "throughput", "accuracy")
+
+
+def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord:
+    """Raises ConfigurationError where the target asks for what can't be measured, or recipe and target exclude all."""
+    target, asked = project.target, project.search
+    unmeasured = [str(limit) for limit in target.limits if limit.hard and _group(limit.metric) not in _MEASURED]
+    if unmeasured:
+        raise ConfigurationError.one(
+            f"target {target.name}: {', '.join(unmeasured)} can't be measured on {target.device}: it has no meter",
+            "write `report: true` beside it, or use a device with a meter",
+        )
+    arms = arms_of(target, project.recipe)
+    if not arms:
+        raise ConfigurationError.one(
+            f"target {target.name} and the recipe leave no precision in common",
+            "take the quantize stage out of the recipe, or set its precision to what the target allows",
+        )
+    training = with_precision(project.recipe, arms[0].precision)
+    return PlanRecord(
+        axes=project.family.space(project.task.spec).axes,
+        arms=arms,
+        anchors=min(asked.anchors, _anchors(budget_s)),
+        sampler=asked.sampler,
+        batch=asked.batch,
+        trials=asked.trials,
+        finalists=asked.finalists,
+        measure=trial_plan(target, seed),
+        certify=certify_plan(target, seed),
+        refine_images=images_of(training, len(project.task.split("train"))),
+    )
+
+
+def trial_plan(target: Target, seed: int) -> MeasurePlan:
+    """Short, back to back: the low quantile needs few calls, and says the same under any load."""
+    return MeasurePlan(processes=3, rounds=5, round_ms=12.0, warmup_ms=40.0, threads=target.threads, seed=seed)
+
+
+def certify_plan(target: Target, seed: int) -> MeasurePlan:
+    """Long enough for a true p95, under the target's own load, with operators timed for the report."""
+    rate = target.load.rate
+    load = Load(pattern=target.load.pattern, rate_hz=None if rate is None else float(rate))
+    return MeasurePlan(processes=5, rounds=10, threads=target.threads, load=load, profile=True, seed=seed + 1)
+
+
+def survey_size(budget_s: float | None) -> int:
+    """How many archs to look at: about a twentieth of the budget, at some 25 ms each."""
+    return 4096 if budget_s is None else int(min(4096, max(128, 2 * budget_s)))
+
+
+def _anchors(budget_s: float | None) -> int:
+    if budget_s is None or budget_s >= 3600:
+        return 6
+    return 5 if budget_s >= 600 else 4
+
+
+def _group(metric: str) -> str:
+    return metric.partition(".")[0]

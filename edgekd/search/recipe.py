@@ -1,0 +1,59 @@
+"""A project's recipe, varied for a search: with a precision at its end, and shortened for a quick estimate.
+
+The precision of an arm is the recipe's last ``quantize`` stage. A recipe that has one of its own keeps its options
+and limits the arms to its precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgekd.artefacts import Backend, Precision
+from edgekd.compress.quantization.stage import Quantize
+from edgekd.export._protocol import PRECISIONS
+from edgekd.records import Record
+from edgekd.store.records import Arm
+from edgekd.students._protocol import Stage
+from edgekd.targets.target import Target
+
+__all__ = ["arms_of", "images_of", "shortened", "with_precision"]
+
+
+def arms_of(target: Target, recipe: Sequence[Stage]) -> tuple[Arm, ...]:
+    """Every backend of the target at every precision that target, runtime and recipe allow; float32 first."""
+    fixed = [stage.precision for stage in recipe if isinstance(stage, Quantize)]
+    return tuple(
+        Arm(backend=backend, precision=precision)
+        for backend in target.backends
+        for precision in _rungs(backend)
+        if (not fixed or precision is fixed[-1]) and (not target.fully_integer or precision is Precision.INT8)
+    )
+
+
+def with_precision(recipe: Sequence[Stage], precision: Precision) -> tuple[Stage, ...]:
+    """The recipe, ending in this precision."""
+    kept = [stage for stage in recipe if not isinstance(stage, Quantize)]
+    if precision is Precision.FLOAT32:
+        return tuple(kept)
+    own = [stage for stage in recipe if isinstance(stage, Quantize) and stage.precision is precision]
+    return (*kept, own[-1] if own else Quantize(precision=precision))
+
+
+def shortened(recipe: Sequence[Stage], epochs: int) -> tuple[Stage, ...]:
+    """The recipe with no stage of more than so many epochs."""
+    return tuple(stage.but(epochs=min(epochs, n)) if (n := _epochs(stage)) else stage for stage in recipe)  # type: ignore[attr-defined]  # a stage with epochs is a record
+
+
+def images_of(recipe: Sequence[Stage], samples: int) -> int:
+    """How many samples the recipe passes through training."""
+    return samples * sum(_epochs(stage) for stage in recipe)
+
+
+def _epochs(stage: Stage) -> int:
+    # whatever trains says for how long in its options; nothing else is asked of a stage
+    found = getattr(stage, "epochs", 0) if isinstance(stage, Record) else 0
+    return found if isinstance(found, int) else 0
+
+
+def _rungs(backend: Backend) -> tuple[Precision, ...]:
+    return PRECISIONS.get(backend.runtime, ())

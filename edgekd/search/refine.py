@@ -1,0 +1,112 @@
+"""Finalists: which trials earn a full recipe, and what becomes of each.
+
+Reads trials/*.json, arms.json, proposals.json and the target; writes finalists/*.json. Accuracy is scored on the
+exported file in its runtime, on the validation split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgekd.events import Events
+from edgekd.search._protocol import Refiner
+from edgekd.search.budget import Budget
+from edgekd.search.feasible import is_feasible, low_us
+from edgekd.search.loop import stop_if_asked
+from edgekd.store.records import ArmsRecord, FinalistRecord, RankCorrelation, TrialRecord
+from edgekd.store.run import Run
+from edgekd.students._protocol import Candidate
+from edgekd.targets.target import Target
+
+__all__ = ["order_of_finalists", "rank_correlation", "record_finalist", "refine_one"]
+
+_FEWEST_FOR_TAU = 4  # three can be in order by luck once in six
+
+
+def order_of_finalists(target: Target, arms: ArmsRecord, trials: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
+    """Feasible trials, the best first: the Pareto front of accuracy, latency and size by accuracy, then the rest alike.
+
+    Ties in accuracy go to the faster, then the smaller, then the earlier trial.
+    """
+    fit = [t for t in trials if t.accuracy is not None and is_feasible(target, t, arms.tail)]
+    front = [t for t in fit if not any(_dominates(other, t) for other in fit)]
+    rest = [t for t in fit if t not in front]
+    return (*sorted(front, key=_by_accuracy), *sorted(rest, key=_by_accuracy))
+
+
+def refine_one(
+    run: Run, rank: int, trial: TrialRecord, refiner: Refiner, events: Events, budget: Budget
+) -> FinalistRecord:
+    """Take one trial through the whole recipe and write it down. Raises Interrupted."""
+    return record_finalist(run, rank, trial.number, trial.candidate, refiner, events, budget)
+
+
+def record_finalist(
+    run: Run, rank: int, trial: int, candidate: Candidate, refiner: Refiner, events: Events, budget: Budget
+) -> FinalistRecord:
+    """The same for a candidate of no trial (-1). Raises Interrupted."""
+    stop_if_asked(events)
+    refined = refiner.refine(candidate)
+    finalist = FinalistRecord(
+        rank=rank,
+        trial=trial,
+        candidate=candidate,
+        student=refined.student,
+        artefact=refined.artefact,
+        curve=refined.curve,
+        accuracy=refined.accuracy,
+        float_twin=refined.float_twin,
+        reason=refined.detail,
+        ended_s=budget.spent_s(),
+    )
+    run.write(finalist)
+    return finalist
+
+
+def rank_correlation(trials: Sequence[TrialRecord], finalists: Sequence[FinalistRecord]) -> RankCorrelation:
+    """Kendall's tau-b between what the estimate said of the finalists and what they came to (Kendall 1945)."""
+    by_number = {trial.number: trial for trial in trials}
+    pairs = [
+        (estimate, finalist.accuracy.value)
+        for finalist in finalists
+        if finalist.accuracy and (estimate := _estimated(by_number.get(finalist.trial))) is not None
+    ]
+    method = next((t.accuracy.method for t in trials if t.accuracy), "none")
+    if len(pairs) < _FEWEST_FOR_TAU:
+        detail = f"{len(pairs)} finalists are too few to tell whether the estimate ranks"
+        return RankCorrelation(method=method, finalists=len(pairs), tau=None, detail=detail)
+    tau = _tau_b(pairs)
+    if tau is None:
+        detail = "all finalists tie: the estimate could not rank them"
+    else:
+        detail = "the estimate ranks" if tau > 0 else "the estimate does not rank: choose another, or train it longer"
+    return RankCorrelation(method=method, finalists=len(pairs), tau=tau, detail=detail)
+
+
+def _estimated(trial: TrialRecord | None) -> float | None:
+    return trial.accuracy.value if trial is not None and trial.accuracy is not None else None
+
+
+def _tau_b(pairs: Sequence[tuple[float, float]]) -> float | None:
+    # a dozen pairs at most: counted outright, exactly alike on every machine
+    concordance, left, right = 0, 0, 0
+    for i, (a, x) in enumerate(pairs):
+        for b, y in pairs[:i]:
+            s, t = (a > b) - (a < b), (x > y) - (x < y)
+            concordance, left, right = concordance + s * t, left + s * s, right + t * t
+    return concordance / (left * right) ** 0.5 if left and right else None
+
+
+def _dominates(a: TrialRecord, b: TrialRecord) -> bool:
+    mine, theirs = _merits(a), _merits(b)
+    return all(x >= y for x, y in zip(mine, theirs, strict=True)) and mine != theirs
+
+
+def _merits(trial: TrialRecord) -> tuple[float, float, float]:
+    accuracy = trial.accuracy.value if trial.accuracy else 0.0
+    return accuracy, -(low_us(trial.figures) or float("inf")), -float(trial.size_bytes or 0)
+
+
+def _by_accuracy(trial: TrialRecord) -> tuple[float, float, float, int]:
+    accuracy, latency, size = _merits(trial)
+    return -accuracy, -latency, -size, trial.number

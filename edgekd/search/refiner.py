@@ -1,0 +1,111 @@
+"""A finalist's full recipe, its file, and its accuracy by that file: the real `Refiner`."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekd.artefacts import Artefact, Precision
+from edgekd.devices._protocol import DeviceSession, Job
+from edgekd.errors import EdgeKDError, Interrupted
+from edgekd.evidence import AccuracyKind
+from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
+from edgekd.export.converter import Converter
+from edgekd.export.score import score_artefact
+from edgekd.recipes.runner import RecipeResult, run_recipe
+from edgekd.search._protocol import EstimateContext, Refined
+from edgekd.search.accuracy.scoring import score_student, stage_context
+from edgekd.search.recipe import with_precision
+from edgekd.search.untrained import SUFFIXES, native_format
+from edgekd.store.records import Accuracy
+from edgekd.store.run import Run
+from edgekd.students._protocol import Candidate, Student
+from edgekd.students.student import new_student
+
+__all__ = ["RecipeRefiner"]
+
+
+@dataclass(frozen=True)
+class RecipeRefiner:
+    """Runs the recipe, exports for the candidate's backend, scores on the device."""
+
+    run: Run
+    context: EstimateContext
+    session: DeviceSession
+    converter: Converter
+    options: ExportOptions
+    threads: int = 1
+
+    def refine(self, candidate: Candidate) -> Refined:
+        """A file that can't be made or scored leaves a finalist without one, and the reason."""
+        plain = self._train(candidate, Precision.FLOAT32)
+        float_twin = score_student(plain.student, self.context.task, AccuracyKind.TORCH, "the full recipe")
+        result = self._train(candidate, candidate.plan.precision)
+        conversion = self._convert(candidate, self.run.students / result.key, result.key)
+        if conversion.artefact is None:
+            detail = f"{conversion.outcome.value}: {conversion.detail}"
+            return Refined(result.key, None, None, float_twin, result.curve, detail)
+        artefact = self._keep(conversion.artefact)
+        accuracy, detail = self._score(candidate, artefact, result.student)
+        return Refined(result.key, artefact, accuracy, float_twin, result.curve, detail)
+
+    def twin(self, candidate: Candidate) -> Artefact | None:
+        """Made from the finished float32 stages, which are kept by key."""
+        if candidate.plan.precision is Precision.FLOAT32:
+            return None
+        plain = self._train(candidate, Precision.FLOAT32)
+        result = self._convert(candidate, self.run.students / plain.key, f"twin-{plain.key}")
+        return result.artefact if result.outcome is ConversionOutcome.OK else None
+
+    def _train(self, candidate: Candidate, precision: Precision) -> RecipeResult:
+        student = new_student(self.context.family, candidate.arch, self.context.task.spec, self.context.seed)
+        stages = with_precision(self.context.recipe, precision)
+        return run_recipe(stages, student, stage_context(candidate, self.context), self.run.students)
+
+    def _convert(self, candidate: Candidate, student_folder: Path, name: str) -> ConversionResult:
+        if candidate.backend is None:
+            raise ValueError(f"{candidate} has no backend to be made for")
+        wanted = native_format(candidate.backend)
+        folder = self.run.scratch / "refined" / name / candidate.backend.runtime
+        folder.mkdir(parents=True, exist_ok=True)
+        return self.converter.convert(
+            student_folder,
+            wanted,
+            self.options,
+            candidate.backend,
+            self.context.fingerprint,
+            folder / f"model{SUFFIXES[wanted]}",
+        )
+
+    def _keep(self, artefact: Artefact) -> Artefact:
+        """Copy the file to artefacts/ under its digest; the record's path is relative to the run."""
+        self.run.artefacts.mkdir(exist_ok=True)
+        kept = Path("artefacts") / f"{artefact.sha256}{artefact.path.suffix}"
+        for suffix in (".bin", artefact.path.suffix) if artefact.path.suffix == ".xml" else (artefact.path.suffix,):
+            shutil.copyfile(artefact.path.with_suffix(suffix), self.run.folder / kept.with_suffix(suffix))
+        return artefact.but(path=kept)
+
+    def _score(self, candidate: Candidate, artefact: Artefact, student: Student) -> tuple[Accuracy | None, str]:
+        if candidate.backend is None:
+            return None, "no backend"
+        job = Job(artefact=self.run.resolve(artefact), backend=candidate.backend)
+        scratch = self.run.scratch / "score"
+        try:
+            score = score_artefact(self.session, job, student, self.context.task, "validation", self.options, scratch)
+        except Interrupted:
+            raise
+        except EdgeKDError as error:
+            return None, f"its file could not be scored: {error.message}"  # a finalist's outcome, in its record
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return (
+            Accuracy(
+                value=score.value,
+                kind=AccuracyKind.ARTEFACT,
+                split="validation",
+                samples=score.samples,
+                method=f"the exported file in {candidate.backend}",
+            ),
+            "",
+        )

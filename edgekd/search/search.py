@@ -1,0 +1,176 @@
+"""A whole search, from the space to a certified finalist. Every step reads what is finished from the run folder.
+
+`run_search` wires the real parts; `Search` runs any parts, so that tests search thousands of candidates in seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgekd import plugins
+from edgekd.devices._protocol import DeviceSession
+from edgekd.events import Events
+from edgekd.export.converter import Converter
+from edgekd.project import Project, cache_folder
+from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Maker, Refiner, Sampler, Surveyor
+from edgekd.search.budget import Budget, reserve_s
+from edgekd.search.choose import Chooser
+from edgekd.search.ending import finish, nothing_fits, success
+from edgekd.search.loop import TrialLoop
+from edgekd.search.masks import Masked
+from edgekd.search.measuring import Bench
+from edgekd.search.plan import make_plan, survey_size
+from edgekd.search.refine import order_of_finalists, rank_correlation, refine_one
+from edgekd.search.refiner import RecipeRefiner
+from edgekd.search.steps import FirstSteps
+from edgekd.search.survey import FamilySurveyor
+from edgekd.search.untrained import UntrainedMaker
+from edgekd.store.records import ArmsRecord, FeaturesRecord, OutcomeRecord, PlanRecord, TrialRecord
+from edgekd.store.run import Run
+from edgekd.students._protocol import StageProgress
+
+__all__ = ["Parts", "Search", "context_of", "run_search", "spent_before"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that turns candidates into facts."""
+
+    surveyor: Surveyor
+    maker: Maker
+    sampler: Sampler
+    estimate: AccuracyEstimate
+    context: EstimateContext
+    refiner: Refiner
+    session: DeviceSession
+
+
+def run_search(
+    project: Project,
+    run: Run,
+    session: DeviceSession,
+    converter: Converter,
+    events: Events,
+    started: float | None = None,
+) -> OutcomeRecord:
+    """Search, refine, choose and certify. The caller holds ``run.writing()``.
+
+    ``started`` is when the command began (``time.monotonic``): the budget counts from there. Finding nothing is an
+    outcome with exit code 5, and not being able to tell one with 6. Raises ConfigurationError, MissingError and
+    Interrupted; whatever is finished is kept, and the same call goes on.
+    """
+    plan = run.plan()
+    if plan is None:
+        plan = make_plan(project, run.header.budget_s, run.header.seed)
+        run.write(plan)
+    context = context_of(project, run, events)
+    parts = Parts(
+        surveyor=FamilySurveyor(project.family, project.task.spec),
+        maker=UntrainedMaker(
+            project.task, project.family, converter, project.export, run.header.fingerprint, run.header.seed
+        ),
+        sampler=plugins.load("edgekd.samplers", plan.sampler)(),
+        estimate=project.accuracy,
+        context=context,
+        refiner=RecipeRefiner(run, context, session, converter, project.export),
+        session=session,
+    )
+    return Search(run, plan, parts, events, time.monotonic, started)()
+
+
+def context_of(project: Project, run: Run, events: Events) -> EstimateContext:
+    """What training may use in this run."""
+
+    def show(progress: StageProgress) -> None:
+        events.progress(progress.stage, progress.done, progress.total, progress.note)
+
+    return EstimateContext(
+        task=project.task,
+        teacher=project.teacher,
+        family=project.family,
+        recipe=project.recipe,
+        fingerprint=run.header.fingerprint,
+        students=run.students,
+        stages=run.stages,
+        cache=cache_folder(),
+        seed=run.header.seed,
+        progress=show,
+        stop=events.stop,
+    )
+
+
+def spent_before(run: Run) -> float:
+    """Seconds this run has worked so far, by its latest record."""
+    proposals = run.proposals()
+    ends = [*(a.ended_s for a in run.anchors()), *(t.ended_s for t in run.trials())]
+    return max([*ends, *(f.ended_s for f in run.finalists()), proposals.ended_s if proposals else 0.0], default=0.0)
+
+
+@dataclass(frozen=True)
+class Search:
+    """The steps in order. Calling it runs what isn't finished."""
+
+    run: Run
+    plan: PlanRecord
+    parts: Parts
+    events: Events
+    now: Callable[[], float]
+    started: float | None = None
+
+    def __call__(self) -> OutcomeRecord:
+        """Raises MissingError and Interrupted."""
+        outcome = self.run.outcome()
+        if outcome is not None:
+            return outcome
+        before = 0.0 if self.started is None else self.now() - self.started
+        budget = Budget(self.run.header.budget_s, self.now, spent_before(self.run) + before)
+        bench = Bench(
+            self.parts.maker, self.parts.session, self.run.header.target, self.run.path("scratch/bench"), self.now
+        )
+        steps = FirstSteps(self.run, self.plan, self.parts.surveyor, bench, budget, self.events)
+        features = steps.features(survey_size(self.run.header.budget_s))
+        masked = steps.masks(features)
+        if not masked.left:
+            removed = {report.name: report.removed for report in masked.record.masks}
+            return finish(self.run, nothing_fits(self.run, removed=removed), budget)
+        arms = steps.arms(features, masked)
+        wanted = self._propose(features, masked, arms, bench, budget)
+        return self._settle(arms, wanted, budget)
+
+    def _propose(self, features: FeaturesRecord, masked: Masked, arms: ArmsRecord, bench: Bench, budget: Budget) -> int:
+        ended = self.run.proposals()
+        if ended is None:
+            space = self.plan.space
+            by_arch = dict(zip(map(space.at, features.indices), features.features, strict=True))
+            loop = TrialLoop(
+                self.run, self.plan, masked, arms, self.parts.sampler, bench, by_arch, self.parts.estimate,
+                self.parts.context, budget, self.events,
+            )  # fmt: skip
+            ended = loop()
+        self.events.line(f"searched   {ended.trials} trials; {ended.detail}")
+        return ended.finalists
+
+    def _settle(self, arms: ArmsRecord, wanted: int, budget: Budget) -> OutcomeRecord:
+        target, trials = self.run.header.target, self.run.trials()
+        order = order_of_finalists(target, arms, trials)
+        chooser = Chooser(self.run, self.plan.certify, self.parts.session, self.parts.refiner, self.events, budget)
+        winner = None
+        # beyond the wanted number only while nothing holds, and never more than twice as many
+        for goal in range(wanted, 2 * wanted + 1):
+            self._refine(order[:goal], budget)
+            chooser.judge_side_by_side()
+            winner = chooser.certify()
+            if winner is not None or goal >= len(order) or budget.left_s() < reserve_s(self.plan, trials, 1):
+                break
+        finalists = self.run.finalists()
+        outcome = success(winner) if winner is not None else nothing_fits(self.run, tail=arms.tail)
+        return finish(self.run, outcome.but(estimate=rank_correlation(trials, finalists)), budget)
+
+    def _refine(self, trials: tuple[TrialRecord, ...], budget: Budget) -> None:
+        done = {finalist.rank for finalist in self.run.finalists()}
+        for rank, trial in enumerate(trials, start=1):
+            if rank not in done:
+                self.events.line(f"refining   {rank} of {len(trials)}: {trial.candidate}")
+                refine_one(self.run, rank, trial, self.parts.refiner, self.events, budget)

@@ -1,0 +1,80 @@
+"""One arch through the whole recipe, on every backend of the target: the command ``distill``.
+
+The same refining, judging and certifying as a search, with nothing proposed: a finalist a backend.
+"""
+
+from __future__ import annotations
+
+import time
+
+from edgekd.artefacts import Precision
+from edgekd.compress.quantization.stage import Quantize
+from edgekd.devices._protocol import DeviceSession
+from edgekd.errors import ConfigurationError
+from edgekd.events import Events
+from edgekd.export.converter import Converter
+from edgekd.project import Project
+from edgekd.search.budget import Budget
+from edgekd.search.choose import Chooser
+from edgekd.search.ending import finish, nothing_fits, success
+from edgekd.search.plan import certify_plan
+from edgekd.search.refine import record_finalist
+from edgekd.search.refiner import RecipeRefiner
+from edgekd.search.search import context_of, spent_before
+from edgekd.store.records import OutcomeRecord
+from edgekd.store.run import Run
+from edgekd.students._protocol import Arch, Candidate, CompressionPlan
+
+__all__ = ["run_single"]
+
+
+def run_single(
+    project: Project,
+    run: Run,
+    session: DeviceSession,
+    converter: Converter,
+    events: Events,
+    started: float | None = None,
+    arch: Arch | None = None,
+) -> OutcomeRecord:
+    """Train, export, measure and certify one arch. The caller holds ``run.writing()``. Raises as `run_search` does.
+
+    ``arch`` may be left out where the project's space has one arch only; the precision is the recipe's own.
+    """
+    outcome = run.outcome()
+    if outcome is not None:
+        return outcome
+    before = 0.0 if started is None else time.monotonic() - started
+    budget = Budget(None, time.monotonic, spent_before(run) + before)
+    refiner = RecipeRefiner(run, context_of(project, run, events), session, converter, project.export)
+    done = {finalist.rank for finalist in run.finalists()}
+    for rank, candidate in enumerate(_candidates(project, arch), start=1):
+        if rank not in done:
+            events.line(f"refining   {candidate}")
+            record_finalist(run, rank, -1, candidate, refiner, events, budget)
+    plan = certify_plan(project.target, run.header.seed)
+    chooser = Chooser(run, plan, session, refiner, events, budget)
+    chooser.judge_side_by_side()
+    winner = chooser.certify()
+    return finish(run, success(winner) if winner is not None else nothing_fits(run), budget)
+
+
+def _candidates(project: Project, arch: Arch | None) -> list[Candidate]:
+    space = project.family.space(project.task.spec)
+    if arch is None and space.size > 1:
+        axes = ", ".join(axis.name for axis in space.axes if len(axis.choices) > 1)
+        raise ConfigurationError.one(
+            f"the student's space has {space.size} archs, and one is wanted: {axes} still have a choice",
+            "give each axis one choice, or use: edgekd search",
+        )
+    quantized = [stage.precision for stage in project.recipe if isinstance(stage, Quantize)]
+    precision = quantized[-1] if quantized else Precision.FLOAT32
+    return [
+        Candidate(
+            family=project.family.name,
+            arch=arch if arch is not None else space.at(0),
+            plan=CompressionPlan(precision=precision),
+            backend=backend,
+        )
+        for backend in project.target.backends
+    ]

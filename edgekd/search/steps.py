@@ -1,0 +1,124 @@
+"""The steps before any proposal: survey, masks, anchors, arms. Each is read back where it was finished before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgekd.artefacts import Precision
+from edgekd.errors import MissingError
+from edgekd.events import Events
+from edgekd.search._protocol import Surveyor
+from edgekd.search.anchors import choose_anchors
+from edgekd.search.arms import decide_arms, still_in
+from edgekd.search.budget import Budget
+from edgekd.search.feasible import LOW, figure_of
+from edgekd.search.loop import stop_if_asked
+from edgekd.search.masks import Masked, mask
+from edgekd.search.measuring import Bench, Measured
+from edgekd.search.survey import survey
+from edgekd.store.records import AnchorRecord, Arm, ArmReading, ArmsRecord, FeaturesRecord, PlanRecord
+from edgekd.store.run import Run
+from edgekd.students._protocol import Arch, Candidate, CompressionPlan
+
+__all__ = ["FirstSteps"]
+
+
+@dataclass(frozen=True)
+class FirstSteps:
+    """Facts are gathered where they are missing; decisions are made again from them each time."""
+
+    run: Run
+    plan: PlanRecord
+    surveyor: Surveyor
+    bench: Bench
+    budget: Budget
+    events: Events
+
+    def features(self, most: int) -> FeaturesRecord:
+        """Static features of the space. Raises Interrupted."""
+        record = self.run.features()
+        if record is None:
+            record = survey(self.plan.space, self.surveyor, most, self.run.header.seed, self.events)
+            self.run.write(record)
+        return record
+
+    def masks(self, features: FeaturesRecord) -> Masked:
+        """What the masks leave."""
+        masked = mask(self.run.header.target, self.plan, features)
+        if self.run.masks() is None:
+            self.run.write(masked.record)
+        shown = ", ".join(f"{report.name} {report.removed:,} out" for report in masked.record.masks)
+        looked = f"{masked.record.considered:,} archs"
+        if masked.record.considered < masked.record.space_size:
+            looked += f" (sampled from {masked.record.space_size:,})"
+        self.events.line(f"masks      {looked} -> {masked.record.left:,} may fit" + (f" ({shown})" if shown else ""))
+        return masked
+
+    def arms(self, features: FeaturesRecord, masked: Masked) -> ArmsRecord:
+        """Measure the anchors that aren't measured yet, then keep what isn't dominated.
+
+        Raises Interrupted, and MissingError where no arm can run this family at all.
+        """
+        target, archs = self.run.header.target, choose_anchors(self.plan, features, masked.left)
+        anchors = list(self.run.anchors())
+        for number in range(len(anchors), len(archs)):
+            stop_if_asked(self.events)
+            alive = still_in(target, self.plan, anchors)
+            if not alive:
+                break
+            anchors.append(self._measure(number, len(archs), archs[number], alive))
+            self.run.write(anchors[-1])
+        record = decide_arms(target, self.plan, archs, anchors)
+        if self.run.arms() is None:
+            self.run.write(record)
+        if not record.kept:
+            reasons = "; ".join(f"{dropped.arm}: {dropped.reason}" for dropped in record.dropped[:3])
+            raise MissingError(
+                f"no backend of target {target.name} could run this family: {reasons}",
+                "see what this machine has: edgekd doctor",
+            )
+        kept = ", ".join(str(arm) for arm in record.kept)
+        self.events.line(
+            f"arms       {len(self.plan.arms)} on {len(anchors)} anchors -> {len(record.kept)} kept: {kept}"
+        )
+        return record
+
+    def _measure(self, number: int, total: int, arch: Arch, arms: tuple[Arm, ...]) -> AnchorRecord:
+        # float32 stays in the batch as the yardstick of never-slower, even once it is out of the running
+        plain = {Arm(backend=arm.backend, precision=Precision.FLOAT32) for arm in arms} & set(self.plan.arms)
+        batch = [arm for arm in self.plan.arms if arm in arms or arm in plain]
+        candidates = [
+            Candidate(
+                family=self.run.header.family,
+                arch=arch,
+                plan=CompressionPlan(precision=arm.precision),
+                backend=arm.backend,
+            )
+            for arm in batch
+        ]
+        measured, noise = self.bench.measure(
+            candidates,
+            self.plan.measure,
+            pair=True,
+            progress=lambda what, done, of: self.events.progress("arms", number, total, f"{what} {done}/{of}"),
+            stop=lambda: stop_if_asked(self.events),
+        )
+        return AnchorRecord(
+            number=number,
+            arch=arch,
+            readings=tuple(_reading(arm, result) for arm, result in zip(batch, measured, strict=True)),
+            noise=noise,
+            ended_s=self.budget.spent_s(),
+        )
+
+
+def _reading(arm: Arm, measured: Measured) -> ArmReading:
+    artefact = measured.conversion.artefact
+    return ArmReading(
+        arm=arm,
+        arch=measured.candidate.arch,
+        measurement=measured.measurement,
+        size_bytes=artefact.size_bytes if artefact else None,
+        detail=measured.detail or ("" if measured.outcome == "measured" else measured.outcome),
+        low_us=figure_of(measured.figures, LOW),
+    )

@@ -1,0 +1,69 @@
+"""A candidate's file with untrained weights, as fast on a device as the trained one: the real `Maker`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.artefacts import Backend, Format, Precision
+from edgekd.compress.quantization.calibrate import calibrate
+from edgekd.devices._protocol import Fingerprint
+from edgekd.errors import ConfigurationError
+from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
+from edgekd.export.converter import Converter
+from edgekd.students._protocol import Candidate, Family
+from edgekd.students.student import new_student, save_student
+from edgekd.tasks._protocol import Task
+
+__all__ = ["SUFFIXES", "UntrainedMaker", "native_format"]
+
+SUFFIXES = {Format.ONNX: ".onnx", Format.TFLITE: ".tflite", Format.OPENVINO: ".xml"}
+"""How each format's file is called."""
+
+_CALIBRATION_SAMPLES = 32  # ranges have no influence on time
+
+
+def native_format(backend: Backend) -> Format:
+    """The format a backend reads best."""
+    return backend.formats[0]
+
+
+@dataclass(frozen=True)
+class UntrainedMaker:
+    """Builds, calibrates and converts. The seed fixes the weights, and so the file."""
+
+    task: Task
+    family: Family
+    converter: Converter
+    options: ExportOptions
+    fingerprint: Fingerprint
+    seed: int
+
+    def make(self, candidate: Candidate, path: Path) -> ConversionResult:
+        """Write the file at ``path`` with the format's suffix. What the ladder refuses is an outcome."""
+        if candidate.backend is None:
+            raise ValueError(f"{candidate} has no backend to be made for")
+        student = new_student(self.family, candidate.arch, self.task.spec, self.seed)
+        inputs: NDArray[np.generic] = np.empty((0, *self.task.spec.input.shape))
+        if candidate.plan.precision is Precision.INT8:
+            inputs = self.task.split("calibration").inputs[:_CALIBRATION_SAMPLES]
+        try:
+            student = calibrate(
+                student, inputs, candidate.plan.precision, "minmax", self.fingerprint, candidate.backend
+            )
+        except ConfigurationError as error:
+            return ConversionResult(outcome=ConversionOutcome.REFUSED, detail=error.message.splitlines()[0])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_student(student, path.parent / "student")
+        wanted = native_format(candidate.backend)
+        return self.converter.convert(
+            path.parent / "student",
+            wanted,
+            self.options,
+            candidate.backend,
+            self.fingerprint,
+            path.with_suffix(SUFFIXES[wanted]),
+        )

@@ -1,0 +1,274 @@
+"""A search on paper: a small space, scripted latencies and accuracies, and a clock that only moves when told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.devices._protocol import Job, MeasurePlan, Outcome
+from edgekd.errors import Interrupted
+from edgekd.evidence import AccuracyKind
+from edgekd.export._protocol import ConversionOutcome, ConversionResult
+from edgekd.records import digest_json
+from edgekd.search._protocol import Estimate, EstimateContext, Refined
+from edgekd.search.sampler import TpeSampler
+from edgekd.search.search import Parts, Search
+from edgekd.store.records import Accuracy, Arm, OutcomeRecord, PlanRecord, RunHeader, StaticFeatures
+from edgekd.store.run import Run
+from edgekd.students._protocol import Arch, Axis, Candidate
+from edgekd.targets.target import Target
+from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
+from edgekd.testing.fakes.clock import FakeClock
+from edgekd.testing.fakes.device import FakeDevice, Noise, Script, fake_fingerprint
+
+AXES = (
+    Axis(name="depth", choices=(1, 2, 3)),
+    Axis(name="width", choices=(8, 16, 24, 32, 48, 64)),
+    Axis(name="wide", choices=(1, 2, 3, 4)),
+)
+LITERT, ORT = Backend.model_validate("litert/xnnpack"), Backend.model_validate("onnxruntime/cpu")
+F32, INT8 = Precision.FLOAT32, Precision.INT8
+ARMS = tuple(Arm(backend=b, precision=p) for b in (LITERT, ORT) for p in (F32, INT8))
+QUIET = Noise(low=0.0, body=0.0, tail=0.0)
+
+
+def macs(arch: Arch) -> int:
+    return int(arch["depth"] * arch["width"] ** 2 * arch["wide"] * 100)
+
+
+def accuracy(candidate: Candidate) -> float:
+    """More work is more accurate, int8 costs a little; no two archs tie."""
+    arch = candidate.arch
+    gain = 0.1 * float(arch["depth"]) + 0.004 * float(arch["width"]) + 0.03 * float(arch["wide"])
+    return round(0.2 + gain - (0.004 if candidate.plan.precision is INT8 else 0.0), 6)
+
+
+def latency_us(candidate: Candidate) -> float:
+    rate = {(LITERT, F32): 900, (LITERT, INT8): 1800, (ORT, F32): 600, (ORT, INT8): 500}
+    assert candidate.backend is not None
+    return 20.0 + macs(candidate.arch) / rate[candidate.backend, candidate.plan.precision]
+
+
+def size_bytes(candidate: Candidate) -> int:
+    return 2000 + macs(candidate.arch) // 100 * (1 if candidate.plan.precision is INT8 else 4)
+
+
+class FakeSurveyor:
+    def features(self, arch: Arch) -> StaticFeatures:
+        parameters = macs(arch) // 100
+        return StaticFeatures(
+            parameters=parameters,
+            macs=macs(arch),
+            weight_bytes=4 * parameters,
+            peak_activation_bytes=1000 * int(arch["width"]),
+            bytes_moved=5 * parameters,
+            depth=int(arch["depth"]),
+        )
+
+
+class Lab:
+    """Everything a `Search` needs. Counts what was done, so that a test can see nothing done twice."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.folder = folder
+        self.clock = FakeClock()
+        self.candidates: dict[str, Candidate] = {}
+        self.made: list[Candidate] = []
+        self.estimated: list[Candidate] = []
+        self.refined: list[Candidate] = []
+        self.stop_after: int | None = None  # steps until the person asks to stop
+        self.conversions: Callable[[Candidate], ConversionOutcome] = lambda _: ConversionOutcome.OK
+        self.outcomes: Callable[[Candidate], Outcome] = lambda _: Outcome.OK
+        self.refined_latency: Mapping[int, float] = {}
+        self.slow_when: Callable[[Candidate, MeasurePlan | None], float] = lambda *_: 1.0
+        self.train_s, self.refine_s = 2.0, 20.0
+        self.noise: Noise = QUIET
+        self.sampler: Any = TpeSampler(startup=6)
+        self.target = Target.model_validate(
+            {
+                "name": "paper",
+                "device": "fake-device",
+                "backends": ["litert/xnnpack", "onnxruntime/cpu"],
+                "budgets": {"latency": {"p95": "120 us"}, "size": {"file": "40 KiB"}},
+                **changes.pop("target", {}),
+            }
+        )
+        self.budget_s: float | None = changes.pop("budget_s", None)
+        self.plan = PlanRecord(
+            **{
+                "axes": AXES,
+                "arms": ARMS,
+                "anchors": 4,
+                "sampler": "tpe",
+                "batch": 4,
+                "trials": 24,
+                "finalists": 3,
+                "measure": MeasurePlan(processes=3, rounds=2),
+                "certify": MeasurePlan(processes=5, rounds=2),
+                "refine_images": 10_000,
+                **changes,
+            }
+        )
+
+    # the seams
+
+    def progress(self, stage: str, done: int, total: int, note: str = "") -> None: ...
+
+    def line(self, text: str) -> None: ...
+
+    def stop(self) -> bool:
+        if self.stop_after is None:
+            return False
+        self.stop_after -= 1
+        return self.stop_after < 0
+
+    name = "paper"
+    kind = AccuracyKind.TORCH
+
+    def make(self, candidate: Candidate, path: Path) -> ConversionResult:
+        self.made.append(candidate)
+        self.clock.advance(1.0)
+        outcome = self.conversions(candidate)
+        if outcome is not ConversionOutcome.OK:
+            return ConversionResult(outcome=outcome, detail=f"scripted {outcome.value}", seconds=1.0)
+        return ConversionResult(outcome=outcome, artefact=self.artefact(candidate, path), seconds=1.0)
+
+    def artefact(self, candidate: Candidate, path: Path, salt: str = "") -> Artefact:
+        sha = digest_json([candidate.model_dump(mode="json"), salt])
+        self.candidates[sha] = candidate
+        assert candidate.backend is not None
+        form: Format = candidate.backend.formats[0]
+        return Artefact(path=path, format=form, sha256=sha, size_bytes=size_bytes(candidate))
+
+    def estimate(self, candidate: Candidate, context: EstimateContext) -> Estimate:
+        self.estimated.append(candidate)
+        self.clock.advance(self.train_s)
+        return Estimate(self._accuracy(candidate, -0.05, AccuracyKind.TORCH), images_per_s=1000.0)
+
+    def refine(self, candidate: Candidate) -> Refined:
+        self.refined.append(candidate)
+        self.clock.advance(self.refine_s)
+        artefact = self.artefact(candidate, Path("artefacts") / f"{len(self.refined)}.bin", "refined")
+        final = self._accuracy(candidate, 0.0, AccuracyKind.ARTEFACT)
+        return Refined(digest_json(str(candidate)), artefact, final, final)
+
+    def twin(self, candidate: Candidate) -> Artefact | None:
+        if candidate.plan.precision is F32:
+            return None
+        plain = candidate.but(plan=candidate.plan.but(precision=F32))
+        return self.artefact(plain, self.folder / "twin.bin", "twin")
+
+    def _accuracy(self, candidate: Candidate, lost: float, kind: AccuracyKind) -> Accuracy:
+        value = accuracy(candidate) + lost
+        return Accuracy(value=value, kind=kind, split="validation", samples=1000, method="on paper")
+
+    def latency(self, job: Job) -> float:
+        candidate = self.candidates[job.artefact.sha256]
+        return latency_us(candidate) * self.slow_when(candidate, self.measuring)
+
+    measuring: MeasurePlan | None = None
+
+    def device(self) -> FakeDevice:
+        def script(job: Job) -> Script:
+            outcome = self.outcomes(self.candidates[job.artefact.sha256])
+            return Script(outcome=outcome, detail="" if outcome is Outcome.OK else f"scripted {outcome.value}")
+
+        return FakeDevice(self.latency, noise=self.noise, outcomes=script, clock=self.clock)
+
+    # running
+
+    def header(self) -> RunHeader:
+        spec = TaskSpec(
+            name="paper", input=InputSpec(shape=(1, 8, 8)), head=HeadSpec(classes=10), data=digest_json("paper")
+        )
+        return RunHeader(
+            id="paper",
+            command="search",
+            created="2026-01-01T00:00:00+00:00",
+            project={},
+            project_file="project.yaml",
+            target=self.target,
+            task=spec,
+            teacher="none",
+            teacher_digest=digest_json(None),
+            family="resnet",
+            fingerprint=fake_fingerprint(),
+            versions={},
+            seed=7,
+            budget_s=self.budget_s,
+        )
+
+    def open(self) -> Run:
+        if (self.folder / "run.json").exists():
+            return Run.open(self.folder)
+        run = Run.create(self.folder, self.header())
+        run.write(self.plan)
+        return run
+
+    def search(self) -> OutcomeRecord:
+        run = self.open()
+        plan = run.plan()
+        assert plan is not None
+        session = self.device().open()
+        context = EstimateContext(
+            task=cast(Any, None),
+            teacher=None,
+            family=cast(Any, None),
+            recipe=(),
+            fingerprint=None,
+            students=run.students,
+            stages=run.stages,
+            cache=run.scratch,
+            seed=0,
+            progress=lambda _: None,
+            stop=self.stop,
+        )
+        parts = Parts(
+            surveyor=FakeSurveyor(),
+            maker=self,
+            sampler=self.sampler,
+            estimate=self,
+            context=context,
+            refiner=self,
+            session=_Watched(session, self),
+        )
+        with run.writing():
+            return Search(run, plan, parts, self, self.clock)()
+
+    def search_through_stops(self, every: int) -> OutcomeRecord:
+        """Search, asked to stop after ``every`` more steps again and again, until done."""
+        while True:
+            self.stop_after = every
+            try:
+                return self.search()
+            except Interrupted:
+                every += 1  # so that even a step with many checks gets done
+
+
+class _Watched:
+    """The session, telling the lab under which plan it measures."""
+
+    def __init__(self, session: Any, lab: Lab) -> None:
+        self._session, self._lab = session, lab
+
+    def measure(self, jobs: Any, plan: MeasurePlan, progress: Any = None) -> Any:
+        self._lab.measuring = plan
+        return self._session.measure(jobs, plan, progress)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path / "run")
+
+
+@pytest.fixture
+def make_lab(tmp_path: Path) -> Callable[..., Lab]:
+    count = iter(range(1000))
+    return lambda **changes: Lab(tmp_path / f"run{next(count)}", **changes)
