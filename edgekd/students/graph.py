@@ -86,8 +86,11 @@ class Traced:
         return {key: name for name, key in self.keys.items()}
 
 
-def trace(student: Student, *, dynamic_batch: bool = False) -> Traced:
+def trace(student: Student, *, dynamic_batch: bool = False, decomposed: bool = True) -> Traced:
     """Fold a student and export it. The batch axis is 1, or any size.
+
+    No operator of the result changes a tensor in place. Decomposing takes longer than the export itself; where it isn't
+    asked for, it is done only when there are such operators. Keys of what integer kernels compute stay the same.
 
     Raises ConfigurationError when torch can't export the module, with torch's reason.
     """
@@ -99,8 +102,8 @@ def trace(student: Student, *, dynamic_batch: bool = False) -> Traced:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch copies its own deprecated tree specs
             program = torch.export.export(flat.module.eval(), (example,), dynamic_shapes=shapes)
-            if any(_changes_in_place(node) for node in program.graph.nodes):
-                program = program.run_decompositions({})  # takes longer than the export itself
+            if decomposed or any(_changes_in_place(node) for node in program.graph.nodes):
+                program = program.run_decompositions({})
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:  # torch's own errors are among these
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError.one(

@@ -50,7 +50,7 @@ def calibrate(
     Raises ConfigurationError when the student can't have the precision, naming the operator that stops it, or when
     its values aren't finite.
     """
-    traced = trace(student, dynamic_batch=precision is Precision.INT8)
+    traced = trace(student, dynamic_batch=precision is Precision.INT8, decomposed=False)
     problems = problems_with(student, precision, backend, traced)
     if problems:
         raise ConfigurationError(problems)

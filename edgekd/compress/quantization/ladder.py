@@ -41,7 +41,7 @@ def problems_with(
         return [Problem(f"{backend} has no {precision.value} models", "choose another precision or backend")]
     if precision is Precision.FLOAT32:
         return []
-    traced = traced or trace(student)
+    traced = traced or trace(student, decomposed=False)
     nodes = [node for node in traced.program.graph.nodes if node.op == "call_function" and node.name in traced.keys]
     if not any(operator_of(node) in WEIGHTED for node in nodes):
         return [Problem(f"{precision.value}{where}: this student has no convolution or linear layer", "use float32")]

@@ -30,7 +30,7 @@ def reference_module(student: Student) -> nn.Module:
     Raises ConfigurationError when the annotations don't fit the student's graph.
     """
     precision = student.annotations.precision
-    traced = trace(student, dynamic_batch=True)
+    traced = trace(student, dynamic_batch=True, decomposed=False)
     if precision is Precision.INT8:
         return IntegerReference(traced).eval()
     module = traced.student.module

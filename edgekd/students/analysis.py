@@ -1,0 +1,254 @@
+"""What can be counted without running anything: parameters, multiply-adds, bytes, and how much is alive at once.
+
+A forward pass at batch 1 on tensors without values shows every operator with its shapes. Counting is done as runtimes
+execute: BatchNorm folded, ReLU inside the operator before it, reshapes free. Nothing else is assumed; a runtime that
+keeps more alive (layout changes, scratch) has a larger peak. Evidence kind: analytic.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from edgekd.artefacts import Precision
+from edgekd.records import Digest
+from edgekd.store.records import StaticFeatures
+from edgekd.students._protocol import Arch, Family, Student
+from edgekd.tasks._protocol import TaskSpec
+
+__all__ = ["analyse", "analyse_arch"]
+
+_ACTIVATION_BYTES = {Precision.INT8: 1}  # other precisions compute in float32
+_WEIGHT_BYTES = {Precision.FLOAT32: 4, Precision.FLOAT16: 2, Precision.DYNAMIC_INT8: 1, Precision.INT8: 1}
+_CLAMPS = {"relu", "hardtanh", "clamp", "clamp_min", "hardswish", "silu"}  # fused into what comes before
+_WEIGHTED = {"convolution", "addmm", "mm", "linear"}
+
+
+def analyse(student: Student, precision: Precision) -> StaticFeatures:
+    """Static features of a student at a precision."""
+    return _counted(student.module, student.task).at(precision)
+
+
+def analyse_arch(family: Family, arch: Arch, spec: TaskSpec, precision: Precision) -> StaticFeatures:
+    """Static features of an arch, without weights where the family has none to give. Cached."""
+    identity = family.digest() if hasattr(family, "digest") else repr(family)
+    return _counted_arch(_Asked(family.name, identity, arch, spec.digest(), family, spec)).at(precision)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    name: str
+    options: Digest
+    arch: Arch
+    task: Digest
+    family: Family = field(compare=False)
+    spec: TaskSpec = field(compare=False)
+
+
+@lru_cache(maxsize=8192)
+def _counted_arch(asked: _Asked) -> _Counts:
+    with torch.random.fork_rng(devices=[]):
+        if asked.family.inherits:
+            return _counted(asked.family.build(asked.arch, asked.spec), asked.spec)
+        with torch.device("meta"):
+            return _counted(asked.family.build(asked.arch, asked.spec), asked.spec)
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Elements, before a precision makes bytes of them."""
+
+    weights: int  # of convolutions and linear layers
+    others: int  # biases and the parameters of whatever couldn't be folded
+    channels: int  # output channels of weighted operators: a scale each
+    macs: int
+    peak: int
+    moved: int  # activations read and written
+    depth: int
+
+    def at(self, precision: Precision) -> StaticFeatures:
+        scales = 4 * self.channels if precision in (Precision.INT8, Precision.DYNAMIC_INT8) else 0
+        others = _WEIGHT_BYTES[Precision.FLOAT16] if precision is Precision.FLOAT16 else 4  # int32 biases at int8
+        weight_bytes = self.weights * _WEIGHT_BYTES[precision] + self.others * others + scales
+        activation = _ACTIVATION_BYTES.get(precision, 4)
+        return StaticFeatures(
+            parameters=self.weights + self.others,
+            macs=self.macs,
+            weight_bytes=weight_bytes,
+            peak_activation_bytes=self.peak * activation,
+            bytes_moved=self.moved * activation + weight_bytes,
+            depth=self.depth,
+        )
+
+
+@dataclass
+class _Operator:
+    name: str
+    reads: list[int]  # activations
+    writes: int
+    size: int  # elements of the result
+    weights: dict[int, int]  # identity of each parameter -> its elements
+    macs: int
+    channels: int
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """Notes every operator that computes. Activations are numbered: views keep their number, in-place results don't."""
+
+    def __init__(self, parameters: Mapping[int, Tensor], image: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.operators: list[_Operator] = []
+        self._alive: list[Tensor] = [image]  # keeps storages, so that no address is used twice
+        self._parameters = parameters
+        self._current = {_buffer(image): 0}  # storage -> number of what it holds now
+
+    def current(self, tensor: Tensor) -> int:
+        """The number of the activation a tensor holds; a new one where no operator made it."""
+        self._alive.append(tensor)
+        return self._current.setdefault(_buffer(tensor), len(self._current) + len(self.operators) + 1_000_000)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func._opname.strip("_")
+        given = list(_tensors([args, kwargs or {}]))
+        made = next(iter(_tensors(result)), None)
+        if made is None or not made.is_floating_point():
+            return result
+        buffers = [_buffer(tensor) for tensor in given]
+        if _buffer(made) in self._parameters or (_buffer(made) in buffers and not func._schema.is_mutable):
+            return result  # a view
+        reads = [self.current(tensor) for tensor in given if _buffer(tensor) not in self._parameters]
+        weights = {buffer: self._parameters[buffer].numel() for buffer in buffers if buffer in self._parameters}
+        self._alive.append(made)
+        self._current[_buffer(made)] = len(self.operators) + 1
+        self.operators.append(
+            _Operator(
+                name=name,
+                reads=reads,
+                writes=len(self.operators) + 1,
+                size=made.numel(),
+                weights=weights,
+                macs=_macs(name, given, made),
+                channels=made.shape[1] if name in _WEIGHTED and weights else 0,
+            )
+        )
+        return result
+
+
+def _counted(module: nn.Module, spec: TaskSpec) -> _Counts:
+    shapes = _without_values(module)
+    parameters = {_buffer(p): p for p in (*shapes.parameters(), *shapes.buffers())}
+    image = torch.empty((1, *spec.input.shape), device="meta")
+    recorder = _Recorder(parameters, image)
+    with torch.no_grad(), torch.device("meta"), recorder:
+        answer = shapes(image)
+    return _count(recorder.operators, image.numel(), recorder.current(answer), parameters)
+
+
+def _count(operators: Sequence[_Operator], source_size: int, answer: int, parameters: Mapping[int, Tensor]) -> _Counts:
+    readers = Counter(buffer for operator in operators for buffer in set(operator.reads))
+    producer: dict[int, _Operator] = {}
+    same: dict[int, int] = {}  # activation -> the one it is fused into
+    kept: list[_Operator] = []
+    folded: set[int] = set()
+    extra_biases = 0
+    for operator in operators:
+        operator.reads = [same.get(buffer, buffer) for buffer in operator.reads]
+        before = producer.get(operator.reads[0]) if operator.reads else None
+        alone = bool(operator.reads) and readers[operator.reads[0]] == 1
+        folds = "batch_norm" in operator.name and before is not None and before.name in _WEIGHTED and alone
+        if folds and before is not None:
+            folded |= set(operator.weights)
+            dims = [parameters[key].dim() for key in before.weights]
+            extra_biases += before.channels if 1 not in dims else 0
+        if folds or (operator.name in _CLAMPS and before is not None and alone):
+            same[operator.writes] = operator.reads[0]
+            readers[operator.reads[0]] = readers[operator.writes]
+            continue
+        kept.append(operator)
+        producer[operator.writes] = operator
+    used = {key: size for operator in kept for key, size in operator.weights.items() if key not in folded}
+    matrices = {k: s for op in kept if op.name in _WEIGHTED for k, s in op.weights.items() if parameters[k].dim() > 1}
+    weights = sum(matrices.values())
+    counted: set[int] = set()
+    channels = 0
+    for operator in kept:
+        if not counted.issuperset(operator.weights):
+            channels += operator.channels
+            counted |= set(operator.weights)
+    return _Counts(
+        weights=weights,
+        others=sum(used.values()) - weights + extra_biases,
+        channels=channels,
+        macs=sum(operator.macs for operator in kept),
+        peak=_peak(kept, source_size, same.get(answer, answer)),
+        moved=_moved(kept, source_size),
+        depth=_depth(kept),
+    )
+
+
+def _peak(operators: Sequence[_Operator], source_size: int, answer: int) -> int:
+    """Largest number of elements alive at once: a result lives until the last operator that reads it."""
+    sizes = {0: source_size} | {operator.writes: operator.size for operator in operators}
+    last = {buffer: index for index, operator in enumerate(operators) for buffer in operator.reads}
+    last[answer] = len(operators)
+    alive, peak = {0}, source_size
+    for index, operator in enumerate(operators):
+        alive.add(operator.writes)
+        peak = max(peak, sum(sizes.get(buffer, 0) for buffer in alive))
+        alive = {buffer for buffer in alive if last.get(buffer, -1) > index}
+    return peak
+
+
+def _moved(operators: Sequence[_Operator], source_size: int) -> int:
+    sizes = {0: source_size} | {operator.writes: operator.size for operator in operators}
+    return sum(operator.size + sum(sizes.get(buffer, 0) for buffer in operator.reads) for operator in operators)
+
+
+def _depth(operators: Sequence[_Operator]) -> int:
+    depth: dict[int, int] = {}
+    for operator in operators:
+        depth[operator.writes] = 1 + max((depth.get(buffer, 0) for buffer in operator.reads), default=0)
+    return max(depth.values(), default=0)
+
+
+def _macs(name: str, given: Sequence[Tensor], made: Tensor) -> int:
+    if name == "convolution":
+        return made.numel() * math.prod(given[1].shape[1:])
+    if name in ("addmm", "mm", "bmm", "baddbmm"):
+        left = given[-2]
+        return made.numel() * left.shape[-1]
+    return 0
+
+
+def _without_values(module: nn.Module) -> nn.Module:
+    """A copy in eval mode whose tensors have shapes alone; nothing is copied but structure."""
+    memo: dict[int, Any] = {}
+    for parameter in module.parameters():
+        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
+    for buffer in module.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(module, memo).eval()
+
+
+def _buffer(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _tensors(part)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
