@@ -8,6 +8,7 @@ another order.
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from edgekd.agent.child import Child, Failed
@@ -60,18 +61,17 @@ class Batch:
         """One fresh process of each job of the group and of the sentinel (-1), a round each in turn."""
         order = list(group) + ([-1] if self.plan.sentinel else [])
         alive: Dict[int, Child] = {}
-        expected_s: Dict[int, float] = {}
         try:
             for index in order:
-                self._guarded(index, alive, lambda index=index: self._start(generation, index, alive, expected_s))
+                self._guarded(index, alive, partial(self._start, generation, index, alive))
             for index in order:
-                self._guarded(index, alive, lambda index=index: self._warm(alive[index], expected_s[index]))
+                self._guarded(index, alive, partial(self._warm, index, alive))
             for number in range(self.plan.rounds):
-                turn = order[number % len(order) :] + order[: number % len(order)]
-                for index in turn:
-                    self._guarded(index, alive, lambda index=index: self._round(alive[index], expected_s[index]))
+                first = number % len(order)
+                for index in order[first:] + order[:first]:
+                    self._guarded(index, alive, partial(self._round, index, alive))
             for index in order:
-                self._guarded(index, alive, lambda index=index: self._finish(index, alive[index]))
+                self._guarded(index, alive, partial(self._finish, index, alive))
                 if index >= 0:
                     self.step("process %d" % (generation + 1))
         finally:
@@ -103,38 +103,36 @@ class Batch:
             "runs without the limit of %d bytes; with it: %s" % (self.plan.memory_limit_bytes, failure.detail),
         )
 
-    def _start(self, generation: int, index: int, alive: Dict[int, Child], expected_s: Dict[int, float]) -> None:
-        plan = self.plan
-        job = SENTINEL if index < 0 else self.jobs[index]
-        child = Child(
-            job, plan.threads if index >= 0 else 1, plan.memory_limit_bytes if index >= 0 else 0, self.waiting
-        )
-        alive[index] = child
+    def _start(self, generation: int, index: int, alive: Dict[int, Child]) -> None:
+        plan, job = self.plan, SENTINEL if index < 0 else self.jobs[index]
+        threads, limit_bytes = (1, 0) if index < 0 else (plan.threads, plan.memory_limit_bytes)
+        child = alive[index] = Child(job, threads, limit_bytes, self.waiting)
         child.open(plan.load_deadline_s)
         child.load(plan.load_deadline_s, plan.seed)
-        expected_s[index] = child.ask("first", plan.call_deadline_s)["first_us"] * 1e-6
+        child.first(plan.call_deadline_s)
         if generation == 0 and index >= 0:
             self.results[index].placement = child.ask("place", _SUM_UP_DEADLINE_S)["placement"]
 
-    def _warm(self, child: Child, call_s: float) -> None:
-        longest_s = self.plan.warmup_ms * 1e-2 + 2 * call_s
-        child.ask("warm", longest_s + self.plan.call_deadline_s, warmup_ms=self.plan.warmup_ms)
+    def _warm(self, index: int, alive: Dict[int, Child]) -> None:
+        child, plan = alive[index], self.plan
+        longest_s = plan.warmup_ms * 1e-2 + 2 * child.first_s
+        child.ask("warm", longest_s + plan.call_deadline_s, warmup_ms=plan.warmup_ms)
 
-    def _round(self, child: Child, call_s: float) -> None:
-        plan = self.plan
-        periodic = child.job is not SENTINEL and plan.rate_hz > 0
-        gap_s = max(call_s, 1 / plan.rate_hz if periodic else 0.0)
+    def _round(self, index: int, alive: Dict[int, Child]) -> None:
+        child, plan = alive[index], self.plan
+        rate_hz = plan.rate_hz if index >= 0 else 0.0
+        gap_s = max(child.first_s, 1 / rate_hz if rate_hz > 0 else 0.0)
         longest_s = plan.round_ms * 1e-3 + plan.min_calls * 2 * gap_s
         child.ask(
             "round",
             longest_s + plan.call_deadline_s,
             round_ms=plan.round_ms,
             min_calls=plan.min_calls,
-            rate_hz=plan.rate_hz if periodic else 0.0,
+            rate_hz=rate_hz,
         )
 
-    def _finish(self, index: int, child: Child) -> None:
-        sample = child.ask("finish", _SUM_UP_DEADLINE_S)
+    def _finish(self, index: int, alive: Dict[int, Child]) -> None:
+        sample = alive[index].ask("finish", _SUM_UP_DEADLINE_S)
         (self.sentinel if index < 0 else self.results[index].samples).append(sample)
 
     def _profile(self, index: int) -> None:
@@ -144,8 +142,8 @@ class Batch:
             try:
                 child.open(plan.load_deadline_s)
                 child.load(plan.load_deadline_s, plan.seed)
-                first_us = child.ask("first", plan.call_deadline_s)["first_us"]
-                deadline_s = plan.load_deadline_s + plan.call_deadline_s + _PROFILED_CALLS * 3e-6 * first_us
+                child.first(plan.call_deadline_s)
+                deadline_s = plan.load_deadline_s + plan.call_deadline_s + _PROFILED_CALLS * 3 * child.first_s
                 answer = child.ask("profile", deadline_s, path=self.jobs[index].path, calls=_PROFILED_CALLS)
                 self.results[index].operators = answer["operators"]
             except Failed:
@@ -167,7 +165,7 @@ def try_loading(job: Job, plan: Plan, waiting: Callable[[], None]) -> Result:
         try:
             child.open(plan.load_deadline_s)
             child.load(plan.load_deadline_s, plan.seed)
-            child.ask("first", plan.call_deadline_s)
+            child.first(plan.call_deadline_s)
             result.placement = child.ask("place", _SUM_UP_DEADLINE_S)["placement"]
         except Failed as failure:
             result.failed = failure

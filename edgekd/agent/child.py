@@ -37,6 +37,7 @@ class Child:
         self.waiting = waiting
         self.stderr = tempfile.TemporaryFile()
         self.kills = _kernel_kills()
+        self.first_s = 0.0
         environment = dict(os.environ)
         for name in _THREAD_VARIABLES:
             environment[name] = str(threads)
@@ -48,7 +49,8 @@ class Child:
             env=environment,
             bufsize=0,
         )
-        assert self.process.stdin is not None and self.process.stdout is not None  # asked for, just above
+        assert self.process.stdin is not None  # asked for, just above
+        assert self.process.stdout is not None
         self.stdin = self.process.stdin
         self.lines = Lines(self.process.stdout.fileno())
 
@@ -94,6 +96,10 @@ class Child:
     def load(self, deadline_s: float, seed: int) -> None:
         """Load the model. Raises Failed."""
         self.ask("load", deadline_s, path=self.job.path, seed=seed)
+
+    def first(self, deadline_s: float) -> None:
+        """The first inference; ``first_s`` then tells later deadlines what to expect. Raises Failed."""
+        self.first_s = float(self.ask("first", deadline_s)["first_us"]) * 1e-6
 
     def close(self) -> None:
         """Kill the worker, if it still lives, and wait for its end."""

@@ -68,11 +68,11 @@ def _read(requests: queue.Queue[Message]) -> None:
 Tell = Callable[[Message], None]
 
 
-def _hello(message: Message, tell: Tell) -> Message:
+def _hello(_message: Message, _tell: Tell) -> Message:
     return {"protocol": PROTOCOL, "python": platform.python_version(), "pid": os.getpid()}
 
 
-def _describe(message: Message, tell: Tell) -> Message:
+def _describe(_message: Message, _tell: Tell) -> Message:
     return fingerprint()
 
 

@@ -67,7 +67,7 @@ class Worker:
         self.load_ms = (loaded - begin + time.perf_counter_ns() - ready) / 1e6
         return {}
 
-    def first(self, message: Message) -> Message:
+    def first(self, _: Message) -> Message:
         """The first inference."""
         begin = time.perf_counter_ns()
         self.runtime.call()
@@ -89,7 +89,7 @@ class Worker:
         self.rounds.append(done)
         return {"calls": len(done.calls_ns)}
 
-    def finish(self, message: Message) -> Message:
+    def finish(self, _: Message) -> Message:
         """The sample this process is: its figures over all rounds."""
         sizes = memory.status_bytes()
         peak = sizes.get("VmHWM", 0)
@@ -114,7 +114,7 @@ class Worker:
             "started_at_s": self.started_at_s,
         }
 
-    def place(self, message: Message) -> Message:
+    def place(self, _: Message) -> Message:
         """Where the operators run."""
         placement = self.runtime.placement()
         return {"placement": None if placement is None else placement._asdict()}

@@ -46,6 +46,7 @@ class Sentinel(Runtime):
         return [self.places[-1].copy()]
 
     def profile(self, path: str, calls: int) -> List[Operator]:
+        del path, calls
         return []
 
 

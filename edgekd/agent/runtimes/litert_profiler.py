@@ -1,0 +1,111 @@
+"""Operators' times from LiteRT's own profiler, also inside XNNPACK.
+
+No Python interface reaches it, but the C functions in the wheel's library do. They are no promised interface: whatever
+goes wrong here leaves the operators out, and since the profile has a process of its own, even a crash does no more.
+Times have the profiler's resolution, a microsecond.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import struct
+from typing import Any, List, Sequence
+
+from edgekd.agent.runtimes.base import Operator, Refusal, Tensor
+
+__all__ = ["profile", "read_summary"]
+
+_ELEMENTS = {"float32": 1, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9, "float16": 10}
+_CPU = 1
+_MOST_AXES = 8
+_WARMUP_CALLS = 5
+_ROW = re.compile(
+    r"^\s*(?P<kind>\S.*?)\s+[\d.]+\s+[\d.]+\s+(?P<ms>[\d.]+)\s+[\d.]+%\s+[\d.]+%\s+[\d.]+\s+\d+\s+"
+    r"\[(?P<owner>[^\]]*)\]:(?P<number>\d+)\s*$"
+)
+_PRECISION = re.compile(r"\b(QD8|QS8|QU8|QC8W?|QC4W?|F16|F32)\b")
+
+
+def profile(
+    path: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], threads: int, calls: int
+) -> List[Operator]:
+    """Mean times over some calls, in order of running. Raises OSError, AttributeError or Refusal where it can't."""
+    import ai_edge_litert
+
+    library = ctypes.CDLL(os.path.join(os.path.dirname(ai_edge_litert.__file__), "libLiteRt.so"))
+    compiled, environment = _compile(library, path, threads)
+    profiler, text = ctypes.c_void_p(), ctypes.c_char_p()
+    _do(library, "LiteRtCompiledModelGetProfiler", compiled, ctypes.byref(profiler))
+    given = _buffers(library, environment, compiled, "Input", inputs)
+    taken = _buffers(library, environment, compiled, "Output", outputs)
+    first, one = ctypes.c_size_t(0), ctypes.c_size_t
+    run = (compiled, first, one(len(inputs)), given, one(len(outputs)), taken)
+    for _ in range(_WARMUP_CALLS):
+        _do(library, "LiteRtRunCompiledModel", *run)
+    _do(library, "LiteRtStartProfiler", profiler)
+    for _ in range(calls):
+        _do(library, "LiteRtRunCompiledModel", *run)
+    _do(library, "LiteRtStopProfiler", profiler)
+    _do(library, "LiteRtGetProfileSummary", profiler, compiled, ctypes.byref(text))
+    return read_summary((text.value or b"").decode("utf-8", "replace"))
+
+
+def read_summary(text: str) -> List[Operator]:
+    """The rows of the table in order of running; empty where there's no such table."""
+    operators: List[Operator] = []
+    _, _, rest = text.partition(" Run Order ")
+    for line in rest.splitlines()[1:]:
+        if line.startswith("==="):
+            break
+        row = _ROW.match(line)
+        if row:
+            precision = _PRECISION.search(row.group("kind"))
+            name = "%s:%s" % (row.group("owner"), row.group("number"))
+            found = precision.group(1) if precision else ""
+            operators.append(Operator(name, row.group("kind"), float(row.group("ms")) * 1e3, found))
+    return operators
+
+
+def _compile(library: Any, path: str, threads: int) -> Any:
+    environment, model, options, compiled = (ctypes.c_void_p() for _ in range(4))
+    _do(library, "LiteRtCreateEnvironment", 0, None, ctypes.byref(environment))
+    _do(library, "LiteRtCreateModelFromFile", environment, path.encode(), ctypes.byref(model))
+    _do(library, "LiteRtCreateOptions", ctypes.byref(options))
+    _do(library, "LiteRtSetOptionsHardwareAccelerators", options, _CPU)
+    libc = ctypes.CDLL(None)
+    libc.strdup.restype = ctypes.c_void_p
+    free = ctypes.cast(libc.free, ctypes.c_void_p)
+    texts = {b"runtime_options_string": b"enable_profiling = true\n", b"xnnpack": b"num_threads = %d\n" % threads}
+    for name, text in texts.items():
+        opaque = ctypes.c_void_p()
+        copy = ctypes.c_void_p(libc.strdup(text))  # the library frees it
+        _do(library, "LiteRtCreateOpaqueOptions", name, copy, free, ctypes.byref(opaque))
+        _do(library, "LiteRtAddOpaqueOptions", options, opaque)
+    _do(library, "LiteRtCreateCompiledModel", environment, model, options, ctypes.byref(compiled))
+    return compiled, environment
+
+
+def _buffers(library: Any, environment: Any, compiled: Any, kind: str, tensors: Sequence[Tensor]) -> Any:
+    made = (ctypes.c_void_p * len(tensors))()
+    for index, tensor in enumerate(tensors):
+        if tensor.dtype not in _ELEMENTS or len(tensor.shape) > _MOST_AXES:
+            raise Refusal("no profile of a model with a tensor of %s %s" % (tensor.dtype, tensor.shape))
+        needs, buffer = ctypes.c_void_p(), ctypes.c_void_p()
+        size = ctypes.c_size_t
+        which = "LiteRtGetCompiledModel%sBufferRequirements" % kind
+        _do(library, which, compiled, size(0), size(index), ctypes.byref(needs))
+        axes = list(tensor.shape) + [0] * (_MOST_AXES - len(tensor.shape))
+        packed = struct.pack("<iI8i8I", _ELEMENTS[tensor.dtype], len(tensor.shape), *(axes + [0] * _MOST_AXES))
+        layout = ctypes.create_string_buffer(packed)
+        made_by = "LiteRtCreateManagedTensorBufferFromRequirements"
+        _do(library, made_by, environment, layout, needs, ctypes.byref(buffer))
+        made[index] = buffer
+    return made
+
+
+def _do(library: Any, name: str, *arguments: Any) -> None:
+    status = getattr(library, name)(*arguments)
+    if status != 0:
+        raise Refusal("%s answered %d" % (name, status))
