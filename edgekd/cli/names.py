@@ -9,20 +9,20 @@ import click
 __all__ = ["complete_device", "complete_run", "complete_target"]
 
 
-def complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+def complete_target(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Targets known here."""
     from edgekd.targets.catalogue import target_names
 
     return [name for name in target_names() if name.startswith(incomplete)]
 
 
-def complete_device(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+def complete_device(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Devices known here."""
     from edgekd.targets.catalogue import device_names
 
     return [name for name in device_names() if name.startswith(incomplete)]
 
 
-def complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+def complete_run(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Run folders below ./runs."""
     return [str(path.parent) for path in Path("runs").glob("*/run.json") if str(path).startswith(incomplete)]

@@ -62,11 +62,12 @@ class Output:
 class _Command(click.Command):
     """A command whose help starts with an example."""
 
-    example = ""
+    def __init__(self, *arguments: Any, example: str, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.example = example
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        if self.example:
-            formatter.write(f"Example: {self.example}\n\n")
+        formatter.write(f"Example: {self.example}\n\n")
         super().format_help(ctx, formatter)
 
 
@@ -82,9 +83,7 @@ def command(example: str, name: str | None = None) -> Callable[[Callable[..., No
             function(output, **arguments)
             return output.exit_code
 
-        made = click.command(name, cls=_Command)(run)
-        assert isinstance(made, _Command)
-        made.example = example
+        made = click.command(name, cls=_Command, example=example)(run)
         made.params += [
             click.Option(["--format"], type=click.Choice(["text", "json"]), default="text", help="How to answer."),
             click.Option(["-q", "--quiet"], is_flag=True, help="No progress."),

@@ -36,7 +36,7 @@ class StopFlag:
             signal.signal(number, handler)
         self._before.clear()
 
-    def _heard(self, number: int, frame: FrameType | None) -> None:
+    def _heard(self, _number: int, _frame: FrameType | None) -> None:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True

@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from edgekd import plugins, shelves
-from edgekd.devices._protocol import Device
+from edgekd.devices._protocol import Device, Fingerprint
 from edgekd.documents import problems_of, read_document
 from edgekd.errors import ConfigurationError, MissingError
+from edgekd.records import Digest, Filed
+from edgekd.units import format_bytes
 
-__all__ = ["open_device"]
+__all__ = ["ProbeAnswer", "open_device", "probe_device"]
+
+
+class ProbeAnswer(Filed):
+    """What a device says it is."""
+
+    schema_: Literal["edgekd.probe/1"] = Field(default="edgekd.probe/1", alias="schema")
+    device: str
+    fingerprint: Fingerprint
+    subject: Digest  # what measurements taken on it name as their subject
+
+    def lines(self) -> list[str]:
+        """One fact a line."""
+        found = self.fingerprint
+        runtimes = [f"{name} {version}" for name, version in sorted(found.runtimes.items())]
+        providers = [f"{name}/{each}" for name, every in sorted(found.providers.items()) for each in every]
+        return [
+            f"{self.device}  {found.cpu}, {found.cores} cores, {format_bytes(found.memory_bytes)}",
+            f"  instructions  {found.architecture}: {' '.join(found.extensions) or 'none that matter here'}",
+            f"  governor      {found.governor or 'unknown'}",
+            f"  system        {found.os}, Python {found.python}",
+            f"  runtimes      {', '.join(runtimes) or 'none'}",
+            f"  providers     {', '.join(providers) or 'none'}",
+            f"  fingerprint   {self.subject[:12]}",
+        ]
+
+
+def probe_device(name: str) -> ProbeAnswer:
+    """Open a device, ask it, and let it go. Raises what `open_device` and opening raise."""
+    session = open_device(name).open()
+    try:
+        fingerprint = session.describe()
+    finally:
+        session.close()
+    return ProbeAnswer(device=name, fingerprint=fingerprint, subject=fingerprint.digest())
 
 
 def open_device(name: str, beside: Path | None = None) -> Device:

@@ -1,0 +1,23 @@
+"""``edgekd init``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgekd.cli.output import Output, command
+
+__all__ = ["init"]
+
+
+@command("edgekd init --model my_model.py:build --weights model.safetensors --data images.npz")
+@click.option("--model", help="Your own model: the function that builds it, to be pruned and quantized.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Its weights (.safetensors).")
+@click.option("--data", type=click.Path(path_type=Path), help="Your images and labels (.npz).")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+def init(output: Output, model: str | None, weights: Path | None, data: Path | None, force: bool) -> None:
+    """Write a project and its target into this folder: digits to try out, or your own model."""
+    from edgekd.beginning import begin
+
+    output.answer(begin(Path(), model=model, weights=weights, data=data, force=force))

@@ -1,0 +1,137 @@
+"""Targets and devices as a person or a program reads them: what `edgekd targets` and `edgekd devices` answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from edgekd.documents import dotted
+from edgekd.records import Filed, Record
+from edgekd.targets.catalogue import device_names, load_device_facts, load_resolved, load_target, target_names
+from edgekd.targets.facts import DeviceFacts
+from edgekd.targets.target import Target
+
+__all__ = [
+    "DevicesAnswer",
+    "TargetAnswer",
+    "TargetsAnswer",
+    "list_devices",
+    "list_targets",
+    "show_target",
+]
+
+
+class TargetsAnswer(Filed):
+    """Every target known here."""
+
+    schema_: Literal["edgekd.targets/1"] = Field(default="edgekd.targets/1", alias="schema")
+    targets: tuple[Target, ...]
+
+    def lines(self) -> list[str]:
+        """A target a line: its device and its limits."""
+        width = max((len(target.name) for target in self.targets), default=0)
+        return [
+            f"{target.name:<{width}}  {target.device}  {', '.join(map(str, target.limits)) or 'no limits'}"
+            for target in self.targets
+        ]
+
+
+class Origin(Record):
+    """Where a value is written."""
+
+    field: str
+    value: Any
+    file: str
+    line: int
+
+
+class TargetAnswer(Filed):
+    """One target, with the place of every value."""
+
+    schema_: Literal["edgekd.target-shown/1"] = Field(default="edgekd.target-shown/1", alias="schema")
+    target: Target
+    resolved: bool
+    origins: tuple[Origin, ...]
+
+    def lines(self) -> list[str]:
+        """Its terms; with ``resolved``, every value and the file and line it came from."""
+        if self.resolved:
+            shown = [(f"{item.field}: {_text(item.value)}", f"{item.file}:{item.line}") for item in self.origins]
+            width = max(len(text) for text, _ in shown)
+            return [f"{text:<{width}}  {place}" for text, place in shown]
+        target = self.target
+        rate = f" {target.load.rate}" if target.load.rate is not None else ""
+        lines = [
+            f"{target.name}",
+            f"  device    {target.device}, {target.threads} thread{'s' if target.threads > 1 else ''}",
+            f"  backends  {', '.join(map(str, target.backends))}",
+            f"  load      {target.load.pattern}{rate}",
+        ]
+        lines += [f"  limit     {limit}{'' if limit.hard else '  (reported only)'}" for limit in target.limits]
+        if not target.limits:
+            lines.append("  limit     none: everything is reported, nothing is asked")
+        if target.delegation == "full":
+            lines.append("  delegation  full: partly delegated models are refused")
+        if target.fully_integer:
+            lines.append("  integers only")
+        return lines
+
+
+class DeviceLine(Record):
+    """One device of the catalogue."""
+
+    name: str
+    facts: DeviceFacts
+
+
+class DevicesAnswer(Filed):
+    """Every device known here, with its facts and their sources."""
+
+    schema_: Literal["edgekd.devices/1"] = Field(default="edgekd.devices/1", alias="schema")
+    devices: tuple[DeviceLine, ...]
+
+    def lines(self) -> list[str]:
+        """A device a line: its cores, and whether it can be reached."""
+        width = max((len(device.name) for device in self.devices), default=0)
+        lines = []
+        for device in self.devices:
+            facts = device.facts
+            cores = ", ".join(f"{c.count} x {c.kind}" for c in facts.cores.value) if facts.cores else ""
+            parts = [facts.title, "" if facts.connection else "no connection written"]
+            lines.append(f"{device.name:<{width}}  {'; '.join(part for part in parts if part)}")
+            if cores:
+                lines.append(f"{'':<{width}}  {cores}")
+        return lines
+
+
+def list_targets() -> TargetsAnswer:
+    """Every target that has a name here. Raises ConfigurationError where one is wrong."""
+    return TargetsAnswer(targets=tuple(load_target(name) for name in target_names()))
+
+
+def show_target(name: str, resolved: bool = False) -> TargetAnswer:
+    """One target. Raises UnknownName and ConfigurationError."""
+    target, found = load_resolved(name)
+    origins = []
+    for where, value in _leaves(found.data):
+        place = found.place(where)
+        origins.append(Origin(field=dotted(where), value=value, file=place.file, line=place.line))
+    return TargetAnswer(target=target, resolved=resolved, origins=tuple(origins))
+
+
+def list_devices() -> DevicesAnswer:
+    """Every device that has a name here. Raises ConfigurationError where one is wrong."""
+    return DevicesAnswer(devices=tuple(DeviceLine(name=n, facts=load_device_facts(n)) for n in device_names()))
+
+
+def _leaves(data: Mapping[str, Any], at: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    found: list[tuple[tuple[str, ...], Any]] = []
+    for key, value in data.items():
+        found += _leaves(value, (*at, key)) if isinstance(value, dict) and value else [((*at, key), value)]
+    return found
+
+
+def _text(value: Any) -> str:
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
