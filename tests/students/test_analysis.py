@@ -1,0 +1,72 @@
+"""Counts against sums done by hand and by folding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.artefacts import Precision
+from edgekd.students._protocol import Arch, Student
+from edgekd.students.analysis import analyse, analyse_arch
+from edgekd.students.fold import folded
+from edgekd.students.resnet import ResNet
+from edgekd.students.student import new_student
+from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
+
+SPEC = TaskSpec(name="t", input=InputSpec(shape=(3, 8, 8)), head=HeadSpec(classes=4), data="0" * 64)
+ARCH = Arch.of({"width1": 8, "width2": 16, "width3": 24, "depth1": 1, "depth2": 2, "depth3": 1})
+
+
+class Small(nn.Module):
+    def __init__(self, inplace: bool) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5)
+        self.other = nn.Conv2d(5, 5, 1)
+        self.relu, self.fc = nn.ReLU(inplace=inplace), nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.bn(self.conv(x)))
+        return self.fc(torch.flatten((self.other(y) + y).mean((2, 3), keepdim=True), 1))
+
+
+def small(inplace: bool = False) -> Student:
+    return Student(module=Small(inplace).eval(), task=SPEC, family="mine", options={}, arch=Arch.of({}))
+
+
+def test_counts_by_hand() -> None:
+    found = analyse(small(), Precision.FLOAT32)
+    weights, biases = 5 * 3 * 9 + 5 * 5 + 4 * 5, 5 + 5 + 4
+    assert found.parameters == weights + biases
+    assert found.macs == 64 * 5 * 27 + 64 * 5 * 5 + 20
+    assert found.weight_bytes == 4 * (weights + biases)
+    assert found.peak_activation_bytes == 4 * 3 * 5 * 64  # y, the second convolution's result, and the sum
+    assert found.depth == 5
+    moved = (192 + 320) + (320 + 320) + (3 * 320) + (320 + 5) + (5 + 4)
+    assert found.bytes_moved == 4 * moved + found.weight_bytes
+    integer = analyse(small(), Precision.INT8)
+    assert integer.weight_bytes == weights + 4 * biases + 4 * (5 + 5 + 4)  # a scale a channel
+    assert integer.peak_activation_bytes * 4 == found.peak_activation_bytes
+
+
+def test_style_and_folding_dont_change_counts() -> None:
+    expected = analyse(small(), Precision.INT8)
+    assert analyse(small(inplace=True), Precision.INT8) == expected
+    assert analyse(folded(small()), Precision.INT8) == expected
+
+
+def test_an_arch_is_counted_without_weights() -> None:
+    family = ResNet()
+    student = new_student(family, ARCH, SPEC, 0)
+    expected = analyse(student, Precision.FLOAT16)
+    assert (
+        analyse_arch(family, ARCH, SPEC, Precision.FLOAT16) == expected == analyse(folded(student), Precision.FLOAT16)
+    )
+    assert expected.parameters == sum(parameter.numel() for parameter in folded(student).module.parameters())
+
+
+def test_the_student_is_left_as_it_was() -> None:
+    student = small()
+    student.module.train()
+    analyse(student, Precision.INT8)
+    assert student.module.training
+    assert next(student.module.parameters()).device.type == "cpu"

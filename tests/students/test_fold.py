@@ -1,0 +1,125 @@
+"""Folding changes no answer, and leaves alone what can't be folded."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgekd.students.fold import fold_module
+
+
+class Sequential(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 8, 3, padding=1, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(8, 8, 3, groups=8),
+            nn.BatchNorm2d(8, affine=False),
+            nn.Flatten(),
+            nn.Linear(8 * 36, 6),
+            nn.BatchNorm1d(6),
+        )
+
+
+class Residual(nn.Module):
+    """As people write it: one relu module called twice, a sum in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3)
+        self.conv2, self.bn2 = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.relu = nn.ReLU(inplace=True)
+        self.fc = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        y += x
+        return self.fc(torch.flatten(nn.functional.adaptive_avg_pool2d(self.relu(y), 1), 1))
+
+
+class BothRead(nn.Module):
+    """The convolution's own output is read beside its BatchNorm's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return self.bn(y) + y
+
+
+class NormTwice(nn.Module):
+    """One BatchNorm behind two convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.bn = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv2(self.bn(self.conv1(x))))
+
+
+class Tied(nn.Module):
+    """Two convolutions with one weight; only one has a BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.bn = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.conv2.weight = self.conv1.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(self.bn(self.conv1(x)))
+
+
+class NormFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn, self.conv = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.bn(x))
+
+
+def awake(module: nn.Module) -> nn.Module:
+    """With statistics that do something."""
+    torch.manual_seed(1)
+    for part in module.modules():
+        if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            assert part.running_mean is not None
+            assert part.running_var is not None
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.3, 3)
+            if part.affine:
+                nn.init.normal_(part.weight)
+                nn.init.normal_(part.bias)
+    return module.eval()
+
+
+def norms(module: nn.Module) -> int:
+    return sum(isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)) for part in module.modules())
+
+
+@pytest.mark.parametrize(
+    ("kind", "left"),
+    [(Sequential, 0), (Residual, 0), (BothRead, 1), (NormTwice, 1), (Tied, 1), (NormFirst, 1)],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_a_folded_module_answers_as_before(kind: type[nn.Module], left: int) -> None:
+    module = awake(kind())
+    shape = (3, 8, 8)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    folded = fold_module(module, shape)
+    x = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(folded(x), module(x), atol=1e-5, rtol=1e-5)
+    assert norms(folded) == left
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+def test_folding_twice_changes_nothing() -> None:
+    once = fold_module(awake(Residual()), (3, 8, 8))
+    twice = fold_module(once, (3, 8, 8))
+    assert all(torch.equal(a, b) for a, b in zip(once.parameters(), twice.parameters(), strict=True))

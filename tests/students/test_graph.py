@@ -1,0 +1,94 @@
+"""Keys outlive wrapping, decomposition and a dynamic batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgekd.errors import ConfigurationError
+from edgekd.students._protocol import Arch, Student
+from edgekd.students.graph import core_input_of, execute, keys_of, parameters_of, trace
+from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
+
+SPEC = TaskSpec(name="tiny", input=InputSpec(shape=(3, 8, 8)), head=HeadSpec(classes=4), data="0" * 64)
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4))  # a name wrappers use too
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.core(x))
+        z = self.relu(self.conv(y))
+        z += y
+        return self.fc(z.mean((2, 3)))
+
+
+class Wrapper(nn.Module):
+    def __init__(self, core: nn.Module) -> None:
+        super().__init__()
+        self.core = core
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.core((x.to(torch.float32) - 3) / 2)
+        return answer
+
+
+def student() -> Student:
+    torch.manual_seed(0)
+    return Student(module=Twice().eval(), task=SPEC, family="mine", options={}, arch=Arch.of({}))
+
+
+EXPECTED = {
+    "input",
+    "core.0:conv",
+    "relu:relu",
+    "conv:conv",
+    "relu:relu.1",
+    ":add",
+    ":mean",
+    "fc:linear",
+}
+
+
+@pytest.mark.parametrize("decomposed", [True, False])
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_keys_name_module_and_operator(dynamic: bool, decomposed: bool) -> None:
+    traced = trace(student(), dynamic_batch=dynamic, decomposed=decomposed)
+    assert set(traced.keys.values()) == EXPECTED
+    assert {"core.0.weight", "conv.bias", "fc.weight"} <= set(traced.parameters.values())
+
+
+@pytest.mark.parametrize("decomposed", [True, False])
+def test_keys_are_the_same_inside_a_wrapper(decomposed: bool) -> None:
+    core = trace(student()).student.module
+    program = torch.export.export(Wrapper(core).eval(), (torch.zeros(1, 3, 8, 8, dtype=torch.uint8),))
+    program = program.run_decompositions({}) if decomposed else program
+    keys = keys_of(program)
+    assert {key for key in keys.values() if not key.startswith("preprocess:")} == EXPECTED
+    assert {"preprocess:sub", "preprocess:div"} <= set(keys.values())
+    assert keys[core_input_of(program)] == "preprocess:div"
+    assert set(parameters_of(program).values()) == set(trace(student()).parameters.values())
+
+
+def test_executing_gives_the_modules_answer_and_shows_every_key() -> None:
+    traced = trace(student(), dynamic_batch=True)
+    x = torch.randn(3, 3, 8, 8)
+    seen = []
+    answer = execute(traced, x, lambda key, value: (seen.append(key), value)[1])
+    torch.testing.assert_close(answer, student().module(x), atol=1e-5, rtol=1e-5)
+    assert set(seen) == EXPECTED
+
+
+def test_a_module_that_branches_on_values_is_refused_with_the_reason() -> None:
+    class Branching(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3)) if float(x.sum()) > 0 else x.amax((2, 3))
+
+    with pytest.raises(ConfigurationError, match="graph"):
+        trace(student().but(module=Branching()))
