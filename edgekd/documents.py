@@ -127,7 +127,7 @@ def validate(document: Document, model: type[RecordT], data: Any = None) -> Reco
 def problems_of(
     error: ValidationError,
     document: Sourced,
-    model: type[BaseModel] | None,
+    model: type[BaseModel],
     at: Where = (),
     inner: Callable[[Where], type[BaseModel] | None] = lambda _where: None,
 ) -> list[Problem]:
@@ -140,14 +140,12 @@ def problems_of(
     for item in error.errors(include_url=False):
         cause = (item.get("ctx") or {}).get("error")
         where = (*at, *_written(start, item["loc"], item["type"] == "missing"))
-        if isinstance(cause, ValidationError):  # a record inside read its own options
-            for problem in problems_of(cause, document, _record_named(cause.title), where, inner):
-                found.setdefault((*where, len(found)), []).append(problem)
-        elif isinstance(cause, ConfigurationError):
+        if isinstance(cause, ConfigurationError):
             found.setdefault((*where, len(found)), []).extend(placed(cause, document, where))
         else:
-            if model is None:
-                message, remedy = _words({**item, "loc": item["loc"][-1:]}, inner(where[:-1]))
+            record = inner(where[:-1]) if item["type"] == "extra_forbidden" else None
+            if record is not None:
+                message, remedy = _words({**item, "loc": item["loc"][-1:]}, record)
             else:
                 message, remedy = _words(dict(item), model)
             found.setdefault(where, []).append(Problem(message, remedy, document.place(where)))
@@ -299,17 +297,17 @@ def _either(problems: list[Problem]) -> Problem:
     return Problem(found + ", or ".join(message.removeprefix(found) for message in messages), first.remedy, first.place)
 
 
-def _words(item: dict[str, Any], model: type[BaseModel] | None) -> tuple[str, str]:
+def _words(item: dict[str, Any], model: type[BaseModel]) -> tuple[str, str]:
     kind, location = item["type"], item["loc"]
     if kind == "extra_forbidden":
-        fields = sorted(_fields_at(model, location[:-1])) if model else []
+        fields = sorted(_fields_at(model, location[:-1]))
         near = nearest_name(str(location[-1]), fields)
         listing = f"(fields here: {', '.join(fields)})" if fields else "(no fields are taken here)"
         return "no such field", "  ".join(filter(None, [f"did you mean `{near}`?" if near else "", listing]))
     if kind == "missing":
         return f"the field `{location[-1]}` is missing", ""
     if kind in ("model_type", "dict_type", "model_attributes_type"):
-        fields = sorted(_fields_at(model, location)) if model else []
+        fields = sorted(_fields_at(model, location))
         return "a mapping of fields is expected here", f"(fields here: {', '.join(fields)})" if fields else ""
     found = item.get("input")
     own = kind in ("quantity", "no_file") or kind.startswith("edgekd")
@@ -345,13 +343,3 @@ def _records_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [record for argument in getattr(annotation, "__args__", ()) for record in _records_in(argument)]
-
-
-def _record_named(title: str) -> type[BaseModel] | None:
-    waiting: list[type[Record]] = [Record]
-    while waiting:
-        record = waiting.pop()
-        if record.__name__ == title:
-            return record
-        waiting.extend(record.__subclasses__())
-    return None

@@ -319,14 +319,14 @@ class _Reading:
 
 def _inner_record(where: Where) -> type[BaseModel] | None:
     """The options of a plugin written inside another's, such as a loss inside a stage: found by its name."""
-    for name in reversed([part for part in where if isinstance(part, str)]):
-        for group in plugins.GROUPS:
-            if name in plugins.names(group):
-                try:
-                    plugin = plugins.load(group, name)
-                except EdgeKDError:
-                    return None
-                return plugin if isinstance(plugin, type) and issubclass(plugin, BaseModel) else None
+    name = where[-1] if where else None
+    for group in plugins.GROUPS:
+        if isinstance(name, str) and name in plugins.names(group):
+            try:
+                plugin = plugins.load(group, name)
+            except EdgeKDError:  # said where it is asked for
+                return None
+            return plugin if isinstance(plugin, type) and issubclass(plugin, BaseModel) else None
     return None
 
 

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field, PositiveInt, ValidationError, model_validator
+
+from edgekd.documents import dotted, plain, problems_of, read_document, validate
+from edgekd.errors import ConfigurationError, Problem
+from edgekd.records import Record
+from edgekd.units import Duration
+
+
+class Inner(Record):
+    temperature: float = 4.0
+    weight: float = 1.0
+
+
+class Loss(Record):
+    """Reads ``{kd: {...}}`` the way a plugin does: the name is stripped before its options are validated."""
+
+    options: Inner
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"options": Inner.model_validate(value["kd"])}
+
+
+class Outer(Record):
+    epochs: PositiveInt = 1
+    time: Duration | None = None
+    batch: PositiveInt | Literal["dynamic"] = 1
+    inner: Inner = Inner()
+    several: tuple[Inner, ...] = ()
+    loss: Loss | None = None
+    share: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str | bytes], Path]:
+    def _write(text: str | bytes) -> Path:
+        path = tmp_path / "file.yaml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return _write
+
+
+def problems(path: Path) -> tuple[Problem, ...]:
+    with pytest.raises(ConfigurationError) as caught:
+        validate(read_document(path), Outer)
+    return caught.value.problems
+
+
+def test_every_problem_is_at_its_line_and_column(write: Callable[[str], Path]) -> None:
+    found = problems(write("epochs: 0\ninner:\n  temperatur: 3\nseveral:\n  - weight: 1\n  - weight: x\n"))
+    assert [(p.place.line, p.place.column, p.place.field) for p in found] == [
+        (1, 1, "epochs"),
+        (3, 3, "inner.temperatur"),
+        (6, 5, "several[1].weight"),
+    ]
+    assert found[1].place.width == len("temperatur")
+    assert "did you mean `temperature`?" in found[1].remedy
+    assert "(fields here: temperature, weight)" in found[1].remedy
+
+
+def test_the_fields_of_a_plugin_inside_another_are_listed(write: Callable[[str], Path]) -> None:
+    document = read_document(write("loss: {kd: {temperatur: 4}}\n"))
+    with pytest.raises(ValidationError) as caught:
+        Outer.model_validate(plain(document.data))
+    (problem,) = problems_of(caught.value, document, Outer, inner=lambda where: {"kd": Inner}.get(str(where[-1])))
+    assert (problem.place.field, problem.place.column) == ("loss.kd.temperatur", 13)
+    assert "did you mean `temperature`?" in problem.remedy
+
+
+def test_a_union_is_one_problem(write: Callable[[str], Path]) -> None:
+    (problem,) = problems(write("batch: -1\n"))
+    assert problem.place.field == "batch"
+    assert problem.message == "found `-1`: should be greater than 0, or should be 'dynamic'"
+
+
+def test_a_missing_unit_is_named(write: Callable[[str], Path]) -> None:
+    (problem,) = problems(write("time: 33\n"))
+    assert problem.message == "33 has no unit. Write 33 ms, 33 us or 33 s"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("a: 1\na: 2\n", 2, "duplicate key"),
+        ("a: &x 1\nb: *x\n", 1, "aliases"),
+        ("a: !!python/name:os.system 1\n", 1, "tags"),
+        ("a: 1\n<<: {b: 2}\n", 2, "merge keys"),
+        ("%YAML 1.1\n---\na: 1\n", 1, "directives"),
+        ("a: [1, 2\n", 2, "not valid YAML"),
+        ("a: 1\nb: .nan\n", 2, "finite"),
+        ("a: 1\nb: [0, .inf]\n", 2, "finite"),
+        ("a: 99999999999999999999\n", 1, "too large"),
+        ("1: 2\n", 0, "name is text"),
+        ("? [a, b]\n: 1\n", 0, "name is text"),
+        ("a: 1\nb: \x07\n", 2, "can't stand"),
+        ("- 1\n", 1, "mapping"),
+        ("", 1, "mapping"),
+        ("just words\n", 1, "mapping"),
+        ("a: 1\n---\nb: 2\n", 2, "not valid YAML"),
+        ("a: " + "[" * 60 + "]" * 60, 1, "nested deeper"),
+        ("a: " + "{b: " * 60 + "1" + "}" * 60, 1, "nested deeper"),
+        ("a: " + "9" * 5000, 0, ""),
+    ],
+)
+def test_hostile_text_is_a_problem_at_its_line(write: Callable[[str], Path], text: str, line: int, words: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_document(write(text))
+    (problem, *_) = caught.value.problems
+    assert words in problem.message
+    assert problem.place.line == line
+
+
+def test_text_that_is_not_utf8_says_where(write: Callable[[bytes], Path]) -> None:
+    with pytest.raises(ConfigurationError, match="UTF-8") as caught:
+        read_document(write(b"a: 1\nb: \xff\n"))
+    assert caught.value.problems[0].place.line == 2
+
+
+def test_a_file_too_large_is_refused_without_reading_it(write: Callable[[str], Path]) -> None:
+    with pytest.raises(ConfigurationError, match="too large"):
+        read_document(write("a: 1\n" * 100_000))
+
+
+def test_a_missing_file_offers_the_nearest(write: Callable[[str], Path]) -> None:
+    path = write("a: 1\n")
+    with pytest.raises(ConfigurationError, match=r"did you mean `file\.yaml`"):
+        read_document(path.with_name("fle.yaml"))
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="folder"):
+        read_document(tmp_path)
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_fine(write: Callable[[bytes], Path]) -> None:
+    read = validate(read_document(write(b"\xef\xbb\xbfepochs: 3\r\ntime: 3 s\r\n")), Outer)
+    assert (read.epochs, str(read.time)) == (3, "3 s")
+
+
+def test_control_characters_never_reach_the_screen(write: Callable[[str], Path]) -> None:
+    (problem,) = problems(write('epochs: "\\e[31mred"\n'))
+    assert str(problem).replace("\n", "").isprintable()
+
+
+def test_paths_as_people_write_them() -> None:
+    assert dotted(["recipe", 0, "distill", "loss"]) == "recipe[0].distill.loss"

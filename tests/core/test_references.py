@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from edgekd.errors import ConfigurationError
+from edgekd.records import Record
+from edgekd.references import CodeReference, ExistingFile
+
+
+class Part(Record):
+    module: CodeReference
+    weights: ExistingFile | None = None
+
+
+def test_a_module_is_imported_from_the_projects_folder(tmp_path: Path) -> None:
+    (tmp_path / "my_own_model.py").write_text("def build():\n    return 7\n")
+    part = Part.model_validate({"module": "my_own_model.py:build"}, context={"folder": tmp_path})
+    assert part.module.resolve()() == 7
+    assert str(tmp_path) not in sys.path
+
+
+def test_two_projects_with_modules_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for name, answer in (("one", 1), ("two", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "same_name_model.py").write_text(f"def build():\n    return {answer}\n")
+    answers = [CodeReference.parse("same_name_model:build", tmp_path / name).resolve()() for name in ("one", "two")]
+    assert answers == [1, 2]
+
+
+def test_a_module_named_like_pythons_own_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "random.py").write_text("def build(): ...\n")
+    with pytest.raises(ConfigurationError, match=r"rename random\.py"):
+        CodeReference.parse("random:build", tmp_path).resolve()
+
+
+@pytest.mark.parametrize(
+    ("source", "asked", "words"),
+    [
+        ("def build(): ...\n", "modell:build", "did you mean `model`"),
+        ("def build(): ...\n", "model:bild", "did you mean `build`"),
+        ("import not_there_at_all\n", "model:build", "install not_there_at_all"),
+        ("1 / 0\n", "model:build", "ZeroDivisionError"),
+        ("raise SystemExit\n", "model:build", "SystemExit"),
+        ("build = 3\n", "model:build", "no function `build`"),
+    ],
+)
+def test_what_is_wrong_with_the_code_is_said(tmp_path: Path, source: str, asked: str, words: str) -> None:
+    (tmp_path / "model.py").write_text(source)
+    sys.modules.pop("model", None)
+    with pytest.raises(ConfigurationError, match=words):
+        CodeReference.parse(asked, tmp_path).resolve()
+
+
+@pytest.mark.parametrize("text", ["model", "model:", ":build", "model:not a name", ""])
+def test_text_that_is_no_reference(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not a code reference"):
+        CodeReference.parse(text, tmp_path)
+
+
+def test_a_missing_file_offers_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "teacher.safetensors").touch()
+    with pytest.raises(ValidationError, match=r"did you mean `teacher\.safetensors`"):
+        Part.model_validate({"module": "m:f", "weights": "techer.safetensors"}, context={"folder": tmp_path})
