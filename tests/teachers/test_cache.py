@@ -1,0 +1,217 @@
+"""What a teacher said, kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from edgekd.errors import Interrupted, MissingError
+from edgekd.tasks._protocol import Split
+from edgekd.teachers import cache as cache_module
+from edgekd.teachers.cache import TeacherCache
+
+
+@dataclass
+class Sums:
+    """Answers with sums over the picture, and counts what it was asked."""
+
+    classes: int = 3
+    name: str = "sums"
+    asked: list[int] = field(default_factory=list)
+
+    def digest(self) -> str:
+        return "1" * 64
+
+    def logits(self, batch: Tensor) -> Tensor:
+        self.asked.append(len(batch))
+        return batch.flatten(1).sum(1, keepdim=True) * torch.arange(1.0, self.classes + 1)
+
+
+class Shifted:
+    """A view that adds something known by seed and sample."""
+
+    def digest(self) -> str:
+        return "2" * 64
+
+    def __call__(self, batch: Tensor, indices: np.ndarray, seed: int) -> Tensor:
+        return batch.float() + torch.from_numpy(seed * 1000 + indices).float().reshape(-1, 1, 1, 1)
+
+
+def split(samples: int = 5000) -> Split:
+    rng = np.random.default_rng(0)
+    return Split(
+        "train", rng.integers(0, 9, (samples, 1, 2, 2)).astype(np.uint8), np.zeros(samples, np.int64), "3" * 64
+    )
+
+
+def expected(part: Split, seeds: list[int]) -> np.ndarray:
+    shift = 4 * (np.array(seeds)[:, None] * 1000 + np.arange(len(part)))
+    sums = part.inputs.reshape(len(part), -1).sum(1) + shift
+    return sums[..., None] * np.arange(1.0, 4.0)
+
+
+@pytest.fixture
+def cache(tmp_path) -> TeacherCache:
+    return TeacherCache(tmp_path / "answers")
+
+
+def test_answers_are_the_teachers_and_given_once(cache):
+    teacher, part = Sums(), split()
+    found = cache.answers(teacher, part, Shifted(), [4, 5])
+    assert found.shape == (2, 5000, 3)
+    assert found.dtype == np.float32
+    assert isinstance(found, np.memmap)
+    assert np.array_equal(found, expected(part, [4, 5]).astype(np.float32))
+    asked = len(teacher.asked)
+    again = TeacherCache(cache.folder).answers(teacher, part, Shifted(), [4, 5])
+    assert len(teacher.asked) == asked
+    assert np.array_equal(again, found)
+
+
+def test_a_longer_run_adds_only_what_it_lacks(cache):
+    teacher, part = Sums(), split(100)
+    cache.answers(teacher, part, Shifted(), [0, 1])
+    teacher.asked.clear()
+    assert cache.cost(teacher, part, Shifted(), [0, 1, 2]).images == 100
+    found = cache.answers(teacher, part, Shifted(), [0, 1, 2])
+    assert sum(teacher.asked) == 100
+    assert np.array_equal(found, expected(part, [0, 1, 2]).astype(np.float32))
+
+
+@pytest.mark.parametrize("seeds", [[2], [1, 2], [2, 0], [1, 1]])
+def test_any_seeds_in_any_order(cache, seeds):
+    teacher, part = Sums(), split(50)
+    cache.answers(teacher, part, Shifted(), [0, 1, 2])
+    assert np.array_equal(cache.answers(teacher, part, Shifted(), seeds), expected(part, seeds).astype(np.float32))
+
+
+def test_without_a_view_all_seeds_are_one(cache):
+    teacher, part = Sums(), split(50)
+    found = cache.answers(teacher, part, None, [7, 8, 9])
+    assert found.shape == (3, 50, 3)
+    assert sum(teacher.asked) == 50
+    assert np.array_equal(found[0], found[2])
+    assert np.array_equal(found[0], expected(part, [0])[0] - 4 * np.arange(50)[:, None] * np.arange(1.0, 4.0))
+
+
+def test_teacher_split_and_view_have_their_own_answers(cache):
+    part = split(50)
+    cache.answers(Sums(), part, None, [0])
+    cache.answers(Sums(), part, Shifted(), [0])
+    cache.answers(Sums(), Split("test", part.inputs[:9], part.labels[:9], "4" * 64), None, [0])
+    assert len(list(cache.folder.glob("*.f32"))) == 3
+
+
+def test_size_is_known_before_and_progress_counts(cache):
+    teacher, part, seen = Sums(), split(), []
+    cost = cache.cost(teacher, part, Shifted(), [0, 1])
+    assert (cost.images, cost.size_bytes) == (10_000, 10_000 * 12)
+    assert not cache.folder.exists()
+    cache.answers(teacher, part, Shifted(), [0, 1], progress=lambda done, total: seen.append((done, total)))
+    assert seen[0] == (0, 10_000)
+    assert seen[-1] == (10_000, 10_000)
+    assert seen == sorted(seen)
+    assert next(cache.folder.glob("*.f32")).stat().st_size == cost.size_bytes
+
+
+def test_a_stop_keeps_what_is_finished(cache):
+    teacher, part = Sums(), split()
+    with pytest.raises(Interrupted, match="2048 of 5000"):
+        cache.answers(teacher, part, Shifted(), [0], stop=lambda: sum(teacher.asked) > 0)
+    teacher.asked.clear()
+    found = cache.answers(teacher, part, Shifted(), [0])
+    assert sum(teacher.asked) == 5000 - 2048
+    assert np.array_equal(found, expected(part, [0]).astype(np.float32))
+
+
+@pytest.mark.parametrize("damage", ["short", "no file", "torn marker", "other shape", "no marker"])
+def test_damage_is_answered_again(cache, damage):
+    teacher, part = Sums(), split(300)
+    good = np.array(cache.answers(teacher, part, Shifted(), [0, 1]))
+    data, marker = next(cache.folder.glob("*.f32")), next(cache.folder.glob("*.json"))
+    if damage == "short":
+        os.truncate(data, 4001)
+    elif damage == "no file":
+        data.unlink()
+    elif damage == "torn marker":
+        marker.write_text(marker.read_text()[:10])
+    elif damage == "other shape":
+        marker.write_text(json.dumps({"seeds": [0], "samples": 300, "classes": 9, "rows": 300}))
+    else:
+        marker.unlink()
+        data.write_bytes(b"x" * data.stat().st_size)
+    assert np.array_equal(cache.answers(teacher, part, Shifted(), [0, 1]), good)
+
+
+def test_a_full_disk_is_said_before_anything_is_written(cache, monkeypatch):
+    monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda folder: _Usage)
+    with pytest.raises(MissingError, match="take 600 bytes"):
+        cache.answers(Sums(), split(50), None, [0])
+    assert not list(cache.folder.glob("*.f32"))
+
+
+class _Usage:
+    free = 10
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from {module} import Shifted, Sums, split
+from edgekd.teachers.cache import TeacherCache
+
+class Slow(Sums):
+    def logits(self, batch):
+        time.sleep({pause})
+        return super().logits(batch)
+
+TeacherCache(Path(sys.argv[1])).answers(Slow(), split(), Shifted(), [0, 1])
+"""
+
+
+def process(tmp_path, folder, pause: float) -> subprocess.Popen:
+    source = textwrap.dedent(SLOW.format(module="test_cache", pause=pause))
+    (tmp_path / "slow.py").write_text(source)
+    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])  # noqa: PTH120  # a plain string for the environment
+    return subprocess.Popen(
+        [sys.executable, str(tmp_path / "slow.py"), str(folder)], env={**os.environ, "PYTHONPATH": path}
+    )
+
+
+def test_a_killed_process_costs_only_its_last_block(cache, tmp_path):
+    running = process(tmp_path, cache.folder, 0.05)
+    deadline = time.monotonic() + 60
+    while not list(cache.folder.glob("*.json")):
+        assert time.monotonic() < deadline
+        assert running.poll() is None
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    teacher, part = Sums(), split()
+    found = cache.answers(teacher, part, Shifted(), [0, 1])
+    assert 0 < sum(teacher.asked) < 10_000
+    assert np.array_equal(found, expected(part, [0, 1]).astype(np.float32))
+
+
+def test_two_processes_answer_once(cache, tmp_path):
+    running = process(tmp_path, cache.folder, 0.02)
+    deadline = time.monotonic() + 60
+    while not list(cache.folder.glob("*.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    teacher, part = Sums(), split()
+    found = cache.answers(teacher, part, Shifted(), [0, 1])  # waits for the other one
+    assert running.wait() == 0
+    assert not teacher.asked
+    assert np.array_equal(found, expected(part, [0, 1]).astype(np.float32))

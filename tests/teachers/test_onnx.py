@@ -1,0 +1,127 @@
+"""ONNX teachers, in the real runtime."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgekd.errors import ConfigurationError, UnknownName
+from edgekd.teachers.binding import bind
+from edgekd.teachers.onnx import OnnxTeacher
+from edgekd.testing.contracts.teacher import TeacherContract
+
+pytestmark = pytest.mark.runtime
+
+
+class Last(nn.Module):
+    """Takes channels last."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.module(batch.permute(0, 3, 1, 2))
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory, teacher_folder):
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    from edgekd.teachers.weights import load_weights
+
+    found = spec_from_file_location("teacher_for_onnx", teacher_folder / "small_teacher.py")
+    assert found is not None
+    assert found.loader is not None
+    source = module_from_spec(found)
+    found.loader.exec_module(source)
+    module = source.small().eval()
+    load_weights(module, teacher_folder / "small.safetensors")
+    folder = tmp_path_factory.mktemp("onnx")
+    batch = {0: torch.export.Dim("batch")}
+    for name, model, shape, dynamic in (
+        ("any", module, (2, 3, 8, 8), (batch,)),
+        ("pairs", module, (2, 3, 8, 8), None),
+        ("last", Last(module).eval(), (2, 8, 8, 3), (batch,)),
+    ):
+        torch.onnx.export(
+            model,
+            (torch.zeros(shape),),
+            str(folder / f"{name}.onnx"),
+            dynamic_shapes=dynamic,
+            dynamo=True,
+            verbose=False,
+        )
+    return folder
+
+
+class TestDynamicBatch(TeacherContract):
+    @pytest.fixture
+    def spec(self, small_spec):
+        return small_spec
+
+    @pytest.fixture
+    def make_teacher(self, files):
+        return lambda: OnnxTeacher(file=files / "any.onnx")
+
+
+class TestFixedBatch(TeacherContract):
+    @pytest.fixture
+    def spec(self, small_spec):
+        return small_spec
+
+    @pytest.fixture
+    def make_teacher(self, files):
+        return lambda: OnnxTeacher(file=files / "pairs.onnx")
+
+
+class TestChannelsLast(TeacherContract):
+    @pytest.fixture
+    def spec(self, small_spec):
+        return small_spec
+
+    @pytest.fixture
+    def make_teacher(self, files):
+        return lambda: OnnxTeacher(file=files / "last.onnx", layout="nhwc", mean=(120.0,), std=(60.0,))
+
+
+@pytest.mark.parametrize(
+    "given", [{"file": "any.onnx"}, {"file": "pairs.onnx"}, {"file": "last.onnx", "layout": "nhwc"}]
+)
+def test_answers_are_the_modules(files, spec, module, given):
+    batch = torch.randint(0, 256, (5, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    teacher = bind(OnnxTeacher.model_validate(given, context={"folder": files}), spec)
+    with torch.no_grad():
+        expected = module((batch.float() - 120) / 60)
+    assert torch.allclose(teacher.logits(batch), expected, atol=1e-4)
+
+
+def test_raw_input_is_left_raw(files, spec, module):
+    batch = torch.rand(3, 3, 8, 8)
+    with torch.no_grad():
+        expected = module(batch)
+    assert torch.allclose(
+        bind(OnnxTeacher(file=files / "any.onnx", input="raw"), spec).logits(batch), expected, atol=1e-4
+    )
+
+
+def test_feeding_is_part_of_the_digest(files, spec):
+    one, two = OnnxTeacher(file=files / "any.onnx"), OnnxTeacher(file=files / "any.onnx", input="raw")
+    assert bind(one, spec).digest() != bind(two, spec).digest()
+
+
+def test_a_wrong_layout_is_told(files, spec):
+    with pytest.raises(ConfigurationError, match="check `layout`"):
+        bind(OnnxTeacher(file=files / "last.onnx"), spec)
+
+
+def test_a_wrong_output_is_told(files, spec):
+    with pytest.raises(UnknownName, match="no output `probabilities`"):
+        bind(OnnxTeacher(file=files / "any.onnx", output="probabilities"), spec)
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path, spec):
+    (tmp_path / "a.onnx").write_bytes(b"not a model")
+    with pytest.raises(ConfigurationError, match="can't be loaded"):
+        bind(OnnxTeacher(file=tmp_path / "a.onnx"), spec)

@@ -1,0 +1,101 @@
+"""PyTorch teachers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgekd.errors import ConfigurationError, UnknownName
+from edgekd.teachers._protocol import FeatureTeacher
+from edgekd.teachers.binding import bind
+from edgekd.teachers.torch import TorchTeacher
+from edgekd.testing.contracts.teacher import TeacherContract
+
+
+@pytest.fixture
+def make(teacher_folder, options):
+    return lambda **changes: TorchTeacher.model_validate(options | changes, context={"folder": teacher_folder})
+
+
+class TestTorchTeacher(TeacherContract):
+    @pytest.fixture
+    def spec(self, small_spec):
+        return small_spec
+
+    @pytest.fixture
+    def make_teacher(self, make):
+        return make
+
+
+class TestResized(TeacherContract):
+    @pytest.fixture
+    def spec(self, small_spec):
+        return small_spec
+
+    @pytest.fixture
+    def make_teacher(self, make):
+        return lambda: make(resize=[16, 16])
+
+
+@pytest.fixture
+def batch():
+    return torch.randint(0, 256, (4, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def test_answers_are_the_modules_on_normalised_input(make, spec, module, batch):
+    with torch.no_grad():
+        expected = module((batch.float() - 120) / 60)
+    assert torch.allclose(bind(make(), spec).logits(batch), expected, atol=1e-5)
+
+
+def test_own_normalisation_wins_over_the_tasks(make, spec, module, batch):
+    teacher = bind(make(mean=[1.0, 2.0, 3.0], std=[50.0, 60.0, 70.0]), spec)
+    own = (batch.float() - torch.tensor([1.0, 2, 3]).view(3, 1, 1)) / torch.tensor([50.0, 60, 70]).view(3, 1, 1)
+    with torch.no_grad():
+        assert torch.allclose(teacher.logits(batch), module(own), atol=1e-5)
+
+
+def test_digest_changes_with_everything_that_changes_answers(make, spec, teacher_folder, tmp_path):
+    digests = {
+        bind(make(), spec).digest(),
+        bind(make(), spec.but(input=spec.input.but(mean=(1.0,)))).digest(),
+        bind(make(weights=None), spec).digest(),
+        bind(make(resize=[16, 16]), spec).digest(),
+    }
+    source = (teacher_folder / "small_teacher.py").read_text()
+    (tmp_path / "small_teacher.py").write_text(source.replace("ReLU()", "ReLU6()"))
+    (tmp_path / "small.safetensors").write_bytes((teacher_folder / "small.safetensors").read_bytes())
+    moved = TorchTeacher.model_validate(
+        {"module": "small_teacher.py:small", "weights": "small.safetensors"}, context={"folder": tmp_path}
+    )
+    digests.add(moved.bound(spec).digest())
+    assert len(digests) == 5
+
+
+def test_it_has_to_be_bound(make, batch):
+    with pytest.raises(ConfigurationError, match="no mean and std"):
+        make().logits(batch)
+    with pytest.raises(ConfigurationError, match="not answered yet"):
+        _ = make().classes
+
+
+def test_features_are_seen_and_no_hook_is_left(make, spec, module, batch):
+    teacher = bind(make(), spec)
+    assert isinstance(teacher, FeatureTeacher)
+    seen = teacher.features(batch, ["0", "4"])
+    with torch.no_grad():
+        expected = module[0]((batch.float() - 120) / 60)
+    assert torch.allclose(seen["0"], expected, atol=1e-5)
+    assert seen["4"].shape == (4, 32)
+    with pytest.raises(UnknownName):
+        teacher.features(batch, ["9"])
+    with pytest.raises(RuntimeError):
+        teacher.features(batch[:, :, :1, :1], ["0"])  # too small for the convolution
+    assert not any(part._forward_hooks for part in teacher._loaded().modules())
+
+
+def test_a_model_that_gives_no_logits_is_refused(tmp_path, spec):
+    (tmp_path / "map_teacher.py").write_text("from torch import nn\ndef small():\n    return nn.Conv2d(3, 4, 1)\n")
+    teacher = TorchTeacher.model_validate({"module": "map_teacher.py:small"}, context={"folder": tmp_path})
+    with pytest.raises(ConfigurationError, match=r"\(2, 4, 8, 8\)"):
+        bind(teacher, spec)

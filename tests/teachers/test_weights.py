@@ -1,0 +1,97 @@
+"""A person's own model and its weights."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from edgekd.errors import ConfigurationError
+from edgekd.references import CodeReference
+from edgekd.teachers.weights import built_module, load_weights, read_weights, source_file
+
+_number = itertools.count()
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 3))
+
+
+def written(model: nn.Module, path, prefix: str = ""):
+    tensors = {prefix + name: value.detach() + 1 for name, value in model.state_dict().items() if "num_" not in name}
+    if path.suffix == ".npz":
+        np.savez(path, **{name: value.numpy() for name, value in tensors.items()})
+    else:
+        save_file(tensors, path)
+    return path
+
+
+def reference(folder, source: str) -> CodeReference:
+    name = f"own_model_{next(_number)}"  # a module of one name is imported once a process
+    (folder / f"{name}.py").write_text(source)
+    return CodeReference.parse(f"{name}.py:build", folder)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_weights_are_loaded(model, tmp_path, suffix, prefix):
+    before = model[0].weight.clone()
+    load_weights(model, written(model, tmp_path / f"w{suffix}", prefix))
+    assert torch.equal(model[0].weight, before + 1)
+
+
+def test_what_does_not_match_is_named(model, tmp_path):
+    other = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Identity(), nn.Flatten(), nn.Linear(4 * 36, 5), nn.Linear(5, 5))
+    with pytest.raises(ConfigurationError) as caught:
+        load_weights(model, written(other, tmp_path / "w.npz"))
+    said = str(caught.value)
+    assert "lacks `1.weight`" in said
+    assert "has `4.weight`" in said
+    assert "`3.weight` is (5, 144), and the model has (3, 144)" in said
+
+
+def test_pickle_is_not_read(model, tmp_path):
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    with pytest.raises(ConfigurationError, match="save_file"):
+        read_weights(tmp_path / "w.pt")
+    np.savez(tmp_path / "w.npz", a=np.array([print], dtype=object))
+    with pytest.raises(ConfigurationError, match="can't be read"):
+        read_weights(tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_damaged_file_is_refused(model, tmp_path, suffix):
+    path = written(model, tmp_path / f"w{suffix}")
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ConfigurationError, match="can't be read"):
+        read_weights(path)
+
+
+def test_a_model_is_built_for_answering(tmp_path):
+    found = built_module(reference(tmp_path, "from torch import nn\ndef build():\n    return nn.Linear(2, 2)\n"), None)
+    assert not found.training
+    assert not any(parameter.requires_grad for parameter in found.parameters())
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def build():\n    return 7\n", "returned int"),
+        ("def build(width):\n    pass\n", "TypeError"),
+        ("def build():\n    raise OSError('gone')\n", "OSError: gone"),
+    ],
+)
+def test_what_is_wrong_with_the_function_is_told(tmp_path, source, said):
+    with pytest.raises(ConfigurationError, match=said):
+        built_module(reference(tmp_path, source), None)
+
+
+def test_source_is_the_file_beside_the_project(tmp_path):
+    found = reference(tmp_path, "x = 1\n")
+    assert source_file(found).read_text() == "x = 1\n"
