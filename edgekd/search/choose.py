@@ -25,18 +25,23 @@ from edgekd.store.run import Run
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Answer, Verdict, judge
 
-__all__ = ["Chooser", "accuracy_figure", "chosen_of", "next_to_certify", "what_is_left_out"]
+__all__ = ["Chooser", "accuracy_figure", "chosen_of", "next_to_certify", "ranked_by_merit", "what_is_left_out"]
 
 _MOST_PROCESSES = 4  # times the plan's own: measured up to here before a verdict is called unstable
 
 
-def next_to_certify(target: Target, finalists: Sequence[FinalistRecord]) -> FinalistRecord | None:
-    """The best finalist that held side by side and was not measured anew yet.
+def ranked_by_merit(target: Target, finalists: Sequence[FinalistRecord]) -> tuple[FinalistRecord, ...]:
+    """Finalists that held every limit side by side, the best first.
 
     By accuracy; ties go to the faster. Compressed files that gain nothing over float32 come last.
     """
-    held = [f for f in finalists if f.measurement is None and _ran(f.seen) and f.verdict and f.verdict.holds]
-    return min(held, key=lambda f: _merit(target, f), default=None)
+    held = [f for f in finalists if _ran(f.seen) and _held(target, f)]
+    return tuple(sorted(held, key=lambda f: _merit(target, f)))
+
+
+def next_to_certify(target: Target, finalists: Sequence[FinalistRecord]) -> FinalistRecord | None:
+    """The best of them that was not measured anew yet."""
+    return next((f for f in ranked_by_merit(target, finalists) if f.measurement is None), None)
 
 
 def chosen_of(finalists: Sequence[FinalistRecord]) -> FinalistRecord | None:
@@ -176,6 +181,24 @@ def _ran(measurement: Measurement | None) -> bool:
     return measurement is not None and measurement.outcome is Outcome.OK
 
 
+def _held(target: Target, finalist: FinalistRecord) -> bool:
+    """Side by side; the record's own verdict is the later one once it was measured anew."""
+    if finalist.seen is None:
+        return False
+    if finalist.measurement is None:
+        return finalist.verdict is not None and finalist.verdict.holds
+    return judge(target, _figures(target, finalist, finalist.seen)).holds
+
+
+def _figures(target: Target, finalist: FinalistRecord, measurement: Measurement) -> tuple[Figure, ...]:
+    figures = list(figures_for(target, measurement, finalist.artefact))
+    # what the file alone decides is the same in both measurements; the accuracy's figure is written with the first
+    figures += [f for f in finalist.figures if f.metric in ("accuracy", "size.download")]
+    return tuple(figures)
+
+
 def _merit(target: Target, finalist: FinalistRecord) -> tuple[bool, float, float, int]:
     accuracy = finalist.accuracy.value if finalist.accuracy else 0.0
-    return not can_help(target, finalist), -accuracy, low_us(finalist.figures) or float("inf"), finalist.rank
+    # by what the choice saw: a certificate's own figures have no part in it
+    low = low_us(figures_for(target, finalist.seen, None)) or float("inf")
+    return not can_help(target, finalist), -accuracy, low, finalist.rank

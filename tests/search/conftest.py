@@ -87,7 +87,7 @@ class Lab:
         self.slow_when: Callable[[Candidate, MeasurePlan | None], float] = lambda *_: 1.0
         self.train_s, self.refine_s = 2.0, 20.0
         self.noise: Noise = QUIET
-        self.sampler: Any = TpeSampler(startup=6)
+        self.sampler: Any = TpeSampler()
         self.target = Target.model_validate(
             {
                 "name": "paper",

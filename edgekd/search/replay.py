@@ -1,0 +1,168 @@
+"""Decide everything again from a run's records, and compare: the same recorded facts give the same decisions.
+
+Reads the whole run folder, measures and trains nothing, runs no project code, writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from edgekd import plugins
+from edgekd.errors import ConfigurationError, Place
+from edgekd.records import Filed, Record
+from edgekd.search.anchors import choose_anchors
+from edgekd.search.arms import decide_arms, still_in
+from edgekd.search.choose import chosen_of, ranked_by_merit
+from edgekd.search.feasible import is_feasible
+from edgekd.search.loop import known_before, propose_batch
+from edgekd.search.masks import Masked, mask
+from edgekd.search.refine import order_of_finalists
+from edgekd.store.records import ArmsRecord, PlanRecord
+from edgekd.store.run import Run
+from edgekd.students._protocol import Arch
+from edgekd.targets.verdict import judge
+
+__all__ = ["ReplayReport", "ReplayedStep", "replay"]
+
+
+class ReplayedStep(Record):
+    """One kind of decision: how many were made again, and which came out otherwise."""
+
+    name: str
+    decisions: int
+    differ: tuple[str, ...] = ()
+
+
+class ReplayReport(Filed):
+    """What replaying a run came to."""
+
+    schema_: Literal["edgekd.replay/1"] = Field(default="edgekd.replay/1", alias="schema")
+    run: str
+    steps: tuple[ReplayedStep, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether every decision came out as recorded."""
+        return not any(step.differ for step in self.steps)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1: a decision that can't be reproduced is a fault of ours (or of a file changed by hand)."""
+        return 0 if self.same else 1
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        total = sum(step.decisions for step in self.steps)
+        wrong = sum(len(step.differ) for step in self.steps)
+        head = f"all {total} decisions reproduced" if self.same else f"{wrong} of {total} decisions came out otherwise"
+        lines = [head]
+        for step in self.steps:
+            lines.append(f" {step.name:<10} {step.decisions - len(step.differ)} of {step.decisions} the same")
+            lines += [f"   {difference}" for difference in step.differ]
+        return lines
+
+
+def replay(run: Run) -> ReplayReport:
+    """Replay what a run has decided so far. Raises ConfigurationError where its files can't be read."""
+    return ReplayReport(run=str(run.folder), steps=tuple(_steps(run)))
+
+
+def _steps(run: Run) -> Iterator[ReplayedStep]:
+    plan, features = run.plan(), run.features()
+    if plan is not None and features is not None:
+        masked = mask(run.header.target, plan, features)
+        recorded = run.masks()
+        if recorded is not None:
+            yield _step("masks", [("masks.json", masked.record == recorded)])
+        if masked.left and run.anchors():
+            archs = choose_anchors(plan, features, masked.left)
+            yield _anchors(run, plan, archs)
+            arms = run.arms()
+            if arms is not None:
+                yield _step("arms", [("arms.json", decide_arms(run.header.target, plan, archs, run.anchors()) == arms)])
+                yield _proposals(run, plan, masked, arms)
+                yield _outcomes(run, arms)
+                yield _finalists(run, arms)
+    yield _verdicts(run)
+    yield _choice(run)
+
+
+def _step(name: str, decisions: list[tuple[str, bool]]) -> ReplayedStep:
+    return ReplayedStep(name=name, decisions=len(decisions), differ=tuple(what for what, same in decisions if not same))
+
+
+def _anchors(run: Run, plan: PlanRecord, archs: tuple[Arch, ...]) -> ReplayedStep:
+    """Which arch each anchor is, and which arms were still measured on it."""
+    found, anchors = list[tuple[str, bool]](), run.anchors()
+    for number, anchor in enumerate(anchors):
+        alive = set(still_in(run.header.target, plan, anchors[:number]))
+        same = anchor.arch == archs[number] and alive <= {reading.arm for reading in anchor.readings}
+        found.append((f"anchors/{number:02d}.json", same))
+    return _step("anchors", found)
+
+
+def _proposals(run: Run, plan: PlanRecord, masked: Masked, arms: ArmsRecord) -> ReplayedStep:
+    trials = run.trials()
+    sampler = plugins.load("edgekd.samplers", plan.sampler)()
+    by_number = {trial.number: trial for trial in trials}
+    if sorted(by_number) != list(range(len(trials))):
+        missing = min(set(range(len(trials))) - set(by_number))
+        raise ConfigurationError.one(
+            f"trial {missing} is missing, so later ones can't be replayed",
+            "restore the file, or resume the run",
+            Place(str(run.path("trials"))),
+        )
+    found = list[tuple[str, bool]]()
+    for batch in sorted({trial.batch for trial in trials}):
+        known = known_before(run, plan, masked, arms, trials, batch)
+        for number, asked, candidate in propose_batch(sampler, known, run.header.seed):
+            trial = by_number.get(number)
+            if trial is not None:  # an interrupted batch has fewer files than proposals
+                same = (trial.batch, trial.asked, trial.candidate) == (batch, asked, candidate)
+                found.append((f"trials/{number:04d}.json: {candidate} instead of {trial.candidate}", same))
+    return _step("proposals", found)
+
+
+def _outcomes(run: Run, arms: ArmsRecord) -> ReplayedStep:
+    """Whether a trial that ran was held to fit."""
+    ran = [trial for trial in run.trials() if trial.outcome in ("measured", "over-budget")]
+    target = run.header.target
+    found = []
+    for trial in ran:
+        fits = is_feasible(target, trial.but(outcome="measured"), arms.tail)
+        found.append((f"trials/{trial.number:04d}.json", fits == (trial.outcome == "measured")))
+    return _step("fits", found)
+
+
+def _finalists(run: Run, arms: ArmsRecord) -> ReplayedStep:
+    order = order_of_finalists(run.header.target, arms, run.trials())
+    return _step(
+        "finalists",
+        [
+            (f"finalists/{f.rank:02d}.json", f.rank <= len(order) and order[f.rank - 1].number == f.trial)
+            for f in run.finalists()
+        ],
+    )
+
+
+def _verdicts(run: Run) -> ReplayedStep:
+    judged = [f for f in run.finalists() if f.verdict is not None]
+    return _step(
+        "verdicts",
+        [(f"finalists/{f.rank:02d}.json", judge(run.header.target, f.figures) == f.verdict) for f in judged],
+    )
+
+
+def _choice(run: Run) -> ReplayedStep:
+    """The chosen one is the first by merit whose certificate figures held, and all before it were tried."""
+    outcome, finalists = run.outcome(), run.finalists()
+    if outcome is None:
+        return _step("choice", [])
+    winner = chosen_of(finalists)
+    ranked = ranked_by_merit(run.header.target, finalists)
+    before = ranked if winner is None else ranked[: [f.rank for f in ranked].index(winner.rank)]
+    same = outcome.chosen == (winner.rank if winner else None) and all(f.measurement is not None for f in before)
+    return _step("choice", [(f"outcome.json chose {outcome.chosen}", same)])
