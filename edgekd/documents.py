@@ -72,7 +72,7 @@ def dotted(where: Where) -> str:
     """``recipe[0].distill``."""
     text = ""
     for part in where:
-        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else printable(part))
+        text += f"[{part}]" if isinstance(part, int) else printable(f".{part}" if text else part)
     return text
 
 

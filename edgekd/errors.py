@@ -75,7 +75,7 @@ class Problem:
                 lines.append(f"{'':>5} | {' ' * (self.place.column - 1)}{'^' * max(1, self.place.width)}")
         if self.remedy:
             lines.append(f"  {self.remedy}")
-        return "\n".join(lines)
+        return "\n".join(printable(line) for line in "\n".join(lines).split("\n"))
 
 
 class EdgeKDError(Exception):

@@ -46,12 +46,12 @@ class Named(Record):
     def _from_written(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"name": value}
+        if isinstance(value, Mapping) and isinstance(value.get("name"), str) and set(value) <= {"name", "options"}:
+            return value
         if isinstance(value, Mapping) and len(value) == 1:
             ((name, options),) = value.items()
             if options is None or isinstance(options, Mapping):
                 return {"name": name, "options": options or {}}
-        if isinstance(value, Mapping) and set(value) == {"name", "options"}:
-            return value
         raise PydanticCustomError("edgekd_named", "expected a name, or one name with its options: {{name: {{...}}}}")
 
     @model_serializer

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekd import shelves
+from edgekd.artefacts import BACKENDS
+from edgekd.devices.catalogue import open_device
+from edgekd.errors import ConfigurationError, MissingError, UnknownName
+from edgekd.records import Record
+from edgekd.targets.catalogue import device_names, load_device_facts, load_target, target_names
+from edgekd.targets.facts import DeviceFacts, Fact
+from edgekd.targets.listing import list_devices, list_targets, show_target
+from edgekd.targets.writing import installed_backends, write_target
+
+
+def test_every_shipped_target_is_valid_and_names_a_described_device() -> None:
+    names = {path.stem for path in shelves.shipped("targets").glob("*.yaml")}
+    assert {"this-computer", "pi5-30fps"} <= names <= set(target_names())
+    for name in names:
+        assert load_target(name).device in device_names()
+
+
+def test_this_computer_asks_nothing() -> None:
+    assert load_target("this-computer").limits == ()
+
+
+def test_every_fact_of_every_device_has_a_public_source() -> None:
+    for name in device_names():
+        facts = load_device_facts(name)
+        for field in DeviceFacts.model_fields:
+            value = getattr(facts, field)
+            if field not in ("schema_", "title", "connection") and value is not None:
+                assert isinstance(value, Fact)
+                assert value.source.startswith("https://"), (name, field)
+
+
+def test_a_fact_without_a_source_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "devices").mkdir()
+    (tmp_path / "devices" / "board.yaml").write_text(
+        "schema: edgekd.device/1\ntitle: Board\nsoc: {value: Chip, source: somebody said so}\n"
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        load_device_facts("board", tmp_path)
+    assert caught.value.problems[0].place.field == "soc.source"
+
+
+def test_the_nearest_shelf_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "schema: edgekd.target/1\nextends: this-computer\nthreads: {}\n"
+    for folder, threads in ((tmp_path, 2), (tmp_path / "targets", 3), (tmp_path / "here" / "targets", 4)):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "mine.yaml").write_text(text.format(threads))
+    monkeypatch.chdir(tmp_path / "here")
+    assert load_target("mine").threads == 4
+    assert load_target("mine", tmp_path).threads == 2
+    (tmp_path / "mine.yaml").unlink()
+    assert load_target("mine", tmp_path).threads == 3
+
+
+def test_a_device_nobody_can_reach_says_so() -> None:
+    with pytest.raises(MissingError, match="nothing says how to reach it"):
+        open_device("raspberry-pi-5")
+
+
+def test_an_unknown_device_offers_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="did you mean `raspberry-pi-5`"):
+        open_device("rasberry-pi-5")
+
+
+def test_a_connection_that_is_wrong_is_placed(tmp_path: Path) -> None:
+    (tmp_path / "devices").mkdir()
+    board = tmp_path / "devices" / "board.yaml"
+    for connection, field in (("3", "connection"), ("{kind: locl}", "connection.kind")):
+        board.write_text(f"schema: edgekd.device/1\ntitle: Board\nconnection: {connection}\n")
+        with pytest.raises(ConfigurationError) as caught:
+            open_device("board", tmp_path)
+        assert (caught.value.problems[0].place.line, caught.value.problems[0].place.field) == (3, field)
+
+
+def test_constructing_this_computer_touches_nothing() -> None:
+    assert open_device("this-computer").name == "this-computer"
+
+
+def test_a_new_target_is_valid_as_it_is(tmp_path: Path) -> None:
+    path = write_target("mine", tmp_path, "this-computer")
+    target = load_target(path)
+    assert [str(backend) for backend in target.backends] == list(installed_backends())
+    assert set(installed_backends()) <= set(BACKENDS)
+    filled = path.read_text().replace("# budgets:", "budgets:").replace("#   ", "  ").replace("# accuracy", "accuracy")
+    path.write_text(filled)
+    assert [limit.metric for limit in load_target(path).limits] == [
+        "latency.p95",
+        "memory.model",
+        "size.file",
+        "accuracy",
+    ]
+
+
+@pytest.mark.parametrize("answer", [list_targets, list_devices, lambda: show_target("pi5-30fps")])
+def test_answers_fit_a_screen_and_say_their_schema(answer: object) -> None:
+    found = answer()  # type: ignore[operator]
+    assert isinstance(found, Record)
+    assert all(len(line) <= 100 for line in found.lines())  # type: ignore[attr-defined]
+    assert '"schema":"edgekd.' in found.model_dump_json(by_alias=True)

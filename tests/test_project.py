@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekd.errors import ConfigurationError, MissingError, UsageError
+from edgekd.project import code_of, notice_of_code, read_project
+from edgekd.records import canonical_json
+
+PROJECT = """\
+schema: edgekd.project/1
+task: {kind: digits}
+teacher: {kind: train}
+student: {family: resnet, space: {width: [8, 32], depth: [1, 2]}}
+target: this-computer
+recipe:
+  - distill: {loss: {kd: {temperature: 4, weight: 0.9}}, epochs: 3}
+  - quantize
+search: {budget: 3 min, seed: 7}
+export: {input: uint8}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "project.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_project_is_read_into_its_parts(tmp_path: Path) -> None:
+    project = read_project(write(tmp_path, PROJECT))
+    assert [stage.name for stage in project.recipe] == ["distill", "quantize"]
+    assert (project.family.name, project.target.name) == ("resnet", "this-computer")
+    assert (float(project.search.budget), project.search.seed, project.search.sampler) == (180.0, 7, "tpe")
+    assert (project.export.input, project.export.layout) == ("uint8", "nhwc")
+    assert project.accuracy.name == "short"
+    assert project.folder == tmp_path.resolve()
+
+
+def test_resolved_is_json_with_the_defaults_written_out(tmp_path: Path) -> None:
+    resolved = read_project(write(tmp_path, PROJECT)).resolved
+    assert resolved["export"]["preprocess"] == "fold"
+    assert resolved["search"]["finalists"] == 3
+    assert resolved["target"]["device"] == "this-computer"
+    canonical_json(resolved)
+
+
+def test_resolved_reads_back_to_itself(tmp_path: Path) -> None:
+    resolved = read_project(write(tmp_path, PROJECT)).resolved
+    again = write(tmp_path, canonical_json({**resolved, "target": "this-computer"}))
+    assert read_project(again).resolved == resolved
+
+
+def test_the_command_line_replaces_target_budget_and_seed(tmp_path: Path) -> None:
+    project = read_project(write(tmp_path, PROJECT), "pi5-30fps", budget="10 s", seed=3)
+    assert (project.target.name, float(project.search.budget), project.search.seed) == ("pi5-30fps", 10.0, 3)
+    assert project.resolved["search"]["seed"] == 3
+
+
+@pytest.mark.parametrize("budget", ["10", "ten min", "0 s"])
+def test_a_budget_that_is_none_is_usage(tmp_path: Path, budget: str) -> None:
+    with pytest.raises(UsageError):
+        read_project(write(tmp_path, PROJECT), budget=budget)
+
+
+def test_every_problem_of_every_file_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "schema: edgekd.target/1\ndevice: this-computer\nbackends: [litert/xnnpack]\nbudgets: {latency: {p95: 33}}\n"
+    )
+    text = """\
+schema: edgekd.project/1
+task: {kind: digts}
+teacher: {kind: torch, module: my_teacher, weights: t.safetensors}
+student: {family: resnet, space: {width: [8, 64], dept: [1, 3]}}
+target: mine
+recipe:
+  - distill: {loss: {kd: {temperatur: 4}}, epochs: 3}
+  - quantise
+  - {distill: {}, quantize: {}}
+search: {budget: 30, acuracy: short}
+export: {batch: -1, inpt: uint8}
+experts: 4
+"""
+    with pytest.raises(ConfigurationError) as caught:
+        read_project(write(tmp_path, text))
+    said = {problem.place.field: str(problem) for problem in caught.value.problems}
+    expected = {
+        "task.kind": "did you mean `digits`",
+        "teacher.module": "is not a code reference",
+        "teacher.weights": "no such file",
+        "student.space.dept": "did you mean `depth`",
+        "budgets.latency.p95": "33 has no unit",
+        "recipe[0].distill.loss.kd.temperatur": "did you mean `temperature`",
+        "recipe[1]": "did you mean `quantize`",
+        "recipe[2]": "expected a name, or one name with its options",
+        "search.budget": "30 has no unit",
+        "search.acuracy": "did you mean `accuracy`",
+        "export.batch": "should be greater than 0, or should be 'dynamic'",
+        "export.inpt": "did you mean `input`",
+        "experts": "did you mean `export`",
+    }
+    assert set(said) == set(expected)
+    for field, words in expected.items():
+        assert words in said[field], field
+    for problem in caught.value.problems:
+        assert problem.place.line > 0
+        assert problem.place.column > 0
+        assert problem.place.excerpt
+
+
+def test_missing_sections_are_said_with_an_example(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_project(write(tmp_path, "task: [digits]\n"))
+    fields = {problem.place.field for problem in caught.value.problems}
+    assert fields == {"schema", "task", "student", "target"}
+
+
+def test_an_unknown_target_is_placed_in_the_project(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="did you mean `this-computer`") as caught:
+        read_project(write(tmp_path, PROJECT.replace("target: this-computer", "target: this-compute")))
+    assert caught.value.problems[0].place.line == 5
+
+
+def test_unknown_losses_and_samplers_offer_the_nearest(tmp_path: Path) -> None:
+    text = PROJECT.replace("kd:", "kdd:").replace("seed: 7", "sampler: tpee, accuracy: {shrt: {}}")
+    with pytest.raises(ConfigurationError) as caught:
+        read_project(write(tmp_path, text))
+    said = "\n".join(map(str, caught.value.problems))
+    for name in ("`kd`", "`tpe`", "`short`"):
+        assert f"did you mean {name}" in said
+
+
+def test_reading_imports_no_code_of_the_persons(tmp_path: Path) -> None:
+    (tmp_path / "never_imported_model.py").write_text("raise SystemExit('imported')\n")
+    np.savez(tmp_path / "d.npz", x_train=np.zeros((4, 8, 8), np.uint8))
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    text = PROJECT.replace("{kind: train}", "{kind: torch, module: never_imported_model:build}").replace(
+        "{family: resnet, space: {width: [8, 32], depth: [1, 2]}}",
+        "{family: pruned, model: never_imported_model:build, weights: w.safetensors}",
+    )
+    said: list[str] = []
+    project = read_project(write(tmp_path, text), notice=said.append)
+    assert "never_imported_model" not in sys.modules
+    assert project.accuracy.name == "inherit"
+    assert len(said) == 1
+    assert "never_imported_model:build" in said[0]
+    read_project(project.path, notice=said.append)
+    assert len(said) == 1
+
+
+def test_code_is_found_wherever_it_is_named() -> None:
+    data = {"a": ["m:f", {"b": "pkg/my.py:build"}], "c": "https://example.org", "d": "12:30", "e": "a b:c"}
+    assert code_of(data) == ("m:f", "pkg/my.py:build")
+
+
+def test_the_notice_is_given_again_where_it_cant_be_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(blocked))
+    assert notice_of_code(tmp_path, ("m:f",))
+    assert notice_of_code(tmp_path, ("m:f",))
+
+
+def test_a_part_that_is_not_installed_is_missing_not_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekd import plugins
+
+    real = plugins.load
+
+    def load(group: str, name: str, *rest: object) -> object:
+        if name == "resnet":
+            raise MissingError("the family `resnet` can't be imported", "install it")
+        return real(group, name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(plugins, "load", load)
+    with pytest.raises(MissingError, match="resnet"):
+        read_project(write(tmp_path, PROJECT))
+    with pytest.raises(ConfigurationError, match="resnet"):
+        read_project(write(tmp_path, PROJECT.replace("3 min", "3")))
