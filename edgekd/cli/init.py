@@ -11,7 +11,7 @@ from edgekd.cli.output import Output, command
 __all__ = ["init"]
 
 
-@command("edgekd init --model my_model.py:build --weights model.safetensors --data images.npz")
+@command("edgekd init --model my_model.py:build --data images.npz")
 @click.option("--model", help="Your own model: the function that builds it, to be pruned and quantized.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Its weights (.safetensors).")
 @click.option("--data", type=click.Path(path_type=Path), help="Your images and labels (.npz).")

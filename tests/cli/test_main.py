@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgekd import errors
+from edgekd.cli.main import COMMANDS, main
+from edgekd.cli.output import Output
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+
+
+def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("edgekd.targets.listing.list_targets", fail)
+
+
+def test_alone_it_shows_five_things(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert sum(line.startswith("  ") for line in shown.splitlines()) == 5
+    assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+@pytest.mark.parametrize(("typed", "near"), [("serch", "search"), ("target", "targets"), ("verfy", "verify")])
+def test_an_unknown_command_offers_the_nearest(typed: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([typed]) == 2
+    assert f"Did you mean `{near}`?" in capsys.readouterr().err
+
+
+def test_an_unknown_option_is_usage() -> None:
+    assert main(["targets", "list", "--nothing"]) == 2
+    assert main(["--nothing"]) == 2
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"targets", "devices"}))
+def test_every_commands_help_starts_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"Example: edgekd {name}")
+    assert all(len(line) <= 80 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.UsageError("no"), 2),
+        (errors.ConfigurationError.one("no"), 3),
+        (errors.UnknownName("thing", "a", ["b"]), 3),
+        (errors.MissingError("no"), 4),
+        (errors.DeviceBusy("no"), 4),
+        (errors.NothingFits("no"), 5),
+        (errors.Unstable("no"), 6),
+        (errors.ParityFailed("no"), 7),
+        (errors.Interrupted("no"), 130),
+        (KeyboardInterrupt(), 130),
+        (PermissionError(13, "Permission denied", "runs"), 4),
+        (RuntimeError("surprise"), 1),
+    ],
+)
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_exit_codes_come_from_the_error(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    style: str,
+) -> None:
+    raising(monkeypatch, error)
+    assert main(["targets", "list", "--format", style]) == code
+    shown = capsys.readouterr()
+    assert shown.err
+    assert "Traceback" not in shown.err
+    if style == "json":
+        body = json.loads(shown.out)
+        assert (body["schema"], body["exit_code"]) == ("edgekd.error/1", code)
+    else:
+        assert shown.out == ""
+
+
+def test_a_bug_is_written_down_and_shown_when_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    raising(monkeypatch, RuntimeError("surprise"))
+    assert main(["targets", "list", "-v"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+    (written,) = (tmp_path / "state" / "edgekd" / "crashes").iterdir()
+    assert "surprise" in written.read_text()
+
+
+def test_all_problems_are_shown_the_first_one_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = [errors.Place("a.yaml", line, 3, "f", "  f: 1") for line in (1, 2, 3)]
+    found = errors.ConfigurationError([errors.Problem("wrong", "right it", place) for place in places])
+    raising(monkeypatch, found)
+    assert main(["targets", "list"]) == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "a.yaml:1:3  f: wrong"
+    assert "2 more problems:" in lines
+    assert "  a.yaml:3:3  f: wrong" in lines
+
+
+def test_the_answers_own_exit_code_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    class Nothing:
+        exit_code = 5
+
+        def lines(self) -> list[str]:
+            return ["no candidate"]
+
+        def model_dump_json(self, *, by_alias: bool = True, indent: int | None = None) -> str:
+            return "{}"
+
+    output = Output()
+    output.answer(Nothing())
+    assert output.exit_code == 5
+    assert capsys.readouterr().out == "no candidate\n"
+
+
+def test_json_answers_name_their_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["targets", "list", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["schema"] == "edgekd.targets/1"
+
+
+def test_a_reader_that_stops_early_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m edgekd.cli.main devices list --format json | head -c 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def test_help_answers_at_once() -> None:
+    def seconds(*arguments: str) -> float:
+        best = float("inf")
+        for _ in range(3):
+            started = time.monotonic()
+            subprocess.run([sys.executable, *arguments], check=True, capture_output=True, env=dict(os.environ))
+            best = min(best, time.monotonic() - started)
+        return best
+
+    assert seconds("-m", "edgekd.cli.main", "--help") - seconds("-c", "pass") < 0.3
