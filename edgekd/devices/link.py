@@ -130,6 +130,9 @@ class PipeLink:
         self._scratch.cleanup()
 
     def _gone(self) -> DeviceUnreachable:
-        code = self._process.poll()
+        try:
+            code: int | None = self._process.wait(1.0)  # the pipe closes a moment before the process is gone
+        except subprocess.TimeoutExpired:
+            code = None
         how = "closed its pipe" if code is None else f"ended with status {code}"
         return DeviceUnreachable(f"the agent {how}", "run it again; if it repeats, edgekd doctor shows what is missing")

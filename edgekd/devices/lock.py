@@ -25,7 +25,7 @@ class DeviceLock:
         folder.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^A-Za-z0-9._-]", "_", device)
         self._holder = folder / f"{name}.pid"
-        self._lock = FileLock(folder / f"{name}.lock", timeout=0)
+        self._lock = FileLock(folder / f"{name}.lock", timeout=0, thread_local=False)  # any thread may close
         try:
             self._lock.acquire()
         except Timeout:

@@ -12,7 +12,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgekd.agent.messages import MAX_LINE_BYTES, PROTOCOL
 from edgekd.devices._protocol import (
@@ -29,10 +29,11 @@ from edgekd.devices.answers import Hello, JobAnswer, LoadAnswer, RunAnswer, Sent
 from edgekd.devices.link import Link
 from edgekd.errors import DeviceUnreachable, Problem
 from edgekd.evidence import EvidenceKind
-from edgekd.records import digest_file
+from edgekd.records import Record, digest_file
 
 __all__ = ["AgentSession"]
 
+_Answer = TypeVar("_Answer", bound=Record)
 _SILENCE_S = 30.0  # the agent speaks at least every 5 s
 
 
@@ -50,7 +51,7 @@ class AgentSession:
         self._placed: dict[str, str] = {}
         self._scratch = Path(tempfile.mkdtemp(prefix="edgekd-"))
         try:
-            hello = checked(Hello, self._ask("hello"))
+            hello = self._ask("hello", Hello)
             if hello.protocol != PROTOCOL:
                 raise DeviceUnreachable(
                     f"the agent on {device} speaks protocol {hello.protocol}, this edgekd speaks {PROTOCOL}",
@@ -69,7 +70,7 @@ class AgentSession:
     def describe(self) -> Fingerprint:
         """See DeviceSession. Asked once a session."""
         if self._fingerprint is None:
-            self._fingerprint = checked(Fingerprint, self._ask("describe"))
+            self._fingerprint = self._ask("describe", Fingerprint)
         return self._fingerprint
 
     def prepare(self, jobs: Sequence[Job]) -> Mapping[Job, Problem | None]:
@@ -97,12 +98,14 @@ class AgentSession:
                 if progress is not None:
                     progress(str(message["step"]), min(steps, total), total)
 
-        done = self._ask("measure", hear, jobs=[self._told(job) for job in jobs], plan=_plan(plan))
+        told = [self._told(job) for job in jobs]
+        done = self._ask("measure", SentinelAnswer, hear, jobs=told, plan=_plan(plan))
         if sorted(answers) != list(range(len(jobs))):
+            self.close()
             raise DeviceUnreachable(
                 f"{len(jobs)} jobs were asked for, the agent answered {sorted(answers)}", "run it again"
             )
-        sentinel = _reading(checked(SentinelAnswer, done))
+        sentinel = _reading(done)
         return tuple(
             Measurement(
                 sha256=job.artefact.sha256,
@@ -124,8 +127,8 @@ class AgentSession:
         """See DeviceSession. The output files are gone once the session closes."""
         files = [{"path": self._link.put([path]), "sha256": digest_file(path)} for path in inputs]
         plan = _plan(MeasurePlan(threads=threads))
-        done = self._ask("run", job=self._told(job), inputs=files, folder=self._link.folder(), plan=plan)
-        answer = checked(RunAnswer, done)
+        folder = self._link.folder()
+        answer = self._ask("run", RunAnswer, job=self._told(job), inputs=files, folder=folder, plan=plan)
         place = Path(tempfile.mkdtemp(dir=self._scratch))
         outputs = []
         for index, output in enumerate(answer.outputs):
@@ -146,7 +149,7 @@ class AgentSession:
         self._release()
 
     def _load(self, job: Job) -> Problem | None:
-        answer = checked(LoadAnswer, self._ask("load", job=self._told(job), plan=_plan(MeasurePlan())))
+        answer = self._ask("load", LoadAnswer, job=self._told(job), plan=_plan(MeasurePlan()))
         if answer.outcome is Outcome.OK:
             return None
         return Problem(
@@ -168,7 +171,9 @@ class AgentSession:
             "sha256": artefact.sha256,
         }
 
-    def _ask(self, op: str, hear: Callable[[dict[str, Any]], None] | None = None, **fields: Any) -> Any:
+    def _ask(
+        self, op: str, kind: type[_Answer], hear: Callable[[dict[str, Any]], None] | None = None, **fields: Any
+    ) -> _Answer:
         """One request; ``hear`` gets what comes before its end. Any failure closes the session for good."""
         if not self._open:
             raise DeviceUnreachable(f"the session with {self.device} is closed", "open the device again")
@@ -184,7 +189,7 @@ class AgentSession:
                         f"the agent answers request {message.get('id')!r}, but {self._count} was asked", "run it again"
                     )
                 if "done" in message:
-                    return message["done"]
+                    return checked(kind, message["done"])
                 if hear is not None:
                     hear(message)
         except BaseException:

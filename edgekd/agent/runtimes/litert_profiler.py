@@ -28,9 +28,7 @@ _ROW = re.compile(
 _PRECISION = re.compile(r"\b(QD8|QS8|QU8|QC8W?|QC4W?|F16|F32)\b")
 
 
-def profile(
-    path: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], threads: int, calls: int
-) -> List[Operator]:
+def profile(path: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], threads: int, calls: int) -> List[Operator]:
     """Mean times over some calls, in order of running. Raises OSError, AttributeError or Refusal where it can't."""
     import ai_edge_litert
 

@@ -18,7 +18,7 @@ from edgekd.agent.runtimes.base import Operator, Refusal, Runtime, Tensor, check
 
 __all__ = ["Null", "open_runtime"]
 
-_TENSOR = Tensor("x", "float32", (1,))
+_TENSOR = Tensor("x", "float32", (1, 1))
 
 
 class Null(Runtime):

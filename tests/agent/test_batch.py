@@ -1,0 +1,123 @@
+"""Who runs when: recorded from workers that only note what they are asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgekd.agent import batch
+from edgekd.agent.child import Failed
+from edgekd.agent.messages import Job, Plan
+
+PLAN = Plan(
+    processes=2, rounds=4, round_ms=1.0, min_calls=1, warmup_ms=1.0, threads=1, rate_hz=0.0, sentinel=True,
+    profile=False, load_deadline_s=1.0, call_deadline_s=1.0, memory_limit_bytes=0, seed=0,
+)  # fmt: skip
+
+
+class Noted:
+    """Stands for `Child`. ``fails`` maps (path, request) to the failure, which strikes each time."""
+
+    log: list[tuple[str, str]]
+    alive: int
+    most_alive: int
+    fails: dict[tuple[str, str], Failed]
+
+    def __init__(self, job: Job, threads: int, memory_limit_bytes: int, waiting: Any) -> None:
+        self.path, self.job, self.first_s = job.path or "sentinel", job, 1e-4
+        self.limited, self.open_now = bool(memory_limit_bytes), True
+        Noted.alive += 1
+        Noted.most_alive = max(Noted.most_alive, Noted.alive)
+
+    def __enter__(self) -> Noted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ask(self, op: str, deadline_s: float, **fields: Any) -> dict[str, Any]:
+        Noted.log.append((self.path, op))
+        failure = Noted.fails.get((self.path, op))
+        if failure is not None and (self.limited or failure.outcome != "refused"):
+            raise failure
+        return {"placement": None, "round_low_us": [1.0]}
+
+    def open(self, deadline_s: float) -> None:
+        self.ask("open", deadline_s)
+
+    def load(self, deadline_s: float, seed: int) -> None:
+        self.ask("load", deadline_s)
+
+    def first(self, deadline_s: float) -> None:
+        self.ask("first", deadline_s)
+
+    def close(self) -> None:
+        Noted.alive -= self.open_now
+        self.open_now = False
+
+
+@pytest.fixture(autouse=True)
+def noted(monkeypatch: pytest.MonkeyPatch) -> type[Noted]:
+    Noted.log, Noted.alive, Noted.most_alive, Noted.fails = [], 0, 0, {}
+    monkeypatch.setattr(batch, "Child", Noted)
+    return Noted
+
+
+def jobs(*names: str) -> list[Job]:
+    return [Job("null", "none", name, "") for name in names]
+
+
+def measure(names: str, plan: Plan = PLAN) -> Any:
+    return batch.measure(jobs(*names), plan, lambda: None, lambda _: None)
+
+
+def test_a_round_each_in_turn() -> None:
+    measure("abc")
+    turns = [path for path, op in Noted.log if op == "round"]
+    assert len(turns) == PLAN.processes * PLAN.rounds * 4
+    for start in range(0, len(turns), 4):
+        assert sorted(turns[start : start + 4]) == ["a", "b", "c", "sentinel"]
+    assert len({turns[start] for start in range(0, 16, 4)}) == 4  # nobody is always first
+
+
+def test_generations_have_fresh_processes_in_another_order() -> None:
+    measure("abcdef")
+    opened = [path for path, op in Noted.log if op == "open" and path != "sentinel"]
+    first, second = opened[:6], opened[6:]
+    assert sorted(first) == sorted(second) == list("abcdef")
+    assert first != second
+    Noted.log.clear()
+    measure("abcdef")
+    assert [path for path, op in Noted.log if op == "open" and path != "sentinel"] == opened  # by seed
+
+
+def test_groups_are_even_and_each_has_the_sentinel() -> None:
+    result = measure("abcdefghij", PLAN._replace(processes=1))
+    assert Noted.most_alive == 6
+    assert len(result.sentinel) == 2
+    assert Noted.alive == 0
+
+
+def test_a_failure_ends_that_job_alone() -> None:
+    Noted.fails[("b", "round")] = Failed("crashed", "killed by SIGSEGV")
+    done = measure("abc").results
+    assert [len(result.samples) for result in done] == [2, 0, 2]
+    assert done[1].failed.outcome == "crashed"
+    assert sum(entry == ("b", "round") for entry in Noted.log) == 1
+    assert sum(entry == ("b", "open") for entry in Noted.log) == 1
+    assert Noted.alive == 0
+
+
+@pytest.mark.parametrize(("limit", "outcome"), [(0, None), (1000, "out-of-memory")])
+def test_a_refusal_that_goes_away_with_the_limit_was_want_of_memory(limit: int, outcome: str | None) -> None:
+    Noted.fails[("a", "load")] = Failed("refused", "failed to prepare")
+    failed = measure("a", PLAN._replace(memory_limit_bytes=limit)).results[0].failed
+    assert (failed and failed.outcome) == outcome
+
+
+def test_a_broken_sentinel_ends_the_batch_and_its_processes() -> None:
+    Noted.fails[("sentinel", "round")] = Failed("crashed", "gone")
+    with pytest.raises(RuntimeError, match="sentinel"):
+        measure("ab")
+    assert Noted.alive == 0

@@ -1,0 +1,33 @@
+"""The device's lock: exclusive, named after its holder, and free when the holder dies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekd.devices.lock import DeviceLock
+from edgekd.errors import DeviceBusy
+
+
+def test_the_second_is_told_who_holds_it(tmp_path: Path) -> None:
+    first = DeviceLock("board", tmp_path)
+    with pytest.raises(DeviceBusy, match=f"board is in use by process {os.getpid()}"):
+        DeviceLock("board", tmp_path)
+    DeviceLock("another board", tmp_path).release()
+    first.release()
+    first.release()
+    DeviceLock("board", tmp_path).release()
+
+
+def test_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
+    program = (
+        "import os, pathlib, sys; from edgekd.devices.lock import DeviceLock;"
+        "DeviceLock('board', pathlib.Path(sys.argv[1])); os.kill(os.getpid(), 9)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], timeout=60, check=False)
+    assert ended.returncode == -9
+    DeviceLock("board", tmp_path).release()

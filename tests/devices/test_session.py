@@ -1,0 +1,129 @@
+"""A session against agents that answer badly: each is an error in time, none becomes a figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekd.agent.messages import PROTOCOL
+from edgekd.devices._protocol import MeasurePlan
+from edgekd.devices.diagnostic import null_job
+from edgekd.devices.session import AgentSession
+from edgekd.errors import DeviceUnreachable
+
+HELLO = {"protocol": PROTOCOL, "python": "3.11", "pid": 1}
+FINGERPRINT = {
+    "cpu": "test", "architecture": "x86_64", "cores": 1, "extensions": [], "memory_bytes": 1, "governor": None,
+    "os": "test", "python": "3.11", "runtimes": {}, "providers": {},
+}  # fmt: skip
+SAMPLE = {
+    "low_us": 2.0, "min_us": 1.0, "p50_us": 3.0, "p95_us": 4.0, "p99_us": 5.0, "mean_us": 3.0, "round_low_us": [2.0],
+    "calls": 5, "first_us": 9.0, "load_ms": 1.0, "runtime_us": None, "missed": 0, "memory_model_bytes": 1,
+    "memory_process_bytes": 2, "memory_arena_bytes": None, "started_at_s": 0.0,
+}  # fmt: skip
+PLAN = MeasurePlan(processes=1)
+
+Answer = Callable[[dict[str, Any]], Sequence[bytes]]
+
+
+class ScriptedLink:
+    """Answers each request with the lines a script gives."""
+
+    def __init__(self, **answers: Answer) -> None:
+        self.answers = {"hello": done(HELLO), "describe": done(FINGERPRINT), **answers}
+        self.lines: list[bytes] = []
+        self.asked: list[dict[str, Any]] = []
+        self.closed = 0
+
+    def send(self, line: bytes) -> None:
+        message = json.loads(line)
+        self.asked.append(message)
+        self.lines.extend(self.answers[message["op"]](message))
+
+    def receive(self, deadline_s: float, most_bytes: int) -> bytes:
+        if not self.lines:
+            raise DeviceUnreachable(f"no answer within {deadline_s:g} s")
+        return self.lines.pop(0)
+
+    def put(self, files: Sequence[Path]) -> str:
+        return f"/device/{files[0].name}"
+
+    def folder(self) -> str:
+        return "/device/folder"
+
+    def get(self, path: str, place: Path) -> None:
+        place.write_bytes(b"other bytes")
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def done(value: Any) -> Answer:
+    return lambda message: [json.dumps({"id": message["id"], "done": value}).encode()]
+
+
+def measured(sample: dict[str, Any], sentinel: Any = ((60.0,),), job: int = 0) -> Answer:
+    def answer(message: dict[str, Any]) -> Sequence[bytes]:
+        told = {"id": message["id"], "job": job, "outcome": "ok", "detail": "", "processes": [sample], "operators": []}
+        end = {"id": message["id"], "done": {"sentinel": sentinel}}
+        return [json.dumps(told).encode(), json.dumps(end).encode()]
+
+    return answer
+
+
+def test_a_good_answer_becomes_a_measurement(tmp_path: Path) -> None:
+    link = ScriptedLink(measure=measured(SAMPLE, sentinel=[[60.0, 61.0, 90.0], [66.0, 67.0, 66.5]]))
+    (result,) = AgentSession("test", link, lambda: None).measure([null_job(tmp_path)], PLAN)
+    assert result.processes[0].low_us == 2.0
+    assert result.sentinel is not None
+    assert result.sentinel.low_us == (60.0, 61.0, 90.0, 66.0, 67.0, 66.5)
+    assert result.sentinel.drift == pytest.approx((66.5 - 61.0) / 63.75)
+    assert link.asked[-1]["plan"]["rate_hz"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda _: [b"Segmentation fault"], "makes no sense"),
+        (lambda _: [b"[1, 2]"], "makes no sense"),
+        (lambda _: [b"\xff\xfe"], "makes no sense"),
+        (lambda _: [], "no answer within 3 s"),
+        (lambda _: [b'{"id": 77, "done": {}}'], "answers request 77"),
+        (lambda message: [json.dumps({"id": message["id"], "error": "no room"}).encode()], "no room"),
+        (measured({**SAMPLE, "low_us": float("nan")}), "NaN is no number"),
+        (measured({**SAMPLE, "low_us": "fast"}), r"processes\.0\.low_us"),
+        (measured({**SAMPLE, "volts": 5}), "volts"),
+        (measured(SAMPLE, job=4), r"answered \[4\]"),
+        (measured(SAMPLE, sentinel="steady"), "sentinel"),
+    ],
+)
+def test_a_bad_answer_is_an_error_and_ends_the_session(answer: Answer, said: str, tmp_path: Path) -> None:
+    released: list[bool] = []
+    link = ScriptedLink(measure=answer)
+    session = AgentSession("test", link, lambda: released.append(True), silence_s=3.0)
+    with pytest.raises(DeviceUnreachable, match=said):
+        session.measure([null_job(tmp_path)], PLAN)
+    assert link.closed == 1
+    assert released == [True]
+    with pytest.raises(DeviceUnreachable, match="closed"):
+        session.prepare([null_job(tmp_path)])
+
+
+def test_another_protocol_is_refused_at_once() -> None:
+    released: list[bool] = []
+    with pytest.raises(DeviceUnreachable, match=f"speaks protocol 99, this edgekd speaks {PROTOCOL}"):
+        AgentSession("test", ScriptedLink(hello=done({**HELLO, "protocol": 99})), lambda: released.append(True))
+    assert released == [True]
+
+
+def test_a_damaged_output_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(b"")
+    answer = {"outcome": "ok", "detail": "", "outputs": [{"path": "/device/y.npy", "sha256": "0" * 64}]}
+    session = AgentSession("test", ScriptedLink(run=done(answer)), lambda: None)
+    with pytest.raises(DeviceUnreachable, match="damaged"):
+        session.run(null_job(tmp_path), [tmp_path / "x.npy"])
+    session.close()
