@@ -151,15 +151,16 @@ class _Copies:
 def _graph(model: nn.Module, probe: Tensor) -> tuple[Any, dict[nn.Module, str]]:
     """The dependency graph, and the module names. The graph follows gradients, so parameters must ask for them."""
     model.requires_grad_(True)
-    graph = torch_pruning.DependencyGraph().build_dependency(
-        model,
-        probe,
-        unwrapped_parameters={},
-        customized_pruners={},
-        ignored_layers=[],
-        ignored_params=[],
-        verbose=False,
-    )
+    with torch.inference_mode(False), torch.enable_grad():  # a caller may have switched them off
+        graph = torch_pruning.DependencyGraph().build_dependency(
+            model,
+            probe,
+            unwrapped_parameters={},
+            customized_pruners={},
+            ignored_layers=[],
+            ignored_params=[],
+            verbose=False,
+        )
     return graph, {module: name for name, module in model.named_modules()}
 
 

@@ -1,0 +1,187 @@
+"""A person's own model as a family of smaller ones."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgekd import plugins
+from edgekd.compress.pruning.family import Pruned
+from edgekd.errors import ConfigurationError
+from edgekd.students._protocol import Arch
+from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
+from edgekd.testing.contracts.family import FamilyContract
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+MODELS = f"""
+import importlib.util
+_spec = importlib.util.spec_from_file_location("models_of_tests", {str(Path(__file__).with_name("conftest.py"))!r})
+_module = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_module)
+resnet20, mobile, vgg = _module.resnet20, _module.mobile, _module.vgg
+"""
+
+
+@pytest.fixture
+def spec() -> TaskSpec:
+    return TaskSpec(name="images", input=InputSpec(shape=(3, 32, 32)), head=HeadSpec(classes=10), data="0" * 64)
+
+
+@pytest.fixture
+def make(tmp_path, build):
+    def made(name: str, **options) -> Pruned:
+        (tmp_path / "models_to_prune.py").write_text(MODELS)
+        np.savez(tmp_path / f"{name}.npz", **{key: value.numpy() for key, value in build(name).state_dict().items()})
+        chosen = {"model": f"models_to_prune.py:{name}", "weights": f"{name}.npz", **options}
+        return Pruned.model_validate(chosen, context={"folder": tmp_path})
+
+    return made
+
+
+class TestResNet(FamilyContract):
+    @pytest.fixture
+    def make_family(self, make):
+        return lambda: make("resnet20", ratios=[0.25, 0.5, 1.0])
+
+
+class TestMobile(FamilyContract):
+    @pytest.fixture
+    def make_family(self, make):
+        return lambda: make("mobile", ratios=[0.5, 1.0], round_to=4)
+
+
+class TestChain(FamilyContract):
+    @pytest.fixture
+    def make_family(self, make):
+        return lambda: make("vgg", ratios=[0.5, 0.75, 1.0])
+
+
+def largest(family: Pruned, spec: TaskSpec, **changes: float) -> Arch:
+    return Arch.of({**{axis.name: axis.choices[-1] for axis in family.space(spec).axes}, **changes})
+
+
+def test_is_found_by_name():
+    assert plugins.load("edgekd.families", "pruned") is Pruned
+
+
+def test_the_axes_are_shares_by_height_and_blocks_by_stage(make, spec):
+    axes = {axis.name: axis.choices for axis in make("resnet20").space(spec).axes}
+    assert axes == {
+        "blocks_layer1": (1, 2, 3),
+        "blocks_layer2": (1, 2, 3),
+        "blocks_layer3": (1, 2, 3),
+        "keep_8": (0.25, 0.5, 0.75, 1.0),
+        "keep_16": (0.25, 0.5, 0.75, 1.0),
+        "keep_32": (0.5, 1.0),  # of 16 channels, rounded to 8, there are only two choices
+    }
+
+
+@pytest.mark.parametrize("name", ["resnet20", "mobile", "vgg"])
+def test_nothing_left_out_is_the_model_itself(make, build, spec, batch, name):
+    family = make(name)
+    with torch.no_grad():
+        assert torch.allclose(family.build(largest(family, spec), spec)(batch), build(name)(batch), atol=1e-5)
+
+
+def test_channels_are_kept_by_share_and_rounded(make, spec):
+    family = make("resnet20")
+    student = family.build(largest(family, spec, keep_8=0.25, keep_16=0.75), spec)
+    assert student.layer3[1].conv1.out_channels == 16
+    assert student.layer2[0].conv1.out_channels == 24
+    assert student.layer1[0].conv1.out_channels == 16
+    assert student.linear.out_features == 10
+    assert student.conv1.out_channels == 16
+
+
+def test_the_largest_channels_stay(make, build, spec):
+    family = make("vgg", round_to=4)
+    student = family.build(largest(family, spec, keep_1=0.5), spec)
+    kept, before = student[5].weight.detach(), build("vgg")[5].weight.detach()
+    rows = [int((before == row).all(1).nonzero()[0]) for row in kept]
+    assert rows == sorted(rows)
+    score = before.square().sum(1) + build("vgg")[7].weight.detach().square().sum(0)
+    assert set(rows) == set(score.argsort(descending=True)[:32].tolist())
+
+
+def test_a_group_outlives_the_block_that_made_it_first(make, spec, batch):
+    family = make("mobile", ratios=[0.5, 1.0], round_to=4)
+    arch = largest(family, spec, keep_8=0.5, **{"blocks_1_1": 1})
+    student = family.build(arch, spec)
+    assert isinstance(student[1][1], nn.Identity)
+    assert student[1][0].body[6].out_channels == 12
+    assert student(batch).shape == (4, 10)
+
+
+def test_one_ratio_is_fixed_and_not_an_axis(make, spec):
+    family = make("resnet20", ratios=[0.5])
+    assert [axis.name for axis in family.space(spec).axes] == ["blocks_layer1", "blocks_layer2", "blocks_layer3"]
+    assert family.build(largest(family, spec), spec).layer3[0].conv1.out_channels == 32
+
+
+def test_nothing_to_prune_is_said(make, spec):
+    with pytest.raises(ConfigurationError, match="nothing in `models_to_prune:vgg`"):
+        make("vgg", ratios=[0.5]).space(spec)
+
+
+def test_blocks_can_be_left_alone(make, spec):
+    assert not any(axis.name.startswith("blocks") for axis in make("resnet20", blocks=False).space(spec).axes)
+
+
+def test_other_classes_and_other_images_are_refused(make, spec):
+    family = make("resnet20")
+    with pytest.raises(ConfigurationError, match="5 classes"):
+        family.space(spec.but(head=HeadSpec(classes=5)))
+    with pytest.raises(ConfigurationError, match=r"\(1, 32, 32\)"):
+        family.space(spec.but(input=InputSpec(shape=(1, 32, 32))))
+
+
+def test_what_is_left_out_is_told(make, spec):
+    assert [layer for layer, _ in make("resnet20").left_out(spec)] == ["conv1", "linear"]
+
+
+def test_another_process_builds_the_same(make, spec, tmp_path):
+    family = make("resnet20")
+    arch = family.space(spec).at(5)
+    script = tmp_path / "again.py"
+    script.write_text(
+        "import json, sys\nfrom edgekd.compress.pruning.family import Pruned\n"
+        "from edgekd.students._protocol import Arch\nfrom edgekd.tasks._protocol import TaskSpec\n"
+        "from safetensors.torch import save_file\n"
+        "family, arch, spec = (json.loads(text) for text in sys.argv[1:4])\n"
+        "module = Pruned.model_validate(family).build(Arch.of(arch), TaskSpec.model_validate(spec))\n"
+        "save_file(module.state_dict(), sys.argv[4])\n"
+    )
+    saved = tmp_path / "again.safetensors"
+    texts = [family.model_dump_json(), arch.model_dump_json(), spec.model_dump_json()]
+    subprocess.run([sys.executable, str(script), *texts, str(saved)], check=True, cwd=tmp_path, timeout=120)
+    from safetensors.torch import load_file
+
+    again, here = load_file(saved), family.build(arch, spec).state_dict()
+    assert list(here.keys() ^ again.keys()) == []
+    assert all(torch.equal(here[name], again[name]) for name in here)
+
+
+@pytest.mark.skipif("EDGEKD_DATA" not in os.environ, reason="EDGEKD_DATA names no folder with the CIFAR networks")
+def test_a_trained_network_keeps_most_of_what_it_knows():
+    from edgekd.tasks.image_classification import ImageClassification
+
+    data = Path(os.environ["EDGEKD_DATA"])
+    task = ImageClassification.model_validate(
+        {"data": data / "cifar10-tiny.npz", "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
+    )
+    family = Pruned.model_validate(
+        {"model": f"{EXAMPLES}/cifar_resnet.py:resnet20", "weights": data / "cifar-resnets" / "resnet20.npz"}
+    )
+    mean, std = (torch.tensor(v).reshape(-1, 1, 1) for v in (task.spec.input.mean, task.spec.input.std))
+    seen = task.split("validation")
+    batch = (torch.from_numpy(seen.inputs).float() - mean) / std
+    student = family.build(largest(family, task.spec, keep_32=0.5), task.spec)
+    with torch.no_grad():
+        assert task.score(student(batch).numpy(), seen.labels).value > 0.8

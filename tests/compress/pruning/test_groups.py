@@ -1,0 +1,113 @@
+"""Channels that go together."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch_pruning
+from torch import nn
+from torch.nn import functional
+
+from edgekd.compress.pruning.groups import channels_of, find_groups, importances, prune_channels
+
+SHAPE = (3, 32, 32)
+
+
+def test_zero_padded_shortcuts_leave_only_inner_channels(build):
+    groups, left_out = find_groups(build("resnet20"), SHAPE)
+    assert [group.makers for group in groups] == [(f"layer{s}.{b}.conv1",) for s in (1, 2, 3) for b in (0, 1, 2)]
+    assert [group.size[0] for group in groups] == [32, 32, 32, 16, 16, 16, 8, 8, 8]
+    assert dict(left_out)["linear"] == "its channels are the model's answer"
+    assert "shortcut" in dict(left_out)["conv1"]
+
+
+def test_depthwise_channels_go_with_their_expansion(build):
+    groups, left_out = find_groups(build("mobile"), SHAPE)
+    makers = {group.makers for group in groups}
+    assert ("1.0.body.6", "1.1.body.6", "1.2.body.6") in makers  # tied by their shortcuts
+    assert ("1.1.body.0",) in makers
+    assert not any("body.3" in name for group in groups for name in group.makers)
+    assert [layer for layer, _ in left_out] == ["6"]
+
+
+def test_a_chain_is_pruned_through_its_flattening(build):
+    groups, left_out = find_groups(build("vgg"), SHAPE)
+    assert [group.makers[0] for group in groups] == ["0.0", "0.3", "2.0", "5"]
+    assert groups[-1].size == (1, 1)
+    assert [layer for layer, _ in left_out] == ["7"]
+
+
+@pytest.mark.parametrize("name", ["resnet20", "mobile", "vgg"])
+def test_pruning_all_groups_is_zeroing_them(build, batch, name):
+    model = build(name)
+    before = copy.deepcopy(model.state_dict())
+    groups, _ = find_groups(model, SHAPE)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    pruned, zeroed = copy.deepcopy(model), copy.deepcopy(model)
+    prune_channels(pruned, SHAPE, {group.makers[0]: torch.arange(0, group.channels, 2) for group in groups})
+    graph = torch_pruning.DependencyGraph().build_dependency(zeroed.requires_grad_(True), batch, verbose=False)
+    modules = dict(zeroed.named_modules())
+    with torch.no_grad():
+        for group in groups:
+            root = modules[group.makers[0]]
+            odd = list(range(1, group.channels, 2))
+            found = graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, odd)
+            for dep, indices in found:
+                if graph.is_out_channel_pruning_fn(dep.handler) and isinstance(dep.target.module, nn.Module):
+                    for parameter in dep.target.module.parameters(recurse=False):
+                        parameter[[int(i) for i in indices]] = 0
+        assert torch.allclose(pruned(batch), zeroed(batch), rtol=1e-3, atol=1e-4)
+    assert sum(p.numel() for p in pruned.parameters()) < sum(p.numel() for p in model.parameters()) * 0.6
+
+
+def test_importance_is_a_score_a_channel_that_sees_small_ones(build):
+    model = build("vgg")
+    groups, _ = find_groups(model, SHAPE)
+    with torch.no_grad():
+        model[2][0].weight[5] *= 1e-3
+        model[5].weight[:, 5 * 16 : 6 * 16] *= 1e-3
+    scores = importances(model, SHAPE, groups)
+    assert [len(score) for score in scores] == [group.channels for group in groups]
+    assert int(scores[2].argmin()) == 5
+
+
+class Odd(nn.Module):
+    """A reshape with its sizes written out, a grouped convolution, and one channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=2)
+        self.fixed = nn.Conv2d(8, 4, 3, padding=1)
+        self.single = nn.Conv2d(4, 1, 1)
+        self.last = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.fixed(torch.relu(self.grouped(torch.relu(self.first(x)))))
+        x = torch.relu(x).reshape(-1, 2, 2, 32, 32).reshape(-1, 4, 32, 32)
+        return self.last(functional.adaptive_avg_pool2d(self.single(x), 8).reshape(-1, 64))
+
+
+def test_what_cannot_be_pruned_is_named():
+    torch.manual_seed(0)
+    groups, left_out = find_groups(Odd().eval(), SHAPE)
+    reasons = dict(left_out)
+    assert "grouped" in reasons["first"]
+    assert "fails without some of its channels" in reasons["fixed"]
+    assert reasons["single"] == "it has a single channel"
+    assert reasons["last"] == "its channels are the model's answer"
+    assert not groups
+
+
+def test_nothing_is_shared_between_two_models(build):
+    one, _ = find_groups(build("resnet20"), SHAPE)
+    find_groups(build("mobile"), SHAPE)
+    again, _ = find_groups(build("resnet20"), SHAPE)
+    assert one == again
+
+
+def test_channels_of_layers():
+    assert channels_of(nn.Conv2d(3, 7, 1)) == 7
+    assert channels_of(nn.Linear(3, 5)) == 5
