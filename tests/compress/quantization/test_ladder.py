@@ -1,0 +1,65 @@
+"""Rungs a student can't have, with the operator that stops it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgekd.artefacts import Backend, Precision
+from edgekd.compress.quantization.ladder import problems_with
+from edgekd.students._protocol import Arch, Student
+from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
+
+SPEC = TaskSpec(name="t", input=InputSpec(shape=(2, 8, 8)), head=HeadSpec(classes=4), data="0" * 64)
+ORT = Backend.model_validate("onnxruntime/cpu")
+
+
+def student(*parts: nn.Module) -> Student:
+    module = nn.Sequential(*parts, nn.Flatten(), nn.LazyLinear(4))
+    module(torch.zeros(1, 2, 8, 8))
+    return Student(module=module.eval(), task=SPEC, family="mine", options={}, arch=Arch.of({}))
+
+
+class Plus(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0.5
+
+
+@pytest.mark.parametrize(
+    ("parts", "named"),
+    [
+        ((nn.Conv2d(2, 3, 3), nn.Sigmoid()), "`1:sigmoid` has no integer form"),
+        ((nn.BatchNorm2d(2), nn.Conv2d(2, 3, 3)), "`0:batch_norm` is a BatchNorm that doesn't follow"),
+        ((nn.Conv2d(2, 3, 3), Plus()), "`1:add` takes a constant"),
+        ((nn.Conv2d(2, 3, 3), nn.Hardtanh()), "`1:hardtanh` clamps"),
+        ((nn.ConstantPad2d(1, 2.0), nn.Conv2d(2, 3, 3)), "`0:pad` pads with 2.0"),
+    ],
+    ids=["sigmoid", "norm first", "constant", "hardtanh", "pad"],
+)
+def test_the_operator_is_named(parts: tuple[nn.Module, ...], named: str) -> None:
+    problems = problems_with(student(*parts), Precision.INT8, ORT)
+    assert len(problems) == 1
+    assert named in problems[0].message
+    assert str(ORT) in problems[0].message
+    assert "dynamic-int8" in problems[0].remedy
+    assert not problems_with(student(*parts), Precision.DYNAMIC_INT8, ORT)
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_what_has_integer_forms_can_have_every_rung(precision: Precision) -> None:
+    parts = nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU6(), nn.MaxPool2d(2), nn.Dropout(), nn.AdaptiveAvgPool2d(1)
+    assert not problems_with(student(*parts), precision, ORT)
+
+
+def test_a_student_without_weights_has_no_integer_rung() -> None:
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    bare = Student(module=module, task=SPEC, family="mine", options={}, arch=Arch.of({}))
+    assert problems_with(bare, Precision.DYNAMIC_INT8)
+
+
+def test_weights_too_large_for_half_precision_are_named() -> None:
+    big = student(nn.Conv2d(2, 3, 3))
+    with torch.no_grad():
+        big.module.get_parameter("0.weight").fill_(1e5)
+    assert "`0.weight`" in problems_with(big, Precision.FLOAT16)[0].message

@@ -1,0 +1,65 @@
+"""The recipe's step: the promises of every stage, and what is special to this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from torch import nn
+
+from edgekd.artefacts import Backend, Precision
+from edgekd.compress.quantization.stage import Quantize
+from edgekd.students._protocol import Arch, StageContext, Student
+from edgekd.students.resnet import ResNet
+from edgekd.students.student import new_student
+from edgekd.tasks.digits import Digits
+from edgekd.testing.contracts.stage import StageContract, StageLife
+
+ARCH = Arch.of({"width1": 8, "width2": 8, "width3": 8, "depth1": 1, "depth2": 1, "depth3": 1})
+TASK = Digits()
+
+
+def context(folder: Path, backend: str = "litert/xnnpack") -> StageContext:
+    return StageContext(
+        task=TASK,
+        teacher=None,
+        device=None,
+        backend=Backend.model_validate(backend),
+        folder=folder,
+        cache=folder,
+        seed=0,
+        progress=lambda _: None,
+        stop=lambda: False,
+    )
+
+
+class TestQuantize(StageContract):
+    @pytest.fixture(params=[Precision.INT8, Precision.FLOAT16])
+    def life(self, request: pytest.FixtureRequest) -> StageLife:
+        return StageLife(
+            stage=Quantize(precision=request.param, samples=32),
+            other=Quantize(precision=Precision.DYNAMIC_INT8, samples=32),
+            student=new_student(ResNet(), ARCH, TASK.spec, seed=0),
+            context=context,
+        )
+
+
+def test_options_are_as_written_in_a_recipe() -> None:
+    assert Quantize.model_validate({"precision": "int8"}) == Quantize()
+    for wrong in ({"precision": "int7"}, {"samples": 0}, {"calibration": "entropy"}, {"percentile": 20}):
+        with pytest.raises(ValidationError):
+            Quantize.model_validate(wrong)
+
+
+def test_no_more_samples_are_used_than_asked_for(tmp_path: Path) -> None:
+    student = new_student(ResNet(), ARCH, TASK.spec, seed=0)
+    result = Quantize(samples=7).run(student, context(tmp_path))
+    assert result.annotations.calibration == "percentile 99.99 over 7 samples"
+
+
+def test_check_names_the_operator_before_any_training(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(72, 10)).eval()
+    student = Student(module=module, task=TASK.spec, family="mine", options={}, arch=Arch.of({}))
+    problems = Quantize().check(student, context(tmp_path))
+    assert ["`1:sigmoid`" in problem.message for problem in problems] == [True]
