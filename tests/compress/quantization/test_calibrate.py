@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  # torch's own name for it
+from torch.nn import functional as F
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.compress.quantization.calibrate import activation_encoding, calibrate
@@ -168,11 +166,7 @@ class Parts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         left = F.max_pool2d(F.relu6(self.left(F.pad(x, (1, 1, 1, 1)))), 2)
-        right = (
-            F.avg_pool2d(self.right(F.pad(x, (1, 1, 1, 1))) * 3, 2)
-            if False
-            else F.avg_pool2d(self.right(F.pad(x, (1, 1, 1, 1))), 2)
-        )
+        right = F.avg_pool2d(self.right(F.pad(x, (1, 1, 1, 1))), 2)
         both = torch.cat([left, right], 1)
         return self.fc(torch.flatten(F.adaptive_avg_pool2d(both * both, 1), 1))
 
@@ -186,7 +180,7 @@ def test_tensors_that_must_share_an_encoding_do() -> None:
     assert len(shared) == 1
     assert not {":pad", ":max_pool", ":flatten"} & set(found)  # they pass on what they get
     x = torch.from_numpy(samples())
-    answer = student.module(x)
+    answer = student.module(x).detach()
     assert float((reference_module(annotated)(x) - answer).abs().max()) < 0.05 * float(answer.abs().max())
 
 
@@ -203,7 +197,7 @@ def test_an_almost_empty_channel_keeps_its_bias() -> None:
     source, weight = annotated.annotations.activations["input"], annotated.annotations.weights["0.weight"]
     assert all(2.0 / (source.scale[0] * scale) < 2**31 for scale in weight.scale[:1])
     x = torch.from_numpy(samples())
-    assert float((reference_module(annotated)(x) - module(x)).abs().max()) < 0.1
+    assert float((reference_module(annotated)(x) - module(x).detach()).abs().max()) < 0.1
 
 
 def test_a_tensor_that_is_always_zero_has_an_encoding() -> None:
@@ -256,6 +250,3 @@ def test_zero_is_exact_in_every_range(low: float, high: float, zero_point: int) 
     assert abs(encoding.zero_point[0] - zero_point) <= 1
     assert encoding.scale[0] > 0
     assert np.float32(encoding.scale[0]) == encoding.scale[0]  # files hold float32
-
-
-Make = Callable[[], nn.Module]
