@@ -278,9 +278,13 @@ def bench(
     backends: Sequence[str] = (),
     threads: int = 1,
     plan: MeasurePlan | None = None,
+    twins: Sequence[tuple[str, str]] = (),
     events: Events | None = None,
 ) -> BenchReport:
-    """Time models side by side. Raises ConfigurationError, MissingError, DeviceBusy."""
+    """Time models side by side. ``twins`` are (float, compressed) file names beyond those the names tell.
+
+    Raises ConfigurationError, MissingError, DeviceBusy.
+    """
     from edgekd.artefacts import Backend
     from edgekd.devices._protocol import MeasurePlan
     from edgekd.devices.catalogue import open_device
@@ -288,7 +292,8 @@ def bench(
 
     wanted = [Backend.model_validate(name) for name in backends] or None
     chosen = (plan or MeasurePlan()).but(threads=threads)
-    return run_bench(models, open_device(device), wanted, threads, chosen, (events or SilentEvents()).progress)
+    progress = (events or SilentEvents()).progress
+    return run_bench(models, open_device(device), wanted, threads, chosen, progress, twins)
 
 
 def doctor(*, device: str = "this-computer") -> DoctorReport:

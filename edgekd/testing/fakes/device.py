@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from edgekd.artefacts import Format
 from edgekd.devices._protocol import (
     Delegation,
     Fingerprint,
@@ -41,6 +40,7 @@ Answer = Callable[[Job, Sequence[NDArray[np.generic]]], Sequence[NDArray[np.gene
 """What ``run`` answers: model inputs (first axis = samples) to model outputs."""
 
 _SENTINEL_US = 50.0
+_OWN = ("null", "sentinel")  # the agent's own runtimes, which need no file
 T = TypeVar("T")
 
 
@@ -130,6 +130,8 @@ class FakeDevice:
 
     def latency_us(self, job: Job) -> float:
         """The scripted low quantile. Raises KeyError on a job nobody scripted."""
+        if job.backend.runtime in _OWN:
+            return _SENTINEL_US
         if callable(self._latency_us):
             return self._latency_us(job)
         found = _look_up(self._latency_us, job)
@@ -221,7 +223,7 @@ class FakeSession:
             raise DeviceUnreachable(f"the session on {self._device.name} is closed", "open the device again")
 
     def _problem(self, job: Job) -> Problem | None:
-        if job.artefact.format not in job.backend.formats:
+        if not _loads(job):
             return Problem(f"{job.backend} doesn't load {job.artefact.format.value} files")
         script = self._device.script(job)
         if script.outcome is Outcome.OK or script.after:
@@ -272,7 +274,7 @@ class FakeSession:
         processes: tuple[ProcessSample, ...],
         sentinel: SentinelReading | None,
     ) -> Measurement:
-        refused = job.artefact.format not in job.backend.formats
+        refused = not _loads(job)
         outcome = Outcome.REFUSED if refused else script.outcome
         return Measurement(
             sha256=job.artefact.sha256,
@@ -281,12 +283,16 @@ class FakeSession:
             kind=self._device.kind,
             plan=plan,
             outcome=outcome,
-            detail=f"{job.backend} doesn't load {_word(job.artefact.format)} files" if refused else script.detail,
+            detail=f"{job.backend} doesn't load {job.artefact.format.value} files" if refused else script.detail,
             processes=() if refused else processes,
             sentinel=sentinel,
             operators=script.operators if plan.profile and outcome is Outcome.OK else (),
             delegation=script.delegation,
         )
+
+
+def _loads(job: Job) -> bool:
+    return job.backend.runtime in _OWN or job.artefact.format in job.backend.formats
 
 
 def _look_up(table: Mapping[str, T], job: Job) -> T | None:
@@ -299,7 +305,3 @@ def _reading(lows: Sequence[float]) -> SentinelReading | None:
     if not lows:
         return None
     return SentinelReading(low_us=tuple(lows), drift=(max(lows) - min(lows)) / float(np.median(lows)))
-
-
-def _word(format_: Format) -> str:
-    return format_.value

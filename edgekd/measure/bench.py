@@ -1,0 +1,239 @@
+"""Models a person already has, timed side by side: the order, what can't be told apart, and whether int8 paid.
+
+The batch holds the first job twice: how far the two differ is the A/A noise, below which no difference is real.
+Processes are added while noise decides, up to four times the plan's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from edgekd.artefacts import BACKENDS, Artefact, Backend
+from edgekd.devices._protocol import (
+    Device,
+    DeviceSession,
+    Fingerprint,
+    Job,
+    Measurement,
+    MeasurePlan,
+    Outcome,
+    Progress,
+)
+from edgekd.errors import ConfigurationError, MissingError, Place, Problem
+from edgekd.evidence import Figure
+from edgekd.measure.compare import Comparison, aa_noise, compare, low_us, order
+from edgekd.measure.figures import figures_of
+from edgekd.measure.models import find_models, pair_twins
+from edgekd.measure.never_slower import TwinComparison, never_slower
+from edgekd.measure.quality import Quality, assess
+from edgekd.measure.settle import measure_until
+from edgekd.records import Digest, Filed, Record
+
+__all__ = ["BenchReport", "BenchRow", "BenchTwin", "run_bench"]
+
+_MOST = 4  # times the plan's processes
+_TELLING = 0.05  # a tie is settled once its interval lies within this of 1
+
+
+class BenchRow(Record):
+    """One model on one backend. ``order`` is 0 where it has no timings."""
+
+    model: str
+    backend: Backend
+    sha256: Digest
+    size_bytes: int
+    outcome: Outcome
+    detail: str
+    order: int
+    against_fastest: Comparison | None  # None for the fastest itself and for failures
+    figures: tuple[Figure, ...]
+    measurement: Measurement
+
+
+class BenchTwin(Record):
+    """A float model and its compressed twin on one backend."""
+
+    float_model: str
+    compressed_model: str
+    backend: Backend
+    result: TwinComparison
+
+
+class BenchReport(Filed):
+    """What a bench came to. ``undecided`` lists pairs that noise, not the models, keeps from being told apart."""
+
+    schema_: Literal["edgekd.bench/1"] = Field(default="edgekd.bench/1", alias="schema")
+    device: str
+    fingerprint: Fingerprint
+    plan: MeasurePlan
+    processes: int
+    quality: Quality
+    rows: tuple[BenchRow, ...]
+    twins: tuple[BenchTwin, ...]
+    undecided: tuple[tuple[str, str], ...]
+    exit_code: int  # 0, 3 where a model runs nowhere, 6 where noise decides
+
+    def lines(self) -> list[str]:
+        """As a person reads it, in 80 columns."""
+        from edgekd.measure.bench_text import bench_lines
+
+        return bench_lines(self)
+
+
+def run_bench(
+    models: Sequence[Path],
+    device: Device,
+    backends: Sequence[Backend] | None,
+    threads: int,
+    plan: MeasurePlan,
+    progress: Progress | None = None,
+    twins: Sequence[tuple[str, str]] = (),
+) -> BenchReport:
+    """Time every model on every given backend that loads it; by default on every one installed there.
+
+    ``twins`` names (float, compressed) pairs by file name beyond those the names tell. Raises ConfigurationError on
+    files that are missing or no models, MissingError where no backend is there for one, and what opening raises.
+    """
+    artefacts = find_models(models)
+    pairs = pair_twins(artefacts, twins)
+    load_average = os.getloadavg()[0] if device.name == "this-computer" else None
+    session = device.open()
+    try:
+        fingerprint = session.describe()
+        jobs = _jobs(artefacts, _usable(fingerprint, backends))
+        measured = _measure(session, jobs, plan.but(threads=threads), progress)
+    finally:
+        session.close()
+    noise = aa_noise(measured)
+    quality = assess(measured, load_average, fingerprint.cores)
+    measurements = measured[:-1]  # the last is the first one's A/A twin
+    rows = _rows(jobs, measurements, noise)
+    undecided = tuple((_label(jobs[a]), _label(jobs[b])) for a, b in _undecided(measurements, noise))
+    ran = {job.artefact.sha256 for job, m in zip(jobs, measurements, strict=True) if m.outcome is Outcome.OK}
+    runs_nowhere = any(artefact.sha256 not in ran for artefact in artefacts)
+    return BenchReport(
+        device=device.name,
+        fingerprint=fingerprint,
+        plan=plan.but(threads=threads),
+        processes=max((len(m.processes) for m in measurements), default=0),
+        quality=quality,
+        rows=rows,
+        twins=_twins(artefacts, jobs, measurements, pairs, noise),
+        undecided=undecided,
+        exit_code=3 if runs_nowhere else 6 if undecided or quality.unstable else 0,
+    )
+
+
+def _usable(fingerprint: Fingerprint, backends: Sequence[Backend] | None) -> tuple[Backend, ...]:
+    """The backends asked for, or all that are installed. Raises MissingError where one asked for is not."""
+    if backends is not None:
+        for backend in backends:
+            backend.formats  # noqa: B018  raises UnknownName on one that can't be driven
+        absent = [str(backend) for backend in backends if backend.runtime not in fingerprint.runtimes]
+        if absent:
+            raise MissingError(f"not installed on this device: {', '.join(absent)}", "see what is there: edgekd doctor")
+        return tuple(dict.fromkeys(backends))
+    known = [Backend.model_validate(name) for name in BACKENDS]
+    return tuple(b for b in known if b.provider in fingerprint.providers.get(b.runtime, ()))
+
+
+def _jobs(artefacts: Sequence[Artefact], usable: Sequence[Backend]) -> tuple[Job, ...]:
+    jobs, problems = [], []
+    for artefact in artefacts:
+        fitting = [Job(artefact=artefact, backend=b) for b in usable if artefact.format in b.formats]
+        jobs.extend(fitting)
+        if not fitting:
+            able = [name for name, formats in BACKENDS.items() if artefact.format in formats]
+            problems.append(
+                Problem(
+                    f"none of {', '.join(map(str, usable)) or 'no backend'} loads {artefact.format.value} files",
+                    f"use one of {', '.join(able)}",
+                    Place(str(artefact.path)),
+                )
+            )
+    if not usable:
+        raise MissingError("no runtime is installed on this device", "pip install ai-edge-litert onnxruntime openvino")
+    if problems:
+        raise ConfigurationError(problems)
+    # by backend first: what stands together in the table is compared with one another
+    return tuple(dict.fromkeys(sorted(jobs, key=lambda job: list(BACKENDS).index(str(job.backend)))))
+
+
+def _measure(
+    session: DeviceSession, jobs: Sequence[Job], plan: MeasurePlan, progress: Progress | None
+) -> Sequence[Measurement]:
+    def decided(known: Sequence[Measurement]) -> bool:
+        return not _undecided(known[:-1], aa_noise(known))
+
+    return measure_until(session, [*jobs, jobs[0]], plan, decided, _MOST * plan.processes, progress)
+
+
+def _undecided(measurements: Sequence[Measurement], noise: float) -> list[tuple[int, int]]:
+    """Neighbours in speed that share a place although their interval still allows a telling difference."""
+    timed = sorted(
+        (i for i, m in enumerate(measurements) if m.outcome is Outcome.OK and m.processes),
+        key=lambda i: low_us(measurements[i]),
+    )
+    found = []
+    for fast, slow in pairwise(timed):
+        told = compare(measurements[slow], measurements[fast], noise)
+        if not told.distinguishable and (told.high > 1 + _TELLING or told.low < 1 - _TELLING):
+            found.append((fast, slow))
+    return found
+
+
+def _rows(jobs: Sequence[Job], measurements: Sequence[Measurement], noise: float) -> tuple[BenchRow, ...]:
+    places = order(measurements, noise)
+    first = min(
+        (i for i, place in enumerate(places) if place == 1), key=lambda i: low_us(measurements[i]), default=None
+    )
+    return tuple(
+        BenchRow(
+            model=job.artefact.path.name,
+            backend=job.backend,
+            sha256=job.artefact.sha256,
+            size_bytes=job.artefact.size_bytes,
+            outcome=measurement.outcome,
+            detail=measurement.detail,
+            order=place,
+            against_fastest=compare(measurement, measurements[first], noise)
+            if place and first not in (None, i)
+            else None,
+            figures=figures_of(measurement, size_bytes=job.artefact.size_bytes),
+            measurement=measurement,
+        )
+        for i, (job, measurement, place) in enumerate(zip(jobs, measurements, places, strict=True))
+    )
+
+
+def _twins(
+    artefacts: Sequence[Artefact],
+    jobs: Sequence[Job],
+    measurements: Sequence[Measurement],
+    pairs: Sequence[tuple[int, int]],
+    noise: float,
+) -> tuple[BenchTwin, ...]:
+    timed = {job: m for job, m in zip(jobs, measurements, strict=True) if m.outcome is Outcome.OK}
+    found = []
+    for before, after in pairs:
+        plain, small = artefacts[before], artefacts[after]
+        for backend in dict.fromkeys(job.backend for job in jobs):
+            a, b = (timed.get(Job(artefact=artefact, backend=backend)) for artefact in (plain, small))
+            if a is not None and b is not None:
+                result = never_slower(a, b, noise, plain.size_bytes, small.size_bytes)
+                found.append(
+                    BenchTwin(
+                        float_model=plain.path.name, compressed_model=small.path.name, backend=backend, result=result
+                    )
+                )
+    return tuple(found)
+
+
+def _label(job: Job) -> str:
+    return f"{job.artefact.path.name} on {job.backend}"

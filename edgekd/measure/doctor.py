@@ -1,0 +1,188 @@
+"""Is this machine ready? Each line is ok, warn or missing, with what to do.
+
+Everything about the device comes through its session; only disk, load and free memory are asked of the host, and only
+where the device is this computer.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from pydantic import Field
+
+from edgekd.artefacts import Artefact, Backend, Format
+from edgekd.devices._protocol import Device, DeviceSession, Fingerprint, Job, MeasurePlan, Outcome
+from edgekd.errors import DeviceUnreachable
+from edgekd.measure.compare import aa_noise
+from edgekd.records import Filed, Record, digest_bytes
+from edgekd.units import format_bytes
+
+__all__ = ["Check", "DoctorReport", "examine"]
+
+_PACKAGES = {"litert": "ai-edge-litert", "onnxruntime": "onnxruntime", "openvino": "openvino"}
+_OLDEST = {"host": (3, 11), "device": (3, 8)}
+_SMALLEST_DISK, _SMALLEST_MEMORY = 2 << 30, 2 << 30
+_NOISE_PLAN = MeasurePlan(processes=5, rounds=5, round_ms=10.0, warmup_ms=10.0, sentinel=False)
+
+
+class Check(Record):
+    """One thing looked at."""
+
+    name: str
+    state: Literal["ok", "warn", "missing"]
+    found: str
+    remedy: str = ""
+
+
+class DoctorReport(Filed):
+    """All checks. ``exit_code`` is 4 where no runtime is there at all."""
+
+    schema_: Literal["edgekd.doctor/1"] = Field(default="edgekd.doctor/1", alias="schema")
+    device: str
+    checks: tuple[Check, ...]
+    exit_code: int
+
+    def lines(self) -> list[str]:
+        """The answer, then one line a check."""
+        missing = [check for check in self.checks if check.state == "missing"]
+        warned = [check for check in self.checks if check.state == "warn"]
+        if self.exit_code:
+            answer = "not ready: no runtime to measure with"
+        elif missing or warned:
+            answer = f"ready, with {len(missing)} missing and {len(warned)} to look at"
+        else:
+            answer = "ready"
+        lines = [f"{self.device}: {answer}"]
+        for check in self.checks:
+            lines.append(f" {check.state:<7} {check.name:<13} {check.found}")
+            if check.remedy:
+                lines.append(f" {'':<7} {'':<13} -> {check.remedy}")
+        return lines
+
+
+def examine(device: Device) -> DoctorReport:
+    """Look at a device. Raises DeviceBusy and DeviceUnreachable where it can't be opened."""
+    session = device.open()
+    try:
+        fingerprint = session.describe()
+        checks = [
+            *_python(fingerprint),
+            *_runtimes(fingerprint),
+            *_cpu(fingerprint),
+            *(_host(fingerprint) if device.name == "this-computer" else ()),
+            _noise(session),
+        ]
+    finally:
+        session.close()
+    return DoctorReport(device=device.name, checks=tuple(checks), exit_code=0 if fingerprint.runtimes else 4)
+
+
+def _python(fingerprint: Fingerprint) -> Iterator[Check]:
+    here = sys.version_info[:2]
+    fine = here >= _OLDEST["host"]
+    yield Check(
+        name="python",
+        state="ok" if fine else "missing",
+        found=sys.version.split()[0],
+        remedy="" if fine else "edgekd needs Python 3.11 or newer",
+    )
+    there = tuple(int(part) for part in fingerprint.python.split(".")[:2])
+    if there < _OLDEST["device"]:
+        yield Check(
+            name="device python",
+            state="missing",
+            found=fingerprint.python,
+            remedy="the agent needs Python 3.8 or newer",
+        )
+
+
+def _runtimes(fingerprint: Fingerprint) -> Iterator[Check]:
+    for runtime, package in _PACKAGES.items():
+        version = fingerprint.runtimes.get(runtime)
+        if version is None:
+            yield Check(name=runtime, state="missing", found="not installed", remedy=f"pip install {package}")
+        else:
+            providers = ", ".join(fingerprint.providers.get(runtime, ()))
+            yield Check(name=runtime, state="ok", found=f"{version} ({providers})" if providers else version)
+
+
+def _cpu(fingerprint: Fingerprint) -> Iterator[Check]:
+    extensions = " ".join(fingerprint.extensions) or "no known extensions"
+    saturates = fingerprint.saturates_int8
+    yield Check(
+        name="cpu",
+        state="warn" if saturates else "ok",
+        found=f"{fingerprint.cpu}, {fingerprint.cores} cores; {extensions}",
+        remedy="no 8-bit dot product: int8 may be slower here, and its products can saturate" if saturates else "",
+    )
+    slow = fingerprint.governor in ("powersave", "ondemand", "conservative", "schedutil")
+    yield Check(
+        name="governor",
+        state="warn" if slow else "ok",
+        found=fingerprint.governor or "not told by this system",
+        remedy="set it for steady clocks: sudo cpupower frequency-set -g performance" if slow else "",
+    )
+    low = fingerprint.memory_bytes < _SMALLEST_MEMORY
+    yield Check(
+        name="memory",
+        state="warn" if low else "ok",
+        found=format_bytes(fingerprint.memory_bytes),
+        remedy="training and conversion want 2 GiB; measuring alone needs less" if low else "",
+    )
+
+
+def _host(fingerprint: Fingerprint) -> Iterator[Check]:
+    load = os.getloadavg()[0]
+    busy = load > 0.5 * fingerprint.cores
+    yield Check(
+        name="load",
+        state="warn" if busy else "ok",
+        found=f"load average {load:.2f} on {fingerprint.cores} cores",
+        remedy="other programs run: close them before measuring" if busy else "",
+    )
+    free = psutil.virtual_memory().available
+    yield Check(
+        name="free memory",
+        state="warn" if free < _SMALLEST_MEMORY else "ok",
+        found=format_bytes(free),
+        remedy="close other programs: a search wants 2 GiB" if free < _SMALLEST_MEMORY else "",
+    )
+    disk = shutil.disk_usage(Path.cwd()).free
+    yield Check(
+        name="disk",
+        state="warn" if disk < _SMALLEST_DISK else "ok",
+        found=f"{format_bytes(disk)} free here",
+        remedy="a run wants 2 GiB: free some, or work in another folder" if disk < _SMALLEST_DISK else "",
+    )
+
+
+def _noise(session: DeviceSession) -> Check:
+    """The sentinel timed as two identical jobs for about two seconds."""
+    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
+        path = Path(folder) / "sentinel.tflite"
+        path.write_bytes(b"sentinel")
+        artefact = Artefact(path=path, format=Format.TFLITE, sha256=digest_bytes(b"sentinel"), size_bytes=8)
+        job = Job(artefact=artefact, backend=Backend(runtime="sentinel", provider="none"))
+        try:
+            measured = session.measure([job, job], _NOISE_PLAN)
+        except DeviceUnreachable as error:
+            return Check(name="noise", state="warn", found=f"can't be measured: {error.message}", remedy=error.remedy)
+    failed = next((m for m in measured if m.outcome is not Outcome.OK), None)
+    if failed is not None:
+        return Check(
+            name="noise", state="warn", found=f"can't be measured: {failed.detail}", remedy="run edgekd doctor again"
+        )
+    noise = aa_noise(measured)
+    return Check(
+        name="noise",
+        state="warn" if noise > 0.02 else "ok",
+        found=f"identical models differ by {noise:.1%} (A/A, 5 processes each)",
+        remedy="smaller differences can't be told: stop other programs, fix the clock" if noise > 0.02 else "",
+    )

@@ -1,0 +1,139 @@
+"""Model files a person names: found, recognised by their content, and their float and compressed twins paired.
+
+Nothing is run and no runtime imported: a stranger's file is looked at as bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from edgekd.artefacts import Artefact, Format
+from edgekd.errors import ConfigurationError, EdgeKDError, Place, Problem, UnknownName, nearest_name
+
+__all__ = ["Twin", "find_models", "pair_twins"]
+
+Twin = tuple[int, int]
+"""Indices of a float model and of its compressed twin."""
+
+_SUFFIXES = (".onnx", ".tflite", ".xml")
+_COMPRESSED = re.compile(
+    r"[-_.](?:int8|i8|uint8|u8|quant(?:ized)?|qdq|dynamic|dynamic[-_]int8|w8a8|float16|fp16|f16)(?=[-_.]|$)"
+)
+_FLOAT = re.compile(r"[-_.](?:float32|fp32|f32|float)(?=[-_.]|$)")
+
+
+def find_models(paths: Sequence[Path]) -> tuple[Artefact, ...]:
+    """Describe every file. Raises one ConfigurationError with all that are missing, unreadable or no model."""
+    problems: list[Problem] = []
+    found: list[Artefact] = []
+    for path in paths:
+        try:
+            found.append(_find(path))
+        except ConfigurationError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigurationError(problems)
+    return tuple(found)
+
+
+def pair_twins(artefacts: Sequence[Artefact], named: Sequence[tuple[str, str]] = ()) -> tuple[Twin, ...]:
+    """Float and compressed twins: those named as (float, compressed), and those whose file names say it.
+
+    ``resnet8_f32.tflite`` and ``resnet8_int8.tflite`` are twins, and so are ``net.onnx`` and ``net.int8.onnx``.
+    Raises UnknownName where a name given is not among the models.
+    """
+    names = [artefact.path.name for artefact in artefacts]
+    pairs = []
+    for pair in named:
+        for name in pair:
+            if name not in names:
+                raise UnknownName("model", name, names)
+        pairs.append((names.index(pair[0]), names.index(pair[1])))
+    for index, artefact in enumerate(artefacts):
+        stem = artefact.path.stem
+        if not _COMPRESSED.search(stem):
+            continue
+        root = _COMPRESSED.sub("", stem)
+        for other, candidate in enumerate(artefacts):
+            plain = candidate.path.stem
+            if candidate.format is artefact.format and not _COMPRESSED.search(plain) and _FLOAT.sub("", plain) == root:
+                pairs.append((other, index))
+    return tuple(dict.fromkeys(pairs))
+
+
+def _find(path: Path) -> Artefact:
+    place = Place(str(path))
+    if not path.is_file():
+        beside = [p.name for p in path.parent.iterdir() if p.suffix in _SUFFIXES] if path.parent.is_dir() else []
+        near = nearest_name(path.name, beside)
+        hint = f"did you mean `{path.with_name(near)}`?" if near else f"give a file ({', '.join(_SUFFIXES)})"
+        raise ConfigurationError.one("is a folder, not a file" if path.is_dir() else "no such file", hint, place)
+    if path.suffix not in _SUFFIXES:
+        raise ConfigurationError.one(
+            f"no runtime here reads `{path.suffix or path.name}` files", f"give one of {', '.join(_SUFFIXES)}", place
+        )
+    try:
+        artefact = Artefact.of(path)
+        reason = _what_is_wrong(path, artefact.format)
+    except OSError as error:
+        raise ConfigurationError.one(f"can't be read: {error.strerror}", place=place) from error
+    except EdgeKDError as error:
+        raise ConfigurationError.one(error.message, error.remedy, place) from error
+    if reason:
+        raise ConfigurationError.one(reason, "it may be cut off or damaged: copy or export it again", place)
+    return artefact
+
+
+def _what_is_wrong(path: Path, format_: Format) -> str:
+    """Why the bytes can't be such a file; empty where they may be one."""
+    if not path.stat().st_size:
+        return "is empty"
+    with path.open("rb") as stream:
+        head = stream.read(4096)
+    if format_ is Format.TFLITE:
+        return "" if head[4:8] == b"TFL3" else "is no TFLite file: its identifier TFL3 is missing"
+    if format_ is Format.OPENVINO:
+        if b"<net" not in head:
+            return "is no OpenVINO file: it has no <net> element"
+        return (
+            "" if path.with_suffix(".bin").is_file() else f"its weights `{path.with_suffix('.bin').name}` are missing"
+        )
+    return "" if _is_protobuf(path) else "is no ONNX file, or only a part of one"
+
+
+def _is_protobuf(path: Path) -> bool:
+    """Whether the fields of the outermost message end exactly where the file ends."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        while stream.tell() < size:
+            key = _varint(stream.read(10), stream)
+            if key is None or not 0 < key >> 3 <= 25:  # ModelProto has no field beyond
+                return False
+            wire = key & 7
+            if wire == 2:
+                length = _varint(stream.read(10), stream)
+                if length is None or stream.tell() + length > size:
+                    return False
+                stream.seek(length, 1)
+            elif wire == 0:
+                if _varint(stream.read(10), stream) is None:
+                    return False
+            elif wire in (1, 5):
+                stream.seek(8 if wire == 1 else 4, 1)
+            else:
+                return False
+        return stream.tell() == size
+
+
+def _varint(data: bytes, stream: BinaryIO) -> int | None:
+    """The number at the start of ``data``; the stream is put right behind it."""
+    value = 0
+    for position, byte in enumerate(data):
+        value |= (byte & 0x7F) << (7 * position)
+        if not byte & 0x80:
+            stream.seek(position + 1 - len(data), 1)
+            return value
+    return None

@@ -1,0 +1,129 @@
+"""Whether compressing paid: a compressed artefact against its float twin on the same device and backend.
+
+Runtimes name operators differently at each precision (Conv, QLinearConv, `Convolution (NHWC, QC8)`), so operators are
+brought to families first and their times added up a family. The loss is what the families that got slower cost more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from edgekd.devices._protocol import Measurement, OperatorTime
+from edgekd.measure.compare import Comparison, compare
+from edgekd.records import Record
+from edgekd.units import format_us
+
+__all__ = ["Regression", "TwinComparison", "family_of", "never_slower", "regressions"]
+
+_FAMILIES: tuple[tuple[str, str], ...] = (
+    (r"dequant|quant(?!izedmatmul)|^q_|^convert|^cast|reorder", "Quantize"),
+    (r"depthwise|dw_?conv|groupconv", "DepthwiseConv"),
+    (r"conv", "Conv"),
+    (r"fully.?connected|gemm|matmul|inner_?product|dense", "FullyConnected"),
+    (r"pool|reduce|mean", "Pool"),
+    (r"soft_?max", "Softmax"),
+    (r"add|subtract|eltwise", "Add"),
+    (r"mul", "Mul"),
+    (r"relu|clamp|clip|sigmoid|swish|activation", "Activation"),
+    (r"concat", "Concat"),
+    (r"reshape|flatten|squeeze|transpose|permute|pad|copy", "Layout"),
+)
+_NOT_WORTH_NAMING = 0.02  # of the whole loss
+
+
+class Regression(Record):
+    """A family of operators that costs more in the compressed artefact."""
+
+    family: str
+    kind: str  # the runtime's own word, the commonest in the compressed artefact
+    count: int
+    extra_us: float
+    share: float  # of the whole loss
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.kind} +{format_us(self.extra_us)} = {self.share:.0%} of the loss"
+
+
+class TwinComparison(Record):
+    """Compressed against float32: ``comparison.ratio`` is the compressed one's time as a multiple."""
+
+    comparison: Comparison
+    faster: bool  # by more than the noise
+    smaller: bool
+    size_ratio: float | None  # compressed file over float file
+    regressions: tuple[Regression, ...]  # worst first; empty without profiles
+
+    @property
+    def regressed(self) -> tuple[str, ...]:
+        """The regressions in words, worst first."""
+        return tuple(map(str, self.regressions))
+
+
+def never_slower(
+    float_twin: Measurement,
+    compressed: Measurement,
+    noise: float | None = None,
+    float_bytes: int | None = None,
+    compressed_bytes: int | None = None,
+) -> TwinComparison:
+    """Did compressing make it faster, or smaller? Raises Unstable where either has no timings.
+
+    Operators are compared where both were measured with ``profile``.
+    """
+    comparison = compare(compressed, float_twin, noise)
+    ratio = compressed_bytes / float_bytes if float_bytes and compressed_bytes else None
+    return TwinComparison(
+        comparison=comparison,
+        faster=comparison.distinguishable and comparison.ratio < 1.0,
+        smaller=ratio is not None and ratio < 1.0,
+        size_ratio=ratio,
+        regressions=regressions(float_twin.operators, compressed.operators),
+    )
+
+
+def regressions(before: Sequence[OperatorTime], after: Sequence[OperatorTime]) -> tuple[Regression, ...]:
+    """Families that got slower, worst first. Families are matched, never single operators. Empty where one is empty."""
+    if not before or not after:
+        return ()
+    old, new = _by_family(before), _by_family(after)
+    extra = {family: _time_us(rows) - _time_us(old.get(family, [])) for family, rows in new.items()}
+    loss_us = sum(value for value in extra.values() if value > 0.0)
+    worse = sorted((family for family, value in extra.items() if value > 0.0), key=lambda family: -extra[family])
+    return tuple(
+        Regression(
+            family=family,
+            kind=Counter(row.kind for row in new[family]).most_common(1)[0][0],
+            count=len(new[family]),
+            extra_us=extra[family],
+            share=extra[family] / loss_us,
+        )
+        for family in worse
+        if extra[family] / loss_us >= _NOT_WORTH_NAMING
+    )
+
+
+def family_of(operator: OperatorTime) -> str:
+    """The operator's family by its kind, or by its name where the kind names a kernel; else the kind itself."""
+    kind = operator.kind.lower()
+    # a convolution with quantized arithmetic is a convolution
+    if re.search(r"qlinear|quantized|fake_?quant", kind):
+        kind = re.sub(r"qlinear|quantized", "", kind)
+    texts = (kind, operator.name.lower()) if re.match(r"jit|brgemm|ref|acl|gemm_|unknown", kind) else (kind,)
+    for text in reversed(texts):
+        for pattern, family in _FAMILIES:
+            if re.search(pattern, text):
+                return family
+    return operator.kind
+
+
+def _by_family(operators: Sequence[OperatorTime]) -> dict[str, list[OperatorTime]]:
+    families: dict[str, list[OperatorTime]] = defaultdict(list)
+    for operator in operators:
+        families[family_of(operator)].append(operator)
+    return families
+
+
+def _time_us(operators: Sequence[OperatorTime]) -> float:
+    return sum(operator.time_us for operator in operators)

@@ -1,0 +1,94 @@
+"""How far a batch can be trusted: noise mark, tail, drift, throttling, other load, and whether it is unstable.
+
+The noise mark is p50 / low. A median well above the low quantile means that neighbours took time; a mean far above
+the median means quotas or throttling, which the low quantile and the median both hide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgekd.devices._protocol import Measurement, Outcome
+from edgekd.measure import warnings
+from edgekd.measure.compare import aa_noise
+from edgekd.measure.sentinel import moved_by, moved_too_far
+from edgekd.measure.warnings import Caution
+from edgekd.records import Record
+
+__all__ = ["Quality", "assess"]
+
+_NOISY = 1.10
+_HELD_UP = 1.5  # mean over p50 from which calls are being held up
+_HEATING = 0.05
+_SPREAD = 0.02
+_UNSTABLE_NOISE = 0.10
+_FEW = 5
+
+
+class Quality(Record):
+    """A batch's own quality. Ratios are medians over processes, the worst of the batch."""
+
+    noise: float  # A/A, relative
+    noise_mark: float  # p50 / low
+    tail: float  # p99 / low
+    mean: float  # mean / low
+    moved: float  # the sentinel's shift, relative
+    unstable: bool
+    cautions: tuple[Caution, ...]
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the machine is to be called noisy."""
+        return self.noise_mark > _NOISY
+
+
+def assess(measurements: Sequence[Measurement], load_average: float | None = None, cores: int | None = None) -> Quality:
+    """Judge a batch. ``load_average`` is the device's before measuring, over one minute.
+
+    A batch is unstable when its sentinel shifted by more than the A/A noise, or when that noise exceeds 10 %.
+    """
+    timed = [m for m in measurements if m.outcome is Outcome.OK and m.processes]
+    noise = aa_noise(timed)
+    mark = _worst(timed, "p50_us", "low_us")
+    tail, mean = _worst(timed, "p99_us", "low_us"), _worst(timed, "mean_us", "low_us")
+    sentinels = [m.sentinel for m in timed if m.sentinel is not None]
+    moved = max(map(moved_by, sentinels), default=0.0)
+    shifted = any(moved_too_far(sentinel, noise) for sentinel in sentinels)
+    heating = max((_heating(m) for m in timed), default=0.0)
+    fewest = min((len(m.processes) for m in timed), default=_FEW)
+    cautions = [
+        *([warnings.moved(moved)] if shifted else []),
+        *([warnings.spread(noise)] if noise > _SPREAD else []),
+        *([warnings.noisy(mark)] if mark > _NOISY else []),
+        *([warnings.throttled(mean, tail)] if _worst(timed, "mean_us", "p50_us") > _HELD_UP else []),
+        *([warnings.heating(heating)] if heating > _HEATING else []),
+        *([warnings.busy(load_average, cores)] if load_average and cores and load_average > 0.5 * cores else []),
+        *([warnings.too_few(fewest)] if fewest < _FEW else []),
+    ]
+    return Quality(
+        noise=noise,
+        noise_mark=mark,
+        tail=tail,
+        mean=mean,
+        moved=moved,
+        unstable=shifted or noise > _UNSTABLE_NOISE,
+        cautions=tuple(cautions),
+    )
+
+
+def _worst(timed: Sequence[Measurement], over: str, under: str) -> float:
+    ratios = [float(np.median([getattr(p, over) / getattr(p, under) for p in m.processes])) for m in timed]
+    return max(ratios, default=1.0)
+
+
+def _heating(measurement: Measurement) -> float:
+    """By how much the last third of a process's rounds is slower than its first: the smallest over processes."""
+    rises = []
+    for process in measurement.processes:
+        rounds = process.round_low_us
+        third = len(rounds) // 3
+        if third:
+            rises.append(float(np.median(rounds[-third:])) / float(np.median(rounds[:third])) - 1.0)
+    return min(rises, default=0.0)

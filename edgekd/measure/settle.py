@@ -1,0 +1,99 @@
+"""Measure until it is decided: more fresh processes, up to a limit, then whoever asked says `unstable`.
+
+A batch whose sentinel shifted by more than identical artefacts differ is measured again, at most twice; the calmest
+is kept with its own reading, so that `edgekd.measure.quality` still calls it unstable where none was calm. What a
+batch says about the jobs plays no part in that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from edgekd.devices._protocol import (
+    DeviceSession,
+    Job,
+    Measurement,
+    MeasurePlan,
+    Outcome,
+    Progress,
+    SentinelReading,
+)
+from edgekd.measure.compare import aa_noise, same_job
+from edgekd.measure.sentinel import moved_by, moved_too_far
+
+__all__ = ["measure_steadily", "measure_until", "merge"]
+
+_REPEATS = 2
+_ANOTHER_SEED = 7919  # a prime, so that no later batch of a neighbouring seed draws the same order
+
+
+def measure_until(
+    session: DeviceSession,
+    jobs: Sequence[Job],
+    plan: MeasurePlan,
+    decided: Callable[[Sequence[Measurement]], bool],
+    limit: int,
+    progress: Progress | None = None,
+) -> Sequence[Measurement]:
+    """Measure all jobs, then batch after batch of the same plan, until ``decided`` or ``limit`` processes each.
+
+    ``decided`` gets what is known so far, one measurement a job in their order. Jobs that failed are not measured
+    again. Operators are profiled in the first batch only.
+    """
+    known = list(measure_steadily(session, jobs, plan, progress))
+    taken = plan.processes
+    while taken < limit and not decided(known):
+        alive = [index for index, m in enumerate(known) if m.outcome is Outcome.OK]
+        if not alive:
+            break
+        count = min(plan.processes, limit - taken)
+        more = plan.but(processes=count, seed=plan.seed + _ANOTHER_SEED * taken, profile=False)
+        batch = measure_steadily(session, [jobs[index] for index in alive], more, progress)
+        for index, measurement in zip(alive, batch, strict=True):
+            known[index] = merge(known[index], measurement)
+        taken += count
+    return known
+
+
+def measure_steadily(
+    session: DeviceSession, jobs: Sequence[Job], plan: MeasurePlan, progress: Progress | None = None
+) -> Sequence[Measurement]:
+    """One batch, repeated while the machine shifts under it. Returns the calmest."""
+    calmest: Sequence[Measurement] = ()
+    least = float("inf")
+    for attempt in range(_REPEATS + 1):
+        batch = session.measure(jobs, plan.but(seed=plan.seed + attempt), progress)
+        sentinel = next((m.sentinel for m in batch if m.sentinel is not None), None)
+        shift = moved_by(sentinel) if sentinel is not None else 0.0
+        if shift < least:
+            calmest, least = batch, shift
+        if not moved_too_far(sentinel, aa_noise(batch)):
+            return batch
+    return calmest
+
+
+def merge(a: Measurement, b: Measurement) -> Measurement:
+    """Two measurements of one job as one: all processes, in order; what failed in either has failed.
+
+    The plan is the first's with all processes counted. Raises ValueError where the two are not of the same job,
+    device and kind of evidence.
+    """
+    if not same_job(a, b) or a.kind is not b.kind:
+        raise ValueError(
+            f"can't merge measurements of different jobs: {a.backend} {a.sha256[:12]}, {b.backend} {b.sha256[:12]}"
+        )
+    return a.but(
+        plan=a.plan.but(processes=a.plan.processes + b.plan.processes),
+        outcome=b.outcome if a.outcome is Outcome.OK else a.outcome,
+        detail=a.detail or b.detail,
+        processes=a.processes + b.processes,
+        sentinel=_both(a.sentinel, b.sentinel),
+        operators=a.operators or b.operators,
+        delegation=a.delegation or b.delegation,
+    )
+
+
+def _both(a: SentinelReading | None, b: SentinelReading | None) -> SentinelReading | None:
+    if a is None or b is None:
+        return a or b
+    return SentinelReading(low_us=a.low_us + b.low_us, drift=max(a.drift, b.drift))

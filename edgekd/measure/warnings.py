@@ -1,0 +1,81 @@
+"""Every warning about a measurement, in one place, each with what to do about it."""
+
+from __future__ import annotations
+
+from edgekd.records import Record
+
+__all__ = ["Caution", "busy", "heating", "moved", "noisy", "spread", "throttled", "too_few"]
+
+
+class Caution(Record):
+    """What makes a measurement doubtful, and the next step."""
+
+    code: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.remedy}."
+
+
+def too_few(processes: int) -> Caution:
+    """Fewer processes than a verdict needs."""
+    return Caution(
+        code="too-few",
+        message=f"{processes} process{'es' if processes != 1 else ''} measured; a verdict needs 5",
+        remedy="Measure with --processes 5 or more",
+    )
+
+
+def noisy(mark: float) -> Caution:
+    """The median call is far above the low quantile."""
+    return Caution(
+        code="noisy",
+        message=f"noisy machine: the median call takes {mark:.2f}x the low quantile",
+        remedy="Close other programs, or rank by the order, which uses the low quantile",
+    )
+
+
+def spread(noise: float) -> Caution:
+    """Identical artefacts differ a lot."""
+    return Caution(
+        code="spread",
+        message=f"identical models differ by {noise:.1%} here",
+        remedy="Smaller differences can't be told; stop what else is running, or measure more processes",
+    )
+
+
+def busy(load_average: float, cores: int) -> Caution:
+    """Others are using the machine."""
+    return Caution(
+        code="busy",
+        message=f"other programs run beside this: load average {load_average:.1f} on {cores} cores",
+        remedy="Wait until they are done",
+    )
+
+
+def moved(by: float) -> Caution:
+    """The sentinel's level shifted during the batch."""
+    return Caution(
+        code="moved",
+        message=f"the machine's speed shifted by {by:.1%} during the batch, and again when it was repeated",
+        remedy="Let it cool down, fix the clock (governor `performance`), or stop other programs, then measure again",
+    )
+
+
+def throttled(mean: float, tail: float) -> Caution:
+    """A quota or a limit shows only in mean and tail."""
+    return Caution(
+        code="throttled",
+        message=f"mean {mean:.1f}x and p99 {tail:.1f}x the low quantile: calls are held up now and then",
+        remedy="Look for a CPU quota (nr_throttled in the cgroup's cpu.stat) or a power limit, and budget the tail",
+    )
+
+
+def heating(by: float) -> Caution:
+    """Rounds get slower inside every process."""
+    return Caution(
+        code="heating",
+        message=f"calls get {by:.0%} slower within each process",
+        remedy="The clock falls as it heats up: cool it, or measure with longer pauses",
+    )
