@@ -24,7 +24,7 @@ def write_curve(folder: Path, points: Sequence[CurvePoint]) -> None:
 
 
 def read_curve(folder: Path) -> tuple[CurvePoint, ...]:
-    """The points of a stage's folder; none where it has no curve. Raises ValueError on a damaged line before the last."""
+    """The points of a stage's folder; none where it has no curve. Raises ValueError on damage before the last line."""
     path = folder / CURVE_FILE
     if not path.is_file():
         return ()

@@ -25,7 +25,7 @@ from edgekd.distill.curve import write_curve
 from edgekd.distill.inputs import Normalisation
 from edgekd.distill.losses._protocol import Loss
 from edgekd.distill.losses.combined import Combined
-from edgekd.distill.probe import Execution, Precision, probe
+from edgekd.distill.probe import Execution, Precision, laid_out, probe
 from edgekd.distill.schedule import learning_rate
 from edgekd.errors import EdgeKDError, Interrupted
 from edgekd.records import Digest
@@ -105,7 +105,9 @@ def train(
         while run.position.epoch < plan.epochs:
             run.epoch(progress, stop)
             run.close_epoch(validate)
-    return Trained(run.answering().cpu().eval(), run.position.curve, run.position.execution)
+    # back to the plain layout, so that it answers bit by bit as it will when it is read from a file
+    answering = laid_out(run.answering(), torch.device("cpu"), torch.contiguous_format).eval()
+    return Trained(answering, run.position.curve, run.position.execution)
 
 
 class _Training:
@@ -125,7 +127,7 @@ class _Training:
         else:
             self.position = stored[0]
         self.execution = self.position.execution
-        self.module = module.train().to(device, memory_format=self.execution.memory_format)
+        self.module = laid_out(module.train(), device, self.execution.memory_format)
         self.average = Average(self.module, plan.average) if plan.average else None
         self.optimizer = _optimizer(self.module, plan)
         self.loss_sum = torch.zeros((), device=device, dtype=torch.float64)

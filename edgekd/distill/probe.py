@@ -17,7 +17,7 @@ from torch import nn
 
 from edgekd.records import Digest, Record, digest_json
 
-__all__ = ["Execution", "Precision", "probe"]
+__all__ = ["Execution", "Precision", "laid_out", "probe"]
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -63,6 +63,13 @@ def probe(
     return _known[key]
 
 
+def laid_out(module: nn.Module, device: torch.device, memory_format: torch.memory_format) -> nn.Module:
+    """The module itself, moved to a device, its four-dimensional weights in a memory layout."""
+    module.to(device)
+    module.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's own annotations leave it out
+    return module
+
+
 def _fastest(options: Sequence[Execution], step: Callable[[Execution], None], clock: Callable[[], float]) -> Execution:
     """Interleaved rounds, the least time of each option; hopeless options drop out after their first."""
     begun, best = clock(), dict.fromkeys(options, float("inf"))
@@ -87,9 +94,9 @@ def _steps(
 ) -> Callable[[Execution], None]:
     count = max(2, min(32, batch_size))
     copies = {
-        layout: copy.deepcopy(module)
-        .train()
-        .to(device, memory_format=torch.channels_last if layout else torch.contiguous_format)
+        layout: laid_out(
+            copy.deepcopy(module).train(), device, torch.channels_last if layout else torch.contiguous_format
+        )
         for layout in (False, True)
     }
     generator = torch.Generator().manual_seed(0)

@@ -1,9 +1,9 @@
 """The recipe stage `distill`: trains a student on the task, with a teacher or (``loss: ce``) without one.
 
 The teacher answers ``views`` ways of seeing the training samples once, into the cache; epoch e uses view e modulo
-that many. Each view costs one pass of the teacher, which for a ResNet-56 is worth three epochs of a ResNet-8, so the
-default is four: with crops and flips a small student meets four times the samples, and a longer training pays nothing more.
-Without a teacher a view costs nothing, and every epoch has its own.
+that many. Each view costs one pass of the teacher; by multiply-adds, a pass of a ResNet-56 is worth about three
+epochs of a ResNet-8. So the default is four: a small student meets four times the samples, and a longer training
+pays nothing more. Without a teacher a view costs nothing, and every epoch has its own.
 """
 
 from __future__ import annotations
@@ -68,9 +68,7 @@ class Distill(Record):
         spec, teacher = context.task.spec, context.teacher
         if self.loss.needs_teacher and teacher is None:
             message = "distill: the loss needs a teacher, and the project has none"
-            problems.append(
-                Problem(message, "add a teacher to the project, or train on labels alone with loss: {ce: {}}")
-            )
+            problems.append(Problem(message, "add a teacher, or train on labels alone with loss: {ce: {}}"))
         if self.loss.needs_teacher and teacher is not None and teacher.classes != spec.head.classes:
             message = (
                 f"distill: teacher `{teacher.name}` tells {teacher.classes} classes apart, "

@@ -71,9 +71,7 @@ class TrainedTeacher(Record):
         import torch
 
         if self._module is None or self._normalise is None:
-            raise EdgeKDError(
-                "this teacher is not trained yet", "call prepare(task, ...) first, and ask what it returns"
-            )
+            raise EdgeKDError("this teacher is not trained yet", "call prepare(task, ...), and ask what it returns")
         with torch.inference_mode():
             answers: Tensor = self._module(self._normalise(batch))
         return answers.float().clone()

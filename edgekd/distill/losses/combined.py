@@ -103,7 +103,7 @@ def _weighted(losses: dict[str, Loss]) -> tuple[tuple[str, Loss], ...]:
     if open_ and left <= _NOTHING:
         raise PydanticCustomError(
             "loss",
-            "nothing is left for {name}: the other weights add up to {given}. Give {name} a weight, or make theirs less",
+            "nothing is left for {name}: the other weights add up to {given}. Give it a weight, or make theirs less",
             {"name": open_[0], "given": f"{given:g}"},
         )
     if not open_ and "ce" not in losses and left > _NOTHING:

@@ -1,0 +1,184 @@
+"""What the stage's own tests don't see: layout, precision, other modules, schedules, probing, averages."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgekd.distill.average import Average
+from edgekd.distill.curve import read_curve, write_curve
+from edgekd.distill.loop import Lesson, Plan, train
+from edgekd.distill.losses.combined import Combined
+from edgekd.distill.predict import predict
+from edgekd.distill.probe import Execution, _fastest, probe
+from edgekd.distill.schedule import learning_rate
+from edgekd.records import digest_json
+from edgekd.store.records import CurvePoint
+from edgekd.tasks._protocol import InputSpec
+
+
+def lesson(count=20, shape=(2, 4, 4)):
+    rng = np.random.default_rng(0)
+    return Lesson(
+        inputs=torch.from_numpy(rng.integers(0, 255, (count, *shape)).astype(np.uint8)),
+        labels=torch.from_numpy(rng.integers(0, 3, count)),
+        spec=InputSpec(shape=shape, mean=(100.0,), std=(50.0,)),
+        view=None,
+        view_seeds=(0,),
+        answers=None,
+    )
+
+
+def plan(**changes):
+    options = {
+        "digest": digest_json("plan"),
+        "epochs": 3,
+        "batch_size": 8,
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 1e-2,
+        "warmup_epochs": 1,
+        "average": 0.0,
+        "precisions": ("float32",),
+        "seed": 0,
+    }
+    return Plan(**{**options, **changes})
+
+
+def network(dropout=0.0):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(dropout), nn.Flatten(), nn.Linear(16, 3)
+    )
+
+
+CE = Combined.model_validate("ce")
+
+
+def test_is_plain_sgd_with_nesterov_and_no_decay_on_small_tensors(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: Execution())
+    given, options = lesson(count=8), plan(epochs=2, warmup_epochs=0)  # one batch an epoch
+    trained = train(network(), given, CE, options, tmp_path, device=torch.device("cpu"))
+    module, velocity = network().train(), {}
+    inputs = (given.inputs.float() - 100) / 50
+    for step in range(2):
+        module.zero_grad()
+        nn.functional.cross_entropy(module(inputs), given.labels).backward()
+        with torch.no_grad():
+            for name, p in module.named_parameters():
+                grad = p.grad + (options.weight_decay * p if p.ndim > 1 else 0)
+                velocity[name] = grad.clone() if step == 0 else 0.9 * velocity[name] + grad
+                p -= learning_rate(step, 2, 0, 0.1) * (grad + 0.9 * velocity[name])
+    for name, tensor in module.state_dict().items():
+        torch.testing.assert_close(trained.module.state_dict()[name], tensor, msg=name, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_and_torchs_own_generator_are_left_in_order(tmp_path):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    one = train(network(0.5), lesson(), CE, plan(), tmp_path / "one", device=torch.device("cpu"))
+    torch.manual_seed(5)
+    torch.rand(3)
+    two = train(network(0.5), lesson(), CE, plan(), tmp_path / "two", device=torch.device("cpu"))
+    assert all(torch.equal(one.module.state_dict()[n], t) for n, t in two.module.state_dict().items())
+    torch.manual_seed(5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("execution", [Execution(channels_last=True), Execution(precision="bfloat16")])
+def test_layout_and_precision_train_alike_and_leave_plain_float32(tmp_path, monkeypatch, execution):
+    plain = train(network(), lesson(), CE, plan(), tmp_path / "plain", device=torch.device("cpu"))
+    monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: execution)
+    other = train(network(), lesson(), CE, plan(), tmp_path / "other", device=torch.device("cpu"))
+    assert other.execution == execution
+    for name, tensor in plain.module.state_dict().items():
+        found = other.module.state_dict()[name]
+        assert found.dtype == tensor.dtype
+        assert found.is_contiguous()
+        torch.testing.assert_close(found, tensor, rtol=0.1, atol=0.05)
+
+
+def test_a_resumed_training_computes_as_it_began(tmp_path, monkeypatch):
+    began = Execution(channels_last=True, speedup=1.5)
+    monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: began)
+    train(network(), lesson(), CE, plan(), tmp_path, device=torch.device("cpu"))
+    monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: Execution(precision="bfloat16"))
+    assert train(network(), lesson(), CE, plan(), tmp_path, device=torch.device("cpu")).execution == began
+
+
+def test_learning_rate_warms_up_and_ends_near_zero():
+    rates = [learning_rate(step, 100, 10, 0.5) for step in range(100)]
+    assert 0 < rates[0] < rates[9] < rates[10] == 0.5
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+    assert rates[55] == pytest.approx(0.25)
+    assert rates[-1] < 1e-3
+
+
+def test_average_takes_in_weights_and_running_statistics():
+    module = network().train()
+    average = Average(module, decay=0.9)
+    start = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    module(torch.randn(6, 2, 4, 4))
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 1.0
+    average.update(step=10_000)
+    average.settle()
+    for name, tensor in average.module.state_dict().items():
+        live = module.state_dict()[name]
+        expected = 0.9 * start[name] + 0.1 * live if tensor.is_floating_point() else live
+        torch.testing.assert_close(tensor, expected)
+    assert not torch.equal(average.module[1].running_mean, start["1.running_mean"])
+
+
+@pytest.mark.parametrize(
+    ("costs", "expected"), [((1.0, 0.95), 0), ((1.0, 0.5), 1), ((1.0, 20.0), 0)], ids=["close", "faster", "hopeless"]
+)
+def test_probe_leaves_the_plain_choice_only_for_one_clearly_faster(costs, expected):
+    now, options, tried = [0.0], [Execution(), Execution(precision="bfloat16")], [0, 0]
+
+    def step(option):
+        place = options.index(option)
+        tried[place] += 1
+        now[0] += costs[place]
+
+    found = _fastest(options, step, lambda: now[0])
+    assert found.precision == options[expected].precision
+    if costs[1] == 20.0:
+        assert tried[1] == 2, "hopeless, and tried again"
+
+
+def test_probe_leaves_the_module_as_it_was():
+    module = network().eval()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    probe(module, (2, 4, 4), 8, torch.device("cpu"))
+    assert not module.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_predict_normalises_and_restores_each_parts_mode(task, student):
+    student.module.train()
+    student.module.stem.eval()
+    raw = task.split("test").inputs
+    found = predict(student.module, raw, task.spec, batch=7)
+    assert student.module.training
+    assert not student.module.stem.training
+    expected = student.module.eval()((torch.from_numpy(raw).float() - 60) / 60).detach().numpy()
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_torn_last_line_of_a_curve_is_passed_over(tmp_path):
+    points = [CurvePoint(epoch=e, loss=1.0, validation=None, rate=0.1, images_per_s=5.0) for e in range(3)]
+    write_curve(tmp_path, points)
+    whole = (tmp_path / "curve.jsonl").read_bytes()
+    (tmp_path / "curve.jsonl").write_bytes(whole[:-9])
+    assert read_curve(tmp_path) == tuple(points[:2])
+    (tmp_path / "curve.jsonl").write_bytes(whole[:20] + b"\n" + whole)
+    with pytest.raises(ValueError, match="CurvePoint"):
+        read_curve(tmp_path)
+    assert read_curve(tmp_path / "nowhere") == ()

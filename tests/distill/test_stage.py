@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from edgekd.artefacts import Precision
+from edgekd.distill.curve import read_curve
+from edgekd.distill.loop import CHECKPOINT_FILE, Diverged
+from edgekd.distill.predict import predict
+from edgekd.distill.stage import Distill
+from edgekd.errors import ConfigurationError, Interrupted
+from edgekd.records import digest_json
+from edgekd.students._protocol import Annotations
+from edgekd.tasks._protocol import Split
+from edgekd.teachers.cache import TeacherCache
+from edgekd.testing.contracts.stage import StageContract, StageLife
+
+QUICK = {"epochs": 4, "batch_size": 32, "precision": "float32"}
+
+
+class TestDistill(StageContract):
+    @pytest.fixture
+    def life(self, student, context):
+        return StageLife(Distill(**QUICK), Distill(**{**QUICK, "epochs": 5}), student, context)
+
+
+def weights(student):
+    return {name: tensor.clone() for name, tensor in student.module.state_dict().items()}
+
+
+def test_learns_from_a_teacher_who_is_asked_once_a_view(student, context, teacher, task, tmp_path):
+    stage = Distill(epochs=10, batch_size=16, precision="float32", views=3)
+    trained = stage.run(student, context(tmp_path))
+    validation = task.split("validation")
+    assert task.score(predict(trained.module, validation.inputs, task.spec), validation.labels).value > 0.9
+    assert teacher.images == 3 * 90
+    curve = read_curve(tmp_path / "stage")
+    assert [point.epoch for point in curve] == list(range(10))
+    assert curve[-1].validation > 0.9
+    assert curve[-1].loss < curve[0].loss
+    assert not trained.module.training
+
+
+def test_learns_from_labels_alone(student, context, task, tmp_path):
+    stage = Distill(loss="ce", epochs=10, batch_size=16, precision="float32", label_smoothing=0.1)
+    trained = stage.run(student, context(tmp_path, teacher=None))
+    validation = task.split("validation")
+    assert task.score(predict(trained.module, validation.inputs, task.spec), validation.labels).value > 0.9
+
+
+@pytest.mark.parametrize("asks", range(2, 13, 3))
+@pytest.mark.parametrize("ema", [0.0, 0.99])
+def test_an_interrupted_training_ends_with_the_same_weights(student, context, tmp_path, asks, ema):
+    stage = Distill(**QUICK, ema=ema)  # 4 epochs of 3 steps, so these stop within epochs and between them
+    whole = stage.run(student, context(tmp_path / "whole"))
+    countdown = iter([False] * asks)
+    parts = context(tmp_path / "parts")
+    view, train = stage.augment.view(student.task), parts.task.split("train")
+    TeacherCache(parts.cache).answers(parts.teacher, train, view, stage.view_seeds())
+    with pytest.raises(Interrupted):
+        stage.run(student, replace(parts, stop=lambda: next(countdown, True)))
+    assert (tmp_path / "parts" / "stage" / CHECKPOINT_FILE).is_file()
+    resumed = stage.run(student, parts)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], tensor), name
+    strip = [point.but(images_per_s=1.0) for point in read_curve(tmp_path / "parts" / "stage")]
+    assert strip == [point.but(images_per_s=1.0) for point in read_curve(tmp_path / "whole" / "stage")]
+
+
+@pytest.mark.parametrize("damage", ["torn", "foreign", "other-plan"])
+def test_a_checkpoint_that_cannot_be_used_is_not(student, context, tmp_path, damage):
+    stage = Distill(**QUICK)
+    whole = stage.run(student, context(tmp_path))
+    path = tmp_path / "stage" / CHECKPOINT_FILE
+    if damage == "torn":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "foreign":
+        path.write_bytes(b"something else")
+    else:
+        Distill(**{**QUICK, "learning_rate": 0.01}).run(student, context(tmp_path))
+    again = stage.run(student, context(tmp_path))
+    assert all(torch.equal(weights(again)[name], tensor) for name, tensor in weights(whole).items())
+
+
+@pytest.mark.parametrize("lost", ["loss", "teacher"])
+def test_a_training_that_diverges_says_what_to_do(student, context, teacher, tmp_path, lost):
+    options = {**QUICK, "learning_rate": 1e30} if lost == "loss" else QUICK
+    if lost == "teacher":
+        teacher.logits = lambda batch: torch.full((len(batch), 3), float("nan"))
+    with pytest.raises(Diverged) as caught:
+        Distill(**options).run(student, context(tmp_path))
+    assert ("lower learning_rate (it is 1e+30)" if lost == "loss" else "check its weights") in str(caught.value)
+
+
+def test_every_reason_not_to_run_is_found(student, context, tmp_path):
+    quantized = student.but(annotations=Annotations(precision=Precision.INT8))
+    stage = Distill.model_validate({"augment": {"crop": 8, "flip": True}})
+    found = "\n".join(problem.message for problem in stage.check(quantized, context(tmp_path, teacher=None)))
+    for words in ("needs a teacher", "already int8", "augment.crop: 8", "augment.flip"):
+        assert words in found
+    with pytest.raises(ConfigurationError, match="needs a teacher"):
+        stage.run(student, context(tmp_path, teacher=None))
+
+
+def test_classes_must_agree(student, context, teacher, tmp_path):
+    teacher.classes = 7
+    (problem,) = Distill().check(student, context(tmp_path))
+    assert "7 classes" in problem.message
+    assert list(Distill(loss="ce").check(student, context(tmp_path))) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"label_smoothing": 0.1, "loss": {"kd": {"weight": 1}}},
+        {"label_smoothing": 0.1, "loss": {"ce": {"label_smoothing": 0.2}}},
+        {"epoch": 3},
+        {"momentum": 1.0},
+    ],
+)
+def test_options_that_contradict(options):
+    with pytest.raises(ValidationError):
+        Distill.model_validate(options)
+
+
+def test_options_survive_json_and_tell_keys_apart():
+    stage = Distill.model_validate({"loss": {"kd": {"temperature": 2}}, "epochs": 3})
+    again = Distill.model_validate(stage.model_dump(mode="json"))
+    assert again == stage
+    inputs = digest_json("inputs")
+    assert again.key(inputs) == stage.key(inputs) != Distill(epochs=3).key(inputs)
+
+
+def test_views_are_shared_by_short_and_long_trainings():
+    assert Distill(epochs=2).view_seeds() == (0, 1)
+    assert Distill(epochs=40).view_seeds() == (0, 1, 2, 3)
+    assert Distill(epochs=40, views=9).view_seeds() == tuple(range(9))
+    assert len(Distill(epochs=40, loss="ce").view_seeds()) == 40
+
+
+def test_student_sees_the_pixels_the_teacher_answered(student, context, teacher, task, tmp_path, monkeypatch):
+    from edgekd.distill import loop
+
+    split = task.split
+    nothing = Split("validation", split("test").inputs[:0], split("test").labels[:0], digest_json("nothing"))
+    task.split = lambda name: nothing if name == "validation" else split(name)  # so that only training looks
+
+    seen, answered = [], []
+
+    def looked_at(self, logits, taught, labels):
+        answered.append(taught)
+        return logits.sum() * 0.0 + 1.0
+
+    normalise = loop.Normalisation.__call__
+
+    def watched(self, raw, memory_format=None):
+        seen.append(raw.clone())
+        return normalise(self, raw, memory_format)
+
+    monkeypatch.setattr(loop.Normalisation, "__call__", watched)
+    monkeypatch.setattr(loop.Combined, "__call__", looked_at)
+    Distill(**QUICK, views=2).run(student, context(tmp_path))
+    assert len(answered) == 12
+    for raw, taught in zip(seen, answered, strict=True):
+        assert np.allclose(teacher.logits(raw.float()), taught, atol=1e-5)
