@@ -57,7 +57,7 @@ def traced(student: Student, *, dynamic: bool) -> Traced:
     from edgekd.students.fold import folded
 
     flat = folded(student)
-    found = _TRACED.get(core_key(flat, str(dynamic)), lambda: trace(flat, dynamic_batch=dynamic))
+    found = _TRACED.get(core_key(flat, str(dynamic)), lambda: trace(flat, dynamic_batch=dynamic, decomposed=False))
     return Traced(flat, found.program, found.keys, found.parameters)
 
 

@@ -15,13 +15,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import fx
 
 from edgekd.errors import ConfigurationError
 from edgekd.export.flatbuffer import add_tensor, constant_of, operator_name, read_model, schema, write_model
-from edgekd.students.graph import Traced
+from edgekd.students.graph import Traced, execute
 
-__all__ = ["WEIGHT_AXIS", "TfliteCore", "convert_core"]
+__all__ = ["WEIGHT_AXIS", "TfliteCore", "convert_core", "run_shown", "to_tflite"]
 
 WEIGHT_AXIS: Mapping[str, int] = {
     "CONV_2D": 0,
@@ -106,31 +105,22 @@ def _merge_transposed_means(model: Any) -> None:
 def _values_of_nodes(traced: Traced, sample: torch.Tensor) -> dict[str, NDArray[np.float32]]:
     """What each keyed node computes for a sample."""
     values: dict[str, NDArray[np.float32]] = {}
+    nodes = traced.nodes
 
-    class Recorder(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            result = super().run_node(n)
-            if n.name in traced.keys and isinstance(result, torch.Tensor):
-                values[n.name] = result.detach().float().numpy().copy()
-            return result
+    def record(key: str, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            values[nodes[key]] = value.detach().float().numpy().copy()
+        return value
 
-    program = traced.program
-    arguments = []
-    for spec in program.graph_signature.input_specs:
-        if spec.kind.name == "USER_INPUT":
-            arguments.append(sample)
-        else:
-            held = program.state_dict.get(spec.target)
-            arguments.append(program.constants[spec.target] if held is None else held)
     with torch.no_grad():
-        Recorder(program.graph_module).run(*arguments)
+        execute(traced, sample, record)
     return values
 
 
 def _match(
     model: Any, data: bytes, example: NDArray[np.float32], traced: Traced, values: Mapping[str, NDArray[np.float32]]
 ) -> dict[int, tuple[str, ...]]:
-    interpreter = _run(data, example)
+    interpreter = run_shown(data, example)
     nodes = {node.name: node for node in traced.program.graph.nodes}
     source = next(name for name, key in traced.keys.items() if key == "input")
     found = {int(model.subgraphs[0].inputs[0]): (source,)}
@@ -153,7 +143,8 @@ def _match(
     return found
 
 
-def _run(data: bytes, example: NDArray[np.float32]) -> Any:
+def run_shown(data: bytes, example: NDArray[Any]) -> Any:
+    """Run a file on one input with every intermediate value kept: the interpreter, after the call."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(

@@ -76,7 +76,7 @@ def quantize(core: TfliteCore, activations: Mapping[str, Encoding], weights: Map
     work.load_quantization_recipe(recipe.static_wi8_ai8())
     result = read_model(bytes(work.quantize(ranges).quantized_model))
     _verify(model, result, encodings)
-    _put_weights(model, result, core, kinds)
+    _put_weights(model, result, kinds)
     return result
 
 
@@ -154,8 +154,8 @@ def _carries(tensor: Any, encoding: Encoding) -> bool:
     return same_scale and int(parameters.zeroPoint[0]) == encoding.zero_point[0]
 
 
-def _put_weights(model: Any, result: Any, core: TfliteCore, kinds: Mapping[int, tuple[str, Encoding]]) -> None:
-    """Check the quantizer's integers against the encoding's, and correct those a rounding of its scale moved."""
+def _put_weights(model: Any, result: Any, kinds: Mapping[int, tuple[str, Encoding]]) -> None:
+    """Check the quantizer's scales, and write the encoding's own integers: its rounding and limit, not another's."""
     written = {_name(tensor): tensor for tensor in result.subgraphs[0].tensors}
     for index, (kind, encoding) in kinds.items():
         tensor = model.subgraphs[0].tensors[index]
@@ -163,13 +163,12 @@ def _put_weights(model: Any, result: Any, core: TfliteCore, kinds: Mapping[int, 
         content = None if stored is None else constant_of(result, stored)
         if stored is None or content is None or stored.type != schema().TensorType.INT8:
             raise ConfigurationError.one(f"the quantizer left the weights of {kind} (`{_name(tensor)}`) float", _AGAIN)
-        theirs = np.frombuffer(content, np.int8).reshape(ours.shape)
-        if int(np.abs(ours.astype(np.int16) - theirs).max(initial=0)) > 1:
+        scales = np.asarray(encoding.scale, np.float32)
+        if not np.allclose(stored.quantization.scale, scales, rtol=1e-5, atol=0):
             raise ConfigurationError.one(
                 f"the quantizer gave the weights of {kind} (`{_name(tensor)}`) another encoding", _AGAIN
             )
         result.buffers[stored.buffer].data = np.frombuffer(np.ascontiguousarray(ours).tobytes(), np.uint8)
-    del core
 
 
 def _integers(model: Any, index: int, kind: str, encoding: Encoding) -> NDArray[np.int8]:

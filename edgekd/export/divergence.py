@@ -1,0 +1,99 @@
+"""The first operator at which a file leaves its student, for the message of a failed parity check.
+
+The file runs here with all its intermediate values shown (LiteRT's own kernels, or ONNX Runtime without fusion), so it
+tells wrong files; a wrong kernel of another device it can't see, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.artefacts import Artefact, Format
+from edgekd.export._protocol import ExportOptions
+from edgekd.export.tensors import normalised, to_model_inputs
+from edgekd.students._protocol import Student
+
+__all__ = ["first_divergence"]
+
+_SHARE = 0.05  # of a tensor's largest magnitude, float to float; int8 values lose up to a few percent by rounding
+
+
+def first_divergence(artefact: Artefact, student: Student, raw: NDArray[Any], options: ExportOptions) -> str:
+    """In words. ``raw`` is one sample (1, C, H, W)."""
+    inputs = to_model_inputs(raw, student.task, options, student.annotations.activations.get("input"))
+    shown = _onnx_values(artefact, inputs) if artefact.format is Format.ONNX else _tflite_values(artefact, inputs)
+    for key, (node, value) in _student_values(student, raw).items():
+        theirs = shown.get(key, shown.get(node))
+        if theirs is None or theirs.size != value.size:
+            continue
+        if theirs.ndim == 4 and theirs.shape != value.shape:
+            theirs = theirs.transpose(0, 3, 1, 2)
+        difference = float(np.abs(theirs.reshape(value.shape) - value).max(initial=0.0))
+        if not difference <= _SHARE * float(np.abs(value).max(initial=1e-6)):
+            return f"the file leaves the student at `{key}` (largest difference there {difference:.3g})"
+    return "every value inside the file is the student's when it runs here: the device's kernels differ"
+
+
+def _student_values(student: Student, raw: NDArray[Any]) -> Mapping[str, tuple[str, NDArray[np.float32]]]:
+    """Key -> node and float value, in order."""
+    import torch
+
+    from edgekd.students.graph import execute, trace
+
+    traced = trace(student, decomposed=False)
+    nodes, values = traced.nodes, dict[str, tuple[str, NDArray[np.float32]]]()
+    users = {node.name: [user.name for user in node.users] for node in traced.program.graph.nodes}
+
+    def record(key: str, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            values[key] = (nodes[key], value.detach().float().numpy().copy())
+        return value
+
+    with torch.no_grad():
+        execute(traced, torch.from_numpy(normalised(raw, student.task)), record)
+    encoded = student.annotations.activations
+    # a convolution whose ReLU is fused into it has no value of its own in an int8 file
+    fused = {
+        key
+        for key, (node, _) in values.items()
+        if encoded and key not in encoded and any(traced.keys.get(user) in encoded for user in users[node])
+    }
+    return {key: value for key, value in values.items() if key not in fused and key != "input"}
+
+
+def _onnx_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+    import onnx
+    import onnxruntime
+
+    model = onnx.load_model_from_string(artefact.path.read_bytes())
+    named = [name for node in model.graph.node for name in node.output if "/" not in name]
+    present = {value.name for value in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in named if name not in present)
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    answers = session.run(None, {session.get_inputs()[0].name: inputs})
+    names = [output.name for output in session.get_outputs()]
+    return {name: np.asarray(value, np.float32) for name, value in zip(names, answers, strict=True)}
+
+
+def _tflite_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+    from edgekd.export.tflite_core import run_shown
+
+    interpreter = run_shown(artefact.path.read_bytes(), inputs)
+    values = {}
+    for detail in interpreter.get_tensor_details():
+        try:
+            value = interpreter.get_tensor(detail["index"])
+        except ValueError:
+            continue  # scratch memory of a kernel, which holds no value
+        scales, zeros = detail["quantization_parameters"]["scales"], detail["quantization_parameters"]["zero_points"]
+        if len(scales) == 1:
+            value = (value.astype(np.float32) - np.float32(zeros[0])) * np.float32(scales[0])
+        values[str(detail["name"])] = np.asarray(value, np.float32)
+    return values

@@ -1,0 +1,142 @@
+"""Parity: does the file answer as the student does?
+
+Static int8 is compared with the student's integer reference, in steps of the output's scale: kernels may round a tie
+the other way, and now and then such a step grows on its way through the layers. The other precisions are compared with
+torch on the same weights, relative to the largest logit. An answer counts as changed only where the reference's own
+margin is wider than the allowed difference: on a tie either class is right.
+
+When a file fails, the first operator at which a runtime that shows intermediate values leaves the student is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.artefacts import Format, Precision
+from edgekd.devices._protocol import DeviceSession, Job
+from edgekd.export._protocol import ExportOptions
+from edgekd.export.answers import file_answers
+from edgekd.export.deployable import Deployable
+from edgekd.export.tensors import normalised, output_encoding
+from edgekd.records import Record
+from edgekd.students._protocol import Student
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["ParityReport", "check_parity", "expected_answers"]
+
+_LARGEST_STEPS = 6.0
+_LARGEST_SHARE: Mapping[Precision, float] = {
+    Precision.FLOAT32: 1e-3,
+    Precision.FLOAT16: 2e-2,
+    Precision.DYNAMIC_INT8: 1e-1,  # kernels that quantize activations at run time, by the range they see
+}
+"""Of the largest logit."""
+_CHANGED = 0.01  # answers that may differ beyond ties
+
+
+class ParityReport(Record):
+    """How far a file's answers are from its student's. ``expected`` has the student's logits, a row a sample."""
+
+    samples: int
+    agree: int  # same largest logit
+    largest: float  # difference, in `unit`
+    unit: str
+    allowed: float  # in `unit`
+    holds: bool
+    detail: str = ""
+    expected: tuple[tuple[float, ...], ...] = ()
+
+
+def check_parity(
+    session: DeviceSession, job: Job, student: Student, raw: NDArray[Any], options: ExportOptions, scratch: Path
+) -> ParityReport:
+    """Compare a file with its student on raw samples (N, C, H, W).
+
+    Raises ConfigurationError where the file won't run. Answers that differ are a report, not an exception.
+    """
+    expected = expected_answers(student, raw, options)
+    found = file_answers(session, job, student, raw, options, scratch)
+    report = _compare(student, expected, found)
+    if report.holds:
+        return report
+    where = _first_divergence(job, student, raw[:1], options)
+    return report.but(detail=f"{report.detail}; {where}" if where else report.detail)
+
+
+def expected_answers(student: Student, raw: NDArray[Any], options: ExportOptions) -> NDArray[np.float32]:
+    """The student's logits (N, classes) for raw samples, as a faithful file of these options computes them."""
+    return _forward(_reference(student), _seen(student, raw, options))
+
+
+def _reference(student: Student) -> nn.Module:
+    if student.annotations.precision in (Precision.INT8, Precision.DYNAMIC_INT8):
+        from edgekd.compress.quantization.reference import reference_module
+
+        return reference_module(student)
+    return student.module.eval()
+
+
+def _seen(student: Student, raw: NDArray[Any], options: ExportOptions) -> NDArray[np.float32]:
+    """What the student sees: its input's integers, where the file takes them as they are."""
+    deployable = Deployable(student, options)
+    encoding = deployable.input_encoding
+    if encoding is not None and options.preprocess == "fold" and deployable.integers_are_the_input:
+        integers = raw.astype(np.float32) - np.float32(128 + encoding.zero_point[0])
+        return np.asarray(integers * np.float32(encoding.scale[0]), np.float32)
+    return normalised(raw, student.task)
+
+
+def _forward(module: nn.Module, inputs: NDArray[np.float32], batch: int = 128) -> NDArray[np.float32]:
+    import torch
+
+    answers = []
+    with torch.inference_mode():
+        for start in range(0, len(inputs), batch):
+            answers.append(module(torch.from_numpy(inputs[start : start + batch])).float().numpy())
+    return np.concatenate(answers)
+
+
+def _compare(student: Student, expected: NDArray[np.float32], found: NDArray[np.float32]) -> ParityReport:
+    precision = student.annotations.precision
+    if precision is Precision.INT8:
+        encoding = output_encoding(student)
+        assert encoding is not None
+        unit, one, allowed = "steps of the output's scale", encoding.scale[0], _LARGEST_STEPS
+    else:
+        unit, one = "of the largest logit", float(np.abs(expected).max(initial=1e-6))
+        allowed = _LARGEST_SHARE[precision]
+    difference = np.abs(found - expected) / one
+    # a NaN differs by everything; a record holds finite numbers only
+    largest = float(np.nan_to_num(difference, nan=1e9, posinf=1e9).max(initial=0.0))
+    same = found.argmax(axis=1) == expected.argmax(axis=1)
+    ordered = np.sort(expected, axis=1)
+    margin = (ordered[:, -1] - ordered[:, -2]) / one if expected.shape[1] > 1 else np.zeros(len(expected))
+    changed = int(np.sum(~same & (margin > 2 * allowed)))
+    holds = largest <= allowed and changed <= _CHANGED * len(expected)
+    detail = "" if holds else f"{int(same.sum())} of {len(same)} answers agree, largest difference {largest:.3g} {unit}"
+    return ParityReport(
+        samples=len(expected),
+        agree=int(same.sum()),
+        largest=round(largest, 6),
+        unit=unit,
+        allowed=allowed,
+        holds=holds,
+        detail=detail,
+        expected=tuple(tuple(float(value) for value in row) for row in expected),
+    )
+
+
+def _first_divergence(job: Job, student: Student, raw: NDArray[Any], options: ExportOptions) -> str:
+    """The first tensor of a file that isn't the student's, in words; empty where the runtime shows none."""
+    from edgekd.export.divergence import first_divergence
+
+    if job.artefact.format is Format.OPENVINO:
+        return ""  # its compiled graph keeps no intermediate values
+    return first_divergence(job.artefact, student, raw, options)

@@ -1,0 +1,97 @@
+"""From raw samples to what an exported file takes, and from what it gives to logits.
+
+Where an integer end has an encoding (`Encoding` zero points are signed), ``q = round(x / scale) + zero_point``; uint8
+ends hold ``q + 128``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.errors import ConfigurationError
+from edgekd.export._protocol import ExportOptions
+from edgekd.students._protocol import Encoding, Student
+from edgekd.tasks._protocol import TaskSpec
+
+__all__ = ["from_model_outputs", "normalised", "output_encoding", "to_model_inputs"]
+
+_DTYPES = {"float32": np.float32, "uint8": np.uint8, "int8": np.int8}
+
+
+def to_model_inputs(
+    raw: NDArray[Any], spec: TaskSpec, options: ExportOptions, encoding: Encoding | None
+) -> NDArray[Any]:
+    """Raw samples (N, C, H, W) as the file takes them: dtype, layout and, where it is ``stated``, normalisation.
+
+    ``encoding`` is the input's, needed only where the caller quantizes (``stated`` with an integer input).
+    Raises ConfigurationError where it is needed and missing.
+    """
+    if options.preprocess == "stated":
+        values = normalised(raw, spec)
+        if options.input != "float32":
+            values = _quantized(values, options.input, encoding)
+    elif options.input == "int8":
+        values = (raw.astype(np.int16) - 128).astype(np.int8)
+    else:
+        values = raw.astype(_DTYPES[options.input])
+    if options.layout == "nhwc" and values.ndim == 4:
+        values = values.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(values)
+
+
+def from_model_outputs(outputs: NDArray[Any], options: ExportOptions, encoding: Encoding | None) -> NDArray[np.float32]:
+    """What the file gave as logits (N, classes) float32. ``encoding`` is that of the logits, for integer outputs.
+
+    Raises ConfigurationError where it is needed and missing.
+    """
+    if options.output == "float32":
+        return np.asarray(outputs, np.float32)
+    if encoding is None:
+        raise _needed(f"output {options.output}")
+    shift = 128 if options.output == "uint8" else 0
+    integers = outputs.astype(np.float32) - np.float32(shift + encoding.zero_point[0])
+    return np.asarray(integers * np.float32(encoding.scale[0]), np.float32)
+
+
+def normalised(raw: NDArray[Any], spec: TaskSpec) -> NDArray[np.float32]:
+    """``(raw - mean) / std`` per channel: what a student sees."""
+    shape = (-1, *[1] * (len(spec.input.shape) - 1))
+    mean = np.asarray(spec.input.mean, np.float32).reshape(shape)
+    std = np.asarray(spec.input.std, np.float32).reshape(shape)
+    return np.asarray((raw.astype(np.float32) - mean) / std, np.float32)
+
+
+def output_encoding(student: Student) -> Encoding | None:
+    """How a static int8 student's logits become integers; None for other precisions.
+
+    Raises ConfigurationError where the annotations don't fit the student's graph.
+    """
+    if not student.annotations.activations:
+        return None
+    from edgekd.export.encoded import encodings_by_node
+    from edgekd.students.graph import trace
+
+    program = trace(student, decomposed=False)
+    result = next(node for node in program.program.graph.nodes if node.op == "output")
+    found = encodings_by_node(program).get(result.args[0][0].name)
+    if found is None:
+        raise _needed("the student's answer")
+    return found
+
+
+def _quantized(values: NDArray[np.float32], dtype: str, encoding: Encoding | None) -> NDArray[Any]:
+    if encoding is None:
+        raise _needed(f"input {dtype} with preprocess: stated")
+    integers = np.rint(values / np.float32(encoding.scale[0])) + encoding.zero_point[0]
+    clipped = np.clip(integers, -128, 127)
+    return (clipped + 128).astype(np.uint8) if dtype == "uint8" else clipped.astype(np.int8)
+
+
+def _needed(what: str) -> ConfigurationError:
+    return ConfigurationError.one(
+        f"{what} needs an encoding, and there is none",
+        "calibrate the student: add `quantize: {precision: int8}` to the recipe, or use float32",
+    )
