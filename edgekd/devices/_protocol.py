@@ -202,7 +202,10 @@ class DeviceSession(Protocol):
 class Device(Protocol):
     """How to reach hardware. Constructing one touches nothing."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        ...
 
     def open(self) -> DeviceSession:
         """Take the lock and start the agent. Raises DeviceUnreachable and DeviceBusy."""
