@@ -113,20 +113,16 @@ def _constraints(known: Known, trial: TrialRecord) -> dict[str, float]:
 
 
 def _untried(known: Known) -> Iterator[tuple[int, Arm]]:
-    space = known.plan.space
-    candidates = (*(trial.candidate for trial in known.trials), *known.pending)
-    tried = {(_index(space, candidate.arch), _arm(candidate)) for candidate in candidates}
+    axes = [(axis.name, {choice: rank for rank, choice in enumerate(axis.choices)}) for axis in known.plan.space.axes]
+    tried: dict[tuple[str, str], set[int]] = {}
+    for candidate in (*(trial.candidate for trial in known.trials), *known.pending):
+        choices, index = dict(candidate.arch.choices), 0
+        for name, ranks in axes:  # the inverse of Space.at
+            index = index * len(ranks) + ranks[choices[name]]
+        tried.setdefault((str(candidate.backend), candidate.plan.precision.value), set()).add(index)
     for arm in known.arms:
-        done = {index for index, other in tried if other == arm}
+        done = tried.get((str(arm.backend), arm.precision.value), set())
         yield from ((index, arm) for index in known.allowed.get(arm.precision, ()) if index not in done)
-
-
-def _index(space: Space, arch: Arch) -> int:
-    """The inverse of `Space.at`."""
-    index = 0
-    for axis in space.axes:
-        index = index * len(axis.choices) + axis.choices.index(arch[axis.name])
-    return index
 
 
 def _ranks(space: Space, arch: Arch) -> dict[str, int]:

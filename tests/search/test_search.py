@@ -242,7 +242,7 @@ def test_thousands_of_trials_take_seconds(make_lab: Callable[..., Any]) -> None:
         Axis(name="width", choices=tuple(range(1, 61))),
         Axis(name="wide", choices=(1, 2, 3, 4)),
     )
-    lab = make_lab(axes=axes, trials=1000, batch=50, target={"budgets": {"latency": {"p95": "10 ms"}}})
+    lab = make_lab(axes=axes, trials=1000, batch=100, target={"budgets": {"latency": {"p95": "10 ms"}}})
     lab.sampler = RandomSampler()
     assert lab.search().exit_code == 0
     assert len(Run.open(lab.folder).trials()) == 1000
