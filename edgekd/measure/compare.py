@@ -26,7 +26,7 @@ from scipy import stats
 from edgekd.devices._protocol import Measurement, Outcome
 from edgekd.errors import Unstable
 from edgekd.measure.interval import resampled_medians
-from edgekd.measure.sentinel import moved_by
+from edgekd.measure.sentinel import moved_too_far
 from edgekd.records import Record
 
 __all__ = ["Comparison", "aa_noise", "compare", "low_us", "order"]
@@ -34,7 +34,6 @@ __all__ = ["Comparison", "aa_noise", "compare", "low_us", "order"]
 _ALPHA = 0.05
 _RESAMPLES = 2000
 _SMALLEST_NOISE = 0.001  # a clock tick of the fastest models; nothing is claimed below it
-_MOVED = 0.02  # sentinel shift from which on neighbours in time are paired
 
 
 class Comparison(Record):
@@ -70,7 +69,7 @@ def compare(a: Measurement, b: Measurement, noise: float | None = None) -> Compa
     """
     ratio = low_us(a) / low_us(b)
     x, y = _log_lows(a), _log_lows(b)
-    if len(x) == len(y) >= 3 and max(_moved(a), _moved(b)) > _MOVED and _interleaved(a, b):
+    if len(x) == len(y) >= 3 and (_moved(a) or _moved(b)) and _interleaved(a, b):
         low, high = _paired(a, b)
     elif min(len(x), len(y)) >= 4:
         low, high = _rank_interval(x, y)
@@ -107,7 +106,7 @@ def aa_noise(measurements: Sequence[Measurement]) -> float:
     artefact twice on one backend), their observed difference counts too, and the larger one is taken.
     """
     timed = [m for m in measurements if m.outcome is Outcome.OK and m.processes]
-    residuals = [value - float(np.median(logs)) for logs in map(_log_lows, timed) if len(logs) > 1 for value in logs]
+    residuals = [value for m in timed if len(m.processes) > 1 for value in _residuals(m)]
     expected = 0.0
     if residuals:
         size = min(len(m.processes) for m in timed if len(m.processes) > 1)
@@ -137,8 +136,16 @@ def _log_lows(measurement: Measurement) -> NDArray[np.float64]:
     return logs
 
 
-def _moved(measurement: Measurement) -> float:
-    return moved_by(measurement.sentinel) if measurement.sentinel is not None else 0.0
+def _moved(measurement: Measurement) -> bool:
+    return moved_too_far(measurement.sentinel, measurement.plan.rounds)
+
+
+def _residuals(measurement: Measurement) -> NDArray[np.float64]:
+    """Each process against its measurement's median; against its own half's where the machine changed meanwhile,
+    for that change is shared by all that are measured side by side."""
+    logs = _log_lows(measurement)
+    parts = np.array_split(logs, 2) if _moved(measurement) and len(logs) >= 4 else [logs]
+    return np.concatenate([part - np.median(part) for part in parts])
 
 
 def _interleaved(a: Measurement, b: Measurement) -> bool:

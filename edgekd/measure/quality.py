@@ -47,15 +47,14 @@ class Quality(Record):
 def assess(measurements: Sequence[Measurement], load_average: float | None = None, cores: int | None = None) -> Quality:
     """Judge a batch. ``load_average`` is the device's before measuring, over one minute.
 
-    A batch is unstable when its sentinel shifted by more than the A/A noise, or when that noise exceeds 10 %.
+    A batch is unstable when its sentinel shifted by more than its own noise, or when the A/A noise exceeds 10 %.
     """
     timed = [m for m in measurements if m.outcome is Outcome.OK and m.processes]
     noise = aa_noise(timed)
     mark = _worst(timed, "p50_us", "low_us")
     tail, mean = _worst(timed, "p99_us", "low_us"), _worst(timed, "mean_us", "low_us")
-    sentinels = [m.sentinel for m in timed if m.sentinel is not None]
-    moved = max(map(moved_by, sentinels), default=0.0)
-    shifted = any(moved_too_far(sentinel, noise) for sentinel in sentinels)
+    moved = max((moved_by(m.sentinel, m.plan.rounds) for m in timed if m.sentinel is not None), default=0.0)
+    shifted = any(moved_too_far(m.sentinel, m.plan.rounds) for m in timed)
     heating = max((_heating(m) for m in timed), default=0.0)
     fewest = min((len(m.processes) for m in timed), default=_FEW)
     cautions = [

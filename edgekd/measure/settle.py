@@ -1,6 +1,6 @@
 """Measure until it is decided: more fresh processes, up to a limit, then whoever asked says `unstable`.
 
-A batch whose sentinel shifted by more than identical artefacts differ is measured again, at most twice; the calmest
+A batch whose sentinel shifted by more than its own noise is measured again, at most twice; the calmest
 is kept with its own reading, so that `edgekd.measure.quality` still calls it unstable where none was calm. What a
 batch says about the jobs plays no part in that.
 """
@@ -18,7 +18,7 @@ from edgekd.devices._protocol import (
     Progress,
     SentinelReading,
 )
-from edgekd.measure.compare import aa_noise, same_job
+from edgekd.measure.compare import same_job
 from edgekd.measure.sentinel import moved_by, moved_too_far
 
 __all__ = ["measure_steadily", "measure_until", "merge"]
@@ -64,10 +64,10 @@ def measure_steadily(
     for attempt in range(_REPEATS + 1):
         batch = session.measure(jobs, plan.but(seed=plan.seed + attempt), progress)
         sentinel = next((m.sentinel for m in batch if m.sentinel is not None), None)
-        shift = moved_by(sentinel) if sentinel is not None else 0.0
+        shift = moved_by(sentinel, plan.rounds) if sentinel is not None else 0.0
         if shift < least:
             calmest, least = batch, shift
-        if not moved_too_far(sentinel, aa_noise(batch)):
+        if not moved_too_far(sentinel, plan.rounds):
             return batch
     return calmest
 

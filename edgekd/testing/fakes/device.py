@@ -130,7 +130,7 @@ class FakeDevice:
 
     def latency_us(self, job: Job) -> float:
         """The scripted low quantile. Raises KeyError on a job nobody scripted."""
-        if job.backend.runtime in _OWN:
+        if job.backend.runtime == "sentinel":
             return _SENTINEL_US
         if callable(self._latency_us):
             return self._latency_us(job)
@@ -176,13 +176,14 @@ class FakeSession:
             raise DeviceUnreachable(f"{device.name} went away during a batch", "connect it again and resume")
         device.batches += 1
         generator = np.random.default_rng([device.seed, plan.seed, device.batches])
-        scripts = [device.script(job) for job in jobs]
+        scripts = [_within(plan, device.script(job)) for job in jobs]
         samples: list[list[ProcessSample]] = [[] for _ in jobs]
-        sentinel: list[float] = []
+        sentinel: list[list[float]] = []
         steps = plan.processes * len(jobs)
         for generation in range(plan.processes):
             if plan.sentinel:
-                sentinel.append(_SENTINEL_US * self._machine(generator))
+                level = _SENTINEL_US * self._machine(generator)
+                sentinel.append([level * (1.0 + 0.002 * r) for r in generator.random(plan.rounds)])
                 device.clock.advance(0.05)
             for step, index in enumerate(generator.permutation(len(jobs))):
                 script = scripts[index]
@@ -197,17 +198,24 @@ class FakeSession:
         ]
 
     def run(self, job: Job, inputs: Sequence[Path], threads: int = 1) -> RunResult:  # noqa: ARG002  the Protocol's name
-        """Answers by the ``answer`` callable, written as .npy. Raises ValueError where none was given."""
+        """Answers by the ``answer`` callable, written as .npy; a ValueError it raises is a refusal.
+
+        Raises TypeError where no callable was given.
+        """
         self._reach()
         script = self._device.script(job)
         if script.outcome is not Outcome.OK:
             return RunResult(outcome=script.outcome, detail=script.detail)
         if self._device.answer is None:
-            raise ValueError("this FakeDevice was made without `answer`, so it can't run inputs")
+            raise TypeError("this FakeDevice was made without `answer`, so it can't run inputs")
         arrays = [np.load(path, allow_pickle=False) for path in inputs]
+        try:
+            answers = self._device.answer(job, arrays)
+        except ValueError as refusal:
+            return RunResult(outcome=Outcome.REFUSED, detail=str(refusal))
         folder = Path(tempfile.mkdtemp(prefix="edgekd-fake-"))
         outputs = []
-        for number, array in enumerate(self._device.answer(job, arrays)):
+        for number, array in enumerate(answers):
             outputs.append(folder / f"output-{number}.npy")
             np.save(outputs[-1], array)
         return RunResult(outcome=Outcome.OK, outputs=tuple(outputs))
@@ -291,6 +299,17 @@ class FakeSession:
         )
 
 
+def _within(plan: MeasurePlan, script: Script) -> Script:
+    """The script as the plan's limits make it end."""
+    limit, needs = plan.memory_limit_bytes, script.memory_model_bytes
+    if script.outcome is Outcome.OK and limit is not None and needs is not None and needs > limit:
+        detail = f"needs {needs} bytes, the limit is {limit}"
+        return script.but(outcome=Outcome.OUT_OF_MEMORY, detail=detail, after=0)
+    if script.outcome is Outcome.HUNG:
+        return script.but(detail=f"no answer within {plan.call_deadline_s} s")
+    return script
+
+
 def _loads(job: Job) -> bool:
     return job.backend.runtime in _OWN or job.artefact.format in job.backend.formats
 
@@ -301,7 +320,9 @@ def _look_up(table: Mapping[str, T], job: Job) -> T | None:
     return next((table[key] for key in keys if key in table), None)
 
 
-def _reading(lows: Sequence[float]) -> SentinelReading | None:
-    if not lows:
+def _reading(rounds: Sequence[Sequence[float]]) -> SentinelReading | None:
+    if not rounds:
         return None
-    return SentinelReading(low_us=tuple(lows), drift=(max(lows) - min(lows)) / float(np.median(lows)))
+    levels = [float(np.median(lows)) for lows in rounds]
+    drift = (max(levels) - min(levels)) / float(np.median(levels))
+    return SentinelReading(low_us=tuple(low for lows in rounds for low in lows), drift=drift)

@@ -1,0 +1,97 @@
+"""A bench on the fake device: order, twins, failures, noise that decides, and the text."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edgekd.artefacts import Backend
+from edgekd.devices._protocol import MeasurePlan, OperatorTime, Outcome
+from edgekd.errors import ConfigurationError, DeviceBusy, MissingError
+from edgekd.measure.bench import BenchReport, run_bench
+from edgekd.testing.fakes import FakeDevice, Noise, Script, fake_fingerprint
+
+LITERT = [Backend(runtime="litert", provider="xnnpack")]
+
+
+@pytest.fixture
+def models(tmp_path):
+    paths = [tmp_path / name for name in ("net_f32.tflite", "net_int8.tflite", "other.tflite")]
+    for number, path in enumerate(paths):
+        path.write_bytes(b"\x1c\0\0\0TFL3" + bytes([number]) * (9000 - 3000 * number))
+    return paths
+
+
+def conv(time_us):
+    return (OperatorTime(name="c", kind="CONV_2D", time_us=time_us),)
+
+
+def test_the_order_the_twins_and_the_table(models):
+    scripts = {"net_f32": Script(operators=conv(260.0)), "net_int8": Script(operators=conv(370.0))}
+    device = FakeDevice({"net_f32": 272.0, "net_int8": 381.0, "other": 272.1}, outcomes=scripts)
+    report = run_bench(models, device, LITERT, 1, MeasurePlan(profile=True))
+    assert [row.order for row in report.rows] == [1, 3, 1]
+    assert report.exit_code == 0
+    assert report.twins[0].result.comparison.ratio == pytest.approx(1.40, abs=0.01)
+    lines = report.lines()
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= 80
+    assert "1.40x slower" in text
+    assert "can't be told apart: net_f32.tflite = other.tflite" in text
+    assert "1 CONV_2D +110 us = 100% of the loss" in " ".join(text.split())
+    assert "It saves 33% of the file" in " ".join(text.split())
+    assert not device.is_open
+
+
+def test_json_reads_back_and_names_its_schema(models):
+    report = run_bench(models, FakeDevice(lambda job: 100.0), LITERT, 2, MeasurePlan())
+    written = report.model_dump_json(by_alias=True)
+    assert json.loads(written)["schema"] == "edgekd.bench/1"
+    assert json.loads(written)["plan"]["threads"] == 2
+    assert BenchReport.model_validate_json(written) == report
+
+
+def test_every_installed_backend_that_loads_the_file(models):
+    report = run_bench(models[:1], FakeDevice(lambda job: 100.0), None, 1, MeasurePlan())
+    assert [str(row.backend) for row in report.rows] == ["litert/xnnpack", "litert/builtin", "openvino/cpu"]
+    assert max(map(len, report.lines())) <= 80
+
+
+def test_a_failure_is_a_row_with_its_reason(models):
+    device = FakeDevice(
+        lambda job: 100.0, outcomes={"other": Script(outcome=Outcome.REFUSED, detail="op GRU_9 is not supported")}
+    )
+    report = run_bench(models, device, LITERT, 1, MeasurePlan())
+    assert (report.rows[2].outcome, report.rows[2].order, report.exit_code) == (Outcome.REFUSED, 0, 3)
+    assert "op GRU_9 is not supported" in "\n".join(report.lines())
+
+
+def test_the_first_job_failing_leaves_the_rest(models):
+    device = FakeDevice(lambda job: 100.0, outcomes={"net_f32": Outcome.CRASHED})
+    report = run_bench(models, device, LITERT, 1, MeasurePlan())
+    assert [row.order for row in report.rows] == [0, 1, 1]
+
+
+def test_noise_that_decides_is_the_answer(models):
+    device = FakeDevice({"net_f32": 100.0, "net_int8": 104.0}, noise=Noise(low=0.2))
+    report = run_bench(models[:2], device, LITERT, 1, MeasurePlan())
+    assert report.processes == 20  # measured up to the limit first
+    assert report.exit_code == 6
+    assert report.lines()[0].startswith("Too noisy")
+
+
+def test_what_is_missing_is_said(models, tmp_path):
+    device = FakeDevice(lambda job: 100.0)
+    with pytest.raises(ConfigurationError, match="did you mean"):
+        run_bench([tmp_path / "net_f23.tflite"], device, None, 1, MeasurePlan())
+    with pytest.raises(ConfigurationError, match="use one of litert/xnnpack"):
+        run_bench(models, device, [Backend(runtime="onnxruntime", provider="cpu")], 1, MeasurePlan())
+    bare = FakeDevice(lambda job: 100.0, fingerprint=fake_fingerprint(runtimes={}, providers={}))
+    with pytest.raises(MissingError, match="no runtime"):
+        run_bench(models, bare, None, 1, MeasurePlan())
+    with pytest.raises(MissingError, match="litert/xnnpack"):
+        run_bench(models, bare, LITERT, 1, MeasurePlan())
+    device.open()
+    with pytest.raises(DeviceBusy):
+        run_bench(models, device, LITERT, 1, MeasurePlan())

@@ -1,0 +1,61 @@
+"""Model files: found, recognised, paired."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekd.artefacts import Artefact, Format
+from edgekd.errors import ConfigurationError, UnknownName
+from edgekd.measure.models import find_models, pair_twins
+
+
+def tflite(path):
+    path.write_bytes(b"\x1c\0\0\0TFL3" + b"\0" * 24)
+    return path
+
+
+def onnx_bytes():
+    graph = b"\x0a\x03abc"
+    return b"\x08\x0a" + b"\x3a" + bytes([len(graph)]) + graph + b"\x42\x04\x0a\x00\x10\x11"
+
+
+def test_good_files_are_found(tmp_path):
+    (tmp_path / "a.onnx").write_bytes(onnx_bytes())
+    found = find_models([tflite(tmp_path / "a.tflite"), tmp_path / "a.onnx"])
+    assert [a.format for a in found] == [Format.TFLITE, Format.ONNX]
+
+
+def test_every_bad_file_is_named_at_once(tmp_path):
+    tflite(tmp_path / "resnet8.tflite")
+    (tmp_path / "cut.onnx").write_bytes(onnx_bytes()[:-3])
+    (tmp_path / "junk.tflite").write_bytes(b"hello, this is text")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    (tmp_path / "alone.xml").write_bytes(b"<?xml version='1.0'?><net name='m'></net>")
+    (tmp_path / "model.pt").write_bytes(b"x")
+    names = ["resnet9.tflite", "cut.onnx", "junk.tflite", "empty.onnx", "alone.xml", "model.pt"]
+    with pytest.raises(ConfigurationError) as caught:
+        find_models([tmp_path / name for name in names])
+    text = str(caught.value)
+    assert len(caught.value.problems) == 6
+    assert f"did you mean `{tmp_path / 'resnet8.tflite'}`?" in text
+    for words in ("part of one", "TFL3 is missing", "is empty", "alone.bin` are missing", "`.pt` files"):
+        assert words in text
+
+
+def artefacts(*names):
+    return [Artefact(path=Path(n), format=Format(n.rsplit(".", 1)[1]), sha256="0" * 64, size_bytes=1) for n in names]
+
+
+def test_twins_are_told_by_their_names():
+    models = artefacts("r_f32.tflite", "r_int8.tflite", "net.onnx", "net.int8.onnx", "point8.tflite")
+    assert pair_twins(models) == ((0, 1), (2, 3))
+
+
+def test_formats_are_not_mixed_and_named_twins_count():
+    models = artefacts("r.onnx", "r_int8.tflite")
+    assert pair_twins(models) == ()
+    assert pair_twins(models, [("r.onnx", "r_int8.tflite")]) == ((0, 1),)
+    with pytest.raises(UnknownName, match="did you mean"):
+        pair_twins(models, [("r.onx", "r_int8.tflite")])

@@ -1,0 +1,64 @@
+"""What is said about a batch's own quality."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekd.artefacts import Artefact, Backend, Format
+from edgekd.devices._protocol import Job, MeasurePlan
+from edgekd.measure.quality import assess
+from edgekd.testing.fakes import FakeDevice, Noise
+
+JOB = Job(
+    artefact=Artefact(path=Path("m.tflite"), format=Format.TFLITE, sha256="1" * 64, size_bytes=5000),
+    backend=Backend(runtime="litert", provider="xnnpack"),
+)
+
+
+def batch(noise, processes=5):
+    return FakeDevice({"m": 100.0}, noise=noise).open().measure([JOB, JOB], MeasurePlan(processes=processes))
+
+
+def codes(quality):
+    return {caution.code for caution in quality.cautions}
+
+
+def test_a_quiet_batch_has_no_caution():
+    quality = assess(batch(Noise(low=0.001, body=0.02)), load_average=0.1, cores=4)
+    assert quality.cautions == ()
+    assert not quality.unstable
+    assert not quality.noisy
+
+
+def test_each_disturbance_has_its_caution():
+    assert "noisy" in codes(assess(batch(Noise(body=0.3))))
+    assert "busy" in codes(assess(batch(Noise()), load_average=3.0, cores=4))
+    assert "too-few" in codes(assess(batch(Noise(), processes=3)))
+    assert "spread" in codes(assess(batch(Noise(low=0.05))))
+
+
+def test_a_machine_that_shifts_is_unstable():
+    quality = assess(batch(Noise(throttle_after_s=1.5, throttle_by=0.4), processes=6))
+    assert quality.unstable
+    assert "moved" in codes(quality)
+
+
+def test_quotas_and_heat_are_seen_where_the_low_quantile_is_calm():
+    calm = batch(Noise(low=0.0005, body=0.01))
+    held_up = [m.but(processes=[p.but(mean_us=2.0 * p.p50_us) for p in m.processes]) for m in calm]
+    assert "throttled" in codes(assess(held_up))
+    rising = tuple(100.0 + 2.0 * r for r in range(10))
+    hot = [m.but(processes=[p.but(round_low_us=rising) for p in m.processes]) for m in calm]
+    assert "heating" in codes(assess(hot))
+
+
+def test_every_caution_says_what_to_do():
+    for caution in assess(batch(Noise(low=0.05, body=0.3), processes=3), 9.0, 4).cautions:
+        assert caution.remedy
+        assert str(caution).endswith(".")
+
+
+def test_nothing_timed_is_not_a_crash():
+    assert assess([]).noise == pytest.approx(0.001)
