@@ -62,7 +62,7 @@ class OpenVino(Runtime):
         for _ in range(calls):
             self.call()
             for node in self.request.get_profiling_info():
-                if node.status == ov.ProfilingInfo.Status.EXECUTED:
+                if node.status.name == "EXECUTED":
                     entry = times.setdefault(node.node_name, [node.exec_type or node.node_type, 0.0])
                     entry[1] += node.real_time.total_seconds() * 1e6
         return [Operator(name, kind, total / calls, kind.rsplit("_", 1)[-1]) for name, (kind, total) in times.items()]
