@@ -45,12 +45,19 @@ class OnnxExporter:
         if problems:
             raise ConfigurationError(problems)
         unsigned = backend.runtime == "onnxruntime" and device is not None and device.saturates_int8
-        path.write_bytes(onnx_model(student, options, unsigned_weights=unsigned).SerializeToString())
+        paired = backend.runtime == "openvino"
+        model = onnx_model(student, options, unsigned_weights=unsigned, paired_input=paired)
+        path.write_bytes(model.SerializeToString())
         return Artefact.of(path)
 
 
-def onnx_model(student: Student, options: ExportOptions, *, unsigned_weights: bool) -> onnx.ModelProto:
-    """A student as an ONNX model. Weights of static int8 are uint8 with zero point 128 where asked."""
+def onnx_model(
+    student: Student, options: ExportOptions, *, unsigned_weights: bool = False, paired_input: bool = False
+) -> onnx.ModelProto:
+    """A student as an ONNX model.
+
+    For static int8: weights as uint8 with zero point 128, and the input as a quantize-dequantize pair, where asked.
+    """
     from edgekd.export.encoded import encodings_by_node
     from edgekd.export.onnx_encode import encode_activations, encode_weights, halve_weights, narrow_weights
     from edgekd.export.onnx_graph import Graph, float_model
@@ -69,7 +76,7 @@ def onnx_model(student: Student, options: ExportOptions, *, unsigned_weights: bo
         halve_weights(graph)
     elif deployable.precision is Precision.DYNAMIC_INT8:
         narrow_weights(graph, annotations.weights)
-    give_outside(graph, deployable)
+    give_outside(graph, deployable, paired_input=paired_input)
     return graph.finish()
 
 

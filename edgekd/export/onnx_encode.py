@@ -100,15 +100,12 @@ def encode_weights(
         scale = scale if per_channel else scale.reshape(())
         if name not in written:
             stored: NDArray[np.generic] = integers(graph.array(name), encoding)
-            zero: NDArray[np.generic] = np.zeros(scale.shape, np.int8)
+            zero = np.asarray(encoding.zero_point, np.int16).reshape(scale.shape)
             if unsigned:
-                stored = (stored.astype(np.int16) + 128).astype(np.uint8)
-                zero = np.full(scale.shape, 128, np.uint8)
-            parts = [
-                graph.constant(f"{name}/int", stored),
-                graph.constant(f"{name}/scale", scale),
-                graph.constant(f"{name}/zero", zero),
-            ]
+                stored, zero = (stored.astype(np.int16) + 128).astype(np.uint8), zero + 128
+            parts = [graph.constant(f"{name}/int", stored), graph.constant(f"{name}/scale", scale)]
+            if zero.any():  # zero is what none means, and each one is six layers in OpenVINO's file
+                parts.append(graph.constant(f"{name}/zero", zero.astype(stored.dtype)))
             graph.node("DequantizeLinear", parts, f"{name}/float", **per_channel)
             written.add(name)
         node.input[1] = f"{name}/float"
@@ -125,10 +122,8 @@ def encode_weights(
 def _encode_bias(graph: Graph, name: str, prefix: str, scale: NDArray[np.generic]) -> str:
     scale = np.asarray(scale, np.float32)
     stored = np.clip(np.rint(graph.array(name).astype(np.float64) / scale), -(2**31), 2**31 - 1).astype(np.int32)
-    if scale.ndim == 0:
-        parts, axis = [graph.constant(f"{prefix}/int", stored), graph.constant(f"{prefix}/scale", scale)], {}
-    else:
-        parts, axis = [graph.constant(f"{prefix}/int", stored), graph.constant(f"{prefix}/scale", scale)], {"axis": 0}
+    parts = [graph.constant(f"{prefix}/int", stored), graph.constant(f"{prefix}/scale", scale)]
+    axis = {"axis": 0} if scale.ndim else {}
     return graph.node("DequantizeLinear", parts, f"{prefix}/float", **axis)
 
 

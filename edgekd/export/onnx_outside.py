@@ -15,16 +15,18 @@ __all__ = ["give_outside"]
 _TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8, "int8": TensorProto.INT8}
 
 
-def give_outside(graph: Graph, deployable: Deployable) -> None:
+def give_outside(graph: Graph, deployable: Deployable, *, paired_input: bool = False) -> None:
     """Put dtype, layout, normalisation and batch around a graph that takes normalised float32 NCHW.
 
-    A static int8 graph's ``input`` encoding is applied here, since it may be the caller's own integers.
+    A static int8 graph's ``input`` encoding is applied here, since it may be the caller's own integers. With
+    ``paired_input`` it is a quantize-dequantize pair even then: OpenVINO takes nothing else for an integer operator's
+    input, and the pair costs it nothing.
     """
     _give_output(graph, deployable)
-    _give_input(graph, deployable)
+    _give_input(graph, deployable, paired_input)
 
 
-def _give_input(graph: Graph, deployable: Deployable) -> None:
+def _give_input(graph: Graph, deployable: Deployable, paired: bool) -> None:
     options, spec = deployable.options, deployable.student.task.input
     inside, name = graph.input, spec.name
     channels, *rest = spec.shape
@@ -40,23 +42,25 @@ def _give_input(graph: Graph, deployable: Deployable) -> None:
         last = len(spec.shape)
         order = [0, last, *range(1, last)]
         value = graph.node("Transpose", [value], f"{name}/nchw", perm=order)
-    _join(graph, _encoded(graph, deployable, value, inside), inside)
+    graph.redirect(inside, _encoded(graph, deployable, value, inside, paired))
 
 
-def _encoded(graph: Graph, deployable: Deployable, value: str, inside: str) -> str:
+def _encoded(graph: Graph, deployable: Deployable, value: str, inside: str, paired: bool) -> str:
     """From the file's values to what the student sees, through integers where the student is static int8."""
     encoding, options = deployable.input_encoding, deployable.options
     if encoding is None:
         return _normalised(graph, deployable, value)
     scale, zero = activation_parameters(graph, inside, encoding)
-    if deployable.integers_are_the_input and options.input == "uint8":
-        return graph.node("DequantizeLinear", [value, scale, zero], f"{inside}/seen")
     quantizer = deployable.input_quantizer
     if deployable.integers_are_the_input:
-        signed = graph.constant(f"{inside}/signed_zero", np.asarray(encoding.zero_point[0], np.int8))
-        value = graph.node("DequantizeLinear", [value, scale, signed], f"{inside}/signed")
+        own_zero = zero
+        if options.input == "int8":
+            own_zero = graph.constant(f"{inside}/signed_zero", np.asarray(encoding.zero_point[0], np.int8))
+        value = graph.node("DequantizeLinear", [value, scale, own_zero], f"{inside}/given")
+        if options.input == "uint8" and not paired:
+            return value
         integer = graph.node("QuantizeLinear", [value, scale, zero], f"{inside}/int")
-    elif options.input == "float32" and quantizer is not None:
+    elif options.input == "float32" and quantizer is not None and not paired:
         raw_scale = graph.constant(f"{inside}/raw_scale", np.asarray(quantizer[0], np.float32))
         raw_zero = graph.constant(f"{inside}/raw_zero", np.asarray(quantizer[1] + 128, np.uint8))
         integer = graph.node("QuantizeLinear", [value, raw_scale, raw_zero], f"{inside}/int")
@@ -105,11 +109,6 @@ def _give_output(graph: Graph, deployable: Deployable) -> None:
 
 def _signed(graph: Graph, name: str) -> np.ndarray[tuple[()], np.dtype[np.int8]]:
     return np.asarray(int(graph.array(f"{name}/zero")) - 128, np.int8)
-
-
-def _join(graph: Graph, value: str, inside: str) -> None:
-    """Let the readers of the student's input read a value."""
-    graph.redirect(inside, value)
 
 
 def _drop_unread(graph: Graph, result: str) -> None:
