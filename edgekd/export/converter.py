@@ -1,11 +1,12 @@
-"""Conversions from the host's side: one worker process, watched, and restarted after it crashed, hung or grew too large.
+"""Conversions from the host's side: one worker process, watched, restarted after it crashed, hung or grew too large.
 
 Every conversion ends in one of five outcomes (`ConversionOutcome`), none of them an exception: a search goes on. The
-worker stays for the next conversion, so that imports are paid once; a file appears under its name only when it is whole.
+worker stays for the next conversion, so that imports are paid once; a file appears under its name when it is whole.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -94,7 +95,7 @@ class Converter:
     def convert(
         self,
         student_folder: Path,
-        format: Format,  # noqa: A002  # the word a person uses
+        format: Format,
         options: ExportOptions,
         backend: Backend,
         fingerprint: Fingerprint | None,
@@ -236,10 +237,8 @@ class Converter:
             process.wait()
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
-                    try:
+                    with contextlib.suppress(OSError):  # a broken pipe has nothing left to flush
                         stream.close()
-                    except OSError:
-                        pass  # a broken pipe has nothing left to flush
         if self._log is not None:
             self._log.close()
             self._log = None

@@ -4,11 +4,11 @@ An exported file takes values ``v`` of one dtype; the student sees ``x = v * mul
 file and student are both 8-bit integers, ``v`` and the integers ``q`` of the input's encoding can be the same number:
 ``x = (q - zero_point) * scale``. Then normalisation costs nothing, because the input's quantization parameters *are*
 the normalisation (``scale = 1 / std``, ``zero_point = mean`` in raw units). That needs one mean and one std for all
-channels. A mean that isn't whole (127.5) is rounded to the zero point that calibration chose: every value is then off by
-the same at most half a raw step, which is what the annotated student computes as well, so parity still holds. A bias
-could take the rest up only where no convolution pads with zeros, so edgekd doesn't. Where channels differ, or calibration
-chose another encoding, the normalisation is operators in the graph. Per-channel scales are not folded into the first
-convolution: its zero padding stands for ``mean`` in raw units, which differs between channels.
+channels. A mean that isn't whole (127.5) is rounded to the zero point that calibration chose: every value is then off
+by the same at most half a raw step, which is what the annotated student computes as well, so parity still holds. A
+bias could take the rest up only where no convolution pads with zeros, so edgekd doesn't. Where channels differ, or
+calibration chose another encoding, the normalisation is operators in the graph. Per-channel scales are not folded into
+the first convolution: its zero padding stands for ``mean`` in raw units, which differs between channels.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Deployable:
 
     @property
     def input_quantizer(self) -> tuple[float, int] | None:
-        """Scale and (signed) zero point that take float32 input values straight to integers; None where ops must help."""
+        """Scale and (signed) zero point from float32 input values straight to integers; None where ops must help."""
         encoding = self.input_encoding
         if encoding is None or not self.affine.is_scalar:
             return None
@@ -132,7 +132,8 @@ def problems_of(student: Student, options: ExportOptions, file_format: Format) -
         if options.preprocess == "stated" and precision is not Precision.INT8:
             problems.append(
                 Problem(
-                    f"input {options.input} with preprocess: stated needs precision int8; this student is {precision.value}",
+                    f"input {options.input} with preprocess: stated needs precision int8; "
+                    f"this student is {precision.value}",
                     "write export: {preprocess: fold}, or {input: float32}",
                 )
             )
@@ -143,14 +144,14 @@ def problems_of(student: Student, options: ExportOptions, file_format: Format) -
                 "write export: {output: float32}",
             )
         )
-    if precision is Precision.INT8:
-        if "input" not in student.annotations.activations or not student.annotations.weights:
-            problems.append(
-                Problem(
-                    f"precision int8 without encodings: the {file_format.value} exporter applies them and invents none",
-                    "calibrate first: add the stage `quantize: {precision: int8}` to the recipe",
-                )
+    encoded = "input" in student.annotations.activations and student.annotations.weights
+    if precision is Precision.INT8 and not encoded:
+        problems.append(
+            Problem(
+                f"precision int8 without encodings: the {file_format.value} exporter applies them and invents none",
+                "calibrate first: add the stage `quantize: {precision: int8}` to the recipe",
             )
+        )
     if precision is Precision.DYNAMIC_INT8 and not student.annotations.weights:
         problems.append(
             Problem(

@@ -1,4 +1,4 @@
-"""Which tensors of a student's program are encoded, by node: the annotations', and those whose values only pass through."""
+"""Which tensors of a student's program are encoded, by node: the annotations', and those that only pass values on."""
 
 from __future__ import annotations
 

@@ -5,9 +5,9 @@ Weights are int8, or uint8 with zero point 128 for ONNX Runtime on an x86 CPU wi
 u8 x s8 products saturate in int16 without a word (u8 x u8 take another path; the integers mean the same). Biases are
 int32 at ``scale(input) * scale(weight)``.
 
-Half-precision and dynamic int8 weights are a Cast (and a Mul by the channel's scale) in front of float arithmetic, which
-both ONNX Runtime and OpenVINO fold when they load the file: it is small, and as fast as float32. DequantizeLinear in
-their place would stay in the graph and run at every call, and ConvInteger has no fast kernel.
+Half-precision and dynamic int8 weights are a Cast (and a Mul by the channel's scale) in front of float arithmetic,
+which both ONNX Runtime and OpenVINO fold when they load the file: it is small, and as fast as float32. DequantizeLinear
+in their place would stay in the graph and run at every call, and ConvInteger has no fast kernel.
 """
 
 from __future__ import annotations
@@ -120,10 +120,10 @@ def encode_weights(
 
 
 def _encode_bias(graph: Graph, name: str, prefix: str, scale: NDArray[np.generic]) -> str:
-    scale = np.asarray(scale, np.float32)
-    stored = np.clip(np.rint(graph.array(name).astype(np.float64) / scale), -(2**31), 2**31 - 1).astype(np.int32)
-    parts = [graph.constant(f"{prefix}/int", stored), graph.constant(f"{prefix}/scale", scale)]
-    axis = {"axis": 0} if scale.ndim else {}
+    steps = np.asarray(scale, np.float32)
+    stored = np.clip(np.rint(graph.array(name).astype(np.float64) / steps), -(2**31), 2**31 - 1).astype(np.int32)
+    parts = [graph.constant(f"{prefix}/int", stored), graph.constant(f"{prefix}/scale", steps)]
+    axis = {"axis": 0} if steps.ndim else {}
     return graph.node("DequantizeLinear", parts, f"{prefix}/float", **axis)
 
 

@@ -1,4 +1,4 @@
-"""The outside of an ONNX graph: input and output of the dtype and layout a caller asked for, normalisation in between."""
+"""The outside of an ONNX graph: ends of the dtype and layout a caller asked for, normalisation in between."""
 
 from __future__ import annotations
 

@@ -49,8 +49,9 @@ class OpenvinoExporter:
         try:
             model = openvino.Core().read_model(model=data)  # convert_model would ask the network for statistics
         except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
             raise ConfigurationError.one(
-                f"OpenVINO can't read the graph of this {student.family} student: {str(error).strip().splitlines()[-1]}",
+                f"OpenVINO can't read the graph of this {student.family} student: {reason}",
                 "use another backend",
             ) from error
         openvino.save_model(model, path, compress_to_fp16=half)

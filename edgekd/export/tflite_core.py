@@ -59,7 +59,9 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
     logging.getLogger().setLevel(logging.ERROR)
     try:
         with torch.no_grad():
-            data = litert_torch.convert(module, (example,), dynamic_shapes=shapes if batch == "dynamic" else None).model_content()
+            data = litert_torch.convert(
+                module, (example,), dynamic_shapes=shapes if batch == "dynamic" else None
+            ).model_content()
     except (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError.one(
@@ -199,9 +201,7 @@ def to_tflite(weights: NDArray[Any], kind: str) -> NDArray[Any]:
     return weights.transpose((1, 2, 3, 0) if kind == "DEPTHWISE_CONV_2D" else (0, 2, 3, 1))
 
 
-def _rename(
-    model: Any, traced: Traced, nodes: Mapping[int, tuple[str, ...]], parameters: Mapping[int, str]
-) -> None:
+def _rename(model: Any, traced: Traced, nodes: Mapping[int, tuple[str, ...]], parameters: Mapping[int, str]) -> None:
     """Short names that say what a tensor is; the converter's are module paths, a third of a small file."""
     graph, taken = model.subgraphs[0], set()
     for index, tensor in enumerate(graph.tensors):

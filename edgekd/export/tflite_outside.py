@@ -110,9 +110,7 @@ def _normalise(front: _Front, deployable: Deployable, value: int, start: tuple[f
     ):
         if np.allclose(operand, neutral, rtol=0, atol=1e-6):
             continue
-        constant = add_tensor(
-            front.model, f"normalise/{name.lower()}", [len(operand)], types.FLOAT32, constant=operand
-        )
+        constant = add_tensor(front.model, f"normalise/{name.lower()}", [len(operand)], types.FLOAT32, constant=operand)
         result = front.tensor(f"raw/{name.lower()}", types.FLOAT32)
         value = front.operator(name, [value, constant], result, options=options())
     return value
