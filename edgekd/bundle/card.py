@@ -31,7 +31,7 @@ def card_text(certificate: Certificate) -> str:
         f"| instruction sets | {extensions} |",
         f"| accuracy | {c.accuracy.value:.2%} {task.metric.name}, {scored} |",
         f"| agreement with the PyTorch student | {c.parity.agree} of {c.parity.samples} answers, "
-        f"largest difference {c.parity.largest_step:.3g} {c.parity.unit} |",
+        f"largest difference {c.parity.largest:.3g} {c.parity.unit} |",
         "",
         "## Budgets",
         "",

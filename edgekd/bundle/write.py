@@ -154,7 +154,7 @@ def _certificate(
         verdict=judge(header.target, figures),
         accuracy=accuracy,
         float_twin=twin,
-        parity=Parity(samples=parity.samples, agree=parity.agree, largest_step=parity.largest, unit=parity.unit),
+        parity=Parity(samples=parity.samples, agree=parity.agree, largest=parity.largest, unit=parity.unit),
         teacher=header.teacher,
         export=options.model_dump(mode="json"),
         versions=header.versions,

@@ -36,8 +36,8 @@ class Parity(Record):
 
     samples: int
     agree: int  # answers with the same class
-    largest_step: float  # largest difference, in steps of the output scale (int8) or absolute (float)
-    unit: Literal["steps", "absolute"]
+    largest: float  # difference between two logits, in `unit`
+    unit: str  # what a difference of 1 means
 
 
 class Certificate(Filed):
