@@ -15,8 +15,8 @@ __all__ = ["float_operators"]
 def float_operators(path: Path) -> list[str]:
     """Operators of a model file with a floating-point value in or out, as ``KIND (tensor)``; none where it is integer.
 
-    In ONNX an operator between DequantizeLinear and QuantizeLinear is integer where ONNX Runtime has an integer kernel of
-    its kind. Raises UnknownName on another suffix, OSError.
+    In ONNX an operator between DequantizeLinear and QuantizeLinear is integer where ONNX Runtime has an integer kernel
+    of its kind. Raises UnknownName on another suffix, OSError.
     """
     file_format = Artefact.of(path).format
     return {Format.TFLITE: _tflite, Format.ONNX: _onnx, Format.OPENVINO: _openvino}[file_format](path)

@@ -87,7 +87,8 @@ def _quantized(values: NDArray[np.float32], dtype: str, encoding: Encoding | Non
         raise _needed(f"input {dtype} with preprocess: stated")
     integers = np.rint(values / np.float32(encoding.scale[0])) + encoding.zero_point[0]
     clipped = np.clip(integers, -128, 127)
-    return (clipped + 128).astype(np.uint8) if dtype == "uint8" else clipped.astype(np.int8)
+    stored: NDArray[Any] = (clipped + 128).astype(np.uint8) if dtype == "uint8" else clipped.astype(np.int8)
+    return stored
 
 
 def _needed(what: str) -> ConfigurationError:

@@ -125,7 +125,7 @@ def _match(
     interpreter = run_shown(data, example)
     nodes = {node.name: node for node in traced.program.graph.nodes}
     source = next(name for name, key in traced.keys.items() if key == "input")
-    found = {int(model.subgraphs[0].inputs[0]): (source,)}
+    found: dict[int, tuple[str, ...]] = {int(model.subgraphs[0].inputs[0]): (source,)}
     free = [name for name in values if name != source]
     for operator in model.subgraphs[0].operators:
         for index in map(int, operator.outputs):

@@ -1,9 +1,9 @@
 """Encodings written into a TFLite graph.
 
-Static int8 goes through ai-edge-quantizer, which is given every range, activations and weights, as the encodings say, so
-that its integers are ours; it leaves what it doesn't support in float without a word, so all types and scales are
-read back. float16 weights are constants that widen at load. Dynamic int8 weights are per-channel constants of the hybrid
-kernels, which quantize activations at run time.
+Static int8 goes through ai-edge-quantizer, which is given every range, activations and weights, as the encodings say,
+so that its integers are ours; it leaves what it doesn't support in float without a word, so all types and scales are
+read back. float16 weights are constants that widen at load. Dynamic int8 weights are per-channel constants of the
+hybrid kernels, which quantize activations at run time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edgekd.export.flatbuffer import (
     set_operator_version,
 )
 from edgekd.export.onnx_encode import integers
-from edgekd.export.tflite_core import WEIGHT_AXIS, TfliteCore, to_tflite
+from edgekd.export.tflite_core import WEIGHT_AXIS, TfliteCore
 from edgekd.students._protocol import Encoding
 
 __all__ = ["halve_weights", "narrow_weights", "quantize"]

@@ -1,7 +1,7 @@
 """The outside of a TFLite graph: dtype and layout of input and output, normalisation in between.
 
-An integer input is a quantized tensor whose scale carries a scalar normalisation, so one DEQUANTIZE (or, for static int8,
-nothing or one integer QUANTIZE) takes raw values to what the student sees. What that can't carry is MUL and ADD.
+An integer input is a quantized tensor whose scale carries a scalar normalisation, so one DEQUANTIZE (or, for static
+int8, nothing or one integer QUANTIZE) takes raw values to what the student sees. What that can't carry is MUL and ADD.
 """
 
 from __future__ import annotations
@@ -128,10 +128,7 @@ def _put_transpose(model: Any, first: int) -> None:
         signature = [int(size) for size in inside.shapeSignature]
         graph.tensors[outer].shapeSignature = np.asarray([signature[i] for i in (0, 3, 1, 2)], np.int32)
     order = add_tensor(model, "raw/order", [4], types.INT32, constant=np.asarray([0, 2, 3, 1], np.int32))
-    if inside.type == types.UINT8 or inside.type == types.FLOAT32:
-        version = 1
-    else:
-        version = 2
+    version = 1 if inside.type in (types.UINT8, types.FLOAT32) else 2
     add_operator(
         model, "TRANSPOSE", [outer, order], [first], at=0, version=version, options=schema().TransposeOptionsT()
     )

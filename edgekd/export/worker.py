@@ -1,4 +1,4 @@
-"""The conversion worker: ``python -m edgekd.export.worker``, a process of its own because converters crash, hang and leak.
+"""The conversion worker, ``python -m edgekd.export.worker``: a process of its own, for converters crash, hang and leak.
 
 One JSON object a line on stdin and stdout; everything converters print goes to stderr. Requests are
 ``{"id": 1, "do": "warm", "format": "tflite"}`` (import what the format needs) and ``{"id": 2, "do": "convert", ...}``;
