@@ -102,6 +102,8 @@ def run_bench(
     """
     artefacts = find_models(models)
     pairs = pair_twins(artefacts, twins)
+    for backend in backends or ():
+        backend.formats  # noqa: B018  raises UnknownName on one that can't be driven, before the device is taken
     load_average = os.getloadavg()[0] if device.name == "this-computer" else None
     session = device.open()
     try:
@@ -133,8 +135,6 @@ def run_bench(
 def _usable(fingerprint: Fingerprint, backends: Sequence[Backend] | None) -> tuple[Backend, ...]:
     """The backends asked for, or all that are installed. Raises MissingError where one asked for is not."""
     if backends is not None:
-        for backend in backends:
-            backend.formats  # noqa: B018  raises UnknownName on one that can't be driven
         absent = [str(backend) for backend in backends if backend.runtime not in fingerprint.runtimes]
         if absent:
             raise MissingError(f"not installed on this device: {', '.join(absent)}", "see what is there: edgekd doctor")

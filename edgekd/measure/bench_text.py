@@ -29,17 +29,10 @@ def _lines(report: BenchReport) -> Iterator[str]:
         )
     yield from _wrapped(_heading(report))
     yield ""
-    backends = list(dict.fromkeys(row.backend for row in report.rows))
-    width = min(24, max(len(row.model) for row in report.rows))
-    yield f" {'model':<{width}} {'p50 us':>7} {'95 % interval':>16} {'p95 us':>7} {'+memory':>8} {'file':>8}  order"
-    for backend in backends:
-        if len(backends) > 1:
-            yield f"{backend}"
-        for row in report.rows:
-            if row.backend == backend:
-                yield from _row(row, width)
+    yield from _table(report)
     yield ""
-    yield from _wrapped(_noise(report))
+    if any(row.order for row in report.rows):
+        yield from _wrapped(_noise(report))
     for twin in report.twins:
         yield from _wrapped(_twin(twin))
     if any(not twin.result.faster and not twin.result.regressions for twin in report.twins):
@@ -72,25 +65,57 @@ def _heading(report: BenchReport) -> str:
     )
 
 
-def _row(row: BenchRow, width: int) -> Iterator[str]:
-    name = row.model if len(row.model) <= width else row.model[: width - 3] + "..."
-    size = format_bytes(row.size_bytes)
-    if row.outcome is not Outcome.OK:
-        yield f" {name:<{width}} {row.outcome.value:>7}  {size}"
-        yield from _wrapped(f"   {row.detail}" if row.detail else "   the runtime gave no reason")
-        return
+_HEAD = ("p50 us", "95 % interval", "p95 us", "+memory", "file", "order")
+
+
+def _table(report: BenchReport) -> Iterator[str]:
+    """Columns as wide as they must be; names give way, in their middle, since their ends tell twins apart."""
+    cells = {index: _cells(row) for index, row in enumerate(report.rows) if row.outcome is Outcome.OK}
+    widths = [max(len(text) for text in column) for column in zip(_HEAD, *cells.values(), strict=True)]
+    slower = [_slower(row) for row in report.rows]
+    room = _COLUMNS - 1 - sum(width + 1 for width in widths)
+    longest = max(map(len, slower))
+    names = max(len("model"), *(len(row.model) for row in report.rows))
+    brief = longest > 0 and names + longest + 2 > room
+    if brief:  # the word goes into the column's head
+        slower = [text.removesuffix(" slower") for text in slower]
+        longest = len("slower")
+    name = min(names, room - (longest + 2 if longest else 0))
+    head = " ".join(f"{text:>{width}}" for text, width in zip(_HEAD, widths, strict=True))
+    yield f" {'model':<{name}} {head}" + ("  slower" if brief else "")
+    backends = list(dict.fromkeys(row.backend for row in report.rows))
+    for backend in backends:
+        if len(backends) > 1:
+            yield f"{backend}"
+        for index, row in enumerate(report.rows):
+            if row.backend != backend:
+                continue
+            label = f" {_elided(row.model, name):<{name}} "
+            if index in cells:
+                texts = " ".join(f"{text:>{width}}" for text, width in zip(cells[index], widths, strict=True))
+                yield (label + texts + (f"  {slower[index]}" if slower[index] else "")).rstrip()
+            else:
+                yield f"{label}{row.outcome.value:>6}"
+                yield from _wrapped(f"   {row.detail or 'the runtime gave no reason'}")
+
+
+def _cells(row: BenchRow) -> tuple[str, ...]:
     figures = {figure.metric: figure for figure in row.figures}
     p50, p95, memory = figures["latency.p50"], figures["latency.p95"], figures["memory.model"]
-    line = (
-        f" {name:<{width}} {_us(p50.value):>7} {_interval(p50):>16} {_us(p95.value):>7} "
-        f"{format_bytes(memory.value):>8} {size:>8}  {row.order:>3}"
-    )
+    sizes = (format_bytes(memory.value), format_bytes(row.size_bytes))
+    return (_us(p50.value), _interval(p50), _us(p95.value), *sizes, str(row.order))
+
+
+def _slower(row: BenchRow) -> str:
     against = row.against_fastest
-    if against is not None and against.distinguishable:
-        line += f"  {against.ratio:.2f}x slower"
-        if len(line) > _COLUMNS:
-            line = line.replace(f"  {against.ratio:.2f}x slower", f"  {against.ratio:.2f}x")
-    yield line
+    return f"{against.ratio:.2f}x slower" if against is not None and against.distinguishable else ""
+
+
+def _elided(name: str, width: int) -> str:
+    if len(name) <= width:
+        return name
+    tail = (width - 1) // 2 + 1
+    return f"{name[: width - tail - 2]}..{name[len(name) - tail :]}"
 
 
 def _noise(report: BenchReport) -> str:
@@ -121,14 +146,14 @@ def _twin(twin: BenchTwin) -> str:
 
 def _profiles(report: BenchReport) -> Iterator[str]:
     for row in report.rows:
-        slowest = sorted(row.measurement.operators, key=lambda o: -o.time_us)[:5]
-        if slowest:
-            yield f"{row.model} on {row.backend}, slowest operators:"
+        whole_us = sum(operator.time_us for operator in row.measurement.operators)
+        slowest = sorted(row.measurement.operators, key=lambda operator: -operator.time_us)[:5]
+        if slowest and whole_us:
+            yield from _wrapped(f"{row.model} on {row.backend}, slowest of {len(row.measurement.operators)} operators:")
         for operator in slowest:
-            precision = f"  {operator.precision}" if operator.precision else ""
-            yield f"  {_us(operator.time_us):>8} us  {operator.kind[:30]:<30} {operator.name[:24]}{precision}"[
-                :_COLUMNS
-            ]
+            share = operator.time_us / whole_us if whole_us else 0.0
+            kind = operator.kind.removeprefix("Delegate/")
+            yield f"  {_us(operator.time_us):>8} us {share:>4.0%}  {kind[:38]:<38} {operator.name}"[:_COLUMNS].rstrip()
 
 
 def _short(row: BenchRow, report: BenchReport) -> str:

@@ -7,7 +7,7 @@ brought to families first and their times added up a family. The loss is what th
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 
 from edgekd.devices._protocol import Measurement, OperatorTime
@@ -30,6 +30,7 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     (r"concat", "Concat"),
     (r"reshape|flatten|squeeze|transpose|permute|pad|copy", "Layout"),
 )
+_KERNEL = re.compile(r"jit|brg|ref|acl|gemm_|unknown")  # a kernel's name, which says nothing of the operator
 _NOT_WORTH_NAMING = 0.02  # of the whole loss
 
 
@@ -37,7 +38,7 @@ class Regression(Record):
     """A family of operators that costs more in the compressed artefact."""
 
     family: str
-    kind: str  # the runtime's own word, the commonest in the compressed artefact
+    kind: str  # the runtime's own word where it has one for all of them, else the family
     count: int
     extra_us: float
     share: float  # of the whole loss
@@ -94,7 +95,7 @@ def regressions(before: Sequence[OperatorTime], after: Sequence[OperatorTime]) -
     return tuple(
         Regression(
             family=family,
-            kind=Counter(row.kind for row in new[family]).most_common(1)[0][0],
+            kind=_word(family, new[family]),
             count=len(new[family]),
             extra_us=extra[family],
             share=extra[family] / loss_us,
@@ -110,12 +111,18 @@ def family_of(operator: OperatorTime) -> str:
     # a convolution with quantized arithmetic is a convolution
     if re.search(r"qlinear|quantized|fake_?quant", kind):
         kind = re.sub(r"qlinear|quantized", "", kind)
-    texts = (kind, operator.name.lower()) if re.match(r"jit|brgemm|ref|acl|gemm_|unknown", kind) else (kind,)
+    texts = (kind, operator.name.lower()) if _KERNEL.match(kind) else (kind,)
     for text in reversed(texts):
         for pattern, family in _FAMILIES:
             if re.search(pattern, text):
                 return family
     return operator.kind
+
+
+def _word(family: str, operators: Sequence[OperatorTime]) -> str:
+    kinds = {operator.kind for operator in operators}
+    only = next(iter(kinds))
+    return only if len(kinds) == 1 and re.fullmatch(r"\w+", only) and not _KERNEL.match(only.lower()) else family
 
 
 def _by_family(operators: Sequence[OperatorTime]) -> dict[str, list[OperatorTime]]:

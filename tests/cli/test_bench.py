@@ -1,0 +1,32 @@
+"""``edgekd bench``: the arguments and the exit codes of what can't be measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekd.cli.main import main
+
+
+def test_a_missing_model_offers_the_nearest(tmp_path, capsys):
+    (tmp_path / "resnet.tflite").write_bytes(b"\x1c\0\0\0TFL3")
+    assert main(["bench", str(tmp_path / "resnt.tflite")]) == 3
+    said = capsys.readouterr()
+    assert "resnet.tflite" in said.err
+    assert said.out == ""
+
+
+@pytest.mark.parametrize("twin", ["a.onnx", "=b.onnx", "a.onnx="])
+def test_a_twin_needs_two_names(twin, capsys):
+    assert main(["bench", "a.onnx", "--twin", twin]) == 2
+    assert "--twin a.onnx=b.onnx" in capsys.readouterr().err
+
+
+def test_no_model_is_a_usage_error(capsys):
+    assert main(["bench"]) == 2
+    assert "MODELS" in capsys.readouterr().err
+
+
+def test_an_unknown_backend_names_those_that_are(tmp_path, capsys):
+    (tmp_path / "a.tflite").write_bytes(b"\x1c\0\0\0TFL3")
+    assert main(["bench", str(tmp_path / "a.tflite"), "--backend", "litert/xnpack"]) == 3
+    assert "litert/xnnpack" in capsys.readouterr().err
