@@ -3,6 +3,9 @@
 Reads anchors/*.json, plan.json and the target; its result is arms.json. An arm is dropped when another one is at
 least as faithful, faster beyond the noise on every anchor both ran on, and no larger where the target limits size or
 memory. So a compressed arm that is slower than float32 stays only where its size is the point (never slower).
+
+The first anchor sees both ends of each backend's ladder of precisions; the rungs between are measured where one of
+the ends is still in.
 """
 
 from __future__ import annotations
@@ -24,11 +27,13 @@ _FIDELITY = {Precision.FLOAT32: 3, Precision.FLOAT16: 2, Precision.DYNAMIC_INT8:
 
 _EARLY_MARGIN = 0.25  # while anchors are missing, only a clear loser goes
 _LEAST_MARGIN = 0.01  # below this a difference has no use, whatever the noise
-_SIZE_MARGIN = 0.02  # containers of formats differ by a little
+_SIZE_MARGIN = 0.05  # containers of formats differ by a little
 
 
 def still_in(target: Target, plan: PlanRecord, anchors: Sequence[AnchorRecord]) -> tuple[Arm, ...]:
     """Arms to measure on the next anchor, after those measured so far."""
+    if not anchors:
+        return tuple(arm for arm in plan.arms if _is_end(plan, arm))
     kept, _ = _sift(target, plan, anchors)
     return kept
 
@@ -52,6 +57,8 @@ def _sift(
     target: Target, plan: PlanRecord, anchors: Sequence[AnchorRecord]
 ) -> tuple[tuple[Arm, ...], tuple[DroppedArm, ...]]:
     kept, dropped = list(plan.arms), list[DroppedArm]()
+    if anchors:
+        kept, dropped = _without_hopeless_backends(target, plan, anchors[:1])
     for count in range(1, len(anchors) + 1):
         seen = anchors[:count]
         margin = max(_noise(seen), _LEAST_MARGIN)
@@ -65,8 +72,27 @@ def _sift(
     return tuple(kept), tuple(dropped)
 
 
+def _without_hopeless_backends(
+    target: Target, plan: PlanRecord, first: Sequence[AnchorRecord]
+) -> tuple[list[Arm], list[DroppedArm]]:
+    """Backends of which no end got past the first anchor lose the rungs that were not measured."""
+    ends = [arm for arm in plan.arms if _is_end(plan, arm)]
+    margin = max(_noise(first), _EARLY_MARGIN if plan.anchors > 1 else _LEAST_MARGIN)
+    alive = {arm.backend for arm in ends if not _why_not(target, arm, ends, first, margin)}
+    hopeless = [arm for arm in plan.arms if arm.backend not in alive and arm not in ends]
+    reason = "not measured: both ends of this backend's precisions are dominated"
+    return [arm for arm in plan.arms if arm not in hopeless], [DroppedArm(arm=arm, reason=reason) for arm in hopeless]
+
+
+def _is_end(plan: PlanRecord, arm: Arm) -> bool:
+    ladder = sorted((a.precision for a in plan.arms if a.backend == arm.backend), key=lambda p: _FIDELITY[p])
+    return arm.precision in (ladder[0], ladder[-1])
+
+
 def _why_not(target: Target, arm: Arm, others: Sequence[Arm], anchors: Sequence[AnchorRecord], margin: float) -> str:
     mine = _by_arch(arm, anchors)
+    if not mine:
+        return ""  # a rung between the ends, before its first anchor
     if not any(_ran(reading) for reading in mine.values()):
         details = [reading.detail for reading in mine.values() if reading.detail]
         return f"ran on none of {len(anchors)} anchors: {details[0]}" if details else "ran on no anchor"

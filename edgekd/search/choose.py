@@ -100,10 +100,12 @@ class Chooser:
             return all(verdict.answer is not Answer.UNSTABLE for verdict in verdicts)
 
         measurements = self._measure([*jobs, *twins.values()], decided, "comparing")
+        arms = self.run.arms()
+        noise = arms.noise if arms is not None else None
         by_twin = dict(zip(twins, measurements[len(waiting) :], strict=True))
         for finalist, measurement in zip(waiting, measurements, strict=False):
             figures, verdict = self._judge(finalist, measurement)
-            beside = against_twin(self.run, finalist, measurement, by_twin.get(finalist.rank), twins.get(finalist.rank))
+            beside = against_twin(finalist, measurement, by_twin.get(finalist.rank), twins.get(finalist.rank), noise)
             self.run.write(
                 finalist.but(
                     seen=measurement,

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import statistics
-
 from edgekd.artefacts import Precision
 from edgekd.devices._protocol import Job, Measurement, Outcome
+from edgekd.measure.never_slower import never_slower
 from edgekd.store.records import Arm, FinalistRecord, NeverSlower
-from edgekd.store.run import Run
 from edgekd.targets.target import Target
 
 __all__ = ["against_twin", "can_help"]
 
 
 def against_twin(
-    run: Run, finalist: FinalistRecord, measurement: Measurement, twin: Measurement | None, job: Job | None
+    finalist: FinalistRecord, measurement: Measurement, twin: Measurement | None, job: Job | None, noise: float | None
 ) -> NeverSlower | None:
     """How the compressed file compares; None where there is no twin, or one of them didn't run."""
     if finalist.candidate.backend is None or finalist.artefact is None or twin is None or job is None:
         return None
     if measurement.outcome is not Outcome.OK or twin.outcome is not Outcome.OK:
         return None
-    ratio = _low(measurement) / _low(twin)
+    found = never_slower(twin, measurement, noise, job.artefact.size_bytes, finalist.artefact.size_bytes)
     return NeverSlower(
         arm=Arm(backend=finalist.candidate.backend, precision=finalist.candidate.plan.precision),
-        ratio=ratio,
-        faster=ratio < 1.0 - (run_noise(run)),
-        smaller=finalist.artefact.size_bytes < job.artefact.size_bytes,
+        ratio=found.comparison.ratio,
+        faster=found.faster,
+        smaller=found.smaller,
+        regressed=found.regressed,
     )
 
 
@@ -37,13 +36,3 @@ def can_help(target: Target, finalist: FinalistRecord) -> bool:
         return True
     limited = {limit.metric.partition(".")[0] for limit in target.limits if limit.hard}
     return beside.faster or (beside.smaller and bool(limited & {"size", "memory"}))
-
-
-def run_noise(run: Run) -> float:
-    """The run's A/A noise; 0 in a run without a comparison of arms."""
-    arms = run.arms()
-    return arms.noise if arms is not None else 0.0
-
-
-def _low(measurement: Measurement) -> float:
-    return statistics.median(process.low_us for process in measurement.processes)

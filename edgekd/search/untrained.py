@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from edgekd.artefacts import Backend, Format, Precision
 from edgekd.compress.quantization.calibrate import calibrate
@@ -47,6 +50,8 @@ class UntrainedMaker:
         if candidate.backend is None:
             raise ValueError(f"{candidate} has no backend to be made for")
         student = new_student(self.family, candidate.arch, self.task.spec, self.seed)
+        if not self.family.inherits:
+            student = student.but(module=_as_if_trained(student.module, self.seed))
         inputs: NDArray[np.generic] = np.empty((0, *self.task.spec.input.shape))
         if candidate.plan.precision is Precision.INT8:
             inputs = self.task.split("calibration").inputs[:_CALIBRATION_SAMPLES]
@@ -67,3 +72,14 @@ class UntrainedMaker:
             self.fingerprint,
             path.with_suffix(SUFFIXES[wanted]),
         )
+
+
+def _as_if_trained(module: nn.Module, seed: int) -> nn.Module:
+    """A copy without the zeros and ones of fresh biases and statistics: converters drop or share equal constants."""
+    generator = torch.Generator().manual_seed(seed)
+    module = copy.deepcopy(module)
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.dim() == 1 and tensor.is_floating_point():
+                tensor.add_(0.1 * torch.rand(tensor.shape, generator=generator))
+    return module
