@@ -34,16 +34,16 @@ def still_in(target: Target, plan: PlanRecord, anchors: Sequence[AnchorRecord]) 
     """Arms to measure on the next anchor, after those measured so far."""
     if not anchors:
         return tuple(arm for arm in plan.arms if _is_end(plan, arm))
-    kept, _ = _sift(target, plan, anchors)
+    kept, _ = _sift(target, plan, anchors, last=False)
     return kept
 
 
 def decide_arms(target: Target, plan: PlanRecord, archs: Sequence[Arch], anchors: Sequence[AnchorRecord]) -> ArmsRecord:
-    """The end of the comparison, once every anchor is measured. ``kept`` is empty where no arm ran at all."""
-    kept, dropped = _sift(target, plan, anchors)
+    """The end of the comparison, on the anchors there was time for. ``kept`` is empty where no arm ran at all."""
+    kept, dropped = _sift(target, plan, anchors, last=True)
     readings = tuple(reading for anchor in anchors for reading in anchor.readings)
     return ArmsRecord(
-        anchors=tuple(archs),
+        anchors=tuple(archs[: len(anchors)]),
         readings=readings,
         kept=kept,
         dropped=dropped,
@@ -54,7 +54,7 @@ def decide_arms(target: Target, plan: PlanRecord, archs: Sequence[Arch], anchors
 
 
 def _sift(
-    target: Target, plan: PlanRecord, anchors: Sequence[AnchorRecord]
+    target: Target, plan: PlanRecord, anchors: Sequence[AnchorRecord], *, last: bool
 ) -> tuple[tuple[Arm, ...], tuple[DroppedArm, ...]]:
     kept, dropped = list(plan.arms), list[DroppedArm]()
     if anchors:
@@ -62,7 +62,7 @@ def _sift(
     for count in range(1, len(anchors) + 1):
         seen = anchors[:count]
         margin = max(_noise(seen), _LEAST_MARGIN)
-        if count < plan.anchors and len(seen) < plan.anchors:
+        if count < len(anchors) or not last:
             margin = max(margin, _EARLY_MARGIN)
         for arm in tuple(kept):
             reason = _why_not(target, arm, kept, seen, margin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from edgekd.artefacts import Precision
@@ -21,6 +22,9 @@ from edgekd.store.run import Run
 from edgekd.students._protocol import Arch, Candidate, CompressionPlan
 
 __all__ = ["FirstSteps"]
+
+_FEWEST_ANCHORS = 2
+_ARMS_SHARE = 0.3  # of the budget: past it no further anchor is begun
 
 
 @dataclass(frozen=True)
@@ -61,15 +65,18 @@ class FirstSteps:
         """
         target, archs = self.run.header.target, choose_anchors(self.plan, features, masked.left)
         anchors = list(self.run.anchors())
-        for number in range(len(anchors), len(archs)):
+        decided = self.run.arms() is not None  # then the anchors that were measured are all there will be
+        for number in range(len(anchors), 0 if decided else len(archs)):
             stop_if_asked(self.events)
+            if number >= _FEWEST_ANCHORS and self.budget.spent_s() > _ARMS_SHARE * (self.budget.total_s or math.inf):
+                break
             alive = still_in(target, self.plan, anchors)
             if not alive:
                 break
             anchors.append(self._measure(number, len(archs), archs[number], alive))
             self.run.write(anchors[-1])
         record = decide_arms(target, self.plan, archs, anchors)
-        if self.run.arms() is None:
+        if not decided:
             self.run.write(record)
         if not record.kept:
             reasons = "; ".join(f"{dropped.arm}: {dropped.reason}" for dropped in record.dropped[:3])
