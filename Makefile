@@ -29,7 +29,7 @@ test: lint
 	$(BIN)/python -m pytest
 
 unit: $(READY)
-	$(BIN)/python -m pytest -m "not runtime and not journey"
+	$(BIN)/python -m pytest -m "not runtime and not journey and not slow"
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

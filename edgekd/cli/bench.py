@@ -12,7 +12,7 @@ from edgekd.cli.output import Output, command
 __all__ = ["bench"]
 
 
-@command("edgekd bench resnet8_f32.tflite resnet8_int8.tflite --backend litert/xnnpack")
+@command("edgekd bench f32.tflite int8.tflite --backend litert/xnnpack")
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--device", default="this-computer", shell_complete=complete_device, help="Where to measure.")
 @click.option("--backend", "backends", multiple=True, help="As litert/xnnpack; default: every one that loads the file.")
