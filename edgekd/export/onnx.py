@@ -45,22 +45,21 @@ class OnnxExporter:
         if problems:
             raise ConfigurationError(problems)
         unsigned = backend.runtime == "onnxruntime" and device is not None and device.saturates_int8
-        paired = backend.runtime == "openvino"
-        model = onnx_model(student, options, unsigned_weights=unsigned, paired_input=paired)
+        model = onnx_model(student, options, unsigned_weights=unsigned, for_openvino=backend.runtime == "openvino")
         path.write_bytes(model.SerializeToString())
         return Artefact.of(path)
 
 
 def onnx_model(
-    student: Student, options: ExportOptions, *, unsigned_weights: bool = False, paired_input: bool = False
+    student: Student, options: ExportOptions, *, unsigned_weights: bool = False, for_openvino: bool = False
 ) -> onnx.ModelProto:
     """A student as an ONNX model.
 
-    For static int8: weights as uint8 with zero point 128, and the input as a quantize-dequantize pair, where asked.
+    For static int8: weights as uint8 with zero point 128 where asked, and the form of pairs that OpenVINO takes.
     """
     from edgekd.export.encoded import encodings_by_node
     from edgekd.export.onnx_encode import encode_activations, encode_weights, halve_weights, narrow_weights
-    from edgekd.export.onnx_graph import Graph, float_model
+    from edgekd.export.onnx_graph import POOL, Graph, float_model
     from edgekd.export.onnx_outside import give_outside
 
     program = traced(student, dynamic=options.batch != 1)
@@ -70,13 +69,15 @@ def onnx_model(
     annotations = program.student.annotations
     if deployable.precision is Precision.INT8:
         activations = encodings_by_node(program)
-        encode_weights(graph, annotations.weights, activations, unsigned=unsigned_weights)
+        pooled = {name + POOL: encoding for name, encoding in activations.items() if name + POOL in graph.values}
+        activations |= pooled
+        encode_weights(graph, annotations.weights, activations, unsigned=unsigned_weights, write_zeros=not for_openvino)
         encode_activations(graph, activations)
     elif deployable.precision is Precision.FLOAT16:
         halve_weights(graph)
     elif deployable.precision is Precision.DYNAMIC_INT8:
         narrow_weights(graph, annotations.weights)
-    give_outside(graph, deployable, paired_input=paired_input)
+    give_outside(graph, deployable, paired_input=for_openvino)
     return graph.finish()
 
 

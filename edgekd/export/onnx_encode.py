@@ -76,11 +76,17 @@ def activation_parameters(graph: Graph, name: str, encoding: Encoding) -> tuple[
 
 
 def encode_weights(
-    graph: Graph, weights: Mapping[str, Encoding], activations: Mapping[str, Encoding], *, unsigned: bool
+    graph: Graph,
+    weights: Mapping[str, Encoding],
+    activations: Mapping[str, Encoding],
+    *,
+    unsigned: bool,
+    write_zeros: bool,
 ) -> None:
     """Replace weights by their integers behind DequantizeLinear, and their biases by int32.
 
-    ``activations`` tells each operator's input encoding, which its bias's scale needs.
+    ``activations`` tells each operator's input encoding, which its bias's scale needs. Zero points of 0 are written where
+    asked: ONNX Runtime fuses no linear layer without them, and OpenVINO makes six layers of each.
     """
     written: set[str] = set()
     for node in list(graph.graph.node):
@@ -104,7 +110,7 @@ def encode_weights(
             if unsigned:
                 stored, zero = (stored.astype(np.int16) + 128).astype(np.uint8), zero + 128
             parts = [graph.constant(f"{name}/int", stored), graph.constant(f"{name}/scale", scale)]
-            if zero.any():  # zero is what none means, and each one is six layers in OpenVINO's file
+            if write_zeros or zero.any():
                 parts.append(graph.constant(f"{name}/zero", zero.astype(stored.dtype)))
             graph.node("DequantizeLinear", parts, f"{name}/float", **per_channel)
             written.add(name)

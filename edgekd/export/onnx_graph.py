@@ -18,7 +18,10 @@ from onnx import numpy_helper
 from edgekd.errors import ConfigurationError
 from edgekd.students.graph import Traced
 
-__all__ = ["Graph", "float_model"]
+__all__ = ["POOL", "Graph", "float_model"]
+
+POOL = "/pool"
+"""Suffix of the value in front of a mean's last reshape: it has the mean's encoding."""
 
 
 def float_model(traced: Traced) -> onnx.ModelProto:
@@ -34,7 +37,25 @@ def float_model(traced: Traced) -> onnx.ModelProto:
     assert program is not None
     model = program.model_proto
     _strip(model)
+    if len(traced.student.task.input.shape) == 3:
+        _pool_means(model.graph)
     return model
+
+
+def _pool_means(graph: onnx.GraphProto) -> None:
+    """Means over the image as global pools, for which ONNX Runtime has an integer kernel."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for place, node in enumerate(list(graph.node)):
+        if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
+            continue
+        axes = sorted(int(axis) % 4 for axis in numpy_helper.to_array(constants[node.input[1]]).ravel())
+        drops = any(attribute.name == "keepdims" and attribute.i == 0 for attribute in node.attribute)
+        if axes != [2, 3] or not drops or node.output[0] + POOL in constants:
+            continue
+        pool = onnx.helper.make_node("GlobalAveragePool", [node.input[0]], [node.output[0] + POOL])
+        flat = onnx.helper.make_node("Flatten", [node.output[0] + POOL], [node.output[0]], axis=1)
+        node.CopyFrom(flat)
+        graph.node.insert(place + sum(n.op_type == "GlobalAveragePool" for n in graph.node), pool)
 
 
 def _strip(model: onnx.ModelProto) -> None:

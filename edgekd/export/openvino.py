@@ -8,6 +8,7 @@ calibration for that device gives. Dynamic int8 keeps the weights as int8 consta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -21,6 +22,9 @@ from edgekd.export.onnx import onnx_model, saturation_problems
 from edgekd.students._protocol import Student
 
 __all__ = ["OpenvinoExporter"]
+
+_COUNTED = re.compile(r"[A-Z][A-Za-z]*_[0-9]+")
+"""Names OpenVINO makes up: ``Constant_3154``."""
 
 
 class OpenvinoExporter:
@@ -45,7 +49,7 @@ class OpenvinoExporter:
             raise ConfigurationError(problems)
         half = student.annotations.precision is Precision.FLOAT16
         source = student.but(annotations=student.annotations.but(precision=Precision.FLOAT32)) if half else student
-        data = onnx_model(source, options, paired_input=True).SerializeToString()
+        data = onnx_model(source, options, for_openvino=True).SerializeToString()
         try:
             model = openvino.Core().read_model(model=data)  # convert_model would ask the network for statistics
         except RuntimeError as error:
@@ -60,10 +64,16 @@ class OpenvinoExporter:
 
 
 def _tighten(path: Path) -> None:
-    """Take the indentation out of the .xml: half of a small model's file."""
+    """Take the indentation, half of a small model's file, out of the .xml, and numbers that count the process's nodes.
+
+    The same student then gives the same bytes, whatever was converted before it.
+    """
     tree = ElementTree.fromstring(path.read_bytes())
     for element in tree.iter():
         element.tail = None
         if element.text is not None and not element.text.strip():
             element.text = None
+    for layer in tree.iter("layer"):
+        if _COUNTED.fullmatch(layer.get("name", "")):
+            layer.set("name", f"{layer.get('type')}.{layer.get('id')}")
     path.write_bytes(b'<?xml version="1.0"?>\n' + ElementTree.tostring(tree))

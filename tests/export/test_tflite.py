@@ -1,0 +1,99 @@
+"""The Tflite exporter: its contract on the real runtime, and what is special to the format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgekd.artefacts import Backend, Precision
+from edgekd.devices._protocol import DeviceSession, Job
+from edgekd.errors import ConfigurationError
+from edgekd.export._protocol import Exporter, ExportOptions
+from edgekd.export.flatbuffer import constant_of, operator_name, read_model
+from edgekd.export.integer import float_operators
+from edgekd.export.onnx_encode import integers
+from edgekd.export.parity import check_parity
+from edgekd.export.tflite import TfliteExporter
+from edgekd.students._protocol import Student
+from edgekd.testing.contracts.exporter import ExporterContract
+
+BACKEND = Backend.model_validate("litert/xnnpack")
+
+
+@pytest.mark.runtime
+class TestTfliteExporter(ExporterContract):
+    @pytest.fixture
+    def make_exporter(self) -> Callable[[], Exporter]:
+        return TfliteExporter
+
+    @pytest.fixture
+    def backend(self) -> Backend:
+        return BACKEND
+
+    @pytest.fixture
+    def suffix(self) -> str:
+        return ".tflite"
+
+    @pytest.fixture
+    def students(self, calibrated: dict[Precision, Student]) -> dict[Precision, Student]:
+        return calibrated
+
+    @pytest.fixture
+    def raw(self, samples: NDArray[Any]) -> NDArray[Any]:
+        return samples
+
+    @pytest.fixture
+    def session(self, this_computer: DeviceSession) -> DeviceSession:
+        return this_computer
+
+    def test_int8_ends_need_no_operator(self, calibrated: dict[Precision, Student], tmp_path: Path) -> None:
+        options = ExportOptions(input="int8", output="int8")
+        path = tmp_path / "model.tflite"
+        TfliteExporter().export(calibrated[Precision.INT8], options, BACKEND, None, path)
+        model = read_model(path.read_bytes())
+        kinds = [operator_name(model, operator) for operator in model.subgraphs[0].operators]
+        assert kinds[0] == "CONV_2D"
+        assert kinds[-1] == "FULLY_CONNECTED"
+        assert not {"QUANTIZE", "DEQUANTIZE", "TRANSPOSE"} & set(kinds)
+        taken = model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]]
+        assert (float(taken.quantization.scale[0]), int(taken.quantization.zeroPoint[0])) == (1 / 64, 0)
+
+    def test_tensors_have_the_students_names_and_integers(
+        self, calibrated: dict[Precision, Student], tmp_path: Path
+    ) -> None:
+        student, path = calibrated[Precision.INT8], tmp_path / "model.tflite"
+        TfliteExporter().export(student, ExportOptions(), BACKEND, None, path)
+        model = read_model(path.read_bytes())
+        tensors = {tensor.name.decode(): tensor for tensor in model.subgraphs[0].tensors}
+        for key, encoding in student.annotations.activations.items():
+            if key in tensors:
+                parameters = tensors[key].quantization
+                assert float(parameters.scale[0]) == pytest.approx(encoding.scale[0], rel=1e-6)
+                assert int(parameters.zeroPoint[0]) == encoding.zero_point[0]
+        assert len(set(student.annotations.activations) & set(tensors)) >= 10
+        content = constant_of(model, tensors["stem.conv.weight"])
+        assert content is not None
+        weight = student.module.get_parameter("stem.conv.weight").detach().numpy()
+        expected = integers(weight, student.annotations.weights["stem.conv.weight"]).transpose(0, 2, 3, 1)
+        np.testing.assert_array_equal(np.frombuffer(content, np.int8).reshape(expected.shape), expected)
+
+    def test_a_missing_encoding_names_its_operator(self, calibrated: dict[Precision, Student], tmp_path: Path) -> None:
+        student = calibrated[Precision.INT8]
+        fewer = {key: value for key, value in student.annotations.activations.items() if key != ":mean"}
+        wrong = student.but(annotations=student.annotations.but(activations=fewer))
+        with pytest.raises(ConfigurationError, match=r"no encoding for the output of MEAN"):
+            TfliteExporter().export(wrong, ExportOptions(), BACKEND, None, tmp_path / "model.tflite")
+
+    def test_channels_with_their_own_mean(
+        self, coloured: Student, samples: NDArray[Any], this_computer: DeviceSession, tmp_path: Path
+    ) -> None:
+        options = ExportOptions(input="uint8")
+        artefact = TfliteExporter().export(coloured, options, BACKEND, None, tmp_path / "model.tflite")
+        job = Job(artefact=artefact, backend=BACKEND)
+        assert check_parity(this_computer, job, coloured, samples, options, tmp_path).holds
+        assert any(operator.startswith("MUL") for operator in float_operators(artefact.path))
