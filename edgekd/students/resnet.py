@@ -5,15 +5,16 @@ where there is a choice, ``stem_stride``. Every stage after the first halves the
 shape are 1x1 convolutions (option B), so widths are independent of each other. Widths 16, 32, 64 and depths 1, 1, 1
 are the ResNet-8 of MLPerf Tiny; depths 3, 3, 3 are ResNet-20.
 
-With ``space: {width: [8, 64], depth: [1, 3]}`` and three stages there are 13,824 archs.
+With ``space: {width: [8, 64], depth: [1, 3]}`` and three stages there are 13,824 archs. ``widths`` and ``depths`` say
+the same stage by stage: ``space: {widths: [16, 32, 64], depths: [1, 1, 1]}`` is the ResNet-8 alone.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the name torch itself uses
@@ -39,11 +40,24 @@ Range = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3), Af
 """``[lowest, highest]`` or ``[lowest, highest, step]``."""
 
 
+def _range_of_one(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Ranges = Annotated[tuple[Annotated[Range, BeforeValidator(_range_of_one)], ...], Field(min_length=1)]
+"""One range a stage; a single number is that number alone."""
+
+
 class ResNetSpace(Record):
-    """What may vary. ``width`` goes in steps of 8 and ``depth`` in steps of 1 unless a third number says otherwise."""
+    """What may vary. ``width`` goes in steps of 8 and ``depth`` in steps of 1 unless a third number says otherwise.
+
+    ``widths`` and ``depths`` have an entry a stage, and take the place of ``width`` and ``depth``.
+    """
 
     width: Range = (8, 64)
     depth: Range = (1, 3)
+    widths: Ranges | None = None
+    depths: Ranges | None = None
     stem_stride: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1,)
 
 
@@ -57,6 +71,14 @@ class ResNet(Record):
     stages: Annotated[int, Field(ge=1, le=4)] = 3
 
     model_config = Record.model_config | {"populate_by_name": True, "serialize_by_alias": True}
+
+    @model_validator(mode="after")
+    def _one_a_stage(self) -> Self:
+        for name in ("widths", "depths"):
+            given = getattr(self.space_, name)
+            if given is not None and len(given) != self.stages:
+                raise ValueError(f"space.{name} has {len(given)} entries, and there are {self.stages} stages: one each")
+        return self
 
     def space(self, spec: TaskSpec) -> Space:
         """The archs that fit this input. Raises ConfigurationError when an image is too small for the stages."""
@@ -73,9 +95,11 @@ class ResNet(Record):
                 f"and these have {smallest}",
                 "lower student.stages or student.space.stem_stride",
             )
-        axes = [Axis(name=f"depth{s}", choices=_choices(self.space_.depth, 1)) for s in self._stages()]
+        depths = self.space_.depths or (self.space_.depth,) * self.stages
+        widths = self.space_.widths or (self.space_.width,) * self.stages
+        axes = [Axis(name=f"depth{s}", choices=_choices(depths[s - 1], 1)) for s in self._stages()]
         axes += [Axis(name="stem_stride", choices=strides)] if len(strides) > 1 else []
-        axes += [Axis(name=f"width{s}", choices=_choices(self.space_.width, 8)) for s in self._stages()]
+        axes += [Axis(name=f"width{s}", choices=_choices(widths[s - 1], 8)) for s in self._stages()]
         return Space(axes=tuple(axes))
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:

@@ -54,6 +54,28 @@ def test_options_decide_the_axes() -> None:
     assert ResNet.model_validate(family.model_dump(mode="json")) == family
 
 
+def test_a_space_can_be_written_stage_by_stage() -> None:
+    family = ResNet.model_validate({"space": {"widths": [16, [24, 40], [32, 64, 32]], "depths": [1, [1, 2], 1]}})
+    axes = {axis.name: axis.choices for axis in family.space(spec(3, 32, 32)).axes}
+    assert axes == {
+        "depth1": (1,),
+        "depth2": (1, 2),
+        "depth3": (1,),
+        "width1": (16,),
+        "width2": (24, 32, 40),
+        "width3": (32, 64),
+    }
+    alone = ResNet.model_validate({"space": {"widths": [16, 32, 64], "depths": [1, 1, 1]}})
+    assert alone.space(spec(3, 32, 32)).size == 1
+    assert alone.space(spec(3, 32, 32)).at(0) == arch(1)
+    assert ResNet.model_validate(family.model_dump(mode="json")) == family
+
+
+def test_a_space_stage_by_stage_has_an_entry_a_stage() -> None:
+    with pytest.raises(ValidationError, match="widths has 2 entries, and there are 3 stages"):
+        ResNet.model_validate({"space": {"widths": [16, 32]}})
+
+
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (3, 33, 17)])
 def test_networks_answer_for_any_image(shape: tuple[int, ...]) -> None:
     module = ResNet().build(arch(1), spec(*shape))
@@ -71,7 +93,9 @@ def test_images_too_small_for_the_stages_are_refused() -> None:
         ResNet().space(spec(1, 3, 3))
 
 
-@pytest.mark.parametrize("space", [{"width": [64, 8]}, {"width": [8]}, {"width": [0, 8]}, {"widht": [8, 16]}])
+@pytest.mark.parametrize(
+    "space", [{"width": [64, 8]}, {"width": [8]}, {"width": [0, 8]}, {"widht": [8, 16]}, {"widths": [8, [64, 8], 8]}]
+)
 def test_a_wrong_space_is_refused(space: dict[str, list[int]]) -> None:
     with pytest.raises(ValidationError):
         ResNet.model_validate({"space": space})
