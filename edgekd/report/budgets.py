@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from edgekd.report import svg
 from edgekd.targets.verdict import Answer, LimitVerdict
 
-__all__ = ["budget_bars"]
+__all__ = ["BudgetBar", "budget_bars"]
 
-_WIDTH, _ROW, _BAR = 680.0, 46.0, 12.0
-
-
-def budget_bars(verdicts: Sequence[LimitVerdict]) -> str:
-    """Each figure as a share of its bound, the interval as a whisker. Empty where there is no budget."""
-    rows = [verdict for verdict in verdicts if verdict.figure is not None and verdict.limit.bound > 0]
-    if not rows:
-        return ""
-    parts = []
-    for index, verdict in enumerate(rows):
-        parts += _row(verdict, index * _ROW)
-    return svg.picture(_WIDTH, len(rows) * _ROW, "figures against their budgets", parts)
+_WIDTH, _HEIGHT = 100.0, 18.0
 
 
-def _row(verdict: LimitVerdict, top: float) -> list[str]:
+@dataclass(frozen=True)
+class BudgetBar:
+    """One budget: what was asked, what was found, and a bar of the two. ``bar`` is SVG, empty without a figure."""
+
+    asked: str
+    found: str
+    bar: str
+
+
+def budget_bars(verdicts: Sequence[LimitVerdict]) -> list[BudgetBar]:
+    """Each figure as a share of its bound, the interval as a whisker. Words stand beside the bar, not in it."""
+    return [BudgetBar(str(verdict.limit), _found(verdict), _bar(verdict)) for verdict in verdicts]
+
+
+def _found(verdict: LimitVerdict) -> str:
+    figure = str(verdict.figure) if verdict.figure is not None else "no figure"
+    margin = "" if verdict.margin is None else f", margin {verdict.margin:.0%}"
+    return f"{figure}: {verdict.answer.value}{margin}" + ("" if verdict.limit.hard else " (reported only)")
+
+
+def _bar(verdict: LimitVerdict) -> str:
     limit, figure = verdict.limit, verdict.figure
-    assert figure is not None  # rows without a figure were left out
+    if figure is None or limit.bound <= 0:
+        return ""
     scale = svg.Scale(0.0, limit.bound * 1.25, 0.0, _WIDTH)
     kind = {Answer.HOLDS: "good", Answer.FAILS: "bad"}.get(verdict.answer, "unsure")
-    margin = "" if verdict.margin is None else f", margin {verdict.margin:.0%}"
-    said = f"{verdict.answer.value}{margin}" + ("" if limit.hard else " (reported only)")
-    bar = top + 20
-    return [
-        svg.text(0, top + 13, f"{limit}", "label"),
-        svg.text(_WIDTH, top + 13, f"{figure}: {said}", "label", "end"),
-        svg.rect(0, bar, _WIDTH, _BAR, "track"),
-        svg.rect(0, bar, scale(figure.value), _BAR, kind, f"{limit.metric}: {figure}"),
-        svg.line(scale(figure.lower), bar + _BAR / 2, scale(figure.upper), bar + _BAR / 2, "whisker"),
-        svg.line(scale(limit.bound), bar - 3, scale(limit.bound), bar + _BAR + 3, "bound"),
+    middle, thick = _HEIGHT / 2, _HEIGHT * 2 / 3
+    parts = [
+        svg.rect(0, middle - thick / 2, _WIDTH, thick, "track"),
+        svg.rect(0, middle - thick / 2, scale(figure.value), thick, kind, f"{limit.metric}: {figure}"),
+        svg.line(scale(figure.lower), middle, scale(figure.upper), middle, "whisker"),
+        svg.line(scale(limit.bound), 0, scale(limit.bound), _HEIGHT, "bound"),
     ]
+    return svg.picture(_WIDTH, _HEIGHT, f"{limit}: {_found(verdict)}", parts, "bar", stretched=True)

@@ -9,7 +9,7 @@ from edgekd.store.records import FinalistRecord
 
 __all__ = ["curves_picture"]
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 260.0, 62.0, 40.0, 14.0, 90.0
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 300.0, 62.0, 56.0, 28.0, 126.0
 
 
 def curves_picture(finalists: Sequence[FinalistRecord]) -> str:
@@ -29,15 +29,15 @@ def curves_picture(finalists: Sequence[FinalistRecord]) -> str:
         parts.append(svg.text(_LEFT - 6, y(tick) + 4, f"{tick:.4g}", "tick", "end"))
     for tick in x.ticks():
         if tick == int(tick):
-            parts.append(svg.text(x(tick), _HEIGHT - _BOTTOM + 16, f"{tick:g}", "tick", "middle"))
-    parts.append(svg.text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, "epoch", "axis", "middle"))
-    parts.append(svg.text(4, 10, "validation", "axis"))
+            parts.append(svg.text(x(tick), _HEIGHT - _BOTTOM + 22, f"{tick:g}", "tick", "middle"))
+    parts.append(svg.text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 8, "epoch", "axis", "middle"))
+    parts.append(svg.text(4, 18, "validation", "axis"))
     ends = []
     for index, (rank, points) in enumerate(curves.items()):
         parts.append(svg.polyline([(x(epoch), y(score)) for epoch, score in points], f"curve c{index % 5}"))
         ends.append((y(points[-1][1]), x(points[-1][0]), rank))
     previous = -100.0
     for height, right, rank in sorted(ends):
-        previous = max(height, previous + 13)  # labels of curves that end together are moved apart
+        previous = max(height, previous + 20)  # labels of curves that end together are moved apart
         parts.append(svg.text(right + 6, previous + 4, f"finalist {rank}", "name"))
     return svg.picture(_WIDTH, _HEIGHT, "training curves", parts)

@@ -12,7 +12,8 @@ from edgekd.units import format_bytes
 
 __all__ = ["Point", "front_picture", "front_points"]
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 380.0, 62.0, 46.0, 16.0, 16.0
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 400.0, 62.0, 56.0, 28.0, 16.0
+_FAR = 3.0
 
 
 @dataclass(frozen=True)
@@ -55,24 +56,31 @@ def front_picture(facts: Facts) -> str:
         return ""
     bound = next((limit for limit in facts.limits if limit.metric == facts.latency_metric), None)
     floor = next((limit for limit in facts.limits if limit.metric == "accuracy"), None)
-    xs = [point.latency.value for point in points] + ([bound.bound] if bound else [])
+    xs = [point.latency.value for point in points]
+    beyond = bound is not None and bound.bound > _FAR * max(xs)  # drawn to scale, it would press all dots to one side
+    if bound and not beyond:
+        xs.append(bound.bound)
     ys = [point.accuracy.value for point in points] + ([floor.bound] if floor else [])
     x = svg.Scale.over(xs, _LEFT, _WIDTH - _RIGHT)
     y = svg.Scale.over(ys, _HEIGHT - _BOTTOM, _TOP)
     parts = []
-    if bound:
+    if bound and not beyond:
         parts.append(svg.rect(x(bound.bound), _TOP, _WIDTH - _RIGHT - x(bound.bound), _HEIGHT - _BOTTOM - _TOP, "over"))
     if floor:
         parts.append(
             svg.rect(_LEFT, y(floor.bound), _WIDTH - _RIGHT - _LEFT, _HEIGHT - _BOTTOM - y(floor.bound), "over")
         )
     parts += _axes(x, y, facts.latency_metric)
-    if bound:
-        parts.append(svg.line(x(bound.bound), _TOP, x(bound.bound), _HEIGHT - _BOTTOM, "bound"))
-        parts.append(svg.text(x(bound.bound) - 5, _TOP + 12, bound.written, "bound-label", "end"))
+    edge = _WIDTH - _RIGHT
+    if bound and beyond:
+        parts.append(svg.text(edge, _TOP - 8, f"budget {bound.written}: beyond the right edge", "bound-label", "end"))
+    elif bound:
+        edge = x(bound.bound)
+        parts.append(svg.line(edge, _TOP, edge, _HEIGHT - _BOTTOM, "bound"))
+        parts.append(svg.text(edge, _TOP - 8, f"<= {bound.written}", "bound-label", "end"))
     if floor:
         parts.append(svg.line(_LEFT, y(floor.bound), _WIDTH - _RIGHT, y(floor.bound), "bound"))
-        parts.append(svg.text(_LEFT + 5, y(floor.bound) - 4, f">= {floor.written}", "bound-label"))
+        parts.append(svg.text(edge - 5, y(floor.bound) + 20, f">= {floor.written}", "bound-label", "end"))
     for point in reversed(points):
         parts.append(
             svg.circle(x(point.latency.value), y(point.accuracy.value), _radius(point), point.role, _hint(point))
@@ -95,12 +103,12 @@ def _axes(x: svg.Scale, y: svg.Scale, metric: str) -> list[str]:
     parts = []
     for tick in x.ticks():
         parts.append(svg.line(x(tick), _TOP, x(tick), _HEIGHT - _BOTTOM, "grid"))
-        parts.append(svg.text(x(tick), _HEIGHT - _BOTTOM + 16, f"{tick:g}", "tick", "middle"))
+        parts.append(svg.text(x(tick), _HEIGHT - _BOTTOM + 22, f"{tick:g}", "tick", "middle"))
     for tick in y.ticks():
         parts.append(svg.line(_LEFT, y(tick), _WIDTH - _RIGHT, y(tick), "grid"))
         parts.append(svg.text(_LEFT - 6, y(tick) + 4, f"{tick:.4g}", "tick", "end"))
     parts.append(svg.text((_LEFT + _WIDTH) / 2, _HEIGHT - 8, f"{metric.replace('.', ' ')}, us", "axis", "middle"))
-    parts.append(svg.text(4, 11, "accuracy (validation)", "axis"))
+    parts.append(svg.text(4, 18, "accuracy (validation)", "axis"))
     return parts
 
 

@@ -15,7 +15,7 @@ from edgekd.report.front import front_picture, front_points
 from edgekd.report.operators import operator_rows
 from edgekd.report.quality import processes_picture
 from edgekd.store.atomic import write_bytes
-from edgekd.units import Duration, format_bytes
+from edgekd.units import format_bytes
 
 __all__ = ["REPORT", "page_text", "write_report"]
 
@@ -40,7 +40,8 @@ def page_text(facts: Facts) -> str:
         lstrip_blocks=True,
     )
     environment.filters["bytes"] = format_bytes
-    environment.filters["duration"] = lambda seconds: str(Duration(round(seconds, 1)))
+    environment.filters["duration"] = _duration
+    environment.filters["drawn"] = Markup
     chosen = facts.chosen
     judged = chosen or next((finalist for finalist in facts.finalists if finalist.verdict is not None), None)
     certified = facts.certificate.verdict if facts.certificate else (judged.verdict if judged else None)
@@ -51,7 +52,7 @@ def page_text(facts: Facts) -> str:
         chosen=chosen,
         judged=judged,
         sentence=_sentence(facts),
-        bars=Markup(budget_bars(certified.limits)) if certified else "",
+        bars=budget_bars(certified.limits) if certified else [],
         front=Markup(front_picture(facts)),
         points=front_points(facts),
         precisions=precisions,
@@ -71,6 +72,12 @@ def _sentence(facts: Facts) -> str:
     if facts.outcome is not None:
         return facts.outcome.summary
     return f"Not finished: {len(facts.trials)} candidates measured, {len(facts.finalists)} refined"
+
+
+def _duration(seconds: float) -> str:
+    """``5 min 9 s``: how long a person waited."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _outcomes(facts: Facts) -> list[tuple[str, int]]:

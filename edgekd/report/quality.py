@@ -18,11 +18,11 @@ def processes_picture(measurement: Measurement) -> str:
         return ""
     values = [float(getattr(sample, field)) for sample in samples for field, _ in _ROWS]
     x = svg.Scale.over(values, _LEFT, _WIDTH - _RIGHT)
-    height = _ROW * len(_ROWS) + 34
+    height = _ROW * len(_ROWS) + 56
     parts = []
     for tick in x.ticks():
-        parts.append(svg.line(x(tick), 4, x(tick), height - 30, "grid"))
-        parts.append(svg.text(x(tick), height - 16, f"{tick:g}", "tick", "middle"))
+        parts.append(svg.line(x(tick), 4, x(tick), height - 52, "grid"))
+        parts.append(svg.text(x(tick), height - 30, f"{tick:g}", "tick", "middle"))
     for row, (field, name) in enumerate(_ROWS):
         y = row * _ROW + 20
         parts.append(svg.text(_LEFT - 8, y + 4, name, "label", "end"))
@@ -31,5 +31,5 @@ def processes_picture(measurement: Measurement) -> str:
             parts.append(
                 svg.circle(x(value), y, 4, "trial", f"process {number}: {name} {value:.4g} us, {sample.calls} calls")
             )
-    parts.append(svg.text((_LEFT + _WIDTH) / 2, height - 2, "us", "axis", "middle"))
+    parts.append(svg.text((_LEFT + _WIDTH) / 2, height - 6, "us", "axis", "middle"))
     return svg.picture(_WIDTH, height, "each process of the certifying measurement", parts)

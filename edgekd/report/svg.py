@@ -50,13 +50,17 @@ def _short(value: object) -> object:
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
 
 
-def picture(width: float, height: float, label: str, parts: Sequence[str]) -> str:
-    """A whole picture that scales with the page; ``label`` says what it shows to those who can't see it."""
-    return _element(
-        "svg",
-        {"viewBox": f"0 0 {width:g} {height:g}", "role": "img", "aria_label": label, "class_": "picture"},
-        "\n".join(parts) or " ",
-    )
+def picture(
+    width: float, height: float, label: str, parts: Sequence[str], kind: str = "picture", stretched: bool = False
+) -> str:
+    """A whole picture that scales with the page; ``label`` says what it shows to those who can't see it.
+
+    ``stretched`` gives up its proportions, and suits pictures without text or circles.
+    """
+    attributes = {"viewBox": f"0 0 {width:g} {height:g}", "role": "img", "aria_label": label, "class_": kind}
+    if stretched:
+        attributes["preserveAspectRatio"] = "none"
+    return _element("svg", dict(attributes), "\n".join(parts) or " ")
 
 
 def text(x: float, y: float, content: str, kind: str = "label", anchor: str = "start") -> str:
