@@ -74,14 +74,7 @@ class Converter:
     def close(self) -> None:
         """End the worker. Never raises; a converter can be used again after it."""
         with self._turn:
-            process = self._process
-            if process is not None and process.stdin is not None and process.poll() is None:
-                try:
-                    process.stdin.close()
-                    process.wait(timeout=2.0)
-                except (OSError, subprocess.TimeoutExpired):
-                    pass
-            self._kill()
+            self._kill()  # idle, since we have the turn: it holds nothing that could be lost
 
     def warm(self, *formats: Format) -> None:
         """Start the worker and let it import what these formats need, without waiting for it."""

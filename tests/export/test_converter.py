@@ -1,0 +1,175 @@
+"""Conversions in the worker: what comes back, and the four ways in which nothing does."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
+from edgekd.export.converter import Converter
+from edgekd.export.metadata import read_facts
+from edgekd.references import importable
+from edgekd.students._protocol import Arch, Student
+from edgekd.students.student import new_student, save_student
+from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
+
+pytestmark = pytest.mark.runtime
+
+ORT = Backend.model_validate("onnxruntime/cpu")
+
+TROUBLE = """
+import os, signal, time
+import torch
+from typing import ClassVar
+from torch import nn
+from edgekd.records import Record
+
+class Net(nn.Module):
+    def __init__(self, does):
+        super().__init__()
+        self.does, self.head = does, nn.Linear(12, 2)
+
+    def forward(self, x):
+        if self.does == "hang":
+            time.sleep(60)
+        if self.does == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if self.does == "grow":
+            kept = []
+            while True:
+                kept.append(bytearray(b"x" * 20_000_000))
+                time.sleep(0.005)
+        if self.does == "branch" and x.sum() > 0:
+            x = -x
+        return self.head(x.flatten(1))
+
+class Trouble(Record):
+    name: ClassVar[str] = "trouble"
+    inherits: ClassVar[bool] = False
+    does: str
+
+    def space(self, spec):
+        raise NotImplementedError
+
+    def build(self, arch, spec):
+        return Net(self.does).eval()
+"""
+
+
+@pytest.fixture(scope="module")
+def trouble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """A family installed like a stranger's package, in a folder the worker's Python sees."""
+    folder = tmp_path_factory.mktemp("package")
+    (folder / "trouble_family.py").write_text(TROUBLE)
+    info = folder / "trouble-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: trouble\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[edgekd.families]\ntrouble = trouble_family:Trouble\n")
+    with pytest.MonkeyPatch.context() as patch, importable(folder):
+        patch.setenv("PYTHONPATH", str(folder))
+        import trouble_family  # type: ignore[import-not-found]  # written above
+
+        yield trouble_family
+        del sys.modules["trouble_family"]
+
+
+@pytest.fixture(scope="module")
+def watched(trouble: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Converter]:
+    scratch = tmp_path_factory.mktemp("watched")
+    with Converter(scratch, deadline_s=3.0, memory_limit_bytes=1_200_000_000) as converter:
+        yield converter
+
+
+def _saved(trouble: ModuleType, does: str, folder: Path) -> Path:
+    spec = TaskSpec(name="t", input=InputSpec(shape=(3, 2, 2)), head=HeadSpec(classes=2), data="0" * 64)
+    save_student(new_student(trouble.Trouble(does=does), Arch.of({}), spec, seed=0), folder / does)
+    return folder / does
+
+
+def _convert(converter: Converter, student: Path, path: Path) -> ConversionResult:
+    return converter.convert(student, Format.ONNX, ExportOptions(), ORT, None, path)
+
+
+@pytest.mark.parametrize(
+    ("does", "outcome", "says"),
+    [
+        ("hang", ConversionOutcome.HUNG, "no answer within 3 s"),
+        ("crash", ConversionOutcome.CRASHED, "SIGSEGV"),
+        ("grow", ConversionOutcome.OUT_OF_MEMORY, "more than its limit of 1200000000 B"),
+        ("branch", ConversionOutcome.REFUSED, "the trouble module can't be turned into a graph"),
+    ],
+)
+def test_every_end_has_its_outcome_and_the_next_conversion_works(
+    trouble: ModuleType, watched: Converter, tmp_path: Path, does: str, outcome: ConversionOutcome, says: str
+) -> None:
+    began = time.monotonic()
+    result = _convert(watched, _saved(trouble, does, tmp_path), tmp_path / "out" / "model.onnx")
+    assert result.outcome is outcome
+    assert says in result.detail
+    assert result.artefact is None
+    assert result.seconds < 10 < 60 > time.monotonic() - began
+    assert list((tmp_path / "out").iterdir()) == []
+    fine = _convert(watched, _saved(trouble, "fine", tmp_path), tmp_path / "out" / "model.onnx")
+    assert fine.outcome is ConversionOutcome.OK, fine.detail
+    assert fine.artefact == Artefact.of(tmp_path / "out" / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("file_format", "backend", "name"),
+    [
+        (Format.ONNX, "onnxruntime/cpu", "model.onnx"),
+        (Format.TFLITE, "litert/xnnpack", "model.tflite"),
+        (Format.OPENVINO, "openvino/cpu", "model.xml"),
+    ],
+)
+def test_files_come_back_with_their_facts(
+    converter: Converter,
+    calibrated: dict[Precision, Student],
+    tmp_path: Path,
+    file_format: Format,
+    backend: str,
+    name: str,
+) -> None:
+    save_student(calibrated[Precision.INT8], tmp_path / "student")
+    facts = {"target": "pi5-30fps", "accuracy": "97.5 % ≥ 97 %"}
+    result = converter.convert(
+        tmp_path / "student",
+        file_format,
+        ExportOptions(input="uint8"),
+        Backend.model_validate(backend),
+        None,
+        tmp_path / "out" / name,
+        facts,
+    )
+    assert result.outcome is ConversionOutcome.OK, result.detail
+    assert result.artefact is not None
+    assert result.artefact.format is file_format
+    assert read_facts(result.artefact.path) == facts
+    assert len(list((tmp_path / "out").iterdir())) == (2 if file_format is Format.OPENVINO else 1)
+
+
+def test_a_student_that_cant_have_the_file_is_refused_in_words(
+    converter: Converter, calibrated: dict[Precision, Student], tmp_path: Path
+) -> None:
+    save_student(calibrated[Precision.FLOAT32], tmp_path / "student")
+    options = ExportOptions(output="int8")
+    result = converter.convert(tmp_path / "student", Format.ONNX, options, ORT, None, tmp_path / "model.onnx")
+    assert result.outcome is ConversionOutcome.REFUSED
+    assert "output int8 needs precision int8" in result.detail
+
+
+def test_a_damaged_student_is_refused(converter: Converter, tmp_path: Path) -> None:
+    result = _convert(converter, tmp_path / "nothing", tmp_path / "model.onnx")
+    assert result.outcome is ConversionOutcome.REFUSED
+    assert "can't read" in result.detail
+
+
+def test_a_wrong_suffix_is_the_callers_mistake(converter: Converter, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"named \*\.onnx, not model\.tflite"):
+        _convert(converter, tmp_path, tmp_path / "model.tflite")

@@ -1,0 +1,120 @@
+"""Parity fails where a file is wrong, names the operator, and lets ties be ties; scores are the task's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from edgekd.artefacts import Artefact, Backend, Precision
+from edgekd.devices._protocol import DeviceSession, Job
+from edgekd.errors import ConfigurationError
+from edgekd.export._protocol import ExportOptions
+from edgekd.export.integer import float_operators
+from edgekd.export.onnx import OnnxExporter
+from edgekd.export.parity import _compare, check_parity, expected_answers
+from edgekd.export.score import score_artefact
+from edgekd.students._protocol import Student
+from edgekd.tasks._protocol import Score, Split, SplitName, TaskSpec
+from edgekd.tasks.score import top1
+
+ORT = Backend.model_validate("onnxruntime/cpu")
+OPTIONS = ExportOptions(input="uint8", output="uint8")
+
+
+@pytest.fixture
+def path(calibrated: dict[Precision, Student], tmp_path: Path) -> Path:
+    OnnxExporter().export(calibrated[Precision.INT8], OPTIONS, ORT, None, tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+@pytest.mark.runtime
+def test_a_wrong_weight_is_found_and_its_operator_named(
+    calibrated: dict[Precision, Student],
+    samples: NDArray[Any],
+    this_computer: DeviceSession,
+    path: Path,
+    tmp_path: Path,
+) -> None:
+    model = onnx.load(path)
+    tensor = next(t for t in model.graph.initializer if t.name == "blocks.1.conv2.weight/int")
+    tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor), tensor.name))
+    onnx.save(model, path)
+    job = Job(artefact=Artefact.of(path), backend=ORT)
+    report = check_parity(this_computer, job, calibrated[Precision.INT8], samples, OPTIONS, tmp_path)
+    assert not report.holds
+    assert report.largest > report.allowed
+    assert "leaves the student at `blocks.1.conv2:conv`" in report.detail
+
+
+@pytest.mark.runtime
+def test_a_file_that_wont_run_is_said_to_be_one(
+    calibrated: dict[Precision, Student], samples: NDArray[Any], this_computer: DeviceSession, tmp_path: Path
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    job = Job(artefact=Artefact.of(tmp_path / "model.onnx"), backend=ORT)
+    with pytest.raises(ConfigurationError, match=r"model\.onnx doesn't run in onnxruntime/cpu"):
+        check_parity(this_computer, job, calibrated[Precision.INT8], samples, OPTIONS, tmp_path)
+
+
+@pytest.mark.runtime
+def test_the_score_is_the_tasks_over_the_files_answers(
+    calibrated: dict[Precision, Student],
+    samples: NDArray[Any],
+    this_computer: DeviceSession,
+    path: Path,
+    tmp_path: Path,
+) -> None:
+    student = calibrated[Precision.INT8]
+    labels = expected_answers(student, samples, OPTIONS).argmax(axis=1).astype(np.int64)
+    labels[:6] = (labels[:6] + 1) % 10
+
+    class Labelled:
+        spec: TaskSpec = student.task
+
+        def split(self, name: SplitName) -> Split:
+            return Split(name, samples, labels, "0" * 64)
+
+        def score(self, outputs: NDArray[np.floating], labels: NDArray[np.int64]) -> Score:
+            return top1(outputs, labels)
+
+    job = Job(artefact=Artefact.of(path), backend=ORT)
+    for split in ("validation", Labelled().split("test")):
+        score = score_artefact(this_computer, job, student, Labelled(), split, OPTIONS, tmp_path)
+        assert (score.value, score.samples) == (0.75, 24)
+
+
+@pytest.mark.runtime
+def test_integer_ends_leave_no_float_operator(path: Path, calibrated: dict[Precision, Student], tmp_path: Path) -> None:
+    assert float_operators(path) == []
+    OnnxExporter().export(calibrated[Precision.INT8], ExportOptions(), ORT, None, tmp_path / "floats.onnx")
+    assert [name.split()[0] for name in float_operators(tmp_path / "floats.onnx")] == ["Transpose", "DequantizeLinear"]
+    OnnxExporter().export(calibrated[Precision.FLOAT32], ExportOptions(), ORT, None, tmp_path / "float.onnx")
+    assert sum(name.startswith("Conv ") for name in float_operators(tmp_path / "float.onnx")) == 9
+
+
+def test_a_changed_answer_counts_unless_it_was_a_tie(calibrated: dict[Precision, Student]) -> None:
+    student = calibrated[Precision.FLOAT32]
+    expected = np.tile(np.array([[1.0, 0.9999, 0.0]], np.float32), (4, 1))
+    tie = expected.copy()
+    tie[0, 1] = 1.0002
+    report = _compare(student, expected, tie)
+    assert (report.agree, report.samples, report.holds) == (3, 4, True)
+    wrong = expected.copy()
+    wrong[0] = [0.0, 1.0, 0.0]
+    report = _compare(student, expected, wrong)
+    assert not report.holds
+    assert report.largest == pytest.approx(1.0)
+    assert "3 of 4 answers agree" in report.detail
+
+
+def test_an_answer_that_is_no_number_fails(calibrated: dict[Precision, Student]) -> None:
+    expected = np.ones((2, 3), np.float32)
+    found = expected.copy()
+    found[1, 2] = np.nan
+    assert not _compare(calibrated[Precision.FLOAT32], expected, found).holds
