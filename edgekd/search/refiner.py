@@ -18,6 +18,7 @@ from edgekd.search._protocol import EstimateContext, Refined
 from edgekd.search.accuracy.scoring import score_student, stage_context
 from edgekd.search.recipe import with_precision
 from edgekd.search.untrained import SUFFIXES, native_format
+from edgekd.store.atomic import write_bytes
 from edgekd.store.records import Accuracy
 from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate, Student
@@ -80,10 +81,10 @@ class RecipeRefiner:
 
     def _keep(self, artefact: Artefact) -> Artefact:
         """Copy the file to artefacts/ under its digest; the record's path is relative to the run."""
-        self.run.artefacts.mkdir(exist_ok=True)
         kept = Path("artefacts") / f"{artefact.sha256}{artefact.path.suffix}"
         for suffix in (".bin", artefact.path.suffix) if artefact.path.suffix == ".xml" else (artefact.path.suffix,):
-            shutil.copyfile(artefact.path.with_suffix(suffix), self.run.folder / kept.with_suffix(suffix))
+            # two backends may share a file: an earlier finalist's must not be torn while it is copied once more
+            write_bytes(self.run.folder / kept.with_suffix(suffix), artefact.path.with_suffix(suffix).read_bytes())
         return artefact.but(path=kept)
 
     def _score(self, candidate: Candidate, artefact: Artefact, student: Student) -> tuple[Accuracy | None, str]:
