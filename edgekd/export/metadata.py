@@ -58,7 +58,7 @@ def _not_a_model(path: Path, file_format: Format, error: Exception) -> Configura
 
 def _load_onnx(path: Path) -> object:
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it ships no stubs
+    from google.protobuf.message import DecodeError
 
     try:
         return onnx.load_model_from_string(path.read_bytes())

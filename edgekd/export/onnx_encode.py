@@ -85,8 +85,8 @@ def encode_weights(
 ) -> None:
     """Replace weights by their integers behind DequantizeLinear, and their biases by int32.
 
-    ``activations`` tells each operator's input encoding, which its bias's scale needs. Zero points of 0 are written where
-    asked: ONNX Runtime fuses no linear layer without them, and OpenVINO makes six layers of each.
+    ``activations`` tells each operator's input encoding, which its bias's scale needs. Zero points of 0 are written
+    where asked: ONNX Runtime fuses no linear layer without them, and OpenVINO makes six layers of each.
     """
     written: set[str] = set()
     for node in list(graph.graph.node):
