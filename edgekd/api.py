@@ -222,7 +222,7 @@ def verify(bundle: Path, *, events: Events | None = None) -> VerifyReport:
     from edgekd.devices.catalogue import open_device
 
     shown = events or SilentEvents()
-    certificate, _ = read_bundle(bundle)
+    certificate = read_bundle(bundle)
     session = open_device(certificate.target.device).open()
     try:
         with tempfile.TemporaryDirectory(prefix="edgekd-verify-") as scratch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgekd.artefacts import Backend
 from edgekd.export._protocol import ExportOptions
+from edgekd.students._protocol import Encoding
 from edgekd.tasks._protocol import TaskSpec
 
 __all__ = ["example_source"]
@@ -29,9 +30,14 @@ answer = model(batch)[0][0]""",
 }
 
 
-def example_source(model: str, backend: Backend, threads: int, options: ExportOptions, spec: TaskSpec) -> str:
-    """Python source that runs beside the model with numpy and one runtime, and prints the first sample's class."""
-    steps = _input_steps(options, spec)
+def example_source(
+    model: str, backend: Backend, threads: int, options: ExportOptions, spec: TaskSpec, encoding: Encoding | None
+) -> str:
+    """Python source that runs beside the model with numpy and one runtime, and prints the first sample's class.
+
+    ``encoding`` is the input's, where the caller quantizes: preprocess stated with an integer input.
+    """
+    steps = "\n".join(_input_steps(options, spec, encoding))
     call = _CALLS[backend.runtime].format(model=model, threads=threads)
     imports, _, use = call.partition("\n\n")
     return (
@@ -40,18 +46,24 @@ def example_source(model: str, backend: Backend, threads: int, options: ExportOp
         f"{imports}\n\n"
         "here = pathlib.Path(__file__).resolve().parent\n"
         'samples = np.load(here / "samples.npz")\n'
-        f'batch = {steps}\n\n{use}\n\nprint("class", int(np.argmax(answer)), "label", int(samples["labels"][0]))\n'
+        f'{steps}\n\n{use}\n\nprint("class", int(np.argmax(answer)), "label", int(samples["labels"][0]))\n'
     )
 
 
-def _input_steps(options: ExportOptions, spec: TaskSpec) -> str:
-    """The expression that turns one raw sample (C, H, W) into the model's input, as preprocess.json states it."""
-    text = 'samples["inputs"][:1]'
+def _input_steps(options: ExportOptions, spec: TaskSpec, encoding: Encoding | None) -> list[str]:
+    """Lines that turn one raw sample (1, C, H, W) into the model's input, as preprocess.json states it."""
+    lines = ['batch = samples["inputs"][:1]']
     if options.preprocess == "stated":
         mean, std = (f"np.float32({list(values)}).reshape(-1, 1, 1)" for values in (spec.input.mean, spec.input.std))
-        text = f"({text} - {mean}) / {std}"
-    if options.input == "int8":
-        text = f"({text}.astype(np.int16) - 128).astype(np.int8)"
-    elif options.input != spec.input.raw_dtype or options.preprocess == "stated":
-        text = f"({text}).astype(np.{options.input})"
-    return f"np.ascontiguousarray({text}.transpose(0, 2, 3, 1))" if options.layout == "nhwc" else text
+        lines.append(f"batch = (batch - {mean}) / {std}")
+        if options.input != "float32" and encoding is not None:
+            shift = 128 if options.input == "uint8" else 0  # encodings are for signed storage
+            lines.append(f"batch = np.rint(batch / np.float32({encoding.scale[0]})) + {encoding.zero_point[0] + shift}")
+            lines.append(f"batch = np.clip(batch, {shift - 128}, {shift + 127})")
+    elif options.input == "int8":
+        lines.append("batch = batch.astype(np.int16) - 128")
+    if options.preprocess == "stated" or options.input != spec.input.raw_dtype:
+        lines.append(f"batch = batch.astype(np.{options.input})")
+    if options.layout == "nhwc":
+        lines.append("batch = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))")
+    return lines

@@ -56,7 +56,10 @@ def preprocess_of(
     if options.preprocess == "stated":
         steps.append(f"subtract mean {list(given.mean)} and divide by std {list(given.std)}, per channel, in raw units")
         if options.input != "float32" and input_encoding is not None:
-            steps.append(f"quantize: round(x / {input_encoding.scale[0]}) + {input_encoding.zero_point[0]}")
+            shift = 128 if options.input == "uint8" else 0  # encodings are for signed storage
+            zero = input_encoding.zero_point[0] + shift
+            kept = f"kept within {shift - 128}..{shift + 127}"
+            steps.append(f"quantize: round(x / {input_encoding.scale[0]}) + {zero}, {kept}")
     elif options.input == "int8":
         steps.append("subtract 128")
     if options.layout == "nhwc" and len(given.shape) == 3:

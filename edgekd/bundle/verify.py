@@ -72,25 +72,26 @@ class VerifyReport(Filed):
         return [f" {check.name:<{width}}  {check.found}   {check.answer.value}" for check in self.checks]
 
 
-def read_bundle(folder: Path) -> tuple[Certificate, Preprocess]:
-    """Certificate and outside of a bundle. Raises ConfigurationError where it is none."""
+def read_bundle(folder: Path) -> Certificate:
+    """The certificate of a bundle: what its other files are checked against. Raises ConfigurationError on none."""
     if not (folder / CERTIFICATE).is_file():
         raise ConfigurationError.one(
             f"is not a bundle (it has no {CERTIFICATE})",
             "give the folder that `edgekd export` wrote",
             Place(str(folder)),
         )
-    return read_record(folder / CERTIFICATE, Certificate), read_record(folder / PREPROCESS, Preprocess)
+    return read_record(folder / CERTIFICATE, Certificate)
 
 
 def verify_bundle(
     folder: Path, session: DeviceSession, scratch: Path, progress: Progress | None = None
 ) -> VerifyReport:
     """Run every check that this machine can. Raises ConfigurationError on a folder that is no bundle."""
-    certificate, outside = read_bundle(folder)
+    certificate = read_bundle(folder)
     checks = [_hashes(folder, certificate)]
     verdict = None
     if checks[0].answer is CheckAnswer.HOLDS:
+        outside = read_record(folder / PREPROCESS, Preprocess)
         job = Job(artefact=Artefact.of(folder / certificate.model), backend=certificate.backend)
         checks.append(_parity(folder, certificate, outside, session, job, scratch))
         verdict, budgets = _budgets(certificate, session, job, progress)
@@ -98,7 +99,7 @@ def verify_bundle(
     checks.append(
         Check(
             name="accuracy",
-            found=f"{certificate.accuracy.value:.2%} on the {certificate.accuracy.split} split, which is not in the bundle",
+            found=f"{certificate.accuracy.value:.2%} on the {certificate.accuracy.split} split, not in the bundle",
             answer=CheckAnswer.NOT_REPEATED,
         )
     )

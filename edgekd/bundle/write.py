@@ -63,7 +63,8 @@ def write_bundle(
         encodings = student.annotations.activations
         outside = preprocess_of(student.task, options, encodings.get("input"), output_encoding(student))
         write_json(draft / PREPROCESS, outside)
-        example = example_source(model, backend, run.header.target.threads, options, student.task)
+        threads = run.header.target.threads
+        example = example_source(model, backend, threads, options, student.task, encodings.get("input"))
         write_bytes(draft / "example.py", example.encode())
         write_bytes(draft / "README.md", card_text(certificate).encode())
         certificate = certificate.but(files=_files(draft, model))

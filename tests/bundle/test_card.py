@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from edgekd.bundle.card import card_text
+from edgekd.evidence import EvidenceKind
+from edgekd.store.certificate import Certificate
+from edgekd.targets.verdict import judge
+
+
+def test_every_budget_is_there(certificate: Certificate) -> None:
+    text = card_text(certificate)
+    limits = certificate.target.limits
+    assert len(limits) == 4
+    for limit in limits:
+        assert f"| {limit} |" in text
+    assert text.count("| holds |") == 3
+    assert "holds (reported only)" in text
+    assert "not certified" not in text
+
+
+def test_a_budget_without_a_figure_says_so(certificate: Certificate) -> None:
+    figures = [figure for figure in certificate.figures if figure.metric != "latency.p95"]
+    text = card_text(certificate.but(verdict=judge(certificate.target, figures)))
+    assert "| latency.p95 <= 200 us | no figure |  | unknown |" in text
+    assert "**not certified**" in text
+    assert "Not every budget is known to hold" in text
+
+
+def test_an_emulated_figure_is_called_so_and_certifies_nothing(certificate: Certificate) -> None:
+    figures = tuple(
+        figure.but(kind=EvidenceKind.EMULATED) if figure.metric == "latency.p95" else figure
+        for figure in certificate.figures
+    )
+    text = card_text(certificate.but(figures=figures))
+    assert "(emulated)" in text
+    assert "**not certified**" in text
+
+
+def test_every_figure_has_its_kind_and_method(certificate: Certificate) -> None:
+    text = card_text(certificate)
+    for figure in certificate.figures:
+        assert f"| {figure.metric} | {figure} | {figure.kind.value} | {figure.method} |" in text

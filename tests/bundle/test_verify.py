@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekd.bundle.samples import Samples
+from edgekd.bundle.verify import Check, VerifyReport, read_bundle, verify_bundle
+from edgekd.errors import ConfigurationError
+from edgekd.store.atomic import write_json
+from edgekd.store.certificate import CERTIFICATE
+from edgekd.testing.fakes.device import FakeDevice, Noise, fake_fingerprint
+
+MakeDevice = Callable[..., FakeDevice]
+
+
+def verified(bundle: Path, device: FakeDevice, tmp_path: Path) -> VerifyReport:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    return verify_bundle(bundle, device.open(), scratch)
+
+
+def check(report: VerifyReport, name: str) -> Check:
+    return next(check for check in report.checks if check.name.startswith(name))
+
+
+def test_a_good_bundle_holds(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+    report = verified(bundle, make_device(), tmp_path)
+    assert report.exit_code == 0
+    assert [one.answer.value for one in report.checks] == ["holds"] * 5 + ["not repeated"]
+    assert check(report, "files and hashes").found == "5 of 5"
+    assert check(report, "parity").found.startswith("20 of 20 answers")
+    assert "fresh processes" in check(report, "latency.p95 <= 200 us").found
+    assert "not in the bundle" in check(report, "accuracy").found
+    assert all(len(line) > 10 for line in report.lines())
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "samples.npz", "preprocess.json", "README.md", "example.py"])
+def test_a_changed_byte_is_found(bundle: Path, make_device: MakeDevice, tmp_path: Path, name: str) -> None:
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    device = make_device()
+    report = verified(bundle, device, tmp_path)
+    assert report.exit_code == 7
+    assert name in check(report, "files and hashes").found
+    assert device.batches == 0, "a file that isn't the certified one was measured"
+
+
+def test_a_missing_file_is_found(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+    (bundle / "example.py").unlink()
+    report = verified(bundle, make_device(), tmp_path)
+    assert report.exit_code == 7
+    assert "4 of 5; differ: example.py" in check(report, "files and hashes").found
+
+
+def test_a_file_outside_the_bundle_is_refused(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+    certificate = read_bundle(bundle)
+    (tmp_path / "elsewhere").write_bytes((bundle / "README.md").read_bytes())
+    files = [file.but(name="../elsewhere") if file.name == "README.md" else file for file in certificate.files]
+    write_json(bundle / CERTIFICATE, certificate.but(files=tuple(files)))
+    report = verified(bundle, make_device(), tmp_path)
+    assert report.exit_code == 7
+    assert "../elsewhere" in check(report, "files and hashes").found
+
+
+def test_another_machine_repeats_no_budget(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+    device = make_device(fingerprint=fake_fingerprint(cpu="Another CPU"), latency_us=900.0)
+    report = verified(bundle, device, tmp_path)
+    assert report.exit_code == 0
+    assert report.verdict is None
+    assert device.batches == 0
+    for name in ("latency.p95", "size.file", "memory.model"):
+        assert check(report, name).answer.value == "not repeated"
+        assert "cpu" in check(report, name).found
+    assert check(report, "parity").answer.value == "holds"
+
+
+def test_other_answers_fail_parity(bundle: Path, make_device: MakeDevice, samples: Samples, tmp_path: Path) -> None:
+    report = verified(bundle, make_device(answers=-samples.answers), tmp_path)
+    assert report.exit_code == 7
+    assert check(report, "parity").answer.value == "fails"
+    assert check(report, "parity").found.startswith("0 of 20")
+
+
+def test_answers_alike_but_for_rounding_hold(
+    bundle: Path, make_device: MakeDevice, samples: Samples, tmp_path: Path
+) -> None:
+    rounded = samples.answers + np.float32(1e-3)
+    report = verified(bundle, make_device(answers=rounded), tmp_path)
+    assert report.exit_code == 0
+    assert "0.001" in check(report, "parity").found
+
+
+def test_a_slower_machine_fails_its_budget(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+    report = verified(bundle, make_device(latency_us=300.0), tmp_path)
+    assert report.exit_code == 5
+    assert check(report, "latency.p95").answer.value == "fails"
+    assert check(report, "size.file").answer.value == "holds"
+
+
+def test_a_noisy_machine_cannot_tell(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+    report = verified(bundle, make_device(latency_us=160.0, noise=Noise(low=0.3)), tmp_path)
+    assert report.exit_code == 6
+    assert check(report, "latency.p95").answer.value == "unstable"
+
+
+def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is not a bundle"):
+        read_bundle(tmp_path)
