@@ -218,11 +218,11 @@ def export(run: Path, *, output: Path | None = None, events: Events | None = Non
 
 def verify(bundle: Path, *, events: Events | None = None) -> VerifyReport:
     """Check a bundle's files, answers and budgets on this computer. Imports nothing of the project that made it."""
-    from edgekd.bundle.verify import read_bundle, verify_bundle
+    from edgekd.bundle.verify import read_certificate, verify_bundle
     from edgekd.devices.catalogue import open_device
 
     shown = events or SilentEvents()
-    certificate = read_bundle(bundle)
+    certificate = read_certificate(bundle)
     session = open_device(certificate.target.device).open()
     try:
         with tempfile.TemporaryDirectory(prefix="edgekd-verify-") as scratch:

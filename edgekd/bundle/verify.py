@@ -26,7 +26,7 @@ from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.schema import read_record
 from edgekd.targets.verdict import Answer, Verdict, judge
 
-__all__ = ["Check", "VerifyReport", "read_bundle", "verify_bundle"]
+__all__ = ["Check", "VerifyReport", "read_bundle", "read_certificate", "verify_bundle"]
 
 _MOST_PROCESSES = 20
 
@@ -72,7 +72,7 @@ class VerifyReport(Filed):
         return [f" {check.name:<{width}}  {check.found}   {check.answer.value}" for check in self.checks]
 
 
-def read_bundle(folder: Path) -> Certificate:
+def read_certificate(folder: Path) -> Certificate:
     """The certificate of a bundle: what its other files are checked against. Raises ConfigurationError on none."""
     if not (folder / CERTIFICATE).is_file():
         raise ConfigurationError.one(
@@ -83,15 +83,20 @@ def read_bundle(folder: Path) -> Certificate:
     return read_record(folder / CERTIFICATE, Certificate)
 
 
+def read_bundle(folder: Path) -> tuple[Certificate, Preprocess]:
+    """Certificate and outside of a bundle, unchecked. Raises ConfigurationError where it is none."""
+    return read_certificate(folder), read_record(folder / PREPROCESS, Preprocess)
+
+
 def verify_bundle(
     folder: Path, session: DeviceSession, scratch: Path, progress: Progress | None = None
 ) -> VerifyReport:
     """Run every check that this machine can. Raises ConfigurationError on a folder that is no bundle."""
-    certificate = read_bundle(folder)
+    certificate = read_certificate(folder)
     checks = [_hashes(folder, certificate)]
     verdict = None
     if checks[0].answer is CheckAnswer.HOLDS:
-        outside = read_record(folder / PREPROCESS, Preprocess)
+        _, outside = read_bundle(folder)
         job = Job(artefact=Artefact.of(folder / certificate.model), backend=certificate.backend)
         checks.append(_parity(folder, certificate, outside, session, job, scratch))
         verdict, budgets = _budgets(certificate, session, job, progress)

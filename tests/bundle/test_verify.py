@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgekd.bundle.samples import Samples
-from edgekd.bundle.verify import Check, VerifyReport, read_bundle, verify_bundle
+from edgekd.bundle.verify import Check, VerifyReport, read_certificate, verify_bundle
 from edgekd.errors import ConfigurationError
 from edgekd.store.atomic import write_json
 from edgekd.store.certificate import CERTIFICATE
@@ -57,7 +57,7 @@ def test_a_missing_file_is_found(bundle: Path, make_device: MakeDevice, tmp_path
 
 
 def test_a_file_outside_the_bundle_is_refused(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
-    certificate = read_bundle(bundle)
+    certificate = read_certificate(bundle)
     (tmp_path / "elsewhere").write_bytes((bundle / "README.md").read_bytes())
     files = [file.but(name="../elsewhere") if file.name == "README.md" else file for file in certificate.files]
     write_json(bundle / CERTIFICATE, certificate.but(files=tuple(files)))
@@ -109,4 +109,4 @@ def test_a_noisy_machine_cannot_tell(bundle: Path, make_device: MakeDevice, tmp_
 
 def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="is not a bundle"):
-        read_bundle(tmp_path)
+        read_certificate(tmp_path)
