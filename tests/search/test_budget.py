@@ -1,0 +1,42 @@
+"""Time spent, left, and kept for the finalists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from edgekd.search.budget import Budget, finalists_within, reserve_s
+from edgekd.store.run import Run
+from edgekd.testing.fakes.clock import FakeClock
+
+
+def test_pauses_between_resumptions_are_not_counted() -> None:
+    clock = FakeClock(1000.0)
+    budget = Budget(60.0, clock, spent_s=20.0)
+    clock.advance(5.0)
+    assert budget.spent_s() == pytest.approx(25.0)
+    assert budget.left_s() == pytest.approx(35.0)
+    assert Budget(None, clock).left_s() == float("inf")
+
+
+def test_the_reserve_grows_with_the_recipe_and_shrinks_with_speed(make_lab: Callable[..., Any]) -> None:
+    lab = make_lab()
+    lab.search()
+    trials = Run.open(lab.folder).trials()
+    slow = [t.but(images_per_s=100.0) for t in trials]
+    fast = [t.but(images_per_s=1000.0) for t in trials]
+    assert reserve_s(lab.plan, slow, 1) - reserve_s(lab.plan, fast, 1) == pytest.approx(90.0)
+    assert reserve_s(lab.plan, fast, 3) > 2 * reserve_s(lab.plan, fast, 1) * 0.9
+    longer = lab.plan.but(refine_images=20_000)
+    assert reserve_s(longer, fast, 1) - reserve_s(lab.plan, fast, 1) == pytest.approx(10.0)
+
+
+def test_finalists_fit_in_their_share(make_lab: Callable[..., Any]) -> None:
+    plan = make_lab(finalists=4).plan
+    assert finalists_within(plan, [], None) == 4
+    assert finalists_within(plan, [], 1.0) == 1
+    counts = [finalists_within(plan, [], total) for total in (50, 100, 200, 400, 800)]
+    assert counts == sorted(counts)
+    assert counts[-1] == 4

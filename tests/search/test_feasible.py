@@ -1,0 +1,48 @@
+"""How far from each limit: in the search by the low quantile times the tail."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekd.evidence import EvidenceKind, Figure
+from edgekd.search.feasible import violations
+from edgekd.targets.target import Target
+
+
+def figure(metric: str, value: float) -> Figure:
+    return Figure(metric=metric, value=value, unit="", kind=EvidenceKind.MEASURED, subject="d", method="m")
+
+
+FIGURES = (
+    figure("latency.low", 80.0),
+    figure("latency.p95", 500.0),
+    figure("size.file", 2048),
+    figure("throughput", 50),
+)
+
+
+def target(**fields: object) -> Target:
+    return Target.model_validate({"name": "t", "device": "d", "backends": ["litert/xnnpack"], **fields})
+
+
+def test_p95_is_the_low_quantile_times_the_tail() -> None:
+    limits = target(budgets={"latency": {"p95": "100 us"}})
+    assert violations(limits, FIGURES, 1.0) == {"latency.p95": pytest.approx(-0.2)}
+    assert violations(limits, FIGURES, 1.5) == {"latency.p95": pytest.approx(0.2)}
+
+
+def test_lower_limits_count_the_other_way() -> None:
+    limits = target(budgets={"throughput": "100/s", "size": {"file": "1 KiB"}})
+    assert violations(limits, FIGURES, 1.0) == {"throughput": pytest.approx(0.5), "size.file": pytest.approx(1.0)}
+
+
+def test_accuracy_informative_and_unmeasured_limits_are_left_to_the_verdict() -> None:
+    limits = target(
+        budgets={"latency": {"p95": "1 us", "report": True}, "memory": {"model": "1 B"}}, accuracy={"floor": 0.99}
+    )
+    assert violations(limits, FIGURES, 1.0) == {}
+
+
+def test_partly_delegated_is_a_violation_where_full_delegation_is_asked() -> None:
+    assert violations(target(delegation="full"), FIGURES, 1.0, 0.25) == {"delegation": 0.25}
+    assert violations(target(), FIGURES, 1.0, 0.25) == {}

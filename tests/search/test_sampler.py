@@ -1,0 +1,89 @@
+"""Samplers propose what is left, never twice, the same for the same knowledge, and learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from edgekd.artefacts import Precision
+from edgekd.search._protocol import Known
+from edgekd.search.sampler import RandomSampler, TpeSampler, seed_of
+from edgekd.store.run import Run
+
+SAMPLERS = [RandomSampler(), TpeSampler(startup=4)]
+
+
+@pytest.fixture
+def known(make_lab: Callable[..., Any]) -> Known:
+    """What an unfinished search knows after 12 trials."""
+    lab = make_lab(trials=12)
+    lab.search()
+    run = Run.open(lab.folder)
+    space = lab.plan.space
+    return Known(
+        family="resnet",
+        plan=lab.plan,
+        allowed={Precision.FLOAT32: (1, 5, 9), Precision.INT8: tuple(range(0, space.size, 2))},
+        arms=lab.plan.arms,
+        trials=run.trials(),
+    )
+
+
+def pairs(known: Known) -> set[tuple[Any, Any, Any]]:
+    space = known.plan.space
+    return {
+        (space.at(i), arm.precision, arm.backend) for arm in known.arms for i in known.allowed.get(arm.precision, ())
+    }
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
+def test_everything_left_is_proposed_once_and_then_nothing(sampler: Any, known: Known) -> None:
+    known = replace(known, allowed={Precision.FLOAT32: (1, 5, 9), Precision.INT8: (2, 4, 6)}, trials=known.trials[:5])
+    expected = pairs(known) - {
+        (t.candidate.arch, t.candidate.plan.precision, t.candidate.backend) for t in known.trials
+    }
+    found = []
+    while (candidate := sampler.propose(known, seed_of(0, len(found)))) is not None:
+        found.append((candidate.arch, candidate.plan.precision, candidate.backend))
+        known = replace(known, pending=(*known.pending, candidate))
+    assert len(found) == len(set(found))
+    assert set(found) == expected
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
+def test_the_same_knowledge_and_seed_give_the_same_proposal(sampler: Any, known: Known) -> None:
+    assert sampler.propose(known, 5) == sampler.propose(known, 5)
+    assert len({sampler.propose(known, seed) for seed in range(8)}) > 1
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
+def test_global_random_state_has_no_part_in_it(sampler: Any, known: Known) -> None:
+    import random
+
+    import numpy as np
+
+    before = sampler.propose(known, 5)
+    random.seed(1)
+    np.random.seed(1)  # the global state is what is tested
+    state = np.random.get_state()[1]
+    assert sampler.propose(known, 5) == before
+    assert (np.random.get_state()[1] == state).all()  # type: ignore[index]
+
+
+def test_seeds_differ_and_last(known: Known) -> None:
+    assert len({seed_of(s, n) for s in range(30) for n in range(30)}) == 900
+    assert seed_of(7, 3) == 287_060_127  # recorded runs depend on it
+
+
+def test_tpe_finds_better_candidates_than_chance(make_lab: Callable[..., Any]) -> None:
+    def best(sampler: Any) -> float:
+        lab = make_lab(trials=30, target={"budgets": {"latency": {"p95": "90 us"}, "size": {"file": "20 KiB"}}})
+        lab.sampler = sampler
+        lab.search()
+        scores = sorted((t.accuracy.value for t in Run.open(lab.folder).trials() if t.accuracy), reverse=True)
+        return sum(scores[:5]) / 5
+
+    assert best(TpeSampler(startup=8)) >= best(RandomSampler())
