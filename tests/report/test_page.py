@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from edgekd.errors import ConfigurationError
+from edgekd.report.facts import gather
+from edgekd.report.page import page_text, write_report
+
+WrittenRun = Any
+Write = Callable[..., WrittenRun]
+VOID = {"meta", "link", "br", "hr", "img", "input", "col", "wbr"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and the text a person reads; unbalanced tags are an error."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.words: list[str] = []
+        self.headings: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        assert not self._open, f"not closed: {self._open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] not in ("style", "title"):
+            self.words.append(data)
+        if self._open and self._open[-1] == "h2":
+            self.headings.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def page_of(written: WrittenRun) -> Page:
+    return Page(page_text(gather(written.run.folder)))
+
+
+def test_the_verdict_comes_first(write: Write) -> None:
+    written = write()
+    written.whole()
+    text = page_text(gather(written.run.folder))
+    sentence = re.search("<h1>(.*?)</h1>", text)
+    assert sentence is not None
+    assert sentence[1].startswith("Certified: litert int8 . 94.0% test . p95 ")
+    assert text.index("<h1>") < text.index("<svg") < text.index("<h2>")
+
+
+def test_every_budget_is_drawn_with_its_answer(write: Write) -> None:
+    written = write()
+    written.whole()
+    page = page_of(written)
+    head = page.text[: page.text.index("Candidates")]
+    for limit in written.target.limits:
+        assert str(limit) in head
+    assert len(written.target.limits) == 4
+    assert page.attributes.count(("class", "bar")) == 4
+    assert head.count(": holds, margin") == 4
+    assert "(reported only)" in head
+
+
+def test_every_section_of_a_whole_run(write: Write) -> None:
+    written = write()
+    written.whole()
+    page = page_of(written)
+    sections = [
+        "Candidates",
+        "What the masks removed",
+        "Backends and precisions",
+        "Where the time goes",
+        "Training",
+        "Certificate",
+        "The measurement itself",
+        "Finalists",
+        "To repeat it",
+    ]
+    assert page.headings == sections
+    assert page.tags.count("section") == len(sections)
+    assert "took 5 min 9 s" in page.text
+    assert "trials: crashed" in page.text
+    assert "CONV_2D 2 40 us 80 %" in page.text
+    assert "litert/xnnpack int8: 1.40x the time of float32, but smaller" in page.text
+
+
+def test_names_are_text_and_never_markup(write: Write) -> None:
+    evil = '<script>alert("x")</script>&<img src=x onerror=y>'
+    written = write(name=evil)
+    written.whole()
+    page = page_of(written)
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert evil in page.text
+
+
+def test_one_file_and_no_network(write: Write) -> None:
+    written = write()
+    path = written.whole().folder / "report.html"
+    assert write_report(written.run.folder) == path
+    text = path.read_text()
+    page = Page(text)
+    assert not {"script", "link", "img", "iframe", "object", "a"} & set(page.tags)
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "url(" not in text
+    assert "@import" not in text
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
+    assert sorted(p.name for p in written.run.folder.glob("report*")) == ["report.html"]
+
+
+@pytest.mark.parametrize("steps", [[], ["masks"], ["masks", "arms"], ["masks", "arms", "trials"]])
+def test_an_unfinished_run_is_drawn(write: Write, steps: list[str]) -> None:
+    written = write()
+    for step in steps:
+        getattr(written, step)()
+    page = page_of(written)
+    assert "Not finished: " in page.text
+    assert "To repeat it" in page.text
+    assert "Certificate" not in page.text
+    assert ("What the masks removed" in page.text) == ("masks" in steps)
+    assert ("Candidates" in page.text) == ("trials" in steps)
+
+
+def test_a_run_without_certificate_shows_the_finalists_verdict(write: Write) -> None:
+    written = write()
+    written.masks()
+    written.trials()
+    written.finalist()
+    written.outcome()
+    page = page_of(written)
+    assert "a student was found" in page.text
+    assert "latency.p95 <= 200 us" in page.text
+    assert "Certified" not in page.text
+
+
+def test_nothing_fits_says_what_is_nearest(write: Write) -> None:
+    written = write(budgets={"latency": {"p95": "50 us"}})
+    written.trials()
+    written.finalist(chosen=False)
+    written.outcome(exit_code=5, chosen=None, summary="no candidate meets resnet")
+    page = page_of(written)
+    assert "no candidate meets resnet" in page.text
+    assert "nearest: resnet" in page.text
+    assert "fails, margin -" in page.text
+
+
+def test_a_budget_far_away_does_not_press_the_front(write: Write) -> None:
+    written = write(budgets={"latency": {"p95": "1 s"}})
+    written.trials()
+    page = page_of(written)
+    assert "budget 1 s: beyond the right edge" in page.text
+    dots = [float(value or 0) for name, value in page.attributes if name == "cx"]
+    assert max(dots) - min(dots) > 100
+
+
+def test_figures_carry_their_kind(write: Write) -> None:
+    written = write()
+    written.whole()
+    page = page_of(written)
+    assert "analytic" in page.text  # a mask
+    assert "torch" in page.text  # a trial's accuracy
+    assert "measured; median over 5 fresh processes" in page.text
+
+
+def test_a_folder_that_is_no_run(write: Write) -> None:
+    folder = write().run.folder.parent
+    with pytest.raises(ConfigurationError):
+        write_report(folder)
+    assert not (folder / "report.html").exists()
