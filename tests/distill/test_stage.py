@@ -19,6 +19,8 @@ from edgekd.tasks._protocol import Split
 from edgekd.teachers.cache import TeacherCache
 from edgekd.testing.contracts.stage import StageContract, StageLife
 
+pytestmark = pytest.mark.slow  # trains networks
+
 QUICK = {"epochs": 4, "batch_size": 32, "precision": "float32"}
 
 

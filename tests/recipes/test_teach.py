@@ -10,6 +10,8 @@ from edgekd.recipes.teach import TrainedTeacher
 from edgekd.tasks.digits import Digits
 from edgekd.teachers.binding import bind
 
+pytestmark = pytest.mark.slow  # trains a network
+
 
 def test_is_trained_once_and_answers_like_a_teacher(task, tmp_path):
     told = []

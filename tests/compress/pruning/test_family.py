@@ -19,6 +19,8 @@ from edgekd.students._protocol import Arch
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 from edgekd.testing.contracts.family import FamilyContract
 
+pytestmark = pytest.mark.slow  # analyses and rebuilds real networks
+
 EXAMPLES = Path(__file__).parents[3] / "examples"
 MODELS = f"""
 import importlib.util

@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from edgekd.compress.pruning.groups import channels_of, find_groups, importances, prune_channels
 
+pytestmark = pytest.mark.slow  # analyses and rebuilds real networks
+
 SHAPE = (3, 32, 32)
 
 
