@@ -322,12 +322,12 @@ def _run(
 
     started = time.monotonic()
     project = read_project(project_file, target, budget=budget, seed=seed, notice=events.line)
-    device = open_device(project.target.device)
-    project = _with_teacher(project, events)
-    session = device.open()
+    session = open_device(project.target.device).open()
     try:
         fingerprint = session.describe()
         _require_runtimes(project, fingerprint)
+        # training a teacher may take hours: a busy device or a missing runtime is told before it
+        project = _with_teacher(project, events)
         run = _open_run(command, project, folder, fingerprint)
         events.line(_opening(command, project, run))
         with run.writing():
@@ -460,7 +460,7 @@ def _bundle_of(run: Run, events: Events) -> Certificate:
         state = "is not finished" if outcome is None else f"chose nothing: {outcome.summary}"
         raise ConfigurationError.one(f"the run {state}", "go on with its command first", Place(str(run.folder)))
     project = read_project(Path(run.header.project_file))
-    session = open_device(run.header.target.device).open()
+    session = open_device(run.header.target.device, project.folder).open()
     try:
         with run.writing():
             return _bundle(run, project, session, events)
