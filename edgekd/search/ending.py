@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from edgekd.errors import NothingFits, Unstable
 from edgekd.search.budget import Budget
 from edgekd.search.feasible import figure_of
+from edgekd.search.files import keep_only
 from edgekd.search.nearest import floor_line, nearest_finalists, nearest_trials, nothing_left
 from edgekd.store.records import FinalistRecord, OutcomeRecord
 from edgekd.store.run import Run
@@ -52,4 +53,5 @@ def finish(run: Run, outcome: OutcomeRecord, budget: Budget) -> OutcomeRecord:
     done = outcome.but(seconds=budget.spent_s())
     run.write(done)
     shutil.rmtree(run.scratch / "refined", ignore_errors=True)
+    keep_only(run.artefacts, {finalist.artefact.sha256 for finalist in run.finalists() if finalist.artefact})
     return done

@@ -21,6 +21,8 @@ from edgekd.export._protocol import ConversionOutcome, ConversionResult
 from edgekd.measure.compare import aa_noise
 from edgekd.measure.figures import figures_of
 from edgekd.search._protocol import Maker
+from edgekd.search.files import keep_only, place
+from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate
 from edgekd.targets.target import Target
 
@@ -60,7 +62,7 @@ class Bench:
     maker: Maker
     session: DeviceSession
     target: Target
-    scratch: Path
+    run: Run
     now: Callable[[], float]
 
     def measure(
@@ -75,22 +77,33 @@ class Bench:
 
         Returns what became of each, in order, and the noise between the two identical jobs (0 without a pair).
         """
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        self.scratch.mkdir(parents=True)
+        scratch = self.run.scratch / "bench"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
         try:
-            return self._measure(candidates, plan, pair, progress, stop)
+            return self._measure(candidates, plan, pair, progress, stop, scratch)
         finally:
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
+            keep_only(self.run.artefacts, {f.artefact.sha256 for f in self.run.finalists() if f.artefact})
 
     def _measure(
-        self, candidates: Sequence[Candidate], plan: MeasurePlan, pair: bool, progress: Progress | None, stop: Stop
+        self,
+        candidates: Sequence[Candidate],
+        plan: MeasurePlan,
+        pair: bool,
+        progress: Progress | None,
+        stop: Stop,
+        scratch: Path,
     ) -> tuple[list[Measured], float]:
         conversions = []
         for number, candidate in enumerate(candidates):
             stop()
             if progress:
                 progress("converting", number, len(candidates))
-            conversions.append(self.maker.make(candidate, self.scratch / f"{number:04d}" / "model"))
+            result = self.maker.make(candidate, scratch / f"{number:04d}" / "model")
+            if result.artefact is not None:
+                result = result.but(artefact=place(result.artefact, self.run.artefacts))
+            conversions.append(result)
         jobs = {
             number: Job(artefact=result.artefact, backend=candidate.backend)
             for number, (candidate, result) in enumerate(zip(candidates, conversions, strict=True))

@@ -29,9 +29,9 @@ def order_of_finalists(target: Target, arms: ArmsRecord, trials: Sequence[TrialR
     Ties in accuracy go to the faster, then the smaller, then the earlier trial.
     """
     fit = [t for t in trials if t.accuracy is not None and is_feasible(target, t, arms.tail)]
-    front = [t for t in fit if not any(_dominates(other, t) for other in fit)]
-    rest = [t for t in fit if t not in front]
-    return (*sorted(front, key=_by_accuracy), *sorted(rest, key=_by_accuracy))
+    merits = {trial.number: _merits(trial) for trial in fit}
+    dominated = {n for n, mine in merits.items() if any(_dominates(other, mine) for other in merits.values())}
+    return tuple(sorted(fit, key=lambda trial: (trial.number in dominated, *_by_accuracy(trial))))
 
 
 def refine_one(
@@ -97,9 +97,8 @@ def _tau_b(pairs: Sequence[tuple[float, float]]) -> float | None:
     return concordance / (left * right) ** 0.5 if left and right else None
 
 
-def _dominates(a: TrialRecord, b: TrialRecord) -> bool:
-    mine, theirs = _merits(a), _merits(b)
-    return all(x >= y for x, y in zip(mine, theirs, strict=True)) and mine != theirs
+def _dominates(a: tuple[float, float, float], b: tuple[float, float, float]) -> bool:
+    return a[0] >= b[0] and a[1] >= b[1] and a[2] >= b[2] and a != b
 
 
 def _merits(trial: TrialRecord) -> tuple[float, float, float]:

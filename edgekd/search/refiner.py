@@ -16,9 +16,9 @@ from edgekd.export.score import score_artefact
 from edgekd.recipes.runner import RecipeResult, run_recipe
 from edgekd.search._protocol import EstimateContext, Refined
 from edgekd.search.accuracy.scoring import score_student, stage_context
+from edgekd.search.files import place
 from edgekd.search.recipe import with_precision
 from edgekd.search.untrained import SUFFIXES, native_format
-from edgekd.store.atomic import write_bytes
 from edgekd.store.records import Accuracy
 from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate, Student
@@ -57,7 +57,9 @@ class RecipeRefiner:
             return None
         plain = self._train(candidate, Precision.FLOAT32)
         result = self._convert(candidate, self.run.students / plain.key, f"twin-{plain.key}")
-        return result.artefact if result.outcome is ConversionOutcome.OK else None
+        if result.outcome is not ConversionOutcome.OK or result.artefact is None:
+            return None
+        return place(result.artefact, self.run.artefacts)
 
     def _train(self, candidate: Candidate, precision: Precision) -> RecipeResult:
         student = new_student(self.context.family, candidate.arch, self.context.task.spec, self.context.seed)
@@ -81,11 +83,8 @@ class RecipeRefiner:
 
     def _keep(self, artefact: Artefact) -> Artefact:
         """Copy the file to artefacts/ under its digest; the record's path is relative to the run."""
-        kept = Path("artefacts") / f"{artefact.sha256}{artefact.path.suffix}"
-        for suffix in (".bin", artefact.path.suffix) if artefact.path.suffix == ".xml" else (artefact.path.suffix,):
-            # two backends may share a file: an earlier finalist's must not be torn while it is copied once more
-            write_bytes(self.run.folder / kept.with_suffix(suffix), artefact.path.with_suffix(suffix).read_bytes())
-        return artefact.but(path=kept)
+        placed = place(artefact, self.run.artefacts)
+        return placed.but(path=placed.path.relative_to(self.run.folder))
 
     def _score(self, candidate: Candidate, artefact: Artefact, student: Student) -> tuple[Accuracy | None, str]:
         if candidate.backend is None:

@@ -126,9 +126,7 @@ class Search:
             return outcome
         before = 0.0 if self.started is None else self.now() - self.started
         budget = Budget(self.run.header.budget_s, self.now, spent_before(self.run) + before)
-        bench = Bench(
-            self.parts.maker, self.parts.session, self.run.header.target, self.run.path("scratch/bench"), self.now
-        )
+        bench = Bench(self.parts.maker, self.parts.session, self.run.header.target, self.run, self.now)
         steps = FirstSteps(self.run, self.plan, self.parts.surveyor, bench, budget, self.events)
         features = steps.features(survey_size(self.run.header.budget_s))
         masked = steps.masks(features)

@@ -15,8 +15,11 @@ from edgekd.evidence import AccuracyKind
 from edgekd.export._protocol import ConversionOutcome, ConversionResult
 from edgekd.records import digest_json
 from edgekd.search._protocol import Estimate, EstimateContext, Refined
+from edgekd.search.files import place
 from edgekd.search.sampler import TpeSampler
 from edgekd.search.search import Parts, Search
+from edgekd.search.untrained import SUFFIXES
+from edgekd.store import atomic
 from edgekd.store.records import Accuracy, Arm, OutcomeRecord, PlanRecord, RunHeader, StaticFeatures
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch, Axis, Candidate
@@ -77,6 +80,7 @@ class Lab:
         self.folder = folder
         self.clock = FakeClock()
         self.candidates: dict[str, Candidate] = {}
+        self.placed: dict[str, Path] = {}
         self.made: list[Candidate] = []
         self.estimated: list[Candidate] = []
         self.refined: list[Candidate] = []
@@ -142,6 +146,9 @@ class Lab:
         self.candidates[sha] = candidate
         assert candidate.backend is not None
         form: Format = candidate.backend.formats[0]
+        path = path.with_suffix(SUFFIXES[form])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(sha)
         return Artefact(path=path, format=form, sha256=sha, size_bytes=size_bytes(candidate))
 
     def estimate(self, candidate: Candidate, context: EstimateContext) -> Estimate:
@@ -152,7 +159,8 @@ class Lab:
     def refine(self, candidate: Candidate) -> Refined:
         self.refined.append(candidate)
         self.clock.advance(self.refine_s)
-        artefact = self.artefact(candidate, Path("artefacts") / f"{len(self.refined)}.bin", "refined")
+        artefact = place(self.artefact(candidate, self.folder / "scratch/final", "refined"), self.folder / "artefacts")
+        artefact = artefact.but(path=artefact.path.relative_to(self.folder))
         final = self._accuracy(candidate, 0.0, AccuracyKind.ARTEFACT)
         return Refined(digest_json(str(candidate)), artefact, final, final)
 
@@ -160,7 +168,7 @@ class Lab:
         if candidate.plan.precision is F32:
             return None
         plain = candidate.but(plan=candidate.plan.but(precision=F32))
-        return self.artefact(plain, self.folder / "twin.bin", "twin")
+        return place(self.artefact(plain, self.folder / "scratch/twin", "twin"), self.folder / "artefacts")
 
     def _accuracy(self, candidate: Candidate, lost: float, kind: AccuracyKind) -> Accuracy:
         value = accuracy(candidate) + lost
@@ -257,10 +265,19 @@ class _Watched:
 
     def measure(self, jobs: Any, plan: MeasurePlan, progress: Any = None) -> Any:
         self._lab.measuring = plan
+        for job in jobs:  # a session may remember where it found a digest
+            found_at = self._lab.placed.setdefault(job.artefact.sha256, job.artefact.path)
+            assert found_at.is_file(), f"{job.artefact.path} was first found at {found_at}, which is gone"
         return self._session.measure(jobs, plan, progress)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches here write thousands of files; that they last is the store's own test."""
+    monkeypatch.setattr(atomic.os, "fsync", lambda _: None)
 
 
 @pytest.fixture

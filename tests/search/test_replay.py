@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from edgekd.errors import ConfigurationError
 from edgekd.search.replay import replay
 from edgekd.store.run import Run
+
+GOLDEN = Path(__file__).parents[1] / "store" / "golden"
 
 
 def test_every_decision_of_a_finished_run_is_reproduced(lab: Any) -> None:
@@ -72,3 +76,10 @@ def test_a_missing_trial_is_named(lab: Any) -> None:
     (lab.folder / "trials" / "0003.json").unlink()
     with pytest.raises(ConfigurationError, match="trial 3 is missing"):
         replay(Run.open(lab.folder))
+
+
+@pytest.mark.parametrize("recorded", sorted(GOLDEN.iterdir()), ids=lambda p: p.name)
+def test_recorded_runs_are_reproduced_for_ever(recorded: Path, tmp_path: Path) -> None:
+    shutil.copytree(recorded, tmp_path / "run")
+    report = replay(Run.open(tmp_path / "run"))
+    assert report.same, report.lines()

@@ -1,7 +1,7 @@
 """Inherited weights: a pruned copy of a person's own model, scored with no training, or very little.
 
-Right after pruning, BatchNorm's statistics are those of the wider network; ``recover`` epochs of the recipe's
-training repair them and more, at a fraction of a full recovery.
+BatchNorm's statistics are counted anew first, for those of the wider network are wrong. ``recover`` epochs of the
+recipe's own training may follow; a recipe meant for many epochs can undo more than it repairs in one.
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ from edgekd.errors import ConfigurationError
 from edgekd.evidence import AccuracyKind
 from edgekd.records import Record
 from edgekd.search._protocol import Estimate, EstimateContext
+from edgekd.search.accuracy.recalibrate import Recalibrate, training_rate
 from edgekd.search.accuracy.scoring import run_and_score
 from edgekd.search.recipe import shortened, with_precision
 from edgekd.students._protocol import Candidate
+from edgekd.students.student import new_student
 
 __all__ = ["Inherited"]
 
 
 class Inherited(Record):
-    """``recover`` epochs of training before scoring; 0 scores the pruned weights as they are."""
+    """``recover`` epochs of training before scoring; 0 scores the weights that pruning left."""
 
     name: ClassVar[str] = "inherit"
     kind: ClassVar[AccuracyKind] = AccuracyKind.INHERITED
 
-    recover: NonNegativeInt = 1
+    recover: NonNegativeInt = 0
 
     def estimate(self, candidate: Candidate, context: EstimateContext) -> Estimate:
-        """Prune, recover a little, quantize, score on the validation split. Raises Interrupted.
+        """Prune, recalibrate, recover a little, quantize, score on the validation split. Raises Interrupted.
 
         Raises ConfigurationError where the family gives no trained weights.
         """
@@ -39,7 +41,12 @@ class Inherited(Record):
                 f"the family `{context.family.name}` has no weights to inherit",
                 "use the accuracy estimate `short`, or the family `pruned` with a trained model",
             )
-        recipe = shortened(context.recipe, self.recover) if self.recover else ()
-        words = f"{self.recover} epochs of recovery" if self.recover else "no recovery"
-        stages = with_precision(recipe, candidate.plan.precision)
-        return run_and_score(candidate, stages, context, self.kind, f"inherited weights, {words}")
+        recipe = (Recalibrate(), *(shortened(context.recipe, self.recover) if self.recover else ()))
+        words = "inherited weights, BatchNorm recalibrated"
+        if self.recover:
+            words += f", {self.recover} epochs of recovery"
+        found = run_and_score(candidate, with_precision(recipe, candidate.plan.precision), context, self.kind, words)
+        if found.images_per_s is not None:
+            return found
+        student = new_student(context.family, candidate.arch, context.task.spec, context.seed)
+        return Estimate(found.accuracy, training_rate(student))

@@ -77,7 +77,7 @@ def test_without_recovery_nothing_is_trained(family: Pruned, context_of: Callabl
     context = context_of(family, RECIPE)(tmp_path)
     whole = Inherited(recover=0).estimate(candidate(family, context, 1.0), context)
     half = Inherited(recover=0).estimate(candidate(family, context, 0.5), context)
-    assert whole.images_per_s is None
+    assert whole.images_per_s is not None  # what a full recipe would train at
     assert whole.accuracy.value > 0.9
     assert whole.accuracy.value >= half.accuracy.value
 

@@ -1,0 +1,84 @@
+"""BatchNorm statistics after pruning: counted anew over training samples, with no weight changed.
+
+The statistics a pruned network inherits are those of the wider one, and its ranking by accuracy says little until
+they are right (Li et al. 2020, EagleEye, arXiv 2007.02491).
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from edgekd.errors import Interrupted, Problem
+from edgekd.records import Digest, Record, digest_json
+from edgekd.students._protocol import StageContext, Student
+from edgekd.teachers.normalise import normalised
+
+__all__ = ["Recalibrate", "training_rate"]
+
+_BATCH = 128
+
+
+class Recalibrate(Record):
+    """A stage. Averages the statistics of ``samples`` training samples; a student without BatchNorm stays as it is."""
+
+    name: ClassVar[str] = "recalibrate"
+    per_backend: ClassVar[bool] = False
+
+    samples: PositiveInt = 512
+
+    def check(self, student: Student, context: StageContext) -> Sequence[Problem]:  # noqa: ARG002  # the Protocol's
+        """Nothing stands in its way."""
+        return []
+
+    def key(self, inputs: Digest) -> Digest:
+        """Of what goes in and how many samples."""
+        return digest_json(["recalibrate/1", self.model_dump(mode="json"), inputs])
+
+    def run(self, student: Student, context: StageContext) -> Student:
+        """A copy with new statistics. Raises Interrupted."""
+        module = copy.deepcopy(student.module)
+        norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+        counted = [norm for norm in norms if norm.track_running_stats]
+        for norm in counted:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average over all batches
+            norm.train()
+        with torch.no_grad():
+            for batch in self._batches(student, context) if counted else ():
+                if context.stop():
+                    raise Interrupted("stopped while recalibrating", "run the same command again to go on")
+                module(batch)
+        for norm, old in zip(norms, _norms(student.module), strict=True):
+            norm.momentum = old.momentum
+        return student.but(module=module.eval())
+
+    def _batches(self, student: Student, context: StageContext) -> list[Tensor]:
+        inputs = context.task.split("train").inputs
+        order = np.random.default_rng(context.seed).permutation(len(inputs))[: self.samples]
+        spec = student.task.input
+        raw = torch.from_numpy(np.ascontiguousarray(inputs[np.sort(order)]))
+        batches = torch.split(normalised(raw, spec.mean, spec.std), _BATCH)
+        return [batch for batch in batches if len(batch) > 1]
+
+
+def training_rate(student: Student, samples: int = 64) -> float:
+    """Images a second that this student would train at, from one forward and backward pass."""
+    module = copy.deepcopy(student.module).train()
+    batch = torch.zeros((samples, *student.task.input.shape))
+    with torch.enable_grad():
+        module(batch).sum().backward()  # the first pass also pays for what is set up once
+        begun = time.perf_counter()
+        module(batch).sum().backward()
+    return samples / max(1e-9, time.perf_counter() - begun)
+
+
+def _norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]

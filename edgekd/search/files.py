@@ -1,0 +1,39 @@
+"""One address for each content: a model file is measured at ``artefacts/SHA256.suffix`` or nowhere.
+
+A device session may remember where it found a digest, so a file that is deleted and made again (an anchor that becomes
+a trial, a trial that becomes a finalist) must come back to the same place. Only finalists' files outlast a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from edgekd.artefacts import Artefact
+from edgekd.records import Digest
+from edgekd.store.atomic import write_bytes
+
+__all__ = ["keep_only", "place"]
+
+
+def place(artefact: Artefact, folder: Path) -> Artefact:
+    """Copy a file, and its weights where they lie beside it, to its address in ``folder``. Raises OSError."""
+    goal = folder / f"{artefact.sha256}{artefact.path.suffix}"
+    if goal == artefact.path:
+        return artefact
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = artefact.path.with_suffix(".bin")
+    if artefact.path.suffix == ".xml" and weights.is_file():
+        write_bytes(
+            goal.with_suffix(".bin"), weights.read_bytes()
+        )  # first: a model whose weights are missing must not be found
+    # two backends may share a file: an earlier finalist's must not be torn while it is copied once more
+    write_bytes(goal, artefact.path.read_bytes())
+    return artefact.but(path=goal)
+
+
+def keep_only(folder: Path, kept: Collection[Digest]) -> None:
+    """Delete every file in ``folder`` that is not of one of these digests. Raises OSError."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_file() and path.stem not in kept:
+            path.unlink()

@@ -1,0 +1,68 @@
+"""BatchNorm statistics are those of the training samples, and nothing else changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from edgekd.errors import Interrupted
+from edgekd.search.accuracy.recalibrate import Recalibrate, training_rate
+from edgekd.students._protocol import Arch, StageContext, Student
+from edgekd.students.resnet import ResNet
+
+
+@pytest.fixture
+def context(context_of: Callable[..., Any], tmp_path: Path) -> StageContext:
+    plain = context_of(ResNet(), ())(tmp_path)
+    return StageContext(plain.task, None, None, None, tmp_path, tmp_path, 0, lambda _: None, lambda: False)
+
+
+def student(context: StageContext, *layers: nn.Module) -> Student:
+    return Student(nn.Sequential(*layers).eval(), context.task.spec, "resnet", {}, Arch.of({"width1": 8}))
+
+
+def test_statistics_are_those_of_the_samples(context: StageContext) -> None:
+    norm = nn.BatchNorm2d(1)
+    norm.running_mean.fill_(9.0)
+    before = student(context, norm)
+    after = Recalibrate(samples=96).run(before, context)
+    inputs = (torch.from_numpy(context.task.split("train").inputs).float() - 60) / 60
+    assert after.module[0].running_mean.item() == pytest.approx(inputs.mean().item(), abs=1e-5)
+    assert after.module[0].running_var.item() == pytest.approx(inputs.var().item(), rel=1e-3)
+    assert after.module[0].momentum == norm.momentum
+    assert norm.running_mean.item() == 9.0  # the given one is left alone
+    assert not after.module.training
+
+
+def test_dropout_stays_off_and_weights_as_they_were(context: StageContext) -> None:
+    before = student(context, nn.Conv2d(1, 4, 3), nn.Dropout(0.9), nn.BatchNorm2d(4))
+    after = Recalibrate().run(before, context)
+    assert torch.equal(after.module[0].weight, before.module[0].weight)
+    expected = before.module[0]((torch.from_numpy(context.task.split("train").inputs).float() - 60) / 60)
+    assert torch.allclose(after.module[2].running_mean, expected.mean((0, 2, 3)), atol=1e-5)
+
+
+def test_no_batch_norm_no_change(context: StageContext) -> None:
+    before = student(context, nn.Flatten(), nn.Linear(64, 3))
+    after = Recalibrate().run(before, context)
+    assert torch.equal(after.module[1].weight, before.module[1].weight)
+
+
+def test_a_wish_to_stop_is_heard(context: StageContext) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(Interrupted):
+        Recalibrate().run(student(context, nn.BatchNorm2d(1)), replace(context, stop=lambda: True))
+
+
+def test_training_rate_is_positive_and_changes_nothing(context: StageContext) -> None:
+    before = student(context, nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 3))
+    weight = before.module[2].weight.clone()
+    assert training_rate(before) > 0
+    assert torch.equal(before.module[2].weight, weight)
+    assert before.module[0].num_batches_tracked.item() == 0
