@@ -322,7 +322,7 @@ def _run(
 
     started = time.monotonic()
     project = read_project(project_file, target, budget=budget, seed=seed, notice=events.line)
-    session = open_device(project.target.device).open()
+    session = open_device(project.target.device, project.folder).open()
     try:
         fingerprint = session.describe()
         _require_runtimes(project, fingerprint)
