@@ -180,12 +180,17 @@ def unreadable(run: Path) -> list[str]:
 
 
 def snapshot(run: Path, cache: Path) -> Snapshot:
-    """Everything finished: digest and time of writing, by path. A finalist's record is kept whole, for it grows."""
+    """Everything finished: digest and time of writing, by path. A finalist's record is kept whole, for it grows.
+
+    Model files count once a finalist names them: those of trials are deleted after they were measured.
+    """
     found: Snapshot = {}
+    named = "".join(path.read_text() for path in run.glob("finalists/*.json"))
     done = {path.parent for path in run.glob("stages/*/done.json")}
     for path in _files(run):
         place = path.relative_to(run)
-        if place.parts[0] == "report.html" or (place.parts[0] == "stages" and path.parent not in done):
+        unfinished = {"report.html": True, "stages": path.parent not in done, "artefacts": path.stem not in named}
+        if unfinished.get(place.parts[0]):
             continue
         what = path.read_text() if place.parts[0] == "finalists" else digest_file(path)
         found[f"run/{place}"] = (what, path.stat().st_mtime_ns)
@@ -276,6 +281,8 @@ def prove(project: Path, work: Path, kills: int, seed: int, longest_s: float | N
             after = snapshot(run, cache)
             wrong = [*unreadable(run), *changed(before, after), *(f"still runs: {line}" for line in left)]
             problems += [f"run {number}, after {len(rows) + killed} kills: {problem}" for problem in wrong]
+            for problem in wrong:
+                print(f"      {problem}", flush=True)
             where = command.said[-1][:60] if command.said else "before its first word"
             if not killed:
                 break

@@ -1,0 +1,58 @@
+"""From a project file to a bundle that another process checks and runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.journey
+
+
+def test_from_digits_to_a_bundle_that_runs(edgekd):
+    searched = edgekd("search", "project.yaml", "--run", "run", "--format", "json")
+    assert searched.returncode == 0, searched.stderr
+    answer = json.loads(searched.stdout)
+    assert answer["schema"] == "edgekd.answer/1"
+    assert answer["outcome"]["exit_code"] == 0
+    assert answer["certificate"]["verdict"]["answer"] == "holds"
+
+    verified = edgekd("verify", "run/bundle")
+    assert verified.returncode == 0, verified.stdout
+    assert [line.split()[-1] for line in verified.stdout.splitlines()[:2]] == ["holds", "holds"]
+
+    bundle = edgekd.folder / "run" / "bundle"
+    example = subprocess.run(
+        [sys.executable, "example.py"], cwd=bundle, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert example.returncode == 0, example.stderr
+    assert example.stdout.strip()
+
+    replayed = edgekd("search", "--replay", "run")
+    assert replayed.returncode == 0, replayed.stdout
+
+    (bundle / "preprocess.json").write_text((bundle / "preprocess.json").read_text() + " ")
+    assert edgekd("verify", "run/bundle").returncode == 7
+
+    listed = edgekd("runs", ".")
+    assert listed.returncode == 0, listed.stderr
+    assert "digits -> target" in listed.stdout
+
+
+def test_nobody_meets_the_target(edgekd):
+    edgekd.change("target.yaml", "100 ms", "1 us")
+    searched = edgekd("search", "project.yaml", "--run", "run")
+    assert searched.returncode == 5, searched.stderr
+    lines = searched.stdout.splitlines()
+    assert lines[0] == "no candidate meets target"
+    nearest = lines[lines.index("nearest:") + 1]
+    assert "resnet" in nearest
+    assert "latency.p95 +" in nearest  # what it misses by
+    assert "size.file ok" in nearest
+    assert any(line.startswith("what would help: latency.p95 <= ") for line in lines)
+    assert any(line.startswith("latency floor of this space on this device") for line in lines)
+    assert not (edgekd.folder / "run" / "bundle").exists()
+    asked_again = edgekd("search", "project.yaml", "--run", "run")
+    assert (asked_again.returncode, asked_again.stdout) == (5, searched.stdout)
