@@ -1,0 +1,137 @@
+"""What the pages say is there: links, commands, files of a kind, code."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from edgekd.cli.main import group
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PACKAGE = ROOT / "tests" / "plugins" / "edgekd_example"
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NESTED = ("targets", "devices")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for found, text in FENCE.findall(page.read_text()) if found == language]
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Every ``edgekd ...`` in backquotes, and every line of a block that starts with it."""
+    text = page.read_text()
+    for _, block in FENCE.findall(text):
+        yield from (line.removeprefix("$ ") for line in block.splitlines() if re.match(r"(\$ )?edgekd [a-z]", line))
+    yield from (found for found in re.findall(r"`(edgekd [a-z][^`]*)`", FENCE.sub("", text)))
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", FENCE.sub("", page.read_text())):
+        if "://" not in link:
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_files_it_names_are_there(page: Path) -> None:
+    """Paths in backquotes that begin with a folder of ours."""
+    text = FENCE.sub("", page.read_text())
+    for path in re.findall(r"`((?:edgekd|examples|benchmarks|tests|docs)/[\w./]+)`(?!:\n)", text):
+        assert (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_exist(page: Path) -> None:
+    for command in dict.fromkeys(commands(page)):
+        words = shlex.split(command.split("  ")[0])[1:]
+        depth = 2 if words[0] in NESTED and len(words) > 1 else 1
+        shown = CliRunner().invoke(group, [*words[:depth], "--help"])
+        assert shown.exit_code == 0, f"{page.name}: {command}: {shown.output}"
+        for option in (word.partition("=")[0] for word in words if word.startswith("--") and word != "--help"):
+            assert option in shown.output, f"{page.name}: {command}: no {option}"
+
+
+def test_commands_are_found_at_all() -> None:
+    assert "edgekd targets list" in set(commands(ROOT / "docs" / "targets.md"))
+    assert any(command.startswith("edgekd compress") for command in commands(ROOT / "docs" / "own-model.md"))
+
+
+def yaml_blocks(schema: str) -> list[tuple[str, str]]:
+    return [
+        (f"{name(page)}-{number}", block)
+        for page in PAGES
+        for number, block in enumerate(blocks(page, "yaml"))
+        if f"schema: {schema}" in block
+    ]
+
+
+PROJECTS, TARGETS, DEVICES = (yaml_blocks(f"edgekd.{kind}/1") for kind in ("project", "target", "device"))
+
+
+@pytest.mark.parametrize("text", [text for _, text in PROJECTS], ids=[where for where, _ in PROJECTS])
+def test_projects_are_valid(text: str, tmp_path: Path) -> None:
+    from edgekd.project import read_project
+
+    for file in (ROOT / "examples" / "own_model").iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "project.yaml").write_text(text)
+    project = read_project(tmp_path / "project.yaml")
+    assert project.recipe
+
+
+@pytest.mark.parametrize("text", [text for _, text in TARGETS], ids=[where for where, _ in TARGETS])
+def test_targets_are_valid(text: str, tmp_path: Path) -> None:
+    from edgekd.targets.catalogue import load_target
+
+    (tmp_path / "mine.yaml").write_text(text)
+    assert load_target(tmp_path / "mine.yaml").limits
+
+
+@pytest.mark.parametrize("text", [text for _, text in DEVICES], ids=[where for where, _ in DEVICES])
+def test_devices_are_valid(text: str, tmp_path: Path) -> None:
+    from edgekd.targets.facts import read_facts
+
+    (tmp_path / "mine.yaml").write_text(text)
+    assert read_facts(tmp_path / "mine.yaml")
+
+
+def test_there_are_such_blocks() -> None:
+    assert len(PROJECTS) >= 3
+    assert TARGETS
+    assert DEVICES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_python_compiles(page: Path) -> None:
+    for block in blocks(page, "python"):
+        ast.parse(block)
+
+
+def test_the_plugins_page_shows_the_package_that_is_tested() -> None:
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    shown = re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(shown) == 8
+    for path, block in shown:
+        assert block == (PACKAGE / path).read_text(), f"docs/plugins.md shows another {path}"
+
+
+def test_the_python_page_names_what_is_there() -> None:
+    from edgekd import api
+
+    text = (ROOT / "docs" / "python.md").read_text()
+    functions = set(re.findall(r"^\| `(\w+)\(", text, re.MULTILINE)) | {"compress", "distill"}
+    assert functions == {found for found in api.__all__ if found[0].islower()} | {"replay"}
+    for named in re.findall(r"`(\w+(?:Answer|Report))`", text):
+        assert hasattr(api, named) or named in ("VerifyReport", "BenchReport", "DoctorReport")
