@@ -18,12 +18,14 @@ from edgekd.bundle.preprocess import PREPROCESS, Preprocess
 from edgekd.bundle.samples import SAMPLES, read_samples
 from edgekd.devices._protocol import DeviceSession, Job, Measurement, Outcome, Progress
 from edgekd.errors import ConfigurationError, Place
+from edgekd.evidence import Figure
 from edgekd.export.tensors import from_model_outputs, to_model_inputs
 from edgekd.measure.figures import figures_of
 from edgekd.measure.settle import measure_until
 from edgekd.records import Filed, Record, digest_file
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.schema import read_record
+from edgekd.targets.target import Limit
 from edgekd.targets.verdict import Answer, Verdict, judge
 
 __all__ = ["Check", "VerifyReport", "read_bundle", "read_certificate", "verify_bundle"]
@@ -166,16 +168,18 @@ def _budgets(
     return verdict, [_budget_check(one.limit, one.figure, one.answer, measured) for one in verdict.limits]
 
 
-def _budget_check(limit: object, figure: object, answer: Answer, measured: Measurement) -> Check:
+def _budget_check(limit: Limit, figure: Figure | None, answer: Answer, measured: Measurement) -> Check:
     said = {
         Answer.HOLDS: CheckAnswer.HOLDS,
         Answer.FAILS: CheckAnswer.FAILS,
         Answer.UNSTABLE: CheckAnswer.UNSTABLE,
         Answer.UNKNOWN: CheckAnswer.FAILS,
     }[answer]
-    found = (
-        f"no figure: {measured.detail}" if figure is None else f"{figure}, {len(measured.processes)} fresh processes"
-    )
+    if figure is None:
+        found = f"no figure: {measured.detail or 'this machine does not tell it'}"
+    else:
+        exact = figure.low is None  # counted, not timed
+        found = str(figure) if exact else f"{figure}, {len(measured.processes)} fresh processes"
     return Check(name=str(limit), found=found, answer=said)
 
 
