@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.store.records import Arm, ArmReading, ArmsRecord
+from edgekd.students._protocol import Arch
 
 __all__ = ["ArmCell", "arm_rows"]
 
@@ -28,24 +29,33 @@ def arm_rows(arms: ArmsRecord) -> tuple[list[Precision], list[tuple[Backend, lis
     known = dict.fromkeys(reading.arm for reading in arms.readings)
     precisions = [precision for precision in Precision if any(arm.precision is precision for arm in known)]
     backends = list(dict.fromkeys(arm.backend for arm in known))
-    typical = {arm: _typical_us([reading for reading in arms.readings if reading.arm == arm]) for arm in known}
-    fastest = min((value for value in typical.values() if value is not None), default=None)
+    read = {arm: _by_anchor([reading for reading in arms.readings if reading.arm == arm]) for arm in known}
+    fastest = _fastest(read)
     rows = []
     for backend in backends:
         cells = []
         for precision in precisions:
             arm = Arm(backend=backend, precision=precision)
-            cells.append(_cell(arms, arm, typical[arm], fastest) if arm in known else None)
+            cells.append(_cell(arms, arm, read[arm], fastest) if arm in known else None)
         rows.append((backend, cells))
     return precisions, rows
 
 
-def _typical_us(readings: Sequence[ArmReading]) -> float | None:
-    values = [reading.low_us.value for reading in readings if reading.low_us is not None]
-    return math.exp(sum(map(math.log, values)) / len(values)) if values and len(values) == len(readings) else None
+def _by_anchor(readings: Sequence[ArmReading]) -> dict[Arch, float]:
+    return {reading.arch: reading.low_us.value for reading in readings if reading.low_us is not None}
 
 
-def _cell(arms: ArmsRecord, arm: Arm, typical: float | None, fastest: float | None) -> ArmCell:
+def _fastest(read: Mapping[Arm, Mapping[Arch, float]]) -> Mapping[Arch, float]:
+    """The arm the others are held against: the fastest of those measured on the most anchors."""
+    most = max((len(values) for values in read.values()), default=0)
+    return min((values for values in read.values() if len(values) == most), key=_mean, default={})
+
+
+def _mean(values: Mapping[Arch, float]) -> float:
+    return math.exp(sum(map(math.log, values.values())) / len(values)) if values else math.inf
+
+
+def _cell(arms: ArmsRecord, arm: Arm, read: Mapping[Arch, float], fastest: Mapping[Arch, float]) -> ArmCell:
     dropped = next((drop.reason for drop in arms.dropped if drop.arm == arm), "")
     twin = next((mark for mark in arms.never_slower if mark.arm == arm), None)
     mark = ""
@@ -53,11 +63,12 @@ def _cell(arms: ArmsRecord, arm: Arm, typical: float | None, fastest: float | No
         mark = f"not faster than float32 ({twin.ratio:.2f}x)" + (", smaller" if twin.smaller else "")
         if twin.regressed:
             mark += ": " + ", ".join(twin.regressed[:3])
-    if typical is None or fastest is None:
+    shared = [arch for arch in read if arch in fastest]
+    if not shared:
         detail = next((reading.detail for reading in arms.readings if reading.arm == arm and reading.detail), "")
         return ArmCell("no figure", detail or dropped, -1, arm in arms.kept, mark)
-    ratio = typical / fastest
+    # an arm that dropped out early was measured on fewer anchors: only those are compared
+    ratio = _mean({arch: read[arch] / fastest[arch] for arch in shared})
     heat = min(4, int(math.log2(ratio) * 2.5)) if ratio > 1 else 0
-    return ArmCell(
-        f"{ratio:.2f}x", dropped or f"{typical:.4g} us, geometric mean over the anchors", heat, arm in arms.kept, mark
-    )
+    title = dropped or f"geometric mean over {len(shared)} of {len(arms.anchors)} anchors"
+    return ArmCell(f"{ratio:.2f}x", title, heat, arm in arms.kept, mark)
