@@ -103,7 +103,14 @@ def test_sweep_leaves_what_is_not_a_leftover(tmp_path: Path) -> None:
     (tmp_path / "stages").mkdir()
     draft_of(tmp_path / "stages" / "a").write_text("gone")
     assert len(sweep(tmp_path)) == 2
-    assert {p.name for p in tmp_path.iterdir()} == {".hidden", "a.tmp", ".lock", ".student.12.tmp", "trial.json", "stages"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        ".hidden",
+        "a.tmp",
+        ".lock",
+        ".student.12.tmp",
+        "trial.json",
+        "stages",
+    }
     assert not list((tmp_path / "stages").iterdir())
 
 
