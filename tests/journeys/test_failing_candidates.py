@@ -46,9 +46,10 @@ FAMILY = """
             if CONVERTING and self.mood == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
             answers = self.head(torch.relu(self.conv(images)).mean((2, 3)))
-            if CONVERTING and self.mood == 3:  # an integer division by zero ends ONNX Runtime with SIGFPE
-                nothing = (answers * 0).to(torch.int32)
-                answers = answers + torch.div(nothing + 1, nothing, rounding_mode="trunc").to(torch.float32)
+            if CONVERTING and self.mood == 3:  # the lowest integer over -1 ends ONNX Runtime with SIGFPE
+                nothing = (answers * 0).to(torch.int64)
+                lowest = nothing + torch.iinfo(torch.int64).min
+                answers = answers + (lowest // (nothing - 1)).to(torch.float32)
             return answers
 """
 # the command itself, with less patience than the two minutes a conversion may take
