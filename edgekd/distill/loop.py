@@ -33,7 +33,7 @@ from edgekd.store.records import CurvePoint
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers._protocol import View
 
-__all__ = ["CHECKPOINT_FILE", "Diverged", "Lesson", "Plan", "Trained", "train"]
+__all__ = ["CHECKPOINT_FILE", "Diverged", "Lesson", "Plan", "Trained", "batches_of", "train"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _CHECKPOINT_EVERY_S = 20.0
@@ -110,6 +110,21 @@ def train(
     return Trained(answering, run.position.curve, run.position.execution)
 
 
+def batches_of(order: Tensor, steps: int, device: torch.device) -> Sequence[Tensor]:
+    """The samples in this order, cut into batches of nearly equal length, so that none is too small for its statistics.
+
+    On a CPU each is a multiple of the threads, where there are enough samples; the few left over, fewer than threads,
+    wait for another epoch.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or len(order) < threads * steps:
+        return torch.tensor_split(order, steps)
+    # torch 2.13 writes out of bounds in the backward pass of strided 1 x 1 convolutions, channels last, with AVX-512
+    # and few channels, where a batch does not divide evenly among threads: the process dies
+    whole = order[: len(order) // threads * threads].reshape(-1, threads)
+    return [piece.reshape(-1) for piece in torch.tensor_split(whole, steps)]
+
+
 class _Training:
     """The tensors of one training and where it stands."""
 
@@ -137,6 +152,7 @@ class _Training:
         self.labels = lesson.labels.to(device)
         count = len(lesson.labels)
         self.steps = max(1, math.ceil(count / plan.batch_size))
+        self.used = sum(map(len, batches_of(torch.arange(count), self.steps, device)))
         write_curve(folder, self.position.curve)
 
     def answering(self) -> nn.Module:
@@ -151,8 +167,7 @@ class _Training:
         epoch, plan, lesson = self.position.epoch, self.plan, self.lesson
         count = len(lesson.labels)
         generator = torch.Generator().manual_seed(_seed(plan.seed, epoch, 0))
-        # pieces of nearly equal length: every sample is seen, and no batch is too small for batch statistics
-        batches = torch.tensor_split(torch.randperm(count, generator=generator), self.steps)
+        batches = batches_of(torch.randperm(count, generator=generator), self.steps, self.device)
         view = epoch % len(lesson.view_seeds)
         answers = None if lesson.answers is None else lesson.answers[view]
         total, warmup = self.steps * plan.epochs, round(plan.warmup_epochs * self.steps)
@@ -178,7 +193,7 @@ class _Training:
             if now - saved > _CHECKPOINT_EVERY_S and step + 1 < self.steps:
                 self._save(step + 1, before + now - begun)
                 saved = now
-        self._mean_loss(count)  # waits for the device, so that the time is all of it
+        self._mean_loss()  # waits for the device, so that the time is all of it
         seconds = before + time.perf_counter() - begun
         self.position = self.position.but(step=self.steps, seconds=seconds)
         if progress is not None:
@@ -215,7 +230,7 @@ class _Training:
         due = validate is not None and ((epoch + 1) % every == 0 or epoch + 1 == plan.epochs)
         point = CurvePoint(
             epoch=epoch,
-            loss=self._mean_loss(count),
+            loss=self._mean_loss(),
             validation=validate(self.answering()) if validate is not None and due else None,
             rate=float(self.optimizer.param_groups[0]["lr"]),
             images_per_s=count / max(self.position.seconds, 1e-9),
@@ -232,8 +247,8 @@ class _Training:
         epoch = min(self.position.epoch + 1, self.plan.epochs)
         return f"epoch {epoch}/{self.plan.epochs}, {images_per_s:,.0f} images/s{best}"
 
-    def _mean_loss(self, count: int) -> float:
-        mean = float(self.loss_sum) / count
+    def _mean_loss(self) -> float:
+        mean = float(self.loss_sum) / self.used
         if not math.isfinite(mean):
             raise Diverged(*self._diagnosis())
         return mean

@@ -92,7 +92,8 @@ def _fastest(options: Sequence[Execution], step: Callable[[Execution], None], cl
 def _steps(
     module: nn.Module, shape: Sequence[int], batch_size: int, device: torch.device
 ) -> Callable[[Execution], None]:
-    count = max(2, min(32, batch_size))
+    threads = torch.get_num_threads()
+    count = max(2, threads, min(32, batch_size) // threads * threads)  # why a multiple: `loop.batches_of`
     copies = {
         layout: laid_out(
             copy.deepcopy(module).train(), device, torch.channels_last if layout else torch.contiguous_format

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Distill"]
 
-_VERSION = 1  # raised when the same options train to another result
+_VERSION = 2  # raised when the same options train to another result
 _DEFAULT_VIEWS = 4
 
 

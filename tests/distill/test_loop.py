@@ -11,7 +11,7 @@ from torch import nn
 
 from edgekd.distill.average import Average
 from edgekd.distill.curve import read_curve, write_curve
-from edgekd.distill.loop import Lesson, Plan, train
+from edgekd.distill.loop import Lesson, Plan, batches_of, train
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.predict import predict
 from edgekd.distill.probe import Execution, _fastest, probe
@@ -182,3 +182,23 @@ def test_a_torn_last_line_of_a_curve_is_passed_over(tmp_path):
     with pytest.raises(ValueError, match="CurvePoint"):
         read_curve(tmp_path)
     assert read_curve(tmp_path / "nowhere") == ()
+
+
+@pytest.mark.parametrize(("count", "steps"), [(255, 2), (1136, 9), (45_489, 356)])
+def test_batches_divide_evenly_among_threads(count: int, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches that don't have killed the process in torch's own backward pass."""
+    for threads in (1, 2, 3, 4, 12):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        batches = batches_of(torch.arange(count), steps, torch.device("cpu"))
+        sizes = {len(batch) for batch in batches}
+        assert len(batches) == steps
+        assert all(size % threads == 0 for size in sizes)
+        assert max(sizes) - min(sizes) <= threads
+        seen = torch.cat(list(batches))
+        assert count - threads < len(seen) <= count
+        assert len(torch.unique(seen)) == len(seen)
+
+
+def test_a_handful_of_samples_is_used_up() -> None:
+    batches = batches_of(torch.arange(3), 3, torch.device("cpu"))
+    assert [len(batch) for batch in batches] == [1, 1, 1]
