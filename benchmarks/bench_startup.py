@@ -1,0 +1,120 @@
+"""What edgekd costs before it works: `edgekd --help` over a bare Python, what importing it loads, memory of a search.
+
+Cells: `help` (processes of both in turn; the difference of the least times is edgekd's own, the medians stand beside
+it), `imports` (heavy modules in sys.modules after ``import edgekd`` and ``import edgekd.api``: there must be none) and
+`memory` (the most that a whole search on the digits held resident at once, over all its processes, sampled 20 times a
+second; pages that processes share are counted in each, so it is an upper bound).
+
+Run: python benchmarks/bench_startup.py [--table]. Two minutes on an idle computer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from cells import EDGEKD, ROOT, Cells, arguments, folders, opened, table
+
+NAME = "startup"
+HEAVY = ("torch", "onnxruntime", "openvino", "ai_edge_litert", "litert_torch", "tensorflow", "nncf", "onnx", "optuna")
+
+
+def help_ms(options: argparse.Namespace) -> dict[str, Any]:
+    """Both commands, one process of each in turn."""
+    commands = {
+        "python": [sys.executable, "-c", ""],
+        "help": [str(EDGEKD), "--help"],
+        "version": [str(EDGEKD), "--version"],
+    }
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for number in range(4 if options.tiny else 25):
+        for name, command in commands.items():
+            begun = time.perf_counter()
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+            if number:  # the first ones read files from the disk
+                times[name].append(1e3 * (time.perf_counter() - begun))
+    least = {name: min(values) for name, values in times.items()}
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return {"least_ms": least, "median_ms": medians, "over_python_ms": least["help"] - least["python"]}
+
+
+def imports() -> dict[str, Any]:
+    """Heavy modules that an import brings in."""
+    found = {}
+    for module in ("edgekd", "edgekd.api", "edgekd.cli.main"):
+        code = f"import json, sys, {module}; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+        found[module] = json.loads(said)
+    return {"loaded": found}
+
+
+def memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """A whole search, watched from outside."""
+    shutil.rmtree(folder, ignore_errors=True)
+    opened().close()  # wait until nobody else measures
+    budget = "40 s" if options.tiny else "150 s"
+    command = [EDGEKD, "search", "examples/digits/project.yaml", "--run", folder, "--budget", budget, "-q"]
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL)
+    watched, most, at_most, own = psutil.Process(process.pid), 0, {}, 0
+    while process.poll() is None:
+        parts = {}
+        try:
+            for one in (watched, *watched.children(recursive=True)):
+                parts[f"{one.name()}:{one.pid}"] = one.memory_info().rss
+        except psutil.NoSuchProcess:  # it ended between being listed and being asked
+            continue
+        if sum(parts.values()) > most:
+            most, at_most = sum(parts.values()), parts
+        own = max(own, parts.get(f"{watched.name()}:{watched.pid}", 0))
+        time.sleep(0.05)
+    return {
+        "exit_code": process.returncode,
+        "budget": budget,
+        "most_bytes": most,
+        "host_most_bytes": own,
+        "processes_then": sorted(at_most.values(), reverse=True),
+    }
+
+
+def printed(cells: Cells) -> str:
+    """What is known so far."""
+    found, rows = cells.all(), []
+    if "help" in found:
+        cell = found["help"]
+        rows += [
+            (f"{name}: least, median", f"{cell['least_ms'][name]:.0f} ms, {cell['median_ms'][name]:.0f} ms")
+            for name in cell["least_ms"]
+        ]
+        rows.append(("edgekd --help over bare Python", f"{cell['over_python_ms']:.0f} ms"))
+    if "imports" in found:
+        rows += [
+            (f"import {module} loads", ", ".join(heavy) or "neither torch nor a runtime")
+            for module, heavy in found["imports"]["loaded"].items()
+        ]
+    if "memory" in found:
+        rows.append(("a search at its most, all processes", f"{found['memory']['most_bytes'] / 2**20:,.0f} MiB"))
+        rows.append(("of which its own process at its most", f"{found['memory']['host_most_bytes'] / 2**20:,.0f} MiB"))
+    return table(("edgekd", "found"), rows)
+
+
+def main() -> None:
+    options = arguments(__doc__, NAME).parse_args()
+    results, runs = folders(options, NAME)
+    cells = Cells(NAME, results, {"tiny": options.tiny, "seed": options.seed})
+    if not options.table:
+        cells.cell("help", lambda: help_ms(options))
+        cells.cell("imports", imports)
+        cells.cell("memory", lambda: memory(options, runs / "search"))
+    print(printed(cells))
+
+
+if __name__ == "__main__":
+    main()
