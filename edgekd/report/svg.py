@@ -23,7 +23,7 @@ class Scale:
     def over(cls, values: Sequence[float], start: float, end: float, margin: float = 0.06) -> Scale:
         """A scale on which all values have some room. Raises ValueError on none."""
         low, high = min(values), max(values)
-        room = (high - low or abs(high) or 1.0) * margin
+        room = max((high - low or abs(high) or 1.0) * margin, 1e-9 * max(abs(low), abs(high)), 1e-12)
         return cls(low - room, high + room, start, end)
 
     def __call__(self, value: float) -> float:

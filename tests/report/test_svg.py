@@ -4,7 +4,7 @@ import math
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgekd.report import svg
@@ -12,6 +12,7 @@ from edgekd.report import svg
 FINITE = st.floats(-1e9, 1e9, allow_nan=False)
 
 
+@example([5e-324])
 @given(st.lists(FINITE, min_size=1, max_size=5))
 def test_a_scale_holds_its_values_and_round_ticks(values: list[float]) -> None:
     scale = svg.Scale.over(values, 10.0, 110.0)
