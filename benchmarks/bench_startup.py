@@ -75,6 +75,8 @@ def memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             most, at_most = sum(parts.values()), parts
         own = max(own, parts.get(f"{watched.name()}:{watched.pid}", 0))
         time.sleep(0.05)
+    if process.returncode not in (0, 5, 6):
+        raise SystemExit(f"the search ended with {process.returncode}: nothing was learnt of its memory")
     return {
         "exit_code": process.returncode,
         "budget": budget,
