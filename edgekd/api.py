@@ -23,6 +23,7 @@ from edgekd.records import Filed, digest_json
 from edgekd.store.certificate import Certificate
 from edgekd.store.records import OutcomeRecord, RunHeader
 from edgekd.store.run import Run
+from edgekd.targets.verdict import Answer
 
 if TYPE_CHECKING:
     from edgekd.bundle.verify import VerifyReport
@@ -76,7 +77,9 @@ class RunAnswer(Filed):
 
     @property
     def exit_code(self) -> int:
-        """0, or 5 where nothing fits, or 6 where it can't be told."""
+        """0, or 5 where nothing fits (or the test split says so in the end), or 6 where it can't be told."""
+        if self.outcome.exit_code == 0 and self.certificate is not None and not self.certificate.certified:
+            return 6 if self.certificate.verdict.answer is Answer.UNSTABLE else 5
         return self.outcome.exit_code
 
     def lines(self) -> list[str]:

@@ -48,7 +48,7 @@ class AgentSession:
         self._count = 0
         self._open = True
         self._fingerprint: Fingerprint | None = None
-        self._placed: dict[str, str] = {}
+        self._placed: dict[tuple[str, str], str] = {}  # the same content may lie elsewhere later
         self._scratch = Path(tempfile.mkdtemp(prefix="edgekd-"))
         try:
             hello = self._ask("hello", Hello)
@@ -159,11 +159,12 @@ class AgentSession:
 
     def _told(self, job: Job) -> dict[str, str]:
         artefact = job.artefact
-        if artefact.sha256 not in self._placed:
+        key = (artefact.sha256, str(artefact.path))
+        if key not in self._placed:
             weights = artefact.path.with_suffix(".bin")
             beside = [weights] if artefact.path.suffix == ".xml" and weights.exists() else []
-            self._placed[artefact.sha256] = self._link.put([artefact.path, *beside])
-        path = self._placed[artefact.sha256]
+            self._placed[key] = self._link.put([artefact.path, *beside])
+        path = self._placed[key]
         return {
             "runtime": job.backend.runtime,
             "provider": job.backend.provider,

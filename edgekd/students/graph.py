@@ -102,6 +102,7 @@ def trace(student: Student, *, dynamic_batch: bool = False, decomposed: bool = T
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch copies its own deprecated tree specs
             program = torch.export.export(flat.module.eval(), (example,), dynamic_shapes=shapes)
+            _pool_as_mean(program)
             if decomposed or any(_changes_in_place(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:  # torch's own errors are among these
@@ -215,6 +216,31 @@ def core_input_of(exported_program: ExportedProgram, core_prefix: str = "core") 
                 if source.name in keys and source.name not in core:
                     return str(source.name)
     raise ValueError(f"no operator of the program is inside `{core_prefix}`")
+
+
+def _pool_as_mean(program: ExportedProgram) -> None:
+    """A pool to one pixel and the flattening after it, as the one mean over the image that both are.
+
+    Exporters find tensors by the names and values of nodes, and torch renames these two on its way to ONNX.
+    """
+    graph = program.graph
+    for pool in list(graph.nodes):
+        if "adaptive_avg_pool2d" not in str(pool.target) or operator_of(pool) != "mean" or len(pool.users) != 1:
+            continue
+        (flat,) = pool.users
+        if flat.op != "call_function" or operator_of(flat) not in ("flatten", "view") or flat.meta["val"].dim() != 2:
+            continue
+        if any(user.op == "output" for user in flat.users):  # the program's signature knows it by its name
+            continue
+        with graph.inserting_before(pool):
+            mean = graph.create_node(
+                "call_function", torch.ops.aten.mean.dim, (pool.args[0], [2, 3]), name="mean", type_expr=None
+            )
+        mean.meta = {**pool.meta, "val": flat.meta["val"]}
+        flat.replace_all_uses_with(mean)
+        graph.erase_node(flat)
+        graph.erase_node(pool)
+    program.graph_module.recompile()
 
 
 def _path(node: fx.Node, core_prefix: str) -> str:

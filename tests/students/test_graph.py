@@ -92,3 +92,21 @@ def test_a_module_that_branches_on_values_is_refused_with_the_reason() -> None:
 
     with pytest.raises(ConfigurationError, match="graph"):
         trace(student().but(module=Branching()))
+
+
+@pytest.mark.parametrize("flatten", [nn.Flatten(), nn.Flatten(1)])
+def test_a_pool_to_one_pixel_and_its_flattening_are_one_mean(flatten: nn.Module) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), flatten, nn.Linear(4, 4)).eval()
+    student = Student(module=module, task=SPEC, family="plain", options={}, arch=Arch(choices=()))
+    traced = trace(student)
+    assert "2:mean" in traced.keys.values()
+    assert not [name for name in traced.keys.values() if "flatten" in name or "view" in name]
+    x = torch.randn(1, 3, 8, 8)
+    assert torch.allclose(traced.program.module()(x), module(x), atol=1e-6)
+
+
+def test_a_pool_that_is_the_answer_keeps_its_flattening() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    student = Student(module=module, task=SPEC, family="plain", options={}, arch=Arch(choices=()))
+    x = torch.randn(1, 3, 8, 8)
+    assert torch.allclose(trace(student).program.module()(x), module(x), atol=1e-6)
