@@ -26,7 +26,8 @@ def distill(
     budget: str | None,
     seed: int | None,
 ) -> None:
-    """Train one student, the largest of the project's space, with its recipe, and certify what comes out."""
+    """Train one student with the recipe, and certify what comes out. The project names one arch: each axis of its space
+    has one choice."""
     from edgekd import api
 
     with output.watching() as events:
