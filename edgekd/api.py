@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edgekd.measure.doctor import DoctorReport
     from edgekd.project import Project
     from edgekd.search.replay import ReplayReport
+    from edgekd.targets.target import Target
 
 __all__ = [
     "RunAnswer",
@@ -325,6 +326,7 @@ def _run(
 
     started = time.monotonic()
     project = read_project(project_file, target, budget=budget, seed=seed, notice=events.line)
+    _require_figures(project.target)
     session = open_device(project.target.device, project.folder).open()
     try:
         fingerprint = session.describe()
@@ -365,6 +367,16 @@ def _with_teacher(project: Project, events: Events) -> Project:
     if teacher is not None:
         teacher = bind(teacher, project.task.spec)
     return replace(project, teacher=teacher)
+
+
+def _require_figures(target: Target) -> None:
+    """A budget that nothing here can measure is told before hours are spent on students that can't be certified."""
+    unmet = [str(limit) for limit in target.limits if limit.hard and limit.metric.startswith(("energy.", "power."))]
+    if unmet:
+        raise MissingError(
+            f"target {target.name} asks for {', '.join(unmet)}, and this version of edgekd reads no power meter",
+            "take the budget out of the target, or write report: true beside it",
+        )
 
 
 def _require_runtimes(project: Project, fingerprint: Fingerprint) -> None:

@@ -1,0 +1,40 @@
+"""What is told before anything is opened or trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekd import api
+from edgekd.errors import MissingError
+
+PROJECT = """\
+schema: edgekd.project/1
+task: {kind: digits}
+teacher: {kind: train}
+student: {family: resnet}
+target: meter
+recipe: [distill]
+"""
+TARGET = """\
+schema: edgekd.target/1
+device: this-computer
+backends: [litert/xnnpack]
+budgets: {BUDGET}
+"""
+
+
+@pytest.mark.parametrize(
+    ("budget", "named"),
+    [
+        ("energy: {per_inference: 60 mJ}", "energy.per_inference <= 60 mJ"),
+        ("power: {average: 2 W}", "power.average <= 2 W"),
+    ],
+)
+def test_a_budget_nobody_can_measure_is_refused_at_once(tmp_path: Path, budget: str, named: str) -> None:
+    (tmp_path / "project.yaml").write_text(PROJECT)
+    (tmp_path / "meter.yaml").write_text(TARGET.replace("BUDGET", budget))
+    with pytest.raises(MissingError, match=named):
+        api.search(tmp_path / "project.yaml", run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
