@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from edgekd.artefacts import Artefact, Precision
+from edgekd.artefacts import Artefact
 from edgekd.devices._protocol import Fingerprint
 from edgekd.evidence import AccuracyKind
 from edgekd.export._protocol import ConversionResult
@@ -38,13 +38,13 @@ __all__ = [
 class Known:
     """All that a proposal may rest on. Everything here comes from the run folder.
 
-    ``allowed`` has, for each precision among the arms, the indices of archs no mask removed, ascending.
+    ``allowed`` has, for each kept arm, the indices of archs no mask removed, ascending.
     ``trials`` are those of earlier batches; ``pending`` are the candidates already proposed in this one.
     """
 
     family: str
     plan: PlanRecord
-    allowed: Mapping[Precision, Sequence[int]]
+    allowed: Mapping[Arm, Sequence[int]]
     arms: Sequence[Arm]
     trials: Sequence[TrialRecord]
     pending: Sequence[Candidate] = ()

@@ -16,11 +16,21 @@ from collections.abc import Mapping, Sequence
 
 from edgekd.artefacts import Precision
 from edgekd.devices._protocol import Outcome
-from edgekd.store.records import AnchorRecord, Arm, ArmReading, ArmsRecord, DroppedArm, NeverSlower, PlanRecord
+from edgekd.search.masks import Allowed, Masked, narrowed
+from edgekd.store.records import (
+    AnchorRecord,
+    Arm,
+    ArmReading,
+    ArmsRecord,
+    DroppedArm,
+    FeaturesRecord,
+    NeverSlower,
+    PlanRecord,
+)
 from edgekd.students._protocol import Arch
 from edgekd.targets.target import Target
 
-__all__ = ["decide_arms", "still_in"]
+__all__ = ["decide_arms", "settle_arms", "still_in"]
 
 _FIDELITY = {Precision.FLOAT32: 3, Precision.FLOAT16: 2, Precision.DYNAMIC_INT8: 1, Precision.INT8: 0}
 """Higher computes more like the student that was trained."""
@@ -51,6 +61,20 @@ def decide_arms(target: Target, plan: PlanRecord, archs: Sequence[Arch], anchors
         noise=_noise(anchors),
         tail=_tail(kept, readings),
     )
+
+
+def settle_arms(
+    target: Target,
+    plan: PlanRecord,
+    features: FeaturesRecord,
+    masked: Masked,
+    archs: Sequence[Arch],
+    anchors: Sequence[AnchorRecord],
+) -> tuple[ArmsRecord, Allowed]:
+    """The decision, with what may be proposed on each arm now that files were seen."""
+    record = decide_arms(target, plan, archs, anchors)
+    found = narrowed(target, plan, features, masked, record.kept, record.readings)
+    return record.but(masks=(found.report,) if found.report else ()), found.allowed
 
 
 def _sift(

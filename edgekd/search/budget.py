@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from edgekd.devices._protocol import MeasurePlan
 from edgekd.store.records import PlanRecord, TrialRecord
 
-__all__ = ["Budget", "finalists_within", "measure_s", "reserve_s"]
+__all__ = ["SHORTLISTED", "Budget", "Pace", "finalists_within", "reserve_s", "shortlist_s"]
+
+SHORTLISTED = 4
+"""Trials that a shortlist measures at once."""
 
 _FINALISTS_SHARE = 0.6  # of the whole budget, at most: a search that only refines has not searched
-_PER_FINALIST_S = 15.0  # conversion of the student and its float32 twin, parity, scoring
+_PER_FINALIST_S = 2.0  # scoring, beside training and conversions
+_CONVERSIONS = 2.5  # of a finalist: its student, that student's float32 twin, and calibration
+_SHORTLIST_SHARE = 0.25  # of one refinement: measuring once more before it must be cheap beside it
+_CERTIFICATE_S = 10.0  # the test split, parity, bundle and report
+# until this run has seen better:
 _PROCESS_S = 1.0  # start of a process, import of a runtime, load
-_UNKNOWN_RATE = 500.0  # images a second, until a training was observed
+_CONVERT_S = 4.0
+_IMAGES_PER_S = 500.0
 
 
 class Budget:
@@ -36,21 +45,48 @@ class Budget:
         return float("inf") if self.total_s is None else self.total_s - self.spent_s()
 
 
-def measure_s(plan: MeasurePlan, jobs: int) -> float:
-    """About how long a batch takes."""
-    per_process = _PROCESS_S + (plan.warmup_ms + plan.rounds * plan.round_ms) / 1e3
-    return (jobs + int(plan.sentinel)) * plan.processes * per_process
+@dataclass(frozen=True)
+class Pace:
+    """How long things take here, by what this run's trials took."""
+
+    images_per_s: float = _IMAGES_PER_S
+    convert_s: float = _CONVERT_S
+    process_s: float = _PROCESS_S  # of a measured process, beside the calls asked for
+
+    @classmethod
+    def of(cls, plan: PlanRecord, trials: Sequence[TrialRecord]) -> Pace:
+        """The slower half of the training speeds counts: finalists are the more accurate ones, hence the larger."""
+        speeds = sorted(trial.images_per_s for trial in trials if trial.images_per_s)
+        converted = [trial.seconds["convert"] for trial in trials if trial.seconds.get("convert")]
+        measured = [trial.seconds["measure"] for trial in trials if trial.seconds.get("measure")]
+        processes = [max(0.0, seconds / plan.measure.processes - _asked_s(plan.measure)) for seconds in measured]
+        return cls(
+            statistics.median(speeds[: (len(speeds) + 1) // 2]) if speeds else _IMAGES_PER_S,
+            statistics.median(converted) if converted else _CONVERT_S,
+            statistics.median(processes) if processes else _PROCESS_S,
+        )
+
+    def refine_s(self, plan: PlanRecord) -> float:
+        """One finalist: training, conversions, scoring."""
+        return plan.refine_images / self.images_per_s + _CONVERSIONS * self.convert_s + _PER_FINALIST_S
+
+    def measure_s(self, plan: MeasurePlan, jobs: int) -> float:
+        """A batch of measurements, on a quiet machine."""
+        return (jobs + int(plan.sentinel)) * plan.processes * (self.process_s + _asked_s(plan))
 
 
 def reserve_s(plan: PlanRecord, trials: Sequence[TrialRecord], finalists: int) -> float:
-    """What refining, measuring and certifying ``finalists`` will take, from the training speeds observed so far.
+    """What refining, measuring and certifying ``finalists`` will take, at the pace observed so far."""
+    pace = Pace.of(plan, trials)
+    measuring = pace.measure_s(plan.certify, 2 * finalists) + pace.measure_s(plan.certify, 1)
+    return shortlist_s(plan, trials) + finalists * pace.refine_s(plan) + measuring + _CERTIFICATE_S
 
-    The slower half of the observed speeds counts: finalists are the more accurate ones, hence the larger.
-    """
-    speeds = sorted(trial.images_per_s for trial in trials if trial.images_per_s)
-    speed = statistics.median(speeds[: max(1, (len(speeds) + 1) // 2)]) if speeds else _UNKNOWN_RATE
-    refine = finalists * (plan.refine_images / speed + _PER_FINALIST_S)
-    return refine + measure_s(plan.certify, 2 * finalists) + measure_s(plan.certify, 1)
+
+def shortlist_s(plan: PlanRecord, trials: Sequence[TrialRecord]) -> float:
+    """What measuring the best trials before refining takes; 0 where refining is too short for that to pay."""
+    pace = Pace.of(plan, trials)
+    seconds = SHORTLISTED * pace.convert_s + pace.measure_s(plan.certify, SHORTLISTED)
+    return seconds if seconds < _SHORTLIST_SHARE * pace.refine_s(plan) else 0.0
 
 
 def finalists_within(plan: PlanRecord, trials: Sequence[TrialRecord], total_s: float | None) -> int:
@@ -59,3 +95,7 @@ def finalists_within(plan: PlanRecord, trials: Sequence[TrialRecord], total_s: f
         if total_s is None or reserve_s(plan, trials, count) <= _FINALISTS_SHARE * total_s:
             return count
     return 1
+
+
+def _asked_s(plan: MeasurePlan) -> float:
+    return (plan.warmup_ms + plan.rounds * plan.round_ms) / 1e3

@@ -9,7 +9,7 @@ from edgekd.errors import NothingFits, Unstable
 from edgekd.search.budget import Budget
 from edgekd.search.feasible import figure_of
 from edgekd.search.files import keep_only
-from edgekd.search.nearest import floor_line, nearest_finalists, nearest_trials, nothing_left
+from edgekd.search.nearest import floor_line, nearest_finalists, nearest_shortlisted, nearest_trials, nothing_left
 from edgekd.store.records import FinalistRecord, OutcomeRecord
 from edgekd.store.run import Run
 from edgekd.targets.verdict import Answer
@@ -33,11 +33,14 @@ def success(winner: FinalistRecord) -> OutcomeRecord:
 
 def nothing_fits(run: Run, tail: float = 1.0, removed: Mapping[str, int] | None = None) -> OutcomeRecord:
     """No finalist holds every limit: exit code 6 where some verdict couldn't be told, else 5."""
-    target, finalists = run.header.target, run.finalists()
+    target, finalists, shortlist = run.header.target, run.finalists(), run.shortlist()
     if removed is not None:
         detail = nothing_left(target, removed)
     elif finalists:
         detail = (*nearest_finalists(finalists), floor_line(tail, run.trials(), run.anchors()))
+    elif shortlist is not None and shortlist.seen:
+        nearest = nearest_shortlisted(target, shortlist, run.trials())
+        detail = (*nearest, floor_line(tail, run.trials(), run.anchors()))
     else:
         detail = (*nearest_trials(target, tail, run.trials()), floor_line(tail, run.trials(), run.anchors()))
     unstable = any(f.verdict is not None and f.verdict.answer is Answer.UNSTABLE for f in finalists)

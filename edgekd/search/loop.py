@@ -17,7 +17,7 @@ from edgekd.events import Events
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Known, Sampler
 from edgekd.search.budget import Budget, finalists_within, reserve_s
 from edgekd.search.feasible import trial_violations, undelegated, violations
-from edgekd.search.masks import Masked, at_precision
+from edgekd.search.masks import Allowed, at_precision
 from edgekd.search.measuring import Bench, Measured
 from edgekd.search.sampler import seed_of
 from edgekd.store.records import ArmsRecord, PlanRecord, ProposalsRecord, StaticFeatures, TrialRecord
@@ -38,14 +38,14 @@ def stop_if_asked(events: Events) -> None:
 
 
 def known_before(
-    run: Run, plan: PlanRecord, masked: Masked, arms: ArmsRecord, trials: Sequence[TrialRecord], batch: int
+    run: Run, plan: PlanRecord, allowed: Allowed, arms: ArmsRecord, trials: Sequence[TrialRecord], batch: int
 ) -> Known:
     """What was known when a batch was proposed: the trials of all earlier batches."""
     earlier = tuple(trial for trial in trials if trial.batch < batch)
     return Known(
         family=run.header.family,
         plan=plan,
-        allowed=masked.allowed,
+        allowed=allowed,
         arms=arms.kept,
         trials=earlier,
         violations={trial.number: trial_violations(run.header.target, trial, arms.tail) for trial in earlier},
@@ -74,7 +74,7 @@ class TrialLoop:
 
     run: Run
     plan: PlanRecord
-    masked: Masked
+    allowed: Allowed
     arms: ArmsRecord
     sampler: Sampler
     bench: Bench
@@ -89,7 +89,7 @@ class TrialLoop:
         done = {trial.number: trial for trial in self.run.trials()}
         batch = 0
         while True:
-            known = known_before(self.run, self.plan, self.masked, self.arms, tuple(done.values()), batch)
+            known = known_before(self.run, self.plan, self.allowed, self.arms, tuple(done.values()), batch)
             proposals = propose_batch(self.sampler, known, self.run.header.seed)
             missing = [proposal for proposal in proposals if proposal[0] not in done]
             if missing or not proposals:
@@ -115,7 +115,9 @@ class TrialLoop:
             detail = f"all {len(trials)} trials asked for" if full else "every candidate the masks left was tried"
         elif trials and self.budget.left_s() < reserved + batch_s:
             reason = "time"
-            detail = f"{self.budget.left_s():.0f} s left, of which {finalists} finalists need about {reserved:.0f} s"
+            left_s = max(0.0, self.budget.left_s())
+            need = "the finalist needs" if finalists == 1 else f"{finalists} finalists need"
+            detail = f"{left_s:.0f} s left, of which {need} about {reserved:.0f} s"
         else:
             return None
         return ProposalsRecord(

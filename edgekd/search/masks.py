@@ -1,21 +1,33 @@
 """What cannot fit is never proposed: static lower bounds of every arch against the target's limits.
 
 Reads features.json, plan.json and the target; its result is masks.json. A mask may only rest on a bound that holds
-for every file and every runtime, so each is a *lower* bound and says what it leaves out.
+for every file and every runtime, so each is a *lower* bound and says what it leaves out. Once the arms were compared,
+files were seen: what a format adds to the weights narrows the proposals further (`narrowed`, in arms.json).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from edgekd.artefacts import Precision
 from edgekd.evidence import EvidenceKind
-from edgekd.store.records import FeaturesRecord, MaskReport, MasksRecord, PlanRecord, StaticFeatures
+from edgekd.store.records import (
+    Arm,
+    ArmReading,
+    FeaturesRecord,
+    MaskReport,
+    MasksRecord,
+    PlanRecord,
+    StaticFeatures,
+)
 from edgekd.targets.target import Limit, Target
 from edgekd.units import format_bytes
 
-__all__ = ["Masked", "at_precision", "mask"]
+__all__ = ["Allowed", "Masked", "Narrowed", "at_precision", "mask", "narrowed"]
+
+Allowed = Mapping[Arm, tuple[int, ...]]
+"""For each arm, the indices of archs that may be proposed, ascending."""
 
 _WEIGHT_BYTES = {Precision.FLOAT32: 4, Precision.FLOAT16: 2, Precision.DYNAMIC_INT8: 1, Precision.INT8: 1}
 _ACTIVATION_BYTES = {Precision.FLOAT32: 4, Precision.FLOAT16: 4, Precision.DYNAMIC_INT8: 4, Precision.INT8: 1}
@@ -75,6 +87,53 @@ def mask(target: Target, plan: PlanRecord, features: FeaturesRecord) -> Masked:
         left=len({index for index, _ in alive}),
     )
     return Masked(record, allowed)
+
+
+@dataclass(frozen=True)
+class Narrowed:
+    """What may be proposed on each kept arm, and the mask that says why."""
+
+    allowed: Allowed
+    report: MaskReport | None
+
+
+def narrowed(
+    target: Target,
+    plan: PlanRecord,
+    features: FeaturesRecord,
+    masked: Masked,
+    kept: Iterable[Arm],
+    readings: Iterable[ArmReading],
+) -> Narrowed:
+    """Leave out what would be too large with the least that a format was seen to add to the weights, an operator.
+
+    An estimate may save trials but not end a search: where nothing would be left, nothing is left out.
+    """
+    plain = {arm: masked.allowed.get(arm.precision, ()) for arm in kept}
+    limit = next((limit for limit in target.limits if limit.metric == "size.file" and limit.hard), None)
+    if limit is None or not plan.by_files_seen:
+        return Narrowed(plain, None)
+    by_index = dict(zip(features.indices, features.features, strict=True))
+    by_arch = {plan.space.at(index): row for index, row in by_index.items()}
+    added: dict[Arm, float] = {}
+    for reading in readings:
+        if reading.size_bytes is not None:
+            row = at_precision(by_arch[reading.arch], reading.arm.precision)
+            an_operator = max(0.0, (reading.size_bytes - row.weight_bytes) / max(1, row.depth))
+            added[reading.arm] = min(an_operator, added.get(reading.arm, an_operator))
+
+    def fits(arm: Arm, index: int) -> bool:
+        row = at_precision(by_index[index], arm.precision)
+        return row.weight_bytes + row.depth * added.get(arm, 0.0) <= limit.bound
+
+    allowed = {arm: tuple(index for index in indices if fits(arm, index)) for arm, indices in plain.items()}
+    if not any(allowed.values()):
+        return Narrowed(plain, None)
+    left, before = set[int]().union(*allowed.values()), set[int]().union(*plain.values())
+    asks = f"weights and what the format adds, as seen on the anchors, <= {limit.written}"
+    return Narrowed(
+        allowed, MaskReport(name=limit.metric, asks=asks, kind=EvidenceKind.ANALYTIC, removed=len(before - left))
+    )
 
 
 @dataclass(frozen=True)

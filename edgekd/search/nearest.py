@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edgekd.search.feasible import low_us, trial_violations
-from edgekd.store.records import AnchorRecord, FinalistRecord, TrialRecord
+from edgekd.store.records import AnchorRecord, FinalistRecord, ShortlistRecord, TrialRecord
+from edgekd.students._protocol import Candidate
 from edgekd.targets.target import Limit, Target
-from edgekd.targets.verdict import Answer
+from edgekd.targets.verdict import Answer, Verdict, judge
 from edgekd.units import format_bytes, format_us
 
-__all__ = ["floor_line", "nearest_finalists", "nearest_trials", "nothing_left"]
+__all__ = ["floor_line", "nearest_finalists", "nearest_shortlisted", "nearest_trials", "nothing_left"]
 
 _SHOWN = 3
 
@@ -40,9 +41,24 @@ def nearest_trials(target: Target, tail: float, trials: Sequence[TrialRecord]) -
 
 def nearest_finalists(finalists: Sequence[FinalistRecord]) -> tuple[str, ...]:
     """What each finalist misses, with the figure and its interval's deciding end."""
+    return _nearest([(f.candidate, f.verdict, f.reason) for f in finalists])
+
+
+def nearest_shortlisted(target: Target, shortlist: ShortlistRecord, trials: Sequence[TrialRecord]) -> tuple[str, ...]:
+    """What each of the shortlist misses, untrained."""
+    by_number = {trial.number: trial.candidate for trial in trials}
+    return _nearest(
+        [
+            (by_number[seen.trial], judge(target, seen.figures), seen.measurement.detail if seen.measurement else "")
+            for seen in shortlist.seen
+        ]
+    )
+
+
+def _nearest(judged: Sequence[tuple[Candidate, Verdict | None, str]]) -> tuple[str, ...]:
     lines = ["nearest:"]
-    for finalist in finalists[:_SHOWN]:
-        verdicts = finalist.verdict.limits if finalist.verdict else ()
+    for candidate, verdict, reason in judged[:_SHOWN]:
+        verdicts = verdict.limits if verdict else ()
         missed = [v for v in verdicts if v.limit.hard and v.answer is not Answer.HOLDS]
         words = ", ".join(
             f"{v.limit.metric} {_shown(v.limit, v.figure.value)} where {v.limit} is asked ({v.answer.value})"
@@ -50,7 +66,7 @@ def nearest_finalists(finalists: Sequence[FinalistRecord]) -> tuple[str, ...]:
             else f"{v.limit.metric} has no figure here"
             for v in missed
         )
-        lines.append(f" {finalist.candidate}: {words or finalist.reason or 'has no file'}")
+        lines.append(f" {candidate}: {words or reason or 'has no file'}")
     return tuple(lines)
 
 

@@ -40,6 +40,7 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         finalists=asked.finalists,
         measure=trial_plan(target, seed),
         certify=certify_plan(target, seed),
+        by_files_seen=True,
         refine_images=images_of(training, len(project.task.split("train"))),
     )
 

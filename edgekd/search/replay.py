@@ -14,12 +14,13 @@ from edgekd import plugins
 from edgekd.errors import ConfigurationError, Place
 from edgekd.records import Filed, Record
 from edgekd.search.anchors import choose_anchors
-from edgekd.search.arms import decide_arms, still_in
+from edgekd.search.arms import settle_arms, still_in
 from edgekd.search.choose import chosen_of, ranked_by_merit
 from edgekd.search.feasible import is_feasible
 from edgekd.search.loop import known_before, propose_batch
-from edgekd.search.masks import Masked, mask
+from edgekd.search.masks import Allowed, mask
 from edgekd.search.refine import order_of_finalists
+from edgekd.search.shortlist import by_shortlist
 from edgekd.store.records import ArmsRecord, PlanRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch
@@ -82,8 +83,9 @@ def _steps(run: Run) -> Iterator[ReplayedStep]:
             yield _anchors(run, plan, archs)
             arms = run.arms()
             if arms is not None:
-                yield _step("arms", [("arms.json", decide_arms(run.header.target, plan, archs, run.anchors()) == arms)])
-                yield _proposals(run, plan, masked, arms)
+                again, allowed = settle_arms(run.header.target, plan, features, masked, archs, run.anchors())
+                yield _step("arms", [("arms.json", again == arms)])
+                yield _proposals(run, plan, allowed, arms)
                 yield _outcomes(run, arms)
                 yield _finalists(run, arms)
     yield _verdicts(run)
@@ -104,7 +106,7 @@ def _anchors(run: Run, plan: PlanRecord, archs: tuple[Arch, ...]) -> ReplayedSte
     return _step("anchors", found)
 
 
-def _proposals(run: Run, plan: PlanRecord, masked: Masked, arms: ArmsRecord) -> ReplayedStep:
+def _proposals(run: Run, plan: PlanRecord, allowed: Allowed, arms: ArmsRecord) -> ReplayedStep:
     trials = run.trials()
     sampler = plugins.load("edgekd.samplers", plan.sampler)()
     by_number = {trial.number: trial for trial in trials}
@@ -117,7 +119,7 @@ def _proposals(run: Run, plan: PlanRecord, masked: Masked, arms: ArmsRecord) -> 
         )
     found = list[tuple[str, bool]]()
     for batch in sorted({trial.batch for trial in trials}):
-        known = known_before(run, plan, masked, arms, trials, batch)
+        known = known_before(run, plan, allowed, arms, trials, batch)
         for number, asked, candidate in propose_batch(sampler, known, run.header.seed):
             trial = by_number.get(number)
             if trial is not None:  # an interrupted batch has fewer files than proposals
@@ -138,7 +140,8 @@ def _outcomes(run: Run, arms: ArmsRecord) -> ReplayedStep:
 
 
 def _finalists(run: Run, arms: ArmsRecord) -> ReplayedStep:
-    order = order_of_finalists(run.header.target, arms, run.trials())
+    target = run.header.target
+    order = by_shortlist(target, order_of_finalists(target, arms, run.trials()), run.shortlist())
     return _step(
         "finalists",
         [

@@ -122,7 +122,7 @@ def _untried(known: Known) -> Iterator[tuple[int, Arm]]:
         tried.setdefault((str(candidate.backend), candidate.plan.precision.value), set()).add(index)
     for arm in known.arms:
         done = tried.get((str(arm.backend), arm.precision.value), set())
-        yield from ((index, arm) for index in known.allowed.get(arm.precision, ()) if index not in done)
+        yield from ((index, arm) for index in known.allowed.get(arm, ()) if index not in done)
 
 
 def _ranks(space: Space, arch: Arch) -> dict[str, int]:

@@ -15,15 +15,16 @@ from edgekd.events import Events
 from edgekd.export.converter import Converter
 from edgekd.project import Project, cache_folder
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Maker, Refiner, Sampler, Surveyor
-from edgekd.search.budget import Budget, reserve_s
+from edgekd.search.budget import Budget, reserve_s, shortlist_s
 from edgekd.search.choose import Chooser
 from edgekd.search.ending import finish, nothing_fits, success
 from edgekd.search.loop import TrialLoop
-from edgekd.search.masks import Masked
+from edgekd.search.masks import Allowed
 from edgekd.search.measuring import Bench
 from edgekd.search.plan import make_plan, survey_size
 from edgekd.search.refine import order_of_finalists, rank_correlation, refine_one
 from edgekd.search.refiner import RecipeRefiner
+from edgekd.search.shortlist import Shortlist, by_shortlist
 from edgekd.search.steps import FirstSteps
 from edgekd.search.survey import FamilySurveyor
 from edgekd.search.untrained import UntrainedMaker
@@ -103,9 +104,10 @@ def context_of(project: Project, run: Run, events: Events) -> EstimateContext:
 
 def spent_before(run: Run) -> float:
     """Seconds this run has worked so far, by its latest record."""
-    proposals = run.proposals()
+    proposals, shortlist = run.proposals(), run.shortlist()
     ends = [*(a.ended_s for a in run.anchors()), *(t.ended_s for t in run.trials())]
-    return max([*ends, *(f.ended_s for f in run.finalists()), proposals.ended_s if proposals else 0.0], default=0.0)
+    ends += [*(f.ended_s for f in run.finalists()), *(r.ended_s for r in (proposals, shortlist) if r)]
+    return max(ends, default=0.0)
 
 
 @dataclass(frozen=True)
@@ -133,26 +135,31 @@ class Search:
         if not masked.left:
             removed = {report.name: report.removed for report in masked.record.masks}
             return finish(self.run, nothing_fits(self.run, removed=removed), budget)
-        arms = steps.arms(features, masked)
-        wanted = self._propose(features, masked, arms, bench, budget)
-        return self._settle(arms, wanted, budget)
+        arms, allowed = steps.arms(features, masked)
+        wanted = self._propose(features, allowed, arms, bench, budget)
+        return self._settle(arms, wanted, bench, budget)
 
-    def _propose(self, features: FeaturesRecord, masked: Masked, arms: ArmsRecord, bench: Bench, budget: Budget) -> int:
+    def _propose(
+        self, features: FeaturesRecord, allowed: Allowed, arms: ArmsRecord, bench: Bench, budget: Budget
+    ) -> int:
         ended = self.run.proposals()
         if ended is None:
             space = self.plan.space
             by_arch = dict(zip(map(space.at, features.indices), features.features, strict=True))
             loop = TrialLoop(
-                self.run, self.plan, masked, arms, self.parts.sampler, bench, by_arch, self.parts.estimate,
+                self.run, self.plan, allowed, arms, self.parts.sampler, bench, by_arch, self.parts.estimate,
                 self.parts.context, budget, self.events,
             )  # fmt: skip
             ended = loop()
         self.events.line(f"searched   {ended.trials} trials; {ended.detail}")
         return ended.finalists
 
-    def _settle(self, arms: ArmsRecord, wanted: int, budget: Budget) -> OutcomeRecord:
+    def _settle(self, arms: ArmsRecord, wanted: int, bench: Bench, budget: Budget) -> OutcomeRecord:
         target, trials = self.run.header.target, self.run.trials()
         order = order_of_finalists(target, arms, trials)
+        if shortlist_s(self.plan, trials) > 0:
+            shortlist = Shortlist(self.run, self.plan, bench, self.events, budget)
+            order = by_shortlist(target, order, shortlist(order, wanted))
         chooser = Chooser(self.run, self.plan.certify, self.parts.session, self.parts.refiner, self.events, budget)
         winner = None
         # beyond the wanted number only while nothing holds, and never more than twice as many

@@ -10,11 +10,11 @@ from edgekd.errors import MissingError
 from edgekd.events import Events
 from edgekd.search._protocol import Surveyor
 from edgekd.search.anchors import choose_anchors
-from edgekd.search.arms import decide_arms, still_in
+from edgekd.search.arms import settle_arms, still_in
 from edgekd.search.budget import Budget
 from edgekd.search.feasible import LOW, figure_of
 from edgekd.search.loop import stop_if_asked
-from edgekd.search.masks import Masked, mask
+from edgekd.search.masks import Allowed, Masked, mask
 from edgekd.search.measuring import Bench, Measured
 from edgekd.search.survey import survey
 from edgekd.store.records import AnchorRecord, Arm, ArmReading, ArmsRecord, FeaturesRecord, PlanRecord
@@ -58,8 +58,8 @@ class FirstSteps:
         self.events.line(f"masks      {looked} -> {masked.record.left:,} may fit" + (f" ({shown})" if shown else ""))
         return masked
 
-    def arms(self, features: FeaturesRecord, masked: Masked) -> ArmsRecord:
-        """Measure the anchors that aren't measured yet, then keep what isn't dominated.
+    def arms(self, features: FeaturesRecord, masked: Masked) -> tuple[ArmsRecord, Allowed]:
+        """Measure the anchors that aren't measured yet, then keep what isn't dominated, and what may fit on it.
 
         Raises Interrupted, and MissingError where no arm can run this family at all.
         """
@@ -75,7 +75,7 @@ class FirstSteps:
                 break
             anchors.append(self._measure(number, len(archs), archs[number], alive))
             self.run.write(anchors[-1])
-        record = decide_arms(target, self.plan, archs, anchors)
+        record, allowed = settle_arms(target, self.plan, features, masked, archs, anchors)
         if not decided:
             self.run.write(record)
         if not record.kept:
@@ -88,7 +88,10 @@ class FirstSteps:
         self.events.line(
             f"arms       {len(self.plan.arms)} on {len(anchors)} anchors -> {len(record.kept)} kept: {kept}"
         )
-        return record
+        for report in record.masks:
+            left = len(set[int]().union(*allowed.values()))
+            self.events.line(f"masks      by the files seen: {report.name} {report.removed:,} more out, {left:,} left")
+        return record, allowed
 
     def _measure(self, number: int, total: int, arch: Arch, arms: tuple[Arm, ...]) -> AnchorRecord:
         # float32 stays in the batch as the yardstick of never-slower, even once it is out of the running

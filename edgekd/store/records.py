@@ -11,6 +11,7 @@
       arms.json                ArmsRecord
       trials/0007.json         TrialRecord, one file a trial, written once when it ends
       proposals.json           ProposalsRecord: when and why proposing ended
+      shortlist.json           ShortlistRecord: the best trials as the verdict will measure them, before long training
       finalists/02.json        FinalistRecord, written when refined and again when judged
       outcome.json             OutcomeRecord: how the run ended
       students/KEY/            student.json and weights.safetensors
@@ -96,6 +97,7 @@ class PlanRecord(Filed):
     measure: MeasurePlan  # of arms and trials
     certify: MeasurePlan  # of finalists
     refine_images: int  # samples a full recipe passes through training; 0 where it trains nothing
+    by_files_seen: bool = False  # whether the anchors' files narrow what is proposed; runs made before that don't know
 
     @property
     def space(self) -> Space:
@@ -202,6 +204,7 @@ class ArmsRecord(Filed):
     never_slower: tuple[NeverSlower, ...]
     noise: float  # A/A noise of the batch, relative
     tail: float  # p95 / low, the device's measured tail factor
+    masks: tuple[MaskReport, ...] = ()  # what the files seen on the anchors removed further
 
 
 class Accuracy(Record):
@@ -255,6 +258,23 @@ class CurvePoint(Record):
     validation: float | None
     rate: float  # learning rate
     images_per_s: float
+
+
+class Shortlisted(Record):
+    """A trial's untrained file, measured as the verdict will measure."""
+
+    trial: int
+    measurement: Measurement | None
+    figures: tuple[Figure, ...]
+
+
+class ShortlistRecord(Filed):
+    """What was measured once more before any long training."""
+
+    schema_: Literal["edgekd.shortlist/1"] = Field(default="edgekd.shortlist/1", alias="schema")
+    seen: tuple[Shortlisted, ...]
+    complete: bool = False
+    ended_s: float = 0.0
 
 
 class FinalistRecord(Filed):

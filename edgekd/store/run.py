@@ -25,6 +25,7 @@ from edgekd.store.records import (
     PlanRecord,
     ProposalsRecord,
     RunHeader,
+    ShortlistRecord,
     TrialRecord,
 )
 from edgekd.store.schema import read_record
@@ -40,6 +41,7 @@ _SINGLE: dict[type[Filed], str] = {
     MasksRecord: "masks.json",
     ArmsRecord: "arms.json",
     ProposalsRecord: "proposals.json",
+    ShortlistRecord: "shortlist.json",
     OutcomeRecord: "outcome.json",
 }
 
@@ -137,6 +139,10 @@ class Run:
     def proposals(self) -> ProposalsRecord | None:
         """When proposing ended."""
         return self._read(ProposalsRecord)
+
+    def shortlist(self) -> ShortlistRecord | None:
+        """What was measured before refining, where refining takes long."""
+        return self._read(ShortlistRecord)
 
     def outcome(self) -> OutcomeRecord | None:
         """How the run ended."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgekd.search.budget import Budget, finalists_within, reserve_s
+from edgekd.search.budget import Budget, Pace, finalists_within, reserve_s, shortlist_s
 from edgekd.store.run import Run
 from edgekd.testing.fakes.clock import FakeClock
 
@@ -27,10 +27,34 @@ def test_the_reserve_grows_with_the_recipe_and_shrinks_with_speed(make_lab: Call
     trials = Run.open(lab.folder).trials()
     slow = [t.but(images_per_s=100.0) for t in trials]
     fast = [t.but(images_per_s=1000.0) for t in trials]
-    assert reserve_s(lab.plan, slow, 1) - reserve_s(lab.plan, fast, 1) == pytest.approx(90.0)
+    assert reserve_s(lab.plan, slow, 1) - reserve_s(lab.plan, fast, 1) == pytest.approx(
+        90.0 + shortlist_s(lab.plan, slow) - shortlist_s(lab.plan, fast)
+    )
     assert reserve_s(lab.plan, fast, 3) > 2 * reserve_s(lab.plan, fast, 1) * 0.9
     longer = lab.plan.but(refine_images=20_000)
     assert reserve_s(longer, fast, 1) - reserve_s(lab.plan, fast, 1) == pytest.approx(10.0)
+
+
+def test_the_pace_is_what_trials_took(make_lab: Callable[..., Any]) -> None:
+    lab = make_lab()
+    lab.search()
+    asked_s = (lab.plan.measure.warmup_ms + lab.plan.measure.rounds * lab.plan.measure.round_ms) / 1e3
+    seconds = {"convert": 3.0, "measure": lab.plan.measure.processes * (0.4 + asked_s)}
+    trials = [trial.but(seconds=seconds) for trial in Run.open(lab.folder).trials()]
+    pace = Pace.of(lab.plan, trials)
+    assert pace == Pace(images_per_s=1000.0, convert_s=3.0, process_s=pytest.approx(0.4))
+    assert Pace.of(lab.plan, []) == Pace()
+    assert pace.measure_s(lab.plan.measure, 4) == pytest.approx(5 * lab.plan.measure.processes * (0.4 + asked_s))
+
+
+def test_a_shortlist_is_made_only_where_it_is_cheap_beside_refining(make_lab: Callable[..., Any]) -> None:
+    lab = make_lab()
+    lab.search()
+    trials = Run.open(lab.folder).trials()
+    assert shortlist_s(lab.plan, trials) == 0.0
+    long = lab.plan.but(refine_images=1_000_000)
+    assert 0.0 < shortlist_s(long, trials) < 250.0
+    assert reserve_s(long, trials, 1) > 1000.0 + shortlist_s(long, trials)
 
 
 def test_finalists_fit_in_their_share(make_lab: Callable[..., Any]) -> None:

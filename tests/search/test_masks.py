@@ -7,8 +7,8 @@ from typing import Any
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.evidence import EvidenceKind
-from edgekd.search.masks import at_precision, mask
-from edgekd.store.records import Arm, FeaturesRecord, StaticFeatures
+from edgekd.search.masks import at_precision, mask, narrowed
+from edgekd.store.records import Arm, ArmReading, FeaturesRecord, StaticFeatures
 from edgekd.targets.target import Target
 
 MIB = 1 << 20
@@ -54,6 +54,29 @@ def test_informative_budgets_and_other_metrics_remove_nothing(make_lab: Callable
     found = mask(limits, make_lab().plan, features(1000))
     assert found.left == (0,)
     assert found.record.masks == ()
+
+
+def test_what_a_format_adds_is_learnt_an_operator_from_the_anchors(make_lab: Callable[..., Any]) -> None:
+    plan, limits = make_lab(by_files_seen=True).plan, target(size={"file": "1000 B"})
+    table = features(100, 500, 700, 950)
+    masked = mask(limits, plan, table)
+    arm = Arm(backend=Backend.model_validate("litert/xnnpack"), precision=Precision.INT8)
+
+    def seen(sizes: dict[int, int]) -> Any:
+        readings = [
+            ArmReading(arm=arm, arch=plan.space.at(i), measurement=None, size_bytes=size) for i, size in sizes.items()
+        ]
+        return narrowed(limits, plan, table, masked, [arm], readings)
+
+    assert masked.allowed[Precision.INT8] == (0, 1, 2, 3)
+    # 3 operators: 100 + 300 and 500 + 360 bytes say that at least 100 bytes an operator come on top
+    found = seen({0: 400, 1: 860})
+    assert found.allowed == {arm: (0, 1, 2)}
+    assert (found.report.name, found.report.removed) == ("size.file", 1)
+    # files that would rule everything out are an estimate, and no estimate ends a search
+    assert seen({0: 5000}).allowed == {arm: (0, 1, 2, 3)}
+    # an arm of which no file was seen keeps what the weights alone allow
+    assert seen({}).allowed == {arm: (0, 1, 2, 3)}
 
 
 def test_precisions_are_those_of_the_arms(make_lab: Callable[..., Any]) -> None:

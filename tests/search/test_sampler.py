@@ -11,9 +11,14 @@ import pytest
 from edgekd.artefacts import Precision
 from edgekd.search._protocol import Known
 from edgekd.search.sampler import RandomSampler, TpeSampler, seed_of
+from edgekd.store.records import Arm, PlanRecord
 from edgekd.store.run import Run
 
 SAMPLERS = [RandomSampler(), TpeSampler(startup=4)]
+
+
+def allowed_on(plan: PlanRecord, by_precision: dict[Precision, tuple[int, ...]]) -> dict[Arm, tuple[int, ...]]:
+    return {arm: by_precision[arm.precision] for arm in plan.arms}
 
 
 @pytest.fixture
@@ -26,7 +31,7 @@ def known(make_lab: Callable[..., Any]) -> Known:
     return Known(
         family="resnet",
         plan=lab.plan,
-        allowed={Precision.FLOAT32: (1, 5, 9), Precision.INT8: tuple(range(0, space.size, 2))},
+        allowed=allowed_on(lab.plan, {Precision.FLOAT32: (1, 5, 9), Precision.INT8: tuple(range(0, space.size, 2))}),
         arms=lab.plan.arms,
         trials=run.trials(),
     )
@@ -34,14 +39,13 @@ def known(make_lab: Callable[..., Any]) -> Known:
 
 def pairs(known: Known) -> set[tuple[Any, Any, Any]]:
     space = known.plan.space
-    return {
-        (space.at(i), arm.precision, arm.backend) for arm in known.arms for i in known.allowed.get(arm.precision, ())
-    }
+    return {(space.at(i), arm.precision, arm.backend) for arm in known.arms for i in known.allowed.get(arm, ())}
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
 def test_everything_left_is_proposed_once_and_then_nothing(sampler: Any, known: Known) -> None:
-    known = replace(known, allowed={Precision.FLOAT32: (1, 5, 9), Precision.INT8: (2, 4, 6)}, trials=known.trials[:5])
+    allowed = allowed_on(known.plan, {Precision.FLOAT32: (1, 5, 9), Precision.INT8: (2, 4, 6)})
+    known = replace(known, allowed=allowed, trials=known.trials[:5])
     expected = pairs(known) - {
         (t.candidate.arch, t.candidate.plan.precision, t.candidate.backend) for t in known.trials
     }

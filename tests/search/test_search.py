@@ -12,6 +12,7 @@ from edgekd.artefacts import Precision
 from edgekd.devices._protocol import MeasurePlan, Outcome
 from edgekd.errors import MissingError
 from edgekd.export._protocol import ConversionOutcome
+from edgekd.search.replay import replay
 from edgekd.search.sampler import RandomSampler
 from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate
@@ -94,14 +95,26 @@ def test_a_finished_run_is_not_run_again(lab: Any) -> None:
 
 
 def test_the_budget_is_kept_with_time_for_the_finalists(make_lab: Callable[..., Any]) -> None:
-    lab = make_lab(budget_s=400.0, trials=None, refine_images=20_000)
+    lab = make_lab(budget_s=300.0, trials=None, refine_images=20_000)
     outcome = lab.search()
     proposals = Run.open(lab.folder).proposals()
     assert proposals is not None
     assert proposals.reason == "time"
     assert proposals.reserve_s > 2 * 20.0
-    assert outcome.seconds <= 400.0
+    assert outcome.seconds <= 300.0
     assert outcome.seconds > 200.0  # and not left unused
+
+
+def test_files_seen_on_the_anchors_save_trials_that_are_too_large(make_lab: Callable[..., Any]) -> None:
+    lab = make_lab(by_files_seen=True, trials=None, target={"budgets": {"size": {"file": "12.3 KiB"}}})
+    lab.search()
+    run = Run.open(lab.folder)
+    arms = run.arms()
+    assert arms is not None
+    assert arms.masks[0].removed > 0
+    # the format adds 2,000 bytes however many operators there are, a third of that at the deepest anchor
+    assert all(t.size_bytes is not None and t.size_bytes < 12.3 * 1024 + 1400 for t in run.trials())
+    assert replay(run).same
 
 
 def test_a_small_budget_refines_fewer(make_lab: Callable[..., Any]) -> None:
