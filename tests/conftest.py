@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,3 +16,52 @@ for suite in ("accuracy", "device", "exporter", "family", "loss", "stage", "task
 def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder shared by the session's tests."""
     return tmp_path_factory.mktemp("edgekd-cache")
+
+
+@pytest.fixture
+def task() -> Any:
+    """Three classes told apart by a bright bar."""
+    from edgekd.testing.fakes.bars import BarTask
+
+    return BarTask()
+
+
+@pytest.fixture
+def teacher() -> Any:
+    """Knows where to look."""
+    from edgekd.testing.fakes.bars import BarTeacher
+
+    return BarTeacher()
+
+
+@pytest.fixture
+def student(task: Any) -> Any:
+    """Untrained, and small."""
+    from edgekd.students._protocol import Arch
+    from edgekd.students.resnet import ResNet
+    from edgekd.students.student import new_student
+
+    family = ResNet.model_validate({"space": {"width": [8, 16], "depth": [1, 2]}, "stages": 2})
+    return new_student(family, Arch.of({"width1": 8, "width2": 8, "depth1": 1, "depth2": 1}), task.spec, seed=0)
+
+
+@pytest.fixture
+def context(task: Any, teacher: Any) -> Callable[..., Any]:
+    """A function from a folder to a stage's context."""
+    from edgekd.students._protocol import StageContext
+
+    def make(folder: Path, **changes: Any) -> StageContext:
+        options = {
+            "task": task,
+            "teacher": teacher,
+            "device": None,
+            "backend": None,
+            "folder": folder / "stage",
+            "cache": folder / "cache",
+            "seed": 3,
+            "progress": lambda at: None,
+            "stop": lambda: False,
+        }
+        return StageContext(**{**options, **changes})
+
+    return make

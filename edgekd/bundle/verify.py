@@ -20,7 +20,7 @@ from edgekd.devices._protocol import DeviceSession, Job, Measurement, Outcome, P
 from edgekd.errors import ConfigurationError, Place
 from edgekd.evidence import Figure
 from edgekd.export.tensors import from_model_outputs, to_model_inputs
-from edgekd.measure.figures import figures_of
+from edgekd.measure.figures import figures_for
 from edgekd.measure.settle import measure_until
 from edgekd.records import Filed, Record, digest_file
 from edgekd.store.certificate import CERTIFICATE, Certificate
@@ -156,15 +156,16 @@ def _budgets(
         differs = _difference(certificate, here.model_dump())
         said = f"measured on another machine or set-up ({differs}): measure here with `edgekd bench`"
         return None, [Check(name=str(limit), found=said, answer=CheckAnswer.NOT_REPEATED) for limit in timed]
-    size = job.artefact.size_bytes
     target = certificate.target.but(accuracy=None)
 
+    def judged(measurement: Measurement) -> Verdict:
+        return judge(target, figures_for(target, measurement, job.artefact))
+
     def decided(measurements: Sequence[Measurement]) -> bool:
-        verdict = judge(target, figures_of(measurements[0], size_bytes=size))
-        return verdict.answer is not Answer.UNSTABLE
+        return judged(measurements[0]).answer is not Answer.UNSTABLE
 
     measured = measure_until(session, [job], certificate.plan, decided, _MOST_PROCESSES, progress)[0]
-    verdict = judge(target, figures_of(measured, size_bytes=size))
+    verdict = judged(measured)
     return verdict, [_budget_check(one.limit, one.figure, one.answer, measured) for one in verdict.limits]
 
 

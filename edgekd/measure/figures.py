@@ -6,16 +6,20 @@ will see (`edgekd.measure.interval`). Kind and subject are the measurement's own
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 
+from edgekd.artefacts import Artefact
 from edgekd.devices._protocol import Measurement, Outcome, ProcessSample
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.measure.interval import fresh_process_interval
+from edgekd.targets.target import Target
 
-__all__ = ["figure_of", "figures_of"]
+__all__ = ["figure_of", "figures_for", "figures_of"]
 
 
 class _Metric(NamedTuple):
@@ -46,8 +50,8 @@ _METRICS: dict[str, _Metric] = {
 def figures_of(measurement: Measurement, confidence: float = 0.95, size_bytes: int | None = None) -> tuple[Figure, ...]:
     """Every figure the measurement supports; none of the timed ones where its outcome is not OK.
 
-    Units: us, B and /s. ``size_bytes`` is the artefact's, which the measurement doesn't know: with it ``size.file``
-    is among the figures, exact, with the artefact's SHA-256 as its subject.
+    Units: us, B, /s, and none for shares. ``size_bytes`` is the artefact's, which the measurement doesn't know: with it
+    ``size.file`` is among the figures, exact, with the artefact's SHA-256 as its subject.
     """
     return tuple(_figures(measurement, confidence, size_bytes))
 
@@ -58,6 +62,54 @@ def figure_of(measurement: Measurement, metric: str, confidence: float = 0.95) -
         if figure.metric == metric:
             return figure
     raise KeyError(f"{metric}: the measurement ended `{measurement.outcome.value}` and has no such figure")
+
+
+def figures_for(target: Target, measurement: Measurement | None, artefact: Artefact | None) -> tuple[Figure, ...]:
+    """Every figure a limit may ask for, each at the confidence its limit asks for; none where it could not be timed."""
+    if measurement is None or measurement.outcome is not Outcome.OK:
+        return ()
+    size_bytes = artefact.size_bytes if artefact else None
+    found = {figure.metric: figure for figure in figures_of(measurement, size_bytes=size_bytes)}
+    for confidence in {limit.confidence for limit in target.limits} - {0.95}:
+        wanted = {limit.metric for limit in target.limits if limit.confidence == confidence}
+        at = figures_of(measurement, confidence=confidence, size_bytes=size_bytes)
+        found.update({figure.metric: figure for figure in at if figure.metric in wanted})
+    if any(limit.metric == "delegation" for limit in target.limits):
+        found.update({figure.metric: figure for figure in _delegation(measurement)})
+    if artefact is not None and any(limit.metric == "size.download" for limit in target.limits):
+        with suppress(FileNotFoundError):  # a trial's file is gone once it was measured; its record has the figure
+            found["size.download"] = _download(artefact)
+    return tuple(found.values())
+
+
+def _delegation(measurement: Measurement) -> Iterator[Figure]:
+    """Of a backend with one place for every operator, all of them; nothing where the runtime doesn't tell."""
+    where = measurement.delegation
+    one_place = where is None and measurement.backend.runtime != "litert"
+    if where is not None or one_place:
+        yield Figure(
+            metric="delegation",
+            value=1.0 if where is None or not where.total else where.delegated / where.total,
+            unit="",
+            kind=EvidenceKind.ANALYTIC if one_place else measurement.kind,
+            subject=measurement.fingerprint,
+            method="this backend runs every operator in one place"
+            if one_place
+            else "operators that a delegate took, of all, by the runtime's own list",
+        )
+
+
+def _download(artefact: Artefact) -> Figure:
+    paths = [artefact.path, *([artefact.path.with_suffix(".bin")] if artefact.path.suffix == ".xml" else [])]
+    size = sum(len(zlib.compress(path.read_bytes(), 6)) for path in paths)
+    return Figure(
+        metric="size.download",
+        value=size,
+        unit="B",
+        kind=EvidenceKind.MEASURED,
+        subject=artefact.sha256,
+        method="zlib at level 6, every file the model needs",
+    )
 
 
 def _figures(measurement: Measurement, confidence: float, size_bytes: int | None) -> Iterator[Figure]:

@@ -30,7 +30,7 @@ from edgekd.store.records import (
 from edgekd.students._protocol import Arch
 from edgekd.targets.target import Target
 
-__all__ = ["decide_arms", "settle_arms", "still_in"]
+__all__ = ["better_arm", "decide_arms", "rivals", "settle_arms", "still_in"]
 
 _FIDELITY = {Precision.FLOAT32: 3, Precision.FLOAT16: 2, Precision.DYNAMIC_INT8: 1, Precision.INT8: 0}
 """Higher computes more like the student that was trained."""
@@ -75,6 +75,32 @@ def settle_arms(
     record = decide_arms(target, plan, archs, anchors)
     found = narrowed(target, plan, features, masked, record.kept, record.readings)
     return record.but(masks=(found.report,) if found.report else ()), found.allowed
+
+
+def rivals(arm: Arm, kept: Sequence[Arm], anchors: Sequence[AnchorRecord]) -> tuple[Arm, ...]:
+    """Kept arms at least as faithful that came near this one, or beat it, on some anchor."""
+    mine = _by_arch(arm, anchors)
+    found = []
+    for other in kept:
+        if other != arm and _FIDELITY[other.precision] >= _FIDELITY[arm.precision]:
+            ratios = _ratios(_by_arch(other, anchors), mine)
+            if ratios and min(ratios) < 1.0 + _EARLY_MARGIN:
+                found.append(other)
+    return tuple(found)
+
+
+def better_arm(target: Target, arm: Arm, kept: Sequence[Arm], readings: Sequence[ArmReading], noise: float) -> Arm:
+    """The fastest of the arms that dominate this one on one arch, or the arm itself."""
+    by_arm = {reading.arm: {reading.arch: reading} for reading in readings}
+    mine, margin = by_arm.get(arm, {}), max(noise, _LEAST_MARGIN)
+    gains = {
+        other: gain
+        for other in kept
+        if other != arm
+        and _FIDELITY[other.precision] >= _FIDELITY[arm.precision]
+        and (gain := _dominated_by(target, mine, by_arm.get(other, {}), margin)) is not None
+    }
+    return max(gains, key=lambda other: gains[other], default=arm)
 
 
 def _sift(
@@ -122,11 +148,19 @@ def _why_not(target: Target, arm: Arm, others: Sequence[Arm], anchors: Sequence[
         return f"ran on none of {len(anchors)} anchors: {details[0]}" if details else "ran on no anchor"
     for other in others:
         if other != arm and _FIDELITY[other.precision] >= _FIDELITY[arm.precision]:
-            ratios = _ratios(mine, _by_arch(other, anchors))
-            slower = bool(ratios) and min(ratios) > 1.0 + margin
-            if slower and not _is_smaller(target, mine, _by_arch(other, anchors)):
-                return f"{_mean(ratios):.2f}x the latency of {other} and no more accurate"
+            slower = _dominated_by(target, mine, _by_arch(other, anchors), margin)
+            if slower is not None:
+                return f"{slower:.2f}x the latency of {other} and no more accurate"
     return ""
+
+
+def _dominated_by(
+    target: Target, mine: Mapping[Arch, ArmReading], theirs: Mapping[Arch, ArmReading], margin: float
+) -> float | None:
+    """How many times slower, where every anchor says so beyond the margin and nothing limited is smaller; or None."""
+    ratios = _ratios(mine, theirs)
+    dominated = bool(ratios) and min(ratios) > 1.0 + margin and not _is_smaller(target, mine, theirs)
+    return _mean(ratios) if dominated else None
 
 
 def _by_arch(arm: Arm, anchors: Sequence[AnchorRecord]) -> Mapping[Arch, ArmReading]:

@@ -75,11 +75,16 @@ class Pace:
         return (jobs + int(plan.sentinel)) * plan.processes * (self.process_s + _asked_s(plan))
 
 
-def reserve_s(plan: PlanRecord, trials: Sequence[TrialRecord], finalists: int) -> float:
-    """What refining, measuring and certifying ``finalists`` will take, at the pace observed so far."""
+def reserve_s(plan: PlanRecord, trials: Sequence[TrialRecord], finalists: int, rivals: int = 0) -> float:
+    """What refining, measuring and certifying ``finalists`` will take, at the pace observed so far.
+
+    ``rivals`` is how many other arms each finalist's arch is measured on before.
+    """
     pace = Pace.of(plan, trials)
+    again = finalists * (rivals + 1) if rivals else 0
+    rechecking = again * pace.convert_s + pace.measure_s(plan.measure, again + 1) if again else 0.0
     measuring = pace.measure_s(plan.certify, 2 * finalists) + pace.measure_s(plan.certify, 1)
-    return shortlist_s(plan, trials) + finalists * pace.refine_s(plan) + measuring + _CERTIFICATE_S
+    return shortlist_s(plan, trials) + rechecking + finalists * pace.refine_s(plan) + measuring + _CERTIFICATE_S
 
 
 def shortlist_s(plan: PlanRecord, trials: Sequence[TrialRecord]) -> float:
@@ -89,10 +94,10 @@ def shortlist_s(plan: PlanRecord, trials: Sequence[TrialRecord]) -> float:
     return seconds if seconds < _SHORTLIST_SHARE * pace.refine_s(plan) else 0.0
 
 
-def finalists_within(plan: PlanRecord, trials: Sequence[TrialRecord], total_s: float | None) -> int:
+def finalists_within(plan: PlanRecord, trials: Sequence[TrialRecord], total_s: float | None, rivals: int = 0) -> int:
     """How many finalists fit in their share of the budget: at least one, at most what was asked for."""
     for count in range(plan.finalists, 1, -1):
-        if total_s is None or reserve_s(plan, trials, count) <= _FINALISTS_SHARE * total_s:
+        if total_s is None or reserve_s(plan, trials, count, rivals) <= _FINALISTS_SHARE * total_s:
             return count
     return 1
 

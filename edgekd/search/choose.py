@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan, Outcome, Progress
 from edgekd.events import Events
 from edgekd.evidence import EvidenceKind, Figure
+from edgekd.measure.figures import figures_for
 from edgekd.measure.settle import measure_until
 from edgekd.search._protocol import Refiner
 from edgekd.search.budget import Budget
 from edgekd.search.feasible import low_us
 from edgekd.search.loop import stop_if_asked
-from edgekd.search.measuring import figures_for
 from edgekd.search.twins import against_twin, can_help
 from edgekd.store.records import FinalistRecord
 from edgekd.store.run import Run

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from edgekd.devices._protocol import Measurement
 from edgekd.evidence import Figure
 from edgekd.store.records import TrialRecord
 from edgekd.targets.target import Target
 
-__all__ = ["LOW", "figure_of", "is_feasible", "low_us", "undelegated", "violations"]
+__all__ = ["LOW", "figure_of", "is_feasible", "low_us", "violations"]
 
 LOW = "latency.low"
 """The metric that ranks: the low quantile of one call."""
@@ -22,9 +21,7 @@ LOW = "latency.low"
 _TAILED = ("latency.p95", "latency.p99")
 
 
-def violations(
-    target: Target, figures: Sequence[Figure], tail: float, undelegated_share: float = 0.0
-) -> dict[str, float]:
+def violations(target: Target, figures: Sequence[Figure], tail: float) -> dict[str, float]:
     """Each hard limit's excess as a share of its bound; zero or less where it is met.
 
     Accuracy is left out (a short training says little about a floor), and so is what has no figure.
@@ -36,25 +33,17 @@ def violations(
         value = _value(limit.metric, figures, tail)
         if value is not None:
             found[limit.metric] = (1.0 if limit.upper else -1.0) * (value - limit.bound) / limit.bound
-    if target.delegation == "full":
-        found["delegation"] = undelegated_share
     return found
 
 
 def trial_violations(target: Target, trial: TrialRecord, tail: float) -> Mapping[str, float]:
     """The same for a recorded trial."""
-    return violations(target, trial.figures, tail, undelegated(trial.measurement))
+    return violations(target, trial.figures, tail)
 
 
 def is_feasible(target: Target, trial: TrialRecord, tail: float) -> bool:
     """Whether a trial was measured and breaks no hard limit."""
     return trial.outcome == "measured" and all(v <= 0 for v in trial_violations(target, trial, tail).values())
-
-
-def undelegated(measurement: Measurement | None) -> float:
-    """The share of operators that stayed off the delegate; 0 where the runtime doesn't say."""
-    where = None if measurement is None else measurement.delegation
-    return 0.0 if where is None or not where.total else 1.0 - where.delegated / where.total
 
 
 def low_us(figures: Sequence[Figure]) -> float | None:

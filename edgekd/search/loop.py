@@ -15,8 +15,9 @@ from edgekd.devices._protocol import Progress
 from edgekd.errors import Interrupted
 from edgekd.events import Events
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Known, Sampler
+from edgekd.search.arms import rivals
 from edgekd.search.budget import Budget, finalists_within, reserve_s
-from edgekd.search.feasible import trial_violations, undelegated, violations
+from edgekd.search.feasible import trial_violations, violations
 from edgekd.search.masks import Allowed, at_precision
 from edgekd.search.measuring import Bench, Measured
 from edgekd.search.sampler import seed_of
@@ -104,8 +105,10 @@ class TrialLoop:
 
     def _end(self, known: Known, proposals: Sequence[tuple[int, int, Candidate]]) -> ProposalsRecord | None:
         trials, total_s = known.trials, self.budget.total_s
-        finalists = finalists_within(self.plan, trials, total_s)
-        reserved = reserve_s(self.plan, trials, finalists)
+        anchors = self.run.anchors() if self.plan.recheck else ()
+        most = max(len(rivals(arm, self.arms.kept, anchors)) for arm in self.arms.kept)
+        finalists = finalists_within(self.plan, trials, total_s, most)
+        reserved = reserve_s(self.plan, trials, finalists, most)
         # a batch must be finished before the reserve begins, and takes about as long as those before it
         batch_s = _batch_s(trials)
         reason: Literal["time", "exhausted", "enough"]
@@ -150,7 +153,7 @@ class TrialLoop:
         candidate, measurement = measured.candidate, measured.measurement
         features = at_precision(self.features[candidate.arch], candidate.plan.precision)
         artefact = measured.conversion.artefact
-        excess = violations(self.run.header.target, measured.figures, self.arms.tail, undelegated(measurement))
+        excess = violations(self.run.header.target, measured.figures, self.arms.tail)
         broken = [f"{name} +{100 * share:.0f} %" for name, share in excess.items() if share > 0]
         trial = TrialRecord(
             number=number,

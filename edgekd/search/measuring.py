@@ -7,26 +7,25 @@ deleted once measured: their digest and their figures are kept.
 from __future__ import annotations
 
 import shutil
-import zlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgekd.artefacts import Artefact
 from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan, Outcome, Progress
-from edgekd.evidence import EvidenceKind, Figure
+from edgekd.evidence import Figure
 from edgekd.export._protocol import ConversionOutcome, ConversionResult
 from edgekd.measure.compare import aa_noise
-from edgekd.measure.figures import figures_of
+from edgekd.measure.figures import figures_for
 from edgekd.search._protocol import Maker
+from edgekd.search.feasible import LOW, figure_of
 from edgekd.search.files import keep_only, place
+from edgekd.store.records import Arm, ArmReading
 from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate
 from edgekd.targets.target import Target
 
-__all__ = ["Bench", "Measured", "figures_for", "outcome_of"]
+__all__ = ["Bench", "Measured", "outcome_of", "reading_of"]
 
 Stop = Callable[[], None]
 """Raises Interrupted when the person asked to stop."""
@@ -127,6 +126,19 @@ class Bench:
         return measured, noise
 
 
+def reading_of(arm: Arm, measured: Measured) -> ArmReading:
+    """What the comparison of arms keeps of one measured candidate."""
+    artefact = measured.conversion.artefact
+    return ArmReading(
+        arm=arm,
+        arch=measured.candidate.arch,
+        measurement=measured.measurement,
+        size_bytes=artefact.size_bytes if artefact else None,
+        detail=measured.detail or ("" if measured.outcome == "measured" else measured.outcome),
+        low_us=figure_of(measured.figures, LOW),
+    )
+
+
 def outcome_of(conversion: ConversionResult, measurement: Measurement | None) -> TrialOutcome:
     """One word for how it ended. A file that loads but can't be timed ends as its runtime did."""
     if conversion.outcome is not ConversionOutcome.OK or conversion.artefact is None:
@@ -134,35 +146,6 @@ def outcome_of(conversion: ConversionResult, measurement: Measurement | None) ->
     if measurement is None:
         return "refused"
     return "measured" if measurement.outcome is Outcome.OK else _WORDS[measurement.outcome.value]
-
-
-def figures_for(target: Target, measurement: Measurement | None, artefact: Artefact | None) -> tuple[Figure, ...]:
-    """Every figure a limit may ask for, each at the confidence its limit asks for."""
-    if measurement is None or measurement.outcome is not Outcome.OK:
-        return ()
-    size_bytes = artefact.size_bytes if artefact else None
-    found = {figure.metric: figure for figure in figures_of(measurement, size_bytes=size_bytes)}
-    for confidence in {limit.confidence for limit in target.limits} - {0.95}:
-        wanted = {limit.metric for limit in target.limits if limit.confidence == confidence}
-        at = figures_of(measurement, confidence=confidence, size_bytes=size_bytes)
-        found.update({figure.metric: figure for figure in at if figure.metric in wanted})
-    if artefact is not None and any(limit.metric == "size.download" for limit in target.limits):
-        with suppress(FileNotFoundError):  # a trial's file is gone once it was measured; its record has the figure
-            found["size.download"] = _download(artefact)
-    return tuple(found.values())
-
-
-def _download(artefact: Artefact) -> Figure:
-    paths = [artefact.path, *([artefact.path.with_suffix(".bin")] if artefact.path.suffix == ".xml" else [])]
-    size = sum(len(zlib.compress(path.read_bytes(), 6)) for path in paths)
-    return Figure(
-        metric="size.download",
-        value=size,
-        unit="B",
-        kind=EvidenceKind.MEASURED,
-        subject=artefact.sha256,
-        method="zlib at level 6, every file the model needs",
-    )
 
 
 _WORDS: Mapping[str, TrialOutcome] = {

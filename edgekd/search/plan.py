@@ -11,7 +11,7 @@ from edgekd.targets.target import Target
 
 __all__ = ["certify_plan", "make_plan", "survey_size", "trial_plan"]
 
-_MEASURED = ("latency", "memory", "size", "throughput", "accuracy")
+_MEASURED = ("latency", "memory", "size", "throughput", "accuracy", "delegation")
 
 
 def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord:
@@ -41,6 +41,7 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         measure=trial_plan(target, seed),
         certify=certify_plan(target, seed),
         by_files_seen=True,
+        recheck=True,
         refine_images=images_of(training, len(project.task.split("train"))),
     )
 

@@ -18,7 +18,7 @@ from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate
 from edgekd.targets.target import Target
 
-__all__ = ["order_of_finalists", "rank_correlation", "record_finalist", "refine_one"]
+__all__ = ["order_of_finalists", "rank_correlation", "refine_one"]
 
 _FEWEST_FOR_TAU = 4  # three can be in order by luck once in six
 
@@ -35,16 +35,9 @@ def order_of_finalists(target: Target, arms: ArmsRecord, trials: Sequence[TrialR
 
 
 def refine_one(
-    run: Run, rank: int, trial: TrialRecord, refiner: Refiner, events: Events, budget: Budget
-) -> FinalistRecord:
-    """Take one trial through the whole recipe and write it down. Raises Interrupted."""
-    return record_finalist(run, rank, trial.number, trial.candidate, refiner, events, budget)
-
-
-def record_finalist(
     run: Run, rank: int, trial: int, candidate: Candidate, refiner: Refiner, events: Events, budget: Budget
 ) -> FinalistRecord:
-    """The same for a candidate of no trial (-1). Raises Interrupted."""
+    """Take a candidate (of no trial: -1) through the whole recipe and write it down. Raises Interrupted."""
     stop_if_asked(events)
     refined = refiner.refine(candidate)
     finalist = FinalistRecord(

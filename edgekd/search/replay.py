@@ -19,6 +19,7 @@ from edgekd.search.choose import chosen_of, ranked_by_merit
 from edgekd.search.feasible import is_feasible
 from edgekd.search.loop import known_before, propose_batch
 from edgekd.search.masks import Allowed, mask
+from edgekd.search.recheck import settled
 from edgekd.search.refine import order_of_finalists
 from edgekd.search.shortlist import by_shortlist
 from edgekd.store.records import ArmsRecord, PlanRecord
@@ -142,13 +143,15 @@ def _outcomes(run: Run, arms: ArmsRecord) -> ReplayedStep:
 def _finalists(run: Run, arms: ArmsRecord) -> ReplayedStep:
     target = run.header.target
     order = by_shortlist(target, order_of_finalists(target, arms, run.trials()), run.shortlist())
-    return _step(
-        "finalists",
-        [
-            (f"finalists/{f.rank:02d}.json", f.rank <= len(order) and order[f.rank - 1].number == f.trial)
-            for f in run.finalists()
-        ],
-    )
+    rechecks = {record.trial: record for record in run.rechecks()}
+    found = list[tuple[str, bool]]()
+    for finalist in run.finalists():
+        same = finalist.rank <= len(order) and order[finalist.rank - 1].number == finalist.trial
+        if same:
+            trial = order[finalist.rank - 1]
+            same = settled(target, arms, trial.candidate, rechecks.get(trial.number)) == finalist.candidate
+        found.append((f"finalists/{finalist.rank:02d}.json", same))
+    return _step("finalists", found)
 
 
 def _verdicts(run: Run) -> ReplayedStep:

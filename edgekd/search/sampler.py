@@ -93,11 +93,11 @@ def _ask(known: Known, seed: int, startup: int) -> Mapping[str, int]:
     slowest = max((us for trial in known.trials if (us := low_us(trial.figures)) is not None), default=1.0)
 
     def frozen(candidate: Candidate, **state: Any) -> Any:
-        params = {**_ranks(space, candidate.arch), "arm": arms.index(_arm(candidate))}
+        params = {**_ranks(space, candidate.arch), "arm": arms.index(Arm.of(candidate))}
         return optuna.trial.create_trial(params=params, distributions=distributions, **state)
 
     for trial in known.trials:
-        if _arm(trial.candidate) in arms:
+        if Arm.of(trial.candidate) in arms:
             values = (trial.accuracy.value if trial.accuracy else 0.0, low_us(trial.figures) or slowest)
             study.add_trial(frozen(trial.candidate, values=values, constraints=_constraints(known, trial)))
     for candidate in known.pending:
@@ -127,12 +127,6 @@ def _untried(known: Known) -> Iterator[tuple[int, Arm]]:
 
 def _ranks(space: Space, arch: Arch) -> dict[str, int]:
     return {axis.name: axis.choices.index(arch[axis.name]) for axis in space.axes}
-
-
-def _arm(candidate: Candidate) -> Arm:
-    if candidate.backend is None:
-        raise ValueError(f"{candidate} has no backend: only candidates of an arm are searched")
-    return Arm(backend=candidate.backend, precision=candidate.plan.precision)
 
 
 def _candidate(known: Known, arch: Arch, arm: Arm) -> Candidate:

@@ -22,6 +22,7 @@ from edgekd.search.loop import TrialLoop
 from edgekd.search.masks import Allowed
 from edgekd.search.measuring import Bench
 from edgekd.search.plan import make_plan, survey_size
+from edgekd.search.recheck import Recheck, settled
 from edgekd.search.refine import order_of_finalists, rank_correlation, refine_one
 from edgekd.search.refiner import RecipeRefiner
 from edgekd.search.shortlist import Shortlist, by_shortlist
@@ -106,7 +107,7 @@ def spent_before(run: Run) -> float:
     """Seconds this run has worked so far, by its latest record."""
     proposals, shortlist = run.proposals(), run.shortlist()
     ends = [*(a.ended_s for a in run.anchors()), *(t.ended_s for t in run.trials())]
-    ends += [*(f.ended_s for f in run.finalists()), *(r.ended_s for r in (proposals, shortlist) if r)]
+    ends += [r.ended_s for r in (*run.rechecks(), *run.finalists(), proposals, shortlist) if r is not None]
     return max(ends, default=0.0)
 
 
@@ -160,11 +161,14 @@ class Search:
         if shortlist_s(self.plan, trials) > 0:
             shortlist = Shortlist(self.run, self.plan, bench, self.events, budget)
             order = by_shortlist(target, order, shortlist(order, wanted))
+        recheck = Recheck(self.run, self.plan, arms, bench, self.events, budget)
         chooser = Chooser(self.run, self.plan.certify, self.parts.session, self.parts.refiner, self.events, budget)
         winner = None
         # beyond the wanted number only while nothing holds, and never more than twice as many
         for goal in range(wanted, 2 * wanted + 1):
-            self._refine(order[:goal], budget)
+            if self.plan.recheck:
+                recheck(order[:goal])
+            self._refine(arms, order[:goal], budget)
             chooser.judge_side_by_side()
             winner = chooser.certify()
             if winner is not None or goal >= len(order) or budget.left_s() < reserve_s(self.plan, trials, 1):
@@ -173,9 +177,12 @@ class Search:
         outcome = success(winner) if winner is not None else nothing_fits(self.run, tail=arms.tail)
         return finish(self.run, outcome.but(estimate=rank_correlation(trials, finalists)), budget)
 
-    def _refine(self, trials: tuple[TrialRecord, ...], budget: Budget) -> None:
+    def _refine(self, arms: ArmsRecord, trials: tuple[TrialRecord, ...], budget: Budget) -> None:
         done = {finalist.rank for finalist in self.run.finalists()}
+        rechecks = {record.trial: record for record in self.run.rechecks()}
         for rank, trial in enumerate(trials, start=1):
             if rank not in done:
-                self.events.line(f"refining   {rank} of {len(trials)}: {trial.candidate}")
-                refine_one(self.run, rank, trial, self.parts.refiner, self.events, budget)
+                target = self.run.header.target
+                candidate = settled(target, arms, trial.candidate, rechecks.get(trial.number))
+                self.events.line(f"refining   {rank} of {len(trials)}: {candidate}")
+                refine_one(self.run, rank, trial.number, candidate, self.parts.refiner, self.events, budget)

@@ -18,7 +18,7 @@ from edgekd.search.budget import Budget
 from edgekd.search.choose import Chooser
 from edgekd.search.ending import finish, nothing_fits, success
 from edgekd.search.plan import certify_plan
-from edgekd.search.refine import record_finalist
+from edgekd.search.refine import refine_one
 from edgekd.search.refiner import RecipeRefiner
 from edgekd.search.search import context_of, spent_before
 from edgekd.store.records import OutcomeRecord
@@ -51,7 +51,7 @@ def run_single(
     for rank, candidate in enumerate(_candidates(project, arch), start=1):
         if rank not in done:
             events.line(f"refining   {candidate}")
-            record_finalist(run, rank, -1, candidate, refiner, events, budget)
+            refine_one(run, rank, -1, candidate, refiner, events, budget)
     plan = certify_plan(project.target, run.header.seed)
     chooser = Chooser(run, plan, session, refiner, events, budget)
     chooser.judge_side_by_side()

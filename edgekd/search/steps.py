@@ -12,12 +12,11 @@ from edgekd.search._protocol import Surveyor
 from edgekd.search.anchors import choose_anchors
 from edgekd.search.arms import settle_arms, still_in
 from edgekd.search.budget import Budget
-from edgekd.search.feasible import LOW, figure_of
 from edgekd.search.loop import stop_if_asked
 from edgekd.search.masks import Allowed, Masked, mask
-from edgekd.search.measuring import Bench, Measured
+from edgekd.search.measuring import Bench, reading_of
 from edgekd.search.survey import survey
-from edgekd.store.records import AnchorRecord, Arm, ArmReading, ArmsRecord, FeaturesRecord, PlanRecord
+from edgekd.store.records import AnchorRecord, Arm, ArmsRecord, FeaturesRecord, PlanRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch, Candidate, CompressionPlan
 
@@ -116,19 +115,7 @@ class FirstSteps:
         return AnchorRecord(
             number=number,
             arch=arch,
-            readings=tuple(_reading(arm, result) for arm, result in zip(batch, measured, strict=True)),
+            readings=tuple(reading_of(arm, result) for arm, result in zip(batch, measured, strict=True)),
             noise=noise,
             ended_s=self.budget.spent_s(),
         )
-
-
-def _reading(arm: Arm, measured: Measured) -> ArmReading:
-    artefact = measured.conversion.artefact
-    return ArmReading(
-        arm=arm,
-        arch=measured.candidate.arch,
-        measurement=measured.measurement,
-        size_bytes=artefact.size_bytes if artefact else None,
-        detail=measured.detail or ("" if measured.outcome == "measured" else measured.outcome),
-        low_us=figure_of(measured.figures, LOW),
-    )

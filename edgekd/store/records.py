@@ -11,6 +11,7 @@
       arms.json                ArmsRecord
       trials/0007.json         TrialRecord, one file a trial, written once when it ends
       proposals.json           ProposalsRecord: when and why proposing ended
+      rechecks/0007.json       RecheckRecord: a finalist's arch on the arms that came near its own
       shortlist.json           ShortlistRecord: the best trials as the verdict will measure them, before long training
       finalists/02.json        FinalistRecord, written when refined and again when judged
       outcome.json             OutcomeRecord: how the run ended
@@ -97,7 +98,9 @@ class PlanRecord(Filed):
     measure: MeasurePlan  # of arms and trials
     certify: MeasurePlan  # of finalists
     refine_images: int  # samples a full recipe passes through training; 0 where it trains nothing
-    by_files_seen: bool = False  # whether the anchors' files narrow what is proposed; runs made before that don't know
+    # runs made before these rules were there are decided without them
+    by_files_seen: bool = False  # the anchors' files narrow what is proposed
+    recheck: bool = False  # surviving arms are measured again on each finalist
 
     @property
     def space(self) -> Space:
@@ -149,6 +152,13 @@ class Arm(Record):
 
     backend: Backend
     precision: Precision
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> Arm:
+        """The arm a candidate is searched on. Raises ValueError on one without a backend."""
+        if candidate.backend is None:
+            raise ValueError(f"{candidate} has no backend: only candidates of an arm are searched")
+        return cls(backend=candidate.backend, precision=candidate.plan.precision)
 
     def __str__(self) -> str:
         return f"{self.backend} {self.precision.value}"
@@ -258,6 +268,16 @@ class CurvePoint(Record):
     validation: float | None
     rate: float  # learning rate
     images_per_s: float
+
+
+class RecheckRecord(Filed):
+    """A finalist's arch on its own arm and on those that came near it on the anchors, side by side, untrained."""
+
+    schema_: Literal["edgekd.recheck/1"] = Field(default="edgekd.recheck/1", alias="schema")
+    trial: int
+    readings: tuple[ArmReading, ...]
+    noise: float  # A/A noise of the batch, relative
+    ended_s: float
 
 
 class Shortlisted(Record):

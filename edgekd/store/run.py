@@ -24,6 +24,7 @@ from edgekd.store.records import (
     OutcomeRecord,
     PlanRecord,
     ProposalsRecord,
+    RecheckRecord,
     RunHeader,
     ShortlistRecord,
     TrialRecord,
@@ -156,6 +157,10 @@ class Run:
         """Trials that ended, by number."""
         return self._read_all("trials", TrialRecord)
 
+    def rechecks(self) -> tuple[RecheckRecord, ...]:
+        """Finalists' archs on other arms, by trial."""
+        return self._read_all("rechecks", RecheckRecord)
+
     def finalists(self) -> tuple[FinalistRecord, ...]:
         """Finalists so far, by rank."""
         return self._read_all("finalists", FinalistRecord)
@@ -167,6 +172,8 @@ class Run:
                 path = self.folder / "anchors" / f"{number:02d}.json"
             case TrialRecord(number=number):
                 path = self.folder / "trials" / f"{number:04d}.json"
+            case RecheckRecord(trial=trial):
+                path = self.folder / "rechecks" / f"{trial:04d}.json"
             case FinalistRecord(rank=rank):
                 path = self.folder / "finalists" / f"{rank:02d}.json"
             case _:

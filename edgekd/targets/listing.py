@@ -72,8 +72,6 @@ class TargetAnswer(Filed):
         lines += [f"  limit     {limit}{'' if limit.hard else '  (reported only)'}" for limit in target.limits]
         if not target.limits:
             lines.append("  limit     none: everything is reported, nothing is asked")
-        if target.delegation == "full":
-            lines.append("  delegation  full: partly delegated models are refused")
         if target.fully_integer:
             lines.append("  integers only")
         return lines

@@ -133,7 +133,7 @@ class Terms(Record):
 
     @property
     def limits(self) -> tuple[Limit, ...]:
-        """Every budget, and the accuracy floor, as one flat list."""
+        """Every budget, the accuracy floor and full delegation, as one flat list."""
         found: list[Limit] = []
         for group in ("latency", "memory", "size", "energy", "power"):
             budget = getattr(self.budgets, group)
@@ -159,6 +159,8 @@ class Terms(Record):
         if self.accuracy is not None:
             floor = self.accuracy.floor
             found.append(Limit(metric="accuracy", bound=floor, unit="", upper=False, written=f"{floor:g}"))
+        if self.delegation == "full":
+            found.append(Limit(metric="delegation", bound=1.0, unit="", upper=False, written="full"))
         return tuple(found)
 
 

@@ -10,7 +10,7 @@ import pytest
 from edgekd.artefacts import Backend, Precision
 from edgekd.devices._protocol import Job, MeasurePlan
 from edgekd.evidence import EvidenceKind, Figure
-from edgekd.search.arms import decide_arms, still_in
+from edgekd.search.arms import better_arm, decide_arms, rivals, still_in
 from edgekd.store.records import AnchorRecord, Arm, ArmReading
 from edgekd.targets.target import Target
 from edgekd.testing.fakes.device import FakeDevice, Noise
@@ -85,6 +85,24 @@ def test_an_arm_that_runs_on_nothing_goes_with_its_reason(lab: Any) -> None:
     reasons = {d.arm: d.reason for d in found.dropped}
     assert "no such operator" in reasons[arm(LITERT, INT8)]
     assert arm(ORT, INT8) in found.kept
+
+
+def test_rivals_are_as_faithful_and_came_near_somewhere(lab: Any) -> None:
+    anchors = (anchor(lab, 0, lows(100, 60, 120, 50)), anchor(lab, 1, lows(10, 6, 14, 11)))
+    assert rivals(arm(LITERT, INT8), lab.plan.arms, anchors) == (arm(ORT, INT8),)
+    assert rivals(arm(LITERT, F32), lab.plan.arms, anchors) == (arm(ORT, F32),)
+
+
+def test_a_finalist_goes_on_at_the_arm_that_beats_its_own_beyond_the_noise(lab: Any) -> None:
+    def better(target: Target, values: Mapping[Arm, float | None], noise: float = 0.01) -> Arm:
+        return better_arm(target, arm(LITERT, INT8), lab.plan.arms, anchor(lab, 0, values).readings, noise)
+
+    assert better(SPEED, lows(100, 60, 100, 50)) == arm(ORT, INT8)
+    assert better(SPEED, lows(100, 60, 100, 50), noise=0.3) == arm(LITERT, INT8)
+    assert better(SPEED, lows(40, 60, 100, 50)) == arm(LITERT, F32)
+    # float32 is faster here, but four times as large where size is limited
+    assert better(SIZE, lows(40, 60, 100, 100)) == arm(LITERT, INT8)
+    assert better(SPEED, lows(None, 60, None, None)) == arm(LITERT, INT8)
 
 
 def test_an_early_anchor_drops_only_clear_losers(lab: Any) -> None:

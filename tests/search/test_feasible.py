@@ -44,5 +44,6 @@ def test_accuracy_informative_and_unmeasured_limits_are_left_to_the_verdict() ->
 
 
 def test_partly_delegated_is_a_violation_where_full_delegation_is_asked() -> None:
-    assert violations(target(delegation="full"), FIGURES, 1.0, 0.25) == {"delegation": 0.25}
-    assert violations(target(), FIGURES, 1.0, 0.25) == {}
+    partly = (*FIGURES, figure("delegation", 0.75))
+    assert violations(target(delegation="full"), partly, 1.0) == {"delegation": pytest.approx(0.25)}
+    assert violations(target(), partly, 1.0) == {}

@@ -117,6 +117,25 @@ def test_files_seen_on_the_anchors_save_trials_that_are_too_large(make_lab: Call
     assert replay(run).same
 
 
+def test_surviving_arms_are_measured_again_on_each_finalist(make_lab: Callable[..., Any]) -> None:
+    def near(candidate: Candidate, plan: MeasurePlan | None) -> float:
+        """On wide archs int8 takes as long as float32 and a half."""
+        slow = candidate.plan.precision is Precision.INT8 and candidate.arch["wide"] >= 3
+        return 3.0 if slow else 1.0
+
+    lab = make_lab(recheck=True, target={"budgets": {"latency": {"p95": "150 us"}}})
+    lab.slow_when = near
+    lab.search()
+    run = Run.open(lab.folder)
+    trials = {trial.number: trial for trial in run.trials()}
+    for finalist in run.finalists():
+        assert finalist.candidate.arch == trials[finalist.trial].candidate.arch
+        if finalist.candidate.arch["wide"] >= 3:
+            assert finalist.candidate.plan.precision is Precision.FLOAT32
+    assert run.rechecks()
+    assert replay(run).same
+
+
 def test_a_small_budget_refines_fewer(make_lab: Callable[..., Any]) -> None:
     lab = make_lab(budget_s=150.0, trials=None, refine_images=50_000)
     lab.search()
