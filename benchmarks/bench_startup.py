@@ -24,7 +24,7 @@ import psutil
 from cells import EDGEKD, ROOT, Cells, arguments, folders, opened, table
 
 NAME = "startup"
-HEAVY = ("torch", "onnxruntime", "openvino", "ai_edge_litert", "litert_torch", "tensorflow", "nncf", "onnx", "optuna")
+HEAVY = ("torch", "onnxruntime", "openvino", "ai_edge_litert", "litert_torch", "tensorflow", "onnx", "optuna")
 
 
 def help_ms(options: argparse.Namespace) -> dict[str, Any]:

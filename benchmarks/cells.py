@@ -42,7 +42,7 @@ Result = TypeVar("Result")
 
 ROOT = Path(__file__).resolve().parents[1]
 EDGEKD = Path(sys.executable).parent / "edgekd"
-_VERSIONED = ("edgekd", "torch", "numpy", "onnxruntime", "openvino", "ai-edge-litert", "litert-torch", "nncf", "optuna")
+_VERSIONED = ("edgekd", "torch", "numpy", "onnxruntime", "openvino", "ai-edge-litert", "litert-torch", "optuna")
 _WAIT_S = 1800.0
 
 

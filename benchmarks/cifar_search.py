@@ -4,7 +4,8 @@ The target is written from what is measured: LiteRT, one thread, p50 <= the refe
 file. Cells: `reference` (measured, and scored on all test images); `plan` (how fast this machine trains, and so how
 many epochs fit); `search` (one `edgekd search`, certified); `same_topology` (the reference's own
 architecture, distilled with the same recipe and epochs); `scale` and `scaled` (ResNet-20 narrowed evenly until it fits,
-then the same again); `comparison` (all files side by side in one batch; McNemar's exact test on the same images).
+then the same again); `comparison` (all files side by side in one batch; McNemar's exact test on the same images). Each
+trained student's file is kept beside its cells, and `NAME_answers` says which images it gets right.
 
 How the 75 minutes are spent, and why (120 are allowed)
   - Training is the scarce part, and `plan` measures it: images a second of a student, and answers a second of the
@@ -28,8 +29,8 @@ How the 75 minutes are spent, and why (120 are allowed)
   - int8 in and out, as the reference. The space is searched at int8 alone: by bytes a float file would have to be four
     times smaller, and int8 is three times faster on a CPU with an 8-bit dot product. Without one it may not be.
 
-Run: EDGEKD_DATA=... python benchmarks/cifar_search.py [--only search] [--table]. About two hours and a half on two
-idle cores (search 75 minutes, the other two trainings about 30 each); --tiny takes about five minutes and proves nothing.
+Run: EDGEKD_DATA=... python benchmarks/cifar_search.py [--only search] [--table]. About two hours and a half on two idle
+cores (search 75 minutes, the other two trainings about 30 each); --tiny takes about five minutes and proves nothing.
 """
 
 from __future__ import annotations
@@ -327,11 +328,11 @@ def compare_all(options: argparse.Namespace, cells: Cells, folder: Path) -> dict
 
     files, correct = {"reference": reference_file()}, {"reference": unpacked(cells.get("reference"))}
     for name in TRAINED:
-        cell = cells.get(name)
-        if cell is None or cell["certificate"] is None:
-            continue
-        files[name] = folder / f"{name}.tflite"
-        correct[name] = answers_of(name, options, cell, files[name])
+        answered = cells.get(f"{name}_answers")
+        if answered is not None:
+            files[name], correct[name] = cells.folder / answered["file"], unpacked(answered)
+            if Artefact.of(files[name]).sha256 != answered["sha256"]:
+                raise SystemExit(f"{files[name]} is not the file that answered")
     plan = MeasurePlan(processes=3 if options.tiny else 10, profile=True, seed=options.seed + 1)
     shown = {name: shutil.copyfile(path, folder / f"file_{name}.tflite") for name, path in files.items()}
     report = patiently(lambda: api.bench(list(shown.values()), backends=[str(BACKEND)], plan=plan))
@@ -354,8 +355,8 @@ def compare_all(options: argparse.Namespace, cells: Cells, folder: Path) -> dict
     }
 
 
-def answers_of(name: str, options: argparse.Namespace, cell: dict[str, Any], keep: Path) -> np.ndarray:
-    """Which test images a run's file gets right, in its runtime."""
+def answers_of(name: str, options: argparse.Namespace, cell: dict[str, Any], keep: Path) -> dict[str, Any]:
+    """Which test images a run's file gets right, in its runtime. The file is kept: runs don't outlive their machine."""
     from edgekd.bundle.verify import read_bundle
     from edgekd.export._protocol import ExportOptions
     from edgekd.export.score import score_artefact
@@ -377,13 +378,18 @@ def answers_of(name: str, options: argparse.Namespace, cell: dict[str, Any], kee
             described,
             "test",
             ExportOptions.model_validate(certificate.export),
-            keep.parent / f"score-{name}",
+            ROOT / cell["run"] / "scratch" / "answers",
         )
     finally:
         session.close()
     if score.value != certificate.accuracy.value:
         raise SystemExit(f"{name}: its certificate says {certificate.accuracy.value:.4f}, found {score.value:.4f}")
-    return np.array(score.correct)
+    return {
+        "file": keep.name,
+        "sha256": Artefact.of(keep).sha256,
+        "accuracy": score.value,
+        "correct": packed(np.array(score.correct)),
+    }
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
@@ -406,7 +412,7 @@ def packed(correct: np.ndarray) -> str:
 
 
 def unpacked(cell: dict[str, Any] | None) -> np.ndarray:
-    """The inverse, for the reference's cell."""
+    """The inverse, for a finished cell."""
     if cell is None:
         raise SystemExit("the reference is not measured yet")
     bits = np.unpackbits(np.frombuffer(bytes.fromhex(cell["correct"]), np.uint8))
@@ -490,7 +496,10 @@ def main() -> None:
     }
     for name, step in steps.items():
         if name in wanted:
-            cells.cell(name, step)
+            cell = cells.cell(name, step)
+            if name in TRAINED and cell["certificate"] is not None:
+                keep = cells.folder / f"{name}.tflite"
+                cells.cell(f"{name}_answers", lambda n=name, c=cell, k=keep: answers_of(n, options, c, k))
     print(printed(cells))
 
 

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import Field
 
-from edgekd.errors import ConfigurationError, MissingError, Place
+from edgekd.errors import ConfigurationError, MissingError, NothingFits, ParityFailed, Place, Unstable
 from edgekd.events import Events, SilentEvents
 from edgekd.records import Filed, digest_json
 from edgekd.store.certificate import Certificate
@@ -43,6 +43,7 @@ __all__ = [
     "distill",
     "doctor",
     "export",
+    "replay",
     "report",
     "runs",
     "search",
@@ -58,7 +59,6 @@ _VERSIONED = (
     "ai-edge-litert",
     "ai-edge-quantizer",
     "litert-torch",
-    "nncf",
     "numpy",
     "optuna",
     "torch-pruning",
@@ -79,8 +79,6 @@ class RunAnswer(Filed):
     @property
     def exit_code(self) -> int:
         """0, or 5 where nothing fits (or the test split says so in the end), or 6 where it can't be told."""
-        if self.outcome.exit_code == 0 and self.certificate is not None and not self.certificate.certified:
-            return 6 if self.certificate.verdict.answer is Answer.UNSTABLE else 5
         return self.outcome.exit_code
 
     def lines(self) -> list[str]:
@@ -187,12 +185,11 @@ def distill(
     *,
     target: str | None = None,
     run: Path | None = None,
-    budget: str | None = None,
     seed: int | None = None,
     events: Events | None = None,
 ) -> RunAnswer:
     """Train one student, the one the project names, and certify what comes out. Raises as `search` does."""
-    return _run("distill", project, target, run, budget, seed, events or SilentEvents())
+    return _run("distill", project, target, run, None, seed, events or SilentEvents())
 
 
 def replay(run: Path) -> ReplayReport:
@@ -220,17 +217,22 @@ def export(run: Path, *, output: Path | None = None, events: Events | None = Non
     return ExportAnswer(bundle=bundle, certificate=certificate)
 
 
-def verify(bundle: Path, *, events: Events | None = None) -> VerifyReport:
-    """Check a bundle's files, answers and budgets on this computer. Imports nothing of the project that made it."""
-    from edgekd.bundle.verify import read_certificate, verify_bundle
+def verify(bundle: Path, *, device: str | None = None, events: Events | None = None) -> VerifyReport:
+    """Check a bundle's files, answers and budgets on this computer, or on ``device``.
+
+    Runs nothing of the bundle: the device that its certificate names is never looked up, for a file of that name
+    may say what to start.
+    """
+    from edgekd.bundle.verify import verify_bundle
     from edgekd.devices.catalogue import open_device
+    from edgekd.devices.local import LocalDevice
 
     shown = events or SilentEvents()
-    certificate = read_certificate(bundle)
-    session = open_device(certificate.target.device).open()
+    where = LocalDevice(name="this-computer") if device is None else open_device(device)
+    session = where.open()
     try:
         with tempfile.TemporaryDirectory(prefix="edgekd-verify-") as scratch:
-            return verify_bundle(bundle, session, Path(scratch), shown.progress)
+            return verify_bundle(bundle, session, Path(scratch), shown.progress, shown.stop)
     finally:
         session.close()
 
@@ -296,8 +298,8 @@ def bench(
 
     wanted = [Backend.model_validate(name) for name in backends] or None
     chosen = (plan or MeasurePlan()).but(threads=threads)
-    progress = (events or SilentEvents()).progress
-    return run_bench(models, open_device(device), wanted, threads, chosen, progress, twins)
+    shown = events or SilentEvents()
+    return run_bench(models, open_device(device), wanted, threads, chosen, shown.progress, twins, shown.stop)
 
 
 def doctor(*, device: str = "this-computer") -> DoctorReport:
@@ -327,6 +329,12 @@ def _run(
     started = time.monotonic()
     project = read_project(project_file, target, budget=budget, seed=seed, notice=events.line)
     _require_figures(project.target)
+    if command == "compress" and not project.family.inherits:
+        raise ConfigurationError.one(
+            f"`compress` starts from a model of one's own, and the family `{project.family.name}` trains from nothing",
+            "use edgekd search, or student: {family: pruned, model: my_model.py:build, ...}",
+            Place(str(project.path), field="student.family"),
+        )
     session = open_device(project.target.device, project.folder).open()
     try:
         fingerprint = session.describe()
@@ -341,7 +349,9 @@ def _run(
                 with Converter(run.scratch / "convert") as converter:
                     runner = run_single if command == "distill" else run_search
                     outcome = runner(project, run, session, converter, events, started)
-            certificate = _bundle(run, project, session, events) if outcome.chosen is not None else None
+            certificate = None
+            if outcome.chosen is not None:
+                certificate, outcome = _certified(run, outcome, project, session, events)
             page = write_report(run.folder)
     finally:
         session.close()
@@ -354,16 +364,16 @@ def _with_teacher(project: Project, events: Events) -> Project:
     from dataclasses import replace
 
     from edgekd.project import cache_folder
-    from edgekd.recipes.teach import TrainedTeacher
     from edgekd.students._protocol import StageProgress
+    from edgekd.teachers._protocol import Preparable
     from edgekd.teachers.binding import bind
 
     def show(progress: StageProgress) -> None:
         events.progress("teacher", progress.done, progress.total, progress.note)
 
-    teacher = project.teacher
-    if isinstance(teacher, TrainedTeacher):
-        teacher = teacher.prepare(project.task, cache_folder(), show, events.stop)
+    teacher, asked = project.teacher, cast(object, project.teacher)
+    if isinstance(asked, Preparable):
+        teacher = asked.prepare(project.task, cache_folder(), show, events.stop)
     if teacher is not None:
         teacher = bind(teacher, project.task.spec)
     return replace(project, teacher=teacher)
@@ -450,6 +460,23 @@ def _opening(command: Command, project: Project, run: Run) -> str:
     return f"edgekd {command}  {job}  seed {run.header.seed}  {_short(run.folder)}"
 
 
+def _certified(
+    run: Run, outcome: OutcomeRecord, project: Project, session: DeviceSession, events: Events
+) -> tuple[Certificate, OutcomeRecord]:
+    """The bundle, and the outcome as the test split leaves it. Raises ParityFailed, which is the outcome then."""
+    try:
+        certificate = _bundle(run, project, session, events)
+    except ParityFailed as error:
+        run.write(outcome.but(exit_code=error.exit_code, summary=f"not certified: {error.message}"))
+        raise
+    if outcome.exit_code == 0 and not certificate.certified:
+        answer = certificate.verdict.answer
+        failed = Unstable if answer is Answer.UNSTABLE else NothingFits
+        outcome = outcome.but(exit_code=failed.exit_code, summary=f"not certified: {certificate.shortfall()}")
+        run.write(outcome)
+    return certificate, outcome
+
+
 def _bundle(run: Run, project: Project, session: DeviceSession, events: Events) -> Certificate:
     """The bundle of a run that chose a finalist: the one that is there, or a new one."""
     from edgekd.bundle.write import BUNDLE, write_bundle
@@ -467,14 +494,25 @@ def _bundle(run: Run, project: Project, session: DeviceSession, events: Events) 
 
 
 def _bundle_of(run: Run, events: Events) -> Certificate:
+    from edgekd.bundle.write import BUNDLE
     from edgekd.devices.catalogue import open_device
     from edgekd.project import read_project
+    from edgekd.store.certificate import CERTIFICATE
+    from edgekd.store.schema import read_record
 
     outcome = run.outcome()
     if outcome is None or outcome.chosen is None:
         state = "is not finished" if outcome is None else f"chose nothing: {outcome.summary}"
         raise ConfigurationError.one(f"the run {state}", "go on with its command first", Place(str(run.folder)))
-    project = read_project(Path(run.header.project_file))
+    if (run.folder / BUNDLE / CERTIFICATE).is_file():
+        return read_record(run.folder / BUNDLE / CERTIFICATE, Certificate)
+    project = read_project(Path(run.header.project_file), seed=run.header.seed)
+    if project.resolved["export"] != run.header.project["export"] or project.task.spec != run.header.task:
+        raise ConfigurationError.one(
+            f"the task or the export section of {project.path.name} is no longer what this run was measured with",
+            "put it back as it was, or search again",
+            Place(str(project.path)),
+        )
     session = open_device(run.header.target.device, project.folder).open()
     try:
         with run.writing():

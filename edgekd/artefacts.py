@@ -6,33 +6,128 @@ is one file in one format, known by its SHA-256.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import model_serializer, model_validator
 
 from edgekd.errors import UnknownName
-from edgekd.records import Digest, Record, digest_file
+from edgekd.records import Digest, Record, digest_bytes, digest_file
 
-__all__ = ["BACKENDS", "Artefact", "Backend", "Format", "Precision"]
+__all__ = ["BACKENDS", "RUNTIMES", "Artefact", "Backend", "Format", "Precision", "Runtime"]
 
 
 class Format(str, Enum):
-    """A file format of exported models."""
+    """A file format of exported models. A new one needs its row in ``_FILES``, below."""
 
     ONNX = "onnx"
     TFLITE = "tflite"
-    OPENVINO = "openvino"  # the .xml; its weights lie beside it as .bin
+    OPENVINO = "openvino"
+
+    @classmethod
+    def of(cls, path: Path) -> Format:
+        """The format of a file of this name. Raises UnknownName on a suffix no runtime reads."""
+        by_suffix = {member.suffix: member for member in cls}
+        if path.suffix not in by_suffix:
+            raise UnknownName("model format", path.suffix or path.name, by_suffix)
+        return by_suffix[path.suffix]
+
+    @property
+    def suffix(self) -> str:
+        """Of the file that a runtime is given: ``.onnx``."""
+        return _FILES[self].suffix
+
+    @property
+    def converter(self) -> tuple[str, ...]:
+        """Modules that writing a file imports. They take seconds, so the conversion worker imports them once."""
+        return _FILES[self].converter
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """Every file a model named ``path`` may have, that one first. They need not exist."""
+        return (path, *(path.with_suffix(suffix) for suffix in _FILES[self].beside))
+
+
+class _Files(NamedTuple):
+    suffix: str  # of the file that names the model
+    beside: tuple[str, ...]  # suffixes of further files of the same stem
+    converter: tuple[str, ...]
+
+
+_FILES: Mapping[Format, _Files] = {
+    Format.ONNX: _Files(".onnx", (), ("onnx", "onnxscript")),
+    Format.TFLITE: _Files(".tflite", (), ("litert_torch", "ai_edge_quantizer.quantizer")),
+    Format.OPENVINO: _Files(".xml", (".bin",), ("onnx", "onnxscript", "openvino")),  # weights are in the .bin
+}
 
 
 class Precision(str, Enum):
-    """A rung of the precision ladder: how weights are stored and how arithmetic is done."""
+    """A rung of the precision ladder: how weights are stored and how arithmetic is done.
+
+    A new one needs its row in ``_RUNGS``, below, and a branch wherever mypy then finds one missing.
+    """
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"  # half-precision weights; arithmetic as the runtime chooses
-    DYNAMIC_INT8 = "dynamic-int8"  # int8 weights; activations quantized at run time, or not at all
+    DYNAMIC_INT8 = "dynamic-int8"  # int8 weights; activations quantized at run time, or not at all: see `arithmetic`
     INT8 = "int8"  # static: weights and activations int8
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of one stored weight."""
+        return _RUNGS[self].weight_bytes
+
+    @property
+    def activation_bytes(self) -> int:
+        """Of one value between two operators, while the model runs."""
+        return _RUNGS[self].activation_bytes
+
+    @property
+    def fidelity(self) -> int:
+        """Higher computes more like the student that was trained."""
+        return _RUNGS[self].fidelity
+
+    def arithmetic(self, file_format: Format) -> str:
+        """What a file of this precision stores and computes in, for a person. Formats differ at dynamic-int8."""
+        return _RUNGS[self].arithmetic.get(file_format, _RUNGS[self].elsewhere)
+
+
+class _Rung(NamedTuple):
+    weight_bytes: int
+    activation_bytes: int
+    fidelity: int
+    elsewhere: str  # the arithmetic, in words
+    arithmetic: Mapping[Format, str] = {}  # where a format's files compute otherwise
+
+
+_RUNGS: Mapping[Precision, _Rung] = {
+    Precision.FLOAT32: _Rung(4, 4, 3, "weights and arithmetic in 32-bit float"),
+    Precision.FLOAT16: _Rung(2, 4, 2, "weights stored in 16 bits, computed in float"),
+    Precision.DYNAMIC_INT8: _Rung(
+        1,
+        4,
+        1,
+        "weights stored in 8 bits, computed in float",
+        {Format.TFLITE: "weights stored in 8 bits, activations quantized to 8 bits at run time"},
+    ),
+    Precision.INT8: _Rung(1, 1, 0, "weights and activations in 8 bits"),
+}
+
+
+class Runtime(NamedTuple):
+    """How a runtime is called: by a program that imports it, and by pip."""
+
+    module: str
+    package: str
+
+
+RUNTIMES: Mapping[str, Runtime] = {
+    "litert": Runtime("ai_edge_litert", "ai-edge-litert"),
+    "onnxruntime": Runtime("onnxruntime", "onnxruntime"),
+    "openvino": Runtime("openvino", "openvino"),
+}
+"""Every runtime this version can drive."""
 
 
 class Backend(Record):
@@ -88,14 +183,15 @@ class Artefact(Record):
 
         An OpenVINO model is named by its .xml; the digest covers .xml and .bin together.
         """
-        suffixes = {".onnx": Format.ONNX, ".tflite": Format.TFLITE, ".xml": Format.OPENVINO}
-        if path.suffix not in suffixes:
-            raise UnknownName("model format", path.suffix or path.name, suffixes)
+        file_format = Format.of(path)
+        beside = [file for file in file_format.files(path)[1:] if file.exists()]
         digest, size = digest_file(path), path.stat().st_size
-        weights = path.with_suffix(".bin")
-        if path.suffix == ".xml" and weights.exists():
-            from edgekd.records import digest_bytes
+        if beside:
+            digest = digest_bytes("".join([digest, *map(digest_file, beside)]).encode())
+            size += sum(file.stat().st_size for file in beside)
+        return cls(path=path, format=file_format, sha256=digest, size_bytes=size)
 
-            digest = digest_bytes(f"{digest}{digest_file(weights)}".encode())
-            size += weights.stat().st_size
-        return cls(path=path, format=suffixes[path.suffix], sha256=digest, size_bytes=size)
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files this model has, the one that names it first."""
+        return (self.path, *(file for file in self.format.files(self.path)[1:] if file.exists()))

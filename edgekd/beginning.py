@@ -61,6 +61,8 @@ schema: edgekd.project/1
 task:
   kind: image-classification
   data: __DATA__    # arrays x_train, y_train, x_test, y_test
+  # mean: [123.7, 116.3, 103.5]   # what the model was trained with, in raw units (0 to 255); found from the data
+  # std: [58.4, 57.1, 57.4]       # where it is left out, which is another normalisation
 
 teacher:                       # the whole model teaches its smaller selves
   kind: torch

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["Events", "SilentEvents"]
+from edgekd.errors import Interrupted
+
+__all__ = ["Events", "SilentEvents", "stop_if_asked"]
 
 
 class Events(Protocol):
@@ -38,3 +40,12 @@ class SilentEvents:
     def stop(self) -> bool:
         """Never."""
         return False
+
+
+def stop_if_asked(events: Events) -> None:
+    """Raises Interrupted when the person asked to stop."""
+    if events.stop():
+        raise Interrupted(
+            "stopped; every finished step is kept",
+            "go on with: the same command again, with --run and this run's folder",
+        )

@@ -5,13 +5,13 @@ Combining figures takes the weaker kind; nothing in edgekd upgrades one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from edgekd.records import Record
 from edgekd.units import format_bytes, format_us
 
-__all__ = ["AccuracyKind", "EvidenceKind", "Figure", "weakest"]
+__all__ = ["AccuracyKind", "EvidenceKind", "Figure", "figure_for", "weakest"]
 
 
 class EvidenceKind(str, Enum):
@@ -83,3 +83,8 @@ class Figure(Record):
 def weakest(kinds: Iterable[EvidenceKind]) -> EvidenceKind:
     """The weaker kind wins when figures are combined. Raises ValueError on none."""
     return min(kinds, key=lambda kind: kind.strength)
+
+
+def figure_for(figures: Sequence[Figure], metric: str) -> Figure | None:
+    """The figure of a metric, if there is one."""
+    return next((figure for figure in figures if figure.metric == metric), None)

@@ -68,7 +68,7 @@ class SearchOptions(Record):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     sampler: str = "tpe"
     accuracy: Named | None = None  # None: `inherit` where the family gives trained weights, else `short`
-    anchors: Annotated[int, Field(ge=1, le=100)] = 5
+    anchors: Annotated[int, Field(ge=1, le=100)] | None = None  # None: four to six, by the budget
     batch: Annotated[int, Field(ge=1, le=100)] = 4
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgekd import api
-from edgekd.errors import MissingError
+from edgekd.errors import ConfigurationError, MissingError
 
 PROJECT = """\
 schema: edgekd.project/1
@@ -37,4 +37,12 @@ def test_a_budget_nobody_can_measure_is_refused_at_once(tmp_path: Path, budget: 
     (tmp_path / "meter.yaml").write_text(TARGET.replace("BUDGET", budget))
     with pytest.raises(MissingError, match=named):
         api.search(tmp_path / "project.yaml", run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_compress_wants_a_family_that_starts_from_a_model(tmp_path: Path) -> None:
+    (tmp_path / "project.yaml").write_text(PROJECT)
+    (tmp_path / "meter.yaml").write_text(TARGET.replace("budgets: {BUDGET}", ""))
+    with pytest.raises(ConfigurationError, match="the family `resnet` trains from nothing"):
+        api.compress(tmp_path / "project.yaml", run=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -30,6 +30,7 @@ class Result:
         self.failed: Optional[Failed] = None
         self.placement: Optional[Dict[str, Any]] = None
         self.operators: List[Dict[str, Any]] = []
+        self.operators_detail = ""  # why there are none
 
 
 class Batch:
@@ -69,7 +70,7 @@ class Batch:
             for number in range(self.plan.rounds):
                 first = number % len(order)
                 for index in order[first:] + order[:first]:
-                    self._guarded(index, alive, partial(self._round, index, alive))
+                    self._guarded(index, alive, partial(self._round, index, number, alive))
             for index in order:
                 self._guarded(index, alive, partial(self._finish, index, alive))
                 if index >= 0:
@@ -118,7 +119,7 @@ class Batch:
         longest_s = plan.warmup_ms * 1e-2 + 2 * child.first_s
         child.ask("warm", longest_s + plan.call_deadline_s, warmup_ms=plan.warmup_ms)
 
-    def _round(self, index: int, alive: Dict[int, Child]) -> None:
+    def _round(self, index: int, number: int, alive: Dict[int, Child]) -> None:
         child, plan = alive[index], self.plan
         rate_hz = plan.rate_hz if index >= 0 else 0.0
         gap_s = max(child.first_s, 1 / rate_hz if rate_hz > 0 else 0.0)
@@ -129,6 +130,7 @@ class Batch:
             round_ms=plan.round_ms,
             min_calls=plan.min_calls,
             rate_hz=rate_hz,
+            last=number == plan.rounds - 1,
         )
 
     def _finish(self, index: int, alive: Dict[int, Child]) -> None:
@@ -136,8 +138,8 @@ class Batch:
         (self.sentinel if index < 0 else self.results[index].samples).append(sample)
 
     def _profile(self, index: int) -> None:
-        """Operators' times from a process of its own; a runtime that fails at this only leaves them out."""
-        plan = self.plan
+        """Operators' times from a process of its own. Where a runtime fails at this, its reason is kept."""
+        plan, result = self.plan, self.results[index]
         with Child(self.jobs[index], plan.threads, 0, self.waiting) as child:
             try:
                 child.open(plan.load_deadline_s)
@@ -145,9 +147,10 @@ class Batch:
                 child.first(plan.call_deadline_s)
                 deadline_s = plan.load_deadline_s + plan.call_deadline_s + _PROFILED_CALLS * 3 * child.first_s
                 answer = child.ask("profile", deadline_s, path=self.jobs[index].path, calls=_PROFILED_CALLS)
-                self.results[index].operators = answer["operators"]
-            except Failed:
-                self.results[index].operators = []
+                result.operators = answer["operators"]
+                result.operators_detail = "" if result.operators else "this backend doesn't tell them"
+            except Failed as failure:
+                result.operators_detail = "%s: %s" % (failure.outcome, failure.detail)
         self.step("operators")
 
 

@@ -97,7 +97,8 @@ def _measure(message: Message, tell: Tell) -> Message:
         result = next(results)
         answer = _outcome(result.failed)
         if result.failed is None:
-            answer.update(processes=result.samples, placement=result.placement, operators=result.operators)
+            answer.update(processes=result.samples, placement=result.placement)
+            answer.update(operators=result.operators, operators_detail=result.operators_detail)
         tell(dict(answer, job=index))
     return {"sentinel": [sample["round_low_us"] for sample in done.sentinel]}
 

@@ -11,9 +11,10 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, List
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from edgekd.agent import memory, timing
+from edgekd.agent.conditions import conditions
 from edgekd.agent.messages import MAX_LINE_BYTES, BadMessage, Closed, Lines, encode, field
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Worker:
     base_bytes = 0
     load_ms = 0.0
     first_us = 0.0
+    before: Optional[Message] = None
+    after: Optional[Message] = None
 
     def __init__(self, send: Callable[[Message], None]) -> None:
         self.send = send
@@ -75,8 +78,10 @@ class Worker:
         return {"first_us": self.first_us}
 
     def warm(self, message: Message) -> Message:
-        """Warm up."""
-        return {"calls": timing.warm_up(self.runtime.call, field(message, "warmup_ms", float))}
+        """Warm up, then note the conditions: an idle core would tell its idle clock."""
+        calls = timing.warm_up(self.runtime.call, field(message, "warmup_ms", float))
+        self.before = conditions()
+        return {"calls": calls}
 
     def round(self, message: Message) -> Message:
         """One round."""
@@ -87,6 +92,8 @@ class Worker:
         else:
             done = timing.run_closed(runtime.call, runtime.clock_us, round_ms, least)
         self.rounds.append(done)
+        if field(message, "last", bool):
+            self.after = conditions()
         return {"calls": len(done.calls_ns)}
 
     def finish(self, _: Message) -> Message:
@@ -107,11 +114,13 @@ class Worker:
             "first_us": self.first_us,
             "load_ms": self.load_ms,
             "runtime_us": timing.quantile(own, 0.05) if own else None,
+            "runtime_p50_us": timing.quantile(own, 0.5) if own else None,
             "missed": sum(one.missed for one in self.rounds),
             "memory_model_bytes": max(0, peak - self.base_bytes),
             "memory_process_bytes": peak,
-            "memory_arena_bytes": self.runtime.arena_bytes(),
             "started_at_s": self.started_at_s,
+            "before": self.before,
+            "after": self.after,
         }
 
     def place(self, _: Message) -> Message:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekd.store.certificate import Certificate
+from edgekd.store.certificate import Certificate, OtherFormat
 from edgekd.targets.verdict import Answer
 
 __all__ = ["card_text"]
@@ -11,7 +11,7 @@ __all__ = ["card_text"]
 def card_text(certificate: Certificate) -> str:
     """Markdown. Every figure is the certificate's; nothing is computed here."""
     c = certificate
-    task, fingerprint = c.task, c.fingerprint
+    task, fingerprint, precision = c.task, c.fingerprint, c.candidate.plan.precision
     extensions = ", ".join(fingerprint.extensions) or "none listed"
     shape = " x ".join(map(str, task.input.shape))
     scored = f"{c.accuracy.split} split, {c.accuracy.samples} samples, {c.accuracy.method}"
@@ -24,7 +24,7 @@ def card_text(certificate: Certificate) -> str:
         "|---|---|",
         f"| task | {task.kind}, {task.head.classes} classes, input {shape} (C x H x W) |",
         f"| student | {c.candidate.family}: {c.candidate.arch} |",
-        f"| precision | {c.candidate.plan.precision.value} |",
+        f"| precision | {precision.value}: {precision.arithmetic(c.format)} |",
         f"| teacher | {c.teacher} |",
         f"| certified file | `{c.model}` in {c.backend}, {c.target.threads} thread(s) |",
         f"| device | {fingerprint.cpu} ({fingerprint.architecture}), {fingerprint.os} |",
@@ -47,6 +47,9 @@ def card_text(certificate: Certificate) -> str:
         lines.append("| none was set | | | |")
     lines += ["", "## Figures", "", "| figure | value | kind | method |", "|---|---|---|---|"]
     lines += [f"| {f.metric} | {f} | {f.kind.value} | {f.method} |" for f in c.figures]
+    if c.others:
+        lines += ["", "## Other formats", "", "Not timed, and not certified.", "", "| format | answers |", "|---|---|"]
+        lines += [f"| {other.format.value} | {_answers(other)} |" for other in c.others]
     lines += [
         "",
         "## What this does not say",
@@ -57,3 +60,10 @@ def card_text(certificate: Certificate) -> str:
     if c.verdict.answer is not Answer.HOLDS:
         lines += ["", f"Not every budget is known to hold: {c.verdict.answer.value}."]
     return "\n".join(lines) + "\n"
+
+
+def _answers(other: OtherFormat) -> str:
+    if other.parity is None:
+        return other.detail
+    said = f"{other.parity.agree} of {other.parity.samples} as the PyTorch student's, in {other.backend}"
+    return f"{said}: {other.detail}" if other.detail else said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekd.artefacts import Backend
+from edgekd.artefacts import RUNTIMES, Backend
 from edgekd.export._protocol import ExportOptions
 from edgekd.students._protocol import Encoding
 from edgekd.tasks._protocol import TaskSpec
@@ -10,22 +10,22 @@ from edgekd.tasks._protocol import TaskSpec
 __all__ = ["example_source"]
 
 _CALLS = {
-    "litert": """from ai_edge_litert.interpreter import Interpreter
+    "litert": """from {module}.interpreter import Interpreter
 
 model = Interpreter(str(here / "{model}"), num_threads={threads})
 model.allocate_tensors()
 model.set_tensor(model.get_input_details()[0]["index"], batch)
 model.invoke()
 answer = model.get_tensor(model.get_output_details()[0]["index"])[0]""",
-    "onnxruntime": """import onnxruntime
+    "onnxruntime": """import {module}
 
-options = onnxruntime.SessionOptions()
+options = {module}.SessionOptions()
 options.intra_op_num_threads = {threads}
-model = onnxruntime.InferenceSession(here / "{model}", options, providers=["CPUExecutionProvider"])
+model = {module}.InferenceSession(here / "{model}", options, providers=["CPUExecutionProvider"])
 answer = model.run(None, {{model.get_inputs()[0].name: batch}})[0][0]""",
-    "openvino": """import openvino
+    "openvino": """import {module}
 
-model = openvino.Core().compile_model(here / "{model}", "CPU", {{"INFERENCE_NUM_THREADS": {threads}}})
+model = {module}.Core().compile_model(here / "{model}", "CPU", {{"INFERENCE_NUM_THREADS": {threads}}})
 answer = model(batch)[0][0]""",
 }
 
@@ -38,7 +38,7 @@ def example_source(
     ``encoding`` is the input's, where the caller quantizes: preprocess stated with an integer input.
     """
     steps = "\n".join(_input_steps(options, spec, encoding))
-    call = _CALLS[backend.runtime].format(model=model, threads=threads)
+    call = _CALLS[backend.runtime].format(model=model, threads=threads, module=RUNTIMES[backend.runtime].module)
     imports, _, use = call.partition("\n\n")
     return (
         '"""Answers the first sample that came with this model. Needs numpy and the runtime, nothing else."""\n\n'

@@ -12,6 +12,7 @@ import numpy as np
 from edgekd.artefacts import Artefact, Backend
 from edgekd.bundle.card import card_text
 from edgekd.bundle.example import example_source
+from edgekd.bundle.others import other_formats
 from edgekd.bundle.preprocess import PREPROCESS, preprocess_of
 from edgekd.bundle.samples import SAMPLES, Samples, how_many, samples_bytes
 from edgekd.devices._protocol import DeviceSession, Job
@@ -22,6 +23,7 @@ from edgekd.export._protocol import ExportOptions
 from edgekd.export.parity import ParityReport, check_parity
 from edgekd.export.score import score_artefact
 from edgekd.export.tensors import output_encoding
+from edgekd.measure.sentinel import judge_measured
 from edgekd.records import digest_file
 from edgekd.store.atomic import draft_of, replace_folder, write_bytes, write_json
 from edgekd.store.certificate import CERTIFICATE, BundledFile, Certificate, Parity
@@ -29,7 +31,6 @@ from edgekd.store.records import Accuracy, FinalistRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Student
 from edgekd.students.student import load_student
-from edgekd.targets.verdict import judge
 from edgekd.tasks._protocol import Task
 
 __all__ = ["BUNDLE", "write_bundle"]
@@ -66,8 +67,11 @@ def write_bundle(
         threads = run.header.target.threads
         example = example_source(model, backend, threads, options, student.task, encodings.get("input"))
         write_bytes(draft / "example.py", example.encode())
+        found = (run.students / finalist.student, student)
+        others, files = other_formats(run, found, artefact.format, task, options, session, draft)
+        certificate = certificate.but(others=others)
         write_bytes(draft / "README.md", card_text(certificate).encode())
-        certificate = certificate.but(files=_files(draft, model))
+        certificate = certificate.but(files=(*_files(draft, model), *files))
         write_json(draft / CERTIFICATE, certificate)
         replace_folder(draft, run.folder / BUNDLE)
     finally:
@@ -152,7 +156,7 @@ def _certificate(
         files=(),
         figures=figures,
         plan=measurement.plan,
-        verdict=judge(header.target, figures),
+        verdict=judge_measured(header.target, figures, measurement),
         accuracy=accuracy,
         float_twin=twin,
         parity=Parity(samples=parity.samples, agree=parity.agree, largest=parity.largest, unit=parity.unit),
@@ -167,7 +171,7 @@ def _certificate(
 def _files(draft: Path, model: str) -> Sequence[BundledFile]:
     roles = {
         model: "model",
-        "model.bin": "weights",
+        **({"model.bin": "weights"} if model == "model.xml" else {}),
         PREPROCESS: "preprocess",
         SAMPLES: "samples",
         "README.md": "card",

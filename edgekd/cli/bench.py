@@ -58,3 +58,6 @@ def bench(
             models, device=device, backends=backends, threads=threads, plan=plan, twins=pairs, events=events
         )
     output.answer(answer)
+    if output.verbose and output.format == "text":
+        for line in answer.detail_lines():
+            output.say(line)

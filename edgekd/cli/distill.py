@@ -16,14 +16,12 @@ __all__ = ["distill"]
 @click.argument("project", type=click.Path(path_type=Path), default=Path("project.yaml"))
 @click.option("--target", shell_complete=complete_target, help="A target's name or path, in place of the project's.")
 @click.option("--run", type=click.Path(path_type=Path), help="The run's folder; an unfinished run there goes on.")
-@click.option("--budget", help="Time to spend, for example '10 min'.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="In place of the project's.")
 def distill(
     output: Output,
     project: Path,
     target: str | None,
     run: Path | None,
-    budget: str | None,
     seed: int | None,
 ) -> None:
     """Train one student with the recipe, and certify what comes out. The project names one arch: each axis of its space
@@ -31,5 +29,5 @@ def distill(
     from edgekd import api
 
     with output.watching() as events:
-        answer = api.distill(project, target=target, run=run, budget=budget, seed=seed, events=events)
+        answer = api.distill(project, target=target, run=run, seed=seed, events=events)
     output.answer(answer)

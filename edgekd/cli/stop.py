@@ -40,4 +40,4 @@ class StopFlag:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        self._say("stopping after the current write; Ctrl-C again stops at once, and nothing finished is lost")
+        self._say("stopping after the current write; Ctrl-C again stops at once, and nothing written is lost")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgekd.cli.names import complete_device
 from edgekd.cli.output import Output, command
 
 __all__ = ["verify"]
@@ -13,7 +14,8 @@ __all__ = ["verify"]
 
 @command("edgekd verify runs/2026-11-24-digits/bundle")
 @click.argument("bundle", type=click.Path(path_type=Path))
-def verify(output: Output, bundle: Path) -> None:
+@click.option("--device", shell_complete=complete_device, help="Where to measure; this computer if left out.")
+def verify(output: Output, bundle: Path, device: str | None) -> None:
     """Check a bundle: every file's hash, the answers it must give, and its budgets, measured again on the device.
 
     Runs no code of the bundle: a stranger's bundle is safe to verify.
@@ -21,5 +23,5 @@ def verify(output: Output, bundle: Path) -> None:
     from edgekd import api
 
     with output.watching() as events:
-        answer = api.verify(bundle, events=events)
+        answer = api.verify(bundle, device=device, events=events)
     output.answer(answer)

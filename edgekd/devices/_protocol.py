@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+from pydantic import model_validator
 
 from edgekd.artefacts import Artefact, Backend
 from edgekd.errors import Problem
@@ -17,6 +19,7 @@ from edgekd.evidence import EvidenceKind
 from edgekd.records import Digest, Record
 
 __all__ = [
+    "Conditions",
     "Delegation",
     "Device",
     "DeviceSession",
@@ -99,6 +102,13 @@ class Outcome(str, Enum):
     OUT_OF_MEMORY = "out-of-memory"
 
 
+class Conditions(Record):
+    """The device at one moment, seen by a measured process. None is what the machine doesn't tell."""
+
+    temperature_c: float | None = None  # of the processor's hottest zone
+    clock_mhz: float | None = None  # of the core it ran on
+
+
 class ProcessSample(Record):
     """What one fresh process saw. One process is one sample: its calls are not independent of each other."""
 
@@ -113,11 +123,21 @@ class ProcessSample(Record):
     first_us: float  # the first inference
     load_ms: float
     runtime_us: float | None  # the runtime's own clock, where it has one: low quantile
+    runtime_p50_us: float | None = None  # the same clock's median
     missed: int = 0  # periodic load: calls that began late by more than a period
     memory_model_bytes: int  # peak resident above the runtime alone
     memory_process_bytes: int  # peak resident of the whole process
-    memory_arena_bytes: int | None  # where the runtime says
     started_at_s: float  # on the device's monotonic clock, to draw drift
+    before: Conditions | None = None  # warmed up; None where the machine tells nothing
+    after: Conditions | None = None  # right after the last round
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_written_earlier(cls, data: Any) -> Any:
+        """Older records have room for an arena, which no runtime ever told."""
+        if isinstance(data, Mapping):
+            return {name: value for name, value in data.items() if name != "memory_arena_bytes"}
+        return data
 
 
 class OperatorTime(Record):
@@ -139,7 +159,7 @@ class Delegation(Record):
 
 
 class SentinelReading(Record):
-    """A fixed model timed with every batch. ``drift`` is the relative spread of its low quantile over the batch."""
+    """A fixed model timed with every batch. ``drift`` is the relative spread of its processes' levels."""
 
     low_us: tuple[float, ...]
     drift: float
@@ -156,8 +176,10 @@ class Measurement(Record):
     outcome: Outcome
     detail: str = ""  # what the runtime said; empty when all went well
     processes: tuple[ProcessSample, ...] = ()
+    disturbed: int = 0  # further processes, left out because the sentinel was slow in them too
     sentinel: SentinelReading | None = None
     operators: tuple[OperatorTime, ...] = ()
+    operators_detail: str = ""  # why there are none although the plan asked for them
     delegation: Delegation | None = None
 
 

@@ -41,6 +41,7 @@ class JobAnswer(Record):
     processes: tuple[ProcessSample, ...] = ()
     placement: Delegation | None = None
     operators: tuple[OperatorTime, ...] = ()
+    operators_detail: str = ""
 
 
 class SentinelAnswer(Record):

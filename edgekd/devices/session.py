@@ -118,6 +118,7 @@ class AgentSession:
                 processes=answers[index].processes,
                 sentinel=sentinel,
                 operators=answers[index].operators,
+                operators_detail=answers[index].operators_detail,
                 delegation=answers[index].placement,
             )
             for index, job in enumerate(jobs)

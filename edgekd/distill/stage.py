@@ -22,8 +22,13 @@ from edgekd.records import Digest, Record, digest_json
 from edgekd.students._protocol import Annotations, StageContext, StageProgress, Student
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgekd.distill.loop import Lesson, Plan
     from edgekd.distill.probe import Precision
+    from edgekd.tasks._protocol import TaskSpec
+    from edgekd.teachers._protocol import View
 
 __all__ = ["Distill"]
 
@@ -117,6 +122,10 @@ class Distill(Record):
         )
         return student.but(module=trained.module)
 
+    def prepare(self, context: StageContext) -> None:
+        """The teacher's answers to every view: a short training would ask for a few of them only."""
+        self._answers(context)
+
     def view_seeds(self) -> tuple[int, ...]:
         """The seeds of the views, the same for every run, so that runs share the teacher's answers."""
         views = self.views or (_DEFAULT_VIEWS if self.loss.needs_teacher else self.epochs)
@@ -127,30 +136,35 @@ class Distill(Record):
         import torch
 
         from edgekd.distill.loop import Lesson
-        from edgekd.teachers.cache import TeacherCache
 
         train, spec = context.task.split("train"), context.task.spec
-        view, seeds = self.augment.view(spec), self.view_seeds()
-        seeds = seeds if view is not None else seeds[:1]
-        answers = None
-        if self.loss.needs_teacher and context.teacher is not None:
-            answers = TeacherCache(context.cache).answers(
-                context.teacher,
-                train,
-                view,
-                seeds,
-                progress=lambda done, total: context.progress(
-                    StageProgress(self.name, done, total, "the teacher answers")
-                ),
-                stop=context.stop,
-            )
+        view, seeds = self._views(spec)
         return Lesson(
             inputs=torch.from_numpy(np.array(train.inputs)),
             labels=torch.from_numpy(np.array(train.labels)),
             spec=spec.input,
             view=view,
             view_seeds=seeds,
-            answers=answers,
+            answers=self._answers(context),
+        )
+
+    def _views(self, spec: TaskSpec) -> tuple[View | None, tuple[int, ...]]:
+        view, seeds = self.augment.view(spec), self.view_seeds()
+        return view, seeds if view is not None else seeds[:1]
+
+    def _answers(self, context: StageContext) -> NDArray[np.float32] | None:
+        from edgekd.teachers.cache import TeacherCache
+
+        if not self.loss.needs_teacher or context.teacher is None:
+            return None
+        view, seeds = self._views(context.task.spec)
+        return TeacherCache(context.cache).answers(
+            context.teacher,
+            context.task.split("train"),
+            view,
+            seeds,
+            progress=lambda done, total: context.progress(StageProgress(self.name, done, total, "the teacher answers")),
+            stop=context.stop,
         )
 
     def _plan(self, student: Student, context: StageContext) -> Plan:

@@ -22,7 +22,7 @@ class ExportOptions(Record):
     """The outside of an exported model: the project file's ``export`` section.
 
     ``fold`` puts normalisation into the graph, which then takes raw values; ``stated`` leaves it to the caller and
-    writes it down in preprocess.json.
+    writes it down in preprocess.json. ``formats`` are put into the bundle beside the certified file.
     """
 
     input: Literal["float32", "uint8", "int8"] = "float32"
@@ -30,6 +30,7 @@ class ExportOptions(Record):
     layout: Literal["nchw", "nhwc"] = "nhwc"
     preprocess: Literal["fold", "stated"] = "fold"
     batch: PositiveInt | Literal["dynamic"] = 1
+    formats: tuple[Format, ...] = ()
 
 
 class ConversionOutcome(str, Enum):
@@ -43,12 +44,18 @@ class ConversionOutcome(str, Enum):
 
 
 class ConversionResult(Record):
-    """One conversion's end."""
+    """One conversion's end.
+
+    ``float_operators`` are the operators of a static int8 file that compute in float, as ``KIND (tensor)``: none where
+    the file is fully integer. It is None for other precisions, and where the format can't tell (OpenVINO, whose plug-in
+    decides when it compiles).
+    """
 
     outcome: ConversionOutcome
     artefact: Artefact | None = None
     detail: str = ""
     seconds: float = 0.0
+    float_operators: tuple[str, ...] | None = None
 
 
 class Exporter(Protocol):
@@ -70,6 +77,9 @@ class Exporter(Protocol):
 
 
 PRECISIONS: Mapping[str, tuple[Precision, ...]] = {
-    runtime: tuple(Precision) for runtime in ("litert", "onnxruntime", "openvino")
+    "litert": (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC_INT8, Precision.INT8),
+    "onnxruntime": (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC_INT8, Precision.INT8),
+    "openvino": (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC_INT8, Precision.INT8),
 }
-"""Rungs each runtime can have at all; operators of a given student may still stop one."""
+"""Rungs each runtime can have at all; operators of a given student may still stop one. Written out: a new rung is on
+no runtime until its exporter, the integer reference and parity know it."""

@@ -25,11 +25,10 @@ from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import MissingError
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
-from edgekd.export.worker import ENVIRONMENT
+from edgekd.export.worker import ENVIRONMENT, LACK
 
 __all__ = ["Converter"]
 
-_SUFFIX = {Format.ONNX: ".onnx", Format.TFLITE: ".tflite", Format.OPENVINO: ".xml"}
 _START_S = 180.0  # imports of a format's converter on a busy machine
 _POLL_S = 0.02
 _LOG_TAIL = 1500
@@ -38,13 +37,22 @@ _LOG_TAIL = 1500
 class _End(NamedTuple):
     outcome: ConversionOutcome
     detail: str
+    float_operators: tuple[str, ...] | None = None
+
+
+class _Before(NamedTuple):
+    """How things stood before the worker was asked, to tell why it died."""
+
+    kernel_kills: int  # processes the kernel has killed for want of memory
+    logged_bytes: int
 
 
 class Converter:
     """Owns one conversion worker. A context manager; threads take turns.
 
     ``deadline_s`` bounds one conversion (not the imports before the first of a format), ``memory_limit_bytes`` the
-    worker's resident memory in all: its imports take 0.3 (ONNX) to 0.7 GB (TFLite).
+    worker's resident memory in all: its imports take 0.3 (ONNX) to 0.7 GB (TFLite). ``kernel_counters`` is where the
+    kernel counts the processes it killed for want of memory.
     """
 
     def __init__(
@@ -53,16 +61,17 @@ class Converter:
         deadline_s: float = 120.0,
         memory_limit_bytes: int = 4 * 1024**3,
         threads: int = 1,
+        kernel_counters: Path = Path("/proc/vmstat"),
     ) -> None:
-        self._scratch = scratch
+        self._scratch, self._log_path = scratch, scratch / "worker.log"
         self._deadline_s = deadline_s
         self._memory_limit_bytes = memory_limit_bytes
         self._threads = threads
+        self._kernel_counters = kernel_counters
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
         self._received = b""
         self._last_id = 0
-        self._warmed: set[Format] = set()
         self._turn = threading.RLock()
 
     def __enter__(self) -> Self:
@@ -76,15 +85,6 @@ class Converter:
         with self._turn:
             self._kill()  # idle, since we have the turn: it holds nothing that could be lost
 
-    def warm(self, *formats: Format) -> None:
-        """Start the worker and let it import what these formats need, without waiting for it."""
-        with self._turn:
-            self._start()
-            for file_format in formats:
-                if file_format not in self._warmed:
-                    self._warmed.add(file_format)
-                    self._send({"do": "warm", "format": file_format.value})
-
     def convert(
         self,
         student_folder: Path,
@@ -95,12 +95,12 @@ class Converter:
         path: Path,
         facts: Mapping[str, str] = {},
     ) -> ConversionResult:
-        """Convert a saved student to a file at ``path``, with facts inside it.
+        """Convert a saved student to a file at ``path``, with facts inside it (see `edgekd.export.facts`).
 
         Raises ValueError when ``path`` has not the format's suffix, MissingError when no worker can be started.
         """
-        if path.suffix != _SUFFIX[format]:
-            raise ValueError(f"a {format.value} model is named *{_SUFFIX[format]}, not {path.name}")
+        if path.suffix != format.suffix:
+            raise ValueError(f"a {format.value} model is named *{format.suffix}, not {path.name}")
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
         request = {
@@ -117,24 +117,25 @@ class Converter:
             try:
                 self._ready(format)
                 started = time.monotonic()
-                outcome, detail = self._ask(request, self._deadline_s, self._memory_limit_bytes)
+                end = self._ask(request, self._deadline_s, self._memory_limit_bytes)
                 seconds = time.monotonic() - started
-                if outcome is not ConversionOutcome.OK:
-                    return ConversionResult(outcome=outcome, detail=detail, seconds=seconds)
-                _put_in_place(unfinished, path)
+                if end.outcome is not ConversionOutcome.OK:
+                    return ConversionResult(outcome=end.outcome, detail=end.detail, seconds=seconds)
+                _put_in_place(format, unfinished, path)
             except BaseException:
                 self._kill()  # interrupted in the middle: what the worker would say next belongs to nobody
                 raise
             finally:
-                for rest in (unfinished, unfinished.with_suffix(".bin")):
+                for rest in format.files(unfinished):
                     rest.unlink(missing_ok=True)
-        return ConversionResult(outcome=outcome, artefact=Artefact.of(path), seconds=seconds)
+        return ConversionResult(
+            outcome=end.outcome, artefact=Artefact.of(path), seconds=seconds, float_operators=end.float_operators
+        )
 
     def _ready(self, file_format: Format) -> None:
         """A running worker that has imported this format's converter."""
         for attempt in range(2):
             self._start()
-            self._warmed.add(file_format)
             end = self._ask({"do": "warm", "format": file_format.value}, _START_S, None)
             if end.outcome is ConversionOutcome.OK:
                 return
@@ -152,7 +153,7 @@ class Converter:
             return
         self._kill()
         self._scratch.mkdir(parents=True, exist_ok=True)
-        self._log = (self._scratch / "worker.log").open("wb")
+        self._log = self._log_path.open("wb")
         environment = {**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": str(self._threads)}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "edgekd.export.worker"],
@@ -176,6 +177,8 @@ class Converter:
     def _ask(self, request: Mapping[str, Any], deadline_s: float, memory_limit_bytes: int | None) -> _End:
         assert self._process is not None
         assert self._process.stdout is not None
+        assert self._log is not None
+        before = _Before(self._kernel_kills(), os.fstat(self._log.fileno()).st_size)
         wanted = self._send(request)
         end_s = time.monotonic() + deadline_s
         watched = psutil.Process(self._process.pid)
@@ -184,12 +187,17 @@ class Converter:
             while True:
                 for answer in self._answers():
                     if answer["id"] == wanted:
-                        return _End(ConversionOutcome(answer["outcome"]), str(answer["detail"]))
+                        left = answer["float_operators"]
+                        return _End(
+                            ConversionOutcome(answer["outcome"]),
+                            str(answer["detail"]),
+                            None if left is None else tuple(left),
+                        )
                 if selector.select(timeout=_POLL_S):
                     data = os.read(self._process.stdout.fileno(), 65536)
                     self._received += data
                     if not data:
-                        return self._died()
+                        return self._died(before)
                 if time.monotonic() > end_s:
                     self._kill()
                     return _End(ConversionOutcome.HUNG, f"no answer within {deadline_s:g} s; the worker was killed")
@@ -205,25 +213,32 @@ class Converter:
         *lines, self._received = self._received.split(b"\n")
         return [json.loads(line) for line in lines if line.strip()]
 
-    def _died(self) -> _End:
+    def _died(self, before: _Before) -> _End:
         assert self._process is not None
         code = self._process.wait()
-        tail = b""
-        if self._log is not None:
-            self._log.flush()
-            tail = (self._scratch / "worker.log").read_bytes()[-_LOG_TAIL:]
-        how = f"exit code {code}"
-        if code < 0:
-            how = signal.Signals(-code).name
-            if -code == signal.SIGKILL:
-                how += " (the system kills a process so when memory runs out)"
+        log = self._log_path.read_bytes()
+        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        by_kernel = code == -signal.SIGKILL and self._kernel_kills() > before.kernel_kills
+        if by_kernel:
+            how += " by the kernel, which had no memory left"
+        # an allocator's last words; what it said of an earlier conversion is not about this one
+        lack = by_kernel or any(mark.encode() in log[before.logged_bytes :] for mark in LACK)
         self._kill()
-        said = tail.decode(errors="replace").strip()
-        return _End(ConversionOutcome.CRASHED, f"the worker died: {how}" + (f"\n{said}" if said else ""))
+        said = log[-_LOG_TAIL:].decode(errors="replace").strip()
+        outcome = ConversionOutcome.OUT_OF_MEMORY if lack else ConversionOutcome.CRASHED
+        return _End(outcome, f"the worker died: {how}" + (f"\n{said}" if said else ""))
+
+    def _kernel_kills(self) -> int:
+        """How many processes the kernel has killed for want of memory since it started; 0 where it doesn't say."""
+        try:
+            counters = self._kernel_counters.read_text(encoding="ascii").splitlines()
+        except OSError:
+            return 0  # no Linux: a kill is then a crash like any other
+        return next((int(line.split()[1]) for line in counters if line.startswith("oom_kill ")), 0)
 
     def _kill(self) -> None:
         process, self._process = self._process, None
-        self._received, self._warmed = b"", set()
+        self._received = b""
         if process is not None:
             if process.poll() is None:
                 process.kill()
@@ -237,11 +252,12 @@ class Converter:
             self._log = None
 
 
-def _put_in_place(unfinished: Path, path: Path) -> None:
-    weights = unfinished.with_suffix(".bin")
-    if weights.exists():
-        weights.replace(path.with_suffix(".bin"))
-    unfinished.replace(path)
+def _put_in_place(file_format: Format, unfinished: Path, path: Path) -> None:
+    beside = zip(file_format.files(unfinished)[1:], file_format.files(path)[1:], strict=True)
+    for made, place in beside:
+        if made.exists():
+            made.replace(place)
+    unfinished.replace(path)  # last: a model without what lies beside it must not be found
 
 
 def _resident_bytes(process: psutil.Process) -> int:

@@ -5,21 +5,49 @@ Converting an integer file's float32 input or output counts: ask for uint8 or in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from edgekd.artefacts import Artefact, Format
+from edgekd.artefacts import Format
+from edgekd.evidence import EvidenceKind, Figure
+from edgekd.records import Digest
 
-__all__ = ["float_operators"]
+__all__ = ["FLOAT_OPERATORS", "TELLING", "float_figure", "float_operators"]
+
+FLOAT_OPERATORS = "operators.float"
+"""The metric that a fully integer target limits to none."""
+
+TELLING = (Format.TFLITE, Format.ONNX)
+"""Formats whose files say it themselves."""
+
+_NAMED = 4
 
 
-def float_operators(path: Path) -> list[str]:
-    """Operators of a model file with a floating-point value in or out, as ``KIND (tensor)``; none where it is integer.
+def float_operators(path: Path) -> tuple[str, ...] | None:
+    """Operators of a model file that compute in float, as ``KIND (tensor)``, in order; none where it is fully integer.
 
-    In ONNX an operator between DequantizeLinear and QuantizeLinear is integer where ONNX Runtime has an integer kernel
-    of its kind. Raises UnknownName on another suffix, OSError.
+    In TFLite an operator with a floating-point value in or out. In ONNX an operator between DequantizeLinear and
+    QuantizeLinear is integer where ONNX Runtime has an integer kernel of its kind; these two count where a value really
+    changes between float and integer. None for OpenVINO: its plug-in chooses the kernels when it compiles, for the
+    processor it then runs on. Raises UnknownName on another suffix, OSError.
     """
-    file_format = Artefact.of(path).format
-    return {Format.TFLITE: _tflite, Format.ONNX: _onnx, Format.OPENVINO: _openvino}[file_format](path)
+    file_format = Format.of(path)
+    if file_format is Format.OPENVINO:
+        return None
+    return tuple({Format.TFLITE: _tflite, Format.ONNX: _onnx}[file_format](path))
+
+
+def float_figure(operators: Sequence[str], sha256: Digest) -> Figure:
+    """How many there are, as a figure a limit can be held against; its method names the first few."""
+    named = ", ".join(operators[:_NAMED]) + (", ..." if len(operators) > _NAMED else "")
+    return Figure(
+        metric=FLOAT_OPERATORS,
+        value=float(len(operators)),
+        unit="",
+        kind=EvidenceKind.ANALYTIC,
+        subject=sha256,
+        method="operators that compute in float, counted in the file" + (f": {named}" if named else ""),
+    )
 
 
 def _tflite(path: Path) -> list[str]:
@@ -46,52 +74,46 @@ _ONNX_MOVING = frozenset({"Transpose", "Reshape", "Flatten", "MaxPool", "Pad", "
 def _onnx(path: Path) -> list[str]:
     import onnx
 
-    model = onnx.load_model_from_string(path.read_bytes())
-    made = {name: node for node in model.graph.node for name in node.output}
+    graph = onnx.load_model_from_string(path.read_bytes()).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    types = onnx.TensorProto
+    ends = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
+    float_ends = {name for name, kind in ends.items() if kind == types.FLOAT}
+    integers = {name for name, kind in ends.items() if kind in (types.UINT8, types.INT8)}
+    widened: set[str] = set()  # float in name only: integers behind DequantizeLinear, or before the Relu of a kernel
     readers: dict[str, list[str]] = {}
-    for node in model.graph.node:
+    for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node.op_type)
-    constants = {tensor.name for tensor in model.graph.initializer}
-    ends = {value.name for value in (*model.graph.input, *model.graph.output) if value.type.tensor_type.elem_type == 1}
-    integer_values = {
-        value.name
-        for value in (*model.graph.input, *model.graph.output)
-        if value.type.tensor_type.elem_type in (onnx.TensorProto.UINT8, onnx.TensorProto.INT8)
-    }
-    found = []
-    for node in model.graph.node:
-        label = f"{node.op_type} ({node.output[0]})"
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            if ends & {node.input[0], node.output[0]}:
-                found.append(label)
-            continue
-        from_integers = all(
-            name in constants or name in integer_values or getattr(made.get(name), "op_type", "") == "DequantizeLinear"
-            or (node.op_type == "Relu" and getattr(made.get(name), "op_type", "") in _ONNX_INTEGER)
-            for name in node.input
-            if name
-        )  # fmt: skip
-        allowed = {"QuantizeLinear", "Relu", *(("DequantizeLinear",) if node.op_type in _ONNX_MOVING else ())}
-        to_integers = set(readers.get(node.output[0], [])) <= allowed and node.output[0] not in ends
-        moves = node.op_type in _ONNX_MOVING and from_integers
-        if not (moves or (node.op_type in _ONNX_INTEGER and from_integers and to_integers)):
-            found.append(label)
-    return found
-
-
-def _openvino(path: Path) -> list[str]:
-    """As OpenVINO compiles it for this CPU: which layers are integer is the plug-in's choice, not the file's."""
-    import openvino
-
-    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = []
-    for layer in compiled.get_runtime_model().get_ordered_ops():
-        info = layer.get_rt_info()
-        kind = str(info["layerType"].astype(str)) if "layerType" in info else ""
-        precision = str(info["runtimePrecision"].astype(str)) if "runtimePrecision" in info else ""
-        if kind in ("Input", "Output", "Const", "Parameter", "Result", ""):
-            continue
-        if precision.lower() not in ("u8", "i8", "i32", "i64", "u64", "u32"):
-            found.append(f"{kind} ({layer.get_friendly_name()})")
-    return found
+    left: list[str] = []  # outputs that are computed in float
+    for node in graph.node:  # in order: whatever a node reads has been looked at
+        kind, result = node.op_type, node.output[0]
+        given = [name for name in node.input if name and not (kind in _ONNX_MOVING and name in constants)]
+        if kind == "QuantizeLinear":
+            integers.add(result)
+        elif kind == "DequantizeLinear":
+            widened.add(result)
+        elif kind in _ONNX_MOVING and integers.issuperset(given):
+            integers.add(result)
+        elif (
+            kind in _ONNX_INTEGER | _ONNX_MOVING
+            and widened.issuperset(given)
+            and result not in float_ends
+            and {"QuantizeLinear", "Relu"}.issuperset(readers.get(result, ()))
+        ):
+            widened.add(result)
+        else:
+            left.append(result)
+    # a pair around an integer kernel is its scale. One is at work before or behind a float value, and where nothing
+    # stands between dequantizing and quantizing (uint8 becomes int8): ONNX Runtime has no integer kernel for that
+    floats = {*left, *float_ends}
+    floats |= {name for node in graph.node if node.output[0] in left for name in node.input} - constants
+    dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    floats |= {node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"} & dequantized
+    return [
+        f"{node.op_type} ({node.output[0]})"
+        for node in graph.node
+        if node.output[0] in left
+        or (node.op_type == "QuantizeLinear" and node.input[0] in floats)
+        or (node.op_type == "DequantizeLinear" and node.output[0] in floats and node.input[0] not in constants)
+    ]

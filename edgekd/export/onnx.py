@@ -1,5 +1,8 @@
 """ONNX files, and the graphs OpenVINO reads: float32, float16, dynamic int8 and static int8, from one float export.
 
+A dynamic int8 file stores its weights in 8 bits and computes in float: nothing is quantized at run time, in ONNX
+Runtime or in OpenVINO. It is a small file, and as fast as float32.
+
 Applies every encoding of the annotations, and refuses where one has no place in the graph. Normalisation, layout and
 dtype of the outside are operators in front, or the input's own quantization parameters (see `deployable`).
 """
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from edgekd.artefacts import Artefact, Backend, Format, Precision
 from edgekd.devices._protocol import Fingerprint
@@ -66,17 +69,19 @@ def onnx_model(
     key = core_key(program.student, "onnx", str(options.batch != 1))
     graph = Graph(_CORES.get(key, lambda: float_model(program)))
     deployable = Deployable(program.student, options)
-    annotations = program.student.annotations
-    if deployable.precision is Precision.INT8:
+    annotations, precision = program.student.annotations, deployable.precision
+    if precision is Precision.INT8:
         activations = encodings_by_node(program)
         pooled = {name + POOL: encoding for name, encoding in activations.items() if name + POOL in graph.values}
         activations |= pooled
         encode_weights(graph, annotations.weights, activations, unsigned=unsigned_weights, write_zeros=not for_openvino)
         encode_activations(graph, activations)
-    elif deployable.precision is Precision.FLOAT16:
+    elif precision is Precision.FLOAT16:
         halve_weights(graph)
-    elif deployable.precision is Precision.DYNAMIC_INT8:
+    elif precision is Precision.DYNAMIC_INT8:
         narrow_weights(graph, annotations.weights)
+    elif precision is not Precision.FLOAT32:
+        assert_never(precision)
     give_outside(graph, deployable, paired_input=for_openvino)
     return graph.finish()
 

@@ -6,7 +6,8 @@ u8 x s8 products saturate in int16 without a word (u8 x u8 take another path; th
 int32 at ``scale(input) * scale(weight)``.
 
 Half-precision and dynamic int8 weights are a Cast (and a Mul by the channel's scale) in front of float arithmetic,
-which both ONNX Runtime and OpenVINO fold when they load the file: it is small, and as fast as float32. DequantizeLinear
+which both ONNX Runtime and OpenVINO fold when they load the file: it is small, as fast as float32, and no integer is
+computed with. DequantizeLinear
 in their place would stay in the graph and run at every call, and ConvInteger has no fast kernel.
 """
 
@@ -144,7 +145,7 @@ def halve_weights(graph: Graph) -> None:
 
 
 def narrow_weights(graph: Graph, weights: Mapping[str, Encoding]) -> None:
-    """Weights as int8 behind Cast and Mul by their scale."""
+    """Weights as int8 behind Cast and Mul by their scale: stored in 8 bits, computed in float."""
     missing = sorted(set(weights) - set(graph.initializers))
     if missing:
         raise ConfigurationError.one(

@@ -3,7 +3,8 @@
 float16 stores half-precision constants. Static int8 reads the graph's quantize-dequantize pairs with *int8* weights:
 unsigned ones would cost the convolutions their integer kernels. On an x86 CPU without 8-bit dot products products of
 8-bit weights saturate silently, so such a student is refused unless its weights keep to 7 bits (``limit: 63``), which
-calibration for that device gives. Dynamic int8 keeps the weights as int8 constants that widen at load.
+calibration for that device gives. Dynamic int8 stores weights in 8 bits and computes in float: int8 constants
+that widen at load, and nothing is quantized at run time.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from edgekd.students._protocol import Student
 
 __all__ = ["OpenvinoExporter"]
 
-_COUNTED = re.compile(r"[A-Z][A-Za-z]*_[0-9]+")
-"""Names OpenVINO makes up: ``Constant_3154``."""
+_COUNTED = re.compile(r"[A-Z][A-Za-z]*_[0-9]+(_compressed)?")
+"""Names OpenVINO makes up: ``Constant_3154``, and ``Constant_3154_compressed`` for half-precision weights."""
 
 
 class OpenvinoExporter:

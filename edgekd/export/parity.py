@@ -5,7 +5,7 @@ the other way, and now and then such a step grows on its way through the layers.
 torch on the same weights, relative to the largest logit. An answer counts as changed only where the reference's own
 margin is wider than the allowed difference: on a tie either class is right.
 
-When a file fails, the first operator at which a runtime that shows intermediate values leaves the student is named.
+When a file fails, the first operator at which it leaves the student is named.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.artefacts import Format, Precision
+from edgekd.artefacts import Precision
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.answers import file_answers
 from edgekd.export.deployable import Deployable
+from edgekd.export.divergence import first_divergence
 from edgekd.export.tensors import normalised, output_encoding
 from edgekd.records import Record
 from edgekd.students._protocol import Student
@@ -66,8 +67,7 @@ def check_parity(
     report = _compare(student, expected, found)
     if report.holds:
         return report
-    where = _first_divergence(job, student, raw[:1], options)
-    return report.but(detail=f"{report.detail}; {where}" if where else report.detail)
+    return report.but(detail=f"{report.detail}; {first_divergence(job.artefact, student, raw[:1], options)}")
 
 
 def expected_answers(student: Student, raw: NDArray[Any], options: ExportOptions) -> NDArray[np.float32]:
@@ -76,11 +76,11 @@ def expected_answers(student: Student, raw: NDArray[Any], options: ExportOptions
 
 
 def _reference(student: Student) -> nn.Module:
-    if student.annotations.precision in (Precision.INT8, Precision.DYNAMIC_INT8):
-        from edgekd.compress.quantization.reference import reference_module
+    if student.annotations.precision in (Precision.FLOAT32, Precision.FLOAT16):
+        return student.module.eval()
+    from edgekd.compress.quantization.reference import reference_module
 
-        return reference_module(student)
-    return student.module.eval()
+    return reference_module(student)
 
 
 def _seen(student: Student, raw: NDArray[Any], options: ExportOptions) -> NDArray[np.float32]:
@@ -131,12 +131,3 @@ def _compare(student: Student, expected: NDArray[np.float32], found: NDArray[np.
         detail=detail,
         expected=tuple(tuple(float(value) for value in row) for row in expected),
     )
-
-
-def _first_divergence(job: Job, student: Student, raw: NDArray[Any], options: ExportOptions) -> str:
-    """The first tensor of a file that isn't the student's, in words; empty where the runtime shows none."""
-    from edgekd.export.divergence import first_divergence
-
-    if job.artefact.format is Format.OPENVINO:
-        return ""  # its compiled graph keeps no intermediate values
-    return first_divergence(job.artefact, student, raw, options)

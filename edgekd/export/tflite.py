@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from edgekd.artefacts import Artefact, Backend, Format, Precision
 from edgekd.devices._protocol import Fingerprint
@@ -57,14 +57,17 @@ class TfliteExporter:
         key = core_key(program.student, "tflite", str(options.batch))
         core = _CORES.get(key, lambda: convert_core(program, options.batch))
         deployable, annotations = Deployable(program.student, options), program.student.annotations
-        if deployable.precision is Precision.INT8:
+        precision = deployable.precision
+        if precision is Precision.INT8:
             model = quantize(core, encodings_by_node(program), annotations.weights)
         else:
             model = read_model(core.data)
-            if deployable.precision is Precision.FLOAT16:
+            if precision is Precision.FLOAT16:
                 halve_weights(model)
-            elif deployable.precision is Precision.DYNAMIC_INT8:
+            elif precision is Precision.DYNAMIC_INT8:
                 narrow_weights(model, core, annotations.weights)
+            elif precision is not Precision.FLOAT32:
+                assert_never(precision)
         give_outside(model, deployable)
         path.write_bytes(write_model(model))
         return Artefact.of(path)

@@ -2,8 +2,9 @@
 
 One JSON object a line on stdin and stdout; everything converters print goes to stderr. Requests are
 ``{"id": 1, "do": "warm", "format": "tflite"}`` (import what the format needs) and ``{"id": 2, "do": "convert", ...}``;
-each is answered by ``{"id": 2, "outcome": "ok", "detail": ""}``. Converters are imported here and nowhere else, with
-model hubs switched off. It ends at the end of stdin, or when its parent is gone.
+each is answered by ``{"id": 2, "outcome": "ok", "detail": "", "float_operators": null}``: a list of an int8 file's
+operators that compute in float, where its format tells. Converters are imported here and nowhere else, with model hubs
+switched off. It ends at the end of stdin, or when its parent is gone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 from edgekd.errors import EdgeKDError
 from edgekd.export._protocol import ConversionOutcome
 
-__all__ = ["ENVIRONMENT", "main"]
+__all__ = ["ENVIRONMENT", "LACK", "main"]
 
 ENVIRONMENT: Mapping[str, str] = {
     "HF_HUB_OFFLINE": "1",
@@ -33,12 +34,8 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 """What a worker is started with, besides the person's own environment."""
 
-_IMPORTS: Mapping[str, tuple[str, ...]] = {
-    "onnx": ("onnx", "onnxscript", "edgekd.export.onnx_outside"),
-    "openvino": ("onnx", "onnxscript", "edgekd.export.onnx_outside", "openvino"),
-    "tflite": ("litert_torch", "ai_edge_quantizer.quantizer", "edgekd.export.tflite_core"),
-}
-_LACK = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
+LACK = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "MemoryError")
+"""What converters and allocators say when memory runs out."""
 
 
 def main() -> int:
@@ -53,39 +50,43 @@ def main() -> int:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     for line in sys.stdin:
         request = json.loads(line)
-        outcome, detail = _answer({"warm": _warm, "convert": _convert}[request["do"]], request)
-        answers.write(json.dumps({"id": request["id"], "outcome": outcome.value, "detail": detail}) + "\n")
+        answers.write(json.dumps({"id": request["id"], **_answer(request)}) + "\n")
         answers.flush()
     return 0
 
 
-def _answer(do: Callable[[Mapping[str, Any]], None], request: Mapping[str, Any]) -> tuple[ConversionOutcome, str]:
+def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    outcome, detail, left = ConversionOutcome.OK, "", None
     try:
-        do(request)
+        left = _DO[request["do"]](request)
     except MemoryError as error:
-        return ConversionOutcome.OUT_OF_MEMORY, str(error) or "the converter ran out of memory"
+        outcome, detail = ConversionOutcome.OUT_OF_MEMORY, str(error) or "the converter ran out of memory"
     except EdgeKDError as error:
-        return ConversionOutcome.REFUSED, str(error)
+        outcome, detail = ConversionOutcome.REFUSED, str(error)
     except Exception as error:  # noqa: BLE001  # whatever a converter raises is its refusal, told in full to the host
-        reason = f"{type(error).__name__}: {error}"
-        lack = any(mark in reason for mark in _LACK)
-        return ConversionOutcome.OUT_OF_MEMORY if lack else ConversionOutcome.REFUSED, reason[:4000]
-    return ConversionOutcome.OK, ""
+        detail = f"{type(error).__name__}: {error}"[:4000]
+        lack = any(mark in detail for mark in LACK)
+        outcome = ConversionOutcome.OUT_OF_MEMORY if lack else ConversionOutcome.REFUSED
+    return {"outcome": outcome.value, "detail": detail, "float_operators": left}
 
 
 def _warm(request: Mapping[str, Any]) -> None:
     import importlib
 
-    for module in _IMPORTS.get(request["format"], ()):
+    from edgekd.artefacts import Format
+
+    for module in Format(request["format"]).converter:
         importlib.import_module(module)
 
 
-def _convert(request: Mapping[str, Any]) -> None:
+def _convert(request: Mapping[str, Any]) -> list[str] | None:
+    """Write the file. Returns an int8 file's operators that compute in float, None where nobody can tell."""
     from edgekd import plugins
-    from edgekd.artefacts import Backend
+    from edgekd.artefacts import Backend, Precision
     from edgekd.devices._protocol import Fingerprint
     from edgekd.errors import ConfigurationError
     from edgekd.export._protocol import Exporter, ExportOptions
+    from edgekd.export.integer import float_operators
     from edgekd.export.metadata import write_facts
     from edgekd.students.student import load_student
 
@@ -101,6 +102,11 @@ def _convert(request: Mapping[str, Any]) -> None:
     exporter.export(student, options, backend, device, path)
     if request["facts"]:
         write_facts(path, request["facts"])
+    left = float_operators(path) if student.annotations.precision is Precision.INT8 else None
+    return None if left is None else list(left)
+
+
+_DO: Mapping[str, Callable[[Mapping[str, Any]], list[str] | None]] = {"warm": _warm, "convert": _convert}
 
 
 def _end_with(parent: int) -> None:

@@ -7,7 +7,7 @@ Processes are added while noise decides, up to four times the plan's.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -25,7 +25,7 @@ from edgekd.devices._protocol import (
     Outcome,
     Progress,
 )
-from edgekd.errors import ConfigurationError, MissingError, Place, Problem
+from edgekd.errors import ConfigurationError, Interrupted, MissingError, Place, Problem
 from edgekd.evidence import Figure
 from edgekd.measure.compare import Comparison, aa_noise, compare, low_us, order
 from edgekd.measure.figures import figures_of
@@ -85,6 +85,12 @@ class BenchReport(Filed):
 
         return bench_lines(self)
 
+    def detail_lines(self) -> list[str]:
+        """What the machine told of itself meanwhile, a line a row."""
+        from edgekd.measure.bench_text import condition_lines
+
+        return condition_lines(self)
+
 
 def run_bench(
     models: Sequence[Path],
@@ -94,11 +100,13 @@ def run_bench(
     plan: MeasurePlan,
     progress: Progress | None = None,
     twins: Sequence[tuple[str, str]] = (),
+    stop: Callable[[], bool] = lambda: False,
 ) -> BenchReport:
     """Time every model on every given backend that loads it; by default on every one installed there.
 
-    ``twins`` names (float, compressed) pairs by file name beyond those the names tell. Raises ConfigurationError on
-    files that are missing or no models, MissingError where no backend is there for one, and what opening raises.
+    ``twins`` names (float, compressed) pairs by file name beyond those the names tell. ``stop`` is asked before each
+    batch and after each process of a model. Raises ConfigurationError on files that are missing or no models,
+    MissingError where no backend is there for one, Interrupted where ``stop`` says so, and what opening raises.
     """
     artefacts = find_models(models)
     pairs = pair_twins(artefacts, twins)
@@ -109,7 +117,7 @@ def run_bench(
     try:
         fingerprint = session.describe()
         jobs = _jobs(artefacts, _usable(fingerprint, backends))
-        measured = _measure(session, jobs, plan.but(threads=threads), progress)
+        measured = _measure(session, jobs, plan.but(threads=threads), progress, stop)
     finally:
         session.close()
     noise = aa_noise(measured)
@@ -166,12 +174,22 @@ def _jobs(artefacts: Sequence[Artefact], usable: Sequence[Backend]) -> tuple[Job
 
 
 def _measure(
-    session: DeviceSession, jobs: Sequence[Job], plan: MeasurePlan, progress: Progress | None
+    session: DeviceSession,
+    jobs: Sequence[Job],
+    plan: MeasurePlan,
+    progress: Progress | None,
+    stop: Callable[[], bool],
 ) -> Sequence[Measurement]:
+    def step(what: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(what, done, total)
+        if stop():  # a bench keeps nothing of an unfinished batch, so there is nothing to wait for
+            raise Interrupted("stopped; a bench that isn't finished keeps nothing", "run it again")
+
     def decided(known: Sequence[Measurement]) -> bool:
         return not _undecided(known[:-1], aa_noise(known))
 
-    return measure_until(session, [*jobs, jobs[0]], plan, decided, _MOST * plan.processes, progress)
+    return measure_until(session, [*jobs, jobs[0]], plan, decided, _MOST * plan.processes, step, stop)
 
 
 def _undecided(measurements: Sequence[Measurement], noise: float) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from edgekd.units import format_bytes
 if TYPE_CHECKING:
     from edgekd.measure.bench import BenchReport, BenchRow, BenchTwin
 
-__all__ = ["bench_lines"]
+__all__ = ["bench_lines", "condition_lines"]
 
 _COLUMNS = 80
 
@@ -20,6 +20,11 @@ _COLUMNS = 80
 def bench_lines(report: BenchReport) -> list[str]:
     """The whole answer."""
     return list(_lines(report))
+
+
+def condition_lines(report: BenchReport) -> list[str]:
+    """Temperature and clock of each row: when its first process was warm, and after its last one's last round."""
+    return [line for row in report.rows for line in _wrapped(f"{row.model} on {row.backend}: {_conditions(row)}")]
 
 
 def _lines(report: BenchReport) -> Iterator[str]:
@@ -35,10 +40,16 @@ def _lines(report: BenchReport) -> Iterator[str]:
         yield from _wrapped(_noise(report))
     for twin in report.twins:
         yield from _wrapped(_twin(twin))
-    if any(not twin.result.faster and not twin.result.regressions for twin in report.twins):
+    hidden = any(not twin.result.faster and not twin.result.regressions for twin in report.twins)
+    if hidden and not report.plan.profile:
         yield "Which operators: edgekd bench --profile"
     if any(row.measurement.operators for row in report.rows):
         yield from _profiles(report)
+    for row in report.rows:
+        if row.measurement.operators_detail:
+            yield from _wrapped(
+                f"no operator times of {row.model} on {row.backend}: {row.measurement.operators_detail}"
+            )
     for caution in report.quality.cautions:
         yield from _wrapped(f"note: {caution}")
 
@@ -154,6 +165,17 @@ def _profiles(report: BenchReport) -> Iterator[str]:
             share = operator.time_us / whole_us if whole_us else 0.0
             kind = operator.kind.removeprefix("Delegate/")
             yield f"  {_us(operator.time_us):>8} us {share:>4.0%}  {kind[:38]:<38} {operator.name}"[:_COLUMNS].rstrip()
+
+
+def _conditions(row: BenchRow) -> str:
+    processes = row.measurement.processes
+    first, last = (processes[0].before, processes[-1].after) if processes else (None, None)
+    told = []
+    for name, unit in (("temperature_c", "C"), ("clock_mhz", "MHz")):
+        ends = [getattr(moment, name) for moment in (first, last) if moment is not None]
+        if any(end is not None for end in ends):
+            told.append(" -> ".join("not told" if end is None else f"{end:.0f} {unit}" for end in ends))
+    return ", ".join(told) or ("neither temperature nor clock is told here" if processes else "not timed")
 
 
 def _short(row: BenchRow, report: BenchReport) -> str:

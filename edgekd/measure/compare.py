@@ -137,7 +137,11 @@ def _log_lows(measurement: Measurement) -> NDArray[np.float64]:
 
 
 def _moved(measurement: Measurement) -> bool:
-    return moved_too_far(measurement.sentinel, measurement.plan.rounds)
+    """Whether the machine is known to have moved. In fewer than four readings of the sentinel a shift and one disturbed
+    process look alike: a reason to measure again, but no test is chosen by it.
+    """
+    reading, rounds = measurement.sentinel, measurement.plan.rounds
+    return reading is not None and len(reading.low_us) >= 4 * rounds and moved_too_far(reading, rounds)
 
 
 def _residuals(measurement: Measurement) -> NDArray[np.float64]:

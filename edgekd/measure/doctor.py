@@ -1,7 +1,7 @@
 """Is this machine ready? Each line is ok, warn or missing, with what to do.
 
-Everything about the device comes through its session; only disk, load and free memory are asked of the host, and only
-where the device is this computer.
+Everything about the device comes through its session. Converters are looked for on the host, where students are always
+exported; disk, load and free memory are asked of it where the device is this computer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,7 @@ from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Device, DeviceSession, Fingerprint, Job, MeasurePlan, Outcome
 from edgekd.errors import DeviceUnreachable
 from edgekd.measure.compare import aa_noise
+from edgekd.measure.converters import CONVERTERS, LATE, Found, find_converters
 from edgekd.records import Filed, Record, digest_bytes
 from edgekd.units import format_bytes
 
@@ -60,21 +61,23 @@ class DoctorReport(Filed):
         else:
             answer = "ready"
         lines = [f"{self.device}: {answer}"]
+        width = max(len(check.name) for check in self.checks)
         for check in self.checks:
-            lines.append(f" {check.state:<7} {check.name:<13} {check.found}")
+            lines.append(f" {check.state:<7} {check.name:<{width}} {check.found}")
             if check.remedy:
-                lines.append(f" {'':<7} {'':<13} -> {check.remedy}")
+                lines.append(f" {'':<7} {'':<{width}} -> {check.remedy}")
         return lines
 
 
-def examine(device: Device) -> DoctorReport:
-    """Look at a device. Raises DeviceBusy and DeviceUnreachable where it can't be opened."""
+def examine(device: Device, converters: Callable[[], Sequence[Found]] = find_converters) -> DoctorReport:
+    """Look at a device, and for the host's converters. Raises DeviceBusy and DeviceUnreachable where it can't open."""
     session = device.open()
     try:
         fingerprint = session.describe()
         checks = [
             *_python(fingerprint),
             *_runtimes(fingerprint),
+            *_converters(converters()),
             *_cpu(fingerprint),
             *(_host(fingerprint) if device.name == "this-computer" else ()),
             _noise(session),
@@ -111,6 +114,23 @@ def _runtimes(fingerprint: Fingerprint) -> Iterator[Check]:
         else:
             providers = ", ".join(fingerprint.providers.get(runtime, ()))
             yield Check(name=runtime, state="ok", found=f"{version} ({providers})" if providers else version)
+
+
+def _converters(found: Sequence[Found]) -> Iterator[Check]:
+    for name, version, problem in found:
+        package, writes = CONVERTERS[name].package, CONVERTERS[name].writes
+        yield Check(
+            name=name,
+            state="warn" if problem == LATE else "missing" if problem else "ok",
+            found=problem or f"{version}, writes {writes}",
+            remedy=_remedy(package, writes, problem) if problem else "",
+        )
+
+
+def _remedy(package: str, writes: str, problem: str) -> str:
+    if problem == LATE:
+        return "close other programs, and run edgekd doctor again"
+    return f"to write {writes}: pip install {'' if problem == 'not installed' else '--force-reinstall '}{package}"
 
 
 def _cpu(fingerprint: Fingerprint) -> Iterator[Check]:

@@ -23,33 +23,33 @@ __all__ = ["figure_of", "figures_for", "figures_of"]
 
 
 class _Metric(NamedTuple):
+    """``words`` says what a process's figure is; ``{load}`` stands where it depends on how calls arrive."""
+
     unit: str
     words: str
     of: Callable[[ProcessSample], float | None]
 
 
 _METRICS: dict[str, _Metric] = {
-    "latency.low": _Metric("us", "5th percentile of call times", lambda p: p.low_us),
-    "latency.p50": _Metric("us", "median of call times", lambda p: p.p50_us),
-    "latency.p95": _Metric("us", "95th percentile of call times", lambda p: p.p95_us),
-    "latency.p99": _Metric("us", "99th percentile of call times", lambda p: p.p99_us),
-    "latency.mean": _Metric("us", "mean of call times", lambda p: p.mean_us),
+    "latency.low": _Metric("us", "5th percentile of call times {load}", lambda p: p.low_us),
+    "latency.p50": _Metric("us", "median of call times {load}", lambda p: p.p50_us),
+    "latency.p95": _Metric("us", "95th percentile of call times {load}", lambda p: p.p95_us),
+    "latency.p99": _Metric("us", "99th percentile of call times {load}", lambda p: p.p99_us),
+    "latency.mean": _Metric("us", "mean of call times {load}", lambda p: p.mean_us),
+    "latency.runtime": _Metric("us", "median of the runtime's own time of a call {load}", lambda p: p.runtime_p50_us),
     "latency.first": _Metric("us", "first inference", lambda p: p.first_us),
     "latency.load": _Metric("us", "time to load the model", lambda p: p.load_ms * 1e3),
     "memory.model": _Metric("B", "peak resident memory above the runtime alone", lambda p: float(p.memory_model_bytes)),
     "memory.process": _Metric("B", "peak resident memory", lambda p: float(p.memory_process_bytes)),
-    "memory.arena": _Metric(
-        "B",
-        "arena as the runtime says",
-        lambda p: None if p.memory_arena_bytes is None else float(p.memory_arena_bytes),
-    ),
-    "throughput": _Metric("/s", "calls a second back to back, 1 / mean call time", lambda p: 1e6 / p.mean_us),
+    "throughput": _Metric("/s", "calls that fit into a second, 1 / mean call time {load}", lambda p: 1e6 / p.mean_us),
 }
+_MISSED = _Metric("", "share of calls {load} that began more than a period late", lambda p: p.missed / p.calls)
 
 
 def figures_of(measurement: Measurement, confidence: float = 0.95, size_bytes: int | None = None) -> tuple[Figure, ...]:
     """Every figure the measurement supports; none of the timed ones where its outcome is not OK.
 
+    ``latency.runtime`` is there for runtimes that tell their own time, ``load.missed`` under a periodic load.
     Units: us, B, /s, and none for shares. ``size_bytes`` is the artefact's, which the measurement doesn't know: with it
     ``size.file`` is among the figures, exact, with the artefact's SHA-256 as its subject.
     """
@@ -115,22 +115,27 @@ def _download(artefact: Artefact) -> Figure:
 def _figures(measurement: Measurement, confidence: float, size_bytes: int | None) -> Iterator[Figure]:
     processes = measurement.processes if measurement.outcome is Outcome.OK else ()
     count = f"{len(processes)} fresh process{'es' if len(processes) != 1 else ''}"
-    for name, metric in _METRICS.items() if processes else ():
+    if measurement.disturbed:
+        count += f" (and {measurement.disturbed} left out: the sentinel was slow in them too)"
+    rate_hz = measurement.plan.load.rate_hz if measurement.plan.load.pattern == "periodic" else None
+    load = f"at {rate_hz:g} calls a second" if rate_hz else "back to back"
+    metrics = {**_METRICS, **({"load.missed": _MISSED} if rate_hz else {})}
+    for name, metric in metrics.items() if processes else ():
         found = [metric.of(process) for process in processes]
         values = [value for value in found if value is not None]
         if len(values) < len(found):
             continue
         low, high = fresh_process_interval(values, confidence)
+        words = metric.words.format(load=load)
         yield Figure(
             metric=name,
             value=float(np.median(values)),
             unit=metric.unit,
             kind=measurement.kind,
             subject=measurement.fingerprint,
-            method=f"median over {count} of the per-process {metric.words}; "
-            f"{confidence:.0%} interval for one more process",
+            method=f"median over {count} of the per-process {words}; {confidence:.0%} interval for one more process",
             low=low,
-            high=high,
+            high=min(high, 1.0) if metric is _MISSED else high,
             confidence=confidence,
         )
     if size_bytes is not None:

@@ -24,6 +24,7 @@ _HELD_UP = 1.5  # mean over p50 from which calls are being held up
 _HEATING = 0.05
 _SPREAD = 0.02
 _UNSTABLE_NOISE = 0.10
+_DISTURBED = 0.10  # far beyond what identical processes differ by, even on a shared machine
 _FEW = 5
 
 
@@ -37,6 +38,7 @@ class Quality(Record):
     moved: float  # the sentinel's shift, relative
     unstable: bool
     cautions: tuple[Caution, ...]
+    drift: float = 0.0  # the spread of the sentinel's processes, relative
 
     @property
     def noisy(self) -> bool:
@@ -55,10 +57,11 @@ def assess(measurements: Sequence[Measurement], load_average: float | None = Non
     tail, mean = _worst(timed, "p99_us", "low_us"), _worst(timed, "mean_us", "low_us")
     moved = max((moved_by(m.sentinel, m.plan.rounds) for m in timed if m.sentinel is not None), default=0.0)
     shifted = any(moved_too_far(m.sentinel, m.plan.rounds) for m in timed)
+    drift = max((m.sentinel.drift for m in timed if m.sentinel is not None), default=0.0)
     heating = max((_heating(m) for m in timed), default=0.0)
     fewest = min((len(m.processes) for m in timed), default=_FEW)
     cautions = [
-        *([warnings.moved(moved)] if shifted else []),
+        *([warnings.moved(moved)] if shifted else [warnings.disturbed(drift)] if drift > _DISTURBED else []),
         *([warnings.spread(noise)] if noise > _SPREAD else []),
         *([warnings.noisy(mark)] if mark > _NOISY else []),
         *([warnings.throttled(mean, tail)] if _worst(timed, "mean_us", "p50_us") > _HELD_UP else []),
@@ -74,6 +77,7 @@ def assess(measurements: Sequence[Measurement], load_average: float | None = Non
         moved=moved,
         unstable=shifted or noise > _UNSTABLE_NOISE,
         cautions=tuple(cautions),
+        drift=drift,
     )
 
 

@@ -1,8 +1,10 @@
 """Measure until it is decided: more fresh processes, up to a limit, then whoever asked says `unstable`.
 
-A batch whose sentinel shifted by more than its own noise is measured again, at most twice; the calmest
-is kept with its own reading, so that `edgekd.measure.quality` still calls it unstable where none was calm. What a
-batch says about the jobs plays no part in that.
+A batch whose sentinel shifted by more than its own noise is measured again, at most twice; the calmest is kept with
+its own reading, so that `edgekd.measure.sentinel.unsteady` and `edgekd.measure.quality` still call it unstable where
+none was calm. A batch of a single process can't shift. What a batch says about the jobs plays no part in that.
+
+Whoever watches may ask to stop: that is asked before each batch, and Interrupted is raised.
 """
 
 from __future__ import annotations
@@ -18,13 +20,19 @@ from edgekd.devices._protocol import (
     Progress,
     SentinelReading,
 )
+from edgekd.errors import Interrupted
 from edgekd.measure.compare import same_job
+from edgekd.measure.disturbed import without_disturbed
 from edgekd.measure.sentinel import moved_by, moved_too_far
 
 __all__ = ["measure_steadily", "measure_until", "merge"]
 
 _REPEATS = 2
 _ANOTHER_SEED = 7919  # a prime, so that no later batch of a neighbouring seed draws the same order
+
+
+def _never() -> bool:
+    return False
 
 
 def measure_until(
@@ -34,34 +42,49 @@ def measure_until(
     decided: Callable[[Sequence[Measurement]], bool],
     limit: int,
     progress: Progress | None = None,
+    stop: Callable[[], bool] = _never,
 ) -> Sequence[Measurement]:
     """Measure all jobs, then batch after batch of the same plan, until ``decided`` or ``limit`` processes each.
 
     ``decided`` gets what is known so far, one measurement a job in their order. Jobs that failed are not measured
-    again. Operators are profiled in the first batch only.
+    again. Operators are profiled in the first batch only. Processes in which the machine was disturbed are left out,
+    counted, and made up for (`edgekd.measure.disturbed`). Raises Interrupted where ``stop`` says so before a batch.
     """
-    known = list(measure_steadily(session, jobs, plan, progress))
+    known = list(without_disturbed(measure_steadily(session, jobs, plan, progress, stop)))
     taken = plan.processes
-    while taken < limit and not decided(known):
+    while taken < limit and not (_enough(known, plan) and decided(known)):
         alive = [index for index, m in enumerate(known) if m.outcome is Outcome.OK]
         if not alive:
             break
         count = min(plan.processes, limit - taken)
         more = plan.but(processes=count, seed=plan.seed + _ANOTHER_SEED * taken, profile=False)
-        batch = measure_steadily(session, [jobs[index] for index in alive], more, progress)
+        batch = without_disturbed(measure_steadily(session, [jobs[index] for index in alive], more, progress, stop))
         for index, measurement in zip(alive, batch, strict=True):
             known[index] = merge(known[index], measurement)
         taken += count
     return known
 
 
+def _enough(known: Sequence[Measurement], plan: MeasurePlan) -> bool:
+    return all(len(m.processes) >= plan.processes for m in known if m.outcome is Outcome.OK)
+
+
 def measure_steadily(
-    session: DeviceSession, jobs: Sequence[Job], plan: MeasurePlan, progress: Progress | None = None
+    session: DeviceSession,
+    jobs: Sequence[Job],
+    plan: MeasurePlan,
+    progress: Progress | None = None,
+    stop: Callable[[], bool] = _never,
 ) -> Sequence[Measurement]:
-    """One batch, repeated while the machine shifts under it. Returns the calmest."""
+    """One batch, repeated while the machine shifts under it. Returns the calmest; `unsteady` where none was calm.
+
+    Raises Interrupted where ``stop`` says so before a batch.
+    """
     calmest: Sequence[Measurement] = ()
     least = float("inf")
     for attempt in range(_REPEATS + 1):
+        if stop():
+            raise Interrupted("stopped before a batch of measurements", "run the same command again")
         batch = session.measure(jobs, plan.but(seed=plan.seed + attempt), progress)
         sentinel = next((m.sentinel for m in batch if m.sentinel is not None), None)
         shift = moved_by(sentinel, plan.rounds) if sentinel is not None else 0.0
@@ -87,8 +110,10 @@ def merge(a: Measurement, b: Measurement) -> Measurement:
         outcome=b.outcome if a.outcome is Outcome.OK else a.outcome,
         detail=a.detail or b.detail,
         processes=a.processes + b.processes,
+        disturbed=a.disturbed + b.disturbed,
         sentinel=_both(a.sentinel, b.sentinel),
         operators=a.operators or b.operators,
+        operators_detail=a.operators_detail or b.operators_detail,
         delegation=a.delegation or b.delegation,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgekd.records import Record
 
-__all__ = ["Caution", "busy", "heating", "moved", "noisy", "spread", "throttled", "too_few"]
+__all__ = ["Caution", "busy", "disturbed", "heating", "moved", "noisy", "spread", "throttled", "too_few"]
 
 
 class Caution(Record):
@@ -60,6 +60,15 @@ def moved(by: float) -> Caution:
         code="moved",
         message=f"the machine's speed shifted by {by:.1%} during the batch, and again when it was repeated",
         remedy="Let it cool down, fix the clock (governor `performance`), or stop other programs, then measure again",
+    )
+
+
+def disturbed(by: float) -> Caution:
+    """The sentinel met something in a process or two, while the machine's level stayed."""
+    return Caution(
+        code="disturbed",
+        message=f"something else ran for a while: processes of a fixed model differ by {by:.1%}",
+        remedy="Medians over processes bear one such process; close other programs where the figures matter",
     )
 
 

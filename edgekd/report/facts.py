@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekd.evidence import Figure
 from edgekd.store.certificate import CERTIFICATE, Certificate
-from edgekd.store.records import ArmsRecord, FinalistRecord, MasksRecord, OutcomeRecord, RunHeader, TrialRecord
+from edgekd.store.records import (
+    ArmsRecord,
+    FinalistRecord,
+    MasksRecord,
+    OriginalRecord,
+    OutcomeRecord,
+    RunHeader,
+    TrialRecord,
+)
 from edgekd.store.run import Run
 from edgekd.store.schema import read_record
 from edgekd.targets.target import Limit
 
-__all__ = ["Facts", "figure_of", "gather"]
+__all__ = ["Facts", "gather"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class Facts:
 
     folder: Path
     header: RunHeader
+    original: OriginalRecord | None  # a person's own model, as it came
     masks: MasksRecord | None
     arms: ArmsRecord | None
     trials: tuple[TrialRecord, ...]
@@ -53,6 +61,7 @@ def gather(folder: Path) -> Facts:
     return Facts(
         folder=run.folder,
         header=run.header,
+        original=run.original(),
         masks=run.masks(),
         arms=run.arms(),
         trials=run.trials(),
@@ -60,8 +69,3 @@ def gather(folder: Path) -> Facts:
         outcome=run.outcome(),
         certificate=read_record(path, Certificate) if path.is_file() else None,
     )
-
-
-def figure_of(figures: tuple[Figure, ...], metric: str) -> Figure | None:
-    """The figure of a metric, or None."""
-    return next((figure for figure in figures if figure.metric == metric), None)

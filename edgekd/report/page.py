@@ -15,7 +15,7 @@ from edgekd.report.front import front_picture, front_points
 from edgekd.report.operators import operator_rows
 from edgekd.report.quality import processes_picture
 from edgekd.store.atomic import write_bytes
-from edgekd.units import format_bytes
+from edgekd.units import format_bytes, format_us
 
 __all__ = ["REPORT", "page_text", "write_report"]
 
@@ -40,6 +40,7 @@ def page_text(facts: Facts) -> str:
         lstrip_blocks=True,
     )
     environment.filters["bytes"] = format_bytes
+    environment.filters["us"] = format_us
     environment.filters["duration"] = _duration
     environment.filters["drawn"] = Markup
     chosen = facts.chosen

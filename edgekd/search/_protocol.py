@@ -115,6 +115,7 @@ class Refined:
     float_twin: Accuracy | None
     curve: tuple[CurvePoint, ...] = ()
     detail: str = ""
+    float_operators: tuple[str, ...] | None = None  # of an int8 file, where its format tells
 
 
 class Refiner(Protocol):

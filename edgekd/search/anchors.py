@@ -1,6 +1,6 @@
-"""Four to six archs spread over what the masks left: where the arms are compared.
+"""A few archs spread over what the masks left: where the arms are compared.
 
-Reads features.json and the masks. The smallest and the largest arch by operations come first, the rest fill the
+Reads features.json and the masks. The smallest and the largest arch by operations are among them, the others fill the
 widest gaps (farthest point in the logarithms of the features), so that no arm is judged at one end of the space alone.
 """
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from edgekd.artefacts import Precision
 from edgekd.devices._protocol import Outcome
+from edgekd.measure.never_slower import regressions
 from edgekd.search.masks import Allowed, Masked, narrowed
 from edgekd.store.records import (
     AnchorRecord,
@@ -31,9 +32,6 @@ from edgekd.students._protocol import Arch
 from edgekd.targets.target import Target
 
 __all__ = ["better_arm", "decide_arms", "rivals", "settle_arms", "still_in"]
-
-_FIDELITY = {Precision.FLOAT32: 3, Precision.FLOAT16: 2, Precision.DYNAMIC_INT8: 1, Precision.INT8: 0}
-"""Higher computes more like the student that was trained."""
 
 _EARLY_MARGIN = 0.25  # while anchors are missing, only a clear loser goes
 _LEAST_MARGIN = 0.01  # below this a difference has no use, whatever the noise
@@ -57,7 +55,7 @@ def decide_arms(target: Target, plan: PlanRecord, archs: Sequence[Arch], anchors
         readings=readings,
         kept=kept,
         dropped=dropped,
-        never_slower=_never_slower(plan, readings),
+        never_slower=_never_slower(plan, readings, max(_noise(anchors), _LEAST_MARGIN)),
         noise=_noise(anchors),
         tail=_tail(kept, readings),
     )
@@ -82,7 +80,7 @@ def rivals(arm: Arm, kept: Sequence[Arm], anchors: Sequence[AnchorRecord]) -> tu
     mine = _by_arch(arm, anchors)
     found = []
     for other in kept:
-        if other != arm and _FIDELITY[other.precision] >= _FIDELITY[arm.precision]:
+        if other != arm and other.precision.fidelity >= arm.precision.fidelity:
             ratios = _ratios(_by_arch(other, anchors), mine)
             if ratios and min(ratios) < 1.0 + _EARLY_MARGIN:
                 found.append(other)
@@ -97,7 +95,7 @@ def better_arm(target: Target, arm: Arm, kept: Sequence[Arm], readings: Sequence
         other: gain
         for other in kept
         if other != arm
-        and _FIDELITY[other.precision] >= _FIDELITY[arm.precision]
+        and other.precision.fidelity >= arm.precision.fidelity
         and (gain := _dominated_by(target, mine, by_arm.get(other, {}), margin)) is not None
     }
     return max(gains, key=lambda other: gains[other], default=arm)
@@ -135,7 +133,7 @@ def _without_hopeless_backends(
 
 
 def _is_end(plan: PlanRecord, arm: Arm) -> bool:
-    ladder = sorted((a.precision for a in plan.arms if a.backend == arm.backend), key=lambda p: _FIDELITY[p])
+    ladder = sorted((a.precision for a in plan.arms if a.backend == arm.backend), key=lambda p: p.fidelity)
     return arm.precision in (ladder[0], ladder[-1])
 
 
@@ -147,10 +145,10 @@ def _why_not(target: Target, arm: Arm, others: Sequence[Arm], anchors: Sequence[
         details = [reading.detail for reading in mine.values() if reading.detail]
         return f"ran on none of {len(anchors)} anchors: {details[0]}" if details else "ran on no anchor"
     for other in others:
-        if other != arm and _FIDELITY[other.precision] >= _FIDELITY[arm.precision]:
+        if other != arm and other.precision.fidelity >= arm.precision.fidelity:
             slower = _dominated_by(target, mine, _by_arch(other, anchors), margin)
             if slower is not None:
-                return f"{slower:.2f}x the latency of {other} and no more accurate"
+                return f"{slower:.2f}x the latency of {other} and at no lower precision"
     return ""
 
 
@@ -197,7 +195,7 @@ def _memory(reading: ArmReading) -> float | None:
     return statistics.median(p.memory_model_bytes for p in processes) if processes else None
 
 
-def _never_slower(plan: PlanRecord, readings: Sequence[ArmReading]) -> tuple[NeverSlower, ...]:
+def _never_slower(plan: PlanRecord, readings: Sequence[ArmReading], margin: float) -> tuple[NeverSlower, ...]:
     """Every compressed arm against float32 on its own backend, over the anchors where both ran."""
     found = []
     for arm in plan.arms:
@@ -214,8 +212,27 @@ def _never_slower(plan: PlanRecord, readings: Sequence[ArmReading]) -> tuple[Nev
                 if arch in theirs and (a := mine[arch].size_bytes) and (b := theirs[arch].size_bytes)
             ]
             ratio = _mean(ratios)
-            found.append(NeverSlower(arm=arm, ratio=ratio, faster=ratio < 1.0, smaller=all(sizes) and bool(sizes)))
+            found.append(
+                NeverSlower(
+                    arm=arm,
+                    ratio=ratio,
+                    faster=ratio < 1.0 - margin,
+                    smaller=all(sizes) and bool(sizes),
+                    regressed=_regressed(mine, theirs) if ratio > 1.0 else (),
+                )
+            )
     return tuple(found)
+
+
+def _regressed(mine: Mapping[Arch, ArmReading], theirs: Mapping[Arch, ArmReading]) -> tuple[str, ...]:
+    """The operators that cost more, on the first anchor where both were profiled."""
+    for arch, reading in mine.items():
+        other = theirs.get(arch)
+        if reading.measurement is not None and other is not None and other.measurement is not None:
+            found = regressions(other.measurement.operators, reading.measurement.operators)
+            if found:
+                return tuple(map(str, found))
+    return ()
 
 
 def _noise(anchors: Sequence[AnchorRecord]) -> float:

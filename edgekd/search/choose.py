@@ -11,19 +11,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan, Outcome, Progress
-from edgekd.events import Events
+from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import EvidenceKind, Figure
+from edgekd.export.integer import FLOAT_OPERATORS, float_figure
 from edgekd.measure.figures import figures_for
+from edgekd.measure.sentinel import judge_measured
 from edgekd.measure.settle import measure_until
 from edgekd.search._protocol import Refiner
 from edgekd.search.budget import Budget
 from edgekd.search.feasible import low_us
-from edgekd.search.loop import stop_if_asked
 from edgekd.search.twins import against_twin, can_help
 from edgekd.store.records import FinalistRecord
 from edgekd.store.run import Run
 from edgekd.targets.target import Target
-from edgekd.targets.verdict import Answer, Verdict, judge
+from edgekd.targets.verdict import Answer, Verdict
 
 __all__ = ["Chooser", "accuracy_figure", "chosen_of", "next_to_certify", "ranked_by_merit", "what_is_left_out"]
 
@@ -161,7 +162,7 @@ class Chooser:
     ) -> Sequence[Measurement]:
         progress: Progress = lambda what, done, total: self.events.progress(stage, done, total, what)  # noqa: E731
         limit = _MOST_PROCESSES * self.plan.processes
-        return measure_until(self.session, jobs, self.plan, decided, limit, progress)
+        return measure_until(self.session, jobs, self.plan, decided, limit, progress, self.events.stop)
 
     def _job(self, finalist: FinalistRecord) -> Job:
         if finalist.artefact is None or finalist.candidate.backend is None:
@@ -175,7 +176,9 @@ class Chooser:
         accuracy = accuracy_figure(finalist)
         if accuracy is not None:
             figures.append(accuracy)
-        return tuple(figures), judge(target, figures)
+        if target.fully_integer and artefact is not None and finalist.float_operators is not None:
+            figures.append(float_figure(finalist.float_operators, artefact.sha256))
+        return tuple(figures), judge_measured(target, figures, measurement)
 
 
 def _ran(measurement: Measurement | None) -> bool:
@@ -189,13 +192,13 @@ def _held(target: Target, finalist: FinalistRecord) -> bool:
         return False
     if finalist.measurement is None:
         return finalist.verdict is not None and finalist.verdict.holds
-    return judge(target, _figures(target, finalist, finalist.seen)).holds
+    return judge_measured(target, _figures(target, finalist, finalist.seen), finalist.seen).holds
 
 
 def _figures(target: Target, finalist: FinalistRecord, measurement: Measurement) -> tuple[Figure, ...]:
     figures = list(figures_for(target, measurement, finalist.artefact))
     # what the file alone decides is the same in both measurements; the accuracy's figure is written with the first
-    figures += [f for f in finalist.figures if f.metric in ("accuracy", "size.download")]
+    figures += [f for f in finalist.figures if f.metric in ("accuracy", "size.download", FLOAT_OPERATORS)]
     return tuple(figures)
 
 

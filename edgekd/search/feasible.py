@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from edgekd.evidence import Figure
+from edgekd.evidence import Figure, figure_for
 from edgekd.store.records import TrialRecord
 from edgekd.targets.target import Target
 
-__all__ = ["LOW", "figure_of", "is_feasible", "low_us", "violations"]
+__all__ = ["LOW", "is_feasible", "low_us", "violations"]
 
 LOW = "latency.low"
 """The metric that ranks: the low quantile of one call."""
@@ -28,11 +28,11 @@ def violations(target: Target, figures: Sequence[Figure], tail: float) -> dict[s
     """
     found: dict[str, float] = {}
     for limit in target.limits:
-        if not limit.hard or limit.metric == "accuracy" or limit.bound <= 0:
+        if not limit.hard or limit.metric == "accuracy":
             continue
         value = _value(limit.metric, figures, tail)
-        if value is not None:
-            found[limit.metric] = (1.0 if limit.upper else -1.0) * (value - limit.bound) / limit.bound
+        if value is not None:  # none at all has no share: each counts whole
+            found[limit.metric] = (1.0 if limit.upper else -1.0) * (value - limit.bound) / (limit.bound or 1.0)
     return found
 
 
@@ -48,18 +48,13 @@ def is_feasible(target: Target, trial: TrialRecord, tail: float) -> bool:
 
 def low_us(figures: Sequence[Figure]) -> float | None:
     """The ranking latency in microseconds."""
-    figure = figure_of(figures, LOW)
+    figure = figure_for(figures, LOW)
     return None if figure is None else figure.value
-
-
-def figure_of(figures: Sequence[Figure], metric: str) -> Figure | None:
-    """The figure of a metric, if there is one."""
-    return next((figure for figure in figures if figure.metric == metric), None)
 
 
 def _value(metric: str, figures: Sequence[Figure], tail: float) -> float | None:
     low = low_us(figures)
     if metric in _TAILED and low is not None:
         return low * tail
-    figure = figure_of(figures, metric)
+    figure = figure_for(figures, metric)
     return None if figure is None else figure.value

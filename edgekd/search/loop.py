@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgekd.devices._protocol import Progress
-from edgekd.errors import Interrupted
-from edgekd.events import Events
+from edgekd.events import Events, stop_if_asked
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Known, Sampler
 from edgekd.search.arms import rivals
 from edgekd.search.budget import Budget, finalists_within, reserve_s
@@ -26,16 +25,7 @@ from edgekd.store.run import Run
 from edgekd.students._protocol import Arch, Candidate
 from edgekd.units import format_us
 
-__all__ = ["TrialLoop", "known_before", "propose_batch", "stop_if_asked"]
-
-
-def stop_if_asked(events: Events) -> None:
-    """Raises Interrupted when the person asked to stop."""
-    if events.stop():
-        raise Interrupted(
-            "stopped; every finished step is kept",
-            "go on with: the same command again, with --run and this run's folder",
-        )
+__all__ = ["TrialLoop", "known_before", "propose_batch"]
 
 
 def known_before(

@@ -29,9 +29,6 @@ __all__ = ["Allowed", "Masked", "Narrowed", "at_precision", "mask", "narrowed"]
 Allowed = Mapping[Arm, tuple[int, ...]]
 """For each arm, the indices of archs that may be proposed, ascending."""
 
-_WEIGHT_BYTES = {Precision.FLOAT32: 4, Precision.FLOAT16: 2, Precision.DYNAMIC_INT8: 1, Precision.INT8: 1}
-_ACTIVATION_BYTES = {Precision.FLOAT32: 4, Precision.FLOAT16: 4, Precision.DYNAMIC_INT8: 4, Precision.INT8: 1}
-
 _MEMORY_SLACK_BYTES = 1024 * 1024
 # a runtime may serve a small model from memory it already held, which the measurement counts as the runtime's own
 
@@ -51,8 +48,8 @@ class Masked:
 
 def at_precision(features: StaticFeatures, precision: Precision) -> StaticFeatures:
     """Float32 features at another precision. Scales and biases are left out: weights are a lower bound."""
-    weights = features.parameters * _WEIGHT_BYTES[precision]
-    activations = _ACTIVATION_BYTES[precision]
+    weights = features.parameters * precision.weight_bytes
+    activations = precision.activation_bytes
     moved_activations = max(0, features.bytes_moved - 4 * features.parameters)
     return features.but(
         weight_bytes=weights,

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan, Outcome, Progress
-from edgekd.evidence import Figure
+from edgekd.evidence import Figure, figure_for
 from edgekd.export._protocol import ConversionOutcome, ConversionResult
+from edgekd.export.integer import float_figure
 from edgekd.measure.compare import aa_noise
 from edgekd.measure.figures import figures_for
+from edgekd.measure.settle import measure_steadily
 from edgekd.search._protocol import Maker
-from edgekd.search.feasible import LOW, figure_of
+from edgekd.search.feasible import LOW
 from edgekd.search.files import keep_only, place
 from edgekd.store.records import Arm, ArmReading
 from edgekd.store.run import Run
@@ -113,7 +115,7 @@ class Bench:
             batch.append(batch[0])
         stop()
         begun = self.now()
-        measurements = list(self.session.measure(batch, plan, progress)) if batch else []
+        measurements = list(measure_steadily(self.session, batch, plan, progress)) if batch else []
         share_s = (self.now() - begun) / max(1, len(batch))
         by_number = dict(zip(jobs, measurements, strict=False))
         noise = aa_noise(measurements) if pair and batch else 0.0
@@ -121,6 +123,8 @@ class Bench:
         for number, (candidate, result) in enumerate(zip(candidates, conversions, strict=True)):
             measurement = by_number.get(number)
             figures = figures_for(self.target, measurement, result.artefact)
+            if self.target.fully_integer and figures and result.artefact and result.float_operators is not None:
+                figures = (*figures, float_figure(result.float_operators, result.artefact.sha256))
             seconds = {"convert": result.seconds, "measure": share_s if measurement else 0.0}
             measured.append(Measured(candidate, result, measurement, figures, seconds))
         return measured, noise
@@ -135,7 +139,7 @@ def reading_of(arm: Arm, measured: Measured) -> ArmReading:
         measurement=measured.measurement,
         size_bytes=artefact.size_bytes if artefact else None,
         detail=measured.detail or ("" if measured.outcome == "measured" else measured.outcome),
-        low_us=figure_of(measured.figures, LOW),
+        low_us=figure_for(measured.figures, LOW),
     )
 
 

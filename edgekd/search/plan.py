@@ -11,7 +11,7 @@ from edgekd.targets.target import Target
 
 __all__ = ["certify_plan", "make_plan", "survey_size", "trial_plan"]
 
-_MEASURED = ("latency", "memory", "size", "throughput", "accuracy", "delegation")
+_MEASURED = ("latency", "memory", "size", "throughput", "accuracy", "delegation", "operators")
 
 
 def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord:
@@ -33,7 +33,7 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
     return PlanRecord(
         axes=project.family.space(project.task.spec).axes,
         arms=arms,
-        anchors=min(asked.anchors, _anchors(budget_s)),
+        anchors=asked.anchors or _anchors(budget_s),
         sampler=asked.sampler,
         batch=asked.batch,
         trials=asked.trials,

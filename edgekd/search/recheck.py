@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekd.events import Events
+from edgekd.events import Events, stop_if_asked
 from edgekd.search.arms import better_arm, rivals
 from edgekd.search.budget import Budget
-from edgekd.search.loop import stop_if_asked
 from edgekd.search.measuring import Bench, reading_of
 from edgekd.store.records import Arm, ArmsRecord, PlanRecord, RecheckRecord, TrialRecord
 from edgekd.store.run import Run

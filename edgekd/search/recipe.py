@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from edgekd.artefacts import Backend, Precision
 from edgekd.compress.quantization.stage import Quantize
 from edgekd.export._protocol import PRECISIONS
+from edgekd.export.integer import TELLING
 from edgekd.records import Record
 from edgekd.store.records import Arm
 from edgekd.students._protocol import Stage
@@ -26,8 +27,13 @@ def arms_of(target: Target, recipe: Sequence[Stage]) -> tuple[Arm, ...]:
         Arm(backend=backend, precision=precision)
         for backend in target.backends
         for precision in _rungs(backend)
-        if (not fixed or precision is fixed[-1]) and (not target.fully_integer or precision is Precision.INT8)
+        if (not fixed or precision is fixed[-1]) and (not target.fully_integer or _tells(backend, precision))
     )
+
+
+def _tells(backend: Backend, precision: Precision) -> bool:
+    """Whether the file can show that it computes in integers alone."""
+    return precision is Precision.INT8 and backend.formats[0] in TELLING
 
 
 def with_precision(recipe: Sequence[Stage], precision: Precision) -> tuple[Stage, ...]:

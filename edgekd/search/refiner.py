@@ -12,13 +12,14 @@ from edgekd.errors import EdgeKDError, Interrupted
 from edgekd.evidence import AccuracyKind
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
 from edgekd.export.converter import Converter
+from edgekd.export.facts import facts_of
 from edgekd.export.score import score_artefact
 from edgekd.recipes.runner import RecipeResult, run_recipe
 from edgekd.search._protocol import EstimateContext, Refined
 from edgekd.search.accuracy.scoring import score_student, stage_context
 from edgekd.search.files import place
 from edgekd.search.recipe import with_precision
-from edgekd.search.untrained import SUFFIXES, native_format
+from edgekd.search.untrained import native_format
 from edgekd.store.records import Accuracy
 from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate, Student
@@ -49,14 +50,16 @@ class RecipeRefiner:
             return Refined(result.key, None, None, float_twin, result.curve, detail)
         artefact = self._keep(conversion.artefact)
         accuracy, detail = self._score(candidate, artefact, result.student)
-        return Refined(result.key, artefact, accuracy, float_twin, result.curve, detail)
+        left = conversion.float_operators
+        return Refined(result.key, artefact, accuracy, float_twin, result.curve, detail, left)
 
     def twin(self, candidate: Candidate) -> Artefact | None:
         """Made from the finished float32 stages, which are kept by key."""
         if candidate.plan.precision is Precision.FLOAT32:
             return None
         plain = self._train(candidate, Precision.FLOAT32)
-        result = self._convert(candidate, self.run.students / plain.key, f"twin-{plain.key}")
+        its_own = candidate.but(plan=candidate.plan.but(precision=Precision.FLOAT32))
+        result = self._convert(its_own, self.run.students / plain.key, f"twin-{plain.key}")
         if result.outcome is not ConversionOutcome.OK or result.artefact is None:
             return None
         return place(result.artefact, self.run.artefacts)
@@ -67,6 +70,7 @@ class RecipeRefiner:
         return run_recipe(stages, student, stage_context(candidate, self.context), self.run.students)
 
     def _convert(self, candidate: Candidate, student_folder: Path, name: str) -> ConversionResult:
+        """The file of a finished student, with facts inside. ``candidate`` has the student's precision."""
         if candidate.backend is None:
             raise ValueError(f"{candidate} has no backend to be made for")
         wanted = native_format(candidate.backend)
@@ -78,7 +82,8 @@ class RecipeRefiner:
             self.options,
             candidate.backend,
             self.context.fingerprint,
-            folder / f"model{SUFFIXES[wanted]}",
+            folder / f"model{wanted.suffix}",
+            facts_of(self.run.header, candidate, self.options, wanted),
         )
 
     def _keep(self, artefact: Artefact) -> Artefact:

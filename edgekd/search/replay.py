@@ -12,20 +12,20 @@ from pydantic import Field
 
 from edgekd import plugins
 from edgekd.errors import ConfigurationError, Place
+from edgekd.measure.sentinel import judge_measured
 from edgekd.records import Filed, Record
 from edgekd.search.anchors import choose_anchors
 from edgekd.search.arms import settle_arms, still_in
 from edgekd.search.choose import chosen_of, ranked_by_merit
 from edgekd.search.feasible import is_feasible
+from edgekd.search.finalists import order_of_finalists
 from edgekd.search.loop import known_before, propose_batch
 from edgekd.search.masks import Allowed, mask
 from edgekd.search.recheck import settled
-from edgekd.search.refine import order_of_finalists
 from edgekd.search.shortlist import by_shortlist
 from edgekd.store.records import ArmsRecord, PlanRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch
-from edgekd.targets.verdict import judge
 
 __all__ = ["ReplayReport", "ReplayedStep", "replay"]
 
@@ -85,7 +85,7 @@ def _steps(run: Run) -> Iterator[ReplayedStep]:
             arms = run.arms()
             if arms is not None:
                 again, allowed = settle_arms(run.header.target, plan, features, masked, archs, run.anchors())
-                yield _step("arms", [("arms.json", again == arms)])
+                yield _step("arms", [("arms.json", _decided(again) == _decided(arms))])
                 yield _proposals(run, plan, allowed, arms)
                 yield _outcomes(run, arms)
                 yield _finalists(run, arms)
@@ -97,12 +97,17 @@ def _step(name: str, decisions: list[tuple[str, bool]]) -> ReplayedStep:
     return ReplayedStep(name=name, decisions=len(decisions), differ=tuple(what for what, same in decisions if not same))
 
 
+def _decided(arms: ArmsRecord) -> tuple[object, ...]:
+    """What was decided, without the words it was said in."""
+    return arms.anchors, arms.kept, [dropped.arm for dropped in arms.dropped], arms.noise, arms.tail, arms.masks
+
+
 def _anchors(run: Run, plan: PlanRecord, archs: tuple[Arch, ...]) -> ReplayedStep:
     """Which arch each anchor is, and which arms were still measured on it."""
     found, anchors = list[tuple[str, bool]](), run.anchors()
     for number, anchor in enumerate(anchors):
         alive = set(still_in(run.header.target, plan, anchors[:number]))
-        same = anchor.arch == archs[number] and alive <= {reading.arm for reading in anchor.readings}
+        same = archs[number : number + 1] == (anchor.arch,) and alive <= {reading.arm for reading in anchor.readings}
         found.append((f"anchors/{number:02d}.json", same))
     return _step("anchors", found)
 
@@ -155,11 +160,12 @@ def _finalists(run: Run, arms: ArmsRecord) -> ReplayedStep:
 
 
 def _verdicts(run: Run) -> ReplayedStep:
-    judged = [f for f in run.finalists() if f.verdict is not None]
-    return _step(
-        "verdicts",
-        [(f"finalists/{f.rank:02d}.json", judge(run.header.target, f.figures) == f.verdict) for f in judged],
-    )
+    found = list[tuple[str, bool]]()
+    for finalist in run.finalists():
+        if finalist.verdict is not None:
+            again = judge_measured(run.header.target, finalist.figures, finalist.measurement or finalist.seen)
+            found.append((f"finalists/{finalist.rank:02d}.json", again == finalist.verdict))
+    return _step("verdicts", found)
 
 
 def _choice(run: Run) -> ReplayedStep:
@@ -169,6 +175,9 @@ def _choice(run: Run) -> ReplayedStep:
         return _step("choice", [])
     winner = chosen_of(finalists)
     ranked = ranked_by_merit(run.header.target, finalists)
-    before = ranked if winner is None else ranked[: [f.rank for f in ranked].index(winner.rank)]
-    same = outcome.chosen == (winner.rank if winner else None) and all(f.measurement is not None for f in before)
+    ranks = [finalist.rank for finalist in ranked]
+    known = winner is None or winner.rank in ranks
+    before = ranked if winner is None or not known else ranked[: ranks.index(winner.rank)]
+    tried = all(finalist.measurement is not None for finalist in before)
+    same = known and tried and outcome.chosen == (winner.rank if winner else None)
     return _step("choice", [(f"outcome.json chose {outcome.chosen}", same)])

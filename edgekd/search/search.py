@@ -15,15 +15,17 @@ from edgekd.events import Events
 from edgekd.export.converter import Converter
 from edgekd.project import Project, cache_folder
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Maker, Refiner, Sampler, Surveyor
+from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.budget import Budget, reserve_s, shortlist_s
 from edgekd.search.choose import Chooser
 from edgekd.search.ending import finish, nothing_fits, success
+from edgekd.search.finalists import order_of_finalists, rank_correlation, refine_one
 from edgekd.search.loop import TrialLoop
 from edgekd.search.masks import Allowed
 from edgekd.search.measuring import Bench
+from edgekd.search.original import Original
 from edgekd.search.plan import make_plan, survey_size
 from edgekd.search.recheck import Recheck, settled
-from edgekd.search.refine import order_of_finalists, rank_correlation, refine_one
 from edgekd.search.refiner import RecipeRefiner
 from edgekd.search.shortlist import Shortlist, by_shortlist
 from edgekd.search.steps import FirstSteps
@@ -31,7 +33,7 @@ from edgekd.search.survey import FamilySurveyor
 from edgekd.search.untrained import UntrainedMaker
 from edgekd.store.records import ArmsRecord, FeaturesRecord, OutcomeRecord, PlanRecord, TrialRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import StageProgress
+from edgekd.students._protocol import Prepares, StageProgress
 
 __all__ = ["Parts", "Search", "context_of", "run_search", "spent_before"]
 
@@ -105,10 +107,15 @@ def context_of(project: Project, run: Run, events: Events) -> EstimateContext:
 
 def spent_before(run: Run) -> float:
     """Seconds this run has worked so far, by its latest record."""
-    proposals, shortlist = run.proposals(), run.shortlist()
-    ends = [*(a.ended_s for a in run.anchors()), *(t.ended_s for t in run.trials())]
-    ends += [r.ended_s for r in (*run.rechecks(), *run.finalists(), proposals, shortlist) if r is not None]
-    return max(ends, default=0.0)
+    original, proposals, shortlist = run.original(), run.proposals(), run.shortlist()
+    ends = [
+        original.ended_s if original else 0.0,
+        proposals.ended_s if proposals else 0.0,
+        shortlist.ended_s if shortlist else 0.0,
+    ]
+    ends += [anchor.ended_s for anchor in run.anchors()] + [trial.ended_s for trial in run.trials()]
+    ends += [recheck.ended_s for recheck in run.rechecks()] + [finalist.ended_s for finalist in run.finalists()]
+    return max(ends)
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,7 @@ class Search:
         before = 0.0 if self.started is None else self.now() - self.started
         budget = Budget(self.run.header.budget_s, self.now, spent_before(self.run) + before)
         bench = Bench(self.parts.maker, self.parts.session, self.run.header.target, self.run, self.now)
+        Original(self.run, self.plan, bench, self.parts.context, self.events, budget)()
         steps = FirstSteps(self.run, self.plan, self.parts.surveyor, bench, budget, self.events)
         features = steps.features(survey_size(self.run.header.budget_s))
         masked = steps.masks(features)
@@ -137,6 +145,11 @@ class Search:
             removed = {report.name: report.removed for report in masked.record.masks}
             return finish(self.run, nothing_fits(self.run, removed=removed), budget)
         arms, allowed = steps.arms(features, masked)
+        if self.run.proposals() is None:
+            # the teacher's answers are the same for every student: asked for now, no finalist's time hides them
+            for stage in self.parts.context.recipe:
+                if isinstance(stage, Prepares):
+                    stage.prepare(stage_context(None, self.parts.context))
         wanted = self._propose(features, allowed, arms, bench, budget)
         return self._settle(arms, wanted, bench, budget)
 
@@ -182,7 +195,11 @@ class Search:
         rechecks = {record.trial: record for record in self.run.rechecks()}
         for rank, trial in enumerate(trials, start=1):
             if rank not in done:
+                if done and budget.left_s() < reserve_s(self.plan, self.run.trials(), 1):
+                    self.events.line(f"refined    {len(done)} of {len(trials)}: no time for another")
+                    return
                 target = self.run.header.target
                 candidate = settled(target, arms, trial.candidate, rechecks.get(trial.number))
                 self.events.line(f"refining   {rank} of {len(trials)}: {candidate}")
+                done.add(rank)
                 refine_one(self.run, rank, trial.number, candidate, self.parts.refiner, self.events, budget)

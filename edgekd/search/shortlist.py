@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekd.devices._protocol import Outcome
-from edgekd.events import Events
+from edgekd.events import Events, stop_if_asked
+from edgekd.measure.sentinel import judge_measured
 from edgekd.search.budget import SHORTLISTED, Budget
-from edgekd.search.loop import stop_if_asked
 from edgekd.search.measuring import Bench
 from edgekd.store.records import PlanRecord, Shortlisted, ShortlistRecord, TrialRecord
 from edgekd.store.run import Run
 from edgekd.targets.target import Target
-from edgekd.targets.verdict import Answer, judge
+from edgekd.targets.verdict import Answer
 
 __all__ = ["Shortlist", "answer_of", "by_shortlist"]
 
@@ -29,7 +29,7 @@ def answer_of(target: Target, seen: Shortlisted) -> Answer:
     """The worst answer among the hard limits that a file without trained weights can be held against."""
     if seen.measurement is None or seen.measurement.outcome is not Outcome.OK:
         return Answer.FAILS
-    verdict = judge(target, seen.figures)
+    verdict = judge_measured(target, seen.figures, seen.measurement)
     return verdict.but(limits=tuple(v for v in verdict.limits if v.limit.metric != "accuracy")).answer
 
 

@@ -17,8 +17,8 @@ from edgekd.project import Project
 from edgekd.search.budget import Budget
 from edgekd.search.choose import Chooser
 from edgekd.search.ending import finish, nothing_fits, success
+from edgekd.search.finalists import refine_one
 from edgekd.search.plan import certify_plan
-from edgekd.search.refine import refine_one
 from edgekd.search.refiner import RecipeRefiner
 from edgekd.search.search import context_of, spent_before
 from edgekd.store.records import OutcomeRecord
@@ -69,6 +69,11 @@ def _candidates(project: Project, arch: Arch | None) -> list[Candidate]:
         )
     quantized = [stage.precision for stage in project.recipe if isinstance(stage, Quantize)]
     precision = quantized[-1] if quantized else Precision.FLOAT32
+    if project.target.fully_integer and precision is not Precision.INT8:
+        raise ConfigurationError.one(
+            f"target {project.target.name} is fully integer, and the recipe ends in {precision.value}",
+            "end the recipe with: quantize: {precision: int8}",
+        )
     return [
         Candidate(
             family=project.family.name,

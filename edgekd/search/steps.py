@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from edgekd.artefacts import Precision
 from edgekd.errors import MissingError
-from edgekd.events import Events
+from edgekd.events import Events, stop_if_asked
 from edgekd.search._protocol import Surveyor
 from edgekd.search.anchors import choose_anchors
 from edgekd.search.arms import settle_arms, still_in
 from edgekd.search.budget import Budget
-from edgekd.search.loop import stop_if_asked
 from edgekd.search.masks import Allowed, Masked, mask
 from edgekd.search.measuring import Bench, reading_of
 from edgekd.search.survey import survey
@@ -84,9 +83,11 @@ class FirstSteps:
                 "see what this machine has: edgekd doctor",
             )
         kept = ", ".join(str(arm) for arm in record.kept)
-        self.events.line(
-            f"arms       {len(self.plan.arms)} on {len(anchors)} anchors -> {len(record.kept)} kept: {kept}"
-        )
+        measured = len({reading.arm for reading in record.readings})
+        skipped = len(self.plan.arms) - measured
+        ruled_out = f", {skipped} ruled out by their neighbours" if skipped else ""
+        on = f"{measured} measured on up to {len(anchors)} anchors{ruled_out}"
+        self.events.line(f"arms       {on} -> {len(record.kept)} kept: {kept}")
         for report in record.masks:
             left = len(set[int]().union(*allowed.values()))
             self.events.line(f"masks      by the files seen: {report.name} {report.removed:,} more out, {left:,} left")
@@ -107,7 +108,7 @@ class FirstSteps:
         ]
         measured, noise = self.bench.measure(
             candidates,
-            self.plan.measure,
+            self.plan.measure.but(profile=number == 0),  # the anchor on which both ends of every ladder run
             pair=True,
             progress=lambda what, done, of: self.events.progress("arms", number, total, f"{what} {done}/{of}"),
             stop=lambda: stop_if_asked(self.events),

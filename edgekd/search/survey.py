@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekd.artefacts import Precision
-from edgekd.events import Events
+from edgekd.events import Events, stop_if_asked
 from edgekd.search._protocol import Surveyor
-from edgekd.search.loop import stop_if_asked
 from edgekd.store.records import FeaturesRecord, StaticFeatures
 from edgekd.students._protocol import Arch, Family, Space
 from edgekd.students.analysis import analyse_arch

@@ -23,7 +23,7 @@ from edgekd.tasks._protocol import Task
 
 __all__ = ["SUFFIXES", "UntrainedMaker", "native_format"]
 
-SUFFIXES = {Format.ONNX: ".onnx", Format.TFLITE: ".tflite", Format.OPENVINO: ".xml"}
+SUFFIXES = {file_format: file_format.suffix for file_format in Format}
 """How each format's file is called."""
 
 _CALIBRATION_SAMPLES = 32  # ranges have no influence on time
@@ -70,7 +70,7 @@ class UntrainedMaker:
             self.options,
             candidate.backend,
             self.fingerprint,
-            path.with_suffix(SUFFIXES[wanted]),
+            path.with_suffix(wanted.suffix),
         )
 
 

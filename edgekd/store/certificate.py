@@ -14,10 +14,10 @@ from edgekd.records import Digest, Filed, Record
 from edgekd.store.records import Accuracy
 from edgekd.students._protocol import Candidate
 from edgekd.targets.target import Target
-from edgekd.targets.verdict import Verdict
+from edgekd.targets.verdict import Answer, Verdict
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["CERTIFICATE", "BundledFile", "Certificate", "Parity"]
+__all__ = ["CERTIFICATE", "BundledFile", "Certificate", "OtherFormat", "Parity"]
 
 CERTIFICATE = "certificate.json"
 
@@ -28,7 +28,7 @@ class BundledFile(Record):
     name: str  # relative to the bundle
     sha256: Digest
     size_bytes: int
-    role: Literal["model", "weights", "preprocess", "samples", "card", "example"]
+    role: Literal["model", "weights", "preprocess", "samples", "card", "example", "other format"]
 
 
 class Parity(Record):
@@ -38,6 +38,15 @@ class Parity(Record):
     agree: int  # answers with the same class
     largest: float  # difference between two logits, in `unit`
     unit: str  # what a difference of 1 means
+
+
+class OtherFormat(Record):
+    """The same student in a format that is not the certified one: its answers were checked, its time was not."""
+
+    format: Format
+    backend: Backend  # in which its answers were checked
+    parity: Parity | None  # None where there is no file, or nothing here runs it
+    detail: str = ""  # why, or how it differs
 
 
 class Certificate(Filed):
@@ -64,17 +73,30 @@ class Certificate(Filed):
     versions: Mapping[str, str]
     seed: int
     run: str
+    others: tuple[OtherFormat, ...] = ()
 
     @property
     def certified(self) -> bool:
         """Every hard limit holds, on figures measured on the target's own device, with accuracy by the file itself."""
         subject = self.fingerprint.digest()
-        timed = [figure for figure in self.figures if not figure.metric.startswith(("accuracy", "delegation", "size"))]
+        of_the_file = ("accuracy", "delegation", "operators", "size")
+        timed = [figure for figure in self.figures if not figure.metric.startswith(of_the_file)]
         return (
             self.verdict.holds
             and self.accuracy.kind is AccuracyKind.ARTEFACT
             and all(figure.kind is EvidenceKind.MEASURED and figure.subject == subject for figure in timed)
         )
+
+    def shortfall(self) -> str:
+        """Why it is not certified, in words; empty where it is."""
+        missed = [
+            f"{v.limit} {v.answer.value}" + (f" ({v.figure})" if v.figure else "")
+            for v in self.verdict.limits
+            if v.limit.hard and v.answer is not Answer.HOLDS
+        ]
+        if missed or self.certified:
+            return ", ".join(missed)
+        return "its figures were not all measured on the target's own device"
 
     def summary(self) -> str:
         """One line: what, how good, how fast, how large."""

@@ -7,6 +7,7 @@
       plan.json                PlanRecord: how this run decides, fixed when it starts
       features.json            FeaturesRecord: what was counted of each arch looked at
       masks.json               MasksRecord
+      original.json            OriginalRecord: a person's own model as it came
       anchors/03.json          AnchorRecord, one file an anchor arch: readings of every arm still in
       arms.json                ArmsRecord
       trials/0007.json         TrialRecord, one file a trial, written once when it ends
@@ -280,6 +281,16 @@ class RecheckRecord(Filed):
     ended_s: float
 
 
+class OriginalRecord(Filed):
+    """A person's own model as it came: what the result is read beside."""
+
+    schema_: Literal["edgekd.original/1"] = Field(default="edgekd.original/1", alias="schema")
+    arch: Arch
+    accuracy: Accuracy  # validation, in PyTorch
+    readings: tuple[ArmReading, ...]  # float32, one a backend
+    ended_s: float
+
+
 class Shortlisted(Record):
     """A trial's untrained file, measured as the verdict will measure."""
 
@@ -309,6 +320,7 @@ class FinalistRecord(Filed):
     curve: tuple[CurvePoint, ...]
     accuracy: Accuracy | None  # validation, by the exported file
     float_twin: Accuracy | None = None  # the same student in PyTorch float32, on the same split
+    float_operators: tuple[str, ...] | None = None  # of an int8 file, where its format tells
     seen: Measurement | None = None  # side by side with the other finalists: what the choice saw
     measurement: Measurement | None = None  # fresh processes, never seen by the choice
     figures: tuple[Figure, ...] = ()  # of `measurement`, or of `seen` where there is none

@@ -21,6 +21,7 @@ from edgekd.store.records import (
     FeaturesRecord,
     FinalistRecord,
     MasksRecord,
+    OriginalRecord,
     OutcomeRecord,
     PlanRecord,
     ProposalsRecord,
@@ -40,6 +41,7 @@ _SINGLE: dict[type[Filed], str] = {
     PlanRecord: "plan.json",
     FeaturesRecord: "features.json",
     MasksRecord: "masks.json",
+    OriginalRecord: "original.json",
     ArmsRecord: "arms.json",
     ProposalsRecord: "proposals.json",
     ShortlistRecord: "shortlist.json",
@@ -86,8 +88,8 @@ class Run:
         try:
             with locked(folder):
                 sweep(folder)
-        except (RunBusy, PermissionError):
-            pass  # a writer is at work and its files are not leftovers; or the folder may only be read
+        except (RunBusy, OSError):
+            pass  # a writer is at work and its files are not leftovers; or the folder can only be read
         return cls(folder, header)
 
     @contextmanager
@@ -132,6 +134,10 @@ class Run:
     def masks(self) -> MasksRecord | None:
         """What the masks removed."""
         return self._read(MasksRecord)
+
+    def original(self) -> OriginalRecord | None:
+        """A person's own model as it came."""
+        return self._read(OriginalRecord)
 
     def arms(self) -> ArmsRecord | None:
         """Which arms went on."""

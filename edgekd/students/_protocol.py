@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from pydantic import model_serializer, model_validator
@@ -34,6 +34,8 @@ __all__ = [
     "CompressionPlan",
     "Encoding",
     "Family",
+    "Inheriting",
+    "Prepares",
     "Space",
     "Stage",
     "StageContext",
@@ -123,16 +125,6 @@ class Space(Record):
         """Each axis as the rank of its choice, scaled to 0..1."""
         return tuple(axis.choices.index(arch[axis.name]) / max(1, len(axis.choices) - 1) for axis in self.axes)
 
-    def neighbours(self, arch: Arch) -> list[Arch]:
-        """Archs one step away on one axis."""
-        found = []
-        for axis in self.axes:
-            rank = axis.choices.index(arch[axis.name])
-            for other in (rank - 1, rank + 1):
-                if 0 <= other < len(axis.choices):
-                    found.append(Arch.of({**dict(arch.choices), axis.name: axis.choices[other]}))
-        return found
-
 
 class CompressionPlan(Record):
     """What is done to a trained arch before it ships."""
@@ -216,6 +208,15 @@ class Family(Protocol):
         ...
 
 
+@runtime_checkable
+class Inheriting(Protocol):
+    """A family that starts from a trained model, and can tell which arch is the whole of it."""
+
+    def original(self, spec: TaskSpec) -> Arch | None:
+        """The arch that changes nothing; None where the space leaves it out."""
+        ...
+
+
 @dataclass(frozen=True)
 class StageProgress:
     """Where a stage is: shown to the person, never recorded."""
@@ -256,4 +257,13 @@ class Stage(Protocol):
 
     def run(self, student: Student, context: StageContext) -> Student:
         """Do it. Resumes from ``context.folder``; raises Interrupted when ``context.stop()``."""
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A stage with work that is the same for every student, worth doing before a search counts its time."""
+
+    def prepare(self, context: StageContext) -> None:
+        """Do that work; ``run`` finds it done. Raises Interrupted when ``context.stop()``."""
         ...

@@ -27,8 +27,6 @@ from edgekd.tasks._protocol import TaskSpec
 
 __all__ = ["analyse", "analyse_arch"]
 
-_ACTIVATION_BYTES = {Precision.INT8: 1}  # other precisions compute in float32
-_WEIGHT_BYTES = {Precision.FLOAT32: 4, Precision.FLOAT16: 2, Precision.DYNAMIC_INT8: 1, Precision.INT8: 1}
 _CLAMPS = {"relu", "hardtanh", "clamp", "clamp_min", "hardswish", "silu"}  # fused into what comes before
 _WEIGHTED = {"convolution", "addmm", "mm", "linear"}
 
@@ -77,9 +75,9 @@ class _Counts:
 
     def at(self, precision: Precision) -> StaticFeatures:
         scales = 4 * self.channels if precision in (Precision.INT8, Precision.DYNAMIC_INT8) else 0
-        others = _WEIGHT_BYTES[Precision.FLOAT16] if precision is Precision.FLOAT16 else 4  # int32 biases at int8
-        weight_bytes = self.weights * _WEIGHT_BYTES[precision] + self.others * others + scales
-        activation = _ACTIVATION_BYTES.get(precision, 4)
+        others = Precision.FLOAT16.weight_bytes if precision is Precision.FLOAT16 else 4  # int32 biases at int8
+        weight_bytes = self.weights * precision.weight_bytes + self.others * others + scales
+        activation = precision.activation_bytes
         return StaticFeatures(
             parameters=self.weights + self.others,
             macs=self.macs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -32,10 +33,14 @@ class TargetsAnswer(Filed):
     def lines(self) -> list[str]:
         """A target a line: its device and its limits."""
         width = max((len(target.name) for target in self.targets), default=0)
-        return [
-            f"{target.name:<{width}}  {target.device}  {', '.join(map(str, target.limits)) or 'no limits'}"
-            for target in self.targets
-        ]
+        lines = []
+        for target in self.targets:
+            # a line breaks between limits, never inside one
+            limits = ", ".join(str(limit).replace(" ", "\xa0") for limit in target.limits) or "no limits"
+            text = f"{target.name:<{width}}  {target.device}  {limits}"
+            wrapped = textwrap.wrap(text, 80, subsequent_indent=" " * (width + 2), break_on_hyphens=False)
+            lines += [line.replace("\xa0", " ") for line in wrapped]
+        return lines
 
 
 class Origin(Record):
@@ -72,8 +77,6 @@ class TargetAnswer(Filed):
         lines += [f"  limit     {limit}{'' if limit.hard else '  (reported only)'}" for limit in target.limits]
         if not target.limits:
             lines.append("  limit     none: everything is reported, nothing is asked")
-        if target.fully_integer:
-            lines.append("  integers only")
         return lines
 
 

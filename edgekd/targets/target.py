@@ -34,11 +34,10 @@ class LatencyBudget(Record):
 
 
 class MemoryBudget(Record):
-    """Three figures never mixed: what the model adds, the whole process, what the runtime calls its arena."""
+    """Two figures never mixed: what the model adds, and the whole process."""
 
     model: Size | None = None
     process: Size | None = None
-    arena: Size | None = None
     confidence: Confidence = 0.95
     report: bool = False
 
@@ -93,6 +92,7 @@ class AccuracyFloor(Record):
     """The lowest score worth shipping, in the task's metric."""
 
     floor: Annotated[float, Field(ge=0.0, le=1.0)]
+    report: bool = False
 
 
 class Limit(Record):
@@ -133,7 +133,7 @@ class Terms(Record):
 
     @property
     def limits(self) -> tuple[Limit, ...]:
-        """Every budget, the accuracy floor and full delegation, as one flat list."""
+        """Every budget, the accuracy floor, full delegation and integers only, as one flat list."""
         found: list[Limit] = []
         for group in ("latency", "memory", "size", "energy", "power"):
             budget = getattr(self.budgets, group)
@@ -158,9 +158,12 @@ class Terms(Record):
             found.append(Limit(metric="throughput", bound=float(rate), unit="/s", upper=False, written=str(rate)))
         if self.accuracy is not None:
             floor = self.accuracy.floor
-            found.append(Limit(metric="accuracy", bound=floor, unit="", upper=False, written=f"{floor:g}"))
+            hard = not self.accuracy.report
+            found.append(Limit(metric="accuracy", bound=floor, unit="", upper=False, hard=hard, written=f"{floor:g}"))
         if self.delegation == "full":
             found.append(Limit(metric="delegation", bound=1.0, unit="", upper=False, written="full"))
+        if self.fully_integer:
+            found.append(Limit(metric="operators.float", bound=0.0, unit="", written="0"))
         return tuple(found)
 
 

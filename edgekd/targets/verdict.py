@@ -33,6 +33,16 @@ class LimitVerdict(Record):
     answer: Answer
     margin: float | None
 
+    def unsure(self, share: float) -> LimitVerdict:
+        """Held against a figure that may be off by ``share``: `unstable` where that could turn the answer."""
+        figure, sign = self.figure, 1.0 if self.limit.upper else -1.0
+        if figure is None or figure.low is None or self.answer not in (Answer.HOLDS, Answer.FAILS):
+            return self
+        far, near = _ends(figure, self.limit.upper)
+        end = far * (1.0 + sign * share) if self.answer is Answer.HOLDS else near * (1.0 - sign * share)
+        stays = (sign * end <= sign * self.limit.bound) == (self.answer is Answer.HOLDS)
+        return self if stays else self.but(answer=Answer.UNSTABLE)
+
 
 class Verdict(Record):
     """All limits of a target. ``holds`` asks only the hard ones."""
@@ -45,6 +55,10 @@ class Verdict(Record):
         worst = [Answer.FAILS, Answer.UNSTABLE, Answer.UNKNOWN]
         answers = {verdict.answer for verdict in self.limits if verdict.limit.hard}
         return next((answer for answer in worst if answer in answers), Answer.HOLDS)
+
+    def unsure(self, share: float) -> Verdict:
+        """The same on a machine whose own speed changed by ``share`` while it was measured."""
+        return self.but(limits=tuple(limit.unsure(share) for limit in self.limits))
 
     @property
     def holds(self) -> bool:

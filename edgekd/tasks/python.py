@@ -7,6 +7,7 @@ other options are for arrays only.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from edgekd.tasks._protocol import Score, Split, SplitName, Task, TaskSpec
 from edgekd.tasks.arrays import images_of
 from edgekd.tasks.image_classification import Images
 from edgekd.tasks.labelled import CarvedImages, LabelledImages
+from edgekd.tasks.splits import content_keys
 
 __all__ = ["PythonTask"]
 
@@ -29,6 +31,7 @@ class PythonTask(Images):
 
     module: CodeReference
     _found: Any = PrivateAttr(None)
+    _checked: bool = PrivateAttr(False)
 
     @property
     def spec(self) -> TaskSpec:
@@ -61,7 +64,22 @@ class PythonTask(Images):
                 f"`{self.module.target}()`: its spec is {type(found.spec).__name__}", "a TaskSpec is expected"
             )
         own: Task = found
+        if not self._checked:
+            self._refuse_shared_samples(own)
+            self._checked = True
         return own
+
+    def _refuse_shared_samples(self, task: Task) -> None:
+        """A sample in two splits makes every accuracy a guess at how much was learnt by heart."""
+        names: tuple[SplitName, ...] = ("train", "validation", "calibration", "test")
+        keys = {name: content_keys(task.split(name).inputs) for name in names}
+        for one, other in itertools.combinations(names, 2):
+            shared = len(np.intersect1d(keys[one], keys[other]))
+            if shared:
+                raise ConfigurationError.one(
+                    f"`{self.module.target}()`: {shared} samples are both in the {one} and in the {other} split",
+                    "give every sample to one split, or return arrays and let edgekd part them",
+                )
 
     def _called(self) -> Any:
         if self._found is None:

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from edgekd.records import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from edgekd.tasks._protocol import TaskSpec
+    from edgekd.students._protocol import StageProgress
+    from edgekd.tasks._protocol import Task, TaskSpec
 
-__all__ = ["Bindable", "FeatureTeacher", "Teacher", "View"]
+__all__ = ["Bindable", "FeatureTeacher", "Preparable", "Teacher", "View"]
 
 
 class Teacher(Protocol):
@@ -46,6 +48,17 @@ class Bindable(Protocol):
 
     def bound(self, spec: TaskSpec) -> Teacher:
         """The teacher for this task. Raises ConfigurationError where it can't be."""
+        ...
+
+
+@runtime_checkable
+class Preparable(Protocol):
+    """A teacher that has to be made first, from the task's own data."""
+
+    def prepare(
+        self, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]
+    ) -> Teacher:
+        """The teacher that answers, from ``cache`` where it was made before. Raises Interrupted when ``stop()``."""
         ...
 
 

@@ -7,8 +7,9 @@ members whose logits have different sizes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, PositiveFloat, PrivateAttr, ValidationInfo, field_validator, model_validator
@@ -18,8 +19,11 @@ from torch import Tensor
 from edgekd import plugins
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, Record, digest_json
-from edgekd.tasks._protocol import TaskSpec
-from edgekd.teachers._protocol import Teacher
+from edgekd.tasks._protocol import Task, TaskSpec
+from edgekd.teachers._protocol import Preparable, Teacher
+
+if TYPE_CHECKING:
+    from edgekd.students._protocol import StageProgress
 
 __all__ = ["EnsembleTeacher"]
 
@@ -70,6 +74,17 @@ class EnsembleTeacher(Record):
                 "average": self.average,
             }
         )
+
+    def prepare(
+        self, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]
+    ) -> EnsembleTeacher:
+        """With every member made that has to be. Raises Interrupted when ``stop()``."""
+        ready = self.but()
+        ready._teachers = tuple(
+            member.prepare(task, cache, progress, stop) if isinstance(member, Preparable) else member
+            for member in self._known()
+        )
+        return ready
 
     def bound(self, spec: TaskSpec) -> EnsembleTeacher:
         """With every member bound. Raises ConfigurationError that names the member which doesn't fit."""

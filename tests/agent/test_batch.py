@@ -23,6 +23,8 @@ class Noted:
     alive: int
     most_alive: int
     fails: dict[tuple[str, str], Failed]
+    last: list[bool]  # whether a round of `a` was said to be its last
+    operators: list[dict[str, Any]]
 
     def __init__(self, job: Job, threads: int, memory_limit_bytes: int, waiting: Any) -> None:
         self.path, self.job, self.first_s = job.path or "sentinel", job, 1e-4
@@ -41,7 +43,9 @@ class Noted:
         failure = Noted.fails.get((self.path, op))
         if failure is not None and (self.limited or failure.outcome != "refused"):
             raise failure
-        return {"placement": None, "round_low_us": [1.0]}
+        if self.path == "a" and op == "round":
+            Noted.last.append(fields["last"])
+        return {"placement": None, "round_low_us": [1.0], "operators": Noted.operators}
 
     def open(self, deadline_s: float) -> None:
         self.ask("open", deadline_s)
@@ -60,6 +64,7 @@ class Noted:
 @pytest.fixture(autouse=True)
 def noted(monkeypatch: pytest.MonkeyPatch) -> type[Noted]:
     Noted.log, Noted.alive, Noted.most_alive, Noted.fails = [], 0, 0, {}
+    Noted.last, Noted.operators = [], []
     monkeypatch.setattr(batch, "Child", Noted)
     return Noted
 
@@ -107,6 +112,25 @@ def test_a_failure_ends_that_job_alone() -> None:
     assert sum(entry == ("b", "round") for entry in Noted.log) == 1
     assert sum(entry == ("b", "open") for entry in Noted.log) == 1
     assert Noted.alive == 0
+
+
+def test_a_process_hears_which_round_is_its_last() -> None:
+    measure("ab")
+    assert Noted.last == ([False] * (PLAN.rounds - 1) + [True]) * PLAN.processes
+
+
+def test_missing_operator_times_have_their_reason() -> None:
+    plan = PLAN._replace(profile=True)
+    Noted.fails[("b", "profile")] = Failed("crashed", "killed by SIGSEGV")
+    untold, failed = measure("ab", plan).results
+    assert untold.failed is failed.failed is None
+    assert (untold.operators, failed.operators) == ([], [])
+    assert "doesn't tell" in untold.operators_detail
+    assert failed.operators_detail == "crashed: killed by SIGSEGV"
+    Noted.operators = [{"name": "c"}]
+    told = measure("a", plan).results[0]
+    assert (told.operators, told.operators_detail) == ([{"name": "c"}], "")
+    assert measure("a").results[0].operators_detail == ""  # nobody asked
 
 
 @pytest.mark.parametrize(("limit", "outcome"), [(0, None), (1000, "out-of-memory")])

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import pytest
+
+from edgekd.artefacts import Format, Precision
 from edgekd.bundle.card import card_text
 from edgekd.evidence import EvidenceKind
 from edgekd.store.certificate import Certificate
+from edgekd.students._protocol import CompressionPlan
 from edgekd.targets.verdict import judge
 
 
@@ -33,6 +37,20 @@ def test_an_emulated_figure_is_called_so_and_certifies_nothing(certificate: Cert
     text = card_text(certificate.but(figures=figures))
     assert "(emulated)" in text
     assert "**not certified**" in text
+
+
+@pytest.mark.parametrize(
+    ("file_format", "computes"),
+    [
+        (Format.ONNX, "weights stored in 8 bits, computed in float"),
+        (Format.OPENVINO, "weights stored in 8 bits, computed in float"),
+        (Format.TFLITE, "weights stored in 8 bits, activations quantized to 8 bits at run time"),
+    ],
+)
+def test_a_precision_says_what_is_computed(certificate: Certificate, file_format: Format, computes: str) -> None:
+    plan = CompressionPlan(precision=Precision.DYNAMIC_INT8)
+    text = card_text(certificate.but(format=file_format, candidate=certificate.candidate.but(plan=plan)))
+    assert f"| precision | dynamic-int8: {computes} |" in text
 
 
 def test_every_figure_has_its_kind_and_method(certificate: Certificate) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekd import api
 from edgekd.bundle.samples import Samples
 from edgekd.bundle.verify import Check, VerifyReport, read_certificate, verify_bundle
 from edgekd.errors import ConfigurationError
@@ -64,6 +65,33 @@ def test_a_file_outside_the_bundle_is_refused(bundle: Path, make_device: MakeDev
     report = verified(bundle, make_device(), tmp_path)
     assert report.exit_code == 7
     assert "../elsewhere" in check(report, "files and hashes").found
+
+
+def test_a_budget_that_is_only_reported_fails_nothing(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+    certificate = read_certificate(bundle)
+    budgets = {"latency": {"p95": "1 us", "report": True}, "energy": {"per_inference": "1 mJ", "report": True}}
+    loose = type(certificate.target).model_validate({**certificate.target.model_dump(mode="json"), "budgets": budgets})
+    write_json(bundle / CERTIFICATE, certificate.but(target=loose))
+    report = verified(bundle, make_device(), tmp_path)
+    assert report.exit_code == 0
+    assert check(report, "latency.p95").answer.value == "reported only"
+    assert check(report, "energy.per_inference").answer.value == "reported only"
+
+
+def test_a_bundle_cannot_say_what_to_start(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\ntouch started\n")
+    program.chmod(0o755)
+    text = f"schema: edgekd.device/1\nconnection: {{kind: local, python: {program}}}\n"
+    (tmp_path / "devices").mkdir()
+    for name in ("devices/this-computer.yaml", "evil.yaml"):
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    certificate = read_certificate(bundle)
+    for device in ("this-computer", "./evil.yaml"):
+        write_json(bundle / CERTIFICATE, certificate.but(target=certificate.target.but(device=device)))
+        api.verify(bundle)
+        assert not (tmp_path / "started").exists()
 
 
 def test_another_machine_repeats_no_budget(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:

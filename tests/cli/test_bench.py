@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from edgekd import api
+from edgekd.artefacts import Backend
 from edgekd.cli.main import main
+from edgekd.devices._protocol import MeasurePlan
+from edgekd.measure.bench import run_bench
+from edgekd.testing.fakes import FakeDevice
 
 
 def test_a_missing_model_offers_the_nearest(tmp_path, capsys):
@@ -30,3 +35,15 @@ def test_an_unknown_backend_names_those_that_are(tmp_path, capsys):
     (tmp_path / "a.tflite").write_bytes(b"\x1c\0\0\0TFL3")
     assert main(["bench", str(tmp_path / "a.tflite"), "--backend", "litert/xnpack"]) == 3
     assert "litert/xnnpack" in capsys.readouterr().err
+
+
+def test_verbose_adds_what_the_machine_told(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "a.tflite"
+    path.write_bytes(b"\x1c\0\0\0TFL3")
+    backend = Backend(runtime="litert", provider="xnnpack")
+    report = run_bench([path], FakeDevice(lambda job: 100.0), [backend], 1, MeasurePlan())
+    monkeypatch.setattr(api, "bench", lambda *_, **__: report)
+    assert main(["bench", str(path)]) == 0
+    assert "temperature" not in capsys.readouterr().err
+    assert main(["bench", str(path), "-v"]) == 0
+    assert "a.tflite on litert/xnnpack: neither temperature nor clock is told here" in capsys.readouterr().err

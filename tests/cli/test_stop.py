@@ -16,6 +16,7 @@ def test_the_first_asks_and_the_second_stops_at_once() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop()
         assert len(said) == 1
+        assert said[0].startswith("stopping after the current write")
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before

@@ -7,7 +7,7 @@ import sys
 
 import edgekd
 
-HEAVY = ("torch", "onnxruntime", "openvino", "ai_edge_litert", "litert_torch", "nncf", "tensorflow", "rich")
+HEAVY = ("torch", "onnxruntime", "openvino", "ai_edge_litert", "litert_torch", "tensorflow", "rich")
 
 
 def test_importing_edgekd_and_its_command_line_loads_nothing_heavy() -> None:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgekd.agent.conditions import conditions
 from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import Device, Job, Load, MeasurePlan, Outcome
 from edgekd.devices.diagnostic import null_job
@@ -114,7 +115,11 @@ def test_every_backend_measures_and_answers(
                 assert 0 < sample.min_us < 10_000
                 assert (sample.runtime_us is not None) == (result.backend.runtime == "openvino")
                 assert sample.runtime_us is None or sample.runtime_us <= sample.p50_us
+                if sample.runtime_us is not None:
+                    assert sample.runtime_p50_us is not None
+                    assert sample.runtime_us <= sample.runtime_p50_us <= sample.p50_us
         assert [bool(result.operators) for result in results] == [True, True, True, True, False]
+        assert [bool(result.operators_detail) for result in results] == [False, False, False, False, True]
         whole, none = results[3].delegation, results[4].delegation
         assert whole is not None
         assert none is not None
@@ -157,6 +162,19 @@ def test_a_file_that_changed_is_refused(device: LocalDevice, tmp_path: Path) -> 
     assert changed.outcome is Outcome.REFUSED
     assert "changed" in changed.detail
     assert whole.outcome is Outcome.OK
+
+
+def test_each_process_tells_its_conditions(device: LocalDevice, tmp_path: Path) -> None:
+    told = conditions()
+    if told is None:
+        pytest.skip("this machine tells neither its temperature nor its clock")
+    with device.open() as session:
+        (result,) = session.measure([null_job(tmp_path)], QUICK)
+    for sample in result.processes:
+        for moment in (sample.before, sample.after):
+            assert moment is not None
+            found = moment.model_dump()
+            assert {name for name in found if found[name] is not None} == {name for name in told if told[name]}
 
 
 def test_more_jobs_than_live_at_once(device: LocalDevice, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgekd.agent.messages import PROTOCOL
-from edgekd.devices._protocol import MeasurePlan
+from edgekd.devices._protocol import Conditions, MeasurePlan, ProcessSample
 from edgekd.devices.diagnostic import null_job
 from edgekd.devices.session import AgentSession
 from edgekd.errors import DeviceUnreachable
@@ -23,7 +23,7 @@ FINGERPRINT = {
 SAMPLE = {
     "low_us": 2.0, "min_us": 1.0, "p50_us": 3.0, "p95_us": 4.0, "p99_us": 5.0, "mean_us": 3.0, "round_low_us": [2.0],
     "calls": 5, "first_us": 9.0, "load_ms": 1.0, "runtime_us": None, "missed": 0, "memory_model_bytes": 1,
-    "memory_process_bytes": 2, "memory_arena_bytes": None, "started_at_s": 0.0,
+    "memory_process_bytes": 2, "started_at_s": 0.0,
 }  # fmt: skip
 PLAN = MeasurePlan(processes=1)
 
@@ -66,9 +66,10 @@ def done(value: Any) -> Answer:
     return lambda message: [json.dumps({"id": message["id"], "done": value}).encode()]
 
 
-def measured(sample: dict[str, Any], sentinel: Any = ((60.0,),), job: int = 0) -> Answer:
+def measured(sample: dict[str, Any], sentinel: Any = ((60.0,),), job: int = 0, **more: Any) -> Answer:
     def answer(message: dict[str, Any]) -> Sequence[bytes]:
         told = {"id": message["id"], "job": job, "outcome": "ok", "detail": "", "processes": [sample], "operators": []}
+        told.update(more)
         end = {"id": message["id"], "done": {"sentinel": sentinel}}
         return [json.dumps(told).encode(), json.dumps(end).encode()]
 
@@ -111,6 +112,21 @@ def test_a_bad_answer_is_an_error_and_ends_the_session(answer: Answer, said: str
     assert released == [True]
     with pytest.raises(DeviceUnreachable, match="closed"):
         session.prepare([null_job(tmp_path)])
+
+
+def test_conditions_and_reasons_reach_the_measurement(tmp_path: Path) -> None:
+    before, after = {"temperature_c": 41.5, "clock_mhz": 2400.0}, {"temperature_c": None, "clock_mhz": 1800.0}
+    told = measured({**SAMPLE, "before": before, "after": after}, operators_detail="refused: no profiler")
+    (result,) = AgentSession("test", ScriptedLink(measure=told), lambda: None).measure([null_job(tmp_path)], PLAN)
+    assert result.processes[0].before == Conditions(temperature_c=41.5, clock_mhz=2400.0)
+    assert result.processes[0].after == Conditions(clock_mhz=1800.0)
+    assert result.operators_detail == "refused: no profiler"
+
+
+def test_a_sample_written_earlier_is_read() -> None:
+    earlier = ProcessSample.model_validate({**SAMPLE, "memory_arena_bytes": None})
+    assert earlier == ProcessSample.model_validate(SAMPLE)
+    assert (earlier.before, earlier.after, earlier.runtime_p50_us) == (None, None, None)
 
 
 def test_another_protocol_is_refused_at_once() -> None:

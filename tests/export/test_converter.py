@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -40,6 +41,15 @@ class Net(nn.Module):
             time.sleep(60)
         if self.does == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
+        if self.does == "starve":  # as the kernel would: it counts first
+            with open(os.environ["TROUBLE_COUNTERS"], "a") as counters:
+                counters.write("oom_kill 4\\n")
+        if self.does in ("starve", "killed"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.does in ("mutter", "abort"):
+            os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\\n")
+        if self.does == "abort":
+            os.kill(os.getpid(), signal.SIGABRT)
         if self.does == "grow":
             kept = []
             while True:
@@ -73,16 +83,25 @@ def trouble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     (info / "entry_points.txt").write_text("[edgekd.families]\ntrouble = trouble_family:Trouble\n")
     with pytest.MonkeyPatch.context() as patch, importable(folder):
         patch.setenv("PYTHONPATH", str(folder))
+        patch.setenv("TROUBLE_COUNTERS", str(folder / "vmstat"))
         import trouble_family  # type: ignore[import-not-found]  # written above
 
         yield trouble_family
         del sys.modules["trouble_family"]
 
 
+@pytest.fixture
+def counters(trouble: ModuleType) -> Path:
+    """Where this test's kernel counts."""
+    path = Path(os.environ["TROUBLE_COUNTERS"])
+    path.write_text("pgfault 12\n")
+    return path
+
+
 @pytest.fixture(scope="module")
 def watched(trouble: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Converter]:
-    scratch = tmp_path_factory.mktemp("watched")
-    with Converter(scratch, deadline_s=3.0, memory_limit_bytes=1_200_000_000) as converter:
+    scratch, counters = tmp_path_factory.mktemp("watched"), Path(os.environ["TROUBLE_COUNTERS"])
+    with Converter(scratch, deadline_s=3.0, memory_limit_bytes=1_200_000_000, kernel_counters=counters) as converter:
         yield converter
 
 
@@ -102,11 +121,20 @@ def _convert(converter: Converter, student: Path, path: Path) -> ConversionResul
         ("hang", ConversionOutcome.HUNG, "no answer within 3 s"),
         ("crash", ConversionOutcome.CRASHED, "SIGSEGV"),
         ("grow", ConversionOutcome.OUT_OF_MEMORY, "more than its limit of 1200000000 B"),
+        ("starve", ConversionOutcome.OUT_OF_MEMORY, "SIGKILL by the kernel, which had no memory left"),
+        ("killed", ConversionOutcome.CRASHED, "SIGKILL"),
+        ("abort", ConversionOutcome.OUT_OF_MEMORY, "bad_alloc"),
         ("branch", ConversionOutcome.REFUSED, "the trouble module can't be turned into a graph"),
     ],
 )
 def test_every_end_has_its_outcome_and_the_next_conversion_works(
-    trouble: ModuleType, watched: Converter, tmp_path: Path, does: str, outcome: ConversionOutcome, says: str
+    trouble: ModuleType,
+    watched: Converter,
+    counters: Path,
+    tmp_path: Path,
+    does: str,
+    outcome: ConversionOutcome,
+    says: str,
 ) -> None:
     began = time.monotonic()
     result = _convert(watched, _saved(trouble, does, tmp_path), tmp_path / "out" / "model.onnx")
@@ -118,6 +146,16 @@ def test_every_end_has_its_outcome_and_the_next_conversion_works(
     fine = _convert(watched, _saved(trouble, "fine", tmp_path), tmp_path / "out" / "model.onnx")
     assert fine.outcome is ConversionOutcome.OK, fine.detail
     assert fine.artefact == Artefact.of(tmp_path / "out" / "model.onnx")
+
+
+def test_what_was_said_of_an_earlier_conversion_is_not_a_later_ones_end(
+    trouble: ModuleType, watched: Converter, counters: Path, tmp_path: Path
+) -> None:
+    said = _convert(watched, _saved(trouble, "mutter", tmp_path), tmp_path / "model.onnx")
+    assert said.outcome is ConversionOutcome.OK, said.detail
+    died = _convert(watched, _saved(trouble, "crash", tmp_path), tmp_path / "model.onnx")
+    assert "bad_alloc" in died.detail
+    assert died.outcome is ConversionOutcome.CRASHED
 
 
 @pytest.mark.parametrize(
@@ -152,6 +190,35 @@ def test_files_come_back_with_their_facts(
     assert result.artefact.format is file_format
     assert read_facts(result.artefact.path) == facts
     assert len(list((tmp_path / "out").iterdir())) == (2 if file_format is Format.OPENVINO else 1)
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "options", "left"),
+    [
+        ("litert/xnnpack", Precision.INT8, ExportOptions(input="int8", output="int8"), ()),
+        ("litert/xnnpack", Precision.INT8, ExportOptions(), ("MUL", "ADD", "QUANTIZE", "DEQUANTIZE")),
+        ("onnxruntime/cpu", Precision.INT8, ExportOptions(input="uint8", output="uint8"), ()),
+        ("onnxruntime/cpu", Precision.INT8, ExportOptions(layout="nchw"), ("QuantizeLinear", "DequantizeLinear")),
+        ("openvino/cpu", Precision.INT8, ExportOptions(), None),
+        ("litert/xnnpack", Precision.DYNAMIC_INT8, ExportOptions(), None),
+    ],
+)
+def test_an_int8_file_comes_with_what_it_still_computes_in_float(
+    converter: Converter,
+    calibrated: dict[Precision, Student],
+    tmp_path: Path,
+    backend: str,
+    precision: Precision,
+    options: ExportOptions,
+    left: tuple[str, ...] | None,
+) -> None:
+    save_student(calibrated[precision], tmp_path / "student")
+    where = Backend.model_validate(backend)
+    path = tmp_path / f"model{where.formats[0].suffix}"
+    result = converter.convert(tmp_path / "student", where.formats[0], options, where, None, path)
+    assert result.outcome is ConversionOutcome.OK, result.detail
+    found = result.float_operators
+    assert (None if found is None else tuple(operator.split(" (")[0] for operator in found)) == left
 
 
 def test_a_student_that_cant_have_the_file_is_refused_in_words(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from edgekd import plugins
 from edgekd.artefacts import Artefact, Backend, Precision
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.integer import float_operators
+from edgekd.export.divergence import first_divergence
 from edgekd.export.onnx import OnnxExporter
 from edgekd.export.parity import _compare, check_parity, expected_answers
 from edgekd.export.score import score_artefact
@@ -50,6 +53,58 @@ def test_a_wrong_weight_is_found_and_its_operator_named(
     assert not report.holds
     assert report.largest > report.allowed
     assert "leaves the student at `blocks.1.conv2:conv`" in report.detail
+
+
+def _negated(student: Student, weight: str) -> Student:
+    module = copy.deepcopy(student.module)
+    with torch.no_grad():
+        module.get_parameter(weight).neg_()
+    return student.but(module=module)
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize(
+    ("weight", "named", "precision", "batch"),
+    [
+        ("blocks.1.conv2.weight", "`blocks.1.conv2:conv`", Precision.FLOAT32, 1),
+        ("blocks.1.conv2.weight", "`blocks.1.conv2:conv`", Precision.INT8, 3),
+        ("head.weight", "`head:linear`", Precision.FLOAT32, 1),  # the answer, by the caller's name
+    ],
+)
+@pytest.mark.parametrize("backend", ["onnxruntime/cpu", "litert/xnnpack", "openvino/cpu"])
+def test_every_format_names_where_it_leaves_the_student(
+    calibrated: dict[Precision, Student],
+    samples: NDArray[Any],
+    this_computer: DeviceSession,
+    tmp_path: Path,
+    backend: str,
+    weight: str,
+    named: str,
+    precision: Precision,
+    batch: int,
+) -> None:
+    where, student = Backend.model_validate(backend), calibrated[precision]
+    options, path = ExportOptions(batch=batch), tmp_path / f"model{where.formats[0].suffix}"
+    exporter = plugins.load("edgekd.exporters", where.formats[0].value)()
+    artefact = exporter.export(_negated(student, weight), options, where, None, path)
+    job = Job(artefact=artefact, backend=where)
+    report = check_parity(this_computer, job, student, samples, options, tmp_path)
+    assert not report.holds
+    assert f"leaves the student at {named}" in report.detail
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.INT8])
+@pytest.mark.parametrize("backend", ["onnxruntime/cpu", "litert/xnnpack", "openvino/cpu"])
+def test_a_faithful_file_leaves_the_student_nowhere(
+    calibrated: dict[Precision, Student], samples: NDArray[Any], tmp_path: Path, backend: str, precision: Precision
+) -> None:
+    where, student = Backend.model_validate(backend), calibrated[precision]
+    exporter = plugins.load("edgekd.exporters", where.formats[0].value)()
+    path = tmp_path / f"model{where.formats[0].suffix}"
+    artefact = exporter.export(student, ExportOptions(), where, None, path)
+    found = first_divergence(artefact, student, samples[:1], ExportOptions())
+    assert found == "every value inside the file is the student's when it runs here: the device's kernels differ"
 
 
 @pytest.mark.runtime
@@ -87,15 +142,6 @@ def test_the_score_is_the_tasks_over_the_files_answers(
     for split in ("validation", Labelled().split("test")):
         score = score_artefact(this_computer, job, student, Labelled(), split, OPTIONS, tmp_path)
         assert (score.value, score.samples) == (0.75, 24)
-
-
-@pytest.mark.runtime
-def test_integer_ends_leave_no_float_operator(path: Path, calibrated: dict[Precision, Student], tmp_path: Path) -> None:
-    assert float_operators(path) == []
-    OnnxExporter().export(calibrated[Precision.INT8], ExportOptions(), ORT, None, tmp_path / "floats.onnx")
-    assert [name.split()[0] for name in float_operators(tmp_path / "floats.onnx")] == ["Transpose", "DequantizeLinear"]
-    OnnxExporter().export(calibrated[Precision.FLOAT32], ExportOptions(), ORT, None, tmp_path / "float.onnx")
-    assert sum(name.startswith("Conv ") for name in float_operators(tmp_path / "float.onnx")) == 9
 
 
 def test_a_changed_answer_counts_unless_it_was_a_tie(calibrated: dict[Precision, Student]) -> None:

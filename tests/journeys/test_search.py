@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 
+import onnx
 import pytest
 
 pytestmark = pytest.mark.journey
 
 
 def test_from_digits_to_a_bundle_that_runs(edgekd):
+    edgekd.change("project.yaml", "search: {", "export: {formats: [tflite]}\nsearch: {")
     searched = edgekd("search", "project.yaml", "--run", "run", "--format", "json")
     assert searched.returncode == 0, searched.stderr
     answer = json.loads(searched.stdout)
@@ -24,6 +26,12 @@ def test_from_digits_to_a_bundle_that_runs(edgekd):
     assert [line.split()[-1] for line in verified.stdout.splitlines()[:2]] == ["holds", "holds"]
 
     bundle = edgekd.folder / "run" / "bundle"
+    (other,) = answer["certificate"]["others"]
+    assert (other["format"], other["backend"], other["detail"]) == ("tflite", "litert/xnnpack", "")
+    assert other["parity"]["agree"] == other["parity"]["samples"] > 0
+    assert (bundle / "model.tflite").is_file()
+    facts = {entry.key: entry.value for entry in onnx.load(bundle / "model.onnx").metadata_props}
+    assert "digits" in " ".join(facts.values())
     example = subprocess.run(
         [sys.executable, "example.py"], cwd=bundle, capture_output=True, text=True, timeout=120, check=False
     )

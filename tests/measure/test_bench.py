@@ -7,11 +7,12 @@ import json
 import pytest
 
 from edgekd.artefacts import Backend
-from edgekd.devices._protocol import MeasurePlan, OperatorTime, Outcome
-from edgekd.errors import ConfigurationError, DeviceBusy, MissingError
+from edgekd.devices._protocol import Conditions, MeasurePlan, OperatorTime, Outcome
+from edgekd.errors import ConfigurationError, DeviceBusy, Interrupted, MissingError
 from edgekd.measure.bench import BenchReport, run_bench
 from edgekd.testing.fakes import FakeDevice, Noise, Script, fake_fingerprint
 
+PLAN = MeasurePlan()
 LITERT = [Backend(runtime="litert", provider="xnnpack")]
 
 
@@ -21,6 +22,16 @@ def models(tmp_path):
     for number, path in enumerate(paths):
         path.write_bytes(b"\x1c\0\0\0TFL3" + bytes([number]) * (9000 - 3000 * number))
     return paths
+
+
+class Failing(FakeDevice):
+    """A fake device whose runtime dies when its operators are timed."""
+
+    def open(self):
+        session = super().open()
+        measure = session.measure
+        session.measure = lambda *asked: [m.but(operators_detail="crashed: killed by SIGSEGV") for m in measure(*asked)]
+        return session
 
 
 def conv(time_us):
@@ -76,9 +87,57 @@ def test_the_first_job_failing_leaves_the_rest(models):
 def test_noise_that_decides_is_the_answer(models):
     device = FakeDevice({"net_f32": 100.0, "net_int8": 104.0}, noise=Noise(low=0.2))
     report = run_bench(models[:2], device, LITERT, 1, MeasurePlan())
-    assert report.processes == 20  # measured up to the limit first
+    left_out = report.rows[0].measurement.disturbed
+    assert report.processes + left_out == 20  # measured up to the limit first
     assert report.exit_code == 6
     assert report.lines()[0].startswith("Too noisy")
+
+
+@pytest.mark.parametrize(("asked", "batches"), [(lambda device: True, 0), (lambda device: device.batches == 1, 1)])
+def test_stopping_ends_it_before_the_next_model(asked, batches, models):
+    device = FakeDevice(lambda job: 100.0)
+    steps = []
+    with pytest.raises(Interrupted) as stopped:
+        run_bench(
+            models,
+            device,
+            LITERT,
+            1,
+            MeasurePlan(),
+            lambda what, done, total: steps.append(done),
+            stop=lambda: asked(device),
+        )
+    assert (device.batches, len(steps), device.is_open) == (batches, batches, False)
+    assert stopped.value.exit_code == 130
+
+
+def test_why_operators_have_no_times_is_said(models):
+    told = run_bench(models, Failing(lambda job: 100.0), LITERT, 1, MeasurePlan(profile=True))
+    text = " ".join("\n".join(told.lines()).split())
+    assert "no operator times of net_f32.tflite on litert/xnnpack: crashed: killed by SIGSEGV" in text
+    assert "edgekd bench --profile" not in text  # that was asked for already
+    assert max(map(len, told.lines())) <= 80
+    assert "no operator times" not in "\n".join(
+        run_bench(models, FakeDevice(lambda job: 100.0), LITERT, 1, PLAN).lines()
+    )
+
+
+def test_temperature_and_clock_are_told_where_they_are_known(models):
+    report = run_bench(models[:1], FakeDevice(lambda job: 100.0), LITERT, 1, PLAN)
+    assert report.detail_lines() == ["net_f32.tflite on litert/xnnpack: neither temperature nor clock is told here"]
+    (row,) = report.rows
+    first, *middle, last = row.measurement.processes
+    processes = (
+        first.but(before=Conditions(temperature_c=41.0, clock_mhz=2400.0)),
+        *middle,
+        last.but(after=Conditions(temperature_c=67.0)),
+    )
+    hot = report.but(rows=[row.but(measurement=row.measurement.but(processes=processes))])
+    (line,) = hot.detail_lines()
+    assert line.endswith(": 41 C -> 67 C, 2400 MHz -> not told")
+    written = json.loads(hot.model_dump_json())["rows"][0]["measurement"]["processes"]
+    assert written[0]["before"] == {"temperature_c": 41.0, "clock_mhz": 2400.0}
+    assert written[0]["after"] is None
 
 
 def test_what_is_missing_is_said(models, tmp_path):

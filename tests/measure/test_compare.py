@@ -9,9 +9,10 @@ import pytest
 from scipy import stats
 
 from edgekd.artefacts import Artefact, Backend, Format
-from edgekd.devices._protocol import Job, MeasurePlan, Outcome
+from edgekd.devices._protocol import Job, MeasurePlan, Outcome, SentinelReading
 from edgekd.errors import Unstable
 from edgekd.measure.compare import aa_noise, compare, critical_u, low_us, order
+from edgekd.measure.sentinel import unsteady
 from edgekd.testing.fakes import FakeDevice, Noise
 
 BACKEND = Backend(runtime="litert", provider="xnnpack")
@@ -76,6 +77,13 @@ def test_pairing_sees_through_a_machine_that_slows():
     found = compare(a, b, noise=0.005)
     assert found.low > 1.0
     assert found.high < 1.12
+
+
+def test_three_readings_of_the_sentinel_choose_no_test():
+    a, b = batch({"a": 105.0, "b": 100.0}, Noise(low=0.001, drift=2000.0), processes=3)
+    assert unsteady(a)
+    still = SentinelReading(low_us=(50.0,) * len(a.sentinel.low_us), drift=0.0)
+    assert compare(a, b, 0.005) == compare(a.but(sentinel=still), b.but(sentinel=still), 0.005)
 
 
 def test_equals_share_a_place_and_failures_have_none():

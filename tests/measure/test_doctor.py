@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from edgekd.measure.doctor import examine
+from edgekd.measure.converters import CONVERTERS, LATE, Found
+from edgekd.measure.doctor import examine as examine_with
 from edgekd.testing.fakes import FakeDevice, Noise, fake_fingerprint
+
+WHOLE = tuple(Found(name, "1.0", "") for name in CONVERTERS)
+
+
+def examine(one, converters=WHOLE):
+    return examine_with(one, lambda: converters)
 
 
 def states(report):
@@ -44,6 +51,23 @@ def test_no_runtime_at_all_is_not_ready():
     report = examine(device(runtimes={}, providers={}))
     assert report.exit_code == 4
     assert "not ready" in report.lines()[0]
+
+
+def test_converters_are_looked_at_with_what_to_do():
+    report = examine(device())
+    assert {name: states(report)[name] for name in CONVERTERS} == dict.fromkeys(CONVERTERS, "ok")
+    first, second, third = WHOLE[:3]
+    poor = (first._replace(version="", problem="not installed"), second._replace(version="", problem="it needs x"))
+    poor += (third._replace(version="", problem=LATE),)
+    report = examine(device(), poor)
+    text = "\n".join(report.lines())
+    assert states(report)[first.name] == states(report)[second.name] == "missing"
+    assert states(report)[third.name] == "warn"
+    assert "close other programs, and run edgekd doctor again" in text
+    assert "pip install litert-torch\n" in text
+    assert "pip install --force-reinstall ai-edge-quantizer" in text
+    assert report.exit_code == 0  # measuring needs none of them
+    assert report.lines()[0] == "fake-device: ready, with 2 missing and 1 to look at"
 
 
 def test_the_device_is_given_back():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgekd.artefacts import Artefact, Backend, Format
-from edgekd.devices._protocol import Job, MeasurePlan, Outcome
+from edgekd.devices._protocol import Job, Load, MeasurePlan, Outcome
 from edgekd.evidence import EvidenceKind
 from edgekd.measure.figures import figure_of, figures_of
 from edgekd.testing.fakes import FakeDevice
@@ -34,6 +34,42 @@ def test_every_metric_has_its_unit_and_subject():
     assert figures["latency.p95"].subject == measurement.fingerprint
     assert figures["size.file"].subject == measurement.sha256
     assert "median over 5 fresh processes of the per-process 95th percentile" in figures["latency.p95"].method
+
+
+def test_a_runtime_that_tells_its_own_time_has_a_figure_of_it():
+    silent = measure()
+    assert "latency.runtime" not in {figure.metric for figure in figures_of(silent)}
+    told = silent.but(processes=[p.but(runtime_p50_us=80.0 + i) for i, p in enumerate(silent.processes)])
+    figure = figure_of(told, "latency.runtime")
+    assert (figure.value, figure.unit) == (82.0, "us")
+    assert "runtime's own time" in figure.method
+    mixed = silent.but(processes=[silent.processes[0].but(runtime_p50_us=80.0), *silent.processes[1:]])
+    assert "latency.runtime" not in {figure.metric for figure in figures_of(mixed)}
+
+
+TIMED = [f"latency.{part}" for part in ("low", "p50", "p95", "p99", "mean")] + ["throughput"]
+
+
+def test_the_load_is_told_as_it_was():
+    closed, plan = measure(), MeasurePlan(load=Load(pattern="periodic", rate_hz=12.5))
+    periodic = closed.but(plan=plan)
+    for metric in TIMED:
+        assert "back to back" in figure_of(closed, metric).method
+        assert "at 12.5 calls a second" in figure_of(periodic, metric).method
+        assert "back to back" not in figure_of(periodic, metric).method
+    assert "calls a second" not in figure_of(periodic, "latency.load").method
+
+
+def test_missed_calls_are_a_share_and_only_of_a_periodic_load():
+    closed = measure()
+    assert "load.missed" not in {figure.metric for figure in figures_of(closed)}
+    processes = [
+        p.but(calls=100, missed=missed) for p, missed in zip(closed.processes, (0, 5, 10, 80, 99), strict=True)
+    ]
+    late = closed.but(plan=MeasurePlan(load=Load(pattern="periodic", rate_hz=10.0)), processes=processes)
+    figure = figure_of(late, "load.missed")
+    assert (figure.value, figure.unit, figure.low) == (pytest.approx(0.1), "", 0.0)
+    assert figure.high == 1.0  # a share
 
 
 def test_values_are_medians_inside_their_interval():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from edgekd.artefacts import Artefact, Backend, Format
-from edgekd.devices._protocol import Job, MeasurePlan
+from edgekd.devices._protocol import Job, MeasurePlan, SentinelReading
+from edgekd.measure import warnings
 from edgekd.measure.quality import assess
 from edgekd.testing.fakes import FakeDevice, Noise
 
@@ -54,10 +56,43 @@ def test_quotas_and_heat_are_seen_where_the_low_quantile_is_calm():
     assert "heating" in codes(assess(hot))
 
 
-def test_every_caution_says_what_to_do():
-    for caution in assess(batch(Noise(low=0.05, body=0.3), processes=3), 9.0, 4).cautions:
-        assert caution.remedy
-        assert str(caution).endswith(".")
+def test_one_disturbed_process_of_the_sentinel_is_said_and_not_called_a_shift():
+    calm = batch(Noise(low=0.0005, body=0.01))
+    lone = SentinelReading(low_us=(*[50.0] * 20, *[60.0] * 10, *[50.0] * 20), drift=0.2)
+    quality = assess([m.but(sentinel=lone) for m in calm])
+    assert codes(quality) == {"disturbed"}
+    assert (quality.drift, quality.moved, quality.unstable) == (0.2, 0.0, False)
+
+
+EVERY_CAUTION = (
+    warnings.busy(3.0, 4),
+    warnings.disturbed(0.2),
+    warnings.heating(0.1),
+    warnings.moved(0.2),
+    warnings.noisy(1.3),
+    warnings.spread(0.05),
+    warnings.throttled(2.0, 3.0),
+    warnings.too_few(3),
+)
+
+
+def test_no_caution_is_left_out_below():
+    made = {name for name in warnings.__all__ if name != "Caution"}
+    assert {caution.code.replace("-", "_") for caution in EVERY_CAUTION} == made
+
+
+@pytest.mark.parametrize("caution", EVERY_CAUTION, ids=lambda caution: caution.code)
+def test_every_caution_says_what_to_do(caution):
+    assert re.match(r"[A-Z]\w+ ", caution.remedy)  # a sentence, which begins with what to do
+    assert len(caution.remedy.split()) >= 3
+    assert not caution.message.endswith(".")
+    assert not caution.remedy.endswith(".")
+    assert str(caution) == f"{caution.message}. {caution.remedy}."
+
+
+def test_a_bad_batch_has_several_cautions_at_once():
+    bad = assess(batch(Noise(low=0.05, body=0.3), processes=3), 9.0, 4)
+    assert codes(bad) >= {"spread", "noisy", "busy", "too-few"}
 
 
 def test_nothing_timed_is_not_a_crash():

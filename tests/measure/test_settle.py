@@ -8,7 +8,9 @@ import pytest
 
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Job, MeasurePlan, Outcome, SentinelReading
-from edgekd.measure.sentinel import moved_by, moved_too_far
+from edgekd.errors import Interrupted
+from edgekd.measure.disturbed import disturbed, without_disturbed
+from edgekd.measure.sentinel import moved_by, moved_too_far, unsteady
 from edgekd.measure.settle import measure_steadily, measure_until, merge
 from edgekd.testing.fakes import FakeDevice, Noise
 
@@ -57,12 +59,44 @@ def test_repeating_ends_with_the_calmest():
     assert moved_by(measured.sentinel, PLAN.rounds) > 0.01
 
 
-def test_quiet_batches_are_hardly_ever_repeated():
-    device = FakeDevice({"a": 100.0, "b": 130.0}, noise=Noise(low=0.003))
+@pytest.mark.parametrize(("processes", "low"), [(2, 0.007), (3, 0.007), (5, 0.003)])
+def test_quiet_batches_are_hardly_ever_repeated(processes, low):
+    device = FakeDevice({"a": 100.0, "b": 130.0}, noise=Noise(low=low))
     session = device.open()
     for seed in range(100):
-        measure_steadily(session, [job("a"), job("b")], PLAN.but(seed=seed))
+        measure_steadily(session, [job("a"), job("b")], PLAN.but(processes=processes, seed=seed))
     assert device.batches <= 105
+
+
+@pytest.mark.parametrize("processes", [2, 3, 5])
+def test_a_caller_can_tell_that_no_repetition_was_steady(processes):
+    plan = PLAN.but(processes=processes)
+    slowing = FakeDevice({"a": 100.0}, noise=Noise(low=0.0005, drift=1000.0))
+    measured = measure_steadily(slowing.open(), [job("a")], plan)[0]
+    assert slowing.batches == 3
+    assert unsteady(measured)
+    calm = FakeDevice({"a": 100.0}, noise=Noise(low=0.0005))
+    assert not unsteady(measure_steadily(calm.open(), [job("a")], plan)[0])
+    assert not unsteady(calm_without_a_sentinel(plan))
+
+
+def calm_without_a_sentinel(plan):
+    return FakeDevice({"a": 100.0}).open().measure([job("a")], plan.but(sentinel=False))[0]
+
+
+def test_stopping_is_asked_before_each_batch():
+    device = FakeDevice({"a": 100.0})
+    with pytest.raises(Interrupted) as stopped:
+        measure_until(device.open(), [job("a")], PLAN, lambda known: False, 100, stop=lambda: device.batches == 2)
+    assert device.batches == 2
+    assert stopped.value.exit_code == 130
+    slowing = FakeDevice({"a": 100.0}, noise=Noise(low=0.0005, drift=1000.0))
+    with pytest.raises(Interrupted):
+        measure_steadily(slowing.open(), [job("a")], PLAN, stop=lambda: slowing.batches == 1)
+    assert slowing.batches == 1
+    once = FakeDevice({"a": 100.0})
+    decided = measure_until(once.open(), [job("a")], PLAN, lambda known: True, 100, stop=lambda: once.batches == 1)
+    assert len(decided[0].processes) == 5  # what is decided is handed back, stop or not
 
 
 def test_merging_keeps_order_and_refuses_strangers():
@@ -73,6 +107,7 @@ def test_merging_keeps_order_and_refuses_strangers():
     both = merge(first, second)
     assert both.processes == first.processes + second.processes
     assert both.sentinel.low_us == first.sentinel.low_us + second.sentinel.low_us
+    assert merge(first.but(operators_detail="crashed"), second).operators_detail == "crashed"  # only the first profiles
     with pytest.raises(ValueError, match="different jobs"):
         merge(first, other)
 
@@ -86,5 +121,51 @@ def test_a_shift_is_of_levels_not_of_one_process():
     assert moved(50.0, 50.1, 50.0, 60.0, 60.1, 60.0) == (pytest.approx(0.2), True)
     assert moved(50.0, 51.0, 52.0, 53.0, 54.0)[1]
     assert not moved(50.0, 50.1, 50.2, 50.3, 50.4)[1]  # less than anybody could see
-    assert moved(50.0, 70.0, 90.0) == (0.0, False)  # too few to tell
     assert not moved_too_far(None, 3)
+
+
+def test_two_or_three_processes_have_their_rounds_and_a_wider_bound():
+    def moved(*rounds):
+        sentinel = SentinelReading(low_us=tuple(low for process in rounds for low in process), drift=0.0)
+        return moved_by(sentinel, 3), moved_too_far(sentinel, 3)
+
+    quiet, slow, noisy = (50.0, 50.1, 50.0), (53.0, 53.1, 53.0), (49.0, 53.0, 60.0)
+    assert moved(quiet, quiet, slow) == (pytest.approx(0.06), True)
+    assert moved(slow, quiet, quiet)[1]
+    assert moved(quiet, slow) == (pytest.approx(0.06), True)
+    assert moved(quiet, slow, quiet) == (0.0, False)  # one process, disturbed alone
+    assert not moved(quiet, quiet, (51.0, 51.1, 51.0))[1]  # as far as identical processes may lie
+    assert moved(quiet, quiet, noisy) == (pytest.approx(0.06), False)  # its own rounds differ by as much
+    assert moved(slow) == (0.0, False)
+
+
+def test_a_process_in_which_the_machine_was_disturbed_is_left_out_and_made_up_for():
+    device = FakeDevice({"a": 100.0}, noise=Noise(low=0.001, body=0.0, tail=0.0))
+    session = device.open()
+    measure = session.measure
+
+    def disturbed(jobs, plan, *rest):
+        """The third process of the first batch is slow, and the sentinel in it."""
+        (found,) = measure(jobs, plan, *rest)
+        if device.batches == 1:
+            slow = found.processes[2].but(p50_us=160.0)
+            lows = found.sentinel.low_us
+            at = slice(2 * plan.rounds, 3 * plan.rounds)
+            lows = (*lows[: at.start], *(1.2 * low for low in lows[at]), *lows[at.stop :])
+            processes = (*found.processes[:2], slow, *found.processes[3:])
+            found = found.but(processes=processes, sentinel=found.sentinel.but(low_us=lows))
+        return [found]
+
+    session.measure = disturbed
+    (found,) = measure_until(session, [job("a")], PLAN, lambda known: True, limit=20)
+    assert (len(found.processes), found.plan.processes, found.disturbed) == (9, 9, 1)
+    assert max(process.p50_us for process in found.processes) < 120.0
+    assert len(found.sentinel.low_us) == 9 * PLAN.rounds
+
+
+def test_a_model_that_is_slow_by_itself_is_not_called_disturbed():
+    (found,) = FakeDevice({"a": 100.0}).open().measure([job("a")], PLAN)
+    slow = found.but(processes=(found.processes[0].but(p50_us=900.0), *found.processes[1:]))
+    assert without_disturbed([slow])[0] == slow
+    assert disturbed(None, 10) == ()
+    assert disturbed(SentinelReading(low_us=(50.0, 90.0), drift=0.0), 1) == ()  # two can't say which is usual

@@ -9,6 +9,7 @@ from edgekd.errors import EdgeKDError, Interrupted
 from edgekd.recipes.teach import TrainedTeacher
 from edgekd.tasks.digits import Digits
 from edgekd.teachers.binding import bind
+from edgekd.teachers.ensemble import EnsembleTeacher
 
 pytestmark = pytest.mark.slow  # trains a network
 
@@ -28,6 +29,15 @@ def test_is_trained_once_and_answers_like_a_teacher(task, tmp_path):
     assert bind(first, task.spec).classes == 3
     assert not first.logits(raw).requires_grad
     assert task.score(first.logits(raw).numpy(), task.split("test").labels).value > 0.9
+
+
+def test_two_of_them_make_an_ensemble(task, tmp_path):
+    members = [{"kind": "train", "width": 8, "epochs": 1}, {"kind": "train", "width": 16, "epochs": 1}]
+    asked = EnsembleTeacher.model_validate({"members": members})
+    ready = bind(asked.prepare(task, tmp_path, lambda _: None, lambda: False), task.spec)
+    raw = torch.from_numpy(task.split("test").inputs).float()
+    alone = [TrainedTeacher(width=w, epochs=1).prepare(task, tmp_path).logits(raw) for w in (8, 16)]
+    torch.testing.assert_close(ready.logits(raw), (alone[0] + alone[1]) / 2)
 
 
 def test_says_that_it_is_not_trained(tmp_path):

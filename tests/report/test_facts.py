@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from edgekd.report.facts import figure_of, gather
+from edgekd.evidence import figure_for
+from edgekd.report.facts import gather
 from edgekd.report.front import front_points
 from edgekd.report.operators import operator_rows
 
@@ -32,7 +33,7 @@ def test_points_are_the_records_own_figures(write: Write) -> None:
     assert [point.role for point in points] == ["chosen", "trial", "trial", "trial"]
     for point in points[1:]:
         trial = facts.trials[int(point.name.removeprefix("trial "))]
-        assert point.latency == figure_of(trial.figures, "latency.p95")
+        assert point.latency == figure_for(trial.figures, "latency.p95")
         assert point.accuracy == trial.accuracy
 
 

@@ -89,6 +89,7 @@ class Lab:
         self.outcomes: Callable[[Candidate], Outcome] = lambda _: Outcome.OK
         self.refined_latency: Mapping[int, float] = {}
         self.slow_when: Callable[[Candidate, MeasurePlan | None], float] = lambda *_: 1.0
+        self.float_operators: Callable[[Candidate], tuple[str, ...] | None] = lambda _: None
         self.train_s, self.refine_s = 2.0, 20.0
         self.noise: Noise = QUIET
         self.sampler: Any = TpeSampler()
@@ -101,6 +102,7 @@ class Lab:
                 **changes.pop("target", {}),
             }
         )
+        self.seed: int = changes.pop("seed", 7)
         self.budget_s: float | None = changes.pop("budget_s", None)
         self.plan = PlanRecord(
             **{
@@ -139,7 +141,9 @@ class Lab:
         outcome = self.conversions(candidate)
         if outcome is not ConversionOutcome.OK:
             return ConversionResult(outcome=outcome, detail=f"scripted {outcome.value}", seconds=1.0)
-        return ConversionResult(outcome=outcome, artefact=self.artefact(candidate, path), seconds=1.0)
+        left = self.float_operators(candidate)
+        artefact = self.artefact(candidate, path)
+        return ConversionResult(outcome=outcome, artefact=artefact, seconds=1.0, float_operators=left)
 
     def artefact(self, candidate: Candidate, path: Path, salt: str = "") -> Artefact:
         sha = digest_json([candidate.model_dump(mode="json"), salt])
@@ -162,7 +166,8 @@ class Lab:
         artefact = place(self.artefact(candidate, self.folder / "scratch/final", "refined"), self.folder / "artefacts")
         artefact = artefact.but(path=artefact.path.relative_to(self.folder))
         final = self._accuracy(candidate, 0.0, AccuracyKind.ARTEFACT)
-        return Refined(digest_json(str(candidate)), artefact, final, final)
+        left = self.float_operators(candidate)
+        return Refined(digest_json(str(candidate)), artefact, final, final, float_operators=left)
 
     def twin(self, candidate: Candidate) -> Artefact | None:
         if candidate.plan.precision is F32:
@@ -206,7 +211,7 @@ class Lab:
             family="resnet",
             fingerprint=fake_fingerprint(),
             versions={},
-            seed=7,
+            seed=self.seed,
             budget_s=self.budget_s,
         )
 

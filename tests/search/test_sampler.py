@@ -83,11 +83,14 @@ def test_seeds_differ_and_last(known: Known) -> None:
 
 
 def test_tpe_finds_better_candidates_than_chance(make_lab: Callable[..., Any]) -> None:
-    def best(sampler: Any) -> float:
-        lab = make_lab(trials=30, target={"budgets": {"latency": {"p95": "90 us"}, "size": {"file": "20 KiB"}}})
+    def best(sampler: Any, seed: int) -> float:
+        budgets = {"latency": {"p95": "90 us"}, "size": {"file": "20 KiB"}}
+        lab = make_lab(trials=30, seed=seed, target={"budgets": budgets})
         lab.sampler = sampler
         lab.search()
         scores = sorted((t.accuracy.value for t in Run.open(lab.folder).trials() if t.accuracy), reverse=True)
         return sum(scores[:5]) / 5
 
-    assert best(TpeSampler(startup=8)) >= best(RandomSampler())
+    gains = [best(TpeSampler(startup=8), seed) - best(RandomSampler(), seed) for seed in range(3)]
+    assert sum(gains) > 0.0
+    assert sum(gain >= 0.0 for gain in gains) >= 2

@@ -136,6 +136,26 @@ def test_surviving_arms_are_measured_again_on_each_finalist(make_lab: Callable[.
     assert replay(run).same
 
 
+def test_a_fully_integer_target_takes_no_file_that_computes_in_float(make_lab: Callable[..., Any]) -> None:
+    int8 = tuple(arm for arm in make_lab().plan.arms if arm.precision is Precision.INT8)
+    lab = make_lab(arms=int8, target={"budgets": {"latency": {"p95": "120 us"}}, "fully_integer": True})
+    lab.float_operators = lambda candidate: () if candidate.arch["wide"] == 2 else ("QUANTIZE (input)",)
+    assert lab.search().exit_code == 0
+    run = Run.open(lab.folder)
+    assert {t.candidate.arch["wide"] for t in run.trials() if t.outcome == "measured"} == {2}
+    assert any("operators.float" in t.detail for t in run.trials())
+    chosen = next(finalist for finalist in run.finalists() if finalist.chosen)
+    assert chosen.verdict is not None
+    assert {limit.limit.metric: limit.answer.value for limit in chosen.verdict.limits}["operators.float"] == "holds"
+    assert replay(run).same
+
+
+def test_a_file_that_cannot_tell_its_operators_is_not_fully_integer(make_lab: Callable[..., Any]) -> None:
+    int8 = tuple(arm for arm in make_lab().plan.arms if arm.precision is Precision.INT8)
+    lab = make_lab(arms=int8, target={"budgets": {"latency": {"p95": "120 us"}}, "fully_integer": True})
+    assert lab.search().exit_code == 5
+
+
 def test_a_small_budget_refines_fewer(make_lab: Callable[..., Any]) -> None:
     lab = make_lab(budget_s=150.0, trials=None, refine_images=50_000)
     lab.search()
@@ -266,7 +286,7 @@ def test_failing_finalists_are_followed_by_further_ones(make_lab: Callable[..., 
     assert outcome.chosen == 2
 
 
-def test_hundreds_of_trials_take_seconds(make_lab: Callable[..., Any]) -> None:
+def test_hundreds_of_trials_are_searched_to_the_end(make_lab: Callable[..., Any]) -> None:
     from edgekd.students._protocol import Axis
 
     axes = (

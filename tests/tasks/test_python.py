@@ -47,6 +47,21 @@ def test_an_own_task_is_asked_for_everything(tmp_path):
     assert own.spec == Digits(calibration=64).spec
 
 
+LEAKING = """
+from edgekd.tasks.digits import Digits
+class Leaking(Digits):
+    def split(self, name):
+        return super().split("test" if name == "validation" else name)
+def task():
+    return Leaking()
+"""
+
+
+def test_a_sample_in_two_splits_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="both in the validation and in the test split"):
+        _ = task(tmp_path, LEAKING).spec
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [

@@ -79,10 +79,6 @@ class Runtime:
         """Where operators run; None where the backend has one place only."""
         return None
 
-    def arena_bytes(self) -> Optional[int]:
-        """The runtime's working memory, where it says."""
-        return None
-
 
 def made_up(tensors: Sequence[Tensor], seed: int) -> List[np.ndarray[Any, Any]]:
     """Inputs by seed: normal floats, the whole range of small integers, zeros for anything that may be an index."""

@@ -90,6 +90,12 @@ class Pruned(Record):
         _check_answers(self, model, spec)
         return model.eval().requires_grad_(True)
 
+    def original(self, spec: TaskSpec) -> Arch | None:
+        """All channels and blocks; None where no ratio is 1."""
+        if self.ratios[-1] != 1.0:
+            return None
+        return Arch.of({axis.name: axis.choices[-1] for axis in self.space(spec).axes})
+
     def left_out(self, spec: TaskSpec) -> Sequence[LeftOut]:
         """Layers whose channels can't be pruned, and why. The classifier is always among them."""
         return _anatomy(self, spec).left_out

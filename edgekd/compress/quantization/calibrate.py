@@ -11,7 +11,7 @@ Works on untrained weights too: a search times candidates before it trains them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, assert_never
 
 import numpy as np
 import torch
@@ -64,6 +64,8 @@ def calibrate(
     if precision is Precision.DYNAMIC_INT8:
         plain = {name: weight_encoding(state[name], limit) for name in sorted(points.users)}
         return flat.but(annotations=Annotations(precision=precision, weights=plain))
+    if precision is not Precision.INT8:
+        assert_never(precision)
     if not len(inputs_raw):
         raise ConfigurationError.one(
             "int8 needs calibration samples, and there are none", "give the task a calibration split"

@@ -8,6 +8,7 @@ kept within 63 here, and the ONNX exporter stores weights as uint8 with zero poi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import assert_never
 
 import torch
 from torch import fx
@@ -56,6 +57,8 @@ def problems_with(
         ]
     if precision is Precision.DYNAMIC_INT8:
         return []
+    if precision is not Precision.INT8:
+        assert_never(precision)
     return [
         Problem(
             f"int8{where}: `{traced.keys[node.name]}` {reason}",

@@ -9,7 +9,7 @@ float32 on the rounded weights.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor, fx, nn
@@ -33,6 +33,8 @@ def reference_module(student: Student) -> nn.Module:
     traced = trace(student, dynamic_batch=True, decomposed=False)
     if precision is Precision.INT8:
         return IntegerReference(traced).eval()
+    if precision not in (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC_INT8):
+        assert_never(precision)
     module = traced.student.module
     weights = dict(module.named_parameters())
     for name, encoding in student.annotations.weights.items():

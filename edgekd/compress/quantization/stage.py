@@ -5,7 +5,8 @@
     recipe:
       - quantize: {precision: int8, calibration: percentile, samples: 256}
 
-It changes annotations and, for float16, rounds weights. Nothing is trained. float32 only folds.
+It changes annotations and, for float16, rounds weights. Nothing is trained. float32 only folds. dynamic-int8 stores
+weights in 8 bits; LiteRT then quantizes activations at run time, ONNX Runtime and OpenVINO compute in float.
 """
 
 from __future__ import annotations

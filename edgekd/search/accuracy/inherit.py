@@ -24,12 +24,12 @@ __all__ = ["Inherited"]
 
 
 class Inherited(Record):
-    """``recover`` epochs of training before scoring; 0 scores the weights that pruning left."""
+    """``recover`` epochs of training before scoring; 0 scores the weights that pruning left, which ranks badly."""
 
     name: ClassVar[str] = "inherit"
     kind: ClassVar[AccuracyKind] = AccuracyKind.INHERITED
 
-    recover: NonNegativeInt = 0
+    recover: NonNegativeInt = 1
 
     def estimate(self, candidate: Candidate, context: EstimateContext) -> Estimate:
         """Prune, recalibrate, recover a little, quantize, score on the validation split. Raises Interrupted.
@@ -44,7 +44,7 @@ class Inherited(Record):
         recipe = (Recalibrate(), *(shortened(context.recipe, self.recover) if self.recover else ()))
         words = "inherited weights, BatchNorm recalibrated"
         if self.recover:
-            words += f", {self.recover} epochs of recovery"
+            words += f", {self.recover} epoch{'s' if self.recover > 1 else ''} of recovery"
         found = run_and_score(candidate, with_precision(recipe, candidate.plan.precision), context, self.kind, words)
         if found.images_per_s is not None:
             return found

@@ -29,13 +29,13 @@ def run_and_score(
     return Estimate(accuracy, statistics.median(rates) if rates else None)
 
 
-def stage_context(candidate: Candidate, context: EstimateContext) -> StageContext:
-    """What the stages of one candidate may use."""
+def stage_context(candidate: Candidate | None, context: EstimateContext) -> StageContext:
+    """What the stages of one candidate may use, or a stage's preparation for all."""
     return StageContext(
         task=context.task,
         teacher=context.teacher,
         device=context.fingerprint,
-        backend=candidate.backend,
+        backend=candidate.backend if candidate is not None else None,
         folder=context.stages,
         cache=context.cache,
         seed=context.seed,

@@ -270,7 +270,6 @@ class FakeSession:
             runtime_us=low * 0.98,
             memory_model_bytes=model,
             memory_process_bytes=model + (40 << 20),
-            memory_arena_bytes=None,
             started_at_s=started_at_s,
         )
 

@@ -90,6 +90,7 @@ def test_nothing_left_out_is_the_model_itself(make, build, spec, batch, name):
     family = make(name)
     with torch.no_grad():
         assert torch.allclose(family.build(largest(family, spec), spec)(batch), build(name)(batch), atol=1e-5)
+    assert family.original(spec) == largest(family, spec)
 
 
 def test_channels_are_kept_by_share_and_rounded(make, spec):
@@ -125,6 +126,7 @@ def test_one_ratio_is_fixed_and_not_an_axis(make, spec):
     family = make("resnet20", ratios=[0.5])
     assert [axis.name for axis in family.space(spec).axes] == ["blocks_layer1", "blocks_layer2", "blocks_layer3"]
     assert family.build(largest(family, spec), spec).layer3[0].conv1.out_channels == 32
+    assert family.original(spec) is None
 
 
 def test_nothing_to_prune_is_said(make, spec):

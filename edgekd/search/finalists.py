@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekd.events import Events
+from edgekd.events import Events, stop_if_asked
 from edgekd.search._protocol import Refiner
 from edgekd.search.budget import Budget
 from edgekd.search.feasible import is_feasible, low_us
-from edgekd.search.loop import stop_if_asked
 from edgekd.store.records import ArmsRecord, FinalistRecord, RankCorrelation, TrialRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate
@@ -49,6 +48,7 @@ def refine_one(
         curve=refined.curve,
         accuracy=refined.accuracy,
         float_twin=refined.float_twin,
+        float_operators=refined.float_operators,
         reason=refined.detail,
         ended_s=budget.spent_s(),
     )

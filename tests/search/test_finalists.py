@@ -9,7 +9,7 @@ import pytest
 
 from edgekd.evidence import AccuracyKind
 from edgekd.records import digest_json
-from edgekd.search.refine import order_of_finalists, rank_correlation
+from edgekd.search.finalists import order_of_finalists, rank_correlation
 from edgekd.store.records import Accuracy, FinalistRecord
 from edgekd.store.run import Run
 

@@ -1,0 +1,55 @@
+"""What a run writes into a finalist's file: enough to use the model when nothing but the file is left.
+
+Texts of one printable line each, so that every format can hold them; lists are JSON. They depend on the run, the
+candidate and the options alone: converted again, a student gives the same file.
+"""
+
+from __future__ import annotations
+
+import json
+
+from edgekd import __version__
+from edgekd.artefacts import Format
+from edgekd.export._protocol import ExportOptions
+from edgekd.records import canonical_json
+from edgekd.store.records import RunHeader
+from edgekd.students._protocol import Candidate
+
+__all__ = ["facts_of"]
+
+
+def facts_of(header: RunHeader, candidate: Candidate, options: ExportOptions, file_format: Format) -> dict[str, str]:
+    """Facts by name. ``candidate`` has the precision of this file; its backend is left out, for two may share a file.
+
+    ``input_shape`` has the batch axis and the file's layout. With ``preprocess`` fold the file takes raw values, and
+    with stated those the caller has normalised with ``mean`` and ``std``.
+    """
+    task, given, precision = header.task, header.task.input, candidate.plan.precision
+    shape = [*given.shape[1:], given.shape[0]] if options.layout == "nhwc" else list(given.shape)
+    facts = {
+        "task": task.name,
+        "classes": str(task.head.classes),
+        "input": given.name,
+        "input_shape": canonical_json([options.batch, *shape]),
+        "input_layout": options.layout,
+        "input_dtype": options.input,
+        "mean": canonical_json(given.mean),
+        "std": canonical_json(given.std),
+        "preprocess": options.preprocess,
+        "family": candidate.family,
+        "arch": canonical_json(candidate.arch.model_dump(mode="json")),
+        "precision": precision.value,
+        "arithmetic": precision.arithmetic(file_format),
+        "teacher": header.teacher,
+        "edgekd": __version__,
+        "run": header.id,
+        "seed": str(header.seed),
+    }
+    if task.head.labels:
+        facts["labels"] = canonical_json(task.head.labels)
+    return {name: _printable(value) for name, value in facts.items()}
+
+
+def _printable(text: str) -> str:
+    """With JSON's escapes for characters that XML can't hold, or that would break a line: in JSON nothing is lost."""
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)

@@ -1,0 +1,113 @@
+"""The converters of this computer, which write a student's file: each one's version, or why it can't be used.
+
+Importing them takes seconds, and a broken one may crash or hang, so it is done in a process of its own:
+``python -m edgekd.measure.converters NAME ...`` answers a JSON line each. Model hubs are switched off there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import NamedTuple
+
+__all__ = ["CONVERTERS", "LATE", "Converter", "Found", "find_converters"]
+
+_DEADLINE_S = 120.0
+LATE = f"not imported within {_DEADLINE_S:g} s"
+"""The problem of one that may be whole: the machine was too busy to tell."""
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+class Converter(NamedTuple):
+    """A package that exporting needs: what is imported of it, what installs it, what it writes."""
+
+    module: str
+    package: str
+    writes: str
+
+
+CONVERTERS = {
+    "litert_torch": Converter("litert_torch", "litert-torch", ".tflite"),
+    "ai_edge_quantizer": Converter("ai_edge_quantizer.quantizer", "ai-edge-quantizer", "8-bit .tflite"),
+    "onnxscript": Converter("onnxscript", "onnxscript", ".onnx, and .xml by way of it"),
+    "openvino convert": Converter("openvino.frontend.onnx", "openvino", ".xml"),  # the reader of ONNX graphs
+}
+
+
+class Found(NamedTuple):
+    """A converter as it was found: its version, or what is wrong with it."""
+
+    name: str
+    version: str
+    problem: str
+
+
+Ask = Callable[[Sequence[str]], tuple[str, str]]
+"""Import the named converters in a child: the lines it answered, and how it ended where it did not end well."""
+
+
+def find_converters(ask: Ask | None = None) -> tuple[Found, ...]:
+    """All converters, in order. One that takes the child down with it has that as its problem; the rest get another."""
+    found: list[Found] = []
+    while rest := list(CONVERTERS)[len(found) :]:
+        lines, ended = (ask or _in_a_child)(rest)
+        found += [Found(*json.loads(line)) for line in lines.splitlines()]
+        if len(found) < len(CONVERTERS):
+            name = list(CONVERTERS)[len(found)]
+            problem = LATE if ended == LATE else f"importing it ends the process: {ended or 'it said nothing'}"
+            found.append(Found(name, "", problem))
+    return tuple(found)
+
+
+def _in_a_child(names: Sequence[str]) -> tuple[str, str]:
+    command = [sys.executable, "-m", "edgekd.measure.converters", *names]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **_OFFLINE},
+            timeout=_DEADLINE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        return (late.stdout or b"").decode(), LATE
+    code = done.returncode
+    ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}" if code else ""
+    return done.stdout.decode(), ended
+
+
+def _look(name: str) -> Found:
+    converter = CONVERTERS[name]
+    try:
+        importlib.import_module(converter.module)
+    except ModuleNotFoundError as error:
+        absent = str(error.name)
+        itself = converter.module == absent or converter.module.startswith(f"{absent}.")
+        return Found(name, "", "not installed" if itself else f"it needs {absent}, which is not installed")
+    except Exception as error:  # noqa: BLE001  # whatever a package raises while imported is its problem, told in full
+        return Found(name, "", f"can't be imported: {type(error).__name__}: {error}"[:400])
+    try:
+        return Found(name, metadata.version(converter.package), "")
+    except metadata.PackageNotFoundError:
+        return Found(name, "unknown", "")
+
+
+def main() -> int:
+    """Answer for the converters named as arguments."""
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what packages print while imported must not mix with answers
+    for name in sys.argv[1:]:
+        os.write(answers, (json.dumps(_look(name)) + "\n").encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Processes during which the machine itself was disturbed: the sentinel, which never changes, was slow too.
+
+On a shared machine now and then somebody else's work takes a core's cycles for a second or two. That says nothing of a
+model, and no number of further processes takes it out of an interval again. So such a process is left out and counted,
+by what the sentinel says alone: what was measured beside it plays no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgekd.devices._protocol import Measurement, SentinelReading
+
+__all__ = ["disturbed", "without_disturbed"]
+
+_BEYOND = 0.05
+# The sentinel's level differs by about 0.7 % (one standard deviation) between undisturbed processes of a shared machine
+
+_FEWEST = 3  # processes, to know what is usual
+
+
+def disturbed(sentinel: SentinelReading | None, rounds: int) -> tuple[int, ...]:
+    """Places of the processes in which the sentinel was slower than in the middle one by more than 5 %."""
+    if sentinel is None or len(sentinel.low_us) % rounds:
+        return ()
+    levels = np.median(np.asarray(sentinel.low_us, dtype=np.float64).reshape(-1, rounds), axis=1)
+    if len(levels) < _FEWEST:
+        return ()
+    return tuple(int(place) for place in np.flatnonzero(levels > (1.0 + _BEYOND) * np.median(levels)))
+
+
+def without_disturbed(batch: Sequence[Measurement]) -> Sequence[Measurement]:
+    """The same batch less those processes, which ``disturbed`` counts; a job that failed is left as it is."""
+    return [_without(measurement) for measurement in batch]
+
+
+def _without(measurement: Measurement) -> Measurement:
+    sentinel, rounds = measurement.sentinel, measurement.plan.rounds
+    out = set(disturbed(sentinel, rounds))
+    count = len(measurement.processes)
+    if sentinel is None or not out or len(sentinel.low_us) != count * rounds:
+        return measurement
+    kept = [place for place in range(count) if place not in out]
+    readings = [sentinel.low_us[place * rounds : (place + 1) * rounds] for place in kept]
+    return measurement.but(
+        processes=tuple(measurement.processes[place] for place in kept),
+        plan=measurement.plan.but(processes=len(kept)),
+        sentinel=sentinel.but(low_us=tuple(low for reading in readings for low in reading)),
+        disturbed=measurement.disturbed + len(out),
+    )
