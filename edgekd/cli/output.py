@@ -87,7 +87,7 @@ def command(example: str, name: str | None = None) -> Callable[[Callable[..., No
         made.params += [
             click.Option(["--format"], type=click.Choice(["text", "json"]), default="text", help="How to answer."),
             click.Option(["-q", "--quiet"], is_flag=True, help="No progress."),
-            click.Option(["-v", "--verbose"], is_flag=True, help="Show tracebacks."),
+            click.Option(["-v", "--verbose"], is_flag=True, help="Show details, and tracebacks."),
         ]
         return made
 

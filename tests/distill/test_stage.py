@@ -169,3 +169,11 @@ def test_student_sees_the_pixels_the_teacher_answered(student, context, teacher,
     assert len(answered) == 12
     for raw, taught in zip(seen, answered, strict=True):
         assert np.allclose(teacher.logits(raw.float()), taught, atol=1e-5)
+
+
+def test_preparing_asks_the_teacher_for_every_view_of_the_whole_recipe(student, context, teacher, task, tmp_path):
+    given = context(tmp_path)
+    Distill(**{**QUICK, "epochs": 6}, views=3).prepare(given)
+    assert teacher.images == 3 * len(task.split("train"))
+    Distill(**{**QUICK, "epochs": 1}, views=3).run(student, given)
+    assert teacher.images == 3 * len(task.split("train"))  # a short training finds its view there

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from edgekd.artefacts import Artefact, Backend, Format
-from edgekd.devices._protocol import Job, Load, MeasurePlan, Outcome
+from edgekd.devices._protocol import Delegation, Job, Load, MeasurePlan, Outcome
 from edgekd.evidence import EvidenceKind
-from edgekd.measure.figures import figure_of, figures_of
+from edgekd.measure.figures import figure_of, figures_for, figures_of
+from edgekd.targets.target import Target
 from edgekd.testing.fakes import FakeDevice
 
 JOB = Job(
@@ -92,3 +93,24 @@ def test_a_failure_has_no_timed_figure():
     assert [figure.metric for figure in figures_of(measurement, size_bytes=5000)] == ["size.file"]
     with pytest.raises(KeyError, match="crashed"):
         figure_of(measurement, "latency.p50")
+
+
+def test_where_operators_run_is_a_figure_only_where_a_target_limits_it():
+    fields = {"name": "t", "device": "d", "backends": ["litert/xnnpack"]}
+    full = Target.model_validate({**fields, "delegation": "full"})
+    partly = measure().but(delegation=Delegation(total=4, delegated=3, partitions=1))
+
+    def share(target, measurement):
+        found = {figure.metric: figure for figure in figures_for(target, measurement, None)}
+        return found.get("delegation")
+
+    assert share(Target.model_validate(fields), partly) is None
+    assert (share(full, partly).value, share(full, partly).kind) == (0.75, EvidenceKind.MEASURED)
+    assert share(full, measure()) is None  # LiteRT has delegates, and this one does not tell
+    elsewhere = measure().but(backend=Backend(runtime="onnxruntime", provider="cpu"))
+    assert (share(full, elsewhere).value, share(full, elsewhere).kind) == (1.0, EvidenceKind.ANALYTIC)
+
+
+def test_what_was_left_out_is_in_the_method():
+    figure = figure_of(measure().but(disturbed=2), "latency.p50")
+    assert "2 left out: the sentinel was slow in them too" in figure.method
