@@ -114,12 +114,10 @@ def _test_accuracy(
 
 def _copy_model(artefact: Artefact, draft: Path) -> str:
     """The model under a plain name, with its weights file where it has one."""
-    name = f"model{artefact.path.suffix}"
-    shutil.copyfile(artefact.path, draft / name)
-    weights = artefact.path.with_suffix(".bin")
-    if artefact.path.suffix == ".xml" and weights.exists():
-        shutil.copyfile(weights, draft / "model.bin")
-    return name
+    for source in artefact.format.files(artefact.path):
+        if source.is_file():
+            shutil.copyfile(source, draft / f"model{source.suffix}")
+    return f"model{artefact.path.suffix}"
 
 
 def _certificate(

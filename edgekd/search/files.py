@@ -22,13 +22,11 @@ def place(artefact: Artefact, folder: Path) -> Artefact:
     if goal == artefact.path:
         return artefact
     folder.mkdir(parents=True, exist_ok=True)
-    weights = artefact.path.with_suffix(".bin")
-    if artefact.path.suffix == ".xml" and weights.is_file():
-        write_bytes(
-            goal.with_suffix(".bin"), weights.read_bytes()
-        )  # first: a model whose weights are missing must not be found
-    # two backends may share a file: an earlier finalist's must not be torn while it is copied once more
-    write_bytes(goal, artefact.path.read_bytes())
+    # the model last: one whose weights are missing must not be found. Two backends may share a file: an earlier
+    # finalist's must not be torn while it is copied once more
+    for source in reversed(artefact.format.files(artefact.path)):
+        if source.is_file():
+            write_bytes(goal.with_suffix(source.suffix), source.read_bytes())
     return artefact.but(path=goal)
 
 

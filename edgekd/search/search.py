@@ -73,7 +73,7 @@ def run_search(
     parts = Parts(
         surveyor=FamilySurveyor(project.family, project.task.spec),
         maker=UntrainedMaker(
-            project.task, project.family, converter, project.export, run.header.fingerprint, run.header.seed
+            project.task, project.family, converter, project.export, run.header.fingerprint, run.header.seed, run.header
         ),
         sampler=plugins.load("edgekd.samplers", plan.sampler)(),
         estimate=project.accuracy,

@@ -17,14 +17,13 @@ from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
 from edgekd.export.converter import Converter
+from edgekd.export.facts import facts_of
+from edgekd.store.records import RunHeader
 from edgekd.students._protocol import Candidate, Family
 from edgekd.students.student import new_student, save_student
 from edgekd.tasks._protocol import Task
 
-__all__ = ["SUFFIXES", "UntrainedMaker", "native_format"]
-
-SUFFIXES = {file_format: file_format.suffix for file_format in Format}
-"""How each format's file is called."""
+__all__ = ["UntrainedMaker", "native_format"]
 
 _CALIBRATION_SAMPLES = 32  # ranges have no influence on time
 
@@ -44,6 +43,7 @@ class UntrainedMaker:
     options: ExportOptions
     fingerprint: Fingerprint
     seed: int
+    header: RunHeader | None = None  # whose facts the file carries, so that it is as large as a finalist's
 
     def make(self, candidate: Candidate, path: Path) -> ConversionResult:
         """Write the file at ``path`` with the format's suffix. What the ladder refuses is an outcome."""
@@ -64,6 +64,7 @@ class UntrainedMaker:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_student(student, path.parent / "student")
         wanted = native_format(candidate.backend)
+        facts = facts_of(self.header, candidate, self.options, wanted) if self.header is not None else {}
         return self.converter.convert(
             path.parent / "student",
             wanted,
@@ -71,6 +72,7 @@ class UntrainedMaker:
             candidate.backend,
             self.fingerprint,
             path.with_suffix(wanted.suffix),
+            facts,
         )
 
 

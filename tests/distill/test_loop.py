@@ -78,12 +78,13 @@ def test_is_plain_sgd_with_nesterov_and_no_decay_on_small_tensors(tmp_path, monk
 
 
 def test_dropout_and_torchs_own_generator_are_left_in_order(tmp_path):
+    first, second = network(0.5), network(0.5)
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    one = train(network(0.5), lesson(), CE, plan(), tmp_path / "one", device=torch.device("cpu"))
+    one = train(first, lesson(), CE, plan(), tmp_path / "one", device=torch.device("cpu"))
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(3)
-    two = train(network(0.5), lesson(), CE, plan(), tmp_path / "two", device=torch.device("cpu"))
+    two = train(second, lesson(), CE, plan(), tmp_path / "two", device=torch.device("cpu"))
     assert all(torch.equal(one.module.state_dict()[n], t) for n, t in two.module.state_dict().items())
 
 

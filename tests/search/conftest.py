@@ -18,7 +18,6 @@ from edgekd.search._protocol import Estimate, EstimateContext, Refined
 from edgekd.search.files import place
 from edgekd.search.sampler import TpeSampler
 from edgekd.search.search import Parts, Search
-from edgekd.search.untrained import SUFFIXES
 from edgekd.store import atomic
 from edgekd.store.records import Accuracy, Arm, OutcomeRecord, PlanRecord, RunHeader, StaticFeatures
 from edgekd.store.run import Run
@@ -150,7 +149,7 @@ class Lab:
         self.candidates[sha] = candidate
         assert candidate.backend is not None
         form: Format = candidate.backend.formats[0]
-        path = path.with_suffix(SUFFIXES[form])
+        path = path.with_suffix(form.suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(sha)
         return Artefact(path=path, format=form, sha256=sha, size_bytes=size_bytes(candidate))
