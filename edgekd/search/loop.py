@@ -17,10 +17,11 @@ from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Known, Sa
 from edgekd.search.arms import rivals
 from edgekd.search.budget import Budget, finalists_within, reserve_s
 from edgekd.search.feasible import trial_violations, violations
+from edgekd.search.finalists import order_of_finalists
 from edgekd.search.masks import Allowed, at_precision
 from edgekd.search.measuring import Bench, Measured
 from edgekd.search.sampler import seed_of
-from edgekd.store.records import ArmsRecord, PlanRecord, ProposalsRecord, StaticFeatures, TrialRecord
+from edgekd.store.records import Arm, ArmsRecord, PlanRecord, ProposalsRecord, StaticFeatures, TrialRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch, Candidate
 from edgekd.units import format_us
@@ -95,8 +96,7 @@ class TrialLoop:
 
     def _end(self, known: Known, proposals: Sequence[tuple[int, int, Candidate]]) -> ProposalsRecord | None:
         trials, total_s = known.trials, self.budget.total_s
-        anchors = self.run.anchors() if self.plan.recheck else ()
-        most = max(len(rivals(arm, self.arms.kept, anchors)) for arm in self.arms.kept)
+        most = self._rivals(trials)
         finalists = finalists_within(self.plan, trials, total_s, most)
         reserved = reserve_s(self.plan, trials, finalists, most)
         # a batch must be finished before the reserve begins, and takes about as long as those before it
@@ -121,6 +121,14 @@ class TrialLoop:
             reserve_s=reserved,
             ended_s=self.budget.spent_s(),
         )
+
+    def _rivals(self, trials: Sequence[TrialRecord]) -> int:
+        """How many arms a finalist will be measured on beside its own, by what would be refined now."""
+        if not self.plan.recheck:
+            return 0
+        best = order_of_finalists(self.run.header.target, self.arms, trials)[: self.plan.finalists]
+        counts = [len(rivals(Arm.of(trial.candidate), self.arms.kept, self.run.anchors())) for trial in best]
+        return max(counts, default=0)
 
     def _batch(
         self, batch: int, proposals: Sequence[tuple[int, int, Candidate]], done: Mapping[int, TrialRecord]
