@@ -10,11 +10,12 @@ from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.errors import EdgeKDError, Interrupted
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.converter import Converter
+from edgekd.export.facts import facts_of
 from edgekd.export.parity import check_parity
 from edgekd.records import digest_file
 from edgekd.store.certificate import BundledFile, OtherFormat, Parity
 from edgekd.store.run import Run
-from edgekd.students._protocol import Student
+from edgekd.students._protocol import Candidate, Student
 from edgekd.tasks._protocol import Task
 
 __all__ = ["other_formats"]
@@ -24,6 +25,7 @@ _SAMPLES = 64
 
 def other_formats(
     run: Run,
+    candidate: Candidate,
     student: tuple[Path, Student],
     certified: Format,
     task: Task,
@@ -42,7 +44,8 @@ def other_formats(
             scratch = run.scratch / "bundle" / form.value
             scratch.mkdir(parents=True, exist_ok=True)
             path = scratch / f"model{form.suffix}"
-            result = converter.convert(student[0], form, options, backend, run.header.fingerprint, path)
+            facts = facts_of(run.header, candidate, options, form)
+            result = converter.convert(student[0], form, options, backend, run.header.fingerprint, path, facts)
             if result.artefact is None:
                 reason = f"{result.outcome.value}: {result.detail}"
                 found.append(OtherFormat(format=form, backend=backend, parity=None, detail=reason))

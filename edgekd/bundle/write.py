@@ -68,7 +68,7 @@ def write_bundle(
         example = example_source(model, backend, threads, options, student.task, encodings.get("input"))
         write_bytes(draft / "example.py", example.encode())
         found = (run.students / finalist.student, student)
-        others, files = other_formats(run, found, artefact.format, task, options, session, draft)
+        others, files = other_formats(run, finalist.candidate, found, artefact.format, task, options, session, draft)
         certificate = certificate.but(others=others)
         write_bytes(draft / "README.md", card_text(certificate).encode())
         certificate = certificate.but(files=(*_files(draft, model), *files))

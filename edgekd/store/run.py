@@ -1,10 +1,11 @@
 """A run folder: created once, opened again by resumptions, replays, reports and exports.
 
-The layout is in `edgekd.store.records`. Reading needs no lock; whoever writes holds `Run.writing`.
+The layout is in `edgekd.store.records`. Whoever writes holds `Run.writing`; reading waits for nobody.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ from edgekd.store.records import (
 from edgekd.store.schema import read_record
 
 __all__ = ["Run"]
+
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 FiledT = TypeVar("FiledT", bound=Filed)
 
@@ -88,8 +91,11 @@ class Run:
         try:
             with locked(folder):
                 sweep(folder)
-        except (RunBusy, OSError):
-            pass  # a writer is at work and its files are not leftovers; or the folder can only be read
+        except RunBusy:
+            pass  # a writer is at work: its files are not leftovers
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
         return cls(folder, header)
 
     @contextmanager

@@ -4,46 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from edgekd.records import digest_bytes
 from edgekd.search._protocol import EstimateContext
 from edgekd.students._protocol import Family, Stage
-from edgekd.tasks._protocol import HeadSpec, InputSpec, Score, Split, SplitName, TaskSpec
-
-
-class Bars:
-    """Three classes told apart by where a bright bar lies in an 8 x 8 image."""
-
-    spec = TaskSpec(
-        name="bars",
-        input=InputSpec(shape=(1, 8, 8), mean=(60.0,), std=(60.0,)),
-        head=HeadSpec(classes=3),
-        data=digest_bytes(b"bars"),
-    )
-
-    def split(self, name: SplitName) -> Split:
-        count, seed = {"train": (96, 0), "validation": (40, 1), "calibration": (16, 2), "test": (30, 3)}[name]
-        rng = np.random.default_rng(seed)
-        labels = rng.integers(0, 3, count)
-        inputs = rng.integers(0, 120, (count, 1, 8, 8)).astype(np.uint8)
-        for image, label in zip(inputs, labels, strict=True):
-            image[0, 1 + 2 * label : 3 + 2 * label] += 100
-        return Split(name, inputs, labels, digest_bytes(inputs.tobytes() + labels.tobytes()))
-
-    def score(self, outputs: Any, labels: Any) -> Score:
-        correct = outputs.argmax(1) == labels
-        return Score(metric="top1", value=float(correct.mean()), samples=len(labels))
+from edgekd.testing.fakes.bars import BarTask
 
 
 @pytest.fixture(scope="session")
-def bars() -> Bars:
+def bars() -> BarTask:
     """The task itself."""
-    return Bars()
+    return BarTask()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -61,7 +34,7 @@ def context_of() -> Callable[[Family, Sequence[Stage]], Callable[[Path], Estimat
 
     def of(family: Family, recipe: Sequence[Stage]) -> Callable[[Path], EstimateContext]:
         return lambda folder: EstimateContext(
-            task=Bars(),
+            task=BarTask(),
             teacher=None,
             family=family,
             recipe=recipe,

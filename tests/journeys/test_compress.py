@@ -1,0 +1,47 @@
+"""One's own model: told as it came, pruned and certified."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.journey
+
+OWN = Path(__file__).parents[2] / "examples" / "own_model"
+TARGET = """\
+schema: edgekd.target/1
+device: this-computer
+backends: [onnxruntime/cpu]
+budgets: {latency: {p95: 100 ms}}
+"""
+
+
+@pytest.fixture
+def own(edgekd):
+    for name in ("my_model.py", "my_model.safetensors"):
+        shutil.copyfile(OWN / name, edgekd.folder / name)
+    edgekd.write("project.yaml", (OWN / "project.yaml").read_text())
+    edgekd.change("project.yaml", "epochs: 10", "epochs: 1")
+    edgekd.change(
+        "project.yaml",
+        "search: {budget: 90 s, seed: 0, finalists: 2}",
+        "search: {budget: 1 h, trials: 1, finalists: 1, anchors: 1, batch: 1}",
+    )
+    edgekd.write("budget.yaml", TARGET)
+    return edgekd
+
+
+def test_the_model_is_told_as_it_came(own):
+    done = own("compress", "project.yaml", "--run", "run")
+    assert done.returncode == 0, done.stderr
+    original = json.loads((own.folder / "run" / "original.json").read_text())
+    assert original["accuracy"]["value"] > 0.95
+    assert [reading["low_us"]["value"] > 0 for reading in original["readings"]] == [True]
+    assert "own model" in done.stderr
+    assert "hardly better than chance" not in done.stderr
+    assert "The model as it came" in (own.folder / "run" / "report.html").read_text()
+    replayed = own("search", "--replay", "run")
+    assert replayed.returncode == 0, replayed.stdout
