@@ -85,10 +85,9 @@ def _parity(
 
 def _copied(artefact: Artefact, draft: Path) -> list[BundledFile]:
     copied = []
-    for source in artefact.format.files(artefact.path):
-        if source.is_file():
-            path = draft / f"model{source.suffix}"
-            shutil.copyfile(source, path)
-            size = path.stat().st_size
-            copied.append(BundledFile(name=path.name, sha256=digest_file(path), size_bytes=size, role="other format"))
+    for source in artefact.files:
+        path = draft / f"model{source.suffix}"
+        shutil.copyfile(source, path)
+        size = path.stat().st_size
+        copied.append(BundledFile(name=path.name, sha256=digest_file(path), size_bytes=size, role="other format"))
     return copied

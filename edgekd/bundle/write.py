@@ -114,9 +114,8 @@ def _test_accuracy(
 
 def _copy_model(artefact: Artefact, draft: Path) -> str:
     """The model under a plain name, with its weights file where it has one."""
-    for source in artefact.format.files(artefact.path):
-        if source.is_file():
-            shutil.copyfile(source, draft / f"model{source.suffix}")
+    for source in artefact.files:
+        shutil.copyfile(source, draft / f"model{source.suffix}")
     return f"model{artefact.path.suffix}"
 
 

@@ -100,8 +100,7 @@ def _delegation(measurement: Measurement) -> Iterator[Figure]:
 
 
 def _download(artefact: Artefact) -> Figure:
-    paths = [artefact.path, *([artefact.path.with_suffix(".bin")] if artefact.path.suffix == ".xml" else [])]
-    size = sum(len(zlib.compress(path.read_bytes(), 6)) for path in paths)
+    size = sum(len(zlib.compress(path.read_bytes(), 6)) for path in artefact.files)
     return Figure(
         metric="size.download",
         value=size,

@@ -24,9 +24,8 @@ def place(artefact: Artefact, folder: Path) -> Artefact:
     folder.mkdir(parents=True, exist_ok=True)
     # the model last: one whose weights are missing must not be found. Two backends may share a file: an earlier
     # finalist's must not be torn while it is copied once more
-    for source in reversed(artefact.format.files(artefact.path)):
-        if source.is_file():
-            write_bytes(goal.with_suffix(source.suffix), source.read_bytes())
+    for source in reversed(artefact.files):
+        write_bytes(goal.with_suffix(source.suffix), source.read_bytes())
     return artefact.but(path=goal)
 
 
