@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 _IDENTIFIER = b"TFL3"
+_NOT_OUTSIDE = 1
+"""Offsets 0 and 1 say that the content stands in the flatbuffer itself (schema.fbs, ``Buffer``)."""
 
 
 @cache
@@ -34,15 +36,34 @@ def schema() -> Any:
 
 
 def read_model(data: bytes) -> Any:
-    """A file's content as a ``ModelT``. Raises ValueError when it is not a TFLite file."""
+    """A file's content as a ``ModelT``, constants that stand behind the flatbuffer included.
+
+    Raises ValueError when it is not a TFLite file.
+    """
     import struct
 
     if data[4:8] != _IDENTIFIER:
         raise ValueError("it has no TFL3 mark")
     try:
-        return schema().ModelT.InitFromObj(schema().Model.GetRootAs(data, 0))
+        model = schema().ModelT.InitFromObj(schema().Model.GetRootAs(data, 0))
     except (struct.error, UnicodeDecodeError) as error:
         raise ValueError(f"it is damaged: {error}") from error
+    for buffer in model.buffers or []:
+        if buffer.offset > _NOT_OUTSIDE:
+            buffer.data = _outside(data, buffer.offset, buffer.size)
+            buffer.offset = buffer.size = 0
+    for operator in (operator for graph in model.subgraphs or [] for operator in graph.operators or []):
+        if operator.largeCustomOptionsOffset > _NOT_OUTSIDE:
+            operator.customOptions = _outside(data, operator.largeCustomOptionsOffset, operator.largeCustomOptionsSize)
+            operator.largeCustomOptionsOffset = operator.largeCustomOptionsSize = 0
+    return model
+
+
+def _outside(data: bytes, offset: int, size: int) -> NDArray[np.uint8]:
+    """Content behind the flatbuffer, where writers put large constants (ai-edge-quantizer from 256 KiB on)."""
+    if offset + size > len(data):
+        raise ValueError(f"it is damaged: content up to byte {offset + size}, and it has {len(data)}")
+    return np.frombuffer(data, np.uint8, size, offset)
 
 
 def write_model(model: Any) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgekd.artefacts import Backend, Precision
+from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import Exporter, ExportOptions
@@ -20,7 +21,10 @@ from edgekd.export.onnx_encode import integers
 from edgekd.export.parity import check_parity
 from edgekd.export.tflite import TfliteExporter
 from edgekd.students._protocol import Student
+from edgekd.students.resnet import ResNet
+from edgekd.students.student import new_student
 from edgekd.testing.contracts.exporter import ExporterContract
+from tests.export.conftest import student_of
 
 BACKEND = Backend.model_validate("litert/xnnpack")
 
@@ -50,6 +54,20 @@ class TestTfliteExporter(ExporterContract):
     @pytest.fixture
     def session(self, this_computer: DeviceSession) -> DeviceSession:
         return this_computer
+
+    def test_a_student_above_256_kib_gets_its_int8_file(
+        self, samples: NDArray[Any], this_computer: DeviceSession, tmp_path: Path
+    ) -> None:
+        """From that size on ai-edge-quantizer puts constants behind the flatbuffer."""
+        family = ResNet.model_validate({"space": {"widths": [32, 64, 112], "depths": [1, 1, 1]}})
+        task = student_of().task
+        large = new_student(family, family.space(task).at(0), task, seed=0)
+        student = calibrate(large, samples, Precision.INT8, "minmax")
+        path, options = tmp_path / "model.tflite", ExportOptions(input="uint8")
+        artefact = TfliteExporter().export(student, options, BACKEND, None, path)
+        assert artefact.size_bytes > 256 * 1024
+        job = Job(artefact=artefact, backend=BACKEND)
+        assert check_parity(this_computer, job, student, samples, options, tmp_path / "parity").holds
 
     def test_int8_ends_need_no_operator(self, calibrated: dict[Precision, Student], tmp_path: Path) -> None:
         options = ExportOptions(input="int8", output="int8")
