@@ -75,6 +75,7 @@ def suite(site: Path, name: str) -> int:
     return int(found[1])
 
 
+@pytest.mark.slow  # a whole suite in a process of its own
 def test_every_part_keeps_its_contract(installed: Path) -> None:
     assert suite(installed, "test_contracts.py") >= 30
 
