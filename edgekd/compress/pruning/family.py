@@ -1,7 +1,9 @@
 """The family ``pruned``: a person's own trained model, with fewer channels and fewer residual blocks.
 
 Axes: ``keep_H``, the share of channels kept in all prunable groups that work at height H (``keep_1`` for linear
-layers), and ``blocks_STAGE``, how many blocks that stage keeps. Weights are inherited: of each group the channels of
+layers), or with ``ratio_per: group`` ``keep_LAYER``, one for each dependency group, by the first layer that makes its
+channels; and ``blocks_STAGE``, how many blocks that stage keeps. Heights are few, so a short search gets further with
+them; groups leave it more freedom, and want more trials. Weights are inherited: of each group the channels of
 largest magnitude stay (Li et al. 2017), so an arch is a good start for training, and a bad finish without it.
 
 The model must take what the task's normalisation gives it: set the task's ``mean`` and ``std`` to those it was trained
@@ -45,7 +47,10 @@ Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class Pruned(Record):
-    """Options of ``pruned``. ``round_to`` is what channel counts are rounded to: vector units like 4 or 8."""
+    """Options of ``pruned``. ``round_to`` is what channel counts are rounded to: vector units like 4 or 8.
+
+    ``ratio_per`` says what shares one ratio: all groups of one height, or each dependency group has its own.
+    """
 
     name: ClassVar[str] = "pruned"
     inherits: ClassVar[bool] = True
@@ -53,6 +58,7 @@ class Pruned(Record):
     model: CodeReference
     weights: ExistingFile
     ratios: Annotated[tuple[Ratio, ...], Field(min_length=1), AfterValidator(_ascending)] = (0.25, 0.5, 0.75, 1.0)
+    ratio_per: Literal["height", "group"] = "height"
     blocks: bool = True
     round_to: Literal[1, 2, 4, 8, 16, 32] = 8
 
@@ -61,7 +67,8 @@ class Pruned(Record):
         anatomy = _anatomy(self, spec)
         axes = [Axis(name=f"blocks_{stage.name}", choices=stage.counts) for stage in anatomy.stages]
         if len(self.ratios) > 1:
-            axes += [Axis(name=name, choices=self._distinct(name, anatomy)) for name in anatomy.shares]
+            names = dict.fromkeys(self._axis(group) for group in anatomy.groups)
+            axes += [Axis(name=name, choices=self._distinct(name, anatomy)) for name in names]
         if not axes:
             reasons = "; ".join(f"`{layer}`: {reason}" for layer, reason in anatomy.left_out)
             raise ConfigurationError.one(
@@ -77,14 +84,15 @@ class Pruned(Record):
         for stage in anatomy.stages:
             drop_blocks(model, stage, int(arch[f"blocks_{stage.name}"]))
         remaining = dict(model.named_modules())
-        groups = []
+        groups, counts = [], []
         for group in anatomy.groups:
             makers = tuple(name for name in group.makers if name in remaining)
             if makers:  # else it went with its block
                 groups.append(group._replace(makers=makers))
+                counts.append(self._kept(group, self._ratio(group, arch)))
         keep = {
-            group.makers[0]: _largest(scores, self._kept(group, self._ratio(group, arch)))
-            for group, scores in zip(groups, importances(model, shape, groups), strict=True)
+            group.makers[0]: _largest(scores, count)
+            for group, count, scores in zip(groups, counts, importances(model, shape, groups), strict=True)
         }
         prune_channels(model, shape, keep)
         _check_answers(self, model, spec)
@@ -101,11 +109,14 @@ class Pruned(Record):
         return _anatomy(self, spec).left_out
 
     def _ratio(self, group: ChannelGroup, arch: Arch) -> float:
-        return float(arch[_share(group)]) if len(self.ratios) > 1 else self.ratios[0]
+        return float(arch[self._axis(group)]) if len(self.ratios) > 1 else self.ratios[0]
 
-    def _distinct(self, share: str, anatomy: _Anatomy) -> tuple[float, ...]:
+    def _axis(self, group: ChannelGroup) -> str:
+        return f"keep_{group.size[0] if self.ratio_per == 'height' else group.makers[0]}"
+
+    def _distinct(self, axis: str, anatomy: _Anatomy) -> tuple[float, ...]:
         """Ratios that differ after rounding; of those that don't, the largest."""
-        groups = [group for group in anatomy.groups if _share(group) == share]
+        groups = [group for group in anatomy.groups if self._axis(group) == axis]
         by_counts = {tuple(self._kept(group, ratio) for group in groups): ratio for ratio in self.ratios}
         return tuple(by_counts.values())
 
@@ -123,10 +134,6 @@ class _Anatomy(NamedTuple):
     groups: tuple[ChannelGroup, ...]
     stages: tuple[BlockStage, ...]
     left_out: tuple[LeftOut, ...]
-
-    @property
-    def shares(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(_share(group) for group in self.groups))
 
 
 @lru_cache(maxsize=4)
@@ -154,10 +161,6 @@ def _check_answers(family: Pruned, model: nn.Module, spec: TaskSpec) -> None:
             f"and task `{spec.name}` has {spec.head.classes} classes",
             "give a model that returns logits (N, classes) for the same classes",
         )
-
-
-def _share(group: ChannelGroup) -> str:
-    return f"keep_{group.size[0]}"
 
 
 def _largest(scores: Tensor, count: int) -> Tensor:

@@ -53,6 +53,12 @@ class TestResNet(FamilyContract):
         return lambda: make("resnet20", ratios=[0.25, 0.5, 1.0])
 
 
+class TestGroupByGroup(FamilyContract):
+    @pytest.fixture
+    def make_family(self, make):
+        return lambda: make("mobile", ratios=[0.5, 1.0], round_to=4, ratio_per="group")
+
+
 class TestMobile(FamilyContract):
     @pytest.fixture
     def make_family(self, make):
@@ -83,6 +89,22 @@ def test_the_axes_are_shares_by_height_and_blocks_by_stage(make, spec):
         "keep_16": (0.25, 0.5, 0.75, 1.0),
         "keep_32": (0.5, 1.0),  # of 16 channels, rounded to 8, there are only two choices
     }
+
+
+def test_each_group_may_have_a_ratio_of_its_own(make, spec, batch):
+    family = make("resnet20", ratio_per="group")
+    axes = [axis.name for axis in family.space(spec).axes]
+    assert [name for name in axes if name.startswith("keep_layer2")] == [
+        "keep_layer2.0.conv1",
+        "keep_layer2.1.conv1",
+        "keep_layer2.2.conv1",
+    ]
+    arch = largest(family, spec, blocks_layer2=2, **{"keep_layer2.0.conv1": 0.25, "keep_layer2.1.conv1": 0.75})
+    student = family.build(arch, spec)
+    assert [block.conv1.out_channels for block in student.layer2 if hasattr(block, "conv1")] == [8, 24]
+    assert student.layer3[0].conv1.out_channels == 64
+    with torch.no_grad():
+        assert student(batch).shape == (4, 10)
 
 
 @pytest.mark.parametrize("name", ["resnet20", "mobile", "vgg"])
