@@ -11,7 +11,7 @@ from enum import Enum
 from edgekd.records import Record
 from edgekd.units import format_bytes, format_us
 
-__all__ = ["AccuracyKind", "EvidenceKind", "Figure", "figure_for", "weakest"]
+__all__ = ["AccuracyKind", "EvidenceKind", "Figure", "find_figure", "weakest"]
 
 
 class EvidenceKind(str, Enum):
@@ -85,6 +85,6 @@ def weakest(kinds: Iterable[EvidenceKind]) -> EvidenceKind:
     return min(kinds, key=lambda kind: kind.strength)
 
 
-def figure_for(figures: Sequence[Figure], metric: str) -> Figure | None:
+def find_figure(figures: Sequence[Figure], metric: str) -> Figure | None:
     """The figure of a metric, if there is one."""
     return next((figure for figure in figures if figure.metric == metric), None)

@@ -21,7 +21,7 @@ from edgekd.errors import ConfigurationError, Place
 from edgekd.evidence import Figure
 from edgekd.export.integer import float_figure, float_operators
 from edgekd.export.tensors import from_model_outputs, to_model_inputs
-from edgekd.measure.figures import figures_for
+from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.sentinel import judge_measured
 from edgekd.measure.settle import measure_until
 from edgekd.records import Filed, Record, digest_file
@@ -171,7 +171,7 @@ def _budgets(
         counted.append(float_figure(operators, job.artefact.sha256))
 
     def judged(measurement: Measurement) -> Verdict:
-        figures = [*figures_for(target, measurement, job.artefact), *counted]
+        figures = [*figures_for_limits(target, measurement, job.artefact), *counted]
         return judge_measured(target, figures, measurement)
 
     def decided(measurements: Sequence[Measurement]) -> bool:

@@ -19,7 +19,7 @@ from edgekd.evidence import EvidenceKind, Figure
 from edgekd.measure.interval import fresh_process_interval
 from edgekd.targets.target import Target
 
-__all__ = ["figure_of", "figures_for", "figures_of"]
+__all__ = ["figure_of", "figures_for_limits", "figures_of"]
 
 
 class _Metric(NamedTuple):
@@ -64,7 +64,9 @@ def figure_of(measurement: Measurement, metric: str, confidence: float = 0.95) -
     raise KeyError(f"{metric}: the measurement ended `{measurement.outcome.value}` and has no such figure")
 
 
-def figures_for(target: Target, measurement: Measurement | None, artefact: Artefact | None) -> tuple[Figure, ...]:
+def figures_for_limits(
+    target: Target, measurement: Measurement | None, artefact: Artefact | None
+) -> tuple[Figure, ...]:
     """Every figure a limit may ask for, each at the confidence its limit asks for; none where it could not be timed."""
     if measurement is None or measurement.outcome is not Outcome.OK:
         return ()

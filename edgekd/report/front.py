@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgekd.evidence import Figure, figure_for
+from edgekd.evidence import Figure, find_figure
 from edgekd.report import svg
 from edgekd.report.facts import Facts
 from edgekd.store.records import Accuracy
@@ -32,7 +32,7 @@ def front_points(facts: Facts) -> list[Point]:
     """Trials by their estimated accuracy, finalists by the exported file's; chosen first, then by latency."""
     points = []
     for finalist in facts.finalists:
-        latency = figure_for(finalist.figures, facts.latency_metric)
+        latency = find_figure(finalist.figures, facts.latency_metric)
         if latency is not None and finalist.accuracy is not None:
             size = finalist.artefact.size_bytes if finalist.artefact else None
             role = "chosen" if finalist.chosen else "finalist"
@@ -40,7 +40,7 @@ def front_points(facts: Facts) -> list[Point]:
                 Point(f"finalist {finalist.rank}", str(finalist.candidate), latency, finalist.accuracy, size, role)
             )
     for trial in facts.trials:
-        latency = figure_for(trial.figures, facts.latency_metric)
+        latency = find_figure(trial.figures, facts.latency_metric)
         if latency is not None and trial.accuracy is not None:
             points.append(
                 Point(f"trial {trial.number}", str(trial.candidate), latency, trial.accuracy, trial.size_bytes, "trial")

@@ -14,7 +14,7 @@ from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePla
 from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.export.integer import FLOAT_OPERATORS, float_figure
-from edgekd.measure.figures import figures_for
+from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.sentinel import judge_measured
 from edgekd.measure.settle import measure_until
 from edgekd.search._protocol import Refiner
@@ -172,7 +172,7 @@ class Chooser:
     def _judge(self, finalist: FinalistRecord, measurement: Measurement) -> tuple[tuple[Figure, ...], Verdict]:
         target = self.run.header.target
         artefact = None if finalist.artefact is None else self.run.resolve(finalist.artefact)
-        figures = list(figures_for(target, measurement, artefact))
+        figures = list(figures_for_limits(target, measurement, artefact))
         accuracy = accuracy_figure(finalist)
         if accuracy is not None:
             figures.append(accuracy)
@@ -196,7 +196,7 @@ def _held(target: Target, finalist: FinalistRecord) -> bool:
 
 
 def _figures(target: Target, finalist: FinalistRecord, measurement: Measurement) -> tuple[Figure, ...]:
-    figures = list(figures_for(target, measurement, finalist.artefact))
+    figures = list(figures_for_limits(target, measurement, finalist.artefact))
     # what the file alone decides is the same in both measurements; the accuracy's figure is written with the first
     figures += [f for f in finalist.figures if f.metric in ("accuracy", "size.download", FLOAT_OPERATORS)]
     return tuple(figures)
@@ -205,5 +205,5 @@ def _figures(target: Target, finalist: FinalistRecord, measurement: Measurement)
 def _merit(target: Target, finalist: FinalistRecord) -> tuple[bool, float, float, int]:
     accuracy = finalist.accuracy.value if finalist.accuracy else 0.0
     # by what the choice saw: a certificate's own figures have no part in it
-    low = low_us(figures_for(target, finalist.seen, None)) or float("inf")
+    low = low_us(figures_for_limits(target, finalist.seen, None)) or float("inf")
     return not can_help(target, finalist), -accuracy, low, finalist.rank

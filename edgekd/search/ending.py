@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 
 from edgekd.errors import NothingFits, Unstable
-from edgekd.evidence import figure_for
+from edgekd.evidence import find_figure
 from edgekd.search.budget import Budget
 from edgekd.search.files import keep_only
 from edgekd.search.nearest import floor_line, nearest_finalists, nearest_shortlisted, nearest_trials, nothing_left
@@ -23,7 +23,7 @@ def success(winner: FinalistRecord) -> OutcomeRecord:
     parts = [str(winner.candidate)]
     if winner.accuracy is not None:
         parts.append(f"{100 * winner.accuracy.value:.1f} % {winner.accuracy.split}")
-    p95, size = figure_for(winner.figures, "latency.p95"), figure_for(winner.figures, "size.file")
+    p95, size = find_figure(winner.figures, "latency.p95"), find_figure(winner.figures, "size.file")
     if p95 is not None:
         parts.append(f"p95 {format_us(p95.value)} [{format_us(p95.lower)}, {format_us(p95.upper)}]")
     if size is not None:

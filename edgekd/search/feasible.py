@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from edgekd.evidence import Figure, figure_for
+from edgekd.evidence import Figure, find_figure
 from edgekd.store.records import TrialRecord
 from edgekd.targets.target import Target
 
@@ -48,7 +48,7 @@ def is_feasible(target: Target, trial: TrialRecord, tail: float) -> bool:
 
 def low_us(figures: Sequence[Figure]) -> float | None:
     """The ranking latency in microseconds."""
-    figure = figure_for(figures, LOW)
+    figure = find_figure(figures, LOW)
     return None if figure is None else figure.value
 
 
@@ -56,5 +56,5 @@ def _value(metric: str, figures: Sequence[Figure], tail: float) -> float | None:
     low = low_us(figures)
     if metric in _TAILED and low is not None:
         return low * tail
-    figure = figure_for(figures, metric)
+    figure = find_figure(figures, metric)
     return None if figure is None else figure.value

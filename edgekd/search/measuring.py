@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan, Outcome, Progress
-from edgekd.evidence import Figure, figure_for
+from edgekd.evidence import Figure, find_figure
 from edgekd.export._protocol import ConversionOutcome, ConversionResult
 from edgekd.export.integer import float_figure
 from edgekd.measure.compare import aa_noise
-from edgekd.measure.figures import figures_for
+from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.settle import measure_steadily
 from edgekd.search._protocol import Maker
 from edgekd.search.feasible import LOW
@@ -122,7 +122,7 @@ class Bench:
         measured = []
         for number, (candidate, result) in enumerate(zip(candidates, conversions, strict=True)):
             measurement = by_number.get(number)
-            figures = figures_for(self.target, measurement, result.artefact)
+            figures = figures_for_limits(self.target, measurement, result.artefact)
             if self.target.fully_integer and figures and result.artefact and result.float_operators is not None:
                 figures = (*figures, float_figure(result.float_operators, result.artefact.sha256))
             seconds = {"convert": result.seconds, "measure": share_s if measurement else 0.0}
@@ -139,7 +139,7 @@ def reading_of(arm: Arm, measured: Measured) -> ArmReading:
         measurement=measured.measurement,
         size_bytes=artefact.size_bytes if artefact else None,
         detail=measured.detail or ("" if measured.outcome == "measured" else measured.outcome),
-        low_us=figure_for(measured.figures, LOW),
+        low_us=find_figure(measured.figures, LOW),
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Delegation, Job, Load, MeasurePlan, Outcome
 from edgekd.evidence import EvidenceKind
-from edgekd.measure.figures import figure_of, figures_for, figures_of
+from edgekd.measure.figures import figure_of, figures_for_limits, figures_of
 from edgekd.targets.target import Target
 from edgekd.testing.fakes import FakeDevice
 
@@ -101,7 +101,7 @@ def test_where_operators_run_is_a_figure_only_where_a_target_limits_it():
     partly = measure().but(delegation=Delegation(total=4, delegated=3, partitions=1))
 
     def share(target, measurement):
-        found = {figure.metric: figure for figure in figures_for(target, measurement, None)}
+        found = {figure.metric: figure for figure in figures_for_limits(target, measurement, None)}
         return found.get("delegation")
 
     assert share(Target.model_validate(fields), partly) is None

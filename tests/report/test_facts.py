@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from edgekd.evidence import figure_for
+from edgekd.evidence import find_figure
 from edgekd.report.facts import gather
 from edgekd.report.front import front_points
 from edgekd.report.operators import operator_rows
@@ -33,7 +33,7 @@ def test_points_are_the_records_own_figures(write: Write) -> None:
     assert [point.role for point in points] == ["chosen", "trial", "trial", "trial"]
     for point in points[1:]:
         trial = facts.trials[int(point.name.removeprefix("trial "))]
-        assert point.latency == figure_for(trial.figures, "latency.p95")
+        assert point.latency == find_figure(trial.figures, "latency.p95")
         assert point.accuracy == trial.accuracy
 
 
