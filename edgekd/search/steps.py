@@ -22,6 +22,7 @@ from edgekd.students._protocol import Arch, Candidate, CompressionPlan
 __all__ = ["FirstSteps"]
 
 _FEWEST_ANCHORS = 2
+_MANY = 10**9
 _ARMS_SHARE = 0.3  # of the budget: past it no further anchor is begun
 
 
@@ -52,7 +53,8 @@ class FirstSteps:
         shown = ", ".join(f"{report.name} {report.removed:,} out" for report in masked.record.masks)
         looked = f"{masked.record.considered:,} archs"
         if masked.record.considered < masked.record.space_size:
-            looked += f" (sampled from {masked.record.space_size:,})"
+            whole = masked.record.space_size
+            looked += f" (sampled from {whole:,})" if whole < _MANY else f" (sampled from {float(whole):.1e})"
         self.events.line(f"masks      {looked} -> {masked.record.left:,} may fit" + (f" ({shown})" if shown else ""))
         return masked
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from edgekd.artefacts import Precision
 from edgekd.events import Events, stop_if_asked
 from edgekd.search._protocol import Surveyor
@@ -18,11 +16,8 @@ __all__ = ["FamilySurveyor", "survey"]
 
 
 def survey(space: Space, surveyor: Surveyor, most: int, seed: int, events: Events) -> FeaturesRecord:
-    """Count the features of every arch, or of ``most`` of them drawn evenly at random. Raises Interrupted."""
-    if space.size <= most:
-        indices = list(range(space.size))
-    else:
-        indices = sorted(int(i) for i in np.random.default_rng(seed).choice(space.size, size=most, replace=False))
+    """Count the features of every arch, or of ``most`` of them (see `Space.indices`). Raises Interrupted."""
+    indices = space.indices(most, seed)
     features = []
     for done, index in enumerate(indices):
         if done % 16 == 0:

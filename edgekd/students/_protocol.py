@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
-import numpy as np
 from pydantic import model_serializer, model_validator
 
 from edgekd.artefacts import Backend, Precision
@@ -111,15 +111,14 @@ class Space(Record):
             picks.append((axis.name, axis.choices[digit]))
         return Arch(choices=tuple(reversed(picks)))
 
-    def sample(self, count: int, seed: int) -> list[Arch]:
-        """Distinct archs, evenly at random; all of them where there are no more than ``count``."""
+    def indices(self, count: int, seed: int) -> list[int]:
+        """Indices of all archs, ascending, or of ``count`` (2 at least): both ends, and others evenly at random."""
         if self.size <= count:
-            return list(self)
-        rng = np.random.default_rng(seed)
-        seen: dict[int, None] = {}
-        while len(seen) < count:
-            seen.setdefault(int(rng.integers(self.size)))
-        return [self.at(index) for index in seen]
+            return list(range(self.size))
+        drawn, rng = {0, self.size - 1}, random.Random(seed)  # numpy's generators end at 64 bits
+        while len(drawn) < count:
+            drawn.add(rng.randrange(self.size))
+        return sorted(drawn)
 
     def encode(self, arch: Arch) -> tuple[float, ...]:
         """Each axis as the rank of its choice, scaled to 0..1."""
