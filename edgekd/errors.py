@@ -92,6 +92,12 @@ class EdgeKDError(Exception):
         return f"{self.message}\n  {self.remedy}" if self.remedy else self.message
 
 
+class Diverged(EdgeKDError):
+    """A training's loss became NaN or infinite, or what it left computes such values."""
+
+    exit_code = 3
+
+
 class UsageError(EdgeKDError):
     """The command line asks for something that does not exist."""
 

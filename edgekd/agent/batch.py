@@ -27,6 +27,7 @@ class Result:
 
     def __init__(self) -> None:
         self.samples: List[Dict[str, Any]] = []
+        self.beside: List[int] = []  # which of the sentinel's processes ran beside each of them
         self.failed: Optional[Failed] = None
         self.placement: Optional[Dict[str, Any]] = None
         self.operators: List[Dict[str, Any]] = []
@@ -135,7 +136,12 @@ class Batch:
 
     def _finish(self, index: int, alive: Dict[int, Child]) -> None:
         sample = alive[index].ask("finish", _SUM_UP_DEADLINE_S)
-        (self.sentinel if index < 0 else self.results[index].samples).append(sample)
+        if index < 0:
+            self.sentinel.append(sample)
+            return
+        self.results[index].samples.append(sample)
+        if self.plan.sentinel:
+            self.results[index].beside.append(len(self.sentinel))  # it is the last of its generation to finish
 
     def _profile(self, index: int) -> None:
         """Operators' times from a process of its own. Where a runtime fails at this, its reason is kept."""

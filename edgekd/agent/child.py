@@ -66,9 +66,9 @@ class Child:
             self.stdin.write(encode(dict(fields, op=op)))
             while True:
                 answer = self.lines.read(deadline_s, self.waiting)
+                self.waiting()
                 if "alive" not in answer:
                     break
-                self.waiting()
         except Late:
             self.close()
             raise Failed("hung", "no answer within %g s while asked to %s" % (deadline_s, _DOING[op])) from None

@@ -7,6 +7,7 @@ import os
 import platform
 import queue
 import threading
+import time
 from typing import Any, Callable, Dict, List, Optional
 
 from edgekd.agent import batch
@@ -66,6 +67,22 @@ def _read(requests: queue.Queue[Message]) -> None:
 
 
 Tell = Callable[[Message], None]
+_PULSE_S = 2.0
+
+
+class _Pulse:
+    """Says that the agent is alive, as often as it is called but not more than every two seconds.
+
+    It is called after every answer of a worker: many short rounds are as long a silence as one long round.
+    """
+
+    def __init__(self, tell: Tell) -> None:
+        self.tell, self.told_s = tell, time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self.told_s >= _PULSE_S:
+            self.tell({"alive": True})
+            self.told_s = time.monotonic()
 
 
 def _hello(_message: Message, _tell: Tell) -> Message:
@@ -78,7 +95,7 @@ def _describe(_message: Message, _tell: Tell) -> Message:
 
 def _load(message: Message, tell: Tell) -> Message:
     job, plan = Job.read(field(message, "job", dict)), Plan.read(field(message, "plan", dict))
-    failed = _damaged(job) or batch.try_loading(job, plan, lambda: tell({"alive": True})).failed
+    failed = _damaged(job) or batch.try_loading(job, plan, _Pulse(tell)).failed
     return _outcome(failed)
 
 
@@ -88,7 +105,7 @@ def _measure(message: Message, tell: Tell) -> Message:
     jobs = [Job.read(one) for one in field(message, "jobs", list)]
     damaged = [_damaged(job) for job in jobs]
     whole = [job for job, failed in zip(jobs, damaged) if failed is None]
-    done = batch.measure(whole, plan, lambda: tell({"alive": True}), lambda what: tell({"step": what}))
+    done = batch.measure(whole, plan, _Pulse(tell), lambda what: tell({"step": what}))
     results = iter(done.results)
     for index, failed in enumerate(damaged):
         if failed is not None:
@@ -98,7 +115,7 @@ def _measure(message: Message, tell: Tell) -> Message:
         answer = _outcome(result.failed)
         if result.failed is None:
             answer.update(processes=result.samples, placement=result.placement)
-            answer.update(operators=result.operators, operators_detail=result.operators_detail)
+            answer.update(operators=result.operators, operators_detail=result.operators_detail, beside=result.beside)
         tell(dict(answer, job=index))
     return {"sentinel": [sample["round_low_us"] for sample in done.sentinel]}
 
@@ -115,7 +132,7 @@ def _run(message: Message, tell: Tell) -> Message:
     damaged = _damaged(job)
     if damaged is not None:
         return _outcome(damaged)
-    with Child(job, plan.threads, plan.memory_limit_bytes, lambda: tell({"alive": True})) as child:
+    with Child(job, plan.threads, plan.memory_limit_bytes, _Pulse(tell)) as child:
         try:
             child.open(plan.load_deadline_s)
             child.load(plan.load_deadline_s, plan.seed)

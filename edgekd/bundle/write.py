@@ -46,7 +46,7 @@ def write_bundle(
     Raises ParityFailed where the file answers differently from the student, and EdgeKDError where it can't be scored.
     """
     artefact, backend, measurement = finalist.artefact, finalist.candidate.backend, finalist.measurement
-    if artefact is None or backend is None or measurement is None:
+    if artefact is None or finalist.student is None or backend is None or measurement is None:
         raise EdgeKDError(f"finalist {finalist.rank} was never measured as a file", "go on with the run first")
     artefact = run.resolve(artefact)
     student = load_student(run.students / finalist.student)

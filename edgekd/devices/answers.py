@@ -32,13 +32,14 @@ class LoadAnswer(Record):
 
 
 class JobAnswer(Record):
-    """What became of one job of a batch."""
+    """What became of one job of a batch. ``beside`` says which row of the sentinel each process had beside it."""
 
     id: int
     job: int
     outcome: Outcome
     detail: str
     processes: tuple[ProcessSample, ...] = ()
+    beside: tuple[int, ...] = ()
     placement: Delegation | None = None
     operators: tuple[OperatorTime, ...] = ()
     operators_detail: str = ""

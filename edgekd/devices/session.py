@@ -1,7 +1,8 @@
 """An open device: a conversation with the agent at the other end of a link, whichever link it is.
 
-Every wait has an end. The agent says it is alive every few seconds while a model runs, so silence means that the agent
-itself is gone or stuck, not that a model is slow: models have their own deadlines, which the agent keeps.
+Every wait has an end. The agent says it is alive every few seconds, while a model runs and between short rounds, so
+silence means that the agent itself is gone or stuck, not that a model is slow: models have their own deadlines, which
+the agent keeps.
 """
 
 from __future__ import annotations
@@ -105,7 +106,6 @@ class AgentSession:
             raise DeviceUnreachable(
                 f"{len(jobs)} jobs were asked for, the agent answered {sorted(answers)}", "run it again"
             )
-        sentinel = _reading(done)
         return tuple(
             Measurement(
                 sha256=job.artefact.sha256,
@@ -116,7 +116,7 @@ class AgentSession:
                 outcome=answers[index].outcome,
                 detail=answers[index].detail,
                 processes=answers[index].processes,
-                sentinel=sentinel,
+                sentinel=_reading(done, answers[index]),
                 operators=answers[index].operators,
                 operators_detail=answers[index].operators_detail,
                 delegation=answers[index].placement,
@@ -209,12 +209,17 @@ def _plan(plan: MeasurePlan) -> dict[str, Any]:
     }
 
 
-def _reading(answer: SentinelAnswer) -> SentinelReading | None:
-    """One reading a round, in order. Drift compares processes by the median of their rounds: a single round that
-    another program disturbed is noise, a whole process that is slower is a machine that has changed.
+def _reading(answer: SentinelAnswer, job: JobAnswer) -> SentinelReading | None:
+    """One reading a round, in order, of the sentinel's processes that ran beside this job's.
+
+    Drift compares processes by the median of their rounds: a single round that another program disturbed is noise, a
+    whole process that is slower is a machine that has changed.
     """
-    if not answer.sentinel:
+    if any(place not in range(len(answer.sentinel)) for place in job.beside):
+        raise DeviceUnreachable(f"the agent's answer makes no sense: beside {job.beside}", "run it again")
+    rows = [answer.sentinel[place] for place in job.beside] or answer.sentinel
+    if not rows:
         return None
-    middles = [statistics.median(rounds) for rounds in answer.sentinel]
+    middles = [statistics.median(rounds) for rounds in rows]
     drift = (max(middles) - min(middles)) / statistics.median(middles)
-    return SentinelReading(low_us=tuple(low for rounds in answer.sentinel for low in rounds), drift=drift)
+    return SentinelReading(low_us=tuple(low for rounds in rows for low in rounds), drift=drift)

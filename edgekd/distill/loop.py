@@ -27,23 +27,17 @@ from edgekd.distill.losses._protocol import Loss
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.probe import Execution, Precision, laid_out, probe
 from edgekd.distill.schedule import learning_rate
-from edgekd.errors import EdgeKDError, Interrupted
+from edgekd.errors import Diverged, Interrupted
 from edgekd.records import Digest
 from edgekd.store.records import CurvePoint
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers._protocol import View
 
-__all__ = ["CHECKPOINT_FILE", "Diverged", "Lesson", "Plan", "Trained", "batches_of", "train"]
+__all__ = ["CHECKPOINT_FILE", "Lesson", "Plan", "Trained", "batches_of", "train"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _CHECKPOINT_EVERY_S = 20.0
 _PROGRESS_EVERY_S = 0.5
-
-
-class Diverged(EdgeKDError):
-    """The loss became NaN or infinite."""
-
-    exit_code = 3
 
 
 @dataclass(frozen=True)

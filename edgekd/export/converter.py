@@ -72,6 +72,7 @@ class Converter:
         self._log: IO[bytes] | None = None
         self._received = b""
         self._last_id = 0
+        self._converted = 0  # by this worker
         self._turn = threading.RLock()
 
     def __enter__(self) -> Self:
@@ -116,8 +117,12 @@ class Converter:
         with self._turn:
             try:
                 self._ready(format)
-                started = time.monotonic()
+                started, earlier = time.monotonic(), self._converted
                 end = self._ask(request, self._deadline_s, self._memory_limit_bytes)
+                if end.outcome is ConversionOutcome.OUT_OF_MEMORY and earlier:
+                    self._ready(format)  # a new worker, without what earlier conversions left behind in this one
+                    end = self._ask(request, self._deadline_s, self._memory_limit_bytes)
+                self._converted += 1
                 seconds = time.monotonic() - started
                 if end.outcome is not ConversionOutcome.OK:
                     return ConversionResult(outcome=end.outcome, detail=end.detail, seconds=seconds)
@@ -152,6 +157,7 @@ class Converter:
         if self._process is not None and self._process.poll() is None:
             return
         self._kill()
+        self._converted = 0
         self._scratch.mkdir(parents=True, exist_ok=True)
         self._log = self._log_path.open("wb")
         environment = {**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": str(self._threads)}

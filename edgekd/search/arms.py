@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from edgekd.artefacts import Precision
-from edgekd.devices._protocol import Outcome
+from edgekd.devices._protocol import Outcome, ProcessSample
 from edgekd.measure.never_slower import regressions
 from edgekd.search.masks import Allowed, Masked, narrowed
 from edgekd.store.records import (
@@ -57,7 +57,8 @@ def decide_arms(target: Target, plan: PlanRecord, archs: Sequence[Arch], anchors
         dropped=dropped,
         never_slower=_never_slower(plan, readings, max(_noise(anchors), _LEAST_MARGIN)),
         noise=_noise(anchors),
-        tail=_tail(kept, readings),
+        tail=_tail(kept, readings, lambda process: process.p95_us),
+        tail_p99=_tail(kept, readings, lambda process: process.p99_us),
     )
 
 
@@ -239,13 +240,13 @@ def _noise(anchors: Sequence[AnchorRecord]) -> float:
     return max((anchor.noise for anchor in anchors), default=0.0)
 
 
-def _tail(kept: Sequence[Arm], readings: Sequence[ArmReading]) -> float:
-    """The median over readings of p95 over low, each the median of its processes."""
+def _tail(kept: Sequence[Arm], readings: Sequence[ArmReading], of: Callable[[ProcessSample], float]) -> float:
+    """The median over readings of a high quantile over the low one, each the median of its processes."""
     tails = []
     for reading in readings:
         if reading.arm in kept and reading.measurement is not None and reading.measurement.outcome is Outcome.OK:
             low = statistics.median(p.low_us for p in reading.measurement.processes)
-            tails.append(statistics.median(p.p95_us for p in reading.measurement.processes) / low)
+            tails.append(statistics.median(map(of, reading.measurement.processes)) / low)
     return max(1.0, statistics.median(tails)) if tails else 1.0
 
 

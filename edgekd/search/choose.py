@@ -60,14 +60,15 @@ def what_is_left_out(verdict: Verdict) -> str:
 def accuracy_figure(finalist: FinalistRecord) -> Figure | None:
     """Its accuracy as a figure a limit can be held against; exact for the split it was scored on."""
     accuracy = finalist.accuracy
-    if accuracy is None:
+    subject = finalist.artefact.sha256 if finalist.artefact else finalist.student
+    if accuracy is None or subject is None:
         return None
     return Figure(
         metric="accuracy",
         value=accuracy.value,
         unit="",
         kind=EvidenceKind.MEASURED,
-        subject=finalist.artefact.sha256 if finalist.artefact else finalist.student,
+        subject=subject,
         method=f"{accuracy.method}, {accuracy.split} split, {accuracy.samples} samples, by {accuracy.kind.value}",
     )
 

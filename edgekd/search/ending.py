@@ -31,18 +31,20 @@ def success(winner: FinalistRecord) -> OutcomeRecord:
     return OutcomeRecord(exit_code=0, summary=" . ".join(parts), chosen=winner.rank, seconds=0.0)
 
 
-def nothing_fits(run: Run, tail: float = 1.0, removed: Mapping[str, int] | None = None) -> OutcomeRecord:
+def nothing_fits(run: Run, tails: Mapping[str, float] = {}, removed: Mapping[str, int] | None = None) -> OutcomeRecord:
     """No finalist holds every limit: exit code 6 where some verdict couldn't be told, else 5."""
     target, finalists, shortlist = run.header.target, run.finalists(), run.shortlist()
     if removed is not None:
         detail = nothing_left(target, removed)
     elif finalists:
-        detail = (*nearest_finalists(finalists), floor_line(tail, run.trials(), run.anchors()))
+        detail = nearest_finalists(finalists)
+        if run.trials():
+            detail = (*detail, floor_line(tails, run.trials(), run.anchors()))
     elif shortlist is not None and shortlist.seen:
         nearest = nearest_shortlisted(target, shortlist, run.trials())
-        detail = (*nearest, floor_line(tail, run.trials(), run.anchors()))
+        detail = (*nearest, floor_line(tails, run.trials(), run.anchors()))
     else:
-        detail = (*nearest_trials(target, tail, run.trials()), floor_line(tail, run.trials(), run.anchors()))
+        detail = (*nearest_trials(target, tails, run.trials()), floor_line(tails, run.trials(), run.anchors()))
     unstable = any(f.verdict is not None and f.verdict.answer is Answer.UNSTABLE for f in finalists)
     if unstable:
         summary = f"measured, but too noisy to tell whether {target.name} is met"

@@ -1,8 +1,8 @@
 """How far a measured candidate is from each limit, as far as a trial can tell.
 
-Reads the figures of a trial and the device's tail factor; writes nothing. In the search, p95 and p99 are taken as the
-low quantile times the tail factor, for the tail of a short measurement is mostly the machine's; only the choice binds
-the true tail.
+Reads the figures of a trial and the device's tail factors; writes nothing. In the search, p95 and p99 are taken as the
+low quantile times the device's tail factor of each, for the tail of a short measurement is mostly the machine's; only
+the choice binds the true tail.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ __all__ = ["LOW", "is_feasible", "low_us", "violations"]
 LOW = "latency.low"
 """The metric that ranks: the low quantile of one call."""
 
-_TAILED = ("latency.p95", "latency.p99")
 
-
-def violations(target: Target, figures: Sequence[Figure], tail: float) -> dict[str, float]:
+def violations(target: Target, figures: Sequence[Figure], tails: Mapping[str, float]) -> dict[str, float]:
     """Each hard limit's excess as a share of its bound; zero or less where it is met.
 
     Accuracy is left out (a short training says little about a floor), and so is what has no figure.
@@ -30,20 +28,20 @@ def violations(target: Target, figures: Sequence[Figure], tail: float) -> dict[s
     for limit in target.limits:
         if not limit.hard or limit.metric == "accuracy":
             continue
-        value = _value(limit.metric, figures, tail)
+        value = _value(limit.metric, figures, tails)
         if value is not None:  # none at all has no share: each counts whole
             found[limit.metric] = (1.0 if limit.upper else -1.0) * (value - limit.bound) / (limit.bound or 1.0)
     return found
 
 
-def trial_violations(target: Target, trial: TrialRecord, tail: float) -> Mapping[str, float]:
+def trial_violations(target: Target, trial: TrialRecord, tails: Mapping[str, float]) -> Mapping[str, float]:
     """The same for a recorded trial."""
-    return violations(target, trial.figures, tail)
+    return violations(target, trial.figures, tails)
 
 
-def is_feasible(target: Target, trial: TrialRecord, tail: float) -> bool:
+def is_feasible(target: Target, trial: TrialRecord, tails: Mapping[str, float]) -> bool:
     """Whether a trial was measured and breaks no hard limit."""
-    return trial.outcome == "measured" and all(v <= 0 for v in trial_violations(target, trial, tail).values())
+    return trial.outcome == "measured" and all(v <= 0 for v in trial_violations(target, trial, tails).values())
 
 
 def low_us(figures: Sequence[Figure]) -> float | None:
@@ -52,9 +50,9 @@ def low_us(figures: Sequence[Figure]) -> float | None:
     return None if figure is None else figure.value
 
 
-def _value(metric: str, figures: Sequence[Figure], tail: float) -> float | None:
+def _value(metric: str, figures: Sequence[Figure], tails: Mapping[str, float]) -> float | None:
     low = low_us(figures)
-    if metric in _TAILED and low is not None:
-        return low * tail
+    if metric in tails and low is not None:
+        return low * tails[metric]
     figure = find_figure(figures, metric)
     return None if figure is None else figure.value

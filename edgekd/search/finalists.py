@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgekd.errors import Diverged
 from edgekd.events import Events, stop_if_asked
 from edgekd.search._protocol import Refiner
 from edgekd.search.budget import Budget
@@ -17,7 +18,7 @@ from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate
 from edgekd.targets.target import Target
 
-__all__ = ["order_of_finalists", "rank_correlation", "refine_one"]
+__all__ = ["given_up", "order_of_finalists", "rank_correlation", "refine_one"]
 
 _FEWEST_FOR_TAU = 4  # three can be in order by luck once in six
 
@@ -27,7 +28,7 @@ def order_of_finalists(target: Target, arms: ArmsRecord, trials: Sequence[TrialR
 
     Ties in accuracy go to the faster, then the smaller, then the earlier trial.
     """
-    fit = [t for t in trials if t.accuracy is not None and is_feasible(target, t, arms.tail)]
+    fit = [t for t in trials if t.accuracy is not None and is_feasible(target, t, arms.tails)]
     merits = {trial.number: _merits(trial) for trial in fit}
     dominated = {n for n, mine in merits.items() if any(_dominates(other, mine) for other in merits.values())}
     return tuple(sorted(fit, key=lambda trial: (trial.number in dominated, *_by_accuracy(trial))))
@@ -36,7 +37,10 @@ def order_of_finalists(target: Target, arms: ArmsRecord, trials: Sequence[TrialR
 def refine_one(
     run: Run, rank: int, trial: int, candidate: Candidate, refiner: Refiner, events: Events, budget: Budget
 ) -> FinalistRecord:
-    """Take a candidate (of no trial: -1) through the whole recipe and write it down. Raises Interrupted."""
+    """Take a candidate (of no trial: -1) through the whole recipe and write it down.
+
+    Raises Interrupted, and Diverged, of which nothing is written.
+    """
     stop_if_asked(events)
     refined = refiner.refine(candidate)
     finalist = FinalistRecord(
@@ -50,6 +54,23 @@ def refine_one(
         float_twin=refined.float_twin,
         float_operators=refined.float_operators,
         reason=refined.detail,
+        ended_s=budget.spent_s(),
+    )
+    run.write(finalist)
+    return finalist
+
+
+def given_up(run: Run, rank: int, trial: int, candidate: Candidate, error: Diverged, budget: Budget) -> FinalistRecord:
+    """A finalist whose training diverged: as seeded as it is, it would do so again."""
+    finalist = FinalistRecord(
+        rank=rank,
+        trial=trial,
+        candidate=candidate,
+        student=None,
+        artefact=None,
+        curve=(),
+        accuracy=None,
+        reason=error.message,
         ended_s=budget.spent_s(),
     )
     run.write(finalist)

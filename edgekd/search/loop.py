@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgekd.devices._protocol import Progress
+from edgekd.errors import Diverged
 from edgekd.events import Events, stop_if_asked
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Known, Sampler
 from edgekd.search.arms import rivals
@@ -28,6 +29,8 @@ from edgekd.units import format_us
 
 __all__ = ["TrialLoop", "known_before", "propose_batch"]
 
+_DIVERGED = 2  # candidates that are given up before a third one ends the search
+
 
 def known_before(
     run: Run, plan: PlanRecord, allowed: Allowed, arms: ArmsRecord, trials: Sequence[TrialRecord], batch: int
@@ -40,7 +43,7 @@ def known_before(
         allowed=allowed,
         arms=arms.kept,
         trials=earlier,
-        violations={trial.number: trial_violations(run.header.target, trial, arms.tail) for trial in earlier},
+        violations={trial.number: trial_violations(run.header.target, trial, arms.tails) for trial in earlier},
     )
 
 
@@ -151,7 +154,7 @@ class TrialLoop:
         candidate, measurement = measured.candidate, measured.measurement
         features = at_precision(self.features[candidate.arch], candidate.plan.precision)
         artefact = measured.conversion.artefact
-        excess = violations(self.run.header.target, measured.figures, self.arms.tail)
+        excess = violations(self.run.header.target, measured.figures, self.arms.tails)
         broken = [f"{name} +{100 * share:.0f} %" for name, share in excess.items() if share > 0]
         trial = TrialRecord(
             number=number,
@@ -171,13 +174,21 @@ class TrialLoop:
             trial = trial.but(outcome="over-budget", detail=", ".join(broken))
         if trial.outcome == "measured":
             begun = self.budget.spent_s()
-            estimate = self.estimate.estimate(candidate, self.context)
-            trial = trial.but(
-                accuracy=estimate.accuracy,
-                images_per_s=estimate.images_per_s,
-                seconds={**trial.seconds, "train": self.budget.spent_s() - begun},
-            )
+            try:
+                estimate = self.estimate.estimate(candidate, self.context)
+            except Diverged as error:
+                self._stop_where_all_diverge(error)
+                trial = trial.but(outcome="diverged", detail=error.message)
+            else:
+                trial = trial.but(accuracy=estimate.accuracy, images_per_s=estimate.images_per_s)
+            trial = trial.but(seconds={**trial.seconds, "train": self.budget.spent_s() - begun})
         return trial.but(ended_s=self.budget.spent_s())
+
+    def _stop_where_all_diverge(self, error: Diverged) -> None:
+        """One candidate may diverge; where the first ones all do, it is the recipe or the data. Raises Diverged."""
+        trials = self.run.trials()
+        if sum(t.outcome == "diverged" for t in trials) >= _DIVERGED and not any(t.accuracy for t in trials):
+            raise error
 
     def _measuring(self, done: int) -> Progress:
         def progress(what: str, finished: int, total: int) -> None:

@@ -19,9 +19,9 @@ __all__ = ["floor_line", "nearest_finalists", "nearest_shortlisted", "nearest_tr
 _SHOWN = 3
 
 
-def nearest_trials(target: Target, tail: float, trials: Sequence[TrialRecord]) -> tuple[str, ...]:
+def nearest_trials(target: Target, tails: Mapping[str, float], trials: Sequence[TrialRecord]) -> tuple[str, ...]:
     """The trials whose worst miss is smallest, and the limits that would let the nearest in."""
-    misses = {trial.number: trial_violations(target, trial, tail) for trial in trials if trial.figures}
+    misses = {trial.number: trial_violations(target, trial, tails) for trial in trials if trial.figures}
     ranked = sorted(
         (trial for trial in trials if trial.number in misses),
         key=lambda trial: (max(misses[trial.number].values(), default=0.0), trial.number),
@@ -70,14 +70,15 @@ def _nearest(judged: Sequence[tuple[Candidate, Verdict | None, str]]) -> tuple[s
     return tuple(lines)
 
 
-def floor_line(tail: float, trials: Sequence[TrialRecord], anchors: Sequence[AnchorRecord]) -> str:
+def floor_line(tails: Mapping[str, float], trials: Sequence[TrialRecord], anchors: Sequence[AnchorRecord]) -> str:
     """The lowest latency seen in this space on this device."""
     lows = [us for trial in trials if (us := low_us(trial.figures)) is not None]
     lows += [r.low_us.value for anchor in anchors for r in anchor.readings if r.low_us is not None]
     if not lows:
         return "no latency was measured"
     floor = min(lows)
-    return f"latency floor of this space on this device: {format_us(floor)} (p95 about {format_us(floor * tail)})"
+    p95 = f" (p95 about {format_us(floor * tails['latency.p95'])})" if "latency.p95" in tails else ""
+    return f"latency floor of this space on this device: {format_us(floor)}{p95}"
 
 
 def nothing_left(target: Target, removed: Mapping[str, int]) -> tuple[str, ...]:

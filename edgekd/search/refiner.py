@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgekd.artefacts import Artefact, Precision
 from edgekd.devices._protocol import DeviceSession, Job
-from edgekd.errors import EdgeKDError, Interrupted
+from edgekd.errors import DeviceBusy, DeviceUnreachable, EdgeKDError, Interrupted
 from edgekd.evidence import AccuracyKind
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
 from edgekd.export.converter import Converter
@@ -98,8 +98,8 @@ class RecipeRefiner:
         scratch = self.run.scratch / "score"
         try:
             score = score_artefact(self.session, job, student, self.context.task, "validation", self.options, scratch)
-        except Interrupted:
-            raise
+        except (Interrupted, DeviceUnreachable, DeviceBusy):
+            raise  # the finalist is as good as before, and is scored when the device is back
         except EdgeKDError as error:
             return None, f"its file could not be scored: {error.message}"  # a finalist's outcome, in its record
         finally:

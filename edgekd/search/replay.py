@@ -140,7 +140,7 @@ def _outcomes(run: Run, arms: ArmsRecord) -> ReplayedStep:
     target = run.header.target
     found = []
     for trial in ran:
-        fits = is_feasible(target, trial.but(outcome="measured"), arms.tail)
+        fits = is_feasible(target, trial.but(outcome="measured"), arms.tails)
         found.append((f"trials/{trial.number:04d}.json", fits == (trial.outcome == "measured")))
     return _step("fits", found)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from edgekd import plugins
 from edgekd.devices._protocol import DeviceSession
+from edgekd.errors import Diverged
 from edgekd.events import Events
 from edgekd.export.converter import Converter
 from edgekd.project import Project, cache_folder
@@ -19,7 +20,7 @@ from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.budget import Budget, reserve_s, shortlist_s
 from edgekd.search.choose import Chooser
 from edgekd.search.ending import finish, nothing_fits, success
-from edgekd.search.finalists import order_of_finalists, rank_correlation, refine_one
+from edgekd.search.finalists import given_up, order_of_finalists, rank_correlation, refine_one
 from edgekd.search.loop import TrialLoop
 from edgekd.search.masks import Allowed
 from edgekd.search.measuring import Bench
@@ -187,7 +188,7 @@ class Search:
             if winner is not None or goal >= len(order) or budget.left_s() < reserve_s(self.plan, trials, 1):
                 break
         finalists = self.run.finalists()
-        outcome = success(winner) if winner is not None else nothing_fits(self.run, tail=arms.tail)
+        outcome = success(winner) if winner is not None else nothing_fits(self.run, tails=arms.tails)
         return finish(self.run, outcome.but(estimate=rank_correlation(trials, finalists)), budget)
 
     def _refine(self, arms: ArmsRecord, trials: tuple[TrialRecord, ...], budget: Budget) -> None:
@@ -202,4 +203,7 @@ class Search:
                 candidate = settled(target, arms, trial.candidate, rechecks.get(trial.number))
                 self.events.line(f"refining   {rank} of {len(trials)}: {candidate}")
                 done.add(rank)
-                refine_one(self.run, rank, trial.number, candidate, self.parts.refiner, self.events, budget)
+                try:
+                    refine_one(self.run, rank, trial.number, candidate, self.parts.refiner, self.events, budget)
+                except Diverged as error:
+                    given_up(self.run, rank, trial.number, candidate, error, budget)

@@ -14,7 +14,7 @@ from torch import nn
 from edgekd.artefacts import Backend, Format, Precision
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import Fingerprint
-from edgekd.errors import ConfigurationError
+from edgekd.errors import ConfigurationError, Diverged
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
 from edgekd.export.converter import Converter
 from edgekd.export.facts import facts_of
@@ -59,7 +59,7 @@ class UntrainedMaker:
             student = calibrate(
                 student, inputs, candidate.plan.precision, "minmax", self.fingerprint, candidate.backend
             )
-        except ConfigurationError as error:
+        except (ConfigurationError, Diverged) as error:
             return ConversionResult(outcome=ConversionOutcome.REFUSED, detail=error.message.splitlines()[0])
         path.parent.mkdir(parents=True, exist_ok=True)
         save_student(student, path.parent / "student")

@@ -215,7 +215,13 @@ class ArmsRecord(Filed):
     never_slower: tuple[NeverSlower, ...]
     noise: float  # A/A noise of the batch, relative
     tail: float  # p95 / low, the device's measured tail factor
+    tail_p99: float | None = None  # p99 / low; runs of earlier versions have none
     masks: tuple[MaskReport, ...] = ()  # what the files seen on the anchors removed further
+
+    @property
+    def tails(self) -> Mapping[str, float]:
+        """The factors by metric."""
+        return {"latency.p95": self.tail, "latency.p99": self.tail if self.tail_p99 is None else self.tail_p99}
 
 
 class Accuracy(Record):
@@ -237,7 +243,7 @@ class TrialRecord(Filed):
     asked: int
     batch: int = 0  # trials of one batch were proposed before any of them was measured
     features: StaticFeatures
-    outcome: Literal["measured", "over-budget", "refused", "crashed", "hung", "out-of-memory", "unstable"]
+    outcome: Literal["measured", "over-budget", "refused", "crashed", "hung", "out-of-memory", "unstable", "diverged"]
     detail: str = ""
     size_bytes: int | None = None
     sha256: Digest | None = None
@@ -315,7 +321,7 @@ class FinalistRecord(Filed):
     rank: int
     trial: int  # -1 where there was no search
     candidate: Candidate
-    student: Digest  # folder under students/
+    student: Digest | None  # folder under students/; None where its training diverged
     artefact: Artefact | None
     curve: tuple[CurvePoint, ...]
     accuracy: Accuracy | None  # validation, by the exported file

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from edgekd.artefacts import Precision
 from edgekd.distill.curve import read_curve
-from edgekd.distill.loop import CHECKPOINT_FILE, Diverged
+from edgekd.distill.loop import CHECKPOINT_FILE
 from edgekd.distill.predict import predict
 from edgekd.distill.stage import Distill
-from edgekd.errors import ConfigurationError, Interrupted
+from edgekd.errors import ConfigurationError, Diverged, Interrupted
 from edgekd.records import digest_json
 from edgekd.students._protocol import Annotations
 from edgekd.tasks._protocol import Split

@@ -31,6 +31,8 @@ from typing import ClassVar
 from torch import nn
 from edgekd.records import Record
 
+LEFT = []
+
 class Net(nn.Module):
     def __init__(self, does):
         super().__init__()
@@ -42,8 +44,8 @@ class Net(nn.Module):
         if self.does == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         if self.does == "starve":  # as the kernel would: it counts first
-            with open(os.environ["TROUBLE_COUNTERS"], "a") as counters:
-                counters.write("oom_kill 4\\n")
+            with open(os.environ["TROUBLE_COUNTERS"], "w") as counters:
+                counters.write(f"oom_kill {time.time_ns()}\\n")
         if self.does in ("starve", "killed"):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.does in ("mutter", "abort"):
@@ -55,6 +57,8 @@ class Net(nn.Module):
             while True:
                 kept.append(bytearray(b"x" * 20_000_000))
                 time.sleep(0.005)
+        if self.does == "leak":
+            LEFT.append(bytearray(b"x" * 300_000_000))
         if self.does == "branch" and x.sum() > 0:
             x = -x
         return self.head(x.flatten(1))
@@ -146,6 +150,15 @@ def test_every_end_has_its_outcome_and_the_next_conversion_works(
     fine = _convert(watched, _saved(trouble, "fine", tmp_path), tmp_path / "out" / "model.onnx")
     assert fine.outcome is ConversionOutcome.OK, fine.detail
     assert fine.artefact == Artefact.of(tmp_path / "out" / "model.onnx")
+
+
+def test_what_earlier_conversions_left_in_memory_is_not_a_later_ones_need(
+    trouble: ModuleType, watched: Converter, counters: Path, tmp_path: Path
+) -> None:
+    leaking = _saved(trouble, "leak", tmp_path)
+    for _ in range(4):  # 300 MB each, of a worker that may take 1,200
+        result = _convert(watched, leaking, tmp_path / "model.onnx")
+        assert result.outcome is ConversionOutcome.OK, result.detail
 
 
 def test_what_was_said_of_an_earlier_conversion_is_not_a_later_ones_end(

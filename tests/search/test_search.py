@@ -10,7 +10,7 @@ import pytest
 
 from edgekd.artefacts import Precision
 from edgekd.devices._protocol import MeasurePlan, Outcome
-from edgekd.errors import MissingError
+from edgekd.errors import Diverged, MissingError
 from edgekd.export._protocol import ConversionOutcome
 from edgekd.search.replay import replay
 from edgekd.search.sampler import RandomSampler
@@ -313,3 +313,53 @@ def test_only_finalists_files_outlast_the_run(lab: Any) -> None:
     kept = {f.artefact.path.name for f in Run.open(lab.folder).finalists() if f.artefact}
     assert kept
     assert {path.name for path in (lab.folder / "artefacts").iterdir()} == kept
+
+
+ROOMY = {"budgets": {"latency": {"p95": "10 ms"}}}
+
+
+def test_a_candidate_that_diverges_is_a_failed_trial(make_lab: Callable[..., Any]) -> None:
+    lab = make_lab(trials=8, target=ROOMY)
+    estimate = lab.estimate
+
+    def diverging(candidate: Candidate, context: Any) -> Any:
+        if len(lab.estimated) == 1:
+            lab.estimated.append(candidate)
+            raise Diverged("the loss became NaN or infinite in epoch 2 of 4")
+        return estimate(candidate, context)
+
+    lab.estimate = diverging
+    assert lab.search().exit_code == 0
+    (failed,) = [trial for trial in Run.open(lab.folder).trials() if trial.outcome == "diverged"]
+    assert failed.accuracy is None
+    assert "NaN" in failed.detail
+
+
+def test_where_all_candidates_diverge_the_search_says_so(make_lab: Callable[..., Any]) -> None:
+    lab = make_lab(trials=8, target=ROOMY)
+
+    def diverging(candidate: Candidate, context: Any) -> Any:
+        raise Diverged("the loss became NaN or infinite in epoch 1 of 4", "lower the learning rate")
+
+    lab.estimate = diverging
+    with pytest.raises(Diverged, match="epoch 1 of 4"):
+        lab.search()
+    assert [trial.outcome for trial in Run.open(lab.folder).trials() if trial.outcome == "diverged"] == ["diverged"] * 2
+
+
+def test_a_finalist_that_diverges_leaves_the_others(make_lab: Callable[..., Any]) -> None:
+    lab = make_lab(finalists=2)
+    refined, asked = lab.refine, []
+
+    def diverging(candidate: Candidate) -> Any:
+        asked.append(candidate)
+        if len(asked) == 1:
+            raise Diverged("the loss became NaN or infinite in epoch 40 of 120")
+        return refined(candidate)
+
+    lab.refine = diverging
+    outcome = lab.search()
+    first, *_ = Run.open(lab.folder).finalists()
+    assert (first.student, first.artefact, first.chosen) == (None, None, False)
+    assert "epoch 40" in first.reason
+    assert outcome.exit_code == 0

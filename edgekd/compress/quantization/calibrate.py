@@ -24,7 +24,7 @@ from edgekd.compress.quantization.observe import BINS, Observation, observe
 from edgekd.compress.quantization.rules import Points, points_of
 from edgekd.compress.quantization.weights import floors, weight_encoding
 from edgekd.devices._protocol import Fingerprint
-from edgekd.errors import ConfigurationError
+from edgekd.errors import ConfigurationError, Diverged
 from edgekd.students._protocol import Annotations, Encoding, Student
 from edgekd.students.graph import Traced, trace
 from edgekd.tasks._protocol import InputSpec
@@ -47,8 +47,8 @@ def calibrate(
 ) -> Student:
     """Fold and annotate. ``inputs_raw`` is (N, C, H, W) in raw units; only int8 looks at it.
 
-    Raises ConfigurationError when the student can't have the precision, naming the operator that stops it, or when
-    its values aren't finite.
+    Raises ConfigurationError when the student can't have the precision, naming the operator that stops it, and Diverged
+    when its values aren't finite.
     """
     traced = trace(student, dynamic_batch=precision is Precision.INT8, decomposed=False)
     problems = problems_with(student, precision, backend, traced)
@@ -75,9 +75,7 @@ def calibrate(
     try:
         seen = observe(traced, points, inputs, histogram=method != "minmax")
     except ValueError as error:
-        raise ConfigurationError.one(
-            f"calibration: {error}", "the student diverged: train it again with a lower learning rate"
-        ) from error
+        raise Diverged(f"calibration: {error}", "train the student again with a lower learning rate") from error
     chosen = {group: activation_encoding(*_range(entry, method, percentile)) for group, entry in seen.items()}
     own = points.group["input"]
     chosen[own] = _raw_encoding(spec) or activation_encoding(seen[own].low, seen[own].high)

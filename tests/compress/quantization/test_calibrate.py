@@ -12,7 +12,7 @@ from edgekd.artefacts import Backend, Precision
 from edgekd.compress.quantization.calibrate import activation_encoding, calibrate
 from edgekd.compress.quantization.reference import reference_module
 from edgekd.devices._protocol import Fingerprint
-from edgekd.errors import ConfigurationError
+from edgekd.errors import ConfigurationError, Diverged
 from edgekd.students._protocol import Arch, Encoding, Student
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import load_student, new_student, save_student
@@ -216,7 +216,7 @@ def test_a_diverged_student_is_refused() -> None:
     module = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(144, 4))
     with torch.no_grad():
         module[0].bias.fill_(float("nan"))
-    with pytest.raises(ConfigurationError, match="aren't finite"):
+    with pytest.raises(Diverged, match="aren't finite"):
         calibrate(mine(module), samples(), Precision.INT8)
 
 
