@@ -6,7 +6,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.students._protocol import Encoding
 from edgekd.students.graph import PASSING, Traced, operator_of
 
-__all__ = ["encodings_by_node"]
+__all__ = ["encodings_by_node", "passing_nodes"]
 
 
 def encodings_by_node(traced: Traced) -> dict[str, Encoding]:
@@ -33,3 +33,9 @@ def encodings_by_node(traced: Traced) -> dict[str, Encoding]:
             if source is not None:
                 found[node.name] = source
     return found
+
+
+def passing_nodes(traced: Traced) -> frozenset[str]:
+    """Those of them that only move values: a format may do their work elsewhere, and have no such tensor."""
+    own = traced.student.annotations.activations
+    return frozenset(name for name in encodings_by_node(traced) if traced.keys[name] not in own)

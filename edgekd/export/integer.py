@@ -67,8 +67,12 @@ def _tflite(path: Path) -> list[str]:
     return found
 
 
-_ONNX_INTEGER = frozenset({"Conv", "Gemm", "MatMul", "Add", "GlobalAveragePool", "AveragePool", "Concat", "Relu"})
+_CLAMPS = frozenset({"Relu", "Clip"})
+"""Behind an integer kernel and before QuantizeLinear: ONNX Runtime does them by the kernel's own limits."""
+
+_ONNX_INTEGER = _CLAMPS | {"Conv", "Gemm", "MatMul", "Add", "GlobalAveragePool", "AveragePool", "Concat"}
 _ONNX_MOVING = frozenset({"Transpose", "Reshape", "Flatten", "MaxPool", "Pad", "Squeeze", "Unsqueeze", "Slice"})
+_WITH_BOUNDS = _ONNX_MOVING | {"Clip"}  # constants among their inputs are shapes and bounds, not values
 
 
 def _onnx(path: Path) -> list[str]:
@@ -88,7 +92,7 @@ def _onnx(path: Path) -> list[str]:
     left: list[str] = []  # outputs that are computed in float
     for node in graph.node:  # in order: whatever a node reads has been looked at
         kind, result = node.op_type, node.output[0]
-        given = [name for name in node.input if name and not (kind in _ONNX_MOVING and name in constants)]
+        given = [name for name in node.input if name and not (kind in _WITH_BOUNDS and name in constants)]
         if kind == "QuantizeLinear":
             integers.add(result)
         elif kind == "DequantizeLinear":
@@ -99,7 +103,7 @@ def _onnx(path: Path) -> list[str]:
             kind in _ONNX_INTEGER | _ONNX_MOVING
             and widened.issuperset(given)
             and result not in float_ends
-            and {"QuantizeLinear", "Relu"}.issuperset(readers.get(result, ()))
+            and ({"QuantizeLinear"} | _CLAMPS).issuperset(readers.get(result, ()))
         ):
             widened.add(result)
         else:

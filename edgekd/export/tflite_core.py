@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from edgekd.errors import ConfigurationError
 from edgekd.export.flatbuffer import add_tensor, constant_of, operator_name, read_model, schema, write_model
@@ -57,11 +58,21 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
     free: Any = {0: torch.export.Dim("batch", min=1, max=4096)}
     shapes = ((free,),) if image else (free,)  # the channel-last wrapper takes its inputs as one tuple
     logging.getLogger().setLevel(logging.ERROR)
-    try:
+
+    def converted(module: Any) -> bytes:
         with torch.no_grad():
-            data = litert_torch.convert(
-                module, (example,), dynamic_shapes=shapes if batch == "dynamic" else None
-            ).model_content()
+            made = litert_torch.convert(module, (example,), dynamic_shapes=shapes if batch == "dynamic" else None)
+        content: bytes = made.model_content()
+        return content
+
+    try:
+        try:
+            data = converted(module)
+        except (RuntimeError, ValueError) as error:
+            if not image or "view" not in str(error):
+                raise
+            ordered = _InOrder(traced.student.module).eval()
+            data = converted(litert_torch.to_channel_last_io(ordered, args=[0]).eval())
     except (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError.one(
@@ -75,6 +86,17 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
     parameters = _match_weights(model, traced)
     _rename(model, traced, nodes, parameters)
     return TfliteCore(write_model(model), nodes, parameters)
+
+
+class _InOrder(nn.Module):
+    """A module whose input lies in memory as its shape says: ``Tensor.view`` refuses a channel-last one."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor) -> Any:
+        return self.module(images.contiguous())
 
 
 def _merge_transposed_means(model: Any) -> None:

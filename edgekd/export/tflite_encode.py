@@ -9,6 +9,7 @@ hybrid kernels, which quantize activations at run time.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,12 @@ _HYBRID_VERSIONS = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 12}
 _AGAIN = "calibrate the student again, or choose another backend"
 
 
-def quantize(core: TfliteCore, activations: Mapping[str, Encoding], weights: Mapping[str, Encoding]) -> Any:
+def quantize(
+    core: TfliteCore, activations: Mapping[str, Encoding], weights: Mapping[str, Encoding], passing: AbstractSet[str]
+) -> Any:
     """The static int8 model (a ``ModelT``). ``activations`` by node of the program, ``weights`` by parameter.
+
+    Nodes in ``passing`` need no tensor of their own: their work may be done by another operator.
 
     Raises ConfigurationError naming the operator or tensor that can't have its encoding.
     """
@@ -57,7 +62,7 @@ def quantize(core: TfliteCore, activations: Mapping[str, Encoding], weights: Map
 
     model = read_model(core.data)
     tensors = model.subgraphs[0].tensors
-    encodings = _by_tensor(model, core, activations)
+    encodings = _by_tensor(model, core, activations, passing)
     ranges: dict[str, dict[str, NDArray[np.float32]]] = {}
     for index, encoding in encodings.items():
         scale, zero = encoding.scale[0], encoding.zero_point[0]
@@ -80,7 +85,9 @@ def quantize(core: TfliteCore, activations: Mapping[str, Encoding], weights: Map
     return result
 
 
-def _by_tensor(model: Any, core: TfliteCore, activations: Mapping[str, Encoding]) -> dict[int, Encoding]:
+def _by_tensor(
+    model: Any, core: TfliteCore, activations: Mapping[str, Encoding], passing: AbstractSet[str]
+) -> dict[int, Encoding]:
     """Each activation tensor's encoding: its node's, or its input's where the operator only moves values."""
     graph = model.subgraphs[0]
     found: dict[int, Encoding] = {}
@@ -107,7 +114,7 @@ def _by_tensor(model: Any, core: TfliteCore, activations: Mapping[str, Encoding]
                     _AGAIN,
                 )
             found[index] = encoding
-    lost = sorted(set(activations) - used)
+    lost = sorted(set(activations) - used - passing)
     if lost:
         raise ConfigurationError.one(f"the TFLite graph has no tensor for the encoded {', '.join(lost)}", _AGAIN)
     return found

@@ -231,6 +231,8 @@ def _macs(name: str, given: Sequence[Tensor], made: Tensor) -> int:
 def _without_values(module: nn.Module) -> nn.Module:
     """A copy in eval mode whose tensors have shapes alone; nothing is copied but structure."""
     memo: dict[int, Any] = {}
+    for part in module.modules():  # tensors that are neither parameters nor buffers
+        memo |= {id(v): torch.empty_like(v, device="meta") for v in vars(part).values() if isinstance(v, Tensor)}
     for parameter in module.parameters():
         memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
     for buffer in module.buffers():

@@ -67,6 +67,8 @@ def _pairs(module: nn.Module, shape: tuple[int, ...]) -> list[tuple[str, str]]:
         if not isinstance(source, fx.Node) or source.op != "call_function" or len(source.users) != 1:
             continue
         producer, norm = modules.get(_path(source)), modules[_path(node)]
+        if isinstance(producer, nn.Linear) and source.meta["val"].dim() != 2:
+            continue  # the norm is over the second axis, and the layer's features are the last
         once = calls[_path(source)] == 1 == calls[_path(node)]
         if producer is not None and once and norm.running_mean is not None and _can_take(module, producer):
             found.append((_path(source), _path(node)))

@@ -105,6 +105,7 @@ def trace(student: Student, *, dynamic_batch: bool = False, decomposed: bool = T
             _pool_as_mean(program)
             if decomposed or any(_changes_in_place(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
+            _simplify(program)  # only now: a copy may be what an operator in place has changed
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:  # torch's own errors are among these
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError.one(
@@ -241,6 +242,54 @@ def _pool_as_mean(program: ExportedProgram) -> None:
         graph.erase_node(flat)
         graph.erase_node(pool)
     program.graph_module.recompile()
+
+
+def _simplify(program: ExportedProgram) -> None:
+    """Spell some operators as every exporter keeps them.
+
+    Copies (dropout at inference, ``clone``) are left out, as are pools to the size that is there; an adaptive pool
+    over equal windows is the plain one; a ``view`` that flattens is told as such, for its memory may lie otherwise
+    where it is converted.
+    """
+    graph = program.graph
+    for node in list(graph.nodes):
+        if node.op != "call_function" or any(user.op == "output" for user in node.users):
+            continue  # the program's signature knows its output by name
+        name = operator_of(node)
+        if name == "view" and _is_flattening(node):
+            node.target, node.args = torch.ops.aten.flatten.using_ints, (node.args[0], 1)
+        elif name in ("dropout", "clone") and node.args and isinstance(node.args[0], fx.Node):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+        elif name == "adaptive_avg_pool2d":
+            _pool_evenly(graph, node)
+    program.graph_module.recompile()
+
+
+def _is_flattening(view: fx.Node) -> bool:
+    source = view.args[0]
+    if not isinstance(source, fx.Node) or view.meta["val"].dim() != 2:
+        return False
+    before, after = source.meta["val"].shape, view.meta["val"].shape
+    return bool(before[0] == after[0])
+
+
+def _pool_evenly(graph: fx.Graph, pool: fx.Node) -> None:
+    source = pool.args[0]
+    assert isinstance(source, fx.Node)
+    before, after = source.meta["val"].shape[-2:], pool.meta["val"].shape[-2:]
+    if before == after:
+        pool.replace_all_uses_with(source)
+        graph.erase_node(pool)
+    elif all(isinstance(size, int) and size % part == 0 for size, part in zip(before, after, strict=True)):
+        window = [int(size // part) for size, part in zip(before, after, strict=True)]
+        with graph.inserting_before(pool):
+            plain = graph.create_node(
+                "call_function", torch.ops.aten.avg_pool2d.default, (source, window, window), name="avg_pool2d"
+            )
+        plain.meta = dict(pool.meta)
+        pool.replace_all_uses_with(plain)
+        graph.erase_node(pool)
 
 
 def _path(node: fx.Node, core_prefix: str) -> str:

@@ -70,3 +70,23 @@ def test_the_student_is_left_as_it_was() -> None:
     analyse(student, Precision.INT8)
     assert student.module.training
     assert next(student.module.parameters()).device.type == "cpu"
+
+
+class Shifted(nn.Module):
+    """Subtracts a plain tensor, neither parameter nor buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.conv, self.fc = (
+            torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1),
+            nn.Conv2d(3, 5, 3),
+            nn.Linear(5, 4),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv(x - self.mean).mean((2, 3)))
+
+
+def test_plain_tensors_of_a_module_have_shapes_too() -> None:
+    found = analyse(small().but(module=Shifted().eval()), Precision.FLOAT32)
+    assert found.macs == 36 * 5 * 27 + 20

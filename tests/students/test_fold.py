@@ -84,6 +84,17 @@ class NormFirst(nn.Module):
         return self.conv(self.bn(x))
 
 
+class Mixer(nn.Module):
+    """A linear layer over the last axis, and a BatchNorm over the second, of one size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.bn, self.fc = nn.Linear(64, 3), nn.BatchNorm1d(3), nn.Linear(9, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.bn(self.mix(x.flatten(2))).flatten(1))
+
+
 def awake(module: nn.Module) -> nn.Module:
     """With statistics that do something."""
     torch.manual_seed(1)
@@ -105,7 +116,7 @@ def norms(module: nn.Module) -> int:
 
 @pytest.mark.parametrize(
     ("kind", "left"),
-    [(Sequential, 0), (Residual, 0), (BothRead, 1), (NormTwice, 1), (Tied, 1), (NormFirst, 1)],
+    [(Sequential, 0), (Residual, 0), (BothRead, 1), (NormTwice, 1), (Tied, 1), (NormFirst, 1), (Mixer, 1)],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_folded_module_answers_as_before(kind: type[nn.Module], left: int) -> None:

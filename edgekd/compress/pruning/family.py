@@ -13,6 +13,7 @@ with. Which channels and blocks stay is decided from the weights file alone, so 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, ClassVar, Literal, NamedTuple
@@ -123,7 +124,8 @@ class Pruned(Record):
     def _kept(self, group: ChannelGroup, share: float) -> int:
         if share == 1.0:
             return group.channels
-        rounded = self.round_to * max(1, round(share * group.channels / self.round_to))
+        unit = math.lcm(self.round_to, group.multiple)
+        rounded = unit * max(1, round(share * group.channels / unit))
         return min(rounded, group.channels)
 
 

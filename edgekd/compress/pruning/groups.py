@@ -10,6 +10,7 @@ torch-pruning keeps mutable defaults: nothing here relies on one.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ class ChannelGroup(NamedTuple):
     makers: tuple[str, ...]
     channels: int
     size: tuple[int, int]  # height and width of what the first maker makes; (1, 1) for a linear layer
+    multiple: int = 1  # what their number must be a multiple of: a GroupNorm's groups
 
 
 class LeftOut(NamedTuple):
@@ -64,7 +66,7 @@ def find_groups(model: nn.Module, shape: Sequence[int]) -> tuple[list[ChannelGro
         channels = channels_of(modules[makers[0]])
         reason = copies.without_half(makers[0]) if channels > 1 else "it has a single channel"
         if not reason:
-            accepted.append(ChannelGroup(makers, channels, sizes[makers[0]]))
+            accepted.append(ChannelGroup(makers, channels, sizes[makers[0]], copies.multiple))
             continue
         left_out.append(LeftOut(makers[0], reason))
         # the failed trial may have left the copies half pruned: start again from what has worked
@@ -107,11 +109,19 @@ class _Copies:
         self.pruned, self.masked = copy.deepcopy(model), copy.deepcopy(model)
         self.probe = probe
         self.graph, self.names = _graph(self.pruned, probe)
+        self.multiple = 1  # of the group that was tried last
 
     def without_half(self, root: str) -> str:
         """Take every other channel of a group from both copies; why they differ then, or ``""``."""
         module = dict(self.pruned.named_modules())[root]
         try:
+            whole = _whole_group(self.graph, module)
+            norms = [dep.target.module for dep, _ in whole if isinstance(dep.target.module, nn.GroupNorm)]
+            self.multiple = math.lcm(1, *(norm.num_groups for norm in norms))
+            if norms and self.multiple == channels_of(module):
+                return f"`{self.names[norms[0]]}` is a GroupNorm with a group for each of its channels"
+            if norms and channels_of(module) // 2 % self.multiple:
+                return f"`{self.names[norms[0]]}` is a GroupNorm whose {self.multiple} groups don't halve"
             group = _group(self.graph, module, list(range(0, channels_of(module), 2)))
             grouped = [self.names[dep.target.module] for dep, _ in group if _is_grouped(dep.target.module)]
             if grouped:
@@ -143,8 +153,13 @@ class _Copies:
                 if target not in self.names or not self.graph.is_out_channel_pruning_fn(dep.handler):
                     continue
                 inexact |= isinstance(target, (nn.LayerNorm, nn.GroupNorm))
-                for parameter in modules[self.names[target]].parameters(recurse=False):
-                    parameter[[int(index) for index in indices]] = 0
+                masked, gone = modules[self.names[target]], [int(index) for index in indices]
+                for parameter in masked.parameters(recurse=False):
+                    if parameter.dim() and len(parameter) > max(gone):  # a PReLU may have one for all channels
+                        parameter[gone] = 0
+                if isinstance(masked, nn.modules.batchnorm._BatchNorm) and not masked.affine:
+                    assert masked.running_mean is not None
+                    masked.running_mean[gone] = 0  # zeros come in, and zeros must come out
         return inexact
 
 

@@ -65,12 +65,18 @@ def problems_with(
             "use dynamic-int8, which quantizes weights alone, or replace the operator",
         )
         for node in nodes
-        if is_tensor(node) and (reason := _stops(node, traced))
+        if (is_tensor(node) or _is_several(node)) and (reason := _stops(node, traced))
     ]
+
+
+def _is_several(node: fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), (list, tuple))
 
 
 def _stops(node: fx.Node, traced: Traced) -> str:
     name = operator_of(node)
+    if _is_several(node):
+        return f"has several results, and no integer form ({name})"
     if name == "batch_norm":
         return "is a BatchNorm that doesn't follow a convolution, and can't be folded into one"
     if name not in INTEGER:

@@ -14,6 +14,7 @@ from edgekd.students._protocol import Encoding
 __all__ = ["floors", "weight_encoding", "weight_integers"]
 
 _LARGEST_BIAS = 2.0**30  # in int32 units, half of what fits
+_SMALLEST = 2.0**-100  # far from subnormal numbers, which kernels refuse or round to zero
 _SMALLEST_RATIO = 2.0**-31  # of scale(input) * scale(weight) to scale(output): kernels' multipliers end at 2**-32
 
 
@@ -23,7 +24,7 @@ def weight_encoding(weight: Tensor, limit: int, floor: Tensor | None = None) -> 
     ``floor`` (out,) is the least scale of each channel.
     """
     largest = weight.detach().double().abs().flatten(1).amax(1)
-    scale = torch.where(largest > 0, largest / limit, 1.0 / limit)
+    scale = torch.where(largest > 0, (largest / limit).clamp_min(_SMALLEST), 1.0 / limit)
     if floor is not None:
         scale = torch.maximum(scale, floor)
     values = scale.numpy().astype(np.float32)

@@ -113,3 +113,23 @@ def test_nothing_is_shared_between_two_models(build):
 def test_channels_of_layers():
     assert channels_of(nn.Conv2d(3, 7, 1)) == 7
     assert channels_of(nn.Linear(3, 5)) == 5
+
+
+def test_norms_without_parameters_and_shared_slopes_are_no_obstacle():
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16, affine=False), nn.PReLU(), nn.Conv2d(16, 8, 3), nn.Flatten(1)
+    )
+    model[1].running_mean.normal_()
+    groups, _ = find_groups(model.eval(), SHAPE)
+    assert [group.makers for group in groups] == [("0",)]
+
+
+def test_a_group_norm_keeps_its_groups_whole():
+    def normed(groups: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 32, 3), nn.GroupNorm(groups, 32), nn.Conv2d(32, 8, 3)).eval()
+
+    groups, _ = find_groups(normed(8), SHAPE)
+    assert [(group.makers, group.multiple) for group in groups] == [(("0",), 8)]
+    groups, left_out = find_groups(normed(32), SHAPE)
+    assert groups == []
+    assert "a group for each of its channels" in dict(left_out)["0"]

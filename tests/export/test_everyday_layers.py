@@ -1,0 +1,165 @@
+"""Layers of people's own models: dropout, ReLU6, depthwise convolutions, views, padding, pools of several shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgekd.artefacts import Backend, Precision
+from edgekd.compress.quantization.calibrate import calibrate
+from edgekd.devices._protocol import DeviceSession, Job
+from edgekd.export._protocol import Exporter, ExportOptions
+from edgekd.export.integer import float_operators
+from edgekd.export.onnx import OnnxExporter
+from edgekd.export.openvino import OpenvinoExporter
+from edgekd.export.parity import check_parity
+from edgekd.export.tflite import TfliteExporter
+from edgekd.students._protocol import Arch, Student
+from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
+
+pytestmark = pytest.mark.runtime
+
+
+class Inverted(nn.Module):
+    """Expand, depthwise, project, and a shortcut (Sandler et al. 2018)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(8, 32, 1, bias=False),
+            nn.BatchNorm2d(32),
+            nn.ReLU6(inplace=True),
+            nn.Conv2d(32, 32, 3, 1, 1, groups=32, bias=False),
+            nn.BatchNorm2d(32),
+            nn.ReLU6(inplace=True),
+            nn.Conv2d(32, 8, 1, bias=False),
+            nn.BatchNorm2d(8),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class PoolsBeforeReLU(nn.Module):
+    """As PyTorch's tutorials have it, with ``view``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc, self.drop = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8 * 64, 10), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(torch.max_pool2d(self.conv(x), 2))
+        return self.fc(self.drop(x.view(-1, 8 * 64)))
+
+
+def mobile() -> nn.Module:
+    stem = (nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU6(inplace=True))
+    return nn.Sequential(*stem, Inverted(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(8, 10))
+
+
+def vgg() -> nn.Module:
+    """Two adaptive pools: one to the size that is there, one over equal windows."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d((8, 8)),
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d((2, 2)),
+        nn.Flatten(),
+        nn.Linear(64, 16),
+        nn.ReLU(inplace=True),
+        nn.Dropout(),
+        nn.Linear(16, 10),
+    )
+
+
+def padded() -> nn.Module:
+    """Padding by an operator of its own, and a stem with overlapping pools."""
+    return nn.Sequential(
+        nn.ZeroPad2d((0, 1, 0, 1)),
+        nn.Conv2d(3, 8, 3, 2, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 10),
+    )
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "mobile": mobile,
+    "vgg": vgg,
+    "padded": padded,
+    "pools-before-relu": PoolsBeforeReLU,
+}
+EXPORTERS: dict[str, tuple[Exporter, str]] = {
+    "litert/xnnpack": (TfliteExporter(), ".tflite"),
+    "onnxruntime/cpu": (OnnxExporter(), ".onnx"),
+    "openvino/cpu": (OpenvinoExporter(), ".xml"),
+}
+
+
+def student_of(name: str) -> Student:
+    torch.manual_seed(0)
+    module = MODELS[name]().eval()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.normal_(part.running_mean, 0, 0.2)
+            nn.init.uniform_(part.running_var, 0.5, 1.5)
+    spec = TaskSpec(
+        name="squares", input=InputSpec(shape=(3, 16, 16), mean=(128.0,), std=(64.0,)), head=HeadSpec(classes=10),
+        data="0" * 64,
+    )  # fmt: skip
+    return Student(module=module, task=spec, family=name, options={}, arch=Arch.of({}))
+
+
+@pytest.mark.parametrize("backend", EXPORTERS)
+@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.INT8])
+@pytest.mark.parametrize("name", MODELS)
+def test_answers_are_the_students(
+    name: str, precision: Precision, backend: str, samples: NDArray[Any], this_computer: DeviceSession, tmp_path: Path
+) -> None:
+    student = calibrate(student_of(name), samples, precision, "minmax")
+    (exporter, suffix), where = EXPORTERS[backend], Backend.model_validate(backend)
+    options, path = ExportOptions(input="uint8"), tmp_path / f"model{suffix}"
+    job = Job(artefact=exporter.export(student, options, where, None, path), backend=where)
+    assert check_parity(this_computer, job, student, samples, options, tmp_path / "parity").holds
+    left = float_operators(path) if precision is Precision.INT8 else None
+    assert left is None or len(left) <= 1, left  # the answer's own conversion
+
+
+def test_splitting_channels_has_no_integer_form_and_says_so(samples: NDArray[Any]) -> None:
+    from edgekd.compress.quantization.ladder import problems_with
+
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.other, self.fc = nn.Conv2d(3, 8, 3), nn.Conv2d(4, 4, 1), nn.Linear(8, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            left, right = self.conv(x).chunk(2, 1)
+            return self.fc(torch.cat([left, self.other(right)], 1).mean((2, 3)))
+
+    student = student_of("vgg").but(module=Halves().eval())
+    (problem,) = problems_with(student, Precision.INT8)
+    assert "`:chunk` has several results" in problem.message
+    calibrate(student, samples, Precision.DYNAMIC_INT8, "minmax")
+
+
+def test_an_almost_empty_channel_keeps_a_scale_that_is_a_number(samples: NDArray[np.uint8]) -> None:
+    student = student_of("vgg")
+    with torch.no_grad():
+        student.module[0].weight[3] = 1e-44  # type: ignore[index,union-attr]
+    found = calibrate(student, samples, Precision.DYNAMIC_INT8, "minmax")
+    (scales,) = [encoding.scale for name, encoding in found.annotations.weights.items() if name == "0.weight"]
+    assert min(scales) >= 2.0**-100
