@@ -21,6 +21,7 @@ from edgekd.errors import ConfigurationError, MissingError, NothingFits, ParityF
 from edgekd.events import Events, SilentEvents
 from edgekd.records import Filed, digest_json
 from edgekd.store.certificate import Certificate
+from edgekd.store.opening import is_finished, open_run
 from edgekd.store.records import OutcomeRecord, RunHeader
 from edgekd.store.run import Run
 from edgekd.targets.verdict import Answer
@@ -135,9 +136,17 @@ class ExportAnswer(Filed):
     bundle: Path
     certificate: Certificate
 
+    @property
+    def exit_code(self) -> int:
+        """0, or as the search ended whose certificate doesn't hold."""
+        return 0 if self.certificate.certified else _shortfall(self.certificate).exit_code
+
     def lines(self) -> list[str]:
         """As a person reads it."""
-        return [f"bundle     {_short(self.bundle)}", f"           {self.certificate.summary()}"]
+        lines = [f"bundle     {_short(self.bundle)}", f"           {self.certificate.summary()}"]
+        if not self.certificate.certified:
+            lines.append(f"           not certified: {self.certificate.shortfall()}")
+        return lines
 
 
 class ReportAnswer(Filed):
@@ -263,7 +272,9 @@ def runs(folder: Path = Path("runs")) -> RunsAnswer:
             found.append(summary)
             continue
         header = run.header
-        state = outcome.summary if outcome else f"not finished, {len(run.trials())} trials: go on with the same command"
+        state = f"not finished, {len(run.trials())} trials: go on with the same command"
+        if outcome is not None:
+            state = outcome.summary if is_finished(run) else "no bundle yet: go on with the same command"
         found.append(
             RunSummary(
                 folder=path.parent,
@@ -402,11 +413,9 @@ def _require_runtimes(project: Project, fingerprint: Fingerprint) -> None:
 def _open_run(command: Command, project: Project, folder: Path | None, fingerprint: Fingerprint) -> Run:
     """Begin a run, or go on with one. Raises ConfigurationError where the folder's run asked for something else."""
     created = datetime.now(UTC)
-    if folder is None:
-        folder = _default_folder(project, created)
     teacher = project.teacher
     header = RunHeader(
-        id=folder.name,
+        id="",
         command=command,
         created=created.isoformat(timespec="seconds"),
         project=project.resolved,
@@ -421,27 +430,7 @@ def _open_run(command: Command, project: Project, folder: Path | None, fingerpri
         seed=project.search.seed,
         budget_s=float(project.search.budget),
     )
-    if not (folder / "run.json").is_file():
-        return Run.create(folder, header)
-    run = Run.open(folder)
-    asked = ("command", "project", "target", "task", "teacher_digest", "family", "fingerprint", "seed", "budget_s")
-    differ = [name for name in asked if getattr(run.header, name) != getattr(header, name)]
-    if differ:
-        raise ConfigurationError.one(
-            f"the run in this folder was begun with another {', '.join(differ).replace('_', ' ')}",
-            "give another folder with --run, or the project as it was",
-            Place(str(folder)),
-        )
-    return run
-
-
-def _default_folder(project: Project, created: datetime) -> Path:
-    """``runs/2026-11-24-digits``, with a number where that one is finished or taken by something else."""
-    base = Path("runs") / f"{created:%Y-%m-%d}-{project.task.spec.name}"
-    folder, number = base, 2
-    while folder.exists() and (not (folder / "run.json").is_file() or (folder / "outcome.json").is_file()):
-        folder, number = base.with_name(f"{base.name}-{number}"), number + 1
-    return folder
+    return open_run(header, folder)
 
 
 def _versions() -> Mapping[str, str]:
@@ -470,11 +459,15 @@ def _certified(
         run.write(outcome.but(exit_code=error.exit_code, summary=f"not certified: {error.message}"))
         raise
     if outcome.exit_code == 0 and not certificate.certified:
-        answer = certificate.verdict.answer
-        failed = Unstable if answer is Answer.UNSTABLE else NothingFits
-        outcome = outcome.but(exit_code=failed.exit_code, summary=f"not certified: {certificate.shortfall()}")
+        outcome = outcome.but(
+            exit_code=_shortfall(certificate).exit_code, summary=f"not certified: {certificate.shortfall()}"
+        )
         run.write(outcome)
     return certificate, outcome
+
+
+def _shortfall(certificate: Certificate) -> type[Unstable | NothingFits]:
+    return Unstable if certificate.verdict.answer is Answer.UNSTABLE else NothingFits
 
 
 def _bundle(run: Run, project: Project, session: DeviceSession, events: Events) -> Certificate:
@@ -516,7 +509,7 @@ def _bundle_of(run: Run, events: Events) -> Certificate:
     session = open_device(run.header.target.device, project.folder).open()
     try:
         with run.writing():
-            return _bundle(run, project, session, events)
+            return _certified(run, outcome, project, session, events)[0]
     finally:
         session.close()
 

@@ -53,6 +53,8 @@ def example_source(
 def _input_steps(options: ExportOptions, spec: TaskSpec, encoding: Encoding | None) -> list[str]:
     """Lines that turn one raw sample (1, C, H, W) into the model's input, as preprocess.json states it."""
     lines = ['batch = samples["inputs"][:1]']
+    if isinstance(options.batch, int) and options.batch > 1:
+        lines.append(f"batch = np.repeat(batch, {options.batch}, axis=0)  # the model takes no fewer at once")
     if options.preprocess == "stated":
         mean, std = (f"np.float32({list(values)}).reshape(-1, 1, 1)" for values in (spec.input.mean, spec.input.std))
         lines.append(f"batch = (batch - {mean}) / {std}")

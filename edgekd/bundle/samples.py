@@ -16,7 +16,7 @@ __all__ = ["SAMPLES", "Samples", "how_many", "read_samples", "samples_bytes"]
 
 SAMPLES = "samples.npz"
 
-_MOST, _MOST_BYTES = 1000, 2_000_000
+_FEWEST, _MOST, _MOST_BYTES = 10, 1000, 5_000_000
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Samples:
 
 
 def how_many(sample: NDArray[np.generic], available: int) -> int:
-    """As many as fit in about two megabytes, a thousand at most and ten at least."""
-    return min(available, _MOST, max(10, _MOST_BYTES // max(1, sample.nbytes)))
+    """As many as fit in about five megabytes, a thousand at most and ten at least."""
+    return min(available, _MOST, max(_FEWEST, _MOST_BYTES // max(1, sample.nbytes)))
 
 
 def samples_bytes(samples: Samples) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 from edgekd.cli.stop import StopFlag
@@ -55,9 +55,10 @@ class PlainSteps(Quiet):
         self.line("  ".join(part for part in (stage, count, note) if part))
 
     def line(self, text: str) -> None:
-        """Tell a line."""
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
+        """Tell a line. Where nobody listens any more, the work goes on in silence."""
+        with suppress(BrokenPipeError):
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
 
 
 class Bars(Quiet):

@@ -9,6 +9,7 @@ pays nothing more. Without a teacher a view costs nothing, and every epoch has i
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -24,6 +25,7 @@ from edgekd.students._protocol import Annotations, StageContext, StageProgress, 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from edgekd.distill.loop import Lesson, Plan
     from edgekd.distill.probe import Precision
@@ -132,16 +134,13 @@ class Distill(Record):
         return tuple(range(min(views, self.epochs)))
 
     def _lesson(self, context: StageContext) -> Lesson:
-        import numpy as np
-        import torch
-
         from edgekd.distill.loop import Lesson
 
         train, spec = context.task.split("train"), context.task.spec
         view, seeds = self._views(spec)
         return Lesson(
-            inputs=torch.from_numpy(np.array(train.inputs)),
-            labels=torch.from_numpy(np.array(train.labels)),
+            inputs=_shared(train.inputs),
+            labels=_shared(train.labels),
             spec=spec.input,
             view=view,
             view_seeds=seeds,
@@ -191,6 +190,15 @@ class Distill(Record):
             return self.loss
         written = self.loss.model_dump(mode="json")
         return Combined.model_validate({**written, "ce": {**written["ce"], "label_smoothing": self.label_smoothing}})
+
+
+def _shared(array: NDArray[np.generic]) -> Tensor:
+    """The same memory as a tensor, which nothing writes to: a training set may fill half of the machine."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(array)
 
 
 def _parts(data: dict[str, Any]) -> Sequence[tuple[str, Any]]:

@@ -58,7 +58,7 @@ class Converter:
     def __init__(
         self,
         scratch: Path,
-        deadline_s: float = 120.0,
+        deadline_s: float = 300.0,  # a large model of one's own is built anew in each worker
         memory_limit_bytes: int = 4 * 1024**3,
         threads: int = 1,
         kernel_counters: Path = Path("/proc/vmstat"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from edgekd.devices._protocol import DeviceSession, Job
@@ -12,7 +13,7 @@ from edgekd.tasks._protocol import Score, Split, SplitName, Task
 
 __all__ = ["score_artefact"]
 
-_AT_ONCE = 2000  # samples sent to the device in one file
+_MOST_AT_ONCE, _BYTES_AT_ONCE = 2000, 64 * 1024**2  # of samples sent to the device in one file, as float32
 
 
 def score_artefact(
@@ -28,8 +29,9 @@ def score_artefact(
     import numpy as np
 
     part = task.split(split) if isinstance(split, str) else split
+    block = max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // (4 * math.prod(part.inputs.shape[1:]))))
     answers = [
-        file_answers(session, job, student, part.inputs[start : start + _AT_ONCE], options, scratch)
-        for start in range(0, len(part), _AT_ONCE)
+        file_answers(session, job, student, part.inputs[start : start + block], options, scratch)
+        for start in range(0, len(part), block)
     ]
     return task.score(np.concatenate(answers), part.labels)

@@ -84,6 +84,9 @@ class TrialLoop:
         done = {trial.number: trial for trial in self.run.trials()}
         batch = 0
         while True:
+            if sum(trial.batch == batch for trial in done.values()) == self.plan.batch:
+                batch += 1  # a whole batch of an earlier sitting, after which that one went on
+                continue
             known = known_before(self.run, self.plan, self.allowed, self.arms, tuple(done.values()), batch)
             proposals = propose_batch(self.sampler, known, self.run.header.seed)
             missing = [proposal for proposal in proposals if proposal[0] not in done]

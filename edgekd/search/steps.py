@@ -23,6 +23,8 @@ __all__ = ["FirstSteps"]
 
 _FEWEST_ANCHORS = 2
 _MANY = 10**9
+_SURVEY_SHARE = 0.1  # of the budget: past it no further arch is looked at
+_UNLIMITED_S = 3600.0  # what a run without a budget counts as here
 _ARMS_SHARE = 0.3  # of the budget: past it no further anchor is begun
 
 
@@ -41,7 +43,15 @@ class FirstSteps:
         """Static features of the space. Raises Interrupted."""
         record = self.run.features()
         if record is None:
-            record = survey(self.plan.space, self.surveyor, most, self.run.header.seed, self.events)
+            latest_s = self.budget.spent_s() + _SURVEY_SHARE * (self.budget.total_s or _UNLIMITED_S)
+            record = survey(
+                self.plan.space,
+                self.surveyor,
+                most,
+                self.run.header.seed,
+                self.events,
+                lambda: self.budget.spent_s() > latest_s,
+            )
             self.run.write(record)
         return record
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgekd.artefacts import Precision
@@ -14,17 +16,36 @@ from edgekd.tasks._protocol import TaskSpec
 
 __all__ = ["FamilySurveyor", "survey"]
 
+_FEWEST = 32
 
-def survey(space: Space, surveyor: Surveyor, most: int, seed: int, events: Events) -> FeaturesRecord:
-    """Count the features of every arch, or of ``most`` of them (see `Space.indices`). Raises Interrupted."""
+
+def survey(
+    space: Space,
+    surveyor: Surveyor,
+    most: int,
+    seed: int,
+    events: Events,
+    late: Callable[[], bool] = lambda: False,
+) -> FeaturesRecord:
+    """Count the features of every arch, or of ``most`` of them (see `Space.indices`). Raises Interrupted.
+
+    Once it is ``late``, as with a large model of one's own, no further one is looked at after the first few dozen.
+    """
     indices = space.indices(most, seed)
-    features = []
-    for done, index in enumerate(indices):
+    middle = indices[1:-1]
+    random.Random(seed).shuffle(middle)  # wherever it ends, what was looked at lies evenly
+    features: dict[int, StaticFeatures] = {}
+    for done, index in enumerate([*indices[:1], *indices[-1:], *middle]):
+        if done >= _FEWEST and late():
+            break
         if done % 16 == 0:
             stop_if_asked(events)
             events.progress("masks", done, len(indices))
-        features.append(surveyor.features(space.at(index)))
-    return FeaturesRecord(space_size=space.size, indices=tuple(indices), features=tuple(features))
+        features[index] = surveyor.features(space.at(index))
+    looked_at = sorted(features)
+    return FeaturesRecord(
+        space_size=space.size, indices=tuple(looked_at), features=tuple(features[index] for index in looked_at)
+    )
 
 
 @dataclass(frozen=True)

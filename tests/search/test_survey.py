@@ -43,3 +43,13 @@ def test_of_a_space_beyond_64_bits_a_part_and_both_ends() -> None:
     assert FeaturesRecord.model_validate_json(record.model_dump_json()) == record
     assert survey(huge, Counted(), 20, 7, SilentEvents()).indices == record.indices
     assert survey(huge, Counted(), 20, 8, SilentEvents()).indices != record.indices
+
+
+def test_a_slow_family_is_looked_at_as_long_as_there_is_time() -> None:
+    surveyor = Counted()
+    record = survey(space(5), surveyor, 400, 0, SilentEvents(), late=lambda: len(surveyor.archs) >= 100)
+    assert len(record.indices) == len(record.features) == 100
+    assert (record.indices[0], record.indices[-1]) == (0, 4**5 - 1)
+    assert max(b - a for a, b in zip(record.indices, record.indices[1:], strict=False)) < 80  # all over the space
+    few = survey(space(5), Counted(), 400, 0, SilentEvents(), late=lambda: True)
+    assert len(few.indices) == 32

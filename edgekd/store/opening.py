@@ -1,0 +1,76 @@
+"""Where a run lives: the folder asked for, the one of the same run that isn't finished yet, or a new one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from edgekd.errors import ConfigurationError, Place
+from edgekd.store.records import RunHeader
+from edgekd.store.run import Run
+
+__all__ = ["is_finished", "open_run"]
+
+_RUNS = Path("runs")
+_BUNDLE = "bundle"
+
+
+def open_run(header: RunHeader, folder: Path | None = None) -> Run:
+    """Begin a run, or go on with one; without a ``folder`` with the newest below ``runs`` that asked for just this.
+
+    Raises ConfigurationError where the folder's run asked for something else.
+    """
+    if folder is None:
+        begun = _begun_before(header)
+        if begun is not None:
+            return begun
+        folder = _new_folder(header)
+    if not (folder / "run.json").is_file():
+        return Run.create(folder, header.but(id=folder.name))
+    run = Run.open(folder)
+    differ = _differences(run.header, header)
+    if differ:
+        raise ConfigurationError.one(
+            f"the run in this folder was begun with another {', '.join(differ).replace('_', ' ')}",
+            "give another folder with --run, or everything as it was",
+            Place(str(folder)),
+        )
+    return run
+
+
+def is_finished(run: Run) -> bool:
+    """Whether its command has nothing left to do: a run that chose something is done when its bundle is."""
+    outcome = run.outcome()
+    if outcome is None:
+        return False
+    return outcome.exit_code != 0 or outcome.chosen is None or (run.folder / _BUNDLE).is_dir()
+
+
+def _differences(begun: RunHeader, asked: RunHeader) -> list[str]:
+    """What keeps a run from going on as it is asked for now; of a device, what has changed there."""
+    names = ("command", "project", "target", "task", "teacher_digest", "family", "seed", "budget_s")
+    differ = [name for name in names if getattr(begun, name) != getattr(asked, name)]
+    there, here = begun.fingerprint.model_dump(), asked.fingerprint.model_dump()
+    changed = [name for name in there if there[name] != here[name]]
+    return [*differ, *([f"device ({', '.join(changed)})"] if changed else [])]
+
+
+def _begun_before(header: RunHeader) -> Run | None:
+    for path in sorted(_RUNS.glob(f"*-{header.task.name}*/run.json"), reverse=True):
+        try:
+            run = Run.open(path.parent)
+            if not is_finished(run) and not _differences(run.header, header):
+                return run
+        except ConfigurationError:  # another version's, or damaged: `edgekd runs` says so
+            continue
+    return None
+
+
+def _new_folder(header: RunHeader) -> Path:
+    """``runs/2026-11-24-digits``, with a number where that one is taken. The day is the person's own."""
+    day = datetime.fromisoformat(header.created).astimezone()
+    base = _RUNS / f"{day:%Y-%m-%d}-{header.task.name}"
+    folder, number = base, 2
+    while folder.exists():
+        folder, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return folder

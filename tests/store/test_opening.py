@@ -1,0 +1,70 @@
+"""The same command goes on where it stopped, whatever day it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekd.errors import ConfigurationError
+from edgekd.store.opening import is_finished, open_run
+from edgekd.store.records import OutcomeRecord, RunHeader
+from edgekd.store.run import Run
+
+DONE = OutcomeRecord(exit_code=0, summary="certified", chosen=1, seconds=3.0)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def finish(run: Run, outcome: OutcomeRecord = DONE, *, bundle: bool = True) -> None:
+    with run.writing():
+        run.write(outcome)
+    if bundle:
+        (run.folder / "bundle").mkdir()
+
+
+def test_a_new_run_is_called_after_its_day_and_task(header: RunHeader) -> None:
+    run = open_run(header)
+    assert run.folder.name.endswith("-p")
+    assert run.header.id == run.folder.name
+    assert not is_finished(run)
+
+
+def test_an_unfinished_run_goes_on_another_day(header: RunHeader) -> None:
+    begun = open_run(header)
+    later = header.but(created="2026-02-03T00:00:00+00:00")
+    assert open_run(later).folder == begun.folder
+    finish(begun)
+    assert open_run(later).folder.name == "2026-02-03-p"
+
+
+def test_a_run_without_its_bundle_is_not_finished(header: RunHeader) -> None:
+    begun = open_run(header)
+    finish(begun, bundle=False)
+    assert open_run(header).folder == begun.folder
+    (begun.folder / "bundle").mkdir()
+    assert open_run(header).folder.name == f"{begun.folder.name}-2"
+
+
+def test_a_run_that_found_nothing_is_finished(header: RunHeader) -> None:
+    begun = open_run(header)
+    finish(begun, OutcomeRecord(exit_code=5, summary="nothing fits", chosen=None, seconds=3.0), bundle=False)
+    assert is_finished(begun)
+
+
+def test_a_run_of_something_else_is_left_alone(header: RunHeader) -> None:
+    begun = open_run(header)
+    other = open_run(header.but(seed=8))
+    assert other.folder != begun.folder
+    assert open_run(header).folder == begun.folder
+
+
+def test_what_differs_is_named(header: RunHeader, here: Path) -> None:
+    open_run(header, here / "mine")
+    another = header.but(seed=8, fingerprint=header.fingerprint.but(cpu="another", os="Linux 9"))
+    with pytest.raises(ConfigurationError, match=r"another seed, device \(cpu, os\)"):
+        open_run(another, here / "mine")
