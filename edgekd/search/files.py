@@ -6,6 +6,7 @@ a trial, a trial that becomes a finalist) must come back to the same place. Only
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from edgekd.artefacts import Artefact
 from edgekd.records import Digest
 from edgekd.store.atomic import write_bytes
 
-__all__ = ["keep_only", "place"]
+__all__ = ["keep_newest", "keep_only", "place"]
 
 
 def place(artefact: Artefact, folder: Path) -> Artefact:
@@ -27,6 +28,22 @@ def place(artefact: Artefact, folder: Path) -> Artefact:
     for source in reversed(artefact.files):
         write_bytes(goal.with_suffix(source.suffix), source.read_bytes())
     return artefact.but(path=goal)
+
+
+def keep_newest(folder: Path, most_bytes: int) -> None:
+    """Delete the oldest folders in ``folder``, students of earlier trials, until the others take no more than that.
+
+    A trial that would have gone on from one of them trains it again.
+    """
+    there = folder.iterdir() if folder.is_dir() else ()
+    found = sorted((path for path in there if path.is_dir()), key=lambda path: path.stat().st_mtime_ns)
+    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in found}
+    total = sum(sizes.values())
+    for path in found[:-1]:
+        if total <= most_bytes:
+            return
+        shutil.rmtree(path)
+        total -= sizes[path]
 
 
 def keep_only(folder: Path, kept: Collection[Digest]) -> None:

@@ -18,6 +18,7 @@ from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Known, Sa
 from edgekd.search.arms import rivals
 from edgekd.search.budget import Budget, finalists_within, reserve_s
 from edgekd.search.feasible import trial_violations, violations
+from edgekd.search.files import keep_newest
 from edgekd.search.finalists import order_of_finalists
 from edgekd.search.masks import Allowed, at_precision
 from edgekd.search.measuring import Bench, Measured
@@ -29,6 +30,7 @@ from edgekd.units import format_us
 
 __all__ = ["TrialLoop", "known_before", "propose_batch"]
 
+_STUDENTS_BYTES = 4 * 1024**3  # what trials' students may take on the disk; hundreds of large ones would fill it
 _DIVERGED = 2  # candidates that are given up before a third one ends the search
 
 
@@ -149,6 +151,7 @@ class TrialLoop:
         for (number, asked, _), result in zip(proposals, measured, strict=True):
             trials.append(self._finish(batch, number, asked, result))
             self.run.write(trials[-1])
+            keep_newest(self.run.students, _STUDENTS_BYTES)
             self.events.progress("searching", len(done) + len(trials), self.plan.trials or 0, _note(trials[-1]))
         return trials
 

@@ -12,6 +12,7 @@ from edgekd.bundle.verify import Check, VerifyReport, read_certificate, verify_b
 from edgekd.errors import ConfigurationError
 from edgekd.store.atomic import write_json
 from edgekd.store.certificate import CERTIFICATE
+from edgekd.targets.verdict import Answer
 from edgekd.testing.fakes.device import FakeDevice, Noise, fake_fingerprint
 
 MakeDevice = Callable[..., FakeDevice]
@@ -133,6 +134,18 @@ def test_a_noisy_machine_cannot_tell(bundle: Path, make_device: MakeDevice, tmp_
     report = verified(bundle, make_device(latency_us=160.0, noise=Noise(low=0.3)), tmp_path)
     assert report.exit_code == 6
     assert check(report, "latency.p95").answer.value == "unstable"
+
+
+def test_a_certificate_that_certifies_nothing_is_no_success(
+    bundle: Path, make_device: MakeDevice, tmp_path: Path
+) -> None:
+    certificate = read_certificate(bundle)
+    first, *others = certificate.verdict.limits
+    missed = certificate.verdict.but(limits=(first.but(answer=Answer.FAILS), *others))
+    write_json(bundle / CERTIFICATE, certificate.but(verdict=missed))
+    report = verified(bundle, make_device(), tmp_path)
+    assert report.exit_code == 5
+    assert check(report, "certificate").found.startswith(f"not certified: {first.limit} fails")
 
 
 def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekd.artefacts import Artefact
-from edgekd.search.files import keep_only, place
+from edgekd.search.files import keep_newest, keep_only, place
 
 
 def model(folder: Path, suffix: str, text: str = "model") -> Artefact:
@@ -40,3 +40,19 @@ def test_what_is_not_kept_is_deleted(tmp_path: Path) -> None:
     keep_only(folder, {keep.sha256})
     assert {path.suffix for path in folder.iterdir()} == {".xml", ".bin"}
     keep_only(tmp_path / "nowhere", set())
+
+
+def test_the_oldest_students_go_first(tmp_path: Path) -> None:
+    import os
+
+    for age, name in enumerate(("c", "a", "b")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_bytes(bytes(100))
+        os.utime(tmp_path / name, ns=(age, age))
+    keep_newest(tmp_path, 300)
+    assert len(list(tmp_path.iterdir())) == 3
+    keep_newest(tmp_path, 250)
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+    keep_newest(tmp_path, 10)  # the newest is somebody's present work
+    assert {path.name for path in tmp_path.iterdir()} == {"b"}
+    keep_newest(tmp_path / "none", 10)

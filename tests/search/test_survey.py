@@ -25,11 +25,16 @@ def space(axes: int) -> Space:
     return Space(axes=tuple(Axis(name=f"keep_{number}", choices=(1, 2, 3, 4)) for number in range(axes)))
 
 
+def depths(record: FeaturesRecord) -> list[int]:
+    """When each was looked at."""
+    return [features.depth for features in record.features]
+
+
 def test_a_small_space_is_looked_at_whole() -> None:
     surveyor = Counted()
     record = survey(space(3), surveyor, 64, 0, SilentEvents())
     assert record.indices == tuple(range(64))
-    assert surveyor.archs == list(space(3))
+    assert [surveyor.archs[place - 1] for place in depths(record)] == list(space(3))
 
 
 def test_of_a_space_beyond_64_bits_a_part_and_both_ends() -> None:
@@ -39,7 +44,7 @@ def test_of_a_space_beyond_64_bits_a_part_and_both_ends() -> None:
     assert len(set(record.indices)) == 20
     assert record.indices == tuple(sorted(record.indices))
     assert (record.indices[0], record.indices[-1]) == (0, huge.size - 1)
-    assert surveyor.archs == [huge.at(index) for index in record.indices]
+    assert [surveyor.archs[place - 1] for place in depths(record)] == [huge.at(index) for index in record.indices]
     assert FeaturesRecord.model_validate_json(record.model_dump_json()) == record
     assert survey(huge, Counted(), 20, 7, SilentEvents()).indices == record.indices
     assert survey(huge, Counted(), 20, 8, SilentEvents()).indices != record.indices
