@@ -19,7 +19,7 @@ from pydantic import Field
 
 from edgekd.errors import ConfigurationError, MissingError, NothingFits, ParityFailed, Place, Unstable
 from edgekd.events import Events, SilentEvents
-from edgekd.records import Filed, digest_json
+from edgekd.records import Filed, Record, digest_json
 from edgekd.store.certificate import Certificate
 from edgekd.store.opening import is_finished, open_run
 from edgekd.store.records import OutcomeRecord, RunHeader
@@ -357,6 +357,8 @@ def _run(
         with run.writing():
             outcome = run.outcome()
             if outcome is None:
+                if run.plan() is None:
+                    _rate_teacher(project, events)
                 with Converter(run.scratch / "convert") as converter:
                     runner = run_single if command == "distill" else run_search
                     outcome = runner(project, run, session, converter, events, started)
@@ -388,6 +390,18 @@ def _with_teacher(project: Project, events: Events) -> Project:
     if teacher is not None:
         teacher = bind(teacher, project.task.spec)
     return replace(project, teacher=teacher)
+
+
+def _rate_teacher(project: Project, events: Events) -> None:
+    """Say how good the teacher is: one that mistakes colours or class order teaches mistakes without a word."""
+    from edgekd.teachers.binding import rated
+
+    if project.teacher is None:
+        return
+    score = rated(project.teacher, project.task)
+    events.line(f"teacher    {project.teacher.name}: {score.value:.1%} of {score.samples} validation samples")
+    if score.metric == "top1" and score.value < 2.0 / project.task.spec.head.classes:
+        events.line("           hardly better than chance: check its mean and std (in raw units), and its class order")
 
 
 def _require_figures(target: Target) -> None:
@@ -425,6 +439,7 @@ def _open_run(command: Command, project: Project, folder: Path | None, fingerpri
         teacher=teacher.name if teacher else "none",
         teacher_digest=teacher.digest() if teacher else digest_json(None),
         family=project.family.name,
+        family_digest=project.family.digest() if isinstance(project.family, Record) else None,
         fingerprint=fingerprint,
         versions=_versions(),
         seed=project.search.seed,

@@ -58,8 +58,8 @@ def load(group: str, name: str, place: Place = Place()) -> Any:
         raise UnknownName(GROUPS[group], name, points, place)
     try:
         return points[name].load()
-    except ImportError as error:
+    except Exception as error:  # whatever a stranger's package raises while it is imported
         raise MissingError(
-            f"the {GROUPS[group]} `{name}` ({points[name].value}) can't be imported: {error}",
+            f"the {GROUPS[group]} `{name}` ({points[name].value}) can't be imported: {type(error).__name__}: {error}",
             "install what it needs, or use another: " + ", ".join(points),
         ) from error

@@ -32,7 +32,7 @@ __all__ = ["SCHEMA", "Named", "Project", "SearchOptions", "cache_folder", "code_
 
 SCHEMA = "edgekd.project/1"
 _SECTIONS = ("schema", "task", "teacher", "student", "target", "recipe", "search", "export")
-_CODE = re.compile(r"^[A-Za-z_][\w./-]*:[A-Za-z_]\w*$")
+_CODE = re.compile(r"^([\w.]+|[^:\n]+\.py):[^\W\d]\w*$")
 
 
 class Named(Record):
@@ -126,6 +126,8 @@ def read_project(
     recipe = reading.recipe()
     search = reading.record("search", SearchOptions)
     export = reading.record("export", ExportOptions)
+    if not recipe and family is not None and not family.inherits:
+        reading.untrained(family.name)
     accuracy = reading.search_parts(search, family)
     reading.finish()
     search = _replaced(search, budget, seed)
@@ -243,6 +245,11 @@ class _Reading:
                 stages.append((named.name, self._build("edgekd.stages", named.name, named.options, where, where)))
         return stages
 
+    def untrained(self, family: str) -> None:
+        """Nothing would train a student that starts from random weights."""
+        message = f"is missing, and the family `{family}` starts from random weights"
+        self._add(message, "for example recipe: [{distill: {epochs: 10}}]", "recipe")
+
     def target(self, instead: str | None) -> Target:
         """The contract."""
         written = self._document.data.get("target") if instead is None else instead
@@ -250,7 +257,8 @@ class _Reading:
             if not isinstance(written, str):
                 message = "is missing" if written is None else "a target's name or path is expected"
                 raise ConfigurationError.one(message, "see them with: edgekd targets list")
-            beside = None if instead is not None and "/" in instead else self._folder
+            here = instead is not None and ("/" in instead or instead.endswith((".yaml", ".yml")))
+            beside = None if here else self._folder
             return load_target(written, beside)
         except ConfigurationError as error:
             if instead is None:

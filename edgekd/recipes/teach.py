@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, PrivateAttr
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, PrivateAttr
 
 from edgekd import plugins
 from edgekd.distill.stage import Distill
@@ -37,7 +37,7 @@ class TrainedTeacher(Record):
     width: PositiveInt = 32
     depth: PositiveInt = 1
     epochs: PositiveInt = 20
-    batch_size: PositiveInt = 128
+    batch_size: Annotated[int, Field(ge=2)] = 128
     learning_rate: PositiveFloat = 0.1
     seed: NonNegativeInt = 0
 

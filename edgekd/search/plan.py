@@ -11,6 +11,7 @@ from edgekd.targets.target import Target
 
 __all__ = ["certify_plan", "make_plan", "survey_size", "trial_plan"]
 
+_TIMES = ("latency.p50", "latency.p95", "latency.p99", "latency.mean", "latency.runtime", "throughput")
 _MEASURED = ("latency", "memory", "size", "throughput", "accuracy", "delegation", "operators")
 
 
@@ -42,6 +43,8 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         certify=certify_plan(target, seed),
         by_files_seen=True,
         recheck=True,
+        largest_first=True,
+        time_is_bounded=any(limit.hard and limit.metric in _TIMES for limit in target.limits),
         refine_images=images_of(training, len(project.task.split("train"))),
     )
 

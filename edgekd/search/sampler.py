@@ -49,8 +49,9 @@ class RandomSampler(Record):
 class TpeSampler(Record):
     """Tree-structured Parzen estimator, multi-objective and constrained (Optuna; Watanabe & Hutter 2023).
 
-    Maximises accuracy and minimises the low quantile of latency under the target's limits. The first ``startup``
-    trials are random.
+    Maximises accuracy under the target's limits; where none of them bounds time, it minimises the low quantile of
+    latency as well. The first trial is the largest arch that may fit, on each arm: where that holds the target, nothing
+    has to be given up. Then ``startup`` trials are random.
     """
 
     name: ClassVar[str] = "tpe"
@@ -62,6 +63,9 @@ class TpeSampler(Record):
         untried = list(_untried(known))
         if not untried:
             return None
+        largest = _largest(known) if known.plan.largest_first else None
+        if largest is not None:
+            return largest
         if len(known.trials) + len(known.pending) < self.startup:
             return RandomSampler().propose(known, seed)
         wanted = _ask(known, seed, self.startup)
@@ -86,8 +90,9 @@ def _ask(known: Known, seed: int, startup: int) -> Mapping[str, int]:
         axis.name: optuna.distributions.IntDistribution(0, len(axis.choices) - 1) for axis in space.axes
     }
     distributions["arm"] = optuna.distributions.CategoricalDistribution(list(range(len(arms))))
+    bounded = known.plan.time_is_bounded
     study = optuna.create_study(
-        directions=["maximize", "minimize"],
+        directions=["maximize"] if bounded else ["maximize", "minimize"],
         sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=startup, constant_liar=True),
     )
     slowest = max((us for trial in known.trials if (us := low_us(trial.figures)) is not None), default=1.0)
@@ -98,7 +103,8 @@ def _ask(known: Known, seed: int, startup: int) -> Mapping[str, int]:
 
     for trial in known.trials:
         if Arm.of(trial.candidate) in arms:
-            values = (trial.accuracy.value if trial.accuracy else 0.0, low_us(trial.figures) or slowest)
+            score, us = trial.accuracy.value if trial.accuracy else 0.0, low_us(trial.figures) or slowest
+            values = (score,) if bounded else (score, us)
             study.add_trial(frozen(trial.candidate, values=values, constraints=_constraints(known, trial)))
     for candidate in known.pending:
         study.add_trial(frozen(candidate, state=optuna.trial.TrialState.RUNNING))
@@ -110,6 +116,15 @@ def _constraints(known: Known, trial: TrialRecord) -> dict[str, float]:
         return {"outcome": _FAILED}
     found = {name: min(value, _FAILED) for name, value in known.violations.get(trial.number, {}).items()}
     return {"outcome": 0.0, **{name: value for name, value in found.items() if math.isfinite(value)}}
+
+
+def _largest(known: Known) -> Candidate | None:
+    """The last arch of what is left on the first arm that has had no trial."""
+    tried = {Arm.of(candidate) for candidate in (*(trial.candidate for trial in known.trials), *known.pending)}
+    for arm in known.arms:
+        if arm not in tried and known.allowed.get(arm):
+            return _candidate(known, known.plan.space.at(max(known.allowed[arm])), arm)
+    return None
 
 
 def _untried(known: Known) -> Iterator[tuple[int, Arm]]:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from edgekd import plugins
 from edgekd.devices._protocol import DeviceSession
-from edgekd.errors import Diverged
+from edgekd.errors import ConfigurationError, Diverged
 from edgekd.events import Events
 from edgekd.export.converter import Converter
 from edgekd.project import Project, cache_folder
+from edgekd.recipes.runner import check_recipe
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Maker, Refiner, Sampler, Surveyor
 from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.budget import Budget, reserve_s, shortlist_s
@@ -35,6 +36,7 @@ from edgekd.search.untrained import UntrainedMaker
 from edgekd.store.records import ArmsRecord, FeaturesRecord, OutcomeRecord, PlanRecord, TrialRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Prepares, StageProgress
+from edgekd.students.student import new_student
 
 __all__ = ["Parts", "Search", "context_of", "run_search", "spent_before"]
 
@@ -71,6 +73,8 @@ def run_search(
         plan = make_plan(project, run.header.budget_s, run.header.seed)
         run.write(plan)
     context = context_of(project, run, events)
+    if run.features() is None:
+        _check_training(context)
     parts = Parts(
         surveyor=FamilySurveyor(project.family, project.task.spec),
         maker=UntrainedMaker(
@@ -83,6 +87,17 @@ def run_search(
         session=session,
     )
     return Search(run, plan, parts, events, time.monotonic, started)()
+
+
+def _check_training(context: EstimateContext) -> None:
+    """A mistake in how students are trained is told before any is measured. Raises ConfigurationError."""
+    stages = [stage for stage in context.recipe if isinstance(stage, Prepares)]
+    student = new_student(
+        context.family, context.family.space(context.task.spec).at(0), context.task.spec, context.seed
+    )
+    problems = check_recipe(stages, student, stage_context(None, context))
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def context_of(project: Project, run: Run, events: Events) -> EstimateContext:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from datetime import datetime
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def is_finished(run: Run) -> bool:
 
 def _differences(begun: RunHeader, asked: RunHeader) -> list[str]:
     """What keeps a run from going on as it is asked for now; of a device, what has changed there."""
-    names = ("command", "project", "target", "task", "teacher_digest", "family", "seed", "budget_s")
+    names = ("command", "project", "target", "task", "teacher_digest", "family", "family_digest", "seed", "budget_s")
     differ = [name for name in names if getattr(begun, name) != getattr(asked, name)]
     there, here = begun.fingerprint.model_dump(), asked.fingerprint.model_dump()
     changed = [name for name in there if there[name] != here[name]]
@@ -56,7 +57,7 @@ def _differences(begun: RunHeader, asked: RunHeader) -> list[str]:
 
 
 def _begun_before(header: RunHeader) -> Run | None:
-    for path in sorted(_RUNS.glob(f"*-{header.task.name}*/run.json"), reverse=True):
+    for path in sorted(_RUNS.glob(f"*-{glob.escape(header.task.name)}*/run.json"), reverse=True):
         try:
             run = Run.open(path.parent)
             if not is_finished(run) and not _differences(run.header, header):

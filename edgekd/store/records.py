@@ -79,6 +79,7 @@ class RunHeader(Filed):
     teacher: str
     teacher_digest: Digest
     family: str
+    family_digest: Digest | None = None  # its options, and the weights it starts from; earlier runs have none
     fingerprint: Fingerprint
     versions: Mapping[str, str]
     seed: int
@@ -102,6 +103,8 @@ class PlanRecord(Filed):
     # runs made before these rules were there are decided without them
     by_files_seen: bool = False  # the anchors' files narrow what is proposed
     recheck: bool = False  # surviving arms are measured again on each finalist
+    largest_first: bool = False  # each arm's first trial is the largest arch that may fit
+    time_is_bounded: bool = False  # by the target: accuracy is then all there is to gain
 
     @property
     def space(self) -> Space:

@@ -40,10 +40,10 @@ class HeadSpec(Record):
 
 
 class MetricSpec(Record):
-    """What a score means and which way is better."""
+    """What a score means. More is better, everywhere: of an error rate, give what is right."""
 
     name: str = "top1"
-    higher_is_better: bool = True
+    higher_is_better: Literal[True] = True
 
 
 class TaskSpec(Record):

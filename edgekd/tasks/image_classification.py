@@ -22,7 +22,7 @@ from edgekd.tasks.labelled import CarvedImages, LabelledImages, statistics
 from edgekd.tasks.npz import array_names, read_array
 from edgekd.tasks.score import top1
 
-__all__ = ["ImageClassification", "Images", "Values"]
+__all__ = ["ImageClassification", "Images", "Values", "text_of"]
 
 
 def _several(value: Any) -> Any:
@@ -112,8 +112,15 @@ class Images(Record):
                 )
         if min(std) <= 0:
             raise ConfigurationError.one(f"{title}: all training pixels are the same", "check the images")
-        classes = 1 + max(int(data.split(name).labels.max()) for name in ("train", "validation", "calibration"))
-        names = self._names()
+        seen = np.unique(np.concatenate([data.split(name).labels for name in ("train", "validation", "calibration")]))
+        classes, names = 1 + int(seen.max()), self._names()
+        absent = sorted(set(range(classes)) - set(seen.tolist()))
+        if (absent or classes == 1) and not names:
+            raise ConfigurationError.one(
+                f"{title}: labels are {int(seen.min())} to {int(seen.max())}, and no image is of class "
+                f"{', '.join(map(str, absent[:4] or [1]))}",
+                "count classes from 0, without gaps; where a class really has no image, name all with `labels`",
+            )
         if names and len(names) < classes:
             raise ConfigurationError.one(
                 f"{title}: there are {len(names)} label names, and labels go up to {classes - 1}", "name every class"
@@ -152,7 +159,7 @@ class ImageClassification(Images):
     def _names(self) -> tuple[str, ...]:
         if self.labels or "class_names" not in array_names(self.data):
             return self.labels
-        return tuple(str(name) for name in read_array(self.data, "class_names"))
+        return tuple(map(text_of, read_array(self.data, "class_names")))
 
     def _carve(self) -> CarvedImages:
         return CarvedImages(
@@ -168,6 +175,11 @@ class ImageClassification(Images):
     def _part(self, name: str) -> LabelledImages:
         inputs, labels = (read_array(self.data, f"{letter}_{name}") for letter in "xy")
         return images_of(inputs, labels, self.layout, f"{self.data.name} {name}")
+
+
+def text_of(name: object) -> str:
+    """A class name, which HDF5 and old pickles keep as bytes."""
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 
 def _range(data: CarvedImages) -> tuple[float, float]:

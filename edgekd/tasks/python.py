@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
 from edgekd.errors import ConfigurationError, UnknownName
-from edgekd.references import CodeReference
+from edgekd.references import CodeReference, importable
 from edgekd.tasks._protocol import Score, Split, SplitName, Task, TaskSpec
 from edgekd.tasks.arrays import images_of
-from edgekd.tasks.image_classification import Images
+from edgekd.tasks.image_classification import Images, text_of
 from edgekd.tasks.labelled import CarvedImages, LabelledImages
 from edgekd.tasks.splits import content_keys
 
@@ -72,6 +72,12 @@ class PythonTask(Images):
     def _refuse_shared_samples(self, task: Task) -> None:
         """A sample in two splits makes every accuracy a guess at how much was learnt by heart."""
         names: tuple[SplitName, ...] = ("train", "validation", "calibration", "test")
+        for name in names:
+            kind = task.split(name).labels.dtype
+            if kind != np.int64:
+                raise ConfigurationError.one(
+                    f"`{self.module.target}()`: labels of the {name} split are {kind}", "give int64: labels.astype(int)"
+                )
         keys = {name: content_keys(task.split(name).inputs) for name in names}
         for one, other in itertools.combinations(names, 2):
             shared = len(np.intersect1d(keys[one], keys[other]))
@@ -85,7 +91,8 @@ class PythonTask(Images):
         if self._found is None:
             function = self.module.resolve()
             try:
-                self._found = function()
+                with importable(self.module.folder):
+                    self._found = function()
             except Exception as error:  # a person's code may raise anything
                 raise ConfigurationError.one(
                     f"`{self.module.target}()` failed: {type(error).__name__}: {error}",
@@ -97,7 +104,7 @@ class PythonTask(Images):
         return self.module.target.partition(":")[0]
 
     def _names(self) -> tuple[str, ...]:
-        return self.labels or tuple(str(name) for name in self._called().get("class_names", ()))
+        return self.labels or tuple(map(text_of, self._called().get("class_names", ())))
 
     def _carve(self) -> CarvedImages:
         return CarvedImages(

@@ -37,12 +37,13 @@ def carve(keys: NDArray[np.uint64], labels: NDArray[np.int64], counts: Sequence[
     sizes = np.bincount(group_of, minlength=len(unique))
     classes = np.full(len(unique), np.iinfo(np.int64).max)
     np.minimum.at(classes, group_of, labels)  # twins with different labels: one of them must speak for the group
-    # each class is laid out evenly over 0..1 in key order, so that any stretch has all classes in proportion
+    # each class is laid out evenly over 0..1 in key order, so that any stretch has all classes in proportion; where
+    # classes are as frequent as each other, keys and not class numbers say which comes first
     position = np.empty(len(unique))
     for name in np.unique(classes):
         members = np.flatnonzero(classes == name)
         position[members] = (np.arange(len(members)) + 0.5) / len(members)
-    order = np.lexsort((unique, classes, position))
+    order = np.lexsort((unique, position))
     ends = np.cumsum(sizes[order])
     parts: list[NDArray[np.int64]] = []
     start, taken = 0, 0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from edgekd.errors import ConfigurationError
-from edgekd.tasks._protocol import TaskSpec
+from edgekd.tasks._protocol import Score, Task, TaskSpec
 from edgekd.teachers._protocol import Bindable, Teacher
 
-__all__ = ["bind"]
+__all__ = ["bind", "rated"]
+
+_RATED, _AT_ONCE = 512, 64
 
 
 def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
@@ -19,9 +22,10 @@ def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
     probe = torch.linspace(low, high, 2).reshape(2, 1, 1, 1).expand(2, *spec.input.shape).contiguous()
     try:
         answers = bound.logits(probe)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, AssertionError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError.one(
-            f"teacher `{bound.name}` can't take this task's images {spec.input.shape}: {str(error).splitlines()[0]}",
+            f"teacher `{bound.name}` can't take this task's images {spec.input.shape}: {reason}",
             "give a teacher for this input, or its `resize`",
         ) from error
     if tuple(answers.shape) != (2, spec.head.classes):
@@ -34,4 +38,20 @@ def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
         raise ConfigurationError.one(
             f"teacher `{bound.name}` answers NaN or infinity", "check its weights, and mean and std in raw units"
         )
+    if spec.head.classes > 1 and bool((answers >= 0).all()) and bool(((answers.sum(1) - 1).abs() < 1e-3).all()):
+        raise ConfigurationError.one(
+            f"teacher `{bound.name}` answers probabilities, and a softmax of a softmax tells little",
+            "take the softmax off its end; for an ONNX file, write `answers: probabilities`",
+        )
     return bound
+
+
+def rated(teacher: Teacher, task: Task) -> Score:
+    """How often a bound teacher is right, on some validation samples."""
+    split = task.split("validation")
+    order = np.random.default_rng(0).permutation(len(split))[:_RATED]
+    chosen, answers = np.sort(order), []
+    for start in range(0, len(chosen), _AT_ONCE):
+        batch = torch.from_numpy(split.inputs[chosen[start : start + _AT_ONCE]]).float()
+        answers.append(teacher.logits(batch).numpy())
+    return task.score(np.concatenate(answers), split.labels[chosen])

@@ -1,8 +1,9 @@
 """`onnx`: any model in an ONNX file, answered by ONNX Runtime on the CPU.
 
 ``input: normalised`` (the default) gives it ``(raw - mean) / std`` with the mean and std written here, else the
-task's; ``input: raw`` gives it raw values, for files that hold their own normalisation. A file with a fixed batch is
-fed in pieces of that size.
+task's; ``input: raw`` gives it raw values, for files that hold their own normalisation. ``answers: probabilities`` is
+for files that end in a softmax: their logarithm are logits, up to a constant. A file with a fixed batch is fed in
+pieces of that size.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from edgekd.teachers.normalise import check_pair, normalised
 __all__ = ["OnnxTeacher"]
 
 
+_LEAST = 1e-12  # of a probability whose logarithm is taken
+
+
 class OnnxTeacher(Record):
     """Options of `onnx`. ``output`` names the logits where the file has several outputs."""
 
@@ -33,6 +37,7 @@ class OnnxTeacher(Record):
     input: Literal["normalised", "raw"] = "normalised"
     layout: Literal["nchw", "nhwc"] = "nchw"
     output: str | None = None
+    answers: Literal["logits", "probabilities"] = "logits"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     _session: Any = PrivateAttr(None)
@@ -63,7 +68,7 @@ class OnnxTeacher(Record):
             self._digest = digest_json(
                 {
                     "files": [digest_file(path) for path in (self.file, *beside) if path.is_file()],
-                    "fed": [self.input, self.layout, self.output, self.mean, self.std],
+                    "fed": [self.input, self.layout, self.output, self.answers, self.mean, self.std],
                 }
             )
         return self._digest
@@ -93,7 +98,8 @@ class OnnxTeacher(Record):
                 "name the output that gives logits, with `output`",
             )
         self._classes = answers.shape[1]
-        return torch.from_numpy(answers.astype(np.float32))
+        found = torch.from_numpy(answers.astype(np.float32))
+        return found.clamp_min(_LEAST).log() if self.answers == "probabilities" else found
 
     def _run(self, views: NDArray[np.float32]) -> NDArray[Any]:
         if self._session is None:
@@ -101,6 +107,9 @@ class OnnxTeacher(Record):
         entry, outputs = self._session.get_inputs()[0], [output.name for output in self._session.get_outputs()]
         if self.output is not None and self.output not in outputs:
             raise UnknownName("output", self.output, outputs, remedy=f"in {self.file}")
+        self._check_types(
+            entry.type, next(o.type for o in self._session.get_outputs() if o.name == (self.output or outputs[0]))
+        )
         fed = views if "float" in entry.type else _as_pixels(views)
         run = partial(self._answered, entry.name, self.output or outputs[0])
         fixed = entry.shape[0] if entry.shape and isinstance(entry.shape[0], int) else None
@@ -113,6 +122,18 @@ class OnnxTeacher(Record):
             filled = np.concatenate([piece, np.repeat(piece[-1:], fixed - len(piece), axis=0)])
             pieces.append(run(filled)[: len(piece)])
         return np.concatenate(pieces)
+
+    def _check_types(self, entry: str, output: str) -> None:
+        if "float" not in entry and (entry != "tensor(uint8)" or self.input != "raw"):
+            raise ConfigurationError.one(
+                f"teacher `{self.name}` takes {entry}, and `input: {self.input}` gives it something else",
+                "write `input: raw` for a file of raw uint8 pixels; other integers can't be fed",
+            )
+        if "float" not in output:
+            raise ConfigurationError.one(
+                f"teacher `{self.name}` answers {output}, integers of an unknown scale",
+                "give a file with float answers",
+            )
 
     def _answered(self, entry: str, output: str, fed: NDArray[Any]) -> NDArray[Any]:
         try:

@@ -20,7 +20,7 @@ from edgekd.records import Digest, Record, digest_file, digest_json
 from edgekd.references import CodeReference, ExistingFile
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.teachers.normalise import check_pair, normalised
-from edgekd.teachers.weights import built_module, source_file
+from edgekd.teachers.weights import built_module, source_file, state_digest
 
 __all__ = ["TorchTeacher"]
 
@@ -55,13 +55,13 @@ class TorchTeacher(Record):
         return self._classes
 
     def digest(self) -> Digest:
-        """Identity of source, weights, normalisation and resizing."""
+        """Identity of source, weights (a file's, or those the function returns), normalisation and resizing."""
         if self._digest is None:
             self._digest = digest_json(
                 {
                     "function": self.module.target,
                     "source": digest_file(source_file(self.module)),
-                    "weights": digest_file(self.weights) if self.weights else None,
+                    "weights": digest_file(self.weights) if self.weights else state_digest(self._loaded()),
                     "mean": self.mean,
                     "std": self.std,
                     "resize": self.resize,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
@@ -13,9 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgekd.errors import ConfigurationError, Problem, nearest_name
-from edgekd.references import CodeReference
+from edgekd.records import Digest
+from edgekd.references import CodeReference, importable
 
-__all__ = ["built_module", "load_weights", "read_weights", "source_file"]
+__all__ = ["built_module", "load_weights", "read_weights", "source_file", "state_digest"]
 
 _SHOWN = 3
 
@@ -27,7 +29,8 @@ def built_module(reference: CodeReference, weights: Path | None) -> nn.Module:
     """
     function = reference.resolve()
     try:
-        module = function()
+        with importable(reference.folder):
+            module = function()
     except Exception as error:  # a person's code may raise anything
         raise ConfigurationError.one(
             f"`{reference.target}()` failed: {type(error).__name__}: {error}",
@@ -86,6 +89,15 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
         f"weights are read from .safetensors or .npz files, and this is {path.name}",
         'write one with safetensors.torch.save_file(model.state_dict(), "weights.safetensors")',
     )
+
+
+def state_digest(module: nn.Module) -> Digest:
+    """Digest of all parameters and buffers, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def source_file(reference: CodeReference) -> Path:

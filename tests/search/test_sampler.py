@@ -82,10 +82,11 @@ def test_seeds_differ_and_last(known: Known) -> None:
     assert seed_of(7, 3) == 287_060_127  # recorded runs depend on it
 
 
-def test_tpe_finds_better_candidates_than_chance(make_lab: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("bounded", [False, True])
+def test_tpe_finds_better_candidates_than_chance(make_lab: Callable[..., Any], bounded: bool) -> None:
     def best(sampler: Any, seed: int) -> float:
         budgets = {"latency": {"p95": "90 us"}, "size": {"file": "20 KiB"}}
-        lab = make_lab(trials=30, seed=seed, target={"budgets": budgets})
+        lab = make_lab(trials=30, seed=seed, target={"budgets": budgets}, time_is_bounded=bounded)
         lab.sampler = sampler
         lab.search()
         scores = sorted((t.accuracy.value for t in Run.open(lab.folder).trials() if t.accuracy), reverse=True)
@@ -94,3 +95,16 @@ def test_tpe_finds_better_candidates_than_chance(make_lab: Callable[..., Any]) -
     gains = [best(TpeSampler(startup=8), seed) - best(RandomSampler(), seed) for seed in range(3)]
     assert sum(gains) > 0.0
     assert sum(gain >= 0.0 for gain in gains) >= 2
+
+
+def test_each_arm_begins_with_the_largest_arch(known: Known) -> None:
+    known = replace(known, plan=known.plan.but(largest_first=True), trials=())
+    found = []
+    for number in range(len(known.arms) + 3):
+        candidate = TpeSampler().propose(known, seed_of(0, number))
+        assert candidate is not None
+        found.append(candidate)
+        known = replace(known, pending=tuple(found))
+    assert [Arm.of(candidate) for candidate in found[: len(known.arms)]] == list(known.arms)
+    largest = [known.plan.space.at(max(known.allowed[arm])) for arm in known.arms]
+    assert [candidate.arch for candidate in found[: len(known.arms)]] == largest

@@ -85,6 +85,8 @@ def test_wrong_options_are_refused(tmp_path, options):
         ({"y_test": np.full(60, 5)}, {}, "a test label is 5"),
         ({"x_test": np.zeros((60, 8, 8, 1), np.uint8)}, {}, "one shape and type"),
         ({"class_names": np.array(["a", "b"])}, {}, "2 label names"),
+        ({"y_train": arrays()["y_train"] + 1}, {}, "labels are 1 to 5, and no image is of class 0"),
+        ({"y_train": arrays()["y_train"] * 0, "y_test": arrays()["y_test"] * 0}, {}, "labels are 0 to 0"),
         ({"x_train": np.zeros((300, 8, 8, 3), np.uint8)}, {}, "no sample is left"),
         ({}, {"mean": [1.0, 2.0], "std": [1.0, 2.0]}, "`mean` has 2 values"),
     ],
@@ -92,6 +94,10 @@ def test_wrong_options_are_refused(tmp_path, options):
 def test_wrong_data_is_refused(tmp_path, changes, options, said):
     with pytest.raises(ConfigurationError, match=said):
         _ = task(tmp_path, {**arrays(), **changes}, **options).spec
+
+
+def test_class_names_may_be_bytes(tmp_path):
+    assert task(tmp_path, {**arrays(), "class_names": np.array(list("abcde"), "S")}).spec.head.labels == tuple("abcde")
 
 
 def test_a_missing_array_is_named(tmp_path):

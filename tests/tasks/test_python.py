@@ -47,6 +47,25 @@ def test_an_own_task_is_asked_for_everything(tmp_path):
     assert own.spec == Digits(calibration=64).spec
 
 
+NARROW = """
+from edgekd.tasks.digits import Digits
+from dataclasses import replace
+class Narrow(Digits):
+    def split(self, name):
+        found = super().split(name)
+        return replace(found, labels=found.labels.astype("int32"))
+def task():
+    import numbers_beside
+    return Narrow()
+"""
+
+
+def test_labels_of_another_type_are_refused(tmp_path):
+    (tmp_path / "numbers_beside.py").write_text("")  # imported while the function runs
+    with pytest.raises(ConfigurationError, match="labels of the train split are int32"):
+        _ = task(tmp_path, NARROW).spec
+
+
 LEAKING = """
 from edgekd.tasks.digits import Digits
 class Leaking(Digits):

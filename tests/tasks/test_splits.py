@@ -33,6 +33,13 @@ def test_parts_cover_everything_once(inputs, labels):
     assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(600))
 
 
+def test_of_more_classes_than_samples_wanted_some_of_all_numbers_are_taken(inputs):
+    labels = np.repeat(np.arange(60), 10)
+    part = carve(content_keys(inputs), labels, [30])[0]
+    assert len(np.unique(labels[part])) == 30
+    assert 10 <= np.sum(labels[part] >= 30) <= 20
+
+
 def test_classes_have_the_same_shares(inputs, labels):
     part = carve(content_keys(inputs), labels, [200])[0]
     whole, found = np.bincount(labels) / 600, np.bincount(labels[part]) / 200

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from edgekd.errors import ConfigurationError
-from edgekd.teachers.binding import bind
+from edgekd.tasks.digits import Digits
+from edgekd.teachers.binding import bind, rated
 from edgekd.teachers.torch import TorchTeacher
 
 
@@ -48,3 +49,37 @@ def test_other_channels_are_refused(teacher_folder, options, spec):
     grey = spec.but(input=spec.input.but(shape=(1, 8, 8)))
     with pytest.raises(ConfigurationError, match=r"\(1, 8, 8\)"):
         bind(teacher, grey)
+
+
+class Softmaxed(Fixed):
+    def logits(self, batch: Tensor) -> Tensor:
+        return torch.softmax(torch.randn(len(batch), self.classes), 1)
+
+
+def test_probabilities_are_refused(spec):
+    with pytest.raises(ConfigurationError, match="answers probabilities"):
+        bind(Softmaxed(), spec)
+
+
+class Asserting(Fixed):
+    def logits(self, batch: Tensor) -> Tensor:
+        assert batch.shape[-1] == 224, "Wrong image size"
+        return super().logits(batch)
+
+
+def test_a_model_that_asserts_its_size_is_no_bug_of_ours(spec):
+    with pytest.raises(ConfigurationError, match="Wrong image size"):
+        bind(Asserting(), spec)
+
+
+def test_a_teacher_is_scored_on_some_validation_samples():
+    task = Digits()
+    split = task.split("validation")
+
+    class Knowing(Fixed):
+        def logits(self, batch: Tensor) -> Tensor:
+            places = [int((split.inputs == one).all((1, 2, 3)).argmax()) for one in batch.numpy()]
+            return torch.nn.functional.one_hot(torch.from_numpy(split.labels[places]), 10).float() * 5
+
+    assert rated(Knowing(classes=10), task).value == 1.0
+    assert rated(Fixed(classes=10), task).value < 0.2

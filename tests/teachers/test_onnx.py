@@ -106,6 +106,30 @@ def test_raw_input_is_left_raw(files, spec, module):
     )
 
 
+def test_probabilities_are_made_logits_where_it_is_written(tmp_path, spec, module):
+    whole = torch.nn.Sequential(module, torch.nn.Softmax(1)).eval()
+    torch.onnx.export(whole, (torch.zeros(1, 3, 8, 8),), str(tmp_path / "soft.onnx"), dynamo=True, verbose=False)
+    with pytest.raises(ConfigurationError, match="answers: probabilities"):
+        bind(OnnxTeacher(file=tmp_path / "soft.onnx", input="raw"), spec)
+    batch = torch.rand(3, 3, 8, 8)
+    found = bind(OnnxTeacher(file=tmp_path / "soft.onnx", input="raw", answers="probabilities"), spec).logits(batch)
+    with torch.no_grad():
+        assert torch.allclose(found.softmax(1), module(batch).softmax(1), atol=1e-5)
+
+
+def test_a_file_of_pixels_must_be_given_pixels(tmp_path, spec):
+    class Pixels(torch.nn.Module):
+        def forward(self, x):
+            return x.float().mean((2, 3)) @ torch.ones(3, 4)
+
+    example = (torch.zeros(1, 3, 8, 8, dtype=torch.uint8),)
+    torch.onnx.export(Pixels().eval(), example, str(tmp_path / "pixels.onnx"), dynamo=True, verbose=False)
+    with pytest.raises(ConfigurationError, match="write `input: raw`"):
+        bind(OnnxTeacher(file=tmp_path / "pixels.onnx"), spec)
+    teacher = bind(OnnxTeacher(file=tmp_path / "pixels.onnx", input="raw"), spec)
+    assert torch.allclose(teacher.logits(torch.full((1, 3, 8, 8), 200.0)), torch.full((1, 4), 600.0))
+
+
 def test_feeding_is_part_of_the_digest(files, spec):
     one, two = OnnxTeacher(file=files / "any.onnx"), OnnxTeacher(file=files / "any.onnx", input="raw")
     assert bind(one, spec).digest() != bind(two, spec).digest()

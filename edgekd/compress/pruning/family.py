@@ -31,11 +31,11 @@ from edgekd.compress.pruning.groups import (
     prune_channels,
 )
 from edgekd.errors import ConfigurationError
-from edgekd.records import Record
+from edgekd.records import Digest, Record, digest_file, digest_json
 from edgekd.references import CodeReference, ExistingFile
 from edgekd.students._protocol import Arch, Axis, Space
 from edgekd.tasks._protocol import TaskSpec
-from edgekd.teachers.weights import built_module
+from edgekd.teachers.weights import built_module, source_file
 
 __all__ = ["Pruned"]
 
@@ -62,6 +62,12 @@ class Pruned(Record):
     ratio_per: Literal["height", "group"] = "height"
     blocks: bool = True
     round_to: Literal[1, 2, 4, 8, 16, 32] = 8
+
+    def digest(self) -> Digest:
+        """Identity of options, source and weights."""
+        options = self.model_dump(mode="json", exclude={"weights"})
+        files = [digest_file(source_file(self.model)), digest_file(self.weights)]
+        return digest_json({"options": options, "files": files})
 
     def space(self, spec: TaskSpec) -> Space:
         """The archs of this model. Raises ConfigurationError where it doesn't fit the task or nothing can be pruned."""
@@ -151,9 +157,10 @@ def _check_answers(family: Pruned, model: nn.Module, spec: TaskSpec) -> None:
     try:
         with torch.no_grad():
             answer = model(torch.zeros(2, *spec.input.shape))
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, AssertionError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError.one(
-            f"`{family.model.target}` can't take this task's images {spec.input.shape}: {str(error).splitlines()[0]}",
+            f"`{family.model.target}` can't take this task's images {spec.input.shape}: {reason}",
             "give a model for this input",
         ) from error
     if not isinstance(answer, Tensor) or tuple(answer.shape) != (2, spec.head.classes):
