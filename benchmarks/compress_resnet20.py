@@ -30,7 +30,6 @@ from cifar_search import task, teacher
 
 from edgekd.artefacts import BACKENDS, Artefact, Backend, Precision
 from edgekd.devices._protocol import DeviceSession, Job, MeasurePlan
-from edgekd.export._protocol import ExportOptions
 from edgekd.measure.figures import figures_of
 from edgekd.project import Project, read_project
 
@@ -192,7 +191,7 @@ def beside_twin(cells: Cells, options: argparse.Namespace, folder: Path) -> dict
         session = opened()
         try:
             with Converter(place / "convert") as converter:
-                plain = float_twin(run, read, session, converter)
+                plain = float_twin(run, read, session, converter, place)
         finally:
             session.close()
         small = copied(Artefact.of(run.folder / "bundle" / certificate.model), place, "net_int8")
@@ -210,23 +209,18 @@ def beside_twin(cells: Cells, options: argparse.Namespace, folder: Path) -> dict
     return {"rows": rows}
 
 
-def float_twin(run: Any, read: Project, session: DeviceSession, converter: Any) -> Artefact:
-    """The finished float32 student of a run's winner, as a file for the same runtime."""
-    from edgekd.events import SilentEvents
-    from edgekd.search.refiner import RecipeRefiner
-    from edgekd.search.search import context_of
-    from edgekd.teachers.binding import bind
+def float_twin(run: Any, read: Project, session: DeviceSession, converter: Any, folder: Path) -> Artefact:
+    """A run's winner in float32, as a file for the same runtime: as large and as fast as after its training."""
+    from edgekd.search.untrained import UntrainedMaker
+    from edgekd.students._protocol import CompressionPlan
 
     chosen = next(finalist for finalist in run.finalists() if finalist.chosen)
-    context = context_of(read, run, SilentEvents())
-    if read.teacher is not None:
-        from dataclasses import replace
-
-        context = replace(context, teacher=bind(read.teacher, read.task.spec))
-    made = RecipeRefiner(run, context, session, converter, ExportOptions.model_validate(EXPORT)).twin(chosen.candidate)
-    if made is None:
-        raise SystemExit(f"{run.folder}: the winner has no float32 twin")
-    return made
+    plain = chosen.candidate.but(plan=CompressionPlan(precision=Precision.FLOAT32))
+    maker = UntrainedMaker(read.task, read.family, converter, read.export, session.describe(), run.header.seed)
+    made = maker.make(plain, folder / "twin" / "model")
+    if made.artefact is None:
+        raise SystemExit(f"{plain}: {made.outcome.value} {made.detail}")
+    return made.artefact
 
 
 def copied(artefact: Artefact, folder: Path, name: str) -> Path:
