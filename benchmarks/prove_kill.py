@@ -40,10 +40,13 @@ from edgekd.store.records import (
     FeaturesRecord,
     FinalistRecord,
     MasksRecord,
+    OriginalRecord,
     OutcomeRecord,
     PlanRecord,
     ProposalsRecord,
+    RecheckRecord,
     RunHeader,
+    ShortlistRecord,
     TrialRecord,
 )  # fmt: skip
 from edgekd.store.schema import read_record
@@ -75,6 +78,7 @@ STEPS = ("teacher", "edgekd", "masks", "arms", "searching", "distill", "searched
 RECORDS: Mapping[str, type[Filed]] = {
     "run.json": RunHeader, "plan.json": PlanRecord, "features.json": FeaturesRecord, "masks.json": MasksRecord,
     "anchors": AnchorRecord, "arms.json": ArmsRecord, "trials": TrialRecord, "proposals.json": ProposalsRecord,
+    "rechecks": RecheckRecord, "shortlist.json": ShortlistRecord, "original.json": OriginalRecord,
     "finalists": FinalistRecord, "outcome.json": OutcomeRecord, "stages": Done,
 }  # fmt: skip
 LATER = ("seen", "never_slower", "measurement")  # a finalist's fields that are added, each once
