@@ -29,7 +29,7 @@ test: lint
 	$(BIN)/python -m pytest
 
 unit: $(READY)
-	$(BIN)/python -m pytest -m "not runtime and not journey and not slow"
+	$(BIN)/python -m pytest -n 2 -m "not runtime and not journey and not slow"
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

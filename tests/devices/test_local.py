@@ -187,6 +187,7 @@ def test_more_jobs_than_live_at_once(device: LocalDevice, tmp_path: Path) -> Non
     assert len({result.sentinel for result in results}) == 2
 
 
+@pytest.mark.slow  # four seconds of rounds
 def test_many_slow_rounds_are_no_silence(device: LocalDevice, tmp_path: Path) -> None:
     """Each answer comes soon, and their sum takes longer than the host waits for a word."""
     plan = MeasurePlan(processes=1, rounds=8, round_ms=1.0, warmup_ms=1.0, min_calls=5, sentinel=False)
