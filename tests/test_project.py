@@ -157,7 +157,13 @@ def test_reading_imports_no_code_of_the_persons(tmp_path: Path) -> None:
 
 
 def test_code_is_found_wherever_it_is_named() -> None:
-    data = {"a": ["m:f", {"b": "pkg/my.py:build"}], "f": "../my models/3.py:build", "c": "https://example.org", "d": "12:30", "e": "a b:c"}
+    data = {
+        "a": ["m:f", {"b": "pkg/my.py:build"}],
+        "f": "../my models/3.py:build",
+        "c": "https://example.org",
+        "d": "12:30",
+        "e": "a b:c",
+    }
     assert code_of(data) == ("m:f", "pkg/my.py:build", "../my models/3.py:build")
 
 
