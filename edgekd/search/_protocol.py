@@ -109,7 +109,7 @@ class AccuracyEstimate(Protocol):
 class Refined:
     """A candidate that went through the whole recipe."""
 
-    student: Digest  # folder under students/
+    student: Digest | None  # folder under students/; None where its training diverged
     artefact: Artefact | None  # None where it can't be exported or scored: ``detail`` says why
     accuracy: Accuracy | None
     float_twin: Accuracy | None

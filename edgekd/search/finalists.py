@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from edgekd.errors import Diverged
 from edgekd.events import Events, stop_if_asked
-from edgekd.search._protocol import Refiner
+from edgekd.search._protocol import Refined, Refiner
 from edgekd.search.budget import Budget
 from edgekd.search.feasible import is_feasible, low_us
 from edgekd.store.records import ArmsRecord, FinalistRecord, RankCorrelation, TrialRecord
@@ -18,8 +18,9 @@ from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate
 from edgekd.targets.target import Target
 
-__all__ = ["given_up", "order_of_finalists", "rank_correlation", "refine_one"]
+__all__ = ["NO_TRIAL", "order_of_finalists", "rank_correlation", "refine_one"]
 
+NO_TRIAL = -1
 _FEWEST_FOR_TAU = 4  # three can be in order by luck once in six
 
 
@@ -37,12 +38,17 @@ def order_of_finalists(target: Target, arms: ArmsRecord, trials: Sequence[TrialR
 def refine_one(
     run: Run, rank: int, trial: int, candidate: Candidate, refiner: Refiner, events: Events, budget: Budget
 ) -> FinalistRecord:
-    """Take a candidate (of no trial: -1) through the whole recipe and write it down.
+    """Take a candidate (of `NO_TRIAL` where there was no search) through the whole recipe and write it down.
 
-    Raises Interrupted, and Diverged, of which nothing is written.
+    Raises Interrupted, and Diverged where there is no other candidate.
     """
     stop_if_asked(events)
-    refined = refiner.refine(candidate)
+    try:
+        refined = refiner.refine(candidate)
+    except Diverged as error:
+        if trial == NO_TRIAL:  # it was asked for by itself, and nothing else can be tried
+            raise
+        refined = Refined(None, None, None, None, detail=error.message)  # as seeded as it is, it would do so again
     finalist = FinalistRecord(
         rank=rank,
         trial=trial,
@@ -54,23 +60,6 @@ def refine_one(
         float_twin=refined.float_twin,
         float_operators=refined.float_operators,
         reason=refined.detail,
-        ended_s=budget.spent_s(),
-    )
-    run.write(finalist)
-    return finalist
-
-
-def given_up(run: Run, rank: int, trial: int, candidate: Candidate, error: Diverged, budget: Budget) -> FinalistRecord:
-    """A finalist whose training diverged: as seeded as it is, it would do so again."""
-    finalist = FinalistRecord(
-        rank=rank,
-        trial=trial,
-        candidate=candidate,
-        student=None,
-        artefact=None,
-        curve=(),
-        accuracy=None,
-        reason=error.message,
         ended_s=budget.spent_s(),
     )
     run.write(finalist)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from edgekd import plugins
 from edgekd.devices._protocol import DeviceSession
-from edgekd.errors import ConfigurationError, Diverged
+from edgekd.errors import ConfigurationError
 from edgekd.events import Events
 from edgekd.export.converter import Converter
 from edgekd.project import Project, cache_folder
@@ -21,7 +21,7 @@ from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.budget import Budget, reserve_s, shortlist_s
 from edgekd.search.choose import Chooser
 from edgekd.search.ending import finish, nothing_fits, success
-from edgekd.search.finalists import given_up, order_of_finalists, rank_correlation, refine_one
+from edgekd.search.finalists import order_of_finalists, rank_correlation, refine_one
 from edgekd.search.loop import TrialLoop
 from edgekd.search.masks import Allowed
 from edgekd.search.measuring import Bench
@@ -218,7 +218,4 @@ class Search:
                 candidate = settled(target, arms, trial.candidate, rechecks.get(trial.number))
                 self.events.line(f"refining   {rank} of {len(trials)}: {candidate}")
                 done.add(rank)
-                try:
-                    refine_one(self.run, rank, trial.number, candidate, self.parts.refiner, self.events, budget)
-                except Diverged as error:
-                    given_up(self.run, rank, trial.number, candidate, error, budget)
+                refine_one(self.run, rank, trial.number, candidate, self.parts.refiner, self.events, budget)

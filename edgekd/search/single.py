@@ -17,7 +17,7 @@ from edgekd.project import Project
 from edgekd.search.budget import Budget
 from edgekd.search.choose import Chooser
 from edgekd.search.ending import finish, nothing_fits, success
-from edgekd.search.finalists import refine_one
+from edgekd.search.finalists import NO_TRIAL, refine_one
 from edgekd.search.plan import certify_plan
 from edgekd.search.refiner import RecipeRefiner
 from edgekd.search.search import context_of, spent_before
@@ -51,7 +51,7 @@ def run_single(
     for rank, candidate in enumerate(_candidates(project, arch), start=1):
         if rank not in done:
             events.line(f"refining   {candidate}")
-            refine_one(run, rank, -1, candidate, refiner, events, budget)
+            refine_one(run, rank, NO_TRIAL, candidate, refiner, events, budget)
     plan = certify_plan(project.target, run.header.seed)
     chooser = Chooser(run, plan, session, refiner, events, budget)
     chooser.judge_side_by_side()

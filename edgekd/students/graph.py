@@ -248,30 +248,19 @@ def _simplify(program: ExportedProgram) -> None:
     """Spell some operators as every exporter keeps them.
 
     Copies (dropout at inference, ``clone``) are left out, as are pools to the size that is there; an adaptive pool
-    over equal windows is the plain one; a ``view`` that flattens is told as such, for its memory may lie otherwise
-    where it is converted.
+    over equal windows is the plain one.
     """
     graph = program.graph
     for node in list(graph.nodes):
         if node.op != "call_function" or any(user.op == "output" for user in node.users):
             continue  # the program's signature knows its output by name
         name = operator_of(node)
-        if name == "view" and _is_flattening(node):
-            node.target, node.args = torch.ops.aten.flatten.using_ints, (node.args[0], 1)
-        elif name in ("dropout", "clone") and node.args and isinstance(node.args[0], fx.Node):
+        if name in ("dropout", "clone") and node.args and isinstance(node.args[0], fx.Node):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
         elif name == "adaptive_avg_pool2d":
             _pool_evenly(graph, node)
     program.graph_module.recompile()
-
-
-def _is_flattening(view: fx.Node) -> bool:
-    source = view.args[0]
-    if not isinstance(source, fx.Node) or view.meta["val"].dim() != 2:
-        return False
-    before, after = source.meta["val"].shape, view.meta["val"].shape
-    return bool(before[0] == after[0])
 
 
 def _pool_evenly(graph: fx.Graph, pool: fx.Node) -> None:

@@ -81,3 +81,10 @@ def test_runs_beside_a_real_model(spec: TaskSpec, samples: Samples, tmp_path: Pa
     ran = subprocess.run([sys.executable, tmp_path / "example.py"], capture_output=True, text=True, check=True)
     brightest = int(np.argmax(samples.inputs[0].mean(axis=(1, 2))))
     assert ran.stdout == f"class {brightest} label {samples.labels[0]}\n"
+
+
+def test_a_model_of_a_fixed_batch_is_fed_as_many(spec: TaskSpec, samples: Samples) -> None:
+    options = ExportOptions(batch=3)
+    fed = batch_of(example_source("m", Backend.model_validate("litert/xnnpack"), 1, options, spec, ENCODING), samples)
+    expected = to_model_inputs(samples.inputs[[0, 0, 0]], spec, options, ENCODING)
+    np.testing.assert_allclose(fed, expected, rtol=1e-6)

@@ -16,6 +16,7 @@ import copy
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
@@ -66,8 +67,7 @@ class Pruned(Record):
     def digest(self) -> Digest:
         """Identity of options, source and weights."""
         options = self.model_dump(mode="json", exclude={"weights"})
-        files = [digest_file(source_file(self.model)), digest_file(self.weights)]
-        return digest_json({"options": options, "files": files})
+        return digest_json({"options": options, "files": [_content(source_file(self.model)), _content(self.weights)]})
 
     def space(self, spec: TaskSpec) -> Space:
         """The archs of this model. Raises ConfigurationError where it doesn't fit the task or nothing can be pruned."""
@@ -133,6 +133,17 @@ class Pruned(Record):
         unit = math.lcm(self.round_to, group.multiple)
         rounded = unit * max(1, round(share * group.channels / unit))
         return min(rounded, group.channels)
+
+
+def _content(path: Path) -> Digest:
+    """A file's digest, computed once: each of a search's archs asks for it."""
+    stat = path.stat()
+    return _content_of(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=16)
+def _content_of(path: Path, changed_ns: int, size: int) -> Digest:  # noqa: ARG001  # they tell one content from the next
+    return digest_file(path)
 
 
 class _Anatomy(NamedTuple):

@@ -211,3 +211,12 @@ def test_a_trained_network_keeps_most_of_what_it_knows():
     student = family.build(largest(family, task.spec, keep_32=0.5), task.spec)
     with torch.no_grad():
         assert task.score(student(batch).numpy(), seen.labels).value > 0.8
+
+
+def test_other_weights_are_another_family(make, tmp_path):
+    first = make("vgg")
+    digest = first.digest()
+    weights = dict(np.load(tmp_path / "vgg.npz"))
+    np.savez(tmp_path / "vgg.npz", **{name: value + 1 for name, value in weights.items()})
+    assert first.digest() != digest
+    assert make("vgg").digest() == digest
