@@ -59,6 +59,7 @@ class Net(nn.Module):
                 time.sleep(0.005)
         if self.does == "leak":
             LEFT.append(bytearray(b"x" * 300_000_000))
+            time.sleep(0.5)
         if self.does == "branch" and x.sum() > 0:
             x = -x
         return self.head(x.flatten(1))
@@ -109,9 +110,9 @@ def watched(trouble: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> It
         yield converter
 
 
-def _saved(trouble: ModuleType, does: str, folder: Path) -> Path:
+def _saved(trouble: ModuleType, does: str, folder: Path, seed: int = 0) -> Path:
     spec = TaskSpec(name="t", input=InputSpec(shape=(3, 2, 2)), head=HeadSpec(classes=2), data="0" * 64)
-    save_student(new_student(trouble.Trouble(does=does), Arch.of({}), spec, seed=0), folder / does)
+    save_student(new_student(trouble.Trouble(does=does), Arch.of({}), spec, seed=seed), folder / does)
     return folder / does
 
 
@@ -155,9 +156,8 @@ def test_every_end_has_its_outcome_and_the_next_conversion_works(
 def test_what_earlier_conversions_left_in_memory_is_not_a_later_ones_need(
     trouble: ModuleType, watched: Converter, counters: Path, tmp_path: Path
 ) -> None:
-    leaking = _saved(trouble, "leak", tmp_path)
-    for _ in range(4):  # 300 MB each, of a worker that may take 1,200
-        result = _convert(watched, leaking, tmp_path / "model.onnx")
+    for seed in range(4):  # 300 MB each, of a worker that may take 1,200; one student twice would be traced once
+        result = _convert(watched, _saved(trouble, "leak", tmp_path / str(seed), seed), tmp_path / "model.onnx")
         assert result.outcome is ConversionOutcome.OK, result.detail
 
 
