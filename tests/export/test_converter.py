@@ -106,7 +106,7 @@ def counters(trouble: ModuleType) -> Path:
 @pytest.fixture(scope="module")
 def watched(trouble: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Converter]:
     scratch, counters = tmp_path_factory.mktemp("watched"), Path(os.environ["TROUBLE_COUNTERS"])
-    with Converter(scratch, deadline_s=3.0, memory_limit_bytes=1_200_000_000, kernel_counters=counters) as converter:
+    with Converter(scratch, deadline_s=60.0, memory_limit_bytes=1_200_000_000, kernel_counters=counters) as converter:
         yield converter
 
 
@@ -123,7 +123,6 @@ def _convert(converter: Converter, student: Path, path: Path) -> ConversionResul
 @pytest.mark.parametrize(
     ("does", "outcome", "says"),
     [
-        ("hang", ConversionOutcome.HUNG, "no answer within 3 s"),
         ("crash", ConversionOutcome.CRASHED, "SIGSEGV"),
         ("grow", ConversionOutcome.OUT_OF_MEMORY, "more than its limit of 1200000000 B"),
         ("starve", ConversionOutcome.OUT_OF_MEMORY, "SIGKILL by the kernel, which had no memory left"),
@@ -141,16 +140,27 @@ def test_every_end_has_its_outcome_and_the_next_conversion_works(
     outcome: ConversionOutcome,
     says: str,
 ) -> None:
-    began = time.monotonic()
     result = _convert(watched, _saved(trouble, does, tmp_path), tmp_path / "out" / "model.onnx")
     assert result.outcome is outcome
     assert says in result.detail
     assert result.artefact is None
-    assert result.seconds < 10 < 60 > time.monotonic() - began
+    assert result.seconds < 60, "its end was seen, not waited for"
     assert list((tmp_path / "out").iterdir()) == []
     fine = _convert(watched, _saved(trouble, "fine", tmp_path), tmp_path / "out" / "model.onnx")
     assert fine.outcome is ConversionOutcome.OK, fine.detail
     assert fine.artefact == Artefact.of(tmp_path / "out" / "model.onnx")
+
+
+def test_a_conversion_that_hangs_is_ended_at_the_deadline(trouble: ModuleType, tmp_path: Path) -> None:
+    with Converter(tmp_path / "scratch", deadline_s=6.0, memory_limit_bytes=1_200_000_000) as impatient:
+        began = time.monotonic()
+        result = _convert(impatient, _saved(trouble, "hang", tmp_path), tmp_path / "model.onnx")
+        assert time.monotonic() - began < 60
+        assert result.outcome is ConversionOutcome.HUNG
+        assert "no answer within 6 s" in result.detail
+        assert result.artefact is None
+        fine = _convert(impatient, _saved(trouble, "fine", tmp_path), tmp_path / "model.onnx")
+        assert fine.outcome is ConversionOutcome.OK, fine.detail
 
 
 def test_what_earlier_conversions_left_in_memory_is_not_a_later_ones_need(
