@@ -1,9 +1,10 @@
 """Do certified limits hold again? Forty certified files on the digits, each measured later in fresh processes.
 
-A limit binds at confidence 0.95, so at least 95 of 100 certified limits should hold when somebody measures again. The
-limits here are tight on purpose, for a generous one would hold whatever the intervals are worth: each is the file's
-own latency, as untrained weights show it beforehand, times 1.02, 1.05, 1.10 or 1.25 in turn, on p50 and (wider by a
-tenth) on p95. A limit that can't be certified so tight counts as refused and another configuration takes its place.
+A limit binds at confidence 0.95, so at least 95 of 100 certified limits should hold when somebody measures again. A
+generous limit would hold whatever the intervals are worth, so each lies near the file's own latency, as untrained
+weights show it beforehand: times 1.05, 1.15, 1.30 or 1.60 in turn on p50, and a quarter more on p95, in which
+processes differ more. Tighter ones (1.02, and a tenth on p95) were tried on a virtual machine and none of six was
+certified: `can't be told`. What can't be certified counts as refused and another configuration takes its place.
 
 Cells: `limits` (every configuration measured with untrained weights), `certified-NN` (one `edgekd distill`, with a
 minute's training at most), and then, after all of those, `again-NN` (`edgekd verify` on the bundle: fresh processes,
@@ -34,8 +35,8 @@ NAME = "forty_certificates"
 RUNTIMES = ("litert/xnnpack", "onnxruntime/cpu", "openvino/cpu")
 PRECISIONS = (Precision.FLOAT32, Precision.DYNAMIC_INT8, Precision.INT8)
 ARCHS = tuple(product((8, 16, 24), (16, 32), (1, 2)))  # widths of two stages, blocks of both
-SLACK = (1.02, 1.05, 1.10, 1.25)
-P95_MORE = 1.10
+SLACK = (1.05, 1.15, 1.30, 1.60)
+P95_MORE = 1.25
 EXPORT = {"input": "float32", "layout": "nhwc", "preprocess": "fold"}
 
 
@@ -50,7 +51,7 @@ def configurations(seed: int) -> list[dict[str, Any]]:
 
 
 def measure_limits(options: argparse.Namespace, wanted: int, folder: Path) -> dict[str, Any]:
-    """Each configuration with untrained weights, a dozen in a batch: up to three times as many as are wanted."""
+    """Each configuration with untrained weights, a dozen in a batch: more than twice as many as are wanted."""
     from edgekd.export._protocol import ExportOptions
     from edgekd.export.converter import Converter
     from edgekd.search.untrained import UntrainedMaker
@@ -59,7 +60,7 @@ def measure_limits(options: argparse.Namespace, wanted: int, folder: Path) -> di
     from edgekd.tasks.digits import Digits
 
     task, rows = Digits(), []
-    asked = configurations(options.seed)[: 3 * wanted]  # some limits are too tight to be certified
+    asked = configurations(options.seed)[: 2 * wanted + 8]  # some limits are too tight to be certified
     session = opened()
     try:
         with Converter(folder / "convert") as converter:
