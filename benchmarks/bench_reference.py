@@ -11,6 +11,7 @@ Run: EDGEKD_DATA=... python benchmarks/bench_reference.py [--table]. About five 
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,10 @@ def bench(models: list[Path], backends: list[str], options: argparse.Namespace) 
     from edgekd import api
 
     pairs = [(a.name, b.name) for a in models for b in models if a.stem.replace("float32", "int8") == b.stem != a.stem]
+    begun = time.monotonic()
     report = patiently(lambda: api.bench(models, backends=backends, plan=plan(options), twins=pairs))
-    return {"bench": report.model_dump(mode="json"), "text": report.lines()}
+    seconds_a_model = (time.monotonic() - begun) / len(models)
+    return {"bench": report.model_dump(mode="json"), "text": report.lines(), "seconds_a_model": seconds_a_model}
 
 
 def reference(backend: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -90,9 +93,14 @@ def printed(cells: Cells) -> str:
     """What is known so far."""
     rows, notes = [], []
     found = cells.all()
-    reports = [found[_file(name)]["bench"] for name in TFLITE if _file(name) in found]
-    reports += [cell["bench"] for cell in found.get("resnet8", {"backends": {}})["backends"].values()]
-    for report in reports:
+    made = [found[_file(name)] for name in TFLITE if _file(name) in found]
+    made += found.get("resnet8", {"backends": {}})["backends"].values()
+    for cell in made:
+        report = cell["bench"]
+        if "seconds_a_model" in cell:
+            processes = report["processes"]
+            backend = report["rows"][0]["backend"]
+            notes.append(f"{cell['seconds_a_model']:.1f} s a model on {backend}, {processes} processes and operators")
         for row in report["rows"]:
             figures = {figure["metric"]: figure for figure in row["figures"]}
             if "latency.p50" not in figures:

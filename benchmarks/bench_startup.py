@@ -1,17 +1,20 @@
-"""What edgekd costs before it works: `edgekd --help` over a bare Python, what importing it loads, memory of a search.
+"""What edgekd costs: `edgekd --help` over a bare Python, what an import loads, memory of searches, minutes of commands.
 
 Cells: `help` (processes of both in turn; the difference of the least times is edgekd's own, the medians stand beside
-it), `imports` (heavy modules in sys.modules after ``import edgekd`` and ``import edgekd.api``: there must be none) and
+it), `imports` (heavy modules in sys.modules after ``import edgekd`` and ``import edgekd.api``: there must be none),
 `memory` (the most that a whole search on the digits held resident at once, over all its processes, sampled 20 times a
-second; pages that processes share are counted in each, so it is an upper bound).
+second; pages that processes share are counted in each, so it is an upper bound), `memory_cifar` (the same of a search
+on CIFAR-10 with a ResNet-56 teacher; only with EDGEKD_DATA, like `cifar_search.py`) and `commands` (wall-clock time of
+`make demo` and `make unit`; of `make test` with --all).
 
-Run: python benchmarks/bench_startup.py [--table]. Two minutes on an idle computer.
+Run: python benchmarks/bench_startup.py [--table] [--all]. Eight minutes on an idle computer, twelve with the data.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -21,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from cells import EDGEKD, ROOT, Cells, arguments, folders, opened, table
+from cells import EDGEKD, ROOT, Cells, arguments, folders, opened, table, write_yaml
 
 NAME = "startup"
 HEAVY = ("torch", "onnxruntime", "openvino", "ai_edge_litert", "litert_torch", "tensorflow", "onnx", "optuna")
@@ -56,12 +59,11 @@ def imports() -> dict[str, Any]:
     return {"loaded": found}
 
 
-def memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def memory(project: Path, budget: str, folder: Path) -> dict[str, Any]:
     """A whole search, watched from outside."""
     shutil.rmtree(folder, ignore_errors=True)
     opened().close()  # wait until nobody else measures
-    budget = "40 s" if options.tiny else "150 s"
-    command = [EDGEKD, "search", "examples/digits/project.yaml", "--run", folder, "--budget", budget, "-q"]
+    command = [EDGEKD, "search", project, "--run", folder, "--budget", budget, "-q"]
     process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL)
     watched, most, at_most, own = psutil.Process(process.pid), 0, {}, 0
     while process.poll() is None:
@@ -86,6 +88,32 @@ def memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
+def cifar_project(options: argparse.Namespace, folder: Path) -> Path:
+    """That of `cifar_search.py` over its own space, with few epochs and a target that everything meets."""
+    from cifar_search import SPACE, project
+
+    target = {"schema": "edgekd.target/1", "device": "this-computer", "backends": ["litert/xnnpack"], "threads": 1}
+    write_yaml(folder / "as-the-reference.yaml", target)
+    plan = {"epochs": 2, "views": 2, "short_epochs": 1}
+    content = {
+        **project(options.tiny, plan, SPACE),
+        "search": {"seed": options.seed, "trials": 2, "finalists": 1, "accuracy": {"short": {"epochs": 1}}},
+    }
+    return write_yaml(folder / "project.yaml", content)
+
+
+def commands(everything: bool) -> dict[str, Any]:
+    """Each once, after set-up."""
+    opened().close()
+    subprocess.run(["make", "setup"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    seconds = {}
+    for name in ("demo", "unit", *(("test",) if everything else ())):
+        begun = time.perf_counter()
+        subprocess.run(["make", name], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        seconds[f"make {name}"] = round(time.perf_counter() - begun, 1)
+    return {"command_s": seconds}
+
+
 def printed(cells: Cells) -> str:
     """What is known so far."""
     found, rows = cells.all(), []
@@ -101,20 +129,32 @@ def printed(cells: Cells) -> str:
             (f"import {module} loads", ", ".join(heavy) or "neither torch nor a runtime")
             for module, heavy in found["imports"]["loaded"].items()
         ]
-    if "memory" in found:
-        rows.append(("a search at its most, all processes", f"{found['memory']['most_bytes'] / 2**20:,.0f} MiB"))
-        rows.append(("of which its own process at its most", f"{found['memory']['host_most_bytes'] / 2**20:,.0f} MiB"))
+    for name, words in (("memory", "a search on the digits"), ("memory_cifar", "a search on CIFAR-10")):
+        if name in found:
+            most, own = (found[name][f"{whose}most_bytes"] / 2**20 for whose in ("", "host_"))
+            rows.append((f"{words} at its most, all processes", f"{most:,.0f} MiB"))
+            rows.append(("of which its own process at its most", f"{own:,.0f} MiB"))
+    for command, seconds in found.get("commands", {}).get("command_s", {}).items():
+        rows.append((f"{command}, after set-up", f"{seconds:.0f} s"))
     return table(("edgekd", "found"), rows)
 
 
 def main() -> None:
-    options = arguments(__doc__, NAME).parse_args()
+    parser = arguments(__doc__, NAME)
+    parser.add_argument("--all", action="store_true", help="time `make test` too: a quarter of an hour")
+    options = parser.parse_args()
     results, runs = folders(options, NAME)
     cells = Cells(NAME, results, {"tiny": options.tiny, "seed": options.seed})
     if not options.table:
         cells.cell("help", lambda: help_ms(options))
         cells.cell("imports", imports)
-        cells.cell("memory", lambda: memory(options, runs / "search"))
+        digits, budget = ROOT / "examples" / "digits" / "project.yaml", "40 s" if options.tiny else "150 s"
+        cells.cell("memory", lambda: memory(digits, budget, runs / "search"))
+        if os.environ.get("EDGEKD_DATA"):
+            cifar = cifar_project(options, runs / "cifar")
+            cells.cell("memory_cifar", lambda: memory(cifar, "15 min", runs / "cifar" / "run"))
+        if not options.tiny:
+            cells.cell("commands", lambda: commands(options.all))
     print(printed(cells))
 
 

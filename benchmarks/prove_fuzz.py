@@ -23,6 +23,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cells import versions
+
+from edgekd.agent.fingerprint import fingerprint
 from edgekd.artefacts import Artefact, Backend, Format, Precision
 from edgekd.devices._protocol import DeviceSession, Job, MeasurePlan, Outcome
 from edgekd.devices.local import LocalDevice
@@ -219,6 +222,8 @@ def main() -> int:
         tally = prove(asked.models, asked.seed, Path(name))
     result: dict[str, Any] = {
         "schema": "edgekd.benchmark.fuzz/1",
+        "machine": fingerprint(),
+        "versions": versions(),
         "models": asked.models,
         "seed": asked.seed,
         "ends": dict(sorted(tally.ends.items())),

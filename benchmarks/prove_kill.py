@@ -27,7 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from cells import versions
 
+from edgekd.agent.fingerprint import fingerprint
 from edgekd.artefacts import Artefact
 from edgekd.bundle.preprocess import PREPROCESS, Preprocess
 from edgekd.errors import EdgeKDError
@@ -322,6 +324,7 @@ def main() -> int:
             project.write_text(PROJECT)
             (work / "target.yaml").write_text(TARGET)
         result = prove(project, work, asked.kills, asked.seed, asked.longest)
+    result |= {"machine": fingerprint(), "versions": versions()}
     result["seconds"] = round(time.monotonic() - begun, 1)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     asked.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,7 +1,7 @@
-"""The Python surface of edgekd: one function a command, each returning a frozen answer.
+"""The Python surface of edgekd: a function for each command that measures, trains or reads a run.
 
-Every function may be called from a script; the command line does nothing else. Heavy imports happen inside the
-functions, so importing this module loads neither torch nor a runtime.
+Each returns a frozen answer, and may be called from a script; the command line does nothing else. Heavy imports happen
+inside the functions, so importing this module loads neither torch nor a runtime.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import Field
 
-from edgekd.errors import ConfigurationError, MissingError, NothingFits, ParityFailed, Place, Unstable
+from edgekd.errors import ConfigurationError, MissingError, NothingFits, ParityFailed, Place, Unstable, UsageError
 from edgekd.events import Events, SilentEvents
 from edgekd.records import Filed, Record, digest_json
-from edgekd.store.certificate import Certificate
+from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.opening import is_finished, open_run
 from edgekd.store.records import OutcomeRecord, RunHeader
 from edgekd.store.run import Run
@@ -209,13 +209,18 @@ def replay(run: Path) -> ReplayReport:
 
 
 def export(run: Path, *, output: Path | None = None, events: Events | None = None) -> ExportAnswer:
-    """Write a finished run's bundle, there or to ``output``. Raises ConfigurationError where none was chosen."""
+    """Write a finished run's bundle, there or to ``output``, which takes the place of an earlier bundle only.
+
+    Raises ConfigurationError where the run has none, and UsageError where ``output`` holds anything else.
+    """
     import shutil
 
     from edgekd.bundle.write import BUNDLE
     from edgekd.store.atomic import draft_of, replace_folder
 
     opened = Run.open(run)
+    if output is not None:
+        _require_free(output)
     certificate = _bundle_of(opened, events or SilentEvents())
     bundle = opened.folder / BUNDLE
     if output is not None:
@@ -260,6 +265,7 @@ def runs(folder: Path = Path("runs")) -> RunsAnswer:
         try:
             run = Run.open(path.parent)
             outcome = run.outcome()
+            state = f"not finished, {len(run.trials())} trials: go on with the same command" if outcome is None else ""
         except ConfigurationError as error:
             summary = RunSummary(
                 folder=path.parent,
@@ -272,7 +278,6 @@ def runs(folder: Path = Path("runs")) -> RunsAnswer:
             found.append(summary)
             continue
         header = run.header
-        state = f"not finished, {len(run.trials())} trials: go on with the same command"
         if outcome is not None:
             state = outcome.summary if is_finished(run) else "no bundle yet: go on with the same command"
         found.append(
@@ -404,6 +409,17 @@ def _rate_teacher(project: Project, events: Events) -> None:
         events.line("           hardly better than chance: check its mean and std (in raw units), and its class order")
 
 
+def _require_free(output: Path) -> None:
+    """What is not a bundle is never replaced. Raises UsageError."""
+    if output.is_symlink() or (output.exists() and not output.is_dir()):
+        raise UsageError(f"{output} is no folder to write a bundle to", "give --output another folder")
+    if output.is_dir() and any(output.iterdir()) and not (output / CERTIFICATE).is_file():
+        raise UsageError(
+            f"{output} holds something else than a bundle, and would be replaced whole",
+            "give --output a folder that is new, empty, or an earlier bundle",
+        )
+
+
 def _require_figures(target: Target) -> None:
     """A budget that nothing here can measure is told before hours are spent on students that can't be certified."""
     unmet = [str(limit) for limit in target.limits if limit.hard and limit.metric.startswith(("energy.", "power."))]
@@ -488,7 +504,6 @@ def _shortfall(certificate: Certificate) -> type[Unstable | NothingFits]:
 def _bundle(run: Run, project: Project, session: DeviceSession, events: Events) -> Certificate:
     """The bundle of a run that chose a finalist: the one that is there, or a new one."""
     from edgekd.bundle.write import BUNDLE, write_bundle
-    from edgekd.store.certificate import CERTIFICATE
     from edgekd.store.schema import read_record
 
     path = run.folder / BUNDLE / CERTIFICATE
@@ -505,7 +520,6 @@ def _bundle_of(run: Run, events: Events) -> Certificate:
     from edgekd.bundle.write import BUNDLE
     from edgekd.devices.catalogue import open_device
     from edgekd.project import read_project
-    from edgekd.store.certificate import CERTIFICATE
     from edgekd.store.schema import read_record
 
     outcome = run.outcome()

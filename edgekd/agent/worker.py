@@ -31,7 +31,7 @@ class Worker:
     """The state of a measured process. Each request's method has the request's name."""
 
     runtime: Runtime
-    base_bytes = 0
+    base_bytes: Optional[int] = None  # resident once the runtime is there; None where this machine can't tell
     load_ms = 0.0
     first_us = 0.0
     before: Optional[Message] = None
@@ -53,8 +53,8 @@ class Worker:
         limit = field(message, "memory_limit_bytes", int)
         if limit:
             memory.limit_data(limit)
-        memory.reset_peak()
-        self.base_bytes = memory.status_bytes().get("VmRSS", 0)
+        # a peak that the import left would be told as the model's
+        self.base_bytes = memory.status_bytes().get("VmRSS") if memory.reset_peak() else None
         return {}
 
     def load(self, message: Message) -> Message:
@@ -98,8 +98,7 @@ class Worker:
 
     def finish(self, _: Message) -> Message:
         """The sample this process is: its figures over all rounds."""
-        sizes = memory.status_bytes()
-        peak = sizes.get("VmHWM", 0)
+        peak, base = memory.status_bytes().get("VmHWM"), self.base_bytes
         times, lows = timing.summary_us(self.rounds)
         own = sorted(value for one in self.rounds for value in one.runtime_us)
         return {
@@ -116,7 +115,7 @@ class Worker:
             "runtime_us": timing.quantile(own, 0.05) if own else None,
             "runtime_p50_us": timing.quantile(own, 0.5) if own else None,
             "missed": sum(one.missed for one in self.rounds),
-            "memory_model_bytes": max(0, peak - self.base_bytes),
+            "memory_model_bytes": None if peak is None or base is None else max(0, peak - base),
             "memory_process_bytes": peak,
             "started_at_s": self.started_at_s,
             "before": self.before,

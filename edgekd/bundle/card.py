@@ -26,7 +26,7 @@ def card_text(certificate: Certificate) -> str:
         f"| student | {c.candidate.family}: {c.candidate.arch} |",
         f"| precision | {precision.value}: {precision.arithmetic(c.format)} |",
         f"| teacher | {c.teacher} |",
-        f"| certified file | `{c.model}` in {c.backend}, {c.target.threads} thread(s) |",
+        f"| certified file | `{c.model}` in {c.backend}, {c.target.threads} thread(s), called as in `example.py` |",
         f"| device | {fingerprint.cpu} ({fingerprint.architecture}), {fingerprint.os} |",
         f"| instruction sets | {extensions} |",
         f"| accuracy | {c.accuracy.value:.2%} {task.metric.name}, {scored} |",

@@ -9,23 +9,34 @@ from edgekd.tasks._protocol import TaskSpec
 
 __all__ = ["example_source"]
 
+# with the very options that the agent measures with (edgekd.agent.runtimes): others may compute otherwise
 _CALLS = {
-    "litert": """from {module}.interpreter import Interpreter
+    "litert/builtin": """from {module}.interpreter import Interpreter, OpResolverType
+
+plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+model = Interpreter(str(here / "{model}"), num_threads={threads}, experimental_op_resolver_type=plain)
+model.allocate_tensors()
+model.set_tensor(model.get_input_details()[0]["index"], batch)
+model.invoke()
+answer = model.get_tensor(model.get_output_details()[0]["index"])[0]""",
+    "litert/xnnpack": """from {module}.interpreter import Interpreter
 
 model = Interpreter(str(here / "{model}"), num_threads={threads})
 model.allocate_tensors()
 model.set_tensor(model.get_input_details()[0]["index"], batch)
 model.invoke()
 answer = model.get_tensor(model.get_output_details()[0]["index"])[0]""",
-    "onnxruntime": """import {module}
+    "onnxruntime/cpu": """import {module}
 
 options = {module}.SessionOptions()
 options.intra_op_num_threads = {threads}
+options.inter_op_num_threads = 1
 model = {module}.InferenceSession(here / "{model}", options, providers=["CPUExecutionProvider"])
 answer = model.run(None, {{model.get_inputs()[0].name: batch}})[0][0]""",
-    "openvino": """import {module}
+    "openvino/cpu": """import {module}
 
-model = {module}.Core().compile_model(here / "{model}", "CPU", {{"INFERENCE_NUM_THREADS": {threads}}})
+options = {{"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "{threads}"}}
+model = {module}.Core().compile_model(here / "{model}", "CPU", options)
 answer = model(batch)[0][0]""",
 }
 
@@ -38,7 +49,7 @@ def example_source(
     ``encoding`` is the input's, where the caller quantizes: preprocess stated with an integer input.
     """
     steps = "\n".join(_input_steps(options, spec, encoding))
-    call = _CALLS[backend.runtime].format(model=model, threads=threads, module=RUNTIMES[backend.runtime].module)
+    call = _CALLS[str(backend)].format(model=model, threads=threads, module=RUNTIMES[backend.runtime].module)
     imports, _, use = call.partition("\n\n")
     return (
         '"""Answers the first sample that came with this model. Needs numpy and the runtime, nothing else."""\n\n'

@@ -13,11 +13,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from edgekd.artefacts import Artefact
+from edgekd.artefacts import RUNTIMES, Artefact, Backend
 from edgekd.bundle.preprocess import PREPROCESS, Preprocess
 from edgekd.bundle.samples import SAMPLES, read_samples
-from edgekd.devices._protocol import DeviceSession, Job, Measurement, Outcome, Progress
-from edgekd.errors import ConfigurationError, Place
+from edgekd.devices._protocol import DeviceSession, Fingerprint, Job, Measurement, Outcome, Progress
+from edgekd.errors import ConfigurationError, MissingError, Place
 from edgekd.evidence import Figure
 from edgekd.export.integer import float_figure, float_operators
 from edgekd.export.tensors import from_model_outputs, to_model_inputs
@@ -103,11 +103,15 @@ def verify_bundle(
     progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> VerifyReport:
-    """Run every check that this machine can. Raises ConfigurationError on a folder that is no bundle, Interrupted."""
+    """Run every check that this machine can.
+
+    Raises ConfigurationError on a folder that is no bundle, MissingError where its runtime is not there, Interrupted.
+    """
     certificate = read_certificate(folder)
     checks = [_hashes(folder, certificate)]
     verdict = None
     if checks[0].answer is CheckAnswer.HOLDS:
+        _require_runtime(certificate.backend, session.describe())
         _, outside = read_bundle(folder)
         job = Job(artefact=Artefact.of(folder / certificate.model), backend=certificate.backend)
         checks.append(_parity(folder, certificate, outside, session, job, scratch))
@@ -125,6 +129,14 @@ def verify_bundle(
         said = CheckAnswer.UNSTABLE if unsure else CheckAnswer.FAILS
         checks.append(Check(name="certificate", found=f"not certified: {certificate.shortfall()}", answer=said))
     return VerifyReport(bundle=str(folder), checks=tuple(checks), verdict=verdict)
+
+
+def _require_runtime(backend: Backend, here: Fingerprint) -> None:
+    if backend.runtime not in here.runtimes:
+        raise MissingError(
+            f"its files are as certified, but {backend.runtime} is not installed here: nothing else can be checked",
+            f"pip install {RUNTIMES[backend.runtime].package}",
+        )
 
 
 def _hashes(folder: Path, certificate: Certificate) -> Check:

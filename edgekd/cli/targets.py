@@ -14,7 +14,7 @@ __all__ = ["targets"]
 
 @command("edgekd targets list", name="list")
 def list_(output: Output) -> None:
-    """List the targets known here: beside the project, in ./targets, your own, the shipped ones."""
+    """List the targets known here: in ./targets, your own, the shipped ones."""
     from edgekd.targets.listing import list_targets
 
     output.answer(list_targets())
@@ -24,19 +24,19 @@ def list_(output: Output) -> None:
 @click.argument("name", shell_complete=complete_target)
 @click.option("--resolved", is_flag=True, help="Every value with the file and line it comes from.")
 def show(output: Output, name: str, resolved: bool) -> None:
-    """Show one target, by name or path."""
+    """Show one target, by path or by name: one beside a project here too."""
     from edgekd.targets.listing import show_target
 
-    output.answer(show_target(name, resolved))
+    output.answer(show_target(name, resolved, beside=Path()))
 
 
 @command("edgekd targets check targets/mine.yaml")
 @click.argument("file", shell_complete=complete_target)
 def check(output: Output, file: str) -> None:
-    """Check a target, by name or path: every problem at its line."""
+    """Check a target, by path or by name, as `show` finds it: every problem at its line."""
     from edgekd.targets.listing import show_target
 
-    output.answer(show_target(file))
+    output.answer(show_target(file, beside=Path()))
 
 
 @command("edgekd targets new my-board --from-this-machine")

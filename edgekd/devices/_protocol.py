@@ -125,8 +125,8 @@ class ProcessSample(Record):
     runtime_us: float | None  # the runtime's own clock, where it has one: low quantile
     runtime_p50_us: float | None = None  # the same clock's median
     missed: int = 0  # periodic load: calls that began late by more than a period
-    memory_model_bytes: int  # peak resident above the runtime alone
-    memory_process_bytes: int  # peak resident of the whole process
+    memory_model_bytes: int | None  # peak resident above the runtime alone; None where the device doesn't tell
+    memory_process_bytes: int | None  # peak resident of the whole process
     started_at_s: float  # on the device's monotonic clock, to draw drift
     before: Conditions | None = None  # warmed up; None where the machine tells nothing
     after: Conditions | None = None  # right after the last round

@@ -222,12 +222,15 @@ class _Training:
         epoch, plan, count = self.position.epoch, self.plan, len(self.lesson.labels)
         every = max(1, math.ceil(plan.epochs / 40))
         due = validate is not None and ((epoch + 1) % every == 0 or epoch + 1 == plan.epochs)
+        begun = time.perf_counter()
+        scored = validate(self.answering()) if validate is not None and due else None
+        seconds = self.position.seconds + time.perf_counter() - begun
         point = CurvePoint(
             epoch=epoch,
             loss=self._mean_loss(),
-            validation=validate(self.answering()) if validate is not None and due else None,
+            validation=scored,
             rate=float(self.optimizer.param_groups[0]["lr"]),
-            images_per_s=count / max(self.position.seconds, 1e-9),
+            images_per_s=count / max(seconds, 1e-9),
         )
         self.loss_sum.zero_()
         curve = (*self.position.curve, point)

@@ -39,8 +39,8 @@ _METRICS: dict[str, _Metric] = {
     "latency.runtime": _Metric("us", "median of the runtime's own time of a call {load}", lambda p: p.runtime_p50_us),
     "latency.first": _Metric("us", "first inference", lambda p: p.first_us),
     "latency.load": _Metric("us", "time to load the model", lambda p: p.load_ms * 1e3),
-    "memory.model": _Metric("B", "peak resident memory above the runtime alone", lambda p: float(p.memory_model_bytes)),
-    "memory.process": _Metric("B", "peak resident memory", lambda p: float(p.memory_process_bytes)),
+    "memory.model": _Metric("B", "peak resident memory above the runtime alone", lambda p: p.memory_model_bytes),
+    "memory.process": _Metric("B", "peak resident memory", lambda p: p.memory_process_bytes),
     "throughput": _Metric("/s", "calls that fit into a second, 1 / mean call time {load}", lambda p: 1e6 / p.mean_us),
 }
 _MISSED = _Metric("", "share of calls {load} that began more than a period late", lambda p: p.missed / p.calls)

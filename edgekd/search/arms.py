@@ -193,7 +193,8 @@ def _is_smaller(target: Target, mine: Mapping[Arch, ArmReading], theirs: Mapping
 
 def _memory(reading: ArmReading) -> float | None:
     processes = reading.measurement.processes if reading.measurement else ()
-    return statistics.median(p.memory_model_bytes for p in processes) if processes else None
+    told = [p.memory_model_bytes for p in processes if p.memory_model_bytes is not None]
+    return statistics.median(told) if told else None
 
 
 def _never_slower(plan: PlanRecord, readings: Sequence[ArmReading], margin: float) -> tuple[NeverSlower, ...]:

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgekd.devices._protocol import MeasurePlan
+from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.store.records import PlanRecord, TrialRecord
 
 __all__ = ["SHORTLISTED", "Budget", "Pace", "finalists_within", "reserve_s", "shortlist_s"]
@@ -20,6 +20,7 @@ SHORTLISTED = 4
 
 _FINALISTS_SHARE = 0.6  # of the whole budget, at most: a search that only refines has not searched
 _PER_FINALIST_S = 2.0  # scoring, beside training and conversions
+_SLOWER = 1.05  # a long training beside the short ones: a processor that is busy for minutes may slow down
 _CONVERSIONS = 2.5  # of a finalist: its student, that student's float32 twin, and calibration
 _SHORTLIST_SHARE = 0.25  # of one refinement: measuring once more before it must be cheap beside it
 _CERTIFICATE_S = 10.0  # the test split, parity, bundle and report
@@ -68,11 +69,15 @@ class Pace:
 
     def refine_s(self, plan: PlanRecord) -> float:
         """One finalist: training, conversions, scoring."""
-        return plan.refine_images / self.images_per_s + _CONVERSIONS * self.convert_s + _PER_FINALIST_S
+        training_s = _SLOWER * plan.refine_images / self.images_per_s
+        return training_s + _CONVERSIONS * self.convert_s + _PER_FINALIST_S
 
     def measure_s(self, plan: MeasurePlan, jobs: int) -> float:
         """A batch of measurements, on a quiet machine."""
-        return (jobs + int(plan.sentinel)) * plan.processes * (self.process_s + _asked_s(plan))
+        processes_s = jobs * (self.process_s + _asked_s(plan))
+        if plan.sentinel:
+            processes_s += self.process_s + _asked_s(plan.but(load=Load()))  # called back to back under any load
+        return plan.processes * processes_s
 
 
 def reserve_s(plan: PlanRecord, trials: Sequence[TrialRecord], finalists: int, rivals: int = 0) -> float:
@@ -103,4 +108,6 @@ def finalists_within(plan: PlanRecord, trials: Sequence[TrialRecord], total_s: f
 
 
 def _asked_s(plan: MeasurePlan) -> float:
-    return (plan.warmup_ms + plan.rounds * plan.round_ms) / 1e3
+    """What a process of the plan calls for; under a periodic load a round lasts as long as its fewest calls do."""
+    periods_ms = 1e3 * plan.min_calls / plan.load.rate_hz if plan.load.rate_hz else 0.0
+    return (plan.warmup_ms + plan.rounds * max(plan.round_ms, periods_ms)) / 1e3

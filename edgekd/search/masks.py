@@ -7,8 +7,9 @@ files were seen: what a format adds to the weights narrows the proposals further
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from edgekd.artefacts import Precision
 from edgekd.evidence import EvidenceKind
@@ -104,7 +105,8 @@ def narrowed(
 ) -> Narrowed:
     """Leave out what would be too large with the least that a format was seen to add to the weights, an operator.
 
-    An estimate may save trials but not end a search: where nothing would be left, nothing is left out.
+    A prediction, and so it comes with its error on files it did not see: each anchor's, by the others. It may save
+    trials but not end a search: where nothing would be left, nothing is left out.
     """
     plain = {arm: masked.allowed.get(arm.precision, ()) for arm in kept}
     limit = next((limit for limit in target.limits if limit.metric == "size.file" and limit.hard), None)
@@ -112,12 +114,12 @@ def narrowed(
         return Narrowed(plain, None)
     by_index = dict(zip(features.indices, features.features, strict=True))
     by_arch = {plan.space.at(index): row for index, row in by_index.items()}
-    added: dict[Arm, float] = {}
+    seen: dict[Arm, list[_Seen]] = {}
     for reading in readings:
         if reading.size_bytes is not None:
             row = at_precision(by_arch[reading.arch], reading.arm.precision)
-            an_operator = max(0.0, (reading.size_bytes - row.weight_bytes) / max(1, row.depth))
-            added[reading.arm] = min(an_operator, added.get(reading.arm, an_operator))
+            seen.setdefault(reading.arm, []).append(_Seen(reading.size_bytes, row.weight_bytes, row.depth))
+    added = {arm: min(file.an_operator for file in files) for arm, files in seen.items()}
 
     def fits(arm: Arm, index: int) -> bool:
         row = at_precision(by_index[index], arm.precision)
@@ -127,10 +129,35 @@ def narrowed(
     if not any(allowed.values()):
         return Narrowed(plain, None)
     left, before = set[int]().union(*allowed.values()), set[int]().union(*plain.values())
-    asks = f"weights and what the format adds, as seen on the anchors, <= {limit.written}"
+    asks = f"weights and the least the format added to the anchors' <= {limit.written}{_held_out(seen.values())}"
     return Narrowed(
-        allowed, MaskReport(name=limit.metric, asks=asks, kind=EvidenceKind.ANALYTIC, removed=len(before - left))
+        allowed, MaskReport(name=limit.metric, asks=asks, kind=EvidenceKind.PREDICTED, removed=len(before - left))
     )
+
+
+class _Seen(NamedTuple):
+    """An anchor's file, and its arch's weights and operators."""
+
+    size_bytes: int
+    weight_bytes: int
+    operators: int
+
+    @property
+    def an_operator(self) -> float:
+        """What the format adds to the weights, a share for each operator."""
+        return max(0.0, (self.size_bytes - self.weight_bytes) / max(1, self.operators))
+
+
+def _held_out(seen: Iterable[Sequence[_Seen]]) -> str:
+    """The prediction's errors where each file is left out in turn, in words; nothing where no arm has two files."""
+    errors = []
+    for files in seen:
+        for number, file in enumerate(files):
+            others = [*files[:number], *files[number + 1 :]]
+            if others:
+                predicted = file.weight_bytes + file.operators * min(other.an_operator for other in others)
+                errors.append(predicted / file.size_bytes - 1)
+    return f"; held out, it errs by {min(errors):+.1%} to {max(errors):+.1%}" if errors else ""
 
 
 @dataclass(frozen=True)

@@ -57,17 +57,29 @@ def nearest_shortlisted(target: Target, shortlist: ShortlistRecord, trials: Sequ
 
 def _nearest(judged: Sequence[tuple[Candidate, Verdict | None, str]]) -> tuple[str, ...]:
     lines = ["nearest:"]
-    for candidate, verdict, reason in judged[:_SHOWN]:
+    for candidate, verdict, reason in sorted(judged, key=lambda one: _excess(one[1]))[:_SHOWN]:
         verdicts = verdict.limits if verdict else ()
         missed = [v for v in verdicts if v.limit.hard and v.answer is not Answer.HOLDS]
         words = ", ".join(
-            f"{v.limit.metric} {_shown(v.limit, v.figure.value)} where {v.limit} is asked ({v.answer.value})"
+            f"{v.limit.metric} {v.figure} where {v.limit} is asked ({v.answer.value})"
             if v.figure
             else f"{v.limit.metric} has no figure here"
             for v in missed
         )
         lines.append(f" {candidate}: {words or reason or 'has no file'}")
     return tuple(lines)
+
+
+def _excess(verdict: Verdict | None) -> float:
+    """The worst miss, as a share of its bound, by the interval's deciding end; infinite where a figure is missing."""
+    shares = [0.0]
+    for one in verdict.limits if verdict else ():
+        if one.limit.hard and one.answer is not Answer.HOLDS:
+            if one.figure is None:
+                return float("inf")
+            over = one.figure.upper - one.limit.bound if one.limit.upper else one.limit.bound - one.figure.lower
+            shares.append(over / one.limit.bound if one.limit.bound else over)
+    return max(shares) if verdict else float("inf")
 
 
 def floor_line(tails: Mapping[str, float], trials: Sequence[TrialRecord], anchors: Sequence[AnchorRecord]) -> str:

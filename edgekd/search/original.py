@@ -42,8 +42,10 @@ class Original:
         record = self.run.original() or self._measure()
         if record is None:
             return None
-        times = [f"{format_us(r.low_us.value)} on {r.arm.backend}" for r in record.readings if r.low_us is not None]
-        self.events.line(f"own model  {record.accuracy.value:.1%} validation; {', '.join(times) or 'runs nowhere'}")
+        times = [f"{format_us(r.low_us.value)} low on {r.arm.backend}" for r in record.readings if r.low_us is not None]
+        self.events.line(
+            f"own model  {record.accuracy.value:.1%} validation in PyTorch; {', '.join(times) or 'runs nowhere'}"
+        )
         chance = 1.0 / self.context.task.spec.head.classes
         if record.accuracy.value < _NEAR_CHANCE * chance:
             self.events.line("           hardly better than chance: are the task's mean and std those it learnt with?")

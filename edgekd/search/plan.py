@@ -12,18 +12,11 @@ from edgekd.targets.target import Target
 __all__ = ["certify_plan", "make_plan", "survey_size", "trial_plan"]
 
 _TIMES = ("latency.p50", "latency.p95", "latency.p99", "latency.mean", "latency.runtime", "throughput")
-_MEASURED = ("latency", "memory", "size", "throughput", "accuracy", "delegation", "operators")
 
 
 def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord:
-    """Raises ConfigurationError where the target asks for what can't be measured, or recipe and target exclude all."""
+    """Raises ConfigurationError where recipe and target leave no precision in common."""
     target, asked = project.target, project.search
-    unmeasured = [str(limit) for limit in target.limits if limit.hard and _group(limit.metric) not in _MEASURED]
-    if unmeasured:
-        raise ConfigurationError.one(
-            f"target {target.name}: {', '.join(unmeasured)} can't be measured on {target.device}: it has no meter",
-            "write `report: true` beside it, or use a device with a meter",
-        )
     arms = arms_of(target, project.recipe)
     if not arms:
         raise ConfigurationError.one(
@@ -70,7 +63,3 @@ def _anchors(budget_s: float | None) -> int:
     if budget_s is None or budget_s >= 3600:
         return 6
     return 5 if budget_s >= 600 else 4
-
-
-def _group(metric: str) -> str:
-    return metric.partition(".")[0]

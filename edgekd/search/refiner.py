@@ -37,7 +37,6 @@ class RecipeRefiner:
     session: DeviceSession
     converter: Converter
     options: ExportOptions
-    threads: int = 1
 
     def refine(self, candidate: Candidate) -> Refined:
         """A file that can't be made or scored leaves a finalist without one, and the reason."""

@@ -277,7 +277,7 @@ class CurvePoint(Record):
     loss: float
     validation: float | None
     rate: float  # learning rate
-    images_per_s: float
+    images_per_s: float  # training images, of all the epoch took: validation, where there was one, with it
 
 
 class RecheckRecord(Filed):

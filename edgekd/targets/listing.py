@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -112,9 +113,9 @@ def list_targets() -> TargetsAnswer:
     return TargetsAnswer(targets=tuple(load_target(name) for name in target_names()))
 
 
-def show_target(name: str, resolved: bool = False) -> TargetAnswer:
-    """One target. Raises UnknownName and ConfigurationError."""
-    target, found = load_resolved(name)
+def show_target(name: str, resolved: bool = False, beside: Path | None = None) -> TargetAnswer:
+    """One target, looked for in the folder ``beside`` first. Raises UnknownName and ConfigurationError."""
+    target, found = load_resolved(name, beside)
     origins = []
     for where, value in _leaves(found.data):
         place = found.place(where)

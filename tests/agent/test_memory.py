@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
-from edgekd.agent import memory
+from edgekd.agent import memory, timing
+from edgekd.agent.worker import Worker
 
 
 def test_the_peak_starts_anew() -> None:
@@ -18,3 +21,16 @@ def test_the_peak_starts_anew() -> None:
     again = bytearray(b"\1") * 64_000_000
     assert memory.status_bytes()["VmHWM"] > low + 32_000_000
     assert len(again) == 64_000_000
+
+
+@pytest.mark.parametrize("missing", ["VmHWM", "VmRSS", "the reset"])
+def test_memory_that_the_kernel_does_not_tell_is_not_zero(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    sizes = {name: 1 << 20 for name in ("VmHWM", "VmRSS", "VmData") if name != missing}
+    monkeypatch.setattr(memory, "status_bytes", lambda: sizes)
+    monkeypatch.setattr(memory, "reset_peak", lambda: missing != "the reset")
+    worker = Worker(lambda message: None)
+    worker.open({"op": "open", "threads": 1, "runtime": "null", "provider": "none", "memory_limit_bytes": 0})
+    worker.rounds = [timing.Round(array("q", [1000]), array("d"), 0)]
+    sample = worker.finish({})
+    assert sample["memory_model_bytes"] is None
+    assert sample["memory_process_bytes"] == (None if missing == "VmHWM" else 1 << 20)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,27 @@ def test_compiles_for_every_option(backend: str, spec: TaskSpec) -> None:
         compile(source, "example.py", "exec")
         assert "edgekd" not in source
         assert max(map(len, source.splitlines())) <= 120
+
+
+@pytest.mark.runtime
+def test_calls_the_runtime_as_the_agent_measures_it(spec: TaskSpec) -> None:
+    """Another precision hint would give other answers than the certified ones."""
+    from edgekd.agent.runtimes.litert import LiteRt
+    from edgekd.agent.runtimes.onnxruntime import OnnxRuntime
+    from edgekd.agent.runtimes.openvino import OpenVino
+
+    sources = {
+        backend: example_source("m", Backend.model_validate(backend), 2, ExportOptions(), spec, None)
+        for backend in BACKENDS
+    }
+    assert f"options = {json.dumps(OpenVino(2).options)}" in sources["openvino/cpu"]
+    measured = OnnxRuntime(2)._options()
+    for name in ("intra_op_num_threads", "inter_op_num_threads"):
+        assert f"options.{name} = {getattr(measured, name)}" in sources["onnxruntime/cpu"]
+    (resolver,) = LiteRt("builtin", 2).options.values()
+    assert f"plain = OpResolverType.{resolver.name}" in sources["litert/builtin"]
+    assert LiteRt("xnnpack", 2).options == {}
+    assert "OpResolverType" not in sources["litert/xnnpack"]
 
 
 @pytest.mark.parametrize("options", combinations(), ids=lambda o: f"{o.input}-{o.output}-{o.layout}-{o.preprocess}")

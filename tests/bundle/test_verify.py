@@ -9,7 +9,7 @@ import pytest
 from edgekd import api
 from edgekd.bundle.samples import Samples
 from edgekd.bundle.verify import Check, VerifyReport, read_certificate, verify_bundle
-from edgekd.errors import ConfigurationError
+from edgekd.errors import ConfigurationError, MissingError
 from edgekd.store.atomic import write_json
 from edgekd.store.certificate import CERTIFICATE
 from edgekd.targets.verdict import Answer
@@ -105,6 +105,15 @@ def test_another_machine_repeats_no_budget(bundle: Path, make_device: MakeDevice
         assert check(report, name).answer.value == "not repeated"
         assert "cpu" in check(report, name).found
     assert check(report, "parity").answer.value == "holds"
+
+
+def test_without_its_runtime_nothing_is_said_to_differ(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+    device = make_device(fingerprint=fake_fingerprint(runtimes={"onnxruntime": "1.32.0"}))
+    with pytest.raises(MissingError, match="litert is not installed here") as raised:
+        verified(bundle, device, tmp_path)
+    assert raised.value.exit_code == 4
+    assert "pip install ai-edge-litert" in str(raised.value)
+    assert device.batches == 0
 
 
 def test_other_answers_fail_parity(bundle: Path, make_device: MakeDevice, samples: Samples, tmp_path: Path) -> None:

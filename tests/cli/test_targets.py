@@ -28,6 +28,13 @@ def test_a_new_target_is_found_by_name(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["targets", "new", "pi", "--device", "raspberry-pi-5"]) == 0
 
 
+def test_a_target_beside_the_project_is_found_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "near.yaml").write_text("schema: edgekd.target/1\ndevice: this-computer\nbackends: [litert/xnnpack]\n")
+    assert main(["targets", "check", "near"]) == 0
+    assert main(["targets", "show", "near"]) == 0
+    assert capsys.readouterr().out.count("near\n") == 2
+
+
 @pytest.mark.parametrize("options", [[], ["--from-this-machine", "--device", "pixel-8"]])
 def test_a_new_target_needs_one_device(options: list[str]) -> None:
     assert main(["targets", "new", "mine", *options]) == 2

@@ -48,6 +48,15 @@ def test_a_runtime_that_tells_its_own_time_has_a_figure_of_it():
     assert "latency.runtime" not in {figure.metric for figure in figures_of(mixed)}
 
 
+def test_memory_that_the_device_does_not_tell_has_no_figure():
+    told = measure()
+    silent = told.but(processes=[p.but(memory_model_bytes=None, memory_process_bytes=None) for p in told.processes])
+    assert {f.metric for f in figures_of(told)} - {f.metric for f in figures_of(silent)} == {
+        "memory.model",
+        "memory.process",
+    }
+
+
 TIMED = [f"latency.{part}" for part in ("low", "p50", "p95", "p99", "mean")] + ["throughput"]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.search.budget import Budget, Pace, finalists_within, reserve_s, shortlist_s
 from edgekd.store.run import Run
 from edgekd.testing.fakes.clock import FakeClock
@@ -28,11 +29,11 @@ def test_the_reserve_grows_with_the_recipe_and_shrinks_with_speed(make_lab: Call
     slow = [t.but(images_per_s=100.0) for t in trials]
     fast = [t.but(images_per_s=1000.0) for t in trials]
     assert reserve_s(lab.plan, slow, 1) - reserve_s(lab.plan, fast, 1) == pytest.approx(
-        90.0 + shortlist_s(lab.plan, slow) - shortlist_s(lab.plan, fast)
+        1.05 * 90.0 + shortlist_s(lab.plan, slow) - shortlist_s(lab.plan, fast)
     )
     assert reserve_s(lab.plan, fast, 3) > 2 * reserve_s(lab.plan, fast, 1) * 0.9
     longer = lab.plan.but(refine_images=20_000)
-    assert reserve_s(longer, fast, 1) - reserve_s(lab.plan, fast, 1) == pytest.approx(10.0)
+    assert reserve_s(longer, fast, 1) - reserve_s(lab.plan, fast, 1) == pytest.approx(1.05 * 10.0)
 
 
 def test_the_pace_is_what_trials_took(make_lab: Callable[..., Any]) -> None:
@@ -45,6 +46,15 @@ def test_the_pace_is_what_trials_took(make_lab: Callable[..., Any]) -> None:
     assert pace == Pace(images_per_s=1000.0, convert_s=3.0, process_s=pytest.approx(0.4))
     assert Pace.of(lab.plan, []) == Pace()
     assert pace.measure_s(lab.plan.measure, 4) == pytest.approx(5 * lab.plan.measure.processes * (0.4 + asked_s))
+
+
+def test_a_periodic_load_takes_its_time() -> None:
+    plan = MeasurePlan(processes=5, rounds=10, min_calls=5, load=Load(pattern="periodic", rate_hz=1.0))
+    calling_s = plan.warmup_ms / 1e3 + 10 * 5.0  # ten rounds of five calls, a second apart
+    back_to_back_s = (plan.warmup_ms + 10 * plan.round_ms) / 1e3
+    pace = Pace(process_s=0.5)
+    assert pace.measure_s(plan.but(sentinel=False), 3) == pytest.approx(5 * 3 * (0.5 + calling_s))
+    assert pace.measure_s(plan, 3) == pytest.approx(5 * (3 * (0.5 + calling_s) + 0.5 + back_to_back_s))
 
 
 def test_a_shortlist_is_made_only_where_it_is_cheap_beside_refining(make_lab: Callable[..., Any]) -> None:

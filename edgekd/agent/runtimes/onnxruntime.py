@@ -19,6 +19,7 @@ _DTYPES = {
     "tensor(float16)": "float16",
     "tensor(double)": "float64",
     "tensor(bool)": "bool",
+    **{f"tensor({name})": name for name in ("int8", "uint8", "int16", "int32", "int64")},
 }
 
 
