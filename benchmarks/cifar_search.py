@@ -2,10 +2,11 @@
 
 The target is written from what is measured: LiteRT, one thread, p50 <= the reference's p50 and no more bytes than its
 file. Cells: `reference` (measured, and scored on all test images); `plan` (how fast this machine trains, and so how
-many epochs fit); `search` (one `edgekd search`, certified); `same_topology` (the reference's own
-architecture, distilled with the same recipe and epochs); `scale` and `scaled` (ResNet-20 narrowed evenly until it fits
-the latency and the bytes, or the bytes alone where it fits the latency at no width, then the same again); `comparison` (all files side by side in one batch; McNemar's exact test on the same images). Each
-trained student's file is kept beside its cells, and `NAME_answers` says which images it gets right.
+many epochs fit); `search` (one `edgekd search`, certified); `same_topology` (the reference's own architecture,
+distilled with the same recipe and epochs); `scale` and `scaled` (ResNet-20 narrowed evenly until it fits the latency
+and the bytes, or the bytes alone where no width fits the latency, then the same again); `comparison` (all files side
+by side in one batch; McNemar's exact test on the same images). Each trained student's file is kept beside its cells,
+and `NAME_answers` says which images it gets right.
 
 How the 75 minutes are spent, and why (120 are allowed)
   - Training is the scarce part, and `plan` measures it: images a second of a student, and answers a second of the
