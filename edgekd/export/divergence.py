@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekd.agent.telemetry import keep_silent
 from edgekd.artefacts import Artefact, Format
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.tensors import normalised, to_model_inputs
@@ -99,6 +100,7 @@ def _onnx_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDArray[
 
 
 def _openvino_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+    keep_silent()
     import openvino
 
     core = openvino.Core()

@@ -17,8 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from edgekd.agent.telemetry import keep_silent
 from edgekd.errors import EdgeKDError
 from edgekd.export._protocol import ConversionOutcome
 
@@ -38,12 +39,13 @@ LACK = ("can't allocate memory", "not enough memory", "out of memory", "bad_allo
 """What converters and allocators say when memory runs out."""
 
 
-def main() -> int:
-    """Serve until stdin ends."""
+def main() -> NoReturn:
+    """Serve until stdin ends, then end the process."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # a converter's prints, Python's and C's alike, must not mix with answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the host's to handle
     _end_with(os.getppid())
+    keep_silent()
     os.nice(5)
     import torch
 
@@ -52,7 +54,7 @@ def main() -> int:
         request = json.loads(line)
         answers.write(json.dumps({"id": request["id"], **_answer(request)}) + "\n")
         answers.flush()
-    return 0
+    os._exit(0)  # everything is written; what converters loaded may hang in its destructors, and nobody would see
 
 
 def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,4 +123,4 @@ def _end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

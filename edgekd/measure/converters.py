@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import NamedTuple
 
+from edgekd.agent.telemetry import keep_silent
+
 __all__ = ["CONVERTERS", "LATE", "Converter", "Found", "find_converters"]
 
 _DEADLINE_S = 120.0
@@ -104,6 +106,7 @@ def main() -> int:
     """Answer for the converters named as arguments."""
     answers = os.dup(1)
     os.dup2(2, 1)  # what packages print while imported must not mix with answers
+    keep_silent()
     for name in sys.argv[1:]:
         os.write(answers, (json.dumps(_look(name)) + "\n").encode())
     return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from edgekd.agent.telemetry import keep_silent
+
 if TYPE_CHECKING:
     from edgekd.agent.runtimes.base import Runtime
 
@@ -27,6 +29,7 @@ def open_runtime(name: str, provider: str, threads: int) -> Runtime:
     if provider not in RUNTIMES.get(name, ()):
         known = ", ".join("%s/%s" % (known, one) for known, several in RUNTIMES.items() for one in several)
         raise Refusal("no backend %s/%s here (known: %s)" % (name, provider, known))
+    keep_silent()
     module = importlib.import_module("edgekd.agent.runtimes." + name)
     opened: Runtime = module.open_runtime(provider, threads)
     return opened
