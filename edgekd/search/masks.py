@@ -129,7 +129,7 @@ def narrowed(
     if not any(allowed.values()):
         return Narrowed(plain, None)
     left, before = set[int]().union(*allowed.values()), set[int]().union(*plain.values())
-    asks = f"weights and the least the format added to the anchors' <= {limit.written}{_held_out(seen.values())}"
+    asks = f"weights, and the least that the format added to an anchor's, <= {limit.written}{_held_out(seen.values())}"
     return Narrowed(
         allowed, MaskReport(name=limit.metric, asks=asks, kind=EvidenceKind.PREDICTED, removed=len(before - left))
     )

@@ -75,7 +75,7 @@ def test_what_a_format_adds_is_learnt_an_operator_from_the_anchors(make_lab: Cal
     assert (found.report.name, found.report.removed) == ("size.file", 1)
     assert found.report.kind is EvidenceKind.PREDICTED
     # held out: 100 + 3 x 120 of 400 bytes, and 500 + 3 x 100 of 860
-    assert found.report.asks.endswith("<= 1000 B; held out, it errs by -7.0% to +15.0%")
+    assert found.report.asks.endswith("<= 1 kB; held out, it errs by -7.0% to +15.0%")
     # files that would rule everything out are an estimate, and no estimate ends a search
     assert seen({0: 5000}).allowed == {arm: (0, 1, 2, 3)}
     # an arm of which no file was seen keeps what the weights alone allow
