@@ -5,7 +5,7 @@ it), `imports` (heavy modules in sys.modules after ``import edgekd`` and ``impor
 `memory` (the most that a whole search on the digits held resident at once, over all its processes, sampled 20 times a
 second; pages that processes share are counted in each, so it is an upper bound), `memory_cifar` (the same of a search
 on CIFAR-10 with a ResNet-56 teacher; only with EDGEKD_DATA, like `cifar_search.py`) and `commands` (wall-clock time of
-`make demo` and `make unit`; of `make test` with --all).
+`make demo` and `make unit`; with --all `commands_test`, of `make test`).
 
 Run: python benchmarks/bench_startup.py [--table] [--all]. Eight minutes on an idle computer, twelve with the data.
 """
@@ -102,12 +102,12 @@ def cifar_project(options: argparse.Namespace, folder: Path) -> Path:
     return write_yaml(folder / "project.yaml", content)
 
 
-def commands(everything: bool) -> dict[str, Any]:
+def commands(*names: str) -> dict[str, Any]:
     """Each once, after set-up."""
     opened().close()
     subprocess.run(["make", "setup"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     seconds = {}
-    for name in ("demo", "unit", *(("test",) if everything else ())):
+    for name in names:
         begun = time.perf_counter()
         subprocess.run(["make", name], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
         seconds[f"make {name}"] = round(time.perf_counter() - begun, 1)
@@ -134,8 +134,9 @@ def printed(cells: Cells) -> str:
             most, own = (found[name][f"{whose}most_bytes"] / 2**20 for whose in ("", "host_"))
             rows.append((f"{words} at its most, all processes", f"{most:,.0f} MiB"))
             rows.append(("of which its own process at its most", f"{own:,.0f} MiB"))
-    for command, seconds in found.get("commands", {}).get("command_s", {}).items():
-        rows.append((f"{command}, after set-up", f"{seconds:.0f} s"))
+    for cell in ("commands", "commands_test"):
+        for command, seconds in found.get(cell, {}).get("command_s", {}).items():
+            rows.append((f"{command}, after set-up", f"{seconds:.0f} s"))
     return table(("edgekd", "found"), rows)
 
 
@@ -154,7 +155,9 @@ def main() -> None:
             cifar = cifar_project(options, runs / "cifar")
             cells.cell("memory_cifar", lambda: memory(cifar, "15 min", runs / "cifar" / "run"))
         if not options.tiny:
-            cells.cell("commands", lambda: commands(options.all))
+            cells.cell("commands", lambda: commands("demo", "unit"))
+        if options.all:
+            cells.cell("commands_test", lambda: commands("test"))
     print(printed(cells))
 
 

@@ -410,12 +410,17 @@ def _rate_teacher(project: Project, events: Events) -> None:
 
 
 def _require_free(output: Path) -> None:
-    """What is not a bundle is never replaced. Raises UsageError."""
+    """What is more than a bundle is never replaced. Raises UsageError."""
+    from edgekd.store.schema import read_record
+
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         raise UsageError(f"{output} is no folder to write a bundle to", "give --output another folder")
-    if output.is_dir() and any(output.iterdir()) and not (output / CERTIFICATE).is_file():
+    inside = {str(path.relative_to(output)) for path in output.rglob("*")} if output.is_dir() else set()
+    if CERTIFICATE in inside:
+        inside -= {CERTIFICATE, *(file.name for file in read_record(output / CERTIFICATE, Certificate).files)}
+    if inside:
         raise UsageError(
-            f"{output} holds something else than a bundle, and would be replaced whole",
+            f"{output} holds more than a bundle ({min(inside)}), and would be replaced whole",
             "give --output a folder that is new, empty, or an earlier bundle",
         )
 

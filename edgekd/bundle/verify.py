@@ -133,9 +133,10 @@ def verify_bundle(
 
 def _require_runtime(backend: Backend, here: Fingerprint) -> None:
     if backend.runtime not in here.runtimes:
+        known = RUNTIMES.get(backend.runtime)
         raise MissingError(
-            f"its files are as certified, but {backend.runtime} is not installed here: nothing else can be checked",
-            f"pip install {RUNTIMES[backend.runtime].package}",
+            f"its files are as certified, but there is no {backend.runtime} on this device to check more",
+            f"there: pip install {known.package}" if known else "this edgekd does not know it: take a later one",
         )
 
 

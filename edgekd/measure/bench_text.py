@@ -112,8 +112,8 @@ def _table(report: BenchReport) -> Iterator[str]:
 
 def _cells(row: BenchRow) -> tuple[str, ...]:
     figures = {figure.metric: figure for figure in row.figures}
-    p50, p95, memory = figures["latency.p50"], figures["latency.p95"], figures["memory.model"]
-    sizes = (format_bytes(memory.value), format_bytes(row.size_bytes))
+    p50, p95, memory = figures["latency.p50"], figures["latency.p95"], figures.get("memory.model")
+    sizes = (format_bytes(memory.value) if memory else "-", format_bytes(row.size_bytes))
     return (_us(p50.value), _interval(p50), _us(p95.value), *sizes, str(row.order))
 
 

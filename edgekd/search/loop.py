@@ -14,7 +14,6 @@ from typing import Literal
 from edgekd.devices._protocol import Progress
 from edgekd.errors import Diverged
 from edgekd.events import Events, stop_if_asked
-from edgekd.evidence import AccuracyKind
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Known, Sampler
 from edgekd.search.arms import rivals
 from edgekd.search.budget import Budget, finalists_within, reserve_s
@@ -211,10 +210,7 @@ def _batch_s(trials: Sequence[TrialRecord]) -> float:
 
 
 def _note(trial: TrialRecord) -> str:
-    """What a person sees of it. An accuracy not of the exported file is marked with a tilde."""
+    """What a person sees of it. An estimate's accuracy is not the exported file's, hence the tilde."""
     low = next((figure.value for figure in trial.figures if figure.metric == "latency.low"), None)
-    score = f"{trial.outcome} "
-    if trial.accuracy is not None:
-        sure = trial.accuracy.kind is AccuracyKind.ARTEFACT
-        score = f"{'' if sure else '~'}{100 * trial.accuracy.value:.1f} % "
+    score = f"~{100 * trial.accuracy.value:.1f} % " if trial.accuracy else f"{trial.outcome} "
     return score + (f"@ {format_us(low)} low" if low is not None else trial.detail)

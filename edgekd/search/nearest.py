@@ -40,7 +40,7 @@ def nearest_trials(target: Target, tails: Mapping[str, float], trials: Sequence[
 
 
 def nearest_finalists(finalists: Sequence[FinalistRecord]) -> tuple[str, ...]:
-    """What each finalist misses, with the figure and its interval's deciding end."""
+    """What each finalist misses, the nearest first, with the figure and its interval."""
     return _nearest([(f.candidate, f.verdict, f.reason) for f in finalists])
 
 
@@ -77,8 +77,7 @@ def _excess(verdict: Verdict | None) -> float:
         if one.limit.hard and one.answer is not Answer.HOLDS:
             if one.figure is None:
                 return float("inf")
-            over = one.figure.upper - one.limit.bound if one.limit.upper else one.limit.bound - one.figure.lower
-            shares.append(over / one.limit.bound if one.limit.bound else over)
+            shares.append(one.figure.value if one.margin is None else -one.margin)  # a bound of 0 has no share
     return max(shares) if verdict else float("inf")
 
 

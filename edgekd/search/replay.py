@@ -99,7 +99,8 @@ def _step(name: str, decisions: list[tuple[str, bool]]) -> ReplayedStep:
 
 def _decided(arms: ArmsRecord) -> tuple[object, ...]:
     """What was decided, without the words it was said in."""
-    return arms.anchors, arms.kept, [dropped.arm for dropped in arms.dropped], arms.noise, arms.tail, arms.masks
+    masks = [(mask.name, mask.removed) for mask in arms.masks]
+    return arms.anchors, arms.kept, [dropped.arm for dropped in arms.dropped], arms.noise, arms.tail, masks
 
 
 def _anchors(run: Run, plan: PlanRecord, archs: tuple[Arch, ...]) -> ReplayedStep:

@@ -16,6 +16,13 @@ print("edgekd-looked", "openvino_telemetry.main" in sys.modules, "openvino" in s
 """
 WAYS = {
     "measured": "from edgekd.agent.runtimes import open_runtime; open_runtime('openvino', 'cpu', 1)",
+    "converted": """
+import io
+from edgekd.export import worker
+worker.os._exit = print  # so that it can still be looked at
+sys.stdin = io.StringIO('{"id": 1, "do": "warm", "format": "openvino"}')
+worker.main()
+""",
     "examined": "from edgekd.measure import converters; sys.argv = ['', 'openvino convert']; converters.main()",
 }
 

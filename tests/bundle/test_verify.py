@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edgekd import api
+from edgekd.artefacts import Backend
 from edgekd.bundle.samples import Samples
 from edgekd.bundle.verify import Check, VerifyReport, read_certificate, verify_bundle
 from edgekd.errors import ConfigurationError, MissingError
@@ -107,12 +108,19 @@ def test_another_machine_repeats_no_budget(bundle: Path, make_device: MakeDevice
     assert check(report, "parity").answer.value == "holds"
 
 
-def test_without_its_runtime_nothing_is_said_to_differ(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("backend", "remedy"), [("litert/xnnpack", "pip install ai-edge-litert"), ("executorch/cpu", "take a later one")]
+)
+def test_without_its_runtime_nothing_is_said_to_differ(
+    bundle: Path, make_device: MakeDevice, tmp_path: Path, backend: str, remedy: str
+) -> None:
+    certificate = read_certificate(bundle)
+    write_json(bundle / CERTIFICATE, certificate.but(backend=Backend.model_validate(backend)))
     device = make_device(fingerprint=fake_fingerprint(runtimes={"onnxruntime": "1.32.0"}))
-    with pytest.raises(MissingError, match="litert is not installed here") as raised:
+    with pytest.raises(MissingError, match=f"there is no {backend.partition('/')[0]} on this device") as raised:
         verified(bundle, device, tmp_path)
     assert raised.value.exit_code == 4
-    assert "pip install ai-edge-litert" in str(raised.value)
+    assert remedy in str(raised.value)
     assert device.batches == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -75,6 +76,17 @@ def test_is_plain_sgd_with_nesterov_and_no_decay_on_small_tensors(tmp_path, monk
                 p -= learning_rate(step, 2, 0, 0.1) * (grad + 0.9 * velocity[name])
     for name, tensor in module.state_dict().items():
         torch.testing.assert_close(trained.module.state_dict()[name], tensor, msg=name, rtol=1e-4, atol=1e-5)
+
+
+def test_an_epoch_took_its_validation_too(tmp_path):
+    """Or a long training would be reckoned at less than it takes."""
+
+    def slow(module):
+        time.sleep(0.2)
+        return 0.5
+
+    trained = train(network(), lesson(), CE, plan(), tmp_path, slow, device=torch.device("cpu"))
+    assert all(point.validation == 0.5 and point.images_per_s < 20 / 0.2 for point in trained.curve)
 
 
 def test_dropout_and_torchs_own_generator_are_left_in_order(tmp_path):

@@ -34,6 +34,14 @@ def test_from_digits_to_a_bundle_that_runs(edgekd):
     replayed = edgekd("search", "--replay", "run")
     assert replayed.returncode == 0, replayed.stdout
 
+    for _ in range(2):  # the second takes the place of the first
+        exported = edgekd("export", "run", "--output", "ship")
+        assert exported.returncode == 0, exported.stderr
+        assert sorted(p.name for p in (edgekd.folder / "ship").iterdir()) == sorted(p.name for p in bundle.iterdir())
+    (edgekd.folder / "ship" / "app.py").write_text("# a person's own")
+    assert edgekd("export", "run", "--output", "ship").returncode == 2
+    assert (edgekd.folder / "ship" / "app.py").is_file()
+
     (bundle / "preprocess.json").write_text((bundle / "preprocess.json").read_text() + " ")
     assert edgekd("verify", "run/bundle").returncode == 7
 

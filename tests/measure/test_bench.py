@@ -9,6 +9,7 @@ import pytest
 from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Conditions, MeasurePlan, OperatorTime, Outcome
 from edgekd.errors import ConfigurationError, DeviceBusy, Interrupted, MissingError
+from edgekd.measure import figures
 from edgekd.measure.bench import BenchReport, run_bench
 from edgekd.testing.fakes import FakeDevice, Noise, Script, fake_fingerprint
 
@@ -53,6 +54,12 @@ def test_the_order_the_twins_and_the_table(models):
     assert "1 CONV_2D +110 us = 100% of the loss" in " ".join(text.split())
     assert "It saves 33% of the file" in " ".join(text.split())
     assert not device.is_open
+
+
+def test_memory_that_the_device_does_not_tell_leaves_its_place_empty(models, monkeypatch):
+    monkeypatch.delitem(figures._METRICS, "memory.model")
+    lines = run_bench(models, FakeDevice(lambda job: 100.0), LITERT, 1, MeasurePlan()).lines()
+    assert any(" - " in line for line in lines)
 
 
 def test_json_reads_back_and_names_its_schema(models):

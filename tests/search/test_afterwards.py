@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edgekd import api
-from edgekd.errors import UsageError
+from edgekd.errors import ConfigurationError, UsageError
 
 
 def test_a_bundle_replaces_nothing_but_a_bundle(lab: Any, tmp_path: Path) -> None:
@@ -21,6 +21,10 @@ def test_a_bundle_replaces_nothing_but_a_bundle(lab: Any, tmp_path: Path) -> Non
         with pytest.raises(UsageError, match="--output"):
             api.export(lab.folder, output=output)
     assert kept.read_bytes() == b"trained for a week"
+    for output in (tmp_path / "new", tmp_path / "empty"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(ConfigurationError):  # the lab makes no bundles: the folder was no obstacle
+            api.export(lab.folder, output=output)
 
 
 @pytest.mark.parametrize("file", ["trials/0001.json", "run.json"])
