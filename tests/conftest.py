@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from edgekd.agent.telemetry import keep_silent
+
+keep_silent()
 for suite in ("accuracy", "device", "exporter", "family", "loss", "stage", "task", "teacher"):
     pytest.register_assert_rewrite(f"edgekd.testing.contracts.{suite}")
 
