@@ -141,7 +141,7 @@ class Command:
         self.process.wait()
         return True
 
-    def leftovers(self, patience_s: float = 8.0) -> list[str]:
+    def leftovers(self, patience_s: float = 30.0) -> list[str]:
         """Processes with this command's mark that still live after a while."""
         end = time.monotonic() + patience_s
         while (alive := [" ".join(p.cmdline()[:4]) for p in _marked(self.token)]) and time.monotonic() < end:

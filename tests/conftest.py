@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from edgekd.agent.telemetry import keep_silent
 
 keep_silent()
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")  # other programs may run beside a test
 for suite in ("accuracy", "device", "exporter", "family", "loss", "stage", "task", "teacher"):
     pytest.register_assert_rewrite(f"edgekd.testing.contracts.{suite}")
 

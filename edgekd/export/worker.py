@@ -1,5 +1,6 @@
-"""The conversion worker, ``python -m edgekd.export.worker``: a process of its own, for converters crash, hang and leak.
+"""The conversion worker: a process of its own, for converters crash, hang and leak.
 
+Started as ``python -m edgekd.export.worker PARENT``, the process it ends with.
 One JSON object a line on stdin and stdout; everything converters print goes to stderr. Requests are
 ``{"id": 1, "do": "warm", "format": "tflite"}`` (import what the format needs) and ``{"id": 2, "do": "convert", ...}``;
 each is answered by ``{"id": 2, "outcome": "ok", "detail": "", "float_operators": null}``: a list of an int8 file's
@@ -44,7 +45,7 @@ def main() -> NoReturn:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # a converter's prints, Python's and C's alike, must not mix with answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the host's to handle
-    _end_with(os.getppid())
+    _end_with(int(sys.argv[1]))
     keep_silent()
     os.nice(5)
     import torch

@@ -17,8 +17,9 @@ print("edgekd-looked", "openvino_telemetry.main" in sys.modules, "openvino" in s
 WAYS = {
     "measured": "from edgekd.agent.runtimes import open_runtime; open_runtime('openvino', 'cpu', 1)",
     "converted": """
-import io
+import io, os
 from edgekd.export import worker
+sys.argv = ["", str(os.getppid())]
 worker.os._exit = print  # so that it can still be looked at
 sys.stdin = io.StringIO('{"id": 1, "do": "warm", "format": "openvino"}')
 worker.main()

@@ -148,11 +148,13 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
 
 def test_help_answers_at_once() -> None:
     def seconds(*arguments: str) -> float:
-        best = float("inf")
-        for _ in range(3):
-            started = time.monotonic()
-            subprocess.run([sys.executable, *arguments], check=True, capture_output=True, env=dict(os.environ))
-            best = min(best, time.monotonic() - started)
-        return best
+        started = time.monotonic()
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True, env=dict(os.environ))
+        return time.monotonic() - started
 
-    assert seconds("-m", "edgekd.cli.main", "--help") - seconds("-c", "pass") < 0.3
+    bare = helped = float("inf")
+    for _ in range(10):  # other programs can slow a start, never hasten it
+        bare, helped = min(bare, seconds("-c", "pass")), min(helped, seconds("-m", "edgekd.cli.main", "--help"))
+        if helped - bare < 0.3:
+            return
+    assert helped - bare < 0.3

@@ -83,7 +83,8 @@ def test_answers_stay_apart_from_chatter(tmp_path):
 
 
 @pytest.mark.runtime
-def test_the_converters_installed_here_are_found_and_none_is_imported_here():
+def test_the_converters_installed_here_are_found_and_none_is_imported_here(monkeypatch):
+    monkeypatch.setattr(converters, "_DEADLINE_S", 300.0)
     before = set(sys.modules)
     found = find_converters()
     assert [(one.name, one.problem) for one in found] == [(name, "") for name in NAMES]

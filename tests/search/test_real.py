@@ -52,7 +52,7 @@ def test_a_search_is_stopped_resumed_and_replayed(tmp_path: Path) -> None:
     (tmp_path / "project.yaml").write_text(PROJECT)
     (tmp_path / "small.yaml").write_text(TARGET)
     project = read_project(tmp_path / "project.yaml")
-    session = LocalDevice().open()
+    session = LocalDevice(name=f"test-{tmp_path.name}").open()
     try:
         header = RunHeader(
             id="real",
