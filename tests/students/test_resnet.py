@@ -88,6 +88,35 @@ def test_a_stem_stride_lowers_the_resolution() -> None:
     assert module.get_submodule("stem")(torch.zeros(1, 3, 32, 32)).shape[-1] == 16
 
 
+def test_resolution_is_what_the_stem_sees() -> None:
+    family = ResNet.model_validate({"space": {"resolution": [16, 8, 32]}})
+    (axis,) = (axis for axis in family.space(spec(3, 32, 32)).axes if axis.name == "resolution")
+    assert axis.choices == (8, 16, 32)
+    images = torch.randn(2, 3, 32, 32)
+    torch.manual_seed(0)
+    small = family.build(arch(1, resolution=8), spec(3, 32, 32))
+    torch.manual_seed(0)
+    direct = ResNet().build(arch(1), spec(3, 8, 8))
+    torch.testing.assert_close(small(images), direct(images.reshape(2, 3, 8, 4, 8, 4).mean((3, 5))))
+    alone = ResNet.model_validate({"space": {"resolution": [16]}})
+    assert "resolution" not in {axis.name for axis in alone.space(spec(3, 32, 32)).axes}
+    assert alone.build(arch(1), spec(3, 32, 32)).get_submodule("shrink")(images).shape[-1] == 16
+
+
+@pytest.mark.parametrize(
+    ("shape", "resolution", "said"),
+    [
+        ((3, 32, 32), 24, "32 x 32 pixels can't be averaged down to a height of 24"),
+        ((3, 32, 33), 16, "32 x 33 pixels can't be averaged"),
+        ((3, 32, 32), 64, "to a height of 64"),
+        ((3, 32, 32), 2, "at least 4 pixels, and these have 2"),
+    ],
+)
+def test_a_resolution_that_does_not_fit_is_refused(shape: tuple[int, ...], resolution: int, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        ResNet.model_validate({"space": {"resolution": [resolution]}}).space(spec(*shape))
+
+
 def test_images_too_small_for_the_stages_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="at least 4 pixels, and these have 3"):
         ResNet().space(spec(1, 3, 3))
