@@ -147,11 +147,12 @@ def test_a_corrupt_model_is_refused_in_the_runtimes_own_words(device: LocalDevic
 
 @pytest.mark.runtime
 def test_two_processes_of_one_model_agree(device: LocalDevice, onnx_model: Artefact) -> None:
-    plan = MeasurePlan(processes=3, rounds=5, round_ms=10.0, warmup_ms=20.0)
+    plan = MeasurePlan(processes=6, rounds=5, round_ms=10.0, warmup_ms=20.0)
     with device.open() as session:
         one, other = session.measure([job(onnx_model, "onnxruntime/cpu")] * 2, plan)
-    first, second = (sorted(sample.low_us for sample in result.processes)[1] for result in (one, other))
-    assert abs(first - second) < 0.25 * first  # far wider than the usual 1 %: other programs run beside a test
+    # the fastest of each, and far wider than the usual 1 %: other programs run beside a test, and slow whole processes
+    first, second = (min(sample.low_us for sample in result.processes) for result in (one, other))
+    assert abs(first - second) < 0.25 * first
 
 
 def test_a_file_that_changed_is_refused(device: LocalDevice, tmp_path: Path) -> None:
