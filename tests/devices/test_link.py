@@ -39,7 +39,7 @@ def test_a_late_answer(open_links: list[PipeLink]) -> None:
     begin = time.monotonic()
     with pytest.raises(DeviceUnreachable, match=r"did not answer within 0\.2 s"):
         link.receive(0.2, 100)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
 
 
 def test_a_line_without_end(open_links: list[PipeLink]) -> None:

@@ -100,7 +100,7 @@ def test_damaged_files_are_told_apart_from_bugs(kind: str, part: int, tmp_path: 
         path.write_bytes(raw)
         started = time.monotonic()
         error = _refusal(kind, path, raw)
-        assert time.monotonic() - started < 5, raw
+        assert time.monotonic() - started < 60, raw
         if error is not None:
             refused += 1
             assert all(problem.message and problem.place.file for problem in error.problems), raw

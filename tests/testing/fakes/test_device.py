@@ -112,4 +112,4 @@ def test_a_thousand_measurements_take_seconds_at_most():
     session = FakeDevice({"a": 100.0}).open()
     begun = time.perf_counter()
     session.measure([job("a")] * 1000, MeasurePlan())
-    assert time.perf_counter() - begun < 5.0
+    assert time.perf_counter() - begun < 30.0
