@@ -22,7 +22,7 @@ from edgekd.errors import DeviceBusy, DeviceUnreachable
 
 __all__ = ["DeviceContract"]
 
-_PLAN = MeasurePlan(processes=2, rounds=3, round_ms=2.0, warmup_ms=2.0, load_deadline_s=30.0, call_deadline_s=1.5)
+_PLAN = MeasurePlan(processes=2, rounds=3, round_ms=2.0, warmup_ms=2.0, load_deadline_s=30.0, call_deadline_s=10.0)
 
 MakeJob = Callable[[str], Job]
 
@@ -99,7 +99,7 @@ class DeviceContract:
     def test_a_hang_is_killed(self, session: DeviceSession, make_job: MakeJob) -> None:
         hung, good = session.measure([make_job("hang"), make_job("")], _PLAN.but(processes=1, call_deadline_s=2.0))
         assert hung.outcome is Outcome.HUNG
-        assert "1.5 s" in hung.detail
+        assert "2 s" in hung.detail
         assert good.outcome is Outcome.OK
 
     def test_want_of_memory_has_its_own_name(self, session: DeviceSession, make_job: MakeJob) -> None:

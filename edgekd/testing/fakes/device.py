@@ -305,7 +305,7 @@ def _within(plan: MeasurePlan, script: Script) -> Script:
         detail = f"needs {needs} bytes, the limit is {limit}"
         return script.but(outcome=Outcome.OUT_OF_MEMORY, detail=detail, after=0)
     if script.outcome is Outcome.HUNG:
-        return script.but(detail=f"no answer within {plan.call_deadline_s} s")
+        return script.but(detail=f"no answer within {plan.call_deadline_s:g} s")
     return script
 
 
