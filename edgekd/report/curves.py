@@ -38,6 +38,6 @@ def curves_picture(finalists: Sequence[FinalistRecord]) -> str:
         ends.append((y(points[-1][1]), x(points[-1][0]), rank))
     previous = -100.0
     for height, right, rank in sorted(ends):
-        previous = max(height, previous + 20)  # labels of curves that end together are moved apart
+        previous = max(height, previous + 24)  # labels of curves that end together are moved apart
         parts.append(svg.text(right + 6, previous + 4, f"finalist {rank}", "name"))
     return svg.picture(_WIDTH, _HEIGHT, "training curves", parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekd.evidence import Figure, find_figure
@@ -14,6 +15,7 @@ __all__ = ["Point", "front_picture", "front_points"]
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 400.0, 62.0, 56.0, 28.0, 16.0
 _FAR = 3.0
+_LETTER, _LINE = 13.0, 24.0  # size of a letter on a phone, where text is largest
 
 
 @dataclass(frozen=True)
@@ -85,18 +87,21 @@ def front_picture(facts: Facts) -> str:
         parts.append(
             svg.circle(x(point.latency.value), y(point.accuracy.value), _radius(point), point.role, _hint(point))
         )
-        if point.role != "trial":
-            end = x(point.latency.value) > _WIDTH * 0.7
-            parts.append(
-                svg.text(
-                    x(point.latency.value) + (-9 if end else 9),
-                    y(point.accuracy.value) + 4,
-                    point.name,
-                    "name",
-                    "end" if end else "start",
-                )
-            )
+    parts += _names([(x(p.latency.value), y(p.accuracy.value), p.name) for p in points if p.role != "trial"])
     return svg.picture(_WIDTH, _HEIGHT, "accuracy against latency of every candidate", parts)
+
+
+def _names(dots: Sequence[tuple[float, float, str]]) -> list[str]:
+    """Each dot's name beside it, or a line lower where that place is taken, by the large letters of a phone's page."""
+    parts, taken = [], list[tuple[float, float]]()
+    for x, y, name in dots:
+        left = x > _WIDTH * 0.7
+        start, height = x - 9 - _LETTER * len(name) if left else x + 9, y
+        while any(abs(start - other) < _LETTER * len(name) and abs(height - at) < _LINE for other, at in taken):
+            height += _LINE
+        taken.append((start, height))
+        parts.append(svg.text(x + (-9 if left else 9), height + 4, name, "name", "end" if left else "start"))
+    return parts
 
 
 def _axes(x: svg.Scale, y: svg.Scale, metric: str) -> list[str]:

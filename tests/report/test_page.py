@@ -188,3 +188,13 @@ def test_a_folder_that_is_no_run(write: Write) -> None:
     with pytest.raises(ConfigurationError):
         write_report(folder)
     assert not (folder / "report.html").exists()
+
+
+def test_names_of_close_dots_do_not_cover_each_other() -> None:
+    from edgekd.report.front import _names
+
+    parts = _names([(100.0, 50.0, "finalist 1"), (140.0, 52.0, "finalist 2"), (600.0, 52.0, "finalist 3")])
+    heights = [float(re.search(r' y="([\d.]+)"', part).group(1)) for part in parts]  # type: ignore[union-attr]
+    assert heights[0] == 54.0
+    assert heights[1] >= 78.0
+    assert heights[2] == 56.0  # nobody is near
