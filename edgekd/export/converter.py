@@ -51,8 +51,8 @@ class Converter:
     """Owns one conversion worker. A context manager; threads take turns.
 
     ``deadline_s`` bounds one conversion (not the imports before the first of a format), ``memory_limit_bytes`` the
-    worker's resident memory in all: its imports take 0.3 (ONNX) to 0.7 GB (TFLite). ``kernel_counters`` is where the
-    kernel counts the processes it killed for want of memory.
+    worker's resident memory in all: its imports take 0.3 to 0.6 GB (ONNX) and more (TFLite), by the machine.
+    ``kernel_counters`` is where the kernel counts the processes it killed for want of memory.
     """
 
     def __init__(

@@ -57,7 +57,7 @@ class Net(nn.Module):
                 kept.append(bytearray(b"x" * 20_000_000))
                 time.sleep(0.005)
         if self.does == "leak":
-            LEFT.append(bytearray(b"x" * 300_000_000))
+            LEFT.append(bytearray(b"x") * 400_000_000)
             time.sleep(0.5)
         if self.does == "branch" and x.sum() > 0:
             x = -x
@@ -105,7 +105,7 @@ def counters(trouble: ModuleType) -> Path:
 @pytest.fixture(scope="module")
 def watched(trouble: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Converter]:
     scratch, counters = tmp_path_factory.mktemp("watched"), Path(os.environ["TROUBLE_COUNTERS"])
-    with Converter(scratch, deadline_s=300.0, memory_limit_bytes=1_200_000_000, kernel_counters=counters) as converter:
+    with Converter(scratch, deadline_s=300.0, memory_limit_bytes=2_000_000_000, kernel_counters=counters) as converter:
         yield converter
 
 
@@ -123,7 +123,7 @@ def _convert(converter: Converter, student: Path, path: Path) -> ConversionResul
     ("does", "outcome", "says"),
     [
         ("crash", ConversionOutcome.CRASHED, "SIGSEGV"),
-        ("grow", ConversionOutcome.OUT_OF_MEMORY, "more than its limit of 1200000000 B"),
+        ("grow", ConversionOutcome.OUT_OF_MEMORY, "more than its limit of 2000000000 B"),
         ("starve", ConversionOutcome.OUT_OF_MEMORY, "SIGKILL by the kernel, which had no memory left"),
         ("killed", ConversionOutcome.CRASHED, "SIGKILL"),
         ("abort", ConversionOutcome.OUT_OF_MEMORY, "bad_alloc"),
@@ -150,7 +150,7 @@ def test_every_end_has_its_outcome_and_the_next_conversion_works(
 
 
 def test_a_conversion_that_hangs_is_ended_at_the_deadline(trouble: ModuleType, tmp_path: Path) -> None:
-    with Converter(tmp_path / "scratch", deadline_s=6.0, memory_limit_bytes=1_200_000_000) as impatient:
+    with Converter(tmp_path / "scratch", deadline_s=6.0, memory_limit_bytes=2_000_000_000) as impatient:
         result = _convert(impatient, _saved(trouble, "hang", tmp_path), tmp_path / "model.onnx")
         assert result.outcome is ConversionOutcome.HUNG
         assert "no answer within 6 s" in result.detail
@@ -164,7 +164,7 @@ def test_a_conversion_that_hangs_is_ended_at_the_deadline(trouble: ModuleType, t
 def test_what_earlier_conversions_left_in_memory_is_not_a_later_ones_need(
     trouble: ModuleType, watched: Converter, counters: Path, tmp_path: Path
 ) -> None:
-    for seed in range(4):  # 300 MB each, of a worker that may take 1,200; one student twice would be traced once
+    for seed in range(5):  # 400 MB each, of a worker that may take 2,000; one student twice would be traced once
         result = _convert(watched, _saved(trouble, "leak", tmp_path / str(seed), seed), tmp_path / "model.onnx")
         assert result.outcome is ConversionOutcome.OK, result.detail
 
