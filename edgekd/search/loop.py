@@ -161,7 +161,7 @@ class TrialLoop:
         features = at_precision(self.features[candidate.arch], candidate.plan.precision)
         artefact = measured.conversion.artefact
         excess = violations(self.run.header.target, measured.figures, self.arms.tails)
-        broken = [f"{name} +{100 * share:.0f} %" for name, share in excess.items() if share > 0]
+        broken = [f"{name} +{100 * share:.1f} %" for name, share in excess.items() if share > 0]
         trial = TrialRecord(
             number=number,
             candidate=candidate,
@@ -212,5 +212,7 @@ def _batch_s(trials: Sequence[TrialRecord]) -> float:
 def _note(trial: TrialRecord) -> str:
     """What a person sees of it. An estimate's accuracy is not the exported file's, hence the tilde."""
     low = next((figure.value for figure in trial.figures if figure.metric == "latency.low"), None)
-    score = f"~{100 * trial.accuracy.value:.1f} % " if trial.accuracy else f"{trial.outcome} "
-    return score + (f"@ {format_us(low)} low" if low is not None else trial.detail)
+    if low is None:
+        return f"{trial.outcome} {trial.detail}"
+    score = f"~{100 * trial.accuracy.value:.1f} %" if trial.accuracy else f"{trial.outcome} ({trial.detail})"
+    return f"{score} @ {format_us(low)} low"

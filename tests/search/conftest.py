@@ -83,6 +83,7 @@ class Lab:
         self.made: list[Candidate] = []
         self.estimated: list[Candidate] = []
         self.refined: list[Candidate] = []
+        self.notes: list[tuple[str, str]] = []  # stage and note of every line of progress
         self.stop_after: int | None = None  # steps until the person asks to stop
         self.conversions: Callable[[Candidate], ConversionOutcome] = lambda _: ConversionOutcome.OK
         self.outcomes: Callable[[Candidate], Outcome] = lambda _: Outcome.OK
@@ -121,7 +122,8 @@ class Lab:
 
     # the seams
 
-    def progress(self, stage: str, done: int, total: int, note: str = "") -> None: ...
+    def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
+        self.notes.append((stage, note))
 
     def line(self, text: str) -> None: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,15 @@ def test_only_what_fits_is_trained(lab: Any) -> None:
     trained = {t.candidate for t in Run.open(lab.folder).trials() if t.accuracy is not None}
     assert trained == set(lab.estimated)
     assert all(t.outcome == "measured" for t in Run.open(lab.folder).trials() if t.candidate in trained)
+
+
+def test_a_person_sees_which_budget_a_candidate_misses_and_by_what(make_lab: Callable[..., Any]) -> None:
+    lab = make_lab(target={"budgets": {"latency": {"p95": "60 us"}}})
+    lab.search()
+    missed = [trial for trial in Run.open(lab.folder).trials() if trial.outcome == "over-budget"]
+    seen = [note for stage, note in lab.notes if stage == "searching" and note.startswith("over-budget")]
+    assert len(seen) == len(missed) > 0
+    assert all(re.fullmatch(r"over-budget \(latency\.p95 \+\d+\.\d %\) @ [\d.]+ [mu]s low", note) for note in seen)
 
 
 def test_the_slower_int8_arm_is_dropped_where_size_is_no_point(make_lab: Callable[..., Any]) -> None:
