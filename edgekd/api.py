@@ -21,7 +21,7 @@ from edgekd.errors import ConfigurationError, MissingError, NothingFits, ParityF
 from edgekd.events import Events, SilentEvents
 from edgekd.records import Filed, Record, digest_json
 from edgekd.store.certificate import CERTIFICATE, Certificate
-from edgekd.store.opening import is_finished, open_run
+from edgekd.store.opening import changed_since, is_finished, open_run
 from edgekd.store.records import OutcomeRecord, RunHeader
 from edgekd.store.run import Run
 from edgekd.targets.verdict import Answer
@@ -542,6 +542,13 @@ def _bundle_of(run: Run, events: Events) -> Certificate:
         )
     session = open_device(run.header.target.device, project.folder).open()
     try:
+        changed = changed_since(run.header, session.describe(), _versions())
+        if changed:
+            raise ConfigurationError.one(
+                f"the run was measured with another {', '.join(changed)}",
+                "export it there, or search again here",
+                Place(str(run.folder)),
+            )
         with run.writing():
             return _certified(run, outcome, project, session, events)[0]
     finally:

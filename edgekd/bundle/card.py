@@ -30,7 +30,7 @@ def card_text(certificate: Certificate) -> str:
         f"| device | {fingerprint.cpu} ({fingerprint.architecture}), {fingerprint.os} |",
         f"| instruction sets | {extensions} |",
         f"| accuracy | {c.accuracy.value:.2%} {task.metric.name}, {scored} |",
-        f"| agreement with the PyTorch student | {c.parity.agree} of {c.parity.samples} answers, "
+        f"| agreement with the PyTorch student at {precision.value} | {c.parity.agree} of {c.parity.samples} answers, "
         f"largest difference {c.parity.largest:.3g} {c.parity.unit} |",
         "",
         "## Budgets",
@@ -65,5 +65,6 @@ def card_text(certificate: Certificate) -> str:
 def _answers(other: OtherFormat) -> str:
     if other.parity is None:
         return other.detail
-    said = f"{other.parity.agree} of {other.parity.samples} as the PyTorch student's, in {other.backend}"
+    agree = f"{other.parity.agree} of {other.parity.samples}"
+    said = f"{agree} as the PyTorch student's at the same precision, in {other.backend}"
     return f"{said}: {other.detail}" if other.detail else said

@@ -16,7 +16,7 @@ from edgekd.errors import ConfigurationError, EdgeKDError
 
 __all__ = ["HOW_TO_GO_ON", "failed", "interrupted", "out_of_reach", "unexpected"]
 
-HOW_TO_GO_ON = "everything finished is kept; the same command goes on from there"
+HOW_TO_GO_ON = "a run keeps what it finished, and the same command goes on from there"
 _WIDTH = 80
 
 

@@ -1,6 +1,4 @@
-"""Raw samples as a student sees them: ``(raw - mean) / std`` per channel, float32. One place, so that training,
-scoring and calibration can't differ.
-"""
+"""Raw samples as a student sees them, for training and scoring: ``(raw - mean) / std`` per channel, float32."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 Static int8 is compared with the student's integer reference, in steps of the output's scale: kernels may round a tie
 the other way, and now and then such a step grows on its way through the layers. The other precisions are compared with
-torch on the same weights, relative to the largest logit. An answer counts as changed only where the reference's own
-margin is wider than the allowed difference: on a tie either class is right.
+torch on the same weights, relative to the largest logit. On a tie, which is within the allowed difference of both
+classes, either is right.
 
 When a file fails, the first operator at which it leaves the student is named.
 """
@@ -39,7 +39,6 @@ _LARGEST_SHARE: Mapping[Precision, float] = {
     Precision.DYNAMIC_INT8: 1e-1,  # kernels that quantize activations at run time, by the range they see
 }
 """Of the largest logit."""
-_CHANGED = 0.01  # answers that may differ beyond ties
 
 
 class ParityReport(Record):
@@ -116,10 +115,7 @@ def _compare(student: Student, expected: NDArray[np.float32], found: NDArray[np.
     # a NaN differs by everything; a record holds finite numbers only
     largest = float(np.nan_to_num(difference, nan=1e9, posinf=1e9).max(initial=0.0))
     same = found.argmax(axis=1) == expected.argmax(axis=1)
-    ordered = np.sort(expected, axis=1)
-    margin = (ordered[:, -1] - ordered[:, -2]) / one if expected.shape[1] > 1 else np.zeros(len(expected))
-    changed = int(np.sum(~same & (margin > 2 * allowed)))
-    holds = largest <= allowed and changed <= _CHANGED * len(expected)
+    holds = largest <= allowed  # so only answers within twice that of a tie can be others
     detail = "" if holds else f"{int(same.sum())} of {len(same)} answers agree, largest difference {largest:.3g} {unit}"
     return ParityReport(
         samples=len(expected),

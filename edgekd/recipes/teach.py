@@ -43,7 +43,7 @@ class TrainedTeacher(Record):
 
     _module: nn.Module | None = PrivateAttr(None)
     _normalise: Normalisation | None = PrivateAttr(None)
-    _task: Digest = PrivateAttr("")
+    _trained: Digest = PrivateAttr("")
     _classes: int = PrivateAttr(0)
 
     @property
@@ -61,10 +61,8 @@ class TrainedTeacher(Record):
         return self._classes
 
     def digest(self) -> Digest:
-        """Of its options, how they are trained, and (once prepared) the task it was trained on."""
-        return digest_json(
-            {"teacher": "train", "version": 1, "options": self.model_dump(mode="json"), "task": self._task}
-        )
+        """Of its options and, once prepared, the key of its training: the task, the first weights, the recipe."""
+        return digest_json({"teacher": "train", "options": self.model_dump(mode="json"), "trained": self._trained})
 
     def logits(self, batch: Tensor) -> Tensor:
         """Answers (N, classes), float32, for raw-unit float32 (N, C, H, W). Raises EdgeKDError before ``prepare``."""
@@ -115,7 +113,7 @@ class TrainedTeacher(Record):
         ready = self.model_copy()
         ready._module = trained.student.module.eval()
         ready._normalise = Normalisation(spec.input)
-        ready._task, ready._classes = spec.digest(), spec.head.classes
+        ready._trained, ready._classes = trained.key, spec.head.classes
         return ready
 
     def _family(self, spec: TaskSpec) -> Family:

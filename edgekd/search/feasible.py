@@ -13,7 +13,7 @@ from edgekd.evidence import Figure, find_figure
 from edgekd.store.records import TrialRecord
 from edgekd.targets.target import Target
 
-__all__ = ["LOW", "is_feasible", "low_us", "violations"]
+__all__ = ["LOW", "is_feasible", "low_us", "misses", "trial_violations", "violations"]
 
 LOW = "latency.low"
 """The metric that ranks: the low quantile of one call."""
@@ -37,6 +37,12 @@ def violations(target: Target, figures: Sequence[Figure], tails: Mapping[str, fl
 def trial_violations(target: Target, trial: TrialRecord, tails: Mapping[str, float]) -> Mapping[str, float]:
     """The same for a recorded trial."""
     return violations(target, trial.figures, tails)
+
+
+def misses(violations: Mapping[str, float], tails: Mapping[str, float]) -> list[str]:
+    """What is missed and by how much, as a person reads it; a tilde before what was taken from the low quantile."""
+    signs = {name: "~+" if name in tails else "+" for name in violations}
+    return [f"{name} {signs[name]}{100 * share:.1f} %" for name, share in violations.items() if share > 0]
 
 
 def is_feasible(target: Target, trial: TrialRecord, tails: Mapping[str, float]) -> bool:

@@ -17,7 +17,7 @@ from edgekd.events import Events, stop_if_asked
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Known, Sampler
 from edgekd.search.arms import rivals
 from edgekd.search.budget import Budget, finalists_within, reserve_s
-from edgekd.search.feasible import trial_violations, violations
+from edgekd.search.feasible import misses, trial_violations, violations
 from edgekd.search.files import keep_newest
 from edgekd.search.finalists import order_of_finalists
 from edgekd.search.masks import Allowed, at_precision
@@ -160,8 +160,7 @@ class TrialLoop:
         candidate, measurement = measured.candidate, measured.measurement
         features = at_precision(self.features[candidate.arch], candidate.plan.precision)
         artefact = measured.conversion.artefact
-        excess = violations(self.run.header.target, measured.figures, self.arms.tails)
-        broken = [f"{name} +{100 * share:.1f} %" for name, share in excess.items() if share > 0]
+        broken = misses(violations(self.run.header.target, measured.figures, self.arms.tails), self.arms.tails)
         trial = TrialRecord(
             number=number,
             candidate=candidate,

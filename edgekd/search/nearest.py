@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from edgekd.search.feasible import low_us, trial_violations
+from edgekd.search.feasible import low_us, misses, trial_violations
 from edgekd.store.records import AnchorRecord, FinalistRecord, ShortlistRecord, TrialRecord
 from edgekd.students._protocol import Candidate
 from edgekd.targets.target import Limit, Target
@@ -21,18 +21,18 @@ _SHOWN = 3
 
 def nearest_trials(target: Target, tails: Mapping[str, float], trials: Sequence[TrialRecord]) -> tuple[str, ...]:
     """The trials whose worst miss is smallest, and the limits that would let the nearest in."""
-    misses = {trial.number: trial_violations(target, trial, tails) for trial in trials if trial.figures}
+    missed = {trial.number: trial_violations(target, trial, tails) for trial in trials if trial.figures}
     ranked = sorted(
-        (trial for trial in trials if trial.number in misses),
-        key=lambda trial: (max(misses[trial.number].values(), default=0.0), trial.number),
+        (trial for trial in trials if trial.number in missed),
+        key=lambda trial: (max(missed[trial.number].values(), default=0.0), trial.number),
     )
     if not ranked:
         reasons = {trial.detail or trial.outcome for trial in trials}
         return ("no candidate could be measured:", *(f" {reason}" for reason in sorted(reasons)[:_SHOWN]))
     lines = ["nearest:"]
     for trial in ranked[:_SHOWN]:
-        lines.append(f" {trial.candidate}: {_misses(misses[trial.number])}")
-    nearest = misses[ranked[0].number]
+        lines.append(f" {trial.candidate}: {_told(missed[trial.number], tails)}")
+    nearest = missed[ranked[0].number]
     loosened = [_loosened(limit, nearest[limit.metric]) for limit in target.limits if nearest.get(limit.metric, 0) > 0]
     if loosened:
         lines.append(f"what would help: {' and '.join(loosened)}")
@@ -99,9 +99,9 @@ def nothing_left(target: Target, removed: Mapping[str, int]) -> tuple[str, ...]:
     return (*lines, f"what would help: a smaller space, a lower precision, or more than {asked}")
 
 
-def _misses(violations: Mapping[str, float]) -> str:
-    parts = [f"{name} +{100 * share:.1f} %" if share > 0 else f"{name} ok" for name, share in violations.items()]
-    return ", ".join(parts) or "no limit was checked"
+def _told(violations: Mapping[str, float], tails: Mapping[str, float]) -> str:
+    met = [f"{name} ok" for name, share in violations.items() if share <= 0]
+    return ", ".join([*misses(violations, tails), *met]) or "no limit was checked"
 
 
 def _loosened(limit: Limit, share: float) -> str:

@@ -17,7 +17,7 @@ from edgekd.store.records import Arm
 from edgekd.students._protocol import Stage
 from edgekd.targets.target import Target
 
-__all__ = ["arms_of", "images_of", "shortened", "with_precision"]
+__all__ = ["arms_of", "epochs_of", "images_of", "shortened", "with_precision"]
 
 
 def arms_of(target: Target, recipe: Sequence[Stage]) -> tuple[Arm, ...]:
@@ -50,9 +50,14 @@ def shortened(recipe: Sequence[Stage], epochs: int) -> tuple[Stage, ...]:
     return tuple(stage.but(epochs=min(epochs, n)) if (n := _epochs(stage)) else stage for stage in recipe)  # type: ignore[attr-defined]  # a stage with epochs is a record
 
 
+def epochs_of(recipe: Sequence[Stage]) -> int:
+    """Of all its stages together."""
+    return sum(_epochs(stage) for stage in recipe)
+
+
 def images_of(recipe: Sequence[Stage], samples: int) -> int:
     """How many samples the recipe passes through training."""
-    return samples * sum(_epochs(stage) for stage in recipe)
+    return samples * epochs_of(recipe)
 
 
 def _epochs(stage: Stage) -> int:

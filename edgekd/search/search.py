@@ -35,7 +35,7 @@ from edgekd.search.survey import FamilySurveyor
 from edgekd.search.untrained import UntrainedMaker
 from edgekd.store.records import ArmsRecord, FeaturesRecord, OutcomeRecord, PlanRecord, TrialRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Prepares, StageProgress
+from edgekd.students._protocol import Candidate, Prepares, StageProgress
 from edgekd.students.student import new_student
 
 __all__ = ["Parts", "Search", "context_of", "run_search", "spent_before"]
@@ -197,6 +197,8 @@ class Search:
         for goal in range(wanted, 2 * wanted + 1):
             if self.plan.recheck:
                 recheck(order[:goal])
+            if len(set(self._settled(arms, order[:goal]))) < wanted and goal < min(len(order), 2 * wanted):
+                continue  # two trials that settle at one arm are one finalist: the next trial takes the place
             self._refine(arms, order[:goal], budget)
             chooser.judge_side_by_side()
             winner = chooser.certify()
@@ -206,16 +208,18 @@ class Search:
         outcome = success(winner) if winner is not None else nothing_fits(self.run, tails=arms.tails)
         return finish(self.run, outcome.but(estimate=rank_correlation(trials, finalists)), budget)
 
-    def _refine(self, arms: ArmsRecord, trials: tuple[TrialRecord, ...], budget: Budget) -> None:
-        done = {finalist.rank for finalist in self.run.finalists()}
+    def _settled(self, arms: ArmsRecord, trials: tuple[TrialRecord, ...]) -> list[Candidate]:
         rechecks = {record.trial: record for record in self.run.rechecks()}
-        for rank, trial in enumerate(trials, start=1):
-            if rank not in done:
-                if done and budget.left_s() < reserve_s(self.plan, self.run.trials(), 1):
-                    self.events.line(f"refined    {len(done)} of {len(trials)}: no time for another")
-                    return
-                target = self.run.header.target
-                candidate = settled(target, arms, trial.candidate, rechecks.get(trial.number))
-                self.events.line(f"refining   {rank} of {len(trials)}: {candidate}")
-                done.add(rank)
-                refine_one(self.run, rank, trial.number, candidate, self.parts.refiner, self.events, budget)
+        return [settled(self.run.header.target, arms, t.candidate, rechecks.get(t.number)) for t in trials]
+
+    def _refine(self, arms: ArmsRecord, trials: tuple[TrialRecord, ...], budget: Budget) -> None:
+        taken = {finalist.candidate for finalist in self.run.finalists()}
+        for rank, (trial, candidate) in enumerate(zip(trials, self._settled(arms, trials), strict=True), start=1):
+            if candidate in taken:
+                continue
+            if taken and budget.left_s() < reserve_s(self.plan, self.run.trials(), 1):
+                self.events.line(f"refined    {len(taken)} of {len(trials)}: no time for another")
+                return
+            self.events.line(f"refining   {rank} of {len(trials)}: {candidate}")
+            taken.add(candidate)
+            refine_one(self.run, rank, trial.number, candidate, self.parts.refiner, self.events, budget)

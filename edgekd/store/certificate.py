@@ -32,7 +32,9 @@ class BundledFile(Record):
 
 
 class Parity(Record):
-    """The exported file against the PyTorch student, from raw input to answer, on validation samples."""
+    """The exported file against the PyTorch student at the file's precision: from raw input to answer, on validation
+    samples.
+    """
 
     samples: int
     agree: int  # answers with the same class

@@ -21,12 +21,12 @@ class RunBusy(MissingError):
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
     """Hold the folder's lock. It ends with the process, however that ends. Raises RunBusy, which names the holder."""
     lock = FileLock(folder / ".lock")
     holder = folder / ".writer.json"
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience_s)
     except Timeout:
         raise RunBusy(
             f"{folder} is being written by {_who(holder)}",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Place
 from edgekd.store.records import RunHeader
 from edgekd.store.run import Run
 
-__all__ = ["is_finished", "open_run"]
+__all__ = ["changed_since", "is_finished", "open_run"]
 
 _RUNS = Path("runs")
 _BUNDLE = "bundle"
@@ -51,9 +53,19 @@ def _differences(begun: RunHeader, asked: RunHeader) -> list[str]:
     """What keeps a run from going on as it is asked for now; of a device, what has changed there."""
     names = ("command", "project", "target", "task", "teacher_digest", "family", "family_digest", "seed", "budget_s")
     differ = [name for name in names if getattr(begun, name) != getattr(asked, name)]
-    there, here = begun.fingerprint.model_dump(), asked.fingerprint.model_dump()
-    changed = [name for name in there if there[name] != here[name]]
-    return [*differ, *([f"device ({', '.join(changed)})"] if changed else [])]
+    return [*differ, *changed_since(begun, asked.fingerprint, asked.versions)]
+
+
+def changed_since(begun: RunHeader, fingerprint: Fingerprint, versions: Mapping[str, str]) -> list[str]:
+    """What of device and packages is no longer as in a run's header: its certificate would name what is gone."""
+    there, here = begun.fingerprint.model_dump(), fingerprint.model_dump()
+    changed = {
+        "device": [name for name in there if there[name] != here[name]],
+        "set of packages": [
+            name for name in {**begun.versions, **versions} if begun.versions.get(name) != versions.get(name)
+        ],
+    }
+    return [f"{what} ({', '.join(names)})" for what, names in changed.items() if names]
 
 
 def _begun_before(header: RunHeader) -> Run | None:

@@ -35,6 +35,7 @@ from edgekd.store.schema import read_record
 
 __all__ = ["Run"]
 
+_SWEEP_S = 5.0  # at most: a reader that opens the folder holds the lock while it sweeps
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 FiledT = TypeVar("FiledT", bound=Filed)
@@ -101,7 +102,7 @@ class Run:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the folder for writing. Raises RunBusy, which names the process that has it."""
-        with locked(self.folder):
+        with locked(self.folder, _SWEEP_S):
             sweep(self.folder)
             yield
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ from edgekd.tasks.labelled import CarvedImages, LabelledImages
 from edgekd.tasks.splits import content_keys
 
 __all__ = ["PythonTask"]
+
+_SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 
 class PythonTask(Images):
@@ -65,21 +67,35 @@ class PythonTask(Images):
             )
         own: Task = found
         if not self._checked:
+            self._refuse_wrong_splits(own)
             self._refuse_shared_samples(own)
             self._checked = True
         return own
 
+    def _refuse_wrong_splits(self, task: Task) -> None:
+        """What the spec promises and a split does not keep would fail in the middle of a training."""
+        shape, raw, classes = task.spec.input.shape, task.spec.input.raw_dtype, task.spec.head.classes
+        for name in _SPLITS:
+            split = task.split(name)
+            inputs, labels = split.inputs, split.labels
+            if inputs.shape[1:] != shape or not len(inputs) or inputs.dtype != raw:
+                problem = f"inputs of the {name} split are {inputs.dtype} {inputs.shape}"
+                remedy = f"the spec says {raw} (N, {', '.join(map(str, shape))}), and at least one sample is needed"
+            elif labels.dtype != np.int64:
+                problem, remedy = f"labels of the {name} split are {labels.dtype}", "give int64: labels.astype(int)"
+            elif labels.shape != (len(inputs),):
+                problem, remedy = f"labels of the {name} split are {labels.shape}", f"one an input: ({len(inputs)},)"
+            elif labels.min() < 0 or labels.max() >= classes:
+                problem = f"labels of the {name} split go from {labels.min()} to {labels.max()}"
+                remedy = f"the spec has {classes} classes: labels from 0 to {classes - 1}"
+            else:
+                continue
+            raise ConfigurationError.one(f"`{self.module.target}()`: {problem}", remedy)
+
     def _refuse_shared_samples(self, task: Task) -> None:
         """A sample in two splits makes every accuracy a guess at how much was learnt by heart."""
-        names: tuple[SplitName, ...] = ("train", "validation", "calibration", "test")
-        for name in names:
-            kind = task.split(name).labels.dtype
-            if kind != np.int64:
-                raise ConfigurationError.one(
-                    f"`{self.module.target}()`: labels of the {name} split are {kind}", "give int64: labels.astype(int)"
-                )
-        keys = {name: content_keys(task.split(name).inputs) for name in names}
-        for one, other in itertools.combinations(names, 2):
+        keys = {name: content_keys(task.split(name).inputs) for name in _SPLITS}
+        for one, other in itertools.combinations(_SPLITS, 2):
             shared = len(np.intersect1d(keys[one], keys[other]))
             if shared:
                 raise ConfigurationError.one(

@@ -69,6 +69,17 @@ def test_a_file_outside_the_bundle_is_refused(bundle: Path, make_device: MakeDev
     assert "../elsewhere" in check(report, "files and hashes").found
 
 
+@pytest.mark.parametrize("name", ["model.tflite", "samples.npz", "preprocess.json"])
+def test_what_is_run_must_have_a_hash(bundle: Path, make_device: MakeDevice, tmp_path: Path, name: str) -> None:
+    certificate = read_certificate(bundle)
+    write_json(bundle / CERTIFICATE, certificate.but(files=tuple(f for f in certificate.files if f.name != name)))
+    device = make_device()
+    report = verified(bundle, device, tmp_path)
+    assert report.exit_code == 7
+    assert f"without a hash: {name}" in check(report, "files and hashes").found
+    assert device.batches == 0
+
+
 def test_a_budget_that_is_only_reported_fails_nothing(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
     certificate = read_certificate(bundle)
     budgets = {"latency": {"p95": "1 us", "report": True}, "energy": {"per_inference": "1 mJ", "report": True}}

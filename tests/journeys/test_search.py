@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -48,6 +49,14 @@ def test_from_digits_to_a_bundle_that_runs(edgekd):
     listed = edgekd("runs", ".")
     assert listed.returncode == 0, listed.stderr
     assert "digits -> target" in listed.stdout
+
+    shutil.rmtree(bundle)
+    header = json.loads((edgekd.folder / "run" / "run.json").read_text())
+    header["versions"]["torch"] = "0.1"
+    (edgekd.folder / "run" / "run.json").write_text(json.dumps(header))
+    late = edgekd("export", "run")
+    assert late.returncode == 3
+    assert "another set of packages (torch)" in late.stderr
 
 
 def test_nobody_meets_the_target(edgekd):

@@ -5,6 +5,7 @@ import time
 import pytest
 import torch
 
+from edgekd.distill import stage
 from edgekd.errors import EdgeKDError, Interrupted
 from edgekd.recipes.teach import TrainedTeacher
 from edgekd.tasks.digits import Digits
@@ -29,6 +30,14 @@ def test_is_trained_once_and_answers_like_a_teacher(task, tmp_path):
     assert bind(first, task.spec).classes == 3
     assert not first.logits(raw).requires_grad
     assert task.score(first.logits(raw).numpy(), task.split("test").labels).value > 0.9
+
+
+def test_weights_of_another_recipe_are_another_teacher(task, tmp_path, monkeypatch):
+    """What it answered is kept by its digest: the answers of other weights must not be found there."""
+    options = TrainedTeacher(width=8, epochs=1)
+    before = options.prepare(task, tmp_path).digest()
+    monkeypatch.setattr(stage, "_VERSION", 99)
+    assert options.prepare(task, tmp_path).digest() != before
 
 
 def test_two_of_them_make_an_ensemble(task, tmp_path):

@@ -71,7 +71,7 @@ def test_a_person_sees_which_budget_a_candidate_misses_and_by_what(make_lab: Cal
     missed = [trial for trial in Run.open(lab.folder).trials() if trial.outcome == "over-budget"]
     seen = [note for stage, note in lab.notes if stage == "searching" and note.startswith("over-budget")]
     assert len(seen) == len(missed) > 0
-    assert all(re.fullmatch(r"over-budget \(latency\.p95 \+\d+\.\d %\) @ [\d.]+ [mu]s low", note) for note in seen)
+    assert all(re.fullmatch(r"over-budget \(latency\.p95 ~\+\d+\.\d %\) @ [\d.]+ [mu]s low", note) for note in seen)
 
 
 def test_the_slower_int8_arm_is_dropped_where_size_is_no_point(make_lab: Callable[..., Any]) -> None:
@@ -146,6 +146,22 @@ def test_surviving_arms_are_measured_again_on_each_finalist(make_lab: Callable[.
     assert replay(run).same
 
 
+def test_two_trials_that_settle_at_one_arm_are_one_finalist(make_lab: Callable[..., Any]) -> None:
+    def later(candidate: Candidate, _: MeasurePlan | None) -> float:
+        searched = Run.open(lab.folder).proposals() is not None
+        return 3.0 if searched and candidate.plan.precision is Precision.INT8 else 1.0
+
+    lab = make_lab(recheck=True, finalists=8, target={"budgets": {"latency": {"p95": "150 us"}}})
+    lab.slow_when = later
+    lab.search()
+    run = Run.open(lab.folder)
+    candidates = [finalist.candidate for finalist in run.finalists()]
+    assert len(candidates) == 8, "the next trial takes the place"
+    assert len(set(candidates)) == 8
+    assert all(candidate.plan.precision is Precision.FLOAT32 for candidate in candidates)
+    assert replay(run).same
+
+
 def test_a_fully_integer_target_takes_no_file_that_computes_in_float(make_lab: Callable[..., Any]) -> None:
     int8 = tuple(arm for arm in make_lab().plan.arms if arm.precision is Precision.INT8)
     lab = make_lab(arms=int8, target={"budgets": {"latency": {"p95": "120 us"}}, "fully_integer": True})
@@ -216,7 +232,7 @@ def test_nothing_fits_names_the_nearest_and_what_would_help(make_lab: Callable[.
     words = "\n".join(outcome.detail)
     assert outcome.exit_code == 5
     assert outcome.chosen is None
-    assert "latency.p95 +" in words
+    assert "latency.p95 ~+" in words
     assert "what would help: latency.p95 <= " in words
     assert "latency floor" in words
     assert not lab.estimated

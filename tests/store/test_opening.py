@@ -68,3 +68,6 @@ def test_what_differs_is_named(header: RunHeader, here: Path) -> None:
     another = header.but(seed=8, fingerprint=header.fingerprint.but(cpu="another", os="Linux 9"))
     with pytest.raises(ConfigurationError, match=r"another seed, device \(cpu, os\)"):
         open_run(another, here / "mine")
+    later = header.but(versions={**header.versions, "torch": "99.0"})
+    with pytest.raises(ConfigurationError, match=r"another set of packages \(torch\)"):
+        open_run(later, here / "mine")

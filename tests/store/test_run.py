@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from edgekd.errors import ConfigurationError
 from edgekd.store.atomic import draft_of
-from edgekd.store.lock import RunBusy
+from edgekd.store.lock import RunBusy, locked
 from edgekd.store.records import MasksRecord, OutcomeRecord, RunHeader
 from edgekd.store.run import Run
 
@@ -106,6 +107,23 @@ def test_a_second_writer_is_told_who_has_it(tmp_path: Path, header: RunHeader) -
         other.join(30)
     with run.writing():  # and given back
         pass
+
+
+def test_a_reader_that_sweeps_is_waited_for(tmp_path: Path, header: RunHeader) -> None:
+    run = Run.create(tmp_path / "run", header)
+    held, gone = threading.Event(), threading.Event()
+
+    def sweeping() -> None:
+        with locked(run.folder):
+            held.set()
+            gone.wait(0.3)
+
+    reader = threading.Thread(target=sweeping)
+    reader.start()
+    assert held.wait(30)
+    with run.writing():
+        pass
+    reader.join()
 
 
 def test_a_killed_writer_gives_the_lock_back(tmp_path: Path, header: RunHeader) -> None:

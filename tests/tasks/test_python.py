@@ -94,3 +94,37 @@ def test_a_sample_in_two_splits_is_refused(tmp_path):
 def test_what_is_wrong_with_the_function_is_told(tmp_path, source, said):
     with pytest.raises(ConfigurationError, match=said):
         _ = task(tmp_path, source).spec
+
+
+WRONG = """
+from edgekd.tasks.digits import Digits
+from dataclasses import replace
+class Wrong(Digits):
+    @property
+    def spec(self):
+        return Digits().spec.but({spec})
+    def split(self, name):
+        return replace(super().split(name), {split})
+def task():
+    return Wrong()
+"""
+
+
+@pytest.mark.parametrize(
+    ("spec", "split", "said"),
+    [
+        ("head=Digits().spec.head.but(classes=9, labels=())", "name=name", "labels of the train split go from 0 to 9"),
+        (
+            "input=Digits().spec.input.but(shape=(1, 9, 9))",
+            "name=name",
+            r"inputs of the train split are uint8 \(\d+, 1, 8",
+        ),
+        ("input=Digits().spec.input.but(raw_dtype='float32')", "name=name", "inputs of the train split are uint8"),
+        ("", "inputs=super().split(name).inputs[:0]", r"are uint8 \(0, 1, 8, 8\)"),
+        ("", "labels=super().split(name).labels[:-1]", r"labels of the train split are \(\d+,\)"),
+        ("", "labels=super().split(name).labels - 1", "go from -1 to 8"),
+    ],
+)
+def test_what_the_spec_promises_is_asked_of_each_split(tmp_path, spec, split, said):
+    with pytest.raises(ConfigurationError, match=said):
+        _ = task(tmp_path, WRONG.replace("{spec}", spec).replace("{split}", split)).spec

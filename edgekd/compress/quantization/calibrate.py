@@ -78,7 +78,7 @@ def calibrate(
         raise Diverged(f"calibration: {error}", "train the student again with a lower learning rate") from error
     chosen = {group: activation_encoding(*_range(entry, method, percentile)) for group, entry in seen.items()}
     own = points.group["input"]
-    chosen[own] = _raw_encoding(spec) or activation_encoding(seen[own].low, seen[own].high)
+    chosen[own] = _raw_encoding(spec, seen[own]) or activation_encoding(seen[own].low, seen[own].high)
     encodings = {key: chosen[group] for key, group in sorted(points.group.items())}
     how = f"percentile {percentile:g}" if method == "percentile" else method
     return flat.but(
@@ -100,10 +100,16 @@ def activation_encoding(low: float, high: float) -> Encoding:
     return Encoding(bits=8, scale=(scale,), zero_point=(zero_point,))
 
 
-def _raw_encoding(spec: InputSpec) -> Encoding | None:
-    """The encoding whose integers are the raw bytes less 128: nothing is lost, and normalisation costs nothing."""
+def _raw_encoding(spec: InputSpec, seen: Observation) -> Encoding | None:
+    """The encoding whose integers are the raw bytes less 128: nothing is lost, and normalisation costs nothing.
+
+    None where the bytes have no such encoding, or where what shares the input's (features concatenated with it) would
+    be clipped by it.
+    """
     one = len(set(spec.mean)) == 1 == len(set(spec.std))
     if spec.raw_dtype != "uint8" or not one or not 0 <= spec.mean[0] <= 255:
+        return None
+    if seen.low * spec.std[0] < -spec.mean[0] - 1 or seen.high * spec.std[0] > 255 - spec.mean[0] + 1:
         return None
     scale = float(np.float32(1.0 / spec.std[0]))
     return Encoding(bits=8, scale=(scale,), zero_point=(round(spec.mean[0]) - 128,))

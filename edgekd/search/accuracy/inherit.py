@@ -16,7 +16,7 @@ from edgekd.records import Record
 from edgekd.search._protocol import Estimate, EstimateContext
 from edgekd.search.accuracy.recalibrate import Recalibrate, training_rate
 from edgekd.search.accuracy.scoring import run_and_score
-from edgekd.search.recipe import shortened, with_precision
+from edgekd.search.recipe import epochs_of, shortened, with_precision
 from edgekd.students._protocol import Candidate
 from edgekd.students.student import new_student
 
@@ -42,9 +42,9 @@ class Inherited(Record):
                 "use the accuracy estimate `short`, or the family `pruned` with a trained model",
             )
         recipe = (Recalibrate(), *(shortened(context.recipe, self.recover) if self.recover else ()))
-        words = "inherited weights, BatchNorm recalibrated"
-        if self.recover:
-            words += f", {self.recover} epoch{'s' if self.recover > 1 else ''} of recovery"
+        words, epochs = "inherited weights, BatchNorm recalibrated", epochs_of(recipe)
+        if epochs:
+            words += f", {epochs} epoch{'s' if epochs > 1 else ''} of recovery"
         found = run_and_score(candidate, with_precision(recipe, candidate.plan.precision), context, self.kind, words)
         if found.images_per_s is not None:
             return found

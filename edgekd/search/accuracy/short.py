@@ -13,7 +13,7 @@ from edgekd.evidence import AccuracyKind
 from edgekd.records import Record
 from edgekd.search._protocol import Estimate, EstimateContext
 from edgekd.search.accuracy.scoring import run_and_score
-from edgekd.search.recipe import shortened, with_precision
+from edgekd.search.recipe import epochs_of, shortened, with_precision
 from edgekd.students._protocol import Candidate
 
 __all__ = ["ShortTraining"]
@@ -29,5 +29,6 @@ class ShortTraining(Record):
 
     def estimate(self, candidate: Candidate, context: EstimateContext) -> Estimate:
         """Train, quantize, score on the validation split. Raises Interrupted."""
-        stages = with_precision(shortened(context.recipe, self.epochs), candidate.plan.precision)
-        return run_and_score(candidate, stages, context, self.kind, f"{self.epochs} epochs of the recipe")
+        short = shortened(context.recipe, self.epochs)
+        words = f"{epochs_of(short)} epochs of the recipe"
+        return run_and_score(candidate, with_precision(short, candidate.plan.precision), context, self.kind, words)

@@ -186,6 +186,29 @@ def test_tensors_that_must_share_an_encoding_do() -> None:
     assert float((reference_module(annotated)(x) - answer).abs().max()) < 0.05 * float(answer.abs().max())
 
 
+class Skip(nn.Module):
+    """Features much larger than the image, concatenated with it: both must share its encoding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 2, 3, padding=1), nn.Linear(3, 4)
+        nn.init.constant_(self.conv.weight, 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.cat([x, F.relu(self.conv(x))], 1).mean((2, 3)))
+
+
+def test_bytes_do_not_clip_what_shares_their_encoding() -> None:
+    torch.manual_seed(0)
+    spec = FLOATS.but(input=InputSpec(shape=(1, 8, 8), mean=(125.0,), std=(60.0,)))
+    student = Student(module=Skip().eval(), task=spec, family="mine", options={}, arch=Arch.of({}))
+    raw = np.random.default_rng(0).integers(0, 256, (32, 1, 8, 8)).astype(np.uint8)
+    annotated = calibrate(student, raw, Precision.INT8, "minmax")
+    x = normalised(torch.from_numpy(raw), spec.input.mean, spec.input.std)
+    answer = student.module(x).detach()
+    assert float((reference_module(annotated)(x) - answer).abs().max()) < 0.05 * float(answer.abs().max())
+
+
 def test_an_almost_empty_channel_keeps_its_bias() -> None:
     """Its weights alone would ask for a scale at which the bias doesn't fit int32."""
     torch.manual_seed(0)
