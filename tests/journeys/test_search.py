@@ -67,7 +67,7 @@ def test_nobody_meets_the_target(edgekd):
     assert lines[0] == "no candidate meets target"
     nearest = lines[lines.index("nearest:") + 1]
     assert "resnet" in nearest
-    assert "latency.p95 +" in nearest  # what it misses by
+    assert "latency.p95 ~+" in nearest  # what it misses by, as far as a trial can tell
     assert "size.file ok" in nearest
     assert any(line.startswith("what would help: latency.p95 <= ") for line in lines)
     assert any(line.startswith("latency floor of this space on this device") for line in lines)
