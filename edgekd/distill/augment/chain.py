@@ -1,17 +1,26 @@
-"""Several views one after the other, and how a stage's ``augment`` options become one."""
+"""Several views one after the other, and how a stage's ``augment`` options become one.
+
+``augment: {rotate: 15, colour: {hue: 0.1}, mixup: 0.2}``: each name is an entry point of ``edgekd.views``, and what
+follows are its options. A bare number, list or text is the view's main field; ``true`` its defaults; ``false`` and 0
+switch it off. Views follow each other as they are written, those that mix samples last.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, SerializeAsAny
+from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, model_serializer, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
-from edgekd.distill.augment._protocol import PixelView
+from edgekd import plugins
+from edgekd.distill.augment._protocol import Augmentation, PixelView, is_image
 from edgekd.distill.augment.crop import PadCrop
 from edgekd.distill.augment.flip import Flip
-from edgekd.errors import Problem
+from edgekd.distill.augment.mixing import Mixed, MixingView
+from edgekd.errors import EdgeKDError, Problem
 from edgekd.records import Record
 from edgekd.tasks._protocol import TaskSpec
 
@@ -20,11 +29,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Augment", "Chain"]
 
+_AUTOMATIC = ("crop", "flip")
+
 
 class Chain(PixelView):
     """Views in order, all under one seed; each draws from a stream of its own."""
 
     views: Annotated[tuple[SerializeAsAny[PixelView], ...], Field(min_length=1)]
+
+    def identity(self) -> dict[str, Any]:
+        """Of its parts, in order."""
+        # crop and flip go by their options alone: answers stored by edgekd 0.1 are found by that
+        parts = [
+            view.model_dump(mode="json") if type(view) in (Flip, PadCrop) else view.identity() for view in self.views
+        ]
+        return {**super().identity(), "options": {"views": parts}}
 
     def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
         """The last view of ... the first view of the batch."""
@@ -36,32 +55,135 @@ class Chain(PixelView):
 class Augment(Record):
     """What a recipe says: ``augment: {crop: 4, flip: true}``.
 
-    ``crop`` is a border in pixels (0: none; left out: an eighth of the smaller side). ``flip`` left out follows the
-    task.
+    Images are cropped and flipped without being asked: ``crop`` left out is an eighth of the smaller side (none where
+    `resized_crop` is written), ``flip`` left out follows the task. They come first then.
     """
 
-    crop: NonNegativeInt | None = None
-    flip: bool | None = None
+    parts: tuple[tuple[str, SerializeAsAny[Augmentation] | None], ...] = ()  # as written; None: switched off
 
     def check(self, spec: TaskSpec) -> list[Problem]:
         """What can't be done to this task's samples."""
-        problems = []
-        _, height, width = spec.input.shape
-        if self.crop is not None and self.crop >= min(height, width):
-            message = f"augment.crop: {self.crop} would crop {height} x {width} images to nothing"
-            problems.append(Problem(message, f"use less than {min(height, width)}; about an eighth of it is usual"))
-        if self.flip and not spec.flip:
-            message = f"augment.flip: a mirrored image does not keep its label in task `{spec.name}`"
-            problems.append(Problem(message, "leave flip out, or set the task's own flip if that is wrong"))
-        return problems
+        return [
+            Problem(f"augment.{name}: {problem.message}", problem.remedy)
+            for name, view in self.parts
+            if view is not None
+            for problem in view.check(spec)
+        ]
 
-    def view(self, spec: TaskSpec) -> PixelView | None:
+    def view(self, spec: TaskSpec) -> PixelView | Mixed | None:
         """The view of this task's samples; None where nothing is done to them."""
-        crop = min(spec.input.shape[1:]) // 8 if self.crop is None else self.crop
-        flip = spec.flip if self.flip is None else self.flip
-        views: list[PixelView] = []
-        if flip:
-            views.append(Flip())
-        if crop:
-            views.append(PadCrop(pad=crop))
-        return Chain(views=tuple(views)) if len(views) > 1 else views[0] if views else None
+        written = [view.bound(spec) for _, view in self.parts if view is not None]
+        views = self._unasked(spec) + [view for view in written if isinstance(view, PixelView)]
+        for at in range(1, len(views)):
+            if isinstance(views[at - 1], PadCrop) and isinstance(views[at], Flip):
+                # either order shows the same images as often: one order, so that one pass of the teacher does
+                views[at - 1 : at + 1] = views[at], views[at - 1]
+        seen = Chain(views=tuple(views)) if len(views) > 1 else views[0] if views else None
+        mixing = tuple(view for view in written if isinstance(view, MixingView))
+        return Mixed(earlier=seen, ways=mixing) if mixing else seen
+
+    def _unasked(self, spec: TaskSpec) -> list[PixelView]:
+        names = {name for name, _ in self.parts}
+        if not is_image(spec):
+            return []
+        border = 0 if names & {"crop", "resized_crop"} else min(spec.input.shape[1:]) // 8
+        flip: list[PixelView] = [Flip()] if spec.flip and "flip" not in names else []
+        return flip + ([PadCrop(pad=border)] if border else [])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_mapping(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, Mapping) and set(value) == {"parts"}:
+            return value
+        return {"parts": _read(list(_written(value)), info.context)}
+
+    @model_serializer
+    def _to_json(self) -> Any:
+        """``{crop, flip}`` where that is all there is. A list otherwise: keys of JSON have no order, and views do."""
+        if all(name in _AUTOMATIC for name, _ in self.parts):
+            return {name: _short(name, dict(self.parts)) for name in _AUTOMATIC}
+        return [{name: False if view is None else view.model_dump(mode="json")} for name, view in self.parts]
+
+
+class _Written(NamedTuple):
+    place: tuple[str | int, ...]
+    name: str
+    options: Any
+
+
+def _written(value: Any) -> Iterator[_Written]:
+    """From a mapping, as a person writes it, or a list of mappings with one name each, as it is stored."""
+    if isinstance(value, Mapping):
+        yield from (_Written((str(name),), str(name), options) for name, options in value.items())
+    elif isinstance(value, list | tuple) and all(isinstance(item, Mapping) and len(item) == 1 for item in value):
+        for number, item in enumerate(value):
+            yield from (_Written((number, str(name)), str(name), options) for name, options in item.items())
+    else:
+        raise PydanticCustomError("augment", "expected views with their options, for example {crop: 4, rotate: 15}")
+
+
+def _read(written: Sequence[_Written], context: Any) -> tuple[tuple[str, Augmentation | None], ...]:
+    """Every view built from its options; the mistakes of all of them are raised at once, each under its name."""
+    parts: dict[str, Augmentation | None] = {}
+    mistakes: list[InitErrorDetails] = []
+    for place, name, options in written:
+        try:
+            kind = plugins.load("edgekd.views", name)
+        except EdgeKDError as error:
+            mistakes.append(_mistake("edgekd_view", " ".join(str(error).split()), place, options))
+            continue
+        if not (isinstance(kind, type) and issubclass(kind, PixelView | MixingView)):
+            reason = f"{name} is neither a PixelView nor a MixingView: it can't be one of several views"
+            mistakes.append(_mistake("edgekd_view", reason, place, options))
+        elif name in parts:
+            mistakes.append(_mistake("edgekd_view", f"{name} is written twice", place, options))
+        elif options is None and name in _AUTOMATIC:
+            continue
+        elif _is_off(options):
+            parts[name] = None
+        elif kind.shorthand is None and not isinstance(options, Mapping | bool | None):
+            fields = f" ({', '.join(kind.model_fields)})" if kind.model_fields else ""
+            mistakes.append(_mistake("no_options", f"write true, false or its options{fields}", place, options))
+        else:
+            try:
+                parts[name] = kind.model_validate(_in_full(kind, options), context=context)
+            except ValidationError as error:
+                bare = not isinstance(options, Mapping | bool | None)
+                mistakes += [_under(place, line, bare) for line in error.errors()]
+    if mistakes:
+        raise ValidationError.from_exception_data("augment", mistakes)
+    return tuple((name, view) for name, view in parts.items() if view is not None or name in _AUTOMATIC)
+
+
+def _is_off(options: Any) -> bool:
+    return isinstance(options, bool | int | float) and not options
+
+
+def _in_full(kind: type[Augmentation], options: Any) -> Any:
+    """Options as a mapping, whatever they are written as."""
+    if options is None or options is True:
+        return {}
+    return options if kind.shorthand is None or isinstance(options, Mapping) else {kind.shorthand: options}
+
+
+def _short(name: str, parts: Mapping[str, Augmentation | None]) -> int | bool | None:
+    """`crop` and `flip` as edgekd 0.1 wrote them."""
+    if name not in parts:
+        return None
+    view = parts[name]
+    return view is not None if name == "flip" else view.pad if isinstance(view, PadCrop) else 0
+
+
+def _mistake(kind: str, reason: str, place: tuple[str | int, ...], options: Any) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError(kind, "{reason}", {"reason": reason}), loc=place, input=options)
+
+
+def _under(place: tuple[str | int, ...], line: Any, bare: bool) -> InitErrorDetails:
+    """A view's mistake, told at the place where it is written; a bare value has no field of its own there."""
+    kind: Any = line["type"]
+    try:  # a known kind keeps its own words, so that whoever reports it can tell a misspelt field
+        PydanticKnownError(kind, line.get("ctx"))
+    except KeyError:
+        kind = PydanticCustomError(kind, "{reason}", {"reason": line["msg"]})
+    where = place if bare else (*place, *line["loc"])
+    return InitErrorDetails(type=kind, loc=where, input=line["input"], ctx=line.get("ctx", {}))

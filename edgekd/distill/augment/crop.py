@@ -1,16 +1,18 @@
-"""A window of the image's own size, cut at random from the image with a border of raw zeros around it."""
+"""`crop`: a window of the image's own size, cut at random from the image with a border of raw zeros around it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from edgekd.distill.augment._protocol import PixelView
+from edgekd.distill.augment._protocol import ImageView
 from edgekd.distill.augment.random import choices
+from edgekd.errors import Problem
+from edgekd.tasks._protocol import TaskSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,10 +20,20 @@ if TYPE_CHECKING:
 __all__ = ["PadCrop"]
 
 
-class PadCrop(PixelView):
+class PadCrop(ImageView):
     """Shifted by up to ``pad`` pixels each way, evenly over all (2 pad + 1)^2 shifts."""
 
+    shorthand: ClassVar[str | None] = "pad"
+
     pad: PositiveInt
+
+    def check(self, spec: TaskSpec) -> list[Problem]:
+        """Borders as wide as the image."""
+        problems, (height, width) = super().check(spec), spec.input.shape[-2:]
+        if not problems and self.pad >= min(height, width):
+            message = f"{self.pad} would crop {height} x {width} images to nothing"
+            problems.append(Problem(message, f"use less than {min(height, width)}; about an eighth of it is usual"))
+        return problems
 
     def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
         """Each sample's window (N, C, H, W)."""

@@ -1,4 +1,4 @@
-"""Half of the samples mirrored left to right. Only for tasks whose labels survive it (`TaskSpec.flip`)."""
+"""`flip`: half of the samples mirrored left to right. Only for tasks whose labels survive it (`TaskSpec.flip`)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.distill.augment._protocol import PixelView
+from edgekd.distill.augment._protocol import ImageView
 from edgekd.distill.augment.random import choices
+from edgekd.errors import Problem
+from edgekd.tasks._protocol import TaskSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,8 +18,16 @@ if TYPE_CHECKING:
 __all__ = ["Flip"]
 
 
-class Flip(PixelView):
+class Flip(ImageView):
     """Mirrored with probability one half."""
+
+    def check(self, spec: TaskSpec) -> list[Problem]:
+        """Tasks where a mirrored image is another thing."""
+        problems = super().check(spec)
+        if not problems and not spec.flip:
+            message = f"a mirrored image does not keep its label in task `{spec.name}`"
+            problems.append(Problem(message, "leave flip out, or set the task's own flip if that is wrong"))
+        return problems
 
     def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
         """Each sample as it is, or with its columns in reverse."""

@@ -1,17 +1,18 @@
 """Random numbers by counting: a number depends on (seed, stream, sample) alone, not on what was drawn before.
 
 SplitMix64's output function (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators") is used as
-a hash; it is exact in uint64, so every machine draws the same.
+a hash; it is exact in uint64, so every machine draws the same. Other distributions are inverse CDFs of it.
 """
 
 from __future__ import annotations
 
 import zlib
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["choices", "random_bits"]
+__all__ = ["beta", "choices", "many_bytes", "many_normals", "random_bits", "uniform"]
 
 _GAMMA = 0x9E3779B97F4A7C15
 _MASK = 0xFFFFFFFFFFFFFFFF
@@ -27,6 +28,52 @@ def choices(seed: int, stream: str, indices: NDArray[np.int64], count: int) -> N
     """One of 0..count-1 a sample (N,), evenly (to within count / 2^32)."""
     high = random_bits(seed, stream, indices) >> np.uint64(32)
     return ((high * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
+
+
+def uniform(
+    seed: int,
+    stream: str,
+    indices: NDArray[np.int64],
+    low: float | NDArray[np.float64] = 0.0,
+    high: float | NDArray[np.float64] = 1.0,
+) -> NDArray[np.float64]:
+    """A number between ``low`` and ``high`` a sample (N,), never at 0 or 1 of the way."""
+    share = ((random_bits(seed, stream, indices) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+    return np.asarray(low + (high - low) * share, np.float64)
+
+
+def beta(seed: int, stream: str, indices: NDArray[np.int64], alpha: float) -> NDArray[np.float64]:
+    """A share from Beta(alpha, alpha) a sample (N,): near one half for a large alpha, near 0 or 1 for a small one."""
+    from scipy.special import betaincinv
+
+    return np.asarray(betaincinv(alpha, alpha, uniform(seed, stream, indices)), np.float64)
+
+
+def many_bytes(seed: int, stream: str, indices: NDArray[np.int64], count: int) -> NDArray[np.uint8]:
+    """``count`` random bytes a sample (N, count)."""
+    return _words(seed, stream, indices, -(-count // 8)).view(np.uint8)[:, :count]
+
+
+def many_normals(seed: int, stream: str, indices: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+    """``count`` standard normal numbers a sample (N, count), each one of 65,536 quantiles.
+
+    The table makes it fast and the same everywhere; its largest number is 4.3, its variance 1 to within 1e-4.
+    """
+    return _quantiles()[_words(seed, stream, indices, -(-count // 4)).view(np.uint16)[:, :count]]
+
+
+def _words(seed: int, stream: str, indices: NDArray[np.int64], count: int) -> NDArray[np.uint64]:
+    """The sample's own SplitMix64 sequence (N, count): its state goes up by gamma from one word to the next."""
+    steps = np.arange(count, dtype=np.uint64) * np.uint64(_GAMMA)
+    words = _mixed(random_bits(seed, stream, indices)[:, None] + steps)
+    return words.astype("<u8", copy=False)  # its bytes are counted from the lowest on every machine
+
+
+@cache
+def _quantiles() -> NDArray[np.float32]:
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri((np.arange(65536) + 0.5) / 65536), np.float32)
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

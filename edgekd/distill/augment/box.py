@@ -1,0 +1,63 @@
+"""Rectangles of a drawn area and shape that fit into an image."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from edgekd.distill.augment.random import uniform
+
+__all__ = ["Areas", "Aspects", "inside", "sides"]
+
+
+def _ascending(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise PydanticCustomError("range", "should be [lowest, highest]")
+    return value
+
+
+_Share = Annotated[float, Field(gt=0, le=1)]
+_Ratio = Annotated[float, Field(gt=0)]
+Areas = Annotated[tuple[_Share, _Share], AfterValidator(_ascending)]
+"""Lowest and highest share of the image's area."""
+Aspects = Annotated[tuple[_Ratio, _Ratio], AfterValidator(_ascending)]
+"""Lowest and highest width over height."""
+
+
+def sides(
+    seed: int,
+    stream: str,
+    indices: NDArray[np.int64],
+    size: tuple[int, int],
+    areas: tuple[float, float],
+    aspects: tuple[float, float],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Height and width a sample in pixels, not rounded. ``size`` is the image's (H, W).
+
+    The area is drawn evenly, then width over height evenly in its logarithm, from those ratios with which the area
+    fits: published code draws both, and again where they don't fit, which makes large areas rarer than is written.
+    """
+    height, width = size
+    area = uniform(seed, f"{stream}.area", indices, *areas)
+    fits = area * width / height, width / (height * area)
+    low, high = (np.log(np.clip(aspect, *fits)) for aspect in aspects)
+    aspect = np.exp(uniform(seed, f"{stream}.aspect", indices, low, high))
+    return np.sqrt(area * height * width / aspect), np.sqrt(area * height * width * aspect)
+
+
+def inside(
+    top: NDArray[np.int64],
+    left: NDArray[np.int64],
+    bottom: NDArray[np.int64],
+    right: NDArray[np.int64],
+    size: tuple[int, int],
+) -> NDArray[np.bool_]:
+    """Which pixels lie in a sample's box (N, 1, H, W). Bottom and right are the first beyond it."""
+    rows, columns = np.arange(size[0]), np.arange(size[1])
+    in_rows = (rows >= top[:, None]) & (rows < bottom[:, None])
+    in_columns = (columns >= left[:, None]) & (columns < right[:, None])
+    return in_rows[:, None, :, None] & in_columns[:, None, None, :]

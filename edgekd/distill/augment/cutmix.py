@@ -1,0 +1,57 @@
+"""`cutmix`: a rectangle of another image, and as much of its label (Yun et al. 2019, "CutMix", arXiv 1905.04899)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PositiveFloat
+
+from edgekd.distill.augment._protocol import Bound, only_images
+from edgekd.distill.augment.box import inside
+from edgekd.distill.augment.mixing import MixingView
+from edgekd.distill.augment.random import beta, uniform
+from edgekd.errors import Problem
+from edgekd.tasks._protocol import TaskSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["CutMix"]
+
+
+class CutMix(MixingView, Bound):
+    """The rectangle has the image's shape and 1 - lambda of its area, lambda from Beta(``alpha``, ``alpha``).
+
+    Its centre lies anywhere; what reaches beyond the image is cut off, and the share is that of the pixels left.
+    """
+
+    shorthand: ClassVar[str | None] = "alpha"
+
+    alpha: PositiveFloat = 1.0
+
+    def check(self, spec: TaskSpec) -> list[Problem]:
+        """Samples that are no images."""
+        return [*only_images(spec), *super().check(spec)]
+
+    def shares(self, indices: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
+        """The pixels that are the sample's own, as a share of all (N,)."""
+        other = self._box(indices, seed).mean(axis=(1, 2, 3))
+        return np.asarray(1 - other, np.float32)
+
+    def mixed(self, own: Tensor, other: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
+        """The other's pixels in the box, the sample's own around it (N, C, H, W), in their dtype."""
+        import torch
+
+        return torch.where(torch.from_numpy(self._box(indices, seed)), other, own)
+
+    def _box(self, indices: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
+        size = self.input.shape[1], self.input.shape[2]
+        root = np.sqrt(1 - beta(seed, "cutmix", indices, self.alpha))
+        edges = []
+        for name, length in zip(("row", "column"), size, strict=True):
+            centre = uniform(seed, f"cutmix.{name}", indices, 0, length)
+            edges.append([np.round(centre + way * root * length / 2).astype(np.int64) for way in (-1, 1)])
+        (top, bottom), (left, right) = edges  # beyond the image where they reach it: no pixel is there
+        return inside(top, left, bottom, right, size)

@@ -1,0 +1,66 @@
+"""`noise`: Gaussian noise on every value, as a share of the raw range or by its signal-to-noise ratio."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, BeforeValidator, PositiveFloat, model_validator
+from pydantic_core import PydanticCustomError
+
+from edgekd.distill.augment._protocol import Bound, PixelView
+from edgekd.distill.augment.random import many_normals, uniform
+from edgekd.distill.augment.raw import per_sample, rounded, sample_variances
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Noise"]
+
+
+def _one_as_both(value: Any) -> Any:
+    return (value, value) if isinstance(value, int | float) else value
+
+
+def _ascending(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise PydanticCustomError("range", "should be [lowest, highest]")
+    return value
+
+
+class Noise(PixelView, Bound):
+    """``share``: its standard deviation, of the raw range. ``snr_db``: 10 log10(signal / noise), in decibels.
+
+    The signal is the sample's variance, its noise drawn between two ratios where ``snr_db`` is [lowest, highest].
+    Whole numbers are rounded, and clipped to the raw range; floats are not.
+    """
+
+    shorthand: ClassVar[str | None] = "share"
+
+    share: PositiveFloat | None = None
+    snr_db: Annotated[tuple[float, float], AfterValidator(_ascending), BeforeValidator(_one_as_both)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.share is None) == (self.snr_db is None):
+            raise PydanticCustomError("noise", "give one of share and snr_db, for example {snr_db: 20}")
+        return self
+
+    def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
+        """Each sample with noise of its own (N, ...)."""
+        import torch
+
+        noise = torch.from_numpy(many_normals(seed, "noise", indices, batch[0].numel())).reshape(batch.shape)
+        noisy = batch.float() + noise * per_sample(self._deviations(batch, indices, seed), batch)
+        if not batch.dtype.is_floating_point:
+            noisy = noisy.clamp(*self.input.raw_range)
+        return rounded(noisy, batch.dtype)
+
+    def _deviations(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+        """Of the noise, in raw units (N,)."""
+        low, high = self.input.raw_range
+        if self.snr_db is None:
+            return np.full(len(indices), (self.share or 0.0) * (high - low))
+        ratio = 10 ** (uniform(seed, "noise.snr", indices, *self.snr_db) / 10)
+        return np.asarray(np.sqrt(sample_variances(batch) / ratio), np.float64)

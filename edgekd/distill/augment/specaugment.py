@@ -1,0 +1,75 @@
+"""`specaugment`: bands of frequency and spans of time masked (Park et al. 2019, "SpecAugment", arXiv 1904.08779).
+
+Without the paper's time warp, which its authors found to matter least. Frequency is the axis before the last, time
+the last.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import NonNegativeInt
+
+from edgekd.distill.augment._protocol import PixelView, is_image
+from edgekd.distill.augment.random import uniform
+from edgekd.distill.augment.raw import per_sample, rounded, sample_means
+from edgekd.errors import Problem
+from edgekd.tasks._protocol import TaskSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["SpecAugment"]
+
+
+class SpecAugment(PixelView):
+    """``frequency`` and ``time``: the widest mask in bins and steps. Left out, a quarter of the axis.
+
+    Widths are drawn from 0 up, evenly. Masked values are the sample's mean. A signal without a frequency axis has its
+    time masked alone.
+    """
+
+    frequency: NonNegativeInt | None = None  # F in the paper
+    time: NonNegativeInt | None = None  # T
+    frequency_masks: NonNegativeInt = 1  # m_F
+    time_masks: NonNegativeInt = 1  # m_T
+
+    def check(self, spec: TaskSpec) -> list[Problem]:
+        """Masks wider than their axis, or for an axis that is not there."""
+        problems, shape = super().check(spec), spec.input.shape
+        if not is_image(spec) and self.frequency:
+            problems.append(Problem(f"task `{spec.name}` has no frequency axis", "leave frequency out"))
+        axes = (("frequency", self.frequency, shape[-2]), ("time", self.time, shape[-1]))
+        for name, width, length in axes if is_image(spec) else axes[1:]:
+            if width is not None and width > length:
+                message = f"{name}: {width} is wider than the axis, which is {length}"
+                problems.append(Problem(message, f"use at most {length}; about a quarter of it is usual"))
+        return problems
+
+    def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
+        """Each sample with its masks (N, C, F, T), or (N, C, T)."""
+        import torch
+
+        masked = _masked(seed, "time", indices, batch.shape[-1], self.time, self.time_masks)[:, None, :]
+        if batch.ndim == 4 and batch.shape[2] > 1:
+            bands = _masked(seed, "frequency", indices, batch.shape[2], self.frequency, self.frequency_masks)
+            masked = masked | bands[:, :, None]
+        mask = torch.from_numpy(masked)
+        filling = rounded(per_sample(sample_means(batch), batch), batch.dtype)
+        return torch.where(mask[:, None] if batch.ndim == 4 else mask, filling, batch)
+
+
+def _masked(
+    seed: int, axis: str, indices: NDArray[np.int64], length: int, widest: int | None, masks: int
+) -> NDArray[np.bool_]:
+    """Which places of an axis are masked in each sample (N, length)."""
+    most = length // 4 if widest is None else widest
+    places, masked = np.arange(length), np.zeros((len(indices), length), np.bool_)
+    for number in range(masks):
+        stream = f"specaugment.{axis}.{number}"
+        width = np.floor(uniform(seed, f"{stream}.width", indices, 0, most + 1))[:, None]
+        start = np.floor(uniform(seed, f"{stream}.start", indices)[:, None] * (length - width + 1))
+        masked |= (places >= start) & (places < start + width)
+    return masked
