@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from edgekd.records import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from edgekd.students._protocol import StageProgress
     from edgekd.tasks._protocol import Task, TaskSpec
 
-__all__ = ["Bindable", "FeatureTeacher", "Preparable", "Teacher", "View"]
+__all__ = ["Bindable", "OpenTeacher", "Preparable", "Teacher", "View"]
 
 
 class Teacher(Protocol):
@@ -63,11 +63,15 @@ class Preparable(Protocol):
 
 
 @runtime_checkable
-class FeatureTeacher(Teacher, Protocol):
-    """A teacher whose inner activations can be seen as well."""
+class OpenTeacher(Teacher, Protocol):
+    """A teacher whose network can be looked into: at its inner activations, its last layer, its gradients."""
 
-    def features(self, batch: Tensor, points: Sequence[str]) -> Mapping[str, Tensor]:
-        """Activations at named points, without gradient."""
+    def network(self) -> nn.Module:
+        """Its PyTorch network, in eval mode, frozen: prepared inputs to logits (N, classes). Not to be changed."""
+        ...
+
+    def prepared(self, batch: Tensor) -> Tensor:
+        """What the network takes for a raw-unit float32 batch (N, C, H, W). Differentiable."""
         ...
 
 
@@ -78,9 +82,14 @@ class View(Protocol):
         """Identity of the transformation, without its seed."""
         ...
 
-    def __call__(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """Raw samples (N, C, H, W), any dtype, as raw-unit float32 views.
+    def __call__(self, inputs: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
+        """What the samples ``indices`` of ``inputs`` look like: (N, C, H, W), raw units, the inputs' dtype or float32.
 
-        What sample ``indices[i]`` looks like depends on (seed, indices[i]) alone, never on its batch.
+        ``inputs`` are all of a split's raw samples, on the CPU, and are not changed: a view may mix one sample with
+        another. What sample i looks like depends on (seed, i) and ``inputs`` alone, never on the batch it comes in.
         """
+        ...
+
+    def targets(self, labels: Tensor, indices: NDArray[np.int64], seed: int, classes: int) -> Tensor:
+        """The labels of the same views: (N,) int64, or shares of each class (N, classes), where samples are mixed."""
         ...

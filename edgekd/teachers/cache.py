@@ -2,36 +2,55 @@
 
 ::
 
-    FOLDER/KEY.f32     float32 answers (seeds, samples, classes), in the order of `seeds`
-    FOLDER/KEY.json    {"seeds": [...], "samples": N, "classes": C, "rows": finished rows of N x C}
-    FOLDER/KEY.lock    held while answers are added
+    FOLDER/KEY.f32         float32 logits (seeds, samples, classes), in the order of `seeds`
+    FOLDER/KEY.json        {"seeds": [...], "samples": N, "classes": C, "rows": finished rows of N x C}
+    FOLDER/KEY-POINT.f16   float16 activations at one point of the teacher's network, and its .json likewise
+    FOLDER/KEY.lock        held while answers are added
 
-KEY is made from teacher, split and view, so runs share it, and a longer run adds the seeds it lacks. The marker is
-written after its rows are on disk: whatever a killed process left behind it is answered again.
+KEY is made from teacher, split and view, so runs share it, and a longer run adds the seeds it lacks, another loss the
+points it needs. A marker is written after its rows are on disk: whatever a killed process left behind it is answered
+again.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
+from torch import Tensor
 
-from edgekd.errors import Interrupted, MissingError
+from edgekd.errors import ConfigurationError, Interrupted, MissingError
 from edgekd.records import Digest, digest_json
+from edgekd.students.points import Point
 from edgekd.tasks._protocol import Split
 from edgekd.teachers._protocol import Teacher, View
+from edgekd.teachers.observed import Seen, observing
+from edgekd.units import format_bytes
 
-__all__ = ["CacheCost", "TeacherCache"]
+__all__ = ["Answers", "CacheCost", "TeacherCache", "shared"]
 
 _BATCH, _BLOCK = 256, 2048  # samples a call, samples a marker
+_LOGITS = ""  # the column that has no point
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a teacher said to k views of N samples. Read-only, and memory-mapped where the disk's order allows."""
+
+    logits: NDArray[np.float32]  # (k, N, classes)
+    features: Mapping[str, NDArray[np.float16]]  # by point, (k, N, *shape)
 
 
 @dataclass(frozen=True)
@@ -43,19 +62,39 @@ class CacheCost:
 
 
 @dataclass(frozen=True)
-class _State:
-    seeds: tuple[int, ...]
+class _Column:
+    """One file: logits, or one point's activations; which seeds it has and how many rows are finished."""
+
+    path: Path  # without its ending
+    point: str
+    shape: tuple[int, ...]  # of a row
     samples: int
-    classes: int
-    rows: int  # finished, counted through all seeds
+    seeds: tuple[int, ...] = ()
+    rows: int = 0  # counted through all seeds
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype("<f2") if self.point else np.dtype("<f4")
+
+    @property
+    def data(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.{'f16' if self.point else 'f32'}")
+
+    @property
+    def marker(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.json")
 
     @property
     def row_bytes(self) -> int:
-        return 4 * self.classes
+        return self.dtype.itemsize * math.prod(self.shape)
 
-    def with_seeds(self, seeds: Sequence[int]) -> _State:
+    @property
+    def missing(self) -> int:
+        return len(self.seeds) * self.samples - self.rows
+
+    def asked(self, seeds: Sequence[int]) -> _Column:
         new = tuple(seed for seed in dict.fromkeys(seeds) if seed not in self.seeds)
-        return _State(self.seeds + new, self.samples, self.classes, self.rows)
+        return replace(self, seeds=self.seeds + new)
 
 
 class TeacherCache:
@@ -64,12 +103,13 @@ class TeacherCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def cost(self, teacher: Teacher, split: Split, view: View | None, seeds: Sequence[int]) -> CacheCost:
+    def cost(
+        self, teacher: Teacher, split: Split, view: View | None, seeds: Sequence[int], points: Sequence[Point] = ()
+    ) -> CacheCost:
         """What ``answers`` would have to add, known before any of it is written."""
-        state = self._state(self._key(teacher, split, view), split, teacher.classes)
-        wanted = state.with_seeds(_stored(view, seeds))
-        images = len(wanted.seeds) * state.samples - state.rows
-        return CacheCost(images, images * state.row_bytes)
+        columns = self._columns(teacher, split, view, seeds, points)
+        size = sum(column.missing * column.row_bytes for column in columns)
+        return CacheCost(max(column.missing for column in columns), size)
 
     def answers(
         self,
@@ -77,103 +117,77 @@ class TeacherCache:
         split: Split,
         view: View | None,
         seeds: Sequence[int],
+        points: Sequence[Point] = (),
         progress: Callable[[int, int], None] | None = None,
         stop: Callable[[], bool] | None = None,
-    ) -> NDArray[np.float32]:
-        """Logits (len(seeds), N, classes), read-only; memory-mapped where the seeds stand together in the file.
+    ) -> Answers:
+        """Logits, and activations at ``points`` of the teacher's network, for every seed.
 
         Without a view all seeds look the same, and are answered and stored once. ``progress(done, total)`` counts
-        images still to be answered, first with 0. Raises Interrupted when ``stop()``, keeping what is finished, and
-        MissingError where the disk has no room.
+        images still to be answered, first with 0. Raises Interrupted when ``stop()``, keeping what is finished;
+        MissingError where the disk has no room; ConfigurationError where float16 can't hold an activation.
         """
         if not seeds:
             raise ValueError("at least one seed is needed")
-        key = self._key(teacher, split, view)
-        state = self._state(key, split, teacher.classes)
-        wanted = state.with_seeds(_stored(view, seeds))
-        if state.rows < len(wanted.seeds) * wanted.samples:
+        columns = self._columns(teacher, split, view, seeds, points)
+        if any(column.missing for column in columns):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / f"{key}.lock"):
-                state = self._state(key, split, teacher.classes)  # another process may have been at it meanwhile
-                wanted = state.with_seeds(_stored(view, seeds))
-                self._complete(key, wanted, teacher, split, view, progress, stop)
-        shape = (len(wanted.seeds), wanted.samples, wanted.classes)
-        stored = np.memmap(self.folder / f"{key}.f32", np.dtype("<f4"), mode="r", shape=shape)
-        if view is None:
-            return np.broadcast_to(stored, (len(seeds), *shape[1:]))
-        places = [wanted.seeds.index(seed) for seed in seeds]
-        if places == list(range(places[0], places[0] + len(places))):
-            return stored[places[0] : places[0] + len(places)]
-        return stored[places]
+            with FileLock(self.folder / f"{self._key(teacher, split, view)}.lock"):
+                columns = self._columns(teacher, split, view, seeds, points)  # another process may have been at it
+                self._check_room(columns)
+                with observing(teacher, split.inputs.shape[1:], points) as ask:
+                    self._complete(columns, ask, split, view, progress, stop, teacher.name)
+        read = {column.point: _read(column, view, seeds) for column in columns}
+        return Answers(read.pop(_LOGITS), read)
 
     def _complete(
         self,
-        key: Digest,
-        state: _State,
-        teacher: Teacher,
+        columns: Sequence[_Column],
+        ask: Seen,
         split: Split,
         view: View | None,
         progress: Callable[[int, int], None] | None,
         stop: Callable[[], bool] | None,
+        name: str,
     ) -> None:
-        total = len(state.seeds) * state.samples
-        first = state.rows
-        self._check_room((total - first) * state.row_bytes)
-        if progress is not None:
-            progress(0, total - first)
-        path = self.folder / f"{key}.f32"
-        path.touch()
-        with path.open("r+b") as stream:
-            stream.seek(first * state.row_bytes)
-            done = first
-            while done < total:
-                if stop is not None and stop():
-                    raise Interrupted(
-                        f"stopped after {done - first} of {total - first} answers of `{teacher.name}`",
-                        "run the same command again: it goes on from here",
-                    )
-                seed_place, start = divmod(done, state.samples)
-                block = np.arange(start, min(start + _BLOCK, state.samples))
-                for at in range(0, len(block), _BATCH):
-                    rows = _answer(teacher, split, view, block[at : at + _BATCH], state.seeds[seed_place])
-                    stream.write(rows.astype("<f4").tobytes())
-                stream.flush()
-                os.fsync(stream.fileno())
-                done += len(block)
-                self._mark(key, _State(state.seeds, state.samples, state.classes, done))
-                if progress is not None:
-                    progress(done - first, total - first)
+        """Columns that stand alike are completed together: one pass of the teacher gives all of them."""
+        open_ = [column for column in columns if column.missing]
+        states = dict.fromkeys((column.seeds, column.rows) for column in open_)
+        groups = [[column for column in open_ if (column.seeds, column.rows) == state] for state in states]
+        total, before = sum(group[0].missing for group in groups), 0
 
-    def _state(self, key: Digest, split: Split, classes: int) -> _State:
-        """What the disk really holds; an unreadable or foreign marker counts as nothing."""
-        nothing = _State((), len(split), classes, 0)
-        try:
-            read = json.loads((self.folder / f"{key}.json").read_text())
-            state = _State(tuple(read["seeds"]), read["samples"], read["classes"], read["rows"])
-            held = (self.folder / f"{key}.f32").stat().st_size // state.row_bytes
-        except (FileNotFoundError, ValueError, KeyError, TypeError, ZeroDivisionError):
-            return nothing
-        if (state.samples, state.classes) != (nothing.samples, nothing.classes):
-            return nothing
-        return _State(state.seeds, state.samples, state.classes, min(state.rows, held))
+        def tell(done: int) -> None:
+            if progress is not None:
+                progress(done, total)
+            if stop is not None and done < total and stop():
+                raise Interrupted(
+                    f"stopped after {done} of {total} answers of `{name}`",
+                    "run the same command again: it goes on from here",
+                )
 
-    def _mark(self, key: Digest, state: _State) -> None:
-        text = json.dumps(
-            {"seeds": state.seeds, "samples": state.samples, "classes": state.classes, "rows": state.rows}
-        )
-        scratch = self.folder / f"{key}.json.new"
-        with scratch.open("w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(self.folder / f"{key}.json")
+        tell(0)
+        for group in groups:
+            for rows in _added(group, ask, split, view):
+                tell(before + rows - group[0].rows)
+            before += group[0].missing
 
-    def _check_room(self, size_bytes: int) -> None:
+    def _columns(
+        self, teacher: Teacher, split: Split, view: View | None, seeds: Sequence[int], points: Sequence[Point]
+    ) -> list[_Column]:
+        """What the disk really holds, with the seeds it is to hold."""
+        key, samples = self._key(teacher, split, view), len(split)
+        columns = [_Column(self.folder / key, _LOGITS, (teacher.classes,), samples)]
+        for point in points:
+            columns.append(_Column(self.folder / f"{key}-{point.digest()[:16]}", point.name, point.shape, samples))
+        return [_found(column).asked(seeds if view is not None else (0,)) for column in columns]
+
+    def _check_room(self, columns: Sequence[_Column]) -> None:
         free = shutil.disk_usage(self.folder).free
-        if size_bytes > free:
+        size = sum(column.missing * column.row_bytes for column in columns)
+        if size > free:
             raise MissingError(
-                f"the teacher's answers take {size_bytes} bytes, and {self.folder} has {free} left",
-                "free some space, or use fewer views",
+                f"the teacher's answers take {format_bytes(size)}, and {self.folder} has {format_bytes(free)} left",
+                "free some space, or use fewer views or points",
             )
 
     @staticmethod
@@ -183,13 +197,85 @@ class TeacherCache:
         )
 
 
-def _stored(view: View | None, seeds: Sequence[int]) -> Sequence[int]:
-    return seeds if view is not None else (0,)
+def shared(array: NDArray[np.generic]) -> Tensor:
+    """The same memory as a tensor, which nothing writes to: a training set may fill half of the machine."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(array)
 
 
-def _answer(
-    teacher: Teacher, split: Split, view: View | None, indices: NDArray[np.int64], seed: int
-) -> NDArray[np.float32]:
-    batch = torch.from_numpy(np.array(split.inputs[indices]))
-    seen = batch.float() if view is None else view(batch, indices, seed)
-    return teacher.logits(seen).numpy()
+def _added(group: Sequence[_Column], ask: Seen, split: Split, view: View | None) -> Iterator[int]:
+    """Add block after block to all columns of a group; gives the rows that are finished after each."""
+    column, inputs = group[0], shared(split.inputs)
+    total, done = len(column.seeds) * column.samples, column.rows
+    with ExitStack() as opened:
+        streams: list[IO[bytes]] = []
+        for each in group:
+            each.data.touch()
+            streams.append(opened.enter_context(each.data.open("r+b")))
+            streams[-1].seek(done * each.row_bytes)
+        while done < total:
+            place, start = divmod(done, column.samples)
+            block = np.arange(start, min(start + _BLOCK, column.samples))
+            for at in range(0, len(block), _BATCH):
+                indices, seed = block[at : at + _BATCH], column.seeds[place]
+                seen = inputs[torch.from_numpy(indices)] if view is None else view(inputs, indices, seed)
+                logits, features = ask(seen.float())
+                for each, stream in zip(group, streams, strict=True):
+                    stream.write(_rows(each, features[each.point] if each.point else logits))
+            for stream in streams:
+                stream.flush()
+                os.fsync(stream.fileno())
+            done += len(block)
+            for each in group:
+                _mark(replace(each, rows=done))
+            yield done
+
+
+def _rows(column: _Column, values: Tensor) -> bytes:
+    stored = values.to(torch.float16 if column.point else torch.float32).cpu().numpy().astype(column.dtype, copy=False)
+    if column.point and not np.isfinite(stored).all():
+        raise ConfigurationError.one(
+            f"the teacher's activations at `{column.point}` are too large for float16",
+            "choose another point, for example one behind a normalisation",
+        )
+    return stored.tobytes()
+
+
+def _found(column: _Column) -> _Column:
+    """With what its files hold; an unreadable or foreign marker counts as nothing."""
+    try:
+        read = json.loads(column.marker.read_text())
+        held = column.data.stat().st_size // column.row_bytes
+        alike = (read["samples"], read["classes"]) == (column.samples, math.prod(column.shape))
+        return replace(column, seeds=tuple(read["seeds"]), rows=min(read["rows"], held)) if alike else column
+    except (FileNotFoundError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        return column
+
+
+def _mark(column: _Column) -> None:
+    text = json.dumps(
+        {
+            "seeds": column.seeds,
+            "samples": column.samples,
+            "classes": math.prod(column.shape),  # values in a row
+            "rows": column.rows,
+        }
+    )
+    scratch = column.marker.with_name(f"{column.marker.name}.new")
+    with scratch.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    scratch.replace(column.marker)
+
+
+def _read(column: _Column, view: View | None, seeds: Sequence[int]) -> NDArray[Any]:
+    shape = (len(column.seeds), column.samples, *column.shape)
+    stored = np.memmap(column.data, column.dtype, mode="r", shape=shape)
+    if view is None:
+        return np.broadcast_to(stored, (len(seeds), *shape[1:]))
+    places = [column.seeds.index(seed) for seed in seeds]
+    if places == list(range(places[0], places[0] + len(places))):
+        return stored[places[0] : places[0] + len(places)]
+    return stored[places]

@@ -21,7 +21,9 @@ def normalised(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
                 "give one value, or one a channel",
             )
     shape = (1, -1, 1, 1)
-    return (batch.float() - torch.tensor(mean).reshape(shape)) / torch.tensor(std).reshape(shape)
+    return (batch.float() - torch.tensor(mean, device=batch.device).reshape(shape)) / torch.tensor(
+        std, device=batch.device
+    ).reshape(shape)
 
 
 def check_pair(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:

@@ -7,7 +7,6 @@ the normalisation and the resizing; not files which that source imports.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Self
 
 import torch
@@ -15,7 +14,7 @@ from pydantic import PositiveInt, PrivateAttr, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekd.errors import ConfigurationError, UnknownName
+from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, Record, digest_file, digest_json
 from edgekd.references import CodeReference, ExistingFile
 from edgekd.tasks._protocol import TaskSpec
@@ -83,34 +82,12 @@ class TorchTeacher(Record):
             answers = self._answered(batch)
         return answers.clone()  # a tensor of inference mode can't take part in a loss
 
-    def features(self, batch: Tensor, points: Sequence[str]) -> Mapping[str, Tensor]:
-        """Outputs of the submodules named in ``points``. Raises UnknownName on one that isn't there."""
-        module, seen = self._loaded(), dict[str, Tensor]()
-        known = dict(module.named_modules())
-        for point in points:
-            if point not in known:
-                raise UnknownName("layer", point, known)
+    def network(self) -> nn.Module:
+        """The person's module, frozen, in eval mode."""
+        return self._loaded()
 
-        def keep(point: str, value: object) -> None:
-            if not isinstance(value, Tensor):
-                raise ConfigurationError.one(
-                    f"layer `{point}` gives {type(value).__name__}", "choose one that gives a tensor"
-                )
-            seen[point] = value
-
-        handles = [
-            known[point].register_forward_hook(lambda _module, _inputs, value, point=point: keep(point, value))
-            for point in points
-        ]
-        try:
-            with torch.inference_mode():
-                self._answered(batch)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return {point: value.clone() for point, value in seen.items()}
-
-    def _answered(self, batch: Tensor) -> Tensor:
+    def prepared(self, batch: Tensor) -> Tensor:
+        """Normalised, resized where asked for, channels last. Raises ConfigurationError before it has mean and std."""
         if self.mean is None or self.std is None:
             raise ConfigurationError.one(
                 f"teacher `{self.name}` has no mean and std", "give them in raw units, or bind it to a task"
@@ -118,7 +95,10 @@ class TorchTeacher(Record):
         views = normalised(batch, self.mean, self.std)
         if self.resize is not None and tuple(views.shape[2:]) != self.resize:
             views = functional.interpolate(views, self.resize, mode="bilinear", antialias=True)
-        answers = self._loaded()(views.contiguous(memory_format=torch.channels_last))
+        return views.contiguous(memory_format=torch.channels_last)
+
+    def _answered(self, batch: Tensor) -> Tensor:
+        answers = self._loaded()(self.prepared(batch))
         if not isinstance(answers, Tensor) or answers.ndim != 2 or len(answers) != len(batch):
             shape = tuple(answers.shape) if isinstance(answers, Tensor) else type(answers).__name__
             raise ConfigurationError.one(

@@ -16,10 +16,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgekd.errors import Interrupted, MissingError
+from edgekd.distill.augment._protocol import PixelView
+from edgekd.errors import ConfigurationError, Interrupted, MissingError
+from edgekd.students.points import Point
 from edgekd.tasks._protocol import Split
 from edgekd.teachers import cache as cache_module
 from edgekd.teachers.cache import TeacherCache
+from edgekd.teachers.torch import TorchTeacher
 
 
 @dataclass
@@ -38,13 +41,13 @@ class Sums:
         return batch.flatten(1).sum(1, keepdim=True) * torch.arange(1.0, self.classes + 1)
 
 
-class Shifted:
+class Shifted(PixelView):
     """A view that adds something known by seed and sample."""
 
     def digest(self) -> str:
         return "2" * 64
 
-    def __call__(self, batch: Tensor, indices: np.ndarray, seed: int) -> Tensor:
+    def pixels(self, batch: Tensor, indices: np.ndarray, seed: int) -> Tensor:
         return batch.float() + torch.from_numpy(seed * 1000 + indices).float().reshape(-1, 1, 1, 1)
 
 
@@ -61,6 +64,10 @@ def expected(part: Split, seeds: list[int]) -> np.ndarray:
     return sums[..., None] * np.arange(1.0, 4.0)
 
 
+def ask(cache: TeacherCache, *given, **options) -> np.ndarray:
+    return cache.answers(*given, **options).logits
+
+
 @pytest.fixture
 def cache(tmp_path) -> TeacherCache:
     return TeacherCache(tmp_path / "answers")
@@ -68,23 +75,23 @@ def cache(tmp_path) -> TeacherCache:
 
 def test_answers_are_the_teachers_and_given_once(cache):
     teacher, part = Sums(), split()
-    found = cache.answers(teacher, part, Shifted(), [4, 5])
+    found = ask(cache, teacher, part, Shifted(), [4, 5])
     assert found.shape == (2, 5000, 3)
     assert found.dtype == np.float32
     assert isinstance(found, np.memmap)
     assert np.array_equal(found, expected(part, [4, 5]).astype(np.float32))
     asked = len(teacher.asked)
-    again = TeacherCache(cache.folder).answers(teacher, part, Shifted(), [4, 5])
+    again = ask(TeacherCache(cache.folder), teacher, part, Shifted(), [4, 5])
     assert len(teacher.asked) == asked
     assert np.array_equal(again, found)
 
 
 def test_a_longer_run_adds_only_what_it_lacks(cache):
     teacher, part = Sums(), split(100)
-    cache.answers(teacher, part, Shifted(), [0, 1])
+    ask(cache, teacher, part, Shifted(), [0, 1])
     teacher.asked.clear()
     assert cache.cost(teacher, part, Shifted(), [0, 1, 2]).images == 100
-    found = cache.answers(teacher, part, Shifted(), [0, 1, 2])
+    found = ask(cache, teacher, part, Shifted(), [0, 1, 2])
     assert sum(teacher.asked) == 100
     assert np.array_equal(found, expected(part, [0, 1, 2]).astype(np.float32))
 
@@ -92,13 +99,13 @@ def test_a_longer_run_adds_only_what_it_lacks(cache):
 @pytest.mark.parametrize("seeds", [[2], [1, 2], [2, 0], [1, 1]])
 def test_any_seeds_in_any_order(cache, seeds):
     teacher, part = Sums(), split(50)
-    cache.answers(teacher, part, Shifted(), [0, 1, 2])
-    assert np.array_equal(cache.answers(teacher, part, Shifted(), seeds), expected(part, seeds).astype(np.float32))
+    ask(cache, teacher, part, Shifted(), [0, 1, 2])
+    assert np.array_equal(ask(cache, teacher, part, Shifted(), seeds), expected(part, seeds).astype(np.float32))
 
 
 def test_without_a_view_all_seeds_are_one(cache):
     teacher, part = Sums(), split(50)
-    found = cache.answers(teacher, part, None, [7, 8, 9])
+    found = ask(cache, teacher, part, None, [7, 8, 9])
     assert found.shape == (3, 50, 3)
     assert sum(teacher.asked) == 50
     assert np.array_equal(found[0], found[2])
@@ -107,9 +114,9 @@ def test_without_a_view_all_seeds_are_one(cache):
 
 def test_teacher_split_and_view_have_their_own_answers(cache):
     part = split(50)
-    cache.answers(Sums(), part, None, [0])
-    cache.answers(Sums(), part, Shifted(), [0])
-    cache.answers(Sums(), Split("test", part.inputs[:9], part.labels[:9], "4" * 64), None, [0])
+    ask(cache, Sums(), part, None, [0])
+    ask(cache, Sums(), part, Shifted(), [0])
+    ask(cache, Sums(), Split("test", part.inputs[:9], part.labels[:9], "4" * 64), None, [0])
     assert len(list(cache.folder.glob("*.f32"))) == 3
 
 
@@ -118,7 +125,7 @@ def test_size_is_known_before_and_progress_counts(cache):
     cost = cache.cost(teacher, part, Shifted(), [0, 1])
     assert (cost.images, cost.size_bytes) == (10_000, 10_000 * 12)
     assert not cache.folder.exists()
-    cache.answers(teacher, part, Shifted(), [0, 1], progress=lambda done, total: seen.append((done, total)))
+    ask(cache, teacher, part, Shifted(), [0, 1], progress=lambda done, total: seen.append((done, total)))
     assert seen[0] == (0, 10_000)
     assert seen[-1] == (10_000, 10_000)
     assert seen == sorted(seen)
@@ -128,9 +135,9 @@ def test_size_is_known_before_and_progress_counts(cache):
 def test_a_stop_keeps_what_is_finished(cache):
     teacher, part = Sums(), split()
     with pytest.raises(Interrupted, match="2048 of 5000"):
-        cache.answers(teacher, part, Shifted(), [0], stop=lambda: sum(teacher.asked) > 0)
+        ask(cache, teacher, part, Shifted(), [0], stop=lambda: sum(teacher.asked) > 0)
     teacher.asked.clear()
-    found = cache.answers(teacher, part, Shifted(), [0])
+    found = ask(cache, teacher, part, Shifted(), [0])
     assert sum(teacher.asked) == 5000 - 2048
     assert np.array_equal(found, expected(part, [0]).astype(np.float32))
 
@@ -138,7 +145,7 @@ def test_a_stop_keeps_what_is_finished(cache):
 @pytest.mark.parametrize("damage", ["short", "no file", "torn marker", "other shape", "no marker"])
 def test_damage_is_answered_again(cache, damage):
     teacher, part = Sums(), split(300)
-    good = np.array(cache.answers(teacher, part, Shifted(), [0, 1]))
+    good = np.array(ask(cache, teacher, part, Shifted(), [0, 1]))
     data, marker = next(cache.folder.glob("*.f32")), next(cache.folder.glob("*.json"))
     if damage == "short":
         os.truncate(data, 4001)
@@ -151,13 +158,13 @@ def test_damage_is_answered_again(cache, damage):
     else:
         marker.unlink()
         data.write_bytes(b"x" * data.stat().st_size)
-    assert np.array_equal(cache.answers(teacher, part, Shifted(), [0, 1]), good)
+    assert np.array_equal(ask(cache, teacher, part, Shifted(), [0, 1]), good)
 
 
 def test_a_full_disk_is_said_before_anything_is_written(cache, monkeypatch):
     monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda folder: _Usage)
-    with pytest.raises(MissingError, match="take 600 bytes"):
-        cache.answers(Sums(), split(50), None, [0])
+    with pytest.raises(MissingError, match="take 600 B"):
+        ask(cache, Sums(), split(50), None, [0])
     assert not list(cache.folder.glob("*.f32"))
 
 
@@ -199,7 +206,7 @@ def test_a_killed_process_costs_only_its_last_block(cache, tmp_path):
     running.send_signal(signal.SIGKILL)
     running.wait()
     teacher, part = Sums(), split()
-    found = cache.answers(teacher, part, Shifted(), [0, 1])
+    found = ask(cache, teacher, part, Shifted(), [0, 1])
     assert 0 < sum(teacher.asked) < 10_000
     assert np.array_equal(found, expected(part, [0, 1]).astype(np.float32))
 
@@ -211,7 +218,67 @@ def test_two_processes_answer_once(cache, tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     teacher, part = Sums(), split()
-    found = cache.answers(teacher, part, Shifted(), [0, 1])  # waits for the other one
+    found = ask(cache, teacher, part, Shifted(), [0, 1])  # waits for the other one
     assert running.wait() == 0
     assert not teacher.asked
     assert np.array_equal(found, expected(part, [0, 1]).astype(np.float32))
+
+
+SOURCE = """
+from torch import nn
+
+def small():
+    return nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 3))
+"""
+
+
+@pytest.fixture
+def open_teacher(tmp_path):
+    (tmp_path / "opened.py").write_text(SOURCE)
+    torch.manual_seed(0)
+    options = {"module": "opened.py:small", "mean": [4.0], "std": [2.0]}
+    teacher = TorchTeacher.model_validate(options, context={"folder": tmp_path})
+    teacher.logits(torch.zeros(1, 1, 2, 2))
+    return teacher
+
+
+def test_points_are_answered_in_the_same_pass_and_kept_as_float16(cache, open_teacher):
+    part, view = split(300), Shifted()
+    points = [Point(name="1", shape=(4, 2, 2)), Point(name="penultimate", shape=(4,))]
+    cost = cache.cost(open_teacher, part, view, [0, 1], points)
+    assert (cost.images, cost.size_bytes) == (600, 600 * (3 * 4 + 16 * 2 + 4 * 2))
+    found = cache.answers(open_teacher, part, view, [0, 1], points)
+    assert {name: (f.shape, f.dtype) for name, f in found.features.items()} == {
+        "1": ((2, 300, 4, 2, 2), np.float16),
+        "penultimate": ((2, 300, 4), np.float16),
+    }
+    network = open_teacher.network()
+    pixels = (view(torch.from_numpy(part.inputs), np.arange(300), 1) - 4) / 2
+    with torch.no_grad():
+        inner = network[1](network[0](pixels))
+        np.testing.assert_allclose(found.features["1"][1], inner.numpy(), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(found.logits[1], network(pixels).numpy(), rtol=1e-4, atol=1e-3)
+    assert sum(path.stat().st_size for path in cache.folder.glob("*.f*")) == cost.size_bytes
+
+
+def test_points_are_added_to_logits_and_logits_answered_once(cache, open_teacher):
+    part, point = split(100), Point(name="penultimate", shape=(4,))
+    first = np.array(cache.answers(open_teacher, part, Shifted(), [0, 1]).logits)
+    marked = next(cache.folder.glob("*.f32")).stat().st_mtime_ns
+    assert cache.cost(open_teacher, part, Shifted(), [0, 1], [point]).size_bytes == 200 * 8
+    found = cache.answers(open_teacher, part, Shifted(), [0, 1, 2], [point])
+    assert found.features["penultimate"].shape == (3, 100, 4)
+    assert np.array_equal(found.logits[:2], first)
+    assert next(cache.folder.glob("*.f32")).stat().st_mtime_ns > marked  # one seed was added
+    assert cache.cost(open_teacher, part, Shifted(), [0, 1, 2], [point]).images == 0
+
+
+def test_a_teacher_of_logits_alone_has_no_points(cache):
+    with pytest.raises(ConfigurationError, match="gives logits alone"):
+        cache.answers(Sums(), split(10), None, [0], [Point(name="1", shape=(4,))])
+
+
+def test_activations_beyond_float16_are_refused(cache, open_teacher):
+    open_teacher.network()[0].weight.data.fill_(1e6)
+    with pytest.raises(ConfigurationError, match="too large for float16"):
+        cache.answers(open_teacher, split(10), None, [0], [Point(name="1", shape=(4, 2, 2))])

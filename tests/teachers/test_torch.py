@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from edgekd.errors import ConfigurationError, UnknownName
-from edgekd.teachers._protocol import FeatureTeacher
+from edgekd.teachers._protocol import OpenTeacher
 from edgekd.teachers.binding import bind
+from edgekd.teachers.observed import observing, teacher_layout
 from edgekd.teachers.torch import TorchTeacher
 from edgekd.testing.contracts.teacher import TeacherContract
 
@@ -79,19 +80,23 @@ def test_it_has_to_be_bound(make, batch):
         _ = make().classes
 
 
-def test_features_are_seen_and_no_hook_is_left(make, spec, module, batch):
+def test_its_network_can_be_looked_into_and_no_hook_is_left(make, spec, module, batch):
     teacher = bind(make(), spec)
-    assert isinstance(teacher, FeatureTeacher)
-    seen = teacher.features(batch, ["0", "4"])
+    assert isinstance(teacher, OpenTeacher)
+    layout = teacher_layout(teacher, batch.shape[1:])
+    points = [layout.at("0"), layout.at("penultimate")]
+    with observing(teacher, batch.shape[1:], points) as ask:
+        logits, seen = ask(batch.float())
     with torch.no_grad():
         expected = module[0]((batch.float() - 120) / 60)
     assert torch.allclose(seen["0"], expected, atol=1e-5)
-    assert seen["4"].shape == (4, 32)
+    assert torch.equal(logits, teacher.logits(batch.float()))
+    assert seen["penultimate"].shape == (4, 32)
     with pytest.raises(UnknownName):
-        teacher.features(batch, ["9"])
-    with pytest.raises(RuntimeError):
-        teacher.features(batch[:, :, :1, :1], ["0"])  # too small for the convolution
-    assert not any(part._forward_hooks for part in teacher._loaded().modules())
+        layout.at("9")
+    with pytest.raises(RuntimeError), observing(teacher, batch.shape[1:], points) as ask:
+        ask(batch[:, :, :1, :1].float())  # too small for the convolution
+    assert not any(part._forward_hooks for part in teacher.network().modules())
 
 
 def test_a_model_that_gives_no_logits_is_refused(tmp_path, spec):

@@ -1,0 +1,125 @@
+"""Points of a network: where its inner activations can be seen while it computes.
+
+A point is a submodule's path and stands for that submodule's output. Two names are made up: `penultimate`, what the
+last linear layer takes, and `logits`, the network's answer. A network's *stages* are its resolutions: of each the
+point that completes last, with all of the stage behind it (`each stage` in a recipe).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.errors import UnknownName
+from edgekd.records import Record
+
+__all__ = ["LOGITS", "PENULTIMATE", "Layout", "Point", "layout_of", "tapped"]
+
+LOGITS, PENULTIMATE = "logits", "penultimate"
+
+
+class Point(Record):
+    """A name and the shape of what is seen there, without the batch axis: a map (C, H, W) or a vector (C,)."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All points of a network for one input shape, in the order in which they complete."""
+
+    points: Mapping[str, Point]
+    stages: tuple[Point, ...]  # the first has the highest resolution
+    classifier: str  # path of the linear layer that gives the answer; empty where none does
+
+    def at(self, name: str) -> Point:
+        """The point of a name. Raises UnknownName."""
+        if name not in self.points:
+            raise UnknownName("point", name, self.points)
+        return self.points[name]
+
+
+def layout_of(module: nn.Module, shape: Sequence[int]) -> Layout:
+    """Found by answering one input of a shape (C, H, W). The module and its mode are left as they were."""
+    found: dict[str, tuple[int, ...]] = {}
+    latest: dict[tuple[int, ...], tuple[Tensor, str]] = {}  # of each resolution
+    linear: tuple[str, nn.Linear, object] | None = None
+    begun = False  # nothing before the first weights is a point: it would be the image itself
+
+    def note(name: str, part: nn.Module, value: object) -> None:
+        nonlocal begun, linear
+        begun = begun or any(True for _ in part.parameters())
+        if begun and isinstance(value, Tensor) and value.ndim in (2, 4) and len(value) == 1:
+            found.pop(name, None)  # called again: it completes later
+            found[name] = tuple(value.shape[1:])
+            size = tuple(value.shape[2:])
+            if size not in latest or latest[size][0] is not value:  # a parent hands on what its last child gave
+                latest[size] = (value, name)
+        if isinstance(part, nn.Linear):
+            linear = (name, part, value)
+
+    handles = [
+        part.register_forward_hook(lambda _m, _i, value, name=name, part=part: note(name, part, value))
+        for name, part in module.named_modules()
+        if name
+    ]
+    try:
+        answer = _answered(module, shape)
+    finally:
+        for handle in handles:
+            handle.remove()
+    points = {name: Point(name=name, shape=size) for name, size in found.items()}
+    maps = [points[name] for size, (_, name) in latest.items() if size not in ((), (1, 1))]
+    stages = sorted(maps, key=lambda point: -point.shape[1] * point.shape[2])
+    points[LOGITS] = Point(name=LOGITS, shape=tuple(answer.shape[1:]))
+    if linear is None or linear[2] is not answer:
+        return Layout(points, tuple(stages), "")
+    points[PENULTIMATE] = Point(name=PENULTIMATE, shape=(linear[1].in_features,))
+    return Layout(points, tuple(stages), linear[0])
+
+
+@contextmanager
+def tapped(module: nn.Module, layout: Layout, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """What is seen at some points whenever the module computes inside the context: the latest, by name.
+
+    `logits` are the caller's own to see. Raises UnknownName.
+    """
+    seen: dict[str, Tensor] = {}
+    known = dict(module.named_modules())
+
+    def after(name: str) -> None:
+        handles.append(known[name].register_forward_hook(lambda _m, _i, value: seen.update({name: value})))
+
+    handles: list[torch.utils.hooks.RemovableHandle] = []
+    try:
+        for name in dict.fromkeys(names):
+            if layout.at(name).name == PENULTIMATE:
+                before = known[layout.classifier]
+                handles.append(
+                    before.register_forward_pre_hook(lambda _m, inputs: seen.update({PENULTIMATE: inputs[0]}))
+                )
+            elif name != LOGITS:
+                after(name)
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _answered(module: nn.Module, shape: Sequence[int]) -> Tensor:
+    modes = [(part, part.training) for part in module.modules()]
+    first = next(module.parameters(), None)
+    device = None if first is None else first.device
+    module.eval()
+    try:
+        with torch.no_grad():
+            answer: Tensor = module(torch.zeros((1, *shape), device=device))
+    finally:
+        for part, training in modes:
+            part.training = training
+    return answer

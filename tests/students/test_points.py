@@ -1,0 +1,79 @@
+"""Where a network can be looked into."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgekd.errors import UnknownName
+from edgekd.students.points import layout_of, tapped
+
+
+class Twice(nn.Module):
+    """One convolution called twice, a functional ReLU at the end of each block, a classifier that is no module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        self.shared = nn.Conv2d(4, 4, 1)
+        self.pool = nn.MaxPool2d(2)
+        self.weight = nn.Parameter(torch.randn(3, 4))
+
+    def forward(self, images):
+        features = self.shared(self.shared(self.stem(images)))
+        return nn.functional.linear(self.pool(features).mean((2, 3)), self.weight)
+
+
+def test_stages_are_the_last_of_each_resolution_and_begin_behind_the_first_weights():
+    network = nn.Sequential(
+        nn.Identity(),
+        nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(4, 6, 3, 2, 1), nn.ReLU()),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 3),
+    )
+    layout = layout_of(network, (1, 8, 8))
+    assert [(point.name, point.shape) for point in layout.stages] == [("1.1", (4, 8, 8)), ("2.1", (6, 4, 4))]
+    assert "0" not in layout.points
+    assert layout.classifier == "5"
+    assert layout.at("penultimate").shape == (6,)
+    assert layout.at("logits").shape == (3,)
+    with pytest.raises(UnknownName, match=r"did you mean `2.1`"):
+        layout.at("2.11")
+
+
+def test_a_network_without_a_linear_layer_at_its_end_has_no_penultimate():
+    layout = layout_of(Twice(), (1, 8, 8))
+    assert layout.classifier == ""
+    assert "penultimate" not in layout.points
+    assert [point.name for point in layout.stages] == ["shared", "pool"]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_modes_and_statistics_are_left_alone(training):
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 2)).train(training)
+    network[1].eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    layout_of(network, (1, 8, 8))
+    assert network.training is training
+    assert not network[1].training
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in network.modules())
+
+
+def test_taps_see_the_latest_pass_with_its_gradient_and_leave_nothing():
+    network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
+    layout, images = layout_of(network, (1, 4, 4)), torch.randn(3, 1, 4, 4)
+    with tapped(network, layout, ["0", "penultimate", "logits"]) as seen:
+        network(torch.randn(5, 1, 4, 4))
+        network(images)
+        assert torch.equal(seen["0"], network[0](images))
+        assert torch.equal(seen["penultimate"], network[0](images).mean((2, 3)))
+        seen["penultimate"].sum().backward()
+    assert network[0].weight.grad.abs().sum() > 0
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in network.modules())
+    with pytest.raises(UnknownName), tapped(network, layout, ["nowhere"]):
+        pass
+    assert not any(part._forward_hooks for part in network.modules())
