@@ -1,28 +1,43 @@
-"""The teacher kind `train`: a wide student of one of the families, trained here once, on the task's own labels.
+"""The teacher kind `train`: a wide student of one of the families, trained here once, on labels or by another teacher.
 
 For projects that bring no teacher: ``teacher: {kind: train, family: resnet, width: 48, depth: 1, epochs: 30}``. It is
 stored by digest under the cache folder, as any student is, and answers like a teacher that was brought along.
+
+With a ``teacher`` of its own it is a teacher assistant, between a teacher and a student too small for it (Mirzadeh et
+al. 2020, "Improved knowledge distillation via teacher assistant", AAAI): ``{kind: train, width: 24, teacher: {kind:
+torch, ...}}``. Its teacher may have one again; each assistant of such a chain is trained once, from the largest down.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, PrivateAttr
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)  # fmt: skip
 
 from edgekd import plugins
+from edgekd.distill.losses.combined import Combined
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, EdgeKDError
 from edgekd.records import Digest, Record, digest_json
 from edgekd.students._protocol import Arch, Family, StageContext, StageProgress
 from edgekd.tasks._protocol import Task, TaskSpec
+from edgekd.teachers.nested import made_teacher, prepared_teacher, resolved_teacher
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from edgekd.distill.inputs import Normalisation
+    from edgekd.teachers._protocol import Teacher
+    from edgekd.teachers.student import StudentTeacher
 
 __all__ = ["TrainedTeacher"]
 
@@ -30,7 +45,8 @@ __all__ = ["TrainedTeacher"]
 class TrainedTeacher(Record):
     """Options of `train`. Call ``prepare`` before it is asked anything.
 
-    ``width`` is the first stage's; every further stage doubles it. Other families take the top of their space.
+    ``width`` is the first stage's; every further stage doubles it. Other families take the top of their space. The
+    default loss is `kd` where it has a teacher, and `ce` where it has none.
     """
 
     family: str = "resnet"
@@ -41,10 +57,22 @@ class TrainedTeacher(Record):
     learning_rate: PositiveFloat = 0.1
     seed: NonNegativeInt = 0
 
-    _module: nn.Module | None = PrivateAttr(None)
-    _normalise: Normalisation | None = PrivateAttr(None)
-    _trained: Digest = PrivateAttr("")
-    _classes: int = PrivateAttr(0)
+    teacher: Mapping[str, Any] | None = None
+    loss: Combined | None = None
+
+    @field_validator("teacher")
+    @classmethod
+    def _resolved(cls, teacher: Mapping[str, Any] | None, info: ValidationInfo) -> Mapping[str, Any] | None:
+        """Its options checked, and its paths made absolute while the project's folder is known."""
+        return None if teacher is None else resolved_teacher(teacher, info.context)
+
+    @model_validator(mode="after")
+    def _taught(self) -> Self:
+        if self.loss is not None and self.loss.needs_teacher and self.teacher is None:
+            raise ValueError("the loss needs a teacher, and this one has none: give it a `teacher`, or `loss: ce`")
+        if self.loss is not None and not self.loss.needs_teacher and self.teacher is not None:
+            raise ValueError("the loss asks no teacher: leave `teacher` out, or `loss`, which is then kd")
+        return self
 
     @property
     def name(self) -> str:
@@ -57,22 +85,17 @@ class TrainedTeacher(Record):
 
     @property
     def classes(self) -> int:
-        """How many it tells apart; 0 before ``prepare``."""
-        return self._classes
+        """None yet: ``prepare`` returns the teacher that knows."""
+        return 0
 
     def digest(self) -> Digest:
-        """Of its options and, once prepared, the key of its training: the task, the first weights, the recipe."""
-        return digest_json({"teacher": "train", "options": self.model_dump(mode="json"), "trained": self._trained})
+        """Of its options: what ``prepare`` returns is known by its weights."""
+        return digest_json({"teacher": "train", "options": self.model_dump(mode="json")})
 
     def logits(self, batch: Tensor) -> Tensor:
-        """Answers (N, classes), float32, for raw-unit float32 (N, C, H, W). Raises EdgeKDError before ``prepare``."""
-        import torch
-
-        if self._module is None or self._normalise is None:
-            raise EdgeKDError("this teacher is not trained yet", "call prepare(task, ...), and ask what it returns")
-        with torch.inference_mode():
-            answers: Tensor = self._module(self._normalise(batch))
-        return answers.float().clone()
+        """Raises EdgeKDError: ``prepare`` returns the teacher that answers."""
+        del batch
+        raise EdgeKDError("this teacher is not trained yet", "call prepare(task, ...), and ask what it returns")
 
     def prepare(
         self,
@@ -80,27 +103,21 @@ class TrainedTeacher(Record):
         cache: Path,
         progress: Callable[[StageProgress], None] = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
-    ) -> TrainedTeacher:
-        """A teacher that answers: trained now, or read from ``cache``. This one is not changed.
+    ) -> StudentTeacher:
+        """The teacher that answers: trained now, after its own teacher, or read from ``cache``.
 
         Raises Interrupted when ``stop()``; called again it goes on from there.
         """
-        from edgekd.distill.inputs import Normalisation
         from edgekd.recipes.runner import run_recipe
         from edgekd.students.student import new_student
+        from edgekd.teachers.student import StudentTeacher
 
         spec = task.spec
         family = self._family(spec)
         student = new_student(family, self._arch(family, spec), spec, self.seed)
-        lesson: Mapping[str, Any] = {
-            "loss": {"ce": {}},
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate,
-        }
         context = StageContext(
             task=task,
-            teacher=None,
+            teacher=self._own_teacher(task, cache, progress, stop),
             device=None,
             backend=None,
             folder=cache / "teachers" / "stages",
@@ -109,12 +126,29 @@ class TrainedTeacher(Record):
             progress=lambda at: progress(StageProgress("teacher", at.done, at.total, at.note)),
             stop=stop,
         )
-        trained = run_recipe([Distill.model_validate(lesson)], student, context, cache / "teachers" / "students")
-        ready = self.model_copy()
-        ready._module = trained.student.module.eval()
-        ready._normalise = Normalisation(spec.input)
-        ready._trained, ready._classes = trained.key, spec.head.classes
-        return ready
+        trained = run_recipe([self._lesson()], student, context, cache / "teachers" / "students")
+        return StudentTeacher(trained.student, self.name)
+
+    def _own_teacher(
+        self, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]
+    ) -> Teacher | None:
+        from edgekd.teachers.binding import bind
+
+        if self.teacher is None:
+            return None
+        ready = prepared_teacher(made_teacher(self.teacher), task, cache, progress, stop)
+        return bind(ready, task.spec)
+
+    def _lesson(self) -> Distill:
+        loss = self.loss.model_dump(mode="json") if self.loss is not None else {"kd" if self.teacher else "ce": {}}
+        return Distill.model_validate(
+            {
+                "loss": loss,
+                "epochs": self.epochs,
+                "batch_size": self.batch_size,
+                "learning_rate": self.learning_rate,
+            }
+        )
 
     def _family(self, spec: TaskSpec) -> Family:
         stages = _stages(spec)

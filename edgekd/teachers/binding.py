@@ -41,7 +41,7 @@ def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
     if spec.head.classes > 1 and bool((answers >= 0).all()) and bool(((answers.sum(1) - 1).abs() < 1e-3).all()):
         raise ConfigurationError.one(
             f"teacher `{bound.name}` answers probabilities, and a softmax of a softmax tells little",
-            "take the softmax off its end; for an ONNX file, write `answers: probabilities`",
+            "take the softmax off its end; for a file, write `answers: probabilities`",
         )
     return bound
 

@@ -3,6 +3,14 @@
 ``average: logits`` (the default) takes the weighted mean of their logits. ``average: probabilities`` takes the mean of
 their probabilities and answers its logarithm, so that a temperature above 1 still means what it says; use it for
 members whose logits have different sizes.
+
+``weighting: confidence`` gives each member, sample by sample, a share that falls with the entropy H of its softmax, so
+that a member which is sure counts for more than one which guesses (Kwon et al. 2020, "Adaptive knowledge distillation
+based on entropy", ICASSP, has the rule that a lower entropy earns a larger share)::
+
+    share_m(x) = w_m exp(-H_m(x)) / sum_n w_n exp(-H_n(x)),    H_m(x) = -sum_c p_mc log p_mc
+
+exp(H) is how many classes the member wavers between, so shares are as one over that number; w are the ``weights``.
 """
 
 from __future__ import annotations
@@ -13,14 +21,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, PositiveFloat, PrivateAttr, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 from torch import Tensor
 
-from edgekd import plugins
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, Record, digest_json
 from edgekd.tasks._protocol import Task, TaskSpec
-from edgekd.teachers._protocol import Preparable, Teacher
+from edgekd.teachers._protocol import Teacher
+from edgekd.teachers.nested import made_teacher, prepared_teacher, resolved_teacher
 
 if TYPE_CHECKING:
     from edgekd.students._protocol import StageProgress
@@ -33,6 +40,7 @@ class EnsembleTeacher(Record):
 
     members: Annotated[tuple[Mapping[str, Any], ...], Field(min_length=2)]
     weights: tuple[PositiveFloat, ...] | None = None
+    weighting: Literal["fixed", "confidence"] = "fixed"
     average: Literal["logits", "probabilities"] = "logits"
     _teachers: tuple[Teacher, ...] | None = PrivateAttr(None)
 
@@ -40,14 +48,7 @@ class EnsembleTeacher(Record):
     @classmethod
     def _resolved(cls, members: tuple[Mapping[str, Any], ...], info: ValidationInfo) -> tuple[Mapping[str, Any], ...]:
         """Each member checked, and its paths made absolute while the project's folder is known."""
-        resolved = []
-        for member in members:
-            if "kind" not in member:
-                raise PydanticCustomError("member", "a member needs its `kind`: torch, onnx, ...")
-            teacher = _made(member, info.context)
-            options = teacher.model_dump(mode="json") if isinstance(teacher, Record) else {}
-            resolved.append({"kind": member["kind"], **options})
-        return tuple(resolved)
+        return tuple(resolved_teacher(member, info.context) for member in members)
 
     @model_validator(mode="after")
     def _weighted(self) -> Self:
@@ -66,24 +67,20 @@ class EnsembleTeacher(Record):
         return self._known()[0].classes
 
     def digest(self) -> Digest:
-        """Identity of members, weights and average."""
-        return digest_json(
-            {
-                "members": [teacher.digest() for teacher in self._known()],
-                "weights": self._shares(),
-                "average": self.average,
-            }
-        )
+        """Identity of members, weights, weighting and average."""
+        told = {
+            "members": [teacher.digest() for teacher in self._known()],
+            "weights": self._shares(),
+            "average": self.average,
+        }
+        return digest_json({**told, "weighting": self.weighting} if self.weighting != "fixed" else told)
 
     def prepare(
         self, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]
     ) -> EnsembleTeacher:
         """With every member made that has to be. Raises Interrupted when ``stop()``."""
         ready = self.but()
-        ready._teachers = tuple(
-            member.prepare(task, cache, progress, stop) if isinstance(member, Preparable) else member
-            for member in self._known()
-        )
+        ready._teachers = tuple(prepared_teacher(member, task, cache, progress, stop) for member in self._known())
         return ready
 
     def bound(self, spec: TaskSpec) -> EnsembleTeacher:
@@ -102,11 +99,15 @@ class EnsembleTeacher(Record):
             raise ConfigurationError.one(
                 f"the members tell different numbers of classes apart: {counts}", "give members of one task"
             )
-        weights = torch.tensor(self._shares()).reshape(-1, 1, 1)
         stacked = torch.stack(answers)
+        said = torch.log_softmax(stacked, dim=2)
+        weights = torch.tensor(self._shares()).log().reshape(-1, 1, 1)
+        if self.weighting == "confidence":
+            entropy = torch.special.entr(said.exp()).sum(2, keepdim=True)
+            weights = torch.log_softmax(weights - entropy, dim=0)  # (members, N, 1)
         if self.average == "logits":
-            return (weights * stacked).sum(0)
-        return torch.logsumexp(torch.log_softmax(stacked, dim=2) + weights.log(), dim=0)
+            return (weights.exp() * stacked).sum(0)
+        return torch.logsumexp(said + weights, dim=0)
 
     def _shares(self) -> tuple[float, ...]:
         weights = self.weights or (1.0,) * len(self.members)
@@ -114,11 +115,5 @@ class EnsembleTeacher(Record):
 
     def _known(self) -> tuple[Teacher, ...]:
         if self._teachers is None:
-            self._teachers = tuple(_made(member, None) for member in self.members)
+            self._teachers = tuple(made_teacher(member) for member in self.members)
         return self._teachers
-
-
-def _made(member: Mapping[str, Any], context: Any) -> Teacher:
-    options = {key: value for key, value in member.items() if key != "kind"}
-    teacher: Teacher = plugins.load("edgekd.teachers", str(member["kind"])).model_validate(options, context=context)
-    return teacher

@@ -4,13 +4,15 @@ import time
 
 import pytest
 import torch
+from pydantic import ValidationError
 
-from edgekd.distill import stage
-from edgekd.errors import EdgeKDError, Interrupted
+from edgekd.errors import ConfigurationError, EdgeKDError, Interrupted
 from edgekd.recipes.teach import TrainedTeacher
 from edgekd.tasks.digits import Digits
+from edgekd.teachers._protocol import OpenTeacher
 from edgekd.teachers.binding import bind
 from edgekd.teachers.ensemble import EnsembleTeacher
+from edgekd.testing.contracts.teacher import TeacherContract
 
 pytestmark = pytest.mark.slow  # trains a network
 
@@ -32,12 +34,87 @@ def test_is_trained_once_and_answers_like_a_teacher(task, tmp_path):
     assert task.score(first.logits(raw).numpy(), task.split("test").labels).value > 0.9
 
 
-def test_weights_of_another_recipe_are_another_teacher(task, tmp_path, monkeypatch):
+def test_it_is_known_by_its_weights(task, tmp_path):
     """What it answered is kept by its digest: the answers of other weights must not be found there."""
     options = TrainedTeacher(width=8, epochs=1)
-    before = options.prepare(task, tmp_path).digest()
-    monkeypatch.setattr(stage, "_VERSION", 99)
-    assert options.prepare(task, tmp_path).digest() != before
+    ready = options.prepare(task, tmp_path)
+    assert ready.digest() == options.prepare(task, tmp_path).digest()
+    assert ready.digest() != TrainedTeacher(width=8, epochs=2).prepare(task, tmp_path).digest()
+
+
+class TestPrepared(TeacherContract):
+    @pytest.fixture
+    def spec(self, task):
+        return task.spec
+
+    @pytest.fixture
+    def make_teacher(self, task, session_cache):
+        return lambda: TrainedTeacher(width=8, epochs=1, batch_size=32).prepare(task, session_cache)
+
+
+CHAIN = {
+    "width": 8,
+    "epochs": 2,
+    "batch_size": 32,
+    "teacher": {"kind": "train", "width": 16, "epochs": 3, "batch_size": 32},
+}
+
+
+def test_an_assistant_is_taught_by_its_teacher_and_each_is_trained_once(task, tmp_path):
+    told = []
+    assistant = TrainedTeacher.model_validate(CHAIN).prepare(task, tmp_path, told.append)
+    notes = [at.note for at in told]
+    assert any("teacher answers" in note for note in notes)
+    assert len(list((tmp_path / "teachers" / "students").iterdir())) == 2
+    told.clear()
+    again = TrainedTeacher.model_validate(CHAIN).prepare(task, tmp_path, told.append)
+    assert told == []
+    assert again.digest() == assistant.digest()
+    # the teacher of the chain is the very one that stands alone, and another one teaches another assistant
+    alone = {key: value for key, value in CHAIN["teacher"].items() if key != "kind"}
+    TrainedTeacher.model_validate(alone).prepare(task, tmp_path, told.append)
+    assert told == []
+    untaught = TrainedTeacher(width=8, epochs=2, batch_size=32).prepare(task, tmp_path)
+    assert untaught.digest() != assistant.digest()
+    assert isinstance(assistant, OpenTeacher)
+
+
+def test_a_chain_stopped_in_its_middle_goes_on(task, tmp_path):
+    whole = TrainedTeacher.model_validate(CHAIN).prepare(task, tmp_path / "whole")
+    countdown = iter([False] * 12)
+    with pytest.raises(Interrupted):
+        TrainedTeacher.model_validate(CHAIN).prepare(task, tmp_path / "parts", stop=lambda: next(countdown, True))
+    assert len(list((tmp_path / "parts" / "teachers" / "students").iterdir())) == 1
+    parts = TrainedTeacher.model_validate(CHAIN).prepare(task, tmp_path / "parts")
+    raw = torch.from_numpy(task.split("test").inputs).float()
+    torch.testing.assert_close(parts.logits(raw), whole.logits(raw), atol=1e-3, rtol=1e-3)
+
+
+def test_chains_may_be_longer_and_keep_their_paths(task, tmp_path):
+    (tmp_path / "bars.py").write_text(
+        "from torch import nn\ndef rows():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))\n"
+    )
+    written = {**CHAIN, "teacher": {**CHAIN["teacher"], "teacher": {"kind": "torch", "module": "bars.py:rows"}}}
+    read = TrainedTeacher.model_validate(written, context={"folder": tmp_path})
+    again = TrainedTeacher.model_validate_json(read.model_dump_json())
+    assert again.teacher["teacher"]["module"]["folder"] == str(tmp_path.resolve())
+    assert again.prepare(task, tmp_path / "cache").classes == 3
+    assert len(list((tmp_path / "cache" / "teachers" / "students").iterdir())) == 2
+
+
+def test_a_loss_and_its_teacher_belong_together(tmp_path):
+    with pytest.raises(ValidationError, match="the loss needs a teacher"):
+        TrainedTeacher.model_validate({"loss": "kd"})
+    with pytest.raises(ValidationError, match="the loss asks no teacher"):
+        TrainedTeacher.model_validate({**CHAIN, "loss": "ce"})
+    with pytest.raises(ValidationError, match="needs its `kind`"):
+        TrainedTeacher.model_validate({"teacher": {"width": 8}})
+    with pytest.raises(ConfigurationError, match="no teacher `trian`"):
+        TrainedTeacher.model_validate({"teacher": {"kind": "trian"}})
+    with pytest.raises(ValidationError, match="no such file"):
+        TrainedTeacher.model_validate({"teacher": {"kind": "onnx", "file": "no.onnx"}}, context={"folder": tmp_path})
+    assert TrainedTeacher.model_validate({**CHAIN, "loss": {"dkd": {}}})._lesson().loss.needs_teacher
+    assert TrainedTeacher.model_validate({"loss": {"ce": {"label_smoothing": 0.1}}})._lesson().loss.parts[0][0] == "ce"
 
 
 def test_two_of_them_make_an_ensemble(task, tmp_path):

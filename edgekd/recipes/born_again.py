@@ -1,0 +1,141 @@
+"""The recipe stage `born-again`: generations of one student, each taught by the one before.
+
+Furlanello et al. 2018, "Born-again neural networks", ICML: a network taught by an equal of its own, trained before it,
+ends better than that one. The first generation is `distill` with the project's teacher, or on labels alone where
+there is none; each next one starts from fresh weights. A student that inherits its weights (a person's own model,
+pruned), that an earlier stage has changed in shape, or that is frozen in part has no fresh ones, and starts each time
+as it was given. The generation that is best on the validation samples is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from edgekd import plugins
+from edgekd.distill.curve import write_curve
+from edgekd.distill.stage import Distill
+from edgekd.errors import Problem
+from edgekd.store.records import CurvePoint
+from edgekd.students._protocol import Family, StageContext, StageProgress, Student
+
+__all__ = ["BornAgain"]
+
+
+class BornAgain(Distill):
+    """Options of `born-again`: those of `distill`, which each generation is trained with, and how many there are."""
+
+    name: ClassVar[str] = "born-again"
+
+    generations: Annotated[int, Field(ge=2)] = 2
+
+    @model_validator(mode="after")
+    def _handed_down(self) -> Self:
+        if not self.loss.needs_teacher:
+            raise ValueError("the loss asks no teacher, so no generation would teach the next: give it kd, for example")
+        return self
+
+    def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
+        """What stops the first generation, taught by the project's teacher, or any other, taught by one of its own."""
+        from edgekd.teachers.student import StudentTeacher
+
+        later = replace(context, teacher=StudentTeacher(student, "the generation before"))
+        found = [p for at in (context, later) for p in self._lesson_of(at).check(student, at)]
+        return list(dict.fromkeys(found))
+
+    def prepare(self, context: StageContext) -> None:
+        """The answers of the project's teacher, which the first generation learns from."""
+        self._lesson_of(context).prepare(context)
+
+    def first(self) -> Distill:
+        """The first generation alone."""
+        return Distill.model_validate({name: getattr(self, name) for name in Distill.model_fields})
+
+    def run(self, student: Student, context: StageContext) -> Student:
+        """The best generation. Finished ones are kept in ``context.folder`` and not trained again."""
+        from edgekd.recipes.runner import run_recipe
+        from edgekd.teachers.student import StudentTeacher
+
+        teacher, curve, born = context.teacher, list[CurvePoint](), list[_Generation]()
+        for number in range(1, self.generations + 1):
+            inner = replace(
+                context,
+                teacher=teacher,
+                folder=context.folder / f"generation-{number}",
+                # what a generation answers serves the next alone
+                cache=context.cache if number == 1 else context.folder / "answers",
+                seed=context.seed + number - 1,
+                progress=self._told(context, number),
+            )
+            start = student if number == 1 or self.freeze else _newborn(student, inner.seed)
+            done = run_recipe([self._lesson_of(inner)], start, inner, context.folder / "students")
+            offset = len(curve)
+            curve += [point.but(epoch=point.epoch + offset) for point in done.curve]
+            write_curve(context.folder, curve)
+            born.append(_Generation(number, done.student, _validated(done.student, context)))
+            teacher = StudentTeacher(done.student, f"generation {number}")
+        return self._kept(born, context).student
+
+    def _lesson_of(self, context: StageContext) -> Distill:
+        """Plain `distill` with the same options; on labels alone where there is no teacher."""
+        options = {name: getattr(self, name) for name in Distill.model_fields}
+        if context.teacher is None:
+            smoothed: Mapping[str, Any] = self.loss.model_dump(mode="json").get("ce", {})
+            options["loss"] = {"ce": {**smoothed, "weight": 1.0}}
+        return Distill.model_validate(options)
+
+    def _told(self, context: StageContext, number: int) -> Callable[[StageProgress], None]:
+        def tell(at: StageProgress) -> None:
+            done, total = (number - 1) * at.total + at.done, self.generations * at.total
+            context.progress(
+                StageProgress(self.name, done, total, f"generation {number}/{self.generations}, {at.note}")
+            )
+
+        return tell
+
+    def _kept(self, born: Sequence[_Generation], context: StageContext) -> _Generation:
+        """The best by validation, of equals the earliest; the last where there are no samples to choose by."""
+        best = born[-1]
+        for generation in reversed(born):
+            if generation.score is not None and best.score is not None and generation.score >= best.score:
+                best = generation
+        count = self.generations
+        why = "the last: no validation samples" if best.score is None else f"validation {best.score:.1%}"
+        note = f"kept generation {best.number} of {count}, {why}"
+        context.progress(StageProgress(self.name, count, count, note))
+        return best
+
+
+@dataclass(frozen=True)
+class _Generation:
+    number: int  # from 1
+    student: Student
+    score: float | None
+
+
+def _newborn(student: Student, seed: int) -> Student:
+    """The same arch with fresh weights, or the student itself where there are none to be had."""
+    from edgekd.students.student import new_student
+
+    kind = plugins.load("edgekd.families", student.family)
+    family: Family = kind.model_validate(dict(student.options))  # where it points to code, the paths are absolute
+    if family.inherits:
+        return student
+    fresh = new_student(family, student.arch, student.task, seed)
+    return fresh if _shapes(fresh) == _shapes(student) else student
+
+
+def _validated(student: Student, context: StageContext) -> float | None:
+    from edgekd.distill.predict import predict
+
+    validation = context.task.split("validation")
+    if not len(validation):
+        return None
+    return context.task.score(predict(student.module, validation.inputs, student.task), validation.labels).value
+
+
+def _shapes(student: Student) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in student.module.state_dict().items()}

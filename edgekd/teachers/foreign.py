@@ -1,0 +1,133 @@
+"""What teachers of other libraries share: how images are made ready for them, and what is asked of their answers."""
+
+from __future__ import annotations
+
+import importlib
+from abc import abstractmethod
+from typing import Any, Self
+
+import torch
+from pydantic import PositiveInt, PrivateAttr, model_validator
+from torch import Tensor
+from torch.nn import functional
+
+from edgekd.errors import ConfigurationError, MissingError
+from edgekd.records import Digest, Record, digest_json
+from edgekd.tasks._protocol import TaskSpec
+from edgekd.teachers.normalise import check_pair, normalised
+
+__all__ = ["ForeignTeacher", "Normal", "first_line", "in_raw_units", "needed"]
+
+Normal = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation in raw units, one value or one a channel."""
+
+
+class ForeignTeacher(Record):
+    """A teacher with a normalisation (its own, or else the task's) and the (height, width) it was trained on."""
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    resize: tuple[PositiveInt, PositiveInt] | None = None
+    _classes: int | None = PrivateAttr(None)
+    _digest: Digest | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        check_pair(self.mean, self.std)
+        return self
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What a report calls it."""
+
+    @property
+    def classes(self) -> int:
+        """How many classes it tells apart, as its first answer showed. Raises ConfigurationError before that."""
+        if self._classes is None:
+            raise ConfigurationError.one(f"teacher `{self.name}` has not answered yet", "bind it to a task first")
+        return self._classes
+
+    def digest(self) -> Digest:
+        """Identity of its weights and of how it is fed."""
+        if self._digest is None:
+            self._digest = digest_json(
+                {"kind": type(self).__name__, "weights": self._identity(), "fed": self._feeding(), "version": 1}
+            )
+        return self._digest
+
+    def bound(self, spec: TaskSpec) -> Self:
+        """With the model's own normalisation, else the task's, where none is written."""
+        if self.mean is not None:
+            return self
+        mean, std = self._own(spec) or (spec.input.mean, spec.input.std)
+        bound = self.model_copy(update={"mean": mean, "std": std})  # with whatever is loaded already
+        bound._digest = None
+        return bound
+
+    def logits(self, batch: Tensor) -> Tensor:
+        """Answers (N, classes), float32, without gradient, for raw-unit batches (N, C, H, W)."""
+        with torch.inference_mode():
+            answers = self._answer(self.prepared(batch))
+        if answers.ndim != 2 or len(answers) != len(batch):
+            raise ConfigurationError.one(
+                f"teacher `{self.name}` answered {tuple(answers.shape)} to {len(batch)} images, "
+                "and (N, classes) was expected",
+                "give a model that classifies whole images",
+            )
+        self._classes = answers.shape[1]
+        return answers.float().clone()  # a tensor of inference mode can't take part in a loss
+
+    def prepared(self, batch: Tensor) -> Tensor:
+        """Normalised and resized (N, C, H, W). Differentiable. Raises ConfigurationError before it has mean and std."""
+        if self.mean is None or self.std is None:
+            raise ConfigurationError.one(
+                f"teacher `{self.name}` has no mean and std", "give them in raw units, or bind it to a task"
+            )
+        return self._resized(normalised(batch, self.mean, self.std))
+
+    def _resized(self, views: Tensor) -> Tensor:
+        if self.resize is None or tuple(views.shape[2:]) == self.resize:
+            return views
+        return functional.interpolate(views, self.resize, mode="bilinear", antialias=True)
+
+    @abstractmethod
+    def _answer(self, views: Tensor) -> Tensor:
+        """Logits (N, classes) for prepared views."""
+
+    @abstractmethod
+    def _identity(self) -> Any:
+        """JSON that changes whenever the weights do."""
+
+    def _feeding(self) -> Any:
+        return [self.mean, self.std, self.resize]
+
+    def _own(self, spec: TaskSpec) -> Normal | None:  # noqa: ARG002  # for those that bring one
+        """The normalisation that comes with the model; None where nothing is said of it."""
+        return None
+
+
+def in_raw_units(mean: Any, std: Any, spec: TaskSpec) -> Normal:
+    """A mean and deviation of values from 0 to 1, as most libraries state them, in this task's raw units."""
+    low, high = spec.input.raw_range
+    width = float(high) - float(low)
+    return tuple(float(low) + float(value) * width for value in mean), tuple(float(value) * width for value in std)
+
+
+def needed(package: str, extra: str) -> Any:
+    """Import an optional package. Raises MissingError with what to install."""
+    install = f"install it with: pip install 'edgekd[{extra}]'"
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise MissingError(f"a teacher of kind `{extra}` needs the package `{error.name}`", install) from error
+    except Exception as error:  # compiled for another torch, or for another CPU: its packages raise anything
+        reason = first_line(error)
+        raise MissingError(
+            f"the package `{package}`, which a teacher of kind `{extra}` needs, can't be imported: {reason}", install
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says, without the pages that may follow."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,61 @@
+"""A student as a teacher: one trained here first, an assistant between two sizes, or the generation before."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.records import Digest, digest_json
+from edgekd.students._protocol import Student
+from edgekd.teachers.normalise import normalised
+from edgekd.teachers.weights import state_digest
+
+__all__ = ["StudentTeacher"]
+
+
+class StudentTeacher:
+    """Answers as a student does. Known by its weights: the same training that ends in others is another teacher."""
+
+    def __init__(self, student: Student, name: str) -> None:
+        self._name, self._student = name, student
+        self._module = copy.deepcopy(student.module).eval().requires_grad_(False)
+        self._digest = digest_json(
+            {
+                "teacher": "student",
+                "family": student.family,
+                "options": dict(student.options),
+                "arch": student.arch.model_dump(mode="json"),
+                "task": student.task.digest(),
+                "weights": state_digest(self._module),
+            }
+        )
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        return self._name
+
+    @property
+    def classes(self) -> int:
+        """As many as its task has."""
+        return self._student.task.head.classes
+
+    def digest(self) -> Digest:
+        """Of what it is built from and its weights."""
+        return self._digest
+
+    def network(self) -> nn.Module:
+        """Its module, frozen, in eval mode."""
+        return self._module
+
+    def prepared(self, batch: Tensor) -> Tensor:
+        """Normalised as its task says."""
+        return normalised(batch, self._student.task.input.mean, self._student.task.input.std)
+
+    def logits(self, batch: Tensor) -> Tensor:
+        """Answers (N, classes), float32, without gradient, for raw-unit batches (N, C, H, W)."""
+        with torch.inference_mode():
+            answers: Tensor = self._module(self.prepared(batch))
+        return answers.float().clone()  # a tensor of inference mode can't take part in a loss

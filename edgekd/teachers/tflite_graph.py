@@ -1,0 +1,167 @@
+"""One .tflite graph with one image input, run on batches of any length: real numbers in, real numbers out.
+
+Most files have a batch of one, and resizing it makes them several times faster. Not every graph can be resized: some
+refuse, and some go on with constants of the old batch and answer wrongly. So a resized graph is first held against the
+file's own batch on a few made-up pictures, and given up where it differs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgekd.errors import ConfigurationError, UnknownName
+from edgekd.teachers.foreign import first_line
+
+__all__ = ["Graph", "Port"]
+
+_AT_ONCE = 16
+_FAILURES = (RuntimeError, ValueError, TypeError)  # what LiteRT raises on a graph it can't load, resize or run
+
+
+class Port:
+    """An input or output: its place, and how its integers stand for real numbers."""
+
+    def __init__(self, detail: Any) -> None:
+        self.index, self.name = int(detail["index"]), str(detail["name"])
+        self.dtype = np.dtype(detail["dtype"])
+        self.integer = self.dtype.kind in "iu"
+        scales, zeros = detail["quantization_parameters"]["scales"], detail["quantization_parameters"]["zero_points"]
+        self.quantized = len(scales) == 1 and float(scales[0]) > 0
+        self.scale = float(scales[0]) if self.quantized else 1.0
+        self.zero = int(zeros[0]) if self.quantized else 0
+
+    @property
+    def least(self) -> float:
+        """The smallest real number it can hold, if its numbers are integers."""
+        return (np.iinfo(self.dtype).min - self.zero) * self.scale
+
+    @property
+    def most(self) -> float:
+        """The largest."""
+        return (np.iinfo(self.dtype).max - self.zero) * self.scale
+
+    def stored(self, real: NDArray[np.float32]) -> NDArray[Any]:
+        """Real numbers as it takes them."""
+        if not self.integer:
+            return real.astype(self.dtype)
+        limits = np.iinfo(self.dtype)
+        steps: NDArray[Any] = np.clip(np.rint(real / self.scale) + self.zero, limits.min, limits.max)
+        return steps.astype(self.dtype)
+
+    def real(self, stored: NDArray[Any]) -> NDArray[np.float32]:
+        """What it holds as real numbers."""
+        if not self.integer:
+            return stored.astype(np.float32)
+        return ((stored.astype(np.float32) - self.zero) * self.scale).astype(np.float32)
+
+
+class Graph:
+    """A file opened. ``takes`` is its input's shape without batch, None where any size will do.
+
+    ``pixels``: an input of uint8 without a scale is fed raw values. Raises ConfigurationError on a file that can't be
+    loaded or whose ends can't be used.
+    """
+
+    def __init__(self, file: Path, output: str | None, *, pixels: bool) -> None:
+        self.file = file
+        entries, outputs = self._open()
+        if len(entries) != 1:
+            names = ", ".join(str(entry["name"]) for entry in entries)
+            raise ConfigurationError.one(f"{file} has several inputs ({names})", "a teacher takes one image input")
+        known = [str(entry["name"]) for entry in outputs]
+        if output is not None and output not in known:
+            raise UnknownName("output", output, known, remedy=f"in {file}")
+        self.input, self.output = Port(entries[0]), Port(outputs[known.index(output) if output else 0])
+        self._check_ends(pixels)
+        shape = [int(side) for side in entries[0]["shape"]]
+        signature = [int(side) for side in entries[0].get("shape_signature", ())] or shape
+        self.takes = tuple(None if side < 0 else side for side in signature[1:])
+        self._own = max(1, shape[0]) if shape else 1
+        self._batch: int | None = None  # settled by the first call with more than one picture
+
+    def __call__(self, fed: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Real answers to real pictures (N, ...) in the file's layout. Raises ConfigurationError where it can't."""
+        if self._batch is None and len(fed) > self._own:
+            self._batch = self._most(fed)
+        try:
+            return self._in_pieces(fed, self._batch or self._own)
+        except _FAILURES as error:
+            raise ConfigurationError.one(
+                f"{self.file.name} can't be run on images {fed.shape[1:]}: {first_line(error)}",
+                "check `layout` and the task's images",
+            ) from error
+
+    def _open(self) -> tuple[list[Any], list[Any]]:
+        """A new interpreter; its inputs and outputs."""
+        from ai_edge_litert.interpreter import Interpreter  # a third of a second, and only where it is used
+
+        try:
+            self._interpreter = Interpreter(model_path=str(self.file), num_threads=torch.get_num_threads())
+            ends = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        except _FAILURES as error:
+            raise ConfigurationError.one(
+                f"{self.file} can't be loaded by LiteRT: {first_line(error)}", "export the model again"
+            ) from error
+        self._shape: tuple[int, ...] | None = None
+        return ends
+
+    def _check_ends(self, pixels: bool) -> None:
+        plain = self.input.dtype == np.uint8 and not self.input.quantized
+        if self.input.integer and not self.input.quantized and not (plain and pixels):
+            raise ConfigurationError.one(
+                f"{self.file.name} takes {self.input.dtype} without a scale",
+                "write `input: raw` for a file of raw uint8 pixels; other integers can't be fed",
+            )
+        for port, does in ((self.input, "takes"), (self.output, "answers")):
+            if port.dtype.kind not in "iuf":
+                raise ConfigurationError.one(f"{self.file.name} {does} {port.dtype}", "give a file of numbers")
+        if self.output.integer and not self.output.quantized:
+            raise ConfigurationError.one(
+                f"{self.file.name} answers {self.output.dtype}, integers of an unknown scale",
+                "give a file with float answers, or answers with a scale",
+            )
+
+    def _most(self, fed: NDArray[np.float32]) -> int:
+        """The batch to run at: a larger one, if the graph then says the same, or the file's own."""
+        if self._own >= _AT_ONCE:
+            return self._own
+        low, high = float(fed.min()), float(fed.max())
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (_AT_ONCE, *fed.shape[1:]))
+        contrast = np.linspace(0.1, 1.0, _AT_ONCE).reshape(-1, *[1] * (fed.ndim - 1))
+        pictures = ((low + high) / 2 + (high - low) * contrast * noise).astype(np.float32)
+        try:
+            alone = self._in_pieces(pictures, self._own)
+            together = self._in_pieces(pictures, _AT_ONCE)
+        except _FAILURES:
+            self._open()  # an interpreter that failed to resize is of no further use
+            return self._own
+        within = max(1e-3 * float(np.abs(alone).max()), 2 * self.output.scale if self.output.integer else 0.0)
+        same = together.shape == alone.shape and np.allclose(together, alone, rtol=0.0, atol=within)
+        return _AT_ONCE if same else self._own
+
+    def _in_pieces(self, fed: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+        self._allocate((size, *fed.shape[1:]))
+        pieces = []
+        for start in range(0, len(fed), size):
+            piece = fed[start : start + size]
+            # the last piece is filled up with its own last picture, and the surplus answers dropped
+            filled = np.concatenate([piece, np.repeat(piece[-1:], size - len(piece), axis=0)])
+            self._interpreter.set_tensor(self.input.index, self.input.stored(filled))
+            self._interpreter.invoke()
+            answers = self.output.real(self._interpreter.get_tensor(self.output.index))
+            if answers.shape[:1] != (size,):
+                raise ValueError(f"{answers.shape} is answered to {size} images")
+            pieces.append(answers[: len(piece)])
+        return np.concatenate(pieces)
+
+    def _allocate(self, shape: tuple[int, ...]) -> None:
+        if shape != self._shape:
+            self._shape = None
+            self._interpreter.resize_tensor_input(self.input.index, shape)
+            self._interpreter.allocate_tensors()
+            self._shape = shape
