@@ -1,34 +1,154 @@
-"""The one shape of a loss: a frozen record of its options that turns logits and labels into a scalar.
+"""The two shapes of a loss: on logits (`Loss`) and on inner activations (`FeatureLoss`), frozen records of options.
 
-``weight`` is the loss's share in a combination; the loss itself never applies it.
+``weight`` is a loss's factor in a combination; the loss itself never applies it. Any number of its options may change
+while a student trains: ``temperature: {from: 8, to: 2}`` (`schedule.Ramp`).
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import NonNegativeFloat
+from pydantic import NonNegativeFloat, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
+from edgekd.distill.schedule import Ramp
 from edgekd.records import Record
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Loss"]
+    from edgekd.distill.losses.criterion import Criterion
+    from edgekd.students.points import Point
+
+__all__ = ["Choice", "FeatureLoss", "Loss", "Site", "Term"]
+
+Choice = Literal["each stage", "last stage", "penultimate", "logits"] | tuple[tuple[str, str], ...]
+"""Where a feature loss looks: a rule, or pairs of a student's and a teacher's point by name."""
 
 
-class Loss(Record):
-    """Base of every loss. ``needs_teacher`` says whether ``teacher_logits`` may be None."""
+class Term(Record):
+    """Base of every loss: what it is worth, and how that changes. Use `Loss` or `FeatureLoss`."""
 
-    needs_teacher: ClassVar[bool] = True
+    needs_teacher: ClassVar[bool] = True  # whether the teacher may be absent
+    mixed_labels: ClassVar[bool] = True  # whether labels may be shares of each class
+    paper: ClassVar[str] = ""  # first author, year, title, venue
+    use: ClassVar[str] = ""  # when to choose it, in a sentence
 
-    weight: NonNegativeFloat | None = None  # None: what the others leave of 1 (see combined.py)
+    weight: NonNegativeFloat | None = None
+    schedule: Mapping[str, Ramp] = {}  # options that change; each begins with the value of its field
 
-    @abstractmethod
+    @model_validator(mode="before")
+    @classmethod
+    def _lifted(cls, value: Any) -> Any:
+        """``weight: {from: 1, to: 0}`` as ``weight: 1`` and a schedule for it."""
+        if not isinstance(value, Mapping):
+            return value
+        ramps = {name: given for name, given in value.items() if isinstance(given, Mapping) and "from" in given}
+        written = value.get("schedule", {})
+        if not ramps or not isinstance(written, Mapping):
+            return value
+        begun = {name: given["from"] for name, given in ramps.items()}
+        return {**value, **begun, "schedule": {**written, **ramps}}
+
+    @model_validator(mode="after")
+    def _scheduled(self) -> Self:
+        for name, ramp in self.schedule.items():
+            if not isinstance(getattr(self, name, None), float) or name not in type(self).model_fields:
+                raise PydanticCustomError("schedule", "`{name}` is not a number that can change", {"name": name})
+            if getattr(self, name) != ramp.from_:
+                begun = {"name": name, "from": f"{ramp.from_:g}"}
+                raise PydanticCustomError("schedule", "{name} changes from {from}: leave out its other value", begun)
+            try:
+                type(self).model_validate({**dict(self), name: ramp.to, "schedule": {}})
+            except ValidationError as error:
+                reason = {"name": name, "reason": error.errors()[0]["msg"], "to": f"{ramp.to:g}"}
+                raise PydanticCustomError("schedule", "{name} ends at {to}: {reason}", reason) from error
+        return self
+
+    def at(self, progress: float) -> Self:
+        """The same loss as it is when a share ``progress`` (0 to 1) of the training is done, with nothing scheduled."""
+        if not self.schedule:
+            return self
+        return self.but(**{name: ramp.at(progress) for name, ramp in self.schedule.items()}, schedule={})
+
+
+class Loss(Term):
+    """Base of every loss on logits. Without a weight it takes what the others leave of 1 (see combined.py)."""
+
+    standardize: bool = False  # see standardize.py; for losses that look at the teacher
+
+    @model_validator(mode="after")
+    def _standardizes_something(self) -> Self:
+        if self.standardize and not self.needs_teacher:
+            raise PydanticCustomError("loss", "there is no teacher whose logits could be standardized")
+        return self
+
     def __call__(self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
         """Mean over the batch, a scalar, before ``weight``.
 
-        Both logits are (N, C), raw (before any temperature); labels are (N,) int64. No gradient reaches the teacher.
-        Raises ValueError when a needed teacher is None.
+        Both logits are (N, C), raw (before any temperature); labels are (N,) int64, or shares of each class (N, C)
+        where samples are mixed. No gradient reaches the teacher. Raises ValueError when a needed teacher is None.
+        """
+        if self.needs_teacher:
+            if teacher_logits is None:
+                raise ValueError(f"{type(self).__name__} needs the teacher's logits, found None")
+            teacher_logits = teacher_logits.detach()
+            if self.standardize:
+                from edgekd.distill.losses.standardize import standardized
+
+                student_logits, teacher_logits = standardized(student_logits), standardized(teacher_logits)
+            return self.value(student_logits, teacher_logits, labels)
+        return self.value(student_logits, student_logits.detach(), labels)
+
+    @abstractmethod
+    def value(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
+        """What `__call__` says. A loss that needs no teacher must not look at ``teacher_logits``."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a feature loss is put: what it is to compare, and what else it may need to be set up."""
+
+    pairs: tuple[tuple[Point, Point], ...]  # the student's point and the teacher's, from high resolution to low
+    samples: int  # in the training split
+    classes: int
+    classifier: tuple[Tensor, Tensor] | None = None  # the teacher's last linear layer: (classes, width), (classes,)
+    student_classifier: str = ""  # path of the student's; empty where it has none
+    student_width: int = 0  # what that one takes
+
+
+class FeatureLoss(Term):
+    """Base of every loss on inner activations. Its weight is a plain factor: it takes nothing from the labels'.
+
+    Only the weight can change while a student trains: the criterion is set up once.
+    """
+
+    labels_too: ClassVar[bool] = True  # whether labels are learned from besides, where `ce` isn't written
+    on: ClassVar[tuple[Literal["map", "vector"], ...]] = ("map", "vector")  # what its points may give
+
+    weight: NonNegativeFloat = 1.0
+    points: Choice = "each stage"
+
+    @model_validator(mode="after")
+    def _changes_in_weight_alone(self) -> Self:
+        if others := sorted(set(self.schedule) - {"weight"}):
+            reason = {"names": " and ".join(others)}
+            raise PydanticCustomError("schedule", "{names} can't change: only the weight can, of this loss", reason)
+        return self
+
+    def problem(self, site: Site) -> str:
+        """Why it can't be put there, as half a sentence; empty where it can."""
+        kinds = {"map" if len(point.shape) == 3 else "vector" for pair in site.pairs for point in pair}
+        if others := kinds - set(self.on):
+            return f"it compares {' and '.join(f'{kind}s' for kind in self.on)}, and finds a {min(others)}"
+        return ""
+
+    @abstractmethod
+    def criterion(self, site: Site) -> Criterion:
+        """What computes it: a module whose parameters are trained along with the student, and dropped at the end.
+
+        Fresh weights come from torch's global generator.
         """

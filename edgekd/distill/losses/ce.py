@@ -21,10 +21,12 @@ class CrossEntropy(Loss):
     """Options of `ce`. Needs no teacher. Without a weight it takes what the other losses leave of 1."""
 
     needs_teacher: ClassVar[bool] = False
+    paper: ClassVar[str] = "Szegedy 2016, Rethinking the Inception architecture, CVPR (smoothing)"
+    use: ClassVar[str] = "the labels themselves: beside any other loss, or alone"
 
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # e above
 
-    def __call__(self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
+    def value(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
         """Scalar batch mean. Logits (N, C); labels (N,) int64; the teacher is not looked at."""
         from torch.nn.functional import cross_entropy
 

@@ -1,20 +1,22 @@
 """Several losses added up: ``loss: {kd: {temperature: 4, weight: 0.9}}`` is 0.9 * KD + 0.1 * CE.
 
-Each loss carries its weight. One loss at most may leave it out; it then takes what the others leave of 1. Where `ce`
-is not written at all, it is added in that way, unless nothing is left. Weights that are all written may add up to
-anything.
+Each loss carries its weight. Of those on logits one at most may leave it out; it then takes what the others leave of
+1. Where `ce` is not written at all, it is added in that way, unless nothing is left. Weights that are all written may
+add up to anything. Losses on inner activations come on top: ``{fitnet: {}}`` is 1 * FitNet + 1 * CE.
+
+A list instead of a mapping allows one loss twice: ``[{fitnet: {points: last stage}}, {fitnet: {points: logits}}]``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SerializeAsAny, ValidationError, ValidationInfo, model_serializer, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from edgekd import plugins
-from edgekd.distill.losses._protocol import Loss
+from edgekd.distill.losses._protocol import FeatureLoss, Loss, Term
 from edgekd.errors import EdgeKDError
 from edgekd.records import Record
 
@@ -25,22 +27,52 @@ __all__ = ["Combined"]
 
 _NOTHING = 1e-9  # less than this is left of 1 only by rounding
 
+Named = tuple[str, Term]
+
 
 class Combined(Record):
     """A sum of weighted losses, read from and written as a mapping from each loss's name to its options."""
 
-    parts: tuple[tuple[str, SerializeAsAny[Loss]], ...]  # alphabetical, every weight given
+    parts: tuple[tuple[str, SerializeAsAny[Term]], ...]  # alphabetical; a weight is left open only where others change
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether any loss with a weight above zero looks at the teacher."""
-        return any(loss.needs_teacher and loss.weight for _, loss in self.parts)
+        """Whether any loss that ever has a weight above zero looks at the teacher."""
+        return any(loss.needs_teacher for _, loss in self.parts if _counts(loss))
+
+    @property
+    def features(self) -> tuple[tuple[str, FeatureLoss], ...]:
+        """Those on inner activations that ever have a weight above zero."""
+        return tuple((name, loss) for name, loss in self.parts if isinstance(loss, FeatureLoss) and _counts(loss))
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is scheduled."""
+        return any(loss.schedule for _, loss in self.parts)
+
+    def at(self, progress: float) -> Combined:
+        """The same sum as it is when a share ``progress`` (0 to 1) of the training is done."""
+        if not self.changes:
+            return self
+        parts = tuple((name, loss.at(progress)) for name, loss in self.parts)
+        return Combined(parts=_filled(parts))
+
+    @property
+    def mixed_labels(self) -> bool:
+        """Whether labels may be shares of each class."""
+        return all(loss.mixed_labels for _, loss in self.parts if _counts(loss))
+
+    def terms(self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> list[Tensor]:
+        """The weighted batch means of the losses on logits. Shapes as in `Loss`."""
+        return [
+            loss(student_logits, teacher_logits, labels) * loss.weight
+            for _, loss in self.parts
+            if isinstance(loss, Loss) and loss.weight
+        ]
 
     def __call__(self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
-        """Scalar: the weighted sum of the batch means. Shapes as in `Loss`."""
-        terms = [
-            loss(student_logits, teacher_logits, labels) * (loss.weight or 0.0) for _, loss in self.parts if loss.weight
-        ]
+        """Scalar: the weighted sum of the batch means of the losses on logits."""
+        terms = self.terms(student_logits, teacher_logits, labels)
         total = terms[0]
         for term in terms[1:]:
             total = total + term
@@ -53,28 +85,47 @@ class Combined(Record):
             return value
         if isinstance(value, str):  # `loss: ce`
             value = {value: {}}
-        if not isinstance(value, Mapping) or not value:
+        if (
+            isinstance(value, Sequence)
+            and value
+            and all(isinstance(part, Mapping) and len(part) == 1 for part in value)
+        ):
+            given = [next(iter(part.items())) for part in value]
+        elif isinstance(value, Mapping) and value:
+            given = list(value.items())
+        else:
             raise PydanticCustomError("loss", "expected losses with their options, for example {kd: {weight: 0.9}}")
-        return {"parts": _weighted(_read(value, info.context))}
+        return {"parts": _weighted(_read(given, info.context))}
 
     @model_serializer
-    def _to_mapping(self) -> dict[str, Any]:
-        return {name: loss.model_dump(mode="json") for name, loss in self.parts}
+    def _to_mapping(self) -> Any:
+        written = [(name, loss.model_dump(mode="json")) for name, loss in self.parts]
+        unscheduled = [
+            (name, {key: option for key, option in options.items() if option or key not in ("schedule", "standardize")})
+            for name, options in written
+        ]
+        twice = len({name for name, _ in self.parts}) < len(self.parts)
+        return [{name: options} for name, options in unscheduled] if twice else dict(unscheduled)
 
 
-def _read(options: Mapping[str, Any], context: Any) -> dict[str, Loss]:
+def _counts(loss: Term) -> bool:
+    """Whether its weight is ever above zero."""
+    return loss.weight is None or loss.weight > 0 or "weight" in loss.schedule
+
+
+def _read(options: Sequence[tuple[str, Any]], context: Any) -> list[Named]:
     """Every loss built from its options; the mistakes of all of them are raised at once, each under its name."""
-    losses: dict[str, Loss] = {}
+    losses: list[Named] = []
     mistakes: list[InitErrorDetails] = []
-    for name, given in options.items():
+    for name, given in options:
         try:
             kind = plugins.load("edgekd.losses", name)
         except EdgeKDError as error:
-            reason = PydanticCustomError("unknown_name", "{reason}", {"reason": str(error)})
+            reason = PydanticCustomError("edgekd_loss", "{reason}", {"reason": " ".join(str(error).split())})
             mistakes.append(InitErrorDetails(type=reason, loc=(name,), input=given))
             continue
         try:
-            losses[name] = kind.model_validate({} if given is None else given, context=context)
+            losses.append((name, kind.model_validate({} if given is None else given, context=context)))
         except ValidationError as error:
             mistakes += [_under(name, line) for line in error.errors()]
     if mistakes:
@@ -91,26 +142,35 @@ def _under(name: str, line: Any) -> InitErrorDetails:
     return InitErrorDetails(type=kind, loc=(name, *line["loc"]), input=line["input"], ctx=line.get("ctx", {}))
 
 
-def _weighted(losses: dict[str, Loss]) -> tuple[tuple[str, Loss], ...]:
+def _weighted(losses: list[Named]) -> tuple[Named, ...]:
     """The same losses with every weight given, `ce` added where there is room for it."""
-    given = sum(loss.weight for loss in losses.values() if loss.weight is not None)
-    open_ = [name for name, loss in losses.items() if loss.weight is None]
+    on_logits = [(name, loss) for name, loss in losses if isinstance(loss, Loss)]
+    given = sum(loss.weight for _, loss in on_logits if loss.weight is not None)
+    open_ = [name for name, loss in on_logits if loss.weight is None]
+    changing = any("weight" in loss.schedule for _, loss in on_logits)
     if len(open_) > 1:
         raise PydanticCustomError(
             "loss", "{names} have no weight: at most one loss may leave it out", {"names": " and ".join(open_)}
         )
     left = 1.0 - given
-    if open_ and left <= _NOTHING:
+    if open_ and left <= _NOTHING and not changing:
         raise PydanticCustomError(
             "loss",
             "nothing is left for {name}: the other weights add up to {given}. Give it a weight, or make theirs less",
             {"name": open_[0], "given": f"{given:g}"},
         )
-    if not open_ and "ce" not in losses and left > _NOTHING:
-        losses = {**losses, "ce": plugins.load("edgekd.losses", "ce")()}
-        open_ = ["ce"]
-    if open_:
-        losses = {**losses, open_[0]: losses[open_[0]].but(weight=round(left, 12))}
-    if not any(loss.weight for loss in losses.values()):
+    labels_too = all(loss.labels_too for _, loss in losses if isinstance(loss, FeatureLoss))
+    room = changing or left > _NOTHING
+    if not open_ and not any(name == "ce" for name, _ in losses) and room and (labels_too or on_logits):
+        losses = [*losses, ("ce", plugins.load("edgekd.losses", "ce")())]
+    losses = losses if changing else list(_filled(losses))
+    if not any(_counts(loss) for _, loss in losses):
         raise PydanticCustomError("loss", "every weight is zero, so there is nothing to learn")
-    return tuple(sorted(losses.items()))
+    return tuple(sorted(losses, key=lambda named: named[0]))
+
+
+def _filled(losses: Sequence[Named]) -> tuple[Named, ...]:
+    """Whatever is open takes what is left of 1, and nothing where the others take more."""
+    given = sum(loss.weight for _, loss in losses if isinstance(loss, Loss) and loss.weight is not None)
+    left = max(0.0, round(1.0 - given, 12))
+    return tuple((name, loss.but(weight=left) if loss.weight is None else loss) for name, loss in losses)

@@ -10,7 +10,7 @@ s, t = softmax(logits / T); rho is Pearson's correlation of two rows, or of two 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import NonNegativeFloat, PositiveFloat
 
@@ -31,20 +31,21 @@ class DIST(Loss):
     as much. A batch should hold several samples of each class.
     """
 
+    paper: ClassVar[str] = "Huang 2022, Knowledge distillation from a stronger teacher, NeurIPS"
+    use: ClassVar[str] = "a teacher much stronger than the student"
+
     weight: NonNegativeFloat | None = 0.5
     temperature: PositiveFloat = 4.0
     beta: NonNegativeFloat = 2.0
     gamma: NonNegativeFloat = 2.0
 
-    def __call__(self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
+    def value(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
         """Scalar, near zero where the student answers as the teacher does. Logits (N, C), N >= 2 and C >= 2."""
         import torch
 
         del labels
-        if teacher_logits is None:
-            raise ValueError("dist needs the teacher's logits, found None")
         student = torch.softmax(student_logits / self.temperature, dim=1)
-        teacher = torch.softmax(teacher_logits.detach() / self.temperature, dim=1)
+        teacher = torch.softmax(teacher_logits / self.temperature, dim=1)
         within_samples = 1 - _correlation(student, teacher)
         within_classes = 1 - _correlation(student.T, teacher.T)
         return self.temperature**2 * (self.beta * within_samples + self.gamma * within_classes)

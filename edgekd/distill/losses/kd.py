@@ -8,7 +8,7 @@ the gradient's size when the temperature changes (their section 2).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import NonNegativeFloat, PositiveFloat
 
@@ -23,16 +23,17 @@ __all__ = ["KD"]
 class KD(Loss):
     """Options of `kd`. The default weight leaves 0.1 for the labels."""
 
+    paper: ClassVar[str] = "Hinton 2015, Distilling the knowledge in a neural network"
+    use: ClassVar[str] = "the first to try, and often the last"
+
     weight: NonNegativeFloat | None = 0.9
     temperature: PositiveFloat = 4.0
 
-    def __call__(self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
+    def value(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
         """Scalar batch mean, zero where the student answers as the teacher does. Logits (N, C), C >= 2."""
         from torch.nn.functional import kl_div, log_softmax
 
         del labels
-        if teacher_logits is None:
-            raise ValueError("kd needs the teacher's logits, found None")
         student = log_softmax(student_logits / self.temperature, dim=1)
-        teacher = log_softmax(teacher_logits.detach() / self.temperature, dim=1)
+        teacher = log_softmax(teacher_logits / self.temperature, dim=1)
         return self.temperature**2 * kl_div(student, teacher, reduction="batchmean", log_target=True)

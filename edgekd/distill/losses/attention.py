@@ -1,0 +1,75 @@
+"""Where a network looks (Zagoruyko & Komodakis 2017, "Paying more attention to attention", ICLR, arXiv 1612.03928).
+
+A map of attention is the mean square of an activation over its channels, as one vector q of H * W numbers a sample.
+Whatever the number of channels, the student's should point the same way (their equation 2, squared as in their code):
+
+    sum over pairs of  b/2 * || q_s / |q_s| - q_t / |q_t| ||^2,   b = 1000 / (N * H * W)
+
+They give b as 1000 divided by the numbers of a map and of samples. Here the division is a mean, and 1000 the weight:
+
+    sum over pairs of  1/2 * mean over samples and positions of (q_s / |q_s| - q_t / |q_t|)^2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import NonNegativeFloat
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from edgekd.distill.losses._protocol import FeatureLoss, Site
+from edgekd.distill.losses.connect import same_resolution
+from edgekd.distill.losses.criterion import Batch, Criterion
+
+__all__ = ["Attention"]
+
+
+class Attention(FeatureLoss):
+    """Options of `attention`. Maps only; the default weight is the paper's (their code leaves out the half)."""
+
+    on: ClassVar[tuple[Literal["map", "vector"], ...]] = ("map",)
+    paper: ClassVar[str] = "Zagoruyko 2017, Paying more attention to attention, ICLR"
+    use: ClassVar[str] = "maps of other widths than the teacher's, without layers that are trained along"
+
+    weight: NonNegativeFloat = 1000.0
+
+    def criterion(self, site: Site) -> Criterion:
+        """Nothing in it is trained."""
+        del site
+        return _Looks()
+
+
+class _Looks(Criterion):
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], batch: Batch) -> Tensor:
+        """Sum over the pairs of maps (N, C, H, W), zero where each sample's maps of attention differ by a factor."""
+        del batch
+        terms = []
+        for own, other in zip(student, teacher, strict=True):
+            own, other = same_resolution(_energy(own), _energy(other))
+            difference = normalize(own.flatten(1), dim=1) - normalize(other.flatten(1), dim=1)
+            terms.append(0.5 * difference.square().mean())
+        return torch.stack(terms).sum()
+
+
+class _Energy(torch.autograd.Function):
+    """Mean of squares over the channels. By autograd's own pieces its gradient takes several times as long."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        ctx.save_for_backward(features)
+        return features.square().mean(1, keepdim=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (features,) = ctx.saved_tensors
+        gradient: Tensor = features * (gradients[0] * (2.0 / features.shape[1]))
+        return gradient
+
+
+def _energy(features: Tensor) -> Tensor:
+    """(N, C, H, W) to (N, 1, H, W). Made before the resolution changes: channels of either sign don't cancel."""
+    energy: Tensor = _Energy.apply(features)  # type: ignore[no-untyped-call]  # torch's own annotations
+    return energy

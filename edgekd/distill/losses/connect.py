@@ -1,0 +1,68 @@
+"""What lies between a student's activation and a teacher's: resolution, channels, and their mean squared difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgekd.students.points import Point
+
+__all__ = ["Connector", "half_mean_square", "same_resolution"]
+
+
+def same_resolution(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Two maps (N, C, H, W) at the smaller height and the smaller width of both: averaged down, nothing made up.
+
+    Vectors are returned as they are.
+    """
+    if one.ndim != 4 or other.ndim != 4:
+        return one, other
+    height, width = min(one.shape[2], other.shape[2]), min(one.shape[3], other.shape[3])
+    return _averaged(one, height, width), _averaged(other, height, width)
+
+
+class Connector(nn.Module):
+    """From a student's channels to a teacher's: a 1 x 1 convolution (FitNets, Romero 2015), or a linear layer.
+
+    It is there even where the numbers of channels agree: equal widths do not mean equal channels.
+    """
+
+    def __init__(self, student: Point, teacher: Point) -> None:
+        super().__init__()
+        before, after = student.shape[0], teacher.shape[0]
+        self.project = nn.Conv2d(before, after, 1) if len(student.shape) == 3 else nn.Linear(before, after)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C of the student, ...) to (N, C of the teacher, ...)."""
+        projected: Tensor = self.project(features)
+        return projected
+
+
+def half_mean_square(one: Tensor, other: Tensor) -> Tensor:
+    """1/2 * mean( (one - other)^2 ), a scalar; ``other`` gets no gradient."""
+    result: Tensor = _HalfMeanSquare.apply(one, other)  # type: ignore[no-untyped-call]  # torch's own annotations
+    return result
+
+
+class _HalfMeanSquare(torch.autograd.Function):
+    """Written out, it reads and writes a map three times; by autograd's own pieces five times as long."""
+
+    @staticmethod
+    def forward(ctx: Any, one: Tensor, other: Tensor) -> Tensor:
+        difference = one - other
+        ctx.save_for_backward(difference)
+        return 0.5 * difference.square().mean()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (difference,) = ctx.saved_tensors
+        return difference * (gradients[0] / difference.numel()), None
+
+
+def _averaged(features: Tensor, height: int, width: int) -> Tensor:
+    if tuple(features.shape[2:]) == (height, width):
+        return features
+    return functional.adaptive_avg_pool2d(features, (height, width))

@@ -1,0 +1,52 @@
+"""Hints: inner activations are matched (Romero et al. 2015, "FitNets: Hints for thin deep nets", ICLR,
+arXiv 1412.6550, equation 3):
+
+    1/2 * mean( (teacher - r(student))^2 )
+
+r is a regressor trained along, here a 1 x 1 convolution; they sum over a map where this takes the
+mean, so that one weight fits maps of any size. They train up to a hint first and the whole network after it; here
+both are one training, as is usual since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from pydantic import NonNegativeFloat
+from torch import Tensor, nn
+
+from edgekd.distill.losses._protocol import FeatureLoss, Site
+from edgekd.distill.losses.connect import Connector, half_mean_square, same_resolution
+from edgekd.distill.losses.criterion import Batch, Criterion
+
+__all__ = ["FitNet"]
+
+
+class FitNet(FeatureLoss):
+    """Options of `fitnet`. Maps or vectors, at any points."""
+
+    paper: ClassVar[str] = "Romero 2015, FitNets: hints for thin deep nets, ICLR"
+    use: ClassVar[str] = "student and teacher of like design, and a student that trains for long"
+
+    weight: NonNegativeFloat = 1.0
+
+    def criterion(self, site: Site) -> Criterion:
+        """One regressor a pair."""
+        return _Hints(site)
+
+
+class _Hints(Criterion):
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self.connectors = nn.ModuleList(Connector(student, teacher) for student, teacher in site.pairs)
+
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], batch: Batch) -> Tensor:
+        """Mean over the pairs."""
+        del batch
+        terms = []
+        for connector, own, hint in zip(self.connectors, student, teacher, strict=True):
+            own, hint = same_resolution(own, hint)
+            terms.append(half_mean_square(connector(own), hint))
+        return torch.stack(terms).mean()

@@ -1,0 +1,63 @@
+"""Multi-level logit distillation (Jin, Wang & Lin 2023, "Multi-level logit distillation", CVPR,
+doi 10.1109/CVPR52729.2023.02325): answers are matched one by one, sample against sample, and class against class,
+each at several temperatures.
+
+    sum over T of  instance_weight * T^2 * mean_n KL( t_n || s_n )
+                 + batch_weight * 1/N^2 * || s s^T - t t^T ||^2
+                 + class_weight * 1/C * || (s^T s - t^T t) / N ||^2
+
+s, t = softmax(logits / T), (N, C). T^2 is for the first term alone, as in their code. They divide the second term by N
+and the third by C only, so that a batch of twice the samples weighs them twice and four times as much. Here each is a
+mean over the batch: theirs is N times the second and N^2 times the third. The default weights are theirs at batches of
+64 (CIFAR-100); at 128 they would be 128 and 16384. Their code masks unsure samples and classes after the mean is
+taken, which comes to a factor; there is no mask here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+
+from edgekd.distill.losses._protocol import Loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["MLKD"]
+
+
+class MLKD(Loss):
+    """Options of `mlkd`. The default weight leaves 0.1 for the labels, as theirs do.
+
+    It is a sum over temperatures: fewer of them make it less, and so does a lower ``weight``.
+    """
+
+    paper: ClassVar[str] = "Jin 2023, Multi-level logit distillation, CVPR"
+    use: ClassVar[str] = "a teacher of which only answers are known, and more to be had from them than by kd"
+
+    weight: NonNegativeFloat | None = 0.9
+    temperatures: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (2.0, 3.0, 4.0, 5.0, 6.0)
+    instance_weight: NonNegativeFloat = 1.0
+    batch_weight: NonNegativeFloat = 64.0
+    class_weight: NonNegativeFloat = 4096.0
+
+    def value(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
+        """Scalar, zero where the student answers as the teacher does. Logits (N, C), C >= 2."""
+        import torch
+
+        del labels
+        terms = [self._level(student_logits / heat, teacher_logits / heat, heat) for heat in self.temperatures]
+        return torch.stack(terms).sum()
+
+    def _level(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """One summand, of logits already divided by the temperature."""
+        from torch.nn.functional import kl_div, log_softmax
+
+        own, other = log_softmax(student, dim=1), log_softmax(teacher, dim=1)
+        instance = temperature**2 * kl_div(own, other, reduction="batchmean", log_target=True)
+        own, other = own.exp(), other.exp()
+        count, classes = own.shape
+        samples = (own @ own.T - other @ other.T).square().mean()
+        columns = ((own.T @ own - other.T @ other) / count).square().sum() / classes
+        return self.instance_weight * instance + self.batch_weight * samples + self.class_weight * columns

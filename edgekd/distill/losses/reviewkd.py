@@ -1,0 +1,107 @@
+"""Knowledge review: what a shallow stage learns from the teacher's is fused from it and all deeper ones (Chen et al.
+2021, "Distilling knowledge via knowledge review", CVPR, arXiv 2104.09044). From the deepest stage
+to the shallowest, with x a student's map (N, C, H, W) and r what the deeper stage handed on:
+
+    x' = norm(conv1x1(x))                                               same channels at every stage
+    a  = sigmoid(conv1x1([x', up(r)]))                                  (N, 2, H, W)
+    r  = a_1 * x' + a_2 * up(r)                                         attention-based fusion; r = x' at the deepest
+    loss += HCL(norm(conv3x3(r)), teacher)                              r at the teacher's resolution
+
+    HCL(s, t) = sum over l of w_l * mean( (pool_l(s) - pool_l(t))^2 ) / sum of w_l
+
+Hierarchical context: the maps themselves with w = 1, then averaged down to 4, 2 and 1 a side with half the weight each
+time; a side that is not below the map's is passed over. up and every change of size take the nearest pixel. Mean over
+the batch and each map; stages are summed.
+
+Weight: 1 is the default of the authors' CIFAR code, with 0.6 to 1 in its commands for ResNets of 16 to 64 channels and
+5 to 8 for wider students. They raise it from 0 over the first 20 of 240 epochs: ``weight: {from: 0, to: 1, end:
+0.083}``. They take the teacher's maps before the last activation, and its average over the image as one more stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import NonNegativeFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgekd.distill.losses._protocol import FeatureLoss, Site
+from edgekd.distill.losses.criterion import Batch, Criterion
+
+__all__ = ["ReviewKD"]
+
+
+class ReviewKD(FeatureLoss):
+    """Options of `reviewkd`. Maps, from high resolution to low; one pair or more."""
+
+    paper: ClassVar[str] = "Chen 2021, Distilling knowledge via knowledge review, CVPR"
+    use: ClassVar[str] = (
+        "the strongest of those that match maps; a step of a small student takes three or four times as long"
+    )
+    on: ClassVar[tuple[Literal["map", "vector"], ...]] = ("map",)
+
+    weight: NonNegativeFloat = 1.0
+    width: PositiveInt = 512  # channels that are fused: those of the student's deepest stage, but never more than this
+
+    def criterion(self, site: Site) -> Criterion:
+        """One fusion a pair."""
+        return _Review(site, self.width)
+
+
+class _Review(Criterion):
+    def __init__(self, site: Site, width: int) -> None:
+        super().__init__()
+        middle = min(width, site.pairs[-1][0].shape[0])
+        self.fusions = nn.ModuleList(
+            _Fusion(student.shape[0], middle, teacher.shape[0], deepest=at == len(site.pairs) - 1)
+            for at, (student, teacher) in enumerate(site.pairs)
+        )
+
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], batch: Batch) -> Tensor:
+        """Sum over the stages."""
+        del batch
+        terms = []
+        handed: Tensor | None = None
+        for fusion, own, hint in reversed(list(zip(self.fusions, student, teacher, strict=True))):
+            answer, handed = fusion(own, handed, hint.shape[2:])
+            terms.append(_context(answer, hint))
+        return torch.stack(terms).sum()
+
+
+class _Fusion(nn.Module):
+    def __init__(self, before: int, middle: int, after: int, deepest: bool) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(nn.Conv2d(before, middle, 1, bias=False), nn.BatchNorm2d(middle))
+        self.leave = nn.Sequential(nn.Conv2d(middle, after, 3, padding=1, bias=False), nn.BatchNorm2d(after))
+        self.attend = None if deepest else nn.Conv2d(2 * middle, 2, 1)
+        for part in (self.enter, self.leave):
+            nn.init.kaiming_uniform_(part[0].weight, a=1)  # type: ignore[arg-type]  # of a convolution
+
+    def forward(self, own: Tensor, deeper: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """For the teacher, (N, its channels, *size); and for the next stage up."""
+        fused: Tensor = self.enter(own)
+        if self.attend is not None and deeper is not None:
+            deeper = _nearest(deeper, fused.shape[2:])
+            shares = torch.sigmoid(self.attend(torch.cat([fused, deeper], dim=1)))
+            fused = shares[:, :1] * fused + shares[:, 1:] * deeper
+        fused = _nearest(fused, size)
+        return self.leave(fused), fused
+
+
+def _nearest(features: Tensor, size: Sequence[int]) -> Tensor:
+    return features if features.shape[2:] == size else functional.interpolate(features, tuple(size), mode="nearest")
+
+
+def _context(own: Tensor, hint: Tensor) -> Tensor:
+    """HCL above."""
+    total, weight, weights = functional.mse_loss(own, hint), 1.0, 1.0
+    for side in (4, 2, 1):
+        if side < min(own.shape[2:]):
+            weight /= 2
+            weights += weight
+            pooled, other = (functional.adaptive_avg_pool2d(features, side) for features in (own, hint))
+            total = total + weight * functional.mse_loss(pooled, other)
+    return total / weights

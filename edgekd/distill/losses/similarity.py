@@ -1,0 +1,61 @@
+"""Which samples resemble each other (Tung & Mori 2019, "Similarity-preserving knowledge distillation", ICCV,
+arXiv 1907.09682):
+
+    sum over pairs of  1/N^2 * || G_s - G_t ||^2,   G = rows of (A A^T), each divided by its length
+
+A is an activation of the whole batch as a matrix, (N, C * H * W) or (N, C): G is (N, N) for any widths and
+resolutions, so nothing lies between student and teacher. The default weight is theirs (gamma).
+
+It is no mean over the batch: rows of length 1 have entries near 1 / sqrt(N), so that the loss shrinks as 1 / N. A
+batch repeated twice is worth half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from pydantic import NonNegativeFloat
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from edgekd.distill.losses._protocol import Choice, FeatureLoss, Site
+from edgekd.distill.losses.criterion import Batch, Criterion
+
+__all__ = ["Similarity"]
+
+
+class Similarity(FeatureLoss):
+    """Options of `similarity`. Maps or vectors, a map may be paired with a vector; they take the last maps.
+
+    It sees a batch at a time: one of a single sample teaches nothing.
+    """
+
+    paper: ClassVar[str] = "Tung 2019, Similarity-preserving knowledge distillation, ICCV"
+    use: ClassVar[str] = "a student of another design than its teacher, and batches of 64 or more"
+
+    weight: NonNegativeFloat = 3000.0
+    points: Choice = "last stage"
+
+    def criterion(self, site: Site) -> Criterion:
+        """Nothing in it is trained."""
+        del site
+        return _Similarities()
+
+
+class _Similarities(Criterion):
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], batch: Batch) -> Tensor:
+        """Sum over the pairs, zero where the same samples are alike by the same shares."""
+        del batch
+        terms = [
+            (_similarities(own) - _similarities(other)).square().mean()
+            for own, other in zip(student, teacher, strict=True)
+        ]
+        return torch.stack(terms).sum()
+
+
+def _similarities(features: Tensor) -> Tensor:
+    """(N, ...) to (N, N), rows of length 1."""
+    flat = features.flatten(1)
+    return normalize(flat @ flat.T, dim=1)
