@@ -1,4 +1,4 @@
-"""Trains a module on samples in memory, with a teacher's answers from the cache. Knows neither tasks nor recipes.
+"""Trains a module on samples in memory, with a teacher's answers. Knows neither tasks nor recipes.
 
 SGD with Nesterov momentum; no weight decay on biases and normalisation. Samples are one tensor, batches are slices of a
 permutation drawn anew for each epoch; nothing in a step waits for a number to come back from the device. Everything
@@ -7,29 +7,31 @@ random is seeded by (seed, epoch, step), so a resumed training ends with the ver
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgekd.distill.augment._protocol import PixelView
+from edgekd.distill.answers import AnswerSource
 from edgekd.distill.average import Average
 from edgekd.distill.checkpoint import Position, read_checkpoint, write_checkpoint
 from edgekd.distill.curve import write_curve
 from edgekd.distill.inputs import Normalisation
-from edgekd.distill.losses._protocol import Loss
-from edgekd.distill.losses.combined import Combined
+from edgekd.distill.losses.criterion import Batch
+from edgekd.distill.objective import Objective
 from edgekd.distill.probe import Execution, Precision, laid_out, probe
 from edgekd.distill.schedule import learning_rate
 from edgekd.errors import Diverged, Interrupted
 from edgekd.records import Digest
 from edgekd.store.records import CurvePoint
+from edgekd.students.points import tapped
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers._protocol import View
 
@@ -38,6 +40,7 @@ __all__ = ["CHECKPOINT_FILE", "Lesson", "Plan", "Trained", "batches_of", "train"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _CHECKPOINT_EVERY_S = 20.0
 _PROGRESS_EVERY_S = 0.5
+_EXPLAINED = 20  # epochs of a training whose terms are told apart
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class Lesson:
     spec: InputSpec
     view: View | None
     view_seeds: Sequence[int]  # k of them
-    answers: NDArray[np.float32] | None  # the teacher's logits (k, N, classes), one set a view
+    answers: AnswerSource | None  # what the teacher says to each view
+    classes: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Trained:
 def train(
     module: nn.Module,
     lesson: Lesson,
-    loss: Loss | Combined,
+    objective: Objective,
     plan: Plan,
     folder: Path,
     validate: Callable[[nn.Module], float] | None = None,
@@ -90,12 +94,15 @@ def train(
 ) -> Trained:
     """Train ``module`` itself (pass a copy), going on from a checkpoint of the same plan in ``folder``.
 
+    The objective's own parameters are trained along.
+
     ``validate`` scores a module after an epoch; about forty times at most, and always at the end. ``progress`` gets
     samples seen, samples in all, and a note. Raises Interrupted on ``stop()``, after writing a checkpoint, and
     Diverged.
     """
-    run = _Training(module, lesson, loss, plan, folder, device or _device())
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if run.device.type == "cuda" else []):
+    run = _Training(module, lesson, objective, plan, folder, device or _device())
+    cuda = range(torch.cuda.device_count()) if run.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), run.looking():
         while run.position.epoch < plan.epochs:
             run.epoch(progress, stop)
             run.close_epoch(validate)
@@ -123,9 +130,11 @@ class _Training:
     """The tensors of one training and where it stands."""
 
     def __init__(
-        self, module: nn.Module, lesson: Lesson, loss: Loss | Combined, plan: Plan, folder: Path, device: torch.device
+        self, module: nn.Module, lesson: Lesson, objective: Objective, plan: Plan, folder: Path, device: torch.device
     ) -> None:
-        self.lesson, self.loss, self.plan, self.folder, self.device = lesson, loss, plan, folder, device
+        self.lesson, self.plan, self.folder, self.device = lesson, plan, folder, device
+        self.objective, self.seen = objective.to(device).train(), dict[str, Tensor]()
+        self.shares: dict[str, float] = {}
         self.path = folder / CHECKPOINT_FILE
         folder.mkdir(parents=True, exist_ok=True)
         stored = read_checkpoint(self.path, plan.digest)
@@ -136,25 +145,38 @@ class _Training:
         else:
             self.position = stored[0]
         self.execution = self.position.execution
-        self.module = laid_out(module.train(), device, self.execution.memory_format)
+        self.module = laid_out(_in_training(module), device, self.execution.memory_format)
         self.average = Average(self.module, plan.average) if plan.average else None
-        self.optimizer = _optimizer(self.module, plan)
+        self.trained = nn.ModuleDict({"module": self.module, "objective": self.objective})
+        self.optimizer = _optimizer(self.trained, plan)
         self.loss_sum = torch.zeros((), device=device, dtype=torch.float64)
         if stored is not None:
             self._restore(stored[1])
         self.normalise = Normalisation(lesson.spec, device)
-        self.labels = lesson.labels.to(device)
         count = len(lesson.labels)
         self.steps = max(1, math.ceil(count / plan.batch_size))
         self.used = sum(map(len, batches_of(torch.arange(count), self.steps, device)))
         write_curve(folder, self.position.curve)
 
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Inside this, ``seen`` holds the activations that the objective asks for, after every pass of the module."""
+        if self.objective.layout is None:
+            yield
+            return
+        # the running average was copied before, so that it has no taps
+        with tapped(self.module, self.objective.layout, self.objective.student_points) as self.seen:
+            yield
+
     def answering(self) -> nn.Module:
-        """The module that is validated and returned."""
-        if self.average is None:
-            return self.module
-        self.average.settle()
-        return self.average.module
+        """The module that is validated and returned, with the layers of its arch."""
+        if self.average is not None:
+            self.average.settle()
+        answering = self.module if self.average is None else self.average.module
+        if self.objective.changes_student:
+            answering = copy.deepcopy(answering)
+            self.objective.detach_from(answering)
+        return answering
 
     def epoch(self, progress: Callable[[int, int, str], None] | None, stop: Callable[[], bool]) -> None:
         """Every step of this epoch that is still to be done."""
@@ -163,13 +185,13 @@ class _Training:
         generator = torch.Generator().manual_seed(_seed(plan.seed, epoch, 0))
         batches = batches_of(torch.randperm(count, generator=generator), self.steps, self.device)
         view = epoch % len(lesson.view_seeds)
-        answers = None if lesson.answers is None else lesson.answers[view]
+        self.objective.move_to(epoch / max(1, plan.epochs - 1))
         total, warmup = self.steps * plan.epochs, round(plan.warmup_epochs * self.steps)
         begun = told = saved = time.perf_counter()
         seen = sum(len(batch) for batch in batches[: self.position.step])
         already = seen
         before = self.position.seconds
-        self.module.train()
+        _in_training(self.module)
         for step in range(self.position.step, self.steps):
             if stop():
                 self._save(step, before + time.perf_counter() - begun)
@@ -178,7 +200,8 @@ class _Training:
                 )
             torch.manual_seed(_seed(plan.seed, epoch, step + 1))  # for dropout and the like
             number = epoch * self.steps + step
-            self._step(batches[step], view, answers, learning_rate(number, total, warmup, plan.learning_rate), number)
+            rate = learning_rate(number, total, warmup, plan.learning_rate)
+            self._step(batches[step], view, rate, number, last=step + 1 == self.steps)
             seen += len(batches[step])
             now = time.perf_counter()
             if progress is not None and now - told > _PROGRESS_EVERY_S:
@@ -193,21 +216,22 @@ class _Training:
         if progress is not None:
             progress((epoch + 1) * count, plan.epochs * count, self._note(count / max(seconds, 1e-9)))
 
-    def _step(self, batch: Tensor, view: int, answers: NDArray[np.float32] | None, rate: float, number: int) -> None:
-        lesson = self.lesson
-        raw = lesson.inputs.index_select(0, batch)
-        if lesson.view is not None:
-            indices = batch.numpy()
-            seen = lesson.view.pixels if isinstance(lesson.view, PixelView) else lesson.view
-            raw = seen(raw, indices, lesson.view_seeds[view])
+    def _step(self, batch: Tensor, view: int, rate: float, number: int, last: bool) -> None:
+        raw, labels = self._shown(batch, self.lesson.view_seeds[view])
         inputs = self.normalise(raw, self.execution.memory_format if raw.ndim == 4 else None)
-        labels = self.labels[batch.to(self.device)]
-        taught = None
-        if answers is not None:
-            taught = torch.from_numpy(answers[batch.numpy()]).to(self.device, non_blocking=True)
+        taught, hints = None, dict[str, Tensor]()
+        if self.lesson.answers is not None:
+            logits, features = self.lesson.answers(view, batch, raw)
+            taught = logits.to(self.device, non_blocking=True)
+            hints = {name: self._laid_out(hint) for name, hint in features.items()}
+        about = Batch(batch.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True))
         with torch.autocast(self.device.type, torch.bfloat16, self.execution.precision == "bfloat16"):
             logits = self.module(inputs)
-        value = self.loss(logits.float(), taught, labels)
+        own = {name: activation.float() for name, activation in self.seen.items()}
+        terms: list[Tensor] = self.objective(logits.float(), taught, own, hints, about)
+        if last:
+            self.shares = self._shares(terms)
+        value = torch.stack(terms).sum()
         value.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -216,6 +240,35 @@ class _Training:
         self.loss_sum += value.detach() * len(batch)
         if self.average is not None:
             self.average.update(number)
+
+    def _shares(self, terms: Sequence[Tensor]) -> dict[str, float]:
+        """How much of the pull on the student's weights each term has: its gradient's length over the sum of all."""
+        every = math.ceil(self.plan.epochs / _EXPLAINED)
+        if len(terms) < 2 or (self.position.epoch % every and self.position.epoch + 1 < self.plan.epochs):
+            return {}
+        weights = [weight for weight in self.module.parameters() if weight.requires_grad]
+        lengths = []
+        for term in terms:
+            found = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
+            lengths.append(float(torch.stack([g.float().square().sum() for g in found if g is not None]).sum().sqrt()))
+        whole = sum(lengths)
+        if not math.isfinite(whole) or not whole:  # told as what it is, a divergence, at the end of the epoch
+            return {}
+        return {name: length / whole for name, length in zip(self.objective.names(), lengths, strict=True)}
+
+    def _laid_out(self, hint: Tensor) -> Tensor:
+        """As the student's own activations are: two layouts in one operation make it many times slower."""
+        keep = self.execution.memory_format if hint.ndim == 4 else torch.preserve_format
+        return hint.to(self.device, torch.float32, non_blocking=True, memory_format=keep)
+
+    def _shown(self, batch: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """These samples and their labels as the view shows them."""
+        lesson = self.lesson
+        if lesson.view is None:
+            return lesson.inputs.index_select(0, batch), lesson.labels.index_select(0, batch)
+        indices = batch.numpy()
+        pixels = lesson.view(lesson.inputs, indices, seed)
+        return pixels, lesson.view.targets(lesson.labels, indices, seed, lesson.classes)
 
     def close_epoch(self, validate: Callable[[nn.Module], float] | None) -> None:
         """Score, add the point to the curve, write the checkpoint."""
@@ -231,6 +284,7 @@ class _Training:
             validation=scored,
             rate=float(self.optimizer.param_groups[0]["lr"]),
             images_per_s=count / max(seconds, 1e-9),
+            shares=self.shares,
         )
         self.loss_sum.zero_()
         curve = (*self.position.curve, point)
@@ -253,7 +307,7 @@ class _Training:
     def _diagnosis(self) -> tuple[str, str]:
         """What went wrong, looked for only once it has: the inputs, the teacher, or the training itself."""
         answers, inputs = self.lesson.answers, self.lesson.inputs
-        if answers is not None and not all(np.isfinite(block).all() for block in answers):
+        if answers is not None and not answers.finite():
             return "the teacher answers NaN or infinity", "check its weights, and its mean and std in raw units"
         if inputs.is_floating_point() and not torch.isfinite(inputs).all():
             return "the training inputs hold NaN or infinity", "clean the data"
@@ -271,7 +325,8 @@ class _Training:
         tensors = {f"module.{name}": tensor for name, tensor in _state(self.module).items()}
         if self.average is not None:
             tensors |= {f"average.{name}": tensor for name, tensor in _state(self.average.module).items()}
-        for name, parameter in self.module.named_parameters():
+        tensors |= {f"objective.{name}": tensor for name, tensor in _state(self.objective).items()}
+        for name, parameter in self.trained.named_parameters():
             momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
             if momentum is not None:
                 tensors[f"momentum.{name}"] = momentum
@@ -286,7 +341,9 @@ class _Training:
         if self.average is not None:
             for name, tensor in _state(self.average.module).items():
                 tensor.copy_(tensors[f"average.{name}"])
-        for name, parameter in self.module.named_parameters():
+        for name, tensor in _state(self.objective).items():
+            tensor.copy_(tensors[f"objective.{name}"])
+        for name, parameter in self.trained.named_parameters():
             if f"momentum.{name}" in tensors:
                 kept = torch.empty_like(parameter, requires_grad=False)
                 self.optimizer.state[parameter]["momentum_buffer"] = kept.copy_(tensors[f"momentum.{name}"])
@@ -296,6 +353,16 @@ class _Training:
 def _state(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and all buffers, those kept out of the state dict too."""
     return {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
+
+
+def _in_training(module: nn.Module) -> nn.Module:
+    """The module in training mode, but for parts that are frozen: their statistics stand still too."""
+    module.train()
+    for part in module.modules():
+        own = list(part.parameters())
+        if own and not any(parameter.requires_grad for parameter in own):
+            part.eval()
+    return module
 
 
 def _optimizer(module: nn.Module, plan: Plan) -> torch.optim.SGD:

@@ -17,7 +17,7 @@ from torch import nn
 
 from edgekd.records import Digest, Record, digest_json
 
-__all__ = ["Execution", "Precision", "laid_out", "probe"]
+__all__ = ["Execution", "Precision", "fastest", "laid_out", "probe"]
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -59,7 +59,7 @@ def probe(
     options = [Execution(precision=p, channels_last=layout) for p in precisions for layout in layouts]
     key = digest_json([_kinds(module), list(shape), batch_size, str(device), torch.get_num_threads(), list(precisions)])
     if key not in _known:
-        _known[key] = _fastest(options, _steps(module, shape, batch_size, device), clock)
+        _known[key] = fastest(options, _steps(module, shape, batch_size, device), clock)
     return _known[key]
 
 
@@ -70,8 +70,12 @@ def laid_out(module: nn.Module, device: torch.device, memory_format: torch.memor
     return module
 
 
-def _fastest(options: Sequence[Execution], step: Callable[[Execution], None], clock: Callable[[], float]) -> Execution:
-    """Interleaved rounds, the least time of each option; hopeless options drop out after their first."""
+def fastest(
+    options: Sequence[Execution], step: Callable[[Execution], object], clock: Callable[[], float] = time.perf_counter
+) -> Execution:
+    """The option whose ``step`` takes least; the first is the plain one.
+
+    Interleaved rounds, the least time of each option; hopeless options drop out after their first."""
     begun, best = clock(), dict.fromkeys(options, float("inf"))
     for round_ in range(_ROUNDS):
         for option in options:

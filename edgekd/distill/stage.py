@@ -3,14 +3,15 @@
 The teacher answers ``views`` ways of seeing the training samples once, into the cache; epoch e uses view e modulo
 that many. Each view costs one pass of the teacher; by multiply-adds, a pass of a ResNet-56 is worth about three
 epochs of a ResNet-8. So the default is four: a small student meets four times the samples, and a longer training
-pays nothing more. Without a teacher a view costs nothing, and every epoch has its own.
+pays nothing more. Without a teacher a view costs nothing, and every epoch has its own; nor does it with
+``cache: false``, where the teacher is asked about every batch as it comes, which takes several times longer.
 """
 
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationInfo, field_validator
@@ -18,24 +19,30 @@ from pydantic_core import PydanticCustomError
 
 from edgekd.distill.augment.chain import Augment
 from edgekd.distill.losses.combined import Combined
-from edgekd.errors import ConfigurationError, Problem
+from edgekd.errors import ConfigurationError, Problem, nearest_name
 from edgekd.records import Digest, Record, digest_json
 from edgekd.students._protocol import Annotations, StageContext, StageProgress, Student
+from edgekd.teachers._protocol import OpenTeacher
+from edgekd.units import format_bytes
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import nn
 
+    from edgekd.distill.answers import AnswerSource
     from edgekd.distill.loop import Lesson, Plan
+    from edgekd.distill.objective import Objective
+    from edgekd.distill.placing import Networks
     from edgekd.distill.probe import Precision
+    from edgekd.students.points import Point
     from edgekd.tasks._protocol import TaskSpec
     from edgekd.teachers._protocol import View
 
 __all__ = ["Distill"]
 
-_VERSION = 2  # raised when the same options train to another result
+_VERSION = 3  # raised when the same options train to another result
 _DEFAULT_VIEWS = 4
+_OTHER_VIEWS = 1_000_003  # added to a seed: views that no student of the same recipe sees
+_CONSISTENT = "leave consistent out, or set cache: true"
 
 
 class Distill(Record):
@@ -54,7 +61,10 @@ class Distill(Record):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None  # the same as loss.ce.label_smoothing
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999  # decay of the running average of weights; 0: none
     views: PositiveInt | None = None  # at most `epochs` are used
+    cache: bool = True  # keep the teacher's answers, or ask it about every batch
+    consistent: bool = True  # whether the teacher sees the very pixels the student sees, or a view of its own
     augment: Augment = Augment()
+    freeze: tuple[str, ...] = ()  # parts of the student, by path, that stay as they are: `stem`, `blocks.0`
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @field_validator("label_smoothing")
@@ -88,10 +98,14 @@ class Distill(Record):
                 f"{student.task.input.shape}, task `{spec.name}` has {spec.head.classes} and {spec.input.shape}"
             )
             problems.append(Problem(message, "build the student for this task"))
+        if not self.cache and not self.consistent:
+            problems.append(Problem("distill: without a cache the teacher sees what the student sees", _CONSISTENT))
         if student.annotations != Annotations():
             message = f"distill: the student is already {student.annotations.precision.value}; training would undo that"
             problems.append(Problem(message, "put distill before quantize in the recipe"))
-        return [*problems, *self.augment.check(spec)]
+        problems += self.augment.check(spec) or self._unmixable(spec)
+        problems += self._unfreezable(student)
+        return problems or self._misplaced(student, context)
 
     def key(self, inputs: Digest) -> Digest:
         """Of these options, this version of the code, and what goes in."""
@@ -112,64 +126,164 @@ class Distill(Record):
 
             return context.task.score(predict(module, validation.inputs, context.task.spec), validation.labels).value
 
-        trained = train(
-            copy.deepcopy(student.module).requires_grad_(True),
-            self._lesson(context),
-            self._smoothed(),
-            self._plan(student, context),
-            context.folder,
-            validate=validate if len(validation) else None,
-            progress=lambda done, total, note: context.progress(StageProgress(self.name, done, total, note)),
-            stop=context.stop,
-        )
+        module = copy.deepcopy(student.module).requires_grad_(True)
+        _freeze(module, self.freeze)
+        networks = self._networks(student, context)
+        objective = self._objective(module, networks, context.seed)
+        with self._answers(context, objective.teacher_points) as answers:
+            trained = train(
+                module,
+                self._lesson(context, answers),
+                objective,
+                self._plan(student, context),
+                context.folder,
+                validate=validate if len(validation) else None,
+                progress=lambda done, total, note: context.progress(StageProgress(self.name, done, total, note)),
+                stop=context.stop,
+            )
         return student.but(module=trained.module)
 
     def prepare(self, context: StageContext) -> None:
         """The teacher's answers to every view: a short training would ask for a few of them only."""
-        self._answers(context)
+        from edgekd.distill.placing import teacher_points
+        from edgekd.teachers.observed import teacher_layout
+
+        if not self.cache or context.teacher is None:
+            return
+        losses = [loss for _, loss in self.loss.features]
+        layout = teacher_layout(context.teacher, context.task.spec.input.shape) if losses else None
+        points = [point for loss in losses if layout for point in teacher_points(loss, layout)]
+        with self._answers(context, tuple(dict.fromkeys(points))):
+            pass
 
     def view_seeds(self) -> tuple[int, ...]:
         """The seeds of the views, the same for every run, so that runs share the teacher's answers."""
-        views = self.views or (_DEFAULT_VIEWS if self.loss.needs_teacher else self.epochs)
+        views = self.views or (_DEFAULT_VIEWS if self.loss.needs_teacher and self.cache else self.epochs)
         return tuple(range(min(views, self.epochs)))
 
-    def _lesson(self, context: StageContext) -> Lesson:
+    def _lesson(self, context: StageContext, answers: AnswerSource | None) -> Lesson:
         from edgekd.distill.loop import Lesson
+        from edgekd.teachers.cache import shared
 
         train, spec = context.task.split("train"), context.task.spec
         view, seeds = self._views(spec)
         return Lesson(
-            inputs=_shared(train.inputs),
-            labels=_shared(train.labels),
+            inputs=shared(train.inputs),
+            labels=shared(train.labels),
             spec=spec.input,
             view=view,
             view_seeds=seeds,
-            answers=self._answers(context),
+            answers=answers,
+            classes=spec.head.classes,
         )
 
     def _views(self, spec: TaskSpec) -> tuple[View | None, tuple[int, ...]]:
         view, seeds = self.augment.view(spec), self.view_seeds()
         return view, seeds if view is not None else seeds[:1]
 
-    def _answers(self, context: StageContext) -> NDArray[np.float32] | None:
+    @contextmanager
+    def _answers(self, context: StageContext, points: Sequence[Point]) -> Iterator[AnswerSource | None]:
+        """Everything the teacher has to say, answered now or, without a cache, when it is asked."""
+        from edgekd.distill.answers import Stored, asking
         from edgekd.teachers.cache import TeacherCache
 
-        if not self.loss.needs_teacher or context.teacher is None:
-            return None
-        view, seeds = self._views(context.task.spec)
-        return TeacherCache(context.cache).answers(
-            context.teacher,
-            context.task.split("train"),
+        teacher, spec = context.teacher, context.task.spec
+        if not self.loss.needs_teacher or teacher is None:
+            yield None
+            return
+        if not self.cache:
+            with asking(teacher, spec.input.shape, points, self._precisions()) as asked:
+                yield asked
+            return
+        view, seeds = self._views(spec)
+        seen = seeds if self.consistent else tuple(seed + _OTHER_VIEWS for seed in seeds)
+        cache, train = TeacherCache(context.cache), context.task.split("train")
+        size = format_bytes(cache.cost(teacher, train, view, seen, points).size_bytes)
+        note = f"the teacher answers, {size} to keep"
+        answers = cache.answers(
+            teacher,
+            train,
             view,
-            seeds,
-            progress=lambda done, total: context.progress(StageProgress(self.name, done, total, "the teacher answers")),
+            seen,
+            points,
+            progress=lambda done, total: context.progress(StageProgress(self.name, done, total, note)),
             stop=context.stop,
         )
+        yield Stored(answers)
+
+    def _networks(self, student: Student, context: StageContext) -> Networks | None:
+        """Student and teacher as the losses look into them; None where they look at logits alone."""
+        from edgekd.distill.placing import Networks
+        from edgekd.students.points import layout_of
+        from edgekd.teachers.observed import teacher_layout
+
+        if not self.loss.features or context.teacher is None:
+            return None
+        shape = context.task.spec.input.shape
+        layout = teacher_layout(context.teacher, shape)
+        if layout is None or not isinstance(context.teacher, OpenTeacher):
+            return None
+        return Networks(
+            student=layout_of(student.module, shape),
+            teacher=layout,
+            teacher_network=context.teacher.network(),
+            samples=len(context.task.split("train")),
+            classes=context.task.spec.head.classes,
+        )
+
+    def _unmixable(self, spec: TaskSpec) -> list[Problem]:
+        """Losses that need one label a sample, where samples are mixed."""
+        from edgekd.distill.augment.mixing import Mixed
+
+        if self.loss.mixed_labels or not isinstance(self.augment.view(spec), Mixed):
+            return []
+        names = " and ".join(name for name, loss in self.loss.parts if not loss.mixed_labels)
+        message = f"distill: {names} needs one label a sample, and augment mixes samples"
+        return [Problem(message, "leave mixup and cutmix out, or use another loss")]
+
+    def _unfreezable(self, student: Student) -> list[Problem]:
+        """Names that are no part of the student, or all of it."""
+        known = dict(student.module.named_modules())
+        unknown = [name for name in self.freeze if name not in known]
+        if unknown:
+            near = nearest_name(unknown[0], known)
+            hint = f"did you mean `{near}`?" if near else f"its parts: {', '.join(name for name in known if name)}"
+            return [Problem(f"distill: the student has no part `{unknown[0]}` to freeze", hint)]
+        module = copy.deepcopy(student.module).requires_grad_(True)
+        _freeze(module, self.freeze)
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            return [Problem("distill: every part of the student is frozen", "leave one out, so that it can learn")]
+        return []
+
+    def _misplaced(self, student: Student, context: StageContext) -> list[Problem]:
+        """Why a loss on inner activations can't be put where it is to be."""
+        from edgekd.distill.placing import placed
+
+        if not self.loss.features or context.teacher is None:
+            return []
+        networks = self._networks(student, context)
+        if networks is None:
+            names = " and ".join(name for name, _ in self.loss.features)
+            message = f"distill: {names} must look into the teacher, and `{context.teacher.name}` gives logits alone"
+            remedy = "use a teacher of kind torch, train, timm or huggingface, or losses on logits: `edgekd losses`"
+            return [Problem(message, remedy)]
+        sites = [placed(name, loss, networks) for name, loss in self.loss.features]
+        remedy = "write other points, as pairs of names, or another loss: `edgekd losses` says what each needs"
+        return [Problem(f"distill: {site}", remedy) for site in sites if isinstance(site, str)]
+
+    def _objective(self, module: nn.Module, networks: Networks | None, seed: int) -> Objective:
+        """All losses, put in place. ``module`` is changed where one of them needs other layers."""
+        from edgekd.distill.objective import Objective
+        from edgekd.distill.placing import placed
+
+        if networks is None:
+            return Objective.of(self._smoothed())
+        sites = [site for named in self.loss.features if not isinstance(site := placed(*named, networks), str)]
+        return Objective.built(self._smoothed(), sites, module, networks.student, seed)
 
     def _plan(self, student: Student, context: StageContext) -> Plan:
         from edgekd.distill.loop import Plan
 
-        allowed: tuple[Precision, ...] = ("float32", "bfloat16") if self.precision == "auto" else (self.precision,)
         teacher = context.teacher.digest() if self.loss.needs_teacher and context.teacher is not None else None
         inputs = digest_json([student.arch.digest(), student.task.digest(), teacher, context.seed])
         return Plan(
@@ -181,9 +295,12 @@ class Distill(Record):
             weight_decay=self.weight_decay,
             warmup_epochs=min(self.warmup_epochs, self.epochs / 2),
             average=self.ema,
-            precisions=allowed,
+            precisions=self._precisions(),
             seed=context.seed,
         )
+
+    def _precisions(self) -> tuple[Precision, ...]:
+        return ("float32", "bfloat16") if self.precision == "auto" else (self.precision,)
 
     def _smoothed(self) -> Combined:
         if self.label_smoothing is None:
@@ -192,13 +309,9 @@ class Distill(Record):
         return Combined.model_validate({**written, "ce": {**written["ce"], "label_smoothing": self.label_smoothing}})
 
 
-def _shared(array: NDArray[np.generic]) -> Tensor:
-    """The same memory as a tensor, which nothing writes to: a training set may fill half of the machine."""
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        return torch.from_numpy(array)
+def _freeze(module: nn.Module, names: Sequence[str]) -> None:
+    for name in names:
+        module.get_submodule(name).requires_grad_(False)
 
 
 def _parts(data: dict[str, Any]) -> Sequence[tuple[str, Any]]:

@@ -14,8 +14,9 @@ from edgekd.distill.average import Average
 from edgekd.distill.curve import read_curve, write_curve
 from edgekd.distill.loop import Lesson, Plan, batches_of, train
 from edgekd.distill.losses.combined import Combined
+from edgekd.distill.objective import Objective
 from edgekd.distill.predict import predict
-from edgekd.distill.probe import Execution, _fastest, probe
+from edgekd.distill.probe import Execution, fastest, probe
 from edgekd.distill.schedule import learning_rate
 from edgekd.records import digest_json
 from edgekd.store.records import CurvePoint
@@ -31,6 +32,7 @@ def lesson(count=20, shape=(2, 4, 4)):
         view=None,
         view_seeds=(0,),
         answers=None,
+        classes=3,
     )
 
 
@@ -57,7 +59,7 @@ def network(dropout=0.0):
     )
 
 
-CE = Combined.model_validate("ce")
+CE = Objective.of(Combined.model_validate("ce"))
 
 
 def test_is_plain_sgd_with_nesterov_and_no_decay_on_small_tensors(tmp_path, monkeypatch):
@@ -157,7 +159,7 @@ def test_probe_leaves_the_plain_choice_only_for_one_clearly_faster(costs, expect
         tried[place] += 1
         now[0] += costs[place]
 
-    found = _fastest(options, step, lambda: now[0])
+    found = fastest(options, step, lambda: now[0])
     assert found.precision == options[expected].precision
     if costs[1] == 20.0:
         assert tried[1] == 2, "hopeless, and tried again"

@@ -144,16 +144,24 @@ def test_views_are_shared_by_short_and_long_trainings():
     assert len(Distill(epochs=40, loss="ce").view_seeds()) == 40
 
 
-def test_student_sees_the_pixels_the_teacher_answered(student, context, teacher, task, tmp_path, monkeypatch):
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("consistent", [True, False])
+def test_student_sees_the_pixels_the_teacher_answered(
+    student, context, teacher, task, tmp_path, monkeypatch, cache, consistent
+):
     from edgekd.distill import loop
 
+    stage = Distill(**QUICK, views=2, cache=cache, consistent=consistent)
+    if not cache and not consistent:
+        assert any("without a cache" in problem.message for problem in stage.check(student, context(tmp_path)))
+        return
     split = task.split
     nothing = Split("validation", split("test").inputs[:0], split("test").labels[:0], digest_json("nothing"))
     task.split = lambda name: nothing if name == "validation" else split(name)  # so that only training looks
 
     seen, answered = [], []
 
-    def looked_at(self, logits, taught, labels):
+    def looked_at(self, logits, taught, *others):
         answered.append(taught)
         return logits.sum() * 0.0 + 1.0
 
@@ -164,11 +172,22 @@ def test_student_sees_the_pixels_the_teacher_answered(student, context, teacher,
         return normalise(self, raw, memory_format)
 
     monkeypatch.setattr(loop.Normalisation, "__call__", watched)
-    monkeypatch.setattr(loop.Combined, "__call__", looked_at)
-    Distill(**QUICK, views=2).run(student, context(tmp_path))
+    monkeypatch.setattr(loop.Objective, "forward", looked_at)
+    stage.run(student, context(tmp_path))
     assert len(answered) == 12
-    for raw, taught in zip(seen, answered, strict=True):
-        assert np.allclose(teacher.logits(raw.float()), taught, atol=1e-5)
+    alike = [np.allclose(teacher.logits(r.float()), t, atol=1e-5) for r, t in zip(seen, answered, strict=True)]
+    assert alike == [consistent] * 12
+
+
+def test_an_asked_teacher_trains_the_same_student_as_a_cached_one(student, context, teacher, task, tmp_path):
+    count = len(task.split("train"))
+    kept = Distill(**QUICK, views=4).run(student, context(tmp_path / "kept"))
+    assert teacher.images == 4 * count
+    asked = Distill(**QUICK, views=4, cache=False).run(student, context(tmp_path / "asked"))
+    assert teacher.images == 8 * count
+    for name, tensor in weights(kept).items():
+        torch.testing.assert_close(weights(asked)[name], tensor, rtol=1e-3, atol=1e-4)
+    assert Distill(epochs=9, cache=False).view_seeds() == tuple(range(9))  # a view costs nothing more
 
 
 def test_preparing_asks_the_teacher_for_every_view_of_the_whole_recipe(student, context, teacher, task, tmp_path):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgekd.records import Digest, digest_bytes
+from edgekd.students.resnet import Network
 from edgekd.tasks._protocol import HeadSpec, InputSpec, Score, Split, SplitName, TaskSpec
 
-__all__ = ["BarTask", "BarTeacher"]
+__all__ = ["BarTask", "BarTeacher", "OpenBarTeacher"]
 
 _SPLITS: dict[SplitName, tuple[int, int]] = {
     "train": (90, 0),
@@ -63,3 +65,38 @@ class BarTeacher:
         """(N, 1, 8, 8) raw pixels to (N, 3)."""
         self.images += len(batch)
         return (batch[:, 0, 1:7].reshape(len(batch), 3, 2, 8).mean((2, 3)) / 20).float()
+
+
+class OpenBarTeacher:
+    """A network with two stages, untrained, that can be looked into. Counts the images it was asked about."""
+
+    name, classes = "open bar", 3
+
+    def __init__(self, seed: int = 0) -> None:
+        self.images, self._seed = 0, seed
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._network = Network(channels=1, classes=3, widths=[12, 20], depths=[1, 1], stem_stride=1)
+        self._network.eval().requires_grad_(False)
+        self._network.register_forward_pre_hook(lambda _m, inputs: self._count(len(inputs[0])))
+
+    def digest(self) -> Digest:
+        """By its seed."""
+        return digest_bytes(f"open bar teacher {self._seed}".encode())
+
+    def network(self) -> nn.Module:
+        """It answers (N, 3) to (N, 1, 8, 8)."""
+        return self._network
+
+    def prepared(self, batch: Tensor) -> Tensor:
+        """Normalised."""
+        return (batch - 60.0) / 60.0
+
+    def logits(self, batch: Tensor) -> Tensor:
+        """(N, 1, 8, 8) raw pixels to (N, 3)."""
+        with torch.inference_mode():
+            answers: Tensor = self._network(self.prepared(batch))
+        return answers.clone()
+
+    def _count(self, images: int) -> None:
+        self.images += images

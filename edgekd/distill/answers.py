@@ -1,0 +1,126 @@
+"""Where a training gets the teacher's answers from: the cache, or the teacher itself, asked batch by batch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgekd.distill.probe import Execution, Precision, fastest, laid_out
+from edgekd.students.points import LOGITS, Point, layout_of, tapped
+from edgekd.teachers._protocol import OpenTeacher, Teacher
+from edgekd.teachers.cache import Answers
+from edgekd.teachers.observed import Seen, observing
+
+__all__ = ["AnswerSource", "Asked", "Stored", "asking"]
+
+Taught = tuple[Tensor, Mapping[str, Tensor]]
+_TRIED = 32  # samples of a probe
+
+
+class AnswerSource(Protocol):
+    """Answers to one batch of a training."""
+
+    def __call__(self, view: int, indices: Tensor, pixels: Tensor) -> Taught:
+        """Logits (N, classes) and activations by point, on the CPU, without gradient.
+
+        ``view`` counts the training's views from 0, ``indices`` are the samples (N,), ``pixels`` what the student sees
+        of them, in raw units.
+        """
+        ...
+
+    def finite(self) -> bool:
+        """Whether no answer is NaN or infinite, as far as that is known."""
+        ...
+
+
+class Stored:
+    """From the cache."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def __call__(self, view: int, indices: Tensor, pixels: Tensor) -> Taught:
+        """Read from the disk, or the memory that stands for it."""
+        del pixels
+        rows = indices.numpy()
+        features = {name: torch.from_numpy(stored[view][rows]) for name, stored in self._answers.features.items()}
+        return torch.from_numpy(self._answers.logits[view][rows]), features
+
+    def finite(self) -> bool:
+        """Looked up in all logits; activations are stored only where finite."""
+        return all(np.isfinite(block).all() for block in self._answers.logits)
+
+
+class Asked:
+    """From the teacher, once a batch, about the very pixels that the student sees. Made by `asking`."""
+
+    def __init__(self, ask: Seen) -> None:
+        self._ask = ask
+        self._finite = True
+
+    def __call__(self, view: int, indices: Tensor, pixels: Tensor) -> Taught:
+        """One pass of the teacher."""
+        del view, indices
+        logits, features = self._ask(pixels.float())
+        self._finite = self._finite and bool(torch.isfinite(logits).all())
+        return logits, features
+
+    def finite(self) -> bool:
+        """Of all that was said so far."""
+        return self._finite
+
+
+@contextmanager
+def asking(
+    teacher: Teacher,
+    shape: Sequence[int],
+    points: Sequence[Point] = (),
+    precisions: Sequence[Precision] = ("float32",),
+    device: torch.device | None = None,
+) -> Iterator[Asked]:
+    """A source that asks ``teacher`` about raw inputs of a shape (C, H, W).
+
+    Where its network can be reached, it computes on ``device``, in the layout and precision that answers fastest
+    (tried for two seconds at most). Raises ConfigurationError where the network has no such points.
+    """
+    if not isinstance(teacher, OpenTeacher):
+        with observing(teacher, shape, points) as ask:
+            yield Asked(ask)
+        return
+    device = device or torch.device("cpu")
+    layouts = (False, True) if len(shape) == 3 else (False,)
+    networks = {
+        last: laid_out(
+            copy.deepcopy(teacher.network()), device, torch.channels_last if last else torch.contiguous_format
+        )
+        for last in layouts
+    }
+
+    def answered(execution: Execution, batch: Tensor) -> Tensor:
+        inputs = teacher.prepared(batch.to(device)).contiguous(memory_format=execution.memory_format)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, execution.precision == "bfloat16"):
+            logits: Tensor = networks[execution.channels_last](inputs)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return logits.float()
+
+    tried = torch.zeros((_TRIED, *shape))
+    options = [Execution(precision=p, channels_last=last) for p in precisions for last in layouts]
+    chosen = fastest(options, lambda option: answered(option, tried))
+    network = networks[chosen.channels_last]
+    layout = layout_of(network, tuple(teacher.prepared(tried[:1]).shape[1:]))
+    with tapped(network, layout, [point.name for point in points]) as seen:
+
+        def ask(batch: Tensor) -> Taught:
+            logits = answered(chosen, batch)
+            found = {**seen, LOGITS: logits}
+            # a tensor of inference mode can't take part in a loss
+            return logits.clone(), {point.name: found[point.name].float().clone() for point in points}
+
+        yield Asked(ask)

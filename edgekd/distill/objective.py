@@ -1,0 +1,93 @@
+"""All losses of one training as one module: those on logits, and those on inner activations with their connectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.distill.losses._protocol import Loss, Site
+from edgekd.distill.losses.combined import Combined
+from edgekd.distill.losses.criterion import Batch, Criterion
+from edgekd.students.points import LOGITS, Layout, Point
+
+__all__ = ["Objective"]
+
+
+class Objective(nn.Module):
+    """Trained along with the student, and dropped with all its parameters at the end."""
+
+    def __init__(self, loss: Combined, criteria: Sequence[Criterion], sites: Sequence[Site], layout: Layout | None):
+        super().__init__()
+        self.loss, self.layout = loss, layout
+        self.criteria = nn.ModuleList(criteria)
+        self._sites = tuple(sites)
+        self.move_to(0.0)
+
+    @classmethod
+    def of(cls, loss: Loss | Combined) -> Self:
+        """From losses on logits alone."""
+        if isinstance(loss, Loss):
+            loss = Combined(parts=((type(loss).__name__, loss if loss.weight else loss.but(weight=1.0)),))
+        return cls(loss, (), (), None)
+
+    @classmethod
+    def built(cls, loss: Combined, sites: Sequence[Site], module: nn.Module, layout: Layout | None, seed: int) -> Self:
+        """With fresh criteria; ``module`` is changed (in place) where a loss has to change the student's network."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            criteria = [part.criterion(site) for (_, part), site in zip(loss.features, sites, strict=True)]
+            for criterion in criteria:
+                criterion.attach(module)
+        return cls(loss, criteria, sites, layout)
+
+    @property
+    def teacher_points(self) -> tuple[Point, ...]:
+        """Where the teacher has to be looked at."""
+        return tuple(dict.fromkeys(other for site in self._sites for _, other in site.pairs))
+
+    @property
+    def student_points(self) -> tuple[str, ...]:
+        """Where the student has to be looked at."""
+        return tuple(dict.fromkeys(own.name for site in self._sites for own, _ in site.pairs))
+
+    def move_to(self, progress: float) -> None:
+        """Set what is scheduled to where it is when a share ``progress`` (0 to 1) of the training is done."""
+        self._now = self.loss.at(progress)
+        self._weights = [loss.at(progress).weight for _, loss in self.loss.features]
+
+    def detach_from(self, module: nn.Module) -> None:
+        """Give the trained network, or a copy of it, the layers of its arch again (in place)."""
+        for criterion in self.criteria:
+            criterion.detach_from(module)  # type: ignore[operator]  # a ModuleList forgets what it holds
+
+    @property
+    def changes_student(self) -> bool:
+        """Whether the network has other layers while it trains."""
+        return any(type(criterion).attach is not Criterion.attach for criterion in self.criteria)  # type: ignore[attr-defined]
+
+    def forward(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor | None,
+        student_seen: Mapping[str, Tensor],
+        teacher_seen: Mapping[str, Tensor],
+        batch: Batch,
+    ) -> list[Tensor]:
+        """The weighted batch means, scalars, named by `names`: their sum is the loss. Everything is float32."""
+        terms = self._now.terms(student_logits, teacher_logits, batch.labels)
+        for criterion, site, weight in zip(self.criteria, self._sites, self._weights, strict=True):
+            own = [student_logits if point.name == LOGITS else student_seen[point.name] for point, _ in site.pairs]
+            other = [teacher_seen[point.name] for _, point in site.pairs]
+            terms.append(criterion(own, other, batch) * weight)
+        return terms
+
+    def names(self) -> list[str]:
+        """Of the terms as they are now, in their order; a loss that is there twice is numbered."""
+        on_logits = [name for name, loss in self._now.parts if isinstance(loss, Loss) and loss.weight]
+        given = [*on_logits, *(name for name, _ in self.loss.features)]
+        return [
+            f"{name} {given[: at + 1].count(name)}" if given.count(name) > 1 else name for at, name in enumerate(given)
+        ]

@@ -1,0 +1,181 @@
+"""Losses on inner activations in the recipe: placed, trained along, resumed, gone at the end, or refused before."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from edgekd.distill.checkpoint import read_checkpoint
+from edgekd.distill.curve import read_curve
+from edgekd.distill.loop import CHECKPOINT_FILE
+from edgekd.distill.stage import Distill
+from edgekd.errors import Interrupted
+from edgekd.students.points import layout_of
+from edgekd.students.student import load_student, save_student
+from edgekd.teachers.cache import TeacherCache
+from edgekd.testing.fakes.bars import BarTeacher, OpenBarTeacher
+
+pytestmark = pytest.mark.slow
+
+QUICK = {"epochs": 4, "batch_size": 32, "precision": "float32"}
+FITNET = {"fitnet": {"weight": 2.0}, "kd": {}}
+
+
+@pytest.fixture
+def teacher():
+    return OpenBarTeacher()
+
+
+def weights(student):
+    return {name: tensor.clone() for name, tensor in student.module.state_dict().items()}
+
+
+def test_stages_of_a_network_are_found(student, teacher):
+    own, other = layout_of(student.module, (1, 8, 8)), layout_of(teacher.network(), (1, 8, 8))
+    assert [(point.name, point.shape) for point in own.stages] == [("blocks.0", (8, 8, 8)), ("blocks.1", (8, 4, 4))]
+    assert [point.shape for point in other.stages] == [(12, 8, 8), (20, 4, 4)]
+    assert own.at("penultimate").shape == (8,)
+    assert own.classifier == "head"
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_the_teacher_is_asked_once_for_logits_and_activations(student, context, teacher, task, tmp_path, cache):
+    given = context(tmp_path)
+    teacher.images = 0
+    trained = Distill(**QUICK, loss=FITNET, views=2, cache=cache).run(student, given)
+    if cache:  # two more: its shape was looked at before training and in training
+        assert 2 * 90 <= teacher.images <= 2 * 90 + 4
+    assert weights(trained).keys() == weights(student).keys()
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in trained.module.modules())
+    save_student(trained, tmp_path / "saved")
+    again = load_student(tmp_path / "saved")
+    inputs = torch.randn(4, 1, 8, 8)
+    assert torch.equal(again.module(inputs), trained.module(inputs))
+
+
+def test_connectors_are_trained_along(student, context, tmp_path):
+    stage, given = Distill(**QUICK, loss=FITNET), context(tmp_path)
+    first = stage._objective(student.module, stage._networks(student, given), given.seed)
+    stopping = iter([False] * 9)
+    stage.prepare(given)
+    with pytest.raises(Interrupted):
+        stage.run(student, replace(given, stop=lambda: next(stopping, True)))
+    _, tensors = read_checkpoint(given.folder / CHECKPOINT_FILE, stage._plan(student, given).digest)
+    begun = dict(first.named_parameters())
+    names = [name for name in tensors if name.startswith("objective.") and name.removeprefix("objective.") in begun]
+    assert len(names) == len(begun) > 0
+    assert all(not torch.equal(tensors[name], begun[name.removeprefix("objective.")]) for name in names)
+
+
+@pytest.mark.parametrize("asks", [3, 7, 10])
+def test_an_interrupted_training_ends_with_the_same_weights(student, context, tmp_path, asks):
+    stage = Distill(**QUICK, loss=FITNET)
+    whole = stage.run(student, context(tmp_path / "whole"))
+    parts = context(tmp_path / "parts")
+    stage.prepare(parts)
+    countdown = iter([False] * asks)
+    with pytest.raises(Interrupted):
+        stage.run(student, replace(parts, stop=lambda: next(countdown, True)))
+    resumed = stage.run(student, parts)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], tensor), name
+
+
+def test_preparing_answers_every_point_a_student_may_need(student, context, teacher, task, tmp_path):
+    stage, given = Distill(**QUICK, loss=FITNET, views=2), context(tmp_path)
+    stage.prepare(given)
+    teacher.images = 0
+    stage.run(student, given)
+    assert teacher.images < 10  # only looked at for its shape
+
+
+def test_activations_are_cached_as_float16_beside_the_logits(student, context, task, teacher, tmp_path):
+    given = context(tmp_path)
+    Distill(**QUICK, loss=FITNET, views=1).run(student, given)
+    sizes = sorted(path.stat().st_size for path in given.cache.glob("*.f16"))
+    assert sizes == [90 * 20 * 16 * 2, 90 * 12 * 64 * 2]
+    assert [path.stat().st_size for path in given.cache.glob("*.f32")] == [90 * 3 * 4]
+    assert TeacherCache(given.cache).cost(teacher, task.split("train"), None, [0]).images == 90  # another view
+
+
+@pytest.mark.parametrize(
+    ("loss", "reason"),
+    [
+        ({"fitnet": {"points": [["blocks.0", "blocks.7"]]}}, "blocks.7"),
+        ({"fitnet": {"points": [["blocks.0", "head"]]}}, "a map can't be compared with a vector"),
+    ],
+)
+def test_points_that_do_not_fit_are_refused_before_training(student, context, tmp_path, loss, reason):
+    problems = Distill(**QUICK, loss=loss).check(student, context(tmp_path))
+    assert len(problems) == 1
+    assert reason in problems[0].message
+
+
+def test_a_teacher_of_logits_alone_is_refused(student, context, tmp_path):
+    problems = Distill(**QUICK, loss=FITNET).check(student, context(tmp_path, teacher=BarTeacher()))
+    assert [problem.message for problem in problems] == [
+        "distill: fitnet must look into the teacher, and `bar` gives logits alone"
+    ]
+
+
+def test_a_weight_that_changes_moves_with_the_epochs(student, context, tmp_path):
+    ramp = {"weight": {"from": 0.0, "to": 1.0, "start": 0.0, "end": 0.5}}
+    stage = Distill(**QUICK, loss={"fitnet": ramp, "kd": {"temperature": {"from": 8, "to": 2}}})
+    objective = stage._objective(student.module, stage._networks(student, context(tmp_path)), 0)
+    assert objective._weights == [0.0]
+    objective.move_to(1.0)
+    assert objective._weights == [1.0]
+    assert dict(objective._now.parts)["kd"].temperature == 2
+    plain = Distill(**QUICK, loss={"fitnet": {"weight": 0.0}, "kd": {"temperature": 8}})
+    assert stage.run(student, context(tmp_path / "a")).module is not None
+    assert plain.loss.features == ()
+
+
+def test_each_term_says_how_hard_it_pulls(student, context, tmp_path):
+    loss = {"kd": {"weight": 0.5}, "fitnet": {"weight": 2.0}}
+    Distill(**QUICK, loss=loss).run(student, context(tmp_path))
+    curve = read_curve(tmp_path / "stage")
+    assert all(set(point.shares) == {"ce", "kd", "fitnet"} for point in curve)
+    assert all(sum(point.shares.values()) == pytest.approx(1.0) for point in curve)
+    assert all(share > 0 for point in curve for share in point.shares.values())
+
+
+def test_a_share_is_the_length_of_a_terms_own_gradient(student, context, tmp_path):
+    """One step: the shares told are those of gradients taken one term at a time."""
+    stage = Distill(epochs=1, batch_size=90, precision="float32", loss={"kd": {"weight": 0.25}}, augment={"crop": 0})
+    stage.run(student, context(tmp_path, teacher=BarTeacher()))
+    (point,) = read_curve(tmp_path / "stage")
+    split, norms = context(tmp_path).task.split("train"), {}
+    inputs = (torch.from_numpy(split.inputs).float() - 60) / 60
+    taught = BarTeacher().logits(torch.from_numpy(split.inputs).float())
+    for name, loss in stage.loss.parts:
+        module = copy.deepcopy(student.module).train().requires_grad_(True)
+        (loss(module(inputs), taught, torch.from_numpy(split.labels)) * loss.weight).backward()
+        norms[name] = torch.cat([p.grad.flatten() for p in module.parameters()]).norm().item()
+    for name, norm in norms.items():
+        assert point.shares[name] == pytest.approx(norm / sum(norms.values()), rel=1e-3)
+
+
+def test_frozen_parts_stay_and_their_statistics_with_them(student, context, tmp_path):
+    trained = Distill(**QUICK, freeze=["stem", "blocks.0"]).run(student, context(tmp_path))
+    before, after = weights(student), weights(trained)
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if name.startswith(("stem.", "blocks.0."))} <= same
+    assert not any(name.startswith(("head.", "blocks.1.conv")) for name in same)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "reason"), [(["stm"], "did you mean `stem`"), (["stem", "blocks", "head"], "leave one out")]
+)
+def test_freezing_nothing_known_or_everything_is_refused(student, context, tmp_path, freeze, reason):
+    (problem,) = Distill(**QUICK, freeze=freeze).check(student, context(tmp_path))
+    assert reason in problem.remedy
+
+
+def test_a_loss_that_needs_one_label_refuses_mixed_samples(student, context, tmp_path):
+    (problem,) = Distill(**QUICK, loss={"dkd": {}}, augment={"mixup": 0.2}).check(student, context(tmp_path))
+    assert problem.message == "distill: dkd needs one label a sample, and augment mixes samples"
+    assert not Distill(**QUICK, augment={"mixup": 0.2}).check(student, context(tmp_path))

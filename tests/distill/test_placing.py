@@ -1,0 +1,78 @@
+"""Which points a loss on inner activations is given."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgekd.distill.losses.attention import Attention
+from edgekd.distill.losses.fitnet import FitNet
+from edgekd.distill.losses.rkd import RKD
+from edgekd.distill.placing import Networks, placed, teacher_points
+from edgekd.students.points import layout_of
+
+
+def network(*channels, flat=False):
+    """A stage for each number of channels, each half as large as the one before."""
+    parts, before = [], 1
+    for at, after in enumerate(channels):
+        parts.append(nn.Sequential(nn.Conv2d(before, after, 3, 2 if at else 1, 1), nn.ReLU()))
+        before = after
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *([] if flat else [nn.Linear(before, 3)]))
+
+
+@pytest.fixture
+def networks():
+    teacher = network(8, 12, 16)
+    return Networks(layout_of(network(4, 6), (1, 16, 16)), layout_of(teacher, (1, 16, 16)), teacher, 100, 3)
+
+
+def names(site):
+    return [(own.name, other.name) for own, other in site.pairs]
+
+
+def test_stages_are_paired_from_the_end(networks):
+    assert names(placed("fitnet", FitNet(), networks)) == [("0.1", "1.1"), ("1.1", "2.1")]
+    assert names(placed("fitnet", FitNet(points="last stage"), networks)) == [("1.1", "2.1")]
+
+
+def test_points_by_name_go_from_high_resolution_to_low(networks):
+    loss = FitNet(points=(("1.1", "2.1"), ("0.0", "0.1")))
+    assert names(placed("fitnet", loss, networks)) == [("0.0", "0.1"), ("1.1", "2.1")]
+
+
+def test_a_site_knows_the_teachers_classifier(networks):
+    site = placed("rkd", RKD(), networks)
+    assert names(site) == [("penultimate", "penultimate")]
+    weight, bias = site.classifier
+    assert (tuple(weight.shape), tuple(bias.shape)) == ((3, 16), (3,))
+    assert (site.samples, site.classes, site.student_classifier, site.student_width) == (100, 3, "4", 6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "reason"),
+    [
+        (FitNet(points=(("0.1", "7"),)), "no point `7`"),
+        (FitNet(points=(("0.1", "penultimate"),)), "a map can't be compared with a vector"),
+        (Attention(points="penultimate"), "compares maps"),
+    ],
+)
+def test_what_can_not_be_placed_is_told(networks, loss, reason):
+    found = placed("it", loss, networks)
+    assert isinstance(found, str)
+    assert found.startswith("it: ")
+    assert reason in found
+
+
+def test_a_network_without_a_classifier_has_nothing_to_compare(networks):
+    teacher = network(8, 3, flat=True)
+    other = Networks(networks.student, layout_of(teacher, (1, 16, 16)), teacher, 100, 3)
+    assert "the teacher has 2 stages and no linear classifier" in placed("rkd", RKD(), other)
+
+
+def test_what_a_teacher_may_be_asked_is_known_without_a_student(networks):
+    assert [point.name for point in teacher_points(FitNet(), networks.teacher)] == ["0.1", "1.1", "2.1"]
+    assert [point.name for point in teacher_points(RKD(), networks.teacher)] == ["penultimate"]
+    assert [point.shape for point in teacher_points(FitNet(points="logits"), networks.teacher)] == [(3,)]
+    assert torch.is_tensor(networks.classifier[0])
