@@ -22,13 +22,14 @@ from edgekd.events import Events, SilentEvents
 from edgekd.records import Filed, Record, digest_json
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.opening import changed_since, is_finished, open_run
-from edgekd.store.records import OutcomeRecord, RunHeader
+from edgekd.store.records import ExplanationRecord, OutcomeRecord, RunHeader
 from edgekd.store.run import Run
 from edgekd.targets.verdict import Answer
 
 if TYPE_CHECKING:
     from edgekd.bundle.verify import VerifyReport
     from edgekd.devices._protocol import DeviceSession, Fingerprint, MeasurePlan
+    from edgekd.distill.losses.catalogue import LossesAnswer
     from edgekd.measure.bench import BenchReport
     from edgekd.measure.doctor import DoctorReport
     from edgekd.project import Project
@@ -44,6 +45,7 @@ __all__ = [
     "distill",
     "doctor",
     "export",
+    "losses",
     "replay",
     "report",
     "runs",
@@ -76,6 +78,7 @@ class RunAnswer(Filed):
     certificate: Certificate | None
     bundle: Path | None
     report: Path
+    explanation: ExplanationRecord | None = None  # where it was asked for
 
     @property
     def exit_code(self) -> int:
@@ -97,6 +100,8 @@ class RunAnswer(Filed):
             if margins:
                 lines.append(f"           {self.certificate.verdict.answer.value}; margins: {', '.join(margins)}")
             lines += list(self.outcome.detail)
+        if self.explanation is not None:
+            lines += self.explanation.lines()
         lines += [f"report     {_short(self.report)}"]
         if self.bundle is not None:
             lines += [f"bundle     {_short(self.bundle)}", f"next:      edgekd verify {_short(self.bundle)}"]
@@ -195,10 +200,14 @@ def distill(
     target: str | None = None,
     run: Path | None = None,
     seed: int | None = None,
+    explain: bool = False,
     events: Events | None = None,
 ) -> RunAnswer:
-    """Train one student, the one the project names, and certify what comes out. Raises as `search` does."""
-    return _run("distill", project, target, run, None, seed, events or SilentEvents())
+    """Train one student, the one the project names, and certify what comes out. Raises as `search` does.
+
+    ``explain`` tells besides what each loss did in training, and how the student follows its teacher.
+    """
+    return _run("distill", project, target, run, None, seed, events or SilentEvents(), explain)
 
 
 def replay(run: Path) -> ReplayReport:
@@ -318,6 +327,13 @@ def bench(
     return run_bench(models, open_device(device), wanted, threads, chosen, shown.progress, twins, shown.stop)
 
 
+def losses(name: str | None = None) -> LossesAnswer:
+    """Every loss a recipe can name, or one of them with its options. Raises UnknownName."""
+    from edgekd.distill.losses.catalogue import known_losses
+
+    return known_losses(name)
+
+
 def doctor(*, device: str = "this-computer") -> DoctorReport:
     """Whether this machine is ready, line by line."""
     from edgekd.devices.catalogue import open_device
@@ -334,11 +350,13 @@ def _run(
     budget: str | None,
     seed: int | None,
     events: Events,
+    explaining: bool = False,
 ) -> RunAnswer:
     from edgekd.devices.catalogue import open_device
     from edgekd.export.converter import Converter
     from edgekd.project import read_project
     from edgekd.report.page import write_report
+    from edgekd.search.explain import explain
     from edgekd.search.search import run_search
     from edgekd.search.single import run_single
 
@@ -370,11 +388,19 @@ def _run(
             certificate = None
             if outcome.chosen is not None:
                 certificate, outcome = _certified(run, outcome, project, session, events)
+            explanation = explain(project, run) if explaining else None
             page = write_report(run.folder)
     finally:
         session.close()
     bundle = run.folder / "bundle" if certificate is not None else None
-    return RunAnswer(run=run.folder, outcome=outcome, certificate=certificate, bundle=bundle, report=page)
+    return RunAnswer(
+        run=run.folder,
+        outcome=outcome,
+        certificate=certificate,
+        bundle=bundle,
+        report=page,
+        explanation=explanation,
+    )
 
 
 def _with_teacher(project: Project, events: Events) -> Project:

@@ -14,7 +14,7 @@ from edgekd.agent.telemetry import keep_silent
 keep_silent()
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # other programs may run beside a test
-for suite in ("accuracy", "device", "exporter", "family", "loss", "stage", "task", "teacher"):
+for suite in ("accuracy", "device", "exporter", "family", "feature_loss", "loss", "stage", "task", "teacher", "view"):
     pytest.register_assert_rewrite(f"edgekd.testing.contracts.{suite}")
 
 

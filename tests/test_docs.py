@@ -122,7 +122,7 @@ def test_python_compiles(page: Path) -> None:
 def test_the_plugins_page_shows_the_package_that_is_tested() -> None:
     text = (ROOT / "docs" / "plugins.md").read_text()
     shown = re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert len(shown) == 8
+    assert len(shown) == 9
     for path, block in shown:
         assert block == (PACKAGE / path).read_text(), f"docs/plugins.md shows another {path}"
 
@@ -134,4 +134,4 @@ def test_the_python_page_names_what_is_there() -> None:
     functions = set(re.findall(r"^\| `(\w+)\(", text, re.MULTILINE)) | {"compress", "distill"}
     assert functions == {found for found in api.__all__ if found[0].islower()} | {"replay"}
     for named in re.findall(r"`(\w+(?:Answer|Report))`", text):
-        assert hasattr(api, named) or named in ("VerifyReport", "BenchReport", "DoctorReport")
+        assert hasattr(api, named) or named in ("VerifyReport", "BenchReport", "DoctorReport", "LossesAnswer")

@@ -17,17 +17,19 @@ __all__ = ["distill"]
 @click.option("--target", shell_complete=complete_target, help="A target's name or path, in place of the project's.")
 @click.option("--run", type=click.Path(path_type=Path), help="The run's folder; an unfinished run there goes on.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="In place of the project's.")
+@click.option("--explain", is_flag=True, help="Tell what each loss did, and how the student follows its teacher.")
 def distill(
     output: Output,
     project: Path,
     target: str | None,
     run: Path | None,
     seed: int | None,
+    explain: bool,
 ) -> None:
     """Train one student with the recipe, and certify what comes out. The project names one arch: each axis of its space
     has one choice."""
     from edgekd import api
 
     with output.watching() as events:
-        answer = api.distill(project, target=target, run=run, seed=seed, events=events)
+        answer = api.distill(project, target=target, run=run, seed=seed, explain=explain, events=events)
     output.answer(answer)

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("edgekd.cli.runs:runs", "List runs."),
     "bench": ("edgekd.cli.bench:bench", "Time models you already have."),
     "doctor": ("edgekd.cli.doctor:doctor", "See whether this machine is ready."),
+    "losses": ("edgekd.cli.losses:losses", "What a student can learn from: list of losses."),
     "targets": ("edgekd.cli.targets:targets", "Contracts: list, show, new, check."),
     "devices": ("edgekd.cli.devices:devices", "Hardware: list, probe."),
 }

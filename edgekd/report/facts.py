@@ -8,6 +8,7 @@ from pathlib import Path
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.records import (
     ArmsRecord,
+    ExplanationRecord,
     FinalistRecord,
     MasksRecord,
     OriginalRecord,
@@ -35,6 +36,7 @@ class Facts:
     finalists: tuple[FinalistRecord, ...]
     outcome: OutcomeRecord | None
     certificate: Certificate | None
+    explanation: ExplanationRecord | None = None
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -68,4 +70,5 @@ def gather(folder: Path) -> Facts:
         finalists=run.finalists(),
         outcome=run.outcome(),
         certificate=read_record(path, Certificate) if path.is_file() else None,
+        explanation=run.explanation(),
     )

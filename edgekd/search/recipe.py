@@ -12,6 +12,7 @@ from edgekd.artefacts import Backend, Precision
 from edgekd.compress.quantization.stage import Quantize
 from edgekd.export._protocol import PRECISIONS
 from edgekd.export.integer import TELLING
+from edgekd.recipes.born_again import BornAgain
 from edgekd.records import Record
 from edgekd.store.records import Arm
 from edgekd.students._protocol import Stage
@@ -47,7 +48,7 @@ def with_precision(recipe: Sequence[Stage], precision: Precision) -> tuple[Stage
 
 def shortened(recipe: Sequence[Stage], epochs: int) -> tuple[Stage, ...]:
     """The recipe with no stage of more than so many epochs."""
-    return tuple(stage.but(epochs=min(epochs, n)) if (n := _epochs(stage)) else stage for stage in recipe)  # type: ignore[attr-defined]  # a stage with epochs is a record
+    return tuple(_shortened(stage, epochs) for stage in recipe)
 
 
 def epochs_of(recipe: Sequence[Stage]) -> int:
@@ -60,10 +61,18 @@ def images_of(recipe: Sequence[Stage], samples: int) -> int:
     return samples * epochs_of(recipe)
 
 
+def _shortened(stage: Stage, epochs: int) -> Stage:
+    """Once, and no longer than that: a stage that trains several generations ranks as well by its first."""
+    if isinstance(stage, BornAgain):
+        return stage.first().but(epochs=min(epochs, stage.epochs))
+    own = _epochs(stage)
+    return stage.but(epochs=min(epochs, own)) if own and isinstance(stage, Record) else stage
+
+
 def _epochs(stage: Stage) -> int:
     # whatever trains says for how long in its options; nothing else is asked of a stage
     found = getattr(stage, "epochs", 0) if isinstance(stage, Record) else 0
-    return found if isinstance(found, int) else 0
+    return found * getattr(stage, "generations", 1) if isinstance(found, int) else 0
 
 
 def _rungs(backend: Backend) -> tuple[Precision, ...]:

@@ -16,6 +16,7 @@
       shortlist.json           ShortlistRecord: the best trials as the verdict will measure them, before long training
       finalists/02.json        FinalistRecord, written when refined and again when judged
       outcome.json             OutcomeRecord: how the run ended
+      explanation.json         ExplanationRecord: what each loss did, and how the student follows its teacher
       students/KEY/            student.json and weights.safetensors
       artefacts/SHA256.tflite  finalists' files only
       stages/KEY/              a recipe stage's own checkpoints, curve.jsonl, and done.json
@@ -48,10 +49,13 @@ __all__ = [
     "Arm",
     "ArmReading",
     "ArmsRecord",
+    "ClassFollowed",
     "CurvePoint",
     "DroppedArm",
+    "ExplanationRecord",
     "FeaturesRecord",
     "FinalistRecord",
+    "Following",
     "MaskReport",
     "MasksRecord",
     "NeverSlower",
@@ -61,6 +65,7 @@ __all__ = [
     "RankCorrelation",
     "RunHeader",
     "StaticFeatures",
+    "TermShare",
     "TrialRecord",
 ]
 
@@ -278,6 +283,64 @@ class CurvePoint(Record):
     validation: float | None
     rate: float  # learning rate
     images_per_s: float  # training images, of all the epoch took: validation, where there was one, with it
+    shares: Mapping[str, float] = {}  # of the gradient's length, by loss; of some epochs, where there are several
+
+
+class TermShare(Record):
+    """What a loss contributed: its share of the gradient's length on the student's weights."""
+
+    name: str
+    first: float  # after the first epoch
+    last: float  # after the last
+
+
+class ClassFollowed(Record):
+    """How a student follows its teacher on the samples of one class."""
+
+    label: str
+    samples: int
+    student: float  # share that is right
+    teacher: float
+    agreement: float  # share on which both say the same
+
+
+class Following(Record):
+    """How closely a student follows its teacher on validation samples, in PyTorch float32."""
+
+    samples: int
+    student: float  # top-1
+    teacher: float
+    agreement: float  # share of samples on which both say the same
+    student_error: float  # expected calibration error, 15 bins (Guo et al. 2017)
+    teacher_error: float
+    classes: tuple[ClassFollowed, ...]
+
+
+class ExplanationRecord(Filed):
+    """What each loss did in the chosen finalist's training, and how its student follows the teacher."""
+
+    schema_: Literal["edgekd.explanation/1"] = Field(default="edgekd.explanation/1", alias="schema")
+    finalist: int
+    terms: tuple[TermShare, ...]  # empty where there was one loss alone
+    following: Following | None  # None without a teacher
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        lines = [f"loss       {'share of the gradient':<24}first    last"] if self.terms else []
+        lines += [f"  {term.name:<33}{term.first:>6.1%}  {term.last:>6.1%}" for term in self.terms]
+        if self.following is None:
+            return lines
+        f = self.following
+        lines += [
+            f"following  agrees with the teacher on {f.agreement:.1%} of {f.samples} validation samples",
+            f"           right: student {f.student:.1%}, teacher {f.teacher:.1%}; calibration error: "
+            f"student {f.student_error:.3f}, teacher {f.teacher_error:.3f}",
+            f"  {'class':<24}{'samples':>9}{'student':>9}{'teacher':>9}{'agree':>8}",
+        ]
+        return lines + [
+            f"  {each.label[:24]:<24}{each.samples:>9}{each.student:>9.1%}{each.teacher:>9.1%}{each.agreement:>8.1%}"
+            for each in f.classes
+        ]
 
 
 class RecheckRecord(Filed):

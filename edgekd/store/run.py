@@ -19,6 +19,7 @@ from edgekd.store.lock import RunBusy, locked
 from edgekd.store.records import (
     AnchorRecord,
     ArmsRecord,
+    ExplanationRecord,
     FeaturesRecord,
     FinalistRecord,
     MasksRecord,
@@ -50,6 +51,7 @@ _SINGLE: dict[type[Filed], str] = {
     ProposalsRecord: "proposals.json",
     ShortlistRecord: "shortlist.json",
     OutcomeRecord: "outcome.json",
+    ExplanationRecord: "explanation.json",
 }
 
 
@@ -161,6 +163,10 @@ class Run:
     def outcome(self) -> OutcomeRecord | None:
         """How the run ended."""
         return self._read(OutcomeRecord)
+
+    def explanation(self) -> ExplanationRecord | None:
+        """What each loss did, where that was asked for."""
+        return self._read(ExplanationRecord)
 
     def anchors(self) -> tuple[AnchorRecord, ...]:
         """Anchors measured so far, in order."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import NonNegativeFloat
 from torch import Tensor
 from torch.nn.functional import mse_loss
@@ -12,10 +14,11 @@ from edgekd.distill.losses._protocol import Loss
 class LogitMSE(Loss):
     """Options of `logit-mse`. The default weight leaves half for the labels."""
 
+    paper: ClassVar[str] = "Ba 2014, Do deep nets really need to be deep?, NeurIPS"
+    use: ClassVar[str] = "logits whose size matters as much as their order"
+
     weight: NonNegativeFloat | None = 0.5
 
-    def __call__(self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
+    def value(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
         """Scalar batch mean, zero where the student answers as the teacher does. Logits (N, C)."""
-        if teacher_logits is None:
-            raise ValueError("logit-mse needs the teacher's logits, found None")
-        return mse_loss(student_logits, teacher_logits.detach())
+        return mse_loss(student_logits, teacher_logits)

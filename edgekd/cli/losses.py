@@ -1,0 +1,18 @@
+"""``edgekd losses [NAME]``"""
+
+from __future__ import annotations
+
+import click
+
+from edgekd.cli.output import Output, command
+
+__all__ = ["losses"]
+
+
+@command("edgekd losses")
+@click.argument("name", required=False)
+def losses(output: Output, name: str | None) -> None:
+    """List the losses a recipe can name: paper, what each needs, when to use it. With a NAME, its options too."""
+    from edgekd import api
+
+    output.answer(api.losses(name))
