@@ -1,14 +1,17 @@
 """Training speed on CIFAR-shaped random data, images per second, one student (ResNet-8) in one precision and layout.
 
-    cached    edgekd's loop: crops, flips, the teacher's cached answers, the running average of weights
     bare      a plain PyTorch cross-entropy loop: no augmentation, no teacher, samples already normalised
-    online    the plain loop with a ResNet-56 teacher answering each batch (random weights: only the time counts)
+    ce        edgekd's loop on labels alone: crops, flips, the running average of weights
+    kd, ...   the same with a loss that learns from ResNet-56's cached logits, or from its cached activations
+    online    the same with `kd` and the teacher asked about every batch, in the layout and precision that it is
+              fastest in (`cache: false`); random weights: only the time counts
 
-Each is timed from outside over two whole epochs: setting up, checkpoints and all. Rounds are interleaved. The ratio
-compares the fastest rounds, which other work on the machine disturbs least; the ratio of medians stands beside it, and
-where the two differ much, the machine was busy. The online loop, slow as it is, gets a quarter of the samples.
+Each is timed from outside over two whole epochs: setting up, checkpoints and all. Rounds are interleaved. The ratios
+compare the fastest rounds, which other work on the machine disturbs least; the ratio of medians stands beside it, and
+where the two differ much, the machine was busy. The online teacher, slow as it is, is asked about a quarter of the
+samples, twice.
 
-Run: python benchmarks/bench_training.py [--samples 8192] [--rounds 8]. Two minutes on two idle cores.
+Run: python benchmarks/bench_training.py [--samples 4096] [--rounds 6]. Ten minutes on two idle cores.
 """
 
 from __future__ import annotations
@@ -18,25 +21,34 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from cells import versions
-from torch import nn
+from cells import table, versions
+from torch import Tensor, nn
 
+from edgekd import plugins
 from edgekd.agent.fingerprint import fingerprint
+from edgekd.distill.answers import AnswerSource, Stored, asking
 from edgekd.distill.augment.chain import Augment
 from edgekd.distill.loop import Lesson, Plan, train
 from edgekd.distill.losses.combined import Combined
-from edgekd.distill.losses.kd import KD
+from edgekd.distill.objective import Objective
+from edgekd.distill.placing import Networks, placed
 from edgekd.distill.probe import Execution, laid_out, probe
 from edgekd.records import digest_json
 from edgekd.students._protocol import Arch
+from edgekd.students.points import layout_of
 from edgekd.students.resnet import ResNet
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
+from edgekd.teachers.cache import Answers
 
-CPU = torch.device("cpu")
+CPU, VIEWS, EPOCHS, ONLINE_ROUNDS = torch.device("cpu"), 2, 2, 2
 SPEC = TaskSpec(
     name="random",
     input=InputSpec(shape=(3, 32, 32), mean=(125.0,) * 3, std=(63.0,) * 3),
@@ -44,6 +56,8 @@ SPEC = TaskSpec(
     data=digest_json("random"),
     flip=True,
 )
+LIKE_CE = ("kd", "dkd", "dist")  # within 3 % of `ce`
+REFERENCE = dict.fromkeys(LIKE_CE, "ce")  # every other loss is compared with `kd`: within 25 %
 
 
 def resnet(depth: int) -> nn.Module:
@@ -52,21 +66,64 @@ def resnet(depth: int) -> nn.Module:
     return ResNet().build(arch, SPEC)
 
 
-def cached(data: dict, execution: Execution, folder: Path) -> float:
+@dataclass(frozen=True)
+class RandomTeacher:
+    """A ResNet-56 that knows nothing."""
+
+    module: nn.Module
+    name: str = "random"
+    classes: int = 10
+
+    def digest(self) -> str:
+        """Of its name."""
+        return digest_json(self.name)
+
+    def network(self) -> nn.Module:
+        """The module."""
+        return self.module
+
+    def prepared(self, batch: Tensor) -> Tensor:
+        """Normalised."""
+        return (batch - 125.0) / 63.0
+
+    def logits(self, batch: Tensor) -> Tensor:
+        """Never asked: the network is."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples, and what the teacher said to them."""
+
+    raw: Tensor
+    normalised: Tensor
+    labels: Tensor
+    stored: Answers
+    networks: Networks
+
+
+@contextmanager
+def answering(data: Data, name: str, objective: Objective, teacher: RandomTeacher) -> Iterator[AnswerSource | None]:
+    """Where a training gets the teacher's answers from."""
+    if name == "online":
+        with asking(teacher, SPEC.input.shape, (), ("float32", "bfloat16")) as asked:
+            yield asked
+    elif name == "ce":
+        yield None
+    else:
+        wanted = {point.name: data.stored.features[point.name] for point in objective.teacher_points}
+        yield Stored(Answers(data.stored.logits, wanted))
+
+
+def ours(data: Data, name: str, execution: Execution, folder: Path, teacher: RandomTeacher) -> float:
     """edgekd's own loop; images per second of the whole call."""
-    lesson = Lesson(
-        inputs=data["raw"],
-        labels=data["labels"],
-        spec=SPEC.input,
-        view=Augment().view(SPEC),
-        view_seeds=(0, 1),
-        answers=data["answers"],
-    )
+    loss = Combined.model_validate({"kd" if name == "online" else name: {}})
+    count = len(data.labels) // (4 if name == "online" else 1)
     plan = Plan(
-        digest=digest_json("bench"),
-        epochs=2,
+        digest=digest_json(["bench", name]),
+        epochs=EPOCHS,
         batch_size=128,
-        learning_rate=0.1,
+        learning_rate=0.01,
         momentum=0.9,
         weight_decay=5e-4,
         warmup_epochs=0.5,
@@ -75,77 +132,113 @@ def cached(data: dict, execution: Execution, folder: Path) -> float:
         seed=0,
     )
     begun = time.perf_counter()
-    train(resnet(1), lesson, Combined.model_validate("kd"), plan, folder, device=CPU)
-    return 2 * len(lesson.labels) / (time.perf_counter() - begun)
+    module = resnet(1)
+    sites = [site for named in loss.features if not isinstance(site := placed(*named, data.networks), str)]
+    objective = Objective.built(loss, sites, module, data.networks.student, 0) if sites else Objective.of(loss)
+    with answering(data, name, objective, teacher) as answers:
+        lesson = Lesson(
+            inputs=data.raw[:count],
+            labels=data.labels[:count],
+            spec=SPEC.input,
+            view=Augment().view(SPEC),
+            view_seeds=tuple(range(VIEWS)),
+            answers=answers,
+            classes=10,
+        )
+        train(module, lesson, objective, plan, folder, device=CPU)
+    return EPOCHS * count / (time.perf_counter() - begun)
 
 
-def plain(data: dict, execution: Execution, teacher: nn.Module | None) -> float:
+def bare(data: Data, execution: Execution) -> float:
     """The loop a person writes first; images per second of the whole call."""
     begun = time.perf_counter()
     student = laid_out(resnet(1).train(), CPU, execution.memory_format)
-    optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    count = len(data["labels"]) // (1 if teacher is None else 4)
-    inputs, labels, kd = data["normalised"][:count], data["labels"][:count], KD()
-    for _ in range(2):
-        for batch in torch.randperm(len(labels)).split(128):
-            seen = inputs[batch].contiguous(memory_format=execution.memory_format)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    for _ in range(EPOCHS):
+        for batch in torch.randperm(len(data.labels)).split(128):
+            seen = data.normalised[batch].contiguous(memory_format=execution.memory_format)
             with torch.autocast("cpu", torch.bfloat16, execution.precision == "bfloat16"):
                 logits = student(seen)
-                taught = None
-                if teacher is not None:
-                    with torch.no_grad():
-                        taught = teacher(seen)
-            loss = nn.functional.cross_entropy(logits.float(), labels[batch])
-            if taught is not None:
-                loss = 0.1 * loss + 0.9 * kd(logits.float(), taught.float(), labels[batch])
             optimizer.zero_grad()
-            loss.backward()
+            nn.functional.cross_entropy(logits.float(), data.labels[batch]).backward()
             optimizer.step()
-    return 2 * count / (time.perf_counter() - begun)
+    return EPOCHS * len(data.labels) / (time.perf_counter() - begun)
+
+
+def made(samples: int, folder: Path, teacher: RandomTeacher) -> Data:
+    """Random samples and answers, on the disk as the cache keeps them."""
+    rng = np.random.default_rng(0)
+
+    def stored(name: str, kind: type, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+        kept = np.memmap(folder / f"{name}.{kind.__name__}", kind, "w+", shape=(VIEWS, samples, *shape))
+        for view in kept:
+            view[:] = rng.standard_normal(view.shape, np.float32)
+        return kept
+
+    student, taught = layout_of(resnet(1), SPEC.input.shape), layout_of(teacher.module, SPEC.input.shape)
+    points = [*taught.stages, taught.at("penultimate"), taught.at("logits")]
+    raw = torch.from_numpy(rng.integers(0, 256, (samples, 3, 32, 32)).astype(np.uint8))
+    return Data(
+        raw=raw,
+        normalised=(raw.float() - 125) / 63,
+        labels=torch.from_numpy(rng.integers(0, 10, samples)),
+        stored=Answers(
+            stored("logits", np.float32, (10,)),
+            {point.name: stored(point.name, np.float16, point.shape) for point in points},
+        ),
+        networks=Networks(student, taught, teacher.module, samples, 10),
+    )
+
+
+def timed(
+    data: Data, rounds: int, execution: Execution, folder: Path, teacher: RandomTeacher
+) -> dict[str, list[float]]:
+    """Images per second of every variant in every round."""
+    losses = [name for name in plugins.names("edgekd.losses") if name != "ce"]
+    figures: dict[str, list[float]] = {name: [] for name in ("bare", "ce", *losses, "online")}
+    for number in range(rounds):
+        order = list(figures) if number % 2 else list(reversed(figures))  # none always goes first
+        for name in order:
+            if name == "online" and number >= ONLINE_ROUNDS:
+                continue
+            if name == "bare":
+                figures[name].append(bare(data, execution))
+            else:
+                figures[name].append(ours(data, name, execution, folder / f"{name}-{number}", teacher))
+    return figures
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=int, default=8192)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--samples", type=int, default=4096)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "training.json")
     options = parser.parse_args()
-    rng = np.random.default_rng(0)
-    raw = torch.from_numpy(rng.integers(0, 256, (options.samples, 3, 32, 32)).astype(np.uint8))
+    torch.manual_seed(0)
     execution = probe(resnet(1), SPEC.input.shape, 128, CPU)
-    teacher = laid_out(resnet(9).eval(), CPU, execution.memory_format)
+    teacher = RandomTeacher(resnet(9).eval().requires_grad_(False))
     with tempfile.TemporaryDirectory() as scratch:
-        stored = np.memmap(Path(scratch) / "answers", np.float32, "w+", shape=(2, options.samples, 10))
-        stored[:] = rng.normal(size=stored.shape)
-        data = {
-            "raw": raw,
-            "normalised": (raw.float() - 125) / 63,
-            "labels": torch.from_numpy(rng.integers(0, 10, options.samples)),
-            "answers": stored,
-        }
-        rounds: dict[str, list[float]] = {"bare": [], "cached": [], "online": []}
-        for number in range(options.rounds):
-            order = ["bare", "cached"] if number % 2 else ["cached", "bare"]  # neither always goes first
-            for name in [*order, *(["online"] if number < 2 else [])]:
-                if name == "cached":
-                    figure = cached(data, execution, Path(scratch) / f"round{number}")
-                else:
-                    figure = plain(data, execution, teacher if name == "online" else None)
-                rounds[name].append(figure)
-    medians = {name: statistics.median(figures) for name, figures in rounds.items()}
+        data = made(options.samples, Path(scratch), teacher)
+        rounds = timed(data, options.rounds, execution, Path(scratch), teacher)
     fastest = {name: max(figures) for name, figures in rounds.items()}
-    ratios = {
-        f"cached / {name}": {"fastest": fastest["cached"] / fastest[name], "median": medians["cached"] / medians[name]}
-        for name in ("bare", "online")
-    }
+    medians = {name: statistics.median(figures) for name, figures in rounds.items()}
+    compared = {"ce": "bare", "kd": "ce", "online": "kd"}
+    ratios: dict[str, dict[str, float]] = {}
+    for name in rounds:
+        if name != "bare":
+            other = compared.get(name) or REFERENCE.get(name, "kd")
+            ratios[f"{name} / {other}"] = {
+                "fastest": fastest[name] / fastest[other],
+                "median": medians[name] / medians[other],
+            }
     print(f"{execution.precision}, {'channels last' if execution.channels_last else 'channels first'}")
+    rows = []
     for name, figures in rounds.items():
-        print(
-            f"{name:<8} fastest {fastest[name]:7,.0f}   median {medians[name]:7,.0f} images/s   {len(figures)} rounds"
-        )
-    for name, ratio in ratios.items():
-        print(f"{name:<16} {ratio['fastest']:.3f} (medians {ratio['median']:.3f})")
+        over, ratio = next(((k.split(" / ")[1], r) for k, r in ratios.items() if k.split(" / ")[0] == name), ("", None))
+        shown = (f"{ratio['fastest']:.3f}", f"{ratio['median']:.3f}") if ratio else ("", "")
+        rows.append([name, f"{fastest[name]:,.0f}", f"{medians[name]:,.0f}", len(figures), over, *shown])
+    print(table(["", "fastest", "median", "rounds", "over", "fastest", "median"], rows, "images per second"))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     result = {
         "schema": "edgekd.benchmark/1",

@@ -1,0 +1,276 @@
+"""Which loss helps? CIFAR-10, 10,000 training images, one student, one teacher, every loss tuned alike.
+
+Teacher: ResNet-56 (93.39 %), seen through `views` ways of seeing each image, cached once with the activations of its
+three stages. Student: the family `resnet`, widths 16, 32, 64, one block a stage, a stem of stride 2 (78,042
+parameters). 15 epochs, SGD, crop and flip. Validation: 5,000 other images; test: the official 10,000.
+
+Every method, plain cross-entropy too, is tried with three settings and one seed; the setting with the best validation
+accuracy goes on with three more seeds. The five best methods by the mean of their validation accuracy then get another
+three, and so does cross-entropy. Test accuracy is looked at last, of those seeds alone. A method is compared with
+cross-entropy seed by seed (the same seed is the same first weights and order of batches): paired t-test, all methods
+together corrected by Holm (1979). Losses on inner activations stand beside plain cross-entropy, without `kd`, so that
+each shows what it adds by itself.
+
+Cells: `answers`, then `tune-METHOD-N`, then `METHOD-SEED`; two at a time, each on one thread.
+
+Run: EDGEKD_DATA=... python benchmarks/distill_losses.py [--table] [--jobs 2]. An hour on two idle cores; --tiny takes a
+few minutes and proves nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import Cells, arguments, cifar10, folders, table
+from cifar_search import teacher as teacher_options
+from scipy import stats
+
+NAME = "distill_losses"
+SEEDS, MORE_SEEDS, TUNING_SEED = (1, 2, 3), (4, 5, 6), 0
+BASE = "ce"
+STUDENT = {"space": {"widths": [16, 32, 64], "depths": [1, 1, 1], "stem_stride": [2]}}
+
+
+def _weighted(name: str, weights: Sequence[float], **options: Any) -> list[dict[str, Any]]:
+    """A loss on activations beside the whole cross-entropy, at three weights."""
+    return [{"loss": {name: {"weight": weight, **options}}} for weight in weights]
+
+
+METHODS: Mapping[str, list[dict[str, Any]]] = {
+    "ce": [{"loss": "ce", "label_smoothing": smoothing} for smoothing in (0.0, 0.05, 0.1)],
+    "kd": [{"loss": {"kd": {"temperature": t, "weight": 0.9}}} for t in (2, 4, 8)],
+    "kd-other-views": [{"loss": {"kd": {"temperature": t, "weight": 0.9}}, "consistent": False} for t in (2, 4, 8)],
+    "kd-standardized": [
+        {"loss": {"kd": {"temperature": 2, "weight": w, "standardize": True}, "ce": {"weight": 0.1}}}
+        for w in (0.9, 3, 9)
+    ],
+    "dkd": [{"loss": {"dkd": {"beta": beta}}} for beta in (1, 4, 8)],
+    "dist": [{"loss": {"dist": {"temperature": t}}} for t in (1, 2, 4)],
+    "mlkd": [{"loss": {"mlkd": {"weight": w}, "ce": {"weight": 0.1}}} for w in (0.3, 0.9, 2.7)],
+    "fitnet": _weighted("fitnet", (0.3, 1, 3)),
+    "attention": _weighted("attention", (300, 1000, 3000)),
+    "similarity": _weighted("similarity", (300, 1000, 3000)),
+    "rkd": _weighted("rkd", (0.3, 1, 3)),
+    "crd": _weighted("crd", (0.3, 0.8, 2)),
+    "reviewkd": _weighted("reviewkd", (0.3, 1, 3)),
+    "simkd": _weighted("simkd", (1, 3, 10)),
+    "adversarial": _weighted("adversarial", (0.01, 0.1, 1)),
+}
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What changes results."""
+    if options.tiny:
+        return {"train": 600, "epochs": 2, "views": 2, "tiny": True}
+    return {"train": 10_000, "epochs": 15, "views": 15, "tiny": False}
+
+
+@cache
+def lesson(tiny: bool, limit: int, runs: Path) -> tuple[Any, Any]:
+    """Task and teacher, read once a process."""
+    from edgekd.tasks.image_classification import ImageClassification
+    from edgekd.teachers.binding import bind
+    from edgekd.teachers.torch import TorchTeacher
+
+    data = {"data": str(cifar10(tiny)), "flip": True, "calibration": 64, "train_limit": limit}
+    task = ImageClassification.model_validate({**data, "validation": 0.1}, context={"folder": runs})
+    described = {key: value for key, value in teacher_options().items() if key != "kind"}
+    return task, bind(TorchTeacher.model_validate(described, context={"folder": runs}), task.spec)
+
+
+def parts(options: argparse.Namespace, seed: int, runs: Path) -> tuple[Any, Any, Any]:
+    """Task, student and context of one training."""
+    from edgekd.students._protocol import StageContext
+    from edgekd.students.resnet import ResNet
+    from edgekd.students.student import new_student
+
+    task, teacher = lesson(options.tiny, settings(options)["train"], runs)
+    family = ResNet.model_validate(STUDENT)
+    student = new_student(family, family.space(task.spec).at(0), task.spec, seed)
+    context = StageContext(
+        task=task,
+        teacher=teacher,
+        device=None,
+        backend=None,
+        folder=runs / "scratch",
+        cache=runs / "cache",
+        seed=seed,
+        progress=lambda _: None,
+        stop=lambda: False,
+    )
+    return task, student, context
+
+
+def stage(options: argparse.Namespace, given: Mapping[str, Any]) -> Any:
+    """The `distill` stage of one setting."""
+    from edgekd.distill.stage import Distill
+
+    chosen = settings(options)
+    return Distill.model_validate(
+        {"epochs": chosen["epochs"], "views": chosen["views"], "augment": {"crop": 4, "flip": True}, **given}
+    )
+
+
+def answer(options: argparse.Namespace, runs: Path) -> dict[str, Any]:
+    """The teacher's logits and activations of all views, and its logits of the other views."""
+    import torch
+
+    from edgekd.distill.probe import probe
+
+    _, student, context = parts(options, TUNING_SEED, runs)
+    begun = time.monotonic()
+    for given in (METHODS["fitnet"][0], METHODS["crd"][0], METHODS["kd-other-views"][0]):
+        stage(options, given).prepare(context)
+    kept = sum(path.stat().st_size for path in context.cache.glob("*.f*"))
+    # chosen once, with nothing else running: a training beside another one might choose otherwise
+    precision = probe(student.module, context.task.spec.input.shape, 128, torch.device("cpu")).precision
+    return {"size_bytes": kept, "answering_s": round(time.monotonic() - begun, 1), "precision": precision}
+
+
+def trained(
+    options: argparse.Namespace, given: Mapping[str, Any], seed: int, runs: Path, precision: str
+) -> dict[str, Any]:
+    """One training, scored on validation and test."""
+    from dataclasses import replace
+
+    from edgekd.distill.curve import read_curve
+    from edgekd.distill.predict import predict
+
+    task, student, context = parts(options, seed, runs)
+    with tempfile.TemporaryDirectory(dir=runs) as scratch:
+        context = replace(context, folder=Path(scratch))
+        ready = stage(options, {**given, "precision": precision}).run(student, context)
+        curve = read_curve(context.folder)
+    scores = {}
+    for name in ("validation", "test"):
+        split = task.split(name)
+        scores[name] = task.score(predict(ready.module, split.inputs, task.spec), split.labels).value
+    speeds = sorted(point.images_per_s for point in curve)
+    return {"given": given, "seed": seed, **scores, "images_per_s_beside_others": round(speeds[len(speeds) // 2])}
+
+
+def tuning_cell(method: str, number: int) -> str:
+    """The cell of one setting."""
+    return f"tune-{method}-{number}"
+
+
+def best_setting(cells: Cells, method: str) -> int | None:
+    """By validation, once all are done."""
+    found = [cells.get(tuning_cell(method, number)) for number in range(len(METHODS[method]))]
+    if not all(found):
+        return None
+    return int(np.argmax([cell["validation"] for cell in found if cell]))
+
+
+def mean_of(cells: Cells, method: str, seeds: Sequence[int], key: str) -> float:
+    """Over finished seeds."""
+    found = [cells.get(f"{method}-{seed}") for seed in seeds]
+    return float(np.mean([cell[key] for cell in found if cell]))
+
+
+def best_five(cells: Cells) -> list[str]:
+    """By validation over the first seeds; cross-entropy comes besides."""
+    ranked = sorted((m for m in METHODS if m != BASE), key=lambda m: -mean_of(cells, m, SEEDS, "validation"))
+    return [BASE, *ranked[:5]]
+
+
+def due(cells: Cells) -> list[str]:
+    """The cells to be made now: tuning, then seeds, then more seeds for the best."""
+    tuning = [tuning_cell(method, number) for method in METHODS for number in range(len(METHODS[method]))]
+    seeded = [f"{method}-{seed}" for method in METHODS for seed in SEEDS]
+    missing = [cell for cell in tuning if not cells.get(cell)] or [cell for cell in seeded if not cells.get(cell)]
+    if missing:
+        return missing
+    more = [f"{method}-{seed}" for method in best_five(cells) for seed in MORE_SEEDS]
+    return [cell for cell in more if not cells.get(cell)]
+
+
+def make(options: argparse.Namespace, cells: Cells, cell: str, runs: Path) -> None:
+    """One cell, in this process."""
+    precision = (cells.get("answers") or {})["precision"]
+    if cell.startswith("tune-"):
+        method, number = cell.removeprefix("tune-").rsplit("-", 1)
+        cells.cell(cell, lambda: trained(options, METHODS[method][int(number)], TUNING_SEED, runs, precision))
+        return
+    method, seed = cell.rsplit("-", 1)
+    number = best_setting(cells, method)
+    if number is None:
+        raise SystemExit(f"{method} is not tuned yet")
+    cells.cell(cell, lambda: trained(options, METHODS[method][number], int(seed), runs, precision))
+
+
+def one_thread() -> None:
+    """How every training of this table computes."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def make_all(options: argparse.Namespace, cells: Cells, runs: Path) -> None:
+    """Everything that is missing, several cells at a time, each in a process with one thread."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, mp_context=context, initializer=one_thread) as pool:
+        while waiting := due(cells):
+            done = [pool.submit(make, options, cells, cell, runs) for cell in waiting]
+            for future in as_completed(done):
+                future.result()
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction of p-values (1979)."""
+    order, corrected, largest = np.argsort(values), [0.0] * len(values), 0.0
+    for rank, at in enumerate(order):
+        largest = max(largest, min(1.0, values[at] * (len(values) - rank)))
+        corrected[int(at)] = largest
+    return corrected
+
+
+def printed(cells: Cells) -> str:
+    """Mean, deviation, points over cross-entropy, corrected p."""
+    seeds = {m: [s for s in (*SEEDS, *MORE_SEEDS) if cells.get(f"{m}-{s}")] for m in METHODS}
+    done = [method for method in METHODS if len(seeds[method]) >= len(SEEDS)]
+    if BASE not in done:
+        return f"{sum(map(len, seeds.values()))} cells of seeds are finished, {BASE} is not among them"
+
+    def scores(method: str, over: Sequence[int]) -> np.ndarray:
+        return np.array([100 * (cells.get(f"{method}-{seed}") or {})["test"] for seed in over])
+
+    compared = [method for method in done if method != BASE]
+    gains = {m: scores(m, seeds[m]) - scores(BASE, [s for s in seeds[m] if s in seeds[BASE]]) for m in compared}
+    pvalues = holm([float(stats.ttest_1samp(gains[method], 0.0).pvalue) for method in compared])
+    rows = []
+    for method in sorted(done, key=lambda m: -scores(m, seeds[m]).mean()):
+        found, number = scores(method, seeds[method]), best_setting(cells, method)
+        row = [method, len(found), f"{found.mean():.2f}", f"{found.std(ddof=1):.2f}"]
+        if method == BASE:
+            rows.append([*row, "", "", number])
+        else:
+            rows.append([*row, f"{gains[method].mean():+.2f}", f"{pvalues[compared.index(method)]:.4f}", number])
+    note = "test top-1 in %, points over cross-entropy paired by seed, p of a paired t-test, Holm over all rows"
+    return table(["method", "seeds", "mean", "dev", "points", "p", "setting"], rows, note)
+
+
+def main() -> None:
+    """Make what is missing, print the table."""
+    parser = arguments(__doc__, NAME)
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each on one thread")
+    options = parser.parse_args()
+    results, runs = folders(options, NAME)
+    cells = Cells(NAME, results, settings(options))
+    if not options.table:
+        cells.cell("answers", lambda: answer(options, runs))
+        make_all(options, cells, runs)
+    print(printed(cells))
+
+
+if __name__ == "__main__":
+    main()
