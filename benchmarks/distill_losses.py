@@ -71,7 +71,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     """What changes results."""
     if options.tiny:
         return {"train": 600, "epochs": 2, "views": 2, "tiny": True}
-    return {"train": 10_000, "epochs": 15, "views": 15, "tiny": False}
+    return {"train": 10_000, "epochs": 15, "views": 5, "tiny": False}
 
 
 @cache
