@@ -22,6 +22,8 @@ from edgekd.targets.target import Limit
 
 __all__ = ["Facts", "gather"]
 
+_PICTURES = 4
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -37,6 +39,7 @@ class Facts:
     outcome: OutcomeRecord | None
     certificate: Certificate | None
     explanation: ExplanationRecord | None = None
+    pictures: tuple[bytes, ...] = ()  # PNG: what generators drew while students were trained
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -71,4 +74,5 @@ def gather(folder: Path) -> Facts:
         outcome=run.outcome(),
         certificate=read_record(path, Certificate) if path.is_file() else None,
         explanation=run.explanation(),
+        pictures=tuple(path.read_bytes() for path in sorted(run.stages.glob("*/pictures.png"))[:_PICTURES]),
     )
