@@ -94,9 +94,9 @@ class Graph:
         return str(self.graph.input[0].name)
 
     @property
-    def output(self) -> str:
-        """Name of the one output."""
-        return str(self.graph.output[0].name)
+    def outputs(self) -> list[str]:
+        """Names of the outputs, in order."""
+        return [str(value.name) for value in self.graph.output]
 
     @property
     def values(self) -> set[str]:
@@ -166,7 +166,7 @@ class Graph:
             copies.append(copy)
         del self.graph.node[:]
         self.graph.node.extend(copies)
-        used = {name for node in copies for name in node.input} | {self.output}
+        used = {name for node in copies for name in node.input} | set(self.outputs)
         for name in [name for name in self.initializers if name not in used]:
             self.drop(name)
         onnx.checker.check_model(self.model)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from edgekd.errors import ConfigurationError
 from edgekd.export.flatbuffer import add_tensor, constant_of, operator_name, read_model, schema, write_model
 from edgekd.students.graph import Traced, execute
+from edgekd.students.heads.deployed import deployed
 
 __all__ = ["WEIGHT_AXIS", "TfliteCore", "convert_core", "run_shown", "to_tflite"]
 
@@ -51,7 +52,8 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
     shape = (2 if batch == "dynamic" else batch, *traced.student.task.input.shape)
     sample = torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
     image = len(shape) == 4
-    module: Any = traced.student.module.eval()
+    whole = deployed(traced.student.module.eval(), traced.student.task)
+    module: Any = whole
     if image:
         module = litert_torch.to_channel_last_io(module, args=[0]).eval()
     example = sample.permute(0, 2, 3, 1).contiguous() if image else sample
@@ -71,7 +73,7 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
         except (RuntimeError, ValueError) as error:
             if not image or "view" not in str(error):
                 raise
-            ordered = _InOrder(traced.student.module).eval()
+            ordered = _InOrder(whole).eval()
             data = converted(litert_torch.to_channel_last_io(ordered, args=[0]).eval())
     except (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -28,7 +28,19 @@ from numpy.typing import NDArray
 
 from edgekd.tasks._protocol import HeadSpec, Rows, TaskSpec
 
-__all__ = ["ABSENT", "IGNORED", "NOTHING", "UNKNOWN", "Output", "has_label", "label_rows", "output_rows", "outputs_of"]
+__all__ = [
+    "ABSENT",
+    "IGNORED",
+    "NOTHING",
+    "OBJECT_FIELDS",
+    "UNKNOWN",
+    "Output",
+    "empty_rows",
+    "has_label",
+    "label_rows",
+    "output_rows",
+    "outputs_of",
+]
 
 ABSENT = -1  # of a class
 IGNORED = 255  # of a pixel
@@ -53,11 +65,17 @@ def output_rows(spec: TaskSpec, arrays: Sequence[NDArray[Any]]) -> Rows:
     """Answers from one array an output, in order, each (N, ...). The array itself for a plain task."""
     if spec.plain:
         return np.asarray(arrays[0], np.float32)
-    outputs = outputs_of(spec)
-    rows = np.empty(len(arrays[0]), [(output.name, output.dtype, output.shape) for output in outputs])
-    for output, array in zip(outputs, arrays, strict=True):
+    rows = empty_rows(spec, len(arrays[0]))
+    for output, array in zip(outputs_of(spec), arrays, strict=True):
         rows[output.name] = array
     return rows
+
+
+def empty_rows(spec: TaskSpec, count: int) -> Rows:
+    """Room for the answers to so many samples."""
+    if spec.plain:
+        return np.empty((count, spec.head.classes), np.float32)
+    return np.empty(count, [(output.name, output.dtype, output.shape) for output in outputs_of(spec)])
 
 
 def label_rows(spec_heads: Sequence[HeadSpec], fields: Mapping[str, NDArray[Any]]) -> Rows:

@@ -50,8 +50,8 @@ class Deployed(nn.Module):
 
 
 def deployed(module: nn.Module, spec: TaskSpec) -> nn.Module:
-    """The module that is exported: itself for a plain task. It shares the given one's weights, and its mode."""
-    return module if spec.plain else Deployed(module, spec).train(module.training)
+    """The module that is exported: itself for a plain task. The given one is inside it, in the mode it is in."""
+    return module if spec.plain else Deployed(module, spec)
 
 
 def _decoder(head: HeadSpec, size: tuple[int, int]) -> nn.Module:

@@ -58,12 +58,11 @@ class DetectionDecoder(nn.Module):
     def forward(self, heat: Tensor, box: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Three outputs."""
         peak = functional.max_pool2d(heat, 3, 1, 1) == heat
-        score = torch.sigmoid(heat) * peak.to(heat.dtype)
-        kind = score.argmax(1).flatten(1)
-        scores, cells = torch.topk(score.amax(1).flatten(1), min(self.objects, heat.shape[2] * heat.shape[3]), dim=1)
+        score = (torch.sigmoid(heat) * peak.to(heat.dtype)).flatten(2)
+        scores, cells = torch.topk(score.amax(1), min(self.objects, score.shape[2]), dim=1)
         boxes = boxes_of(box, self.size).flatten(2).permute(0, 2, 1)
         chosen = torch.gather(boxes, 1, cells.unsqueeze(2).expand(-1, -1, 4))
-        return chosen, scores, torch.gather(kind, 1, cells).to(torch.int32)
+        return chosen, scores, torch.gather(score.argmax(1), 1, cells).to(torch.int32)
 
 
 def boxes_of(box: Tensor, size: tuple[int, int]) -> Tensor:

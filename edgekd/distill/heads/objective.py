@@ -1,0 +1,77 @@
+"""From raw answers, labels and teachers' raw answers to the number that a step makes smaller.
+
+Each head has its label loss where a sample carries its label, worth what the recipe's `ce` is worth; losses between
+student and teacher are put to its comparison (`_protocol.Comparison`) where it has a teacher. A head without a teacher
+learns from labels alone, with a weight of 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.distill.heads._protocol import HeadTraining
+from edgekd.distill.heads.balance import BalanceName, balance_of
+from edgekd.distill.heads.classification import ClassificationTraining
+from edgekd.distill.heads.detection import DetectionTraining
+from edgekd.distill.heads.segmentation import SegmentationTraining
+from edgekd.distill.heads.targets import in_cells
+from edgekd.distill.losses.combined import Combined
+from edgekd.students.heads.many import raw_names
+from edgekd.tasks._protocol import HeadKind, HeadSpec, TaskSpec
+
+__all__ = ["Objective"]
+
+_TRAININGS: Mapping[HeadKind, HeadTraining] = {
+    "classification": ClassificationTraining(),
+    "segmentation": SegmentationTraining(),
+    "detection": DetectionTraining(),
+}
+_LABELS = "ce"
+
+
+class Objective(nn.Module):
+    """A module, for its balance may have parameters, which train along with the student, and buffers."""
+
+    def __init__(self, spec: TaskSpec, loss: Combined, balance: BalanceName, shared: Sequence[Tensor] = ()) -> None:
+        super().__init__()
+        self.spec, self.loss = spec, loss
+        self.shared = tuple(shared)  # weights that all heads depend on, for a balance that looks at gradients
+        self.balance = balance_of(balance, len(spec.heads))
+
+    def forward(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], taught: Mapping[str, Tensor] | None
+    ) -> Tensor:
+        """Scalar. Raw answers by name, float32; labels by head, as `rows` lays them out; boxes in pixels.
+
+        ``taught`` holds the raw answers of those heads that have a teacher.
+        """
+        losses = [self._of_head(head, outputs, targets[head.name], taught or {}) for head in self.spec.heads]
+        nothing = torch.full((), float("nan"), device=next(iter(outputs.values())).device)
+        total: Tensor = self.balance(torch.stack([nothing if loss is None else loss for loss in losses]), self.shared)
+        return total
+
+    def _of_head(
+        self, head: HeadSpec, outputs: Mapping[str, Tensor], labels: Tensor, taught: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        names, training = raw_names(head), _TRAININGS[head.kind]
+        raw = [outputs[name] for name in names]
+        if head.kind == "detection":
+            height, width = self.spec.input.shape[1:]
+            labels = in_cells(labels, (height, width), (raw[0].shape[2], raw[0].shape[3]))
+        by_label = training.label_loss(head, raw, labels)
+        if not all(name in taught for name in names):
+            return by_label
+        terms = []
+        compared = training.comparison(head, raw, [taught[name].detach() for name in names], labels)
+        for name, loss in self.loss.parts:
+            if not loss.weight:
+                continue
+            if name == _LABELS:
+                terms += [] if by_label is None else [by_label * loss.weight]
+            elif compared is not None:
+                value = loss(compared.student, compared.teacher, compared.labels)
+                terms.append((value if compared.rest is None else value + compared.rest) * loss.weight)
+        return torch.stack(terms).sum() if terms else None
