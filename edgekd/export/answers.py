@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgekd.devices._protocol import DeviceSession, Job, Outcome
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.tensors import from_model_outputs, output_encoding, to_model_inputs
+from edgekd.export.tensors import answers_of, output_encoding, to_model_inputs
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import Rows
 
@@ -45,4 +45,4 @@ def file_answers(
     finally:
         path.unlink(missing_ok=True)
     encoding = output_encoding(student) if options.output != "float32" else None
-    return from_model_outputs(outputs, student.task, options, encoding)
+    return answers_of(outputs, student.task, options, encoding)

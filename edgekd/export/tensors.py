@@ -18,7 +18,7 @@ from edgekd.students._protocol import Encoding, Student
 from edgekd.tasks._protocol import Rows, TaskSpec
 from edgekd.tasks.rows import output_rows
 
-__all__ = ["from_model_outputs", "normalised", "output_encoding", "to_model_inputs"]
+__all__ = ["answers_of", "from_model_outputs", "normalised", "output_encoding", "to_model_inputs"]
 
 _DTYPES = {"float32": np.float32, "uint8": np.uint8, "int8": np.int8}
 
@@ -44,22 +44,29 @@ def to_model_inputs(
     return np.ascontiguousarray(values)
 
 
-def from_model_outputs(
+def answers_of(
     outputs: Sequence[NDArray[Any]], spec: TaskSpec, options: ExportOptions, encoding: Encoding | None
 ) -> Rows:
-    """What the file gave, an array an output, as answers: logits (N, classes) float32 of a plain task.
+    """What the file gave, an array (N, ...) an output, as answers: logits (N, classes) float32 of a plain task.
 
-    ``encoding`` is that of the logits, for integer outputs. Raises ConfigurationError where it is needed and missing.
+    ``encoding`` as in `from_model_outputs`, and so what is raised.
     """
     if not spec.plain:
         return output_rows(spec, outputs)
-    logits = outputs[0].reshape(len(outputs[0]), -1)
+    return from_model_outputs(outputs[0].reshape(len(outputs[0]), -1), options, encoding)
+
+
+def from_model_outputs(outputs: NDArray[Any], options: ExportOptions, encoding: Encoding | None) -> NDArray[np.float32]:
+    """What the file gave as logits (N, classes) float32. ``encoding`` is that of the logits, for integer outputs.
+
+    Raises ConfigurationError where it is needed and missing.
+    """
     if options.output == "float32":
-        return np.asarray(logits, np.float32)
+        return np.asarray(outputs, np.float32)
     if encoding is None:
         raise _needed(f"output {options.output}")
     shift = 128 if options.output == "uint8" else 0
-    integers = logits.astype(np.float32) - np.float32(shift + encoding.zero_point[0])
+    integers = outputs.astype(np.float32) - np.float32(shift + encoding.zero_point[0])
     return np.asarray(integers * np.float32(encoding.scale[0]), np.float32)
 
 

@@ -44,6 +44,7 @@ __all__ = [
 
 PASSING = frozenset(
     {"flatten", "view", "permute", "dropout", "clone", "pad", "max_pool", "squeeze", "unsqueeze", "slice"}
+    | {"upsample_nearest2d"}
 )
 """Operators whose results are values of their input (and zero, for padding): they share its encoding."""
 
