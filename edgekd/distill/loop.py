@@ -22,6 +22,8 @@ from edgekd.distill.augment._protocol import PixelView
 from edgekd.distill.average import Average
 from edgekd.distill.checkpoint import Position, read_checkpoint, write_checkpoint
 from edgekd.distill.curve import write_curve
+from edgekd.distill.heads.batches import Batched, chosen, floats, moved, placed
+from edgekd.distill.heads.objective import Objective
 from edgekd.distill.inputs import Normalisation
 from edgekd.distill.losses._protocol import Loss
 from edgekd.distill.losses.combined import Combined
@@ -30,7 +32,7 @@ from edgekd.distill.schedule import learning_rate
 from edgekd.errors import Diverged, Interrupted
 from edgekd.records import Digest
 from edgekd.store.records import CurvePoint
-from edgekd.tasks._protocol import InputSpec
+from edgekd.tasks._protocol import InputSpec, TaskSpec
 from edgekd.teachers._protocol import View
 
 __all__ = ["CHECKPOINT_FILE", "Lesson", "Plan", "Trained", "batches_of", "train"]
@@ -61,11 +63,12 @@ class Lesson:
     """What to train on. Epoch e sees the samples as ``view`` shows them under ``view_seeds[e % k]``."""
 
     inputs: Tensor  # (N, C, H, W), raw, on the CPU
-    labels: Tensor  # (N,) int64
+    labels: Batched  # (N,) int64, or those of several heads by name
     spec: InputSpec
     view: View | None
     view_seeds: Sequence[int]  # k of them
     answers: NDArray[np.float32] | None  # the teacher's logits (k, N, classes), one set a view
+    heads: TaskSpec | None = None  # where labels are of several heads
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Trained:
 def train(
     module: nn.Module,
     lesson: Lesson,
-    loss: Loss | Combined,
+    loss: Loss | Combined | Objective,
     plan: Plan,
     folder: Path,
     validate: Callable[[nn.Module], float] | None = None,
@@ -123,7 +126,13 @@ class _Training:
     """The tensors of one training and where it stands."""
 
     def __init__(
-        self, module: nn.Module, lesson: Lesson, loss: Loss | Combined, plan: Plan, folder: Path, device: torch.device
+        self,
+        module: nn.Module,
+        lesson: Lesson,
+        loss: Loss | Combined | Objective,
+        plan: Plan,
+        folder: Path,
+        device: torch.device,
     ) -> None:
         self.lesson, self.loss, self.plan, self.folder, self.device = lesson, loss, plan, folder, device
         self.path = folder / CHECKPOINT_FILE
@@ -138,13 +147,15 @@ class _Training:
         self.execution = self.position.execution
         self.module = laid_out(module.train(), device, self.execution.memory_format)
         self.average = Average(self.module, plan.average) if plan.average else None
-        self.optimizer = _optimizer(self.module, plan)
+        own = loss if isinstance(loss, Objective) else nn.Module()
+        self.trained = nn.ModuleDict({"module": self.module, "objective": own.to(device).train()})
+        self.optimizer = _optimizer(self.trained, plan)
         self.loss_sum = torch.zeros((), device=device, dtype=torch.float64)
         if stored is not None:
             self._restore(stored[1])
         self.normalise = Normalisation(lesson.spec, device)
-        self.labels = lesson.labels.to(device)
-        count = len(lesson.labels)
+        self.labels = placed(lesson.labels, device) if lesson.heads is None else lesson.labels
+        count = len(lesson.inputs)
         self.steps = max(1, math.ceil(count / plan.batch_size))
         self.used = sum(map(len, batches_of(torch.arange(count), self.steps, device)))
         write_curve(folder, self.position.curve)
@@ -159,7 +170,7 @@ class _Training:
     def epoch(self, progress: Callable[[int, int, str], None] | None, stop: Callable[[], bool]) -> None:
         """Every step of this epoch that is still to be done."""
         epoch, plan, lesson = self.position.epoch, self.plan, self.lesson
-        count = len(lesson.labels)
+        count = len(lesson.inputs)
         generator = torch.Generator().manual_seed(_seed(plan.seed, epoch, 0))
         batches = batches_of(torch.randperm(count, generator=generator), self.steps, self.device)
         view = epoch % len(lesson.view_seeds)
@@ -201,13 +212,13 @@ class _Training:
             seen = lesson.view.pixels if isinstance(lesson.view, PixelView) else lesson.view
             raw = seen(raw, indices, lesson.view_seeds[view])
         inputs = self.normalise(raw, self.execution.memory_format if raw.ndim == 4 else None)
-        labels = self.labels[batch.to(self.device)]
+        labels = self._labels_seen(batch, view)
         taught = None
         if answers is not None:
             taught = torch.from_numpy(answers[batch.numpy()]).to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, self.execution.precision == "bfloat16"):
-            logits = self.module(inputs)
-        value = self.loss(logits.float(), taught, labels)
+            outputs = self.module(inputs)
+        value: Tensor = self.loss(floats(outputs), taught, labels)  # type: ignore[arg-type]  # alike, by the task
         value.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -217,9 +228,19 @@ class _Training:
         if self.average is not None:
             self.average.update(number)
 
+    def _labels_seen(self, batch: Tensor, view: int) -> Batched:
+        """The labels of these samples; boxes and masks go where the view moves pixels."""
+        lesson = self.lesson
+        if isinstance(self.labels, Tensor):
+            return self.labels[batch.to(self.device)]
+        own = chosen(self.labels, batch)
+        assert not isinstance(own, Tensor)
+        assert lesson.heads is not None
+        return placed(moved(lesson.heads, lesson.view, own, batch.numpy(), lesson.view_seeds[view]), self.device)
+
     def close_epoch(self, validate: Callable[[nn.Module], float] | None) -> None:
         """Score, add the point to the curve, write the checkpoint."""
-        epoch, plan, count = self.position.epoch, self.plan, len(self.lesson.labels)
+        epoch, plan, count = self.position.epoch, self.plan, len(self.lesson.inputs)
         every = max(1, math.ceil(plan.epochs / 40))
         due = validate is not None and ((epoch + 1) % every == 0 or epoch + 1 == plan.epochs)
         begun = time.perf_counter()
@@ -271,13 +292,18 @@ class _Training:
         tensors = {f"module.{name}": tensor for name, tensor in _state(self.module).items()}
         if self.average is not None:
             tensors |= {f"average.{name}": tensor for name, tensor in _state(self.average.module).items()}
-        for name, parameter in self.module.named_parameters():
+        for name, parameter in self._parameters():
             momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
             if momentum is not None:
                 tensors[f"momentum.{name}"] = momentum
+        tensors |= {f"objective.{name}": tensor for name, tensor in _state(self.trained["objective"]).items()}
         tensors["loss_sum"] = self.loss_sum
         # tied parameters share memory, and safetensors wants each tensor to have its own
         write_checkpoint(self.path, self.position, {name: tensor.clone() for name, tensor in tensors.items()})
+
+    def _parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """All that is trained: the module's under their own names, then the objective's."""
+        return [(name.removeprefix("module."), each) for name, each in self.trained.named_parameters()]
 
     @torch.no_grad()
     def _restore(self, tensors: dict[str, Tensor]) -> None:
@@ -286,10 +312,12 @@ class _Training:
         if self.average is not None:
             for name, tensor in _state(self.average.module).items():
                 tensor.copy_(tensors[f"average.{name}"])
-        for name, parameter in self.module.named_parameters():
+        for name, parameter in self._parameters():
             if f"momentum.{name}" in tensors:
                 kept = torch.empty_like(parameter, requires_grad=False)
                 self.optimizer.state[parameter]["momentum_buffer"] = kept.copy_(tensors[f"momentum.{name}"])
+        for name, tensor in _state(self.trained["objective"]).items():
+            tensor.copy_(tensors[f"objective.{name}"])
         self.loss_sum.copy_(tensors["loss_sum"])
 
 

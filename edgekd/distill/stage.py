@@ -13,10 +13,20 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 from pydantic_core import PydanticCustomError
 
 from edgekd.distill.augment.chain import Augment
+from edgekd.distill.heads._protocol import BalanceName
 from edgekd.distill.losses.combined import Combined
 from edgekd.errors import ConfigurationError, Problem
 from edgekd.records import Digest, Record, digest_json
@@ -25,8 +35,9 @@ from edgekd.students._protocol import Annotations, StageContext, StageProgress, 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from edgekd.distill.heads.objective import Objective
     from edgekd.distill.loop import Lesson, Plan
     from edgekd.distill.probe import Precision
     from edgekd.tasks._protocol import TaskSpec
@@ -56,6 +67,7 @@ class Distill(Record):
     views: PositiveInt | None = None  # at most `epochs` are used
     augment: Augment = Augment()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    balance: BalanceName = "none"  # between several heads; see distill/heads/balance.py
 
     @field_validator("label_smoothing")
     @classmethod
@@ -69,20 +81,30 @@ class Distill(Record):
             )
         return value
 
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """``balance`` left out where nothing is balanced, so that such a stage keeps the key it always had."""
+        return {name: value for name, value in handler(self).items() if name != "balance" or value != "none"}
+
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
         """Every reason it can't run: teacher, classes, task, annotations, augmentation."""
-        problems = []
+        problems = self._of_heads(student, context)
         spec, teacher = context.task.spec, context.teacher
         if self.loss.needs_teacher and teacher is None:
             message = "distill: the loss needs a teacher, and the project has none"
             problems.append(Problem(message, "add a teacher, or train on labels alone with loss: {ce: {}}"))
-        if self.loss.needs_teacher and teacher is not None and teacher.classes != spec.head.classes:
+        plain = self.loss.needs_teacher and teacher is not None and spec.plain
+        if plain and teacher is not None and teacher.classes != spec.head.classes:
             message = (
                 f"distill: teacher `{teacher.name}` tells {teacher.classes} classes apart, "
                 f"task `{spec.name}` has {spec.head.classes}"
             )
             problems.append(Problem(message, "use a teacher trained on the same classes, in the same order"))
-        if student.task.head.classes != spec.head.classes or student.task.input.shape != spec.input.shape:
+        if student.task.heads != spec.heads and not spec.plain:
+            problems.append(
+                Problem("distill: the student was built for other heads", "build the student for this task")
+            )
+        elif student.task.head.classes != spec.head.classes or student.task.input.shape != spec.input.shape:
             message = (
                 f"distill: the student was built for {student.task.head.classes} classes and inputs "
                 f"{student.task.input.shape}, task `{spec.name}` has {spec.head.classes} and {spec.input.shape}"
@@ -112,10 +134,11 @@ class Distill(Record):
 
             return context.task.score(predict(module, validation.inputs, context.task.spec), validation.labels).value
 
+        module = copy.deepcopy(student.module).requires_grad_(True)
         trained = train(
-            copy.deepcopy(student.module).requires_grad_(True),
+            module,
             self._lesson(context),
-            self._smoothed(),
+            self._smoothed() if context.task.spec.plain else self._objective(module, context),
             self._plan(student, context),
             context.folder,
             validate=validate if len(validation) else None,
@@ -134,18 +157,47 @@ class Distill(Record):
         return tuple(range(min(views, self.epochs)))
 
     def _lesson(self, context: StageContext) -> Lesson:
+        from edgekd.distill.heads.targets import targets_of
         from edgekd.distill.loop import Lesson
 
         train, spec = context.task.split("train"), context.task.spec
         view, seeds = self._views(spec)
         return Lesson(
             inputs=_shared(train.inputs),
-            labels=_shared(train.labels),
+            labels=_shared(train.labels) if spec.plain else targets_of(spec, train.labels),
             spec=spec.input,
             view=view,
             view_seeds=seeds,
             answers=self._answers(context),
+            heads=None if spec.plain else spec,
         )
+
+    def _of_heads(self, student: Student, context: StageContext) -> list[Problem]:
+        """What several heads can't have."""
+        from edgekd.distill.heads.batches import follows
+        from edgekd.students.heads.many import SharesTrunk
+
+        spec = context.task.spec
+        problems = []
+        if spec.plain:
+            if self.balance != "none":
+                problems.append(Problem(f"distill: balance: {self.balance} is for several heads", "leave balance out"))
+            return problems
+        if self.balance == "gradnorm" and not isinstance(student.module, SharesTrunk):
+            message = f"distill: balance: gradnorm needs to know what all heads of a {student.family} student share"
+            problems.append(Problem(message, "use balance: uncertainty"))
+        if not follows(self.augment.view(spec)):
+            message = f"distill: boxes and masks of task `{spec.name}` can't go where these views move pixels"
+            problems.append(Problem(message, "use augment: {crop: ..., flip: ...} alone"))
+        return problems
+
+    def _objective(self, module: nn.Module, context: StageContext) -> Objective:
+        from edgekd.distill.heads.objective import Objective
+        from edgekd.students.heads.many import SharesTrunk
+        from edgekd.teachers.packing import layout_in
+
+        shared = module.shared_weights() if isinstance(module, SharesTrunk) else ()
+        return Objective(context.task.spec, self._smoothed(), self.balance, shared, layout_in(context.teacher))
 
     def _views(self, spec: TaskSpec) -> tuple[View | None, tuple[int, ...]]:
         view, seeds = self.augment.view(spec), self.view_seeds()

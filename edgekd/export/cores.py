@@ -55,7 +55,10 @@ def core_key(student: Student, *parts: str) -> Digest:
 
 
 def traced(student: Student, *, dynamic: bool) -> Traced:
-    """The folded student's program, with its decoder. Its ``student`` has this student's annotations, whoever traced first."""
+    """The folded student's program, with its decoder.
+
+    Its ``student`` has this student's annotations, whoever traced first.
+    """
     from edgekd.students.fold import folded
 
     flat = folded(student)

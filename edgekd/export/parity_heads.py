@@ -51,10 +51,7 @@ def head_differences(
             differences[head.name] = _pixels(raw[0], step[0], found[head.name], size)
         else:
             differences[head.name] = np.asarray(
-                [
-                    _objects(head, [part[at : at + 1] for part in raw], step, found[at], size)
-                    for at in range(len(found))
-                ]
+                [_objects(head, [part[at : at + 1] for part in raw], step, found[at], size) for at in range(len(found))]
             )
     return differences
 
@@ -65,9 +62,7 @@ def _worst(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(flat.max(axis=1))
 
 
-def _pixels(
-    logits: Tensor, step: float, told: NDArray[np.integer], size: tuple[int, int]
-) -> NDArray[np.float64]:
+def _pixels(logits: Tensor, step: float, told: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.float64]:
     large = enlarged(logits, size)
     if told.max(initial=0) >= large.shape[1]:
         return np.full(len(told), _NOT_FOUND)
@@ -75,9 +70,7 @@ def _pixels(
     return _worst(((large.amax(1) - of_told) / (2 * step)).double().numpy())
 
 
-def _objects(
-    head: HeadSpec, raw: list[Tensor], steps: list[float], found: np.void, size: tuple[int, int]
-) -> float:
+def _objects(head: HeadSpec, raw: list[Tensor], steps: list[float], found: np.void, size: tuple[int, int]) -> float:
     """Of one sample."""
     heat, (heat_step, box_step) = raw[0][0], steps
     boxes = boxes_of(raw[1], size)[0].flatten(1).T  # (cells, 4)
@@ -88,7 +81,9 @@ def _objects(
     short = (around - flat) / (2 * heat_step)  # of being a peak
     told = [
         (torch.from_numpy(box.copy()), float(score), int(kind))
-        for box, score, kind in zip(*(found[f"{head.name}.{part}"] for part in ("boxes", "scores", "classes")), strict=True)
+        for box, score, kind in zip(
+            *(found[f"{head.name}.{part}"] for part in ("boxes", "scores", "classes")), strict=True
+        )
         if score > 0 or np.isnan(score)
     ]
     worst = 0.0

@@ -2,8 +2,8 @@
 
 Static int8 goes through ai-edge-quantizer, which is given every range, activations and weights, as the encodings say,
 so that its integers are ours; it leaves what it doesn't support in float without a word, so all types and scales are
-read back. What decodes the raw answers of several heads stays in float. float16 weights are constants that widen at load. Dynamic int8 weights are per-channel constants of the
-hybrid kernels, which quantize activations at run time.
+read back. What decodes the raw answers of several heads stays in float. float16 weights are constants that widen at
+load. Dynamic int8 weights are per-channel constants of the hybrid kernels, which quantize activations at run time.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def _left_float() -> list[dict[str, Any]]:
     All outputs together are one more operator to it, and are float32 where any of them is decoded.
     """
     rest = {"algorithm_key": "no_quantize", "op_config": {}}
-    return [{"regex": f"^{re.escape(DECODING)}", "operation": "*", **rest}, {"regex": ".*", "operation": "OUTPUT", **rest}]
+    scopes = ((f"^{re.escape(DECODING)}", "*"), (".*", "OUTPUT"))
+    return [{"regex": regex, "operation": operation, **rest} for regex, operation in scopes]
 
 
 def _by_tensor(

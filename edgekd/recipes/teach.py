@@ -18,6 +18,7 @@ from edgekd.errors import ConfigurationError, EdgeKDError
 from edgekd.records import Digest, Record, digest_json
 from edgekd.students._protocol import Arch, Family, StageContext, StageProgress
 from edgekd.tasks._protocol import Task, TaskSpec
+from edgekd.teachers.packing import Packed, layout_of, packed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -45,6 +46,7 @@ class TrainedTeacher(Record):
     _normalise: Normalisation | None = PrivateAttr(None)
     _trained: Digest = PrivateAttr("")
     _classes: int = PrivateAttr(0)
+    _layout: tuple[Packed, ...] = PrivateAttr(())
 
     @property
     def name(self) -> str:
@@ -60,6 +62,11 @@ class TrainedTeacher(Record):
         """How many it tells apart; 0 before ``prepare``."""
         return self._classes
 
+    @property
+    def layout(self) -> tuple[Packed, ...]:
+        """How raw answers are packed where the task isn't plain."""
+        return self._layout
+
     def digest(self) -> Digest:
         """Of its options and, once prepared, the key of its training: the task, the first weights, the recipe."""
         return digest_json({"teacher": "train", "options": self.model_dump(mode="json"), "trained": self._trained})
@@ -71,8 +78,9 @@ class TrainedTeacher(Record):
         if self._module is None or self._normalise is None:
             raise EdgeKDError("this teacher is not trained yet", "call prepare(task, ...), and ask what it returns")
         with torch.inference_mode():
-            answers: Tensor = self._module(self._normalise(batch))
-        return answers.float().clone()
+            answers = self._module(self._normalise(batch))
+        rows: Tensor = packed(answers) if self._layout else answers.float()
+        return rows.clone()
 
     def prepare(
         self,
@@ -114,7 +122,16 @@ class TrainedTeacher(Record):
         ready._module = trained.student.module.eval()
         ready._normalise = Normalisation(spec.input)
         ready._trained, ready._classes = trained.key, spec.head.classes
+        if not spec.plain:
+            ready._layout = self._layout_for(ready._module, spec)
+            ready._classes = sum(part.size for part in ready._layout)
         return ready
+
+    def _layout_for(self, module: nn.Module, spec: TaskSpec) -> tuple[Packed, ...]:
+        import torch
+
+        with torch.inference_mode():
+            return layout_of(module(torch.zeros((1, *spec.input.shape))))
 
     def _family(self, spec: TaskSpec) -> Family:
         stages = _stages(spec)

@@ -94,9 +94,7 @@ class Traced:
         return {key: name for name, key in self.keys.items()}
 
 
-def trace(
-    student: Student, *, dynamic_batch: bool = False, decomposed: bool = True, decoded: bool = False
-) -> Traced:
+def trace(student: Student, *, dynamic_batch: bool = False, decomposed: bool = True, decoded: bool = False) -> Traced:
     """Fold a student and export it. The batch axis is 1, or any size. ``decoded``: with its decoder, as a file has it.
 
     No operator of the result changes a tensor in place. Decomposing takes longer than the export itself; where it isn't

@@ -205,6 +205,10 @@ class ManyHeaded(Trunk):
         answers: dict[str, Tensor] = self.heads(stages)
         return answers
 
+    def shared_weights(self) -> list[nn.Parameter]:
+        """The last convolution of the trunk."""
+        return [self.blocks[-1].get_parameter("conv2.weight")]
+
 
 class Stem(nn.Module):
     """The first convolution."""

@@ -119,9 +119,7 @@ class Shapes(Record):
         return thinned
 
 
-def draw(
-    count: int, side: int, seed: tuple[int, ...]
-) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]:
+def draw(count: int, side: int, seed: tuple[int, ...]) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]:
     """Pictures (N, 3, side, side), and the labels of all three heads by name, as `rows` lays them out."""
     rng = np.random.default_rng(seed)
     images = np.empty((count, 3, side, side), np.uint8)

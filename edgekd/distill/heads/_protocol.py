@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from edgekd.tasks._protocol import HeadSpec
 
-__all__ = ["Comparison", "HeadTraining"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["BalanceName", "Comparison", "HeadTraining"]
+
+BalanceName = Literal["none", "uncertainty", "gradnorm"]
 
 
 @dataclass(frozen=True)

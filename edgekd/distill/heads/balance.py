@@ -11,14 +11,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Balance", "BalanceName", "GradNorm", "Uncertainty", "balance_of"]
+from edgekd.distill.heads._protocol import BalanceName
 
-BalanceName = Literal["none", "uncertainty", "gradnorm"]
+__all__ = ["Balance", "GradNorm", "Uncertainty", "balance_of"]
 
 _ALPHA, _RATE = 0.5, 0.025
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from edgekd.distill.heads._protocol import HeadTraining
-from edgekd.distill.heads.balance import BalanceName, balance_of
+from edgekd.distill.heads._protocol import BalanceName, HeadTraining
+from edgekd.distill.heads.balance import balance_of
 from edgekd.distill.heads.classification import ClassificationTraining
 from edgekd.distill.heads.detection import DetectionTraining
 from edgekd.distill.heads.segmentation import SegmentationTraining
@@ -21,6 +21,7 @@ from edgekd.distill.heads.targets import in_cells
 from edgekd.distill.losses.combined import Combined
 from edgekd.students.heads.many import raw_names
 from edgekd.tasks._protocol import HeadKind, HeadSpec, TaskSpec
+from edgekd.teachers.packing import Layout, unpacked
 
 __all__ = ["Objective"]
 
@@ -35,20 +36,32 @@ _LABELS = "ce"
 class Objective(nn.Module):
     """A module, for its balance may have parameters, which train along with the student, and buffers."""
 
-    def __init__(self, spec: TaskSpec, loss: Combined, balance: BalanceName, shared: Sequence[Tensor] = ()) -> None:
+    def __init__(
+        self,
+        spec: TaskSpec,
+        loss: Combined,
+        balance: BalanceName,
+        shared: Sequence[Tensor] = (),
+        taught: Layout = (),
+    ) -> None:
         super().__init__()
         self.spec, self.loss = spec, loss
+        self.taught = taught  # how a teacher's answers are packed, where they come in one tensor
         self.shared = tuple(shared)  # weights that all heads depend on, for a balance that looks at gradients
         self.balance = balance_of(balance, len(spec.heads))
 
     def forward(
-        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], taught: Mapping[str, Tensor] | None
+        self,
+        outputs: Mapping[str, Tensor],
+        taught: Mapping[str, Tensor] | Tensor | None,
+        targets: Mapping[str, Tensor],
     ) -> Tensor:
         """Scalar. Raw answers by name, float32; labels by head, as `rows` lays them out; boxes in pixels.
 
-        ``taught`` holds the raw answers of those heads that have a teacher.
+        ``taught`` holds the raw answers of those heads that have a teacher, by name or packed.
         """
-        losses = [self._of_head(head, outputs, targets[head.name], taught or {}) for head in self.spec.heads]
+        known = unpacked(taught, self.taught) if isinstance(taught, Tensor) else taught or {}
+        losses = [self._of_head(head, outputs, targets[head.name], known) for head in self.spec.heads]
         nothing = torch.full((), float("nan"), device=next(iter(outputs.values())).device)
         total: Tensor = self.balance(torch.stack([nothing if loss is None else loss for loss in losses]), self.shared)
         return total

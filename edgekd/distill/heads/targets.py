@@ -1,8 +1,6 @@
-"""Labels of several heads as tensors, and as a view shows them."""
+"""Labels of several heads as tensors."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -22,8 +20,3 @@ def in_cells(boxes: Tensor, image: tuple[int, int], cells: tuple[int, int]) -> T
     """Label boxes (N, M, 6) from pixels of an image (height, width) to cells of a map."""
     scale = boxes.new_tensor([cells[1] / image[1], cells[0] / image[0]] * 2 + [1.0, 1.0])
     return boxes * scale
-
-
-def chosen(targets: Mapping[str, Tensor], indices: Tensor) -> dict[str, Tensor]:
-    """The labels of some samples."""
-    return {name: target.index_select(0, indices) for name, target in targets.items()}

@@ -37,6 +37,7 @@ class Detection(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
         for layer, start in ((self.heat, _RARE), (self.box, 0.5)):
             nn.init.normal_(layer.weight, std=0.01)
+            assert layer.bias is not None
             nn.init.constant_(layer.bias, start)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ the trunk has such a stage.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from edgekd.students.heads.neck import Neck
 from edgekd.students.heads.segmentation import Segmentation
 from edgekd.tasks._protocol import HeadKind, HeadSpec, TaskSpec
 
-__all__ = ["Heads", "raw_names"]
+__all__ = ["Heads", "SharesTrunk", "raw_names"]
 
 _STRIDE = 4
 _DENSE: Mapping[HeadKind, type[Segmentation | Detection]] = {"segmentation": Segmentation, "detection": Detection}
@@ -25,6 +26,15 @@ _RAW: Mapping[HeadKind, tuple[str, ...]] = {
     "segmentation": ("",),
     "detection": (".heat", ".box"),
 }
+
+
+@runtime_checkable
+class SharesTrunk(Protocol):
+    """A module that can tell which weights every head's answers depend on, the last ones."""
+
+    def shared_weights(self) -> Sequence[nn.Parameter]:
+        """A few: gradients are taken of them for each head."""
+        ...
 
 
 def raw_names(head: HeadSpec) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ class Segmentation(nn.Module):
         super().__init__()
         self.classes = nn.Conv2d(width, head.classes, 1)
         nn.init.kaiming_normal_(self.classes.weight, nonlinearity="linear")
+        assert self.classes.bias is not None
         nn.init.zeros_(self.classes.bias)
 
     def forward(self, features: Tensor) -> tuple[Tensor]:

@@ -54,7 +54,7 @@ def mean_average_precision(
 
 
 def _annotations(labels: NDArray[np.floating[Any]]) -> list[dict[str, Any]]:
-    found = []
+    found: list[dict[str, Any]] = []
     for image, place in zip(*np.nonzero(labels[:, :, 4] > NOTHING), strict=True):
         x1, y1, x2, y2, kind, ignored = (float(value) for value in labels[image, place])
         found.append(
@@ -77,5 +77,6 @@ def _detections(
     image, place = np.nonzero(scores > 0)
     chosen = boxes[image, place].astype(np.float64)
     sizes = chosen[:, 2:] - chosen[:, :2]
-    rows = (image + 1, chosen[:, 0], chosen[:, 1], sizes[:, 0], sizes[:, 1], scores[image, place], kinds[image, place] + 1)
-    return np.stack([np.asarray(column, np.float64) for column in rows], axis=1)
+    rest = (scores[image, place], kinds[image, place] + 1)
+    columns = (image + 1, chosen[:, 0], chosen[:, 1], sizes[:, 0], sizes[:, 1], *rest)
+    return np.stack([np.asarray(column, np.float64) for column in columns], axis=1)

@@ -24,9 +24,10 @@ def metric_name(heads: Sequence[HeadSpec]) -> str:
 
 
 def score_heads(heads: Sequence[HeadSpec], outputs: Rows, labels: Rows) -> Score:
-    """Score answers (N,) against labels (N,), laid out as in `rows`. A sample without a head's label isn't scored by it.
+    """Score answers (N,) against labels (N,), laid out as in `rows`.
 
-    Raises ValueError on shapes that don't match and where a head has no labelled sample.
+    A sample without a head's label isn't scored by that head. Raises ValueError on shapes that don't match and where a
+    head has no labelled sample.
     """
     if len(heads) == 1 and heads[0].kind == "classification":
         return top1(outputs, labels)
