@@ -104,9 +104,9 @@ def heat_targets(labels: Tensor, classes: int, size: tuple[int, int]) -> tuple[T
         worth = torch.where(hotter, own, worth)
         crowd = there & ~counts
         if bool(crowd.any()):
-            inside = (columns + 1 > one[:, 0].view(-1, 1, 1)) & (columns < one[:, 2].view(-1, 1, 1))
-            inside &= (rows + 1 > one[:, 1].view(-1, 1, 1)) & (rows < one[:, 3].view(-1, 1, 1))
-            covered = (inside & crowd.view(-1, 1, 1)).unsqueeze(1)
+            across = (columns + 1 > one[:, 0].view(-1, 1, 1)) & (columns < one[:, 2].view(-1, 1, 1))
+            down = (rows + 1 > one[:, 1].view(-1, 1, 1)) & (rows < one[:, 3].view(-1, 1, 1))
+            covered = (across & down & crowd.view(-1, 1, 1)).unsqueeze(1)
             heat = torch.where(covered & (heat < _SURE), -1.0, heat)
     return heat, boxes, torch.where(worth >= _SURE, worth, 0.0)
 
