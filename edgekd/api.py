@@ -430,6 +430,9 @@ def _rate_teacher(project: Project, events: Events) -> None:
     if project.teacher is None:
         return
     score = rated(project.teacher, project.task)
+    if score is None:
+        events.line(f"teacher    {project.teacher.name}")
+        return
     events.line(f"teacher    {project.teacher.name}: {score.value:.1%} of {score.samples} validation samples")
     if score.metric == "top1" and score.value < 2.0 / project.task.spec.head.classes:
         events.line("           hardly better than chance: check its mean and std (in raw units), and its class order")

@@ -110,6 +110,7 @@ class RecipeRefiner:
                 split="validation",
                 samples=score.samples,
                 method=f"the exported file in {candidate.backend}",
+                parts=score.parts,
             ),
             "",
         )

@@ -32,7 +32,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from edgekd.artefacts import Artefact, Backend, Precision
 from edgekd.devices._protocol import Fingerprint, Measurement, MeasurePlan
@@ -240,6 +240,12 @@ class Accuracy(Record):
     split: str
     samples: int
     method: str
+    parts: Mapping[str, float] = {}  # each head's own metric, where there are several
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """``parts`` left out where there is one head, as in records of earlier versions."""
+        return {name: value for name, value in handler(self).items() if name != "parts" or value}
 
 
 class TrialRecord(Filed):

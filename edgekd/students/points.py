@@ -76,6 +76,8 @@ def layout_of(module: nn.Module, shape: Sequence[int]) -> Layout:
     points = {name: Point(name=name, shape=size) for name, size in found.items()}
     maps = [points[name] for size, (_, name) in latest.items() if size not in ((), (1, 1))]
     stages = sorted(maps, key=lambda point: -point.shape[1] * point.shape[2])
+    if not isinstance(answer, Tensor):  # several heads: each has answers of its own, none are the network's
+        return Layout(points, tuple(stages), "")
     points[LOGITS] = Point(name=LOGITS, shape=tuple(answer.shape[1:]))
     if linear is None or linear[2] is not answer:
         return Layout(points, tuple(stages), "")
@@ -111,14 +113,14 @@ def tapped(module: nn.Module, layout: Layout, names: Sequence[str]) -> Iterator[
             handle.remove()
 
 
-def _answered(module: nn.Module, shape: Sequence[int]) -> Tensor:
+def _answered(module: nn.Module, shape: Sequence[int]) -> object:
     modes = [(part, part.training) for part in module.modules()]
     first = next(module.parameters(), None)
     device = None if first is None else first.device
     module.eval()
     try:
         with torch.no_grad():
-            answer: Tensor = module(torch.zeros((1, *shape), device=device))
+            answer: object = module(torch.zeros((1, *shape), device=device))
     finally:
         for part, training in modes:
             part.training = training
