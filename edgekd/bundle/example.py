@@ -47,7 +47,9 @@ _ALL = {
     "onnxruntime/cpu": """names = [output.name for output in model.get_outputs()]
 values = model.run(None, {{model.get_inputs()[0].name: batch}})
 answers = {{name: value[0] for name, value in zip(names, values)}}""",
-    "openvino/cpu": "answers = {{output.any_name: value[0] for output, value in model(batch).items()}}",
+    "openvino/cpu": """answers = {{}}
+for output, value in model(batch).items():
+    answers |= dict.fromkeys(output.get_names(), value[0])""",
 }
 """In the place of a call's last line, where a model has several outputs."""
 

@@ -81,8 +81,8 @@ class FamilyContract:
     def test_students_can_be_trained(self, family: Family, spec: TaskSpec, archs: list[Arch]) -> None:
         module = family.build(archs[0], spec).train()
         batch = torch.randn((4, *spec.input.shape), generator=torch.Generator().manual_seed(0))
-        answers = pytree.tree_leaves(module(batch))
-        torch.autograd.backward(torch.stack([answer.square().mean() for answer in answers]).sum())
+        value = torch.stack([answer.square().mean() for answer in pytree.tree_leaves(module(batch))]).sum()
+        value.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
         idle = [name for name, parameter in module.named_parameters() if parameter.grad is None]
         assert not idle, f"no gradient reaches {idle}"
 
