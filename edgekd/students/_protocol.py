@@ -41,6 +41,7 @@ __all__ = [
     "StageContext",
     "StageProgress",
     "Student",
+    "Trains",
 ]
 
 Choice = int | float
@@ -265,4 +266,18 @@ class Prepares(Protocol):
 
     def prepare(self, context: StageContext) -> None:
         """Do that work; ``run`` finds it done. Raises Interrupted when ``context.stop()``."""
+        ...
+
+
+@runtime_checkable
+class Trains(Protocol):
+    """A stage that trains, and says for how long: a search reckons with it, and ranks candidates by less of it."""
+
+    @property
+    def passes(self) -> int:
+        """How often it passes through the training samples in all, over everything it trains."""
+        ...
+
+    def shortened(self, epochs: int) -> Stage:
+        """A stage that ranks students about as this one does, in so many epochs at the most."""
         ...
