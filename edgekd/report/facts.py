@@ -14,6 +14,7 @@ from edgekd.store.records import (
     OriginalRecord,
     OutcomeRecord,
     RunHeader,
+    StagesRecord,
     TrialRecord,
 )
 from edgekd.store.run import Run
@@ -37,6 +38,7 @@ class Facts:
     outcome: OutcomeRecord | None
     certificate: Certificate | None
     explanation: ExplanationRecord | None = None
+    stages: StagesRecord | None = None
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -71,4 +73,5 @@ def gather(folder: Path) -> Facts:
         outcome=run.outcome(),
         certificate=read_record(path, Certificate) if path.is_file() else None,
         explanation=run.explanation(),
+        stages=run.stages_record(),
     )

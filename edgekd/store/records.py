@@ -16,6 +16,7 @@
       shortlist.json           ShortlistRecord: the best trials as the verdict will measure them, before long training
       finalists/02.json        FinalistRecord, written when refined and again when judged
       outcome.json             OutcomeRecord: how the run ended
+      stages.json              StagesRecord: the chosen student after each stage of the recipe
       explanation.json         ExplanationRecord: what each loss did, and how the student follows its teacher
       students/KEY/            student.json and weights.safetensors
       artefacts/SHA256.tflite  finalists' files only
@@ -64,6 +65,8 @@ __all__ = [
     "ProposalsRecord",
     "RankCorrelation",
     "RunHeader",
+    "StageReading",
+    "StagesRecord",
     "StaticFeatures",
     "TermShare",
     "TrialRecord",
@@ -400,6 +403,29 @@ class FinalistRecord(Filed):
     never_slower: NeverSlower | None = None  # against its float32 twin on the same backend, side by side
     chosen: bool = False
     reason: str = ""
+    ended_s: float = 0.0
+
+
+class StageReading(Record):
+    """The student after one stage of the recipe, by its file on the finalist's backend."""
+
+    stage: str  # `inherited` is what a family gave before any stage
+    student: Digest  # folder under students/
+    precision: Precision
+    accuracy: Accuracy | None  # validation, by the exported file
+    size_bytes: int | None
+    low_us: Figure | None  # side by side with the other stages
+    measurement: Measurement | None = None
+    detail: str = ""  # why there is no file or no figure
+
+
+class StagesRecord(Filed):
+    """What each stage of the recipe gave and cost: to be read, decided by nothing."""
+
+    schema_: Literal["edgekd.stages/1"] = Field(default="edgekd.stages/1", alias="schema")
+    finalist: int
+    backend: Backend
+    stages: tuple[StageReading, ...]
     ended_s: float = 0.0
 
 

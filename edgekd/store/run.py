@@ -30,6 +30,7 @@ from edgekd.store.records import (
     RecheckRecord,
     RunHeader,
     ShortlistRecord,
+    StagesRecord,
     TrialRecord,
 )
 from edgekd.store.schema import read_record
@@ -51,6 +52,7 @@ _SINGLE: dict[type[Filed], str] = {
     ProposalsRecord: "proposals.json",
     ShortlistRecord: "shortlist.json",
     OutcomeRecord: "outcome.json",
+    StagesRecord: "stages.json",
     ExplanationRecord: "explanation.json",
 }
 
@@ -163,6 +165,10 @@ class Run:
     def outcome(self) -> OutcomeRecord | None:
         """How the run ended."""
         return self._read(OutcomeRecord)
+
+    def stages_record(self) -> StagesRecord | None:
+        """The chosen student after each stage."""
+        return self._read(StagesRecord)
 
     def explanation(self) -> ExplanationRecord | None:
         """What each loss did, where that was asked for."""

@@ -198,3 +198,12 @@ def test_names_of_close_dots_do_not_cover_each_other() -> None:
     assert heights[0] == 54.0
     assert heights[1] >= 78.0
     assert heights[2] == 56.0  # nobody is near
+
+
+def test_each_stage_of_the_recipe_has_its_row(write: Write) -> None:
+    written = write()
+    written.whole()
+    text = page_of(written).text
+    assert "Stage by stage" in text
+    assert "distill float32 91.23 % artefact" in text
+    assert "gone, says resnet" in text
