@@ -36,6 +36,7 @@ __all__ = [
     "Family",
     "Inheriting",
     "Prepares",
+    "Shrinking",
     "Space",
     "Stage",
     "StageContext",
@@ -214,6 +215,18 @@ class Inheriting(Protocol):
 
     def original(self, spec: TaskSpec) -> Arch | None:
         """The arch that changes nothing; None where the space leaves it out."""
+        ...
+
+
+@runtime_checkable
+class Shrinking(Protocol):
+    """A family whose students can become smaller ones of it and keep what they have learned."""
+
+    def shrink(self, module: nn.Module, before: Arch, after: Arch, spec: TaskSpec) -> nn.Module:
+        """A new module of the arch ``after``, no axis of which is larger than ``before``'s, with weights of ``module``.
+
+        Its parameters have the names and shapes that ``build(after)`` gives.
+        """
         ...
 
 
