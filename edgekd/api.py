@@ -357,6 +357,7 @@ def _run(
     from edgekd.project import read_project
     from edgekd.report.page import write_report
     from edgekd.search.explain import explain
+    from edgekd.search.rounds import run_rounds
     from edgekd.search.search import run_search
     from edgekd.search.single import run_single
 
@@ -368,6 +369,12 @@ def _run(
             f"`compress` starts from a model of one's own, and the family `{project.family.name}` trains from nothing",
             "use edgekd search, or student: {family: pruned, model: my_model.py:build, ...}",
             Place(str(project.path), field="student.family"),
+        )
+    if command == "search" and project.search.by == "rounds":
+        raise ConfigurationError.one(
+            "by: rounds shrinks one trained model, and a search compares candidates",
+            "use edgekd compress, or leave it out",
+            Place(str(project.path), field="search.by"),
         )
     session = open_device(project.target.device, project.folder).open()
     try:
@@ -383,7 +390,8 @@ def _run(
                 if run.plan() is None:
                     _rate_teacher(project, events)
                 with Converter(run.scratch / "convert") as converter:
-                    runner = run_single if command == "distill" else run_search
+                    by_rounds = command == "compress" and project.search.by == "rounds"
+                    runner = run_single if command == "distill" else run_rounds if by_rounds else run_search
                     outcome = runner(project, run, session, converter, events, started)
             certificate = None
             if outcome.chosen is not None:

@@ -13,6 +13,7 @@ from edgekd.store.records import (
     MasksRecord,
     OriginalRecord,
     OutcomeRecord,
+    RoundRecord,
     RunHeader,
     StagesRecord,
     TrialRecord,
@@ -39,6 +40,7 @@ class Facts:
     certificate: Certificate | None
     explanation: ExplanationRecord | None = None
     stages: StagesRecord | None = None
+    rounds: tuple[RoundRecord, ...] = ()
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -74,4 +76,5 @@ def gather(folder: Path) -> Facts:
         certificate=read_record(path, Certificate) if path.is_file() else None,
         explanation=run.explanation(),
         stages=run.stages_record(),
+        rounds=run.rounds(),
     )

@@ -39,6 +39,7 @@ class RecipeRefiner:
     session: DeviceSession
     converter: Converter
     options: ExportOptions
+    start: Student | None = None  # what the recipe begins with; None: a new student of the candidate's arch
 
     def refine(self, candidate: Candidate) -> Refined:
         """A file that can't be made or scored leaves a finalist without one, and the reason."""
@@ -67,8 +68,8 @@ class RecipeRefiner:
 
     def steps(self, finalist: FinalistRecord) -> tuple[Step, ...]:
         """From the students that are kept by key. Before them, weights that the family gave are a step too."""
-        candidate, spec = finalist.candidate, self.context.task.spec
-        student = new_student(self.context.family, candidate.arch, spec, self.context.seed)
+        candidate = finalist.candidate
+        student = self._begin(candidate)
         stages, where = (
             with_precision(self.context.recipe, candidate.plan.precision),
             stage_context(candidate, self.context),
@@ -99,9 +100,14 @@ class RecipeRefiner:
         return Step(name, key, precision, artefact, *self._score(its_own, artefact, student))
 
     def _train(self, candidate: Candidate, precision: Precision) -> RecipeResult:
-        student = new_student(self.context.family, candidate.arch, self.context.task.spec, self.context.seed)
+        student = self._begin(candidate)
         stages = with_precision(self.context.recipe, precision)
         return run_recipe(stages, student, stage_context(candidate, self.context), self.run.students)
+
+    def _begin(self, candidate: Candidate) -> Student:
+        if self.start is not None:
+            return self.start
+        return new_student(self.context.family, candidate.arch, self.context.task.spec, self.context.seed)
 
     def _convert(self, candidate: Candidate, student_folder: Path, name: str) -> ConversionResult:
         """The file of a finished student, with facts inside. ``candidate`` has the student's precision."""

@@ -6,6 +6,7 @@ Reads the whole run folder, measures and trains nothing, runs no project code, w
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import Field
@@ -23,7 +24,8 @@ from edgekd.search.loop import known_before, propose_batch
 from edgekd.search.masks import Allowed, mask
 from edgekd.search.recheck import settled
 from edgekd.search.shortlist import by_shortlist
-from edgekd.store.records import ArmsRecord, PlanRecord
+from edgekd.search.shrinking import chosen_step, gain_wanted
+from edgekd.store.records import ArmsRecord, PlanRecord, RoundsPlan
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch
 
@@ -89,6 +91,8 @@ def _steps(run: Run) -> Iterator[ReplayedStep]:
                 yield _proposals(run, plan, allowed, arms)
                 yield _outcomes(run, arms)
                 yield _finalists(run, arms)
+    if plan is not None and plan.rounds is not None:
+        yield _rounds(run, plan.rounds)
     yield _verdicts(run)
     yield _choice(run)
 
@@ -158,6 +162,21 @@ def _finalists(run: Run, arms: ArmsRecord) -> ReplayedStep:
             same = settled(target, arms, trial.candidate, rechecks.get(trial.number)) == finalist.candidate
         found.append((f"finalists/{finalist.rank:02d}.json", same))
     return _step("finalists", found)
+
+
+def _rounds(run: Run, plan: RoundsPlan) -> ReplayedStep:
+    """Which step each round took, and whether its student was held to fit."""
+    found, target = list[tuple[str, bool]](), run.header.target
+    for before, record in pairwise(run.rounds()):
+        if record.before is not None:
+            wanted = gain_wanted(target, before)
+            chosen = chosen_step(record.before, record.options, wanted, plan.least_gain, record.noise)
+            found.append((f"rounds/{record.number:02d}.json", record.arch == (chosen.arch if chosen else None)))
+    for record in run.rounds():
+        for reading in record.readings:
+            again = judge_measured(target, reading.figures, reading.measurement)
+            found.append((f"rounds/{record.number:02d}.json on {reading.backend}", again == reading.verdict))
+    return _step("rounds", found)
 
 
 def _verdicts(run: Run) -> ReplayedStep:

@@ -132,6 +132,7 @@ def spent_before(run: Run) -> float:
         stages.ended_s if stages else 0.0,
     ]
     ends += [anchor.ended_s for anchor in run.anchors()] + [trial.ended_s for trial in run.trials()]
+    ends += [record.ended_s for record in run.rounds()]
     ends += [recheck.ended_s for recheck in run.rechecks()] + [finalist.ended_s for finalist in run.finalists()]
     return max(ends)
 

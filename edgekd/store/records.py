@@ -12,6 +12,7 @@
       arms.json                ArmsRecord
       trials/0007.json         TrialRecord, one file a trial, written once when it ends
       proposals.json           ProposalsRecord: when and why proposing ended
+      rounds/02.json           RoundRecord: one step of a model that shrinks round by round
       rechecks/0007.json       RecheckRecord: a finalist's arch on the arms that came near its own
       shortlist.json           ShortlistRecord: the best trials as the verdict will measure them, before long training
       finalists/02.json        FinalistRecord, written when refined and again when judged
@@ -64,6 +65,10 @@ __all__ = [
     "PlanRecord",
     "ProposalsRecord",
     "RankCorrelation",
+    "RoundOption",
+    "RoundReading",
+    "RoundRecord",
+    "RoundsPlan",
     "RunHeader",
     "StageReading",
     "StagesRecord",
@@ -94,6 +99,13 @@ class RunHeader(Filed):
     budget_s: float | None
 
 
+class RoundsPlan(Record):
+    """How a run shrinks a model round by round."""
+
+    recover: int  # epochs a round
+    least_gain: float  # a step that gains less ends it
+
+
 class PlanRecord(Filed):
     """How this run decides. Fixed when it starts, so that a resumed or replayed run decides alike."""
 
@@ -112,6 +124,7 @@ class PlanRecord(Filed):
     by_files_seen: bool = False  # the anchors' files narrow what is proposed
     recheck: bool = False  # surviving arms are measured again on each finalist
     largest_first: bool = False  # each arm's first trial is the largest arch that may fit
+    rounds: RoundsPlan | None = None  # shrinks one model step by step instead of proposing trials
     time_is_bounded: bool = False  # by the target: accuracy is then all there is to gain
 
     @property
@@ -404,6 +417,56 @@ class FinalistRecord(Filed):
     chosen: bool = False
     reason: str = ""
     ended_s: float = 0.0
+
+
+class RoundOption(Record):
+    """One step along one axis of the space, tried before it is taken: measured side by side with what there is."""
+
+    arch: Arch
+    low_us: float | None  # on the backend of the round before; None where it could not be measured
+    size_bytes: int | None
+    accuracy: float | None  # validation, BatchNorm recalibrated, before any recovery
+    detail: str = ""
+
+
+class RoundReading(Record):
+    """A round's student on one backend, as the verdict will measure it."""
+
+    backend: Backend
+    measurement: Measurement | None
+    figures: tuple[Figure, ...]  # the round's accuracy is one of them
+    verdict: Verdict
+    size_bytes: int | None = None
+    detail: str = ""
+
+
+class RoundRecord(Filed):
+    """One round of shrinking: which step was taken, and what the student is worth once it has recovered.
+
+    Written when the step is chosen, and again, with everything below ``noise``, when the student is measured.
+    """
+
+    schema_: Literal["edgekd.round/1"] = Field(default="edgekd.round/1", alias="schema")
+    number: int  # 0 is the model as it came
+    before: RoundOption | None  # what there is, in the same batch as the options
+    options: tuple[RoundOption, ...]
+    arch: Arch | None  # None where no step gains enough: the last round
+    noise: float = 0.0  # between two identical jobs of this batch, relative
+    student: Digest | None = None  # folder under students/, float32: what the next round goes on from
+    recovered: Literal["", "short", "full"] = ""  # full where a short recovery left it below the floor
+    accuracy: Accuracy | None = None  # validation, in PyTorch, at the recipe's precision
+    readings: tuple[RoundReading, ...] = ()
+    ended_s: float = 0.0
+
+    @property
+    def best(self) -> RoundReading | None:
+        """The backend it holds most of the target's limits on; of equals the fastest."""
+        ran = [reading for reading in self.readings if reading.figures]
+        return min(ran, key=lambda reading: (not reading.verdict.holds, _low(reading)), default=None)
+
+
+def _low(reading: RoundReading) -> float:
+    return next((figure.value for figure in reading.figures if figure.metric == "latency.low"), float("inf"))
 
 
 class StageReading(Record):

@@ -28,6 +28,7 @@ from edgekd.store.records import (
     PlanRecord,
     ProposalsRecord,
     RecheckRecord,
+    RoundRecord,
     RunHeader,
     ShortlistRecord,
     StagesRecord,
@@ -182,6 +183,10 @@ class Run:
         """Trials that ended, by number."""
         return self._read_all("trials", TrialRecord)
 
+    def rounds(self) -> tuple[RoundRecord, ...]:
+        """Rounds so far, in order; the last may not be measured yet."""
+        return self._read_all("rounds", RoundRecord)
+
     def rechecks(self) -> tuple[RecheckRecord, ...]:
         """Finalists' archs on other arms, by trial."""
         return self._read_all("rechecks", RecheckRecord)
@@ -197,6 +202,8 @@ class Run:
                 path = self.folder / "anchors" / f"{number:02d}.json"
             case TrialRecord(number=number):
                 path = self.folder / "trials" / f"{number:04d}.json"
+            case RoundRecord(number=number):
+                path = self.folder / "rounds" / f"{number:02d}.json"
             case RecheckRecord(trial=trial):
                 path = self.folder / "rechecks" / f"{trial:04d}.json"
             case FinalistRecord(rank=rank):

@@ -89,6 +89,7 @@ def test_every_section_of_a_whole_run(write: Write) -> None:
         "What the masks removed",
         "Backends and precisions",
         "Where the time goes",
+        "Stage by stage",
         "Training",
         "Certificate",
         "The measurement itself",
@@ -207,3 +208,19 @@ def test_each_stage_of_the_recipe_has_its_row(write: Write) -> None:
     assert "Stage by stage" in text
     assert "distill float32 91.23 % artefact" in text
     assert "gone, says resnet" in text
+
+
+def test_each_round_has_its_row(write: Write) -> None:
+    from edgekd.store.records import RoundOption, RoundRecord
+    from edgekd.students._protocol import Arch
+
+    written = write()
+    written.whole()
+    arch = Arch.of({"width": 8})
+    option = RoundOption(arch=arch, low_us=10.0, size_bytes=10, accuracy=0.875)
+    written.run.write(RoundRecord(number=1, before=option, options=(option,), arch=arch))
+    written.run.write(RoundRecord(number=2, before=option, options=(option,), arch=None))
+    text = page_of(written).text
+    assert "Round by round" in text
+    assert "1 width=8 87.50 %" in text
+    assert "no step gains enough" in text
