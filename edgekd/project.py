@@ -42,6 +42,7 @@ __all__ = [
 
 SCHEMA = "edgekd.project/1"
 _SECTIONS = ("schema", "task", "teacher", "student", "target", "recipe", "search", "export")
+_AUTO = "auto"  # the one recipe that needs no list
 _CODE = re.compile(r"^([\w.]+|[^:\n]+\.py):[^\W\d]\w*$")
 
 
@@ -254,8 +255,17 @@ class _Reading:
         written = self._document.data.get("recipe")
         if written is None:
             return []
+        if written == _AUTO or (isinstance(written, dict) and list(written) == [_AUTO]):
+            alone: Where = ("recipe",) if isinstance(written, str) else ("recipe", _AUTO)
+            options = {} if isinstance(written, str) else written[_AUTO] or {}
+            if not isinstance(options, dict):
+                self._add("a mapping of options is expected", "for example recipe: {auto: {share: 0.2}}", *alone)
+                return []
+            return [(_AUTO, self._build("edgekd.stages", _AUTO, options, alone, alone))]
         if not isinstance(written, list):
-            self._add("a list of stages is expected", "for example recipe: [{distill: {epochs: 10}}]", "recipe")
+            self._add(
+                "a list of stages is expected", "for example recipe: [{distill: {epochs: 10}}]; or auto", "recipe"
+            )
             return []
         stages = []
         for index, step in enumerate(written):

@@ -8,6 +8,7 @@ from pathlib import Path
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.records import (
     ArmsRecord,
+    AutoRecord,
     ExplanationRecord,
     FinalistRecord,
     MasksRecord,
@@ -41,6 +42,7 @@ class Facts:
     explanation: ExplanationRecord | None = None
     stages: StagesRecord | None = None
     rounds: tuple[RoundRecord, ...] = ()
+    auto: AutoRecord | None = None
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -77,4 +79,5 @@ def gather(folder: Path) -> Facts:
         explanation=run.explanation(),
         stages=run.stages_record(),
         rounds=run.rounds(),
+        auto=run.auto(),
     )

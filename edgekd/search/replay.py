@@ -14,6 +14,7 @@ from pydantic import Field
 from edgekd import plugins
 from edgekd.errors import ConfigurationError, Place
 from edgekd.measure.sentinel import judge_measured
+from edgekd.recipes.auto import Auto, standing_of
 from edgekd.records import Filed, Record
 from edgekd.search.anchors import choose_anchors
 from edgekd.search.arms import settle_arms, still_in
@@ -25,7 +26,7 @@ from edgekd.search.masks import Allowed, mask
 from edgekd.search.recheck import settled
 from edgekd.search.shortlist import by_shortlist
 from edgekd.search.shrinking import chosen_step, gain_wanted
-from edgekd.store.records import ArmsRecord, PlanRecord, RoundsPlan
+from edgekd.store.records import ArmsRecord, AutoRecord, PlanRecord, RoundsPlan
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch
 
@@ -75,7 +76,9 @@ def replay(run: Run) -> ReplayReport:
 
 
 def _steps(run: Run) -> Iterator[ReplayedStep]:
-    plan, features = run.plan(), run.features()
+    plan, features, auto = run.plan(), run.features(), run.auto()
+    if auto is not None and auto.ended:
+        yield _auto(run, auto)
     if plan is not None and features is not None:
         masked = mask(run.header.target, plan, features)
         recorded = run.masks()
@@ -162,6 +165,14 @@ def _finalists(run: Run, arms: ArmsRecord) -> ReplayedStep:
             same = settled(target, arms, trial.candidate, rechecks.get(trial.number)) == finalist.candidate
         found.append((f"finalists/{finalist.rank:02d}.json", same))
     return _step("finalists", found)
+
+
+def _auto(run: Run, record: AutoRecord) -> ReplayedStep:
+    """Which loss and which views lead, by the scores that were recorded."""
+    (written,) = [given["auto"] for given in run.header.project["recipe"] if "auto" in given]
+    auto = Auto.model_validate(written)
+    loss, views = standing_of(record, "loss", auto).leader, standing_of(record, "views", auto).leader
+    return _step("auto", [("auto.json: loss", loss == record.loss), ("auto.json: views", views == record.views)])
 
 
 def _rounds(run: Run, plan: RoundsPlan) -> ReplayedStep:

@@ -124,12 +124,14 @@ def context_of(project: Project, run: Run, events: Events) -> EstimateContext:
 
 def spent_before(run: Run) -> float:
     """Seconds this run has worked so far, by its latest record."""
+    auto = run.auto()
     original, proposals, shortlist, stages = run.original(), run.proposals(), run.shortlist(), run.stages_record()
     ends = [
         original.ended_s if original else 0.0,
         proposals.ended_s if proposals else 0.0,
         shortlist.ended_s if shortlist else 0.0,
         stages.ended_s if stages else 0.0,
+        auto.ended_s if auto else 0.0,
     ]
     ends += [anchor.ended_s for anchor in run.anchors()] + [trial.ended_s for trial in run.trials()]
     ends += [record.ended_s for record in run.rounds()]

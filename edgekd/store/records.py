@@ -4,6 +4,7 @@
 
     RUN/
       run.json                 RunHeader: what was asked, of what, on what
+      auto.json                AutoRecord: the loss and the views that `recipe: auto` chose
       plan.json                PlanRecord: how this run decides, fixed when it starts
       features.json            FeaturesRecord: what was counted of each arch looked at
       masks.json               MasksRecord
@@ -51,6 +52,9 @@ __all__ = [
     "Arm",
     "ArmReading",
     "ArmsRecord",
+    "AutoOption",
+    "AutoRecord",
+    "AutoScore",
     "ClassFollowed",
     "CurvePoint",
     "DroppedArm",
@@ -467,6 +471,55 @@ class RoundRecord(Filed):
 
 def _low(reading: RoundReading) -> float:
     return next((figure.value for figure in reading.figures if figure.metric == "latency.low"), float("inf"))
+
+
+class AutoOption(Record):
+    """A loss, or views, that `auto` may choose."""
+
+    phase: Literal["loss", "views"]
+    name: str
+    why_not: str = ""  # why it isn't tried
+
+
+class AutoScore(Record):
+    """One short training of `auto`."""
+
+    phase: Literal["loss", "views"]
+    option: str
+    epochs: int
+    validation: float | None  # in PyTorch float32; None where it diverged
+    detail: str = ""
+
+
+class AutoRecord(Filed):
+    """What `recipe: auto` tried and chose. Rewritten after each training; once it has ended it stands."""
+
+    schema_: Literal["edgekd.auto/1"] = Field(default="edgekd.auto/1", alias="schema")
+    arch: Arch  # of the student that was trained
+    options: tuple[AutoOption, ...]
+    scores: tuple[AutoScore, ...]
+    least: float = 0.0  # twice what chance scores: trainings that all stay below it are too short to drop any
+    loss: str = ""
+    views: str = ""
+    chosen: Mapping[str, Any] = {}  # options of the `distill` that follows
+    ended: Literal["", "done", "time"] = ""  # time: its share of the budget was used up
+    ended_s: float = 0.0
+
+    def names(self, phase: Literal["loss", "views"]) -> tuple[str, ...]:
+        """Those that are tried."""
+        return tuple(option.name for option in self.options if option.phase == phase and not option.why_not)
+
+    def of(self, phase: Literal["loss", "views"]) -> tuple[AutoScore, ...]:
+        """The trainings of one phase."""
+        return tuple(score for score in self.scores if score.phase == phase)
+
+    def line(self) -> str:
+        """The choice, as a person reads it."""
+        counts = f"of {len(self.names('loss'))} losses and {len(self.names('views'))} views"
+        best = max((score for score in self.of("views") if score.option == self.views), key=lambda s: s.epochs)
+        scored = f"{best.validation:.1%} validation after {best.epochs} epochs" if best.validation is not None else ""
+        late = ", as far as its time went" if self.ended == "time" else ""
+        return f"recipe     {self.loss}, {self.views}: the best {counts}, {scored}{late}"
 
 
 class StageReading(Record):

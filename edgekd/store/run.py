@@ -19,6 +19,7 @@ from edgekd.store.lock import RunBusy, locked
 from edgekd.store.records import (
     AnchorRecord,
     ArmsRecord,
+    AutoRecord,
     ExplanationRecord,
     FeaturesRecord,
     FinalistRecord,
@@ -46,6 +47,7 @@ FiledT = TypeVar("FiledT", bound=Filed)
 _SINGLE: dict[type[Filed], str] = {
     RunHeader: "run.json",
     PlanRecord: "plan.json",
+    AutoRecord: "auto.json",
     FeaturesRecord: "features.json",
     MasksRecord: "masks.json",
     OriginalRecord: "original.json",
@@ -138,6 +140,10 @@ class Run:
     def plan(self) -> PlanRecord | None:
         """How this run decides."""
         return self._read(PlanRecord)
+
+    def auto(self) -> AutoRecord | None:
+        """What `recipe: auto` has tried, and chosen."""
+        return self._read(AutoRecord)
 
     def features(self) -> FeaturesRecord | None:
         """Static features."""
