@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from platformdirs import user_cache_path, user_state_path
 from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_serializer, model_validator
@@ -28,10 +28,21 @@ from edgekd.tasks._protocol import Task
 from edgekd.teachers._protocol import Teacher
 from edgekd.units import Duration
 
-__all__ = ["SCHEMA", "Named", "Project", "SearchOptions", "cache_folder", "code_of", "notice_of_code", "read_project"]
+__all__ = [
+    "SCHEMA",
+    "Named",
+    "Project",
+    "Rounds",
+    "SearchOptions",
+    "cache_folder",
+    "code_of",
+    "notice_of_code",
+    "read_project",
+]
 
 SCHEMA = "edgekd.project/1"
 _SECTIONS = ("schema", "task", "teacher", "student", "target", "recipe", "search", "export")
+_AUTO = "auto"  # the one recipe that needs no list
 _CODE = re.compile(r"^([\w.]+|[^:\n]+\.py):[^\W\d]\w*$")
 
 
@@ -59,8 +70,18 @@ class Named(Record):
         return {self.name: dict(self.options)}
 
 
+class Rounds(Record):
+    """How ``by: rounds`` shrinks a model: so many epochs of recovery a round, until a step gains less than a share."""
+
+    recover: PositiveInt = 2
+    least_gain: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02  # of the time of a call, or of the file
+
+
 class SearchOptions(Record):
     """How a search goes about it. ``budget`` is wall-clock time; ``trials`` ends it earlier."""
+
+    by: Literal["trials", "rounds"] = "trials"  # candidates side by side, or one model that shrinks step by step
+    rounds: Rounds = Rounds()
 
     budget: Duration = Duration(30 * 60)
     trials: PositiveInt | None = None
@@ -234,8 +255,17 @@ class _Reading:
         written = self._document.data.get("recipe")
         if written is None:
             return []
+        if written == _AUTO or (isinstance(written, dict) and list(written) == [_AUTO]):
+            alone: Where = ("recipe",) if isinstance(written, str) else ("recipe", _AUTO)
+            options = {} if isinstance(written, str) else written[_AUTO] or {}
+            if not isinstance(options, dict):
+                self._add("a mapping of options is expected", "for example recipe: {auto: {share: 0.2}}", *alone)
+                return []
+            return [(_AUTO, self._build("edgekd.stages", _AUTO, options, alone, alone))]
         if not isinstance(written, list):
-            self._add("a list of stages is expected", "for example recipe: [{distill: {epochs: 10}}]", "recipe")
+            self._add(
+                "a list of stages is expected", "for example recipe: [{distill: {epochs: 10}}]; or auto", "recipe"
+            )
             return []
         stages = []
         for index, step in enumerate(written):

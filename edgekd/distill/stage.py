@@ -178,6 +178,15 @@ class Distill(Record):
         with self._answers(context, tuple(dict.fromkeys(points))):
             pass
 
+    @property
+    def passes(self) -> int:
+        """Epochs in all."""
+        return self.epochs
+
+    def shortened(self, epochs: int) -> Distill:
+        """The same for so many epochs at the most."""
+        return self.but(epochs=min(epochs, self.epochs))
+
     def view_seeds(self) -> tuple[int, ...]:
         """The seeds of the views, the same for every run, so that runs share the teacher's answers."""
         views = self.views or (_DEFAULT_VIEWS if self.loss.needs_teacher and self.cache else self.epochs)

@@ -6,7 +6,7 @@ from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.errors import ConfigurationError
 from edgekd.project import Project
 from edgekd.search.recipe import arms_of, images_of, with_precision
-from edgekd.store.records import PlanRecord
+from edgekd.store.records import PlanRecord, RoundsPlan
 from edgekd.targets.target import Target
 
 __all__ = ["certify_plan", "make_plan", "survey_size", "trial_plan"]
@@ -37,6 +37,7 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         by_files_seen=True,
         recheck=True,
         largest_first=True,
+        rounds=RoundsPlan(**dict(asked.rounds)) if asked.by == "rounds" else None,
         time_is_bounded=any(limit.hard and limit.metric in _TIMES for limit in target.limits),
         refine_images=images_of(training, len(project.task.split("train"))),
     )

@@ -37,11 +37,13 @@ __all__ = [
     "Family",
     "Inheriting",
     "Prepares",
+    "Shrinking",
     "Space",
     "Stage",
     "StageContext",
     "StageProgress",
     "Student",
+    "Trains",
 ]
 
 Choice = int | float
@@ -217,6 +219,18 @@ class Inheriting(Protocol):
         ...
 
 
+@runtime_checkable
+class Shrinking(Protocol):
+    """A family whose students can become smaller ones of it and keep what they have learned."""
+
+    def shrink(self, module: nn.Module, before: Arch, after: Arch, spec: TaskSpec) -> nn.Module:
+        """A new module of the arch ``after``, no axis of which is larger than ``before``'s, with weights of ``module``.
+
+        Its parameters have the names and shapes that ``build(after)`` gives.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class StageProgress:
     """Where a stage is: shown to the person, never recorded."""
@@ -275,4 +289,18 @@ class Prepares(Protocol):
 
     def prepare(self, context: StageContext) -> None:
         """Do that work; ``run`` finds it done. Raises Interrupted when ``context.stop()``."""
+        ...
+
+
+@runtime_checkable
+class Trains(Protocol):
+    """A stage that trains, and says for how long: a search reckons with it, and ranks candidates by less of it."""
+
+    @property
+    def passes(self) -> int:
+        """How often it passes through the training samples in all, over everything it trains."""
+        ...
+
+    def shortened(self, epochs: int) -> Stage:
+        """A stage that ranks students about as this one does, in so many epochs at the most."""
         ...

@@ -7,6 +7,7 @@ point that completes last, with all of the stage behind it (`each stage` in a re
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from edgekd.errors import UnknownName
 from edgekd.records import Record
 
-__all__ = ["LOGITS", "PENULTIMATE", "Layout", "Point", "layout_of", "tapped"]
+__all__ = ["LOGITS", "PENULTIMATE", "Layout", "Point", "feeding", "layout_of", "tapped"]
 
 LOGITS, PENULTIMATE = "logits", "penultimate"
 
@@ -111,6 +112,22 @@ def tapped(module: nn.Module, layout: Layout, names: Sequence[str]) -> Iterator[
     finally:
         for handle in handles:
             handle.remove()
+
+
+def feeding(module: nn.Module, layout: Layout, name: str, shape: Sequence[int]) -> frozenset[str]:
+    """Names of the parameters on which depends what is seen at a point, for inputs of a shape (C, H, W).
+
+    Found by following the gradient, so whatever the module's code does between its parts is seen too. Raises
+    UnknownName.
+    """
+    with torch.inference_mode(False), torch.enable_grad():  # a caller may have switched them off
+        probe = copy.deepcopy(module).eval().requires_grad_(True)
+        with tapped(probe, layout, [name]) as seen:
+            answer = probe(torch.zeros((1, *shape)))
+        names, parameters = zip(*probe.named_parameters(), strict=True)
+        value = answer if name == LOGITS else seen[name]
+        found = torch.autograd.grad(value.sum(), parameters, allow_unused=True)
+    return frozenset(own for own, gradient in zip(names, found, strict=True) if gradient is not None)
 
 
 def _answered(module: nn.Module, shape: Sequence[int]) -> object:

@@ -236,6 +236,9 @@ def image_problems(spec: TaskSpec) -> Sequence[Problem]:
     """Why a generator can't draw this task's inputs."""
     from edgekd.distill.generative.generator import SMALLEST_SIDE
 
+    if not spec.plain:
+        message = f"generated images are labelled for one classification head, and task `{spec.name}` has others"
+        return [Problem(message, "use `distill` with data")]
     shape = spec.input.shape
     if len(shape) == 3 and min(shape[1:]) >= SMALLEST_SIDE:
         return []
