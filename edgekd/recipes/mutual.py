@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
 from edgekd import plugins
-from edgekd.distill.losses.combined import Combined
 from edgekd.distill.heads.batches import Batched
+from edgekd.distill.losses.combined import Combined
 from edgekd.distill.losses.criterion import Batch
 from edgekd.distill.objective import Objective
 from edgekd.distill.stage import Distill
