@@ -12,7 +12,8 @@ the same stage by stage: ``space: {widths: [16, 32, 64], depths: [1, 1, 1]}`` is
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
@@ -25,7 +26,11 @@ from edgekd.records import Record
 from edgekd.students._protocol import Arch, Axis, Space
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["ResNet", "ResNetSpace"]
+if TYPE_CHECKING:
+    from edgekd.students.pieces import Piece
+    from edgekd.students.relaxed_resnet import RelaxedNetwork
+
+__all__ = ["Block", "Network", "ResNet", "ResNetSpace"]
 
 
 def _ordered(bounds: tuple[int, ...]) -> tuple[int, ...]:
@@ -108,7 +113,7 @@ class ResNet(Record):
         axes += [Axis(name=f"width{s}", choices=_choices(widths[s - 1], 8)) for s in self._stages()]
         return Space(axes=tuple(axes))
 
-    def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
+    def build(self, arch: Arch, spec: TaskSpec) -> Network:
         """A network with He-normal weights from torch's global generator, in eval mode."""
         picks = dict(arch.choices)
         network = Network(
@@ -120,6 +125,30 @@ class ResNet(Record):
             shrink=spec.input.shape[1] // int(picks.get("resolution", self._resolutions(spec)[0])),
         )
         return network.eval()
+
+    def relaxed(self, spec: TaskSpec) -> RelaxedNetwork:
+        """All widths and depths in one. Raises ConfigurationError where the image or the stem's stride has a choice."""
+        from edgekd.students.relaxed_resnet import RelaxedNetwork
+
+        return RelaxedNetwork(self._relaxable(spec).axes, lambda arch: self.build(arch, spec))
+
+    def pieces(self, spec: TaskSpec) -> Sequence[Piece]:
+        """What stem, blocks and head cost. Raises as `relaxed` does."""
+        from edgekd.students.relaxed_resnet import resnet_pieces
+
+        axes, (channels, height, width) = self._relaxable(spec).axes, spec.input.shape
+        shrink = height // self._resolutions(spec)[0]
+        return resnet_pieces(axes, channels, spec.head.classes, (height, width), shrink, self.space_.stem_stride[0])
+
+    def _relaxable(self, spec: TaskSpec) -> Space:
+        space = self.space(spec)
+        fixed = [axis.name for axis in space.axes if axis.name in ("resolution", "stem_stride")]
+        if fixed:
+            raise ConfigurationError.one(
+                f"{' and '.join(fixed)} can't be relaxed: two images, or strides, share no layer's work",
+                f"give student.space.{fixed[0]} one value, or search by sampling",
+            )
+        return space
 
     def _resolutions(self, spec: TaskSpec) -> tuple[int, ...]:
         """Ascending. Raises ConfigurationError where an image can't be averaged down to one evenly."""
