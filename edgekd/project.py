@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from platformdirs import user_cache_path, user_state_path
-from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_serializer, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, PositiveInt, ValidationError, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from edgekd import plugins
@@ -21,6 +21,7 @@ from edgekd.documents import Document, Where, placed, plain, problems_of, read_d
 from edgekd.errors import ConfigurationError, EdgeKDError, MissingError, Problem, UsageError, nearest_name
 from edgekd.export._protocol import ExportOptions
 from edgekd.records import Record, canonical_json, digest_bytes
+from edgekd.store.relax_options import RelaxOptions
 from edgekd.students._protocol import Family, Stage
 from edgekd.targets.catalogue import load_target
 from edgekd.targets.target import Target
@@ -59,6 +60,24 @@ class Named(Record):
         return {self.name: dict(self.options)}
 
 
+def _relaxed(value: Any) -> Any:
+    """``relaxed`` or ``{relaxed: {options}}``; ``sampling`` is nothing of the kind."""
+    if value is None or isinstance(value, RelaxOptions):
+        return value
+    if value == "sampling":
+        return None
+    if value == "relaxed":
+        return {}
+    if isinstance(value, Mapping) and set(value) == {"relaxed"}:
+        return value["relaxed"] or {}
+    if isinstance(value, Mapping) and set(value) == set(RelaxOptions.model_fields):
+        return value  # as it is written down with every default
+    raise PydanticCustomError("edgekd_by", "expected `sampling`, or `relaxed` alone or with its options")
+
+
+Relaxed = Annotated[RelaxOptions | None, BeforeValidator(_relaxed)]
+
+
 class SearchOptions(Record):
     """How a search goes about it. ``budget`` is wall-clock time; ``trials`` ends it earlier."""
 
@@ -66,6 +85,7 @@ class SearchOptions(Record):
     trials: PositiveInt | None = None
     finalists: PositiveInt = 3
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    by: Relaxed = None  # None: archs are sampled; `relaxed`: the choice of one is trained
     sampler: str = "tpe"
     accuracy: Named | None = None  # None: `inherit` where the family gives trained weights, else `short`
     anchors: Annotated[int, Field(ge=1, le=100)] | None = None  # None: four to six, by the budget

@@ -28,15 +28,16 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         axes=project.family.space(project.task.spec).axes,
         arms=arms,
         anchors=asked.anchors or _anchors(budget_s),
-        sampler=asked.sampler,
+        sampler=asked.sampler if asked.by is None else "relaxed",
         batch=asked.batch,
-        trials=asked.trials,
+        trials=asked.trials if asked.by is None else asked.trials or asked.by.tries,
         finalists=asked.finalists,
         measure=trial_plan(target, seed),
         certify=certify_plan(target, seed),
         by_files_seen=True,
         recheck=True,
-        largest_first=True,
+        largest_first=asked.by is None,
+        relaxed=asked.by,
         time_is_bounded=any(limit.hard and limit.metric in _TIMES for limit in target.limits),
         refine_images=images_of(training, len(project.task.split("train"))),
     )
@@ -54,8 +55,13 @@ def certify_plan(target: Target, seed: int) -> MeasurePlan:
     return MeasurePlan(processes=5, rounds=10, threads=target.threads, load=load, profile=True, seed=seed + 1)
 
 
-def survey_size(budget_s: float | None) -> int:
-    """How many archs to look at: about a twentieth of the budget, at some 25 ms each."""
+def survey_size(budget_s: float | None, relaxed: bool = False) -> int:
+    """How many archs to look at: about a twentieth of the budget, at some 25 ms each.
+
+    Where the choice is trained, a few hundred for anchors and table: what it comes near is counted afterwards.
+    """
+    if relaxed:
+        return 256
     return 4096 if budget_s is None else int(min(4096, max(128, 2 * budget_s)))
 
 

@@ -11,6 +11,7 @@
       anchors/03.json          AnchorRecord, one file an anchor arch: readings of every arm still in
       arms.json                ArmsRecord
       trials/0007.json         TrialRecord, one file a trial, written once when it ends
+      latencies/ latency_model.json relaxation.json gaps/   where the choice is trained: `edgekd.store.relaxed`
       proposals.json           ProposalsRecord: when and why proposing ended
       rechecks/0007.json       RecheckRecord: a finalist's arch on the arms that came near its own
       shortlist.json           ShortlistRecord: the best trials as the verdict will measure them, before long training
@@ -38,6 +39,7 @@ from edgekd.artefacts import Artefact, Backend, Precision
 from edgekd.devices._protocol import Fingerprint, Measurement, MeasurePlan
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.records import Digest, Filed, Record
+from edgekd.store.relax_options import RelaxOptions
 from edgekd.students._protocol import Arch, Axis, Candidate, Space
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Verdict
@@ -110,6 +112,7 @@ class PlanRecord(Filed):
     recheck: bool = False  # surviving arms are measured again on each finalist
     largest_first: bool = False  # each arm's first trial is the largest arch that may fit
     time_is_bounded: bool = False  # by the target: accuracy is then all there is to gain
+    relaxed: RelaxOptions | None = None  # where the choice of an arch is trained; None: sampled
 
     @property
     def space(self) -> Space:

@@ -62,15 +62,17 @@ class RelaxableContract:
             with torch.no_grad():
                 for part in network.modules():
                     if isinstance(part, nn.BatchNorm2d):
-                        part.running_mean.normal_(0.0, 0.3)
-                        part.running_var.uniform_(0.5, 2.0)
+                        for statistic, (low, high) in (
+                            (part.running_mean, (-0.5, 0.5)),
+                            (part.running_var, (0.5, 2.0)),
+                        ):
+                            assert statistic is not None
+                            statistic.uniform_(low, high)
                         part.weight.uniform_(0.5, 2.0)
                         part.bias.normal_()
         return network.eval()
 
-    def test_one_arch_is_the_extracted_one(
-        self, network: Any, space: Space, spec: TaskSpec, archs: list[Arch]
-    ) -> None:
+    def test_one_arch_is_the_extracted_one(self, network: Any, space: Space, spec: TaskSpec, archs: list[Arch]) -> None:
         images = torch.randn((3, *spec.input.shape), generator=torch.Generator().manual_seed(1))
         choices = Choices(space.axes)
         for arch in archs:
@@ -110,8 +112,6 @@ class RelaxableContract:
         pieces = family.pieces(spec)
         for arch in archs:
             counted = analyse_arch(family, arch, spec, Precision.FLOAT32)
-            found = {
-                count: Cost.counted(pieces, count).of(arch, space.axes) for count in ("macs", "bytes", "weights")
-            }
+            found = {count: Cost.counted(pieces, count).of(arch, space.axes) for count in ("macs", "bytes", "weights")}
             wanted = {"macs": counted.macs, "bytes": counted.bytes_moved, "weights": counted.parameters}
             assert found == wanted, str(arch)
