@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from platformdirs import user_cache_path, user_state_path
-from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_serializer, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, PositiveInt, ValidationError, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from edgekd import plugins
@@ -21,6 +21,7 @@ from edgekd.documents import Document, Where, placed, plain, problems_of, read_d
 from edgekd.errors import ConfigurationError, EdgeKDError, MissingError, Problem, UsageError, nearest_name
 from edgekd.export._protocol import ExportOptions
 from edgekd.records import Record, canonical_json, digest_bytes
+from edgekd.store.relax_options import RelaxOptions
 from edgekd.students._protocol import Family, Stage
 from edgekd.targets.catalogue import load_target
 from edgekd.targets.target import Target
@@ -77,10 +78,26 @@ class Rounds(Record):
     least_gain: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02  # of the time of a call, or of the file
 
 
+def _by(value: Any) -> Any:
+    """``trials``, ``rounds``, ``relaxed`` or ``{relaxed: {options}}``."""
+    if value == "relaxed":
+        return RelaxOptions()
+    if isinstance(value, Mapping) and set(value) == {"relaxed"}:
+        return RelaxOptions.model_validate(value["relaxed"] or {})
+    if value in ("trials", "rounds") or isinstance(value, RelaxOptions):
+        return value
+    if isinstance(value, Mapping) and set(value) == set(RelaxOptions.model_fields):
+        return RelaxOptions.model_validate(value)  # as it is written down with every default
+    raise PydanticCustomError("edgekd_by", "expected `trials`, `rounds`, or `relaxed` alone or with its options")
+
+
+By = Annotated[Literal["trials", "rounds"] | RelaxOptions, BeforeValidator(_by)]
+
+
 class SearchOptions(Record):
     """How a search goes about it. ``budget`` is wall-clock time; ``trials`` ends it earlier."""
 
-    by: Literal["trials", "rounds"] = "trials"  # candidates side by side, or one model that shrinks step by step
+    by: By = "trials"  # candidates side by side, one model that shrinks in rounds, or an arch whose choice is trained
     rounds: Rounds = Rounds()
 
     budget: Duration = Duration(30 * 60)

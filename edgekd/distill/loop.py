@@ -36,7 +36,7 @@ from edgekd.students.points import tapped
 from edgekd.tasks._protocol import InputSpec, TaskSpec
 from edgekd.teachers._protocol import View
 
-__all__ = ["CHECKPOINT_FILE", "Lesson", "Plan", "Trained", "batches_of", "train"]
+__all__ = ["CHECKPOINT_FILE", "Lesson", "Plan", "Trained", "batches_of", "optimizer_of", "seed_of_step", "train"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _CHECKPOINT_EVERY_S = 20.0
@@ -151,7 +151,7 @@ class _Training:
         self.module = laid_out(_in_training(module), device, self.execution.memory_format)
         self.average = Average(self.module, plan.average) if plan.average else None
         self.trained = nn.ModuleDict({"module": self.module, "objective": self.objective})
-        self.optimizer = _optimizer(self.trained, plan)
+        self.optimizer = optimizer_of(self.trained, plan)
         self.loss_sum = torch.zeros((), device=device, dtype=torch.float64)
         if stored is not None:
             self._restore(stored[1])
@@ -185,7 +185,7 @@ class _Training:
         """Every step of this epoch that is still to be done."""
         epoch, plan, lesson = self.position.epoch, self.plan, self.lesson
         count = len(lesson.inputs)
-        generator = torch.Generator().manual_seed(_seed(plan.seed, epoch, 0))
+        generator = torch.Generator().manual_seed(seed_of_step(plan.seed, epoch, 0))
         batches = batches_of(torch.randperm(count, generator=generator), self.steps, self.device)
         view = epoch % len(lesson.view_seeds)
         self.objective.move_to(epoch / max(1, plan.epochs - 1))
@@ -201,7 +201,7 @@ class _Training:
                 raise Interrupted(
                     f"stopped in epoch {epoch + 1} of {plan.epochs}", "run the same command again: it goes on from here"
                 )
-            torch.manual_seed(_seed(plan.seed, epoch, step + 1))  # for dropout and the like
+            torch.manual_seed(seed_of_step(plan.seed, epoch, step + 1))  # for dropout and the like
             number = epoch * self.steps + step
             rate = learning_rate(number, total, warmup, plan.learning_rate)
             self._step(batches[step], view, rate, number, last=step + 1 == self.steps)
@@ -374,7 +374,8 @@ def _in_training(module: nn.Module) -> nn.Module:
     return module
 
 
-def _optimizer(module: nn.Module, plan: Plan) -> torch.optim.SGD:
+def optimizer_of(module: nn.Module, plan: Plan) -> torch.optim.SGD:
+    """SGD over what can be trained; biases and normalisation don't decay."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": plan.weight_decay},
@@ -389,7 +390,8 @@ def _optimizer(module: nn.Module, plan: Plan) -> torch.optim.SGD:
     )
 
 
-def _seed(seed: int, epoch: int, step: int) -> int:
+def seed_of_step(seed: int, epoch: int, step: int) -> int:
+    """Of everything random in one step of an epoch."""
     return int(np.random.SeedSequence((seed, epoch, step)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 

@@ -187,6 +187,15 @@ class Distill(Record):
         """The same for so many epochs at the most."""
         return self.but(epochs=min(epochs, self.epochs))
 
+    @contextmanager
+    def lesson(self, student: Student, context: StageContext) -> Iterator[tuple[Lesson, Combined, Plan]]:
+        """What this stage would train on, by which losses and how, for a training of another kind.
+
+        Losses on inner activations are left out: they are placed in one student's layers.
+        """
+        with self._answers(context, ()) as answers:
+            yield self._lesson(context, answers), self._smoothed(), self._plan(student, context)
+
     def view_seeds(self) -> tuple[int, ...]:
         """The seeds of the views, the same for every run, so that runs share the teacher's answers."""
         views = self.views or (_DEFAULT_VIEWS if self.loss.needs_teacher and self.cache else self.epochs)

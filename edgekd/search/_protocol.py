@@ -25,6 +25,7 @@ __all__ = [
     "AccuracyEstimate",
     "Estimate",
     "EstimateContext",
+    "Guide",
     "Known",
     "Maker",
     "Refined",
@@ -33,6 +34,16 @@ __all__ = [
     "Step",
     "Surveyor",
 ]
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Archs in the order in which they are to be tried on one arm, by whoever knows more than the trials tell."""
+
+    arm: Arm
+    order: Sequence[int]  # indices, those worth most first
+    predicted_us: Sequence[float]  # their latency, in the same order
+    budget_us: float  # what may be measured
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,7 @@ class Known:
     trials: Sequence[TrialRecord]
     pending: Sequence[Candidate] = ()
     violations: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # by trial number, then by limit
+    guide: Guide | None = None
 
 
 class Sampler(Protocol):

@@ -14,7 +14,7 @@ from typing import Literal
 from edgekd.devices._protocol import Progress
 from edgekd.errors import Diverged
 from edgekd.events import Events, stop_if_asked
-from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Known, Sampler
+from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Guide, Known, Sampler
 from edgekd.search.arms import rivals
 from edgekd.search.budget import Budget, finalists_within, reserve_s
 from edgekd.search.feasible import misses, trial_violations, violations
@@ -35,7 +35,13 @@ _DIVERGED = 2  # candidates that are given up before a third one ends the search
 
 
 def known_before(
-    run: Run, plan: PlanRecord, allowed: Allowed, arms: ArmsRecord, trials: Sequence[TrialRecord], batch: int
+    run: Run,
+    plan: PlanRecord,
+    allowed: Allowed,
+    arms: ArmsRecord,
+    trials: Sequence[TrialRecord],
+    batch: int,
+    guide: Guide | None = None,
 ) -> Known:
     """What was known when a batch was proposed: the trials of all earlier batches."""
     earlier = tuple(trial for trial in trials if trial.batch < batch)
@@ -46,6 +52,7 @@ def known_before(
         arms=arms.kept,
         trials=earlier,
         violations={trial.number: trial_violations(run.header.target, trial, arms.tails) for trial in earlier},
+        guide=guide,
     )
 
 
@@ -80,6 +87,7 @@ class TrialLoop:
     context: EstimateContext
     budget: Budget
     events: Events
+    guide: Guide | None = None
 
     def __call__(self) -> ProposalsRecord:
         """Raises Interrupted where the person asked to stop; what is finished is kept."""
@@ -89,7 +97,7 @@ class TrialLoop:
             if sum(trial.batch == batch for trial in done.values()) == self.plan.batch:
                 batch += 1  # a whole batch of an earlier sitting, after which that one went on
                 continue
-            known = known_before(self.run, self.plan, self.allowed, self.arms, tuple(done.values()), batch)
+            known = known_before(self.run, self.plan, self.allowed, self.arms, tuple(done.values()), batch, self.guide)
             proposals = propose_batch(self.sampler, known, self.run.header.seed)
             missing = [proposal for proposal in proposals if proposal[0] not in done]
             if missing or not proposals:

@@ -7,6 +7,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.project import Project
 from edgekd.search.recipe import arms_of, images_of, with_precision
 from edgekd.store.records import PlanRecord, RoundsPlan
+from edgekd.store.relax_options import RelaxOptions
 from edgekd.targets.target import Target
 
 __all__ = ["certify_plan", "make_plan", "survey_size", "trial_plan"]
@@ -17,6 +18,7 @@ _TIMES = ("latency.p50", "latency.p95", "latency.p99", "latency.mean", "latency.
 def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord:
     """Raises ConfigurationError where recipe and target leave no precision in common."""
     target, asked = project.target, project.search
+    relaxed = asked.by if isinstance(asked.by, RelaxOptions) else None
     arms = arms_of(target, project.recipe)
     if not arms:
         raise ConfigurationError.one(
@@ -28,16 +30,17 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         axes=project.family.space(project.task.spec).axes,
         arms=arms,
         anchors=asked.anchors or _anchors(budget_s),
-        sampler=asked.sampler,
+        sampler=asked.sampler if relaxed is None else "relaxed",
         batch=asked.batch,
-        trials=asked.trials,
+        trials=asked.trials if relaxed is None else asked.trials or relaxed.tries,
         finalists=asked.finalists,
         measure=trial_plan(target, seed),
         certify=certify_plan(target, seed),
         by_files_seen=True,
         recheck=True,
-        largest_first=True,
+        largest_first=relaxed is None,
         rounds=RoundsPlan(**dict(asked.rounds)) if asked.by == "rounds" else None,
+        relaxed=relaxed,
         time_is_bounded=any(limit.hard and limit.metric in _TIMES for limit in target.limits),
         refine_images=images_of(training, len(project.task.split("train"))),
     )
@@ -55,8 +58,13 @@ def certify_plan(target: Target, seed: int) -> MeasurePlan:
     return MeasurePlan(processes=5, rounds=10, threads=target.threads, load=load, profile=True, seed=seed + 1)
 
 
-def survey_size(budget_s: float | None) -> int:
-    """How many archs to look at: about a twentieth of the budget, at some 25 ms each."""
+def survey_size(budget_s: float | None, relaxed: bool = False) -> int:
+    """How many archs to look at: about a twentieth of the budget, at some 25 ms each.
+
+    Where the choice is trained, a few hundred for anchors and table: what it comes near is counted afterwards.
+    """
+    if relaxed:
+        return 256
     return 4096 if budget_s is None else int(min(4096, max(128, 2 * budget_s)))
 
 

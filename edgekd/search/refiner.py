@@ -21,10 +21,11 @@ from edgekd.search._protocol import EstimateContext, Refined, Step
 from edgekd.search.accuracy.scoring import score_student, stage_context
 from edgekd.search.files import place
 from edgekd.search.recipe import with_precision
+from edgekd.search.relaxed.gap import with_temperature
 from edgekd.search.untrained import native_format
 from edgekd.store.records import Accuracy, FinalistRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Candidate, StageProgress, Student
+from edgekd.students._protocol import Candidate, Stage, StageProgress, Student
 from edgekd.students.student import load_student, new_student
 
 __all__ = ["RecipeRefiner"]
@@ -71,7 +72,7 @@ class RecipeRefiner:
         candidate = finalist.candidate
         student = self._begin(candidate)
         stages, where = (
-            with_precision(self.context.recipe, candidate.plan.precision),
+            with_precision(self._recipe(candidate), candidate.plan.precision),
             stage_context(candidate, self.context),
         )
         named = list(zip((stage.name for stage in stages), chain(stages, student, where), strict=True))
@@ -101,13 +102,19 @@ class RecipeRefiner:
 
     def _train(self, candidate: Candidate, precision: Precision) -> RecipeResult:
         student = self._begin(candidate)
-        stages = with_precision(self.context.recipe, precision)
+        stages = with_precision(self._recipe(candidate), precision)
         return run_recipe(stages, student, stage_context(candidate, self.context), self.run.students)
 
     def _begin(self, candidate: Candidate) -> Student:
         if self.start is not None:
             return self.start
         return new_student(self.context.family, candidate.arch, self.context.task.spec, self.context.seed)
+
+    def _recipe(self, candidate: Candidate) -> tuple[Stage, ...]:
+        """The project's, at the temperature that was found best for the candidate's arch, where that was asked."""
+        archs = {trial.number: trial.candidate.arch for trial in self.run.trials()}
+        found = [gap.temperature for gap in self.run.gaps() if archs.get(gap.trial) == candidate.arch]
+        return with_temperature(self.context.recipe, found[0]) if found else tuple(self.context.recipe)
 
     def _convert(self, candidate: Candidate, student_folder: Path, name: str) -> ConversionResult:
         """The file of a finished student, with facts inside. ``candidate`` has the student's precision."""

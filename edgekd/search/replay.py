@@ -24,6 +24,7 @@ from edgekd.search.finalists import order_of_finalists
 from edgekd.search.loop import known_before, propose_batch
 from edgekd.search.masks import Allowed, mask
 from edgekd.search.recheck import settled
+from edgekd.search.relaxed.replay import relaxed_decisions, relaxed_guide
 from edgekd.search.shortlist import by_shortlist
 from edgekd.search.shrinking import chosen_step, gain_wanted
 from edgekd.store.records import ArmsRecord, AutoRecord, PlanRecord, RoundsPlan
@@ -91,6 +92,8 @@ def _steps(run: Run) -> Iterator[ReplayedStep]:
             if arms is not None:
                 again, allowed = settle_arms(run.header.target, plan, features, masked, archs, run.anchors())
                 yield _step("arms", [("arms.json", _decided(again) == _decided(arms))])
+                for name, decisions in relaxed_decisions(run, plan, features, masked.left, arms):
+                    yield _step(name, decisions)
                 yield _proposals(run, plan, allowed, arms)
                 yield _outcomes(run, arms)
                 yield _finalists(run, arms)
@@ -132,8 +135,9 @@ def _proposals(run: Run, plan: PlanRecord, allowed: Allowed, arms: ArmsRecord) -
             Place(str(run.path("trials"))),
         )
     found = list[tuple[str, bool]]()
+    guide, allowed = relaxed_guide(run, plan, allowed)
     for batch in sorted({trial.batch for trial in trials}):
-        known = known_before(run, plan, allowed, arms, trials, batch)
+        known = known_before(run, plan, allowed, arms, trials, batch, guide)
         for number, asked, candidate in propose_batch(sampler, known, run.header.seed):
             trial = by_number.get(number)
             if trial is not None:  # an interrupted batch has fewer files than proposals

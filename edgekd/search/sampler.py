@@ -19,10 +19,11 @@ from pydantic import NonNegativeInt
 from edgekd.records import Record
 from edgekd.search._protocol import Known
 from edgekd.search.feasible import low_us
+from edgekd.search.relaxed.nearby import next_of
 from edgekd.store.records import Arm, TrialRecord
 from edgekd.students._protocol import Arch, Candidate, CompressionPlan, Space
 
-__all__ = ["RandomSampler", "TpeSampler", "seed_of"]
+__all__ = ["RandomSampler", "RelaxedSampler", "TpeSampler", "seed_of"]
 
 _FAILED = 1e3  # the violation of a trial without figures: worse than any that was measured
 
@@ -78,6 +79,23 @@ class TpeSampler(Record):
         # another arm is as far as one whole axis, so that the arm asked for wins unless its neighbourhood is used up
         best = min(untried, key=lambda pair: (distances[pair[0]] + (arms.index(pair[1]) != wanted["arm"]), pair[0]))
         return _candidate(known, space.at(best[0]), best[1])
+
+
+class RelaxedSampler(Record):
+    """The archs nearest to what a trained choice came to: see `edgekd.search.relaxed`. For ``by: relaxed`` alone.
+
+    The most probable ones whose latency, as predicted and corrected by the trials so far, keeps the budget.
+    """
+
+    name: ClassVar[str] = "relaxed"
+
+    def propose(self, known: Known, seed: int) -> Candidate | None:
+        """The next of them; None where there is none, or nothing was trained."""
+        del seed
+        index = next_of(known)
+        if index is None or known.guide is None:
+            return None
+        return _candidate(known, known.plan.space.at(index), known.guide.arm)
 
 
 def _ask(known: Known, seed: int, startup: int) -> Mapping[str, int]:

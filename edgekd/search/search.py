@@ -6,17 +6,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgekd import plugins
 from edgekd.devices._protocol import DeviceSession
+from edgekd.devices.catalogue import open_device
+from edgekd.devices.local import LocalDevice
 from edgekd.errors import ConfigurationError
 from edgekd.events import Events
+from edgekd.evidence import Figure
 from edgekd.export.converter import Converter
+from edgekd.measure.bandwidth import measure_bandwidth
 from edgekd.project import Project, cache_folder
 from edgekd.recipes.runner import check_recipe
-from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Maker, Refiner, Sampler, Surveyor
+from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Guide, Maker, Refiner, Sampler, Surveyor
 from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.budget import Budget, reserve_s, shortlist_s, stagewise_s
 from edgekd.search.choose import Chooser
@@ -29,6 +33,9 @@ from edgekd.search.original import Original
 from edgekd.search.plan import make_plan, survey_size
 from edgekd.search.recheck import Recheck, settled
 from edgekd.search.refiner import RecipeRefiner
+from edgekd.search.relaxed.gap import Gap
+from edgekd.search.relaxed.step import RelaxedSteps
+from edgekd.search.relaxed.training import lesson_of, relaxable
 from edgekd.search.shortlist import Shortlist, by_shortlist
 from edgekd.search.stagewise import Stagewise
 from edgekd.search.steps import FirstSteps
@@ -53,6 +60,7 @@ class Parts:
     context: EstimateContext
     refiner: Refiner
     session: DeviceSession
+    bandwidth: Callable[[int], Figure] | None = None  # of a copy in so many bytes; None where nothing can tell
 
 
 def run_search(
@@ -75,6 +83,9 @@ def run_search(
         run.write(plan)
     context = context_of(project, run, events)
     if run.features() is None:
+        if plan.relaxed is not None:
+            relaxable(project.family).pieces(project.task.spec)
+            lesson_of(project.recipe)
         _check_training(context)
     parts = Parts(
         surveyor=FamilySurveyor(project.family, project.task.spec),
@@ -86,8 +97,17 @@ def run_search(
         context=context,
         refiner=RecipeRefiner(run, context, session, converter, project.export),
         session=session,
+        bandwidth=_bandwidth_of(project, run),
     )
     return Search(run, plan, parts, events, time.monotonic, started)()
+
+
+def _bandwidth_of(project: Project, run: Run) -> Callable[[int], Figure] | None:
+    """Only the computer that runs the search can be asked how fast it copies."""
+    if not isinstance(open_device(project.target.device, project.folder), LocalDevice):
+        return None
+    subject = run.header.fingerprint.digest()
+    return lambda working_bytes: measure_bandwidth(working_bytes, subject)
 
 
 def _check_training(context: EstimateContext) -> None:
@@ -160,7 +180,7 @@ class Search:
         bench = Bench(self.parts.maker, self.parts.session, self.run.header.target, self.run, self.now)
         Original(self.run, self.plan, bench, self.parts.context, self.events, budget)()
         steps = FirstSteps(self.run, self.plan, self.parts.surveyor, bench, budget, self.events)
-        features = steps.features(survey_size(self.run.header.budget_s))
+        features = steps.features(survey_size(self.run.header.budget_s, self.plan.relaxed is not None))
         masked = steps.masks(features)
         if not masked.left:
             removed = {report.name: report.removed for report in masked.record.masks}
@@ -171,19 +191,33 @@ class Search:
             for stage in self.parts.context.recipe:
                 if isinstance(stage, Prepares):
                     stage.prepare(stage_context(None, self.parts.context))
-        wanted = self._propose(features, allowed, arms, bench, budget)
+        wanted = self._propose(features, masked.left, allowed, arms, bench, budget)
         return self._settle(arms, wanted, bench, budget)
 
     def _propose(
-        self, features: FeaturesRecord, allowed: Allowed, arms: ArmsRecord, bench: Bench, budget: Budget
+        self,
+        features: FeaturesRecord,
+        left: Sequence[int],
+        allowed: Allowed,
+        arms: ArmsRecord,
+        bench: Bench,
+        budget: Budget,
     ) -> int:
         ended = self.run.proposals()
         if ended is None:
             space = self.plan.space
             by_arch = dict(zip(map(space.at, features.indices), features.features, strict=True))
+            guide: Guide | None = None
+            if self.plan.relaxed is not None:
+                steps = RelaxedSteps(
+                    self.run, self.plan, self.plan.relaxed, self.parts.surveyor, bench, self.parts.context,
+                    self.parts.bandwidth, self.events, budget,
+                )  # fmt: skip
+                guide, allowed, near = steps(features, left, arms)
+                by_arch |= near
             loop = TrialLoop(
                 self.run, self.plan, allowed, arms, self.parts.sampler, bench, by_arch, self.parts.estimate,
-                self.parts.context, budget, self.events,
+                self.parts.context, budget, self.events, guide,
             )  # fmt: skip
             ended = loop()
         self.events.line(f"searched   {ended.trials} trials; {ended.detail}")
@@ -204,6 +238,8 @@ class Search:
                 recheck(order[:goal])
             if len(set(self._settled(arms, order[:goal]))) < wanted and goal < min(len(order), 2 * wanted):
                 continue  # two trials that settle at one arm are one finalist: the next trial takes the place
+            if self.plan.relaxed is not None:
+                Gap(self.run, self.plan.relaxed.temperatures, self.parts.context, self.events, budget)(order[:goal])
             self._refine(arms, order[:goal], budget)
             chooser.judge_side_by_side()
             winner = chooser.certify()

@@ -12,6 +12,7 @@
       anchors/03.json          AnchorRecord, one file an anchor arch: readings of every arm still in
       arms.json                ArmsRecord
       trials/0007.json         TrialRecord, one file a trial, written once when it ends
+      latencies/ latency_model.json relaxation.json gaps/   where the choice is trained: `edgekd.store.relaxed`
       proposals.json           ProposalsRecord: when and why proposing ended
       rounds/02.json           RoundRecord: one step of a model that shrinks round by round
       rechecks/0007.json       RecheckRecord: a finalist's arch on the arms that came near its own
@@ -41,6 +42,7 @@ from edgekd.artefacts import Artefact, Backend, Precision
 from edgekd.devices._protocol import Fingerprint, Measurement, MeasurePlan
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.records import Digest, Filed, Record
+from edgekd.store.relax_options import RelaxOptions
 from edgekd.students._protocol import Arch, Axis, Candidate, Space
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Verdict
@@ -130,6 +132,7 @@ class PlanRecord(Filed):
     largest_first: bool = False  # each arm's first trial is the largest arch that may fit
     rounds: RoundsPlan | None = None  # shrinks one model step by step instead of proposing trials
     time_is_bounded: bool = False  # by the target: accuracy is then all there is to gain
+    relaxed: RelaxOptions | None = None  # where the choice of an arch is trained; None: sampled
 
     @property
     def space(self) -> Space:

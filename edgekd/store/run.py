@@ -35,6 +35,7 @@ from edgekd.store.records import (
     StagesRecord,
     TrialRecord,
 )
+from edgekd.store.relaxed import GapRecord, LatenciesRecord, LatencyModelRecord, RelaxationRecord
 from edgekd.store.schema import read_record
 
 __all__ = ["Run"]
@@ -52,6 +53,8 @@ _SINGLE: dict[type[Filed], str] = {
     MasksRecord: "masks.json",
     OriginalRecord: "original.json",
     ArmsRecord: "arms.json",
+    LatencyModelRecord: "latency_model.json",
+    RelaxationRecord: "relaxation.json",
     ProposalsRecord: "proposals.json",
     ShortlistRecord: "shortlist.json",
     OutcomeRecord: "outcome.json",
@@ -165,6 +168,14 @@ class Run:
         """When proposing ended."""
         return self._read(ProposalsRecord)
 
+    def latency_model(self) -> LatencyModelRecord | None:
+        """What was fitted to the archs of `latencies`."""
+        return self._read(LatencyModelRecord)
+
+    def relaxation(self) -> RelaxationRecord | None:
+        """How the choice of an arch was trained."""
+        return self._read(RelaxationRecord)
+
     def shortlist(self) -> ShortlistRecord | None:
         """What was measured before refining, where refining takes long."""
         return self._read(ShortlistRecord)
@@ -193,6 +204,14 @@ class Run:
         """Rounds so far, in order; the last may not be measured yet."""
         return self._read_all("rounds", RoundRecord)
 
+    def latencies(self) -> tuple[LatenciesRecord, ...]:
+        """Batches of archs measured for the model of latency, in order."""
+        return self._read_all("latencies", LatenciesRecord)
+
+    def gaps(self) -> tuple[GapRecord, ...]:
+        """Which temperature each finalist learns best at, by trial."""
+        return self._read_all("gaps", GapRecord)
+
     def rechecks(self) -> tuple[RecheckRecord, ...]:
         """Finalists' archs on other arms, by trial."""
         return self._read_all("rechecks", RecheckRecord)
@@ -210,6 +229,10 @@ class Run:
                 path = self.folder / "trials" / f"{number:04d}.json"
             case RoundRecord(number=number):
                 path = self.folder / "rounds" / f"{number:02d}.json"
+            case LatenciesRecord(number=number):
+                path = self.folder / "latencies" / f"{number:02d}.json"
+            case GapRecord(trial=trial):
+                path = self.folder / "gaps" / f"{trial:04d}.json"
             case RecheckRecord(trial=trial):
                 path = self.folder / "rechecks" / f"{trial:04d}.json"
             case FinalistRecord(rank=rank):

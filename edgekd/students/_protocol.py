@@ -24,7 +24,9 @@ from edgekd.tasks._protocol import Task, TaskSpec
 from edgekd.teachers._protocol import Teacher
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from edgekd.students.pieces import Piece
 
 __all__ = [
     "Annotations",
@@ -37,6 +39,8 @@ __all__ = [
     "Family",
     "Inheriting",
     "Prepares",
+    "Relaxable",
+    "Relaxed",
     "Shrinking",
     "Space",
     "Stage",
@@ -228,6 +232,38 @@ class Shrinking(Protocol):
 
         Its parameters have the names and shapes that ``build(after)`` gives.
         """
+        ...
+
+
+class Relaxed(Protocol):
+    """One network that is every arch of a space, more or less of each at a time: a `torch.nn.Module`.
+
+    ``picks`` has a weight for every choice of every axis, (choices,) each, adding up to 1. Where one choice of each
+    axis has it all, the network computes what that arch does; weights between are a mixture, differentiable in them.
+    """
+
+    def __call__(self, images: Tensor, picks: Mapping[str, Tensor]) -> Tensor:
+        """Normalised (N, C, H, W) to logits (N, classes)."""
+        ...
+
+    def extract(self, arch: Arch) -> nn.Module:
+        """A copy of one arch's share of the weights as the family builds it, in eval mode; this network stays as it is.
+
+        BatchNorm's statistics are of the mixture it was trained as: count them anew before the module is scored.
+        """
+        ...
+
+
+@runtime_checkable
+class Relaxable(Protocol):
+    """A family whose choice of an arch can be trained along with the weights."""
+
+    def relaxed(self, spec: TaskSpec) -> Relaxed:
+        """The network with every choice in it, fresh weights. Raises ConfigurationError on axes that it can't relax."""
+        ...
+
+    def pieces(self, spec: TaskSpec) -> Sequence[Piece]:
+        """What each part of an arch costs, by the few axes it depends on. Evidence kind: analytic."""
         ...
 
 

@@ -14,7 +14,8 @@ Tasks with several heads, or with one that says where things are, get the same s
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
@@ -28,7 +29,11 @@ from edgekd.students._protocol import Arch, Axis, Space
 from edgekd.students.heads.many import Heads
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["ResNet", "ResNetSpace"]
+if TYPE_CHECKING:
+    from edgekd.students.pieces import Piece
+    from edgekd.students.relaxed_resnet import RelaxedNetwork
+
+__all__ = ["Block", "Network", "ResNet", "ResNetSpace"]
 
 
 def _ordered(bounds: tuple[int, ...]) -> tuple[int, ...]:
@@ -124,6 +129,38 @@ class ResNet(Record):
             "shrink": spec.input.shape[1] // int(picks.get("resolution", self._resolutions(spec)[0])),
         }
         return (Network(classes=spec.head.classes, **trunk) if spec.plain else ManyHeaded(spec=spec, **trunk)).eval()
+
+    def relaxed(self, spec: TaskSpec) -> RelaxedNetwork:
+        """All widths and depths in one.
+
+        Raises ConfigurationError where the image or the stem's stride has a choice, or there are several heads.
+        """
+        if not spec.plain:
+            raise ConfigurationError.one(
+                f"the choice of an arch is trained for one classification head, and task `{spec.name}` has others",
+                "leave search.by out: archs are then tried side by side",
+            )
+        from edgekd.students.relaxed_resnet import RelaxedNetwork
+
+        return RelaxedNetwork(self._relaxable(spec).axes, lambda arch: self.build(arch, spec))
+
+    def pieces(self, spec: TaskSpec) -> Sequence[Piece]:
+        """What stem, blocks and head cost. Raises as `relaxed` does."""
+        from edgekd.students.relaxed_resnet import resnet_pieces
+
+        axes, (channels, height, width) = self._relaxable(spec).axes, spec.input.shape
+        shrink = height // self._resolutions(spec)[0]
+        return resnet_pieces(axes, channels, spec.head.classes, (height, width), shrink, self.space_.stem_stride[0])
+
+    def _relaxable(self, spec: TaskSpec) -> Space:
+        space = self.space(spec)
+        fixed = [axis.name for axis in space.axes if axis.name in ("resolution", "stem_stride")]
+        if fixed:
+            raise ConfigurationError.one(
+                f"{' and '.join(fixed)} can't be relaxed: two images, or strides, share no layer's work",
+                f"give student.space.{fixed[0]} one value, or search by sampling",
+            )
+        return space
 
     def _resolutions(self, spec: TaskSpec) -> tuple[int, ...]:
         """Ascending. Raises ConfigurationError where an image can't be averaged down to one evenly."""

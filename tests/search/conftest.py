@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from edgekd.artefacts import Artefact, Backend, Format, Precision
 from edgekd.devices._protocol import Job, MeasurePlan, Outcome
 from edgekd.errors import Interrupted
-from edgekd.evidence import AccuracyKind
+from edgekd.evidence import AccuracyKind, Figure
 from edgekd.export._protocol import ConversionOutcome, ConversionResult
 from edgekd.records import digest_json
 from edgekd.search._protocol import Estimate, EstimateContext, Refined, Step
@@ -91,6 +91,10 @@ class Lab:
         self.refined_latency: Mapping[int, float] = {}
         self.slow_when: Callable[[Candidate, MeasurePlan | None], float] = lambda *_: 1.0
         self.float_operators: Callable[[Candidate], tuple[str, ...] | None] = lambda _: None
+        self.task: Any = None
+        self.family: Any = None
+        self.recipe: tuple[Any, ...] = ()
+        self.bandwidth: Callable[[int], Figure] | None = None
         self.train_s, self.refine_s = 2.0, 20.0
         self.noise: Noise = QUIET
         self.sampler: Any = TpeSampler()
@@ -238,9 +242,9 @@ class Lab:
         assert plan is not None
         session = self.device().open()
         context = EstimateContext(
-            task=cast(Any, None),
+            task=self.task,
             teacher=None,
-            family=cast(Any, None),
+            family=self.family,
             recipe=self.recipe,
             fingerprint=None,
             students=run.students,
@@ -258,6 +262,7 @@ class Lab:
             context=context,
             refiner=self,
             session=_Watched(session, self),
+            bandwidth=self.bandwidth,
         )
         with run.writing():
             return Search(run, plan, parts, self, self.clock)()

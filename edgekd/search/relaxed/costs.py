@@ -1,0 +1,194 @@
+"""What an arch costs on the target's device, as terms of a loss: the model of latency, and what is counted.
+
+Reads latencies/*.json, anchors/*.json, arms.json and the target; its result is latency_model.json. A term for which
+there is no budget, or nothing that measures it, is refused with the reason.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from edgekd.devices._protocol import Outcome, ProcessSample
+from edgekd.errors import ConfigurationError, MissingError
+from edgekd.evidence import EvidenceKind, Figure
+from edgekd.measure.predictor import LatencyModel, fit_latency
+from edgekd.store.records import Arm, ArmsRecord, PlanRecord
+from edgekd.store.relaxed import CostTerm, LatencyModelRecord, PieceRecord
+from edgekd.students._protocol import Arch, Axis
+from edgekd.students.pieces import Cost, Piece
+from edgekd.targets.target import Target
+from edgekd.units import format_us
+
+__all__ = ["decided_model", "latency_cost", "low_budget_us", "pieces_of", "recorded_pieces", "share_of"]
+
+
+def low_budget_us(target: Target, arms: ArmsRecord) -> tuple[float, str] | None:
+    """What the low quantile may be where every hard limit of time is to hold, and the limit that says so.
+
+    A limit is divided by the device's measured factor between its figure and the low quantile.
+    """
+    found = []
+    for limit in target.limits:
+        factor = _factor(limit.metric, arms)
+        if limit.hard and factor is not None:
+            bound = limit.bound if limit.unit == "us" else 1e6 / limit.bound
+            found.append((bound / factor, f"{limit}, {factor:.2f} times the low quantile here"))
+    return min(found, default=None)
+
+
+def decided_model(
+    target: Target,
+    plan: PlanRecord,
+    arms: ArmsRecord,
+    arm: Arm,
+    pieces: Sequence[PieceRecord],
+    measured: Sequence[tuple[Arch, float]],
+    bandwidth: Figure | None,
+    no_bandwidth: str,
+) -> LatencyModelRecord:
+    """Fit, and lay down every term. Raises ConfigurationError without a limit of time, MissingError without figures."""
+    budget = low_budget_us(target, arms)
+    if budget is None:
+        raise ConfigurationError.one(
+            f"target {target.name} bounds no latency, so there is nothing to train the choice of an arch for",
+            "give the target a budget such as latency: {p95: 5 ms}, or search by sampling",
+        )
+    if len(measured) < 4:
+        raise MissingError(
+            f"only {len(measured)} archs could be measured on {arm}: too few for a model of latency",
+            "see why in the run's latencies/, or search by sampling",
+        )
+    archs, times = zip(*measured, strict=True)
+    model = fit_latency(pieces_of(pieces, plan.axes), plan.axes, archs, times)
+    words = f"{model.form}; held out, it errs by {model.error_median:.1%}, {model.error_worst:.1%} at most"
+    terms = [
+        CostTerm(
+            name="latency",
+            bound=budget[0],
+            unit="us",
+            kind=EvidenceKind.PREDICTED,
+            detail=f"{budget[1]}; {words}",
+        ),
+        _bytes_term(budget[0], bandwidth, no_bandwidth),
+        _size_term(target, arm),
+        _energy_term(target),
+    ]
+    return LatencyModelRecord(
+        arm=arm,
+        form=model.form,
+        constant_us=model.constant_us,
+        coefficients=model.coefficients,
+        samples=model.samples,
+        error_median=model.error_median,
+        error_worst=model.error_worst,
+        bandwidth=bandwidth,
+        pieces=tuple(pieces),
+        terms=tuple(term for term in terms if term is not None),
+    )
+
+
+def latency_cost(record: LatencyModelRecord, axes: Sequence[Axis]) -> Cost:
+    """Microseconds of an arch, as fitted."""
+    model = LatencyModel(
+        form=record.form,
+        constant_us=record.constant_us,
+        coefficients=record.coefficients,
+        samples=record.samples,
+        error_median=record.error_median,
+        error_worst=record.error_worst,
+    )
+    return model.cost(pieces_of(record.pieces, axes))
+
+
+def share_of(record: LatencyModelRecord, term: CostTerm, axes: Sequence[Axis]) -> Cost | None:
+    """A term's cost as a share of its bound; None where it was refused."""
+    if term.bound is None:
+        return None
+    pieces, precision = pieces_of(record.pieces, axes), record.arm.precision
+    if term.name == "latency":
+        cost = latency_cost(record, axes)
+    elif term.name == "bytes":
+        cost = Cost.counted(pieces, "bytes", precision.activation_bytes / 4.0)
+    else:
+        cost = Cost.counted(pieces, "weights", precision.weight_bytes)
+    return cost.times(1.0 / term.bound).merged()
+
+
+def recorded_pieces(pieces: Sequence[Piece]) -> tuple[PieceRecord, ...]:
+    """As they are written down."""
+    return tuple(
+        PieceRecord(
+            name=piece.name,
+            axes=piece.axes,
+            counts={name: tuple(map(float, values.ravel())) for name, values in piece.counts.items()},
+        )
+        for piece in pieces
+    )
+
+
+def pieces_of(records: Sequence[PieceRecord], axes: Sequence[Axis]) -> tuple[Piece, ...]:
+    """The inverse."""
+    choices = {axis.name: len(axis.choices) for axis in axes}
+    return tuple(
+        Piece(
+            record.name,
+            record.axes,
+            {
+                name: np.array(values).reshape([choices[axis] for axis in record.axes])
+                for name, values in record.counts.items()
+            },
+        )
+        for record in records
+    )
+
+
+def _bytes_term(budget_us: float, bandwidth: Figure | None, reason: str) -> CostTerm:
+    if bandwidth is None:
+        return CostTerm(name="bytes", bound=None, unit="B", kind=EvidenceKind.ANALYTIC, detail=reason)
+    detail = f"what {format_us(budget_us)} can move at the measured {bandwidth.value / 1e9:.1f} GB/s"
+    bound = bandwidth.value * budget_us / 1e6
+    return CostTerm(name="bytes", bound=bound, unit="B", kind=EvidenceKind.ANALYTIC, detail=detail)
+
+
+def _size_term(target: Target, arm: Arm) -> CostTerm | None:
+    limit = next((limit for limit in target.limits if limit.metric == "size.file" and limit.hard), None)
+    if limit is None:
+        return None
+    detail = f"weights alone, {arm.precision.value}: {limit}"
+    return CostTerm(name="size", bound=limit.bound, unit="B", kind=EvidenceKind.ANALYTIC, detail=detail)
+
+
+def _energy_term(target: Target) -> CostTerm | None:
+    """A budget of energy or power becomes a term only where a meter measured something to fit."""
+    limit = next((limit for limit in target.limits if limit.metric.startswith(("energy.", "power."))), None)
+    if limit is None:
+        return None
+    detail = f"{limit} is no term of the loss: no power meter was read on {target.device}"
+    return CostTerm(name="energy", bound=None, unit=limit.unit, kind=EvidenceKind.MEASURED, detail=detail)
+
+
+def _factor(metric: str, arms: ArmsRecord) -> float | None:
+    """A figure of time over the low quantile, as the kept arms' anchors have it; None for other metrics."""
+    if metric in arms.tails:
+        return max(1.0, arms.tails[metric])
+    of = _TIMES.get(metric)
+    if of is None:
+        return None
+    ratios = [
+        statistics.median(of(process) for process in reading.measurement.processes)
+        / statistics.median(process.low_us for process in reading.measurement.processes)
+        for reading in arms.readings
+        if reading.arm in arms.kept and reading.measurement and reading.measurement.outcome is Outcome.OK
+    ]
+    return max(1.0, statistics.median(ratios)) if ratios else 1.0
+
+
+_TIMES: Mapping[str, Callable[[ProcessSample], float]] = {
+    "latency.p50": lambda process: process.p50_us,
+    "latency.mean": lambda process: process.mean_us,
+    "throughput": lambda process: process.mean_us,
+    "latency.runtime": lambda process: process.runtime_us or process.low_us,
+}

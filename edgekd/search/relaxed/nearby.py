@@ -1,0 +1,130 @@
+"""The archs that a trained choice holds most probable, of those predicted to come near the budget, in order.
+
+What came out need not keep the budget, or need not spend it: the model of latency errs, and what was annealed is an
+expectation. So it is repaired to the most probable archs that spend most of it; those that leave more of it unused come
+after them. Archs are met in the order of their probability (the k best of a
+sum of one logit an axis, best first), and each is looked up in the model.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+
+from edgekd.search._protocol import Known
+from edgekd.students._protocol import Arch, Axis, Space
+from edgekd.students.pieces import Cost
+
+__all__ = ["index_of", "nearest_archs", "next_of"]
+
+_KEPT, _KEPT_BELOW = 40, 8
+_LOOKED_AT = 20_000
+_SPENT = 0.85  # of the budget: an arch below that leaves accuracy unused
+_MARGIN = 1.25  # over the budget: a model that overestimates is corrected by the first trials
+
+
+def nearest_archs(
+    axes: Sequence[Axis], logits: Mapping[str, Sequence[float]], cost: Cost, budget_us: float
+) -> tuple[tuple[int, float], ...]:
+    """Indices with their predicted latency in microseconds, in the order to try them."""
+    found, below = list[tuple[int, float]](), list[tuple[int, float]]()
+    for looked, (ranks, arch) in enumerate(_by_probability(axes, logits)):
+        predicted = cost.of(arch, axes)
+        if predicted <= _MARGIN * budget_us:
+            near = predicted >= _SPENT / _MARGIN * budget_us
+            (found if near else below).append((_index(axes, ranks), round(predicted, 6)))
+        if len(found) == _KEPT or looked == _LOOKED_AT:
+            break
+    found += below[:_KEPT_BELOW]
+    if any(predicted <= budget_us for _, predicted in found):
+        return tuple(found)
+    ranks = _brought_down(axes, logits, cost, budget_us)
+    arch = _arch(axes, ranks)
+    return (*found, (_index(axes, ranks), round(cost.of(arch, axes), 6)))
+
+
+def next_of(known: Known) -> int | None:
+    """The next index to try: the first untried one whose latency, as predicted and corrected, keeps the budget.
+
+    One that spends most of it goes before those that don't. The correction is the median of measured over predicted
+    among the trials so far. None where there is no such arch.
+    """
+    guide = known.guide
+    if guide is None:
+        return None
+    space, predicted = known.plan.space, dict(zip(guide.order, guide.predicted_us, strict=True))
+    done = {index_of(space, c.arch) for c in (*(t.candidate for t in known.trials), *known.pending)}
+    ratios = []
+    for trial in known.trials:
+        low = next((figure.value for figure in trial.figures if figure.metric == "latency.low"), None)
+        index = index_of(space, trial.candidate.arch)
+        if low is not None and index in predicted:
+            ratios.append(low / predicted[index])
+    factor = sorted(ratios)[len(ratios) // 2] if ratios else 1.0
+    allowed = set(known.allowed.get(guide.arm, ()))
+    shares = {index: predicted[index] * factor / guide.budget_us for index in guide.order}
+    kept = [index for index in guide.order if index in allowed and index not in done and shares[index] <= 1.0]
+    return next((index for index in kept if shares[index] >= _SPENT), kept[0] if kept else None)
+
+
+def index_of(space: Space, arch: Arch) -> int:
+    """The inverse of `Space.at`."""
+    return _index(space.axes, [axis.choices.index(arch[axis.name]) for axis in space.axes])
+
+
+def _by_probability(
+    axes: Sequence[Axis], logits: Mapping[str, Sequence[float]]
+) -> Iterator[tuple[tuple[int, ...], Arch]]:
+    """Every arch of a space, as ranks and as itself, by the sum of its logits, the largest first."""
+    orders = [_by_logit(logits[axis.name]) for axis in axes]
+    drops = [
+        [logits[axis.name][order[0]] - logits[axis.name][rank] for rank in order]
+        for axis, order in zip(axes, orders, strict=True)
+    ]
+    # a place is how far down each axis' order; each is pushed once, by the one before it in its last changed axis
+    heap: list[tuple[float, tuple[int, ...]]] = [(0.0, (0,) * len(axes))]
+    while heap:
+        lost, places = heapq.heappop(heap)
+        ranks = tuple(order[place] for order, place in zip(orders, places, strict=True))
+        yield ranks, _arch(axes, ranks)
+        last = max((at for at, place in enumerate(places) if place), default=0)
+        for at in range(last, len(axes)):
+            if places[at] + 1 < len(axes[at].choices):
+                more = drops[at][places[at] + 1] - drops[at][places[at]]
+                heapq.heappush(heap, (lost + more, (*places[:at], places[at] + 1, *places[at + 1 :])))
+
+
+def _by_logit(row: Sequence[float]) -> list[int]:
+    """Ranks of an axis' choices, the most probable first; of equals the smaller."""
+    return sorted(range(len(row)), key=lambda rank: (-row[rank], rank))
+
+
+def _brought_down(
+    axes: Sequence[Axis], logits: Mapping[str, Sequence[float]], cost: Cost, budget_us: float
+) -> tuple[int, ...]:
+    """From the most probable arch one choice down at a time, where a microsecond saved costs the least logit."""
+    ranks = tuple(_by_logit(logits[axis.name])[0] for axis in axes)
+    while (now := cost.of(_arch(axes, ranks), axes)) > budget_us:
+        steps = []
+        for at, axis in enumerate(axes):
+            if ranks[at]:
+                lower = (*ranks[:at], ranks[at] - 1, *ranks[at + 1 :])
+                saved = now - cost.of(_arch(axes, lower), axes)
+                lost = logits[axis.name][ranks[at]] - logits[axis.name][ranks[at] - 1]
+                if saved > 0:
+                    steps.append((lost / saved, lower))
+        if not steps:
+            break
+        ranks = min(steps)[1]
+    return ranks
+
+
+def _arch(axes: Sequence[Axis], ranks: Sequence[int]) -> Arch:
+    return Arch.of({axis.name: axis.choices[rank] for axis, rank in zip(axes, ranks, strict=True)})
+
+
+def _index(axes: Sequence[Axis], ranks: Sequence[int]) -> int:
+    index = 0
+    for axis, rank in zip(axes, ranks, strict=True):
+        index = index * len(axis.choices) + rank
+    return index

@@ -1,0 +1,80 @@
+"""The decisions of a trained choice made again from a run's records: the table's archs, the fit, what is near.
+
+How the choice was trained is a fact, as measurements are; what was made of it is decided again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from edgekd.search._protocol import Guide
+from edgekd.search.masks import Allowed
+from edgekd.search.relaxed.costs import decided_model, latency_cost
+from edgekd.search.relaxed.gap import decided_temperature
+from edgekd.search.relaxed.nearby import nearest_archs
+from edgekd.search.relaxed.step import guided
+from edgekd.search.relaxed.table import fastest_arm, table_archs, table_readings
+from edgekd.store.records import ArmsRecord, FeaturesRecord, PlanRecord
+from edgekd.store.relaxed import LatencyModelRecord
+from edgekd.store.run import Run
+
+__all__ = ["relaxed_decisions", "relaxed_guide"]
+
+Decisions = list[tuple[str, bool]]
+_ALIKE = 1e-6  # relative: a sum of floats may end otherwise on another machine
+
+
+def relaxed_guide(run: Run, plan: PlanRecord, allowed: Allowed) -> tuple[Guide | None, Allowed]:
+    """What the sampler was told; nothing where archs were sampled."""
+    model, relaxation = run.latency_model(), run.relaxation()
+    if plan.relaxed is None or model is None or relaxation is None:
+        return None, allowed
+    return guided(run.header.target, plan, model, relaxation)
+
+
+def relaxed_decisions(
+    run: Run, plan: PlanRecord, features: FeaturesRecord, left: Sequence[int], arms: ArmsRecord
+) -> Iterator[tuple[str, Decisions]]:
+    """Each kind of decision with its records, and whether it came out as recorded."""
+    if plan.relaxed is None:
+        return
+    arm, archs = fastest_arm(arms), table_archs(plan, features, left, run.header.seed)
+    table, before = Decisions(), 0
+    for batch in run.latencies():
+        wanted = archs[before : before + len(batch.readings)]
+        same = tuple(r.arch for r in batch.readings) == wanted and {r.arm for r in batch.readings} == {arm}
+        table.append((f"latencies/{batch.number:02d}.json", same))
+        before += len(batch.readings)
+    yield "latencies", table
+    model, relaxation = run.latency_model(), run.relaxation()
+    if model is not None:
+        measured = table_readings(arm, run.anchors(), run.latencies())
+        target = run.header.target
+        again = decided_model(target, plan, arms, arm, model.pieces, measured, model.bandwidth, "")
+        yield "model", [("latency_model.json", _alike(again, model))]
+    if model is not None and relaxation is not None:
+        found = nearest_archs(plan.axes, relaxation.logits, latency_cost(model, plan.axes), model.budget_us)
+        recorded = tuple(zip(relaxation.order, relaxation.predicted_us, strict=True))
+        yield "nearby", [("relaxation.json", found == recorded)]
+    yield (
+        "gaps",
+        [(f"gaps/{gap.trial:04d}.json", decided_temperature(gap.rounds) == gap.temperature) for gap in run.gaps()],
+    )
+
+
+def _alike(again: LatencyModelRecord, model: LatencyModelRecord) -> bool:
+    bounds = [{t.name: t.bound for t in m.terms if t.bound is not None} for m in (again, model)]
+    same = (again.arm, again.form, again.samples) == (model.arm, model.form, model.samples)
+    return (
+        same
+        and math.isclose(again.constant_us, model.constant_us, rel_tol=_ALIKE, abs_tol=_ALIKE)
+        and _close(again.coefficients, model.coefficients)
+        and _close(bounds[0], bounds[1])
+    )
+
+
+def _close(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    return one.keys() == other.keys() and all(
+        math.isclose(one[name], other[name], rel_tol=_ALIKE, abs_tol=1e-12) for name in one
+    )

@@ -1,0 +1,121 @@
+"""The steps that take the place of sampling: measure a table, fit it, train the choice, find what is near it.
+
+Reads features.json, masks, arms.json; writes latencies/*.json, latency_model.json and relaxation.json. The loop then
+makes and measures the nearest archs one after the other, and what is feasible goes on as in any search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from edgekd.errors import EdgeKDError
+from edgekd.events import Events, stop_if_asked
+from edgekd.evidence import Figure
+from edgekd.search._protocol import EstimateContext, Guide, Surveyor
+from edgekd.search.budget import Budget
+from edgekd.search.masks import Allowed, mask
+from edgekd.search.measuring import Bench
+from edgekd.search.relaxed.costs import decided_model, latency_cost, recorded_pieces
+from edgekd.search.relaxed.nearby import nearest_archs
+from edgekd.search.relaxed.table import LatencyTable, fastest_arm, table_archs, table_readings
+from edgekd.search.relaxed.training import relaxable, train_choice
+from edgekd.store.records import ArmsRecord, FeaturesRecord, PlanRecord, StaticFeatures
+from edgekd.store.relax_options import RelaxOptions
+from edgekd.store.relaxed import LatencyModelRecord, RelaxationRecord
+from edgekd.store.run import Run
+from edgekd.students._protocol import Arch
+from edgekd.targets.target import Target
+from edgekd.units import format_us
+
+__all__ = ["RelaxedSteps", "guided"]
+
+Bandwidth = Callable[[int], Figure]
+"""Bytes a second of a copy in a working set of so many bytes."""
+
+
+def guided(
+    target: Target, plan: PlanRecord, model: LatencyModelRecord, relaxation: RelaxationRecord
+) -> tuple[Guide, Allowed]:
+    """What the sampler is told, and the archs that no mask removes."""
+    guide = Guide(model.arm, relaxation.order, relaxation.predicted_us, model.budget_us)
+    allowed = mask(target, plan, relaxation.nearby).allowed
+    return guide, {model.arm: allowed.get(model.arm.precision, ())}
+
+
+@dataclass(frozen=True)
+class RelaxedSteps:
+    """Each step is read back where it was finished before."""
+
+    run: Run
+    plan: PlanRecord
+    options: RelaxOptions
+    surveyor: Surveyor
+    bench: Bench
+    context: EstimateContext
+    bandwidth: Bandwidth | None  # None where the device isn't this computer
+    events: Events
+    budget: Budget
+
+    def __call__(
+        self, features: FeaturesRecord, left: Sequence[int], arms: ArmsRecord
+    ) -> tuple[Guide, Allowed, Mapping[Arch, StaticFeatures]]:
+        """What to try and what is known of it. Raises Interrupted, Diverged, ConfigurationError, MissingError."""
+        model = self.run.latency_model() or self._model(features, left, arms)
+        for term in model.terms:
+            self.events.line(f"term       {term.name}: {term.detail}")
+        relaxation = self.run.relaxation() or self._relaxation(model)
+        last = relaxation.points[-1]
+        share = last.shares["latency"]
+        self.events.line(
+            f"relaxed    {relaxation.mode}, expected latency {format_us(share * model.budget_us)} "
+            f"({share:.0%} of {format_us(model.budget_us)}), {last.open_bits:.1f} bits open"
+        )
+        guide, allowed = guided(self.run.header.target, self.plan, model, relaxation)
+        found = map(self.plan.space.at, relaxation.nearby.indices)
+        return guide, allowed, dict(zip(found, relaxation.nearby.features, strict=True))
+
+    def _model(self, features: FeaturesRecord, left: Sequence[int], arms: ArmsRecord) -> LatencyModelRecord:
+        arm = fastest_arm(arms)
+        pieces = recorded_pieces(relaxable(self.context.family).pieces(self.context.task.spec))
+        archs = table_archs(self.plan, features, left, self.run.header.seed)
+        LatencyTable(self.run, self.plan, self.bench, self.events, self.budget)(arm, archs)
+        bandwidth, reason = self._bandwidth(features)
+        measured = table_readings(arm, self.run.anchors(), self.run.latencies())
+        target = self.run.header.target
+        record = decided_model(target, self.plan, arms, arm, pieces, measured, bandwidth, reason)
+        record = record.but(ended_s=self.budget.spent_s())
+        self.run.write(record)
+        return record
+
+    def _bandwidth(self, features: FeaturesRecord) -> tuple[Figure | None, str]:
+        if self.bandwidth is None:
+            return None, f"nothing measures the bandwidth of memory on {self.run.header.target.device}"
+        stop_if_asked(self.events)
+        largest = features.features[-1]
+        try:
+            return self.bandwidth(largest.weight_bytes + largest.peak_activation_bytes), ""
+        except EdgeKDError as error:
+            return None, error.message
+
+    def _relaxation(self, model: LatencyModelRecord) -> RelaxationRecord:
+        axes = self.plan.axes
+        outcome = train_choice(self.context, self.options, axes, model)
+        found = nearest_archs(axes, outcome.logits, latency_cost(model, axes), model.budget_us)
+        indices = sorted(index for index, _ in found)
+        record = RelaxationRecord(
+            logits=outcome.logits,
+            points=outcome.points,
+            mode=outcome.mode,
+            weights=outcome.weights,
+            nearby=FeaturesRecord(
+                space_size=self.plan.space.size,
+                indices=tuple(indices),
+                features=tuple(self.surveyor.features(self.plan.space.at(index)) for index in indices),
+            ),
+            order=tuple(index for index, _ in found),
+            predicted_us=tuple(predicted for _, predicted in found),
+            ended_s=self.budget.spent_s(),
+        )
+        self.run.write(record)
+        return record

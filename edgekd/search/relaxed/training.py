@@ -1,0 +1,136 @@
+"""The relaxed network of a family, trained by the recipe's own losses with the device's costs as terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from edgekd.distill.losses._protocol import Loss
+from edgekd.distill.losses.combined import Combined
+from edgekd.distill.probe import probe
+from edgekd.distill.relaxing import Bound, relax
+from edgekd.distill.stage import Distill
+from edgekd.errors import ConfigurationError
+from edgekd.recipes.born_again import BornAgain
+from edgekd.records import Digest, digest_bytes, digest_json
+from edgekd.search._protocol import EstimateContext
+from edgekd.search.accuracy.scoring import stage_context
+from edgekd.search.relaxed.costs import share_of
+from edgekd.store.relax_options import RelaxOptions
+from edgekd.store.relaxed import LatencyModelRecord, RelaxPoint
+from edgekd.students._protocol import Arch, Axis, Family, Relaxable, Stage, StageProgress
+from edgekd.students.choices import Choices
+from edgekd.students.student import new_student
+
+__all__ = ["Outcome", "lesson_of", "relaxable", "train_choice"]
+
+_FOLDER = "relaxed"
+_HOW: Mapping[str, Literal["spend", "keep", "pull"]] = {"latency": "spend", "bytes": "pull"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished training of a choice."""
+
+    logits: Mapping[str, tuple[float, ...]]
+    points: tuple[RelaxPoint, ...]
+    mode: Arch
+    weights: Digest
+
+
+def relaxable(family: Family) -> Relaxable:
+    """The family itself. Raises ConfigurationError where the choice of its archs can't be trained."""
+    if not isinstance(family, Relaxable):
+        raise ConfigurationError.one(
+            f"the family `{family.name}` can't be relaxed", "use the family resnet, or search by sampling"
+        )
+    return family
+
+
+def lesson_of(recipe: Sequence[Stage]) -> Distill:
+    """The stage whose losses train the relaxed network: the recipe's first. Raises ConfigurationError without one."""
+    for stage in recipe:
+        found = stage.shortened(stage.epochs) if isinstance(stage, BornAgain) else stage
+        if isinstance(found, Distill):
+            return found
+    raise ConfigurationError.one(
+        "the recipe has no stage `distill`, and its losses are what the choice of an arch is trained by",
+        "add one, or search by sampling",
+    )
+
+
+def train_choice(
+    context: EstimateContext, options: RelaxOptions, axes: Sequence[Axis], model: LatencyModelRecord
+) -> Outcome:
+    """Train weights and choice together; a stopped one goes on. Raises Interrupted, Diverged, ConfigurationError."""
+    spec, family = context.task.spec, relaxable(context.family)
+    stage = lesson_of(context.recipe)
+    within = stage_context(None, context)
+    student = new_student(context.family, context.family.space(spec).at(0), spec, context.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.seed)
+        network = cast(nn.Module, family.relaxed(spec))
+    choices = Choices(axes)
+    bounds = _bounds(model, options, axes)
+    folder = context.stages / _FOLDER
+    with stage.lesson(student, within) as (lesson, loss, plan):
+        digest = digest_json(["relaxed/1", plan.digest, options.model_dump(mode="json"), model.but(ended_s=0).digest()])
+        device = torch.device("cpu")
+        picks = {name: row.detach() for name, row in choices.probabilities().items()}
+        execution = probe(_Mixed(network, picks), spec.input.shape, plan.batch_size, device, plan.precisions)
+        points = relax(
+            network,
+            choices,
+            lesson,
+            _on_logits(loss),
+            replace(plan, digest=digest, epochs=options.epochs, average=0.0),
+            options,
+            bounds,
+            folder,
+            execution,
+            progress=lambda done, total, note: context.progress(StageProgress("relaxed", done, total, note)),
+            stop=context.stop,
+            device=device,
+        )
+    logits = {name: tuple(round(x, 6) for x in row.tolist()) for name, row in choices.logits.items()}
+    return Outcome(logits, points, choices.mode(), _digest(network))
+
+
+class _Mixed(nn.Module):
+    """A relaxed network whose picks stand still, so that it can be tried as any module is."""
+
+    def __init__(self, network: nn.Module, picks: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.network, self.picks = network, dict(picks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        answer: Tensor = self.network(images, self.picks)
+        return answer
+
+
+def _digest(network: nn.Module) -> Digest:
+    """Of the weights alone: the file beside them tells how long it took, too."""
+    return digest_bytes(save({name: t.detach().contiguous().clone() for name, t in network.named_parameters()}))
+
+
+def _bounds(model: LatencyModelRecord, options: RelaxOptions, axes: Sequence[Axis]) -> list[Bound]:
+    found = []
+    for term in model.terms:
+        cost = share_of(model, term, axes)
+        if cost is not None:
+            pull = options.bytes_pull if term.name == "bytes" else 0.0
+            found.append(Bound(term.name, cost, _HOW.get(term.name, "keep"), pull))
+    return found
+
+
+def _on_logits(loss: Combined) -> Combined:
+    """Losses on inner activations are placed in one student's layers, so they have no place here."""
+    parts = tuple((name, part) for name, part in loss.parts if isinstance(part, Loss))
+    if not any(part.weight or part.schedule for _, part in parts):
+        return Combined.model_validate({"ce": {}})
+    return Combined(parts=parts)

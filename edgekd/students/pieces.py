@@ -1,0 +1,79 @@
+"""What the parts of an arch cost, each a table over the few axes it depends on.
+
+A sum of such tables has an expectation that needs no sampling: where axes are drawn independently, a table's is the
+sum over its cells of probability times cost. So whatever is additive over parts (multiply-adds, bytes, or a latency
+fitted to them) is differentiable in the probabilities, exactly. Evidence kind: analytic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.students._protocol import Arch, Axis
+
+__all__ = ["Cost", "Piece", "Table"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A cost for every combination of choices of some axes, in their order: (choices of axis 1, of axis 2, ...)."""
+
+    axes: tuple[str, ...]
+    values: Floats
+
+    def at(self, ranks: Mapping[str, int]) -> float:
+        """The cell of one arch, by the ranks of its choices."""
+        return float(self.values[tuple(ranks[axis] for axis in self.axes)])
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of every arch, and what is counted of it at float32 and batch 1, as `edgekd.students.analysis` counts.
+
+    ``counts`` has the keys ``macs``, ``bytes`` (every operator's inputs, outputs and weights), ``weights`` (elements)
+    and ``operators``; all have one shape, the choices of ``axes``. A family may add others of its own, for the model of
+    latency to choose from.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    counts: Mapping[str, Floats]
+
+    def table(self, count: str) -> Table:
+        """One of the counts."""
+        return Table(self.axes, self.counts[count])
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A constant and tables: the cost of an arch is their sum."""
+
+    constant: float
+    tables: tuple[Table, ...]
+
+    @classmethod
+    def counted(cls, pieces: Sequence[Piece], count: str, scale: float = 1.0) -> Cost:
+        """A count of all pieces, times ``scale``."""
+        return cls(0.0, tuple(Table(piece.axes, scale * piece.counts[count]) for piece in pieces))
+
+    def of(self, arch: Arch, axes: Sequence[Axis]) -> float:
+        """Of one arch of the space with these axes."""
+        ranks = {axis.name: axis.choices.index(arch[axis.name]) for axis in axes}
+        return self.constant + sum(table.at(ranks) for table in self.tables)
+
+    def times(self, factor: float) -> Cost:
+        """Every cost that many times."""
+        return Cost(self.constant * factor, tuple(Table(table.axes, table.values * factor) for table in self.tables))
+
+    def merged(self) -> Cost:
+        """The same, with one table for each set of axes."""
+        found: dict[tuple[str, ...], Floats] = {}
+        for table in self.tables:
+            found[table.axes] = found.get(table.axes, np.zeros(table.values.shape)) + table.values
+        return Cost(self.constant, tuple(Table(axes, values) for axes, values in found.items()))

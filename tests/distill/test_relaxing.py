@@ -1,0 +1,117 @@
+"""Training weights and choice: budgets are spent or kept, annealing ends at one arch, stops change nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from edgekd.distill.probe import Execution
+from edgekd.distill.relaxing import RELAXED_FILE, Bound, relax
+from edgekd.distill.stage import Distill
+from edgekd.errors import Diverged, Interrupted
+from edgekd.store.relax_options import RelaxOptions
+from edgekd.students._protocol import StageContext
+from edgekd.students.choices import Choices
+from edgekd.students.pieces import Cost
+from edgekd.students.resnet import ResNet
+from edgekd.students.student import new_student
+from edgekd.testing.fakes.bars import BarTask
+
+FAMILY = ResNet.model_validate({"stages": 2, "space": {"width": [8, 32], "depth": [1, 2]}})
+TASK = BarTask()
+SPACE = FAMILY.space(TASK.spec)
+MACS = Cost.counted(FAMILY.pieces(TASK.spec), "macs")
+LARGEST = MACS.of(SPACE.at(SPACE.size - 1), SPACE.axes)
+
+
+def bound(share: float, how: Any = "spend") -> Bound:
+    """Of the largest arch's multiply-adds."""
+    return Bound("macs", MACS.times(1.0 / (share * LARGEST)), how, pull=0.02)
+
+
+def relaxed(folder: Path, *bounds: Bound, stop: Any = lambda: False, rate: float = 0.1, seed: int = 0) -> Any:
+    """Trained from scratch, or from what is in the folder: the points, the choices and the network."""
+    stage = Distill.model_validate({"loss": "ce", "epochs": 8, "batch_size": 30, "learning_rate": rate})
+    context = StageContext(
+        task=TASK,
+        teacher=None,
+        device=None,
+        backend=None,
+        folder=folder,
+        cache=folder,
+        seed=seed,
+        progress=lambda _: None,
+        stop=lambda: False,
+    )
+    torch.manual_seed(seed)
+    network, choices = FAMILY.relaxed(TASK.spec), Choices(SPACE.axes)
+    with stage.lesson(new_student(FAMILY, SPACE.at(0), TASK.spec, 0), context) as (lesson, loss, plan):
+        options = RelaxOptions(epochs=8)
+        points = relax(network, choices, lesson, loss, plan, options, bounds, folder, Execution(), stop=stop)
+    return points, choices, network
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6])
+def test_a_budget_is_spent(tmp_path, share):
+    points, choices, _ = relaxed(tmp_path, bound(share))
+    assert points[-1].open_bits < 2.0 < points[0].open_bits
+    assert points[-1].shares["macs"] == pytest.approx(1.0, abs=0.3)
+    spent = MACS.of(choices.mode(), SPACE.axes) / LARGEST / share
+    assert spent == pytest.approx(1.0, abs=0.35)
+
+
+def test_what_is_kept_stays_below_and_has_no_negative_multiplier(tmp_path):
+    points, choices, _ = relaxed(tmp_path, bound(0.3, "keep"))
+    assert min(point.multipliers["macs"] for point in points) >= 0.0
+    assert MACS.of(choices.mode(), SPACE.axes) / LARGEST <= 0.4
+
+
+def test_the_warm_up_leaves_every_arch_as_likely(tmp_path):
+    points, _, _ = relaxed(tmp_path, bound(0.3))
+    first, last = points[0], points[-1]
+    assert first.open_bits == pytest.approx(6.0)  # 4 x 4 x 2 x 2 archs
+    assert (first.held_out_loss, first.temperature) == (None, 1.0)
+    assert last.temperature == pytest.approx(0.1)
+    assert last.held_out_loss is not None
+
+
+def test_stopped_anywhere_it_ends_with_the_very_same_weights(tmp_path):
+    whole = relaxed(tmp_path / "whole", bound(0.3))
+    steps = 0
+
+    def every_fifth() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps % 5 == 0
+
+    stops = 0
+    while True:
+        try:
+            again = relaxed(tmp_path / "stopped", bound(0.3), stop=every_fifth)
+            break
+        except Interrupted:
+            stops += 1
+    assert stops > 3
+    assert [p.but(images_per_s=0) for p in again[0]] == [p.but(images_per_s=0) for p in whole[0]]
+    for one, other in ((whole[1], again[1]), (whole[2], again[2])):
+        for name, tensor in one.state_dict().items():
+            assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("left", [b"", b"not a checkpoint"])
+def test_a_damaged_checkpoint_is_done_again(tmp_path, left):
+    (tmp_path / RELAXED_FILE).write_bytes(left)
+    assert len(relaxed(tmp_path, bound(0.3))[0]) == 8
+
+
+def test_another_plans_checkpoint_is_left_alone(tmp_path):
+    first = relaxed(tmp_path, bound(0.3))[0]
+    assert relaxed(tmp_path, bound(0.3), seed=1)[0] != first
+
+
+def test_divergence_is_told(tmp_path):
+    with pytest.raises(Diverged, match="relaxed network"):
+        relaxed(tmp_path, bound(0.3), rate=1e9)

@@ -1,0 +1,132 @@
+"""A search whose choice is trained, from the table to a certified finalist: budgets, resumption, replay, refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgekd.errors import ConfigurationError
+from edgekd.search.feasible import low_us
+from edgekd.search.relaxed.costs import latency_cost
+from edgekd.search.replay import replay
+from edgekd.store.run import Run
+
+
+def target(**budgets: Any) -> dict[str, Any]:
+    return {"budgets": budgets, "backends": ["litert/xnnpack"]}
+
+
+def latencies_of(run: Run) -> list[float]:
+    return [low for trial in run.trials() if (low := low_us(trial.figures)) is not None]
+
+
+def test_it_comes_near_the_budget_and_keeps_it(make_relaxed):
+    lab = make_relaxed(target=target(latency={"p50": "120 us"}))
+    assert lab.search().exit_code == 0
+    run = Run.open(lab.folder)
+    assert len(run.trials()) == 4
+    assert all(trial.outcome == "measured" for trial in run.trials())
+    assert max(latencies_of(run)) > 0.75 * 120  # it is spent
+    relaxation = run.relaxation()
+    assert relaxation is not None
+    assert relaxation.points[0].held_out_loss is None  # the warm-up
+    assert relaxation.points[-1].open_bits < relaxation.points[0].open_bits
+    model = run.latency_model()
+    assert model is not None
+    assert model.error_worst < 0.01  # on paper, latency is additive
+    cost = latency_cost(model, lab.plan.axes)
+    trial = run.trials()[0]
+    assert cost.of(trial.candidate.arch, lab.plan.axes) == pytest.approx(low_us(trial.figures), rel=0.02)
+
+
+def test_every_decision_is_reproduced(make_relaxed):
+    lab = make_relaxed()
+    lab.search()
+    report = replay(Run.open(lab.folder))
+    assert report.same, report.lines()
+    counts = {step.name: step.decisions for step in report.steps}
+    assert counts["latencies"] >= 1
+    assert counts["model"] == counts["nearby"] == 1
+    assert counts["proposals"] == 4
+
+
+@pytest.mark.parametrize("what", ["reading", "logits", "order"])
+def test_a_changed_record_shows(make_relaxed, what):
+    lab = make_relaxed()
+    lab.search()
+    run = Run.open(lab.folder)
+    relaxation, batch = run.relaxation(), run.latencies()[0]
+    assert relaxation is not None
+    if what == "reading":
+        reading = batch.readings[0]
+        wrong = reading.but(low_us=reading.low_us.but(value=3 * reading.low_us.value))
+        run.write(batch.but(readings=(wrong, *batch.readings[1:])))
+    elif what == "logits":
+        run.write(relaxation.but(logits={axis: row[::-1] for axis, row in relaxation.logits.items()}))
+    else:
+        run.write(relaxation.but(order=relaxation.order[::-1]))
+    differ = {step.name for step in replay(run).steps if step.differ}
+    assert differ & {"model", "nearby"}
+
+
+def test_two_targets_two_students(make_relaxed):
+    chosen = {}
+    for budget in (60, 400):
+        lab = make_relaxed(target=target(latency={"p50": f"{budget} us"}))
+        lab.search()
+        run = Run.open(lab.folder)
+        chosen[budget] = next(f.candidate.arch for f in run.finalists() if f.chosen)
+        assert max(latencies_of(run)) <= budget
+        assert max(latencies_of(run)) > 0.7 * budget
+    assert chosen[60] != chosen[400]
+
+
+@pytest.mark.parametrize("every", [3, 11])
+def test_stopped_again_and_again_it_ends_alike(make_relaxed, every):
+    whole, stopped = make_relaxed(), make_relaxed()
+    whole.search()
+    stopped.search_through_stops(every)
+    one, other = Run.open(whole.folder), Run.open(stopped.folder)
+    timeless = [
+        run.relaxation().but(ended_s=0, points=[p.but(images_per_s=0) for p in run.relaxation().points])
+        for run in (one, other)
+    ]
+    assert timeless[0] == timeless[1]
+    assert [t.candidate for t in one.trials()] == [t.candidate for t in other.trials()]
+    assert [b.number for b in one.latencies()] == [b.number for b in other.latencies()]
+    assert stopped.estimated == whole.estimated  # nothing is trained twice
+    assert replay(other).same
+
+
+def test_without_a_budget_of_time_there_is_nothing_to_train_for(make_relaxed):
+    lab = make_relaxed(target=target(size={"file": "40 KiB"}))
+    with pytest.raises(ConfigurationError, match="bounds no latency"):
+        lab.search()
+
+
+def test_size_is_a_term_and_energy_is_refused_with_the_reason(make_relaxed):
+    budgets = {
+        "latency": {"p95": "120 us"},
+        "size": {"file": "40 KiB"},
+        "energy": {"per_inference": "1 mJ", "report": True},
+    }
+    lab = make_relaxed(target=target(**budgets))
+    lab.search()
+    model = Run.open(lab.folder).latency_model()
+    terms = {term.name: term for term in model.terms}
+    assert terms["size"].bound == 40 * 1024
+    assert terms["energy"].bound is None
+    assert "no power meter" in terms["energy"].detail
+    assert terms["bytes"].bound == pytest.approx(1e9 * terms["latency"].bound / 1e6)
+    assert terms["latency"].kind.value == "predicted"
+
+
+def test_elsewhere_bandwidth_is_not_measured(make_relaxed):
+    lab = make_relaxed()
+    lab.bandwidth = None
+    lab.search()
+    model = Run.open(lab.folder).latency_model()
+    bytes_term = next(term for term in model.terms if term.name == "bytes")
+    assert (model.bandwidth, bytes_term.bound) == (None, None)
+    assert "nothing measures" in bytes_term.detail

@@ -1,0 +1,104 @@
+"""The expectation against enumeration; samples, sharpening, the mode."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from edgekd.students._protocol import Arch, Axis, Space
+from edgekd.students.choices import Choices, expected
+from edgekd.students.pieces import Cost, Piece, Table
+
+AXES = (
+    Axis(name="depth", choices=(1, 2, 3)),
+    Axis(name="one", choices=(4,)),
+    Axis(name="width1", choices=(8, 16)),
+    Axis(name="width2", choices=(8, 16, 24, 32)),
+)
+
+
+def some_cost(rng):
+    return Cost(
+        3.0,
+        (
+            Table(("width1", "width2"), rng.random((2, 4))),
+            Table(("width2", "depth"), rng.random((4, 3))),
+            Table(("one",), rng.random(1)),
+            Table((), np.array(0.5)),
+            Table(("depth", "width1", "width2"), rng.random((3, 2, 4))),
+        ),
+    )
+
+
+def moved(seed=0):
+    choices = Choices(AXES).double()
+    with torch.no_grad():
+        for logits in choices.logits.values():
+            logits.copy_(torch.randn(logits.shape, generator=torch.Generator().manual_seed(seed)))
+    return choices
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.3])
+def test_the_expectation_is_exact(temperature):
+    cost, choices = some_cost(np.random.default_rng(0)), moved()
+    rows = choices.probabilities(temperature)
+    total = 0.0
+    for ranks in itertools.product(*(range(len(axis.choices)) for axis in AXES)):
+        arch = Arch.of({axis.name: axis.choices[rank] for axis, rank in zip(AXES, ranks, strict=True)})
+        probability = np.prod([rows[axis.name][rank].item() for axis, rank in zip(AXES, ranks, strict=True)])
+        total += probability * cost.of(arch, AXES)
+    assert float(expected(cost, rows)) == pytest.approx(total, rel=1e-12)
+    assert float(expected(cost.merged().times(2.0), rows)) == pytest.approx(2 * total, rel=1e-12)
+
+
+def test_its_gradient_is_right():
+    cost, choices = some_cost(np.random.default_rng(1)), moved(1)
+    logits = [choices.logits[axis.name] for axis in AXES]
+
+    def value(*given):
+        return expected(cost, {a.name: torch.softmax(row, 0) for a, row in zip(AXES, given, strict=True)})
+
+    assert torch.autograd.gradcheck(value, logits)
+
+
+def test_one_arch_costs_what_it_costs():
+    cost, space = some_cost(np.random.default_rng(2)), Space(axes=AXES)
+    for arch in space:
+        found = float(expected(cost, {n: row.double() for n, row in Choices(AXES).picks(arch).items()}))
+        assert found == pytest.approx(cost.of(arch, AXES), rel=1e-12)
+
+
+def test_it_sharpens_to_its_mode():
+    choices = moved(3)
+    bits = [choices.open_bits(temperature) for temperature in (1.0, 0.5, 0.1, 0.001)]
+    assert bits == sorted(bits, reverse=True)
+    assert bits[-1] == pytest.approx(0.0, abs=1e-3)
+    rows = choices.probabilities(0.001)
+    ranks = {axis.name: int(rows[axis.name].argmax()) for axis in AXES}
+    assert choices.mode() == Arch.of({axis.name: axis.choices[ranks[axis.name]] for axis in AXES})
+    assert Choices(AXES).open_bits() == pytest.approx(np.log2(24))
+
+
+def test_samples_follow_the_distribution():
+    choices, generator = moved(4), torch.Generator().manual_seed(0)
+    counts = dict.fromkeys((8, 16, 24, 32), 0)
+    for _ in range(3000):
+        row = choices.sampled(1.0, generator)["width2"]
+        assert float(row.sum()) == pytest.approx(1.0)
+        counts[AXES[3].choices[int(row.argmax())]] += 1
+    wanted = choices.probabilities()["width2"].tolist()
+    assert [count / 3000 for count in counts.values()] == pytest.approx(wanted, abs=0.03)
+
+
+def test_low_temperatures_sample_single_archs():
+    choices, generator = moved(5), torch.Generator().manual_seed(0)
+    largest = [float(choices.sampled(0.1, generator)["width2"].max()) for _ in range(200)]
+    assert np.mean(largest) > 0.95
+
+
+def test_a_piece_gives_its_tables():
+    piece = Piece("a", ("width1",), {"macs": np.array([1.0, 2.0])})
+    assert Cost.counted([piece], "macs", 3.0).of(Arch.of({"width1": 16}), [AXES[2]]) == 6.0

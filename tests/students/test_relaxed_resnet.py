@@ -1,0 +1,45 @@
+"""Residual networks, relaxed: the contract, with images averaged down and strided too."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekd.errors import ConfigurationError
+from edgekd.students.resnet import ResNet
+from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
+from edgekd.testing.contracts.relaxable import RelaxableContract
+
+SPEC = TaskSpec(name="odd", input=InputSpec(shape=(3, 30, 18)), head=HeadSpec(classes=7), data="0" * 64)
+
+
+class TestRelaxedResNet(RelaxableContract):
+    @pytest.fixture
+    def make_family(self):
+        return lambda: ResNet.model_validate({"space": {"width": [8, 24], "depth": [1, 3]}})
+
+
+class TestTwoStagesOfTheirOwn(RelaxableContract):
+    @pytest.fixture
+    def make_family(self):
+        space = {"widths": [[4, 12, 4], [6, 20, 7]], "depths": [[2, 3], [1, 1]], "stem_stride": [2]}
+        return lambda: ResNet.model_validate({"stages": 2, "space": space})
+
+
+class TestSmallerImages(RelaxableContract):
+    @pytest.fixture
+    def make_family(self):
+        space = {"width": [8, 16], "depth": [1, 2], "resolution": [15]}
+        return lambda: ResNet.model_validate({"stages": 2, "space": space})
+
+    @pytest.fixture
+    def spec(self):
+        return SPEC
+
+
+@pytest.mark.parametrize("axis", [{"resolution": [15, 30]}, {"stem_stride": [1, 2]}])
+def test_what_shares_no_work_is_refused(axis):
+    family = ResNet.model_validate({"stages": 2, "space": axis})
+    with pytest.raises(ConfigurationError, match=f"{next(iter(axis))} can't be relaxed"):
+        family.relaxed(SPEC)
+    with pytest.raises(ConfigurationError):
+        family.pieces(SPEC)
