@@ -53,6 +53,35 @@ def test_resolved_is_json_with_the_defaults_written_out(tmp_path: Path) -> None:
     canonical_json(resolved)
 
 
+@pytest.mark.parametrize("written", ["relaxed", "{relaxed: }", "{relaxed: {epochs: 3, temperatures: [2, 4]}}"])
+def test_the_choice_of_an_arch_may_be_trained(tmp_path: Path, written: str) -> None:
+    project = read_project(write(tmp_path, PROJECT.replace("seed: 7", f"seed: 7, by: {written}")), budget="5 min")
+    asked = project.search.by
+    assert asked is not None
+    assert (asked.epochs, asked.temperatures) == ((3, (2.0, 4.0)) if "epochs" in written else (12, ()))
+    again = read_project(write(tmp_path, canonical_json({**project.resolved, "target": "this-computer"})))
+    assert again.resolved == project.resolved
+
+
+def test_by_is_sampling_unless_it_is_written(tmp_path: Path) -> None:
+    assert read_project(write(tmp_path, PROJECT)).search.by is None
+    assert read_project(write(tmp_path, PROJECT.replace("seed: 7", "by: sampling"))).search.by is None
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("relaxd", "`relaxed` alone or with its options"),
+        ("{relaxed: {epohs: 3}}", "epohs"),
+        ("7", "expected `sampling`"),
+    ],
+)
+def test_what_by_cant_be_is_told(tmp_path: Path, written: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_project(write(tmp_path, PROJECT.replace("seed: 7", f"by: {written}")))
+    assert said in "\n".join(map(str, caught.value.problems))
+
+
 def test_resolved_reads_back_to_itself(tmp_path: Path) -> None:
     resolved = read_project(write(tmp_path, PROJECT)).resolved
     again = write(tmp_path, canonical_json({**resolved, "target": "this-computer"}))

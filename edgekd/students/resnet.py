@@ -142,7 +142,12 @@ class ResNet(Record):
             )
         from edgekd.students.relaxed_resnet import RelaxedNetwork
 
-        return RelaxedNetwork(self._relaxable(spec).axes, lambda arch: self.build(arch, spec))
+        def plain(arch: Arch) -> Network:
+            network = self.build(arch, spec)
+            assert isinstance(network, Network), "of one head, as looked at above"
+            return network
+
+        return RelaxedNetwork(self._relaxable(spec).axes, plain)
 
     def pieces(self, spec: TaskSpec) -> Sequence[Piece]:
         """What stem, blocks and head cost. Raises as `relaxed` does."""

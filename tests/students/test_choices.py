@@ -50,8 +50,8 @@ def test_the_expectation_is_exact(temperature):
         arch = Arch.of({axis.name: axis.choices[rank] for axis, rank in zip(AXES, ranks, strict=True)})
         probability = np.prod([rows[axis.name][rank].item() for axis, rank in zip(AXES, ranks, strict=True)])
         total += probability * cost.of(arch, AXES)
-    assert float(expected(cost, rows)) == pytest.approx(total, rel=1e-12)
-    assert float(expected(cost.merged().times(2.0), rows)) == pytest.approx(2 * total, rel=1e-12)
+    assert expected(cost, rows).item() == pytest.approx(total, rel=1e-12)
+    assert expected(cost.merged().times(2.0), rows).item() == pytest.approx(2 * total, rel=1e-12)
 
 
 def test_its_gradient_is_right():
@@ -67,7 +67,7 @@ def test_its_gradient_is_right():
 def test_one_arch_costs_what_it_costs():
     cost, space = some_cost(np.random.default_rng(2)), Space(axes=AXES)
     for arch in space:
-        found = float(expected(cost, {n: row.double() for n, row in Choices(AXES).picks(arch).items()}))
+        found = expected(cost, {n: row.double() for n, row in Choices(AXES).picks(arch).items()}).item()
         assert found == pytest.approx(cost.of(arch, AXES), rel=1e-12)
 
 

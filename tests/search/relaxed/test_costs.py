@@ -1,0 +1,99 @@
+"""Terms of the loss: what the low quantile may be, what becomes a term, what is refused, what is written down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekd.errors import MissingError
+from edgekd.search.relaxed.costs import (
+    decided_model,
+    latency_cost,
+    low_budget_us,
+    pieces_of,
+    recorded_pieces,
+    share_of,
+)
+from edgekd.search.relaxed.table import fastest_arm, table_archs, table_readings
+from edgekd.store.run import Run
+from edgekd.students.pieces import Cost
+from edgekd.targets.target import Target
+
+
+def target(**budgets: Any) -> Target:
+    return Target.model_validate(
+        {"name": "t", "device": "fake-device", "backends": ["litert/xnnpack"], "budgets": budgets}
+    )
+
+
+@pytest.fixture
+def run(make_relaxed):
+    lab = make_relaxed()
+    lab.search()
+    return Run.open(lab.folder)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "wanted"),
+    [
+        ({"latency": {"p95": "100 us"}}, lambda arms: 100 / arms.tail),
+        ({"latency": {"p50": "100 us"}}, lambda _: 100.0),  # on paper, p50 is the low quantile
+        ({"latency": {"p95": "100 us", "p50": "20 us"}}, lambda _: 20.0),
+        ({"throughput": "10000/s"}, lambda _: 100.0),
+    ],
+)
+def test_each_limit_of_time_bounds_the_low_quantile(run, budgets, wanted):
+    found = low_budget_us(target(**budgets), run.arms())
+    assert found is not None
+    assert found[0] == pytest.approx(wanted(run.arms()), rel=0.03)
+
+
+def test_what_is_reported_only_bounds_nothing(run):
+    assert low_budget_us(target(latency={"p50": "1 ms", "report": True}), run.arms()) is None
+    assert low_budget_us(target(size={"file": "1 MiB"}), run.arms()) is None
+
+
+def test_costs_survive_being_written_down(run):
+    model, axes = run.latency_model(), run.plan().axes
+    pieces = pieces_of(model.pieces, axes)
+    assert recorded_pieces(pieces) == model.pieces
+    cost = latency_cost(model, axes)
+    for trial in run.trials():
+        arch = trial.candidate.arch
+        assert Cost.counted(pieces, "macs").of(arch, axes) == arch["depth"] * arch["width"] ** 2 * arch["wide"] * 100
+        share = share_of(model, model.terms[0], axes)
+        assert share.of(arch, axes) == pytest.approx(cost.of(arch, axes) / model.budget_us)
+
+
+def test_a_term_that_was_refused_costs_nothing(run):
+    model = run.latency_model()
+    refused = model.terms[1].but(bound=None)
+    assert share_of(model, refused, run.plan().axes) is None
+
+
+def test_three_archs_are_no_table(run):
+    model, arms, plan = run.latency_model(), run.arms(), run.plan()
+    measured = table_readings(model.arm, (), run.latencies())[:3]
+    with pytest.raises(MissingError, match="only 3 archs"):
+        decided_model(run.header.target, plan, arms, model.arm, model.pieces, measured, None, "")
+
+
+def test_the_table_is_spread_and_drawn_the_same_way_each_time(run):
+    plan, features = run.plan(), run.features()
+    left = features.indices
+    archs = table_archs(plan, features, left, 5)
+    assert archs == table_archs(plan, features, left, 5)
+    assert len(set(archs)) == len(archs) == 12
+    assert archs[:6] == table_archs(plan, features, left, 6)[:6]  # the widest gaps know no seed
+    assert archs != table_archs(plan, features, left, 6)
+    assert len(table_archs(plan, features, left[:3], 5)) == 3
+
+
+def test_the_arm_is_the_fastest_on_the_anchors(run):
+    arms = run.arms()
+    lows = {
+        arm: np.mean([np.log(r.low_us.value) for r in arms.readings if r.arm == arm and r.low_us]) for arm in arms.kept
+    }
+    assert fastest_arm(arms) == min(lows, key=lambda arm: lows[arm])
