@@ -334,7 +334,7 @@ class _Reading:
         try:
             return plugin.model_validate(plain(options), context={"folder": self._folder})
         except ValidationError as error:
-            found = problems_of(error, self._document, plugin, where, _inner_record)
+            found = problems_of(error, self._document, plugin, where, self._inner_record)
             self._problems.extend(found)
         except ConfigurationError as error:
             self._problems.extend(placed(error, self._document, where))
@@ -351,21 +351,24 @@ class _Reading:
             self._missing.append(error)
         return None
 
+    def _inner_record(self, where: Where) -> type[BaseModel] | None:
+        """The options of a plugin written inside another's: a loss by its name, a teacher by its kind."""
+        node = self._document.data
+        for part in where:
+            node = node[part]
+        kind = node.get("kind") if isinstance(node, Mapping) else None
+        name = where[-1] if where else None
+        for group, named in (("edgekd.teachers", kind), *((group, name) for group in plugins.GROUPS)):
+            if isinstance(named, str) and named in plugins.names(group):
+                try:
+                    plugin = plugins.load(group, named)
+                except EdgeKDError:  # said where it is asked for
+                    return None
+                return plugin if isinstance(plugin, type) and issubclass(plugin, BaseModel) else None
+        return None
+
     def _add(self, message: str, remedy: str, *where: str | int) -> None:
         self._problems.append(Problem(message, remedy, self._document.place(where)))
-
-
-def _inner_record(where: Where) -> type[BaseModel] | None:
-    """The options of a plugin written inside another's, such as a loss inside a stage: found by its name."""
-    name = where[-1] if where else None
-    for group in plugins.GROUPS:
-        if isinstance(name, str) and name in plugins.names(group):
-            try:
-                plugin = plugins.load(group, name)
-            except EdgeKDError:  # said where it is asked for
-                return None
-            return plugin if isinstance(plugin, type) and issubclass(plugin, BaseModel) else None
-    return None
 
 
 def _replaced(search: SearchOptions, budget: str | None, seed: int | None) -> SearchOptions:

@@ -190,3 +190,12 @@ def test_a_part_that_is_not_installed_is_missing_not_wrong(tmp_path: Path, monke
         read_project(write(tmp_path, PROJECT))
     with pytest.raises(ConfigurationError, match="resnet"):
         read_project(write(tmp_path, PROJECT.replace("3 min", "3")))
+
+
+def test_a_mistake_in_a_teachers_teacher_offers_its_own_fields(tmp_path) -> None:
+    text = PROJECT.replace("{kind: train}", "{kind: train, teacher: {kind: train, widht: 48}}")
+    with pytest.raises(ConfigurationError) as raised:
+        read_project(write(tmp_path, text))
+    (problem,) = raised.value.problems
+    assert problem.place.field == "teacher.teacher.widht"
+    assert "did you mean `width`?" in problem.remedy

@@ -25,6 +25,8 @@ from edgekd.targets.target import Limit
 
 __all__ = ["Facts", "gather"]
 
+_PICTURES = 4
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -43,6 +45,7 @@ class Facts:
     stages: StagesRecord | None = None
     rounds: tuple[RoundRecord, ...] = ()
     auto: AutoRecord | None = None
+    pictures: tuple[bytes, ...] = ()  # PNG: what generators drew while students were trained
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -80,4 +83,5 @@ def gather(folder: Path) -> Facts:
         stages=run.stages_record(),
         rounds=run.rounds(),
         auto=run.auto(),
+        pictures=tuple(path.read_bytes() for path in sorted(run.stages.glob("*/pictures.png"))[:_PICTURES]),
     )

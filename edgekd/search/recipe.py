@@ -14,7 +14,7 @@ from edgekd.export._protocol import PRECISIONS
 from edgekd.export.integer import TELLING
 from edgekd.records import Record
 from edgekd.store.records import Arm
-from edgekd.students._protocol import Stage, Trains
+from edgekd.students._protocol import DrawsImages, Stage, Trains
 from edgekd.targets.target import Target
 
 __all__ = ["arms_of", "epochs_of", "images_of", "shortened", "with_precision"]
@@ -56,8 +56,10 @@ def epochs_of(recipe: Sequence[Stage]) -> int:
 
 
 def images_of(recipe: Sequence[Stage], samples: int) -> int:
-    """How many samples the recipe passes through training."""
-    return samples * epochs_of(recipe)
+    """How many images the recipe passes through training, of ``samples`` in the training split."""
+    return sum(
+        stage.images(samples) if isinstance(stage, DrawsImages) else samples * _epochs(stage) for stage in recipe
+    )
 
 
 def _shortened(stage: Stage, epochs: int) -> Stage:

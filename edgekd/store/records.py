@@ -353,8 +353,8 @@ class ExplanationRecord(Filed):
         f = self.following
         lines += [
             f"following  agrees with the teacher on {f.agreement:.1%} of {f.samples} validation samples",
-            f"           right: student {f.student:.1%}, teacher {f.teacher:.1%}; calibration error: "
-            f"student {f.student_error:.3f}, teacher {f.teacher_error:.3f}",
+            f"           right: student {f.student:.1%}, teacher {f.teacher:.1%}",
+            f"           calibration error: student {f.student_error:.3f}, teacher {f.teacher_error:.3f}",
             f"  {'class':<24}{'samples':>9}{'student':>9}{'teacher':>9}{'agree':>8}",
         ]
         return lines + [

@@ -32,6 +32,7 @@ __all__ = [
     "Axis",
     "Candidate",
     "CompressionPlan",
+    "DrawsImages",
     "Encoding",
     "Family",
     "Inheriting",
@@ -270,6 +271,15 @@ class Stage(Protocol):
 
     def run(self, student: Student, context: StageContext) -> Student:
         """Do it. Resumes from ``context.folder``; raises Interrupted when ``context.stop()``."""
+        ...
+
+
+@runtime_checkable
+class DrawsImages(Protocol):
+    """A stage that trains on more images than the training split has, or on none of it."""
+
+    def images(self, samples: int) -> int:
+        """How many pass through training, of ``samples`` in the training split."""
         ...
 
 

@@ -78,6 +78,7 @@ class TorchTeacher(Record):
 
     def logits(self, batch: Tensor) -> Tensor:
         """Answers (N, classes), float32, without gradient, for raw-unit batches (N, C, H, W)."""
+        self._loaded()  # not in inference mode: its weights may have to be differentiated through later
         with torch.inference_mode():
             answers = self._answered(batch)
         return answers.clone()  # a tensor of inference mode can't take part in a loss

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pytest
 
+from edgekd.distill.following import followed
+from edgekd.distill.generative.picture import png
 from edgekd.errors import ConfigurationError
 from edgekd.report.facts import gather
 from edgekd.report.page import page_text, write_report
+from edgekd.store.records import ExplanationRecord, TermShare
 
 WrittenRun = Any
 Write = Callable[..., WrittenRun]
@@ -251,3 +256,28 @@ def test_a_recipe_that_was_chosen_is_shown_with_what_it_beat(write: Write) -> No
     assert "50.00 % after 2 , 62.50 % after 4" in text
     assert "it needs <labels>" in text
     assert "ended it early" in text
+
+
+def test_what_a_generator_drew_is_shown_without_a_file_beside_the_page(write: Write) -> None:
+    written = write()
+    written.whole()
+    assert "What the generator drew" not in page_of(written).headings
+    folder = written.run.stages / ("a" * 64)
+    folder.mkdir(parents=True)
+    (folder / "pictures.png").write_bytes(png(np.zeros((4, 4), np.uint8)))
+    page = page_of(written)
+    assert "What the generator drew" in page.headings
+    (source,) = [value for name, value in page.attributes if name == "src"]
+    assert base64.b64decode(source.removeprefix("data:image/png;base64,"))[:4] == b"\x89PNG"
+
+
+def test_an_explanation_is_shown_with_its_shares(write: Write) -> None:
+    written = write()
+    written.whole()
+    followed_ = followed(np.eye(3), np.eye(3)[[0, 1, 1]], np.arange(3), ("cat", "<b>dog</b>", "bird"))
+    terms = (TermShare(name="kd", first=0.25, last=0.75), TermShare(name="ce", first=0.75, last=0.25))
+    written.run.write(ExplanationRecord(finalist=1, terms=terms, following=followed_))
+    page = page_of(written)
+    assert "kd 25.0 % 75.0 %" in page.text
+    assert "says what the teacher says on 66.7 % of 3 validation samples" in page.text
+    assert "<b>dog</b>" in page.text
