@@ -65,9 +65,10 @@ def test_without_a_pull_the_first_is_trained_as_if_alone(student, context, task,
     monkeypatch.setattr(mutual, "validated", lambda *_: 0.5)
     kept = Mutual(**QUICK, weight=0.0).run(student, context(tmp_path))
     alone = Distill(**QUICK, loss="ce").run(student, context(tmp_path / "alone"))
-    assert np.array_equal(answers(kept, task), answers(alone, task))
+    # the probe may choose another memory layout for the cohort, which changes the last bits
+    assert np.allclose(answers(kept, task), answers(alone, task), atol=1e-4)
     pulled = Mutual(**QUICK).run(student, context(tmp_path / "pulled"))
-    assert not np.array_equal(answers(pulled, task), answers(alone, task))
+    assert not np.allclose(answers(pulled, task), answers(alone, task), atol=1e-3)
 
 
 def test_the_best_of_the_own_arch_is_kept(student, context, task, tmp_path, monkeypatch):
