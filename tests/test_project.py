@@ -74,6 +74,7 @@ def test_by_is_sampling_unless_it_is_written(tmp_path: Path) -> None:
         ("relaxd", "`relaxed` alone or with its options"),
         ("{relaxed: {epohs: 3}}", "epohs"),
         ("7", "expected `sampling`"),
+        ("sampling, sampler: relaxed", "write by: relaxed"),
     ],
 )
 def test_what_by_cant_be_is_told(tmp_path: Path, written: str, said: str) -> None:

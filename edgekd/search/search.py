@@ -150,6 +150,9 @@ def spent_before(run: Run) -> float:
         shortlist.ended_s if shortlist else 0.0,
     ]
     ends += [anchor.ended_s for anchor in run.anchors()] + [trial.ended_s for trial in run.trials()]
+    model, relaxation = run.latency_model(), run.relaxation()
+    ends += [model.ended_s if model else 0.0, relaxation.ended_s if relaxation else 0.0]
+    ends += [batch.ended_s for batch in run.latencies()] + [gap.ended_s for gap in run.gaps()]
     ends += [recheck.ended_s for recheck in run.rechecks()] + [finalist.ended_s for finalist in run.finalists()]
     return max(ends)
 
