@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekd.artefacts import Artefact, Precision
@@ -19,7 +20,7 @@ from edgekd.search._protocol import EstimateContext, Refined
 from edgekd.search.accuracy.scoring import score_student, stage_context
 from edgekd.search.files import place
 from edgekd.search.recipe import with_precision
-from edgekd.search.relaxed.gap import with_temperature
+from edgekd.search.relaxed.gap import assistant_of, with_temperature
 from edgekd.search.untrained import native_format
 from edgekd.store.records import Accuracy
 from edgekd.store.run import Run
@@ -66,14 +67,21 @@ class RecipeRefiner:
 
     def _train(self, candidate: Candidate, precision: Precision) -> RecipeResult:
         student = new_student(self.context.family, candidate.arch, self.context.task.spec, self.context.seed)
-        stages = with_precision(self._recipe(candidate), precision)
-        return run_recipe(stages, student, stage_context(candidate, self.context), self.run.students)
+        recipe, context = self._taught(candidate)
+        return run_recipe(
+            with_precision(recipe, precision), student, stage_context(candidate, context), self.run.students
+        )
 
-    def _recipe(self, candidate: Candidate) -> tuple[Stage, ...]:
-        """The project's, at the temperature that was found best for the candidate's arch, where that was asked."""
+    def _taught(self, candidate: Candidate) -> tuple[Sequence[Stage], EstimateContext]:
+        """Recipe and teacher: the project's, or as they were found best for the candidate's arch."""
         archs = {trial.number: trial.candidate.arch for trial in self.run.trials()}
-        found = [gap.temperature for gap in self.run.gaps() if archs.get(gap.trial) == candidate.arch]
-        return with_temperature(self.context.recipe, found[0]) if found else tuple(self.context.recipe)
+        gap = next((gap for gap in self.run.gaps() if archs.get(gap.trial) == candidate.arch), None)
+        if gap is None:
+            return self.context.recipe, self.context
+        context, plan = self.context, self.run.plan()
+        if gap.assistant and plan is not None and plan.relaxed is not None and plan.relaxed.assistant is not None:
+            context = replace(context, teacher=assistant_of(self.run, plan.relaxed.assistant, context))
+        return with_temperature(context.recipe, gap.temperature), context
 
     def _convert(self, candidate: Candidate, student_folder: Path, name: str) -> ConversionResult:
         """The file of a finished student, with facts inside. ``candidate`` has the student's precision."""

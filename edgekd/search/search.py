@@ -237,7 +237,9 @@ class Search:
             if len(set(self._settled(arms, order[:goal]))) < wanted and goal < min(len(order), 2 * wanted):
                 continue  # two trials that settle at one arm are one finalist: the next trial takes the place
             if self.plan.relaxed is not None:
-                Gap(self.run, self.plan.relaxed.temperatures, self.parts.context, self.events, budget)(order[:goal])
+                asked = self.plan.relaxed
+                gap = Gap(self.run, asked.temperatures, asked.assistant, self.parts.context, self.events, budget)
+                gap(order[:goal])
             self._refine(arms, order[:goal], budget)
             chooser.judge_side_by_side()
             winner = chooser.certify()

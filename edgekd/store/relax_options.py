@@ -8,7 +8,15 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from edgekd.records import Record
 
-__all__ = ["RelaxOptions"]
+__all__ = ["AssistantOptions", "RelaxOptions"]
+
+
+class AssistantOptions(Record):
+    """A network between teacher and student, trained here by the project's teacher: as the teacher kind `train`."""
+
+    width: PositiveInt = 24
+    depth: PositiveInt = 1
+    epochs: PositiveInt = 20
 
 
 class RelaxOptions(Record):
@@ -23,3 +31,4 @@ class RelaxOptions(Record):
     bytes_pull: NonNegativeFloat = 0.02  # in units of the loss, where its bytes take the whole budget's time to move
     tries: PositiveInt = 6  # archs around what came out that are made, measured and estimated
     temperatures: tuple[PositiveFloat, ...] = ()  # of the teacher's answers, one chosen for each finalist
+    assistant: AssistantOptions | None = None  # tried in the teacher's place, at each of these temperatures

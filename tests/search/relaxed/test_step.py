@@ -135,8 +135,8 @@ def test_elsewhere_bandwidth_is_not_measured(make_relaxed):
 
 def test_the_runs_clock_counts_every_step(make_relaxed):
     lab = make_relaxed()
+    lab.stop_after = 60
     with pytest.raises(Interrupted):
-        lab.stop_after = 60
         lab.search()
     run = Run.open(lab.folder)
     assert run.latency_model() is not None
