@@ -113,6 +113,8 @@ class SearchOptions(Record):
     def _some_time(self) -> SearchOptions:
         if self.budget <= 0:
             raise ValueError("the budget must be more than nothing, for example 30 min")
+        if self.sampler == "relaxed":
+            raise ValueError("the sampler `relaxed` goes with a trained choice: write by: relaxed, and no sampler")
         return self
 
 

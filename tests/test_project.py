@@ -9,6 +9,7 @@ import pytest
 from edgekd.errors import ConfigurationError, MissingError, UsageError
 from edgekd.project import code_of, notice_of_code, read_project
 from edgekd.records import canonical_json
+from edgekd.store.relax_options import RelaxOptions
 
 PROJECT = """\
 schema: edgekd.project/1
@@ -63,9 +64,10 @@ def test_the_choice_of_an_arch_may_be_trained(tmp_path: Path, written: str) -> N
     assert again.resolved == project.resolved
 
 
-def test_by_is_sampling_unless_it_is_written(tmp_path: Path) -> None:
-    assert read_project(write(tmp_path, PROJECT)).search.by is None
-    assert read_project(write(tmp_path, PROJECT.replace("seed: 7", "by: sampling"))).search.by is None
+def test_candidates_are_tried_side_by_side_unless_something_else_is_written(tmp_path: Path) -> None:
+    assert read_project(write(tmp_path, PROJECT)).search.by == "trials"
+    assert read_project(write(tmp_path, PROJECT.replace("seed: 7", "by: trials"))).search.by == "trials"
+    assert read_project(write(tmp_path, PROJECT.replace("seed: 7", "by: relaxed"))).search.by == RelaxOptions()
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,8 @@ def test_by_is_sampling_unless_it_is_written(tmp_path: Path) -> None:
     [
         ("relaxd", "`relaxed` alone or with its options"),
         ("{relaxed: {epohs: 3}}", "epohs"),
-        ("7", "expected `sampling`"),
+        ("7", "expected `trials`"),
+        ("trials, sampler: relaxed", "write by: relaxed"),
     ],
 )
 def test_what_by_cant_be_is_told(tmp_path: Path, written: str, said: str) -> None:

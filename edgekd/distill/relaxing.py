@@ -1,18 +1,22 @@
 """Trains a relaxed network and the choice of an arch in it: weights on most samples, the choice on the others.
 
-Weights take the recipe's own losses, optimizer and views. After a warm-up in which every arch is as likely, each step
+Weights take the recipe's own losses, optimizer and views. After a warm-up in which the choice stands still, each step
 of the weights is followed by one of the choice (as in DARTS, Liu et al. 2019, and ProxylessNAS, Cai et al. 2019, both
 of first order), with Adam, on
 
-    task loss + sum over costs of [multiplier x (E - 1) + (E - 1)^2 + pull x E],
+    task loss + sum over costs of [m g + 4 g^2 + pull x E],   g = log E,
 
-where E is a cost's expectation over its bound. The multiplier grows while E is above 1 and shrinks while it is below
-(an augmented Lagrangian), so that no weight of the penalty has to be found by trying. Of a cost that is to be *spent*,
-such as a budget of latency, both sides count, as in TuNAS (Bender et al. 2020, arXiv 2008.06120, the absolute reward):
-what is left of it could have been accuracy, and a one-sided penalty stops wherever annealing happens to. Of one that is
-to be *kept*, only an excess does, and its multiplier is never below zero. The temperature goes down exponentially until
-one arch has all the probability. Everything random is seeded by (seed, epoch, step): a resumed training ends with the
-very same choice.
+where E is a cost's expectation over its bound. The multiplier m grows while E is above 1 and shrinks while it is below
+(an augmented Lagrangian), so that no weight of the penalty has to be found by trying; far from the bound it waits, for
+what it gathers there would carry the choice past it. Of a cost that is to be *spent*, such as a budget of latency, both
+sides count, as in TuNAS (Bender et al. 2020, arXiv 2008.06120, the absolute reward): what is left of it could have been
+accuracy, and a one-sided penalty stops wherever annealing happens to. Of one that is to be *kept*, only an excess does,
+and m is never below zero.
+
+The choice begins as the most open one that spends the budget (`Choices.lean`), so that weights are trained as they
+will be used. The temperature stays at 1 for a while, in which costs and accuracy are traded, then goes down
+exponentially until one arch has all the probability. Everything random is seeded by (seed, epoch, step): a resumed
+training ends with the very same choice.
 """
 
 from __future__ import annotations
@@ -44,7 +48,9 @@ __all__ = ["RELAXED_FILE", "Bound", "relax"]
 RELAXED_FILE = "relaxed.safetensors"
 _CHECKPOINT_EVERY_S = 20.0
 _PROGRESS_EVERY_S = 0.5
-_GAIN = 10.0  # what a multiplier gains where a cost is twice its bound all along
+_GAIN = 20.0  # what a multiplier gains where a cost is e times its bound all along
+_STIFFNESS, _NEAR = 4.0, 0.25
+_HELD = 0.4  # share of the steps after the warm-up in which nothing is annealed
 _BETAS = (0.5, 0.99)
 
 
@@ -134,7 +140,9 @@ class _Relaxing:
         self.adam = torch.optim.Adam(logits, lr=teaching.options.travel / moving, betas=_BETAS)
         self.normalise = Normalisation(teaching.lesson.spec, teaching.device)
         self.multipliers = {bound.name: 0.0 for bound in teaching.bounds if bound.how != "pull"}
-        if stored is not None:
+        if stored is None:
+            self.choices.lean([bound.cost for bound in teaching.bounds if bound.how == "spend"])
+        else:
             self.multipliers.update(self.position.multipliers)
             restore(stored[1], self._parts())
 
@@ -193,10 +201,11 @@ class _Relaxing:
             total = total + bound.pull * share
             if bound.how == "pull":
                 continue
-            over, multiplier = share - 1.0, self.multipliers[bound.name]
+            over, multiplier = share.log(), self.multipliers[bound.name]
             counted = over if bound.how == "spend" else over.clamp_min(0.0)
-            total = total + multiplier * over + counted.square()
-            multiplier += self.gain * float(over.detach())
+            total = total + multiplier * over + _STIFFNESS * counted.square()
+            gone = float(over.detach())
+            multiplier += self.gain * gone if abs(gone) < _NEAR else 0.0
             self.multipliers[bound.name] = multiplier if bound.how == "spend" else max(0.0, multiplier)
         logits = list(self.choices.parameters())
         for parameter, gradient in zip(logits, torch.autograd.grad(total, logits, allow_unused=True), strict=True):
@@ -236,9 +245,9 @@ class _Relaxing:
         )
 
     def _temperature(self, number: int) -> float:
-        """1 in the warm-up, then down to the end's exponentially."""
+        """1 in the warm-up and for a while, then down to the end's exponentially."""
         done = max(0, number - self.warmup) / max(1, self._total() - self.warmup - 1)
-        return float(self.teaching.options.end_temperature**done)
+        return float(self.teaching.options.end_temperature ** (max(0.0, done - _HELD) / (1.0 - _HELD)))
 
     def _total(self) -> int:
         return self.steps * self.teaching.plan.epochs

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekd.artefacts import Artefact, Precision
@@ -21,7 +22,7 @@ from edgekd.search._protocol import EstimateContext, Refined, Step
 from edgekd.search.accuracy.scoring import score_student, stage_context
 from edgekd.search.files import place
 from edgekd.search.recipe import with_precision
-from edgekd.search.relaxed.gap import with_temperature
+from edgekd.search.relaxed.gap import assistant_of, with_temperature
 from edgekd.search.untrained import native_format
 from edgekd.store.records import Accuracy, FinalistRecord
 from edgekd.store.run import Run
@@ -71,10 +72,8 @@ class RecipeRefiner:
         """From the students that are kept by key. Before them, weights that the family gave are a step too."""
         candidate = finalist.candidate
         student = self._begin(candidate)
-        stages, where = (
-            with_precision(self._recipe(candidate), candidate.plan.precision),
-            stage_context(candidate, self.context),
-        )
+        recipe, context = self._taught(candidate)
+        stages, where = with_precision(recipe, candidate.plan.precision), stage_context(candidate, context)
         named = list(zip((stage.name for stage in stages), chain(stages, student, where), strict=True))
         if self.context.family.inherits and stages:
             named.insert(0, ("inherited", run_recipe([], student, where, self.run.students).key))
@@ -101,20 +100,27 @@ class RecipeRefiner:
         return Step(name, key, precision, artefact, *self._score(its_own, artefact, student))
 
     def _train(self, candidate: Candidate, precision: Precision) -> RecipeResult:
+        recipe, context = self._taught(candidate)
         student = self._begin(candidate)
-        stages = with_precision(self._recipe(candidate), precision)
-        return run_recipe(stages, student, stage_context(candidate, self.context), self.run.students)
+        return run_recipe(
+            with_precision(recipe, precision), student, stage_context(candidate, context), self.run.students
+        )
 
     def _begin(self, candidate: Candidate) -> Student:
         if self.start is not None:
             return self.start
         return new_student(self.context.family, candidate.arch, self.context.task.spec, self.context.seed)
 
-    def _recipe(self, candidate: Candidate) -> tuple[Stage, ...]:
-        """The project's, at the temperature that was found best for the candidate's arch, where that was asked."""
+    def _taught(self, candidate: Candidate) -> tuple[Sequence[Stage], EstimateContext]:
+        """Recipe and teacher: the project's, or as they were found best for the candidate's arch."""
         archs = {trial.number: trial.candidate.arch for trial in self.run.trials()}
-        found = [gap.temperature for gap in self.run.gaps() if archs.get(gap.trial) == candidate.arch]
-        return with_temperature(self.context.recipe, found[0]) if found else tuple(self.context.recipe)
+        gap = next((gap for gap in self.run.gaps() if archs.get(gap.trial) == candidate.arch), None)
+        if gap is None:
+            return self.context.recipe, self.context
+        context, plan = self.context, self.run.plan()
+        if gap.assistant and plan is not None and plan.relaxed is not None and plan.relaxed.assistant is not None:
+            context = replace(context, teacher=assistant_of(self.run, plan.relaxed.assistant, context))
+        return with_temperature(context.recipe, gap.temperature), context
 
     def _convert(self, candidate: Candidate, student_folder: Path, name: str) -> ConversionResult:
         """The file of a finished student, with facts inside. ``candidate`` has the student's precision."""

@@ -155,6 +155,9 @@ def spent_before(run: Run) -> float:
     ]
     ends += [anchor.ended_s for anchor in run.anchors()] + [trial.ended_s for trial in run.trials()]
     ends += [record.ended_s for record in run.rounds()]
+    model, relaxation = run.latency_model(), run.relaxation()
+    ends += [model.ended_s if model else 0.0, relaxation.ended_s if relaxation else 0.0]
+    ends += [batch.ended_s for batch in run.latencies()] + [gap.ended_s for gap in run.gaps()]
     ends += [recheck.ended_s for recheck in run.rechecks()] + [finalist.ended_s for finalist in run.finalists()]
     return max(ends)
 
@@ -239,7 +242,9 @@ class Search:
             if len(set(self._settled(arms, order[:goal]))) < wanted and goal < min(len(order), 2 * wanted):
                 continue  # two trials that settle at one arm are one finalist: the next trial takes the place
             if self.plan.relaxed is not None:
-                Gap(self.run, self.plan.relaxed.temperatures, self.parts.context, self.events, budget)(order[:goal])
+                asked = self.plan.relaxed
+                gap = Gap(self.run, asked.temperatures, asked.assistant, self.parts.context, self.events, budget)
+                gap(order[:goal])
             self._refine(arms, order[:goal], budget)
             chooser.judge_side_by_side()
             winner = chooser.certify()

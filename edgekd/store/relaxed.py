@@ -3,7 +3,7 @@
 latencies/02.json        LatenciesRecord: a batch of archs, measured untrained on one arm
 latency_model.json       LatencyModelRecord: what was fitted to them, and the terms of the loss
 relaxation.json          RelaxationRecord: how the choice was trained, and the archs nearest to it
-gaps/0003.json           GapRecord: which temperature a finalist learns best at
+gaps/0003.json           GapRecord: from whom, and at which temperature, a finalist learns best
 """
 
 from __future__ import annotations
@@ -107,10 +107,11 @@ class RelaxationRecord(Filed):
 
 
 class GapRecord(Filed):
-    """A finalist's short trainings at several temperatures, by successive halving."""
+    """A finalist's short trainings with several teachers and temperatures, by successive halving."""
 
     schema_: Literal["edgekd.gap/1"] = Field(default="edgekd.gap/1", alias="schema")
     trial: int
-    rounds: tuple[Mapping[str, Accuracy], ...]  # by temperature as it is written; fewer from round to round
+    rounds: tuple[Mapping[str, Accuracy], ...]  # by what was tried, as it is written; fewer from round to round
     temperature: float
+    assistant: bool = False  # whether the assistant teaches it
     ended_s: float = 0.0

@@ -58,9 +58,9 @@ def relaxed(folder: Path, *bounds: Bound, stop: Any = lambda: False, rate: float
 def test_a_budget_is_spent(tmp_path, share):
     points, choices, _ = relaxed(tmp_path, bound(share))
     assert points[-1].open_bits < 2.0 < points[0].open_bits
-    assert points[-1].shares["macs"] == pytest.approx(1.0, abs=0.3)
+    assert all(point.shares["macs"] == pytest.approx(1.0, abs=0.3) for point in points)
     spent = MACS.of(choices.mode(), SPACE.axes) / LARGEST / share
-    assert spent == pytest.approx(1.0, abs=0.35)
+    assert spent == pytest.approx(1.0, abs=0.3)
 
 
 def test_what_is_kept_stays_below_and_has_no_negative_multiplier(tmp_path):
@@ -69,12 +69,13 @@ def test_what_is_kept_stays_below_and_has_no_negative_multiplier(tmp_path):
     assert MACS.of(choices.mode(), SPACE.axes) / LARGEST <= 0.4
 
 
-def test_the_warm_up_leaves_every_arch_as_likely(tmp_path):
+def test_the_choice_stands_still_then_moves_then_is_annealed(tmp_path):
     points, _, _ = relaxed(tmp_path, bound(0.3))
-    first, last = points[0], points[-1]
-    assert first.open_bits == pytest.approx(6.0)  # 4 x 4 x 2 x 2 archs
+    first, second, last = points[0], points[1], points[-1]
+    assert first.open_bits == second.open_bits > 3.0  # of 6: 4 x 4 x 2 x 2 archs
     assert (first.held_out_loss, first.temperature) == (None, 1.0)
-    assert last.temperature == pytest.approx(0.1)
+    assert points[3].temperature == 1.0
+    assert last.temperature == pytest.approx(0.2)
     assert last.held_out_loss is not None
 
 

@@ -82,12 +82,28 @@ def test_it_sharpens_to_its_mode():
     assert Choices(AXES).open_bits() == pytest.approx(np.log2(24))
 
 
+@pytest.mark.parametrize("share", [0.75, 1.25])
+def test_it_leans_to_the_most_open_choice_of_a_cost(share):
+    rates = np.arange(1.0, 5.0)
+    whole = Cost(1.0, (Table(("width2",), rates), Table(("depth",), np.array([1.0, 2.0, 3.0]))))
+    even = expected(whole, Choices(AXES).probabilities()).item()
+    cost = whole.times(1.0 / (share * even))
+    choices = Choices(AXES)
+    choices.lean([cost])
+    assert expected(cost, choices.probabilities()).item() == pytest.approx(1.0, abs=0.04)
+    rows = choices.probabilities()
+    assert rows["width1"].tolist() == pytest.approx([0.5, 0.5], abs=1e-3)  # it costs nothing
+    steps = np.diff(rows["width2"].log().tolist())
+    assert steps == pytest.approx(np.full(3, steps[0]), abs=0.1)  # the most open one is exponential in the cost
+    assert (steps[0] < 0) == (share < 1)
+
+
 def test_samples_follow_the_distribution():
     choices, generator = moved(4), torch.Generator().manual_seed(0)
     counts = dict.fromkeys((8, 16, 24, 32), 0)
     for _ in range(3000):
         row = choices.sampled(1.0, generator)["width2"]
-        assert float(row.sum()) == pytest.approx(1.0)
+        assert row.sum().item() == pytest.approx(1.0)
         counts[AXES[3].choices[int(row.argmax())]] += 1
     wanted = choices.probabilities()["width2"].tolist()
     assert [count / 3000 for count in counts.values()] == pytest.approx(wanted, abs=0.03)

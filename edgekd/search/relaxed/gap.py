@@ -1,16 +1,17 @@
-"""How soft the teacher's answers should be for each finalist: a few temperatures, by successive halving.
+"""Who should teach each finalist, and how softly: a few temperatures, with and without an assistant, halved down.
 
-The smaller a student beside its teacher, the less of a sharp answer it can follow (Mirzadeh et al. 2020, section 3;
-Liu et al. 2022, "Meta knowledge distillation", arXiv 2202.07940), so the best temperature is a matter of the pair.
-Every temperature is trained for a quarter of the recipe's epochs, the better half for a half of them (Jamieson &
-Talwalkar 2016), and the best on the validation split is what the whole recipe is run with. Ties go to the recipe's own
-temperature, then to the lower one. Writes gaps/*.json.
+The smaller a student beside its teacher, the less of a sharp answer it can follow, and the more a network between the
+two may help (Mirzadeh et al. 2020, "Improved knowledge distillation via teacher assistant", AAAI); so what is best is a
+matter of the pair. Each is trained for a quarter of the recipe's epochs, the better half for a half of them (Jamieson &
+Talwalkar 2016), and the whole recipe is run with the best on the validation split. Ties go to the recipe's own
+temperature, then to the lower one, then to the teacher. Writes gaps/*.json.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from edgekd.artefacts import Precision
 from edgekd.distill.losses.combined import Combined
@@ -24,12 +25,17 @@ from edgekd.search.accuracy.scoring import run_and_score
 from edgekd.search.budget import Budget
 from edgekd.search.recipe import epochs_of, shortened, with_precision
 from edgekd.store.records import Accuracy, TrialRecord
+from edgekd.store.relax_options import AssistantOptions
 from edgekd.store.relaxed import GapRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate, Stage
+from edgekd.teachers._protocol import Teacher
+from edgekd.teachers.binding import bind
+from edgekd.teachers.nested import made_teacher, prepared_teacher
 
-__all__ = ["Gap", "decided_temperature", "temperature_of", "with_temperature"]
+__all__ = ["Gap", "Way", "assistant_of", "decided", "temperature_of", "with_temperature"]
 
+_ASSISTED = "assistant, "
 _SHARES = (0.25, 0.5)  # of the recipe's epochs, round by round
 
 
@@ -48,10 +54,30 @@ def with_temperature(recipe: Sequence[Stage], temperature: float) -> tuple[Stage
     return tuple(_softened(stage, temperature) for stage in recipe)
 
 
-def decided_temperature(rounds: Sequence[Mapping[str, Accuracy]]) -> float:
+def decided(rounds: Sequence[Mapping[str, Accuracy]]) -> Way:
     """The best of the last round. Ties go to the one that stands first."""
     last = rounds[-1]
-    return float(max(last, key=lambda name: last[name].value))
+    best = max(last, key=lambda name: last[name].value)
+    return Way(float(best.removeprefix(_ASSISTED)), best.startswith(_ASSISTED))
+
+
+def assistant_of(run: Run, options: AssistantOptions, context: EstimateContext) -> Teacher:
+    """The assistant, trained now by the project's own teacher or found trained. Raises Interrupted."""
+    written = {"kind": "train", **options.model_dump(mode="json"), "teacher": run.header.project["teacher"]}
+    teacher = made_teacher(written)
+    return bind(
+        prepared_teacher(teacher, context.task, context.cache, context.progress, context.stop), context.task.spec
+    )
+
+
+class Way(NamedTuple):
+    """One way to be taught."""
+
+    temperature: float
+    assisted: bool
+
+    def __str__(self) -> str:
+        return f"{_ASSISTED if self.assisted else ''}{self.temperature:g}"
 
 
 @dataclass(frozen=True)
@@ -60,6 +86,7 @@ class Gap:
 
     run: Run
     temperatures: Sequence[float]
+    assistant: AssistantOptions | None
     context: EstimateContext
     events: Events
     budget: Budget
@@ -68,47 +95,57 @@ class Gap:
         """One record a trial. Nothing where the recipe softens nothing. Raises Interrupted."""
         own = temperature_of(self.context.recipe)
         known = {record.trial for record in self.run.gaps()}
-        if own is None or len(set(self.temperatures)) < 2:
+        if own is None or len(self._ways(own)) < 2:
             return
         for trial in trials:
             if trial.number not in known:
                 stop_if_asked(self.events)
                 self._choose(trial, own)
 
+    def _ways(self, own: float) -> list[Way]:
+        temperatures = sorted(set(self.temperatures) or {own}, key=lambda each: (each != own, each))
+        assisted = (False, True) if self.assistant is not None and self.context.teacher is not None else (False,)
+        return [Way(temperature, by) for temperature in temperatures for by in assisted]
+
     def _choose(self, trial: TrialRecord, own: float) -> None:
-        left = sorted(set(self.temperatures), key=lambda each: (each != own, each))
+        left = self._ways(own)
         rounds: list[dict[str, Accuracy]] = []
         for share in _SHARES:
             found: dict[str, Accuracy] = {}
-            for temperature in left:
-                self.events.progress("temperatures", len(found), len(left), f"{trial.candidate} at {temperature:g}")
-                accuracy = self._trained(trial.candidate, temperature, share)
+            for way in left:
+                self.events.progress("teaching", len(found), len(left), f"{trial.candidate} at {way}")
+                accuracy = self._trained(trial.candidate, way, share)
                 if accuracy is not None:
-                    found[f"{temperature:g}"] = accuracy
+                    found[str(way)] = accuracy
             if not found:
                 return  # the whole recipe tells what is wrong
             rounds.append(found)
             if len(found) < 2:
                 break
-            order = sorted(found, key=lambda name: -found[name].value)[: (len(found) + 1) // 2]
-            left = [temperature for temperature in left if f"{temperature:g}" in order]
+            best = sorted(found, key=lambda name: -found[name].value)[: (len(found) + 1) // 2]
+            left = [way for way in left if str(way) in best]
+        way = decided(rounds)
         record = GapRecord(
             trial=trial.number,
             rounds=tuple(rounds),
-            temperature=decided_temperature(rounds),
+            temperature=way.temperature,
+            assistant=way.assisted,
             ended_s=self.budget.spent_s(),
         )
         self.run.write(record)
         told = ", ".join(f"{name}: {accuracy.value:.1%}" for name, accuracy in rounds[0].items())
-        self.events.line(f"softness   {trial.candidate}: temperature {record.temperature:g} of {told}")
+        self.events.line(f"taught     {trial.candidate}: best at {way}, of {told}")
 
-    def _trained(self, candidate: Candidate, temperature: float, share: float) -> Accuracy | None:
+    def _trained(self, candidate: Candidate, way: Way, share: float) -> Accuracy | None:
         epochs = max(1, round(share * epochs_of(self.context.recipe)))
-        recipe = with_temperature(shortened(self.context.recipe, epochs), temperature)
-        words = f"{epochs} epochs of the recipe at temperature {temperature:g}"
+        recipe = with_temperature(shortened(self.context.recipe, epochs), way.temperature)
+        words = f"{epochs} epochs of the recipe at temperature {way}"
+        context = self.context
+        if way.assisted and self.assistant is not None:
+            context = replace(context, teacher=assistant_of(self.run, self.assistant, context))
         try:
             stages = with_precision(recipe, Precision.FLOAT32)
-            return run_and_score(candidate, stages, self.context, AccuracyKind.TORCH, words).accuracy
+            return run_and_score(candidate, stages, context, AccuracyKind.TORCH, words).accuracy
         except Diverged:
             return None
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from edgekd.search._protocol import Guide
 from edgekd.search.masks import Allowed
 from edgekd.search.relaxed.costs import decided_model, latency_cost
-from edgekd.search.relaxed.gap import decided_temperature
+from edgekd.search.relaxed.gap import Way, decided
 from edgekd.search.relaxed.nearby import nearest_archs
 from edgekd.search.relaxed.step import guided
 from edgekd.search.relaxed.table import fastest_arm, table_archs, table_readings
@@ -57,10 +57,8 @@ def relaxed_decisions(
         found = nearest_archs(plan.axes, relaxation.logits, latency_cost(model, plan.axes), model.budget_us)
         recorded = tuple(zip(relaxation.order, relaxation.predicted_us, strict=True))
         yield "nearby", [("relaxation.json", found == recorded)]
-    yield (
-        "gaps",
-        [(f"gaps/{gap.trial:04d}.json", decided_temperature(gap.rounds) == gap.temperature) for gap in run.gaps()],
-    )
+    gaps = [(gap, decided(gap.rounds) == Way(gap.temperature, gap.assistant)) for gap in run.gaps()]
+    yield "gaps", [(f"gaps/{gap.trial:04d}.json", same) for gap, same in gaps]
 
 
 def _alike(again: LatencyModelRecord, model: LatencyModelRecord) -> bool:

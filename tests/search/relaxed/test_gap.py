@@ -14,8 +14,9 @@ from edgekd.search import refiner
 from edgekd.search._protocol import Estimate, EstimateContext
 from edgekd.search.budget import Budget
 from edgekd.search.relaxed import gap
-from edgekd.search.relaxed.gap import Gap, decided_temperature, temperature_of, with_temperature
+from edgekd.search.relaxed.gap import Gap, Way, decided, temperature_of, with_temperature
 from edgekd.store.records import Accuracy
+from edgekd.store.relax_options import AssistantOptions
 from edgekd.store.run import Run
 
 
@@ -34,19 +35,29 @@ def searched(make_lab):
     return Run.open(lab.folder)
 
 
-def choosing(run: Run, monkeypatch: Any, scores: dict[float, float], temperatures: tuple[float, ...]) -> list[Any]:
-    """Run it with scripted accuracies; returns (temperature, epochs) of every training."""
-    asked = []
+def choosing(
+    run: Run,
+    monkeypatch: Any,
+    scores: dict[Any, float],
+    temperatures: tuple[float, ...],
+    assistant: AssistantOptions | None = None,
+) -> list[Any]:
+    """Run it with scripted accuracies; returns (temperature or temperature and teacher, epochs) of every training."""
+    asked: list[Any] = []
 
-    def trained(candidate: Any, stages: Any, *_: Any) -> Estimate:
-        asked.append((stages[0].loss.parts[-1][1].temperature, stages[0].epochs))
-        return Estimate(score(scores[asked[-1][0]]))
+    def trained(candidate: Any, stages: Any, context: EstimateContext, *_: Any) -> Estimate:
+        temperature = stages[0].loss.parts[-1][1].temperature
+        way: Any = (temperature, context.teacher) if assistant else temperature
+        asked.append((way, stages[0].epochs))
+        return Estimate(score(scores[way]))
 
     monkeypatch.setattr(gap, "run_and_score", trained)
+    monkeypatch.setattr(gap, "assistant_of", lambda *_: "assistant")
+    teacher: Any = "teacher"
     nothing: Any = None
     context = EstimateContext(
         task=nothing,
-        teacher=None,
+        teacher=teacher,
         family=nothing,
         recipe=recipe(),
         fingerprint=None,
@@ -57,7 +68,7 @@ def choosing(run: Run, monkeypatch: Any, scores: dict[float, float], temperature
         progress=lambda _: None,
         stop=lambda: False,
     )
-    Gap(run, temperatures, context, SilentEvents(), Budget(None, lambda: 0.0))(run.trials()[:1])
+    Gap(run, temperatures, assistant, context, SilentEvents(), Budget(None, lambda: 0.0))(run.trials()[:1])
     return asked
 
 
@@ -81,8 +92,24 @@ def test_the_whole_recipe_runs_with_it(searched, monkeypatch):
     context: Any = SimpleNamespace(recipe=recipe())
     parts: Any = None
     found = refiner.RecipeRefiner(searched, context, parts, parts, parts)
-    assert temperature_of(found._recipe(trial.candidate)) == 2.0
-    assert temperature_of(found._recipe(other.candidate)) == 4.0
+    assert temperature_of(found._taught(trial.candidate)[0]) == 2.0
+    assert temperature_of(found._taught(other.candidate)[0]) == 4.0
+
+
+def test_an_assistant_may_teach_it(searched, monkeypatch):
+    scores = {(4, "teacher"): 0.5, (4, "assistant"): 0.7, (2, "teacher"): 0.6, (2, "assistant"): 0.65}
+    asked = choosing(searched, monkeypatch, scores, (2, 4), AssistantOptions())
+    assert [way for way, _ in asked[4:]] == [(4, "assistant"), (2, "assistant")]
+    (record,) = searched.gaps()
+    assert (record.temperature, record.assistant) == (4.0, True)
+    assert sorted(record.rounds[0]) == ["2", "4", "assistant, 2", "assistant, 4"]
+
+
+def test_an_assistant_alone_is_tried_at_the_recipes_own_temperature(searched, monkeypatch):
+    scores = {(4, "teacher"): 0.5, (4, "assistant"): 0.5}
+    asked = choosing(searched, monkeypatch, scores, (), AssistantOptions())
+    assert [way for way, _ in asked] == [(4, "teacher"), (4, "assistant"), (4, "teacher")]
+    assert not searched.gaps()[0].assistant
 
 
 def test_only_what_softens_is_changed():
@@ -100,4 +127,5 @@ def test_a_scheduled_temperature_stays():
 
 
 def test_the_last_round_decides():
-    assert decided_temperature([{"2": score(0.9), "4": score(0.5)}, {"4": score(0.6)}]) == 4.0
+    assert decided([{"2": score(0.9), "4": score(0.5)}, {"4": score(0.6)}]) == Way(4.0, False)
+    assert decided([{"assistant, 2": score(0.9), "4": score(0.5)}]) == Way(2.0, True)

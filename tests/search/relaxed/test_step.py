@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from edgekd.errors import ConfigurationError
+from edgekd.errors import ConfigurationError, Interrupted
 from edgekd.search.feasible import low_us
 from edgekd.search.relaxed.costs import latency_cost
 from edgekd.search.replay import replay
+from edgekd.search.search import spent_before
 from edgekd.store.run import Run
 
 
@@ -130,3 +131,14 @@ def test_elsewhere_bandwidth_is_not_measured(make_relaxed):
     bytes_term = next(term for term in model.terms if term.name == "bytes")
     assert (model.bandwidth, bytes_term.bound) == (None, None)
     assert "nothing measures" in bytes_term.detail
+
+
+def test_the_runs_clock_counts_every_step(make_relaxed):
+    lab = make_relaxed()
+    lab.stop_after = 60
+    with pytest.raises(Interrupted):
+        lab.search()
+    run = Run.open(lab.folder)
+    assert run.latency_model() is not None
+    assert not run.trials()
+    assert spent_before(run) >= run.latencies()[-1].ended_s > 0.0
