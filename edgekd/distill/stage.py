@@ -235,7 +235,7 @@ class Distill(Record):
             problems.append(Problem(message, "use balance: uncertainty"))
         if not follows(self.augment.view(spec)):
             message = f"distill: boxes and masks of task `{spec.name}` can't go where these views move pixels"
-            problems.append(Problem(message, "use augment: {crop: ..., flip: ...} alone"))
+            problems.append(Problem(message, "use crop, flip, colour, erase and noise alone"))
         return problems
 
     def _views(self, spec: TaskSpec) -> tuple[View | None, tuple[int, ...]]:

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekd.distill.augment.chain import Chain
+from edgekd.distill.augment.colour import Colour
 from edgekd.distill.augment.crop import PadCrop
+from edgekd.distill.augment.erase import Erase
 from edgekd.distill.augment.flip import Flip
+from edgekd.distill.augment.noise import Noise
 from edgekd.distill.augment.random import choices
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.tasks.rows import IGNORED, NOTHING
@@ -47,7 +50,8 @@ def follows(view: View | None) -> bool:
     """Whether boxes and masks can go where a view moves pixels."""
     if isinstance(view, Chain):
         return all(follows(each) for each in view.views)
-    return view is None or isinstance(view, (Flip, PadCrop))
+    # colour, erase and noise leave pixels where they are
+    return view is None or isinstance(view, (Flip, PadCrop, Colour, Erase, Noise))
 
 
 def moved(

@@ -3,8 +3,8 @@
 Heat: penalty-reduced focal loss with alpha 2, beta 4 over cells, divided by the number of objects. Each object's heat
 falls off with its own size (Liu et al. 2020, "Training-time-friendly network", arXiv 1909.00700: sigma = 0.54 / 6 of
 width and height). Boxes: 1 - GIoU (Rezatofighi et al. 2019, arXiv 1902.09630) at the cells of centres and where the
-heat is within half of them, which ranks well where much overlap is asked for, and an L1 distance of the offset at
-centres.
+heat is within half of them, which ranks well where much overlap is asked for; the paper's L1 distances of offset and
+size are left out.
 
 A teacher's heat is compared cell by cell and class by class, each as a choice between two (a logit and 0: the softmax
 of the pair is the logistic function of the logit), where either of the two sees something; elsewhere both know that

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.distill.augment.chain import Chain
+from edgekd.distill.augment.chain import Augment, Chain
 from edgekd.distill.augment.crop import PadCrop
 from edgekd.distill.augment.flip import Flip
 from edgekd.distill.heads.batches import chosen, follows, moved
@@ -54,6 +54,9 @@ def test_other_views_are_known() -> None:
 
     assert follows(None)
     assert all(map(follows, VIEWS))
+    assert follows(Augment.model_validate({"colour": {"brightness": 0.2}, "noise": 0.1}).view(TASK.spec))
+    assert not follows(Augment.model_validate({"rotate": 10}).view(TASK.spec))
+    assert not follows(Augment.model_validate({"mixup": 0.2}).view(TASK.spec))
     assert not follows(Blur())  # type: ignore[arg-type]
 
 
