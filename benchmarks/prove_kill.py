@@ -39,6 +39,8 @@ from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.records import (
     AnchorRecord,
     ArmsRecord,
+    AutoRecord,
+    ExplanationRecord,
     FeaturesRecord,
     FinalistRecord,
     MasksRecord,
@@ -47,10 +49,13 @@ from edgekd.store.records import (
     PlanRecord,
     ProposalsRecord,
     RecheckRecord,
+    RoundRecord,
     RunHeader,
     ShortlistRecord,
+    StagesRecord,
     TrialRecord,
 )  # fmt: skip
+from edgekd.store.relaxed import GapRecord, LatenciesRecord, LatencyModelRecord, RelaxationRecord
 from edgekd.store.schema import read_record
 from edgekd.students.student import load_student
 
@@ -76,12 +81,15 @@ budgets:
   size: {file: 256 KiB}
 """
 STEPS = ("teacher", "edgekd", "masks", "arms", "searching", "distill", "searched", "refining", "comparing",
-         "certifying", "bundle")  # fmt: skip
+         "certifying", "stage by stage", "bundle")  # fmt: skip
 RECORDS: Mapping[str, type[Filed]] = {
     "run.json": RunHeader, "plan.json": PlanRecord, "features.json": FeaturesRecord, "masks.json": MasksRecord,
     "anchors": AnchorRecord, "arms.json": ArmsRecord, "trials": TrialRecord, "proposals.json": ProposalsRecord,
     "rechecks": RecheckRecord, "shortlist.json": ShortlistRecord, "original.json": OriginalRecord,
-    "finalists": FinalistRecord, "outcome.json": OutcomeRecord, "stages": Done,
+    "finalists": FinalistRecord, "outcome.json": OutcomeRecord, "stages": Done, "stages.json": StagesRecord,
+    "auto.json": AutoRecord, "rounds": RoundRecord, "explanation.json": ExplanationRecord,
+    "latencies": LatenciesRecord, "latency_model.json": LatencyModelRecord, "relaxation.json": RelaxationRecord,
+    "gaps": GapRecord,
 }  # fmt: skip
 LATER = ("seen", "never_slower", "measurement")  # a finalist's fields that are added, each once
 FREE = {*LATER, "figures", "verdict", "chosen", "reason", "ended_s"}
