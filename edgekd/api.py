@@ -22,7 +22,7 @@ from edgekd.events import Events, SilentEvents
 from edgekd.records import Filed, Record, digest_json
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.opening import changed_since, is_finished, open_run
-from edgekd.store.records import ExplanationRecord, OutcomeRecord, RunHeader
+from edgekd.store.records import AutoRecord, ExplanationRecord, OutcomeRecord, RunHeader
 from edgekd.store.run import Run
 from edgekd.targets.verdict import Answer
 
@@ -79,6 +79,7 @@ class RunAnswer(Filed):
     bundle: Path | None
     report: Path
     explanation: ExplanationRecord | None = None  # where it was asked for
+    auto: AutoRecord | None = None  # of a recipe that was left to be chosen
 
     @property
     def exit_code(self) -> int:
@@ -100,6 +101,8 @@ class RunAnswer(Filed):
             if margins:
                 lines.append(f"           {self.certificate.verdict.answer.value}; margins: {', '.join(margins)}")
             lines += list(self.outcome.detail)
+        if self.auto is not None and self.auto.ended:
+            lines.append(self.auto.line())
         if self.explanation is not None:
             lines += self.explanation.lines()
         lines += [f"report     {_short(self.report)}"]
@@ -356,7 +359,9 @@ def _run(
     from edgekd.export.converter import Converter
     from edgekd.project import read_project
     from edgekd.report.page import write_report
+    from edgekd.search.automatic import settled_recipe
     from edgekd.search.explain import explain
+    from edgekd.search.rounds import run_rounds
     from edgekd.search.search import run_search
     from edgekd.search.single import run_single
 
@@ -368,6 +373,12 @@ def _run(
             f"`compress` starts from a model of one's own, and the family `{project.family.name}` trains from nothing",
             "use edgekd search, or student: {family: pruned, model: my_model.py:build, ...}",
             Place(str(project.path), field="student.family"),
+        )
+    if command == "search" and project.search.by == "rounds":
+        raise ConfigurationError.one(
+            "by: rounds shrinks one trained model, and a search compares candidates",
+            "use edgekd compress, or leave it out",
+            Place(str(project.path), field="search.by"),
         )
     session = open_device(project.target.device, project.folder).open()
     try:
@@ -382,8 +393,13 @@ def _run(
             if outcome is None:
                 if run.plan() is None:
                     _rate_teacher(project, events)
+                chosen_before = run.auto()
+                project = settled_recipe(project, run, events, started)
+                if run.auto() != chosen_before:
+                    started = time.monotonic()  # the time until here is in its record
                 with Converter(run.scratch / "convert") as converter:
-                    runner = run_single if command == "distill" else run_search
+                    by_rounds = command == "compress" and project.search.by == "rounds"
+                    runner = run_single if command == "distill" else run_rounds if by_rounds else run_search
                     outcome = runner(project, run, session, converter, events, started)
             certificate = None
             if outcome.chosen is not None:
@@ -400,6 +416,7 @@ def _run(
         bundle=bundle,
         report=page,
         explanation=explanation,
+        auto=run.auto(),
     )
 
 
@@ -430,6 +447,9 @@ def _rate_teacher(project: Project, events: Events) -> None:
     if project.teacher is None:
         return
     score = rated(project.teacher, project.task)
+    if score is None:
+        events.line(f"teacher    {project.teacher.name}")
+        return
     events.line(f"teacher    {project.teacher.name}: {score.value:.1%} of {score.samples} validation samples")
     if score.metric == "top1" and score.value < 2.0 / project.task.spec.head.classes:
         events.line("           hardly better than chance: check its mean and std (in raw units), and its class order")

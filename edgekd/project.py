@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from platformdirs import user_cache_path, user_state_path
 from pydantic import BaseModel, BeforeValidator, Field, PositiveInt, ValidationError, model_serializer, model_validator
@@ -29,10 +29,21 @@ from edgekd.tasks._protocol import Task
 from edgekd.teachers._protocol import Teacher
 from edgekd.units import Duration
 
-__all__ = ["SCHEMA", "Named", "Project", "SearchOptions", "cache_folder", "code_of", "notice_of_code", "read_project"]
+__all__ = [
+    "SCHEMA",
+    "Named",
+    "Project",
+    "Rounds",
+    "SearchOptions",
+    "cache_folder",
+    "code_of",
+    "notice_of_code",
+    "read_project",
+]
 
 SCHEMA = "edgekd.project/1"
 _SECTIONS = ("schema", "task", "teacher", "student", "target", "recipe", "search", "export")
+_AUTO = "auto"  # the one recipe that needs no list
 _CODE = re.compile(r"^([\w.]+|[^:\n]+\.py):[^\W\d]\w*$")
 
 
@@ -60,32 +71,39 @@ class Named(Record):
         return {self.name: dict(self.options)}
 
 
-def _relaxed(value: Any) -> Any:
-    """``relaxed`` or ``{relaxed: {options}}``; ``sampling`` is nothing of the kind."""
-    if value is None or isinstance(value, RelaxOptions):
-        return value
-    if value == "sampling":
-        return None
+class Rounds(Record):
+    """How ``by: rounds`` shrinks a model: so many epochs of recovery a round, until a step gains less than a share."""
+
+    recover: PositiveInt = 2
+    least_gain: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02  # of the time of a call, or of the file
+
+
+def _by(value: Any) -> Any:
+    """``trials``, ``rounds``, ``relaxed`` or ``{relaxed: {options}}``."""
     if value == "relaxed":
-        return {}
+        return RelaxOptions()
     if isinstance(value, Mapping) and set(value) == {"relaxed"}:
-        return value["relaxed"] or {}
+        return RelaxOptions.model_validate(value["relaxed"] or {})
+    if value in ("trials", "rounds") or isinstance(value, RelaxOptions):
+        return value
     if isinstance(value, Mapping) and set(value) == set(RelaxOptions.model_fields):
-        return value  # as it is written down with every default
-    raise PydanticCustomError("edgekd_by", "expected `sampling`, or `relaxed` alone or with its options")
+        return RelaxOptions.model_validate(value)  # as it is written down with every default
+    raise PydanticCustomError("edgekd_by", "expected `trials`, `rounds`, or `relaxed` alone or with its options")
 
 
-Relaxed = Annotated[RelaxOptions | None, BeforeValidator(_relaxed)]
+By = Annotated[Literal["trials", "rounds"] | RelaxOptions, BeforeValidator(_by)]
 
 
 class SearchOptions(Record):
     """How a search goes about it. ``budget`` is wall-clock time; ``trials`` ends it earlier."""
 
+    by: By = "trials"  # candidates side by side, one model that shrinks in rounds, or an arch whose choice is trained
+    rounds: Rounds = Rounds()
+
     budget: Duration = Duration(30 * 60)
     trials: PositiveInt | None = None
     finalists: PositiveInt = 3
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    by: Relaxed = None  # None: archs are sampled; `relaxed`: the choice of one is trained
     sampler: str = "tpe"
     accuracy: Named | None = None  # None: `inherit` where the family gives trained weights, else `short`
     anchors: Annotated[int, Field(ge=1, le=100)] | None = None  # None: four to six, by the budget
@@ -256,8 +274,17 @@ class _Reading:
         written = self._document.data.get("recipe")
         if written is None:
             return []
+        if written == _AUTO or (isinstance(written, dict) and list(written) == [_AUTO]):
+            alone: Where = ("recipe",) if isinstance(written, str) else ("recipe", _AUTO)
+            options = {} if isinstance(written, str) else written[_AUTO] or {}
+            if not isinstance(options, dict):
+                self._add("a mapping of options is expected", "for example recipe: {auto: {share: 0.2}}", *alone)
+                return []
+            return [(_AUTO, self._build("edgekd.stages", _AUTO, options, alone, alone))]
         if not isinstance(written, list):
-            self._add("a list of stages is expected", "for example recipe: [{distill: {epochs: 10}}]", "recipe")
+            self._add(
+                "a list of stages is expected", "for example recipe: [{distill: {epochs: 10}}]; or auto", "recipe"
+            )
             return []
         stages = []
         for index, step in enumerate(written):
@@ -326,7 +353,7 @@ class _Reading:
         try:
             return plugin.model_validate(plain(options), context={"folder": self._folder})
         except ValidationError as error:
-            found = problems_of(error, self._document, plugin, where, _inner_record)
+            found = problems_of(error, self._document, plugin, where, self._inner_record)
             self._problems.extend(found)
         except ConfigurationError as error:
             self._problems.extend(placed(error, self._document, where))
@@ -343,21 +370,24 @@ class _Reading:
             self._missing.append(error)
         return None
 
+    def _inner_record(self, where: Where) -> type[BaseModel] | None:
+        """The options of a plugin written inside another's: a loss by its name, a teacher by its kind."""
+        node = self._document.data
+        for part in where:
+            node = node[part]
+        kind = node.get("kind") if isinstance(node, Mapping) else None
+        name = where[-1] if where else None
+        for group, named in (("edgekd.teachers", kind), *((group, name) for group in plugins.GROUPS)):
+            if isinstance(named, str) and named in plugins.names(group):
+                try:
+                    plugin = plugins.load(group, named)
+                except EdgeKDError:  # said where it is asked for
+                    return None
+                return plugin if isinstance(plugin, type) and issubclass(plugin, BaseModel) else None
+        return None
+
     def _add(self, message: str, remedy: str, *where: str | int) -> None:
         self._problems.append(Problem(message, remedy, self._document.place(where)))
-
-
-def _inner_record(where: Where) -> type[BaseModel] | None:
-    """The options of a plugin written inside another's, such as a loss inside a stage: found by its name."""
-    name = where[-1] if where else None
-    for group in plugins.GROUPS:
-        if isinstance(name, str) and name in plugins.names(group):
-            try:
-                plugin = plugins.load(group, name)
-            except EdgeKDError:  # said where it is asked for
-                return None
-            return plugin if isinstance(plugin, type) and issubclass(plugin, BaseModel) else None
-    return None
 
 
 def _replaced(search: SearchOptions, budget: str | None, seed: int | None) -> SearchOptions:

@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from edgekd.errors import ConfigurationError, nearest_name
 from edgekd.records import Record
 
-__all__ = ["CodeReference", "ExistingFile", "importable"]
+__all__ = ["CodeReference", "ExistingFile", "ExistingFolder", "importable"]
 
 
 def _anchored(path: Path, info: ValidationInfo) -> Path:
@@ -35,6 +35,18 @@ def _anchored(path: Path, info: ValidationInfo) -> Path:
 
 ExistingFile = Annotated[Path, AfterValidator(_anchored)]
 """A path that must exist; made absolute with the validation context's ``folder``."""
+
+
+def _anchored_folder(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder")
+    full = path if path.is_absolute() or folder is None else Path(folder) / path
+    if not full.is_dir():
+        raise PydanticCustomError("no_folder", "{reason}", {"reason": f"no such folder: {full}"})
+    return full.resolve()
+
+
+ExistingFolder = Annotated[Path, AfterValidator(_anchored_folder)]
+"""A folder that must exist; made absolute as an `ExistingFile` is."""
 
 
 class CodeReference(Record):

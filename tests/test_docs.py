@@ -107,8 +107,38 @@ def test_devices_are_valid(text: str, tmp_path: Path) -> None:
     assert read_facts(tmp_path / "mine.yaml")
 
 
+RECIPES = [block for page in PAGES for block in blocks(page, "yaml") if "recipe:" in block and "schema:" not in block]
+
+
+@pytest.mark.parametrize("text", RECIPES, ids=[str(number) for number in range(len(RECIPES))])
+def test_recipes_are_valid(text: str, tmp_path: Path) -> None:
+    """Each is read in a small project, and finds nothing wrong with its student."""
+    from edgekd.project import read_project
+    from edgekd.recipes.runner import check_recipe
+    from edgekd.students._protocol import Arch, StageContext
+    from edgekd.students.student import new_student
+    from edgekd.teachers.student import StudentTeacher
+
+    teacher = "" if "teacher:" in text else "teacher: {kind: train}\n"
+    head = "schema: edgekd.project/1\ntask: {kind: digits}\nstudent: {family: resnet}\ntarget: this-computer\n"
+    (tmp_path / "project.yaml").write_text(head + teacher + text)
+    project = read_project(tmp_path / "project.yaml")
+    arch = Arch.of(
+        {f"{axis}{stage}": 8 if axis == "width" else 1 for axis in ("width", "depth") for stage in (1, 2, 3)}
+    )
+    student = new_student(project.family, arch, project.task.spec, 0)
+    context = StageContext(
+        task=project.task, teacher=StudentTeacher(student, "teacher"), device=None, backend=None, folder=tmp_path,
+        cache=tmp_path, seed=0, progress=lambda _: None, stop=lambda: False,
+    )  # fmt: skip
+    stages = [stage for stage in project.recipe if stage.name not in ("quantize", "auto")]
+    assert project.recipe
+    assert check_recipe(stages, student, context) == []
+
+
 def test_there_are_such_blocks() -> None:
     assert len(PROJECTS) >= 3
+    assert len(RECIPES) >= 7
     assert TARGETS
     assert DEVICES
 

@@ -9,6 +9,7 @@ import pytest
 from edgekd.errors import ConfigurationError, MissingError, UsageError
 from edgekd.project import code_of, notice_of_code, read_project
 from edgekd.records import canonical_json
+from edgekd.store.relax_options import RelaxOptions
 
 PROJECT = """\
 schema: edgekd.project/1
@@ -63,9 +64,10 @@ def test_the_choice_of_an_arch_may_be_trained(tmp_path: Path, written: str) -> N
     assert again.resolved == project.resolved
 
 
-def test_by_is_sampling_unless_it_is_written(tmp_path: Path) -> None:
-    assert read_project(write(tmp_path, PROJECT)).search.by is None
-    assert read_project(write(tmp_path, PROJECT.replace("seed: 7", "by: sampling"))).search.by is None
+def test_candidates_are_tried_side_by_side_unless_something_else_is_written(tmp_path: Path) -> None:
+    assert read_project(write(tmp_path, PROJECT)).search.by == "trials"
+    assert read_project(write(tmp_path, PROJECT.replace("seed: 7", "by: trials"))).search.by == "trials"
+    assert read_project(write(tmp_path, PROJECT.replace("seed: 7", "by: relaxed"))).search.by == RelaxOptions()
 
 
 @pytest.mark.parametrize(
@@ -73,8 +75,8 @@ def test_by_is_sampling_unless_it_is_written(tmp_path: Path) -> None:
     [
         ("relaxd", "`relaxed` alone or with its options"),
         ("{relaxed: {epohs: 3}}", "epohs"),
-        ("7", "expected `sampling`"),
-        ("sampling, sampler: relaxed", "write by: relaxed"),
+        ("7", "expected `trials`"),
+        ("trials, sampler: relaxed", "write by: relaxed"),
     ],
 )
 def test_what_by_cant_be_is_told(tmp_path: Path, written: str, said: str) -> None:
@@ -220,3 +222,12 @@ def test_a_part_that_is_not_installed_is_missing_not_wrong(tmp_path: Path, monke
         read_project(write(tmp_path, PROJECT))
     with pytest.raises(ConfigurationError, match="resnet"):
         read_project(write(tmp_path, PROJECT.replace("3 min", "3")))
+
+
+def test_a_mistake_in_a_teachers_teacher_offers_its_own_fields(tmp_path) -> None:
+    text = PROJECT.replace("{kind: train}", "{kind: train, teacher: {kind: train, widht: 48}}")
+    with pytest.raises(ConfigurationError) as raised:
+        read_project(write(tmp_path, text))
+    (problem,) = raised.value.problems
+    assert problem.place.field == "teacher.teacher.widht"
+    assert "did you mean `width`?" in problem.remedy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgekd.store.certificate import Certificate, OtherFormat
 from edgekd.targets.verdict import Answer
+from edgekd.tasks._protocol import TaskSpec
 
 __all__ = ["card_text"]
 
@@ -22,7 +23,7 @@ def card_text(certificate: Certificate) -> str:
         "",
         "| what | value |",
         "|---|---|",
-        f"| task | {task.kind}, {task.head.classes} classes, input {shape} (C x H x W) |",
+        f"| task | {task.kind}, {_asked(task)}, input {shape} (C x H x W) |",
         f"| student | {c.candidate.family}: {c.candidate.arch} |",
         f"| precision | {precision.value}: {precision.arithmetic(c.format)} |",
         f"| teacher | {c.teacher} |",
@@ -30,6 +31,7 @@ def card_text(certificate: Certificate) -> str:
         f"| device | {fingerprint.cpu} ({fingerprint.architecture}), {fingerprint.os} |",
         f"| instruction sets | {extensions} |",
         f"| accuracy | {c.accuracy.value:.2%} {task.metric.name}, {scored} |",
+        *(f"| {name} | {value:.2%} |" for name, value in c.accuracy.parts.items()),
         f"| agreement with the PyTorch student at {precision.value} | {c.parity.agree} of {c.parity.samples} answers, "
         f"largest difference {c.parity.largest:.3g} {c.parity.unit} |",
         "",
@@ -60,6 +62,12 @@ def card_text(certificate: Certificate) -> str:
     if c.verdict.answer is not Answer.HOLDS:
         lines += ["", f"Not every budget is known to hold: {c.verdict.answer.value}."]
     return "\n".join(lines) + "\n"
+
+
+def _asked(task: TaskSpec) -> str:
+    if task.plain:
+        return f"{task.head.classes} classes"
+    return ", ".join(f"{head.name} ({head.kind}, {head.classes} classes)" for head in task.heads)
 
 
 def _answers(other: OtherFormat) -> str:

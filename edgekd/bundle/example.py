@@ -41,6 +41,19 @@ answer = model(batch)[0][0]""",
 }
 
 
+_ALL = {
+    "litert/builtin": 'answers = {{d["name"]: model.get_tensor(d["index"])[0] for d in model.get_output_details()}}',
+    "litert/xnnpack": 'answers = {{d["name"]: model.get_tensor(d["index"])[0] for d in model.get_output_details()}}',
+    "onnxruntime/cpu": """names = [output.name for output in model.get_outputs()]
+values = model.run(None, {{model.get_inputs()[0].name: batch}})
+answers = {{name: value[0] for name, value in zip(names, values)}}""",
+    "openvino/cpu": """answers = {{}}
+for output, value in model(batch).items():
+    answers |= dict.fromkeys(output.get_names(), value[0])""",
+}
+"""In the place of a call's last line, where a model has several outputs."""
+
+
 def example_source(
     model: str, backend: Backend, threads: int, options: ExportOptions, spec: TaskSpec, encoding: Encoding | None
 ) -> str:
@@ -49,7 +62,10 @@ def example_source(
     ``encoding`` is the input's, where the caller quantizes: preprocess stated with an integer input.
     """
     steps = "\n".join(_input_steps(options, spec, encoding))
-    call = _CALLS[str(backend)].format(model=model, threads=threads, module=RUNTIMES[backend.runtime].module)
+    call = _CALLS[str(backend)]
+    if not spec.plain:
+        call = call.rpartition("\n")[0] + "\n" + _ALL[str(backend)]
+    call = call.format(model=model, threads=threads, module=RUNTIMES[backend.runtime].module)
     imports, _, use = call.partition("\n\n")
     return (
         '"""Answers the first sample that came with this model. Needs numpy and the runtime, nothing else."""\n\n'
@@ -57,8 +73,31 @@ def example_source(
         f"{imports}\n\n"
         "here = pathlib.Path(__file__).resolve().parent\n"
         'samples = np.load(here / "samples.npz")\n'
-        f'{steps}\n\n{use}\n\nprint("class", int(np.argmax(answer)), "label", int(samples["labels"][0]))\n'
+        f"{steps}\n\n{use}\n\n{_shown(spec)}\n"
     )
+
+
+def _shown(spec: TaskSpec) -> str:
+    """Lines that print the answers."""
+    if spec.plain:
+        return 'print("class", int(np.argmax(answer)), "label", int(samples["labels"][0]))'
+    lines = []
+    for head in spec.heads:
+        name = head.name
+        if head.kind == "classification":
+            lines.append(f'print("{name}: class", int(np.argmax(answers["{name}"])))')
+        elif head.kind == "segmentation":
+            lines.append(
+                f'print("{name}: pixels a class", np.bincount(answers["{name}"].ravel(), minlength={head.classes}))'
+            )
+        else:
+            fields = ", ".join(f'answers["{name}.{part}"]' for part in ("boxes", "scores", "classes"))
+            lines.append(f"for box, score, kind in zip({fields}):")
+            lines.append("    if score > 0.3:")
+            lines.append(
+                f'        print("{name}: class", int(kind), "at", np.round(box, 1), "score", round(float(score), 3))'
+            )
+    return "\n".join(lines)
 
 
 def _input_steps(options: ExportOptions, spec: TaskSpec, encoding: Encoding | None) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from edgekd.export._protocol import ExportOptions
 from edgekd.records import Filed, Record
 from edgekd.students._protocol import Encoding
 from edgekd.tasks._protocol import TaskSpec
+from edgekd.tasks.rows import outputs_of
 
 __all__ = ["PREPROCESS", "Preprocess", "preprocess_of"]
 
@@ -36,6 +38,16 @@ class ModelOutput(Record):
     classes: int
 
 
+class HeadOutput(Record):
+    """One output of a model with several heads, or with another one than classification."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    meaning: str
+    labels: tuple[str, ...] = ()
+
+
 class Preprocess(Filed):
     """Both ends of the model, and the export options that made them so."""
 
@@ -45,6 +57,12 @@ class Preprocess(Filed):
     export: ExportOptions
     input_encoding: Encoding | None = None  # integers left to the caller: preprocess stated with an integer input
     output_encoding: Encoding | None = None
+    outputs: tuple[HeadOutput, ...] = ()  # in the file's order, where `output` is not all of them
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """``outputs`` left out where one classification head says all."""
+        return {name: value for name, value in handler(self).items() if name != "outputs" or value}
 
 
 def preprocess_of(
@@ -87,4 +105,27 @@ def preprocess_of(
         export=options,
         input_encoding=input_encoding if options.preprocess == "stated" and options.input != "float32" else None,
         output_encoding=output_encoding if options.output != "float32" else None,
+        outputs=() if spec.plain else tuple(_outputs(spec, options)),
     )
+
+
+_MEANING = {
+    "classification": "logits",
+    "segmentation": "the class of every pixel",
+    ".boxes": "x1, y1, x2, y2 in pixels of the input, the likeliest first",
+    ".scores": "how likely each box is, 0 where there is no further object",
+    ".classes": "the class of each box",
+}
+
+
+def _outputs(spec: TaskSpec, options: ExportOptions) -> Iterator[HeadOutput]:
+    heads = {output.name: head for head in spec.heads for output in outputs_of(spec.but(head=head, more=()))}
+    for output in outputs_of(spec):
+        head = heads[output.name]
+        yield HeadOutput(
+            name=output.name,
+            dtype=output.dtype,
+            shape=(options.batch, *output.shape),
+            meaning=_MEANING[head.kind if output.name == head.name else output.name.removeprefix(head.name)],
+            labels=head.labels,
+        )

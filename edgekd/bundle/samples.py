@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.errors import ConfigurationError, Place
+from edgekd.tasks._protocol import Rows
 
 __all__ = ["SAMPLES", "Samples", "how_many", "read_samples", "samples_bytes"]
 
@@ -21,11 +22,11 @@ _FEWEST, _MOST, _MOST_BYTES = 10, 1000, 5_000_000
 
 @dataclass(frozen=True)
 class Samples:
-    """Validation samples: raw inputs (N, C, H, W), labels (N,), the student's logits (N, classes)."""
+    """Validation samples: raw inputs (N, C, H, W), labels (N,), the student's answers: logits (N, classes), or rows."""
 
     inputs: NDArray[np.generic]
-    labels: NDArray[np.int64]
-    answers: NDArray[np.float32]
+    labels: Rows
+    answers: Rows
 
 
 def how_many(sample: NDArray[np.generic], available: int) -> int:
@@ -49,6 +50,7 @@ def read_samples(path: Path) -> Samples:
         raise ConfigurationError.one(
             f"is not a bundle's samples: {error}", "get the bundle again", Place(str(path))
         ) from error
-    if not len(samples.inputs) == len(samples.labels) == len(samples.answers) > 0 or samples.answers.ndim != 2:
+    axes = 2 if samples.answers.dtype.names is None else 1
+    if not len(samples.inputs) == len(samples.labels) == len(samples.answers) > 0 or samples.answers.ndim != axes:
         raise ConfigurationError.one("inputs, labels and answers don't belong together", place=Place(str(path)))
     return samples

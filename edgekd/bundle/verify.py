@@ -14,13 +14,14 @@ import numpy as np
 from pydantic import Field
 
 from edgekd.artefacts import RUNTIMES, Artefact, Backend
+from edgekd.bundle.agreement import agreeing, largest_difference
 from edgekd.bundle.preprocess import PREPROCESS, Preprocess
 from edgekd.bundle.samples import SAMPLES, read_samples
 from edgekd.devices._protocol import DeviceSession, Fingerprint, Job, Measurement, Outcome, Progress
 from edgekd.errors import ConfigurationError, MissingError, Place
 from edgekd.evidence import Figure
 from edgekd.export.integer import float_figure, float_operators
-from edgekd.export.tensors import from_model_outputs, to_model_inputs
+from edgekd.export.tensors import answers_of, to_model_inputs
 from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.sentinel import judge_measured
 from edgekd.measure.settle import measure_until
@@ -169,10 +170,10 @@ def _parity(
     result = session.run(job, [path])
     if result.outcome is not Outcome.OK:
         return Check(name="parity", found=f"{result.outcome.value}: {result.detail}", answer=CheckAnswer.FAILS)
-    raw = np.load(result.outputs[0], allow_pickle=False)
-    answers = from_model_outputs(raw, outside.export, outside.output_encoding)
-    agree = int(np.sum(np.argmax(answers, axis=1) == np.argmax(samples.answers, axis=1)))
-    largest = float(np.max(np.abs(answers - samples.answers)))
+    raw = [np.load(output, allow_pickle=False) for output in result.outputs]
+    answers = answers_of(raw, certificate.task, outside.export, outside.output_encoding)
+    agree = int(np.sum(agreeing(certificate.task, answers, samples.answers)))
+    largest = largest_difference(certificate.task, answers, samples.answers)
     promised = certificate.parity.agree / certificate.parity.samples
     # another CPU may round differently: the certificate's own agreement, less one answer in a hundred (and one of few),
     # must be kept

@@ -20,7 +20,7 @@ from edgekd.distill.predict import predict
 from edgekd.errors import EdgeKDError, ParityFailed
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.parity import ParityReport, check_parity
+from edgekd.export.parity import ParityReport, check_parity, expected_answers
 from edgekd.export.score import score_artefact
 from edgekd.export.tensors import output_encoding
 from edgekd.measure.sentinel import judge_measured
@@ -92,7 +92,9 @@ def _checked_samples(
             f"{job.artefact.path.name} in {job.backend} answers differently from the PyTorch student: {report.detail}",
             "export in another precision, or report the operator named above",
         )
-    return Samples(raw, validation.labels[:count], np.asarray(report.expected, dtype=np.float32)), report
+    plain = student.task.plain
+    answers = np.asarray(report.expected, np.float32) if plain else expected_answers(student, raw, options)
+    return Samples(raw, validation.labels[:count], answers), report
 
 
 def _test_accuracy(
@@ -107,8 +109,14 @@ def _test_accuracy(
         split="test",
         samples=by_file.samples,
         method=f"the exported file in {job.backend}",
+        parts=by_file.parts,
     )
-    twin = accuracy.but(value=by_torch.value, kind=AccuracyKind.TORCH, method="the same student in PyTorch float32")
+    twin = accuracy.but(
+        value=by_torch.value,
+        kind=AccuracyKind.TORCH,
+        method="the same student in PyTorch float32",
+        parts=by_torch.parts,
+    )
     return accuracy, twin
 
 

@@ -23,6 +23,7 @@ from edgekd.distill.answers import AnswerSource
 from edgekd.distill.average import Average
 from edgekd.distill.checkpoint import Position, read_checkpoint, write_checkpoint
 from edgekd.distill.curve import write_curve
+from edgekd.distill.heads.batches import Batched, chosen, floats, moved, placed
 from edgekd.distill.inputs import Normalisation
 from edgekd.distill.losses.criterion import Batch
 from edgekd.distill.objective import Objective
@@ -32,7 +33,7 @@ from edgekd.errors import Diverged, Interrupted
 from edgekd.records import Digest
 from edgekd.store.records import CurvePoint
 from edgekd.students.points import tapped
-from edgekd.tasks._protocol import InputSpec
+from edgekd.tasks._protocol import InputSpec, TaskSpec
 from edgekd.teachers._protocol import View
 
 __all__ = ["CHECKPOINT_FILE", "Lesson", "Plan", "Trained", "batches_of", "optimizer_of", "seed_of_step", "train"]
@@ -40,6 +41,7 @@ __all__ = ["CHECKPOINT_FILE", "Lesson", "Plan", "Trained", "batches_of", "optimi
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _CHECKPOINT_EVERY_S = 20.0
 _PROGRESS_EVERY_S = 0.5
+_NO_LABELS = torch.empty(0, dtype=torch.int64)
 _EXPLAINED = 20  # epochs of a training whose terms are told apart
 
 
@@ -64,12 +66,13 @@ class Lesson:
     """What to train on. Epoch e sees the samples as ``view`` shows them under ``view_seeds[e % k]``."""
 
     inputs: Tensor  # (N, C, H, W), raw, on the CPU
-    labels: Tensor  # (N,) int64
+    labels: Batched  # (N,) int64, or those of several heads by name
     spec: InputSpec
     view: View | None
     view_seeds: Sequence[int]  # k of them
     answers: AnswerSource | None  # what the teacher says to each view
     classes: int
+    heads: TaskSpec | None = None  # where labels are of several heads
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class _Training:
         if stored is not None:
             self._restore(stored[1])
         self.normalise = Normalisation(lesson.spec, device)
-        count = len(lesson.labels)
+        count = len(lesson.inputs)
         self.steps = max(1, math.ceil(count / plan.batch_size))
         self.used = sum(map(len, batches_of(torch.arange(count), self.steps, device)))
         write_curve(folder, self.position.curve)
@@ -181,7 +184,7 @@ class _Training:
     def epoch(self, progress: Callable[[int, int, str], None] | None, stop: Callable[[], bool]) -> None:
         """Every step of this epoch that is still to be done."""
         epoch, plan, lesson = self.position.epoch, self.plan, self.lesson
-        count = len(lesson.labels)
+        count = len(lesson.inputs)
         generator = torch.Generator().manual_seed(seed_of_step(plan.seed, epoch, 0))
         batches = batches_of(torch.randperm(count, generator=generator), self.steps, self.device)
         view = epoch % len(lesson.view_seeds)
@@ -221,14 +224,16 @@ class _Training:
         inputs = self.normalise(raw, self.execution.memory_format if raw.ndim == 4 else None)
         taught, hints = None, dict[str, Tensor]()
         if self.lesson.answers is not None:
-            logits, features = self.lesson.answers(view, batch, raw)
-            taught = logits.to(self.device, non_blocking=True)
+            said, features = self.lesson.answers(view, batch, raw)
+            taught = said.to(self.device, non_blocking=True)
             hints = {name: self._laid_out(hint) for name, hint in features.items()}
-        about = Batch(batch.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True))
+        there = placed(labels, self.device)
+        single, several = (there, None) if isinstance(there, Tensor) else (_NO_LABELS, there)
+        about = Batch(batch.to(self.device, non_blocking=True), single)
         with torch.autocast(self.device.type, torch.bfloat16, self.execution.precision == "bfloat16"):
-            logits = self.module(inputs)
+            outputs = self.module(inputs)
         own = {name: activation.float() for name, activation in self.seen.items()}
-        terms: list[Tensor] = self.objective(logits.float(), taught, own, hints, about)
+        terms: list[Tensor] = self.objective(floats(outputs), taught, own, hints, about, several)
         if last:
             self.shares = self._shares(terms)
         value = torch.stack(terms).sum()
@@ -261,18 +266,22 @@ class _Training:
         keep = self.execution.memory_format if hint.ndim == 4 else torch.preserve_format
         return hint.to(self.device, torch.float32, non_blocking=True, memory_format=keep)
 
-    def _shown(self, batch: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """These samples and their labels as the view shows them."""
-        lesson = self.lesson
+    def _shown(self, batch: Tensor, seed: int) -> tuple[Tensor, Batched]:
+        """These samples and their labels as the view shows them; boxes and masks go where it moves pixels."""
+        lesson, indices = self.lesson, batch.numpy()
         if lesson.view is None:
-            return lesson.inputs.index_select(0, batch), lesson.labels.index_select(0, batch)
-        indices = batch.numpy()
+            return lesson.inputs.index_select(0, batch), chosen(lesson.labels, batch)
         pixels = lesson.view(lesson.inputs, indices, seed)
-        return pixels, lesson.view.targets(lesson.labels, indices, seed, lesson.classes)
+        if isinstance(lesson.labels, Tensor):
+            return pixels, lesson.view.targets(lesson.labels, indices, seed, lesson.classes)
+        own = chosen(lesson.labels, batch)
+        assert lesson.heads is not None
+        assert not isinstance(own, Tensor)
+        return pixels, moved(lesson.heads, lesson.view, own, indices, seed)
 
     def close_epoch(self, validate: Callable[[nn.Module], float] | None) -> None:
         """Score, add the point to the curve, write the checkpoint."""
-        epoch, plan, count = self.position.epoch, self.plan, len(self.lesson.labels)
+        epoch, plan, count = self.position.epoch, self.plan, len(self.lesson.inputs)
         every = max(1, math.ceil(plan.epochs / 40))
         due = validate is not None and ((epoch + 1) % every == 0 or epoch + 1 == plan.epochs)
         begun = time.perf_counter()

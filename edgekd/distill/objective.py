@@ -8,6 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from edgekd.distill.heads.batches import Batched
+from edgekd.distill.heads.objective import HeadsObjective
 from edgekd.distill.losses._protocol import Loss, Site
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.losses.criterion import Batch, Criterion
@@ -19,9 +21,16 @@ __all__ = ["Objective"]
 class Objective(nn.Module):
     """Trained along with the student, and dropped with all its parameters at the end."""
 
-    def __init__(self, loss: Combined, criteria: Sequence[Criterion], sites: Sequence[Site], layout: Layout | None):
+    def __init__(
+        self,
+        loss: Combined,
+        criteria: Sequence[Criterion] = (),
+        sites: Sequence[Site] = (),
+        layout: Layout | None = None,
+        heads: HeadsObjective | None = None,
+    ) -> None:
         super().__init__()
-        self.loss, self.layout = loss, layout
+        self.loss, self.layout, self.heads = loss, layout, heads
         self.criteria = nn.ModuleList(criteria)
         self._sites = tuple(sites)
         self.move_to(0.0)
@@ -31,17 +40,25 @@ class Objective(nn.Module):
         """From losses on logits alone."""
         if isinstance(loss, Loss):
             loss = Combined(parts=((type(loss).__name__, loss if loss.weight else loss.but(weight=1.0)),))
-        return cls(loss, (), (), None)
+        return cls(loss)
 
     @classmethod
-    def built(cls, loss: Combined, sites: Sequence[Site], module: nn.Module, layout: Layout | None, seed: int) -> Self:
+    def built(
+        cls,
+        loss: Combined,
+        sites: Sequence[Site],
+        module: nn.Module,
+        layout: Layout | None,
+        seed: int,
+        heads: HeadsObjective | None = None,
+    ) -> Self:
         """With fresh criteria; ``module`` is changed (in place) where a loss has to change the student's network."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             criteria = [part.criterion(site) for (_, part), site in zip(loss.features, sites, strict=True)]
             for criterion in criteria:
                 criterion.attach(module)
-        return cls(loss, criteria, sites, layout)
+        return cls(loss, criteria, sites, layout, heads)
 
     @property
     def teacher_points(self) -> tuple[Point, ...]:
@@ -70,16 +87,27 @@ class Objective(nn.Module):
 
     def forward(
         self,
-        student_logits: Tensor,
-        teacher_logits: Tensor | None,
+        outputs: Batched,
+        taught: Tensor | None,
         student_seen: Mapping[str, Tensor],
         teacher_seen: Mapping[str, Tensor],
         batch: Batch,
+        targets: Mapping[str, Tensor] | None = None,
     ) -> list[Tensor]:
-        """The weighted batch means, scalars, named by `names`: their sum is the loss. Everything is float32."""
-        terms = self._now.terms(student_logits, teacher_logits, batch.labels)
+        """The weighted batch means, scalars, named by `names`: their sum is the loss. Everything is float32.
+
+        ``outputs`` are logits (N, C); with several heads their raw answers by name, ``taught`` the same packed, and
+        ``targets`` the labels of each.
+        """
+        if isinstance(outputs, Tensor):
+            terms = self._now.terms(outputs, taught, batch.labels)
+            student_seen = {**student_seen, LOGITS: outputs}
+        else:
+            assert self.heads is not None
+            assert targets is not None
+            terms = [self.heads(self._now, outputs, taught, targets)]
         for criterion, site, weight in zip(self.criteria, self._sites, self._weights, strict=True):
-            own = [student_logits if point.name == LOGITS else student_seen[point.name] for point, _ in site.pairs]
+            own = [student_seen[point.name] for point, _ in site.pairs]
             other = [teacher_seen[point.name] for _, point in site.pairs]
             terms.append(criterion(own, other, batch) * weight)
         return terms
@@ -87,6 +115,8 @@ class Objective(nn.Module):
     def names(self) -> list[str]:
         """Of the terms as they are now, in their order; a loss that is there twice is numbered."""
         on_logits = [name for name, loss in self._now.parts if isinstance(loss, Loss) and loss.weight]
+        if self.heads is not None:
+            on_logits = ["heads"]
         given = [*on_logits, *(name for name, _ in self.loss.features)]
         return [
             f"{name} {given[: at + 1].count(name)}" if given.count(name) > 1 else name for at, name in enumerate(given)

@@ -216,6 +216,7 @@ class _Relaxing:
 
     def _loss(self, batch: Tensor, view: int, number: int, picks: Mapping[str, Tensor]) -> Tensor:
         lesson = self.teaching.lesson
+        assert isinstance(lesson.labels, Tensor), "a family relaxes for one classification head alone"
         if lesson.view is None:
             raw, labels = lesson.inputs.index_select(0, batch), lesson.labels.index_select(0, batch)
         else:

@@ -14,10 +14,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 from pydantic_core import PydanticCustomError
 
 from edgekd.distill.augment.chain import Augment
+from edgekd.distill.heads._protocol import BalanceName
 from edgekd.distill.losses.combined import Combined
 from edgekd.errors import ConfigurationError, Problem, nearest_name
 from edgekd.records import Digest, Record, digest_json
@@ -29,6 +39,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgekd.distill.answers import AnswerSource
+    from edgekd.distill.heads.objective import HeadsObjective
     from edgekd.distill.loop import Lesson, Plan
     from edgekd.distill.objective import Objective
     from edgekd.distill.placing import Networks
@@ -66,6 +77,7 @@ class Distill(Record):
     augment: Augment = Augment()
     freeze: tuple[str, ...] = ()  # parts of the student, by path, that stay as they are: `stem`, `blocks.0`
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    balance: BalanceName = "none"  # between several heads; see distill/heads/balance.py
 
     @field_validator("label_smoothing")
     @classmethod
@@ -79,20 +91,30 @@ class Distill(Record):
             )
         return value
 
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """``balance`` left out where nothing is balanced, so that such a stage keeps the key it always had."""
+        return {name: value for name, value in handler(self).items() if name != "balance" or value != "none"}
+
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
         """Every reason it can't run: teacher, classes, task, annotations, augmentation."""
-        problems = []
+        problems = self._of_heads(student, context)
         spec, teacher = context.task.spec, context.teacher
         if self.loss.needs_teacher and teacher is None:
             message = "distill: the loss needs a teacher, and the project has none"
             problems.append(Problem(message, "add a teacher, or train on labels alone with loss: {ce: {}}"))
-        if self.loss.needs_teacher and teacher is not None and teacher.classes != spec.head.classes:
+        plain = self.loss.needs_teacher and teacher is not None and spec.plain
+        if plain and teacher is not None and teacher.classes != spec.head.classes:
             message = (
                 f"distill: teacher `{teacher.name}` tells {teacher.classes} classes apart, "
                 f"task `{spec.name}` has {spec.head.classes}"
             )
             problems.append(Problem(message, "use a teacher trained on the same classes, in the same order"))
-        if student.task.head.classes != spec.head.classes or student.task.input.shape != spec.input.shape:
+        if student.task.heads != spec.heads and not spec.plain:
+            problems.append(
+                Problem("distill: the student was built for other heads", "build the student for this task")
+            )
+        elif student.task.head.classes != spec.head.classes or student.task.input.shape != spec.input.shape:
             message = (
                 f"distill: the student was built for {student.task.head.classes} classes and inputs "
                 f"{student.task.input.shape}, task `{spec.name}` has {spec.head.classes} and {spec.input.shape}"
@@ -129,7 +151,7 @@ class Distill(Record):
         module = copy.deepcopy(student.module).requires_grad_(True)
         _freeze(module, self.freeze)
         networks = self._networks(student, context)
-        objective = self._objective(module, networks, context.seed)
+        objective = self._objective(module, networks, context)
         with self._answers(context, objective.teacher_points) as answers:
             trained = train(
                 module,
@@ -156,6 +178,15 @@ class Distill(Record):
         with self._answers(context, tuple(dict.fromkeys(points))):
             pass
 
+    @property
+    def passes(self) -> int:
+        """Epochs in all."""
+        return self.epochs
+
+    def shortened(self, epochs: int) -> Distill:
+        """The same for so many epochs at the most."""
+        return self.but(epochs=min(epochs, self.epochs))
+
     @contextmanager
     def lesson(self, student: Student, context: StageContext) -> Iterator[tuple[Lesson, Combined, Plan]]:
         """What this stage would train on, by which losses and how, for a training of another kind.
@@ -171,6 +202,7 @@ class Distill(Record):
         return tuple(range(min(views, self.epochs)))
 
     def _lesson(self, context: StageContext, answers: AnswerSource | None) -> Lesson:
+        from edgekd.distill.heads.targets import targets_of
         from edgekd.distill.loop import Lesson
         from edgekd.teachers.cache import shared
 
@@ -178,13 +210,33 @@ class Distill(Record):
         view, seeds = self._views(spec)
         return Lesson(
             inputs=shared(train.inputs),
-            labels=shared(train.labels),
+            labels=shared(train.labels) if spec.plain else targets_of(spec, train.labels),
             spec=spec.input,
             view=view,
             view_seeds=seeds,
             answers=answers,
             classes=spec.head.classes,
+            heads=None if spec.plain else spec,
         )
+
+    def _of_heads(self, student: Student, context: StageContext) -> list[Problem]:
+        """What several heads can't have."""
+        from edgekd.distill.heads.batches import follows
+        from edgekd.students.heads.many import SharesTrunk
+
+        spec = context.task.spec
+        problems = []
+        if spec.plain:
+            if self.balance != "none":
+                problems.append(Problem(f"distill: balance: {self.balance} is for several heads", "leave balance out"))
+            return problems
+        if self.balance == "gradnorm" and not isinstance(student.module, SharesTrunk):
+            message = f"distill: balance: gradnorm needs to know what all heads of a {student.family} student share"
+            problems.append(Problem(message, "use balance: uncertainty"))
+        if not follows(self.augment.view(spec)):
+            message = f"distill: boxes and masks of task `{spec.name}` can't go where these views move pixels"
+            problems.append(Problem(message, "use crop, flip, colour, erase and noise alone"))
+        return problems
 
     def _views(self, spec: TaskSpec) -> tuple[View | None, tuple[int, ...]]:
         view, seeds = self.augment.view(spec), self.view_seeds()
@@ -280,15 +332,26 @@ class Distill(Record):
         remedy = "write other points, as pairs of names, or another loss: `edgekd losses` says what each needs"
         return [Problem(f"distill: {site}", remedy) for site in sites if isinstance(site, str)]
 
-    def _objective(self, module: nn.Module, networks: Networks | None, seed: int) -> Objective:
+    def _objective(self, module: nn.Module, networks: Networks | None, context: StageContext) -> Objective:
         """All losses, put in place. ``module`` is changed where one of them needs other layers."""
         from edgekd.distill.objective import Objective
         from edgekd.distill.placing import placed
 
-        if networks is None:
-            return Objective.of(self._smoothed())
-        sites = [site for named in self.loss.features if not isinstance(site := placed(*named, networks), str)]
-        return Objective.built(self._smoothed(), sites, module, networks.student, seed)
+        named = self.loss.features if networks is not None else ()
+        sites = [site for each in named if networks and not isinstance(site := placed(*each, networks), str)]
+        layout = networks.student if networks is not None else None
+        return Objective.built(self._smoothed(), sites, module, layout, context.seed, self._heads(module, context))
+
+    def _heads(self, module: nn.Module, context: StageContext) -> HeadsObjective | None:
+        """What several heads learn from their logits; None for one head of classification."""
+        from edgekd.distill.heads.objective import HeadsObjective
+        from edgekd.students.heads.many import SharesTrunk
+        from edgekd.teachers.packing import layout_in
+
+        if context.task.spec.plain:
+            return None
+        weights = module.shared_weights() if isinstance(module, SharesTrunk) else ()
+        return HeadsObjective(context.task.spec, self.balance, weights, layout_in(context.teacher))
 
     def _plan(self, student: Student, context: StageContext) -> Plan:
         from edgekd.distill.loop import Plan

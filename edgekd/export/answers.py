@@ -1,4 +1,4 @@
-"""What an exported file answers on a device: raw samples in, logits out."""
+"""What an exported file answers on a device: raw samples in, answers out."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from edgekd.devices._protocol import DeviceSession, Job, Outcome
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.tensors import from_model_outputs, output_encoding, to_model_inputs
+from edgekd.export.tensors import answers_of, output_encoding, to_model_inputs
 from edgekd.students._protocol import Student
+from edgekd.tasks._protocol import Rows
 
 __all__ = ["file_answers"]
 
 
 def file_answers(
     session: DeviceSession, job: Job, student: Student, raw: NDArray[Any], options: ExportOptions, scratch: Path
-) -> NDArray[np.float32]:
-    """Logits (N, classes) of the file for raw samples (N, C, H, W).
+) -> Rows:
+    """Answers (N,) of the file for raw samples (N, C, H, W): logits (N, classes) of a plain task.
 
     A file of a fixed batch larger than one is given samples padded to whole batches. Raises ConfigurationError with the
     runtime's words where the file won't run.
@@ -40,8 +41,8 @@ def file_answers(
                 f"{job.artefact.path.name} doesn't run in {job.backend}: {result.outcome.value}: {result.detail}",
                 "export it in another format or precision",
             )
-        outputs = np.load(result.outputs[0], allow_pickle=False)
+        outputs = [np.load(output, allow_pickle=False)[:count] for output in result.outputs]
     finally:
         path.unlink(missing_ok=True)
     encoding = output_encoding(student) if options.output != "float32" else None
-    return from_model_outputs(outputs.reshape(len(raw), -1)[:count], options, encoding)
+    return answers_of(outputs, student.task, options, encoding)

@@ -44,6 +44,8 @@ def core_key(student: Student, *parts: str) -> Digest:
     """Identity of a student's structure and weights, whatever its annotations."""
     digest = hashlib.sha256()
     about = [student.family, dict(student.options), student.arch.model_dump(), student.task.input.shape, list(parts)]
+    if not student.task.plain:
+        about.append([head.model_dump(mode="json") for head in student.task.heads])
     digest.update(canonical_json(_plain(about)).encode())
     digest.update(repr(student.module).encode())  # folded and unfolded modules differ
     for name, tensor in student.module.state_dict().items():
@@ -53,12 +55,19 @@ def core_key(student: Student, *parts: str) -> Digest:
 
 
 def traced(student: Student, *, dynamic: bool) -> Traced:
-    """The folded student's program. Its ``student`` has this student's annotations, whoever traced first."""
+    """The folded student's program, with its decoder.
+
+    Its ``student`` has this student's annotations, whoever traced first.
+    """
     from edgekd.students.fold import folded
 
     flat = folded(student)
-    found = _TRACED.get(core_key(flat, str(dynamic)), lambda: trace(flat, dynamic_batch=dynamic, decomposed=False))
+    found = _TRACED.get(core_key(flat, str(dynamic)), lambda: _decoded(flat, dynamic))
     return Traced(flat, found.program, found.keys, found.parameters)
+
+
+def _decoded(flat: Student, dynamic: bool) -> Traced:
+    return trace(flat, dynamic_batch=dynamic, decomposed=False, decoded=True)
 
 
 def _plain(value: object) -> object:

@@ -117,6 +117,26 @@ class Deployable:
         return scale / multiplier, round(zero_point)
 
 
+def _problems_of_heads(task: TaskSpec, options: ExportOptions, file_format: Format) -> list[Problem]:
+    problems = []
+    if not task.plain and options.output != "float32":
+        problems.append(
+            Problem(
+                f"output {options.output} is for one classification head; this task has "
+                f"{', '.join(head.name for head in task.heads)}",
+                "write export: {output: float32}",
+            )
+        )
+    boxes = [head.name for head in task.heads if head.kind == "detection"]
+    if boxes and options.batch == "dynamic" and file_format is Format.TFLITE:
+        problems.append(  # litert-torch lowers no flattening of a map whose batch it doesn't know
+            Problem(
+                f"TFLite can't have a dynamic batch with a detection head (`{boxes[0]}`)", "write export: {batch: 1}"
+            )
+        )
+    return problems
+
+
 def problems_of(student: Student, options: ExportOptions, file_format: Format) -> list[Problem]:
     """What no exporter can give this student, whatever the format."""
     problems = []
@@ -144,6 +164,7 @@ def problems_of(student: Student, options: ExportOptions, file_format: Format) -
                 "write export: {output: float32}",
             )
         )
+    problems += _problems_of_heads(student.task, options, file_format)
     encoded = "input" in student.annotations.activations and student.annotations.weights
     if precision is Precision.INT8 and not encoded:
         problems.append(

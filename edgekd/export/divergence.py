@@ -34,7 +34,7 @@ def first_divergence(artefact: Artefact, student: Student, raw: NDArray[Any], op
     ours = _student_values(student, raw)
     for key, (node, value) in ours.items():
         theirs = shown.get(key, shown.get(node))
-        if theirs is None and key == list(ours)[-1] and options.output == "float32":
+        if theirs is None and key == list(ours)[-1] and options.output == "float32" and student.task.plain:
             theirs = shown.get(student.task.head.name)  # the answer, which has the caller's name for it
         theirs = theirs[:1] if theirs is not None and theirs.ndim else None
         if theirs is None or theirs.size != value.size:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from edgekd.errors import ConfigurationError
 from edgekd.students._protocol import Encoding
-from edgekd.students.graph import PASSING, Traced, operator_of
+from edgekd.students.graph import PASSING, Traced, is_decoding, operator_of
 
 __all__ = ["encodings_by_node", "passing_nodes"]
 
 
 def encodings_by_node(traced: Traced) -> dict[str, Encoding]:
     """Node name -> encoding. An operator that only moves values (flatten, pad, max pool) shares its input's.
+
+    What decodes raw answers has none.
 
     Raises ConfigurationError where an annotation names no tensor of the program.
     """
@@ -24,7 +26,7 @@ def encodings_by_node(traced: Traced) -> dict[str, Encoding]:
     found: dict[str, Encoding] = {}
     for node in traced.program.graph.nodes:
         key = traced.keys.get(node.name)
-        if key is None:
+        if key is None or is_decoding(key):
             continue
         if key in activations:
             found[node.name] = activations[key]

@@ -14,6 +14,7 @@ from edgekd.export._protocol import ExportOptions
 from edgekd.records import canonical_json
 from edgekd.store.records import RunHeader
 from edgekd.students._protocol import Candidate
+from edgekd.tasks.rows import outputs_of
 
 __all__ = ["facts_of"]
 
@@ -28,7 +29,6 @@ def facts_of(header: RunHeader, candidate: Candidate, options: ExportOptions, fi
     shape = [*given.shape[1:], given.shape[0]] if options.layout == "nhwc" else list(given.shape)
     facts = {
         "task": task.name,
-        "classes": str(task.head.classes),
         "input": given.name,
         "input_shape": canonical_json([options.batch, *shape]),
         "input_layout": options.layout,
@@ -45,7 +45,12 @@ def facts_of(header: RunHeader, candidate: Candidate, options: ExportOptions, fi
         "run": header.id,
         "seed": str(header.seed),
     }
-    if task.head.labels:
+    if task.plain:
+        facts["classes"] = str(task.head.classes)
+    else:
+        facts["heads"] = canonical_json([head.model_dump(mode="json") for head in task.heads])
+        facts["outputs"] = canonical_json([[output.name, output.dtype, output.shape] for output in outputs_of(task)])
+    if task.plain and task.head.labels:
         facts["labels"] = canonical_json(task.head.labels)
     return {name: _printable(value) for name, value in facts.items()}
 

@@ -71,7 +71,9 @@ _CLAMPS = frozenset({"Relu", "Clip"})
 """Behind an integer kernel and before QuantizeLinear: ONNX Runtime does them by the kernel's own limits."""
 
 _ONNX_INTEGER = _CLAMPS | {"Conv", "Gemm", "MatMul", "Add", "GlobalAveragePool", "AveragePool", "Concat"}
-_ONNX_MOVING = frozenset({"Transpose", "Reshape", "Flatten", "MaxPool", "Pad", "Squeeze", "Unsqueeze", "Slice"})
+_ONNX_MOVING = frozenset(
+    {"Transpose", "Reshape", "Flatten", "MaxPool", "Pad", "Squeeze", "Unsqueeze", "Slice", "Resize"}
+)
 _WITH_BOUNDS = _ONNX_MOVING | {"Clip"}  # constants among their inputs are shapes and bounds, not values
 
 

@@ -66,7 +66,7 @@ def encode_activations(graph: Graph, encodings: Mapping[str, Encoding]) -> None:
         readers = [node for node in graph.graph.node if name in node.input]
         graph.node("QuantizeLinear", [raw, scale, zero], f"{name}/int")
         graph.node("DequantizeLinear", [f"{name}/int", scale, zero], name)
-        assert readers or name == graph.output
+        assert readers or name in graph.outputs
 
 
 def activation_parameters(graph: Graph, name: str, encoding: Encoding) -> tuple[str, str]:

@@ -37,9 +37,22 @@ def float_model(traced: Traced) -> onnx.ModelProto:
     assert program is not None
     model = program.model_proto
     _strip(model)
+    _name_parameters(model.graph, traced)
     if len(traced.student.task.input.shape) == 3:
         _pool_means(model.graph)
     return model
+
+
+def _name_parameters(graph: onnx.GraphProto, traced: Traced) -> None:
+    """Initializers under the student's own names, where it was exported inside a wrapper."""
+    signature = traced.program.graph_signature
+    inside = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    names = {inside[placeholder]: name for placeholder, name in traced.parameters.items() if placeholder in inside}
+    for tensor in graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = names.get(name, name)
 
 
 def _pool_means(graph: onnx.GraphProto) -> None:
@@ -94,9 +107,9 @@ class Graph:
         return str(self.graph.input[0].name)
 
     @property
-    def output(self) -> str:
-        """Name of the one output."""
-        return str(self.graph.output[0].name)
+    def outputs(self) -> list[str]:
+        """Names of the outputs, in order."""
+        return [str(value.name) for value in self.graph.output]
 
     @property
     def values(self) -> set[str]:
@@ -166,7 +179,7 @@ class Graph:
             copies.append(copy)
         del self.graph.node[:]
         self.graph.node.extend(copies)
-        used = {name for node in copies for name in node.input} | {self.output}
+        used = {name for node in copies for name in node.input} | set(self.outputs)
         for name in [name for name in self.initializers if name not in used]:
             self.drop(name)
         onnx.checker.check_model(self.model)

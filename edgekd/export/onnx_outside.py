@@ -9,10 +9,16 @@ from onnx import TensorProto
 from edgekd.export.deployable import Deployable
 from edgekd.export.onnx_encode import activation_parameters
 from edgekd.export.onnx_graph import Graph
+from edgekd.tasks.rows import outputs_of
 
 __all__ = ["give_outside"]
 
-_TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8, "int8": TensorProto.INT8}
+_TYPES = {
+    "float32": TensorProto.FLOAT,
+    "uint8": TensorProto.UINT8,
+    "int8": TensorProto.INT8,
+    "int32": TensorProto.INT32,
+}
 
 
 def give_outside(graph: Graph, deployable: Deployable, *, paired_input: bool = False) -> None:
@@ -87,31 +93,33 @@ def _normalised(graph: Graph, deployable: Deployable, value: str) -> str:
 
 
 def _give_output(graph: Graph, deployable: Deployable) -> None:
-    options, head = deployable.options, deployable.student.task.head
+    options, task = deployable.options, deployable.student.task
     batch: int | str = "batch" if options.batch == "dynamic" else options.batch
-    inside, result = graph.output, head.name
-    if options.output == "float32":
-        if inside != result:
-            graph.rename(inside, result)
-    else:
-        # static int8: the value is dequantized from `inside/int`, whose integers the caller wants
-        integer = f"{inside}/int"
-        if options.output == "uint8":
-            graph.rename(integer, result)
+    given, values = list(outputs_of(task)), []
+    for inside, output in zip(graph.outputs, given, strict=True):
+        dtype, result = output.dtype, output.name
+        if not task.plain or options.output == "float32":
+            if inside != result:
+                graph.rename(inside, result)
         else:
-            signed = graph.constant(f"{inside}/signed_zero", _signed(graph, inside))
-            graph.node("QuantizeLinear", [inside, f"{inside}/scale", signed], result)
-    shape: list[int | str] = [batch, head.classes]
+            # static int8: the value is dequantized from `inside/int`, whose integers the caller wants
+            integer, dtype = f"{inside}/int", options.output
+            if options.output == "uint8":
+                graph.rename(integer, result)
+            else:
+                signed = graph.constant(f"{inside}/signed_zero", _signed(graph, inside))
+                graph.node("QuantizeLinear", [inside, f"{inside}/scale", signed], result)
+        values.append(onnx.helper.make_tensor_value_info(result, _TYPES[dtype], [batch, *output.shape]))
     del graph.graph.output[:]
-    graph.graph.output.append(onnx.helper.make_tensor_value_info(result, _TYPES[options.output], shape))
-    _drop_unread(graph, result)
+    graph.graph.output.extend(values)
+    _drop_unread(graph, {output.name for output in given})
 
 
 def _signed(graph: Graph, name: str) -> np.ndarray[tuple[()], np.dtype[np.int8]]:
     return np.asarray(int(graph.array(f"{name}/zero")) - 128, np.int8)
 
 
-def _drop_unread(graph: Graph, result: str) -> None:
-    read = {name for node in graph.graph.node for name in node.input} | {result}
+def _drop_unread(graph: Graph, results: set[str]) -> None:
+    read = {name for node in graph.graph.node for name in node.input} | results
     for node in [node for node in graph.graph.node if not any(name in read for name in node.output)]:
         graph.graph.node.remove(node)

@@ -3,7 +3,7 @@
 Static int8 is compared with the student's integer reference, in steps of the output's scale: kernels may round a tie
 the other way, and now and then such a step grows on its way through the layers. The other precisions are compared with
 torch on the same weights, relative to the largest logit. On a tie, which is within the allowed difference of both
-classes, either is right.
+classes, either is right. Several heads are compared by `parity_heads`.
 
 When a file fails, the first operator at which it leaves the student is named.
 """
@@ -26,9 +26,11 @@ from edgekd.export.divergence import first_divergence
 from edgekd.export.tensors import normalised, output_encoding
 from edgekd.records import Record
 from edgekd.students._protocol import Student
+from edgekd.tasks._protocol import Rows
+from edgekd.tasks.rows import output_rows
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 __all__ = ["ParityReport", "check_parity", "expected_answers"]
 
@@ -42,10 +44,13 @@ _LARGEST_SHARE: Mapping[Precision, float] = {
 
 
 class ParityReport(Record):
-    """How far a file's answers are from its student's. ``expected`` has the student's logits, a row a sample."""
+    """How far a file's answers are from its student's.
+
+    ``expected`` has the student's logits, a row a sample, where the task is plain.
+    """
 
     samples: int
-    agree: int  # same largest logit
+    agree: int  # same largest logit; of several heads: no answer differs by more than allowed
     largest: float  # difference, in `unit`
     unit: str
     allowed: float  # in `unit`
@@ -61,17 +66,37 @@ def check_parity(
 
     Raises ConfigurationError where the file won't run. Answers that differ are a report, not an exception.
     """
-    expected = expected_answers(student, raw, options)
     found = file_answers(session, job, student, raw, options, scratch)
-    report = _compare(student, expected, found)
+    if student.task.plain:
+        report = _compare(student, expected_answers(student, raw, options), found)
+    else:
+        report = _compare_heads(student, _raw(student, raw, options), found)
     if report.holds:
         return report
     return report.but(detail=f"{report.detail}; {first_divergence(job.artefact, student, raw[:1], options)}")
 
 
-def expected_answers(student: Student, raw: NDArray[Any], options: ExportOptions) -> NDArray[np.float32]:
-    """The student's logits (N, classes) for raw samples, as a faithful file of these options computes them."""
-    return _forward(_reference(student), _seen(student, raw, options))
+def expected_answers(student: Student, raw: NDArray[Any], options: ExportOptions) -> Rows:
+    """The student's answers (N,) to raw samples, as a faithful file of these options computes them.
+
+    Logits (N, classes) of a plain task.
+    """
+    if student.task.plain:
+        return _forward(_reference(student), _seen(student, raw, options))
+    from edgekd.students.heads.deployed import Decoder
+
+    outputs = Decoder(student.task)(_raw(student, raw, options))
+    return output_rows(student.task, [output.numpy() for output in outputs])
+
+
+def _raw(student: Student, raw: NDArray[Any], options: ExportOptions) -> dict[str, Tensor]:
+    """Raw answers by name, each (N, ...)."""
+    import torch
+
+    module, inputs = _reference(student), torch.from_numpy(_seen(student, raw, options))
+    with torch.inference_mode():
+        pieces = [module(inputs[start : start + 128]) for start in range(0, len(inputs), 128)]
+    return {name: torch.cat([piece[name].float() for piece in pieces]) for name in pieces[0]}
 
 
 def _reference(student: Student) -> nn.Module:
@@ -127,3 +152,39 @@ def _compare(student: Student, expected: NDArray[np.float32], found: NDArray[np.
         detail=detail,
         expected=tuple(tuple(float(value) for value in row) for row in expected),
     )
+
+
+def _compare_heads(student: Student, expected: dict[str, Tensor], found: Rows) -> ParityReport:
+    from edgekd.export.parity_heads import head_differences
+
+    steps = _steps(student, expected)
+    by_head = head_differences(student.task, expected, steps, found)
+    worst = np.max(np.stack(list(by_head.values())), axis=0)
+    largest = float(worst.max(initial=0.0))
+    holds = largest <= 1.0
+    told = ", ".join(f"`{name}` {float(gaps.max(initial=0.0)):.3g}" for name, gaps in by_head.items())
+    agree = int((worst <= 1.0).sum())
+    return ParityReport(
+        samples=len(found),
+        agree=agree,
+        largest=round(largest, 6),
+        unit="of the allowed difference",
+        allowed=1.0,
+        holds=holds,
+        detail="" if holds else f"{agree} of {len(found)} answers agree, largest difference in allowed ones: {told}",
+    )
+
+
+def _steps(student: Student, expected: dict[str, Tensor]) -> dict[str, float]:
+    """What each raw answer may differ by."""
+    precision = student.annotations.precision
+    if precision is not Precision.INT8:
+        share = _LARGEST_SHARE[precision]
+        return {name: share * max(1e-6, float(value.abs().max())) for name, value in expected.items()}
+    from edgekd.export.encoded import encodings_by_node
+    from edgekd.students.graph import outputs_in, trace
+
+    traced = trace(student, decomposed=False)
+    encodings = encodings_by_node(traced)
+    nodes = zip(expected, outputs_in(traced.program), strict=True)
+    return {name: _LARGEST_STEPS * encodings[node.name].scale[0] for name, node in nodes}

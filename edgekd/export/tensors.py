@@ -1,4 +1,4 @@
-"""From raw samples to what an exported file takes, and from what it gives to logits.
+"""From raw samples to what an exported file takes, and from what it gives to answers.
 
 Where an integer end has an encoding (`Encoding` zero points are signed), ``q = round(x / scale) + zero_point``; uint8
 ends hold ``q + 128``.
@@ -6,6 +6,7 @@ ends hold ``q + 128``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ExportOptions
 from edgekd.students._protocol import Encoding, Student
-from edgekd.tasks._protocol import TaskSpec
+from edgekd.tasks._protocol import Rows, TaskSpec
+from edgekd.tasks.rows import output_rows
 
-__all__ = ["from_model_outputs", "normalised", "output_encoding", "to_model_inputs"]
+__all__ = ["answers_of", "from_model_outputs", "normalised", "output_encoding", "to_model_inputs"]
 
 _DTYPES = {"float32": np.float32, "uint8": np.uint8, "int8": np.int8}
 
@@ -42,6 +44,18 @@ def to_model_inputs(
     return np.ascontiguousarray(values)
 
 
+def answers_of(
+    outputs: Sequence[NDArray[Any]], spec: TaskSpec, options: ExportOptions, encoding: Encoding | None
+) -> Rows:
+    """What the file gave, an array (N, ...) an output, as answers: logits (N, classes) float32 of a plain task.
+
+    ``encoding`` as in `from_model_outputs`, and so what is raised.
+    """
+    if not spec.plain:
+        return output_rows(spec, outputs)
+    return from_model_outputs(outputs[0].reshape(len(outputs[0]), -1), options, encoding)
+
+
 def from_model_outputs(outputs: NDArray[Any], options: ExportOptions, encoding: Encoding | None) -> NDArray[np.float32]:
     """What the file gave as logits (N, classes) float32. ``encoding`` is that of the logits, for integer outputs.
 
@@ -65,18 +79,17 @@ def normalised(raw: NDArray[Any], spec: TaskSpec) -> NDArray[np.float32]:
 
 
 def output_encoding(student: Student) -> Encoding | None:
-    """How a static int8 student's logits become integers; None for other precisions.
+    """How a static int8 student's logits become integers; None for other precisions, and where a task isn't plain.
 
     Raises ConfigurationError where the annotations don't fit the student's graph.
     """
-    if not student.annotations.activations:
+    if not student.annotations.activations or not student.task.plain:
         return None
     from edgekd.export.encoded import encodings_by_node
-    from edgekd.students.graph import trace
+    from edgekd.students.graph import outputs_in, trace
 
     program = trace(student, decomposed=False)
-    result = next(node for node in program.program.graph.nodes if node.op == "output")
-    found = encodings_by_node(program).get(result.args[0][0].name)
+    found = encodings_by_node(program).get(outputs_in(program.program)[0].name)
     if found is None:
         raise _needed("the student's answer")
     return found

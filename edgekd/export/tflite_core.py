@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from edgekd.errors import ConfigurationError
 from edgekd.export.flatbuffer import add_tensor, constant_of, operator_name, read_model, schema, write_model
-from edgekd.students.graph import Traced, execute
+from edgekd.students.graph import Traced, execute, is_decoding
+from edgekd.students.heads.deployed import DECODE, deployed
 
-__all__ = ["WEIGHT_AXIS", "TfliteCore", "convert_core", "run_shown", "to_tflite"]
+__all__ = ["DECODING", "WEIGHT_AXIS", "TfliteCore", "convert_core", "run_shown", "to_tflite"]
 
 WEIGHT_AXIS: Mapping[str, int] = {
     "CONV_2D": 0,
@@ -30,6 +31,9 @@ WEIGHT_AXIS: Mapping[str, int] = {
     "FULLY_CONNECTED": 0,
 }
 """Operators with weights (their second input), and the axis of the weights' output channels."""
+
+DECODING = f"{DECODE}."
+"""What the names of tensors begin with that stay in float, whatever the student's precision."""
 
 _TOLERANCE = 1e-4  # of the tensor's largest magnitude: float32 sums in another order
 
@@ -41,6 +45,7 @@ class TfliteCore:
     data: bytes
     nodes: Mapping[int, tuple[str, ...]]  # tensor -> the program's nodes with its value, in order
     parameters: Mapping[int, str]  # weight tensor -> parameter name
+    decoding: frozenset[int]  # tensors of what decodes raw answers; their names begin with `DECODING`
 
 
 def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
@@ -51,7 +56,8 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
     shape = (2 if batch == "dynamic" else batch, *traced.student.task.input.shape)
     sample = torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
     image = len(shape) == 4
-    module: Any = traced.student.module.eval()
+    whole = deployed(traced.student.module.eval(), traced.student.task)
+    module: Any = whole
     if image:
         module = litert_torch.to_channel_last_io(module, args=[0]).eval()
     example = sample.permute(0, 2, 3, 1).contiguous() if image else sample
@@ -71,7 +77,7 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
         except (RuntimeError, ValueError) as error:
             if not image or "view" not in str(error):
                 raise
-            ordered = _InOrder(traced.student.module).eval()
+            ordered = _InOrder(whole).eval()
             data = converted(litert_torch.to_channel_last_io(ordered, args=[0]).eval())
     except (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -84,8 +90,9 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
     values = _values_of_nodes(traced, sample)
     nodes = _match(model, write_model(model), example.numpy(), traced, values)
     parameters = _match_weights(model, traced)
-    _rename(model, traced, nodes, parameters)
-    return TfliteCore(write_model(model), nodes, parameters)
+    decoding = _decoding(model, traced, nodes)
+    _rename(model, traced, nodes, parameters, decoding)
+    return TfliteCore(write_model(model), nodes, parameters, decoding)
 
 
 class _InOrder(nn.Module):
@@ -223,12 +230,35 @@ def to_tflite(weights: NDArray[Any], kind: str) -> NDArray[Any]:
     return weights.transpose((1, 2, 3, 0) if kind == "DEPTHWISE_CONV_2D" else (0, 2, 3, 1))
 
 
-def _rename(model: Any, traced: Traced, nodes: Mapping[int, tuple[str, ...]], parameters: Mapping[int, str]) -> None:
+def _decoding(model: Any, traced: Traced, nodes: Mapping[int, tuple[str, ...]]) -> frozenset[int]:
+    """Tensors that a decoder's node has the value of, and all that is computed from those, or from constants alone."""
+    found: set[int] = set()
+    if traced.student.task.plain:
+        return frozenset()
+    computed = {int(index) for index in model.subgraphs[0].inputs}
+    for operator in model.subgraphs[0].operators:
+        inputs, outputs = ({int(index) for index in indices} for indices in (operator.inputs, operator.outputs))
+        own = any(is_decoding(traced.keys[name]) for index in outputs for name in nodes.get(index, ())[:1])
+        if own or inputs & found or not inputs & computed:
+            found |= outputs
+        computed |= outputs
+    return frozenset(found)
+
+
+def _rename(
+    model: Any,
+    traced: Traced,
+    nodes: Mapping[int, tuple[str, ...]],
+    parameters: Mapping[int, str],
+    decoding: frozenset[int],
+) -> None:
     """Short names that say what a tensor is; the converter's are module paths, a third of a small file."""
     graph, taken = model.subgraphs[0], set()
     for index, tensor in enumerate(graph.tensors):
         chain = nodes.get(index, ())
         name = parameters.get(index) or (traced.keys[chain[-1]] if chain else f"t{index}")
+        if index in decoding and not name.startswith(DECODING):
+            name = f"{DECODING}{name}"
         if name in taken:
             name = f"{name}#{index}"
         taken.add(name)

@@ -2,12 +2,13 @@
 
 Static int8 goes through ai-edge-quantizer, which is given every range, activations and weights, as the encodings say,
 so that its integers are ours; it leaves what it doesn't support in float without a word, so all types and scales are
-read back. float16 weights are constants that widen at load. Dynamic int8 weights are per-channel constants of the
-hybrid kernels, which quantize activations at run time.
+read back. What decodes the raw answers of several heads stays in float. float16 weights are constants that widen at
+load. Dynamic int8 weights are per-channel constants of the hybrid kernels, which quantize activations at run time.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -27,7 +28,7 @@ from edgekd.export.flatbuffer import (
     set_operator_version,
 )
 from edgekd.export.onnx_encode import integers
-from edgekd.export.tflite_core import WEIGHT_AXIS, TfliteCore
+from edgekd.export.tflite_core import DECODING, WEIGHT_AXIS, TfliteCore
 from edgekd.students._protocol import Encoding
 
 __all__ = ["halve_weights", "narrow_weights", "quantize"]
@@ -42,6 +43,7 @@ _PASSING = {
     "EXPAND_DIMS",
     "SLICE",
     "STRIDED_SLICE",
+    "RESIZE_NEAREST_NEIGHBOR",
 }
 _HYBRID_VERSIONS = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 12}
 """Operator versions with per-channel int8 weights and float activations, from TFLite's own version table."""
@@ -78,11 +80,21 @@ def quantize(
         bound = bound.reshape(shape)
         ranges[_name(tensors[index])] = {"min": -bound, "max": bound}
     work = quantizer.Quantizer(core.data)
-    work.load_quantization_recipe(recipe.static_wi8_ai8())
+    work.load_quantization_recipe([*recipe.static_wi8_ai8(), *(_left_float() if core.decoding else [])])
     result = read_model(bytes(work.quantize(ranges).quantized_model))
     _verify(model, result, encodings)
     _put_weights(model, result, kinds)
     return result
+
+
+def _left_float() -> list[dict[str, Any]]:
+    """The quantizer's rules for what decodes raw answers: an operator's scope is the name of its result.
+
+    All outputs together are one more operator to it, and are float32 where any of them is decoded.
+    """
+    rest = {"algorithm_key": "no_quantize", "op_config": {}}
+    scopes = ((f"^{re.escape(DECODING)}", "*"), (".*", "OUTPUT"))
+    return [{"regex": regex, "operation": operation, **rest} for regex, operation in scopes]
 
 
 def _by_tensor(
@@ -100,7 +112,7 @@ def _by_tensor(
     for operator in graph.operators:
         kind = operator_name(model, operator)
         for index in map(int, operator.outputs):
-            if graph.tensors[index].type != schema().TensorType.FLOAT32:
+            if graph.tensors[index].type != schema().TensorType.FLOAT32 or index in core.decoding:
                 continue
             own = [node for node in core.nodes.get(index, ()) if node in activations]
             used |= set(own)

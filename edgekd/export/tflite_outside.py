@@ -12,6 +12,7 @@ import numpy as np
 
 from edgekd.export.deployable import Deployable
 from edgekd.export.flatbuffer import add_operator, add_tensor, schema
+from edgekd.tasks.rows import outputs_of
 
 __all__ = ["give_outside"]
 
@@ -22,10 +23,13 @@ def give_outside(model: Any, deployable: Deployable) -> None:
     _give_output(model, deployable)
     graph, task = model.subgraphs[0], deployable.student.task
     graph.tensors[int(graph.inputs[0])].name = task.input.name
-    graph.tensors[int(graph.outputs[0])].name = task.head.name
+    names = [output.name for output in outputs_of(task)]
+    for index, name in zip(graph.outputs, names, strict=True):
+        graph.tensors[int(index)].name = name
     for signature in model.signatureDefs or []:
         signature.inputs[0].name, signature.inputs[0].tensorIndex = task.input.name, int(graph.inputs[0])
-        signature.outputs[0].name, signature.outputs[0].tensorIndex = task.head.name, int(graph.outputs[0])
+        for given, index, name in zip(signature.outputs, graph.outputs, names, strict=True):
+            given.name, given.tensorIndex = name, int(index)
 
 
 class _Front:
@@ -136,17 +140,20 @@ def _put_transpose(model: Any, first: int) -> None:
 
 
 def _give_output(model: Any, deployable: Deployable) -> None:
+    """Raw answers that are outputs themselves may be integers still. What was decoded is as it is."""
     types, wanted, graph = schema().TensorType, deployable.options.output, model.subgraphs[0]
-    inner = int(graph.outputs[0])
-    inside = graph.tensors[inner]
-    shape, last = [int(size) for size in inside.shape], len(graph.operators)
-    if inside.type != types.INT8 or wanted == "int8":
-        return
-    if wanted == "uint8":
-        scale, zero = float(inside.quantization.scale[0]), int(inside.quantization.zeroPoint[0])
-        outer = add_tensor(model, "answer", shape, types.UINT8, like=inside, scale=scale, zero_point=zero + 128)
-        add_operator(model, "QUANTIZE", [inner], [outer], at=last, version=2)
-    else:
-        outer = add_tensor(model, "answer", shape, types.FLOAT32, like=inside)
-        add_operator(model, "DEQUANTIZE", [inner], [outer], at=last, version=2)
-    graph.outputs = np.asarray([outer], np.int32)
+    indices = [int(index) for index in graph.outputs]
+    for place, (inner, output) in enumerate(zip(indices, outputs_of(deployable.student.task), strict=True)):
+        inside = graph.tensors[inner]
+        shape, last = [int(size) for size in inside.shape], len(graph.operators)
+        if inside.type != types.INT8 or output.dtype != "float32" or wanted == "int8":
+            continue
+        if wanted == "uint8":
+            scale, zero = float(inside.quantization.scale[0]), int(inside.quantization.zeroPoint[0])
+            outer = add_tensor(model, "answer", shape, types.UINT8, like=inside, scale=scale, zero_point=zero + 128)
+            add_operator(model, "QUANTIZE", [inner], [outer], at=last, version=2)
+        else:
+            outer = add_tensor(model, "answer", shape, types.FLOAT32, like=inside)
+            add_operator(model, "DEQUANTIZE", [inner], [outer], at=last, version=2)
+        indices[place] = outer
+    graph.outputs = np.asarray(indices, np.int32)

@@ -15,12 +15,12 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from edgekd import plugins
 from edgekd.distill.curve import write_curve
 from edgekd.distill.stage import Distill
 from edgekd.errors import Problem
+from edgekd.recipes.cohort import fresh_like, validated
 from edgekd.store.records import CurvePoint
-from edgekd.students._protocol import Family, StageContext, StageProgress, Student
+from edgekd.students._protocol import StageContext, StageProgress, Student
 
 __all__ = ["BornAgain"]
 
@@ -50,9 +50,15 @@ class BornAgain(Distill):
         """The answers of the project's teacher, which the first generation learns from."""
         self._lesson_of(context).prepare(context)
 
-    def first(self) -> Distill:
-        """The first generation alone."""
-        return Distill.model_validate({name: getattr(self, name) for name in Distill.model_fields})
+    @property
+    def passes(self) -> int:
+        """Of all generations."""
+        return self.epochs * self.generations
+
+    def shortened(self, epochs: int) -> Distill:
+        """The first generation alone, which ranks as well."""
+        options = {name: getattr(self, name) for name in Distill.model_fields}
+        return Distill.model_validate({**options, "epochs": min(epochs, self.epochs)})
 
     def run(self, student: Student, context: StageContext) -> Student:
         """The best generation. Finished ones are kept in ``context.folder`` and not trained again."""
@@ -70,12 +76,12 @@ class BornAgain(Distill):
                 seed=context.seed + number - 1,
                 progress=self._told(context, number),
             )
-            start = student if number == 1 or self.freeze else _newborn(student, inner.seed)
-            done = run_recipe([self._lesson_of(inner)], start, inner, context.folder / "students")
+            fresh = None if number == 1 or self.freeze else fresh_like(student, inner.seed)
+            done = run_recipe([self._lesson_of(inner)], fresh or student, inner, context.folder / "students")
             offset = len(curve)
             curve += [point.but(epoch=point.epoch + offset) for point in done.curve]
             write_curve(context.folder, curve)
-            born.append(_Generation(number, done.student, _validated(done.student, context)))
+            born.append(_Generation(number, done.student, validated(done.student, context)))
             teacher = StudentTeacher(done.student, f"generation {number}")
         return self._kept(born, context).student
 
@@ -114,28 +120,3 @@ class _Generation:
     number: int  # from 1
     student: Student
     score: float | None
-
-
-def _newborn(student: Student, seed: int) -> Student:
-    """The same arch with fresh weights, or the student itself where there are none to be had."""
-    from edgekd.students.student import new_student
-
-    kind = plugins.load("edgekd.families", student.family)
-    family: Family = kind.model_validate(dict(student.options))  # where it points to code, the paths are absolute
-    if family.inherits:
-        return student
-    fresh = new_student(family, student.arch, student.task, seed)
-    return fresh if _shapes(fresh) == _shapes(student) else student
-
-
-def _validated(student: Student, context: StageContext) -> float | None:
-    from edgekd.distill.predict import predict
-
-    validation = context.task.split("validation")
-    if not len(validation):
-        return None
-    return context.task.score(predict(student.module, validation.inputs, student.task), validation.labels).value
-
-
-def _shapes(student: Student) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in student.module.state_dict().items()}

@@ -3,7 +3,7 @@
 ::
 
     STORE/KEY/               a finished stage's student
-    FOLDER/KEY/              the stage's own: checkpoints while it runs, then curve.jsonl and done.json
+    FOLDER/KEY/              the stage's own: checkpoints while it runs, then curve.jsonl, done.json, pictures
 
 A key covers everything before it, so the last key with a stored student tells where to go on.
 """
@@ -19,6 +19,7 @@ from typing import Literal
 from pydantic import Field
 
 from edgekd.distill.curve import CURVE_FILE, read_curve
+from edgekd.distill.generative.picture import PICTURES_FILE
 from edgekd.errors import ConfigurationError, Problem
 from edgekd.recipes.key import chain, student_digest
 from edgekd.records import Digest, Filed
@@ -87,7 +88,7 @@ def _run(stage: Stage, key: Digest, student: Student, context: StageContext, goa
     digest = _store(result, goal)
     write_json(context.folder / _DONE_FILE, Done(stage=stage.name, key=key, student=digest))
     for path in context.folder.iterdir():  # checkpoints are of no use any more, and large
-        if path.name not in (_DONE_FILE, CURVE_FILE):
+        if path.name not in (_DONE_FILE, CURVE_FILE, PICTURES_FILE):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     return result
 

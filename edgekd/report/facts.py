@@ -8,12 +8,15 @@ from pathlib import Path
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.records import (
     ArmsRecord,
+    AutoRecord,
     ExplanationRecord,
     FinalistRecord,
     MasksRecord,
     OriginalRecord,
     OutcomeRecord,
+    RoundRecord,
     RunHeader,
+    StagesRecord,
     TrialRecord,
 )
 from edgekd.store.run import Run
@@ -21,6 +24,8 @@ from edgekd.store.schema import read_record
 from edgekd.targets.target import Limit
 
 __all__ = ["Facts", "gather"]
+
+_PICTURES = 4
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,10 @@ class Facts:
     outcome: OutcomeRecord | None
     certificate: Certificate | None
     explanation: ExplanationRecord | None = None
+    pictures: tuple[bytes, ...] = ()  # PNG: what generators drew while students were trained
+    stages: StagesRecord | None = None
+    rounds: tuple[RoundRecord, ...] = ()
+    auto: AutoRecord | None = None
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -71,4 +80,8 @@ def gather(folder: Path) -> Facts:
         outcome=run.outcome(),
         certificate=read_record(path, Certificate) if path.is_file() else None,
         explanation=run.explanation(),
+        pictures=tuple(path.read_bytes() for path in sorted(run.stages.glob("*/pictures.png"))[:_PICTURES]),
+        stages=run.stages_record(),
+        rounds=run.rounds(),
+        auto=run.auto(),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -63,6 +64,7 @@ def page_text(facts: Facts) -> str:
         measurement=measurement,
         processes=Markup(processes_picture(measurement)) if measurement else "",
         outcomes=_outcomes(facts),
+        drawings=[base64.b64encode(picture).decode() for picture in facts.pictures],
     )
 
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from edgekd.artefacts import Artefact
+from edgekd.artefacts import Artefact, Precision
 from edgekd.devices._protocol import Fingerprint
 from edgekd.evidence import AccuracyKind
 from edgekd.export._protocol import ConversionResult
 from edgekd.records import Digest
-from edgekd.store.records import Accuracy, Arm, CurvePoint, PlanRecord, StaticFeatures, TrialRecord
+from edgekd.store.records import Accuracy, Arm, CurvePoint, FinalistRecord, PlanRecord, StaticFeatures, TrialRecord
 from edgekd.students._protocol import Arch, Candidate, Family, Stage, StageProgress
 from edgekd.tasks._protocol import Task
 from edgekd.teachers._protocol import Teacher
@@ -31,6 +31,7 @@ __all__ = [
     "Refined",
     "Refiner",
     "Sampler",
+    "Step",
     "Surveyor",
 ]
 
@@ -130,8 +131,20 @@ class Refined:
     float_operators: tuple[str, ...] | None = None  # of an int8 file, where its format tells
 
 
+@dataclass(frozen=True)
+class Step:
+    """The student as one stage of the recipe left it, and its file."""
+
+    stage: str
+    student: Digest  # folder under students/
+    precision: Precision
+    artefact: Artefact | None  # path relative to the run; None where there is none: ``detail`` says why
+    accuracy: Accuracy | None  # validation, by the exported file
+    detail: str = ""
+
+
 class Refiner(Protocol):
-    """Trains, exports and scores a finalist, and makes the float32 file it is compared with."""
+    """Trains, exports and scores a finalist, and makes the files it is compared with."""
 
     def refine(self, candidate: Candidate) -> Refined:
         """The whole recipe. Raises Interrupted where the person asked to stop."""
@@ -139,6 +152,10 @@ class Refiner(Protocol):
 
     def twin(self, candidate: Candidate) -> Artefact | None:
         """The same student in float32 for the same backend, or None where there can be none."""
+        ...
+
+    def steps(self, finalist: FinalistRecord) -> Sequence[Step]:
+        """What every stage of the recipe left, in order; nothing is trained again. Raises Interrupted."""
         ...
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.store.records import PlanRecord, TrialRecord
 
-__all__ = ["SHORTLISTED", "Budget", "Pace", "finalists_within", "reserve_s", "shortlist_s"]
+__all__ = ["SHORTLISTED", "Budget", "Pace", "finalists_within", "reserve_s", "shortlist_s", "stagewise_s"]
 
 SHORTLISTED = 4
 """Trials that a shortlist measures at once."""
@@ -97,6 +97,13 @@ def shortlist_s(plan: PlanRecord, trials: Sequence[TrialRecord]) -> float:
     pace = Pace.of(plan, trials)
     seconds = SHORTLISTED * pace.convert_s + pace.measure_s(plan.certify, SHORTLISTED)
     return seconds if seconds < _SHORTLIST_SHARE * pace.refine_s(plan) else 0.0
+
+
+def stagewise_s(plan: PlanRecord, trials: Sequence[TrialRecord], stages: int) -> float:
+    """What telling so many stages of the winner apart takes, and the certificate after it."""
+    pace = Pace.of(plan, trials)
+    each_s = pace.convert_s + _PER_FINALIST_S
+    return stages * each_s + pace.measure_s(plan.measure, stages) + _CERTIFICATE_S
 
 
 def finalists_within(plan: PlanRecord, trials: Sequence[TrialRecord], total_s: float | None, rivals: int = 0) -> int:

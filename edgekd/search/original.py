@@ -46,7 +46,8 @@ class Original:
         self.events.line(
             f"own model  {record.accuracy.value:.1%} validation in PyTorch; {', '.join(times) or 'runs nowhere'}"
         )
-        chance = 1.0 / self.context.task.spec.head.classes
+        spec = self.context.task.spec
+        chance = 1.0 / spec.head.classes if spec.plain else 0.0
         if record.accuracy.value < _NEAR_CHANCE * chance:
             self.events.line("           hardly better than chance: are the task's mean and std those it learnt with?")
         return record

@@ -6,7 +6,8 @@ from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.errors import ConfigurationError
 from edgekd.project import Project
 from edgekd.search.recipe import arms_of, images_of, with_precision
-from edgekd.store.records import PlanRecord
+from edgekd.store.records import PlanRecord, RoundsPlan
+from edgekd.store.relax_options import RelaxOptions
 from edgekd.targets.target import Target
 
 __all__ = ["certify_plan", "make_plan", "survey_size", "trial_plan"]
@@ -18,6 +19,7 @@ _TIMES = ("latency.p50", "latency.p95", "latency.p99", "latency.mean", "latency.
 def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord:
     """Raises ConfigurationError where recipe and target leave no precision in common."""
     target, asked = project.target, project.search
+    relaxed = asked.by if isinstance(asked.by, RelaxOptions) else None
     arms = arms_of(target, project.recipe)
     if not arms:
         raise ConfigurationError.one(
@@ -29,16 +31,17 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         axes=project.family.space(project.task.spec).axes,
         arms=arms,
         anchors=asked.anchors or _anchors(budget_s),
-        sampler=asked.sampler if asked.by is None else "relaxed",
-        batch=asked.batch if asked.by is None else min(asked.batch, _CORRECTED),
-        trials=asked.trials if asked.by is None else asked.trials or asked.by.tries,
+        sampler=asked.sampler if relaxed is None else "relaxed",
+        batch=asked.batch if relaxed is None else min(asked.batch, _CORRECTED),
+        trials=asked.trials if relaxed is None else asked.trials or relaxed.tries,
         finalists=asked.finalists,
         measure=trial_plan(target, seed),
         certify=certify_plan(target, seed),
         by_files_seen=True,
         recheck=True,
-        largest_first=asked.by is None,
-        relaxed=asked.by,
+        largest_first=relaxed is None,
+        rounds=RoundsPlan(**dict(asked.rounds)) if asked.by == "rounds" else None,
+        relaxed=relaxed,
         time_is_bounded=any(limit.hard and limit.metric in _TIMES for limit in target.limits),
         refine_images=images_of(training, len(project.task.split("train"))),
     )

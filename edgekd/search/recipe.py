@@ -12,10 +12,9 @@ from edgekd.artefacts import Backend, Precision
 from edgekd.compress.quantization.stage import Quantize
 from edgekd.export._protocol import PRECISIONS
 from edgekd.export.integer import TELLING
-from edgekd.recipes.born_again import BornAgain
 from edgekd.records import Record
 from edgekd.store.records import Arm
-from edgekd.students._protocol import Stage
+from edgekd.students._protocol import DrawsImages, Stage, Trains
 from edgekd.targets.target import Target
 
 __all__ = ["arms_of", "epochs_of", "images_of", "shortened", "with_precision"]
@@ -57,22 +56,25 @@ def epochs_of(recipe: Sequence[Stage]) -> int:
 
 
 def images_of(recipe: Sequence[Stage], samples: int) -> int:
-    """How many samples the recipe passes through training."""
-    return samples * epochs_of(recipe)
+    """How many images the recipe passes through training, of ``samples`` in the training split."""
+    return sum(
+        stage.images(samples) if isinstance(stage, DrawsImages) else samples * _epochs(stage) for stage in recipe
+    )
 
 
 def _shortened(stage: Stage, epochs: int) -> Stage:
-    """Once, and no longer than that: a stage that trains several generations ranks as well by its first."""
-    if isinstance(stage, BornAgain):
-        return stage.first().but(epochs=min(epochs, stage.epochs))
+    if isinstance(stage, Trains):
+        return stage.shortened(epochs)
     own = _epochs(stage)
     return stage.but(epochs=min(epochs, own)) if own and isinstance(stage, Record) else stage
 
 
 def _epochs(stage: Stage) -> int:
-    # whatever trains says for how long in its options; nothing else is asked of a stage
+    if isinstance(stage, Trains):
+        return stage.passes
+    # a stage that says nothing of the kind may still have the option that most have
     found = getattr(stage, "epochs", 0) if isinstance(stage, Record) else 0
-    return found * getattr(stage, "generations", 1) if isinstance(found, int) else 0
+    return found if isinstance(found, int) else 0
 
 
 def _rungs(backend: Backend) -> tuple[Precision, ...]:

@@ -15,17 +15,19 @@ from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportO
 from edgekd.export.converter import Converter
 from edgekd.export.facts import facts_of
 from edgekd.export.score import score_artefact
+from edgekd.recipes.key import chain
 from edgekd.recipes.runner import RecipeResult, run_recipe
-from edgekd.search._protocol import EstimateContext, Refined
+from edgekd.records import Digest
+from edgekd.search._protocol import EstimateContext, Refined, Step
 from edgekd.search.accuracy.scoring import score_student, stage_context
 from edgekd.search.files import place
 from edgekd.search.recipe import with_precision
 from edgekd.search.relaxed.gap import assistant_of, with_temperature
 from edgekd.search.untrained import native_format
-from edgekd.store.records import Accuracy
+from edgekd.store.records import Accuracy, FinalistRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Candidate, Stage, Student
-from edgekd.students.student import new_student
+from edgekd.students._protocol import Candidate, Stage, StageProgress, Student
+from edgekd.students.student import load_student, new_student
 
 __all__ = ["RecipeRefiner"]
 
@@ -39,6 +41,7 @@ class RecipeRefiner:
     session: DeviceSession
     converter: Converter
     options: ExportOptions
+    start: Student | None = None  # what the recipe begins with; None: a new student of the candidate's arch
 
     def refine(self, candidate: Candidate) -> Refined:
         """A file that can't be made or scored leaves a finalist without one, and the reason."""
@@ -65,12 +68,48 @@ class RecipeRefiner:
             return None
         return place(result.artefact, self.run.artefacts)
 
-    def _train(self, candidate: Candidate, precision: Precision) -> RecipeResult:
-        student = new_student(self.context.family, candidate.arch, self.context.task.spec, self.context.seed)
+    def steps(self, finalist: FinalistRecord) -> tuple[Step, ...]:
+        """From the students that are kept by key. Before them, weights that the family gave are a step too."""
+        candidate = finalist.candidate
+        student = self._begin(candidate)
         recipe, context = self._taught(candidate)
+        stages, where = with_precision(recipe, candidate.plan.precision), stage_context(candidate, context)
+        named = list(zip((stage.name for stage in stages), chain(stages, student, where), strict=True))
+        if self.context.family.inherits and stages:
+            named.insert(0, ("inherited", run_recipe([], student, where, self.run.students).key))
+        found = []
+        for number, (name, key) in enumerate(named):
+            if self.context.stop():
+                raise Interrupted("stopped between two stages' files", "run the same command again to go on")
+            self.context.progress(StageProgress("stage by stage", number, len(named), name))
+            found.append(self._step(finalist, name, key))
+        return tuple(found)
+
+    def _step(self, finalist: FinalistRecord, name: str, key: Digest) -> Step:
+        if not (self.run.students / key / "student.json").is_file():  # a search keeps so many bytes of students
+            return Step(name, key, Precision.FLOAT32, None, None, "its student is not kept any more")
+        student = load_student(self.run.students / key)
+        precision = student.annotations.precision
+        if key == finalist.student:
+            return Step(name, key, precision, finalist.artefact, finalist.accuracy)
+        its_own = finalist.candidate.but(plan=finalist.candidate.plan.but(precision=precision))
+        conversion = self._convert(its_own, self.run.students / key, f"step-{key}")
+        if conversion.artefact is None:
+            return Step(name, key, precision, None, None, f"{conversion.outcome.value}: {conversion.detail}")
+        artefact = self._keep(conversion.artefact)
+        return Step(name, key, precision, artefact, *self._score(its_own, artefact, student))
+
+    def _train(self, candidate: Candidate, precision: Precision) -> RecipeResult:
+        recipe, context = self._taught(candidate)
+        student = self._begin(candidate)
         return run_recipe(
             with_precision(recipe, precision), student, stage_context(candidate, context), self.run.students
         )
+
+    def _begin(self, candidate: Candidate) -> Student:
+        if self.start is not None:
+            return self.start
+        return new_student(self.context.family, candidate.arch, self.context.task.spec, self.context.seed)
 
     def _taught(self, candidate: Candidate) -> tuple[Sequence[Stage], EstimateContext]:
         """Recipe and teacher: the project's, or as they were found best for the candidate's arch."""
@@ -125,6 +164,7 @@ class RecipeRefiner:
                 split="validation",
                 samples=score.samples,
                 method=f"the exported file in {candidate.backend}",
+                parts=score.parts,
             ),
             "",
         )

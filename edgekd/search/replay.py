@@ -6,6 +6,7 @@ Reads the whole run folder, measures and trains nothing, runs no project code, w
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import Field
@@ -13,6 +14,7 @@ from pydantic import Field
 from edgekd import plugins
 from edgekd.errors import ConfigurationError, Place
 from edgekd.measure.sentinel import judge_measured
+from edgekd.recipes.auto import Auto, standing_of
 from edgekd.records import Filed, Record
 from edgekd.search.anchors import choose_anchors
 from edgekd.search.arms import settle_arms, still_in
@@ -24,7 +26,8 @@ from edgekd.search.masks import Allowed, mask
 from edgekd.search.recheck import settled
 from edgekd.search.relaxed.replay import relaxed_decisions, relaxed_guide
 from edgekd.search.shortlist import by_shortlist
-from edgekd.store.records import ArmsRecord, PlanRecord
+from edgekd.search.shrinking import chosen_step, gain_wanted
+from edgekd.store.records import ArmsRecord, AutoRecord, PlanRecord, RoundsPlan
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch
 
@@ -74,7 +77,9 @@ def replay(run: Run) -> ReplayReport:
 
 
 def _steps(run: Run) -> Iterator[ReplayedStep]:
-    plan, features = run.plan(), run.features()
+    plan, features, auto = run.plan(), run.features(), run.auto()
+    if auto is not None and auto.ended:
+        yield _auto(run, auto)
     if plan is not None and features is not None:
         masked = mask(run.header.target, plan, features)
         recorded = run.masks()
@@ -92,6 +97,8 @@ def _steps(run: Run) -> Iterator[ReplayedStep]:
                 yield _proposals(run, plan, allowed, arms)
                 yield _outcomes(run, arms)
                 yield _finalists(run, arms)
+    if plan is not None and plan.rounds is not None:
+        yield _rounds(run, plan.rounds)
     yield _verdicts(run)
     yield _choice(run)
 
@@ -162,6 +169,29 @@ def _finalists(run: Run, arms: ArmsRecord) -> ReplayedStep:
             same = settled(target, arms, trial.candidate, rechecks.get(trial.number)) == finalist.candidate
         found.append((f"finalists/{finalist.rank:02d}.json", same))
     return _step("finalists", found)
+
+
+def _auto(run: Run, record: AutoRecord) -> ReplayedStep:
+    """Which loss and which views lead, by the scores that were recorded."""
+    (written,) = [given["auto"] for given in run.header.project["recipe"] if "auto" in given]
+    auto = Auto.model_validate(written)
+    loss, views = standing_of(record, "loss", auto).leader, standing_of(record, "views", auto).leader
+    return _step("auto", [("auto.json: loss", loss == record.loss), ("auto.json: views", views == record.views)])
+
+
+def _rounds(run: Run, plan: RoundsPlan) -> ReplayedStep:
+    """Which step each round took, and whether its student was held to fit."""
+    found, target = list[tuple[str, bool]](), run.header.target
+    for before, record in pairwise(run.rounds()):
+        if record.before is not None:
+            wanted = gain_wanted(target, before)
+            chosen = chosen_step(record.before, record.options, wanted, plan.least_gain, record.noise)
+            found.append((f"rounds/{record.number:02d}.json", record.arch == (chosen.arch if chosen else None)))
+    for record in run.rounds():
+        for reading in record.readings:
+            again = judge_measured(target, reading.figures, reading.measurement)
+            found.append((f"rounds/{record.number:02d}.json on {reading.backend}", again == reading.verdict))
+    return _step("rounds", found)
 
 
 def _verdicts(run: Run) -> ReplayedStep:

@@ -22,7 +22,7 @@ from edgekd.project import Project, cache_folder
 from edgekd.recipes.runner import check_recipe
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Guide, Maker, Refiner, Sampler, Surveyor
 from edgekd.search.accuracy.scoring import stage_context
-from edgekd.search.budget import Budget, reserve_s, shortlist_s
+from edgekd.search.budget import Budget, reserve_s, shortlist_s, stagewise_s
 from edgekd.search.choose import Chooser
 from edgekd.search.ending import finish, nothing_fits, success
 from edgekd.search.finalists import order_of_finalists, rank_correlation, refine_one
@@ -37,10 +37,11 @@ from edgekd.search.relaxed.gap import Gap
 from edgekd.search.relaxed.step import RelaxedSteps
 from edgekd.search.relaxed.training import lesson_of, relaxable
 from edgekd.search.shortlist import Shortlist, by_shortlist
+from edgekd.search.stagewise import Stagewise
 from edgekd.search.steps import FirstSteps
 from edgekd.search.survey import FamilySurveyor
 from edgekd.search.untrained import UntrainedMaker
-from edgekd.store.records import ArmsRecord, FeaturesRecord, OutcomeRecord, PlanRecord, TrialRecord
+from edgekd.store.records import ArmsRecord, FeaturesRecord, FinalistRecord, OutcomeRecord, PlanRecord, TrialRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate, Prepares, StageProgress
 from edgekd.students.student import new_student
@@ -143,13 +144,17 @@ def context_of(project: Project, run: Run, events: Events) -> EstimateContext:
 
 def spent_before(run: Run) -> float:
     """Seconds this run has worked so far, by its latest record."""
-    original, proposals, shortlist = run.original(), run.proposals(), run.shortlist()
+    auto = run.auto()
+    original, proposals, shortlist, stages = run.original(), run.proposals(), run.shortlist(), run.stages_record()
     ends = [
         original.ended_s if original else 0.0,
         proposals.ended_s if proposals else 0.0,
         shortlist.ended_s if shortlist else 0.0,
+        stages.ended_s if stages else 0.0,
+        auto.ended_s if auto else 0.0,
     ]
     ends += [anchor.ended_s for anchor in run.anchors()] + [trial.ended_s for trial in run.trials()]
+    ends += [record.ended_s for record in run.rounds()]
     model, relaxation = run.latency_model(), run.relaxation()
     ends += [model.ended_s if model else 0.0, relaxation.ended_s if relaxation else 0.0]
     ends += [batch.ended_s for batch in run.latencies()] + [gap.ended_s for gap in run.gaps()]
@@ -245,9 +250,18 @@ class Search:
             winner = chooser.certify()
             if winner is not None or goal >= len(order) or budget.left_s() < reserve_s(self.plan, trials, 1):
                 break
+        self._stage_by_stage(winner, budget)
         finalists = self.run.finalists()
         outcome = success(winner) if winner is not None else nothing_fits(self.run, tails=arms.tails)
         return finish(self.run, outcome.but(estimate=rank_correlation(trials, finalists)), budget)
+
+    def _stage_by_stage(self, winner: FinalistRecord | None, budget: Budget) -> None:
+        """Where there is more than one stage to tell apart, and time for it."""
+        stages = len(self.parts.context.recipe)
+        if winner is None or not stages or budget.left_s() < stagewise_s(self.plan, self.run.trials(), stages + 1):
+            return
+        parts = self.parts
+        Stagewise(self.run, self.plan.measure, parts.session, parts.refiner, self.events, budget)(winner)
 
     def _settled(self, arms: ArmsRecord, trials: tuple[TrialRecord, ...]) -> list[Candidate]:
         rechecks = {record.trial: record for record in self.run.rechecks()}

@@ -18,9 +18,10 @@ from edgekd.search.budget import Budget
 from edgekd.search.choose import Chooser
 from edgekd.search.ending import finish, nothing_fits, success
 from edgekd.search.finalists import NO_TRIAL, refine_one
-from edgekd.search.plan import certify_plan
+from edgekd.search.plan import certify_plan, trial_plan
 from edgekd.search.refiner import RecipeRefiner
 from edgekd.search.search import context_of, spent_before
+from edgekd.search.stagewise import Stagewise
 from edgekd.store.records import OutcomeRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch, Candidate, CompressionPlan
@@ -56,6 +57,9 @@ def run_single(
     chooser = Chooser(run, plan, session, refiner, events, budget)
     chooser.judge_side_by_side()
     winner = chooser.certify()
+    brief = trial_plan(project.target, run.header.seed)
+    made = [finalist for finalist in run.finalists() if finalist.artefact is not None]
+    Stagewise(run, brief, session, refiner, events, budget)(winner or next(iter(made), None))
     return finish(run, success(winner) if winner is not None else nothing_fits(run), budget)
 
 

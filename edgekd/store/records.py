@@ -4,6 +4,7 @@
 
     RUN/
       run.json                 RunHeader: what was asked, of what, on what
+      auto.json                AutoRecord: the loss and the views that `recipe: auto` chose
       plan.json                PlanRecord: how this run decides, fixed when it starts
       features.json            FeaturesRecord: what was counted of each arch looked at
       masks.json               MasksRecord
@@ -13,10 +14,12 @@
       trials/0007.json         TrialRecord, one file a trial, written once when it ends
       latencies/ latency_model.json relaxation.json gaps/   where the choice is trained: `edgekd.store.relaxed`
       proposals.json           ProposalsRecord: when and why proposing ended
+      rounds/02.json           RoundRecord: one step of a model that shrinks round by round
       rechecks/0007.json       RecheckRecord: a finalist's arch on the arms that came near its own
       shortlist.json           ShortlistRecord: the best trials as the verdict will measure them, before long training
       finalists/02.json        FinalistRecord, written when refined and again when judged
       outcome.json             OutcomeRecord: how the run ended
+      stages.json              StagesRecord: the chosen student after each stage of the recipe
       explanation.json         ExplanationRecord: what each loss did, and how the student follows its teacher
       students/KEY/            student.json and weights.safetensors
       artefacts/SHA256.tflite  finalists' files only
@@ -33,7 +36,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from edgekd.artefacts import Artefact, Backend, Precision
 from edgekd.devices._protocol import Fingerprint, Measurement, MeasurePlan
@@ -51,6 +54,9 @@ __all__ = [
     "Arm",
     "ArmReading",
     "ArmsRecord",
+    "AutoOption",
+    "AutoRecord",
+    "AutoScore",
     "ClassFollowed",
     "CurvePoint",
     "DroppedArm",
@@ -65,7 +71,13 @@ __all__ = [
     "PlanRecord",
     "ProposalsRecord",
     "RankCorrelation",
+    "RoundOption",
+    "RoundReading",
+    "RoundRecord",
+    "RoundsPlan",
     "RunHeader",
+    "StageReading",
+    "StagesRecord",
     "StaticFeatures",
     "TermShare",
     "TrialRecord",
@@ -93,6 +105,13 @@ class RunHeader(Filed):
     budget_s: float | None
 
 
+class RoundsPlan(Record):
+    """How a run shrinks a model round by round."""
+
+    recover: int  # epochs a round
+    least_gain: float  # a step that gains less ends it
+
+
 class PlanRecord(Filed):
     """How this run decides. Fixed when it starts, so that a resumed or replayed run decides alike."""
 
@@ -111,6 +130,7 @@ class PlanRecord(Filed):
     by_files_seen: bool = False  # the anchors' files narrow what is proposed
     recheck: bool = False  # surviving arms are measured again on each finalist
     largest_first: bool = False  # each arm's first trial is the largest arch that may fit
+    rounds: RoundsPlan | None = None  # shrinks one model step by step instead of proposing trials
     time_is_bounded: bool = False  # by the target: accuracy is then all there is to gain
     relaxed: RelaxOptions | None = None  # where the choice of an arch is trained; None: sampled
 
@@ -243,6 +263,12 @@ class Accuracy(Record):
     split: str
     samples: int
     method: str
+    parts: Mapping[str, float] = {}  # each head's own metric, where there are several
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """``parts`` left out where there is one head, as in records of earlier versions."""
+        return {name: value for name, value in handler(self).items() if name != "parts" or value}
 
 
 class TrialRecord(Filed):
@@ -336,8 +362,8 @@ class ExplanationRecord(Filed):
         f = self.following
         lines += [
             f"following  agrees with the teacher on {f.agreement:.1%} of {f.samples} validation samples",
-            f"           right: student {f.student:.1%}, teacher {f.teacher:.1%}; calibration error: "
-            f"student {f.student_error:.3f}, teacher {f.teacher_error:.3f}",
+            f"           right: student {f.student:.1%}, teacher {f.teacher:.1%}",
+            f"           calibration error: student {f.student_error:.3f}, teacher {f.teacher_error:.3f}",
             f"  {'class':<24}{'samples':>9}{'student':>9}{'teacher':>9}{'agree':>8}",
         ]
         return lines + [
@@ -403,6 +429,128 @@ class FinalistRecord(Filed):
     never_slower: NeverSlower | None = None  # against its float32 twin on the same backend, side by side
     chosen: bool = False
     reason: str = ""
+    ended_s: float = 0.0
+
+
+class RoundOption(Record):
+    """One step along one axis of the space, tried before it is taken: measured side by side with what there is."""
+
+    arch: Arch
+    low_us: float | None  # on the backend of the round before; None where it could not be measured
+    size_bytes: int | None
+    accuracy: float | None  # validation, BatchNorm recalibrated, before any recovery
+    detail: str = ""
+
+
+class RoundReading(Record):
+    """A round's student on one backend, as the verdict will measure it."""
+
+    backend: Backend
+    measurement: Measurement | None
+    figures: tuple[Figure, ...]  # the round's accuracy is one of them
+    verdict: Verdict
+    size_bytes: int | None = None
+    detail: str = ""
+
+
+class RoundRecord(Filed):
+    """One round of shrinking: which step was taken, and what the student is worth once it has recovered.
+
+    Written when the step is chosen, and again, with everything below ``noise``, when the student is measured.
+    """
+
+    schema_: Literal["edgekd.round/1"] = Field(default="edgekd.round/1", alias="schema")
+    number: int  # 0 is the model as it came
+    before: RoundOption | None  # what there is, in the same batch as the options
+    options: tuple[RoundOption, ...]
+    arch: Arch | None  # None where no step gains enough: the last round
+    noise: float = 0.0  # between two identical jobs of this batch, relative
+    student: Digest | None = None  # folder under students/, float32: what the next round goes on from
+    recovered: Literal["", "short", "full"] = ""  # full where a short recovery left it below the floor
+    accuracy: Accuracy | None = None  # validation, in PyTorch, at the recipe's precision
+    readings: tuple[RoundReading, ...] = ()
+    ended_s: float = 0.0
+
+    @property
+    def best(self) -> RoundReading | None:
+        """The backend it holds most of the target's limits on; of equals the fastest."""
+        ran = [reading for reading in self.readings if reading.figures]
+        return min(ran, key=lambda reading: (not reading.verdict.holds, _low(reading)), default=None)
+
+
+def _low(reading: RoundReading) -> float:
+    return next((figure.value for figure in reading.figures if figure.metric == "latency.low"), float("inf"))
+
+
+class AutoOption(Record):
+    """A loss, or views, that `auto` may choose."""
+
+    phase: Literal["loss", "views"]
+    name: str
+    why_not: str = ""  # why it isn't tried
+
+
+class AutoScore(Record):
+    """One short training of `auto`."""
+
+    phase: Literal["loss", "views"]
+    option: str
+    epochs: int
+    validation: float | None  # in PyTorch float32; None where it diverged
+    detail: str = ""
+
+
+class AutoRecord(Filed):
+    """What `recipe: auto` tried and chose. Rewritten after each training; once it has ended it stands."""
+
+    schema_: Literal["edgekd.auto/1"] = Field(default="edgekd.auto/1", alias="schema")
+    arch: Arch  # of the student that was trained
+    options: tuple[AutoOption, ...]
+    scores: tuple[AutoScore, ...]
+    least: float = 0.0  # twice what chance scores: trainings that all stay below it are too short to drop any
+    loss: str = ""
+    views: str = ""
+    chosen: Mapping[str, Any] = {}  # options of the `distill` that follows
+    ended: Literal["", "done", "time"] = ""  # time: its share of the budget was used up
+    ended_s: float = 0.0
+
+    def names(self, phase: Literal["loss", "views"]) -> tuple[str, ...]:
+        """Those that are tried."""
+        return tuple(option.name for option in self.options if option.phase == phase and not option.why_not)
+
+    def of(self, phase: Literal["loss", "views"]) -> tuple[AutoScore, ...]:
+        """The trainings of one phase."""
+        return tuple(score for score in self.scores if score.phase == phase)
+
+    def line(self) -> str:
+        """The choice, as a person reads it."""
+        counts = f"of {len(self.names('loss'))} losses and {len(self.names('views'))} views"
+        best = max((score for score in self.of("views") if score.option == self.views), key=lambda s: s.epochs)
+        scored = f"{best.validation:.1%} validation after {best.epochs} epochs" if best.validation is not None else ""
+        late = ", as far as its time went" if self.ended == "time" else ""
+        return f"recipe     {self.loss}, {self.views}: the best {counts}, {scored}{late}"
+
+
+class StageReading(Record):
+    """The student after one stage of the recipe, by its file on the finalist's backend."""
+
+    stage: str  # `inherited` is what a family gave before any stage
+    student: Digest  # folder under students/
+    precision: Precision
+    accuracy: Accuracy | None  # validation, by the exported file
+    size_bytes: int | None
+    low_us: Figure | None  # side by side with the other stages
+    measurement: Measurement | None = None
+    detail: str = ""  # why there is no file or no figure
+
+
+class StagesRecord(Filed):
+    """What each stage of the recipe gave and cost: to be read, decided by nothing."""
+
+    schema_: Literal["edgekd.stages/1"] = Field(default="edgekd.stages/1", alias="schema")
+    finalist: int
+    backend: Backend
+    stages: tuple[StageReading, ...]
     ended_s: float = 0.0
 
 

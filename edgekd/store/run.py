@@ -19,6 +19,7 @@ from edgekd.store.lock import RunBusy, locked
 from edgekd.store.records import (
     AnchorRecord,
     ArmsRecord,
+    AutoRecord,
     ExplanationRecord,
     FeaturesRecord,
     FinalistRecord,
@@ -28,8 +29,10 @@ from edgekd.store.records import (
     PlanRecord,
     ProposalsRecord,
     RecheckRecord,
+    RoundRecord,
     RunHeader,
     ShortlistRecord,
+    StagesRecord,
     TrialRecord,
 )
 from edgekd.store.relaxed import GapRecord, LatenciesRecord, LatencyModelRecord, RelaxationRecord
@@ -45,6 +48,7 @@ FiledT = TypeVar("FiledT", bound=Filed)
 _SINGLE: dict[type[Filed], str] = {
     RunHeader: "run.json",
     PlanRecord: "plan.json",
+    AutoRecord: "auto.json",
     FeaturesRecord: "features.json",
     MasksRecord: "masks.json",
     OriginalRecord: "original.json",
@@ -54,6 +58,7 @@ _SINGLE: dict[type[Filed], str] = {
     ProposalsRecord: "proposals.json",
     ShortlistRecord: "shortlist.json",
     OutcomeRecord: "outcome.json",
+    StagesRecord: "stages.json",
     ExplanationRecord: "explanation.json",
 }
 
@@ -139,6 +144,10 @@ class Run:
         """How this run decides."""
         return self._read(PlanRecord)
 
+    def auto(self) -> AutoRecord | None:
+        """What `recipe: auto` has tried, and chosen."""
+        return self._read(AutoRecord)
+
     def features(self) -> FeaturesRecord | None:
         """Static features."""
         return self._read(FeaturesRecord)
@@ -175,6 +184,10 @@ class Run:
         """How the run ended."""
         return self._read(OutcomeRecord)
 
+    def stages_record(self) -> StagesRecord | None:
+        """The chosen student after each stage."""
+        return self._read(StagesRecord)
+
     def explanation(self) -> ExplanationRecord | None:
         """What each loss did, where that was asked for."""
         return self._read(ExplanationRecord)
@@ -186,6 +199,10 @@ class Run:
     def trials(self) -> tuple[TrialRecord, ...]:
         """Trials that ended, by number."""
         return self._read_all("trials", TrialRecord)
+
+    def rounds(self) -> tuple[RoundRecord, ...]:
+        """Rounds so far, in order; the last may not be measured yet."""
+        return self._read_all("rounds", RoundRecord)
 
     def latencies(self) -> tuple[LatenciesRecord, ...]:
         """Batches of archs measured for the model of latency, in order."""
@@ -210,6 +227,8 @@ class Run:
                 path = self.folder / "anchors" / f"{number:02d}.json"
             case TrialRecord(number=number):
                 path = self.folder / "trials" / f"{number:04d}.json"
+            case RoundRecord(number=number):
+                path = self.folder / "rounds" / f"{number:02d}.json"
             case LatenciesRecord(number=number):
                 path = self.folder / "latencies" / f"{number:02d}.json"
             case GapRecord(trial=trial):

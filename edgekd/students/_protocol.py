@@ -34,17 +34,20 @@ __all__ = [
     "Axis",
     "Candidate",
     "CompressionPlan",
+    "DrawsImages",
     "Encoding",
     "Family",
     "Inheriting",
     "Prepares",
     "Relaxable",
     "Relaxed",
+    "Shrinking",
     "Space",
     "Stage",
     "StageContext",
     "StageProgress",
     "Student",
+    "Trains",
 ]
 
 Choice = int | float
@@ -220,6 +223,18 @@ class Inheriting(Protocol):
         ...
 
 
+@runtime_checkable
+class Shrinking(Protocol):
+    """A family whose students can become smaller ones of it and keep what they have learned."""
+
+    def shrink(self, module: nn.Module, before: Arch, after: Arch, spec: TaskSpec) -> nn.Module:
+        """A new module of the arch ``after``, no axis of which is larger than ``before``'s, with weights of ``module``.
+
+        Its parameters have the names and shapes that ``build(after)`` gives.
+        """
+        ...
+
+
 class Relaxed(Protocol):
     """One network that is every arch of a space, more or less of each at a time: a `torch.nn.Module`.
 
@@ -296,9 +311,32 @@ class Stage(Protocol):
 
 
 @runtime_checkable
+class DrawsImages(Protocol):
+    """A stage that trains on more images than the training split has, or on none of it."""
+
+    def images(self, samples: int) -> int:
+        """How many pass through training, of ``samples`` in the training split."""
+        ...
+
+
+@runtime_checkable
 class Prepares(Protocol):
     """A stage with work that is the same for every student, worth doing before a search counts its time."""
 
     def prepare(self, context: StageContext) -> None:
         """Do that work; ``run`` finds it done. Raises Interrupted when ``context.stop()``."""
+        ...
+
+
+@runtime_checkable
+class Trains(Protocol):
+    """A stage that trains, and says for how long: a search reckons with it, and ranks candidates by less of it."""
+
+    @property
+    def passes(self) -> int:
+        """How often it passes through the training samples in all, over everything it trains."""
+        ...
+
+    def shortened(self, epochs: int) -> Stage:
+        """A stage that ranks students about as this one does, in so many epochs at the most."""
         ...

@@ -2,7 +2,8 @@
 
 A forward pass at batch 1 on tensors without values shows every operator with its shapes. Counting is done as runtimes
 execute: BatchNorm folded, ReLU inside the operator before it, reshapes free. Nothing else is assumed; a runtime that
-keeps more alive (layout changes, scratch) has a larger peak. Evidence kind: analytic.
+keeps more alive (layout changes, scratch) has a larger peak. What decodes
+the raw answers of several heads isn't counted. Evidence kind: analytic.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgekd.artefacts import Precision
@@ -148,11 +150,13 @@ def _counted(module: nn.Module, spec: TaskSpec) -> _Counts:
     image = torch.empty((1, *spec.input.shape), device="meta")
     recorder = _Recorder(parameters, image)
     with torch.no_grad(), torch.device("meta"), recorder:
-        answer = shapes(image)
-    return _count(recorder.operators, image.numel(), recorder.current(answer), parameters)
+        answers = pytree.tree_leaves(shapes(image))
+    return _count(recorder.operators, image.numel(), [recorder.current(answer) for answer in answers], parameters)
 
 
-def _count(operators: Sequence[_Operator], source_size: int, answer: int, parameters: Mapping[int, Tensor]) -> _Counts:
+def _count(
+    operators: Sequence[_Operator], source_size: int, answers: Sequence[int], parameters: Mapping[int, Tensor]
+) -> _Counts:
     readers = Counter(buffer for operator in operators for buffer in set(operator.reads))
     producer: dict[int, _Operator] = {}
     same: dict[int, int] = {}  # activation -> the one it is fused into
@@ -188,17 +192,17 @@ def _count(operators: Sequence[_Operator], source_size: int, answer: int, parame
         others=sum(used.values()) - weights + extra_biases,
         channels=channels,
         macs=sum(operator.macs for operator in kept),
-        peak=_peak(kept, source_size, same.get(answer, answer)),
+        peak=_peak(kept, source_size, [same.get(answer, answer) for answer in answers]),
         moved=_moved(kept, source_size),
         depth=_depth(kept),
     )
 
 
-def _peak(operators: Sequence[_Operator], source_size: int, answer: int) -> int:
+def _peak(operators: Sequence[_Operator], source_size: int, answers: Sequence[int]) -> int:
     """Largest number of elements alive at once: a result lives until the last operator that reads it."""
     sizes = {0: source_size} | {operator.writes: operator.size for operator in operators}
     last = {buffer: index for index, operator in enumerate(operators) for buffer in operator.reads}
-    last[answer] = len(operators)
+    last |= dict.fromkeys(answers, len(operators))
     alive, peak = {0}, source_size
     for index, operator in enumerate(operators):
         alive.add(operator.writes)

@@ -4,6 +4,9 @@ A tensor is named by its *key*, ``path:operator``: the module that computes it a
 (``blocks.0:add``; ``:mean`` in the outermost module), ``.1``, ``.2``, ... after it where the same module does the same
 again, and ``input`` for the input. Operators have one name each whatever spelling torch uses (``add_``, ``add.Tensor``:
 ``add``), so keys are equal before and after decomposition, and when the module is wrapped in another one.
+
+What decodes the raw answers of several heads (`heads.deployed`) is no part of the student, but of what is exported: it
+is traced where asked for, and its keys begin with ``decode``.
 """
 
 from __future__ import annotations
@@ -17,10 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.export import Dim, ExportedProgram
+from torch.utils import _pytree as pytree
 
 from edgekd.errors import ConfigurationError
 from edgekd.students._protocol import Student
 from edgekd.students.fold import folded
+from edgekd.students.heads.deployed import DECODE, deployed
 
 __all__ = [
     "PASSING",
@@ -29,14 +34,17 @@ __all__ = [
     "core_input_of",
     "execute",
     "execute_nodes",
+    "is_decoding",
     "keys_of",
     "operator_of",
+    "outputs_in",
     "parameters_of",
     "trace",
 ]
 
 PASSING = frozenset(
     {"flatten", "view", "permute", "dropout", "clone", "pad", "max_pool", "squeeze", "unsqueeze", "slice"}
+    | {"upsample_nearest2d"}
 )
 """Operators whose results are values of their input (and zero, for padding): they share its encoding."""
 
@@ -86,8 +94,8 @@ class Traced:
         return {key: name for name, key in self.keys.items()}
 
 
-def trace(student: Student, *, dynamic_batch: bool = False, decomposed: bool = True) -> Traced:
-    """Fold a student and export it. The batch axis is 1, or any size.
+def trace(student: Student, *, dynamic_batch: bool = False, decomposed: bool = True, decoded: bool = False) -> Traced:
+    """Fold a student and export it. The batch axis is 1, or any size. ``decoded``: with its decoder, as a file has it.
 
     No operator of the result changes a tensor in place. Decomposing takes longer than the export itself; where it isn't
     asked for, it is done only when there are such operators. Keys of what integer kernels compute stay the same.
@@ -101,7 +109,9 @@ def trace(student: Student, *, dynamic_batch: bool = False, decomposed: bool = T
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch copies its own deprecated tree specs
-            program = torch.export.export(flat.module.eval(), (example,), dynamic_shapes=shapes)
+            module = flat.module.eval()
+            whole = deployed(module, student.task).eval() if decoded else module
+            program = torch.export.export(whole, (example,), dynamic_shapes=shapes)
             _pool_as_mean(program)
             if decomposed or any(_changes_in_place(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
@@ -112,7 +122,19 @@ def trace(student: Student, *, dynamic_batch: bool = False, decomposed: bool = T
             f"the {student.family} module can't be turned into a graph: {reason}",
             "torch.export needs a forward pass without branches on values; check it with torch.export.export",
         ) from error
-    return Traced(flat, program, keys_of(program, core_prefix=""), parameters_of(program, core_prefix=""))
+    prefix = "" if whole is module else "core"
+    return Traced(flat, program, keys_of(program, prefix), parameters_of(program, prefix))
+
+
+def is_decoding(key: str) -> bool:
+    """Whether a key is of what decodes raw answers, which no encoding is for."""
+    return key.startswith(f"{DECODE}.") or key.startswith(f"{DECODE}:")
+
+
+def outputs_in(program: ExportedProgram) -> tuple[fx.Node, ...]:
+    """The nodes whose values a program gives back, in order."""
+    output = next(node for node in program.graph.nodes if node.op == "output")
+    return tuple(output.args[0])
 
 
 def operator_of(node: fx.Node) -> str:
@@ -129,8 +151,8 @@ def operator_of(node: fx.Node) -> str:
 def keys_of(exported_program: ExportedProgram, core_prefix: str = "core") -> dict[str, str]:
     """Node name -> key, for the input and every operator of a program in which the student is ``core_prefix``.
 
-    Operators outside that attribute are the wrapper's own: ``preprocess:operator``. Give an empty prefix where the
-    student itself was exported.
+    Operators outside that attribute are the wrapper's own: ``preprocess:operator``, and the decoder's by their path.
+    Give an empty prefix where the student itself was exported.
     """
     seen: Counter[str] = Counter()
     keys: dict[str, str] = {}
@@ -185,7 +207,7 @@ def execute_nodes(
         args = fx.node.map_arg(node.args, lambda source: values[source])
         kwargs = fx.node.map_arg(node.kwargs, lambda source: values[source])
         if node.op == "output":
-            return args[0][0]
+            return pytree.tree_unflatten(args[0], program.call_spec.out_spec)
         if node.op == "placeholder":
             known = node.name in names
             values[node] = constants[names[node.name]].detach() if known else compute(node, (inputs,), {})
@@ -286,6 +308,8 @@ def _path(node: fx.Node, core_prefix: str) -> str:
     path = str(stack[-1]) if stack else ""
     if not core_prefix or path == core_prefix:
         return path if not core_prefix else ""
+    if path == DECODE or path.startswith(f"{DECODE}."):
+        return path
     return path.removeprefix(f"{core_prefix}.") if path.startswith(f"{core_prefix}.") else "preprocess"
 
 

@@ -7,6 +7,7 @@ point that completes last, with all of the stage behind it (`each stage` in a re
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from edgekd.errors import UnknownName
 from edgekd.records import Record
 
-__all__ = ["LOGITS", "PENULTIMATE", "Layout", "Point", "layout_of", "tapped"]
+__all__ = ["LOGITS", "PENULTIMATE", "Layout", "Point", "feeding", "layout_of", "tapped"]
 
 LOGITS, PENULTIMATE = "logits", "penultimate"
 
@@ -76,6 +77,8 @@ def layout_of(module: nn.Module, shape: Sequence[int]) -> Layout:
     points = {name: Point(name=name, shape=size) for name, size in found.items()}
     maps = [points[name] for size, (_, name) in latest.items() if size not in ((), (1, 1))]
     stages = sorted(maps, key=lambda point: -point.shape[1] * point.shape[2])
+    if not isinstance(answer, Tensor):  # several heads: each has answers of its own, none are the network's
+        return Layout(points, tuple(stages), "")
     points[LOGITS] = Point(name=LOGITS, shape=tuple(answer.shape[1:]))
     if linear is None or linear[2] is not answer:
         return Layout(points, tuple(stages), "")
@@ -111,14 +114,30 @@ def tapped(module: nn.Module, layout: Layout, names: Sequence[str]) -> Iterator[
             handle.remove()
 
 
-def _answered(module: nn.Module, shape: Sequence[int]) -> Tensor:
+def feeding(module: nn.Module, layout: Layout, name: str, shape: Sequence[int]) -> frozenset[str]:
+    """Names of the parameters on which depends what is seen at a point, for inputs of a shape (C, H, W).
+
+    Found by following the gradient, so whatever the module's code does between its parts is seen too. Raises
+    UnknownName.
+    """
+    with torch.inference_mode(False), torch.enable_grad():  # a caller may have switched them off
+        probe = copy.deepcopy(module).eval().requires_grad_(True)
+        with tapped(probe, layout, [name]) as seen:
+            answer = probe(torch.zeros((1, *shape)))
+        names, parameters = zip(*probe.named_parameters(), strict=True)
+        value = answer if name == LOGITS else seen[name]
+        found = torch.autograd.grad(value.sum(), parameters, allow_unused=True)
+    return frozenset(own for own, gradient in zip(names, found, strict=True) if gradient is not None)
+
+
+def _answered(module: nn.Module, shape: Sequence[int]) -> object:
     modes = [(part, part.training) for part in module.modules()]
     first = next(module.parameters(), None)
     device = None if first is None else first.device
     module.eval()
     try:
         with torch.no_grad():
-            answer: Tensor = module(torch.zeros((1, *shape), device=device))
+            answer: object = module(torch.zeros((1, *shape), device=device))
     finally:
         for part, training in modes:
             part.training = training

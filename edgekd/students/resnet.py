@@ -8,6 +8,8 @@ are the ResNet-8 of MLPerf Tiny; depths 3, 3, 3 are ResNet-20.
 
 With ``space: {width: [8, 64], depth: [1, 3]}`` and three stages there are 13,824 archs. ``widths`` and ``depths`` say
 the same stage by stage: ``space: {widths: [16, 32, 64], depths: [1, 1, 1]}`` is the ResNet-8 alone.
+
+Tasks with several heads, or with one that says where things are, get the same stem and blocks, and `heads` behind them.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from torch.nn import functional as F  # noqa: N812  # the name torch itself uses
 from edgekd.errors import ConfigurationError
 from edgekd.records import Record
 from edgekd.students._protocol import Arch, Axis, Space
+from edgekd.students.heads.many import Heads
 from edgekd.tasks._protocol import TaskSpec
 
 if TYPE_CHECKING:
@@ -105,6 +108,8 @@ class ResNet(Record):
                 f"and these have {smallest}",
                 "lower student.stages or student.space.stem_stride, or raise student.space.resolution",
             )
+        if not spec.plain:
+            _check_even(spec, needed * (spec.input.shape[1] // resolutions[0]))
         depths = self.space_.depths or (self.space_.depth,) * self.stages
         widths = self.space_.widths or (self.space_.width,) * self.stages
         axes = [Axis(name=f"depth{s}", choices=_choices(depths[s - 1], 1)) for s in self._stages()]
@@ -113,24 +118,36 @@ class ResNet(Record):
         axes += [Axis(name=f"width{s}", choices=_choices(widths[s - 1], 8)) for s in self._stages()]
         return Space(axes=tuple(axes))
 
-    def build(self, arch: Arch, spec: TaskSpec) -> Network:
+    def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
         """A network with He-normal weights from torch's global generator, in eval mode."""
         picks = dict(arch.choices)
-        network = Network(
-            channels=spec.input.shape[0],
-            classes=spec.head.classes,
-            widths=[int(picks[f"width{s}"]) for s in self._stages()],
-            depths=[int(picks[f"depth{s}"]) for s in self._stages()],
-            stem_stride=int(picks.get("stem_stride", self.space_.stem_stride[0])),
-            shrink=spec.input.shape[1] // int(picks.get("resolution", self._resolutions(spec)[0])),
-        )
-        return network.eval()
+        trunk: dict[str, Any] = {
+            "channels": spec.input.shape[0],
+            "widths": [int(picks[f"width{s}"]) for s in self._stages()],
+            "depths": [int(picks[f"depth{s}"]) for s in self._stages()],
+            "stem_stride": int(picks.get("stem_stride", self.space_.stem_stride[0])),
+            "shrink": spec.input.shape[1] // int(picks.get("resolution", self._resolutions(spec)[0])),
+        }
+        return (Network(classes=spec.head.classes, **trunk) if spec.plain else ManyHeaded(spec=spec, **trunk)).eval()
 
     def relaxed(self, spec: TaskSpec) -> RelaxedNetwork:
-        """All widths and depths in one. Raises ConfigurationError where the image or the stem's stride has a choice."""
+        """All widths and depths in one.
+
+        Raises ConfigurationError where the image or the stem's stride has a choice, or there are several heads.
+        """
+        if not spec.plain:
+            raise ConfigurationError.one(
+                f"the choice of an arch is trained for one classification head, and task `{spec.name}` has others",
+                "leave search.by out: archs are then tried side by side",
+            )
         from edgekd.students.relaxed_resnet import RelaxedNetwork
 
-        return RelaxedNetwork(self._relaxable(spec).axes, lambda arch: self.build(arch, spec))
+        def plain(arch: Arch) -> Network:
+            network = self.build(arch, spec)
+            assert isinstance(network, Network), "of one head, as looked at above"
+            return network
+
+        return RelaxedNetwork(self._relaxable(spec).axes, plain)
 
     def pieces(self, spec: TaskSpec) -> Sequence[Piece]:
         """What stem, blocks and head cost. Raises as `relaxed` does."""
@@ -165,15 +182,10 @@ class ResNet(Record):
         return range(1, self.stages + 1)
 
 
-class Network(nn.Module):
-    """Stem, blocks, mean over the image, one linear layer. (N, C, H, W) to (N, classes).
+class Trunk(nn.Module):
+    """Stem and blocks. ``shrink`` pixels a side are averaged into one before the stem."""
 
-    ``shrink`` pixels a side are averaged into one before the stem.
-    """
-
-    def __init__(
-        self, channels: int, classes: int, widths: list[int], depths: list[int], stem_stride: int, shrink: int = 1
-    ) -> None:
+    def __init__(self, channels: int, widths: list[int], depths: list[int], stem_stride: int, shrink: int) -> None:
         super().__init__()
         self.shrink = nn.AvgPool2d(shrink) if shrink > 1 else nn.Identity()
         self.stem = Stem(channels, widths[0], stem_stride)
@@ -183,16 +195,61 @@ class Network(nn.Module):
                 blocks.append(Block(width, after, stride=2 if stage > 0 and index == 0 else 1))
                 width = after
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Linear(width, classes)
-        for part in self.modules():
+
+    def _initialise(self) -> None:
+        for part in (*self.stem.modules(), *self.blocks.modules()):
             if isinstance(part, nn.Conv2d):
                 nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+
+
+class Network(Trunk):
+    """Mean over the image and one linear layer behind the trunk. (N, C, H, W) to (N, classes)."""
+
+    def __init__(
+        self, channels: int, classes: int, widths: list[int], depths: list[int], stem_stride: int, shrink: int = 1
+    ) -> None:
+        super().__init__(channels, widths, depths, stem_stride, shrink)
+        self.head = nn.Linear(widths[-1], classes)
+        self._initialise()
         nn.init.kaiming_normal_(self.head.weight, nonlinearity="linear")
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         answer: Tensor = self.head(self.blocks(self.stem(self.shrink(images))).mean((2, 3)))
         return answer
+
+
+class ManyHeaded(Trunk):
+    """Heads behind the trunk. (N, C, H, W) to raw answers by name (`heads.many`)."""
+
+    def __init__(
+        self,
+        channels: int,
+        spec: TaskSpec,
+        widths: list[int],
+        depths: list[int],
+        stem_stride: int,
+        shrink: int = 1,
+    ) -> None:
+        super().__init__(channels, widths, depths, stem_stride, shrink)
+        self._initialise()
+        self.ends = [sum(depths[: stage + 1]) for stage in range(len(depths))]
+        strides = [shrink * stem_stride * 2**stage for stage in range(len(depths))]
+        self.heads = Heads(spec, widths, strides)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        features = self.stem(self.shrink(images))
+        stages = []
+        for place, block in enumerate(self.blocks):
+            features = block(features)
+            if place + 1 in self.ends:
+                stages.append(features)
+        answers: dict[str, Tensor] = self.heads(stages)
+        return answers
+
+    def shared_weights(self) -> list[nn.Parameter]:
+        """The last convolution of the trunk."""
+        return [self.blocks[-1].get_parameter("conv2.weight")]
 
 
 class Stem(nn.Module):
@@ -235,6 +292,16 @@ class Shortcut(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         answer: Tensor = self.norm(self.conv(features))
         return answer
+
+
+def _check_even(spec: TaskSpec, stride: int) -> None:
+    """Maps of two stages are added up: each must be exactly half as large as the one before."""
+    if any(side % stride for side in spec.input.shape[1:]):
+        shown = " x ".join(map(str, spec.input.shape[1:]))
+        raise ConfigurationError.one(
+            f"the last stage is {stride} times smaller than the image, and {shown} pixels can't be divided by that",
+            f"give images whose sides are multiples of {stride}, or lower student.stages or student.space.stem_stride",
+        )
 
 
 def _choices(bounds: tuple[int, ...], step: int) -> tuple[int, ...]:

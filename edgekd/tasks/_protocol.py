@@ -1,22 +1,42 @@
 """What a task is: data, splits and a metric. Numpy only; torch comes in with training.
 
 Images are channel-first everywhere inside edgekd; `InputSpec` says how raw values become what a student sees.
+
+A task asks one question or several. One classification head is the plain case: labels are whole numbers (N,), answers
+are logits (N, classes). Otherwise both are record arrays (N,) with a field a head or output (`rows.py` lays them out).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from edgekd.records import Digest, Record
 
-__all__ = ["HeadSpec", "InputSpec", "MetricSpec", "Score", "Split", "SplitName", "Task", "TaskSpec"]
+__all__ = [
+    "HeadKind",
+    "HeadSpec",
+    "InputSpec",
+    "MetricSpec",
+    "Rows",
+    "Score",
+    "Split",
+    "SplitName",
+    "Task",
+    "TaskSpec",
+]
 
 SplitName = Literal["train", "validation", "calibration", "test"]
+
+HeadKind = Literal["classification", "segmentation", "detection"]
+
+Rows = NDArray[Any]
+"""Labels or answers, a row a sample: plain numbers for one classification head, else a record array (`rows.py`)."""
 
 
 class InputSpec(Record):
@@ -31,12 +51,27 @@ class InputSpec(Record):
 
 
 class HeadSpec(Record):
-    """One answer of a student."""
+    """One answer of a student: a class for the image, a class for every pixel, or objects with their boxes.
+
+    Of segmentation the background is a class like any other; of detection it is none.
+    """
 
     name: str = "logits"
-    kind: Literal["classification"] = "classification"
+    kind: HeadKind = "classification"
     classes: int
     labels: tuple[str, ...] = ()  # names, in order; empty where unknown
+    objects: NonNegativeInt = 0  # detection: how many an image has at the most
+
+    @model_validator(mode="after")
+    def _counts_objects(self) -> Self:
+        if (self.kind == "detection") != (self.objects > 0):
+            raise ValueError(f"head `{self.name}`: `objects` is for detection, which needs it, and for nothing else")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Left out where unused, so that a classification task keeps the digest it always had."""
+        return _without(handler(self), "objects")
 
 
 class MetricSpec(Record):
@@ -53,9 +88,38 @@ class TaskSpec(Record):
     kind: str = "image-classification"
     input: InputSpec
     head: HeadSpec
+    more: tuple[HeadSpec, ...] = ()  # further heads on the same trunk
     metric: MetricSpec = MetricSpec()
     data: Digest  # of the content of all splits
     flip: bool = False  # whether a mirrored image keeps its label
+
+    @model_validator(mode="after")
+    def _names_heads(self) -> Self:
+        names = [head.name for head in self.heads]
+        if len(set(names)) < len(names):
+            raise ValueError(f"heads need names of their own, found {', '.join(names)}")
+        if not self.plain and (odd := [name for name in names if not name.isidentifier()]):
+            raise ValueError(f"head `{odd[0]}`: letters, digits and underscores only")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As in `HeadSpec`."""
+        return _without(handler(self), "more")
+
+    @property
+    def heads(self) -> tuple[HeadSpec, ...]:
+        """All of them, in the order of a student's answers."""
+        return (self.head, *self.more)
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is one classification head and nothing else: labels (N,), answers (N, classes)."""
+        return not self.more and self.head.kind == "classification"
+
+
+def _without(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key != name or value}
 
 
 @dataclass(frozen=True)
@@ -64,7 +128,7 @@ class Split:
 
     name: SplitName
     inputs: NDArray[np.generic]  # (N, C, H, W), raw values in raw_dtype
-    labels: NDArray[np.int64]  # (N,)
+    labels: Rows  # (N,): int64, or a field a head
     digest: Digest
 
     def __len__(self) -> int:
@@ -77,7 +141,8 @@ class Score(Record):
     metric: str
     value: float
     samples: int
-    correct: tuple[bool, ...] = ()
+    correct: tuple[bool, ...] = ()  # of a plain task
+    parts: Mapping[str, float] = {}  # each head's own metric, where there are several: ``things mAP``
 
 
 class Task(Protocol):
@@ -92,6 +157,9 @@ class Task(Protocol):
         """One part of the data. The same on every machine."""
         ...
 
-    def score(self, outputs: NDArray[np.floating], labels: NDArray[np.int64]) -> Score:
-        """Score raw outputs (N, classes) against labels (N,). Raises ValueError on shapes that don't match."""
+    def score(self, outputs: Rows, labels: Rows) -> Score:
+        """Score answers against labels, (N, classes) and (N,) of a plain task.
+
+        Raises ValueError on shapes that don't match.
+        """
         ...

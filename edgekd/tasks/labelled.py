@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, digest_json
-from edgekd.tasks._protocol import Split, SplitName
+from edgekd.tasks._protocol import Rows, Split, SplitName
 from edgekd.tasks.splits import carve, content_keys, digest_arrays
 
 __all__ = ["CarvedImages", "LabelledImages", "statistics"]
@@ -25,10 +25,10 @@ __all__ = ["CarvedImages", "LabelledImages", "statistics"]
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Inputs (N, C, H, W), raw and in any memory order, with labels (N,)."""
+    """Inputs (N, C, H, W), raw and in any memory order, with labels (N,), which may be records (`rows`)."""
 
     inputs: NDArray[np.generic]
-    labels: NDArray[np.int64]
+    labels: Rows
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,7 +83,7 @@ class CarvedImages:
     def _test(self) -> _TestFacts:
         images = self.test()
         digest = digest_arrays(images.inputs, images.labels)
-        return _TestFacts(content_keys(images.inputs), digest, int(images.labels.max()))
+        return _TestFacts(content_keys(images.inputs), digest, int(_strata(images.labels).max()))
 
     @cached_property
     def _splits(self) -> dict[SplitName, Split]:
@@ -97,10 +97,10 @@ class CarvedImages:
             elsewhere = np.concatenate([elsewhere, validation_keys])
         free = np.flatnonzero(~np.isin(keys, elsewhere))
         validation_count = 0 if self.validation is not None else round(self.validation_fraction * len(free))
-        carved = carve(keys[free], self.train.labels[free], [validation_count, self.calibration_count])
+        carved = carve(keys[free], _strata(self.train.labels)[free], [validation_count, self.calibration_count])
         validation, calibration, rest = (free[part] for part in carved)
         if self.train_limit is not None:
-            rest = rest[carve(keys[rest], self.train.labels[rest], [self.train_limit])[0]]
+            rest = rest[carve(keys[rest], _strata(self.train.labels)[rest], [self.train_limit])[0]]
         parts.setdefault("validation", self.train.take(validation))
         parts["calibration"] = self.train.take(calibration)
         parts["train"] = self.train.take(rest)
@@ -112,6 +112,14 @@ class CarvedImages:
                     "lower `calibration` or `validation`, or give more data",
                 )
         return {name: _split(name, part) for name, part in parts.items()}
+
+
+def _strata(labels: Rows) -> NDArray[np.int64]:
+    """What is to have the same shares in every part: classes of the whole image, where there are any."""
+    if labels.dtype.names is None:
+        return labels
+    of_image = [name for name in labels.dtype.names if labels[name].ndim == 1]
+    return np.asarray(labels[of_image[0]], np.int64) if of_image else np.zeros(len(labels), np.int64)
 
 
 def statistics(inputs: NDArray[np.generic], per_channel: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -17,10 +17,11 @@ from pydantic import PrivateAttr
 
 from edgekd.errors import ConfigurationError, UnknownName
 from edgekd.references import CodeReference, importable
-from edgekd.tasks._protocol import Score, Split, SplitName, Task, TaskSpec
+from edgekd.tasks._protocol import Rows, Score, Split, SplitName, Task, TaskSpec
 from edgekd.tasks.arrays import images_of
 from edgekd.tasks.image_classification import Images, text_of
 from edgekd.tasks.labelled import CarvedImages, LabelledImages
+from edgekd.tasks.rows import IGNORED, OBJECT_FIELDS
 from edgekd.tasks.splits import content_keys
 
 __all__ = ["PythonTask"]
@@ -81,6 +82,11 @@ class PythonTask(Images):
             if inputs.shape[1:] != shape or not len(inputs) or inputs.dtype != raw:
                 problem = f"inputs of the {name} split are {inputs.dtype} {inputs.shape}"
                 remedy = f"the spec says {raw} (N, {', '.join(map(str, shape))}), and at least one sample is needed"
+            elif not task.spec.plain:
+                wrong = _wrong_rows(task.spec, labels, len(inputs))
+                if not wrong:
+                    continue
+                problem, remedy = f"labels of the {name} split {wrong}", "lay them out as edgekd.tasks.rows does"
             elif labels.dtype != np.int64:
                 problem, remedy = f"labels of the {name} split are {labels.dtype}", "give int64: labels.astype(int)"
             elif labels.shape != (len(inputs),):
@@ -140,3 +146,24 @@ class PythonTask(Images):
                 raise UnknownName("array", key, map(str, arrays), remedy=f"`{self.module.target}()` must return it")
         inputs, labels = (np.asarray(arrays[f"{letter}_{name}"]) for letter in "xy")
         return images_of(inputs, labels, self.layout, f"{self.module.target} {name}")
+
+
+def _wrong_rows(spec: TaskSpec, labels: Rows, count: int) -> str:
+    """What is wrong with the labels of several heads; empty where nothing is."""
+    if labels.shape != (count,) or labels.dtype.names is None:
+        return f"are {labels.dtype} {labels.shape}, and a record array ({count},) is needed"
+    shapes = {"classification": (), "segmentation": spec.input.shape[1:], "detection": (-1, OBJECT_FIELDS)}
+    kinds = {"classification": np.int64, "segmentation": np.uint8, "detection": np.float32}
+    for head in spec.heads:
+        if head.name not in labels.dtype.names:
+            return f"have no field `{head.name}`"
+        own = labels[head.name]
+        shape = tuple(
+            -1 if wanted == -1 else size for wanted, size in zip(shapes[head.kind], own.shape[1:], strict=False)
+        )
+        if own.dtype != kinds[head.kind] or own.ndim - 1 != len(shapes[head.kind]) or shape != shapes[head.kind]:
+            return f"of `{head.name}` are {own.dtype} {own.shape}"
+        classes = own[:, :, 4] if head.kind == "detection" else own[own != IGNORED] if own.dtype == np.uint8 else own
+        if classes.max(initial=0) >= head.classes:
+            return f"of `{head.name}` go up to {classes.max():g}, and there are {head.classes} classes"
+    return ""

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from edgekd.errors import ConfigurationError
+from edgekd.students.heads.deployed import Decoder
+from edgekd.students.heads.many import raw_names
 from edgekd.tasks._protocol import Score, Task, TaskSpec
+from edgekd.tasks.rows import output_rows
 from edgekd.teachers._protocol import Bindable, Teacher
+from edgekd.teachers.packing import layout_in, unpacked
 
 __all__ = ["bind", "rated"]
 
@@ -28,6 +33,8 @@ def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
             f"teacher `{bound.name}` can't take this task's images {spec.input.shape}: {reason}",
             "give a teacher for this input, or its `resize`",
         ) from error
+    if not spec.plain:
+        return _with_heads(bound, spec, answers)
     if tuple(answers.shape) != (2, spec.head.classes):
         raise ConfigurationError.one(
             f"teacher `{bound.name}` tells {answers.shape[-1]} classes apart, "
@@ -46,12 +53,43 @@ def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
     return bound
 
 
-def rated(teacher: Teacher, task: Task) -> Score:
-    """How often a bound teacher is right, on some validation samples."""
+def _with_heads(teacher: Teacher, spec: TaskSpec, answers: Tensor) -> Teacher:
+    """A teacher of a task that isn't plain, once its answers were looked at."""
+    channels = {name: (head.classes, 4)[name.endswith(".box")] for head in spec.heads for name in raw_names(head)}
+    layout = layout_in(teacher)
+    if not layout:
+        raise ConfigurationError.one(
+            f"teacher `{teacher.name}` answers for one classification head, and task `{spec.name}` has others",
+            "say which head each teaches: teacher: {kind: heads, of: {...}}",
+        )
+    wrong = [part.name for part in layout if channels.get(part.name) != part.shape[0]]
+    if wrong:
+        raise ConfigurationError.one(
+            f"teacher `{teacher.name}` tells other classes apart for {', '.join(wrong)} than task `{spec.name}` has",
+            "give a teacher trained on the same classes, in the same order",
+        )
+    if not torch.isfinite(answers).all():
+        raise ConfigurationError.one(
+            f"teacher `{teacher.name}` answers NaN or infinity", "check its weights, and mean and std in raw units"
+        )
+    return teacher
+
+
+def rated(teacher: Teacher, task: Task) -> Score | None:
+    """How good a bound teacher is, on some validation samples; None where it doesn't teach every head."""
+    layout, spec = layout_in(teacher), task.spec
+    if not spec.plain and {part.name for part in layout} < {name for head in spec.heads for name in raw_names(head)}:
+        return None
     split = task.split("validation")
     order = np.random.default_rng(0).permutation(len(split))[:_RATED]
     chosen, answers = np.sort(order), []
     for start in range(0, len(chosen), _AT_ONCE):
         batch = torch.from_numpy(split.inputs[chosen[start : start + _AT_ONCE]]).float()
-        answers.append(teacher.logits(batch).numpy())
+        rows = teacher.logits(batch)
+        if spec.plain:
+            answers.append(rows.numpy())
+        else:
+            with torch.inference_mode():
+                decoded = Decoder(spec)(unpacked(rows, layout))
+            answers.append(output_rows(spec, [output.numpy() for output in decoded]))
     return task.score(np.concatenate(answers), split.labels[chosen])

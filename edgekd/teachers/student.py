@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from edgekd.records import Digest, digest_json
 from edgekd.students._protocol import Student
 from edgekd.teachers.normalise import normalised
+from edgekd.teachers.packing import Packed, layout_of, packed
 from edgekd.teachers.weights import state_digest
 
 __all__ = ["StudentTeacher"]
@@ -21,6 +22,10 @@ class StudentTeacher:
     def __init__(self, student: Student, name: str) -> None:
         self._name, self._student = name, student
         self._module = copy.deepcopy(student.module).eval().requires_grad_(False)
+        self._layout: tuple[Packed, ...] = ()
+        if not student.task.plain:
+            with torch.no_grad():
+                self._layout = layout_of(self._module(torch.zeros((1, *student.task.input.shape))))
         self._digest = digest_json(
             {
                 "teacher": "student",
@@ -39,8 +44,13 @@ class StudentTeacher:
 
     @property
     def classes(self) -> int:
-        """As many as its task has."""
-        return self._student.task.head.classes
+        """As many as its task has; of several heads, how many numbers they answer with."""
+        return sum(part.size for part in self._layout) or self._student.task.head.classes
+
+    @property
+    def layout(self) -> tuple[Packed, ...]:
+        """How raw answers are packed where the task isn't plain."""
+        return self._layout
 
     def digest(self) -> Digest:
         """Of what it is built from and its weights."""
@@ -57,5 +67,6 @@ class StudentTeacher:
     def logits(self, batch: Tensor) -> Tensor:
         """Answers (N, classes), float32, without gradient, for raw-unit batches (N, C, H, W)."""
         with torch.inference_mode():
-            answers: Tensor = self._module(self.prepared(batch))
-        return answers.float().clone()  # a tensor of inference mode can't take part in a loss
+            answers = self._module(self.prepared(batch))
+            rows: Tensor = packed(answers) if self._layout else answers.float()
+        return rows.clone()  # a tensor of inference mode can't take part in a loss

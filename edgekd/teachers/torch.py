@@ -17,8 +17,9 @@ from torch.nn import functional
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, Record, digest_file, digest_json
 from edgekd.references import CodeReference, ExistingFile
-from edgekd.tasks._protocol import TaskSpec
+from edgekd.tasks._protocol import HeadSpec, TaskSpec
 from edgekd.teachers.normalise import check_pair, normalised
+from edgekd.teachers.packing import Packed, layout_of, packed, raw_of
 from edgekd.teachers.weights import built_module, source_file, state_digest
 
 __all__ = ["TorchTeacher"]
@@ -34,6 +35,8 @@ class TorchTeacher(Record):
     resize: tuple[PositiveInt, PositiveInt] | None = None
     _module: nn.Module | None = PrivateAttr(None)
     _classes: int | None = PrivateAttr(None)
+    _heads: tuple[HeadSpec, ...] = PrivateAttr(())  # of a task that isn't plain
+    _layout: tuple[Packed, ...] = PrivateAttr(())
     _digest: Digest | None = PrivateAttr(None)
 
     @model_validator(mode="after")
@@ -70,14 +73,20 @@ class TorchTeacher(Record):
 
     def bound(self, spec: TaskSpec) -> TorchTeacher:
         """With the task's normalisation where it has none of its own."""
-        if self.mean is not None:
+        if self.mean is not None and spec.plain:
             return self
-        bound = self.but(mean=spec.input.mean, std=spec.input.std)
-        bound._module = self._module
+        bound = self.but(mean=spec.input.mean, std=spec.input.std) if self.mean is None else self.but()
+        bound._module, bound._heads = self._module, () if spec.plain else spec.heads
         return bound
+
+    @property
+    def layout(self) -> tuple[Packed, ...]:
+        """How raw answers of a task with other heads than one of classification are packed, once it has answered."""
+        return self._layout
 
     def logits(self, batch: Tensor) -> Tensor:
         """Answers (N, classes), float32, without gradient, for raw-unit batches (N, C, H, W)."""
+        self._loaded()  # not in inference mode: its weights may have to be differentiated through later
         with torch.inference_mode():
             answers = self._answered(batch)
         return answers.clone()  # a tensor of inference mode can't take part in a loss
@@ -99,6 +108,8 @@ class TorchTeacher(Record):
 
     def _answered(self, batch: Tensor) -> Tensor:
         answers = self._loaded()(self.prepared(batch))
+        if self._heads:
+            return self._packed(answers)
         if not isinstance(answers, Tensor) or answers.ndim != 2 or len(answers) != len(batch):
             shape = tuple(answers.shape) if isinstance(answers, Tensor) else type(answers).__name__
             raise ConfigurationError.one(
@@ -107,6 +118,19 @@ class TorchTeacher(Record):
             )
         self._classes = answers.shape[1]
         return answers.float()
+
+    def _packed(self, answers: object) -> Tensor:
+        raw = raw_of(answers, self._heads)
+        if raw is None:
+            names = ", ".join(head.name for head in self._heads)
+            raise ConfigurationError.one(
+                f"teacher `{self.name}` answered {type(answers).__name__}, which tells nothing for {names}",
+                "let the function return a model that gives raw answers: see edgekd.students.heads",
+            )
+        self._layout = layout_of(raw)
+        rows = packed(raw)
+        self._classes = rows.shape[1]
+        return rows
 
     def _loaded(self) -> nn.Module:
         if self._module is None:

@@ -58,7 +58,7 @@ def test_the_teacher_is_asked_once_for_logits_and_activations(student, context, 
 
 def test_connectors_are_trained_along(student, context, tmp_path):
     stage, given = Distill(**QUICK, loss=FITNET), context(tmp_path)
-    first = stage._objective(student.module, stage._networks(student, given), given.seed)
+    first = stage._objective(student.module, stage._networks(student, given), given)
     stopping = iter([False] * 9)
     stage.prepare(given)
     with pytest.raises(Interrupted):
@@ -124,7 +124,8 @@ def test_a_teacher_of_logits_alone_is_refused(student, context, tmp_path):
 def test_a_weight_that_changes_moves_with_the_epochs(student, context, tmp_path):
     ramp = {"weight": {"from": 0.0, "to": 1.0, "start": 0.0, "end": 0.5}}
     stage = Distill(**QUICK, loss={"fitnet": ramp, "kd": {"temperature": {"from": 8, "to": 2}}})
-    objective = stage._objective(student.module, stage._networks(student, context(tmp_path)), 0)
+    given = context(tmp_path)
+    objective = stage._objective(student.module, stage._networks(student, given), given)
     assert objective._weights == [0.0]
     objective.move_to(1.0)
     assert objective._weights == [1.0]

@@ -11,7 +11,7 @@ from edgekd.distill.curve import read_curve
 from edgekd.distill.predict import predict
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Interrupted
-from edgekd.recipes import born_again
+from edgekd.recipes import born_again, cohort
 from edgekd.recipes.born_again import BornAgain
 from edgekd.recipes.runner import run_recipe
 from edgekd.records import digest_json
@@ -41,7 +41,7 @@ def scored(task, *values):
 
 
 def test_the_first_generation_is_plain_distill(student, context, task, tmp_path, monkeypatch):
-    monkeypatch.setattr(born_again, "_validated", scored(task, 0.9, 0.5))
+    monkeypatch.setattr(born_again, "validated", scored(task, 0.9, 0.5))
     told = []
     kept = BornAgain(**QUICK).run(student, context(tmp_path, progress=told.append))
     plain = Distill(**QUICK).run(student, context(tmp_path / "plain"))
@@ -51,7 +51,7 @@ def test_the_first_generation_is_plain_distill(student, context, task, tmp_path,
 
 
 def test_the_next_is_fresh_and_taught_by_the_one_before(student, context, task, teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr(born_again, "_validated", scored(task, 0.5, 0.9))
+    monkeypatch.setattr(born_again, "validated", scored(task, 0.5, 0.9))
     given = []
     run = Distill.run
     monkeypatch.setattr(Distill, "run", lambda self, s, c: given.append((self, s, c)) or run(self, s, c))
@@ -87,16 +87,16 @@ def test_a_student_with_inherited_weights_starts_as_it_was_given(student, contex
     from edgekd.students.resnet import ResNet
 
     monkeypatch.setattr(ResNet, "inherits", True)
-    assert born_again._newborn(student, 1) is student
+    assert cohort.fresh_like(student, 1) is None
     monkeypatch.setattr(ResNet, "inherits", False)
     other = student.but(module=torch.nn.Sequential(student.module))  # an earlier stage changed its shape
-    assert born_again._newborn(other, 1) is other
-    assert born_again._newborn(student, 1) is not student
+    assert cohort.fresh_like(other, 1) is None
+    assert cohort.fresh_like(student, 1) is not None
 
 
 @pytest.mark.parametrize(("scores", "kept"), [((0.5, 0.7, 0.7), 2), ((-3.0, -4.0, -5.0), 1), ((None, None, None), 3)])
 def test_the_best_is_kept_and_of_equals_the_earliest(student, context, task, tmp_path, monkeypatch, scores, kept):
-    monkeypatch.setattr(born_again, "_validated", scored(task, *scores))
+    monkeypatch.setattr(born_again, "validated", scored(task, *scores))
     told = []
     BornAgain(**{**QUICK, "epochs": 1}, generations=3).run(student, context(tmp_path, progress=told.append))
     assert told[-1].note.startswith(f"kept generation {kept} of 3")
@@ -105,7 +105,7 @@ def test_the_best_is_kept_and_of_equals_the_earliest(student, context, task, tmp
 def test_no_validation_samples_score_nothing(student, context, task, tmp_path, monkeypatch):
     empty = Split("validation", np.zeros((0, 1, 8, 8), np.uint8), np.zeros(0, np.int64), digest_json("empty"))
     monkeypatch.setattr(type(task), "split", lambda self, name: empty)
-    assert born_again._validated(student, context(tmp_path)) is None
+    assert cohort.validated(student, context(tmp_path)) is None
 
 
 @pytest.mark.parametrize("asks", [3, 9, 14])

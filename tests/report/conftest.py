@@ -27,6 +27,8 @@ from edgekd.store.records import (
     NeverSlower,
     OutcomeRecord,
     RunHeader,
+    StageReading,
+    StagesRecord,
     StaticFeatures,
     TrialRecord,
 )
@@ -168,6 +170,17 @@ class Written:
         self.run.write(record)
         return record
 
+    def stages(self) -> None:
+        (measurement,) = self.session.measure([self.job()], PLAN)
+        accuracy = Accuracy(value=0.9123, kind=AccuracyKind.ARTEFACT, split="validation", samples=50, method="file")
+        plain = {"precision": Precision.FLOAT32, "student": digest_json("student")}
+        gone = StageReading(
+            stage="inherited", accuracy=None, size_bytes=None, low_us=None, detail=f"gone, says {self.name}", **plain
+        )
+        low = figure_of(measurement, "latency.low")
+        done = StageReading(stage="distill", accuracy=accuracy, size_bytes=300, low_us=low, **plain)
+        self.run.write(StagesRecord(finalist=1, backend=LITERT, stages=(gone, done)))
+
     def scored(self) -> Figure:
         kind = EvidenceKind.MEASURED
         return Figure(metric="accuracy", value=0.94, unit="", kind=kind, subject="file", method="50 samples")
@@ -218,6 +231,7 @@ class Written:
         self.arms()
         self.trials()
         finalist = self.finalist()
+        self.stages()
         self.outcome()
         self.certificate(finalist)
         return self.run

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pytest
 
+from edgekd.distill.following import followed
+from edgekd.distill.generative.picture import png
 from edgekd.errors import ConfigurationError
 from edgekd.report.facts import gather
 from edgekd.report.page import page_text, write_report
+from edgekd.store.records import ExplanationRecord, TermShare
 
 WrittenRun = Any
 Write = Callable[..., WrittenRun]
@@ -89,6 +94,7 @@ def test_every_section_of_a_whole_run(write: Write) -> None:
         "What the masks removed",
         "Backends and precisions",
         "Where the time goes",
+        "Stage by stage",
         "Training",
         "Certificate",
         "The measurement itself",
@@ -198,3 +204,80 @@ def test_names_of_close_dots_do_not_cover_each_other() -> None:
     assert heights[0] == 54.0
     assert heights[1] >= 78.0
     assert heights[2] == 56.0  # nobody is near
+
+
+def test_what_a_generator_drew_is_shown_without_a_file_beside_the_page(write: Write) -> None:
+    written = write()
+    written.whole()
+    assert "What the generator drew" not in page_of(written).headings
+    folder = written.run.stages / ("a" * 64)
+    folder.mkdir(parents=True)
+    (folder / "pictures.png").write_bytes(png(np.zeros((4, 4), np.uint8)))
+    page = page_of(written)
+    assert "What the generator drew" in page.headings
+    (source,) = [value for name, value in page.attributes if name == "src"]
+    assert base64.b64decode(source.removeprefix("data:image/png;base64,"))[:4] == b"\x89PNG"
+
+
+def test_an_explanation_is_shown_with_its_shares(write: Write) -> None:
+    written = write()
+    written.whole()
+    followed_ = followed(np.eye(3), np.eye(3)[[0, 1, 1]], np.arange(3), ("cat", "<b>dog</b>", "bird"))
+    terms = (TermShare(name="kd", first=0.25, last=0.75), TermShare(name="ce", first=0.75, last=0.25))
+    written.run.write(ExplanationRecord(finalist=1, terms=terms, following=followed_))
+    page = page_of(written)
+    assert "kd 25.0 % 75.0 %" in page.text
+    assert "says what the teacher says on 66.7 % of 3 validation samples" in page.text
+    assert "<b>dog</b>" in page.text
+
+
+def test_each_stage_of_the_recipe_has_its_row(write: Write) -> None:
+    written = write()
+    written.whole()
+    text = page_of(written).text
+    assert "Stage by stage" in text
+    assert "distill float32 91.23 % artefact" in text
+    assert "gone, says resnet" in text
+
+
+def test_each_round_has_its_row(write: Write) -> None:
+    from edgekd.store.records import RoundOption, RoundRecord
+    from edgekd.students._protocol import Arch
+
+    written = write()
+    written.whole()
+    arch = Arch.of({"width": 8})
+    option = RoundOption(arch=arch, low_us=10.0, size_bytes=10, accuracy=0.875)
+    written.run.write(RoundRecord(number=1, before=option, options=(option,), arch=arch))
+    written.run.write(RoundRecord(number=2, before=option, options=(option,), arch=None))
+    text = page_of(written).text
+    assert "Round by round" in text
+    assert "1 width=8 87.50 %" in text
+    assert "no step gains enough" in text
+
+
+def test_a_recipe_that_was_chosen_is_shown_with_what_it_beat(write: Write) -> None:
+    from edgekd.store.records import AutoOption, AutoRecord, AutoScore
+    from edgekd.students._protocol import Arch
+
+    written = write()
+    written.whole()
+    options = (
+        AutoOption(phase="loss", name="kd"),
+        AutoOption(phase="loss", name="dkd", why_not="it needs <labels>"),
+        AutoOption(phase="views", name="crop and flip"),
+    )
+    scores = (
+        AutoScore(phase="loss", option="kd", epochs=2, validation=0.5),
+        AutoScore(phase="loss", option="kd", epochs=4, validation=0.625),
+        AutoScore(phase="views", option="crop and flip", epochs=4, validation=None, detail="diverged"),
+    )
+    record = AutoRecord(arch=Arch.of({"width": 8}), options=options, scores=scores)
+    written.run.write(record)
+    assert "Not chosen yet" in page_of(written).text
+    written.run.write(record.but(loss="kd", views="crop and flip", ended="time"))
+    text = page_of(written).text
+    assert "kd, crop and flip , by short trainings of width=8" in text
+    assert "50.00 % after 2 , 62.50 % after 4" in text
+    assert "it needs <labels>" in text
+    assert "ended it early" in text

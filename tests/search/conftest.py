@@ -14,12 +14,12 @@ from edgekd.errors import Interrupted
 from edgekd.evidence import AccuracyKind, Figure
 from edgekd.export._protocol import ConversionOutcome, ConversionResult
 from edgekd.records import digest_json
-from edgekd.search._protocol import Estimate, EstimateContext, Refined
+from edgekd.search._protocol import Estimate, EstimateContext, Refined, Step
 from edgekd.search.files import place
 from edgekd.search.sampler import TpeSampler
 from edgekd.search.search import Parts, Search
 from edgekd.store import atomic
-from edgekd.store.records import Accuracy, Arm, OutcomeRecord, PlanRecord, RunHeader, StaticFeatures
+from edgekd.store.records import Accuracy, Arm, FinalistRecord, OutcomeRecord, PlanRecord, RunHeader, StaticFeatures
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch, Axis, Candidate
 from edgekd.targets.target import Target
@@ -83,6 +83,7 @@ class Lab:
         self.made: list[Candidate] = []
         self.estimated: list[Candidate] = []
         self.refined: list[Candidate] = []
+        self.told_apart: list[Candidate] = []
         self.notes: list[tuple[str, str]] = []  # stage and note of every line of progress
         self.stop_after: int | None = None  # steps until the person asks to stop
         self.conversions: Callable[[Candidate], ConversionOutcome] = lambda _: ConversionOutcome.OK
@@ -97,6 +98,7 @@ class Lab:
         self.train_s, self.refine_s = 2.0, 20.0
         self.noise: Noise = QUIET
         self.sampler: Any = TpeSampler()
+        self.recipe: tuple[Any, ...] = ()
         self.target = Target.model_validate(
             {
                 "name": "paper",
@@ -173,6 +175,13 @@ class Lab:
         final = self._accuracy(candidate, 0.0, AccuracyKind.ARTEFACT)
         left = self.float_operators(candidate)
         return Refined(digest_json(str(candidate)), artefact, final, final, float_operators=left)
+
+    def steps(self, finalist: FinalistRecord) -> tuple[Step, ...]:
+        self.told_apart.append(finalist.candidate)
+        if finalist.artefact is None or finalist.student is None:
+            return ()
+        last = Step("distill", finalist.student, F32, finalist.artefact, finalist.accuracy)
+        return (Step("inherited", digest_json("before"), F32, None, None, "its student is not kept any more"), last)
 
     def twin(self, candidate: Candidate) -> Artefact | None:
         if candidate.plan.precision is F32:

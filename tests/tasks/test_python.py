@@ -128,3 +128,47 @@ def task():
 def test_what_the_spec_promises_is_asked_of_each_split(tmp_path, spec, split, said):
     with pytest.raises(ConfigurationError, match=said):
         _ = task(tmp_path, WRONG.replace("{spec}", spec).replace("{split}", split)).spec
+
+
+SHAPES = """
+from dataclasses import replace
+from edgekd.tasks.shapes import Shapes
+class Own:
+    def __init__(self):
+        self.inner = Shapes(train=40, test=10, validation=10, calibration=10, side=32)
+        self.spec = self.inner.spec
+    def split(self, name):
+        split = self.inner.split(name)
+        {spoilt}
+        return split
+    def score(self, outputs, labels):
+        return self.inner.score(outputs, labels)
+def task():
+    return Own()
+"""
+
+
+class TestOwnTaskWithHeads(TaskContract):
+    @pytest.fixture
+    def make_task(self, tmp_path):
+        made = task(tmp_path, SHAPES.format(spoilt=""))
+        return lambda: made.but()
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        ("split = replace(split, labels=split.labels['scene'])", "a record array"),
+        ("split = replace(split, labels=split.labels[['scene', 'mask']])", "no field `things`"),
+        ("split.labels['mask'][0, 0, 0] = 9", "`mask` go up to 9"),
+        (
+            "split = replace(split, labels=split.labels.astype([('scene', 'i4'), ('things', 'f4', (4, 6)), "
+            "('mask', 'u1', (32, 32))]))",
+            "`scene` are int32",
+        ),
+    ],
+    ids=["plain", "lost", "class", "type"],
+)
+def test_labels_of_several_heads_are_looked_at(tmp_path, spoilt, said):
+    with pytest.raises(ConfigurationError, match=said):
+        _ = task(tmp_path, SHAPES.format(spoilt=spoilt)).spec

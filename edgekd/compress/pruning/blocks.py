@@ -89,12 +89,16 @@ def find_stages(model: nn.Module, shape: Sequence[int]) -> list[BlockStage]:
     return [stage for stage in stages if len(stage.counts) > 1]
 
 
-def drop_blocks(model: nn.Module, stage: BlockStage, keep: int) -> None:
-    """Leave out blocks in place until ``keep`` remain. Raises ValueError outside ``stage.counts``."""
+def drop_blocks(model: nn.Module, stage: BlockStage, keep: int, of: int | None = None) -> None:
+    """Leave out blocks in place until ``keep`` remain. Raises ValueError outside ``stage.counts``.
+
+    ``of`` is how many the model still has, where some were left out before.
+    """
     if keep not in stage.counts:
         raise ValueError(f"{stage.name} can keep {stage.counts[0]} to {stage.counts[-1]} blocks, not {keep}")
-    gone = stage.fixed + len(stage.droppable) - keep
-    for name, substitute in list(zip(stage.droppable, stage.substitutes, strict=True))[:gone]:
+    most = stage.fixed + len(stage.droppable)
+    begun = 0 if of is None else most - of
+    for name, substitute in list(zip(stage.droppable, stage.substitutes, strict=True))[begun : most - keep]:
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, _ACTIVATIONS[substitute]().eval())
 

@@ -86,10 +86,26 @@ class Pruned(Record):
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
         """The model of one arch with inherited weights, in eval mode. Takes normalised (N, C, H, W), gives logits."""
+        return self._pruned(copy.deepcopy(_anatomy(self, spec).model), None, arch, spec)
+
+    def shrink(self, module: nn.Module, before: Arch, after: Arch, spec: TaskSpec) -> nn.Module:
+        """What a student of the arch ``before`` has learned, as far as the smaller arch ``after`` has room for it.
+
+        Blocks go in the order that `build` leaves them out in; channels by the magnitude they have in ``module``, for
+        training has changed which ones matter. ``module`` is left as it was. Raises ValueError where ``after`` is
+        larger on any axis.
+        """
+        larger = [axis for axis, choice in after.choices if choice > before[axis]]
+        if larger:
+            raise ValueError(f"{after} is no part of {before}: {larger[0]} grows")
+        return self._pruned(copy.deepcopy(module), before, after, spec)
+
+    def _pruned(self, model: nn.Module, before: Arch | None, arch: Arch, spec: TaskSpec) -> nn.Module:
+        """``model``, of the arch ``before`` (None: the whole), in place, in eval mode."""
         anatomy, shape = _anatomy(self, spec), spec.input.shape
-        model = copy.deepcopy(anatomy.model)
         for stage in anatomy.stages:
-            drop_blocks(model, stage, int(arch[f"blocks_{stage.name}"]))
+            axis = f"blocks_{stage.name}"
+            drop_blocks(model, stage, int(arch[axis]), None if before is None else int(before[axis]))
         remaining = dict(model.named_modules())
         groups, counts = [], []
         for group in anatomy.groups:

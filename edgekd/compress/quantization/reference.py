@@ -13,19 +13,20 @@ from typing import Any, assert_never
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from edgekd.artefacts import Precision
 from edgekd.compress.quantization.rules import WEIGHTED, is_tensor, points_of
 from edgekd.compress.quantization.weights import weight_integers
 from edgekd.errors import ConfigurationError
 from edgekd.students._protocol import Encoding, Student
-from edgekd.students.graph import Traced, call, execute_nodes, operator_of, trace
+from edgekd.students.graph import Traced, call, execute_nodes, operator_of, outputs_in, trace
 
 __all__ = ["reference_module"]
 
 
 def reference_module(student: Student) -> nn.Module:
-    """A module in eval mode that takes normalised float32 (N, C, H, W) and returns logits (N, classes) float32.
+    """A module in eval mode that answers normalised float32 (N, C, H, W) as the student's own does, in float32.
 
     Raises ConfigurationError when the annotations don't fit the student's graph.
     """
@@ -71,11 +72,13 @@ class IntegerReference(nn.Module):
             self._scales[name] = torch.tensor(annotations.weights[name].scale, dtype=torch.float32)
 
     @torch.no_grad()
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Logits, dequantized."""
-        answer: Tensor = execute_nodes(self._traced, inputs, self._compute)
-        output = next(node for node in self._traced.program.graph.nodes if node.op == "output")
-        return answer * self._scale(output.args[0][0])
+    def forward(self, inputs: Tensor) -> Any:
+        """Raw answers, dequantized."""
+        answers = execute_nodes(self._traced, inputs, self._compute)
+        leaves, shape = pytree.tree_flatten(answers)
+        nodes = outputs_in(self._traced.program)
+        scaled = [leaf * self._scale(node) for leaf, node in zip(leaves, nodes, strict=True)]
+        return pytree.tree_unflatten(scaled, shape)
 
     def _compute(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         key = self._traced.keys[node.name]

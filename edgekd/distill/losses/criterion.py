@@ -16,7 +16,7 @@ class Batch:
     """What a criterion may know of a batch besides activations."""
 
     indices: Tensor  # (N,) int64, of the samples in the training split
-    labels: Tensor  # (N,) int64, or shares of each class (N, C) where samples are mixed
+    labels: Tensor  # (N,) int64, or shares of each class (N, C) where samples are mixed; (0,) with several heads
 
 
 class Criterion(nn.Module):

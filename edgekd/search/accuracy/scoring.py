@@ -54,4 +54,5 @@ def score_student(student: Student, task: Task, kind: AccuracyKind, words: str) 
         split=split.name,
         samples=score.samples,
         method=f"{words}, {student.annotations.precision.value} in PyTorch",
+        parts=score.parts,
     )

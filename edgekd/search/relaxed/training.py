@@ -55,7 +55,7 @@ def relaxable(family: Family) -> Relaxable:
 def lesson_of(recipe: Sequence[Stage]) -> Distill:
     """The stage whose losses train the relaxed network: the recipe's first. Raises ConfigurationError without one."""
     for stage in recipe:
-        found = stage.first() if isinstance(stage, BornAgain) else stage
+        found = stage.shortened(stage.epochs) if isinstance(stage, BornAgain) else stage
         if isinstance(found, Distill):
             return found
     raise ConfigurationError.one(

@@ -2,6 +2,7 @@
 
 - its space is finite, and the same each time it is asked for; each axis has a name of its own and ascending choices;
 - every arch of a sample of it builds: eval mode, finite float32 logits (N, classes), parameters that can be trained;
+- where a task has several heads, those it can build answer with raw answers by name (`edgekd.students.heads`);
 - building does not change what was built before, and one arch has one structure: names, shapes and order of weights
   are the same whatever the random seed, so that saved weights always fit;
 - with one seed, the same weights too; a family that inherits gives them with any seed;
@@ -15,8 +16,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from edgekd.students._protocol import Arch, Family
+from edgekd.students.heads.many import raw_names
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
 __all__ = ["FamilyContract"]
@@ -65,14 +68,21 @@ class FamilyContract:
             assert not any(part.training for part in module.modules()), f"{arch} is in training mode"
             with torch.no_grad():
                 answers = module(batch)
-            assert answers.shape == (3, spec.head.classes), str(arch)
-            assert answers.dtype == torch.float32
-            assert torch.isfinite(answers).all(), str(arch)
+            if spec.plain:
+                assert answers.shape == (3, spec.head.classes), str(arch)
+            else:
+                names = [name for head in spec.heads for name in raw_names(head)]
+                assert list(answers) == names, str(arch)
+            for answer in pytree.tree_leaves(answers):
+                assert len(answer) == 3, str(arch)
+                assert answer.dtype == torch.float32
+                assert torch.isfinite(answer).all(), str(arch)
 
     def test_students_can_be_trained(self, family: Family, spec: TaskSpec, archs: list[Arch]) -> None:
         module = family.build(archs[0], spec).train()
         batch = torch.randn((4, *spec.input.shape), generator=torch.Generator().manual_seed(0))
-        module(batch).square().mean().backward()
+        value = torch.stack([answer.square().mean() for answer in pytree.tree_leaves(module(batch))]).sum()
+        value.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
         idle = [name for name, parameter in module.named_parameters() if parameter.grad is None]
         assert not idle, f"no gradient reaches {idle}"
 

@@ -2,6 +2,7 @@
 
 - `spec` is complete: a shape (C, H, W), classes, a positive std, labels that are absent or one a class;
 - every split is channel-first, of the stated type and range, with labels below `classes`, and not empty;
+- where there are several heads, or another one than classification: labels as `edgekd.tasks.rows` lays them out;
 - no sample is in two splits, by content;
 - two tasks made alike have the same splits and the same `data` digest;
 - the right answers score 1, wrong ones 0; `correct` has one entry a sample; shapes that don't match are refused.
@@ -10,14 +11,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from edgekd.tasks._protocol import SplitName, Task
+from edgekd.tasks._protocol import HeadSpec, Rows, SplitName, Task, TaskSpec
+from edgekd.tasks.rows import ABSENT, IGNORED, NOTHING, UNKNOWN, empty_rows
 
-__all__ = ["TaskContract"]
+__all__ = ["TaskContract", "perfect_answers"]
 
 _NAMES: tuple[SplitName, ...] = get_args(SplitName)
 
@@ -33,8 +36,9 @@ class TaskContract:
     def test_spec_is_complete(self, make_task: Callable[[], Task]) -> None:
         spec = make_task().spec
         assert len(spec.input.shape) == 3
-        assert spec.head.classes >= 2
-        assert len(spec.head.labels) in (0, spec.head.classes)
+        for head in spec.heads:
+            assert head.classes >= (1 if head.kind == "detection" else 2)
+            assert len(head.labels) in (0, head.classes)
         channels = spec.input.shape[0]
         assert len(spec.input.mean) in (1, channels)
         assert len(spec.input.std) in (1, channels)
@@ -49,9 +53,14 @@ class TaskContract:
         assert len(split) > 0
         assert split.inputs.shape == (len(split), *spec.input.shape)
         assert split.inputs.dtype == np.dtype(spec.input.raw_dtype)
-        assert split.labels.dtype == np.int64
-        assert split.labels.min() >= 0
-        assert split.labels.max() < spec.head.classes
+        if spec.plain:
+            assert split.labels.dtype == np.int64
+            assert split.labels.min() >= 0
+            assert split.labels.max() < spec.head.classes
+        else:
+            assert split.labels.shape == (len(split),)
+            for head in spec.heads:
+                _check_labels(head, split.labels[head.name], spec.input.shape)
         if name != "test":  # a range found in the training data may be left by a test sample
             assert spec.input.raw_range[0] <= float(split.inputs.min())
             assert float(split.inputs.max()) <= spec.input.raw_range[1]
@@ -74,6 +83,12 @@ class TaskContract:
     def test_score_counts_right_answers(self, make_task: Callable[[], Task]) -> None:
         task = make_task()
         labels = task.split("validation").labels
+        if not task.spec.plain:
+            best = task.score(perfect_answers(task.spec, labels), labels)
+            assert best.value == pytest.approx(1.0, abs=1e-6)
+            assert best.samples == len(labels)
+            assert len(best.parts) == (len(task.spec.heads) if task.spec.more else 0)
+            return
         right = np.eye(task.spec.head.classes, dtype=np.float32)[labels]
         best = task.score(right, labels)
         assert best.value == 1.0
@@ -84,6 +99,46 @@ class TaskContract:
     def test_score_refuses_other_shapes(self, make_task: Callable[[], Task]) -> None:
         task = make_task()
         labels = task.split("validation").labels
-        outputs = np.zeros((len(labels) + 1, task.spec.head.classes), np.float32)
+        outputs = empty_rows(task.spec, len(labels) + 1)
         with pytest.raises(ValueError, match="match"):
             task.score(outputs, labels)
+
+
+def perfect_answers(spec: TaskSpec, labels: Rows) -> Rows:
+    """What a student that knows all labels of a task with several heads would answer."""
+    rows = empty_rows(spec, len(labels))
+    for head in spec.heads:
+        own = labels[head.name]
+        if head.kind == "classification":
+            rows[head.name] = np.eye(head.classes, dtype=np.float32)[own]
+        elif head.kind == "segmentation":
+            rows[head.name] = np.where(own == IGNORED, 0, own)
+        else:
+            kept = min(own.shape[1], head.objects)
+            for part in ("boxes", "scores", "classes"):
+                rows[f"{head.name}.{part}"] = 0
+            rows[f"{head.name}.boxes"][:, :kept] = own[:, :kept, :4]
+            rows[f"{head.name}.scores"][:, :kept] = own[:, :kept, 4] > NOTHING
+            rows[f"{head.name}.classes"][:, :kept] = np.maximum(own[:, :kept, 4], 0)
+    return rows
+
+
+def _check_labels(head: HeadSpec, labels: NDArray[Any], shape: tuple[int, ...]) -> None:
+    if head.kind == "classification":
+        assert labels.dtype == np.int64
+        assert labels.min() >= ABSENT
+        assert labels.max() < head.classes
+    elif head.kind == "segmentation":
+        assert labels.dtype == np.uint8
+        assert labels.shape[1:] == shape[1:]
+        assert labels[labels != IGNORED].max(initial=0) < head.classes
+    else:
+        assert labels.dtype == np.float32
+        assert labels.shape[2] == 6
+        assert labels[:, :, 4].min() >= UNKNOWN
+        assert labels[:, :, 4].max() < head.classes
+        boxes = labels[labels[:, :, 4] > NOTHING]
+        assert (boxes[:, 2:4] > boxes[:, :2]).all()
+        assert boxes[:, :4].min() >= 0
+        assert (boxes[:, 2] <= shape[2]).all()
+        assert (boxes[:, 3] <= shape[1]).all()

@@ -220,3 +220,60 @@ def test_other_weights_are_another_family(make, tmp_path):
     np.savez(tmp_path / "vgg.npz", **{name: value + 1 for name, value in weights.items()})
     assert first.digest() != digest
     assert make("vgg").digest() == digest
+
+
+def shaped(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ["resnet20", "mobile"])
+def test_shrinking_the_whole_is_building_the_part(make, spec, batch, name):
+    family = make(name, ratios=[0.5, 1.0], round_to=4)
+    space = family.space(spec)
+    small = Arch.of({axis.name: axis.choices[0] for axis in space.axes})
+    whole = largest(family, spec)
+    shrunk = family.shrink(family.build(whole, spec), whole, small, spec)
+    assert torch.equal(shrunk(batch), family.build(small, spec)(batch))
+
+
+@pytest.mark.parametrize("name", ["resnet20", "mobile", "vgg"])
+def test_what_was_learned_is_taken_along_step_by_step(make, spec, batch, name):
+    family = make(name, ratios=[0.25, 0.5, 1.0], round_to=4)
+    arch = largest(family, spec)
+    module = family.build(arch, spec)
+    axes = family.space(spec).axes
+    for axis in [*axes, *axes]:
+        smaller = [choice for choice in axis.choices if choice < arch[axis.name]]
+        if not smaller:
+            continue
+        with torch.no_grad():  # as if it had been trained in between
+            for parameter in module.parameters():
+                parameter += 0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(4))
+        before, given = {k: v.clone() for k, v in module.state_dict().items()}, module
+        step = Arch.of({**dict(arch.choices), axis.name: smaller[-1]})
+        module = family.shrink(module, arch, step, spec)
+        assert shaped(module) == shaped(family.build(step, spec)), step
+        assert all(torch.equal(given.state_dict()[k], v) for k, v in before.items())
+        last = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)][-1]
+        assert torch.equal(module.get_submodule(last).bias, given.get_submodule(last).bias)
+        arch = step
+    assert module(batch).shape == (4, 10)
+    assert not module.training
+
+
+def test_channels_that_training_has_made_large_are_kept(make, spec):
+    family = make("vgg", round_to=4)
+    whole = largest(family, spec)
+    module = family.build(whole, spec)
+    least = int(module[5].weight.square().sum(1).argmin())
+    with torch.no_grad():
+        module[5].weight[least] *= 100
+    shrunk = family.shrink(module, whole, largest(family, spec, keep_1=0.5), spec)
+    assert float(shrunk[5].weight.detach().abs().max()) == float(module[5].weight[least].detach().abs().max())
+
+
+def test_nothing_shrinks_into_something_larger(make, spec):
+    family = make("vgg", ratios=[0.5, 1.0])
+    small, whole = largest(family, spec, keep_1=0.5), largest(family, spec)
+    with pytest.raises(ValueError, match="keep_1 grows"):
+        family.shrink(family.build(small, spec), small, whole, spec)

@@ -1,0 +1,246 @@
+"""The recipe stage `data-free`: a student from the teacher alone. No training image is ever read.
+
+A generator draws images, the frozen teacher says what it thinks of them, the student learns that; the generator lives
+as long as the training (synthesis.py). It needs a teacher that can be differentiated. What the teacher's BatchNorm
+layers remember of its own training images is the best guide there is (objective.py): with it the images look like
+what the teacher was taught. Validation images, where the task has any, draw the curve and nothing else.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from edgekd.distill.augment.chain import Augment
+from edgekd.distill.generative.objective import PRESETS, Method, Objective, Term
+from edgekd.distill.losses.combined import Combined
+from edgekd.errors import ConfigurationError, EdgeKDError, Problem
+from edgekd.records import Digest, Record, digest_json
+from edgekd.students._protocol import Annotations, StageContext, StageProgress, Student
+from edgekd.teachers._protocol import OpenTeacher
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edgekd.distill.generative.synthesis import Rounds, StudentLoss
+    from edgekd.tasks._protocol import TaskSpec
+    from edgekd.teachers._protocol import View
+
+__all__ = ["DataFree", "Sketcher", "image_problems"]
+
+_VERSION = 1  # raised when the same options train to another result
+_BANK = 10_000
+_OPEN = "use a teacher of kind torch or train: those are PyTorch networks"
+
+
+class Sketcher(Record):
+    """Options of the generator. ``latent`` is the noise's length; ``width`` the channels of its last hidden layer."""
+
+    latent: PositiveInt = 100
+    width: PositiveInt = 32
+    learning_rate: PositiveFloat = 1e-3
+
+
+class DataFree(Record):
+    """Options of `data-free`. An epoch is ``rounds`` rounds: a generator's step, then ``student_steps`` of the student.
+
+    ``weights`` change single terms of the method's objective. ``bank`` is how many generated images are kept to learn
+    from: 10,000 with `combined`, none with `dafl` and `dfad`, as published. ``loss`` left out is `kd` alone, or with
+    `dfad` the mean difference of logits; where it has `ce`, labels are the teacher's first choices.
+    """
+
+    name: ClassVar[str] = "data-free"
+    per_backend: ClassVar[bool] = False  # its result is the same whatever the student is meant for
+
+    method: Method = "combined"
+    weights: Mapping[Term, NonNegativeFloat] = {}
+    loss: Combined | None = None
+    epochs: PositiveInt = 40
+    rounds: PositiveInt = 20
+    student_steps: PositiveInt = 5
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    bank: NonNegativeInt | None = None
+    generator: Sketcher = Sketcher()
+    learning_rate: PositiveFloat = 0.1
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    weight_decay: NonNegativeFloat = 5e-4
+    warmup_epochs: NonNegativeFloat = 1.0
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99  # decay of the running average of weights; 0: none
+    augment: Augment = Augment()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @property
+    def objective(self) -> Objective:
+        """What the generator is asked for."""
+        return PRESETS[self.method].but(**{str(term): weight for term, weight in self.weights.items()})
+
+    @property
+    def kept(self) -> int:
+        """Images in the bank."""
+        return (_BANK if self.method == "combined" else 0) if self.bank is None else self.bank
+
+    @model_validator(mode="after")
+    def _batch_fits_bank(self) -> Self:
+        if 0 < self.kept < self.batch_size:
+            raise ValueError(f"a bank of {self.kept} images can't fill a batch of {self.batch_size}: enlarge it")
+        return self
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if not any(dict(self.objective).values()):
+            raise ValueError("every weight is zero, so there is nothing to ask of the generator")
+        return self
+
+    def images(self, samples: int) -> int:
+        """That the student sees, all of them generated."""
+        del samples
+        return self.epochs * self.rounds * self.student_steps * self.batch_size
+
+    def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
+        """Every reason it can't run: teacher, classes, inputs, annotations, losses, augmentation."""
+        spec = context.task.spec
+        problems = [*self._of_teacher(context), *image_problems(spec)]
+        if student.task.head.classes != spec.head.classes or student.task.input.shape != spec.input.shape:
+            message = (
+                f"data-free: the student was built for {student.task.head.classes} classes and inputs "
+                f"{student.task.input.shape}, task `{spec.name}` has {spec.head.classes} and {spec.input.shape}"
+            )
+            problems.append(Problem(message, "build the student for this task"))
+        if student.annotations != Annotations():
+            found = student.annotations.precision.value
+            message = f"data-free: the student is already {found}; training would undo that"
+            problems.append(Problem(message, "put data-free before quantize in the recipe"))
+        if self.loss is not None and self.loss.features:
+            names = " and ".join(name for name, _ in self.loss.features)
+            message = f"data-free: {names} compares inner activations, and here only logits are"
+            problems.append(Problem(message, "use losses on logits, or `distill` with data"))
+        return [*problems, *self.augment.check(spec)]
+
+    def key(self, inputs: Digest) -> Digest:
+        """Of these options, this version of the code, and what goes in."""
+        options = self.model_dump(mode="json")
+        return digest_json({"stage": self.name, "version": _VERSION, "options": options, "inputs": inputs})
+
+    def run(self, student: Student, context: StageContext) -> Student:
+        """Train a copy. Resumes from ``context.folder``, and leaves ``pictures.png`` there.
+
+        Raises Interrupted, Diverged and ConfigurationError.
+        """
+        from edgekd.distill.generative.picture import write_pictures
+        from edgekd.distill.generative.synthesis import invent
+
+        problems = self.check(student, context)
+        if problems:
+            raise ConfigurationError(problems)
+        assert isinstance(context.teacher, OpenTeacher)  # as checked
+        spec = context.task.spec
+        invented = invent(
+            copy.deepcopy(student.module).requires_grad_(True),
+            context.teacher,
+            spec.input,
+            self._view(spec),
+            self._loss(),
+            self._rounds(student, context),
+            context.folder,
+            validate=self._validation(context),
+            progress=lambda done, total, note: context.progress(StageProgress(self.name, done, total, note)),
+            stop=context.stop,
+        )
+        write_pictures(context.folder, invented.images, spec.input)
+        return student.but(module=invented.module)
+
+    def _of_teacher(self, context: StageContext) -> Sequence[Problem]:
+        from edgekd.distill.generative.statistics import classifier_of, norms_of
+
+        teacher, spec = context.teacher, context.task.spec
+        if teacher is None:
+            return [Problem("data-free: there is no teacher, and nothing else to learn from", "add a teacher")]
+        if not isinstance(teacher, OpenTeacher):
+            message = (
+                f"data-free: teacher `{teacher.name}` gives logits alone, and the generator needs its gradient; "
+                "a file of another runtime can't be differentiated"
+            )
+            return [Problem(message, _OPEN)]
+        problems = []
+        if teacher.classes != spec.head.classes:
+            message = (
+                f"data-free: teacher `{teacher.name}` tells {teacher.classes} classes apart, "
+                f"task `{spec.name}` has {spec.head.classes}"
+            )
+            problems.append(Problem(message, "use a teacher trained on the same classes, in the same order"))
+        if self.objective.bn and not norms_of(teacher.network()):
+            message = f"data-free: teacher `{teacher.name}` has no BatchNorm layer whose statistics could be met"
+            problems.append(Problem(message, "set weights: {bn: 0}"))
+        if self.objective.activation and classifier_of(teacher.network()) is None:
+            message = f"data-free: teacher `{teacher.name}` has no linear layer whose inputs could be looked at"
+            problems.append(Problem(message, "set weights: {activation: 0}"))
+        return problems
+
+    def _validation(self, context: StageContext) -> Callable[[nn.Module], float] | None:
+        """How well a student does on the validation split; None where the task has none."""
+        from edgekd.distill.predict import predict
+
+        try:
+            split = context.task.split("validation")
+        except EdgeKDError as error:  # a task without any data is what this stage is for
+            context.progress(StageProgress(self.name, 0, self.epochs * self.rounds, f"not validated: {error.message}"))
+            return None
+        spec = context.task.spec
+        if not len(split):
+            return None
+        return lambda module: context.task.score(predict(module, split.inputs, spec), split.labels).value
+
+    def _view(self, spec: TaskSpec) -> View | None:
+        """How the student sees the bank's images, which are bytes whatever the task's own are."""
+        return self.augment.view(spec.but(input=spec.input.but(raw_dtype="uint8", raw_range=(0.0, 255.0))))
+
+    def _loss(self) -> StudentLoss:
+        from edgekd.distill.generative.terms import distance
+
+        if self.loss is not None:
+            return self.loss
+        if self.method == "dfad":
+            return lambda student, teacher, _: distance(student, teacher)
+        return Combined.model_validate({"kd": {"weight": 1.0}})
+
+    def _rounds(self, student: Student, context: StageContext) -> Rounds:
+        from edgekd.distill.generative.synthesis import Rounds
+
+        assert context.teacher is not None
+        facts: list[Any] = [student.arch.digest(), student.task.digest(), context.teacher.digest(), context.seed]
+        return Rounds(
+            digest=self.key(digest_json(facts)),
+            epochs=self.epochs,
+            rounds=self.rounds,
+            student_steps=self.student_steps,
+            batch_size=self.batch_size,
+            objective=self.objective,
+            latent=self.generator.latent,
+            width=self.generator.width,
+            generator_rate=self.generator.learning_rate,
+            bank=self.kept,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            warmup_epochs=min(self.warmup_epochs, self.epochs / 2),
+            average=self.ema,
+            precisions=("float32", "bfloat16") if self.precision == "auto" else (self.precision,),
+            seed=context.seed,
+        )
+
+
+def image_problems(spec: TaskSpec) -> Sequence[Problem]:
+    """Why a generator can't draw this task's inputs."""
+    from edgekd.distill.generative.generator import SMALLEST_SIDE
+
+    if not spec.plain:
+        message = f"generated images are labelled for one classification head, and task `{spec.name}` has others"
+        return [Problem(message, "use `distill` with data")]
+    shape = spec.input.shape
+    if len(shape) == 3 and min(shape[1:]) >= SMALLEST_SIDE:
+        return []
+    message = f"the generator draws images (channels, height, width) of {SMALLEST_SIDE} pixels a side or more"
+    return [Problem(f"{message}, and this task's input is {shape}", "use `distill` with data")]

@@ -1,0 +1,92 @@
+"""What each head's loss is worth beside the others, and how that changes while they train.
+
+- ``none``: as much as its weight says.
+- ``uncertainty`` (Kendall, Gal & Cipolla 2018, "Multi-task learning using uncertainty to weigh losses", arXiv
+  1705.07115, equation 10): exp(-s) L + s / 2 with a trained s for each head, 0 at first.
+- ``gradnorm`` (Chen et al. 2018, "GradNorm", arXiv 1711.02257): weights follow from the wish that each head pulls at
+  the trunk's last layer alike, heads that learn more slowly a little more (alpha = 0.5). A step of theirs (a rate of
+  0.025) is taken at each step of the training; they always add up to the number of heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.distill.heads._protocol import BalanceName
+
+__all__ = ["Balance", "GradNorm", "Uncertainty", "balance_of"]
+
+_ALPHA, _RATE = 0.5, 0.025
+
+
+class Balance(nn.Module):
+    """Adds the heads' losses up as they are."""
+
+    def forward(self, losses: Tensor, shared: Sequence[Tensor]) -> Tensor:
+        """Scalar of losses (heads,). NaN stands for a head with nothing to learn in this batch.
+
+        ``shared`` are weights that every head's loss depends on.
+        """
+        del shared
+        return torch.nansum(losses)
+
+
+class Uncertainty(Balance):
+    """With one trained parameter a head."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.logs = nn.Parameter(torch.zeros(heads))
+
+    def forward(self, losses: Tensor, shared: Sequence[Tensor]) -> Tensor:
+        """Scalar."""
+        del shared
+        there = ~torch.isnan(losses)
+        return (torch.exp(-self.logs[there]) * losses[there] + self.logs[there] / 2).sum()
+
+
+class GradNorm(Balance):
+    """With one weight a head, kept in a buffer: no optimizer sees it."""
+
+    weights: Tensor
+    first: Tensor
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.ones(heads))
+        self.register_buffer("first", torch.full((heads,), float("nan")))
+
+    def forward(self, losses: Tensor, shared: Sequence[Tensor]) -> Tensor:
+        """Scalar. In training mode the weights take a step first."""
+        there = ~torch.isnan(losses)
+        if self.training and torch.is_grad_enabled() and shared and bool(there.all()):
+            self._step(losses, shared)
+        return (self.weights[there] * losses[there]).sum()
+
+    def _step(self, losses: Tensor, shared: Sequence[Tensor]) -> None:
+        norms = torch.stack(
+            [
+                torch.cat([part.flatten() for part in torch.autograd.grad(loss, shared, retain_graph=True)]).norm()
+                for loss in losses.unbind()
+            ]
+        ).detach()
+        with torch.no_grad():
+            values = losses.detach().clamp_min(1e-8)
+            self.first.copy_(torch.where(torch.isnan(self.first), values, self.first))
+            ratio = values / self.first
+            pulls = self.weights * norms
+            wanted = pulls.mean() * (ratio / ratio.mean()) ** _ALPHA
+            # the derivative of |pull - wanted|, in units of the mean pull so that one rate fits all losses
+            step = torch.sign(pulls - wanted) * norms / norms.mean().clamp_min(1e-12)
+            moved = (self.weights - _RATE * step).clamp_min(0.05)
+            self.weights.copy_(moved * len(moved) / moved.sum())
+
+
+def balance_of(name: BalanceName, heads: int) -> Balance:
+    """The one of that name."""
+    if name == "uncertainty":
+        return Uncertainty(heads)
+    return GradNorm(heads) if name == "gradnorm" else Balance()

@@ -1,0 +1,92 @@
+"""From raw answers, labels and teachers' raw answers to the number that a step makes smaller.
+
+Each head has its label loss where a sample carries its label, worth what the recipe's `ce` is worth; losses between
+student and teacher are put to its comparison (`_protocol.Comparison`) where it has a teacher. A head without a teacher
+learns from labels alone, with a weight of 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.distill.heads._protocol import BalanceName, HeadTraining
+from edgekd.distill.heads.balance import balance_of
+from edgekd.distill.heads.classification import ClassificationTraining
+from edgekd.distill.heads.detection import DetectionTraining
+from edgekd.distill.heads.segmentation import SegmentationTraining
+from edgekd.distill.heads.targets import in_cells
+from edgekd.distill.losses._protocol import Loss
+from edgekd.distill.losses.combined import Combined
+from edgekd.students.heads.many import raw_names
+from edgekd.tasks._protocol import HeadKind, HeadSpec, TaskSpec
+from edgekd.teachers.packing import Layout, unpacked
+
+__all__ = ["HeadsObjective"]
+
+_TRAININGS: Mapping[HeadKind, HeadTraining] = {
+    "classification": ClassificationTraining(),
+    "segmentation": SegmentationTraining(),
+    "detection": DetectionTraining(),
+}
+_LABELS = "ce"
+
+
+class HeadsObjective(nn.Module):
+    """A module, for its balance may have parameters, which train along with the student, and buffers."""
+
+    def __init__(
+        self, spec: TaskSpec, balance: BalanceName, shared: Sequence[Tensor] = (), taught: Layout = ()
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.taught = taught  # how a teacher's answers are packed, where they come in one tensor
+        self.shared = tuple(shared)  # weights that all heads depend on, for a balance that looks at gradients
+        self.balance = balance_of(balance, len(spec.heads))
+
+    def forward(
+        self,
+        loss: Combined,
+        outputs: Mapping[str, Tensor],
+        taught: Mapping[str, Tensor] | Tensor | None,
+        targets: Mapping[str, Tensor],
+    ) -> Tensor:
+        """Scalar. Raw answers by name, float32; labels by head, as `rows` lays them out; boxes in pixels.
+
+        ``taught`` holds the raw answers of those heads that have a teacher, by name or packed.
+        """
+        known = unpacked(taught, self.taught) if isinstance(taught, Tensor) else taught or {}
+        losses = [self._of_head(loss, head, outputs, targets[head.name], known) for head in self.spec.heads]
+        nothing = torch.full((), float("nan"), device=next(iter(outputs.values())).device)
+        total: Tensor = self.balance(torch.stack([nothing if one is None else one for one in losses]), self.shared)
+        return total
+
+    def _of_head(
+        self,
+        loss: Combined,
+        head: HeadSpec,
+        outputs: Mapping[str, Tensor],
+        labels: Tensor,
+        taught: Mapping[str, Tensor],
+    ) -> Tensor | None:
+        names, training = raw_names(head), _TRAININGS[head.kind]
+        raw = [outputs[name] for name in names]
+        if head.kind == "detection":
+            height, width = self.spec.input.shape[1:]
+            labels = in_cells(labels, (height, width), (raw[0].shape[2], raw[0].shape[3]))
+        by_label = training.label_loss(head, raw, labels)
+        if not all(name in taught for name in names):
+            return by_label
+        terms = []
+        compared = training.comparison(head, raw, [taught[name].detach() for name in names], labels)
+        for name, part in loss.parts:
+            if not isinstance(part, Loss) or not part.weight:
+                continue
+            if name == _LABELS:
+                terms += [] if by_label is None else [by_label * part.weight]
+            elif compared is not None:
+                value = part(compared.student, compared.teacher, compared.labels)
+                terms.append((value if compared.rest is None else value + compared.rest) * part.weight)
+        return torch.stack(terms).sum() if terms else None

@@ -1,0 +1,46 @@
+"""A class for every pixel: cross-entropy at the mask's own resolution, and logits of all cells as so many samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edgekd.distill.heads._protocol import Comparison
+from edgekd.students.heads.segmentation import enlarged
+from edgekd.tasks._protocol import HeadSpec
+from edgekd.tasks.rows import IGNORED
+
+__all__ = ["SegmentationTraining"]
+
+
+class SegmentationTraining:
+    """Raw: logits (N, classes, h, w). Labels (N, H, W) uint8, 255 where a pixel doesn't count."""
+
+    def label_loss(self, head: HeadSpec, raw: Sequence[Tensor], labels: Tensor) -> Tensor | None:
+        """Mean over labelled pixels, of logits enlarged as the exported file does it."""
+        del head
+        if not bool((labels != IGNORED).any()):
+            return None
+        logits = enlarged(raw[0], (labels.shape[1], labels.shape[2]))
+        return functional.cross_entropy(logits, labels.long(), ignore_index=IGNORED)
+
+    def comparison(
+        self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
+    ) -> Comparison | None:
+        """Every cell is a sample: (N * h * w, classes). A teacher of another stride is brought to the student's."""
+        own, teacher = raw[0], taught[0]
+        if own.shape[2:] != teacher.shape[2:]:
+            teacher = functional.interpolate(teacher, own.shape[2:], mode="bilinear", align_corners=False)
+        height, width = own.shape[2:]
+        rows = (torch.arange(height, device=labels.device) * 2 + 1) * labels.shape[1] // (2 * height)
+        columns = (torch.arange(width, device=labels.device) * 2 + 1) * labels.shape[2] // (2 * width)
+        of_cell = labels[:, rows][:, :, columns].long()  # the pixel in the middle of each
+        true = torch.where(of_cell == IGNORED, teacher.argmax(1), of_cell)
+        return Comparison(_cells(own, head.classes), _cells(teacher, head.classes), true.reshape(-1))
+
+
+def _cells(logits: Tensor, classes: int) -> Tensor:
+    return logits.permute(0, 2, 3, 1).reshape(-1, classes)

@@ -1,0 +1,134 @@
+"""Parity where there are several heads: a file's decoded outputs held against the student's raw answers.
+
+Decoding picks: the likeliest class of a pixel, the peaks of a heat map. A difference that kernels may make can pick
+otherwise where two come close, and everywhere else it must not. So what a file picked is looked up in the student's
+raw answers, which may differ by an allowed step each (as in `parity`: a share of the largest, or steps of the scale):
+
+- logits of the image differ by no more than the step;
+- the class told for a pixel is, in the student, within two steps of the likeliest;
+- a detection has a cell in the student whose logit and box are the ones told, within a step, and which is a peak, or
+  within two steps of one; and a peak that stands out by more than two steps, from its neighbours, from other classes of
+  its cell and from the last one that is still told, is among the detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from edgekd.students.heads.detection import boxes_of
+from edgekd.students.heads.many import raw_names
+from edgekd.students.heads.segmentation import enlarged
+from edgekd.tasks._protocol import HeadSpec, Rows, TaskSpec
+
+__all__ = ["head_differences"]
+
+_NOT_FOUND = 1e9
+_LOGIT_SLOPE = 0.25  # the steepest of the logistic function
+
+
+def head_differences(
+    spec: TaskSpec, expected: Mapping[str, Tensor], steps: Mapping[str, float], found: Rows
+) -> dict[str, NDArray[np.float64]]:
+    """How far each sample's answers are from the student's, by head (N,), in allowed steps: more than 1 is too far.
+
+    ``expected`` are raw answers by name, ``steps`` what each may differ by, ``found`` a file's answers.
+    """
+    size = (spec.input.shape[1], spec.input.shape[2])
+    differences = {}
+    for head in spec.heads:
+        raw = [expected[name] for name in raw_names(head)]
+        step = [steps[name] for name in raw_names(head)]
+        if head.kind == "classification":
+            gap = np.abs(found[head.name].astype(np.float64) - raw[0].numpy()) / step[0]
+            differences[head.name] = _worst(gap)
+        elif head.kind == "segmentation":
+            differences[head.name] = _pixels(raw[0], step[0], found[head.name], size)
+        else:
+            differences[head.name] = np.asarray(
+                [_objects(head, [part[at : at + 1] for part in raw], step, found[at], size) for at in range(len(found))]
+            )
+    return differences
+
+
+def _worst(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The largest of each sample; a NaN differs by everything."""
+    flat = np.nan_to_num(gaps.reshape(len(gaps), -1), nan=_NOT_FOUND, posinf=_NOT_FOUND)
+    return np.asarray(flat.max(axis=1))
+
+
+def _pixels(logits: Tensor, step: float, told: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.float64]:
+    large = enlarged(logits, size)
+    if told.max(initial=0) >= large.shape[1]:
+        return np.full(len(told), _NOT_FOUND)
+    of_told = large.gather(1, torch.from_numpy(told.astype(np.int64)).unsqueeze(1)).squeeze(1)
+    return _worst(((large.amax(1) - of_told) / (2 * step)).double().numpy())
+
+
+def _objects(head: HeadSpec, raw: list[Tensor], steps: list[float], found: np.void, size: tuple[int, int]) -> float:
+    """Of one sample."""
+    heat, (heat_step, box_step) = raw[0][0], steps
+    boxes = boxes_of(raw[1], size)[0].flatten(1).T  # (cells, 4)
+    pixels = max(size[0] / heat.shape[1], size[1] / heat.shape[2])
+    box_step = 1.5 * box_step * pixels + 1e-3  # a corner is a centre and half a side
+    around = functional.max_pool2d(heat[None], 3, 1, 1)[0].flatten(1)
+    flat = heat.flatten(1)
+    short = (around - flat) / (2 * heat_step)  # of being a peak
+    told = [
+        (torch.from_numpy(box.copy()), float(score), int(kind))
+        for box, score, kind in zip(
+            *(found[f"{head.name}.{part}"] for part in ("boxes", "scores", "classes")), strict=True
+        )
+        if score > 0 or np.isnan(score)
+    ]
+    worst = 0.0
+    for box, score, kind in told:
+        if not 0 <= kind < head.classes or not np.isfinite(score) or not bool(torch.isfinite(box).all()):
+            return _NOT_FOUND
+        far = torch.stack(
+            [
+                (torch.sigmoid(flat[kind]) - score).abs() / (_LOGIT_SLOPE * heat_step + 1e-6),
+                (boxes - box).abs().amax(1) / box_step,
+                short[kind],
+            ]
+        ).amax(0)
+        worst = max(worst, float(far.min()))
+    return max(worst, _missed(heat, heat_step, boxes, box_step, told, head.objects))
+
+
+def _missed(
+    heat: Tensor, step: float, boxes: Tensor, box_step: float, told: list[tuple[Tensor, float, int]], most: int
+) -> float:
+    """1e9 where a peak that stands out clearly was not told, 0 otherwise."""
+    flat = heat.flatten(1)
+    classes, cells = flat.shape
+    neighbours = functional.unfold(
+        functional.pad(heat[:, None], (1, 1, 1, 1), value=-torch.inf), 3
+    )  # (classes, 9, cells)
+    others = neighbours[:, [0, 1, 2, 3, 5, 6, 7, 8]].amax(1)
+    peaks = flat - others > 2 * step
+    maybe = flat - others > -2 * step
+    rivals = torch.where(maybe, flat, -torch.inf)
+    last = rivals.amax(0).topk(min(most + 1, cells)).values  # a cell tells one object at the most
+    floor = float(last[most]) if len(last) > most else -torch.inf
+    for kind, cell in peaks.nonzero().tolist():
+        value = flat[kind, cell]
+        of_others = rivals[[other for other in range(classes) if other != kind], cell] if classes > 1 else None
+        if of_others is not None and bool(of_others.amax() > value - 2 * step):
+            continue
+        if float(value) - floor <= 2 * step:
+            continue
+        score = float(torch.sigmoid(value))
+        if not any(
+            told_kind == kind
+            and abs(told_score - score) <= _LOGIT_SLOPE * step + 1e-6
+            and float((boxes[cell] - box).abs().max()) <= box_step
+            for box, told_score, told_kind in told
+        ):
+            return _NOT_FOUND
+    return 0.0

@@ -1,0 +1,127 @@
+"""The recipe `auto`: a `distill` whose loss and views are picked by short trainings before anything else is done.
+
+``recipe: auto``, with options ``recipe: {auto: {share: 0.3}}``, or before other stages ``recipe: [auto, quantize]``.
+Losses first, under the usual crop and flip; then views, with the loss that won. Each time by successive halving
+(Jamieson & Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization", AISTATS, arXiv
+1502.07943): all train for a quarter of the short epochs, the better half by validation for half of them, and so on to
+all of them. Where all are still hardly better than chance nobody is dropped, and other views have to beat crop and flip
+on the last round. Short trainings favour what learns fast, and views that make a task harder look worse than they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+from pydantic import Field, PositiveInt
+
+from edgekd.distill.stage import Distill
+from edgekd.errors import EdgeKDError, Problem
+from edgekd.records import Digest, Record, digest_json
+from edgekd.store.records import AutoRecord, AutoScore
+from edgekd.students._protocol import StageContext, Student
+
+__all__ = ["Auto", "Standing", "standing", "standing_of"]
+
+_INHERITED_RATE = 0.02  # weights that are already good are unlearned by more
+_LOSSES: Mapping[str, Any] = {
+    "kd": {"kd": {"temperature": 4}},
+    "kd, temperature 2": {"kd": {"temperature": 2}},
+    "dkd": {"dkd": {}},
+    "dist": {"dist": {}},
+    "kd and attention": {"kd": {"temperature": 4}, "attention": {}},
+    "ce": {"ce": {}},
+}
+_VIEWS: Mapping[str, Any] = {
+    "crop and flip": {},
+    "with randaugment": {"randaugment": True},
+    "with mixup": {"mixup": True},
+}
+
+
+_PLAIN_VIEWS = next(iter(_VIEWS))  # what other views have to beat
+
+
+class Auto(Record):
+    """Options of `auto`. It stands in a recipe until it is settled, and is never run itself."""
+
+    name: ClassVar[str] = "auto"
+    per_backend: ClassVar[bool] = False
+
+    share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2  # of the search's budget that choosing may take
+    short: PositiveInt = 8  # epochs of the longest trial
+    epochs: PositiveInt = 40  # of the training that follows
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs of each round of trials."""
+        return tuple(sorted({max(1, self.short // 4), max(1, self.short // 2), self.short}))
+
+    def losses(self, inherits: bool) -> Mapping[str, Distill]:
+        """What is tried first, by name, each in full length; ``inherits``: the student starts with trained weights."""
+        return {name: self._stage(loss, {}, inherits) for name, loss in _LOSSES.items()}
+
+    def views(self, loss: str, inherits: bool) -> Mapping[str, Distill]:
+        """What is tried then, with the loss of a name."""
+        return {name: self._stage(_LOSSES[loss], views, inherits) for name, views in _VIEWS.items()}
+
+    def check(self, student: Student, context: StageContext) -> Sequence[Problem]:  # noqa: ARG002  # the Protocol's
+        """It can't be run: what it stands for has to be chosen first."""
+        return [
+            Problem("auto: no loss and no views have been chosen yet", "run it by edgekd search, compress or distill")
+        ]
+
+    def key(self, inputs: Digest) -> Digest:
+        """Of its options, though no result is ever kept under it."""
+        return digest_json({"stage": self.name, "options": self.model_dump(mode="json"), "inputs": inputs})
+
+    def run(self, student: Student, context: StageContext) -> Student:
+        """Raises EdgeKDError."""
+        problem = self.check(student, context)[0]
+        raise EdgeKDError(problem.message, problem.remedy)
+
+    def _stage(self, loss: Mapping[str, Any], views: Mapping[str, Any], inherits: bool) -> Distill:
+        rate = {"learning_rate": _INHERITED_RATE} if inherits else {}
+        return Distill.model_validate({"loss": loss, "augment": views, "epochs": self.epochs, **rate})
+
+
+class Standing(NamedTuple):
+    """Where successive halving is: what to try next (None: it is over), and what leads."""
+
+    todo: tuple[str, int] | None  # name, epochs
+    leader: str | None  # by the last rung that all who reached it were scored on
+
+
+def standing(
+    names: Sequence[str], scores: Sequence[AutoScore], rungs: Sequence[int], least: float = 0.0, kept: str = ""
+) -> Standing:
+    """From recorded scores alone. Of equal scores the earlier name leads; one that diverged comes last.
+
+    A rung on which nobody scores above ``least`` has taught too little to drop anybody. ``kept`` is never dropped: it
+    is what all the others are to beat, on the last rung too.
+    """
+    alive, leader = list(names), None
+    for epochs in rungs:
+        known = {score.option: score.validation for score in scores if score.epochs == epochs}
+        missing = [name for name in alive if name not in known]
+        ranked = sorted((name for name in alive if name in known), key=lambda name: -_rank(known[name]))
+        if missing:
+            if leader is None and ranked:
+                leader = ranked[0]
+            return Standing((missing[0], epochs), leader)
+        leader = ranked[0] if ranked else None
+        if ranked and _rank(known[ranked[0]]) > least:
+            half = ranked[: math.ceil(len(ranked) / 2)]
+            alive = [name for name in alive if name in half or name == kept]
+    return Standing(None, leader)
+
+
+def standing_of(record: AutoRecord, phase: Literal["loss", "views"], auto: Auto) -> Standing:
+    """Where one phase of a record is."""
+    kept = _PLAIN_VIEWS if phase == "views" else ""
+    return standing(record.names(phase), record.of(phase), auto.rungs, record.least, kept)
+
+
+def _rank(validation: float | None) -> float:
+    return -math.inf if validation is None else validation

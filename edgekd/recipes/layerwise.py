@@ -1,0 +1,202 @@
+"""The recipe stage `layerwise`: a student learns block by block against its teacher's features, then as a whole.
+
+A block is what lies between two of the points that are compared (`points: each stage` gives one a resolution). One
+short training a block, from the image on: only that block's weights learn, so that what is seen at its end becomes
+what the teacher shows at the same place; blocks before it are finished and stand still, blocks behind it get no
+gradient. No label is looked at. The idea is stage-by-stage knowledge transfer (Romero et al. 2015, "FitNets", ICLR,
+arXiv 1412.6550, whose first step is one such block; Gao et al. 2018, "An embarrassingly simple approach for knowledge
+distillation", arXiv 1812.01819, which trains the stages one after the other and then the classifier alone).
+
+What is behind the last point, the classifier above all, is left as it was. So a `distill` stage has to follow, or
+`join: {epochs: 20}`, the options of one, which trains the whole student from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+from torch import nn
+
+from edgekd.distill.curve import write_curve
+from edgekd.distill.losses._protocol import Loss
+from edgekd.distill.losses.combined import Combined
+from edgekd.distill.placing import placed
+from edgekd.distill.stage import Distill
+from edgekd.errors import ConfigurationError, Problem
+from edgekd.store.records import CurvePoint
+from edgekd.students._protocol import StageContext, StageProgress, Student
+from edgekd.students.points import feeding
+
+__all__ = ["Layerwise"]
+
+_NO_LABELS = {"ce": {"weight": 0.0}}
+_BLOCKS = 3  # of a student that is not there yet: what a training is reckoned to take
+
+
+class Layerwise(Distill):
+    """Options of `layerwise`: those of `distill` for each block's training, and what joins the blocks in the end."""
+
+    name: ClassVar[str] = "layerwise"
+
+    loss: Combined = Field(default_factory=lambda: Combined.model_validate({"fitnet": {}, **_NO_LABELS}))
+    epochs: PositiveInt = 10  # of each block
+    join: Annotated[Distill | None, Field(description="options of `distill` for the whole student at the end")] = None
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _without_labels(cls, value: Any) -> Any:
+        """Whatever isn't written about labels would be added."""
+        if isinstance(value, str):
+            value = {value: {}}
+        if isinstance(value, Mapping) and "ce" not in value and "parts" not in value:
+            return {**value, **_NO_LABELS}
+        return [*value, _NO_LABELS] if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _one_on_features(self) -> Self:
+        labels = [name for name, loss in self.loss.parts if isinstance(loss, Loss) and (loss.weight or loss.schedule)]
+        if labels or self.label_smoothing is not None:
+            found = labels[0] if labels else "label_smoothing"
+            raise PydanticCustomError(
+                "layerwise",
+                "a block has no answer yet, so {found} has nothing to look at: write it under `join`, or in a distill",
+                {"found": f"`{found}`"},
+            )
+        if len(self.loss.features) != 1:
+            raise PydanticCustomError(
+                "layerwise", "one loss on inner activations is expected, for example loss: fitnet"
+            )
+        return self
+
+    def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
+        """What stops any block, or the joined training."""
+        found = [_said(problem) for problem in super().check(student, context)]
+        if found:
+            return found
+        blocks = self._blocks(student, context)
+        if isinstance(blocks, str):
+            return [Problem(f"layerwise: {blocks}", "compare other points, or train the student as a whole: distill")]
+        found = [_said(problem) for block in blocks for problem in self._lesson_of(block).check(student, context)]
+        found += self.join.check(student, context) if self.join else []
+        return list(dict.fromkeys(found))
+
+    def prepare(self, context: StageContext) -> None:
+        """All that the teacher has to answer, for the blocks and for what joins them."""
+        super().prepare(context)
+        if self.join is not None:
+            self.join.prepare(context)
+
+    @property
+    def passes(self) -> int:
+        """Epochs in all, for a student of as many blocks as most have."""
+        (_, loss), *_ = self.loss.features
+        blocks = len(loss.points) if isinstance(loss.points, tuple) else _BLOCKS
+        return self.epochs * blocks + (self.join.epochs if self.join else 0)
+
+    def shortened(self, epochs: int) -> Layerwise:
+        """As few epochs a block as make a short training in all; the joining is shortened like any other."""
+        join = None if self.join is None else self.join.shortened(epochs)
+        return self.but(epochs=min(self.epochs, max(1, epochs // _BLOCKS)), join=join)
+
+    def run(self, student: Student, context: StageContext) -> Student:
+        """The joined student. Finished blocks are kept in ``context.folder`` and not trained again."""
+        from edgekd.recipes.runner import run_recipe
+
+        problems = self.check(student, context)
+        blocks = self._blocks(student, context) if not problems else ""
+        if problems or isinstance(blocks, str):
+            raise ConfigurationError(problems)
+        lessons = [(self._lesson_of(block), f"block {n}/{len(blocks)}") for n, block in enumerate(blocks, start=1)]
+        lessons += [(self.join, "joined")] if self.join else []
+        curve: list[CurvePoint] = []
+        for number, (lesson, word) in enumerate(lessons):
+            inner = replace(
+                context,
+                folder=context.folder / f"lesson-{number + 1}",
+                progress=self._told(context, number, len(lessons), word),
+            )
+            done = run_recipe([lesson], student, inner, context.folder / "students")
+            offset = len(curve)
+            curve += [point.but(epoch=point.epoch + offset) for point in done.curve]
+            write_curve(context.folder, curve)
+            student = done.student
+        return student
+
+    def _blocks(self, student: Student, context: StageContext) -> tuple[_Block, ...] | str:
+        """What is trained, from the image on; or why there is nothing, in words."""
+        networks = self._networks(student, context)
+        if networks is None:
+            return "the teacher gives logits alone"
+        ((name, loss),) = self.loss.features
+        site = placed(name, loss, networks)
+        if isinstance(site, str):
+            return site
+        order = {point: place for place, point in enumerate(networks.student.points)}
+        blocks, before = list[_Block](), frozenset[str]()
+        for own, other in sorted(site.pairs, key=lambda pair: order[pair[0].name]):
+            upto = feeding(student.module, networks.student, own.name, context.task.spec.input.shape)
+            if upto - before:
+                blocks.append(_Block((own.name, other.name), upto - before))
+            before = before | upto
+        kept = [block for block in blocks if not _all_frozen(student.module, block.learns, self.freeze)]
+        if not kept:
+            return f"nothing learns at {' and '.join(own.name for own, _ in site.pairs)}"
+        mixed = [part for block in kept for part in _split(student.module, block.learns)[1]]
+        if mixed:
+            return f"the student's `{mixed[0]}` holds weights of two blocks, and would be half frozen"
+        return tuple(replace(b, frozen=(*self.freeze, *_split(student.module, b.learns)[0])) for b in kept)
+
+    def _lesson_of(self, block: _Block) -> Distill:
+        """Plain `distill` of one pair of points, everything outside the block frozen."""
+        ((name, loss),) = self.loss.features
+        options = {field: getattr(self, field) for field in Distill.model_fields}
+        written = {**loss.model_dump(mode="json"), "points": [block.pair]}
+        return Distill.model_validate({**options, "loss": {name: written, **_NO_LABELS}, "freeze": block.frozen})
+
+    def _told(self, context: StageContext, number: int, count: int, word: str) -> Callable[[StageProgress], None]:
+        def tell(at: StageProgress) -> None:
+            done, total = number * at.total + at.done, count * at.total
+            context.progress(StageProgress(self.name, done, total, f"{word}, {at.note}"))
+
+        return tell
+
+
+@dataclass(frozen=True)
+class _Block:
+    pair: tuple[str, str]  # the student's point and the teacher's
+    learns: frozenset[str]  # names of its parameters
+    frozen: tuple[str, ...] = ()  # parts of the student that stand still meanwhile
+
+
+def _split(module: nn.Module, learns: frozenset[str]) -> tuple[list[str], list[str]]:
+    """The largest parts without any of these parameters; and parts that have some among their own and others too."""
+    named = dict(module.named_parameters(remove_duplicate=False))
+    wanted = {id(named[name]) for name in learns}
+
+    def walk(part: nn.Module, path: str) -> tuple[list[str], list[str]]:
+        own = [id(parameter) in wanted for parameter in part.parameters(recurse=False)]
+        frozen, mixed = list[str](), [path or "root"] if own and not all(own) else []
+        for name, child in part.named_children():
+            where = f"{path}.{name}" if path else name
+            inside = [id(parameter) in wanted for parameter in child.parameters()]
+            if inside and not any(inside):
+                frozen.append(where)
+            elif not all(inside):
+                deeper = walk(child, where)
+                frozen, mixed = frozen + deeper[0], mixed + deeper[1]
+        return frozen, mixed
+
+    return walk(module, "")
+
+
+def _all_frozen(module: nn.Module, learns: frozenset[str], names: Sequence[str]) -> bool:
+    still = {id(p) for name in names for p in module.get_submodule(name).parameters()}
+    return all(id(parameter) in still for name, parameter in module.named_parameters() if name in learns)
+
+
+def _said(problem: Problem) -> Problem:
+    return Problem(problem.message.replace("distill:", "layerwise:", 1), problem.remedy, problem.place)

@@ -1,0 +1,211 @@
+"""The recipe stage `mutual`: a cohort of students learns together, and the best of them is kept.
+
+Zhang et al. 2018, "Deep mutual learning", CVPR, arXiv 1706.00384 (equations 6 and 8): each of K students learns from
+the labels and from the answers of its peers to the same views,
+
+    L_k = CE(k) + 1 / (K - 1) * sum over l != k of KL( p_l || p_k )
+
+No teacher is needed; with one, `loss: {kd: {}}` teaches every student of the cohort besides. The cohort is trained as
+one network with K answers, by the loop and the checkpoints of any other training, so it resumes bit by bit.
+
+Where this is not the paper: there a step updates one student after the other, each seeing answers of peers that were
+updated already; here all are updated at once, from the answers before the step. Samples and views are the same for
+all, and so is the learning rate; there are K times the weights in memory and K times the work, and only one student
+is kept.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic_core import PydanticCustomError
+from torch import Tensor, nn
+from torch.nn.functional import kl_div, log_softmax
+
+from edgekd import plugins
+from edgekd.distill.heads.batches import Batched
+from edgekd.distill.losses.combined import Combined
+from edgekd.distill.losses.criterion import Batch
+from edgekd.distill.objective import Objective
+from edgekd.distill.stage import Distill
+from edgekd.errors import ConfigurationError, EdgeKDError, Problem
+from edgekd.recipes.cohort import fresh_like, validated
+from edgekd.students._protocol import Arch, Family, StageContext, StageProgress, Student
+
+__all__ = ["Mutual"]
+
+
+_NO_PEERS = "use distill, or born-again"
+
+
+class Mutual(Distill):
+    """Options of `mutual`: those of `distill` (``loss`` is what each learns from besides), and who the peers are."""
+
+    name: ClassVar[str] = "mutual"
+
+    loss: Combined = Field(default_factory=lambda: Combined.model_validate("ce"))
+    peers: PositiveInt = 2  # students of the arch itself, each with fresh weights of its own
+    others: tuple[Mapping[str, int | float], ...] = ()  # further ones of other archs, by the axes that differ
+    weight: NonNegativeFloat = 1.0  # of the peers' answers; the labels' is in `loss`
+    temperature: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _a_cohort(self) -> Self:
+        if self.peers + len(self.others) < 2:
+            raise PydanticCustomError("mutual", "one student has nobody to learn with: give peers: 2, or others")
+        if self.loss.features:
+            names = {"names": " and ".join(name for name, _ in self.loss.features)}
+            raise PydanticCustomError("mutual", "{names} looks at inner activations, and a cohort has several", names)
+        if self.freeze:
+            raise PydanticCustomError("mutual", "frozen parts of fresh peers would stay random: leave freeze out")
+        return self
+
+    @property
+    def passes(self) -> int:
+        """As much work as so many epochs of one student."""
+        return self.epochs * (self.peers + len(self.others))
+
+    def shortened(self, epochs: int) -> Distill:
+        """One student alone, which ranks as well."""
+        options = {name: getattr(self, name) for name in Distill.model_fields}
+        return Distill.model_validate({**options, "epochs": min(epochs, self.epochs)})
+
+    def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
+        """Also where the peers would be alike, or an arch of another is none of the family's."""
+        found = [
+            Problem(p.message.replace("distill:", "mutual:", 1), p.remedy, p.place)
+            for p in super().check(student, context)
+        ]
+        if found:
+            return found
+        if not student.task.plain:
+            message = (
+                f"mutual: peers compare the answers of one classification head, and `{student.task.name}` has others"
+            )
+            return [Problem(message, "use distill, or born-again")]
+        if self.peers > 1 and fresh_like(student, context.seed) is None:
+            message = "mutual: the student starts from weights that are given, so its peers would all be alike"
+            return [Problem(message, _NO_PEERS)]
+        for changes in self.others:
+            try:
+                _other(student, changes, context.seed)
+            except (EdgeKDError, KeyError, ValueError, RuntimeError) as error:
+                message = f"mutual: no peer can be built with {dict(changes)}: {error}"
+                found.append(Problem(message, f"the student's axes: {student.arch}"))
+        return found
+
+    def run(self, student: Student, context: StageContext) -> Student:
+        """The best peer of the student's own arch, by validation. Resumes from ``context.folder``."""
+        from edgekd.distill.loop import train
+
+        problems = self.check(student, context)
+        if problems:
+            raise ConfigurationError(problems)
+        cohort = _Cohort([copy.deepcopy(s.module) for s in self._members(student, context)]).requires_grad_(True)
+
+        def best(module: nn.Module) -> float:
+            return max(map(_known, self._scores(student, module, context)))
+
+        with self._answers(context, ()) as answers:
+            trained = train(
+                cohort,
+                self._lesson(context, answers),
+                _Mutual(self._smoothed(), len(cohort.members), self.weight, self.temperature),
+                self._plan(student, context),
+                context.folder,
+                validate=best if len(context.task.split("validation")) else None,
+                progress=lambda done, total, note: context.progress(StageProgress(self.name, done, total, note)),
+                stop=context.stop,
+            )
+        scores = self._scores(student, trained.module, context)
+        kept = max(range(self.peers), key=lambda number: (_known(scores[number]), -number))  # of equals the first
+        shown = ", ".join("?" if score is None else f"{score:.1%}" for score in scores)
+        note = f"kept student {kept + 1} of {self.peers}, validation {shown}"
+        context.progress(StageProgress(self.name, self.epochs, self.epochs, note))
+        return student.but(module=_members_of(trained.module)[kept])
+
+    def _members(self, student: Student, context: StageContext) -> list[Student]:
+        """The student itself, its peers with fresh weights, then those of other archs."""
+        alike = [fresh_like(student, context.seed + number) or student for number in range(1, self.peers)]
+        seeds = range(context.seed + self.peers, context.seed + self.peers + len(self.others))
+        return [student, *alike, *(_other(student, *pair) for pair in zip(self.others, seeds, strict=True))]
+
+    def _scores(self, student: Student, module: nn.Module, context: StageContext) -> list[float | None]:
+        """Of the peers that may be kept."""
+        return [validated(replace(student, module=m), context) for m in _members_of(module)[: self.peers]]
+
+
+class _Cohort(nn.Module):
+    """Several networks as one: (N, C, H, W) to (N, K * classes), one after the other."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([member(images) for member in self.members], dim=1)
+
+
+class _Mutual(Objective):
+    """What each learns from by itself, and what it learns from its peers: both summed over the cohort.
+
+    A sum, not a mean: nothing that one student is trained by depends on how many there are, for the gradient of a
+    term reaches one student only.
+    """
+
+    def __init__(self, loss: Combined, count: int, weight: float, temperature: float) -> None:
+        super().__init__(loss, (), (), None)
+        self._count, self._weight, self._temperature = count, weight, temperature
+
+    def forward(
+        self,
+        outputs: Batched,
+        taught: Tensor | None,
+        student_seen: Mapping[str, Tensor],
+        teacher_seen: Mapping[str, Tensor],
+        batch: Batch,
+        targets: Mapping[str, Tensor] | None = None,
+    ) -> list[Tensor]:
+        """The batch means of the losses, each summed over the cohort, then that of the peers. Logits (N, K * C)."""
+        del student_seen, teacher_seen, targets
+        assert isinstance(outputs, Tensor), "check() refuses several heads"
+        answers = outputs.chunk(self._count, dim=1)
+        own = [self._now.terms(answer, taught, batch.labels) for answer in answers]
+        softened = [log_softmax(answer / self._temperature, dim=1) for answer in answers]
+        pulls = []
+        for k, answer in enumerate(softened):
+            for peer in (*softened[:k], *softened[k + 1 :]):
+                pulls.append(kl_div(answer, peer.detach(), reduction="batchmean", log_target=True))
+        peers = torch.stack(pulls).sum() / (self._count - 1)
+        return [
+            *(torch.stack(each).sum() for each in zip(*own, strict=True)),
+            self._weight * self._temperature**2 * peers,
+        ]
+
+    def names(self) -> list[str]:
+        """The losses, then the peers."""
+        return [*super().names(), "peers"]
+
+
+def _members_of(cohort: nn.Module) -> list[nn.Module]:
+    return list(cohort.get_submodule("members").children())
+
+
+def _other(student: Student, changes: Mapping[str, Any], seed: int) -> Student:
+    """A student of the same family with some axes changed. Raises ConfigurationError, or what the family raises."""
+    from edgekd.students.student import new_student
+
+    unknown = [axis for axis in changes if axis not in dict(student.arch.choices)]
+    if unknown:
+        raise ConfigurationError.one(f"the family `{student.family}` has no axis `{unknown[0]}` here")
+    family: Family = plugins.load("edgekd.families", student.family).model_validate(dict(student.options))
+    return new_student(family, Arch.of({**dict(student.arch.choices), **changes}), student.task, seed)
+
+
+def _known(score: float | None) -> float:
+    return 0.0 if score is None else score  # all are None alike, where there is nothing to score

@@ -1,0 +1,60 @@
+"""A student as it is deployed: raw answers decoded to the outputs of a file, inside the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from edgekd.students.heads.detection import DetectionDecoder
+from edgekd.students.heads.many import raw_names
+from edgekd.students.heads.segmentation import SegmentationDecoder
+from edgekd.tasks._protocol import HeadSpec, TaskSpec
+
+__all__ = ["DECODE", "Decoder", "Deployed", "deployed"]
+
+DECODE = "decode"
+"""Path of the decoder in a deployed module: what it computes stays in float."""
+
+
+class Decoder(nn.Module):
+    """Raw answers by name to the outputs of `outputs_of`, in their order."""
+
+    def __init__(self, spec: TaskSpec) -> None:
+        super().__init__()
+        self.specs = spec.heads
+        height, width = spec.input.shape[1:]
+        self.heads = nn.ModuleList(_decoder(head, (height, width)) for head in spec.heads)
+
+    def forward(self, raw: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Outputs, each (N, ...)."""
+        outputs: list[Tensor] = []
+        for spec, head in zip(self.specs, self.heads, strict=True):
+            given = [raw[name] for name in raw_names(spec)]
+            outputs += given if spec.kind == "classification" else head(*given)
+        return tuple(outputs)
+
+
+class Deployed(nn.Module):
+    """A student's module with its decoder behind it."""
+
+    def __init__(self, core: nn.Module, spec: TaskSpec) -> None:
+        super().__init__()
+        self.core = core
+        self.decode = Decoder(spec)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Normalised (N, C, H, W) to a file's outputs."""
+        outputs: tuple[Tensor, ...] = self.decode(self.core(images))
+        return outputs
+
+
+def deployed(module: nn.Module, spec: TaskSpec) -> nn.Module:
+    """The module that is exported: itself for a plain task. The given one is inside it, in the mode it is in."""
+    return module if spec.plain else Deployed(module, spec)
+
+
+def _decoder(head: HeadSpec, size: tuple[int, int]) -> nn.Module:
+    if head.kind == "detection":
+        return DetectionDecoder(head, size)
+    return SegmentationDecoder(size) if head.kind == "segmentation" else nn.Identity()

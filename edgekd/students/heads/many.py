@@ -1,0 +1,66 @@
+"""A task's heads on one trunk, in the order of its spec.
+
+Classification looks at the trunk's last features; what has to say where, looks at the neck's map, at stride 4 where
+the trunk has such a stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from edgekd.students.heads.classification import Classification
+from edgekd.students.heads.detection import Detection
+from edgekd.students.heads.neck import Neck
+from edgekd.students.heads.segmentation import Segmentation
+from edgekd.tasks._protocol import HeadKind, HeadSpec, TaskSpec
+
+__all__ = ["Heads", "SharesTrunk", "raw_names"]
+
+_STRIDE = 4
+_DENSE: Mapping[HeadKind, type[Segmentation | Detection]] = {"segmentation": Segmentation, "detection": Detection}
+_RAW: Mapping[HeadKind, tuple[str, ...]] = {
+    "classification": ("",),
+    "segmentation": ("",),
+    "detection": (".heat", ".box"),
+}
+
+
+@runtime_checkable
+class SharesTrunk(Protocol):
+    """A module that can tell which weights every head's answers depend on, the last ones."""
+
+    def shared_weights(self) -> Sequence[nn.Parameter]:
+        """A few: gradients are taken of them for each head."""
+        ...
+
+
+def raw_names(head: HeadSpec) -> tuple[str, ...]:
+    """What a head's raw answers are called, in its module's order."""
+    return tuple(head.name + suffix for suffix in _RAW[head.kind])
+
+
+class Heads(nn.Module):
+    """Features of each stage, from ``strides`` (ascending) to raw answers by name."""
+
+    def __init__(self, spec: TaskSpec, widths: Sequence[int], strides: Sequence[int]) -> None:
+        super().__init__()
+        self.specs = spec.heads
+        self.first = next((place for place, stride in enumerate(strides) if stride >= _STRIDE), len(strides) - 1)
+        dense = any(head.kind in _DENSE for head in spec.heads)
+        width = widths[self.first]
+        self.neck = Neck(widths[self.first :], width) if dense else None
+        self.heads = nn.ModuleList(
+            _DENSE[head.kind](head, width) if head.kind in _DENSE else Classification(head, widths[-1])
+            for head in spec.heads
+        )
+
+    def forward(self, stages: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Raw answers by name, head after head."""
+        merged = self.neck(stages[self.first :]) if self.neck is not None else None
+        raw: dict[str, Tensor] = {}
+        for spec, head in zip(self.specs, self.heads, strict=True):
+            raw |= zip(raw_names(spec), head(merged if spec.kind in _DENSE else stages[-1]), strict=True)
+        return raw

@@ -1,0 +1,52 @@
+"""One score for several heads: the mean of their own metrics, each told beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edgekd.tasks._protocol import HeadKind, HeadSpec, Rows, Score
+from edgekd.tasks.metrics.detection import mean_average_precision
+from edgekd.tasks.metrics.segmentation import mean_intersection_over_union
+from edgekd.tasks.rows import has_label
+from edgekd.tasks.score import top1
+
+__all__ = ["METRICS", "metric_name", "score_heads"]
+
+METRICS: Mapping[HeadKind, str] = {"classification": "top1", "segmentation": "mIoU", "detection": "mAP"}
+
+
+def metric_name(heads: Sequence[HeadSpec]) -> str:
+    """What the score of these heads is called."""
+    names = [METRICS[head.kind] for head in heads]
+    return names[0] if len(names) == 1 else f"mean of {', '.join(names)}"
+
+
+def score_heads(heads: Sequence[HeadSpec], outputs: Rows, labels: Rows) -> Score:
+    """Score answers (N,) against labels (N,), laid out as in `rows`.
+
+    A sample without a head's label isn't scored by that head. Raises ValueError on shapes that don't match and where a
+    head has no labelled sample.
+    """
+    if len(heads) == 1 and heads[0].kind == "classification":
+        return top1(outputs, labels)
+    fields = (outputs.dtype.names or (), labels.dtype.names or ())
+    if len(outputs) != len(labels) or not all(head.name in fields[1] for head in heads) or not fields[0]:
+        raise ValueError(f"outputs {len(outputs)} {fields[0]} don't match labels {len(labels)} {fields[1]}")
+    parts = {f"{head.name} {METRICS[head.kind]}": _score(head, outputs, labels) for head in heads}
+    value = float(np.mean(list(parts.values())))
+    return Score(metric=metric_name(heads), value=value, samples=len(labels), parts=parts if len(parts) > 1 else {})
+
+
+def _score(head: HeadSpec, outputs: Rows, labels: Rows) -> float:
+    known = has_label(head, labels[head.name])
+    if not known.any():
+        raise ValueError(f"there are no samples to score: none has a label for `{head.name}`")
+    true = labels[head.name][known]
+    if head.kind == "classification":
+        return top1(outputs[head.name][known], true).value
+    if head.kind == "segmentation":
+        return mean_intersection_over_union(outputs[head.name][known], true, head.classes)
+    boxes, scores, kinds = (outputs[f"{head.name}.{part}"][known] for part in ("boxes", "scores", "classes"))
+    return mean_average_precision(boxes, scores, kinds, true, head.classes)

@@ -1,0 +1,51 @@
+"""One head of a task as a task of its own: what a teacher for that head alone is trained and scored on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgekd.errors import UnknownName
+from edgekd.tasks._protocol import HeadSpec, MetricSpec, Rows, Score, Split, SplitName, Task, TaskSpec
+from edgekd.tasks.metrics.heads import metric_name, score_heads
+from edgekd.tasks.rows import has_label, label_rows
+from edgekd.tasks.splits import digest_arrays
+
+__all__ = ["OneHead"]
+
+
+@dataclass(frozen=True)
+class OneHead:
+    """A task with several heads, of which one is looked at. Samples without its label are left out."""
+
+    task: Task
+    head: str
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task's, with that head alone. Raises UnknownName."""
+        whole, own = self.task.spec, self._own
+        return whole.but(
+            name=f"{whole.name} {self.head}", head=own, more=(), metric=MetricSpec(name=metric_name([own]))
+        )
+
+    def split(self, name: SplitName) -> Split:
+        """The samples of a split that carry the label."""
+        whole, own = self.task.split(name), self._own
+        labels = whole.labels if whole.labels.dtype.names is None else whole.labels[self.head]
+        known = has_label(own, labels)
+        inputs = whole.inputs if known.all() else whole.inputs[known]
+        rows = label_rows([own], {self.head: np.ascontiguousarray(labels[known])})
+        return Split(name, inputs, rows, digest_arrays(inputs, rows))
+
+    def score(self, outputs: Rows, labels: Rows) -> Score:
+        """By the head's own metric."""
+        return score_heads([self._own], outputs, labels)
+
+    @property
+    def _own(self) -> HeadSpec:
+        heads = {head.name: head for head in self.task.spec.heads}
+        if self.head not in heads:
+            raise UnknownName("head", self.head, heads)
+        return heads[self.head]

@@ -1,0 +1,113 @@
+"""Labels and answers of several heads as record arrays: a row a sample, a field a head or output.
+
+Labels, one field a head:
+
+- classification: int64; -1 where the sample has no such label.
+- segmentation: uint8 (H, W), the class of every pixel; 255 where it doesn't count. A sample without a mask is all 255.
+- detection: float32 (M, 6), a row an object: x1, y1, x2, y2 in pixels, its class, and 1 where it is to be passed over
+  (a crowd, or too hard to tell). Rows without an object have class -1; a sample without boxes has -2 everywhere.
+
+Answers, one field an output of the exported file:
+
+- classification: ``NAME`` float32 (classes,), logits.
+- segmentation: ``NAME`` uint8 (H, W), the most likely class of every pixel of the input.
+- detection: ``NAME.boxes`` float32 (K, 4) in pixels, ``NAME.scores`` float32 (K,) descending, 0 where there is nothing
+  more, and ``NAME.classes`` int32 (K,).
+
+A file gives a class map and no logits: that is what is done with them everywhere, and it is 4 x classes times smaller,
+so nothing large is written at the end of a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.tasks._protocol import HeadSpec, Rows, TaskSpec
+
+__all__ = [
+    "ABSENT",
+    "IGNORED",
+    "NOTHING",
+    "OBJECT_FIELDS",
+    "UNKNOWN",
+    "Output",
+    "empty_rows",
+    "has_label",
+    "label_rows",
+    "output_rows",
+    "outputs_of",
+]
+
+ABSENT = -1  # of a class
+IGNORED = 255  # of a pixel
+NOTHING, UNKNOWN = -1, -2  # of a row of boxes: no object, and nobody looked
+OBJECT_FIELDS = 6
+
+
+class Output(NamedTuple):
+    """One output of an exported file, without its batch axis."""
+
+    name: str
+    dtype: str  # as numpy names it
+    shape: tuple[int, ...]
+
+
+def outputs_of(spec: TaskSpec) -> tuple[Output, ...]:
+    """All outputs, in the file's order."""
+    return tuple(output for head in spec.heads for output in _outputs(head, spec))
+
+
+def output_rows(spec: TaskSpec, arrays: Sequence[NDArray[Any]]) -> Rows:
+    """Answers from one array an output, in order, each (N, ...). The array itself for a plain task."""
+    if spec.plain:
+        return np.asarray(arrays[0], np.float32)
+    rows = empty_rows(spec, len(arrays[0]))
+    for output, array in zip(outputs_of(spec), arrays, strict=True):
+        rows[output.name] = array
+    return rows
+
+
+def empty_rows(spec: TaskSpec, count: int) -> Rows:
+    """Room for the answers to so many samples."""
+    if spec.plain:
+        return np.empty((count, spec.head.classes), np.float32)
+    return np.empty(count, [(output.name, output.dtype, output.shape) for output in outputs_of(spec)])
+
+
+def label_rows(spec_heads: Sequence[HeadSpec], fields: Mapping[str, NDArray[Any]]) -> Rows:
+    """Labels from one array a head, each (N, ...) as described above. The array itself for one classification head."""
+    if len(spec_heads) == 1 and spec_heads[0].kind == "classification":
+        return np.asarray(fields[spec_heads[0].name], np.int64)
+    kinds = {"classification": np.int64, "segmentation": np.uint8, "detection": np.float32}
+    dtype = [(head.name, kinds[head.kind], fields[head.name].shape[1:]) for head in spec_heads]
+    rows = np.empty(len(fields[spec_heads[0].name]), dtype)
+    for head in spec_heads:
+        rows[head.name] = fields[head.name]
+    return rows
+
+
+def has_label(head: HeadSpec, labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which samples (N,) carry this head's label. ``labels`` is its field."""
+    if head.kind == "classification":
+        return np.asarray(labels != ABSENT)
+    if head.kind == "segmentation":
+        return np.asarray((labels != IGNORED).any(axis=(1, 2)))
+    if not labels.shape[1]:
+        return np.ones(len(labels), bool)
+    return np.asarray(labels[:, 0, 4] != UNKNOWN)
+
+
+def _outputs(head: HeadSpec, spec: TaskSpec) -> tuple[Output, ...]:
+    if head.kind == "classification":
+        return (Output(head.name, "float32", (head.classes,)),)
+    if head.kind == "segmentation":
+        return (Output(head.name, "uint8", tuple(spec.input.shape[1:])),)
+    return (
+        Output(f"{head.name}.boxes", "float32", (head.objects, 4)),
+        Output(f"{head.name}.scores", "float32", (head.objects,)),
+        Output(f"{head.name}.classes", "int32", (head.objects,)),
+    )

@@ -1,0 +1,128 @@
+"""`heads`: a teacher for each head, or for some of them, of a task that has several.
+
+::
+
+    teacher:
+      kind: heads
+      of:
+        things: {kind: torch, module: my_detector:build, weights: detector.safetensors}
+        mask: {kind: train, width: 32, epochs: 30}
+
+Each is written as a teacher of that head alone is. One that is trained here learns from the samples that carry its
+label, and then answers for those that don't. A head without a teacher learns from labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from edgekd import plugins
+from edgekd.errors import ConfigurationError, UnknownName
+from edgekd.records import Digest, Record, digest_json
+from edgekd.tasks._protocol import Task, TaskSpec
+from edgekd.tasks.one_head import OneHead
+from edgekd.teachers._protocol import Preparable, Teacher
+from edgekd.teachers.packing import Packed, layout_in
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgekd.students._protocol import StageProgress
+
+__all__ = ["HeadsTeacher"]
+
+
+class HeadsTeacher(Record):
+    """Options of `heads`: teachers by the head they teach."""
+
+    of: Annotated[Mapping[str, Mapping[str, Any]], Field(min_length=1)]
+    _teachers: Mapping[str, Teacher] | None = PrivateAttr(None)
+
+    @field_validator("of")
+    @classmethod
+    def _resolved(cls, of: Mapping[str, Mapping[str, Any]], info: ValidationInfo) -> dict[str, Mapping[str, Any]]:
+        """Each checked, and its paths made absolute while the project's folder is known."""
+        resolved: dict[str, Mapping[str, Any]] = {}
+        for head, member in of.items():
+            if "kind" not in member:
+                raise PydanticCustomError("member", "a teacher needs its `kind`: torch, train, ...")
+            teacher = _made(member, info.context)
+            options = teacher.model_dump(mode="json") if isinstance(teacher, Record) else {}
+            resolved[head] = {"kind": member["kind"], **options}
+        return resolved
+
+    @property
+    def name(self) -> str:
+        """Heads and their teachers' names."""
+        return ", ".join(f"{head}: {teacher.name}" for head, teacher in self._known().items())
+
+    @property
+    def classes(self) -> int:
+        """How many numbers a row of `logits` has."""
+        return sum(part.size for part in self.layout)
+
+    @property
+    def layout(self) -> tuple[Packed, ...]:
+        """How raw answers are packed into `logits`. Raises ConfigurationError before it is bound."""
+        return tuple(part for head, teacher in self._known().items() for part in _layout(head, teacher))
+
+    def digest(self) -> Digest:
+        """Identity of all teachers."""
+        return digest_json({head: teacher.digest() for head, teacher in self._known().items()})
+
+    def prepare(
+        self, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]
+    ) -> HeadsTeacher:
+        """With every teacher made that has to be. Raises Interrupted when ``stop()``, UnknownName on no such head."""
+        ready = self.but()
+        ready._teachers = {
+            head: teacher.prepare(OneHead(task, head), cache, progress, stop)
+            if isinstance(teacher, Preparable)
+            else teacher
+            for head, teacher in self._known().items()
+        }
+        return ready
+
+    def bound(self, spec: TaskSpec) -> HeadsTeacher:
+        """With every teacher bound to its head. Raises ConfigurationError that says which doesn't fit."""
+        from edgekd.teachers.binding import bind
+
+        heads = {head.name: head for head in spec.heads}
+        if spec.plain:
+            raise ConfigurationError.one(
+                f"task `{spec.name}` has one classification head", "write its teacher without `kind: heads`"
+            )
+        for name in self.of:
+            if name not in heads:
+                raise UnknownName("head", name, heads)
+        bound = self.but()
+        bound._teachers = {
+            head: bind(teacher, spec.but(head=heads[head], more=())) for head, teacher in self._known().items()
+        }
+        return bound
+
+    def logits(self, batch: Tensor) -> Tensor:
+        """Raw answers of all its heads, packed: (N, numbers) float32, for raw-unit batches (N, C, H, W)."""
+        import torch
+
+        return torch.cat([teacher.logits(batch) for teacher in self._known().values()], 1)
+
+    def _known(self) -> Mapping[str, Teacher]:
+        if self._teachers is None:
+            self._teachers = {head: _made(member, None) for head, member in self.of.items()}
+        return self._teachers
+
+
+def _layout(head: str, teacher: Teacher) -> tuple[Packed, ...]:
+    return layout_in(teacher) or (Packed(head, (teacher.classes,)),)
+
+
+def _made(member: Mapping[str, Any], context: Any) -> Teacher:
+    options = {name: value for name, value in member.items() if name != "kind"}
+    teacher: Teacher = plugins.load("edgekd.teachers", member["kind"]).model_validate(options, context=context)
+    return teacher

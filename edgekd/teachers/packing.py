@@ -1,0 +1,83 @@
+"""Raw answers of several heads as one row a sample, so that they are kept and handed on as logits are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgekd.tasks._protocol import HeadSpec
+
+__all__ = ["Layout", "Packed", "layout_in", "layout_of", "packed", "raw_of", "rows_of", "unpacked"]
+
+
+class Packed(NamedTuple):
+    """One raw answer's place in a row."""
+
+    name: str
+    shape: tuple[int, ...]  # without the batch axis
+
+    @property
+    def size(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
+
+
+Layout = Sequence[Packed]
+
+
+def layout_of(raw: Mapping[str, Tensor]) -> tuple[Packed, ...]:
+    """How these answers (N, ...) are packed: one after the other."""
+    return tuple(Packed(name, tuple(answer.shape[1:])) for name, answer in raw.items())
+
+
+def packed(raw: Mapping[str, Tensor]) -> Tensor:
+    """(N, numbers) float32."""
+    import torch
+
+    return torch.cat([answer.float().flatten(1) for answer in raw.values()], 1)
+
+
+def rows_of(answers: Tensor | Mapping[str, Tensor]) -> Tensor:
+    """Logits as they are, several heads' raw answers packed: (N, numbers) float32."""
+    return packed(answers) if isinstance(answers, Mapping) else answers.float()
+
+
+def unpacked(rows: Tensor, layout: Layout) -> dict[str, Tensor]:
+    """Raw answers by name, views of ``rows`` (N, numbers). Raises ValueError where the layout is of other rows."""
+    import torch
+
+    if rows.shape[1] != sum(part.size for part in layout):
+        raise ValueError(f"rows of {rows.shape[1]} numbers don't fit the layout {tuple(layout)}")
+    parts = torch.split(rows, [part.size for part in layout], 1)
+    return {part.name: piece.reshape(-1, *part.shape) for part, piece in zip(layout, parts, strict=True)}
+
+
+def layout_in(teacher: object) -> tuple[Packed, ...]:
+    """How a teacher packs its answers; empty where they are logits of one classification head."""
+    found: tuple[Packed, ...] = getattr(teacher, "layout", ())
+    return found
+
+
+def raw_of(answers: object, heads: Sequence[HeadSpec]) -> dict[str, Tensor] | None:
+    """What a network gave as raw answers by name (`students.heads`), or None where it can't be read as such.
+
+    A mapping by name; of a single head also its tensors in order, or the one tensor it has.
+    """
+    from torch import Tensor
+
+    from edgekd.students.heads.many import raw_names
+
+    names = [name for head in heads for name in raw_names(head)]
+    if isinstance(answers, Tensor):
+        answers = (answers,)
+    if isinstance(answers, (tuple, list)):
+        answers = dict(zip(names, answers, strict=True)) if len(answers) == len(names) else {}
+    if not isinstance(answers, Mapping) or not set(names) <= set(answers):
+        return None
+    if not all(isinstance(answers[name], Tensor) for name in names):
+        return None
+    return {name: answers[name] for name in names}

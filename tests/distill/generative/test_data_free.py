@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from edgekd.artefacts import Precision
+from edgekd.distill.curve import read_curve
+from edgekd.distill.generative.data_free import DataFree
+from edgekd.distill.generative.picture import PICTURES_FILE
+from edgekd.distill.loop import CHECKPOINT_FILE
+from edgekd.errors import ConfigurationError, Diverged, EdgeKDError, Interrupted
+from edgekd.students._protocol import Annotations
+from edgekd.testing.contracts.stage import StageContract, StageLife
+
+pytestmark = pytest.mark.slow  # trains networks
+
+QUICK = {
+    "epochs": 2,
+    "rounds": 2,
+    "student_steps": 2,
+    "batch_size": 16,
+    "bank": 40,
+    "generator": {"latent": 8, "width": 8},
+    "precision": "float32",
+}
+
+
+class TestDataFree(StageContract):
+    @pytest.fixture
+    def life(self, student, open_context):
+        return StageLife(DataFree(**QUICK), DataFree(**QUICK, method="dafl"), student, open_context)
+
+
+def weights(student):
+    return {name: tensor.clone() for name, tensor in student.module.state_dict().items()}
+
+
+@pytest.mark.parametrize("method", ["combined", "dafl", "dfad"])
+@pytest.mark.parametrize("bank", [0, 40])
+def test_learns_without_a_training_image(student, open_context, tmp_path, method, bank):
+    stage = DataFree(**{**QUICK, "bank": bank}, method=method, weights={"bn": 1})
+    told = []
+    given = open_context(tmp_path, progress=told.append)  # whose task raises when it is asked for `train`
+    trained = stage.run(student, given)
+    before = weights(student)
+    assert any(not torch.equal(before[name], tensor) for name, tensor in weights(trained).items())
+    assert not trained.module.training
+    curve = read_curve(tmp_path / "stage")
+    assert [point.epoch for point in curve] == [0, 1]
+    assert all(point.validation is not None for point in curve)
+    assert (tmp_path / "stage" / PICTURES_FILE).read_bytes().startswith(b"\x89PNG")
+    assert not any(part._forward_pre_hooks for part in given.teacher.network().modules())
+
+
+def test_a_teacher_whose_network_was_built_while_it_answered(student, open_context, open_teacher, tmp_path):
+    with torch.inference_mode():
+        open_teacher.module = copy.deepcopy(open_teacher.module)
+    DataFree(**QUICK).run(student, open_context(tmp_path))
+
+
+def test_a_task_without_any_data_is_enough(student, open_context, task, tmp_path):
+    from edgekd.testing.fakes.withheld import Withheld
+
+    told = []
+    empty = Withheld(task, given=(), error=EdgeKDError)
+    DataFree(**QUICK).run(student, open_context(tmp_path, task=empty, progress=told.append))
+    assert [point.validation for point in read_curve(tmp_path / "stage")] == [None, None]
+    assert "not validated: the split `validation`" in told[0].note
+
+
+@pytest.mark.parametrize("asks", range(2, 5))
+@pytest.mark.parametrize(("bank", "ema"), [(0, 0.0), (40, 0.99)])
+def test_an_interrupted_training_ends_with_the_same_weights(student, open_context, tmp_path, asks, bank, ema):
+    stage = DataFree(**{**QUICK, "bank": bank, "ema": ema})
+    whole = stage.run(student, open_context(tmp_path / "whole"))
+    countdown = iter([False] * (asks - 1))
+    parts = open_context(tmp_path / "parts")
+    with pytest.raises(Interrupted):
+        stage.run(student, replace(parts, stop=lambda: next(countdown, True)))
+    assert (tmp_path / "parts" / "stage" / CHECKPOINT_FILE).is_file()
+    resumed = stage.run(student, parts)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], tensor), name
+    pictures = [(tmp_path / run / "stage" / PICTURES_FILE).read_bytes() for run in ("whole", "parts")]
+    assert pictures[0] == pictures[1]
+    strip = [
+        [point.but(images_per_s=1.0) for point in read_curve(tmp_path / run / "stage")] for run in ("whole", "parts")
+    ]
+    assert strip[0] == strip[1]
+
+
+def test_the_teacher_must_be_open(student, context, tmp_path):
+    (problem,) = DataFree().check(student, context(tmp_path))
+    assert "gives logits alone" in problem.message
+    assert "kind torch or train" in problem.remedy
+    (problem,) = DataFree().check(student, context(tmp_path, teacher=None))
+    assert "no teacher" in problem.message
+
+
+def test_what_the_teacher_must_have(student, open_context, open_teacher, tmp_path):
+    open_teacher.module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    stage = DataFree(weights={"bn": 1, "activation": 0.1})
+    found = "\n".join(problem.message for problem in stage.check(student, open_context(tmp_path)))
+    assert "no BatchNorm layer" in found
+    assert "no linear layer" in found
+    assert list(DataFree(weights={"bn": 0}).check(student, open_context(tmp_path))) == []
+    assert list(DataFree(method="dfad").check(student, open_context(tmp_path))) == []
+
+
+def test_every_other_reason_not_to_run_is_found(student, open_context, open_teacher, task, tmp_path):
+    open_teacher.classes = 7
+    task.spec = task.spec.but(input=task.spec.input.but(shape=(1, 6, 8)))
+    quantized = student.but(annotations=Annotations(precision=Precision.INT8))
+    stage = DataFree.model_validate({"loss": {"fitnet": {}}})
+    found = "\n".join(problem.message for problem in stage.check(quantized, open_context(tmp_path)))
+    for words in ("7 classes", "already int8", "8 pixels a side or more", "inputs (1, 8, 8)", "fitnet compares inner"):
+        assert words in found
+    with pytest.raises(ConfigurationError, match="7 classes"):
+        stage.run(quantized, open_context(tmp_path))
+
+
+def test_a_training_that_diverges_says_what_to_do(student, open_context, tmp_path):
+    with pytest.raises(Diverged, match="lower learning_rate"):
+        DataFree(**{**QUICK, "learning_rate": 1e30}).run(student, open_context(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bank": 8, "batch_size": 16},
+        {"method": "gan"},
+        {"weights": {"bnn": 1}},
+        {"method": "dfad", "weights": {"distance": 0}},
+    ],
+)
+def test_options_that_make_no_sense(options):
+    with pytest.raises(ValidationError):
+        DataFree.model_validate(options)
+
+
+def test_options_survive_json():
+    stage = DataFree.model_validate(
+        {"method": "dafl", "weights": {"bn": 2}, "loss": {"kd": {"weight": 1}}, "bank": 500}
+    )
+    assert DataFree.model_validate(stage.model_dump(mode="json")) == stage
+    assert (stage.kept, DataFree(method="dafl").kept, DataFree().kept) == (500, 0, 10_000)

@@ -1,0 +1,75 @@
+"""A recipe of stages that train several times, killed in the middle of each: it ends with the very weights."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(600)]
+
+# the probe picks the fastest memory layout by a clock, and two layouts differ in the last bits: it is left out here
+SCRIPT = """
+import sys
+from pathlib import Path
+from edgekd.distill import loop
+from edgekd.distill.probe import Execution
+loop.probe = lambda *_, **__: Execution(precision="float32", channels_last=False)
+from edgekd.api import distill
+distill(Path("project.yaml"), run=Path(sys.argv[1]))
+"""
+RECIPE = """\
+recipe:
+  - layerwise: {epochs: 4, batch_size: 32, precision: float32, join: {epochs: 2, batch_size: 32, precision: float32}}
+  - mutual: {epochs: 6, batch_size: 32, precision: float32}
+"""
+
+
+def weights(run: Path) -> list[str]:
+    """Of every stage's student, by its folder: the keys are the same in any two runs of one project."""
+    return [json.loads(path.read_text())["weights"] for path in sorted(run.glob("students/*/student.json"))]
+
+
+def killed(begin: Sequence[str], folder: Path, environment: dict[str, str], at: str) -> bool:
+    """Kill with SIGKILL once a file or folder is there. False where the process ended before."""
+    process = subprocess.Popen(begin, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None:
+            if any((folder / "parts").glob(at)):
+                return True
+            time.sleep(0.005)
+        return False
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_recipe_killed_in_its_trainings_ends_the_same(edgekd):
+    edgekd.change("project.yaml", "width: [8, 16]", "width: [8, 8]")
+    text = (edgekd.folder / "project.yaml").read_text()
+    start, end = text.index("recipe:"), text.index("search:")
+    edgekd.write("project.yaml", text[:start] + RECIPE + text[end:])
+    edgekd.write("run.py", SCRIPT)
+    edgekd.begin = [sys.executable, "run.py"]
+    whole = edgekd("whole")
+    assert whole.returncode == 0, whole.stderr
+    told = json.loads((edgekd.folder / "whole" / "stages.json").read_text())
+    assert [stage["stage"] for stage in told["stages"]] == ["layerwise", "mutual"]
+    assert all(stage["accuracy"]["kind"] == "artefact" and stage["low_us"]["value"] > 0 for stage in told["stages"])
+    assert "Stage by stage" in (edgekd.folder / "whole" / "report.html").read_text()
+    begin = [*edgekd.begin, "parts"]
+    for at in ("stages/*/lesson-2/*/checkpoint.safetensors", "stages/*/lesson-3/*/checkpoint.safetensors"):
+        assert killed(begin, edgekd.folder, edgekd.environment, at), at
+    first = edgekd.folder / "parts" / "students"
+    assert killed(begin, edgekd.folder, edgekd.environment, "stages/*/checkpoint.safetensors")  # mutual's own
+    assert len(list(first.glob("*/student.json"))) == 1
+    assert not (edgekd.folder / "parts" / "outcome.json").exists()
+    done = edgekd("parts")
+    assert done.returncode == 0, done.stderr
+    assert len(weights(edgekd.folder / "whole")) == 2
+    assert weights(edgekd.folder / "parts") == weights(edgekd.folder / "whole")

@@ -1,0 +1,57 @@
+"""A folder of masks as a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgekd.errors import ConfigurationError
+from edgekd.tasks._protocol import Task
+from edgekd.tasks.mask_folder import MaskFolder
+from edgekd.testing.contracts.task import TaskContract
+
+
+def write(root: Path, highest: int = 1) -> Path:
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for at in range(40):
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(root / "images" / f"{at}.png")
+        mask = rng.integers(0, highest + 1, (16, 16), dtype=np.uint8)
+        Image.fromarray(mask).save(root / "masks" / f"{at}.png")
+    return root
+
+
+def task(root: Path) -> MaskFolder:
+    options = {"images": root / "images", "masks": root / "masks", "labels": ("ground", "leaf")}
+    return MaskFolder.model_validate({**options, "size": (8, 8), "calibration": 4})
+
+
+class TestMaskFolder(TaskContract):
+    @pytest.fixture
+    def make_task(self, tmp_path: Path) -> Callable[[], Task]:
+        write(tmp_path)
+        return lambda: task(tmp_path)
+
+
+def test_a_class_without_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="of class 3"):
+        task(write(tmp_path, 3)).split("train")
+
+
+def test_pictures_and_masks_are_paired(tmp_path: Path) -> None:
+    made = task(write(tmp_path))
+    (tmp_path / "masks" / "7.png").unlink()
+    with pytest.raises(ConfigurationError, match=r"7\.png has no mask"):
+        made.split("train")
+
+
+def test_a_coloured_mask_is_refused(tmp_path: Path) -> None:
+    made = task(write(tmp_path))
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "masks" / "7.png")
+    with pytest.raises(ConfigurationError, match="one number a pixel"):
+        made.split("train")

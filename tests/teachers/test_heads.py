@@ -1,0 +1,63 @@
+"""A teacher for each head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgekd.errors import ConfigurationError, UnknownName
+from edgekd.tasks.shapes import Shapes
+from edgekd.teachers.binding import bind, rated
+from edgekd.teachers.heads import HeadsTeacher
+from edgekd.teachers.packing import unpacked
+
+TASK = Shapes(train=40, test=8, validation=8, calibration=8, side=32, labelled=0.7)
+SOURCE = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, {channels}, 4, 4)
+    def forward(self, x):
+        return self.conv(x)
+def build():
+    torch.manual_seed(0)
+    return Net()
+"""
+
+
+def teacher(folder: Path, channels: int = 4, head: str = "mask") -> HeadsTeacher:
+    (folder / f"net{channels}.py").write_text(SOURCE.format(channels=channels))
+    of = {head: {"kind": "torch", "module": f"net{channels}:build"}}
+    return HeadsTeacher.model_validate({"of": of}, context={"folder": folder})
+
+
+def test_it_answers_for_its_heads_alone(tmp_path: Path) -> None:
+    bound = bind(teacher(tmp_path), TASK.spec)
+    assert isinstance(bound, HeadsTeacher)
+    rows = bound.logits(torch.zeros(3, 3, 32, 32))
+    assert rows.shape == (3, bound.classes)
+    assert list(unpacked(rows, bound.layout)) == ["mask"]
+    assert bound.digest() == bind(teacher(tmp_path), TASK.spec).digest()
+    assert rated(bound, TASK) is None
+
+
+def test_other_classes_and_heads_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="other classes"):
+        bind(teacher(tmp_path, 5), TASK.spec)
+    with pytest.raises(UnknownName, match="masc"):
+        bind(teacher(tmp_path, head="masc"), TASK.spec)
+    with pytest.raises(ConfigurationError, match="one classification head"):
+        bind(teacher(tmp_path), Shapes(train=8, test=4, validation=4, calibration=4, side=32, heads=("scene",)).spec)
+
+
+@pytest.mark.slow
+def test_teachers_are_trained_here_from_the_samples_that_carry_a_label(tmp_path: Path) -> None:
+    member = {"kind": "train", "epochs": 1, "width": 8, "batch_size": 8}
+    made = HeadsTeacher.model_validate({"of": {"things": member, "scene": member, "mask": member}})
+    bound = bind(made.prepare(TASK, tmp_path, lambda _: None, lambda: False), TASK.spec)
+    score = rated(bound, TASK)
+    assert score is not None
+    assert set(score.parts) == {"scene top1", "things mAP", "mask mIoU"}
