@@ -12,6 +12,7 @@ from edgekd.targets.target import Target
 
 __all__ = ["certify_plan", "make_plan", "survey_size", "trial_plan"]
 
+_CORRECTED = 2  # trials that a trained choice makes at once: the next ones are corrected by what these measured
 _TIMES = ("latency.p50", "latency.p95", "latency.p99", "latency.mean", "latency.runtime", "throughput")
 
 
@@ -31,7 +32,7 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         arms=arms,
         anchors=asked.anchors or _anchors(budget_s),
         sampler=asked.sampler if relaxed is None else "relaxed",
-        batch=asked.batch,
+        batch=asked.batch if relaxed is None else min(asked.batch, _CORRECTED),
         trials=asked.trials if relaxed is None else asked.trials or relaxed.tries,
         finalists=asked.finalists,
         measure=trial_plan(target, seed),

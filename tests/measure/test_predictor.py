@@ -38,33 +38,48 @@ def unseen_error(model: LatencyModel):
 
 
 def test_a_known_table_is_found():
-    model = fit_latency(PIECES, SPACE.axes, *sample(40, 0.0))
+    model = fit_latency(PIECES, SPACE.axes, *sample(40, 0.0), 500.0)
     assert np.abs(unseen_error(model)).max() < 0.02
     assert model.samples == 40
     assert min(model.coefficients.values()) > 0
 
 
 def test_the_error_told_is_that_of_unseen_archs():
-    model = fit_latency(PIECES, SPACE.axes, *sample(30, 0.03))
+    model = fit_latency(PIECES, SPACE.axes, *sample(30, 0.03), 500.0)
     true = np.median(np.abs(unseen_error(model)))
     assert model.error_median == pytest.approx(0.03, abs=0.03)
     assert true < 2 * model.error_median + 0.01
     assert model.error_worst >= model.error_median
 
 
+def test_it_is_best_near_the_budget():
+    bent = [(arch, us + 2e-4 * us**2) for arch, us in zip(*sample(60, 0.0), strict=True)]  # no additive model fits
+    archs, times = zip(*bent, strict=True)
+
+    def error(near_us, at):
+        cost = fit_latency(PIECES, SPACE.axes, archs, times, near_us).cost(PIECES)
+        errors = [abs(cost.of(arch, SPACE.axes) / us - 1) for arch, us in bent if 0.5 < us / at < 2]
+        return np.median(errors)
+
+    low, high = np.quantile(times, (0.1, 0.9))
+    assert error(low, low) < error(high, low)
+    assert error(high, high) < error(low, high)
+
+
 def test_vectors_of_channels_are_noticed():
     steps = Cost(5.0, tuple(Table(p.axes, 1e-5 * p.counts["macs16"]) for p in PIECES))
     archs = [SPACE.at(index) for index in SPACE.indices(30, 0)]
-    model = fit_latency(PIECES, SPACE.axes, archs, [steps.of(arch, SPACE.axes) for arch in archs])
+    model = fit_latency(PIECES, SPACE.axes, archs, [steps.of(arch, SPACE.axes) for arch in archs], 100.0)
     assert model.form.startswith("macs16")
     assert model.error_worst < 1e-3
 
 
 def test_the_same_figures_give_the_same_model():
-    assert fit_latency(PIECES, SPACE.axes, *sample(16, 0.05)) == fit_latency(PIECES, SPACE.axes, *sample(16, 0.05))
+    one, other = (fit_latency(PIECES, SPACE.axes, *sample(16, 0.05), 300.0) for _ in range(2))
+    assert one == other
 
 
 def test_three_are_too_few():
     archs, times = sample(3, 0.0)
     with pytest.raises(ValueError, match="four of each"):
-        fit_latency(PIECES, SPACE.axes, archs, times)
+        fit_latency(PIECES, SPACE.axes, archs, times, 1.0)

@@ -62,8 +62,8 @@ def decided_model(
             "see why in the run's latencies/, or search by sampling",
         )
     archs, times = zip(*measured, strict=True)
-    model = fit_latency(pieces_of(pieces, plan.axes), plan.axes, archs, times)
-    words = f"{model.form}; held out, it errs by {model.error_median:.1%}, {model.error_worst:.1%} at most"
+    model = fit_latency(pieces_of(pieces, plan.axes), plan.axes, archs, times, budget[0])
+    words = f"{model.form}; held out, it errs by {model.error_median:.1%} near that, {model.error_worst:.1%} at most"
     terms = [
         CostTerm(
             name="latency",
