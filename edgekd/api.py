@@ -54,17 +54,8 @@ __all__ = [
 ]
 
 _VERSIONED = (
-    "edgekd",
-    "torch",
-    "onnx",
-    "onnxruntime",
-    "openvino",
-    "ai-edge-litert",
-    "ai-edge-quantizer",
-    "litert-torch",
-    "numpy",
-    "optuna",
-    "torch-pruning",
+    *("edgekd", "torch", "onnx", "onnxruntime", "openvino", "ai-edge-litert", "ai-edge-quantizer", "litert-torch"),
+    *("numpy", "optuna", "torch-pruning"),
 )
 Command = Literal["search", "compress", "distill"]
 

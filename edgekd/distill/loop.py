@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -374,7 +375,26 @@ def _in_training(module: nn.Module) -> nn.Module:
     return module
 
 
-def optimizer_of(module: nn.Module, plan: Plan) -> torch.optim.SGD:
+class Steps(Protocol):
+    """What a training's steps are like: of a `Plan`, and of other trainings' plans."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The highest."""
+        ...
+
+    @property
+    def momentum(self) -> float:
+        """Nesterov's, where above 0."""
+        ...
+
+    @property
+    def weight_decay(self) -> float:
+        """Of everything but small tensors."""
+        ...
+
+
+def optimizer_of(module: nn.Module, plan: Steps) -> torch.optim.SGD:
     """SGD over what can be trained; biases and normalisation don't decay."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [

@@ -28,7 +28,7 @@ from edgekd.distill.generative.networks import copied, tensors_of
 from edgekd.distill.generative.objective import Objective
 from edgekd.distill.generative.statistics import Observed
 from edgekd.distill.inputs import Normalisation
-from edgekd.distill.loop import CHECKPOINT_FILE, batches_of
+from edgekd.distill.loop import CHECKPOINT_FILE, batches_of, optimizer_of
 from edgekd.distill.probe import Precision, laid_out, probe
 from edgekd.distill.schedule import learning_rate
 from edgekd.errors import Diverged, Interrupted
@@ -149,7 +149,7 @@ class _Invention:
         self.module = laid_out(module.train(), self.device, layout)
         self.average = Average(self.module, plan.average) if plan.average else None
         self.adam = Adam(self.generator, plan.generator_rate)
-        self.optimizer = _sgd(self.module, plan)
+        self.optimizer = optimizer_of(self.module, plan)
         self.bank = Bank(spec, plan.bank) if plan.bank else None
         self.loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
         self.normalise = Normalisation(spec, self.device)
@@ -322,18 +322,3 @@ class _Invention:
     def _networks(self) -> dict[str, nn.Module]:
         networks = {"module": self.module, "generator": self.generator}
         return networks if self.average is None else {**networks, "average": self.average.module}
-
-
-def _sgd(module: nn.Module, plan: Rounds) -> torch.optim.SGD:
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": plan.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},  # biases and normalisation
-    ]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=plan.learning_rate,
-        momentum=plan.momentum,
-        nesterov=plan.momentum > 0,
-        fused=True,
-    )
