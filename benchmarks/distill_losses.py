@@ -21,24 +21,22 @@ few minutes and proves nothing.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Cells, arguments, cifar10, folders, table
-from cifar_search import teacher as teacher_options
+from cells import Cells, arguments, folders, table
 from scipy import stats
+from trainings import Setting, in_parallel, prepared, stage_of, started, trained
 
 NAME = "distill_losses"
 SEEDS, MORE_SEEDS, TUNING_SEED = (1, 2, 3), (4, 5, 6), 0
 BASE = "ce"
-STUDENT = {"space": {"widths": [16, 32, 64], "depths": [1, 1, 1], "stem_stride": [2]}}
+STUDENT = (("widths", (16, 32, 64)), ("depths", (1, 1, 1)), ("stem_stride", (2,)))
 
 
 def _weighted(name: str, weights: Sequence[float], **options: Any) -> list[dict[str, Any]]:
@@ -68,115 +66,37 @@ METHODS: Mapping[str, list[dict[str, Any]]] = {
 }
 
 
-def settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What changes results."""
-    if options.tiny:
-        return {"train": 600, "epochs": 2, "views": 2, "tiny": True}
-    return {"train": 10_000, "epochs": 15, "views": 5, "tiny": False}
-
-
-@cache
-def lesson(tiny: bool, limit: int, runs: Path) -> tuple[Any, Any]:
-    """Task and teacher, read once a process."""
-    from edgekd.tasks.image_classification import ImageClassification
-    from edgekd.teachers.binding import bind
-    from edgekd.teachers.torch import TorchTeacher
-
-    data = {"data": str(cifar10(tiny)), "flip": True, "calibration": 64, "train_limit": limit}
-    task = ImageClassification.model_validate({**data, "validation": 0.1}, context={"folder": runs})
-    described = {key: value for key, value in teacher_options().items() if key != "kind"}
-    return task, bind(TorchTeacher.model_validate(described, context={"folder": runs}), task.spec)
-
-
-def parts(options: argparse.Namespace, seed: int, runs: Path) -> tuple[Any, Any, Any]:
-    """Task, student and context of one training."""
-    from edgekd.students._protocol import StageContext
-    from edgekd.students.resnet import ResNet
-    from edgekd.students.student import new_student
-
-    task, teacher = lesson(options.tiny, settings(options)["train"], runs)
-    family = ResNet.model_validate(STUDENT)
-    student = new_student(family, family.space(task.spec).at(0), task.spec, seed)
-    context = StageContext(
-        task=task,
-        teacher=teacher,
-        device=None,
-        backend=None,
-        folder=runs / "scratch",
-        cache=runs / "cache",
-        seed=seed,
-        progress=lambda _: None,
-        stop=lambda: False,
-    )
-    return task, student, context
-
-
-def stage(options: argparse.Namespace, given: Mapping[str, Any]) -> Any:
-    """The `distill` stage of one setting."""
-    from edgekd.distill.stage import Distill
-
-    chosen = settings(options)
-    return Distill.model_validate(
-        {"epochs": chosen["epochs"], "views": chosen["views"], "augment": {"crop": 4, "flip": True}, **given}
+def setting(options: argparse.Namespace, runs: Path) -> Setting:
+    """10,000 images, 15 epochs."""
+    return Setting(
+        tiny=options.tiny,
+        train=600 if options.tiny else 10_000,
+        validation=0.1,
+        epochs=2 if options.tiny else 15,
+        views=2 if options.tiny else 5,
+        student=STUDENT,
+        runs=runs,
     )
 
 
-def answer(options: argparse.Namespace, runs: Path) -> dict[str, Any]:
-    """The teacher's logits and activations of all views, and its logits of the other views."""
-    import torch
-
-    from edgekd.distill.probe import probe
-
-    _, student, context = parts(options, TUNING_SEED, runs)
-    begun = time.monotonic()
-    for given in (METHODS["fitnet"][0], METHODS["crd"][0], METHODS["kd-other-views"][0]):
-        stage(options, given).prepare(context)
-    kept = sum(path.stat().st_size for path in context.cache.glob("*.f*"))
-    # chosen once, with nothing else running: a training beside another one might choose otherwise
-    precision = probe(student.module, context.task.spec.input.shape, 128, torch.device("cpu")).precision
-    return {"size_bytes": kept, "answering_s": round(time.monotonic() - begun, 1), "precision": precision}
-
-
-def trained(
-    options: argparse.Namespace, given: Mapping[str, Any], seed: int, runs: Path, precision: str
-) -> dict[str, Any]:
-    """One training, scored on validation and test."""
-    from dataclasses import replace
-
-    from edgekd.distill.curve import read_curve
-    from edgekd.distill.predict import predict
-
-    task, student, context = parts(options, seed, runs)
-    with tempfile.TemporaryDirectory(dir=runs) as scratch:
-        context = replace(context, folder=Path(scratch))
-        ready = stage(options, {**given, "precision": precision}).run(student, context)
-        curve = read_curve(context.folder)
-    scores = {}
-    for name in ("validation", "test"):
-        split = task.split(name)
-        scores[name] = task.score(predict(ready.module, split.inputs, task.spec), split.labels).value
-    speeds = sorted(point.images_per_s for point in curve)
-    return {"given": given, "seed": seed, **scores, "images_per_s_beside_others": round(speeds[len(speeds) // 2])}
-
-
-def speeds(options: argparse.Namespace, runs: Path, precision: str) -> dict[str, Any]:
+def speeds(chosen: Setting, precision: str) -> dict[str, Any]:
     """Images per second with cached answers and with the teacher asked, on all cores, with nothing else running."""
-    from dataclasses import replace
-
     from edgekd.distill.curve import read_curve
 
-    chosen, found = settings(options), {name: list[float]() for name in ("ce", "kd", "online")}
+    assert chosen.train is not None
+    images, found = chosen.train, {name: list[float]() for name in ("ce", "kd", "online")}
     for number in range(3):
         for name in found if number % 2 else reversed(list(found)):
-            given = METHODS["ce" if name == "ce" else "kd"][0]
-            lesson = stage(options, {**given, "precision": precision, "epochs": 2, "cache": name != "online"})
-            _, student, context = parts(options, TUNING_SEED, runs)
-            with tempfile.TemporaryDirectory(dir=runs) as scratch:
+            way = METHODS["ce" if name == "ce" else "kd"][0]
+            given = {**way, "precision": precision, "epochs": 2, "cache": name != "online"}
+            _, student, context = started(chosen, TUNING_SEED)
+            with tempfile.TemporaryDirectory(dir=chosen.runs) as scratch:
                 context = replace(context, folder=Path(scratch))
-                lesson.but(views=chosen["views"]).prepare(context)
+                stage = stage_of(chosen, given)
+                stage.prepare(context)
                 begun = time.monotonic()
-                lesson.run(student, context)
-                whole = 2 * chosen["train"] / (time.monotonic() - begun)
+                stage.run(student, context)
+                whole = 2 * images / (time.monotonic() - begun)
                 found[name].append(max(whole, *(point.images_per_s for point in read_curve(context.folder))))
     fastest = {name: max(figures) for name, figures in found.items()}
     return {
@@ -222,35 +142,18 @@ def due(cells: Cells) -> list[str]:
     return [cell for cell in more if not cells.get(cell)]
 
 
-def make(options: argparse.Namespace, cells: Cells, cell: str, runs: Path) -> None:
+def make(cells: Cells, cell: str, chosen: Setting) -> None:
     """One cell, in this process."""
     precision = (cells.get("answers") or {})["precision"]
     if cell.startswith("tune-"):
         method, number = cell.removeprefix("tune-").rsplit("-", 1)
-        cells.cell(cell, lambda: trained(options, METHODS[method][int(number)], TUNING_SEED, runs, precision))
+        cells.cell(cell, lambda: trained(chosen, METHODS[method][int(number)], TUNING_SEED, precision))
         return
     method, seed = cell.rsplit("-", 1)
-    number = best_setting(cells, method)
-    if number is None:
+    best = best_setting(cells, method)
+    if best is None:
         raise SystemExit(f"{method} is not tuned yet")
-    cells.cell(cell, lambda: trained(options, METHODS[method][number], int(seed), runs, precision))
-
-
-def one_thread() -> None:
-    """How every training of this table computes."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def make_all(options: argparse.Namespace, cells: Cells, runs: Path) -> None:
-    """Everything that is missing, several cells at a time, each in a process with one thread."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, mp_context=context, initializer=one_thread) as pool:
-        while waiting := due(cells):
-            done = [pool.submit(make, options, cells, cell, runs) for cell in waiting]
-            for future in as_completed(done):
-                future.result()
+    cells.cell(cell, lambda: trained(chosen, METHODS[method][best], int(seed), precision))
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -294,13 +197,16 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true", help="time cached answers against an asked teacher too")
     options = parser.parse_args()
     results, runs = folders(options, NAME)
-    cells = Cells(NAME, results, settings(options))
+    chosen = setting(options, runs)
+    cells = Cells(NAME, results, chosen.identity())
     if not options.table:
-        cells.cell("answers", lambda: answer(options, runs))
-        make_all(options, cells, runs)
+        asked = [METHODS[method][0] for method in ("fitnet", "crd", "kd-other-views")]
+        cells.cell("answers", lambda: prepared(chosen, asked, TUNING_SEED))
+        while waiting := due(cells):
+            in_parallel(options.jobs, make, [(cells, cell, chosen) for cell in waiting])
     if options.speed:
         precision = (cells.get("answers") or {})["precision"]
-        print(cells.cell("speed", lambda: speeds(options, runs, precision))["images_per_s"])
+        print(cells.cell("speed", lambda: speeds(chosen, precision))["images_per_s"])
     print(printed(cells))
 
 
