@@ -25,8 +25,10 @@ demo: $(READY)
 	$(BIN)/edgekd verify runs/demo/bundle
 	$(BIN)/python runs/demo/bundle/example.py
 
+# Journeys measure: they have the computer to themselves.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not journey"
+	$(BIN)/python -m pytest -m journey
 
 unit: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "not runtime and not journey and not slow"
