@@ -30,17 +30,30 @@ recipe:
 """
 
 
+TEACHERS = """\
+teacher:
+  kind: train
+  width: 12
+  epochs: 8
+  teacher: {kind: train, width: 16, epochs: 8}
+"""
+
+
 def weights(run: Path) -> list[str]:
     """Of every stage's student, by its folder: the keys are the same in any two runs of one project."""
     return [json.loads(path.read_text())["weights"] for path in sorted(run.glob("students/*/student.json"))]
 
 
-def killed(begin: Sequence[str], folder: Path, environment: dict[str, str], at: str) -> bool:
-    """Kill with SIGKILL once a file or folder is there. False where the process ended before."""
+def killed(
+    begin: Sequence[str], folder: Path, environment: dict[str, str], at: str, within: Path | None = None
+) -> bool:
+    """Kill with SIGKILL once a new file or folder is there. False where the process ended before."""
+    place = within or folder / "parts"
+    before = set(place.glob(at))
     process = subprocess.Popen(begin, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while process.poll() is None:
-            if any((folder / "parts").glob(at)):
+            if set(place.glob(at)) - before:
                 return True
             time.sleep(0.005)
         return False
@@ -49,13 +62,20 @@ def killed(begin: Sequence[str], folder: Path, environment: dict[str, str], at: 
         process.wait()
 
 
-def test_a_recipe_killed_in_its_trainings_ends_the_same(edgekd):
+@pytest.fixture
+def scripted(edgekd):
+    """The project as a script without a clock in it; its weights are the same on every run."""
     edgekd.change("project.yaml", "width: [8, 16]", "width: [8, 8]")
+    edgekd.write("run.py", SCRIPT)
+    edgekd.begin = [sys.executable, "run.py"]
+    return edgekd
+
+
+def test_a_recipe_killed_in_its_trainings_ends_the_same(scripted):
+    edgekd = scripted
     text = (edgekd.folder / "project.yaml").read_text()
     start, end = text.index("recipe:"), text.index("search:")
     edgekd.write("project.yaml", text[:start] + RECIPE + text[end:])
-    edgekd.write("run.py", SCRIPT)
-    edgekd.begin = [sys.executable, "run.py"]
     whole = edgekd("whole")
     assert whole.returncode == 0, whole.stderr
     told = json.loads((edgekd.folder / "whole" / "stages.json").read_text())
@@ -73,3 +93,25 @@ def test_a_recipe_killed_in_its_trainings_ends_the_same(edgekd):
     assert done.returncode == 0, done.stderr
     assert len(weights(edgekd.folder / "whole")) == 2
     assert weights(edgekd.folder / "parts") == weights(edgekd.folder / "whole")
+
+
+def test_a_chain_of_teachers_killed_in_its_trainings_ends_the_same(scripted, tmp_path):
+    edgekd = scripted
+    edgekd.change("project.yaml", "teacher: {kind: train, width: 16, epochs: 2}\n", TEACHERS)
+    ended = {}
+    for run in ("whole", "parts"):
+        edgekd.environment["XDG_CACHE_HOME"] = str(tmp_path / f"cache-{run}")  # each trains its own teachers
+        if run == "parts":
+            cache, begin = tmp_path / "cache-parts" / "edgekd" / "teachers", [*edgekd.begin, run]
+            for trained in (0, 1):  # in the first link of the chain, then in the second
+                at = "stages/*/checkpoint.safetensors"
+                assert killed(begin, edgekd.folder, edgekd.environment, at, cache), f"link {trained + 1}"
+                assert len(list(cache.glob("students/*/student.json"))) == trained
+        done = edgekd(run)
+        assert done.returncode == 0, done.stderr
+        ended[run] = edgekd.folder / run
+    told = json.loads((ended["parts"] / "teachers.json").read_text())
+    assert [teacher["name"] for teacher in told["teachers"]] == [f"resnet of width {w}, trained here" for w in (12, 16)]
+    assert "who taught" in (ended["parts"] / "report.html").read_text()
+    assert told == json.loads((ended["whole"] / "teachers.json").read_text())
+    assert weights(ended["parts"]) == weights(ended["whole"])
