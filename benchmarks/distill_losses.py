@@ -49,8 +49,8 @@ METHODS: Mapping[str, list[dict[str, Any]]] = {
     "kd": [{"loss": {"kd": {"temperature": t, "weight": 0.9}}} for t in (2, 4, 8)],
     "kd-other-views": [{"loss": {"kd": {"temperature": t, "weight": 0.9}}, "consistent": False} for t in (2, 4, 8)],
     "kd-standardized": [
-        {"loss": {"kd": {"temperature": 2, "weight": w, "standardize": True}, "ce": {"weight": 0.1}}}
-        for w in (0.9, 3, 9)
+        {"loss": {"kd": {"temperature": t, "weight": 3, "standardize": True}, "ce": {"weight": 0.1}}}
+        for t in (0.5, 1, 2)
     ],
     "dkd": [{"loss": {"dkd": {"beta": beta}}} for beta in (1, 4, 8)],
     "dist": [{"loss": {"dist": {"temperature": t}}} for t in (1, 2, 4)],

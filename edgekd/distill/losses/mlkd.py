@@ -3,14 +3,15 @@ doi 10.1109/CVPR52729.2023.02325): answers are matched one by one, sample agains
 each at several temperatures.
 
     sum over T of  instance_weight * T^2 * mean_n KL( t_n || s_n )
-                 + batch_weight * 1/N^2 * || s s^T - t t^T ||^2
-                 + class_weight * 1/C * || (s^T s - t^T t) / N ||^2
+                 + batch_weight * C / N^2 * || s s^T - t t^T ||^2
+                 + class_weight * C * || (s^T s - t^T t) / N ||^2
 
 s, t = softmax(logits / T), (N, C). T^2 is for the first term alone, as in their code. They divide the second term by N
-and the third by C only, so that a batch of twice the samples weighs them twice and four times as much. Here each is a
-mean over the batch: theirs is N times the second and N^2 times the third. The default weights are theirs at batches of
-64 (CIFAR-100); at 128 they would be 128 and 16384. Their code masks unsure samples and classes after the mean is
-taken, which comes to a factor; there is no mask here.
+and the third by C only, so that a batch of twice the samples weighs them twice and four times as much, and ten classes
+in place of a hundred weigh them ten and a hundred times as much, which no student survives. Here both are the same at
+any N and C: about 1 where the teacher is sure and the student knows nothing. The default weights are theirs at batches
+of 64 and 100 classes (CIFAR-100). Their code masks unsure samples and classes after the mean is taken, which comes to
+a factor; there is no mask here.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class MLKD(Loss):
     weight: NonNegativeFloat | None = 0.9
     temperatures: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (2.0, 3.0, 4.0, 5.0, 6.0)
     instance_weight: NonNegativeFloat = 1.0
-    batch_weight: NonNegativeFloat = 64.0
-    class_weight: NonNegativeFloat = 4096.0
+    batch_weight: NonNegativeFloat = 0.64
+    class_weight: NonNegativeFloat = 0.4096
 
     def value(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
         """Scalar, zero where the student answers as the teacher does. Logits (N, C), C >= 2."""
@@ -58,6 +59,6 @@ class MLKD(Loss):
         instance = temperature**2 * kl_div(own, other, reduction="batchmean", log_target=True)
         own, other = own.exp(), other.exp()
         count, classes = own.shape
-        samples = (own @ own.T - other @ other.T).square().mean()
-        columns = ((own.T @ own - other.T @ other) / count).square().sum() / classes
+        samples = classes * (own @ own.T - other @ other.T).square().mean()
+        columns = classes * ((own.T @ own - other.T @ other) / count).square().sum()
         return self.instance_weight * instance + self.batch_weight * samples + self.class_weight * columns

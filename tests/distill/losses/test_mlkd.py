@@ -27,8 +27,8 @@ def found_for(loss, student, teacher):
 
 
 @pytest.mark.parametrize("temperatures", [(2, 3, 4, 5, 6), (1.5,)])
-def test_at_a_batch_of_64_it_is_the_papers_formula(temperatures):
-    count, classes = 64, 7
+def test_at_a_batch_of_64_and_100_classes_it_is_the_papers_formula(temperatures):
+    count, classes = 64, 100
     student, teacher = logits_of(count, classes)
     expected = 0.0
     for heat in temperatures:
@@ -38,6 +38,16 @@ def test_at_a_batch_of_64_it_is_the_papers_formula(temperatures):
         columns = np.einsum("nc,nd->cd", s, s) - np.einsum("nc,nd->cd", t, t)
         expected += instance + (samples**2).sum() / count + (columns**2).sum() / classes
     assert found_for(MLKD(temperatures=temperatures), student, teacher) == pytest.approx(expected)
+
+
+def test_it_weighs_the_same_at_any_batch_and_number_of_classes():
+    """A teacher that is sure, and a student that knows nothing."""
+    loss = MLKD(instance_weight=0, temperatures=(1,))
+    found = [
+        found_for(loss, np.zeros((count, classes)), 50 * np.eye(classes)[np.arange(count) % classes])
+        for count, classes in ((40, 10), (320, 10), (200, 100))
+    ]
+    assert found == pytest.approx([found[0]] * 3, rel=0.15)
 
 
 def test_zero_where_the_student_is_the_teacher():
