@@ -39,7 +39,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     """What changes results."""
     if options.tiny:
         return {"train": 300, "test": 100, "epochs": 2, "depth": 1}
-    return {"train": 4000, "test": 1000, "epochs": 24, "depth": 2}
+    return {"train": 4000, "test": 1000, "epochs": 20, "depth": 3}
 
 
 def project(options: argparse.Namespace, heads: tuple[str, ...], folder: Path) -> Path:

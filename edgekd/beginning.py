@@ -43,9 +43,9 @@ student:
 
 target: here                   # here.yaml, beside this file: the device and the budgets
 
-recipe:                        # what a student goes through before it ships
+recipe:                        # what a student goes through before it ships; `recipe: auto` is chosen for you
   - distill:
-      loss: {kd: {temperature: 4, weight: 0.9}}
+      loss: {kd: {temperature: 4, weight: 0.9}}   # what else there is: edgekd losses
       epochs: 30
 
 search: {budget: 3 min, seed: 0}
@@ -78,7 +78,7 @@ target: here                   # here.yaml, beside this file: the device and the
 
 recipe:                        # what a pruned model goes through before it ships
   - distill:
-      loss: {kd: {temperature: 4, weight: 0.9}}
+      loss: {kd: {temperature: 4, weight: 0.9}}   # what else there is: edgekd losses
       epochs: 10
 
 search: {budget: 30 min, seed: 0}
