@@ -383,7 +383,7 @@ def _run(
             outcome = run.outcome()
             if outcome is None:
                 if run.plan() is None:
-                    _rate_teachers(project, run, events)
+                    _rate_teacher(project, events)
                 chosen_before = run.auto()
                 project = settled_recipe(project, run, events, started)
                 if run.auto() != chosen_before:
@@ -431,25 +431,19 @@ def _with_teacher(project: Project, events: Events) -> Project:
     return replace(project, teacher=teacher)
 
 
-def _rate_teachers(project: Project, run: Run, events: Events) -> None:
-    """Say how good the teacher is, and those that taught it: one that mistakes colours or class order teaches mistakes
-    without a word."""
-    from edgekd.store.records import TeacherReading, TeachersRecord
-    from edgekd.teachers._protocol import Taught
+def _rate_teacher(project: Project, events: Events) -> None:
+    """Say how good the teacher is: one that mistakes colours or class order teaches mistakes without a word."""
     from edgekd.teachers.binding import rated
 
-    teacher, readings = project.teacher, list[TeacherReading]()
-    while teacher is not None:
-        score, what = rated(teacher, project.task), "taught by " if readings else ""
-        brief = None if score is None else score.but(correct=())
-        readings.append(TeacherReading(name=teacher.name, identity=teacher.digest(), score=brief))
-        known = "" if score is None else f": {score.value:.1%} of {score.samples} validation samples"
-        events.line(f"teacher    {what}{teacher.name}{known}")
-        if score and score.metric == "top1" and score.value < 2.0 / project.task.spec.head.classes:
-            events.line("           hardly better than chance: check its mean and std (in raw units) and class order")
-        teacher = teacher.taught_by if isinstance(teacher, Taught) else None
-    if readings and run.teachers() is None:
-        run.write(TeachersRecord(teachers=tuple(readings)))
+    if project.teacher is None:
+        return
+    score = rated(project.teacher, project.task)
+    if score is None:
+        events.line(f"teacher    {project.teacher.name}")
+        return
+    events.line(f"teacher    {project.teacher.name}: {score.value:.1%} of {score.samples} validation samples")
+    if score.metric == "top1" and score.value < 2.0 / project.task.spec.head.classes:
+        events.line("           hardly better than chance: check its mean and std (in raw units), and its class order")
 
 
 def _require_free(output: Path) -> None:

@@ -115,10 +115,9 @@ class TrainedTeacher(Record):
         spec = task.spec
         family = self._family(spec)
         student = new_student(family, self._arch(family, spec), spec, self.seed)
-        own = self._own_teacher(task, cache, progress, stop)
         context = StageContext(
             task=task,
-            teacher=own,
+            teacher=self._own_teacher(task, cache, progress, stop),
             device=None,
             backend=None,
             folder=cache / "teachers" / "stages",
@@ -128,7 +127,7 @@ class TrainedTeacher(Record):
             stop=stop,
         )
         trained = run_recipe([self._lesson()], student, context, cache / "teachers" / "students")
-        return StudentTeacher(trained.student, self.name, own)
+        return StudentTeacher(trained.student, self.name)
 
     def _own_teacher(
         self, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]

@@ -17,7 +17,6 @@ from edgekd.store.records import (
     RoundRecord,
     RunHeader,
     StagesRecord,
-    TeachersRecord,
     TrialRecord,
 )
 from edgekd.store.run import Run
@@ -45,7 +44,6 @@ class Facts:
     explanation: ExplanationRecord | None = None
     pictures: tuple[bytes, ...] = ()  # PNG: what generators drew while students were trained
     stages: StagesRecord | None = None
-    teachers: TeachersRecord | None = None
     rounds: tuple[RoundRecord, ...] = ()
     auto: AutoRecord | None = None
 
@@ -84,7 +82,6 @@ def gather(folder: Path) -> Facts:
         explanation=run.explanation(),
         pictures=tuple(path.read_bytes() for path in sorted(run.stages.glob("*/pictures.png"))[:_PICTURES]),
         stages=run.stages_record(),
-        teachers=run.teachers(),
         rounds=run.rounds(),
         auto=run.auto(),
     )

@@ -4,7 +4,6 @@
 
     RUN/
       run.json                 RunHeader: what was asked, of what, on what
-      teachers.json            TeachersRecord: how good the teacher is, and those that taught it
       auto.json                AutoRecord: the loss and the views that `recipe: auto` chose
       plan.json                PlanRecord: how this run decides, fixed when it starts
       features.json            FeaturesRecord: what was counted of each arch looked at
@@ -47,7 +46,7 @@ from edgekd.store.relax_options import RelaxOptions
 from edgekd.students._protocol import Arch, Axis, Candidate, Space
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Verdict
-from edgekd.tasks._protocol import Score, TaskSpec
+from edgekd.tasks._protocol import TaskSpec
 
 __all__ = [
     "Accuracy",
@@ -80,8 +79,6 @@ __all__ = [
     "StageReading",
     "StagesRecord",
     "StaticFeatures",
-    "TeacherReading",
-    "TeachersRecord",
     "TermShare",
     "TrialRecord",
 ]
@@ -532,21 +529,6 @@ class AutoRecord(Filed):
         scored = f"{best.validation:.1%} validation after {best.epochs} epochs" if best.validation is not None else ""
         late = ", as far as its time went" if self.ended == "time" else ""
         return f"recipe     {self.loss}, {self.views}: the best {counts}, {scored}{late}"
-
-
-class TeacherReading(Record):
-    """A teacher, and how good it is on some validation samples."""
-
-    name: str
-    identity: Digest
-    score: Score | None  # None where it doesn't teach every head
-
-
-class TeachersRecord(Filed):
-    """The project's own teacher first, then the one that taught it, and so on up a chain of assistants."""
-
-    schema_: Literal["edgekd.teachers/1"] = Field(default="edgekd.teachers/1", alias="schema")
-    teachers: tuple[TeacherReading, ...]
 
 
 class StageReading(Record):

@@ -33,7 +33,6 @@ from edgekd.store.records import (
     RunHeader,
     ShortlistRecord,
     StagesRecord,
-    TeachersRecord,
     TrialRecord,
 )
 from edgekd.store.relaxed import GapRecord, LatenciesRecord, LatencyModelRecord, RelaxationRecord
@@ -49,7 +48,6 @@ FiledT = TypeVar("FiledT", bound=Filed)
 _SINGLE: dict[type[Filed], str] = {
     RunHeader: "run.json",
     PlanRecord: "plan.json",
-    TeachersRecord: "teachers.json",
     AutoRecord: "auto.json",
     FeaturesRecord: "features.json",
     MasksRecord: "masks.json",
@@ -185,10 +183,6 @@ class Run:
     def outcome(self) -> OutcomeRecord | None:
         """How the run ended."""
         return self._read(OutcomeRecord)
-
-    def teachers(self) -> TeachersRecord | None:
-        """The teacher and those above it, as they were rated."""
-        return self._read(TeachersRecord)
 
     def stages_record(self) -> StagesRecord | None:
         """The chosen student after each stage."""

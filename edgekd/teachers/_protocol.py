@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgekd.students._protocol import StageProgress
     from edgekd.tasks._protocol import Task, TaskSpec
 
-__all__ = ["Bindable", "OpenTeacher", "Preparable", "Taught", "Teacher", "View"]
+__all__ = ["Bindable", "OpenTeacher", "Preparable", "Teacher", "View"]
 
 
 class Teacher(Protocol):
@@ -59,16 +59,6 @@ class Preparable(Protocol):
         self, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]
     ) -> Teacher:
         """The teacher that answers, from ``cache`` where it was made before. Raises Interrupted when ``stop()``."""
-        ...
-
-
-@runtime_checkable
-class Taught(Protocol):
-    """A teacher that may have had a teacher itself: an assistant between that one and the student."""
-
-    @property
-    def taught_by(self) -> Teacher | None:
-        """Bound to the same task; None where it learnt from labels alone."""
         ...
 
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from edgekd.records import Digest, digest_json
 from edgekd.students._protocol import Student
-from edgekd.teachers._protocol import Teacher
 from edgekd.teachers.normalise import normalised
 from edgekd.teachers.packing import Packed, layout_of, packed
 from edgekd.teachers.weights import state_digest
@@ -20,8 +19,8 @@ __all__ = ["StudentTeacher"]
 class StudentTeacher:
     """Answers as a student does. Known by its weights: the same training that ends in others is another teacher."""
 
-    def __init__(self, student: Student, name: str, taught_by: Teacher | None = None) -> None:
-        self._name, self._student, self._taught_by = name, student, taught_by
+    def __init__(self, student: Student, name: str) -> None:
+        self._name, self._student = name, student
         self._module = copy.deepcopy(student.module).eval().requires_grad_(False)
         self._layout: tuple[Packed, ...] = ()
         if not student.task.plain:
@@ -42,11 +41,6 @@ class StudentTeacher:
     def name(self) -> str:
         """As it is shown."""
         return self._name
-
-    @property
-    def taught_by(self) -> Teacher | None:
-        """Its own teacher, where it has one."""
-        return self._taught_by
 
     @property
     def classes(self) -> int:

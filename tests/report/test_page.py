@@ -240,25 +240,6 @@ def test_each_stage_of_the_recipe_has_its_row(write: Write) -> None:
     assert "gone, says resnet" in text
 
 
-def test_a_chain_of_teachers_is_shown_from_the_largest_down(write: Write) -> None:
-    from edgekd.records import digest_json
-    from edgekd.store.records import TeacherReading, TeachersRecord
-    from edgekd.tasks._protocol import Score
-
-    written = write()
-    score = Score(metric="top1", value=0.9375, samples=48)
-    written.run.write(
-        TeachersRecord(
-            teachers=(
-                TeacherReading(name="assistant", identity=digest_json("a"), score=score),
-                TeacherReading(name="<large>", identity=digest_json("b"), score=None),
-            )
-        )
-    )
-    text = page_of(written).text
-    assert "<large> assistant some heads only assistant the student 93.75 % validation 48" in text
-
-
 def test_each_round_has_its_row(write: Write) -> None:
     from edgekd.store.records import RoundOption, RoundRecord
     from edgekd.students._protocol import Arch
