@@ -131,7 +131,7 @@ def test_one_file_and_no_network(write: Write) -> None:
     assert "https:" not in text
     assert "url(" not in text
     assert "@import" not in text
-    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
+    assert ("content", "default-src 'none'; img-src data:; style-src 'unsafe-inline'") in page.attributes
     assert sorted(p.name for p in written.run.folder.glob("report*")) == ["report.html"]
 
 
@@ -217,6 +217,8 @@ def test_what_a_generator_drew_is_shown_without_a_file_beside_the_page(write: Wr
     assert "What the generator drew" in page.headings
     (source,) = [value for name, value in page.attributes if name == "src"]
     assert base64.b64decode(source.removeprefix("data:image/png;base64,"))[:4] == b"\x89PNG"
+    (policy,) = [value for name, value in page.attributes if name == "content" and "default-src" in (value or "")]
+    assert "img-src data:" in policy.split("; ")  # or a browser draws none of it
 
 
 def test_an_explanation_is_shown_with_its_shares(write: Write) -> None:
