@@ -42,7 +42,7 @@ class Facts:
     outcome: OutcomeRecord | None
     certificate: Certificate | None
     explanation: ExplanationRecord | None = None
-    pictures: tuple[bytes, ...] = ()  # PNG: what generators drew while students were trained
+    pictures: tuple[bytes, ...] = ()  # PNG: what generators drew, the chosen student's first
     stages: StagesRecord | None = None
     rounds: tuple[RoundRecord, ...] = ()
     auto: AutoRecord | None = None
@@ -80,8 +80,17 @@ def gather(folder: Path) -> Facts:
         outcome=run.outcome(),
         certificate=read_record(path, Certificate) if path.is_file() else None,
         explanation=run.explanation(),
-        pictures=tuple(path.read_bytes() for path in sorted(run.stages.glob("*/pictures.png"))[:_PICTURES]),
+        pictures=_pictures(run),
         stages=run.stages_record(),
         rounds=run.rounds(),
         auto=run.auto(),
     )
+
+
+def _pictures(run: Run) -> tuple[bytes, ...]:
+    """What generators drew, each sheet once: students may share a generator. The chosen student's go first."""
+    stages = run.stages_record()
+    own = {finalist.student for finalist in run.finalists() if finalist.chosen}
+    own |= {stage.student for stage in stages.stages} if stages is not None else set()
+    paths = sorted(run.stages.glob("*/pictures.png"), key=lambda path: (path.parent.name not in own, path))
+    return tuple(dict.fromkeys(path.read_bytes() for path in paths))[:_PICTURES]

@@ -221,6 +221,18 @@ def test_what_a_generator_drew_is_shown_without_a_file_beside_the_page(write: Wr
     assert "img-src data:" in policy.split("; ")  # or a browser draws none of it
 
 
+def test_a_sheet_of_drawings_is_shown_once_and_the_chosen_students_first(write: Write) -> None:
+    written = write()
+    written.whole()
+    sheets = {name: png(np.full((4, 4), shade, np.uint8)) for name, shade in (("a", 0), ("b", 0), ("c", 9), ("d", 7))}
+    chosen = gather(written.run.folder).chosen
+    sheets[chosen.student] = png(np.full((4, 4), 200, np.uint8))
+    for name, sheet in sheets.items():
+        (written.run.stages / name).mkdir(parents=True)
+        (written.run.stages / name / "pictures.png").write_bytes(sheet)
+    assert gather(written.run.folder).pictures == (sheets[chosen.student], sheets["a"], sheets["c"], sheets["d"])
+
+
 def test_an_explanation_is_shown_with_its_shares(write: Write) -> None:
     written = write()
     written.whole()
