@@ -319,8 +319,8 @@ class TermShare(Record):
     """What a loss contributed: its share of the gradient's length on the student's weights."""
 
     name: str
-    first: float  # after the first epoch
-    last: float  # after the last
+    first: float  # on the last batch of its first epoch
+    last: float  # on that of its last
 
 
 class ClassFollowed(Record):
@@ -334,7 +334,7 @@ class ClassFollowed(Record):
 
 
 class Following(Record):
-    """How closely a student follows its teacher on validation samples, in PyTorch float32."""
+    """How closely a student, in PyTorch float32, follows its teacher on validation samples."""
 
     samples: int
     student: float  # top-1
@@ -351,18 +351,18 @@ class ExplanationRecord(Filed):
     schema_: Literal["edgekd.explanation/1"] = Field(default="edgekd.explanation/1", alias="schema")
     finalist: int
     terms: tuple[TermShare, ...]  # empty where there was one loss alone
-    following: Following | None  # None without a teacher
+    following: Following | None  # None without a teacher, and where there are other heads than one of classification
 
     def lines(self) -> list[str]:
         """As a person reads it."""
         lines = [f"loss       {'share of the gradient':<24}first    last"] if self.terms else []
         lines += [f"  {term.name:<33}{term.first:>6.1%}  {term.last:>6.1%}" for term in self.terms]
         if self.following is None:
-            return lines
+            return [*lines, "following  not told: it takes a teacher and one head of classification"]
         f = self.following
         lines += [
             f"following  agrees with the teacher on {f.agreement:.1%} of {f.samples} validation samples",
-            f"           right: student {f.student:.1%}, teacher {f.teacher:.1%}",
+            f"           right: student {f.student:.1%} (in PyTorch float32), teacher {f.teacher:.1%}",
             f"           calibration error: student {f.student_error:.3f}, teacher {f.teacher_error:.3f}",
             f"  {'class':<24}{'samples':>9}{'student':>9}{'teacher':>9}{'agree':>8}",
         ]

@@ -245,6 +245,14 @@ def test_an_explanation_is_shown_with_its_shares(write: Write) -> None:
     assert "<b>dog</b>" in page.text
 
 
+def test_shares_are_shown_where_no_sample_validates(write: Write) -> None:
+    written = write()
+    written.masks()
+    terms = (TermShare(name="kd", first=0.25, last=0.75), TermShare(name="ce", first=0.75, last=0.25))
+    written.run.write(ExplanationRecord(finalist=1, terms=terms, following=None))
+    assert "kd 25.0 % 75.0 %" in page_of(written).text
+
+
 def test_each_stage_of_the_recipe_has_its_row(write: Write) -> None:
     written = write()
     written.whole()
