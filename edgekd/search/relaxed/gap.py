@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from edgekd.artefacts import Precision
+from edgekd.distill.losses._protocol import Loss, Term
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.stage import Distill
 from edgekd.errors import Diverged
 from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import AccuracyKind
-from edgekd.records import Record
 from edgekd.search._protocol import EstimateContext
 from edgekd.search.accuracy.scoring import run_and_score
 from edgekd.search.budget import Budget
@@ -43,9 +43,9 @@ def temperature_of(recipe: Sequence[Stage]) -> float | None:
     """The recipe's own: that of its first loss which has one that stands still; None where there is none."""
     for stage in recipe:
         for _, loss in stage.loss.parts if isinstance(stage, Distill) else ():
-            found = getattr(loss, "temperature", None)
-            if isinstance(found, float | int) and "temperature" not in loss.schedule:
-                return float(found)
+            found = _temperature(loss)
+            if found is not None:
+                return found
     return None
 
 
@@ -92,9 +92,11 @@ class Gap:
     budget: Budget
 
     def __call__(self, trials: Sequence[TrialRecord]) -> None:
-        """One record a trial. Nothing where the recipe softens nothing. Raises Interrupted."""
+        """One record a trial; where the recipe softens nothing, a line that says so. Raises Interrupted."""
         own = temperature_of(self.context.recipe)
         known = {record.trial for record in self.run.gaps()}
+        if own is None and (self.temperatures or self.assistant is not None):
+            self.events.line("taught     as the recipe says: no loss in it has one temperature that stands still")
         if own is None or len(self._ways(own)) < 2:
             return
         for trial in trials:
@@ -154,10 +156,13 @@ def _softened(stage: Stage, temperature: float) -> Stage:
     if not isinstance(stage, Distill):
         return stage
     parts = tuple(
-        (name, loss.but(temperature=temperature) if _softens(loss) else loss) for name, loss in stage.loss.parts
+        (name, loss if _temperature(loss) is None else loss.but(temperature=temperature))
+        for name, loss in stage.loss.parts
     )
     return stage.but(loss=Combined(parts=parts))
 
 
-def _softens(loss: Record) -> bool:
-    return "temperature" in type(loss).model_fields and "temperature" not in getattr(loss, "schedule", {})
+def _temperature(loss: Term) -> float | None:
+    """Of logits, where it stands still. What `crd` calls its temperature is of another kind."""
+    found = getattr(loss, "temperature", None) if isinstance(loss, Loss) else None
+    return float(found) if isinstance(found, float | int) and "temperature" not in loss.schedule else None

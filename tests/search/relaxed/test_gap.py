@@ -41,6 +41,7 @@ def choosing(
     scores: dict[Any, float],
     temperatures: tuple[float, ...],
     assistant: AssistantOptions | None = None,
+    stages: tuple[Distill, ...] = recipe(),
 ) -> list[Any]:
     """Run it with scripted accuracies; returns (temperature or temperature and teacher, epochs) of every training."""
     asked: list[Any] = []
@@ -59,7 +60,7 @@ def choosing(
         task=nothing,
         teacher=teacher,
         family=nothing,
-        recipe=recipe(),
+        recipe=stages,
         fingerprint=None,
         students=run.students,
         stages=run.stages,
@@ -118,6 +119,19 @@ def test_only_what_softens_is_changed():
     assert by_name["kd"].temperature == by_name["dist"].temperature == 2.0
     assert by_name["kd"].weight == 0.5
     assert temperature_of(recipe(ce={})) is None
+
+
+def test_the_temperature_of_contrast_is_another_one():
+    both = recipe(crd={}, kd={"temperature": 4})
+    assert temperature_of(both) == 4.0
+    assert dict(with_temperature(both, 2.0)[0].loss.parts)["crd"].temperature == 0.07
+
+
+def test_asked_for_in_vain_it_is_said(searched, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(SilentEvents, "line", lambda _, text: said.append(text))
+    assert choosing(searched, monkeypatch, {}, (2, 4), stages=recipe(mlkd={})) == []
+    assert [line for line in said if "as the recipe says" in line]
 
 
 def test_a_scheduled_temperature_stays():
