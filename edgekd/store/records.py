@@ -125,7 +125,7 @@ class PlanRecord(Filed):
     finalists: int  # at most
     measure: MeasurePlan  # of arms and trials
     certify: MeasurePlan  # of finalists
-    refine_images: int  # samples a full recipe passes through training; 0 where it trains nothing
+    refine_images: int  # samples that training one finalist takes, all it tries with it; 0 where it trains nothing
     # runs made before these rules were there are decided without them
     by_files_seen: bool = False  # the anchors' files narrow what is proposed
     recheck: bool = False  # surviving arms are measured again on each finalist

@@ -9,6 +9,7 @@ temperature, then to the lower one, then to the teacher. Writes gaps/*.json.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from edgekd.evidence import AccuracyKind
 from edgekd.search._protocol import EstimateContext
 from edgekd.search.accuracy.scoring import run_and_score
 from edgekd.search.budget import Budget
-from edgekd.search.recipe import epochs_of, shortened, with_precision
+from edgekd.search.recipe import epochs_of, shortened_to, with_precision
 from edgekd.store.records import Accuracy, TrialRecord
 from edgekd.store.relax_options import AssistantOptions
 from edgekd.store.relaxed import GapRecord
@@ -33,7 +34,16 @@ from edgekd.teachers._protocol import Teacher
 from edgekd.teachers.binding import bind
 from edgekd.teachers.nested import made_teacher, prepared_teacher
 
-__all__ = ["Gap", "Way", "assistant_of", "decided", "temperature_of", "with_temperature"]
+__all__ = [
+    "Gap",
+    "Way",
+    "assistant_of",
+    "decided",
+    "recipes_tried",
+    "temperature_of",
+    "ways_of",
+    "with_temperature",
+]
 
 _ASSISTED = "assistant, "
 _SHARES = (0.25, 0.5)  # of the recipe's epochs, round by round
@@ -80,6 +90,19 @@ class Way(NamedTuple):
         return f"{_ASSISTED if self.assisted else ''}{self.temperature:g}"
 
 
+def ways_of(own: float, temperatures: Sequence[float], assisted: bool) -> list[Way]:
+    """What is tried, in the order that decides between equals; ``own`` is the recipe's temperature."""
+    ordered = sorted(set(temperatures) or {own}, key=lambda each: (each != own, each))
+    return [Way(temperature, by) for temperature in ordered for by in ((False, True) if assisted else (False,))]
+
+
+def recipes_tried(ways: int) -> float:
+    """How many whole recipes the trainings of one finalist amount to."""
+    if ways < 2:
+        return 0.0
+    return sum(share * math.ceil(ways / 2**number) for number, share in enumerate(_SHARES))
+
+
 @dataclass(frozen=True)
 class Gap:
     """Trains what has no record yet."""
@@ -105,9 +128,7 @@ class Gap:
                 self._choose(trial, own)
 
     def _ways(self, own: float) -> list[Way]:
-        temperatures = sorted(set(self.temperatures) or {own}, key=lambda each: (each != own, each))
-        assisted = (False, True) if self.assistant is not None and self.context.teacher is not None else (False,)
-        return [Way(temperature, by) for temperature in temperatures for by in assisted]
+        return ways_of(own, self.temperatures, self.assistant is not None and self.context.teacher is not None)
 
     def _choose(self, trial: TrialRecord, own: float) -> None:
         left = self._ways(own)
@@ -139,9 +160,8 @@ class Gap:
         self.events.line(f"taught     {trial.candidate}: best at {way}, of {told}")
 
     def _trained(self, candidate: Candidate, way: Way, share: float) -> Accuracy | None:
-        epochs = max(1, round(share * epochs_of(self.context.recipe)))
-        recipe = with_temperature(shortened(self.context.recipe, epochs), way.temperature)
-        words = f"{epochs} epochs of the recipe at temperature {way}"
+        recipe = with_temperature(shortened_to(self.context.recipe, share), way.temperature)
+        words = f"{epochs_of(recipe)} epochs of the recipe at temperature {way}"
         context = self.context
         if way.assisted and self.assistant is not None:
             context = replace(context, teacher=assistant_of(self.run, self.assistant, context))

@@ -13,10 +13,11 @@ from edgekd.evidence import AccuracyKind
 from edgekd.search import refiner
 from edgekd.search._protocol import Estimate, EstimateContext
 from edgekd.search.budget import Budget
+from edgekd.search.plan import _tried
 from edgekd.search.relaxed import gap
-from edgekd.search.relaxed.gap import Gap, Way, decided, temperature_of, with_temperature
+from edgekd.search.relaxed.gap import Gap, Way, decided, recipes_tried, temperature_of, with_temperature
 from edgekd.store.records import Accuracy
-from edgekd.store.relax_options import AssistantOptions
+from edgekd.store.relax_options import AssistantOptions, RelaxOptions
 from edgekd.store.run import Run
 
 
@@ -80,6 +81,24 @@ def test_the_better_half_trains_longer(searched, monkeypatch):
     assert record.temperature == 2.0
     assert [sorted(round_) for round_ in record.rounds] == [["1", "2", "4", "8"], ["2", "4"]]
     assert choosing(searched, monkeypatch, {}, (1, 2, 4, 8)) == []  # it is written down
+
+
+def test_every_stage_of_a_recipe_is_shortened_alike(searched, monkeypatch):
+    stages = (*recipe(), recipe()[0].but(epochs=40))
+    seen = []
+    monkeypatch.setattr(gap, "run_and_score", lambda _, given, *__: seen.append(given) or Estimate(score(0.5)))
+    context: Any = SimpleNamespace(recipe=stages, teacher="teacher")
+    Gap(searched, (2, 4), None, context, SilentEvents(), Budget(None, lambda: 0.0))(searched.trials()[:1])
+    assert [[stage.epochs for stage in each] for each in seen] == [[2, 10], [2, 10], [4, 20]]
+    assert recipes_tried(2) == sum(stage.epochs for each in seen for stage in each) / 48
+
+
+def test_a_finalist_is_reckoned_with_all_it_tries(task, teacher):
+    options = RelaxOptions(temperatures=(2, 4, 8), assistant=AssistantOptions())
+    project: Any = SimpleNamespace(recipe=recipe(), teacher=teacher)
+    assert _tried(project, options) == 6 * 0.25 + 3 * 0.5
+    assert _tried(project, RelaxOptions()) == _tried(project, None) == 0.0
+    assert _tried(SimpleNamespace(recipe=recipe(), teacher=None), RelaxOptions(assistant=AssistantOptions())) == 0.0
 
 
 def test_equals_keep_the_recipes_own(searched, monkeypatch):
