@@ -134,7 +134,10 @@ class _Choosing:
 
     def _least(self) -> float:
         spec = self.project.task.spec
-        return _ABOVE_CHANCE / spec.head.classes if spec.metric.name == "top1" else 0.0
+        if spec.metric.name != "top1":
+            return 0.0
+        chance = 1.0 / spec.head.classes
+        return min(_ABOVE_CHANCE * chance, (1.0 + chance) / 2)  # of two classes, twice is what nobody ever reaches
 
     def _arch(self) -> Arch:
         """The middle of every axis; of an even number of choices the smaller."""

@@ -507,7 +507,7 @@ class AutoRecord(Filed):
     arch: Arch  # of the student that was trained
     options: tuple[AutoOption, ...]
     scores: tuple[AutoScore, ...]
-    least: float = 0.0  # twice what chance scores: trainings that all stay below it are too short to drop any
+    least: float = 0.0  # what chance scores, and clearly more: trainings that all stay below are too short to drop any
     loss: str = ""
     views: str = ""
     chosen: Mapping[str, Any] = {}  # options of the `distill` that follows

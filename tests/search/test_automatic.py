@@ -75,6 +75,13 @@ def test_the_best_takes_its_place(project, run, trained):
     assert (step.decisions, step.differ) == (2, ())
 
 
+@pytest.mark.parametrize(("classes", "least"), [(2, 0.75), (3, 2 / 3), (10, 0.2)])
+def test_what_is_hardly_better_than_chance(project, run, trained, task, classes, least):
+    task.spec = task.spec.but(head=task.spec.head.but(classes=classes))
+    record = automatic._Choosing(project, run, SilentEvents(), Auto(), lambda: 0.0)
+    assert record._least() == pytest.approx(least)
+
+
 def test_without_a_teacher_the_labels_are_left(project, run, trained):
     from dataclasses import replace
 
