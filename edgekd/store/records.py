@@ -466,7 +466,7 @@ class RoundRecord(Filed):
     arch: Arch | None  # None where no step gains enough: the last round
     noise: float = 0.0  # between two identical jobs of this batch, relative
     student: Digest | None = None  # folder under students/, float32: what the next round goes on from
-    recovered: Literal["", "short", "full"] = ""  # full where a short recovery left it below the floor
+    recovered: Literal["", "short", "full"] = ""  # full where it was below the floor otherwise
     accuracy: Accuracy | None = None  # validation, in PyTorch, at the recipe's precision
     readings: tuple[RoundReading, ...] = ()
     ended_s: float = 0.0
