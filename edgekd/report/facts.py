@@ -14,11 +14,13 @@ from edgekd.store.records import (
     MasksRecord,
     OriginalRecord,
     OutcomeRecord,
+    PlanRecord,
     RoundRecord,
     RunHeader,
     StagesRecord,
     TrialRecord,
 )
+from edgekd.store.relaxed import GapRecord, LatencyModelRecord, RelaxationRecord
 from edgekd.store.run import Run
 from edgekd.store.schema import read_record
 from edgekd.targets.target import Limit
@@ -46,6 +48,10 @@ class Facts:
     stages: StagesRecord | None = None
     rounds: tuple[RoundRecord, ...] = ()
     auto: AutoRecord | None = None
+    plan: PlanRecord | None = None
+    latency_model: LatencyModelRecord | None = None  # of a choice that was trained
+    relaxation: RelaxationRecord | None = None
+    gaps: tuple[GapRecord, ...] = ()
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -84,6 +90,10 @@ def gather(folder: Path) -> Facts:
         stages=run.stages_record(),
         rounds=run.rounds(),
         auto=run.auto(),
+        plan=run.plan(),
+        latency_model=run.latency_model(),
+        relaxation=run.relaxation(),
+        gaps=run.gaps(),
     )
 
 

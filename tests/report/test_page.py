@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgekd.devices._protocol import MeasurePlan
 from edgekd.distill.following import followed
 from edgekd.distill.generative.picture import png
 from edgekd.errors import ConfigurationError
@@ -303,3 +304,60 @@ def test_a_recipe_that_was_chosen_is_shown_with_what_it_beat(write: Write) -> No
     assert "50.00 % after 2 , 62.50 % after 4" in text
     assert "it needs <labels>" in text
     assert "ended it early" in text
+
+
+def test_a_choice_that_was_trained_is_shown_with_its_errors(write: Write) -> None:
+    from edgekd.records import digest_json
+    from edgekd.store.records import Accuracy, FeaturesRecord, PlanRecord
+    from edgekd.store.relaxed import CostTerm, GapRecord, LatencyModelRecord, RelaxationRecord, RelaxPoint
+    from edgekd.students._protocol import Arch, Axis
+
+    written = write()
+    written.whole()
+    (arm,) = {reading.arm for reading in written.run.arms().readings if reading.arm.precision.value == "float32"}
+    written.run.write(
+        PlanRecord(
+            axes=(Axis(name="width", choices=(8, 16, 24)),), arms=(arm,), anchors=1, sampler="relaxed", batch=2,
+            trials=3, finalists=1, measure=MeasurePlan(), certify=MeasurePlan(), refine_images=1,
+        )
+    )  # fmt: skip
+    terms = (
+        CostTerm(name="latency", bound=150.0, unit="us", kind="predicted", detail="p95 <= 200 us"),
+        CostTerm(name="energy", bound=None, unit="J", kind="measured", detail="no <meter> was read"),
+    )
+    model = LatencyModelRecord(
+        arm=arm, form="a straight line", constant_us=1.0, coefficients={}, samples=24, error_median=0.031,
+        error_worst=0.127, bandwidth=None, pieces=(), terms=terms,
+    )  # fmt: skip
+    written.run.write(model)
+    page = page_of(written)
+    assert "The choice that was trained" in page.headings
+    assert "it errs by 3.1 % near the budget (median), 12.7 % at most" in page.text
+    assert "latency 150 us predicted p95 <= 200 us" in page.text
+    assert "energy no term no <meter> was read" in page.text
+    points = tuple(
+        RelaxPoint(
+            epoch=epoch, loss=1.0, held_out_loss=held, temperature=1.0 - epoch / 2, open_bits=1.5 - epoch,
+            shares={"latency": 1.4 - epoch / 3}, multipliers={}, mode=Arch.of({"width": 16}), images_per_s=1.0,
+        )
+        for epoch, held in enumerate((None, 0.5))
+    )  # fmt: skip
+    written.run.write(
+        RelaxationRecord(
+            logits={"width": (0.0, 1.0, 0.0)}, points=points, mode=Arch.of({"width": 16}), weights=digest_json("w"),
+            nearby=FeaturesRecord(space_size=3, indices=(), features=()), order=(1, 0), predicted_us=(80.0, 50.0),
+        )
+    )  # fmt: skip
+    low = next(figure for figure in written.run.trials()[1].figures if figure.metric == "latency.low")
+    page = page_of(written)
+    assert "settled on width=16 , with 0.5 bits still open" in page.text
+    assert "1 1.0000 1.00 1.5 140 % width=16 2 1.0000 0.5000" in page.text
+    assert f"1 width=16 80 us (predicted) {low} {low.value / 80:.2f}x 85.00 % torch" in page.text
+    assert ("aria-label", "what the relaxed network is expected to cost, epoch by epoch") in page.attributes
+    scores = [
+        {name: Accuracy(value=value, kind="torch", split="validation", samples=9, method="m") for name, value in round_}
+        for round_ in ((("4", 0.5), ("assistant, 4", 0.625)), (("assistant, 4", 0.75),))
+    ]
+    written.run.write(GapRecord(trial=1, rounds=tuple(scores), temperature=4.0, assistant=True))
+    text = page_of(written).text
+    assert "1 width=16 the assistant, temperature 4 4: 50.00 %, assistant, 4: 62.50 % torch ; then" in text
