@@ -271,11 +271,14 @@ def test_each_round_has_its_row(write: Write) -> None:
     written.whole()
     arch = Arch.of({"width": 8})
     option = RoundOption(arch=arch, low_us=10.0, size_bytes=10, accuracy=0.875)
-    written.run.write(RoundRecord(number=1, before=option, options=(option,), arch=arch))
+    other = RoundOption(arch=Arch.of({"width": 4}), low_us=5.0, size_bytes=5, accuracy=None, detail="<it> crashed")
+    written.run.write(RoundRecord(number=1, before=option, options=(option, other), arch=arch))
     written.run.write(RoundRecord(number=2, before=option, options=(option,), arch=None))
     text = page_of(written).text
     assert "Round by round" in text
-    assert "1 width=8 87.50 %" in text
+    assert "1 width=8 87.50 % inherited" in text
+    assert "1 none 10 us 10 B 87.50 % torch 1 width=8 10 us" in text
+    assert "1 width=4 5 us 5 B <it> crashed" in text
     assert "no step gains enough" in text
 
 
