@@ -291,6 +291,8 @@ class _Reading:
             named = self._named(step, ("recipe", index))
             if named is not None:
                 where = ("recipe", index) if isinstance(step, str) else ("recipe", index, named.name)
+                if named.name == _AUTO and any(name == _AUTO for name, _ in stages):
+                    self._add("`auto` is there already", "one auto is one distill: write the others", *where)
                 stages.append((named.name, self._build("edgekd.stages", named.name, named.options, where, where)))
         return stages
 
