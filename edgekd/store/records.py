@@ -524,7 +524,8 @@ class AutoRecord(Filed):
 
     def line(self) -> str:
         """The choice, as a person reads it."""
-        counts = f"of {len(self.names('loss'))} losses and {len(self.names('views'))} views"
+        losses, views = ({score.option for score in self.of(phase)} for phase in ("loss", "views"))
+        counts = f"of {len(losses)} losses and {len(views)} views"
         best = max((score for score in self.of("views") if score.option == self.views), key=lambda s: s.epochs)
         scored = f"{best.validation:.1%} validation after {best.epochs} epochs" if best.validation is not None else ""
         late = ", as far as its time went" if self.ended == "time" else ""
