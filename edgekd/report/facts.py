@@ -18,6 +18,7 @@ from edgekd.store.records import (
     RoundRecord,
     RunHeader,
     StagesRecord,
+    TeachersRecord,
     TrialRecord,
 )
 from edgekd.store.relaxed import GapRecord, LatencyModelRecord, RelaxationRecord
@@ -52,6 +53,7 @@ class Facts:
     latency_model: LatencyModelRecord | None = None  # of a choice that was trained
     relaxation: RelaxationRecord | None = None
     gaps: tuple[GapRecord, ...] = ()
+    teachers: TeachersRecord | None = None
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -94,6 +96,7 @@ def gather(folder: Path) -> Facts:
         latency_model=run.latency_model(),
         relaxation=run.relaxation(),
         gaps=run.gaps(),
+        teachers=run.teachers(),
     )
 
 

@@ -5,6 +5,7 @@
     RUN/
       run.json                 RunHeader: what was asked, of what, on what
       auto.json                AutoRecord: the loss and the views that `recipe: auto` chose
+      teachers.json            TeachersRecord: how good the teacher is, and those that taught it
       plan.json                PlanRecord: how this run decides, fixed when it starts
       features.json            FeaturesRecord: what was counted of each arch looked at
       masks.json               MasksRecord
@@ -79,6 +80,8 @@ __all__ = [
     "StageReading",
     "StagesRecord",
     "StaticFeatures",
+    "TeacherReading",
+    "TeachersRecord",
     "TermShare",
     "TrialRecord",
 ]
@@ -480,6 +483,22 @@ class RoundRecord(Filed):
 
 def _low(reading: RoundReading) -> float:
     return next((figure.value for figure in reading.figures if figure.metric == "latency.low"), float("inf"))
+
+
+class TeacherReading(Record):
+    """A teacher, as it answers on some validation samples."""
+
+    name: str
+    identity: Digest
+    score: float | None  # in the task's metric; None where it doesn't teach every head
+    samples: int
+
+
+class TeachersRecord(Filed):
+    """Who taught: from the first of a chain of assistants to the one that teaches the student."""
+
+    schema_: Literal["edgekd.teachers/1"] = Field(default="edgekd.teachers/1", alias="schema")
+    teachers: tuple[TeacherReading, ...]
 
 
 class AutoOption(Record):

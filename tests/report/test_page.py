@@ -364,3 +364,18 @@ def test_a_choice_that_was_trained_is_shown_with_its_errors(write: Write) -> Non
     written.run.write(GapRecord(trial=1, rounds=tuple(scores), temperature=4.0, assistant=True))
     text = page_of(written).text
     assert "1 width=16 the assistant, temperature 4 4: 50.00 %, assistant, 4: 62.50 % torch ; then" in text
+
+
+def test_a_chain_of_teachers_is_shown_in_its_order(write: Write) -> None:
+    from edgekd.records import digest_json
+    from edgekd.store.records import TeacherReading, TeachersRecord
+
+    written = write()
+    written.whole()
+    first = TeacherReading(name="<large>", identity=digest_json(1), score=0.9375, samples=512)
+    last = TeacherReading(name="assistant", identity=digest_json(2), score=None, samples=0)
+    written.run.write(TeachersRecord(teachers=(first, last)))
+    page = page_of(written)
+    assert "Who taught" in page.headings
+    assert re.search(r"top1 samples 1 <large> \w{64} 93.75 % 512 2 assistant", page.text)
+    assert "over its assistants" in page.text
