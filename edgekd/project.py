@@ -286,7 +286,7 @@ class _Reading:
                 "a list of stages is expected", "for example recipe: [{distill: {epochs: 10}}]; or auto", "recipe"
             )
             return []
-        stages = []
+        stages: list[tuple[str, Any]] = []
         for index, step in enumerate(written):
             named = self._named(step, ("recipe", index))
             if named is not None:

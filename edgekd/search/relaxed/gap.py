@@ -100,7 +100,7 @@ def recipes_tried(ways: int) -> float:
     """How many whole recipes the trainings of one finalist amount to."""
     if ways < 2:
         return 0.0
-    return sum(share * math.ceil(ways / 2**number) for number, share in enumerate(_SHARES))
+    return sum(share * math.ceil(ways * 0.5**number) for number, share in enumerate(_SHARES))
 
 
 @dataclass(frozen=True)
