@@ -64,7 +64,7 @@ class Named(Record):
             ((name, options),) = value.items()
             if options is None or isinstance(options, Mapping):
                 return {"name": name, "options": options or {}}
-        raise PydanticCustomError("edgekd_named", "expected a name, or one name with its options: {{name: {{...}}}}")
+        raise PydanticCustomError("edgekd_named", "expected a name, or one name with its options: {name: {...}}")
 
     @model_serializer
     def _to_written(self) -> dict[str, Any]:
