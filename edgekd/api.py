@@ -352,6 +352,7 @@ def _run(
     from edgekd.report.page import write_report
     from edgekd.search.automatic import settled_recipe
     from edgekd.search.explain import explain
+    from edgekd.search.rating import rate_teachers
     from edgekd.search.rounds import run_rounds
     from edgekd.search.search import run_search
     from edgekd.search.single import run_single
@@ -383,7 +384,7 @@ def _run(
             outcome = run.outcome()
             if outcome is None:
                 if run.plan() is None:
-                    _rate_teacher(project, events)
+                    rate_teachers(project, run, events)
                 chosen_before = run.auto()
                 project = settled_recipe(project, run, events, started)
                 if run.auto() != chosen_before:
@@ -429,21 +430,6 @@ def _with_teacher(project: Project, events: Events) -> Project:
     if teacher is not None:
         teacher = bind(teacher, project.task.spec)
     return replace(project, teacher=teacher)
-
-
-def _rate_teacher(project: Project, events: Events) -> None:
-    """Say how good the teacher is: one that mistakes colours or class order teaches mistakes without a word."""
-    from edgekd.teachers.binding import rated
-
-    if project.teacher is None:
-        return
-    score = rated(project.teacher, project.task)
-    if score is None:
-        events.line(f"teacher    {project.teacher.name}")
-        return
-    events.line(f"teacher    {project.teacher.name}: {score.value:.1%} of {score.samples} validation samples")
-    if score.metric == "top1" and score.value < 2.0 / project.task.spec.head.classes:
-        events.line("           hardly better than chance: check its mean and std (in raw units), and its class order")
 
 
 def _require_free(output: Path) -> None:

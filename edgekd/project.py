@@ -64,7 +64,7 @@ class Named(Record):
             ((name, options),) = value.items()
             if options is None or isinstance(options, Mapping):
                 return {"name": name, "options": options or {}}
-        raise PydanticCustomError("edgekd_named", "expected a name, or one name with its options: {{name: {{...}}}}")
+        raise PydanticCustomError("edgekd_named", "expected a name, or one name with its options: {name: {...}}")
 
     @model_serializer
     def _to_written(self) -> dict[str, Any]:
@@ -286,11 +286,13 @@ class _Reading:
                 "a list of stages is expected", "for example recipe: [{distill: {epochs: 10}}]; or auto", "recipe"
             )
             return []
-        stages = []
+        stages: list[tuple[str, Any]] = []
         for index, step in enumerate(written):
             named = self._named(step, ("recipe", index))
             if named is not None:
                 where = ("recipe", index) if isinstance(step, str) else ("recipe", index, named.name)
+                if named.name == _AUTO and any(name == _AUTO for name, _ in stages):
+                    self._add("`auto` is there already", "one auto is one distill: write the others", *where)
                 stages.append((named.name, self._build("edgekd.stages", named.name, named.options, where, where)))
         return stages
 

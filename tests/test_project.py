@@ -132,7 +132,7 @@ experts: 4
         "budgets.latency.p95": "33 has no unit",
         "recipe[0].distill.loss.kd.temperatur": "did you mean `temperature`",
         "recipe[1]": "did you mean `quantize`",
-        "recipe[2]": "expected a name, or one name with its options",
+        "recipe[2]": "expected a name, or one name with its options: {name: {...}}",
         "search.budget": "30 has no unit",
         "search.acuracy": "did you mean `accuracy`",
         "export.batch": "should be greater than 0, or should be 'dynamic'",

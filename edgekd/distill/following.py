@@ -1,5 +1,5 @@
-"""How closely a student follows its teacher: agreement, calibration error (Guo et al. 2017, "On calibration of modern
-neural networks", ICML: 15 bins of equal width), and both class by class.
+"""How closely a student follows its teacher: agreement, overall and class by class, and the calibration error of both
+(Guo et al. 2017, "On calibration of modern neural networks", ICML: 15 bins of equal width).
 """
 
 from __future__ import annotations

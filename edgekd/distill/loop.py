@@ -255,8 +255,7 @@ class _Training:
         weights = [weight for weight in self.module.parameters() if weight.requires_grad]
         lengths = []
         for term in terms:
-            found = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
-            lengths.append(float(torch.stack([g.float().square().sum() for g in found if g is not None]).sum().sqrt()))
+            lengths.append(_pull(term, weights))
         whole = sum(lengths)
         if not math.isfinite(whole) or not whole:  # told as what it is, a divergence, at the end of the epoch
             return {}
@@ -358,6 +357,15 @@ class _Training:
                 kept = torch.empty_like(parameter, requires_grad=False)
                 self.optimizer.state[parameter]["momentum_buffer"] = kept.copy_(tensors[f"momentum.{name}"])
         self.loss_sum.copy_(tensors["loss_sum"])
+
+
+def _pull(term: Tensor, weights: Sequence[Tensor]) -> float:
+    """Length of a term's gradient on these weights; 0 where it reaches none, as where all it looks at is frozen."""
+    if not term.requires_grad:
+        return 0.0
+    found = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
+    squares = [gradient.float().square().sum() for gradient in found if gradient is not None]
+    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:

@@ -115,9 +115,10 @@ class TrainedTeacher(Record):
         spec = task.spec
         family = self._family(spec)
         student = new_student(family, self._arch(family, spec), spec, self.seed)
+        above = self._own_teacher(task, cache, progress, stop)
         context = StageContext(
             task=task,
-            teacher=self._own_teacher(task, cache, progress, stop),
+            teacher=above,
             device=None,
             backend=None,
             folder=cache / "teachers" / "stages",
@@ -127,7 +128,7 @@ class TrainedTeacher(Record):
             stop=stop,
         )
         trained = run_recipe([self._lesson()], student, context, cache / "teachers" / "students")
-        return StudentTeacher(trained.student, self.name)
+        return StudentTeacher(trained.student, self.name, above)
 
     def _own_teacher(
         self, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]

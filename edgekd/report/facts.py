@@ -14,11 +14,14 @@ from edgekd.store.records import (
     MasksRecord,
     OriginalRecord,
     OutcomeRecord,
+    PlanRecord,
     RoundRecord,
     RunHeader,
     StagesRecord,
+    TeachersRecord,
     TrialRecord,
 )
+from edgekd.store.relaxed import GapRecord, LatencyModelRecord, RelaxationRecord
 from edgekd.store.run import Run
 from edgekd.store.schema import read_record
 from edgekd.targets.target import Limit
@@ -42,10 +45,15 @@ class Facts:
     outcome: OutcomeRecord | None
     certificate: Certificate | None
     explanation: ExplanationRecord | None = None
-    pictures: tuple[bytes, ...] = ()  # PNG: what generators drew while students were trained
+    pictures: tuple[bytes, ...] = ()  # PNG: what generators drew, the chosen student's first
     stages: StagesRecord | None = None
     rounds: tuple[RoundRecord, ...] = ()
     auto: AutoRecord | None = None
+    plan: PlanRecord | None = None
+    latency_model: LatencyModelRecord | None = None  # of a choice that was trained
+    relaxation: RelaxationRecord | None = None
+    gaps: tuple[GapRecord, ...] = ()
+    teachers: TeachersRecord | None = None
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -80,8 +88,22 @@ def gather(folder: Path) -> Facts:
         outcome=run.outcome(),
         certificate=read_record(path, Certificate) if path.is_file() else None,
         explanation=run.explanation(),
-        pictures=tuple(path.read_bytes() for path in sorted(run.stages.glob("*/pictures.png"))[:_PICTURES]),
+        pictures=_pictures(run),
         stages=run.stages_record(),
         rounds=run.rounds(),
         auto=run.auto(),
+        plan=run.plan(),
+        latency_model=run.latency_model(),
+        relaxation=run.relaxation(),
+        gaps=run.gaps(),
+        teachers=run.teachers(),
     )
+
+
+def _pictures(run: Run) -> tuple[bytes, ...]:
+    """What generators drew, each sheet once: students may share a generator. The chosen student's go first."""
+    stages = run.stages_record()
+    own = {finalist.student for finalist in run.finalists() if finalist.chosen}
+    own |= {stage.student for stage in stages.stages} if stages is not None else set()
+    paths = sorted(run.stages.glob("*/pictures.png"), key=lambda path: (path.parent.name not in own, path))
+    return tuple(dict.fromkeys(path.read_bytes() for path in paths))[:_PICTURES]

@@ -15,6 +15,7 @@ from edgekd.report.facts import Facts, gather
 from edgekd.report.front import front_picture, front_points
 from edgekd.report.operators import operator_rows
 from edgekd.report.quality import processes_picture
+from edgekd.report.relaxed import annealing_picture, bound_of, tried_archs
 from edgekd.store.atomic import write_bytes
 from edgekd.units import format_bytes, format_us
 
@@ -44,6 +45,7 @@ def page_text(facts: Facts) -> str:
     environment.filters["us"] = format_us
     environment.filters["duration"] = _duration
     environment.filters["drawn"] = Markup
+    environment.filters["bound"] = bound_of
     chosen = facts.chosen
     judged = chosen or next((finalist for finalist in facts.finalists if finalist.verdict is not None), None)
     certified = facts.certificate.verdict if facts.certificate else (judged.verdict if judged else None)
@@ -59,6 +61,9 @@ def page_text(facts: Facts) -> str:
         points=front_points(facts),
         precisions=precisions,
         arm_rows=rows,
+        annealing=Markup(annealing_picture(facts.relaxation.points)) if facts.relaxation else "",
+        tried=tried_archs(facts),
+        taught={trial.number: str(trial.candidate.arch) for trial in facts.trials},
         curves=Markup(curves_picture(facts.finalists)),
         operators=operator_rows(measurement.operators) if measurement else [],
         measurement=measurement,

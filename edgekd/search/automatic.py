@@ -29,6 +29,7 @@ __all__ = ["settled_recipe"]
 
 Phase = Literal["loss", "views"]
 _ABOVE_CHANCE = 2.0  # times what guessing scores
+_LOSSES_PART = 0.6  # of the share, which is about their part of all epochs: views are to be compared too
 
 
 def settled_recipe(
@@ -76,7 +77,7 @@ class _Choosing:
         loss = self._leader(record, "loss")
         record = self._halved(record, "views", self.auto.views(loss, inherits))
         views = self._leader(record, "views")
-        late = not self._over(record, "views")
+        late = not (self._over(record, "loss") and self._over(record, "views"))
         done = record.but(
             loss=loss,
             views=views,
@@ -98,7 +99,8 @@ class _Choosing:
             record = record.but(options=(*record.options, *checked))
             self.run.write(record)
         while (todo := standing_of(record, phase, self.auto).todo) is not None:
-            late = self.spent_s() > self.auto.share * (self.run.header.budget_s or float("inf"))
+            part = _LOSSES_PART if phase == "loss" else 1.0
+            late = self.spent_s() > part * self.auto.share * (self.run.header.budget_s or float("inf"))
             if late and self._has_leader(record, phase):
                 break
             stop_if_asked(self.events)
@@ -134,7 +136,10 @@ class _Choosing:
 
     def _least(self) -> float:
         spec = self.project.task.spec
-        return _ABOVE_CHANCE / spec.head.classes if spec.metric.name == "top1" else 0.0
+        if spec.metric.name != "top1":
+            return 0.0
+        chance = 1.0 / spec.head.classes
+        return min(_ABOVE_CHANCE * chance, (1.0 + chance) / 2)  # of two classes, twice is what nobody ever reaches
 
     def _arch(self) -> Arch:
         """The middle of every axis; of an even number of choices the smaller."""

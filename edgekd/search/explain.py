@@ -32,22 +32,23 @@ def explain(project: Project, run: Run) -> ExplanationRecord | None:
 
 
 def _terms(finalist: FinalistRecord) -> tuple[TermShare, ...]:
-    told = [point.shares for point in finalist.curve if point.shares]
-    if not told:
-        return ()
-    first, last = told[0], told[-1]
-    names = sorted({*first, *last}, key=lambda name: -last.get(name, 0.0))
-    return tuple(TermShare(name=name, first=first.get(name, 0.0), last=last.get(name, 0.0)) for name in names)
+    """Stages of a recipe may have losses of their own, so each is told from its first epoch to its last."""
+    found: dict[str, list[float]] = {}
+    for point in finalist.curve:
+        for name, share in point.shares.items():
+            found.setdefault(name, []).append(share)
+    terms = (TermShare(name=name, first=shares[0], last=shares[-1]) for name, shares in found.items())
+    return tuple(sorted(terms, key=lambda term: -term.last))
 
 
 def _following(project: Project, run: Run, finalist: FinalistRecord) -> Following | None:
-    split = project.task.split("validation")
-    if project.teacher is None or not len(split) or finalist.student is None:
+    split, spec = project.task.split("validation"), project.task.spec
+    if project.teacher is None or not len(split) or finalist.student is None or not spec.plain:
         return None
     student = load_student(run.students / finalist.student)
     answers = []
     for start in range(0, len(split), _AT_ONCE):
         batch = torch.from_numpy(np.array(split.inputs[start : start + _AT_ONCE])).float()
         answers.append(project.teacher.logits(batch).numpy())
-    own = predict(student.module, split.inputs, project.task.spec)
-    return followed(own, np.concatenate(answers), split.labels, project.task.spec.head.labels)
+    own = predict(student.module, split.inputs, spec)
+    return followed(own, np.concatenate(answers), split.labels, spec.head.labels)

@@ -6,6 +6,7 @@ from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.errors import ConfigurationError
 from edgekd.project import Project
 from edgekd.search.recipe import arms_of, images_of, with_precision
+from edgekd.search.relaxed.gap import recipes_tried, temperature_of, ways_of
 from edgekd.store.records import PlanRecord, RoundsPlan
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.targets.target import Target
@@ -43,7 +44,7 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         rounds=RoundsPlan(**dict(asked.rounds)) if asked.by == "rounds" else None,
         relaxed=relaxed,
         time_is_bounded=any(limit.hard and limit.metric in _TIMES for limit in target.limits),
-        refine_images=images_of(training, len(project.task.split("train"))),
+        refine_images=round((1 + _tried(project, relaxed)) * images_of(training, len(project.task.split("train")))),
     )
 
 
@@ -67,6 +68,15 @@ def survey_size(budget_s: float | None, relaxed: bool = False) -> int:
     if relaxed:
         return 256
     return 4096 if budget_s is None else int(min(4096, max(128, 2 * budget_s)))
+
+
+def _tried(project: Project, relaxed: RelaxOptions | None) -> float:
+    """Whole recipes that choosing a finalist's temperature and teacher takes, beside its own."""
+    own = temperature_of(project.recipe)
+    if relaxed is None or own is None:
+        return 0.0
+    assisted = relaxed.assistant is not None and project.teacher is not None
+    return recipes_tried(len(ways_of(own, relaxed.temperatures, assisted)))
 
 
 def _anchors(budget_s: float | None) -> int:

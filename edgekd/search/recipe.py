@@ -17,7 +17,7 @@ from edgekd.store.records import Arm
 from edgekd.students._protocol import DrawsImages, Stage, Trains
 from edgekd.targets.target import Target
 
-__all__ = ["arms_of", "epochs_of", "images_of", "shortened", "with_precision"]
+__all__ = ["arms_of", "epochs_of", "images_of", "shortened", "shortened_to", "with_precision"]
 
 
 def arms_of(target: Target, recipe: Sequence[Stage]) -> tuple[Arm, ...]:
@@ -48,6 +48,11 @@ def with_precision(recipe: Sequence[Stage], precision: Precision) -> tuple[Stage
 def shortened(recipe: Sequence[Stage], epochs: int) -> tuple[Stage, ...]:
     """The recipe with no stage of more than so many epochs."""
     return tuple(_shortened(stage, epochs) for stage in recipe)
+
+
+def shortened_to(recipe: Sequence[Stage], share: float) -> tuple[Stage, ...]:
+    """The recipe with each stage cut to this share of its epochs, and to one at the least."""
+    return tuple(_shortened(stage, max(1, round(share * _epochs(stage)))) for stage in recipe)
 
 
 def epochs_of(recipe: Sequence[Stage]) -> int:

@@ -2,9 +2,10 @@
 
 Each round tries every next smaller step of the space (measured side by side, untrained weights having no part in
 time), takes the one worth most (`shrinking`), prunes the student *of the round before*, with what it has learned since,
-recovers it by a few epochs of the recipe and measures it as the verdict will. Where the limits hold, the whole recipe
-follows, and what any finalist goes through. It ends without a student where a step gains too little, where accuracy
-stays below the floor after the whole recipe, or with the time.
+recovers it by a few epochs of the recipe, or by all of it where accuracy is below the floor otherwise, and measures it
+as the verdict will. Round 0 is the model as it came, which is trained in that last case alone. Where the limits hold,
+the whole recipe follows, and what any finalist goes through. It ends without a student where a step gains too little,
+where accuracy stays below the floor after the whole recipe, or with the time.
 
 Reads the family, the target and rounds/*.json; writes those and finalists/*.json. A round's step is written before it
 is trained, so that a resumed run takes the same one.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.compress.quantization.stage import Quantize
@@ -180,19 +182,19 @@ class _Rounds:
     def _measured(self, record: RoundRecord) -> RoundRecord:
         """Recover the student of this round's step, measure it on every backend, and write it down."""
         assert record.arch is not None
-        rounds = self.run.rounds()
-        if record.number == 0:
-            key, accuracy, recovered = *self._trained((), self._whole()), ""
-        else:
-            before = rounds[record.number - 1]
+        start = self._whole()
+        stages: Sequence[Stage] = ()
+        recovered: Literal["", "short", "full"] = ""
+        if record.number:
+            before = self.run.rounds()[record.number - 1]
             assert before.arch is not None
             assert self.plan.rounds is not None
             start = self._shrunk(self._student(before), before.arch, record.arch)
-            key, accuracy = self._trained(shortened(self.project.recipe, self.plan.rounds.recover), start)
-            recovered = "short"
-            if self._floor is not None and accuracy.value < self._floor:
-                key, accuracy = self._trained(self.project.recipe, start)
-                recovered = "full"
+            stages, recovered = shortened(self.project.recipe, self.plan.rounds.recover), "short"
+        key, accuracy = self._trained(stages, start)
+        if self._floor is not None and accuracy.value < self._floor:
+            key, accuracy = self._trained(self.project.recipe, start)
+            recovered = "full"
         backends = self.run.header.target.backends
         candidates = [self._candidate(record.arch, backend) for backend in backends]
         measured, _ = self._bench(candidates, self.plan.certify, pair=False)

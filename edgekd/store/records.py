@@ -5,6 +5,7 @@
     RUN/
       run.json                 RunHeader: what was asked, of what, on what
       auto.json                AutoRecord: the loss and the views that `recipe: auto` chose
+      teachers.json            TeachersRecord: how good the teacher is, and those that taught it
       plan.json                PlanRecord: how this run decides, fixed when it starts
       features.json            FeaturesRecord: what was counted of each arch looked at
       masks.json               MasksRecord
@@ -79,6 +80,8 @@ __all__ = [
     "StageReading",
     "StagesRecord",
     "StaticFeatures",
+    "TeacherReading",
+    "TeachersRecord",
     "TermShare",
     "TrialRecord",
 ]
@@ -125,7 +128,7 @@ class PlanRecord(Filed):
     finalists: int  # at most
     measure: MeasurePlan  # of arms and trials
     certify: MeasurePlan  # of finalists
-    refine_images: int  # samples a full recipe passes through training; 0 where it trains nothing
+    refine_images: int  # samples that training one finalist takes, all it tries with it; 0 where it trains nothing
     # runs made before these rules were there are decided without them
     by_files_seen: bool = False  # the anchors' files narrow what is proposed
     recheck: bool = False  # surviving arms are measured again on each finalist
@@ -319,8 +322,8 @@ class TermShare(Record):
     """What a loss contributed: its share of the gradient's length on the student's weights."""
 
     name: str
-    first: float  # after the first epoch
-    last: float  # after the last
+    first: float  # on the last batch of its first epoch
+    last: float  # on that of its last
 
 
 class ClassFollowed(Record):
@@ -334,7 +337,7 @@ class ClassFollowed(Record):
 
 
 class Following(Record):
-    """How closely a student follows its teacher on validation samples, in PyTorch float32."""
+    """How closely a student, in PyTorch float32, follows its teacher on validation samples."""
 
     samples: int
     student: float  # top-1
@@ -351,18 +354,18 @@ class ExplanationRecord(Filed):
     schema_: Literal["edgekd.explanation/1"] = Field(default="edgekd.explanation/1", alias="schema")
     finalist: int
     terms: tuple[TermShare, ...]  # empty where there was one loss alone
-    following: Following | None  # None without a teacher
+    following: Following | None  # None without a teacher, and where there are other heads than one of classification
 
     def lines(self) -> list[str]:
         """As a person reads it."""
         lines = [f"loss       {'share of the gradient':<24}first    last"] if self.terms else []
         lines += [f"  {term.name:<33}{term.first:>6.1%}  {term.last:>6.1%}" for term in self.terms]
         if self.following is None:
-            return lines
+            return [*lines, "following  not told: it takes a teacher and one head of classification"]
         f = self.following
         lines += [
             f"following  agrees with the teacher on {f.agreement:.1%} of {f.samples} validation samples",
-            f"           right: student {f.student:.1%}, teacher {f.teacher:.1%}",
+            f"           right: student {f.student:.1%} (in PyTorch float32), teacher {f.teacher:.1%}",
             f"           calibration error: student {f.student_error:.3f}, teacher {f.teacher_error:.3f}",
             f"  {'class':<24}{'samples':>9}{'student':>9}{'teacher':>9}{'agree':>8}",
         ]
@@ -466,7 +469,7 @@ class RoundRecord(Filed):
     arch: Arch | None  # None where no step gains enough: the last round
     noise: float = 0.0  # between two identical jobs of this batch, relative
     student: Digest | None = None  # folder under students/, float32: what the next round goes on from
-    recovered: Literal["", "short", "full"] = ""  # full where a short recovery left it below the floor
+    recovered: Literal["", "short", "full"] = ""  # full where it was below the floor otherwise
     accuracy: Accuracy | None = None  # validation, in PyTorch, at the recipe's precision
     readings: tuple[RoundReading, ...] = ()
     ended_s: float = 0.0
@@ -480,6 +483,22 @@ class RoundRecord(Filed):
 
 def _low(reading: RoundReading) -> float:
     return next((figure.value for figure in reading.figures if figure.metric == "latency.low"), float("inf"))
+
+
+class TeacherReading(Record):
+    """A teacher, as it answers on some validation samples."""
+
+    name: str
+    identity: Digest
+    score: float | None  # in the task's metric; None where it doesn't teach every head
+    samples: int
+
+
+class TeachersRecord(Filed):
+    """Who taught: from the first of a chain of assistants to the one that teaches the student."""
+
+    schema_: Literal["edgekd.teachers/1"] = Field(default="edgekd.teachers/1", alias="schema")
+    teachers: tuple[TeacherReading, ...]
 
 
 class AutoOption(Record):
@@ -507,7 +526,7 @@ class AutoRecord(Filed):
     arch: Arch  # of the student that was trained
     options: tuple[AutoOption, ...]
     scores: tuple[AutoScore, ...]
-    least: float = 0.0  # twice what chance scores: trainings that all stay below it are too short to drop any
+    least: float = 0.0  # what chance scores, and clearly more: trainings that all stay below are too short to drop any
     loss: str = ""
     views: str = ""
     chosen: Mapping[str, Any] = {}  # options of the `distill` that follows
@@ -524,7 +543,8 @@ class AutoRecord(Filed):
 
     def line(self) -> str:
         """The choice, as a person reads it."""
-        counts = f"of {len(self.names('loss'))} losses and {len(self.names('views'))} views"
+        losses, views = ({score.option for score in self.of(phase)} for phase in ("loss", "views"))
+        counts = f"of {len(losses)} losses and {len(views)} views"
         best = max((score for score in self.of("views") if score.option == self.views), key=lambda s: s.epochs)
         scored = f"{best.validation:.1%} validation after {best.epochs} epochs" if best.validation is not None else ""
         late = ", as far as its time went" if self.ended == "time" else ""

@@ -33,6 +33,7 @@ from edgekd.store.records import (
     RunHeader,
     ShortlistRecord,
     StagesRecord,
+    TeachersRecord,
     TrialRecord,
 )
 from edgekd.store.relaxed import GapRecord, LatenciesRecord, LatencyModelRecord, RelaxationRecord
@@ -49,6 +50,7 @@ _SINGLE: dict[type[Filed], str] = {
     RunHeader: "run.json",
     PlanRecord: "plan.json",
     AutoRecord: "auto.json",
+    TeachersRecord: "teachers.json",
     FeaturesRecord: "features.json",
     MasksRecord: "masks.json",
     OriginalRecord: "original.json",
@@ -147,6 +149,10 @@ class Run:
     def auto(self) -> AutoRecord | None:
         """What `recipe: auto` has tried, and chosen."""
         return self._read(AutoRecord)
+
+    def teachers(self) -> TeachersRecord | None:
+        """How good the teacher is, and those that taught it."""
+        return self._read(TeachersRecord)
 
     def features(self) -> FeaturesRecord | None:
         """Static features."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from edgekd.records import Digest, digest_json
 from edgekd.students._protocol import Student
+from edgekd.teachers._protocol import Teacher
 from edgekd.teachers.normalise import normalised
 from edgekd.teachers.packing import Packed, layout_of, packed
 from edgekd.teachers.weights import state_digest
@@ -17,10 +18,13 @@ __all__ = ["StudentTeacher"]
 
 
 class StudentTeacher:
-    """Answers as a student does. Known by its weights: the same training that ends in others is another teacher."""
+    """Answers as a student does. Known by its weights: the same training that ends in others is another teacher.
 
-    def __init__(self, student: Student, name: str) -> None:
-        self._name, self._student = name, student
+    ``taught_by`` is who taught it, bound to the same task, where anybody did.
+    """
+
+    def __init__(self, student: Student, name: str, taught_by: Teacher | None = None) -> None:
+        self._name, self._student, self.taught_by = name, student, taught_by
         self._module = copy.deepcopy(student.module).eval().requires_grad_(False)
         self._layout: tuple[Packed, ...] = ()
         if not student.task.plain:

@@ -113,7 +113,12 @@ def test_how_it_is_written(tmp_path, written, names, share):
 
 @pytest.mark.parametrize(
     ("written", "words"),
-    [("{auto: {shares: 0.3}}", "shares"), ("{auto: 3}", "mapping of options"), ("distill", "list of stages")],
+    [
+        ("{auto: {shares: 0.3}}", "shares"),
+        ("{auto: 3}", "mapping of options"),
+        ("distill", "list of stages"),
+        ("[auto, auto]", "there already"),
+    ],
 )
 def test_mistakes_are_told_with_their_place(tmp_path, written, words):
     (tmp_path / "project.yaml").write_text(PROJECT.replace("RECIPE", written))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgekd.devices._protocol import MeasurePlan
 from edgekd.distill.following import followed
 from edgekd.distill.generative.picture import png
 from edgekd.errors import ConfigurationError
@@ -131,7 +132,7 @@ def test_one_file_and_no_network(write: Write) -> None:
     assert "https:" not in text
     assert "url(" not in text
     assert "@import" not in text
-    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
+    assert ("content", "default-src 'none'; img-src data:; style-src 'unsafe-inline'") in page.attributes
     assert sorted(p.name for p in written.run.folder.glob("report*")) == ["report.html"]
 
 
@@ -217,6 +218,20 @@ def test_what_a_generator_drew_is_shown_without_a_file_beside_the_page(write: Wr
     assert "What the generator drew" in page.headings
     (source,) = [value for name, value in page.attributes if name == "src"]
     assert base64.b64decode(source.removeprefix("data:image/png;base64,"))[:4] == b"\x89PNG"
+    (policy,) = [value for name, value in page.attributes if name == "content" and "default-src" in (value or "")]
+    assert "img-src data:" in policy.split("; ")  # or a browser draws none of it
+
+
+def test_a_sheet_of_drawings_is_shown_once_and_the_chosen_students_first(write: Write) -> None:
+    written = write()
+    written.whole()
+    sheets = {name: png(np.full((4, 4), shade, np.uint8)) for name, shade in (("a", 0), ("b", 0), ("c", 9), ("d", 7))}
+    chosen = gather(written.run.folder).chosen
+    sheets[chosen.student] = png(np.full((4, 4), 200, np.uint8))
+    for name, sheet in sheets.items():
+        (written.run.stages / name).mkdir(parents=True)
+        (written.run.stages / name / "pictures.png").write_bytes(sheet)
+    assert gather(written.run.folder).pictures == (sheets[chosen.student], sheets["a"], sheets["c"], sheets["d"])
 
 
 def test_an_explanation_is_shown_with_its_shares(write: Write) -> None:
@@ -229,6 +244,14 @@ def test_an_explanation_is_shown_with_its_shares(write: Write) -> None:
     assert "kd 25.0 % 75.0 %" in page.text
     assert "says what the teacher says on 66.7 % of 3 validation samples" in page.text
     assert "<b>dog</b>" in page.text
+
+
+def test_shares_are_shown_where_no_sample_validates(write: Write) -> None:
+    written = write()
+    written.masks()
+    terms = (TermShare(name="kd", first=0.25, last=0.75), TermShare(name="ce", first=0.75, last=0.25))
+    written.run.write(ExplanationRecord(finalist=1, terms=terms, following=None))
+    assert "kd 25.0 % 75.0 %" in page_of(written).text
 
 
 def test_each_stage_of_the_recipe_has_its_row(write: Write) -> None:
@@ -248,11 +271,14 @@ def test_each_round_has_its_row(write: Write) -> None:
     written.whole()
     arch = Arch.of({"width": 8})
     option = RoundOption(arch=arch, low_us=10.0, size_bytes=10, accuracy=0.875)
-    written.run.write(RoundRecord(number=1, before=option, options=(option,), arch=arch))
+    other = RoundOption(arch=Arch.of({"width": 4}), low_us=5.0, size_bytes=5, accuracy=None, detail="<it> crashed")
+    written.run.write(RoundRecord(number=1, before=option, options=(option, other), arch=arch))
     written.run.write(RoundRecord(number=2, before=option, options=(option,), arch=None))
     text = page_of(written).text
     assert "Round by round" in text
-    assert "1 width=8 87.50 %" in text
+    assert "1 width=8 87.50 % inherited" in text
+    assert "1 none 10 us 10 B 87.50 % torch 1 width=8 10 us" in text
+    assert "1 width=4 5 us 5 B <it> crashed" in text
     assert "no step gains enough" in text
 
 
@@ -281,3 +307,75 @@ def test_a_recipe_that_was_chosen_is_shown_with_what_it_beat(write: Write) -> No
     assert "50.00 % after 2 , 62.50 % after 4" in text
     assert "it needs <labels>" in text
     assert "ended it early" in text
+
+
+def test_a_choice_that_was_trained_is_shown_with_its_errors(write: Write) -> None:
+    from edgekd.records import digest_json
+    from edgekd.store.records import Accuracy, FeaturesRecord, PlanRecord
+    from edgekd.store.relaxed import CostTerm, GapRecord, LatencyModelRecord, RelaxationRecord, RelaxPoint
+    from edgekd.students._protocol import Arch, Axis
+
+    written = write()
+    written.whole()
+    (arm,) = {reading.arm for reading in written.run.arms().readings if reading.arm.precision.value == "float32"}
+    written.run.write(
+        PlanRecord(
+            axes=(Axis(name="width", choices=(8, 16, 24)),), arms=(arm,), anchors=1, sampler="relaxed", batch=2,
+            trials=3, finalists=1, measure=MeasurePlan(), certify=MeasurePlan(), refine_images=1,
+        )
+    )  # fmt: skip
+    terms = (
+        CostTerm(name="latency", bound=150.0, unit="us", kind="predicted", detail="p95 <= 200 us"),
+        CostTerm(name="energy", bound=None, unit="J", kind="measured", detail="no <meter> was read"),
+    )
+    model = LatencyModelRecord(
+        arm=arm, form="a straight line", constant_us=1.0, coefficients={}, samples=24, error_median=0.031,
+        error_worst=0.127, bandwidth=None, pieces=(), terms=terms,
+    )  # fmt: skip
+    written.run.write(model)
+    page = page_of(written)
+    assert "The choice that was trained" in page.headings
+    assert "it errs by 3.1 % near the budget (median), 12.7 % at most" in page.text
+    assert "latency 150 us predicted p95 <= 200 us" in page.text
+    assert "energy no term no <meter> was read" in page.text
+    points = tuple(
+        RelaxPoint(
+            epoch=epoch, loss=1.0, held_out_loss=held, temperature=1.0 - epoch / 2, open_bits=1.5 - epoch,
+            shares={"latency": 1.4 - epoch / 3}, multipliers={}, mode=Arch.of({"width": 16}), images_per_s=1.0,
+        )
+        for epoch, held in enumerate((None, 0.5))
+    )  # fmt: skip
+    written.run.write(
+        RelaxationRecord(
+            logits={"width": (0.0, 1.0, 0.0)}, points=points, mode=Arch.of({"width": 16}), weights=digest_json("w"),
+            nearby=FeaturesRecord(space_size=3, indices=(), features=()), order=(1, 0), predicted_us=(80.0, 50.0),
+        )
+    )  # fmt: skip
+    low = next(figure for figure in written.run.trials()[1].figures if figure.metric == "latency.low")
+    page = page_of(written)
+    assert "settled on width=16 , with 0.5 bits still open" in page.text
+    assert "1 1.0000 1.00 1.5 140 % width=16 2 1.0000 0.5000" in page.text
+    assert f"1 width=16 80 us (predicted) {low} {low.value / 80:.2f}x 85.00 % torch" in page.text
+    assert ("aria-label", "what the relaxed network is expected to cost, epoch by epoch") in page.attributes
+    scores = [
+        {name: Accuracy(value=value, kind="torch", split="validation", samples=9, method="m") for name, value in round_}
+        for round_ in ((("4", 0.5), ("assistant, 4", 0.625)), (("assistant, 4", 0.75),))
+    ]
+    written.run.write(GapRecord(trial=1, rounds=tuple(scores), temperature=4.0, assistant=True))
+    text = page_of(written).text
+    assert "1 width=16 the assistant, temperature 4 4: 50.00 %, assistant, 4: 62.50 % torch ; then" in text
+
+
+def test_a_chain_of_teachers_is_shown_in_its_order(write: Write) -> None:
+    from edgekd.records import digest_json
+    from edgekd.store.records import TeacherReading, TeachersRecord
+
+    written = write()
+    written.whole()
+    first = TeacherReading(name="<large>", identity=digest_json(1), score=0.9375, samples=512)
+    last = TeacherReading(name="assistant", identity=digest_json(2), score=None, samples=0)
+    written.run.write(TeachersRecord(teachers=(first, last)))
+    page = page_of(written)
+    assert "Who taught" in page.headings
+    assert re.search(r"top1 samples 1 <large> \w{64} 93.75 % 512 2 assistant", page.text)
+    assert "over its assistants" in page.text

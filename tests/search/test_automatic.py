@@ -75,6 +75,13 @@ def test_the_best_takes_its_place(project, run, trained):
     assert (step.decisions, step.differ) == (2, ())
 
 
+@pytest.mark.parametrize(("classes", "least"), [(2, 0.75), (3, 2 / 3), (10, 0.2)])
+def test_what_is_hardly_better_than_chance(project, run, trained, task, classes, least):
+    task.spec = task.spec.but(head=task.spec.head.but(classes=classes))
+    record = automatic._Choosing(project, run, SilentEvents(), Auto(), lambda: 0.0)
+    assert record._least() == pytest.approx(least)
+
+
 def test_without_a_teacher_the_labels_are_left(project, run, trained):
     from dataclasses import replace
 
@@ -89,7 +96,9 @@ def test_when_its_time_is_up_it_takes_what_leads(project, run, trained):
     record = run.auto()
     assert record.ended == "time"
     assert (record.loss, record.views) == ("dkd", "crop and flip")
-    assert len(record.scores) < 10
+    tried = {phase: {score.option for score in record.of(phase)} for phase in ("loss", "views")}
+    assert len(tried["loss"]) == 3  # of five: six tenths of its 20 s are theirs
+    assert f"of 3 losses and {len(tried['views'])} views" in record.line()
     assert "as far as its time went" in record.line()
 
 

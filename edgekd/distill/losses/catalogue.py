@@ -29,8 +29,9 @@ class LossEntry(Record):
     def lines(self) -> list[str]:
         """As a person reads it."""
         paper, *rest = _wrapped(self.paper or "no paper named")
+        beside = len(self.name) < _INDENT  # a stranger's name may be longer
         return [
-            f"{self.name:<{_INDENT}}{paper.strip()}",
+            *([f"{self.name:<{_INDENT}}{paper.strip()}"] if beside else [self.name, paper]),
             *rest,
             *_wrapped(f"needs {self.needs}" + (f"; {self.use}" if self.use else "")),
         ]

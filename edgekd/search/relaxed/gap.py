@@ -9,21 +9,22 @@ temperature, then to the lower one, then to the teacher. Writes gaps/*.json.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from edgekd.artefacts import Precision
+from edgekd.distill.losses._protocol import Loss, Term
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.stage import Distill
 from edgekd.errors import Diverged
 from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import AccuracyKind
-from edgekd.records import Record
 from edgekd.search._protocol import EstimateContext
 from edgekd.search.accuracy.scoring import run_and_score
 from edgekd.search.budget import Budget
-from edgekd.search.recipe import epochs_of, shortened, with_precision
+from edgekd.search.recipe import epochs_of, shortened_to, with_precision
 from edgekd.store.records import Accuracy, TrialRecord
 from edgekd.store.relax_options import AssistantOptions
 from edgekd.store.relaxed import GapRecord
@@ -33,7 +34,16 @@ from edgekd.teachers._protocol import Teacher
 from edgekd.teachers.binding import bind
 from edgekd.teachers.nested import made_teacher, prepared_teacher
 
-__all__ = ["Gap", "Way", "assistant_of", "decided", "temperature_of", "with_temperature"]
+__all__ = [
+    "Gap",
+    "Way",
+    "assistant_of",
+    "decided",
+    "recipes_tried",
+    "temperature_of",
+    "ways_of",
+    "with_temperature",
+]
 
 _ASSISTED = "assistant, "
 _SHARES = (0.25, 0.5)  # of the recipe's epochs, round by round
@@ -43,9 +53,9 @@ def temperature_of(recipe: Sequence[Stage]) -> float | None:
     """The recipe's own: that of its first loss which has one that stands still; None where there is none."""
     for stage in recipe:
         for _, loss in stage.loss.parts if isinstance(stage, Distill) else ():
-            found = getattr(loss, "temperature", None)
-            if isinstance(found, float | int) and "temperature" not in loss.schedule:
-                return float(found)
+            found = _temperature(loss)
+            if found is not None:
+                return found
     return None
 
 
@@ -80,6 +90,19 @@ class Way(NamedTuple):
         return f"{_ASSISTED if self.assisted else ''}{self.temperature:g}"
 
 
+def ways_of(own: float, temperatures: Sequence[float], assisted: bool) -> list[Way]:
+    """What is tried, in the order that decides between equals; ``own`` is the recipe's temperature."""
+    ordered = sorted(set(temperatures) or {own}, key=lambda each: (each != own, each))
+    return [Way(temperature, by) for temperature in ordered for by in ((False, True) if assisted else (False,))]
+
+
+def recipes_tried(ways: int) -> float:
+    """How many whole recipes the trainings of one finalist amount to."""
+    if ways < 2:
+        return 0.0
+    return sum(share * math.ceil(ways * 0.5**number) for number, share in enumerate(_SHARES))
+
+
 @dataclass(frozen=True)
 class Gap:
     """Trains what has no record yet."""
@@ -92,9 +115,11 @@ class Gap:
     budget: Budget
 
     def __call__(self, trials: Sequence[TrialRecord]) -> None:
-        """One record a trial. Nothing where the recipe softens nothing. Raises Interrupted."""
+        """One record a trial; where the recipe softens nothing, a line that says so. Raises Interrupted."""
         own = temperature_of(self.context.recipe)
         known = {record.trial for record in self.run.gaps()}
+        if own is None and (self.temperatures or self.assistant is not None):
+            self.events.line("taught     as the recipe says: no loss in it has one temperature that stands still")
         if own is None or len(self._ways(own)) < 2:
             return
         for trial in trials:
@@ -103,9 +128,7 @@ class Gap:
                 self._choose(trial, own)
 
     def _ways(self, own: float) -> list[Way]:
-        temperatures = sorted(set(self.temperatures) or {own}, key=lambda each: (each != own, each))
-        assisted = (False, True) if self.assistant is not None and self.context.teacher is not None else (False,)
-        return [Way(temperature, by) for temperature in temperatures for by in assisted]
+        return ways_of(own, self.temperatures, self.assistant is not None and self.context.teacher is not None)
 
     def _choose(self, trial: TrialRecord, own: float) -> None:
         left = self._ways(own)
@@ -137,9 +160,8 @@ class Gap:
         self.events.line(f"taught     {trial.candidate}: best at {way}, of {told}")
 
     def _trained(self, candidate: Candidate, way: Way, share: float) -> Accuracy | None:
-        epochs = max(1, round(share * epochs_of(self.context.recipe)))
-        recipe = with_temperature(shortened(self.context.recipe, epochs), way.temperature)
-        words = f"{epochs} epochs of the recipe at temperature {way}"
+        recipe = with_temperature(shortened_to(self.context.recipe, share), way.temperature)
+        words = f"{epochs_of(recipe)} epochs of the recipe at temperature {way}"
         context = self.context
         if way.assisted and self.assistant is not None:
             context = replace(context, teacher=assistant_of(self.run, self.assistant, context))
@@ -154,10 +176,13 @@ def _softened(stage: Stage, temperature: float) -> Stage:
     if not isinstance(stage, Distill):
         return stage
     parts = tuple(
-        (name, loss.but(temperature=temperature) if _softens(loss) else loss) for name, loss in stage.loss.parts
+        (name, loss if _temperature(loss) is None else loss.but(temperature=temperature))
+        for name, loss in stage.loss.parts
     )
     return stage.but(loss=Combined(parts=parts))
 
 
-def _softens(loss: Record) -> bool:
-    return "temperature" in type(loss).model_fields and "temperature" not in getattr(loss, "schedule", {})
+def _temperature(loss: Term) -> float | None:
+    """Of logits, where it stands still. What `crd` calls its temperature is of another kind."""
+    found = getattr(loss, "temperature", None) if isinstance(loss, Loss) else None
+    return float(found) if isinstance(found, float | int) and "temperature" not in loss.schedule else None

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from edgekd.distill.losses._protocol import Loss
+from edgekd.distill.losses._protocol import Loss, Term
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.probe import probe
 from edgekd.distill.relaxing import Bound, relax
@@ -53,11 +53,15 @@ def relaxable(family: Family) -> Relaxable:
 
 
 def lesson_of(recipe: Sequence[Stage]) -> Distill:
-    """The stage whose losses train the relaxed network: the recipe's first. Raises ConfigurationError without one."""
-    for stage in recipe:
-        found = stage.shortened(stage.epochs) if isinstance(stage, BornAgain) else stage
-        if isinstance(found, Distill):
-            return found
+    """The stage whose losses train the relaxed network: the recipe's first that has any on logits, else its first.
+
+    Raises ConfigurationError without one.
+    """
+    plain = [stage.shortened(stage.epochs) if isinstance(stage, BornAgain) else stage for stage in recipe]
+    found = [stage for stage in plain if isinstance(stage, Distill)]
+    on_logits = [stage for stage in found if any(_teaches(part) for _, part in stage.loss.parts)]
+    if found:
+        return (on_logits or found)[0]
     raise ConfigurationError.one(
         "the recipe has no stage `distill`, and its losses are what the choice of an arch is trained by",
         "add one, or search by sampling",
@@ -131,6 +135,11 @@ def _bounds(model: LatencyModelRecord, options: RelaxOptions, axes: Sequence[Axi
 def _on_logits(loss: Combined) -> Combined:
     """Losses on inner activations are placed in one student's layers, so they have no place here."""
     parts = tuple((name, part) for name, part in loss.parts if isinstance(part, Loss))
-    if not any(part.weight or part.schedule for _, part in parts):
+    if not any(_teaches(part) for _, part in parts):
         return Combined.model_validate({"ce": {}})
     return Combined(parts=parts)
+
+
+def _teaches(part: Term) -> bool:
+    """Whether it is a loss on logits that ever has a weight."""
+    return isinstance(part, Loss) and bool(part.weight or part.schedule)

@@ -57,6 +57,24 @@ def test_learns_without_a_training_image(student, open_context, tmp_path, method
     assert not any(part._forward_pre_hooks for part in given.teacher.network().modules())
 
 
+@pytest.mark.parametrize(
+    "ramp", [{"weight": {"from": 0, "to": 1}}, {"weight": 0.5, "temperature": {"from": 8, "to": 2}}]
+)
+def test_what_is_scheduled_moves_with_the_epochs(student, open_context, tmp_path, monkeypatch, ramp):
+    from edgekd.distill.losses.kd import KD
+
+    (name, wanted) = ("temperature", [8.0, 2.0]) if "temperature" in ramp else ("weight", [1.0])  # 0 is left out
+    seen, plain = [], KD.value
+
+    def value(self, *logits):
+        seen.append(getattr(self, name))
+        return plain(self, *logits)
+
+    monkeypatch.setattr(KD, "value", value)
+    DataFree.model_validate({**QUICK, "loss": {"kd": ramp}}).run(student, open_context(tmp_path))
+    assert list(dict.fromkeys(seen)) == wanted
+
+
 def test_a_teacher_whose_network_was_built_while_it_answered(student, open_context, open_teacher, tmp_path):
     with torch.inference_mode():
         open_teacher.module = copy.deepcopy(open_teacher.module)

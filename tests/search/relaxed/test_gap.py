@@ -13,10 +13,11 @@ from edgekd.evidence import AccuracyKind
 from edgekd.search import refiner
 from edgekd.search._protocol import Estimate, EstimateContext
 from edgekd.search.budget import Budget
+from edgekd.search.plan import _tried
 from edgekd.search.relaxed import gap
-from edgekd.search.relaxed.gap import Gap, Way, decided, temperature_of, with_temperature
+from edgekd.search.relaxed.gap import Gap, Way, decided, recipes_tried, temperature_of, with_temperature
 from edgekd.store.records import Accuracy
-from edgekd.store.relax_options import AssistantOptions
+from edgekd.store.relax_options import AssistantOptions, RelaxOptions
 from edgekd.store.run import Run
 
 
@@ -41,6 +42,7 @@ def choosing(
     scores: dict[Any, float],
     temperatures: tuple[float, ...],
     assistant: AssistantOptions | None = None,
+    stages: tuple[Distill, ...] = recipe(),
 ) -> list[Any]:
     """Run it with scripted accuracies; returns (temperature or temperature and teacher, epochs) of every training."""
     asked: list[Any] = []
@@ -59,7 +61,7 @@ def choosing(
         task=nothing,
         teacher=teacher,
         family=nothing,
-        recipe=recipe(),
+        recipe=stages,
         fingerprint=None,
         students=run.students,
         stages=run.stages,
@@ -79,6 +81,24 @@ def test_the_better_half_trains_longer(searched, monkeypatch):
     assert record.temperature == 2.0
     assert [sorted(round_) for round_ in record.rounds] == [["1", "2", "4", "8"], ["2", "4"]]
     assert choosing(searched, monkeypatch, {}, (1, 2, 4, 8)) == []  # it is written down
+
+
+def test_every_stage_of_a_recipe_is_shortened_alike(searched, monkeypatch):
+    stages = (*recipe(), recipe()[0].but(epochs=40))
+    seen = []
+    monkeypatch.setattr(gap, "run_and_score", lambda _, given, *__: seen.append(given) or Estimate(score(0.5)))
+    context: Any = SimpleNamespace(recipe=stages, teacher="teacher")
+    Gap(searched, (2, 4), None, context, SilentEvents(), Budget(None, lambda: 0.0))(searched.trials()[:1])
+    assert [[stage.epochs for stage in each] for each in seen] == [[2, 10], [2, 10], [4, 20]]
+    assert recipes_tried(2) == sum(stage.epochs for each in seen for stage in each) / 48
+
+
+def test_a_finalist_is_reckoned_with_all_it_tries(task, teacher):
+    options = RelaxOptions(temperatures=(2, 4, 8), assistant=AssistantOptions())
+    project: Any = SimpleNamespace(recipe=recipe(), teacher=teacher)
+    assert _tried(project, options) == 6 * 0.25 + 3 * 0.5
+    assert _tried(project, RelaxOptions()) == _tried(project, None) == 0.0
+    assert _tried(SimpleNamespace(recipe=recipe(), teacher=None), RelaxOptions(assistant=AssistantOptions())) == 0.0
 
 
 def test_equals_keep_the_recipes_own(searched, monkeypatch):
@@ -118,6 +138,19 @@ def test_only_what_softens_is_changed():
     assert by_name["kd"].temperature == by_name["dist"].temperature == 2.0
     assert by_name["kd"].weight == 0.5
     assert temperature_of(recipe(ce={})) is None
+
+
+def test_the_temperature_of_contrast_is_another_one():
+    both = recipe(crd={}, kd={"temperature": 4})
+    assert temperature_of(both) == 4.0
+    assert dict(with_temperature(both, 2.0)[0].loss.parts)["crd"].temperature == 0.07
+
+
+def test_asked_for_in_vain_it_is_said(searched, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(SilentEvents, "line", lambda _, text: said.append(text))
+    assert choosing(searched, monkeypatch, {}, (2, 4), stages=recipe(mlkd={})) == []
+    assert [line for line in said if "as the recipe says" in line]
 
 
 def test_a_scheduled_temperature_stays():

@@ -1,0 +1,89 @@
+"""How was the choice of an arch trained? Costs over their bounds by epoch; what came out, predicted and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgekd.evidence import EvidenceKind, Figure, find_figure
+from edgekd.report import svg
+from edgekd.report.facts import Facts
+from edgekd.store.records import Accuracy
+from edgekd.store.relaxed import CostTerm, RelaxPoint
+from edgekd.units import format_bytes, format_us
+
+__all__ = ["TriedArch", "annealing_picture", "bound_of", "tried_archs"]
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 300.0, 62.0, 56.0, 28.0, 126.0
+
+
+@dataclass(frozen=True)
+class TriedArch:
+    """A trial near what the choice came to. ``ratio`` is its measured low quantile over the predicted one."""
+
+    number: int
+    arch: str
+    predicted: Figure
+    measured: Figure | None
+    ratio: float | None
+    accuracy: Accuracy | None
+
+
+def tried_archs(facts: Facts) -> list[TriedArch]:
+    """In the order they were tried; empty where nothing was predicted."""
+    plan, model, relaxation = facts.plan, facts.latency_model, facts.relaxation
+    if plan is None or model is None or relaxation is None:
+        return []
+    predicted = dict(zip(map(plan.space.at, relaxation.order), relaxation.predicted_us, strict=True))
+    tried = []
+    for trial in facts.trials:
+        value, low = predicted.get(trial.candidate.arch), find_figure(trial.figures, "latency.low")
+        if value is None:
+            continue
+        figure = Figure(
+            metric="latency.low",
+            value=value,
+            unit="us",
+            kind=EvidenceKind.PREDICTED,
+            subject=trial.candidate.arch.digest(),
+            method=f"{model.form}, fitted to {model.samples} archs on {model.arm}",
+        )
+        ratio = low.value / value if low is not None and value > 0 else None
+        tried.append(TriedArch(trial.number, str(trial.candidate.arch), figure, low, ratio, trial.accuracy))
+    return tried
+
+
+def bound_of(term: CostTerm) -> str:
+    """What a term may cost, with its unit; empty where it was refused."""
+    if term.bound is None:
+        return ""
+    if term.unit == "us":
+        return format_us(term.bound)
+    return format_bytes(term.bound) if term.unit == "B" else f"{term.bound:.4g} {term.unit}"
+
+
+def annealing_picture(points: Sequence[RelaxPoint]) -> str:
+    """Each expected cost as a share of its bound, a line a cost; empty without epochs."""
+    if not points:
+        return ""
+    x = svg.Scale.over([float(point.epoch) for point in points], _LEFT, _WIDTH - _RIGHT, 0.02)
+    shares = [share for point in points for share in point.shares.values()]
+    y = svg.Scale.over([0.0, 1.0, *shares], _HEIGHT - _BOTTOM, _TOP)
+    parts = []
+    for tick in y.ticks():
+        parts.append(svg.line(_LEFT, y(tick), _WIDTH - _RIGHT, y(tick), "grid"))
+        parts.append(svg.text(_LEFT - 6, y(tick) + 4, f"{100 * tick:.4g} %", "tick", "end"))
+    for tick in x.ticks():
+        if tick == int(tick):
+            parts.append(svg.text(x(tick), _HEIGHT - _BOTTOM + 22, f"{tick:g}", "tick", "middle"))
+    parts.append(svg.text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 8, "epoch", "axis", "middle"))
+    parts.append(svg.text(4, 18, "expected cost over its bound (predicted)", "axis"))
+    parts.append(svg.line(_LEFT, y(1.0), _WIDTH - _RIGHT, y(1.0), "bound"))
+    previous = -100.0
+    last = points[-1].shares
+    for index, name in enumerate(sorted(last, key=lambda name: -last[name])):  # from the highest end down the page
+        line = [(x(point.epoch), y(point.shares[name])) for point in points if name in point.shares]
+        parts.append(svg.polyline(line, f"curve c{index % 3}"))
+        previous = max(line[-1][1], previous + 24)  # labels of lines that end together are moved apart
+        parts.append(svg.text(line[-1][0] + 6, previous + 4, name, "name"))
+    return svg.picture(_WIDTH, _HEIGHT, "what the relaxed network is expected to cost, epoch by epoch", parts)

@@ -1,0 +1,51 @@
+"""How good the teacher is, and each that taught it: one that mistakes colours or class order teaches mistakes silently.
+
+Writes teachers.json. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from edgekd.events import Events
+from edgekd.project import Project
+from edgekd.store.records import TeacherReading, TeachersRecord
+from edgekd.store.run import Run
+from edgekd.teachers._protocol import Teacher
+from edgekd.teachers.binding import rated
+
+__all__ = ["rate_teachers"]
+
+_HARDLY = 2.0  # times what guessing scores
+
+
+def rate_teachers(project: Project, run: Run, events: Events) -> TeachersRecord | None:
+    """Score the chain on some validation samples, and say so; None where there is no teacher."""
+    chain: list[Teacher] = []
+    above = project.teacher
+    while above is not None:
+        chain.insert(0, above)
+        above = getattr(above, "taught_by", None)
+    if not chain:
+        return None
+    scores = [(teacher, rated(teacher, project.task)) for teacher in chain]
+    for teacher, score in scores:
+        if score is None:
+            events.line(f"teacher    {teacher.name}")
+            continue
+        events.line(f"teacher    {teacher.name}: {score.value:.1%} of {score.samples} validation samples")
+        if score.metric == "top1" and score.value < _HARDLY / project.task.spec.head.classes:
+            events.line(
+                "           hardly better than chance: check its mean and std (in raw units), and its class order"
+            )
+    record = TeachersRecord(
+        teachers=tuple(
+            TeacherReading(
+                name=teacher.name,
+                identity=teacher.digest(),
+                score=score.value if score else None,
+                samples=score.samples if score else 0,
+            )
+            for teacher, score in scores
+        )
+    )
+    run.write(record)
+    return record

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import pytest
+
+from edgekd.compress.quantization.stage import Quantize
+from edgekd.distill.stage import Distill
+from edgekd.errors import ConfigurationError
+from edgekd.recipes.born_again import BornAgain
+from edgekd.recipes.layerwise import Layerwise
+from edgekd.search.relaxed.training import lesson_of
+
+SOFT = Distill.model_validate({"loss": "kd", "epochs": 7})
+
+
+def test_blocks_that_learn_features_do_not_train_the_choice():
+    assert lesson_of((Layerwise(), SOFT, Quantize(precision="int8"))) is SOFT
+    assert lesson_of((Layerwise(epochs=3),)).epochs == 3
+
+
+def test_generations_are_one_training():
+    stage = lesson_of((BornAgain(epochs=5), SOFT))
+    assert (type(stage), stage.epochs) == (Distill, 5)
+
+
+def test_without_a_training_there_is_nothing_to_learn_by():
+    with pytest.raises(ConfigurationError, match="no stage `distill`"):
+        lesson_of((Quantize(precision="int8"),))
