@@ -4,15 +4,16 @@ Teacher: ResNet-56 (93.39 %), seen through `views` ways of seeing each image, ca
 three stages. Student: the family `resnet`, widths 16, 32, 64, one block a stage, a stem of stride 2 (78,042
 parameters). 15 epochs, SGD, crop and flip. Validation: 5,000 other images; test: the official 10,000.
 
-Every method, plain cross-entropy too, is tried with three settings and one seed; the setting with the best validation
-accuracy goes on with three more seeds. The five best methods by the mean of their validation accuracy then get another
-three, and so does cross-entropy. Test accuracy is looked at last, of those seeds alone. A method is compared with
+Every method, plain cross-entropy too, is tried with three settings and one seed. While the best lies at the end of what
+was tried, the next one beyond it is tried as well, four or five in all. The setting with the best validation accuracy
+goes on with three more seeds. The five best methods by the mean of their validation accuracy then get another three,
+and so does cross-entropy. Test accuracy is looked at last, of those seeds alone. A method is compared with
 cross-entropy seed by seed (the same seed is the same first weights and order of batches): paired t-test, all methods
 together corrected by Holm (1979). Losses on inner activations stand beside plain cross-entropy, without `kd`, so that
 each shows what it adds by itself.
 
 Cells: `answers`, then `tune-METHOD-N`, then `METHOD-SEED`; two at a time, each on one thread. With --speed on an
-idle machine, `speed`: images per second of `ce`, of `kd` with cached answers, and of `kd` with the teacher asked.
+idle machine, `speed`: images per second of each method with cached answers, and of `kd` with the teacher asked.
 
 Run: EDGEKD_DATA=... python benchmarks/distill_losses.py [--table] [--jobs 2]. An hour on two idle cores; --tiny takes a
 few minutes and proves nothing.
@@ -22,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,35 +35,37 @@ from trainings import Setting, in_parallel, prepared, stage_of, started, trained
 
 NAME = "distill_losses"
 SEEDS, MORE_SEEDS, TUNING_SEED = (1, 2, 3), (4, 5, 6), 0
-BASE = "ce"
+BASE, ONLINE = "ce", "kd, teacher asked"
 STUDENT = (("widths", (16, 32, 64)), ("depths", (1, 1, 1)), ("stem_stride", (2,)))
 
 
-def _weighted(name: str, weights: Sequence[float], **options: Any) -> list[dict[str, Any]]:
-    """A loss on activations beside the whole cross-entropy, at three weights."""
-    return [{"loss": {name: {"weight": weight, **options}}} for weight in weights]
+def _weighted(name: str, *weights: float) -> list[dict[str, Any]]:
+    """A loss on activations beside the whole cross-entropy."""
+    return [{"loss": {name: {"weight": weight}}} for weight in weights]
 
 
+HEAT = (1, 2, 4, 8, 16)
+STANDARDIZED = {"weight": 3, "standardize": True}
 METHODS: Mapping[str, list[dict[str, Any]]] = {
-    "ce": [{"loss": "ce", "label_smoothing": smoothing} for smoothing in (0.0, 0.05, 0.1)],
-    "kd": [{"loss": {"kd": {"temperature": t, "weight": 0.9}}} for t in (2, 4, 8)],
-    "kd-other-views": [{"loss": {"kd": {"temperature": t, "weight": 0.9}}, "consistent": False} for t in (2, 4, 8)],
+    "ce": [{"loss": "ce", "label_smoothing": smoothing} for smoothing in (0.0, 0.05, 0.1, 0.2)],
+    "kd": [{"loss": {"kd": {"temperature": t, "weight": 0.9}}} for t in HEAT],
+    "kd-other-views": [{"loss": {"kd": {"temperature": t, "weight": 0.9}}, "consistent": False} for t in HEAT],
     "kd-standardized": [
-        {"loss": {"kd": {"temperature": t, "weight": 3, "standardize": True}, "ce": {"weight": 0.1}}}
-        for t in (0.5, 1, 2)
+        {"loss": {"kd": {"temperature": t, **STANDARDIZED}, "ce": {"weight": 0.1}}} for t in (0.25, 0.5, 1, 2, 4)
     ],
-    "dkd": [{"loss": {"dkd": {"beta": beta}}} for beta in (1, 4, 8)],
-    "dist": [{"loss": {"dist": {"temperature": t}}} for t in (1, 2, 4)],
-    "mlkd": [{"loss": {"mlkd": {"weight": w}, "ce": {"weight": 0.1}}} for w in (0.3, 0.9, 2.7)],
-    "fitnet": _weighted("fitnet", (0.3, 1, 3)),
-    "attention": _weighted("attention", (300, 1000, 3000)),
-    "similarity": _weighted("similarity", (300, 1000, 3000)),
-    "rkd": _weighted("rkd", (0.3, 1, 3)),
-    "crd": _weighted("crd", (0.3, 0.8, 2)),
-    "reviewkd": _weighted("reviewkd", (0.3, 1, 3)),
-    "simkd": _weighted("simkd", (1, 3, 10)),
-    "adversarial": _weighted("adversarial", (0.01, 0.1, 1)),
+    "dkd": [{"loss": {"dkd": {"beta": beta}}} for beta in (0.5, 1, 4, 8, 16)],
+    "dist": [{"loss": {"dist": {"temperature": t}}} for t in (0.5, 1, 2, 4, 8)],
+    "mlkd": [{"loss": {"mlkd": {"weight": w}, "ce": {"weight": 0.1}}} for w in (0.1, 0.3, 0.9, 2.7, 8)],
+    "fitnet": _weighted("fitnet", 0.1, 0.3, 1, 3, 10),
+    "attention": _weighted("attention", 30, 100, 300, 1000, 3000),
+    "similarity": _weighted("similarity", 30, 100, 300, 1000, 3000),
+    "rkd": _weighted("rkd", 0.1, 0.3, 1, 3, 10),
+    "crd": _weighted("crd", 0.1, 0.3, 0.8, 2, 5),
+    "reviewkd": _weighted("reviewkd", 0.1, 0.3, 1, 3, 10),
+    "simkd": _weighted("simkd", 0.3, 1, 3, 10, 30),
+    "adversarial": _weighted("adversarial", 0.001, 0.01, 0.1, 1, 10),
 }
+FIRST = 3  # settings, from the middle of the list
 
 
 def setting(options: argparse.Namespace, runs: Path) -> Setting:
@@ -80,29 +82,31 @@ def setting(options: argparse.Namespace, runs: Path) -> Setting:
 
 
 def speeds(chosen: Setting, precision: str) -> dict[str, Any]:
-    """Images per second with cached answers and with the teacher asked, on all cores, with nothing else running."""
+    """Images per second of every method with cached answers, and of `kd` with the teacher asked.
+
+    On all cores, with nothing else running; two epochs each, the best of three interleaved rounds.
+    """
     from edgekd.distill.curve import read_curve
 
     assert chosen.train is not None
-    images, found = chosen.train, {name: list[float]() for name in ("ce", "kd", "online")}
+    ways = {**{method: grid[0] for method, grid in METHODS.items()}, ONLINE: {**METHODS["kd"][0], "cache": False}}
+    found = {name: list[float]() for name in ways}
     for number in range(3):
-        for name in found if number % 2 else reversed(list(found)):
-            way = METHODS["ce" if name == "ce" else "kd"][0]
-            given = {**way, "precision": precision, "epochs": 2, "cache": name != "online"}
+        for name in ways if number % 2 else reversed(list(ways)):
             _, student, context = started(chosen, TUNING_SEED)
             with tempfile.TemporaryDirectory(dir=chosen.runs) as scratch:
                 context = replace(context, folder=Path(scratch))
-                stage = stage_of(chosen, given)
+                stage = stage_of(chosen, {**ways[name], "precision": precision, "epochs": 2})
                 stage.prepare(context)
-                begun = time.monotonic()
                 stage.run(student, context)
-                whole = 2 * images / (time.monotonic() - begun)
-                found[name].append(max(whole, *(point.images_per_s for point in read_curve(context.folder))))
-    fastest = {name: max(figures) for name, figures in found.items()}
+                found[name].append(max(point.images_per_s for point in read_curve(context.folder)))
+    fastest = {name: round(max(figures)) for name, figures in found.items()}
     return {
-        "images_per_s": found,
-        "cached over online": fastest["kd"] / fastest["online"],
-        "kd over ce": fastest["kd"] / fastest["ce"],
+        "images_per_s": fastest,
+        "all": found,
+        "cached over online": fastest["kd"] / fastest[ONLINE],
+        "over ce": {name: fastest[name] / fastest[BASE] for name in ("kd", "dkd", "dist")},
+        "over kd": {name: fastest[name] / fastest["kd"] for name in METHODS},
     }
 
 
@@ -111,12 +115,24 @@ def tuning_cell(method: str, number: int) -> str:
     return f"tune-{method}-{number}"
 
 
-def best_setting(cells: Cells, method: str) -> int | None:
-    """By validation, once all are done."""
-    found = [cells.get(tuning_cell(method, number)) for number in range(len(METHODS[method]))]
-    if not all(found):
-        return None
-    return int(np.argmax([cell["validation"] for cell in found if cell]))
+def tuning(cells: Cells, method: str) -> list[int]:
+    """The settings to be tried now: those in the middle, then the next beyond the best while it is at an end."""
+    grid = METHODS[method]
+    start = (len(grid) - FIRST) // 2
+    tried = [number for number in range(len(grid)) if cells.get(tuning_cell(method, number))]
+    missing = [number for number in range(start, start + FIRST) if number not in tried]
+    if missing:
+        return missing
+    best = best_setting(cells, method)
+    beyond = {best - 1} if best == min(tried) else {best + 1} if best == max(tried) else set()
+    return [number for number in beyond if 0 <= number < len(grid)]
+
+
+def best_setting(cells: Cells, method: str) -> int:
+    """By validation, of those tried."""
+    found = {number: cells.get(tuning_cell(method, number)) for number in range(len(METHODS[method]))}
+    scores = {number: cell["validation"] for number, cell in found.items() if cell}
+    return max(scores, key=lambda number: scores[number])
 
 
 def mean_of(cells: Cells, method: str, seeds: Sequence[int], key: str) -> float:
@@ -133,9 +149,10 @@ def best_five(cells: Cells) -> list[str]:
 
 def due(cells: Cells) -> list[str]:
     """The cells to be made now: tuning, then seeds, then more seeds for the best."""
-    tuning = [tuning_cell(method, number) for method in METHODS for number in range(len(METHODS[method]))]
-    seeded = [f"{method}-{seed}" for method in METHODS for seed in SEEDS]
-    missing = [cell for cell in tuning if not cells.get(cell)] or [cell for cell in seeded if not cells.get(cell)]
+    untuned = [tuning_cell(method, number) for method in METHODS for number in tuning(cells, method)]
+    if untuned:
+        return untuned
+    missing = [f"{method}-{seed}" for method in METHODS for seed in SEEDS if not cells.get(f"{method}-{seed}")]
     if missing:
         return missing
     more = [f"{method}-{seed}" for method in best_five(cells) for seed in MORE_SEEDS]
@@ -150,10 +167,17 @@ def make(cells: Cells, cell: str, chosen: Setting) -> None:
         cells.cell(cell, lambda: trained(chosen, METHODS[method][int(number)], TUNING_SEED, precision))
         return
     method, seed = cell.rsplit("-", 1)
-    best = best_setting(cells, method)
-    if best is None:
-        raise SystemExit(f"{method} is not tuned yet")
-    cells.cell(cell, lambda: trained(chosen, METHODS[method][best], int(seed), precision))
+    best = METHODS[method][best_setting(cells, method)]
+    cells.cell(cell, lambda: trained(chosen, best, int(seed), precision))
+
+
+def told(given: Mapping[str, Any]) -> str:
+    """What was tuned, and to what."""
+    if given["loss"] == BASE:
+        return f"smoothing {given['label_smoothing']}"
+    options = next(iter(given["loss"].values()))
+    name = next(name for name in ("beta", "temperature", "weight") if name in options)
+    return f"{name} {options[name]}"
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -178,23 +202,27 @@ def printed(cells: Cells) -> str:
     compared = [method for method in done if method != BASE]
     gains = {m: scores(m, seeds[m]) - scores(BASE, [s for s in seeds[m] if s in seeds[BASE]]) for m in compared}
     pvalues = holm([float(stats.ttest_1samp(gains[method], 0.0).pvalue) for method in compared])
+    speed = (cells.get("speed") or {}).get("images_per_s", {})
     rows = []
     for method in sorted(done, key=lambda m: -scores(m, seeds[m]).mean()):
-        found, number = scores(method, seeds[method]), best_setting(cells, method)
-        row = [method, len(found), f"{found.mean():.2f}", f"{found.std(ddof=1):.2f}"]
-        if method == BASE:
-            rows.append([*row, "", "", number])
-        else:
-            rows.append([*row, f"{gains[method].mean():+.2f}", f"{pvalues[compared.index(method)]:.4f}", number])
-    note = "test top-1 in %, points over cross-entropy paired by seed, p of a paired t-test, Holm over all rows"
-    return table(["method", "seeds", "mean", "dev", "points", "p", "setting"], rows, note)
+        found = scores(method, seeds[method])
+        compare = (
+            [f"{gains[method].mean():+.2f}", f"{pvalues[compared.index(method)]:.4f}"] if method != BASE else ["", ""]
+        )
+        setting_of = told(METHODS[method][best_setting(cells, method)])
+        figures = [len(found), f"{found.mean():.2f}", f"{found.std(ddof=1):.2f}", *compare, speed.get(method, "")]
+        rows.append([method, *figures, setting_of])
+    note = "test top-1 in %, points over cross-entropy paired by seed, p of a paired t-test, Holm over all\nrows"
+    if ONLINE in speed:
+        note += f"; images/s with cached answers; kd with the teacher asked: {speed[ONLINE]}"
+    return table(["method", "seeds", "mean", "dev", "points", "p", "images/s", "setting"], rows, note)
 
 
 def main() -> None:
     """Make what is missing, print the table."""
     parser = arguments(__doc__, NAME)
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each on one thread")
-    parser.add_argument("--speed", action="store_true", help="time cached answers against an asked teacher too")
+    parser.add_argument("--speed", action="store_true", help="time every method too, and a teacher that is asked")
     options = parser.parse_args()
     results, runs = folders(options, NAME)
     chosen = setting(options, runs)

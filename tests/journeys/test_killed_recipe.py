@@ -111,7 +111,7 @@ def test_a_chain_of_teachers_killed_in_its_trainings_ends_the_same(scripted, tmp
         assert done.returncode == 0, done.stderr
         ended[run] = edgekd.folder / run
     told = json.loads((ended["parts"] / "teachers.json").read_text())
-    assert [teacher["name"] for teacher in told["teachers"]] == [f"resnet of width {w}, trained here" for w in (12, 16)]
-    assert "who taught" in (ended["parts"] / "report.html").read_text()
+    assert [teacher["name"] for teacher in told["teachers"]] == [f"resnet of width {w}, trained here" for w in (16, 12)]
+    assert "Who taught" in (ended["parts"] / "report.html").read_text()
     assert told == json.loads((ended["whole"] / "teachers.json").read_text())
     assert weights(ended["parts"]) == weights(ended["whole"])
