@@ -44,6 +44,17 @@ def test_it_answers_for_its_heads_alone(tmp_path: Path) -> None:
     assert rated(bound, TASK) is None
 
 
+def test_heads_in_another_order_are_another_teacher(tmp_path: Path) -> None:
+    teacher(tmp_path)
+    member = {"kind": "torch", "module": "net4:build"}
+    written = {"mask": member, "rest": member}
+    one, two = (
+        HeadsTeacher.model_validate({"of": of}, context={"folder": tmp_path})
+        for of in (written, dict(reversed(written.items())))
+    )
+    assert one.digest() != two.digest()  # their answers are packed otherwise, and are kept under the digest
+
+
 def test_other_classes_and_heads_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="other classes"):
         bind(teacher(tmp_path, 5), TASK.spec)
