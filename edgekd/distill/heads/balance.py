@@ -2,7 +2,7 @@
 
 - ``none``: as much as its weight says.
 - ``uncertainty`` (Kendall, Gal & Cipolla 2018, "Multi-task learning using uncertainty to weigh losses", arXiv
-  1705.07115, equation 10): exp(-s) L + s / 2 with a trained s for each head, 0 at first.
+  1705.07115, equation 10, its term for a classification): exp(-s) L + s / 2 with a trained s for each head, 0 at first.
 - ``gradnorm`` (Chen et al. 2018, "GradNorm", arXiv 1711.02257): weights follow from the wish that each head pulls at
   the trunk's last layer alike, heads that learn more slowly a little more (alpha = 0.5). A step of theirs (a rate of
   0.025) is taken at each step of the training; they always add up to the number of heads.
