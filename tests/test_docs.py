@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from edgekd import plugins
 from edgekd.cli.main import group
 
 ROOT = Path(__file__).parents[1]
@@ -165,3 +166,9 @@ def test_the_python_page_names_what_is_there() -> None:
     assert functions == {found for found in api.__all__ if found[0].islower()} | {"replay"}
     for named in re.findall(r"`(\w+(?:Answer|Report))`", text):
         assert hasattr(api, named) or named in ("VerifyReport", "BenchReport", "DoctorReport", "LossesAnswer")
+
+
+@pytest.mark.parametrize("what", ["tasks", "teachers"])
+def test_every_kind_a_project_can_name_is_told(what: str) -> None:
+    told = set(re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / "projects.md").read_text(), re.MULTILINE))
+    assert set(plugins.names(f"edgekd.{what}")) <= told

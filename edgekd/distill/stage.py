@@ -221,22 +221,13 @@ class Distill(Record):
 
     def _of_heads(self, student: Student, context: StageContext) -> list[Problem]:
         """What several heads can't have."""
-        from edgekd.distill.heads.batches import follows
-        from edgekd.students.heads.many import SharesTrunk
+        from edgekd.distill.heads.unfit import unfit
+        from edgekd.teachers.packing import layout_in
 
         spec = context.task.spec
-        problems = []
-        if spec.plain:
-            if self.balance != "none":
-                problems.append(Problem(f"distill: balance: {self.balance} is for several heads", "leave balance out"))
-            return problems
-        if self.balance == "gradnorm" and not isinstance(student.module, SharesTrunk):
-            message = f"distill: balance: gradnorm needs to know what all heads of a {student.family} student share"
-            problems.append(Problem(message, "use balance: uncertainty"))
-        if not follows(self.augment.view(spec)):
-            message = f"distill: boxes and masks of task `{spec.name}` can't go where these views move pixels"
-            problems.append(Problem(message, "use crop, flip, colour, erase and noise alone"))
-        return problems
+        taught = layout_in(context.teacher) if self.loss.needs_teacher else ()
+        smoothing = max((getattr(loss, "label_smoothing", 0.0) for _, loss in self._smoothed().parts), default=0.0)
+        return unfit(student, spec, taught, self.balance, smoothing, self.augment.view(spec))
 
     def _views(self, spec: TaskSpec) -> tuple[View | None, tuple[int, ...]]:
         view, seeds = self.augment.view(spec), self.view_seeds()
@@ -304,6 +295,8 @@ class Distill(Record):
 
     def _unfreezable(self, student: Student) -> list[Problem]:
         """Names that are no part of the student, or all of it."""
+        from edgekd.students.heads.many import SharesTrunk
+
         known = dict(student.module.named_modules())
         unknown = [name for name in self.freeze if name not in known]
         if unknown:
@@ -314,6 +307,10 @@ class Distill(Record):
         _freeze(module, self.freeze)
         if not any(parameter.requires_grad for parameter in module.parameters()):
             return [Problem("distill: every part of the student is frozen", "leave one out, so that it can learn")]
+        shared = module.shared_weights() if self.balance == "gradnorm" and isinstance(module, SharesTrunk) else ()
+        if not all(weight.requires_grad for weight in shared):
+            message = "distill: balance: gradnorm looks at the pull on the trunk's last layer, which is frozen"
+            return [Problem(message, "leave it out of freeze, or use balance: uncertainty")]
         return []
 
     def _misplaced(self, student: Student, context: StageContext) -> list[Problem]:

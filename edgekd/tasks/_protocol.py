@@ -63,9 +63,11 @@ class HeadSpec(Record):
     objects: NonNegativeInt = 0  # detection: how many an image has at the most
 
     @model_validator(mode="after")
-    def _counts_objects(self) -> Self:
+    def _possible(self) -> Self:
         if (self.kind == "detection") != (self.objects > 0):
             raise ValueError(f"head `{self.name}`: `objects` is for detection, which needs it, and for nothing else")
+        if self.kind == "segmentation" and self.classes > 255:
+            raise ValueError(f"head `{self.name}`: {self.classes} classes, and a pixel has one of 255 at the most")
         return self
 
     @model_serializer(mode="wrap")

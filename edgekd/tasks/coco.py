@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -73,14 +73,15 @@ class Coco(Pictures):
                     f"{getattr(self, part).name}: category {unknown[0]} is not among the training categories",
                     "train and test must have the same categories",
                 )
-            mask = self._mask(source, about, given, number) if "mask" in self.heads else None
-            things = tuple(
-                Thing((x, y, x + width, y + height), number[each["category_id"]], bool(each.get("iscrowd", 0)))
-                for each in given
-                for x, y, width, height in (each["bbox"],)
-                if width > 0 and height > 0
-            )
-            found.append(Annotation(folder / about["file_name"], things, mask))
+            try:
+                mask = self._mask(source, about, given, number) if "mask" in self.heads else None
+                things = tuple(_things(given, number)) if "things" in self.heads else ()
+                found.append(Annotation(folder / about["file_name"], things, mask))
+            except Exception as error:  # a field that isn't there, or no number; pycocotools raises bare exceptions too
+                raise ConfigurationError.one(
+                    f"{getattr(self, part)}: image {image} can't be read: {type(error).__name__}: {error}",
+                    "check its entry and its annotations",
+                ) from error
         return found
 
     @staticmethod
@@ -88,7 +89,7 @@ class Coco(Pictures):
         source: Any, about: dict[str, Any], given: list[dict[str, Any]], number: dict[int, int]
     ) -> NDArray[np.uint8]:
         mask = np.zeros((about["height"], about["width"]), np.uint8)
-        for each in sorted(given, key=lambda each: -float(each.get("area", 0.0))):
+        for each in sorted(given, key=lambda each: -float(each.get("area") or 0.0)):
             if each.get("segmentation"):
                 inside = source.annToMask(each).astype(bool)
                 mask[inside] = IGNORED if each.get("iscrowd") else 1 + number[each["category_id"]]
@@ -99,6 +100,13 @@ class Coco(Pictures):
         categories = self._source("train").dataset.get("categories", [])
         if not categories:
             raise ConfigurationError.one(f"{self.train.name}: it has no categories", "check the annotation file")
+        if any(not {"id", "name"} <= set(category) for category in categories):
+            raise ConfigurationError.one(f"{self.train.name}: a category has no id or no name", "check the file")
+        if "mask" in self.heads and len(categories) >= IGNORED:
+            raise ConfigurationError.one(
+                f"{self.train.name} has {len(categories)} categories, and a mask can hold {IGNORED - 1}",
+                "leave `mask` out of heads, or give a file with fewer categories",
+            )
         return sorted(categories, key=lambda category: int(category["id"]))
 
     def _source(self, part: str) -> Any:
@@ -115,4 +123,13 @@ class Coco(Pictures):
                 raise ConfigurationError.one(
                     f"{path} can't be read as COCO annotations: {type(error).__name__}: {error}", "check the file"
                 ) from error
+            if not self._read_files[part].anns:
+                raise ConfigurationError.one(f"{path} has no annotations", "give a file with boxes")
         return self._read_files[part]
+
+
+def _things(given: list[dict[str, Any]], number: dict[int, int]) -> Iterator[Thing]:
+    for each in given:
+        x, y, width, height = (float(value) for value in each["bbox"])
+        if not (width <= 0 or height <= 0):
+            yield Thing((x, y, x + width, y + height), number[each["category_id"]], bool(each.get("iscrowd", 0)))

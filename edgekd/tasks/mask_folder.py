@@ -36,7 +36,7 @@ class MaskFolder(Pictures):
     test_images: ExistingFolder | None = None
     test_masks: ExistingFolder | None = None
     test: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2  # the share, where there is no folder for it
-    labels: Annotated[tuple[str, ...], Field(min_length=2)]  # the first is the background's
+    labels: Annotated[tuple[str, ...], Field(min_length=2, max_length=255)]  # the first is the background's
 
     @model_validator(mode="after")
     def _paired(self) -> Self:

@@ -20,7 +20,7 @@ def array_names(path: Path) -> Sequence[str]:
     try:
         with ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-    except (OSError, BadZipFile) as error:
+    except (OSError, ValueError, NotImplementedError, BadZipFile) as error:
         raise ConfigurationError.one(
             f"{path} can't be read as .npz: {error}", "write it with numpy.savez(path, x_train=..., y_train=...)"
         ) from error
@@ -37,7 +37,7 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
             return mapped
         with np.load(path, allow_pickle=False) as archive:
             return np.asarray(archive[name])
-    except (OSError, ValueError, BadZipFile, EOFError) as error:
+    except Exception as error:  # numpy's reader hands on whatever zip, zlib and a damaged header raise
         raise ConfigurationError.one(
             f"array `{name}` of {path} can't be read: {error}", "write it again; only plain arrays are read"
         ) from error

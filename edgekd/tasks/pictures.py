@@ -1,13 +1,14 @@
 """Annotated pictures from files, brought to one size: what the readers of detection and segmentation data share.
 
 Every picture is stretched to ``size`` (bilinear; masks take the nearest pixel), and its boxes with it: a student has
-one input shape, and nothing is cut off. Pictures are read once and kept as uint8.
+one input shape, and nothing is cut off. Of a box counts what lies in the picture. Pictures are read once
+and kept as uint8.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -132,7 +133,7 @@ class Pictures(Record):
         fields = dict[str, NDArray[Any]]()
         for head in heads:
             if head.kind == "detection":
-                fields[head.name] = _boxes(annotations, np.asarray(self.size) / sizes)
+                fields[head.name] = _boxes(annotations, sizes, self.size)
             else:
                 fields[head.name] = np.stack([_resized(a.mask, self.size) for a in annotations])
                 highest = int(fields[head.name][fields[head.name] != IGNORED].max(initial=0))
@@ -162,16 +163,25 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     return np.asarray(image, np.uint8)
 
 
-def _boxes(annotations: Sequence[Annotation], scales: NDArray[np.float64]) -> NDArray[np.float32]:
-    most = max(1, max(len(annotation.things) for annotation in annotations))
-    rows = np.zeros((len(annotations), most, OBJECT_FIELDS), np.float32)
+def _boxes(annotations: Sequence[Annotation], sizes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
+    objects = [list(_inside(annotation, before, size)) for annotation, before in zip(annotations, sizes, strict=True)]
+    rows = np.zeros((len(annotations), max(1, *map(len, objects)), OBJECT_FIELDS), np.float32)
     rows[:, :, 4] = NOTHING
-    for at, annotation in enumerate(annotations):
-        down, across = scales[at]
-        for place, thing in enumerate(annotation.things):
-            box = np.asarray(thing.box) * (across, down, across, down)
-            rows[at, place] = (*box, thing.kind, thing.ignored)
+    for row, found in zip(rows, objects, strict=True):
+        row[: len(found)] = np.reshape(found, (-1, OBJECT_FIELDS))
     return rows
+
+
+def _inside(annotation: Annotation, before: NDArray[np.float64], size: tuple[int, int]) -> Iterator[tuple[float, ...]]:
+    """Rows of the objects of which something lies in the picture, at the new size."""
+    down, across = np.asarray(size) / before
+    for thing in annotation.things:
+        box = np.asarray(thing.box, np.float64) * (across, down, across, down)
+        if not np.isfinite(box).all():
+            raise ConfigurationError.one(f"{annotation.picture}: a box is at {thing.box}", "check its annotation")
+        x1, y1, x2, y2 = np.clip(box, 0, (size[1], size[0], size[1], size[0]))
+        if x1 < x2 and y1 < y2:
+            yield (x1, y1, x2, y2, thing.kind, thing.ignored)
 
 
 def _resized(mask: NDArray[np.uint8] | None, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -192,9 +202,15 @@ def _pillow() -> Any:
 
 
 def _opened(path: Path) -> Any:
+    pillow = _pillow()
     try:
-        image = _pillow().open(path)
+        image = pillow.open(path)
         image.load()
-    except (OSError, ValueError, SyntaxError) as error:  # pillow's PNG reader raises the last
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        pillow.DecompressionBombError,
+    ) as error:  # pillow's PNG reader raises the last
         raise ConfigurationError.one(f"{path} can't be read as a picture: {error}", "check the file") from error
     return image

@@ -9,11 +9,11 @@ can be compared with one for each on the same pictures.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveInt, PrivateAttr
+from pydantic import Field, NonNegativeInt, PositiveInt, PrivateAttr, model_validator
 
 from edgekd.records import Record
 from edgekd.tasks._protocol import HeadSpec, InputSpec, MetricSpec, Rows, Score, Split, SplitName, TaskSpec
@@ -48,6 +48,12 @@ class Shapes(Record):
     seed: NonNegativeInt = 0
     _carved: CarvedImages | None = PrivateAttr(None)
     _spec: TaskSpec | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _teachable(self) -> Self:
+        if self.heads == ("scene",) and self.labelled < 1.0:
+            raise ValueError("labelled: the scene alone needs its label in every picture; ask for another head too")
+        return self
 
     @property
     def spec(self) -> TaskSpec:
@@ -111,7 +117,7 @@ class Shapes(Record):
         thinned = labels.copy()
         for name in self.heads:
             gone = rng.random(len(labels)) >= self.labelled
-            field = thinned if thinned.dtype.names is None else thinned[name]
+            field = thinned[name]
             if name == "things":
                 field[gone, :, 4] = absent[name]
             else:

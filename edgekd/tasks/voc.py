@@ -57,7 +57,7 @@ class Voc(Pictures):
     train: str = "train"
     test: str = "val"
     heads: Annotated[tuple[Literal["things", "mask"], ...], Field(min_length=1)] = ("things",)
-    labels: Annotated[tuple[str, ...], Field(min_length=1)] = VOC_CLASSES
+    labels: Annotated[tuple[str, ...], Field(min_length=1, max_length=254)] = VOC_CLASSES
 
     def _title(self) -> str:
         return self.root.name
@@ -94,7 +94,7 @@ class Voc(Pictures):
     def _things(self, path: Path) -> tuple[Thing, ...]:
         try:
             tree = ElementTree.fromstring(path.read_bytes())
-        except (OSError, ElementTree.ParseError) as error:
+        except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:
             raise ConfigurationError.one(f"{path} can't be read: {error}", "check the file") from error
         return tuple(self._thing(element, path) for element in tree.iter("object"))
 
@@ -106,6 +106,10 @@ class Voc(Pictures):
             x1, y1, x2, y2 = (float(element.findtext(f"bndbox/{side}") or "") for side in _SIDES)
         except ValueError as error:
             raise ConfigurationError.one(f"{path}: an object of class {kind} has no box", "check the file") from error
+        if not (x1 <= x2 and y1 <= y2):
+            raise ConfigurationError.one(
+                f"{path}: an object of class {kind} has a box from {x1:g}, {y1:g} to {x2:g}, {y2:g}", "check the file"
+            )
         difficult = (element.findtext("difficult") or "0").strip() == "1"
         # VOC counts pixels from 1 and its boxes have their last pixel inside
         return Thing((x1 - 1, y1 - 1, x2, y2), self.labels.index(kind), difficult)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,10 +11,11 @@ from torch import Tensor
 from edgekd.errors import ConfigurationError
 from edgekd.students.heads.deployed import Decoder
 from edgekd.students.heads.many import raw_names
-from edgekd.tasks._protocol import Score, Task, TaskSpec
-from edgekd.tasks.rows import output_rows
+from edgekd.tasks._protocol import HeadSpec, Rows, Score, Task, TaskSpec
+from edgekd.tasks.metrics.heads import score_heads
+from edgekd.tasks.rows import has_label, output_rows
 from edgekd.teachers._protocol import Bindable, Teacher
-from edgekd.teachers.packing import layout_in, unpacked
+from edgekd.teachers.packing import Layout, layout_in, unpacked
 
 __all__ = ["bind", "rated"]
 
@@ -60,7 +63,9 @@ def _with_heads(teacher: Teacher, spec: TaskSpec, answers: Tensor) -> Teacher:
     if not layout:
         raise ConfigurationError.one(
             f"teacher `{teacher.name}` answers for one classification head, and task `{spec.name}` has others",
-            "say which head each teaches: teacher: {kind: heads, of: {...}}",
+            "say which head each teaches: teacher: {kind: heads, of: {...}}"
+            if spec.more
+            else f"give a teacher whose network gives raw answers for `{spec.head.name}`: kind torch or train",
         )
     wrong = [part.name for part in layout if channels.get(part.name) != part.shape[0]]
     if wrong:
@@ -76,20 +81,35 @@ def _with_heads(teacher: Teacher, spec: TaskSpec, answers: Tensor) -> Teacher:
 
 
 def rated(teacher: Teacher, task: Task) -> Score | None:
-    """How good a bound teacher is, on some validation samples; None where it doesn't teach every head."""
-    layout, spec = layout_in(teacher), task.spec
-    if not spec.plain and {part.name for part in layout} < {name for head in spec.heads for name in raw_names(head)}:
+    """How good a bound teacher is, on some validation samples: by the metrics of those heads that it teaches.
+
+    None where it teaches no head that a sample has a label for.
+    """
+    layout, spec, split = layout_in(teacher), task.spec, task.split("validation")
+    chosen = np.sort(np.random.default_rng(0).permutation(len(split))[:_RATED])
+    labels = split.labels[chosen]
+    heads = spec.heads if spec.plain else tuple(_taught(spec.heads, layout, labels))
+    if not heads:
         return None
-    split = task.split("validation")
-    order = np.random.default_rng(0).permutation(len(split))[:_RATED]
-    chosen, answers = np.sort(order), []
+    part, answers = spec.but(head=heads[0], more=heads[1:]), []
     for start in range(0, len(chosen), _AT_ONCE):
         batch = torch.from_numpy(split.inputs[chosen[start : start + _AT_ONCE]]).float()
         rows = teacher.logits(batch)
-        if spec.plain:
-            answers.append(rows.numpy())
-        else:
-            with torch.inference_mode():
-                decoded = Decoder(spec)(unpacked(rows, layout))
-            answers.append(output_rows(spec, [output.numpy() for output in decoded]))
-    return task.score(np.concatenate(answers), split.labels[chosen])
+        with torch.inference_mode():
+            decoded = (rows,) if spec.plain else Decoder(part)(unpacked(rows, layout))
+        answers.append(output_rows(part, [output.numpy() for output in decoded]))
+    given = np.concatenate(answers)
+    if heads == spec.heads:
+        return task.score(given, labels)
+    if not part.plain:
+        return score_heads(heads, given, labels)
+    labels = labels[heads[0].name]
+    known = has_label(heads[0], labels)
+    return score_heads(heads, given[known], labels[known])
+
+
+def _taught(heads: Sequence[HeadSpec], layout: Layout, labels: Rows) -> Iterator[HeadSpec]:
+    names = {packed.name for packed in layout}
+    for head in heads:
+        if set(raw_names(head)) <= names and has_label(head, labels[head.name]).any():
+            yield head

@@ -1,4 +1,4 @@
-"""What teachers of other libraries share: how images are made ready for them, and what is asked of their answers."""
+"""What teachers share whose network comes from somebody else: images made ready for it, answers looked at."""
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ class ForeignTeacher(Record):
 
     def logits(self, batch: Tensor) -> Tensor:
         """Answers (N, classes), float32, without gradient, for raw-unit batches (N, C, H, W)."""
+        self._load()
         with torch.inference_mode():
             answers = self._answer(self.prepared(batch))
         if answers.ndim != 2 or len(answers) != len(batch):
@@ -90,6 +91,9 @@ class ForeignTeacher(Record):
         if self.resize is None or tuple(views.shape[2:]) == self.resize:
             return views
         return functional.interpolate(views, self.resize, mode="bilinear", antialias=True)
+
+    def _load(self) -> None:  # for those that keep a network of PyTorch's
+        """Make what answers, outside of inference mode: gradients may have to go through it later."""
 
     @abstractmethod
     def _answer(self, views: Tensor) -> Tensor:

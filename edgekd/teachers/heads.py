@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
-from edgekd import plugins
 from edgekd.errors import ConfigurationError, UnknownName
 from edgekd.records import Digest, Record, digest_json
 from edgekd.tasks._protocol import Task, TaskSpec
 from edgekd.tasks.one_head import OneHead
-from edgekd.teachers._protocol import Preparable, Teacher
+from edgekd.teachers._protocol import Teacher
+from edgekd.teachers.nested import made_teacher, prepared_teacher, resolved_teacher
 from edgekd.teachers.packing import Packed, layout_in
 
 if TYPE_CHECKING:
@@ -47,14 +46,7 @@ class HeadsTeacher(Record):
     @classmethod
     def _resolved(cls, of: Mapping[str, Mapping[str, Any]], info: ValidationInfo) -> dict[str, Mapping[str, Any]]:
         """Each checked, and its paths made absolute while the project's folder is known."""
-        resolved: dict[str, Mapping[str, Any]] = {}
-        for head, member in of.items():
-            if "kind" not in member:
-                raise PydanticCustomError("member", "a teacher needs its `kind`: torch, train, ...")
-            teacher = _made(member, info.context)
-            options = teacher.model_dump(mode="json") if isinstance(teacher, Record) else {}
-            resolved[head] = {"kind": member["kind"], **options}
-        return resolved
+        return {head: resolved_teacher(member, info.context) for head, member in of.items()}
 
     @property
     def name(self) -> str:
@@ -72,8 +64,8 @@ class HeadsTeacher(Record):
         return tuple(part for head, teacher in self._known().items() for part in _layout(head, teacher))
 
     def digest(self) -> Digest:
-        """Identity of all teachers."""
-        return digest_json({head: teacher.digest() for head, teacher in self._known().items()})
+        """Identity of all teachers, and of the order in which their answers are packed."""
+        return digest_json([[head, teacher.digest()] for head, teacher in self._known().items()])
 
     def prepare(
         self, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]
@@ -81,9 +73,7 @@ class HeadsTeacher(Record):
         """With every teacher made that has to be. Raises Interrupted when ``stop()``, UnknownName on no such head."""
         ready = self.but()
         ready._teachers = {
-            head: teacher.prepare(OneHead(task, head), cache, progress, stop)
-            if isinstance(teacher, Preparable)
-            else teacher
+            head: prepared_teacher(teacher, OneHead(task, head), cache, progress, stop)
             for head, teacher in self._known().items()
         }
         return ready
@@ -114,15 +104,9 @@ class HeadsTeacher(Record):
 
     def _known(self) -> Mapping[str, Teacher]:
         if self._teachers is None:
-            self._teachers = {head: _made(member, None) for head, member in self.of.items()}
+            self._teachers = {head: made_teacher(member) for head, member in self.of.items()}
         return self._teachers
 
 
 def _layout(head: str, teacher: Teacher) -> tuple[Packed, ...]:
     return layout_in(teacher) or (Packed(head, (teacher.classes,)),)
-
-
-def _made(member: Mapping[str, Any], context: Any) -> Teacher:
-    options = {name: value for name, value in member.items() if name != "kind"}
-    teacher: Teacher = plugins.load("edgekd.teachers", member["kind"]).model_validate(options, context=context)
-    return teacher

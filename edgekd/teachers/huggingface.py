@@ -58,6 +58,9 @@ class HuggingfaceTeacher(ForeignTeacher):
             self._network = _Logits(self._loaded()).eval().requires_grad_(False)
         return self._network
 
+    def _load(self) -> None:
+        self.network()
+
     def _answer(self, views: Tensor) -> Tensor:
         answers: Tensor = self.network()(views)
         return answers

@@ -50,6 +50,9 @@ class TimmTeacher(ForeignTeacher):
             self._network = made.eval().requires_grad_(False)
         return self._network
 
+    def _load(self) -> None:
+        self.network()
+
     def _answer(self, views: Tensor) -> Tensor:
         answers: Tensor = self.network()(views)
         return answers

@@ -77,6 +77,56 @@ def test_other_categories_in_the_test_file_are_refused(tmp_path: Path) -> None:
         made.split("test")
 
 
+def changed(folder: Path, where: str, field: str, value: object) -> Coco:
+    made = task(folder)
+    about = json.loads(made.train.read_text())
+    for entry in about[where]:
+        entry[field] = value
+        if value is None:
+            del entry[field]
+    made.train.write_text(json.dumps(about))
+    return made
+
+
+def test_of_a_box_counts_what_lies_in_the_picture(tmp_path: Path) -> None:
+    labels = changed(tmp_path, "annotations", "bbox", [-6, 30, 18, 40]).split("train").labels["things"]
+    assert labels[0, :, :4].tolist() == [[0, 15, 6, 20]] * 3
+    labels = changed(tmp_path, "annotations", "bbox", [60, 0, 9, 9]).split("train").labels["things"]
+    assert (labels[:, :, 4] == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("where", "field", "value"),
+    [
+        ("annotations", "bbox", None),
+        ("annotations", "bbox", [1, 2, 3]),
+        ("annotations", "bbox", ["a", 2, 3, 4]),
+        ("annotations", "bbox", [float("nan"), 2, 3, 4]),
+        ("annotations", "segmentation", [[1, 2]]),
+        ("annotations", "segmentation", {"counts": [0, 100], "size": [10, 10]}),
+        ("images", "file_name", None),
+        ("images", "height", None),
+        ("categories", "name", None),
+    ],
+)
+def test_what_can_not_be_read_is_told(tmp_path: Path, where: str, field: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"1\.json|1-0\.png"):
+        changed(tmp_path, where, field, value).split("train")
+
+
+def test_a_file_without_annotations_and_one_with_too_many_categories_are_refused(tmp_path: Path) -> None:
+    made = task(tmp_path)
+    about = json.loads(made.train.read_text())
+    made.train.write_text(json.dumps({**about, "annotations": []}))
+    with pytest.raises(ConfigurationError, match="no annotations"):
+        made.split("train")
+    made = task(tmp_path)
+    many = [{"id": number, "name": str(number)} for number in range(255)]
+    made.train.write_text(json.dumps({**about, "categories": many}))
+    with pytest.raises(ConfigurationError, match="255 categories, and a mask can hold 254"):
+        _ = made.spec
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     made = task(tmp_path)
     made.train.write_text("{")

@@ -50,6 +50,13 @@ def test_pictures_and_masks_are_paired(tmp_path: Path) -> None:
         made.split("train")
 
 
+def test_a_picture_too_large_to_be_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = task(write(tmp_path))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ConfigurationError, match="can't be read as a picture"):
+        made.split("train")
+
+
 def test_a_coloured_mask_is_refused(tmp_path: Path) -> None:
     made = task(write(tmp_path))
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "masks" / "7.png")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,17 @@ def test_pickled_objects_are_refused(tmp_path):
     np.savez(tmp_path / "data.npz", x=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ConfigurationError, match="can't be read"):
         read_array(tmp_path / "data.npz", "x")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_damaged_byte_is_refused_or_does_no_harm(tmp_path, save):
+    path = tmp_path / "data.npz"
+    save(path, x=np.arange(40.0))
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with contextlib.suppress(ConfigurationError):
+            read_array(path, "x")
 
 
 def test_a_file_cut_off_is_refused(tmp_path):

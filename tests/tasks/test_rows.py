@@ -45,6 +45,12 @@ def test_objects_belong_to_detection() -> None:
         HeadSpec(name="x", classes=2, objects=3)
 
 
+def test_a_pixel_can_not_have_more_classes_than_a_mask_holds() -> None:
+    assert HeadSpec(name="x", kind="segmentation", classes=255).classes == IGNORED
+    with pytest.raises(ValidationError, match="256 classes"):
+        HeadSpec(name="x", kind="segmentation", classes=256)
+
+
 def test_outputs_are_in_the_heads_order() -> None:
     assert [(output.name, output.dtype, output.shape) for output in outputs_of(SPEC)] == [
         ("scene", "float32", (3,)),

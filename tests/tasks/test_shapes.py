@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from edgekd.tasks._protocol import Task
 from edgekd.tasks.rows import has_label
@@ -47,3 +48,8 @@ def test_labels_can_be_taken_away() -> None:
     for head in task.spec.heads:
         assert 0.3 < has_label(head, train[head.name]).mean() < 0.7
         assert has_label(head, validation[head.name]).all()
+
+
+def test_a_scene_alone_needs_its_labels() -> None:
+    with pytest.raises(ValidationError, match="needs its label"):
+        Shapes(heads=("scene",), labelled=0.5)

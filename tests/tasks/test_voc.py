@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.errors import UnknownName
+from edgekd.errors import ConfigurationError, UnknownName
 from edgekd.tasks._protocol import Task
 from edgekd.tasks.voc import Voc
 from edgekd.testing.contracts.task import TaskContract
@@ -55,6 +55,21 @@ def test_boxes_are_counted_from_nought_and_difficult_ones_passed_over(tmp_path: 
     assert set(labels["things"][:, 0, 5]) == {0.0, 1.0}
     assert labels["mask"][0, 0, 0] == 8
     assert labels["mask"][0, 0, 19] == 255
+
+
+@pytest.mark.parametrize("words", ["<xmin>21</xmin>", "<xmin>nan</xmin>"])
+def test_a_box_that_is_none_is_told(tmp_path: Path, words: str) -> None:
+    path = write(tmp_path) / "Annotations" / "2012_003.xml"
+    path.write_text(path.read_text().replace("<xmin>11</xmin>", words))
+    with pytest.raises(ConfigurationError, match=r"2012_003\.xml: an object of class cat has a box from"):
+        task(tmp_path).split("train")
+
+
+def test_an_unknown_encoding_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path) / "Annotations" / "2012_003.xml"
+    path.write_text('<?xml version="1.0" encoding="foo"?>' + path.read_text())
+    with pytest.raises(ConfigurationError, match=r"2012_003\.xml can't be read"):
+        task(tmp_path).split("train")
 
 
 def test_unknown_classes_and_sets_are_named(tmp_path: Path) -> None:

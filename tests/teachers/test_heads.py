@@ -41,7 +41,38 @@ def test_it_answers_for_its_heads_alone(tmp_path: Path) -> None:
     assert rows.shape == (3, bound.classes)
     assert list(unpacked(rows, bound.layout)) == ["mask"]
     assert bound.digest() == bind(teacher(tmp_path), TASK.spec).digest()
-    assert rated(bound, TASK) is None
+    score = rated(bound, TASK)
+    assert score is not None
+    assert score.metric == "mIoU"
+    assert 0 < score.value < 0.5
+
+
+def test_a_teacher_of_the_whole_picture_is_scored_by_the_samples_that_have_its_label(tmp_path: Path) -> None:
+    source = SOURCE.replace("self.conv(x)", "self.conv(x).mean((2, 3))").format(channels=3)
+    (tmp_path / "scenes.py").write_text(source)
+    of = {"scene": {"kind": "torch", "module": "scenes:build"}}
+    score = rated(bind(HeadsTeacher.model_validate({"of": of}, context={"folder": tmp_path}), TASK.spec), TASK)
+    assert score is not None
+    assert score.metric == "top1"
+
+
+def test_several_teachers_of_one_mask_are_refused_in_words(tmp_path: Path) -> None:
+    teacher(tmp_path)
+    member = {"kind": "torch", "module": "net4:build"}
+    of = {"mask": {"kind": "ensemble", "members": [member, member]}}
+    with pytest.raises(ConfigurationError, match="gives raw answers for `mask`"):
+        bind(HeadsTeacher.model_validate({"of": of}, context={"folder": tmp_path}), TASK.spec)
+
+
+def test_heads_in_another_order_are_another_teacher(tmp_path: Path) -> None:
+    teacher(tmp_path)
+    member = {"kind": "torch", "module": "net4:build"}
+    written = {"mask": member, "rest": member}
+    one, two = (
+        HeadsTeacher.model_validate({"of": of}, context={"folder": tmp_path})
+        for of in (written, dict(reversed(written.items())))
+    )
+    assert one.digest() != two.digest()  # their answers are packed otherwise, and are kept under the digest
 
 
 def test_other_classes_and_heads_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -136,8 +138,33 @@ def test_feeding_is_part_of_the_digest(files, spec):
 
 
 def test_a_wrong_layout_is_told(files, spec):
-    with pytest.raises(ConfigurationError, match="check `layout`"):
+    with pytest.raises(ConfigurationError, match="write `layout: nhwc`"):
         bind(OnnxTeacher(file=files / "last.onnx"), spec)
+
+
+def test_images_are_resized_where_the_file_takes_others(files, spec, module):
+    larger = spec.but(input=spec.input.but(shape=(3, 16, 16)))
+    with pytest.raises(ConfigurationError, match=r"write `resize: \[8, 8\]`"):
+        bind(OnnxTeacher(file=files / "pairs.onnx"), larger)
+    teacher = bind(OnnxTeacher(file=files / "pairs.onnx", resize=(8, 8)), larger)
+    with torch.no_grad():
+        expected = module((torch.full((2, 3, 8, 8), 90.0) - 120) / 60)
+    assert torch.allclose(teacher.logits(torch.full((2, 3, 16, 16), 90.0)), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_other_floats_are_fed_too(tmp_path, spec, dtype):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(192, 4)).eval()
+    example = (torch.zeros(2, 3, 8, 8, dtype=dtype),)
+    torch.onnx.export(
+        copy.deepcopy(module).to(dtype), example, str(tmp_path / "other.onnx"), dynamo=True, verbose=False
+    )
+    batch = torch.randint(0, 256, (4, 3, 8, 8), generator=torch.Generator().manual_seed(0)).float()
+    with torch.no_grad():
+        expected = module((batch - 120) / 60)
+    found = bind(OnnxTeacher(file=tmp_path / "other.onnx"), spec).logits(batch)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, expected, atol=2e-2)
 
 
 def test_a_wrong_output_is_told(files, spec):

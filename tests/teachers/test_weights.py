@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import numpy as np
@@ -71,6 +72,17 @@ def test_a_damaged_file_is_refused(model, tmp_path, suffix):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ConfigurationError, match="can't be read"):
         read_weights(path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_damaged_byte_is_refused_or_does_no_harm(tmp_path, save):
+    path = tmp_path / "w.npz"
+    save(path, weight=np.arange(40.0))
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with contextlib.suppress(ConfigurationError):
+            read_weights(path)
 
 
 def test_a_model_is_built_for_answering(tmp_path):

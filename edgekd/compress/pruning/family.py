@@ -173,6 +173,11 @@ class _Anatomy(NamedTuple):
 
 @lru_cache(maxsize=4)
 def _anatomy(family: Pruned, spec: TaskSpec) -> _Anatomy:
+    if not spec.plain:
+        raise ConfigurationError.one(
+            f"the family pruned is for models of one classification head, and task `{spec.name}` has others",
+            "use the family resnet",
+        )
     model = built_module(family.model, family.weights)
     _check_answers(family, model, spec)
     groups, left_out = find_groups(model, spec.input.shape)

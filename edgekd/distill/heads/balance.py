@@ -2,7 +2,7 @@
 
 - ``none``: as much as its weight says.
 - ``uncertainty`` (Kendall, Gal & Cipolla 2018, "Multi-task learning using uncertainty to weigh losses", arXiv
-  1705.07115, equation 10): exp(-s) L + s / 2 with a trained s for each head, 0 at first.
+  1705.07115, equation 10, its term for a classification): exp(-s) L + s / 2 with a trained s for each head, 0 at first.
 - ``gradnorm`` (Chen et al. 2018, "GradNorm", arXiv 1711.02257): weights follow from the wish that each head pulls at
   the trunk's last layer alike, heads that learn more slowly a little more (alpha = 0.5). A step of theirs (a rate of
   0.025) is taken at each step of the training; they always add up to the number of heads.
@@ -25,13 +25,13 @@ _ALPHA, _RATE = 0.5, 0.025
 class Balance(nn.Module):
     """Adds the heads' losses up as they are."""
 
-    def forward(self, losses: Tensor, shared: Sequence[Tensor]) -> Tensor:
-        """Scalar of losses (heads,). NaN stands for a head with nothing to learn in this batch.
+    def forward(self, losses: Sequence[Tensor | None], shared: Sequence[Tensor]) -> Tensor:
+        """Scalar of the heads' losses. None stands for a head with nothing to learn in this batch; not all are.
 
         ``shared`` are weights that every head's loss depends on.
         """
         del shared
-        return torch.nansum(losses)
+        return torch.stack([loss for loss in losses if loss is not None]).sum()
 
 
 class Uncertainty(Balance):
@@ -41,11 +41,11 @@ class Uncertainty(Balance):
         super().__init__()
         self.logs = nn.Parameter(torch.zeros(heads))
 
-    def forward(self, losses: Tensor, shared: Sequence[Tensor]) -> Tensor:
+    def forward(self, losses: Sequence[Tensor | None], shared: Sequence[Tensor]) -> Tensor:
         """Scalar."""
         del shared
-        there = ~torch.isnan(losses)
-        return (torch.exp(-self.logs[there]) * losses[there] + self.logs[there] / 2).sum()
+        pairs = zip(self.logs, losses, strict=True)
+        return torch.stack([torch.exp(-log) * loss + log / 2 for log, loss in pairs if loss is not None]).sum()
 
 
 class GradNorm(Balance):
@@ -59,22 +59,23 @@ class GradNorm(Balance):
         self.register_buffer("weights", torch.ones(heads))
         self.register_buffer("first", torch.full((heads,), float("nan")))
 
-    def forward(self, losses: Tensor, shared: Sequence[Tensor]) -> Tensor:
-        """Scalar. In training mode the weights take a step first."""
-        there = ~torch.isnan(losses)
-        if self.training and torch.is_grad_enabled() and shared and bool(there.all()):
-            self._step(losses, shared)
-        return (self.weights[there] * losses[there]).sum()
+    def forward(self, losses: Sequence[Tensor | None], shared: Sequence[Tensor]) -> Tensor:
+        """Scalar. In training mode the weights take a step first, if every head has something to learn."""
+        there = [loss for loss in losses if loss is not None]
+        if self.training and torch.is_grad_enabled() and shared and len(there) == len(losses):
+            self._step(there, shared)
+        pairs = zip(self.weights, losses, strict=True)
+        return torch.stack([weight * loss for weight, loss in pairs if loss is not None]).sum()
 
-    def _step(self, losses: Tensor, shared: Sequence[Tensor]) -> None:
+    def _step(self, losses: Sequence[Tensor], shared: Sequence[Tensor]) -> None:
         norms = torch.stack(
             [
                 torch.cat([part.flatten() for part in torch.autograd.grad(loss, shared, retain_graph=True)]).norm()
-                for loss in losses.unbind()
+                for loss in losses
             ]
         ).detach()
         with torch.no_grad():
-            values = losses.detach().clamp_min(1e-8)
+            values = torch.stack(list(losses)).detach().clamp_min(1e-8)
             self.first.copy_(torch.where(torch.isnan(self.first), values, self.first))
             ratio = values / self.first
             pulls = self.weights * norms

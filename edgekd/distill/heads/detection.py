@@ -86,6 +86,7 @@ def heat_targets(labels: Tensor, classes: int, size: tuple[int, int]) -> tuple[T
     heat = torch.zeros((count, classes, height, width), device=labels.device)
     boxes = torch.zeros((count, 4, height, width), device=labels.device)
     worth = torch.zeros((count, height, width), device=labels.device)
+    covered = torch.zeros((count, height, width), dtype=torch.bool, device=labels.device)
     samples = torch.arange(count, device=labels.device)
     for place in range(labels.shape[1]):
         one = labels[:, place]
@@ -103,11 +104,11 @@ def heat_targets(labels: Tensor, classes: int, size: tuple[int, int]) -> tuple[T
         boxes = torch.where(hotter.unsqueeze(1), one[:, :4].view(-1, 4, 1, 1), boxes)
         worth = torch.where(hotter, own, worth)
         crowd = there & ~counts
-        if bool(crowd.any()):
-            across = (columns + 1 > one[:, 0].view(-1, 1, 1)) & (columns < one[:, 2].view(-1, 1, 1))
-            down = (rows + 1 > one[:, 1].view(-1, 1, 1)) & (rows < one[:, 3].view(-1, 1, 1))
-            covered = (across & down & crowd.view(-1, 1, 1)).unsqueeze(1)
-            heat = torch.where(covered & (heat < _SURE), -1.0, heat)
+        across = (columns + 1 > one[:, 0].view(-1, 1, 1)) & (columns < one[:, 2].view(-1, 1, 1))
+        down = (rows + 1 > one[:, 1].view(-1, 1, 1)) & (rows < one[:, 3].view(-1, 1, 1))
+        covered |= across & down & crowd.view(-1, 1, 1)
+    # last of all: whichever comes first in the list, what a crowd covers doesn't count
+    heat = torch.where(covered.unsqueeze(1) & (heat < _SURE), -1.0, heat)
     return heat, boxes, torch.where(worth >= _SURE, worth, 0.0)
 
 
@@ -121,7 +122,7 @@ def _focal(heat: Tensor, target: Tensor) -> Tensor:
 
 
 def _box_loss(box: Tensor, boxes: Tensor, worth: Tensor) -> Tensor:
-    """Summed over cells, each by its worth; a centre's cell counts once, its neighbours share half of that."""
+    """Summed over cells, each by its worth: of a large object more cells count than of a small one."""
     size = (box.shape[2], box.shape[3])
     told = boxes_of(box, size)  # an image whose pixels are the cells
     overlap = _generalised_iou(told, boxes)

@@ -59,8 +59,9 @@ class HeadsObjective(nn.Module):
         """
         known = unpacked(taught, self.taught) if isinstance(taught, Tensor) else taught or {}
         losses = [self._of_head(loss, head, outputs, targets[head.name], known) for head in self.spec.heads]
-        nothing = torch.full((), float("nan"), device=next(iter(outputs.values())).device)
-        total: Tensor = self.balance(torch.stack([nothing if one is None else one for one in losses]), self.shared)
+        if all(one is None for one in losses):  # a batch without any label: a step of nothing, but with gradients
+            return torch.stack([answer.sum() * 0 for answer in outputs.values()]).sum()
+        total: Tensor = self.balance(losses, self.shared)
         return total
 
     def _of_head(

@@ -49,7 +49,8 @@ class Detection(nn.Module):
 class DetectionDecoder(nn.Module):
     """Heat (N, classes, h, w) and box (N, 4, h, w) to boxes (N, K, 4), scores (N, K) and classes (N, K) int32.
 
-    Boxes are x1, y1, x2, y2 in pixels; the scores fall, and are 0 where there is no further peak.
+    K is the head's number of objects. Boxes are x1, y1, x2, y2 in pixels; the scores fall, and are 0 where there is no
+    further peak.
     """
 
     def __init__(self, head: HeadSpec, size: tuple[int, int]) -> None:
@@ -63,7 +64,12 @@ class DetectionDecoder(nn.Module):
         scores, cells = torch.topk(score.amax(1), min(self.objects, score.shape[2]), dim=1)
         boxes = boxes_of(box, self.size).flatten(2).permute(0, 2, 1)
         chosen = torch.gather(boxes, 1, cells.unsqueeze(2).expand(-1, -1, 4))
-        return chosen, scores, torch.gather(score.argmax(1), 1, cells).to(torch.int32)
+        kinds = torch.gather(score.argmax(1), 1, cells).to(torch.int32)
+        lacking = self.objects - scores.shape[1]
+        if lacking > 0:  # a map has fewer cells than the head has objects: its outputs keep their shapes
+            chosen = functional.pad(chosen, (0, 0, 0, lacking))
+            scores, kinds = functional.pad(scores, (0, lacking)), functional.pad(kinds, (0, lacking))
+        return chosen, scores, kinds
 
 
 def boxes_of(box: Tensor, size: tuple[int, int]) -> Tensor:

@@ -43,5 +43,7 @@ class SegmentationDecoder(nn.Module):
 
 def enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Logits (N, classes, h, w) at the image's size, bilinear."""
+    if size[0] % logits.shape[2] or size[1] % logits.shape[3]:  # of a teacher; such a scale may end a pixel short
+        return functional.interpolate(logits, size, mode="bilinear", align_corners=False)
     scale = (size[0] / logits.shape[2], size[1] / logits.shape[3])
     return functional.interpolate(logits, scale_factor=scale, mode="bilinear", align_corners=False)

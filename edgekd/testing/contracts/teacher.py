@@ -1,6 +1,7 @@
 """What every Teacher promises, once it is bound to a task:
 
 - logits are finite float32 (N, classes) and can take part in a loss, without a gradient of their own;
+- where its network can be looked into, gradients go through it to the images;
 - a sample's answer does not depend on its neighbours in the batch, nor on what was asked before;
 - uint8 and float32 batches of the same values get the same answers, and neither is changed;
 - the digest is 64 hexadecimal digits, the same for two teachers made alike;
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from edgekd.errors import ConfigurationError
 from edgekd.tasks._protocol import TaskSpec
-from edgekd.teachers._protocol import Teacher
+from edgekd.teachers._protocol import OpenTeacher, Teacher
 from edgekd.teachers.binding import bind
 
 __all__ = ["TeacherContract"]
@@ -67,6 +68,13 @@ class TeacherContract:
         student = torch.zeros_like(answers, requires_grad=True)
         (gradient,) = torch.autograd.grad((student * answers).sum(), [student])  # refuses an inference tensor
         assert torch.equal(gradient, answers)
+
+    def test_gradients_go_through_an_open_network(self, teacher: Teacher, batch: Tensor) -> None:
+        teacher.logits(batch)
+        if isinstance(teacher, OpenTeacher):  # which others may have made in inference mode
+            images = batch.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(teacher.network()(teacher.prepared(images)).sum(), [images])
+            assert torch.isfinite(gradient).all()
 
     @pytest.mark.parametrize("size", [1, 2, 5])
     def test_neighbours_do_not_matter(self, teacher: Teacher, batch: Tensor, size: int) -> None:

@@ -160,6 +160,12 @@ def test_blocks_can_be_left_alone(make, spec):
     assert not any(axis.name.startswith("blocks") for axis in make("resnet20", blocks=False).space(spec).axes)
 
 
+def test_other_heads_are_refused(make, spec):
+    many = spec.but(more=(HeadSpec(name="mask", kind="segmentation", classes=2),))
+    with pytest.raises(ConfigurationError, match="one classification head"):
+        make("resnet20").space(many)
+
+
 def test_other_classes_and_other_images_are_refused(make, spec):
     family = make("resnet20")
     with pytest.raises(ConfigurationError, match="5 classes"):

@@ -7,17 +7,21 @@ import math
 import pytest
 import torch
 
+from edgekd.distill.heads._protocol import BalanceName
 from edgekd.distill.heads.balance import Balance, GradNorm, Uncertainty, balance_of
-
-NAN = float("nan")
 
 
 def test_plain_sum_leaves_out_what_is_absent() -> None:
-    assert float(Balance()(torch.tensor([1.0, NAN, 2.0]), ())) == 3.0
+    assert float(Balance()([torch.tensor(1.0), None, torch.tensor(2.0)], ())) == 3.0
+
+
+@pytest.mark.parametrize("name", ["none", "uncertainty", "gradnorm"])
+def test_a_loss_that_is_no_number_is_not_hidden(name: BalanceName) -> None:
+    assert torch.isnan(balance_of(name, 2)([torch.tensor(math.nan), torch.tensor(1.0)], ()))
 
 
 def test_uncertainty_settles_where_the_paper_says() -> None:
-    balance, losses = Uncertainty(2), torch.tensor([4.0, 0.25])
+    balance, losses = Uncertainty(2), [torch.tensor(4.0), torch.tensor(0.25)]
     optimizer = torch.optim.SGD(balance.parameters(), 0.1)
     for _ in range(500):
         optimizer.zero_grad()
@@ -25,7 +29,7 @@ def test_uncertainty_settles_where_the_paper_says() -> None:
         optimizer.step()
     # exp(-s) L + s / 2 is least at s = log(2 L)
     assert balance.logs.tolist() == pytest.approx([math.log(8.0), math.log(0.5)], abs=1e-3)
-    alone = balance(torch.tensor([NAN, 0.25]), ())
+    alone = balance([None, torch.tensor(0.25)], ())
     assert math.isfinite(float(alone))
 
 
@@ -34,10 +38,10 @@ def test_gradnorm_evens_out_the_pulls() -> None:
     balance = balance_of("gradnorm", 2)
     assert isinstance(balance, GradNorm)
     for _ in range(300):
-        balance(torch.stack([(10 * shared).sum(), shared.sum()]), (shared,))
+        balance([(10 * shared).sum(), shared.sum()], (shared,))
     pulls = balance.weights * torch.tensor([10.0, 1.0])
     assert float(balance.weights.sum()) == pytest.approx(2.0, rel=1e-5)
     assert float(pulls[0]) == pytest.approx(float(pulls[1]), rel=0.35)
     kept = balance.weights.clone()
-    balance.eval()(torch.stack([shared.sum(), shared.sum()]), (shared,))
+    balance.eval()([shared.sum(), shared.sum()], (shared,))
     assert torch.equal(balance.weights, kept)

@@ -36,6 +36,23 @@ def test_labels_follow_the_pixels(view: View) -> None:
     assert not torch.equal(after["things"], labels["things"])
 
 
+@pytest.mark.parametrize("view", VIEWS, ids=["flip", "crop", "both"])
+def test_boxes_follow_to_the_pixel(view: View) -> None:
+    labels = targets_of(TASK.spec, TASK.split("train").labels)
+    indices = np.arange(len(labels["mask"]))
+    after = moved(TASK.spec, view, labels, indices, 7)
+    looked = 0
+    for at in indices:
+        (before,), (now,) = (each["things"][at][labels["things"][at, :, 4] >= 0][:1] for each in (labels, after))
+        whole = torch.equal(now[2:4] - now[:2], before[2:4] - before[:2])
+        if whole and (labels["things"][at, :, 4] >= 0).sum() == 1:  # then it is what the mask shows
+            shown = (after["mask"][at] != 0) & (after["mask"][at] != IGNORED)
+            rows, columns = shown.any(1).nonzero(), shown.any(0).nonzero()
+            assert now[:4].tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            looked += not torch.equal(now, before)
+    assert looked
+
+
 def test_an_object_that_leaves_the_picture_is_passed_over() -> None:
     boxes = torch.tensor([[[0.0, 0, 4, 4, 1, 0], [10, 10, 20, 20, 0, 0]]])
     spec = TASK.spec.but(head=TASK.spec.more[0], more=())

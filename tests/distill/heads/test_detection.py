@@ -66,6 +66,15 @@ def test_what_is_passed_over_costs_nothing_either_way() -> None:
     assert float(unseen) == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
+def test_no_other_row_makes_a_crowd_count(order: list[int]) -> None:
+    rows = torch.tensor([[0.0, 0, 8, 8, 1, 1], [3, 3, 5, 5, 1, 0], [0, 0, 0, 0, -1, 0]])  # crowd, object, no object
+    heat, _, _ = heat_targets(rows[order][None], 2, (8, 8))
+    assert heat[0, 1, 4, 4] == 1
+    assert heat[0, 0].max() == -1
+    assert heat[0, 1, 0].max() == -1
+
+
 def test_comparison_is_of_cells_where_somebody_sees_something() -> None:
     heat, box = perfect()
     found = DetectionTraining().comparison(HEAD, (torch.full_like(heat, -15.0), box), (heat, box + 1), LABELS)

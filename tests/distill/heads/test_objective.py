@@ -67,7 +67,9 @@ def test_without_any_label_the_teacher_alone_teaches() -> None:
     labels["scene"].fill_(ABSENT)
     labels["mask"].fill_(IGNORED)
     labels["things"][:, :, 4] = UNKNOWN
-    assert float(HeadsObjective(TASK.spec, "none")(CE, raw, None, labels)) == 0.0
+    nothing = HeadsObjective(TASK.spec, "none")(CE, raw, None, labels)
+    assert float(nothing) == 0.0
+    nothing.backward()
     value = HeadsObjective(TASK.spec, "none")(KD, raw, taught, labels)
     value.backward()
     assert float(value) > 0
@@ -78,6 +80,12 @@ def test_a_student_that_answers_as_its_teacher_has_nothing_to_learn_from_it() ->
     raw, labels = answers(0), targets()
     loss = Combined.model_validate({"kd": {"weight": 1.0}})
     assert float(HeadsObjective(TASK.spec, "none")(loss, raw, raw, labels)) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_head_that_diverged_is_seen() -> None:
+    raw = answers(0)
+    raw["mask"] = raw["mask"] * float("nan")
+    assert torch.isnan(HeadsObjective(TASK.spec, "none")(CE, raw, None, targets()))
 
 
 def test_targets_are_the_labels_fields() -> None:

@@ -33,8 +33,10 @@ def test_where_there_is_no_peak_there_is_no_score() -> None:
 
 
 def test_fewer_cells_than_objects() -> None:
-    boxes, scores, _ = DetectionDecoder(HEAD, (4, 4))(torch.zeros(2, 2, 1, 1), torch.zeros(2, 4, 1, 1))
-    assert boxes.shape[:2] == scores.shape == (2, 1)
+    boxes, scores, kinds = DetectionDecoder(HEAD, (4, 4))(torch.zeros(2, 2, 1, 1), torch.zeros(2, 4, 1, 1))
+    assert boxes.shape[:2] == scores.shape == kinds.shape == (2, HEAD.objects)
+    assert kinds.dtype == torch.int32
+    assert scores.tolist() == [[0.5, 0, 0]] * 2
 
 
 def test_cells_need_not_be_square() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
+from edgekd.distill.predict import predict
 from edgekd.errors import ConfigurationError
 from edgekd.students._protocol import Family
 from edgekd.students.heads.deployed import deployed
@@ -44,6 +46,14 @@ def test_outputs_are_as_the_task_lays_them_out() -> None:
         found = deployed(module, task)(torch.randn(2, 3, 32, 32))
     assert [tuple(output.shape[1:]) for output in found] == [output.shape for output in outputs_of(task)]
     assert [str(output.dtype).removeprefix("torch.") for output in found] == [o.dtype for o in outputs_of(task)]
+
+
+def test_a_map_with_fewer_cells_than_objects_keeps_the_outputs_shapes() -> None:
+    task = spec(HEADS[1].but(objects=100))  # 8 x 8 cells
+    family = ResNet.model_validate({"space": {"width": [8, 8], "depth": [1, 1]}})
+    answers = predict(family.build(family.space(task).at(0), task), np.zeros((2, 3, 32, 32), np.uint8), task)
+    assert answers["things.boxes"].shape == (2, 100, 4)
+    assert not answers["things.scores"][:, 64:].any()
 
 
 def test_a_plain_task_is_deployed_as_it_is() -> None:

@@ -1,0 +1,65 @@
+"""What several heads can't have in a training, told before it begins."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+from edgekd.distill.heads._protocol import BalanceName
+from edgekd.distill.heads.batches import follows
+from edgekd.errors import Problem
+from edgekd.students._protocol import Student
+from edgekd.students.heads.many import SharesTrunk, raw_names
+from edgekd.tasks._protocol import TaskSpec
+from edgekd.teachers.packing import Layout
+
+if TYPE_CHECKING:
+    from edgekd.teachers._protocol import View
+
+__all__ = ["unfit"]
+
+
+def unfit(
+    student: Student, spec: TaskSpec, taught: Layout, balance: BalanceName, smoothing: float, view: View | None
+) -> list[Problem]:
+    """Every reason why heads can't be trained so. ``taught`` is how the teacher packs its answers; empty for none."""
+    if spec.plain:
+        if balance == "none":
+            return []
+        return [Problem(f"distill: balance: {balance} is for several heads", "leave balance out")]
+    problems = []
+    if balance == "gradnorm" and not isinstance(student.module, SharesTrunk):
+        message = f"distill: balance: gradnorm needs to know what all heads of a {student.family} student share"
+        problems.append(Problem(message, "use balance: uncertainty"))
+    if smoothing:
+        message = "distill: labels are smoothed for a task of one classification head alone"
+        problems.append(Problem(message, "leave label_smoothing out"))
+    if not follows(view):
+        message = f"distill: boxes and masks of task `{spec.name}` can't go where these views move pixels"
+        problems.append(Problem(message, "use crop, flip, colour, erase and noise alone"))
+    return problems + _of_other_strides(student, spec, {part.name: part.shape for part in taught})
+
+
+def _of_other_strides(student: Student, spec: TaskSpec, taught: Mapping[str, tuple[int, ...]]) -> list[Problem]:
+    """A heat map is compared cell by cell, and a peak can't be brought to cells of another size."""
+    names = [raw_names(head)[0] for head in spec.heads if head.kind == "detection"]
+    if student.task.heads != spec.heads or not any(name in taught for name in names):
+        return []
+    with torch.no_grad():
+        own = copy.deepcopy(student.module).eval()(torch.zeros((1, *spec.input.shape)))
+    return [
+        Problem(
+            f"distill: the student's map for `{name.partition('.')[0]}` has {_size(own[name].shape)} cells, "
+            f"the teacher's {_size(taught[name])}",
+            "use a teacher of the student's stride, or leave this head's teacher out",
+        )
+        for name in names
+        if name in taught and own[name].shape[2:] != taught[name][1:]
+    ]
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape[-2:]))

@@ -1,0 +1,102 @@
+"""Every loss for every kind of head trains, or says before it begins why it can't; and so do other options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from edgekd import plugins
+from edgekd.distill.stage import Distill
+from edgekd.errors import ConfigurationError
+from edgekd.students._protocol import StageContext, Student
+from edgekd.students.resnet import ResNet
+from edgekd.students.student import new_student
+from edgekd.tasks.shapes import Shapes
+from edgekd.teachers._protocol import Teacher
+from edgekd.teachers.student import StudentTeacher
+
+ALL = ("scene", "things", "mask")
+HEADS = {"all": ALL, "detection": ALL[1:2], "segmentation": ALL[2:]}
+TASKS = {
+    name: Shapes.model_validate(
+        {"train": 16, "test": 4, "validation": 4, "calibration": 4, "side": 32, "heads": heads, "labelled": 0.7}
+    )
+    for name, heads in HEADS.items()
+}
+
+
+def student(task: Shapes, seed: int, **options: Any) -> Student:
+    family = ResNet.model_validate({"space": {"width": [8, 8], "depth": [1, 1], **options}, "stages": 2})
+    return new_student(family, family.space(task.spec).at(0), task.spec, seed)
+
+
+def context(folder: Path, task: Shapes, teacher: Teacher | None) -> StageContext:
+    return StageContext(
+        task=task,
+        teacher=teacher,
+        device=None,
+        backend=None,
+        folder=folder / "stage",
+        cache=folder / "cache",
+        seed=0,
+        progress=lambda _: None,
+        stop=lambda: False,
+    )
+
+
+def stage(**options: Any) -> Distill:
+    return Distill.model_validate({"epochs": 1, "batch_size": 8, "views": 1, "precision": "float32", **options})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("loss", plugins.names("edgekd.losses"))
+def test_every_loss_trains_every_head_or_says_why_not(loss: str, heads: str, tmp_path: Path) -> None:
+    task = TASKS[heads]
+    own, given = student(task, 0), context(tmp_path, task, StudentTeacher(student(task, 1), "teacher"))
+    distill = stage(loss={loss: {}})
+    problems = distill.check(own, given)
+    if problems:
+        assert all(problem.message.startswith("distill: ") and problem.remedy for problem in problems)
+        with pytest.raises(ConfigurationError):
+            distill.run(own, given)
+        assert not (tmp_path / "stage").exists(), "it began to train"
+        return
+    trained, before = distill.run(own, given).module.state_dict(), own.module.state_dict()
+    assert all(torch.isfinite(tensor).all() for tensor in trained.values())
+    assert any(not torch.equal(trained[name], before[name]) for name in trained if name.startswith("heads."))
+
+
+@pytest.mark.parametrize("heads", HEADS)
+def test_losses_on_logits_and_maps_are_not_refused(heads: str, tmp_path: Path) -> None:
+    """Or the test above could pass by refusals alone."""
+    task = TASKS[heads]
+    own, given = student(task, 0), context(tmp_path, task, StudentTeacher(student(task, 1), "teacher"))
+    for loss in ("ce", "kd", "dkd", "dist", "mlkd", "fitnet", "attention", "similarity", "reviewkd"):
+        assert not stage(loss={loss: {}}).check(own, given)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"label_smoothing": 0.1}, "smoothed"),
+        ({"loss": {"ce": {"label_smoothing": 0.1}}}, "smoothed"),
+        ({"augment": {"rotate": 10}}, "move pixels"),
+        ({"balance": "gradnorm", "freeze": ["blocks"]}, "frozen"),
+    ],
+)
+def test_what_heads_can_not_have_is_refused(options: dict[str, Any], words: str, tmp_path: Path) -> None:
+    task = TASKS["all"]
+    problems = stage(**{"loss": "ce", **options}).check(student(task, 0), context(tmp_path, task, None))
+    assert [words in problem.message for problem in problems] == [True]
+
+
+def test_a_detector_of_another_stride_can_not_teach(tmp_path: Path) -> None:
+    task = TASKS["all"]
+    given = context(tmp_path, task, StudentTeacher(student(task, 1, stem_stride=[4]), "coarse"))
+    (problem,) = stage().check(student(task, 0), given)
+    assert "`things` has 16 x 16 cells, the teacher's 8 x 8" in problem.message
+    assert not stage(loss="ce").check(student(task, 0), given), "where it isn't asked, it doesn't matter"
