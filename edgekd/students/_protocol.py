@@ -37,6 +37,7 @@ __all__ = [
     "DrawsImages",
     "Encoding",
     "Family",
+    "Growing",
     "Inheriting",
     "Prepares",
     "Relaxable",
@@ -231,6 +232,23 @@ class Shrinking(Protocol):
         """A new module of the arch ``after``, no axis of which is larger than ``before``'s, with weights of ``module``.
 
         Its parameters have the names and shapes that ``build(after)`` gives.
+        """
+        ...
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """A family whose students can begin as smaller ones and become larger while they learn."""
+
+    def way_to(self, arch: Arch) -> Sequence[Arch]:
+        """The archs to pass through on the way to this one, the smallest first, without itself; empty where none is."""
+        ...
+
+    def carry(self, module: nn.Module, before: Arch, into: nn.Module, after: Arch) -> nn.Module:
+        """A copy of ``into``, of the arch ``after``, with the weights of ``module``, of the arch ``before``.
+
+        Grown, it answers as ``module`` does: what it has besides changes nothing until it learns. Cut down, it keeps
+        what both have.
         """
         ...
 

@@ -26,6 +26,7 @@ from torch.nn import functional as F  # noqa: N812  # the name torch itself uses
 from edgekd.errors import ConfigurationError
 from edgekd.records import Record
 from edgekd.students._protocol import Arch, Axis, Space
+from edgekd.students.growing import carried, depths_on_the_way
 from edgekd.students.heads.many import Heads
 from edgekd.tasks._protocol import TaskSpec
 
@@ -130,6 +131,14 @@ class ResNet(Record):
         }
         return (Network(classes=spec.head.classes, **trunk) if spec.plain else ManyHeaded(spec=spec, **trunk)).eval()
 
+    def way_to(self, arch: Arch) -> Sequence[Arch]:
+        """The same with fewer blocks a stage: one, then two, and so on."""
+        return [self._deep(arch, depths) for depths in depths_on_the_way(self._depths(arch))]
+
+    def carry(self, module: nn.Module, before: Arch, into: nn.Module, after: Arch) -> nn.Module:
+        """``into`` with the weights of ``module``; archs that differ in depth alone."""
+        return carried(module, self._depths(before), into, self._depths(after))
+
     def relaxed(self, spec: TaskSpec) -> RelaxedNetwork:
         """All widths and depths in one.
 
@@ -180,6 +189,12 @@ class ResNet(Record):
 
     def _stages(self) -> range:
         return range(1, self.stages + 1)
+
+    def _depths(self, arch: Arch) -> list[int]:
+        return [int(arch[f"depth{stage}"]) for stage in self._stages()]
+
+    def _deep(self, arch: Arch, depths: Sequence[int]) -> Arch:
+        return Arch.of({**dict(arch.choices), **{f"depth{s}": depths[s - 1] for s in self._stages()}})
 
 
 class Trunk(nn.Module):

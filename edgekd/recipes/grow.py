@@ -1,0 +1,113 @@
+"""The recipe stage `grow`: a student that begins shallow, and gets deeper each time it has learned for a while.
+
+Early epochs are cheap, as most of the network is not there yet, and what is put in changes no answer at first, so that
+nothing learned is lost (Chen, Goodfellow & Shlens 2016, "Net2Net", ICLR, arXiv 1511.05641; Wen et al. 2020, "AutoGrow",
+KDD, arXiv 1906.02909). Each step is a `distill` of the same options, with a learning rate that starts anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from pydantic import PositiveInt
+
+from edgekd import plugins
+from edgekd.distill.curve import write_curve
+from edgekd.distill.stage import Distill
+from edgekd.errors import ConfigurationError, Problem
+from edgekd.store.records import CurvePoint
+from edgekd.students._protocol import Arch, Family, Growing, StageContext, StageProgress, Student
+
+__all__ = ["Grow"]
+
+_STEPS = 3  # of a student that is not there yet: what a training is reckoned to take
+
+
+class Grow(Distill):
+    """Options of `grow`: those of `distill`, which each step is trained with."""
+
+    name: ClassVar[str] = "grow"
+
+    epochs: PositiveInt = 10  # of each step
+
+    def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
+        """What stops any step."""
+        family = _family(student)
+        if not isinstance(family, Growing):
+            return [
+                Problem(
+                    f"grow: students of the family {student.family} can't grow", "use: distill, or the family resnet"
+                )
+            ]
+        if not family.way_to(student.arch):
+            return [Problem(f"grow: {student.arch} has one block a stage, and begins as it ends", "use: distill")]
+        lesson = self._lesson()
+        found = [p for s in self._students(family, student, context) for p in lesson.check(s, context)]
+        return list(dict.fromkeys(_said(problem) for problem in found))
+
+    @property
+    def passes(self) -> int:
+        """Epochs in all, for a student of as many steps as most have."""
+        return self.epochs * _STEPS
+
+    def shortened(self, epochs: int) -> Distill:
+        """The whole student for as few epochs, which ranks as well."""
+        return self._lesson().but(epochs=min(epochs, self.epochs))
+
+    def run(self, student: Student, context: StageContext) -> Student:
+        """The grown student. Finished steps are kept in ``context.folder`` and not trained again."""
+        from edgekd.recipes.runner import run_recipe
+
+        problems = self.check(student, context)
+        family = _family(student)
+        if problems or not isinstance(family, Growing):
+            raise ConfigurationError(problems)
+        steps = self._students(family, student, context)
+        grown, curve = steps[0], list[CurvePoint]()
+        for number, step in enumerate(steps):
+            if number:
+                carried = family.carry(grown.module, grown.arch, step.module, step.arch)
+                grown = step.but(module=carried)
+            inner = replace(
+                context,
+                folder=context.folder / f"step-{number + 1}",
+                progress=self._told(context, number, len(steps), grown.arch),
+            )
+            done = run_recipe([self._lesson()], grown, inner, context.folder / "students")
+            offset = len(curve)
+            curve += [point.but(epoch=point.epoch + offset) for point in done.curve]
+            write_curve(context.folder, curve)
+            grown = done.student
+        return grown
+
+    def _students(self, family: Growing, student: Student, context: StageContext) -> list[Student]:
+        """One a step, each the given one without the blocks that come later; the given one is the last."""
+        from edgekd.students.student import new_student
+
+        found = []
+        for arch in family.way_to(student.arch):
+            fresh = new_student(_family(student), arch, student.task, context.seed)
+            found.append(fresh.but(module=family.carry(student.module, student.arch, fresh.module, arch)))
+        return [*found, student]
+
+    def _lesson(self) -> Distill:
+        """Plain `distill` with the same options."""
+        return Distill.model_validate({name: getattr(self, name) for name in Distill.model_fields})
+
+    def _told(self, context: StageContext, number: int, count: int, arch: Arch) -> Callable[[StageProgress], None]:
+        def tell(at: StageProgress) -> None:
+            done, total = number * at.total + at.done, count * at.total
+            context.progress(StageProgress(self.name, done, total, f"{arch}, {at.note}"))
+
+        return tell
+
+
+def _family(student: Student) -> Family:
+    family: Family = plugins.load("edgekd.families", student.family).model_validate(dict(student.options))
+    return family
+
+
+def _said(problem: Problem) -> Problem:
+    return Problem(problem.message.replace("distill:", "grow:", 1), problem.remedy, problem.place)

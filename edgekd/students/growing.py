@@ -1,0 +1,63 @@
+"""Residual networks that begin shallow and get deeper while they learn.
+
+A block whose last normalisation multiplies by zero adds nothing to what goes around it, so a network answers as before
+when such blocks are put behind those it has (Chen, Goodfellow & Shlens 2016, "Net2Net", ICLR, arXiv 1511.05641, by the
+zero scale of Goyal et al. 2017, arXiv 1706.02677). Its scale has a gradient, so the block soon takes part.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+__all__ = ["carried", "depths_on_the_way"]
+
+_BLOCKS = "blocks."
+
+
+def depths_on_the_way(depths: Sequence[int]) -> list[tuple[int, ...]]:
+    """One block a stage, then two where there are as many, and so on; without the depths themselves."""
+    return [tuple(min(depth, most) for depth in depths) for most in range(1, max(depths))]
+
+
+def carried(module: nn.Module, before: Sequence[int], into: nn.Module, after: Sequence[int]) -> nn.Module:
+    """A copy of ``into``, with ``after`` blocks a stage, that has the weights of ``module`` with ``before``.
+
+    Both have `blocks`, each with a ``norm2`` before its sum and no weights around it but in a stage's first, and are
+    the same otherwise. Blocks that only ``into`` has keep their weights, silenced.
+    """
+    grown = copy.deepcopy(into)
+    places = _places(before, after)
+    known, tensors = module.state_dict(), grown.state_dict()
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            found = _named(name, places)
+            if found is not None:
+                tensor.copy_(known[found])
+        for block in range(sum(after)):
+            if block not in places:
+                norm = grown.get_submodule(f"{_BLOCKS}{block}.norm2")
+                for name in ("weight", "bias"):
+                    norm.get_parameter(name).zero_()
+    return grown
+
+
+def _places(before: Sequence[int], after: Sequence[int]) -> dict[int, int]:
+    """Which block of the one each block of the other is."""
+    found, first_before, first_after = dict[int, int](), 0, 0
+    for old, new in zip(before, after, strict=True):
+        found |= {first_after + index: first_before + index for index in range(min(old, new))}
+        first_before, first_after = first_before + old, first_after + new
+    return found
+
+
+def _named(name: str, places: Mapping[int, int]) -> str | None:
+    """What a weight of the one is called in the other."""
+    if not name.startswith(_BLOCKS):
+        return name
+    number, rest = name.removeprefix(_BLOCKS).split(".", 1)
+    place = places.get(int(number))
+    return None if place is None else f"{_BLOCKS}{place}.{rest}"
