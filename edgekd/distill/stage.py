@@ -53,6 +53,7 @@ __all__ = ["Distill"]
 _VERSION = 3  # raised when the same options train to another result
 _DEFAULT_VIEWS = 4
 _OTHER_VIEWS = 1_000_003  # added to a seed: views that no student of the same recipe sees
+_ASKED_FILE = "asked.json"  # how the teacher computes where it has no cache
 _CONSISTENT = "leave consistent out, or set cache: true"
 
 
@@ -253,7 +254,8 @@ class Distill(Record):
             yield None
             return
         if not self.cache:
-            with asking(teacher, spec.input.shape, points, self._precisions()) as asked:
+            kept = context.folder / _ASKED_FILE
+            with asking(teacher, spec.input.shape, points, self._precisions(), kept=kept) as asked:
                 yield asked
             return
         view, seeds = self._views(spec)

@@ -18,6 +18,7 @@ from edgekd.students._protocol import Annotations
 from edgekd.tasks._protocol import Split
 from edgekd.teachers.cache import TeacherCache
 from edgekd.testing.contracts.stage import StageContract, StageLife
+from edgekd.testing.fakes.bars import OpenBarTeacher
 
 pytestmark = pytest.mark.slow  # trains networks
 
@@ -71,6 +72,27 @@ def test_an_interrupted_training_ends_with_the_same_weights(student, context, tm
         assert torch.equal(weights(resumed)[name], tensor), name
     strip = [point.but(images_per_s=1.0) for point in read_curve(tmp_path / "parts" / "stage")]
     assert strip == [point.but(images_per_s=1.0) for point in read_curve(tmp_path / "whole" / "stage")]
+
+
+def test_a_resumed_training_asks_its_teacher_in_the_same_way(student, context, tmp_path, monkeypatch):
+    """Another layout or precision rounds otherwise, and whichever was the fastest may not be the next time."""
+    from edgekd.distill import answers
+
+    stage = Distill(**QUICK, cache=False)
+
+    def choosing(place):
+        monkeypatch.setattr(answers, "fastest", lambda options, step: options[place])
+
+    choosing(0)
+    whole = stage.run(student, context(tmp_path / "whole", teacher=OpenBarTeacher()))
+    parts, countdown = context(tmp_path / "parts", teacher=OpenBarTeacher()), iter([False] * 4)
+    with pytest.raises(Interrupted):
+        stage.run(student, replace(parts, stop=lambda: next(countdown, True)))
+    choosing(-1)
+    resumed = stage.run(student, parts)
+    assert all(torch.equal(weights(resumed)[name], tensor) for name, tensor in weights(whole).items())
+    (parts.folder / "asked.json").write_text("torn")
+    assert stage.run(student, parts).module is not None  # it is only tried again
 
 
 @pytest.mark.parametrize("damage", ["torn", "foreign", "other-plan"])
