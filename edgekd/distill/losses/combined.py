@@ -166,7 +166,20 @@ def _weighted(losses: list[Named]) -> tuple[Named, ...]:
     losses = losses if changing else list(_filled(losses))
     if not any(_counts(loss) for _, loss in losses):
         raise PydanticCustomError("loss", "every weight is zero, so there is nothing to learn")
+    if (silent := _silent(losses)) is not None:
+        done = {"done": f"{silent:.0%}"}
+        raise PydanticCustomError("loss", "when {done} of the training is done, every weight is zero", done)
     return tuple(sorted(losses, key=lambda named: named[0]))
+
+
+def _silent(losses: Sequence[Named]) -> float | None:
+    """When there is nothing to learn, as a share of the training; None where some weight is always above zero."""
+    ramps = [loss.schedule["weight"] for _, loss in losses if "weight" in loss.schedule]
+    turns = {0.0, 1.0, *(share for ramp in ramps for share in (ramp.start, ramp.end))}  # in between, none reaches zero
+    for progress in sorted(turns):
+        if not any(loss.weight for _, loss in _filled([(name, loss.at(progress)) for name, loss in losses])):
+            return progress
+    return None
 
 
 def _filled(losses: Sequence[Named]) -> tuple[Named, ...]:

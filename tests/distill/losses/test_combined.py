@@ -59,6 +59,16 @@ def test_survives_json():
         ({"kd": {"weight": None}, "ce": {}}, (), "at most one"),
         ({"kd": {"weight": 0}, "ce": {"weight": 0}}, (), "nothing to learn"),
         ({}, (), "{kd: {weight: 0.9}}"),
+        ({"kd": {"weight": {"from": 0, "to": 1}}, "ce": {"weight": 0}}, (), "when 0% of the training is done, every"),
+        ({"kd": {"weight": {"from": 1, "to": 0}}, "ce": {"weight": 0}}, (), "when 100% of the training is done, every"),
+        (
+            {
+                "kd": {"weight": {"from": 1, "to": 0, "end": 0.4}},
+                "ce": {"weight": {"from": 0, "to": 1, "start": 0.7}},
+            },
+            (),
+            "when 40% of the training is done, every",
+        ),
     ],
 )
 def test_mistakes_name_their_place(options, place, words):
@@ -67,6 +77,20 @@ def test_mistakes_name_their_place(options, place, words):
     (line,) = caught.value.errors()
     assert line["loc"] == place
     assert words in line["msg"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kd": {"weight": {"from": 0, "to": 1}}},
+        {"kd": {"weight": {"from": 1, "to": 0}}, "ce": {"weight": {"from": 0, "to": 1}}},
+        {"kd": {"weight": {"from": 1, "to": 0}}, "fitnet": {}, "ce": {"weight": 0}},
+    ],
+)
+def test_weights_that_are_never_all_zero_are_fine(options):
+    combined = Combined.model_validate(options)
+    for progress in (0.0, 0.5, 1.0):
+        assert any(loss.weight for _, loss in combined.at(progress).parts)
 
 
 def test_all_mistakes_at_once():
