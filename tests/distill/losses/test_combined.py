@@ -55,6 +55,7 @@ def test_survives_json():
         ({"kd": {"temperatur": 4}}, ("kd", "temperatur"), "not permitted"),
         ({"kd": {"temperature": 0}}, ("kd", "temperature"), "greater than 0"),
         ({"kdd": {}}, ("kdd",), "did you mean `kd`"),
+        ({4: {}}, ("4",), "no loss `4`"),
         ({"kd": {"weight": 1}, "ce": {}}, (), "nothing is left for ce"),
         ({"kd": {"weight": None}, "ce": {}}, (), "at most one"),
         ({"kd": {"weight": 0}, "ce": {"weight": 0}}, (), "nothing to learn"),
@@ -91,6 +92,12 @@ def test_weights_that_are_never_all_zero_are_fine(options):
     combined = Combined.model_validate(options)
     for progress in (0.0, 0.5, 1.0):
         assert any(loss.weight for _, loss in combined.at(progress).parts)
+
+
+def test_what_a_package_calls_a_loss_has_to_be_one(monkeypatch):
+    monkeypatch.setattr("edgekd.plugins.load", lambda group, name: max)
+    with pytest.raises(ValidationError, match="mine is neither a Loss nor a FeatureLoss"):
+        Combined.model_validate({"mine": {}})
 
 
 def test_all_mistakes_at_once():
