@@ -41,10 +41,11 @@ if TYPE_CHECKING:
     from edgekd.distill.answers import AnswerSource
     from edgekd.distill.heads.objective import HeadsObjective
     from edgekd.distill.loop import Lesson, Plan
+    from edgekd.distill.losses._protocol import Site
     from edgekd.distill.objective import Objective
     from edgekd.distill.placing import Networks
     from edgekd.distill.probe import Precision
-    from edgekd.students.points import Point
+    from edgekd.students.points import Layout, Point
     from edgekd.tasks._protocol import TaskSpec
     from edgekd.teachers._protocol import View
 
@@ -332,7 +333,26 @@ class Distill(Record):
             return [Problem(message, remedy)]
         sites = [placed(name, loss, networks) for name, loss in self.loss.features]
         remedy = "write other points, as pairs of names, or another loss: `edgekd losses` says what each needs"
-        return [Problem(f"distill: {site}", remedy) for site in sites if isinstance(site, str)]
+        problems = [Problem(f"distill: {site}", remedy) for site in sites if isinstance(site, str)]
+        return problems or self._unreachable(student, networks.student, sites)
+
+    def _unreachable(self, student: Student, layout: Layout, sites: Sequence[Site | str]) -> list[Problem]:
+        """Losses that look at nothing but what frozen parts give: they would teach nobody."""
+        from edgekd.students.points import feeding
+
+        if not self.freeze:
+            return []
+        module, problems = copy.deepcopy(student.module).requires_grad_(True), []
+        _freeze(module, self.freeze)
+        learning = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+        for (name, loss), site in zip(self.loss.features, sites, strict=True):
+            if loss.adds_layers or isinstance(site, str):
+                continue
+            points = sorted({own.name for own, _ in site.pairs})
+            if not any(learning & feeding(module, layout, point, student.task.input.shape) for point in points):
+                message = f"distill: {name} looks at {' and '.join(points)}, and all that lies before is frozen"
+                problems.append(Problem(message, "freeze less, write other points, or leave the loss out"))
+        return problems
 
     def _objective(self, module: nn.Module, networks: Networks | None, context: StageContext) -> Objective:
         """All losses, put in place. ``module`` is changed where one of them needs other layers."""
