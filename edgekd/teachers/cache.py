@@ -93,8 +93,13 @@ class _Column:
         return len(self.seeds) * self.samples - self.rows
 
     def asked(self, seeds: Sequence[int]) -> _Column:
-        new = tuple(seed for seed in dict.fromkeys(seeds) if seed not in self.seeds)
-        return replace(self, seeds=self.seeds + new)
+        """With these seeds, and of those that others asked for only what is answered: a stopped run may not go on."""
+        whole = self.rows // self.samples
+        kept, rows = self.seeds[:whole], whole * self.samples
+        if self.rows > rows and self.seeds[whole] in seeds:
+            kept, rows = self.seeds[: whole + 1], self.rows
+        new = tuple(seed for seed in dict.fromkeys(seeds) if seed not in kept)
+        return replace(self, seeds=kept + new, rows=rows)
 
 
 class TeacherCache:
@@ -214,6 +219,9 @@ def _added(group: Sequence[_Column], ask: Seen, split: Split, view: View | None)
             each.data.touch()
             streams.append(opened.enter_context(each.data.open("r+b")))
             streams[-1].seek(done * each.row_bytes)
+        for each in group:
+            if _found(each).rows > done:  # a marker must never speak of rows that are about to be written over
+                _mark(each)
         while done < total:
             place, start = divmod(done, column.samples)
             block = np.arange(start, min(start + _BLOCK, column.samples))
@@ -248,7 +256,9 @@ def _found(column: _Column) -> _Column:
         read = json.loads(column.marker.read_text())
         held = column.data.stat().st_size // column.row_bytes
         alike = (read["samples"], read["classes"]) == (column.samples, math.prod(column.shape))
-        return replace(column, seeds=tuple(read["seeds"]), rows=min(read["rows"], held)) if alike else column
+        seeds = tuple(read["seeds"])
+        rows = min(read["rows"], held, len(seeds) * column.samples)
+        return replace(column, seeds=seeds, rows=rows) if alike else column
     except (FileNotFoundError, ValueError, KeyError, TypeError, ZeroDivisionError):
         return column
 

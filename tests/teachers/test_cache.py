@@ -142,6 +142,33 @@ def test_a_stop_keeps_what_is_finished(cache):
     assert np.array_equal(found, expected(part, [0]).astype(np.float32))
 
 
+def test_what_a_stopped_run_had_yet_to_ask_is_not_asked_for_it(cache):
+    teacher, part = Sums(), split(3000)
+    with pytest.raises(Interrupted):  # in the second of its forty views
+        ask(cache, teacher, part, Shifted(), range(40), stop=lambda: sum(teacher.asked) > 3000)
+    assert [cache.cost(teacher, part, Shifted(), seeds).images for seeds in ([0], [0, 1], [5])] == [0, 952, 3000]
+    for seeds in ([5], [0, 1]):
+        assert np.array_equal(ask(cache, teacher, part, Shifted(), seeds), expected(part, seeds).astype(np.float32))
+    assert cache.cost(teacher, part, Shifted(), range(40)).images == 37 * 3000
+
+
+def test_what_is_written_over_is_no_longer_spoken_of(cache):
+    """A stopped run's half of a view gives way to another run's, which is killed before its first block is finished."""
+    teacher, part = Sums(), split(3000)
+    with pytest.raises(Interrupted):
+        ask(cache, teacher, part, Shifted(), range(40), stop=lambda: sum(teacher.asked) > 3000)
+
+    class Killed(Sums):
+        def logits(self, batch):
+            if len(self.asked) == 2:
+                raise MemoryError
+            return super().logits(batch)
+
+    with pytest.raises(MemoryError):
+        ask(cache, Killed(), part, Shifted(), [5])
+    assert np.array_equal(ask(cache, teacher, part, Shifted(), [0, 1]), expected(part, [0, 1]).astype(np.float32))
+
+
 @pytest.mark.parametrize("damage", ["short", "no file", "torn marker", "other shape", "no marker"])
 def test_damage_is_answered_again(cache, damage):
     teacher, part = Sums(), split(300)
