@@ -130,7 +130,7 @@ class TeacherCache:
 
         Without a view all seeds look the same, and are answered and stored once. ``progress(done, total)`` counts
         images still to be answered, first with 0. Raises Interrupted when ``stop()``, keeping what is finished;
-        MissingError where the disk has no room; ConfigurationError where float16 can't hold an activation.
+        MissingError where the disk has no room; ConfigurationError where an activation is NaN or beyond float16.
         """
         if not seeds:
             raise ValueError("at least one seed is needed")
@@ -243,6 +243,11 @@ def _added(group: Sequence[_Column], ask: Seen, split: Split, view: View | None)
 def _rows(column: _Column, values: Tensor) -> bytes:
     stored = values.to(torch.float16 if column.point else torch.float32).cpu().numpy().astype(column.dtype, copy=False)
     if column.point and not np.isfinite(stored).all():
+        if not torch.isfinite(values).all():
+            raise ConfigurationError.one(
+                f"the teacher's activations at `{column.point}` are NaN or infinite",
+                "check its weights, and its mean and std in raw units",
+            )
         raise ConfigurationError.one(
             f"the teacher's activations at `{column.point}` are too large for float16",
             "choose another point, for example one behind a normalisation",

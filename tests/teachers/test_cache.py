@@ -305,7 +305,8 @@ def test_a_teacher_of_logits_alone_has_no_points(cache):
         cache.answers(Sums(), split(10), None, [0], [Point(name="1", shape=(4,))])
 
 
-def test_activations_beyond_float16_are_refused(cache, open_teacher):
-    open_teacher.network()[0].weight.data.fill_(1e6)
-    with pytest.raises(ConfigurationError, match="too large for float16"):
+@pytest.mark.parametrize(("weight", "reason"), [(1e6, "too large for float16"), (float("nan"), "NaN or infinite")])
+def test_activations_beyond_float16_are_refused(cache, open_teacher, weight, reason):
+    open_teacher.network()[0].weight.data.fill_(weight)
+    with pytest.raises(ConfigurationError, match=reason):
         cache.answers(open_teacher, split(10), None, [0], [Point(name="1", shape=(4, 2, 2))])
