@@ -56,6 +56,25 @@ def test_the_teacher_is_asked_once_for_logits_and_activations(student, context, 
     assert torch.equal(again.module(inputs), trained.module(inputs))
 
 
+@pytest.mark.parametrize("cache", [True, False])
+def test_no_gradient_reaches_the_teacher(student, context, teacher, tmp_path, monkeypatch, cache):
+    """Losses on activations rely on it: what they are handed of a teacher carries none."""
+    from edgekd.distill.objective import Objective
+
+    teacher.network().requires_grad_(True)
+    given, forward = [], Objective.forward
+
+    def watched(self, outputs, taught, student_seen, teacher_seen, *others):
+        given.extend([taught, *teacher_seen.values()])
+        return forward(self, outputs, taught, student_seen, teacher_seen, *others)
+
+    monkeypatch.setattr(Objective, "forward", watched)
+    Distill(**QUICK, loss={"attention": {}, "kd": {}}, views=1, cache=cache).run(student, context(tmp_path))
+    assert len(given) == 4 * 3 * 3  # epochs, steps; logits and two stages
+    assert not any(tensor.requires_grad for tensor in given)
+    assert all(weight.grad is None for weight in teacher.network().parameters())
+
+
 def test_connectors_are_trained_along(student, context, tmp_path):
     stage, given = Distill(**QUICK, loss=FITNET), context(tmp_path)
     first = stage._objective(student.module, stage._networks(student, given), given)
