@@ -84,12 +84,15 @@ class Distill(Record):
     @field_validator("label_smoothing")
     @classmethod
     def _one_smoothing(cls, value: float | None, info: ValidationInfo) -> float | None:
-        written = [getattr(loss, "label_smoothing", 0.0) for name, loss in _parts(info.data) if name == "ce"]
+        labels = [loss for name, loss in _parts(info.data) if name == "ce"]
+        written = sorted({getattr(loss, "label_smoothing", 0.0) for loss in labels})
         if value is not None and not written and "loss" in info.data:
             raise PydanticCustomError("loss", "there is no label to smooth: the loss has no `ce`")
-        if value is not None and written and written[0] not in (0.0, value):
+        if value is not None and any("label_smoothing" in loss.schedule for loss in labels):
+            raise PydanticCustomError("loss", "loss.ce.label_smoothing changes: write one of the two")
+        if value is not None and (others := [other for other in written if other not in (0.0, value)]):
             raise PydanticCustomError(
-                "loss", "loss.ce.label_smoothing says {written}: write one of the two", {"written": f"{written[0]:g}"}
+                "loss", "loss.ce.label_smoothing says {written}: write one of the two", {"written": f"{others[0]:g}"}
             )
         return value
 
@@ -399,8 +402,10 @@ class Distill(Record):
     def _smoothed(self) -> Combined:
         if self.label_smoothing is None:
             return self.loss
-        written = self.loss.model_dump(mode="json")
-        return Combined.model_validate({**written, "ce": {**written["ce"], "label_smoothing": self.label_smoothing}})
+        smoothing = {"label_smoothing": self.label_smoothing}
+        return Combined(
+            parts=tuple((name, loss.but(**smoothing) if name == "ce" else loss) for name, loss in self.loss.parts)
+        )
 
 
 def _freeze(module: nn.Module, names: Sequence[str]) -> None:

@@ -142,6 +142,8 @@ def test_classes_must_agree(student, context, teacher, tmp_path):
     [
         {"label_smoothing": 0.1, "loss": {"kd": {"weight": 1}}},
         {"label_smoothing": 0.1, "loss": {"ce": {"label_smoothing": 0.2}}},
+        {"label_smoothing": 0.1, "loss": {"ce": {"label_smoothing": {"from": 0, "to": 0.1}}}},
+        {"label_smoothing": 0.1, "loss": [{"ce": {"weight": 1}}, {"ce": {"weight": 1, "label_smoothing": 0.2}}]},
         {"epoch": 3},
         {"momentum": 1.0},
     ],
@@ -149,6 +151,17 @@ def test_classes_must_agree(student, context, teacher, tmp_path):
 def test_options_that_contradict(options):
     with pytest.raises(ValidationError):
         Distill.model_validate(options)
+
+
+@pytest.mark.parametrize(
+    "loss", ["kd", [{"fitnet": {}}, {"fitnet": {"points": "logits"}}], {"ce": {"weight": {"from": 1, "to": 0.5}}}]
+)
+def test_labels_are_smoothed_in_one_place_or_the_other(loss):
+    stage = Distill.model_validate({"label_smoothing": 0.1, "loss": loss})
+    before, after = stage.loss.parts, stage._smoothed().parts
+    assert dict(after)["ce"].label_smoothing == 0.1
+    assert dict(before)["ce"] == dict(after)["ce"].but(label_smoothing=0.0)
+    assert [part for part in after if part[0] != "ce"] == [part for part in before if part[0] != "ce"]
 
 
 def test_options_survive_json_and_tell_keys_apart():
