@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from edgekd.distill.probe import Execution, Precision, fastest, laid_out
+from edgekd.store.atomic import write_json
 from edgekd.students.points import LOGITS, Point, layout_of, tapped
 from edgekd.teachers._protocol import OpenTeacher, Teacher
 from edgekd.teachers.cache import Answers
@@ -84,11 +87,14 @@ def asking(
     points: Sequence[Point] = (),
     precisions: Sequence[Precision] = ("float32",),
     device: torch.device | None = None,
+    kept: Path | None = None,
 ) -> Iterator[Asked]:
     """A source that asks ``teacher`` about raw inputs of a shape (C, H, W).
 
     Where its network can be reached, it computes on ``device``, in the layout and precision that answers fastest
-    (tried for two seconds at most). Raises ConfigurationError where the network has no such points.
+    (tried for two seconds at most). What was chosen is written to the file ``kept`` and read from there the next time:
+    another layout answers with other roundings, and a training that goes on would end with other weights. Raises
+    ConfigurationError where the network has no such points.
     """
     if not isinstance(teacher, OpenTeacher):
         with observing(teacher, shape, points) as ask:
@@ -113,7 +119,9 @@ def asking(
 
     tried = torch.zeros((_TRIED, *shape))
     options = [Execution(precision=p, channels_last=last) for p in precisions for last in layouts]
-    chosen = fastest(options, lambda option: answered(option, tried))
+    chosen = _kept(kept, options) or fastest(options, lambda option: answered(option, tried))
+    if kept is not None:
+        write_json(kept, chosen)
     network = networks[chosen.channels_last]
     layout = layout_of(network, tuple(teacher.prepared(tried[:1]).shape[1:]))
     with tapped(network, layout, [point.name for point in points]) as seen:
@@ -125,3 +133,14 @@ def asking(
             return logits.clone(), {point.name: found[point.name].float().clone() for point in points}
 
         yield Asked(ask)
+
+
+def _kept(path: Path | None, options: Sequence[Execution]) -> Execution | None:
+    """What was chosen before, where it can be read and is still allowed."""
+    if path is None or not path.is_file():
+        return None
+    try:
+        found = Execution.model_validate_json(path.read_bytes())
+    except ValidationError:
+        return None
+    return found if found.but(speedup=1.0) in options else None

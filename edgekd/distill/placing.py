@@ -48,7 +48,7 @@ def placed(name: str, loss: FeatureLoss, networks: Networks) -> Site | str:
     if not pairs:
         return f"{name}: `points: {loss.points}` finds nothing to compare, {_lacking(networks)}"
     for own, other in pairs:
-        if len(own.shape) != len(other.shape):
+        if len(own.shape) != len(other.shape) and not loss.mixes:
             return (
                 f"{name}: a map can't be compared with a vector, and the student's `{own.name}` gives {_shape(own)}, "
                 f"the teacher's `{other.name}` {_shape(other)}"

@@ -41,10 +41,11 @@ if TYPE_CHECKING:
     from edgekd.distill.answers import AnswerSource
     from edgekd.distill.heads.objective import HeadsObjective
     from edgekd.distill.loop import Lesson, Plan
+    from edgekd.distill.losses._protocol import Site
     from edgekd.distill.objective import Objective
     from edgekd.distill.placing import Networks
     from edgekd.distill.probe import Precision
-    from edgekd.students.points import Point
+    from edgekd.students.points import Layout, Point
     from edgekd.tasks._protocol import TaskSpec
     from edgekd.teachers._protocol import View
 
@@ -53,6 +54,7 @@ __all__ = ["Distill"]
 _VERSION = 3  # raised when the same options train to another result
 _DEFAULT_VIEWS = 4
 _OTHER_VIEWS = 1_000_003  # added to a seed: views that no student of the same recipe sees
+_ASKED_FILE = "asked.json"  # how the teacher computes where it has no cache
 _CONSISTENT = "leave consistent out, or set cache: true"
 
 
@@ -82,12 +84,15 @@ class Distill(Record):
     @field_validator("label_smoothing")
     @classmethod
     def _one_smoothing(cls, value: float | None, info: ValidationInfo) -> float | None:
-        written = [getattr(loss, "label_smoothing", 0.0) for name, loss in _parts(info.data) if name == "ce"]
+        labels = [loss for name, loss in _parts(info.data) if name == "ce"]
+        written = sorted({getattr(loss, "label_smoothing", 0.0) for loss in labels})
         if value is not None and not written and "loss" in info.data:
             raise PydanticCustomError("loss", "there is no label to smooth: the loss has no `ce`")
-        if value is not None and written and written[0] not in (0.0, value):
+        if value is not None and any("label_smoothing" in loss.schedule for loss in labels):
+            raise PydanticCustomError("loss", "loss.ce.label_smoothing changes: write one of the two")
+        if value is not None and (others := [other for other in written if other not in (0.0, value)]):
             raise PydanticCustomError(
-                "loss", "loss.ce.label_smoothing says {written}: write one of the two", {"written": f"{written[0]:g}"}
+                "loss", "loss.ce.label_smoothing says {written}: write one of the two", {"written": f"{others[0]:g}"}
             )
         return value
 
@@ -244,7 +249,8 @@ class Distill(Record):
             yield None
             return
         if not self.cache:
-            with asking(teacher, spec.input.shape, points, self._precisions()) as asked:
+            kept = context.folder / _ASKED_FILE
+            with asking(teacher, spec.input.shape, points, self._precisions(), kept=kept) as asked:
                 yield asked
             return
         view, seeds = self._views(spec)
@@ -327,7 +333,26 @@ class Distill(Record):
             return [Problem(message, remedy)]
         sites = [placed(name, loss, networks) for name, loss in self.loss.features]
         remedy = "write other points, as pairs of names, or another loss: `edgekd losses` says what each needs"
-        return [Problem(f"distill: {site}", remedy) for site in sites if isinstance(site, str)]
+        problems = [Problem(f"distill: {site}", remedy) for site in sites if isinstance(site, str)]
+        return problems or self._unreachable(student, networks.student, sites)
+
+    def _unreachable(self, student: Student, layout: Layout, sites: Sequence[Site | str]) -> list[Problem]:
+        """Losses that look at nothing but what frozen parts give: they would teach nobody."""
+        from edgekd.students.points import feeding
+
+        if not self.freeze:
+            return []
+        module, problems = copy.deepcopy(student.module).requires_grad_(True), []
+        _freeze(module, self.freeze)
+        learning = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+        for (name, loss), site in zip(self.loss.features, sites, strict=True):
+            if loss.adds_layers or isinstance(site, str):
+                continue
+            points = sorted({own.name for own, _ in site.pairs})
+            if not any(learning & feeding(module, layout, point, student.task.input.shape) for point in points):
+                message = f"distill: {name} looks at {' and '.join(points)}, and all that lies before is frozen"
+                problems.append(Problem(message, "freeze less, write other points, or leave the loss out"))
+        return problems
 
     def _objective(self, module: nn.Module, networks: Networks | None, context: StageContext) -> Objective:
         """All losses, put in place. ``module`` is changed where one of them needs other layers."""
@@ -374,8 +399,10 @@ class Distill(Record):
     def _smoothed(self) -> Combined:
         if self.label_smoothing is None:
             return self.loss
-        written = self.loss.model_dump(mode="json")
-        return Combined.model_validate({**written, "ce": {**written["ce"], "label_smoothing": self.label_smoothing}})
+        smoothing = {"label_smoothing": self.label_smoothing}
+        return Combined(
+            parts=tuple((name, loss.but(**smoothing) if name == "ce" else loss) for name, loss in self.loss.parts)
+        )
 
 
 def _freeze(module: nn.Module, names: Sequence[str]) -> None:

@@ -93,8 +93,13 @@ class _Column:
         return len(self.seeds) * self.samples - self.rows
 
     def asked(self, seeds: Sequence[int]) -> _Column:
-        new = tuple(seed for seed in dict.fromkeys(seeds) if seed not in self.seeds)
-        return replace(self, seeds=self.seeds + new)
+        """With these seeds, and of those that others asked for only what is answered: a stopped run may not go on."""
+        whole = self.rows // self.samples
+        kept, rows = self.seeds[:whole], whole * self.samples
+        if self.rows > rows and self.seeds[whole] in seeds:
+            kept, rows = self.seeds[: whole + 1], self.rows
+        new = tuple(seed for seed in dict.fromkeys(seeds) if seed not in kept)
+        return replace(self, seeds=kept + new, rows=rows)
 
 
 class TeacherCache:
@@ -125,7 +130,7 @@ class TeacherCache:
 
         Without a view all seeds look the same, and are answered and stored once. ``progress(done, total)`` counts
         images still to be answered, first with 0. Raises Interrupted when ``stop()``, keeping what is finished;
-        MissingError where the disk has no room; ConfigurationError where float16 can't hold an activation.
+        MissingError where the disk has no room; ConfigurationError where an activation is NaN or beyond float16.
         """
         if not seeds:
             raise ValueError("at least one seed is needed")
@@ -214,6 +219,9 @@ def _added(group: Sequence[_Column], ask: Seen, split: Split, view: View | None)
             each.data.touch()
             streams.append(opened.enter_context(each.data.open("r+b")))
             streams[-1].seek(done * each.row_bytes)
+        for each in group:
+            if _found(each).rows > done:  # a marker must never speak of rows that are about to be written over
+                _mark(each)
         while done < total:
             place, start = divmod(done, column.samples)
             block = np.arange(start, min(start + _BLOCK, column.samples))
@@ -235,6 +243,11 @@ def _added(group: Sequence[_Column], ask: Seen, split: Split, view: View | None)
 def _rows(column: _Column, values: Tensor) -> bytes:
     stored = values.to(torch.float16 if column.point else torch.float32).cpu().numpy().astype(column.dtype, copy=False)
     if column.point and not np.isfinite(stored).all():
+        if not torch.isfinite(values).all():
+            raise ConfigurationError.one(
+                f"the teacher's activations at `{column.point}` are NaN or infinite",
+                "check its weights, and its mean and std in raw units",
+            )
         raise ConfigurationError.one(
             f"the teacher's activations at `{column.point}` are too large for float16",
             "choose another point, for example one behind a normalisation",
@@ -248,7 +261,9 @@ def _found(column: _Column) -> _Column:
         read = json.loads(column.marker.read_text())
         held = column.data.stat().st_size // column.row_bytes
         alike = (read["samples"], read["classes"]) == (column.samples, math.prod(column.shape))
-        return replace(column, seeds=tuple(read["seeds"]), rows=min(read["rows"], held)) if alike else column
+        seeds = tuple(read["seeds"])
+        rows = min(read["rows"], held, len(seeds) * column.samples)
+        return replace(column, seeds=seeds, rows=rows) if alike else column
     except (FileNotFoundError, ValueError, KeyError, TypeError, ZeroDivisionError):
         return column
 

@@ -12,7 +12,7 @@ from edgekd.distill.checkpoint import read_checkpoint
 from edgekd.distill.curve import read_curve
 from edgekd.distill.loop import CHECKPOINT_FILE
 from edgekd.distill.stage import Distill
-from edgekd.errors import Interrupted
+from edgekd.errors import ConfigurationError, Interrupted
 from edgekd.students.points import layout_of
 from edgekd.students.student import load_student, save_student
 from edgekd.teachers.cache import TeacherCache
@@ -54,6 +54,25 @@ def test_the_teacher_is_asked_once_for_logits_and_activations(student, context, 
     again = load_student(tmp_path / "saved")
     inputs = torch.randn(4, 1, 8, 8)
     assert torch.equal(again.module(inputs), trained.module(inputs))
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_no_gradient_reaches_the_teacher(student, context, teacher, tmp_path, monkeypatch, cache):
+    """Losses on activations rely on it: what they are handed of a teacher carries none."""
+    from edgekd.distill.objective import Objective
+
+    teacher.network().requires_grad_(True)
+    given, forward = [], Objective.forward
+
+    def watched(self, outputs, taught, student_seen, teacher_seen, *others):
+        given.extend([taught, *teacher_seen.values()])
+        return forward(self, outputs, taught, student_seen, teacher_seen, *others)
+
+    monkeypatch.setattr(Objective, "forward", watched)
+    Distill(**QUICK, loss={"attention": {}, "kd": {}}, views=1, cache=cache).run(student, context(tmp_path))
+    assert len(given) == 4 * 3 * 3  # epochs, steps; logits and two stages
+    assert not any(tensor.requires_grad for tensor in given)
+    assert all(weight.grad is None for weight in teacher.network().parameters())
 
 
 def test_connectors_are_trained_along(student, context, tmp_path):
@@ -183,6 +202,35 @@ def test_frozen_parts_stay_and_their_statistics_with_them(student, context, tmp_
 def test_freezing_nothing_known_or_everything_is_refused(student, context, tmp_path, freeze, reason):
     (problem,) = Distill(**QUICK, freeze=freeze).check(student, context(tmp_path))
     assert reason in problem.remedy
+
+
+@pytest.mark.parametrize("loss", ["fitnet", "attention"])
+def test_a_loss_that_looks_at_frozen_parts_alone_is_refused(student, context, tmp_path, loss):
+    def stage(points):
+        return Distill(**QUICK, freeze=["stem", "blocks.0"], loss={loss: {"points": points}})
+
+    (problem,) = stage([["blocks.0", "blocks.0"]]).check(student, context(tmp_path))
+    assert problem.message == f"distill: {loss} looks at blocks.0, and all that lies before is frozen"
+    assert stage("each stage").run(student, context(tmp_path)).module is not None  # the last stage still learns
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"loss": [{"simkd": {}}, {"simkd": {"weight": 2}}]}, "written twice"),
+        ({"loss": "simkd", "freeze": ["head"]}, "the student's `head`, which is frozen"),
+    ],
+)
+def test_one_classifier_is_reused_once_and_not_where_it_is_frozen(student, context, tmp_path, options, reason):
+    with pytest.raises(ConfigurationError, match=reason):
+        Distill(**QUICK, **options).run(student, context(tmp_path))
+    assert not (tmp_path / "stage").exists(), "it began to train"
+
+
+def test_a_projector_learns_behind_frozen_blocks(student, context, tmp_path):
+    trained = Distill(**QUICK, loss="simkd", freeze=["stem", "blocks"]).run(student, context(tmp_path))
+    moved = {name for name, tensor in weights(student).items() if not torch.equal(weights(trained)[name], tensor)}
+    assert moved == {"head.weight", "head.bias"}
 
 
 def test_a_loss_that_needs_one_label_refuses_mixed_samples(student, context, tmp_path):

@@ -7,8 +7,11 @@ import torch
 from torch import nn
 
 from edgekd.distill.losses.attention import Attention
+from edgekd.distill.losses.crd import CRD
+from edgekd.distill.losses.criterion import Batch
 from edgekd.distill.losses.fitnet import FitNet
 from edgekd.distill.losses.rkd import RKD
+from edgekd.distill.losses.similarity import Similarity
 from edgekd.distill.placing import Networks, placed, teacher_points
 from edgekd.students.points import layout_of
 
@@ -63,6 +66,16 @@ def test_what_can_not_be_placed_is_told(networks, loss, reason):
     assert isinstance(found, str)
     assert found.startswith("it: ")
     assert reason in found
+
+
+@pytest.mark.parametrize("kind", [Similarity, RKD, CRD])
+def test_some_losses_pair_a_map_with_a_vector(networks, kind):
+    site = placed("it", kind(points=(("1.1", "penultimate"),)), networks)
+    assert names(site) == [("1.1", "penultimate")]
+    batch = Batch(torch.arange(4), torch.zeros(4, dtype=torch.int64))
+    own = torch.randn(4, 6, 8, 8, requires_grad=True)
+    kind().criterion(site)([own], [torch.randn(4, 16)], batch).backward()
+    assert own.grad.abs().max() > 0
 
 
 def test_a_network_without_a_classifier_has_nothing_to_compare(networks):

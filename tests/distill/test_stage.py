@@ -18,6 +18,7 @@ from edgekd.students._protocol import Annotations
 from edgekd.tasks._protocol import Split
 from edgekd.teachers.cache import TeacherCache
 from edgekd.testing.contracts.stage import StageContract, StageLife
+from edgekd.testing.fakes.bars import OpenBarTeacher
 
 pytestmark = pytest.mark.slow  # trains networks
 
@@ -73,6 +74,27 @@ def test_an_interrupted_training_ends_with_the_same_weights(student, context, tm
     assert strip == [point.but(images_per_s=1.0) for point in read_curve(tmp_path / "whole" / "stage")]
 
 
+def test_a_resumed_training_asks_its_teacher_in_the_same_way(student, context, tmp_path, monkeypatch):
+    """Another layout or precision rounds otherwise, and whichever was the fastest may not be the next time."""
+    from edgekd.distill import answers
+
+    stage = Distill(**QUICK, cache=False)
+
+    def choosing(place):
+        monkeypatch.setattr(answers, "fastest", lambda options, step: options[place])
+
+    choosing(0)
+    whole = stage.run(student, context(tmp_path / "whole", teacher=OpenBarTeacher()))
+    parts, countdown = context(tmp_path / "parts", teacher=OpenBarTeacher()), iter([False] * 4)
+    with pytest.raises(Interrupted):
+        stage.run(student, replace(parts, stop=lambda: next(countdown, True)))
+    choosing(-1)
+    resumed = stage.run(student, parts)
+    assert all(torch.equal(weights(resumed)[name], tensor) for name, tensor in weights(whole).items())
+    (parts.folder / "asked.json").write_text("torn")
+    assert stage.run(student, parts).module is not None  # it is only tried again
+
+
 @pytest.mark.parametrize("damage", ["torn", "foreign", "other-plan"])
 def test_a_checkpoint_that_cannot_be_used_is_not(student, context, tmp_path, damage):
     stage = Distill(**QUICK)
@@ -120,6 +142,8 @@ def test_classes_must_agree(student, context, teacher, tmp_path):
     [
         {"label_smoothing": 0.1, "loss": {"kd": {"weight": 1}}},
         {"label_smoothing": 0.1, "loss": {"ce": {"label_smoothing": 0.2}}},
+        {"label_smoothing": 0.1, "loss": {"ce": {"label_smoothing": {"from": 0, "to": 0.1}}}},
+        {"label_smoothing": 0.1, "loss": [{"ce": {"weight": 1}}, {"ce": {"weight": 1, "label_smoothing": 0.2}}]},
         {"epoch": 3},
         {"momentum": 1.0},
     ],
@@ -127,6 +151,17 @@ def test_classes_must_agree(student, context, teacher, tmp_path):
 def test_options_that_contradict(options):
     with pytest.raises(ValidationError):
         Distill.model_validate(options)
+
+
+@pytest.mark.parametrize(
+    "loss", ["kd", [{"fitnet": {}}, {"fitnet": {"points": "logits"}}], {"ce": {"weight": {"from": 1, "to": 0.5}}}]
+)
+def test_labels_are_smoothed_in_one_place_or_the_other(loss):
+    stage = Distill.model_validate({"label_smoothing": 0.1, "loss": loss})
+    before, after = stage.loss.parts, stage._smoothed().parts
+    assert dict(after)["ce"].label_smoothing == 0.1
+    assert dict(before)["ce"] == dict(after)["ce"].but(label_smoothing=0.0)
+    assert [part for part in after if part[0] != "ce"] == [part for part in before if part[0] != "ce"]
 
 
 def test_options_survive_json_and_tell_keys_apart():

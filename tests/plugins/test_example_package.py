@@ -105,6 +105,30 @@ def test_a_project_names_them_all(installed: Path, project: Path) -> None:
     assert ran.stdout == "(1, 12, 12) rule for stripes 4 ['ce', 'logit-mse']\n", ran.stderr
 
 
+TRAIN = """
+from pathlib import Path
+from edgekd.distill.curve import read_curve
+from edgekd.project import read_project
+from edgekd.students._protocol import StageContext
+from edgekd.students.student import new_student
+
+p, folder = read_project(Path("project.yaml")), Path("stage")
+student = new_student(p.family, p.family.space(p.task.spec).at(0), p.task.spec, seed=0)
+context = StageContext(
+    task=p.task, teacher=p.teacher, device=None, backend=None, folder=folder, cache=Path("cache"), seed=0,
+    progress=lambda at: None, stop=lambda: False,
+)
+p.recipe[0].run(student, context)
+print([sorted(point.shares) for point in read_curve(folder)])
+"""
+
+
+@pytest.mark.slow
+def test_a_student_trains_by_its_loss(installed: Path, project: Path) -> None:
+    ran = python(installed, "-c", TRAIN, folder=project)
+    assert ran.stdout == "[['ce', 'logit-mse'], ['ce', 'logit-mse']]\n", ran.stderr
+
+
 def test_a_mistake_in_its_options_is_placed(installed: Path, project: Path) -> None:
     path = project / "project.yaml"
     path.write_text(path.read_text().replace("side: 12", "sides: 12").replace("weight: 0.7", "wait: 0.7"))

@@ -142,6 +142,33 @@ def test_a_stop_keeps_what_is_finished(cache):
     assert np.array_equal(found, expected(part, [0]).astype(np.float32))
 
 
+def test_what_a_stopped_run_had_yet_to_ask_is_not_asked_for_it(cache):
+    teacher, part = Sums(), split(3000)
+    with pytest.raises(Interrupted):  # in the second of its forty views
+        ask(cache, teacher, part, Shifted(), range(40), stop=lambda: sum(teacher.asked) > 3000)
+    assert [cache.cost(teacher, part, Shifted(), seeds).images for seeds in ([0], [0, 1], [5])] == [0, 952, 3000]
+    for seeds in ([5], [0, 1]):
+        assert np.array_equal(ask(cache, teacher, part, Shifted(), seeds), expected(part, seeds).astype(np.float32))
+    assert cache.cost(teacher, part, Shifted(), range(40)).images == 37 * 3000
+
+
+def test_what_is_written_over_is_no_longer_spoken_of(cache):
+    """A stopped run's half of a view gives way to another run's, which is killed before its first block is finished."""
+    teacher, part = Sums(), split(3000)
+    with pytest.raises(Interrupted):
+        ask(cache, teacher, part, Shifted(), range(40), stop=lambda: sum(teacher.asked) > 3000)
+
+    class Killed(Sums):
+        def logits(self, batch):
+            if len(self.asked) == 2:
+                raise MemoryError
+            return super().logits(batch)
+
+    with pytest.raises(MemoryError):
+        ask(cache, Killed(), part, Shifted(), [5])
+    assert np.array_equal(ask(cache, teacher, part, Shifted(), [0, 1]), expected(part, [0, 1]).astype(np.float32))
+
+
 @pytest.mark.parametrize("damage", ["short", "no file", "torn marker", "other shape", "no marker"])
 def test_damage_is_answered_again(cache, damage):
     teacher, part = Sums(), split(300)
@@ -278,7 +305,8 @@ def test_a_teacher_of_logits_alone_has_no_points(cache):
         cache.answers(Sums(), split(10), None, [0], [Point(name="1", shape=(4,))])
 
 
-def test_activations_beyond_float16_are_refused(cache, open_teacher):
-    open_teacher.network()[0].weight.data.fill_(1e6)
-    with pytest.raises(ConfigurationError, match="too large for float16"):
+@pytest.mark.parametrize(("weight", "reason"), [(1e6, "too large for float16"), (float("nan"), "NaN or infinite")])
+def test_activations_beyond_float16_are_refused(cache, open_teacher, weight, reason):
+    open_teacher.network()[0].weight.data.fill_(weight)
+    with pytest.raises(ConfigurationError, match=reason):
         cache.answers(open_teacher, split(10), None, [0], [Point(name="1", shape=(4, 2, 2))])

@@ -127,7 +127,9 @@ class FeatureLoss(Term):
     """
 
     labels_too: ClassVar[bool] = True  # whether labels are learned from besides, where `ce` isn't written
+    adds_layers: ClassVar[bool] = False  # whether the student has layers of its own while it trains, which learn too
     on: ClassVar[tuple[Literal["map", "vector"], ...]] = ("map", "vector")  # what its points may give
+    mixes: ClassVar[bool] = False  # whether a map may be paired with a vector
 
     weight: NonNegativeFloat = 1.0
     points: Choice = "each stage"

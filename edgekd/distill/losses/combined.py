@@ -95,7 +95,7 @@ class Combined(Record):
             given = list(value.items())
         else:
             raise PydanticCustomError("loss", "expected losses with their options, for example {kd: {weight: 0.9}}")
-        return {"parts": _weighted(_read(given, info.context))}
+        return {"parts": _weighted(_read([(str(name), options) for name, options in given], info.context))}
 
     @model_serializer
     def _to_mapping(self) -> Any:
@@ -122,6 +122,10 @@ def _read(options: Sequence[tuple[str, Any]], context: Any) -> list[Named]:
             kind = plugins.load("edgekd.losses", name)
         except EdgeKDError as error:
             reason = PydanticCustomError("edgekd_loss", "{reason}", {"reason": " ".join(str(error).split())})
+            mistakes.append(InitErrorDetails(type=reason, loc=(name,), input=given))
+            continue
+        if not (isinstance(kind, type) and issubclass(kind, Term)):
+            reason = PydanticCustomError("edgekd_loss", "{name} is neither a Loss nor a FeatureLoss", {"name": name})
             mistakes.append(InitErrorDetails(type=reason, loc=(name,), input=given))
             continue
         try:

@@ -34,8 +34,9 @@ __all__ = ["CRD"]
 
 
 class CRD(FeatureLoss):
-    """Options of `crd`. Maps or vectors."""
+    """Options of `crd`. Maps or vectors, a map may be paired with a vector."""
 
+    mixes: ClassVar[bool] = True
     paper: ClassVar[str] = "Tian 2020, Contrastive representation distillation, ICLR"
     use: ClassVar[str] = "student and teacher of unlike design, and training for long; add kd to it"
 

@@ -6,6 +6,8 @@ orders the other classes among themselves (NCKD), which KD weighs by the teacher
     T^2 * ( alpha * KL(b_teacher || b_student) + beta * KL(q_teacher || q_student) )
 
 b = (p_label, 1 - p_label) of softmax(logits / T); q = softmax(logits / T) over the classes that are not the label.
+
+They raise its weight from 0 over the first 20 of 240 epochs: ``weight: {from: 0, to: 0.5, end: 0.083}``.
 """
 
 from __future__ import annotations

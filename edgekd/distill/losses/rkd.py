@@ -33,11 +33,13 @@ _ROUNDING = 64  # times the smallest step of a number near 1: squared distances 
 
 
 class RKD(FeatureLoss):
-    """Options of `rkd`. Maps are averaged over the image. ``distance`` and ``angle`` are the authors' for CIFAR-100.
+    """Options of `rkd`. Maps are averaged over the image, and may be paired with vectors.
 
+    ``distance`` and ``angle`` are the authors' for CIFAR-100.
     A batch of more than 128 is cut into consecutive parts of equal size, and triplets are taken within each.
     """
 
+    mixes: ClassVar[bool] = True
     paper: ClassVar[str] = "Park 2019, Relational knowledge distillation, CVPR"
     use: ClassVar[str] = "embeddings that are compared with each other afterwards, as in retrieval"
 

@@ -32,6 +32,7 @@ class Similarity(FeatureLoss):
     It sees a batch at a time: one of a single sample teaches nothing.
     """
 
+    mixes: ClassVar[bool] = True
     paper: ClassVar[str] = "Tung 2019, Similarity-preserving knowledge distillation, ICCV"
     use: ClassVar[str] = "a student of another design than its teacher, and batches of 64 or more"
 

@@ -36,6 +36,7 @@ class SimKD(FeatureLoss):
     """Options of `simkd`. The maps of the last stages."""
 
     labels_too: ClassVar[bool] = False
+    adds_layers: ClassVar[bool] = True
     on: ClassVar[tuple[Literal["map", "vector"], ...]] = ("map",)
     paper: ClassVar[str] = "Chen 2022, Knowledge distillation with the reused teacher classifier, CVPR"
     use: ClassVar[str] = "labels that are few or doubtful, and a student about as wide as its teacher"
@@ -108,12 +109,24 @@ class _Projected(Criterion):
         self.reused: tuple[Reused, ...] = ()  # in a tuple, so that its parameters are not this module's too
 
     def attach(self, module: nn.Module) -> None:
-        """The teacher's classifier behind a fresh projector. Raises ConfigurationError without a bias to fold."""
+        """The teacher's classifier behind a fresh projector.
+
+        Raises ConfigurationError without a bias to fold, where it was reused before, and where the layer is frozen.
+        """
         last = module.get_submodule(self.path)
+        if isinstance(last, Reused):
+            raise ConfigurationError.one(
+                "simkd is written twice, and the teacher's classifier can be reused once", "leave one of them out"
+            )
         if not isinstance(last, nn.Linear) or last.bias is None:
             raise ConfigurationError.one(
                 f"simkd: the student's `{self.path}` is no linear layer with a bias: {last}",
                 "give that layer a bias, or use another loss",
+            )
+        if not last.weight.requires_grad:
+            raise ConfigurationError.one(
+                f"simkd puts another layer in the place of the student's `{self.path}`, which is frozen",
+                f"leave {self.path} out of freeze, or use another loss",
             )
         self.reused = (Reused(last.in_features, self.classifier, last.weight).train(last.training),)
         _replace(module, self.path, self.reused[0])

@@ -1,7 +1,7 @@
 """Promises of every loss on inner activations; subclass `FeatureLossContract` and override ``loss``.
 
 - a scalar, finite, with a gradient for the student that finite differences agree with
-- no gradient for the teacher, and no input changed
+- no input changed
 - the batch mean: a batch repeated twice has the same loss
 - independent of the samples' order
 - in eval mode nothing in the criterion changes
@@ -80,13 +80,6 @@ class FeatureLossContract:
         assert torch.autograd.gradcheck(lambda *own: criterion(own, teacher, batch), student)
         torch.autograd.backward(criterion(*inputs))
         assert any(own.grad is not None and own.grad.abs().max() > 0 for own in student)
-
-    def test_no_gradient_reaches_the_teacher(self, criterion: Criterion, inputs: Inputs) -> None:
-        student, teacher, batch = inputs
-        for other in teacher:
-            other.requires_grad_()
-        torch.autograd.backward(criterion(student, [other.detach() for other in teacher], batch))
-        assert all(other.grad is None for other in teacher)
 
     def test_changes_no_input(self, criterion: Criterion, inputs: Inputs) -> None:
         student, teacher, batch = inputs

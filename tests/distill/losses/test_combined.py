@@ -55,10 +55,21 @@ def test_survives_json():
         ({"kd": {"temperatur": 4}}, ("kd", "temperatur"), "not permitted"),
         ({"kd": {"temperature": 0}}, ("kd", "temperature"), "greater than 0"),
         ({"kdd": {}}, ("kdd",), "did you mean `kd`"),
+        ({4: {}}, ("4",), "no loss `4`"),
         ({"kd": {"weight": 1}, "ce": {}}, (), "nothing is left for ce"),
         ({"kd": {"weight": None}, "ce": {}}, (), "at most one"),
         ({"kd": {"weight": 0}, "ce": {"weight": 0}}, (), "nothing to learn"),
         ({}, (), "{kd: {weight: 0.9}}"),
+        ({"kd": {"weight": {"from": 0, "to": 1}}, "ce": {"weight": 0}}, (), "when 0% of the training is done, every"),
+        ({"kd": {"weight": {"from": 1, "to": 0}}, "ce": {"weight": 0}}, (), "when 100% of the training is done, every"),
+        (
+            {
+                "kd": {"weight": {"from": 1, "to": 0, "end": 0.4}},
+                "ce": {"weight": {"from": 0, "to": 1, "start": 0.7}},
+            },
+            (),
+            "when 40% of the training is done, every",
+        ),
     ],
 )
 def test_mistakes_name_their_place(options, place, words):
@@ -67,6 +78,26 @@ def test_mistakes_name_their_place(options, place, words):
     (line,) = caught.value.errors()
     assert line["loc"] == place
     assert words in line["msg"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kd": {"weight": {"from": 0, "to": 1}}},
+        {"kd": {"weight": {"from": 1, "to": 0}}, "ce": {"weight": {"from": 0, "to": 1}}},
+        {"kd": {"weight": {"from": 1, "to": 0}}, "fitnet": {}, "ce": {"weight": 0}},
+    ],
+)
+def test_weights_that_are_never_all_zero_are_fine(options):
+    combined = Combined.model_validate(options)
+    for progress in (0.0, 0.5, 1.0):
+        assert any(loss.weight for _, loss in combined.at(progress).parts)
+
+
+def test_what_a_package_calls_a_loss_has_to_be_one(monkeypatch):
+    monkeypatch.setattr("edgekd.plugins.load", lambda group, name: max)
+    with pytest.raises(ValidationError, match="mine is neither a Loss nor a FeatureLoss"):
+        Combined.model_validate({"mine": {}})
 
 
 def test_all_mistakes_at_once():
