@@ -25,13 +25,13 @@ from edgekd.teachers._protocol import OpenTeacher
 if TYPE_CHECKING:
     from torch import nn
 
-    from edgekd.distill.generative.synthesis import Rounds, StudentLoss
+    from edgekd.distill.generative.synthesis import LossAt, Rounds
     from edgekd.tasks._protocol import TaskSpec
     from edgekd.teachers._protocol import View
 
 __all__ = ["DataFree", "Sketcher", "image_problems"]
 
-_VERSION = 1  # raised when the same options train to another result
+_VERSION = 2  # raised when the same options train to another result
 _BANK = 10_000
 _OPEN = "use a teacher of kind torch or train: those are PyTorch networks"
 
@@ -197,14 +197,12 @@ class DataFree(Record):
         """How the student sees the bank's images, which are bytes whatever the task's own are."""
         return self.augment.view(spec.but(input=spec.input.but(raw_dtype="uint8", raw_range=(0.0, 255.0))))
 
-    def _loss(self) -> StudentLoss:
+    def _loss(self) -> LossAt:
         from edgekd.distill.generative.terms import distance
 
-        if self.loss is not None:
-            return self.loss
-        if self.method == "dfad":
-            return lambda student, teacher, _: distance(student, teacher)
-        return Combined.model_validate({"kd": {"weight": 1.0}})
+        if self.loss is None and self.method == "dfad":
+            return lambda _: lambda student, teacher, _: distance(student, teacher)
+        return (self.loss or Combined.model_validate({"kd": {"weight": 1.0}})).at
 
     def _rounds(self, student: Student, context: StageContext) -> Rounds:
         from edgekd.distill.generative.synthesis import Rounds

@@ -37,10 +37,13 @@ from edgekd.store.records import CurvePoint
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers._protocol import OpenTeacher, View
 
-__all__ = ["Invented", "Rounds", "StudentLoss", "invent", "seed_of"]
+__all__ = ["Invented", "LossAt", "Rounds", "StudentLoss", "invent", "seed_of"]
 
 StudentLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A scalar from the student's logits (N, C), the teacher's (N, C) and the teacher's first choices (N,) int64."""
+
+LossAt = Callable[[float], StudentLoss]
+"""The loss as it is when a share (0 to 1) of the training is done."""
 
 
 _CHECKPOINT_EVERY_S = 60.0  # a bank makes checkpoints large
@@ -85,7 +88,7 @@ def invent(
     teacher: OpenTeacher,
     spec: InputSpec,
     view: View | None,
-    loss: StudentLoss,
+    loss: LossAt,
     plan: Rounds,
     folder: Path,
     validate: Callable[[nn.Module], float] | None = None,
@@ -123,14 +126,14 @@ class _Invention:
         teacher: OpenTeacher,
         spec: InputSpec,
         view: View | None,
-        loss: StudentLoss,
+        loss: LossAt,
         plan: Rounds,
         folder: Path,
     ) -> None:
         # a copy, for its hooks, and because a network built while it answered has inference tensors: no gradient passes
         self.teacher, self.network = teacher, copy.deepcopy(teacher.network()).eval().requires_grad_(False)
         self.spec, self.view = spec, view
-        self.loss, self.plan, self.folder = loss, plan, folder
+        self.loss, self.now, self.plan, self.folder = loss, loss(0.0), plan, folder
         self.path = folder / CHECKPOINT_FILE
         folder.mkdir(parents=True, exist_ok=True)
         first = next(self.network.parameters(), None)
@@ -169,6 +172,7 @@ class _Invention:
     def epoch(self, progress: Callable[[int, int, str], None] | None, stop: Callable[[], bool]) -> None:
         """Every round of this epoch that is still to be done."""
         plan, epoch = self.plan, self.position.epoch
+        self.now = self.loss(epoch / max(1, plan.epochs - 1))
         begun = told = saved = time.perf_counter()
         already, before = self.position.step, self.position.seconds
         for step in range(already, plan.rounds):
@@ -239,7 +243,7 @@ class _Invention:
             taught: Tensor = self.network(self.teacher.prepared(images)).float()
         with self._autocast():
             answered = self._answered(images)
-        value = self.loss(answered.float(), taught, taught.argmax(1))
+        value = self.now(answered.float(), taught, taught.argmax(1))
         value.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
         steps = plan.rounds * plan.student_steps
         rate = learning_rate(number, plan.epochs * steps, round(plan.warmup_epochs * steps), plan.learning_rate)
