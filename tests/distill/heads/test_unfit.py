@@ -1,4 +1,4 @@
-"""Every loss for every kind of head trains, or says before it begins why it can't; and so do other options."""
+"""What a head can't have is refused before anything trains, and nothing else is."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from edgekd import plugins
 from edgekd.distill.stage import Distill
-from edgekd.errors import ConfigurationError
 from edgekd.students._protocol import StageContext, Student
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
@@ -51,28 +48,8 @@ def stage(**options: Any) -> Distill:
     return Distill.model_validate({"epochs": 1, "batch_size": 8, "views": 1, "precision": "float32", **options})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("heads", HEADS)
-@pytest.mark.parametrize("loss", plugins.names("edgekd.losses"))
-def test_every_loss_trains_every_head_or_says_why_not(loss: str, heads: str, tmp_path: Path) -> None:
-    task = TASKS[heads]
-    own, given = student(task, 0), context(tmp_path, task, StudentTeacher(student(task, 1), "teacher"))
-    distill = stage(loss={loss: {}})
-    problems = distill.check(own, given)
-    if problems:
-        assert all(problem.message.startswith("distill: ") and problem.remedy for problem in problems)
-        with pytest.raises(ConfigurationError):
-            distill.run(own, given)
-        assert not (tmp_path / "stage").exists(), "it began to train"
-        return
-    trained, before = distill.run(own, given).module.state_dict(), own.module.state_dict()
-    assert all(torch.isfinite(tensor).all() for tensor in trained.values())
-    assert any(not torch.equal(trained[name], before[name]) for name in trained if name.startswith("heads."))
-
-
 @pytest.mark.parametrize("heads", HEADS)
 def test_losses_on_logits_and_maps_are_not_refused(heads: str, tmp_path: Path) -> None:
-    """Or the test above could pass by refusals alone."""
     task = TASKS[heads]
     own, given = student(task, 0), context(tmp_path, task, StudentTeacher(student(task, 1), "teacher"))
     for loss in ("ce", "kd", "dkd", "dist", "mlkd", "fitnet", "attention", "similarity", "reviewkd"):
