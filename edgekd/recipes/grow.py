@@ -43,7 +43,7 @@ class Grow(Distill):
             ]
         if not family.way_to(student.arch):
             return [Problem(f"grow: {student.arch} has one block a stage, and begins as it ends", "use: distill")]
-        lesson = self._lesson()
+        lesson = self._plain()
         found = [p for s in self._students(family, student, context) for p in lesson.check(s, context)]
         return list(dict.fromkeys(_said(problem) for problem in found))
 
@@ -54,7 +54,7 @@ class Grow(Distill):
 
     def shortened(self, epochs: int) -> Distill:
         """The whole student for as few epochs, which ranks as well."""
-        return self._lesson().but(epochs=min(epochs, self.epochs))
+        return self._plain().but(epochs=min(epochs, self.epochs))
 
     def run(self, student: Student, context: StageContext) -> Student:
         """The grown student. Finished steps are kept in ``context.folder`` and not trained again."""
@@ -75,7 +75,7 @@ class Grow(Distill):
                 folder=context.folder / f"step-{number + 1}",
                 progress=self._told(context, number, len(steps), grown.arch),
             )
-            done = run_recipe([self._lesson()], grown, inner, context.folder / "students")
+            done = run_recipe([self._plain()], grown, inner, context.folder / "students")
             offset = len(curve)
             curve += [point.but(epoch=point.epoch + offset) for point in done.curve]
             write_curve(context.folder, curve)
@@ -92,7 +92,7 @@ class Grow(Distill):
             found.append(fresh.but(module=family.carry(student.module, student.arch, fresh.module, arch)))
         return [*found, student]
 
-    def _lesson(self) -> Distill:
+    def _plain(self) -> Distill:
         """Plain `distill` with the same options."""
         return Distill.model_validate({name: getattr(self, name) for name in Distill.model_fields})
 
