@@ -135,6 +135,8 @@ class Pictures(Record):
             if head.kind == "detection":
                 fields[head.name] = _boxes(annotations, sizes, self.size)
             else:
+                for annotation, before in zip(annotations, sizes, strict=True):
+                    _check_shape(annotation, before)
                 fields[head.name] = np.stack([_resized(a.mask, self.size) for a in annotations])
                 highest = int(fields[head.name][fields[head.name] != IGNORED].max(initial=0))
                 if highest >= head.classes:
@@ -182,6 +184,18 @@ def _inside(annotation: Annotation, before: NDArray[np.float64], size: tuple[int
         x1, y1, x2, y2 = np.clip(box, 0, (size[1], size[0], size[1], size[0]))
         if x1 < x2 and y1 < y2:
             yield (x1, y1, x2, y2, thing.kind, thing.ignored)
+
+
+def _check_shape(annotation: Annotation, size: NDArray[np.float64]) -> None:
+    """A mask may be smaller than its picture, and a pixel off, but not of another shape."""
+    if annotation.mask is None:
+        return
+    (height, width), (rows, columns) = size, annotation.mask.shape
+    if abs(rows * width - columns * height) > max(height, width):
+        raise ConfigurationError.one(
+            f"{annotation.picture} has {height:.0f} x {width:.0f} pixels, and its mask {rows} x {columns}",
+            "check that they belong together, and that neither is turned or cropped",
+        )
 
 
 def _resized(mask: NDArray[np.uint8] | None, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -62,3 +62,12 @@ def test_a_coloured_mask_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "masks" / "7.png")
     with pytest.raises(ConfigurationError, match="one number a pixel"):
         made.split("train")
+
+
+def test_a_mask_may_be_smaller_and_not_of_another_shape(tmp_path: Path) -> None:
+    made, mask = task(write(tmp_path)), tmp_path / "masks" / "7.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(mask)
+    made.split("train")
+    Image.fromarray(np.zeros((9, 5), np.uint8)).save(mask)
+    with pytest.raises(ConfigurationError, match=r"7\.png has 16 x 16 pixels, and its mask 9 x 5"):
+        task(tmp_path).split("train")

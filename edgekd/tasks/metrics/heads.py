@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from edgekd.errors import ConfigurationError
 from edgekd.tasks._protocol import HeadKind, HeadSpec, Rows, Score
 from edgekd.tasks.metrics.detection import mean_average_precision
 from edgekd.tasks.metrics.segmentation import mean_intersection_over_union
@@ -26,8 +27,8 @@ def metric_name(heads: Sequence[HeadSpec]) -> str:
 def score_heads(heads: Sequence[HeadSpec], outputs: Rows, labels: Rows) -> Score:
     """Score answers (N,) against labels (N,), laid out as in `rows`.
 
-    A sample without a head's label isn't scored by that head. Raises ValueError on shapes that don't match and where a
-    head has no labelled sample.
+    A sample without a head's label isn't scored by that head. Raises ValueError on shapes that don't match, and
+    ConfigurationError where a head has no labelled sample.
     """
     if len(heads) == 1 and heads[0].kind == "classification":
         return top1(outputs, labels)
@@ -42,7 +43,10 @@ def score_heads(heads: Sequence[HeadSpec], outputs: Rows, labels: Rows) -> Score
 def _score(head: HeadSpec, outputs: Rows, labels: Rows) -> float:
     known = has_label(head, labels[head.name])
     if not known.any():
-        raise ValueError(f"there are no samples to score: none has a label for `{head.name}`")
+        raise ConfigurationError.one(
+            f"there are no samples to score: none of {len(labels)} has a label for `{head.name}`",
+            "label some for validation and some for the test, or leave this head out",
+        )
     true = labels[head.name][known]
     if head.kind == "classification":
         return top1(outputs[head.name][known], true).value

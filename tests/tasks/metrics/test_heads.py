@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edgekd.errors import ConfigurationError
 from edgekd.tasks.metrics.heads import metric_name, score_heads
 from edgekd.tasks.shapes import Shapes
 from edgekd.testing.contracts.task import perfect_answers
@@ -29,5 +30,5 @@ def test_samples_without_a_label_are_not_scored_by_that_head() -> None:
     labels["scene"][5:] = -1
     assert TASK.score(answers, labels).parts["scene top1"] == 1.0
     labels["scene"] = -1
-    with pytest.raises(ValueError, match="scene"):
+    with pytest.raises(ConfigurationError, match="none of 20 has a label for `scene`"):
         score_heads(TASK.spec.heads, answers, labels)
