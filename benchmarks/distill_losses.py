@@ -5,9 +5,9 @@ three stages. Student: the family `resnet`, widths 16, 32, 64, one block a stage
 parameters). 15 epochs, SGD, crop and flip. Validation: 5,000 other images; test: the official 10,000.
 
 Every method, plain cross-entropy too, is tried with three settings and one seed. While the best lies at the end of what
-was tried, the next one beyond it is tried as well, as far as the list goes. The setting with the best validation accuracy
-goes on with three more seeds. The five best methods by the mean of their validation accuracy then get another three,
-and so does cross-entropy. Test accuracy is looked at last, of those seeds alone. A method is compared with
+was tried, the next one beyond it is tried as well, as far as the list goes. The setting with the best validation
+accuracy goes on with three more seeds. The five best methods by the mean of their validation accuracy then get another
+three, and so does cross-entropy. Test accuracy is looked at last, of those seeds alone. A method is compared with
 cross-entropy seed by seed (the same seed is the same first weights and order of batches): paired t-test, all methods
 together corrected by Holm (1979). Losses on inner activations stand beside plain cross-entropy, without `kd`, so that
 each shows what it adds by itself.
@@ -164,11 +164,21 @@ def make(cells: Cells, cell: str, chosen: Setting) -> None:
     precision = (cells.get("answers") or {})["precision"]
     if cell.startswith("tune-"):
         method, number = cell.removeprefix("tune-").rsplit("-", 1)
-        cells.cell(cell, lambda: trained(chosen, METHODS[method][int(number)], TUNING_SEED, precision))
+        cells.cell(cell, lambda: tried(chosen, METHODS[method][int(number)], precision))
         return
     method, seed = cell.rsplit("-", 1)
     best = METHODS[method][best_setting(cells, method)]
     cells.cell(cell, lambda: trained(chosen, best, int(seed), precision))
+
+
+def tried(chosen: Setting, given: Mapping[str, Any], precision: str) -> dict[str, Any]:
+    """One training of the tuning. A setting that no student survives is the worst of all, and no reason to stop."""
+    from edgekd.errors import Diverged
+
+    try:
+        return trained(chosen, given, TUNING_SEED, precision)
+    except Diverged as error:
+        return {"given": given, "seed": TUNING_SEED, "validation": 0.0, "test": 0.0, "diverged": error.message}
 
 
 def told(given: Mapping[str, Any]) -> str:
