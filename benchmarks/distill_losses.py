@@ -10,7 +10,7 @@ accuracy goes on with three more seeds. The five best methods by the mean of the
 three, and so does cross-entropy. Test accuracy is looked at last, of those seeds alone. A method is compared with
 cross-entropy seed by seed (the same seed is the same first weights and order of batches): paired t-test, all methods
 together corrected by Holm (1979). Losses on inner activations stand beside plain cross-entropy, without `kd`, so that
-each shows what it adds by itself.
+each shows what it adds by itself; `kd-and-fitnet` is the pair.
 
 Cells: `answers`, then `tune-METHOD-N`, then `METHOD-SEED`; two at a time, each on one thread. With --speed on an
 idle machine, `speed`: images per second of each method with cached answers, and of `kd` with the teacher asked.
@@ -51,11 +51,11 @@ METHODS: Mapping[str, list[dict[str, Any]]] = {
     "kd": [{"loss": {"kd": {"temperature": t, "weight": 0.9}}} for t in HEAT],
     "kd-other-views": [{"loss": {"kd": {"temperature": t, "weight": 0.9}}, "consistent": False} for t in HEAT],
     "kd-standardized": [
-        {"loss": {"kd": {"temperature": t, **STANDARDIZED}, "ce": {"weight": 0.1}}} for t in (0.25, 0.5, 1, 2, 4, 8, 16)
+        {"loss": {"ce": {"weight": 0.1}, "kd": {"temperature": t, **STANDARDIZED}}} for t in (0.25, 0.5, 1, 2, 4, 8, 16)
     ],
     "dkd": [{"loss": {"dkd": {"beta": beta}}} for beta in (0.125, 0.25, 0.5, 1, 4, 8, 16)],
     "dist": [{"loss": {"dist": {"temperature": t}}} for t in (0.5, 1, 2, 4, 8, 16, 32)],
-    "mlkd": [{"loss": {"mlkd": {"weight": w}, "ce": {"weight": 0.1}}} for w in (0.01, 0.03, 0.1, 0.3, 0.9, 2.7, 8)],
+    "mlkd": [{"loss": {"ce": {"weight": 0.1}, "mlkd": {"weight": w}}} for w in (0.01, 0.03, 0.1, 0.3, 0.9, 2.7, 8)],
     "fitnet": _weighted("fitnet", 0.1, 0.3, 1, 3, 10, 30, 100),
     "attention": _weighted("attention", 3, 10, 30, 100, 300, 1000, 3000),
     "similarity": _weighted("similarity", 30, 100, 300, 1000, 3000),
@@ -63,6 +63,9 @@ METHODS: Mapping[str, list[dict[str, Any]]] = {
     "crd": _weighted("crd", 0.01, 0.03, 0.1, 0.3, 0.8, 2, 5),
     "reviewkd": _weighted("reviewkd", 0.1, 0.3, 1, 3, 10, 30, 100),
     "simkd": _weighted("simkd", 0.3, 1, 3, 10, 30, 100, 300),
+    "kd-and-fitnet": [
+        {"loss": {"kd": {"temperature": 8, "weight": 0.9}, "fitnet": {"weight": w}}} for w in (1, 3, 10, 30, 100)
+    ],
     "adversarial": _weighted("adversarial", 0.001, 0.01, 0.1, 1, 10),
 }
 FIRST = 3  # settings, from the middle of the list
@@ -185,7 +188,7 @@ def told(given: Mapping[str, Any]) -> str:
     """What was tuned, and to what."""
     if given["loss"] == BASE:
         return f"smoothing {given['label_smoothing']}"
-    options = next(iter(given["loss"].values()))
+    options = list(given["loss"].values())[-1]
     name = next(name for name in ("beta", "temperature", "weight") if name in options)
     return f"{name} {options[name]}"
 
