@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["unfit"]
 
-_FORMS: Mapping[HeadKind, type[OfLabels | OfNumbers]] = {"multilabel": OfLabels, "regression": OfNumbers}
 _UNSHIFTED: Mapping[HeadKind, str] = {
     "multilabel": "0 is where a label is as likely there as not, and a shift would move it",
     "regression": "its numbers already are, each over all samples",
@@ -67,10 +66,11 @@ def _without_form(spec: TaskSpec, taught: Set[str], loss: Combined) -> list[Prob
         if name == LABELS or not isinstance(part, Loss) or not (part.weight or "weight" in part.schedule):
             continue
         for head in heads:
-            if (formed := _FORMS.get(head.kind)) is None:
+            if head.kind not in _UNSHIFTED:
                 continue
+            formed = isinstance(part, OfLabels) if head.kind == "multilabel" else isinstance(part, OfNumbers)
             where = f"for the {head.kind} head `{head.name}`"
-            if not isinstance(part, formed):
+            if not formed:
                 message = f"distill: {name}: there is no such loss {where}: {part.formless}"
                 problems.append(Problem(message, "use kd or dist, which have a form for it"))
             elif part.standardize:
