@@ -103,7 +103,8 @@ def test_numbers_of_a_persons_network_are_in_the_labels_own_units(tmp_path: Path
     written = {"module": "tells:build", "mean": [0.0], "std": [1.0]}
     task = SpotTask([NUMBERS])
     made = TorchTeacher.model_validate(written, context={"folder": tmp_path})
-    bound = bind(made, task.spec)
+    alone, bound = made.digest(), bind(made, task.spec)
+    assert bound.digest() != alone
     rows = bound.logits(torch.from_numpy(task.split("validation").inputs).float())
     known = torch.from_numpy(task.split("validation").labels["numbers"])
     wanted = standardised(NUMBERS, known)
