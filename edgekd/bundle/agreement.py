@@ -13,21 +13,26 @@ from edgekd.tasks._protocol import HeadSpec, Rows, TaskSpec
 __all__ = ["agreeing", "largest_difference"]
 
 _PIXELS = 0.995  # of a class map: at the edge of two classes either may win
+_SIDE = 0.05  # of the largest logit: nearer to 0, a label may be told on either side
+_NUMBER = 0.1  # of a number's deviation
 _CLEAR, _SCORE, _OVERLAP = 0.3, 0.1, 0.8  # a detection that counts, and how near another one is the same
 
 
 def agreeing(spec: TaskSpec, answers: Rows, expected: Rows) -> NDArray[np.bool_]:
-    """By sample (N,). The same largest logit, nearly the same map, a counterpart for each clear detection."""
+    """By sample (N,). The same largest logit, nearly the same map, a counterpart for each clear detection.
+
+    Every label on the same side of 0, every number nearly the same.
+    """
     if spec.plain:
         return np.asarray(np.argmax(answers, axis=1) == np.argmax(expected, axis=1), bool)
     return np.asarray(np.stack([_agreeing(head, answers, expected) for head in spec.heads]).all(axis=0), bool)
 
 
 def largest_difference(spec: TaskSpec, answers: Rows, expected: Rows) -> float:
-    """Between two logits or scores."""
+    """Between two logits, scores or numbers."""
     if spec.plain:
         return float(np.max(np.abs(answers - expected)))
-    names = {"classification": "", "detection": ".scores"}
+    names = {"classification": "", "multilabel": "", "regression": "", "detection": ".scores"}
     fields = [head.name + names[head.kind] for head in spec.heads if head.kind in names]
     return max((float(np.max(np.abs(answers[name] - expected[name]))) for name in fields), default=0.0)
 
@@ -35,6 +40,13 @@ def largest_difference(spec: TaskSpec, answers: Rows, expected: Rows) -> float:
 def _agreeing(head: HeadSpec, answers: Rows, expected: Rows) -> NDArray[np.bool_]:
     if head.kind == "classification":
         return np.asarray(answers[head.name].argmax(1) == expected[head.name].argmax(1))
+    if head.kind == "multilabel":
+        near = np.abs(expected[head.name]) <= _SIDE * np.abs(expected[head.name]).max(initial=0.0)
+        same = (answers[head.name] > 0) == (expected[head.name] > 0)
+        return np.asarray(((same | near) & np.isfinite(answers[head.name])).all(axis=1))
+    if head.kind == "regression":
+        far = np.abs(answers[head.name] - expected[head.name]) / np.asarray(head.std, np.float32)
+        return np.asarray((far <= _NUMBER).all(axis=1))
     if head.kind == "segmentation":
         alike = (answers[head.name] == expected[head.name]).mean(axis=(1, 2))
         return np.asarray(alike >= _PIXELS, bool)

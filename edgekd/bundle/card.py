@@ -32,6 +32,7 @@ def card_text(certificate: Certificate) -> str:
         f"| instruction sets | {extensions} |",
         f"| accuracy | {c.accuracy.value:.2%} {task.metric.name}, {scored} |",
         *(f"| {name} | {value:.2%} |" for name, value in c.accuracy.parts.items()),
+        *(f"| {name} | {value:.4g} |" for name, value in c.accuracy.errors.items()),
         f"| agreement with the PyTorch student at {precision.value} | {c.parity.agree} of {c.parity.samples} answers, "
         f"largest difference {c.parity.largest:.3g} {c.parity.unit} |",
         "",
@@ -67,7 +68,10 @@ def card_text(certificate: Certificate) -> str:
 def _asked(task: TaskSpec) -> str:
     if task.plain:
         return f"{task.head.classes} classes"
-    return ", ".join(f"{head.name} ({head.kind}, {head.classes} classes)" for head in task.heads)
+    called = {"multilabel": "labels", "regression": "numbers"}
+    return ", ".join(
+        f"{head.name} ({head.kind}, {head.classes} {called.get(head.kind, 'classes')})" for head in task.heads
+    )
 
 
 def _answers(other: OtherFormat) -> str:

@@ -86,6 +86,10 @@ def _shown(spec: TaskSpec) -> str:
         name = head.name
         if head.kind == "classification":
             lines.append(f'print("{name}: class", int(np.argmax(answers["{name}"])))')
+        elif head.kind == "multilabel":
+            lines.append(f'print("{name}: labels", np.flatnonzero(answers["{name}"] > 0))')
+        elif head.kind == "regression":
+            lines.append(f'print("{name}: numbers", answers["{name}"])')
         elif head.kind == "segmentation":
             lines.append(
                 f'print("{name}: pixels a class", np.bincount(answers["{name}"].ravel(), minlength={head.classes}))'

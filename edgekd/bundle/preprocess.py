@@ -112,6 +112,8 @@ def preprocess_of(
 _MEANING = {
     "classification": "logits",
     "segmentation": "the class of every pixel",
+    "multilabel": "a logit a label: above 0 where it is likelier there than not",
+    "regression": "numbers, in the label's own units",
     ".boxes": "x1, y1, x2, y2 in pixels of the input, the likeliest first",
     ".scores": "how likely each box is, 0 where there is no further object",
     ".classes": "the class of each box",

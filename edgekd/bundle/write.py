@@ -110,12 +110,14 @@ def _test_accuracy(
         samples=by_file.samples,
         method=f"the exported file in {job.backend}",
         parts=by_file.parts,
+        errors=by_file.errors,
     )
     twin = accuracy.but(
         value=by_torch.value,
         kind=AccuracyKind.TORCH,
         method="the same student in PyTorch float32",
         parts=by_torch.parts,
+        errors=by_torch.errors,
     )
     return accuracy, twin
 

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.distill.answers import AnswerSource
+from edgekd.distill.augment.mixing import Mixed
 from edgekd.distill.average import Average
 from edgekd.distill.checkpoint import Position, read_checkpoint, write_checkpoint
 from edgekd.distill.curve import write_curve
-from edgekd.distill.heads.batches import Batched, chosen, floats, moved, placed
+from edgekd.distill.heads.batches import Batched, blended, chosen, floats, moved, placed
 from edgekd.distill.inputs import Normalisation
 from edgekd.distill.losses.criterion import Batch
 from edgekd.distill.objective import Objective
@@ -274,8 +275,10 @@ class _Training:
         pixels = lesson.view(lesson.inputs, indices, seed)
         if isinstance(lesson.labels, Tensor):
             return pixels, lesson.view.targets(lesson.labels, indices, seed, lesson.classes)
-        own = chosen(lesson.labels, batch)
         assert lesson.heads is not None
+        if isinstance(lesson.view, Mixed):
+            return pixels, blended(lesson.heads, lesson.view, lesson.labels, indices, seed)
+        own = chosen(lesson.labels, batch)
         assert not isinstance(own, Tensor)
         return pixels, moved(lesson.heads, lesson.view, own, indices, seed)
 

@@ -232,7 +232,7 @@ class Distill(Record):
         spec = context.task.spec
         taught = layout_in(context.teacher) if self.loss.needs_teacher else ()
         smoothing = max((getattr(loss, "label_smoothing", 0.0) for _, loss in self._smoothed().parts), default=0.0)
-        return unfit(student, spec, taught, self.balance, smoothing, self.augment.view(spec))
+        return unfit(student, spec, taught, self.balance, smoothing, self.augment.view(spec), self.loss)
 
     def _views(self, spec: TaskSpec) -> tuple[View | None, tuple[int, ...]]:
         view, seeds = self.augment.view(spec), self.view_seeds()

@@ -4,7 +4,7 @@ Decoding picks: the likeliest class of a pixel, the peaks of a heat map. A diffe
 otherwise where two come close, and everywhere else it must not. So what a file picked is looked up in the student's
 raw answers, which may differ by an allowed step each (as in `parity`: a share of the largest, or steps of the scale):
 
-- logits of the image differ by no more than the step;
+- logits of the image, and its numbers once they are standardised, differ by no more than the step;
 - the class told for a pixel is, in the student, within two steps of the likeliest;
 - a detection has a cell in the student whose logit and box are the ones told, within a step, and which is a peak, or
   within two steps of one; and a peak that stands out by more than two steps, from its neighbours, from other classes of
@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from edgekd.students.heads.detection import boxes_of
 from edgekd.students.heads.many import raw_names
+from edgekd.students.heads.regression import standardised
 from edgekd.students.heads.segmentation import enlarged
 from edgekd.tasks._protocol import HeadSpec, Rows, TaskSpec
 
@@ -44,9 +45,12 @@ def head_differences(
     for head in spec.heads:
         raw = [expected[name] for name in raw_names(head)]
         step = [steps[name] for name in raw_names(head)]
-        if head.kind == "classification":
+        if head.kind in ("classification", "multilabel"):
             gap = np.abs(found[head.name].astype(np.float64) - raw[0].numpy()) / step[0]
             differences[head.name] = _worst(gap)
+        elif head.kind == "regression":
+            told = standardised(head, torch.from_numpy(found[head.name].astype(np.float64)))
+            differences[head.name] = _worst((told - raw[0]).abs().numpy() / step[0])
         elif head.kind == "segmentation":
             differences[head.name] = _pixels(raw[0], step[0], found[head.name], size)
         else:

@@ -239,6 +239,8 @@ def _decoding(model: Any, traced: Traced, nodes: Mapping[int, tuple[str, ...]]) 
     for operator in model.subgraphs[0].operators:
         inputs, outputs = ({int(index) for index in indices} for indices in (operator.inputs, operator.outputs))
         own = any(is_decoding(traced.keys[name]) for index in outputs for name in nodes.get(index, ())[:1])
+        if not any(nodes.get(index) for index in outputs):  # one that changes no value is found at what it takes
+            own = any(is_decoding(traced.keys[nodes[index][-1]]) for index in inputs if nodes.get(index))
         if own or inputs & found or not inputs & computed:
             found |= outputs
         computed |= outputs
@@ -255,7 +257,7 @@ def _rename(
     """Short names that say what a tensor is; the converter's are module paths, a third of a small file."""
     graph, taken = model.subgraphs[0], set()
     for index, tensor in enumerate(graph.tensors):
-        chain = nodes.get(index, ())
+        chain = [node for node in nodes.get(index, ()) if index in decoding or not is_decoding(traced.keys[node])]
         name = parameters.get(index) or (traced.keys[chain[-1]] if chain else f"t{index}")
         if index in decoding and not name.startswith(DECODING):
             name = f"{DECODING}{name}"

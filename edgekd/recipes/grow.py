@@ -2,7 +2,8 @@
 
 Early epochs are cheap, as most of the network is not there yet, and what is put in changes no answer at first, so that
 nothing learned is lost (Chen, Goodfellow & Shlens 2016, "Net2Net", ICLR, arXiv 1511.05641; Wen et al. 2020, "AutoGrow",
-KDD, arXiv 1906.02909). Each step is a `distill` of the same options, with a learning rate that starts anew.
+KDD, arXiv 1906.02909). Each step is a `distill` of the same options, with a learning rate that starts anew. A student
+of one block a stage has a single step, so that a search may compare it with deeper ones.
 """
 
 from __future__ import annotations
@@ -41,8 +42,6 @@ class Grow(Distill):
                     f"grow: students of the family {student.family} can't grow", "use: distill, or the family resnet"
                 )
             ]
-        if not family.way_to(student.arch):
-            return [Problem(f"grow: {student.arch} has one block a stage, and begins as it ends", "use: distill")]
         lesson = self._plain()
         found = [p for s in self._students(family, student, context) for p in lesson.check(s, context)]
         return list(dict.fromkeys(_said(problem) for problem in found))

@@ -36,6 +36,8 @@ def rate_teachers(project: Project, run: Run, events: Events) -> TeachersRecord 
             events.line(
                 "           hardly better than chance: check its mean and std (in raw units), and its class order"
             )
+        if score.metric == "R2" and score.value < 0:
+            events.line("           no better than telling each number's mean: train it longer, or check its units")
     record = TeachersRecord(
         teachers=tuple(
             TeacherReading(

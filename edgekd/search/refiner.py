@@ -165,6 +165,7 @@ class RecipeRefiner:
                 samples=score.samples,
                 method=f"the exported file in {candidate.backend}",
                 parts=score.parts,
+                errors=score.errors,
             ),
             "",
         )

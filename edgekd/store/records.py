@@ -267,11 +267,12 @@ class Accuracy(Record):
     samples: int
     method: str
     parts: Mapping[str, float] = {}  # each head's own metric, where there are several
+    errors: Mapping[str, float] = {}  # of numbers, mean absolute, in their own units
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """``parts`` left out where there is one head, as in records of earlier versions."""
-        return {name: value for name, value in handler(self).items() if name != "parts" or value}
+        """``parts`` and ``errors`` left out where there are none, as in records of earlier versions."""
+        return {name: value for name, value in handler(self).items() if name not in ("parts", "errors") or value}
 
 
 class TrialRecord(Filed):

@@ -14,7 +14,14 @@ from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from edgekd.records import Digest, Record
 
@@ -33,7 +40,7 @@ __all__ = [
 
 SplitName = Literal["train", "validation", "calibration", "test"]
 
-HeadKind = Literal["classification", "segmentation", "detection"]
+HeadKind = Literal["classification", "segmentation", "detection", "multilabel", "regression"]
 
 Rows = NDArray[Any]
 """Labels or answers, a row a sample: plain numbers for one classification head, else a record array (`rows.py`)."""
@@ -51,9 +58,11 @@ class InputSpec(Record):
 
 
 class HeadSpec(Record):
-    """One answer of a student: a class for the image, a class for every pixel, or objects with their boxes.
+    """One answer of a student: a class for the image or every pixel, objects with their boxes, labels, or numbers.
 
-    Of segmentation the background is a class like any other; of detection it is none.
+    Of segmentation the background is a class like any other; of detection it is none. `multilabel` says of each of
+    ``classes`` labels whether it is there; `regression` tells ``classes`` numbers, which a student learns and answers
+    as ``(number - mean) / std`` (both in the label's own units), and an exported file in the label's own units.
     """
 
     name: str = "logits"
@@ -61,6 +70,9 @@ class HeadSpec(Record):
     classes: int
     labels: tuple[str, ...] = ()  # names, in order; empty where unknown
     objects: NonNegativeInt = 0  # detection: how many an image has at the most
+    mean: tuple[FiniteFloat, ...] = ()  # regression: of each number
+    std: tuple[FiniteFloat, ...] = ()
+    invariant: bool = False  # regression: whether numbers stay as they are where a view moves pixels
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -68,12 +80,19 @@ class HeadSpec(Record):
             raise ValueError(f"head `{self.name}`: `objects` is for detection, which needs it, and for nothing else")
         if self.kind == "segmentation" and self.classes > 255:
             raise ValueError(f"head `{self.name}`: {self.classes} classes, and a pixel has one of 255 at the most")
+        numbers = self.kind == "regression"
+        if not numbers and (self.mean or self.std or self.invariant):
+            raise ValueError(f"head `{self.name}`: `mean`, `std` and `invariant` are for regression")
+        if numbers and not len(self.mean) == len(self.std) == self.classes > 0:
+            raise ValueError(f"head `{self.name}`: regression needs `mean` and `std` for each of its numbers")
+        if numbers and min(self.std) <= 0:
+            raise ValueError(f"head `{self.name}`: `std` must be above zero")
         return self
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Left out where unused, so that a classification task keeps the digest it always had."""
-        return _without(handler(self), "objects")
+        return _without(handler(self), "objects", "mean", "std", "invariant")
 
 
 class MetricSpec(Record):
@@ -120,8 +139,8 @@ class TaskSpec(Record):
         return not self.more and self.head.kind == "classification"
 
 
-def _without(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in fields.items() if key != name or value}
+def _without(fields: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key not in names or value}
 
 
 @dataclass(frozen=True)
@@ -145,6 +164,7 @@ class Score(Record):
     samples: int
     correct: tuple[bool, ...] = ()  # of a plain task
     parts: Mapping[str, float] = {}  # each head's own metric, where there are several: ``things mAP``
+    errors: Mapping[str, float] = {}  # told besides, less is better, in the label's own units: ``age MAE``
 
 
 class Task(Protocol):

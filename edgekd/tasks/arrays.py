@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgekd.errors import ConfigurationError
 from edgekd.tasks.labelled import LabelledImages
+from edgekd.tasks.vectors import vector_rows
 
 __all__ = ["Layout", "images_of", "layout_of"]
 
@@ -18,22 +19,25 @@ _CHANNELS = (1, 3, 4)
 
 
 def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where: str) -> LabelledImages:
-    """Images (N, C, H, W) as a view of ``inputs``, and labels as int64.
+    """Images (N, C, H, W) as a view of ``inputs``, and labels as int64, or as records (`vectors`) of (N, C).
 
     Raises ConfigurationError unless inputs are uint8 or finite float32 (N, H, W), (N, H, W, C) or (N, C, H, W) and
-    labels are whole numbers (N,) from 0.
+    labels are whole numbers (N,) from 0, or whole numbers 0 and 1 or floats (N, C).
     """
     if inputs.dtype not in (np.dtype(np.uint8), np.dtype(np.float32)):
         raise _wrong(where, f"images are {inputs.dtype}", "uint8 or float32 expected: convert them with astype")
-    if labels.ndim == 2 and labels.shape[1] == 1:
+    if labels.ndim == 2 and labels.shape[1] == 1 and np.issubdtype(labels.dtype, np.integer):
         labels = labels[:, 0]
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise _wrong(where, f"labels are {labels.dtype} {labels.shape}", "one whole number a sample expected, from 0")
+    several = labels.ndim == 2 and labels.shape[1] > 0
+    if not several and (labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer)):
+        expected = "one whole number a sample expected, from 0; (N, C) integers 0 and 1 for several labels that are"
+        expected += " each there or not, (N, C) floats for numbers"
+        raise _wrong(where, f"labels are {labels.dtype} {labels.shape}", expected)
     if len(inputs) != len(labels):
         raise _wrong(where, f"there are {len(inputs)} images and {len(labels)} labels", "one label an image expected")
     if not len(labels):
         raise _wrong(where, "there are no samples", "give some")
-    if int(labels.min()) < 0:
+    if not several and int(labels.min()) < 0:
         raise _wrong(where, f"a label is {labels.min()}", "labels are counted from 0")
     if inputs.ndim == 3:
         images: NDArray[Any] = inputs[:, None]
@@ -45,7 +49,7 @@ def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where:
         for start in range(0, len(inputs), 4096):
             if not np.isfinite(inputs[start : start + 4096]).all():
                 raise _wrong(where, "images hold NaN or infinity", "finite values expected")
-    return LabelledImages(images, labels.astype(np.int64))
+    return LabelledImages(images, vector_rows(labels, where) if several else labels.astype(np.int64))
 
 
 def layout_of(inputs: NDArray[Any], layout: Layout, where: str) -> Literal["nchw", "nhwc"]:

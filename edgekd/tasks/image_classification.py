@@ -1,5 +1,6 @@
 """`image-classification`: a .npz file with x_train, y_train, x_test, y_test and, where there is one, x_validation.
 
+Labels are one class an image (N,), integers 0 and 1 (N, C), each of which is there or not, or floats (N, C): numbers.
 Images are uint8 or float32, channels first or last. The official test images stay the test split; validation is
 carved out of training unless the file brings its own.
 """
@@ -10,17 +11,25 @@ from abc import abstractmethod
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, PositiveInt, PrivateAttr, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from edgekd.errors import ConfigurationError
 from edgekd.records import Record
 from edgekd.references import ExistingFile
-from edgekd.tasks._protocol import HeadSpec, InputSpec, Score, Split, SplitName, TaskSpec
+from edgekd.tasks._protocol import HeadSpec, InputSpec, MetricSpec, Rows, Score, Split, SplitName, TaskSpec
 from edgekd.tasks.arrays import Layout, images_of
 from edgekd.tasks.labelled import CarvedImages, LabelledImages, statistics
+from edgekd.tasks.metrics.heads import metric_name, score_heads
 from edgekd.tasks.npz import array_names, read_array
-from edgekd.tasks.score import top1
+from edgekd.tasks.vectors import head_of
 
 __all__ = ["ImageClassification", "Images", "Values", "text_of"]
 
@@ -39,7 +48,8 @@ class Images(Record):
     ``validation`` is the share of training images carved out where the data brings no validation images.
     ``calibration`` and ``train_limit`` count images. ``mean`` and ``std`` are in raw units; left out, they are computed
     from the training split, as one value or (``per_channel``) one a channel. One value lets an exported integer model
-    take raw pixels without extra operators.
+    take raw pixels without extra operators. ``invariant``: whether labels that are numbers stay as they are where a
+    view moves pixels.
     """
 
     metric: Literal["top1"] = "top1"
@@ -51,6 +61,7 @@ class Images(Record):
     std: Values | None = None
     per_channel: bool = False
     flip: bool = False
+    invariant: bool = False
     labels: tuple[str, ...] = ()
     _carved: CarvedImages | None = PrivateAttr(None)
     _spec: TaskSpec | None = PrivateAttr(None)
@@ -63,6 +74,11 @@ class Images(Record):
             raise ValueError("std must be above zero, in raw units")
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """``invariant`` left out where it isn't said, so that a task is written as it always was."""
+        return {name: value for name, value in handler(self).items() if name != "invariant" or value}
+
     @property
     def spec(self) -> TaskSpec:
         """Input, head, metric and the data's identity. Raises ConfigurationError on arrays that aren't as expected."""
@@ -74,9 +90,12 @@ class Images(Record):
         """One part of the data. The same on every machine."""
         return self._data.split(name)
 
-    def score(self, outputs: NDArray[np.floating], labels: NDArray[np.int64]) -> Score:
-        """Top-1 of outputs (N, classes). Raises ValueError on shapes that don't match."""
-        return top1(outputs, labels)
+    def score(self, outputs: Rows, labels: Rows) -> Score:
+        """Top-1 of outputs (N, classes), or by the metric of several labels or numbers.
+
+        Raises ValueError on shapes that don't match.
+        """
+        return score_heads([self.spec.head], outputs, labels)
 
     @abstractmethod
     def _carve(self) -> CarvedImages:
@@ -112,6 +131,35 @@ class Images(Record):
                 )
         if min(std) <= 0:
             raise ConfigurationError.one(f"{title}: all training pixels are the same", "check the images")
+        head = self._head()
+        exact = train.dtype == np.uint8
+        return TaskSpec(
+            name=title,
+            kind="image-classification" if head.kind == "classification" else f"image-{head.kind}",
+            input=InputSpec(
+                shape=train.shape[1:],
+                raw_dtype="uint8" if exact else "float32",
+                raw_range=(0.0, 255.0) if exact else _range(data),
+                mean=mean,
+                std=std,
+            ),
+            head=head,
+            metric=MetricSpec(name=metric_name([head])),
+            data=data.data,
+            flip=self.flip,
+        )
+
+    def _head(self) -> HeadSpec:
+        """What is asked of an image. Raises ConfigurationError on labels that can't be learnt."""
+        title, data = self._title(), self._data
+        train = data.split("train").labels
+        if train.dtype.names is not None:
+            return head_of(train, self._names(), self.invariant, title)
+        if self.invariant:
+            raise ConfigurationError.one(
+                f"{title}: `invariant` is for labels that are numbers, and these are classes",
+                "leave it out: a class stays what it is where pixels move",
+            )
         seen = np.unique(np.concatenate([data.split(name).labels for name in ("train", "validation", "calibration")]))
         classes, names = 1 + int(seen.max()), self._names()
         absent = sorted(set(range(classes)) - set(seen.tolist()))
@@ -132,20 +180,7 @@ class Images(Record):
                 f"{title}: a test label is {highest}, and training labels go up to {classes - 1}",
                 "train and test must have the same classes",
             )
-        exact = train.dtype == np.uint8
-        return TaskSpec(
-            name=title,
-            input=InputSpec(
-                shape=train.shape[1:],
-                raw_dtype="uint8" if exact else "float32",
-                raw_range=(0.0, 255.0) if exact else _range(data),
-                mean=mean,
-                std=std,
-            ),
-            head=HeadSpec(classes=classes, labels=names),
-            data=data.data,
-            flip=self.flip,
-        )
+        return HeadSpec(classes=classes, labels=names)
 
 
 class ImageClassification(Images):
@@ -200,3 +235,16 @@ def _check_same_shape(carved: CarvedImages) -> None:
                 f"training images {expected.dtype} {expected.shape[1:]}",
                 "all parts must have one shape and type",
             )
+        if images.labels.dtype != carved.train.labels.dtype:
+            told, wanted = _told(images.labels), _told(carved.train.labels)
+            raise ConfigurationError.one(
+                f"{carved.what}: {name} labels are {told}, training labels {wanted}",
+                "all parts must have labels of one kind, and as many",
+            )
+
+
+def _told(labels: Rows) -> str:
+    if labels.dtype.names is None:
+        return "classes"
+    (name,) = labels.dtype.names
+    return f"{labels[name].shape[1]} {name}"

@@ -17,11 +17,11 @@ from pydantic import PrivateAttr
 
 from edgekd.errors import ConfigurationError, UnknownName
 from edgekd.references import CodeReference, importable
-from edgekd.tasks._protocol import Rows, Score, Split, SplitName, Task, TaskSpec
+from edgekd.tasks._protocol import HeadSpec, Rows, Score, Split, SplitName, Task, TaskSpec
 from edgekd.tasks.arrays import images_of
 from edgekd.tasks.image_classification import Images, text_of
 from edgekd.tasks.labelled import CarvedImages, LabelledImages
-from edgekd.tasks.rows import IGNORED, OBJECT_FIELDS
+from edgekd.tasks.rows import ABSENT, IGNORED, LABEL_DTYPES, OBJECT_FIELDS
 from edgekd.tasks.splits import content_keys
 
 __all__ = ["PythonTask"]
@@ -47,8 +47,8 @@ class PythonTask(Images):
         task = self._own()
         return super().split(name) if task is None else task.split(name)
 
-    def score(self, outputs: NDArray[np.floating], labels: NDArray[np.int64]) -> Score:
-        """The person's own metric, or top-1 of outputs (N, classes)."""
+    def score(self, outputs: Rows, labels: Rows) -> Score:
+        """The person's own metric, or that of arrays (`Images`)."""
         task = self._own()
         return super().score(outputs, labels) if task is None else task.score(outputs, labels)
 
@@ -153,17 +153,31 @@ def _wrong_rows(spec: TaskSpec, labels: Rows, count: int) -> str:
     if labels.shape != (count,) or labels.dtype.names is None:
         return f"are {labels.dtype} {labels.shape}, and a record array ({count},) is needed"
     shapes = {"classification": (), "segmentation": spec.input.shape[1:], "detection": (-1, OBJECT_FIELDS)}
-    kinds = {"classification": np.int64, "segmentation": np.uint8, "detection": np.float32}
     for head in spec.heads:
         if head.name not in labels.dtype.names:
             return f"have no field `{head.name}`"
         own = labels[head.name]
+        if head.kind in ("multilabel", "regression"):
+            if wrong := _wrong_vectors(head, own):
+                return wrong
+            continue
         shape = tuple(
             -1 if wanted == -1 else size for wanted, size in zip(shapes[head.kind], own.shape[1:], strict=False)
         )
-        if own.dtype != kinds[head.kind] or own.ndim - 1 != len(shapes[head.kind]) or shape != shapes[head.kind]:
+        if own.dtype != LABEL_DTYPES[head.kind] or own.ndim - 1 != len(shapes[head.kind]) or shape != shapes[head.kind]:
             return f"of `{head.name}` are {own.dtype} {own.shape}"
         classes = own[:, :, 4] if head.kind == "detection" else own[own != IGNORED] if own.dtype == np.uint8 else own
         if classes.max(initial=0) >= head.classes:
             return f"of `{head.name}` go up to {classes.max():g}, and there are {head.classes} classes"
+    return ""
+
+
+def _wrong_vectors(head: HeadSpec, own: NDArray[Any]) -> str:
+    """The same of several labels or numbers."""
+    if own.dtype != LABEL_DTYPES[head.kind] or own.shape[1:] != (head.classes,):
+        return f"of `{head.name}` are {own.dtype} {own.shape}"
+    if head.kind == "multilabel" and (own.min(initial=0) < ABSENT or own.max(initial=0) > 1):
+        return f"of `{head.name}` go from {own.min()} to {own.max()}, and 0, 1 and {ABSENT} are expected"
+    if head.kind == "regression" and np.isinf(own).any():
+        return f"of `{head.name}` hold infinity"
     return ""

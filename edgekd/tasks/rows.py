@@ -6,6 +6,8 @@ Labels, one field a head:
 - segmentation: uint8 (H, W), the class of every pixel; 255 where it doesn't count. A sample without a mask is all 255.
 - detection: float32 (M, 6), a row an object: x1, y1, x2, y2 in pixels, its class, and 1 where it is to be passed over
   (a crowd, or too hard to tell). Rows without an object have class -1; a sample without boxes has -2 everywhere.
+- multilabel: int8 (classes,), 1 where a label is there and 0 where it isn't; -1 where nobody knows.
+- regression: float32 (classes,), in the label's own units; NaN where nobody knows.
 
 Answers, one field an output of the exported file:
 
@@ -13,6 +15,8 @@ Answers, one field an output of the exported file:
 - segmentation: ``NAME`` uint8 (H, W), the most likely class of every pixel of the input.
 - detection: ``NAME.boxes`` float32 (K, 4) in pixels, ``NAME.scores`` float32 (K,) descending, 0 where there is nothing
   more, and ``NAME.classes`` int32 (K,).
+- multilabel: ``NAME`` float32 (classes,), logits: above 0 where a label is likelier there than not.
+- regression: ``NAME`` float32 (classes,), in the label's own units.
 
 A file gives a class map and no logits: that is what is done with them everywhere, and it is 4 x classes times smaller,
 so nothing large is written at the end of a call.
@@ -26,11 +30,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.tasks._protocol import HeadSpec, Rows, TaskSpec
+from edgekd.tasks._protocol import HeadKind, HeadSpec, Rows, TaskSpec
 
 __all__ = [
     "ABSENT",
     "IGNORED",
+    "LABEL_DTYPES",
     "NOTHING",
     "OBJECT_FIELDS",
     "UNKNOWN",
@@ -42,10 +47,17 @@ __all__ = [
     "outputs_of",
 ]
 
-ABSENT = -1  # of a class
+ABSENT = -1  # of a class, or of one of several labels
 IGNORED = 255  # of a pixel
 NOTHING, UNKNOWN = -1, -2  # of a row of boxes: no object, and nobody looked
 OBJECT_FIELDS = 6
+LABEL_DTYPES: Mapping[HeadKind, type[np.generic]] = {
+    "classification": np.int64,
+    "segmentation": np.uint8,
+    "detection": np.float32,
+    "multilabel": np.int8,
+    "regression": np.float32,
+}
 
 
 class Output(NamedTuple):
@@ -82,8 +94,7 @@ def label_rows(spec_heads: Sequence[HeadSpec], fields: Mapping[str, NDArray[Any]
     """Labels from one array a head, each (N, ...) as described above. The array itself for one classification head."""
     if len(spec_heads) == 1 and spec_heads[0].kind == "classification":
         return np.asarray(fields[spec_heads[0].name], np.int64)
-    kinds = {"classification": np.int64, "segmentation": np.uint8, "detection": np.float32}
-    dtype = [(head.name, kinds[head.kind], fields[head.name].shape[1:]) for head in spec_heads]
+    dtype = [(head.name, LABEL_DTYPES[head.kind], fields[head.name].shape[1:]) for head in spec_heads]
     rows = np.empty(len(fields[spec_heads[0].name]), dtype)
     for head in spec_heads:
         rows[head.name] = fields[head.name]
@@ -91,18 +102,22 @@ def label_rows(spec_heads: Sequence[HeadSpec], fields: Mapping[str, NDArray[Any]
 
 
 def has_label(head: HeadSpec, labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which samples (N,) carry this head's label. ``labels`` is its field."""
+    """Which samples (N,) carry this head's label, or one of its labels. ``labels`` is its field."""
     if head.kind == "classification":
         return np.asarray(labels != ABSENT)
     if head.kind == "segmentation":
         return np.asarray((labels != IGNORED).any(axis=(1, 2)))
+    if head.kind == "multilabel":
+        return np.asarray((labels != ABSENT).any(axis=1))
+    if head.kind == "regression":
+        return np.asarray((~np.isnan(labels)).any(axis=1))
     if not labels.shape[1]:
         return np.ones(len(labels), bool)
     return np.asarray(labels[:, 0, 4] != UNKNOWN)
 
 
 def _outputs(head: HeadSpec, spec: TaskSpec) -> tuple[Output, ...]:
-    if head.kind == "classification":
+    if head.kind in ("classification", "multilabel", "regression"):
         return (Output(head.name, "float32", (head.classes,)),)
     if head.kind == "segmentation":
         return (Output(head.name, "uint8", tuple(spec.input.shape[1:])),)

@@ -1,8 +1,9 @@
 """`torch`: a PyTorch model of the person's own, built by the function they name.
 
 Weights come from .safetensors or .npz (never pickle). ``mean`` and ``std`` are in raw units, one value or one a
-channel; without them the task's own normalisation is used. The digest covers the module's source file, the weights,
-the normalisation and the resizing; not files which that source imports.
+channel; without them the task's own normalisation is used. Numbers (`regression`) are told in the label's own units.
+The digest covers the module's source file, the weights, the normalisation and the resizing; not files which that source
+imports.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, digest_file, digest_json
 from edgekd.references import CodeReference, ExistingFile
+from edgekd.students.heads.regression import standardised
 from edgekd.tasks._protocol import HeadSpec, TaskSpec
 from edgekd.teachers.foreign import ForeignTeacher
 from edgekd.teachers.packing import Packed, layout_of, packed, raw_of
@@ -42,13 +44,16 @@ class TorchTeacher(ForeignTeacher):
         """Identity of source, weights (a file's, or those the function returns), normalisation and resizing."""
         if self._digest is None:  # as edgekd 0.1 made it: answers are kept under it
             fed = {"mean": self.mean, "std": self.std, "resize": self.resize}
-            self._digest = digest_json({**self._identity(), **fed})
+            told = {head.name: [head.mean, head.std] for head in self._heads if head.kind == "regression"}
+            self._digest = digest_json({**self._identity(), **fed, **({"told": told} if told else {})})
         return self._digest
 
     def bound(self, spec: TaskSpec) -> Self:
         """With the task's normalisation where it has none of its own, and its heads."""
         bound = super().bound(spec).model_copy()
         bound._heads, bound._layout = () if spec.plain else spec.heads, ()
+        if any(head.kind == "regression" for head in spec.heads):
+            bound._digest = None  # what it tells depends on the head's own mean and deviation
         return bound
 
     @property
@@ -98,5 +103,8 @@ class TorchTeacher(ForeignTeacher):
                 f"teacher `{self.name}` answered {type(answers).__name__}, which tells nothing for {names}",
                 "let the function return a model that gives raw answers: see edgekd.students.heads",
             )
+        for head in self._heads:
+            if head.kind == "regression":  # a person's network tells numbers as the labels are
+                raw[head.name] = standardised(head, raw[head.name].float())
         self._layout = layout_of(raw)
         return packed(raw)

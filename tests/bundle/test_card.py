@@ -8,6 +8,7 @@ from edgekd.evidence import EvidenceKind
 from edgekd.store.certificate import Certificate
 from edgekd.students._protocol import CompressionPlan
 from edgekd.targets.verdict import judge
+from edgekd.testing.fakes.spots import NUMBERS
 
 
 def test_every_budget_is_there(certificate: Certificate) -> None:
@@ -57,3 +58,11 @@ def test_every_figure_has_its_kind_and_method(certificate: Certificate) -> None:
     text = card_text(certificate)
     for figure in certificate.figures:
         assert f"| {figure.metric} | {figure} | {figure.kind.value} | {figure.method} |" in text
+
+
+def test_errors_of_numbers_are_told_in_their_units(certificate: Certificate) -> None:
+    assert "errors" not in certificate.accuracy.model_dump(), "records without numbers are written as they always were"
+    told = certificate.accuracy.but(errors={"age MAE": 3.25})
+    text = card_text(certificate.but(accuracy=told, task=certificate.task.but(head=NUMBERS)))
+    assert "| age MAE | 3.25 |" in text
+    assert "numbers (regression, 2 numbers)" in text

@@ -14,7 +14,7 @@ from edgekd.students._protocol import Arch
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.testing.contracts.stage import StageContract, StageLife
-from edgekd.testing.fakes.bars import BarTask
+from edgekd.testing.fakes.bars import BarTask, OpenBarTeacher
 
 pytestmark = pytest.mark.slow  # trains networks
 
@@ -86,16 +86,19 @@ def test_each_step_has_a_block_more_and_goes_on_from_the_one_before(student, con
     assert (told[-1].stage, told[-1].done, told[-1].total) == ("grow", told[-1].total, told[-1].total)
 
 
-def test_what_cannot_grow_is_told_before_training(context, tmp_path):
+def test_a_flat_student_is_trained_once(context, tmp_path):
     flat = student_of(1, 1)
-    (problem,) = Grow(**QUICK).check(flat, context(tmp_path))
-    assert "one block a stage" in problem.message
-    with pytest.raises(ConfigurationError, match="one block a stage"):
-        Grow(**QUICK).run(flat, context(tmp_path))
-    (problem, *_) = Grow(**QUICK, loss={"fitnet": {"points": [["blocks.3", "blocks.0"]]}}).check(
-        student_of(1, 3), context(tmp_path)
-    )
+    grown = Grow(**QUICK).run(flat, context(tmp_path))
+    assert torch.equal(answers(grown), answers(Distill(**QUICK).run(flat, context(tmp_path / "plain"))))
+
+
+def test_a_point_that_comes_later_is_told_before_training(context, tmp_path):
+    given = context(tmp_path, teacher=OpenBarTeacher())
+    stage = Grow(**QUICK, loss={"fitnet": {"points": [["blocks.3", "blocks.0"]]}})
+    (problem, *_) = stage.check(student_of(1, 3), given)
     assert problem.message.startswith("grow: ")
+    with pytest.raises(ConfigurationError, match=r"no point `blocks\.3`"):
+        stage.run(student_of(1, 3), given)
 
 
 def test_a_search_reckons_and_ranks_with_it():

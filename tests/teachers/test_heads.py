@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from edgekd.errors import ConfigurationError, UnknownName
+from edgekd.students.heads.regression import standardised
 from edgekd.tasks.shapes import Shapes
 from edgekd.teachers.binding import bind, rated
 from edgekd.teachers.heads import HeadsTeacher
 from edgekd.teachers.packing import unpacked
+from edgekd.teachers.torch import TorchTeacher
+from edgekd.testing.fakes.spots import NUMBERS, SpotTask
 
 TASK = Shapes(train=40, test=8, validation=8, calibration=8, side=32, labelled=0.7)
 SOURCE = """
@@ -92,3 +95,32 @@ def test_teachers_are_trained_here_from_the_samples_that_carry_a_label(tmp_path:
     score = rated(bound, TASK)
     assert score is not None
     assert set(score.parts) == {"scene top1", "things mAP", "mask mIoU"}
+
+
+def test_numbers_of_a_persons_network_are_in_the_labels_own_units(tmp_path: Path) -> None:
+    answer = "torch.stack([1000 + 10 * x.mean((1, 2, 3)), x.flatten(1).std(1, correction=0) / 100], 1)"
+    (tmp_path / "tells.py").write_text(SOURCE.replace("self.conv(x)", answer).format(channels=1))
+    written = {"module": "tells:build", "mean": [0.0], "std": [1.0]}
+    task = SpotTask([NUMBERS])
+    made = TorchTeacher.model_validate(written, context={"folder": tmp_path})
+    alone, bound = made.digest(), bind(made, task.spec)
+    assert bound.digest() != alone
+    rows = bound.logits(torch.from_numpy(task.split("validation").inputs).float())
+    known = torch.from_numpy(task.split("validation").labels["numbers"])
+    wanted = standardised(NUMBERS, known)
+    torch.testing.assert_close(rows[~known.isnan()], wanted[~known.isnan()], rtol=1e-3, atol=1e-3)
+    score = rated(bound, task)
+    assert score is not None
+    assert score.value == pytest.approx(1, abs=1e-4)
+    other = bind(made, SpotTask([NUMBERS.but(std=(60.0, 0.2))]).spec)
+    assert other.digest() != bound.digest(), "what it tells is kept under the digest"
+
+
+def test_labels_and_numbers_have_teachers_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "flags.py").write_text(SOURCE.replace("self.conv(x)", "self.conv(x).mean((2, 3))").format(channels=3))
+    of = {"labels": {"kind": "torch", "module": "flags:build"}}
+    task = SpotTask()
+    bound = bind(HeadsTeacher.model_validate({"of": of}, context={"folder": tmp_path}), task.spec)
+    score = rated(bound, task)
+    assert score is not None
+    assert score.metric == "macro AP"

@@ -27,6 +27,7 @@ class Augmentation(Record):
     """Base of everything that can be written under ``augment``."""
 
     shorthand: ClassVar[str | None] = None  # the field that a bare value stands for: `rotate: 15`
+    moves: ClassVar[bool] = True  # whether pixels may be seen in other places: numbers don't follow there
     version: ClassVar[int] = 1  # raised when the same options show other pixels
 
     def identity(self) -> dict[str, Any]:

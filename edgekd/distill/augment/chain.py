@@ -56,7 +56,8 @@ class Augment(Record):
     """What a recipe says: ``augment: {crop: 4, flip: true}``.
 
     Images are cropped and flipped without being asked: ``crop`` left out is an eighth of the smaller side (none where
-    `resized_crop` is written), ``flip`` left out follows the task. They come first then.
+    `resized_crop` is written, and where the task's numbers don't follow), ``flip`` left out follows the task. They come
+    first then.
     """
 
     parts: tuple[tuple[str, SerializeAsAny[Augmentation] | None], ...] = ()  # as written; None: switched off
@@ -67,7 +68,7 @@ class Augment(Record):
             Problem(f"augment.{name}: {problem.message}", problem.remedy)
             for name, view in self.parts
             if view is not None
-            for problem in view.check(spec)
+            for problem in [*view.check(spec), *_not_followed(view, spec)]
         ]
 
     def view(self, spec: TaskSpec) -> PixelView | Mixed | None:
@@ -86,7 +87,7 @@ class Augment(Record):
         names = {name for name, _ in self.parts}
         if not is_image(spec):
             return []
-        border = 0 if names & {"crop", "resized_crop"} else min(spec.input.shape[1:]) // 8
+        border = 0 if names & {"crop", "resized_crop"} or _staying(spec) else min(spec.input.shape[1:]) // 8
         flip: list[PixelView] = [Flip()] if spec.flip and "flip" not in names else []
         return flip + ([PadCrop(pad=border)] if border else [])
 
@@ -103,6 +104,18 @@ class Augment(Record):
         if all(name in _AUTOMATIC for name, _ in self.parts):
             return {name: _short(name, dict(self.parts)) for name in _AUTOMATIC}
         return [{name: False if view is None else view.model_dump(mode="json")} for name, view in self.parts]
+
+
+def _staying(spec: TaskSpec) -> list[str]:
+    """Heads whose numbers say something else of a picture whose pixels moved."""
+    return [head.name for head in spec.heads if head.kind == "regression" and not head.invariant]
+
+
+def _not_followed(view: Augmentation, spec: TaskSpec) -> list[Problem]:
+    if not view.moves or isinstance(view, Flip | MixingView) or not (names := _staying(spec)):
+        return []  # a flip is what the task's own `flip` says, and mixing has its own rules
+    message = f"moves pixels, and the numbers of `{names[0]}` in task `{spec.name}` don't follow"
+    return [Problem(message, "leave it out, or say `invariant: true` in the task if they stay as they are")]
 
 
 class _Written(NamedTuple):

@@ -6,7 +6,7 @@ adjust_hsv_in_yiq does), so that brightness stays as it is. Grey is 0.299 R + 0.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ class Colour(ImageView, Bound):
 
     Values are clipped to the raw range after each step, and rounded at the end where they are whole numbers.
     """
+
+    moves: ClassVar[bool] = False
 
     brightness: NonNegativeFloat = 0.0
     contrast: NonNegativeFloat = 0.0

@@ -13,7 +13,7 @@ from edgekd.distill.augment.box import inside
 from edgekd.distill.augment.mixing import MixingView
 from edgekd.distill.augment.random import beta, uniform
 from edgekd.errors import Problem
-from edgekd.tasks._protocol import TaskSpec
+from edgekd.tasks._protocol import HeadKind, TaskSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +28,7 @@ class CutMix(MixingView, Bound):
     """
 
     shorthand: ClassVar[str | None] = "alpha"
+    mixable: ClassVar[tuple[HeadKind, ...]] = ("multilabel",)  # no number is shared out by area
 
     alpha: PositiveFloat = 1.0
 

@@ -27,6 +27,7 @@ class Erase(ImageView, Bound):
     """
 
     shorthand: ClassVar[str | None] = "probability"
+    moves: ClassVar[bool] = False
 
     probability: Annotated[float, Field(gt=0, le=1)] = 0.5
     area: Areas = (0.02, 0.4)

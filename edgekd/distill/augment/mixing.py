@@ -6,7 +6,7 @@ The partner is drawn for each sample from all of them, and seen through the same
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from pydantic import Field, SerializeAsAny
 from edgekd.distill.augment._protocol import Augmentation, PixelView
 from edgekd.distill.augment.random import choices
 from edgekd.errors import Problem
-from edgekd.tasks._protocol import TaskSpec
+from edgekd.tasks._protocol import HeadKind, TaskSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +26,8 @@ __all__ = ["Mixed", "MixingView", "partners"]
 class MixingView(Augmentation):
     """One way to mix. By itself it mixes raw samples; in a recipe it comes after all other views."""
 
+    mixable: ClassVar[tuple[HeadKind, ...]] = ("multilabel", "regression")  # besides one classification head
+
     @abstractmethod
     def shares(self, indices: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
         """How much of the mixture is the sample itself (N,), 0 to 1; the rest is its partner."""
@@ -35,11 +37,13 @@ class MixingView(Augmentation):
         """Samples and their partners (N, ...) put together in these shares: float32, or their dtype."""
 
     def check(self, spec: TaskSpec) -> list[Problem]:
-        """Tasks whose answer is not one of some classes."""
-        problems, kind = super().check(spec), str(spec.head.kind)
-        if kind != "classification":
-            message = f"mixes two samples' classes, and task `{spec.name}` is {kind}"
-            problems.append(Problem(message, "leave it out: only classification has shares of classes"))
+        """Tasks whose answers can't be of two samples at once."""
+        problems = super().check(spec)
+        odd = [] if spec.plain else [head for head in spec.heads if head.kind not in self.mixable]
+        if odd:
+            message = f"mixes what two samples are, and head `{odd[0].name}` of task `{spec.name}` is {odd[0].kind}"
+            known = " and ".join(self.mixable)
+            problems.append(Problem(message, f"leave it out: it is for one classification head, or for {known}"))
         return problems
 
     def __call__(self, inputs: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
@@ -81,11 +85,23 @@ class Mixed(Augmentation):
         """Shares of the classes (N, classes) float32, which add up to 1."""
         import torch
 
+        both = np.stack((indices, partners(seed, indices, len(labels))))
+        return self._shared(torch.nn.functional.one_hot(labels[torch.from_numpy(both)], classes), indices, seed)
+
+    def blended(self, values: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
+        """What all samples have (N, C), mixed as these samples are: float32, NaN where either has NaN."""
+        import torch
+
+        both = np.stack((indices, partners(seed, indices, len(values))))
+        return self._shared(values[torch.from_numpy(both)], indices, seed)
+
+    def _shared(self, both: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
+        import torch
+
         own = np.empty(len(indices), np.float32)
         for way, rows in self._drawn(indices, seed):
             own[rows] = way.shares(indices[rows], seed)
-        share, both = torch.from_numpy(own)[:, None], np.stack((indices, partners(seed, indices, len(labels))))
-        first, second = torch.nn.functional.one_hot(labels[torch.from_numpy(both)], classes).float().unbind()
+        share, (first, second) = torch.from_numpy(own)[:, None], both.float().unbind()
         return first * share + second * (1 - share)
 
     def _seen(self, inputs: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:

@@ -37,6 +37,7 @@ class Noise(PixelView, Bound):
     """
 
     shorthand: ClassVar[str | None] = "share"
+    moves: ClassVar[bool] = False
 
     share: PositiveFloat | None = None
     snr_db: Annotated[tuple[float, float], AfterValidator(_ascending), BeforeValidator(_one_as_both)] | None = None

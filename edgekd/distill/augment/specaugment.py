@@ -6,7 +6,7 @@ the last.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ class SpecAugment(PixelView):
     Widths are drawn from 0 up, evenly. Masked values are the sample's mean. A signal without a frequency axis has its
     time masked alone.
     """
+
+    moves: ClassVar[bool] = False
 
     frequency: NonNegativeInt | None = None  # F in the paper
     time: NonNegativeInt | None = None  # T

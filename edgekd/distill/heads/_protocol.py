@@ -6,24 +6,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from edgekd.distill.losses._protocol import Answers, Loss, OfLabels, OfNumbers
 from edgekd.tasks._protocol import HeadSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BalanceName", "Comparison", "HeadTraining"]
+__all__ = ["LABELS", "BalanceName", "Comparison", "HeadTraining"]
+
+LABELS = "ce"
+"""The loss that stands for each head's own loss on labels."""
 
 BalanceName = Literal["none", "uncertainty", "gradnorm"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A head's answers as any loss on logits takes them, and what else of them is to be like the teacher's."""
+    """A head's answers as a loss on logits takes them, and what else of them is to be like the teacher's."""
 
     student: Tensor  # (M, C), raw
     teacher: Tensor  # (M, C), raw
-    labels: Tensor  # (M,) int64: the true class, or the teacher's where nobody knows it
+    labels: Tensor  # (M,) int64: the true class, or the teacher's where nobody knows it; as they are of labels, numbers
     rest: Tensor | None = None  # scalar
+    of: Answers = "classes"
+
+    def by(self, loss: Loss) -> Tensor:
+        """What a loss makes of it, a scalar. Raises ValueError where it has no form for such answers."""
+        if self.of == "classes":
+            value = loss(self.student, self.teacher, self.labels)
+        elif self.of == "labels" and isinstance(loss, OfLabels):
+            value = loss.of_labels(self.student, self.teacher)
+        elif self.of == "numbers" and isinstance(loss, OfNumbers):
+            value = loss.of_numbers(self.student, self.teacher)
+        else:
+            raise ValueError(f"{type(loss).__name__} has no form for {self.of}")
+        return value if self.rest is None else value + self.rest
 
 
 class HeadTraining(Protocol):

@@ -14,13 +14,14 @@ from edgekd.distill.augment.colour import Colour
 from edgekd.distill.augment.crop import PadCrop
 from edgekd.distill.augment.erase import Erase
 from edgekd.distill.augment.flip import Flip
+from edgekd.distill.augment.mixing import Mixed
 from edgekd.distill.augment.noise import Noise
 from edgekd.distill.augment.random import choices
 from edgekd.tasks._protocol import TaskSpec
-from edgekd.tasks.rows import IGNORED, NOTHING
+from edgekd.tasks.rows import ABSENT, IGNORED, NOTHING
 from edgekd.teachers._protocol import View
 
-__all__ = ["Batched", "chosen", "floats", "follows", "moved", "placed"]
+__all__ = ["Batched", "blended", "chosen", "floats", "follows", "moved", "placed"]
 
 Batched = Tensor | Mapping[str, Tensor]
 
@@ -74,6 +75,24 @@ def moved(
             view.pad - torch.from_numpy(choices(seed, f"crop.{side}", indices, shifts)) for side in ("top", "left")
         )
         result = _shifted(spec, result, down, right)
+    return result
+
+
+def blended(
+    spec: TaskSpec, view: Mixed, labels: Mapping[str, Tensor], indices: NDArray[np.int64], seed: int
+) -> dict[str, Tensor]:
+    """The labels of these samples as a view mixes them, float32; ``labels`` are those of all samples.
+
+    Of heads that say several labels or numbers (`MixingView.check`). What isn't known of one isn't known of both.
+    """
+    result = {}
+    for head in spec.heads:
+        values = labels[head.name].float()
+        if head.kind == "multilabel":
+            shared = view.blended(torch.where(values == ABSENT, torch.nan, values), indices, seed)
+            result[head.name] = torch.where(torch.isnan(shared), float(ABSENT), shared)
+        else:
+            result[head.name] = view.blended(values, indices, seed)
     return result
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgekd.distill.heads._protocol import Comparison
+from edgekd.distill.losses.pairs import pairs
 from edgekd.students.heads.detection import boxes_of
 from edgekd.tasks._protocol import HeadSpec
 from edgekd.tasks.rows import NOTHING, UNKNOWN
@@ -65,7 +66,7 @@ class DetectionTraining:
         looked = (likely > _SEES) | (torch.sigmoid(heat.detach()) > _SEES)
         if not bool(looked.any()):
             return None
-        student, teacher = _pairs(heat[looked]), _pairs(sure[looked])
+        student, teacher = pairs(heat[looked]), pairs(sure[looked])
         worth = likely.amax(1) * (likely.amax(1) > _SEES)
         distance = (box - boxes).abs().sum(1)
         rest = (distance * worth).sum() / worth.sum().clamp_min(1.0)
@@ -138,7 +139,3 @@ def _generalised_iou(one: Tensor, other: Tensor) -> Tensor:
     around = torch.maximum(one[:, 2:], other[:, 2:]) - torch.minimum(one[:, :2], other[:, :2])
     hull = around.clamp_min(0).prod(1).clamp_min(1e-6)
     return shared / union - (hull - union) / hull
-
-
-def _pairs(logits: Tensor) -> Tensor:
-    return torch.stack([logits, torch.zeros_like(logits)], 1)

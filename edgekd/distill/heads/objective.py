@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from edgekd.distill.heads._protocol import BalanceName, HeadTraining
+from edgekd.distill.heads._protocol import LABELS, BalanceName, HeadTraining
 from edgekd.distill.heads.balance import balance_of
 from edgekd.distill.heads.classification import ClassificationTraining
 from edgekd.distill.heads.detection import DetectionTraining
+from edgekd.distill.heads.multilabel import MultilabelTraining
+from edgekd.distill.heads.regression import RegressionTraining
 from edgekd.distill.heads.segmentation import SegmentationTraining
 from edgekd.distill.heads.targets import in_cells
 from edgekd.distill.losses._protocol import Loss
@@ -30,8 +32,9 @@ _TRAININGS: Mapping[HeadKind, HeadTraining] = {
     "classification": ClassificationTraining(),
     "segmentation": SegmentationTraining(),
     "detection": DetectionTraining(),
+    "multilabel": MultilabelTraining(),
+    "regression": RegressionTraining(),
 }
-_LABELS = "ce"
 
 
 class HeadsObjective(nn.Module):
@@ -85,9 +88,8 @@ class HeadsObjective(nn.Module):
         for name, part in loss.parts:
             if not isinstance(part, Loss) or not part.weight:
                 continue
-            if name == _LABELS:
+            if name == LABELS:
                 terms += [] if by_label is None else [by_label * part.weight]
             elif compared is not None:
-                value = part(compared.student, compared.teacher, compared.labels)
-                terms.append((value if compared.rest is None else value + compared.rest) * part.weight)
+                terms.append(compared.by(part) * part.weight)
         return torch.stack(terms).sum() if terms else None

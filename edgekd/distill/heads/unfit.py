@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING
 
 import torch
 
-from edgekd.distill.heads._protocol import BalanceName
+from edgekd.distill.heads._protocol import LABELS, BalanceName
 from edgekd.distill.heads.batches import follows
+from edgekd.distill.losses._protocol import Loss, OfLabels, OfNumbers
+from edgekd.distill.losses.combined import Combined
 from edgekd.errors import Problem
 from edgekd.students._protocol import Student
 from edgekd.students.heads.many import SharesTrunk, raw_names
-from edgekd.tasks._protocol import TaskSpec
+from edgekd.tasks._protocol import HeadKind, TaskSpec
 from edgekd.teachers.packing import Layout
 
 if TYPE_CHECKING:
@@ -21,9 +23,20 @@ if TYPE_CHECKING:
 
 __all__ = ["unfit"]
 
+_UNSHIFTED: Mapping[HeadKind, str] = {
+    "multilabel": "0 is where a label is as likely there as not, and a shift would move it",
+    "regression": "its numbers already are, each over all samples",
+}
+
 
 def unfit(
-    student: Student, spec: TaskSpec, taught: Layout, balance: BalanceName, smoothing: float, view: View | None
+    student: Student,
+    spec: TaskSpec,
+    taught: Layout,
+    balance: BalanceName,
+    smoothing: float,
+    view: View | None,
+    loss: Combined,
 ) -> list[Problem]:
     """Every reason why heads can't be trained so. ``taught`` is how the teacher packs its answers; empty for none."""
     if spec.plain:
@@ -37,10 +50,33 @@ def unfit(
     if smoothing:
         message = "distill: labels are smoothed for a task of one classification head alone"
         problems.append(Problem(message, "leave label_smoothing out"))
-    if not follows(view):
+    dense = any(head.kind in ("detection", "segmentation") for head in spec.heads)
+    if dense and not follows(view):
         message = f"distill: boxes and masks of task `{spec.name}` can't go where these views move pixels"
         problems.append(Problem(message, "use crop, flip, colour, erase and noise alone"))
+    problems += _without_form(spec, {part.name for part in taught}, loss)
     return problems + _of_other_strides(student, spec, {part.name: part.shape for part in taught})
+
+
+def _without_form(spec: TaskSpec, taught: Set[str], loss: Combined) -> list[Problem]:
+    """Losses between student and teacher that say nothing of labels or numbers."""
+    problems = []
+    heads = [head for head in spec.heads if not taught or raw_names(head)[0] in taught]
+    for name, part in loss.parts:
+        if name == LABELS or not isinstance(part, Loss) or not (part.weight or "weight" in part.schedule):
+            continue
+        for head in heads:
+            if head.kind not in _UNSHIFTED:
+                continue
+            formed = isinstance(part, OfLabels) if head.kind == "multilabel" else isinstance(part, OfNumbers)
+            where = f"for the {head.kind} head `{head.name}`"
+            if not formed:
+                message = f"distill: {name}: there is no such loss {where}: {part.formless}"
+                problems.append(Problem(message, "use kd or dist, which have a form for it"))
+            elif part.standardize:
+                message = f"distill: {name}: logits can't be standardized {where}: {_UNSHIFTED[head.kind]}"
+                problems.append(Problem(message, f"leave standardize out of {name}"))
+    return problems
 
 
 def _of_other_strides(student: Student, spec: TaskSpec, taught: Mapping[str, tuple[int, ...]]) -> list[Problem]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import NonNegativeFloat, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from edgekd.distill.losses.criterion import Criterion
     from edgekd.students.points import Point
 
-__all__ = ["Choice", "FeatureLoss", "Loss", "Site", "Term"]
+__all__ = ["Answers", "Choice", "FeatureLoss", "Loss", "OfLabels", "OfNumbers", "Site", "Term"]
+
+Answers = Literal["classes", "labels", "numbers"]
+"""What logits are of: classes that exclude each other, labels that are each there or not, or numbers."""
 
 Choice = Literal["each stage", "last stage", "penultimate", "logits"] | tuple[tuple[str, str], ...]
 """Where a feature loss looks: a rule, or pairs of a student's and a teacher's point by name."""
@@ -78,6 +81,8 @@ class Term(Record):
 class Loss(Term):
     """Base of every loss on logits. Without a weight it takes what the others leave of 1 (see combined.py)."""
 
+    formless: ClassVar[str] = "it is written for classes that exclude each other"  # why not `OfLabels` or `OfNumbers`
+
     standardize: bool = False  # see standardize.py; for losses that look at the teacher
 
     @model_validator(mode="after")
@@ -106,6 +111,24 @@ class Loss(Term):
     @abstractmethod
     def value(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
         """What `__call__` says. A loss that needs no teacher must not look at ``teacher_logits``."""
+
+
+@runtime_checkable
+class OfLabels(Protocol):
+    """A loss that has a form for labels which are each there or not."""
+
+    def of_labels(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Scalar mean over the batch. Logits (N, C), C >= 1, one a label; no gradient reaches the teacher."""
+        ...
+
+
+@runtime_checkable
+class OfNumbers(Protocol):
+    """A loss that has a form for numbers."""
+
+    def of_numbers(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Scalar mean over the batch. Standardised numbers (N, C), C >= 1; no gradient reaches the teacher."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from edgekd import plugins
-from edgekd.distill.losses._protocol import FeatureLoss, Term
+from edgekd.distill.losses._protocol import FeatureLoss, OfLabels, OfNumbers, Term
 from edgekd.records import Filed, Record
 
 __all__ = ["LossEntry", "LossesAnswer", "known_losses"]
@@ -75,7 +75,8 @@ def _needs(kind: type[Term]) -> str:
     if not kind.needs_teacher:
         return "labels"
     if not issubclass(kind, FeatureLoss):
-        return "a teacher's logits"
+        forms = [name for name, form in (("labels", OfLabels), ("numbers", OfNumbers)) if issubclass(kind, form)]
+        return "a teacher's logits, of classes" + (f", {' or '.join(forms)}" if forms else " alone")
     return f"a teacher's network ({kind().points}: {' or '.join(kind.on)})"
 
 

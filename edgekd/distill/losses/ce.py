@@ -1,6 +1,9 @@
 """Cross-entropy with the labels, optionally smoothed (Szegedy et al. 2016, arXiv 1512.00567, section 7).
 
 -sum_c q_c log softmax(z)_c,   q = (1 - e) onehot(y) + e / C
+
+Where a task has other heads than one of classes, it stands for each head's own loss on labels (`distill/heads`): binary
+cross-entropy for labels that are each there or not, squared error for numbers.
 """
 
 from __future__ import annotations

@@ -6,6 +6,11 @@ correlate with them, over the classes of each sample and over the batch's sample
     T^2 * ( beta * (1 - mean_n rho(s_n, t_n)) + gamma * (1 - mean_c rho(s^c, t^c)) )
 
 s, t = softmax(logits / T); rho is Pearson's correlation of two rows, or of two columns.
+
+Such relations there are between any two matrices of answers. Of labels that are each there or not,
+s, t = 1 / (1 + exp(-logits / T)); a single label has no relations within a sample. Numbers have none either, for they
+have no common unit: what is left is gamma * (1 - mean_c rho(s^c, t^c)), without T. It says nothing of a number's mean
+and deviation: the labels must.
 """
 
 from __future__ import annotations
@@ -46,9 +51,24 @@ class DIST(Loss):
         del labels
         student = torch.softmax(student_logits / self.temperature, dim=1)
         teacher = torch.softmax(teacher_logits / self.temperature, dim=1)
-        within_samples = 1 - _correlation(student, teacher)
-        within_classes = 1 - _correlation(student.T, teacher.T)
-        return self.temperature**2 * (self.beta * within_samples + self.gamma * within_classes)
+        return self._related(student, teacher)
+
+    def of_labels(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Scalar, near zero where the student answers as the teacher does. Logits (N, C), N >= 2."""
+        import torch
+
+        student = torch.sigmoid(student_logits / self.temperature)
+        return self._related(student, torch.sigmoid(teacher_logits.detach() / self.temperature))
+
+    def of_numbers(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Scalar, near zero where the student's numbers rise and fall with the teacher's (N, C), N >= 2."""
+        return self.gamma * (1 - _correlation(student.T, teacher.detach().T))
+
+    def _related(self, student: Tensor, teacher: Tensor) -> Tensor:
+        within_classes = self.gamma * (1 - _correlation(student.T, teacher.T))
+        if student.shape[1] < 2:
+            return self.temperature**2 * within_classes
+        return self.temperature**2 * (self.beta * (1 - _correlation(student, teacher)) + within_classes)
 
 
 def _correlation(one: Tensor, other: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ class DKD(Loss):
     """
 
     mixed_labels: ClassVar[bool] = False
+    formless: ClassVar[str] = "besides the true class it orders the others, and of a yes or no there are none"
     paper: ClassVar[str] = "Zhao 2022, Decoupled knowledge distillation, CVPR"
     use: ClassVar[str] = "a teacher so sure that plain kd hears little besides the label"
 

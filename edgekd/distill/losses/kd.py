@@ -4,6 +4,14 @@
 
 Their cross-entropy of soft targets differs from this by the teacher's own entropy, which has no gradient. T^2 keeps
 the gradient's size when the temperature changes (their section 2).
+
+Of labels that are each there or not, every label is a choice between two (Yang et al. 2023, "Multi-label knowledge
+distillation", ICCV, arXiv 2308.06453: their one-versus-all term, a sum over labels without a temperature):
+
+    mean over labels of  T^2 * KL( (t, 1 - t) || (s, 1 - s) ),   s, t = 1 / (1 + exp(-logit / T))
+
+Of numbers it is the mean of (student - teacher)^2, in standardised units and without a temperature: but for a factor,
+KL between two normal distributions of one width.
 """
 
 from __future__ import annotations
@@ -37,3 +45,16 @@ class KD(Loss):
         student = log_softmax(student_logits / self.temperature, dim=1)
         teacher = log_softmax(teacher_logits / self.temperature, dim=1)
         return self.temperature**2 * kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+    def of_labels(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Scalar mean over samples and labels (N, C), zero where the student answers as the teacher does."""
+        from edgekd.distill.losses.pairs import pairs
+
+        student, teacher = pairs(student_logits), pairs(teacher_logits.detach())
+        return self.value(student, teacher, teacher.argmax(1))
+
+    def of_numbers(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Scalar mean over samples and numbers (N, C), zero where the student answers as the teacher does."""
+        from torch.nn.functional import mse_loss
+
+        return mse_loss(student, teacher.detach())

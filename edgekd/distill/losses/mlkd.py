@@ -34,6 +34,7 @@ class MLKD(Loss):
     It is a sum over temperatures: fewer of them make it less, and so does a lower ``weight``.
     """
 
+    formless: ClassVar[str] = "it compares shares of one choice between samples and between classes"
     paper: ClassVar[str] = "Jin 2023, Multi-level logit distillation, CVPR"
     use: ClassVar[str] = "a teacher of which only answers are known, and more to be had from them than by kd"
 

@@ -55,4 +55,5 @@ def score_student(student: Student, task: Task, kind: AccuracyKind, words: str) 
         samples=score.samples,
         method=f"{words}, {student.annotations.precision.value} in PyTorch",
         parts=score.parts,
+        errors=score.errors,
     )

@@ -1,4 +1,4 @@
-"""A class for the image: the mean over the last features, one linear layer."""
+"""A class for the image, several labels or numbers: the mean over the last features, one linear layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ __all__ = ["Classification"]
 
 
 class Classification(nn.Module):
-    """(N, C, H, W) to logits (N, classes). They are the answer: nothing is decoded."""
+    """(N, C, H, W), or their mean (N, C), to (N, classes).
+
+    Logits of classes or labels, which are the answer: nothing is decoded; or standardised numbers.
+    """
 
     def __init__(self, head: HeadSpec, width: int) -> None:
         super().__init__()
@@ -20,4 +23,4 @@ class Classification(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor]:
         """One raw answer."""
-        return (self.classes(features.mean((2, 3))),)
+        return (self.classes(features.mean((2, 3)) if features.ndim == 4 else features),)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from edgekd.students.heads.detection import DetectionDecoder
 from edgekd.students.heads.many import raw_names
+from edgekd.students.heads.regression import RegressionDecoder
 from edgekd.students.heads.segmentation import SegmentationDecoder
 from edgekd.tasks._protocol import HeadSpec, TaskSpec
 
@@ -31,7 +32,7 @@ class Decoder(nn.Module):
         outputs: list[Tensor] = []
         for spec, head in zip(self.specs, self.heads, strict=True):
             given = [raw[name] for name in raw_names(spec)]
-            outputs += given if spec.kind == "classification" else head(*given)
+            outputs += given if spec.kind in ("classification", "multilabel") else head(*given)
         return tuple(outputs)
 
 
@@ -57,4 +58,6 @@ def deployed(module: nn.Module, spec: TaskSpec) -> nn.Module:
 def _decoder(head: HeadSpec, size: tuple[int, int]) -> nn.Module:
     if head.kind == "detection":
         return DetectionDecoder(head, size)
+    if head.kind == "regression":
+        return RegressionDecoder(head)
     return SegmentationDecoder(size) if head.kind == "segmentation" else nn.Identity()

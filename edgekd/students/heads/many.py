@@ -1,7 +1,7 @@
 """A task's heads on one trunk, in the order of its spec.
 
-Classification looks at the trunk's last features; what has to say where, looks at the neck's map, at stride 4 where
-the trunk has such a stage.
+What speaks of the whole image looks at the trunk's last features; what has to say where, looks at the neck's map, at
+stride 4 where the trunk has such a stage.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ _RAW: Mapping[HeadKind, tuple[str, ...]] = {
     "classification": ("",),
     "segmentation": ("",),
     "detection": (".heat", ".box"),
+    "multilabel": ("",),
+    "regression": ("",),
 }
 
 
@@ -49,6 +51,7 @@ class Heads(nn.Module):
         super().__init__()
         self.specs = spec.heads
         self.first = next((place for place, stride in enumerate(strides) if stride >= _STRIDE), len(strides) - 1)
+        self.pools_once = sum(head.kind not in _DENSE for head in spec.heads) > 1
         dense = any(head.kind in _DENSE for head in spec.heads)
         width = widths[self.first]
         self.neck = Neck(widths[self.first :], width) if dense else None
@@ -60,7 +63,9 @@ class Heads(nn.Module):
     def forward(self, stages: Sequence[Tensor]) -> dict[str, Tensor]:
         """Raw answers by name, head after head."""
         merged = self.neck(stages[self.first :]) if self.neck is not None else None
+        # the same mean twice is one value in a file, and would have two encodings
+        last = stages[-1].mean((2, 3)) if self.pools_once else stages[-1]
         raw: dict[str, Tensor] = {}
         for spec, head in zip(self.specs, self.heads, strict=True):
-            raw |= zip(raw_names(spec), head(merged if spec.kind in _DENSE else stages[-1]), strict=True)
+            raw |= zip(raw_names(spec), head(merged if spec.kind in _DENSE else last), strict=True)
         return raw

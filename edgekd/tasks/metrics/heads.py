@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from edgekd.errors import ConfigurationError
 from edgekd.tasks._protocol import HeadKind, HeadSpec, Rows, Score
 from edgekd.tasks.metrics.detection import mean_average_precision
+from edgekd.tasks.metrics.multilabel import macro_average_precision
+from edgekd.tasks.metrics.regression import coefficient_of_determination, mean_absolute_errors
 from edgekd.tasks.metrics.segmentation import mean_intersection_over_union
 from edgekd.tasks.rows import has_label
 from edgekd.tasks.score import top1
 
 __all__ = ["METRICS", "metric_name", "score_heads"]
 
-METRICS: Mapping[HeadKind, str] = {"classification": "top1", "segmentation": "mIoU", "detection": "mAP"}
+METRICS: Mapping[HeadKind, str] = {
+    "classification": "top1",
+    "segmentation": "mIoU",
+    "detection": "mAP",
+    "multilabel": "macro AP",
+    "regression": "R2",
+}
 
 
 def metric_name(heads: Sequence[HeadSpec]) -> str:
@@ -27,8 +35,8 @@ def metric_name(heads: Sequence[HeadSpec]) -> str:
 def score_heads(heads: Sequence[HeadSpec], outputs: Rows, labels: Rows) -> Score:
     """Score answers (N,) against labels (N,), laid out as in `rows`.
 
-    A sample without a head's label isn't scored by that head. Raises ValueError on shapes that don't match, and
-    ConfigurationError where a head has no labelled sample.
+    A sample without a head's label isn't scored by that head. Of numbers the mean absolute error is told too. Raises
+    ValueError on shapes that don't match, and ConfigurationError where a head has no labelled sample.
     """
     if len(heads) == 1 and heads[0].kind == "classification":
         return top1(outputs, labels)
@@ -37,7 +45,22 @@ def score_heads(heads: Sequence[HeadSpec], outputs: Rows, labels: Rows) -> Score
         raise ValueError(f"outputs {len(outputs)} {fields[0]} don't match labels {len(labels)} {fields[1]}")
     parts = {f"{head.name} {METRICS[head.kind]}": _score(head, outputs, labels) for head in heads}
     value = float(np.mean(list(parts.values())))
-    return Score(metric=metric_name(heads), value=value, samples=len(labels), parts=parts if len(parts) > 1 else {})
+    return Score(
+        metric=metric_name(heads),
+        value=value,
+        samples=len(labels),
+        parts=parts if len(parts) > 1 else {},
+        errors={name: error for head in heads for name, error in _errors(head, outputs, labels)},
+    )
+
+
+def _errors(head: HeadSpec, outputs: Rows, labels: Rows) -> Iterator[tuple[str, float]]:
+    if head.kind != "regression":
+        return
+    for place, error in enumerate(mean_absolute_errors(outputs[head.name], labels[head.name])):
+        name = head.labels[place] if head.labels else head.name if head.classes == 1 else f"{head.name} {place}"
+        if np.isfinite(error):
+            yield f"{name} MAE", error
 
 
 def _score(head: HeadSpec, outputs: Rows, labels: Rows) -> float:
@@ -52,5 +75,9 @@ def _score(head: HeadSpec, outputs: Rows, labels: Rows) -> float:
         return top1(outputs[head.name][known], true).value
     if head.kind == "segmentation":
         return mean_intersection_over_union(outputs[head.name][known], true, head.classes)
+    if head.kind == "multilabel":
+        return macro_average_precision(outputs[head.name][known], true)
+    if head.kind == "regression":
+        return coefficient_of_determination(outputs[head.name][known], true)
     boxes, scores, kinds = (outputs[f"{head.name}.{part}"][known] for part in ("boxes", "scores", "classes"))
     return mean_average_precision(boxes, scores, kinds, true, head.classes)

@@ -37,7 +37,7 @@ class TaskContract:
         spec = make_task().spec
         assert len(spec.input.shape) == 3
         for head in spec.heads:
-            assert head.classes >= (1 if head.kind == "detection" else 2)
+            assert head.classes >= (2 if head.kind in ("classification", "segmentation") else 1)
             assert len(head.labels) in (0, head.classes)
         channels = spec.input.shape[0]
         assert len(spec.input.mean) in (1, channels)
@@ -111,6 +111,10 @@ def perfect_answers(spec: TaskSpec, labels: Rows) -> Rows:
         own = labels[head.name]
         if head.kind == "classification":
             rows[head.name] = np.eye(head.classes, dtype=np.float32)[own]
+        elif head.kind == "multilabel":
+            rows[head.name] = np.where(own == 1, 1.0, -1.0)
+        elif head.kind == "regression":
+            rows[head.name] = np.where(np.isnan(own), 0.0, own)
         elif head.kind == "segmentation":
             rows[head.name] = np.where(own == IGNORED, 0, own)
         else:
@@ -128,6 +132,14 @@ def _check_labels(head: HeadSpec, labels: NDArray[Any], shape: tuple[int, ...]) 
         assert labels.dtype == np.int64
         assert labels.min() >= ABSENT
         assert labels.max() < head.classes
+    elif head.kind == "multilabel":
+        assert labels.dtype == np.int8
+        assert labels.shape[1:] == (head.classes,)
+        assert set(np.unique(labels)) <= {ABSENT, 0, 1}
+    elif head.kind == "regression":
+        assert labels.dtype == np.float32
+        assert labels.shape[1:] == (head.classes,)
+        assert not np.isinf(labels).any()
     elif head.kind == "segmentation":
         assert labels.dtype == np.uint8
         assert labels.shape[1:] == shape[1:]

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -11,6 +9,8 @@ from edgekd.distill.augment.chain import Augment
 from edgekd.distill.augment.cutmix import CutMix
 from edgekd.distill.augment.mixing import partners
 from edgekd.distill.augment.mixup import MixUp
+from edgekd.tasks._protocol import HeadSpec
+from edgekd.testing.fakes.spots import LABELS, NUMBERS
 
 ALL = np.arange(300)
 EARLIER = {"crop": 2, "flip": True, "rotate": 10}
@@ -95,13 +95,20 @@ def test_partners_are_any_samples():
     assert (partners(0, np.arange(50), 300) != np.arange(50)).any()
 
 
-def test_only_classes_can_be_shared(make_spec):
+def test_only_classes_labels_and_numbers_can_be_shared(make_spec):
     spec = make_spec()
-    other = SimpleNamespace(name="t", input=spec.input, head=SimpleNamespace(kind="detection"))
+    things = HeadSpec(name="things", kind="detection", classes=2, objects=3)
+    scene = HeadSpec(name="scene", classes=2)
     for view in (MixUp(), CutMix()):
         assert view.check(spec) == []
-        (problem,) = view.check(other)
-        assert "task `t` is detection" in problem.message
+        assert view.check(spec.but(head=LABELS)) == []
+        for heads in ((things,), (LABELS, things)):
+            (problem,) = view.check(spec.but(head=heads[0], more=heads[1:]))
+            assert "head `things`" in problem.message
+            assert "is detection" in problem.message
+        assert view.check(spec.but(head=scene, more=(LABELS,))), "one of several heads has one class a sample"
+    assert MixUp().check(spec.but(head=NUMBERS, more=(LABELS,))) == []
+    assert CutMix().check(spec.but(head=NUMBERS))
 
 
 def test_cutmix_is_for_images(make_spec):

@@ -1,4 +1,4 @@
-"""Every loss, with every kind of head that has no plain logits: it trains, or says before training why it can't."""
+"""Every loss, with every kind of head that is not one of classes: it trains, or says before training why it can't."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ from edgekd.tasks._protocol import Task, TaskSpec
 from edgekd.tasks.one_head import OneHead
 from edgekd.tasks.shapes import Shapes
 from edgekd.teachers.packing import layout_of, rows_of
+from edgekd.testing.fakes.spots import LABELS, NUMBERS, SpotTask
 
 pytestmark = pytest.mark.slow
 
 LOSSES = plugins.names("edgekd.losses")
 SHAPES = Shapes(train=8, test=1, validation=1, calibration=1, side=32)
-TASKS: dict[str, Task] = {"all three": SHAPES, "things": OneHead(SHAPES, "things"), "mask": OneHead(SHAPES, "mask")}
+TASKS: dict[str, Task] = {
+    "all three": SHAPES,
+    "things": OneHead(SHAPES, "things"),
+    "mask": OneHead(SHAPES, "mask"),
+    "labels": SpotTask([LABELS]),
+    "numbers": SpotTask([NUMBERS]),
+}
 FAMILY = ResNet.model_validate({"space": {"width": [8, 8], "depth": [1, 1]}})
 
 
@@ -58,7 +65,9 @@ def test_trains_or_says_why_not(loss, which, context, tmp_path):
     stage = Distill(loss={loss: {}}, epochs=1, batch_size=4, views=1, precision="float32")
     given = context(tmp_path, task=task, teacher=HeadsNetwork(task.spec))
     problems, kind = stage.check(student, given), plugins.load("edgekd.losses", loss)
-    assert bool(problems) == (issubclass(kind, FeatureLoss) and (loss == "simkd" or "stage" not in kind().points))
+    misplaced = issubclass(kind, FeatureLoss) and (loss == "simkd" or "stage" not in kind().points)
+    formless = which in ("labels", "numbers") and loss in ("dkd", "mlkd")
+    assert bool(problems) == (misplaced or formless)
     if problems:
         assert all(problem.message.startswith(f"distill: {loss}: ") and problem.remedy for problem in problems)
         return

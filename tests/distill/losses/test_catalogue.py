@@ -10,6 +10,9 @@ def test_all_of_them_and_each_alone_fit_a_terminal():
     assert {"kd", "dkd", "fitnet", "ce"} <= {entry.name for entry in every.losses}
     for answer in (every, *(known_losses(entry.name) for entry in every.losses)):
         assert max(map(len, answer.lines())) <= 80
+    needs = {entry.name: entry.needs for entry in every.losses}
+    assert needs["kd"] == needs["dist"] == "a teacher's logits, of classes, labels or numbers"
+    assert needs["dkd"] == needs["mlkd"] == "a teacher's logits, of classes alone"
     assert all(entry.paper and entry.needs and entry.use for entry in every.losses)
 
 

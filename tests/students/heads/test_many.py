@@ -16,6 +16,7 @@ from edgekd.students.resnet import ResNet
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 from edgekd.tasks.rows import outputs_of
 from edgekd.testing.contracts.family import FamilyContract
+from edgekd.testing.fakes.spots import LABELS, NUMBERS
 
 HEADS = (
     HeadSpec(name="scene", classes=3),
@@ -33,7 +34,10 @@ class TestManyHeaded(FamilyContract):
     def make_family(self) -> Callable[[], Family]:
         return lambda: ResNet.model_validate({"space": {"width": [8, 24], "depth": [1, 2], "stem_stride": [1, 2]}})
 
-    @pytest.fixture(params=[HEADS, HEADS[:2], HEADS[1:2], HEADS[2:]], ids=["all", "two", "detection", "segmentation"])
+    @pytest.fixture(
+        params=[HEADS, HEADS[:2], HEADS[1:2], HEADS[2:], (*HEADS, LABELS, NUMBERS), (LABELS,), (NUMBERS,)],
+        ids=["all", "two", "detection", "segmentation", "five", "labels", "numbers"],
+    )
     def spec(self, request: pytest.FixtureRequest) -> TaskSpec:
         return spec(*request.param)
 

@@ -1,0 +1,38 @@
+"""Numbers: their squared distance to the label's, and a teacher's numbers, all standardised.
+
+    mean over known (n, c) of  (z - (y - mean_c) / std_c)^2
+
+The mean, for the reasons of `multilabel`: 1 is what a student gets that tells every number's mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edgekd.distill.heads._protocol import Comparison
+from edgekd.students.heads.regression import standardised
+from edgekd.tasks._protocol import HeadSpec
+
+__all__ = ["RegressionTraining"]
+
+
+class RegressionTraining:
+    """Raw: standardised numbers (N, C). Labels (N, C) in their own units, NaN where nobody knows."""
+
+    def label_loss(self, head: HeadSpec, raw: Sequence[Tensor], labels: Tensor) -> Tensor | None:
+        """Mean over known numbers."""
+        known = ~torch.isnan(labels)
+        if not bool(known.any()):
+            return None
+        return functional.mse_loss(raw[0][known], standardised(head, labels)[known])
+
+    def comparison(
+        self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
+    ) -> Comparison | None:
+        """Every sample, whether its numbers are known or not."""
+        del head
+        return Comparison(raw[0], taught[0], labels, of="numbers")

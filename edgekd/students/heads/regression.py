@@ -1,0 +1,36 @@
+"""Numbers: told standardised by the same layers as classes, and brought to the label's own units in the graph.
+
+Standardised, several numbers of different size share one encoding where they become integers; what brings them back
+stays in float.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.tasks._protocol import HeadSpec
+
+__all__ = ["RegressionDecoder", "standardised"]
+
+_FAR = -1e6  # deviations
+
+
+class RegressionDecoder(nn.Module):
+    """Standardised numbers (N, C) to numbers in the label's own units (N, C): ``raw * std + mean``."""
+
+    def __init__(self, head: HeadSpec) -> None:
+        super().__init__()
+        self.mean, self.std = head.mean, head.std
+
+    def forward(self, raw: Tensor) -> tuple[Tensor]:
+        """One output."""
+        # bounded where no answer ever is: a converter would else fold both factors into the layer before, for whose
+        # own answer an integer file has the encoding
+        std, mean = (torch.tensor([values], device=raw.device) for values in (self.std, self.mean))
+        return (raw.clamp_min(_FAR) * std + mean,)
+
+
+def standardised(head: HeadSpec, numbers: Tensor) -> Tensor:
+    """Numbers (N, C) in the label's own units, as a student learns them. NaN stays NaN."""
+    return (numbers - numbers.new_tensor(head.mean)) / numbers.new_tensor(head.std)

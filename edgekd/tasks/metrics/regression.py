@@ -1,0 +1,54 @@
+"""R^2 of each number, averaged over numbers, by scikit-learn; and the mean absolute error, in the label's own units.
+
+    R^2 = 1 - sum (y - f)^2 / sum (y - mean y)^2
+
+1 is perfect, 0 what the mean of the scored samples would get, and there is no lower end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["coefficient_of_determination", "mean_absolute_errors"]
+
+_NO_NUMBER = 1e3  # deviations: a record holds finite numbers, and such an answer must not go unseen
+
+
+def coefficient_of_determination(answers: NDArray[np.floating], labels: NDArray[np.floating]) -> float:
+    """1 at the most, of answers (N, C) to labels (N, C), NaN where nobody knows.
+
+    A number that is the same in all scored samples explains nothing and is left out. An answer that is no number counts
+    as a thousand deviations away. Raises ValueError on shapes that don't match and where no number is left.
+    """
+    from sklearn.metrics import r2_score  # scikit-learn takes a second to import
+
+    true, told = _columns(answers, labels)
+    found = [r2_score(one, other) for one, other in zip(true, told, strict=True) if len(one) > 1 and np.ptp(one) > 0]
+    if not found:
+        raise ValueError("there is nothing to score: every number is the same in all samples")
+    return float(np.mean(found))
+
+
+def mean_absolute_errors(answers: NDArray[np.floating], labels: NDArray[np.floating]) -> list[float]:
+    """Of each number (C,), in its own units; NaN where no sample has it. Raises ValueError as above."""
+    pairs = zip(*_columns(answers, labels), strict=True)
+    return [float(np.abs(one - other).mean()) if len(one) else float("nan") for one, other in pairs]
+
+
+def _columns(
+    answers: NDArray[np.floating], labels: NDArray[np.floating]
+) -> tuple[Sequence[NDArray[np.float64]], Sequence[NDArray[np.float64]]]:
+    """What is known of each number, and what was told of it."""
+    if answers.shape != labels.shape or labels.ndim != 2:
+        raise ValueError(f"answers {answers.shape} don't match labels {labels.shape}: (N, numbers) expected, both")
+    true, told = [], []
+    for own, other in zip(labels.T.astype(np.float64), answers.T.astype(np.float64), strict=True):
+        known = ~np.isnan(own)
+        one, two = own[known], other[known]
+        far = one + _NO_NUMBER * (one.std() if len(one) else 1.0)
+        true.append(one)
+        told.append(np.where(np.isfinite(two), two, far))
+    return true, told

@@ -1,0 +1,88 @@
+"""Several labels and numbers in the three runtimes: files answer as their student does, and so does the example."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgekd import plugins
+from edgekd.artefacts import Backend, Format, Precision
+from edgekd.bundle.example import example_source
+from edgekd.compress.quantization.calibrate import calibrate
+from edgekd.devices._protocol import DeviceSession, Job
+from edgekd.export._protocol import Exporter, ExportOptions
+from edgekd.export.parity import check_parity, expected_answers
+from edgekd.students._protocol import Student
+from edgekd.students.resnet import ResNet
+from edgekd.students.student import new_student
+from edgekd.tasks._protocol import HeadSpec
+from edgekd.testing.fakes.spots import LABELS, NUMBERS, SpotTask
+
+WHERE = {"onnx": "onnxruntime/cpu", "tflite": "litert/xnnpack", "openvino": "openvino/cpu"}
+HEADS = {"labels": (LABELS,), "numbers": (NUMBERS,), "both": (LABELS, NUMBERS)}
+
+
+def student_of(task: SpotTask) -> Student:
+    family = ResNet.model_validate({"space": {"width": [8, 8], "depth": [1, 1]}, "stages": 2})
+    return new_student(family, family.space(task.spec).at(0), task.spec, 0)
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.INT8])
+@pytest.mark.parametrize("form", list(WHERE))
+@pytest.mark.parametrize("heads", list(HEADS))
+def test_files_answer_as_their_student(
+    this_computer: DeviceSession, tmp_path: Path, heads: str, form: str, precision: Precision
+) -> None:
+    task, backend, here = SpotTask(HEADS[heads]), Backend.model_validate(WHERE[form]), this_computer.describe()
+    exporter: Exporter = plugins.load("edgekd.exporters", form)()
+    ready = calibrate(student_of(task), task.split("calibration").inputs, precision, "minmax", here, backend)
+    raw, options, model = task.split("validation").inputs, ExportOptions(), f"model{Format(form).suffix}"
+    assert not exporter.check(ready, options, backend, here)
+    artefact = exporter.export(ready, options, backend, here, tmp_path / model)
+    job = Job(artefact=artefact, backend=backend)
+    report = check_parity(this_computer, job, ready, raw, options, tmp_path / "scratch")
+    assert report.holds, report.detail
+    assert report.agree == len(raw)
+
+    np.savez(tmp_path / "samples.npz", inputs=raw, labels=task.split("validation").labels)
+    source = example_source(model, backend, 1, options, task.spec, None)
+    (tmp_path / "example.py").write_text(source)
+    ran = subprocess.run([sys.executable, tmp_path / "example.py"], capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    expected = expected_answers(ready, raw[:1], options)[0]
+    lines = dict(line.split(": ", 1) for line in ran.stdout.splitlines() if ": " in line)
+    if "labels" in HEADS[heads][0].name:
+        assert lines["labels"] == f"labels {np.flatnonzero(expected['labels'] > 0)}"
+    if NUMBERS in HEADS[heads]:
+        told = [float(word) for word in lines["numbers"].removeprefix("numbers ").strip("[]").split()]
+        assert np.abs((np.asarray(told) - expected["numbers"]) / NUMBERS.std).max() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("head", "change"),
+    [
+        (LABELS, lambda logits: logits + 0.1),
+        (NUMBERS, lambda numbers: numbers + np.float32([0, 0.05])),
+        (NUMBERS, lambda numbers: numbers * np.nan),
+    ],
+)
+def test_each_head_is_looked_at(head: HeadSpec, change: object) -> None:
+    from edgekd.export.parity_heads import head_differences
+
+    task = SpotTask()
+    student, raw = student_of(task), task.split("validation").inputs
+    with torch.inference_mode():
+        expected = student.module((torch.from_numpy(raw).float() - 40) / 50)
+    steps = {name: 1e-3 * float(value.abs().max()) for name, value in expected.items()}
+    rows = expected_answers(student, raw, ExportOptions())
+    assert all(gaps.max() < 0.1 for gaps in head_differences(task.spec, expected, steps, rows).values())
+    rows[head.name] = change(rows[head.name])  # type: ignore[operator]
+    wrong = head_differences(task.spec, expected, steps, rows)
+    assert wrong[head.name].max() > 1
+    assert all(gaps.max() < 0.1 for name, gaps in wrong.items() if name != head.name)
