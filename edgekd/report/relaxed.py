@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekd.evidence import EvidenceKind, Figure, find_figure
-from edgekd.report import svg
+from edgekd.report import epochs, svg
 from edgekd.report.facts import Facts
 from edgekd.store.records import Accuracy
 from edgekd.store.relaxed import CostTerm, RelaxPoint
 from edgekd.units import format_bytes, format_us
 
 __all__ = ["TriedArch", "annealing_picture", "bound_of", "tried_archs"]
-
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 300.0, 62.0, 56.0, 28.0, 126.0
 
 
 @dataclass(frozen=True)
@@ -66,19 +64,11 @@ def annealing_picture(points: Sequence[RelaxPoint]) -> str:
     """Each expected cost as a share of its bound, a line a cost; empty without epochs."""
     if not points:
         return ""
-    x = svg.Scale.over([float(point.epoch) for point in points], _LEFT, _WIDTH - _RIGHT, 0.02)
+    x = epochs.across([float(point.epoch) for point in points])
     shares = [share for point in points for share in point.shares.values()]
-    y = svg.Scale.over([0.0, 1.0, *shares], _HEIGHT - _BOTTOM, _TOP)
-    parts = []
-    for tick in y.ticks():
-        parts.append(svg.line(_LEFT, y(tick), _WIDTH - _RIGHT, y(tick), "grid"))
-        parts.append(svg.text(_LEFT - 6, y(tick) + 4, f"{100 * tick:.4g} %", "tick", "end"))
-    for tick in x.ticks():
-        if tick == int(tick):
-            parts.append(svg.text(x(tick), _HEIGHT - _BOTTOM + 22, f"{tick:g}", "tick", "middle"))
-    parts.append(svg.text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 8, "epoch", "axis", "middle"))
-    parts.append(svg.text(4, 18, "expected cost over its bound (predicted)", "axis"))
-    parts.append(svg.line(_LEFT, y(1.0), _WIDTH - _RIGHT, y(1.0), "bound"))
+    y = epochs.upwards([0.0, 1.0, *shares])
+    parts = epochs.axes(x, y, "expected cost over its bound (predicted)", lambda value: f"{100 * value:.4g} %")
+    parts.append(epochs.level(y, 1.0, "bound"))
     previous = -100.0
     last = points[-1].shares
     for index, name in enumerate(sorted(last, key=lambda name: -last[name])):  # from the highest end down the page
@@ -86,4 +76,4 @@ def annealing_picture(points: Sequence[RelaxPoint]) -> str:
         parts.append(svg.polyline(line, f"curve c{index % 3}"))
         previous = max(line[-1][1], previous + 24)  # labels of lines that end together are moved apart
         parts.append(svg.text(line[-1][0] + 6, previous + 4, name, "name"))
-    return svg.picture(_WIDTH, _HEIGHT, "what the relaxed network is expected to cost, epoch by epoch", parts)
+    return epochs.framed("what the relaxed network is expected to cost, epoch by epoch", parts)

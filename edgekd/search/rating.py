@@ -9,7 +9,7 @@ from edgekd.events import Events
 from edgekd.project import Project
 from edgekd.store.records import TeacherReading, TeachersRecord
 from edgekd.store.run import Run
-from edgekd.teachers._protocol import Teacher
+from edgekd.teachers._protocol import Taught, Teacher
 from edgekd.teachers.binding import rated
 
 __all__ = ["rate_teachers"]
@@ -23,7 +23,7 @@ def rate_teachers(project: Project, run: Run, events: Events) -> TeachersRecord 
     above = project.teacher
     while above is not None:
         chain.insert(0, above)
-        above = getattr(above, "taught_by", None)
+        above = above.taught_by if isinstance(above, Taught) else None
     if not chain:
         return None
     scores = [(teacher, rated(teacher, project.task)) for teacher in chain]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgekd.students._protocol import StageProgress
     from edgekd.tasks._protocol import Task, TaskSpec
 
-__all__ = ["Bindable", "OpenTeacher", "Preparable", "Teacher", "View"]
+__all__ = ["Bindable", "OpenTeacher", "Preparable", "Taught", "Teacher", "View"]
 
 
 class Teacher(Protocol):
@@ -60,6 +60,13 @@ class Preparable(Protocol):
     ) -> Teacher:
         """The teacher that answers, from ``cache`` where it was made before. Raises Interrupted when ``stop()``."""
         ...
+
+
+@runtime_checkable
+class Taught(Protocol):
+    """A teacher that may have had a teacher itself: an assistant between that one and the student."""
+
+    taught_by: Teacher | None  # bound to the same task; None where it learnt from labels alone
 
 
 @runtime_checkable
