@@ -10,10 +10,13 @@ accuracy goes on with three more seeds. The five best methods by the mean of the
 three, and so does cross-entropy. Test accuracy is looked at last, of those seeds alone. A method is compared with
 cross-entropy seed by seed (the same seed is the same first weights and order of batches): paired t-test, all methods
 together corrected by Holm (1979). Losses on inner activations stand beside plain cross-entropy, without `kd`, so that
-each shows what it adds by itself; `kd-and-fitnet` is the pair.
+each shows what it adds by itself; `kd-and-fitnet` is the pair. A teacher whose answers belong to other views of a
+sample than the student's (`-other-views`) is compared with one that sees what the student sees, over six seeds: under
+crops by 4 pixels as everything else, and under random resized crops, of which two may have no pixel in common.
 
-Cells: `answers`, then `tune-METHOD-N`, then `METHOD-SEED`; two at a time, each on one thread. With --speed on an
-idle machine, `speed`: images per second of each method with cached answers, and of `kd` with the teacher asked.
+Cells: `answers`, `answers-crops`, then `tune-METHOD-N`, then `METHOD-SEED`; two at a time, each on one thread. With
+--speed on an idle machine, `speed`: images per second of each method with cached answers, and of `kd` with the teacher
+asked.
 
 Run: EDGEKD_DATA=... python benchmarks/distill_losses.py [--table] [--jobs 2]. An hour on two idle cores; --tiny takes a
 few minutes and proves nothing.
@@ -45,6 +48,7 @@ def _weighted(name: str, *weights: float) -> list[dict[str, Any]]:
 
 
 HEAT = (1, 2, 4, 8, 16)
+CROPS = {"augment": {"resized_crop": True, "flip": True}}
 STANDARDIZED = {"weight": 3, "standardize": True}
 METHODS: Mapping[str, list[dict[str, Any]]] = {
     "ce": [{"loss": "ce", "label_smoothing": smoothing} for smoothing in (0.0, 0.05, 0.1, 0.2)],
@@ -67,7 +71,13 @@ METHODS: Mapping[str, list[dict[str, Any]]] = {
         {"loss": {"kd": {"temperature": 8, "weight": 0.9}, "fitnet": {"weight": w}}} for w in (1, 3, 10, 30, 100)
     ],
     "adversarial": _weighted("adversarial", 0.001, 0.01, 0.1, 1, 10),
+    "kd-crops": [{"loss": {"kd": {"temperature": t, "weight": 0.9}}, **CROPS} for t in HEAT],
+    "kd-crops-other-views": [
+        {"loss": {"kd": {"temperature": t, "weight": 0.9}}, "consistent": False, **CROPS} for t in HEAT
+    ],
 }
+VIEWS = {"kd": "kd-other-views", "kd-crops": "kd-crops-other-views"}  # the teacher sees the same pixels: others
+CROPPED = ("kd-crops", "kd-crops-other-views")  # not comparable with cross-entropy, which learns from other views
 FIRST = 3  # settings, from the middle of the list
 
 
@@ -146,7 +156,9 @@ def mean_of(cells: Cells, method: str, seeds: Sequence[int], key: str) -> float:
 
 def best_five(cells: Cells) -> list[str]:
     """By validation over the first seeds; cross-entropy comes besides."""
-    ranked = sorted((m for m in METHODS if m != BASE), key=lambda m: -mean_of(cells, m, SEEDS, "validation"))
+    ranked = sorted(
+        (m for m in METHODS if m not in (BASE, *CROPPED)), key=lambda m: -mean_of(cells, m, SEEDS, "validation")
+    )
     return [BASE, *ranked[:5]]
 
 
@@ -158,7 +170,8 @@ def due(cells: Cells) -> list[str]:
     missing = [f"{method}-{seed}" for method in METHODS for seed in SEEDS if not cells.get(f"{method}-{seed}")]
     if missing:
         return missing
-    more = [f"{method}-{seed}" for method in best_five(cells) for seed in MORE_SEEDS]
+    longer = dict.fromkeys([*best_five(cells), *VIEWS, *VIEWS.values()])
+    more = [f"{method}-{seed}" for method in longer for seed in MORE_SEEDS]
     return [cell for cell in more if not cells.get(cell)]
 
 
@@ -212,22 +225,28 @@ def printed(cells: Cells) -> str:
     def scores(method: str, over: Sequence[int]) -> np.ndarray:
         return np.array([100 * (cells.get(f"{method}-{seed}") or {})["test"] for seed in over])
 
-    compared = [method for method in done if method != BASE]
+    compared = [method for method in done if method not in (BASE, *CROPPED)]
     gains = {m: scores(m, seeds[m]) - scores(BASE, [s for s in seeds[m] if s in seeds[BASE]]) for m in compared}
     pvalues = holm([float(stats.ttest_1samp(gains[method], 0.0).pvalue) for method in compared])
     speed = (cells.get("speed") or {}).get("images_per_s", {})
     rows = []
     for method in sorted(done, key=lambda m: -scores(m, seeds[m]).mean()):
         found = scores(method, seeds[method])
-        compare = (
-            [f"{gains[method].mean():+.2f}", f"{pvalues[compared.index(method)]:.4f}"] if method != BASE else ["", ""]
-        )
+        compare = ["", ""]
+        if method in compared:
+            compare = [f"{gains[method].mean():+.2f}", f"{pvalues[compared.index(method)]:.4f}"]
         setting_of = told(METHODS[method][best_setting(cells, method)])
         figures = [len(found), f"{found.mean():.2f}", f"{found.std(ddof=1):.2f}", *compare, speed.get(method, "")]
         rows.append([method, *figures, setting_of])
     note = "test top-1 in %, points over cross-entropy paired by seed, p of a paired t-test, Holm over all\nrows"
+    for same, other in VIEWS.items():
+        if {same, other} <= set(done):
+            both = [seed for seed in seeds[same] if seed in seeds[other]]
+            gained = scores(same, both) - scores(other, both)
+            pvalue = float(stats.ttest_1samp(gained, 0.0).pvalue)
+            note += f"\n{same} over {other}: {gained.mean():+.2f} points by {len(both)} pairs, p {pvalue:.4f}"
     if ONLINE in speed:
-        note += f"; images/s with cached answers; kd with the teacher asked: {speed[ONLINE]}"
+        note += f"\nimages/s with cached answers; kd with the teacher asked: {speed[ONLINE]}"
     return table(["method", "seeds", "mean", "dev", "points", "p", "images/s", "setting"], rows, note)
 
 
@@ -243,6 +262,7 @@ def main() -> None:
     if not options.table:
         asked = [METHODS[method][0] for method in ("fitnet", "crd", "kd-other-views")]
         cells.cell("answers", lambda: prepared(chosen, asked, TUNING_SEED))
+        cells.cell("answers-crops", lambda: prepared(chosen, [METHODS[name][0] for name in CROPPED], TUNING_SEED))
         while waiting := due(cells):
             in_parallel(options.jobs, make, [(cells, cell, chosen) for cell in waiting])
     if options.speed:

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,28 +34,9 @@ from edgekd.artefacts import Artefact
 from edgekd.bundle.preprocess import PREPROCESS, Preprocess
 from edgekd.errors import EdgeKDError
 from edgekd.recipes.runner import Done
-from edgekd.records import Filed, digest_file
+from edgekd.records import digest_file
 from edgekd.store.certificate import CERTIFICATE, Certificate
-from edgekd.store.records import (
-    AnchorRecord,
-    ArmsRecord,
-    AutoRecord,
-    ExplanationRecord,
-    FeaturesRecord,
-    FinalistRecord,
-    MasksRecord,
-    OriginalRecord,
-    OutcomeRecord,
-    PlanRecord,
-    ProposalsRecord,
-    RecheckRecord,
-    RoundRecord,
-    RunHeader,
-    ShortlistRecord,
-    StagesRecord,
-    TrialRecord,
-)  # fmt: skip
-from edgekd.store.relaxed import GapRecord, LatenciesRecord, LatencyModelRecord, RelaxationRecord
+from edgekd.store.run import record_at
 from edgekd.store.schema import read_record
 from edgekd.students.student import load_student
 
@@ -82,15 +63,6 @@ budgets:
 """
 STEPS = ("teacher", "edgekd", "masks", "arms", "searching", "distill", "searched", "refining", "comparing",
          "certifying", "stage by stage", "bundle")  # fmt: skip
-RECORDS: Mapping[str, type[Filed]] = {
-    "run.json": RunHeader, "plan.json": PlanRecord, "features.json": FeaturesRecord, "masks.json": MasksRecord,
-    "anchors": AnchorRecord, "arms.json": ArmsRecord, "trials": TrialRecord, "proposals.json": ProposalsRecord,
-    "rechecks": RecheckRecord, "shortlist.json": ShortlistRecord, "original.json": OriginalRecord,
-    "finalists": FinalistRecord, "outcome.json": OutcomeRecord, "stages": Done, "stages.json": StagesRecord,
-    "auto.json": AutoRecord, "rounds": RoundRecord, "explanation.json": ExplanationRecord,
-    "latencies": LatenciesRecord, "latency_model.json": LatencyModelRecord, "relaxation.json": RelaxationRecord,
-    "gaps": GapRecord,
-}  # fmt: skip
 LATER = ("seen", "never_slower", "measurement")  # a finalist's fields that are added, each once
 FREE = {*LATER, "figures", "verdict", "chosen", "reason", "ended_s"}
 Snapshot = dict[str, tuple[str, int]]
@@ -185,10 +157,14 @@ def unreadable(run: Path) -> list[str]:
                 if name in (CERTIFICATE, PREPROCESS):
                     read_record(path, Certificate if name == CERTIFICATE else Preprocess)
             elif path.suffix == ".json":
-                read_record(path, RECORDS[top])
+                kind = Done if top == "stages" else record_at(place)
+                if kind is None:
+                    problems.append(f"{place}: a file that no run is known to hold")
+                else:
+                    read_record(path, kind)
             elif top == "artefacts" and path.suffix != ".bin" and Artefact.of(path).sha256 != path.stem:
                 problems.append(f"{place}: not the file its name says")
-        except (EdgeKDError, ValueError, KeyError, OSError) as error:
+        except (EdgeKDError, ValueError, OSError) as error:
             problems.append(f"{place}: {type(error).__name__}: {error}")
     return problems
 

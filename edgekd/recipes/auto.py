@@ -30,7 +30,8 @@ _LOSSES: Mapping[str, Any] = {
     "kd, temperature 2": {"kd": {"temperature": 2}},
     "dkd": {"dkd": {}},
     "dist": {"dist": {}},
-    "kd and attention": {"kd": {"temperature": 4}, "attention": {}},
+    "fitnet": {"fitnet": {}},
+    "reviewkd": {"reviewkd": {}},
     "ce": {"ce": {}},
 }
 _VIEWS: Mapping[str, Any] = {

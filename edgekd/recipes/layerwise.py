@@ -34,7 +34,15 @@ from edgekd.students.points import feeding
 __all__ = ["Layerwise"]
 
 _NO_LABELS = {"ce": {"weight": 0.0}}
+_ALONE = {"fitnet": 1.0, "reviewkd": 1.0, "simkd": 1.0}  # weights that aren't written: the usual ones outweigh labels
 _BLOCKS = 3  # of a student that is not there yet: what a training is reckoned to take
+
+
+def _alone(name: str, options: Any) -> dict[str, Any]:
+    """A loss that stands for itself: there a weight multiplies the learning rate, and nothing else."""
+    if name not in _ALONE or not isinstance(options, Mapping):
+        return {name: options}
+    return {name: {"weight": _ALONE[name], **options}}
 
 
 class Layerwise(Distill):
@@ -42,18 +50,19 @@ class Layerwise(Distill):
 
     name: ClassVar[str] = "layerwise"
 
-    loss: Combined = Field(default_factory=lambda: Combined.model_validate({"fitnet": {}, **_NO_LABELS}))
+    loss: Combined = Field(default_factory=lambda: Combined.model_validate({**_alone("fitnet", {}), **_NO_LABELS}))
     epochs: PositiveInt = 10  # of each block
     join: Annotated[Distill | None, Field(description="options of `distill` for the whole student at the end")] = None
 
     @field_validator("loss", mode="before")
     @classmethod
     def _without_labels(cls, value: Any) -> Any:
-        """Whatever isn't written about labels would be added."""
+        """Whatever isn't written about labels would be added, and weighed against them."""
         if isinstance(value, str):
             value = {value: {}}
-        if isinstance(value, Mapping) and "ce" not in value and "parts" not in value:
-            return {**value, **_NO_LABELS}
+        if isinstance(value, Mapping) and "parts" not in value:
+            value = {name: given for pair in value.items() for name, given in _alone(*pair).items()}
+            return value if "ce" in value else {**value, **_NO_LABELS}
         return [*value, _NO_LABELS] if isinstance(value, list) else value
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TypeVar
 
 from edgekd.artefacts import Artefact
@@ -39,7 +39,7 @@ from edgekd.store.records import (
 from edgekd.store.relaxed import GapRecord, LatenciesRecord, LatencyModelRecord, RelaxationRecord
 from edgekd.store.schema import read_record
 
-__all__ = ["Run"]
+__all__ = ["Run", "record_at"]
 
 _SWEEP_S = 5.0  # at most: a reader that opens the folder holds the lock while it sweeps
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -63,6 +63,22 @@ _SINGLE: dict[type[Filed], str] = {
     StagesRecord: "stages.json",
     ExplanationRecord: "explanation.json",
 }
+_NUMBERED: dict[type[Filed], tuple[str, str, int]] = {  # folder, the field that names the file, its digits
+    AnchorRecord: ("anchors", "number", 2),
+    TrialRecord: ("trials", "number", 4),
+    RoundRecord: ("rounds", "number", 2),
+    LatenciesRecord: ("latencies", "number", 2),
+    GapRecord: ("gaps", "trial", 4),
+    RecheckRecord: ("rechecks", "trial", 4),
+    FinalistRecord: ("finalists", "rank", 2),
+}
+
+
+def record_at(place: PurePath) -> type[Filed] | None:
+    """The record that a file is, by its path inside a run's folder; None for what is no record of a run."""
+    if len(place.parts) == 1:
+        return next((model for model, name in _SINGLE.items() if place.name == name), None)
+    return next((model for model, (folder, *_) in _NUMBERED.items() if place.parts[0] == folder), None)
 
 
 class Run:
@@ -200,51 +216,39 @@ class Run:
 
     def anchors(self) -> tuple[AnchorRecord, ...]:
         """Anchors measured so far, in order."""
-        return self._read_all("anchors", AnchorRecord)
+        return self._read_all(AnchorRecord)
 
     def trials(self) -> tuple[TrialRecord, ...]:
         """Trials that ended, by number."""
-        return self._read_all("trials", TrialRecord)
+        return self._read_all(TrialRecord)
 
     def rounds(self) -> tuple[RoundRecord, ...]:
         """Rounds so far, in order; the last may not be measured yet."""
-        return self._read_all("rounds", RoundRecord)
+        return self._read_all(RoundRecord)
 
     def latencies(self) -> tuple[LatenciesRecord, ...]:
         """Batches of archs measured for the model of latency, in order."""
-        return self._read_all("latencies", LatenciesRecord)
+        return self._read_all(LatenciesRecord)
 
     def gaps(self) -> tuple[GapRecord, ...]:
         """Which temperature each finalist learns best at, by trial."""
-        return self._read_all("gaps", GapRecord)
+        return self._read_all(GapRecord)
 
     def rechecks(self) -> tuple[RecheckRecord, ...]:
         """Finalists' archs on other arms, by trial."""
-        return self._read_all("rechecks", RecheckRecord)
+        return self._read_all(RecheckRecord)
 
     def finalists(self) -> tuple[FinalistRecord, ...]:
         """Finalists so far, by rank."""
-        return self._read_all("finalists", FinalistRecord)
+        return self._read_all(FinalistRecord)
 
     def write(self, record: Filed) -> Path:
         """Write a record to its place, over what was there. Raises OSError, KeyError on a record of no run."""
-        match record:
-            case AnchorRecord(number=number):
-                path = self.folder / "anchors" / f"{number:02d}.json"
-            case TrialRecord(number=number):
-                path = self.folder / "trials" / f"{number:04d}.json"
-            case RoundRecord(number=number):
-                path = self.folder / "rounds" / f"{number:02d}.json"
-            case LatenciesRecord(number=number):
-                path = self.folder / "latencies" / f"{number:02d}.json"
-            case GapRecord(trial=trial):
-                path = self.folder / "gaps" / f"{trial:04d}.json"
-            case RecheckRecord(trial=trial):
-                path = self.folder / "rechecks" / f"{trial:04d}.json"
-            case FinalistRecord(rank=rank):
-                path = self.folder / "finalists" / f"{rank:02d}.json"
-            case _:
-                path = self.folder / _SINGLE[type(record)]
+        if type(record) in _NUMBERED:
+            folder, field, digits = _NUMBERED[type(record)]
+            path = self.folder / folder / f"{getattr(record, field):0{digits}d}.json"
+        else:
+            path = self.folder / _SINGLE[type(record)]
         write_json(path, record)
         return path
 
@@ -256,8 +260,8 @@ class Run:
         path = self.folder / _SINGLE[model]
         return read_record(path, model) if path.is_file() else None
 
-    def _read_all(self, name: str, model: type[FiledT]) -> tuple[FiledT, ...]:
-        folder = self.folder / name
+    def _read_all(self, model: type[FiledT]) -> tuple[FiledT, ...]:
+        folder = self.folder / _NUMBERED[model][0]
         if not folder.is_dir():
             return ()
         paths = [path for path in folder.iterdir() if path.suffix == ".json" and path.stem.isdigit()]

@@ -85,6 +85,14 @@ def test_features_come_nearer_to_the_teachers(student, context, teacher, tmp_pat
     assert curve[15].loss < 0.7 * curve[8].loss
 
 
+@pytest.mark.parametrize(
+    ("loss", "weight"), [("fitnet", 1.0), ({"fitnet": {}}, 1.0), ({"fitnet": {"weight": 5}}, 5.0), ("attention", 100.0)]
+)
+def test_a_loss_that_stands_alone_is_not_weighed_against_labels(loss, weight):
+    ((_, given),) = Layerwise.model_validate({"loss": loss}).loss.features
+    assert given.weight == weight
+
+
 def test_the_joined_student_learns_the_task(student, context, task, tmp_path, monkeypatch):
     seen = lessons(monkeypatch)
     stage = Layerwise(**QUICK, join=Distill(**{**QUICK, "epochs": 8}, loss={"ce": {}}, ema=0.0))

@@ -6,15 +6,16 @@ import json
 import multiprocessing
 import os
 import threading
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 
 from edgekd.errors import ConfigurationError
+from edgekd.records import Filed
 from edgekd.store.atomic import draft_of
 from edgekd.store.lock import RunBusy, locked
-from edgekd.store.records import MasksRecord, OutcomeRecord, RunHeader
-from edgekd.store.run import Run
+from edgekd.store.records import MasksRecord, OutcomeRecord, RunHeader, TrialRecord
+from edgekd.store.run import Run, record_at
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -28,6 +29,20 @@ def test_a_run_is_read_back_as_it_was_written(tmp_path: Path, header: RunHeader)
     assert again.masks() == masks
     assert again.outcome() is None
     assert again.trials() == ()
+
+
+@pytest.mark.parametrize(
+    ("place", "record"),
+    [
+        ("run.json", RunHeader),
+        ("outcome.json", OutcomeRecord),
+        ("trials/0003.json", TrialRecord),
+        ("bundle/outcome.json", None),
+        ("holiday.json", None),
+    ],
+)
+def test_a_place_tells_what_is_written_there(place: str, record: type[Filed] | None) -> None:
+    assert record_at(PurePath(place)) is record
 
 
 def test_a_run_is_never_created_over_something_else(tmp_path: Path, header: RunHeader) -> None:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from edgekd.students.points import Point
 
-__all__ = ["Connector", "half_mean_square", "same_resolution"]
+__all__ = ["Connector", "averaged", "half_mean_square", "same_resolution"]
 
 
 def same_resolution(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
@@ -20,8 +20,8 @@ def same_resolution(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """
     if one.ndim != 4 or other.ndim != 4:
         return one, other
-    height, width = min(one.shape[2], other.shape[2]), min(one.shape[3], other.shape[3])
-    return _averaged(one, height, width), _averaged(other, height, width)
+    size = min(one.shape[2], other.shape[2]), min(one.shape[3], other.shape[3])
+    return averaged(one, size), averaged(other, size)
 
 
 class Connector(nn.Module):
@@ -62,7 +62,6 @@ class _HalfMeanSquare(torch.autograd.Function):
         return difference * (gradients[0] / difference.numel()), None
 
 
-def _averaged(features: Tensor, height: int, width: int) -> Tensor:
-    if tuple(features.shape[2:]) == (height, width):
-        return features
-    return functional.adaptive_avg_pool2d(features, (height, width))
+def averaged(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (N, C, H, W), averaged to (N, C, *size)."""
+    return features if features.shape[2:] == size else functional.adaptive_avg_pool2d(features, size)

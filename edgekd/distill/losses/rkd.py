@@ -28,7 +28,7 @@ from edgekd.distill.losses.criterion import Batch, Criterion
 
 __all__ = ["RKD"]
 
-_TOGETHER = 128  # samples whose triplets are compared: their cube is 2 million numbers
+_TOGETHER = 64  # samples whose triplets are compared, as many as the authors' batches have: the work is their cube
 _ROUNDING = 64  # times the smallest step of a number near 1: squared distances under it are 0
 
 
@@ -36,7 +36,7 @@ class RKD(FeatureLoss):
     """Options of `rkd`. Maps are averaged over the image, and may be paired with vectors.
 
     ``distance`` and ``angle`` are the authors' for CIFAR-100.
-    A batch of more than 128 is cut into consecutive parts of equal size, and triplets are taken within each.
+    A batch of more than 64 is cut into consecutive parts of equal size, and triplets are taken within each.
     """
 
     mixes: ClassVar[bool] = True

@@ -13,7 +13,7 @@ from edgekd.testing.contracts.feature_loss import FeatureLossContract
 class TestAttention(FeatureLossContract):
     @pytest.fixture
     def loss(self):
-        return Attention()
+        return Attention(weight=1000.0)
 
     def test_with_its_weight_it_is_the_papers_formula(self, loss, criterion, inputs):
         student, teacher, _ = inputs

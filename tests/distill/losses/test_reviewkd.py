@@ -61,10 +61,10 @@ class TestReviewKD(FeatureLossContract):
 
     @pytest.fixture(params=[1, 3])
     def site(self, request):
-        """One stage or three, the last of the same resolution in both networks."""
+        """One stage or three, of which the teacher's is the larger, the smaller, and as large."""
         pairs = (
             (point("s1", 2, 4, 4), point("t1", 3, 8, 8)),
-            (point("s2", 3, 2, 2), point("t2", 2, 4, 4)),
+            (point("s2", 3, 4, 4), point("t2", 2, 2, 2)),
             (point("s3", 2, 2, 2), point("t3", 3, 2, 2)),
         )
         return Site(pairs=pairs[-request.param :], samples=12, classes=5)
@@ -79,8 +79,9 @@ class TestReviewKD(FeatureLossContract):
                 deeper = nearest(deeper, fused.shape[2])
                 shares = 1 / (1 + np.exp(-conv1(fusion.attend, np.concatenate([fused, deeper], axis=1))))
                 fused = shares[:, [0]] * fused + shares[:, [1]] * deeper
-            deeper = nearest(fused, hint.shape[2])
-            total += context(normed(conv3(fusion.leave[0], deeper)), hint)
+            side = min(own.shape[2], hint.shape[2])
+            deeper = nearest(fused, side)
+            total += context(normed(conv3(fusion.leave[0], deeper)), pooled(hint, side))
         assert float(criterion(student, teacher, batch).detach()) == pytest.approx(total)
 
     def test_a_shallow_stage_learns_from_every_deeper_one(self, criterion, inputs):
