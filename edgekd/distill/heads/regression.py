@@ -1,8 +1,8 @@
-"""Numbers: their squared distance to the label's, and a teacher's numbers, all standardised.
+"""Numbers: their distance to the label's, and a teacher's numbers, all standardised.
 
-    mean over known (n, c) of  (z - (y - mean_c) / std_c)^2
+    mean over known (n, c) of  h( z - (y - mean_c) / std_c )        h: `edgekd/distill/losses/numbers.py`
 
-The mean, for the reasons of `multilabel`: 1 is what a student gets that tells every number's mean.
+The mean, for the reasons of `multilabel`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from edgekd.distill.heads._protocol import Comparison
+from edgekd.distill.losses.numbers import distance
 from edgekd.students.heads.regression import standardised
 from edgekd.tasks._protocol import HeadSpec
 
@@ -28,7 +28,7 @@ class RegressionTraining:
         known = ~torch.isnan(labels)
         if not bool(known.any()):
             return None
-        return functional.mse_loss(raw[0][known], standardised(head, labels)[known])
+        return distance(raw[0][known], standardised(head, labels)[known])
 
     def comparison(
         self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor

@@ -3,7 +3,7 @@
 -sum_c q_c log softmax(z)_c,   q = (1 - e) onehot(y) + e / C
 
 Where a task has other heads than one of classes, it stands for each head's own loss on labels (`distill/heads`): binary
-cross-entropy for labels that are each there or not, squared error for numbers.
+cross-entropy for labels that are each there or not, a distance for numbers.
 """
 
 from __future__ import annotations
