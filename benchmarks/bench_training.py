@@ -11,8 +11,8 @@ compares the fastest rounds, which other work on the machine disturbs least; the
 within each round. Where the two differ much, the machine was busy. The online teacher, slow as it is, is asked about a
 quarter of the samples, twice.
 
-Run: python benchmarks/bench_training.py [--samples 4096] [--rounds 6] [--only kd dkd dist]. Ten minutes on two idle
-cores.
+Run: python benchmarks/bench_training.py [--samples 8192] [--rounds 6] [--only kd dkd dist]. Twenty minutes on two
+idle cores.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def chosen(only: Sequence[str] | None) -> list[str]:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=int, default=4096)
+    parser.add_argument("--samples", type=int, default=8192)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--only", nargs="*", help="these and what they are compared with")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "training.json")

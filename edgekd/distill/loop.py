@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 _CHECKPOINT_EVERY_S = 20.0
 _PROGRESS_EVERY_S = 0.5
 _NO_LABELS = torch.empty(0, dtype=torch.int64)
-_EXPLAINED = 20  # epochs of a training whose terms are told apart
+_EXPLAINED = 10  # epochs of a training whose terms are told apart
 
 
 @dataclass(frozen=True)
@@ -236,10 +236,12 @@ class _Training:
             outputs = self.module(inputs)
         own = {name: activation.float() for name, activation in self.seen.items()}
         terms: list[Tensor] = self.objective(floats(outputs), taught, own, hints, about, several)
-        if last:
-            self.shares = self._shares(terms)
         value = torch.stack(terms).sum()
-        value.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
+        if last and self._explained(len(terms)):
+            self.shares = self._apart(terms)
+        else:
+            self.shares = {}
+            value.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -248,15 +250,18 @@ class _Training:
         if self.average is not None:
             self.average.update(number)
 
-    def _shares(self, terms: Sequence[Tensor]) -> dict[str, float]:
-        """How much of the pull on the student's weights each term has: its gradient's length over the sum of all."""
-        every = math.ceil(self.plan.epochs / _EXPLAINED)
-        if len(terms) < 2 or (self.position.epoch % every and self.position.epoch + 1 < self.plan.epochs):
-            return {}
-        weights = [weight for weight in self.module.parameters() if weight.requires_grad]
-        lengths = []
-        for term in terms:
-            lengths.append(_pull(term, weights))
+    def _explained(self, terms: int) -> bool:
+        every, epoch = math.ceil(self.plan.epochs / _EXPLAINED), self.position.epoch
+        return terms > 1 and (epoch % every == 0 or epoch + 1 == self.plan.epochs)
+
+    def _apart(self, terms: Sequence[Tensor]) -> dict[str, float]:
+        """The terms' backward passes one by one, and how much of the pull on the student's weights each term has.
+
+        That is its gradient's length over the sum of all.
+        """
+        learning = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        own = {id(weight) for weight in self.module.parameters()}
+        lengths = [_pulled(term, learning, own) for term in terms]
         whole = sum(lengths)
         if not math.isfinite(whole) or not whole:  # told as what it is, a divergence, at the end of the epoch
             return {}
@@ -362,12 +367,20 @@ class _Training:
         self.loss_sum.copy_(tensors["loss_sum"])
 
 
-def _pull(term: Tensor, weights: Sequence[Tensor]) -> float:
-    """Length of a term's gradient on these weights; 0 where it reaches none, as where all it looks at is frozen."""
+def _pulled(term: Tensor, learning: Sequence[Tensor], counted: Collection[int]) -> float:
+    """Adds a term's gradient to what each weight has, and tells its length on the weights of these ids.
+
+    0 where it reaches none, as where all it looks at is frozen.
+    """
     if not term.requires_grad:
         return 0.0
-    found = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
-    squares = [gradient.float().square().sum() for gradient in found if gradient is not None]
+    gradients = torch.autograd.grad(term, learning, retain_graph=True, allow_unused=True)
+    squares = []
+    for weight, found in zip(learning, gradients, strict=True):
+        if found is not None:
+            weight.grad = found if weight.grad is None else weight.grad + found
+            if id(weight) in counted:
+                squares.append(found.float().square().sum())
     return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
 
 

@@ -10,7 +10,7 @@ import torch
 
 from edgekd.distill.checkpoint import read_checkpoint
 from edgekd.distill.curve import read_curve
-from edgekd.distill.loop import CHECKPOINT_FILE, _pull
+from edgekd.distill.loop import CHECKPOINT_FILE, _pulled
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Interrupted
 from edgekd.students.points import layout_of
@@ -181,8 +181,15 @@ def test_a_share_is_the_length_of_a_terms_own_gradient(student, context, tmp_pat
 
 def test_a_term_that_reaches_no_weight_pulls_with_nothing():
     weight, other = (torch.ones(1, requires_grad=True) for _ in range(2))
-    assert _pull(torch.ones(()), [weight]) == _pull(other.sum(), [weight]) == 0.0
-    assert _pull(3 * weight.sum(), [weight]) == 3.0
+    assert _pulled(torch.ones(()), [weight], {id(weight)}) == _pulled(other.sum(), [weight], {id(weight)}) == 0.0
+    assert _pulled(3 * weight.sum(), [weight], {id(weight)}) == 3.0
+
+
+def test_terms_taken_apart_leave_the_gradient_of_their_sum():
+    weight, connector = (torch.tensor([2.0], requires_grad=True) for _ in range(2))
+    terms = (weight * connector).sum(), weight.square().sum()
+    assert [_pulled(term, [weight, connector], {id(weight)}) for term in terms] == [2.0, 4.0]
+    assert (float(weight.grad), float(connector.grad)) == (6.0, 2.0)
 
 
 def test_frozen_parts_stay_and_their_statistics_with_them(student, context, tmp_path):
