@@ -15,7 +15,7 @@ from typing import Any
 from cells import cifar10
 from cifar_search import teacher as teacher_options
 
-__all__ = ["Setting", "in_parallel", "prepared", "stage_of", "started", "trained"]
+__all__ = ["Setting", "in_parallel", "prepared", "scores", "stage_of", "started", "trained"]
 
 
 @dataclass(frozen=True)
@@ -99,19 +99,26 @@ def prepared(setting: Setting, ways: Sequence[Mapping[str, Any]], seed: int) -> 
 def trained(setting: Setting, given: Mapping[str, Any], seed: int, precision: str, name: str = "") -> dict[str, Any]:
     """One training, scored on validation and test. One with a name goes on where it was cut off."""
     from edgekd.distill.curve import read_curve
-    from edgekd.distill.predict import predict
 
     task, student, context = started(setting, seed)
     with tempfile.TemporaryDirectory(dir=setting.runs) as scratch:
         context = replace(context, folder=setting.runs / name if name else Path(scratch))
         ready = stage_of(setting, {**given, "precision": precision}).run(student, context)
         curve = read_curve(context.folder)
-    scores = {}
+    speeds = sorted(point.images_per_s for point in curve)
+    beside = round(speeds[len(speeds) // 2])
+    return {"given": given, "seed": seed, **scores(task, ready), "images_per_s_beside_others": beside}
+
+
+def scores(task: Any, student: Any) -> dict[str, float]:
+    """Of a trained student, on validation and test."""
+    from edgekd.distill.predict import predict
+
+    found = {}
     for name in ("validation", "test"):
         split = task.split(name)
-        scores[name] = task.score(predict(ready.module, split.inputs, task.spec), split.labels).value
-    speeds = sorted(point.images_per_s for point in curve)
-    return {"given": given, "seed": seed, **scores, "images_per_s_beside_others": round(speeds[len(speeds) // 2])}
+        found[name] = task.score(predict(student.module, split.inputs, task.spec), split.labels).value
+    return found
 
 
 def in_parallel(jobs: int, work: Callable[..., object], calls: Iterable[tuple[Any, ...]]) -> None:
