@@ -2,7 +2,8 @@
 
 No Python interface reaches it, but the C functions in the wheel's library do. They are no promised interface: whatever
 goes wrong here leaves the operators out, and since the profile has a process of its own, even a crash does no more.
-Times have the profiler's resolution, a microsecond.
+The profiler drops what is below a microsecond from every operator's time. Where most of a call is lost that way,
+what is left would tell a story of its own, and nothing is told.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import ctypes
 import os
 import re
 import struct
+import time
 from typing import Any, List, Sequence
 
 from edgekd.agent.runtimes.base import Operator, Refusal, Tensor
 
-__all__ = ["profile", "read_summary"]
+__all__ = ["believed", "profile", "read_summary"]
 
 _ELEMENTS = {"float32": 1, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9, "float16": 10}
 _CPU = 1
 _MOST_AXES = 8
 _WARMUP_CALLS = 5
+_LEAST_TOLD = 0.5  # of a call's time
 _ROW = re.compile(
     r"^\s*(?P<kind>\S.*?)\s+[\d.]+\s+[\d.]+\s+(?P<ms>[\d.]+)\s+[\d.]+%\s+[\d.]+%\s+[\d.]+\s+\d+\s+"
     r"\[(?P<owner>[^\]]*)\]:(?P<number>\d+)\s*$"
@@ -43,11 +46,24 @@ def profile(path: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], thre
     for _ in range(_WARMUP_CALLS):
         _do(library, "LiteRtRunCompiledModel", *run)
     _do(library, "LiteRtStartProfiler", profiler)
+    begun = time.perf_counter()
     for _ in range(calls):
         _do(library, "LiteRtRunCompiledModel", *run)
+    whole_us = 1e6 * (time.perf_counter() - begun) / calls
     _do(library, "LiteRtStopProfiler", profiler)
     _do(library, "LiteRtGetProfileSummary", profiler, compiled, ctypes.byref(text))
-    return read_summary((text.value or b"").decode("utf-8", "replace"))
+    return believed(read_summary((text.value or b"").decode("utf-8", "replace")), whole_us)
+
+
+def believed(operators: List[Operator], whole_us: float) -> List[Operator]:
+    """The same, if they make up most of a call. Raises Refusal."""
+    told_us = sum(operator.time_us for operator in operators)
+    if operators and told_us < _LEAST_TOLD * whole_us:
+        raise Refusal(
+            "the profiler counts whole microseconds, and these operators are shorter: "
+            "it tells %.1f of a call's %.1f us" % (told_us, whole_us)
+        )
+    return operators
 
 
 def read_summary(text: str) -> List[Operator]:

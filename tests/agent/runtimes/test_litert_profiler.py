@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from edgekd.agent.runtimes.base import Operator
-from edgekd.agent.runtimes.litert_profiler import read_summary
+import pytest
+
+from edgekd.agent.runtimes.base import Operator, Refusal
+from edgekd.agent.runtimes.litert_profiler import believed, read_summary
 
 TABLE = """=============== Run Order ===============
       [node type]    [start]    [first]   [avg ms]        [%]     [cdf%]   [mem KB] [times called]   [Name]
@@ -20,6 +22,15 @@ def test_each_operator_once_in_order() -> None:
         Operator("Delegate:0", "Delegate/Convolution (NHWC, QC8) IGEMM", 7.0, "QC8"),
         Operator("Builtin:15", "SOFTMAX", 2.0),
     ]
+
+
+def test_what_the_clock_cannot_tell_is_not_told() -> None:
+    """Of a call of 5.3 us it once told 1 us, all of it the last layer's."""
+    operators = read_summary(TABLE)
+    assert believed(operators, 17.9) == operators
+    assert believed([], 5.0) == []
+    with pytest.raises(Refusal, match=r"tells 9\.0 of a call's 18\.1 us"):
+        believed(operators, 18.1)
 
 
 def test_any_other_text_has_no_operators() -> None:
