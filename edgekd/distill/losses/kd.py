@@ -32,7 +32,7 @@ class KD(Loss):
     """Options of `kd`. The default weight leaves 0.1 for the labels."""
 
     paper: ClassVar[str] = "Hinton 2015, Distilling the knowledge in a neural network"
-    use: ClassVar[str] = "the first to try, and often the last"
+    use: ClassVar[str] = "the first to try where a teacher gives answers alone; cheap beside anything"
 
     weight: NonNegativeFloat | None = 0.9
     temperature: PositiveFloat = 4.0

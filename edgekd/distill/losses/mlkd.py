@@ -36,7 +36,7 @@ class MLKD(Loss):
 
     formless: ClassVar[str] = "it compares shares of one choice between samples and between classes"
     paper: ClassVar[str] = "Jin 2023, Multi-level logit distillation, CVPR"
-    use: ClassVar[str] = "a teacher of which only answers are known, and more to be had from them than by kd"
+    use: ClassVar[str] = "a teacher of which only answers are known, where kd at one temperature is not enough"
 
     weight: NonNegativeFloat | None = 0.9
     temperatures: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (2.0, 3.0, 4.0, 5.0, 6.0)
