@@ -56,6 +56,7 @@ _DEFAULT_VIEWS = 4
 _OTHER_VIEWS = 1_000_003  # added to a seed: views that no student of the same recipe sees
 _ASKED_FILE = "asked.json"  # how the teacher computes where it has no cache
 _CONSISTENT = "leave consistent out, or set cache: true"
+_DATA_FREE = "give it some, or use the stage data-free, which learns from the teacher alone"
 
 
 class Distill(Record):
@@ -105,6 +106,8 @@ class Distill(Record):
         """Every reason it can't run: teacher, classes, task, annotations, augmentation."""
         problems = self._of_heads(student, context)
         spec, teacher = context.task.spec, context.teacher
+        if not len(context.task.split("train")):
+            problems.append(Problem(f"distill: task `{spec.name}` has no training images", _DATA_FREE))
         if self.loss.needs_teacher and teacher is None:
             message = "distill: the loss needs a teacher, and the project has none"
             problems.append(Problem(message, "add a teacher, or train on labels alone with loss: {ce: {}}"))

@@ -2,7 +2,8 @@
 
 Labels are one class an image (N,), integers 0 and 1 (N, C), each of which is there or not, or floats (N, C): numbers.
 Images are uint8 or float32, channels first or last. The official test images stay the test split; validation is
-carved out of training unless the file brings its own.
+carved out of training unless the file brings its own. A file without x_train needs x_validation, and students that
+learn without images (`data-free`).
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ class Images(Record):
 
     ``validation`` is the share of training images carved out where the data brings no validation images.
     ``calibration`` and ``train_limit`` count images. ``mean`` and ``std`` are in raw units; left out, they are computed
-    from the training split, as one value or (``per_channel``) one a channel. One value lets an exported integer model
-    take raw pixels without extra operators. ``invariant``: whether labels that are numbers stay as they are where a
-    view moves pixels.
+    from the training split (of calibration where there are no training images), as one value or (``per_channel``) one a
+    channel. One value lets an exported integer model take raw pixels without extra operators. ``invariant``: whether
+    labels that are numbers stay as they are where a view moves pixels.
     """
 
     metric: Literal["top1"] = "top1"
@@ -118,11 +119,11 @@ class Images(Record):
 
     def _described(self) -> TaskSpec:
         title, data = self._title(), self._data
-        train = data.split("train").inputs
-        channels = train.shape[1]
+        seen = data.described.inputs
+        channels = seen.shape[1]
         mean, std = self.mean, self.std
         if mean is None or std is None:
-            mean, std = statistics(train, self.per_channel)
+            mean, std = statistics(seen, self.per_channel)
         for name, values in (("mean", mean), ("std", std)):
             if len(values) not in (1, channels):
                 raise ConfigurationError.one(
@@ -132,12 +133,12 @@ class Images(Record):
         if min(std) <= 0:
             raise ConfigurationError.one(f"{title}: all training pixels are the same", "check the images")
         head = self._head()
-        exact = train.dtype == np.uint8
+        exact = seen.dtype == np.uint8
         return TaskSpec(
             name=title,
             kind="image-classification" if head.kind == "classification" else f"image-{head.kind}",
             input=InputSpec(
-                shape=train.shape[1:],
+                shape=seen.shape[1:],
                 raw_dtype="uint8" if exact else "float32",
                 raw_range=(0.0, 255.0) if exact else _range(data),
                 mean=mean,
@@ -152,9 +153,9 @@ class Images(Record):
     def _head(self) -> HeadSpec:
         """What is asked of an image. Raises ConfigurationError on labels that can't be learnt."""
         title, data = self._title(), self._data
-        train = data.split("train").labels
-        if train.dtype.names is not None:
-            return head_of(train, self._names(), self.invariant, title)
+        told = data.described.labels
+        if told.dtype.names is not None:
+            return head_of(told, self._names(), self.invariant, title)
         if self.invariant:
             raise ConfigurationError.one(
                 f"{title}: `invariant` is for labels that are numbers, and these are classes",
@@ -197,11 +198,12 @@ class ImageClassification(Images):
         return tuple(map(text_of, read_array(self.data, "class_names")))
 
     def _carve(self) -> CarvedImages:
+        names = array_names(self.data)
         return CarvedImages(
             what=self.data.name,
-            train=self._part("train"),
+            train=self._part("train") if "x_train" in names or "x_validation" not in names else None,
             test=lambda: self._part("test"),
-            validation=self._part("validation") if "x_validation" in array_names(self.data) else None,
+            validation=self._part("validation") if "x_validation" in names else None,
             validation_fraction=self.validation,
             calibration_count=self.calibration,
             train_limit=self.train_limit,
@@ -218,27 +220,24 @@ def text_of(name: object) -> str:
 
 
 def _range(data: CarvedImages) -> tuple[float, float]:
-    parts = [data.split(name).inputs for name in ("train", "validation", "calibration")]
+    parts = [data.split(name).inputs for name in ("train", "validation", "calibration") if len(data.split(name))]
     return min(float(part.min()) for part in parts), max(float(part.max()) for part in parts)
 
 
 def _check_same_shape(carved: CarvedImages) -> None:
-    expected = carved.train.inputs
-    others = {"validation": carved.validation, "test": carved.test()}
-    for name, images in others.items():
-        if images is None:
-            continue
-        found = images.inputs
+    parts = {"training": carved.train, "validation": carved.validation, "test": carved.test()}
+    (first, one), *others = [(name, images) for name, images in parts.items() if images is not None]
+    for name, images in others:
+        found, expected = images.inputs, one.inputs
         if (found.shape[1:], found.dtype) != (expected.shape[1:], expected.dtype):
             raise ConfigurationError.one(
                 f"{carved.what}: {name} images are {found.dtype} {found.shape[1:]} (C, H, W), "
-                f"training images {expected.dtype} {expected.shape[1:]}",
+                f"{first} images {expected.dtype} {expected.shape[1:]}",
                 "all parts must have one shape and type",
             )
-        if images.labels.dtype != carved.train.labels.dtype:
-            told, wanted = _told(images.labels), _told(carved.train.labels)
+        if images.labels.dtype != one.labels.dtype:
             raise ConfigurationError.one(
-                f"{carved.what}: {name} labels are {told}, training labels {wanted}",
+                f"{carved.what}: {name} labels are {_told(images.labels)}, {first} labels {_told(one.labels)}",
                 "all parts must have labels of one kind, and as many",
             )
 

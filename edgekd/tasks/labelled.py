@@ -2,7 +2,8 @@
 
 Validation is carved out of the training images unless the data brings its own, and calibration always is. Training
 images that are also in validation or test are left out. Of the test images only their hashes are kept until somebody
-asks for that split.
+asks for that split. Where there are no training images at all, which is what the stage `data-free` is for, calibration
+is carved out of the validation images.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from edgekd.tasks._protocol import Rows, Split, SplitName
 from edgekd.tasks.splits import carve, content_keys, digest_arrays
 
 __all__ = ["CarvedImages", "LabelledImages", "statistics"]
+
+_LEAST_VALIDATED = 20  # without training images: half of them may become calibration
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class CarvedImages:
     """The four splits. ``test`` is called for its hashes, and again each time the test split is asked for."""
 
     what: str  # what the data is called in messages
-    train: LabelledImages
+    train: LabelledImages | None  # None: nobody has them, and there is validation
     test: Callable[[], LabelledImages]
     validation: LabelledImages | None
     validation_fraction: float
@@ -75,6 +78,11 @@ class CarvedImages:
         return digest_json({"test": self._test.digest, **{name: split.digest for name, split in self._splits.items()}})
 
     @property
+    def described(self) -> Split:
+        """What tells shape, range and labels: the training images, or those of calibration where there are none."""
+        return self.split("calibration" if self.train is None else "train")
+
+    @property
     def highest_test_label(self) -> int:
         """The largest label of the test split."""
         return self._test.highest_label
@@ -87,6 +95,8 @@ class CarvedImages:
 
     @cached_property
     def _splits(self) -> dict[SplitName, Split]:
+        if self.train is None:
+            return self._without_training()
         keys = content_keys(self.train.inputs)
         parts: dict[SplitName, LabelledImages] = {}
         elsewhere = self._test.keys
@@ -112,6 +122,26 @@ class CarvedImages:
                     "lower `calibration` or `validation`, or give more data",
                 )
         return {name: _split(name, part) for name, part in parts.items()}
+
+    def _without_training(self) -> dict[SplitName, Split]:
+        if self.validation is None:
+            raise ConfigurationError.one(
+                f"{self.what}: there are neither training nor validation images",
+                "without training images give validation images, x_validation and y_validation: they tell how good a "
+                "student is, and int8 is calibrated by some of them",
+            )
+        keys = content_keys(self.validation.inputs)
+        own = np.flatnonzero(~np.isin(keys, self._test.keys))
+        if len(own) < _LEAST_VALIDATED:
+            raise ConfigurationError.one(
+                f"{self.what}: there are no training images, and {len(own)} for validation that are not in test",
+                f"give {_LEAST_VALIDATED} or more",
+            )
+        count = min(self.calibration_count, len(own) // 2)
+        calibration, rest = (own[part] for part in carve(keys[own], _strata(self.validation.labels)[own], [count]))
+        nothing = np.empty(0, np.int64)
+        parts: dict[SplitName, NDArray[np.int64]] = {"validation": rest, "calibration": calibration, "train": nothing}
+        return {name: _split(name, self.validation.take(part)) for name, part in parts.items()}
 
 
 def _strata(labels: Rows) -> NDArray[np.int64]:

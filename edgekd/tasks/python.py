@@ -1,7 +1,8 @@
 """`python`: a task from a person's own function, ``my_task.py:task``.
 
 The function takes nothing and returns either a mapping of arrays named as in a .npz file (x_train, y_train, x_test,
-y_test and, where there are some, x_validation, y_validation, class_names), or an object that is a Task itself; the
+y_test and, where there are some, x_validation, y_validation, class_names; x_train may be missing where there are
+validation arrays), or an object that is a Task itself; the
 other options are for arrays only.
 """
 
@@ -79,7 +80,8 @@ class PythonTask(Images):
         for name in _SPLITS:
             split = task.split(name)
             inputs, labels = split.inputs, split.labels
-            if inputs.shape[1:] != shape or not len(inputs) or inputs.dtype != raw:
+            none = not len(inputs) and (name != "train" or len(labels))  # `data-free` learns without images
+            if inputs.shape[1:] != shape or none or inputs.dtype != raw:
                 problem = f"inputs of the {name} split are {inputs.dtype} {inputs.shape}"
                 remedy = f"the spec says {raw} (N, {', '.join(map(str, shape))}), and at least one sample is needed"
             elif not task.spec.plain:
@@ -91,7 +93,7 @@ class PythonTask(Images):
                 problem, remedy = f"labels of the {name} split are {labels.dtype}", "give int64: labels.astype(int)"
             elif labels.shape != (len(inputs),):
                 problem, remedy = f"labels of the {name} split are {labels.shape}", f"one an input: ({len(inputs)},)"
-            elif labels.min() < 0 or labels.max() >= classes:
+            elif len(labels) and (labels.min() < 0 or labels.max() >= classes):
                 problem = f"labels of the {name} split go from {labels.min()} to {labels.max()}"
                 remedy = f"the spec has {classes} classes: labels from 0 to {classes - 1}"
             else:
@@ -129,11 +131,12 @@ class PythonTask(Images):
         return self.labels or tuple(map(text_of, self._called().get("class_names", ())))
 
     def _carve(self) -> CarvedImages:
+        names = self._called()
         return CarvedImages(
             what=self.module.target,
-            train=self._part("train"),
+            train=self._part("train") if "x_train" in names or "x_validation" not in names else None,
             test=lambda: self._part("test"),
-            validation=self._part("validation") if "x_validation" in self._called() else None,
+            validation=self._part("validation") if "x_validation" in names else None,
             validation_fraction=self.validation,
             calibration_count=self.calibration,
             train_limit=self.train_limit,

@@ -130,6 +130,15 @@ def test_every_reason_not_to_run_is_found(student, context, tmp_path):
         stage.run(student, context(tmp_path, teacher=None))
 
 
+def test_without_training_images_it_is_refused(student, context, task, tmp_path, monkeypatch):
+    whole, train = task.split, task.split("train")
+    nothing = replace(train, inputs=train.inputs[:0], labels=train.labels[:0])
+    monkeypatch.setattr(task, "split", lambda name: nothing if name == "train" else whole(name))
+    (problem,) = Distill(loss="ce").check(student, context(tmp_path))
+    assert problem.message == "distill: task `bars` has no training images"
+    assert "data-free" in problem.remedy
+
+
 def test_classes_must_agree(student, context, teacher, tmp_path):
     teacher.classes = 7
     (problem,) = Distill().check(student, context(tmp_path))

@@ -53,6 +53,27 @@ class TestOwnValidation(TaskContract):
         return lambda: task(tmp_path, {**found, **extra})
 
 
+def untaught(**images: int) -> dict[str, np.ndarray]:
+    """No training images."""
+    found = arrays(**images)
+    return {name.replace("train", "validation"): array for name, array in found.items()}
+
+
+class TestNoTrainingImages(TaskContract):
+    @pytest.fixture
+    def make_task(self, tmp_path):
+        return lambda: task(tmp_path, untaught())
+
+
+def test_without_training_images_some_for_validation_calibrate(tmp_path):
+    found = task(tmp_path, untaught(train=60), calibration=512)
+    assert [len(found.split(name)) for name in ("train", "validation", "calibration", "test")] == [0, 30, 30, 60]
+    assert found.spec.input.shape == (3, 8, 8)
+    assert found.spec.input.mean == pytest.approx((found.split("calibration").inputs.mean(),), rel=1e-4)
+    with pytest.raises(ConfigurationError, match="there are no training images, and 19 for validation"):
+        _ = task(tmp_path, untaught(train=19)).spec
+
+
 def test_spec_tells_what_the_file_says(tmp_path):
     spec = task(tmp_path, {**arrays(), "class_names": np.array(list("abcde"))}, flip=True).spec
     assert spec.name == "data"

@@ -62,7 +62,8 @@ class Recalibrate(Record):
         return student.but(module=module.eval())
 
     def _batches(self, student: Student, context: StageContext) -> list[Tensor]:
-        inputs = context.task.split("train").inputs
+        train = context.task.split("train")
+        inputs = (train if len(train) else context.task.split("calibration")).inputs
         order = np.random.default_rng(context.seed).permutation(len(inputs))[: self.samples]
         spec = student.task.input
         raw = torch.from_numpy(np.ascontiguousarray(inputs[np.sort(order)]))

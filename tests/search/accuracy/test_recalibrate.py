@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -37,6 +39,15 @@ def test_statistics_are_those_of_the_samples(context: StageContext) -> None:
     assert after.module[0].momentum == norm.momentum
     assert norm.running_mean.item() == 9.0  # the given one is left alone
     assert not after.module.training
+
+
+def test_without_training_images_those_of_calibration_serve(context: StageContext, monkeypatch) -> None:
+    whole, norm = context.task.split, nn.BatchNorm2d(1)
+    nothing = replace(whole("train"), inputs=np.empty((0, 1, 8, 8), np.uint8), labels=np.empty(0, int))
+    monkeypatch.setattr(context.task, "split", lambda name: nothing if name == "train" else whole(name))
+    after = Recalibrate(samples=96).run(student(context, norm), context)
+    inputs = (torch.from_numpy(whole("calibration").inputs).float() - 60) / 60
+    assert after.module[0].running_mean.item() == pytest.approx(inputs.mean().item(), abs=0.05)
 
 
 def test_dropout_stays_off_and_weights_as_they_were(context: StageContext) -> None:
