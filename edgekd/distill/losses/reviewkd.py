@@ -89,9 +89,10 @@ class _Fusion(nn.Module):
         """For the teacher, (N, its channels, *size); and for the next stage up."""
         fused: Tensor = self.enter(own)
         if self.attend is not None and deeper is not None:
-            deeper = _nearest(deeper, fused.shape[2:])
-            shares = torch.sigmoid(self.attend(torch.cat([fused, deeper], dim=1)))
-            fused = shares[:, :1] * fused + shares[:, 1:] * deeper
+            weight, middle = self.attend.weight, fused.shape[1]
+            above = _nearest(functional.conv2d(deeper, weight[:, middle:]), fused.shape[2:])
+            shares = torch.sigmoid(functional.conv2d(fused, weight[:, :middle], self.attend.bias) + above)
+            fused = shares[:, :1] * fused + shares[:, 1:] * _nearest(deeper, fused.shape[2:])
         fused = _nearest(fused, size)
         return self.leave(fused), fused
 
