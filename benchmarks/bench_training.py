@@ -49,6 +49,7 @@ from edgekd.students.resnet import ResNet
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 from edgekd.teachers.cache import Answers
 
+RESULT = Path(__file__).parent / "results" / "training.json"
 CPU, VIEWS, EPOCHS, ONLINE_ROUNDS = torch.device("cpu"), 2, 2, 2
 SPEC = TaskSpec(
     name="random",
@@ -207,11 +208,10 @@ def timed(
     return figures
 
 
-def chosen(only: Sequence[str] | None) -> list[str]:
+def chosen(every: Sequence[str], only: Sequence[str] | None) -> list[str]:
     """Everything, or some and what they are compared with."""
-    every = ["bare", *plugins.names("edgekd.losses"), "online"]
     if only is None:
-        return every
+        return list(every)
     wanted = set(only)
     for name in every[::-1] * 3:  # online, kd, ce, bare is the longest way
         if name in wanted and name != "bare":
@@ -224,15 +224,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=8192)
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--only", nargs="*", help="these and what they are compared with")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "training.json")
+    every = ["bare", *plugins.names("edgekd.losses"), "online"]
+    parser.add_argument("--only", nargs="+", choices=every, help="these and what they are compared with")
+    parser.add_argument("--out", type=Path, help="default: results/training.json; with --only, nothing is written")
     options = parser.parse_args()
+    out = options.out or (None if options.only else RESULT)
     torch.manual_seed(0)
     execution = probe(resnet(1), SPEC.input.shape, 128, CPU)
     teacher = RandomTeacher(resnet(9).eval().requires_grad_(False))
     with tempfile.TemporaryDirectory() as scratch:
         data = made(options.samples, Path(scratch), teacher)
-        rounds = timed(chosen(options.only), data, options.rounds, execution, Path(scratch), teacher)
+        rounds = timed(chosen(every, options.only), data, options.rounds, execution, Path(scratch), teacher)
     fastest = {name: max(figures) for name, figures in rounds.items()}
     medians = {name: statistics.median(figures) for name, figures in rounds.items()}
     ratios: dict[str, dict[str, float]] = {}
@@ -251,7 +253,6 @@ def main() -> None:
         shown = (f"{ratio['fastest']:.3f}", f"{ratio['paired']:.3f}") if ratio else ("", "")
         rows.append([name, f"{fastest[name]:,.0f}", f"{medians[name]:,.0f}", len(figures), over, *shown])
     print(table(["", "fastest", "median", "rounds", "over", "fastest", "paired"], rows, "images per second"))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     result = {
         "schema": "edgekd.benchmark/1",
         "benchmark": "training",
@@ -264,7 +265,9 @@ def main() -> None:
         "images_per_s": rounds,
         "ratios": ratios,
     }
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

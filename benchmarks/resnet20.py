@@ -98,7 +98,8 @@ def make(cells: Cells, name: str, setting: Setting, way: str, seed: int, precisi
     begun = time.monotonic()
 
     def work() -> dict[str, Any]:
-        facts = trained(setting, WAYS.get(way, ALONE), seed, precision, f"{name}-{way}")
+        last = not name.startswith("choice-")
+        facts = trained(setting, WAYS.get(way, ALONE), seed, precision, f"{name}-{way}", test=last)
         return {**facts, "way": way, "epochs": setting.epochs, "training_s": round(time.monotonic() - begun)}
 
     cells.cell(name, work)

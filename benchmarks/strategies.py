@@ -23,7 +23,6 @@ Cells: `answers`, then `METHOD-SEED`, two at a time. Run: EDGEKD_DATA=... python
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Mapping
@@ -31,10 +30,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import distill_losses
 import numpy as np
 from cells import Cells, arguments, data_folder, folders, table
 from cifar_search import teacher as resnet56
-from distill_losses import holm
 from scipy import stats
 from trainings import Setting, in_parallel, prepared, scores, started
 
@@ -91,19 +90,6 @@ METHODS: Mapping[str, Method] = {
     "fitnet": distilled(FITNET),
     "fitnet, then kd": distilled({**FITNET, "epochs": 8}, {**KD, "epochs": 7}),
 }
-
-
-def setting(options: argparse.Namespace, runs: Path) -> Setting:
-    """That of `distill_losses`, with a deeper student."""
-    return Setting(
-        tiny=options.tiny,
-        train=600 if options.tiny else 10_000,
-        validation=0.1,
-        epochs=2 if options.tiny else EPOCHS,
-        views=2 if options.tiny else 5,
-        student=(("widths", (16, 32, 64)), ("depths", (2, 2, 2)), ("stem_stride", (2,))),
-        runs=runs,
-    )
 
 
 def answered(chosen: Setting, seed: int) -> dict[str, Any]:
@@ -165,7 +151,7 @@ def printed(cells: Cells) -> str:
         return f"{len(done)} rows are finished, `{BASE}` is not among them"
     tests = {method: np.array([100 * cell["test"] for cell in row]) for method, row in done.items()}
     compared = [method for method in done if method != BASE]
-    pvalues = holm([float(stats.ttest_1samp(tests[m] - tests[BASE], 0.0).pvalue) for m in compared])
+    pvalues = distill_losses.holm([float(stats.ttest_1samp(tests[m] - tests[BASE], 0.0).pvalue) for m in compared])
     rows = []
     for method in sorted(done, key=lambda m: -tests[m].mean()):
         own = tests[method]
@@ -186,7 +172,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each on one thread")
     options = parser.parse_args()
     results, runs = folders(options, NAME)
-    chosen = setting(options, runs)
+    student = (("widths", (16, 32, 64)), ("depths", (2, 2, 2)), ("stem_stride", (2,)))
+    chosen = replace(distill_losses.setting(options, runs), student=student)
     cells = Cells(NAME, results, chosen.identity())
     if not options.table:
         cells.cell("answers", lambda: answered(chosen, options.seed))

@@ -96,8 +96,10 @@ def prepared(setting: Setting, ways: Sequence[Mapping[str, Any]], seed: int) -> 
     return {"size_bytes": kept, "answering_s": round(time.monotonic() - begun, 1), "precision": precision}
 
 
-def trained(setting: Setting, given: Mapping[str, Any], seed: int, precision: str, name: str = "") -> dict[str, Any]:
-    """One training, scored on validation and test. One with a name goes on where it was cut off."""
+def trained(
+    setting: Setting, given: Mapping[str, Any], seed: int, precision: str, name: str = "", test: bool = True
+) -> dict[str, Any]:
+    """One training, scored on validation and, with ``test``, on test. One with a name goes on where it was cut off."""
     from edgekd.distill.curve import read_curve
 
     task, student, context = started(setting, seed)
@@ -107,15 +109,15 @@ def trained(setting: Setting, given: Mapping[str, Any], seed: int, precision: st
         curve = read_curve(context.folder)
     speeds = sorted(point.images_per_s for point in curve)
     beside = round(speeds[len(speeds) // 2])
-    return {"given": given, "seed": seed, **scores(task, ready), "images_per_s_beside_others": beside}
+    return {"given": given, "seed": seed, **scores(task, ready, test), "images_per_s_beside_others": beside}
 
 
-def scores(task: Any, student: Any) -> dict[str, float]:
-    """Of a trained student, on validation and test."""
+def scores(task: Any, student: Any, test: bool = True) -> dict[str, float]:
+    """Of a trained student, on validation and, unless something is to be chosen by it, on test."""
     from edgekd.distill.predict import predict
 
     found = {}
-    for name in ("validation", "test"):
+    for name in ("validation", "test") if test else ("validation",):
         split = task.split(name)
         found[name] = task.score(predict(student.module, split.inputs, task.spec), split.labels).value
     return found

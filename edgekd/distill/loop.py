@@ -378,7 +378,9 @@ def _pulled(term: Tensor, learning: Sequence[Tensor], counted: Collection[int]) 
     squares = []
     for weight, found in zip(learning, gradients, strict=True):
         if found is not None:
-            weight.grad = found if weight.grad is None else weight.grad + found
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+            weight.grad.add_(found)  # never put in its place: a fused optimizer takes its memory to be laid out alike
             if id(weight) in counted:
                 squares.append(found.float().square().sum())
     return float(torch.stack(squares).sum().sqrt()) if squares else 0.0

@@ -40,9 +40,14 @@ _BLOCKS = 3  # of a student that is not there yet: what a training is reckoned t
 
 def _alone(name: str, options: Any) -> dict[str, Any]:
     """A loss that stands for itself: there a weight multiplies the learning rate, and nothing else."""
-    if name not in _ALONE or not isinstance(options, Mapping):
-        return {name: options}
-    return {name: {"weight": _ALONE[name], **options}}
+    options = {} if options is None else options
+    return {name: {"weight": _ALONE[name], **options} if name in _ALONE and isinstance(options, Mapping) else options}
+
+
+def _each_alone(losses: Any) -> Any:
+    if not isinstance(losses, Mapping):
+        return losses
+    return {name: given for pair in losses.items() for name, given in _alone(*pair).items()}
 
 
 class Layerwise(Distill):
@@ -61,9 +66,9 @@ class Layerwise(Distill):
         if isinstance(value, str):
             value = {value: {}}
         if isinstance(value, Mapping) and "parts" not in value:
-            value = {name: given for pair in value.items() for name, given in _alone(*pair).items()}
+            value = _each_alone(value)
             return value if "ce" in value else {**value, **_NO_LABELS}
-        return [*value, _NO_LABELS] if isinstance(value, list) else value
+        return [*map(_each_alone, value), _NO_LABELS] if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _one_on_features(self) -> Self:

@@ -113,6 +113,11 @@ class TrainedTeacher(Record):
         from edgekd.teachers.student import StudentTeacher
 
         spec = task.spec
+        if not len(task.split("train")):
+            raise ConfigurationError.one(
+                f"a teacher of kind train is trained here, and task `{spec.name}` has no training images",
+                "bring one that is trained: kind torch, onnx, tflite, ...",
+            )
         family = self._family(spec)
         student = new_student(family, self._arch(family, spec), spec, self.seed)
         above = self._own_teacher(task, cache, progress, stop)

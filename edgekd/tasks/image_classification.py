@@ -131,7 +131,7 @@ class Images(Record):
                     "give one value, or one a channel",
                 )
         if min(std) <= 0:
-            raise ConfigurationError.one(f"{title}: all training pixels are the same", "check the images")
+            raise ConfigurationError.one(f"{title}: all pixels are the same", "check the images")
         head = self._head()
         exact = seen.dtype == np.uint8
         return TaskSpec(
@@ -178,8 +178,8 @@ class Images(Record):
         highest = data.highest_test_label
         if highest >= classes:
             raise ConfigurationError.one(
-                f"{title}: a test label is {highest}, and training labels go up to {classes - 1}",
-                "train and test must have the same classes",
+                f"{title}: a test label is {highest}, and the others go up to {classes - 1}",
+                "all parts must have the same classes",
             )
         return HeadSpec(classes=classes, labels=names)
 

@@ -1,9 +1,8 @@
 """`python`: a task from a person's own function, ``my_task.py:task``.
 
 The function takes nothing and returns either a mapping of arrays named as in a .npz file (x_train, y_train, x_test,
-y_test and, where there are some, x_validation, y_validation, class_names; x_train may be missing where there are
-validation arrays), or an object that is a Task itself; the
-other options are for arrays only.
+y_test and, where there are some, x_validation, y_validation, class_names; with validation arrays, x_train and y_train
+may be missing), or an object that is a Task itself; the other options are for arrays only.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Traits:
             HeadSpec(name="traits", kind="multilabel", classes=len(LABELS), labels=tuple(LABELS)),
             HeadSpec(
                 name="ink", kind="regression", classes=1, labels=("ink",), mean=(ink.mean(),), std=(ink.std(),),
-                invariant=True,  # a shifted digit has as much of it
+                invariant=True,  # a digit moved by a pixel has as good as as much of it
             ),
         )  # fmt: skip
         digits = self._digits.spec

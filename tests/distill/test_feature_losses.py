@@ -192,6 +192,24 @@ def test_terms_taken_apart_leave_the_gradient_of_their_sum():
     assert (float(weight.grad), float(connector.grad)) == (6.0, 2.0)
 
 
+def test_terms_taken_apart_leave_gradients_laid_out_as_their_weights():
+    """A fused optimizer walks through memory: other strides would put a gradient on the wrong weights."""
+    torch.manual_seed(0)
+    images = torch.randn(4, 3, 6, 6).contiguous(memory_format=torch.channels_last)
+    whole, apart = torch.nn.Conv2d(3, 5, 3), torch.nn.Conv2d(3, 5, 3)
+    apart.load_state_dict(whole.state_dict())
+    for layer in (whole, apart):
+        terms = [layer(images).square().mean(), layer(images).mean()]
+        optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9, nesterov=True, fused=True)
+        if layer is whole:
+            torch.stack(terms).sum().backward()
+        else:
+            for term in terms:
+                _pulled(term, list(layer.parameters()), set())
+        optimizer.step()
+    torch.testing.assert_close(apart.weight, whole.weight)
+
+
 def test_frozen_parts_stay_and_their_statistics_with_them(student, context, tmp_path):
     trained = Distill(**QUICK, freeze=["stem", "blocks.0"]).run(student, context(tmp_path))
     before, after = weights(student), weights(trained)

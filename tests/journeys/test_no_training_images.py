@@ -12,6 +12,7 @@ from edgekd.tasks.digits import Digits
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(600)]
 
+AXES = (("x", "inputs"), ("y", "labels"))
 MODEL = Path(__file__).parents[2] / "examples" / "own_model"
 
 
@@ -42,6 +43,3 @@ def test_from_a_teacher_alone_to_a_bundle(edgekd):
     certificate = json.loads((edgekd.folder / "run2" / "bundle" / "certificate.json").read_text())
     assert certificate["accuracy"]["value"] > 0.25  # guessing is 0.1
     assert certificate["parity"]["agree"] == certificate["parity"]["samples"]
-
-
-AXES = (("x", "inputs"), ("y", "labels"))

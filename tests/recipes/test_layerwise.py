@@ -86,7 +86,15 @@ def test_features_come_nearer_to_the_teachers(student, context, teacher, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("loss", "weight"), [("fitnet", 1.0), ({"fitnet": {}}, 1.0), ({"fitnet": {"weight": 5}}, 5.0), ("attention", 100.0)]
+    ("loss", "weight"),
+    [
+        ("fitnet", 1.0),
+        ({"fitnet": {}}, 1.0),
+        ({"fitnet": None}, 1.0),
+        ([{"fitnet": {}}], 1.0),
+        ({"fitnet": {"weight": 5}}, 5.0),
+        ("attention", 100.0),
+    ],
 )
 def test_a_loss_that_stands_alone_is_not_weighed_against_labels(loss, weight):
     ((_, given),) = Layerwise.model_validate({"loss": loss}).loss.features

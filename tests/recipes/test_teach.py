@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -40,6 +41,14 @@ def test_it_is_known_by_its_weights(task, tmp_path):
     ready = options.prepare(task, tmp_path)
     assert ready.digest() == options.prepare(task, tmp_path).digest()
     assert ready.digest() != TrainedTeacher(width=8, epochs=2).prepare(task, tmp_path).digest()
+
+
+def test_it_needs_images_to_learn_from(task, tmp_path, monkeypatch):
+    whole, train = task.split, task.split("train")
+    nothing = replace(train, inputs=train.inputs[:0], labels=train.labels[:0])
+    monkeypatch.setattr(task, "split", lambda name: nothing if name == "train" else whole(name))
+    with pytest.raises(ConfigurationError, match=r"kind train is trained here, and task `bars` has no training images"):
+        TrainedTeacher().prepare(task, tmp_path)
 
 
 class TestPrepared(TeacherContract):

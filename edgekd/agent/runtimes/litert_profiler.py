@@ -60,8 +60,8 @@ def believed(operators: List[Operator], whole_us: float) -> List[Operator]:
     told_us = sum(operator.time_us for operator in operators)
     if operators and told_us < _LEAST_TOLD * whole_us:
         raise Refusal(
-            "the profiler counts whole microseconds, and these operators are shorter: "
-            "it tells %.1f of a call's %.1f us" % (told_us, whole_us)
+            "the profiler drops what is below a microsecond, and tells %.1f of a call's %.1f us: "
+            "too little to go by" % (told_us, whole_us)
         )
     return operators
 

@@ -31,7 +31,7 @@ class Attention(FeatureLoss):
     """Options of `attention`. Maps only.
 
     The paper's weight is 1000 (their code leaves out the half), by which 15 epochs on CIFAR-10 lost 3.6 points; they
-    gained 1 by 100, the best of seven and the default (`benchmarks/distill_losses.py`).
+    gained 1 by 100, the best of five and the default (`benchmarks/distill_losses.py`).
     """
 
     on: ClassVar[tuple[Literal["map", "vector"], ...]] = ("map",)

@@ -52,8 +52,9 @@ class LossesAnswer(Filed):
         return [
             *lines,
             "",
-            "in a recipe   distill: {loss: {kd: {temperature: 4}, fitnet: {}}}",
+            "in a recipe   distill: {loss: {kd: {temperature: 4}}}",
             "one of them   edgekd losses kd",
+            "their gains   docs/choosing.md",
         ]
 
 

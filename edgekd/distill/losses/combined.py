@@ -2,7 +2,7 @@
 
 Each loss carries its weight. Of those on logits one at most may leave it out; it then takes what the others leave of
 1. Where `ce` is not written at all, it is added in that way, unless nothing is left. Weights that are all written may
-add up to anything. Losses on inner activations come on top: ``{fitnet: {}}`` is 1 * FitNet + 1 * CE.
+add up to anything. Losses on inner activations come on top: ``{fitnet: {}}`` is 30 * FitNet + 1 * CE.
 
 A list instead of a mapping allows one loss twice: ``[{fitnet: {points: last stage}}, {fitnet: {points: logits}}]``.
 """
