@@ -16,9 +16,9 @@ to it (theirs makes the student's larger): a quarter of the work, and no pixel i
 
 Weight: 1 is the default of the authors' CIFAR code, with 0.6 to 1 in its commands for ResNets of 16 to 64 channels and
 5 to 8 for wider students, all for 240 epochs. The default here is what short trainings want: 15 epochs on CIFAR-10
-gained 4.8 points over labels alone by 1, and 12 by 10 or 30 (`benchmarks/distill_losses.py`). Theirs is raised from 0 over
-the first 20 epochs: ``weight: {from: 0, to: 1, end: 0.083}``. They take the teacher's maps before the last activation,
-and its average over the image as one more stage.
+gained 4.8 points over labels alone by 1, and 12 by 10 or 30 (`benchmarks/distill_losses.py`). Theirs is raised from 0
+over the first 20 epochs: ``weight: {from: 0, to: 1, end: 0.083}``. They take the teacher's maps before the last
+activation, and its average over the image as one more stage.
 """
 
 from __future__ import annotations
