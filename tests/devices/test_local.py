@@ -61,7 +61,12 @@ def onnx_model(tmp_path: Path, weights: np.ndarray) -> Artefact:
 
 @pytest.fixture
 def tflite_model(tmp_path: Path, weights: np.ndarray) -> Artefact:
-    """The same function as one FULLY_CONNECTED with a fused RELU."""
+    """The same function."""
+    return one_layer(tmp_path, weights)
+
+
+def one_layer(folder: Path, weights: np.ndarray) -> Artefact:
+    """One FULLY_CONNECTED with a fused RELU, for TFLite."""
     from ai_edge_litert import schema_py_generated as schema
 
     def tensor(name: bytes, shape: list[int], buffer: int) -> object:
@@ -77,7 +82,8 @@ def tflite_model(tmp_path: Path, weights: np.ndarray) -> Artefact:
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.FULLY_CONNECTED
     graph = schema.SubGraphT()
-    graph.tensors = [tensor(b"x", [1, 3], 0), tensor(b"w", [4, 3], 1), tensor(b"y", [1, 4], 0)]
+    outputs, inputs = weights.shape
+    graph.tensors = [tensor(b"x", [1, inputs], 0), tensor(b"w", [outputs, inputs], 1), tensor(b"y", [1, outputs], 0)]
     graph.inputs, graph.outputs, graph.operators = [0], [2], [operator]
     buffers = [schema.BufferT(), schema.BufferT()]
     buffers[1].data = np.frombuffer(weights.tobytes(), np.uint8)
@@ -85,7 +91,7 @@ def tflite_model(tmp_path: Path, weights: np.ndarray) -> Artefact:
     model.version, model.subgraphs, model.operatorCodes, model.buffers = 3, [graph], [code], buffers
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
-    path = tmp_path / "small.tflite"
+    path = folder / "layer.tflite"
     path.write_bytes(bytes(builder.Output()))
     return Artefact.of(path)
 
@@ -118,8 +124,9 @@ def test_every_backend_measures_and_answers(
                 if sample.runtime_us is not None:
                     assert sample.runtime_p50_us is not None
                     assert sample.runtime_us <= sample.runtime_p50_us <= sample.p50_us
-        assert [bool(result.operators) for result in results] == [True, True, True, True, False]
-        assert [bool(result.operators_detail) for result in results] == [False, False, False, False, True]
+        assert [bool(result.operators) for result in results] == [True, True, True, False, False]
+        assert [bool(result.operators_detail) for result in results] == [False, False, False, True, True]
+        assert "too little to go by" in results[3].operators_detail  # a layer of twelve weights takes no microsecond
         whole, none = results[3].delegation, results[4].delegation
         assert whole is not None
         assert none is not None
@@ -129,6 +136,16 @@ def test_every_backend_measures_and_answers(
             answer = session.run(one, [tmp_path / "samples.npy"])
             assert answer.outcome is Outcome.OK, answer.detail
             np.testing.assert_allclose(np.load(answer.outputs[0]), np.maximum(samples @ weights.T, 0), atol=1e-5)
+
+
+@pytest.mark.runtime
+def test_operators_that_take_microseconds_are_timed(device: LocalDevice, tmp_path: Path) -> None:
+    large = one_layer(tmp_path, np.ones((1024, 1024), np.float32))
+    with device.open() as session:
+        (result,) = session.measure([job(large, "litert/xnnpack")], QUICK.but(profile=True))
+    times = {operator.kind: operator.time_us for operator in result.operators}
+    assert max(times.values(), default=0.0) > 5, result.operators_detail
+    assert "Fully Connected" in max(times, key=lambda kind: times[kind])
 
 
 @pytest.mark.runtime

@@ -43,25 +43,26 @@ def profile(path: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], thre
     taken = _buffers(library, environment, compiled, "Output", outputs)
     first, one = ctypes.c_size_t(0), ctypes.c_size_t
     run = (compiled, first, one(len(inputs)), given, one(len(outputs)), taken)
-    for _ in range(_WARMUP_CALLS):
+    times_us = []  # while nothing is noted down, which takes many times as long as a small model
+    for _ in range(_WARMUP_CALLS + calls):
+        begun = time.perf_counter()
         _do(library, "LiteRtRunCompiledModel", *run)
+        times_us.append(1e6 * (time.perf_counter() - begun))
     _do(library, "LiteRtStartProfiler", profiler)
-    begun = time.perf_counter()
     for _ in range(calls):
         _do(library, "LiteRtRunCompiledModel", *run)
-    whole_us = 1e6 * (time.perf_counter() - begun) / calls
     _do(library, "LiteRtStopProfiler", profiler)
     _do(library, "LiteRtGetProfileSummary", profiler, compiled, ctypes.byref(text))
-    return believed(read_summary((text.value or b"").decode("utf-8", "replace")), whole_us)
+    return believed(read_summary((text.value or b"").decode("utf-8", "replace")), sorted(times_us)[len(times_us) // 2])
 
 
-def believed(operators: List[Operator], whole_us: float) -> List[Operator]:
-    """The same, if they make up most of a call. Raises Refusal."""
+def believed(operators: List[Operator], call_us: float) -> List[Operator]:
+    """The same, if they make up most of a call, whose median time is given. Raises Refusal."""
     told_us = sum(operator.time_us for operator in operators)
-    if operators and told_us < _LEAST_TOLD * whole_us:
+    if operators and told_us < _LEAST_TOLD * call_us:
         raise Refusal(
             "the profiler drops what is below a microsecond, and tells %.1f of a call's %.1f us: "
-            "too little to go by" % (told_us, whole_us)
+            "too little to go by" % (told_us, call_us)
         )
     return operators
 
