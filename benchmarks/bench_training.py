@@ -212,10 +212,11 @@ def chosen(every: Sequence[str], only: Sequence[str] | None) -> list[str]:
     """Everything, or some and what they are compared with."""
     if only is None:
         return list(every)
-    wanted = set(only)
-    for name in every[::-1] * 3:  # online, kd, ce, bare is the longest way
-        if name in wanted and name != "bare":
-            wanted.add(REFERENCE.get(name, "kd"))
+    wanted = {"bare"}
+    for name in only:
+        while name not in wanted:
+            wanted.add(name)
+            name = REFERENCE.get(name, "kd")
     return [name for name in every if name in wanted]
 
 

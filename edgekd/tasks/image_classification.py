@@ -9,6 +9,7 @@ learn without images (`data-free`).
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -99,12 +100,33 @@ class Images(Record):
         return score_heads([self.spec.head], outputs, labels)
 
     @abstractmethod
-    def _carve(self) -> CarvedImages:
-        """The source's images in four parts."""
+    def _source(self) -> str:
+        """Where the arrays are, in messages."""
+
+    @abstractmethod
+    def _arrays(self) -> Collection[str]:
+        """What the source's arrays are called."""
+
+    @abstractmethod
+    def _part(self, name: str) -> LabelledImages:
+        """The arrays x_NAME and y_NAME. Raises ConfigurationError where one is missing."""
 
     @abstractmethod
     def _title(self) -> str:
         """What the task is called."""
+
+    def _carve(self) -> CarvedImages:
+        names = set(self._arrays())
+        untaught = "x_validation" in names and not names & {"x_train", "y_train"}
+        return CarvedImages(
+            what=self._source(),
+            train=None if untaught else self._part("train"),
+            test=lambda: self._part("test"),
+            validation=self._part("validation") if "x_validation" in names else None,
+            validation_fraction=self.validation,
+            calibration_count=self.calibration,
+            train_limit=self.train_limit,
+        )
 
     def _names(self) -> tuple[str, ...]:
         return self.labels
@@ -197,17 +219,11 @@ class ImageClassification(Images):
             return self.labels
         return tuple(map(text_of, read_array(self.data, "class_names")))
 
-    def _carve(self) -> CarvedImages:
-        names = array_names(self.data)
-        return CarvedImages(
-            what=self.data.name,
-            train=self._part("train") if "x_train" in names or "x_validation" not in names else None,
-            test=lambda: self._part("test"),
-            validation=self._part("validation") if "x_validation" in names else None,
-            validation_fraction=self.validation,
-            calibration_count=self.calibration,
-            train_limit=self.train_limit,
-        )
+    def _source(self) -> str:
+        return self.data.name
+
+    def _arrays(self) -> Collection[str]:
+        return array_names(self.data)
 
     def _part(self, name: str) -> LabelledImages:
         inputs, labels = (read_array(self.data, f"{letter}_{name}") for letter in "xy")

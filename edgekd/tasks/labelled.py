@@ -124,12 +124,7 @@ class CarvedImages:
         return {name: _split(name, part) for name, part in parts.items()}
 
     def _without_training(self) -> dict[SplitName, Split]:
-        if self.validation is None:
-            raise ConfigurationError.one(
-                f"{self.what}: there are neither training nor validation images",
-                "without training images give validation images, x_validation and y_validation: they tell how good a "
-                "student is, and int8 is calibrated by some of them",
-            )
+        assert self.validation is not None
         keys = content_keys(self.validation.inputs)
         own = np.flatnonzero(~np.isin(keys, self._test.keys))
         if len(own) < _LEAST_VALIDATED:

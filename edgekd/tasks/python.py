@@ -8,7 +8,7 @@ may be missing), or an object that is a Task itself; the other options are for a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, get_args
 
 import numpy as np
@@ -20,7 +20,7 @@ from edgekd.references import CodeReference, importable
 from edgekd.tasks._protocol import HeadSpec, Rows, Score, Split, SplitName, Task, TaskSpec
 from edgekd.tasks.arrays import images_of
 from edgekd.tasks.image_classification import Images, text_of
-from edgekd.tasks.labelled import CarvedImages, LabelledImages
+from edgekd.tasks.labelled import LabelledImages
 from edgekd.tasks.rows import ABSENT, IGNORED, LABEL_DTYPES, OBJECT_FIELDS
 from edgekd.tasks.splits import content_keys
 
@@ -129,17 +129,11 @@ class PythonTask(Images):
     def _names(self) -> tuple[str, ...]:
         return self.labels or tuple(map(text_of, self._called().get("class_names", ())))
 
-    def _carve(self) -> CarvedImages:
-        names = self._called()
-        return CarvedImages(
-            what=self.module.target,
-            train=self._part("train") if "x_train" in names or "x_validation" not in names else None,
-            test=lambda: self._part("test"),
-            validation=self._part("validation") if "x_validation" in names else None,
-            validation_fraction=self.validation,
-            calibration_count=self.calibration,
-            train_limit=self.train_limit,
-        )
+    def _source(self) -> str:
+        return self.module.target
+
+    def _arrays(self) -> Collection[str]:
+        return tuple(map(str, self._called()))
 
     def _part(self, name: str) -> LabelledImages:
         arrays = self._called()

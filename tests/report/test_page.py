@@ -86,6 +86,16 @@ def test_every_budget_is_drawn_with_its_answer(write: Write) -> None:
     assert "(reported only)" in head
 
 
+def test_operator_times_that_are_not_told_say_why(write: Write) -> None:
+    written = write()
+    written.whole()
+    for finalist in written.run.finalists():
+        untold = finalist.measurement.but(operators=(), operators_detail="refused: too little to go by")
+        written.run.write(finalist.but(measurement=untold))
+    page = page_of(written)
+    assert "Where the time goes No operator times: refused: too little to go by." in page.text
+
+
 def test_every_section_of_a_whole_run(write: Write) -> None:
     written = write()
     written.whole()

@@ -74,6 +74,13 @@ def test_without_training_images_some_for_validation_calibrate(tmp_path):
         _ = task(tmp_path, untaught(train=19)).spec
 
 
+def test_a_misspelt_array_is_no_lack_of_training_images(tmp_path):
+    found = {**arrays(), **{name: array[:40] for name, array in untaught().items() if "validation" in name}}
+    found["x_trian"] = found.pop("x_train")
+    with pytest.raises(ConfigurationError, match="x_train"):
+        _ = task(tmp_path, found).spec
+
+
 def test_spec_tells_what_the_file_says(tmp_path):
     spec = task(tmp_path, {**arrays(), "class_names": np.array(list("abcde"))}, flip=True).spec
     assert spec.name == "data"

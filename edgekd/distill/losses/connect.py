@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from edgekd.students.points import Point
 
-__all__ = ["Connector", "averaged", "half_mean_square", "same_resolution"]
+__all__ = ["Connector", "averaged", "half_mean_square", "same_resolution", "smaller_size"]
 
 
 def same_resolution(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
@@ -20,8 +20,13 @@ def same_resolution(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """
     if one.ndim != 4 or other.ndim != 4:
         return one, other
-    size = min(one.shape[2], other.shape[2]), min(one.shape[3], other.shape[3])
+    size = smaller_size(one, other)
     return averaged(one, size), averaged(other, size)
+
+
+def smaller_size(one: Tensor, other: Tensor) -> tuple[int, int]:
+    """The smaller height and the smaller width of two maps (N, C, H, W)."""
+    return min(one.shape[2], other.shape[2]), min(one.shape[3], other.shape[3])
 
 
 class Connector(nn.Module):

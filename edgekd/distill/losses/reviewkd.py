@@ -12,7 +12,7 @@ to the shallowest, with x a student's map (N, C, H, W) and r what the deeper sta
 Hierarchical context: the maps themselves with w = 1, then averaged down to 4, 2 and 1 a side with half the weight each
 time; a side that is not below the map's is passed over. up and every change of size take the nearest pixel. Mean over
 the batch and each map; stages are summed. Where the student's map is the smaller one, the teacher's is averaged down
-to it (theirs makes the student's larger): a quarter of the work, and no pixel is made up.
+to it (theirs makes the student's larger): at half the side a quarter of the work, and no pixel is made up.
 
 Weight: 1 is the default of the authors' CIFAR code, with 0.6 to 1 in its commands for ResNets of 16 to 64 channels and
 5 to 8 for wider students, all for 240 epochs. The default here is what short trainings want: 15 epochs on CIFAR-10
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.distill.losses._protocol import FeatureLoss, Site
-from edgekd.distill.losses.connect import averaged
+from edgekd.distill.losses.connect import averaged, smaller_size
 from edgekd.distill.losses.criterion import Batch, Criterion
 
 __all__ = ["ReviewKD"]
@@ -70,7 +70,7 @@ class _Review(Criterion):
         terms = []
         handed: Tensor | None = None
         for fusion, own, hint in reversed(list(zip(self.fusions, student, teacher, strict=True))):
-            size = min(own.shape[2], hint.shape[2]), min(own.shape[3], hint.shape[3])
+            size = smaller_size(own, hint)
             answer, handed = fusion(own, handed, size)
             terms.append(_context(answer, averaged(hint, size)))
         return torch.stack(terms).sum()
