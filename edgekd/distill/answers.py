@@ -19,7 +19,6 @@ from edgekd.students.points import LOGITS, Point, layout_of, tapped
 from edgekd.teachers._protocol import OpenTeacher, Teacher
 from edgekd.teachers.cache import Answers
 from edgekd.teachers.observed import Seen, observing
-from edgekd.teachers.packing import rows_of
 
 __all__ = ["AnswerSource", "Asked", "Stored", "asking"]
 
@@ -112,7 +111,7 @@ def asking(
     def answered(execution: Execution, batch: Tensor) -> Tensor:
         inputs = teacher.prepared(batch.to(device)).contiguous(memory_format=execution.memory_format)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, execution.precision == "bfloat16"):
-            logits = rows_of(networks[execution.channels_last](inputs))
+            logits = teacher.rows(networks[execution.channels_last](inputs))
         if device.type == "cuda":
             torch.cuda.synchronize()
         return logits

@@ -105,7 +105,7 @@ class Objective(nn.Module):
         else:
             assert self.heads is not None
             assert targets is not None
-            terms = [self.heads(self._now, outputs, taught, targets)]
+            terms = list(self.heads(self._now, outputs, taught, targets))
         for criterion, site, weight in zip(self.criteria, self._sites, self._weights, strict=True):
             own = [student_seen[point.name] for point, _ in site.pairs]
             other = [teacher_seen[point.name] for _, point in site.pairs]
@@ -113,10 +113,13 @@ class Objective(nn.Module):
         return terms
 
     def names(self) -> list[str]:
-        """Of the terms as they are now, in their order; a loss that is there twice is numbered."""
+        """Of the terms as they are now, in their order: losses, or heads with all that is said of their logits.
+
+        What is there twice is numbered.
+        """
         on_logits = [name for name, loss in self._now.parts if isinstance(loss, Loss) and loss.weight]
         if self.heads is not None:
-            on_logits = ["heads"]
+            on_logits = [head.name for head in self.heads.spec.heads]
         given = [*on_logits, *(name for name, _ in self.loss.features)]
         return [
             f"{name} {given[: at + 1].count(name)}" if given.count(name) > 1 else name for at, name in enumerate(given)

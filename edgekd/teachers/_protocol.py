@@ -74,11 +74,15 @@ class OpenTeacher(Teacher, Protocol):
     """A teacher whose network can be looked into: at its inner activations, its last layer, its gradients."""
 
     def network(self) -> nn.Module:
-        """Its PyTorch network, in eval mode, frozen: prepared inputs to logits (N, classes). Not to be changed."""
+        """Its PyTorch network, in eval mode, frozen: what it gives, `rows` reads. Not to be changed."""
         ...
 
     def prepared(self, batch: Tensor) -> Tensor:
         """What the network takes for a raw-unit float32 batch (N, C, H, W). Differentiable."""
+        ...
+
+    def rows(self, answers: object) -> Tensor:
+        """What the network, or a copy of it, gave for a prepared batch, as `logits` tells it: (N, classes) float32."""
         ...
 
 

@@ -87,6 +87,15 @@ class ForeignTeacher(Record):
             )
         return self._resized(normalised(batch, self.mean, self.std))
 
+    def rows(self, answers: object) -> Tensor:
+        """What a network of PyTorch's gave, as `logits` tells it: (N, classes) float32. Raises ConfigurationError."""
+        if not isinstance(answers, Tensor):
+            raise ConfigurationError.one(
+                f"teacher `{self.name}` answered {type(answers).__name__}, and a tensor (N, classes) was expected",
+                "let the function return a model that gives logits alone",
+            )
+        return answers.float()
+
     def _resized(self, views: Tensor) -> Tensor:
         if self.resize is None or tuple(views.shape[2:]) == self.resize:
             return views

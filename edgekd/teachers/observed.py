@@ -11,7 +11,6 @@ from torch import Tensor
 from edgekd.errors import ConfigurationError
 from edgekd.students.points import LOGITS, Layout, Point, layout_of, tapped
 from edgekd.teachers._protocol import OpenTeacher, Teacher
-from edgekd.teachers.packing import rows_of
 
 __all__ = ["Seen", "observing", "teacher_layout"]
 
@@ -43,7 +42,7 @@ def observing(teacher: Teacher, shape: Sequence[int], points: Sequence[Point]) -
 
         def ask(batch: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
             with torch.inference_mode():
-                logits = rows_of(network(teacher.prepared(batch)))
+                logits = teacher.rows(network(teacher.prepared(batch)))
             found = {**seen, LOGITS: logits}
             # a tensor of inference mode can't take part in a loss
             return logits.clone(), {point.name: found[point.name].clone() for point in points}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from edgekd.tasks._protocol import HeadSpec
 
-__all__ = ["Layout", "Packed", "layout_in", "layout_of", "packed", "raw_of", "rows_of", "unpacked"]
+__all__ = ["Layout", "Packed", "layout_in", "layout_of", "packed", "raw_of", "unpacked"]
 
 
 class Packed(NamedTuple):
@@ -39,11 +39,6 @@ def packed(raw: Mapping[str, Tensor]) -> Tensor:
     import torch
 
     return torch.cat([answer.float().flatten(1) for answer in raw.values()], 1)
-
-
-def rows_of(answers: Tensor | Mapping[str, Tensor]) -> Tensor:
-    """Logits as they are, several heads' raw answers packed: (N, numbers) float32."""
-    return packed(answers) if isinstance(answers, Mapping) else answers.float()
 
 
 def unpacked(rows: Tensor, layout: Layout) -> dict[str, Tensor]:

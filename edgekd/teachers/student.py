@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,9 +69,12 @@ class StudentTeacher:
         """Normalised as its task says."""
         return normalised(batch, self._student.task.input.mean, self._student.task.input.std)
 
+    def rows(self, answers: Any) -> Tensor:
+        """Logits as they are, several heads' raw answers packed: (N, classes) float32."""
+        return packed(answers) if self._layout else answers.float()
+
     def logits(self, batch: Tensor) -> Tensor:
         """Answers (N, classes), float32, without gradient, for raw-unit batches (N, C, H, W)."""
         with torch.inference_mode():
-            answers = self._module(self.prepared(batch))
-            rows: Tensor = packed(answers) if self._layout else answers.float()
+            rows = self.rows(self._module(self.prepared(batch)))
         return rows.clone()  # a tensor of inference mode can't take part in a loss

@@ -44,16 +44,16 @@ class TorchTeacher(ForeignTeacher):
         """Identity of source, weights (a file's, or those the function returns), normalisation and resizing."""
         if self._digest is None:  # as edgekd 0.1 made it: answers are kept under it
             fed = {"mean": self.mean, "std": self.std, "resize": self.resize}
-            told = {head.name: [head.mean, head.std] for head in self._heads if head.kind == "regression"}
-            self._digest = digest_json({**self._identity(), **fed, **({"told": told} if told else {})})
+            rows = [[head.name, head.kind, head.classes, head.mean, head.std] for head in self._heads]
+            self._digest = digest_json({**self._identity(), **fed, **({"rows": rows} if rows else {})})
         return self._digest
 
     def bound(self, spec: TaskSpec) -> Self:
         """With the task's normalisation where it has none of its own, and its heads."""
         bound = super().bound(spec).model_copy()
         bound._heads, bound._layout = () if spec.plain else spec.heads, ()
-        if any(head.kind == "regression" for head in spec.heads):
-            bound._digest = None  # what it tells depends on the head's own mean and deviation
+        if not spec.plain:
+            bound._digest = None  # in what order it tells them, and in which units, is the task's
         return bound
 
     @property
@@ -78,15 +78,16 @@ class TorchTeacher(ForeignTeacher):
         self.network()
 
     def _answer(self, views: Tensor) -> Tensor:
-        answers = self.network()(views)
+        return self.rows(self.network()(views))
+
+    def rows(self, answers: object) -> Tensor:
+        """Logits; of several heads what they answer, in the task's order and as their labels are told to a student.
+
+        Raises ConfigurationError where the answers are of another kind.
+        """
         if self._heads:
             return self._packed(answers)
-        if not isinstance(answers, Tensor):
-            raise ConfigurationError.one(
-                f"teacher `{self.name}` answered {type(answers).__name__}, and a tensor (N, classes) was expected",
-                "let the function return a model that gives logits alone",
-            )
-        return answers
+        return super().rows(answers)
 
     def _identity(self) -> dict[str, Any]:
         return {

@@ -8,6 +8,8 @@ from torch import nn
 
 from edgekd.errors import UnknownName
 from edgekd.students.points import layout_of, tapped
+from edgekd.students.resnet import ResNet
+from edgekd.tasks.shapes import Shapes
 
 
 class Twice(nn.Module):
@@ -49,6 +51,39 @@ def test_a_network_without_a_linear_layer_at_its_end_has_no_penultimate():
     assert layout.classifier == ""
     assert "penultimate" not in layout.points
     assert [point.name for point in layout.stages] == ["shared", "pool"]
+
+
+class Forked(nn.Module):
+    """Two maps told of one trunk; behind the trunk, each head has a layer of its own."""
+
+    def __init__(self, told: str) -> None:
+        super().__init__()
+        self.trunk, self.deep = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 6, 3, 2, 1)
+        self.inner, self.one, self.other = nn.Conv2d(6, 5, 1), nn.Conv2d(5, 2, 1), nn.Conv2d(6, 3, 1)
+        self.told = told
+
+    def forward(self, images):
+        shared = self.deep(self.trunk(images))
+        one, other = self.one(self.inner(shared)), self.other(shared)
+        return {"mapping": {"one": one, "other": other}, "tuple": (one, other), "tensor": one}[self.told]
+
+
+@pytest.mark.parametrize(("told", "last"), [("mapping", "deep"), ("tuple", "deep"), ("tensor", "inner")])
+def test_heads_are_no_stages(told, last):
+    layout = layout_of(Forked(told), (1, 8, 8))
+    assert [point.name for point in layout.stages] == ["trunk", last]
+    assert layout.at("other").shape == (3, 4, 4), "by name it can be looked at"
+
+
+def test_stages_of_a_student_with_three_heads_are_its_blocks():
+    task = Shapes(train=4, test=1, validation=1, calibration=1, side=32)
+    family = ResNet.model_validate({"space": {"widths": [8, 8, 8], "depths": [1, 1, 1]}})
+    module = family.build(family.space(task.spec).at(0), task.spec)
+    assert [point.name for point in layout_of(module, task.spec.input.shape).stages] == [
+        "blocks.0",
+        "blocks.1",
+        "blocks.2",
+    ]
 
 
 @pytest.mark.parametrize("training", [True, False])

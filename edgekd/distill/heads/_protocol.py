@@ -28,6 +28,7 @@ class Comparison:
     teacher: Tensor  # (M, C), raw
     labels: Tensor  # (M,) int64: the true class, or the teacher's where nobody knows it; as they are of labels, numbers
     rest: Tensor | None = None  # scalar
+    known: Tensor | None = None  # (M,) bool: where a label of classes is a true one
     of: Answers = "classes"
 
     def by(self, loss: Loss) -> Tensor:

@@ -23,15 +23,15 @@ _ALPHA, _RATE = 0.5, 0.025
 
 
 class Balance(nn.Module):
-    """Adds the heads' losses up as they are."""
+    """The heads' losses as they are."""
 
-    def forward(self, losses: Sequence[Tensor | None], shared: Sequence[Tensor]) -> Tensor:
-        """Scalar of the heads' losses. None stands for a head with nothing to learn in this batch; not all are.
+    def forward(self, losses: Sequence[Tensor | None], shared: Sequence[Tensor]) -> list[Tensor | None]:
+        """What to add up: a scalar a head. None stands for a head with nothing to learn in this batch.
 
         ``shared`` are weights that every head's loss depends on.
         """
         del shared
-        return torch.stack([loss for loss in losses if loss is not None]).sum()
+        return list(losses)
 
 
 class Uncertainty(Balance):
@@ -41,11 +41,11 @@ class Uncertainty(Balance):
         super().__init__()
         self.logs = nn.Parameter(torch.zeros(heads))
 
-    def forward(self, losses: Sequence[Tensor | None], shared: Sequence[Tensor]) -> Tensor:
-        """Scalar."""
+    def forward(self, losses: Sequence[Tensor | None], shared: Sequence[Tensor]) -> list[Tensor | None]:
+        """A scalar a head."""
         del shared
         pairs = zip(self.logs, losses, strict=True)
-        return torch.stack([torch.exp(-log) * loss + log / 2 for log, loss in pairs if loss is not None]).sum()
+        return [None if loss is None else torch.exp(-log) * loss + log / 2 for log, loss in pairs]
 
 
 class GradNorm(Balance):
@@ -59,13 +59,13 @@ class GradNorm(Balance):
         self.register_buffer("weights", torch.ones(heads))
         self.register_buffer("first", torch.full((heads,), float("nan")))
 
-    def forward(self, losses: Sequence[Tensor | None], shared: Sequence[Tensor]) -> Tensor:
-        """Scalar. In training mode the weights take a step first, if every head has something to learn."""
+    def forward(self, losses: Sequence[Tensor | None], shared: Sequence[Tensor]) -> list[Tensor | None]:
+        """A scalar a head. In training mode the weights take a step first, if every head has something to learn."""
         there = [loss for loss in losses if loss is not None]
         if self.training and torch.is_grad_enabled() and shared and len(there) == len(losses):
             self._step(there, shared)
         pairs = zip(self.weights, losses, strict=True)
-        return torch.stack([weight * loss for weight, loss in pairs if loss is not None]).sum()
+        return [None if loss is None else weight * loss for weight, loss in pairs]
 
     def _step(self, losses: Sequence[Tensor], shared: Sequence[Tensor]) -> None:
         norms = torch.stack(

@@ -31,4 +31,5 @@ class ClassificationTraining:
     ) -> Comparison | None:
         """Every sample."""
         del head
-        return Comparison(raw[0], taught[0], torch.where(labels == ABSENT, taught[0].argmax(1), labels))
+        known = labels != ABSENT
+        return Comparison(raw[0], taught[0], torch.where(known, labels, taught[0].argmax(1)), known=known)

@@ -6,9 +6,8 @@ width and height). Boxes: 1 - GIoU (Rezatofighi et al. 2019, arXiv 1902.09630) a
 heat is within half of them, which ranks well where much overlap is asked for; the paper's L1 distances of offset and
 size are left out.
 
-A teacher's heat is compared cell by cell and class by class, each as a choice between two (a logit and 0: the softmax
-of the pair is the logistic function of the logit), where either of the two sees something; elsewhere both know that
-nothing is there. Boxes are compared where the teacher sees an object, by how sure it is.
+A teacher's heat is compared cell by cell and class by class, each a label that is there or not, where either of the two
+sees something; elsewhere both know that nothing is there. Boxes are compared where the teacher sees an object, by how sure it is.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgekd.distill.heads._protocol import Comparison
-from edgekd.distill.losses.pairs import pairs
 from edgekd.students.heads.detection import boxes_of
 from edgekd.tasks._protocol import HeadSpec
 from edgekd.tasks.rows import NOTHING, UNKNOWN
@@ -56,7 +54,7 @@ class DetectionTraining:
     def comparison(
         self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
     ) -> Comparison | None:
-        """Pairs (M, 2) of logits that differ in nothing but where somebody sees something."""
+        """Logits (M, 1) of labels: those of the places where somebody sees something."""
         del head, labels
         (heat, box), (sure, boxes) = raw, taught
         size = (heat.shape[2], heat.shape[3])
@@ -66,11 +64,11 @@ class DetectionTraining:
         looked = (likely > _SEES) | (torch.sigmoid(heat.detach()) > _SEES)
         if not bool(looked.any()):
             return None
-        student, teacher = pairs(heat[looked]), pairs(sure[looked])
+        student, teacher = heat[looked].unsqueeze(1), sure[looked].unsqueeze(1)
         worth = likely.amax(1) * (likely.amax(1) > _SEES)
         distance = (box - boxes).abs().sum(1)
         rest = (distance * worth).sum() / worth.sum().clamp_min(1.0)
-        return Comparison(student, teacher, teacher.argmax(1), rest)
+        return Comparison(student, teacher, (teacher > 0).long(), rest, of="labels")
 
 
 def heat_targets(labels: Tensor, classes: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:

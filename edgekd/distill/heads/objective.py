@@ -1,4 +1,4 @@
-"""From raw answers, labels and teachers' raw answers to the number that a step makes smaller.
+"""From raw answers, labels and teachers' raw answers to what a step makes smaller: a number a head.
 
 Each head has its label loss where a sample carries its label, worth what the recipe's `ce` is worth; losses between
 student and teacher are put to its comparison (`_protocol.Comparison`) where it has a teacher. A head without a teacher
@@ -26,9 +26,9 @@ from edgekd.students.heads.many import raw_names
 from edgekd.tasks._protocol import HeadKind, HeadSpec, TaskSpec
 from edgekd.teachers.packing import Layout, unpacked
 
-__all__ = ["HeadsObjective"]
+__all__ = ["TRAININGS", "HeadsObjective"]
 
-_TRAININGS: Mapping[HeadKind, HeadTraining] = {
+TRAININGS: Mapping[HeadKind, HeadTraining] = {
     "classification": ClassificationTraining(),
     "segmentation": SegmentationTraining(),
     "detection": DetectionTraining(),
@@ -55,17 +55,23 @@ class HeadsObjective(nn.Module):
         outputs: Mapping[str, Tensor],
         taught: Mapping[str, Tensor] | Tensor | None,
         targets: Mapping[str, Tensor],
-    ) -> Tensor:
-        """Scalar. Raw answers by name, float32; labels by head, as `rows` lays them out; boxes in pixels.
+    ) -> list[Tensor]:
+        """A scalar a head, in the task's order. Raw answers by name, float32; labels by head, as `rows` lays them out;
+        boxes in pixels.
 
         ``taught`` holds the raw answers of those heads that have a teacher, by name or packed.
         """
         known = unpacked(taught, self.taught) if isinstance(taught, Tensor) else taught or {}
         losses = [self._of_head(loss, head, outputs, targets[head.name], known) for head in self.spec.heads]
-        if all(one is None for one in losses):  # a batch without any label: a step of nothing, but with gradients
-            return torch.stack([answer.sum() * 0 for answer in outputs.values()]).sum()
-        total: Tensor = self.balance(losses, self.shared)
-        return total
+        return [
+            self._nothing(head, outputs) if one is None else one
+            for head, one in zip(self.spec.heads, self.balance(losses, self.shared), strict=True)
+        ]
+
+    @staticmethod
+    def _nothing(head: HeadSpec, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Of a batch without any label for a head: a step of nothing, but with gradients."""
+        return torch.stack([outputs[name].sum() * 0 for name in raw_names(head)]).sum()
 
     def _of_head(
         self,
@@ -75,7 +81,7 @@ class HeadsObjective(nn.Module):
         labels: Tensor,
         taught: Mapping[str, Tensor],
     ) -> Tensor | None:
-        names, training = raw_names(head), _TRAININGS[head.kind]
+        names, training = raw_names(head), TRAININGS[head.kind]
         raw = [outputs[name] for name in names]
         if head.kind == "detection":
             height, width = self.spec.input.shape[1:]

@@ -38,8 +38,9 @@ class SegmentationTraining:
         rows = (torch.arange(height, device=labels.device) * 2 + 1) * labels.shape[1] // (2 * height)
         columns = (torch.arange(width, device=labels.device) * 2 + 1) * labels.shape[2] // (2 * width)
         of_cell = labels[:, rows][:, :, columns].long()  # the pixel in the middle of each
-        true = torch.where(of_cell == IGNORED, teacher.argmax(1), of_cell)
-        return Comparison(_cells(own, head.classes), _cells(teacher, head.classes), true.reshape(-1))
+        known = of_cell != IGNORED
+        true = torch.where(known, of_cell, teacher.argmax(1)).reshape(-1)
+        return Comparison(_cells(own, head.classes), _cells(teacher, head.classes), true, known=known.reshape(-1))
 
 
 def _cells(logits: Tensor, classes: int) -> Tensor:

@@ -15,7 +15,7 @@ from edgekd.distill.losses.combined import Combined
 from edgekd.errors import Problem
 from edgekd.students._protocol import Student
 from edgekd.students.heads.many import SharesTrunk, raw_names
-from edgekd.tasks._protocol import HeadKind, TaskSpec
+from edgekd.tasks._protocol import HeadKind, HeadSpec, TaskSpec
 from edgekd.teachers.packing import Layout
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["unfit"]
 
 _UNSHIFTED: Mapping[HeadKind, str] = {
+    "detection": "0 is where a place is as likely one of the class as not, and a shift would move it",
     "multilabel": "0 is where a label is as likely there as not, and a shift would move it",
     "regression": "its numbers already are, each over all samples",
 }
@@ -39,11 +40,11 @@ def unfit(
     loss: Combined,
 ) -> list[Problem]:
     """Every reason why heads can't be trained so. ``taught`` is how the teacher packs its answers; empty for none."""
+    problems = _without_form(spec, {part.name for part in taught}, loss)
     if spec.plain:
-        if balance == "none":
-            return []
-        return [Problem(f"distill: balance: {balance} is for several heads", "leave balance out")]
-    problems = []
+        if balance != "none":
+            problems.append(Problem(f"distill: balance: {balance} is for several heads", "leave balance out"))
+        return problems
     if balance == "gradnorm" and not isinstance(student.module, SharesTrunk):
         message = f"distill: balance: gradnorm needs to know what all heads of a {student.family} student share"
         problems.append(Problem(message, "use balance: uncertainty"))
@@ -54,29 +55,37 @@ def unfit(
     if dense and not follows(view):
         message = f"distill: boxes and masks of task `{spec.name}` can't go where these views move pixels"
         problems.append(Problem(message, "use crop, flip, colour, erase and noise alone"))
-    problems += _without_form(spec, {part.name for part in taught}, loss)
     return problems + _of_other_strides(student, spec, {part.name: part.shape for part in taught})
 
 
 def _without_form(spec: TaskSpec, taught: Set[str], loss: Combined) -> list[Problem]:
-    """Losses between student and teacher that say nothing of labels or numbers."""
-    problems = []
+    """Losses between student and teacher that say nothing of what a head answers."""
     heads = [head for head in spec.heads if not taught or raw_names(head)[0] in taught]
+    found = []
     for name, part in loss.parts:
         if name == LABELS or not isinstance(part, Loss) or not (part.weight or "weight" in part.schedule):
             continue
         for head in heads:
-            if head.kind not in _UNSHIFTED:
-                continue
-            formed = isinstance(part, OfLabels) if head.kind == "multilabel" else isinstance(part, OfNumbers)
-            where = f"for the {head.kind} head `{head.name}`"
-            if not formed:
-                message = f"distill: {name}: there is no such loss {where}: {part.formless}"
-                problems.append(Problem(message, "use kd or dist, which have a form for it"))
-            elif part.standardize:
-                message = f"distill: {name}: logits can't be standardized {where}: {_UNSHIFTED[head.kind]}"
-                problems.append(Problem(message, f"leave standardize out of {name}"))
-    return problems
+            why, remedy = _why_not(name, part, head)
+            if why:
+                found.append(Problem(f"distill: {name}: {why}", remedy))
+    return found
+
+
+def _why_not(name: str, loss: Loss, head: HeadSpec) -> tuple[str, str]:
+    """The reason, and what to do; both empty where a loss has something to say."""
+    where = f"for the {head.kind} head `{head.name}`"
+    plain = f"leave standardize out of {name}"
+    if head.kind in _UNSHIFTED:
+        if not isinstance(loss, OfNumbers if head.kind == "regression" else OfLabels):
+            return f"there is no such loss {where}: {loss.formless}", "use kd or dist, which have a form for it"
+        if loss.standardize:
+            return f"logits can't be standardized {where}: {_UNSHIFTED[head.kind]}", plain
+    elif loss.standardize and head.classes == 2:
+        return f"logits can't be standardized {where}: of two classes, only which is likelier would be left", plain
+    elif loss.every_pair and head.kind == "segmentation":
+        return f"it compares each answer with each other one, and {where} every cell is one", "use kd, dkd or dist"
+    return "", ""
 
 
 def _of_other_strides(student: Student, spec: TaskSpec, taught: Mapping[str, tuple[int, ...]]) -> list[Problem]:

@@ -83,6 +83,7 @@ class Loss(Term):
 
     formless: ClassVar[str] = "it is written for classes that exclude each other"  # why not `OfLabels` or `OfNumbers`
 
+    every_pair: ClassVar[bool] = False  # whether its memory grows with the square of the answers in a batch
     standardize: bool = False  # see standardize.py; for losses that look at the teacher
 
     @model_validator(mode="after")

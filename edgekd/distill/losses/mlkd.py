@@ -35,6 +35,7 @@ class MLKD(Loss):
     """
 
     formless: ClassVar[str] = "it compares shares of one choice between samples and between classes"
+    every_pair: ClassVar[bool] = True
     paper: ClassVar[str] = "Jin 2023, Multi-level logit distillation, CVPR"
     use: ClassVar[str] = "a teacher of which only answers are known, where kd at one temperature is not enough"
 

@@ -1,7 +1,7 @@
 """What every Teacher promises, once it is bound to a task:
 
 - logits are finite float32 (N, classes) and can take part in a loss, without a gradient of their own;
-- where its network can be looked into, gradients go through it to the images;
+- where its network can be looked into, it says what the teacher says, and gradients go through it to the images;
 - a sample's answer does not depend on its neighbours in the batch, nor on what was asked before;
 - uint8 and float32 batches of the same values get the same answers, and neither is changed;
 - the digest is 64 hexadecimal digits, the same for two teachers made alike;
@@ -75,6 +75,14 @@ class TeacherContract:
             images = batch.clone().requires_grad_()
             (gradient,) = torch.autograd.grad(teacher.network()(teacher.prepared(images)).sum(), [images])
             assert torch.isfinite(gradient).all()
+
+    def test_an_open_network_says_what_the_teacher_says(self, teacher: Teacher, batch: Tensor) -> None:
+        told = teacher.logits(batch)
+        if isinstance(teacher, OpenTeacher):
+            with torch.inference_mode():
+                rows = teacher.rows(teacher.network()(teacher.prepared(batch)))
+            assert rows.dtype == torch.float32
+            assert torch.allclose(rows, told, rtol=1e-4, atol=1e-4)
 
     @pytest.mark.parametrize("size", [1, 2, 5])
     def test_neighbours_do_not_matter(self, teacher: Teacher, batch: Tensor, size: int) -> None:

@@ -8,16 +8,22 @@ import pytest
 import torch
 
 from edgekd.distill.heads._protocol import BalanceName
-from edgekd.distill.heads.balance import Balance, GradNorm, Uncertainty, balance_of
+from edgekd.distill.heads.balance import GradNorm, Uncertainty, balance_of
 
 
-def test_plain_sum_leaves_out_what_is_absent() -> None:
-    assert float(Balance()([torch.tensor(1.0), None, torch.tensor(2.0)], ())) == 3.0
+def total(terms: list[torch.Tensor | None]) -> torch.Tensor:
+    return torch.stack([term for term in terms if term is not None]).sum()
+
+
+@pytest.mark.parametrize("name", ["none", "uncertainty", "gradnorm"])
+def test_what_is_absent_stays_absent_and_the_rest_is_as_it_was_at_first(name: BalanceName) -> None:
+    terms = balance_of(name, 3)([torch.tensor(1.0), None, torch.tensor(2.0)], ())
+    assert [None if term is None else float(term) for term in terms] == [1.0, None, 2.0]
 
 
 @pytest.mark.parametrize("name", ["none", "uncertainty", "gradnorm"])
 def test_a_loss_that_is_no_number_is_not_hidden(name: BalanceName) -> None:
-    assert torch.isnan(balance_of(name, 2)([torch.tensor(math.nan), torch.tensor(1.0)], ()))
+    assert torch.isnan(total(balance_of(name, 2)([torch.tensor(math.nan), torch.tensor(1.0)], ())))
 
 
 def test_uncertainty_settles_where_the_paper_says() -> None:
@@ -25,12 +31,12 @@ def test_uncertainty_settles_where_the_paper_says() -> None:
     optimizer = torch.optim.SGD(balance.parameters(), 0.1)
     for _ in range(500):
         optimizer.zero_grad()
-        balance(losses, ()).backward()
+        total(balance(losses, ())).backward()
         optimizer.step()
     # exp(-s) L + s / 2 is least at s = log(2 L)
     assert balance.logs.tolist() == pytest.approx([math.log(8.0), math.log(0.5)], abs=1e-3)
-    alone = balance([None, torch.tensor(0.25)], ())
-    assert math.isfinite(float(alone))
+    # there: 1/2 + log(2 L) / 2
+    assert float(total(balance([None, torch.tensor(0.25)], ()))) == pytest.approx(0.5 + math.log(0.5) / 2, abs=1e-3)
 
 
 def test_gradnorm_evens_out_the_pulls() -> None:

@@ -32,13 +32,17 @@ def targets() -> dict[str, torch.Tensor]:
     return targets_of(TASK.spec, TASK.split("train").labels)
 
 
+def total(task, loss, raw, taught, labels, layout=()) -> torch.Tensor:
+    return torch.stack(HeadsObjective(task, "none", taught=layout)(loss, raw, taught, labels)).sum()
+
+
 def test_labels_alone_add_up_the_heads_losses() -> None:
     raw, labels = answers(0), targets()
-    value = HeadsObjective(TASK.spec, "none")(CE, raw, None, labels)
+    value = total(TASK.spec, CE, raw, None, labels)
     parts = []
     for head in TASK.spec.heads:
         one = TASK.spec.but(head=head, more=())
-        parts.append(float(HeadsObjective(one, "none")(CE, raw, None, labels)))
+        parts.append(float(total(one, CE, raw, None, labels)))
     assert float(value) == pytest.approx(sum(parts), rel=1e-5)
     assert parts[0] == pytest.approx(float(functional.cross_entropy(raw["scene"], labels["scene"])), rel=1e-5)
     value.backward()
@@ -47,18 +51,18 @@ def test_labels_alone_add_up_the_heads_losses() -> None:
 
 def test_packed_answers_teach_as_named_ones_do() -> None:
     raw, taught, labels = answers(0), answers(1), targets()
-    by_name = HeadsObjective(TASK.spec, "none")(KD, raw, taught, labels)
-    rows = HeadsObjective(TASK.spec, "none", taught=layout_of(taught))(KD, raw, packed(taught), labels)
+    by_name = total(TASK.spec, KD, raw, taught, labels)
+    rows = total(TASK.spec, KD, raw, packed(taught), labels, layout_of(taught))
     assert float(by_name) == pytest.approx(float(rows), rel=1e-6)
-    assert float(by_name) != pytest.approx(float(HeadsObjective(TASK.spec, "none")(CE, raw, None, labels)))
+    assert float(by_name) != pytest.approx(float(total(TASK.spec, CE, raw, None, labels)))
 
 
 def test_a_head_without_a_teacher_learns_from_labels_with_all_its_weight() -> None:
     raw, labels = answers(0), targets()
     taught = {name: value for name, value in answers(1).items() if name == "scene"}
-    only = HeadsObjective(TASK.spec, "none")(KD, raw, taught, labels)
-    scene = HeadsObjective(TASK.spec.but(head=TASK.spec.head, more=()), "none")(KD, raw, taught, labels)
-    rest = [HeadsObjective(TASK.spec.but(head=h, more=()), "none")(CE, raw, None, labels) for h in TASK.spec.more]
+    only = total(TASK.spec, KD, raw, taught, labels)
+    scene = total(TASK.spec.but(head=TASK.spec.head, more=()), KD, raw, taught, labels)
+    rest = [total(TASK.spec.but(head=h, more=()), CE, raw, None, labels) for h in TASK.spec.more]
     assert float(only) == pytest.approx(float(scene) + sum(map(float, rest)), rel=1e-5)
 
 
@@ -67,10 +71,10 @@ def test_without_any_label_the_teacher_alone_teaches() -> None:
     labels["scene"].fill_(ABSENT)
     labels["mask"].fill_(IGNORED)
     labels["things"][:, :, 4] = UNKNOWN
-    nothing = HeadsObjective(TASK.spec, "none")(CE, raw, None, labels)
+    nothing = total(TASK.spec, CE, raw, None, labels)
     assert float(nothing) == 0.0
     nothing.backward()
-    value = HeadsObjective(TASK.spec, "none")(KD, raw, taught, labels)
+    value = total(TASK.spec, KD, raw, taught, labels)
     value.backward()
     assert float(value) > 0
     assert all(answer.grad is not None for answer in raw.values())
@@ -79,13 +83,13 @@ def test_without_any_label_the_teacher_alone_teaches() -> None:
 def test_a_student_that_answers_as_its_teacher_has_nothing_to_learn_from_it() -> None:
     raw, labels = answers(0), targets()
     loss = Combined.model_validate({"kd": {"weight": 1.0}})
-    assert float(HeadsObjective(TASK.spec, "none")(loss, raw, raw, labels)) == pytest.approx(0.0, abs=1e-5)
+    assert float(total(TASK.spec, loss, raw, raw, labels)) == pytest.approx(0.0, abs=1e-5)
 
 
 def test_a_head_that_diverged_is_seen() -> None:
     raw = answers(0)
     raw["mask"] = raw["mask"] * float("nan")
-    assert torch.isnan(HeadsObjective(TASK.spec, "none")(CE, raw, None, targets()))
+    assert torch.isnan(total(TASK.spec, CE, raw, None, targets()))
 
 
 def test_targets_are_the_labels_fields() -> None:

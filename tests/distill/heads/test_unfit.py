@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from edgekd.distill.heads.unfit import unfit
+from edgekd.distill.losses.combined import Combined
 from edgekd.distill.stage import Distill
 from edgekd.students._protocol import StageContext, Student
 from edgekd.students.resnet import ResNet
@@ -52,8 +54,37 @@ def stage(**options: Any) -> Distill:
 def test_losses_on_logits_and_maps_are_not_refused(heads: str, tmp_path: Path) -> None:
     task = TASKS[heads]
     own, given = student(task, 0), context(tmp_path, task, StudentTeacher(student(task, 1), "teacher"))
-    for loss in ("ce", "kd", "dkd", "dist", "mlkd", "fitnet", "attention", "similarity", "reviewkd"):
+    for loss in ("ce", "kd", "dist", "fitnet", "attention", "similarity", "reviewkd"):
         assert not stage(loss={loss: {}}).check(own, given)
+    assert bool(stage(loss="dkd").check(own, given)) == (heads != "segmentation")
+
+
+@pytest.mark.parametrize(
+    ("heads", "loss", "words"),
+    [
+        ("detection", {"kd": {"standardize": True}}, "`things`: 0 is where"),
+        ("detection", {"dkd": {}}, "no such loss for the detection head `things`"),
+        ("detection", {"mlkd": {}}, "no such loss for the detection head `things`"),
+        ("segmentation", {"mlkd": {}}, "for the segmentation head `mask` every cell is one"),
+    ],
+)
+def test_losses_that_say_nothing_of_a_map_are_refused(
+    heads: str, loss: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    task = TASKS[heads]
+    given = context(tmp_path, task, StudentTeacher(student(task, 1), "teacher"))
+    (problem,) = stage(loss=loss).check(student(task, 0), given)
+    assert words in problem.message
+
+
+def test_two_classes_have_no_standardized_logits() -> None:
+    task = Shapes.model_validate({"train": 8, "test": 2, "validation": 2, "calibration": 2, "heads": ["scene"]})
+    scene = task.spec.heads[0]
+    loss = Combined.model_validate({"kd": {"standardize": True}})
+    for classes, refused in ((2, True), (3, False)):
+        spec = task.spec.but(head=scene.but(classes=classes, labels=()))
+        found = unfit(student(task, 0), spec, (), "none", 0.0, None, loss)
+        assert ["likelier" in problem.message for problem in found] == [True] * refused
 
 
 @pytest.mark.parametrize(
