@@ -4,20 +4,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from edgekd.distill.heads.objective import TRAININGS
+from edgekd.distill.heads.targets import targets_of
+from edgekd.distill.inputs import Normalisation
 from edgekd.store.records import ClassFollowed, Following
+from edgekd.teachers.packing import layout_in, unpacked
 
-__all__ = ["calibration_error", "followed"]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-_BINS = 15
+    from edgekd.distill.heads._protocol import Comparison
+    from edgekd.tasks._protocol import HeadSpec, Split, TaskSpec
+    from edgekd.teachers._protocol import Teacher
+
+__all__ = ["batches_of", "calibration_error", "followed", "heads_followed"]
+
+_BINS, _AT_ONCE = 15, 256
 
 
 def followed(
-    student: NDArray[np.floating], teacher: NDArray[np.floating], labels: NDArray[np.int64], names: Sequence[str] = ()
+    student: NDArray[np.floating],
+    teacher: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    names: Sequence[str] = (),
+    of: Literal["samples", "cells"] = "samples",
 ) -> Following:
     """From logits of both (N, classes) and labels (N,), N >= 1. Without ``names`` a class is called by its number."""
     own, other = student.argmax(1), teacher.argmax(1)
@@ -44,7 +61,54 @@ def followed(
         student_error=calibration_error(student, labels),
         teacher_error=calibration_error(teacher, labels),
         classes=tuple(classes),
+        of=of,
     )
+
+
+def heads_followed(module: nn.Module, teacher: Teacher, split: Split, spec: TaskSpec) -> dict[str, Following]:
+    """Of those heads that tell classes, for a sample or for the cells of a map, and that the teacher has too.
+
+    Only what carries a label counts. The module's mode is restored.
+    """
+    normalise, labels = Normalisation(spec.input), targets_of(spec, split.labels)
+    found: dict[str, list[Comparison]] = {}
+    training, at = module.training, 0
+    module.eval()
+    try:
+        for batch in batches_of(split):
+            rows = teacher.logits(batch)  # before its layout: some know it only then
+            said = unpacked(rows, layout_in(teacher))
+            with torch.no_grad():
+                own = module(normalise(batch))
+            for head in spec.heads:
+                if head.kind not in ("classification", "segmentation") or head.name not in said:
+                    continue
+                true = labels[head.name][at : at + len(batch)]
+                compared = TRAININGS[head.kind].comparison(head, [own[head.name]], [said[head.name]], true)
+                if compared is not None:
+                    found.setdefault(head.name, []).append(compared)
+            at += len(batch)
+    finally:
+        module.train(training)
+    heads = {head.name: head for head in spec.heads}
+    return {name: told for name, parts in found.items() if (told := _head_followed(heads[name], parts)) is not None}
+
+
+def _head_followed(head: HeadSpec, parts: Sequence[Comparison]) -> Following | None:
+    """None where nothing carries a label."""
+    known = torch.cat([part.known for part in parts if part.known is not None])
+    if not bool(known.any()):
+        return None
+    student, teacher, labels = (
+        torch.cat([getattr(part, name) for part in parts])[known].numpy() for name in ("student", "teacher", "labels")
+    )
+    return followed(student, teacher, labels, head.labels, "cells" if head.kind == "segmentation" else "samples")
+
+
+def batches_of(split: Split) -> Iterator[Tensor]:
+    """Its samples in order, raw float32."""
+    for start in range(0, len(split), _AT_ONCE):
+        yield torch.from_numpy(np.array(split.inputs[start : start + _AT_ONCE])).float()
 
 
 def calibration_error(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
+from collections.abc import Mapping
 
-from edgekd.distill.following import followed
+import numpy as np
+
+from edgekd.distill.following import batches_of, followed, heads_followed
 from edgekd.distill.predict import predict
 from edgekd.project import Project
 from edgekd.store.records import ExplanationRecord, FinalistRecord, Following, TermShare
@@ -13,8 +14,6 @@ from edgekd.store.run import Run
 from edgekd.students.student import load_student
 
 __all__ = ["explain"]
-
-_AT_ONCE = 256
 
 
 def explain(project: Project, run: Run) -> ExplanationRecord | None:
@@ -24,9 +23,8 @@ def explain(project: Project, run: Run) -> ExplanationRecord | None:
     chosen = [f for f in finalists if outcome is not None and f.rank == outcome.chosen] or finalists
     if not chosen:
         return None
-    record = ExplanationRecord(
-        finalist=chosen[0].rank, terms=_terms(chosen[0]), following=_following(project, run, chosen[0])
-    )
+    following, heads = _following(project, run, chosen[0])
+    record = ExplanationRecord(finalist=chosen[0].rank, terms=_terms(chosen[0]), following=following, heads=heads)
     run.write(record)
     return record
 
@@ -41,14 +39,15 @@ def _terms(finalist: FinalistRecord) -> tuple[TermShare, ...]:
     return tuple(sorted(terms, key=lambda term: -term.last))
 
 
-def _following(project: Project, run: Run, finalist: FinalistRecord) -> Following | None:
+def _following(
+    project: Project, run: Run, finalist: FinalistRecord
+) -> tuple[Following | None, Mapping[str, Following]]:
+    """Of the one head of classification, or of several by name."""
     split, spec = project.task.split("validation"), project.task.spec
-    if project.teacher is None or not len(split) or finalist.student is None or not spec.plain:
-        return None
-    student = load_student(run.students / finalist.student)
-    answers = []
-    for start in range(0, len(split), _AT_ONCE):
-        batch = torch.from_numpy(np.array(split.inputs[start : start + _AT_ONCE])).float()
-        answers.append(project.teacher.logits(batch).numpy())
-    own = predict(student.module, split.inputs, spec)
-    return followed(own, np.concatenate(answers), split.labels, spec.head.labels)
+    if project.teacher is None or not len(split) or finalist.student is None:
+        return None, {}
+    student, teacher = load_student(run.students / finalist.student), project.teacher
+    if not spec.plain:
+        return None, heads_followed(student.module, teacher, split, spec)
+    said = np.concatenate([teacher.logits(batch).numpy() for batch in batches_of(split)])
+    return followed(predict(student.module, split.inputs, spec), said, split.labels, spec.head.labels), {}

@@ -12,6 +12,7 @@ import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -123,10 +124,9 @@ def feeding(module: nn.Module, layout: Layout, name: str, shape: Sequence[int]) 
     with torch.inference_mode(False), torch.enable_grad():  # a caller may have switched them off
         probe = copy.deepcopy(module).eval().requires_grad_(True)
         with tapped(probe, layout, [name]) as seen:
-            answer = _on_own_device(probe, shape)
+            seen[LOGITS] = _on_own_device(probe, shape)
         names, parameters = zip(*probe.named_parameters(), strict=True)
-        value = answer if name == LOGITS else seen[name]
-        found = torch.autograd.grad(value.sum(), parameters, allow_unused=True)
+        found = torch.autograd.grad(seen[name].sum(), parameters, allow_unused=True)
     return frozenset(own for own, gradient in zip(names, found, strict=True) if gradient is not None)
 
 
@@ -169,10 +169,9 @@ def _tensors(answer: object) -> list[Tensor]:
     return []
 
 
-def _on_own_device(module: nn.Module, shape: Sequence[int]) -> object:
+def _on_own_device(module: nn.Module, shape: Sequence[int]) -> Any:
     first = next(module.parameters(), None)
-    answer: object = module(torch.zeros((1, *shape), device=None if first is None else first.device))
-    return answer
+    return module(torch.zeros((1, *shape), device=None if first is None else first.device))
 
 
 def _answered(module: nn.Module, shape: Sequence[int]) -> object:

@@ -256,6 +256,15 @@ def test_an_explanation_is_shown_with_its_shares(write: Write) -> None:
     assert "<b>dog</b>" in page.text
 
 
+def test_each_head_is_followed_by_its_name(write: Write) -> None:
+    written = write()
+    written.whole()
+    cells = followed(np.eye(3), np.eye(3)[[0, 1, 1]], np.arange(3), ("cat", "dog", "bird"), "cells")
+    terms = (TermShare(name="mask", first=0.25, last=0.75),)
+    written.run.write(ExplanationRecord(finalist=1, terms=terms, following=None, heads={"mask": cells}))
+    assert "mask. The student says what the teacher says on 66.7 % of 3 validation cells" in page_of(written).text
+
+
 def test_shares_are_shown_where_no_sample_validates(write: Write) -> None:
     written = write()
     written.masks()

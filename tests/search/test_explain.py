@@ -3,12 +3,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from edgekd.search.explain import explain
 from edgekd.store.records import CurvePoint
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student, save_student
 from edgekd.tasks.shapes import Shapes
+from edgekd.teachers.student import StudentTeacher
 
 
 def finished(folder, student, *shares):
@@ -45,11 +47,39 @@ def test_each_loss_is_told_from_its_first_epoch_to_its_last(task, student, tmp_p
     assert "not told" in found.lines()[-1]
 
 
-@pytest.mark.parametrize("heads", [("scene", "things"), ("mask",)])
-def test_heads_that_give_no_logits_are_not_compared(teacher, tmp_path, heads):
-    task = Shapes(train=20, test=4, validation=4, calibration=4, side=32, heads=heads)
+SHAPES = {"train": 20, "test": 4, "validation": 4, "calibration": 4, "side": 32}
+
+
+def student_of(task, seed):
     family = ResNet.model_validate({"space": {"width": [8, 8], "depth": [1, 1]}, "stages": 2})
-    student = new_student(family, family.space(task.spec).at(0), task.spec, seed=0)
-    found = explain(SimpleNamespace(task=task, teacher=teacher), finished(tmp_path, student, {"heads": 0.4, "kd": 0.6}))
+    return new_student(family, family.space(task.spec).at(0), task.spec, seed=seed)
+
+
+def test_each_head_that_tells_classes_is_compared(tmp_path):
+    task = Shapes(**SHAPES, heads=("scene", "things", "mask"))
+    teacher, run = StudentTeacher(student_of(task, 1), "teacher"), finished(tmp_path, student_of(task, 0))
+    found = explain(SimpleNamespace(task=task, teacher=teacher), run)
     assert found.following is None
-    assert len(found.terms) == 2
+    scene, mask = found.heads["scene"], found.heads["mask"]
+    assert (scene.of, scene.samples) == ("samples", 4)
+    assert (mask.of, mask.samples) == ("cells", 4 * 16 * 16)
+    raw = torch.from_numpy(task.split("validation").inputs).float()
+    with torch.no_grad():
+        own = student_of(task, 0).module.eval()(teacher.prepared(raw))["mask"].argmax(1)
+        other = teacher.network()(teacher.prepared(raw))["mask"].argmax(1)
+    assert mask.agreement == pytest.approx(float((own == other).float().mean()))
+    same = explain(
+        SimpleNamespace(task=task, teacher=StudentTeacher(student_of(task, 0), "same")),
+        finished(tmp_path, student_of(task, 0)),
+    )
+    assert same.heads["mask"].agreement == same.heads["scene"].agreement == 1.0
+    assert "following  mask agrees with the teacher on 100.0% of 1024 validation cells" in same.lines()
+    assert max(map(len, same.lines())) <= 80
+
+
+def test_heads_of_boxes_alone_are_not_compared(tmp_path):
+    task = Shapes(**SHAPES, heads=("things",))
+    teacher = StudentTeacher(student_of(task, 1), "teacher")
+    found = explain(SimpleNamespace(task=task, teacher=teacher), finished(tmp_path, student_of(task, 0)))
+    assert not found.followed
+    assert "not told" in found.lines()[-1]

@@ -7,7 +7,8 @@ heat is within half of them, which ranks well where much overlap is asked for; t
 size are left out.
 
 A teacher's heat is compared cell by cell and class by class, each a label that is there or not, where either of the two
-sees something; elsewhere both know that nothing is there. Boxes are compared where the teacher sees an object, by how sure it is.
+sees something; elsewhere both know that nothing is there. Boxes are compared where the teacher sees an object, by how
+sure it is.
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ def _why_not(name: str, loss: Loss, head: HeadSpec) -> tuple[str, str]:
     where = f"for the {head.kind} head `{head.name}`"
     plain = f"leave standardize out of {name}"
     if head.kind in _UNSHIFTED:
-        if not isinstance(loss, OfNumbers if head.kind == "regression" else OfLabels):
+        formed = isinstance(loss, OfNumbers) if head.kind == "regression" else isinstance(loss, OfLabels)
+        if not formed:
             return f"there is no such loss {where}: {loss.formless}", "use kd or dist, which have a form for it"
         if loss.standardize:
             return f"logits can't be standardized {where}: {_UNSHIFTED[head.kind]}", plain

@@ -36,6 +36,9 @@ class OpenBars:
     def prepared(self, batch: torch.Tensor) -> torch.Tensor:
         return self.normalise(batch)
 
+    def rows(self, answers: torch.Tensor) -> torch.Tensor:
+        return answers
+
     def logits(self, batch: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             return self.module(self.normalise(batch))
