@@ -425,10 +425,16 @@ def _with_teacher(project: Project, events: Events) -> Project:
         events.progress("teacher", progress.done, progress.total, progress.note)
 
     teacher, asked = project.teacher, cast(object, project.teacher)
-    if isinstance(asked, Preparable):
-        teacher = asked.prepare(project.task, cache_folder(), show, events.stop)
-    if teacher is not None:
-        teacher = bind(teacher, project.task.spec)
+    try:
+        if isinstance(asked, Preparable):
+            teacher = asked.prepare(project.task, cache_folder(), show, events.stop)
+        if teacher is not None:
+            teacher = bind(teacher, project.task.spec)
+    except ConfigurationError as error:
+        here = Place(str(project.path), field="teacher")
+        raise ConfigurationError(
+            [problem if problem.place.file else replace(problem, place=here) for problem in error.problems]
+        ) from error
     return replace(project, teacher=teacher)
 
 

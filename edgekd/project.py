@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, Field, PositiveInt, ValidationE
 from pydantic_core import PydanticCustomError
 
 from edgekd import plugins
+from edgekd.distill.schedule import Ramp
 from edgekd.documents import Document, Where, placed, plain, problems_of, read_document
 from edgekd.errors import ConfigurationError, EdgeKDError, MissingError, Problem, UsageError, nearest_name
 from edgekd.export._protocol import ExportOptions
@@ -373,10 +374,12 @@ class _Reading:
         return None
 
     def _inner_record(self, where: Where) -> type[BaseModel] | None:
-        """The options of a plugin written inside another's: a loss by its name, a teacher by its kind."""
+        """What stands inside a plugin's options: a number that changes, a loss by its name, a teacher by its kind."""
         node = self._document.data
         for part in where:
             node = node[part]
+        if isinstance(node, Mapping) and "from" in node:
+            return Ramp
         kind = node.get("kind") if isinstance(node, Mapping) else None
         name = where[-1] if where else None
         for group, named in (("edgekd.teachers", kind), *((group, name) for group in plugins.GROUPS)):

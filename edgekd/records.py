@@ -11,9 +11,19 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
-__all__ = ["Digest", "Filed", "Record", "canonical_json", "digest_bytes", "digest_file", "digest_json"]
+__all__ = [
+    "Digest",
+    "Filed",
+    "Record",
+    "canonical_json",
+    "digest_bytes",
+    "digest_file",
+    "digest_json",
+    "mistakes_under",
+]
 
 Digest = str
 """A SHA-256, as 64 lower-case hexadecimal digits."""
@@ -37,6 +47,20 @@ class Filed(Record):
     """A record that is a file of its own. Its first field, ``schema_``, is written ``schema`` and names the format."""
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+
+def mistakes_under(name: str | int, error: ValidationError) -> list[InitErrorDetails]:
+    """The mistakes of one record as those of a part of another, for a validator that raises them all at once."""
+    return [_under(name, line) for line in error.errors()]
+
+
+def _under(name: str | int, line: Any) -> InitErrorDetails:
+    kind: Any = line["type"]
+    try:  # a known kind keeps its own words, so that whoever reports it can tell a misspelt field
+        PydanticKnownError(kind, line.get("ctx"))
+    except KeyError:
+        kind = PydanticCustomError(kind, "{reason}", {"reason": line["msg"]})
+    return InitErrorDetails(type=kind, loc=(name, *line["loc"]), input=line["input"], ctx=line.get("ctx", {}))
 
 
 def canonical_json(value: Any) -> str:

@@ -231,3 +231,39 @@ def test_a_mistake_in_a_teachers_teacher_offers_its_own_fields(tmp_path) -> None
     (problem,) = raised.value.problems
     assert problem.place.field == "teacher.teacher.widht"
     assert "did you mean `width`?" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "field", "words"),
+    [
+        (
+            "{temperature: 4",
+            "{temperature: {from: 8, to: 2, ends: 0.5}",
+            "recipe[0].distill.loss.kd.temperature.ends",
+            "`end`",
+        ),
+        (
+            "{kind: train}",
+            "{kind: ensemble, members: [{kind: train}, {kind: train, widht: 8}]}",
+            "teacher.members[1].widht",
+            "`width`",
+        ),
+        (
+            "{kind: train}",
+            "{kind: heads, of: {mask: {kind: train}, things: {kind: train, widht: 8}}}",
+            "teacher.of.things.widht",
+            "`width`",
+        ),
+        ("{kind: train}", "{kind: ensemble, members: [{kind: train}, {kind: trian}]}", "teacher.members[1]", "`train`"),
+        ("{kind: train}", "{kind: train, teacher: {kind: trian}}", "teacher.teacher", "`train`"),
+    ],
+)
+def test_what_is_misspelt_inside_options_is_told_where_it_stands(
+    tmp_path: Path, before: str, after: str, field: str, words: str
+) -> None:
+    assert before in PROJECT
+    with pytest.raises(ConfigurationError) as raised:
+        read_project(write(tmp_path, PROJECT.replace(before, after)))
+    (problem,) = raised.value.problems
+    assert problem.place.field == field
+    assert f"did you mean {words}" in str(problem)

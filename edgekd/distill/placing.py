@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from edgekd.distill.losses._protocol import FeatureLoss, Site
-from edgekd.errors import EdgeKDError
+from edgekd.errors import EdgeKDError, UnknownName
 from edgekd.students.points import PENULTIMATE, Layout, Point
 
 __all__ = ["Networks", "placed", "teacher_points"]
@@ -68,7 +68,7 @@ def placed(name: str, loss: FeatureLoss, networks: Networks) -> Site | str:
 def _pairs(loss: FeatureLoss, networks: Networks) -> Pairs:
     student, teacher = networks.student, networks.teacher
     if isinstance(loss.points, tuple):
-        return tuple((student.at(own), teacher.at(other)) for own, other in loss.points)
+        return tuple((_at(student, own, "student"), _at(teacher, other, "teacher")) for own, other in loss.points)
     if loss.points == "each stage":
         count = min(len(student.stages), len(teacher.stages))
         return tuple(zip(student.stages[-count:], teacher.stages[-count:], strict=True)) if count else ()
@@ -81,12 +81,19 @@ def _pairs(loss: FeatureLoss, networks: Networks) -> Pairs:
 def teacher_points(loss: FeatureLoss, teacher: Layout) -> tuple[Point, ...]:
     """All points of a teacher that a loss may ask for, whatever the student. Raises UnknownName."""
     if isinstance(loss.points, tuple):
-        return tuple(teacher.at(other) for _, other in loss.points)
+        return tuple(_at(teacher, other, "teacher") for _, other in loss.points)
     if loss.points == "each stage":
         return teacher.stages
     if loss.points == "last stage":
         return teacher.stages[-1:]
     return (teacher.points[loss.points],) if loss.points in teacher.points else ()
+
+
+def _at(layout: Layout, name: str, whose: str) -> Point:
+    try:
+        return layout.at(name)
+    except UnknownName as error:
+        raise UnknownName(f"point of the {whose}", error.found, error.known) from error
 
 
 def _lacking(networks: Networks) -> str:

@@ -337,7 +337,21 @@ class Distill(Record):
         sites = [placed(name, loss, networks) for name, loss in self.loss.features]
         remedy = "write other points, as pairs of names, or another loss: `edgekd losses` says what each needs"
         problems = [Problem(f"distill: {site}", remedy) for site in sites if isinstance(site, str)]
-        return problems or self._unreachable(student, networks.student, sites)
+        problems = problems or self._unreachable(student, networks.student, sites)
+        return problems or self._unattachable(student, networks, context)
+
+    def _unattachable(self, student: Student, networks: Networks, context: StageContext) -> list[Problem]:
+        """Losses that can't put layers of their own into this student, tried on a copy."""
+        layered = tuple((name, loss) for name, loss in self.loss.features if loss.adds_layers)
+        if not layered:
+            return []
+        module = copy.deepcopy(student.module).requires_grad_(True)
+        _freeze(module, self.freeze)
+        try:
+            self.but(loss=Combined(parts=layered))._objective(module, networks, context)
+        except ConfigurationError as error:
+            return [Problem(f"distill: {problem.message}", problem.remedy) for problem in error.problems]
+        return []
 
     def _unreachable(self, student: Student, layout: Layout, sites: Sequence[Site | str]) -> list[Problem]:
         """Losses that look at nothing but what frozen parts give: they would teach nobody."""

@@ -34,7 +34,7 @@ from edgekd.students.points import feeding
 __all__ = ["Layerwise"]
 
 _NO_LABELS = {"ce": {"weight": 0.0}}
-_ALONE = {"fitnet": 1.0, "reviewkd": 1.0, "simkd": 1.0}  # weights that aren't written: the usual ones outweigh labels
+_ALONE = {"fitnet": 1.0, "reviewkd": 1.0}  # weights that aren't written: the usual ones outweigh labels
 _BLOCKS = 3  # of a student that is not there yet: what a training is reckoned to take
 
 
@@ -83,6 +83,13 @@ class Layerwise(Distill):
         if len(self.loss.features) != 1:
             raise PydanticCustomError(
                 "layerwise", "one loss on inner activations is expected, for example loss: fitnet"
+            )
+        ((name, loss),) = self.loss.features
+        if loss.adds_layers:
+            raise PydanticCustomError(
+                "layerwise",
+                "{name} teaches by layers that it puts into the student's last block: write it under `join`",
+                {"name": f"`{name}`"},
             )
         return self
 

@@ -79,6 +79,11 @@ class Voc(Pictures):
         sets = self.root / "ImageSets" / ("Segmentation" if "mask" in self.heads else "Main")
         path = sets / f"{self.train if part == 'train' else self.test}.txt"
         if not path.is_file():
+            if not sets.is_dir():
+                raise ConfigurationError.one(
+                    f"{self.root} is no folder of Pascal VOC: it has no {sets.relative_to(self.root)}",
+                    "give the folder that holds Annotations, ImageSets and JPEGImages as `root`",
+                )
             raise UnknownName("image set", path.stem, [each.stem for each in sorted(sets.glob("*.txt"))])
         names = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
         return [self._annotation(name) for name in names]

@@ -27,7 +27,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, Record, digest_json
 from edgekd.tasks._protocol import Task, TaskSpec
 from edgekd.teachers._protocol import Teacher
-from edgekd.teachers.nested import made_teacher, prepared_teacher, resolved_teacher
+from edgekd.teachers.nested import made_teacher, prepared_teacher, resolved_teachers
 
 if TYPE_CHECKING:
     from edgekd.students._protocol import StageProgress
@@ -48,7 +48,7 @@ class EnsembleTeacher(Record):
     @classmethod
     def _resolved(cls, members: tuple[Mapping[str, Any], ...], info: ValidationInfo) -> tuple[Mapping[str, Any], ...]:
         """Each member checked, and its paths made absolute while the project's folder is known."""
-        return tuple(resolved_teacher(member, info.context) for member in members)
+        return tuple(resolved_teachers(enumerate(members), info.context))
 
     @model_validator(mode="after")
     def _weighted(self) -> Self:

@@ -25,7 +25,7 @@ from edgekd.records import Digest, Record, digest_json
 from edgekd.tasks._protocol import Task, TaskSpec
 from edgekd.tasks.one_head import OneHead
 from edgekd.teachers._protocol import Teacher
-from edgekd.teachers.nested import made_teacher, prepared_teacher, resolved_teacher
+from edgekd.teachers.nested import made_teacher, prepared_teacher, resolved_teachers
 from edgekd.teachers.packing import Packed, layout_in
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class HeadsTeacher(Record):
     @classmethod
     def _resolved(cls, of: Mapping[str, Mapping[str, Any]], info: ValidationInfo) -> dict[str, Mapping[str, Any]]:
         """Each checked, and its paths made absolute while the project's folder is known."""
-        return {head: resolved_teacher(member, info.context) for head, member in of.items()}
+        return dict(zip(of, resolved_teachers(of.items(), info.context), strict=True))
 
     @property
     def name(self) -> str:
@@ -71,6 +71,7 @@ class HeadsTeacher(Record):
         self, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]
     ) -> HeadsTeacher:
         """With every teacher made that has to be. Raises Interrupted when ``stop()``, UnknownName on no such head."""
+        self._require_heads(task.spec)  # before the first of them is trained
         ready = self.but()
         ready._teachers = {
             head: prepared_teacher(teacher, OneHead(task, head), cache, progress, stop)
@@ -87,9 +88,7 @@ class HeadsTeacher(Record):
             raise ConfigurationError.one(
                 f"task `{spec.name}` has one classification head", "write its teacher without `kind: heads`"
             )
-        for name in self.of:
-            if name not in heads:
-                raise UnknownName("head", name, heads)
+        self._require_heads(spec)
         bound = self.but()
         bound._teachers = {
             head: bind(teacher, spec.but(head=heads[head], more=())) for head, teacher in self._known().items()
@@ -101,6 +100,12 @@ class HeadsTeacher(Record):
         import torch
 
         return torch.cat([teacher.logits(batch) for teacher in self._known().values()], 1)
+
+    def _require_heads(self, spec: TaskSpec) -> None:
+        known = [head.name for head in spec.heads]
+        for name in self.of:
+            if name not in known:
+                raise UnknownName("head", name, known)
 
     def _known(self) -> Mapping[str, Teacher]:
         if self._teachers is None:

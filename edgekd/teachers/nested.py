@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from pydantic_core import PydanticCustomError
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from edgekd import plugins
-from edgekd.records import Record
+from edgekd.errors import UnknownName
+from edgekd.records import Record, mistakes_under
 from edgekd.tasks._protocol import Task
 from edgekd.teachers._protocol import Preparable, Teacher
 
 if TYPE_CHECKING:
     from edgekd.students._protocol import StageProgress
 
-__all__ = ["made_teacher", "prepared_teacher", "resolved_teacher"]
+__all__ = ["made_teacher", "prepared_teacher", "resolved_teacher", "resolved_teachers"]
+
+
+def resolved_teachers(written: Iterable[tuple[str | int, Mapping[str, Any]]], context: Any) -> list[Mapping[str, Any]]:
+    """`resolved_teacher` of several, by where each is written. The mistakes of all are raised at once."""
+    found, mistakes = [], list[InitErrorDetails]()
+    for at, options in written:
+        try:
+            found.append(resolved_teacher(options, context))
+        except PydanticCustomError as error:
+            mistakes.append(InitErrorDetails(type=error, loc=(at,), input=options))
+        except ValidationError as error:
+            mistakes += mistakes_under(at, error)
+    if mistakes:
+        raise ValidationError.from_exception_data("teachers", mistakes)
+    return found
 
 
 def resolved_teacher(written: Mapping[str, Any], context: Any) -> Mapping[str, Any]:
     """The same with its options checked, and its paths made absolute while the project's folder is known.
 
-    For a validator: raises ValidationError, and ConfigurationError where there is no such kind.
+    For a validator: raises ValidationError, or PydanticCustomError where there is no such kind.
     """
     if "kind" not in written:
         raise PydanticCustomError("member", "a teacher needs its `kind`: torch, onnx, ...")
-    teacher = made_teacher(written, context)
+    try:
+        teacher = made_teacher(written, context)
+    except UnknownName as error:  # an error of pydantic's is told where this teacher is written
+        raise PydanticCustomError("edgekd_kind", "{reason}", {"reason": " ".join(str(error).split())}) from error
     return {"kind": written["kind"], **(teacher.model_dump(mode="json") if isinstance(teacher, Record) else {})}
 
 
 def made_teacher(written: Mapping[str, Any], context: Any = None) -> Teacher:
-    """The teacher itself, neither prepared nor bound. Raises as `resolved_teacher` does."""
+    """The teacher itself, neither prepared nor bound. Raises ValidationError, and UnknownName on no such kind."""
     options = {key: value for key, value in written.items() if key != "kind"}
     teacher: Teacher = plugins.load("edgekd.teachers", str(written["kind"])).model_validate(options, context=context)
     return teacher

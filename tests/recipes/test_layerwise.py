@@ -200,6 +200,7 @@ def test_a_part_that_belongs_to_two_blocks_is_refused(student, context, tmp_path
         ({"loss": {"fitnet": {}, "ce": {"weight": 1}}}, "`ce` has nothing"),
         ({"label_smoothing": 0.1}, "`label_smoothing` has nothing"),
         ({"loss": [{"fitnet": {}}, {"attention": {}}]}, "one loss on inner"),
+        ({"loss": "simkd"}, "write it under `join`"),
         ({"join": {"epoch": 3}}, "Extra inputs"),
     ],
 )

@@ -77,3 +77,8 @@ def test_unknown_classes_and_sets_are_named(tmp_path: Path) -> None:
         task(write(tmp_path, "cab")).split("train")
     with pytest.raises(UnknownName, match="trian"):
         task(tmp_path).but(train="trian").split("train")
+
+
+def test_a_folder_of_something_else_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is no folder of Pascal VOC: it has no ImageSets/Segmentation"):
+        task(tmp_path).split("train")

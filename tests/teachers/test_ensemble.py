@@ -7,7 +7,6 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from edgekd.errors import ConfigurationError
 from edgekd.teachers.binding import bind
 from edgekd.teachers.ensemble import EnsembleTeacher
 from edgekd.teachers.torch import TorchTeacher
@@ -138,7 +137,7 @@ def test_members_are_checked_when_read(make, members):
         make(weights=[1, 2, 3])
     with pytest.raises(ValidationError, match="needs its `kind`"):
         make(members=[{"module": "x:y"}, members[0]])
-    with pytest.raises(ConfigurationError, match="no teacher `torhc`"):
+    with pytest.raises(ValidationError, match="no teacher `torhc`"):
         make(members=[{**members[0], "kind": "torhc"}, members[0]])
     with pytest.raises(ValidationError, match="no such file"):
         make(members=[{**members[0], "weights": "gone.npz"}, members[0]])

@@ -50,6 +50,14 @@ def test_it_answers_for_its_heads_alone(tmp_path: Path) -> None:
     assert 0 < score.value < 0.5
 
 
+def test_a_head_that_is_not_there_is_told_before_any_teacher_is_trained(tmp_path: Path) -> None:
+    told: list[object] = []
+    given = HeadsTeacher.model_validate({"of": {"mask": {"kind": "train", "width": 8}, "thngs": {"kind": "train"}}})
+    with pytest.raises(UnknownName, match="did you mean `things`"):
+        given.prepare(TASK, tmp_path, told.append, lambda: False)
+    assert not told
+
+
 def test_a_teacher_of_the_whole_picture_is_scored_by_the_samples_that_have_its_label(tmp_path: Path) -> None:
     source = SOURCE.replace("self.conv(x)", "self.conv(x).mean((2, 3))").format(channels=3)
     (tmp_path / "scenes.py").write_text(source)

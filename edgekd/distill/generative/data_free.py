@@ -33,7 +33,7 @@ __all__ = ["DataFree", "Sketcher", "image_problems"]
 
 _VERSION = 2  # raised when the same options train to another result
 _BANK = 10_000
-_OPEN = "use a teacher of kind torch or train: those are PyTorch networks"
+_OPEN = "use a teacher of kind torch, train, timm or huggingface: those are PyTorch networks"
 
 
 class Sketcher(Record):

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SerializeAsAny, ValidationError, ValidationInfo, model_serializer, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from edgekd import plugins
 from edgekd.distill.losses._protocol import FeatureLoss, Loss, Term
 from edgekd.errors import EdgeKDError
-from edgekd.records import Record
+from edgekd.records import Record, mistakes_under
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,19 +131,10 @@ def _read(options: Sequence[tuple[str, Any]], context: Any) -> list[Named]:
         try:
             losses.append((name, kind.model_validate({} if given is None else given, context=context)))
         except ValidationError as error:
-            mistakes += [_under(name, line) for line in error.errors()]
+            mistakes += mistakes_under(name, error)
     if mistakes:
         raise ValidationError.from_exception_data("loss", mistakes)
     return losses
-
-
-def _under(name: str, line: Any) -> InitErrorDetails:
-    kind: Any = line["type"]
-    try:  # a known kind keeps its own words, so that whoever reports it can tell a misspelt field
-        PydanticKnownError(kind, line.get("ctx"))
-    except KeyError:
-        kind = PydanticCustomError(kind, "{reason}", {"reason": line["msg"]})
-    return InitErrorDetails(type=kind, loc=(name, *line["loc"]), input=line["input"], ctx=line.get("ctx", {}))
 
 
 def _weighted(losses: list[Named]) -> tuple[Named, ...]:

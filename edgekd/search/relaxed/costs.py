@@ -162,7 +162,7 @@ def _size_term(target: Target, arm: Arm) -> CostTerm | None:
 
 
 def _energy_term(target: Target) -> CostTerm | None:
-    """A budget of energy or power becomes a term only where a meter measured something to fit."""
+    """Says that a budget of energy or power is no term: no meter is read yet, so there is no table to fit one to."""
     limit = next((limit for limit in target.limits if limit.metric.startswith(("energy.", "power."))), None)
     if limit is None:
         return None
