@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Distill"]
 
-_VERSION = 4  # raised when the same options train to another result
+_VERSION = 5  # raised when the same options train to another result
 _DEFAULT_VIEWS = 4
 _OTHER_VIEWS = 1_000_003  # added to a seed: views that no student of the same recipe sees
 _ASKED_FILE = "asked.json"  # how the teacher computes where it has no cache
