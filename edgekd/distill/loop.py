@@ -28,6 +28,7 @@ from edgekd.distill.curve import write_curve
 from edgekd.distill.heads.batches import Batched, blended, chosen, floats, moved, placed
 from edgekd.distill.inputs import Normalisation
 from edgekd.distill.losses.criterion import Batch
+from edgekd.distill.memory import kept_memory
 from edgekd.distill.objective import Objective
 from edgekd.distill.probe import Execution, Precision, laid_out, probe
 from edgekd.distill.schedule import learning_rate
@@ -107,7 +108,7 @@ def train(
     """
     run = _Training(module, lesson, objective, plan, folder, device or _device())
     cuda = range(torch.cuda.device_count()) if run.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), run.looking():
+    with kept_memory(), torch.random.fork_rng(devices=cuda), run.looking():
         while run.position.epoch < plan.epochs:
             run.epoch(progress, stop)
             run.close_epoch(validate)

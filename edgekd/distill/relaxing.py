@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from edgekd.distill.inputs import Normalisation
 from edgekd.distill.loop import Lesson, Plan, batches_of, optimizer_of, seed_of_step
 from edgekd.distill.losses.combined import Combined
+from edgekd.distill.memory import kept_memory
 from edgekd.distill.probe import Execution, laid_out
 from edgekd.distill.relaxed_checkpoint import RelaxPosition, read_position, restore, write_position
 from edgekd.distill.schedule import learning_rate
@@ -99,7 +100,7 @@ def relax(
     """
     teaching = _Teaching(lesson, loss, plan, options, bounds, execution, folder, device or torch.device("cpu"))
     run = _Relaxing(network, choices, teaching)
-    with torch.random.fork_rng(devices=[]):
+    with kept_memory(), torch.random.fork_rng(devices=[]):
         while run.position.epoch < plan.epochs:
             run.epoch(progress, stop)
     laid_out(network, torch.device("cpu"), torch.contiguous_format).eval()

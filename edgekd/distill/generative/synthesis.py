@@ -29,6 +29,7 @@ from edgekd.distill.generative.objective import Objective
 from edgekd.distill.generative.statistics import Observed
 from edgekd.distill.inputs import Normalisation
 from edgekd.distill.loop import CHECKPOINT_FILE, batches_of, optimizer_of
+from edgekd.distill.memory import kept_memory
 from edgekd.distill.probe import Precision, laid_out, probe
 from edgekd.distill.schedule import learning_rate
 from edgekd.errors import Diverged, Interrupted
@@ -100,7 +101,7 @@ def invent(
     ``progress`` gets rounds done, rounds in all, and a note. Raises Interrupted on ``stop()``, after writing a
     checkpoint, and Diverged.
     """
-    with torch.random.fork_rng(devices=[]):
+    with kept_memory(), torch.random.fork_rng(devices=[]):
         run = _Invention(module, teacher, spec, view, loss, plan, folder)
         while run.position.epoch < plan.epochs:
             run.epoch(progress, stop)
