@@ -97,7 +97,7 @@ def test_a_point_that_comes_later_is_told_before_training(context, tmp_path):
     stage = Grow(**QUICK, loss={"fitnet": {"points": [["blocks.3", "blocks.0"]]}})
     (problem, *_) = stage.check(student_of(1, 3), given)
     assert problem.message.startswith("grow: ")
-    with pytest.raises(ConfigurationError, match=r"no point `blocks\.3`"):
+    with pytest.raises(ConfigurationError, match=r"no point of the student `blocks\.3`"):
         stage.run(student_of(1, 3), given)
 
 

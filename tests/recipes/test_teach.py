@@ -118,7 +118,7 @@ def test_a_loss_and_its_teacher_belong_together(tmp_path):
         TrainedTeacher.model_validate({**CHAIN, "loss": "ce"})
     with pytest.raises(ValidationError, match="needs its `kind`"):
         TrainedTeacher.model_validate({"teacher": {"width": 8}})
-    with pytest.raises(ConfigurationError, match="no teacher `trian`"):
+    with pytest.raises(ValidationError, match="no teacher `trian`"):
         TrainedTeacher.model_validate({"teacher": {"kind": "trian"}})
     with pytest.raises(ValidationError, match="no such file"):
         TrainedTeacher.model_validate({"teacher": {"kind": "onnx", "file": "no.onnx"}}, context={"folder": tmp_path})
