@@ -56,7 +56,7 @@ def test_a_site_knows_the_teachers_classifier(networks):
 @pytest.mark.parametrize(
     ("loss", "reason"),
     [
-        (FitNet(points=(("0.1", "7"),)), "no point `7`"),
+        (FitNet(points=(("0.1", "7"),)), "no point of the teacher `7`"),
         (FitNet(points=(("0.1", "penultimate"),)), "a map can't be compared with a vector"),
         (Attention(points="penultimate"), "compares maps"),
     ],

@@ -115,7 +115,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(student, open_contex
 def test_the_teacher_must_be_open(student, context, tmp_path):
     (problem,) = DataFree().check(student, context(tmp_path))
     assert "gives logits alone" in problem.message
-    assert "kind torch or train" in problem.remedy
+    assert "kind torch, train" in problem.remedy
     (problem,) = DataFree().check(student, context(tmp_path, teacher=None))
     assert "no teacher" in problem.message
 
