@@ -174,7 +174,8 @@ def _parity(
     answers = answers_of(raw, certificate.task, outside.export, outside.output_encoding)
     agree = int(np.sum(agreeing(certificate.task, answers, samples.answers)))
     largest = largest_difference(certificate.task, answers, samples.answers)
-    promised = certificate.parity.agree / certificate.parity.samples
+    parity = certificate.parity
+    promised = (parity.agree if parity.alike is None else parity.alike) / parity.samples
     # another CPU may round differently: the certificate's own agreement, less one answer in a hundred (and one of few),
     # must be kept
     fewest = promised * len(answers) - max(1.0, 0.01 * len(answers))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekd.artefacts import Artefact, Backend
+from edgekd.bundle.agreement import agreeing
 from edgekd.bundle.card import card_text
 from edgekd.bundle.example import example_source
 from edgekd.bundle.others import other_formats
@@ -20,7 +21,8 @@ from edgekd.distill.predict import predict
 from edgekd.errors import EdgeKDError, ParityFailed
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.parity import ParityReport, check_parity, expected_answers
+from edgekd.export.answers import file_answers
+from edgekd.export.parity import check_parity, expected_answers
 from edgekd.export.score import score_artefact
 from edgekd.export.tensors import output_encoding
 from edgekd.measure.sentinel import judge_measured
@@ -82,7 +84,7 @@ def write_bundle(
 
 def _checked_samples(
     job: Job, student: Student, task: Task, options: ExportOptions, session: DeviceSession, scratch: Path
-) -> tuple[Samples, ParityReport]:
+) -> tuple[Samples, Parity]:
     validation = task.split("validation")
     count = how_many(validation.inputs[:1], len(validation))
     raw = np.ascontiguousarray(validation.inputs[:count])
@@ -92,9 +94,14 @@ def _checked_samples(
             f"{job.artefact.path.name} in {job.backend} answers differently from the PyTorch student: {report.detail}",
             "export in another precision, or report the operator named above",
         )
-    plain = student.task.plain
-    answers = np.asarray(report.expected, np.float32) if plain else expected_answers(student, raw, options)
-    return Samples(raw, validation.labels[:count], answers), report
+    parity = Parity(samples=report.samples, agree=report.agree, largest=report.largest, unit=report.unit)
+    if student.task.plain:
+        return Samples(raw, validation.labels[:count], np.asarray(report.expected, np.float32)), parity
+    # a bundle holds decoded answers alone, of which a tie may go either way: `verify` asks for as many as there are now
+    answers = expected_answers(student, raw, options)
+    found = file_answers(session, job, student, raw, options, scratch)
+    parity = parity.but(alike=int(np.sum(agreeing(student.task, found, answers))))
+    return Samples(raw, validation.labels[:count], answers), parity
 
 
 def _test_accuracy(
@@ -138,7 +145,7 @@ def _certificate(
     artefact: Artefact,
     accuracy: Accuracy,
     twin: Accuracy,
-    parity: ParityReport,
+    parity: Parity,
 ) -> Certificate:
     header, measurement = run.header, finalist.measurement
     assert measurement is not None  # the caller has checked
@@ -166,7 +173,7 @@ def _certificate(
         verdict=judge_measured(header.target, figures, measurement),
         accuracy=accuracy,
         float_twin=twin,
-        parity=Parity(samples=parity.samples, agree=parity.agree, largest=parity.largest, unit=parity.unit),
+        parity=parity,
         teacher=header.teacher,
         export=options.model_dump(mode="json"),
         versions=header.versions,

@@ -40,6 +40,7 @@ class Parity(Record):
     agree: int  # answers with the same class
     largest: float  # difference between two logits, in `unit`
     unit: str  # what a difference of 1 means
+    alike: int | None = None  # of several heads: answers that, once decoded, are nearly the student's own
 
 
 class OtherFormat(Record):
