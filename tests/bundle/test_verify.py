@@ -142,6 +142,19 @@ def test_other_answers_fail_parity(bundle: Path, make_device: MakeDevice, sample
     assert check(report, "parity").found.startswith("0 of 20")
 
 
+@pytest.mark.parametrize(("alike", "answer"), [(None, "fails"), (19, "fails"), (17, "holds")])
+def test_as_many_decoded_answers_as_were_certified_are_asked_for(
+    bundle: Path, make_device: MakeDevice, samples: Samples, tmp_path: Path, alike: int | None, answer: str
+) -> None:
+    certificate = read_certificate(bundle)
+    write_json(bundle / CERTIFICATE, certificate.but(parity=certificate.parity.but(alike=alike)))
+    answers = samples.answers.copy()
+    answers[:3] *= -1
+    report = verified(bundle, make_device(answers=answers), tmp_path)
+    assert check(report, "parity").found.startswith("17 of 20")
+    assert check(report, "parity").answer.value == answer
+
+
 def test_answers_alike_but_for_rounding_hold(
     bundle: Path, make_device: MakeDevice, samples: Samples, tmp_path: Path
 ) -> None:
