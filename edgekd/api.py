@@ -21,8 +21,9 @@ from edgekd.errors import ConfigurationError, MissingError, NothingFits, ParityF
 from edgekd.events import Events, SilentEvents
 from edgekd.records import Filed, Record, digest_json
 from edgekd.store.certificate import CERTIFICATE, Certificate
+from edgekd.store.explanation import ExplanationRecord
 from edgekd.store.opening import changed_since, is_finished, open_run
-from edgekd.store.records import AutoRecord, ExplanationRecord, OutcomeRecord, RunHeader
+from edgekd.store.records import AutoRecord, OutcomeRecord, RunHeader
 from edgekd.store.run import Run
 from edgekd.targets.verdict import Answer
 

@@ -8,6 +8,8 @@ import pytest
 
 from edgekd import api
 from edgekd.errors import ConfigurationError, MissingError
+from edgekd.events import SilentEvents
+from edgekd.project import read_project
 
 PROJECT = """\
 schema: edgekd.project/1
@@ -46,3 +48,16 @@ def test_compress_wants_a_family_that_starts_from_a_model(tmp_path: Path) -> Non
     with pytest.raises(ConfigurationError, match="the family `resnet` trains from nothing"):
         api.compress(tmp_path / "project.yaml", run=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_does_not_fit_is_told_with_its_file(tmp_path: Path) -> None:
+    shapes = "{kind: shapes, train: 8, test: 2, validation: 2, calibration: 2, side: 32}"
+    text = PROJECT.replace("{kind: digits}", shapes).replace(
+        "{kind: train}", "{kind: heads, of: {thngs: {kind: train}}}"
+    )
+    (tmp_path / "project.yaml").write_text(text)
+    (tmp_path / "meter.yaml").write_text(TARGET.replace("budgets: {BUDGET}", ""))
+    with pytest.raises(ConfigurationError, match="did you mean `things`") as raised:
+        api._with_teacher(read_project(tmp_path / "project.yaml"), SilentEvents())
+    (problem,) = raised.value.problems
+    assert (problem.place.file, problem.place.field) == (str(tmp_path / "project.yaml"), "teacher")

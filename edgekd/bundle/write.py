@@ -22,7 +22,7 @@ from edgekd.errors import EdgeKDError, ParityFailed
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.answers import file_answers
-from edgekd.export.parity import check_parity, expected_answers
+from edgekd.export.parity import compared, expected_answers
 from edgekd.export.score import score_artefact
 from edgekd.export.tensors import output_encoding
 from edgekd.measure.sentinel import judge_measured
@@ -88,7 +88,8 @@ def _checked_samples(
     validation = task.split("validation")
     count = how_many(validation.inputs[:1], len(validation))
     raw = np.ascontiguousarray(validation.inputs[:count])
-    report = check_parity(session, job, student, raw, options, scratch)
+    found = file_answers(session, job, student, raw, options, scratch)
+    report = compared(job, student, raw, options, found)
     if not report.holds:
         raise ParityFailed(
             f"{job.artefact.path.name} in {job.backend} answers differently from the PyTorch student: {report.detail}",
@@ -99,7 +100,6 @@ def _checked_samples(
         return Samples(raw, validation.labels[:count], np.asarray(report.expected, np.float32)), parity
     # a bundle holds decoded answers alone, of which a tie may go either way: `verify` asks for as many as there are now
     answers = expected_answers(student, raw, options)
-    found = file_answers(session, job, student, raw, options, scratch)
     parity = parity.but(alike=int(np.sum(agreeing(student.task, found, answers))))
     return Samples(raw, validation.labels[:count], answers), parity
 

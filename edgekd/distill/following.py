@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgekd.distill.heads.objective import TRAININGS
 from edgekd.distill.heads.targets import targets_of
 from edgekd.distill.inputs import Normalisation
-from edgekd.store.records import ClassFollowed, Following
+from edgekd.store.explanation import ClassFollowed, Following
 from edgekd.teachers.packing import layout_in, unpacked
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgekd.tasks._protocol import HeadSpec, Split, TaskSpec
     from edgekd.teachers._protocol import Teacher
 
-__all__ = ["batches_of", "calibration_error", "followed", "heads_followed"]
+__all__ = ["calibration_error", "followed", "heads_followed", "in_batches"]
 
 _BINS, _AT_ONCE = 15, 256
 
@@ -68,28 +68,25 @@ def followed(
 def heads_followed(module: nn.Module, teacher: Teacher, split: Split, spec: TaskSpec) -> dict[str, Following]:
     """Of those heads that tell classes, for a sample or for the cells of a map, and that the teacher has too.
 
-    Only what carries a label counts. The module's mode is restored.
+    Only what carries a label counts. The module is left in eval mode.
     """
     normalise, labels = Normalisation(spec.input), targets_of(spec, split.labels)
     found: dict[str, list[Comparison]] = {}
-    training, at = module.training, 0
     module.eval()
-    try:
-        for batch in batches_of(split):
-            rows = teacher.logits(batch)  # before its layout: some know it only then
-            said = unpacked(rows, layout_in(teacher))
-            with torch.no_grad():
-                own = module(normalise(batch))
-            for head in spec.heads:
-                if head.kind not in ("classification", "segmentation") or head.name not in said:
-                    continue
-                true = labels[head.name][at : at + len(batch)]
-                compared = TRAININGS[head.kind].comparison(head, [own[head.name]], [said[head.name]], true)
-                if compared is not None:
-                    found.setdefault(head.name, []).append(compared)
-            at += len(batch)
-    finally:
-        module.train(training)
+    at = 0
+    for batch in in_batches(split):
+        rows = teacher.logits(batch)  # before its layout: some know it only then
+        said = unpacked(rows, layout_in(teacher))
+        with torch.no_grad():
+            own = module(normalise(batch))
+        for head in spec.heads:
+            if head.kind not in ("classification", "segmentation") or head.name not in said:
+                continue
+            true = labels[head.name][at : at + len(batch)]
+            compared = TRAININGS[head.kind].comparison(head, [own[head.name]], [said[head.name]], true)
+            if compared is not None:
+                found.setdefault(head.name, []).append(compared)
+        at += len(batch)
     heads = {head.name: head for head in spec.heads}
     return {name: told for name, parts in found.items() if (told := _head_followed(heads[name], parts)) is not None}
 
@@ -105,7 +102,7 @@ def _head_followed(head: HeadSpec, parts: Sequence[Comparison]) -> Following | N
     return followed(student, teacher, labels, head.labels, "cells" if head.kind == "segmentation" else "samples")
 
 
-def batches_of(split: Split) -> Iterator[Tensor]:
+def in_batches(split: Split) -> Iterator[Tensor]:
     """Its samples in order, raw float32."""
     for start in range(0, len(split), _AT_ONCE):
         yield torch.from_numpy(np.array(split.inputs[start : start + _AT_ONCE])).float()

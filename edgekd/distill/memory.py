@@ -1,7 +1,7 @@
 """Memory of a training is kept between its steps.
 
 A step frees and asks for the same large tensors again and again. glibc gives blocks above a threshold back to the
-system each time, and the fresh pages that it gets for them have to be touched first: a quarter of the time of a step
+system each time, and the fresh pages that it gets for them have to be touched first: a fifth of the time of a step
 that compares activations. PyTorch keeps memory on an accelerator and not on a CPU, so the allocator is told to.
 """
 

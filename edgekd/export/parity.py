@@ -32,7 +32,7 @@ from edgekd.tasks.rows import output_rows
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["ParityReport", "check_parity", "expected_answers"]
+__all__ = ["ParityReport", "check_parity", "compared", "expected_answers"]
 
 _LARGEST_STEPS = 6.0
 _LARGEST_SHARE: Mapping[Precision, float] = {
@@ -66,7 +66,11 @@ def check_parity(
 
     Raises ConfigurationError where the file won't run. Answers that differ are a report, not an exception.
     """
-    found = file_answers(session, job, student, raw, options, scratch)
+    return compared(job, student, raw, options, file_answers(session, job, student, raw, options, scratch))
+
+
+def compared(job: Job, student: Student, raw: NDArray[Any], options: ExportOptions, found: Rows) -> ParityReport:
+    """`check_parity` of a file that has answered already: ``found`` (N,) for raw samples (N, C, H, W)."""
     if student.task.plain:
         report = _compare(student, expected_answers(student, raw, options), found)
     else:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekd.store.certificate import CERTIFICATE, Certificate
+from edgekd.store.explanation import ExplanationRecord
 from edgekd.store.records import (
     ArmsRecord,
     AutoRecord,
-    ExplanationRecord,
     FinalistRecord,
     MasksRecord,
     OriginalRecord,

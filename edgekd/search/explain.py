@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edgekd.distill.following import batches_of, followed, heads_followed
+from edgekd.distill.following import followed, heads_followed, in_batches
 from edgekd.distill.predict import predict
 from edgekd.project import Project
-from edgekd.store.records import ExplanationRecord, FinalistRecord, Following, TermShare
+from edgekd.store.explanation import ExplanationRecord, Following, TermShare
+from edgekd.store.records import FinalistRecord
 from edgekd.store.run import Run
 from edgekd.students.student import load_student
 
@@ -49,5 +50,5 @@ def _following(
     student, teacher = load_student(run.students / finalist.student), project.teacher
     if not spec.plain:
         return None, heads_followed(student.module, teacher, split, spec)
-    said = np.concatenate([teacher.logits(batch).numpy() for batch in batches_of(split)])
+    said = np.concatenate([teacher.logits(batch).numpy() for batch in in_batches(split)])
     return followed(predict(student.module, split.inputs, spec), said, split.labels, spec.head.labels), {}

@@ -15,12 +15,12 @@ from edgekd.artefacts import Artefact
 from edgekd.errors import ConfigurationError, Place
 from edgekd.records import Filed
 from edgekd.store.atomic import sweep, write_json
+from edgekd.store.explanation import ExplanationRecord
 from edgekd.store.lock import RunBusy, locked
 from edgekd.store.records import (
     AnchorRecord,
     ArmsRecord,
     AutoRecord,
-    ExplanationRecord,
     FeaturesRecord,
     FinalistRecord,
     MasksRecord,

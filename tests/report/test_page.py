@@ -15,7 +15,7 @@ from edgekd.distill.generative.picture import png
 from edgekd.errors import ConfigurationError
 from edgekd.report.facts import gather
 from edgekd.report.page import page_text, write_report
-from edgekd.store.records import ExplanationRecord, TermShare
+from edgekd.store.explanation import ExplanationRecord, TermShare
 
 WrittenRun = Any
 Write = Callable[..., WrittenRun]
