@@ -29,7 +29,7 @@ def test_inner_activations_teach_and_each_loss_is_told(single):
     assert sum(term["last"] for term in told["terms"]) == pytest.approx(1.0)
     assert told["following"]["samples"] == sum(each["samples"] for each in told["following"]["classes"])
     page = (single.folder / "run" / "report.html").read_text()
-    assert "What each loss pulled with" in page
+    assert "What each term of the loss pulled with" in page
     again = single("distill", "project.yaml", "--run", "run", "--format", "json")
     assert json.loads(again.stdout)["explanation"] is None  # not asked for
     assert single("verify", "run/bundle").returncode == 0
@@ -39,7 +39,7 @@ def test_what_a_loss_needs_is_told_before_training(single):
     single.change("project.yaml", "fitnet: {}", "fitnet: {points: [[blocks.0, blocks.9]]}")
     done = single("distill", "project.yaml", "--run", "run")
     assert done.returncode == 3
-    assert "no point `blocks.9`" in done.stderr
+    assert "no point of the teacher `blocks.9`" in done.stderr
     single.change("project.yaml", "fitnet: {points: [[blocks.0, blocks.9]]}", "fitnet: {wait: 2}")
     done = single("distill", "project.yaml", "--run", "run")
     assert done.returncode == 3
