@@ -8,6 +8,7 @@
     │   └── UnknownName        3  a name that is not there, with the nearest one that is
     ├── MissingError           4  something needed is not installed, or out of reach
     │   ├── DeviceUnreachable  4
+    │   │   └── ConnectionLost 4  it was there, and may be again: what was asked is asked once more
     │   └── DeviceBusy         4
     ├── NothingFits            5  no candidate met the budget
     ├── Unstable               6  measured, but too noisy to decide
@@ -24,6 +25,7 @@ from typing import ClassVar
 
 __all__ = [
     "ConfigurationError",
+    "ConnectionLost",
     "DeviceBusy",
     "DeviceUnreachable",
     "EdgeKDError",
@@ -143,6 +145,10 @@ class MissingError(EdgeKDError):
 
 class DeviceUnreachable(MissingError):
     """The device, or the agent on it, did not answer within its deadline."""
+
+
+class ConnectionLost(DeviceUnreachable):
+    """The connection to the device, or the agent at its other end, is gone; it may come back."""
 
 
 class DeviceBusy(MissingError):

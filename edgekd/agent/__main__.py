@@ -1,4 +1,7 @@
-"""Starts the agent, or one of its workers: ``agent.pyz`` or ``agent.pyz worker PARENT_PID``."""
+"""Starts the agent, or one of its workers.
+
+``agent.pyz [serve LOCK TOKEN]`` or ``agent.pyz worker PARENT_PID``.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ def main() -> int:
         return worker.main(int(sys.argv[2]))
     from edgekd.agent import serve
 
-    return serve.main()
+    return serve.main(*sys.argv[2:4])
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, Optional
 from edgekd.agent import batch
 from edgekd.agent.child import Child, Failed
 from edgekd.agent.fingerprint import fingerprint
+from edgekd.agent.lock import take
 from edgekd.agent.messages import PROTOCOL, BadMessage, Closed, Job, Lines, Plan, encode, field
 
 __all__ = ["main"]
@@ -20,8 +21,9 @@ __all__ = ["main"]
 Message = Dict[str, Any]
 
 
-def main() -> int:
-    """Serve until stdin closes."""
+def main(lock: str = "", token: str = "") -> int:
+    """Serve until stdin closes. ``lock`` is a file that only one agent holds; ``token`` names who asked for it."""
+    held_by = take(lock, token) if lock else ""
     out = os.dup(1)
     os.dup2(2, 1)
     requests: queue.Queue[Message] = queue.Queue()
@@ -46,7 +48,11 @@ def main() -> int:
             op = field(message, "op", str)
             if op not in _REQUESTS:
                 raise BadMessage("no request `%s`" % op)
+            if held_by and op != "hello":
+                raise BadMessage("the device is held by process %s" % held_by)
             done = _REQUESTS[op](message, tell)
+            if op == "hello":
+                done["held_by"] = held_by
         except (BadMessage, RuntimeError, OSError) as error:
             tell({"error": str(error)})
         else:

@@ -22,6 +22,7 @@ class Hello(Record):
     protocol: int
     python: str
     pid: int
+    held_by: str = ""  # who holds this device's own lock, where that isn't we
 
 
 class LoadAnswer(Record):

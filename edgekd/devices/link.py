@@ -10,9 +10,9 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
-from edgekd.errors import DeviceUnreachable
+from edgekd.errors import ConnectionLost, DeviceUnreachable
 
 __all__ = ["Link", "PipeLink"]
 
@@ -48,13 +48,15 @@ class Link(Protocol):
 class PipeLink:
     """An agent started here as a child process: files need not move, their paths are the same on both sides."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None, stderr: IO[bytes] | None = None
+    ) -> None:
         try:
             self._process = subprocess.Popen(
                 list(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL if stderr is None else stderr,
                 env=None if environment is None else dict(environment),
                 bufsize=0,
                 start_new_session=True,  # an interrupt at the keyboard reaches us first, and we end the agent
@@ -93,7 +95,7 @@ class PipeLink:
                 )
             left = end - time.monotonic()
             if left <= 0 or not select.select([descriptor], [], [], left)[0]:
-                raise DeviceUnreachable(
+                raise ConnectionLost(
                     f"the agent did not answer within {deadline_s:g} s",
                     "see what else runs on the device, and try again",
                 )
@@ -129,10 +131,10 @@ class PipeLink:
                 stream.close()
         self._scratch.cleanup()
 
-    def _gone(self) -> DeviceUnreachable:
+    def _gone(self) -> ConnectionLost:
         try:
             code: int | None = self._process.wait(1.0)  # the pipe closes a moment before the process is gone
         except subprocess.TimeoutExpired:
             code = None
         how = "closed its pipe" if code is None else f"ended with status {code}"
-        return DeviceUnreachable(f"the agent {how}", "run it again; if it repeats, edgekd doctor shows what is missing")
+        return ConnectionLost(f"the agent {how}", "run it again; if it repeats, edgekd doctor shows what is missing")

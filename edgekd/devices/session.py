@@ -28,7 +28,7 @@ from edgekd.devices._protocol import (
 )
 from edgekd.devices.answers import Hello, JobAnswer, LoadAnswer, RunAnswer, SentinelAnswer, checked, decode
 from edgekd.devices.link import Link
-from edgekd.errors import DeviceUnreachable, Problem
+from edgekd.errors import DeviceBusy, DeviceUnreachable, Problem
 from edgekd.evidence import EvidenceKind
 from edgekd.records import Record, digest_file
 
@@ -58,9 +58,19 @@ class AgentSession:
                     f"the agent on {device} speaks protocol {hello.protocol}, this edgekd speaks {PROTOCOL}",
                     "use the same version of edgekd on both sides",
                 )
+            if hello.held_by:
+                raise DeviceBusy(
+                    f"the device {device} is in use by process {hello.held_by} on it",
+                    "another computer measures there: wait until it is done, or stop it",
+                )
         except BaseException:
             self.close()
             raise
+
+    @property
+    def is_open(self) -> bool:
+        """False once it was closed, or broke."""
+        return self._open
 
     def __enter__(self) -> AgentSession:
         return self

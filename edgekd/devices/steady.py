@@ -1,0 +1,130 @@
+"""A session that outlives its connection: what was asked when it broke is asked again.
+
+Every request can be repeated: a batch is measured anew from its first process, files are known by their digest. A
+device that comes back as another one is not gone on with.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from edgekd.devices._protocol import Fingerprint, Job, Measurement, MeasurePlan, Progress, RunResult
+from edgekd.devices.link import Link
+from edgekd.devices.lock import DeviceLock
+from edgekd.devices.remote import new_token
+from edgekd.devices.session import AgentSession
+from edgekd.errors import ConnectionLost, DeviceBusy, DeviceUnreachable, Problem
+
+__all__ = ["SteadySession", "opened"]
+
+_Result = TypeVar("_Result")
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0
+
+
+def opened(device: str, patience_s: float, connect: Callable[[str], Link]) -> SteadySession:
+    """Take the device's lock, connect, and greet the agent; ``connect`` gets the session's token.
+
+    Raises DeviceBusy, DeviceUnreachable, MissingError.
+    """
+    lock, token = DeviceLock(device), new_token()
+    try:
+        return SteadySession(
+            device, lambda: AgentSession(device, connect(token), lambda: None), lock.release, patience_s
+        )
+    except BaseException:
+        lock.release()
+        raise
+
+
+class SteadySession:
+    """A DeviceSession. ``patience_s`` is how long it tries to get a lost device back before it gives up."""
+
+    def __init__(
+        self, device: str, start: Callable[[], AgentSession], release: Callable[[], None], patience_s: float
+    ) -> None:
+        self.device = device
+        self._start = start
+        self._release = release
+        self._patience_s = patience_s
+        self._session: AgentSession | None = start()
+        self._fingerprint: Fingerprint | None = None
+        self._open = True
+
+    def __enter__(self) -> SteadySession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def describe(self) -> Fingerprint:
+        """See DeviceSession."""
+        return self._do(lambda session: session.describe())
+
+    def prepare(self, jobs: Sequence[Job]) -> Mapping[Job, Problem | None]:
+        """See DeviceSession."""
+        return self._do(lambda session: session.prepare(jobs))
+
+    def measure(
+        self, jobs: Sequence[Job], plan: MeasurePlan, progress: Progress | None = None
+    ) -> Sequence[Measurement]:
+        """See DeviceSession."""
+        told = 0
+
+        def onward(what: str, done: int, total: int) -> None:  # a batch that begins anew doesn't count backwards
+            nonlocal told
+            told = max(told, done)
+            if progress is not None:
+                progress(what, told, total)
+
+        return self._do(lambda session: session.measure(jobs, plan, onward))
+
+    def run(self, job: Job, inputs: Sequence[Path], threads: int = 1) -> RunResult:
+        """See DeviceSession."""
+        return self._do(lambda session: session.run(job, inputs, threads))
+
+    def close(self) -> None:
+        """See DeviceSession."""
+        if self._open:
+            self._open = False
+            if self._session is not None:
+                self._session.close()
+            self._release()
+
+    def _do(self, work: Callable[[AgentSession], _Result]) -> _Result:
+        if not self._open:
+            raise DeviceUnreachable(f"the session with {self.device} is closed", "open the device again")
+        end: float | None = None
+        wait_s = _FIRST_WAIT_S
+        while True:
+            try:
+                return work(self._connected())
+            except (ConnectionLost, DeviceBusy) as error:  # busy: with the session that was lost, for a moment
+                end = end or time.monotonic() + self._patience_s
+                if time.monotonic() + wait_s > end:
+                    self.close()
+                    raise DeviceUnreachable(
+                        f"{self.device} was lost, and did not come back within {self._patience_s:g} s: {error.message}",
+                        error.remedy,
+                    ) from error
+                time.sleep(wait_s)
+                wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+            except BaseException:
+                self.close()
+                raise
+
+    def _connected(self) -> AgentSession:
+        """The session, opened anew where it broke, on the device that it was. It has closed itself when it broke."""
+        if self._session is None or not self._session.is_open:
+            self._session = None
+            self._session = self._start()
+        found = self._session.describe()
+        if self._fingerprint is not None and found != self._fingerprint:
+            raise DeviceUnreachable(
+                f"{self.device} came back as another device: {found.cpu}, {found.os}, Python {found.python}",
+                "nothing measured before holds there: begin a new run",
+            )
+        self._fingerprint = found
+        return self._session

@@ -1,0 +1,206 @@
+"""A board over a real ssh server on loopback: the contract, cut connections, hosts that are not what they were."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from edgekd.devices._protocol import Device, MeasurePlan, Outcome
+from edgekd.devices.diagnostic import null_job
+from edgekd.devices.ssh import SshDevice
+from edgekd.errors import DeviceBusy, DeviceUnreachable, MissingError
+from edgekd.testing.contracts.device import DeviceContract
+from edgekd.testing.sshd import LoopbackSshd, sshd_path
+
+pytestmark = pytest.mark.skipif(sshd_path() is None, reason="no sshd: apt-get install openssh-server")
+
+PLAN = MeasurePlan(processes=3, rounds=3, round_ms=5.0, warmup_ms=5.0)
+
+
+@pytest.fixture(scope="module")
+def sshd() -> Iterator[LoopbackSshd]:
+    with LoopbackSshd() as server:
+        yield server
+
+
+@pytest.fixture
+def device(sshd: LoopbackSshd, tmp_path: Path) -> SshDevice:
+    sshd.know(sshd.folder / "host.pub")
+    return SshDevice(
+        name=f"board-{time.monotonic_ns()}",
+        host=sshd.host,
+        config=sshd.config,
+        python=sys.executable,
+        folder=f"{tmp_path}/on board's $(touch {tmp_path}/executed)",
+        patience_s=20.0,
+    )
+
+
+class TestSshDevice(DeviceContract):
+    @pytest.fixture
+    def make_device(self, device: SshDevice) -> Callable[[], Device]:
+        return lambda: device
+
+
+def test_no_name_is_executed(device: SshDevice, tmp_path: Path) -> None:
+    folder = tmp_path / "a'b `touch executed` ;touch executed;"
+    folder.mkdir()
+    with device.open() as session:
+        (result,) = session.measure([null_job(folder)], PLAN)
+    assert result.outcome is Outcome.OK
+    assert not list(tmp_path.rglob("executed"))
+    assert not Path("executed").exists()
+
+
+def test_files_stay_on_the_board_and_sessions_do_not(device: SshDevice, tmp_path: Path) -> None:
+    job = null_job(tmp_path)
+    np.save(tmp_path / "x.npy", np.zeros((3, 1), np.float32))
+    with device.open() as session:
+        answer = session.run(job, [tmp_path / "x.npy"])
+        assert answer.outcome is Outcome.OK
+        assert np.load(answer.outputs[0]).shape == (3, 1)
+        board = Path(session._connected()._link.place.folder)  # type: ignore[attr-defined]
+        first = {path: path.stat().st_ino for path in board.rglob("blobs/*/*")}
+        assert len(first) == 2
+    assert not list(board.glob("sessions/*"))
+    with device.open() as session:
+        session.measure([job], PLAN)
+    assert {path: path.stat().st_ino for path in board.rglob("blobs/*/*")} == first
+    assert len(list(board.glob("agent/*"))) == 1
+
+
+def test_a_cut_connection_is_taken_up_again(device: SshDevice, sshd: LoopbackSshd, tmp_path: Path) -> None:
+    plan = PLAN.but(processes=8, rounds=10, round_ms=20.0)
+    cuts: list[int] = []
+    agents: set[int] = set()
+
+    def heard(_what: str, done: int, _total: int) -> None:
+        if done in (1, 3) and len(cuts) < 2:
+            agents.update(agents_of(sshd))
+            cuts.append(sshd.cut())
+
+    with device.open() as session:
+        (result,) = session.measure([null_job(tmp_path, "spin=200")], plan, heard)
+        assert agents_of(sshd).isdisjoint(agents)
+    assert len(cuts) == 2
+    assert min(cuts) >= 1
+    assert result.outcome is Outcome.OK
+    assert len(result.processes) == 8
+    end = time.monotonic() + 5
+    while any(psutil.pid_exists(pid) for pid in agents) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not [pid for pid in agents if psutil.pid_exists(pid)]
+
+
+def agents_of(sshd: LoopbackSshd) -> set[int]:
+    below = [each for one in sshd.connections() for each in one.children(recursive=True)]
+    return {each.pid for each in below if "serve" in each.cmdline() and "python" in each.name()}
+
+
+def test_a_killed_agent_is_started_again(device: SshDevice, sshd: LoopbackSshd, tmp_path: Path) -> None:
+    with device.open() as session:
+        session.describe()
+        (agent,) = agents_of(sshd)
+        psutil.Process(agent).kill()
+        (result,) = session.measure([null_job(tmp_path)], PLAN)
+        assert result.outcome is Outcome.OK
+
+
+def test_a_board_that_stays_away(device: SshDevice, tmp_path: Path) -> None:
+    with LoopbackSshd() as server:
+        gone = device.but(config=server.config, patience_s=1.5)
+        session = gone.open()
+        session.describe()
+        server.stop()
+        with pytest.raises(DeviceUnreachable, match=r"did not come back within 1\.5 s"):
+            session.measure([null_job(tmp_path)], PLAN)
+        session.close()
+        server.start()
+        gone.open().close()  # the lock is free again
+
+
+def test_a_frozen_connection_is_noticed_and_left(device: SshDevice, sshd: LoopbackSshd, tmp_path: Path) -> None:
+    """The server's process sleeps, as a network that swallows everything."""
+    with device.open() as session:
+        session._session._silence_s = 2.0  # type: ignore[union-attr]
+        (frozen,) = sshd.connections()
+        for process in [frozen, *frozen.children()]:
+            process.suspend()
+        thawed = threading.Timer(60.0, frozen.kill)
+        thawed.start()
+        (result,) = session.measure([null_job(tmp_path)], PLAN)
+        thawed.cancel()
+        for process in [frozen, *frozen.children(recursive=True)]:
+            process.kill()
+    assert result.outcome is Outcome.OK
+
+
+def test_two_computers_cannot_measure_at_once(device: SshDevice) -> None:
+    first = device.open()
+    try:
+        with pytest.raises(DeviceBusy, match="in use by process"):
+            device.but(name=f"{device.name}-by-another-name").open()
+    finally:
+        first.close()
+
+
+def test_a_changed_host_key(device: SshDevice, sshd: LoopbackSshd) -> None:
+    sshd.another_key()
+    with pytest.raises(DeviceUnreachable, match="host key") as caught:
+        device.open()
+    assert "changed" in caught.value.message
+    assert "ssh-keygen -R" in caught.value.remedy
+
+
+def test_an_unknown_host_key(device: SshDevice, sshd: LoopbackSshd) -> None:
+    (sshd.folder / "known_hosts").write_text("")
+    with pytest.raises(DeviceUnreachable, match="its host key is not known"):
+        device.open()
+
+
+def test_nobody_listens(device: SshDevice, sshd: LoopbackSshd) -> None:
+    begin = time.monotonic()
+    with pytest.raises(DeviceUnreachable, match="no ssh server answers there"):
+        device.but(port=1).open()
+    assert time.monotonic() - begin < 10
+
+
+def test_a_key_that_opens_nothing(device: SshDevice, sshd: LoopbackSshd, tmp_path: Path) -> None:
+    allowed = sshd.folder / "authorized_keys"
+    kept = allowed.read_text()
+    allowed.write_text("")
+    try:
+        with pytest.raises(DeviceUnreachable, match="lets nobody in"):
+            device.open()
+    finally:
+        allowed.write_text(kept)
+
+
+def test_a_python_that_is_not_there(device: SshDevice) -> None:
+    with pytest.raises(MissingError, match="no Python was found"):
+        device.but(python="/nowhere/python; touch executed").open()
+    assert not Path("executed").exists()
+
+
+def test_a_host_that_is_an_option_is_refused() -> None:
+    for host in ("-oProxyCommand=touch executed", "a b", "a;b", "$(b)", ""):
+        with pytest.raises(ValueError, match="host"):
+            SshDevice(name="board", host=host)
+
+
+def test_a_folder_that_cannot_be_written(device: SshDevice) -> None:
+    with pytest.raises(DeviceUnreachable, match="ended with status 1: mkdir"):
+        device.but(folder="/proc/none").open()
+
+
+def test_the_users_own_folder(device: SshDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    with device.but(folder="~/.cache/edgekd-test").open() as session:
+        place = session._connected()._link.place  # type: ignore[attr-defined]
+    assert place.folder == str(Path("~/.cache/edgekd-test").expanduser())
