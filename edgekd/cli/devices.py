@@ -1,4 +1,4 @@
-"""``edgekd devices list|probe``"""
+"""``edgekd devices list|probe|install``"""
 
 from __future__ import annotations
 
@@ -27,10 +27,23 @@ def probe(output: Output, name: str) -> None:
     output.answer(probe_device(name))
 
 
+@command("edgekd devices install my-board --runtime onnxruntime")
+@click.argument("name", shell_complete=complete_device)
+@click.option(
+    "--runtime", "runtimes", multiple=True, required=True, help="litert, tflite-runtime, onnxruntime, openvino."
+)
+@click.option("--python", help="The Python there to make the environment with (default: the first that is found).")
+def install(output: Output, name: str, runtimes: tuple[str, ...], python: str | None) -> None:
+    """Install runtimes on a board, into an environment of edgekd's own there."""
+    from edgekd.devices.install import install_runtimes
+
+    output.answer(install_runtimes(name, runtimes, python))
+
+
 @click.group()
 def devices() -> None:
     """Hardware: what is known of it, and what it says of itself."""
 
 
-for _made in (list_, probe):
+for _made in (list_, probe, install):
     devices.add_command(_made)

@@ -44,6 +44,7 @@ class Guide:
     order: Sequence[int]  # indices, those worth most first
     predicted_us: Sequence[float]  # their latency, in the same order
     budget_us: float  # what may be measured
+    even: Sequence[int] = ()  # those of them that are evenly scaled, to be tried besides
 
 
 @dataclass(frozen=True)

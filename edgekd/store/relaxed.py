@@ -103,6 +103,7 @@ class RelaxationRecord(Filed):
     nearby: FeaturesRecord
     order: tuple[int, ...]  # indices of ``nearby``, the most probable first
     predicted_us: tuple[float, ...]  # in the order of ``order``
+    even: tuple[int, ...] = ()  # those of ``order`` that are evenly scaled
     ended_s: float = 0.0
 
 

@@ -2,13 +2,17 @@
 
 What came out need not keep the budget, or need not spend it: the model of latency errs, and what was annealed is an
 expectation. So it is repaired to the most probable archs that spend most of it; those that leave more of it unused come
-after them. Archs are met in the order of their probability (the k best of a
-sum of one logit an axis, best first), and each is looked up in the model.
+after them. Archs are met in the order of their probability (the k best of a sum of one logit an axis, best first), and
+each is looked up in the model.
+
+Beside them stand the evenly scaled archs, whose every width (or depth) is equally far up its axis: what a person would
+try, and what the trained choice has to beat by the same trials.
 """
 
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from edgekd.search._protocol import Known
@@ -20,13 +24,25 @@ __all__ = ["index_of", "nearest_archs", "next_of"]
 _KEPT, _KEPT_BELOW = 40, 8
 _LOOKED_AT = 20_000
 _SPENT = 0.85  # of the budget: an arch below that leaves accuracy unused
+_EVEN_TRIES = 2
 _MARGIN = 1.25  # over the budget: a model that overestimates is corrected by the first trials
 
 
 def nearest_archs(
     axes: Sequence[Axis], logits: Mapping[str, Sequence[float]], cost: Cost, budget_us: float
+) -> tuple[tuple[tuple[int, float], ...], tuple[int, ...]]:
+    """Indices with their predicted latency in microseconds, in the order to try them; and which are evenly scaled."""
+    found = _by_choice(axes, logits, cost, budget_us)
+    even = {_index(axes, ranks): round(cost.of(_arch(axes, ranks), axes), 6) for ranks in _even(axes)}
+    near = {index: us for index, us in even.items() if _SPENT / _MARGIN * budget_us <= us <= _MARGIN * budget_us}
+    known = {index for index, _ in found}
+    more = tuple((index, us) for index, us in near.items() if index not in known)
+    return (*found, *more), tuple(near)
+
+
+def _by_choice(
+    axes: Sequence[Axis], logits: Mapping[str, Sequence[float]], cost: Cost, budget_us: float
 ) -> tuple[tuple[int, float], ...]:
-    """Indices with their predicted latency in microseconds, in the order to try them."""
     found, below = list[tuple[int, float]](), list[tuple[int, float]]()
     for looked, (ranks, arch) in enumerate(_by_probability(axes, logits)):
         predicted = cost.of(arch, axes)
@@ -46,7 +62,8 @@ def nearest_archs(
 def next_of(known: Known) -> int | None:
     """The next index to try: the first untried one whose latency, as predicted and corrected, keeps the budget.
 
-    One that spends most of it goes before those that don't. The correction is the median of measured over predicted
+    One that spends most of it goes before those that don't. After the first come two that are evenly scaled, those that
+    spend most. The correction is the median of measured over predicted
     among the trials so far. None where there is no such arch.
     """
     guide = known.guide
@@ -64,6 +81,9 @@ def next_of(known: Known) -> int | None:
     allowed = set(known.allowed.get(guide.arm, ()))
     shares = {index: predicted[index] * factor / guide.budget_us for index in guide.order}
     kept = [index for index in guide.order if index in allowed and index not in done and shares[index] <= 1.0]
+    even = [index for index in kept if index in guide.even and shares[index] >= _SPENT]
+    if done and even and len(done.intersection(guide.even)) < _EVEN_TRIES:
+        return max(even, key=lambda index: (shares[index], -index))
     return next((index for index in kept if shares[index] >= _SPENT), kept[0] if kept else None)
 
 
@@ -92,6 +112,15 @@ def _by_probability(
             if places[at] + 1 < len(axes[at].choices):
                 more = drops[at][places[at] + 1] - drops[at][places[at]]
                 heapq.heappush(heap, (lost + more, (*places[:at], places[at] + 1, *places[at + 1 :])))
+
+
+def _even(axes: Sequence[Axis]) -> Iterator[tuple[int, ...]]:
+    """Ranks whose axes of one kind (`width1`, `width2`, ...) stand equally far up, each kind at each of its heights."""
+    kinds = [axis.name.rstrip("0123456789") for axis in axes]
+    heights = {kind: max(len(a.choices) for a, k in zip(axes, kinds, strict=True) if k == kind) for kind in kinds}
+    for places in itertools.product(*(range(height) for height in heights.values())):
+        share = {kind: at / max(1, heights[kind] - 1) for kind, at in zip(heights, places, strict=True)}
+        yield tuple(round(share[kind] * (len(axis.choices) - 1)) for axis, kind in zip(axes, kinds, strict=True))
 
 
 def _by_logit(row: Sequence[float]) -> list[int]:

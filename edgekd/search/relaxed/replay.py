@@ -54,9 +54,9 @@ def relaxed_decisions(
         again = decided_model(target, plan, arms, arm, model.pieces, measured, model.bandwidth, "")
         yield "model", [("latency_model.json", _alike(again, model))]
     if model is not None and relaxation is not None:
-        found = nearest_archs(plan.axes, relaxation.logits, latency_cost(model, plan.axes), model.budget_us)
+        found, even = nearest_archs(plan.axes, relaxation.logits, latency_cost(model, plan.axes), model.budget_us)
         recorded = tuple(zip(relaxation.order, relaxation.predicted_us, strict=True))
-        yield "nearby", [("relaxation.json", found == recorded)]
+        yield "nearby", [("relaxation.json", found == recorded and even == relaxation.even)]
     gaps = [(gap, decided(gap.rounds) == Way(gap.temperature, gap.assistant)) for gap in run.gaps()]
     yield "gaps", [(f"gaps/{gap.trial:04d}.json", same) for gap, same in gaps]
 

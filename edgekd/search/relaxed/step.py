@@ -38,7 +38,7 @@ def guided(
     target: Target, plan: PlanRecord, model: LatencyModelRecord, relaxation: RelaxationRecord
 ) -> tuple[Guide, Allowed]:
     """What the sampler is told, and the archs that no mask removes."""
-    guide = Guide(model.arm, relaxation.order, relaxation.predicted_us, model.budget_us)
+    guide = Guide(model.arm, relaxation.order, relaxation.predicted_us, model.budget_us, relaxation.even)
     allowed = mask(target, plan, relaxation.nearby).allowed
     return guide, {model.arm: allowed.get(model.arm.precision, ())}
 
@@ -101,7 +101,7 @@ class RelaxedSteps:
     def _relaxation(self, model: LatencyModelRecord) -> RelaxationRecord:
         axes = self.plan.axes
         outcome = train_choice(self.context, self.options, axes, model)
-        found = nearest_archs(axes, outcome.logits, latency_cost(model, axes), model.budget_us)
+        found, even = nearest_archs(axes, outcome.logits, latency_cost(model, axes), model.budget_us)
         indices = sorted(index for index, _ in found)
         record = RelaxationRecord(
             logits=outcome.logits,
@@ -115,6 +115,7 @@ class RelaxedSteps:
             ),
             order=tuple(index for index, _ in found),
             predicted_us=tuple(predicted for _, predicted in found),
+            even=even,
             ended_s=self.budget.spent_s(),
         )
         self.run.write(record)

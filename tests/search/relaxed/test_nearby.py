@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 
-from edgekd.search.relaxed.nearby import index_of, nearest_archs
+from edgekd.artefacts import Backend, Precision
+from edgekd.search._protocol import Guide
+from edgekd.search.relaxed.nearby import index_of, nearest_archs, next_of
+from edgekd.store.records import Arm
 from edgekd.students._protocol import Axis, Space
 from edgekd.students.pieces import Cost, Table
 
@@ -27,7 +32,7 @@ def paper(seed):
 def test_they_come_in_the_order_of_their_probability():
     for seed in range(5):
         logits, cost = paper(seed)
-        found = nearest_archs(AXES, logits, cost, 3.0)
+        found, _ = nearest_archs(AXES, logits, cost, 3.0)
 
         def probability(index, logits=logits):
             arch = SPACE.at(index)
@@ -51,12 +56,64 @@ def test_a_choice_far_over_the_budget_is_brought_down():
     logits = {axis.name: tuple(float(10 * rank) for rank in range(len(axis.choices))) for axis in AXES}
     _, cost = paper(0)
     least = min(cost.of(arch, AXES) for arch in SPACE)
-    found = nearest_archs(AXES, logits, cost, 1.05 * least)
+    found, _ = nearest_archs(AXES, logits, cost, 1.05 * least)
     assert any(us <= 1.05 * least for _, us in found)
 
 
 def test_where_nothing_fits_the_least_is_offered():
     logits, cost = paper(1)
-    found = nearest_archs(AXES, logits, cost, 0.1)
+    found, even = nearest_archs(AXES, logits, cost, 0.1)
     assert len(found) == 1
+    assert even == ()
     assert found[0][1] == round(min(cost.of(arch, AXES) for arch in SPACE), 6)
+
+
+WIDE = (
+    Axis(name="depth1", choices=(1, 2)),
+    Axis(name="depth2", choices=(1, 2, 3)),
+    Axis(name="width1", choices=(8, 16, 24, 32)),
+    Axis(name="width2", choices=(16, 32, 48, 64)),
+)
+
+
+def chosen_as(**one_each):
+    return {axis.name: tuple(3.0 * (choice == one_each[axis.name]) for choice in axis.choices) for axis in WIDE}
+
+
+def sized():
+    """A microsecond a unit of width and depth, so that much is evenly scaled near any budget."""
+    widths = [Table((axis.name,), np.array(axis.choices, float)) for axis in WIDE[2:]]
+    depths = [Table((axis.name,), 8.0 * np.array(axis.choices)) for axis in WIDE[:2]]
+    return Cost(0.0, (*widths, *depths))
+
+
+def test_what_is_evenly_scaled_stands_beside():
+    space, cost = Space(axes=WIDE), sized()
+    found, even = nearest_archs(WIDE, chosen_as(depth1=1, depth2=3, width1=8, width2=64), cost, 96.0)
+    assert {index for index, _ in found} >= set(even)
+    shapes = {tuple(space.at(index).choices) for index in even}
+    for arch in (dict(shape) for shape in shapes):
+        assert arch["width2"] == 2 * arch["width1"]
+        assert (arch["depth1"], arch["depth2"]) in {(1, 1), (1, 2), (2, 2), (2, 3)}
+    assert any(dict(shape)["width1"] == 24 for shape in shapes)
+
+
+def test_the_second_and_third_tries_are_evenly_scaled_and_spend_most():
+    space, cost = Space(axes=WIDE), sized()
+    found, even = nearest_archs(WIDE, chosen_as(depth1=1, depth2=3, width1=8, width2=64), cost, 96.0)
+    order, predicted = zip(*found, strict=True)
+    arm = Arm(backend=Backend.model_validate("litert/xnnpack"), precision=Precision.FLOAT32)
+    guide = Guide(arm, order, predicted, 96.0, even)
+    plan = SimpleNamespace(space=space)
+    tried: list[int] = []
+    while len(tried) < 5:
+        pending = [SimpleNamespace(arch=space.at(index)) for index in tried]
+        known = SimpleNamespace(guide=guide, plan=plan, trials=(), pending=pending, allowed={arm: tuple(sorted(order))})
+        index = next_of(known)  # type: ignore[arg-type]
+        assert index is not None
+        tried.append(index)
+    us = dict(found)
+    assert [index in even for index in tried] == [False, True, True, False, False]
+    spending = sorted((us[index] for index in even if us[index] <= 96.0), reverse=True)
+    assert [us[index] for index in tried[1:3]] == spending[:2]
+    assert len(set(tried)) == 5
