@@ -471,7 +471,8 @@ def _require_runtimes(project: Project, fingerprint: Fingerprint) -> None:
         raise MissingError(
             f"target {project.target.name} allows {', '.join(missing)}, and that runtime is not installed on "
             f"{project.target.device}",
-            "install it, or take it out of the target's backends; see what is there: edgekd doctor",
+            "install it, or take it out of the target's backends; see what is there: "
+            f"edgekd doctor --device {project.target.device}",
         )
 
 

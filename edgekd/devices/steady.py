@@ -79,7 +79,8 @@ class SteadySession:
             if progress is not None:
                 progress(what, told, total)
 
-        return self._do(lambda session: session.measure(jobs, plan, onward))
+        steps = plan.processes * len(jobs)
+        return self._do(lambda session: session.measure(jobs, plan, onward), lambda what: onward(what, 0, steps))
 
     def run(self, job: Job, inputs: Sequence[Path], threads: int = 1) -> RunResult:
         """See DeviceSession."""
@@ -93,7 +94,7 @@ class SteadySession:
                 self._session.close()
             self._release()
 
-    def _do(self, work: Callable[[AgentSession], _Result]) -> _Result:
+    def _do(self, work: Callable[[AgentSession], _Result], waiting: Callable[[str], None] = lambda _: None) -> _Result:
         if not self._open:
             raise DeviceUnreachable(f"the session with {self.device} is closed", "open the device again")
         end: float | None = None
@@ -107,8 +108,9 @@ class SteadySession:
                     self.close()
                     raise DeviceUnreachable(
                         f"{self.device} was lost, and did not come back within {self._patience_s:g} s: {error.message}",
-                        error.remedy,
+                        f"{error.remedy}; what a run has finished is kept, and the same command goes on from there",
                     ) from error
+                waiting(f"{error.message}: trying again")
                 time.sleep(wait_s)
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
             except BaseException:
