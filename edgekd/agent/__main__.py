@@ -1,6 +1,6 @@
 """Starts the agent, or one of its workers.
 
-``agent.pyz [serve LOCK TOKEN]`` or ``agent.pyz worker PARENT_PID``.
+``agent.pyz [serve LOCK TOKEN LIMITS]`` or ``agent.pyz worker PARENT_PID``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def main() -> int:
         return worker.main(int(sys.argv[2]))
     from edgekd.agent import serve
 
-    return serve.main(*sys.argv[2:4])
+    return serve.main(*sys.argv[2:5])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from edgekd.agent.child import Child, Failed
+from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.messages import Job, Plan
 
 __all__ = ["Result", "measure", "try_loading"]
@@ -38,10 +39,11 @@ class Batch:
     """A batch under way."""
 
     def __init__(
-        self, jobs: Sequence[Job], plan: Plan, waiting: Callable[[], None], step: Callable[[str], None]
+        self, jobs: Sequence[Job], plan: Plan, yard: Yard, waiting: Callable[[], None], step: Callable[[str], None]
     ) -> None:
         self.jobs = list(jobs)
         self.plan = plan
+        self.yard = yard
         self.waiting = waiting
         self.step = step
         self.results = [Result() for _ in jobs]
@@ -96,19 +98,21 @@ class Batch:
 
     def _explained(self, job: Job, failure: Failed) -> Failed:
         """Tell a refusal for want of memory from any other: the same model loads once the limit is off."""
-        if failure.outcome not in ("refused", "crashed") or not self.plan.memory_limit_bytes:
+        limit_bytes = self.plan.memory_limit_bytes or self.yard.limits.memory_bytes
+        if failure.outcome not in ("refused", "crashed") or not limit_bytes:
             return failure
-        if try_loading(job, self.plan._replace(memory_limit_bytes=0), self.waiting).failed is not None:
+        free = self.plan._replace(memory_limit_bytes=0)
+        if try_loading(job, free, Yard(Limits()), self.waiting).failed is not None:
             return failure
         return Failed(
-            "out-of-memory",
-            "runs without the limit of %d bytes; with it: %s" % (self.plan.memory_limit_bytes, failure.detail),
+            "out-of-memory", "runs without the limit of %d bytes; with it: %s" % (limit_bytes, failure.detail)
         )
 
     def _start(self, generation: int, index: int, alive: Dict[int, Child]) -> None:
         plan, job = self.plan, SENTINEL if index < 0 else self.jobs[index]
         threads, limit_bytes = (1, 0) if index < 0 else (plan.threads, plan.memory_limit_bytes)
-        child = alive[index] = Child(job, threads, limit_bytes, self.waiting)
+        yard = self.yard.of_sentinel() if index < 0 else self.yard
+        child = alive[index] = Child(job, threads, limit_bytes, yard, self.waiting)
         child.open(plan.load_deadline_s)
         child.load(plan.load_deadline_s, plan.seed)
         child.first(plan.call_deadline_s)
@@ -146,7 +150,7 @@ class Batch:
     def _profile(self, index: int) -> None:
         """Operators' times from a process of its own. Where a runtime fails at this, its reason is kept."""
         plan, result = self.plan, self.results[index]
-        with Child(self.jobs[index], plan.threads, 0, self.waiting) as child:
+        with Child(self.jobs[index], plan.threads, 0, self.yard, self.waiting) as child:
             try:
                 child.open(plan.load_deadline_s)
                 child.load(plan.load_deadline_s, plan.seed)
@@ -160,17 +164,19 @@ class Batch:
         self.step("operators")
 
 
-def measure(jobs: Sequence[Job], plan: Plan, waiting: Callable[[], None], step: Callable[[str], None]) -> Batch:
-    """Measure a batch. ``waiting`` is called while a worker is silent, ``step`` after each step."""
-    batch = Batch(jobs, plan, waiting, step)
+def measure(
+    jobs: Sequence[Job], plan: Plan, yard: Yard, waiting: Callable[[], None], step: Callable[[str], None]
+) -> Batch:
+    """Measure a batch within the yard's limits. ``waiting`` is called while a worker is silent, ``step`` after one."""
+    batch = Batch(jobs, plan, yard, waiting, step)
     batch.run()
     return batch
 
 
-def try_loading(job: Job, plan: Plan, waiting: Callable[[], None]) -> Result:
+def try_loading(job: Job, plan: Plan, yard: Yard, waiting: Callable[[], None]) -> Result:
     """Load a model and call it once, in a process of its own."""
     result = Result()
-    with Child(job, plan.threads, plan.memory_limit_bytes, waiting) as child:
+    with Child(job, plan.threads, plan.memory_limit_bytes, yard, waiting) as child:
         try:
             child.open(plan.load_deadline_s)
             child.load(plan.load_deadline_s, plan.seed)

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from typing import Any, Callable, Dict, Optional
 
+from edgekd.agent.limits import Yard
 from edgekd.agent.messages import BadMessage, Closed, Job, Late, Lines, encode
 
 __all__ = ["Child", "Failed"]
@@ -30,13 +31,17 @@ class Failed(Exception):
 class Child:
     """One spawned worker. Use it as a context manager: leaving kills it."""
 
-    def __init__(self, job: Job, threads: int, memory_limit_bytes: int, waiting: Callable[[], None]) -> None:
+    def __init__(
+        self, job: Job, threads: int, memory_limit_bytes: int, yard: Yard, waiting: Callable[[], None]
+    ) -> None:
         self.job = job
         self.threads = threads
         self.memory_limit_bytes = memory_limit_bytes
         self.waiting = waiting
         self.stderr = tempfile.TemporaryFile()
         self.kills = _kernel_kills()
+        self.memory_total_bytes = yard.rlimit_bytes
+        self.cage = yard.cage()
         self.first_s = 0.0
         environment = dict(os.environ)
         for name in _THREAD_VARIABLES:
@@ -49,6 +54,8 @@ class Child:
             env=environment,
             bufsize=0,
         )
+        if self.cage is not None:
+            self.cage.hold(self.process.pid)
         assert self.process.stdin is not None  # asked for, just above
         assert self.process.stdout is not None
         self.stdin = self.process.stdin
@@ -91,6 +98,7 @@ class Child:
             provider=self.job.provider,
             threads=self.threads,
             memory_limit_bytes=self.memory_limit_bytes,
+            memory_total_bytes=self.memory_total_bytes,
         )
 
     def load(self, deadline_s: float, seed: int) -> None:
@@ -109,6 +117,8 @@ class Child:
         for stream in (self.stdin, self.process.stdout, self.stderr):
             if stream is not None:
                 stream.close()
+        if self.cage is not None:
+            self.cage.remove()
 
     def _ended(self, op: str) -> Failed:
         try:
@@ -116,6 +126,7 @@ class Child:
         except subprocess.TimeoutExpired:
             code = None
         said = self._said()
+        held = self.cage is not None and self.cage.killed()
         self.close()
         doing = "while asked to %s" % _DOING[op]
         after = ": " + said if said else ""
@@ -126,6 +137,8 @@ class Child:
         name = signal.Signals(-code).name
         if "bad_alloc" in said or "MemoryError" in said:
             return Failed("out-of-memory", "killed by %s %s%s" % (name, doing, after))
+        if held:
+            return Failed("out-of-memory", "killed at the limit of what a process may take, %s" % doing)
         if code == -signal.SIGKILL and _kernel_kills() > self.kills:
             return Failed("out-of-memory", "killed by the kernel, which had no memory left, %s" % doing)
         return Failed("crashed", "killed by %s %s%s" % (name, doing, after))

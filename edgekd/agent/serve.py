@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, Optional
 from edgekd.agent import batch
 from edgekd.agent.child import Child, Failed
 from edgekd.agent.fingerprint import fingerprint
+from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.lock import take
 from edgekd.agent.messages import PROTOCOL, BadMessage, Closed, Job, Lines, Plan, encode, field
 
@@ -21,9 +22,13 @@ __all__ = ["main"]
 Message = Dict[str, Any]
 
 
-def main(lock: str = "", token: str = "") -> int:
-    """Serve until stdin closes. ``lock`` is a file that only one agent holds; ``token`` names who asked for it."""
+def main(lock: str = "", token: str = "", limits: str = "") -> int:
+    """Serve until stdin closes.
+
+    ``lock`` is a file that only one agent holds; ``token`` names who asked for it; ``limits`` are JSON.
+    """
     held_by = take(lock, token) if lock else ""
+    yard = Yard(Limits.read(limits))
     out = os.dup(1)
     os.dup2(2, 1)
     requests: queue.Queue[Message] = queue.Queue()
@@ -50,7 +55,7 @@ def main(lock: str = "", token: str = "") -> int:
                 raise BadMessage("no request `%s`" % op)
             if held_by and op != "hello":
                 raise BadMessage("the device is held by process %s" % held_by)
-            done = _REQUESTS[op](message, tell)
+            done = _REQUESTS[op](message, tell, yard)
             if op == "hello":
                 done["held_by"] = held_by
         except (BadMessage, RuntimeError, OSError) as error:
@@ -91,27 +96,28 @@ class _Pulse:
             self.told_s = time.monotonic()
 
 
-def _hello(_message: Message, _tell: Tell) -> Message:
-    return {"protocol": PROTOCOL, "python": platform.python_version(), "pid": os.getpid()}
+def _hello(_message: Message, _tell: Tell, yard: Yard) -> Message:
+    told = {"protocol": PROTOCOL, "python": platform.python_version(), "pid": os.getpid()}
+    return dict(told, unenforced=yard.unenforced)
 
 
-def _describe(_message: Message, _tell: Tell) -> Message:
-    return fingerprint()
+def _describe(_message: Message, _tell: Tell, yard: Yard) -> Message:
+    return dict(fingerprint(), limits=yard.words)
 
 
-def _load(message: Message, tell: Tell) -> Message:
+def _load(message: Message, tell: Tell, yard: Yard) -> Message:
     job, plan = Job.read(field(message, "job", dict)), Plan.read(field(message, "plan", dict))
-    failed = _damaged(job) or batch.try_loading(job, plan, _Pulse(tell)).failed
+    failed = _damaged(job) or batch.try_loading(job, plan, yard, _Pulse(tell)).failed
     return _outcome(failed)
 
 
-def _measure(message: Message, tell: Tell) -> Message:
+def _measure(message: Message, tell: Tell, yard: Yard) -> Message:
     """Measure a batch: a message a finished step, then one a job, then the sentinel's readings."""
     plan = Plan.read(field(message, "plan", dict))
     jobs = [Job.read(one) for one in field(message, "jobs", list)]
     damaged = [_damaged(job) for job in jobs]
     whole = [job for job, failed in zip(jobs, damaged) if failed is None]
-    done = batch.measure(whole, plan, _Pulse(tell), lambda what: tell({"step": what}))
+    done = batch.measure(whole, plan, yard, _Pulse(tell), lambda what: tell({"step": what}))
     results = iter(done.results)
     for index, failed in enumerate(damaged):
         if failed is not None:
@@ -126,7 +132,7 @@ def _measure(message: Message, tell: Tell) -> Message:
     return {"sentinel": [sample["round_low_us"] for sample in done.sentinel]}
 
 
-def _run(message: Message, tell: Tell) -> Message:
+def _run(message: Message, tell: Tell, yard: Yard) -> Message:
     """Answer samples; each input file is checked against its digest, each output's digest goes back."""
     job, plan = Job.read(field(message, "job", dict)), Plan.read(field(message, "plan", dict))
     inputs = [(field(one, "path", str), field(one, "sha256", str)) for one in field(message, "inputs", list)]
@@ -138,7 +144,7 @@ def _run(message: Message, tell: Tell) -> Message:
     damaged = _damaged(job)
     if damaged is not None:
         return _outcome(damaged)
-    with Child(job, plan.threads, plan.memory_limit_bytes, _Pulse(tell)) as child:
+    with Child(job, plan.threads, plan.memory_limit_bytes, yard, _Pulse(tell)) as child:
         try:
             child.open(plan.load_deadline_s)
             child.load(plan.load_deadline_s, plan.seed)
@@ -151,7 +157,7 @@ def _run(message: Message, tell: Tell) -> Message:
     return dict(_outcome(None), outputs=outputs)
 
 
-_REQUESTS: Dict[str, Callable[[Message, Tell], Message]] = {
+_REQUESTS: Dict[str, Callable[[Message, Tell, Yard], Message]] = {
     "hello": _hello,
     "describe": _describe,
     "load": _load,

@@ -51,6 +51,12 @@ class Worker:
         threads = field(message, "threads", int)
         self.runtime = open_runtime(field(message, "runtime", str), field(message, "provider", str), threads)
         limit = field(message, "memory_limit_bytes", int)
+        total = field(message, "memory_total_bytes", int)
+        if total:
+            left = total - memory.status_bytes().get("VmRSS", 0)
+            if left <= 0:
+                raise MemoryError("the runtime alone takes more than the %d bytes a process may" % total)
+            limit = min(limit or left, left)
         if limit:
             memory.limit_data(limit)
         # a peak that the import left would be told as the model's

@@ -16,7 +16,7 @@ from pydantic import model_validator
 from edgekd.artefacts import Artefact, Backend
 from edgekd.errors import Problem
 from edgekd.evidence import EvidenceKind
-from edgekd.records import Digest, Record
+from edgekd.records import Digest, Record, digest_json
 
 __all__ = [
     "Conditions",
@@ -52,6 +52,11 @@ class Fingerprint(Record):
     python: str
     runtimes: Mapping[str, str]  # runtime -> version, those that can be imported there
     providers: Mapping[str, tuple[str, ...]]  # runtime -> providers or delegates it offers
+    limits: str = ""  # artificial ones, and what enforces them; with any, nothing is `measured` there, but `emulated`
+
+    def digest(self) -> Digest:
+        """Of a machine without limits as it was before there were any."""
+        return digest_json(self.model_dump(mode="json", exclude=None if self.limits else {"limits"}))
 
     @property
     def saturates_int8(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from edgekd.devices.limits import Limits
 from edgekd.devices.remote import RemoteLink
 from edgekd.devices.shell import ask, command_line, last_line, run_here
 from edgekd.devices.steady import SteadySession, opened
@@ -54,6 +55,7 @@ class AdbDevice(Record):
     python: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")] | None = None
     folder: Annotated[str, Field(pattern=r"^(~/|/)[^\x00-\x1f]+$")] = "/data/local/tmp/edgekd"
     patience_s: Annotated[float, Field(ge=0)] = 60.0
+    limits: Limits | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> AdbDevice:
@@ -64,7 +66,9 @@ class AdbDevice(Record):
     def open(self) -> SteadySession:
         """Take the lock and start the agent. Raises DeviceBusy, DeviceUnreachable and MissingError."""
         return opened(
-            self.name, self.patience_s, lambda token: RemoteLink(self.shell(), self.folder, self.python, token)
+            self.name,
+            self.patience_s,
+            lambda token: RemoteLink(self.shell(), self.folder, self.python, token, self.limits),
         )
 
     def shell(self) -> AdbShell:

@@ -22,6 +22,7 @@ class Hello(Record):
     protocol: int
     python: str
     pid: int
+    unenforced: str = ""  # a limit that was asked for and can't be kept there
     held_by: str = ""  # who holds this device's own lock, where that isn't we
 
 

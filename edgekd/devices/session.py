@@ -28,7 +28,7 @@ from edgekd.devices._protocol import (
 )
 from edgekd.devices.answers import Hello, JobAnswer, LoadAnswer, RunAnswer, SentinelAnswer, checked, decode
 from edgekd.devices.link import Link
-from edgekd.errors import DeviceBusy, DeviceUnreachable, Problem
+from edgekd.errors import DeviceBusy, DeviceUnreachable, MissingError, Problem
 from edgekd.evidence import EvidenceKind
 from edgekd.records import Record, digest_file
 
@@ -57,6 +57,11 @@ class AgentSession:
                 raise DeviceUnreachable(
                     f"the agent on {device} speaks protocol {hello.protocol}, this edgekd speaks {PROTOCOL}",
                     "use the same version of edgekd on both sides",
+                )
+            if hello.unenforced:
+                raise MissingError(
+                    f"the limits of {device} can't be enforced: {hello.unenforced}",
+                    "run it as root, or leave that limit out of the device file",
                 )
             if hello.held_by:
                 raise DeviceBusy(
@@ -94,7 +99,9 @@ class AgentSession:
         """See DeviceSession. The batch is one: whatever becomes of a job, the others have their figures."""
         if not jobs:
             return ()
-        fingerprint = self.describe().digest()
+        described = self.describe()
+        fingerprint = described.digest()
+        kind = EvidenceKind.EMULATED if described.limits else EvidenceKind.MEASURED
         answers: dict[int, JobAnswer] = {}
         steps = 0
         total = plan.processes * len(jobs) + (len(jobs) if plan.profile else 0)
@@ -121,7 +128,7 @@ class AgentSession:
                 sha256=job.artefact.sha256,
                 backend=job.backend,
                 fingerprint=fingerprint,
-                kind=EvidenceKind.MEASURED,
+                kind=kind,
                 plan=plan,
                 outcome=answers[index].outcome,
                 detail=answers[index].detail,

@@ -15,6 +15,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from edgekd.devices.limits import Limits
 from edgekd.devices.remote import RemoteLink
 from edgekd.devices.shell import command_line, last_line, run_here
 from edgekd.devices.steady import SteadySession, opened
@@ -59,6 +60,7 @@ class SshDevice(Record):
     python: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")] | None = None
     folder: Annotated[str, Field(pattern=r"^(~/|/)[^\x00-\x1f]+$")] = "~/.cache/edgekd"
     patience_s: Annotated[float, Field(ge=0)] = 60.0
+    limits: Limits | None = None
 
     @field_validator("config", "identity")
     @classmethod
@@ -70,7 +72,9 @@ class SshDevice(Record):
     def open(self) -> SteadySession:
         """Take the lock and start the agent. Raises DeviceBusy, DeviceUnreachable and MissingError."""
         return opened(
-            self.name, self.patience_s, lambda token: RemoteLink(self.shell(), self.folder, self.python, token)
+            self.name,
+            self.patience_s,
+            lambda token: RemoteLink(self.shell(), self.folder, self.python, token, self.limits),
         )
 
     def shell(self) -> SshShell:

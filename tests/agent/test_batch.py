@@ -8,6 +8,7 @@ import pytest
 
 from edgekd.agent import batch
 from edgekd.agent.child import Failed
+from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.messages import Job, Plan
 
 PLAN = Plan(
@@ -26,9 +27,9 @@ class Noted:
     last: list[bool]  # whether a round of `a` was said to be its last
     operators: list[dict[str, Any]]
 
-    def __init__(self, job: Job, threads: int, memory_limit_bytes: int, waiting: Any) -> None:
+    def __init__(self, job: Job, threads: int, memory_limit_bytes: int, yard: Yard, waiting: Any) -> None:
         self.path, self.job, self.first_s = job.path or "sentinel", job, 1e-4
-        self.limited, self.open_now = bool(memory_limit_bytes), True
+        self.limited, self.open_now = bool(memory_limit_bytes or yard.limits.memory_bytes), True
         Noted.alive += 1
         Noted.most_alive = max(Noted.most_alive, Noted.alive)
 
@@ -74,7 +75,7 @@ def jobs(*names: str) -> list[Job]:
 
 
 def measure(names: str, plan: Plan = PLAN) -> Any:
-    return batch.measure(jobs(*names), plan, lambda: None, lambda _: None)
+    return batch.measure(jobs(*names), plan, Yard(Limits()), lambda: None, lambda _: None)
 
 
 def test_a_round_each_in_turn() -> None:

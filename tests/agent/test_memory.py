@@ -29,7 +29,8 @@ def test_memory_that_the_kernel_does_not_tell_is_not_zero(monkeypatch: pytest.Mo
     monkeypatch.setattr(memory, "status_bytes", lambda: sizes)
     monkeypatch.setattr(memory, "reset_peak", lambda: missing != "the reset")
     worker = Worker(lambda message: None)
-    worker.open({"op": "open", "threads": 1, "runtime": "null", "provider": "none", "memory_limit_bytes": 0})
+    limits = {"memory_limit_bytes": 0, "memory_total_bytes": 0}
+    worker.open({"op": "open", "threads": 1, "runtime": "null", "provider": "none", **limits})
     worker.rounds = [timing.Round(array("q", [1000]), array("d"), 0)]
     sample = worker.finish({})
     assert sample["memory_model_bytes"] is None

@@ -81,8 +81,11 @@ def test_a_cut_connection_is_taken_up_again(device: SshDevice, sshd: LoopbackSsh
     cuts: list[int] = []
     agents: set[int] = set()
 
-    def heard(_what: str, done: int, _total: int) -> None:
-        if done in (1, 3) and len(cuts) < 2:
+    said: list[str] = []
+
+    def heard(what: str, done: int, _total: int) -> None:
+        said.append(what)
+        if what.startswith("process") and done in (1, 3) and len(cuts) < 2:
             agents.update(agents_of(sshd))
             cuts.append(sshd.cut())
 
@@ -91,6 +94,7 @@ def test_a_cut_connection_is_taken_up_again(device: SshDevice, sshd: LoopbackSsh
         assert agents_of(sshd).isdisjoint(agents)
     assert len(cuts) == 2
     assert min(cuts) >= 1
+    assert sum("trying again" in what for what in said) >= 2
     assert result.outcome is Outcome.OK
     assert len(result.processes) == 8
     end = time.monotonic() + 5

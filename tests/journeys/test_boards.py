@@ -1,4 +1,4 @@
-"""A search on a board over a real ssh server, and on a phone over a real adbd: cut, killed, frozen, and nothing lost."""
+"""A search on a board over a real ssh server and on a phone over a real adbd: cut, killed, frozen, nothing lost."""
 
 from __future__ import annotations
 

@@ -1,0 +1,138 @@
+"""This computer made smaller: each limit is felt by what runs, is told in the fingerprint, or is refused."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from pydantic import ValidationError
+
+from edgekd.agent import limits as enforcing
+from edgekd.devices._protocol import MeasurePlan, Outcome
+from edgekd.devices.diagnostic import null_job
+from edgekd.devices.limits import Limits
+from edgekd.devices.local import LocalDevice
+from edgekd.errors import MissingError
+from edgekd.evidence import EvidenceKind
+
+PLAN = MeasurePlan(processes=2, rounds=4, round_ms=60.0, warmup_ms=20.0)
+SHORT = PLAN.but(round_ms=2.0)  # millions of calls that do nothing take memory to count
+MEMORY = 96 * 1024**2
+has_cpu = pytest.mark.skipif(enforcing._home("cpu") is None, reason="no cpu control group can be written here")
+has_memory = pytest.mark.skipif(enforcing._home("memory") is None, reason="no memory control group can be written here")
+
+
+def limited(**limits: object) -> LocalDevice:
+    return LocalDevice(name=f"small-{time.monotonic_ns()}", limits=Limits.model_validate(limits))
+
+
+def groups() -> list[Path]:
+    return [path for path in Path("/sys/fs/cgroup").rglob("edgekd-*") if path.is_dir()]
+
+
+def test_one_core(tmp_path: Path) -> None:
+    with limited(cores=1).open() as session:
+        fingerprint = session.describe()
+        (result,) = session.measure([null_job(tmp_path)], PLAN)
+    assert fingerprint.cores == 1
+    assert fingerprint.limits == "1 core by affinity"
+    assert result.kind is EvidenceKind.EMULATED
+    assert result.fingerprint == fingerprint.digest()
+
+
+def test_the_fingerprint_without_limits_is_as_it_was(tmp_path: Path) -> None:
+    with LocalDevice(name=f"plain-{time.monotonic_ns()}").open() as session:
+        plain = session.describe()
+    assert plain.limits == ""
+    assert plain.digest() != plain.but(limits="1 core by affinity").digest()
+    with limited(cores=psutil.cpu_count()).open() as session:
+        assert session.describe().digest() != plain.digest()
+
+
+@has_cpu
+def test_a_share_of_a_core_shows_in_the_mean_and_not_in_the_low_quantile(tmp_path: Path) -> None:
+    with limited(cpu="25 %").open() as session:
+        assert session.describe().limits.startswith("25% of a core by cgroup v")
+        (result,) = session.measure([null_job(tmp_path, "spin=500")], PLAN)
+    for sample in result.processes:
+        assert sample.low_us < 1.5 * 500
+        assert sample.mean_us > 2.5 * 500
+    assert not groups()
+
+
+@has_memory
+def test_want_of_memory_is_told_from_a_crash(tmp_path: Path) -> None:
+    jobs = [null_job(tmp_path, how) for how in ("alloc=200000000", "crash", "alloc=1000000")]
+    with limited(memory="96 MiB").open() as session:
+        assert session.describe().limits.startswith(f"{MEMORY} bytes by cgroup v")
+        hungry, crashed, modest = session.measure(jobs, SHORT)
+        assert session.prepare(jobs[:1])[jobs[0]] is not None
+    assert (hungry.outcome, modest.outcome) == (Outcome.OUT_OF_MEMORY, Outcome.OK)
+    assert "limit of what a process may take" in hungry.detail
+    assert crashed.outcome is Outcome.CRASHED
+    assert "SIGSEGV" in crashed.detail
+    assert not groups()
+
+
+def test_without_control_groups_memory_is_held_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an ordinary user has it: the agent's own view of the groups is an empty folder."""
+    device = without_groups(limited(memory="96 MiB"), tmp_path, monkeypatch)
+    jobs = [null_job(tmp_path, how) for how in ("alloc=200000000", "crash", "alloc=1000000")]
+    with device.open() as session:
+        assert session.describe().limits == f"{MEMORY} bytes by RLIMIT_DATA"
+        hungry, crashed, modest = session.measure(jobs, SHORT)
+    assert (hungry.outcome, crashed.outcome, modest.outcome) == (
+        Outcome.OUT_OF_MEMORY,
+        Outcome.CRASHED,
+        Outcome.OK,
+    )
+
+
+def test_a_quota_that_cannot_be_kept_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MissingError, match="a share of a core's time: no cpu control group"):
+        without_groups(limited(cpu="50 %"), tmp_path, monkeypatch).open()
+
+
+def test_more_cores_than_there_are() -> None:
+    with pytest.raises(MissingError, match="4096 cores: there are"):
+        limited(cores=4096).open()
+
+
+def without_groups(device: LocalDevice, folder: Path, monkeypatch: pytest.MonkeyPatch) -> LocalDevice:
+    """An agent that finds no control group: its sources name another root for them."""
+    from edgekd.devices import zipapp
+
+    whole = zipapp._sources
+
+    def elsewhere() -> dict[str, str]:
+        found = dict(whole())
+        name = "edgekd/agent/limits.py"
+        assert '"/sys/fs/cgroup"' in found[name]
+        found[name] = found[name].replace('"/sys/fs/cgroup"', repr(str(folder / "none")))
+        return found
+
+    monkeypatch.setattr(zipapp, "_sources", elsewhere)
+    path = zipapp.agent_path.__wrapped__(folder)
+    monkeypatch.setattr("edgekd.devices.local.agent_path", lambda: path)
+    return device
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ({"cpu": 0.5}, None),
+        ({"cpu": "50 %"}, None),
+        ({"cpu": "half"}, "`50 %`"),
+        ({"cpu": 50}, "`50 %`"),
+        ({"memory": 64}, "unit"),
+        ({"cores": 0}, "greater than 0"),
+    ],
+)
+def test_what_a_person_may_write(written: dict[str, object], expected: str | None) -> None:
+    if expected is None:
+        assert Limits.model_validate(written).cpu == 0.5
+        return
+    with pytest.raises(ValidationError, match=expected):
+        Limits.model_validate(written)
