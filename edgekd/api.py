@@ -83,8 +83,7 @@ class RunAnswer(Filed):
         if self.certificate is None:
             lines = [self.outcome.summary, *self.outcome.detail]
         else:
-            word = "certified" if self.certificate.certified else "not certified"
-            lines = [f"{word}  {self.certificate.summary()}"]
+            lines = [f"{self.certificate.standing}  {self.certificate.summary()}"]
             margins = [
                 f"{verdict.limit.metric} {verdict.margin:.0%}"
                 for verdict in self.certificate.verdict.limits
@@ -139,7 +138,8 @@ class ExportAnswer(Filed):
     @property
     def exit_code(self) -> int:
         """0, or as the search ended whose certificate doesn't hold."""
-        return 0 if self.certificate.certified else _shortfall(self.certificate).exit_code
+        holds = self.certificate.certified or self.certificate.emulated
+        return 0 if holds else _shortfall(self.certificate).exit_code
 
     def lines(self) -> list[str]:
         """As a person reads it."""
@@ -525,7 +525,7 @@ def _certified(
     except ParityFailed as error:
         run.write(outcome.but(exit_code=error.exit_code, summary=f"not certified: {error.message}"))
         raise
-    if outcome.exit_code == 0 and not certificate.certified:
+    if outcome.exit_code == 0 and not (certificate.certified or certificate.emulated):
         outcome = outcome.but(
             exit_code=_shortfall(certificate).exit_code, summary=f"not certified: {certificate.shortfall()}"
         )

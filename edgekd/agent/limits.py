@@ -107,10 +107,10 @@ class Yard:
                 self.unenforced = "a share of a core's time: no cpu control group can be written here"
         if limits.memory_bytes:
             if "memory" in self.homes:
-                words.append("%d bytes by cgroup v%d" % (limits.memory_bytes, self.homes["memory"][1]))
+                words.append("%s by cgroup v%d" % (_mib(limits.memory_bytes), self.homes["memory"][1]))
             else:
                 self.rlimit_bytes = limits.memory_bytes
-                words.append("%d bytes by RLIMIT_DATA" % limits.memory_bytes)
+                words.append("%s by RLIMIT_DATA" % _mib(limits.memory_bytes))
         self.words = ", ".join(words)
 
     def _bind(self, cores: int) -> str:
@@ -147,6 +147,10 @@ def _files(controller: str, version: int, limits: Limits) -> Dict[str, str]:
     if version == 2:
         return {"memory.max": memory, "memory.swap.max": "0"}
     return {"memory.limit_in_bytes": memory, "memory.swappiness": "0"}
+
+
+def _mib(size_bytes: int) -> str:
+    return "%g MiB" % (size_bytes / 1024.0**2)
 
 
 def _home(controller: str) -> Optional[Tuple[str, int]]:

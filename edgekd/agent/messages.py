@@ -128,7 +128,7 @@ def decode(line: bytes) -> Message:
     """A line as a message. Raises BadMessage."""
     try:
         message = json.loads(line.decode("utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadMessage("not a message: %r" % line[:80]) from None
     if not isinstance(message, dict):
         raise BadMessage("not a message: %r" % line[:80])

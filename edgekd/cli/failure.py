@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.cli.output import Output
-from edgekd.errors import ConfigurationError, EdgeKDError
+from edgekd.errors import ConfigurationError, EdgeKDError, printable
 
 __all__ = ["HOW_TO_GO_ON", "failed", "interrupted", "out_of_reach", "unexpected"]
 
@@ -100,7 +100,7 @@ def _as_json(output: Output, kind: str, code: int, message: str, remedy: str, pr
 
 
 def _say(text: str) -> None:
-    for line in text.split("\n"):
+    for line in map(printable, text.split("\n")):
         indent = line[: len(line) - len(line.lstrip())]
         quoted = " | " in line[:12] or not indent
         shown = (

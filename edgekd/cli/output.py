@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import click
 
+from edgekd.errors import printable
+
 if TYPE_CHECKING:
     from edgekd.events import Events
 
@@ -44,13 +46,13 @@ class Output:
             print(answer.model_dump_json(by_alias=True, indent=2))
         else:
             for line in answer.lines():
-                print(line)
+                print(printable(line))
         self.exit_code = int(getattr(answer, "exit_code", 0))
 
     def say(self, text: str) -> None:
         """A line on stderr, unless quiet."""
         if not self.quiet:
-            print(text, file=sys.stderr)
+            print(printable(text), file=sys.stderr)
 
     def watching(self) -> AbstractContextManager[Events]:
         """Progress for as long as the context lasts, with Ctrl-C as a polite request."""

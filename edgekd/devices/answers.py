@@ -72,7 +72,7 @@ def decode(line: bytes) -> dict[str, Any]:
     """A line as a JSON object. Raises DeviceUnreachable on anything else."""
     try:
         message = json.loads(line, parse_constant=_no_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # brackets without end go as deep as Python's stack
         raise _nonsense(f"{line[:80]!r} ({error})") from None
     if not isinstance(message, dict):
         raise _nonsense(repr(line[:80]))

@@ -37,6 +37,7 @@ class ProbeAnswer(Filed):
             f"  system        {found.os}, Python {found.python}",
             f"  runtimes      {', '.join(runtimes) or 'none'}",
             f"  providers     {', '.join(providers) or 'none'}",
+            *([f"  limits        {found.limits}"] if found.limits else []),
             f"  fingerprint   {self.subject[:12]}",
         ]
 

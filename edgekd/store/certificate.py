@@ -81,13 +81,26 @@ class Certificate(Filed):
     @property
     def certified(self) -> bool:
         """Every hard limit holds, on figures measured on the target's own device, with accuracy by the file itself."""
+        return self._holds_by(EvidenceKind.MEASURED)
+
+    @property
+    def emulated(self) -> bool:
+        """Every hard limit holds, but under artificial limits: the real file and runtime, not the device itself."""
+        return not self.certified and self._holds_by(EvidenceKind.MEASURED, EvidenceKind.EMULATED)
+
+    @property
+    def standing(self) -> str:
+        """`certified`, `emulated` or `not certified`."""
+        return "certified" if self.certified else "emulated" if self.emulated else "not certified"
+
+    def _holds_by(self, *kinds: EvidenceKind) -> bool:
         subject = self.fingerprint.digest()
         of_the_file = ("accuracy", "delegation", "operators", "size")
         timed = [figure for figure in self.figures if not figure.metric.startswith(of_the_file)]
         return (
             self.verdict.holds
             and self.accuracy.kind is AccuracyKind.ARTEFACT
-            and all(figure.kind is EvidenceKind.MEASURED and figure.subject == subject for figure in timed)
+            and all(figure.kind in kinds and figure.subject == subject for figure in timed)
         )
 
     def shortfall(self) -> str:
@@ -99,6 +112,8 @@ class Certificate(Filed):
         ]
         if missed or self.certified:
             return ", ".join(missed)
+        if self.emulated:
+            return f"its figures are emulated: {self.fingerprint.limits}"
         return "its figures were not all measured on the target's own device"
 
     def summary(self) -> str:

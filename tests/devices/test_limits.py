@@ -19,7 +19,6 @@ from edgekd.evidence import EvidenceKind
 
 PLAN = MeasurePlan(processes=2, rounds=4, round_ms=60.0, warmup_ms=20.0)
 SHORT = PLAN.but(round_ms=2.0)  # millions of calls that do nothing take memory to count
-MEMORY = 96 * 1024**2
 has_cpu = pytest.mark.skipif(enforcing._home("cpu") is None, reason="no cpu control group can be written here")
 has_memory = pytest.mark.skipif(enforcing._home("memory") is None, reason="no memory control group can be written here")
 
@@ -66,7 +65,7 @@ def test_a_share_of_a_core_shows_in_the_mean_and_not_in_the_low_quantile(tmp_pat
 def test_want_of_memory_is_told_from_a_crash(tmp_path: Path) -> None:
     jobs = [null_job(tmp_path, how) for how in ("alloc=200000000", "crash", "alloc=1000000")]
     with limited(memory="96 MiB").open() as session:
-        assert session.describe().limits.startswith(f"{MEMORY} bytes by cgroup v")
+        assert session.describe().limits.startswith("96 MiB by cgroup v")
         hungry, crashed, modest = session.measure(jobs, SHORT)
         assert session.prepare(jobs[:1])[jobs[0]] is not None
     assert (hungry.outcome, modest.outcome) == (Outcome.OUT_OF_MEMORY, Outcome.OK)
@@ -81,7 +80,7 @@ def test_without_control_groups_memory_is_held_all_the_same(tmp_path: Path, monk
     device = without_groups(limited(memory="96 MiB"), tmp_path, monkeypatch)
     jobs = [null_job(tmp_path, how) for how in ("alloc=200000000", "crash", "alloc=1000000")]
     with device.open() as session:
-        assert session.describe().limits == f"{MEMORY} bytes by RLIMIT_DATA"
+        assert session.describe().limits == "96 MiB by RLIMIT_DATA"
         hungry, crashed, modest = session.measure(jobs, SHORT)
     assert (hungry.outcome, crashed.outcome, modest.outcome) == (
         Outcome.OUT_OF_MEMORY,

@@ -14,6 +14,7 @@ import pytest
 
 from edgekd.devices._protocol import Device, MeasurePlan, Outcome
 from edgekd.devices.diagnostic import null_job
+from edgekd.devices.session import AgentSession
 from edgekd.devices.ssh import SshDevice
 from edgekd.errors import DeviceBusy, DeviceUnreachable, MissingError
 from edgekd.testing.contracts.device import DeviceContract
@@ -208,3 +209,37 @@ def test_the_users_own_folder(device: SshDevice, monkeypatch: pytest.MonkeyPatch
     with device.but(folder="~/.cache/edgekd-test").open() as session:
         place = session._connected()._link.place  # type: ignore[attr-defined]
     assert place.folder == str(Path("~/.cache/edgekd-test").expanduser())
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("echo nonsense", "makes no sense"),
+        ("head -c 1000000000 /dev/zero | tr '\\0' x", "sent a line of more than"),
+        (
+            """printf '{"id": 1, "done": {"protocol": 99, "python": "3", "pid": 1}}\\n'; sleep 60""",
+            "speaks protocol 99",
+        ),
+        ("""printf '{"id": 1, "done": {"protocol": NaN}}\\n'; sleep 60""", "NaN is no number"),
+        ("exit 3", "ended with status 3"),
+    ],
+    ids=["nonsense", "a gigabyte", "another protocol", "NaN", "gone"],
+)
+def test_what_answers_there_is_no_agent(device: SshDevice, tmp_path: Path, body: str, said: str) -> None:
+    """A program that passes for a Python until the agent is started with it."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then exec {sys.executable} "$@"; fi\n{body}\n')
+    python.chmod(0o755)
+    begin = time.monotonic()
+    with pytest.raises(DeviceUnreachable, match=said):
+        device.but(python=str(python)).open()
+    assert time.monotonic() - begin < 40
+
+
+def test_what_answers_there_says_nothing(device: SshDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then exec {sys.executable} "$@"; fi\nsleep 60\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(AgentSession.__init__, "__defaults__", (2.0,))
+    with pytest.raises(DeviceUnreachable, match="did not answer within 2 s"):
+        device.but(python=str(python)).open()
