@@ -138,7 +138,7 @@ class ExportAnswer(Filed):
     @property
     def exit_code(self) -> int:
         """0, or as the search ended whose certificate doesn't hold."""
-        holds = self.certificate.certified or self.certificate.emulated
+        holds = self.certificate.certified or self.certificate.lesser is not None
         return 0 if holds else _shortfall(self.certificate).exit_code
 
     def lines(self) -> list[str]:
@@ -360,7 +360,6 @@ def _run(
 
     started = time.monotonic()
     project = read_project(project_file, target, budget=budget, seed=seed, notice=events.line)
-    _require_figures(project.target)
     if command == "compress" and not project.family.inherits:
         raise ConfigurationError.one(
             f"`compress` starts from a model of one's own, and the family `{project.family.name}` trains from nothing",
@@ -377,6 +376,7 @@ def _run(
     try:
         fingerprint = session.describe()
         _require_runtimes(project, fingerprint)
+        _require_meter(project.target, fingerprint)
         # training a teacher may take hours: a busy device or a missing runtime is told before it
         project = _with_teacher(project, events)
         run = _open_run(command, project, folder, fingerprint)
@@ -455,13 +455,21 @@ def _require_free(output: Path) -> None:
         )
 
 
-def _require_figures(target: Target) -> None:
-    """A budget that nothing here can measure is told before hours are spent on students that can't be certified."""
-    unmet = [str(limit) for limit in target.limits if limit.hard and limit.metric.startswith(("energy.", "power."))]
-    if unmet:
+def _require_meter(target: Target, fingerprint: Fingerprint) -> None:
+    """A budget that nothing there can tell is told before hours are spent on students that can't be certified."""
+    asked = [limit for limit in target.limits if limit.hard and limit.metric.startswith(("energy.", "power."))]
+    unmet = ", ".join(str(limit) for limit in asked)
+    if asked and not fingerprint.meter:
         raise MissingError(
-            f"target {target.name} asks for {', '.join(unmet)}, and this version of edgekd reads no power meter",
-            "take the budget out of the target, or write report: true beside it",
+            f"target {target.name} asks for {unmet}, and {target.device} has no power meter: {fingerprint.no_meter}",
+            "give its device file a `meter` (kinds: rapl, hwmon, pmic, battery, lines; or constant with modelled: true "
+            "in the budget), or write report: true beside the budget",
+        )
+    if fingerprint.power_is_modelled and not all(limit.modelled for limit in asked):
+        raise MissingError(
+            f"target {target.name} asks for {unmet}, and what {target.device} draws is somebody's word "
+            f"({fingerprint.meter}): energy would be modelled, not measured",
+            "write modelled: true beside the budget to let that count, or give the device file a real meter",
         )
 
 
@@ -525,7 +533,7 @@ def _certified(
     except ParityFailed as error:
         run.write(outcome.but(exit_code=error.exit_code, summary=f"not certified: {error.message}"))
         raise
-    if outcome.exit_code == 0 and not (certificate.certified or certificate.emulated):
+    if outcome.exit_code == 0 and not (certificate.certified or certificate.lesser is not None):
         outcome = outcome.but(
             exit_code=_shortfall(certificate).exit_code, summary=f"not certified: {certificate.shortfall()}"
         )

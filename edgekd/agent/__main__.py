@@ -1,6 +1,6 @@
 """Starts the agent, or one of its workers.
 
-``agent.pyz [serve LOCK TOKEN LIMITS]`` or ``agent.pyz worker PARENT_PID``.
+``agent.pyz [serve LOCK TOKEN OPTIONS]`` or ``agent.pyz worker PARENT_PID``.
 """
 
 from __future__ import annotations

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import random
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
+from edgekd.agent import energy
 from edgekd.agent.child import Child, Failed
 from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.messages import Job, Plan
+from edgekd.agent.meters import Meter, MeterError
 
 __all__ = ["Result", "measure", "try_loading"]
 
@@ -33,17 +35,26 @@ class Result:
         self.placement: Optional[Dict[str, Any]] = None
         self.operators: List[Dict[str, Any]] = []
         self.operators_detail = ""  # why there are none
+        self.energy: List[Dict[str, Any]] = []
+        self.energy_detail = ""  # why there is none
 
 
 class Batch:
     """A batch under way."""
 
     def __init__(
-        self, jobs: Sequence[Job], plan: Plan, yard: Yard, waiting: Callable[[], None], step: Callable[[str], None]
+        self,
+        jobs: Sequence[Job],
+        plan: Plan,
+        yard: Yard,
+        meter: Union[Meter, str],
+        waiting: Callable[[], None],
+        step: Callable[[str], None],
     ) -> None:
         self.jobs = list(jobs)
         self.plan = plan
         self.yard = yard
+        self.meter = meter
         self.waiting = waiting
         self.step = step
         self.results = [Result() for _ in jobs]
@@ -60,6 +71,10 @@ class Batch:
             for index, result in enumerate(self.results):
                 if result.failed is None:
                     self._profile(index)
+        for generation in range(self.plan.processes if self.plan.energy else 0):
+            for index, result in enumerate(self.results):
+                if result.failed is None and not result.energy_detail:
+                    self._energy(generation, index)
 
     def _generation(self, generation: int, group: Sequence[int]) -> None:
         """One fresh process of each job of the group and of the sentinel (-1), a round each in turn."""
@@ -163,12 +178,36 @@ class Batch:
                 result.operators_detail = "%s: %s" % (failure.outcome, failure.detail)
         self.step("operators")
 
+    def _energy(self, generation: int, index: int) -> None:
+        """Energy from a process of its own. Where no meter tells it, the reason is kept."""
+        result = self.results[index]
+        if isinstance(self.meter, str):
+            result.energy_detail = self.meter
+            return
+        try:
+            result.energy.append(energy.sample(self.jobs[index], self.plan, self.meter, self.yard, self.waiting))
+        except MeterError as error:
+            result.energy_detail = str(error)
+        except Failed as failure:
+            result.energy_detail = "%s: %s" % (failure.outcome, failure.detail)
+        if result.energy_detail:
+            result.energy = []
+        self.step("energy %d" % (generation + 1))
+
 
 def measure(
-    jobs: Sequence[Job], plan: Plan, yard: Yard, waiting: Callable[[], None], step: Callable[[str], None]
+    jobs: Sequence[Job],
+    plan: Plan,
+    yard: Yard,
+    meter: Union[Meter, str],
+    waiting: Callable[[], None],
+    step: Callable[[str], None],
 ) -> Batch:
-    """Measure a batch within the yard's limits. ``waiting`` is called while a worker is silent, ``step`` after one."""
-    batch = Batch(jobs, plan, yard, waiting, step)
+    """Measure a batch within the yard's limits. ``meter`` may be the reason why there is none.
+
+    ``waiting`` is called while a worker is silent, ``step`` after each step.
+    """
+    batch = Batch(jobs, plan, yard, meter, waiting, step)
     batch.run()
     return batch
 

@@ -157,6 +157,7 @@ _DOING = {
     "first": "answer for the first time",
     "warm": "warm up",
     "round": "run a round",
+    "rest": "rest",
     "finish": "sum up",
     "place": "tell where operators run",
     "profile": "time operators",

@@ -8,12 +8,11 @@ rest of each 10 ms period: it shows in the mean and in throughput, hardly in the
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from edgekd.agent.messages import BadMessage, field
+from edgekd.agent.messages import field
 
 __all__ = ["Cage", "Limits", "Yard"]
 
@@ -29,14 +28,8 @@ class Limits(NamedTuple):
     memory_bytes: int = 0  # of a measured process, all of it
 
     @staticmethod
-    def read(text: str) -> Limits:
-        """Out of JSON; an empty text is none. Raises BadMessage."""
-        if not text:
-            return Limits()
-        try:
-            told = json.loads(text)
-        except ValueError as error:
-            raise BadMessage("the limits are no JSON: %s" % error) from None
+    def read(told: Dict[str, Any]) -> Limits:
+        """Out of a message. Raises BadMessage."""
         return Limits(field(told, "cores", int), field(told, "cpu", float), field(told, "memory_bytes", int))
 
 

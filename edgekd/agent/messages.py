@@ -11,7 +11,19 @@ import select
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional
 
-__all__ = ["MAX_LINE_BYTES", "PROTOCOL", "BadMessage", "Closed", "Job", "Late", "Lines", "Plan", "encode", "field"]
+__all__ = [
+    "MAX_LINE_BYTES",
+    "PROTOCOL",
+    "BadMessage",
+    "Closed",
+    "Job",
+    "Late",
+    "Lines",
+    "Plan",
+    "decode",
+    "encode",
+    "field",
+]
 
 PROTOCOL = 1
 """Version of this protocol. Host and agent refuse to work together when theirs differ."""
@@ -59,6 +71,8 @@ class Plan(NamedTuple):
     rate_hz: float  # 0 is back to back
     sentinel: bool
     profile: bool
+    energy: bool
+    energy_window_s: float
     load_deadline_s: float
     call_deadline_s: float
     memory_limit_bytes: int  # 0 is none
@@ -70,7 +84,7 @@ class Plan(NamedTuple):
         return Plan(*(field(message, name, kind) for name, kind in zip(Plan._fields, _PLAN_KINDS)))
 
 
-_PLAN_KINDS = (int, int, float, int, float, int, float, bool, bool, float, float, int, int)
+_PLAN_KINDS = (int, int, float, int, float, int, float, bool, bool, bool, float, float, float, int, int)
 
 
 def field(message: Message, name: str, kind: type) -> Any:

@@ -15,20 +15,21 @@ from edgekd.agent.child import Child, Failed
 from edgekd.agent.fingerprint import fingerprint
 from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.lock import take
-from edgekd.agent.messages import PROTOCOL, BadMessage, Closed, Job, Lines, Plan, encode, field
+from edgekd.agent.messages import PROTOCOL, BadMessage, Closed, Job, Lines, Plan, decode, encode, field
+from edgekd.agent.meters import Meter, MeterError, found_meter, open_meter
 
 __all__ = ["main"]
 
 Message = Dict[str, Any]
 
 
-def main(lock: str = "", token: str = "", limits: str = "") -> int:
+def main(lock: str = "", token: str = "", options: str = "") -> int:
     """Serve until stdin closes.
 
-    ``lock`` is a file that only one agent holds; ``token`` names who asked for it; ``limits`` are JSON.
+    ``lock`` is a file that only one agent holds; ``token`` names who asked for it; ``options`` are JSON.
     """
     held_by = take(lock, token) if lock else ""
-    yard = Yard(Limits.read(limits))
+    place = _Place(decode(options.encode()) if options else {})
     out = os.dup(1)
     os.dup2(2, 1)
     requests: queue.Queue[Message] = queue.Queue()
@@ -55,7 +56,7 @@ def main(lock: str = "", token: str = "", limits: str = "") -> int:
                 raise BadMessage("no request `%s`" % op)
             if held_by and op != "hello":
                 raise BadMessage("the device is held by process %s" % held_by)
-            done = _REQUESTS[op](message, tell, yard)
+            done = _REQUESTS[op](message, tell, place)
             if op == "hello":
                 done["held_by"] = held_by
         except (BadMessage, RuntimeError, OSError) as error:
@@ -77,6 +78,25 @@ def _read(requests: queue.Queue[Message]) -> None:
             return
 
 
+class _Place:
+    """What surrounds the work: limits, and the meter or why there is none."""
+
+    def __init__(self, options: Message) -> None:
+        self.yard = Yard(Limits.read(options["limits"]) if options else Limits())
+        self.meter: Optional[Meter] = None
+        self.no_meter = ""
+        chosen: Message = options.get("meter", {"kind": "first", "root": "/"})
+        try:
+            if chosen["kind"] == "none":
+                self.no_meter = "none is used, by the device file"
+            elif chosen["kind"] == "first":
+                self.meter, self.no_meter = found_meter(chosen["root"])
+            else:
+                self.meter = open_meter(chosen["kind"], chosen["path"], chosen["scale"], chosen["root"])
+        except MeterError as error:
+            self.no_meter = str(error)
+
+
 Tell = Callable[[Message], None]
 _PULSE_S = 2.0
 
@@ -96,28 +116,31 @@ class _Pulse:
             self.told_s = time.monotonic()
 
 
-def _hello(_message: Message, _tell: Tell, yard: Yard) -> Message:
+def _hello(_message: Message, _tell: Tell, place: _Place) -> Message:
     told = {"protocol": PROTOCOL, "python": platform.python_version(), "pid": os.getpid()}
-    return dict(told, unenforced=yard.unenforced)
+    return dict(told, unenforced=place.yard.unenforced)
 
 
-def _describe(_message: Message, _tell: Tell, yard: Yard) -> Message:
-    return dict(fingerprint(), limits=yard.words)
+def _describe(_message: Message, _tell: Tell, place: _Place) -> Message:
+    meter = place.meter.name if place.meter else ""
+    return dict(fingerprint(), limits=place.yard.words, meter=meter, no_meter=place.no_meter)
 
 
-def _load(message: Message, tell: Tell, yard: Yard) -> Message:
+def _load(message: Message, tell: Tell, place: _Place) -> Message:
     job, plan = Job.read(field(message, "job", dict)), Plan.read(field(message, "plan", dict))
-    failed = _damaged(job) or batch.try_loading(job, plan, yard, _Pulse(tell)).failed
+    failed = _damaged(job) or batch.try_loading(job, plan, place.yard, _Pulse(tell)).failed
     return _outcome(failed)
 
 
-def _measure(message: Message, tell: Tell, yard: Yard) -> Message:
+def _measure(message: Message, tell: Tell, place: _Place) -> Message:
     """Measure a batch: a message a finished step, then one a job, then the sentinel's readings."""
     plan = Plan.read(field(message, "plan", dict))
     jobs = [Job.read(one) for one in field(message, "jobs", list)]
     damaged = [_damaged(job) for job in jobs]
     whole = [job for job, failed in zip(jobs, damaged) if failed is None]
-    done = batch.measure(whole, plan, yard, _Pulse(tell), lambda what: tell({"step": what}))
+    done = batch.measure(
+        whole, plan, place.yard, place.meter or place.no_meter, _Pulse(tell), lambda what: tell({"step": what})
+    )
     results = iter(done.results)
     for index, failed in enumerate(damaged):
         if failed is not None:
@@ -128,11 +151,12 @@ def _measure(message: Message, tell: Tell, yard: Yard) -> Message:
         if result.failed is None:
             answer.update(processes=result.samples, placement=result.placement)
             answer.update(operators=result.operators, operators_detail=result.operators_detail, beside=result.beside)
+            answer.update(energy=result.energy, energy_detail=result.energy_detail)
         tell(dict(answer, job=index))
     return {"sentinel": [sample["round_low_us"] for sample in done.sentinel]}
 
 
-def _run(message: Message, tell: Tell, yard: Yard) -> Message:
+def _run(message: Message, tell: Tell, place: _Place) -> Message:
     """Answer samples; each input file is checked against its digest, each output's digest goes back."""
     job, plan = Job.read(field(message, "job", dict)), Plan.read(field(message, "plan", dict))
     inputs = [(field(one, "path", str), field(one, "sha256", str)) for one in field(message, "inputs", list)]
@@ -144,7 +168,7 @@ def _run(message: Message, tell: Tell, yard: Yard) -> Message:
     damaged = _damaged(job)
     if damaged is not None:
         return _outcome(damaged)
-    with Child(job, plan.threads, plan.memory_limit_bytes, yard, _Pulse(tell)) as child:
+    with Child(job, plan.threads, plan.memory_limit_bytes, place.yard, _Pulse(tell)) as child:
         try:
             child.open(plan.load_deadline_s)
             child.load(plan.load_deadline_s, plan.seed)
@@ -157,7 +181,7 @@ def _run(message: Message, tell: Tell, yard: Yard) -> Message:
     return dict(_outcome(None), outputs=outputs)
 
 
-_REQUESTS: Dict[str, Callable[[Message, Tell, Yard], Message]] = {
+_REQUESTS: Dict[str, Callable[[Message, Tell, _Place], Message]] = {
     "hello": _hello,
     "describe": _describe,
     "load": _load,

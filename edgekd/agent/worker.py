@@ -93,14 +93,21 @@ class Worker:
         """One round."""
         round_ms, least = field(message, "round_ms", float), field(message, "min_calls", int)
         rate_hz, runtime = field(message, "rate_hz", float), self.runtime
+        begin = time.perf_counter()
         if rate_hz > 0:
             done = timing.run_periodic(runtime.call, runtime.clock_us, round_ms, least, rate_hz)
         else:
             done = timing.run_closed(runtime.call, runtime.clock_us, round_ms, least)
+        elapsed_s = time.perf_counter() - begin
         self.rounds.append(done)
         if field(message, "last", bool):
             self.after = conditions()
-        return {"calls": len(done.calls_ns)}
+        return {"calls": len(done.calls_ns), "elapsed_s": elapsed_s}
+
+    def rest(self, message: Message) -> Message:
+        """Nothing, for a while: what the loaded process draws without work."""
+        time.sleep(field(message, "seconds", float))
+        return {}
 
     def finish(self, _: Message) -> Message:
         """The sample this process is: its figures over all rounds."""
@@ -163,7 +170,7 @@ def main(parent: int) -> int:
     worker = Worker(send)
     requests = {
         name: getattr(worker, name)
-        for name in ("open", "load", "first", "warm", "round", "finish", "place", "profile", "run")
+        for name in ("open", "load", "first", "warm", "round", "rest", "finish", "place", "profile", "run")
     }
     while True:
         try:

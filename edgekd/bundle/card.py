@@ -19,7 +19,7 @@ def card_text(certificate: Certificate) -> str:
     lines = [
         f"# {task.name}: {c.candidate.family} for {c.target.name}",
         "",
-        c.summary() + ("" if c.certified else f" . **not certified: {c.shortfall()}**"),
+        c.summary() + ("" if c.certified else f" . **not certified**: {c.shortfall()}"),
         "",
         "| what | value |",
         "|---|---|",

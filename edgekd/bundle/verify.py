@@ -125,7 +125,7 @@ def verify_bundle(
             answer=CheckAnswer.NOT_REPEATED,
         )
     )
-    if certificate.emulated:
+    if certificate.lesser is not None:
         found = f"{certificate.shortfall()}; not certified"
         checks.append(Check(name="certificate", found=found, answer=CheckAnswer.HOLDS))
     elif not certificate.certified:

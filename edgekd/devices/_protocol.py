@@ -23,6 +23,7 @@ __all__ = [
     "Delegation",
     "Device",
     "DeviceSession",
+    "EnergySample",
     "Fingerprint",
     "Job",
     "Load",
@@ -30,6 +31,7 @@ __all__ = [
     "Measurement",
     "OperatorTime",
     "Outcome",
+    "PowerModel",
     "ProcessSample",
     "Progress",
     "RunResult",
@@ -53,10 +55,14 @@ class Fingerprint(Record):
     runtimes: Mapping[str, str]  # runtime -> version, those that can be imported there
     providers: Mapping[str, tuple[str, ...]]  # runtime -> providers or delegates it offers
     limits: str = ""  # artificial ones, and what enforces them; with any, nothing is `measured` there, but `emulated`
+    meter: str = ""  # what tells its power; no part of the identity, for it changes no other figure
+    no_meter: str = ""  # why nothing does
+    power_is_modelled: bool = False  # nothing is read: ``meter`` is what a person wrote
 
     def digest(self) -> Digest:
-        """Of a machine without limits as it was before there were any."""
-        return digest_json(self.model_dump(mode="json", exclude=None if self.limits else {"limits"}))
+        """Of what changes a figure. A machine without limits is what it was before there were any."""
+        left_out = {"meter", "no_meter", "power_is_modelled"} | (set() if self.limits else {"limits"})
+        return digest_json(self.model_dump(mode="json", exclude=left_out))
 
     @property
     def saturates_int8(self) -> bool:
@@ -84,6 +90,8 @@ class MeasurePlan(Record):
     load: Load = Load()
     sentinel: bool = True
     profile: bool = False  # also time operators, in a process of its own
+    energy: bool = False  # also the energy of a call, in as many processes of their own
+    energy_window_s: float = 2.0  # with work and without, each; longer where the meter is slow
     load_deadline_s: float = 60.0
     call_deadline_s: float = 30.0
     memory_limit_bytes: int | None = None  # what a process may take beyond its runtime's import
@@ -163,6 +171,24 @@ class Delegation(Record):
     left_out: tuple[str, ...] = ()  # kinds of operators that stayed behind
 
 
+class EnergySample(Record):
+    """What one fresh process drew, by the device's meter."""
+
+    joules: float  # a call's, the loaded but waiting process' subtracted
+    busy_w: float
+    idle_w: float
+    calls: int
+    window_s: float
+    readings: int  # of the meter, in the window that had fewer
+
+
+class PowerModel(Record):
+    """What a device draws by somebody's word; energy taken from it is `modelled`."""
+
+    busy_w: float
+    idle_w: float
+
+
 class SentinelReading(Record):
     """A fixed model timed with every batch. ``drift`` is the relative spread of its processes' levels."""
 
@@ -186,6 +212,10 @@ class Measurement(Record):
     operators: tuple[OperatorTime, ...] = ()
     operators_detail: str = ""  # why there are none although the plan asked for them
     delegation: Delegation | None = None
+    meter: str = ""
+    energy: tuple[EnergySample, ...] = ()
+    energy_detail: str = ""  # why there is none although the plan asked for it
+    power_model: PowerModel | None = None
 
 
 class RunResult(Record):

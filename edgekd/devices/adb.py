@@ -14,12 +14,11 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from edgekd.devices.limits import Limits
+from edgekd.devices.agent_options import AgentOptions
 from edgekd.devices.remote import RemoteLink
 from edgekd.devices.shell import ask, command_line, last_line, run_here
 from edgekd.devices.steady import SteadySession, opened
 from edgekd.errors import ConnectionLost, DeviceUnreachable
-from edgekd.records import Record
 
 __all__ = ["AdbDevice", "AdbShell"]
 
@@ -42,7 +41,7 @@ _REMEDIES = (
 """What adb says, whether it may pass, and what it means."""
 
 
-class AdbDevice(Record):
+class AdbDevice(AgentOptions):
     """A phone. ``serial`` as `adb devices` lists it, or the ``address`` HOST:PORT of an adbd on the network.
 
     ``python`` is a Python there, 3.8 or later; ``folder`` is where edgekd keeps its files. ``patience_s`` is how long a
@@ -55,7 +54,6 @@ class AdbDevice(Record):
     python: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")] | None = None
     folder: Annotated[str, Field(pattern=r"^(~/|/)[^\x00-\x1f]+$")] = "/data/local/tmp/edgekd"
     patience_s: Annotated[float, Field(ge=0)] = 60.0
-    limits: Limits | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> AdbDevice:
@@ -68,7 +66,8 @@ class AdbDevice(Record):
         return opened(
             self.name,
             self.patience_s,
-            lambda token: RemoteLink(self.shell(), self.folder, self.python, token, self.limits),
+            self.power_model,
+            lambda token: RemoteLink(self.shell(), self.folder, self.python, token, self.told()),
         )
 
     def shell(self) -> AdbShell:

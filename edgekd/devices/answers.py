@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from edgekd.devices._protocol import Delegation, OperatorTime, Outcome, ProcessSample
+from edgekd.devices._protocol import Delegation, EnergySample, OperatorTime, Outcome, ProcessSample
 from edgekd.errors import DeviceUnreachable
 from edgekd.records import Record
 
@@ -45,6 +45,8 @@ class JobAnswer(Record):
     placement: Delegation | None = None
     operators: tuple[OperatorTime, ...] = ()
     operators_detail: str = ""
+    energy: tuple[EnergySample, ...] = ()
+    energy_detail: str = ""
 
 
 class SentinelAnswer(Record):

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from edgekd.devices.limits import Limits
 from edgekd.devices.link import PipeLink
 from edgekd.devices.shell import Shell, ask, command_line, last_line
 from edgekd.devices.zipapp import agent_path
@@ -89,7 +88,7 @@ true"""
 class RemoteLink:
     """See Link. ``token`` names the session there."""
 
-    def __init__(self, shell: Shell, folder: str, python: str | None, token: str, limits: Limits | None = None) -> None:
+    def __init__(self, shell: Shell, folder: str, python: str | None, token: str, options: str) -> None:
         self._shell = shell
         self._token = token
         self._count = 0
@@ -98,8 +97,7 @@ class RemoteLink:
         try:
             self.place = look(shell, folder, python)
             agent = f"{self.place.folder}/{self._agent()}"
-            words = [self.place.python, "-u", "-B", agent, "serve", f"{self.place.folder}/lock", token]
-            words += [limits.told()] if limits is not None else []
+            words = [self.place.python, "-u", "-B", agent, "serve", f"{self.place.folder}/lock", token, options]
             # not by `exec`: a shell that outlives the agent tells how it ended
             start = f"{command_line(words)}; echo '{{\"exit\": '$?'}}'"
             self._pipe = PipeLink(shell.argv(start, stays=True), stderr=self._complaint)

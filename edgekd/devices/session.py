@@ -22,6 +22,7 @@ from edgekd.devices._protocol import (
     Measurement,
     MeasurePlan,
     Outcome,
+    PowerModel,
     Progress,
     RunResult,
     SentinelReading,
@@ -41,11 +42,19 @@ _SILENCE_S = 30.0  # the agent speaks at least every 5 s
 class AgentSession:
     """A DeviceSession over a link. ``release`` is called once, when the session closes."""
 
-    def __init__(self, device: str, link: Link, release: Callable[[], None], silence_s: float = _SILENCE_S) -> None:
+    def __init__(
+        self,
+        device: str,
+        link: Link,
+        release: Callable[[], None],
+        silence_s: float = _SILENCE_S,
+        power_model: PowerModel | None = None,
+    ) -> None:
         self.device = device
         self._link = link
         self._release = release
         self._silence_s = silence_s
+        self._power_model = power_model
         self._count = 0
         self._open = True
         self._fingerprint: Fingerprint | None = None
@@ -86,7 +95,10 @@ class AgentSession:
     def describe(self) -> Fingerprint:
         """See DeviceSession. Asked once a session."""
         if self._fingerprint is None:
-            self._fingerprint = self._ask("describe", Fingerprint)
+            found = self._ask("describe", Fingerprint)
+            model = self._power_model
+            told = f"{model.busy_w:g} W busy, {model.idle_w:g} W idle, by the device file" if model else ""
+            self._fingerprint = found.but(meter=told, no_meter="", power_is_modelled=True) if told else found
         return self._fingerprint
 
     def prepare(self, jobs: Sequence[Job]) -> Mapping[Job, Problem | None]:
@@ -104,7 +116,7 @@ class AgentSession:
         kind = EvidenceKind.EMULATED if described.limits else EvidenceKind.MEASURED
         answers: dict[int, JobAnswer] = {}
         steps = 0
-        total = plan.processes * len(jobs) + (len(jobs) if plan.profile else 0)
+        total = len(jobs) * (plan.processes * (1 + plan.energy) + plan.profile)
 
         def hear(message: dict[str, Any]) -> None:
             nonlocal steps
@@ -137,6 +149,10 @@ class AgentSession:
                 operators=answers[index].operators,
                 operators_detail=answers[index].operators_detail,
                 delegation=answers[index].placement,
+                meter=described.meter if plan.energy else "",
+                energy=answers[index].energy,
+                energy_detail=answers[index].energy_detail if self._power_model is None else "",
+                power_model=self._power_model if plan.energy else None,
             )
             for index, job in enumerate(jobs)
         )

@@ -15,12 +15,11 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from edgekd.devices.limits import Limits
+from edgekd.devices.agent_options import AgentOptions
 from edgekd.devices.remote import RemoteLink
 from edgekd.devices.shell import command_line, last_line, run_here
 from edgekd.devices.steady import SteadySession, opened
 from edgekd.errors import ConnectionLost, DeviceUnreachable
-from edgekd.records import Record
 
 __all__ = ["SshDevice", "SshShell"]
 
@@ -44,7 +43,7 @@ _REMEDIES = (
 """What ssh says, whether it may pass, and what it means."""
 
 
-class SshDevice(Record):
+class SshDevice(AgentOptions):
     """A board. ``host`` is a name of your ssh configuration, or an address.
 
     ``python`` is a Python there, 3.8 or later (default: the private one, or ``python3``); ``folder`` is where edgekd
@@ -60,7 +59,6 @@ class SshDevice(Record):
     python: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")] | None = None
     folder: Annotated[str, Field(pattern=r"^(~/|/)[^\x00-\x1f]+$")] = "~/.cache/edgekd"
     patience_s: Annotated[float, Field(ge=0)] = 60.0
-    limits: Limits | None = None
 
     @field_validator("config", "identity")
     @classmethod
@@ -74,7 +72,8 @@ class SshDevice(Record):
         return opened(
             self.name,
             self.patience_s,
-            lambda token: RemoteLink(self.shell(), self.folder, self.python, token, self.limits),
+            self.power_model,
+            lambda token: RemoteLink(self.shell(), self.folder, self.python, token, self.told()),
         )
 
     def shell(self) -> SshShell:

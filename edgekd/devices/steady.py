@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from edgekd.devices._protocol import Fingerprint, Job, Measurement, MeasurePlan, Progress, RunResult
+from edgekd.devices._protocol import Fingerprint, Job, Measurement, MeasurePlan, PowerModel, Progress, RunResult
 from edgekd.devices.link import Link
 from edgekd.devices.lock import DeviceLock
 from edgekd.devices.remote import new_token
@@ -24,16 +24,20 @@ _Result = TypeVar("_Result")
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0
 
 
-def opened(device: str, patience_s: float, connect: Callable[[str], Link]) -> SteadySession:
+def opened(
+    device: str, patience_s: float, power_model: PowerModel | None, connect: Callable[[str], Link]
+) -> SteadySession:
     """Take the device's lock, connect, and greet the agent; ``connect`` gets the session's token.
 
     Raises DeviceBusy, DeviceUnreachable, MissingError.
     """
     lock, token = DeviceLock(device), new_token()
+
+    def start() -> AgentSession:
+        return AgentSession(device, connect(token), lambda: None, power_model=power_model)
+
     try:
-        return SteadySession(
-            device, lambda: AgentSession(device, connect(token), lambda: None), lock.release, patience_s
-        )
+        return SteadySession(device, start, lock.release, patience_s)
     except BaseException:
         lock.release()
         raise
@@ -79,7 +83,7 @@ class SteadySession:
             if progress is not None:
                 progress(what, told, total)
 
-        steps = plan.processes * len(jobs)
+        steps = len(jobs) * (plan.processes * (1 + plan.energy) + plan.profile)
         return self._do(lambda session: session.measure(jobs, plan, onward), lambda what: onward(what, 0, steps))
 
     def run(self, job: Job, inputs: Sequence[Path], threads: int = 1) -> RunResult:

@@ -79,6 +79,7 @@ def examine(device: Device, converters: Callable[[], Sequence[Found]] = find_con
             *_runtimes(fingerprint),
             *_converters(converters()),
             *_cpu(fingerprint),
+            *_meter(fingerprint),
             *(_host(fingerprint) if device.name == "this-computer" else ()),
             _noise(session),
         ]
@@ -155,6 +156,15 @@ def _cpu(fingerprint: Fingerprint) -> Iterator[Check]:
         state="warn" if low else "ok",
         found=format_bytes(fingerprint.memory_bytes),
         remedy="training and conversion want 2 GiB; measuring alone needs less" if low else "",
+    )
+
+
+def _meter(fingerprint: Fingerprint) -> Iterator[Check]:
+    yield Check(
+        name="power",
+        state="ok",  # most machines have none, and nothing else needs it
+        found=fingerprint.meter or f"no meter ({fingerprint.no_meter or 'this device does not tell'})",
+        remedy="",
     )
 
 

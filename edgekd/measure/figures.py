@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edgekd.artefacts import Artefact
-from edgekd.devices._protocol import Measurement, Outcome, ProcessSample
+from edgekd.devices._protocol import EnergySample, Measurement, Outcome, ProcessSample
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.measure.interval import fresh_process_interval
 from edgekd.targets.target import Target
@@ -43,6 +43,15 @@ _METRICS: dict[str, _Metric] = {
     "memory.process": _Metric("B", "peak resident memory", lambda p: p.memory_process_bytes),
     "throughput": _Metric("/s", "calls that fit into a second, 1 / mean call time {load}", lambda p: 1e6 / p.mean_us),
 }
+_ENERGY: dict[str, tuple[str, str, Callable[[EnergySample], float]]] = {
+    "energy.per_inference": (
+        "J",
+        "energy of a call {load}, what the waiting process draws left out",
+        lambda e: e.joules,
+    ),
+    "power.average": ("W", "power while calls go on {load}", lambda e: e.busy_w),
+    "power.idle": ("W", "power of the loaded process while it waits", lambda e: e.idle_w),
+}
 _MISSED = _Metric("", "share of calls {load} that began more than a period late", lambda p: p.missed / p.calls)
 
 
@@ -50,8 +59,9 @@ def figures_of(measurement: Measurement, confidence: float = 0.95, size_bytes: i
     """Every figure the measurement supports; none of the timed ones where its outcome is not OK.
 
     ``latency.runtime`` is there for runtimes that tell their own time, ``load.missed`` under a periodic load.
-    Units: us, B, /s, and none for shares. ``size_bytes`` is the artefact's, which the measurement doesn't know: with it
-    ``size.file`` is among the figures, exact, with the artefact's SHA-256 as its subject.
+    ``energy.per_inference``, ``power.average`` and ``power.idle`` are there where a meter told them, or, of the kind
+    `modelled`, where a person did. Units: us, B, J, W, /s, and none for shares. ``size_bytes`` is the artefact's, which
+    the measurement doesn't know: with it ``size.file`` is among the figures, exact, the artefact's SHA-256 its subject.
     """
     return tuple(_figures(measurement, confidence, size_bytes))
 
@@ -82,6 +92,54 @@ def figures_for_limits(
         with suppress(FileNotFoundError):  # a trial's file is gone once it was measured; its record has the figure
             found["size.download"] = _download(artefact)
     return tuple(found.values())
+
+
+def _energy(measurement: Measurement, confidence: float, load: str) -> Iterator[Figure]:
+    """From the meter's readings, or from the person's word of what the device draws."""
+    model, processes = measurement.power_model, measurement.processes
+    samples = measurement.energy
+    kind, method = measurement.kind, f"median over {len(samples)} fresh processes of the {{}}, by {measurement.meter}"
+    if model is not None and processes:
+        kind, method = EvidenceKind.MODELLED, f"{{}}: mean call time x watts, {measurement.meter}"
+        drawn = (model.busy_w - model.idle_w) * 1e-6
+        share = [p.mean_us * 1e-6 * _calls_a_second(measurement, p) for p in processes]
+        samples = tuple(
+            EnergySample(
+                joules=drawn * process.mean_us,
+                busy_w=model.idle_w + (model.busy_w - model.idle_w) * min(1.0, at),
+                idle_w=model.idle_w,
+                calls=process.calls,
+                window_s=0.0,
+                readings=0,
+            )
+            for process, at in zip(processes, share, strict=True)
+        )
+    for name, (unit, words, of) in _ENERGY.items() if samples else ():
+        values = [of(sample) for sample in samples]
+        low, high = _interval(values, confidence)
+        yield Figure(
+            metric=name,
+            value=float(np.median(values)),
+            unit=unit,
+            kind=kind,
+            subject=measurement.fingerprint,
+            method=method.format(words.format(load=load)),
+            low=low,
+            high=high,
+            confidence=confidence,
+        )
+
+
+def _calls_a_second(measurement: Measurement, process: ProcessSample) -> float:
+    return measurement.plan.load.rate_hz or 1e6 / process.mean_us
+
+
+def _interval(values: list[float], confidence: float) -> tuple[float, float]:
+    """Of one more process; a call too cheap for its meter may come out below nothing, where no logarithm is."""
+    if min(values) > 0:
+        return fresh_process_interval(values, confidence)
+    spread = float(np.ptp(values)) or abs(values[0])
+    return min(values) - spread, max(values) + spread
 
 
 def _delegation(measurement: Measurement) -> Iterator[Figure]:
@@ -139,6 +197,7 @@ def _figures(measurement: Measurement, confidence: float, size_bytes: int | None
             high=min(high, 1.0) if metric is _MISSED else high,
             confidence=confidence,
         )
+    yield from _energy(measurement, confidence, load)
     if size_bytes is not None:
         yield Figure(
             metric="size.file",

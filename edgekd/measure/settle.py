@@ -115,6 +115,10 @@ def merge(a: Measurement, b: Measurement) -> Measurement:
         operators=a.operators or b.operators,
         operators_detail=a.operators_detail or b.operators_detail,
         delegation=a.delegation or b.delegation,
+        meter=a.meter or b.meter,
+        energy=a.energy + b.energy,
+        energy_detail=a.energy_detail or b.energy_detail,
+        power_model=a.power_model or b.power_model,
     )
 
 

@@ -77,8 +77,8 @@ def _sentence(facts: Facts) -> str:
     """The verdict, first of all."""
     if facts.certificate is not None and facts.certificate.certified:
         return f"Certified: {facts.certificate.summary()}"
-    if facts.certificate is not None and facts.certificate.emulated:
-        return f"Emulated, not certified: {facts.certificate.summary()}"
+    if facts.certificate is not None and facts.certificate.lesser is not None:
+        return f"{facts.certificate.standing.capitalize()}, not certified: {facts.certificate.summary()}"
     if facts.outcome is not None:
         return facts.outcome.summary
     return f"Not finished: {len(facts.trials)} candidates measured, {len(facts.finalists)} refined"

@@ -15,6 +15,7 @@ __all__ = ["certify_plan", "make_plan", "survey_size", "trial_plan"]
 
 _CORRECTED = 2  # trials that a trained choice makes at once: the next ones are corrected by what these measured
 _TIMES = ("latency.p50", "latency.p95", "latency.p99", "latency.mean", "latency.runtime", "throughput")
+ENERGY = ("energy.per_inference", "power.average")
 
 
 def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord:
@@ -50,14 +51,25 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
 
 def trial_plan(target: Target, seed: int) -> MeasurePlan:
     """Short, back to back: the low quantile needs few calls, and says the same under any load."""
-    return MeasurePlan(processes=3, rounds=5, round_ms=12.0, warmup_ms=40.0, threads=target.threads, seed=seed)
+    return MeasurePlan(
+        processes=3,
+        rounds=5,
+        round_ms=12.0,
+        warmup_ms=40.0,
+        threads=target.threads,
+        energy=any(limit.hard and limit.metric in ENERGY for limit in target.limits),
+        seed=seed,
+    )
 
 
 def certify_plan(target: Target, seed: int) -> MeasurePlan:
     """Long enough for a true p95, under the target's own load, with operators timed for the report."""
     rate = target.load.rate
     load = Load(pattern=target.load.pattern, rate_hz=None if rate is None else float(rate))
-    return MeasurePlan(processes=5, rounds=10, threads=target.threads, load=load, profile=True, seed=seed + 1)
+    energy = any(limit.metric in ENERGY for limit in target.limits)
+    return MeasurePlan(
+        processes=5, rounds=10, threads=target.threads, load=load, profile=True, energy=energy, seed=seed + 1
+    )
 
 
 def survey_size(budget_s: float | None, relaxed: bool = False) -> int:

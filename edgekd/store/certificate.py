@@ -81,27 +81,39 @@ class Certificate(Filed):
     @property
     def certified(self) -> bool:
         """Every hard limit holds, on figures measured on the target's own device, with accuracy by the file itself."""
-        return self._holds_by(EvidenceKind.MEASURED)
+        return self._holds and self._kind is EvidenceKind.MEASURED
 
     @property
-    def emulated(self) -> bool:
-        """Every hard limit holds, but under artificial limits: the real file and runtime, not the device itself."""
-        return not self.certified and self._holds_by(EvidenceKind.MEASURED, EvidenceKind.EMULATED)
+    def lesser(self) -> EvidenceKind | None:
+        """Where every hard limit holds by figures of a weaker kind: `emulated` (artificial limits) or `modelled`."""
+        return self._kind if self._holds and not self.certified else None
 
     @property
     def standing(self) -> str:
-        """`certified`, `emulated` or `not certified`."""
-        return "certified" if self.certified else "emulated" if self.emulated else "not certified"
+        """`certified`, `emulated`, `modelled` or `not certified`."""
+        return "certified" if self.certified else self.lesser.value if self.lesser else "not certified"
 
-    def _holds_by(self, *kinds: EvidenceKind) -> bool:
+    @property
+    def _holds(self) -> bool:
         subject = self.fingerprint.digest()
-        of_the_file = ("accuracy", "delegation", "operators", "size")
-        timed = [figure for figure in self.figures if not figure.metric.startswith(of_the_file)]
         return (
             self.verdict.holds
             and self.accuracy.kind is AccuracyKind.ARTEFACT
-            and all(figure.kind in kinds and figure.subject == subject for figure in timed)
+            and all(figure.subject == subject for figure in self._timed)
+            and self._kind in (EvidenceKind.MEASURED, EvidenceKind.EMULATED, EvidenceKind.MODELLED)
         )
+
+    @property
+    def _timed(self) -> list[Figure]:
+        of_the_file = ("accuracy", "delegation", "operators", "size")
+        return [figure for figure in self.figures if not figure.metric.startswith(of_the_file)]
+
+    @property
+    def _kind(self) -> EvidenceKind:
+        """The weakest of what the device was asked; a modelled figure that no hard limit asks for says nothing here."""
+        asked = {limit.metric for limit in self.target.limits if limit.hard}
+        counted = [f.kind for f in self._timed if f.kind is not EvidenceKind.MODELLED or f.metric in asked]
+        return min(counted, key=lambda kind: kind.strength, default=EvidenceKind.MEASURED)
 
     def shortfall(self) -> str:
         """Why it is not certified, in words; empty where it is."""
@@ -112,8 +124,10 @@ class Certificate(Filed):
         ]
         if missed or self.certified:
             return ", ".join(missed)
-        if self.emulated:
+        if self.lesser is EvidenceKind.EMULATED:
             return f"its figures are emulated: {self.fingerprint.limits}"
+        if self.lesser is EvidenceKind.MODELLED:
+            return f"its energy is modelled: {self.fingerprint.meter}"
         return "its figures were not all measured on the target's own device"
 
     def summary(self) -> str:

@@ -51,14 +51,20 @@ class SizeBudget(Record):
 
 
 class EnergyBudget(Record):
+    """``modelled: true`` lets a figure count that rests on a person's word of what the device draws."""
+
     per_inference: Energy | None = None
     confidence: Confidence = 0.95
+    modelled: bool = False
     report: bool = False
 
 
 class PowerBudget(Record):
+    """``modelled``: see EnergyBudget."""
+
     average: Power | None = None
     confidence: Confidence = 0.95
+    modelled: bool = False
     report: bool = False
 
 
@@ -104,6 +110,7 @@ class Limit(Record):
     upper: bool = True  # the figure must not exceed the bound; False: must not fall below it
     confidence: float = 0.95
     hard: bool = True
+    modelled: bool = False  # whether a figure of that kind counts
     written: str  # as a person wrote it
 
     def __str__(self) -> str:
@@ -150,6 +157,7 @@ class Terms(Record):
                             unit=unit,
                             confidence=getattr(budget, "confidence", 0.95),
                             hard=not budget.report,
+                            modelled=getattr(budget, "modelled", False),
                             written=str(quantity),
                         )
                     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
-from edgekd.evidence import Figure
+from edgekd.evidence import EvidenceKind, Figure
 from edgekd.records import Record
 from edgekd.targets.target import Limit, Target
 
@@ -73,7 +73,7 @@ def judge(target: Target, figures: Iterable[Figure]) -> Verdict:
 
 
 def _judge_one(limit: Limit, figure: Figure | None) -> LimitVerdict:
-    if figure is None:
+    if figure is None or (figure.kind is EvidenceKind.MODELLED and not limit.modelled):
         return LimitVerdict(limit=limit, figure=None, answer=Answer.UNKNOWN, margin=None)
     sign = 1.0 if limit.upper else -1.0
     far, near = _ends(figure, limit.upper)

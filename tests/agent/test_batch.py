@@ -13,7 +13,8 @@ from edgekd.agent.messages import Job, Plan
 
 PLAN = Plan(
     processes=2, rounds=4, round_ms=1.0, min_calls=1, warmup_ms=1.0, threads=1, rate_hz=0.0, sentinel=True,
-    profile=False, load_deadline_s=1.0, call_deadline_s=1.0, memory_limit_bytes=0, seed=0,
+    profile=False, energy=False, energy_window_s=1.0, load_deadline_s=1.0, call_deadline_s=1.0,
+    memory_limit_bytes=0, seed=0,
 )  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def jobs(*names: str) -> list[Job]:
 
 
 def measure(names: str, plan: Plan = PLAN) -> Any:
-    return batch.measure(jobs(*names), plan, Yard(Limits()), lambda: None, lambda _: None)
+    return batch.measure(jobs(*names), plan, Yard(Limits()), "no meter", lambda: None, lambda _: None)
 
 
 def test_a_round_each_in_turn() -> None:

@@ -38,6 +38,22 @@ def test_an_emulated_figure_is_called_so_and_certifies_nothing(certificate: Cert
     text = card_text(certificate.but(figures=figures))
     assert "(emulated)" in text
     assert "**not certified**" in text
+    assert certificate.but(figures=figures).standing == "emulated"
+    assert certificate.standing == "certified"
+
+
+def test_modelled_energy_counts_only_where_the_target_lets_it(certificate: Certificate) -> None:
+    of_p95 = next(figure for figure in certificate.figures if figure.metric == "latency.p95")
+    energy = of_p95.but(
+        metric="energy.per_inference", unit="J", kind=EvidenceKind.MODELLED, value=1e-3, low=1e-3, high=1e-3
+    )
+    figures = (*certificate.figures, energy)
+    for modelled, standing in ((True, "modelled"), (False, "not certified")):
+        budgets = {**certificate.target.budgets.model_dump(), "energy": {"per_inference": "2 mJ", "modelled": modelled}}
+        target = certificate.target.but(budgets=budgets)
+        found = certificate.but(target=target, figures=figures, verdict=judge(target, figures))
+        assert found.standing == standing
+    assert certificate.but(figures=figures).standing == "certified"  # nobody asked for it
 
 
 @pytest.mark.parametrize(

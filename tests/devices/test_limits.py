@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from edgekd.agent import limits as enforcing
 from edgekd.devices._protocol import MeasurePlan, Outcome
+from edgekd.devices.agent_options import Limits
 from edgekd.devices.diagnostic import null_job
-from edgekd.devices.limits import Limits
 from edgekd.devices.local import LocalDevice
 from edgekd.errors import MissingError
 from edgekd.evidence import EvidenceKind

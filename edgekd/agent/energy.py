@@ -1,0 +1,73 @@
+"""Energy of a call: the power while calls go on, less the power while the same loaded process waits, times the time.
+
+A process is one sample here too. Both windows are as long as the meter needs: it is asked for longer ones as long as it
+calls itself too slow, up to 16 s. A meter that tells the very same power with work and without stands still.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict
+
+from edgekd.agent.child import Child
+from edgekd.agent.limits import Yard
+from edgekd.agent.messages import Job, Plan
+from edgekd.agent.meters import Meter, MeterError, Seen, TooSlow
+
+__all__ = ["sample"]
+
+_LONGEST_S = 16.0
+
+
+def sample(job: Job, plan: Plan, meter: Meter, yard: Yard, waiting: Callable[[], None]) -> Dict[str, Any]:
+    """One fresh process: joules a call, watts with calls and without. Raises MeterError, Failed."""
+    window_s = plan.energy_window_s
+    while True:
+        try:
+            return _sample(job, plan, meter, yard, waiting, window_s)
+        except TooSlow:
+            if 2 * window_s > _LONGEST_S:
+                raise
+            window_s *= 2
+
+
+def _sample(
+    job: Job, plan: Plan, meter: Meter, yard: Yard, waiting: Callable[[], None], window_s: float
+) -> Dict[str, Any]:
+    with Child(job, plan.threads, plan.memory_limit_bytes, yard, waiting) as child:
+        child.open(plan.load_deadline_s)
+        child.load(plan.load_deadline_s, plan.seed)
+        child.first(plan.call_deadline_s)
+        child.ask("warm", plan.warmup_ms * 1e-2 + plan.call_deadline_s, warmup_ms=plan.warmup_ms)
+        idle, _ = _watched(meter, lambda: child.ask("rest", window_s + plan.call_deadline_s, seconds=window_s))
+        busy, done = _watched(
+            meter,
+            lambda: child.ask(
+                "round",
+                window_s + plan.call_deadline_s,
+                round_ms=window_s * 1e3,
+                min_calls=1,
+                rate_hz=plan.rate_hz,
+                last=False,
+            ),
+        )
+    if busy.watts == idle.watts:
+        raise MeterError("%s stands still: %.6g W with work and without" % (meter.name, busy.watts))
+    seconds_a_call = float(done["elapsed_s"]) / int(done["calls"])
+    return {
+        "joules": (busy.watts - idle.watts) * seconds_a_call,
+        "busy_w": busy.watts,
+        "idle_w": idle.watts,
+        "calls": int(done["calls"]),
+        "window_s": window_s,
+        "readings": min(busy.readings, idle.readings),
+    }
+
+
+def _watched(meter: Meter, work: Callable[[], Dict[str, Any]]) -> "tuple[Seen, Dict[str, Any]]":
+    watch = meter.watch()
+    try:
+        answer = work()
+    except BaseException:
+        watch.over.set()
+        raise
+    return watch.stop(), answer
