@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from edgekd.records import Record
-from edgekd.units import format_bytes, format_us
+from edgekd.units import format_bytes, format_small, format_us
 
 __all__ = ["AccuracyKind", "EvidenceKind", "Figure", "find_figure", "weakest"]
 
@@ -67,6 +67,8 @@ class Figure(Record):
     def _written(self, value: float) -> str:
         if self.unit == "us":
             return format_us(value)
+        if self.unit in ("J", "W"):
+            return format_small(value, self.unit)
         return format_bytes(value) if self.unit == "B" else f"{value:.4g} {self.unit}".strip()
 
     @property

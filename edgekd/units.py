@@ -23,6 +23,7 @@ __all__ = [
     "Rate",
     "Size",
     "format_bytes",
+    "format_small",
     "format_us",
 ]
 
@@ -163,6 +164,14 @@ class Power(Quantity):
 
     units = {"mW": 1e-3, "W": 1.0, "uW": 1e-6}
     example = "500 mW"
+
+
+def format_small(value: float, unit: str) -> str:
+    """Joules or watts as a person reads them: ``3.2 mJ``, ``41 uJ``, ``5.1 W``."""
+    for size, prefix in ((1.0, ""), (1e-3, "m"), (1e-6, "u")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {prefix}{unit}"
+    return f"{value * 1e9:.3g} n{unit}" if value else f"0 {unit}"
 
 
 def format_us(microseconds: float) -> str:

@@ -191,7 +191,7 @@ def _rapl(root: str) -> Meter:
         if _text(os.path.join(folder, zone, "name")).startswith("package"):
             chosen.append(os.path.join(folder, zone))
     if not chosen:
-        raise MeterError("no counter of a processor package in %s" % folder)
+        raise MeterError("no counter of a processor package")
     wraps = [_number(os.path.join(zone, "max_energy_range_uj")) * 1e-6 for zone in chosen]
     if len(set(wraps)) > 1 or not wraps[0]:
         raise MeterError("the packages' counters wrap at %s J: they can't be added" % wraps)
@@ -224,7 +224,7 @@ def _hwmon(root: str, path: str) -> Meter:
             continue
         found += [("%s (%s)" % (chip, name), read) for read in _channels(place)]
     if not found:
-        raise MeterError("no power sensor in %s" % folder)
+        raise MeterError("no power sensor")
     if len({name for name, _ in found}) > 1:
         raise MeterError("several sensors: name one of %s" % ", ".join(sorted({name for name, _ in found})))
     reads = [read for _, read in found]
@@ -260,6 +260,8 @@ def _pmic() -> Meter:
 
     try:
         read()
+    except FileNotFoundError:
+        raise MeterError("no vcgencmd") from None
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise MeterError("vcgencmd pmic_read_adc: %s" % error) from None
     return Meter("Raspberry Pi PMIC, sum of its rails", read, 0.1)

@@ -24,6 +24,7 @@ __all__ = ["bench"]
     "--twin", "twins", multiple=True, metavar="FLOAT=COMPRESSED", help="Two files to hold against each other."
 )
 @click.option("--profile", is_flag=True, help="Also time operators.")
+@click.option("--energy", is_flag=True, help="Also the energy of a call, by the device's meter.")
 def bench(
     output: Output,
     models: tuple[Path, ...],
@@ -35,6 +36,7 @@ def bench(
     rate: float | None,
     twins: tuple[str, ...],
     profile: bool,
+    energy: bool,
 ) -> None:
     """Time models you already have, side by side, in fresh processes.
 
@@ -52,7 +54,7 @@ def bench(
             )
         pairs.append((Path(plain).name, Path(compressed).name))
     load = Load(pattern="periodic", rate_hz=rate) if rate else Load()
-    plan = MeasurePlan(processes=processes, rounds=rounds, profile=profile, load=load)
+    plan = MeasurePlan(processes=processes, rounds=rounds, profile=profile, energy=energy, load=load)
     with output.watching() as events:
         answer = api.bench(
             models, device=device, backends=backends, threads=threads, plan=plan, twins=pairs, events=events

@@ -38,6 +38,8 @@ def _lines(report: BenchReport) -> Iterator[str]:
     yield ""
     if any(row.order for row in report.rows):
         yield from _wrapped(_noise(report))
+    for row in report.rows:
+        yield from _wrapped(_energy(row))
     for twin in report.twins:
         yield from _wrapped(_twin(twin))
     hidden = any(not twin.result.faster and not twin.result.regressions for twin in report.twins)
@@ -139,6 +141,16 @@ def _noise(report: BenchReport) -> str:
         return f"{noise}: the difference{' is' if len(timed) == 2 else 's are'} real. The order is by the low quantile."
     groups = [[_short(row, report) for row in tied if row.order == place] for place in sorted({r.order for r in tied})]
     return f"{noise}: can't be told apart: " + "; ".join(" = ".join(group) for group in groups) + "."
+
+
+def _energy(row: BenchRow) -> str:
+    """What a call draws, or why nobody knows; nothing where it wasn't asked."""
+    figures = {figure.metric: figure for figure in row.figures}
+    if "energy.per_inference" in figures:
+        watts = f"{figures['power.average']}, idle {figures['power.idle']}"
+        return f"energy of {row.model} on {row.backend}: {figures['energy.per_inference']} a call; {watts}"
+    detail = row.measurement.energy_detail
+    return f"no energy of {row.model} on {row.backend}: {detail}" if detail else ""
 
 
 def _twin(twin: BenchTwin) -> str:
