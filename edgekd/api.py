@@ -305,9 +305,12 @@ def bench(
     threads: int = 1,
     plan: MeasurePlan | None = None,
     twins: Sequence[tuple[str, str]] = (),
+    against: Path | None = None,
     events: Events | None = None,
 ) -> BenchReport:
     """Time models side by side. ``twins`` are (float, compressed) file names beyond those the names tell.
+
+    ``against`` is an earlier report, as JSON: `BenchReport.against` says what became slower.
 
     Raises ConfigurationError, MissingError, DeviceBusy.
     """
@@ -319,7 +322,7 @@ def bench(
     wanted = [Backend.model_validate(name) for name in backends] or None
     chosen = (plan or MeasurePlan()).but(threads=threads)
     shown = events or SilentEvents()
-    return run_bench(models, open_device(device), wanted, threads, chosen, shown.progress, twins, shown.stop)
+    return run_bench(models, open_device(device), wanted, threads, chosen, shown.progress, twins, shown.stop, against)
 
 
 def losses(name: str | None = None) -> LossesAnswer:

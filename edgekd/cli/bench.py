@@ -24,6 +24,12 @@ __all__ = ["bench"]
     "--twin", "twins", multiple=True, metavar="FLOAT=COMPRESSED", help="Two files to hold against each other."
 )
 @click.option("--profile", is_flag=True, help="Also time operators.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    help="An earlier report (--format json): exit code 1 if one is slower.",
+)
+@click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 @click.option("--energy", is_flag=True, help="Also the energy of a call, by the device's meter.")
 def bench(
     output: Output,
@@ -37,6 +43,8 @@ def bench(
     twins: tuple[str, ...],
     profile: bool,
     energy: bool,
+    against: Path | None,
+    markdown: bool,
 ) -> None:
     """Time models you already have, side by side, in fresh processes.
 
@@ -57,8 +65,21 @@ def bench(
     plan = MeasurePlan(processes=processes, rounds=rounds, profile=profile, energy=energy, load=load)
     with output.watching() as events:
         answer = api.bench(
-            models, device=device, backends=backends, threads=threads, plan=plan, twins=pairs, events=events
+            models,
+            device=device,
+            backends=backends,
+            threads=threads,
+            plan=plan,
+            twins=pairs,
+            against=against,
+            events=events,
         )
+    if markdown and output.format == "text":
+        from edgekd.measure.bench_text import bench_markdown
+
+        output.lines(bench_markdown(answer))
+        output.exit_code = answer.exit_code
+        return
     output.answer(answer)
     if output.verbose and output.format == "text":
         for line in answer.detail_lines():

@@ -45,9 +45,13 @@ class Output:
         if self.format == "json":
             print(answer.model_dump_json(by_alias=True, indent=2))
         else:
-            for line in answer.lines():
-                print(printable(line))
+            self.lines(answer.lines())
         self.exit_code = int(getattr(answer, "exit_code", 0))
+
+    def lines(self, lines: Sequence[str]) -> None:
+        """Print lines on stdout."""
+        for line in lines:
+            print(printable(line))
 
     def say(self, text: str) -> None:
         """A line on stderr, unless quiet."""

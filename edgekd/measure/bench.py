@@ -27,6 +27,7 @@ from edgekd.devices._protocol import (
 )
 from edgekd.errors import ConfigurationError, Interrupted, MissingError, Place, Problem
 from edgekd.evidence import Figure
+from edgekd.measure.against import Against, hold_against, read_report, require_like
 from edgekd.measure.compare import Comparison, aa_noise, compare, low_us, order
 from edgekd.measure.figures import figures_of
 from edgekd.measure.models import find_models, pair_twins
@@ -77,7 +78,8 @@ class BenchReport(Filed):
     rows: tuple[BenchRow, ...]
     twins: tuple[BenchTwin, ...]
     undecided: tuple[tuple[str, str], ...]
-    exit_code: int  # 0, 3 where a model runs nowhere, 6 where noise decides
+    against: Against | None = None
+    exit_code: int  # 0, 1 where one is slower than before, 3 where a model runs nowhere, 6 where noise decides
 
     def lines(self) -> list[str]:
         """As a person reads it, in 80 columns."""
@@ -101,21 +103,27 @@ def run_bench(
     progress: Progress | None = None,
     twins: Sequence[tuple[str, str]] = (),
     stop: Callable[[], bool] = lambda: False,
+    previous: Path | None = None,
 ) -> BenchReport:
     """Time every model on every given backend that loads it; by default on every one installed there.
 
     ``twins`` names (float, compressed) pairs by file name beyond those the names tell. ``stop`` is asked before each
-    batch and after each process of a model. Raises ConfigurationError on files that are missing or no models,
+    batch and after each process of a model. ``previous`` is an earlier report to hold this one against.
+
+    Raises ConfigurationError on files that are missing or no models,
     MissingError where no backend is there for one, Interrupted where ``stop`` says so, and what opening raises.
     """
     artefacts = find_models(models)
     pairs = pair_twins(artefacts, twins)
+    before = read_report(previous) if previous is not None else None
     for backend in backends or ():
         backend.formats  # noqa: B018  raises UnknownName on one that can't be driven, before the device is taken
     load_average = os.getloadavg()[0] if device.name == "this-computer" else None
     session = device.open()
     try:
         fingerprint = session.describe()
+        if before is not None and previous is not None:
+            require_like(before, fingerprint, plan.but(threads=threads), previous)
         jobs = _jobs(artefacts, _usable(fingerprint, backends))
         measured = _measure(session, jobs, plan.but(threads=threads), progress, stop)
     finally:
@@ -125,6 +133,8 @@ def run_bench(
     measurements = measured[:-1]  # the last is the first one's A/A twin
     rows = _rows(jobs, measurements, noise)
     undecided = tuple((_label(jobs[a]), _label(jobs[b])) for a, b in _undecided(measurements, noise))
+    against = hold_against(rows, noise, before, previous) if before is not None and previous is not None else None
+    slower = against is not None and against.slower
     ran = {job.artefact.sha256 for job, m in zip(jobs, measurements, strict=True) if m.outcome is Outcome.OK}
     runs_nowhere = any(artefact.sha256 not in ran for artefact in artefacts)
     return BenchReport(
@@ -136,7 +146,8 @@ def run_bench(
         rows=rows,
         twins=_twins(artefacts, jobs, measurements, pairs, noise),
         undecided=undecided,
-        exit_code=3 if runs_nowhere else 6 if undecided or quality.unstable else 0,
+        against=against,
+        exit_code=3 if runs_nowhere else 1 if slower else 6 if undecided or quality.unstable else 0,
     )
 
 

@@ -10,9 +10,10 @@ from edgekd.evidence import EvidenceKind, Figure
 from edgekd.units import format_bytes
 
 if TYPE_CHECKING:
+    from edgekd.measure.against import Against
     from edgekd.measure.bench import BenchReport, BenchRow, BenchTwin
 
-__all__ = ["bench_lines", "condition_lines"]
+__all__ = ["bench_lines", "bench_markdown", "condition_lines"]
 
 _COLUMNS = 80
 
@@ -42,6 +43,9 @@ def _lines(report: BenchReport) -> Iterator[str]:
         yield from _wrapped(_energy(row))
     for twin in report.twins:
         yield from _wrapped(_twin(twin))
+    if report.against is not None:
+        for line in _against(report.against):
+            yield from _wrapped(line)
     hidden = any(not twin.result.faster and not twin.result.regressions for twin in report.twins)
     if hidden and not report.plan.profile:
         yield "Which operators: edgekd bench --profile"
@@ -141,6 +145,40 @@ def _noise(report: BenchReport) -> str:
         return f"{noise}: the difference{' is' if len(timed) == 2 else 's are'} real. The order is by the low quantile."
     groups = [[_short(row, report) for row in tied if row.order == place] for place in sorted({r.order for r in tied})]
     return f"{noise}: can't be told apart: " + "; ".join(" = ".join(group) for group in groups) + "."
+
+
+def _against(against: Against) -> Iterator[str]:
+    """What changed since, what can't be told, and what was in one of the two alone."""
+    alike = [change for change in against.changes if change.word == "alike"]
+    for change in against.changes:
+        name = f"{change.model} on {change.backend}"
+        clock, sentinel = change.by_the_clock, change.by_the_sentinel
+        interval = f"[{clock.low:.2f}, {clock.high:.2f}]"
+        if change.word in ("slower", "faster"):
+            yield f"against {against.previous}: {name} is {clock.words} than it was {interval}"
+        elif change.word == "unsure" and sentinel is not None:
+            yield (
+                f"against {against.previous}: {name} takes {clock.ratio:.2f} of its time by the clock and "
+                f"{sentinel.ratio:.2f} by the sentinel: the machine has changed, so nothing is claimed"
+            )
+    if alike:
+        yield f"against {against.previous}: {len(alike)} of {len(against.changes)} can't be told apart from before"
+    for word, names in (("not measured now", against.gone), ("not in it", against.new)):
+        if names:
+            yield f"against {against.previous}: {word}: {', '.join(names)}"
+
+
+def bench_markdown(report: BenchReport) -> list[str]:
+    """The table as Markdown, with what is said below it."""
+    lines = [f"**{_heading(report)}**", "", "| model | backend | " + " | ".join(_HEAD) + " | |", "|---" * 9 + "|"]
+    for row in report.rows:
+        cells = _cells(row) if row.outcome is Outcome.OK else (row.outcome.value, *[""] * 5)
+        end = _slower(row) if row.outcome is Outcome.OK else row.detail.replace("|", "/")
+        lines.append(f"| {row.model} | {row.backend} | {' | '.join(cells)} | {end} |")
+    said = [_noise(report), *(_energy(row) for row in report.rows), *map(_twin, report.twins)]
+    said += list(_against(report.against)) if report.against is not None else []
+    said += [f"note: {caution}" for caution in report.quality.cautions]
+    return [*lines, "", *(f"- {line}" for line in said if line)]
 
 
 def _energy(row: BenchRow) -> str:

@@ -1,0 +1,152 @@
+"""A bench against an earlier one, on the fake device: a real change, a machine that changed, nothing, and misuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekd.artefacts import Backend
+from edgekd.devices._protocol import Load, Measurement, MeasurePlan
+from edgekd.errors import ConfigurationError
+from edgekd.measure.bench import BenchReport, run_bench
+from edgekd.measure.bench_text import bench_markdown
+from edgekd.testing.fakes import FakeDevice, fake_fingerprint
+
+PLAN = MeasurePlan()
+LITERT = [Backend(runtime="litert", provider="xnnpack")]
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / name for name in ("a.tflite", "b.tflite")]
+    for number, path in enumerate(paths):
+        path.write_bytes(b"\x1c\0\0\0TFL3" + bytes([number]) * 900)
+    return paths
+
+
+class Slowed(FakeDevice):
+    """The whole machine, its sentinel included, at another speed."""
+
+    def __init__(self, latencies: dict[str, float], factor: float, **options: object) -> None:
+        super().__init__({name: factor * us for name, us in latencies.items()}, **options)  # type: ignore[arg-type]
+        self.factor = factor
+
+    def open(self):  # type: ignore[no-untyped-def]
+        session = super().open()
+        measure = session.measure
+
+        def slowed(*asked: object) -> list[Measurement]:
+            return [
+                m.but(sentinel=m.sentinel.but(low_us=tuple(self.factor * us for us in m.sentinel.low_us)))
+                if m.sentinel
+                else m
+                for m in measure(*asked)
+            ]
+
+        session.measure = slowed
+        return session
+
+
+def bench(
+    models: list[Path], device: FakeDevice, previous: Path | None = None, plan: MeasurePlan = PLAN
+) -> BenchReport:
+    return run_bench(models, device, LITERT, 1, plan, previous=previous)
+
+
+@pytest.fixture
+def before(models: list[Path], tmp_path: Path) -> Path:
+    path = tmp_path / "before.json"
+    report = bench(models, FakeDevice({"a": 100.0, "b": 200.0}, noise=0.003))
+    path.write_text(report.model_dump_json(by_alias=True))
+    return path
+
+
+def words(report: BenchReport) -> dict[str, str]:
+    assert report.against is not None
+    return {change.model: change.word for change in report.against.changes}
+
+
+def said(report: BenchReport) -> str:
+    lines = report.lines()
+    assert max(map(len, lines)) <= 80
+    return " ".join(" ".join(lines).split())
+
+
+def test_a_real_regression_ends_with_exit_code_1(models: list[Path], before: Path) -> None:
+    report = bench(models, FakeDevice({"a": 110.0, "b": 200.0}, noise=0.003, seed=1), before)
+    assert words(report) == {"a.tflite": "slower", "b.tflite": "alike"}
+    assert report.exit_code == 1
+    assert "a.tflite on litert/xnnpack is 1.10x slower than it was" in said(report)
+    assert "1 of 2 can't be told apart from before" in said(report)
+
+
+def test_faster_is_no_regression(models: list[Path], before: Path) -> None:
+    report = bench(models, FakeDevice({"a": 80.0, "b": 200.0}, noise=0.003, seed=1), before)
+    assert words(report)["a.tflite"] == "faster"
+    assert report.exit_code == 0
+
+
+def test_a_machine_that_changed_is_no_regression(models: list[Path], before: Path) -> None:
+    report = bench(models, Slowed({"a": 100.0, "b": 200.0}, 1.2, noise=0.003, seed=1), before)
+    assert words(report) == {"a.tflite": "unsure", "b.tflite": "unsure"}
+    assert report.exit_code == 0
+    assert "the machine has changed" in said(report)
+
+
+def test_a_model_that_got_slower_on_a_machine_that_did_too(models: list[Path], before: Path) -> None:
+    report = bench(models, Slowed({"a": 130.0, "b": 200.0}, 1.1, noise=0.003, seed=1), before)
+    assert words(report) == {"a.tflite": "slower", "b.tflite": "unsure"}
+    assert report.exit_code == 1
+
+
+def test_the_same_again_is_never_a_regression(models: list[Path], before: Path) -> None:
+    for seed in range(1, 31):
+        report = bench(models, FakeDevice({"a": 100.0, "b": 200.0}, noise=0.003, seed=seed), before)
+        assert words(report) == {"a.tflite": "alike", "b.tflite": "alike"}
+
+
+def test_what_is_in_one_alone_is_named(models: list[Path], before: Path, tmp_path: Path) -> None:
+    other = tmp_path / "c.tflite"
+    other.write_bytes(b"\x1c\0\0\0TFL3" + b"9" * 500)
+    report = bench([models[0], other], FakeDevice(lambda job: 100.0), before)
+    assert report.against is not None
+    assert report.against.gone == ("b.tflite on litert/xnnpack",)
+    assert report.against.new == ("c.tflite on litert/xnnpack",)
+    assert "not measured now: b.tflite on litert/xnnpack" in said(report)
+
+
+def test_another_machine_is_refused_before_it_is_measured(models: list[Path], before: Path) -> None:
+    device = FakeDevice(lambda job: 100.0, fingerprint=fake_fingerprint(cpu="Another", python="3.12"))
+    with pytest.raises(ConfigurationError, match="another machine or with other runtimes: cpu, python differ"):
+        bench(models, device, before)
+    assert device.batches == 0
+    assert not device.is_open
+
+
+def test_another_load_is_refused(models: list[Path], before: Path) -> None:
+    plan = MeasurePlan(load=Load(pattern="periodic", rate_hz=30.0))
+    with pytest.raises(ConfigurationError, match="was taken with 1 threads, closed load"):
+        bench(models, FakeDevice(lambda job: 100.0), before, plan)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"schema": "edgekd.run/1"}', "[1]"])
+def test_what_is_no_report(models: list[Path], tmp_path: Path, text: str) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match="is no report of a bench"):
+        bench(models, FakeDevice(lambda job: 100.0), path)
+
+
+def test_a_report_that_is_not_there(models: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="can't be read: No such file"):
+        bench(models, FakeDevice(lambda job: 100.0), tmp_path / "nowhere.json")
+
+
+def test_markdown(models: list[Path], before: Path) -> None:
+    lines = bench_markdown(bench(models, FakeDevice({"a": 110.0, "b": 200.0}, noise=0.003, seed=1), before))
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == 4
+    assert len({row.count("|") for row in rows}) == 1
+    assert "| a.tflite | litert/xnnpack |" in rows[2]
+    assert any("1.10x slower than it was" in line for line in lines)
