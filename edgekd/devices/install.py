@@ -7,13 +7,13 @@ file names another ``python``. The board fetches packages by its own pip: its in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 from pydantic import Field
 
 from edgekd.devices.catalogue import open_device, probe_device
 from edgekd.devices.remote import look
-from edgekd.devices.shell import Shell, ask, command_line
+from edgekd.devices.shell import HasShell, Shell, ask, command_line
 from edgekd.errors import DeviceUnreachable, MissingError, UnknownName, UsageError
 from edgekd.records import Filed
 
@@ -28,17 +28,6 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
 """What a person asks for, and the packages that bring it (numpy comes with each)."""
 
 _DEADLINE_S = 3600.0  # a slow board behind a slow line
-
-
-@runtime_checkable
-class HasShell(Protocol):
-    """A device that can be reached by a shell."""
-
-    folder: str
-
-    def shell(self) -> Shell:
-        """Its transport."""
-        ...
 
 
 class InstallAnswer(Filed):

@@ -14,11 +14,11 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple, Protocol
+from typing import IO, BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from edgekd.errors import ConnectionLost, DeviceUnreachable, printable
 
-__all__ = ["Said", "Shell", "ask", "command_line", "last_line", "run_here"]
+__all__ = ["HasShell", "Said", "Shell", "ask", "command_line", "last_line", "run_here"]
 
 _MARK = "edgekd-end"
 _END = re.compile(rb"(?:\A|\n)" + _MARK.encode() + rb" (\d{1,3})\r?\n?\Z")
@@ -50,6 +50,17 @@ class Shell(Protocol):
 
     def close(self) -> None:
         """Let the transport's own processes go. Never raises."""
+        ...
+
+
+@runtime_checkable
+class HasShell(Protocol):
+    """A device that can be reached by a shell."""
+
+    folder: str
+
+    def shell(self) -> Shell:
+        """Its transport."""
         ...
 
 

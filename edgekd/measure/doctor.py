@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ from pydantic import Field
 
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Device, DeviceSession, Fingerprint, Job, MeasurePlan, Outcome
+from edgekd.devices.shell import HasShell
 from edgekd.errors import DeviceUnreachable
 from edgekd.measure.compare import aa_noise
 from edgekd.measure.converters import CONVERTERS, LATE, Found, find_converters
@@ -63,9 +65,10 @@ class DoctorReport(Filed):
         lines = [f"{self.device}: {answer}"]
         width = max(len(check.name) for check in self.checks)
         for check in self.checks:
-            lines.append(f" {check.state:<7} {check.name:<{width}} {check.found}")
-            if check.remedy:
-                lines.append(f" {'':<7} {'':<{width}} -> {check.remedy}")
+            before = f" {check.state:<7} {check.name:<{width}} "
+            lines += _wrapped(check.found, before, " " * len(before))
+            if check.remedy:  # a command in it stays whole, to be copied
+                lines.append(f"{'':<{len(before)}}-> {check.remedy}")
         return lines
 
 
@@ -76,7 +79,7 @@ def examine(device: Device, converters: Callable[[], Sequence[Found]] = find_con
         fingerprint = session.describe()
         checks = [
             *_python(fingerprint),
-            *_runtimes(fingerprint),
+            *_runtimes(fingerprint, device),
             *_converters(converters()),
             *_cpu(fingerprint),
             *_meter(fingerprint),
@@ -107,11 +110,21 @@ def _python(fingerprint: Fingerprint) -> Iterator[Check]:
         )
 
 
-def _runtimes(fingerprint: Fingerprint) -> Iterator[Check]:
+def _wrapped(text: str, first: str, further: str) -> list[str]:
+    """In 80 columns, words whole."""
+    return textwrap.wrap(
+        text, 80, initial_indent=first, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _runtimes(fingerprint: Fingerprint, device: Device) -> Iterator[Check]:
+    by_shell = isinstance(device, HasShell)
     for runtime, package in _PACKAGES.items():
         version = fingerprint.runtimes.get(runtime)
         if version is None:
-            yield Check(name=runtime, state="missing", found="not installed", remedy=f"pip install {package}")
+            there = f"edgekd devices install {device.name} --runtime {runtime}"
+            remedy = there if by_shell else f"pip install {package}"
+            yield Check(name=runtime, state="missing", found="not installed", remedy=remedy)
         else:
             providers = ", ".join(fingerprint.providers.get(runtime, ()))
             yield Check(name=runtime, state="ok", found=f"{version} ({providers})" if providers else version)
