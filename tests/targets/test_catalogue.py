@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from edgekd import shelves
+from edgekd.agent.fingerprint import _EXTENSIONS
 from edgekd.artefacts import BACKENDS
 from edgekd.devices.catalogue import open_device
 from edgekd.errors import ConfigurationError, MissingError, UnknownName
 from edgekd.records import Record
 from edgekd.targets.catalogue import device_names, load_device_facts, load_target, target_names
-from edgekd.targets.facts import DeviceFacts, Fact
+from edgekd.targets.facts import DeviceFacts, Fact, read_facts
 from edgekd.targets.listing import list_devices, list_targets, show_target
 from edgekd.targets.writing import installed_backends, write_target
 
@@ -20,6 +21,26 @@ def test_every_shipped_target_is_valid_and_names_a_described_device() -> None:
     assert {"this-computer", "pi5-30fps"} <= names <= set(target_names())
     for name in names:
         assert load_target(name).device in device_names()
+
+
+def test_ten_targets_over_eight_boards_and_phones() -> None:
+    targets = [load_target(path) for path in sorted(shelves.shipped("targets").glob("*.yaml"))]
+    described = {path.stem for path in shelves.shipped("devices").glob("*.yaml")}
+    assert len(targets) >= 10
+    assert {target.device for target in targets} == described
+    assert len(described - {"this-computer"}) >= 8
+
+
+@pytest.mark.parametrize("path", sorted(shelves.shipped("devices").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_device_reads_and_gives_its_sources(path: Path) -> None:
+    facts = read_facts(path)
+    given = [getattr(facts, field) for field in DeviceFacts.model_fields]
+    found = [value for value in given if isinstance(value, Fact)]
+    assert all(fact.source.startswith("https://") for fact in found)
+    assert found or path.stem == "this-computer"
+    if facts.extensions is not None:  # as a probe of the device would name and order them
+        names = facts.extensions.value
+        assert names == tuple(name for name in _EXTENSIONS if name in names)
 
 
 def test_this_computer_asks_nothing() -> None:
