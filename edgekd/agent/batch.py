@@ -113,7 +113,7 @@ class Batch:
 
     def _explained(self, job: Job, failure: Failed) -> Failed:
         """Tell a refusal for want of memory from any other: the same model loads once the limit is off."""
-        limit_bytes = self.plan.memory_limit_bytes or self.yard.limits.memory_bytes
+        limit_bytes = self.plan.memory_limit_bytes or self.yard.rlimit_bytes  # a group kills, and says so
         if failure.outcome not in ("refused", "crashed") or not limit_bytes:
             return failure
         free = self.plan._replace(memory_limit_bytes=0)

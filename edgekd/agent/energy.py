@@ -68,6 +68,6 @@ def _watched(meter: Meter, work: Callable[[], Dict[str, Any]]) -> "tuple[Seen, D
     try:
         answer = work()
     except BaseException:
-        watch.over.set()
+        watch.cancel()
         raise
     return watch.stop(), answer

@@ -8,13 +8,20 @@ rest of each 10 ms period: it shows in the mean and in throughput, hardly in the
 
 from __future__ import annotations
 
+import math
 import os
+import re
+import subprocess
+import sys
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from edgekd.agent.messages import field
 
 __all__ = ["Cage", "Limits", "Yard"]
+
+Home = Tuple[str, int]
+"""A group that others are made in, and its version."""
 
 _PERIOD_US = 10000
 _ROOT = "/sys/fs/cgroup"
@@ -34,13 +41,17 @@ class Limits(NamedTuple):
 
 
 class Cage:
-    """The control groups of one worker. Made before it starts, removed once it is gone."""
+    """The control groups of one worker. Made before it starts, removed once it is gone. Raises OSError."""
 
-    def __init__(self, folders: List[Tuple[str, Dict[str, str]]]) -> None:
+    def __init__(self, folders: Mapping[str, Mapping[str, str]]) -> None:
         self.folders: List[str] = []
         try:
-            for folder, files in folders:
-                os.mkdir(folder)
+            for folder, files in folders.items():
+                try:
+                    os.mkdir(folder)
+                except FileExistsError:  # of an agent that was killed, and had our number
+                    os.rmdir(folder)
+                    os.mkdir(folder)
                 self.folders.append(folder)
                 for name, value in files.items():
                     _write(os.path.join(folder, name), value)
@@ -84,15 +95,9 @@ class Yard:
         self.unenforced = ""
         self.rlimit_bytes = 0  # of a process in all, where no group can hold memory
         self.count = 0
-        words: List[str] = []
-        if limits.cores:
-            words.append(self._bind(limits.cores))
-        self.homes: Dict[str, Tuple[str, int]] = {}  # controller -> parent group, version
-        for controller, wanted in (("cpu", limits.cpu), ("memory", limits.memory_bytes)):
-            if wanted:
-                found = _home(controller)
-                if found is not None:
-                    self.homes[controller] = found
+        words = [self._bind(limits.cores)] if limits.cores else []
+        controllers = [name for name, wanted in (("cpu", limits.cpu), ("memory", limits.memory_bytes)) if wanted]
+        self.homes = _homes(controllers, limits)
         if limits.cpu:
             if "cpu" in self.homes:
                 words.append("%g%% of a core by cgroup v%d" % (100 * limits.cpu, self.homes["cpu"][1]))
@@ -114,7 +119,7 @@ class Yard:
         os.sched_setaffinity(0, allowed[:cores])
         return "%d core%s by affinity" % (cores, "" if cores == 1 else "s")
 
-    def of_sentinel(self) -> "Yard":
+    def of_sentinel(self) -> Yard:
         """The sentinel has the same cores, and neither less time nor less memory: it shows what the machine does."""
         return Yard(Limits())
 
@@ -123,61 +128,139 @@ class Yard:
         if not self.homes:
             return None
         self.count += 1
-        wanted: Dict[str, Dict[str, str]] = {}
-        for controller, (parent, version) in self.homes.items():
-            folder = os.path.join(parent, "edgekd-%d-%d" % (os.getpid(), self.count))
-            wanted.setdefault(folder, {}).update(_files(controller, version, self.limits))
-        return Cage(list(wanted.items()))
+        return Cage(_folders(self.homes, self.limits, str(self.count)))
 
 
-def _files(controller: str, version: int, limits: Limits) -> Dict[str, str]:
-    quota = str(int(limits.cpu * _PERIOD_US))
+def _folders(homes: Mapping[str, Home], limits: Limits, name: str) -> Dict[str, Dict[str, str]]:
+    """Each group to make, with what is written into its files."""
+    wanted: Dict[str, Dict[str, str]] = {}
+    for controller, (parent, version) in homes.items():
+        folder = os.path.join(parent, "edgekd-%d-%s" % (os.getpid(), name))
+        wanted.setdefault(folder, {}).update(_files(controller, version, limits, parent))
+    return wanted
+
+
+def _files(controller: str, version: int, limits: Limits, parent: str) -> Dict[str, str]:
     if controller == "cpu":
+        # the kernel gives no less than 1 ms a period, and takes no period over a second
+        period = min(1000000, max(_PERIOD_US, math.ceil(1000.0 / limits.cpu)))
+        quota = max(1000, int(limits.cpu * period))
         if version == 2:
-            return {"cpu.max": "%s %d" % (quota, _PERIOD_US)}
-        return {"cpu.cfs_period_us": str(_PERIOD_US), "cpu.cfs_quota_us": quota}
+            return {"cpu.max": "%d %d" % (quota, period)}
+        return {"cpu.cfs_period_us": str(period), "cpu.cfs_quota_us": str(quota)}
     memory = str(limits.memory_bytes)
-    if version == 2:
-        return {"memory.max": memory, "memory.swap.max": "0"}
-    return {"memory.limit_in_bytes": memory, "memory.swappiness": "0"}
+    if version == 1:
+        return {"memory.limit_in_bytes": memory, "memory.swappiness": "0"}
+    swap = {"memory.swap.max": "0"} if os.path.exists(os.path.join(parent, "memory.swap.current")) else {}
+    return dict({"memory.max": memory}, **swap)
+
+
+def _homes(controllers: Sequence[str], limits: Limits) -> Dict[str, Home]:
+    """Parents in which groups hold a process by these controllers: tried with one, not guessed.
+
+    A process is in one group of version 2, so there all of them must be had from one parent; else version 1 is looked
+    for, a parent each. What agents that were killed have left is removed on the way.
+    """
+    parents = _parents()
+    for parent in parents.get("", []) if controllers else []:
+        _sweep(parent)
+        homes = dict.fromkeys(controllers, (parent, 2))
+        turned_on = _turn_on(parent, controllers)
+        if turned_on is not None:
+            if _holds(homes, limits):
+                return homes
+            for controller in turned_on:
+                _turn(parent, "-" + controller)
+    found: Dict[str, Home] = {}
+    for controller in controllers:
+        for parent in parents.get(controller, []):
+            _sweep(parent)
+            if _holds({controller: (parent, 1)}, limits):
+                found[controller] = (parent, 1)
+                break
+    return found
+
+
+def _holds(homes: Mapping[str, Home], limits: Limits) -> bool:
+    """Whether a process can be put into a group made so."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        free = limits._replace(
+            memory_bytes=limits.memory_bytes and 1 << 40
+        )  # it is the way that is tried, not the room
+        cage = Cage(_folders(homes, free, "trial"))
+    except OSError:
+        cage = None
+    held = False
+    if cage is not None:
+        try:
+            cage.hold(child.pid)
+            held = True
+        except OSError:
+            pass
+    child.kill()
+    child.communicate()
+    if cage is not None:
+        cage.remove()
+    return held
+
+
+def _turn_on(parent: str, controllers: Sequence[str]) -> Optional[List[str]]:
+    """Let a parent's children be held by them: those that had to be turned on, None where it can't be."""
+    there = _read(os.path.join(parent, "cgroup.controllers")).split()
+    on = _read(os.path.join(parent, "cgroup.subtree_control")).split()
+    turned: List[str] = []
+    for controller in controllers:
+        if controller in on:
+            continue
+        if controller not in there or not _turn(parent, "+" + controller):
+            for one in turned:
+                _turn(parent, "-" + one)
+            return None
+        turned.append(controller)
+    return turned
+
+
+def _turn(parent: str, word: str) -> bool:
+    try:
+        _write(os.path.join(parent, "cgroup.subtree_control"), word)
+    except OSError:
+        return False
+    return True
+
+
+def _sweep(parent: str) -> None:
+    """Remove the empty groups of agents that are gone."""
+    try:
+        names = [name for name in os.listdir(parent) if re.match(r"^edgekd-\d+-\w+$", name)]
+    except OSError:
+        return
+    for name in names:
+        if not os.path.exists("/proc/%s" % name.split("-")[1]):
+            try:
+                os.rmdir(os.path.join(parent, name))
+            except OSError:  # a process of it lives on: it is nobody's rubbish
+                continue
+
+
+def _parents() -> Dict[str, List[str]]:
+    """By controller ("" is version 2): our own group, then the root."""
+    found: Dict[str, List[str]] = {}
+    for line in _read("/proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            roots = [_ROOT, os.path.join(_ROOT, "unified")] if not controller else []
+            roots += [os.path.join(_ROOT, name) for name in {controllers, controller} if name]
+            places = [os.path.join(root, path.lstrip("/")) for root in roots] + roots
+            known = "cgroup.controllers" if not controller else "cgroup.procs"
+            found.setdefault(controller, []).extend(
+                place.rstrip("/") for place in places if os.path.exists(os.path.join(place, known))
+            )
+    return found
 
 
 def _mib(size_bytes: int) -> str:
     return "%g MiB" % (size_bytes / 1024.0**2)
-
-
-def _home(controller: str) -> Optional[Tuple[str, int]]:
-    """A group in which a child can be made that the controller holds, and the version: tried, not guessed."""
-    for parent, version in _candidates(controller):
-        if version == 2 and controller not in _read(os.path.join(parent, "cgroup.subtree_control")).split():
-            try:
-                _write(os.path.join(parent, "cgroup.subtree_control"), "+" + controller)
-            except OSError:
-                continue
-        trial = os.path.join(parent, "edgekd-%d-trial" % os.getpid())
-        try:
-            os.mkdir(trial)
-        except OSError:
-            continue
-        needed = next(iter(_files(controller, version, Limits(cpu=1.0, memory_bytes=1 << 40))))
-        usable = os.access(os.path.join(trial, needed), os.W_OK)
-        os.rmdir(trial)
-        if usable:
-            return parent, version
-    return None
-
-
-def _candidates(controller: str) -> List[Tuple[str, int]]:
-    """Our own group, then the root, of version 2 and then 1."""
-    found: List[Tuple[str, int]] = []
-    for line in _read("/proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            found += [(os.path.join(_ROOT, path.lstrip("/")), 2), (_ROOT, 2)]
-        elif controller in controllers.split(","):
-            for name in (controllers, controller):
-                found += [(os.path.join(_ROOT, name, path.lstrip("/")), 1), (os.path.join(_ROOT, name), 1)]
-    return sorted(((parent, version) for parent, version in found if os.path.isdir(parent)), key=lambda one: -one[1])
 
 
 def _read(path: str) -> str:
@@ -188,6 +271,10 @@ def _read(path: str) -> str:
         return ""
 
 
-def _write(path: str, value: str) -> Any:
-    with open(path, "w", encoding="ascii") as stream:
-        return stream.write(value)
+def _write(path: str, value: str) -> None:
+    """Into a file that is there; in the wrong place none is made."""
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, value.encode("ascii"))
+    finally:
+        os.close(descriptor)

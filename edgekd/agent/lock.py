@@ -1,4 +1,4 @@
-"""One agent at a time on a device, whichever computer it serves.
+"""One agent at a time on a device, whichever computer it serves; who holds the lock also tidies the folder.
 
 An agent whose host has gone without a word can live on until the network notices. The host that comes back knows its
 own session by its token: its new agent ends the old one and takes its place.
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import time
 from typing import List
 
-__all__ = ["take"]
+__all__ = ["take", "tidy"]
 
 _WAIT_S = 5.0
+_KEPT_S = 7 * 24 * 3600.0
 _held: List[int] = []  # the descriptor lives as long as the process, and the lock with it
 
 
@@ -37,6 +39,25 @@ def take(path: str, token: str) -> str:
     os.pwrite(descriptor, ("%d %s" % (os.getpid(), token)).encode("ascii"), 0)
     _held.append(descriptor)
     return ""
+
+
+def tidy(folder: str, token: str) -> None:
+    """Remove what other sessions left, and models and samples that were not used for a week. Raises OSError."""
+    for session in _names(os.path.join(folder, "sessions")):
+        if session != token:
+            shutil.rmtree(os.path.join(folder, "sessions", session), ignore_errors=True)
+    for blob in _names(os.path.join(folder, "blobs")):
+        place = os.path.join(folder, "blobs", blob)
+        used = [os.stat(os.path.join(place, name)).st_mtime for name in _names(place)]
+        if time.time() - max(used, default=0.0) > _KEPT_S:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _names(folder: str) -> List[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:  # nothing was kept there yet
+        return []
 
 
 def _end(holder: str) -> None:

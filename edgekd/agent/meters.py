@@ -84,8 +84,15 @@ class Watch:
         self.thread.join()
         if self.error is not None:
             raise MeterError("%s: %s" % (self.meter.name, self.error))
+        return self._seen(end_s)
+
+    def cancel(self) -> None:
+        """End it without an answer."""
+        self.over.set()
+
+    def _seen(self, end_s: float) -> Seen:
         seen = self.meter.mean_of(self.series, self.begin_s, end_s)
-        if not _PLAUSIBLE_W[0] <= seen.watts <= _PLAUSIBLE_W[1]:
+        if not _PLAUSIBLE_W[0] <= seen.watts <= _PLAUSIBLE_W[1]:  # nor is NaN
             raise MeterError("%s tells %.3g W, which can't be: is its unit another?" % (self.meter.name, seen.watts))
         return seen
 
@@ -123,6 +130,7 @@ class _LineWatch(Watch):
         except OSError as error:
             raise MeterError("%s: %s" % (meter.name, error)) from None
         self.rest = b""
+        self.cut = not os.path.isfile(meter.path)  # what a port gives first may be the end of a line
         self.offset_s = time.monotonic() - time.time()
         super().__init__(meter)
 
@@ -135,7 +143,12 @@ class _LineWatch(Watch):
         os.close(self.stream)
         if self.error is not None:
             raise MeterError("%s: %s" % (self.meter.name, self.error))
-        return self.meter.mean_of(self.series, self.begin_s, end_s)
+        return self._seen(end_s)
+
+    def cancel(self) -> None:
+        super().cancel()
+        self.thread.join()
+        os.close(self.stream)
 
     def _look(self) -> None:
         try:
@@ -146,6 +159,8 @@ class _LineWatch(Watch):
             self.error = error
             return
         *whole, self.rest = self.rest.split(b"\n")
+        if whole and self.cut:
+            whole, self.cut = whole[1:], False
         for line in whole:
             try:
                 stamp, watts = (float(word) for word in line.split())
@@ -183,13 +198,18 @@ def found_meter(root: str = "/") -> Tuple[Optional[Meter], str]:
 
 
 def _rapl(root: str) -> Meter:
-    """The packages' counters. The subzones of a package are in its own; `psys` would count them twice."""
+    """The packages' counters, each once: some machines tell a package's by two ways.
+
+    The subzones of a package are in its own; `psys` would count them twice.
+    """
     folder = os.path.join(root, "sys/class/powercap")
     zones = [name for name in _names(folder) if re.match(r"^(intel-rapl|amd-rapl|intel-rapl-mmio):\d+$", name)]
-    chosen = []
-    for zone in zones:
-        if _text(os.path.join(folder, zone, "name")).startswith("package"):
-            chosen.append(os.path.join(folder, zone))
+    packages: Dict[str, str] = {}
+    for zone in sorted(zones, key=lambda name: "mmio" in name):
+        package = _text(os.path.join(folder, zone, "name"))
+        if package.startswith("package"):
+            packages.setdefault(package, os.path.join(folder, zone))
+    chosen = list(packages.values())
     if not chosen:
         raise MeterError("no counter of a processor package")
     wraps = [_number(os.path.join(zone, "max_energy_range_uj")) * 1e-6 for zone in chosen]
@@ -212,27 +232,39 @@ def _rapl(root: str) -> Meter:
 
 
 def _hwmon(root: str, path: str) -> Meter:
-    """An INA sensor's power, or its volts times amperes. ``path`` names one where there are several."""
+    """One channel of an INA sensor: its power, or its volts times amperes.
+
+    ``path`` names it where there are several, ``ina3221``, ``hwmon3`` or ``ina3221/VDD_IN``. Channels are never added:
+    one may be what feeds the others. A board's known whole goes before its parts.
+    """
     folder = os.path.join(root, "sys/class/hwmon")
-    found: List[Tuple[str, Callable[[], float]]] = []
+    wanted, _, channel = path.partition("/")
+    found: Dict[str, Callable[[], float]] = {}
     for name in _names(folder):
         place = os.path.join(folder, name)
         chip = _text(os.path.join(place, "name"))
-        if not re.match(r"^(ina\d|max\d|ltc\d|isl\d|pac\d|scmi|macsmc)", chip) and path not in (name, chip):
+        if wanted not in ("", name, chip) or not (wanted or re.match(_SENSORS, chip)):
             continue
-        if path and path not in (name, chip):
-            continue
-        found += [("%s (%s)" % (chip, name), read) for read in _channels(place)]
+        for label, read in _channels(place, chip).items():
+            found["%s (%s)/%s" % (chip, name, label)] = read
+    if channel:
+        found = {name: read for name, read in found.items() if name.rpartition("/")[2] == channel}
     if not found:
-        raise MeterError("no power sensor")
-    if len({name for name, _ in found}) > 1:
-        raise MeterError("several sensors: name one of %s" % ", ".join(sorted({name for name, _ in found})))
-    reads = [read for _, read in found]
-    return Meter("hwmon %s" % found[0][0], lambda: sum(read() for read in reads), 0.01)
+        raise MeterError("no power sensor%s" % (" `%s`" % path if path else ""))
+    wholes = [name for name in found if name.rpartition("/")[2] in _WHOLES]
+    chosen = wholes if len(wholes) == 1 and not channel else list(found)
+    if len(chosen) > 1:
+        raise MeterError("several: name one as `path`, chip/channel (%s)" % ", ".join(sorted(chosen)))
+    return Meter("hwmon %s" % chosen[0], found[chosen[0]], 0.01)
 
 
-def _channels(place: str) -> List[Callable[[], float]]:
-    """One reading of watts a channel; a channel that is the sum of the others stands for all."""
+_SENSORS = r"^(ina\d|max\d|ltc\d|isl\d|pac\d|scmi|macsmc)"
+_WHOLES = ("VDD_IN", "POM_5V_IN", "VIN", "5V0_IN")
+"""Labels of what feeds a whole board (Jetson)."""
+
+
+def _channels(place: str, chip: str) -> Dict[str, Callable[[], float]]:
+    """Watts of each channel, by its label or number."""
 
     def watts_of(name: str) -> Callable[[], float]:
         return lambda: _number(os.path.join(place, name)) * 1e-6
@@ -242,11 +274,22 @@ def _channels(place: str) -> List[Callable[[], float]]:
         return lambda: _number(volts) * 1e-3 * _number(amperes) * 1e-3
 
     names = _names(place)
-    powers = [name for name in names if re.match(r"^power\d+_(input|average)$", name)]
-    if powers:
-        return [watts_of(name) for name in powers]
-    numbers = [name[4:-6] for name in names if re.match(r"^curr\d+_input$", name)]
-    return [product_of(number) for number in numbers if "in%s_input" % number in names]
+    found: Dict[str, Callable[[], float]] = {}
+    for end in ("input", "average"):  # the same channel, of a moment or of a while
+        for number in [name[5 : -len(end) - 1] for name in names if re.match(r"^power\d+_%s$" % end, name)]:
+            found.setdefault(
+                _text(os.path.join(place, "power%s_label" % number)) or number, watts_of("power%s_%s" % (number, end))
+            )
+    if found:
+        return found
+    for number in [name[4:-6] for name in names if re.match(r"^curr\d+_input$", name)]:
+        sums = chip == "ina3221" and int(number) > 3  # of shunts, not of a rail
+        if "in%s_input" % number in names and not sums:
+            label = _text(os.path.join(place, "in%s_label" % number)) or _text(
+                os.path.join(place, "curr%s_label" % number)
+            )
+            found[label or number] = product_of(number)
+    return found
 
 
 def _pmic() -> Meter:

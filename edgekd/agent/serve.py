@@ -14,7 +14,7 @@ from edgekd.agent import batch
 from edgekd.agent.child import Child, Failed
 from edgekd.agent.fingerprint import fingerprint
 from edgekd.agent.limits import Limits, Yard
-from edgekd.agent.lock import take
+from edgekd.agent.lock import take, tidy
 from edgekd.agent.messages import PROTOCOL, BadMessage, Closed, Job, Lines, Plan, decode, encode, field
 from edgekd.agent.meters import Meter, MeterError, found_meter, open_meter
 
@@ -29,6 +29,8 @@ def main(lock: str = "", token: str = "", options: str = "") -> int:
     ``lock`` is a file that only one agent holds; ``token`` names who asked for it; ``options`` are JSON.
     """
     held_by = take(lock, token) if lock else ""
+    if lock and not held_by:
+        tidy(os.path.dirname(lock), token)
     place = _Place(decode(options.encode()) if options else {})
     out = os.dup(1)
     os.dup2(2, 1)
@@ -62,7 +64,10 @@ def main(lock: str = "", token: str = "", options: str = "") -> int:
         except (BadMessage, RuntimeError, OSError) as error:
             tell({"error": str(error)})
         else:
-            tell({"done": done})
+            try:
+                tell({"done": done})
+            except ValueError as error:  # NaN is no number here
+                tell({"error": "no answer that can be sent: %s" % error})
 
 
 def _read(requests: queue.Queue[Message]) -> None:
@@ -128,7 +133,7 @@ def _describe(_message: Message, _tell: Tell, place: _Place) -> Message:
 
 def _load(message: Message, tell: Tell, place: _Place) -> Message:
     job, plan = Job.read(field(message, "job", dict)), Plan.read(field(message, "plan", dict))
-    failed = _damaged(job) or batch.try_loading(job, plan, place.yard, _Pulse(tell)).failed
+    failed = _damaged(job, _Pulse(tell)) or batch.try_loading(job, plan, place.yard, _Pulse(tell)).failed
     return _outcome(failed)
 
 
@@ -136,7 +141,7 @@ def _measure(message: Message, tell: Tell, place: _Place) -> Message:
     """Measure a batch: a message a finished step, then one a job, then the sentinel's readings."""
     plan = Plan.read(field(message, "plan", dict))
     jobs = [Job.read(one) for one in field(message, "jobs", list)]
-    damaged = [_damaged(job) for job in jobs]
+    damaged = [_damaged(job, _Pulse(tell)) for job in jobs]
     whole = [job for job, failed in zip(jobs, damaged) if failed is None]
     done = batch.measure(
         whole, plan, place.yard, place.meter or place.no_meter, _Pulse(tell), lambda what: tell({"step": what})
@@ -161,11 +166,12 @@ def _run(message: Message, tell: Tell, place: _Place) -> Message:
     job, plan = Job.read(field(message, "job", dict)), Plan.read(field(message, "plan", dict))
     inputs = [(field(one, "path", str), field(one, "sha256", str)) for one in field(message, "inputs", list)]
     folder = field(message, "folder", str)
+    pulse = _Pulse(tell)
     os.makedirs(folder, exist_ok=True)
     for path, sha256 in inputs:
-        if _digest(path) != sha256:
+        if _digest(path, pulse) != sha256:
             return _outcome(Failed("refused", "the input file %s is not the one that was sent" % path))
-    damaged = _damaged(job)
+    damaged = _damaged(job, pulse)
     if damaged is not None:
         return _outcome(damaged)
     with Child(job, plan.threads, plan.memory_limit_bytes, place.yard, _Pulse(tell)) as child:
@@ -177,7 +183,7 @@ def _run(message: Message, tell: Tell, place: _Place) -> Message:
             ]
         except Failed as failed:
             return _outcome(failed)
-    outputs: List[Message] = [{"path": path, "sha256": _digest(path)} for path in paths]
+    outputs: List[Message] = [{"path": path, "sha256": _digest(path, pulse)} for path in paths]
     return dict(_outcome(None), outputs=outputs)
 
 
@@ -194,15 +200,15 @@ def _outcome(failed: Optional[Failed]) -> Message:
     return {"outcome": failed.outcome if failed else "ok", "detail": failed.detail if failed else ""}
 
 
-def _damaged(job: Job) -> Optional[Failed]:
+def _damaged(job: Job, pulse: Callable[[], None]) -> Optional[Failed]:
     """A file that isn't there, or isn't the one the host means, is refused before any runtime sees it."""
     if not job.sha256:
         return None
     try:
-        found = _digest(job.path)
+        found = _digest(job.path, pulse)
         weights = os.path.splitext(job.path)[0] + ".bin"
         if job.path.endswith(".xml") and os.path.exists(weights):
-            found = hashlib.sha256((found + _digest(weights)).encode()).hexdigest()
+            found = hashlib.sha256((found + _digest(weights, pulse)).encode()).hexdigest()
     except OSError as error:
         return Failed("refused", "can't read the model: %s" % error)
     if found != job.sha256:
@@ -210,9 +216,11 @@ def _damaged(job: Job) -> Optional[Failed]:
     return None
 
 
-def _digest(path: str) -> str:
+def _digest(path: str, pulse: Callable[[], None]) -> str:
+    """``pulse`` is called block by block: a slow card takes longer for a large file than the host waits for a word."""
     hashed = hashlib.sha256()
     with open(path, "rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             hashed.update(block)
+            pulse()
     return hashed.hexdigest()

@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pydantic import model_validator
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from edgekd.artefacts import Artefact, Backend
 from edgekd.errors import Problem
@@ -125,19 +125,19 @@ class Conditions(Record):
 class ProcessSample(Record):
     """What one fresh process saw. One process is one sample: its calls are not independent of each other."""
 
-    low_us: float  # the 5th percentile, the quantile used in ranking
-    min_us: float
-    p50_us: float
-    p95_us: float
-    p99_us: float
-    mean_us: float
-    round_low_us: tuple[float, ...]  # one a round, in order: shows drift inside the process
-    calls: int
-    first_us: float  # the first inference
-    load_ms: float
+    low_us: PositiveFloat  # the 5th percentile, the quantile used in ranking
+    min_us: PositiveFloat
+    p50_us: PositiveFloat
+    p95_us: PositiveFloat
+    p99_us: PositiveFloat
+    mean_us: PositiveFloat
+    round_low_us: tuple[PositiveFloat, ...]  # one a round, in order: shows drift inside the process
+    calls: PositiveInt
+    first_us: NonNegativeFloat  # the first inference
+    load_ms: NonNegativeFloat
     runtime_us: float | None  # the runtime's own clock, where it has one: low quantile
     runtime_p50_us: float | None = None  # the same clock's median
-    missed: int = 0  # periodic load: calls that began late by more than a period
+    missed: NonNegativeInt = 0  # periodic load: calls that began late by more than a period
     memory_model_bytes: int | None  # peak resident above the runtime alone; None where the device doesn't tell
     memory_process_bytes: int | None  # peak resident of the whole process
     started_at_s: float  # on the device's monotonic clock, to draw drift
@@ -175,11 +175,11 @@ class EnergySample(Record):
     """What one fresh process drew, by the device's meter."""
 
     joules: float  # a call's, the loaded but waiting process' subtracted
-    busy_w: float
-    idle_w: float
-    calls: int
-    window_s: float
-    readings: int  # of the meter, in the window that had fewer
+    busy_w: PositiveFloat
+    idle_w: PositiveFloat
+    calls: PositiveInt
+    window_s: NonNegativeFloat
+    readings: NonNegativeInt  # of the meter, in the window that had fewer
 
 
 class PowerModel(Record):

@@ -16,16 +16,20 @@ from pydantic import Field, model_validator
 
 from edgekd.devices.agent_options import AgentOptions
 from edgekd.devices.remote import RemoteLink
-from edgekd.devices.shell import ask, command_line, last_line, run_here
+from edgekd.devices.shell import ask, command_line, last_line, run_here, size_there
 from edgekd.devices.steady import SteadySession, opened
 from edgekd.errors import ConnectionLost, DeviceUnreachable
 
 __all__ = ["AdbDevice", "AdbShell"]
 
 _DEADLINE_S = 30.0
-_SLOWEST_BYTES_PER_S = 1024 * 1024
+_SLOWEST_BYTES_PER_S = 128 * 1024
 _CONNECTED = re.compile(r"^(already )?connected to ")
 _REMEDIES = (
+    ("No space left", False, "its storage is full", "make room there"),
+    ("Permission denied", False, "a file can't be written there", "give a `folder` of the shell user's"),
+    ("Read-only file system", False, "a file can't be written there", "give another `folder`"),
+    ("couldn't create file", False, "a file can't be written there", "give another `folder`; is its storage full?"),
     ("unauthorized", False, "it has not allowed this computer",
      "unlock the phone and allow USB debugging from this computer"),
     ("more than one device", False, "several are connected", "give the one you mean as `serial` (see `adb devices`)"),
@@ -89,7 +93,7 @@ class AdbShell:
         """See Shell."""
         return [*self._at, "shell", "-T", command_line(["sh", "-c", script])]
 
-    def why(self, complaint: str) -> DeviceUnreachable:
+    def why(self, complaint: str, status: int | None = None) -> DeviceUnreachable:  # noqa: ARG002 - adb's says nothing
         """See Shell."""
         for words, may_pass, meaning, remedy in _REMEDIES:
             if words in complaint:
@@ -108,11 +112,9 @@ class AdbShell:
 
     def pull(self, place: str, file: Path, most_bytes: int) -> None:
         """See Shell."""
-        told = ask(self, f"wc -c < {command_line([place])}", _DEADLINE_S)
-        if not told.isdigit() or int(told) > most_bytes:
-            raise DeviceUnreachable(f"{place} on {self.device.name} has {last_line(told)} bytes", "run it again")
-        said = run_here([*self._at, "pull", place, str(file)], self._patience_for(int(told)))
-        if said.status or not file.is_file() or file.stat().st_size != int(told):
+        size = size_there(self, place, most_bytes)
+        said = run_here([*self._at, "pull", place, str(file)], self._patience_for(size))
+        if said.status or not file.is_file() or file.stat().st_size != size:
             raise self.why(f"{said.output.decode('utf-8', 'replace')}\n{said.complaint}")
 
     def close(self) -> None:

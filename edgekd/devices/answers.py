@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import PositiveFloat, ValidationError
 
 from edgekd.devices._protocol import Delegation, EnergySample, OperatorTime, Outcome, ProcessSample
 from edgekd.errors import DeviceUnreachable
@@ -52,7 +52,7 @@ class JobAnswer(Record):
 class SentinelAnswer(Record):
     """The sentinel's low quantile of each round, a row a process."""
 
-    sentinel: tuple[tuple[float, ...], ...]
+    sentinel: tuple[tuple[PositiveFloat, ...], ...]
 
 
 class OutputFile(Record):

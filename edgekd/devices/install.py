@@ -56,15 +56,23 @@ def install_runtimes(name: str, runtimes: Sequence[str], python: str | None = No
     device = open_device(name)
     if not isinstance(device, HasShell):
         raise UsageError(f"`{name}` is reached without a shell: nothing can be installed there", "use its own pip")
-    shell = device.shell()
+    packages = list(dict.fromkeys(package for runtime in runtimes for package in PACKAGES[runtime]))
+    if not any(package.startswith("numpy") for package in packages):
+        packages.insert(0, "numpy")
+    session = device.open()  # nobody measures there while its packages change
     try:
-        place = look(shell, device.folder, python)
-        packages = dict.fromkeys(["numpy", *(package for runtime in runtimes for package in PACKAGES[runtime])])
-        _run(shell, place.folder, f"[ -x env/bin/python ] || {command_line([place.python, '-m', 'venv', 'env'])}")
-        pip = ["env/bin/python", "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
-        _run(shell, place.folder, command_line([*pip, *packages]))
+        shell = device.shell()
+        try:
+            place = look(shell, device.folder, python)
+            made = command_line([place.python, "-m", "venv", "--clear", "env"])
+            _run(shell, place.folder, f"[ -e env/ready ] || {made}")
+            pip = ["env/bin/python", "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
+            # one that is not whole is never used: what worked before works on
+            _run(shell, place.folder, f"{command_line([*pip, *packages])} && touch env/ready")
+        finally:
+            shell.close()
     finally:
-        shell.close()
+        session.close()
     found = probe_device(name).fingerprint
     return InstallAnswer(device=name, python=found.python, runtimes=dict(found.runtimes))
 

@@ -25,7 +25,7 @@ class LocalDevice(AgentOptions):
 
     def open(self) -> AgentSession:
         """Take the lock and start the agent. Raises DeviceBusy and DeviceUnreachable."""
-        lock = DeviceLock(self.name)
+        lock = DeviceLock("this-computer")  # whatever it is called: it is one
         try:
             command = [str(self.python or sys.executable), "-B", str(agent_path()), "serve", "", "", self.told()]
             return AgentSession(self.name, PipeLink(command), lock.release, power_model=self.power_model)

@@ -13,7 +13,7 @@ import json
 import re
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from edgekd.records import digest_bytes, digest_file
 __all__ = ["Place", "RemoteLink", "look", "new_token"]
 
 _DEADLINE_S = 30.0
+_DIGEST_S = 600.0  # of a large file, on a slow card
 _OLDEST_PYTHON = (3, 8)
 _MOST_FETCHED_BYTES = 4 << 30
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}")
@@ -50,13 +51,12 @@ def look(shell: Shell, folder: str, python: str | None) -> Place:
 
     ``folder`` begins with ``~/`` or ``/``. Raises DeviceUnreachable, and MissingError where no Python is.
     """
-    home = f'"$HOME"/{command_line([folder[2:]])}' if folder.startswith("~/") else command_line([folder])
-    wanted = command_line([python]) if python else f'"$F"/env/bin/python {command_line(_PYTHONS)}'
+    own = '$([ -e "$F"/env/ready ] && echo "$F"/env/bin/python)'
+    wanted = _path(python) if python else f'"{own}" {command_line(_PYTHONS)}'
     script = f"""
 umask 077
-F={home}
+F={_path(folder)}
 mkdir -p "$F/agent" "$F/blobs" "$F/sessions" || exit 1
-find "$F/blobs" "$F/sessions" -type f -mtime +7 -exec rm -f {{}} + 2>/dev/null
 echo "folder $F"
 for P in {wanted}; do
   V=$("$P" -c 'import sys; print("%d %d" % sys.version_info[:2])' 2>/dev/null </dev/null) || continue
@@ -65,24 +65,29 @@ for P in {wanted}; do
 done
 true"""
     said = ask(shell, script, _DEADLINE_S)
-    found = dict(line.split(" ", 1) for line in said.splitlines() if line.startswith(("folder /", "python ")))
-    if "folder" not in found:
+    there = re.search(r"^folder (/.*)$", said, re.MULTILINE)
+    found = re.search(r"^python (\d+) (\d+) (.+)$", said, re.MULTILINE)
+    if there is None:
         raise DeviceUnreachable(
             f"the device's answer makes no sense: {last_line(said)}", "does a POSIX shell answer there?"
         )
-    if "python" not in found:
+    if found is None:
         raise MissingError(
             f"no Python was found on the device (looked for {python or 'env/bin/python, ' + ', '.join(_PYTHONS)})",
             "install Python 3.8 or later there, or give its path as `python` in the device file's connection",
         )
-    major, minor, path = found["python"].split(" ", 2)
-    version = (int(major), int(minor))
+    version, path = (int(found.group(1)), int(found.group(2))), found.group(3)
     if version < _OLDEST_PYTHON:
         raise MissingError(
-            f"{path} on the device is Python {major}.{minor}; the agent needs 3.8 or later",
+            f"{path} on the device is Python {version[0]}.{version[1]}; the agent needs 3.8 or later",
             "give the path of another one as `python` in the device file's connection",
         )
-    return Place(found["folder"], path, version)
+    return Place(there.group(1), path, version)
+
+
+def _path(written: str) -> str:
+    """A path as the shell there takes it: the home folder's sign means that, and nothing else means anything."""
+    return f'"$HOME"/{command_line([written[2:]])}' if written.startswith("~/") else command_line([written])
 
 
 class RemoteLink:
@@ -121,25 +126,47 @@ class RemoteLink:
             raise self._gone(error) from None
         if line.startswith(b'{"exit":'):
             self._lost = True
+            said = self._complained()
             raise ConnectionLost(
-                f"the agent ended with status {_exit_status(line)}",
-                "run it again; if it repeats, see whether the device has memory left",
+                f"the agent ended with status {_exit_status(line)}{f': {last_line(said)}' if said else ''}",
+                "run it again; if it repeats, see whether the device has memory and disk left",
             )
         return line
 
     def put(self, files: Sequence[Path]) -> str:
         """See Link. What is there already stays there."""
-        name = digest_bytes("".join(digest_file(file) for file in files).encode())[:32]
-        placed = [(file, f"blobs/{name}/data{_suffix(file)}") for file in files]
-        sizes = {place: file.stat().st_size for file, place in placed}
-        look_for = [
-            f"if {_has(place, size)}; then touch {place}; echo 'have {place}'; fi" for place, size in sizes.items()
-        ]
-        there = self._ask("\n".join([f"umask 077; mkdir -p blobs/{name} || exit 1", *look_for, "true"])).splitlines()
-        for file, place in placed:
-            if f"have {place}" not in there:
-                self._push(file, place)
-        return f"{self.place.folder}/{placed[0][1]}"
+        digests = [digest_file(file) for file in files]
+        name = digest_bytes("".join(digests).encode())[:32]
+        placed = {f"blobs/{name}/data{_suffix(file)}": file for file in files}
+        self._bring(placed, digests, f"blobs/{name}")
+        return f"{self.place.folder}/{next(iter(placed))}"
+
+    def _bring(self, files: Mapping[str, Path], digests: Sequence[str], folder: str) -> None:
+        """Make sure that files lie there whole, by what is in them: a card that loses power damages what it has."""
+        wanted = dict(zip(files, digests, strict=True))
+        for attempt in range(2):
+            there = self._digests(folder, [*files])
+            lacking = [place for place in files if there.get(place) != wanted[place]]
+            for place in lacking if attempt == 0 else ():
+                self._push(files[place], place)
+            if not lacking:
+                return
+        raise ConnectionLost(
+            f"{files[lacking[0]].name} did not arrive as it was sent",
+            "see whether the device's disk is full, or failing",
+        )
+
+    def _digests(self, folder: str, places: Sequence[str]) -> dict[str, str]:
+        """What lies there, by place; each is marked as used."""
+        read = "import hashlib,sys;[print(hashlib.sha256(open(p,'rb').read()).hexdigest(),p) for p in sys.argv[1:]]"
+        python = command_line([self.place.python, "-c", read])
+        lines = [f"umask 077; mkdir -p {folder} || exit 1"]
+        for place in places:
+            tool = f"if command -v sha256sum >/dev/null 2>&1; then sha256sum {place}; else {python} {place}; fi"
+            lines.append(f"if [ -f {place} ]; then touch {place}; {tool}; fi")
+        said = self._ask("\n".join([*lines, "true"]), deadline_s=_DIGEST_S)
+        rows = re.findall(r"^([0-9a-f]{64})\s+\*?(\S+)$", said, re.MULTILINE)
+        return {place: digest for digest, place in rows}
 
     def folder(self) -> str:
         """See Link. The agent makes it."""
@@ -172,16 +199,15 @@ class RemoteLink:
     def _agent(self) -> str:
         """Put the agent there, if it isn't; its path within the folder."""
         file = agent_path()
-        place, size = f"agent/{file.name}", file.stat().st_size
-        if self._ask(f"{_has(place, size)} && echo have; true") != "have":
-            self._push(file, place)
+        place = f"agent/{file.name}"
+        self._bring({place: file}, [digest_file(file)], "agent")
         return place
 
     def _push(self, file: Path, place: str) -> None:
         """Under another name first: what has its name is whole."""
         part = f"{place}.{self._token}"
         self._shell.push(file, f"{self.place.folder}/{part}")
-        self._ask(f"{_has(part, file.stat().st_size)} && mv -f {part} {place}")
+        self._ask(f"touch {part} && mv -f {part} {place}")  # some transports keep the time it was written here
 
     def _ask(self, script: str, deadline_s: float = _DEADLINE_S) -> str:
         return ask(self._shell, f"cd {command_line([self.place.folder])} || exit 1\n{script}", deadline_s)
@@ -189,15 +215,14 @@ class RemoteLink:
     def _gone(self, error: DeviceUnreachable) -> DeviceUnreachable:
         """Why the pipe has ended: the transport may have said so."""
         self._lost = True
+        said = self._complained()
+        return self._shell.why(said) if said else error
+
+    def _complained(self) -> str:
+        """The end of what came on stderr, the transport's words or the agent's."""
         size = self._complaint.seek(0, 2)
-        self._complaint.seek(max(0, size - 4000))
-        complaint = self._complaint.read().decode("utf-8", "replace").strip()
-        return self._shell.why(complaint) if complaint else error
-
-
-def _has(place: str, size_bytes: int) -> str:
-    """The shell's question whether a file is there, whole."""
-    return f'[ "$(wc -c < {place} 2>/dev/null)" -eq {size_bytes} ] 2>/dev/null'
+        self._complaint.seek(max(0, size - 1000))
+        return self._complaint.read().decode("utf-8", "replace").strip()
 
 
 def _suffix(file: Path) -> str:

@@ -8,9 +8,11 @@ the agent keeps.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,13 +31,14 @@ from edgekd.devices._protocol import (
 )
 from edgekd.devices.answers import Hello, JobAnswer, LoadAnswer, RunAnswer, SentinelAnswer, checked, decode
 from edgekd.devices.link import Link
-from edgekd.errors import DeviceBusy, DeviceUnreachable, MissingError, Problem
+from edgekd.errors import DeviceBusy, DeviceUnreachable, MissingError, Problem, printable
 from edgekd.evidence import EvidenceKind
 from edgekd.records import Record, digest_file
 
 __all__ = ["AgentSession"]
 
 _Answer = TypeVar("_Answer", bound=Record)
+_GREETING_S = 60.0
 _SILENCE_S = 30.0  # the agent speaks at least every 5 s
 
 
@@ -130,11 +133,11 @@ class AgentSession:
 
         told = [self._told(job) for job in jobs]
         done = self._ask("measure", SentinelAnswer, hear, jobs=told, plan=_plan(plan))
-        if sorted(answers) != list(range(len(jobs))):
+        try:
+            _complete(answers, done, len(jobs), plan)
+        except DeviceUnreachable:
             self.close()
-            raise DeviceUnreachable(
-                f"{len(jobs)} jobs were asked for, the agent answered {sorted(answers)}", "run it again"
-            )
+            raise
         return tuple(
             Measurement(
                 sha256=job.artefact.sha256,
@@ -213,23 +216,49 @@ class AgentSession:
         if not self._open:
             raise DeviceUnreachable(f"the session with {self.device} is closed", "open the device again")
         self._count += 1
+        end_s = time.monotonic() + (_GREETING_S if op in ("hello", "describe") else math.inf)
         try:
             self._link.send(json.dumps({**fields, "op": op, "id": self._count}).encode() + b"\n")
             while True:
                 message = decode(self._link.receive(self._silence_s, MAX_LINE_BYTES))
                 if "error" in message:
-                    raise DeviceUnreachable(f"the agent can't {op}: {message['error']}", "run it again")
+                    raise DeviceUnreachable(f"the agent can't {op}: {printable(str(message['error']))}", "run it again")
                 if message.get("id") != self._count:
                     raise DeviceUnreachable(
                         f"the agent answers request {message.get('id')!r}, but {self._count} was asked", "run it again"
                     )
                 if "done" in message:
                     return checked(kind, message["done"])
+                if time.monotonic() > end_s:
+                    raise DeviceUnreachable(
+                        f"the agent says that it is alive and does not answer `{op}` in {_GREETING_S:g} s",
+                        "another version of edgekd, or something else, answers there",
+                    )
                 if hear is not None:
                     hear(message)
         except BaseException:
             self.close()
             raise
+
+
+def _complete(answers: Mapping[int, JobAnswer], done: SentinelAnswer, jobs: int, plan: MeasurePlan) -> None:
+    """Raises DeviceUnreachable where a job, a process or a reading is missing: a figure of fewer would look as sure."""
+    if sorted(answers) != list(range(jobs)):
+        raise DeviceUnreachable(f"{jobs} jobs were asked for, the agent answered {sorted(answers)}", "run it again")
+    for answer in answers.values():
+        whole = plan.processes if answer.outcome is Outcome.OK else 0
+        beside = whole if plan.sentinel else 0
+        energy = len(answer.energy) in (0, plan.processes if plan.energy else 0)
+        if (len(answer.processes), len(answer.beside)) != (whole, beside) or not energy:
+            raise DeviceUnreachable(
+                f"the agent's answer makes no sense: {len(answer.processes)} processes of {plan.processes}, "
+                f"{len(answer.beside)} beside the sentinel, {len(answer.energy)} with energy",
+                "run it again",
+            )
+    if any(len(row) != plan.rounds for row in done.sentinel):
+        raise DeviceUnreachable(
+            f"the agent's answer makes no sense: rounds of the sentinel other than {plan.rounds}", "run it again"
+        )
 
 
 def _plan(plan: MeasurePlan) -> dict[str, Any]:

@@ -7,6 +7,7 @@ So every script ends by writing a mark with its exit status, and has a deadline 
 from __future__ import annotations
 
 import io
+import os
 import re
 import shlex
 import subprocess
@@ -18,7 +19,10 @@ from typing import IO, BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from edgekd.errors import ConnectionLost, DeviceUnreachable, printable
 
-__all__ = ["HasShell", "Said", "Shell", "ask", "command_line", "last_line", "run_here"]
+__all__ = ["FAILED_THERE", "HasShell", "Said", "Shell", "ask", "command_line", "last_line", "run_here", "size_there"]
+
+FAILED_THERE = "see whether its disk is full, and whether the folder that edgekd uses there can be written"
+"""What to do where a command on the device fails by itself."""
 
 _MARK = "edgekd-end"
 _END = re.compile(rb"(?:\A|\n)" + _MARK.encode() + rb" (\d{1,3})\r?\n?\Z")
@@ -36,8 +40,8 @@ class Shell(Protocol):
         """
         ...
 
-    def why(self, complaint: str) -> DeviceUnreachable:
-        """What the transport's words on stderr mean, and what to do."""
+    def why(self, complaint: str, status: int | None = None) -> DeviceUnreachable:
+        """What the words on stderr mean, and what to do. ``status`` is the transport's own, where it has ended."""
         ...
 
     def push(self, file: Path, place: str) -> None:
@@ -83,12 +87,12 @@ def ask(shell: Shell, script: str, deadline_s: float, stdin: bytes = b"") -> str
     said = run_here(shell.argv(f"(\n{script}\n)\nS=$?; echo; echo {_MARK} $S"), deadline_s, stdin)
     end = _END.search(said.output)
     if end is None:
-        raise shell.why(said.complaint)
+        raise shell.why(said.complaint, said.status)
     text = said.output[: end.start()].decode("utf-8", "replace").strip()
     if end.group(1) != b"0":
         raise DeviceUnreachable(
             f"a command on the device ended with status {end.group(1).decode()}: {last_line(said.complaint or text)}",
-            "see whether its disk is full, and whether the folder that edgekd uses there can be written",
+            FAILED_THERE,
         )
     return text
 
@@ -115,6 +119,8 @@ def run_here(
                 stdin=given if isinstance(stdin, bytes) else stdin,
                 stdout=subprocess.PIPE,
                 stderr=complaint,
+                start_new_session=True,  # no terminal to ask for a password at
+                env={**os.environ, "SSH_ASKPASS_REQUIRE": "never"},
             )
         except OSError as error:
             raise DeviceUnreachable(f"{argv[0]} can't be started: {error}", f"install {argv[0]}") from error
@@ -146,6 +152,15 @@ def _copy(source: IO[bytes] | None, target: BinaryIO, most_bytes: int) -> None:
         if most_bytes < 0:
             raise DeviceUnreachable("the device answers without end", "see what answers there: it is no edgekd")
         target.write(block)
+
+
+def size_there(shell: Shell, place: str, most_bytes: int) -> int:
+    """Bytes of a plain file. Raises DeviceUnreachable where there is none, or a larger one."""
+    path = command_line([place])
+    told = ask(shell, f"[ -f {path} ] && wc -c < {path}", 30.0).strip()
+    if not told.isdigit() or int(told) > most_bytes:
+        raise DeviceUnreachable(f"{printable(place)[:80]} on the device: {last_line(told)} bytes", "run it again")
+    return int(told)
 
 
 def last_line(text: str) -> str:

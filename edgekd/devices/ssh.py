@@ -17,13 +17,14 @@ from pydantic import Field, field_validator
 
 from edgekd.devices.agent_options import AgentOptions
 from edgekd.devices.remote import RemoteLink
-from edgekd.devices.shell import command_line, last_line, run_here
+from edgekd.devices.shell import FAILED_THERE, command_line, last_line, run_here, size_there
 from edgekd.devices.steady import SteadySession, opened
 from edgekd.errors import ConnectionLost, DeviceUnreachable
 
 __all__ = ["SshDevice", "SshShell"]
 
-_SLOWEST_BYTES_PER_S = 256 * 1024
+_SLOWEST_BYTES_PER_S = 16 * 1024  # a dead line is noticed by ssh itself, in seconds
+_OWN_STATUS = 255
 _DEADLINE_S = 30.0
 _REMEDIES = (
     ("REMOTE HOST IDENTIFICATION HAS CHANGED", False, "its host key has changed: nothing was sent to it",
@@ -106,6 +107,7 @@ class SshShell:
             "ClearAllForwardings": "yes",
             "PermitLocalCommand": "no",
             "RequestTTY": "no",
+            "RemoteCommand": "none",
             "LogLevel": "ERROR",
         }
         words = ["ssh", *(["-F", str(device.config)] if device.config else [])]
@@ -115,8 +117,10 @@ class SshShell:
         words += ["-p", str(device.port)] if device.port else []
         return [*words, "--", device.host, command_line(["/bin/sh", "-c", script])]
 
-    def why(self, complaint: str) -> DeviceUnreachable:
-        """See Shell."""
+    def why(self, complaint: str, status: int | None = None) -> DeviceUnreachable:
+        """See Shell. Any status but 255 is that of the command there."""
+        if status not in (None, 0, _OWN_STATUS):
+            return DeviceUnreachable(f"a command on {self.device.name} failed: {last_line(complaint)}", FAILED_THERE)
         for words, may_pass, meaning, remedy in _REMEDIES:
             if words in complaint:
                 kind = ConnectionLost if may_pass else DeviceUnreachable
@@ -133,14 +137,16 @@ class SshShell:
         with file.open("rb") as stream:
             said = run_here(self.argv(script), _DEADLINE_S + size / _SLOWEST_BYTES_PER_S, stream)
         if said.status:
-            raise self.why(said.complaint)
+            raise self.why(said.complaint, said.status)
 
     def pull(self, place: str, file: Path, most_bytes: int) -> None:
         """See Shell."""
+        size = size_there(self, place, most_bytes)
+        deadline_s = _DEADLINE_S + size / _SLOWEST_BYTES_PER_S
         with file.open("xb") as stream:
-            said = run_here(self.argv(f"cat {command_line([place])}"), 3600.0, into=stream, most_bytes=most_bytes)
+            said = run_here(self.argv(f"cat {command_line([place])}"), deadline_s, into=stream, most_bytes=size)
         if said.status:
-            raise self.why(said.complaint)
+            raise self.why(said.complaint, said.status)
 
     def close(self) -> None:
         """See Shell."""

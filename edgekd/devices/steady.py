@@ -22,6 +22,7 @@ __all__ = ["SteadySession", "opened"]
 
 _Result = TypeVar("_Result")
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0
+_MOST_REPEATS = 8  # of one request, on a device that keeps coming back
 
 
 def opened(
@@ -94,24 +95,28 @@ class SteadySession:
         """See DeviceSession."""
         if self._open:
             self._open = False
-            if self._session is not None:
-                self._session.close()
+            self._let_go()
             self._release()
 
     def _do(self, work: Callable[[AgentSession], _Result], waiting: Callable[[str], None] = lambda _: None) -> _Result:
         if not self._open:
             raise DeviceUnreachable(f"the session with {self.device} is closed", "open the device again")
-        end: float | None = None
-        wait_s = _FIRST_WAIT_S
+        lost_s, wait_s, repeats = 0.0, _FIRST_WAIT_S, 0
         while True:
             try:
-                return work(self._connected())
+                session = self._connected()
+                lost_s, wait_s, repeats = 0.0, _FIRST_WAIT_S, repeats + 1
+                return work(session)
             except (ConnectionLost, DeviceBusy) as error:  # busy: with the session that was lost, for a moment
-                end = end or time.monotonic() + self._patience_s
-                if time.monotonic() + wait_s > end:
+                self._let_go()
+                lost_s = lost_s or time.monotonic()
+                if repeats >= _MOST_REPEATS or time.monotonic() + wait_s > lost_s + self._patience_s:
                     self.close()
                     raise DeviceUnreachable(
-                        f"{self.device} was lost, and did not come back within {self._patience_s:g} s: {error.message}",
+                        f"{self.device} was lost {repeats} times over one request: {error.message}"
+                        if repeats >= _MOST_REPEATS
+                        else f"{self.device} was lost, and did not come back within {self._patience_s:g} s: "
+                        f"{error.message}",
                         f"{error.remedy}; what a run has finished is kept, and the same command goes on from there",
                     ) from error
                 waiting(f"{error.message}: trying again")
@@ -121,13 +126,18 @@ class SteadySession:
                 self.close()
                 raise
 
+    def _let_go(self) -> None:
+        if self._session is not None:
+            self._session.close()
+        self._session = None
+
     def _connected(self) -> AgentSession:
-        """The session, opened anew where it broke, on the device that it was. It has closed itself when it broke."""
+        """The session, opened anew where it broke, on the device that it was."""
         if self._session is None or not self._session.is_open:
             self._session = None
             self._session = self._start()
         found = self._session.describe()
-        if self._fingerprint is not None and found != self._fingerprint:
+        if self._fingerprint is not None and found.digest() != self._fingerprint.digest():
             raise DeviceUnreachable(
                 f"{self.device} came back as another device: {found.cpu}, {found.os}, Python {found.python}",
                 "nothing measured before holds there: begin a new run",

@@ -30,7 +30,7 @@ class Noted:
 
     def __init__(self, job: Job, threads: int, memory_limit_bytes: int, yard: Yard, waiting: Any) -> None:
         self.path, self.job, self.first_s = job.path or "sentinel", job, 1e-4
-        self.limited, self.open_now = bool(memory_limit_bytes or yard.limits.memory_bytes), True
+        self.limited, self.open_now = bool(memory_limit_bytes or yard.rlimit_bytes), True
         Noted.alive += 1
         Noted.most_alive = max(Noted.most_alive, Noted.alive)
 

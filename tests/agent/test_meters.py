@@ -131,17 +131,50 @@ def test_a_sensor_of_power(tmp_path: Path) -> None:
     assert seen.watts == pytest.approx(4.2, rel=0.02)
 
 
-def test_volts_times_amperes_of_three_channels(tmp_path: Path) -> None:
-    channels = {f"in{n}_input": 5000 for n in (1, 2, 3)} | {"curr1_input": 400, "curr2_input": 100, "curr3_input": 20}
-    ina(tmp_path, 0, "ina3221", **channels)
-    seen = watched(open_meter("hwmon", root=str(tmp_path)))
-    assert seen.watts == pytest.approx(2.6)
+def three_channels(root: Path, *labels: str) -> None:
+    """As a Jetson's: volts and amperes of three rails, the sums of shunts behind them."""
+    volts = {f"in{n}_input": 5000 for n in (1, 2, 3)} | {"in4_input": 40}
+    amperes = {"curr1_input": 1000, "curr2_input": 400, "curr3_input": 200, "curr4_input": 1600}
+    ina(root, 0, "ina3221", **volts, **amperes, **{f"in{n}_label": label for n, label in enumerate(labels, 1)})
+
+
+def test_channels_are_never_added(tmp_path: Path) -> None:
+    three_channels(tmp_path)
+    with pytest.raises(MeterError, match=r"several: name one .* \(ina3221 \(hwmon0\)/1, .*/2, .*/3\)"):
+        open_meter("hwmon", root=str(tmp_path))
+    assert watched(open_meter("hwmon", "ina3221/2", root=str(tmp_path))).watts == pytest.approx(2.0)
+
+
+def test_what_feeds_the_others_is_the_whole(tmp_path: Path) -> None:
+    three_channels(tmp_path, "VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC")
+    meter = open_meter("hwmon", root=str(tmp_path))
+    assert meter.name == "hwmon ina3221 (hwmon0)/VDD_IN"
+    assert watched(meter).watts == pytest.approx(5.0)
+    assert watched(open_meter("hwmon", "ina3221/VDD_SOC", root=str(tmp_path))).watts == pytest.approx(1.0)
+
+
+def test_a_moment_and_a_while_of_one_channel_count_once(tmp_path: Path) -> None:
+    ina(tmp_path, 0, power1_input=3_000_000, power1_average=3_000_000)
+    assert watched(open_meter("hwmon", root=str(tmp_path))).watts == pytest.approx(3.0)
+
+
+def test_a_package_told_by_two_ways_counts_once(tmp_path: Path) -> None:
+    first, second = rapl(tmp_path), rapl(tmp_path, "intel-rapl-mmio:0", "package-0")
+
+    def step(seconds: float) -> None:
+        put(first, int(7.0e6 * seconds))
+        put(second, int(7.0e6 * seconds))
+
+    with playing(step):
+        meter = open_meter("rapl", root=str(tmp_path))
+        assert watched(meter).watts == pytest.approx(7.0, rel=0.02)
+    assert meter.name == "RAPL, 1 package"
 
 
 def test_one_of_several_sensors(tmp_path: Path) -> None:
     ina(tmp_path, 0, power1_input=1_000_000)
     ina(tmp_path, 1, power1_input=2_000_000)
-    with pytest.raises(MeterError, match=r"several sensors: name one of ina226 \(hwmon0\), ina226 \(hwmon1\)"):
+    with pytest.raises(MeterError, match=r"several: name one .* \(ina226 \(hwmon0\)/1, ina226 \(hwmon1\)/1\)"):
         open_meter("hwmon", root=str(tmp_path))
     assert watched(open_meter("hwmon", "hwmon1", root=str(tmp_path))).watts == pytest.approx(2.0)
 
@@ -218,6 +251,19 @@ def test_an_external_meter_that_says_something_else(tmp_path: Path) -> None:
     log.write_text("12:00:01, 3 W\n")
     with pytest.raises(MeterError, match="not `timestamp watts`"):
         watch.stop()
+
+
+@pytest.mark.parametrize("watts", ["nan", "5048.0", "-3.0"])
+def test_an_external_meter_of_another_unit(tmp_path: Path, watts: str) -> None:
+    log = tmp_path / "meter.log"
+    log.write_text("")
+
+    def step(seconds: float) -> None:
+        with log.open("a") as stream:
+            stream.write(f"{time.time():.6f} {watts}\n")
+
+    with playing(step), pytest.raises(MeterError, match="can't be"):
+        watched(open_meter("lines", str(log)), 0.3)
 
 
 def test_an_external_meter_that_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

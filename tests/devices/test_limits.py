@@ -19,8 +19,13 @@ from edgekd.evidence import EvidenceKind
 
 PLAN = MeasurePlan(processes=2, rounds=4, round_ms=60.0, warmup_ms=20.0)
 SHORT = PLAN.but(round_ms=2.0)  # millions of calls that do nothing take memory to count
-has_cpu = pytest.mark.skipif(enforcing._home("cpu") is None, reason="no cpu control group can be written here")
-has_memory = pytest.mark.skipif(enforcing._home("memory") is None, reason="no memory control group can be written here")
+has_cpu = pytest.mark.skipif(
+    not enforcing._homes(["cpu"], enforcing.Limits(cpu=0.5)), reason="no cpu control group can be written here"
+)
+has_memory = pytest.mark.skipif(
+    not enforcing._homes(["memory"], enforcing.Limits(memory_bytes=1 << 30)),
+    reason="no memory control group can be written here",
+)
 
 
 def limited(**limits: object) -> LocalDevice:
@@ -59,6 +64,31 @@ def test_a_share_of_a_core_shows_in_the_mean_and_not_in_the_low_quantile(tmp_pat
         assert sample.low_us < 1.5 * 500
         assert sample.mean_us > 2.5 * 500
     assert not groups()
+
+
+@has_cpu
+def test_less_than_a_millisecond_of_ten_takes_a_longer_period(tmp_path: Path) -> None:
+    with limited(cpu="4 %").open() as session:
+        assert session.describe().limits.startswith("4% of a core")
+        (result,) = session.measure([null_job(tmp_path, "spin=500")], PLAN.but(processes=1, sentinel=False))
+    assert result.outcome is Outcome.OK
+    assert result.processes[0].mean_us > 5 * 500
+
+
+@has_memory
+def test_a_crash_within_a_memory_limit_is_a_crash(tmp_path: Path) -> None:
+    with limited(memory="256 MiB").open() as session:
+        (crashed,) = session.measure([null_job(tmp_path, "crash")], SHORT)
+    assert crashed.outcome is Outcome.CRASHED
+
+
+@has_memory
+def test_groups_of_an_agent_that_was_killed_are_removed(tmp_path: Path) -> None:
+    parent = Path(enforcing._homes(["memory"], enforcing.Limits(memory_bytes=1 << 30))["memory"][0])
+    left = parent / "edgekd-4194303-7"  # no process has such a number for long
+    left.mkdir()
+    limited(memory="256 MiB").open().close()
+    assert not left.exists()
 
 
 @has_memory

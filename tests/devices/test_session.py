@@ -25,7 +25,9 @@ SAMPLE = {
     "calls": 5, "first_us": 9.0, "load_ms": 1.0, "runtime_us": None, "missed": 0, "memory_model_bytes": 1,
     "memory_process_bytes": 2, "started_at_s": 0.0,
 }  # fmt: skip
-PLAN = MeasurePlan(processes=1)
+ENERGY = {"joules": 1e-3, "busy_w": 5.0, "idle_w": 2.0, "calls": 10, "window_s": 2.0, "readings": 50}
+TWO = {"processes": [SAMPLE, SAMPLE], "beside": [0, 1]}
+PLAN = MeasurePlan(processes=1, rounds=1)
 
 Answer = Callable[[dict[str, Any]], Sequence[bytes]]
 
@@ -69,6 +71,7 @@ def done(value: Any) -> Answer:
 def measured(sample: dict[str, Any], sentinel: Any = ((60.0,),), job: int = 0, **more: Any) -> Answer:
     def answer(message: dict[str, Any]) -> Sequence[bytes]:
         told = {"id": message["id"], "job": job, "outcome": "ok", "detail": "", "processes": [sample], "operators": []}
+        told["beside"] = [0]
         told.update(more)
         end = {"id": message["id"], "done": {"sentinel": sentinel}}
         return [json.dumps(told).encode(), json.dumps(end).encode()]
@@ -77,8 +80,8 @@ def measured(sample: dict[str, Any], sentinel: Any = ((60.0,),), job: int = 0, *
 
 
 def test_a_good_answer_becomes_a_measurement(tmp_path: Path) -> None:
-    link = ScriptedLink(measure=measured(SAMPLE, sentinel=[[60.0, 61.0, 90.0], [66.0, 67.0, 66.5]]))
-    (result,) = AgentSession("test", link, lambda: None).measure([null_job(tmp_path)], PLAN)
+    link = ScriptedLink(measure=measured(SAMPLE, sentinel=[[60.0, 61.0, 90.0], [66.0, 67.0, 66.5]], **TWO))
+    (result,) = AgentSession("test", link, lambda: None).measure([null_job(tmp_path)], PLAN.but(processes=2, rounds=3))
     assert result.processes[0].low_us == 2.0
     assert result.sentinel is not None
     assert result.sentinel.low_us == (60.0, 61.0, 90.0, 66.0, 67.0, 66.5)
@@ -100,6 +103,16 @@ def test_a_good_answer_becomes_a_measurement(tmp_path: Path) -> None:
         (measured({**SAMPLE, "volts": 5}), "volts"),
         (measured(SAMPLE, job=4), r"answered \[4\]"),
         (measured(SAMPLE, sentinel="steady"), "sentinel"),
+        (measured(SAMPLE, sentinel=[[]]), "rounds of the sentinel other than 1"),
+        (measured(SAMPLE, sentinel=[[0.0]]), "sentinel"),
+        (measured(SAMPLE, sentinel=[[60.0, 61.0]]), "rounds of the sentinel"),
+        (measured({**SAMPLE, "mean_us": 0.0}), "mean_us"),
+        (measured({**SAMPLE, "low_us": -1.0}), "low_us"),
+        (measured({**SAMPLE, "calls": 0}), "calls"),
+        (measured(SAMPLE, processes=[]), "0 processes of 1"),
+        (measured(SAMPLE, beside=[]), "0 beside the sentinel"),
+        (measured(SAMPLE, energy=[ENERGY]), "1 with energy"),
+        (measured(SAMPLE, energy=[{**ENERGY, "calls": 0}]), "energy"),
     ],
 )
 def test_a_bad_answer_is_an_error_and_ends_the_session(answer: Answer, said: str, tmp_path: Path) -> None:

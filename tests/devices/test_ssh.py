@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ from edgekd.devices._protocol import Device, MeasurePlan, Outcome
 from edgekd.devices.diagnostic import null_job
 from edgekd.devices.session import AgentSession
 from edgekd.devices.ssh import SshDevice
-from edgekd.errors import DeviceBusy, DeviceUnreachable, MissingError
+from edgekd.errors import ConnectionLost, DeviceBusy, DeviceUnreachable, MissingError
 from edgekd.testing.contracts.device import DeviceContract
 from edgekd.testing.sshd import LoopbackSshd, sshd_path
 
@@ -240,6 +241,97 @@ def test_what_answers_there_says_nothing(device: SshDevice, tmp_path: Path, monk
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then exec {sys.executable} "$@"; fi\nsleep 60\n')
     python.chmod(0o755)
-    monkeypatch.setattr(AgentSession.__init__, "__defaults__", (2.0,))
+    monkeypatch.setattr(AgentSession.__init__, "__defaults__", (2.0, None))
     with pytest.raises(DeviceUnreachable, match="did not answer within 2 s"):
+        device.but(python=str(python)).open()
+
+
+def test_a_damaged_file_is_sent_again(device: SshDevice, tmp_path: Path) -> None:
+    """A card that lost power keeps a file's size and not what was in it."""
+    job = null_job(tmp_path, "spin=10")
+    with device.open() as session:
+        board = Path(session._connected()._link.place.folder)  # type: ignore[attr-defined]
+        session.measure([job], PLAN)
+    damaged = [*board.glob("blobs/*/*"), *board.glob("agent/*")]
+    assert len(damaged) == 2
+    for path in damaged:
+        path.write_bytes(bytes(path.stat().st_size))
+    with device.open() as session:
+        (result,) = session.measure([job], PLAN)
+    assert result.outcome is Outcome.OK
+
+
+def test_what_was_not_used_for_a_week_goes_and_the_rest_stays(device: SshDevice, tmp_path: Path) -> None:
+    old, new = null_job(tmp_path, "spin=10"), null_job(tmp_path, "spin=20")
+    os.utime(new.artefact.path, (0, 0))  # when it was made here says nothing
+    with device.open() as session:
+        board = Path(session._connected()._link.place.folder)  # type: ignore[attr-defined]
+        session.measure([old], PLAN)
+        (first,) = board.glob("blobs/*/*")
+        session.measure([new], PLAN)
+    os.utime(first, (0, 0))
+    with device.open() as session:
+        session.describe()
+        assert not first.exists()
+        assert len(list(board.glob("blobs/*/*"))) == 1
+        (result,) = session.measure([new], PLAN)
+    assert result.outcome is Outcome.OK
+
+
+def test_an_environment_that_is_not_whole_is_not_used(device: SshDevice, tmp_path: Path) -> None:
+    plain = device.but(python=None, folder=f"{tmp_path}/board")
+    broken = tmp_path / "board/env/bin/python"
+    broken.parent.mkdir(parents=True)
+    broken.symlink_to(sys.executable)
+    with plain.open() as session:
+        assert "/env/" not in session._connected()._link.place.python  # type: ignore[attr-defined]
+    (tmp_path / "board/env/ready").touch()
+    with plain.open() as session:
+        assert session._connected()._link.place.python == str(broken)  # type: ignore[attr-defined]
+
+
+def test_a_full_disk_is_no_lost_connection(device: SshDevice, tmp_path: Path) -> None:
+    shell = device.shell()
+    (tmp_path / "file").write_bytes(b"x" * 100_000)
+    with pytest.raises(DeviceUnreachable, match="No space left on device") as caught:
+        shell.push(tmp_path / "file", "/dev/full")
+    assert not isinstance(caught.value, ConnectionLost)
+    with pytest.raises(DeviceUnreachable, match="a command on the device ended with status 1") as caught:
+        shell.pull("/nowhere/file", tmp_path / "copy", 1000)
+    assert not isinstance(caught.value, ConnectionLost)
+    with pytest.raises(DeviceUnreachable, match="100000 bytes"):
+        shell.pull(str(tmp_path / "file"), tmp_path / "copy", 1000)
+    shell.close()
+
+
+def test_a_python_in_the_home_folder_and_one_that_talks(device: SshDevice, tmp_path: Path) -> None:
+    chatty = Path("~/.cache/edgekd-test-python").expanduser()
+    chatty.parent.mkdir(parents=True, exist_ok=True)
+    chatty.write_text(f'#!/bin/sh\n[ "$1" = -c ] && echo python is starting\nexec {sys.executable} "$@"\n')
+    chatty.chmod(0o755)
+    try:
+        with pytest.raises(MissingError, match="no Python was found"):
+            device.but(python="~/.cache/edgekd-test-python").open()
+        chatty.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        device.but(python="~/.cache/edgekd-test-python").open().close()
+    finally:
+        chatty.unlink()
+
+
+def test_a_command_of_the_configuration_is_not_run(device: SshDevice, sshd: LoopbackSshd) -> None:
+    kept = sshd.config.read_text()
+    sshd.config.write_text(kept + "  RemoteCommand tmux attach\n  RequestTTY yes\n  ControlMaster auto\n")
+    try:
+        device.open().close()
+    finally:
+        sshd.config.write_text(kept)
+
+
+def test_an_agent_that_only_says_it_lives(device: SshDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekd.devices.session._GREETING_S", 1.0)
+    python = tmp_path / "python"
+    alive = """while :; do echo '{"id": 1, "alive": true}'; sleep 0.05; done"""
+    python.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then exec {sys.executable} "$@"; fi\n{alive}\n')
+    python.chmod(0o755)
+    with pytest.raises(DeviceUnreachable, match="says that it is alive and does not answer `hello`"):
         device.but(python=str(python)).open()

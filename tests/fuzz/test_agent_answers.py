@@ -17,9 +17,12 @@ from edgekd.devices._protocol import MeasurePlan
 from edgekd.devices.diagnostic import null_job
 from edgekd.devices.session import AgentSession
 from edgekd.errors import ConnectionLost, EdgeKDError
+from edgekd.measure.compare import low_us
+from edgekd.measure.figures import figures_of
 from edgekd.records import digest_bytes
 
 ANSWERS = 2_000
+PLAN = MeasurePlan(processes=2, rounds=2, energy=True)
 OUTPUT = b"answers"
 SAMPLE = {
     "low_us": 2.0, "min_us": 1.0, "p50_us": 3.0, "p95_us": 4.0, "p99_us": 5.0, "mean_us": 3.0, "round_low_us": [2.0],
@@ -37,10 +40,12 @@ DONE: dict[str, Any] = {
     "measure": {"sentinel": [[60.0, 61.0], [60.5, 61.5]]},
     "run": {"outcome": "ok", "detail": "", "outputs": [{"path": "/d/1", "sha256": digest_bytes(OUTPUT)}]},
 }  # fmt: skip
+ENERGY = {"joules": 1e-3, "busy_w": 5.0, "idle_w": 2.0, "calls": 10, "window_s": 2.0, "readings": 50}
 JOB = {
     "job": 0, "outcome": "ok", "detail": "", "processes": [SAMPLE, SAMPLE], "beside": [0, 1],
     "placement": {"total": 2, "delegated": 1, "partitions": 1, "left_out": ["CONV_2D"]},
     "operators": [{"name": "a", "kind": "CONV_2D", "time_us": 1.0}], "operators_detail": "",
+    "energy": [ENERGY, ENERGY], "energy_detail": "",
 }  # fmt: skip
 STRANGE = [
     None, True, -1, 0, 10**30, 1e308, -1e308, "", "x" * 10_000, "\x1b[2J", "\ud800", "ok", [], {}, [[]], [None] * 50,
@@ -135,8 +140,10 @@ def test_damaged_answers(victim: str, tmp_path: Path) -> None:
             with AgentSession("test", link, lambda: None) as session:
                 session.describe().digest()
                 session.prepare([job])
-                for result in session.measure([job], MeasurePlan(processes=2)):
+                for result in session.measure([job], PLAN):
                     result.model_dump_json()
+                    assert figures_of(result, size_bytes=1)
+                    assert low_us(result) > 0
                 session.run(job, [tmp_path / "x.npy"])
         except EdgeKDError as error:
             refused += error.exit_code == 4
