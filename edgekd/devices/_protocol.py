@@ -11,7 +11,15 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from edgekd.artefacts import Artefact, Backend
 from edgekd.errors import Problem
@@ -59,10 +67,16 @@ class Fingerprint(Record):
     no_meter: str = ""  # why nothing does
     power_is_modelled: bool = False  # nothing is read: ``meter`` is what a person wrote
 
+    @model_serializer(mode="wrap")
+    def _as_it_always_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what came later and says nothing here."""
+        written: dict[str, Any] = whole(self)
+        later = ("limits", "meter", "no_meter", "power_is_modelled")
+        return {name: value for name, value in written.items() if name not in later or value}
+
     def digest(self) -> Digest:
-        """Of what changes a figure. A machine without limits is what it was before there were any."""
-        left_out = {"meter", "no_meter", "power_is_modelled"} | (set() if self.limits else {"limits"})
-        return digest_json(self.model_dump(mode="json", exclude=left_out))
+        """Of what changes a figure."""
+        return digest_json(self.model_dump(mode="json", exclude={"meter", "no_meter", "power_is_modelled"}))
 
     @property
     def saturates_int8(self) -> bool:

@@ -77,7 +77,7 @@ def require_like(before: BenchReport, fingerprint: Fingerprint, plan: MeasurePla
     if before.fingerprint.digest() != fingerprint.digest():
         left_out = {"meter", "no_meter", "power_is_modelled"}
         then, now = (found.model_dump(mode="json", exclude=left_out) for found in (before.fingerprint, fingerprint))
-        differ = [name for name in now if then[name] != now[name]]
+        differ = [name for name in {**then, **now} if then.get(name) != now.get(name)]
         raise ConfigurationError.one(
             f"was taken on another machine or with other runtimes: {', '.join(differ)} differ",
             "compare on the same device, with the same runtimes",

@@ -19,6 +19,7 @@ def test_every_error_has_the_exit_code_the_tree_promises() -> None:
         "UnknownName": 3,
         "MissingError": 4,
         "DeviceUnreachable": 4,
+        "ConnectionLost": 4,
         "DeviceBusy": 4,
         "NothingFits": 5,
         "Unstable": 6,

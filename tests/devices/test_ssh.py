@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -106,8 +107,12 @@ def test_a_cut_connection_is_taken_up_again(device: SshDevice, sshd: LoopbackSsh
 
 
 def agents_of(sshd: LoopbackSshd) -> set[int]:
-    below = [each for one in sshd.connections() for each in one.children(recursive=True)]
-    return {each.pid for each in below if "serve" in each.cmdline() and "python" in each.name()}
+    found = set[int]()
+    for each in [below for one in sshd.connections() for below in one.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if "serve" in each.cmdline() and "python" in each.name():
+                found.add(each.pid)
+    return found
 
 
 def test_a_killed_agent_is_started_again(device: SshDevice, sshd: LoopbackSshd, tmp_path: Path) -> None:
