@@ -26,7 +26,7 @@ from edgekd.records import digest_bytes, digest_file
 __all__ = ["Place", "RemoteLink", "look", "new_token"]
 
 _DEADLINE_S = 30.0
-_DIGEST_S = 600.0  # of a large file, on a slow card
+_SLOWEST_READ_BYTES_PER_S = 1 << 20  # a worn card
 _OLDEST_PYTHON = (3, 8)
 _MOST_FETCHED_BYTES = 4 << 30
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}")
@@ -144,8 +144,9 @@ class RemoteLink:
     def _bring(self, files: Mapping[str, Path], digests: Sequence[str], folder: str) -> None:
         """Make sure that files lie there whole, by what is in them: a card that loses power damages what it has."""
         wanted = dict(zip(files, digests, strict=True))
+        size = sum(file.stat().st_size for file in files.values())
         for attempt in range(2):
-            there = self._digests(folder, [*files])
+            there = self._digests(folder, [*files], _DEADLINE_S + size / _SLOWEST_READ_BYTES_PER_S)
             lacking = [place for place in files if there.get(place) != wanted[place]]
             for place in lacking if attempt == 0 else ():
                 self._push(files[place], place)
@@ -156,7 +157,7 @@ class RemoteLink:
             "see whether the device's disk is full, or failing",
         )
 
-    def _digests(self, folder: str, places: Sequence[str]) -> dict[str, str]:
+    def _digests(self, folder: str, places: Sequence[str], deadline_s: float) -> dict[str, str]:
         """What lies there, by place; each is marked as used."""
         read = "import hashlib,sys;[print(hashlib.sha256(open(p,'rb').read()).hexdigest(),p) for p in sys.argv[1:]]"
         python = command_line([self.place.python, "-c", read])
@@ -164,7 +165,7 @@ class RemoteLink:
         for place in places:
             tool = f"if command -v sha256sum >/dev/null 2>&1; then sha256sum {place}; else {python} {place}; fi"
             lines.append(f"if [ -f {place} ]; then touch {place}; {tool}; fi")
-        said = self._ask("\n".join([*lines, "true"]), deadline_s=_DIGEST_S)
+        said = self._ask("\n".join([*lines, "true"]), deadline_s)
         rows = re.findall(r"^([0-9a-f]{64})\s+\*?(\S+)$", said, re.MULTILINE)
         return {place: digest for digest, place in rows}
 
