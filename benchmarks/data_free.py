@@ -11,8 +11,8 @@ images draw the curve (accuracy against seconds) and decide nothing; the accurac
 
 A cell that is stopped goes on where it was. What the generator drew last is kept as RUNS/CELL/pictures.png.
 
-Run: EDGEKD_DATA=... python benchmarks/data_free.py [--only cifar10] [--table]. Two hours on two idle cores, of which
-`cifar10` takes about 70 minutes and `cifar10_with_data` 40; --tiny takes about two minutes and proves nothing.
+Run: EDGEKD_DATA=... python benchmarks/data_free.py [--only cifar10] [--table]. Two hours and a half on one thread each,
+of which `cifar10` takes about 105 minutes and `cifar10_with_data` 40; --tiny takes two minutes and proves nothing.
 """
 
 from __future__ import annotations
