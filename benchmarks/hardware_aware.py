@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import ROOT, Cells, arguments, cifar10, edgekd, folders, opened, patiently, table, write_yaml
+from cells import Cells, arguments, cifar10, edgekd, folders, opened, patiently, table, write_yaml
 from cifar_search import teacher as cifar_teacher
 from scipy import stats
 
@@ -178,7 +178,7 @@ def search(options: argparse.Namespace, name: str, p50_us: float, runs: Path) ->
     taken = next((finalist for finalist in finalists if finalist.chosen), finalists[0])
     return {
         "exit_code": code,
-        "run": str((folder / "run").relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder / "run"),
+        "run": f"{name}/run",
         "arch": dict(taken.candidate.arch.choices),
         "mode": dict(relaxation.mode.choices),
         "points": [point.model_dump(mode="json") for point in relaxation.points],

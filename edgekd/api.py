@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import Field
 
-from edgekd.errors import ConfigurationError, MissingError, NothingFits, ParityFailed, Place, Unstable, UsageError
+from edgekd.errors import ConfigurationError, NothingFits, ParityFailed, Place, Unstable, UsageError
 from edgekd.events import Events, SilentEvents
 from edgekd.records import Filed, Record, digest_json
 from edgekd.store.certificate import CERTIFICATE, Certificate
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from edgekd.measure.doctor import DoctorReport
     from edgekd.project import Project
     from edgekd.search.replay import ReplayReport
-    from edgekd.targets.target import Target
 
 __all__ = [
     "RunAnswer",
@@ -357,6 +356,7 @@ def _run(
     from edgekd.search.automatic import settled_recipe
     from edgekd.search.explain import explain
     from edgekd.search.rating import rate_teachers
+    from edgekd.search.requirements import require_meter, require_runtimes
     from edgekd.search.rounds import run_rounds
     from edgekd.search.search import run_search
     from edgekd.search.single import run_single
@@ -378,8 +378,8 @@ def _run(
     session = open_device(project.target.device, project.folder).open()
     try:
         fingerprint = session.describe()
-        _require_runtimes(project, fingerprint)
-        _require_meter(project.target, fingerprint)
+        require_runtimes(project.target, fingerprint)
+        require_meter(project.target, fingerprint)
         # training a teacher may take hours: a busy device or a missing runtime is told before it
         project = _with_teacher(project, events)
         run = _open_run(command, project, folder, fingerprint)
@@ -455,35 +455,6 @@ def _require_free(output: Path) -> None:
         raise UsageError(
             f"{output} holds more than a bundle ({min(inside)}), and would be replaced whole",
             "give --output a folder that is new, empty, or an earlier bundle",
-        )
-
-
-def _require_meter(target: Target, fingerprint: Fingerprint) -> None:
-    """A budget that nothing there can tell is told before hours are spent on students that can't be certified."""
-    asked = [limit for limit in target.limits if limit.hard and limit.metric.startswith(("energy.", "power."))]
-    unmet = ", ".join(str(limit) for limit in asked)
-    if asked and not fingerprint.meter:
-        raise MissingError(
-            f"target {target.name} asks for {unmet}, and {target.device} has no power meter: {fingerprint.no_meter}",
-            "give its device file a `meter` (kinds: rapl, hwmon, pmic, battery, lines; or constant with modelled: true "
-            "in the budget), or write report: true beside the budget",
-        )
-    if fingerprint.power_is_modelled and not all(limit.modelled for limit in asked):
-        raise MissingError(
-            f"target {target.name} asks for {unmet}, and what {target.device} draws is somebody's word "
-            f"({fingerprint.meter}): energy would be modelled, not measured",
-            "write modelled: true beside the budget to let that count, or give the device file a real meter",
-        )
-
-
-def _require_runtimes(project: Project, fingerprint: Fingerprint) -> None:
-    missing = [str(b) for b in project.target.backends if b.runtime not in fingerprint.runtimes]
-    if missing:
-        raise MissingError(
-            f"target {project.target.name} allows {', '.join(missing)}, and that runtime is not installed on "
-            f"{project.target.device}",
-            "install it, or take it out of the target's backends; see what is there: "
-            f"edgekd doctor --device {project.target.device}",
         )
 
 

@@ -14,10 +14,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from edgekd.devices.agent_options import AgentOptions
-from edgekd.devices.remote import RemoteLink
+from edgekd.devices.reached import Folder, ReachedByShell
 from edgekd.devices.shell import ask, command_line, last_line, run_here, size_there
-from edgekd.devices.steady import SteadySession, opened
 from edgekd.errors import ConnectionLost, DeviceUnreachable
 
 __all__ = ["AdbDevice", "AdbShell"]
@@ -45,34 +43,18 @@ _REMEDIES = (
 """What adb says, whether it may pass, and what it means."""
 
 
-class AdbDevice(AgentOptions):
-    """A phone. ``serial`` as `adb devices` lists it, or the ``address`` HOST:PORT of an adbd on the network.
+class AdbDevice(ReachedByShell):
+    """A phone. ``serial`` as `adb devices` lists it, or the ``address`` HOST:PORT of an adbd on the network."""
 
-    ``python`` is a Python there, 3.8 or later; ``folder`` is where edgekd keeps its files. ``patience_s`` is how long a
-    lost phone is waited for.
-    """
-
-    name: str
     serial: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$", max_length=255)] | None = None
     address: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*:[0-9]{1,5}$", max_length=255)] | None = None
-    python: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")] | None = None
-    folder: Annotated[str, Field(pattern=r"^(~/|/)[^\x00-\x1f]+$")] = "/data/local/tmp/edgekd"
-    patience_s: Annotated[float, Field(ge=0)] = 60.0
+    folder: Folder = "/data/local/tmp/edgekd"
 
     @model_validator(mode="after")
     def _one_way(self) -> AdbDevice:
         if (self.serial is None) == (self.address is None):
             raise ValueError("expected either `serial` (see `adb devices`) or `address` (HOST:PORT)")
         return self
-
-    def open(self) -> SteadySession:
-        """Take the lock and start the agent. Raises DeviceBusy, DeviceUnreachable and MissingError."""
-        return opened(
-            self.name,
-            self.patience_s,
-            self.power_model,
-            lambda token: RemoteLink(self.shell(), self.folder, self.python, token, self.told()),
-        )
 
     def shell(self) -> AdbShell:
         """Its transport; connects to an address. Raises DeviceUnreachable."""

@@ -15,10 +15,8 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from edgekd.devices.agent_options import AgentOptions
-from edgekd.devices.remote import RemoteLink
+from edgekd.devices.reached import ReachedByShell
 from edgekd.devices.shell import FAILED_THERE, command_line, last_line, run_here, size_there
-from edgekd.devices.steady import SteadySession, opened
 from edgekd.errors import ConnectionLost, DeviceUnreachable
 
 __all__ = ["SshDevice", "SshShell"]
@@ -44,22 +42,14 @@ _REMEDIES = (
 """What ssh says, whether it may pass, and what it means."""
 
 
-class SshDevice(AgentOptions):
-    """A board. ``host`` is a name of your ssh configuration, or an address.
+class SshDevice(ReachedByShell):
+    """A board. ``host`` is a name of your ssh configuration, or an address."""
 
-    ``python`` is a Python there, 3.8 or later (default: the private one, or ``python3``); ``folder`` is where edgekd
-    keeps its files. ``patience_s`` is how long a lost connection is tried again.
-    """
-
-    name: str
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._:%-]*$", max_length=255)]
     user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=64)] | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     config: Path | None = None
     identity: Path | None = None
-    python: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")] | None = None
-    folder: Annotated[str, Field(pattern=r"^(~/|/)[^\x00-\x1f]+$")] = "~/.cache/edgekd"
-    patience_s: Annotated[float, Field(ge=0)] = 60.0
 
     @field_validator("config", "identity")
     @classmethod
@@ -67,15 +57,6 @@ class SshDevice(AgentOptions):
         if path is not None and not path.expanduser().is_absolute():
             raise ValueError("expected a whole path, from / or ~: a device is used from any folder")
         return None if path is None else path.expanduser()
-
-    def open(self) -> SteadySession:
-        """Take the lock and start the agent. Raises DeviceBusy, DeviceUnreachable and MissingError."""
-        return opened(
-            self.name,
-            self.patience_s,
-            self.power_model,
-            lambda token: RemoteLink(self.shell(), self.folder, self.python, token, self.told()),
-        )
 
     def shell(self) -> SshShell:
         """Its transport, not yet connected."""

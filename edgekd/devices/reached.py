@@ -1,0 +1,42 @@
+"""What every device has that is reached by a shell: where edgekd lives there, and how patient its host is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated
+
+from pydantic import Field
+
+from edgekd.devices.agent_options import AgentOptions
+from edgekd.devices.remote import RemoteLink
+from edgekd.devices.shell import Shell
+from edgekd.devices.steady import SteadySession, opened
+
+__all__ = ["Folder", "ReachedByShell"]
+
+Folder = Annotated[str, Field(pattern=r"^(~/|/)[^\x00-\x1f]+$")]
+"""A folder of the device."""
+
+
+class ReachedByShell(AgentOptions):
+    """``python`` is a Python there, 3.8 or later (default: the private one, or ``python3``); ``folder`` is where edgekd
+    keeps its files. ``patience_s`` is how long a lost device is waited for.
+    """
+
+    name: str
+    python: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")] | None = None
+    folder: Folder = "~/.cache/edgekd"
+    patience_s: Annotated[float, Field(ge=0)] = 60.0
+
+    @abstractmethod
+    def shell(self) -> Shell:
+        """Its transport. Raises DeviceUnreachable."""
+
+    def open(self) -> SteadySession:
+        """Take the lock and start the agent. Raises DeviceBusy, DeviceUnreachable and MissingError."""
+        return opened(
+            self.name,
+            self.patience_s,
+            self.power_model,
+            lambda token: RemoteLink(self.shell(), self.folder, self.python, token, self.told()),
+        )

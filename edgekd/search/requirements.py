@@ -1,0 +1,38 @@
+"""What a device must have for a target, told before anything is trained."""
+
+from __future__ import annotations
+
+from edgekd.devices._protocol import Fingerprint
+from edgekd.errors import MissingError
+from edgekd.targets.target import Target
+
+__all__ = ["require_meter", "require_runtimes"]
+
+
+def require_meter(target: Target, fingerprint: Fingerprint) -> None:
+    """A meter where a hard budget asks for one, and a real one where no other counts. Raises MissingError."""
+    asked = [limit for limit in target.limits if limit.hard and limit.metric.startswith(("energy.", "power."))]
+    unmet = ", ".join(str(limit) for limit in asked)
+    if asked and not fingerprint.meter:
+        raise MissingError(
+            f"target {target.name} asks for {unmet}, and {target.device} has no power meter: {fingerprint.no_meter}",
+            "give its device file a `meter` (kinds: rapl, hwmon, pmic, battery, lines; or constant with modelled: true "
+            "in the budget), or write report: true beside the budget",
+        )
+    if fingerprint.power_is_modelled and not all(limit.modelled for limit in asked):
+        raise MissingError(
+            f"target {target.name} asks for {unmet}, and what {target.device} draws is somebody's word "
+            f"({fingerprint.meter}): energy would be modelled, not measured",
+            "write modelled: true beside the budget to let that count, or give the device file a real meter",
+        )
+
+
+def require_runtimes(target: Target, fingerprint: Fingerprint) -> None:
+    """Every runtime that the target allows is there. Raises MissingError."""
+    missing = [str(b) for b in target.backends if b.runtime not in fingerprint.runtimes]
+    if missing:
+        raise MissingError(
+            f"target {target.name} allows {', '.join(missing)}, and that runtime is not installed on {target.device}",
+            "install it, or take it out of the target's backends; see what is there: "
+            f"edgekd doctor --device {target.device}",
+        )
