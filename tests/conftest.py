@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,23 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from edgekd.agent.telemetry import keep_silent
+from edgekd.devices.zipapp import agent_path
 
 keep_silent()
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # other programs may run beside a test
 for suite in ("accuracy", "device", "exporter", "family", "feature_loss", "loss", "stage", "task", "teacher", "view"):
     pytest.register_assert_rewrite(f"edgekd.testing.contracts.{suite}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Locks, teachers and the agent's file go into a cache of this process: tests beside each other don't wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        agent_path.cache_clear()
+        yield
+    agent_path.cache_clear()
 
 
 @pytest.fixture(scope="session")
