@@ -16,6 +16,7 @@ import numpy as np
 from edgekd.artefacts import Artefact
 from edgekd.devices._protocol import EnergySample, Measurement, Outcome, ProcessSample
 from edgekd.evidence import EvidenceKind, Figure
+from edgekd.measure.calm import calm_processes
 from edgekd.measure.interval import fresh_process_interval
 from edgekd.targets.target import Target
 
@@ -180,10 +181,12 @@ def _figures(measurement: Measurement, confidence: float, size_bytes: int | None
     load = f"at {rate_hz:g} calls a second" if rate_hz else "back to back"
     metrics = {**_METRICS, **({"load.missed": _MISSED} if rate_hz else {})}
     for name, metric in metrics.items() if processes else ():
-        found = [metric.of(process) for process in processes]
+        taken = calm_processes(measurement) if name == "latency.low" else processes
+        found = [metric.of(process) for process in taken]
         values = [value for value in found if value is not None]
         if len(values) < len(found):
             continue
+        those = count if len(taken) == len(processes) else f"{len(taken)} of {count}, where the sentinel was fast,"
         low, high = fresh_process_interval(values, confidence)
         words = metric.words.format(load=load)
         yield Figure(
@@ -192,7 +195,7 @@ def _figures(measurement: Measurement, confidence: float, size_bytes: int | None
             unit=metric.unit,
             kind=measurement.kind,
             subject=measurement.fingerprint,
-            method=f"median over {count} of the per-process {words}; {confidence:.0%} interval for one more process",
+            method=f"median over {those} of the per-process {words}; {confidence:.0%} interval for one more process",
             low=low,
             high=min(high, 1.0) if metric is _MISSED else high,
             confidence=confidence,

@@ -1,160 +1,155 @@
-"""A model of latency fitted to archs that were measured: additive over the parts of an arch, so that it can be trained.
+"""Latency of a network that was never measured, on one device, backend and precision, from those that were.
 
-::
+Two layers: what kernels are counted to cost (`edgekd.measure.costs`) and how they differ from that
+(`edgekd.measure.deviations`). A table of another device, backend or precision can be the prior: then its kernels'
+latencies, scaled, take the place of the counts, and ten measurements go as far as fifty without.
 
-    latency = constant + sum over parts and counts of coefficient x count,   no coefficient below zero
-
-Counts are those of `edgekd.students.pieces`. A few forms are tried, from three coefficients for the whole network to
-one or two for every part, each with multiply-adds as they are and rounded up to whole vectors of channels; the one with
-the least leave-one-out error is taken. Residuals are relative: an error of 5 % is the same for a small arch as for a
-large one. What is asked of the model is which archs come near a budget, so an arch counts the less the further it is
-from that: 1 / (1 + 4 log(latency / budget)^2). On archs of 5 to 7 us, with most of the table at 20 to 160, errors of 12
-to 26 % came down to 3 to 5 %. The error told is that of the whole procedure, choice of the form included, on archs it
-has not seen (nested folds), over the half of the table that is nearer to the budget. Evidence kind: predicted.
+Intervals are honest by construction: the whole procedure is repeated with a part of the table left out, and the
+interval is widened or narrowed until it would have held that share of what was left out (cross-conformal prediction,
+Vovk 2015). The error told is that of the same parts. Evidence kind: predicted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
+from scipy import stats
 
+from edgekd.kernels import Kernel, Kernels
+from edgekd.measure.costs import fit_costs, kernel_costs
+from edgekd.measure.deviations import Deviations, Mixture, fit_scales, posterior
 from edgekd.records import Record
-from edgekd.students._protocol import Arch, Axis
-from edgekd.students.pieces import Cost, Piece, Table
+from edgekd.store.predicted import Costs, HeldOut, Reading, Scales
 
-__all__ = ["LatencyModel", "fit_latency"]
+__all__ = ["FEWEST", "LatencyPredictor", "Predicted", "fit_predictor"]
 
 Floats = NDArray[np.float64]
 
-_FOLDS = 8
-_MACS = ("macs", "macs16", "macs32")
+FEWEST = 4
+_FOLDS = 10
+_CONFIDENCE = 0.9
+_MOST_FOR_SCALES = 64  # measurements: the scales of more are those of so many of them
 
 
-class LatencyModel(Record):
-    """What was fitted. Microseconds; ``coefficients`` are by part and count, ``stage2.first:macs``."""
+class Predicted(NamedTuple):
+    """The low quantile of one call, and the interval that holds it with the confidence asked for."""
 
-    form: str
-    constant_us: float
-    coefficients: Mapping[str, float]
-    samples: int
-    error_median: float  # of held-out archs, relative, without sign, over those nearer to the budget
-    error_worst: float
-
-    def cost(self, pieces: Sequence[Piece]) -> Cost:
-        """As a cost of these pieces, in microseconds. Zero tables are left out."""
-        tables = []
-        for piece in pieces:
-            parts = [value * piece.counts[count] for count, value in self._of(piece.name)]
-            if parts:
-                tables.append(Table(piece.axes, np.sum(parts, axis=0)))
-        return Cost(self.constant_us, tuple(tables)).merged()
-
-    def _of(self, piece: str) -> list[tuple[str, float]]:
-        named = [(name.rpartition(":"), value) for name, value in self.coefficients.items()]
-        return [(count, value) for (owner, _, count), value in named if owner == piece]
+    low_us: float
+    least_us: float
+    most_us: float
 
 
-@dataclass(frozen=True)
-class _Form:
-    """Groups of (part, count) that share a coefficient."""
+class LatencyPredictor(Record):
+    """What was fitted. Its readings are part of it: they say how kernels like theirs differ from the counts."""
 
-    name: str
-    groups: tuple[tuple[tuple[str, str], ...], ...]
+    costs: Costs
+    scales: Scales
+    readings: tuple[Reading, ...]
+    widths: tuple[float, ...]  # of what was left out, in spreads, ascending: intervals are made from these
+    held_out: HeldOut | None
+    prior: Self | None = None
 
+    def predict(self, networks: Sequence[Kernels], confidence: float = _CONFIDENCE) -> list[Predicted]:
+        """The latency of each. Raises ValueError where a confidence is not between 0 and 1."""
+        if not 0.0 < confidence < 1.0:
+            raise ValueError(f"{confidence} is no confidence: give a share between 0 and 1")
+        if not networks:
+            return []
+        base, found = self._expected(networks)
+        width = _width(self.widths, confidence)
+        middle = base * np.exp(found.mean)
+        least, most = middle * np.exp(-width * found.spread), middle * np.exp(width * found.spread)
+        return [Predicted(*map(float, row)) for row in zip(middle, least, most, strict=True)]
 
-def fit_latency(
-    pieces: Sequence[Piece],
-    axes: Sequence[Axis],
-    archs: Sequence[Arch],
-    measured_us: Sequence[float],
-    near_us: float,
-) -> LatencyModel:
-    """Fit the low quantiles of some archs, best around ``near_us``. Raises ValueError on fewer than four."""
-    if len(archs) < 4 or len(archs) != len(measured_us):
-        raise ValueError(f"{len(archs)} archs and {len(measured_us)} latencies: four of each at least")
-    forms, times = _forms(pieces), np.array(measured_us, dtype=np.float64)
-    designs = [_design(form, pieces, axes, archs) for form in forms]
-    far = np.abs(np.log(times / near_us))
-    weights = 1.0 / (1.0 + 4.0 * far**2)
-    best = _best(designs, times, weights)
-    solved = _solved(designs[best], times, weights)
-    errors = _held_out(designs, times, weights)[np.argsort(far, kind="stable")[: max(4, len(times) // 2)]]
-    coefficients = {
-        f"{piece}:{count}": round(float(value), 12)
-        for group, value in zip(forms[best].groups, solved[1:], strict=True)
-        for piece, count in group
-        if value > 0
-    }
-    return LatencyModel(
-        form=forms[best].name,
-        constant_us=round(float(solved[0]), 9),
-        coefficients=coefficients,
-        samples=len(archs),
-        error_median=round(float(np.median(np.abs(errors))), 6),
-        error_worst=round(float(np.max(np.abs(errors))), 6),
-    )
+    def kernel_us(self, kernels: Sequence[Kernel]) -> Floats:
+        """What each kernel alone is expected to take, in microseconds."""
+        distinct = list(dict.fromkeys(kernels))
+        alone = Mixture(tuple(distinct), np.eye(len(distinct)), np.full(len(distinct), np.inf))
+        base = self._base(distinct)
+        mixture, seen = self._seen()
+        found = base * np.exp(posterior(self.scales, mixture, seen, alone).mean)
+        place = {kernel: index for index, kernel in enumerate(distinct)}
+        return found[[place[kernel] for kernel in kernels]]
 
+    def _base(self, kernels: Sequence[Kernel]) -> Floats:
+        return kernel_costs(self.costs, kernels, self.prior.kernel_us if self.prior else None)
 
-def _forms(pieces: Sequence[Piece]) -> list[_Form]:
-    names = [piece.name for piece in pieces]
-    known = set.intersection(*(set(piece.counts) for piece in pieces))
-    forms = []
-    for macs in [count for count in _MACS if count in known]:
-        whole = {count: tuple((name, count) for name in names) for count in (macs, "bytes", "operators")}
-        each = {count: tuple(((name, count),) for name in names) for count in (macs, "bytes", "operators")}
-        forms += [
-            _Form(f"{macs}, bytes and operators of the whole", tuple(whole.values())),
-            _Form(f"{macs} of each part, bytes and operators", (*each[macs], whole["bytes"], whole["operators"])),
-            _Form(f"{macs} and bytes of each part, operators", (*each[macs], *each["bytes"], whole["operators"])),
-            _Form(f"{macs} and operators of each part, bytes", (*each[macs], *each["operators"], whole["bytes"])),
-        ]
-    return forms
+    def _mixture(self, networks: Sequence[Kernels]) -> tuple[Mixture, Floats]:
+        """As shares, and what each is counted to take."""
+        distinct = list(dict.fromkeys(kernel for network in networks for kernel in network))
+        place = {kernel: index for index, kernel in enumerate(distinct)}
+        counts = np.zeros((len(networks), len(distinct)))
+        for row, network in enumerate(networks):
+            for kernel in network:
+                counts[row, place[kernel]] += 1.0
+        parts = counts * self._base(distinct)
+        total = np.maximum(parts.sum(axis=1) + self.costs.constant_us, 1e-6)
+        return Mixture(tuple(distinct), parts / total[:, None], np.log2(total)), total
 
+    def _seen(self) -> tuple[Mixture, Floats]:
+        mixture, total = self._mixture([reading.kernels for reading in self.readings])
+        return mixture, np.log(np.array([reading.low_us for reading in self.readings]) / total)
 
-def _design(form: _Form, pieces: Sequence[Piece], axes: Sequence[Axis], archs: Sequence[Arch]) -> Floats:
-    """A row an arch: 1, then each group's count."""
-    by_name = {piece.name: piece for piece in pieces}
-    ranks = [{axis.name: axis.choices.index(arch[axis.name]) for axis in axes} for arch in archs]
-    columns = [
-        [sum(by_name[piece].table(count).at(row) for piece, count in group) for row in ranks] for group in form.groups
-    ]
-    return np.column_stack([np.ones(len(archs)), *map(np.array, columns)])
+    def _expected(self, networks: Sequence[Kernels]) -> tuple[Floats, Deviations]:
+        asked, base = self._mixture(networks)
+        mixture, seen = self._seen()
+        return base, posterior(self.scales, mixture, seen, asked)
 
 
-def _solved(design: Floats, times: Floats, weights: Floats) -> Floats:
-    """Non-negative least squares of the weighted relative residuals, every column scaled to the same length."""
-    scaled = design * (weights / times)[:, None]
-    lengths = np.linalg.norm(scaled, axis=0)
-    lengths[lengths == 0] = 1.0
-    found, _ = nnls(scaled / lengths, weights)
-    solved: Floats = found / lengths
-    return solved
-
-
-def _errors(design: Floats, times: Floats, weights: Floats) -> Floats:
-    """Relative, each sample predicted from all the others."""
-    found = np.empty(len(times))
-    for row in range(len(times)):
-        rest = np.arange(len(times)) != row
-        found[row] = design[row] @ _solved(design[rest], times[rest], weights[rest]) / times[row] - 1.0
-    return found
-
-
-def _best(designs: Sequence[Floats], times: Floats, weights: Floats) -> int:
-    return int(np.argmin([np.linalg.norm(weights * _errors(design, times, weights)) for design in designs]))
-
-
-def _held_out(designs: Sequence[Floats], times: Floats, weights: Floats) -> Floats:
-    """Relative errors of the whole procedure: the form is chosen without the fold as well."""
-    found = np.empty(len(times))
-    folds = np.arange(len(times)) % min(_FOLDS, len(times))
+def fit_predictor(
+    readings: Sequence[Reading], prior: LatencyPredictor | None = None, seed: int = 0
+) -> LatencyPredictor:
+    """Fit what was measured. Raises ValueError on fewer than four readings."""
+    if len(readings) < FEWEST:
+        raise ValueError(f"{len(readings)} readings: a predictor is fitted to {FEWEST} at least")
+    whole = _fitted(readings, prior)
+    count = len(readings)
+    folds = np.random.default_rng(seed).permutation(np.arange(count) % min(_FOLDS, count))
+    base, mean, spread = np.empty(count), np.empty(count), np.empty(count)
     for fold in np.unique(folds):
-        out = folds == fold
-        best = _best([design[~out] for design in designs], times[~out], weights[~out])
-        solved = _solved(designs[best][~out], times[~out], weights[~out])
-        found[out] = designs[best][out] @ solved / times[out] - 1.0
-    return found
+        out = np.flatnonzero(folds == fold)
+        part = _fitted([reading for index, reading in enumerate(readings) if folds[index] != fold], prior)
+        base[out], (mean[out], spread[out]) = part._expected([readings[int(index)].kernels for index in out])
+    seen = np.array([reading.low_us for reading in readings])
+    predicted = base * np.exp(mean)
+    widths = np.sort(np.abs(np.log(seen / predicted)) / spread)
+    errors = np.abs(predicted / seen - 1.0)
+    rank = None if np.ptp(seen) == 0 or np.ptp(predicted) == 0 else float(stats.spearmanr(seen, predicted).statistic)
+    held_out = HeldOut(
+        samples=count,
+        median=float(np.median(errors)),
+        p95=float(np.quantile(errors, 0.95)),
+        worst=float(errors.max()),
+        rank=rank,
+    )
+    return whole.but(widths=tuple(map(float, widths)), held_out=held_out)
+
+
+def _fitted(readings: Sequence[Reading], prior: LatencyPredictor | None) -> LatencyPredictor:
+    """Without intervals of its own yet."""
+    networks, times = [reading.kernels for reading in readings], [reading.low_us for reading in readings]
+    costs = fit_costs(networks, times, prior.kernel_us if prior else None)
+    plain = LatencyPredictor(
+        costs=costs, scales=Scales(), readings=tuple(readings), widths=(), held_out=None, prior=prior
+    )
+    few = plain
+    if len(readings) > _MOST_FOR_SCALES:
+        step = len(readings) / _MOST_FOR_SCALES
+        few = plain.but(readings=tuple(readings[int(step * at)] for at in range(_MOST_FOR_SCALES)))
+    mixture, seen = few._seen()
+    return plain.but(scales=fit_scales(mixture, seen, prior.scales if prior else Scales()))
+
+
+def _width(widths: Sequence[float], confidence: float) -> float:
+    """How many spreads either way hold that share: of n left out, the (n + 1) x share smallest."""
+    normal = float(stats.norm.ppf(0.5 + confidence / 2))
+    if not widths:
+        return normal
+    rank = math.ceil((len(widths) + 1) * confidence)
+    if rank <= len(widths):
+        return widths[rank - 1]
+    return max(widths[-1], normal)  # too few to tell the tail: no narrower than a normal one

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from edgekd.artefacts import Precision
 from edgekd.devices._protocol import Outcome, ProcessSample
+from edgekd.measure.calm import calm_processes
 from edgekd.measure.never_slower import regressions
 from edgekd.search.masks import Allowed, Masked, narrowed
 from edgekd.store.records import (
@@ -242,11 +243,14 @@ def _noise(anchors: Sequence[AnchorRecord]) -> float:
 
 
 def _tail(kept: Sequence[Arm], readings: Sequence[ArmReading], of: Callable[[ProcessSample], float]) -> float:
-    """The median over readings of a high quantile over the low one, each the median of its processes."""
+    """The median over readings of a high quantile over the low one, each the median of its processes.
+
+    The low one is of calm processes, as the ranking quantile is.
+    """
     tails = []
     for reading in readings:
         if reading.arm in kept and reading.measurement is not None and reading.measurement.outcome is Outcome.OK:
-            low = statistics.median(p.low_us for p in reading.measurement.processes)
+            low = statistics.median(p.low_us for p in calm_processes(reading.measurement))
             tails.append(statistics.median(map(of, reading.measurement.processes)) / low)
     return max(1.0, statistics.median(tails)) if tails else 1.0
 

@@ -14,7 +14,10 @@ from edgekd.targets.target import Target
 __all__ = ["certify_plan", "make_plan", "survey_size", "trial_plan"]
 
 _CORRECTED = 2  # trials that a trained choice makes at once: the next ones are corrected by what these measured
-_TIMES = ("latency.p50", "latency.p95", "latency.p99", "latency.mean", "latency.runtime", "throughput")
+_TIMES = (
+    *("latency.low", "latency.p50", "latency.p95", "latency.p99", "latency.mean", "latency.runtime"),
+    "throughput",
+)
 ENERGY = ("energy.per_inference", "power.average")
 
 

@@ -22,15 +22,18 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgekd.artefacts import Precision
+from edgekd.kernels import Kernel, KernelKind, Kernels
 from edgekd.records import Digest
 from edgekd.store.records import StaticFeatures
 from edgekd.students._protocol import Arch, Family, Student
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["analyse", "analyse_arch"]
+__all__ = ["analyse", "analyse_arch", "kernels_of", "kernels_of_arch"]
 
 _CLAMPS = {"relu", "hardtanh", "clamp", "clamp_min", "hardswish", "silu"}  # fused into what comes before
 _WEIGHTED = {"convolution", "addmm", "mm", "linear"}
+_POOLS = ("pool", "mean", "amax", "max", "sum")
+_MOVES = ("pad", "cat", "stack", "upsample", "slice", "copy", "clone", "index", "roll", "flip", "shuffle")
 
 
 def analyse(student: Student, precision: Precision) -> StaticFeatures:
@@ -40,8 +43,17 @@ def analyse(student: Student, precision: Precision) -> StaticFeatures:
 
 def analyse_arch(family: Family, arch: Arch, spec: TaskSpec, precision: Precision) -> StaticFeatures:
     """Static features of an arch, without weights where the family has none to give. Cached."""
-    identity = family.digest() if hasattr(family, "digest") else repr(family)
-    return _counted_arch(_Asked(family.name, identity, arch, spec.digest(), family, spec)).at(precision)
+    return _counted_arch(_asked(family, arch, spec)).at(precision)
+
+
+def kernels_of(student: Student) -> Kernels:
+    """The kernels of a student, as runtimes fuse them."""
+    return _counted(student.module, student.task).kernels
+
+
+def kernels_of_arch(family: Family, arch: Arch, spec: TaskSpec) -> Kernels:
+    """The kernels of an arch. Cached with its static features."""
+    return _counted_arch(_asked(family, arch, spec)).kernels
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,11 @@ class _Asked:
     task: Digest
     family: Family = field(compare=False)
     spec: TaskSpec = field(compare=False)
+
+
+def _asked(family: Family, arch: Arch, spec: TaskSpec) -> _Asked:
+    identity = family.digest() if hasattr(family, "digest") else repr(family)
+    return _Asked(family.name, identity, arch, spec.digest(), family, spec)
 
 
 @lru_cache(maxsize=8192)
@@ -74,6 +91,7 @@ class _Counts:
     peak: int
     moved: int  # activations read and written
     depth: int
+    kernels: Kernels
 
     def at(self, precision: Precision) -> StaticFeatures:
         scales = 4 * self.channels if precision in (Precision.INT8, Precision.DYNAMIC_INT8) else 0
@@ -99,6 +117,10 @@ class _Operator:
     weights: dict[int, int]  # identity of each parameter -> its elements
     macs: int
     channels: int
+    shape: tuple[int, ...]  # of the result
+    filters: tuple[int, ...]  # shape of a weighted operator's weights
+    stride: int
+    source: tuple[int, ...]  # shape of the first tensor read
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -139,6 +161,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
                 weights=weights,
                 macs=_macs(name, given, made),
                 channels=made.shape[1] if name in _WEIGHTED and weights else 0,
+                shape=tuple(made.shape),
+                filters=tuple(given[1].shape) if name == "convolution" else (),
+                stride=max(args[3]) if name == "convolution" else 1,
+                source=next((tuple(t.shape) for t in given if _buffer(t) not in self._parameters), ()),
             )
         )
         return result
@@ -195,7 +221,44 @@ def _count(
         peak=_peak(kept, source_size, [same.get(answer, answer) for answer in answers]),
         moved=_moved(kept, source_size),
         depth=_depth(kept),
+        kernels=_kernels(kept, source_size),
     )
+
+
+def _kernels(operators: Sequence[_Operator], source_size: int) -> Kernels:
+    sizes = {0: source_size} | {operator.writes: operator.size for operator in operators}
+    return tuple(_kernel(operator, sum(sizes.get(buffer, 0) for buffer in operator.reads)) for operator in operators)
+
+
+def _kernel(operator: _Operator, reads: int) -> Kernel:
+    shape, source = operator.shape, operator.source
+    height, width = (*shape[2:], 1, 1)[:2]
+    return Kernel(
+        kind=_kind(operator),
+        inputs=source[1] if len(source) > 1 else 1,
+        outputs=shape[1] if len(shape) > 1 else 1,
+        height=height,
+        width=width,
+        taps=math.prod(operator.filters[2:]),
+        stride=operator.stride,
+        macs=operator.macs,
+        reads=reads,
+        writes=operator.size,
+        weights=math.prod(operator.filters) if operator.filters else operator.macs,  # without biases
+    )
+
+
+def _kind(operator: _Operator) -> KernelKind:
+    if operator.name == "convolution":
+        alone = operator.filters[1] == 1 and operator.source[1] == operator.shape[1] > 1
+        return "depthwise" if alone else "conv"
+    if operator.name in _WEIGHTED:
+        return "dense"
+    if operator.name == "add":
+        return "add"
+    if any(word in operator.name for word in _POOLS):
+        return "pool"
+    return "move" if any(word in operator.name for word in _MOVES) else "other"
 
 
 def _peak(operators: Sequence[_Operator], source_size: int, answers: Sequence[int]) -> int:

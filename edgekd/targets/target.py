@@ -21,8 +21,12 @@ Confidence = Annotated[float, Field(gt=0.5, lt=1.0)]
 
 
 class LatencyBudget(Record):
-    """Limits on the time of one call, as the application sees it."""
+    """Limits on the time of one call, as the application sees it.
 
+    ``low`` is the 5th percentile, of a machine that nobody disturbs: what holds on a shared one, and promises least.
+    """
+
+    low: Duration | None = None
     p50: Duration | None = None
     p95: Duration | None = None
     p99: Duration | None = None

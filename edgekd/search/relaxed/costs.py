@@ -14,7 +14,8 @@ import numpy as np
 from edgekd.devices._protocol import Outcome, ProcessSample
 from edgekd.errors import ConfigurationError, MissingError
 from edgekd.evidence import EvidenceKind, Figure
-from edgekd.measure.predictor import LatencyModel, fit_latency
+from edgekd.measure.additive import LatencyModel, fit_latency
+from edgekd.measure.calm import calm_processes
 from edgekd.store.records import Arm, ArmsRecord, PlanRecord
 from edgekd.store.relaxed import CostTerm, LatencyModelRecord, PieceRecord
 from edgekd.students._protocol import Arch, Axis
@@ -179,7 +180,7 @@ def _factor(metric: str, arms: ArmsRecord) -> float | None:
         return None
     ratios = [
         statistics.median(of(process) for process in reading.measurement.processes)
-        / statistics.median(process.low_us for process in reading.measurement.processes)
+        / statistics.median(process.low_us for process in calm_processes(reading.measurement))
         for reading in arms.readings
         if reading.arm in arms.kept and reading.measurement and reading.measurement.outcome is Outcome.OK
     ]
@@ -187,6 +188,7 @@ def _factor(metric: str, arms: ArmsRecord) -> float | None:
 
 
 _TIMES: Mapping[str, Callable[[ProcessSample], float]] = {
+    "latency.low": lambda process: process.low_us,
     "latency.p50": lambda process: process.p50_us,
     "latency.mean": lambda process: process.mean_us,
     "throughput": lambda process: process.mean_us,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd.measure.predictor import LatencyModel, fit_latency
+from edgekd.measure.additive import LatencyModel, fit_latency
 from edgekd.students.pieces import Cost, Table
 from edgekd.students.resnet import ResNet
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec

@@ -1,0 +1,214 @@
+"""Does the latency predictor hold on archs it has not seen? Measured tables first, then every predictor on them.
+
+Spaces `resnet` (widths 8 to 64, depths 1 to 3) and `pruned` (the pretrained CIFAR-10 ResNet-20), at 3 x 32 x 32; every
+runtime, float32 and int8, one thread. 50 archs are fitted: half of them fill the widest gaps between those before, half
+are drawn at random; 60 others, drawn at random, are predicted. What is predicted is the low quantile of one call.
+
+Cells: `SPACE-RUNTIME-PRECISION`, the measured latencies and memory of 110 archs (files have untrained weights, which
+changes no time). Everything else is computed from them, by `--table` alone: nothing is measured twice.
+
+Run: EDGEKD_DATA=... OMP_NUM_THREADS=1 python benchmarks/predictor.py [--only resnet] [--table]. The files of a space
+take 12 minutes on two cores, its six tables 30 on an idle machine; --tiny takes a few minutes and proves nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from cells import ROOT, Cells, arguments, data_folder, folders, opened, patiently, write_yaml
+from cifar_search import task, teacher
+
+NAME = "predictor"
+RUNTIMES = {"litert": "litert/xnnpack", "onnxruntime": "onnxruntime/cpu", "openvino": "openvino/cpu"}
+PRECISIONS = ("float32", "int8")
+BATCH = 10
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What changes results."""
+    return {
+        "seed": options.seed,
+        "tiny": options.tiny,
+        "fitted": 8 if options.tiny else 50,
+        "held_out": 4 if options.tiny else 60,
+        "resnet": {"width": [8, 64], "depth": [1, 3]},
+        "pruned": {"ratios": [0.25, 0.5, 0.75, 1.0]},
+    }
+
+
+def read(options: argparse.Namespace, space: str, folder: Path) -> Any:
+    """A project of that space, with its parts built."""
+    from edgekd.project import read_project
+
+    chosen, described = settings(options), teacher()
+    if space == "pruned":
+        model = {
+            "family": "pruned",
+            "model": f"{ROOT / 'examples' / 'cifar_resnet.py'}:resnet20",
+            "weights": str(data_folder() / "cifar-resnets" / "resnet20.npz"),
+            **chosen["pruned"],
+        }
+    else:
+        model = {"family": "resnet", "space": chosen["resnet"]}
+    target = {"schema": "edgekd.target/1", "device": "this-computer", "backends": [RUNTIMES["litert"]]}
+    write_yaml(folder / "any.yaml", target)
+    content = {
+        "schema": "edgekd.project/1",
+        "task": {**task(True), "mean": described["mean"], "std": described["std"]},
+        "teacher": described,
+        "student": model,
+        "target": "any",
+        "recipe": [{"quantize": {"precision": "float32"}}],
+    }
+    return read_project(write_yaml(folder / "project.yaml", content))
+
+
+def chosen_archs(options: argparse.Namespace, space: str, folder: Path) -> list[tuple[int, str]]:
+    """Indices into the space, and whether each is fitted or held out."""
+    from edgekd.events import SilentEvents
+    from edgekd.search.anchors import choose_anchors
+    from edgekd.search.survey import FamilySurveyor, survey
+    from edgekd.store.records import PlanRecord
+
+    project, asked = read(options, space, folder), settings(options)
+    axes = project.family.space(project.task.spec)
+    features = survey(axes, FamilySurveyor(project.family, project.task.spec), 512, options.seed, SilentEvents())
+    half = asked["fitted"] // 2
+    plan = PlanRecord.model_construct(axes=axes.axes, anchors=half)
+    by_arch = {axes.at(index): index for index in features.indices}
+    spread = [by_arch[arch] for arch in choose_anchors(plan, features, features.indices)]
+    others = [index for index in range(axes.size) if index not in set(spread)]
+    drawn = random.Random(options.seed).sample(others, asked["fitted"] - half + asked["held_out"])
+    fitted = [*spread, *drawn[: asked["fitted"] - half]]
+    return [*((index, "fitted") for index in fitted), *((index, "held out") for index in drawn[len(fitted) - half :])]
+
+
+def make_files(
+    options: argparse.Namespace, space: str, indices: Sequence[int], runs: Path, part: int
+) -> dict[str, str]:
+    """Every file of some archs that isn't there yet; what can't be made, with the reason."""
+    import torch
+
+    from edgekd.agent.fingerprint import fingerprint
+    from edgekd.artefacts import Backend, Precision
+    from edgekd.devices._protocol import Fingerprint
+    from edgekd.export.converter import Converter
+    from edgekd.search.untrained import UntrainedMaker
+    from edgekd.students._protocol import Candidate, CompressionPlan
+
+    torch.set_num_threads(1)
+    project, refused = read(options, space, runs / f"worker{part}"), {}
+    axes, here = project.family.space(project.task.spec), Fingerprint.model_validate(fingerprint())
+    with Converter(runs / f"worker{part}" / "convert") as converter:
+        maker = UntrainedMaker(project.task, project.family, converter, project.export, here, options.seed)
+        for index in indices:
+            for runtime, name in RUNTIMES.items():
+                for precision in PRECISIONS:
+                    place = runs / "files" / space / f"{index}-{runtime}-{precision}"
+                    if (place / "done").is_file():
+                        continue
+                    candidate = Candidate(
+                        family=project.family.name,
+                        arch=axes.at(index),
+                        plan=CompressionPlan(precision=Precision(precision)),
+                        backend=Backend.model_validate(name),
+                    )
+                    made = maker.make(candidate, place / "model")
+                    if made.artefact is None:
+                        refused[place.name] = made.detail
+                    else:
+                        (place / "done").touch()
+    return refused
+
+
+def all_files(options: argparse.Namespace, space: str, indices: Sequence[int], runs: Path) -> None:
+    """On as many processes as were asked for. Ends the script where a file can't be made."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+        parts = [
+            pool.submit(make_files, options, space, indices[part :: options.jobs], runs, part)
+            for part in range(options.jobs)
+        ]
+        refused = {name: why for done in as_completed(parts) for name, why in done.result().items()}
+    if refused:
+        raise SystemExit(f"{space}: {refused}")
+
+
+def measured(
+    options: argparse.Namespace,
+    space: str,
+    runtime: str,
+    precision: str,
+    archs: Sequence[tuple[int, str]],
+    runs: Path,
+) -> Mapping[str, Any]:
+    """One table: every arch's file timed, in interleaved batches of ten."""
+    from edgekd.artefacts import Artefact, Backend
+    from edgekd.devices._protocol import Job, MeasurePlan
+    from edgekd.measure.figures import figures_of
+    from edgekd.measure.settle import measure_steadily
+
+    backend = Backend.model_validate(RUNTIMES[runtime])
+    plan = MeasurePlan(processes=3, rounds=5, round_ms=12.0, warmup_ms=40.0, seed=options.seed)
+    order = list(archs)
+    random.Random(options.seed).shuffle(order)
+    rows, drifts, session = [], [], opened()
+    try:
+        for start in range(0, len(order), BATCH):
+            batch = order[start : start + BATCH]
+            jobs = [Job(artefact=_file(runs, space, index, runtime, precision), backend=backend) for index, _ in batch]
+            found = patiently(lambda jobs=jobs: measure_steadily(session, jobs, plan))
+            for (index, role), measurement in zip(batch, found, strict=True):
+                figures = {figure.metric: figure.value for figure in figures_of(measurement)}
+                rows.append(
+                    {
+                        "index": index,
+                        "role": role,
+                        "low_us": round(figures["latency.low"], 4),
+                        "p50_us": round(figures["latency.p50"], 4),
+                        "memory_bytes": int(figures["memory.model"]),
+                        "file_bytes": jobs[len(rows) % BATCH].artefact.size_bytes,
+                    }
+                )
+            drifts += [one.sentinel.drift for one in found[:1] if one.sentinel]
+            print(f"  {space} {runtime} {precision} {len(rows)}/{len(order)}", file=sys.stderr, flush=True)
+    finally:
+        session.close()
+    return {"rows": sorted(rows, key=lambda row: row["index"]), "sentinel_drift": max(drifts, default=None)}
+
+
+def _file(runs: Path, space: str, index: int, runtime: str, precision: str) -> Any:
+    from edgekd.artefacts import Artefact
+
+    folder = runs / "files" / space / f"{index}-{runtime}-{precision}"
+    return Artefact.of(next(path for path in folder.glob("model.*") if path.suffix != ".bin"))
+
+
+def main() -> None:
+    """Make what is missing."""
+    parser = arguments(__doc__, NAME)
+    parser.add_argument("--only", choices=("resnet", "pruned"))
+    parser.add_argument("--jobs", type=int, default=2, help="processes that make files")
+    parser.add_argument("--files", action="store_true", help="make the files, and measure nothing")
+    options = parser.parse_args()
+    results, runs = folders(options, NAME)
+    cells = Cells(NAME, results, settings(options))
+    if not options.table:
+        for space in (options.only,) if options.only else ("resnet", "pruned"):
+            archs = chosen_archs(options, space, runs / "choosing")
+            all_files(options, space, [index for index, _ in archs], runs)
+            for runtime in RUNTIMES if not options.files else ():
+                for precision in PRECISIONS:
+                    work = (options, space, runtime, precision, archs, runs)
+                    cells.cell(f"{space}-{runtime}-{precision}", lambda work=work: measured(*work))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Operators of an .onnx file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd.export.kernels.graph import Operator, OperatorKind, Shape, fused
+from edgekd.kernels import Kernels
+
+__all__ = ["onnx_kernels"]
+
+_KINDS: dict[str, OperatorKind] = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "ConvInteger", "QLinearConv"), "conv"),
+    **dict.fromkeys(("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"), "dense"),
+    "Add": "add",
+    **dict.fromkeys(
+        ("GlobalAveragePool", "AveragePool", "MaxPool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "ReduceSum"), "pool"
+    ),
+    **dict.fromkeys(
+        ("Concat", "Split", "Slice", "Resize", "Transpose", "Gather", "GatherND", "DepthToSpace", "Tile"), "move"
+    ),
+    "Pad": "pad",
+    **dict.fromkeys(("Relu", "Clip", "HardSwish"), "clamp"),
+    **dict.fromkeys(("Mul", "Sub", "Div"), "scale"),
+    **dict.fromkeys(
+        (
+            *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "QuantizeLinear", "DequantizeLinear"),
+            *("DynamicQuantizeLinear", "BatchNormalization"),
+        ),
+        "free",
+    ),
+}
+
+
+def onnx_kernels(path: Path) -> Kernels:
+    """Kernels of the main graph. Raises ValueError on a damaged file or shapes that aren't fixed; OSError."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False), data_prop=True)
+    except (DecodeError, onnx.shape_inference.InferenceError, RuntimeError) as error:
+        raise ValueError(
+            f"it is damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+    graph = model.graph
+    matrices = {tensor.name: tuple(int(side) for side in tensor.dims) for tensor in graph.initializer}
+    shapes: dict[str, Shape] = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        shapes[value.name] = _shape(value)
+    operators = []
+    for node in graph.node:
+        fixed = node.op_type == "Shape" or all(name in matrices or not name for name in node.input)
+        if fixed:  # known before the first inference
+            first = next((matrices[name] for name in node.input if name), ())
+            matrices.update(dict.fromkeys(node.output, first))
+            continue
+        operators.append(_operator(node, matrices))
+    return fused(operators, shapes)
+
+
+def _operator(node: Any, matrices: dict[str, tuple[int, ...]]) -> Operator:
+    kind = _KINDS.get(node.op_type, "other")
+    filters = next((matrices[name] for name in node.input if len(matrices.get(name, ())) > 1), ())
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    windowed = kind == "conv" and len(filters) > 2
+    if windowed and "group" in attributes and attributes["group"].i > 1 and filters[1] == 1:
+        kind = "depthwise"
+    return Operator(
+        kind=kind,
+        reads=tuple(name for name in node.input if name and name not in matrices),
+        writes=node.output[0],
+        taps=int(np.prod(filters[2:])) if windowed else 1,
+        stride=int(max(attributes["strides"].ints)) if windowed and "strides" in attributes else 1,
+        weights=int(np.prod(filters)) if filters and kind in ("conv", "depthwise", "dense") else 0,
+    )
+
+
+def _shape(value: Any) -> Shape:
+    dims = value.type.tensor_type.shape.dim
+    sides = [int(dim.dim_value) if dim.HasField("dim_value") else -1 for dim in dims]
+    return tuple(sides[1:] if len(sides) > 1 else sides)

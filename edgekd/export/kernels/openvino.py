@@ -1,0 +1,84 @@
+"""Operators of an OpenVINO .xml file (IR version 10 and later)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from edgekd.export.kernels.graph import Operator, OperatorKind, Shape, fused
+from edgekd.kernels import Kernels
+
+__all__ = ["openvino_kernels"]
+
+_KINDS: dict[str, OperatorKind] = {
+    **dict.fromkeys(("Convolution", "GroupConvolution", "ConvolutionBackpropData"), "conv"),
+    "MatMul": "dense",
+    "Add": "add",
+    **dict.fromkeys(("ReduceMean", "AvgPool", "MaxPool", "ReduceMax", "ReduceSum"), "pool"),
+    **dict.fromkeys(
+        ("Concat", "Split", "VariadicSplit", "Slice", "StridedSlice", "Interpolate", "Transpose", "Gather"),
+        "move",
+    ),
+    "Pad": "pad",
+    **dict.fromkeys(("ReLU", "Clamp", "HSwish", "Minimum", "Maximum"), "clamp"),
+    **dict.fromkeys(("Multiply", "Subtract", "Divide"), "scale"),
+    **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Convert", "FakeQuantize", "Result", "Parameter"), "free"),
+}
+
+
+def openvino_kernels(path: Path) -> Kernels:
+    """Kernels of the model. Raises ValueError on a damaged file or shapes that aren't fixed; OSError."""
+    try:
+        root = ElementTree.parse(path).getroot()
+        layers = root.findall("./layers/layer")
+        made_by = {
+            (edge.attrib["to-layer"], edge.attrib["to-port"]): (edge.attrib["from-layer"], edge.attrib["from-port"])
+            for edge in root.findall("./edges/edge")
+        }
+        operators, shapes = list[Operator](), dict[str, Shape]()
+        matrices: dict[str, tuple[int, ...]] = {}
+        for layer in layers:
+            sides = {
+                f"{layer.attrib['id']}:{port.attrib['id']}": tuple(int(dim.text or -1) for dim in port.findall("dim"))
+                for port in layer.findall("./output/port")
+            }
+            shapes |= {name: _shape(found) for name, found in sides.items()}
+            entries = [(layer.attrib["id"], port.attrib["id"]) for port in layer.findall("./input/port")]
+            given = [":".join(made_by[entry]) for entry in entries]
+            if layer.attrib["type"] == "Parameter" or not sides:
+                continue
+            if layer.attrib["type"] == "ShapeOf" or all(name in matrices for name in given):
+                # known before the first inference
+                matrices |= sides
+                continue
+            operators.append(_operator(layer, given, next(iter(sides)), matrices))
+    except (ElementTree.ParseError, KeyError, ValueError) as error:
+        raise ValueError(f"it is damaged: {error}") from error
+    return fused(operators, shapes)
+
+
+def _operator(
+    layer: ElementTree.Element, given: list[str], writes: str, matrices: dict[str, tuple[int, ...]]
+) -> Operator:
+    kind = _KINDS.get(layer.attrib["type"], "other")
+    filters = next((matrices[name] for name in given if len(matrices.get(name, ())) > 1), ())
+    grouped = layer.attrib["type"] == "GroupConvolution"
+    windowed = kind == "conv" and len(filters) > 2
+    if windowed and grouped and filters[2] == 1:  # (groups, out, in, height, width)
+        kind = "depthwise"
+    data = layer.find("data")
+    strides = (data.attrib.get("strides", "1") if data is not None else "1").split(",")
+    return Operator(
+        kind=kind,
+        reads=tuple(name for name in given if name not in matrices),
+        writes=writes,
+        taps=int(np.prod(filters[3 if grouped else 2 :])) if windowed else 1,
+        stride=max(int(side) for side in strides) if windowed else 1,
+        weights=int(np.prod(filters)) if filters and kind in ("conv", "depthwise", "dense") else 0,
+    )
+
+
+def _shape(sides: tuple[int, ...]) -> Shape:
+    return sides[1:] if len(sides) > 1 else sides

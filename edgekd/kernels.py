@@ -1,0 +1,44 @@
+"""A network as a runtime sees it: one kernel for each operator that is left when it has fused what it fuses.
+
+BatchNorm is folded into what comes before it, an activation is part of the kernel whose result it clips, reshapes cost
+nothing. What reads a student (`edgekd.students.analysis`) and what reads a file (`edgekd.export.kernels`) come to the
+same kernels, so a latency measured on a file says something about a student that was never exported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+__all__ = ["Kernel", "KernelKind", "Kernels", "counted_macs"]
+
+KernelKind = Literal["conv", "depthwise", "dense", "add", "pool", "move", "other"]
+
+
+class Kernel(NamedTuple):
+    """One operator at batch 1. Sizes are in elements, so that they hold at any precision.
+
+    ``move`` is whatever only puts values elsewhere: padding, concatenation, resizing, slicing. ``other`` is arithmetic
+    on every element.
+    """
+
+    kind: KernelKind
+    inputs: int  # channels
+    outputs: int
+    height: int  # of the result
+    width: int
+    taps: int  # of a convolution's window: 9 for 3 x 3
+    stride: int
+    macs: int
+    reads: int  # activations
+    writes: int
+    weights: int
+
+
+Kernels = tuple[Kernel, ...]
+"""All of a network's, in the order in which they run."""
+
+
+def counted_macs(kernels: Iterable[Kernel]) -> int:
+    """Multiply-adds of a whole network."""
+    return sum(kernel.macs for kernel in kernels)

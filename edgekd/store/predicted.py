@@ -1,0 +1,136 @@
+"""What a run keeps of its latency predictor: the kernels of its archs, what was known of the device, and every fit.
+
+::
+
+    networks.json            NetworksRecord: the kernels of every arch looked at
+    known.json               KnownRecord: what earlier work measured on this device, as it was when this run began
+    predictors/03.json       PredictorsRecord: one fit of every arm that has enough measurements
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Self
+
+from pydantic import Field
+
+from edgekd.kernels import Kernel, Kernels
+from edgekd.records import Filed, Record
+from edgekd.store.records import Arm
+
+__all__ = [
+    "ArmPredictor",
+    "Costs",
+    "HeldOut",
+    "KnownRecord",
+    "KnownTable",
+    "NetworksRecord",
+    "PredictorsRecord",
+    "Reading",
+    "Scales",
+]
+
+
+class Reading(Record):
+    """One network as it was measured: the low quantile of one call."""
+
+    kernels: Kernels
+    low_us: float
+
+
+class Costs(Record):
+    """What kernels are counted to cost: ``coefficients`` by column of the form (`edgekd.measure.costs`)."""
+
+    form: str
+    vector: int
+    constant_us: float
+    coefficients: Mapping[str, float]
+
+
+class Scales(Record):
+    """How far kernels deviate from their counted cost, and over what distance that changes.
+
+    Defaults are where they are expected to be (`edgekd.measure.deviations`).
+    """
+
+    kind: float = 0.10  # shared by all kernels of a kind
+    kernel: float = 0.15  # of a kernel's own
+    channels: float = 1.0  # octaves over which a kernel's own changes
+    area: float = 1.5  # octaves
+    fill: float = 0.5  # of how full the last vector of channels is
+    network: float = 0.05  # of a whole network
+    size: float = 1.5  # octaves of its latency
+    noise: float = 0.01
+
+
+class HeldOut(Record):
+    """Relative errors, without sign, of networks that the procedure had not seen."""
+
+    samples: int
+    median: float
+    p95: float
+    worst: float
+    rank: float | None  # Spearman's, of predicted against measured; None where all are alike
+
+
+class NetworksRecord(Filed):
+    """Networks as kernels: the distinct ones once, and each network as their places."""
+
+    schema_: Literal["edgekd.networks/1"] = Field(default="edgekd.networks/1", alias="schema")
+    kernels: Kernels
+    networks: tuple[tuple[int, ...], ...]  # in the order of features.json
+
+    @classmethod
+    def of(cls, networks: Sequence[Kernels]) -> Self:
+        """Pack them."""
+        place: dict[Kernel, int] = {}
+        packed = tuple(tuple(place.setdefault(kernel, len(place)) for kernel in network) for network in networks)
+        return cls(kernels=tuple(place), networks=packed)
+
+    def unpacked(self) -> tuple[Kernels, ...]:
+        """One a network."""
+        return tuple(tuple(self.kernels[place] for place in network) for network in self.networks)
+
+
+class KnownTable(Record):
+    """What was measured earlier on one arm of this device."""
+
+    arm: Arm
+    readings: tuple[Reading, ...]
+
+
+class KnownRecord(Filed):
+    """What earlier work measured on this device, with this target's threads."""
+
+    schema_: Literal["edgekd.known/1"] = Field(default="edgekd.known/1", alias="schema")
+    tables: tuple[KnownTable, ...]
+
+    def of(self, arm: Arm) -> tuple[Reading, ...]:
+        """Those of one arm."""
+        return next((table.readings for table in self.tables if table.arm == arm), ())
+
+
+class ArmPredictor(Record):
+    """One arm's fit. Its readings are those of known.json and of the run's own anchors and trials before the batch."""
+
+    arm: Arm
+    samples: int
+    costs: Costs
+    scales: Scales
+    widths: tuple[float, ...]  # of what was left out, in spreads, ascending
+    held_out: HeldOut
+    prior: int | None  # the place of the arm in this record whose fit was this one's prior
+    bound_us: float  # what the target leaves for the low quantile
+    removed: int  # archs that are not proposed on this arm for it
+
+
+class PredictorsRecord(Filed):
+    """Fitted before a batch was proposed, and in force until the next one."""
+
+    schema_: Literal["edgekd.predictors/1"] = Field(default="edgekd.predictors/1", alias="schema")
+    number: int
+    batch: int
+    besides: Kernels  # what a file has beside the arch's own kernels: scaling its input, for example
+    arms: tuple[ArmPredictor, ...]
+    seconds: float
+    ended_s: float

@@ -1,0 +1,59 @@
+"""A machine whose cores are shared by somebody else for seconds at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekd.artefacts import Artefact, Backend, Format
+from edgekd.devices._protocol import Job, Measurement, MeasurePlan, SentinelReading
+from edgekd.measure.calm import calm_processes
+from edgekd.measure.figures import figure_of
+from edgekd.testing.fakes import FakeDevice
+
+JOB = Job(
+    artefact=Artefact(path=Path("m.tflite"), format=Format.TFLITE, sha256="1" * 64, size_bytes=5000),
+    backend=Backend(runtime="litert", provider="xnnpack"),
+)
+ROUNDS = 5
+
+
+def measured(slow_rounds: list[int]) -> Measurement:
+    """A process for each number: in so many of its five rounds everything took half as long again."""
+    plan = MeasurePlan(processes=len(slow_rounds), rounds=ROUNDS)
+    plain = FakeDevice({"m": 100.0}).open().measure([JOB], plan)[0]
+    processes = tuple(
+        process.but(low_us=(150.0 if slow == ROUNDS else 100.0) + place)
+        for place, (process, slow) in enumerate(zip(plain.processes, slow_rounds, strict=True))
+    )
+    readings = [reading for slow in slow_rounds for reading in [10.0] * (ROUNDS - slow) + [15.0] * slow]
+    return plain.but(processes=processes, sentinel=SentinelReading(low_us=tuple(readings), drift=0.0))
+
+
+def test_on_a_quiet_machine_all_are():
+    measurement = measured([0, 0, 0, 0])
+    assert calm_processes(measurement) == measurement.processes
+    assert "over 4 fresh processes of" in figure_of(measurement, "latency.low").method
+
+
+@pytest.mark.parametrize(("slow_rounds", "calm"), [([5, 0, 5], [1]), ([4, 5, 3, 0], [2, 3]), ([4, 5, 5], [0])])
+def test_those_beside_which_the_sentinel_was_fast(slow_rounds, calm):
+    measurement = measured(slow_rounds)
+    assert calm_processes(measurement) == tuple(measurement.processes[place] for place in calm)
+
+
+def test_the_ranking_quantile_is_theirs_and_the_budgets_figures_are_of_all():
+    measurement = measured([5, 0, 5])
+    low, p95 = figure_of(measurement, "latency.low"), figure_of(measurement, "latency.p95")
+    assert low.value == 101.0
+    assert "1 of 3 fresh processes, where the sentinel was fast, of the" in low.method
+    assert p95.value == np.median([process.p95_us for process in measurement.processes])
+
+
+def test_without_a_sentinel_beside_each_nothing_is_left_out():
+    measurement = measured([5, 0, 5])
+    assert calm_processes(measurement.but(sentinel=None)) == measurement.processes
+    odd = SentinelReading(low_us=(10.0, 15.0), drift=0.0)
+    assert calm_processes(measurement.but(sentinel=odd)) == measurement.processes
