@@ -1,6 +1,6 @@
 """Is a student whose arch was trained against the device's latency better than one that is evenly scaled?
 
-Two budgets, each the measured latency (LiteRT, float32, one thread, low quantile, which a shared machine moves least) of
+Two budgets, each the measured latency (LiteRT, float32, one thread, low quantile: a shared machine moves it least) of
 an evenly scaled ResNet: widths w, 2w, 4w, one block a stage. For each budget, `edgekd search` with `by: relaxed` finds
 an arch that was measured to keep it; then the scaled network and the arch found are trained by the same recipe, from
 the same seeds, and scored on the test images. Both files lie side by side in one batch in the end. The same recipe

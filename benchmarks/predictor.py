@@ -150,7 +150,7 @@ def measured(
     runs: Path,
 ) -> Mapping[str, Any]:
     """One table: every arch's file timed, in interleaved batches of ten."""
-    from edgekd.artefacts import Artefact, Backend
+    from edgekd.artefacts import Backend
     from edgekd.devices._protocol import Job, MeasurePlan
     from edgekd.measure.figures import figures_of
     from edgekd.measure.settle import measure_steadily
