@@ -109,6 +109,7 @@ class SearchOptions(Record):
     accuracy: Named | None = None  # None: `inherit` where the family gives trained weights, else `short`
     anchors: Annotated[int, Field(ge=1, le=100)] | None = None  # None: four to six, by the budget
     batch: Annotated[int, Field(ge=1, le=100)] = 4
+    predict: bool = True  # what the latency predictor holds to be too slow is not tried
 
     @model_validator(mode="after")
     def _some_time(self) -> SearchOptions:

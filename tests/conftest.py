@@ -21,9 +21,10 @@ for suite in ("accuracy", "device", "exporter", "family", "feature_loss", "loss"
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Locks, teachers and the agent's file go into a cache of this process: tests beside each other don't wait."""
+    """Locks, teachers, tables and the agent's file go into folders of this process: no test waits for another."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         agent_path.cache_clear()
         yield
     agent_path.cache_clear()

@@ -46,31 +46,41 @@ class Deviations(NamedTuple):
     spread: Floats
 
 
-def fit_scales(mixture: Mixture, seen: Floats, start: Scales) -> Scales:
-    """The most probable scales, given the logarithms of measured over counted, with ``start`` as what is expected."""
+def fit_scales(mixture: Mixture, seen: Floats, expected: Scales, start: Scales | None = None) -> Scales:
+    """The most probable scales, given the logarithms of measured over counted and where scales are ``expected``.
+
+    ``start`` is where the search for them begins; it changes the time taken, and the result only where there are
+    several optima.
+    """
     names = list(Scales.model_fields)
-    expected = np.log([getattr(start, name) for name in names])
+    middle = np.log([getattr(expected, name) for name in names])
+    first = np.log([getattr(start or expected, name) for name in names])
     distances = _Distances(mixture.kernels, mixture.kernels)
 
-    def loss(logarithms: Floats) -> float:
+    def loss(logarithms: Floats) -> tuple[float, Floats]:
         scales = Scales(**dict(zip(names, np.exp(logarithms), strict=True)))
-        covariance = _covariance(scales, distances, mixture, mixture, noise=True)
+        covariance, slopes = _with_slopes(scales, distances, mixture)
         try:
             factor = cho_factor(covariance, lower=True)
         except np.linalg.LinAlgError:
-            return 1e6
-        fit = 0.5 * seen @ cho_solve(factor, seen) + np.log(np.diag(factor[0])).sum()
-        return float(fit + 0.5 * np.sum(((logarithms - expected) / _PRIOR_SPREAD) ** 2))
+            return 1e6, np.zeros(len(names))
+        weights = cho_solve(factor, seen)
+        inverse = cho_solve(factor, np.eye(len(seen)))
+        away = (logarithms - middle) / _PRIOR_SPREAD
+        value = 0.5 * seen @ weights + np.log(np.diag(factor[0])).sum() + 0.5 * away @ away
+        slope = [0.5 * (np.sum(inverse * part) - weights @ part @ weights) for part in slopes]
+        return float(value), np.array(slope) + away / _PRIOR_SPREAD
 
-    bounds = [(at - 3.0, at + 3.0) for at in expected]
-    found = minimize(loss, expected, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60})
+    bounds = [(at - 3.0, at + 3.0) for at in middle]
+    found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60})
     return Scales(**{name: float(np.exp(at)) for name, at in zip(names, found.x, strict=True)})
 
 
 def posterior(scales: Scales, mixture: Mixture, seen: Floats, asked: Mixture) -> Deviations:
     """What the networks that were seen say of others."""
-    own = _covariance(scales, _Distances(mixture.kernels, mixture.kernels), mixture, mixture, noise=True)
-    cross = _covariance(scales, _Distances(asked.kernels, mixture.kernels), asked, mixture, noise=False)
+    own = _covariance(scales, _Distances(mixture.kernels, mixture.kernels), mixture, mixture)
+    own[np.diag_indices_from(own)] += scales.noise**2 + _JITTER
+    cross = _covariance(scales, _Distances(asked.kernels, mixture.kernels), asked, mixture)
     factor = cho_factor(own, lower=True)
     prior = _variance(scales, asked)
     explained = np.einsum("ij,ji->i", cross, cho_solve(factor, cross.T))
@@ -119,13 +129,38 @@ def _fill(channels: int) -> float:
     return channels / (-(-channels // _VECTOR) * _VECTOR)
 
 
-def _covariance(scales: Scales, distances: _Distances, left: Mixture, right: Mixture, *, noise: bool) -> Floats:
+def _covariance(scales: Scales, distances: _Distances, left: Mixture, right: Mixture) -> Floats:
     parts = scales.kind**2 * distances.same + scales.kernel**2 * distances.correlation(scales)
     apart = (left.log_size[:, None] - right.log_size[None, :]) / scales.size
     found: Floats = left.shares @ parts @ right.shares.T + scales.network**2 * np.exp(-0.5 * apart**2)
-    if noise:
-        found[np.diag_indices_from(found)] += scales.noise**2 + _JITTER
     return found
+
+
+def _with_slopes(scales: Scales, distances: _Distances, seen: Mixture) -> tuple[Floats, list[Floats]]:
+    """The covariance of what was seen, and its slope along the logarithm of each scale, in their order."""
+
+    def mixed(parts: Floats) -> Floats:
+        found: Floats = seen.shares @ parts @ seen.shares.T
+        return found
+
+    own = scales.kernel**2 * distances.correlation(scales)
+    apart = ((seen.log_size[:, None] - seen.log_size[None, :]) / scales.size) ** 2
+    whole = scales.network**2 * np.exp(-0.5 * apart)
+    kinds, kernels = mixed(scales.kind**2 * distances.same), mixed(own)
+    noise = scales.noise**2 * np.eye(len(whole))
+    slopes = {
+        "kind": 2 * kinds,
+        "kernel": 2 * kernels,
+        "channels": mixed(own * distances.channels) / scales.channels**2,
+        "area": mixed(own * distances.area) / scales.area**2,
+        "fill": mixed(own * distances.fill) / scales.fill**2,
+        "network": 2 * whole,
+        "size": whole * apart,
+        "noise": 2 * noise,
+    }
+    return kinds + kernels + whole + noise + _JITTER * np.eye(len(whole)), [
+        slopes[name] for name in Scales.model_fields
+    ]
 
 
 def _variance(scales: Scales, asked: Mixture, block: int = 256) -> Floats:

@@ -112,7 +112,8 @@ def fit_predictor(
     base, mean, spread = np.empty(count), np.empty(count), np.empty(count)
     for fold in np.unique(folds):
         out = np.flatnonzero(folds == fold)
-        part = _fitted([reading for index, reading in enumerate(readings) if folds[index] != fold], prior)
+        rest = [reading for index, reading in enumerate(readings) if folds[index] != fold]
+        part = _fitted(rest, prior, whole.scales)
         base[out], (mean[out], spread[out]) = part._expected([readings[int(index)].kernels for index in out])
     seen = np.array([reading.low_us for reading in readings])
     predicted = base * np.exp(mean)
@@ -129,7 +130,9 @@ def fit_predictor(
     return whole.but(widths=tuple(map(float, widths)), held_out=held_out)
 
 
-def _fitted(readings: Sequence[Reading], prior: LatencyPredictor | None) -> LatencyPredictor:
+def _fitted(
+    readings: Sequence[Reading], prior: LatencyPredictor | None, start: Scales | None = None
+) -> LatencyPredictor:
     """Without intervals of its own yet."""
     networks, times = [reading.kernels for reading in readings], [reading.low_us for reading in readings]
     costs = fit_costs(networks, times, prior.kernel_us if prior else None)
@@ -141,7 +144,7 @@ def _fitted(readings: Sequence[Reading], prior: LatencyPredictor | None) -> Late
         step = len(readings) / _MOST_FOR_SCALES
         few = plain.but(readings=tuple(readings[int(step * at)] for at in range(_MOST_FOR_SCALES)))
     mixture, seen = few._seen()
-    return plain.but(scales=fit_scales(mixture, seen, prior.scales if prior else Scales()))
+    return plain.but(scales=fit_scales(mixture, seen, prior.scales if prior else Scales(), start))
 
 
 def _width(widths: Sequence[float], confidence: float) -> float:

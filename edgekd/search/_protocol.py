@@ -15,6 +15,7 @@ from edgekd.artefacts import Artefact, Precision
 from edgekd.devices._protocol import Fingerprint
 from edgekd.evidence import AccuracyKind
 from edgekd.export._protocol import ConversionResult
+from edgekd.kernels import Kernels
 from edgekd.records import Digest
 from edgekd.store.records import Accuracy, Arm, CurvePoint, FinalistRecord, PlanRecord, StaticFeatures, TrialRecord
 from edgekd.students._protocol import Arch, Candidate, Family, Stage, StageProgress
@@ -165,4 +166,8 @@ class Surveyor(Protocol):
 
     def features(self, arch: Arch) -> StaticFeatures:
         """Evidence kind: analytic."""
+        ...
+
+    def kernels(self, arch: Arch) -> Kernels:
+        """What a runtime will run of it."""
         ...

@@ -7,13 +7,16 @@ the choice binds the true tail.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 
+from edgekd.devices._protocol import Outcome, ProcessSample
 from edgekd.evidence import Figure, find_figure
-from edgekd.store.records import TrialRecord
+from edgekd.measure.calm import calm_processes
+from edgekd.store.records import ArmsRecord, TrialRecord
 from edgekd.targets.target import Target
 
-__all__ = ["LOW", "is_feasible", "low_us", "misses", "trial_violations", "violations"]
+__all__ = ["LOW", "is_feasible", "low_budget_us", "low_us", "misses", "trial_violations", "violations"]
 
 LOW = "latency.low"
 """The metric that ranks: the low quantile of one call."""
@@ -56,9 +59,48 @@ def low_us(figures: Sequence[Figure]) -> float | None:
     return None if figure is None else figure.value
 
 
+def low_budget_us(target: Target, arms: ArmsRecord) -> tuple[float, str] | None:
+    """What the low quantile may be where every hard limit of time is to hold, and the limit that says so.
+
+    A limit is divided by the device's measured factor between its figure and the low quantile.
+    """
+    found = []
+    for limit in target.limits:
+        factor = _factor(limit.metric, arms)
+        if limit.hard and factor is not None:
+            bound = limit.bound if limit.unit == "us" else 1e6 / limit.bound
+            found.append((bound / factor, f"{limit}, {factor:.2f} times the low quantile here"))
+    return min(found, default=None)
+
+
 def _value(metric: str, figures: Sequence[Figure], tails: Mapping[str, float]) -> float | None:
     low = low_us(figures)
     if metric in tails and low is not None:
         return low * tails[metric]
     figure = find_figure(figures, metric)
     return None if figure is None else figure.value
+
+
+def _factor(metric: str, arms: ArmsRecord) -> float | None:
+    """A figure of time over the low quantile, as the kept arms' anchors have it; None for other metrics."""
+    if metric in arms.tails:
+        return max(1.0, arms.tails[metric])
+    of = _TIMES.get(metric)
+    if of is None:
+        return None
+    ratios = [
+        statistics.median(of(process) for process in reading.measurement.processes)
+        / statistics.median(process.low_us for process in calm_processes(reading.measurement))
+        for reading in arms.readings
+        if reading.arm in arms.kept and reading.measurement and reading.measurement.outcome is Outcome.OK
+    ]
+    return max(1.0, statistics.median(ratios)) if ratios else 1.0
+
+
+_TIMES: Mapping[str, Callable[[ProcessSample], float]] = {
+    "latency.low": lambda process: process.low_us,
+    "latency.p50": lambda process: process.p50_us,
+    "latency.mean": lambda process: process.mean_us,
+    "throughput": lambda process: process.mean_us,
+    "latency.runtime": lambda process: process.runtime_us or process.low_us,
+}

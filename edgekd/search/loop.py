@@ -20,6 +20,7 @@ from edgekd.search.budget import Budget, finalists_within, reserve_s
 from edgekd.search.feasible import misses, trial_violations, violations
 from edgekd.search.files import keep_newest
 from edgekd.search.finalists import order_of_finalists
+from edgekd.search.foresight import Foresight
 from edgekd.search.masks import Allowed, at_precision
 from edgekd.search.measuring import Bench, Measured
 from edgekd.search.sampler import seed_of
@@ -88,6 +89,7 @@ class TrialLoop:
     budget: Budget
     events: Events
     guide: Guide | None = None
+    foresight: Foresight | None = None
 
     def __call__(self) -> ProposalsRecord:
         """Raises Interrupted where the person asked to stop; what is finished is kept."""
@@ -97,7 +99,10 @@ class TrialLoop:
             if sum(trial.batch == batch for trial in done.values()) == self.plan.batch:
                 batch += 1  # a whole batch of an earlier sitting, after which that one went on
                 continue
-            known = known_before(self.run, self.plan, self.allowed, self.arms, tuple(done.values()), batch, self.guide)
+            seen, allowed = tuple(done.values()), self.allowed
+            if self.foresight is not None:
+                allowed = self.foresight.before(batch, seen, self.events, self.budget)
+            known = known_before(self.run, self.plan, allowed, self.arms, seen, batch, self.guide)
             proposals = propose_batch(self.sampler, known, self.run.header.seed)
             missing = [proposal for proposal in proposals if proposal[0] not in done]
             if missing or not proposals:

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edgekd.artefacts import Artefact
 from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan, Outcome, Progress
+from edgekd.errors import ConfigurationError
 from edgekd.evidence import Figure, find_figure
 from edgekd.export._protocol import ConversionOutcome, ConversionResult
 from edgekd.export.integer import float_figure
+from edgekd.kernels import Kernels
 from edgekd.measure.compare import aa_noise
 from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.settle import measure_steadily
+from edgekd.measure.tables import LatencyTable, TableRow, add_rows
 from edgekd.search._protocol import Maker
 from edgekd.search.feasible import LOW
 from edgekd.search.files import keep_only, place
@@ -44,6 +48,7 @@ class Measured:
     measurement: Measurement | None
     figures: tuple[Figure, ...]
     seconds: Mapping[str, float]
+    kernels: Kernels = ()  # of the file; none where they can't be read
 
     @property
     def outcome(self) -> TrialOutcome:
@@ -65,6 +70,7 @@ class Bench:
     target: Target
     run: Run
     now: Callable[[], float]
+    kernels_of: Callable[[Artefact], Kernels] | None = None  # None: nothing is kept in the device's tables
 
     def measure(
         self,
@@ -126,8 +132,44 @@ class Bench:
             if self.target.fully_integer and figures and result.artefact and result.float_operators is not None:
                 figures = (*figures, float_figure(result.float_operators, result.artefact.sha256))
             seconds = {"convert": result.seconds, "measure": share_s if measurement else 0.0}
-            measured.append(Measured(candidate, result, measurement, figures, seconds))
+            kernels = self._kernels(result.artefact) if figures else ()
+            measured.append(Measured(candidate, result, measurement, figures, seconds, kernels))
+        self._keep(measured)
         return measured, noise
+
+    def _kernels(self, artefact: Artefact | None) -> Kernels:
+        """A file that only its runtime can read has none: it was measured all the same."""
+        if artefact is None or self.kernels_of is None:
+            return ()
+        try:
+            return self.kernels_of(artefact)
+        except ConfigurationError:
+            return ()
+
+    def _keep(self, measured: Sequence[Measured]) -> None:
+        """In the device's tables, for whoever works on it next."""
+        rows: dict[Arm, list[TableRow]] = {}
+        for one in measured:
+            low, memory = find_figure(one.figures, LOW), find_figure(one.figures, "memory.model")
+            if one.kernels and low is not None:
+                row = TableRow(
+                    kernels=one.kernels,
+                    low_us=low.value,
+                    memory_bytes=int(memory.value) if memory else None,
+                    sha256=one.conversion.artefact.sha256 if one.conversion.artefact else "",
+                )
+                rows.setdefault(Arm.of(one.candidate), []).append(row)
+        for arm, found in rows.items():
+            add_rows(
+                LatencyTable(
+                    device=self.target.device,
+                    fingerprint=self.run.header.fingerprint,
+                    backend=arm.backend,
+                    precision=arm.precision,
+                    threads=self.target.threads,
+                    rows=tuple(found),
+                )
+            )
 
 
 def reading_of(arm: Arm, measured: Measured) -> ArmReading:
@@ -140,6 +182,7 @@ def reading_of(arm: Arm, measured: Measured) -> ArmReading:
         size_bytes=artefact.size_bytes if artefact else None,
         detail=measured.detail or ("" if measured.outcome == "measured" else measured.outcome),
         low_us=find_figure(measured.figures, LOW),
+        kernels=measured.kernels,
     )
 
 

@@ -21,13 +21,14 @@ from edgekd.search.arms import settle_arms, still_in
 from edgekd.search.choose import chosen_of, ranked_by_merit
 from edgekd.search.feasible import is_feasible
 from edgekd.search.finalists import order_of_finalists
+from edgekd.search.foresight import Foresight
 from edgekd.search.loop import known_before, propose_batch
 from edgekd.search.masks import Allowed, mask
 from edgekd.search.recheck import settled
 from edgekd.search.relaxed.replay import relaxed_decisions, relaxed_guide
 from edgekd.search.shortlist import by_shortlist
 from edgekd.search.shrinking import chosen_step, gain_wanted
-from edgekd.store.records import ArmsRecord, AutoRecord, PlanRecord, RoundsPlan
+from edgekd.store.records import ArmsRecord, AutoRecord, FeaturesRecord, PlanRecord, RoundsPlan
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch
 
@@ -94,7 +95,7 @@ def _steps(run: Run) -> Iterator[ReplayedStep]:
                 yield _step("arms", [("arms.json", _decided(again) == _decided(arms))])
                 for name, decisions in relaxed_decisions(run, plan, features, masked.left, arms):
                     yield _step(name, decisions)
-                yield _proposals(run, plan, allowed, arms)
+                yield _proposals(run, plan, features, allowed, arms)
                 yield _outcomes(run, arms)
                 yield _finalists(run, arms)
     if plan is not None and plan.rounds is not None:
@@ -123,7 +124,9 @@ def _anchors(run: Run, plan: PlanRecord, archs: tuple[Arch, ...]) -> ReplayedSte
     return _step("anchors", found)
 
 
-def _proposals(run: Run, plan: PlanRecord, allowed: Allowed, arms: ArmsRecord) -> ReplayedStep:
+def _proposals(
+    run: Run, plan: PlanRecord, features: FeaturesRecord, allowed: Allowed, arms: ArmsRecord
+) -> ReplayedStep:
     trials = run.trials()
     sampler = plugins.load("edgekd.samplers", plan.sampler)()
     by_number = {trial.number: trial for trial in trials}
@@ -136,8 +139,9 @@ def _proposals(run: Run, plan: PlanRecord, allowed: Allowed, arms: ArmsRecord) -
         )
     found = list[tuple[str, bool]]()
     guide, allowed = relaxed_guide(run, plan, allowed)
+    foresight = Foresight(run, plan, features, arms, allowed)
     for batch in sorted({trial.batch for trial in trials}):
-        known = known_before(run, plan, allowed, arms, trials, batch, guide)
+        known = known_before(run, plan, foresight.at(batch, trials), arms, trials, batch, guide)
         for number, asked, candidate in propose_batch(sampler, known, run.header.seed):
             trial = by_number.get(number)
             if trial is not None:  # an interrupted batch has fewer files than proposals

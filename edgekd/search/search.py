@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgekd import plugins
+from edgekd.artefacts import Artefact
 from edgekd.devices._protocol import DeviceSession
 from edgekd.devices.catalogue import open_device
 from edgekd.devices.local import LocalDevice
@@ -17,7 +18,10 @@ from edgekd.errors import ConfigurationError
 from edgekd.events import Events
 from edgekd.evidence import Figure
 from edgekd.export.converter import Converter
+from edgekd.export.kernels.read import kernels_of_file
+from edgekd.kernels import Kernels
 from edgekd.measure.bandwidth import measure_bandwidth
+from edgekd.measure.tables import tables_of
 from edgekd.project import Project, cache_folder
 from edgekd.recipes.runner import check_recipe
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Guide, Maker, Refiner, Sampler, Surveyor
@@ -26,6 +30,7 @@ from edgekd.search.budget import Budget, reserve_s, shortlist_s, stagewise_s
 from edgekd.search.choose import Chooser
 from edgekd.search.ending import finish, nothing_fits, success
 from edgekd.search.finalists import order_of_finalists, rank_correlation, refine_one
+from edgekd.search.foresight import Foresight
 from edgekd.search.loop import TrialLoop
 from edgekd.search.masks import Allowed
 from edgekd.search.measuring import Bench
@@ -41,10 +46,13 @@ from edgekd.search.stagewise import Stagewise
 from edgekd.search.steps import FirstSteps
 from edgekd.search.survey import FamilySurveyor
 from edgekd.search.untrained import UntrainedMaker
-from edgekd.store.records import ArmsRecord, FeaturesRecord, FinalistRecord, OutcomeRecord, PlanRecord, TrialRecord
+from edgekd.store.predicted import KnownRecord, KnownTable, Reading
+from edgekd.store.records import Arm, ArmsRecord, FeaturesRecord, FinalistRecord, OutcomeRecord, PlanRecord, TrialRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate, Prepares, StageProgress
 from edgekd.students.student import new_student
+
+_KNOWN = 300  # readings of earlier work, the newest: more say little, and every fit takes longer
 
 __all__ = ["Parts", "Search", "context_of", "run_search", "spent_before"]
 
@@ -61,6 +69,7 @@ class Parts:
     refiner: Refiner
     session: DeviceSession
     bandwidth: Callable[[int], Figure] | None = None  # of a copy in so many bytes; None where nothing can tell
+    kernels_of: Callable[[Artefact], Kernels] | None = None  # of a file; None: nothing is kept for later searches
 
 
 def run_search(
@@ -81,6 +90,8 @@ def run_search(
     if plan is None:
         plan = make_plan(project, run.header.budget_s, run.header.seed)
         run.write(plan)
+        if plan.predict:
+            run.write(_known(run, plan))
     context = context_of(project, run, events)
     if run.features() is None:
         if plan.relaxed is not None:
@@ -98,8 +109,21 @@ def run_search(
         refiner=RecipeRefiner(run, context, session, converter, project.export),
         session=session,
         bandwidth=_bandwidth_of(project, run),
+        kernels_of=kernels_of_file,
     )
     return Search(run, plan, parts, events, time.monotonic, started)()
+
+
+def _known(run: Run, plan: PlanRecord) -> KnownRecord:
+    """What the device's tables hold of the arms, as they are now."""
+    tables = tables_of(run.header.fingerprint, run.header.target.threads)
+    found = []
+    for table in tables:
+        arm = Arm(backend=table.backend, precision=table.precision)
+        if arm in plan.arms:
+            readings = tuple(Reading(kernels=row.kernels, low_us=row.low_us) for row in table.rows[-_KNOWN:])
+            found.append(KnownTable(arm=arm, readings=readings))
+    return KnownRecord(tables=tuple(found))
 
 
 def _bandwidth_of(project: Project, run: Run) -> Callable[[int], Figure] | None:
@@ -147,6 +171,7 @@ def spent_before(run: Run) -> float:
     auto = run.auto()
     original, proposals, shortlist, stages = run.original(), run.proposals(), run.shortlist(), run.stages_record()
     ends = [
+        *(record.ended_s for record in run.predictors()),
         original.ended_s if original else 0.0,
         proposals.ended_s if proposals else 0.0,
         shortlist.ended_s if shortlist else 0.0,
@@ -180,7 +205,8 @@ class Search:
             return outcome
         before = 0.0 if self.started is None else self.now() - self.started
         budget = Budget(self.run.header.budget_s, self.now, spent_before(self.run) + before)
-        bench = Bench(self.parts.maker, self.parts.session, self.run.header.target, self.run, self.now)
+        parts = self.parts
+        bench = Bench(parts.maker, parts.session, self.run.header.target, self.run, self.now, parts.kernels_of)
         Original(self.run, self.plan, bench, self.parts.context, self.events, budget)()
         steps = FirstSteps(self.run, self.plan, self.parts.surveyor, bench, budget, self.events)
         features = steps.features(survey_size(self.run.header.budget_s, self.plan.relaxed is not None))
@@ -218,9 +244,10 @@ class Search:
                 )  # fmt: skip
                 guide, allowed, near = steps(features, left, arms)
                 by_arch |= near
+            foresight = Foresight(self.run, self.plan, features, arms, allowed) if self.plan.predict else None
             loop = TrialLoop(
                 self.run, self.plan, allowed, arms, self.parts.sampler, bench, by_arch, self.parts.estimate,
-                self.parts.context, budget, self.events, guide,
+                self.parts.context, budget, self.events, guide, foresight,
             )  # fmt: skip
             ended = loop()
         self.events.line(f"searched   {ended.trials} trials; {ended.detail}")

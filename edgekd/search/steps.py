@@ -15,6 +15,7 @@ from edgekd.search.budget import Budget
 from edgekd.search.masks import Allowed, Masked, mask
 from edgekd.search.measuring import Bench, reading_of
 from edgekd.search.survey import survey
+from edgekd.store.predicted import NetworksRecord
 from edgekd.store.records import AnchorRecord, Arm, ArmsRecord, FeaturesRecord, PlanRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch, Candidate, CompressionPlan
@@ -53,6 +54,10 @@ class FirstSteps:
                 lambda: self.budget.spent_s() > latest_s,
             )
             self.run.write(record)
+        if self.plan.predict and self.run.networks() is None:
+            space = self.plan.space
+            networks = [self.surveyor.kernels(space.at(index)) for index in record.indices]
+            self.run.write(NetworksRecord.of(networks))
         return record
 
     def masks(self, features: FeaturesRecord) -> Masked:

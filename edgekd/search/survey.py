@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from edgekd.artefacts import Precision
 from edgekd.events import Events, stop_if_asked
+from edgekd.kernels import Kernels
 from edgekd.search._protocol import Surveyor
 from edgekd.store.records import FeaturesRecord, StaticFeatures
 from edgekd.students._protocol import Arch, Family, Space
-from edgekd.students.analysis import analyse_arch
+from edgekd.students.analysis import analyse_arch, kernels_of_arch
 from edgekd.tasks._protocol import TaskSpec
 
 __all__ = ["FamilySurveyor", "survey"]
@@ -58,3 +59,7 @@ class FamilySurveyor:
     def features(self, arch: Arch) -> StaticFeatures:
         """At float32."""
         return analyse_arch(self.family, arch, self.spec, Precision.FLOAT32)
+
+    def kernels(self, arch: Arch) -> Kernels:
+        """Counted together with the features."""
+        return kernels_of_arch(self.family, arch, self.spec)

@@ -130,7 +130,6 @@ class PredictorsRecord(Filed):
     schema_: Literal["edgekd.predictors/1"] = Field(default="edgekd.predictors/1", alias="schema")
     number: int
     batch: int
-    besides: Kernels  # what a file has beside the arch's own kernels: scaling its input, for example
     arms: tuple[ArmPredictor, ...]
     seconds: float
     ended_s: float

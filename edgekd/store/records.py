@@ -12,6 +12,7 @@
       original.json            OriginalRecord: a person's own model as it came
       anchors/03.json          AnchorRecord, one file an anchor arch: readings of every arm still in
       arms.json                ArmsRecord
+      networks.json known.json predictors/   where latency is predicted: `edgekd.store.predicted`
       trials/0007.json         TrialRecord, one file a trial, written once when it ends
       latencies/ latency_model.json relaxation.json gaps/   where the choice is trained: `edgekd.store.relaxed`
       proposals.json           ProposalsRecord: when and why proposing ended
@@ -42,6 +43,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from edgekd.artefacts import Artefact, Backend, Precision
 from edgekd.devices._protocol import Fingerprint, Measurement, MeasurePlan
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
+from edgekd.kernels import Kernels
 from edgekd.records import Digest, Filed, Record
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.students._protocol import Arch, Axis, Candidate, Space
@@ -132,6 +134,7 @@ class PlanRecord(Filed):
     rounds: RoundsPlan | None = None  # shrinks one model step by step instead of proposing trials
     time_is_bounded: bool = False  # by the target: accuracy is then all there is to gain
     relaxed: RelaxOptions | None = None  # where the choice of an arch is trained; None: sampled
+    predict: bool = False  # what the latency predictor holds to be too slow is not proposed
 
     @property
     def space(self) -> Space:
@@ -204,6 +207,12 @@ class ArmReading(Record):
     size_bytes: int | None
     detail: str = ""  # why there is no artefact or no figure
     low_us: Figure | None = None
+    kernels: Kernels = ()  # of the file, as runtimes fuse it; none where they can't be read
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """``kernels`` left out where there are none, as in records of earlier versions."""
+        return {name: value for name, value in handler(self).items() if name != "kernels" or value}
 
 
 class DroppedArm(Record):

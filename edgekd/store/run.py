@@ -17,6 +17,7 @@ from edgekd.records import Filed
 from edgekd.store.atomic import sweep, write_json
 from edgekd.store.explanation import ExplanationRecord
 from edgekd.store.lock import RunBusy, locked
+from edgekd.store.predicted import KnownRecord, NetworksRecord, PredictorsRecord
 from edgekd.store.records import (
     AnchorRecord,
     ArmsRecord,
@@ -53,6 +54,8 @@ _SINGLE: dict[type[Filed], str] = {
     TeachersRecord: "teachers.json",
     FeaturesRecord: "features.json",
     MasksRecord: "masks.json",
+    NetworksRecord: "networks.json",
+    KnownRecord: "known.json",
     OriginalRecord: "original.json",
     ArmsRecord: "arms.json",
     LatencyModelRecord: "latency_model.json",
@@ -66,6 +69,7 @@ _SINGLE: dict[type[Filed], str] = {
 _NUMBERED: dict[type[Filed], tuple[str, str, int]] = {  # folder, the field that names the file, its digits
     AnchorRecord: ("anchors", "number", 2),
     TrialRecord: ("trials", "number", 4),
+    PredictorsRecord: ("predictors", "number", 2),
     RoundRecord: ("rounds", "number", 2),
     LatenciesRecord: ("latencies", "number", 2),
     GapRecord: ("gaps", "trial", 4),
@@ -177,6 +181,18 @@ class Run:
     def masks(self) -> MasksRecord | None:
         """What the masks removed."""
         return self._read(MasksRecord)
+
+    def networks(self) -> NetworksRecord | None:
+        """The kernels of every arch looked at."""
+        return self._read(NetworksRecord)
+
+    def known(self) -> KnownRecord | None:
+        """What earlier work measured on this device."""
+        return self._read(KnownRecord)
+
+    def predictors(self) -> tuple[PredictorsRecord, ...]:
+        """Every fit of the latency predictor, in order."""
+        return self._read_all(PredictorsRecord)
 
     def original(self) -> OriginalRecord | None:
         """A person's own model as it came."""

@@ -5,9 +5,16 @@ The records mirror ``targets/*.yaml`` field by field; `Target.limits` lays the b
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from edgekd.artefacts import BACKENDS, Backend
@@ -26,15 +33,20 @@ class LatencyBudget(Record):
     ``low`` is the 5th percentile, of a machine that nobody disturbs: what holds on a shared one, and promises least.
     """
 
-    low: Duration | None = None
     p50: Duration | None = None
     p95: Duration | None = None
     p99: Duration | None = None
     mean: Duration | None = None
     first: Duration | None = None
     load: Duration | None = None
+    low: Duration | None = None
     confidence: Confidence = 0.95
     report: bool = False
+
+    @model_serializer(mode="wrap")
+    def _as_it_always_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what came later and says nothing here."""
+        return {name: value for name, value in whole(self).items() if name != "low" or value is not None}
 
 
 class MemoryBudget(Record):

@@ -112,6 +112,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     return {
         **os.environ,
         "XDG_CACHE_HOME": str(place / "cache"),
+        "XDG_DATA_HOME": str(place / "data"),
         "XDG_STATE_HOME": str(place / "state"),
         "OMP_NUM_THREADS": "1",
         "NO_COLOR": "1",

@@ -13,6 +13,7 @@ from edgekd.devices._protocol import Job, MeasurePlan, Outcome
 from edgekd.errors import Interrupted
 from edgekd.evidence import AccuracyKind, Figure
 from edgekd.export._protocol import ConversionOutcome, ConversionResult
+from edgekd.kernels import Kernel, Kernels
 from edgekd.records import digest_json
 from edgekd.search._protocol import Estimate, EstimateContext, Refined, Step
 from edgekd.search.files import place
@@ -70,6 +71,11 @@ class FakeSurveyor:
             bytes_moved=5 * parameters,
             depth=int(arch["depth"]),
         )
+
+    def kernels(self, arch: Arch) -> Kernels:
+        """As many convolutions as it is deep, of all its work together."""
+        width, depth, share = int(arch["width"]), int(arch["depth"]), macs(arch) // int(arch["depth"])
+        return (Kernel("conv", width, width, 8, 8, 9, 1, share, 64 * width, 64 * width, share // 64),) * depth
 
 
 class Lab:

@@ -6,16 +6,14 @@ there is no budget, or nothing that measures it, is refused with the reason.
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from edgekd.devices._protocol import Outcome, ProcessSample
 from edgekd.errors import ConfigurationError, MissingError
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.measure.additive import LatencyModel, fit_latency
-from edgekd.measure.calm import calm_processes
+from edgekd.search.feasible import low_budget_us
 from edgekd.store.records import Arm, ArmsRecord, PlanRecord
 from edgekd.store.relaxed import CostTerm, LatencyModelRecord, PieceRecord
 from edgekd.students._protocol import Arch, Axis
@@ -23,21 +21,7 @@ from edgekd.students.pieces import Cost, Piece
 from edgekd.targets.target import Target
 from edgekd.units import format_us
 
-__all__ = ["decided_model", "latency_cost", "low_budget_us", "pieces_of", "recorded_pieces", "share_of"]
-
-
-def low_budget_us(target: Target, arms: ArmsRecord) -> tuple[float, str] | None:
-    """What the low quantile may be where every hard limit of time is to hold, and the limit that says so.
-
-    A limit is divided by the device's measured factor between its figure and the low quantile.
-    """
-    found = []
-    for limit in target.limits:
-        factor = _factor(limit.metric, arms)
-        if limit.hard and factor is not None:
-            bound = limit.bound if limit.unit == "us" else 1e6 / limit.bound
-            found.append((bound / factor, f"{limit}, {factor:.2f} times the low quantile here"))
-    return min(found, default=None)
+__all__ = ["decided_model", "latency_cost", "pieces_of", "recorded_pieces", "share_of"]
 
 
 def decided_model(
@@ -169,28 +153,3 @@ def _energy_term(target: Target) -> CostTerm | None:
         return None
     detail = f"{limit} is no term of the loss: no power meter was read on {target.device}"
     return CostTerm(name="energy", bound=None, unit=limit.unit, kind=EvidenceKind.MEASURED, detail=detail)
-
-
-def _factor(metric: str, arms: ArmsRecord) -> float | None:
-    """A figure of time over the low quantile, as the kept arms' anchors have it; None for other metrics."""
-    if metric in arms.tails:
-        return max(1.0, arms.tails[metric])
-    of = _TIMES.get(metric)
-    if of is None:
-        return None
-    ratios = [
-        statistics.median(of(process) for process in reading.measurement.processes)
-        / statistics.median(process.low_us for process in calm_processes(reading.measurement))
-        for reading in arms.readings
-        if reading.arm in arms.kept and reading.measurement and reading.measurement.outcome is Outcome.OK
-    ]
-    return max(1.0, statistics.median(ratios)) if ratios else 1.0
-
-
-_TIMES: Mapping[str, Callable[[ProcessSample], float]] = {
-    "latency.low": lambda process: process.low_us,
-    "latency.p50": lambda process: process.p50_us,
-    "latency.mean": lambda process: process.mean_us,
-    "throughput": lambda process: process.mean_us,
-    "latency.runtime": lambda process: process.runtime_us or process.low_us,
-}

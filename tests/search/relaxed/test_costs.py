@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from edgekd.errors import MissingError
+from edgekd.search.feasible import low_budget_us
 from edgekd.search.relaxed.costs import (
     decided_model,
     latency_cost,
-    low_budget_us,
     pieces_of,
     recorded_pieces,
     share_of,

@@ -1,0 +1,105 @@
+"""Latency tables: what was measured on a device stays known, for the next search, profile or prediction there.
+
+A table is one JSON file (``edgekd.latency-table/1``): a device by its fingerprint, one backend, precision and number
+of threads, and its rows: a network's kernels with the low quantile of a call and what the model adds to memory. Rows
+of one network replace one another; of a table that grows past its limit the oldest go. Tables are kept in the
+person's data folder, and travel as files: `edgekd tables export` and `import`.
+
+A table holds for its fingerprint alone. Another governor, runtime version or set of limits is another device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from filelock import FileLock
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from edgekd.artefacts import Backend, Precision
+from edgekd.devices._protocol import Fingerprint
+from edgekd.evidence import EvidenceKind
+from edgekd.kernels import Kernels
+from edgekd.records import Filed, Record
+from edgekd.store.atomic import write_json
+from edgekd.store.schema import read_record
+
+__all__ = ["LatencyTable", "TableRow", "add_rows", "import_table", "kept_tables", "tables_folder", "tables_of"]
+
+_MOST_ROWS = 2000
+
+
+class TableRow(Record):
+    """One network as it was measured."""
+
+    kernels: Kernels
+    low_us: PositiveFloat
+    memory_bytes: int | None = None
+    sha256: str = ""  # of the file; empty where it wasn't kept
+
+
+class LatencyTable(Filed):
+    """What is known of one device, backend, precision and number of threads."""
+
+    schema_: Literal["edgekd.latency-table/1"] = Field(default="edgekd.latency-table/1", alias="schema")
+    device: str
+    fingerprint: Fingerprint
+    backend: Backend
+    precision: Precision
+    threads: PositiveInt = 1
+    kind: EvidenceKind = EvidenceKind.MEASURED
+    rows: tuple[TableRow, ...]
+
+    @property
+    def name(self) -> str:
+        """The file's name: everything that tells one table from another, device and fingerprint first."""
+        safe = "".join(c if c.isalnum() or c in "-." else "_" for c in self.device)
+        backend = str(self.backend).replace("/", "-")
+        subject = self.fingerprint.digest()[:12]
+        return f"{safe}-{subject}-{backend}-{self.precision.value}-{self.threads}.json"
+
+
+def tables_folder() -> Path:
+    """Where this person's tables are kept."""
+    return Path(platformdirs.user_data_dir("edgekd")) / "tables"
+
+
+def kept_tables(folder: Path | None = None) -> tuple[LatencyTable, ...]:
+    """All of them, by name. Raises ConfigurationError naming a file that can't be read."""
+    folder = folder or tables_folder()
+    return tuple(read_record(path, LatencyTable) for path in sorted(folder.glob("*.json"))) if folder.is_dir() else ()
+
+
+def tables_of(fingerprint: Fingerprint, threads: int, folder: Path | None = None) -> tuple[LatencyTable, ...]:
+    """Those that hold for a device as it is now, whatever it is called."""
+    subject = fingerprint.digest()
+    found = kept_tables(folder)
+    return tuple(table for table in found if table.threads == threads and table.fingerprint.digest() == subject)
+
+
+def add_rows(table: LatencyTable, folder: Path | None = None) -> LatencyTable:
+    """Put a table's rows to those kept of the same name; returns all of them. Raises OSError."""
+    folder = folder or tables_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / table.name
+    with FileLock(folder / f".{table.name}.lock"):
+        before: Iterable[TableRow] = read_record(path, LatencyTable).rows if path.is_file() else ()
+        merged = table.but(rows=_merged(before, table.rows))
+        write_json(path, merged)
+    return merged
+
+
+def import_table(path: Path, folder: Path | None = None) -> LatencyTable:
+    """Take a file's rows in. Raises ConfigurationError where it is no table, OSError where it can't be opened."""
+    return add_rows(read_record(path, LatencyTable), folder)
+
+
+def _merged(before: Iterable[TableRow], new: Sequence[TableRow]) -> tuple[TableRow, ...]:
+    """By network, the later one counting; the newest of them where there are too many."""
+    found: dict[Kernels, TableRow] = {}
+    for row in (*before, *new):
+        found.pop(row.kernels, None)
+        found[row.kernels] = row
+    return tuple(found.values())[-_MOST_ROWS:]

@@ -1,0 +1,74 @@
+"""Tables outlive the run that measured them, travel as files, and hold for their own fingerprint alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekd.artefacts import Backend, Precision
+from edgekd.errors import ConfigurationError
+from edgekd.measure.tables import LatencyTable, TableRow, add_rows, import_table, kept_tables, tables_of
+from edgekd.store.atomic import write_json
+from edgekd.testing.fakes.device import fake_fingerprint
+from tests.measure.device_on_paper import some_networks
+
+NETWORKS = some_networks(5, seed=0)
+
+
+def table(rows, **changes):
+    return LatencyTable(
+        **{
+            "device": "board",
+            "fingerprint": fake_fingerprint(),
+            "backend": Backend.model_validate("litert/xnnpack"),
+            "precision": Precision.INT8,
+            "rows": tuple(TableRow(kernels=NETWORKS[place], low_us=us) for place, us in rows),
+            **changes,
+        }
+    )
+
+
+def test_rows_come_together_and_the_later_one_of_a_network_counts(tmp_path):
+    add_rows(table([(0, 10.0), (1, 20.0)]), tmp_path)
+    add_rows(table([(1, 21.0), (2, 30.0)]), tmp_path)
+    (kept,) = kept_tables(tmp_path)
+    assert [(row.kernels, row.low_us) for row in kept.rows] == [
+        (NETWORKS[0], 10.0),
+        (NETWORKS[1], 21.0),
+        (NETWORKS[2], 30.0),
+    ]
+
+
+def test_another_fingerprint_precision_or_number_of_threads_is_another_table(tmp_path):
+    here = fake_fingerprint()
+    changed = here.but(governor="powersave")
+    for one in (
+        table([(0, 1.0)]),
+        table([(0, 2.0)], precision=Precision.FLOAT32),
+        table([(0, 3.0)], threads=2),
+        table([(0, 4.0)], fingerprint=changed),
+        table([(0, 5.0)], fingerprint=here.but(runtimes={"litert": "99.0"})),
+    ):
+        add_rows(one, tmp_path)
+    assert len(kept_tables(tmp_path)) == 5
+    assert sorted(found.rows[0].low_us for found in tables_of(here, 1, tmp_path)) == [1.0, 2.0]
+    assert [found.rows[0].low_us for found in tables_of(changed, 1, tmp_path)] == [4.0]
+
+
+def test_a_table_travels_as_a_file(tmp_path):
+    write_json(tmp_path / "sent.json", table([(0, 10.0), (3, 40.0)]))
+    add_rows(table([(4, 50.0)]), tmp_path / "mine")
+    assert len(import_table(tmp_path / "sent.json", tmp_path / "mine").rows) == 3
+    (kept,) = kept_tables(tmp_path / "mine")
+    assert len(kept.rows) == 3
+
+
+def test_what_is_no_table_is_refused_by_name(tmp_path):
+    (tmp_path / "other.json").write_text('{"schema": "edgekd.bench/1"}')
+    with pytest.raises(ConfigurationError, match=r"edgekd.latency-table/1"):
+        import_table(tmp_path / "other.json", tmp_path / "mine")
+    assert kept_tables(tmp_path / "nowhere") == ()
+
+
+def test_a_devices_name_is_no_path(tmp_path):
+    add_rows(table([(0, 1.0)], device="../../etc/x y"), tmp_path)
+    assert [path.parent for path in tmp_path.rglob("*.json")] == [tmp_path]

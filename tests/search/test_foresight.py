@@ -1,0 +1,124 @@
+"""What the predictor holds to be too slow is not tried; nothing else changes, and a replay decides alike."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekd.search.foresight import fit_due, fitted
+from edgekd.search.replay import replay
+from edgekd.store.predicted import KnownRecord, KnownTable, PredictorsRecord, Reading
+from edgekd.store.records import Arm
+from edgekd.store.run import Run
+from tests.measure.device_on_paper import latency_us, some_networks
+from tests.search.conftest import ARMS, F32, LITERT, FakeSurveyor
+
+TIGHT = {"budgets": {"latency": {"p95": "60 us"}}}
+
+
+def over_budget(run: Run) -> int:
+    return sum(trial.outcome == "over-budget" for trial in run.trials())
+
+
+@pytest.fixture
+def searched(make_lab):
+    """The same search without and with the predictor."""
+
+    def search(predict: bool, **changes):
+        lab = make_lab(target=TIGHT, predict=predict, **changes)
+        lab.search()
+        return Run.open(lab.folder)
+
+    return search
+
+
+def test_fewer_trials_are_spent_on_what_is_too_slow(searched):
+    plain, predicted = searched(False), searched(True)
+    assert len(plain.trials()) == len(predicted.trials()) == 24
+    assert plain.predictors() == ()
+    assert predicted.predictors()
+    assert over_budget(predicted) < over_budget(plain) / 2
+    best = [max(f.accuracy.value for f in run.finalists() if f.chosen) for run in (plain, predicted)]
+    assert best[1] >= best[0]
+
+
+def test_each_fit_says_its_error_and_what_it_removed(searched):
+    records = searched(True).predictors()
+    assert [record.number for record in records] == list(range(len(records)))
+    for record in records:
+        for one in record.arms:
+            assert one.samples == one.held_out.samples >= 6
+            assert 0.0 <= one.held_out.median <= one.held_out.p95 <= one.held_out.worst
+            assert 30.0 < one.bound_us <= 60.0
+    assert any(one.removed for record in records for one in record.arms)
+
+
+def test_a_replay_decides_alike(searched):
+    report = replay(searched(True))
+    assert report.same, report.lines()
+
+
+def test_stopped_and_resumed_it_tries_the_same(make_lab):
+    whole, pieces = (make_lab(target=TIGHT, predict=True) for _ in range(2))
+    whole.search()
+    pieces.search_through_stops(3)
+    one, other = (Run.open(lab.folder) for lab in (whole, pieces))
+    assert [trial.candidate for trial in one.trials()] == [trial.candidate for trial in other.trials()]
+    assert [[a.removed for a in r.arms] for r in one.predictors()] == [
+        [a.removed for a in r.arms] for r in other.predictors()
+    ]
+
+
+def test_what_earlier_work_measured_is_known_from_the_first_trial_on(make_lab):
+    before = make_lab(target=TIGHT, predict=True)
+    before.search()
+    run = Run.open(before.folder)
+    arm = Arm(backend=LITERT, precision=F32)
+    surveyor, rows = FakeSurveyor(), {}
+    for trial in run.trials():
+        low = next((f.value for f in trial.figures if f.metric == "latency.low"), None)
+        if Arm.of(trial.candidate) == arm and low is not None:
+            rows[surveyor.kernels(trial.candidate.arch)] = low
+    lab = make_lab(target=TIGHT, predict=True)
+    again = lab.open()
+    table = KnownTable(arm=arm, readings=tuple(Reading(kernels=k, low_us=low) for k, low in rows.items()))
+    again.write(KnownRecord(tables=(table,)))
+    lab.search()
+    first = Run.open(lab.folder).predictors()[0]
+    assert first.batch == 0
+    (mine,) = [one for one in first.arms if one.arm == arm]
+    assert mine.samples >= len(rows)
+
+
+def test_without_a_limit_of_time_nothing_is_fitted(make_lab):
+    lab = make_lab(target={"budgets": {"size": {"file": "40 KiB"}}}, predict=True)
+    lab.search()
+    assert Run.open(lab.folder).predictors() == ()
+
+
+def test_a_mask_that_leaves_nothing_is_no_mask(make_lab):
+    lab = make_lab(target={"budgets": {"latency": {"p95": "1 us"}}}, predict=True)
+    assert lab.search().exit_code == 5
+    run = Run.open(lab.folder)
+    assert len(run.trials()) == 24
+    assert replay(run).same
+
+
+def readings(count: int) -> list[Reading]:
+    return [
+        Reading(kernels=network, low_us=latency_us(network, seed=number))
+        for number, network in enumerate(some_networks(count, seed=0))
+    ]
+
+
+@pytest.mark.parametrize(("before", "now", "due"), [(None, 5, False), (None, 6, True), (9, 11, False), (9, 12, True)])
+def test_a_fit_is_due_where_readings_have_grown(before, now, due):
+    last = None
+    if before is not None:
+        arms = fitted({ARMS[0]: readings(before)}, 100.0)
+        last = PredictorsRecord(number=0, batch=0, arms=arms, seconds=0.0, ended_s=0.0)
+    assert fit_due({ARMS[0]: readings(now)}, last) is due
+
+
+def test_an_arm_with_few_readings_has_the_fullest_as_its_prior():
+    made = fitted({ARMS[0]: readings(8), ARMS[1]: readings(30), ARMS[2]: readings(3)}, 100.0)
+    assert [(one.arm, one.prior) for one in made] == [(ARMS[1], None), (ARMS[0], 0)]
