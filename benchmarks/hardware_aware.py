@@ -14,7 +14,7 @@ CIFAR-10, 10,000 training images, teacher ResNet-56 (93.39 %), a stem of stride 
 faster, with a teacher trained here, and too easy to tell two students apart (both are right on 98.6 to 98.9 %).
 Cells: `budgets`, `search-NAME`, `NAME-WHO-SEED`, `side_by_side`.
 
-Run: EDGEKD_DATA=... OMP_NUM_THREADS=1 python benchmarks/hardware_aware.py [--table] [--jobs 2] [--seeds 3]. About 45
+Run: EDGEKD_DATA=... python benchmarks/hardware_aware.py [--table] [--jobs 2] [--seeds 3]. About 45
 minutes on two idle cores, of which the two searches take 22; --tiny takes a few minutes and proves nothing.
 """
 
@@ -254,6 +254,7 @@ def make_all(options: argparse.Namespace, cells: Cells, runs: Path) -> None:
     waiting = [f"{name}-{who}-{seed}" for seed in seeds for name in found for who in WHO]
     waiting = [cell for cell in waiting if cells.get(cell) is None]
     if waiting:
+        one_thread()
         make(options, cells, waiting.pop(0), runs)  # with it the teacher's answers, once
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.jobs, mp_context=context, initializer=one_thread) as pool:

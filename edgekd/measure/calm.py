@@ -5,20 +5,73 @@ process that lived through nothing else has a low quantile that is not the model
 changes, so a process is calm where enough of its rounds came within 5 % of the fastest of the whole batch. On a quiet
 machine every process is.
 
+Where a whole batch was slow, as a few seconds of measuring may well be, no process of it can tell. So whoever measures
+batch after batch remembers the sentinel's best (`Pace`) and measures again what never came near it.
+
 Only the ranking quantile (`latency.low`) is taken from calm processes alone. Everything a budget usually binds (p50,
 p95, mean) is of all of them, disturbed or not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+
 import numpy as np
 
-from edgekd.devices._protocol import Measurement, ProcessSample
+from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan, ProcessSample, Progress
+from edgekd.measure.settle import measure_steadily
 
-__all__ = ["calm_processes"]
+__all__ = ["Pace", "calm_processes", "measure_calmly"]
 
 _WITHIN = 0.05  # the sentinel's level differs by about 0.7 % (one standard deviation) between undisturbed processes
 _ENOUGH = 0.3  # of a process's rounds: so many that its 5th percentile is of calls at that speed
+_REPEATS = 3
+_ANOTHER_SEED = 104729  # a prime beside that of `edgekd.measure.settle`
+
+
+class Pace:
+    """The sentinel's best on a device so far, in microseconds; infinite before anything was measured."""
+
+    def __init__(self, measurements: Iterable[Measurement] = ()) -> None:
+        self.best_us = min((_fastest(measurement) for measurement in measurements), default=float("inf"))
+
+    def slow(self, batch: Sequence[Measurement]) -> list[int]:
+        """Places of those beside which the sentinel never came near its best, which is brought up to date first."""
+        fastest = [_fastest(measurement) for measurement in batch]
+        self.best_us = min([self.best_us, *fastest])
+        return [at for at, us in enumerate(fastest) if (1.0 + _WITHIN) * self.best_us < us < float("inf")]
+
+
+def measure_calmly(
+    session: DeviceSession,
+    jobs: Sequence[Job],
+    plan: MeasurePlan,
+    pace: Pace,
+    progress: Progress | None = None,
+    stop: Callable[[], None] = lambda: None,
+) -> Sequence[Measurement]:
+    """A steady batch; what was never at the device's own pace is measured again, three times at most.
+
+    Of each job, what was measured at the fastest pace is taken. ``stop`` is called before each further batch, and
+    raises Interrupted where the person asked for that.
+    """
+    known = list(measure_steadily(session, jobs, plan, progress))
+    for attempt in range(1, _REPEATS + 1):
+        slow = pace.slow(known)
+        if not slow:
+            break
+        stop()
+        again = plan.but(seed=plan.seed + _ANOTHER_SEED * attempt)
+        for at, measurement in zip(
+            slow, measure_steadily(session, [jobs[at] for at in slow], again, progress), strict=True
+        ):
+            known[at] = min(known[at], measurement, key=_fastest)
+    return known
+
+
+def _fastest(measurement: Measurement) -> float:
+    reading = measurement.sentinel
+    return min(reading.low_us, default=float("inf")) if reading is not None else float("inf")
 
 
 def calm_processes(measurement: Measurement) -> tuple[ProcessSample, ...]:

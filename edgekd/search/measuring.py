@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -19,9 +19,9 @@ from edgekd.evidence import Figure, find_figure
 from edgekd.export._protocol import ConversionOutcome, ConversionResult
 from edgekd.export.integer import float_figure
 from edgekd.kernels import Kernels
+from edgekd.measure.calm import Pace, measure_calmly
 from edgekd.measure.compare import aa_noise
 from edgekd.measure.figures import figures_for_limits
-from edgekd.measure.settle import measure_steadily
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows
 from edgekd.search._protocol import Maker
 from edgekd.search.feasible import LOW
@@ -71,6 +71,7 @@ class Bench:
     run: Run
     now: Callable[[], float]
     kernels_of: Callable[[Artefact], Kernels] | None = None  # None: nothing is kept in the device's tables
+    pace: Pace = field(default_factory=Pace)
 
     def measure(
         self,
@@ -121,7 +122,7 @@ class Bench:
             batch.append(batch[0])
         stop()
         begun = self.now()
-        measurements = list(measure_steadily(self.session, batch, plan, progress)) if batch else []
+        measurements = list(measure_calmly(self.session, batch, plan, self.pace, progress, stop)) if batch else []
         share_s = (self.now() - begun) / max(1, len(batch))
         by_number = dict(zip(jobs, measurements, strict=False))
         noise = aa_noise(measurements) if pair and batch else 0.0

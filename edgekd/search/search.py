@@ -21,6 +21,7 @@ from edgekd.export.converter import Converter
 from edgekd.export.kernels.read import kernels_of_file
 from edgekd.kernels import Kernels
 from edgekd.measure.bandwidth import measure_bandwidth
+from edgekd.measure.calm import Pace
 from edgekd.measure.tables import tables_of
 from edgekd.project import Project, cache_folder
 from edgekd.recipes.runner import check_recipe
@@ -206,7 +207,10 @@ class Search:
         before = 0.0 if self.started is None else self.now() - self.started
         budget = Budget(self.run.header.budget_s, self.now, spent_before(self.run) + before)
         parts = self.parts
-        bench = Bench(parts.maker, parts.session, self.run.header.target, self.run, self.now, parts.kernels_of)
+        seen = [r.measurement for anchor in self.run.anchors() for r in anchor.readings if r.measurement]
+        bench = Bench(
+            parts.maker, parts.session, self.run.header.target, self.run, self.now, parts.kernels_of, Pace(seen)
+        )
         Original(self.run, self.plan, bench, self.parts.context, self.events, budget)()
         steps = FirstSteps(self.run, self.plan, self.parts.surveyor, bench, budget, self.events)
         features = steps.features(survey_size(self.run.header.budget_s, self.plan.relaxed is not None))

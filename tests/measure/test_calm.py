@@ -9,7 +9,8 @@ import pytest
 
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Job, Measurement, MeasurePlan, SentinelReading
-from edgekd.measure.calm import calm_processes
+from edgekd.errors import Interrupted
+from edgekd.measure.calm import Pace, calm_processes, measure_calmly
 from edgekd.measure.figures import figure_of
 from edgekd.testing.fakes import FakeDevice
 
@@ -57,3 +58,45 @@ def test_without_a_sentinel_beside_each_nothing_is_left_out():
     assert calm_processes(measurement.but(sentinel=None)) == measurement.processes
     odd = SentinelReading(low_us=(10.0, 15.0), drift=0.0)
     assert calm_processes(measurement.but(sentinel=odd)) == measurement.processes
+
+
+class Moody:
+    """A session whose every job takes half as long again in the batches that are said to be slow."""
+
+    def __init__(self, slow: list[bool]) -> None:
+        self.slow, self.asked = slow, list[int]()
+
+    def measure(self, jobs, plan, progress=None):
+        self.asked.append(len(jobs))
+        (slow, *self.slow) = self.slow
+        return [measured([ROUNDS if slow else 0] * 3).but(plan=plan.but(rounds=ROUNDS))] * len(jobs)
+
+
+@pytest.mark.parametrize(
+    ("slow", "batches", "low_us"),
+    [
+        ([False], 1, 101.0),
+        ([True, False], 2, 101.0),
+        ([True, True, True, False], 4, 101.0),
+        ([True, True, True, True], 4, 151.0),
+    ],
+)
+def test_a_batch_that_was_slow_from_end_to_end_is_measured_again(slow, batches, low_us):
+    session, pace = Moody(slow), Pace([measured([0, 0, 0])])
+    found = measure_calmly(session, [JOB, JOB], MeasurePlan(processes=3, rounds=ROUNDS), pace)
+    assert session.asked == [2] * batches
+    assert [figure_of(one, "latency.low").value for one in found] == [low_us, low_us]
+
+
+def test_the_first_batch_of_all_knows_no_better_pace():
+    session = Moody([True])
+    measure_calmly(session, [JOB], MeasurePlan(processes=3, rounds=ROUNDS), Pace())
+    assert session.asked == [1]
+
+
+def test_whoever_asks_to_stop_is_heard_before_another_batch():
+    def stop():
+        raise Interrupted("stopped", "again")
+
+    with pytest.raises(Interrupted):
+        measure_calmly(Moody([True]), [JOB], MeasurePlan(processes=3), Pace([measured([0])]), None, stop)
