@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from edgekd.distill.losses.catalogue import LossesAnswer
     from edgekd.measure.bench import BenchReport
     from edgekd.measure.doctor import DoctorReport
+    from edgekd.measure.predict import PredictReport
     from edgekd.project import Project
     from edgekd.search.replay import ReplayReport
 
@@ -46,6 +47,7 @@ __all__ = [
     "doctor",
     "export",
     "losses",
+    "predict",
     "replay",
     "report",
     "runs",
@@ -322,6 +324,26 @@ def bench(
     chosen = (plan or MeasurePlan()).but(threads=threads)
     shown = events or SilentEvents()
     return run_bench(models, open_device(device), wanted, threads, chosen, shown.progress, twins, shown.stop, against)
+
+
+def predict(
+    models: Sequence[Path],
+    *,
+    device: str = "this-computer",
+    backends: Sequence[str] = (),
+    threads: int = 1,
+    tables: Sequence[Path] = (),
+) -> PredictReport:
+    """What models would take on a device, from what was measured there before: nothing is run.
+
+    ``tables`` are files to predict from in place of those kept here. Raises ConfigurationError, and MissingError where
+    too little was measured.
+    """
+    from edgekd.measure.predict import predict_models
+    from edgekd.predicting import asked_of, known_of
+
+    fingerprint, found, note = known_of(device, threads, tables)
+    return predict_models(device, fingerprint, threads, found, asked_of(models, backends, found)).but(note=note)
 
 
 def losses(name: str | None = None) -> LossesAnswer:

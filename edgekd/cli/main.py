@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("edgekd.cli.report:report", "Draw a run's page."),
     "runs": ("edgekd.cli.runs:runs", "List runs."),
     "bench": ("edgekd.cli.bench:bench", "Time models you already have."),
+    "predict": ("edgekd.cli.predict:predict", "Say what models would take on a device, by what was measured."),
+    "tables": ("edgekd.cli.tables:tables", "What was measured on devices: list, export, import."),
     "doctor": ("edgekd.cli.doctor:doctor", "See whether this machine is ready."),
     "losses": ("edgekd.cli.losses:losses", "What a student can learn from: list of losses."),
     "targets": ("edgekd.cli.targets:targets", "Contracts: list, show, new, check."),

@@ -1,9 +1,9 @@
-"""Which processes tell how fast a model can be here: those beside which the sentinel reached its own best speed.
+"""How fast a model can be on a machine that somebody else disturbs, and when that is so: the sentinel knows.
 
 On a shared machine somebody else's work on the same core makes everything slower by a third for seconds at a time. A
-process that lived through nothing else has a low quantile that is not the model's. The sentinel knows: it never
-changes, so a process is calm where enough of its rounds came within 5 % of the fastest of the whole batch. On a quiet
-machine every process is.
+process that lived through little else has a low quantile that is not the model's, and nobody can make it faster than it
+is: so of a disturbed batch those processes count that came within 5 % of its fastest. Whether it was disturbed is said
+by the sentinel alone, which never changes: where beside some process too few of its rounds came within 5 % of its best.
 
 Where a whole batch was slow, as a few seconds of measuring may well be, no process of it can tell. So whoever measures
 batch after batch remembers the sentinel's best (`Pace`) and measures again what never came near it.
@@ -75,11 +75,13 @@ def _fastest(measurement: Measurement) -> float:
 
 
 def calm_processes(measurement: Measurement) -> tuple[ProcessSample, ...]:
-    """Those of a measurement; all of them where no sentinel was timed beside each."""
+    """Those of a measurement; all of them on a quiet machine, and where no sentinel was timed beside each."""
     sentinel, processes = measurement.sentinel, measurement.processes
     if sentinel is None or not processes or len(sentinel.low_us) % len(processes):
         return processes
     rounds = np.asarray(sentinel.low_us, dtype=np.float64).reshape(len(processes), -1)
     shares = (rounds <= (1.0 + _WITHIN) * rounds.min()).mean(axis=1)
-    least = min(_ENOUGH, float(shares.max()))  # where none was calm for long, the calmest
-    return tuple(process for process, share in zip(processes, shares, strict=True) if share >= least)
+    if shares.min() >= _ENOUGH:
+        return processes
+    fastest = min(process.low_us for process in processes)
+    return tuple(process for process in processes if process.low_us <= (1.0 + _WITHIN) * fastest)

@@ -186,7 +186,11 @@ def _figures(measurement: Measurement, confidence: float, size_bytes: int | None
         values = [value for value in found if value is not None]
         if len(values) < len(found):
             continue
-        those = count if len(taken) == len(processes) else f"{len(taken)} of {count}, where the sentinel was fast,"
+        those = (
+            count
+            if len(taken) == len(processes)
+            else f"{len(taken)} of {count}, the least disturbed by what the sentinel says,"
+        )
         low, high = fresh_process_interval(values, confidence)
         words = metric.words.format(load=load)
         yield Figure(

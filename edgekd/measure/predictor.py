@@ -32,6 +32,7 @@ Floats = NDArray[np.float64]
 FEWEST = 4
 _FOLDS = 10
 _CONFIDENCE = 0.9
+_UNKNOWN = 0.95  # of the spread of a kernel that nothing is known of
 _MOST_FOR_SCALES = 64  # measurements: the scales of more are those of so many of them
 
 
@@ -74,6 +75,19 @@ class LatencyPredictor(Record):
         found = base * np.exp(posterior(self.scales, mixture, seen, alone).mean)
         place = {kernel: index for index, kernel in enumerate(distinct)}
         return found[[place[kernel] for kernel in kernels]]
+
+    def unlike(self, kernels: Kernels) -> float:
+        """The share of a network's expected time in kernels of which the readings say next to nothing."""
+        distinct = list(dict.fromkeys(kernels))
+        alone = Mixture(tuple(distinct), np.eye(len(distinct)), np.full(len(distinct), np.inf))
+        mixture, seen = self._seen()
+        spread = posterior(self.scales, mixture, seen, alone).spread
+        unknown = float(np.hypot(self.scales.kind, np.hypot(self.scales.kernel, self.scales.network)))
+        far = {kernel for kernel, at in zip(distinct, spread, strict=True) if at > _UNKNOWN * unknown}
+        times = self._base(kernels)
+        total = float(times.sum())
+        mine = sum(float(us) for kernel, us in zip(kernels, times, strict=True) if kernel in far)
+        return mine / total if total > 0 else 0.0
 
     def _base(self, kernels: Sequence[Kernel]) -> Floats:
         return kernel_costs(self.costs, kernels, self.prior.kernel_us if self.prior else None)

@@ -20,13 +20,26 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.devices._protocol import Fingerprint
+from edgekd.errors import ConfigurationError, Place, UnknownName, UsageError
 from edgekd.evidence import EvidenceKind
 from edgekd.kernels import Kernels
 from edgekd.records import Filed, Record
 from edgekd.store.atomic import write_json
 from edgekd.store.schema import read_record
 
-__all__ = ["LatencyTable", "TableRow", "add_rows", "import_table", "kept_tables", "tables_folder", "tables_of"]
+__all__ = [
+    "LatencyTable",
+    "TableRow",
+    "TablesAnswer",
+    "add_rows",
+    "export_table",
+    "import_tables",
+    "kept_tables",
+    "list_tables",
+    "read_table",
+    "tables_folder",
+    "tables_of",
+]
 
 _MOST_ROWS = 2000
 
@@ -61,6 +74,36 @@ class LatencyTable(Filed):
         return f"{safe}-{subject}-{backend}-{self.precision.value}-{self.threads}.json"
 
 
+class TableSummary(Record):
+    """A table, without its rows."""
+
+    name: str
+    device: str
+    backend: Backend
+    precision: Precision
+    threads: int
+    rows: int
+
+
+class TablesAnswer(Filed):
+    """Tables, without their rows."""
+
+    schema_: Literal["edgekd.tables/1"] = Field(default="edgekd.tables/1", alias="schema")
+    tables: tuple[TableSummary, ...]
+    said: str = ""
+
+    def lines(self) -> list[str]:
+        """Two lines a table."""
+        lines = [self.said] if self.said else []
+        for table in self.tables:
+            threads = f"{table.threads} thread{'s' if table.threads != 1 else ''}"
+            lines += [
+                f"{table.device} . {table.backend} {table.precision.value} . {threads} . {table.rows} networks",
+                f"  {table.name.removesuffix('.json')}",
+            ]
+        return lines or ["no table is kept here: edgekd profile DEVICE measures some"]
+
+
 def tables_folder() -> Path:
     """Where this person's tables are kept."""
     return Path(platformdirs.user_data_dir("edgekd")) / "tables"
@@ -75,7 +118,9 @@ def kept_tables(folder: Path | None = None) -> tuple[LatencyTable, ...]:
 def tables_of(fingerprint: Fingerprint, threads: int, folder: Path | None = None) -> tuple[LatencyTable, ...]:
     """Those that hold for a device as it is now, whatever it is called."""
     subject = fingerprint.digest()
-    found = kept_tables(folder)
+    folder = folder or tables_folder()
+    paths = sorted(folder.glob(f"*-{subject[:12]}-*-{threads}.json")) if folder.is_dir() else []
+    found = (read_record(path, LatencyTable) for path in paths)
     return tuple(table for table in found if table.threads == threads and table.fingerprint.digest() == subject)
 
 
@@ -91,9 +136,49 @@ def add_rows(table: LatencyTable, folder: Path | None = None) -> LatencyTable:
     return merged
 
 
-def import_table(path: Path, folder: Path | None = None) -> LatencyTable:
-    """Take a file's rows in. Raises ConfigurationError where it is no table, OSError where it can't be opened."""
-    return add_rows(read_record(path, LatencyTable), folder)
+def list_tables(folder: Path | None = None) -> TablesAnswer:
+    """All that are kept."""
+    return TablesAnswer(tables=tuple(map(_summary, kept_tables(folder))))
+
+
+def import_tables(paths: Sequence[Path], folder: Path | None = None) -> TablesAnswer:
+    """Take the files' rows in, all or none. Raises ConfigurationError where one is no table or can't be opened."""
+    read = [read_table(path) for path in paths]
+    return TablesAnswer(tables=tuple(_summary(add_rows(table, folder)) for table in read), said="taken in:")
+
+
+def export_table(name: str, path: Path, force: bool = False, folder: Path | None = None) -> TablesAnswer:
+    """Write one to a file. Raises UnknownName, and UsageError where several begin so or the file is there."""
+    kept = kept_tables(folder)
+    found = [table for table in kept if table.name.startswith(name)]
+    if not found:
+        raise UnknownName("table", name, [table.name.removesuffix(".json") for table in kept])
+    if len(found) > 1:
+        names = ", ".join(table.name.removesuffix(".json") for table in found)
+        raise UsageError(f"{len(found)} tables begin with `{name}`: {names}", "give more of the name")
+    if path.exists() and not force:
+        raise UsageError(f"{path} is there already", "give another file, or --force to replace it")
+    write_json(path, found[0])
+    return TablesAnswer(tables=(_summary(found[0]),), said=f"wrote {path}")
+
+
+def read_table(path: Path) -> LatencyTable:
+    """A table's file. Raises ConfigurationError where it is none or can't be opened."""
+    try:
+        return read_record(path, LatencyTable)
+    except OSError as error:
+        raise ConfigurationError.one(f"can't be read: {error.strerror}", place=Place(str(path))) from error
+
+
+def _summary(table: LatencyTable) -> TableSummary:
+    return TableSummary(
+        name=table.name,
+        device=table.device,
+        backend=table.backend,
+        precision=table.precision,
+        threads=table.threads,
+        rows=len(table.rows),
+    )
 
 
 def _merged(before: Iterable[TableRow], new: Sequence[TableRow]) -> tuple[TableRow, ...]:

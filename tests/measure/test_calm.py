@@ -39,17 +39,24 @@ def test_on_a_quiet_machine_all_are():
     assert "over 4 fresh processes of" in figure_of(measurement, "latency.low").method
 
 
-@pytest.mark.parametrize(("slow_rounds", "calm"), [([5, 0, 5], [1]), ([4, 5, 3, 0], [2, 3]), ([4, 5, 5], [0])])
-def test_those_beside_which_the_sentinel_was_fast(slow_rounds, calm):
+@pytest.mark.parametrize(("slow_rounds", "calm"), [([5, 0, 5], [1]), ([4, 5, 3, 0], [0, 2, 3]), ([4, 5, 5], [0])])
+def test_of_a_disturbed_batch_those_that_came_near_its_fastest(slow_rounds, calm):
     measurement = measured(slow_rounds)
     assert calm_processes(measurement) == tuple(measurement.processes[place] for place in calm)
+
+
+def test_on_a_quiet_machine_a_slow_process_is_the_models_own():
+    measurement = measured([0, 0, 0])
+    slow = measurement.processes[1].but(low_us=150.0)
+    measurement = measurement.but(processes=(measurement.processes[0], slow, measurement.processes[2]))
+    assert calm_processes(measurement) == measurement.processes
 
 
 def test_the_ranking_quantile_is_theirs_and_the_budgets_figures_are_of_all():
     measurement = measured([5, 0, 5])
     low, p95 = figure_of(measurement, "latency.low"), figure_of(measurement, "latency.p95")
     assert low.value == 101.0
-    assert "1 of 3 fresh processes, where the sentinel was fast, of the" in low.method
+    assert "1 of 3 fresh processes, the least disturbed by what the sentinel says, of the" in low.method
     assert p95.value == np.median([process.p95_us for process in measurement.processes])
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.errors import ConfigurationError
-from edgekd.measure.tables import LatencyTable, TableRow, add_rows, import_table, kept_tables, tables_of
+from edgekd.measure.tables import LatencyTable, TableRow, add_rows, import_tables, kept_tables, tables_of
 from edgekd.store.atomic import write_json
 from edgekd.testing.fakes.device import fake_fingerprint
 from tests.measure.device_on_paper import some_networks
@@ -57,7 +57,8 @@ def test_another_fingerprint_precision_or_number_of_threads_is_another_table(tmp
 def test_a_table_travels_as_a_file(tmp_path):
     write_json(tmp_path / "sent.json", table([(0, 10.0), (3, 40.0)]))
     add_rows(table([(4, 50.0)]), tmp_path / "mine")
-    assert len(import_table(tmp_path / "sent.json", tmp_path / "mine").rows) == 3
+    (told,) = import_tables([tmp_path / "sent.json"], tmp_path / "mine").tables
+    assert told.rows == 3
     (kept,) = kept_tables(tmp_path / "mine")
     assert len(kept.rows) == 3
 
@@ -65,7 +66,7 @@ def test_a_table_travels_as_a_file(tmp_path):
 def test_what_is_no_table_is_refused_by_name(tmp_path):
     (tmp_path / "other.json").write_text('{"schema": "edgekd.bench/1"}')
     with pytest.raises(ConfigurationError, match=r"edgekd.latency-table/1"):
-        import_table(tmp_path / "other.json", tmp_path / "mine")
+        import_tables([tmp_path / "other.json"], tmp_path / "mine")
     assert kept_tables(tmp_path / "nowhere") == ()
 
 

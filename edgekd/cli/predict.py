@@ -1,0 +1,36 @@
+"""``edgekd predict a.tflite --device pi5``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgekd.cli.names import complete_device
+from edgekd.cli.output import Output, command
+
+__all__ = ["predict"]
+
+
+@command("edgekd predict a.tflite --device this-computer")
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--device", default="this-computer", shell_complete=complete_device, help="Whose tables to use.")
+@click.option("--backend", "backends", multiple=True, help="As litert/xnnpack; default: every one measured there.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the runtime.")
+@click.option(
+    "--table", "tables", multiple=True, type=click.Path(path_type=Path), help="A table's file, in place of those kept."
+)
+def predict(
+    output: Output,
+    models: tuple[Path, ...],
+    device: str,
+    backends: tuple[str, ...],
+    threads: int,
+    tables: tuple[Path, ...],
+) -> None:
+    """Say what models would take on a device, from what was measured there before.
+
+    Nothing is run: the figures are predicted, with the error such predictions had."""
+    from edgekd import api
+
+    output.answer(api.predict(models, device=device, backends=backends, threads=threads, tables=tables))

@@ -1,0 +1,89 @@
+"""A model file's precision: what its convolutions and matrices are computed in, by what the file itself says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from xml.etree import ElementTree
+
+from edgekd.artefacts import Artefact, Format, Precision
+from edgekd.errors import ConfigurationError, Place
+from edgekd.export.flatbuffer import constant_of, operator_name, read_model, schema
+
+__all__ = ["precision_of_file"]
+
+_WEIGHTED_TFLITE = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
+
+
+def precision_of_file(artefact: Artefact) -> Precision:
+    """Raises ConfigurationError on a file that can't be read."""
+    try:
+        return _READERS[artefact.format](artefact.path)
+    except (ValueError, OSError, AttributeError, IndexError, TypeError) as error:
+        raise ConfigurationError.one(
+            f"its precision can't be read: {error}", "copy or export it again", Place(str(artefact.path))
+        ) from error
+
+
+def _tflite(path: Path) -> Precision:
+    """By the first weighted operator: what it reads, and what its weights are kept in."""
+    model, types = read_model(path.read_bytes()), schema().TensorType
+    graph = model.subgraphs[0]
+    halves = any(tensor.type == types.FLOAT16 and constant_of(model, tensor) is not None for tensor in graph.tensors)
+    for operator in graph.operators or []:
+        if operator_name(model, operator) not in _WEIGHTED_TFLITE:
+            continue
+        given = [graph.tensors[index] for index in operator.inputs if index >= 0]
+        floats = [tensor for tensor in given if constant_of(model, tensor) is None and tensor.type == types.FLOAT32]
+        if any(tensor.type in (types.INT8, types.UINT8, types.INT4) for tensor in given):
+            return Precision.DYNAMIC_INT8 if floats else Precision.INT8
+        break
+    return Precision.FLOAT16 if halves else Precision.FLOAT32
+
+
+def _onnx(path: Path) -> Precision:
+    """Activations in 8 bits are static int8; weights alone in 8 bits, or quantized on the way, are dynamic."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except DecodeError as error:
+        raise ValueError("it is damaged") from error
+    kinds = {node.op_type for node in graph.node}
+    constants = {tensor.name for tensor in graph.initializer}
+    if kinds & {"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"}:
+        return Precision.DYNAMIC_INT8
+    if kinds & {"QLinearConv", "QLinearMatMul"}:
+        return Precision.INT8
+    if any(node.op_type == "QuantizeLinear" and node.input[0] not in constants for node in graph.node):
+        return Precision.INT8
+    if "DequantizeLinear" in kinds:
+        return Precision.DYNAMIC_INT8
+    halves = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.initializer)
+    return Precision.FLOAT16 if halves else Precision.FLOAT32
+
+
+def _openvino(path: Path) -> Precision:
+    """As for ONNX; constants of 8 bits are told by their type."""
+    try:
+        layers = ElementTree.parse(path).getroot().findall("./layers/layer")
+    except ElementTree.ParseError as error:
+        raise ValueError(f"it is damaged: {error}") from error
+    if any(layer.attrib.get("type") == "FakeQuantize" for layer in layers):
+        return Precision.INT8
+    kinds = {
+        data.attrib.get("element_type", "")
+        for layer in layers
+        if layer.attrib.get("type") == "Const" and (data := layer.find("data")) is not None
+    }
+    if kinds & {"i8", "u8", "i4", "u4"}:
+        return Precision.DYNAMIC_INT8
+    return Precision.FLOAT16 if "f16" in kinds else Precision.FLOAT32
+
+
+_READERS: Mapping[Format, Callable[[Path], Precision]] = {
+    Format.TFLITE: _tflite,
+    Format.ONNX: _onnx,
+    Format.OPENVINO: _openvino,
+}

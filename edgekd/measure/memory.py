@@ -1,0 +1,78 @@
+"""What a model adds to memory, for networks that were never measured: a few coefficients on what is counted.
+
+::
+
+    memory = constant + weights x a + largest kernel's activations x b + all activations x c
+
+with no coefficient below zero. Runtimes allocate in pages and pools, so the error is told in bytes, of networks that
+were left out one after the other. Evidence kind: predicted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from edgekd.kernels import Kernels
+from edgekd.records import Record
+
+__all__ = ["MemoryPredictor", "fit_memory"]
+
+_FEWEST = 6
+_CONFIDENCE = 0.9
+
+Floats = NDArray[np.float64]
+
+
+class MemoryPredictor(Record):
+    """What was fitted, in bytes and bytes an element."""
+
+    constant_bytes: float
+    coefficients: tuple[float, float, float]
+    samples: int
+    error_bytes: float  # that nine of ten networks left out kept to
+
+    def predict(self, kernels: Kernels) -> tuple[float, float, float]:
+        """Bytes, and the interval that holds them in nine of ten cases."""
+        found = self.constant_bytes + float(np.dot(self.coefficients, _counts(kernels)))
+        return found, max(0.0, found - self.error_bytes), found + self.error_bytes
+
+
+def fit_memory(networks: Sequence[Kernels], measured_bytes: Sequence[float]) -> MemoryPredictor:
+    """Fit what was measured. Raises ValueError on fewer than six networks."""
+    if len(networks) < _FEWEST or len(networks) != len(measured_bytes):
+        raise ValueError(f"{len(networks)} networks and {len(measured_bytes)} readings: {_FEWEST} of each at least")
+    design = np.array([(1.0, *_counts(kernels)) for kernels in networks])
+    found = np.array(measured_bytes, dtype=np.float64)
+    errors = []
+    for place in range(len(found)):
+        rest = np.arange(len(found)) != place
+        errors.append(abs(float(design[place] @ _solved(design[rest], found[rest])) - found[place]))
+    rank = min(len(errors), math.ceil((len(errors) + 1) * _CONFIDENCE))
+    constant, *coefficients = map(float, _solved(design, found))
+    return MemoryPredictor(
+        constant_bytes=constant,
+        coefficients=(coefficients[0], coefficients[1], coefficients[2]),
+        samples=len(found),
+        error_bytes=sorted(errors)[rank - 1],
+    )
+
+
+def _counts(kernels: Kernels) -> tuple[float, float, float]:
+    return (
+        float(sum(kernel.weights for kernel in kernels)),
+        float(max((kernel.reads + kernel.writes for kernel in kernels), default=0)),
+        float(sum(kernel.writes for kernel in kernels)),
+    )
+
+
+def _solved(design: Floats, found: Floats) -> Floats:
+    lengths = np.linalg.norm(design, axis=0)
+    lengths[lengths == 0] = 1.0
+    solved, _ = nnls(design / lengths, found)
+    answer: Floats = solved / lengths
+    return answer

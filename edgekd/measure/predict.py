@@ -1,0 +1,194 @@
+"""What a device's tables say of models that were never measured there: one row a model and backend."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from edgekd.artefacts import Backend, Precision
+from edgekd.devices._protocol import Fingerprint
+from edgekd.errors import MissingError
+from edgekd.evidence import EvidenceKind, Figure
+from edgekd.kernels import Kernels, counted_macs
+from edgekd.measure.memory import fit_memory
+from edgekd.measure.predictor import FEWEST, LatencyPredictor, fit_predictor
+from edgekd.measure.tables import LatencyTable
+from edgekd.records import Filed, Record
+from edgekd.store.predicted import HeldOut, Reading
+
+__all__ = ["Asked", "PredictReport", "PredictRow", "predict_models"]
+
+_FEWEST = 8  # rows, below which an interval says nothing
+_ENOUGH_ALONE = 24  # rows: with fewer, the fullest other table is the prior
+_MOST = 300  # the newest rows of a table
+_CONFIDENCE = 0.9
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model on a backend."""
+
+    model: str
+    backend: Backend
+    precision: Precision
+    kernels: Kernels
+
+
+class PredictRow(Record):
+    """One model on one backend. ``figures`` are empty where no table says enough: ``detail`` says why."""
+
+    model: str
+    backend: Backend
+    precision: Precision
+    macs: int
+    figures: tuple[Figure, ...]
+    held_out: HeldOut | None
+    unlike: float | None  # share of its expected time in kernels that nothing measured is like
+    detail: str = ""
+
+
+class PredictReport(Filed):
+    """What is predicted, and how well such predictions have held. Evidence kind: predicted."""
+
+    schema_: Literal["edgekd.predict/1"] = Field(default="edgekd.predict/1", alias="schema")
+    device: str
+    fingerprint: Fingerprint
+    threads: int
+    rows: tuple[PredictRow, ...]
+    note: str = ""
+
+    def lines(self) -> list[str]:
+        """A table of 80 columns, then what to think of it."""
+        return list(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{self.device} . {self.fingerprint.cpu} . {self.threads} thread{'s' if self.threads != 1 else ''}"
+        yield ""
+        width = max(len(row.model) for row in self.rows)
+        width = min(width, 28)
+        yield f" {'model':<{width}} {'backend':<21} {'predicted':>9}  90 % interval"
+        for row in self.rows:
+            name = row.model if len(row.model) <= width else row.model[: width - 1] + "~"
+            where = f"{row.backend} {row.precision.value}"[:30]
+            low = next((figure for figure in row.figures if figure.metric == "latency.low"), None)
+            if low is None:
+                yield f" {name:<{width}} {where:<21} {'-':>9}"
+                continue
+            text = str(low).removesuffix(f" ({low.kind.value})")
+            middle, _, interval = text.partition(" [")
+            yield f" {name:<{width}} {where:<21} {middle:>9}  [{interval}"
+        yield ""
+        for row in self.rows:
+            yield from textwrap.wrap(self._words(row), 80, subsequent_indent="  ")
+        if self.note:
+            yield from textwrap.wrap(f"note: {self.note}", 80, subsequent_indent="  ")
+        yield "predicted, not measured; measure with: edgekd bench"
+
+    def _words(self, row: PredictRow) -> str:
+        if row.held_out is None:
+            return f"{row.model} on {row.backend}: {row.detail}"
+        error = row.held_out
+        said = (
+            f"{row.model} on {row.backend}: of {error.samples} networks measured here, each left out in turn, "
+            f"half were off by {error.median:.1%} at most, 95 of 100 by {error.p95:.1%}"
+        )
+        memory = next((figure for figure in row.figures if figure.metric == "memory.model"), None)
+        if memory is not None:
+            said += f"; adds {memory} to memory"
+        if row.unlike is not None and row.unlike > 0.1:
+            said += f". {row.unlike:.0%} of its time is in kernels unlike any that was measured: trust the interval"
+        return said
+
+
+def predict_models(
+    device: str, fingerprint: Fingerprint, threads: int, tables: Sequence[LatencyTable], asked: Sequence[Asked]
+) -> PredictReport:
+    """Predict all from the tables that hold for the device. Raises MissingError where none says enough for any."""
+    fitted: dict[tuple[Backend, Precision], LatencyPredictor | str] = {}
+    rows = []
+    for one in asked:
+        key = one.backend, one.precision
+        if key not in fitted:
+            fitted[key] = _fitted(tables, one)
+        rows.append(_row(fingerprint, tables, one, fitted[key]))
+    if not any(row.figures for row in rows):
+        raise MissingError(
+            f"no table of {device} says enough: {rows[0].detail}",
+            f"measure one, once for all later predictions: edgekd profile {device}",
+        )
+    return PredictReport(device=device, fingerprint=fingerprint, threads=threads, rows=tuple(rows))
+
+
+def _table(tables: Sequence[LatencyTable], one: Asked) -> LatencyTable | None:
+    mine = [table for table in tables if (table.backend, table.precision) == (one.backend, one.precision)]
+    return max(mine, key=lambda table: len(table.rows), default=None)
+
+
+def _readings(table: LatencyTable) -> list[Reading]:
+    return [Reading(kernels=row.kernels, low_us=row.low_us) for row in table.rows[-_MOST:]]
+
+
+def _fitted(tables: Sequence[LatencyTable], one: Asked) -> LatencyPredictor | str:
+    """The predictor, or why there is none."""
+    table = _table(tables, one)
+    count = len(table.rows) if table else 0
+    if table is None or count < max(FEWEST, _FEWEST):
+        return f"{count} networks were measured on {one.backend} {one.precision.value}, {_FEWEST} are needed"
+    prior = None
+    if count < _ENOUGH_ALONE:
+        others = [other for other in tables if other is not table and len(other.rows) >= _ENOUGH_ALONE]
+        fullest = max(others, key=lambda other: len(other.rows), default=None)
+        prior = fit_predictor(_readings(fullest)) if fullest else None
+    return fit_predictor(_readings(table), prior)
+
+
+def _row(
+    fingerprint: Fingerprint, tables: Sequence[LatencyTable], one: Asked, fitted: LatencyPredictor | str
+) -> PredictRow:
+    plain = PredictRow(
+        model=one.model,
+        backend=one.backend,
+        precision=one.precision,
+        macs=counted_macs(one.kernels),
+        figures=(),
+        held_out=None,
+        unlike=None,
+    )
+    if isinstance(fitted, str):
+        return plain.but(detail=fitted)
+    (found,) = fitted.predict([one.kernels], _CONFIDENCE)
+    table, subject = _table(tables, one), fingerprint.digest()
+    figures = [
+        Figure(
+            metric="latency.low",
+            value=found.low_us,
+            unit="us",
+            kind=EvidenceKind.PREDICTED,
+            subject=subject,
+            method=f"from {len(fitted.readings)} networks measured there: {fitted.costs.form}, and a Gaussian process",
+            low=found.least_us,
+            high=found.most_us,
+            confidence=_CONFIDENCE,
+        )
+    ]
+    told = [(row.kernels, float(row.memory_bytes)) for row in table.rows if row.memory_bytes] if table else []
+    if len(told) >= _FEWEST:
+        value, least, most = fit_memory(*map(list, zip(*told, strict=True))).predict(one.kernels)
+        figures.append(
+            Figure(
+                metric="memory.model",
+                value=value,
+                unit="B",
+                kind=EvidenceKind.PREDICTED,
+                subject=subject,
+                method=f"from {len(told)} networks measured there, by weights and activations",
+                low=least,
+                high=most,
+                confidence=_CONFIDENCE,
+            )
+        )
+    return plain.but(figures=tuple(figures), held_out=fitted.held_out, unlike=fitted.unlike(one.kernels))
