@@ -1,7 +1,8 @@
 """Is a student whose arch was trained against the device's latency better than one that is evenly scaled?
 
 Two budgets, each the measured latency (LiteRT, float32, one thread, low quantile: a shared machine moves it least) of
-an evenly scaled ResNet: widths w, 2w, 4w, one block a stage. For each budget, `edgekd search` with `by: relaxed` finds
+an evenly scaled ResNet, and 2 % for noise: a budget of just what was measured would refuse the network it is of every
+second time. Widths are w, 2w, 4w, one block a stage. For each budget, `edgekd search` with `by: relaxed` finds
 an arch that was measured to keep it; then the scaled network and the arch found are trained by the same recipe, from
 the same seeds, and scored on the test images. Both files lie side by side in one batch in the end. The same recipe
 under the two budgets must come to two different students.
@@ -34,6 +35,7 @@ from cifar_search import teacher as cifar_teacher
 from scipy import stats
 
 NAME = "hardware_aware"
+SLACK = 1.02
 BACKEND = "litert/xnnpack"
 WHO = ("relaxed", "scaled")
 
@@ -49,7 +51,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
             "stem_stride": 1,
             "epochs": 2 if options.tiny else 30,
             "views": 2 if options.tiny else 5,
-            "relaxed": {"table": 8 if options.tiny else 24, "epochs": 2 if options.tiny else 30, "tries": 6},
+            "relaxed": {"table": 8 if options.tiny else 24, "epochs": 2 if options.tiny else 30, "tries": 8},
         }
     return {
         **shared,
@@ -58,7 +60,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         "stem_stride": 2,
         "epochs": 2 if options.tiny else 15,
         "views": 2 if options.tiny else 5,
-        "relaxed": {"table": 8 if options.tiny else 24, "epochs": 2 if options.tiny else 12, "tries": 6},
+        "relaxed": {"table": 8 if options.tiny else 24, "epochs": 2 if options.tiny else 12, "tries": 8},
     }
 
 
@@ -249,7 +251,7 @@ def make_all(options: argparse.Namespace, cells: Cells, runs: Path) -> None:
     """Everything that is missing: budgets, searches, trainings several at a time, and the files side by side."""
     found = cells.cell("budgets", lambda: budgets(options, runs))["budgets"]
     for name, figures in found.items():
-        cells.cell(f"search-{name}", lambda n=name, us=figures["low_us"]: search(options, n, us, runs))
+        cells.cell(f"search-{name}", lambda n=name, us=SLACK * figures["low_us"]: search(options, n, us, runs))
     seeds = range(1, options.seeds + 1)
     waiting = [f"{name}-{who}-{seed}" for seed in seeds for name in found for who in WHO]
     waiting = [cell for cell in waiting if cells.get(cell) is None]
