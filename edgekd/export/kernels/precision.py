@@ -58,7 +58,8 @@ def _onnx(path: Path) -> Precision:
         return Precision.INT8
     if any(node.op_type == "QuantizeLinear" and node.input[0] not in constants for node in graph.node):
         return Precision.INT8
-    if "DequantizeLinear" in kinds:
+    bytes_ = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    if "DequantizeLinear" in kinds or any(len(t.dims) > 1 and t.data_type in bytes_ for t in graph.initializer):
         return Precision.DYNAMIC_INT8
     halves = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.initializer)
     return Precision.FLOAT16 if halves else Precision.FLOAT32

@@ -1,0 +1,62 @@
+"""``edgekd predict`` and ``edgekd tables``: what they answer where little is known."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edgekd.cli.main import main
+from edgekd.measure.tables import add_rows
+from tests.measure.test_predict import table
+
+
+@pytest.fixture
+def own_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path
+
+
+def test_without_a_table_it_says_how_to_get_one(own_data, capsys):
+    assert main(["predict", "m.tflite"]) == 4
+    assert "edgekd profile this-computer" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_offers_the_nearest(own_data, capsys):
+    assert main(["predict", "m.tflite", "--device", "this-computr"]) == 3
+    assert "this-computer" in capsys.readouterr().err
+
+
+def test_a_missing_model_is_named(own_data, capsys):
+    add_rows(table(30))
+    path = next((own_data / "data").rglob("*.json"))
+    assert main(["predict", str(own_data / "m.tflite"), "--table", str(path)]) == 3
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_tables_are_listed_sent_and_taken_in(own_data, capsys, monkeypatch):
+    assert main(["tables", "list"]) == 0
+    assert "no table is kept here" in capsys.readouterr().out
+    add_rows(table(8))
+    assert main(["tables", "list", "--format", "json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)["tables"]
+    assert (listed["device"], listed["rows"]) == ("board", 8)
+    assert main(["tables", "export", "board", str(own_data / "sent.json")]) == 0
+    assert main(["tables", "export", "board", str(own_data / "sent.json")]) == 2
+    assert "--force" in capsys.readouterr().err
+    monkeypatch.setenv("XDG_DATA_HOME", str(own_data / "elsewhere"))
+    assert main(["tables", "import", str(own_data / "sent.json")]) == 0
+    assert "8 networks" in capsys.readouterr().out
+
+
+def test_a_table_that_is_not_kept_offers_the_nearest(own_data, capsys):
+    add_rows(table(8))
+    assert main(["tables", "export", "bord", str(own_data / "sent.json")]) == 3
+    assert "board" in capsys.readouterr().err
+
+
+def test_what_is_no_table_is_refused_and_nothing_taken_in(own_data, capsys):
+    (own_data / "other.json").write_text("{}")
+    assert main(["tables", "import", str(own_data / "other.json"), str(own_data / "missing.json")]) == 3
+    assert "other.json" in capsys.readouterr().err
+    assert not list((own_data / "data").rglob("*.json"))

@@ -1,0 +1,89 @@
+"""What a device's tables say of models: figures of the kind predicted, with their error, or the reason why not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edgekd.artefacts import Backend, Precision
+from edgekd.errors import MissingError
+from edgekd.evidence import EvidenceKind
+from edgekd.kernels import Kernel
+from edgekd.measure.predict import Asked, predict_models
+from edgekd.measure.tables import LatencyTable, TableRow
+from edgekd.testing.fakes.device import fake_fingerprint
+from tests.measure.device_on_paper import latency_us, some_networks
+
+LITERT, ORT = Backend.model_validate("litert/xnnpack"), Backend.model_validate("onnxruntime/cpu")
+
+
+def table(count, backend=LITERT, precision=Precision.FLOAT32, speed=1.0):
+    rows = [
+        TableRow(kernels=network, low_us=latency_us(network, speed, seed), memory_bytes=1_000_000 + 10 * seed)
+        for seed, network in enumerate(some_networks(count, seed=0))
+    ]
+    return LatencyTable(
+        device="board", fingerprint=fake_fingerprint(), backend=backend, precision=precision, rows=tuple(rows)
+    )
+
+
+def asked(backend=LITERT, precision=Precision.FLOAT32, kernels=None):
+    return Asked("m.tflite", backend, precision, kernels or some_networks(1, seed=9)[0])
+
+
+def predict(tables, *models):
+    return predict_models("board", fake_fingerprint(), 1, tables, models)
+
+
+def test_figures_are_predicted_and_come_with_their_error():
+    (row,) = predict([table(30)], asked()).rows
+    low, memory = row.figures
+    assert (low.metric, memory.metric) == ("latency.low", "memory.model")
+    assert {low.kind, memory.kind} == {EvidenceKind.PREDICTED}
+    assert low.subject == fake_fingerprint().digest()
+    assert low.low <= latency_us(some_networks(1, seed=9)[0]) <= low.high
+    assert row.held_out.samples == 30
+    assert row.macs == sum(kernel.macs for kernel in some_networks(1, seed=9)[0])
+
+
+def test_a_short_table_has_the_fullest_other_one_as_its_prior():
+    network = some_networks(1, seed=9)[0]
+    (row,) = predict([table(40), table(10, ORT, speed=3.0)], asked(ORT)).rows
+    assert row.figures[0].value == pytest.approx(latency_us(network, 3.0), rel=0.1)
+
+
+def test_where_one_model_has_no_table_the_others_are_still_told():
+    report = predict([table(30)], asked(), asked(ORT, Precision.INT8))
+    assert [bool(row.figures) for row in report.rows] == [True, False]
+    assert "0 networks were measured on onnxruntime/cpu int8, 8 are needed" in " ".join(
+        " ".join(report.lines()).split()
+    )
+
+
+def test_where_nothing_is_known_it_says_how_to_measure():
+    with pytest.raises(MissingError, match="7 networks were measured") as raised:
+        predict([table(7)], asked())
+    assert "edgekd profile board" in str(raised.value)
+
+
+def test_kernels_unlike_any_are_said():
+    strange = (Kernel("depthwise", 512, 512, 64, 64, 25, 1, 52_428_800, 2_097_152, 2_097_152, 12_800),)
+    (row,) = predict([table(30)], asked(kernels=strange)).rows
+    assert row.unlike == 1.0
+    assert "unlike any that was measured" in " ".join(
+        " ".join(predict([table(30)], asked(kernels=strange)).lines()).split()
+    )
+    (usual,) = predict([table(30)], asked()).rows
+    assert usual.unlike < 0.1
+
+
+def test_the_answer_keeps_to_80_columns_and_is_json():
+    report = predict([table(30)], asked(), Asked("a-model-of-a-very-long-name-indeed-v12.tflite", ORT, *asked_rest()))
+    assert max(map(len, report.lines())) <= 80
+    assert "predicted, not measured" in report.lines()[-1]
+    assert json.loads(report.model_dump_json(by_alias=True))["schema"] == "edgekd.predict/1"
+
+
+def asked_rest():
+    return Precision.DYNAMIC_INT8, some_networks(1, seed=9)[0]
