@@ -17,18 +17,22 @@ import argparse
 import multiprocessing
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from cells import ROOT, Cells, arguments, data_folder, folders, opened, patiently, write_yaml
+import numpy as np
+from cells import ROOT, Cells, arguments, data_folder, folders, opened, patiently, table, write_yaml
 from cifar_search import task, teacher
+from scipy import optimize, stats
 
 NAME = "predictor"
 RUNTIMES = {"litert": "litert/xnnpack", "onnxruntime": "onnxruntime/cpu", "openvino": "openvino/cpu"}
 PRECISIONS = ("float32", "int8")
-BATCH = 10
+PRIOR_OF = {"litert": "onnxruntime", "onnxruntime": "litert", "openvino": "litert"}
+BATCH, FEW = 10, 10
+Predict = Callable[[Sequence[Any]], Any]
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -152,19 +156,19 @@ def measured(
     """One table: every arch's file timed, in interleaved batches of ten."""
     from edgekd.artefacts import Backend
     from edgekd.devices._protocol import Job, MeasurePlan
+    from edgekd.measure.calm import Pace, measure_calmly
     from edgekd.measure.figures import figures_of
-    from edgekd.measure.settle import measure_steadily
 
     backend = Backend.model_validate(RUNTIMES[runtime])
     plan = MeasurePlan(processes=3, rounds=5, round_ms=12.0, warmup_ms=40.0, seed=options.seed)
     order = list(archs)
     random.Random(options.seed).shuffle(order)
-    rows, drifts, session = [], [], opened()
+    rows, drifts, pace, session = [], [], Pace(), opened()
     try:
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
             jobs = [Job(artefact=_file(runs, space, index, runtime, precision), backend=backend) for index, _ in batch]
-            found = patiently(lambda jobs=jobs: measure_steadily(session, jobs, plan))
+            found = patiently(lambda jobs=jobs: measure_calmly(session, jobs, plan, pace))
             for (index, role), measurement in zip(batch, found, strict=True):
                 figures = {figure.metric: figure.value for figure in figures_of(measurement)}
                 rows.append(
@@ -191,6 +195,134 @@ def _file(runs: Path, space: str, index: int, runtime: str, precision: str) -> A
     return Artefact.of(next(path for path in folder.glob("model.*") if path.suffix != ".bin"))
 
 
+def networks_of(options: argparse.Namespace, space: str, indices: Sequence[int], folder: Path) -> list[Any]:
+    """Kernels of archs. What a file has beside them is the same for all, and so part of a constant."""
+    from edgekd.students.analysis import kernels_of_arch
+
+    project = read(options, space, folder)
+    axes = project.family.space(project.task.spec)
+    return [kernels_of_arch(project.family, axes.at(index), project.task.spec) for index in indices]
+
+
+def macs_alone(networks: Sequence[Any], times: Any) -> Predict:
+    """Multiply-adds times a constant."""
+    macs = np.array([sum(kernel.macs for kernel in network) for network in networks], dtype=float)
+    rate = float(np.exp(np.median(np.log(times / macs))))
+    return lambda others: np.array([rate * sum(kernel.macs for kernel in network) for network in others])
+
+
+def roofline(networks: Sequence[Any], times: Any) -> Predict:
+    """Of each kernel the slower of computing and moving, at the rates that fit best, and a cost a kernel."""
+    rows = [np.array([(k.macs, k.reads + k.writes + k.weights) for k in network], dtype=float) for network in networks]
+
+    def expected(rates: Any, rows: Sequence[Any]) -> Any:
+        compute, move, start = np.exp(rates)
+        return np.array([np.maximum(r[:, 0] * compute, r[:, 1] * move).sum() + start * len(r) for r in rows])
+
+    def loss(rates: Any) -> float:
+        return float(np.square(np.log(expected(rates, rows) / times)).sum())
+
+    found = optimize.minimize(loss, np.log([2e-5, 2e-4, 0.5]), method="Nelder-Mead", options={"maxiter": 2000}).x
+    return lambda others: expected(
+        found,
+        [np.array([(k.macs, k.reads + k.writes + k.weights) for k in network], dtype=float) for network in others],
+    )
+
+
+def boosting(networks: Sequence[Any], times: Any) -> Predict:
+    """Gradient boosting on what is counted of the whole, as many predictors have it; no prior."""
+    from sklearn.ensemble import GradientBoostingRegressor
+
+    model = GradientBoostingRegressor(random_state=0, n_estimators=300, max_depth=3, learning_rate=0.05)
+    model.fit([counted(network) for network in networks], np.log(times))
+    return lambda others: np.exp(model.predict([counted(network) for network in others]))
+
+
+def counted(network: Any) -> list[float]:
+    """Logarithms of sums over a network, and its largest kernels."""
+    sums = [sum(getattr(k, name) for k in network) for name in ("macs", "reads", "writes", "weights", "inputs")]
+    most = [max(getattr(k, name) for k in network) for name in ("macs", "reads", "outputs")]
+    return [float(np.log(value)) for value in (*sums, *most, len(network))]
+
+
+def judged(truth: Any, found: Any) -> dict[str, float]:
+    """Shares within 5 and 10 %, median error, rank correlation."""
+    errors = np.abs(found / truth - 1.0)
+    return {
+        "within_10": float(np.mean(errors <= 0.10)),
+        "within_5": float(np.mean(errors <= 0.05)),
+        "median": float(np.median(errors)),
+        "spearman": float(stats.spearmanr(truth, found).statistic),
+    }
+
+
+def evaluated(options: argparse.Namespace, cells: Cells, runs: Path) -> dict[str, Any]:
+    """Every predictor on every finished table, and each table from ten of its readings with another as prior."""
+    from edgekd.measure.predictor import fit_predictor
+    from edgekd.store.predicted import Reading
+
+    found: dict[str, Any] = {}
+    fitted: dict[str, Any] = {}
+    for name, cell in cells.all().items():
+        space, rows = name.split("-")[0], cell["rows"]
+        networks = networks_of(options, space, [row["index"] for row in rows], runs / "choosing")
+        sides = {
+            role: [(n, row["low_us"]) for n, row in zip(networks, rows, strict=True) if row["role"] == role]
+            for role in ("fitted", "held out")
+        }
+        (known, times), (others, truth) = (
+            (tuple(n for n, _ in side), np.array([us for _, us in side])) for side in sides.values()
+        )
+        readings = [Reading(kernels=n, low_us=float(us)) for n, us in zip(known, times, strict=True)]
+        mine = fit_predictor(readings)
+        predicted = mine.predict(others)
+        inside = [p.least_us <= us <= p.most_us for p, us in zip(predicted, truth, strict=True)]
+        assert mine.held_out is not None
+        found[name] = {
+            "edgekd": judged(truth, np.array([p.low_us for p in predicted])),
+            "inside": inside,
+            "told": mine.held_out.p95,
+            **{
+                words: judged(truth, make(known, times)(others))
+                for words, make in (("macs", macs_alone), ("roofline", roofline), ("boosting", boosting))
+            },
+        }
+        fitted[name] = mine, readings, others, truth
+    for name, (_, readings, others, truth) in fitted.items():
+        space, runtime, precision = name.split("-")
+        first = fitted.get(f"{space}-{PRIOR_OF[runtime]}-{precision}")
+        if first is not None:
+            step = len(readings) / FEW
+            few = fit_predictor([readings[int(step * at)] for at in range(FEW)], prior=first[0])
+            found[name]["from_ten"] = judged(truth, np.array([p.low_us for p in few.predict(others)]))
+    return found
+
+
+def printed(found: Mapping[str, Any]) -> str:
+    """A row a table; errors in percent."""
+    rows = []
+    for name, row in found.items():
+        mine, ten = row["edgekd"], row.get("from_ten")
+        rows.append(
+            [
+                name,
+                f"{100 * mine['within_10']:.0f}",
+                f"{100 * mine['median']:.1f}",
+                f"{mine['spearman']:.3f}",
+                f"{100 * np.mean(row['inside']):.0f}",
+                f"{ten['spearman']:.3f}" if ten else "-",
+                *(f"{100 * row[other]['within_10']:.0f}" for other in ("macs", "roofline", "boosting")),
+            ]
+        )
+    pooled = [inside for row in found.values() for inside in row["inside"]]
+    notes = (
+        f"the 90 % interval held {100 * np.mean(pooled):.1f} % of {len(pooled)}\n"
+        "10 %: share within 10 %; err: median error, %; rho: Spearman; in: held by the 90 % interval, %;\n"
+        "ten: Spearman from ten readings with another runtime as prior; then shares within 10 % of others"
+    )
+    return table(["table", "10 %", "err", "rho", "in", "ten", "macs", "roofline", "boosting"], rows, notes)
+
+
 def main() -> None:
     """Make what is missing."""
     parser = arguments(__doc__, NAME)
@@ -208,6 +340,8 @@ def main() -> None:
                 for precision in PRECISIONS:
                     work = (options, space, runtime, precision, archs, runs)
                     cells.cell(f"{space}-{runtime}-{precision}", lambda work=work: measured(*work))
+    if not options.files:
+        print(printed(evaluated(options, cells, runs)))
 
 
 if __name__ == "__main__":

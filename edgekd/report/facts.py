@@ -21,6 +21,7 @@ from edgekd.store.records import (
     TeachersRecord,
     TrialRecord,
 )
+from edgekd.store.predicted import PredictorsRecord
 from edgekd.store.relaxed import GapRecord, LatencyModelRecord, RelaxationRecord
 from edgekd.store.run import Run
 from edgekd.store.schema import read_record
@@ -54,6 +55,7 @@ class Facts:
     relaxation: RelaxationRecord | None = None
     gaps: tuple[GapRecord, ...] = ()
     teachers: TeachersRecord | None = None
+    predicted: PredictorsRecord | None = None  # the latency predictor's last fit
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -97,6 +99,7 @@ def gather(folder: Path) -> Facts:
         relaxation=run.relaxation(),
         gaps=run.gaps(),
         teachers=run.teachers(),
+        predicted=next(reversed(run.predictors()), None),
     )
 
 

@@ -16,6 +16,8 @@ from edgekd.errors import ConfigurationError
 from edgekd.report.facts import gather
 from edgekd.report.page import page_text, write_report
 from edgekd.store.explanation import ExplanationRecord, TermShare
+from edgekd.store.predicted import ArmPredictor, Costs, HeldOut, PredictorsRecord, Scales
+from tests.report.conftest import INT8
 
 WrittenRun = Any
 Write = Callable[..., WrittenRun]
@@ -169,6 +171,26 @@ def test_a_run_without_certificate_shows_the_finalists_verdict(write: Write) -> 
     assert "a student was found" in page.text
     assert "latency.p95 <= 200 us" in page.text
     assert "Certified" not in page.text
+
+
+def test_what_a_prediction_removed_is_told_with_its_error(write: Write) -> None:
+    written = write()
+    written.masks()
+    fit = ArmPredictor(
+        arm=INT8,
+        samples=24,
+        costs=Costs(form="all kernels alike", vector=1, constant_us=0.0, coefficients={}),
+        scales=Scales(),
+        widths=(1.0,),
+        held_out=HeldOut(samples=24, median=0.021, p95=0.083, worst=0.2, rank=0.99),
+        prior=None,
+        bound_us=150.0,
+        removed=7,
+    )
+    written.run.write(PredictorsRecord(number=0, batch=1, arms=(fit,), seconds=1.0, ended_s=9.0))
+    text = page_of(written).text
+    assert "latency.low <= 150 us, at the lower end of its interval; fitted to 24 measurements" in text
+    assert "off by 2.1 % on those left out, by 8.3 % at 95 %" in text
 
 
 def test_nothing_fits_says_what_is_nearest(write: Write) -> None:
