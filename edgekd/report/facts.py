@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.explanation import ExplanationRecord
+from edgekd.store.predicted import PredictorsRecord
 from edgekd.store.records import (
     ArmsRecord,
     AutoRecord,
@@ -21,7 +22,6 @@ from edgekd.store.records import (
     TeachersRecord,
     TrialRecord,
 )
-from edgekd.store.predicted import PredictorsRecord
 from edgekd.store.relaxed import GapRecord, LatencyModelRecord, RelaxationRecord
 from edgekd.store.run import Run
 from edgekd.store.schema import read_record
