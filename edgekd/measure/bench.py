@@ -36,7 +36,7 @@ from edgekd.measure.quality import Quality, assess
 from edgekd.measure.settle import measure_until
 from edgekd.records import Digest, Filed, Record
 
-__all__ = ["BenchReport", "BenchRow", "BenchTwin", "run_bench"]
+__all__ = ["BenchReport", "BenchRow", "BenchTwin", "measure_for_ranking", "run_bench", "undecided_pairs"]
 
 _MOST = 4  # times the plan's processes
 _TELLING = 0.05  # a tie is settled once its interval lies within this of 1
@@ -125,14 +125,14 @@ def run_bench(
         if before is not None and previous is not None:
             require_like(before, fingerprint, plan.but(threads=threads), previous)
         jobs = _jobs(artefacts, _usable(fingerprint, backends))
-        measured = _measure(session, jobs, plan.but(threads=threads), progress, stop)
+        measured = measure_for_ranking(session, jobs, plan.but(threads=threads), progress, stop)
     finally:
         session.close()
     noise = aa_noise(measured)
     quality = assess(measured, load_average, fingerprint.cores)
     measurements = measured[:-1]  # the last is the first one's A/A twin
     rows = _rows(jobs, measurements, noise)
-    undecided = tuple((_label(jobs[a]), _label(jobs[b])) for a, b in _undecided(measurements, noise))
+    undecided = tuple((_label(jobs[a]), _label(jobs[b])) for a, b in undecided_pairs(measurements, noise))
     against = hold_against(rows, noise, before, previous) if before is not None and previous is not None else None
     slower = against is not None and against.slower
     ran = {job.artefact.sha256 for job, m in zip(jobs, measurements, strict=True) if m.outcome is Outcome.OK}
@@ -184,13 +184,15 @@ def _jobs(artefacts: Sequence[Artefact], usable: Sequence[Backend]) -> tuple[Job
     return tuple(dict.fromkeys(sorted(jobs, key=lambda job: list(BACKENDS).index(str(job.backend)))))
 
 
-def _measure(
+def measure_for_ranking(
     session: DeviceSession,
     jobs: Sequence[Job],
     plan: MeasurePlan,
-    progress: Progress | None,
-    stop: Callable[[], bool],
+    progress: Progress | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Sequence[Measurement]:
+    """Every job, and the first one once more as its A/A twin, with more processes while noise decides."""
+
     def step(what: str, done: int, total: int) -> None:
         if progress is not None:
             progress(what, done, total)
@@ -198,12 +200,12 @@ def _measure(
             raise Interrupted("stopped; a bench that isn't finished keeps nothing", "run it again")
 
     def decided(known: Sequence[Measurement]) -> bool:
-        return not _undecided(known[:-1], aa_noise(known))
+        return not undecided_pairs(known[:-1], aa_noise(known))
 
     return measure_until(session, [*jobs, jobs[0]], plan, decided, _MOST * plan.processes, step, stop)
 
 
-def _undecided(measurements: Sequence[Measurement], noise: float) -> list[tuple[int, int]]:
+def undecided_pairs(measurements: Sequence[Measurement], noise: float) -> list[tuple[int, int]]:
     """Neighbours in speed that share a place although their interval still allows a telling difference."""
     timed = sorted(
         (i for i, m in enumerate(measurements) if m.outcome is Outcome.OK and m.processes),
