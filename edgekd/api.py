@@ -22,7 +22,8 @@ from edgekd.events import Events, SilentEvents
 from edgekd.records import Filed, Record, digest_json
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.explanation import ExplanationRecord
-from edgekd.store.opening import changed_since, is_finished, open_run
+from edgekd.store.listing import RunsAnswer, RunSummary, list_runs, shortened
+from edgekd.store.opening import changed_since, open_run
 from edgekd.store.records import AutoRecord, OutcomeRecord, RunHeader
 from edgekd.store.run import Run
 from edgekd.targets.verdict import Answer
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from edgekd.measure.bench import BenchReport
     from edgekd.measure.doctor import DoctorReport
     from edgekd.measure.predict import PredictReport
+    from edgekd.profiling.record import ProfileReport
     from edgekd.project import Project
     from edgekd.search.replay import ReplayReport
 
@@ -48,6 +50,7 @@ __all__ = [
     "export",
     "losses",
     "predict",
+    "profile",
     "replay",
     "report",
     "runs",
@@ -97,36 +100,10 @@ class RunAnswer(Filed):
             lines.append(self.auto.line())
         if self.explanation is not None:
             lines += self.explanation.lines()
-        lines += [f"report     {_short(self.report)}"]
+        lines += [f"report     {shortened(self.report)}"]
         if self.bundle is not None:
-            lines += [f"bundle     {_short(self.bundle)}", f"next:      edgekd verify {_short(self.bundle)}"]
+            lines += [f"bundle     {shortened(self.bundle)}", f"next:      edgekd verify {shortened(self.bundle)}"]
         return lines
-
-
-class RunSummary(Filed):
-    """One run in a list."""
-
-    schema_: Literal["edgekd.run-summary/1"] = Field(default="edgekd.run-summary/1", alias="schema")
-    folder: Path
-    command: str
-    task: str
-    target: str
-    created: str
-    state: str
-
-
-class RunsAnswer(Filed):
-    """Runs of a folder, the newest first."""
-
-    schema_: Literal["edgekd.runs/1"] = Field(default="edgekd.runs/1", alias="schema")
-    runs: tuple[RunSummary, ...]
-
-    def lines(self) -> list[str]:
-        """As a person reads it."""
-        if not self.runs:
-            return ["no runs here. Start one: edgekd search project.yaml"]
-        width = max(len(_short(run.folder)) for run in self.runs)
-        return [f"{_short(run.folder):<{width}}  {run.task} -> {run.target}  {run.state}" for run in self.runs]
 
 
 class ExportAnswer(Filed):
@@ -144,7 +121,7 @@ class ExportAnswer(Filed):
 
     def lines(self) -> list[str]:
         """As a person reads it."""
-        lines = [f"bundle     {_short(self.bundle)}", f"           {self.certificate.summary()}"]
+        lines = [f"bundle     {shortened(self.bundle)}", f"           {self.certificate.summary()}"]
         if not self.certificate.certified:
             lines.append(f"           not certified: {self.certificate.shortfall()}")
         return lines
@@ -158,7 +135,7 @@ class ReportAnswer(Filed):
 
     def lines(self) -> list[str]:
         """As a person reads it."""
-        return [_short(self.report)]
+        return [shortened(self.report)]
 
 
 def search(
@@ -265,37 +242,7 @@ def report(run: Path) -> ReportAnswer:
 
 def runs(folder: Path = Path("runs")) -> RunsAnswer:
     """The runs below a folder, the newest first; a folder that can't be read is listed as damaged."""
-    found = []
-    for path in folder.glob("*/run.json"):
-        try:
-            run = Run.open(path.parent)
-            outcome = run.outcome()
-            state = f"not finished, {len(run.trials())} trials: go on with the same command" if outcome is None else ""
-        except ConfigurationError as error:
-            summary = RunSummary(
-                folder=path.parent,
-                command="",
-                task="",
-                target="",
-                created="",
-                state=f"damaged: {error.problems[0].message}",
-            )
-            found.append(summary)
-            continue
-        header = run.header
-        if outcome is not None:
-            state = outcome.summary if is_finished(run) else "no bundle yet: go on with the same command"
-        found.append(
-            RunSummary(
-                folder=path.parent,
-                command=header.command,
-                task=header.task.name,
-                target=header.target.name,
-                created=header.created,
-                state=state,
-            )
-        )
-    return RunsAnswer(runs=tuple(sorted(found, key=lambda summary: summary.created, reverse=True)))
+    return list_runs(folder)
 
 
 def bench(
@@ -324,6 +271,27 @@ def bench(
     chosen = (plan or MeasurePlan()).but(threads=threads)
     shown = events or SilentEvents()
     return run_bench(models, open_device(device), wanted, threads, chosen, shown.progress, twins, shown.stop, against)
+
+
+def profile(
+    device: str = "this-computer",
+    *,
+    backends: Sequence[str] = (),
+    quick: bool = False,
+    again: bool = False,
+    events: Events | None = None,
+) -> ProfileReport:
+    """Measure what a device can do: peaks, overheads, staircases, memory, threads, heat, noise; and a latency table.
+
+    What was measured while the device was what it is now is not measured again, unless ``again``. Raises MissingError,
+    DeviceBusy, Interrupted (finished sections are kept).
+    """
+    from edgekd.artefacts import Backend
+    from edgekd.devices.catalogue import open_device
+    from edgekd.profiling.run import profile_device
+
+    wanted = [Backend.model_validate(name) for name in backends]
+    return profile_device(open_device(device), wanted, quick, again, events or SilentEvents())
 
 
 def predict(
@@ -517,7 +485,7 @@ def _versions() -> Mapping[str, str]:
 def _opening(command: Command, project: Project, run: Run) -> str:
     limits = ", ".join(str(limit) for limit in project.target.limits) or "no budget"
     job = f"{project.task.spec.name} -> {project.target.device} ({limits})"
-    return f"edgekd {command}  {job}  seed {run.header.seed}  {_short(run.folder)}"
+    return f"edgekd {command}  {job}  seed {run.header.seed}  {shortened(run.folder)}"
 
 
 def _certified(
@@ -588,11 +556,3 @@ def _bundle_of(run: Run, events: Events) -> Certificate:
             return _certified(run, outcome, project, session, events)[0]
     finally:
         session.close()
-
-
-def _short(path: Path) -> str:
-    """Relative to where the person stands, where that is shorter."""
-    try:
-        return str(path.absolute().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

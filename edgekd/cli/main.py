@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("edgekd.cli.report:report", "Draw a run's page."),
     "runs": ("edgekd.cli.runs:runs", "List runs."),
     "bench": ("edgekd.cli.bench:bench", "Time models you already have."),
+    "profile": ("edgekd.cli.profile:profile", "Measure what a device can do, once for all later work on it."),
     "predict": ("edgekd.cli.predict:predict", "Say what models would take on a device, by what was measured."),
     "tables": ("edgekd.cli.tables:tables", "What was measured on devices: list, export, import."),
     "doctor": ("edgekd.cli.doctor:doctor", "See whether this machine is ready."),

@@ -15,8 +15,8 @@ __all__ = ["null_job"]
 
 
 def null_job(folder: Path, behaviour: str = "") -> Job:
-    """A job on the ``null`` runtime: ``behaviour`` is empty, ``spin=US``, ``crash``, ``hang``, ``alloc=BYTES`` or
-    ``refuse``. Its file is written into ``folder``. Raises OSError.
+    """A job on the ``null`` runtime: ``behaviour`` is empty, ``spin=US``, ``crash``, ``hang``, ``alloc=BYTES``,
+    ``stream=BYTES`` or ``refuse``. Its file is written into ``folder``. Raises OSError.
     """
     text = f"null:{behaviour}" if behaviour else "null"
     path = folder / f"{text.replace(':', '-').replace('=', '-')}.null"

@@ -19,7 +19,7 @@ from edgekd.report.relaxed import annealing_picture, bound_of, tried_archs
 from edgekd.store.atomic import write_bytes
 from edgekd.units import format_bytes, format_us
 
-__all__ = ["REPORT", "page_text", "write_report"]
+__all__ = ["REPORT", "page_text", "stylesheet", "write_report"]
 
 REPORT = "report.html"
 
@@ -30,6 +30,11 @@ def write_report(folder: Path) -> Path:
     text = page_text(gather(folder))
     write_bytes(path, text.encode())
     return path
+
+
+def stylesheet() -> str:
+    """What every page of edgekd looks like."""
+    return (Path(__file__).parent / "templates" / "page.css").read_text()
 
 
 def page_text(facts: Facts) -> str:

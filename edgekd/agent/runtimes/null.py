@@ -3,6 +3,7 @@
 ``null`` returns its input; the other words make it misbehave on purpose, so that every way a real model can end is
 diagnosed on a real process: ``null:spin=US`` is busy for that long, ``null:crash`` dies in its first call,
 ``null:hang`` never returns from it, ``null:alloc=BYTES`` takes memory while loading, ``null:refuse`` will not load.
+``null:stream=BYTES`` adds one to half of so much memory into the other half: how fast the device moves bytes.
 """
 
 from __future__ import annotations
@@ -32,18 +33,21 @@ class Null(Runtime):
             text = stream.read(200).strip()
         name, _, rest = text.partition(":")
         word, _, value = rest.partition("=")
-        if name != "null" or word not in ("", "spin", "crash", "hang", "alloc", "refuse"):
+        if name != "null" or word not in ("", "spin", "crash", "hang", "alloc", "refuse", "stream"):
             raise Refusal("not a null model: %r" % text[:80])
         if word == "refuse":
             raise Refusal("this null model refuses to load, as it was asked to")
         if word == "alloc":
             self.held.append(b"\x01" * int(value))
+        if word == "stream":
+            self.halves = np.ones(int(value) // 8, np.float32), np.zeros(int(value) // 8, np.float32)
         self.word, self.value = word, float(value or 0)
 
     def prepare(self, inputs: Sequence[np.ndarray[Any, Any]]) -> None:
         check_inputs([_TENSOR], inputs)
         self.value_in = inputs[0].copy()
-        self.call = {"spin": self._spin, "crash": self._crash, "hang": self._hang}.get(self.word, self._nothing)
+        calls = {"spin": self._spin, "crash": self._crash, "hang": self._hang, "stream": self._stream}
+        self.call = calls.get(self.word, self._nothing)
 
     def inputs(self) -> List[Tensor]:
         return [_TENSOR]
@@ -65,6 +69,9 @@ class Null(Runtime):
         end = time.perf_counter() + self.value * 1e-6
         while time.perf_counter() < end:
             pass
+
+    def _stream(self) -> None:
+        np.add(self.halves[0], np.float32(1), out=self.halves[1])  # a copy is ten times slower at some alignments
 
     def _crash(self) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)

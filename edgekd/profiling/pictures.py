@@ -1,0 +1,115 @@
+"""Three pictures of a device: its roofline, its staircases, and a minute without pause."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from edgekd.profiling.record import ArmProfile, BehaviourProfile, MemoryProfile
+from edgekd.report import svg
+from edgekd.units import format_us
+
+__all__ = ["roofline_picture", "stairs_picture", "sustained_picture"]
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 320.0, 62.0, 56.0, 28.0, 150.0
+_APART = 16.0  # pixels between the names of lines that end together
+
+
+def roofline_picture(arms: Sequence[ArmProfile], memory: MemoryProfile | None) -> str:
+    """Operations a second over operations a byte moved (Williams et al. 2009), both logarithmic; a dot a network."""
+    dots = [
+        (arm, math.log10(2 * one.macs / (_bytes(arm) * one.elements)), math.log10(2e-3 * one.macs / one.low_us.value))
+        for arm in arms
+        for one in (*arm.stairs, *arm.table)
+        if one.macs and one.elements
+    ]
+    if not dots:
+        return ""
+    peaks = {id(arm): math.log10(arm.peak.value) for arm in arms if arm.peak is not None}
+    x = svg.Scale.over([at for _, at, _ in dots], _LEFT, _WIDTH - _RIGHT)
+    y = svg.Scale.over([*(up for _, _, up in dots), *peaks.values()], _HEIGHT - _BOTTOM, _TOP)
+    parts = _frame(x, y, "operations a byte moved", "G operations a second", _power, _power)
+    if memory is not None and memory.streams:
+        rate = math.log10(memory.streams[-1].bandwidth.value / 1e9)
+        ends = [(at, rate + at) for at in (x.low, x.high)]
+        inside = [(at, min(max(up, y.low), y.high)) for at, up in ends]
+        parts.append(svg.polyline([(x(at), y(up)) for at, up in inside], "curve c4"))
+    names = []
+    for number, arm in enumerate(arms):
+        for owner, at, up in dots:
+            if owner is arm:
+                hint = f"{arm.backend} {arm.precision.value}"
+                parts.append(svg.circle(x(at), y(up), 3.5, f"dot d{number % 5}", hint))
+        if id(arm) in peaks:
+            parts.append(svg.line(_LEFT, y(peaks[id(arm)]), _WIDTH - _RIGHT, y(peaks[id(arm)]), f"c{number % 5} peak"))
+            names.append((y(peaks[id(arm)]), f"{arm.backend} {arm.precision.value}"))
+    return _picture("roofline: what the runtimes reach here", [*parts, *_names(names)])
+
+
+def stairs_picture(arms: Sequence[ArmProfile]) -> str:
+    """Latency of one stage over its channels, a line a backend and precision."""
+    drawn = [arm for arm in arms if len(arm.stairs) > 1]
+    if not drawn:
+        return ""
+    x = svg.Scale.over([one.width for arm in drawn for one in arm.stairs], _LEFT, _WIDTH - _RIGHT)
+    y = svg.Scale.over([0.0, *(one.low_us.value for arm in drawn for one in arm.stairs)], _HEIGHT - _BOTTOM, _TOP)
+    parts, names = _frame(x, y, "channels", "latency.low", lambda value: f"{value:g}", format_us), []
+    for number, arm in enumerate(drawn):
+        line = [(x(one.width), y(one.low_us.value)) for one in arm.stairs]
+        parts.append(svg.polyline(line, f"curve c{number % 5}"))
+        parts += [
+            svg.circle(*at, 2.5, f"dot d{number % 5}", f"{one.width}: {one.low_us}")
+            for at, one in zip(line, arm.stairs, strict=True)
+        ]
+        names.append((line[-1][1], f"{arm.backend} {arm.precision.value}"))
+    return _picture("staircases: latency over channels", [*parts, *_names(names)])
+
+
+def sustained_picture(found: BehaviourProfile) -> str:
+    """The low quantile of each half second, without pause."""
+    if len(found.sustained) < 2:
+        return ""
+    x = svg.Scale.over([each.at_s for each in found.sustained], _LEFT, _WIDTH - _RIGHT, 0.02)
+    y = svg.Scale.over([0.0, *(each.low_us for each in found.sustained)], _HEIGHT - _BOTTOM, _TOP)
+    parts = _frame(x, y, "seconds without pause", "latency.low", lambda value: f"{value:g}", format_us)
+    parts.append(svg.polyline([(x(each.at_s), y(each.low_us)) for each in found.sustained], "curve c0"))
+    return _picture(f"{found.probe} without pause", parts)
+
+
+def _bytes(arm: ArmProfile) -> int:
+    return arm.precision.activation_bytes
+
+
+def _power(value: float) -> str:
+    return f"{10**value:.3g}"
+
+
+def _frame(
+    x: svg.Scale,
+    y: svg.Scale,
+    across: str,
+    upwards: str,
+    told_x: Callable[[float], str],
+    told_y: Callable[[float], str],
+) -> list[str]:
+    parts = []
+    for tick in y.ticks():
+        parts.append(svg.line(_LEFT, y(tick), _WIDTH - _RIGHT, y(tick), "grid"))
+        parts.append(svg.text(_LEFT - 6, y(tick) + 4, told_y(tick), "tick", "end"))
+    parts += [svg.text(x(tick), _HEIGHT - _BOTTOM + 22, told_x(tick), "tick", "middle") for tick in x.ticks()]
+    parts.append(svg.text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 8, across, "axis", "middle"))
+    parts.append(svg.text(4, 18, upwards, "axis"))
+    return parts
+
+
+def _names(names: Sequence[tuple[float, str]]) -> list[str]:
+    """At the right, from the top, moved apart where they would cover each other."""
+    parts, previous = [], -100.0
+    for height, name in sorted(names):
+        previous = max(height, previous + _APART)
+        parts.append(svg.text(_WIDTH - _RIGHT + 6, previous + 4, name, "name small"))
+    return parts
+
+
+def _picture(title: str, parts: Sequence[str]) -> str:
+    return svg.picture(_WIDTH, _HEIGHT, title, list(parts))

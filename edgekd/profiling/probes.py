@@ -1,0 +1,95 @@
+"""The networks a profile times: of the family `resnet`, so that what they tell holds for what a search proposes."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgekd.records import digest_json
+from edgekd.students._protocol import Arch
+from edgekd.students.resnet import ResNet
+from edgekd.tasks._protocol import HeadSpec, InputSpec, Score, Split, SplitName, TaskSpec
+
+__all__ = ["Probe", "ProbeTask", "overhead", "peak", "stairs", "table", "usual"]
+
+_CLASSES = 10
+_CALIBRATION = 32
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A residual network: channels and blocks a stage, on images of ``side`` x ``side``."""
+
+    name: str
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    side: int
+
+    @property
+    def family(self) -> ResNet:
+        """A space of this one arch."""
+        space = {"widths": list(self.widths), "depths": list(self.depths)}
+        return ResNet.model_validate({"space": space, "stages": len(self.widths)})
+
+    @property
+    def task(self) -> ProbeTask:
+        """Its input and its ten classes."""
+        return ProbeTask(self.side)
+
+    def arch(self) -> Arch:
+        """The one."""
+        return self.family.space(self.task.spec).at(0)
+
+
+class ProbeTask:
+    """Images of noise: times do not depend on what is in them."""
+
+    def __init__(self, side: int) -> None:
+        shape = InputSpec(shape=(3, side, side), mean=(128.0,), std=(64.0,))
+        self.spec = TaskSpec(name="probe", input=shape, head=HeadSpec(classes=_CLASSES), data=digest_json("probe"))
+
+    def split(self, name: SplitName) -> Split:
+        """The same few images, whichever is asked for."""
+        drawn = np.random.default_rng(0)
+        inputs = drawn.integers(0, 256, (_CALIBRATION, *self.spec.input.shape), dtype=np.uint8)
+        return Split(name, inputs, drawn.integers(0, _CLASSES, _CALIBRATION), digest_json("probe"))
+
+    def score(self, outputs: Any, labels: Any) -> Score:
+        """Nothing is learned here."""
+        raise NotImplementedError("a probe has no score")
+
+
+def overhead() -> Probe:
+    """As little as a network can do."""
+    return Probe("overhead", (1,), (1,), 4)
+
+
+def peak() -> Probe:
+    """Wide, dense convolutions, which every runtime is best at: 0.3 G multiply-adds."""
+    return Probe("peak", (128,), (1,), 32)
+
+
+def usual() -> Probe:
+    """The ResNet-8 of MLPerf Tiny: 12.5 M multiply-adds. What the device does to it is seen at length."""
+    return Probe("resnet-8", (16, 32, 64), (1, 1, 1), 32)
+
+
+def stairs(quick: bool) -> tuple[Probe, ...]:
+    """One stage of one block, ever wider: where kernels work on whole vectors of channels, time goes up in steps."""
+    widths = (16, 32, 48, 64) if quick else range(4, 65, 4)
+    return tuple(Probe(f"width {width}", (width,), (1,), 16) for width in widths)
+
+
+def table(quick: bool) -> tuple[Probe, ...]:
+    """Three stages, drawn evenly from widths of 8 to 64 and one to three blocks, at 32 x 32."""
+    if quick:
+        return ()
+    drawn = random.Random(0)
+    found = []
+    for number in range(24):
+        widths = tuple(8 * drawn.randint(1, 8) for _ in range(3))
+        found.append(Probe(f"network {number}", widths, tuple(drawn.randint(1, 3) for _ in range(3)), 32))
+    return tuple(found)

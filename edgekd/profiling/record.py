@@ -1,0 +1,126 @@
+"""What a profile holds, section by section; each is a file of its own, so that a profile goes on where it ended.
+
+::
+
+    profiles/DEVICE-FINGERPRINT/
+      arm-litert-xnnpack-int8.json     ArmProfile: one backend and precision
+      memory.json                      MemoryProfile: how fast bytes move
+      behaviour.json                   BehaviourProfile: threads, heat, rhythm, noise
+      report.html
+
+A profile holds for its fingerprint: another governor, runtime version or set of limits is another folder.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from edgekd.artefacts import Backend, Precision
+from edgekd.devices._protocol import Fingerprint
+from edgekd.evidence import Figure
+from edgekd.records import Filed, Record
+
+__all__ = [
+    "ArmProfile",
+    "BehaviourProfile",
+    "MemoryProfile",
+    "Probed",
+    "ProfileReport",
+    "Streamed",
+    "Sustained",
+    "Threaded",
+]
+
+
+class Probed(Record):
+    """A network that was timed."""
+
+    name: str
+    width: int  # channels of its first stage
+    macs: int
+    elements: int  # activations and weights moved
+    low_us: Figure
+
+
+class ArmProfile(Filed):
+    """One backend and precision."""
+
+    schema_: Literal["edgekd.profile-arm/1"] = Field(default="edgekd.profile-arm/1", alias="schema")
+    backend: Backend
+    precision: Precision
+    quick: bool
+    overhead: Figure | None = None  # of a call of a network that does next to nothing
+    peak: Figure | None = None  # multiply-adds a second, twice: GFLOP/s, or GOP/s of integers
+    stairs: tuple[Probed, ...] = ()  # one stage, ever wider
+    table: tuple[Probed, ...] = ()  # networks of the resnet family, for the predictor
+    refused: str = ""  # why nothing could be measured
+    seconds: float = 0.0
+
+
+class Streamed(Record):
+    """Reading and writing in a working set of so many bytes."""
+
+    working_bytes: int
+    bandwidth: Figure
+
+
+class MemoryProfile(Filed):
+    """How fast the device's processor moves bytes, from the caches to memory."""
+
+    schema_: Literal["edgekd.profile-memory/1"] = Field(default="edgekd.profile-memory/1", alias="schema")
+    quick: bool
+    streams: tuple[Streamed, ...]
+    seconds: float = 0.0
+
+
+class Threaded(Record):
+    """The same network with so many threads."""
+
+    threads: int
+    low_us: Figure
+
+
+class Sustained(Record):
+    """How a network's rounds went on under work without pause: seconds since it began, and the round's low quantile."""
+
+    at_s: float
+    low_us: float
+
+
+class BehaviourProfile(Filed):
+    """What the device does to one network: ``probe`` on ``backend``, float32."""
+
+    schema_: Literal["edgekd.profile-behaviour/1"] = Field(default="edgekd.profile-behaviour/1", alias="schema")
+    quick: bool
+    backend: Backend
+    probe: str
+    threads: tuple[Threaded, ...] = ()
+    sustained: tuple[Sustained, ...] = ()
+    closed: Figure | None = None  # p50, back to back
+    periodic: Figure | None = None  # p50, at ``rate_hz`` with sleep in between
+    rate_hz: float = 0.0
+    noise: float = 0.0  # between the same network and itself, relative
+    drift: float = 0.0  # spread of the sentinel
+    seconds: float = 0.0
+
+
+class ProfileReport(Filed):
+    """All sections of a device as it is now."""
+
+    schema_: Literal["edgekd.profile/1"] = Field(default="edgekd.profile/1", alias="schema")
+    device: str
+    fingerprint: Fingerprint
+    folder: str
+    quick: bool
+    arms: tuple[ArmProfile, ...]
+    memory: MemoryProfile | None
+    behaviour: BehaviourProfile | None
+    reused: tuple[str, ...] = ()  # sections that were there already
+
+    def lines(self) -> list[str]:
+        """One screen of 80 columns."""
+        from edgekd.profiling.text import profile_lines
+
+        return profile_lines(self)

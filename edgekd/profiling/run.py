@@ -1,0 +1,163 @@
+"""`edgekd profile`: which sections are missing for a device as it is now, how long they take, and measuring them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import platformdirs
+
+from edgekd.artefacts import BACKENDS, Backend, Precision
+from edgekd.devices._protocol import Device, Fingerprint
+from edgekd.errors import MissingError
+from edgekd.events import Events, stop_if_asked
+from edgekd.export.converter import Converter
+from edgekd.measure.calm import Pace
+from edgekd.profiling.page import write_page
+from edgekd.profiling.probes import stairs, table
+from edgekd.profiling.record import ArmProfile, BehaviourProfile, MemoryProfile, ProfileReport
+from edgekd.profiling.sections import Profiler
+from edgekd.records import Filed
+from edgekd.store.atomic import sweep, write_json
+from edgekd.store.schema import read_record
+
+__all__ = ["expected_s", "profile_device", "profiles_folder"]
+
+_PRECISIONS = (Precision.FLOAT32, Precision.FLOAT16, Precision.INT8)
+_QUICK = (Precision.FLOAT32, Precision.INT8)
+_CONVERT_S, _PROCESS_S, _IMPORT_S = 1.6, 0.7, 8.0
+_MEMORY_S, _BEHAVIOUR_S = 6.0, 95.0
+_QUICK_BEHAVIOUR_S = 16.0
+
+
+def profiles_folder() -> Path:
+    """Where this person's profiles are kept."""
+    return Path(platformdirs.user_data_dir("edgekd")) / "profiles"
+
+
+def profile_device(
+    device: Device,
+    backends: Sequence[Backend],
+    quick: bool,
+    again: bool,
+    events: Events,
+    folder: Path | None = None,
+) -> ProfileReport:
+    """Measure what isn't known yet, and write the page. ``again`` measures everything anew.
+
+    A whole section takes the place of a quick one, never the other way round. Raises MissingError where no backend
+    asked for is there, Interrupted (finished sections are kept), and what opening raises.
+    """
+    session = device.open()
+    try:
+        fingerprint = session.describe()
+        usable = _usable(fingerprint, backends, quick)
+        safe = "".join(c if c.isalnum() or c in "-." else "_" for c in device.name)
+        home = (folder or profiles_folder()) / f"{safe}-{fingerprint.digest()[:12]}"
+        home.mkdir(parents=True, exist_ok=True)
+        sweep(home)
+        arms = [(backend, precision) for backend in usable for precision in (_QUICK if quick else _PRECISIONS)]
+        known = {} if again else _known(home, arms, quick)
+        names = [_name(*arm) for arm in arms]
+        missing = [name for name in ("memory", *names, "behaviour") if name not in known]
+        if missing:
+            events.line(
+                f"profiling  {device.name}: {len(missing)} sections, about "
+                f"{_told(expected_s(missing, quick))}; what is finished is kept"
+            )
+        with (
+            tempfile.TemporaryDirectory(prefix="edgekd-profile-") as scratch,
+            Converter(Path(scratch) / "c") as converter,
+        ):
+            profiler = Profiler(
+                device=device.name,
+                session=session,
+                fingerprint=fingerprint,
+                converter=converter,
+                scratch=Path(scratch),
+                quick=quick,
+                pace=Pace(),
+            )
+            for done, name in enumerate(missing):
+                stop_if_asked(events)
+
+                def tell(what: str, step: int, steps: int, name: str = name, done: int = done) -> None:
+                    stop_if_asked(events)
+                    events.progress("profiling", done, len(missing), f"{name}: {what} {step}/{steps}")
+
+                if name == "memory":
+                    known[name] = profiler.memory(tell)
+                elif name == "behaviour":
+                    known[name] = profiler.behaviour(usable[0], tell)
+                else:
+                    known[name] = profiler.arm(*arms[names.index(name)], tell)
+                write_json(home / f"{name}.json", known[name])
+    finally:
+        session.close()
+    report = ProfileReport(
+        device=device.name,
+        fingerprint=fingerprint,
+        folder=str(home),
+        quick=quick,
+        arms=tuple(found for name in names if isinstance(found := known[name], ArmProfile)),
+        memory=found if isinstance(found := known["memory"], MemoryProfile) else None,
+        behaviour=found if isinstance(found := known["behaviour"], BehaviourProfile) else None,
+        reused=tuple(name for name in ("memory", *names, "behaviour") if name not in missing),
+    )
+    write_page(report, home)
+    return report
+
+
+def expected_s(sections: Sequence[str], quick: bool) -> float:
+    """About how long these take: a conversion, and fresh processes, a network each."""
+    networks = 2 + len(stairs(quick)) + len(table(quick))
+    an_arm = networks * (_CONVERT_S + (2 if quick else 3) * _PROCESS_S)
+    arms = sum(name.startswith("arm-") for name in sections)
+    rest = _MEMORY_S * ("memory" in sections)
+    rest += (_QUICK_BEHAVIOUR_S if quick else _BEHAVIOUR_S) * ("behaviour" in sections)
+    return arms * an_arm + rest + (_IMPORT_S if arms else 0.0)
+
+
+def _told(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _usable(fingerprint: Fingerprint, asked: Sequence[Backend], quick: bool) -> tuple[Backend, ...]:
+    """Those asked for, or what is there; for a quick look the first of it."""
+    there = [
+        backend
+        for backend in map(Backend.model_validate, BACKENDS)
+        if backend.provider in fingerprint.providers.get(backend.runtime, ())
+    ]
+    absent = [str(backend) for backend in asked if backend not in there]
+    if absent or not there:
+        known = ", ".join(map(str, there)) or "none"
+        raise MissingError(
+            f"not on this device: {', '.join(absent) or 'any runtime'} (there: {known})",
+            "install one: edgekd devices install NAME --runtime onnxruntime",
+        )
+    plain = [backend for backend in there if str(backend) != "litert/builtin"]  # its kernels are for reference
+    return tuple(asked) or tuple(plain[:1] if quick else plain)
+
+
+def _name(backend: Backend, precision: Precision) -> str:
+    return f"arm-{str(backend).replace('/', '-')}-{precision.value}"
+
+
+def _known(home: Path, arms: Sequence[tuple[Backend, Precision]], quick: bool) -> dict[str, Filed]:
+    """Sections that are there and whole enough."""
+    found: dict[str, Filed] = {}
+
+    def take(name: str, model: type[ArmProfile] | type[MemoryProfile] | type[BehaviourProfile]) -> None:
+        path = home / f"{name}.json"
+        if path.is_file():
+            section = read_record(path, model)
+            if quick or not section.quick:
+                found[name] = section
+
+    take("memory", MemoryProfile)
+    take("behaviour", BehaviourProfile)
+    for arm in arms:
+        take(_name(*arm), ArmProfile)
+    return found

@@ -1,0 +1,224 @@
+"""The sections of a profile, each measured from an open session: one arm, memory, and behaviour."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekd.artefacts import Artefact, Backend, Precision
+from edgekd.devices._protocol import DeviceSession, Fingerprint, Job, Load, Measurement, MeasurePlan, Outcome
+from edgekd.devices.diagnostic import null_job
+from edgekd.evidence import Figure, find_figure
+from edgekd.export._protocol import ExportOptions
+from edgekd.export.converter import Converter
+from edgekd.export.kernels.read import kernels_of_file
+from edgekd.kernels import counted_macs
+from edgekd.measure.calm import Pace, measure_calmly
+from edgekd.measure.compare import aa_noise
+from edgekd.measure.figures import figures_of
+from edgekd.measure.settle import measure_steadily
+from edgekd.measure.tables import LatencyTable, TableRow, add_rows
+from edgekd.profiling.probes import Probe, overhead, peak, stairs, table, usual
+from edgekd.profiling.record import ArmProfile, BehaviourProfile, MemoryProfile, Probed, Streamed, Sustained, Threaded
+from edgekd.search.untrained import UntrainedMaker
+from edgekd.students._protocol import Candidate, CompressionPlan
+
+__all__ = ["Profiler"]
+
+_AT_ONCE = 7  # files measured side by side: with the sentinel, as many processes as the agent keeps
+_RATE_HZ = 30.0
+_CACHES = (256 << 10, 2 << 20, 16 << 20, 128 << 20)  # bytes: from a first cache to memory
+
+Tell = Callable[[str, int, int], None]
+"""Progress of a section: what is being done, steps finished, steps in all. Raises Interrupted."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A probe's file on a backend."""
+
+    probe: Probe
+    artefact: Artefact
+
+
+@dataclass(frozen=True)
+class Profiler:
+    """Measures one section at a time. Files are made in ``scratch``, which the caller removes."""
+
+    device: str
+    session: DeviceSession
+    fingerprint: Fingerprint
+    converter: Converter
+    scratch: Path
+    quick: bool
+    pace: Pace
+
+    @property
+    def plan(self) -> MeasurePlan:
+        """As in a search."""
+        return MeasurePlan(processes=2 if self.quick else 3, rounds=5, round_ms=12.0, warmup_ms=40.0)
+
+    def arm(self, backend: Backend, precision: Precision, tell: Tell) -> ArmProfile:
+        """Every probe on one backend and precision; its networks go into the device's latency table."""
+        begun = time.monotonic()
+        plain = ArmProfile(backend=backend, precision=precision, quick=self.quick)
+        probes = [overhead(), peak(), *stairs(self.quick), *table(self.quick)]
+        made = list[Made]()
+        for done, probe in enumerate(probes):
+            tell("converting", done, 2 * len(probes))
+            artefact, why = self._make(probe, backend, precision)
+            if artefact is None:
+                return plain.but(refused=why, seconds=time.monotonic() - begun)
+            made.append(Made(probe, artefact))
+        measured = self._measured(made, backend, lambda done: tell("measuring", len(probes) + done, 2 * len(probes)))
+        broken = next((m for m in measured if m.outcome is not Outcome.OK), None)
+        if broken is not None:
+            why = f"{broken.outcome.value} {broken.detail}".strip()
+            return plain.but(refused=why, seconds=time.monotonic() - begun)
+        rows, probed = list[TableRow](), list[Probed]()
+        for one, measurement in zip(made, measured, strict=True):
+            kernels, figures = kernels_of_file(one.artefact), figures_of(measurement)
+            low, memory = find_figure(figures, "latency.low"), find_figure(figures, "memory.model")
+            assert low is not None
+            probed.append(
+                Probed(
+                    name=one.probe.name,
+                    width=one.probe.widths[0],
+                    macs=counted_macs(kernels),
+                    elements=sum(kernel.reads + kernel.writes + kernel.weights for kernel in kernels),
+                    low_us=low,
+                )
+            )
+            rows.append(
+                TableRow(
+                    kernels=kernels,
+                    low_us=low.value,
+                    memory_bytes=int(memory.value) if memory else None,
+                    sha256=one.artefact.sha256,
+                )
+            )
+        add_rows(
+            LatencyTable(
+                device=self.device,
+                fingerprint=self.fingerprint,
+                backend=backend,
+                precision=precision,
+                kind=measured[0].kind,
+                rows=tuple(rows),
+            )
+        )
+        count = len(stairs(self.quick))
+        return plain.but(
+            overhead=probed[0].low_us.but(metric="latency.overhead"),
+            peak=_rate(probed[1], precision),
+            stairs=tuple(probed[2 : 2 + count]),
+            table=tuple(probed[2 + count :]),
+            seconds=time.monotonic() - begun,
+        )
+
+    def memory(self, tell: Tell) -> MemoryProfile:
+        """Reading and writing in working sets from a cache to memory."""
+        begun = time.monotonic()
+        sizes = _CACHES[::2] if self.quick else _CACHES
+        jobs = [null_job(self.scratch, f"stream={size}") for size in sizes]
+        tell("streaming", 0, 1)
+        measured = measure_calmly(self.session, jobs, self.plan, self.pace)
+        streams = []
+        for size, measurement in zip(sizes, measured, strict=True):
+            low = find_figure(figures_of(measurement), "latency.low")
+            if low is not None:
+                rate = low.but(
+                    metric="memory.bandwidth",
+                    value=1e6 * size / low.value,
+                    unit="B/s",
+                    low=1e6 * size / low.upper,
+                    high=1e6 * size / low.lower,
+                    method=f"bytes read and written, {size} in all, by the {low.method}",
+                )
+                streams.append(Streamed(working_bytes=size, bandwidth=rate))
+        return MemoryProfile(quick=self.quick, streams=tuple(streams), seconds=time.monotonic() - begun)
+
+    def behaviour(self, backend: Backend, tell: Tell) -> BehaviourProfile:
+        """What the device does to one network: more threads, a minute without pause, pauses, and itself again."""
+        begun, probe = time.monotonic(), usual()
+        plain = BehaviourProfile(quick=self.quick, backend=backend, probe=probe.name)
+        tell("converting", 0, 5)
+        artefact, why = self._make(probe, backend, Precision.FLOAT32)
+        if artefact is None:
+            return plain.but(probe=f"{probe.name}: {why}", seconds=time.monotonic() - begun)
+        job = Job(artefact=artefact, backend=backend)
+        threads = []
+        for done, count in enumerate(_threads(self.fingerprint.cores)):
+            tell("threads", 1, 5 + done)
+            threads.append((count, self._low(job, self.plan.but(threads=count))))
+        tell("without pause", 2, 5)
+        rounds = 10 if self.quick else 120
+        long = MeasurePlan(processes=1, rounds=rounds, round_ms=500.0, sentinel=False)
+        (sustained,) = self.session.measure([job], long)
+        tell("at a rate", 3, 5)
+        calls = MeasurePlan(processes=2 if self.quick else 5, rounds=2, round_ms=1000.0, sentinel=False)
+        (closed,) = self.session.measure([job], calls.but(rounds=4, round_ms=100.0))
+        (periodic,) = self.session.measure([job], calls.but(load=Load(pattern="periodic", rate_hz=_RATE_HZ)))
+        tell("noise", 4, 5)
+        pair = measure_steadily(self.session, [job, job], self.plan.but(processes=5))
+        sentinel = pair[0].sentinel
+        return plain.but(
+            threads=tuple(Threaded(threads=count, low_us=low) for count, low in threads if low is not None),
+            sustained=_curve(sustained),
+            closed=find_figure(figures_of(closed), "latency.p50"),
+            periodic=find_figure(figures_of(periodic), "latency.p50"),
+            rate_hz=_RATE_HZ,
+            noise=aa_noise(pair),
+            drift=sentinel.drift if sentinel is not None else 0.0,
+            seconds=time.monotonic() - begun,
+        )
+
+    def _make(self, probe: Probe, backend: Backend, precision: Precision) -> tuple[Artefact | None, str]:
+        maker = UntrainedMaker(probe.task, probe.family, self.converter, ExportOptions(), self.fingerprint, 0)
+        candidate = Candidate(
+            family=probe.family.name, arch=probe.arch(), plan=CompressionPlan(precision=precision), backend=backend
+        )
+        name = f"{backend}-{precision.value}-{probe.name}".replace("/", "-").replace(" ", "-")
+        made = maker.make(candidate, self.scratch / name / "model")
+        return made.artefact, made.detail
+
+    def _measured(self, made: Sequence[Made], backend: Backend, tell: Callable[[int], None]) -> list[Measurement]:
+        found = list[Measurement]()
+        for start in range(0, len(made), _AT_ONCE):
+            tell(start)
+            jobs = [Job(artefact=one.artefact, backend=backend) for one in made[start : start + _AT_ONCE]]
+            found += measure_calmly(self.session, jobs, self.plan, self.pace)
+        return found
+
+    def _low(self, job: Job, plan: MeasurePlan) -> Figure | None:
+        return find_figure(figures_of(measure_calmly(self.session, [job], plan, self.pace)[0]), "latency.low")
+
+
+def _rate(probed: Probed, precision: Precision) -> Figure:
+    """Operations a second: a multiply-add is two."""
+    low, whole = probed.low_us, precision in (Precision.INT8, Precision.DYNAMIC_INT8)
+    rate = 2e-3 * probed.macs
+    return low.but(
+        metric="compute.peak",
+        value=rate / low.value,
+        unit="GOP/s" if whole else "GFLOP/s",
+        low=rate / low.upper,
+        high=rate / low.lower,
+        method=f"two operations a multiply-add of {probed.name} ({probed.macs:,}), by the {low.method}",
+    )
+
+
+def _threads(cores: int) -> tuple[int, ...]:
+    """One, then twice as many each time, and all."""
+    return tuple(dict.fromkeys([2**power for power in range(int(math.log2(max(1, cores))) + 1)] + [max(1, cores)]))
+
+
+def _curve(measurement: Measurement) -> tuple[Sustained, ...]:
+    if measurement.outcome is not Outcome.OK:
+        return ()
+    step_s = measurement.plan.round_ms * 1e-3
+    lows = measurement.processes[0].round_low_us
+    return tuple(Sustained(at_s=step_s * (at + 1), low_us=low) for at, low in enumerate(lows))

@@ -1,0 +1,90 @@
+"""A profile as a person reads it: one screen, 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from edgekd.evidence import Figure
+from edgekd.units import format_bytes, format_us
+
+if TYPE_CHECKING:
+    from edgekd.profiling.record import ArmProfile, BehaviourProfile, ProfileReport
+
+__all__ = ["profile_lines", "steps_of"]
+
+_STEP = 0.08  # a staircase's step: more time than this for one more rung, where its neighbours take next to none
+
+
+def profile_lines(report: ProfileReport) -> list[str]:
+    """The whole answer."""
+    return [line for text in _lines(report) for line in _wrapped(text)]
+
+
+def steps_of(arm: ArmProfile) -> tuple[int, ...]:
+    """Widths after which the next rung costs a step of its own, by more than the work that is added."""
+    found = []
+    for before, after in zip(arm.stairs, arm.stairs[1:], strict=False):
+        grown = after.low_us.value / before.low_us.value - 1.0
+        usual = (after.width / before.width) ** 2 - 1.0
+        if grown > max(_STEP, 1.2 * usual):
+            found.append(before.width)
+    return tuple(found)
+
+
+def _lines(report: ProfileReport) -> Iterator[str]:
+    found = report.fingerprint
+    kind = " . quick" if report.quick else ""
+    yield f"{report.device} . {found.cpu}, {found.cores} cores . {report.fingerprint.digest()[:12]}{kind}"
+    yield ""
+    yield f" {'backend':<18} {'precision':<13} {'peak':>13} {'a call':>9} {'networks':>9}"
+    for arm in report.arms:
+        where = f" {arm.backend!s:<18} {arm.precision.value:<13}"
+        if arm.refused:
+            yield f"{where} {'-':>13} {'-':>9} {'-':>9}"
+            yield f"   {arm.refused}"
+            continue
+        peak = f"{arm.peak.value:.3g} {arm.peak.unit}" if arm.peak else "-"
+        call = format_us(arm.overhead.value) if arm.overhead else "-"
+        yield f"{where} {peak:>13} {call:>9} {2 + len(arm.stairs) + len(arm.table):>9}"
+    yield ""
+    if report.memory is not None:
+        rates = [f"{format_bytes(s.working_bytes)} {s.bandwidth.value / 1e9:.3g} GB/s" for s in report.memory.streams]
+        yield f"read and written in: {', '.join(rates) or 'nothing told'}"
+    for arm in report.arms:
+        steps = steps_of(arm)
+        if steps:
+            yield f"steps on {arm.backend} {arm.precision.value} after {', '.join(map(str, steps))} channels"
+    if report.behaviour is not None:
+        yield from _behaviour(report.behaviour)
+    if report.reused:
+        yield f"known before: {', '.join(report.reused)}"
+    yield f"report     {report.folder}/report.html"
+
+
+def _behaviour(found: BehaviourProfile) -> Iterator[str]:
+    if not found.threads:
+        yield f"{found.probe} on {found.backend}: could not be timed"
+        return
+    one = found.threads[0].low_us.value
+    scaled = [f"{each.threads}: {one / each.low_us.value:.2f}x" for each in found.threads[1:]]
+    yield f"{found.probe} on {found.backend}: {format_us(one)} on one thread" + (
+        f"; threads {', '.join(scaled)}" if scaled else ""
+    )
+    if len(found.sustained) > 1:
+        lows = [each.low_us for each in found.sustained]
+        third = max(1, len(lows) // 3)
+        late, early = sum(lows[-third:]) / third, sum(lows[:third]) / third
+        yield f"without pause for {found.sustained[-1].at_s:.0f} s: {late / early - 1.0:+.1%} in the last third"
+    if found.closed and found.periodic:
+        yield (f"p50 back to back {_told(found.closed)}, at {found.rate_hz:g} calls a second {_told(found.periodic)}")
+    yield f"noise between the network and itself {found.noise:.1%}; the machine moved by {found.drift:.1%} meanwhile"
+
+
+def _told(figure: Figure) -> str:
+    return format_us(figure.value)
+
+
+def _wrapped(line: str) -> list[str]:
+    return [line] if len(line) <= 80 else textwrap.wrap(line, 80, subsequent_indent="  ")

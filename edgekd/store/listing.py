@@ -1,0 +1,84 @@
+"""Runs of a folder, as `edgekd runs` lists them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from edgekd.errors import ConfigurationError
+from edgekd.records import Filed
+from edgekd.store.opening import is_finished
+from edgekd.store.run import Run
+
+__all__ = ["RunSummary", "RunsAnswer", "list_runs", "shortened"]
+
+
+class RunSummary(Filed):
+    """One run in a list."""
+
+    schema_: Literal["edgekd.run-summary/1"] = Field(default="edgekd.run-summary/1", alias="schema")
+    folder: Path
+    command: str
+    task: str
+    target: str
+    created: str
+    state: str
+
+
+class RunsAnswer(Filed):
+    """Runs of a folder, the newest first."""
+
+    schema_: Literal["edgekd.runs/1"] = Field(default="edgekd.runs/1", alias="schema")
+    runs: tuple[RunSummary, ...]
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        if not self.runs:
+            return ["no runs here. Start one: edgekd search project.yaml"]
+        width = max(len(shortened(run.folder)) for run in self.runs)
+        return [f"{shortened(run.folder):<{width}}  {run.task} -> {run.target}  {run.state}" for run in self.runs]
+
+
+def list_runs(folder: Path) -> RunsAnswer:
+    """The runs below a folder, the newest first; a folder that can't be read is listed as damaged."""
+    found = []
+    for path in folder.glob("*/run.json"):
+        try:
+            run = Run.open(path.parent)
+            outcome = run.outcome()
+            state = f"not finished, {len(run.trials())} trials: go on with the same command" if outcome is None else ""
+        except ConfigurationError as error:
+            summary = RunSummary(
+                folder=path.parent,
+                command="",
+                task="",
+                target="",
+                created="",
+                state=f"damaged: {error.problems[0].message}",
+            )
+            found.append(summary)
+            continue
+        header = run.header
+        if outcome is not None:
+            state = outcome.summary if is_finished(run) else "no bundle yet: go on with the same command"
+        found.append(
+            RunSummary(
+                folder=path.parent,
+                command=header.command,
+                task=header.task.name,
+                target=header.target.name,
+                created=header.created,
+                state=state,
+            )
+        )
+    return RunsAnswer(runs=tuple(sorted(found, key=lambda summary: summary.created, reverse=True)))
+
+
+def shortened(path: Path) -> str:
+    """Relative to where the person stands, where that is shorter."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

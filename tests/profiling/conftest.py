@@ -1,0 +1,98 @@
+"""A profile on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from edgekd.artefacts import Backend, Precision
+from edgekd.evidence import EvidenceKind, Figure
+from edgekd.profiling.record import (
+    ArmProfile,
+    BehaviourProfile,
+    MemoryProfile,
+    Probed,
+    ProfileReport,
+    Streamed,
+    Sustained,
+    Threaded,
+)
+from edgekd.testing.fakes.device import fake_fingerprint
+
+LITERT = Backend.model_validate("litert/xnnpack")
+
+
+def figure(value: float, metric: str = "latency.low", unit: str = "us") -> Figure:
+    return Figure(
+        metric=metric,
+        value=value,
+        unit=unit,
+        kind=EvidenceKind.MEASURED,
+        subject="0" * 64,
+        method="on paper",
+        low=0.98 * value,
+        high=1.02 * value,
+        confidence=0.95,
+    )
+
+
+def stair(width: int, us: float) -> Probed:
+    macs = 1000 * width * width
+    return Probed(name=f"width {width}", width=width, macs=macs, elements=500 * width, low_us=figure(us))
+
+
+def arm(precision: Precision = Precision.FLOAT32, **changes) -> ArmProfile:
+    """Kernels of 16 channels: a step after each 16."""
+    stairs = tuple(stair(width, 10.0 * (-(-width // 16)) ** 2) for width in range(4, 65, 4))
+    whole = {
+        "backend": LITERT,
+        "precision": precision,
+        "quick": False,
+        "overhead": figure(1.5, "latency.overhead"),
+        "peak": figure(90.0, "compute.peak", "GFLOP/s"),
+        "stairs": stairs,
+    }
+    return ArmProfile(**{**whole, **changes})
+
+
+def behaviour() -> BehaviourProfile:
+    return BehaviourProfile(
+        quick=False,
+        backend=LITERT,
+        probe="resnet-8",
+        threads=(Threaded(threads=1, low_us=figure(260.0)), Threaded(threads=2, low_us=figure(140.0))),
+        sustained=tuple(Sustained(at_s=0.5 * at, low_us=260.0 if at < 40 else 390.0) for at in range(1, 61)),
+        closed=figure(270.0, "latency.p50"),
+        periodic=figure(410.0, "latency.p50"),
+        rate_hz=30.0,
+        noise=0.004,
+        drift=0.01,
+    )
+
+
+def memory() -> MemoryProfile:
+    rates = {256 << 10: 60e9, 128 << 20: 19e9}
+    streams = tuple(
+        Streamed(working_bytes=size, bandwidth=figure(rate, "memory.bandwidth", "B/s")) for size, rate in rates.items()
+    )
+    return MemoryProfile(quick=False, streams=streams)
+
+
+@pytest.fixture
+def report() -> Callable[..., ProfileReport]:
+    """A whole one, with some parts changed."""
+
+    def make(**changes) -> ProfileReport:
+        whole = {
+            "device": "board",
+            "fingerprint": fake_fingerprint(),
+            "folder": "/profiles/board-0123456789ab",
+            "quick": False,
+            "arms": (arm(), arm(Precision.INT8, refused="an operator has no kernel of 8 bits here, in so many words")),
+            "memory": memory(),
+            "behaviour": behaviour(),
+        }
+        return ProfileReport(**{**whole, **changes})
+
+    return make

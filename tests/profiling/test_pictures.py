@@ -1,0 +1,45 @@
+"""Pictures hold what was measured, and are left out where nothing was."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from edgekd.profiling.page import page_text
+from edgekd.profiling.pictures import roofline_picture, stairs_picture, sustained_picture
+from tests.profiling.conftest import arm, behaviour, memory
+
+
+@pytest.mark.parametrize(
+    ("picture", "circles", "lines"),
+    [
+        (roofline_picture([arm()], memory()), 16, 1),
+        (roofline_picture([arm()], None), 16, 0),
+        (stairs_picture([arm(), arm(quick=True)]), 32, 2),
+        (sustained_picture(behaviour()), 0, 1),
+    ],
+)
+def test_every_network_has_its_dot(picture, circles, lines):
+    root = ElementTree.fromstring(picture)
+    assert len(root.findall(".//circle")) == circles
+    assert len(root.findall(".//polyline")) == lines
+
+
+def test_nothing_measured_is_no_picture():
+    assert roofline_picture([], memory()) == stairs_picture([]) == ""
+    assert sustained_picture(behaviour().but(sustained=())) == ""
+
+
+def test_the_page_needs_no_network_and_escapes_names(report):
+    text = page_text(report(device="<script>alert(1)</script>"))
+    assert "<script>" not in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert text.count("<svg") == 3
+
+
+def test_a_device_that_refused_everything_still_has_a_page(report):
+    refused = arm(refused="no runtime", stairs=(), overhead=None, peak=None)
+    text = page_text(report(arms=(refused,), memory=None, behaviour=None))
+    assert "no runtime" in text
+    assert "<svg" not in text

@@ -1,0 +1,32 @@
+"""Probes are networks of the family that searches propose."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekd.kernels import counted_macs
+from edgekd.profiling.probes import overhead, peak, stairs, table, usual
+from edgekd.students.analysis import kernels_of_arch
+
+
+@pytest.mark.parametrize("probe", [overhead(), peak(), usual(), *stairs(True), *table(False)[:3]])
+def test_each_is_one_arch_of_its_family(probe):
+    assert probe.family.space(probe.task.spec).size == 1
+    assert counted_macs(kernels_of_arch(probe.family, probe.arch(), probe.task.spec)) > 0
+
+
+def test_the_usual_one_is_the_public_yardstick():
+    probe = usual()
+    macs = counted_macs(kernels_of_arch(probe.family, probe.arch(), probe.task.spec))
+    assert macs == pytest.approx(12.5e6, rel=0.01)
+
+
+def test_a_quick_look_is_a_part_of_the_whole():
+    assert {probe.widths for probe in stairs(True)} <= {probe.widths for probe in stairs(False)}
+    assert table(True) == ()
+    assert len({probe.widths + probe.depths for probe in table(False)}) == 24
+
+
+def test_images_are_the_same_each_time():
+    task = usual().task
+    assert (task.split("calibration").inputs == usual().task.split("calibration").inputs).all()

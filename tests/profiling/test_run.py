@@ -1,0 +1,127 @@
+"""What is known is not measured again, what changed is, and nothing finished is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekd.artefacts import Backend
+from edgekd.errors import Interrupted, MissingError
+from edgekd.events import SilentEvents
+from edgekd.profiling import run as profiling
+from edgekd.profiling.run import expected_s, profile_device
+from edgekd.testing.fakes.device import FakeDevice, fake_fingerprint
+from tests.profiling.conftest import arm, behaviour, memory
+
+LITERT, ORT = Backend.model_validate("litert/xnnpack"), Backend.model_validate("onnxruntime/cpu")
+
+
+class Paper:
+    """Takes the place of what measures; counts what it was asked for."""
+
+    asked: list[str] = []
+    stop_after: int | None = None
+
+    def __init__(self, *, quick, **given):
+        del given
+        self.quick = quick
+
+    def _note(self, name):
+        if Paper.stop_after is not None and len(Paper.asked) >= Paper.stop_after:
+            raise Interrupted("stopped", "again")
+        Paper.asked.append(name)
+
+    def arm(self, backend, precision, tell):
+        self._note(f"{backend} {precision.value}")
+        return arm(precision, backend=backend, quick=self.quick)
+
+    def memory(self, tell):
+        self._note("memory")
+        return memory().but(quick=self.quick)
+
+    def behaviour(self, backend, tell):
+        self._note("behaviour")
+        return behaviour().but(backend=backend, quick=self.quick)
+
+
+@pytest.fixture
+def profiled(tmp_path, monkeypatch):
+    """Profile a device on paper; returns the report and what was measured for it."""
+    monkeypatch.setattr(profiling, "Profiler", Paper)
+
+    def run(quick=False, again=False, backends=(), fingerprint=None, stop_after=None):
+        Paper.asked, Paper.stop_after = [], stop_after
+        device = FakeDevice({}, fingerprint=fingerprint or there())
+        report = profile_device(device, backends, quick, again, SilentEvents(), tmp_path)
+        return report, Paper.asked
+
+    return run
+
+
+def there(**changes):
+    providers = {"litert": ("xnnpack", "builtin"), "onnxruntime": ("cpu",)}
+    return fake_fingerprint().but(providers=providers, runtimes=dict.fromkeys(providers, "1.0"), **changes)
+
+
+def test_a_second_call_measures_nothing_again(profiled):
+    report, asked = profiled()
+    assert asked == [
+        "memory",
+        *(f"{backend} {precision}" for backend in (LITERT, ORT) for precision in ("float32", "float16", "int8")),
+        "behaviour",
+    ]
+    again, asked = profiled()
+    assert asked == []
+    assert len(again.reused) == 8
+    assert again.arms == report.arms
+
+
+def test_another_state_of_the_device_is_measured_anew(profiled):
+    profiled(quick=True)
+    for changed in (there(governor="powersave"), there(os="another"), there(limits="2 cores by affinity")):
+        report, asked = profiled(quick=True, fingerprint=changed)
+        assert len(asked) == 4
+        assert report.reused == ()
+
+
+def test_a_whole_profile_takes_the_place_of_a_quick_one_and_not_the_other_way_round(profiled):
+    profiled(quick=True)
+    _, asked = profiled()
+    assert len(asked) == 8
+    report, asked = profiled(quick=True)
+    assert asked == []
+    assert not any(one.quick for one in report.arms)
+
+
+def test_stopped_in_the_middle_it_goes_on_there(profiled):
+    with pytest.raises(Interrupted):
+        profiled(stop_after=3)
+    _, asked = profiled()
+    assert asked == [
+        "litert/xnnpack int8",
+        *(f"onnxruntime/cpu {one}" for one in ("float32", "float16", "int8")),
+        "behaviour",
+    ]
+
+
+def test_again_measures_everything(profiled):
+    profiled(quick=True)
+    assert len(profiled(quick=True, again=True)[1]) == 4
+
+
+def test_a_backend_that_is_not_there_is_named(profiled):
+    with pytest.raises(MissingError, match="openvino/cpu") as raised:
+        profiled(backends=(Backend.model_validate("openvino/cpu"),))
+    assert "litert/xnnpack" in str(raised.value)
+
+
+def test_the_page_lies_beside_the_sections(profiled):
+    report, _ = profiled(quick=True)
+    assert (Path(report.folder) / "report.html").is_file()
+
+
+def test_a_quick_look_is_expected_within_a_minute_or_so():
+    sections = ("memory", "arm-litert-xnnpack-float32", "arm-litert-xnnpack-int8", "behaviour")
+    assert expected_s(sections, quick=True) < 80
+    assert expected_s(("memory",), quick=False) < 10

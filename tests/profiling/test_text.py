@@ -1,0 +1,30 @@
+"""A profile in words: what matters, in 80 columns."""
+
+from __future__ import annotations
+
+from edgekd.profiling.text import profile_lines, steps_of
+from tests.profiling.conftest import arm, stair
+
+
+def test_it_fits_80_columns_and_says_what_was_found(report):
+    lines = profile_lines(report(reused=("memory", "arm-litert-xnnpack-float32")))
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    assert "90 GFLOP/s" in text
+    assert "an operator has no kernel of 8 bits here" in text
+    assert "threads 2: 1.86x" in text
+    assert "without pause for 30 s: +50.0% in the last third" in text
+    assert "p50 back to back 270 us, at 30 calls a second 410 us" in text
+    assert "known before: memory, arm-litert-xnnpack-float32" in text
+
+
+def test_steps_are_where_one_more_rung_costs_more_than_its_work():
+    assert steps_of(arm()) == (16, 32, 48)
+    smooth = arm(stairs=tuple(stair(width, 0.01 * width**2) for width in range(4, 65, 4)))
+    assert steps_of(smooth) == ()
+
+
+def test_what_could_not_be_timed_is_said(report):
+    whole = report()
+    text = "\n".join(profile_lines(report(behaviour=whole.behaviour.but(threads=()), memory=None)))
+    assert "could not be timed" in text
