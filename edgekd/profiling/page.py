@@ -12,7 +12,7 @@ from edgekd.profiling.record import ProfileReport
 from edgekd.profiling.text import profile_lines
 from edgekd.report.page import stylesheet
 from edgekd.store.atomic import write_bytes
-from edgekd.units import format_bytes
+from edgekd.units import format_bytes, format_us
 
 __all__ = ["page_text", "write_page"]
 
@@ -34,6 +34,7 @@ def page_text(report: ProfileReport) -> str:
         lstrip_blocks=True,
     )
     environment.filters["bytes"] = format_bytes
+    environment.filters["us"] = format_us
     timed = [arm for arm in report.arms if not arm.refused]
     return environment.get_template("profile.html.j2").render(
         report=report,

@@ -28,12 +28,12 @@ def roofline_picture(arms: Sequence[ArmProfile], memory: MemoryProfile | None) -
     peaks = {id(arm): math.log10(arm.peak.value) for arm in arms if arm.peak is not None}
     x = svg.Scale.over([at for _, at, _ in dots], _LEFT, _WIDTH - _RIGHT)
     y = svg.Scale.over([*(up for _, _, up in dots), *peaks.values()], _HEIGHT - _BOTTOM, _TOP)
-    parts = _frame(x, y, "operations a byte moved", "G operations a second", _power, _power)
+    parts = _frame(x, y, "operations a byte moved", "G operations a second", _power, _power, _decades)
     if memory is not None and memory.streams:
         rate = math.log10(memory.streams[-1].bandwidth.value / 1e9)
-        ends = [(at, rate + at) for at in (x.low, x.high)]
-        inside = [(at, min(max(up, y.low), y.high)) for at, up in ends]
-        parts.append(svg.polyline([(x(at), y(up)) for at, up in inside], "curve c4"))
+        first, last = max(x.low, y.low - rate), min(x.high, y.high - rate)  # where the slope is inside the frame
+        if first < last:
+            parts.append(svg.polyline([(x(at), y(rate + at)) for at in (first, last)], "curve c4"))
     names = []
     for number, arm in enumerate(arms):
         for owner, at, up in dots:
@@ -84,6 +84,14 @@ def _power(value: float) -> str:
     return f"{10**value:.3g}"
 
 
+def _decades(scale: svg.Scale) -> list[float]:
+    """Logarithms of 1, 2 and 5 of each power of ten inside a logarithmic scale."""
+    powers = range(math.floor(scale.low), math.ceil(scale.high) + 1)
+    found = [power + math.log10(digit) for power in powers for digit in (1, 2, 5)]
+    inside = [at for at in found if scale.low <= at <= scale.high]
+    return inside if len(inside) > 1 else scale.ticks()
+
+
 def _frame(
     x: svg.Scale,
     y: svg.Scale,
@@ -91,12 +99,13 @@ def _frame(
     upwards: str,
     told_x: Callable[[float], str],
     told_y: Callable[[float], str],
+    ticks: Callable[[svg.Scale], list[float]] = svg.Scale.ticks,
 ) -> list[str]:
     parts = []
-    for tick in y.ticks():
+    for tick in ticks(y):
         parts.append(svg.line(_LEFT, y(tick), _WIDTH - _RIGHT, y(tick), "grid"))
         parts.append(svg.text(_LEFT - 6, y(tick) + 4, told_y(tick), "tick", "end"))
-    parts += [svg.text(x(tick), _HEIGHT - _BOTTOM + 22, told_x(tick), "tick", "middle") for tick in x.ticks()]
+    parts += [svg.text(x(tick), _HEIGHT - _BOTTOM + 22, told_x(tick), "tick", "middle") for tick in ticks(x)]
     parts.append(svg.text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 8, across, "axis", "middle"))
     parts.append(svg.text(4, 18, upwards, "axis"))
     return parts

@@ -113,7 +113,7 @@ class Profiler:
         count = len(stairs(self.quick))
         return plain.but(
             overhead=probed[0].low_us.but(metric="latency.overhead"),
-            peak=_rate(probed[1], precision),
+            peak=_rate(max(probed, key=lambda one: one.macs / one.low_us.value), precision),
             stairs=tuple(probed[2 : 2 + count]),
             table=tuple(probed[2 + count :]),
             seconds=time.monotonic() - begun,
@@ -198,7 +198,7 @@ class Profiler:
 
 
 def _rate(probed: Probed, precision: Precision) -> Figure:
-    """Operations a second: a multiply-add is two."""
+    """Operations a second, of the network that came highest: a multiply-add is two."""
     low, whole = probed.low_us, precision in (Precision.INT8, Precision.DYNAMIC_INT8)
     rate = 2e-3 * probed.macs
     return low.but(
