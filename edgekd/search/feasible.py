@@ -85,6 +85,8 @@ def _factor(metric: str, arms: ArmsRecord) -> float | None:
     """A figure of time over the low quantile, as the kept arms' anchors have it; None for other metrics."""
     if metric in arms.tails:
         return max(1.0, arms.tails[metric])
+    if metric == LOW:
+        return 1.0
     of = _TIMES.get(metric)
     if of is None:
         return None
@@ -98,7 +100,6 @@ def _factor(metric: str, arms: ArmsRecord) -> float | None:
 
 
 _TIMES: Mapping[str, Callable[[ProcessSample], float]] = {
-    "latency.low": lambda process: process.low_us,
     "latency.p50": lambda process: process.p50_us,
     "latency.mean": lambda process: process.mean_us,
     "throughput": lambda process: process.mean_us,

@@ -51,6 +51,7 @@ def test_each_limit_of_time_bounds_the_low_quantile(run, budgets, wanted):
 
 
 def test_what_is_reported_only_bounds_nothing(run):
+    assert low_budget_us(target(latency={"low": "70 us"}), run.arms())[0] == 70.0  # it is the ranking quantile itself
     assert low_budget_us(target(latency={"p50": "1 ms", "report": True}), run.arms()) is None
     assert low_budget_us(target(size={"file": "1 MiB"}), run.arms()) is None
 
