@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-__all__ = ["Kernel", "KernelKind", "Kernels", "counted_macs"]
+__all__ = ["Kernel", "KernelKind", "Kernels", "checked", "counted_macs"]
 
 KernelKind = Literal["conv", "depthwise", "dense", "add", "pool", "move", "other"]
 
@@ -37,6 +37,22 @@ class Kernel(NamedTuple):
 
 Kernels = tuple[Kernel, ...]
 """All of a network's, in the order in which they run."""
+
+
+_MOST = 2048  # kernels of a network
+_LARGEST_SIZE, _LARGEST_COUNT = 2**31, 2**53
+
+
+def checked(kernels: Kernels) -> Kernels:
+    """The same, where they can be a network's. Raises ValueError on sizes that no network has."""
+    if not 0 < len(kernels) <= _MOST:
+        raise ValueError(f"{len(kernels)} kernels: a network has 1 to {_MOST}")
+    for kernel in kernels:
+        sizes = (kernel.inputs, kernel.outputs, kernel.height, kernel.width, kernel.taps, kernel.stride)
+        counts = (kernel.macs, kernel.reads, kernel.writes, kernel.weights)
+        if not all(0 < size <= _LARGEST_SIZE for size in sizes) or not all(0 <= n <= _LARGEST_COUNT for n in counts):
+            raise ValueError(f"a kernel of sizes {sizes} and counts {counts}"[:200])
+    return kernels
 
 
 def counted_macs(kernels: Iterable[Kernel]) -> int:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgekd.artefacts import BACKENDS, Backend
+from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Fingerprint
 from edgekd.devices.catalogue import probe_device
-from edgekd.errors import ConfigurationError, DeviceBusy, DeviceUnreachable, MissingError, Place
+from edgekd.errors import ConfigurationError, MissingError, Place
 from edgekd.export.kernels.precision import precision_of_file
 from edgekd.export.kernels.read import kernels_of_file
 from edgekd.measure.models import find_models
@@ -30,18 +30,25 @@ def known_of(
     """
     if files:
         read = tuple(read_table(path) for path in files)
-        others = {table.device for table in read} - {device}
-        note = f"the tables given are of {', '.join(sorted(others))}" if others else ""
-        return read[0].fingerprint, tuple(table for table in read if table.threads == threads), note
+        if len({table.fingerprint.digest() for table in read}) > 1:
+            raise ConfigurationError.one(
+                "the tables given are of different devices, or of one in different states",
+                "give those of one fingerprint: see them with edgekd tables list",
+                Place(str(files[0])),
+            )
+        same = tuple(table for table in read if table.threads == threads)
+        if not same:
+            counts = ", ".join(str(count) for count in sorted({table.threads for table in read}))
+            raise MissingError(f"the tables given are of {counts} threads, not {threads}", "give --threads")
+        note = f"the tables given are of {read[0].device}" if read[0].device != device else ""
+        return read[0].fingerprint, same, note
     try:
         fingerprint = probe_device(device).fingerprint
-    except (DeviceUnreachable, DeviceBusy) as error:
-        kept = [table for table in kept_tables() if table.device == device and table.threads == threads]
-        if not kept:
-            raise
-        subject = kept[-1].fingerprint.digest()
-        same = tuple(table for table in kept if table.fingerprint.digest() == subject)
-        return kept[-1].fingerprint, same, f"{device} was not asked what it is now: {error.message}"
+    except MissingError as error:  # busy, out of reach, or known by imported tables alone
+        kept = tuple(table for table in kept_tables() if table.device == device and table.threads == threads)
+        if len({table.fingerprint.digest() for table in kept}) != 1:
+            raise  # none, or several states of it, of which nobody can tell which holds
+        return kept[0].fingerprint, kept, f"{device} was not asked what it is now: {error.message}"
     found = tables_of(fingerprint, threads)
     if not found:
         before = any(table.device == device for table in kept_tables())
@@ -59,7 +66,7 @@ def asked_of(models: Sequence[Path], backends: Sequence[str], tables: Sequence[L
     measured = list(dict.fromkeys(table.backend for table in tables))
     asked = []
     for artefact in find_models(models):
-        loads = [backend for backend in named or measured if artefact.format in BACKENDS[str(backend)]]
+        loads = [backend for backend in named or measured if artefact.format in backend.formats]
         if not loads:
             known = ", ".join(map(str, named or measured))
             raise ConfigurationError.one(

@@ -158,6 +158,9 @@ def test_the_plugins_page_shows_the_package_that_is_tested() -> None:
         assert block == (PACKAGE / path).read_text(), f"docs/plugins.md shows another {path}"
 
 
+_ELSEWHERE = ("VerifyReport", "BenchReport", "DoctorReport", "LossesAnswer", "ProfileReport", "PredictReport")
+
+
 def test_the_python_page_names_what_is_there() -> None:
     from edgekd import api
 
@@ -165,7 +168,7 @@ def test_the_python_page_names_what_is_there() -> None:
     functions = set(re.findall(r"^\| `(\w+)\(", text, re.MULTILINE)) | {"compress", "distill"}
     assert functions == {found for found in api.__all__ if found[0].islower()} | {"replay"}
     for named in re.findall(r"`(\w+(?:Answer|Report))`", text):
-        assert hasattr(api, named) or named in ("VerifyReport", "BenchReport", "DoctorReport", "LossesAnswer")
+        assert hasattr(api, named) or named in _ELSEWHERE
 
 
 @pytest.mark.parametrize("what", ["tasks", "teachers"])

@@ -66,6 +66,9 @@ def measure_calmly(
             slow, measure_steadily(session, [jobs[at] for at in slow], again, progress), strict=True
         ):
             known[at] = min(known[at], measurement, key=_fastest)
+    slow = pace.slow(known)
+    if slow:  # it is slower now, and stays so: what is hot does not get faster by waiting for it
+        pace.best_us = min(_fastest(known[at]) for at in slow)
     return known
 
 

@@ -186,11 +186,8 @@ def _figures(measurement: Measurement, confidence: float, size_bytes: int | None
         values = [value for value in found if value is not None]
         if len(values) < len(found):
             continue
-        those = (
-            count
-            if len(taken) == len(processes)
-            else f"{len(taken)} of {count}, the least disturbed by what the sentinel says,"
-        )
+        calm = "" if len(taken) == len(processes) else " that is as little disturbed"
+        those = f"{len(taken)} of {count}, the least disturbed by what the sentinel says," if calm else count
         low, high = fresh_process_interval(values, confidence)
         words = metric.words.format(load=load)
         yield Figure(
@@ -199,7 +196,8 @@ def _figures(measurement: Measurement, confidence: float, size_bytes: int | None
             unit=metric.unit,
             kind=measurement.kind,
             subject=measurement.fingerprint,
-            method=f"median over {those} of the per-process {words}; {confidence:.0%} interval for one more process",
+            method=f"median over {those} of the per-process {words}; "
+            f"{confidence:.0%} interval for one more process{calm}",
             low=low,
             high=min(high, 1.0) if metric is _MISSED else high,
             confidence=confidence,

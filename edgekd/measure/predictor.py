@@ -127,7 +127,7 @@ def fit_predictor(
     for fold in np.unique(folds):
         out = np.flatnonzero(folds == fold)
         rest = [reading for index, reading in enumerate(readings) if folds[index] != fold]
-        part = _fitted(rest, prior, whole.scales)
+        part = _fitted(rest, _without(prior, [readings[int(index)] for index in out]), whole.scales)
         base[out], (mean[out], spread[out]) = part._expected([readings[int(index)].kernels for index in out])
     seen = np.array([reading.low_us for reading in readings])
     predicted = base * np.exp(mean)
@@ -159,6 +159,15 @@ def _fitted(
         few = plain.but(readings=tuple(readings[int(step * at)] for at in range(_MOST_FOR_SCALES)))
     mixture, seen = few._seen()
     return plain.but(scales=fit_scales(mixture, seen, prior.scales if prior else Scales(), start))
+
+
+def _without(prior: LatencyPredictor | None, left_out: Sequence[Reading]) -> LatencyPredictor | None:
+    """A prior that has not seen these networks: it was often measured on the very same ones."""
+    if prior is None:
+        return None
+    hidden = {tuple(sorted(reading.kernels)) for reading in left_out}
+    rest = tuple(reading for reading in prior.readings if tuple(sorted(reading.kernels)) not in hidden)
+    return prior.but(readings=rest) if len(rest) >= FEWEST else prior
 
 
 def _width(widths: Sequence[float], confidence: float) -> float:

@@ -16,13 +16,13 @@ from typing import Literal
 
 import platformdirs
 from filelock import FileLock
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import BACKENDS, Backend, Precision
 from edgekd.devices._protocol import Fingerprint
-from edgekd.errors import ConfigurationError, Place, UnknownName, UsageError
-from edgekd.evidence import EvidenceKind
-from edgekd.kernels import Kernels
+from edgekd.errors import ConfigurationError, Place, UnknownName, UsageError, printable
+from edgekd.evidence import EvidenceKind, weakest
+from edgekd.kernels import Kernels, checked
 from edgekd.records import Filed, Record
 from edgekd.store.atomic import write_json
 from edgekd.store.schema import read_record
@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 _MOST_ROWS = 2000
+_MOST_KERNELS = 200_000  # of all rows: about 30 MB
 
 
 class TableRow(Record):
@@ -51,6 +52,8 @@ class TableRow(Record):
     low_us: PositiveFloat
     memory_bytes: int | None = None
     sha256: str = ""  # of the file; empty where it wasn't kept
+
+    _a_network = field_validator("kernels")(checked)
 
 
 class LatencyTable(Filed):
@@ -65,10 +68,17 @@ class LatencyTable(Filed):
     kind: EvidenceKind = EvidenceKind.MEASURED
     rows: tuple[TableRow, ...]
 
+    @field_validator("backend")
+    @classmethod
+    def _known_here(cls, backend: Backend) -> Backend:
+        if str(backend) not in BACKENDS:
+            raise ValueError(f"no backend {printable(str(backend))[:60]} is known (known: {', '.join(BACKENDS)})")
+        return backend
+
     @property
     def name(self) -> str:
         """The file's name: everything that tells one table from another, device and fingerprint first."""
-        safe = "".join(c if c.isalnum() or c in "-." else "_" for c in self.device)
+        safe = "".join(c if c.isascii() and (c.isalnum() or c in "-.") else "_" for c in self.device)[:60]
         backend = str(self.backend).replace("/", "-")
         subject = self.fingerprint.digest()[:12]
         return f"{safe}-{subject}-{backend}-{self.precision.value}-{self.threads}.json"
@@ -130,8 +140,10 @@ def add_rows(table: LatencyTable, folder: Path | None = None) -> LatencyTable:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / table.name
     with FileLock(folder / f".{table.name}.lock"):
-        before: Iterable[TableRow] = read_record(path, LatencyTable).rows if path.is_file() else ()
-        merged = table.but(rows=_merged(before, table.rows))
+        merged = table
+        if path.is_file():
+            before = read_record(path, LatencyTable)
+            merged = table.but(rows=_merged(before.rows, table.rows), kind=weakest((before.kind, table.kind)))
         write_json(path, merged)
     return merged
 
@@ -142,7 +154,10 @@ def list_tables(folder: Path | None = None) -> TablesAnswer:
 
 
 def import_tables(paths: Sequence[Path], folder: Path | None = None) -> TablesAnswer:
-    """Take the files' rows in, all or none. Raises ConfigurationError where one is no table or can't be opened."""
+    """Take the files' rows in, once all were read: a row of a network takes the place of one's own.
+
+    Raises ConfigurationError where one is no table or can't be opened.
+    """
     read = [read_table(path) for path in paths]
     return TablesAnswer(tables=tuple(_summary(add_rows(table, folder)) for table in read), said="taken in:")
 
@@ -150,7 +165,8 @@ def import_tables(paths: Sequence[Path], folder: Path | None = None) -> TablesAn
 def export_table(name: str, path: Path, force: bool = False, folder: Path | None = None) -> TablesAnswer:
     """Write one to a file. Raises UnknownName, and UsageError where several begin so or the file is there."""
     kept = kept_tables(folder)
-    found = [table for table in kept if table.name.startswith(name)]
+    exact = [table for table in kept if table.name.removesuffix(".json") == name]
+    found = exact or [table for table in kept if table.name.startswith(name)]
     if not found:
         raise UnknownName("table", name, [table.name.removesuffix(".json") for table in kept])
     if len(found) > 1:
@@ -187,4 +203,10 @@ def _merged(before: Iterable[TableRow], new: Sequence[TableRow]) -> tuple[TableR
     for row in (*before, *new):
         found.pop(row.kernels, None)
         found[row.kernels] = row
-    return tuple(found.values())[-_MOST_ROWS:]
+    kept, room = list[TableRow](), _MOST_KERNELS
+    for row in reversed(list(found.values())[-_MOST_ROWS:]):
+        room -= len(row.kernels)
+        if room < 0:
+            break
+        kept.append(row)
+    return tuple(reversed(kept))

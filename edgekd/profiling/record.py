@@ -5,7 +5,7 @@
     profiles/DEVICE-FINGERPRINT/
       arm-litert-xnnpack-int8.json     ArmProfile: one backend and precision
       memory.json                      MemoryProfile: how fast bytes move
-      behaviour.json                   BehaviourProfile: threads, heat, rhythm, noise
+      behaviour-litert-xnnpack.json    BehaviourProfile: threads, heat, rhythm, noise
       report.html
 
 A profile holds for its fingerprint: another governor, runtime version or set of limits is another folder.

@@ -10,8 +10,8 @@ import platformdirs
 
 from edgekd.artefacts import BACKENDS, Backend, Precision
 from edgekd.devices._protocol import Device, Fingerprint
-from edgekd.errors import MissingError
-from edgekd.events import Events, stop_if_asked
+from edgekd.errors import Interrupted, MissingError
+from edgekd.events import Events
 from edgekd.export.converter import Converter
 from edgekd.measure.calm import Pace
 from edgekd.profiling.page import write_page
@@ -46,8 +46,9 @@ def profile_device(
 ) -> ProfileReport:
     """Measure what isn't known yet, and write the page. ``again`` measures everything anew.
 
-    A whole section takes the place of a quick one, never the other way round. Raises MissingError where no backend
-    asked for is there, Interrupted (finished sections are kept), and what opening raises.
+    A whole section takes the place of a quick one, never the other way round; one that told nothing is tried again.
+    Raises MissingError where no backend asked for is there, Interrupted (finished sections are kept), and what opening
+    raises.
     """
     session = device.open()
     try:
@@ -58,9 +59,10 @@ def profile_device(
         home.mkdir(parents=True, exist_ok=True)
         sweep(home)
         arms = [(backend, precision) for backend in usable for precision in (_QUICK if quick else _PRECISIONS)]
-        known = {} if again else _known(home, arms, quick)
+        behaviour = f"behaviour-{str(usable[0]).replace('/', '-')}"
+        known = _known(home, arms, behaviour, quick, again)
         names = [_name(*arm) for arm in arms]
-        missing = [name for name in ("memory", *names, "behaviour") if name not in known]
+        missing = [name for name in ("memory", *names, behaviour) if name not in known]
         if missing:
             events.line(
                 f"profiling  {device.name}: {len(missing)} sections, about "
@@ -78,17 +80,18 @@ def profile_device(
                 scratch=Path(scratch),
                 quick=quick,
                 pace=Pace(),
+                stop=lambda: _stop(events),
             )
             for done, name in enumerate(missing):
-                stop_if_asked(events)
+                _stop(events)
 
                 def tell(what: str, step: int, steps: int, name: str = name, done: int = done) -> None:
-                    stop_if_asked(events)
+                    _stop(events)
                     events.progress("profiling", done, len(missing), f"{name}: {what} {step}/{steps}")
 
                 if name == "memory":
                     known[name] = profiler.memory(tell)
-                elif name == "behaviour":
+                elif name == behaviour:
                     known[name] = profiler.behaviour(usable[0], tell)
                 else:
                     known[name] = profiler.arm(*arms[names.index(name)], tell)
@@ -102,11 +105,16 @@ def profile_device(
         quick=quick,
         arms=tuple(found for name in names if isinstance(found := known[name], ArmProfile)),
         memory=found if isinstance(found := known["memory"], MemoryProfile) else None,
-        behaviour=found if isinstance(found := known["behaviour"], BehaviourProfile) else None,
-        reused=tuple(name for name in ("memory", *names, "behaviour") if name not in missing),
+        behaviour=found if isinstance(found := known[behaviour], BehaviourProfile) else None,
+        reused=tuple(name for name in ("memory", *names, behaviour) if name not in missing),
     )
-    write_page(report, home)
+    write_page(report.but(arms=_all_arms(home)), home)
     return report
+
+
+def _stop(events: Events) -> None:
+    if events.stop():
+        raise Interrupted("stopped; finished sections are kept", "go on with the same command")
 
 
 def expected_s(sections: Sequence[str], quick: bool) -> float:
@@ -115,7 +123,8 @@ def expected_s(sections: Sequence[str], quick: bool) -> float:
     an_arm = networks * (_CONVERT_S + (2 if quick else 3) * _PROCESS_S)
     arms = sum(name.startswith("arm-") for name in sections)
     rest = _MEMORY_S * ("memory" in sections)
-    rest += (_QUICK_BEHAVIOUR_S if quick else _BEHAVIOUR_S) * ("behaviour" in sections)
+    behaviours = sum(name.startswith("behaviour") for name in sections)
+    rest += (_QUICK_BEHAVIOUR_S if quick else _BEHAVIOUR_S) * behaviours
     return arms * an_arm + rest + (_IMPORT_S if arms else 0.0)
 
 
@@ -145,19 +154,32 @@ def _name(backend: Backend, precision: Precision) -> str:
     return f"arm-{str(backend).replace('/', '-')}-{precision.value}"
 
 
-def _known(home: Path, arms: Sequence[tuple[Backend, Precision]], quick: bool) -> dict[str, Filed]:
-    """Sections that are there and whole enough."""
+def _known(
+    home: Path, arms: Sequence[tuple[Backend, Precision]], behaviour: str, quick: bool, again: bool
+) -> dict[str, Filed]:
+    """Sections that are there, whole enough, and told something."""
     found: dict[str, Filed] = {}
 
     def take(name: str, model: type[ArmProfile] | type[MemoryProfile] | type[BehaviourProfile]) -> None:
         path = home / f"{name}.json"
         if path.is_file():
             section = read_record(path, model)
-            if quick or not section.quick:
+            told = not section.refused if isinstance(section, ArmProfile) else _told_something(section)
+            whole_enough = quick or not section.quick
+            if told and (quick and not section.quick if again else whole_enough):
                 found[name] = section
 
     take("memory", MemoryProfile)
-    take("behaviour", BehaviourProfile)
+    take(behaviour, BehaviourProfile)
     for arm in arms:
         take(_name(*arm), ArmProfile)
     return found
+
+
+def _told_something(section: MemoryProfile | BehaviourProfile) -> bool:
+    return bool(section.streams) if isinstance(section, MemoryProfile) else bool(section.threads)
+
+
+def _all_arms(home: Path) -> tuple[ArmProfile, ...]:
+    """Whatever was asked for last, the page shows all that is known."""
+    return tuple(read_record(path, ArmProfile) for path in sorted(home.glob("arm-*.json")))

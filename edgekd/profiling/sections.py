@@ -55,6 +55,7 @@ class Profiler:
     scratch: Path
     quick: bool
     pace: Pace
+    stop: Callable[[], None]  # raises Interrupted where the person asked for that
 
     @property
     def plan(self) -> MeasurePlan:
@@ -125,7 +126,7 @@ class Profiler:
         sizes = _CACHES[::2] if self.quick else _CACHES
         jobs = [null_job(self.scratch, f"stream={size}") for size in sizes]
         tell("streaming", 0, 1)
-        measured = measure_calmly(self.session, jobs, self.plan, self.pace)
+        measured = measure_calmly(self.session, jobs, self.plan, self.pace, stop=self.stop)
         streams = []
         for size, measurement in zip(sizes, measured, strict=True):
             low = find_figure(figures_of(measurement), "latency.low")
@@ -190,11 +191,12 @@ class Profiler:
         for start in range(0, len(made), _AT_ONCE):
             tell(start)
             jobs = [Job(artefact=one.artefact, backend=backend) for one in made[start : start + _AT_ONCE]]
-            found += measure_calmly(self.session, jobs, self.plan, self.pace)
+            found += measure_calmly(self.session, jobs, self.plan, self.pace, stop=self.stop)
         return found
 
     def _low(self, job: Job, plan: MeasurePlan) -> Figure | None:
-        return find_figure(figures_of(measure_calmly(self.session, [job], plan, self.pace)[0]), "latency.low")
+        (measured,) = measure_calmly(self.session, [job], plan, self.pace, stop=self.stop)
+        return find_figure(figures_of(measured), "latency.low")
 
 
 def _rate(probed: Probed, precision: Precision) -> Figure:

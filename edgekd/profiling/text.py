@@ -36,6 +36,8 @@ def steps_of(arm: ArmProfile) -> tuple[int, ...]:
 def _lines(report: ProfileReport) -> Iterator[str]:
     found = report.fingerprint
     kind = " . quick" if report.quick else ""
+    if found.limits:
+        kind += f" . emulated: {found.limits}"
     yield f"{report.device} . {found.cpu}, {found.cores} cores . {report.fingerprint.digest()[:12]}{kind}"
     yield ""
     yield f" {'backend':<18} {'precision':<13} {'peak':>13} {'a call':>9} {'networks':>9}"

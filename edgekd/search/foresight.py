@@ -64,13 +64,14 @@ class Foresight:
         if last.number not in self._left:
             readings = self.readings([trial for trial in trials if trial.batch < last.batch])
             self._left[last.number] = self.left(last.arms, readings)
-        return self._left[last.number]
+        left = self._left[last.number]
+        return left if self._untried(left, trials) else self.allowed
 
     def readings(self, trials: Sequence[TrialRecord]) -> dict[Arm, list[Reading]]:
         """What is known on each kept arm: earlier work's, the anchors' and these trials'."""
         known = self.run.known() or KnownRecord(tables=())
         found: dict[Arm, dict[Kernels, float]] = {
-            arm: {reading.kernels: reading.low_us for reading in known.of(arm)} for arm in self.arms.kept
+            arm: {_alike(reading.kernels): reading.low_us for reading in known.of(arm)} for arm in self.arms.kept
         }
         seen = [(r.arm, r.arch, r.low_us.value) for anchor in self.run.anchors() for r in anchor.readings if r.low_us]
         seen += [
@@ -80,7 +81,7 @@ class Foresight:
         ]
         for arm, arch, low in seen:
             if arm in found and arch in self._networks:
-                found[arm][self._kernels(arm, arch)] = low
+                found[arm][_alike(self._kernels(arm, arch))] = low
         return {
             arm: [Reading(kernels=kernels, low_us=low) for kernels, low in readings.items()]
             for arm, readings in found.items()
@@ -94,6 +95,11 @@ class Foresight:
             found = predictor.predict([self._kernels(one.arm, self.plan.space.at(index)) for index in indices])
             left[one.arm] = tuple(i for i, at in zip(indices, found, strict=True) if at.least_us <= one.bound_us)
         return left if any(left.values()) else self.allowed
+
+    def _untried(self, left: Allowed, trials: Sequence[TrialRecord]) -> bool:
+        """Whether anything is left to try: a prediction may save trials, but not end a search."""
+        tried = {(Arm.of(trial.candidate), trial.candidate.arch) for trial in trials}
+        return any((arm, self.plan.space.at(index)) not in tried for arm, indices in left.items() for index in indices)
 
     def _last(self, batch: int) -> PredictorsRecord | None:
         return next((record for record in reversed(self.run.predictors()) if record.batch <= batch), None)
@@ -138,6 +144,11 @@ class Foresight:
 
     def _kernels(self, arm: Arm, arch: Arch) -> Kernels:
         return (*self._besides.get(arm, ()), *self._networks[arch])
+
+
+def _alike(kernels: Kernels) -> Kernels:
+    """In an order of its own, so that one network is one reading, whoever took it apart."""
+    return tuple(sorted(kernels))
 
 
 def fit_due(readings: Readings, last: PredictorsRecord | None) -> bool:

@@ -14,8 +14,8 @@ from typing import Literal
 
 from edgekd.artefacts import Artefact
 from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan, Outcome, Progress
-from edgekd.errors import ConfigurationError
-from edgekd.evidence import Figure, find_figure
+from edgekd.errors import ConfigurationError, EdgeKDError
+from edgekd.evidence import EvidenceKind, Figure, find_figure
 from edgekd.export._protocol import ConversionOutcome, ConversionResult
 from edgekd.export.integer import float_figure
 from edgekd.kernels import Kernels
@@ -72,6 +72,7 @@ class Bench:
     now: Callable[[], float]
     kernels_of: Callable[[Artefact], Kernels] | None = None  # None: nothing is kept in the device's tables
     pace: Pace = field(default_factory=Pace)
+    tell: Callable[[str], None] = lambda _: None
 
     def measure(
         self,
@@ -135,7 +136,8 @@ class Bench:
             seconds = {"convert": result.seconds, "measure": share_s if measurement else 0.0}
             kernels = self._kernels(result.artefact) if figures else ()
             measured.append(Measured(candidate, result, measurement, figures, seconds, kernels))
-        self._keep(measured)
+        if plan.load.pattern == "closed":  # calls with sleep in between are another figure
+            self._keep(measured)
         return measured, noise
 
     def _kernels(self, artefact: Artefact | None) -> Kernels:
@@ -149,7 +151,7 @@ class Bench:
 
     def _keep(self, measured: Sequence[Measured]) -> None:
         """In the device's tables, for whoever works on it next."""
-        rows: dict[Arm, list[TableRow]] = {}
+        rows: dict[tuple[Arm, EvidenceKind], list[TableRow]] = {}
         for one in measured:
             low, memory = find_figure(one.figures, LOW), find_figure(one.figures, "memory.model")
             if one.kernels and low is not None:
@@ -159,18 +161,26 @@ class Bench:
                     memory_bytes=int(memory.value) if memory else None,
                     sha256=one.conversion.artefact.sha256 if one.conversion.artefact else "",
                 )
-                rows.setdefault(Arm.of(one.candidate), []).append(row)
-        for arm, found in rows.items():
-            add_rows(
+                rows.setdefault((Arm.of(one.candidate), low.kind), []).append(row)
+        for (arm, kind), found in rows.items():
+            self._add(
                 LatencyTable(
                     device=self.target.device,
                     fingerprint=self.run.header.fingerprint,
                     backend=arm.backend,
                     precision=arm.precision,
                     threads=self.target.threads,
+                    kind=kind,
                     rows=tuple(found),
                 )
             )
+
+    def _add(self, table: LatencyTable) -> None:
+        """What can't be kept is said, and is no reason to lose the batch that was measured."""
+        try:
+            add_rows(table)
+        except (OSError, EdgeKDError) as error:
+            self.tell(f"note: nothing is kept in the device's latency table: {error}")
 
 
 def reading_of(arm: Arm, measured: Measured) -> ArmReading:

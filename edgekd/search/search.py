@@ -90,9 +90,9 @@ def run_search(
     plan = run.plan()
     if plan is None:
         plan = make_plan(project, run.header.budget_s, run.header.seed)
-        run.write(plan)
         if plan.predict:
-            run.write(_known(run, plan))
+            run.write(_known(run, plan, events))
+        run.write(plan)
     context = context_of(project, run, events)
     if run.features() is None:
         if plan.relaxed is not None:
@@ -115,16 +115,20 @@ def run_search(
     return Search(run, plan, parts, events, time.monotonic, started)()
 
 
-def _known(run: Run, plan: PlanRecord) -> KnownRecord:
-    """What the device's tables hold of the arms, as they are now."""
-    tables = tables_of(run.header.fingerprint, run.header.target.threads)
-    found = []
+def _known(run: Run, plan: PlanRecord, events: Events) -> KnownRecord:
+    """What the device's tables hold of the arms, as they are now; nothing, and so said, where they can't be read."""
+    try:
+        tables = tables_of(run.header.fingerprint, run.header.target.threads)
+    except (ConfigurationError, OSError) as error:
+        events.line(f"note: the device's latency tables are not used: {error}")
+        return KnownRecord(tables=())
+    found: dict[Arm, list[Reading]] = {}
     for table in tables:
         arm = Arm(backend=table.backend, precision=table.precision)
         if arm in plan.arms:
-            readings = tuple(Reading(kernels=row.kernels, low_us=row.low_us) for row in table.rows[-_KNOWN:])
-            found.append(KnownTable(arm=arm, readings=readings))
-    return KnownRecord(tables=tuple(found))
+            rows = table.rows[-_KNOWN:]
+            found.setdefault(arm, []).extend(Reading(kernels=row.kernels, low_us=row.low_us) for row in rows)
+    return KnownRecord(tables=tuple(KnownTable(arm=arm, readings=tuple(rows)) for arm, rows in found.items()))
 
 
 def _bandwidth_of(project: Project, run: Run) -> Callable[[int], Figure] | None:
@@ -209,7 +213,14 @@ class Search:
         parts = self.parts
         seen = [r.measurement for anchor in self.run.anchors() for r in anchor.readings if r.measurement]
         bench = Bench(
-            parts.maker, parts.session, self.run.header.target, self.run, self.now, parts.kernels_of, Pace(seen)
+            parts.maker,
+            parts.session,
+            self.run.header.target,
+            self.run,
+            self.now,
+            parts.kernels_of,
+            Pace(seen),
+            self.events.line,
         )
         Original(self.run, self.plan, bench, self.parts.context, self.events, budget)()
         steps = FirstSteps(self.run, self.plan, self.parts.surveyor, bench, budget, self.events)

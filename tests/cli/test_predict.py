@@ -60,3 +60,27 @@ def test_what_is_no_table_is_refused_and_nothing_taken_in(own_data, capsys):
     assert main(["tables", "import", str(own_data / "other.json"), str(own_data / "missing.json")]) == 3
     assert "other.json" in capsys.readouterr().err
     assert not list((own_data / "data").rglob("*.json"))
+
+
+def test_a_backend_that_is_not_known(own_data, capsys):
+    add_rows(table(30))
+    path = next((own_data / "data").rglob("*.json"))
+    (own_data / "m.onnx").write_bytes(b"\x08\x08")
+    assert main(["predict", str(own_data / "m.onnx"), "--table", str(path), "--backend", "nonsense/cpu"]) == 3
+    assert "onnxruntime/cpu" in capsys.readouterr().err
+
+
+def test_tables_of_two_devices_are_not_mixed(own_data, capsys):
+    changed = table(30)
+    add_rows(changed)
+    add_rows(changed.but(fingerprint=changed.fingerprint.but(governor="powersave")))
+    words = [word for path in (own_data / "data").rglob("*.json") for word in ("--table", str(path))]
+    assert main(["predict", "m.tflite", *words]) == 3
+    assert "different devices" in capsys.readouterr().err
+
+
+def test_tables_of_other_threads_are_named(own_data, capsys):
+    add_rows(table(30))
+    path = next((own_data / "data").rglob("*.json"))
+    assert main(["predict", "m.tflite", "--table", str(path), "--threads", "4"]) == 4
+    assert "of 1 threads, not 4" in capsys.readouterr().err

@@ -56,8 +56,11 @@ def converter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Converter]:
 
 
 @pytest.fixture(scope="session")
-def this_computer() -> Iterator[DeviceSession]:
-    session = LocalDevice(name="tests-export").open()
+def this_computer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeviceSession]:
+    """Open for the whole session, with a lock of its own: others open this computer meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("locks")))
+        session = LocalDevice(name="tests-export").open()
     yield session
     session.close()
 

@@ -138,10 +138,10 @@ def student_of(name: str) -> Student:
 def test_answers_are_the_students(
     name: str, precision: Precision, backend: str, samples: NDArray[Any], this_computer: DeviceSession, tmp_path: Path
 ) -> None:
-    student = calibrate(student_of(name), samples, precision, "minmax")
-    (exporter, suffix), where = EXPORTERS[backend], Backend.model_validate(backend)
+    (exporter, suffix), where, here = EXPORTERS[backend], Backend.model_validate(backend), this_computer.describe()
+    student = calibrate(student_of(name), samples, precision, "minmax", here, where)
     options, path = ExportOptions(input="uint8"), tmp_path / f"model{suffix}"
-    job = Job(artefact=exporter.export(student, options, where, None, path), backend=where)
+    job = Job(artefact=exporter.export(student, options, where, here, path), backend=where)
     assert check_parity(this_computer, job, student, samples, options, tmp_path / "parity").holds
     left = float_operators(path) if precision is Precision.INT8 else None
     assert left is None or len(left) <= 1, left  # the answer's own conversion

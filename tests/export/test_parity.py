@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from edgekd import plugins
 from edgekd.artefacts import Artefact, Backend, Precision
+from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ExportOptions
@@ -97,12 +98,18 @@ def test_every_format_names_where_it_leaves_the_student(
 @pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.INT8])
 @pytest.mark.parametrize("backend", ["onnxruntime/cpu", "litert/xnnpack", "openvino/cpu"])
 def test_a_faithful_file_leaves_the_student_nowhere(
-    calibrated: dict[Precision, Student], samples: NDArray[Any], tmp_path: Path, backend: str, precision: Precision
+    calibrated: dict[Precision, Student],
+    samples: NDArray[Any],
+    this_computer: DeviceSession,
+    tmp_path: Path,
+    backend: str,
+    precision: Precision,
 ) -> None:
-    where, student = Backend.model_validate(backend), calibrated[precision]
+    where, here = Backend.model_validate(backend), this_computer.describe()
+    student = calibrate(calibrated[Precision.FLOAT32], samples, precision, "minmax", here, where)
     exporter = plugins.load("edgekd.exporters", where.formats[0].value)()
     path = tmp_path / f"model{where.formats[0].suffix}"
-    artefact = exporter.export(student, ExportOptions(), where, None, path)
+    artefact = exporter.export(student, ExportOptions(), where, here, path)
     found = first_divergence(artefact, student, samples[:1], ExportOptions())
     assert found == "every value inside the file is the student's when it runs here: the device's kernels differ"
 

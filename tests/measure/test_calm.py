@@ -107,3 +107,11 @@ def test_whoever_asks_to_stop_is_heard_before_another_batch():
 
     with pytest.raises(Interrupted):
         measure_calmly(Moody([True]), [JOB], MeasurePlan(processes=3), Pace([measured([0])]), None, stop)
+
+
+def test_a_device_that_stays_slow_is_not_waited_for_for_ever():
+    session, pace = Moody([True] * 6), Pace([measured([0, 0, 0])])
+    plan = MeasurePlan(processes=3, rounds=ROUNDS)
+    for _ in range(2):
+        measure_calmly(session, [JOB], plan, pace)
+    assert session.asked == [1] * 5  # four for the first batch, and then it is known to be slower

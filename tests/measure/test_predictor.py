@@ -62,6 +62,22 @@ def test_ten_readings_and_a_prior_go_further_than_ten_alone(fitted):
     assert with_prior.prior is fitted or with_prior.prior == fitted
 
 
+def test_a_prior_that_has_seen_the_same_networks_does_not_tell_them_to_the_held_out_error():
+    """Anchors are measured on every arm; deviations of one arm from its counts are those of the other."""
+    shared = some_networks(40, seed=7)
+    drawn = np.random.default_rng(0)
+    luck = np.exp(drawn.normal(0.0, 0.15, 40))
+    first = [Reading(kernels=n, low_us=latency_us(n) * at) for n, at in zip(shared, luck, strict=True)]
+    second = [Reading(kernels=n, low_us=2.0 * latency_us(n) * at) for n, at in zip(shared, luck, strict=True)][:16]
+    told = fit_predictor(second, prior=fit_predictor(first)).held_out.median
+    others = some_networks(60, seed=8)
+    own = np.exp(drawn.normal(0.0, 0.15, 60))
+    found = fit_predictor(second, prior=fit_predictor(first)).predict(others)
+    truth = [2.0 * latency_us(n) * at for n, at in zip(others, own, strict=True)]
+    error = np.median(np.abs([one.low_us for one in found] / np.array(truth) - 1.0))
+    assert told > 0.6 * error
+
+
 def test_the_same_readings_give_the_same_predictor(fitted):
     assert fit_predictor(readings(some_networks(40, seed=0))) == fitted
 

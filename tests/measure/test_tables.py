@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from edgekd.artefacts import Backend, Precision
-from edgekd.errors import ConfigurationError
-from edgekd.measure.tables import LatencyTable, TableRow, add_rows, import_tables, kept_tables, tables_of
+from edgekd.errors import ConfigurationError, UsageError
+from edgekd.evidence import EvidenceKind
+from edgekd.measure.tables import LatencyTable, TableRow, add_rows, export_table, import_tables, kept_tables, tables_of
 from edgekd.store.atomic import write_json
 from edgekd.testing.fakes.device import fake_fingerprint
 from tests.measure.device_on_paper import some_networks
@@ -73,3 +76,46 @@ def test_what_is_no_table_is_refused_by_name(tmp_path):
 def test_a_devices_name_is_no_path(tmp_path):
     add_rows(table([(0, 1.0)], device="../../etc/x y"), tmp_path)
     assert [path.parent for path in tmp_path.rglob("*.json")] == [tmp_path]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("outputs", 0), ("inputs", -3), ("height", 2**70), ("macs", 10**400), ("macs", -1), ("stride", 0)],
+)
+def test_kernels_that_no_network_has_are_refused(tmp_path, field, value):
+    content = table([(0, 10.0)]).model_dump(mode="json")
+    place = type(NETWORKS[0][0])._fields.index(field)
+    content["rows"][0]["kernels"][0][place] = value
+    (tmp_path / "sent.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigurationError, match=r"sent\.json"):
+        import_tables([tmp_path / "sent.json"], tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize("backend", ["tvm/cpu", "litert/x\0y"])
+def test_a_backend_nobody_knows_is_refused(tmp_path, backend):
+    content = table([(0, 10.0)]).model_dump(mode="json")
+    content["backend"] = backend
+    (tmp_path / "sent.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigurationError, match=r"sent\.json"):
+        import_tables([tmp_path / "sent.json"], tmp_path / "mine")
+
+
+def test_a_name_of_any_length_has_a_file(tmp_path):
+    add_rows(table([(0, 1.0)], device="ü" * 300), tmp_path)
+    assert len(kept_tables(tmp_path)) == 1
+
+
+def test_emulated_rows_make_an_emulated_table(tmp_path):
+    add_rows(table([(0, 1.0)], kind=EvidenceKind.EMULATED), tmp_path)
+    add_rows(table([(1, 2.0)]), tmp_path)
+    assert kept_tables(tmp_path)[0].kind is EvidenceKind.EMULATED
+
+
+def test_the_whole_name_of_a_table_is_enough(tmp_path):
+    for threads in (1, 16):
+        add_rows(table([(0, 1.0)], threads=threads), tmp_path / "mine")
+    name = table([], threads=1).name.removesuffix(".json")
+    export_table(name, tmp_path / "sent.json", folder=tmp_path / "mine")
+    with pytest.raises(UsageError, match="2 tables begin"):
+        export_table(name[:-2], tmp_path / "other.json", folder=tmp_path / "mine")

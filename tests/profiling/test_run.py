@@ -110,6 +110,29 @@ def test_again_measures_everything(profiled):
     assert len(profiled(quick=True, again=True)[1]) == 4
 
 
+def test_a_quick_look_again_leaves_whole_sections_as_they_are(profiled):
+    profiled()
+    report, asked = profiled(quick=True, again=True)
+    assert asked == []
+    assert not any(one.quick for one in report.arms)
+
+
+def test_behaviour_on_another_backend_is_another_section(profiled):
+    profiled(quick=True)
+    report, asked = profiled(quick=True, backends=(ORT,))
+    assert asked == ["onnxruntime/cpu float32", "onnxruntime/cpu int8", "behaviour"]
+    assert report.behaviour.backend == ORT
+
+
+def test_a_section_that_told_nothing_is_tried_again(profiled, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Paper, "arm", lambda self, b, p, tell: arm(p, backend=b, quick=True, refused="it hung"))
+        report, _ = profiled(quick=True)
+        assert {one.refused for one in report.arms} == {"it hung"}
+    _, asked = profiled(quick=True)
+    assert asked == ["litert/xnnpack float32", "litert/xnnpack int8"]
+
+
 def test_a_backend_that_is_not_there_is_named(profiled):
     with pytest.raises(MissingError, match="openvino/cpu") as raised:
         profiled(backends=(Backend.model_validate("openvino/cpu"),))

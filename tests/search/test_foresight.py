@@ -95,6 +95,15 @@ def test_without_a_limit_of_time_nothing_is_fitted(make_lab):
     assert Run.open(lab.folder).predictors() == ()
 
 
+def test_what_is_left_is_used_up_and_the_search_goes_on(make_lab):
+    """A prediction may save trials, but not end a search: where all it left was tried, the others are."""
+    lab = make_lab(target={"budgets": {"latency": {"p95": "23 us"}}}, predict=True, trials=60)
+    lab.search()
+    run = Run.open(lab.folder)
+    assert len(run.trials()) == 60
+    assert replay(run).same
+
+
 def test_a_mask_that_leaves_nothing_is_no_mask(make_lab):
     lab = make_lab(target={"budgets": {"latency": {"p95": "1 us"}}}, predict=True)
     assert lab.search().exit_code == 5

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, cast
 
-from edgekd.kernels import Kernel, KernelKind, Kernels
+from edgekd.kernels import Kernel, KernelKind, Kernels, checked
 
 __all__ = ["Operator", "OperatorKind", "Shape", "fused"]
 
@@ -62,7 +62,7 @@ def fused(operators: Sequence[Operator], shapes: Mapping[str, Shape]) -> Kernels
             continue
         kept.append(operator._replace(reads=reads))
         made[operator.writes] = kept[-1]
-    return tuple(_kernel(operator, shapes) for operator in kept)
+    return checked(tuple(_kernel(operator, shapes) for operator in kept))
 
 
 def _kernel(operator: Operator, shapes: Mapping[str, Shape]) -> Kernel:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from edgekd.export.kernels.graph import Operator, OperatorKind, Shape, fused
 from edgekd.kernels import Kernels
@@ -38,11 +37,10 @@ _KINDS: dict[str, OperatorKind] = {
 def onnx_kernels(path: Path) -> Kernels:
     """Kernels of the main graph. Raises ValueError on a damaged file or shapes that aren't fixed; OSError."""
     import onnx
-    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False), data_prop=True)
-    except (DecodeError, onnx.shape_inference.InferenceError, RuntimeError) as error:
+    except Exception as error:  # what onnx raises on a stranger's file has no common base
         raise ValueError(
             f"it is damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from error
@@ -73,9 +71,9 @@ def _operator(node: Any, matrices: dict[str, tuple[int, ...]]) -> Operator:
         kind=kind,
         reads=tuple(name for name in node.input if name and name not in matrices),
         writes=node.output[0],
-        taps=int(np.prod(filters[2:])) if windowed else 1,
+        taps=math.prod(filters[2:]) if windowed else 1,
         stride=int(max(attributes["strides"].ints)) if windowed and "strides" in attributes else 1,
-        weights=int(np.prod(filters)) if filters and kind in ("conv", "depthwise", "dense") else 0,
+        weights=math.prod(filters) if filters and kind in ("conv", "depthwise", "dense") else 0,
     )
 
 

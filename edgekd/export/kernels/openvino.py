@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from xml.etree import ElementTree
-
-import numpy as np
 
 from edgekd.export.kernels.graph import Operator, OperatorKind, Shape, fused
 from edgekd.kernels import Kernels
@@ -74,9 +73,9 @@ def _operator(
         kind=kind,
         reads=tuple(name for name in given if name not in matrices),
         writes=writes,
-        taps=int(np.prod(filters[3 if grouped else 2 :])) if windowed else 1,
+        taps=math.prod(filters[3 if grouped else 2 :]) if windowed else 1,
         stride=max(int(side) for side in strides) if windowed else 1,
-        weights=int(np.prod(filters)) if filters and kind in ("conv", "depthwise", "dense") else 0,
+        weights=math.prod(filters) if filters and kind in ("conv", "depthwise", "dense") else 0,
     )
 
 

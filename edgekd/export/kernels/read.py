@@ -25,12 +25,10 @@ def kernels_of_file(artefact: Artefact) -> Kernels:
     """What a runtime will run of it. Raises ConfigurationError on a file that can't be read."""
     try:
         found = _READERS[artefact.format](artefact.path)
-    except (ValueError, OSError, AttributeError, IndexError, TypeError) as error:
+    except (ValueError, OSError, AttributeError, IndexError, TypeError, OverflowError, RecursionError) as error:
         raise ConfigurationError.one(
             f"its operators can't be read: {error}",
             "give a file with fixed shapes; a damaged one has to be copied or exported again",
             Place(str(artefact.path)),
         ) from error
-    if not found:
-        raise ConfigurationError.one("it computes nothing", place=Place(str(artefact.path)))
     return found

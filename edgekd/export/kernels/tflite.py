@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from edgekd.export.flatbuffer import constant_of, operator_name, read_model, schema
 from edgekd.export.kernels.graph import Operator, OperatorKind, Shape, fused
@@ -56,7 +55,7 @@ def tflite_kernels(path: Path) -> Kernels:
                 writes=str(int(operator.outputs[0])),
                 taps=shape[1] * shape[2] if windowed else 1,
                 stride=_stride(operator) if windowed else 1,
-                weights=int(np.prod(shape)) if shape else 0,
+                weights=math.prod(shape) if shape else 0,
             )
         )
     return fused(operators, {str(index): _shape(tensor) for index, tensor in enumerate(graph.tensors)})
