@@ -47,8 +47,8 @@ def profile_device(
     """Measure what isn't known yet, and write the page. ``again`` measures everything anew.
 
     A whole section takes the place of a quick one, never the other way round; one that told nothing is tried again.
-    Raises UnknownName, MissingError where no backend asked for is there, Interrupted (finished sections are kept), and what opening
-    raises.
+    Raises UnknownName, MissingError where no backend asked for is there, Interrupted (finished sections are kept), and
+    what opening raises.
     """
     for backend in backends:
         backend.formats  # noqa: B018  raises UnknownName on one that can't be driven, before the device is taken
