@@ -10,8 +10,7 @@ processes while noise decides, then the interval of the ratio against the A/A no
 Cells hold ten comparisons each, so that a run that ends early has kept the others. Counts are judged by the exact
 binomial interval.
 
-Run: python benchmarks/bench_aa.py [--only same] [--table]. On an idle machine 200 of `same` take 45
-minutes, 100 of `blocks` 25, of `spin` 10, and 40 of `busy` 15; --tiny takes two minutes and proves nothing.
+Run: python benchmarks/bench_aa.py [--only same] [--table]. --tiny takes two minutes and proves nothing.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Cells: `SPACE-RUNTIME-PRECISION`, the measured latencies and memory of 110 archs
 changes no time). Everything else is computed from them, by `--table` alone: nothing is measured twice.
 
 Run: EDGEKD_DATA=... OMP_NUM_THREADS=1 python benchmarks/predictor.py [--only resnet] [--table]. The files of a space
-take 12 minutes on two cores, its six tables 30 on an idle machine; --tiny takes a few minutes and proves nothing.
+are 660 conversions; --tiny takes a few minutes and proves nothing.
 """
 
 from __future__ import annotations

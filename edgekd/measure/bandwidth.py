@@ -1,67 +1,55 @@
-"""How fast this computer's processor moves bytes: numbers read and written, timed in fresh processes.
+"""How fast a device's processor moves bytes: numbers read and written, timed as any model is, in fresh processes.
 
-The array is as large as what a student keeps busy, so that the figure is of the memory (a cache, mostly) that students
-of that size live in. Adding one to n bytes of floats reads n and writes n; a plain copy is ten times slower at some
-alignments on some machines. Each process tells its fastest of many; the figure is the median over processes. Evidence
-kind: measured.
+Adding one to n bytes of floats reads n and writes n (STREAM, McCalpin 1995); a plain copy is ten times slower at some
+alignments on some machines. The working set decides which memory the figure is of: a student lives in a cache, mostly.
+Evidence kind: the measurement's own.
 """
 
 from __future__ import annotations
 
-import statistics
-import subprocess
-import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from edgekd.errors import Unstable
-from edgekd.evidence import EvidenceKind, Figure
-from edgekd.records import Digest
+from edgekd.devices._protocol import DeviceSession, MeasurePlan
+from edgekd.devices.diagnostic import null_job
+from edgekd.evidence import Figure, find_figure
+from edgekd.measure.calm import Pace, measure_calmly
+from edgekd.measure.figures import figures_of
 from edgekd.units import format_bytes
 
 __all__ = ["measure_bandwidth"]
 
-_PROCESSES = 5
-_DEADLINE_S = 60.0
-_COPY = """
-import time, sys
-import numpy as np
-n = int(sys.argv[1]) // 2
-a, b, one = np.ones(n // 4, np.float32), np.zeros(n // 4, np.float32), np.float32(1)
-calls = max(1, 4_000_000 // n)
-best, end = float("inf"), time.perf_counter() + 0.2
-while time.perf_counter() < end:
-    begun = time.perf_counter()
-    for _ in range(calls):
-        np.add(a, one, out=b)
-    best = min(best, (time.perf_counter() - begun) / calls)
-print(2 * n / best)
-"""
+_PLAN = MeasurePlan(processes=5, rounds=5, round_ms=12.0, warmup_ms=40.0)
+_LEAST = 4096
 
 
-def measure_bandwidth(working_bytes: int, fingerprint: Digest) -> Figure:
-    """Bytes a second, both arrays together ``working_bytes``. Raises Unstable where no process ends."""
-    told = []
-    for _ in range(_PROCESSES):
-        try:
-            done = subprocess.run(
-                [sys.executable, "-c", _COPY, str(max(4096, working_bytes))],
-                capture_output=True,
-                text=True,
-                timeout=_DEADLINE_S,
-                check=True,
-            )
-            told.append(float(done.stdout))
-        except (subprocess.SubprocessError, ValueError):
-            continue
-    if not told:
-        raise Unstable("no process could time memory", "try again on a quieter machine")
-    return Figure(
+def measure_bandwidth(
+    session: DeviceSession,
+    working_bytes: Sequence[int],
+    plan: MeasurePlan = _PLAN,
+    pace: Pace | None = None,
+    stop: Callable[[], None] = lambda: None,
+) -> tuple[Figure | None, ...]:
+    """Bytes a second, both arrays together so large, side by side; None for a working set the device can't hold.
+
+    Raises what `stop` raises, and what measuring raises.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgekd-stream-") as folder:
+        jobs = [null_job(Path(folder), f"stream={max(_LEAST, size)}") for size in working_bytes]
+        measured = measure_calmly(session, jobs, plan, pace or Pace(), stop=stop)
+    lows = [find_figure(figures_of(measurement), "latency.low") for measurement in measured]
+    return tuple(
+        None if low is None else _rate(max(_LEAST, size), low) for size, low in zip(working_bytes, lows, strict=True)
+    )
+
+
+def _rate(size: int, low: Figure) -> Figure:
+    return low.but(
         metric="memory.bandwidth",
-        value=statistics.median(told),
+        value=1e6 * size / low.value,
         unit="B/s",
-        kind=EvidenceKind.MEASURED,
-        subject=fingerprint,
-        method=f"reading and writing, {format_bytes(working_bytes)} in all, the median of {len(told)} processes' best",
-        low=min(told),
-        high=max(told),
-        confidence=None,
+        low=1e6 * size / low.upper,
+        high=1e6 * size / low.lower,
+        method=f"reading and writing, {format_bytes(size)} in all, by the {low.method}",
     )

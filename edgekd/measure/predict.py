@@ -15,7 +15,7 @@ from edgekd.errors import MissingError
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.kernels import Kernels, counted_macs
 from edgekd.measure.memory import fit_memory
-from edgekd.measure.predictor import FEWEST, LatencyPredictor, fit_predictor
+from edgekd.measure.predictor import ENOUGH_ALONE, LatencyPredictor, fit_predictor
 from edgekd.measure.tables import LatencyTable
 from edgekd.records import Filed, Record
 from edgekd.store.predicted import HeldOut, Reading
@@ -23,7 +23,6 @@ from edgekd.store.predicted import HeldOut, Reading
 __all__ = ["Asked", "PredictReport", "PredictRow", "predict_models"]
 
 _FEWEST = 8  # rows, below which an interval says nothing
-_ENOUGH_ALONE = 24  # rows: with fewer, the fullest other table is the prior
 _MOST = 300  # the newest rows of a table
 _CONFIDENCE = 0.9
 
@@ -136,11 +135,11 @@ def _fitted(tables: Sequence[LatencyTable], one: Asked) -> LatencyPredictor | st
     """The predictor, or why there is none."""
     table = _table(tables, one)
     count = len(table.rows) if table else 0
-    if table is None or count < max(FEWEST, _FEWEST):
+    if table is None or count < _FEWEST:
         return f"{count} networks were measured on {one.backend} {one.precision.value}, {_FEWEST} are needed"
     prior = None
-    if count < _ENOUGH_ALONE:
-        others = [other for other in tables if other is not table and len(other.rows) >= _ENOUGH_ALONE]
+    if count < ENOUGH_ALONE:
+        others = [other for other in tables if other is not table and len(other.rows) >= ENOUGH_ALONE]
         fullest = max(others, key=lambda other: len(other.rows), default=None)
         prior = fit_predictor(_readings(fullest)) if fullest else None
     return fit_predictor(_readings(table), prior)

@@ -2,7 +2,7 @@
 
 Two layers: what kernels are counted to cost (`edgekd.measure.costs`) and how they differ from that
 (`edgekd.measure.deviations`). A table of another device, backend or precision can be the prior: then its kernels'
-latencies, scaled, take the place of the counts, and ten measurements go as far as fifty without.
+latencies, scaled, take the place of the counts.
 
 Intervals are honest by construction: the whole procedure is repeated with a part of the table left out, and the
 interval is widened or narrowed until it would have held that share of what was left out (cross-conformal prediction,
@@ -25,11 +25,14 @@ from edgekd.measure.deviations import Deviations, Mixture, fit_scales, posterior
 from edgekd.records import Record
 from edgekd.store.predicted import Costs, HeldOut, Reading, Scales
 
-__all__ = ["FEWEST", "LatencyPredictor", "Predicted", "fit_predictor"]
+__all__ = ["ENOUGH_ALONE", "FEWEST", "LatencyPredictor", "Predicted", "fit_predictor"]
 
 Floats = NDArray[np.float64]
 
 FEWEST = 4
+ENOUGH_ALONE = 24
+"""Readings: with fewer, a table starts from the fullest other one of the device."""
+
 _FOLDS = 10
 _CONFIDENCE = 0.9
 _UNKNOWN = 0.95  # of the spread of a kernel that nothing is known of

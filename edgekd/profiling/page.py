@@ -4,43 +4,36 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from edgekd.profiling.pictures import roofline_picture, stairs_picture, sustained_picture
 from edgekd.profiling.record import ProfileReport
 from edgekd.profiling.text import profile_lines
-from edgekd.report.page import stylesheet
+from edgekd.report.page import REPORT, page_environment, stylesheet
 from edgekd.store.atomic import write_bytes
-from edgekd.units import format_bytes, format_us
 
 __all__ = ["page_text", "write_page"]
 
 
 def write_page(report: ProfileReport, folder: Path) -> Path:
     """Draw it into the profile's folder, atomically."""
-    path = folder / "report.html"
+    path = folder / REPORT
     write_bytes(path, page_text(report).encode())
     return path
 
 
 def page_text(report: ProfileReport) -> str:
     """The page as HTML. All names are escaped."""
-    environment = Environment(
-        loader=PackageLoader("edgekd.profiling"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["bytes"] = format_bytes
-    environment.filters["us"] = format_us
     timed = [arm for arm in report.arms if not arm.refused]
-    return environment.get_template("profile.html.j2").render(
-        report=report,
-        style=Markup(stylesheet()),
-        summary=profile_lines(report),
-        roofline=Markup(roofline_picture(timed, report.memory)),
-        stairs=Markup(stairs_picture(timed)),
-        sustained=Markup(sustained_picture(report.behaviour)) if report.behaviour else "",
+    return (
+        page_environment("edgekd.profiling")
+        .get_template("profile.html.j2")
+        .render(
+            report=report,
+            style=Markup(stylesheet()),
+            summary=profile_lines(report),
+            roofline=Markup(roofline_picture(timed, report.memory)),
+            stairs=Markup(stairs_picture(timed)),
+            sustained=Markup(sustained_picture(report.behaviour)) if report.behaviour else "",
+        )
     )

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from edgekd.artefacts import Artefact, Backend, Precision
 from edgekd.devices._protocol import DeviceSession, Fingerprint, Job, Load, Measurement, MeasurePlan, Outcome
-from edgekd.devices.diagnostic import null_job
 from edgekd.evidence import Figure, find_figure
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.converter import Converter
 from edgekd.export.kernels.read import kernels_of_file
 from edgekd.kernels import counted_macs
+from edgekd.measure.bandwidth import measure_bandwidth
 from edgekd.measure.calm import Pace, measure_calmly
 from edgekd.measure.compare import aa_noise
 from edgekd.measure.figures import figures_of
@@ -124,22 +124,13 @@ class Profiler:
         """Reading and writing in working sets from a cache to memory."""
         begun = time.monotonic()
         sizes = _CACHES[::2] if self.quick else _CACHES
-        jobs = [null_job(self.scratch, f"stream={size}") for size in sizes]
         tell("streaming", 0, 1)
-        measured = measure_calmly(self.session, jobs, self.plan, self.pace, stop=self.stop)
-        streams = []
-        for size, measurement in zip(sizes, measured, strict=True):
-            low = find_figure(figures_of(measurement), "latency.low")
-            if low is not None:
-                rate = low.but(
-                    metric="memory.bandwidth",
-                    value=1e6 * size / low.value,
-                    unit="B/s",
-                    low=1e6 * size / low.upper,
-                    high=1e6 * size / low.lower,
-                    method=f"bytes read and written, {size} in all, by the {low.method}",
-                )
-                streams.append(Streamed(working_bytes=size, bandwidth=rate))
+        found = measure_bandwidth(self.session, sizes, self.plan, self.pace, self.stop)
+        streams = [
+            Streamed(working_bytes=size, bandwidth=rate)
+            for size, rate in zip(sizes, found, strict=True)
+            if rate is not None
+        ]
         return MemoryProfile(quick=self.quick, streams=tuple(streams), seconds=time.monotonic() - begun)
 
     def behaviour(self, backend: Backend, tell: Tell) -> BehaviourProfile:

@@ -19,7 +19,7 @@ from edgekd.report.relaxed import annealing_picture, bound_of, tried_archs
 from edgekd.store.atomic import write_bytes
 from edgekd.units import format_bytes, format_us
 
-__all__ = ["REPORT", "page_text", "stylesheet", "write_report"]
+__all__ = ["REPORT", "page_environment", "page_text", "stylesheet", "write_report"]
 
 REPORT = "report.html"
 
@@ -37,10 +37,10 @@ def stylesheet() -> str:
     return (Path(__file__).parent / "templates" / "page.css").read_text()
 
 
-def page_text(facts: Facts) -> str:
-    """The page as HTML. All names are escaped."""
+def page_environment(package: str) -> Environment:
+    """Templates of a package: every name is escaped, and one that isn't there is an error."""
     environment = Environment(
-        loader=PackageLoader("edgekd.report"),
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -48,6 +48,12 @@ def page_text(facts: Facts) -> str:
     )
     environment.filters["bytes"] = format_bytes
     environment.filters["us"] = format_us
+    return environment
+
+
+def page_text(facts: Facts) -> str:
+    """The page as HTML. All names are escaped."""
+    environment = page_environment("edgekd.report")
     environment.filters["duration"] = _duration
     environment.filters["drawn"] = Markup
     environment.filters["bound"] = bound_of

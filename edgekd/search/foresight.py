@@ -17,7 +17,7 @@ from functools import cached_property
 
 from edgekd.events import Events
 from edgekd.kernels import Kernels
-from edgekd.measure.predictor import LatencyPredictor, fit_predictor
+from edgekd.measure.predictor import ENOUGH_ALONE, LatencyPredictor, fit_predictor
 from edgekd.search.budget import Budget
 from edgekd.search.feasible import low_budget_us, low_us
 from edgekd.search.masks import Allowed
@@ -30,7 +30,6 @@ __all__ = ["Foresight", "fit_due", "fitted"]
 
 _FEWEST = 6  # readings of an arm, below which nothing is fitted
 _GROWN = 4 / 3
-_ENOUGH_ALONE = 24  # readings: with fewer, another arm's fit is the prior
 
 Readings = Mapping[Arm, Sequence[Reading]]
 
@@ -65,7 +64,7 @@ class Foresight:
             readings = self.readings([trial for trial in trials if trial.batch < last.batch])
             self._left[last.number] = self.left(last.arms, readings)
         left = self._left[last.number]
-        return left if self._untried(left, trials) else self.allowed
+        return left if self._untried(left, [trial for trial in trials if trial.batch < batch]) else self.allowed
 
     def readings(self, trials: Sequence[TrialRecord]) -> dict[Arm, list[Reading]]:
         """What is known on each kept arm: earlier work's, the anchors' and these trials'."""
@@ -163,7 +162,7 @@ def fitted(readings: Readings, bound_us: float) -> tuple[ArmPredictor, ...]:
     records = list[ArmPredictor]()
     first: LatencyPredictor | None = None
     for arm in order:
-        prior = first if len(readings[arm]) < _ENOUGH_ALONE else None
+        prior = first if len(readings[arm]) < ENOUGH_ALONE else None
         made = fit_predictor(readings[arm], prior)
         first = first or made
         assert made.held_out is not None

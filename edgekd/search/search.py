@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from edgekd import plugins
 from edgekd.artefacts import Artefact
 from edgekd.devices._protocol import DeviceSession
-from edgekd.devices.catalogue import open_device
-from edgekd.devices.local import LocalDevice
-from edgekd.errors import ConfigurationError
+from edgekd.errors import ConfigurationError, Unstable
 from edgekd.events import Events
 from edgekd.evidence import Figure
 from edgekd.export.converter import Converter
@@ -52,6 +50,7 @@ from edgekd.store.records import Arm, ArmsRecord, FeaturesRecord, FinalistRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate, Prepares, StageProgress
 from edgekd.students.student import new_student
+from edgekd.units import format_bytes
 
 _KNOWN = 300  # readings of earlier work, the newest: more say little, and every fit takes longer
 
@@ -69,7 +68,7 @@ class Parts:
     context: EstimateContext
     refiner: Refiner
     session: DeviceSession
-    bandwidth: Callable[[int], Figure] | None = None  # of a copy in so many bytes; None where nothing can tell
+    bandwidth: Callable[[int], Figure] | None = None  # in so many bytes; None where nothing can tell
     kernels_of: Callable[[Artefact], Kernels] | None = None  # of a file; None: nothing is kept for later searches
 
 
@@ -109,7 +108,7 @@ def run_search(
         context=context,
         refiner=RecipeRefiner(run, context, session, converter, project.export),
         session=session,
-        bandwidth=_bandwidth_of(project, run),
+        bandwidth=lambda working_bytes: _bandwidth(session, working_bytes),
         kernels_of=kernels_of_file,
     )
     return Search(run, plan, parts, events, time.monotonic, started)()
@@ -131,12 +130,11 @@ def _known(run: Run, plan: PlanRecord, events: Events) -> KnownRecord:
     return KnownRecord(tables=tuple(KnownTable(arm=arm, readings=tuple(rows)) for arm, rows in found.items()))
 
 
-def _bandwidth_of(project: Project, run: Run) -> Callable[[int], Figure] | None:
-    """Only the computer that runs the search can be asked how fast it copies."""
-    if not isinstance(open_device(project.target.device, project.folder), LocalDevice):
-        return None
-    subject = run.header.fingerprint.digest()
-    return lambda working_bytes: measure_bandwidth(working_bytes, subject)
+def _bandwidth(session: DeviceSession, working_bytes: int) -> Figure:
+    (figure,) = measure_bandwidth(session, [working_bytes])
+    if figure is None:
+        raise Unstable(f"no process could move {format_bytes(working_bytes)} of memory", "see edgekd doctor")
+    return figure
 
 
 def _check_training(context: EstimateContext) -> None:

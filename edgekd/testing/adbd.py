@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -119,12 +120,14 @@ class LoopbackAdbd:
     def freeze(self) -> None:
         """Everything on it stops, and it is still listed as a device."""
         for process in self._processes():
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):  # a measured process ends while it is looked for
+                process.suspend()
 
     def thaw(self) -> None:
         """It goes on."""
         for process in self._processes():
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def close(self) -> None:
         """End it, and the server that ``adb`` has started for it."""

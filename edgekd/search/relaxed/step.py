@@ -18,7 +18,7 @@ from edgekd.search.masks import Allowed, mask
 from edgekd.search.measuring import Bench
 from edgekd.search.relaxed.costs import decided_model, latency_cost, recorded_pieces
 from edgekd.search.relaxed.nearby import nearest_archs
-from edgekd.search.relaxed.table import LatencyTable, fastest_arm, table_archs, table_readings
+from edgekd.search.relaxed.table import TableFiller, fastest_arm, table_archs, table_readings
 from edgekd.search.relaxed.training import relaxable, train_choice
 from edgekd.store.records import ArmsRecord, FeaturesRecord, PlanRecord, StaticFeatures
 from edgekd.store.relax_options import RelaxOptions
@@ -31,7 +31,7 @@ from edgekd.units import format_us
 __all__ = ["RelaxedSteps", "guided"]
 
 Bandwidth = Callable[[int], Figure]
-"""Bytes a second of a copy in a working set of so many bytes."""
+"""Bytes a second in a working set of so many bytes."""
 
 
 def guided(
@@ -53,7 +53,7 @@ class RelaxedSteps:
     surveyor: Surveyor
     bench: Bench
     context: EstimateContext
-    bandwidth: Bandwidth | None  # None where the device isn't this computer
+    bandwidth: Bandwidth | None  # None where nothing can tell
     events: Events
     budget: Budget
 
@@ -79,7 +79,7 @@ class RelaxedSteps:
         arm = fastest_arm(arms)
         pieces = recorded_pieces(relaxable(self.context.family).pieces(self.context.task.spec))
         archs = table_archs(self.plan, features, left, self.run.header.seed)
-        LatencyTable(self.run, self.plan, self.bench, self.events, self.budget)(arm, archs)
+        TableFiller(self.run, self.plan, self.bench, self.events, self.budget)(arm, archs)
         bandwidth, reason = self._bandwidth(features)
         measured = table_readings(arm, self.run.anchors(), self.run.latencies())
         target = self.run.header.target

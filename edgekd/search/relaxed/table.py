@@ -21,7 +21,7 @@ from edgekd.store.relaxed import LatenciesRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch, Candidate, CompressionPlan
 
-__all__ = ["LatencyTable", "fastest_arm", "table_archs", "table_readings"]
+__all__ = ["TableFiller", "fastest_arm", "table_archs", "table_readings"]
 
 _BATCH = 8
 
@@ -61,7 +61,7 @@ def table_readings(
 
 
 @dataclass(frozen=True)
-class LatencyTable:
+class TableFiller:
     """Measures what has no record yet."""
 
     run: Run
