@@ -9,8 +9,11 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from edgekd.devices._protocol import Fingerprint
 
 PROJECT = """\
 schema: edgekd.project/1
@@ -103,6 +106,22 @@ class Shell:
                 os.killpg(process.pid, signal.SIGKILL)
             listener.join()
         return process.returncode, "".join(said)
+
+
+def assert_every_file_agrees(certificate: Mapping[str, Any]) -> None:
+    """Every file of the bundle answers as the student on every sample it was checked with.
+
+    Only an int8 file for OpenVINO may be missing, where the processor's 8-bit products would saturate and so it is
+    refused with that reason.
+    """
+    missing = [other for other in certificate["others"] if other["parity"] is None]
+    for other in missing:
+        assert other["format"] == "openvino", other["detail"]
+        assert Fingerprint.model_validate(certificate["fingerprint"]).saturates_int8, other["detail"]
+        assert "8-bit weights saturate in OpenVINO" in other["detail"]
+    made = [other["parity"] for other in certificate["others"] if other not in missing]
+    parities = [certificate["parity"], *made]
+    assert all(parity["agree"] == parity["samples"] for parity in parities), parities
 
 
 @pytest.fixture(scope="session")
