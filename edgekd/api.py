@@ -30,9 +30,10 @@ from edgekd.targets.verdict import Answer
 
 if TYPE_CHECKING:
     from edgekd.bundle.verify import VerifyReport
-    from edgekd.devices._protocol import DeviceSession, Fingerprint, MeasurePlan
+    from edgekd.devices._protocol import Device, DeviceSession, Fingerprint, MeasurePlan
     from edgekd.distill.losses.catalogue import LossesAnswer
     from edgekd.measure.bench import BenchReport
+    from edgekd.measure.bench_devices import BenchReports
     from edgekd.measure.doctor import DoctorReport
     from edgekd.measure.predict import PredictReport
     from edgekd.profiling.record import ProfileReport
@@ -44,6 +45,7 @@ __all__ = [
     "RunSummary",
     "RunsAnswer",
     "bench",
+    "bench_devices",
     "compress",
     "distill",
     "doctor",
@@ -250,27 +252,69 @@ def bench(
     *,
     device: str = "this-computer",
     backends: Sequence[str] = (),
-    threads: int = 1,
+    threads: int | Sequence[int] = 1,
     plan: MeasurePlan | None = None,
     twins: Sequence[tuple[str, str]] = (),
+    shapes: Mapping[str, Sequence[int]] = {},
     against: Path | None = None,
     events: Events | None = None,
 ) -> BenchReport:
-    """Time models side by side. ``twins`` are (float, compressed) file names beyond those the names tell.
+    """Time models side by side, with each number of threads. ``twins`` are (float, compressed) file names beyond those
+    the names tell.
 
+    ``shapes`` are those of inputs with free axes, by name; under the name ``""`` that of a model's only input.
     ``against`` is an earlier report, as JSON: `BenchReport.against` says what became slower.
 
     Raises ConfigurationError, MissingError, DeviceBusy.
     """
+    from edgekd.devices.catalogue import open_device
+
+    return _bench(open_device(device), models, backends, threads, plan, twins, shapes, against, events)
+
+
+def bench_devices(
+    models: Sequence[Path],
+    devices: Sequence[str],
+    *,
+    backends: Sequence[str] = (),
+    threads: int | Sequence[int] = 1,
+    plan: MeasurePlan | None = None,
+    twins: Sequence[tuple[str, str]] = (),
+    shapes: Mapping[str, Sequence[int]] = {},
+    events: Events | None = None,
+) -> BenchReports:
+    """`bench` on several devices, one after the other. One that can't be used is noted, and the others measured.
+
+    Raises ConfigurationError, and UnknownName before anything is measured.
+    """
+    from edgekd.devices.catalogue import open_device
+    from edgekd.measure import bench_devices
+
+    return bench_devices.bench_devices(
+        [open_device(device) for device in dict.fromkeys(devices)],
+        lambda device: _bench(device, models, backends, threads, plan, twins, shapes, None, events),
+    )
+
+
+def _bench(
+    device: Device,
+    models: Sequence[Path],
+    backends: Sequence[str],
+    threads: int | Sequence[int],
+    plan: MeasurePlan | None,
+    twins: Sequence[tuple[str, str]],
+    shapes: Mapping[str, Sequence[int]],
+    against: Path | None,
+    events: Events | None,
+) -> BenchReport:
     from edgekd.artefacts import Backend
     from edgekd.devices._protocol import MeasurePlan
-    from edgekd.devices.catalogue import open_device
     from edgekd.measure.bench import run_bench
 
     wanted = [Backend.model_validate(name) for name in backends] or None
-    chosen = (plan or MeasurePlan()).but(threads=threads)
-    shown = events or SilentEvents()
-    return run_bench(models, open_device(device), wanted, threads, chosen, shown.progress, twins, shown.stop, against)
+    asked = tuple((name, tuple(axes)) for name, axes in shapes.items())
+    shown, chosen = events or SilentEvents(), plan or MeasurePlan()
+    return run_bench(models, device, wanted, threads, chosen, shown.progress, twins, shown.stop, against, asked)
 
 
 def profile(

@@ -1,6 +1,6 @@
 """Starts the agent, or one of its workers.
 
-``agent.pyz [serve LOCK TOKEN OPTIONS]`` or ``agent.pyz worker PARENT_PID``.
+``agent.pyz [serve LOCK TOKEN OPTIONS]`` ``agent.pyz worker PARENT_PID``, or ``agent.pyz burn PARENT_PID``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ def main() -> int:
         from edgekd.agent import worker
 
         return worker.main(int(sys.argv[2]))
+    if sys.argv[1:2] == ["burn"]:
+        from edgekd.agent import busy
+
+        return busy.burn(int(sys.argv[2]))
     from edgekd.agent import serve
 
     return serve.main(*sys.argv[2:5])

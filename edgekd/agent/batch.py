@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 from edgekd.agent import energy
+from edgekd.agent.busy import busy_cores
 from edgekd.agent.child import Child, Failed
 from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.messages import Job, Plan
@@ -19,7 +20,7 @@ from edgekd.agent.meters import Meter, MeterError
 
 __all__ = ["Result", "measure", "try_loading"]
 
-SENTINEL = Job("sentinel", "none", "", "")
+SENTINEL = Job("sentinel", "none", "", "", threads=1, shapes={})
 MOST_ALIVE = 8
 _PROFILED_CALLS = 20
 _SUM_UP_DEADLINE_S = 30.0
@@ -125,9 +126,8 @@ class Batch:
 
     def _start(self, generation: int, index: int, alive: Dict[int, Child]) -> None:
         plan, job = self.plan, SENTINEL if index < 0 else self.jobs[index]
-        threads, limit_bytes = (1, 0) if index < 0 else (plan.threads, plan.memory_limit_bytes)
-        yard = self.yard.of_sentinel() if index < 0 else self.yard
-        child = alive[index] = Child(job, threads, limit_bytes, yard, self.waiting)
+        limit_bytes, yard = (0, self.yard.of_sentinel()) if index < 0 else (plan.memory_limit_bytes, self.yard)
+        child = alive[index] = Child(job, limit_bytes, yard, self.waiting)
         child.open(plan.load_deadline_s)
         child.load(plan.load_deadline_s, plan.seed)
         child.first(plan.call_deadline_s)
@@ -165,7 +165,7 @@ class Batch:
     def _profile(self, index: int) -> None:
         """Operators' times from a process of its own. Where a runtime fails at this, its reason is kept."""
         plan, result = self.plan, self.results[index]
-        with Child(self.jobs[index], plan.threads, 0, self.yard, self.waiting) as child:
+        with Child(self.jobs[index], 0, self.yard, self.waiting) as child:
             try:
                 child.open(plan.load_deadline_s)
                 child.load(plan.load_deadline_s, plan.seed)
@@ -208,14 +208,15 @@ def measure(
     ``waiting`` is called while a worker is silent, ``step`` after each step.
     """
     batch = Batch(jobs, plan, yard, meter, waiting, step)
-    batch.run()
+    with busy_cores(plan.busy):
+        batch.run()
     return batch
 
 
 def try_loading(job: Job, plan: Plan, yard: Yard, waiting: Callable[[], None]) -> Result:
     """Load a model and call it once, in a process of its own."""
     result = Result()
-    with Child(job, plan.threads, plan.memory_limit_bytes, yard, waiting) as child:
+    with Child(job, plan.memory_limit_bytes, yard, waiting) as child:
         try:
             child.open(plan.load_deadline_s)
             child.load(plan.load_deadline_s, plan.seed)

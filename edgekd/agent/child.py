@@ -31,11 +31,8 @@ class Failed(Exception):
 class Child:
     """One spawned worker. Use it as a context manager: leaving kills it."""
 
-    def __init__(
-        self, job: Job, threads: int, memory_limit_bytes: int, yard: Yard, waiting: Callable[[], None]
-    ) -> None:
+    def __init__(self, job: Job, memory_limit_bytes: int, yard: Yard, waiting: Callable[[], None]) -> None:
         self.job = job
-        self.threads = threads
         self.memory_limit_bytes = memory_limit_bytes
         self.waiting = waiting
         self.stderr = tempfile.TemporaryFile()
@@ -45,7 +42,7 @@ class Child:
         self.first_s = 0.0
         environment = dict(os.environ)
         for name in _THREAD_VARIABLES:
-            environment[name] = str(threads)
+            environment[name] = str(job.threads)
         self.process = subprocess.Popen(
             [sys.executable, "-B", sys.argv[0], "worker", str(os.getpid())],
             stdin=subprocess.PIPE,
@@ -96,14 +93,14 @@ class Child:
             deadline_s,
             runtime=self.job.runtime,
             provider=self.job.provider,
-            threads=self.threads,
+            threads=self.job.threads,
             memory_limit_bytes=self.memory_limit_bytes,
             memory_total_bytes=self.memory_total_bytes,
         )
 
     def load(self, deadline_s: float, seed: int) -> None:
         """Load the model. Raises Failed."""
-        self.ask("load", deadline_s, path=self.job.path, seed=seed)
+        self.ask("load", deadline_s, path=self.job.path, shapes=self.job.shapes, seed=seed)
 
     def first(self, deadline_s: float) -> None:
         """The first inference; ``first_s`` then tells later deadlines what to expect. Raises Failed."""

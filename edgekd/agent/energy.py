@@ -33,7 +33,7 @@ def sample(job: Job, plan: Plan, meter: Meter, yard: Yard, waiting: Callable[[],
 def _sample(
     job: Job, plan: Plan, meter: Meter, yard: Yard, waiting: Callable[[], None], window_s: float
 ) -> Dict[str, Any]:
-    with Child(job, plan.threads, plan.memory_limit_bytes, yard, waiting) as child:
+    with Child(job, plan.memory_limit_bytes, yard, waiting) as child:
         child.open(plan.load_deadline_s)
         child.load(plan.load_deadline_s, plan.seed)
         child.first(plan.call_deadline_s)

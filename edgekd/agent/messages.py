@@ -9,7 +9,7 @@ import json
 import os
 import select
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 __all__ = [
     "MAX_LINE_BYTES",
@@ -23,9 +23,10 @@ __all__ = [
     "decode",
     "encode",
     "field",
+    "read_shapes",
 ]
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of this protocol. Host and agent refuse to work together when theirs differ."""
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
@@ -52,11 +53,14 @@ class Job(NamedTuple):
     provider: str
     path: str
     sha256: str  # of the file, as the host computed it; empty where there's nothing to check
+    threads: int
+    shapes: Dict[str, List[int]]  # of inputs with free axes; under no name that of the only input
 
     @staticmethod
     def read(message: Message) -> Job:
         """Take a job out of a message. Raises BadMessage."""
-        return Job(*(field(message, name, str) for name in Job._fields))
+        runtime, provider, path, sha256 = (field(message, name, str) for name in Job._fields[:4])
+        return Job(runtime, provider, path, sha256, field(message, "threads", int), read_shapes(message))
 
 
 class Plan(NamedTuple):
@@ -67,7 +71,7 @@ class Plan(NamedTuple):
     round_ms: float
     min_calls: int
     warmup_ms: float
-    threads: int
+    busy: int  # cores that other processes keep busy meanwhile
     rate_hz: float  # 0 is back to back
     sentinel: bool
     profile: bool
@@ -95,6 +99,16 @@ def field(message: Message, name: str, kind: type) -> Any:
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise BadMessage("field `%s` should be %s, found %r" % (name, kind.__name__, value))
     return value
+
+
+def read_shapes(message: Message) -> Dict[str, List[int]]:
+    """Positive sizes of axes by input name. Raises BadMessage."""
+    found: Dict[str, List[int]] = field(message, "shapes", dict)
+    if not all(
+        isinstance(axes, list) and all(type(size) is int and size > 0 for size in axes) for axes in found.values()
+    ):
+        raise BadMessage("field `shapes` should hold lists of positive numbers, found %r" % (found,))
+    return found
 
 
 def encode(message: Message) -> bytes:

@@ -174,7 +174,7 @@ def _run(message: Message, tell: Tell, place: _Place) -> Message:
     damaged = _damaged(job, pulse)
     if damaged is not None:
         return _outcome(damaged)
-    with Child(job, plan.threads, plan.memory_limit_bytes, place.yard, _Pulse(tell)) as child:
+    with Child(job, plan.memory_limit_bytes, place.yard, _Pulse(tell)) as child:
         try:
             child.open(plan.load_deadline_s)
             child.load(plan.load_deadline_s, plan.seed)

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from edgekd.agent import memory, timing
 from edgekd.agent.conditions import conditions
-from edgekd.agent.messages import MAX_LINE_BYTES, BadMessage, Closed, Lines, encode, field
+from edgekd.agent.messages import MAX_LINE_BYTES, BadMessage, Closed, Lines, encode, field, read_shapes
 
 if TYPE_CHECKING:
     from edgekd.agent.runtimes.base import Runtime
 
-__all__ = ["main"]
+__all__ = ["die_with", "main"]
 
 Message = Dict[str, Any]
 _PR_SET_PDEATHSIG = 1
@@ -68,6 +68,7 @@ class Worker:
         from edgekd.agent.runtimes.base import made_up
 
         begin = time.perf_counter_ns()
+        self.runtime.shapes = read_shapes(message)
         self.runtime.load(field(message, "path", str))
         loaded = time.perf_counter_ns()
         inputs = made_up(self.runtime.inputs(), field(message, "seed", int))
@@ -156,7 +157,7 @@ class Worker:
 
 def main(parent: int) -> int:
     """Serve requests on stdin until it closes. ``parent`` is the process to die with."""
-    _die_with(parent)
+    die_with(parent)
     # What a runtime prints to its stdout must not land among the messages.
     out = os.dup(1)
     os.dup2(2, 1)
@@ -197,7 +198,7 @@ def _words(error: BaseException) -> str:
     return plain[: min(4000, MAX_LINE_BYTES)]
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Ask the kernel to kill this process when its parent dies; where it can't, look every second."""
     asked = False
     try:

@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekd.cli.names import complete_device
 from edgekd.cli.output import Output, command
 
+if TYPE_CHECKING:
+    from edgekd.measure.bench import BenchReport
+    from edgekd.measure.bench_devices import BenchReports
+
 __all__ = ["bench"]
 
 
 @command("edgekd bench f32.tflite int8.tflite --backend litert/xnnpack")
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--device", default="this-computer", shell_complete=complete_device, help="Where to measure.")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    default=("this-computer",),
+    show_default=True,
+    shell_complete=complete_device,
+    help="Where to measure; may be repeated.",
+)
 @click.option("--backend", "backends", multiple=True, help="As litert/xnnpack; default: every one that loads the file.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the runtime.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(1,),
+    show_default=True,
+    help="Threads of the runtime; may be repeated.",
+)
 @click.option("--processes", type=click.IntRange(1), default=5, show_default=True, help="Fresh processes each.")
 @click.option("--rounds", type=click.IntRange(1), default=10, show_default=True, help="Interleaved rounds a process.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Calls a second, in place of back to back.")
+@click.option("--busy", type=click.IntRange(0), default=0, metavar="CORES", help="Cores kept busy by other work.")
+@click.option(
+    "--shape",
+    "shapes",
+    multiple=True,
+    metavar="[INPUT=]1x3x224x224",
+    help="The shape of an input with free axes.",
+)
 @click.option(
     "--twin", "twins", multiple=True, metavar="FLOAT=COMPRESSED", help="Two files to hold against each other."
 )
@@ -34,12 +63,14 @@ __all__ = ["bench"]
 def bench(
     output: Output,
     models: tuple[Path, ...],
-    device: str,
+    devices: tuple[str, ...],
     backends: tuple[str, ...],
-    threads: int,
+    threads: tuple[int, ...],
     processes: int,
     rounds: int,
     rate: float | None,
+    busy: int,
+    shapes: tuple[str, ...],
     twins: tuple[str, ...],
     profile: bool,
     energy: bool,
@@ -61,26 +92,38 @@ def bench(
                 f"--twin {twin}: two file names with = between them expected", "for example --twin a.onnx=b.onnx"
             )
         pairs.append((Path(plain).name, Path(compressed).name))
-    load = Load(pattern="periodic", rate_hz=rate) if rate else Load()
+    load = Load(pattern="periodic", rate_hz=rate, busy=busy) if rate else Load(busy=busy)
     plan = MeasurePlan(processes=processes, rounds=rounds, profile=profile, energy=energy, load=load)
+    if against is not None and len(devices) > 1:
+        raise UsageError("--against holds one device against an earlier report", "name one --device")
+    asked: dict[str, Any] = {
+        "backends": backends,
+        "threads": threads,
+        "plan": plan,
+        "twins": pairs,
+        "shapes": dict(map(_shape, shapes)),
+    }
+    answer: BenchReport | BenchReports
     with output.watching() as events:
-        answer = api.bench(
-            models,
-            device=device,
-            backends=backends,
-            threads=threads,
-            plan=plan,
-            twins=pairs,
-            against=against,
-            events=events,
-        )
+        if len(devices) > 1:
+            answer = api.bench_devices(models, devices, **asked, events=events)
+        else:
+            answer = api.bench(models, device=devices[0], **asked, against=against, events=events)
     if markdown and output.format == "text":
-        from edgekd.measure.bench_text import bench_markdown
-
-        output.lines(bench_markdown(answer))
+        output.lines(answer.markdown_lines())
         output.exit_code = answer.exit_code
         return
     output.answer(answer)
     if output.verbose and output.format == "text":
         for line in answer.detail_lines():
             output.say(line)
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """``x=1x3x224x224``: the input's name and its axes. Raises UsageError."""
+    from edgekd.errors import UsageError
+
+    name, _, axes = text.rpartition("=")
+    if not re.fullmatch(r"[1-9][0-9]*(x[1-9][0-9]*)*", axes):
+        raise UsageError(f"--shape {text}: sizes with x between them expected", "for example --shape 1x3x224x224")
+    return name, tuple(map(int, axes.split("x")))

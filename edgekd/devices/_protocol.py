@@ -44,6 +44,7 @@ __all__ = [
     "Progress",
     "RunResult",
     "SentinelReading",
+    "Shapes",
 ]
 
 
@@ -86,10 +87,15 @@ class Fingerprint(Record):
 
 
 class Load(Record):
-    """How calls arrive: back to back, or at a fixed rate."""
+    """How calls arrive: back to back, or at a fixed rate; and how many cores other work keeps busy meanwhile."""
 
     pattern: Literal["closed", "periodic"] = "closed"
     rate_hz: float | None = None  # periodic only
+    busy: NonNegativeInt = 0
+
+    def __str__(self) -> str:
+        calls = "closed loop" if self.pattern == "closed" else f"{self.rate_hz:g} calls/s"
+        return calls + (f", {self.busy} core{'s' * (self.busy > 1)} busy" if self.busy else "")
 
 
 class MeasurePlan(Record):
@@ -112,11 +118,20 @@ class MeasurePlan(Record):
     seed: int = 0  # order of processes and content of inputs
 
 
+Shapes = tuple[tuple[str, tuple[PositiveInt, ...]], ...]
+"""Of inputs with free axes, by name; under no name that of an only input."""
+
+
 class Job(Record):
-    """One artefact on one backend: a row of a batch. Two identical jobs in one batch are an A/A pair."""
+    """One artefact on one backend: a row of a batch. Two identical jobs in one batch are an A/A pair.
+
+    Without a shape that is asked for, a free batch is 1, and a model whose other axes are free is refused.
+    """
 
     artefact: Artefact
     backend: Backend
+    threads: PositiveInt | None = None  # None: the plan's
+    shapes: Shapes = ()
 
 
 class Outcome(str, Enum):
@@ -218,6 +233,7 @@ class Measurement(Record):
     fingerprint: Digest
     kind: EvidenceKind  # measured, or emulated under artificial limits
     plan: MeasurePlan
+    shapes: Shapes = ()  # asked for
     outcome: Outcome
     detail: str = ""  # what the runtime said; empty when all went well
     processes: tuple[ProcessSample, ...] = ()

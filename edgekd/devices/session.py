@@ -131,7 +131,7 @@ class AgentSession:
                 if progress is not None:
                     progress(str(message["step"]), min(steps, total), total)
 
-        told = [self._told(job) for job in jobs]
+        told = [self._told(job, plan.threads) for job in jobs]
         done = self._ask("measure", SentinelAnswer, hear, jobs=told, plan=_plan(plan))
         try:
             _complete(answers, done, len(jobs), plan)
@@ -144,7 +144,8 @@ class AgentSession:
                 backend=job.backend,
                 fingerprint=fingerprint,
                 kind=kind,
-                plan=plan,
+                plan=plan.but(threads=job.threads or plan.threads),
+                shapes=job.shapes,
                 outcome=answers[index].outcome,
                 detail=answers[index].detail,
                 processes=answers[index].processes,
@@ -163,9 +164,9 @@ class AgentSession:
     def run(self, job: Job, inputs: Sequence[Path], threads: int = 1) -> RunResult:
         """See DeviceSession. The output files are gone once the session closes."""
         files = [{"path": self._link.put([path]), "sha256": digest_file(path)} for path in inputs]
-        plan = _plan(MeasurePlan(threads=threads))
+        plan = _plan(MeasurePlan())
         folder = self._link.folder()
-        answer = self._ask("run", RunAnswer, job=self._told(job), inputs=files, folder=folder, plan=plan)
+        answer = self._ask("run", RunAnswer, job=self._told(job, threads), inputs=files, folder=folder, plan=plan)
         place = Path(tempfile.mkdtemp(dir=self._scratch))
         outputs = []
         for index, output in enumerate(answer.outputs):
@@ -186,7 +187,7 @@ class AgentSession:
         self._release()
 
     def _load(self, job: Job) -> Problem | None:
-        answer = self._ask("load", LoadAnswer, job=self._told(job), plan=_plan(MeasurePlan()))
+        answer = self._ask("load", LoadAnswer, job=self._told(job, 1), plan=_plan(MeasurePlan()))
         if answer.outcome is Outcome.OK:
             return None
         return Problem(
@@ -194,7 +195,7 @@ class AgentSession:
             f"measure it on another backend, or export it again for {job.backend}",
         )
 
-    def _told(self, job: Job) -> dict[str, str]:
+    def _told(self, job: Job, threads: int) -> dict[str, Any]:
         artefact = job.artefact
         key = (artefact.sha256, str(artefact.path))
         if key not in self._placed:
@@ -207,6 +208,8 @@ class AgentSession:
             "provider": job.backend.provider,
             "path": path,
             "sha256": artefact.sha256,
+            "threads": job.threads or threads,
+            "shapes": {name: list(axes) for name, axes in job.shapes},
         }
 
     def _ask(
@@ -265,7 +268,8 @@ def _plan(plan: MeasurePlan) -> dict[str, Any]:
     """The plan in the agent's words: plain numbers, 0 for none."""
     periodic = plan.load.pattern == "periodic"
     return {
-        **plan.model_dump(mode="json", exclude={"load"}),
+        **plan.model_dump(mode="json", exclude={"load", "threads"}),
+        "busy": plan.load.busy,
         "rate_hz": (plan.load.rate_hz or 0.0) if periodic else 0.0,
         "memory_limit_bytes": plan.memory_limit_bytes or 0,
     }

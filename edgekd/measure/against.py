@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from edgekd.artefacts import Backend
-from edgekd.devices._protocol import Fingerprint, Measurement, MeasurePlan
+from edgekd.devices._protocol import Fingerprint, Load, Measurement
 from edgekd.errors import ConfigurationError, Place
 from edgekd.measure.compare import Comparison, compare
 from edgekd.records import Record
@@ -33,6 +33,7 @@ class Change(Record):
 
     model: str
     backend: Backend
+    threads: int | None = None  # None where both had one number of threads
     by_the_clock: Comparison
     by_the_sentinel: Comparison | None  # None where a batch had none
     word: Literal["slower", "faster", "alike", "unsure"]
@@ -72,7 +73,7 @@ def read_report(path: Path) -> BenchReport:
         ) from None
 
 
-def require_like(before: BenchReport, fingerprint: Fingerprint, plan: MeasurePlan, path: Path) -> None:
+def require_like(before: BenchReport, fingerprint: Fingerprint, threads: Sequence[int], load: Load, path: Path) -> None:
     """Raises ConfigurationError where the earlier report can't be compared with what is about to be measured."""
     if before.fingerprint.digest() != fingerprint.digest():
         left_out = {"meter", "no_meter", "power_is_modelled"}
@@ -83,38 +84,42 @@ def require_like(before: BenchReport, fingerprint: Fingerprint, plan: MeasurePla
             "compare on the same device, with the same runtimes",
             Place(str(path), field=f"fingerprint.{differ[0]}"),
         )
-    if (before.plan.threads, before.plan.load) != (plan.threads, plan.load):
+    if before.plan.load != load or not set(before.threads) & set(threads):
         raise ConfigurationError.one(
-            f"was taken with {before.plan.threads} threads, {before.plan.load.pattern} load",
-            "give the same --threads and --rate",
+            f"was taken with {', '.join(map(str, before.threads))} threads, {before.plan.load}",
+            "give the same --threads, --rate and --busy",
             Place(str(path), field="plan"),
         )
 
 
 def hold_against(rows: Sequence[BenchRow], noise: float, before: BenchReport, path: Path) -> Against:
     """Compare every row that is in both and has timings in both."""
-    then = {_name(row): row for row in before.rows if row.order}
-    now = {_name(row): row for row in rows if row.order}
+    several = len({row.threads for row in [*rows, *before.rows]}) > 1
+    then = {(row.name(several), row.measurement.shapes): row for row in before.rows if row.order}
+    now = {(row.name(several), row.measurement.shapes): row for row in rows if row.order}
     floor = max(noise, before.quality.noise, _BETWEEN_BATCHES)
     return Against(
         previous=path.name,
-        changes=tuple(_change(now[name], then[name], floor) for name in now if name in then),
-        gone=tuple(name for name in then if name not in now),
-        new=tuple(name for name in now if name not in then),
+        changes=tuple(_change(now[key], then[key], floor, several) for key in now if key in then),
+        gone=tuple(name for name, shapes in then if (name, shapes) not in now),
+        new=tuple(name for name, shapes in now if (name, shapes) not in then),
     )
 
 
-def _name(row: BenchRow) -> str:
-    return f"{row.model} on {row.backend}"
-
-
-def _change(now: BenchRow, then: BenchRow, floor: float) -> Change:
+def _change(now: BenchRow, then: BenchRow, floor: float, with_threads: bool) -> Change:
     plain = compare(now.measurement, then.measurement, floor)
     scaled = [_by_sentinel(row.measurement) for row in (now, then)]
     relative = compare(scaled[0], scaled[1], floor) if scaled[0] and scaled[1] else None
     told = [_word(each) for each in (plain, relative) if each is not None]
     word = told[0] if len(set(told)) == 1 else "unsure"
-    return Change(model=now.model, backend=now.backend, by_the_clock=plain, by_the_sentinel=relative, word=word)
+    return Change(
+        model=now.model,
+        backend=now.backend,
+        threads=now.threads if with_threads else None,
+        by_the_clock=plain,
+        by_the_sentinel=relative,
+        word=word,
+    )
 
 
 def _word(comparison: Comparison) -> Literal["slower", "faster", "alike"]:

@@ -24,6 +24,7 @@ from edgekd.devices._protocol import (
     MeasurePlan,
     Outcome,
     Progress,
+    Shapes,
 )
 from edgekd.errors import ConfigurationError, Interrupted, MissingError, Place, Problem
 from edgekd.evidence import Figure
@@ -36,7 +37,7 @@ from edgekd.measure.quality import Quality, assess
 from edgekd.measure.settle import measure_until
 from edgekd.records import Digest, Filed, Record
 
-__all__ = ["BenchReport", "BenchRow", "BenchTwin", "measure_for_ranking", "run_bench", "undecided_pairs"]
+__all__ = ["BenchReport", "BenchRow", "BenchTwin", "measure_for_ranking", "name_of", "run_bench", "undecided_pairs"]
 
 _MOST = 4  # times the plan's processes
 _TELLING = 0.05  # a tie is settled once its interval lies within this of 1
@@ -56,6 +57,15 @@ class BenchRow(Record):
     figures: tuple[Figure, ...]
     measurement: Measurement
 
+    @property
+    def threads(self) -> int:
+        """Of the runtime."""
+        return self.measurement.plan.threads
+
+    def name(self, with_threads: bool) -> str:
+        """``net.onnx on onnxruntime/cpu, 2 threads``."""
+        return name_of(self.model, self.backend, self.threads if with_threads else None)
+
 
 class BenchTwin(Record):
     """A float model and its compressed twin on one backend."""
@@ -63,6 +73,7 @@ class BenchTwin(Record):
     float_model: str
     compressed_model: str
     backend: Backend
+    threads: int | None = None  # None where the bench had one number of threads
     result: TwinComparison
 
 
@@ -81,11 +92,22 @@ class BenchReport(Filed):
     against: Against | None = None
     exit_code: int  # 0, 1 where one is slower than before, 3 where a model runs nowhere, 6 where noise decides
 
+    @property
+    def threads(self) -> tuple[int, ...]:
+        """Every number of threads in the table."""
+        return tuple(dict.fromkeys(row.threads for row in self.rows))
+
     def lines(self) -> list[str]:
         """As a person reads it, in 80 columns."""
         from edgekd.measure.bench_text import bench_lines
 
         return bench_lines(self)
+
+    def markdown_lines(self) -> list[str]:
+        """The same as Markdown."""
+        from edgekd.measure.bench_text import bench_markdown
+
+        return bench_markdown(self)
 
     def detail_lines(self) -> list[str]:
         """What the machine told of itself meanwhile, a line a row."""
@@ -98,21 +120,25 @@ def run_bench(
     models: Sequence[Path],
     device: Device,
     backends: Sequence[Backend] | None,
-    threads: int,
+    threads: int | Sequence[int],
     plan: MeasurePlan,
     progress: Progress | None = None,
     twins: Sequence[tuple[str, str]] = (),
     stop: Callable[[], bool] = lambda: False,
     previous: Path | None = None,
+    shapes: Shapes = (),
 ) -> BenchReport:
-    """Time every model on every given backend that loads it; by default on every one installed there.
+    """Time every model on every given backend that loads it, by default on every one installed there, in one batch.
 
+    Several numbers of ``threads`` are rows of that batch too. ``shapes`` are those of inputs with free axes.
     ``twins`` names (float, compressed) pairs by file name beyond those the names tell. ``stop`` is asked before each
     batch and after each process of a model. ``previous`` is an earlier report to hold this one against.
 
     Raises ConfigurationError on files that are missing or no models,
     MissingError where no backend is there for one, Interrupted where ``stop`` says so, and what opening raises.
     """
+    counts = (threads,) if isinstance(threads, int) else tuple(dict.fromkeys(threads))
+    plan = plan.but(threads=counts[0])
     artefacts = find_models(models)
     pairs = pair_twins(artefacts, twins)
     before = read_report(previous) if previous is not None else None
@@ -123,16 +149,17 @@ def run_bench(
     try:
         fingerprint = session.describe()
         if before is not None and previous is not None:
-            require_like(before, fingerprint, plan.but(threads=threads), previous)
-        jobs = _jobs(artefacts, _usable(fingerprint, backends))
-        measured = measure_for_ranking(session, jobs, plan.but(threads=threads), progress, stop)
+            require_like(before, fingerprint, counts, plan.load, previous)
+        jobs = _jobs(artefacts, _usable(fingerprint, backends), counts, shapes)
+        measured = measure_for_ranking(session, jobs, plan, progress, stop)
     finally:
         session.close()
     noise = aa_noise(measured)
     quality = assess(measured, load_average, fingerprint.cores)
     measurements = measured[:-1]  # the last is the first one's A/A twin
     rows = _rows(jobs, measurements, noise)
-    undecided = tuple((_label(jobs[a]), _label(jobs[b])) for a, b in undecided_pairs(measurements, noise))
+    names = [row.name(len(counts) > 1) for row in rows]
+    undecided = tuple((names[a], names[b]) for a, b in undecided_pairs(measurements, noise))
     against = hold_against(rows, noise, before, previous) if before is not None and previous is not None else None
     slower = against is not None and against.slower
     ran = {job.artefact.sha256 for job, m in zip(jobs, measurements, strict=True) if m.outcome is Outcome.OK}
@@ -140,11 +167,11 @@ def run_bench(
     return BenchReport(
         device=device.name,
         fingerprint=fingerprint,
-        plan=plan.but(threads=threads),
+        plan=plan,
         processes=max((len(m.processes) for m in measurements), default=0),
         quality=quality,
         rows=rows,
-        twins=_twins(artefacts, jobs, measurements, pairs, noise),
+        twins=_twins(artefacts, jobs, measurements, pairs, noise, len(counts) > 1),
         undecided=undecided,
         against=against,
         exit_code=3 if runs_nowhere else 1 if slower else 6 if undecided or quality.unstable else 0,
@@ -162,10 +189,15 @@ def _usable(fingerprint: Fingerprint, backends: Sequence[Backend] | None) -> tup
     return tuple(b for b in known if b.provider in fingerprint.providers.get(b.runtime, ()))
 
 
-def _jobs(artefacts: Sequence[Artefact], usable: Sequence[Backend]) -> tuple[Job, ...]:
+def _jobs(
+    artefacts: Sequence[Artefact], usable: Sequence[Backend], threads: Sequence[int], shapes: Shapes
+) -> tuple[Job, ...]:
     jobs, problems = [], []
     for artefact in artefacts:
-        fitting = [Job(artefact=artefact, backend=b) for b in usable if artefact.format in b.formats]
+        backends = [backend for backend in usable if artefact.format in backend.formats]
+        fitting = [
+            Job(artefact=artefact, backend=b, threads=count, shapes=shapes) for b in backends for count in threads
+        ]
         jobs.extend(fitting)
         if not fitting:
             able = [name for name, formats in BACKENDS.items() if artefact.format in formats]
@@ -181,7 +213,7 @@ def _jobs(artefacts: Sequence[Artefact], usable: Sequence[Backend]) -> tuple[Job
     if problems:
         raise ConfigurationError(problems)
     # by backend first: what stands together in the table is compared with one another
-    return tuple(dict.fromkeys(sorted(jobs, key=lambda job: list(BACKENDS).index(str(job.backend)))))
+    return tuple(dict.fromkeys(sorted(jobs, key=lambda j: (list(BACKENDS).index(str(j.backend)), j.threads or 1))))
 
 
 def measure_for_ranking(
@@ -249,22 +281,29 @@ def _twins(
     measurements: Sequence[Measurement],
     pairs: Sequence[tuple[int, int]],
     noise: float,
+    with_threads: bool,
 ) -> tuple[BenchTwin, ...]:
     timed = {job: m for job, m in zip(jobs, measurements, strict=True) if m.outcome is Outcome.OK}
     found = []
     for before, after in pairs:
         plain, small = artefacts[before], artefacts[after]
-        for backend in dict.fromkeys(job.backend for job in jobs):
-            a, b = (timed.get(Job(artefact=artefact, backend=backend)) for artefact in (plain, small))
+        for job in [job for job in jobs if job.artefact == plain]:
+            a, b = (timed.get(job.but(artefact=artefact)) for artefact in (plain, small))
             if a is not None and b is not None:
                 result = never_slower(a, b, noise, plain.size_bytes, small.size_bytes)
                 found.append(
                     BenchTwin(
-                        float_model=plain.path.name, compressed_model=small.path.name, backend=backend, result=result
+                        float_model=plain.path.name,
+                        compressed_model=small.path.name,
+                        backend=job.backend,
+                        threads=job.threads if with_threads else None,
+                        result=result,
                     )
                 )
     return tuple(found)
 
 
-def _label(job: Job) -> str:
-    return f"{job.artefact.path.name} on {job.backend}"
+def name_of(model: str, backend: Backend, threads: int | None) -> str:
+    """What a row is called where there may be several of one model."""
+    several = f", {threads} thread{'s' if threads != 1 else ''}" if threads else ""
+    return f"{model} on {backend}{several}"

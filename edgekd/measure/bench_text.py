@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from edgekd.devices._protocol import Outcome
 from edgekd.evidence import EvidenceKind, Figure
+from edgekd.measure.bench import name_of
 from edgekd.units import format_bytes
 
 if TYPE_CHECKING:
+    from edgekd.artefacts import Backend
     from edgekd.measure.against import Against
     from edgekd.measure.bench import BenchReport, BenchRow, BenchTwin
 
@@ -25,7 +27,7 @@ def bench_lines(report: BenchReport) -> list[str]:
 
 def condition_lines(report: BenchReport) -> list[str]:
     """Temperature and clock of each row: when its first process was warm, and after its last one's last round."""
-    return [line for row in report.rows for line in _wrapped(f"{row.model} on {row.backend}: {_conditions(row)}")]
+    return [line for row in report.rows for line in _wrapped(f"{_name(row, report)}: {_conditions(row)}")]
 
 
 def _lines(report: BenchReport) -> Iterator[str]:
@@ -40,7 +42,8 @@ def _lines(report: BenchReport) -> Iterator[str]:
     if any(row.order for row in report.rows):
         yield from _wrapped(_noise(report))
     for row in report.rows:
-        yield from _wrapped(_energy(row))
+        yield from _wrapped(_energy(row, report))
+        yield from _wrapped(_placement(row, report))
     for twin in report.twins:
         yield from _wrapped(_twin(twin))
     if report.against is not None:
@@ -53,9 +56,7 @@ def _lines(report: BenchReport) -> Iterator[str]:
         yield from _profiles(report)
     for row in report.rows:
         if row.measurement.operators_detail:
-            yield from _wrapped(
-                f"no operator times of {row.model} on {row.backend}: {row.measurement.operators_detail}"
-            )
+            yield from _wrapped(f"no operator times of {_name(row, report)}: {row.measurement.operators_detail}")
     for caution in report.quality.cautions:
         yield from _wrapped(f"note: {caution}")
 
@@ -66,16 +67,17 @@ def _heading(report: BenchReport) -> str:
     dots: list[str] = [name for name in ("avx_vnni", "avx512_vnni", "amx_int8") if name in found.extensions]
     isa = ", ".join([*notable, *(dots or (["no vnni"] if found.saturates_int8 else []))])
     runtimes = [f"{name} {found.runtimes[name]}" for name in dict.fromkeys(r.backend.runtime for r in report.rows)]
-    load = "closed loop" if plan.load.pattern == "closed" else f"{plan.load.rate_hz:g} calls/s"
-    threads = f"{plan.threads} thread{'s' if plan.threads != 1 else ''}"
+    threads = f"{' and '.join(map(str, report.threads))} thread{'s' if report.threads != (1,) else ''}"
+    asked = [f"{name or 'input'} {'x'.join(map(str, axes))}" for name, axes in report.rows[0].measurement.shapes]
     kinds = {row.measurement.kind for row in report.rows} - {EvidenceKind.MEASURED}
     return " . ".join(
         [
             report.device,
             f"{found.cpu} ({isa})" if isa else found.cpu,
             *runtimes,
-            load,
+            str(plan.load),
             threads,
+            *asked,
             f"{report.processes} processes each, interleaved",
             *(kind.value for kind in kinds),
         ]
@@ -100,12 +102,12 @@ def _table(report: BenchReport) -> Iterator[str]:
     name = min(names, room - (longest + 2 if longest else 0))
     head = " ".join(f"{text:>{width}}" for text, width in zip(_HEAD, widths, strict=True))
     yield f" {'model':<{name}} {head}" + ("  slower" if brief else "")
-    backends = list(dict.fromkeys(row.backend for row in report.rows))
-    for backend in backends:
-        if len(backends) > 1:
-            yield f"{backend}"
+    groups = list(dict.fromkeys((row.backend, row.threads) for row in report.rows))
+    for group in groups:
+        if len(groups) > 1:
+            yield _group(group, report)
         for index, row in enumerate(report.rows):
-            if row.backend != backend:
+            if (row.backend, row.threads) != group:
                 continue
             label = f" {_elided(row.model, name):<{name}} "
             if index in cells:
@@ -114,6 +116,16 @@ def _table(report: BenchReport) -> Iterator[str]:
             else:
                 yield f"{label}{row.outcome.value:>6}"
                 yield from _wrapped(f"   {row.detail or 'the runtime gave no reason'}")
+
+
+def _group(group: tuple[Backend, int], report: BenchReport) -> str:
+    backend, threads = group
+    several = f", {threads} thread{'s' if threads != 1 else ''}" if len(report.threads) > 1 else ""
+    return f"{backend}{several}"
+
+
+def _name(row: BenchRow, report: BenchReport) -> str:
+    return row.name(len(report.threads) > 1)
 
 
 def _cells(row: BenchRow) -> tuple[str, ...]:
@@ -151,7 +163,7 @@ def _against(against: Against) -> Iterator[str]:
     """What changed since, what can't be told, and what was in one of the two alone."""
     alike = [change for change in against.changes if change.word == "alike"]
     for change in against.changes:
-        name = f"{change.model} on {change.backend}"
+        name = name_of(change.model, change.backend, change.threads)
         clock, sentinel = change.by_the_clock, change.by_the_sentinel
         interval = f"[{clock.low:.2f}, {clock.high:.2f}]"
         if change.word in ("slower", "faster"):
@@ -174,26 +186,42 @@ def bench_markdown(report: BenchReport) -> list[str]:
     for row in report.rows:
         cells = _cells(row) if row.outcome is Outcome.OK else (row.outcome.value, *[""] * 5)
         end = _slower(row) if row.outcome is Outcome.OK else row.detail.replace("|", "/")
-        lines.append(f"| {row.model} | {row.backend} | {' | '.join(cells)} | {end} |")
-    said = [_noise(report), *(_energy(row) for row in report.rows), *map(_twin, report.twins)]
+        lines.append(f"| {row.model} | {_group((row.backend, row.threads), report)} | {' | '.join(cells)} | {end} |")
+    said = [
+        _noise(report),
+        *(_energy(row, report) for row in report.rows),
+        *(_placement(row, report) for row in report.rows),
+        *map(_twin, report.twins),
+    ]
     said += list(_against(report.against)) if report.against is not None else []
     said += [f"note: {caution}" for caution in report.quality.cautions]
     return [*lines, "", *(f"- {line}" for line in said if line)]
 
 
-def _energy(row: BenchRow) -> str:
+def _energy(row: BenchRow, report: BenchReport) -> str:
     """What a call draws, or why nobody knows; nothing where it wasn't asked."""
     figures = {figure.metric: figure for figure in row.figures}
     if "energy.per_inference" in figures:
         watts = f"{figures['power.average']}, idle {figures['power.idle']}"
-        return f"energy of {row.model} on {row.backend}: {figures['energy.per_inference']} a call; {watts}"
+        return f"energy of {_name(row, report)}: {figures['energy.per_inference']} a call; {watts}"
     detail = row.measurement.energy_detail
-    return f"no energy of {row.model} on {row.backend}: {detail}" if detail else ""
+    return f"no energy of {_name(row, report)}: {detail}" if detail else ""
+
+
+def _placement(row: BenchRow, report: BenchReport) -> str:
+    """What a delegate left to others, which costs a copy at each end of each part; nothing where it took all."""
+    where = row.measurement.delegation
+    if where is None or where.delegated == where.total or not where.delegated:
+        return ""
+    kinds = ", ".join(where.left_out)
+    parts = f"{where.partitions} part{'s' if where.partitions != 1 else ''}"
+    taken = f"{where.delegated} of {where.total} operators of {_name(row, report)} are delegated, in {parts}"
+    return f"{taken}; left out: {kinds}"
 
 
 def _twin(twin: BenchTwin) -> str:
     result = twin.result
-    pair = f"{twin.compressed_model} against {twin.float_model} on {twin.backend}: "
+    pair = f"{twin.compressed_model} against {name_of(twin.float_model, twin.backend, twin.threads)}: "
     saved = ""
     if result.size_ratio is not None:
         change = 1 - result.size_ratio
@@ -210,7 +238,7 @@ def _profiles(report: BenchReport) -> Iterator[str]:
         whole_us = sum(operator.time_us for operator in row.measurement.operators)
         slowest = sorted(row.measurement.operators, key=lambda operator: -operator.time_us)[:5]
         if slowest and whole_us:
-            yield from _wrapped(f"{row.model} on {row.backend}, slowest of {len(row.measurement.operators)} operators:")
+            yield from _wrapped(f"{_name(row, report)}, slowest of {len(row.measurement.operators)} operators:")
         for operator in slowest:
             share = operator.time_us / whole_us if whole_us else 0.0
             kind = operator.kind.removeprefix("Delegate/")
@@ -229,7 +257,8 @@ def _conditions(row: BenchRow) -> str:
 
 
 def _short(row: BenchRow, report: BenchReport) -> str:
-    return row.model if len({r.backend for r in report.rows}) == 1 else f"{row.model} ({row.backend})"
+    groups = {(r.backend, r.threads) for r in report.rows}
+    return row.model if len(groups) == 1 else f"{row.model} ({_group((row.backend, row.threads), report)})"
 
 
 def _us(value: float) -> str:

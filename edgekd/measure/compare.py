@@ -121,14 +121,9 @@ def aa_noise(measurements: Sequence[Measurement]) -> float:
 
 
 def same_job(a: Measurement, b: Measurement) -> bool:
-    """Whether two measurements are of the same artefact, backend, threads and load on the same device."""
-    return (a.sha256, a.backend, a.fingerprint, a.plan.threads, a.plan.load) == (
-        b.sha256,
-        b.backend,
-        b.fingerprint,
-        b.plan.threads,
-        b.plan.load,
-    )
+    """Whether two measurements are of the same artefact, backend, shapes, threads and load on the same device."""
+    first, second = ((m.sha256, m.backend, m.shapes, m.fingerprint, m.plan.threads, m.plan.load) for m in (a, b))
+    return first == second
 
 
 def _log_lows(measurement: Measurement) -> NDArray[np.float64]:

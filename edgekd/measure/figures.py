@@ -179,6 +179,8 @@ def _figures(measurement: Measurement, confidence: float, size_bytes: int | None
         count += f" (and {measurement.disturbed} left out: the sentinel was slow in them too)"
     rate_hz = measurement.plan.load.rate_hz if measurement.plan.load.pattern == "periodic" else None
     load = f"at {rate_hz:g} calls a second" if rate_hz else "back to back"
+    if busy := measurement.plan.load.busy:
+        load += f" beside work that keeps {busy} core{'s' * (busy > 1)} busy"
     metrics = {**_METRICS, **({"load.missed": _MISSED} if rate_hz else {})}
     for name, metric in metrics.items() if processes else ():
         taken = calm_processes(measurement) if name == "latency.low" else processes

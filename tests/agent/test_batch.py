@@ -12,7 +12,7 @@ from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.messages import Job, Plan
 
 PLAN = Plan(
-    processes=2, rounds=4, round_ms=1.0, min_calls=1, warmup_ms=1.0, threads=1, rate_hz=0.0, sentinel=True,
+    processes=2, rounds=4, round_ms=1.0, min_calls=1, warmup_ms=1.0, busy=0, rate_hz=0.0, sentinel=True,
     profile=False, energy=False, energy_window_s=1.0, load_deadline_s=1.0, call_deadline_s=1.0,
     memory_limit_bytes=0, seed=0,
 )  # fmt: skip
@@ -28,7 +28,7 @@ class Noted:
     last: list[bool]  # whether a round of `a` was said to be its last
     operators: list[dict[str, Any]]
 
-    def __init__(self, job: Job, threads: int, memory_limit_bytes: int, yard: Yard, waiting: Any) -> None:
+    def __init__(self, job: Job, memory_limit_bytes: int, yard: Yard, waiting: Any) -> None:
         self.path, self.job, self.first_s = job.path or "sentinel", job, 1e-4
         self.limited, self.open_now = bool(memory_limit_bytes or yard.rlimit_bytes), True
         Noted.alive += 1
@@ -72,7 +72,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> type[Noted]:
 
 
 def jobs(*names: str) -> list[Job]:
-    return [Job("null", "none", name, "") for name in names]
+    return [Job("null", "none", name, "", 1, {}) for name in names]
 
 
 def measure(names: str, plan: Plan = PLAN) -> Any:

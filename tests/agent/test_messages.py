@@ -9,7 +9,7 @@ import pytest
 
 from edgekd.agent import messages
 from edgekd.agent.messages import BadMessage, Closed, Job, Late, Lines, Plan, encode, field
-from edgekd.devices._protocol import MeasurePlan
+from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.devices.session import _plan
 
 
@@ -61,12 +61,17 @@ def test_fields_have_types() -> None:
 
 
 def test_the_hosts_plan_is_the_agents_plan() -> None:
-    plan = MeasurePlan(rounds=3, memory_limit_bytes=5, threads=2)
+    plan = MeasurePlan(rounds=3, memory_limit_bytes=5, load=Load(busy=2))
     read = Plan.read(_plan(plan))
-    assert (read.rounds, read.memory_limit_bytes, read.threads, read.rate_hz) == (3, 5, 2, 0.0)
+    assert (read.rounds, read.memory_limit_bytes, read.busy, read.rate_hz) == (3, 5, 2, 0.0)
     assert set(Plan._fields) == set(_plan(plan))
 
 
 def test_a_job_needs_all_its_fields() -> None:
     with pytest.raises(BadMessage, match="sha256"):
         Job.read({"runtime": "null", "provider": "none", "path": "/x"})
+    whole = {"runtime": "null", "provider": "none", "path": "/x", "sha256": "", "threads": 2, "shapes": {"x": [1, 3]}}
+    assert Job.read(whole) == Job("null", "none", "/x", "", 2, {"x": [1, 3]})
+    for shapes in ({"x": [0, 3]}, {"x": [True]}, {"x": 3}, {"x": ["3"]}, []):
+        with pytest.raises(BadMessage, match="shapes"):
+            Job.read({**whole, "shapes": shapes})

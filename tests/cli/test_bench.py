@@ -8,6 +8,7 @@ from edgekd import api
 from edgekd.artefacts import Backend
 from edgekd.cli.main import main
 from edgekd.devices._protocol import MeasurePlan
+from edgekd.errors import Interrupted
 from edgekd.measure.bench import run_bench
 from edgekd.testing.fakes import FakeDevice
 
@@ -47,3 +48,36 @@ def test_verbose_adds_what_the_machine_told(tmp_path, capsys, monkeypatch):
     assert "temperature" not in capsys.readouterr().err
     assert main(["bench", str(path), "-v"]) == 0
     assert "a.tflite on litert/xnnpack: neither temperature nor clock is told here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shape", ["1x3x", "1,3", "x=", "0x3", "x=1x-3"])
+def test_a_shape_is_sizes(shape, capsys):
+    assert main(["bench", "a.onnx", "--shape", shape]) == 2
+    assert "--shape 1x3x224x224" in capsys.readouterr().err
+
+
+def test_one_device_is_held_against_an_earlier_report(capsys):
+    assert main(["bench", "a.onnx", "--device", "a", "--device", "b", "--against", "then.json"]) == 2
+    assert "name one --device" in capsys.readouterr().err
+
+
+def test_a_device_nobody_knows_is_told_before_anything_is_measured(tmp_path, capsys, monkeypatch):
+    (tmp_path / "a.tflite").write_bytes(b"\x1c\0\0\0TFL3")
+    monkeypatch.setattr("edgekd.measure.bench.run_bench", lambda *_: pytest.fail("measured"))
+    asked = ["bench", str(tmp_path / "a.tflite"), "--device", "this-computer", "--device", "this-komputer"]
+    assert main(asked) == 3
+    assert "did you mean `this-computer`?" in capsys.readouterr().err
+
+
+def test_what_is_asked_for_arrives(monkeypatch):
+    asked = {}
+
+    def bench(_models, **given):
+        asked.update(given)
+        raise Interrupted("that was all")
+
+    monkeypatch.setattr(api, "bench", bench)
+    main(["bench", "a.onnx", "--shape", "x=1x3x8x8", "--shape", "2", "--threads", "1", "--threads", "4", "--busy", "2"])
+    assert asked["shapes"] == {"x": (1, 3, 8, 8), "": (2,)}
+    assert asked["threads"] == (1, 4)
+    assert (asked["plan"].load.busy, asked["plan"].load.pattern) == (2, "closed")

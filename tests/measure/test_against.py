@@ -126,7 +126,7 @@ def test_another_machine_is_refused_before_it_is_measured(models: list[Path], be
 
 def test_another_load_is_refused(models: list[Path], before: Path) -> None:
     plan = MeasurePlan(load=Load(pattern="periodic", rate_hz=30.0))
-    with pytest.raises(ConfigurationError, match="was taken with 1 threads, closed load"):
+    with pytest.raises(ConfigurationError, match="was taken with 1 threads, closed loop"):
         bench(models, FakeDevice(lambda job: 100.0), before, plan)
 
 
@@ -150,3 +150,19 @@ def test_markdown(models: list[Path], before: Path) -> None:
     assert len({row.count("|") for row in rows}) == 1
     assert "| a.tflite | litert/xnnpack |" in rows[2]
     assert any("1.10x slower than it was" in line for line in lines)
+
+
+def test_rows_of_other_threads_are_not_compared(models: list[Path], tmp_path: Path) -> None:
+    def report(*threads: int, previous: Path | None = None) -> BenchReport:
+        device = FakeDevice(lambda job: 100.0 / (job.threads or 1))
+        return run_bench(models[:1], device, LITERT, threads, MeasurePlan(), previous=previous)
+
+    path = tmp_path / "then.json"
+    path.write_text(report(1, 2).model_dump_json(by_alias=True))
+    now = report(2, 4, previous=path).against
+    assert now is not None
+    assert [(change.threads, change.word) for change in now.changes] == [(2, "alike")]
+    assert now.gone == ("a.tflite on litert/xnnpack, 1 thread",)
+    assert now.new == ("a.tflite on litert/xnnpack, 4 threads",)
+    with pytest.raises(ConfigurationError, match="was taken with 1, 2 threads"):
+        report(4, previous=path)

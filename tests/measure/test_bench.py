@@ -7,7 +7,7 @@ import json
 import pytest
 
 from edgekd.artefacts import Backend
-from edgekd.devices._protocol import Conditions, MeasurePlan, OperatorTime, Outcome
+from edgekd.devices._protocol import Conditions, Delegation, Load, MeasurePlan, OperatorTime, Outcome
 from edgekd.errors import ConfigurationError, DeviceBusy, Interrupted, MissingError
 from edgekd.measure import figures
 from edgekd.measure.bench import BenchReport, run_bench
@@ -161,3 +161,30 @@ def test_what_is_missing_is_said(models, tmp_path):
     device.open()
     with pytest.raises(DeviceBusy):
         run_bench(models, device, LITERT, 1, MeasurePlan())
+
+
+def test_every_number_of_threads_is_a_row_of_the_batch(models):
+    device = FakeDevice(lambda job: 100.0 / (job.threads or 1))
+    report = run_bench(models[:2], device, LITERT, (1, 2, 2), PLAN.but(load=Load(busy=1)))
+    assert device.batches == 1
+    assert [(row.model, row.threads, row.order) for row in report.rows] == [
+        ("net_f32.tflite", 1, 3), ("net_int8.tflite", 1, 3), ("net_f32.tflite", 2, 1), ("net_int8.tflite", 2, 1),
+    ]  # fmt: skip
+    assert [twin.threads for twin in report.twins] == [1, 2]
+    text = " ".join(" ".join(report.lines()).split())
+    assert "closed loop, 1 core busy . 1 and 2 threads" in text
+    assert "litert/xnnpack, 1 thread net_f32.tflite" in text
+    assert "net_int8.tflite against net_f32.tflite on litert/xnnpack, 2 threads: not faster" in text
+    assert "beside work that keeps 1 core busy" in report.rows[0].figures[0].method
+    assert BenchReport.model_validate_json(report.model_dump_json(by_alias=True)) == report
+    assert any("litert/xnnpack, 2 threads" in line for line in report.markdown_lines())
+
+
+def test_what_a_delegate_left_out_is_said(models):
+    split = Delegation(total=9, delegated=7, partitions=2, left_out=("GATHER", "TOPK_V2"))
+    whole = Delegation(total=9, delegated=9, partitions=1)
+    scripts = {"net_f32": Script(delegation=split), "net_int8": Script(delegation=whole)}
+    lines = run_bench(models, FakeDevice(lambda job: 100.0, outcomes=scripts), LITERT, 1, PLAN).lines()
+    (told,) = [line for line in lines if "delegated" in line]
+    assert told.startswith("7 of 9 operators of net_f32.tflite on litert/xnnpack are delegated, in 2 parts")
+    assert "left out: GATHER, TOPK_V2" in " ".join(lines).replace("  ", " ")

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-__all__ = ["Operator", "Placement", "Refusal", "Runtime", "Tensor", "made_up"]
+__all__ = ["Operator", "Placement", "Refusal", "Runtime", "Tensor", "made_up", "settled"]
 
 
 class Refusal(Exception):
@@ -49,6 +49,7 @@ class Runtime:
     """One runtime with at most one model. Constructing it imports the runtime and nothing more."""
 
     call: Callable[[], object]
+    shapes: Mapping[str, Sequence[int]] = {}  # asked for inputs with free axes; under no name for the only input
     clock_us: Optional[Callable[[], float]] = None  # the runtime's own time of the last call
 
     def load(self, path: str) -> None:
@@ -60,7 +61,7 @@ class Runtime:
         raise NotImplementedError
 
     def inputs(self) -> List[Tensor]:
-        """The model's inputs, in its own order; free axes are 1."""
+        """The model's inputs, in its own order, of the shapes they were given."""
         raise NotImplementedError
 
     def outputs(self) -> List[Tensor]:
@@ -80,12 +81,37 @@ class Runtime:
         return None
 
 
+def settled(
+    inputs: Sequence[Tuple[str, Sequence[Optional[int]]]], shapes: Mapping[str, Sequence[int]]
+) -> List[Tuple[int, ...]]:
+    """The shape of each input, whose free axes are None: as was asked for, or its own with a free batch of 1.
+
+    Raises Refusal where another axis is free and nothing was asked, or what was asked doesn't fit.
+    """
+    found: List[Tuple[int, ...]] = []
+    for name, axes in inputs:
+        asked = shapes.get(name, shapes.get("") if len(inputs) == 1 else None)
+        written = "x".join("?" if axis is None else str(axis) for axis in axes)
+        if asked is None:
+            if None in axes[1:]:
+                example = "x".join(str(axis or (224 if place else 1)) for place, axis in enumerate(axes))
+                raise Refusal("input `%s` is %s: ask for a shape, as --shape %s=%s" % (name, written, name, example))
+            asked = [1 if axis is None else axis for axis in axes]
+        elif len(asked) != len(axes) or any(axis not in (None, size) for axis, size in zip(axes, asked)):
+            raise Refusal("input `%s` is %s, not %s" % (name, written, "x".join(map(str, asked))))
+        found.append(tuple(asked))
+    return found
+
+
 def made_up(tensors: Sequence[Tensor], seed: int) -> List[np.ndarray[Any, Any]]:
     """Inputs by seed: normal floats, the whole range of small integers, zeros for anything that may be an index."""
     random = np.random.RandomState(seed % 2**32)
     made: List[np.ndarray[Any, Any]] = []
     for tensor in tensors:
-        kind = np.dtype(tensor.dtype)
+        try:
+            kind = np.dtype(tensor.dtype)
+        except TypeError:
+            raise Refusal("input `%s` is of %s: only numbers can be made up" % (tensor.name, tensor.dtype)) from None
         if kind.kind == "f":
             made.append(random.standard_normal(tensor.shape).astype(kind))
         elif kind.kind in "iu" and kind.itemsize <= 2:

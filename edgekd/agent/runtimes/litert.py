@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set
 
 import numpy as np
 
-from edgekd.agent.runtimes.base import Operator, Placement, Runtime, Tensor, check_inputs
+from edgekd.agent.runtimes.base import Operator, Placement, Refusal, Runtime, Tensor, check_inputs, settled
 
 __all__ = ["MODULES", "LiteRt", "open_runtime"]
 
@@ -29,6 +29,10 @@ class LiteRt(Runtime):
 
     def load(self, path: str) -> None:
         self.interpreter = self.module.Interpreter(model_path=path, num_threads=self.threads, **self.options)
+        details = self.interpreter.get_input_details()
+        for detail, shape in zip(details, settled([(one["name"], _axes(one)) for one in details], self.shapes)):
+            if tuple(detail["shape"]) != shape:
+                self.interpreter.resize_tensor_input(detail["index"], shape)
         self.interpreter.allocate_tensors()
 
     def prepare(self, inputs: Sequence[np.ndarray[Any, Any]]) -> None:
@@ -49,6 +53,8 @@ class LiteRt(Runtime):
     def profile(self, path: str, calls: int) -> List[Operator]:
         if self.provider != "xnnpack" or self.module.__name__ != MODULES[0]:
             return []
+        if self.shapes:
+            raise Refusal("operators are timed at the file's own shape only")
         from edgekd.agent.runtimes.litert_profiler import profile
 
         return profile(path, self.inputs(), self.outputs(), self.threads, calls)
@@ -86,6 +92,11 @@ def _import_interpreter() -> Any:
         except ImportError as error:
             last = error
     raise last
+
+
+def _axes(detail: Dict[str, Any]) -> List[Optional[int]]:
+    own = detail.get("shape_signature", ())  # none of an old file, whose shape is fixed
+    return [None if axis < 0 else int(axis) for axis in (own if len(own) else detail["shape"])]
 
 
 def _tensor(detail: Dict[str, Any]) -> Tensor:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 import onnxruntime as ort
 
-from edgekd.agent.runtimes.base import Operator, Runtime, Tensor, check_inputs
+from edgekd.agent.runtimes.base import Operator, Runtime, Tensor, check_inputs, settled
 
 __all__ = ["OnnxRuntime", "open_runtime"]
 
@@ -31,6 +31,7 @@ class OnnxRuntime(Runtime):
 
     def load(self, path: str) -> None:
         self.session = ort.InferenceSession(path, self._options(), providers=["CPUExecutionProvider"])
+        self.settled = settled([(node.name, _axes(node)) for node in self.session.get_inputs()], self.shapes)
 
     def _options(self) -> Any:
         options = ort.SessionOptions()
@@ -59,21 +60,22 @@ class OnnxRuntime(Runtime):
         self.call = lambda: run(session, binding)
 
     def inputs(self) -> List[Tensor]:
-        return [_tensor(node) for node in self.session.get_inputs()]
+        return [_tensor(node, shape) for node, shape in zip(self.session.get_inputs(), self.settled)]
 
     def outputs(self) -> List[Tensor]:
-        return [_tensor(node) for node in self.session.get_outputs()]
+        return [_tensor(node, [axis or 1 for axis in _axes(node)]) for node in self.session.get_outputs()]
 
     def read(self) -> List[np.ndarray[Any, Any]]:
         return [np.array(value, copy=True) for value in self.binding.copy_outputs_to_cpu()]
 
     def profile(self, path: str, calls: int) -> List[Operator]:
+        kept = [np.array(value.numpy(), copy=True) for value in self.values]  # its memory goes with the value
         with tempfile.TemporaryDirectory() as folder:
             options = self._options()
             options.enable_profiling = True
             options.profile_file_prefix = os.path.join(folder, "profile")
             self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            self.prepare([value.numpy() for value in self.values])
+            self.prepare(kept)
             for _ in range(calls):
                 self.call()
             with open(self.session.end_profiling(), encoding="utf-8") as stream:
@@ -88,9 +90,12 @@ class OnnxRuntime(Runtime):
         return [Operator(name, kind, total / calls, precision) for name, (kind, total, precision) in times.items()]
 
 
-def _tensor(node: Any) -> Tensor:
-    dtype = _DTYPES.get(node.type, node.type[len("tensor(") : -1])
-    return Tensor(node.name, dtype, tuple(axis if isinstance(axis, int) and axis > 0 else 1 for axis in node.shape))
+def _axes(node: Any) -> List[Optional[int]]:
+    return [axis if isinstance(axis, int) and axis > 0 else None for axis in node.shape]
+
+
+def _tensor(node: Any, shape: Sequence[int]) -> Tensor:
+    return Tensor(node.name, _DTYPES.get(node.type, node.type[len("tensor(") : -1]), tuple(shape))
 
 
 def open_runtime(provider: str, threads: int) -> Runtime:

@@ -5,12 +5,12 @@ Without the precision hint OpenVINO computes float models in bf16 on some CPUs, 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 import openvino as ov
 
-from edgekd.agent.runtimes.base import Operator, Runtime, Tensor, check_inputs
+from edgekd.agent.runtimes.base import Operator, Runtime, Tensor, check_inputs, settled
 
 __all__ = ["OpenVino", "open_runtime"]
 
@@ -32,8 +32,9 @@ class OpenVino(Runtime):
 
     def _compile(self, path: str, options: Dict[str, Any]) -> None:
         model = self.core.read_model(path)
+        shapes = settled([(_name(port), _axes(port)) for port in model.inputs], self.shapes)
         if model.is_dynamic():
-            model.reshape({port: _shape(port) for port in model.inputs})
+            model.reshape(dict(zip(model.inputs, map(list, shapes))))
         self.compiled = self.core.compile_model(model, "CPU", options)
         self.request = self.compiled.create_infer_request()
 
@@ -68,13 +69,17 @@ class OpenVino(Runtime):
         return [Operator(name, kind, total / calls, kind.rsplit("_", 1)[-1]) for name, (kind, total) in times.items()]
 
 
-def _shape(port: Any) -> List[int]:
-    return [1 if axis.is_dynamic else axis.get_length() for axis in port.get_partial_shape()]
+def _name(port: Any) -> str:
+    return str(port.any_name) if port.names else ""
+
+
+def _axes(port: Any) -> List[Optional[int]]:
+    return [None if axis.is_dynamic else axis.get_length() for axis in port.get_partial_shape()]
 
 
 def _tensor(port: Any) -> Tensor:
-    shape = tuple(_shape(port))
-    return Tensor(port.any_name if port.names else "", np.dtype(port.element_type.to_dtype()).name, shape)
+    shape = tuple(axis or 1 for axis in _axes(port))
+    return Tensor(_name(port), np.dtype(port.element_type.to_dtype()).name, shape)
 
 
 def open_runtime(provider: str, threads: int) -> Runtime:

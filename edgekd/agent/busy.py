@@ -1,0 +1,36 @@
+"""Somebody else's work, on purpose: processes that only burn cycles, and end with whoever started them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import Iterator
+
+__all__ = ["burn", "busy_cores"]
+
+
+@contextmanager
+def busy_cores(count: int) -> Iterator[None]:
+    """So many cores are kept busy inside. Where the scheduler puts them is its affair, as with any other program."""
+    begin = [sys.executable, "-B", sys.argv[0], "burn", str(os.getpid())]
+    started = [subprocess.Popen(begin, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) for _ in range(count)]
+    try:
+        yield
+        ended = [process.poll() for process in started if process.poll() is not None]
+        if ended:
+            raise RuntimeError("a process that kept a core busy has ended: exit code %s" % ended[0])
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def burn(parent: int) -> int:
+    """Never returns; dies with ``parent``."""
+    from edgekd.agent.worker import die_with
+
+    die_with(parent)
+    while True:
+        pass

@@ -1,0 +1,67 @@
+"""The same models on several devices, a bench each: devices don't disturb one another, so nothing is interleaved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from edgekd.devices._protocol import Device
+from edgekd.errors import MissingError
+from edgekd.measure.bench import BenchReport
+from edgekd.records import Filed, Record
+
+__all__ = ["BenchReports", "NotMeasured", "bench_devices"]
+
+_WORST_FIRST = (4, 3, 1, 6)
+
+
+class NotMeasured(Record):
+    """A device that could not be used."""
+
+    device: str
+    message: str
+    remedy: str
+
+
+class BenchReports(Filed):
+    """A report a device, and the devices that have none. A regression on any of them is the exit code's."""
+
+    schema_: Literal["edgekd.benches/1"] = Field(default="edgekd.benches/1", alias="schema")
+    reports: tuple[BenchReport, ...]
+    missing: tuple[NotMeasured, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """4 where a device could not be used; otherwise the gravest of the reports'."""
+        codes = {report.exit_code for report in self.reports} | ({4} if self.missing else set())
+        return next((code for code in _WORST_FIRST if code in codes), 0)
+
+    def lines(self) -> list[str]:
+        """As a person reads it: one report after the other."""
+        return self._one_after_the_other(BenchReport.lines)
+
+    def markdown_lines(self) -> list[str]:
+        """The same as Markdown."""
+        return self._one_after_the_other(BenchReport.markdown_lines)
+
+    def detail_lines(self) -> list[str]:
+        """What the machines told of themselves meanwhile."""
+        return self._one_after_the_other(BenchReport.detail_lines)
+
+    def _one_after_the_other(self, told: Callable[[BenchReport], list[str]]) -> list[str]:
+        found = [told(report) for report in self.reports]
+        found += [[f"{one.device}: not measured: {one.message}", f"  {one.remedy}"] for one in self.missing]
+        return [line for part in found for line in ("", *part)][1:]
+
+
+def bench_devices(devices: Iterable[Device], bench: Callable[[Device], BenchReport]) -> BenchReports:
+    """``bench`` one device after the other. One that can't be reached, or has no fitting runtime, is noted."""
+    reports, missing = [], []
+    for device in devices:
+        try:
+            reports.append(bench(device))
+        except MissingError as error:
+            missing.append(NotMeasured(device=device.name, message=error.message, remedy=error.remedy))
+    return BenchReports(reports=tuple(reports), missing=tuple(missing))

@@ -1,0 +1,52 @@
+"""One bench a device: what one can't do keeps the others from nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekd.artefacts import Backend
+from edgekd.devices._protocol import Device, MeasurePlan, Outcome
+from edgekd.measure.bench import BenchReport, run_bench
+from edgekd.measure.bench_devices import BenchReports, bench_devices
+from edgekd.testing.fakes import FakeDevice, fake_fingerprint
+
+LITERT = [Backend(runtime="litert", provider="xnnpack")]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "net.tflite"
+    path.write_bytes(b"\x1c\0\0\0TFL3")
+    return path
+
+
+def reports(model: Path, *devices: Device) -> BenchReports:
+    def bench(device: Device) -> BenchReport:
+        return run_bench([model], device, LITERT, 1, MeasurePlan())
+
+    return bench_devices(devices, bench)
+
+
+def test_each_device_has_its_report(model: Path) -> None:
+    found = reports(model, FakeDevice({"net": 100.0}, name="one"), FakeDevice({"net": 300.0}, name="two"))
+    assert [report.device for report in found.reports] == ["one", "two"]
+    assert found.exit_code == 0
+    lines = found.lines()
+    assert [line.split(" . ")[0] for line in lines if " . Fake CPU" in line] == ["one", "two"]
+    assert max(map(len, lines)) <= 80
+    assert BenchReports.model_validate_json(found.model_dump_json(by_alias=True)) == found
+
+
+def test_a_device_without_the_runtime_is_noted(model: Path) -> None:
+    bare = FakeDevice({"net": 1.0}, name="bare", fingerprint=fake_fingerprint(runtimes={}, providers={}))
+    found = reports(model, bare, FakeDevice({"net": 300.0}, name="two"))
+    assert [report.device for report in found.reports] == ["two"]
+    assert found.exit_code == 4
+    assert any(line.startswith("bare: not measured: not installed on this device") for line in found.lines())
+
+
+def test_the_gravest_exit_code_counts(model: Path) -> None:
+    refusing = FakeDevice({"net": 1.0}, outcomes={"net": Outcome.REFUSED})
+    assert reports(model, refusing, FakeDevice({"net": 300.0})).exit_code == 3
