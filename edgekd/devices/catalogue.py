@@ -9,8 +9,9 @@ from pydantic import Field, ValidationError
 
 from edgekd import plugins, shelves
 from edgekd.devices._protocol import Device, Fingerprint
-from edgekd.documents import problems_of, read_document
+from edgekd.documents import problems_of
 from edgekd.errors import ConfigurationError, MissingError
+from edgekd.inheritance import DEVICES, resolve
 from edgekd.records import Digest, Filed
 from edgekd.units import format_bytes
 
@@ -58,13 +59,13 @@ def open_device(name: str, beside: Path | None = None) -> Device:
     Raises UnknownName, ConfigurationError on a wrong connection, and MissingError where no connection is known.
     """
     path = shelves.find("devices", name, beside)
-    document = read_document(path)
+    document = resolve(path, DEVICES)
     connection = document.data.get("connection")
     if connection is None:
         raise MissingError(
             f"`{name}` is described, but nothing says how to reach it ({path})",
             "measure on this-computer, or give the device file a `connection` "
-            f"(kinds: {', '.join(plugins.names('edgekd.devices'))})",
+            f"(kinds: {', '.join(plugins.names('edgekd.devices'))}), or write one that extends it",
         )
     where = ["connection"]
     if not isinstance(connection, dict) or not isinstance(connection.get("kind"), str):

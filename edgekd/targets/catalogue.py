@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from edgekd import shelves
 from edgekd.documents import problems_of
 from edgekd.errors import ConfigurationError, Problem, UnknownName
+from edgekd.inheritance import TARGETS, Resolved, resolve
 from edgekd.targets.facts import DeviceFacts, read_facts
-from edgekd.targets.resolve import SCHEMA, Resolved, resolve
 from edgekd.targets.target import Target, Terms
 
 __all__ = ["device_names", "load_device_facts", "load_resolved", "load_target", "target_names", "written"]
@@ -40,7 +40,7 @@ def load_target(name_or_path: str | Path, beside: Path | None = None) -> Target:
 def load_resolved(name_or_path: str | Path, beside: Path | None = None) -> tuple[Target, Resolved]:
     """A target, and where each of its values is written."""
     path = name_or_path if isinstance(name_or_path, Path) else shelves.find("targets", name_or_path, beside)
-    resolved = resolve(path)
+    resolved = resolve(path, TARGETS)
     problems: list[Problem] = []
     target: Target | None = None
     try:
@@ -70,4 +70,4 @@ def load_device_facts(name: str, beside: Path | None = None) -> DeviceFacts:
 
 def written(resolved: Resolved) -> dict[str, Any]:
     """The whole target as one file that extends nothing."""
-    return {"schema": SCHEMA, **resolved.data}
+    return {"schema": TARGETS.schema, **resolved.data}

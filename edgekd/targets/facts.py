@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, ValidationError
 
-from edgekd.documents import read_document, validate
+from edgekd.documents import problems_of
+from edgekd.errors import ConfigurationError
+from edgekd.inheritance import DEVICES, resolve
 from edgekd.records import Filed, Record
 from edgekd.units import Bandwidth, Frequency, Size
 
@@ -53,5 +55,9 @@ class DeviceFacts(Filed):
 
 
 def read_facts(path: Path) -> DeviceFacts:
-    """Read ``devices/NAME.yaml``. Raises ConfigurationError."""
-    return validate(read_document(path), DeviceFacts)
+    """Read ``devices/NAME.yaml`` and what it extends. Raises ConfigurationError."""
+    resolved = resolve(path, DEVICES)
+    try:
+        return DeviceFacts.model_validate({"schema": DEVICES.schema, **resolved.data})
+    except ValidationError as error:
+        raise ConfigurationError(problems_of(error, resolved, DeviceFacts)) from None

@@ -124,3 +124,47 @@ def test_answers_fit_a_screen_and_say_their_schema(answer: object) -> None:
     assert isinstance(found, Record)
     assert all(len(line) <= 100 for line in found.lines())  # type: ignore[attr-defined]
     assert '"schema":"edgekd.' in found.model_dump_json(by_alias=True)
+
+
+BOARD = "schema: edgekd.device/1\nextends: raspberry-pi-5\n"
+
+
+def test_a_device_file_says_how_the_shipped_board_is_reached(tmp_path):
+    shelf = tmp_path / "devices"
+    shelf.mkdir()
+    (shelf / "raspberry-pi-5.yaml").write_text(BOARD + "connection: {kind: ssh, host: my-board}\n")
+    (shelf / "mine.yaml").write_text(
+        BOARD + "title: Mine\nmemory: {value: [8 GiB], source: https://example.org/mine}\n"
+    )
+    device = open_device("raspberry-pi-5", tmp_path)
+    assert (device.name, device.host) == ("raspberry-pi-5", "my-board")
+    mine, shipped = load_device_facts("mine", tmp_path), load_device_facts("raspberry-pi-5")
+    assert (mine.title, mine.soc, mine.l3) == ("Mine", shipped.soc, shipped.l3)
+    assert mine.memory.source == "https://example.org/mine"  # never a value with another one's source
+    assert load_device_facts("raspberry-pi-5", tmp_path).title == shipped.title
+
+
+def test_a_connection_is_taken_over_whole(tmp_path):
+    shelf = tmp_path / "devices"
+    shelf.mkdir()
+    limited = "connection: {kind: local, limits: {cores: 1}}\n"
+    (shelf / "half.yaml").write_text(f"schema: edgekd.device/1\ntitle: Half\n{limited}")
+    (shelf / "other.yaml").write_text("schema: edgekd.device/1\nextends: half\nconnection: {kind: ssh, host: a}\n")
+    (shelf / "same.yaml").write_text("schema: edgekd.device/1\nextends: half\n")
+    (shelf / "wrong.yaml").write_text("schema: edgekd.device/1\nextends: half\nconnection: {kind: ssh, hots: a}\n")
+    assert open_device("other", tmp_path).host == "a"
+    assert open_device("same", tmp_path).name == "same"
+    with pytest.raises(ConfigurationError, match=r"wrong.yaml:3:.*hots"):
+        open_device("wrong", tmp_path)
+
+
+def test_devices_that_extend_each_other_in_a_circle(tmp_path):
+    shelf = tmp_path / "devices"
+    shelf.mkdir()
+    for name, other in (("a", "b"), ("b", "a")):
+        (shelf / f"{name}.yaml").write_text(f"schema: edgekd.device/1\nextends: {other}\n")
+    with pytest.raises(ConfigurationError, match="devices extend each other in a circle: a -> b -> a"):
+        load_device_facts("a", tmp_path)
+    (shelf / "a.yaml").write_text("schema: edgekd.device/1\nextends: raspbery-pi-5\n")
+    with pytest.raises(ConfigurationError, match="did you mean `raspberry-pi-5`"):
+        load_device_facts("a", tmp_path)

@@ -1,6 +1,8 @@
-"""``extends:`` — one target inherits another. Mappings are merged field by field; anything else is replaced.
+"""``extends:`` — one target inherits another, one device another.
 
-A field set to ``null`` takes an inherited budget away. Every value remembers the file and line it came from.
+A target's mappings are merged field by field; anything else is replaced, and so is every field of a device: a fact
+comes with its source, a connection with its options. A field set to ``null`` takes what was inherited away. Every value
+remembers the file and line it came from.
 """
 
 from __future__ import annotations
@@ -8,21 +10,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgekd import shelves
 from edgekd.documents import Document, Where, placed, plain, read_document
 from edgekd.errors import ConfigurationError, Place, Problem
 
-__all__ = ["SCHEMA", "Resolved", "resolve"]
+__all__ = ["DEVICES", "TARGETS", "Kind", "Resolved", "resolve"]
 
-SCHEMA = "edgekd.target/1"
 _DEEPEST = 10
+
+
+class Kind(NamedTuple):
+    """Files that extend each other."""
+
+    shelf: str
+    word: str
+    schema: str
+    deep: bool  # whether mappings are merged
+
+
+TARGETS = Kind("targets", "target", "edgekd.target/1", deep=True)
+DEVICES = Kind("devices", "device", "edgekd.device/1", deep=False)
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A target's data after inheritance. ``origin`` tells for every value where it is written."""
+    """A file's data after inheritance. ``origin`` tells for every value where it is written."""
 
     path: Path
     data: Mapping[str, Any]
@@ -37,58 +51,64 @@ class Resolved:
         return Place(str(self.path))
 
 
-def resolve(path: Path, chain: tuple[Path, ...] = ()) -> Resolved:
-    """Read a target file and what it extends. Raises ConfigurationError; a cycle is one."""
+def resolve(path: Path, kind: Kind, chain: tuple[Path, ...] = ()) -> Resolved:
+    """Read a file and what it extends. Raises ConfigurationError; a cycle is one."""
     document = read_document(path)
     data = plain(document.data)
-    problems = list(_header(document, data))
+    problems = list(_header(document, data, kind))
     parent = data.pop("extends", None)
     data.pop("schema", None)
     here = (*chain, path.resolve())
     inherited: Resolved | None = None
     if parent is not None and not isinstance(parent, str):
-        problems.append(Problem("a target's name or path is expected", "", document.place(["extends"])))
+        problems.append(Problem(f"a {kind.word}'s name or path is expected", "", document.place(["extends"])))
     elif parent is not None:
         try:
-            inherited = _parent(document, parent, here)
+            inherited = _parent(document, parent, kind, here)
         except ConfigurationError as error:
             problems.extend(placed(error, document, ["extends"]))
     if problems:
         raise ConfigurationError(problems)
     origin = dict(inherited.origin) if inherited else {}
-    merged = _merge(dict(inherited.data) if inherited else {}, data, document, origin, ())
+    merged = _merge(dict(inherited.data) if inherited else {}, data, document, origin, (), kind.deep)
     return Resolved(path, merged, origin)
 
 
-def _header(document: Document, data: Mapping[str, Any]) -> list[Problem]:
+def _header(document: Document, data: Mapping[str, Any], kind: Kind) -> list[Problem]:
     problems = []
-    if data.get("schema") != SCHEMA:
+    if data.get("schema") != kind.schema:
         found = f"found `{data['schema']}`" if "schema" in data else "the field `schema` is missing"
-        problems.append(Problem(found, f"the first line of a target is: schema: {SCHEMA}", document.place(["schema"])))
+        remedy = f"the first line of a {kind.word} is: schema: {kind.schema}"
+        problems.append(Problem(found, remedy, document.place(["schema"])))
     if "name" in data:
-        problems.append(Problem("a target is named after its file", "remove this line", document.place(["name"])))
+        problems.append(Problem(f"a {kind.word} is named after its file", "remove this line", document.place(["name"])))
     return problems
 
 
-def _parent(document: Document, name: str, chain: tuple[Path, ...]) -> Resolved:
+def _parent(document: Document, name: str, kind: Kind, chain: tuple[Path, ...]) -> Resolved:
     place = document.place(["extends"])
-    path = shelves.find("targets", name, document.path.parent, place, without=chain[-1])
+    path = shelves.find(kind.shelf, name, document.path.parent, place, without=chain[-1])
     if path.resolve() in chain:
         circle = " -> ".join(step.stem for step in (*chain[chain.index(path.resolve()) :], path.resolve()))
-        raise ConfigurationError.one(f"targets extend each other in a circle: {circle}", "break it here", place)
+        raise ConfigurationError.one(f"{kind.shelf} extend each other in a circle: {circle}", "break it here", place)
     if len(chain) > _DEEPEST:
-        raise ConfigurationError.one(f"more than {_DEEPEST} targets extend each other", "shorten the chain", place)
-    return resolve(path, chain)
+        raise ConfigurationError.one(f"more than {_DEEPEST} {kind.shelf} extend each other", "shorten the chain", place)
+    return resolve(path, kind, chain)
 
 
 def _merge(
-    base: dict[str, Any], over: Mapping[str, Any], document: Document, origin: dict[Any, Document], at: tuple[str, ...]
+    base: dict[str, Any],
+    over: Mapping[str, Any],
+    document: Document,
+    origin: dict[Any, Document],
+    at: tuple[str, ...],
+    deep: bool,
 ) -> dict[str, Any]:
     for key, value in over.items():
         where = (*at, key)
         inside = base.get(key)
-        if isinstance(value, dict) and isinstance(inside, dict):
-            base[key] = _merge(dict(inside), value, document, origin, where)
+        if deep and isinstance(value, dict) and isinstance(inside, dict):
+            base[key] = _merge(dict(inside), value, document, origin, where, deep)
             origin.setdefault(where, document)
         else:
             for stale in [known for known in origin if known[: len(where)] == where]:
