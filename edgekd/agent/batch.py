@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 from edgekd.agent import energy
 from edgekd.agent.busy import busy_cores
 from edgekd.agent.child import Child, Failed
+from edgekd.agent.cooling import Cooling, temperature_c
 from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.messages import Job, Plan
 from edgekd.agent.meters import Meter, MeterError
@@ -49,6 +50,7 @@ class Batch:
         plan: Plan,
         yard: Yard,
         meter: Union[Meter, str],
+        cooling: Cooling,
         waiting: Callable[[], None],
         step: Callable[[str], None],
     ) -> None:
@@ -56,6 +58,7 @@ class Batch:
         self.plan = plan
         self.yard = yard
         self.meter = meter
+        self.cooling = cooling
         self.waiting = waiting
         self.step = step
         self.results = [Result() for _ in jobs]
@@ -67,6 +70,7 @@ class Batch:
             order = [index for index, result in enumerate(self.results) if result.failed is None]
             random.Random("%d/%d" % (self.plan.seed, generation)).shuffle(order)
             for group in _groups(order, MOST_ALIVE - int(self.plan.sentinel)):
+                self.cooling.wait(self.waiting, temperature_c)
                 self._generation(generation, group)
         if self.plan.profile:
             for index, result in enumerate(self.results):
@@ -200,6 +204,7 @@ def measure(
     plan: Plan,
     yard: Yard,
     meter: Union[Meter, str],
+    cooling: Cooling,
     waiting: Callable[[], None],
     step: Callable[[str], None],
 ) -> Batch:
@@ -207,7 +212,7 @@ def measure(
 
     ``waiting`` is called while a worker is silent, ``step`` after each step.
     """
-    batch = Batch(jobs, plan, yard, meter, waiting, step)
+    batch = Batch(jobs, plan, yard, meter, cooling, waiting, step)
     with busy_cores(plan.busy):
         batch.run()
     return batch

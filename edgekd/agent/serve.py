@@ -12,6 +12,8 @@ from typing import Any, Callable, Dict, List, Optional
 
 from edgekd.agent import batch
 from edgekd.agent.child import Child, Failed
+from edgekd.agent.cooling import Cooling, temperature_c
+from edgekd.agent.cores import CoresRefused, bind
 from edgekd.agent.fingerprint import fingerprint
 from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.lock import take, tidy
@@ -87,7 +89,16 @@ class _Place:
     """What surrounds the work: limits, and the meter or why there is none."""
 
     def __init__(self, options: Message) -> None:
+        self.unenforced = self.on_cores = ""
+        try:
+            self.on_cores = bind(options["on_cores"]) if options.get("on_cores") else ""
+        except CoresRefused as error:
+            self.unenforced = str(error)
+        self.cooling = Cooling(*(options["cooling"] if options else ()))
+        if self.cooling.below_c and temperature_c() is None:
+            self.unenforced = "waiting until it is cool: this device tells no temperature of its processor"
         self.yard = Yard(Limits.read(options["limits"]) if options else Limits())
+        self.unenforced = self.unenforced or self.yard.unenforced
         self.meter: Optional[Meter] = None
         self.no_meter = ""
         chosen: Message = options.get("meter", {"kind": "first", "root": "/"})
@@ -123,12 +134,12 @@ class _Pulse:
 
 def _hello(_message: Message, _tell: Tell, place: _Place) -> Message:
     told = {"protocol": PROTOCOL, "python": platform.python_version(), "pid": os.getpid()}
-    return dict(told, unenforced=place.yard.unenforced)
+    return dict(told, unenforced=place.unenforced)
 
 
 def _describe(_message: Message, _tell: Tell, place: _Place) -> Message:
     meter = place.meter.name if place.meter else ""
-    return dict(fingerprint(), limits=place.yard.words, meter=meter, no_meter=place.no_meter)
+    return dict(fingerprint(), limits=place.yard.words, on_cores=place.on_cores, meter=meter, no_meter=place.no_meter)
 
 
 def _load(message: Message, tell: Tell, place: _Place) -> Message:
@@ -144,7 +155,13 @@ def _measure(message: Message, tell: Tell, place: _Place) -> Message:
     damaged = [_damaged(job, _Pulse(tell)) for job in jobs]
     whole = [job for job, failed in zip(jobs, damaged) if failed is None]
     done = batch.measure(
-        whole, plan, place.yard, place.meter or place.no_meter, _Pulse(tell), lambda what: tell({"step": what})
+        whole,
+        plan,
+        place.yard,
+        place.meter or place.no_meter,
+        place.cooling,
+        _Pulse(tell),
+        lambda what: tell({"step": what}),
     )
     results = iter(done.results)
     for index, failed in enumerate(damaged):

@@ -64,6 +64,7 @@ class Fingerprint(Record):
     runtimes: Mapping[str, str]  # runtime -> version, those that can be imported there
     providers: Mapping[str, tuple[str, ...]]  # runtime -> providers or delegates it offers
     limits: str = ""  # artificial ones, and what enforces them; with any, nothing is `measured` there, but `emulated`
+    on_cores: str = ""  # which of them, where the device file says so: `4,5,6,7 (fast)`
     meter: str = ""  # what tells its power; no part of the identity, for it changes no other figure
     no_meter: str = ""  # why nothing does
     power_is_modelled: bool = False  # nothing is read: ``meter`` is what a person wrote
@@ -72,7 +73,7 @@ class Fingerprint(Record):
     def _as_it_always_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what came later and says nothing here."""
         written: dict[str, Any] = whole(self)
-        later = ("limits", "meter", "no_meter", "power_is_modelled")
+        later = ("limits", "on_cores", "meter", "no_meter", "power_is_modelled")
         return {name: value for name, value in written.items() if name not in later or value}
 
     def digest(self) -> Digest:
@@ -234,6 +235,7 @@ class Measurement(Record):
     kind: EvidenceKind  # measured, or emulated under artificial limits
     plan: MeasurePlan
     shapes: Shapes = ()  # asked for
+    state: str = ""  # what a phone said of itself before: screen on, charging, ...
     outcome: Outcome
     detail: str = ""  # what the runtime said; empty when all went well
     processes: tuple[ProcessSample, ...] = ()

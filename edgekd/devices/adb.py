@@ -14,8 +14,9 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from edgekd.devices.phone import PhoneState, state_of
 from edgekd.devices.reached import Folder, ReachedByShell
-from edgekd.devices.shell import ask, command_line, last_line, run_here, size_there
+from edgekd.devices.shell import Shell, ask, command_line, last_line, run_here, size_there
 from edgekd.errors import ConnectionLost, DeviceUnreachable
 
 __all__ = ["AdbDevice", "AdbShell"]
@@ -59,6 +60,10 @@ class AdbDevice(ReachedByShell):
     def shell(self) -> AdbShell:
         """Its transport; connects to an address. Raises DeviceUnreachable."""
         return AdbShell(self)
+
+    def state_by(self, shell: Shell) -> PhoneState:
+        """Screen, charging, battery and throttling, now. Raises DeviceUnreachable."""
+        return state_of(shell)
 
 
 class AdbShell:

@@ -6,13 +6,13 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from edgekd.devices._protocol import PowerModel
 from edgekd.records import Record
 from edgekd.units import Power, Size
 
-__all__ = ["AgentOptions", "Limits", "MeterOptions"]
+__all__ = ["AgentOptions", "Cooling", "Limits", "MeterOptions"]
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%")
 _NO_LIMITS = {"cores": 0, "cpu": 0.0, "memory_bytes": 0}
@@ -69,9 +69,21 @@ class MeterOptions(Record):
         return self
 
 
-class AgentOptions(Record):
-    """The base of every kind of device that is reached through the agent."""
+class Cooling(Record):
+    """Before each set of fresh processes the device waits until its processor is as cool, ``patience_s`` at most."""
 
+    below_c: Annotated[float, Field(gt=0, le=150)]
+    patience_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+
+
+class AgentOptions(Record):
+    """The base of every kind of device that is reached through the agent.
+
+    ``on_cores`` binds all work there to its ``fast`` cores, its ``slow`` ones, or some by number.
+    """
+
+    on_cores: Literal["fast", "slow"] | tuple[NonNegativeInt, ...] | None = None
+    cooling: Cooling | None = None
     limits: Limits | None = None
     meter: MeterOptions | None = None
 
@@ -94,4 +106,6 @@ class AgentOptions(Record):
             }
         kind = "none" if meter.kind == "constant" else meter.kind
         read = {"kind": kind, "path": meter.path, "root": meter.root, "scale": meter.scale or 1.0}
-        return json.dumps({"limits": chosen, "meter": read}, separators=(",", ":"))
+        cores = self.on_cores if isinstance(self.on_cores, str) else ",".join(map(str, self.on_cores or ()))
+        cool = [self.cooling.below_c, self.cooling.patience_s] if self.cooling else []
+        return json.dumps({"limits": chosen, "meter": read, "on_cores": cores, "cooling": cool}, separators=(",", ":"))

@@ -38,6 +38,7 @@ class ProbeAnswer(Filed):
             f"  system        {found.os}, Python {found.python}",
             f"  runtimes      {', '.join(runtimes) or 'none'}",
             f"  providers     {', '.join(providers) or 'none'}",
+            *([f"  on cores      {found.on_cores}"] if found.on_cores else []),
             *([f"  limits        {found.limits}"] if found.limits else []),
             f"  fingerprint   {self.subject[:12]}",
         ]

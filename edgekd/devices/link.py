@@ -40,6 +40,10 @@ class Link(Protocol):
         """Bring a file of the device here, and leave none there."""
         ...
 
+    def state(self) -> str:
+        """What the device tells of itself beside its agent, now; empty where there is nothing."""
+        ...
+
     def close(self) -> None:
         """End the agent. Never raises."""
         ...
@@ -120,6 +124,10 @@ class PipeLink:
             shutil.move(path, place)
         except OSError as error:
             raise DeviceUnreachable(f"can't fetch {path}: {error}", "is the disk full?") from error
+
+    def state(self) -> str:
+        """See Link."""
+        return ""
 
     def close(self) -> None:
         """See Link. The agent's workers die with it."""

@@ -32,11 +32,15 @@ class ReachedByShell(AgentOptions):
     def shell(self) -> Shell:
         """Its transport. Raises DeviceUnreachable."""
 
+    def state_by(self, shell: Shell) -> object:  # noqa: ARG002 - what most devices tell of themselves: nothing
+        """What the device tells by its shell, written into every measurement. Raises DeviceUnreachable."""
+        return ""
+
     def open(self) -> SteadySession:
         """Take the lock and start the agent. Raises DeviceBusy, DeviceUnreachable and MissingError."""
         return opened(
             self.name,
             self.patience_s,
             self.power_model,
-            lambda token: RemoteLink(self.shell(), self.folder, self.python, token, self.told()),
+            lambda token: RemoteLink(self.shell(), self.folder, self.python, token, self.told(), self.state_by),
         )

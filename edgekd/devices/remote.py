@@ -13,7 +13,7 @@ import json
 import re
 import secrets
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,10 +91,19 @@ def _path(written: str) -> str:
 
 
 class RemoteLink:
-    """See Link. ``token`` names the session there."""
+    """See Link. ``token`` names the session there; ``state`` asks by the shell what the agent can't know."""
 
-    def __init__(self, shell: Shell, folder: str, python: str | None, token: str, options: str) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        folder: str,
+        python: str | None,
+        token: str,
+        options: str,
+        state: Callable[[Shell], object] = lambda _: "",
+    ) -> None:
         self._shell = shell
+        self._state = state
         self._token = token
         self._count = 0
         self._lost = False
@@ -183,6 +192,10 @@ class RemoteLink:
             )
         self._shell.pull(path, place, _MOST_FETCHED_BYTES)
         self._ask(f"rm -f {command_line([path])}")
+
+    def state(self) -> str:
+        """See Link."""
+        return str(self._state(self._shell))
 
     def close(self) -> None:
         """See Link."""

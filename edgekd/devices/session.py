@@ -72,8 +72,8 @@ class AgentSession:
                 )
             if hello.unenforced:
                 raise MissingError(
-                    f"the limits of {device} can't be enforced: {hello.unenforced}",
-                    "run it as root, or leave that limit out of the device file",
+                    f"{device} can't be used as its file says: {hello.unenforced}",
+                    "correct the device file, or run it as root where that allows more",
                 )
             if hello.held_by:
                 raise DeviceBusy(
@@ -132,6 +132,7 @@ class AgentSession:
                     progress(str(message["step"]), min(steps, total), total)
 
         told = [self._told(job, plan.threads) for job in jobs]
+        state = self._link.state()
         done = self._ask("measure", SentinelAnswer, hear, jobs=told, plan=_plan(plan))
         try:
             _complete(answers, done, len(jobs), plan)
@@ -146,6 +147,7 @@ class AgentSession:
                 kind=kind,
                 plan=plan.but(threads=job.threads or plan.threads),
                 shapes=job.shapes,
+                state=state,
                 outcome=answers[index].outcome,
                 detail=answers[index].detail,
                 processes=answers[index].processes,

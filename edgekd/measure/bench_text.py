@@ -253,6 +253,7 @@ def _conditions(row: BenchRow) -> str:
         ends = [getattr(moment, name) for moment in (first, last) if moment is not None]
         if any(end is not None for end in ends):
             told.append(" -> ".join("not told" if end is None else f"{end:.0f} {unit}" for end in ends))
+    told += [row.measurement.state] if row.measurement.state else []
     return ", ".join(told) or ("neither temperature nor clock is told here" if processes else "not timed")
 
 

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Device, DeviceSession, Fingerprint, Job, MeasurePlan, Outcome
+from edgekd.devices.adb import AdbDevice
 from edgekd.devices.shell import HasShell
 from edgekd.errors import DeviceUnreachable
 from edgekd.measure.compare import aa_noise
@@ -31,6 +32,7 @@ __all__ = ["Check", "DoctorReport", "examine"]
 
 _PACKAGES = {"litert": "ai-edge-litert", "onnxruntime": "onnxruntime", "openvino": "openvino"}
 _OLDEST = {"host": (3, 11), "device": (3, 8)}
+_LOW_BATTERY = 20  # percent
 _SMALLEST_DISK, _SMALLEST_MEMORY = 2 << 30, 2 << 30
 _NOISE_PLAN = MeasurePlan(processes=5, rounds=5, round_ms=10.0, warmup_ms=10.0, sentinel=False)
 
@@ -83,6 +85,7 @@ def examine(device: Device, converters: Callable[[], Sequence[Found]] = find_con
             *_converters(converters()),
             *_cpu(fingerprint),
             *_meter(fingerprint),
+            *(_phone(device) if isinstance(device, AdbDevice) else ()),
             *(_host(fingerprint) if device.name == "this-computer" else ()),
             _noise(session),
         ]
@@ -179,6 +182,30 @@ def _meter(fingerprint: Fingerprint) -> Iterator[Check]:
         found=fingerprint.meter or f"no meter ({fingerprint.no_meter or 'this device does not tell'})",
         remedy="",
     )
+
+
+def _phone(device: AdbDevice) -> Iterator[Check]:
+    """What of an Android phone changes a figure, and how to set it."""
+    shell = device.shell()
+    try:
+        state = device.state_by(shell)
+    finally:
+        shell.close()
+    if not str(state):
+        yield Check(name="phone", state="ok", found="no Android, or one that tells nothing of itself")
+        return
+    hints = [
+        "with its screen off it may slow down: adb shell svc power stayon true" if state.screen == "off" else "",
+        "charging heats it: unplug it, and use adb over the network" if state.charging else "",
+        "below 20 % it may save power: charge it first"
+        if state.battery_percent is not None and state.battery_percent < _LOW_BATTERY
+        else "",
+        "Android slows it down: let it cool, and give the device file `cooling: {below_c: 40}`"
+        if state.throttling not in (None, "none")
+        else "",
+    ]
+    remedy = "; ".join(hint for hint in hints if hint)
+    yield Check(name="phone", state="warn" if remedy else "ok", found=str(state), remedy=remedy)
 
 
 def _host(fingerprint: Fingerprint) -> Iterator[Check]:

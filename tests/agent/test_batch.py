@@ -8,6 +8,7 @@ import pytest
 
 from edgekd.agent import batch
 from edgekd.agent.child import Failed
+from edgekd.agent.cooling import Cooling
 from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.messages import Job, Plan
 
@@ -76,7 +77,7 @@ def jobs(*names: str) -> list[Job]:
 
 
 def measure(names: str, plan: Plan = PLAN) -> Any:
-    return batch.measure(jobs(*names), plan, Yard(Limits()), "no meter", lambda: None, lambda _: None)
+    return batch.measure(jobs(*names), plan, Yard(Limits()), "no meter", Cooling(), lambda: None, lambda _: None)
 
 
 def test_a_round_each_in_turn() -> None:

@@ -13,6 +13,7 @@ from edgekd.devices._protocol import Device, MeasurePlan, Outcome
 from edgekd.devices.adb import AdbDevice
 from edgekd.devices.diagnostic import null_job
 from edgekd.errors import DeviceUnreachable, MissingError
+from edgekd.measure.doctor import examine
 from edgekd.testing.adbd import LoopbackAdbd, build_root, missing
 from edgekd.testing.contracts.device import DeviceContract
 
@@ -111,3 +112,31 @@ def test_either_serial_or_address() -> None:
     for address in ("-H:1", "a b:1", "host", "host:port", "$(touch x):1"):
         with pytest.raises(ValueError, match="address"):
             AdbDevice(name="phone", address=address)
+
+
+DUMPSYS = """#!/bin/sh
+case "$1" in
+power) echo '  mWakefulness=Dozing' ;;
+battery) printf '  USB powered: true\\n  level: 12\\n  scale: 100\\n  temperature: 402\\n' ;;
+thermalservice) echo 'Thermal Status: 1' ;;
+esac
+"""
+
+
+def test_what_the_phone_says_of_itself(device: AdbDevice, root: Path, tmp_path: Path) -> None:
+    with device.open() as session:
+        (before,) = session.measure([null_job(tmp_path)], PLAN)
+    dumpsys = root / "system/bin/dumpsys"
+    dumpsys.write_text(DUMPSYS)
+    dumpsys.chmod(0o755)
+    try:
+        with device.open() as session:
+            (result,) = session.measure([null_job(tmp_path)], PLAN)
+        (check,) = [check for check in examine(device, lambda: []).checks if check.name == "phone"]
+    finally:
+        dumpsys.unlink()
+    assert before.state == ""
+    assert result.state == "screen off, charging, battery 12 %, 40.2 C, throttling light"
+    assert (check.state, check.found) == ("warn", result.state)
+    for words in ("svc power stayon true", "unplug it", "charge it first", "cooling: {below_c: 40}"):
+        assert words in check.remedy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from edgekd.devices.diagnostic import null_job
 from edgekd.devices.link import PipeLink
 from edgekd.devices.local import LocalDevice
 from edgekd.devices.zipapp import agent_path
-from edgekd.errors import DeviceUnreachable
+from edgekd.errors import DeviceUnreachable, MissingError
 from edgekd.testing.contracts.device import DeviceContract
 
 QUICK = MeasurePlan(processes=2, rounds=3, round_ms=5.0, warmup_ms=5.0)
@@ -271,3 +272,31 @@ def wait_for(found: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
             return answer
         time.sleep(0.02)
     raise AssertionError("nothing came within 10 s")
+
+
+def test_work_is_bound_to_cores(tmp_path: Path) -> None:
+    name = f"bound-{time.monotonic_ns()}"
+    last = max(os.sched_getaffinity(0))
+    with LocalDevice(name=name, on_cores=(last,)).open() as session:
+        bound = session.describe()
+        (result,) = session.measure([null_job(tmp_path)], QUICK)
+    assert (bound.on_cores, bound.cores) == (str(last), 1)
+    assert result.kind.value == "measured"  # these cores are what was asked about, not a smaller machine
+    with LocalDevice(name=name).open() as session:
+        free = session.describe()
+    assert free.on_cores == ""
+    assert bound.digest() != free.but(cores=1).digest()
+    with pytest.raises(MissingError, match=r"can't be used as its file says: core 999: there are"):
+        LocalDevice(name=name, on_cores=(999,)).open()
+
+
+def test_a_device_without_a_thermometer_cannot_wait(tmp_path: Path) -> None:
+    device = LocalDevice(name=f"hot-{time.monotonic_ns()}", cooling={"below_c": 45.0, "patience_s": 0.1})
+    told = conditions()
+    if told is None or told["temperature_c"] is None:
+        with pytest.raises(MissingError, match="tells no temperature"):
+            device.open()
+    else:
+        with device.open() as session:
+            (result,) = session.measure([null_job(tmp_path)], QUICK)
+        assert result.outcome is Outcome.OK

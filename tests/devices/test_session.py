@@ -51,6 +51,9 @@ class ScriptedLink:
             raise DeviceUnreachable(f"no answer within {deadline_s:g} s")
         return self.lines.pop(0)
 
+    def state(self) -> str:
+        return ""
+
     def put(self, files: Sequence[Path]) -> str:
         return f"/device/{files[0].name}"
 

@@ -1,0 +1,36 @@
+"""A hot device waits, but not for ever."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from edgekd.agent import cooling
+from edgekd.agent.cooling import Cooling
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cooling, "_LOOK_EVERY_S", 0.01)
+
+
+def test_it_waits_until_it_is_cool() -> None:
+    temperatures, pulses = iter([61.0, 58.0, 45.0, 99.0]), []
+    Cooling(45.0, 60.0).wait(lambda: pulses.append(1), lambda: next(temperatures))
+    assert len(pulses) == 2
+    assert next(temperatures) == 99.0
+
+
+def test_patience_ends() -> None:
+    begun = time.monotonic()
+    Cooling(45.0, 0.1).wait(lambda: None, lambda: 80.0)
+    assert 0.1 <= time.monotonic() - begun < 5.0
+
+
+def test_it_does_not_look_where_nobody_asked() -> None:
+    Cooling().wait(lambda: pytest.fail("waited"), lambda: pytest.fail("looked"))
+
+
+def test_a_sensor_that_falls_silent_holds_nothing_up() -> None:
+    Cooling(45.0, 60.0).wait(lambda: pytest.fail("waited"), lambda: None)
