@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional
 
 from edgekd.agent.runtimes import RUNTIMES
 
-__all__ = ["fingerprint"]
+__all__ = ["cpu_of", "extensions_of", "fingerprint", "memory_bytes_of"]
 
 _EXTENSIONS = (
     # x86: what changes the kernels that are chosen, or the results of 8-bit products
@@ -40,11 +40,11 @@ def fingerprint(root: str = "/") -> Dict[str, Any]:
     info = _read(os.path.join(root, "proc/cpuinfo"))
     runtimes = {name: version for name, version in ((name, _version(name)) for name in _HOMES) if version}
     return {
-        "cpu": _cpu(info, root),
+        "cpu": cpu_of(info, root),
         "architecture": platform.machine(),
         "cores": _cores(),
-        "extensions": _extensions(info),
-        "memory_bytes": _memory_bytes(root),
+        "extensions": extensions_of(info),
+        "memory_bytes": memory_bytes_of(_read(os.path.join(root, "proc/meminfo"))),
         "governor": _read(os.path.join(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")).strip() or None,
         "os": _system(root),
         "python": platform.python_version(),
@@ -69,7 +69,7 @@ def _named(info: str, *names: str) -> str:
     return ""
 
 
-def _cpu(info: str, root: str) -> str:
+def cpu_of(info: str, root: str) -> str:
     """The CPU's name; on Arm boards the board's own name and the part numbers of its kinds of core."""
     name = _named(info, "model name", "Hardware", "cpu model")
     parts = sorted(set(re.findall(r"^CPU part\s*:\s*(\S+)$", info, re.MULTILINE)))
@@ -85,13 +85,15 @@ def _cores() -> int:
         return os.cpu_count() or 1
 
 
-def _extensions(info: str) -> List[str]:
+def extensions_of(info: str) -> List[str]:
+    """Those that matter here, of /proc/cpuinfo."""
     flags = set(_named(info, "flags", "Features").split())
     return [name for name in _EXTENSIONS if name in flags]
 
 
-def _memory_bytes(root: str) -> int:
-    found = re.search(r"^MemTotal:\s*(\d+) kB", _read(os.path.join(root, "proc/meminfo")), re.MULTILINE)
+def memory_bytes_of(info: str) -> int:
+    """All there is, of /proc/meminfo."""
+    found = re.search(r"^MemTotal:\s*(\d+) kB", info, re.MULTILINE)
     return int(found.group(1)) * 1024 if found else 0
 
 

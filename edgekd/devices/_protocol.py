@@ -48,6 +48,10 @@ __all__ = [
 ]
 
 
+NO_PYTHON = "none"
+"""What stands for a Python's version where none is."""
+
+
 class Fingerprint(Record):
     """The identity of a device as far as it changes a figure. Its digest is the subject of every measurement."""
 
@@ -79,6 +83,11 @@ class Fingerprint(Record):
     def digest(self) -> Digest:
         """Of what changes a figure."""
         return digest_json(self.model_dump(mode="json", exclude={"meter", "no_meter", "power_is_modelled"}))
+
+    @property
+    def times_only(self) -> bool:
+        """Whether no Python is there: it tells no answers, no memory and no energy."""
+        return self.python == NO_PYTHON
 
     @property
     def saturates_int8(self) -> bool:
@@ -159,7 +168,7 @@ class ProcessSample(Record):
     min_us: PositiveFloat
     p50_us: PositiveFloat
     p95_us: PositiveFloat
-    p99_us: PositiveFloat
+    p99_us: PositiveFloat | None  # None by a program that does not tell it
     mean_us: PositiveFloat
     round_low_us: tuple[PositiveFloat, ...]  # one a round, in order: shows drift inside the process
     calls: PositiveInt

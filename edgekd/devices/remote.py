@@ -13,23 +13,22 @@ import json
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from edgekd.devices.files import RemoteFiles, path_there
 from edgekd.devices.link import PipeLink
 from edgekd.devices.shell import Shell, ask, command_line, last_line
 from edgekd.devices.zipapp import agent_path
 from edgekd.errors import ConnectionLost, DeviceUnreachable, MissingError
-from edgekd.records import digest_bytes, digest_file
+from edgekd.records import digest_file
 
 __all__ = ["Place", "RemoteLink", "look", "new_token"]
 
 _DEADLINE_S = 30.0
-_SLOWEST_READ_BYTES_PER_S = 1 << 20  # a worn card
 _OLDEST_PYTHON = (3, 8)
 _MOST_FETCHED_BYTES = 4 << 30
-_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}")
 _PYTHONS = ("python3", "python", "/data/data/com.termux/files/usr/bin/python3")
 
 
@@ -52,10 +51,10 @@ def look(shell: Shell, folder: str, python: str | None) -> Place:
     ``folder`` begins with ``~/`` or ``/``. Raises DeviceUnreachable, and MissingError where no Python is.
     """
     own = '$([ -e "$F"/env/ready ] && echo "$F"/env/bin/python)'
-    wanted = _path(python) if python else f'"{own}" {command_line(_PYTHONS)}'
+    wanted = path_there(python) if python else f'"{own}" {command_line(_PYTHONS)}'
     script = f"""
 umask 077
-F={_path(folder)}
+F={path_there(folder)}
 mkdir -p "$F/agent" "$F/blobs" "$F/sessions" || exit 1
 echo "folder $F"
 for P in {wanted}; do
@@ -85,11 +84,6 @@ true"""
     return Place(there.group(1), path, version)
 
 
-def _path(written: str) -> str:
-    """A path as the shell there takes it: the home folder's sign means that, and nothing else means anything."""
-    return f'"$HOME"/{command_line([written[2:]])}' if written.startswith("~/") else command_line([written])
-
-
 class RemoteLink:
     """See Link. ``token`` names the session there; ``state`` asks by the shell what the agent can't know."""
 
@@ -110,6 +104,7 @@ class RemoteLink:
         self._complaint = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the link
         try:
             self.place = look(shell, folder, python)
+            self._files = RemoteFiles(shell, self.place.folder, token, self.place.python)
             agent = f"{self.place.folder}/{self._agent()}"
             words = [self.place.python, "-u", "-B", agent, "serve", f"{self.place.folder}/lock", token, options]
             # not by `exec`: a shell that outlives the agent tells how it ended
@@ -144,39 +139,7 @@ class RemoteLink:
 
     def put(self, files: Sequence[Path]) -> str:
         """See Link. What is there already stays there."""
-        digests = [digest_file(file) for file in files]
-        name = digest_bytes("".join(digests).encode())[:32]
-        placed = {f"blobs/{name}/data{_suffix(file)}": file for file in files}
-        self._bring(placed, digests, f"blobs/{name}")
-        return f"{self.place.folder}/{next(iter(placed))}"
-
-    def _bring(self, files: Mapping[str, Path], digests: Sequence[str], folder: str) -> None:
-        """Make sure that files lie there whole, by what is in them: a card that loses power damages what it has."""
-        wanted = dict(zip(files, digests, strict=True))
-        size = sum(file.stat().st_size for file in files.values())
-        for attempt in range(2):
-            there = self._digests(folder, [*files], _DEADLINE_S + size / _SLOWEST_READ_BYTES_PER_S)
-            lacking = [place for place in files if there.get(place) != wanted[place]]
-            for place in lacking if attempt == 0 else ():
-                self._push(files[place], place)
-            if not lacking:
-                return
-        raise ConnectionLost(
-            f"{files[lacking[0]].name} did not arrive as it was sent",
-            "see whether the device's disk is full, or failing",
-        )
-
-    def _digests(self, folder: str, places: Sequence[str], deadline_s: float) -> dict[str, str]:
-        """What lies there, by place; each is marked as used."""
-        read = "import hashlib,sys;[print(hashlib.sha256(open(p,'rb').read()).hexdigest(),p) for p in sys.argv[1:]]"
-        python = command_line([self.place.python, "-c", read])
-        lines = [f"umask 077; mkdir -p {folder} || exit 1"]
-        for place in places:
-            tool = f"if command -v sha256sum >/dev/null 2>&1; then sha256sum {place}; else {python} {place}; fi"
-            lines.append(f"if [ -f {place} ]; then touch {place}; {tool}; fi")
-        said = self._ask("\n".join([*lines, "true"]), deadline_s)
-        rows = re.findall(r"^([0-9a-f]{64})\s+\*?(\S+)$", said, re.MULTILINE)
-        return {place: digest for digest, place in rows}
+        return self._files.put(files)
 
     def folder(self) -> str:
         """See Link. The agent makes it."""
@@ -191,7 +154,7 @@ class RemoteLink:
                 "another version of edgekd, or something else, answers there",
             )
         self._shell.pull(path, place, _MOST_FETCHED_BYTES)
-        self._ask(f"rm -f {command_line([path])}")
+        self._files.ask(f"rm -f {command_line([path])}")
 
     def state(self) -> str:
         """See Link."""
@@ -201,7 +164,7 @@ class RemoteLink:
         """See Link."""
         if not self._lost:
             with contextlib.suppress(DeviceUnreachable):  # what is left there is let go after a week
-                self._ask(f"rm -rf {self._session}", deadline_s=5.0)
+                self._files.ask(f"rm -rf {self._session}", deadline_s=5.0)
         self._pipe.close()
         self._complaint.close()
         self._shell.close()
@@ -214,17 +177,8 @@ class RemoteLink:
         """Put the agent there, if it isn't; its path within the folder."""
         file = agent_path()
         place = f"agent/{file.name}"
-        self._bring({place: file}, [digest_file(file)], "agent")
+        self._files.bring({place: file}, [digest_file(file)], "agent")
         return place
-
-    def _push(self, file: Path, place: str) -> None:
-        """Under another name first: what has its name is whole."""
-        part = f"{place}.{self._token}"
-        self._shell.push(file, f"{self.place.folder}/{part}")
-        self._ask(f"touch {part} && mv -f {part} {place}")  # some transports keep the time it was written here
-
-    def _ask(self, script: str, deadline_s: float = _DEADLINE_S) -> str:
-        return ask(self._shell, f"cd {command_line([self.place.folder])} || exit 1\n{script}", deadline_s)
 
     def _gone(self, error: DeviceUnreachable) -> DeviceUnreachable:
         """Why the pipe has ended: the transport may have said so."""
@@ -237,10 +191,6 @@ class RemoteLink:
         size = self._complaint.seek(0, 2)
         self._complaint.seek(max(0, size - 1000))
         return self._complaint.read().decode("utf-8", "replace").strip()
-
-
-def _suffix(file: Path) -> str:
-    return file.suffix if _SUFFIX.fullmatch(file.suffix) else ""
 
 
 def _exit_status(line: bytes) -> str:

@@ -78,6 +78,7 @@ def _heading(report: BenchReport) -> str:
             str(plan.load),
             threads,
             *asked,
+            *(["times only, by the vendors' programs"] if found.times_only else []),
             f"{report.processes} processes each, interleaved",
             *(kind.value for kind in kinds),
         ]

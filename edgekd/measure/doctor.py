@@ -103,6 +103,10 @@ def _python(fingerprint: Fingerprint) -> Iterator[Check]:
         found=sys.version.split()[0],
         remedy="" if fine else "edgekd needs Python 3.11 or newer",
     )
+    if fingerprint.times_only:
+        remedy = "for memory, answers, energy and searches: put a Python on the phone, and use kind: adb"
+        yield Check(name="device python", state="warn", found="none: times only", remedy=remedy)
+        return
     there = tuple(int(part) for part in fingerprint.python.split(".")[:2])
     if there < _OLDEST["device"]:
         yield Check(

@@ -82,7 +82,8 @@ def assess(measurements: Sequence[Measurement], load_average: float | None = Non
 
 
 def _worst(timed: Sequence[Measurement], over: str, under: str) -> float:
-    ratios = [float(np.median([getattr(p, over) / getattr(p, under) for p in m.processes])) for m in timed]
+    told = [[p for p in m.processes if getattr(p, over) is not None] for m in timed]
+    ratios = [float(np.median([getattr(p, over) / getattr(p, under) for p in each])) for each in told if each]
     return max(ratios, default=1.0)
 
 

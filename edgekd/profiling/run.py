@@ -55,6 +55,11 @@ def profile_device(
     session = device.open()
     try:
         fingerprint = session.describe()
+        if fingerprint.times_only:
+            raise MissingError(
+                f"{device.name} tells times of whole models only: a profile needs more",
+                "put a Python there (on a phone, Termux), and reach it by kind: adb",
+            )
         usable = _usable(fingerprint, backends, quick)
         safe = "".join(c if c.isalnum() or c in "-." else "_" for c in device.name)
         home = (folder or profiles_folder()) / f"{safe}-{fingerprint.digest()[:12]}"

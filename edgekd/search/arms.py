@@ -59,7 +59,7 @@ def decide_arms(target: Target, plan: PlanRecord, archs: Sequence[Arch], anchors
         never_slower=_never_slower(plan, readings, max(_noise(anchors), _LEAST_MARGIN)),
         noise=_noise(anchors),
         tail=_tail(kept, readings, lambda process: process.p95_us),
-        tail_p99=_tail(kept, readings, lambda process: process.p99_us),
+        tail_p99=_tail(kept, readings, lambda process: process.p99_us or process.p95_us),
     )
 
 

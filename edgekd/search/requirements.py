@@ -28,7 +28,12 @@ def require_meter(target: Target, fingerprint: Fingerprint) -> None:
 
 
 def require_runtimes(target: Target, fingerprint: Fingerprint) -> None:
-    """Every runtime that the target allows is there. Raises MissingError."""
+    """Every runtime that the target allows is there, and tells answers. Raises MissingError."""
+    if fingerprint.times_only:
+        raise MissingError(
+            f"{target.device} tells times only, and a student's answers are checked on its device",
+            "put a Python there (on a phone, Termux), and reach it by kind: adb",
+        )
     missing = [str(b) for b in target.backends if b.runtime not in fingerprint.runtimes]
     if missing:
         raise MissingError(

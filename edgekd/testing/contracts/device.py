@@ -90,7 +90,8 @@ class DeviceContract:
         assert len(result.sentinel.low_us) == _PLAN.processes * _PLAN.rounds
         assert result.sentinel.drift >= 0
         for sample in result.processes:
-            assert 50 <= sample.min_us <= sample.low_us <= sample.p50_us <= sample.p95_us <= sample.p99_us
+            assert 50 <= sample.min_us <= sample.low_us <= sample.p50_us <= sample.p95_us
+            assert sample.p99_us is None or sample.p95_us <= sample.p99_us
             assert len(sample.round_low_us) == _PLAN.rounds
             assert sample.calls >= _PLAN.rounds * _PLAN.min_calls
             if sample.memory_model_bytes is not None and sample.memory_process_bytes is not None:

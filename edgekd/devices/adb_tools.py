@@ -1,0 +1,269 @@
+"""A phone without a Python, measured by the vendors' own programs: times, and nothing but times.
+
+``benchmark_model`` (TensorFlow's, LiteRT's) and ``onnxruntime_perf_test`` (ONNX Runtime's) are pushed to it. Each run
+of one is a fresh process, jobs in turn as in any batch. They tell neither memory nor answers, have no sentinel beside
+them, and call back to back alone: what they can't do is refused with its reason, and `edgekd bench`
+says ``times only``.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import FilePath, model_validator
+
+from edgekd.agent.fingerprint import cpu_of, extensions_of, memory_bytes_of
+from edgekd.artefacts import BACKENDS
+from edgekd.devices._protocol import (
+    NO_PYTHON,
+    Fingerprint,
+    Job,
+    Measurement,
+    MeasurePlan,
+    Outcome,
+    ProcessSample,
+    Progress,
+    RunResult,
+)
+from edgekd.devices.adb import AdbDevice
+from edgekd.devices.files import RemoteFiles, path_there
+from edgekd.devices.lock import DeviceLock
+from edgekd.devices.phone import state_of
+from edgekd.devices.remote import new_token
+from edgekd.devices.shell import Shell, ask, command_line, last_line
+from edgekd.devices.tool_output import NotUnderstood, read_benchmark_model, read_perf_test
+from edgekd.errors import ConnectionLost, DeviceUnreachable, MissingError, Problem
+from edgekd.evidence import EvidenceKind
+from edgekd.records import digest_file
+
+__all__ = ["AdbToolsDevice", "ToolsSession"]
+
+_TOOLS = {"litert": "benchmark_model", "onnxruntime": "onnxruntime_perf_test"}
+_KILLED, _TIMED_OUT = 137, 124
+_GRACE_S = 15.0
+_MOST_SAID_BYTES = 400_000  # more is not read: a file that is cut off is then not whole, and refused
+_DESCRIBE = """
+for F in /proc/cpuinfo /proc/meminfo; do echo "== $F"; cat "$F"; done
+echo "== governor"; cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/null
+echo "== machine"; uname -m; echo "== kernel"; uname -r; echo "== cores"; nproc
+echo "== model"; getprop ro.product.model 2>/dev/null; echo "== android"; getprop ro.build.version.release 2>/dev/null
+true"""
+
+
+class AdbToolsDevice(AdbDevice):
+    """``benchmark_model`` and ``onnxruntime_perf_test`` are files of this computer, built for the phone's processor."""
+
+    benchmark_model: FilePath | None = None
+    onnxruntime_perf_test: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _some_tool(self) -> AdbToolsDevice:
+        if not self.tools:
+            raise ValueError("expected `benchmark_model`, `onnxruntime_perf_test`, or both: files of this computer")
+        for name in ("python", "limits", "meter", "cooling", "on_cores"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"`{name}` needs a Python on the phone (kind: adb)")
+        return self
+
+    @property
+    def tools(self) -> dict[str, Path]:
+        """By runtime."""
+        found = {runtime: getattr(self, name) for runtime, name in _TOOLS.items()}
+        return {runtime: path for runtime, path in found.items() if path is not None}
+
+    def open(self) -> ToolsSession:  # type: ignore[override]  # both are sessions
+        """Take the lock and push the programs. Raises DeviceBusy, DeviceUnreachable."""
+        lock = DeviceLock(self.name)
+        try:
+            return ToolsSession(self, lock.release)
+        except BaseException:
+            lock.release()
+            raise
+
+
+class ToolsSession:
+    """A DeviceSession."""
+
+    def __init__(self, device: AdbToolsDevice, release: Callable[[], None]) -> None:
+        self.device = device
+        self._release = release
+        self._shell: Shell = device.shell()
+        self._open = True
+        place = path_there(device.folder)
+        made = ask(self._shell, f"umask 077; mkdir -p {place}/blobs {place}/tools || exit 1\ncd {place} && pwd", 30.0)
+        self._files = RemoteFiles(self._shell, made, new_token(), None)
+        self._tools: dict[str, str] = {}
+        self._digests: dict[str, str] = {}
+        for runtime, path in device.tools.items():
+            digest = digest_file(path)
+            there = f"tools/{digest[:32]}"
+            self._files.bring({there: path}, [digest], "tools")
+            self._files.ask(f"chmod 700 {there}")
+            self._tools[runtime], self._digests[runtime] = there, digest
+        self._fingerprint = self._describe()
+
+    def describe(self) -> Fingerprint:
+        """See DeviceSession. A program's version is its digest: it tells no other."""
+        return self._fingerprint
+
+    def prepare(self, jobs: Sequence[Job]) -> Mapping[Job, Problem | None]:
+        """See DeviceSession."""
+        plan = MeasurePlan(rounds=1, min_calls=1, round_ms=1.0, warmup_ms=1.0)
+        found: dict[Job, Problem | None] = {}
+        for job in dict.fromkeys(jobs):
+            outcome, detail, _ = self._once(job, plan)
+            found[job] = None if outcome is Outcome.OK else Problem(f"{job.backend} can't use it: {detail}")
+        return found
+
+    def measure(
+        self, jobs: Sequence[Job], plan: MeasurePlan, progress: Progress | None = None
+    ) -> Sequence[Measurement]:
+        """See DeviceSession. Raises MissingError on a plan that these programs can't follow."""
+        self._require_open()
+        if plan.memory_limit_bytes is not None:
+            raise MissingError("a memory limit can't be enforced by the vendors' programs", _NEEDS_PYTHON)
+        if plan.load.pattern != "closed" or plan.load.busy:
+            raise MissingError(f"the vendors' programs call back to back alone, not with {plan.load}", _NEEDS_PYTHON)
+        state = str(state_of(self._shell))
+        samples: list[list[ProcessSample]] = [[] for _ in jobs]
+        failed: dict[int, tuple[Outcome, str]] = {}
+        steps, total = 0, len(jobs) * plan.processes
+        for generation in range(plan.processes):
+            order = [index for index in range(len(jobs)) if index not in failed]
+            random.Random(f"{plan.seed}/{generation}").shuffle(order)
+            for index in order:
+                outcome, detail, sample = self._once(jobs[index], plan)
+                if sample is None:
+                    failed[index] = (outcome, detail)
+                else:
+                    samples[index].append(sample)
+                steps += 1
+                if progress is not None:
+                    progress(f"process {generation + 1}", steps, total)
+        if progress is not None:
+            progress("measured", total, total)
+        return tuple(
+            Measurement(
+                sha256=job.artefact.sha256,
+                backend=job.backend,
+                fingerprint=self._fingerprint.digest(),
+                kind=EvidenceKind.MEASURED,
+                plan=plan.but(threads=job.threads or plan.threads),
+                shapes=job.shapes,
+                state=", ".join(word for word in (f"times only, by {_TOOLS.get(job.backend.runtime)}", state) if word),
+                outcome=failed[index][0] if index in failed else Outcome.OK,
+                detail=failed[index][1] if index in failed else "",
+                processes=() if index in failed else tuple(samples[index]),
+                operators_detail="the vendors' programs are not asked for operators" if plan.profile else "",
+                energy_detail="energy needs a Python on the phone" if plan.energy else "",
+            )
+            for index, job in enumerate(jobs)
+        )
+
+    def run(self, job: Job, inputs: Sequence[Path], threads: int = 1) -> RunResult:  # noqa: ARG002  the Protocol's names
+        """See DeviceSession: these programs keep their answers. Raises MissingError."""
+        raise MissingError("the vendors' programs tell times, not answers", _NEEDS_PYTHON)
+
+    def close(self) -> None:
+        """See DeviceSession."""
+        if self._open:
+            self._open = False
+            self._shell.close()
+            self._release()
+
+    def _once(self, job: Job, plan: MeasurePlan) -> tuple[Outcome, str, ProcessSample | None]:
+        """One fresh process of a job."""
+        self._require_open()
+        runtime = job.backend.runtime
+        if runtime not in self._tools:
+            return Outcome.REFUSED, f"no program for {job.backend} was given", None
+        if job.shapes:
+            return Outcome.REFUSED, "a shape can't be asked for from the vendors' programs", None
+        model = self._files.put([job.artefact.path])
+        words = _words(self._tools[runtime], model, job, plan)
+        longest_s = plan.load_deadline_s + plan.call_deadline_s + (plan.rounds * plan.round_ms + plan.warmup_ms) / 1e3
+        times, told = command_line([f"{model}.times"]), command_line([f"{model}.said"])
+        script = f"""
+rm -f {times} {told}
+timeout -s KILL {int(longest_s) + 1} {command_line(words)} >{told} 2>&1 </dev/null; S=$?
+echo "== said"; tail -c {_MOST_SAID_BYTES} {told}; echo; echo "== times"; head -c {_MOST_SAID_BYTES} {times} 2>/dev/null
+echo; echo "== status $S"
+rm -f {times} {told}"""
+        began_s = time.monotonic()
+        said = self._files.ask(script, longest_s + _GRACE_S)
+        text, _, rest = said.removeprefix("== said").partition("\n== times")
+        rows, _, status = rest.rpartition("== status ")
+        return _outcome(runtime, text, rows, status.strip(), longest_s, began_s)
+
+    def _describe(self) -> Fingerprint:
+        parts: dict[str, str] = {}
+        for part in ask(self._shell, _DESCRIBE, 30.0).split("== ")[1:]:
+            name, _, text = part.partition("\n")
+            parts[name] = text.strip()
+        info = parts.get("/proc/cpuinfo", "")
+        processor = cpu_of(info, "/nowhere")
+        names = [word for word in (parts.get("model", ""), processor) if word]
+        cores = parts.get("cores", "")
+        return Fingerprint(
+            cpu=", ".join(names),
+            architecture=parts.get("machine", "") or "unknown",
+            cores=int(cores) if cores.isdigit() else max(1, info.count("processor\t")),
+            extensions=tuple(extensions_of(info)),
+            memory_bytes=memory_bytes_of(parts.get("/proc/meminfo", "")),
+            governor=parts.get("governor") or None,
+            os=f"Android {parts.get('android') or 'unknown'}, Linux {parts.get('kernel', '')}",
+            python=NO_PYTHON,
+            runtimes={runtime: f"{_TOOLS[runtime]} {digest[:12]}" for runtime, digest in self._digests.items()},
+            providers={runtime: _providers(runtime) for runtime in self._digests},
+        )
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise DeviceUnreachable(f"the session with {self.device.name} is closed", "open the device again")
+
+
+_NEEDS_PYTHON = "put a Python on the phone (Termux), and reach it by kind: adb"
+
+
+def _providers(runtime: str) -> tuple[str, ...]:
+    return tuple(name.partition("/")[2] for name in BACKENDS if name.startswith(f"{runtime}/"))
+
+
+def _words(tool: str, model: str, job: Job, plan: MeasurePlan) -> list[Any]:
+    """The program and its arguments; as many calls as a process of the agent makes at least, for as long."""
+    threads, seconds = job.threads or plan.threads, max(plan.rounds * plan.round_ms / 1e3, 0.001)
+    if job.backend.runtime == "litert":
+        xnnpack = "true" if job.backend.provider == "xnnpack" else "false"
+        return [
+            f"./{tool}", f"--graph={model}", f"--num_threads={threads}", f"--use_xnnpack={xnnpack}",
+            "--warmup_runs=1", f"--warmup_min_secs={max(plan.warmup_ms / 1e3, 0.001):g}",
+            f"--num_runs={plan.rounds * plan.min_calls}", f"--min_secs={seconds:g}",
+        ]  # fmt: skip
+    whole_s = max(1, round(seconds))  # it takes whole seconds
+    return [
+        f"./{tool}", "-I", "-e", "cpu", "-x", str(threads), "-y", "1", "-m", "duration", "-t", str(whole_s),
+        model, f"{model}.times",
+    ]  # fmt: skip
+
+
+def _outcome(
+    runtime: str, text: str, rows: str, status: str, longest_s: float, began_s: float
+) -> tuple[Outcome, str, ProcessSample | None]:
+    if not status.isdigit():
+        raise ConnectionLost(f"the phone's answer makes no sense: {last_line(text)}", "see whether it is still on")
+    code = int(status)
+    if code in (_KILLED, _TIMED_OUT) and time.monotonic() - began_s >= longest_s:
+        return Outcome.HUNG, f"no end within {longest_s:g} s", None
+    if code > 128:
+        return Outcome.CRASHED, f"{_TOOLS[runtime]} was killed by signal {code - 128}: {last_line(text)}", None
+    if code:
+        return Outcome.REFUSED, f"{_TOOLS[runtime]} ended with status {code}: {last_line(text)}", None
+    try:
+        read = read_benchmark_model(text, began_s) if runtime == "litert" else read_perf_test(text, rows, began_s)
+    except NotUnderstood as error:
+        return Outcome.REFUSED, f"{error} (it said: {last_line(text)})", None
+    return Outcome.OK, "", read

@@ -1,0 +1,88 @@
+"""What the vendors' measuring programs say, read strictly: a line that is missing, or says something else, is no time.
+
+``benchmark_model`` is TensorFlow's and LiteRT's, ``onnxruntime_perf_test`` ONNX Runtime's. Their own words are the
+source: the last line ``count=... p5=... median=... p95=`` and the line ``Inference timings in us`` of the one, the file
+of a run's time a line of the other. An older ``benchmark_model`` tells no quantiles, and is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+
+from edgekd.devices._protocol import ProcessSample
+
+__all__ = ["NotUnderstood", "read_benchmark_model", "read_perf_test"]
+
+_NUMBER = r"([0-9.]+(?:e[+-]?[0-9]+)?)"
+_COUNT = re.compile(
+    rf"^(?:INFO: )?count=(\d+) first=\d+ curr=\d+ min={_NUMBER} max={_NUMBER} avg={_NUMBER} std={_NUMBER}"
+    rf"(?: p5={_NUMBER} median={_NUMBER} p95={_NUMBER})?\s*$",
+    re.MULTILINE,
+)
+_TIMINGS = re.compile(
+    rf"^(?:INFO: )?Inference timings in us: Init: {_NUMBER}, First inference: {_NUMBER},", re.MULTILINE
+)
+_SESSION = re.compile(rf"^Session creation time cost: {_NUMBER} s\s*$", re.MULTILINE)
+_FIRST = re.compile(rf"^First inference time cost: {_NUMBER} ms\s*$", re.MULTILINE)
+_ROW = re.compile(rf"^[^,\n]*,{_NUMBER},\d+,-?\d+,(\d+)\s*$", re.MULTILINE)
+
+
+class NotUnderstood(ValueError):
+    """The program says something else than it used to."""
+
+
+def read_benchmark_model(said: str, began_s: float) -> ProcessSample:
+    """Times of one run; its own clock, so they are the runtime's too. Raises NotUnderstood."""
+    rows, timings = _COUNT.findall(said), _TIMINGS.search(said)
+    if not rows or timings is None:
+        raise NotUnderstood("benchmark_model did not tell its times")
+    count, least, _, mean, _, low, middle, high = rows[-1]  # the first row is the warm-up's
+    if not low:
+        raise NotUnderstood("this benchmark_model tells no quantiles: use one of 2024 or later")
+    return _sample(
+        {"min_us": least, "low_us": low, "p50_us": middle, "p95_us": high, "mean_us": mean},
+        None,
+        int(count),
+        float(timings.group(2)),
+        float(timings.group(1)) / 1e3,
+        began_s,
+    )
+
+
+def read_perf_test(said: str, rows: str, began_s: float) -> ProcessSample:
+    """What it printed, and the file with a time a run, in seconds. Raises NotUnderstood."""
+    session, first, found = _SESSION.search(said), _FIRST.search(said), _ROW.findall(rows)
+    if session is None or first is None or not found:
+        raise NotUnderstood("onnxruntime_perf_test did not tell its times")
+    if [int(number) for _, number in found] != list(range(len(found))):
+        raise NotUnderstood("onnxruntime_perf_test's file of times is not whole")
+    times_us = np.sort(np.array([float(seconds) for seconds, _ in found]) * 1e6)
+    low, middle, high, highest = np.quantile(times_us, (0.05, 0.5, 0.95, 0.99))
+    named = {"min_us": times_us[0], "low_us": low, "p50_us": middle, "p95_us": high, "mean_us": times_us.mean()}
+    return _sample(
+        named, float(highest), len(times_us), float(first.group(1)) * 1e3, float(session.group(1)) * 1e3, began_s
+    )
+
+
+def _sample(
+    times: dict[str, object], p99_us: float | None, calls: int, first_us: float, load_ms: float, began_s: float
+) -> ProcessSample:
+    values = {name: float(str(value)) for name, value in times.items()}
+    ordered = [values[name] for name in ("min_us", "low_us", "p50_us", "p95_us")]
+    if calls < 1 or not all(0 < value < math.inf for value in values.values()) or ordered != sorted(ordered):
+        raise NotUnderstood(f"the program's times make no sense: {values}")
+    return ProcessSample(
+        **values,
+        p99_us=p99_us,
+        round_low_us=(),
+        calls=calls,
+        first_us=first_us,
+        load_ms=load_ms,
+        runtime_us=None,
+        memory_model_bytes=None,
+        memory_process_bytes=None,
+        started_at_s=began_s,
+    )
