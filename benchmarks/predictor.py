@@ -1,8 +1,8 @@
 """Does the latency predictor hold on archs it has not seen? Measured tables first, then every predictor on them.
 
 Spaces `resnet` (widths 8 to 64, depths 1 to 3) and `pruned` (the pretrained CIFAR-10 ResNet-20), at 3 x 32 x 32; every
-runtime, float32 and int8, one thread. 50 archs are fitted: half of them fill the widest gaps between those before, half
-are drawn at random; 60 others, drawn at random, are predicted. What is predicted is the low quantile of one call.
+runtime, float32 and int8, one thread. 50 archs are fitted, chosen before anything is measured for how much they tell of
+512 others; 60 further ones, drawn at random, are predicted. What is predicted is the low quantile of one call.
 
 Cells: `SPACE-RUNTIME-PRECISION`, the measured latencies and memory of 110 archs (files have untrained weights, which
 changes no time). Everything else is computed from them, by `--table` alone: nothing is measured twice.
@@ -31,7 +31,7 @@ NAME = "predictor"
 RUNTIMES = {"litert": "litert/xnnpack", "onnxruntime": "onnxruntime/cpu", "openvino": "openvino/cpu"}
 PRECISIONS = ("float32", "int8")
 PRIOR_OF = {"litert": "onnxruntime", "onnxruntime": "litert", "openvino": "litert"}
-BATCH, FEW = 10, 10
+BATCH, FEW, CANDIDATES = 10, 10, 512
 Predict = Callable[[Sequence[Any]], Any]
 
 
@@ -76,22 +76,14 @@ def read(options: argparse.Namespace, space: str, folder: Path) -> Any:
 
 def chosen_archs(options: argparse.Namespace, space: str, folder: Path) -> list[tuple[int, str]]:
     """Indices into the space, and whether each is fitted or held out."""
-    from edgekd.events import SilentEvents
-    from edgekd.search.anchors import choose_anchors
-    from edgekd.search.survey import FamilySurveyor, survey
-    from edgekd.store.records import PlanRecord
+    from edgekd.measure.choosing import choose_to_measure
 
     project, asked = read(options, space, folder), settings(options)
-    axes = project.family.space(project.task.spec)
-    features = survey(axes, FamilySurveyor(project.family, project.task.spec), 512, options.seed, SilentEvents())
-    half = asked["fitted"] // 2
-    plan = PlanRecord.model_construct(axes=axes.axes, anchors=half)
-    by_arch = {axes.at(index): index for index in features.indices}
-    spread = [by_arch[arch] for arch in choose_anchors(plan, features, features.indices)]
-    others = [index for index in range(axes.size) if index not in set(spread)]
-    drawn = random.Random(options.seed).sample(others, asked["fitted"] - half + asked["held_out"])
-    fitted = [*spread, *drawn[: asked["fitted"] - half]]
-    return [*((index, "fitted") for index in fitted), *((index, "held out") for index in drawn[len(fitted) - half :])]
+    size = project.family.space(project.task.spec).size
+    drawn = random.Random(options.seed).sample(range(size), min(size, CANDIDATES + asked["held_out"]))
+    held_out, candidates = drawn[: asked["held_out"]], drawn[asked["held_out"] :]
+    places = choose_to_measure(networks_of(options, space, candidates, folder), asked["fitted"])
+    return [*((candidates[at], "fitted") for at in places), *((index, "held out") for index in held_out)]
 
 
 def make_files(
@@ -185,7 +177,8 @@ def measured(
             print(f"  {space} {runtime} {precision} {len(rows)}/{len(order)}", file=sys.stderr, flush=True)
     finally:
         session.close()
-    return {"rows": sorted(rows, key=lambda row: row["index"]), "sentinel_drift": max(drifts, default=None)}
+    place = {index: at for at, (index, _) in enumerate(archs)}  # the most telling first
+    return {"rows": sorted(rows, key=lambda row: place[row["index"]]), "sentinel_drift": max(drifts, default=None)}
 
 
 def _file(runs: Path, space: str, index: int, runtime: str, precision: str) -> Any:
@@ -292,8 +285,7 @@ def evaluated(options: argparse.Namespace, cells: Cells, runs: Path) -> dict[str
         space, runtime, precision = name.split("-")
         first = fitted.get(f"{space}-{PRIOR_OF[runtime]}-{precision}")
         if first is not None:
-            step = len(readings) / FEW
-            few = fit_predictor([readings[int(step * at)] for at in range(FEW)], prior=first[0])
+            few = fit_predictor(readings[:FEW], prior=first[0])
             found[name]["from_ten"] = judged(truth, np.array([p.low_us for p in few.predict(others)]))
     return found
 

@@ -22,7 +22,7 @@ from scipy.optimize import minimize
 from edgekd.kernels import Kernel
 from edgekd.store.predicted import Scales
 
-__all__ = ["Deviations", "Mixture", "fit_scales", "posterior"]
+__all__ = ["Deviations", "Mixture", "covariance", "fit_scales", "posterior"]
 
 Floats = NDArray[np.float64]
 
@@ -86,6 +86,11 @@ def posterior(scales: Scales, mixture: Mixture, seen: Floats, asked: Mixture) ->
     explained = np.einsum("ij,ji->i", cross, cho_solve(factor, cross.T))
     variance = np.maximum(prior - explained, 0.0) + scales.noise**2
     return Deviations(cross @ cho_solve(factor, seen), np.sqrt(variance))
+
+
+def covariance(scales: Scales, mixture: Mixture) -> Floats:
+    """(networks, networks), of what is expected of them before anything is measured; without noise."""
+    return _covariance(scales, _Distances(mixture.kernels, mixture.kernels), mixture, mixture)
 
 
 class _Distances:

@@ -95,8 +95,8 @@ class LatencyPredictor(Record):
     def _base(self, kernels: Sequence[Kernel]) -> Floats:
         return kernel_costs(self.costs, kernels, self.prior.kernel_us if self.prior else None)
 
-    def _mixture(self, networks: Sequence[Kernels]) -> tuple[Mixture, Floats]:
-        """As shares, and what each is counted to take."""
+    def mixture(self, networks: Sequence[Kernels]) -> tuple[Mixture, Floats]:
+        """Networks as shares of kernels, and what each is counted to take."""
         distinct = list(dict.fromkeys(kernel for network in networks for kernel in network))
         place = {kernel: index for index, kernel in enumerate(distinct)}
         counts = np.zeros((len(networks), len(distinct)))
@@ -108,11 +108,11 @@ class LatencyPredictor(Record):
         return Mixture(tuple(distinct), parts / total[:, None], np.log2(total)), total
 
     def _seen(self) -> tuple[Mixture, Floats]:
-        mixture, total = self._mixture([reading.kernels for reading in self.readings])
+        mixture, total = self.mixture([reading.kernels for reading in self.readings])
         return mixture, np.log(np.array([reading.low_us for reading in self.readings]) / total)
 
     def _expected(self, networks: Sequence[Kernels]) -> tuple[Floats, Deviations]:
-        asked, base = self._mixture(networks)
+        asked, base = self.mixture(networks)
         mixture, seen = self._seen()
         return base, posterior(self.scales, mixture, seen, asked)
 

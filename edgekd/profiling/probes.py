@@ -8,16 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from edgekd.kernels import Kernels
 from edgekd.records import digest_json
 from edgekd.students._protocol import Arch
+from edgekd.students.analysis import kernels_of_arch
 from edgekd.students.resnet import ResNet
 from edgekd.tasks._protocol import HeadSpec, InputSpec, Score, Split, SplitName, TaskSpec
 from edgekd.tasks.score import top1
 
-__all__ = ["Probe", "ProbeTask", "overhead", "peak", "stairs", "table", "usual"]
+__all__ = ["NETWORKS", "Probe", "ProbeTask", "candidates", "overhead", "peak", "stairs", "usual"]
 
 _CLASSES = 10
 _CALIBRATION = 32
+_CANDIDATES = 192
+NETWORKS = 24
+"""Of these, for the predictor; none where it has to be quick."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,10 @@ class Probe:
     def arch(self) -> Arch:
         """The one."""
         return self.family.space(self.task.spec).at(0)
+
+    def kernels(self) -> Kernels:
+        """As counted from its layers."""
+        return kernels_of_arch(self.family, self.arch(), self.task.spec)
 
 
 class ProbeTask:
@@ -84,13 +93,13 @@ def stairs(quick: bool) -> tuple[Probe, ...]:
     return tuple(Probe(f"width {width}", (width,), (1,), 16) for width in widths)
 
 
-def table(quick: bool) -> tuple[Probe, ...]:
-    """Three stages, drawn evenly from widths of 8 to 64 and one to three blocks, at 32 x 32."""
-    if quick:
-        return ()
+def candidates() -> tuple[Probe, ...]:
+    """Three stages, drawn evenly from widths of 8 to 64 and one to three blocks, at 32 x 32: some are measured."""
     drawn = random.Random(0)
-    found = []
-    for number in range(24):
+    found: dict[tuple[tuple[int, ...], tuple[int, ...]], Probe] = {}
+    while len(found) < _CANDIDATES:
         widths = tuple(8 * drawn.randint(1, 8) for _ in range(3))
-        found.append(Probe(f"network {number}", widths, tuple(drawn.randint(1, 3) for _ in range(3)), 32))
-    return tuple(found)
+        depths = tuple(drawn.randint(1, 3) for _ in range(3))
+        name = f"network {'-'.join(map(str, widths))} x {'-'.join(map(str, depths))}"
+        found[widths, depths] = Probe(name, widths, depths, 32)
+    return tuple(found.values())

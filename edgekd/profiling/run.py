@@ -15,7 +15,7 @@ from edgekd.events import Events
 from edgekd.export.converter import Converter
 from edgekd.measure.calm import Pace
 from edgekd.profiling.page import write_page
-from edgekd.profiling.probes import stairs, table
+from edgekd.profiling.probes import NETWORKS, stairs
 from edgekd.profiling.record import ArmProfile, BehaviourProfile, MemoryProfile, ProfileReport
 from edgekd.profiling.sections import Profiler
 from edgekd.records import Filed
@@ -126,7 +126,7 @@ def _stop(events: Events) -> None:
 
 def expected_s(sections: Sequence[str], quick: bool) -> float:
     """About how long these take: a conversion, and fresh processes, a network each."""
-    networks = 2 + len(stairs(quick)) + len(table(quick))
+    networks = 2 + len(stairs(quick)) + (0 if quick else NETWORKS)
     an_arm = networks * (_CONVERT_S + (2 if quick else 3) * _PROCESS_S)
     arms = sum(name.startswith("arm-") for name in sections)
     rest = _MEMORY_S * ("memory" in sections)

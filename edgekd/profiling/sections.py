@@ -17,13 +17,16 @@ from edgekd.export.kernels.read import kernels_of_file
 from edgekd.kernels import counted_macs
 from edgekd.measure.bandwidth import measure_bandwidth
 from edgekd.measure.calm import Pace, measure_calmly
+from edgekd.measure.choosing import choose_to_measure
 from edgekd.measure.compare import aa_noise
 from edgekd.measure.figures import figures_of
+from edgekd.measure.predictor import fit_predictor
 from edgekd.measure.settle import measure_steadily
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows
-from edgekd.profiling.probes import Probe, overhead, peak, stairs, table, usual
+from edgekd.profiling.probes import NETWORKS, Probe, candidates, overhead, peak, stairs, usual
 from edgekd.profiling.record import ArmProfile, BehaviourProfile, MemoryProfile, Probed, Streamed, Sustained, Threaded
 from edgekd.search.untrained import UntrainedMaker
+from edgekd.store.predicted import Reading
 from edgekd.students._protocol import Candidate, CompressionPlan
 
 __all__ = ["Profiler"]
@@ -66,18 +69,29 @@ class Profiler:
         """Every probe on one backend and precision; its networks go into the device's latency table."""
         begun = time.monotonic()
         plain = ArmProfile(backend=backend, precision=precision, quick=self.quick)
-        probes = [overhead(), peak(), *stairs(self.quick), *table(self.quick)]
-        made = list[Made]()
-        for done, probe in enumerate(probes):
-            tell("converting", done, 2 * len(probes))
-            artefact, why = self._make(probe, backend, precision)
-            if artefact is None:
-                return plain.but(refused=why, seconds=time.monotonic() - begun)
-            made.append(Made(probe, artefact))
-        measured = self._measured(made, backend, lambda done: tell("measuring", len(probes) + done, 2 * len(probes)))
-        broken = next((m for m in measured if m.outcome is not Outcome.OK), None)
-        if broken is not None:
-            why = f"{broken.outcome.value} {broken.detail}".strip()
+        made, measured = list[Made](), list[Measurement]()
+        total = 2 * (2 + len(stairs(self.quick)) + (0 if self.quick else NETWORKS))
+
+        def add(probes: Sequence[Probe]) -> str:
+            """Make and measure them; why one could not be, or nothing."""
+            new = list[Made]()
+            for probe in probes:
+                tell("converting", 2 * len(made) + len(new), total)
+                artefact, why = self._make(probe, backend, precision)
+                if artefact is None:
+                    return why
+                new.append(Made(probe, artefact))
+            before = 2 * len(made) + len(new)
+            found = self._measured(new, backend, lambda done: tell("measuring", before + done, total))
+            made.extend(new)
+            measured.extend(found)
+            broken = next((m for m in found if m.outcome is not Outcome.OK), None)
+            return f"{broken.outcome.value} {broken.detail}".strip() if broken is not None else ""
+
+        why = add([overhead(), peak(), *stairs(self.quick)])
+        for _ in range(0 if self.quick or why else 2):  # by what is expected of any device, then by what this one told
+            why = why or add(_next(made, measured))
+        if why:
             return plain.but(refused=why, seconds=time.monotonic() - begun)
         rows, probed = list[TableRow](), list[Probed]()
         for one, measurement in zip(made, measured, strict=True):
@@ -202,6 +216,19 @@ def _rate(probed: Probed, precision: Precision) -> Figure:
         high=rate / low.lower,
         method=f"two operations a multiply-add of {probed.name} ({probed.macs:,}), by the {low.method}",
     )
+
+
+def _next(made: Sequence[Made], measured: Sequence[Measurement]) -> list[Probe]:
+    """Half of the networks for the predictor: the most telling of those that were not measured."""
+    known = [(one.probe.kernels(), figures_of(m)) for one, m in zip(made, measured, strict=True)]
+    lows = [(kernels, find_figure(figures, "latency.low")) for kernels, figures in known]
+    readings = [Reading(kernels=kernels, low_us=low.value) for kernels, low in lows if low is not None]
+    taken = {one.probe for one in made}
+    left = [probe for probe in candidates() if probe not in taken]
+    fitted = fit_predictor(readings) if any(probe in taken for probe in candidates()) else None
+    seen = () if fitted else [reading.kernels for reading in readings]
+    places = choose_to_measure([probe.kernels() for probe in left], NETWORKS // 2, fitted, seen)
+    return [left[place] for place in places]
 
 
 def _threads(cores: int) -> tuple[int, ...]:

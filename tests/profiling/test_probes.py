@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from edgekd.kernels import counted_macs
-from edgekd.profiling.probes import overhead, peak, stairs, table, usual
+from edgekd.profiling.probes import candidates, overhead, peak, stairs, usual
 from edgekd.students.analysis import kernels_of_arch
 
 
-@pytest.mark.parametrize("probe", [overhead(), peak(), usual(), *stairs(True), *table(False)[:3]])
+@pytest.mark.parametrize("probe", [overhead(), peak(), usual(), *stairs(True), *candidates()[:3]])
 def test_each_is_one_arch_of_its_family(probe):
     assert probe.family.space(probe.task.spec).size == 1
     assert counted_macs(kernels_of_arch(probe.family, probe.arch(), probe.task.spec)) > 0
@@ -23,8 +23,7 @@ def test_the_usual_one_is_the_public_yardstick():
 
 def test_a_quick_look_is_a_part_of_the_whole():
     assert {probe.widths for probe in stairs(True)} <= {probe.widths for probe in stairs(False)}
-    assert table(True) == ()
-    assert len({probe.widths + probe.depths for probe in table(False)}) == 24
+    assert len({probe.widths + probe.depths for probe in candidates()}) == len(candidates()) == 192
 
 
 def test_images_are_the_same_each_time():
