@@ -9,9 +9,9 @@ gaps/0003.json           GapRecord: from whom, and at which temperature, a final
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.records import Digest, Filed, Record
@@ -20,6 +20,7 @@ from edgekd.students._protocol import Arch
 
 __all__ = [
     "CostTerm",
+    "EnergyModelRecord",
     "GapRecord",
     "LatenciesRecord",
     "LatencyModelRecord",
@@ -56,6 +57,18 @@ class PieceRecord(Record):
     counts: Mapping[str, tuple[float, ...]]
 
 
+class EnergyModelRecord(Record):
+    """The model of a call's energy on the same arm, in microjoules; ``kind`` is that of what it was fitted to."""
+
+    kind: EvidenceKind
+    form: str
+    constant_uj: float
+    coefficients: Mapping[str, float]  # by part and count
+    samples: int
+    error_median: float  # held out, relative
+    error_worst: float
+
+
 class LatencyModelRecord(Filed):
     """The model of latency on one arm, and the terms made of it. Evidence kind: predicted."""
 
@@ -70,7 +83,13 @@ class LatencyModelRecord(Filed):
     bandwidth: Figure | None
     pieces: tuple[PieceRecord, ...]
     terms: tuple[CostTerm, ...]
+    energy: EnergyModelRecord | None = None  # None where the target bounds none, or too little of it was read
     ended_s: float = 0.0
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """``energy`` left out where there is none, as in records of earlier versions."""
+        return {name: value for name, value in handler(self).items() if name != "energy" or value}
 
     @property
     def budget_us(self) -> float:

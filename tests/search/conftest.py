@@ -204,11 +204,14 @@ class Lab:
         return latency_us(candidate) * self.slow_when(candidate, self.measuring)
 
     measuring: MeasurePlan | None = None
+    joules: Callable[[Candidate], float | None] = staticmethod(lambda _: None)
 
     def device(self) -> FakeDevice:
         def script(job: Job) -> Script:
-            outcome = self.outcomes(self.candidates[job.artefact.sha256])
-            return Script(outcome=outcome, detail="" if outcome is Outcome.OK else f"scripted {outcome.value}")
+            candidate = self.candidates[job.artefact.sha256]
+            outcome = self.outcomes(candidate)
+            detail = "" if outcome is Outcome.OK else f"scripted {outcome.value}"
+            return Script(outcome=outcome, detail=detail, joules=self.joules(candidate))
 
         return FakeDevice(self.latency, noise=self.noise, outcomes=script, clock=self.clock)
 

@@ -1,6 +1,7 @@
 """What an arch costs on the target's device, as terms of a loss: the model of latency, and what is counted.
 
-Reads latencies/*.json, anchors/*.json, arms.json and the target; its result is latency_model.json. A term for which
+Reads latencies/*.json, anchors/*.json, arms.json and the target; its result is latency_model.json, a model of energy
+in it where the target bounds a call's energy. A term for which
 there is no budget, or nothing that measures it, is refused with the reason.
 """
 
@@ -14,14 +15,18 @@ from edgekd.errors import ConfigurationError, MissingError
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.measure.additive import LatencyModel, fit_latency
 from edgekd.search.feasible import low_budget_us
+from edgekd.search.relaxed.table import ENERGY_PER_CALL
 from edgekd.store.records import Arm, ArmsRecord, PlanRecord
-from edgekd.store.relaxed import CostTerm, LatencyModelRecord, PieceRecord
+from edgekd.store.relaxed import CostTerm, EnergyModelRecord, LatencyModelRecord, PieceRecord
 from edgekd.students._protocol import Arch, Axis
 from edgekd.students.pieces import Cost, Piece
-from edgekd.targets.target import Target
+from edgekd.targets.target import Limit, Target
 from edgekd.units import format_us
 
 __all__ = ["decided_model", "latency_cost", "pieces_of", "recorded_pieces", "share_of"]
+
+
+_FEWEST = 4  # archs, for a model
 
 
 def decided_model(
@@ -31,6 +36,7 @@ def decided_model(
     arm: Arm,
     pieces: Sequence[PieceRecord],
     measured: Sequence[tuple[Arch, float]],
+    energies: Sequence[tuple[Arch, Figure]],
     bandwidth: Figure | None,
     no_bandwidth: str,
 ) -> LatencyModelRecord:
@@ -41,13 +47,14 @@ def decided_model(
             f"target {target.name} bounds no latency, so there is nothing to train the choice of an arch for",
             "give the target a budget such as latency: {p95: 5 ms}, or search by sampling",
         )
-    if len(measured) < 4:
+    if len(measured) < _FEWEST:
         raise MissingError(
             f"only {len(measured)} archs could be measured on {arm}: too few for a model of latency",
             "see why in the run's latencies/, or search by sampling",
         )
     archs, times = zip(*measured, strict=True)
     model = fit_latency(pieces_of(pieces, plan.axes), plan.axes, archs, times, budget[0])
+    energy, energy_term = _energy(target, plan, pieces, energies)
     words = f"{model.form}; held out, it errs by {model.error_median:.1%} near that, {model.error_worst:.1%} at most"
     terms = [
         CostTerm(
@@ -59,7 +66,7 @@ def decided_model(
         ),
         _bytes_term(budget[0], bandwidth, no_bandwidth),
         _size_term(target, arm),
-        _energy_term(target),
+        energy_term,
     ]
     return LatencyModelRecord(
         arm=arm,
@@ -72,6 +79,7 @@ def decided_model(
         bandwidth=bandwidth,
         pieces=tuple(pieces),
         terms=tuple(term for term in terms if term is not None),
+        energy=energy,
     )
 
 
@@ -95,6 +103,8 @@ def share_of(record: LatencyModelRecord, term: CostTerm, axes: Sequence[Axis]) -
     pieces, precision = pieces_of(record.pieces, axes), record.arm.precision
     if term.name == "latency":
         cost = latency_cost(record, axes)
+    elif term.name == "energy":
+        cost = _energy_cost(record, axes).times(1e-6)
     elif term.name == "bytes":
         cost = Cost.counted(pieces, "bytes", precision.activation_bytes / 4.0)
     else:
@@ -146,10 +156,50 @@ def _size_term(target: Target, arm: Arm) -> CostTerm | None:
     return CostTerm(name="size", bound=limit.bound, unit="B", kind=EvidenceKind.ANALYTIC, detail=detail)
 
 
-def _energy_term(target: Target) -> CostTerm | None:
-    """Says that a budget of energy or power is no term: no meter is read yet, so there is no table to fit one to."""
-    limit = next((limit for limit in target.limits if limit.metric.startswith(("energy.", "power."))), None)
+def _energy(
+    target: Target, plan: PlanRecord, pieces: Sequence[PieceRecord], energies: Sequence[tuple[Arch, Figure]]
+) -> tuple[EnergyModelRecord | None, CostTerm | None]:
+    """Fitted to what the table's archs drew a call; where it can't be a term, why. Nothing where no budget asks."""
+    limits = [limit for limit in target.limits if limit.metric.startswith(("energy.", "power."))]
+    limit = next((limit for limit in limits if limit.metric == ENERGY_PER_CALL and limit.hard), None)
     if limit is None:
-        return None
-    detail = f"{limit} is no term of the loss: no power meter was read on {target.device}"
-    return CostTerm(name="energy", bound=None, unit=limit.unit, kind=EvidenceKind.MEASURED, detail=detail)
+        return None, _refused(limits[0], "only a call's energy can be one, as a budget that binds") if limits else None
+    if len(energies) < _FEWEST:
+        told = f"energy of {len(energies)} archs was told on {target.device}, {_FEWEST} are needed"
+        return None, _refused(limit, told)
+    archs, figures = zip(*energies, strict=True)
+    drawn = [1e6 * figure.value for figure in figures]
+    found = fit_latency(pieces_of(pieces, plan.axes), plan.axes, archs, drawn, 1e6 * limit.bound)
+    model = EnergyModelRecord(
+        kind=figures[0].kind,
+        form=found.form,
+        constant_uj=found.constant_us,
+        coefficients=found.coefficients,
+        samples=found.samples,
+        error_median=found.error_median,
+        error_worst=found.error_worst,
+    )
+    words = f"{found.form}, {model.kind.value}; held out, it errs by {found.error_median:.1%} near that"
+    detail = f"{limit}; {words}, {found.error_worst:.1%} at most"
+    return model, CostTerm(
+        name="energy", bound=limit.bound, unit=limit.unit, kind=EvidenceKind.PREDICTED, detail=detail
+    )
+
+
+def _refused(limit: Limit, reason: str) -> CostTerm:
+    detail = f"{limit} is no term of the loss: {reason}"
+    return CostTerm(name="energy", bound=None, unit=limit.unit, kind=EvidenceKind.PREDICTED, detail=detail)
+
+
+def _energy_cost(record: LatencyModelRecord, axes: Sequence[Axis]) -> Cost:
+    """Microjoules of a call of an arch, as fitted."""
+    assert record.energy is not None  # a bound is written with its model alone
+    model = LatencyModel(
+        form=record.energy.form,
+        constant_us=record.energy.constant_uj,
+        coefficients=record.energy.coefficients,
+        samples=record.energy.samples,
+        error_median=record.energy.error_median,
+        error_worst=record.energy.error_worst,
+    )
+    return model.cost(pieces_of(record.pieces, axes))

@@ -14,7 +14,7 @@ from edgekd.search.relaxed.costs import decided_model, latency_cost
 from edgekd.search.relaxed.gap import Way, decided
 from edgekd.search.relaxed.nearby import nearest_archs
 from edgekd.search.relaxed.step import guided
-from edgekd.search.relaxed.table import fastest_arm, table_archs, table_readings
+from edgekd.search.relaxed.table import fastest_arm, table_archs, table_energies, table_readings
 from edgekd.store.records import ArmsRecord, FeaturesRecord, PlanRecord
 from edgekd.store.relaxed import LatencyModelRecord
 from edgekd.store.run import Run
@@ -51,7 +51,9 @@ def relaxed_decisions(
     if model is not None:
         measured = table_readings(arm, run.anchors(), run.latencies())
         target = run.header.target
-        again = decided_model(target, plan, arms, arm, model.pieces, measured, model.bandwidth, "")
+        told = model.energy is not None  # earlier versions made no term of what a meter told
+        energies = table_energies(arm, run.anchors(), run.latencies()) if told else ()
+        again = decided_model(target, plan, arms, arm, model.pieces, measured, energies, model.bandwidth, "")
         yield "model", [("latency_model.json", _alike(again, model))]
     if model is not None and relaxation is not None:
         found, even = nearest_archs(plan.axes, relaxation.logits, latency_cost(model, plan.axes), model.budget_us)
@@ -69,7 +71,17 @@ def _alike(again: LatencyModelRecord, model: LatencyModelRecord) -> bool:
         and math.isclose(again.constant_us, model.constant_us, rel_tol=_ALIKE, abs_tol=_ALIKE)
         and _close(again.coefficients, model.coefficients)
         and _close(bounds[0], bounds[1])
+        and _same_energy(again, model)
     )
+
+
+def _same_energy(again: LatencyModelRecord, model: LatencyModelRecord) -> bool:
+    one, other = again.energy, model.energy
+    if one is None or other is None:
+        return one is other
+    alike = (one.form, one.samples) == (other.form, other.samples)
+    constants = math.isclose(one.constant_uj, other.constant_uj, rel_tol=_ALIKE, abs_tol=_ALIKE)
+    return alike and constants and _close(one.coefficients, other.coefficients)
 
 
 def _close(one: Mapping[str, float], other: Mapping[str, float]) -> bool:

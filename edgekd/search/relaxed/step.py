@@ -18,7 +18,7 @@ from edgekd.search.masks import Allowed, mask
 from edgekd.search.measuring import Bench
 from edgekd.search.relaxed.costs import decided_model, latency_cost, recorded_pieces
 from edgekd.search.relaxed.nearby import nearest_archs
-from edgekd.search.relaxed.table import TableFiller, fastest_arm, table_archs, table_readings
+from edgekd.search.relaxed.table import TableFiller, fastest_arm, table_archs, table_energies, table_readings
 from edgekd.search.relaxed.training import relaxable, train_choice
 from edgekd.store.records import ArmsRecord, FeaturesRecord, PlanRecord, StaticFeatures
 from edgekd.store.relax_options import RelaxOptions
@@ -83,7 +83,8 @@ class RelaxedSteps:
         bandwidth, reason = self._bandwidth(features)
         measured = table_readings(arm, self.run.anchors(), self.run.latencies())
         target = self.run.header.target
-        record = decided_model(target, self.plan, arms, arm, pieces, measured, bandwidth, reason)
+        energies = table_energies(arm, self.run.anchors(), self.run.latencies())
+        record = decided_model(target, self.plan, arms, arm, pieces, measured, energies, bandwidth, reason)
         record = record.but(ended_s=self.budget.spent_s())
         self.run.write(record)
         return record

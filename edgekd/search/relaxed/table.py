@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekd.events import Events, stop_if_asked
+from edgekd.evidence import Figure, find_figure
+from edgekd.measure.figures import figures_of
 from edgekd.search.anchors import choose_anchors
 from edgekd.search.budget import Budget
 from edgekd.search.measuring import Bench, reading_of
@@ -21,9 +23,10 @@ from edgekd.store.relaxed import LatenciesRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch, Candidate, CompressionPlan
 
-__all__ = ["TableFiller", "fastest_arm", "table_archs", "table_readings"]
+__all__ = ["ENERGY_PER_CALL", "TableFiller", "fastest_arm", "table_archs", "table_energies", "table_readings"]
 
 _BATCH = 8
+ENERGY_PER_CALL = "energy.per_inference"
 
 
 def fastest_arm(arms: ArmsRecord) -> Arm:
@@ -52,12 +55,28 @@ def table_readings(
 ) -> tuple[tuple[Arch, float], ...]:
     """Each measured arch once, with its low quantile in microseconds; the table's own readings go first."""
     found: dict[Arch, float] = {}
-    readings = [reading for batch in batches for reading in batch.readings]
-    readings += [reading for anchor in anchors for reading in anchor.readings if reading.arm == arm]
-    for reading in readings:
+    for reading in _readings(arm, anchors, batches):
         if reading.low_us is not None:
             found.setdefault(reading.arch, reading.low_us.value)
     return tuple(found.items())
+
+
+def table_energies(
+    arm: Arm, anchors: Sequence[AnchorRecord], batches: Sequence[LatenciesRecord]
+) -> tuple[tuple[Arch, Figure], ...]:
+    """Each arch once whose energy of a call a meter told, or, modelled, a person; none where no budget asks for it."""
+    found: dict[Arch, Figure] = {}
+    for reading in _readings(arm, anchors, batches):
+        figures = figures_of(reading.measurement) if reading.measurement is not None else ()
+        energy = find_figure(figures, ENERGY_PER_CALL)
+        if energy is not None and energy.value > 0:  # a call too cheap for its meter may come out below nothing
+            found.setdefault(reading.arch, energy)
+    return tuple(found.items())
+
+
+def _readings(arm: Arm, anchors: Sequence[AnchorRecord], batches: Sequence[LatenciesRecord]) -> list[ArmReading]:
+    table = [reading for batch in batches for reading in batch.readings]
+    return table + [reading for anchor in anchors for reading in anchor.readings if reading.arm == arm]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from edgekd.devices._protocol import (
     Delegation,
+    EnergySample,
     Fingerprint,
     Job,
     Measurement,
@@ -66,6 +67,7 @@ class Script(Record):
     load_ms: float = 5.0
     operators: tuple[OperatorTime, ...] = ()
     delegation: Delegation | None = None
+    joules: float | None = None  # of a call, by a meter that is never wrong; None: there is none
     after: int = Field(default=0, ge=0)  # processes that end well before the outcome comes
 
 
@@ -296,7 +298,15 @@ class FakeSession:
             sentinel=sentinel,
             operators=script.operators if plan.profile and outcome is Outcome.OK else (),
             delegation=script.delegation,
+            meter="a meter on paper" if plan.energy and script.joules is not None else "",
+            energy=_energy(script.joules, plan) if script.joules is not None and outcome is Outcome.OK else (),
+            energy_detail="no meter" if plan.energy and script.joules is None else "",
         )
+
+
+def _energy(joules: float, plan: MeasurePlan) -> tuple[EnergySample, ...]:
+    sample = EnergySample(joules=joules, busy_w=3.0, idle_w=1.0, calls=100, window_s=2.0, readings=100)
+    return (sample,) * (plan.processes if plan.energy else 0)
 
 
 def _within(plan: MeasurePlan, script: Script) -> Script:

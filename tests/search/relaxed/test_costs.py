@@ -78,7 +78,7 @@ def test_three_archs_are_no_table(run):
     model, arms, plan = run.latency_model(), run.arms(), run.plan()
     measured = table_readings(model.arm, (), run.latencies())[:3]
     with pytest.raises(MissingError, match="only 3 archs"):
-        decided_model(run.header.target, plan, arms, model.arm, model.pieces, measured, None, "")
+        decided_model(run.header.target, plan, arms, model.arm, model.pieces, measured, (), None, "")
 
 
 def test_the_table_is_spread_and_drawn_the_same_way_each_time(run):

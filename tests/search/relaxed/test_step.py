@@ -106,7 +106,7 @@ def test_without_a_budget_of_time_there_is_nothing_to_train_for(make_relaxed):
         lab.search()
 
 
-def test_size_is_a_term_and_energy_is_refused_with_the_reason(make_relaxed):
+def test_size_is_a_term_and_energy_that_binds_nothing_is_none(make_relaxed):
     budgets = {
         "latency": {"p95": "120 us"},
         "size": {"file": "40 KiB"},
@@ -118,9 +118,44 @@ def test_size_is_a_term_and_energy_is_refused_with_the_reason(make_relaxed):
     terms = {term.name: term for term in model.terms}
     assert terms["size"].bound == 40 * 1024
     assert terms["energy"].bound is None
-    assert "no power meter" in terms["energy"].detail
+    assert "only a call's energy can be one, as a budget that binds" in terms["energy"].detail
     assert terms["bytes"].bound == pytest.approx(1e9 * terms["latency"].bound / 1e6)
     assert terms["latency"].kind.value == "predicted"
+
+
+def microjoules(candidate: Any) -> float:
+    """Wide kernels draw much more than they take time."""
+    arch = candidate.arch
+    return 1e-6 * (2.0 + arch["depth"] * arch["width"] ** 2 * arch["wide"] ** 2 / 400)
+
+
+def test_energy_that_the_table_told_is_a_term_and_binds(make_relaxed):
+    expected = {}
+    for bound in (20, 2000):
+        budgets = {"latency": {"p50": "400 us"}, "energy": {"per_inference": f"{bound} uJ"}}
+        lab = make_relaxed(target=target(**budgets))
+        lab.joules = microjoules
+        lab.plan = lab.plan.but(measure=lab.plan.measure.but(energy=True))
+        lab.search()
+        run = Run.open(lab.folder)
+        model, relaxation = run.latency_model(), run.relaxation()
+        (term,) = [term for term in model.terms if term.name == "energy"]
+        assert term.bound == pytest.approx(bound * 1e-6)
+        assert (term.kind.value, model.energy.kind.value) == ("predicted", "measured")
+        assert "held out, it errs by" in term.detail
+        expected[bound] = relaxation.points[-1].shares["energy"] * bound
+        assert replay(run).same
+    assert expected[20] < 1.3 * 20 < expected[2000]  # the loose one is spent on time, far beyond the tight one
+
+
+def test_energy_nobody_could_read_is_told(make_relaxed):
+    budgets = {"latency": {"p50": "400 us"}, "energy": {"per_inference": "20 uJ"}}
+    lab = make_relaxed(target=target(**budgets))
+    lab.search()
+    model = Run.open(lab.folder).latency_model()
+    (term,) = [term for term in model.terms if term.name == "energy"]
+    assert (term.bound, model.energy) == (None, None)
+    assert "energy of 0 archs was told on" in term.detail
 
 
 def test_elsewhere_bandwidth_is_not_measured(make_relaxed):
