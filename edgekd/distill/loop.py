@@ -106,7 +106,7 @@ def train(
     samples seen, samples in all, and a note. Raises Interrupted on ``stop()``, after writing a checkpoint, and
     Diverged.
     """
-    run = _Training(module, lesson, objective, plan, folder, device or _device())
+    run = _Training(module, lesson, objective, plan, folder, device or training_device())
     cuda = range(torch.cuda.device_count()) if run.device.type == "cuda" else []
     with kept_memory(), torch.random.fork_rng(devices=cuda), run.looking():
         while run.position.epoch < plan.epochs:
@@ -162,6 +162,8 @@ class _Training:
         count = len(lesson.inputs)
         self.steps = max(1, math.ceil(count / plan.batch_size))
         self.used = sum(map(len, batches_of(torch.arange(count), self.steps, device)))
+        if stored is None:  # before anything else: a training that is killed has to go on with the layout it began in
+            self._save(0, 0.0)
         write_curve(folder, self.position.curve)
 
     @contextmanager
@@ -442,7 +444,7 @@ def seed_of_step(seed: int, epoch: int, step: int) -> int:
     return int(np.random.SeedSequence((seed, epoch, step)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _device() -> torch.device:
+def training_device() -> torch.device:
     from accelerate import Accelerator  # a second to import
 
     device: torch.device = Accelerator().device

@@ -245,6 +245,7 @@ class Distill(Record):
     def _answers(self, context: StageContext, points: Sequence[Point]) -> Iterator[AnswerSource | None]:
         """Everything the teacher has to say, answered now or, without a cache, when it is asked."""
         from edgekd.distill.answers import Stored, asking
+        from edgekd.distill.loop import training_device
         from edgekd.teachers.cache import TeacherCache
 
         teacher, spec = context.teacher, context.task.spec
@@ -253,7 +254,7 @@ class Distill(Record):
             return
         if not self.cache:
             kept = context.folder / _ASKED_FILE
-            with asking(teacher, spec.input.shape, points, self._precisions(), kept=kept) as asked:
+            with asking(teacher, spec.input.shape, points, self._precisions(), training_device(), kept) as asked:
                 yield asked
             return
         view, seeds = self._views(spec)

@@ -31,6 +31,8 @@ _LOSSES: Mapping[str, Any] = {
     "dkd": {"dkd": {}},
     "dist": {"dist": {}},
     "fitnet": {"fitnet": {}},
+    "simkd": {"simkd": {}},
+    "kd, temperature 8": {"kd": {"temperature": 8}},
     "ce": {"ce": {}},
     "reviewkd": {"reviewkd": {}},  # last: of a tiny student it takes several times as long as all others
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 
 import numpy as np
@@ -119,6 +120,17 @@ def test_a_resumed_training_computes_as_it_began(tmp_path, monkeypatch):
     began = Execution(channels_last=True, speedup=1.5)
     monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: began)
     train(network(), lesson(), CE, plan(), tmp_path, device=torch.device("cpu"))
+    monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: Execution(precision="bfloat16"))
+    assert train(network(), lesson(), CE, plan(), tmp_path, device=torch.device("cpu")).execution == began
+
+
+def test_killed_before_its_first_step_it_goes_on_in_the_layout_it_began_in(tmp_path, monkeypatch):
+    began = Execution(channels_last=True, speedup=1.5)
+    monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: began)
+    with monkeypatch.context() as killing:
+        killing.setattr("edgekd.distill.loop._Training.epoch", lambda *_: sys.exit(9))
+        with pytest.raises(SystemExit):
+            train(network(), lesson(), CE, plan(), tmp_path, device=torch.device("cpu"))
     monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: Execution(precision="bfloat16"))
     assert train(network(), lesson(), CE, plan(), tmp_path, device=torch.device("cpu")).execution == began
 

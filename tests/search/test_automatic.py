@@ -64,10 +64,10 @@ def test_the_best_takes_its_place(project, run, trained):
     (out,) = [option for option in record.options if option.name == "with mixup"]
     assert "needs one label a sample" in out.why_not
     closed = {option.name for option in record.options if "must look into the teacher" in option.why_not}
-    assert closed == {"fitnet", "reviewkd"}
+    assert closed == {"fitnet", "simkd", "reviewkd"}
     assert dict(record.arch.choices) == {"depth1": 1, "depth2": 1, "width1": 16, "width2": 16}
     assert {stage.epochs for stage in trained} == {2, 4, 8}
-    assert "dkd, with randaugment: the best of 5 losses and 2 views, 81.0% validation after 8 epochs" in record.line()
+    assert "dkd, with randaugment: the best of 6 losses and 2 views, 81.0% validation after 8 epochs" in record.line()
     count = len(trained)
     assert settled_recipe(project, run, SilentEvents()).recipe[0] == chosen
     assert len(trained) == count
@@ -97,7 +97,7 @@ def test_when_its_time_is_up_it_takes_what_leads(project, run, trained):
     assert record.ended == "time"
     assert (record.loss, record.views) == ("dkd", "crop and flip")
     tried = {phase: {score.option for score in record.of(phase)} for phase in ("loss", "views")}
-    assert len(tried["loss"]) == 3  # of five: six tenths of its 20 s are theirs
+    assert len(tried["loss"]) == 3  # of six: six tenths of its 20 s are theirs
     assert f"of 3 losses and {len(tried['views'])} views" in record.line()
     assert "as far as its time went" in record.line()
 

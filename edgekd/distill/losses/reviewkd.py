@@ -43,7 +43,7 @@ class ReviewKD(FeatureLoss):
 
     paper: ClassVar[str] = "Chen 2021, Distilling knowledge via knowledge review, CVPR"
     use: ClassVar[str] = (
-        "the strongest of those that match maps; a step of a small student takes three or four times as long"
+        "the strongest of those that match maps; a step of a small student takes three to seven times as long"
     )
     on: ClassVar[tuple[Literal["map", "vector"], ...]] = ("map",)
 
