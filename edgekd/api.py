@@ -289,7 +289,9 @@ def bench_devices(
     """
     from edgekd.devices.catalogue import open_device
     from edgekd.measure import bench_devices
+    from edgekd.measure.models import find_models
 
+    find_models(models)
     return bench_devices.bench_devices(
         [open_device(device) for device in dict.fromkeys(devices)],
         lambda device: _bench(device, models, backends, threads, plan, twins, shapes, None, events),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional, Sequence, Union
+from typing import Any, Callable, ContextManager, Dict, List, Optional, Sequence, Union
 
 from edgekd.agent import energy
 from edgekd.agent.busy import busy_cores
@@ -70,16 +70,23 @@ class Batch:
             order = [index for index, result in enumerate(self.results) if result.failed is None]
             random.Random("%d/%d" % (self.plan.seed, generation)).shuffle(order)
             for group in _groups(order, MOST_ALIVE - int(self.plan.sentinel)):
-                self.cooling.wait(self.waiting, temperature_c)
-                self._generation(generation, group)
+                with self._cool_and_busy():
+                    self._generation(generation, group)
         if self.plan.profile:
             for index, result in enumerate(self.results):
                 if result.failed is None:
-                    self._profile(index)
+                    with self._cool_and_busy():
+                        self._profile(index)
         for generation in range(self.plan.processes if self.plan.energy else 0):
             for index, result in enumerate(self.results):
                 if result.failed is None and not result.energy_detail:
-                    self._energy(generation, index)
+                    with self._cool_and_busy():
+                        self._energy(generation, index)
+
+    def _cool_and_busy(self) -> ContextManager[None]:
+        """Once it is cool, and for as long as the context lasts, so many other cores are kept busy."""
+        self.cooling.wait(self.waiting, temperature_c)
+        return busy_cores(self.plan.busy)
 
     def _generation(self, generation: int, group: Sequence[int]) -> None:
         """One fresh process of each job of the group and of the sentinel (-1), a round each in turn."""
@@ -213,8 +220,7 @@ def measure(
     ``waiting`` is called while a worker is silent, ``step`` after each step.
     """
     batch = Batch(jobs, plan, yard, meter, cooling, waiting, step)
-    with busy_cores(plan.busy):
-        batch.run()
+    batch.run()
     return batch
 
 

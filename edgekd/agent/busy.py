@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Iterator, List
 
 __all__ = ["burn", "busy_cores"]
 
@@ -15,8 +15,10 @@ __all__ = ["burn", "busy_cores"]
 def busy_cores(count: int) -> Iterator[None]:
     """So many cores are kept busy inside. Where the scheduler puts them is its affair, as with any other program."""
     begin = [sys.executable, "-B", sys.argv[0], "burn", str(os.getpid())]
-    started = [subprocess.Popen(begin, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) for _ in range(count)]
+    started: List["subprocess.Popen[bytes]"] = []
     try:
+        for _ in range(count):
+            started.append(subprocess.Popen(begin, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
         yield
         ended = [process.poll() for process in started if process.poll() is not None]
         if ended:

@@ -18,6 +18,9 @@ class Cooling(NamedTuple):
     below_c: float = 0.0
     patience_s: float = 0.0
 
+    def __str__(self) -> str:
+        return "below %g C" % self.below_c if self.below_c else ""
+
     def wait(self, waiting: Callable[[], None], told: Callable[[], Optional[float]]) -> None:
         """Return once it is as cool, or patience has ended; ``waiting`` is called meanwhile."""
         end = time.monotonic() + (self.patience_s if self.below_c else 0.0)

@@ -18,7 +18,10 @@ class CoresRefused(Exception):
 def bind(which: str) -> str:
     """Bind this process and all it starts, and say to what. Raises CoresRefused."""
     cores = chosen(which, sorted(os.sched_getaffinity(0)), "/")
-    os.sched_setaffinity(0, cores)
+    try:
+        os.sched_setaffinity(0, cores)
+    except OSError as error:  # a phone switches its fast cores off
+        raise CoresRefused("cores %s can't be used: %s" % (",".join(map(str, cores)), error.strerror)) from None
     listed = ",".join(map(str, cores))
     return listed if which == listed else "%s (%s)" % (listed, which)
 

@@ -40,7 +40,7 @@ def fingerprint(root: str = "/") -> Dict[str, Any]:
     info = _read(os.path.join(root, "proc/cpuinfo"))
     runtimes = {name: version for name, version in ((name, _version(name)) for name in _HOMES) if version}
     return {
-        "cpu": cpu_of(info, root),
+        "cpu": cpu_of(info, root, platform.processor()),
         "architecture": platform.machine(),
         "cores": _cores(),
         "extensions": extensions_of(info),
@@ -69,13 +69,13 @@ def _named(info: str, *names: str) -> str:
     return ""
 
 
-def cpu_of(info: str, root: str) -> str:
+def cpu_of(info: str, root: str, otherwise: str) -> str:
     """The CPU's name; on Arm boards the board's own name and the part numbers of its kinds of core."""
     name = _named(info, "model name", "Hardware", "cpu model")
     parts = sorted(set(re.findall(r"^CPU part\s*:\s*(\S+)$", info, re.MULTILINE)))
     board = _read(os.path.join(root, "proc/device-tree/model")).strip()
     words = [board, name, " ".join("part " + part for part in parts)]
-    return ", ".join(word for word in words if word) or platform.processor() or "unknown"
+    return ", ".join(word for word in words if word) or otherwise or "unknown"
 
 
 def _cores() -> int:

@@ -139,7 +139,14 @@ def _hello(_message: Message, _tell: Tell, place: _Place) -> Message:
 
 def _describe(_message: Message, _tell: Tell, place: _Place) -> Message:
     meter = place.meter.name if place.meter else ""
-    return dict(fingerprint(), limits=place.yard.words, on_cores=place.on_cores, meter=meter, no_meter=place.no_meter)
+    return dict(
+        fingerprint(),
+        limits=place.yard.words,
+        on_cores=place.on_cores,
+        cooling=str(place.cooling),
+        meter=meter,
+        no_meter=place.no_meter,
+    )
 
 
 def _load(message: Message, tell: Tell, place: _Place) -> Message:

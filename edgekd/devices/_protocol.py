@@ -69,6 +69,7 @@ class Fingerprint(Record):
     providers: Mapping[str, tuple[str, ...]]  # runtime -> providers or delegates it offers
     limits: str = ""  # artificial ones, and what enforces them; with any, nothing is `measured` there, but `emulated`
     on_cores: str = ""  # which of them, where the device file says so: `4,5,6,7 (fast)`
+    cooling: str = ""  # what it waits for before each set of processes: `below 45 C`
     meter: str = ""  # what tells its power; no part of the identity, for it changes no other figure
     no_meter: str = ""  # why nothing does
     power_is_modelled: bool = False  # nothing is read: ``meter`` is what a person wrote
@@ -77,7 +78,7 @@ class Fingerprint(Record):
     def _as_it_always_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what came later and says nothing here."""
         written: dict[str, Any] = whole(self)
-        later = ("limits", "on_cores", "meter", "no_meter", "power_is_modelled")
+        later = ("limits", "on_cores", "cooling", "meter", "no_meter", "power_is_modelled")
         return {name: value for name, value in written.items() if name not in later or value}
 
     def digest(self) -> Digest:
@@ -172,7 +173,7 @@ class ProcessSample(Record):
     mean_us: PositiveFloat
     round_low_us: tuple[PositiveFloat, ...]  # one a round, in order: shows drift inside the process
     calls: PositiveInt
-    first_us: NonNegativeFloat  # the first inference
+    first_us: NonNegativeFloat | None  # the first inference; None where it is told too coarsely
     load_ms: NonNegativeFloat
     runtime_us: float | None  # the runtime's own clock, where it has one: low quantile
     runtime_p50_us: float | None = None  # the same clock's median
@@ -244,6 +245,7 @@ class Measurement(Record):
     kind: EvidenceKind  # measured, or emulated under artificial limits
     plan: MeasurePlan
     shapes: Shapes = ()  # asked for
+    resolution_us: NonNegativeFloat = 0.0  # of the times, where a program rounds them
     state: str = ""  # what a phone said of itself before: screen on, charging, ...
     outcome: Outcome
     detail: str = ""  # what the runtime said; empty when all went well

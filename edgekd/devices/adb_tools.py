@@ -9,10 +9,10 @@ says ``times only``.
 from __future__ import annotations
 
 import random
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import FilePath, model_validator
 
@@ -43,9 +43,12 @@ from edgekd.records import digest_file
 __all__ = ["AdbToolsDevice", "ToolsSession"]
 
 _TOOLS = {"litert": "benchmark_model", "onnxruntime": "onnxruntime_perf_test"}
+_RESOLUTION_US = {"litert": 1.0}  # benchmark_model's quantiles are whole microseconds
 _KILLED, _TIMED_OUT = 137, 124
 _GRACE_S = 15.0
-_MOST_SAID_BYTES = 400_000  # more is not read: a file that is cut off is then not whole, and refused
+_MOST_SAID_BYTES = 400_000
+_MOST_PULLED_BYTES = 16 << 20
+_MOST_CALLS = 20_000
 _DESCRIBE = """
 for F in /proc/cpuinfo /proc/meminfo; do echo "== $F"; cat "$F"; done
 echo "== governor"; cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/null
@@ -98,6 +101,7 @@ class ToolsSession:
         self._files = RemoteFiles(self._shell, made, new_token(), None)
         self._tools: dict[str, str] = {}
         self._digests: dict[str, str] = {}
+        self._calls_for: dict[str, float] = {}  # as many as fill the plan's time, by the model's place
         for runtime, path in device.tools.items():
             digest = digest_file(path)
             there = f"tools/{digest[:32]}"
@@ -154,6 +158,7 @@ class ToolsSession:
                 kind=EvidenceKind.MEASURED,
                 plan=plan.but(threads=job.threads or plan.threads),
                 shapes=job.shapes,
+                resolution_us=_RESOLUTION_US.get(job.backend.runtime, 0.0),
                 state=", ".join(word for word in (f"times only, by {_TOOLS.get(job.backend.runtime)}", state) if word),
                 outcome=failed[index][0] if index in failed else Outcome.OK,
                 detail=failed[index][1] if index in failed else "",
@@ -184,20 +189,58 @@ class ToolsSession:
         if job.shapes:
             return Outcome.REFUSED, "a shape can't be asked for from the vendors' programs", None
         model = self._files.put([job.artefact.path])
-        words = _words(self._tools[runtime], model, job, plan)
-        longest_s = plan.load_deadline_s + plan.call_deadline_s + (plan.rounds * plan.round_ms + plan.warmup_ms) / 1e3
+        if runtime == "onnxruntime" and model not in self._calls_for:
+            outcome, detail, one = self._run(job, model, _perf_test(self._tools[runtime], model, job, plan, 3), plan)
+            if one is None:
+                return outcome, detail, None
+            self._calls_for[model] = 1e3 * plan.rounds * plan.round_ms / one.p50_us
+        return self._run(job, model, self._words(job, model, plan), plan)
+
+    def _words(self, job: Job, model: str, plan: MeasurePlan) -> list[str]:
+        """A program and its arguments: as long as a process of the agent measures, and at least so many calls."""
+        tool = self._tools[job.backend.runtime]
+        if job.backend.runtime == "litert":
+            return _benchmark_model(tool, model, job, plan)
+        least, most = 2 * plan.min_calls, _MOST_CALLS
+        return _perf_test(tool, model, job, plan, round(min(most, max(least, self._calls_for[model]))))
+
+    def _run(
+        self, job: Job, model: str, words: Sequence[str], plan: MeasurePlan
+    ) -> tuple[Outcome, str, ProcessSample | None]:
+        longest_s = plan.load_deadline_s + 2 * plan.call_deadline_s + (plan.rounds * plan.round_ms) / 1e3
         times, told = command_line([f"{model}.times"]), command_line([f"{model}.said"])
         script = f"""
 rm -f {times} {told}
 timeout -s KILL {int(longest_s) + 1} {command_line(words)} >{told} 2>&1 </dev/null; S=$?
-echo "== said"; tail -c {_MOST_SAID_BYTES} {told}; echo; echo "== times"; head -c {_MOST_SAID_BYTES} {times} 2>/dev/null
-echo; echo "== status $S"
-rm -f {times} {told}"""
+tail -c {_MOST_SAID_BYTES} {told}; echo; echo "== status $S"
+rm -f {told}"""
         began_s = time.monotonic()
-        said = self._files.ask(script, longest_s + _GRACE_S)
-        text, _, rest = said.removeprefix("== said").partition("\n== times")
-        rows, _, status = rest.rpartition("== status ")
-        return _outcome(runtime, text, rows, status.strip(), longest_s, began_s)
+        text, _, status = self._files.ask(script, longest_s + _GRACE_S).rpartition("== status ")
+        if not status.isdigit():
+            raise ConnectionLost(
+                f"the phone's answer makes no sense: {last_line(status)}", "see whether it is still on"
+            )
+        code, name = int(status), _TOOLS[job.backend.runtime]
+        if code in (_KILLED, _TIMED_OUT) and time.monotonic() - began_s >= longest_s:
+            return Outcome.HUNG, f"no end within {longest_s:g} s", None
+        if 128 < code <= 192:
+            return Outcome.CRASHED, f"{name} was killed by signal {code - 128}: {last_line(text)}", None
+        if code:
+            return Outcome.REFUSED, f"{name} ended with status {code}: {last_line(text)}", None
+        try:
+            if job.backend.runtime == "litert":
+                return Outcome.OK, "", read_benchmark_model(text, began_s)
+            return Outcome.OK, "", read_perf_test(text, self._pulled(f"{model}.times"), began_s)
+        except NotUnderstood as error:
+            return Outcome.REFUSED, f"{error} (it said: {last_line(text)})", None
+
+    def _pulled(self, place: str) -> str:
+        """A file that a program wrote, and that is not left there."""
+        with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
+            here = Path(folder) / "times"
+            self._shell.pull(place, here, _MOST_PULLED_BYTES)
+            self._files.ask(f"rm -f {command_line([place])}")
+            return here.read_text(encoding="utf-8", errors="replace")
 
     def _describe(self) -> Fingerprint:
         parts: dict[str, str] = {}
@@ -205,7 +248,7 @@ rm -f {times} {told}"""
             name, _, text = part.partition("\n")
             parts[name] = text.strip()
         info = parts.get("/proc/cpuinfo", "")
-        processor = cpu_of(info, "/nowhere")
+        processor = cpu_of(info, "/nowhere", "")
         names = [word for word in (parts.get("model", ""), processor) if word]
         cores = parts.get("cores", "")
         return Fingerprint(
@@ -233,37 +276,22 @@ def _providers(runtime: str) -> tuple[str, ...]:
     return tuple(name.partition("/")[2] for name in BACKENDS if name.startswith(f"{runtime}/"))
 
 
-def _words(tool: str, model: str, job: Job, plan: MeasurePlan) -> list[Any]:
-    """The program and its arguments; as many calls as a process of the agent makes at least, for as long."""
-    threads, seconds = job.threads or plan.threads, max(plan.rounds * plan.round_ms / 1e3, 0.001)
-    if job.backend.runtime == "litert":
-        xnnpack = "true" if job.backend.provider == "xnnpack" else "false"
-        return [
-            f"./{tool}", f"--graph={model}", f"--num_threads={threads}", f"--use_xnnpack={xnnpack}",
-            "--warmup_runs=1", f"--warmup_min_secs={max(plan.warmup_ms / 1e3, 0.001):g}",
-            f"--num_runs={plan.rounds * plan.min_calls}", f"--min_secs={seconds:g}",
-        ]  # fmt: skip
-    whole_s = max(1, round(seconds))  # it takes whole seconds
+def _benchmark_model(tool: str, model: str, job: Job, plan: MeasurePlan) -> list[str]:
+    seconds = plan.rounds * plan.round_ms / 1e3
     return [
-        f"./{tool}", "-I", "-e", "cpu", "-x", str(threads), "-y", "1", "-m", "duration", "-t", str(whole_s),
-        model, f"{model}.times",
-    ]  # fmt: skip
+        f"./{tool}",
+        f"--graph={model}",
+        f"--num_threads={job.threads or plan.threads}",
+        f"--use_xnnpack={'true' if job.backend.provider == 'xnnpack' else 'false'}",
+        "--warmup_runs=1",
+        f"--warmup_min_secs={max(plan.warmup_ms / 1e3, 0.001):g}",
+        f"--num_runs={2 * plan.min_calls}",
+        f"--min_secs={max(seconds, 0.001):g}",
+        f"--max_secs={seconds + plan.call_deadline_s:g}",
+    ]
 
 
-def _outcome(
-    runtime: str, text: str, rows: str, status: str, longest_s: float, began_s: float
-) -> tuple[Outcome, str, ProcessSample | None]:
-    if not status.isdigit():
-        raise ConnectionLost(f"the phone's answer makes no sense: {last_line(text)}", "see whether it is still on")
-    code = int(status)
-    if code in (_KILLED, _TIMED_OUT) and time.monotonic() - began_s >= longest_s:
-        return Outcome.HUNG, f"no end within {longest_s:g} s", None
-    if code > 128:
-        return Outcome.CRASHED, f"{_TOOLS[runtime]} was killed by signal {code - 128}: {last_line(text)}", None
-    if code:
-        return Outcome.REFUSED, f"{_TOOLS[runtime]} ended with status {code}: {last_line(text)}", None
-    try:
-        read = read_benchmark_model(text, began_s) if runtime == "litert" else read_perf_test(text, rows, began_s)
-    except NotUnderstood as error:
-        return Outcome.REFUSED, f"{error} (it said: {last_line(text)})", None
-    return Outcome.OK, "", read
+def _perf_test(tool: str, model: str, job: Job, plan: MeasurePlan, calls: int) -> list[str]:
+    threads = str(job.threads or plan.threads)
+    how = ["-I", "-e", "cpu", "-x", threads, "-y", "1", "-m", "times", "-r", str(calls)]
+    return [f"./{tool}", *how, model, f"{model}.times"]

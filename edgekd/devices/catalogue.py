@@ -39,6 +39,7 @@ class ProbeAnswer(Filed):
             f"  runtimes      {', '.join(runtimes) or 'none'}",
             f"  providers     {', '.join(providers) or 'none'}",
             *([f"  on cores      {found.on_cores}"] if found.on_cores else []),
+            *([f"  cooling       {found.cooling}"] if found.cooling else []),
             *([f"  limits        {found.limits}"] if found.limits else []),
             f"  fingerprint   {self.subject[:12]}",
         ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from edgekd.devices._protocol import ProcessSample
 
 __all__ = ["NotUnderstood", "read_benchmark_model", "read_perf_test"]
 
-_NUMBER = r"([0-9.]+(?:e[+-]?[0-9]+)?)"
+_NUMBER = r"([0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)"
 _COUNT = re.compile(
     rf"^(?:INFO: )?count=(\d+) first=\d+ curr=\d+ min={_NUMBER} max={_NUMBER} avg={_NUMBER} std={_NUMBER}"
     rf"(?: p5={_NUMBER} median={_NUMBER} p95={_NUMBER})?\s*$",
@@ -26,7 +27,7 @@ _TIMINGS = re.compile(
     rf"^(?:INFO: )?Inference timings in us: Init: {_NUMBER}, First inference: {_NUMBER},", re.MULTILINE
 )
 _SESSION = re.compile(rf"^Session creation time cost: {_NUMBER} s\s*$", re.MULTILINE)
-_FIRST = re.compile(rf"^First inference time cost: {_NUMBER} ms\s*$", re.MULTILINE)
+_TOTAL = re.compile(r"^Total inference requests: (\d+)\s*$", re.MULTILINE)
 _ROW = re.compile(rf"^[^,\n]*,{_NUMBER},\d+,-?\d+,(\d+)\s*$", re.MULTILINE)
 
 
@@ -42,40 +43,52 @@ def read_benchmark_model(said: str, began_s: float) -> ProcessSample:
     count, least, _, mean, _, low, middle, high = rows[-1]  # the first row is the warm-up's
     if not low:
         raise NotUnderstood("this benchmark_model tells no quantiles: use one of 2024 or later")
+    told = {"min_us": least, "low_us": low, "p50_us": middle, "p95_us": high, "mean_us": mean}
     return _sample(
-        {"min_us": least, "low_us": low, "p50_us": middle, "p95_us": high, "mean_us": mean},
-        None,
-        int(count),
-        float(timings.group(2)),
-        float(timings.group(1)) / 1e3,
-        began_s,
+        {name: float(value) for name, value in told.items()},
+        p99_us=None,
+        calls=int(count),
+        first_us=float(timings.group(2)),
+        load_ms=float(timings.group(1)) / 1e3,
+        began_s=began_s,
     )
 
 
 def read_perf_test(said: str, rows: str, began_s: float) -> ProcessSample:
-    """What it printed, and the file with a time a run, in seconds. Raises NotUnderstood."""
-    session, first, found = _SESSION.search(said), _FIRST.search(said), _ROW.findall(rows)
-    if session is None or first is None or not found:
+    """What it printed, and the file with a time a run, in seconds. Raises NotUnderstood.
+
+    Its first inference is told in whole milliseconds, and so not taken.
+    """
+    session, total, found = _SESSION.search(said), _TOTAL.search(said), _ROW.findall(rows)
+    if session is None or total is None or not found:
         raise NotUnderstood("onnxruntime_perf_test did not tell its times")
-    if [int(number) for _, number in found] != list(range(len(found))):
+    if [int(number) for _, number in found] != list(range(int(total.group(1)))):
         raise NotUnderstood("onnxruntime_perf_test's file of times is not whole")
     times_us = np.sort(np.array([float(seconds) for seconds, _ in found]) * 1e6)
-    low, middle, high, highest = np.quantile(times_us, (0.05, 0.5, 0.95, 0.99))
-    named = {"min_us": times_us[0], "low_us": low, "p50_us": middle, "p95_us": high, "mean_us": times_us.mean()}
+    low, middle, high, highest = (float(value) for value in np.quantile(times_us, (0.05, 0.5, 0.95, 0.99)))
     return _sample(
-        named, float(highest), len(times_us), float(first.group(1)) * 1e3, float(session.group(1)) * 1e3, began_s
+        {"min_us": float(times_us[0]), "low_us": low, "p50_us": middle, "p95_us": high, "mean_us": times_us.mean()},
+        p99_us=highest,
+        calls=len(times_us),
+        first_us=None,
+        load_ms=float(session.group(1)) * 1e3,
+        began_s=began_s,
     )
 
 
 def _sample(
-    times: dict[str, object], p99_us: float | None, calls: int, first_us: float, load_ms: float, began_s: float
+    times_us: Mapping[str, float],
+    p99_us: float | None,
+    calls: int,
+    first_us: float | None,
+    load_ms: float,
+    began_s: float,
 ) -> ProcessSample:
-    values = {name: float(str(value)) for name, value in times.items()}
-    ordered = [values[name] for name in ("min_us", "low_us", "p50_us", "p95_us")]
-    if calls < 1 or not all(0 < value < math.inf for value in values.values()) or ordered != sorted(ordered):
-        raise NotUnderstood(f"the program's times make no sense: {values}")
+    ordered = [times_us[name] for name in ("min_us", "low_us", "p50_us", "p95_us")]
+    if calls < 1 or not all(0 < value < math.inf for value in times_us.values()) or ordered != sorted(ordered):
+        raise NotUnderstood(f"the program's times make no sense: {dict(times_us)}")
     return ProcessSample(
-        **values,
+        **times_us,
         p99_us=p99_us,
         round_low_us=(),
         calls=calls,

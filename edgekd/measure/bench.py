@@ -26,7 +26,7 @@ from edgekd.devices._protocol import (
     Progress,
     Shapes,
 )
-from edgekd.errors import ConfigurationError, Interrupted, MissingError, Place, Problem
+from edgekd.errors import ConfigurationError, Interrupted, MissingError, Place, Problem, UsageError
 from edgekd.evidence import Figure
 from edgekd.measure.against import Against, hold_against, read_report, require_like
 from edgekd.measure.compare import Comparison, aa_noise, compare, low_us, order
@@ -138,6 +138,10 @@ def run_bench(
     MissingError where no backend is there for one, Interrupted where ``stop`` says so, and what opening raises.
     """
     counts = (threads,) if isinstance(threads, int) else tuple(dict.fromkeys(threads))
+    if not counts or min(counts) < 1:
+        raise UsageError(
+            f"threads {threads}: one number at least is expected, none below 1", "for example threads=[1, 4]"
+        )
     plan = plan.but(threads=counts[0])
     artefacts = find_models(models)
     pairs = pair_twins(artefacts, twins)
@@ -148,6 +152,8 @@ def run_bench(
     session = device.open()
     try:
         fingerprint = session.describe()
+        if plan.load.busy > fingerprint.cores:
+            raise UsageError(f"{plan.load.busy} busy cores: {device.name} has {fingerprint.cores}", "ask for fewer")
         if before is not None and previous is not None:
             require_like(before, fingerprint, counts, plan.load, previous)
         jobs = _jobs(artefacts, _usable(fingerprint, backends), counts, shapes)

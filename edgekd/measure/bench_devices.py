@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from edgekd.devices._protocol import Device
-from edgekd.errors import MissingError
+from edgekd.errors import ConfigurationError, MissingError
 from edgekd.measure.bench import BenchReport
 from edgekd.records import Filed, Record
 
@@ -57,11 +57,12 @@ class BenchReports(Filed):
 
 
 def bench_devices(devices: Iterable[Device], bench: Callable[[Device], BenchReport]) -> BenchReports:
-    """``bench`` one device after the other. One that can't be reached, or has no fitting runtime, is noted."""
+    """``bench`` one device after the other. One that can't be reached, or has no fitting runtime, is noted: what is
+    wrong with the models themselves has been found before."""
     reports, missing = [], []
     for device in devices:
         try:
             reports.append(bench(device))
-        except MissingError as error:
+        except (ConfigurationError, MissingError) as error:
             missing.append(NotMeasured(device=device.name, message=error.message, remedy=error.remedy))
     return BenchReports(reports=tuple(reports), missing=tuple(missing))

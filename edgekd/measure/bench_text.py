@@ -212,7 +212,7 @@ def _energy(row: BenchRow, report: BenchReport) -> str:
 def _placement(row: BenchRow, report: BenchReport) -> str:
     """What a delegate left to others, which costs a copy at each end of each part; nothing where it took all."""
     where = row.measurement.delegation
-    if where is None or where.delegated == where.total or not where.delegated:
+    if where is None or where.delegated == where.total or row.backend.provider == "builtin":
         return ""
     kinds = ", ".join(where.left_out)
     parts = f"{where.partitions} part{'s' if where.partitions != 1 else ''}"

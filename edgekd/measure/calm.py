@@ -80,6 +80,8 @@ def _fastest(measurement: Measurement) -> float:
 def calm_processes(measurement: Measurement) -> tuple[ProcessSample, ...]:
     """Those of a measurement; all of them on a quiet machine, and where no sentinel was timed beside each."""
     sentinel, processes = measurement.sentinel, measurement.processes
+    if measurement.plan.load.busy:  # it is disturbed on purpose
+        return processes
     if sentinel is None or not processes or len(sentinel.low_us) % len(processes):
         return processes
     rounds = np.asarray(sentinel.low_us, dtype=np.float64).reshape(len(processes), -1)

@@ -117,7 +117,8 @@ def aa_noise(measurements: Sequence[Measurement]) -> float:
         second = resampled_medians(residuals, size, _RESAMPLES, generator)
         expected = math.expm1(wider * float(np.quantile(np.abs(first - second), 0.95)))
     pairs = [abs(math.log(low_us(a) / low_us(b))) for a, b in combinations(timed, 2) if same_job(a, b)]
-    return max(expected, math.expm1(max(pairs, default=0.0)), _SMALLEST_NOISE)
+    coarsest = max((m.resolution_us / low_us(m) for m in timed), default=0.0)
+    return max(expected, math.expm1(max(pairs, default=0.0)), coarsest, _SMALLEST_NOISE)
 
 
 def same_job(a: Measurement, b: Measurement) -> bool:

@@ -38,6 +38,8 @@ def without_disturbed(batch: Sequence[Measurement]) -> Sequence[Measurement]:
 
 def _without(measurement: Measurement) -> Measurement:
     sentinel, rounds = measurement.sentinel, measurement.plan.rounds
+    if measurement.plan.load.busy:  # it is disturbed on purpose
+        return measurement
     out = set(disturbed(sentinel, rounds))
     count = len(measurement.processes)
     if sentinel is None or not out or len(sentinel.low_us) != count * rounds:

@@ -87,7 +87,7 @@ def examine(device: Device, converters: Callable[[], Sequence[Found]] = find_con
             *_meter(fingerprint),
             *(_phone(device) if isinstance(device, AdbDevice) else ()),
             *(_host(fingerprint) if device.name == "this-computer" else ()),
-            _noise(session),
+            *(() if fingerprint.times_only else (_noise(session),)),
         ]
     finally:
         session.close()
@@ -131,6 +131,10 @@ def _runtimes(fingerprint: Fingerprint, device: Device) -> Iterator[Check]:
         if version is None:
             there = f"edgekd devices install {device.name} --runtime {runtime}"
             remedy = there if by_shell else f"pip install {package}"
+            if fingerprint.times_only:
+                remedy = (
+                    "give its program in the device file, where there is one (benchmark_model, onnxruntime_perf_test)"
+                )
             yield Check(name=runtime, state="missing", found="not installed", remedy=remedy)
         else:
             providers = ", ".join(fingerprint.providers.get(runtime, ()))
@@ -199,14 +203,12 @@ def _phone(device: AdbDevice) -> Iterator[Check]:
         yield Check(name="phone", state="ok", found="no Android, or one that tells nothing of itself")
         return
     hints = [
-        "with its screen off it may slow down: adb shell svc power stayon true" if state.screen == "off" else "",
+        "with its screen off it may slow down: wake it, and set a long screen timeout" if state.screen == "off" else "",
         "charging heats it: unplug it, and use adb over the network" if state.charging else "",
         "below 20 % it may save power: charge it first"
         if state.battery_percent is not None and state.battery_percent < _LOW_BATTERY
         else "",
-        "Android slows it down: let it cool, and give the device file `cooling: {below_c: 40}`"
-        if state.throttling not in (None, "none")
-        else "",
+        "Android slows it down: let it cool" if state.throttling not in (None, "none") else "",
     ]
     remedy = "; ".join(hint for hint in hints if hint)
     yield Check(name="phone", state="warn" if remedy else "ok", found=str(state), remedy=remedy)

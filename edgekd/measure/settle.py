@@ -115,6 +115,7 @@ def merge(a: Measurement, b: Measurement) -> Measurement:
         operators=a.operators or b.operators,
         operators_detail=a.operators_detail or b.operators_detail,
         delegation=a.delegation or b.delegation,
+        state="; ".join(dict.fromkeys(word for word in (*a.state.split("; "), b.state) if word)),
         meter=a.meter or b.meter,
         energy=a.energy + b.energy,
         energy_detail=a.energy_detail or b.energy_detail,

@@ -36,10 +36,12 @@ echo "INFO: count=150 first=${B}90 curr=${B}05 min=${B}00 max=${B}99 avg=${B}06.
 echo "INFO: Inference timings in us: Init: 4300, First inference: 900, Warmup (avg): 900, Inference (avg): ${B}06.5"
 """
 PERF_TEST = """#!/bin/sh
-for A in "$@"; do T="$A"; done
+for A in "$@"; do M="$T"; T="$A"; [ "$P" = -r ] && N="$A"; P="$A"; done
+grep -q broken "$M" && { echo "Load model from $M failed: Protobuf parsing failed."; exit 255; }
 echo "Session creation time cost: 0.0043 s"
-echo "First inference time cost: 1 ms"
-I=0; while [ $I -lt 40 ]; do echo "net,0.0003,1000,98,$I"; I=$((I+1)); done > "$T"
+echo "First inference time cost: 0 ms"
+echo "Total inference requests: $N"
+I=0; while [ $I -lt $N ]; do echo "net,0.0003,1000,98,$I"; I=$((I+1)); done > "$T"
 """
 
 
@@ -95,13 +97,16 @@ def test_times_of_both(device: AdbToolsDevice, root: Path, tmp_path: Path) -> No
     assert results[0].processes[0].memory_model_bytes is None
     assert results[1].plan.threads == 2
     assert results[0].state == "times only, by benchmark_model"
+    assert (results[0].resolution_us, results[2].resolution_us) == (1.0, 0.0)
+    assert [p.calls for p in results[2].processes] == [50] * 3  # 15 ms of 300 us
+    assert results[2].processes[0].first_us is None
     assert heard[-1] == (9, 9)
     assert (found.times_only, found.cores > 0, found.memory_bytes > 1 << 30) == (True, True, True)
     assert found.runtimes["litert"].startswith("benchmark_model ")
     assert found.os.startswith("Android 15")
     asked = (root / "data/local/tmp/asked").read_text().splitlines()
     assert len(asked) == 6
-    assert all("--use_xnnpack=true --warmup_runs=1" in line and "--num_runs=15" in line for line in asked)
+    assert all("--use_xnnpack=true --warmup_runs=1" in line and "--num_runs=10" in line for line in asked)
     assert sum("--num_threads=2 " in line for line in asked) == 3
 
 
@@ -110,12 +115,15 @@ def test_times_of_both(device: AdbToolsDevice, root: Path, tmp_path: Path) -> No
     [
         ("broken.tflite", Outcome.REFUSED, "ended with status 1: ERROR: Op builtin_code out of range: 250"),
         ("crash.tflite", Outcome.CRASHED, "killed by signal 11"),
-        ("hang.tflite", Outcome.HUNG, "no end within 3.02 s"),
+        ("hang.tflite", Outcome.HUNG, "no end within 4.015 s"),
         ("mute.tflite", Outcome.REFUSED, "did not tell its times"),
+        ("broken.onnx", Outcome.REFUSED, "status 255: Load model from"),
     ],
 )
 def test_every_end_is_told(device: AdbToolsDevice, tmp_path: Path, name: str, outcome: Outcome, words: str) -> None:
-    jobs = [Job(artefact=model(tmp_path, each), backend=LITERT) for each in (name, "net.tflite")]
+    backend = ONNX if name.endswith(".onnx") else LITERT
+    jobs = [Job(artefact=model(tmp_path, name), backend=backend)]
+    jobs.append(Job(artefact=model(tmp_path, "net.tflite"), backend=LITERT))
     session = device.open()
     try:
         failed, good = session.measure(jobs, PLAN)

@@ -8,7 +8,7 @@ import pytest
 
 from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Conditions, Delegation, Load, MeasurePlan, OperatorTime, Outcome
-from edgekd.errors import ConfigurationError, DeviceBusy, Interrupted, MissingError
+from edgekd.errors import ConfigurationError, DeviceBusy, Interrupted, MissingError, UsageError
 from edgekd.measure import figures
 from edgekd.measure.bench import BenchReport, run_bench
 from edgekd.testing.fakes import FakeDevice, Noise, Script, fake_fingerprint
@@ -188,3 +188,22 @@ def test_what_a_delegate_left_out_is_said(models):
     (told,) = [line for line in lines if "delegated" in line]
     assert told.startswith("7 of 9 operators of net_f32.tflite on litert/xnnpack are delegated, in 2 parts")
     assert "left out: GATHER, TOPK_V2" in " ".join(lines).replace("  ", " ")
+
+
+def test_a_delegate_that_took_nothing_is_said(models):
+    none = Delegation(total=9, delegated=0, partitions=0, left_out=("GELU",))
+    device = FakeDevice(lambda job: 100.0, outcomes=lambda job: Script(delegation=none))
+    every = [*LITERT, Backend(runtime="litert", provider="builtin")]
+    text = " ".join(" ".join(run_bench(models[:1], device, every, 1, PLAN).lines()).split())
+    assert "0 of 9 operators of net_f32.tflite on litert/xnnpack are delegated, in 0 parts; left out: GELU" in text
+    assert "litert/builtin are delegated" not in text  # there is no delegate to take any
+
+
+def test_what_cannot_be_asked_for(models):
+    device = FakeDevice(lambda job: 100.0)
+    with pytest.raises(UsageError, match="5 busy cores: fake-device has 4"):
+        run_bench(models, device, LITERT, 1, PLAN.but(load=Load(busy=5)))
+    for threads in ((), (0,), 0):
+        with pytest.raises(UsageError, match="one number at least"):
+            run_bench(models, device, LITERT, threads, PLAN)
+    assert (device.batches, device.is_open) == (0, False)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from edgekd.artefacts import Artefact, Backend, Format
-from edgekd.devices._protocol import Job, Measurement, MeasurePlan, SentinelReading
+from edgekd.devices._protocol import Job, Load, Measurement, MeasurePlan, SentinelReading
 from edgekd.errors import Interrupted
 from edgekd.measure.calm import Pace, calm_processes, measure_calmly
+from edgekd.measure.disturbed import without_disturbed
 from edgekd.measure.figures import figure_of
 from edgekd.testing.fakes import FakeDevice
 
@@ -43,6 +44,14 @@ def test_on_a_quiet_machine_all_are():
 def test_of_a_disturbed_batch_those_that_came_near_its_fastest(slow_rounds, calm):
     measurement = measured(slow_rounds)
     assert calm_processes(measurement) == tuple(measurement.processes[place] for place in calm)
+
+
+def test_of_a_machine_that_is_busy_on_purpose_every_process_counts():
+    measurement = measured([5, 0, 5])
+    busy = measurement.but(plan=measurement.plan.but(load=Load(busy=1)))
+    assert calm_processes(busy) == busy.processes
+    assert without_disturbed([busy]) == [busy]
+    assert without_disturbed([measurement.but(plan=busy.plan.but(load=Load()))])[0] == measurement
 
 
 def test_on_a_quiet_machine_a_slow_process_is_the_models_own():

@@ -110,6 +110,11 @@ def test_merging_keeps_order_and_refuses_strangers():
     assert merge(first.but(operators_detail="crashed"), second).operators_detail == "crashed"  # only the first profiles
     with pytest.raises(ValueError, match="different jobs"):
         merge(first, other)
+    with pytest.raises(ValueError, match="different jobs"):
+        merge(first, second.but(shapes=(("x", (1, 3)),)))
+    plugged = merge(first.but(state="on battery"), second.but(state="charging"))
+    assert plugged.state == "on battery; charging"
+    assert merge(plugged, second.but(state="charging")).state == plugged.state
 
 
 def test_a_shift_is_of_levels_not_of_one_process():

@@ -86,8 +86,12 @@ def settled(
 ) -> List[Tuple[int, ...]]:
     """The shape of each input, whose free axes are None: as was asked for, or its own with a free batch of 1.
 
-    Raises Refusal where another axis is free and nothing was asked, or what was asked doesn't fit.
+    Raises Refusal where another axis is free and nothing was asked, or what was asked doesn't fit, or fits no input.
     """
+    meant = {""} if len(inputs) == 1 else set()
+    if shapes and not set(shapes) & (meant | {name for name, _ in inputs}):
+        names = ", ".join("`%s`" % name for name, _ in inputs)
+        raise Refusal("a shape was asked for %s, its inputs are %s" % (", ".join("`%s`" % n for n in shapes), names))
     found: List[Tuple[int, ...]] = []
     for name, axes in inputs:
         asked = shapes.get(name, shapes.get("") if len(inputs) == 1 else None)
