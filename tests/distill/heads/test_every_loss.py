@@ -1,20 +1,25 @@
-"""Every loss, with every kind of head that is not one of classes: it trains, or says before training why it can't."""
+"""Every loss, with every family, kind of head and kind of teacher: it trains, or says before training why it can't.
+
+One head of classes is in ``tests/distill/test_every_loss.py``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from edgekd import plugins
-from edgekd.distill.losses._protocol import FeatureLoss
+from edgekd.distill.losses._protocol import FeatureLoss, OfLabels, OfNumbers
 from edgekd.distill.stage import Distill
+from edgekd.errors import ConfigurationError
 from edgekd.records import digest_json
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
-from edgekd.tasks._protocol import Task, TaskSpec
+from edgekd.tasks._protocol import HeadSpec, Task, TaskSpec
 from edgekd.tasks.one_head import OneHead
 from edgekd.tasks.shapes import Shapes
 from edgekd.teachers.packing import layout_of, packed
@@ -32,10 +37,20 @@ TASKS: dict[str, Task] = {
     "numbers": SpotTask([NUMBERS]),
 }
 FAMILY = ResNet.model_validate({"space": {"width": [8, 8], "depth": [1, 1]}})
+FORMS = {"detection": OfLabels, "multilabel": OfLabels, "regression": OfNumbers}
+OWN = """
+from torch import nn
+
+def own():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(8, 3),
+    )
+"""
 
 
-class HeadsNetwork:
-    """A teacher with the heads of a task, untrained, that can be looked into."""
+class HeadsTold:
+    """A teacher with the heads of a task, untrained, that gives its answers alone."""
 
     name = "heads"
 
@@ -48,6 +63,14 @@ class HeadsNetwork:
     def digest(self) -> str:
         return digest_json([self.name, [part.name for part in self.layout]])
 
+    def logits(self, batch: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return packed(self._network((batch - 128) / 64)).clone()
+
+
+class HeadsNetwork(HeadsTold):
+    """The same, that can be looked into."""
+
     def network(self) -> nn.Module:
         return self._network
 
@@ -57,24 +80,74 @@ class HeadsNetwork:
     def rows(self, answers: Mapping[str, Tensor]) -> Tensor:
         return packed(answers)
 
-    def logits(self, batch: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return self.rows(self._network(self.prepared(batch))).clone()
+
+TEACHERS = {"network": HeadsNetwork, "logits alone": HeadsTold, "none": lambda spec: None}
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory):
+    folder, models = tmp_path_factory.mktemp("own"), {}
+    (folder / "own_of_heads.py").write_text(OWN)
+    exec(OWN, models)
+    np.savez(folder / "own.npz", **{name: value.numpy() for name, value in models["own"]().state_dict().items()})
+    own = {"model": "own_of_heads.py:own", "weights": "own.npz", "ratios": [0.5, 1.0], "round_to": 1}
+    return {
+        "resnet": FAMILY,
+        "pruned": plugins.load("edgekd.families", "pruned").model_validate(own, context={"folder": folder}),
+    }
+
+
+def reasons(kind, spec: TaskSpec, whose: str, fits: bool) -> set[str]:
+    """Words of all that is to be told of a loss, by what it says of itself."""
+    found = set() if fits else {"the student was built for other heads"}
+    if kind.needs_teacher and whose == "none":
+        found.add("needs a teacher")
+    if not issubclass(kind, FeatureLoss):
+        for head in spec.heads if kind.needs_teacher else ():
+            if not issubclass(kind, FORMS.get(head.kind, kind)):
+                found.add(f"there is no such loss for the {head.kind} head `{head.name}`")
+            elif kind.every_pair and head.kind == "segmentation":
+                found.add(f"for the segmentation head `{head.name}` every cell is one")
+    elif found:
+        return found  # where it would look is asked last
+    elif whose != "network":
+        found.add("gives logits alone")
+    elif kind.adds_layers:
+        found.add("no linear layer at its end")
+    elif kind().points in ("penultimate", "logits"):  # heads have none in common
+        found.add("finds nothing to compare")
+    return found
+
+
+def test_no_family_is_left_out(families):
+    assert set(families) == set(plugins.names("edgekd.families"))
 
 
 @pytest.mark.parametrize("which", TASKS)
+def test_a_persons_own_model_has_one_head_of_classes(which, families):
+    with pytest.raises(ConfigurationError, match="models of one classification head"):
+        families["pruned"].space(TASKS[which].spec)
+
+
+@pytest.mark.parametrize("whose", TEACHERS)
+@pytest.mark.parametrize("which", TASKS)
+@pytest.mark.parametrize("name", ["resnet", "pruned"])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_trains_or_says_why_not(loss, which, context, tmp_path):
-    task = TASKS[which]
-    student = new_student(FAMILY, FAMILY.space(task.spec).at(0), task.spec, seed=0)
+def test_trains_or_says_why_not(loss, name, which, whose, families, context, tmp_path):
+    task, family = TASKS[which], families[name]
+    built_for = task.spec if name == "resnet" else task.spec.but(head=HeadSpec(classes=3), more=())
+    student = new_student(family, family.space(built_for).at(0), built_for, seed=0)
     stage = Distill(loss={loss: {}}, epochs=1, batch_size=4, views=1, precision="float32")
-    given = context(tmp_path, task=task, teacher=HeadsNetwork(task.spec))
+    given = context(tmp_path, task=task, teacher=TEACHERS[whose](task.spec))
     problems, kind = stage.check(student, given), plugins.load("edgekd.losses", loss)
-    misplaced = issubclass(kind, FeatureLoss) and (loss == "simkd" or "stage" not in kind().points)
-    formless = loss == "mlkd" or (loss == "dkd" and which != "mask")
-    assert bool(problems) == (misplaced or formless)
+    expected = reasons(kind, task.spec, whose, fits=name == "resnet")
+    assert len(problems) == len(expected)
+    assert all(any(words in problem.message for problem in problems) for words in expected)
     if problems:
-        assert all(problem.message.startswith(f"distill: {loss}: ") and problem.remedy for problem in problems)
+        assert all(problem.message.startswith("distill: ") and problem.remedy for problem in problems)
+        with pytest.raises(ConfigurationError):
+            stage.run(student, given)
+        assert not (tmp_path / "stage").exists(), "it began to train"
         return
     trained = stage.run(student, given)
     before, after = student.module.state_dict(), trained.module.state_dict()
