@@ -23,6 +23,16 @@ from edgekd.testing.fakes.bars import OpenBarTeacher
 pytestmark = pytest.mark.slow  # trains networks
 
 QUICK = {"epochs": 4, "batch_size": 32, "precision": "float32"}
+AUGMENTS = {
+    "default": {},
+    "flip": {"crop": 0, "flip": True},
+    "randaugment": {"crop": 0, "randaugment": True},
+    "mixup": {"crop": 0, "mixup": 1.0},
+    "cutmix": {"crop": 0, "cutmix": 1.0},
+    "mixup or cutmix of flipped": {"crop": 0, "flip": True, "mixup": 1.0, "cutmix": 1.0},
+    "rotate and colour": {"crop": 0, "rotate": 30, "colour": {"brightness": 0.4, "contrast": 0.4}},
+    "erase": {"crop": 0, "erase": 0.5},
+}
 
 
 class TestDistill(StageContract):
@@ -188,17 +198,22 @@ def test_views_are_shared_by_short_and_long_trainings():
     assert len(Distill(epochs=40, loss="ce").view_seeds()) == 40
 
 
-@pytest.mark.parametrize("cache", [True, False])
-@pytest.mark.parametrize("consistent", [True, False])
+def test_without_a_cache_a_teacher_has_no_view_of_its_own(student, context, tmp_path):
+    (problem,) = Distill(**QUICK, cache=False, consistent=False).check(student, context(tmp_path))
+    assert "without a cache" in problem.message
+
+
+@pytest.mark.parametrize(("cache", "consistent"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("augment", AUGMENTS)
 def test_student_sees_the_pixels_the_teacher_answered(
-    student, context, teacher, task, tmp_path, monkeypatch, cache, consistent
+    student, context, teacher, task, tmp_path, monkeypatch, augment, cache, consistent
 ):
     from edgekd.distill import loop
 
-    stage = Distill(**QUICK, views=2, cache=cache, consistent=consistent)
-    if not cache and not consistent:
-        assert any("without a cache" in problem.message for problem in stage.check(student, context(tmp_path)))
-        return
+    task.spec = task.spec.but(flip="flip" in AUGMENTS[augment])
+    of_pixels = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)) / 1000
+    teacher.logits = lambda batch: batch.flatten(1) @ of_pixels  # each pixel tells, and its place
+    stage = Distill(**QUICK, views=2, cache=cache, consistent=consistent, augment=AUGMENTS[augment])
     split = task.split
     nothing = Split("validation", split("test").inputs[:0], split("test").labels[:0], digest_json("nothing"))
     task.split = lambda name: nothing if name == "validation" else split(name)  # so that only training looks
