@@ -20,6 +20,7 @@ from edgekd.distill.heads._protocol import BalanceName
 __all__ = ["Balance", "GradNorm", "Uncertainty", "balance_of"]
 
 _ALPHA, _RATE = 0.5, 0.025
+_LEAST = 0.05  # of an even share: the paper has no floor, and a step could turn a head against itself
 
 
 class Balance(nn.Module):
@@ -80,9 +81,9 @@ class GradNorm(Balance):
             ratio = values / self.first
             pulls = self.weights * norms
             wanted = pulls.mean() * (ratio / ratio.mean()) ** _ALPHA
-            # the derivative of |pull - wanted|, in units of the mean pull so that one rate fits all losses
+            # the derivative of |pull - wanted|, in units of the mean norm so that one rate fits all losses
             step = torch.sign(pulls - wanted) * norms / norms.mean().clamp_min(1e-12)
-            moved = (self.weights - _RATE * step).clamp_min(0.05)
+            moved = (self.weights - _RATE * step).clamp_min(_LEAST)
             self.weights.copy_(moved * len(moved) / moved.sum())
 
 

@@ -26,7 +26,7 @@ from edgekd.tasks.rows import NOTHING, UNKNOWN
 
 __all__ = ["DetectionTraining", "heat_targets"]
 
-_SPREAD = 0.54 / 6  # sigma over the side of a box
+_SPREAD = 0.54 / 6  # sigma over the side of a box, but never below 0.3 cells
 _SEES = 0.05  # a probability: below it, nothing is seen
 _BOX_WEIGHT = 2.0
 _SURE = 0.5
