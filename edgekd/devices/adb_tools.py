@@ -213,7 +213,7 @@ class ToolsSession:
 rm -f {times} {told}
 timeout -s KILL {int(longest_s) + 1} {command_line(words)} >{told} 2>&1 </dev/null; S=$?
 tail -c {_MOST_SAID_BYTES} {told}; echo; echo "== status $S"
-rm -f {told}"""
+: >>{times}; rm -f {told}"""
         began_s = time.monotonic()
         text, _, status = self._files.ask(script, longest_s + _GRACE_S).rpartition("== status ")
         if not status.isdigit():
