@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field
 
@@ -30,7 +30,7 @@ from edgekd.targets.verdict import Answer
 
 if TYPE_CHECKING:
     from edgekd.bundle.verify import VerifyReport
-    from edgekd.devices._protocol import Device, DeviceSession, Fingerprint, MeasurePlan
+    from edgekd.devices._protocol import DeviceSession, Fingerprint, MeasurePlan
     from edgekd.distill.losses.catalogue import LossesAnswer
     from edgekd.measure.bench import BenchReport
     from edgekd.measure.bench_devices import BenchReports
@@ -267,9 +267,15 @@ def bench(
 
     Raises ConfigurationError, MissingError, DeviceBusy.
     """
+    from edgekd.artefacts import Backend
+    from edgekd.devices._protocol import MeasurePlan
     from edgekd.devices.catalogue import open_device
+    from edgekd.measure.bench import run_bench
 
-    return _bench(open_device(device), models, backends, threads, plan, twins, shapes, against, events)
+    wanted = [Backend.model_validate(name) for name in backends] or None
+    asked = tuple((name, tuple(axes)) for name, axes in shapes.items())
+    shown, where, chosen = events or SilentEvents(), open_device(device), plan or MeasurePlan()
+    return run_bench(models, where, wanted, threads, chosen, shown.progress, twins, shown.stop, against, asked)
 
 
 def bench_devices(
@@ -292,31 +298,12 @@ def bench_devices(
     from edgekd.measure.models import find_models
 
     find_models(models)
-    return bench_devices.bench_devices(
-        [open_device(device) for device in dict.fromkeys(devices)],
-        lambda device: _bench(device, models, backends, threads, plan, twins, shapes, None, events),
-    )
-
-
-def _bench(
-    device: Device,
-    models: Sequence[Path],
-    backends: Sequence[str],
-    threads: int | Sequence[int],
-    plan: MeasurePlan | None,
-    twins: Sequence[tuple[str, str]],
-    shapes: Mapping[str, Sequence[int]],
-    against: Path | None,
-    events: Events | None,
-) -> BenchReport:
-    from edgekd.artefacts import Backend
-    from edgekd.devices._protocol import MeasurePlan
-    from edgekd.measure.bench import run_bench
-
-    wanted = [Backend.model_validate(name) for name in backends] or None
-    asked = tuple((name, tuple(axes)) for name, axes in shapes.items())
-    shown, chosen = events or SilentEvents(), plan or MeasurePlan()
-    return run_bench(models, device, wanted, threads, chosen, shown.progress, twins, shown.stop, against, asked)
+    for device in devices:
+        open_device(device)
+    options: dict[str, Any] = {
+        "backends": backends, "threads": threads, "plan": plan, "twins": twins, "shapes": shapes, "events": events,
+    }  # fmt: skip
+    return bench_devices.bench_devices(dict.fromkeys(devices), lambda name: bench(models, device=name, **options))
 
 
 def profile(

@@ -7,7 +7,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgekd.devices._protocol import Device
 from edgekd.errors import ConfigurationError, MissingError
 from edgekd.measure.bench import BenchReport
 from edgekd.records import Filed, Record
@@ -56,7 +55,7 @@ class BenchReports(Filed):
         return [line for part in found for line in ("", *part)][1:]
 
 
-def bench_devices(devices: Iterable[Device], bench: Callable[[Device], BenchReport]) -> BenchReports:
+def bench_devices(devices: Iterable[str], bench: Callable[[str], BenchReport]) -> BenchReports:
     """``bench`` one device after the other. One that can't be reached, or has no fitting runtime, is noted: what is
     wrong with the models themselves has been found before."""
     reports, missing = [], []
@@ -64,5 +63,5 @@ def bench_devices(devices: Iterable[Device], bench: Callable[[Device], BenchRepo
         try:
             reports.append(bench(device))
         except (ConfigurationError, MissingError) as error:
-            missing.append(NotMeasured(device=device.name, message=error.message, remedy=error.remedy))
+            missing.append(NotMeasured(device=device, message=error.message, remedy=error.remedy))
     return BenchReports(reports=tuple(reports), missing=tuple(missing))

@@ -23,10 +23,11 @@ def model(tmp_path: Path) -> Path:
 
 
 def reports(model: Path, *devices: Device) -> BenchReports:
-    def bench(device: Device) -> BenchReport:
-        return run_bench([model], device, LITERT, 1, MeasurePlan())
+    def bench(name: str) -> BenchReport:
+        return run_bench([model], by_name[name], LITERT, 1, MeasurePlan())
 
-    return bench_devices(devices, bench)
+    by_name = {device.name: device for device in devices}
+    return bench_devices(by_name, bench)
 
 
 def test_each_device_has_its_report(model: Path) -> None:
@@ -48,15 +49,16 @@ def test_a_device_without_the_runtime_is_noted(model: Path) -> None:
 
 
 def test_the_gravest_exit_code_counts(model: Path) -> None:
-    refusing = FakeDevice({"net": 1.0}, outcomes={"net": Outcome.REFUSED})
+    refusing = FakeDevice({"net": 1.0}, name="refusing", outcomes={"net": Outcome.REFUSED})
     assert reports(model, refusing, FakeDevice({"net": 300.0})).exit_code == 3
 
 
 def test_a_device_that_loads_no_such_file_keeps_the_others(model: Path) -> None:
-    def bench(device: Device) -> BenchReport:
-        return run_bench([model], device, None, 1, MeasurePlan())
+    def bench(name: str) -> BenchReport:
+        return run_bench([model], by_name[name], None, 1, MeasurePlan())
 
     onnx = fake_fingerprint(runtimes={"onnxruntime": "1.32.0"}, providers={"onnxruntime": ("cpu",)})
-    found = bench_devices([FakeDevice({"net": 1.0}, name="one"), FakeDevice({}, name="two", fingerprint=onnx)], bench)
+    by_name = {"one": FakeDevice({"net": 1.0}, name="one"), "two": FakeDevice({}, name="two", fingerprint=onnx)}
+    found = bench_devices(by_name, bench)
     assert [report.device for report in found.reports] == ["one"]
     assert "loads tflite files" in found.missing[0].message
