@@ -32,6 +32,7 @@ class Worker:
 
     runtime: Runtime
     base_bytes: Optional[int] = None  # resident once the runtime is there; None where this machine can't tell
+    model_bytes: Optional[int] = None  # at most beyond that, before times of calls are kept: they take memory too
     load_ms = 0.0
     first_us = 0.0
     before: Optional[Message] = None
@@ -47,7 +48,8 @@ class Worker:
         from edgekd.agent.runtimes import open_runtime
         from edgekd.agent.runtimes.base import Tensor, made_up
 
-        made_up([Tensor("x", "float32", (1,))], 0)  # numpy loads its random part late: that is not the model's cost
+        # numpy loads its random parts late: that is not the model's cost
+        made_up([Tensor("x", kind, (1,)) for kind in ("float32", "int8")], 0)
         threads = field(message, "threads", int)
         self.runtime = open_runtime(field(message, "runtime", str), field(message, "provider", str), threads)
         limit = field(message, "memory_limit_bytes", int)
@@ -87,6 +89,8 @@ class Worker:
     def warm(self, message: Message) -> Message:
         """Warm up, then note the conditions: an idle core would tell its idle clock."""
         calls = timing.warm_up(self.runtime.call, field(message, "warmup_ms", float))
+        peak = memory.status_bytes().get("VmHWM")
+        self.model_bytes = None if peak is None or self.base_bytes is None else max(0, peak - self.base_bytes)
         self.before = conditions()
         return {"calls": calls}
 
@@ -112,7 +116,6 @@ class Worker:
 
     def finish(self, _: Message) -> Message:
         """The sample this process is: its figures over all rounds."""
-        peak, base = memory.status_bytes().get("VmHWM"), self.base_bytes
         times, lows = timing.summary_us(self.rounds)
         own = sorted(value for one in self.rounds for value in one.runtime_us)
         return {
@@ -129,8 +132,8 @@ class Worker:
             "runtime_us": timing.quantile(own, 0.05) if own else None,
             "runtime_p50_us": timing.quantile(own, 0.5) if own else None,
             "missed": sum(one.missed for one in self.rounds),
-            "memory_model_bytes": None if peak is None or base is None else max(0, peak - base),
-            "memory_process_bytes": peak,
+            "memory_model_bytes": self.model_bytes,
+            "memory_process_bytes": memory.status_bytes().get("VmHWM"),
             "started_at_s": self.started_at_s,
             "before": self.before,
             "after": self.after,
