@@ -48,7 +48,8 @@ core.get_property("CPU", "FULL_DEVICE_NAME")
 print("ready", flush=True); sys.stdin.readline()
 how = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1"}
 model = core.read_model(sys.argv[1])
-if model.is_dynamic(): model.reshape([axis.get_length() if axis.is_static else 1 for axis in model.input().partial_shape])
+if model.is_dynamic():
+    model.reshape([axis.get_length() if axis.is_static else 1 for axis in model.input().partial_shape])
 request = core.compile_model(model, "CPU", how).create_infer_request()
 request.input_tensors[0].data[...] = 1
 for _ in range(int(sys.argv[2])): request.infer()
