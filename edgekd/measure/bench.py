@@ -40,7 +40,7 @@ from edgekd.records import Digest, Filed, Record
 __all__ = ["BenchReport", "BenchRow", "BenchTwin", "measure_for_ranking", "name_of", "run_bench", "undecided_pairs"]
 
 _MOST = 4  # times the plan's processes
-_TELLING = 0.05  # a tie is settled once its interval lies within this of 1
+_TELLING = 0.03  # a tie is settled once its interval lies within this of 1: 5 % are not to be taken for none
 
 
 class BenchRow(Record):
