@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from edgekd.kernels import Kernels
-from edgekd.records import Record
+from edgekd.store.predicted import MemoryFit
 
-__all__ = ["MemoryPredictor", "fit_memory"]
+__all__ = ["fit_memory", "predict_memory"]
 
 _FEWEST = 6
 _CONFIDENCE = 0.9
@@ -28,21 +28,13 @@ _CONFIDENCE = 0.9
 Floats = NDArray[np.float64]
 
 
-class MemoryPredictor(Record):
-    """What was fitted, in bytes and bytes an element."""
-
-    constant_bytes: float
-    coefficients: tuple[float, float, float]
-    samples: int
-    error_bytes: float  # that nine of ten networks left out kept to
-
-    def predict(self, kernels: Kernels) -> tuple[float, float, float]:
-        """Bytes, and the interval that holds them in nine of ten cases."""
-        found = self.constant_bytes + float(np.dot(self.coefficients, _counts(kernels)))
-        return found, max(0.0, found - self.error_bytes), found + self.error_bytes
+def predict_memory(fit: MemoryFit, kernels: Kernels) -> tuple[float, float, float]:
+    """Bytes, and the interval that holds them in nine of ten cases."""
+    found = fit.constant_bytes + float(np.dot(fit.coefficients, _counts(kernels)))
+    return found, max(0.0, found - fit.error_bytes), found + fit.error_bytes
 
 
-def fit_memory(networks: Sequence[Kernels], measured_bytes: Sequence[float]) -> MemoryPredictor:
+def fit_memory(networks: Sequence[Kernels], measured_bytes: Sequence[float]) -> MemoryFit:
     """Fit what was measured. Raises ValueError on fewer than six networks."""
     if len(networks) < _FEWEST or len(networks) != len(measured_bytes):
         raise ValueError(f"{len(networks)} networks and {len(measured_bytes)} readings: {_FEWEST} of each at least")
@@ -54,7 +46,7 @@ def fit_memory(networks: Sequence[Kernels], measured_bytes: Sequence[float]) -> 
         errors.append(abs(float(design[place] @ _solved(design[rest], found[rest])) - found[place]))
     rank = min(len(errors), math.ceil((len(errors) + 1) * _CONFIDENCE))
     constant, *coefficients = map(float, _solved(design, found))
-    return MemoryPredictor(
+    return MemoryFit(
         constant_bytes=constant,
         coefficients=(coefficients[0], coefficients[1], coefficients[2]),
         samples=len(found),

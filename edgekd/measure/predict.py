@@ -14,7 +14,7 @@ from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import MissingError
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.kernels import Kernels, counted_macs
-from edgekd.measure.memory import fit_memory
+from edgekd.measure.memory import fit_memory, predict_memory
 from edgekd.measure.predictor import ENOUGH_ALONE, LatencyPredictor, fit_predictor
 from edgekd.measure.tables import LatencyTable
 from edgekd.records import Filed, Record
@@ -176,7 +176,7 @@ def _row(
     ]
     told = [(row.kernels, float(row.memory_bytes)) for row in table.rows if row.memory_bytes] if table else []
     if len(told) >= _FEWEST:
-        value, least, most = fit_memory(*map(list, zip(*told, strict=True))).predict(one.kernels)
+        value, least, most = predict_memory(fit_memory(*map(list, zip(*told, strict=True))), one.kernels)
         figures.append(
             Figure(
                 metric="memory.model",

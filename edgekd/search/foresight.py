@@ -1,4 +1,4 @@
-"""The second mask: what would break a limit of time by the latency predictor is not proposed.
+"""The second mask: what would break a limit of time or memory by the predictors is not proposed.
 
 Reads networks.json, known.json, anchors/*.json, trials/*.json, arms.json and the target; its result is
 predictors/*.json. Every measurement the search takes anyway is a reading, and so is what earlier work on this device
@@ -9,24 +9,28 @@ less the predictor is worth, the wider the interval, and the less it removes. A 
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from edgekd.devices._protocol import Measurement
 from edgekd.events import Events
 from edgekd.kernels import Kernels
+from edgekd.measure.memory import fit_memory, predict_memory
 from edgekd.measure.predictor import ENOUGH_ALONE, LatencyPredictor, fit_predictor
 from edgekd.search.budget import Budget
 from edgekd.search.feasible import low_budget_us, low_us
 from edgekd.search.masks import Allowed
-from edgekd.store.predicted import ArmPredictor, KnownRecord, NetworksRecord, PredictorsRecord, Reading
+from edgekd.store.predicted import ArmMemory, ArmPredictor, KnownRecord, NetworksRecord, PredictorsRecord, Reading
 from edgekd.store.records import Arm, ArmsRecord, FeaturesRecord, PlanRecord, TrialRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch
+from edgekd.units import format_bytes
 
-__all__ = ["Foresight", "fit_due", "fitted"]
+__all__ = ["Foresight", "fit_due", "fitted", "fitted_memory"]
 
 _FEWEST = 6  # readings of an arm, below which nothing is fitted
 _GROWN = 4 / 3
@@ -49,10 +53,11 @@ class Foresight:
         """What may be proposed in a batch, after a fit where one is due."""
         trials = [trial for trial in trials if trial.batch < batch]
         last = self._last(batch)
-        if self._bound_us is not None and (last is None or last.batch < batch):
+        bounded = self._bound_us is not None or self._bound_bytes is not None
+        if bounded and (last is None or last.batch < batch):
             readings = self.readings(trials)
-            if fit_due(readings, last):
-                self._fit(batch, readings, self._bound_us, events, budget)
+            if fit_due(readings if self._bound_us is not None else with_memory(readings), last):
+                self._fit(batch, readings, events, budget)
         return self.at(batch, trials)
 
     def at(self, batch: int, trials: Sequence[TrialRecord]) -> Allowed:
@@ -62,38 +67,49 @@ class Foresight:
             return self.allowed
         if last.number not in self._left:
             readings = self.readings([trial for trial in trials if trial.batch < last.batch])
-            self._left[last.number] = self.left(last.arms, readings)
+            self._left[last.number] = self.left(last.arms, last.memories, readings)
         left = self._left[last.number]
         return left if self._untried(left, [trial for trial in trials if trial.batch < batch]) else self.allowed
 
     def readings(self, trials: Sequence[TrialRecord]) -> dict[Arm, list[Reading]]:
         """What is known on each kept arm: earlier work's, the anchors' and these trials'."""
         known = self.run.known() or KnownRecord(tables=())
-        found: dict[Arm, dict[Kernels, float]] = {
-            arm: {_alike(reading.kernels): reading.low_us for reading in known.of(arm)} for arm in self.arms.kept
+        found: dict[Arm, dict[Kernels, Reading]] = {
+            arm: {(alike := _alike(reading.kernels)): reading.but(kernels=alike) for reading in known.of(arm)}
+            for arm in self.arms.kept
         }
-        seen = [(r.arm, r.arch, r.low_us.value) for anchor in self.run.anchors() for r in anchor.readings if r.low_us]
+        seen = [
+            (r.arm, r.arch, r.low_us.value, _memory_bytes(r.measurement))
+            for anchor in self.run.anchors()
+            for r in anchor.readings
+            if r.low_us
+        ]
         seen += [
-            (Arm.of(trial.candidate), trial.candidate.arch, low)
+            (Arm.of(trial.candidate), trial.candidate.arch, low, _memory_bytes(trial.measurement))
             for trial in trials
             if (low := low_us(trial.figures)) is not None
         ]
-        for arm, arch, low in seen:
+        for arm, arch, low, memory in seen:
             if arm in found and arch in self._networks:
-                found[arm][_alike(self._kernels(arm, arch))] = low
-        return {
-            arm: [Reading(kernels=kernels, low_us=low) for kernels, low in readings.items()]
-            for arm, readings in found.items()
-        }
+                kernels = _alike(self._kernels(arm, arch))
+                found[arm][kernels] = Reading(kernels=kernels, low_us=low, memory_bytes=memory)
+        return {arm: list(readings.values()) for arm, readings in found.items()}
 
-    def left(self, fits: Sequence[ArmPredictor], readings: Readings) -> Allowed:
+    def left(self, fits: Sequence[ArmPredictor], memories: Sequence[ArmMemory], readings: Readings) -> Allowed:
         """What the fits leave on each arm; all of it where that would be nothing at all."""
         left: dict[Arm, tuple[int, ...]] = dict(self.allowed)
         for one, predictor in zip(fits, _predictors(fits, readings), strict=True):
-            indices = self.allowed.get(one.arm, ())
+            indices = left.get(one.arm, ())
             found = predictor.predict([self._kernels(one.arm, self.plan.space.at(index)) for index in indices])
             left[one.arm] = tuple(i for i, at in zip(indices, found, strict=True) if at.least_us <= one.bound_us)
+        for memory in memories:
+            indices = left.get(memory.arm, ())
+            left[memory.arm] = tuple(i for i in indices if self._least_bytes(memory, i) <= memory.bound_bytes)
         return left if any(left.values()) else self.allowed
+
+    def _least_bytes(self, one: ArmMemory, index: int) -> float:
+        _, least, _ = predict_memory(one.fit, self._kernels(one.arm, self.plan.space.at(index)))
+        return least
 
     def _untried(self, left: Allowed, trials: Sequence[TrialRecord]) -> bool:
         """Whether anything is left to try: a prediction may save trials, but not end a search."""
@@ -103,28 +119,44 @@ class Foresight:
     def _last(self, batch: int) -> PredictorsRecord | None:
         return next((record for record in reversed(self.run.predictors()) if record.batch <= batch), None)
 
-    def _fit(self, batch: int, readings: Readings, bound_us: float, events: Events, budget: Budget) -> None:
+    def _fit(self, batch: int, readings: Readings, events: Events, budget: Budget) -> None:
         begun = time.monotonic()
-        fits = fitted(readings, bound_us)
-        left = self.left(fits, readings)
-        removed = {arm: len(indices) - len(left[arm]) for arm, indices in self.allowed.items()}
+        fits = () if self._bound_us is None else fitted(readings, self._bound_us)
+        memories = () if self._bound_bytes is None else fitted_memory(readings, self._bound_bytes)
+        slow, large = self.left(fits, (), readings), self.left((), memories, readings)
+
+        def out(left: Allowed, arm: Arm) -> int:
+            return len(self.allowed.get(arm, ())) - len(left.get(arm, ()))
+
         record = PredictorsRecord(
             number=len(self.run.predictors()),
             batch=batch,
-            arms=tuple(one.but(removed=removed.get(one.arm, 0)) for one in fits),
+            arms=tuple(one.but(removed=out(slow, one.arm)) for one in fits),
+            memories=tuple(one.but(removed=out(large, one.arm)) for one in memories),
             seconds=time.monotonic() - begun,
             ended_s=budget.spent_s(),
         )
         self.run.write(record)
         for one in record.arms:
             told = f"{one.samples} measured, off by {one.held_out.median:.1%}, by {one.held_out.p95:.1%} at 95 %"
-            of = len(self.allowed.get(one.arm, ()))
-            events.line(f"predicted  {one.arm}: {one.removed:,} of {of:,} archs out ({told})")
+            events.line(
+                f"predicted  {one.arm}: {one.removed:,} of {len(self.allowed.get(one.arm, ())):,} archs out ({told})"
+            )
+        for memory in record.memories:
+            of = len(self.allowed.get(memory.arm, ()))
+            told = f"for memory; {memory.fit.samples} measured, off by {format_bytes(memory.fit.error_bytes)} at 90 %"
+            events.line(f"predicted  {memory.arm}: {memory.removed:,} of {of:,} archs out ({told})")
 
     @cached_property
     def _bound_us(self) -> float | None:
         found = low_budget_us(self.run.header.target, self.arms)
         return found[0] if found and self.plan.predict and self._networks else None
+
+    @cached_property
+    def _bound_bytes(self) -> float | None:
+        limits = self.run.header.target.limits
+        found = next((limit.bound for limit in limits if limit.metric == "memory.model" and limit.hard), None)
+        return found if self.plan.predict and self._networks else None
 
     @cached_property
     def _networks(self) -> dict[Arch, Kernels]:
@@ -152,8 +184,31 @@ def _alike(kernels: Kernels) -> Kernels:
 
 def fit_due(readings: Readings, last: PredictorsRecord | None) -> bool:
     """Whether some arm has so many readings that a fit, or another one, is worth its time."""
-    before = {one.arm: one.samples for one in last.arms} if last else {}
+    before = dict[Arm, int]()
+    if last is not None:
+        before = {one.arm: one.samples for one in last.arms} or {one.arm: one.fit.samples for one in last.memories}
     return any(len(found) >= max(_FEWEST, _GROWN * before.get(arm, 0)) for arm, found in readings.items())
+
+
+def with_memory(readings: Readings) -> Readings:
+    """Those that tell it."""
+    return {arm: [one for one in found if one.memory_bytes is not None] for arm, found in readings.items()}
+
+
+def fitted_memory(readings: Readings, bound_bytes: float) -> tuple[ArmMemory, ...]:
+    """Every arm that has enough."""
+    made = []
+    for arm, found in with_memory(readings).items():
+        if len(found) >= _FEWEST:
+            fit = fit_memory([one.kernels for one in found], [float(one.memory_bytes or 0) for one in found])
+            made.append(ArmMemory(arm=arm, fit=fit, bound_bytes=bound_bytes, removed=0))
+    return tuple(made)
+
+
+def _memory_bytes(measurement: Measurement | None) -> int | None:
+    processes = measurement.processes if measurement else ()
+    told = [process.memory_model_bytes for process in processes if process.memory_model_bytes is not None]
+    return int(statistics.median(told)) if told else None
 
 
 def fitted(readings: Readings, bound_us: float) -> tuple[ArmPredictor, ...]:

@@ -126,7 +126,9 @@ def _known(run: Run, plan: PlanRecord, events: Events) -> KnownRecord:
         arm = Arm(backend=table.backend, precision=table.precision)
         if arm in plan.arms:
             rows = table.rows[-_KNOWN:]
-            found.setdefault(arm, []).extend(Reading(kernels=row.kernels, low_us=row.low_us) for row in rows)
+            found.setdefault(arm, []).extend(
+                Reading(kernels=row.kernels, low_us=row.low_us, memory_bytes=row.memory_bytes) for row in rows
+            )
     return KnownRecord(tables=tuple(KnownTable(arm=arm, readings=tuple(rows)) for arm, rows in found.items()))
 
 

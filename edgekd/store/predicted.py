@@ -19,11 +19,13 @@ from edgekd.records import Filed, Record
 from edgekd.store.records import Arm
 
 __all__ = [
+    "ArmMemory",
     "ArmPredictor",
     "Costs",
     "HeldOut",
     "KnownRecord",
     "KnownTable",
+    "MemoryFit",
     "NetworksRecord",
     "PredictorsRecord",
     "Reading",
@@ -32,10 +34,11 @@ __all__ = [
 
 
 class Reading(Record):
-    """One network as it was measured: the low quantile of one call."""
+    """One network as it was measured: the low quantile of one call, and what it added to memory where that is known."""
 
     kernels: Kernels
     low_us: float
+    memory_bytes: int | None = None
 
 
 class Costs(Record):
@@ -71,6 +74,15 @@ class HeldOut(Record):
     p95: float
     worst: float
     rank: float | None  # Spearman's, of predicted against measured; None where all are alike
+
+
+class MemoryFit(Record):
+    """What a model adds to memory: bytes, and bytes an element of what is counted (`edgekd.measure.memory`)."""
+
+    constant_bytes: float
+    coefficients: tuple[float, float, float]
+    samples: int
+    error_bytes: float  # that nine of ten networks left out kept to
 
 
 class NetworksRecord(Filed):
@@ -124,12 +136,22 @@ class ArmPredictor(Record):
     removed: int  # archs that are not proposed on this arm for it
 
 
+class ArmMemory(Record):
+    """One arm's fit of memory, where the target bounds it; readings as for `ArmPredictor`."""
+
+    arm: Arm
+    fit: MemoryFit
+    bound_bytes: float
+    removed: int
+
+
 class PredictorsRecord(Filed):
     """Fitted before a batch was proposed, and in force until the next one."""
 
     schema_: Literal["edgekd.predictors/1"] = Field(default="edgekd.predictors/1", alias="schema")
     number: int
     batch: int
-    arms: tuple[ArmPredictor, ...]
+    arms: tuple[ArmPredictor, ...]  # none where the target bounds no time
+    memories: tuple[ArmMemory, ...] = ()  # none where it bounds no memory
     seconds: float
     ended_s: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd.measure.memory import fit_memory
+from edgekd.measure.memory import fit_memory, predict_memory
 from tests.measure.device_on_paper import some_networks
 
 
@@ -23,7 +23,7 @@ def test_others_lie_in_the_interval():
     assert 0 < fitted.error_bytes < 40_000
     inside = 0
     for seed, network in enumerate(some_networks(100, seed=1), start=100):
-        value, least, most = fitted.predict(network)
+        value, least, most = predict_memory(fitted, network)
         assert least <= value <= most
         inside += least <= memory_bytes(network, seed) <= most
     assert inside >= 80
@@ -32,7 +32,7 @@ def test_others_lie_in_the_interval():
 def test_nothing_takes_less_than_nothing():
     networks = some_networks(8, seed=2)
     fitted = fit_memory(networks, [0.0] * 8)
-    assert fitted.predict(networks[0]) == (0.0, 0.0, 0.0)
+    assert predict_memory(fitted, networks[0]) == (0.0, 0.0, 0.0)
 
 
 def test_too_few_are_refused():

@@ -16,7 +16,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.report.facts import gather
 from edgekd.report.page import page_text, write_report
 from edgekd.store.explanation import ExplanationRecord, TermShare
-from edgekd.store.predicted import ArmPredictor, Costs, HeldOut, PredictorsRecord, Scales
+from edgekd.store.predicted import ArmMemory, ArmPredictor, Costs, HeldOut, MemoryFit, PredictorsRecord, Scales
 from tests.report.conftest import INT8
 
 WrittenRun = Any
@@ -187,8 +187,11 @@ def test_what_a_prediction_removed_is_told_with_its_error(write: Write) -> None:
         bound_us=150.0,
         removed=7,
     )
-    written.run.write(PredictorsRecord(number=0, batch=1, arms=(fit,), seconds=1.0, ended_s=9.0))
+    memory = MemoryFit(constant_bytes=9e5, coefficients=(4.0, 4.0, 0.0), samples=23, error_bytes=65_536.0)
+    bound = ArmMemory(arm=INT8, fit=memory, bound_bytes=2.0 * 1024**2, removed=3)
+    written.run.write(PredictorsRecord(number=0, batch=1, arms=(fit,), memories=(bound,), seconds=1.0, ended_s=9.0))
     text = page_of(written).text
+    assert "memory.model <= 2 MiB, at the lower end of its interval; fitted to 23 measurements, off by 64 KiB" in text
     assert "latency.low <= 150 us, at the lower end of its interval; fitted to 24 measurements" in text
     assert "off by 2.1 % on those left out, by 8.3 % at 95 %" in text
 

@@ -9,10 +9,13 @@ from edgekd.search.replay import replay
 from edgekd.store.predicted import KnownRecord, KnownTable, PredictorsRecord, Reading
 from edgekd.store.records import Arm
 from edgekd.store.run import Run
+from edgekd.students._protocol import Candidate, CompressionPlan
 from tests.measure.device_on_paper import latency_us, some_networks
-from tests.search.conftest import ARMS, F32, LITERT, FakeSurveyor
+from tests.search.conftest import ARMS, F32, LITERT, FakeSurveyor, size_bytes
 
 TIGHT = {"budgets": {"latency": {"p95": "60 us"}}}
+SMALL = {"budgets": {"memory": {"model": "30 KiB"}}}
+BOTH = {"budgets": {**TIGHT["budgets"], **SMALL["budgets"]}}
 
 
 def over_budget(run: Run) -> int:
@@ -89,7 +92,39 @@ def test_what_earlier_work_measured_is_known_from_the_first_trial_on(make_lab):
     assert mine.samples >= len(rows)
 
 
-def test_without_a_limit_of_time_nothing_is_fitted(make_lab):
+@pytest.mark.parametrize("target", [SMALL, BOTH])
+def test_fewer_trials_are_spent_on_what_takes_too_much_memory(make_lab, target):
+    plain, predicted = (make_lab(target=target, predict=predict) for predict in (False, True))
+    for lab in (plain, predicted):
+        lab.search()
+    runs = [Run.open(lab.folder) for lab in (plain, predicted)]
+    assert over_budget(runs[1]) < over_budget(runs[0])
+    records = runs[1].predictors()
+    for trial in runs[1].trials():
+        fitted_before = {m.arm for record in records if record.batch <= trial.batch for m in record.memories}
+        if Arm.of(trial.candidate) in fitted_before:
+            assert 2 * size_bytes(trial.candidate) <= 30 * 1024
+    assert all(bool(record.arms) == (target is BOTH) for record in records)
+    memories = [one for record in records for one in record.memories]
+    assert {one.bound_bytes for one in memories} == {30 * 1024}
+    assert all(one.fit.samples >= 6 and one.removed > 0 for one in memories)
+    assert replay(runs[1]).same
+
+
+def test_no_arch_is_removed_that_would_have_kept_to_the_memory(make_lab):
+    """On paper memory is twice the file, and so exactly what is counted: the mask must be as exact."""
+    lab = make_lab(target=SMALL, predict=True)
+    lab.search()
+    run = Run.open(lab.folder)
+    last, (plan, features) = run.predictors()[-1], (run.plan(), run.features())
+    for one in last.memories:
+        archs = [plan.space.at(index) for index in features.indices]
+        plans = CompressionPlan(precision=one.arm.precision)
+        files = [Candidate(family="paper", arch=arch, plan=plans, backend=one.arm.backend) for arch in archs]
+        assert one.removed == sum(2 * size_bytes(each) > 30 * 1024 for each in files)
+
+
+def test_without_a_limit_of_time_or_memory_nothing_is_fitted(make_lab):
     lab = make_lab(target={"budgets": {"size": {"file": "40 KiB"}}}, predict=True)
     lab.search()
     assert Run.open(lab.folder).predictors() == ()
@@ -98,7 +133,7 @@ def test_without_a_limit_of_time_nothing_is_fitted(make_lab):
 def test_what_is_left_is_used_up_and_the_search_goes_on(make_lab, monkeypatch):
     """A prediction may save trials, but not end a search: where all it left was tried, the others are."""
     monkeypatch.setattr(
-        Foresight, "left", lambda self, fits, readings: {arm: indices[:1] for arm, indices in self.allowed.items()}
+        Foresight, "left", lambda self, *fits: {arm: indices[:1] for arm, indices in self.allowed.items()}
     )
     lab = make_lab(target=TIGHT, predict=True)
     lab.search()
