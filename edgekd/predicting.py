@@ -14,7 +14,7 @@ from edgekd.devices.catalogue import probe_device
 from edgekd.errors import ConfigurationError, MissingError, Place
 from edgekd.export.kernels.precision import precision_of_file
 from edgekd.export.kernels.read import kernels_of_file
-from edgekd.measure.models import find_models
+from edgekd.measure.models import find_models, names_of
 from edgekd.measure.predict import Asked
 from edgekd.measure.tables import LatencyTable, kept_tables, read_table, tables_of
 
@@ -64,8 +64,8 @@ def asked_of(models: Sequence[Path], backends: Sequence[str], tables: Sequence[L
     """Every model on every backend that loads its format; where none is named, on those that were measured."""
     named = [Backend.model_validate(name) for name in backends]
     measured = list(dict.fromkeys(table.backend for table in tables))
-    asked = []
-    for artefact in find_models(models):
+    asked, found = list[Asked](), find_models(models)
+    for artefact, name in zip(found, names_of([one.path for one in found]), strict=True):
         loads = [backend for backend in named or measured if artefact.format in backend.formats]
         if not loads:
             known = ", ".join(map(str, named or measured))
@@ -73,5 +73,5 @@ def asked_of(models: Sequence[Path], backends: Sequence[str], tables: Sequence[L
                 f"no backend loads it ({known})", "give --backend, or another format", Place(str(artefact.path))
             )
         kernels, precision = kernels_of_file(artefact), precision_of_file(artefact)
-        asked += [Asked(artefact.path.name, backend, precision, kernels) for backend in loads]
+        asked += [Asked(name, backend, precision, kernels) for backend in loads]
     return tuple(asked)

@@ -2,11 +2,14 @@
 
 The two were measured at different times, so each is also taken relative to the sentinel of its own batch. A change is
 claimed only where both ways show it: beyond the noise of both batches, and never below 2 %, for between two days a
-machine moves by more than within a batch. Where they disagree the machine has changed, and nothing is claimed.
+machine moves by more than within a batch. Where they disagree the machine has changed, and nothing is claimed; nor is
+anything where a batch had no sentinel or was unstable. Every row is tested at 5 % over their number (Bonferroni): one
+of all rows is claimed to be slower in at most 5 of 100 tables in which nothing has changed.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Against", "Change", "hold_against", "read_report", "require_like"]
 
 _BETWEEN_BATCHES = 0.02
+_ALPHA = 0.05
 
 
 class Change(Record):
@@ -37,6 +41,7 @@ class Change(Record):
     by_the_clock: Comparison
     by_the_sentinel: Comparison | None  # None where a batch had none
     word: Literal["slower", "faster", "alike", "unsure"]
+    unsure: str = ""  # why nothing can be said
 
 
 class Against(Record):
@@ -90,35 +95,57 @@ def require_like(before: BenchReport, fingerprint: Fingerprint, threads: Sequenc
             "give the same --threads, --rate and --busy",
             Place(str(path), field="plan"),
         )
+    several = len(set(before.threads)) > 1
+    names = [(row.name(several), row.measurement.shapes) for row in before.rows]
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise ConfigurationError.one(
+            f"has {twice[0]} more than once, so nobody can tell which is which",
+            "take it anew: files of one name are told apart by their folders now",
+            Place(str(path), field="rows"),
+        )
 
 
-def hold_against(rows: Sequence[BenchRow], noise: float, before: BenchReport, path: Path) -> Against:
-    """Compare every row that is in both and has timings in both."""
+def hold_against(
+    rows: Sequence[BenchRow], noise: float, before: BenchReport, path: Path, unstable: bool = False
+) -> Against:
+    """Compare every row that is in both and has timings in both. ``unstable``: so was the batch just measured."""
     several = len({row.threads for row in [*rows, *before.rows]}) > 1
     then = {(row.name(several), row.measurement.shapes): row for row in before.rows if row.order}
     now = {(row.name(several), row.measurement.shapes): row for row in rows if row.order}
     floor = max(noise, before.quality.noise, _BETWEEN_BATCHES)
+    both = [key for key in now if key in then]
+    alpha = _ALPHA / max(1, len(both))
+    doubt = (
+        "the earlier batch was unstable" if before.quality.unstable else "this batch is unstable" if unstable else ""
+    )
     return Against(
         previous=path.name,
-        changes=tuple(_change(now[key], then[key], floor, several) for key in now if key in then),
+        changes=tuple(_change(now[key], then[key], floor, alpha, several, doubt) for key in both),
         gone=tuple(name for name, shapes in then if (name, shapes) not in now),
         new=tuple(name for name, shapes in now if (name, shapes) not in then),
     )
 
 
-def _change(now: BenchRow, then: BenchRow, floor: float, with_threads: bool) -> Change:
-    plain = compare(now.measurement, then.measurement, floor)
+def _change(now: BenchRow, then: BenchRow, floor: float, alpha: float, with_threads: bool, doubt: str) -> Change:
+    plain = compare(now.measurement, then.measurement, floor, alpha)
     scaled = [_by_sentinel(row.measurement) for row in (now, then)]
-    relative = compare(scaled[0], scaled[1], floor) if scaled[0] and scaled[1] else None
-    told = [_word(each) for each in (plain, relative) if each is not None]
-    word = told[0] if len(set(told)) == 1 else "unsure"
+    relative = compare(scaled[0], scaled[1], floor, alpha) if scaled[0] and scaled[1] else None
+    word, why = _word(plain), ""
+    if word != "alike" and relative is None:
+        why = "without a sentinel, nobody can tell the model from the machine"
+    elif relative is not None and word != _word(relative):
+        why = f"by the sentinel it takes {relative.ratio:.2f} of its time: the machine has changed"
+    elif word != "alike":
+        why = doubt
     return Change(
         model=now.model,
         backend=now.backend,
         threads=now.threads if with_threads else None,
         by_the_clock=plain,
         by_the_sentinel=relative,
-        word=word,
+        word="unsure" if why else word,
+        unsure=why,
     )
 
 

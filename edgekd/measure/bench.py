@@ -7,7 +7,7 @@ Processes are added while noise decides, up to four times the plan's.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -29,9 +29,9 @@ from edgekd.devices._protocol import (
 from edgekd.errors import ConfigurationError, Interrupted, MissingError, Place, Problem, UsageError
 from edgekd.evidence import Figure
 from edgekd.measure.against import Against, hold_against, read_report, require_like
-from edgekd.measure.compare import Comparison, aa_noise, compare, low_us, order
+from edgekd.measure.compare import Comparison, aa_noise, alpha_among, compare, low_us, order
 from edgekd.measure.figures import figures_of
-from edgekd.measure.models import find_models, pair_twins
+from edgekd.measure.models import find_models, names_of, pair_twins
 from edgekd.measure.never_slower import TwinComparison, never_slower
 from edgekd.measure.quality import Quality, assess
 from edgekd.measure.settle import measure_until
@@ -144,6 +144,7 @@ def run_bench(
         )
     plan = plan.but(threads=counts[0])
     artefacts = find_models(models)
+    called = dict(zip((found.path for found in artefacts), names_of([a.path for a in artefacts]), strict=True))
     pairs = pair_twins(artefacts, twins)
     before = read_report(previous) if previous is not None else None
     for backend in backends or ():
@@ -163,10 +164,14 @@ def run_bench(
     noise = aa_noise(measured)
     quality = assess(measured, load_average, fingerprint.cores)
     measurements = measured[:-1]  # the last is the first one's A/A twin
-    rows = _rows(jobs, measurements, noise)
+    rows = _rows(jobs, measurements, noise, called)
     names = [row.name(len(counts) > 1) for row in rows]
     undecided = tuple((names[a], names[b]) for a, b in undecided_pairs(measurements, noise))
-    against = hold_against(rows, noise, before, previous) if before is not None and previous is not None else None
+    against = (
+        hold_against(rows, noise, before, previous, quality.unstable)
+        if before is not None and previous is not None
+        else None
+    )
     slower = against is not None and against.slower
     ran = {job.artefact.sha256 for job, m in zip(jobs, measurements, strict=True) if m.outcome is Outcome.OK}
     runs_nowhere = any(artefact.sha256 not in ran for artefact in artefacts)
@@ -177,7 +182,7 @@ def run_bench(
         processes=max((len(m.processes) for m in measurements), default=0),
         quality=quality,
         rows=rows,
-        twins=_twins(artefacts, jobs, measurements, pairs, noise, len(counts) > 1),
+        twins=_twins(artefacts, jobs, measurements, pairs, noise, len(counts) > 1, called),
         undecided=undecided,
         against=against,
         exit_code=3 if runs_nowhere else 1 if slower else 6 if undecided or quality.unstable else 0,
@@ -250,28 +255,32 @@ def undecided_pairs(measurements: Sequence[Measurement], noise: float) -> list[t
         key=lambda i: low_us(measurements[i]),
     )
     found = []
+    alpha = alpha_among(len(timed))
     for fast, slow in pairwise(timed):
-        told = compare(measurements[slow], measurements[fast], noise)
+        told = compare(measurements[slow], measurements[fast], noise, alpha)
         if not told.distinguishable and (told.high > 1 + _TELLING or told.low < 1 - _TELLING):
             found.append((fast, slow))
     return found
 
 
-def _rows(jobs: Sequence[Job], measurements: Sequence[Measurement], noise: float) -> tuple[BenchRow, ...]:
+def _rows(
+    jobs: Sequence[Job], measurements: Sequence[Measurement], noise: float, names: Mapping[Path, str]
+) -> tuple[BenchRow, ...]:
     places = order(measurements, noise)
+    alpha = alpha_among(sum(place > 0 for place in places))
     first = min(
         (i for i, place in enumerate(places) if place == 1), key=lambda i: low_us(measurements[i]), default=None
     )
     return tuple(
         BenchRow(
-            model=job.artefact.path.name,
+            model=names[job.artefact.path],
             backend=job.backend,
             sha256=job.artefact.sha256,
             size_bytes=job.artefact.size_bytes,
             outcome=measurement.outcome,
             detail=measurement.detail,
             order=place,
-            against_fastest=compare(measurement, measurements[first], noise)
+            against_fastest=compare(measurement, measurements[first], noise, alpha)
             if place and first not in (None, i)
             else None,
             figures=figures_of(measurement, size_bytes=job.artefact.size_bytes),
@@ -288,6 +297,7 @@ def _twins(
     pairs: Sequence[tuple[int, int]],
     noise: float,
     with_threads: bool,
+    names: Mapping[Path, str],
 ) -> tuple[BenchTwin, ...]:
     timed = {job: m for job, m in zip(jobs, measurements, strict=True) if m.outcome is Outcome.OK}
     found = []
@@ -299,8 +309,8 @@ def _twins(
                 result = never_slower(a, b, noise, plain.size_bytes, small.size_bytes)
                 found.append(
                     BenchTwin(
-                        float_model=plain.path.name,
-                        compressed_model=small.path.name,
+                        float_model=names[plain.path],
+                        compressed_model=names[small.path],
                         backend=job.backend,
                         threads=job.threads if with_threads else None,
                         result=result,

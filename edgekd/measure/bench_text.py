@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -31,10 +32,7 @@ def condition_lines(report: BenchReport) -> list[str]:
 
 
 def _lines(report: BenchReport) -> Iterator[str]:
-    if report.quality.unstable or report.undecided:
-        yield "Too noisy to decide everything: " + (
-            "; ".join(f"{a} / {b}" for a, b in report.undecided) or "the machine changed while measuring"
-        )
+    yield from _wrapped(_doubt(report))
     yield from _wrapped(_heading(report))
     yield ""
     yield from _table(report)
@@ -54,11 +52,18 @@ def _lines(report: BenchReport) -> Iterator[str]:
         yield "Which operators: edgekd bench --profile"
     if any(row.measurement.operators for row in report.rows):
         yield from _profiles(report)
-    for row in report.rows:
-        if row.measurement.operators_detail:
-            yield from _wrapped(f"no operator times of {_name(row, report)}: {row.measurement.operators_detail}")
+    for line in _without_operators(report):
+        yield from _wrapped(line)
     for caution in report.quality.cautions:
         yield from _wrapped(f"note: {caution}")
+
+
+def _doubt(report: BenchReport) -> str:
+    """What noise keeps from being decided; nothing where all is."""
+    if not (report.quality.unstable or report.undecided):
+        return ""
+    pairs = "; ".join(f"{a} / {b}" for a, b in report.undecided)
+    return f"Too noisy to decide everything: {pairs or 'the machine changed while measuring'}"
 
 
 def _heading(report: BenchReport) -> str:
@@ -165,14 +170,14 @@ def _against(against: Against) -> Iterator[str]:
     alike = [change for change in against.changes if change.word == "alike"]
     for change in against.changes:
         name = name_of(change.model, change.backend, change.threads)
-        clock, sentinel = change.by_the_clock, change.by_the_sentinel
+        clock = change.by_the_clock
         interval = f"[{clock.low:.2f}, {clock.high:.2f}]"
         if change.word in ("slower", "faster"):
             yield f"against {against.previous}: {name} is {clock.words} than it was {interval}"
-        elif change.word == "unsure" and sentinel is not None:
+        elif change.word == "unsure":
             yield (
-                f"against {against.previous}: {name} takes {clock.ratio:.2f} of its time by the clock and "
-                f"{sentinel.ratio:.2f} by the sentinel: the machine has changed, so nothing is claimed"
+                f"against {against.previous}: {name} takes {clock.ratio:.2f} of its time by the clock, but "
+                f"{change.unsure}, so nothing is claimed"
             )
     if alike:
         yield f"against {against.previous}: {len(alike)} of {len(against.changes)} can't be told apart from before"
@@ -182,12 +187,14 @@ def _against(against: Against) -> Iterator[str]:
 
 
 def bench_markdown(report: BenchReport) -> list[str]:
-    """The table as Markdown, with what is said below it."""
-    lines = [f"**{_heading(report)}**", "", "| model | backend | " + " | ".join(_HEAD) + " | |", "|---" * 9 + "|"]
+    """The table as Markdown, with what is said above and below it."""
+    lines = [line for text in (_doubt(report), _heading(report)) if text for line in (f"**{_plain(text)}**", "")]
+    lines += ["| model | backend | " + " | ".join(_HEAD) + " | |", "|---" * 9 + "|"]
     for row in report.rows:
         cells = _cells(row) if row.outcome is Outcome.OK else (row.outcome.value, *[""] * 5)
-        end = _slower(row) if row.outcome is Outcome.OK else row.detail.replace("|", "/")
-        lines.append(f"| {row.model} | {_group((row.backend, row.threads), report)} | {' | '.join(cells)} | {end} |")
+        end = _slower(row) if row.outcome is Outcome.OK else row.detail
+        group = _group((row.backend, row.threads), report)
+        lines.append(f"| {' | '.join([_plain(row.model), group, *cells, _plain(end)])} |")
     said = [
         _noise(report),
         *(_energy(row, report) for row in report.rows),
@@ -195,8 +202,16 @@ def bench_markdown(report: BenchReport) -> list[str]:
         *map(_twin, report.twins),
     ]
     said += list(_against(report.against)) if report.against is not None else []
+    said += _without_operators(report)
     said += [f"note: {caution}" for caution in report.quality.cautions]
-    return [*lines, "", *(f"- {line}" for line in said if line)]
+    lines += ["", *(f"- {_plain(line)}" for line in said if line)]
+    profiles = [line.rstrip() for line in _profiles(report)]
+    return [*lines, *(["", "```", *profiles, "```"] if profiles else [])]
+
+
+def _plain(text: str) -> str:
+    """A name or a runtime's words can't break the table, nor be taken for markup."""
+    return re.sub(r"([\\`*|<\[])", r"\\\1", " ".join(text.split()))
 
 
 def _energy(row: BenchRow, report: BenchReport) -> str:
@@ -232,6 +247,11 @@ def _twin(twin: BenchTwin) -> str:
     word = result.comparison.words if result.comparison.distinguishable else "not faster (can't be told apart)"
     lost = f" {'; '.join(result.regressed[:3])}." if result.regressions else ""
     return f"{pair}{word} here.{lost}{saved}"
+
+
+def _without_operators(report: BenchReport) -> list[str]:
+    rows = [row for row in report.rows if row.measurement.operators_detail]
+    return [f"no operator times of {_name(row, report)}: {row.measurement.operators_detail}" for row in rows]
 
 
 def _profiles(report: BenchReport) -> Iterator[str]:

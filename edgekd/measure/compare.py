@@ -5,11 +5,14 @@ The figure compared is the low quantile: per process the 5th percentile of its c
 
 The interval on the ratio is Hodges and Lehmann's (1963): all ratios of one process of either side, cut where the exact
 rank test of Mann and Whitney (1947) over *processes* would no longer reject. It assumes no shape of the noise, so that
-identical artefacts are told apart in at most 5 of 100 cases, whatever the machine does. With fewer than four
-processes on a side that test can't reject at all, and Welch's t interval on logarithms is used. Where the sentinel says
-that the machine as a whole moved during the batch, neighbours in time are paired and a paired t interval is used.
+two identical artefacts are told apart in at most 5 of 100 cases. With so few processes that this test can't reject at
+all (fewer than four on a side at 95 %), Welch's t interval on logarithms is used. Where the sentinel says that the
+machine as a whole moved during the batch, neighbours in time are paired and a paired t interval is used.
 
-Two artefacts are distinguishable when that interval excludes 1 *and* the ratio exceeds the A/A noise.
+Two artefacts are distinguishable when that interval excludes 1 *and* the ratio exceeds the A/A noise. Among k
+artefacts there are k(k - 1)/2 pairs, and the fastest is the luckiest of them: each is then compared at 5 % over that
+number (Bonferroni), so that it is one of all tables of identical artefacts, not of all pairs, that may be wrong in 5 of
+100 cases. A bench that noise decides looks again after more processes; what that adds is held by the A/A noise.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from edgekd.measure.interval import resampled_medians
 from edgekd.measure.sentinel import moved_too_far
 from edgekd.records import Record
 
-__all__ = ["Comparison", "aa_noise", "compare", "low_us", "order"]
+__all__ = ["Comparison", "aa_noise", "alpha_among", "compare", "low_us", "order"]
 
 _ALPHA = 0.05
 _RESAMPLES = 2000
@@ -37,7 +40,7 @@ _SMALLEST_NOISE = 0.001  # a clock tick of the fastest models; nothing is claime
 
 
 class Comparison(Record):
-    """How long ``a`` takes as a multiple of ``b``, with its 95 % interval."""
+    """How long ``a`` takes as a multiple of ``b``, with its interval: of 95 %, or more where many are compared."""
 
     ratio: float
     low: float
@@ -62,23 +65,28 @@ def low_us(measurement: Measurement) -> float:
     return float(np.median([process.low_us for process in measurement.processes]))
 
 
-def compare(a: Measurement, b: Measurement, noise: float | None = None) -> Comparison:
+def compare(a: Measurement, b: Measurement, noise: float | None = None, alpha: float = _ALPHA) -> Comparison:
     """Compare by the low quantile. ``noise`` is the batch's A/A noise (relative); by default that of these two.
 
-    Raises Unstable where either has no timings.
+    ``alpha`` is how often identical artefacts may be told apart. Raises Unstable where either has no timings.
     """
     ratio = low_us(a) / low_us(b)
     x, y = _log_lows(a), _log_lows(b)
     if len(x) == len(y) >= 3 and (_moved(a) or _moved(b)) and _interleaved(a, b):
-        low, high = _paired(a, b)
-    elif min(len(x), len(y)) >= 4:
-        low, high = _rank_interval(x, y)
+        low, high = _paired(a, b, alpha)
+    elif (cut := critical_u(len(x), len(y), alpha)) >= 0:
+        low, high = _rank_interval(x, y, cut)
     else:
-        low, high = _welch(x, y)
+        low, high = _welch(x, y, alpha)
     low, high = min(math.exp(low), ratio), max(_exp(high), ratio)
     floor = aa_noise([a, b]) if noise is None else noise
     apart = not low <= 1.0 <= high and abs(math.log(ratio)) > math.log1p(floor)
     return Comparison(ratio=ratio, low=low, high=high, distinguishable=apart)
+
+
+def alpha_among(count: int) -> float:
+    """What each pair of so many artefacts is compared at."""
+    return _ALPHA / max(1, count * (count - 1) // 2)
 
 
 def order(measurements: Sequence[Measurement], noise: float) -> tuple[int, ...]:
@@ -91,8 +99,9 @@ def order(measurements: Sequence[Measurement], noise: float) -> tuple[int, ...]:
         key=lambda i: low_us(measurements[i]),
     )
     places, leader, place = [0] * len(measurements), -1, 0
+    alpha = alpha_among(len(timed))
     for position, index in enumerate(timed, start=1):
-        if leader < 0 or compare(measurements[index], measurements[leader], noise).distinguishable:
+        if leader < 0 or compare(measurements[index], measurements[leader], noise, alpha).distinguishable:
             leader, place = index, position
         places[index] = place
     return tuple(places)
@@ -156,28 +165,27 @@ def _interleaved(a: Measurement, b: Measurement) -> bool:
     return all(before[1] < after[0] for before, after in pairwise(ends))
 
 
-def _paired(a: Measurement, b: Measurement) -> tuple[float, float]:
+def _paired(a: Measurement, b: Measurement, alpha: float) -> tuple[float, float]:
     first, second = (sorted(m.processes, key=lambda p: p.started_at_s) for m in (a, b))
     d = np.log([p.low_us / q.low_us for p, q in zip(first, second, strict=True)])
-    reach = float(stats.t.ppf(1 - _ALPHA / 2, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d)))
+    reach = float(stats.t.ppf(1 - alpha / 2, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d)))
     return float(d.mean()) - reach, float(d.mean()) + reach
 
 
-def _rank_interval(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+def _rank_interval(x: NDArray[np.float64], y: NDArray[np.float64], cut: int) -> tuple[float, float]:
     differences = np.sort(np.subtract.outer(x, y).ravel())
-    cut = critical_u(len(x), len(y))
     return float(differences[cut]), float(differences[len(differences) - 1 - cut])
 
 
-def critical_u(n: int, m: int) -> int:
-    """Largest U at which the two-sided exact rank test rejects at 5 %; -1 where it never does (fewer than 4 each)."""
+def critical_u(n: int, m: int, alpha: float = _ALPHA) -> int:
+    """Largest U at which the two-sided exact rank test rejects; -1 where it never does (at 5 %: fewer than 4 each)."""
     counts = np.zeros(n * m + 1)
     counts[0] = 1.0
     # Gaussian binomial coefficient: the number of arrangements with each value of U
     for i in range(1, n + 1):
         counts = _times_quotient(counts, m + i, i)
     cumulative = np.cumsum(counts) / counts.sum()
-    return int(np.searchsorted(cumulative, _ALPHA / 2, side="right")) - 1
+    return int(np.searchsorted(cumulative, alpha / 2, side="right")) - 1
 
 
 def _times_quotient(counts: NDArray[np.float64], up: int, down: int) -> NDArray[np.float64]:
@@ -190,7 +198,7 @@ def _times_quotient(counts: NDArray[np.float64], up: int, down: int) -> NDArray[
     return out
 
 
-def _welch(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+def _welch(x: NDArray[np.float64], y: NDArray[np.float64], alpha: float) -> tuple[float, float]:
     if min(len(x), len(y)) < 2:
         return -math.inf, math.inf
     parts = [float(values.var(ddof=1)) / len(values) for values in (x, y)]
@@ -198,7 +206,7 @@ def _welch(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float
     if total == 0.0:
         return difference, difference
     freedom = total**2 / sum(part**2 / (len(v) - 1) for part, v in zip(parts, (x, y), strict=True))
-    reach = float(stats.t.ppf(1 - _ALPHA / 2, freedom)) * math.sqrt(total)
+    reach = float(stats.t.ppf(1 - alpha / 2, freedom)) * math.sqrt(total)
     return difference - reach, difference + reach
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from edgekd.artefacts import Artefact, Format
 from edgekd.errors import ConfigurationError, EdgeKDError, Place, Problem, UnknownName, nearest_name
 
-__all__ = ["Twin", "find_models", "pair_twins"]
+__all__ = ["Twin", "find_models", "names_of", "pair_twins"]
 
 Twin = tuple[int, int]
 """Indices of a float model and of its compressed twin."""
@@ -26,10 +26,10 @@ _FLOAT = re.compile(r"[-_.](?:float32|fp32|f32|float)(?=[-_.]|$)")
 
 
 def find_models(paths: Sequence[Path]) -> tuple[Artefact, ...]:
-    """Describe every file. Raises one ConfigurationError with all that are missing, unreadable or no model."""
+    """Describe every file, once. Raises one ConfigurationError with all that are missing, unreadable or no model."""
     problems: list[Problem] = []
     found: list[Artefact] = []
-    for path in paths:
+    for path in {path.absolute(): path for path in paths}.values():
         try:
             found.append(_find(path))
         except ConfigurationError as error:
@@ -39,28 +39,49 @@ def find_models(paths: Sequence[Path]) -> tuple[Artefact, ...]:
     return tuple(found)
 
 
+def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
+    """What each file is called in a table: its name, and as many folders before it as tell it from the others."""
+    parts = [path.absolute().parts for path in paths]
+
+    def name(mine: tuple[str, ...]) -> str:
+        for length in range(1, len(mine)):
+            if len({other for other in parts if other[-length:] == mine[-length:]}) == 1:
+                return "/".join(mine[-length:])
+        return str(Path(*mine))
+
+    return tuple(map(name, parts))
+
+
 def pair_twins(artefacts: Sequence[Artefact], named: Sequence[tuple[str, str]] = ()) -> tuple[Twin, ...]:
     """Float and compressed twins: those named as (float, compressed), and those whose file names say it.
 
     ``resnet8_f32.tflite`` and ``resnet8_int8.tflite`` are twins, and so are ``net.onnx`` and ``net.int8.onnx``.
-    Raises UnknownName where a name given is not among the models.
+    A name given is a file's, or as `names_of` tells it from others. Raises UnknownName where it is not among the
+    models, or that of several.
     """
-    names = [artefact.path.name for artefact in artefacts]
+    called, files = names_of([a.path for a in artefacts]), [artefact.path.name for artefact in artefacts]
+    places = {name: place for place, name in enumerate(files) if files.count(name) == 1}
+    places |= {name: place for place, name in enumerate(called)}
     pairs = []
     for pair in named:
         for name in pair:
-            if name not in names:
-                raise UnknownName("model", name, names)
-        pairs.append((names.index(pair[0]), names.index(pair[1])))
+            if name not in places:
+                raise UnknownName("model", name, called)
+        pairs.append((places[pair[0]], places[pair[1]]))
     for index, artefact in enumerate(artefacts):
         stem = artefact.path.stem
         if not _COMPRESSED.search(stem):
             continue
         root = _COMPRESSED.sub("", stem)
-        for other, candidate in enumerate(artefacts):
-            plain = candidate.path.stem
-            if candidate.format is artefact.format and not _COMPRESSED.search(plain) and _FLOAT.sub("", plain) == root:
-                pairs.append((other, index))
+        plain = [
+            other
+            for other, candidate in enumerate(artefacts)
+            if candidate.format is artefact.format
+            and not _COMPRESSED.search(candidate.path.stem)
+            and _FLOAT.sub("", candidate.path.stem) == root
+        ]
+        beside = [other for other in plain if artefacts[other].path.parent == artefact.path.parent]
+        pairs += [(other, index) for other in beside or plain]
     return tuple(dict.fromkeys(pairs))
 
 

@@ -86,11 +86,12 @@ def measure_steadily(
         if stop():
             raise Interrupted("stopped before a batch of measurements", "run the same command again")
         batch = session.measure(jobs, plan.but(seed=plan.seed + attempt), progress)
-        sentinel = next((m.sentinel for m in batch if m.sentinel is not None), None)
-        shift = moved_by(sentinel, plan.rounds) if sentinel is not None else 0.0
+        # jobs of a large batch are measured group by group, each beside a sentinel of its own
+        sentinels = list(dict.fromkeys(m.sentinel for m in batch if m.sentinel is not None))
+        shift = max((moved_by(sentinel, plan.rounds) for sentinel in sentinels), default=0.0)
         if shift < least:
             calmest, least = batch, shift
-        if not moved_too_far(sentinel, plan.rounds):
+        if not any(moved_too_far(sentinel, plan.rounds) for sentinel in sentinels):
             return batch
     return calmest
 

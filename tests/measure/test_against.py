@@ -100,6 +100,47 @@ def test_a_model_that_got_slower_on_a_machine_that_did_too(models: list[Path], b
     assert report.exit_code == 1
 
 
+def test_without_a_sentinel_nobody_can_tell_the_model_from_the_machine(models: list[Path], before: Path) -> None:
+    plan = PLAN.but(sentinel=False)
+    report = bench(models, FakeDevice({"a": 120.0, "b": 200.0}, noise=0.003, seed=1), before, plan)
+    assert words(report) == {"a.tflite": "unsure", "b.tflite": "alike"}
+    assert report.exit_code == 0
+    assert "takes 1.20 of its time by the clock, but without a sentinel" in said(report)
+
+
+def test_an_unstable_batch_claims_nothing(models: list[Path], before: Path) -> None:
+    then = BenchReport.model_validate_json(before.read_bytes())
+    doubtful = then.but(quality=then.quality.but(unstable=True))
+    before.write_text(doubtful.model_dump_json(by_alias=True))
+    report = bench(models, FakeDevice({"a": 120.0, "b": 200.0}, noise=0.003, seed=1), before)
+    assert words(report) == {"a.tflite": "unsure", "b.tflite": "alike"}
+    assert "the earlier batch was unstable, so nothing is claimed" in said(report)
+
+
+def test_files_of_one_name_are_held_against_their_own(tmp_path: Path) -> None:
+    models = [tmp_path / folder / "net.tflite" for folder in ("old", "new")]
+    for number, path in enumerate(models):
+        path.parent.mkdir()
+        path.write_bytes(b"\x1c\0\0\0TFL3" + bytes([number]) * 900)
+    sizes = {str(path): us for path, us in zip(models, (100.0, 200.0), strict=True)}
+    device = FakeDevice(lambda job: sizes[str(job.artefact.path)], noise=0.003)
+    previous = tmp_path / "before.json"
+    previous.write_text(bench(models, device).model_dump_json(by_alias=True))
+    sizes[str(models[0])] = 130.0
+    report = bench(models, FakeDevice(lambda job: sizes[str(job.artefact.path)], noise=0.003, seed=1), previous)
+    assert words(report) == {"old/net.tflite": "slower", "new/net.tflite": "alike"}
+    assert report.exit_code == 1
+
+
+def test_an_earlier_report_in_which_names_are_shared_is_refused(models: list[Path], before: Path) -> None:
+    then = BenchReport.model_validate_json(before.read_bytes())
+    before.write_text(then.but(rows=(then.rows[0], then.rows[0])).model_dump_json(by_alias=True))
+    device = FakeDevice(lambda job: 100.0)
+    with pytest.raises(ConfigurationError, match="more than once"):
+        bench(models, device, before)
+    assert device.batches == 0
+
+
 def test_the_same_again_is_never_a_regression(models: list[Path], before: Path) -> None:
     for seed in range(1, 31):
         report = bench(models, FakeDevice({"a": 100.0, "b": 200.0}, noise=0.003, seed=seed), before)
@@ -150,6 +191,19 @@ def test_markdown(models: list[Path], before: Path) -> None:
     assert len({row.count("|") for row in rows}) == 1
     assert "| a.tflite | litert/xnnpack |" in rows[2]
     assert any("1.10x slower than it was" in line for line in lines)
+
+
+def test_markdown_says_what_noise_keeps_from_being_decided_and_no_name_breaks_it(tmp_path: Path) -> None:
+    models = [tmp_path / name for name in ("a|`b.tflite", "c.tflite")]
+    for number, path in enumerate(models):
+        path.write_bytes(b"\x1c\0\0\0TFL3" + bytes([number]) * 900)
+    report = bench(models, FakeDevice(lambda job: 100.0, noise=0.3))
+    assert report.exit_code == 6
+    lines = bench_markdown(report)
+    assert lines[0].startswith("**Too noisy to decide everything: ")
+    rows = [line for line in lines if line.startswith("|")]
+    assert len({row.replace("\\|", "").count("|") for row in rows}) == 1
+    assert any(row.startswith(r"| a\|\`b.tflite |") for row in rows)
 
 
 def test_rows_of_other_threads_are_not_compared(models: list[Path], tmp_path: Path) -> None:

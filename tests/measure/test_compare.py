@@ -40,6 +40,21 @@ def test_identical_artefacts_are_told_apart_in_at_most_5_of_100(noise, processes
     assert false <= 0.05 * 400
 
 
+@pytest.mark.parametrize("noise", [QUIET, NASTY], ids=["quiet", "nasty"])
+@pytest.mark.parametrize("processes", [5, 20])
+def test_of_tables_of_eight_identical_artefacts_at_most_5_of_100_have_two_places(noise, processes):
+    false = 0
+    for seed in range(120):
+        measured = batch(dict.fromkeys("abcdefgh", 100.0), noise, processes, seed)
+        false += set(order(measured, 0.0)) != {1}
+    assert false <= 0.05 * 120
+
+
+def test_five_percent_are_seen_among_eight():
+    measured = batch(dict.fromkeys("abcdefg", 100.0) | {"h": 105.0})
+    assert order(measured, aa_noise(measured)) == (1, 1, 1, 1, 1, 1, 1, 8)
+
+
 def test_ten_percent_is_seen_and_has_the_right_sign():
     a, b = batch({"a": 110.0, "b": 100.0})
     found = compare(a, b)

@@ -8,7 +8,7 @@ import pytest
 
 from edgekd.artefacts import Artefact, Format
 from edgekd.errors import ConfigurationError, UnknownName
-from edgekd.measure.models import find_models, pair_twins
+from edgekd.measure.models import find_models, names_of, pair_twins
 
 
 def tflite(path):
@@ -25,6 +25,25 @@ def test_good_files_are_found(tmp_path):
     (tmp_path / "a.onnx").write_bytes(onnx_bytes())
     found = find_models([tflite(tmp_path / "a.tflite"), tmp_path / "a.onnx"])
     assert [a.format for a in found] == [Format.TFLITE, Format.ONNX]
+
+
+def test_a_file_given_twice_is_one_model(tmp_path, monkeypatch):
+    path = tflite(tmp_path / "a.tflite")
+    monkeypatch.chdir(tmp_path)
+    assert len(find_models([path, Path("a.tflite")])) == 1
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (("a/x.onnx", "b/y.onnx"), ("x.onnx", "y.onnx")),
+        (("old/net.onnx", "new/net.onnx", "new/other.onnx"), ("old/net.onnx", "new/net.onnx", "other.onnx")),
+        (("p/old/m/net.onnx", "p/new/m/net.onnx"), ("old/m/net.onnx", "new/m/net.onnx")),
+        (("/net.onnx", "/m/net.onnx"), ("/net.onnx", "m/net.onnx")),
+    ],
+)
+def test_files_of_one_name_are_told_apart_by_their_folders(paths, names):
+    assert names_of([Path(path) for path in paths]) == names
 
 
 def test_every_bad_file_is_named_at_once(tmp_path):
@@ -59,3 +78,16 @@ def test_formats_are_not_mixed_and_named_twins_count():
     assert pair_twins(models, [("r.onnx", "r_int8.tflite")]) == ((0, 1),)
     with pytest.raises(UnknownName, match="did you mean"):
         pair_twins(models, [("r.onx", "r_int8.tflite")])
+
+
+def test_twins_are_looked_for_in_the_same_folder_first():
+    models = artefacts("old/r.onnx", "old/r_int8.onnx", "new/r.onnx", "new/r_int8.onnx")
+    assert pair_twins(models) == ((0, 1), (2, 3))
+    assert pair_twins(artefacts("f/r.onnx", "i/r_int8.onnx")) == ((0, 1),)
+
+
+def test_a_name_that_several_share_needs_its_folder():
+    models = artefacts("old/r.onnx", "new/r.onnx", "small.onnx")
+    with pytest.raises(UnknownName, match=r"known: new/r.onnx, old/r.onnx, small.onnx"):
+        pair_twins(models, [("r.onnx", "small.onnx")])
+    assert pair_twins(models, [("new/r.onnx", "small.onnx")]) == ((1, 2),)

@@ -52,6 +52,26 @@ def test_a_batch_in_which_the_machine_shifted_is_repeated():
     assert not moved_too_far(measured.sentinel, PLAN.rounds)
 
 
+def test_a_shift_beside_later_jobs_of_a_large_batch_counts_as_well():
+    """Each group of a large batch has a sentinel of its own."""
+    calm = FakeDevice({"a": 100.0, "b": 100.0})
+    session = calm.open()
+    measure, batches = session.measure, []
+
+    def shifted_at_first(*asked):
+        first, last = measure(*asked)
+        batches.append(1)
+        rounds, readings = PLAN.rounds, last.sentinel.low_us
+        late = len(readings) // rounds // 2 * rounds
+        slow = tuple(us * (1.2 if place >= late and len(batches) == 1 else 1.0) for place, us in enumerate(readings))
+        return [first, last.but(sentinel=last.sentinel.but(low_us=slow))]
+
+    session.measure = shifted_at_first
+    _, b = measure_steadily(session, [job("a"), job("b")], PLAN.but(processes=6))
+    assert len(batches) == 2
+    assert not moved_too_far(b.sentinel, PLAN.rounds)
+
+
 def test_repeating_ends_with_the_calmest():
     slowing = FakeDevice({"a": 100.0}, noise=Noise(low=0.0005, drift=400.0))
     measured = measure_steadily(slowing.open(), [job("a")], PLAN.but(processes=8))[0]
