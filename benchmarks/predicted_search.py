@@ -1,0 +1,196 @@
+"""What does the latency predictor buy a search? The same search with it and without, and again where tables are known.
+
+CIFAR-10 (4,000 training images, two epochs a candidate, teacher ResNet-56), family `resnet` with 6,174 archs, LiteRT
+and ONNX Runtime, float32, one limit of time: the measured latency of an evenly scaled network (16-32-64), which a small
+part of the space keeps. Each search takes as many trials. Three ways, from the same seeds:
+
+- `without`: `search: {predict: false}`;
+- `with`: the default, on a device of which nothing is known;
+- `known`: the same after a search from another seed has left its readings in the device's tables.
+
+What is compared is the front of accuracy against latency within the limit, as the area it dominates (hypervolume;
+Zitzler & Thiele 1999): how many measured trials, and how many seconds of the search, each way needs to come to 99 % of
+what the poorest of the three came to in the end. Measurements of anchors are the same in all of them and not counted.
+
+Cells: `budget`, `SEED-WAY`. Run: EDGEKD_DATA=... python benchmarks/predicted_search.py [--seeds 3] [--table]. About
+an hour on two idle cores; --tiny takes a few minutes and proves nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import Cells, arguments, cifar10, edgekd, folders, table, write_yaml
+from cifar_search import teacher
+from hardware_aware import measured, scaled_space
+
+NAME = "predicted_search"
+BACKENDS = ["litert/xnnpack", "onnxruntime/cpu"]
+WAYS = ("without", "with", "known")
+SPACE = {"widths": [[8, 32, 4], [16, 64, 8], [32, 128, 16]], "depths": [[1, 2], [1, 3], [1, 3]]}
+LIMIT_WIDTH, CHANCE, SHARE = 16, 0.1, 0.99
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What changes results."""
+    return {
+        "tiny": options.tiny,
+        "trials": 12 if options.tiny else 48,
+        "train": 600 if options.tiny else 4000,
+        "epochs": 1 if options.tiny else 2,
+        "space": SPACE,
+        "backends": BACKENDS,
+    }
+
+
+def project(options: argparse.Namespace, seed: int, predict: bool) -> dict[str, Any]:
+    """A project file; its target stands beside it."""
+    chosen = settings(options)
+    task = {"kind": "image-classification", "data": str(cifar10(options.tiny)), "flip": True, "calibration": 64}
+    distill = {
+        "loss": {"kd": {"temperature": 4, "weight": 0.9}},
+        "epochs": chosen["epochs"],
+        "views": 1,
+        "batch_size": 64,
+        "augment": {"crop": 4},
+    }
+    return {
+        "schema": "edgekd.project/1",
+        "task": {**task, "validation": 0.2 if options.tiny else 0.1, "train_limit": chosen["train"]},
+        "teacher": teacher(),
+        "student": {"family": "resnet", "space": {**SPACE, "stem_stride": [2]}},
+        "target": "target.yaml",
+        "recipe": [{"distill": distill}, {"quantize": {"precision": "float32"}}],
+        "search": {
+            "seed": seed,
+            "budget": "4 h",
+            "trials": chosen["trials"],
+            "finalists": 1,
+            "anchors": 4,
+            "predict": predict,
+            "accuracy": {"short": {"epochs": chosen["epochs"]}},
+        },
+    }
+
+
+def limit(options: argparse.Namespace, runs: Path) -> dict[str, Any]:
+    """The evenly scaled network's low quantile, and 2 % for noise."""
+    (found,) = measured(argparse.Namespace(**vars(options), data="cifar10"), [scaled_space(LIMIT_WIDTH)], runs)
+    return {"low_us": round(1.02 * found["low_us"], 2)}
+
+
+def searched(options: argparse.Namespace, seed: int, way: str, low_us: float, runs: Path) -> dict[str, Any]:
+    """One whole search, and what its trials came to in the order in which they ended."""
+    from edgekd.store.run import Run
+
+    folder = runs / f"{seed}-{way}"
+    shutil.rmtree(folder, ignore_errors=True)
+    tables = folder / "data"
+    if way == "known":
+        other = seed % options.seeds + 1 if options.seeds > 1 else seed
+        shutil.copytree(runs / f"{other}-with" / "data", tables)
+    limits = {"latency": {"low": f"{low_us} us"}}
+    content = {"schema": "edgekd.target/1", "device": "this-computer", "backends": BACKENDS, "budgets": limits}
+    write_yaml(folder / "target.yaml", content)
+    path = write_yaml(folder / "project.yaml", project(options, seed, way != "without"))
+    os.environ["XDG_DATA_HOME"] = str(tables)
+    code, _ = edgekd("search", path, "--run", folder / "run")
+    run = Run.open(folder / "run")
+    arms = run.arms()
+    assert arms is not None
+    begun = max(anchor.ended_s for anchor in run.anchors())
+    rows = []
+    for trial in sorted(run.trials(), key=lambda one: (one.ended_s, one.number)):
+        figures = {figure.metric: figure.value for figure in trial.figures}
+        rows.append(
+            {
+                "outcome": trial.outcome,
+                "low_us": figures.get("latency.low"),
+                "accuracy": trial.accuracy.value if trial.accuracy else None,
+                "ended_s": round(trial.ended_s - begun, 2),
+            }
+        )
+    fits = [
+        {"batch": fit.batch, "removed": {str(one.arm): one.removed for one in fit.arms}, "seconds": fit.seconds}
+        for fit in run.predictors()
+    ]
+    return {"exit_code": code, "trials": rows, "fits": fits}
+
+
+def area(points: Sequence[tuple[float, float]], low_us: float) -> float:
+    """What (latency, accuracy) points within the limit dominate, of all there is between it and chance."""
+    within = sorted(point for point in points if point[0] <= low_us)
+    ends = [*(us for us, _ in within[1:]), low_us]
+    best, covered = CHANCE, 0.0
+    for (us, accuracy), end in zip(within, ends, strict=False):
+        best = max(best, accuracy)
+        covered += (end - us) * (best - CHANCE)
+    return covered / (low_us * (1.0 - CHANCE))
+
+
+def areas(rows: Sequence[Mapping[str, Any]], low_us: float) -> list[float]:
+    """The front's area after each trial."""
+    known: list[tuple[float, float]] = []
+    found = []
+    for row in rows:
+        if row["accuracy"] is not None and row["low_us"] is not None:
+            known.append((row["low_us"], row["accuracy"]))
+        found.append(area(known, low_us))
+    return found
+
+
+def printed(options: argparse.Namespace, cells: Cells) -> str:
+    """Trials and seconds to the same front, a row a search."""
+    low_us = (cells.get("budget") or {"low_us": 0.0})["low_us"]
+    rows, ratios = [], {way: [] for way in WAYS[1:]}
+    for seed in range(1, options.seeds + 1):
+        found = {way: cell for way in WAYS if (cell := cells.get(f"{seed}-{way}"))}
+        curves = {way: areas(cell["trials"], low_us) for way, cell in found.items()}
+        level = SHARE * min((curve[-1] for curve in curves.values()), default=0.0)
+        reached = {}
+        for way, cell in found.items():
+            at = next(place for place, value in enumerate(curves[way]) if value >= level)
+            within = [t for t in cell["trials"] if t["low_us"] is not None and t["low_us"] <= low_us]
+            reached[way] = (at + 1, cell["trials"][at]["ended_s"])
+            best = max((t["accuracy"] for t in within if t["accuracy"] is not None), default=float("nan"))
+            last = cell["trials"][-1]["ended_s"]
+            fitted = f"{sum(fit['seconds'] for fit in cell['fits']):.0f}"
+            kept = f"{len(within)}/{len(cell['trials'])}"
+            row = [f"{seed} {way}", kept, f"{100 * best:.1f}", f"{curves[way][-1]:.4f}", at + 1]
+            rows.append([*row, f"{reached[way][1]:.0f}", f"{last:.0f}", fitted])
+        for way in set(found) & set(ratios) if "without" in found else ():
+            ratios[way].append(
+                tuple(mine / other for mine, other in zip(reached[way], reached["without"], strict=True))
+            )
+    notes = [f"limit {low_us} us; trials and seconds from the first trial on to {SHARE:.0%} of the poorest way's front"]
+    for way, pairs in ratios.items():
+        if pairs:
+            trials, seconds = np.exp(np.log(np.array(pairs)).mean(axis=0))
+            notes.append(f"{way} over without, geometric mean: {trials:.2f} of the trials, {seconds:.2f} of the time")
+    head = ["seed", "within", "best %", "area", "trials", "s", "all s", "fits s"]
+    return table(head, rows, "\n".join(notes))
+
+
+def main() -> None:
+    """Make what is missing, print the table."""
+    parser = arguments(__doc__, NAME)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    results, runs = folders(options, NAME)
+    cells = Cells(NAME, results, settings(options))
+    if not options.table:
+        low_us = cells.cell("budget", lambda: limit(options, runs))["low_us"]
+        for way in WAYS:  # what is known comes from the searches before
+            for seed in range(1, options.seeds + 1):
+                cells.cell(f"{seed}-{way}", lambda s=seed, w=way: searched(options, s, w, low_us, runs))
+    print(printed(options, cells))
+
+
+if __name__ == "__main__":
+    main()
