@@ -1,7 +1,8 @@
 """Energy of a call: the power while calls go on, less the power while the same loaded process waits, times the time.
 
 A process is one sample here too. Both windows are as long as the meter needs: it is asked for longer ones as long as it
-calls itself too slow, up to 16 s. A meter that tells the very same power with work and without stands still.
+calls itself too slow, and as long as its steps leave open a third of the difference, up to 16 s. A meter that tells the
+very same power with work and without stands still.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from edgekd.agent.meters import Meter, MeterError, Seen, TooSlow
 __all__ = ["sample"]
 
 _LONGEST_S = 16.0
+_LEAST_STEPS = 3.0  # of what a mean can be off by for the meter's steps: less is no difference
 
 
 def sample(job: Job, plan: Plan, meter: Meter, yard: Yard, waiting: Callable[[], None]) -> Dict[str, Any]:
@@ -38,28 +40,27 @@ def _sample(
         child.load(plan.load_deadline_s, plan.seed)
         child.first(plan.call_deadline_s)
         child.ask("warm", plan.warmup_ms * 1e-2 + plan.call_deadline_s, warmup_ms=plan.warmup_ms)
-        idle, _ = _watched(meter, lambda: child.ask("rest", window_s + plan.call_deadline_s, seconds=window_s))
-        busy, done = _watched(
-            meter,
-            lambda: child.ask(
-                "round",
-                window_s + plan.call_deadline_s,
-                round_ms=window_s * 1e3,
-                min_calls=1,
-                rate_hz=plan.rate_hz,
-                last=False,
-            ),
-        )
-    if busy.watts == idle.watts:
+        longest_s = window_s + plan.call_deadline_s
+        idle, _ = _watched(meter, lambda: child.ask("rest", longest_s, seconds=window_s))
+        work = {"round_ms": window_s * 1e3, "min_calls": 1, "rate_hz": plan.rate_hz, "last": False}
+        busy, done = _watched(meter, lambda: child.ask("round", longest_s, **work))
+    drawn_w = busy.watts - idle.watts
+    if not drawn_w:
         raise MeterError("%s stands still: %.6g W with work and without" % (meter.name, busy.watts))
+    step_w = min((seen.step_w for seen in (busy, idle) if seen.step_w), default=abs(drawn_w))
+    unsure_w = max(seen.unsure_w or step_w for seen in (busy, idle))
+    if drawn_w < _LEAST_STEPS * unsure_w:
+        told = (meter.name, busy.watts, idle.watts, unsure_w)
+        raise TooSlow("%s is too coarse: %.6g W with work, %.6g W without, each only known to %.2g W" % told)
     seconds_a_call = float(done["elapsed_s"]) / int(done["calls"])
     return {
-        "joules": (busy.watts - idle.watts) * seconds_a_call,
+        "joules": drawn_w * seconds_a_call,
         "busy_w": busy.watts,
         "idle_w": idle.watts,
         "calls": int(done["calls"]),
         "window_s": window_s,
         "readings": min(busy.readings, idle.readings),
+        "unsure_w": unsure_w,
     }
 
 

@@ -21,6 +21,7 @@ Series = List[Tuple[float, float]]
 _PLAUSIBLE_W = (0.001, 2000.0)
 _LEAST_CHANGES = 8
 _STEADY = 0.02  # a power that moves less than this is known however seldom it is told
+_ROUNDING_W = 1e-9  # sums and products of the same readings differ by less
 _PATIENCE_S = 2.0  # for an external meter's last line
 
 
@@ -29,27 +30,28 @@ class MeterError(Exception):
 
 
 class TooSlow(MeterError):
-    """It told too few new values in the window; in a longer one it may do."""
+    """It told too few new values in the window, or too coarse ones; in a longer one it may do."""
 
 
 class Seen(NamedTuple):
-    """The mean power over a window."""
+    """The mean power over a window.
+
+    How far it can be off for the meter's own steps: by one at its ends where energy is counted; where power is told, by
+    the smallest step seen, which averages out as readings change, or by all that so few changes moved. 0: none changed.
+    """
 
     watts: float
     seconds: float  # between the readings it was taken from
     readings: int
+    unsure_w: float
+    step_w: float
 
 
 class Meter:
-    """A source of power readings. ``read`` gives (time, joules so far) or (time, watts)."""
+    """A source of power readings. ``read`` gives joules so far where it counts, up to ``wraps_at_j``; else watts."""
 
     def __init__(self, name: str, read: Callable[[], float], every_s: float, wraps_at_j: float = 0.0) -> None:
         self.name, self.read, self.every_s, self.wraps_at_j = name, read, every_s, wraps_at_j
-
-    @property
-    def counts(self) -> bool:
-        """Whether it counts energy; else it tells power."""
-        return self.wraps_at_j > 0.0
 
     def watch(self) -> Watch:
         """Begin to watch. Raises MeterError where it can't be read."""
@@ -57,8 +59,8 @@ class Meter:
 
     def mean_of(self, series: Series, begin_s: float, end_s: float) -> Seen:
         """The mean over readings of that window. Raises MeterError."""
-        if self.counts:
-            return _counted(series, self.wraps_at_j, end_s - begin_s)
+        if self.wraps_at_j:
+            return _counted(series, end_s - begin_s)
         return _averaged(series, begin_s, end_s)
 
 
@@ -338,16 +340,17 @@ def _battery(root: str, name: str, scale: float) -> Meter:
     return Meter("battery %s" % name, read, 0.05)
 
 
-def _counted(series: Series, wraps_at_j: float, window_s: float) -> Seen:
+def _counted(series: Series, window_s: float) -> Seen:
     """Between the first and the last time the counter moved."""
-    del wraps_at_j  # taken into account where it is read
     moved = [series[at] for at in range(1, len(series)) if series[at][1] != series[at - 1][1]]
     if len(moved) < 2:
         raise TooSlow("its counter does not move in %.1f s" % window_s)
     (begin_s, begin_j), (end_s, end_j) = moved[0], moved[-1]
     if len(moved) < _LEAST_CHANGES or end_s - begin_s < 0.5 * window_s:
         raise TooSlow("it is too slow: %d new values in %.1f s" % (len(moved), window_s))
-    return Seen((end_j - begin_j) / (end_s - begin_s), end_s - begin_s, len(moved))
+    watts = (end_j - begin_j) / (end_s - begin_s)
+    step_w = watts / (len(moved) - 1)
+    return Seen(watts, end_s - begin_s, len(moved), step_w, step_w)
 
 
 def _averaged(series: Series, begin_s: float, end_s: float) -> Seen:
@@ -357,13 +360,18 @@ def _averaged(series: Series, begin_s: float, end_s: float) -> Seen:
         raise TooSlow("it is too slow: %d readings in %.1f s" % (len(inside), end_s - begin_s))
     values = [value for _, value in inside]
     changes = sum(one != other for one, other in zip(values, values[1:]))
-    if 0 < changes < _LEAST_CHANGES and max(values) - min(values) > _STEADY * abs(sum(values)) / len(values):
+    levels = sorted(set(values))
+    moved_w = levels[-1] - levels[0]
+    if 0 < changes < _LEAST_CHANGES and moved_w > _STEADY * abs(sum(values)) / len(values):
         raise TooSlow("it is too slow: %d new values in %.1f s" % (changes, end_s - begin_s))
     joules = sum(0.5 * (a + b) * (t - s) for (s, a), (t, b) in zip(inside, inside[1:]))
     seconds = inside[-1][0] - inside[0][0]
     if seconds <= 0.5 * (end_s - begin_s):
         raise TooSlow("its readings cover %.1f s of %.1f s" % (seconds, end_s - begin_s))
-    return Seen(joules / seconds, seconds, len(inside))
+    steps = [after - before for before, after in zip(levels, levels[1:]) if after - before > _ROUNDING_W]
+    step_w = min(steps, default=0.0)
+    unsure_w = moved_w if changes < _LEAST_CHANGES else step_w / changes**0.5
+    return Seen(joules / seconds, seconds, len(inside), unsure_w, step_w)
 
 
 def _names(folder: str) -> List[str]:

@@ -224,6 +224,7 @@ class EnergySample(Record):
 
 class PowerModel(Record):
     """What a device draws by somebody's word; energy taken from it is `modelled`."""
+    unsure_w: NonNegativeFloat = 0.0  # by which either power can be off for the meter's own steps
 
     busy_w: float
     idle_w: float

@@ -44,15 +44,17 @@ _METRICS: dict[str, _Metric] = {
     "memory.process": _Metric("B", "peak resident memory", lambda p: p.memory_process_bytes),
     "throughput": _Metric("/s", "calls that fit into a second, 1 / mean call time {load}", lambda p: 1e6 / p.mean_us),
 }
-_ENERGY: dict[str, tuple[str, str, Callable[[EnergySample], float]]] = {
+_ENERGY: dict[str, tuple[str, str, Callable[[EnergySample], float], Callable[[EnergySample], float]]] = {
     "energy.per_inference": (
         "J",
         "energy of a call {load}, what the waiting process draws left out",
         lambda e: e.joules,
+        lambda e: 2 * e.unsure_w * e.window_s / e.calls,  # of two powers
     ),
-    "power.average": ("W", "power while calls go on {load}", lambda e: e.busy_w),
-    "power.idle": ("W", "power of the loaded process while it waits", lambda e: e.idle_w),
+    "power.average": ("W", "power while calls go on {load}", lambda e: e.busy_w, lambda e: e.unsure_w),
+    "power.idle": ("W", "power of the loaded process while it waits", lambda e: e.idle_w, lambda e: e.unsure_w),
 }
+"""Metric -> unit, words, the figure, and by how much the steps of the meter leave it open."""
 _MISSED = _Metric("", "share of calls {load} that began more than a period late", lambda p: p.missed / p.calls)
 
 
@@ -115,9 +117,10 @@ def _energy(measurement: Measurement, confidence: float, load: str) -> Iterator[
             )
             for process, at in zip(processes, share, strict=True)
         )
-    for name, (unit, words, of) in _ENERGY.items() if samples else ():
+    for name, (unit, words, of, unsure) in _ENERGY.items() if samples else ():
         values = [of(sample) for sample in samples]
         low, high = _interval(values, confidence)
+        widened = max(map(unsure, samples))
         yield Figure(
             metric=name,
             value=float(np.median(values)),
@@ -125,8 +128,8 @@ def _energy(measurement: Measurement, confidence: float, load: str) -> Iterator[
             kind=kind,
             subject=measurement.fingerprint,
             method=method.format(words.format(load=load)),
-            low=low,
-            high=high,
+            low=max(low - widened, min(low, 0.0)),
+            high=high + widened,
             confidence=confidence,
         )
 

@@ -12,7 +12,7 @@ from edgekd.devices._protocol import Delegation, Job, Load, MeasurePlan, Outcome
 from edgekd.evidence import EvidenceKind
 from edgekd.measure.figures import figure_of, figures_for_limits, figures_of
 from edgekd.targets.target import Target
-from edgekd.testing.fakes import FakeDevice
+from edgekd.testing.fakes import FakeDevice, Script
 
 JOB = Job(
     artefact=Artefact(path=Path("m.tflite"), format=Format.TFLITE, sha256="1" * 64, size_bytes=5000),
@@ -123,3 +123,20 @@ def test_where_operators_run_is_a_figure_only_where_a_target_limits_it():
 def test_what_was_left_out_is_in_the_method():
     figure = figure_of(measure().but(disturbed=2), "latency.p50")
     assert "2 left out: the sentinel was slow in them too" in figure.method
+
+
+def test_the_steps_of_a_meter_are_in_the_interval_of_what_it_told():
+    """Five processes that told the very same power are no surer than the meter's step."""
+    device = FakeDevice({"m": 100.0}, outcomes={"m": Script(joules=0.04)})
+    (told,) = device.open().measure([JOB], MeasurePlan(energy=True))
+    assert (figure_of(told, "energy.per_inference").low, figure_of(told, "power.idle").high) == (0.04, 1.0)
+    coarse = told.but(energy=[sample.but(unsure_w=0.1) for sample in told.energy])  # 100 calls in 2 s
+    for metric, value, half in (
+        ("energy.per_inference", 0.04, 2 * 0.1 * 0.02),
+        ("power.average", 3.0, 0.1),
+        ("power.idle", 1.0, 0.1),
+    ):
+        figure = figure_of(coarse, metric)
+        assert (figure.value, figure.low, figure.high) == pytest.approx((value, value - half, value + half))
+    lost = coarse.but(energy=[sample.but(joules=0.001) for sample in coarse.energy])
+    assert figure_of(lost, "energy.per_inference").low == 0.0

@@ -1,0 +1,116 @@
+"""Energy by meters that tell power in steps: a sensor's tree, whose power follows what a worker is asked to do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekd.agent import energy
+from edgekd.agent.limits import Limits, Yard
+from edgekd.agent.messages import Job, Plan
+from edgekd.agent.meters import TooSlow, open_meter
+
+PLAN = Plan(
+    processes=1, rounds=1, round_ms=1.0, min_calls=1, warmup_ms=1.0, busy=0, rate_hz=0.0, sentinel=False,
+    profile=False, energy=True, energy_window_s=0.4, load_deadline_s=1.0, call_deadline_s=1.0,
+    memory_limit_bytes=0, seed=0,
+)  # fmt: skip
+Watts = Callable[[float], float]
+"""Of the share of a window that has passed."""
+
+
+def steady(watts: float) -> Watts:
+    return lambda _: watts
+
+
+def flips(low: float, high: float, count: int) -> Watts:
+    return lambda share: high if int(share * (count + 1)) % 2 else low
+
+
+class Worker:
+    """Stands for `Child`: what it is asked for it does by drawing as much."""
+
+    place: Path
+    draws: dict[str, Watts]
+
+    def __init__(self, *_: Any) -> None:
+        self.put(1.0)
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def ask(self, op: str, _deadline_s: float, **fields: Any) -> dict[str, Any]:
+        begin_s, window_s = time.monotonic(), PLAN.energy_window_s
+        while op in self.draws and (passed_s := time.monotonic() - begin_s) < window_s:
+            self.put(self.draws[op](passed_s / window_s))
+            time.sleep(0.005)
+        return {"elapsed_s": window_s, "calls": 100}
+
+    def open(self, _deadline_s: float) -> None:
+        pass
+
+    def load(self, _deadline_s: float, _seed: int) -> None:
+        pass
+
+    first = open
+
+    def put(self, watts: float) -> None:
+        part = self.place.with_suffix(".part")
+        part.write_text(f"{round(watts * 1e6)}\n")
+        part.replace(self.place)
+
+
+@pytest.fixture
+def sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Watts, Watts], dict[str, Any]]:
+    """What one process comes to, by the power at rest and at work; one window, no longer ones after it."""
+    place = tmp_path / "sys/class/hwmon/hwmon0"
+    place.mkdir(parents=True)
+    (place / "name").write_text("ina219\n")
+    Worker.place = place / "power1_input"
+    monkeypatch.setattr(energy, "Child", Worker)
+    monkeypatch.setattr(energy, "_LONGEST_S", PLAN.energy_window_s)
+
+    def sampled(rest: Watts, work: Watts) -> dict[str, Any]:
+        Worker.draws = {"warm": rest, "rest": rest, "round": work}
+        Worker.place.write_text("1000000\n")
+        meter = open_meter("hwmon", root=str(tmp_path))
+        return energy.sample(Job("null", "none", "", "", 1, {}), PLAN, meter, Yard(Limits()), lambda: None)
+
+    return sampled
+
+
+def test_a_power_is_known_no_better_than_the_steps_it_is_told_in(sample: Callable[..., Any]) -> None:
+    found = sample(steady(2.0), flips(2.5, 2.52, 20))
+    assert found["unsure_w"] == pytest.approx(0.02)  # at rest it stood at one step
+    assert found["joules"] == pytest.approx(0.51 * PLAN.energy_window_s / 100, rel=0.05)
+
+
+def test_a_mean_of_many_changes_is_known_better(sample: Callable[..., Any]) -> None:
+    found = sample(flips(2.0, 2.02, 20), flips(2.5, 2.52, 20))
+    assert 0.02 / 20**0.5 * 0.9 < found["unsure_w"] < 0.02 / 8**0.5 * 1.1
+
+
+@pytest.mark.parametrize(
+    ("rest", "work"),
+    [
+        (steady(2.0), flips(2.04, 2.06, 20)),  # two steps and a half
+        (steady(2.0), steady(2.02)),  # one, or one that is larger than anybody knows
+        (flips(2.04, 2.06, 20), steady(2.0)),  # less than at rest
+        (flips(4.0, 4.06, 3), flips(4.14, 4.16, 20)),  # a slow meter moved by 1.5 % of 4 W, and work adds little more
+    ],
+)
+def test_less_than_three_steps_is_no_difference(rest: Watts, work: Watts, sample: Callable[..., Any]) -> None:
+    with pytest.raises(TooSlow, match=r"hwmon ina219 \(hwmon0\)/1 is too coarse: .* each only known to 0.0"):
+        sample(rest, work)
+
+
+def test_a_slow_meter_that_moved_little_beside_the_work_is_used(sample: Callable[..., Any]) -> None:
+    found = sample(flips(4.0, 4.06, 3), flips(5.0, 5.02, 20))
+    assert found["unsure_w"] == pytest.approx(0.06)
