@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import signal
+import sys
 import time
 from typing import List
 
@@ -42,15 +43,23 @@ def take(path: str, token: str) -> str:
 
 
 def tidy(folder: str, token: str) -> None:
-    """Remove what other sessions left, and models and samples that were not used for a week. Raises OSError."""
+    """Remove what other sessions left, and models, samples and agents that were not used for a week. Raises OSError."""
     for session in _names(os.path.join(folder, "sessions")):
         if session != token:
             shutil.rmtree(os.path.join(folder, "sessions", session), ignore_errors=True)
     for blob in _names(os.path.join(folder, "blobs")):
         place = os.path.join(folder, "blobs", blob)
-        used = [os.stat(os.path.join(place, name)).st_mtime for name in _names(place)]
-        if time.time() - max(used, default=0.0) > _KEPT_S:
+        if all(_unused(os.path.join(place, name)) for name in _names(place)):
             shutil.rmtree(place, ignore_errors=True)
+    for room in (os.path.join(folder, "agent"), os.path.join(folder, "tools")):
+        for place in [os.path.join(room, name) for name in _names(room)]:
+            if _unused(place) and not os.path.samefile(place, sys.argv[0]):  # workers start from there
+                os.remove(place)
+
+
+def _unused(place: str) -> bool:
+    """For a week; what a host asks for is marked as used."""
+    return time.time() - os.stat(place).st_mtime > _KEPT_S
 
 
 def _names(folder: str) -> List[str]:

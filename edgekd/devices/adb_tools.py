@@ -55,6 +55,11 @@ echo "== governor"; cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>
 echo "== machine"; uname -m; echo "== kernel"; uname -r; echo "== cores"; nproc
 echo "== model"; getprop ro.product.model 2>/dev/null; echo "== android"; getprop ro.build.version.release 2>/dev/null
 true"""
+_TIDY = r"""
+find blobs tools -type f -mtime +6 -exec rm -f {} \; 2>/dev/null
+find blobs -mindepth 1 -type d -mtime +6 -exec rmdir {} \; 2>/dev/null
+true"""
+"""What was not used for a week goes, as where an agent tidies; `-mtime +6` is more than six whole days."""
 
 
 class AdbToolsDevice(AdbDevice):
@@ -108,6 +113,7 @@ class ToolsSession:
             self._files.bring({there: path}, [digest], "tools")
             self._files.ask(f"chmod 700 {there}")
             self._tools[runtime], self._digests[runtime] = there, digest
+        self._files.ask(_TIDY)
         self._fingerprint = self._describe()
 
     def describe(self) -> Fingerprint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,6 +169,25 @@ def test_a_bench_says_that_it_is_times_only(device: AdbToolsDevice, tmp_path: Pa
     assert "latency.p99" not in {figure.metric for figure in report.rows[0].figures}
     checks = {check.name: check for check in examine(device, lambda: []).checks}
     assert checks["device python"].found == "none: times only"
+
+
+def test_what_was_not_used_for_a_week_goes(device: AdbToolsDevice, root: Path, tmp_path: Path) -> None:
+    job = Job(artefact=model(tmp_path, "net.tflite"), backend=LITERT)
+    folder = root / device.folder.lstrip("/")
+    old, week_s = folder / "blobs/old/data.tflite", 7 * 24 * 3600
+    old.parent.mkdir(parents=True)
+    (folder / "tools").mkdir()
+    for place in (old, folder / "tools/old", folder / "tools/new"):
+        place.write_bytes(b"x")
+        os.utime(place, (time.time() - (week_s - 3600 if place.name == "new" else week_s + 3600),) * 2)
+    session = device.open()
+    try:
+        assert not old.exists()
+        assert {path.name for path in (folder / "tools").iterdir()} > {"new"}
+        assert not (folder / "tools/old").exists()
+        assert session.prepare([job]) == {job: None}
+    finally:
+        session.close()
 
 
 def test_its_options() -> None:
