@@ -42,10 +42,10 @@ def fingerprint(root: str = "/") -> Dict[str, Any]:
     return {
         "cpu": cpu_of(info, root, platform.processor()),
         "architecture": platform.machine(),
-        "cores": _cores(),
+        "cores": len(_cores()),
         "extensions": extensions_of(info),
         "memory_bytes": memory_bytes_of(_read(os.path.join(root, "proc/meminfo"))),
-        "governor": _read(os.path.join(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")).strip() or None,
+        "governor": _governor(root),
         "os": _system(root),
         "python": platform.python_version(),
         "runtimes": runtimes,
@@ -78,11 +78,19 @@ def cpu_of(info: str, root: str, otherwise: str) -> str:
     return ", ".join(word for word in words if word) or otherwise or "unknown"
 
 
-def _cores() -> int:
+def _cores() -> List[int]:
+    """Those that work may run on here."""
     try:
-        return len(os.sched_getaffinity(0))
+        return sorted(os.sched_getaffinity(0))
     except AttributeError:
-        return os.cpu_count() or 1
+        return list(range(os.cpu_count() or 1))
+
+
+def _governor(root: str) -> Optional[str]:
+    """Of these cores; several that differ with commas."""
+    place = os.path.join(root, "sys/devices/system/cpu/cpu%d/cpufreq/scaling_governor")
+    found = {_read(place % core).strip() for core in _cores()} - {""}
+    return ", ".join(sorted(found)) or None
 
 
 def extensions_of(info: str) -> List[str]:

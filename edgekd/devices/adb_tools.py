@@ -51,7 +51,7 @@ _MOST_PULLED_BYTES = 16 << 20
 _MOST_CALLS = 20_000
 _DESCRIBE = """
 for F in /proc/cpuinfo /proc/meminfo; do echo "== $F"; cat "$F"; done
-echo "== governor"; cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/null
+echo "== governor"; cat /sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor 2>/dev/null
 echo "== machine"; uname -m; echo "== kernel"; uname -r; echo "== cores"; nproc
 echo "== model"; getprop ro.product.model 2>/dev/null; echo "== android"; getprop ro.build.version.release 2>/dev/null
 true"""
@@ -263,7 +263,7 @@ tail -c {_MOST_SAID_BYTES} {told}; echo; echo "== status $S"
             cores=int(cores) if cores.isdigit() else max(1, info.count("processor\t")),
             extensions=tuple(extensions_of(info)),
             memory_bytes=memory_bytes_of(parts.get("/proc/meminfo", "")),
-            governor=parts.get("governor") or None,
+            governor=", ".join(sorted(set(parts.get("governor", "").split()))) or None,
             os=f"Android {parts.get('android') or 'unknown'}, Linux {parts.get('kernel', '')}",
             python=NO_PYTHON,
             runtimes={runtime: f"{_TOOLS[runtime]} {digest[:12]}" for runtime, digest in self._digests.items()},

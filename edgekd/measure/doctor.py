@@ -33,6 +33,12 @@ __all__ = ["Check", "DoctorReport", "examine"]
 _PACKAGES = {"litert": "ai-edge-litert", "onnxruntime": "onnxruntime", "openvino": "openvino"}
 _OLDEST = {"host": (3, 11), "device": (3, 8)}
 _LOW_BATTERY = 20  # percent
+_STEADY_GOVERNORS = ("performance", "userspace")  # any other scales the clock by what was done lately
+_STEADY_CLOCKS = {
+    "linux": "set it for steady clocks: sudo cpupower frequency-set -g performance",
+    "android": "the clock follows the load: `cooling` and `on_cores` in the device file, and more processes; "
+    "only root can set `performance` in /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
+}
 _SMALLEST_DISK, _SMALLEST_MEMORY = 2 << 30, 2 << 30
 _NOISE_PLAN = MeasurePlan(processes=5, rounds=5, round_ms=10.0, warmup_ms=10.0, sentinel=False)
 
@@ -83,7 +89,7 @@ def examine(device: Device, converters: Callable[[], Sequence[Found]] = find_con
             *_python(fingerprint),
             *_runtimes(fingerprint, device),
             *_converters(converters()),
-            *_cpu(fingerprint),
+            *_cpu(fingerprint, isinstance(device, AdbDevice) or "android" in fingerprint.os.lower()),
             *_meter(fingerprint),
             *(_phone(device) if isinstance(device, AdbDevice) else ()),
             *(_host(fingerprint) if device.name == "this-computer" else ()),
@@ -158,7 +164,7 @@ def _remedy(package: str, writes: str, problem: str) -> str:
     return f"to write {writes}: pip install {'' if problem == 'not installed' else '--force-reinstall '}{package}"
 
 
-def _cpu(fingerprint: Fingerprint) -> Iterator[Check]:
+def _cpu(fingerprint: Fingerprint, android: bool) -> Iterator[Check]:
     extensions = " ".join(fingerprint.extensions) or "no known extensions"
     saturates = fingerprint.saturates_int8
     yield Check(
@@ -167,12 +173,13 @@ def _cpu(fingerprint: Fingerprint) -> Iterator[Check]:
         found=f"{fingerprint.cpu}, {fingerprint.cores} cores; {extensions}",
         remedy="no 8-bit dot product: int8 may be slower here, and its products can saturate" if saturates else "",
     )
-    slow = fingerprint.governor in ("powersave", "ondemand", "conservative", "schedutil")
+    governors = (fingerprint.governor or _STEADY_GOVERNORS[0]).split(", ")
+    slow = not set(governors) <= set(_STEADY_GOVERNORS)
     yield Check(
         name="governor",
         state="warn" if slow else "ok",
         found=fingerprint.governor or "not told by this system",
-        remedy="set it for steady clocks: sudo cpupower frequency-set -g performance" if slow else "",
+        remedy=_STEADY_CLOCKS["android" if android else "linux"] if slow else "",
     )
     low = fingerprint.memory_bytes < _SMALLEST_MEMORY
     yield Check(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
+
+import pytest
 
 from edgekd.agent.fingerprint import fingerprint
 from edgekd.devices._protocol import Fingerprint
@@ -26,12 +30,26 @@ def machine(root: Path, **files: str) -> Fingerprint:
     return Fingerprint.model_validate(fingerprint(str(root)))
 
 
+def govern(root: Path, *governors: str) -> None:
+    """Of cores from 0 on, the last one of all that follow."""
+    for core in range(max(os.sched_getaffinity(0)) + len(governors)):
+        place = root / f"sys/devices/system/cpu/cpu{core}/cpufreq"
+        place.mkdir(parents=True)
+        (place / "scaling_governor").write_text(governors[min(core, len(governors) - 1)] + "\n")
+
+
+def test_the_governors_of_the_cores_that_work_runs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 2, 9})  # of the last nothing is told
+    govern(tmp_path, "powersave", "walt", "performance")
+    shutil.rmtree(tmp_path / "sys/devices/system/cpu/cpu9")
+    found = machine(tmp_path, proc__cpuinfo=PI)
+    assert (found.governor, found.cores) == ("performance, walt", 3)
+
+
 def test_an_arm_board(tmp_path: Path) -> None:
     (tmp_path / "proc/device-tree").mkdir(parents=True)
     (tmp_path / "proc/device-tree/model").write_text("Raspberry Pi 5 Model B\0")
-    governor = tmp_path / "sys/devices/system/cpu/cpu0/cpufreq"
-    governor.mkdir(parents=True)
-    (governor / "scaling_governor").write_text("ondemand\n")
+    govern(tmp_path, "ondemand")
     found = machine(tmp_path, proc__cpuinfo=PI, proc__meminfo="MemTotal:  8000000 kB\n")
     assert found.cpu == "Raspberry Pi 5 Model B, part 0xd0b"
     assert found.extensions == ("asimd", "asimdhp", "asimddp")
