@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from functools import partial
-from typing import Any, Callable, ContextManager, Dict, List, Optional, Sequence, Union
+from typing import Any, Callable, ContextManager, Dict, List, Optional, Sequence, Set, Union
 
 from edgekd.agent import energy
 from edgekd.agent.busy import busy_cores
@@ -19,7 +19,7 @@ from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.messages import Job, Plan
 from edgekd.agent.meters import Meter, MeterError
 
-__all__ = ["Result", "measure", "try_loading"]
+__all__ = ["Batch", "explained", "try_loading"]
 
 SENTINEL = Job("sentinel", "none", "", "", threads=1, shapes={})
 MOST_ALIVE = 8
@@ -42,7 +42,10 @@ class Result:
 
 
 class Batch:
-    """A batch under way."""
+    """A batch under way, within the yard's limits. ``meter`` may be the reason why there is none.
+
+    ``waiting`` is called while a worker is silent, ``step`` after each step.
+    """
 
     def __init__(
         self,
@@ -63,15 +66,27 @@ class Batch:
         self.step = step
         self.results = [Result() for _ in jobs]
         self.sentinel: List[Dict[str, Any]] = []
+        self.not_cool = ""  # why a process began warmer than was asked for
+        self.alone: Set[int] = set()  # jobs that find memory only without the others
+        self.gone: Dict[int, Failed] = {}  # of the group that is measured now
 
     def run(self) -> None:
         """All generations, then the profiles."""
         for generation in range(self.plan.processes):
             order = [index for index, result in enumerate(self.results) if result.failed is None]
             random.Random("%d/%d" % (self.plan.seed, generation)).shuffle(order)
-            for group in _groups(order, MOST_ALIVE - int(self.plan.sentinel)):
+            groups = _groups([index for index in order if index not in self.alone], MOST_ALIVE - self.plan.sentinel)
+            groups += [[index] for index in order if index in self.alone]
+            for group in groups:
                 with self._cool_and_busy():
                     self._generation(generation, group)
+                for index, failure in self.gone.items():
+                    if len(group) > 1 and self._crowded(failure):
+                        self.alone.add(index)
+                        groups.append([index])
+                        continue
+                    again = partial(try_loading, self.jobs[index], waiting=self.waiting)
+                    self.results[index].failed = explained(failure, self.plan, self.yard, again)
         if self.plan.profile:
             for index, result in enumerate(self.results):
                 if result.failed is None:
@@ -85,13 +100,23 @@ class Batch:
 
     def _cool_and_busy(self) -> ContextManager[None]:
         """Once it is cool, and for as long as the context lasts, so many other cores are kept busy."""
-        self.cooling.wait(self.waiting, temperature_c)
+        why = self.cooling.wait(self.waiting, temperature_c)
+        self.not_cool = self.not_cool or why
         return busy_cores(self.plan.busy)
+
+    def _crowded(self, failure: Failed) -> bool:
+        """Whether the job may find memory once it is alone: a board that has room for each may not have it for all.
+
+        Android kills before the kernel has to, and says nothing of memory. A limit is each process's own.
+        """
+        short = failure.outcome == "out-of-memory" or "SIGKILL" in failure.detail
+        return short and not (self.plan.memory_limit_bytes or self.yard.limits.memory_bytes)
 
     def _generation(self, generation: int, group: Sequence[int]) -> None:
         """One fresh process of each job of the group and of the sentinel (-1), a round each in turn."""
         order = list(group) + ([-1] if self.plan.sentinel else [])
         alive: Dict[int, Child] = {}
+        self.gone = {}
         try:
             for index in order:
                 self._guarded(index, alive, partial(self._start, generation, index, alive))
@@ -110,8 +135,8 @@ class Batch:
                 child.close()
 
     def _guarded(self, index: int, alive: Dict[int, Child], act: Callable[[], None]) -> None:
-        """Do something with one process. Its failure is that job's outcome; the others go on."""
-        if index not in alive and index >= 0 and self.results[index].failed is not None:
+        """Do something with one process. Its failure is that job's; the others go on."""
+        if index in self.gone:
             return
         try:
             act()
@@ -121,19 +146,7 @@ class Batch:
                 child.close()
             if index < 0:
                 raise RuntimeError("the sentinel failed: %s" % failure) from failure
-            self.results[index].failed = self._explained(self.jobs[index], failure)
-
-    def _explained(self, job: Job, failure: Failed) -> Failed:
-        """Tell a refusal for want of memory from any other: the same model loads once the limit is off."""
-        limit_bytes = self.plan.memory_limit_bytes or self.yard.rlimit_bytes  # a group kills, and says so
-        if failure.outcome not in ("refused", "crashed") or not limit_bytes:
-            return failure
-        free = self.plan._replace(memory_limit_bytes=0)
-        if try_loading(job, free, Yard(Limits()), self.waiting).failed is not None:
-            return failure
-        return Failed(
-            "out-of-memory", "runs without the limit of %d bytes; with it: %s" % (limit_bytes, failure.detail)
-        )
+            self.gone[index] = failure
 
     def _start(self, generation: int, index: int, alive: Dict[int, Child]) -> None:
         plan, job = self.plan, SENTINEL if index < 0 else self.jobs[index]
@@ -154,15 +167,9 @@ class Batch:
         child, plan = alive[index], self.plan
         rate_hz = plan.rate_hz if index >= 0 else 0.0
         gap_s = max(child.first_s, 1 / rate_hz if rate_hz > 0 else 0.0)
-        longest_s = plan.round_ms * 1e-3 + plan.min_calls * 2 * gap_s
-        child.ask(
-            "round",
-            longest_s + plan.call_deadline_s,
-            round_ms=plan.round_ms,
-            min_calls=plan.min_calls,
-            rate_hz=rate_hz,
-            last=number == plan.rounds - 1,
-        )
+        longest_s = plan.round_ms * 1e-3 + plan.min_calls * 2 * gap_s + plan.call_deadline_s
+        last = number == plan.rounds - 1
+        child.ask("round", longest_s, round_ms=plan.round_ms, min_calls=plan.min_calls, rate_hz=rate_hz, last=last)
 
     def _finish(self, index: int, alive: Dict[int, Child]) -> None:
         sample = alive[index].ask("finish", _SUM_UP_DEADLINE_S)
@@ -206,36 +213,25 @@ class Batch:
         self.step("energy %d" % (generation + 1))
 
 
-def measure(
-    jobs: Sequence[Job],
-    plan: Plan,
-    yard: Yard,
-    meter: Union[Meter, str],
-    cooling: Cooling,
-    waiting: Callable[[], None],
-    step: Callable[[str], None],
-) -> Batch:
-    """Measure a batch within the yard's limits. ``meter`` may be the reason why there is none.
-
-    ``waiting`` is called while a worker is silent, ``step`` after each step.
-    """
-    batch = Batch(jobs, plan, yard, meter, cooling, waiting, step)
-    batch.run()
-    return batch
-
-
-def try_loading(job: Job, plan: Plan, yard: Yard, waiting: Callable[[], None]) -> Result:
-    """Load a model and call it once, in a process of its own."""
-    result = Result()
+def try_loading(job: Job, plan: Plan, yard: Yard, waiting: Callable[[], None]) -> None:
+    """Load a model and call it once, in a process of its own. Raises Failed."""
     with Child(job, plan.memory_limit_bytes, yard, waiting) as child:
-        try:
-            child.open(plan.load_deadline_s)
-            child.load(plan.load_deadline_s, plan.seed)
-            child.first(plan.call_deadline_s)
-            result.placement = child.ask("place", _SUM_UP_DEADLINE_S)["placement"]
-        except Failed as failure:
-            result.failed = failure
-    return result
+        child.open(plan.load_deadline_s)
+        child.load(plan.load_deadline_s, plan.seed)
+        child.first(plan.call_deadline_s)
+        child.ask("place", _SUM_UP_DEADLINE_S)
+
+
+def explained(failure: Failed, plan: Plan, yard: Yard, again: Callable[[Plan, Yard], object]) -> Failed:
+    """Tell a refusal for want of memory from any other: ``again`` does the same, and well once the limit is off."""
+    limit_bytes = plan.memory_limit_bytes or yard.rlimit_bytes  # a group kills, and says so
+    if failure.outcome not in ("refused", "crashed") or not limit_bytes:
+        return failure
+    try:
+        again(plan._replace(memory_limit_bytes=0), Yard(Limits()))
+    except Failed:
+        return failure
+    return Failed("out-of-memory", "runs without the limit of %d bytes; with it: %s" % (limit_bytes, failure.detail))
 
 
 def _groups(order: Sequence[int], most: int) -> List[List[int]]:

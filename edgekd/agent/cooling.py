@@ -21,18 +21,26 @@ class Cooling(NamedTuple):
     def __str__(self) -> str:
         return "below %g C" % self.below_c if self.below_c else ""
 
-    def wait(self, waiting: Callable[[], None], told: Callable[[], Optional[float]]) -> None:
-        """Return once it is as cool, or patience has ended; ``waiting`` is called meanwhile."""
-        end = time.monotonic() + (self.patience_s if self.below_c else 0.0)
-        while time.monotonic() < end:
+    def wait(self, waiting: Callable[[], None], told: Callable[[], Optional[float]]) -> str:
+        """Return once it is as cool, or why it is not: patience has ended, or the sensor is silent.
+
+        ``waiting`` is called meanwhile.
+        """
+        end = time.monotonic() + self.patience_s
+        while self.below_c:
             degrees = told()
-            if degrees is None or degrees <= self.below_c:
-                return
+            if degrees is None:
+                return "not cool: its temperature is no longer told"
+            if degrees <= self.below_c:
+                break
+            if time.monotonic() >= end:
+                return "not cool: %.0f C after %g s" % (degrees, self.patience_s)
             waiting()
             time.sleep(_LOOK_EVERY_S)
+        return ""
 
 
 def temperature_c() -> Optional[float]:
     """The processor's; None where this machine doesn't tell."""
     found = conditions()
-    return found["temperature_c"] if found else None
+    return found.get("temperature_c") if found else None

@@ -150,7 +150,9 @@ def _files(controller: str, version: int, limits: Limits, parent: str) -> Dict[s
         return {"cpu.cfs_period_us": str(period), "cpu.cfs_quota_us": str(quota)}
     memory = str(limits.memory_bytes)
     if version == 1:
-        return {"memory.limit_in_bytes": memory, "memory.swappiness": "0"}
+        files = {"memory.limit_in_bytes": memory, "memory.swappiness": "0"}
+        both = "memory.memsw.limit_in_bytes"  # with swap; it may not be below the other, so it comes after
+        return dict(files, **{both: memory}) if os.path.exists(os.path.join(parent, both)) else files
     swap = {"memory.swap.max": "0"} if os.path.exists(os.path.join(parent, "memory.swap.current")) else {}
     return dict({"memory.max": memory}, **swap)
 
@@ -185,9 +187,7 @@ def _holds(homes: Mapping[str, Home], limits: Limits) -> bool:
     """Whether a process can be put into a group made so."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
-        free = limits._replace(
-            memory_bytes=limits.memory_bytes and 1 << 40
-        )  # it is the way that is tried, not the room
+        free = limits._replace(memory_bytes=limits.memory_bytes and 1 << 40)  # the way is tried, not the room
         cage = Cage(_folders(homes, free, "trial"))
     except OSError:
         cage = None

@@ -8,6 +8,7 @@ import platform
 import queue
 import threading
 import time
+from functools import partial
 from typing import Any, Callable, Dict, List, Optional
 
 from edgekd.agent import batch
@@ -151,8 +152,15 @@ def _describe(_message: Message, _tell: Tell, place: _Place) -> Message:
 
 def _load(message: Message, tell: Tell, place: _Place) -> Message:
     job, plan = Job.read(field(message, "job", dict)), Plan.read(field(message, "plan", dict))
-    failed = _damaged(job, _Pulse(tell)) or batch.try_loading(job, plan, place.yard, _Pulse(tell)).failed
-    return _outcome(failed)
+    damaged = _damaged(job, _Pulse(tell))
+    if damaged is not None:
+        return _outcome(damaged)
+    load = partial(batch.try_loading, job, waiting=_Pulse(tell))
+    try:
+        load(plan, place.yard)
+    except Failed as failed:
+        return _outcome(batch.explained(failed, plan, place.yard, load))
+    return _outcome(None)
 
 
 def _measure(message: Message, tell: Tell, place: _Place) -> Message:
@@ -161,15 +169,9 @@ def _measure(message: Message, tell: Tell, place: _Place) -> Message:
     jobs = [Job.read(one) for one in field(message, "jobs", list)]
     damaged = [_damaged(job, _Pulse(tell)) for job in jobs]
     whole = [job for job, failed in zip(jobs, damaged) if failed is None]
-    done = batch.measure(
-        whole,
-        plan,
-        place.yard,
-        place.meter or place.no_meter,
-        place.cooling,
-        _Pulse(tell),
-        lambda what: tell({"step": what}),
-    )
+    meter, step = place.meter or place.no_meter, lambda what: tell({"step": what})
+    done = batch.Batch(whole, plan, place.yard, meter, place.cooling, _Pulse(tell), step)
+    done.run()
     results = iter(done.results)
     for index, failed in enumerate(damaged):
         if failed is not None:
@@ -198,15 +200,18 @@ def _run(message: Message, tell: Tell, place: _Place) -> Message:
     damaged = _damaged(job, pulse)
     if damaged is not None:
         return _outcome(damaged)
-    with Child(job, plan.memory_limit_bytes, place.yard, _Pulse(tell)) as child:
-        try:
+
+    def answer(plan: Plan, yard: Yard) -> List[str]:
+        with Child(job, plan.memory_limit_bytes, yard, pulse) as child:
             child.open(plan.load_deadline_s)
             child.load(plan.load_deadline_s, plan.seed)
-            paths = child.ask("run", plan.call_deadline_s, inputs=[path for path, _ in inputs], folder=folder)[
-                "outputs"
-            ]
-        except Failed as failed:
-            return _outcome(failed)
+            done = child.ask("run", plan.call_deadline_s, inputs=[path for path, _ in inputs], folder=folder)
+        return list(done["outputs"])
+
+    try:
+        paths = answer(plan, place.yard)
+    except Failed as failed:
+        return _outcome(batch.explained(failed, plan, place.yard, answer))
     outputs: List[Message] = [{"path": path, "sha256": _digest(path, pulse)} for path in paths]
     return dict(_outcome(None), outputs=outputs)
 

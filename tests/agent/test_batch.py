@@ -26,6 +26,7 @@ class Noted:
     alive: int
     most_alive: int
     fails: dict[tuple[str, str], Failed]
+    crowded: dict[tuple[str, str], Failed]  # the same, which strikes beside others only
     last: list[bool]  # whether a round of `a` was said to be its last
     operators: list[dict[str, Any]]
 
@@ -43,6 +44,8 @@ class Noted:
 
     def ask(self, op: str, deadline_s: float, **fields: Any) -> dict[str, Any]:
         Noted.log.append((self.path, op))
+        if (self.path, op) in Noted.crowded and Noted.alive > 2:  # it and the sentinel
+            raise Noted.crowded[self.path, op]
         failure = Noted.fails.get((self.path, op))
         if failure is not None and (self.limited or failure.outcome != "refused"):
             raise failure
@@ -67,7 +70,7 @@ class Noted:
 @pytest.fixture(autouse=True)
 def noted(monkeypatch: pytest.MonkeyPatch) -> type[Noted]:
     Noted.log, Noted.alive, Noted.most_alive, Noted.fails = [], 0, 0, {}
-    Noted.last, Noted.operators = [], []
+    Noted.last, Noted.operators, Noted.crowded = [], [], {}
     monkeypatch.setattr(batch, "Child", Noted)
     return Noted
 
@@ -76,8 +79,10 @@ def jobs(*names: str) -> list[Job]:
     return [Job("null", "none", name, "", 1, {}) for name in names]
 
 
-def measure(names: str, plan: Plan = PLAN) -> Any:
-    return batch.measure(jobs(*names), plan, Yard(Limits()), "no meter", Cooling(), lambda: None, lambda _: None)
+def measure(names: str, plan: Plan = PLAN, cooling: Cooling = Cooling()) -> Any:
+    done = batch.Batch(jobs(*names), plan, Yard(Limits()), "no meter", cooling, lambda: None, lambda _: None)
+    done.run()
+    return done
 
 
 def test_a_round_each_in_turn() -> None:
@@ -148,3 +153,35 @@ def test_a_broken_sentinel_ends_the_batch_and_its_processes() -> None:
     with pytest.raises(RuntimeError, match="sentinel"):
         measure("ab")
     assert Noted.alive == 0
+
+
+KILLED = Failed("crashed", "killed by SIGKILL while asked to run a round")  # as Android does
+
+
+@pytest.mark.parametrize("short", [Failed("out-of-memory", "killed by the kernel"), KILLED])
+def test_a_job_that_finds_no_memory_beside_others_is_measured_alone(short: Failed) -> None:
+    Noted.crowded["b", "round"] = short
+    done = measure("abc")
+    assert [result.failed for result in done.results] == [None] * 3
+    assert [len(result.samples) for result in done.results] == [2, 2, 2]
+    # after the group of three, and beside it from the second generation on: each has the sentinel's own row
+    assert [result.beside for result in done.results] == [[0, 2], [1, 3], [0, 2]]
+    assert sum(entry == ("b", "open") for entry in Noted.log) == 3
+
+
+def test_a_job_that_finds_none_alone_either_has_none() -> None:
+    Noted.fails["b", "round"] = Failed("out-of-memory", "killed by the kernel")
+    done = measure("abc")
+    assert [bool(result.failed) for result in done.results] == [False, True, False]
+    assert sum(entry == ("b", "open") for entry in Noted.log) == 2
+    Noted.log.clear()
+    measure("abc", PLAN._replace(memory_limit_bytes=1000))  # a limit is the same alone
+    assert sum(entry == ("b", "open") for entry in Noted.log) == 1
+
+
+def test_it_is_told_where_a_batch_began_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekd.agent.cooling._LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(batch, "temperature_c", lambda: 80.0)
+    assert measure("a", cooling=Cooling(45.0, 0.01)).not_cool == "not cool: 80 C after 0.01 s"
+    monkeypatch.setattr(batch, "temperature_c", lambda: 40.0)
+    assert measure("a", cooling=Cooling(45.0, 0.01)).not_cool == ""

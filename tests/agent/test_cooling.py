@@ -17,20 +17,21 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_waits_until_it_is_cool() -> None:
     temperatures, pulses = iter([61.0, 58.0, 45.0, 99.0]), []
-    Cooling(45.0, 60.0).wait(lambda: pulses.append(1), lambda: next(temperatures))
+    assert Cooling(45.0, 60.0).wait(lambda: pulses.append(1), lambda: next(temperatures)) == ""
     assert len(pulses) == 2
     assert next(temperatures) == 99.0
 
 
-def test_patience_ends() -> None:
+def test_patience_ends_and_says_so() -> None:
     begun = time.monotonic()
-    Cooling(45.0, 0.1).wait(lambda: None, lambda: 80.0)
+    assert Cooling(45.0, 0.1).wait(lambda: None, lambda: 80.4) == "not cool: 80 C after 0.1 s"
     assert 0.1 <= time.monotonic() - begun < 5.0
 
 
 def test_it_does_not_look_where_nobody_asked() -> None:
-    Cooling().wait(lambda: pytest.fail("waited"), lambda: pytest.fail("looked"))
+    assert Cooling().wait(lambda: pytest.fail("waited"), lambda: pytest.fail("looked")) == ""
 
 
 def test_a_sensor_that_falls_silent_holds_nothing_up() -> None:
-    Cooling(45.0, 60.0).wait(lambda: pytest.fail("waited"), lambda: None)
+    told = Cooling(45.0, 60.0).wait(lambda: pytest.fail("waited"), lambda: None)
+    assert told == "not cool: its temperature is no longer told"

@@ -124,6 +124,16 @@ def test_a_quota_that_cannot_be_kept_is_refused(tmp_path: Path, monkeypatch: pyt
         without_groups(limited(cpu="50 %"), tmp_path, monkeypatch).open()
 
 
+def test_swapping_does_not_pass_a_limit_where_it_is_counted(tmp_path: Path) -> None:
+    limits = enforcing.Limits(memory_bytes=1000)
+    assert "memory.memsw.limit_in_bytes" not in enforcing._files("memory", 1, limits, str(tmp_path))
+    (tmp_path / "memory.memsw.limit_in_bytes").touch()
+    written = enforcing._files("memory", 1, limits, str(tmp_path))
+    # the kernel refuses the sum below the part of it
+    assert list(written)[0::2] == ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
+    assert written["memory.memsw.limit_in_bytes"] == "1000"
+
+
 def test_more_cores_than_there_are() -> None:
     with pytest.raises(MissingError, match="4096 cores: there are"):
         limited(cores=4096).open()
