@@ -103,7 +103,7 @@ def compared(session: Any, jobs: tuple[Any, Any], plan: Any) -> dict[str, Any]:
         "high": round(told.high, 5),
         "noise": round(noise, 5),
         "claims": told.distinguishable,
-        "unstable": bool(undecided_pairs(measured[:-1], noise)) or assess(measured, None, 2).unstable,
+        "unstable": bool(undecided_pairs(measured[:-1], noise)) or assess(measured, 2).unstable,
         "processes": len(first.processes),
     }
 

@@ -1,8 +1,8 @@
-"""Temperature and clock at one moment, read by the measured process itself: its own core is the one that counts.
+"""Temperature, clock, swap and throttling at one moment, read by the measured process: its own core's clock counts.
 
 The temperature is the hottest thermal zone whose type names the processor; a battery's or a radio's says nothing of it.
-The clock is the core's as cpufreq tells, or else as /proc/cpuinfo does (in a virtual machine a constant). What the
-machine doesn't tell is None.
+The clock is the core's as cpufreq tells, or else as /proc/cpuinfo does (in a virtual machine a constant). Pages and
+throttlings (x86) are counted from the start of the machine; a Raspberry Pi's flags are its firmware's bits.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _PLAUSIBLE_C = (-40.0, 150.0)  # a sensor that is off answers 0 K, or worse
 _PLACE_OF_CORE = 36  # in /proc/PID/stat, counted behind the command's closing bracket
 
 
-def conditions(root: str = "/") -> Optional[Dict[str, Optional[float]]]:
-    """``temperature_c`` and ``clock_mhz``; None where the machine tells neither. ``root`` holds /proc and /sys."""
-    found = {"temperature_c": _temperature_c(root), "clock_mhz": _clock_mhz(root)}
-    return found if any(value is not None for value in found.values()) else None
+def conditions(root: str = "/") -> Optional[Dict[str, float]]:
+    """What the machine tells of `_TOLD`, by those names; None where it tells nothing. ``root`` holds /proc and /sys."""
+    found = ((name, look(root)) for name, look in _TOLD.items())
+    return {name: value for name, value in found if value is not None} or None
 
 
 def _temperature_c(root: str) -> Optional[float]:
@@ -50,6 +50,32 @@ def _clock_mhz(root: str) -> Optional[float]:
             told = re.search(r"^cpu MHz\s*:\s*([\d.]+)$", block, re.MULTILINE)
             return _number(told.group(1)) if told else None
     return None
+
+
+def _swapped_pages(root: str) -> Optional[float]:
+    found = re.findall(r"^pswp(?:in|out) (\d+)$", _read(os.path.join(root, "proc/vmstat")), re.MULTILINE)
+    return sum(map(int, found)) if found else None
+
+
+def _throttle_count(root: str) -> Optional[float]:
+    folder = os.path.join(root, "sys/devices/system/cpu")
+    cores = [name for name in _names(folder) if re.match(r"cpu\d+$", name)]
+    found = [_read(os.path.join(folder, core, "thermal_throttle/core_throttle_count")).strip() for core in cores]
+    return sum(int(count) for count in found if count.isdigit()) if any(found) else None
+
+
+def _throttle_flags(root: str) -> Optional[float]:
+    text = _read(os.path.join(root, "sys/devices/platform/soc/soc:firmware/get_throttled")).strip()
+    return int(text, 16) if re.match(r"(0x)?[0-9a-fA-F]+$", text) else None
+
+
+_TOLD = {
+    "temperature_c": _temperature_c,
+    "clock_mhz": _clock_mhz,
+    "swapped_pages": _swapped_pages,
+    "throttle_count": _throttle_count,
+    "throttle_flags": _throttle_flags,
+}
 
 
 def _names(folder: str) -> List[str]:

@@ -87,9 +87,13 @@ def _read(requests: queue.Queue[Message]) -> None:
 
 
 class _Place:
-    """What surrounds the work: limits, and the meter or why there is none."""
+    """What surrounds the work: others' load before it began, limits, and the meter or why there is none."""
 
     def __init__(self, options: Message) -> None:
+        try:
+            self.load_average: Optional[float] = os.getloadavg()[0]
+        except (OSError, AttributeError):  # some phones do not tell it
+            self.load_average = None
         self.unenforced = self.on_cores = ""
         try:
             self.on_cores = bind(options["on_cores"]) if options.get("on_cores") else ""
@@ -178,9 +182,10 @@ def _measure(message: Message, tell: Tell, place: _Place) -> Message:
             tell(dict(_outcome(failed), job=index))
             continue
         result = next(results)
-        answer = _outcome(result.failed)
+        answer = dict(_outcome(result.failed), state=done.not_cool)
         if result.failed is None:
-            answer.update(processes=result.samples, placement=result.placement)
+            samples = [dict(sample, load_average=place.load_average) for sample in result.samples]
+            answer.update(processes=samples, placement=result.placement)
             answer.update(operators=result.operators, operators_detail=result.operators_detail, beside=result.beside)
             answer.update(energy=result.energy, energy_detail=result.energy_detail)
         tell(dict(answer, job=index))

@@ -160,6 +160,9 @@ class Conditions(Record):
 
     temperature_c: float | None = None  # of the processor's hottest zone
     clock_mhz: float | None = None  # of the core it ran on
+    swapped_pages: int | None = None  # in and out by the whole device, since it started
+    throttle_count: int | None = None  # of an x86's cores for their heat, since it started
+    throttle_flags: int | None = None  # a Raspberry Pi's firmware's bits
 
 
 class ProcessSample(Record):
@@ -183,6 +186,7 @@ class ProcessSample(Record):
     started_at_s: float  # on the device's monotonic clock, to draw drift
     before: Conditions | None = None  # warmed up; None where the machine tells nothing
     after: Conditions | None = None  # right after the last round
+    load_average: float | None = None  # over one minute, when the agent started: others' work
 
     @model_validator(mode="before")
     @classmethod
@@ -220,11 +224,11 @@ class EnergySample(Record):
     calls: PositiveInt
     window_s: NonNegativeFloat
     readings: NonNegativeInt  # of the meter, in the window that had fewer
+    unsure_w: NonNegativeFloat = 0.0  # by which either power can be off for the meter's own steps
 
 
 class PowerModel(Record):
     """What a device draws by somebody's word; energy taken from it is `modelled`."""
-    unsure_w: NonNegativeFloat = 0.0  # by which either power can be off for the meter's own steps
 
     busy_w: float
     idle_w: float
@@ -247,7 +251,7 @@ class Measurement(Record):
     plan: MeasurePlan
     shapes: Shapes = ()  # asked for
     resolution_us: NonNegativeFloat = 0.0  # of the times, where a program rounds them
-    state: str = ""  # what a phone said of itself before: screen on, charging, ...
+    state: str = ""  # what a phone said of itself before: screen on, charging, ...; why a device did not cool down
     outcome: Outcome
     detail: str = ""  # what the runtime said; empty when all went well
     processes: tuple[ProcessSample, ...] = ()

@@ -47,6 +47,7 @@ class JobAnswer(Record):
     operators_detail: str = ""
     energy: tuple[EnergySample, ...] = ()
     energy_detail: str = ""
+    state: str = ""  # why it did not cool down
 
 
 class SentinelAnswer(Record):

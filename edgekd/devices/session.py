@@ -147,7 +147,7 @@ class AgentSession:
                 kind=kind,
                 plan=plan.but(threads=job.threads or plan.threads),
                 shapes=job.shapes,
-                state=state,
+                state="; ".join(word for word in (state, answers[index].state) if word),
                 outcome=answers[index].outcome,
                 detail=answers[index].detail,
                 processes=answers[index].processes,

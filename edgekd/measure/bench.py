@@ -6,7 +6,6 @@ Processes are added while noise decides, up to four times the plan's.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -149,7 +148,6 @@ def run_bench(
     before = read_report(previous) if previous is not None else None
     for backend in backends or ():
         backend.formats  # noqa: B018  raises UnknownName on one that can't be driven, before the device is taken
-    load_average = os.getloadavg()[0] if device.name == "this-computer" else None
     session = device.open()
     try:
         fingerprint = session.describe()
@@ -162,7 +160,7 @@ def run_bench(
     finally:
         session.close()
     noise = aa_noise(measured)
-    quality = assess(measured, load_average, fingerprint.cores)
+    quality = assess(measured, fingerprint.cores)
     measurements = measured[:-1]  # the last is the first one's A/A twin
     rows = _rows(jobs, measurements, noise, called)
     names = [row.name(len(counts) > 1) for row in rows]

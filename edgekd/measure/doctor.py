@@ -1,12 +1,11 @@
 """Is this machine ready? Each line is ok, warn or missing, with what to do.
 
 Everything about the device comes through its session. Converters are looked for on the host, where students are always
-exported; disk, load and free memory are asked of it where the device is this computer.
+exported; disk and free memory are asked of it where the device is this computer.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from edgekd.devices.adb import AdbDevice
 from edgekd.devices.shell import HasShell
 from edgekd.errors import DeviceUnreachable
 from edgekd.measure.compare import aa_noise
+from edgekd.measure.conditions import load_of, told_by_device, too_busy
 from edgekd.measure.converters import CONVERTERS, LATE, Found, find_converters
 from edgekd.records import Filed, Record, digest_bytes
 from edgekd.units import format_bytes
@@ -92,8 +92,8 @@ def examine(device: Device, converters: Callable[[], Sequence[Found]] = find_con
             *_cpu(fingerprint, isinstance(device, AdbDevice) or "android" in fingerprint.os.lower()),
             *_meter(fingerprint),
             *(_phone(device) if isinstance(device, AdbDevice) else ()),
-            *(_host(fingerprint) if device.name == "this-computer" else ()),
-            *(() if fingerprint.times_only else (_noise(session),)),
+            *(_host() if device.name == "this-computer" else ()),
+            *(() if fingerprint.times_only else _noise(session, fingerprint.cores)),
         ]
     finally:
         session.close()
@@ -221,15 +221,7 @@ def _phone(device: AdbDevice) -> Iterator[Check]:
     yield Check(name="phone", state="warn" if remedy else "ok", found=str(state), remedy=remedy)
 
 
-def _host(fingerprint: Fingerprint) -> Iterator[Check]:
-    load = os.getloadavg()[0]
-    busy = load > 0.5 * fingerprint.cores
-    yield Check(
-        name="load",
-        state="warn" if busy else "ok",
-        found=f"load average {load:.2f} on {fingerprint.cores} cores",
-        remedy="other programs run: close them before measuring" if busy else "",
-    )
+def _host() -> Iterator[Check]:
     free = psutil.virtual_memory().available
     yield Check(
         name="free memory",
@@ -246,8 +238,8 @@ def _host(fingerprint: Fingerprint) -> Iterator[Check]:
     )
 
 
-def _noise(session: DeviceSession) -> Check:
-    """The sentinel timed as two identical jobs for about two seconds."""
+def _noise(session: DeviceSession, cores: int) -> Iterator[Check]:
+    """The sentinel timed as two identical jobs for about two seconds, and what the device tells of itself meanwhile."""
     with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
         path = Path(folder) / "sentinel.tflite"
         path.write_bytes(b"sentinel")
@@ -256,16 +248,29 @@ def _noise(session: DeviceSession) -> Check:
         try:
             measured = session.measure([job, job], _NOISE_PLAN)
         except DeviceUnreachable as error:
-            return Check(name="noise", state="warn", found=f"can't be measured: {error.message}", remedy=error.remedy)
+            yield Check(name="noise", state="warn", found=f"can't be measured: {error.message}", remedy=error.remedy)
+            return
     failed = next((m for m in measured if m.outcome is not Outcome.OK), None)
     if failed is not None:
-        return Check(
+        yield Check(
             name="noise", state="warn", found=f"can't be measured: {failed.detail}", remedy="run edgekd doctor again"
         )
+        return
     noise = aa_noise(measured)
-    return Check(
+    yield Check(
         name="noise",
         state="warn" if noise > 0.02 else "ok",
         found=f"identical models differ by {noise:.1%} (A/A, 5 processes each)",
         remedy="smaller differences can't be told: stop other programs, fix the clock" if noise > 0.02 else "",
     )
+    load = load_of(measured)
+    if load is not None:
+        busy = too_busy(load, cores)
+        yield Check(
+            name="load",
+            state="warn" if busy else "ok",
+            found=f"load average {load:.2f} on {cores} cores",
+            remedy="other programs run: close them before measuring" if busy else "",
+        )
+    for caution in told_by_device(measured):
+        yield Check(name=caution.code, state="warn", found=caution.message, remedy=caution.remedy)

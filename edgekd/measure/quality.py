@@ -13,6 +13,7 @@ import numpy as np
 from edgekd.devices._protocol import Measurement, Outcome
 from edgekd.measure import warnings
 from edgekd.measure.compare import aa_noise
+from edgekd.measure.conditions import told_by_device
 from edgekd.measure.sentinel import moved_by, moved_too_far
 from edgekd.measure.warnings import Caution
 from edgekd.records import Record
@@ -46,8 +47,8 @@ class Quality(Record):
         return self.noise_mark > _NOISY
 
 
-def assess(measurements: Sequence[Measurement], load_average: float | None = None, cores: int | None = None) -> Quality:
-    """Judge a batch. ``load_average`` is the device's before measuring, over one minute.
+def assess(measurements: Sequence[Measurement], cores: int | None = None) -> Quality:
+    """Judge a batch; ``cores`` are the device's, to hold its load average against.
 
     A batch is unstable when its sentinel shifted by more than its own noise, or when the A/A noise exceeds 10 %.
     """
@@ -66,7 +67,7 @@ def assess(measurements: Sequence[Measurement], load_average: float | None = Non
         *([warnings.noisy(mark)] if mark > _NOISY else []),
         *([warnings.throttled(mean, tail)] if _worst(timed, "mean_us", "p50_us") > _HELD_UP else []),
         *([warnings.heating(heating)] if heating > _HEATING else []),
-        *([warnings.busy(load_average, cores)] if load_average and cores and load_average > 0.5 * cores else []),
+        *told_by_device(timed, cores),
         *([warnings.too_few(fewest)] if fewest < _FEW else []),
     ]
     return Quality(

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from edgekd.records import Record
 
-__all__ = ["Caution", "busy", "disturbed", "heating", "moved", "noisy", "spread", "throttled", "too_few"]
+__all__ = [
+    "Caution",
+    "busy",
+    "clock_fell",
+    "disturbed",
+    "heating",
+    "moved",
+    "noisy",
+    "not_cool",
+    "spread",
+    "swapped",
+    "throttled",
+    "throttled_by_device",
+    "too_few",
+]
 
 
 class Caution(Record):
@@ -87,4 +101,40 @@ def heating(by: float) -> Caution:
         code="heating",
         message=f"calls get {by:.0%} slower within each process",
         remedy="The clock falls as it heats up: cool it, or measure with longer pauses",
+    )
+
+
+def swapped(pages: int) -> Caution:
+    """The device was short of memory while a process was timed."""
+    return Caution(
+        code="swapped",
+        message=f"the device swapped {pages} pages around one process: memory was short, and waiting is in the times",
+        remedy="Close other programs there, or measure fewer models at once",
+    )
+
+
+def clock_fell(by: float) -> Caution:
+    """A core's clock was lower after the work than before it."""
+    return Caution(
+        code="clock-fell",
+        message=f"the clock fell by {by:.0%} while measuring",
+        remedy="Cool the device, fix its clock (governor `performance`), or keep it to cores of one kind (`on_cores`)",
+    )
+
+
+def throttled_by_device(reason: str, processes: int, of: int) -> Caution:
+    """The device itself says that it slowed down. ``reason`` is its word for it."""
+    return Caution(
+        code="throttled-by-device",
+        message=f"the device slowed itself down ({reason}) in {processes} of {of} processes",
+        remedy="Cool it, and see that its power supply is strong enough; then measure again",
+    )
+
+
+def not_cool(told: str) -> Caution:
+    """What the device file's `cooling` asks for was not reached."""
+    return Caution(
+        code="not-cool",
+        message=f"it began warmer than `cooling` in the device file asks ({told})",
+        remedy="Cool it better, or raise `below_c` or `patience_s` there",
     )

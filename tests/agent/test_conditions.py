@@ -1,4 +1,4 @@
-"""Temperature and clock, read from files that play other machines."""
+"""Temperature, clock, swap and throttling, read from files that play other machines."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_what_a_machine_does_not_tell_is_absent(root: Path, tmp_path: Path) -> N
     assert conditions(str(root)) is None
     assert conditions(str(tmp_path / "nothing")) is None
     write(root, FREQUENCY, "1500000\n")
-    assert conditions(str(root)) == {"temperature_c": None, "clock_mhz": 1500.0}
+    assert conditions(str(root)) == {"clock_mhz": 1500.0}
 
 
 def test_the_hottest_zone_of_the_processor(root: Path) -> None:
@@ -62,8 +62,26 @@ def test_a_radio_alone_is_not_the_processor(root: Path) -> None:
 
 def test_the_clock_of_its_own_core(root: Path) -> None:
     write(root, "proc/cpuinfo", CPUINFO)
-    assert conditions(str(root)) == {"temperature_c": None, "clock_mhz": 2400.125}
+    assert conditions(str(root)) == {"clock_mhz": 2400.125}
     write(root, FREQUENCY.replace("cpu3", "cpu2"), "900000\n")
-    assert conditions(str(root)) == {"temperature_c": None, "clock_mhz": 2400.125}
+    assert conditions(str(root)) == {"clock_mhz": 2400.125}
     write(root, FREQUENCY, "1800000\n")
-    assert conditions(str(root)) == {"temperature_c": None, "clock_mhz": 1800.0}
+    assert conditions(str(root)) == {"clock_mhz": 1800.0}
+
+
+def test_pages_in_and_out(root: Path) -> None:
+    write(root, "proc/vmstat", "pgpgin 9\npswpin 300\npswpout 41\npswpin_zero 7\n")
+    assert conditions(str(root)) == {"swapped_pages": 341}
+
+
+def test_throttlings_of_all_cores_that_count_them(root: Path) -> None:
+    for core, count in (("cpu0", 2), ("cpu11", 5), ("cpufreq", 100)):
+        write(root, f"sys/devices/system/cpu/{core}/thermal_throttle/core_throttle_count", f"{count}\n")
+    (root / "sys/devices/system/cpu/cpu1").mkdir()
+    assert conditions(str(root)) == {"throttle_count": 7}
+
+
+@pytest.mark.parametrize(("text", "flags"), [("50005\n", 0x50005), ("0x50000", 0x50000), ("0\n", 0), ("none", None)])
+def test_the_flags_of_a_raspberry_pi(text: str, flags: int | None, root: Path) -> None:
+    write(root, "sys/devices/platform/soc/soc:firmware/get_throttled", text)
+    assert (conditions(str(root)) or {}).get("throttle_flags") == flags

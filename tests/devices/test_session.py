@@ -139,6 +139,15 @@ def test_conditions_and_reasons_reach_the_measurement(tmp_path: Path) -> None:
     assert result.operators_detail == "refused: no profiler"
 
 
+def test_why_it_did_not_cool_down_stands_beside_what_the_phone_said(tmp_path: Path) -> None:
+    link = ScriptedLink(measure=measured(SAMPLE, state="not cool: 61 C after 300 s"))
+    (result,) = AgentSession("test", link, lambda: None).measure([null_job(tmp_path)], PLAN)
+    assert result.state == "not cool: 61 C after 300 s"
+    link.state = lambda: "screen on"  # type: ignore[method-assign]
+    (result,) = AgentSession("test", link, lambda: None).measure([null_job(tmp_path)], PLAN)
+    assert result.state == "screen on; not cool: 61 C after 300 s"
+
+
 def test_a_sample_written_earlier_is_read() -> None:
     earlier = ProcessSample.model_validate({**SAMPLE, "memory_arena_bytes": None})
     assert earlier == ProcessSample.model_validate(SAMPLE)

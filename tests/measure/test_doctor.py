@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgekd.devices._protocol import Conditions
 from edgekd.measure.converters import CONVERTERS, LATE, Found
 from edgekd.measure.doctor import examine as examine_with
 from edgekd.testing.fakes import FakeDevice, Noise, fake_fingerprint
@@ -74,3 +75,32 @@ def test_the_device_is_given_back():
     one = device()
     examine(one)
     assert not one.is_open
+
+
+def test_any_device_is_judged_by_what_it_tells():
+    calm = Conditions(swapped_pages=3, throttle_flags=0)
+    report = examine(FakeDevice({}, conditions=(calm, calm), load_average=0.4))
+    assert states(report)["load"] == "ok"
+    assert report.lines()[0] == "fake-device: ready"
+    throttled = (calm, calm.but(throttle_flags=0x4, swapped_pages=3000))
+    found = states(examine(FakeDevice({}, conditions=throttled, load_average=2.4)))
+    assert found["load"] == found["swapped"] == found["throttled-by-device"] == "warn"
+
+
+def governor(name, **fingerprint):
+    (check,) = (c for c in examine(device(governor=name, **fingerprint)).checks if c.name == "governor")
+    return check
+
+
+def test_a_governor_that_scales_has_the_advice_of_its_system():
+    assert {name: governor(name).state for name in ("performance", "userspace", None)} == {
+        "performance": "ok",
+        "userspace": "ok",
+        None: "ok",
+    }
+    for name in ("walt", "sched_pixel", "schedutil", "performance, walt"):
+        assert governor(name).state == "warn"
+    assert "cpupower" in governor("schedutil").remedy
+    phone = governor("walt", os="unknown, Linux 5.10.157-android13-4").remedy
+    assert "cpupower" not in phone
+    assert "cooling" in phone

@@ -19,8 +19,9 @@ JOB = Job(
 )
 
 
-def batch(noise, processes=5):
-    return FakeDevice({"m": 100.0}, noise=noise).open().measure([JOB, JOB], MeasurePlan(processes=processes))
+def batch(noise, processes=5, **told):
+    device = FakeDevice({"m": 100.0}, noise=noise, **told)
+    return device.open().measure([JOB, JOB], MeasurePlan(processes=processes))
 
 
 def codes(quality):
@@ -28,7 +29,7 @@ def codes(quality):
 
 
 def test_a_quiet_batch_has_no_caution():
-    quality = assess(batch(Noise(low=0.001, body=0.02)), load_average=0.1, cores=4)
+    quality = assess(batch(Noise(low=0.001, body=0.02), load_average=0.1), cores=4)
     assert quality.cautions == ()
     assert not quality.unstable
     assert not quality.noisy
@@ -36,7 +37,7 @@ def test_a_quiet_batch_has_no_caution():
 
 def test_each_disturbance_has_its_caution():
     assert "noisy" in codes(assess(batch(Noise(body=0.3))))
-    assert "busy" in codes(assess(batch(Noise()), load_average=3.0, cores=4))
+    assert "busy" in codes(assess(batch(Noise(), load_average=3.0), cores=4))
     assert "too-few" in codes(assess(batch(Noise(), processes=3)))
     assert "spread" in codes(assess(batch(Noise(low=0.05))))
 
@@ -66,12 +67,16 @@ def test_one_disturbed_process_of_the_sentinel_is_said_and_not_called_a_shift():
 
 EVERY_CAUTION = (
     warnings.busy(3.0, 4),
+    warnings.clock_fell(0.2),
     warnings.disturbed(0.2),
     warnings.heating(0.1),
     warnings.moved(0.2),
     warnings.noisy(1.3),
+    warnings.not_cool("61 C after 300 s"),
     warnings.spread(0.05),
+    warnings.swapped(400),
     warnings.throttled(2.0, 3.0),
+    warnings.throttled_by_device("heat", 2, 5),
     warnings.too_few(3),
 )
 
@@ -91,7 +96,7 @@ def test_every_caution_says_what_to_do(caution):
 
 
 def test_a_bad_batch_has_several_cautions_at_once():
-    bad = assess(batch(Noise(low=0.05, body=0.3), processes=3), 9.0, 4)
+    bad = assess(batch(Noise(low=0.05, body=0.3), processes=3, load_average=9.0), 4)
     assert codes(bad) >= {"spread", "noisy", "busy", "too-few"}
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from edgekd.devices._protocol import (
+    Conditions,
     Delegation,
     EnergySample,
     Fingerprint,
@@ -93,7 +94,8 @@ class FakeDevice:
 
     ``latency_us`` gives the undisturbed low quantile: a function of the job, or a mapping whose keys are tried in this
     order: SHA-256, file name, file stem, ``format``, ``backend``. ``outcomes`` does the same for what goes wrong.
-    ``disconnect_after`` breaks the link after so many batches. ``answer`` serves ``run``.
+    ``disconnect_after`` breaks the link after so many batches. ``answer`` serves ``run``. Every process tells
+    ``conditions``, before and after, and the ``load_average``.
     """
 
     def __init__(
@@ -108,6 +110,8 @@ class FakeDevice:
         kind: Literal[EvidenceKind.MEASURED, EvidenceKind.EMULATED] = EvidenceKind.MEASURED,
         clock: FakeClock | None = None,
         disconnect_after: int | None = None,
+        conditions: tuple[Conditions, Conditions] | None = None,
+        load_average: float | None = None,
         name: str = "fake-device",
     ) -> None:
         self.name = name
@@ -118,6 +122,8 @@ class FakeDevice:
         self.kind = kind
         self.answer = answer
         self.disconnect_after = disconnect_after
+        self.conditions = conditions
+        self.load_average = load_average
         self.batches = 0  # batches measured so far, over all sessions
         self.is_open = False
         self._latency_us = latency_us
@@ -273,6 +279,9 @@ class FakeSession:
             memory_model_bytes=model,
             memory_process_bytes=model + (40 << 20),
             started_at_s=started_at_s,
+            before=self._device.conditions[0] if self._device.conditions else None,
+            after=self._device.conditions[1] if self._device.conditions else None,
+            load_average=self._device.load_average,
         )
 
     def _measurement(

@@ -1,0 +1,85 @@
+"""What the device told of itself around each process: swap, clock, throttling, others' load, and whether it was cool.
+
+What a device does not tell is None, and nothing is said of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from edgekd.devices._protocol import Conditions, Measurement, ProcessSample
+from edgekd.measure import warnings
+from edgekd.measure.warnings import Caution
+
+__all__ = ["load_of", "told_by_device", "too_busy"]
+
+_PAGES = 64  # a few pages now and then are other programs', and cost a process nothing
+_FALL = 0.05
+_NOT_COOL = "not cool: "  # as the agent begins (edgekd.agent.cooling)
+_PI = ("under-voltage", "clock capped", "throttled", "soft temperature limit")
+"""A Raspberry Pi's flags: bits 0 to 3 are now, 16 to 19 the same at some time (its documentation, `get_throttled`)."""
+
+
+def told_by_device(measurements: Sequence[Measurement], cores: int | None = None) -> tuple[Caution, ...]:
+    """A caution for each thing that was wrong by the device's own words."""
+    return tuple(_cautions(measurements, cores))
+
+
+def load_of(measurements: Sequence[Measurement]) -> float | None:
+    """The load average before the agent began; None where the device doesn't tell."""
+    told = [p.load_average for m in measurements for p in m.processes if p.load_average is not None]
+    return max(told, default=None)
+
+
+def too_busy(load_average: float, cores: int) -> bool:
+    """Whether others take so much that it matters."""
+    return load_average > 0.5 * cores
+
+
+def _cautions(measurements: Sequence[Measurement], cores: int | None) -> Iterator[Caution]:
+    processes = [process for m in measurements for process in m.processes]
+    ends = [(p.before, p.after) for p in processes if p.before is not None and p.after is not None]
+    pages = max((_risen(b.swapped_pages, a.swapped_pages) for b, a in ends), default=0)
+    if pages >= _PAGES:
+        yield warnings.swapped(pages)
+    fall = max((_clock_fall(m.processes) for m in measurements), default=0.0)
+    if fall > _FALL:
+        yield warnings.clock_fell(fall)
+    reasons = [reason for before, after in ends if (reason := _throttled(before, after))]
+    if reasons:
+        yield warnings.throttled_by_device(max(set(reasons), key=reasons.count), len(reasons), len(processes))
+    load = load_of(measurements)
+    if load is not None and cores and too_busy(load, cores):
+        yield warnings.busy(load, cores)
+    hot = [part for m in measurements for part in m.state.split("; ") if part.startswith(_NOT_COOL)]
+    if hot:
+        yield warnings.not_cool(hot[0].removeprefix(_NOT_COOL))
+
+
+def _risen(before: int | None, after: int | None) -> int:
+    return 0 if before is None or after is None else after - before
+
+
+def _clock_fall(processes: Sequence[ProcessSample]) -> float:
+    """The middle fall within a process, which one that moved to a slower core can't set, or that from first to last."""
+    ends = [(_clock(p.before), _clock(p.after)) for p in processes]
+    falls = [1.0 - after / before for before, after in ends if before and after]
+    first, last = (ends[0][0], ends[-1][1]) if ends else (None, None)
+    whole = 1.0 - last / first if first and last else 0.0
+    return max(float(np.median(falls)) if falls else 0.0, whole)
+
+
+def _clock(moment: Conditions | None) -> float | None:
+    return moment.clock_mhz if moment is not None else None
+
+
+def _throttled(before: Conditions, after: Conditions) -> str:
+    """Why, in the device's words; empty where it did not, or doesn't tell."""
+    if _risen(before.throttle_count, after.throttle_count) > 0:
+        return "heat"
+    was, now = before.throttle_flags or 0, after.throttle_flags or 0
+    since = (now & ~was) >> 16 if before.throttle_flags is not None else 0
+    bits = (was | now | since) & 0xF
+    return ", ".join(word for bit, word in enumerate(_PI) if bits >> bit & 1)
