@@ -18,8 +18,9 @@ from edgekd.devices._protocol import ProcessSample
 __all__ = ["NotUnderstood", "read_benchmark_model", "read_perf_test"]
 
 _NUMBER = r"([0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)"
+_COUNTED = r"([0-9]{1,9})"  # more calls than that were never made
 _COUNT = re.compile(
-    rf"^(?:INFO: )?count=(\d+) first=\d+ curr=\d+ min={_NUMBER} max={_NUMBER} avg={_NUMBER} std={_NUMBER}"
+    rf"^(?:INFO: )?count={_COUNTED} first=\d+ curr=\d+ min={_NUMBER} max={_NUMBER} avg={_NUMBER} std={_NUMBER}"
     rf"(?: p5={_NUMBER} median={_NUMBER} p95={_NUMBER})?\s*$",
     re.MULTILINE,
 )
@@ -27,8 +28,8 @@ _TIMINGS = re.compile(
     rf"^(?:INFO: )?Inference timings in us: Init: {_NUMBER}, First inference: {_NUMBER},", re.MULTILINE
 )
 _SESSION = re.compile(rf"^Session creation time cost: {_NUMBER} s\s*$", re.MULTILINE)
-_TOTAL = re.compile(r"^Total inference requests: (\d+)\s*$", re.MULTILINE)
-_ROW = re.compile(rf"^[^,\n]*,{_NUMBER},\d+,-?\d+,(\d+)\s*$", re.MULTILINE)
+_TOTAL = re.compile(rf"^Total inference requests: {_COUNTED}\s*$", re.MULTILINE)
+_ROW = re.compile(rf"^[^,\n]*,{_NUMBER},\d+,-?\d+,{_COUNTED}\s*$", re.MULTILINE)
 
 
 class NotUnderstood(ValueError):
@@ -62,7 +63,7 @@ def read_perf_test(said: str, rows: str, began_s: float) -> ProcessSample:
     session, total, found = _SESSION.search(said), _TOTAL.search(said), _ROW.findall(rows)
     if session is None or total is None or not found:
         raise NotUnderstood("onnxruntime_perf_test did not tell its times")
-    if [int(number) for _, number in found] != list(range(int(total.group(1)))):
+    if len(found) != int(total.group(1)) or any(int(number) != at for at, (_, number) in enumerate(found)):
         raise NotUnderstood("onnxruntime_perf_test's file of times is not whole")
     times_us = np.sort(np.array([float(seconds) for seconds, _ in found]) * 1e6)
     low, middle, high, highest = (float(value) for value in np.quantile(times_us, (0.05, 0.5, 0.95, 0.99)))

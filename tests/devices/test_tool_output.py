@@ -62,6 +62,8 @@ def test_an_older_one_tells_too_little() -> None:
         BENCHMARK_MODEL.replace("count=50", "count=0"),
         BENCHMARK_MODEL.replace("avg=1.24027e+06", "avg=1.24027e+06.5"),
         BENCHMARK_MODEL.replace("p5=1238753", "p5=1..5"),
+        BENCHMARK_MODEL.replace("count=50", f"count={'5' * 5_000}"),
+        BENCHMARK_MODEL.replace("p5=1238753", f"p5={'1' * 5_000}"),
     ],
 )
 def test_what_is_not_whole_is_no_time(said: str) -> None:
@@ -91,6 +93,10 @@ def test_perf_test() -> None:
         (PERF_TEST, TIMES.replace("0.00501,", "0..00501,")),
         (PERF_TEST, TIMES.replace("net,0.005,", "net,0,")),
         (PERF_TEST.replace("0.512 s", "fast"), TIMES),
+        (PERF_TEST.replace("101", "999999999999"), TIMES),
+        (PERF_TEST.replace("101", "999999999"), TIMES),
+        (PERF_TEST.replace("101", "1" * 5_000), TIMES),
+        (PERF_TEST, TIMES.replace(",98,7\n", f",98,{'7' * 5_000}\n")),
     ],
 )
 def test_times_that_are_not_whole_are_none(said: str, rows: str) -> None:
