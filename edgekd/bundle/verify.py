@@ -20,6 +20,7 @@ from edgekd.bundle.samples import SAMPLES, read_samples
 from edgekd.devices._protocol import DeviceSession, Fingerprint, Job, Measurement, Outcome, Progress
 from edgekd.errors import ConfigurationError, MissingError, Place
 from edgekd.evidence import Figure
+from edgekd.export.answers import read_outputs
 from edgekd.export.integer import float_figure, float_operators
 from edgekd.export.tensors import answers_of, to_model_inputs
 from edgekd.measure.figures import figures_for_limits
@@ -173,7 +174,7 @@ def _parity(
     result = session.run(job, [path])
     if result.outcome is not Outcome.OK:
         return Check(name="parity", found=f"{result.outcome.value}: {result.detail}", answer=CheckAnswer.FAILS)
-    raw = [np.load(output, allow_pickle=False) for output in result.outputs]
+    raw = read_outputs(result, len(inputs), certificate.task, outside.export)
     answers = answers_of(raw, certificate.task, outside.export, outside.output_encoding)
     agree = int(np.sum(agreeing(certificate.task, answers, samples.answers)))
     largest = largest_difference(certificate.task, answers, samples.answers)

@@ -94,6 +94,11 @@ class AgentOptions(Record):
             return None
         return PowerModel(busy_w=float(self.meter.busy), idle_w=float(self.meter.idle))
 
+    @property
+    def cooling_s(self) -> float:
+        """The longest wait until it is cool, before a set of processes."""
+        return self.cooling.patience_s if self.cooling else 0.0
+
     def told(self) -> str:
         """As the agent reads it."""
         limits, meter = self.limits, self.meter or MeterOptions()

@@ -11,7 +11,17 @@ from edgekd.devices._protocol import Delegation, EnergySample, OperatorTime, Out
 from edgekd.errors import DeviceUnreachable
 from edgekd.records import Record
 
-__all__ = ["Hello", "JobAnswer", "LoadAnswer", "OutputFile", "RunAnswer", "SentinelAnswer", "checked", "decode"]
+__all__ = [
+    "Hello",
+    "JobAnswer",
+    "LoadAnswer",
+    "OutputFile",
+    "RunAnswer",
+    "SentinelAnswer",
+    "checked",
+    "decode",
+    "nonsense",
+]
 
 _Answer = TypeVar("_Answer", bound=Record)
 
@@ -76,9 +86,9 @@ def decode(line: bytes) -> dict[str, Any]:
     try:
         message = json.loads(line, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:  # brackets without end go as deep as Python's stack
-        raise _nonsense(f"{line[:80]!r} ({error})") from None
+        raise nonsense(f"{line[:80]!r} ({error})") from None
     if not isinstance(message, dict):
-        raise _nonsense(repr(line[:80]))
+        raise nonsense(repr(line[:80]))
     return message
 
 
@@ -89,14 +99,15 @@ def checked(kind: type[_Answer], value: Any) -> _Answer:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise _nonsense(f"{where or 'all of it'}: {first['msg']}, found {str(first['input'])[:80]!r}") from None
+        raise nonsense(f"{where or 'all of it'}: {first['msg']}, found {str(first['input'])[:80]!r}") from None
+
+
+def nonsense(what: str) -> DeviceUnreachable:
+    """The error to raise for such an answer."""
+    return DeviceUnreachable(
+        f"the agent's answer makes no sense: {what}", "another version of edgekd, or something else, answers there"
+    )
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
-
-
-def _nonsense(what: str) -> DeviceUnreachable:
-    return DeviceUnreachable(
-        f"the agent's answer makes no sense: {what}", "another version of edgekd, or something else, answers there"
-    )

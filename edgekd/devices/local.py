@@ -28,7 +28,9 @@ class LocalDevice(AgentOptions):
         lock = DeviceLock("this-computer")  # whatever it is called: it is one
         try:
             command = [str(self.python or sys.executable), "-B", str(agent_path()), "serve", "", "", self.told()]
-            return AgentSession(self.name, PipeLink(command), lock.release, power_model=self.power_model)
+            return AgentSession(
+                self.name, PipeLink(command), lock.release, power_model=self.power_model, cooling_s=self.cooling_s
+            )
         except BaseException:
             lock.release()
             raise

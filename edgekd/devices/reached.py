@@ -43,4 +43,5 @@ class ReachedByShell(AgentOptions):
             self.patience_s,
             self.power_model,
             lambda token: RemoteLink(self.shell(), self.folder, self.python, token, self.told(), self.state_by),
+            self.cooling_s,
         )

@@ -2,13 +2,12 @@
 
 Every wait has an end. The agent says it is alive every few seconds, while a model runs and between short rounds, so
 silence means that the agent itself is gone or stuck, not that a model is slow: models have their own deadlines, which
-the agent keeps.
+the agent keeps. One that only says it is alive is left when all of them would have passed.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import statistics
 import tempfile
@@ -30,7 +29,9 @@ from edgekd.devices._protocol import (
     SentinelReading,
 )
 from edgekd.devices.answers import Hello, JobAnswer, LoadAnswer, RunAnswer, SentinelAnswer, checked, decode
+from edgekd.devices.deadlines import load_s, measure_s, run_s
 from edgekd.devices.link import Link
+from edgekd.devices.outputs import open_output, samples_in
 from edgekd.errors import DeviceBusy, DeviceUnreachable, MissingError, Problem, printable
 from edgekd.evidence import EvidenceKind
 from edgekd.records import Record, digest_file
@@ -43,7 +44,10 @@ _SILENCE_S = 30.0  # the agent speaks at least every 5 s
 
 
 class AgentSession:
-    """A DeviceSession over a link. ``release`` is called once, when the session closes."""
+    """A DeviceSession over a link. ``release`` is called once, when the session closes.
+
+    ``cooling_s`` is the longest that the device may wait until it is cool; ``clock`` tells seconds.
+    """
 
     def __init__(
         self,
@@ -52,12 +56,17 @@ class AgentSession:
         release: Callable[[], None],
         silence_s: float = _SILENCE_S,
         power_model: PowerModel | None = None,
+        *,
+        cooling_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.device = device
         self._link = link
         self._release = release
         self._silence_s = silence_s
         self._power_model = power_model
+        self._cooling_s = cooling_s
+        self._clock = clock
         self._count = 0
         self._open = True
         self._fingerprint: Fingerprint | None = None
@@ -125,6 +134,10 @@ class AgentSession:
             nonlocal steps
             if "job" in message:
                 answer = checked(JobAnswer, message)
+                if answer.job not in range(len(jobs)):
+                    raise DeviceUnreachable(
+                        f"{len(jobs)} jobs were asked for, the agent answered number {answer.job}", "run it again"
+                    )
                 answers[answer.job] = answer
             elif "step" in message:
                 steps += 1
@@ -133,7 +146,8 @@ class AgentSession:
 
         told = [self._told(job, plan.threads) for job in jobs]
         state = self._link.state()
-        done = self._ask("measure", SentinelAnswer, hear, jobs=told, plan=_plan(plan))
+        longest_s = measure_s(plan, len(jobs), sum(job.artefact.size_bytes for job in jobs), self._cooling_s)
+        done = self._ask("measure", SentinelAnswer, longest_s, hear, jobs=told, plan=_plan(plan))
         try:
             _complete(answers, done, len(jobs), plan)
         except DeviceUnreachable:
@@ -164,11 +178,15 @@ class AgentSession:
         )
 
     def run(self, job: Job, inputs: Sequence[Path], threads: int = 1) -> RunResult:
-        """See DeviceSession. The output files are gone once the session closes."""
+        """See DeviceSession. The output files are gone once the session closes.
+
+        Raises DeviceUnreachable where one of them is no .npy of numbers with a row a sample.
+        """
         files = [{"path": self._link.put([path]), "sha256": digest_file(path)} for path in inputs]
-        plan = _plan(MeasurePlan())
-        folder = self._link.folder()
-        answer = self._ask("run", RunAnswer, job=self._told(job, threads), inputs=files, folder=folder, plan=plan)
+        plan, samples = MeasurePlan(), samples_in(inputs[0]) if inputs else 0
+        longest_s = run_s(plan, samples, job.artefact.size_bytes + sum(path.stat().st_size for path in inputs))
+        told, folder = self._told(job, threads), self._link.folder()
+        answer = self._ask("run", RunAnswer, longest_s, job=told, inputs=files, folder=folder, plan=_plan(plan))
         place = Path(tempfile.mkdtemp(dir=self._scratch))
         outputs = []
         for index, output in enumerate(answer.outputs):
@@ -176,6 +194,7 @@ class AgentSession:
             self._link.get(output.path, path)
             if digest_file(path) != output.sha256:
                 raise DeviceUnreachable(f"{output.path} was damaged on its way from {self.device}", "run it again")
+            open_output(path, samples)
             outputs.append(path)
         return RunResult(outcome=answer.outcome, detail=answer.detail, outputs=tuple(outputs))
 
@@ -189,7 +208,9 @@ class AgentSession:
         self._release()
 
     def _load(self, job: Job) -> Problem | None:
-        answer = self._ask("load", LoadAnswer, job=self._told(job, 1), plan=_plan(MeasurePlan()))
+        plan = MeasurePlan()
+        longest_s = load_s(plan, job.artefact.size_bytes)
+        answer = self._ask("load", LoadAnswer, longest_s, job=self._told(job, 1), plan=_plan(plan))
         if answer.outcome is Outcome.OK:
             return None
         return Problem(
@@ -215,13 +236,19 @@ class AgentSession:
         }
 
     def _ask(
-        self, op: str, kind: type[_Answer], hear: Callable[[dict[str, Any]], None] | None = None, **fields: Any
+        self,
+        op: str,
+        kind: type[_Answer],
+        longest_s: float | None = None,
+        hear: Callable[[dict[str, Any]], None] | None = None,
+        **fields: Any,
     ) -> _Answer:
         """One request; ``hear`` gets what comes before its end. Any failure closes the session for good."""
+        longest_s = _GREETING_S if longest_s is None else longest_s
         if not self._open:
             raise DeviceUnreachable(f"the session with {self.device} is closed", "open the device again")
         self._count += 1
-        end_s = time.monotonic() + (_GREETING_S if op in ("hello", "describe") else math.inf)
+        end_s = self._clock() + longest_s
         try:
             self._link.send(json.dumps({**fields, "op": op, "id": self._count}).encode() + b"\n")
             while True:
@@ -234,9 +261,9 @@ class AgentSession:
                     )
                 if "done" in message:
                     return checked(kind, message["done"])
-                if time.monotonic() > end_s:
+                if self._clock() > end_s:
                     raise DeviceUnreachable(
-                        f"the agent says that it is alive and does not answer `{op}` in {_GREETING_S:g} s",
+                        f"the agent says that it is alive and does not answer `{op}` in {longest_s:.0f} s",
                         "another version of edgekd, or something else, answers there",
                     )
                 if hear is not None:

@@ -26,16 +26,22 @@ _MOST_REPEATS = 8  # of one request, on a device that keeps coming back
 
 
 def opened(
-    device: str, patience_s: float, power_model: PowerModel | None, connect: Callable[[str], Link]
+    device: str,
+    patience_s: float,
+    power_model: PowerModel | None,
+    connect: Callable[[str], Link],
+    cooling_s: float = 0.0,
 ) -> SteadySession:
     """Take the device's lock, connect, and greet the agent; ``connect`` gets the session's token.
+
+    ``cooling_s`` is the longest that the device may wait until it is cool.
 
     Raises DeviceBusy, DeviceUnreachable, MissingError.
     """
     lock, token = DeviceLock(device), new_token()
 
     def start() -> AgentSession:
-        return AgentSession(device, connect(token), lambda: None, power_model=power_model)
+        return AgentSession(device, connect(token), lambda: None, power_model=power_model, cooling_s=cooling_s)
 
     try:
         return SteadySession(device, start, lock.release, patience_s)

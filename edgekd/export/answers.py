@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.devices._protocol import DeviceSession, Job, Outcome
+from edgekd.devices._protocol import DeviceSession, Job, Outcome, RunResult
+from edgekd.devices.answers import nonsense
+from edgekd.devices.outputs import open_output
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.tensors import answers_of, output_encoding, to_model_inputs
 from edgekd.students._protocol import Student
-from edgekd.tasks._protocol import Rows
+from edgekd.tasks._protocol import Rows, TaskSpec
+from edgekd.tasks.rows import outputs_of
 
-__all__ = ["file_answers"]
+__all__ = ["file_answers", "read_outputs"]
 
 
 def file_answers(
@@ -24,7 +28,7 @@ def file_answers(
     """Answers (N,) of the file for raw samples (N, C, H, W): logits (N, classes) of a plain task.
 
     A file of a fixed batch larger than one is given samples padded to whole batches. Raises ConfigurationError with the
-    runtime's words where the file won't run.
+    runtime's words where the file won't run, DeviceUnreachable where the device gives other outputs than the file has.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     count = len(raw)
@@ -41,8 +45,27 @@ def file_answers(
                 f"{job.artefact.path.name} doesn't run in {job.backend}: {result.outcome.value}: {result.detail}",
                 "export it in another format or precision",
             )
-        outputs = [np.load(output, allow_pickle=False)[:count] for output in result.outputs]
+        outputs = [output[:count] for output in read_outputs(result, len(inputs), student.task, options)]
     finally:
         path.unlink(missing_ok=True)
     encoding = output_encoding(student) if options.output != "float32" else None
     return answers_of(outputs, student.task, options, encoding)
+
+
+def read_outputs(result: RunResult, samples: int, spec: TaskSpec, options: ExportOptions) -> list[NDArray[Any]]:
+    """One array (N, ...) an output of a file exported for this task.
+
+    Raises DeviceUnreachable where there are more or fewer, or of another kind of numbers or another shape.
+    """
+    wanted = outputs_of(spec)
+    if len(result.outputs) != len(wanted):
+        raise nonsense(f"{len(result.outputs)} outputs, and the model has {len(wanted)}")
+    found = []
+    for path, output in zip(result.outputs, wanted, strict=True):
+        array = open_output(path, samples)
+        kind = np.dtype(options.output if spec.plain else output.dtype).kind
+        fits = math.prod(array.shape[1:]) == spec.head.classes if spec.plain else array.shape[1:] == output.shape
+        if not fits or array.dtype.kind != kind:
+            raise nonsense(f"output `{output.name}` is {array.dtype} {array.shape[1:]}, not {output.shape} a sample")
+        found.append(np.array(array))
+    return found

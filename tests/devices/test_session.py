@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgekd.agent.messages import PROTOCOL
 from edgekd.devices._protocol import Conditions, MeasurePlan, ProcessSample
 from edgekd.devices.diagnostic import null_job
 from edgekd.devices.session import AgentSession
-from edgekd.errors import DeviceUnreachable
+from edgekd.errors import ConnectionLost, DeviceUnreachable
+from edgekd.records import digest_bytes
+from edgekd.testing.fakes.clock import FakeClock
 
 HELLO = {"protocol": PROTOCOL, "python": "3.11", "pid": 1}
 FINGERPRINT = {
@@ -104,7 +108,7 @@ def test_a_good_answer_becomes_a_measurement(tmp_path: Path) -> None:
         (measured({**SAMPLE, "low_us": float("nan")}), "NaN is no number"),
         (measured({**SAMPLE, "low_us": "fast"}), r"processes\.0\.low_us"),
         (measured({**SAMPLE, "volts": 5}), "volts"),
-        (measured(SAMPLE, job=4), r"answered \[4\]"),
+        (measured(SAMPLE, job=4), "answered number 4"),
         (measured(SAMPLE, sentinel="steady"), "sentinel"),
         (measured(SAMPLE, sentinel=[[]]), "rounds of the sentinel other than 1"),
         (measured(SAMPLE, sentinel=[[0.0]]), "sentinel"),
@@ -168,3 +172,82 @@ def test_a_damaged_output_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DeviceUnreachable, match="damaged"):
         session.run(null_job(tmp_path), [tmp_path / "x.npy"])
     session.close()
+
+
+class EndlessLink(ScriptedLink):
+    """Greets, and then says every two seconds that it is alive, and that a step is done, for ever."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(**dict.fromkeys(("load", "measure", "run"), lambda _: []))
+        self.clock = clock
+
+    def receive(self, deadline_s: float, most_bytes: int) -> bytes:
+        if self.asked[-1]["op"] in ("hello", "describe"):
+            return super().receive(deadline_s, most_bytes)
+        self.clock.advance(2.0)
+        said = {"alive": True} if self.clock() % 4 else {"step": "process 1"}
+        return json.dumps({"id": self.asked[-1]["id"], **said}).encode()
+
+
+@pytest.mark.parametrize("op", ["load", "measure", "run"])
+def test_an_agent_that_only_says_it_lives_is_left(op: str, tmp_path: Path) -> None:
+    clock, job = FakeClock(), null_job(tmp_path)
+    np.save(tmp_path / "x.npy", np.zeros((3, 1), np.float32))
+    session = AgentSession("test", EndlessLink(clock), lambda: None, clock=clock)
+    asked = {
+        "load": lambda: session.prepare([job]),
+        "measure": lambda: session.measure([job], PLAN),
+        "run": lambda: session.run(job, [tmp_path / "x.npy"]),
+    }
+    with pytest.raises(DeviceUnreachable, match=f"says that it is alive and does not answer `{op}`") as caught:
+        asked[op]()
+    assert not isinstance(caught.value, ConnectionLost)  # it would be asked again
+    assert not session.is_open
+    assert 60.0 < clock() < 3600.0
+
+
+def npy(array: Any) -> bytes:
+    written = io.BytesIO()
+    np.save(written, array, allow_pickle=True)
+    return written.getvalue()
+
+
+class OutputLink(ScriptedLink):
+    """Answers samples with a file whose digest is right."""
+
+    def __init__(self, output: bytes) -> None:
+        told = [{"path": "/device/y.npy", "sha256": digest_bytes(output)}]
+        super().__init__(run=done({"outcome": "ok", "detail": "", "outputs": told}))
+        self.output = output
+
+    def get(self, path: str, place: Path) -> None:
+        place.write_bytes(self.output)
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (b"", "no .npy file"),
+        (b"Segmentation fault", "no .npy file"),
+        (npy(np.zeros((3, 4), np.float32))[:-1], "no .npy file"),
+        (npy(np.array([None, None, None])), "no .npy file"),
+        (npy(np.array([b"a", b"b", b"c"])), "no numbers"),
+        (npy(np.zeros((2, 4), np.float32)), "3 samples were given"),
+        (npy(np.float32(1)), "3 samples were given"),
+    ],
+)
+def test_an_output_that_is_no_answer_is_an_error(output: bytes, said: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((3, 1), np.float32))
+    with (
+        AgentSession("test", OutputLink(output), lambda: None) as session,
+        pytest.raises(DeviceUnreachable, match=said),
+    ):
+        session.run(null_job(tmp_path), [tmp_path / "x.npy"])
+
+
+def test_a_good_output_comes_as_it_is(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((3, 1), np.float32))
+    answers = np.arange(6, dtype=np.int8).reshape(3, 2)
+    with AgentSession("test", OutputLink(npy(answers)), lambda: None) as session:
+        result = session.run(null_job(tmp_path), [tmp_path / "x.npy"])
+        np.testing.assert_array_equal(np.load(result.outputs[0]), answers)

@@ -1,8 +1,10 @@
-"""Two thousand damaged answers of an agent: each is an error of ours or a good answer, in no time."""
+"""Thousands of damaged answers and outputs of an agent: each is an error of ours or a good answer, in no time."""
 
 from __future__ import annotations
 
+import io
 import json
+import pickle
 import random
 import time
 from collections.abc import Sequence
@@ -13,17 +15,30 @@ import numpy as np
 import pytest
 
 from edgekd.agent.messages import PROTOCOL
-from edgekd.devices._protocol import MeasurePlan
+from edgekd.devices._protocol import MeasurePlan, Outcome
 from edgekd.devices.diagnostic import null_job
 from edgekd.devices.session import AgentSession
 from edgekd.errors import ConnectionLost, EdgeKDError
+from edgekd.export._protocol import ExportOptions
+from edgekd.export.answers import read_outputs
 from edgekd.measure.compare import low_us
 from edgekd.measure.figures import figures_of
 from edgekd.records import digest_bytes
+from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
 ANSWERS = 2_000
 PLAN = MeasurePlan(processes=2, rounds=2, energy=True)
-OUTPUT = b"answers"
+SAMPLES, CLASSES = 3, 10
+TASK = TaskSpec(name="t", input=InputSpec(shape=(1, 1, 1)), head=HeadSpec(classes=CLASSES), data="0" * 64)
+
+
+def npy(array: Any) -> bytes:
+    written = io.BytesIO()
+    np.save(written, array, allow_pickle=True)
+    return written.getvalue()
+
+
+OUTPUT = npy(np.arange(SAMPLES * CLASSES, dtype=np.float32).reshape(SAMPLES, CLASSES))
 SAMPLE = {
     "low_us": 2.0, "min_us": 1.0, "p50_us": 3.0, "p95_us": 4.0, "p99_us": 5.0, "mean_us": 3.0, "round_low_us": [2.0],
     "calls": 5, "first_us": 9.0, "load_ms": 1.0, "runtime_us": None, "missed": 0, "memory_model_bytes": 1,
@@ -58,13 +73,17 @@ class DamagedLink:
 
     def __init__(self, chance: random.Random, victim: str) -> None:
         self.chance, self.victim = chance, victim
+        self.output = damaged_output(chance) if victim == "output" else OUTPUT
         self.lines: list[bytes] = []
 
     def send(self, line: bytes) -> None:
         asked = json.loads(line)
         op, number = asked["op"], asked["id"]
         told = [{"step": "process 1", "id": number}, {**JOB, "id": number}] if op == "measure" else []
-        lines = [json.dumps(message).encode() for message in (*told, {"done": DONE[op], "id": number})]
+        done = DONE[op]
+        if op == "run":
+            done = {**done, "outputs": [{"path": "/d/1", "sha256": digest_bytes(self.output)}]}
+        lines = [json.dumps(message).encode() for message in (*told, {"done": done, "id": number})]
         self.lines = damaged(lines, self.chance) if op == self.victim else lines
 
     def receive(self, deadline_s: float, most_bytes: int) -> bytes:
@@ -82,7 +101,7 @@ class DamagedLink:
         return "/d"
 
     def get(self, path: str, place: Path) -> None:
-        place.write_bytes(OUTPUT)
+        place.write_bytes(self.output)
 
     def close(self) -> None:
         pass
@@ -132,9 +151,33 @@ def replace(value: Any, chance: random.Random) -> None:
         return
 
 
-@pytest.mark.parametrize("victim", sorted(DONE))
+def damaged_output(chance: random.Random) -> bytes:
+    """A file whose digest is right and which is no answer: cut, flipped, of other numbers, of none, or a pickle."""
+    header = OUTPUT[: OUTPUT.index(b"\n") + 1]
+    how = chance.randrange(5)
+    if how == 0:
+        return OUTPUT[: chance.randrange(len(OUTPUT))]
+    if how == 1:
+        flipped = bytearray(OUTPUT)
+        for _ in range(chance.randint(1, 4)):
+            flipped[chance.randrange(len(header))] = chance.randrange(256)
+        return bytes(flipped)
+    if how == 2:
+        shapes = [b"(-1, 10)", b"(3, 999999999999)", b"(3, 9)", b"()", b"((", b"(3, 10, 4)", b"(2,10)", b"(3.0, 10)"]
+        shape = chance.choice(shapes)
+        return header[:-1].rstrip().replace(b"(3, 10)", shape).ljust(len(header) - 1) + b"\n" + OUTPUT[len(header) :]
+    if how == 3:
+        zipped = io.BytesIO()
+        np.savez(zipped, a=np.zeros(3))
+        without_end = b"\x93NUMPY\x02\x00\xff\xff\xff\xff"
+        return chance.choice([pickle.dumps([1]), zipped.getvalue(), b"", without_end[:6], without_end])
+    strange = [None] * SAMPLES, [b"x"] * SAMPLES, [1] * SAMPLES, 1.0, [[1.0] * CLASSES] * (SAMPLES + 1)
+    return npy(np.array(chance.choice(strange)))
+
+
+@pytest.mark.parametrize("victim", sorted([*DONE, "output"]))
 def test_damaged_answers(victim: str, tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", np.zeros((1, 1), np.float32))
+    np.save(tmp_path / "x.npy", np.zeros((SAMPLES, 1), np.float32))
     job, refused, others = null_job(tmp_path), 0, 0
     begin = time.monotonic()
     for seed in range(ANSWERS // len(DONE)):
@@ -147,7 +190,10 @@ def test_damaged_answers(victim: str, tmp_path: Path) -> None:
                     result.model_dump_json()
                     assert figures_of(result, size_bytes=1)
                     assert low_us(result) > 0
-                session.run(job, [tmp_path / "x.npy"])
+                result = session.run(job, [tmp_path / "x.npy"])
+                if result.outcome is Outcome.OK:
+                    (answers,) = read_outputs(result, SAMPLES, TASK, ExportOptions())
+                    assert answers.shape == (SAMPLES, CLASSES)
         except EdgeKDError as error:
             refused += error.exit_code == 4
             others += error.exit_code != 4
