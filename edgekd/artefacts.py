@@ -1,12 +1,12 @@
 """What a runtime loads, and where: backends, file formats, precisions, artefacts.
 
 A backend is a runtime with a provider or delegate (``litert/xnnpack``). A runtime reads certain formats; an artefact
-is one file in one format, known by its SHA-256.
+is one file in one format with the weights it keeps in others, known by its SHA-256.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from pydantic import model_serializer, model_validator
 
 from edgekd.errors import UnknownName
+from edgekd.external_weights import external_files
 from edgekd.records import Digest, Record, digest_bytes, digest_file
 
 __all__ = ["BACKENDS", "RUNTIMES", "Artefact", "Backend", "Format", "Precision", "Runtime"]
@@ -45,7 +46,10 @@ class Format(str, Enum):
         return _FILES[self].converter
 
     def files(self, path: Path) -> tuple[Path, ...]:
-        """Every file a model named ``path`` may have, that one first. They need not exist."""
+        """The files that a model named ``path`` has by its format, that one first. They need not exist.
+
+        An ONNX file may name further ones: see `Artefact.files`.
+        """
         return (path, *(path.with_suffix(suffix) for suffix in _FILES[self].beside))
 
 
@@ -170,7 +174,9 @@ BACKENDS: dict[str, tuple[Format, ...]] = {
 
 
 class Artefact(Record):
-    """One model file. ``size_bytes`` counts every file it needs (an OpenVINO .xml and its .bin)."""
+    """One model file. ``size_bytes`` counts every file it needs: an OpenVINO .xml and its .bin, an ONNX file's weights
+    outside it.
+    """
 
     path: Path
     format: Format
@@ -179,12 +185,13 @@ class Artefact(Record):
 
     @classmethod
     def of(cls, path: Path) -> Artefact:
-        """Describe a file by its suffix and content. Raises UnknownName on a suffix no runtime reads, and OSError.
+        """Describe a file by its suffix and content. The digest covers all files that it needs together.
 
-        An OpenVINO model is named by its .xml; the digest covers .xml and .bin together.
+        Raises UnknownName on a suffix no runtime reads, ConfigurationError where an ONNX file's weights are missing or
+        lie outside its folder, and OSError.
         """
         file_format = Format.of(path)
-        beside = [file for file in file_format.files(path)[1:] if file.exists()]
+        beside = _beside(file_format, path)
         digest, size = digest_file(path), path.stat().st_size
         if beside:
             digest = digest_bytes("".join([digest, *map(digest_file, beside)]).encode())
@@ -193,5 +200,27 @@ class Artefact(Record):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files this model has, the one that names it first."""
-        return (self.path, *(file for file in self.format.files(self.path)[1:] if file.exists()))
+        """The files this model has, the one that names it first. Raises as `of` does."""
+        return (self.path, *_beside(self.format, self.path))
+
+    def named(self, stem: str) -> Mapping[str, Path]:
+        """Its files by the names they have in a folder where the model is called ``stem``; it comes first.
+
+        What an ONNX file keeps outside has its name in the model, and so the same everywhere.
+        """
+        if self.format is Format.ONNX:
+            beside = {file.relative_to(self.path.parent).as_posix(): file for file in self.files[1:]}
+            return {_free(stem, self.path.suffix, beside): self.path, **beside}
+        return {f"{stem}{file.suffix}": file for file in self.files}
+
+
+def _beside(file_format: Format, path: Path) -> tuple[Path, ...]:
+    if file_format is Format.ONNX:
+        return tuple(file for file in external_files(path) if file != path)
+    return tuple(file for file in file_format.files(path)[1:] if file.exists())
+
+
+def _free(stem: str, suffix: str, taken: Collection[str]) -> str:
+    while f"{stem}{suffix}" in taken:
+        stem += "-"
+    return f"{stem}{suffix}"

@@ -85,9 +85,10 @@ def _parity(
 
 def _copied(artefact: Artefact, draft: Path) -> list[BundledFile]:
     copied = []
-    for source in artefact.files:
-        path = draft / f"model{source.suffix}"
+    for name, source in artefact.named("model").items():
+        path = draft / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, path)
         size = path.stat().st_size
-        copied.append(BundledFile(name=path.name, sha256=digest_file(path), size_bytes=size, role="other format"))
+        copied.append(BundledFile(name=name, sha256=digest_file(path), size_bytes=size, role="other format"))
     return copied

@@ -155,9 +155,10 @@ def _hashes(folder: Path, certificate: Certificate) -> Check:
     found = f"{len(certificate.files) - len(wrong)} of {len(certificate.files)}"
     if wrong:
         return Check(name="files and hashes", found=f"{found}; differ: {', '.join(wrong)}", answer=CheckAnswer.FAILS)
-    beside = [path.name for path in certificate.format.files(folder / certificate.model)[1:] if path.exists()]
-    listed = {file.name for file in certificate.files}
-    loose = [name for name in (certificate.model, *beside, PREPROCESS, SAMPLES) if name not in listed]
+    listed, model = {(folder / file.name).resolve() for file in certificate.files}, folder / certificate.model
+    beside = Artefact.of(model).files[1:] if model.resolve() in listed else ()
+    used = (model, *beside, folder / PREPROCESS, folder / SAMPLES)
+    loose = [path.name for path in used if path.resolve() not in listed]
     if loose:  # what is about to be run must be what was certified
         found = f"{found}; without a hash: {', '.join(loose)}"
         return Check(name="files and hashes", found=found, answer=CheckAnswer.FAILS)

@@ -18,7 +18,7 @@ from edgekd.bundle.preprocess import PREPROCESS, preprocess_of
 from edgekd.bundle.samples import SAMPLES, Samples, how_many, samples_bytes
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.distill.predict import predict
-from edgekd.errors import EdgeKDError, ParityFailed
+from edgekd.errors import EdgeKDError, ParityFailed, UsageError
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.answers import file_answers
@@ -31,11 +31,12 @@ from edgekd.store.atomic import draft_of, replace_folder, write_bytes, write_jso
 from edgekd.store.certificate import CERTIFICATE, BundledFile, Certificate, Parity
 from edgekd.store.records import Accuracy, FinalistRecord
 from edgekd.store.run import Run
+from edgekd.store.schema import read_record
 from edgekd.students._protocol import Student
 from edgekd.students.student import load_student
 from edgekd.tasks._protocol import Task
 
-__all__ = ["BUNDLE", "write_bundle"]
+__all__ = ["BUNDLE", "require_free", "write_bundle"]
 
 BUNDLE = "bundle"
 
@@ -73,13 +74,28 @@ def write_bundle(
         others, files = other_formats(run, finalist.candidate, found, artefact.format, task, options, session, draft)
         certificate = certificate.but(others=others)
         write_bytes(draft / "README.md", card_text(certificate).encode())
-        certificate = certificate.but(files=(*_files(draft, model), *files))
+        weights = [name for name in artefact.named("model") if name != model]
+        certificate = certificate.but(files=(*_files(draft, model, weights), *files))
         write_json(draft / CERTIFICATE, certificate)
         replace_folder(draft, run.folder / BUNDLE)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(scratch, ignore_errors=True)
     return certificate
+
+
+def require_free(output: Path) -> None:
+    """What is more than a bundle is never replaced. Raises UsageError."""
+    if output.is_symlink() or (output.exists() and not output.is_dir()):
+        raise UsageError(f"{output} is no folder to write a bundle to", "give --output another folder")
+    inside = {str(path.relative_to(output)) for path in output.rglob("*")} if output.is_dir() else set()
+    if CERTIFICATE in inside:
+        inside -= {CERTIFICATE, *(file.name for file in read_record(output / CERTIFICATE, Certificate).files)}
+    if inside:
+        raise UsageError(
+            f"{output} holds more than a bundle ({min(inside)}), and would be replaced whole",
+            "give --output a folder that is new, empty, or an earlier bundle",
+        )
 
 
 def _checked_samples(
@@ -130,10 +146,12 @@ def _test_accuracy(
 
 
 def _copy_model(artefact: Artefact, draft: Path) -> str:
-    """The model under a plain name, with its weights file where it has one."""
-    for source in artefact.files:
-        shutil.copyfile(source, draft / f"model{source.suffix}")
-    return f"model{artefact.path.suffix}"
+    """The model under a plain name, with the files of its weights where it has some."""
+    named = artefact.named("model")
+    for name, source in named.items():
+        (draft / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, draft / name)
+    return next(iter(named))
 
 
 def _certificate(
@@ -182,10 +200,10 @@ def _certificate(
     )
 
 
-def _files(draft: Path, model: str) -> Sequence[BundledFile]:
+def _files(draft: Path, model: str, weights: Sequence[str]) -> Sequence[BundledFile]:
     roles = {
         model: "model",
-        **({"model.bin": "weights"} if model == "model.xml" else {}),
+        **dict.fromkeys(weights, "weights"),
         PREPROCESS: "preprocess",
         SAMPLES: "samples",
         "README.md": "card",

@@ -194,7 +194,7 @@ class ToolsSession:
             return Outcome.REFUSED, f"no program for {job.backend} was given", None
         if job.shapes:
             return Outcome.REFUSED, "a shape can't be asked for from the vendors' programs", None
-        model = self._files.put([job.artefact.path])
+        model = self._files.put(job.artefact.files)
         if runtime == "onnxruntime" and model not in self._calls_for:
             outcome, detail, one = self._run(job, model, _perf_test(self._tools[runtime], model, job, plan, 3), plan)
             if one is None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edgekd.artefacts import Format
 from edgekd.devices.shell import Shell, ask, command_line
 from edgekd.errors import ConnectionLost
 from edgekd.records import digest_bytes, digest_file
@@ -37,9 +39,9 @@ class RemoteFiles:
     def put(self, files: Sequence[Path]) -> str:
         """Bring files over, side by side; the first one's path there. What is there already stays."""
         digests = [digest_file(file) for file in files]
-        name = digest_bytes("".join(digests).encode())[:32]
-        placed = {f"blobs/{name}/data{_suffix(file)}": file for file in files}
-        self.bring(placed, digests, f"blobs/{name}")
+        folder = f"blobs/{digest_bytes(''.join(digests).encode())[:32]}"
+        placed = {f"{folder}/{name}": file for name, file in zip(_names(files), files, strict=True)}
+        self.bring(placed, digests, folder)
         return f"{self.folder}/{next(iter(placed))}"
 
     def bring(self, files: Mapping[str, Path], digests: Sequence[str], folder: str) -> None:
@@ -66,19 +68,35 @@ class RemoteFiles:
         """What lies there, by place; each is marked as used."""
         read = "import hashlib,sys;[print(hashlib.sha256(open(p,'rb').read()).hexdigest(),p) for p in sys.argv[1:]]"
         python = command_line([self._python, "-c", read]) if self._python else "false"
-        lines = [f"umask 077; mkdir -p {folder} || exit 1"]
-        for place in places:
+        folders = sorted({folder, *(place.rpartition("/")[0] for place in places)})
+        lines = [f"umask 077; mkdir -p {command_line(folders)} || exit 1"]
+        for place in map(shlex.quote, places):
             tool = f"if command -v sha256sum >/dev/null 2>&1; then sha256sum {place}; else {python} {place}; fi"
             lines.append(f"if [ -f {place} ]; then touch {place}; {tool}; fi")
         said = self.ask("\n".join([*lines, "true"]), deadline_s)
-        rows = re.findall(r"^([0-9a-f]{64})\s+\*?(\S+)$", said, re.MULTILINE)
+        rows = re.findall(r"^([0-9a-f]{64})\s+\*?(.*\S)\s*$", said, re.MULTILINE)
         return {place: digest for digest, place in rows}
 
     def _push(self, file: Path, place: str) -> None:
         """Under another name first: what has its name is whole."""
         part = f"{place}.{self._token}"
         self._shell.push(file, f"{self.folder}/{part}")
-        self.ask(f"touch {part} && mv -f {part} {place}")  # some transports keep the time it was written here
+        # some transports keep the time it was written here
+        self.ask(f"touch {shlex.quote(part)} && mv -f {command_line([part, place])}")
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """What files are called there. No name of this computer is used, but those that an ONNX file calls its weights by:
+    what lies beside it lies so there.
+    """
+    first, *beside = files
+    if first.suffix != Format.ONNX.suffix:
+        return [f"data{_suffix(file)}" for file in files]
+    names = [file.relative_to(first.parent).as_posix() for file in beside]
+    stem = "data"
+    while f"{stem}{first.suffix}" in names:
+        stem += "-"
+    return [f"{stem}{first.suffix}", *names]
 
 
 def _suffix(file: Path) -> str:

@@ -112,7 +112,7 @@ class PipeLink:
 
     def put(self, files: Sequence[Path]) -> str:
         """See Link."""
-        return str(files[0].resolve())
+        return str(files[0].parent.resolve() / files[0].name)  # a link's weights lie beside the link
 
     def folder(self) -> str:
         """See Link."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgekd.agent.messages import MAX_LINE_BYTES, PROTOCOL
+from edgekd.artefacts import Artefact, Format
 from edgekd.devices._protocol import (
     Fingerprint,
     Job,
@@ -32,9 +33,9 @@ from edgekd.devices.answers import Hello, JobAnswer, LoadAnswer, RunAnswer, Sent
 from edgekd.devices.deadlines import load_s, measure_s, run_s
 from edgekd.devices.link import Link
 from edgekd.devices.outputs import open_output, samples_in
-from edgekd.errors import DeviceBusy, DeviceUnreachable, MissingError, Problem, printable
+from edgekd.errors import ConfigurationError, DeviceBusy, DeviceUnreachable, MissingError, Problem, printable
 from edgekd.evidence import EvidenceKind
-from edgekd.records import Record, digest_file
+from edgekd.records import Digest, Record, digest_file
 
 __all__ = ["AgentSession"]
 
@@ -222,15 +223,13 @@ class AgentSession:
         artefact = job.artefact
         key = (artefact.sha256, str(artefact.path))
         if key not in self._placed:
-            weights = artefact.path.with_suffix(".bin")
-            beside = [weights] if artefact.path.suffix == ".xml" and weights.exists() else []
-            self._placed[key] = self._link.put([artefact.path, *beside])
+            self._placed[key] = self._link.put(artefact.files)
         path = self._placed[key]
         return {
             "runtime": job.backend.runtime,
             "provider": job.backend.provider,
             "path": path,
-            "sha256": artefact.sha256,
+            "sha256": _known_there(artefact),
             "threads": job.threads or threads,
             "shapes": {name: list(axes) for name, axes in job.shapes},
         }
@@ -271,6 +270,21 @@ class AgentSession:
         except BaseException:
             self.close()
             raise
+
+
+def _known_there(artefact: Artefact) -> Digest:
+    """The digest that the agent checks: it knows the .bin of an .xml, and of weights with names of their own nothing.
+
+    Of such a model the file that names it is checked there, and all of them here. Where one has changed since, the
+    digest fits nothing, and the agent refuses the model as it does any other.
+    """
+    try:
+        alone = artefact.format is not Format.ONNX or len(artefact.files) == 1
+        if alone or Artefact.of(artefact.path).sha256 != artefact.sha256:
+            return artefact.sha256
+        return digest_file(artefact.path)
+    except (ConfigurationError, OSError):  # one of them is gone
+        return artefact.sha256
 
 
 def _complete(answers: Mapping[int, JobAnswer], done: SentinelAnswer, jobs: int, plan: MeasurePlan) -> None:

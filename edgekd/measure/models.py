@@ -101,6 +101,8 @@ def _find(path: Path) -> Artefact:
         reason = _what_is_wrong(path, artefact.format)
     except OSError as error:
         raise ConfigurationError.one(f"can't be read: {error.strerror}", place=place) from error
+    except ConfigurationError:
+        raise
     except EdgeKDError as error:
         raise ConfigurationError.one(error.message, error.remedy, place) from error
     if reason:

@@ -18,15 +18,21 @@ __all__ = ["keep_newest", "keep_only", "place"]
 
 
 def place(artefact: Artefact, folder: Path) -> Artefact:
-    """Copy a file, and its weights where they lie beside it, to its address in ``folder``. Raises OSError."""
-    goal = folder / f"{artefact.sha256}{artefact.path.suffix}"
+    """Copy a file, and its weights where they lie beside it, to its address in ``folder``. Raises OSError.
+
+    Weights that a model calls by a name of its own have a folder to themselves: another model's may be called alike.
+    """
+    named = artefact.named(artefact.sha256)
+    if any(Path(name).stem != artefact.sha256 for name in named):
+        folder = folder / artefact.sha256
+    goal = folder / next(iter(named))
     if goal == artefact.path:
         return artefact
-    folder.mkdir(parents=True, exist_ok=True)
     # the model last: one whose weights are missing must not be found. Two backends may share a file: an earlier
     # finalist's must not be torn while it is copied once more
-    for source in reversed(artefact.files):
-        write_bytes(goal.with_suffix(source.suffix), source.read_bytes())
+    for name, source in reversed(list(named.items())):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / name, source.read_bytes())
     return artefact.but(path=goal)
 
 
@@ -47,7 +53,11 @@ def keep_newest(folder: Path, most_bytes: int) -> None:
 
 
 def keep_only(folder: Path, kept: Collection[Digest]) -> None:
-    """Delete every file in ``folder`` that is not of one of these digests. Raises OSError."""
+    """Delete everything in ``folder`` that is not of one of these digests. Raises OSError."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.is_file() and path.stem not in kept:
+        if path.stem in kept:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
             path.unlink()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
 from edgekd.errors import ConfigurationError, UnknownName
+from edgekd.external_weights import external_files
 from edgekd.records import digest_file
 from edgekd.teachers.model_file import ModelFile, check_shape
 
@@ -34,8 +35,7 @@ class OnnxTeacher(ModelFile):
 
     def _identity(self) -> Any:
         """With weights that are kept beside the file."""
-        beside = [self.file.with_name(self.file.name + suffix) for suffix in (".data", "_data")]
-        return [digest_file(path) for path in (self.file, *beside) if path.is_file()]
+        return [digest_file(path) for path in (self.file, *external_files(self.file))]
 
     def _feeding(self) -> Any:
         return [*super()._feeding(), self.output]

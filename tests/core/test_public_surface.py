@@ -17,7 +17,18 @@ def test_importing_edgekd_and_its_command_line_loads_nothing_heavy() -> None:
 
 
 def test_the_core_names_what_it_gives() -> None:
-    core = ("errors", "records", "units", "evidence", "artefacts", "plugins", "documents", "references", "shelves")
+    core = (
+        "errors",
+        "records",
+        "units",
+        "evidence",
+        "artefacts",
+        "external_weights",
+        "plugins",
+        "documents",
+        "references",
+        "shelves",
+    )
     for name in core:
         module = importlib.import_module(f"edgekd.{name}")
         assert all(hasattr(module, public) for public in module.__all__), name

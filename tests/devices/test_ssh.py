@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import psutil
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
-from edgekd.devices._protocol import Device, MeasurePlan, Outcome
+from edgekd.artefacts import Artefact, Backend
+from edgekd.devices._protocol import Device, Job, MeasurePlan, Outcome
 from edgekd.devices.diagnostic import null_job
 from edgekd.devices.session import AgentSession
 from edgekd.devices.ssh import SshDevice
@@ -58,6 +61,35 @@ def test_no_name_is_executed(device: SshDevice, tmp_path: Path) -> None:
     with device.open() as session:
         (result,) = session.measure([null_job(folder)], PLAN)
     assert result.outcome is Outcome.OK
+    assert not list(tmp_path.rglob("executed"))
+    assert not Path("executed").exists()
+
+
+def test_weights_beside_a_model_come_along(device: SshDevice, tmp_path: Path) -> None:
+    """Under the name that the model calls them by, whatever a shell would read into it."""
+    name = "deep/w $(touch executed) 'a' *.bin"
+    (tmp_path / "deep").mkdir()
+    x, y = (helper.make_tensor_value_info(end, TensorProto.FLOAT, [1, 40]) for end in "xy")
+    weights = numpy_helper.from_array(np.arange(40, dtype=np.float32), "w")
+    model = helper.make_model(
+        helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "net", [x], [y], [weights]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=9,
+    )
+    onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location=name, size_threshold=0)
+    job = Job(artefact=Artefact.of(tmp_path / "net.onnx"), backend=Backend.model_validate("onnxruntime/cpu"))
+    assert len(job.artefact.files) == 2
+    np.save(tmp_path / "x.npy", np.zeros((2, 40), np.float32))
+    with device.open() as session:
+        answer = session.run(job, [tmp_path / "x.npy"])
+        assert answer.outcome is Outcome.OK, answer.detail
+        np.testing.assert_array_equal(np.load(answer.outputs[0])[1], np.arange(40))
+        board = Path(session._connected()._link.place.folder)  # type: ignore[attr-defined]
+        (there,) = board.rglob("w *.bin")
+    there.write_bytes(bytes(160))  # damaged there, with its size
+    with device.open() as session:
+        answer = session.run(job, [tmp_path / "x.npy"])
+        np.testing.assert_array_equal(np.load(answer.outputs[0])[1], np.arange(40))
     assert not list(tmp_path.rglob("executed"))
     assert not Path("executed").exists()
 

@@ -34,12 +34,15 @@ _KINDS: dict[str, OperatorKind] = {
 }
 
 
+_SMALL = 64  # numbers
+
+
 def onnx_kernels(path: Path) -> Kernels:
     """Kernels of the main graph. Raises ValueError on a damaged file or shapes that aren't fixed; OSError."""
     import onnx
 
     try:
-        model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False), data_prop=True)
+        model = onnx.shape_inference.infer_shapes(_with_shapes(path), data_prop=True)
     except Exception as error:  # what onnx raises on a stranger's file has no common base
         raise ValueError(
             f"it is damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
@@ -58,6 +61,20 @@ def onnx_kernels(path: Path) -> Kernels:
             continue
         operators.append(_operator(node, matrices))
     return fused(operators, shapes)
+
+
+def _with_shapes(path: Path) -> Any:
+    """The model without the weights outside it, but with what is small there: it may be a shape."""
+    import onnx
+    from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        if uses_external_data(tensor) and math.prod(tensor.dims) <= _SMALL:
+            load_external_data_for_tensor(tensor, str(path.parent))
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+    return model
 
 
 def _operator(node: Any, matrices: dict[str, tuple[int, ...]]) -> Operator:
