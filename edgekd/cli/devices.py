@@ -32,7 +32,7 @@ def probe(output: Output, name: str) -> None:
 @click.option(
     "--runtime", "runtimes", multiple=True, required=True, help="litert, tflite-runtime, onnxruntime, openvino."
 )
-@click.option("--python", help="The Python there to make the environment with (default: the first that is found).")
+@click.option("--python", help="The Python there to make it with (default: the same as before, or the first found).")
 def install(output: Output, name: str, runtimes: tuple[str, ...], python: str | None) -> None:
     """Install runtimes on a board, into an environment of edgekd's own there."""
     from edgekd.devices.install import install_runtimes

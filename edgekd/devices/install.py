@@ -1,18 +1,22 @@
 """A Python of edgekd's own on a board, with the runtimes asked for: nothing of the board's system is changed.
 
-The environment lies in edgekd's folder there (``env/``) and is what the agent runs in from then on, unless the device
-file names another ``python``. The board fetches packages by its own pip: its index, its proxy, its network.
+An environment lies in edgekd's folder there and is what the agent runs in, unless the device file names another
+``python``. Every installation makes a new one beside it (``envs/NAME``), which takes its place once it imports what it
+has (the file ``envs/current`` names it): one that fails half-way changes nothing. The board fetches packages by its own
+pip: its index, its proxy, its network.
 """
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
 from edgekd.devices.catalogue import open_device, probe_device
-from edgekd.devices.remote import look
+from edgekd.devices.remote import ENVIRONMENT, look
 from edgekd.devices.shell import HasShell, Shell, ask, command_line
 from edgekd.errors import DeviceUnreachable, MissingError, UnknownName, UsageError
 from edgekd.records import Filed
@@ -27,7 +31,16 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
 }
 """What a person asks for, and the packages that bring it (numpy comes with each)."""
 
+_MODULES = {
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "tflite-runtime": "tflite_runtime.interpreter",
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+}
+_LOOK_DEADLINE_S = 120.0
 _DEADLINE_S = 3600.0  # a slow board behind a slow line
+_LISTED = re.compile(r"^([A-Za-z0-9._-]+)==([A-Za-z0-9.!+_-]+)$", re.MULTILINE)
+_TELL = "import os, sys; print('base %d.%d' % sys.version_info[:2], os.path.realpath(sys.executable))"
 
 
 class InstallAnswer(Filed):
@@ -45,10 +58,12 @@ class InstallAnswer(Filed):
 
 
 def install_runtimes(name: str, runtimes: Sequence[str], python: str | None = None) -> InstallAnswer:
-    """Make the private environment on a device and install runtimes into it; what is there already stays.
+    """Give a device a private environment with these runtimes, beside those that it has installed already.
 
-    ``python`` is the one to make it with. Raises UnknownName, UsageError where the device has no shell, MissingError
-    where its packages can't be had, DeviceUnreachable.
+    ``python`` is the one to make it with, else that of the environment that is there, else the first that is found.
+    Runtimes that were there keep their versions, but for another version of Python, which gets the newest that it can.
+    Raises UnknownName, UsageError where the device has no shell, MissingError where its packages can't be had (what
+    was installed before is then as it was), DeviceUnreachable.
     """
     for runtime in runtimes:
         if runtime not in PACKAGES:
@@ -64,17 +79,66 @@ def install_runtimes(name: str, runtimes: Sequence[str], python: str | None = No
         shell = device.shell()
         try:
             place = look(shell, device.folder, python)
-            made = command_line([place.python, "-m", "venv", "--clear", "env"])
-            _run(shell, place.folder, f"[ -e env/ready ] || {made}")
-            pip = ["env/bin/python", "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
-            # one that is not whole is never used: what worked before works on
-            _run(shell, place.folder, f"{command_line([*pip, *packages])} && touch env/ready")
+            before = _installed(shell, place.folder)
+            # not the environment's own: it is deleted in the end
+            maker = place.python if python or before is None else before.base
+            if before is not None:
+                packages += _kept(before, before.version == place.version)
+            _make(shell, place.folder, maker, packages)
         finally:
             shell.close()
     finally:
         session.close()
     found = probe_device(name).fingerprint
     return InstallAnswer(device=name, python=found.python, runtimes=dict(found.runtimes))
+
+
+class _Installed(NamedTuple):
+    base: str  # the Python that the environment was made with
+    version: tuple[int, int]
+    packages: Mapping[str, str]  # runtimes' packages and their versions
+
+
+def _installed(shell: Shell, folder: str) -> _Installed | None:
+    """What the environment there has; None where there is none, or none that works."""
+    script = f"""
+E={ENVIRONMENT}
+[ -n "$E" ] && "$E/bin/python" -c {command_line([_TELL])} && "$E/bin/python" -m pip list --format=freeze
+true"""
+    said = ask(shell, f"cd {command_line([folder])} || exit 1\n{script}", _LOOK_DEADLINE_S)
+    found = re.search(r"^base (\d+)\.(\d+) (/.+)$", said, re.MULTILINE)
+    if found is None:
+        return None
+    listed = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in _LISTED.findall(said)}
+    runtimes = {name: version for name, version in listed.items() if name in _MODULES}
+    return _Installed(found.group(3), (int(found.group(1)), int(found.group(2))), runtimes)
+
+
+def _kept(before: _Installed, same_python: bool) -> list[str]:
+    """What brings the runtimes that were there, in the versions that were measured with."""
+    packages = []
+    for name, version in before.packages.items():
+        further = next((more for first, *more in PACKAGES.values() if first == name), [])
+        packages += [f"{name}=={version}" if same_python else name, *further]
+    return packages
+
+
+def _make(shell: Shell, folder: str, python: str, packages: Sequence[str]) -> None:
+    """A new environment in the place of the one before. Raises MissingError; that one then stays."""
+    new = f"envs/{secrets.token_hex(4)}"
+    inside = f"{new}/bin/python"
+    pip = [inside, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", *packages]
+    names = dict.fromkeys(package.partition("==")[0] for package in packages)
+    modules = ["numpy", *(_MODULES[name] for name in names if name in _MODULES)]
+    try:
+        _run(shell, folder, f"mkdir -p envs && {command_line([python, '-m', 'venv', new])}")
+        _run(shell, folder, command_line(pip))
+        _run(shell, folder, command_line([inside, "-c", f"import {', '.join(modules)}"]))
+    except MissingError:
+        _run(shell, folder, f"rm -rf {new}")
+        raise
+    others = f'for E in env envs/*; do case "$E" in {new}|envs/current) ;; *) rm -rf "$E" ;; esac; done'
+    _run(shell, folder, f"echo {new} > envs/next && mv -f envs/next envs/current && {others}")
 
 
 def _run(shell: Shell, folder: str, script: str) -> None:

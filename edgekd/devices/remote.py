@@ -1,9 +1,9 @@
 """An agent on another machine: put there once, started by a shell, its files kept by what is in them.
 
 On the device everything lies in one folder: ``agent/`` (each version once), ``blobs/`` (models and samples by digest,
-let go after a week), ``sessions/`` (what one session wrote, gone at its end), ``lock``, and ``env/`` where a private
-Python was installed. No name from this computer is used there, and no path that the agent tells is read outside its
-session's folder.
+let go after a week), ``sessions/`` (what one session wrote, gone at its end), ``lock``, and ``envs/`` where a private
+Python was installed. No name from this computer is used there but those that a model calls its weights by, and no path
+that the agent tells is read outside its session's folder.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from edgekd.devices.zipapp import agent_path
 from edgekd.errors import ConnectionLost, DeviceUnreachable, MissingError
 from edgekd.records import digest_file
 
-__all__ = ["Place", "RemoteLink", "look", "new_token"]
+__all__ = ["ENVIRONMENT", "Place", "RemoteLink", "look", "new_token"]
 
 _DEADLINE_S = 30.0
 _OLDEST_PYTHON = (3, 8)
 _MOST_FETCHED_BYTES = 4 << 30
 _PYTHONS = ("python3", "python", "/data/data/com.termux/files/usr/bin/python3")
+
+ENVIRONMENT = "$(cat envs/current 2>/dev/null || { [ -e env/ready ] && echo env; })"
+"""The private environment, as the shell there finds it from edgekd's folder; ``env`` is where it was once."""
 
 
 class Place(NamedTuple):
@@ -50,7 +53,7 @@ def look(shell: Shell, folder: str, python: str | None) -> Place:
 
     ``folder`` begins with ``~/`` or ``/``. Raises DeviceUnreachable, and MissingError where no Python is.
     """
-    own = '$([ -e "$F"/env/ready ] && echo "$F"/env/bin/python)'
+    own = f'$(cd "$F" && E={ENVIRONMENT} && [ -n "$E" ] && echo "$F/$E/bin/python")'
     wanted = path_there(python) if python else f'"{own}" {command_line(_PYTHONS)}'
     script = f"""
 umask 077
@@ -72,7 +75,7 @@ true"""
         )
     if found is None:
         raise MissingError(
-            f"no Python was found on the device (looked for {python or 'env/bin/python, ' + ', '.join(_PYTHONS)})",
+            f"no Python was found on the device (looked for {python or ', '.join(_PYTHONS)})",
             "install Python 3.8 or later there, or give its path as `python` in the device file's connection",
         )
     version, path = (int(found.group(1)), int(found.group(2))), found.group(3)
