@@ -1,4 +1,4 @@
-"""The Python surface of edgekd: a function for each command that measures, trains or reads a run.
+"""The Python surface of edgekd: a function for each command.
 
 Each returns a frozen answer, and may be called from a script; the command line does nothing else. Heavy imports happen
 inside the functions, so importing this module loads neither torch nor a runtime.
@@ -17,8 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field
 
-from edgekd.errors import ConfigurationError, NothingFits, ParityFailed, Place, Unstable, UsageError
+from edgekd.beginning import begin
+from edgekd.devices.catalogue import probe_device as probe
+from edgekd.devices.install import install_runtimes as install
+from edgekd.errors import ConfigurationError, NothingFits, ParityFailed, Place, Unstable
 from edgekd.events import Events, SilentEvents
+from edgekd.measure.tables import export_table, import_tables
+from edgekd.measure.tables import list_tables as tables
 from edgekd.records import Filed, Record, digest_json
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.explanation import ExplanationRecord
@@ -26,7 +31,11 @@ from edgekd.store.listing import RunsAnswer, RunSummary, list_runs, shortened
 from edgekd.store.opening import changed_since, open_run
 from edgekd.store.records import AutoRecord, OutcomeRecord, RunHeader
 from edgekd.store.run import Run
+from edgekd.targets.listing import list_devices as devices
+from edgekd.targets.listing import list_targets as targets
+from edgekd.targets.listing import show_target as target
 from edgekd.targets.verdict import Answer
+from edgekd.targets.writing import write_target as new_target
 
 if TYPE_CHECKING:
     from edgekd.bundle.verify import VerifyReport
@@ -44,19 +53,29 @@ __all__ = [
     "RunAnswer",
     "RunSummary",
     "RunsAnswer",
+    "begin",
     "bench",
     "bench_devices",
     "compress",
+    "devices",
     "distill",
     "doctor",
     "export",
+    "export_table",
+    "import_tables",
+    "install",
     "losses",
+    "new_target",
     "predict",
+    "probe",
     "profile",
     "replay",
     "report",
     "runs",
     "search",
+    "tables",
+    "target",
+    "targets",
     "verify",
 ]
 
@@ -199,12 +218,12 @@ def export(run: Path, *, output: Path | None = None, events: Events | None = Non
     """
     import shutil
 
-    from edgekd.bundle.write import BUNDLE
+    from edgekd.bundle.write import BUNDLE, require_free
     from edgekd.store.atomic import draft_of, replace_folder
 
     opened = Run.open(run)
     if output is not None:
-        _require_free(output)
+        require_free(output)
     certificate = _bundle_of(opened, events or SilentEvents())
     bundle = opened.folder / BUNDLE
     if output is not None:
@@ -463,22 +482,6 @@ def _with_teacher(project: Project, events: Events) -> Project:
             [problem if problem.place.file else replace(problem, place=here) for problem in error.problems]
         ) from error
     return replace(project, teacher=teacher)
-
-
-def _require_free(output: Path) -> None:
-    """What is more than a bundle is never replaced. Raises UsageError."""
-    from edgekd.store.schema import read_record
-
-    if output.is_symlink() or (output.exists() and not output.is_dir()):
-        raise UsageError(f"{output} is no folder to write a bundle to", "give --output another folder")
-    inside = {str(path.relative_to(output)) for path in output.rglob("*")} if output.is_dir() else set()
-    if CERTIFICATE in inside:
-        inside -= {CERTIFICATE, *(file.name for file in read_record(output / CERTIFICATE, Certificate).files)}
-    if inside:
-        raise UsageError(
-            f"{output} holds more than a bundle ({min(inside)}), and would be replaced whole",
-            "give --output a folder that is new, empty, or an earlier bundle",
-        )
 
 
 def _open_run(command: Command, project: Project, folder: Path | None, fingerprint: Fingerprint) -> Run:

@@ -4,13 +4,39 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
 from edgekd import api
+from edgekd.artefacts import Backend, Precision
+from edgekd.cli.main import COMMANDS, group
 from edgekd.errors import ConfigurationError, MissingError
 from edgekd.events import SilentEvents
+from edgekd.measure.tables import LatencyTable, TableRow, add_rows
 from edgekd.project import read_project
+from edgekd.testing.fakes.device import fake_fingerprint
+from tests.measure.device_on_paper import some_networks
 
+OTHERWISE_CALLED = {
+    "init": "begin",
+    "devices list": "devices",
+    "devices probe": "probe",
+    "devices install": "install",
+    "tables list": "tables",
+    "tables export": "export_table",
+    "tables import": "import_tables",
+    "targets list": "targets",
+    "targets show": "target",
+    "targets check": "target",
+    "targets new": "new_target",
+}
+TABLE = LatencyTable(
+    device="board",
+    fingerprint=fake_fingerprint(),
+    backend=Backend.model_validate("litert/xnnpack"),
+    precision=Precision.INT8,
+    rows=(TableRow(kernels=some_networks(1, seed=0)[0], low_us=10.0),),
+)
 PROJECT = """\
 schema: edgekd.project/1
 task: {kind: digits}
@@ -25,6 +51,38 @@ device: this-computer
 backends: [litert/xnnpack]
 budgets: {BUDGET}
 """
+
+
+def test_every_command_has_its_function() -> None:
+    commands = list[str]()
+    with click.Context(group) as root:
+        for name in COMMANDS:
+            command = group.get_command(root, name)
+            inner = [f"{name} {each}" for each in command.commands] if isinstance(command, click.Group) else [name]
+            commands += inner
+    assert set(OTHERWISE_CALLED) < set(commands)
+    for name in commands:
+        function = OTHERWISE_CALLED.get(name, name)
+        assert function in api.__all__, name
+        assert callable(getattr(api, function)), name
+
+
+def test_tables_go_out_and_come_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "here"))
+    add_rows(TABLE)
+    (kept,) = api.tables().tables
+    api.export_table(TABLE.name.removesuffix(".json"), tmp_path / "table.json")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "elsewhere"))
+    assert api.tables().tables == ()
+    assert api.import_tables([tmp_path / "table.json"]).tables == (kept,)
+    assert api.tables().tables == (kept,)
+
+
+def test_what_this_computer_is(tmp_path: Path) -> None:
+    assert api.probe("this-computer").fingerprint.cores >= 1
+    assert "this-computer" in {line.name for line in api.devices().devices}
+    assert api.new_target("mine", tmp_path, "this-computer") == tmp_path / "mine.yaml"
+    assert api.target(str(tmp_path / "mine.yaml")).lines()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""Runtimes installed on a board over a real ssh server, by its own pip from a folder of small packages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgekd import api
+from edgekd.errors import MissingError, UnknownName, UsageError
+from edgekd.testing.sshd import LoopbackSshd, sshd_path
+
+pytestmark = pytest.mark.skipif(sshd_path() is None, reason="no sshd: apt-get install openssh-server")
+
+
+def wheel(folder: Path, name: str, version: str, module: str, code: str = "") -> None:
+    folder.mkdir(exist_ok=True)
+    about = f"{name.replace('-', '_')}-{version}"
+    with zipfile.ZipFile(folder / f"{about}-py3-none-any.whl", "w") as made:
+        made.writestr(f"{module}/__init__.py", code)
+        made.writestr(f"{module}/interpreter.py", "")
+        made.writestr(f"{about}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        made.writestr(f"{about}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        made.writestr(f"{about}.dist-info/RECORD", "")
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packages")
+    wheel(folder, "numpy", "2.1", "numpy")
+    wheel(folder, "ai-edge-litert", "2.0", "ai_edge_litert")
+    wheel(folder, "onnxruntime", "1.0", "onnxruntime")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sshd(packages: Path) -> Iterator[LoopbackSshd]:
+    with LoopbackSshd() as server:
+        server.stop()
+        with (server.folder / "sshd_config").open("a") as config:
+            config.write(f"SetEnv PIP_NO_INDEX=1 PIP_FIND_LINKS={packages} PIP_CONFIG_FILE=/dev/null\n")
+        server.start()
+        yield server
+
+
+@pytest.fixture
+def board(sshd: LoopbackSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder on the board; its device file is `board`."""
+    (tmp_path / "devices").mkdir()
+    folder = tmp_path / "there's"
+    (tmp_path / "devices/board.yaml").write_text(
+        "schema: edgekd.device/1\ntitle: A board\n"
+        f'connection: {{kind: ssh, host: {sshd.host}, config: {sshd.config}, folder: "{folder}"}}\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def environment(board: Path) -> str:
+    """The name of the one in use, which is the only one."""
+    (found,) = [path.name for path in (board / "envs").iterdir() if path.name != "current"]
+    assert (board / "envs/current").read_text() == f"envs/{found}\n"
+    return found
+
+
+def test_a_second_one_takes_the_place_of_the_first_where_it_works(board: Path, packages: Path, tmp_path: Path) -> None:
+    first = api.install("board", ["litert"], python=sys.executable)
+    assert dict(first.runtimes) == {"litert": "2.0"}
+    made = environment(board)
+    wheel(packages, "ai-edge-litert", "3.0", "ai_edge_litert")
+
+    other = tmp_path / "python"
+    other.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nexec {sys.executable} "$@"\n')
+    other.chmod(0o755)
+    second = api.install("board", ["onnxruntime"], python=str(other))
+    assert "-m venv envs/" in (tmp_path / "asked").read_text()
+    assert dict(second.runtimes) == {"litert": "2.0", "onnxruntime": "1.0"}  # not another version by the way
+    assert environment(board) != made
+
+    made = environment(board)
+    with pytest.raises(MissingError, match="openvino"):
+        api.install("board", ["openvino"])
+    wheel(packages, "openvino", "1.0", "openvino", "raise ImportError('needs glibc 2.99')")
+    with pytest.raises(MissingError, match=r"glibc 2\.99"):  # it can be installed, and is of no use
+        api.install("board", ["openvino"])
+    assert environment(board) == made
+    assert dict(api.probe("board").fingerprint.runtimes) == dict(second.runtimes)
+
+
+def test_one_of_an_earlier_layout_is_used_until_then(board: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", board / "env"], check=True)
+    (board / "env/ready").touch()
+    api.probe("board")
+    api.install("board", ["litert"])
+    environment(board)
+    assert not (board / "env").exists()
+
+
+def test_what_cannot_be_asked_for(board: Path) -> None:
+    with pytest.raises(UnknownName, match="onnxrutime"):
+        api.install("board", ["onnxrutime"])
+    with pytest.raises(UsageError, match="reached without a shell"):
+        api.install("this-computer", ["litert"])
