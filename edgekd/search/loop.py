@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgekd.devices._protocol import Progress
-from edgekd.errors import Diverged
+from edgekd.errors import DeviceUnreachable, Diverged
 from edgekd.events import Events, stop_if_asked
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Guide, Known, Sampler
 from edgekd.search.arms import rivals
@@ -154,12 +154,17 @@ class TrialLoop:
     def _batch(
         self, batch: int, proposals: Sequence[tuple[int, int, Candidate]], done: Mapping[int, TrialRecord]
     ) -> list[TrialRecord]:
-        measured, _ = self.bench.measure(
-            [candidate for _, _, candidate in proposals],
-            self.plan.measure,
-            progress=self._measuring(len(done)),
-            stop=lambda: stop_if_asked(self.events),
-        )
+        try:
+            measured, _ = self.bench.measure(
+                [candidate for _, _, candidate in proposals],
+                self.plan.measure,
+                progress=self._measuring(len(done)),
+                stop=lambda: stop_if_asked(self.events),
+            )
+        except DeviceUnreachable:
+            for number, _, candidate in proposals:
+                self.events.line(f"lost       trial {number}: {candidate}: not recorded, and measured anew later")
+            raise
         trials = []
         for (number, asked, _), result in zip(proposals, measured, strict=True):
             trials.append(self._finish(batch, number, asked, result))

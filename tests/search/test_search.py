@@ -11,7 +11,7 @@ import pytest
 
 from edgekd.artefacts import Precision
 from edgekd.devices._protocol import MeasurePlan, Outcome
-from edgekd.errors import Diverged, MissingError
+from edgekd.errors import DeviceUnreachable, Diverged, MissingError
 from edgekd.export._protocol import ConversionOutcome
 from edgekd.search.replay import replay
 from edgekd.search.sampler import RandomSampler
@@ -389,3 +389,27 @@ def test_a_finalist_that_diverges_leaves_the_others(make_lab: Callable[..., Any]
     assert (first.student, first.artefact, first.chosen) == (None, None, False)
     assert "epoch 40" in first.reason
     assert outcome.exit_code == 0
+
+
+def test_what_was_measured_when_the_device_was_lost_is_said_and_measured_anew(lab: Any) -> None:
+    lines: list[str] = []
+    lab.line = lines.append
+    whole = lab.device
+
+    def lost_later() -> Any:
+        device = whole()
+        device.disconnect_after = 6
+        return device
+
+    lab.device = lost_later
+    with pytest.raises(DeviceUnreachable):
+        lab.search()
+    before = {trial.number for trial in Run.open(lab.folder).trials()}
+    lost = {int(found) for line in lines for found in re.findall(r"^lost {7}trial (\d+): .*measured anew later$", line)}
+    assert before
+    assert lost == {max(before) + step for step in (1, 2, 3, 4)}  # a batch
+    lab.device = whole
+    assert lab.search().exit_code == 0
+    trials = Run.open(lab.folder).trials()
+    assert before | lost <= {trial.number for trial in trials}
+    assert len({trial.candidate for trial in trials}) == len(trials)
