@@ -31,3 +31,13 @@ def test_loading_and_running() -> None:
     assert 150 < load_s(PLAN, 0) < 600
     assert load_s(PLAN, 100 << 20) == load_s(PLAN, 0) + 100
     assert run_s(PLAN, 1_000, 0) > load_s(PLAN, 0) + 1_000 * 30
+
+
+def test_what_is_asked_for_besides_is_added() -> None:
+    short = PLAN.but(processes=2, rounds=1)
+    plain = measure_s(short, 3, 0)
+    assert measure_s(short, 3, 0, cooling_s=3_600.0) - plain == 3 * 2 * 3_600
+    # a meter may be too slow three times: each window then has a process of its own
+    assert measure_s(short.but(energy=True), 3, 0) - plain >= 3 * 2 * 4 * (150 + 3 * 30 + 2 * (16 + 30))
+    assert measure_s(short.but(energy=True, energy_window_s=0.0), 3, 0) < 10 * measure_s(short.but(energy=True), 3, 0)
+    assert measure_s(short.but(profile=True), 3, 0) - plain >= 3 * (150 + 20 * 3 * 30)
