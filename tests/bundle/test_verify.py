@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 
 from edgekd import api
-from edgekd.artefacts import Backend
-from edgekd.bundle.samples import Samples
-from edgekd.bundle.verify import Check, VerifyReport, read_certificate, verify_bundle
+from edgekd.artefacts import Artefact, Backend
+from edgekd.bundle.preprocess import PREPROCESS
+from edgekd.bundle.samples import SAMPLES, Samples
+from edgekd.bundle.verify import Check, CheckAnswer, VerifyReport, _hashes, read_certificate, verify_bundle
+from edgekd.bundle.write import _copy_model, _files
 from edgekd.errors import ConfigurationError, MissingError
 from edgekd.store.atomic import write_json
-from edgekd.store.certificate import CERTIFICATE
+from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.targets.verdict import Answer
 from edgekd.testing.fakes.device import FakeDevice, Noise, fake_fingerprint
+from tests.core.test_external_weights import saved
 
 MakeDevice = Callable[..., FakeDevice]
 
@@ -192,3 +195,21 @@ def test_a_certificate_that_certifies_nothing_is_no_success(
 def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="is not a bundle"):
         read_certificate(tmp_path)
+
+
+def test_weights_outside_an_onnx_file_come_along_and_need_a_hash(certificate: Certificate, tmp_path: Path) -> None:
+    artefact = Artefact.of(saved(tmp_path / "made", "deep/w.bin"))
+    draft = tmp_path / "draft"
+    draft.mkdir()
+    for name in (PREPROCESS, SAMPLES):
+        (draft / name).touch()
+    model = _copy_model(artefact, draft)
+    assert Artefact.of(draft / model).sha256 == artefact.sha256
+    files = _files(draft, model, ["deep/w.bin"])
+    assert {file.name: file.role for file in files}["deep/w.bin"] == "weights"
+    whole = certificate.but(model=model, format=artefact.format, files=files)
+    assert _hashes(draft, whole).answer is CheckAnswer.HOLDS
+    less = whole.but(files=tuple(file for file in files if file.role != "weights"))
+    assert _hashes(draft, less).found.endswith("without a hash: w.bin")
+    (draft / "deep/w.bin").write_bytes(b"\x01" * 48)
+    assert _hashes(draft, whole).answer is CheckAnswer.FAILS
