@@ -362,8 +362,10 @@ def predict(
     from edgekd.measure.predict import predict_models
     from edgekd.predicting import asked_of, known_of
 
-    fingerprint, found, note = known_of(device, threads, tables)
-    return predict_models(device, fingerprint, threads, found, asked_of(models, backends, found)).but(note=note)
+    known = known_of(device, threads, tables)
+    asked = asked_of(models, backends, known.tables)
+    report = predict_models(device, known.fingerprint, threads, known.tables, asked, known.elsewhere)
+    return report.but(note=known.note)
 
 
 def losses(name: str | None = None) -> LossesAnswer:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Fingerprint
@@ -16,15 +17,29 @@ from edgekd.export.kernels.precision import precision_of_file
 from edgekd.export.kernels.read import kernels_of_file
 from edgekd.measure.models import find_models, names_of
 from edgekd.measure.predict import Asked
-from edgekd.measure.tables import LatencyTable, kept_tables, read_table, tables_of
+from edgekd.measure.tables import (
+    LatencyTable,
+    kept_tables,
+    profile_command,
+    read_table,
+    tables_elsewhere,
+    tables_of,
+)
 
-__all__ = ["asked_of", "known_of"]
+__all__ = ["KnownTables", "asked_of", "known_of"]
 
 
-def known_of(
-    device: str, threads: int, files: Sequence[Path] = ()
-) -> tuple[Fingerprint, tuple[LatencyTable, ...], str]:
-    """The device's fingerprint, the tables to predict from, and what has to be said of them.
+class KnownTables(NamedTuple):
+    """A device, the tables that hold for it, those that hold elsewhere, and what has to be said of them."""
+
+    fingerprint: Fingerprint
+    tables: tuple[LatencyTable, ...]
+    elsewhere: tuple[LatencyTable, ...] = ()
+    note: str = ""
+
+
+def known_of(device: str, threads: int, files: Sequence[Path] = ()) -> KnownTables:
+    """What is kept of a device as it is now and of others; of ``files``, where some are given, those alone.
 
     Raises UnknownName, ConfigurationError on a file that is no table, and MissingError where there is none.
     """
@@ -41,23 +56,34 @@ def known_of(
             counts = ", ".join(str(count) for count in sorted({table.threads for table in read}))
             raise MissingError(f"the tables given are of {counts} threads, not {threads}", "give --threads")
         note = f"the tables given are of {read[0].device}" if read[0].device != device else ""
-        return read[0].fingerprint, same, note
+        return KnownTables(read[0].fingerprint, same, (), note)
     try:
         fingerprint = probe_device(device).fingerprint
     except MissingError as error:  # busy, out of reach, or known by imported tables alone
         kept = tuple(table for table in kept_tables() if table.device == device and table.threads == threads)
         if len({table.fingerprint.digest() for table in kept}) != 1:
             raise  # none, or several states of it, of which nobody can tell which holds
-        return kept[0].fingerprint, kept, f"{device} was not asked what it is now: {error.message}"
+        note = f"{device} was not asked what it is now: {error.message}"
+        return _with_others(kept[0].fingerprint, kept, threads, note)
     found = tables_of(fingerprint, threads)
     if not found:
         before = any(table.device == device for table in kept_tables())
         reason = "what was measured there holds for another state of it" if before else "nothing was measured there yet"
         raise MissingError(
             f"no table of {device} as it is now with {threads} thread{'s' if threads != 1 else ''}: {reason}",
-            f"measure one, once for all later predictions: edgekd profile {device}",
+            f"measure one, once for all later predictions: {profile_command(device, threads)}",
         )
-    return fingerprint, found, ""
+    return _with_others(fingerprint, found, threads)
+
+
+def _with_others(
+    fingerprint: Fingerprint, tables: tuple[LatencyTable, ...], threads: int, note: str = ""
+) -> KnownTables:
+    """A table of another device that can't be read is no reason to leave this one's alone."""
+    try:
+        return KnownTables(fingerprint, tables, tables_elsewhere(fingerprint, threads), note)
+    except ConfigurationError as error:
+        return KnownTables(fingerprint, tables, (), "; ".join(filter(None, [note, str(error)])))
 
 
 def asked_of(models: Sequence[Path], backends: Sequence[str], tables: Sequence[LatencyTable]) -> tuple[Asked, ...]:

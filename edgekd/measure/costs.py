@@ -24,7 +24,7 @@ from scipy.optimize import nnls
 from edgekd.kernels import Kernel, Kernels
 from edgekd.store.predicted import Costs
 
-__all__ = ["Prior", "fit_costs", "kernel_costs"]
+__all__ = ["Prior", "fit_costs", "kernel_costs", "refit_costs"]
 
 Floats = NDArray[np.float64]
 Prior = Callable[[Sequence[Kernel]], Floats]
@@ -52,13 +52,27 @@ class _Candidate:
 
 def fit_costs(networks: Sequence[Kernels], measured_us: Sequence[float], prior: Prior | None = None) -> Costs:
     """Fit measured latencies. Raises ValueError on fewer than two networks."""
+    forms = [(form, 1) for form in _PRIOR_FORMS] if prior else [(form, v) for form in _FORMS for v in _VECTORS]
+    return _best(forms, networks, measured_us, prior)
+
+
+def refit_costs(
+    costs: Costs, networks: Sequence[Kernels], measured_us: Sequence[float], prior: Prior | None = None
+) -> Costs:
+    """The same form, its coefficients fitted to other measurements. Raises ValueError on fewer than two networks."""
+    return _best([(costs.form, costs.vector)], networks, measured_us, prior)
+
+
+def _best(
+    forms: Sequence[tuple[str, int]], networks: Sequence[Kernels], measured_us: Sequence[float], prior: Prior | None
+) -> Costs:
     if len(networks) < 2 or len(networks) != len(measured_us):
         raise ValueError(f"{len(networks)} networks and {len(measured_us)} latencies: two of each at least")
     times = np.array(measured_us, dtype=np.float64)
     every = [kernel for network in networks for kernel in network]
     owner = np.repeat(np.arange(len(networks)), [len(network) for network in networks])
     best: tuple[float, _Candidate, Floats] | None = None
-    for candidate in _candidates(every, owner, len(networks), prior):
+    for candidate in _candidates(forms, every, owner, len(networks), prior):
         solved = _solved(candidate.design, times)
         error = _left_out(candidate.design, times, solved)
         if best is None or error < best[0]:
@@ -130,11 +144,14 @@ def _padded_macs(kernel: Kernel, vector: int) -> float:
 
 
 def _candidates(
-    every: Sequence[Kernel], owner: NDArray[np.int64], networks: int, prior: Prior | None
+    forms: Sequence[tuple[str, int]],
+    every: Sequence[Kernel],
+    owner: NDArray[np.int64],
+    networks: int,
+    prior: Prior | None,
 ) -> list[_Candidate]:
-    asked = [(form, 1) for form in _PRIOR_FORMS] if prior else [(form, v) for form in _FORMS for v in _VECTORS]
     found = []
-    for form, vector in asked:
+    for form, vector in forms:
         columns = _columns(form, vector, every, prior)
         if len(columns) + 1 > max(2, networks // 2):
             continue  # too few measurements for so many coefficients

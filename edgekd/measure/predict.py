@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -15,15 +15,15 @@ from edgekd.errors import MissingError
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.kernels import Kernels, counted_macs
 from edgekd.measure.memory import fit_memory, predict_memory
-from edgekd.measure.predictor import ENOUGH_ALONE, LatencyPredictor, fit_predictor
-from edgekd.measure.tables import LatencyTable
+from edgekd.measure.predictor import ENOUGH_ALONE, LatencyPredictor, fit_predictor, fit_prior
+from edgekd.measure.priors import choose_prior, prior_words, readings_of
+from edgekd.measure.tables import LatencyTable, profile_command
 from edgekd.records import Filed, Record
-from edgekd.store.predicted import HeldOut, Reading
+from edgekd.store.predicted import HeldOut
 
 __all__ = ["Asked", "PredictReport", "PredictRow", "predict_models"]
 
 _FEWEST = 8  # rows, below which an interval says nothing
-_MOST = 300  # the newest rows of a table
 _CONFIDENCE = 0.9
 
 
@@ -47,7 +47,9 @@ class PredictRow(Record):
     figures: tuple[Figure, ...]
     held_out: HeldOut | None
     unlike: float | None  # share of its expected time in kernels that nothing measured is like
+    prior: str = ""  # the table that the few networks measured here start from
     detail: str = ""
+    remedy: str = ""  # the command that measures enough, where nothing is told
 
 
 class PredictReport(Filed):
@@ -89,12 +91,14 @@ class PredictReport(Filed):
 
     def _words(self, row: PredictRow) -> str:
         if row.held_out is None:
-            return f"{row.model} on {row.backend}: {row.detail}"
+            return f"{row.model} on {row.backend}: {row.detail}; measure them: {row.remedy}"
         error = row.held_out
         said = (
             f"{row.model} on {row.backend}: of {error.samples} networks measured here, each left out in turn, "
             f"half were off by {error.median:.1%} at most, 95 of 100 by {error.p95:.1%}"
         )
+        if row.prior:
+            said += f"; so few start from {row.prior}"
         memory = next((figure for figure in row.figures if figure.metric == "memory.model"), None)
         if memory is not None:
             said += f"; adds {memory} to memory"
@@ -103,21 +107,36 @@ class PredictReport(Filed):
         return said
 
 
+class _Fitted(NamedTuple):
+    predictor: LatencyPredictor
+    prior: str  # in words
+
+
 def predict_models(
-    device: str, fingerprint: Fingerprint, threads: int, tables: Sequence[LatencyTable], asked: Sequence[Asked]
+    device: str,
+    fingerprint: Fingerprint,
+    threads: int,
+    tables: Sequence[LatencyTable],
+    asked: Sequence[Asked],
+    elsewhere: Sequence[LatencyTable] = (),
 ) -> PredictReport:
-    """Predict all from the tables that hold for the device. Raises MissingError where none says enough for any."""
-    fitted: dict[tuple[Backend, Precision], LatencyPredictor | str] = {}
+    """Predict all from the tables that hold for the device; what was measured ``elsewhere`` is a prior at most.
+
+    Raises MissingError where no table says enough for any.
+    """
+    fitted: dict[tuple[Backend, Precision], _Fitted | str] = {}
     rows = []
     for one in asked:
         key = one.backend, one.precision
         if key not in fitted:
-            fitted[key] = _fitted(tables, one)
-        rows.append(_row(fingerprint, tables, one, fitted[key]))
+            prior = choose_prior(*key, device, fingerprint, (*tables, *elsewhere))
+            fitted[key] = _fitted(device, fingerprint, _table(tables, one), one, prior)
+        row = _row(fingerprint, tables, one, fitted[key])
+        rows.append(row if row.figures else row.but(remedy=profile_command(device, threads, *key)))
     if not any(row.figures for row in rows):
         raise MissingError(
             f"no table of {device} says enough: {rows[0].detail}",
-            f"measure one, once for all later predictions: edgekd profile {device}",
+            f"measure one, once for all later predictions: {rows[0].remedy}",
         )
     return PredictReport(device=device, fingerprint=fingerprint, threads=threads, rows=tuple(rows))
 
@@ -127,26 +146,24 @@ def _table(tables: Sequence[LatencyTable], one: Asked) -> LatencyTable | None:
     return max(mine, key=lambda table: len(table.rows), default=None)
 
 
-def _readings(table: LatencyTable) -> list[Reading]:
-    return [Reading(kernels=row.kernels, low_us=row.low_us) for row in table.rows[-_MOST:]]
-
-
-def _fitted(tables: Sequence[LatencyTable], one: Asked) -> LatencyPredictor | str:
+def _fitted(
+    device: str, fingerprint: Fingerprint, table: LatencyTable | None, one: Asked, prior: LatencyTable | None
+) -> _Fitted | str:
     """The predictor, or why there is none."""
-    table = _table(tables, one)
     count = len(table.rows) if table else 0
     if table is None or count < _FEWEST:
         return f"{count} networks were measured on {one.backend} {one.precision.value}, {_FEWEST} are needed"
-    prior = None
-    if count < ENOUGH_ALONE:
-        others = [other for other in tables if other is not table and len(other.rows) >= ENOUGH_ALONE]
-        fullest = max(others, key=lambda other: len(other.rows), default=None)
-        prior = fit_predictor(_readings(fullest)) if fullest else None
-    return fit_predictor(_readings(table), prior)
+    if prior is None or count >= ENOUGH_ALONE:
+        return _Fitted(fit_predictor(readings_of(table.rows)), "")
+    readings, here = readings_of(prior.rows), prior.fingerprint.digest() == fingerprint.digest()
+    words = prior_words(f"{prior.backend} {prior.precision.value}", prior.device, device, here)
+    return _Fitted(
+        fit_predictor(readings_of(table.rows), fit_prior(readings)), f"{len(readings)} networks on {words}"
+    )
 
 
 def _row(
-    fingerprint: Fingerprint, tables: Sequence[LatencyTable], one: Asked, fitted: LatencyPredictor | str
+    fingerprint: Fingerprint, tables: Sequence[LatencyTable], one: Asked, found_or_why: _Fitted | str
 ) -> PredictRow:
     plain = PredictRow(
         model=one.model,
@@ -157,8 +174,9 @@ def _row(
         held_out=None,
         unlike=None,
     )
-    if isinstance(fitted, str):
-        return plain.but(detail=fitted)
+    if isinstance(found_or_why, str):
+        return plain.but(detail=found_or_why)
+    fitted, prior = found_or_why
     (found,) = fitted.predict([one.kernels], _CONFIDENCE)
     table, subject = _table(tables, one), fingerprint.digest()
     figures = [
@@ -190,4 +208,6 @@ def _row(
                 confidence=_CONFIDENCE,
             )
         )
-    return plain.but(figures=tuple(figures), held_out=fitted.held_out, unlike=fitted.unlike(one.kernels))
+    return plain.but(
+        figures=tuple(figures), held_out=fitted.held_out, unlike=fitted.unlike(one.kernels), prior=prior
+    )

@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from edgekd.kernels import Kernel, Kernels
-from edgekd.measure.costs import fit_costs, kernel_costs
+from edgekd.measure.costs import fit_costs, kernel_costs, refit_costs
 from edgekd.measure.deviations import Deviations, Mixture, fit_scales, posterior
 from edgekd.records import Record
 from edgekd.store.predicted import Costs, HeldOut, Reading, Scales
 
-__all__ = ["ENOUGH_ALONE", "FEWEST", "LatencyPredictor", "Predicted", "fit_predictor"]
+__all__ = ["ENOUGH_ALONE", "FEWEST", "LatencyPredictor", "Predicted", "fit_predictor", "fit_prior"]
 
 Floats = NDArray[np.float64]
 
 FEWEST = 4
 ENOUGH_ALONE = 24
-"""Readings: with fewer, a table starts from the fullest other one of the device."""
+"""Readings: with fewer, a table starts from another one that has as many (`edgekd.measure.priors`)."""
 
 _FOLDS = 10
 _CONFIDENCE = 0.9
@@ -147,6 +147,16 @@ def fit_predictor(
     return whole.but(widths=tuple(map(float, widths)), held_out=held_out)
 
 
+def fit_prior(readings: Sequence[Reading]) -> LatencyPredictor:
+    """What another table starts from: without intervals and errors of its own, which nobody asks a prior for.
+
+    Raises ValueError on fewer than four readings.
+    """
+    if len(readings) < FEWEST:
+        raise ValueError(f"{len(readings)} readings: a predictor is fitted to {FEWEST} at least")
+    return _fitted(readings, None)
+
+
 def _fitted(
     readings: Sequence[Reading], prior: LatencyPredictor | None, start: Scales | None = None
 ) -> LatencyPredictor:
@@ -165,12 +175,25 @@ def _fitted(
 
 
 def _without(prior: LatencyPredictor | None, left_out: Sequence[Reading]) -> LatencyPredictor | None:
-    """A prior that has not seen these networks: it was often measured on the very same ones."""
+    """A prior that has not seen these networks: it was often measured on the very same ones.
+
+    Their readings go, and coefficients are fitted to the others. What form these have, and the scales, stay.
+    """
     if prior is None:
         return None
     hidden = {tuple(sorted(reading.kernels)) for reading in left_out}
     rest = tuple(reading for reading in prior.readings if tuple(sorted(reading.kernels)) not in hidden)
-    return prior.but(readings=rest) if len(rest) >= FEWEST else prior
+    below = _without(prior.prior, left_out)
+    if len(rest) == len(prior.readings) and below is prior.prior:
+        return prior
+    if len(rest) < FEWEST:
+        return below
+    networks, times = [reading.kernels for reading in rest], [reading.low_us for reading in rest]
+    if (below is None) is (prior.prior is None):
+        costs = refit_costs(prior.costs, networks, times, below.kernel_us if below else None)
+    else:  # nothing is left of what it was scaled from
+        costs = fit_costs(networks, times)
+    return prior.but(costs=costs, readings=rest, prior=below)
 
 
 def _width(widths: Sequence[float], confidence: float) -> float:

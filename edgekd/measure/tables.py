@@ -5,7 +5,8 @@ of threads, and its rows: a network's kernels with the low quantile of a call an
 of one network replace one another; of a table that grows past its limit the oldest go. Tables are kept in the
 person's data folder, and travel as files: `edgekd tables export` and `import`.
 
-A table holds for its fingerprint alone. Another governor, runtime version or set of limits is another device.
+A table holds for its fingerprint alone. Another governor, runtime version or set of limits is another device, whose
+table is at most what a short one starts from (`edgekd.measure.priors`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ __all__ = [
     "import_tables",
     "kept_tables",
     "list_tables",
+    "profile_command",
     "read_table",
+    "tables_elsewhere",
     "tables_folder",
     "tables_of",
 ]
@@ -132,6 +135,26 @@ def tables_of(fingerprint: Fingerprint, threads: int, folder: Path | None = None
     paths = sorted(folder.glob(f"*-{subject[:12]}-*-{threads}.json")) if folder.is_dir() else []
     found = (read_record(path, LatencyTable) for path in paths)
     return tuple(table for table in found if table.threads == threads and table.fingerprint.digest() == subject)
+
+
+def tables_elsewhere(fingerprint: Fingerprint, threads: int, folder: Path | None = None) -> tuple[LatencyTable, ...]:
+    """Those of other devices, and of this one in other states. Raises ConfigurationError on one that can't be read."""
+    subject = fingerprint.digest()
+    folder = folder or tables_folder()
+    paths = sorted(folder.glob(f"*-{threads}.json")) if folder.is_dir() else []
+    found = (read_record(path, LatencyTable) for path in paths if f"-{subject[:12]}-" not in path.name)
+    return tuple(table for table in found if table.threads == threads and table.fingerprint.digest() != subject)
+
+
+def profile_command(
+    device: str, threads: int, backend: Backend | None = None, precision: Precision | None = None
+) -> str:
+    """What fills a table: the whole of a device's, or that of a backend and precision."""
+    words = ["edgekd profile", device]
+    words += ["--backend", str(backend)] if backend is not None else []
+    words += ["--precision", precision.value] if precision is not None else []
+    words += ["--threads", str(threads)] if threads != 1 else []
+    return " ".join(words)
 
 
 def add_rows(table: LatencyTable, folder: Path | None = None) -> LatencyTable:

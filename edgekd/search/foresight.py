@@ -2,7 +2,7 @@
 
 Reads networks.json, known.json, anchors/*.json, trials/*.json, arms.json and the target; its result is
 predictors/*.json. Every measurement the search takes anyway is a reading, and so is what earlier work on this device
-left in its tables. A fit is made before a batch where readings have grown by a third since the last one, and holds
+left in its tables; tables of other devices, or of other states of this one, are priors. A fit is made before a batch where readings have grown by a third since the last one, and holds
 until the next. An arch is left out on an arm only where the lower end of its 90 % interval is beyond the limit: the
 less the predictor is worth, the wider the interval, and the less it removes. A mask that leaves nothing is no mask.
 """
@@ -23,6 +23,7 @@ from edgekd.measure.memory import fit_memory, predict_memory
 from edgekd.measure.predictor import ENOUGH_ALONE, LatencyPredictor, fit_predictor
 from edgekd.search.budget import Budget
 from edgekd.search.feasible import low_budget_us, low_us
+from edgekd.search.known import Elsewhere
 from edgekd.search.masks import Allowed
 from edgekd.store.predicted import ArmMemory, ArmPredictor, KnownRecord, NetworksRecord, PredictorsRecord, Reading
 from edgekd.store.records import Arm, ArmsRecord, FeaturesRecord, PlanRecord, TrialRecord
@@ -67,7 +68,7 @@ class Foresight:
             return self.allowed
         if last.number not in self._left:
             readings = self.readings([trial for trial in trials if trial.batch < last.batch])
-            self._left[last.number] = self.left(last.arms, last.memories, readings)
+            self._left[last.number] = self.left(last.arms, last.memories, readings, self._elsewhere(last))
         left = self._left[last.number]
         return left if self._untried(left, [trial for trial in trials if trial.batch < batch]) else self.allowed
 
@@ -95,10 +96,16 @@ class Foresight:
                 found[arm][kernels] = Reading(kernels=kernels, low_us=low, memory_bytes=memory)
         return {arm: list(readings.values()) for arm, readings in found.items()}
 
-    def left(self, fits: Sequence[ArmPredictor], memories: Sequence[ArmMemory], readings: Readings) -> Allowed:
+    def left(
+        self,
+        fits: Sequence[ArmPredictor],
+        memories: Sequence[ArmMemory],
+        readings: Readings,
+        elsewhere: Elsewhere,
+    ) -> Allowed:
         """What the fits leave on each arm; all of it where that would be nothing at all."""
         left: dict[Arm, tuple[int, ...]] = dict(self.allowed)
-        for one, predictor in zip(fits, _predictors(fits, readings), strict=True):
+        for one, predictor in zip(fits, _predictors(fits, readings, elsewhere), strict=True):
             indices = left.get(one.arm, ())
             found = predictor.predict([self._kernels(one.arm, self.plan.space.at(index)) for index in indices])
             left[one.arm] = tuple(i for i, at in zip(indices, found, strict=True) if at.least_us <= one.bound_us)
@@ -120,10 +127,11 @@ class Foresight:
         return next((record for record in reversed(self.run.predictors()) if record.batch <= batch), None)
 
     def _fit(self, batch: int, readings: Readings, events: Events, budget: Budget) -> None:
-        begun = time.monotonic()
-        fits = () if self._bound_us is None else fitted(readings, self._bound_us)
+        begun, elsewhere = time.monotonic(), self._elsewhere(self._last(batch))
+        fits = () if self._bound_us is None else fitted(readings, self._bound_us, elsewhere)
         memories = () if self._bound_bytes is None else fitted_memory(readings, self._bound_bytes)
-        slow, large = self.left(fits, (), readings), self.left((), memories, readings)
+        slow = self.left(fits, (), readings, elsewhere)
+        large = self.left((), memories, readings, elsewhere)
 
         def out(left: Allowed, arm: Arm) -> int:
             return len(self.allowed.get(arm, ())) - len(left.get(arm, ()))
@@ -133,12 +141,15 @@ class Foresight:
             batch=batch,
             arms=tuple(one.but(removed=out(slow, one.arm)) for one in fits),
             memories=tuple(one.but(removed=out(large, one.arm)) for one in memories),
+            priors=elsewhere.fits,
             seconds=time.monotonic() - begun,
             ended_s=budget.spent_s(),
         )
         self.run.write(record)
         for one in record.arms:
             told = f"{one.samples} measured, off by {one.held_out.median:.1%}, by {one.held_out.p95:.1%} at 95 %"
+            if one.elsewhere is not None:
+                told += f", from {elsewhere.words(one.elsewhere, self.run.header.target.device)}"
             events.line(
                 f"predicted  {one.arm}: {one.removed:,} of {len(self.allowed.get(one.arm, ())):,} archs out ({told})"
             )
@@ -146,6 +157,10 @@ class Foresight:
             of = len(self.allowed.get(memory.arm, ()))
             told = f"for memory; {memory.fit.samples} measured, off by {format_bytes(memory.fit.error_bytes)} at 90 %"
             events.line(f"predicted  {memory.arm}: {memory.removed:,} of {of:,} archs out ({told})")
+
+    def _elsewhere(self, last: PredictorsRecord | None) -> Elsewhere:
+        known = self.run.known() or KnownRecord(tables=())
+        return Elsewhere(known.priors, last.priors if last is not None else ())
 
     @cached_property
     def _bound_us(self) -> float | None:
@@ -211,14 +226,21 @@ def _memory_bytes(measurement: Measurement | None) -> int | None:
     return int(statistics.median(told)) if told else None
 
 
-def fitted(readings: Readings, bound_us: float) -> tuple[ArmPredictor, ...]:
-    """Every arm that has enough, the one with most readings first: it is the prior of those with few."""
+def fitted(readings: Readings, bound_us: float, elsewhere: Elsewhere) -> tuple[ArmPredictor, ...]:
+    """Every arm that has enough, the one with most readings first.
+
+    One with few has a prior: a table of the same arm from elsewhere, or the first arm here if that has enough, or any
+    table from elsewhere, or the first arm all the same.
+    """
     order = sorted((arm for arm in readings if len(readings[arm]) >= _FEWEST), key=lambda arm: -len(readings[arm]))
     records = list[ArmPredictor]()
     first: LatencyPredictor | None = None
     for arm in order:
-        prior = first if len(readings[arm]) < ENOUGH_ALONE else None
-        made = fit_predictor(readings[arm], prior)
+        few = len(readings[arm]) < ENOUGH_ALONE
+        here = first is not None and len(first.readings) >= ENOUGH_ALONE
+        place = elsewhere.place(arm, alike=here) if few else None
+        prior = first if few else None
+        made = fit_predictor(readings[arm], prior if place is None else elsewhere.predictor(place))
         first = first or made
         assert made.held_out is not None
         records.append(
@@ -229,7 +251,8 @@ def fitted(readings: Readings, bound_us: float) -> tuple[ArmPredictor, ...]:
                 scales=made.scales,
                 widths=made.widths,
                 held_out=made.held_out,
-                prior=0 if prior is not None else None,
+                prior=0 if prior is not None and place is None else None,
+                elsewhere=place,
                 bound_us=bound_us,
                 removed=0,
             )
@@ -237,9 +260,12 @@ def fitted(readings: Readings, bound_us: float) -> tuple[ArmPredictor, ...]:
     return tuple(records)
 
 
-def _predictors(fits: Sequence[ArmPredictor], readings: Readings) -> list[LatencyPredictor]:
+def _predictors(
+    fits: Sequence[ArmPredictor], readings: Readings, elsewhere: Elsewhere
+) -> list[LatencyPredictor]:
     made = list[LatencyPredictor]()
     for one in fits:
+        prior = None if one.prior is None else made[one.prior]
         made.append(
             LatencyPredictor(
                 costs=one.costs,
@@ -247,7 +273,7 @@ def _predictors(fits: Sequence[ArmPredictor], readings: Readings) -> list[Latenc
                 readings=tuple(readings[one.arm]),
                 widths=one.widths,
                 held_out=one.held_out,
-                prior=None if one.prior is None else made[one.prior],
+                prior=prior if one.elsewhere is None else elsewhere.predictor(one.elsewhere),
             )
         )
     return made

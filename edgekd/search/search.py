@@ -20,7 +20,6 @@ from edgekd.export.kernels.read import kernels_of_file
 from edgekd.kernels import Kernels
 from edgekd.measure.bandwidth import measure_bandwidth
 from edgekd.measure.calm import Pace
-from edgekd.measure.tables import tables_of
 from edgekd.project import Project, cache_folder
 from edgekd.recipes.runner import check_recipe
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Guide, Maker, Refiner, Sampler, Surveyor
@@ -30,6 +29,7 @@ from edgekd.search.choose import Chooser
 from edgekd.search.ending import finish, nothing_fits, success
 from edgekd.search.finalists import order_of_finalists, rank_correlation, refine_one
 from edgekd.search.foresight import Foresight
+from edgekd.search.known import known_tables
 from edgekd.search.loop import TrialLoop
 from edgekd.search.masks import Allowed
 from edgekd.search.measuring import Bench
@@ -45,14 +45,11 @@ from edgekd.search.stagewise import Stagewise
 from edgekd.search.steps import FirstSteps
 from edgekd.search.survey import FamilySurveyor
 from edgekd.search.untrained import UntrainedMaker
-from edgekd.store.predicted import KnownRecord, KnownTable, Reading
-from edgekd.store.records import Arm, ArmsRecord, FeaturesRecord, FinalistRecord, OutcomeRecord, PlanRecord, TrialRecord
+from edgekd.store.records import ArmsRecord, FeaturesRecord, FinalistRecord, OutcomeRecord, PlanRecord, TrialRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate, Prepares, StageProgress
 from edgekd.students.student import new_student
 from edgekd.units import format_bytes
-
-_KNOWN = 300  # readings of earlier work, the newest: more say little, and every fit takes longer
 
 __all__ = ["Parts", "Search", "context_of", "run_search", "spent_before"]
 
@@ -90,7 +87,7 @@ def run_search(
     if plan is None:
         plan = make_plan(project, run.header.budget_s, run.header.seed)
         if plan.predict:
-            run.write(_known(run, plan, events))
+            run.write(known_tables(run, plan, events))
         run.write(plan)
     context = context_of(project, run, events)
     if run.features() is None:
@@ -112,24 +109,6 @@ def run_search(
         kernels_of=kernels_of_file,
     )
     return Search(run, plan, parts, events, time.monotonic, started)()
-
-
-def _known(run: Run, plan: PlanRecord, events: Events) -> KnownRecord:
-    """What the device's tables hold of the arms, as they are now; nothing, and so said, where they can't be read."""
-    try:
-        tables = tables_of(run.header.fingerprint, run.header.target.threads)
-    except (ConfigurationError, OSError) as error:
-        events.line(f"note: the device's latency tables are not used: {error}")
-        return KnownRecord(tables=())
-    found: dict[Arm, list[Reading]] = {}
-    for table in tables:
-        arm = Arm(backend=table.backend, precision=table.precision)
-        if arm in plan.arms:
-            rows = table.rows[-_KNOWN:]
-            found.setdefault(arm, []).extend(
-                Reading(kernels=row.kernels, low_us=row.low_us, memory_bytes=row.memory_bytes) for row in rows
-            )
-    return KnownRecord(tables=tuple(KnownTable(arm=arm, readings=tuple(rows)) for arm, rows in found.items()))
 
 
 def _bandwidth(session: DeviceSession, working_bytes: int) -> Figure:

@@ -28,6 +28,7 @@ __all__ = [
     "MemoryFit",
     "NetworksRecord",
     "PredictorsRecord",
+    "PriorFit",
     "Reading",
     "Scales",
 ]
@@ -105,10 +106,11 @@ class NetworksRecord(Filed):
 
 
 class KnownTable(Record):
-    """What was measured earlier on one arm of this device."""
+    """What was measured earlier on one arm."""
 
     arm: Arm
     readings: tuple[Reading, ...]
+    device: str = ""  # of a prior: as it is called
 
 
 class KnownRecord(Filed):
@@ -116,6 +118,7 @@ class KnownRecord(Filed):
 
     schema_: Literal["edgekd.known/1"] = Field(default="edgekd.known/1", alias="schema")
     tables: tuple[KnownTable, ...]
+    priors: tuple[KnownTable, ...] = ()  # of other devices, or of this one in another state, for arms with few readings
 
     def of(self, arm: Arm) -> tuple[Reading, ...]:
         """Those of one arm."""
@@ -132,8 +135,17 @@ class ArmPredictor(Record):
     widths: tuple[float, ...]  # of what was left out, in spreads, ascending
     held_out: HeldOut
     prior: int | None  # the place of the arm in this record whose fit was this one's prior
+    elsewhere: int | None = None  # or the place of the table in known.json's priors that was
     bound_us: float  # what the target leaves for the low quantile
     removed: int  # archs that are not proposed on this arm for it
+
+
+class PriorFit(Record):
+    """A table of known.json's priors as it was fitted, without intervals."""
+
+    table: int
+    costs: Costs
+    scales: Scales
 
 
 class ArmMemory(Record):
@@ -153,5 +165,6 @@ class PredictorsRecord(Filed):
     batch: int
     arms: tuple[ArmPredictor, ...]  # none where the target bounds no time
     memories: tuple[ArmMemory, ...] = ()  # none where it bounds no memory
+    priors: tuple[PriorFit, ...] = ()  # those of known.json that were used so far
     seconds: float
     ended_s: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from edgekd.artefacts import Backend, Precision
@@ -51,6 +52,37 @@ def test_a_short_table_has_the_fullest_other_one_as_its_prior():
     network = some_networks(1, seed=9)[0]
     (row,) = predict([table(40), table(10, ORT, speed=3.0)], asked(ORT)).rows
     assert row.figures[0].value == pytest.approx(latency_us(network, 3.0), rel=0.1)
+
+
+def test_after_an_upgrade_ten_networks_and_the_table_before_go_further_than_ten_alone():
+    before = table(40, speed=1.4).but(fingerprint=fake_fingerprint().but(runtimes={"litert": "2.2.0"}))
+    ten, others = table(10), some_networks(60, seed=9)
+    models = [asked(kernels=network) for network in others]
+
+    def error(elsewhere):
+        report = predict_models("board", fake_fingerprint(), 1, [ten], models, elsewhere)
+        found = zip(report.rows, others, strict=True)
+        return report, np.median([abs(row.figures[0].value / latency_us(network) - 1.0) for row, network in found])
+
+    (alone, plain), (helped, better) = error(()), error((before,))
+    assert better < 0.5 * plain
+    assert {row.prior for row in alone.rows} == {""}
+    assert {row.prior for row in helped.rows} == {"40 networks on litert/xnnpack float32 of board in another state"}
+    said = " ".join(" ".join(helped.lines()).split())
+    assert "so few start from 40 networks on litert/xnnpack float32 of board in another state" in said
+
+
+def test_a_table_that_has_enough_starts_from_no_other():
+    (row,) = predict_models("board", fake_fingerprint(), 1, [table(24), table(40, ORT)], [asked()]).rows
+    assert row.prior == ""
+
+
+def test_the_remedy_is_the_command_that_measures_what_is_missing():
+    tables = [table(30).but(threads=2)]
+    report = predict_models("board", fake_fingerprint(), 2, tables, [asked(), asked(ORT, Precision.DYNAMIC_INT8)])
+    command = "edgekd profile board --backend onnxruntime/cpu --precision dynamic-int8 --threads 2"
+    assert [row.remedy for row in report.rows] == ["", command]
+    assert command in " ".join(" ".join(report.lines()).split())
 
 
 def test_where_one_model_has_no_table_the_others_are_still_told():

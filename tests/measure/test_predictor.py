@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from edgekd.measure import predictor
-from edgekd.measure.predictor import fit_predictor
+from edgekd.measure.predictor import fit_predictor, fit_prior
 from edgekd.store.predicted import Reading
 from tests.measure.device_on_paper import latency_us, some_networks
 
@@ -83,6 +83,32 @@ def test_what_is_left_out_is_hidden_from_the_prior_too(monkeypatch):
         left_out = {reading.kernels for reading in own} - {reading.kernels for reading in given}
         assert left_out
         assert not left_out & {reading.kernels for reading in known.readings}
+        assert known.costs != prior.costs  # its coefficients too were fitted without them
+        assert (known.costs.form, known.costs.vector) == (prior.costs.form, prior.costs.vector)
+
+
+def test_a_prior_that_knows_none_of_them_stays_as_it_is(monkeypatch):
+    prior, fits = fit_prior(readings(some_networks(30, seed=7))), []
+    fit = predictor._fitted
+    monkeypatch.setattr(predictor, "_fitted", lambda *given: fits.append(given[1]) or fit(*given))
+    fit_predictor(readings(some_networks(12, seed=8), speed=2.0), prior)
+    assert all(known is prior for known in fits)
+
+
+def test_a_prior_of_which_nothing_is_left_is_none(monkeypatch):
+    """Or what it was itself scaled from."""
+    shared, fits = some_networks(30, seed=7), []
+    first = fit_prior(readings(some_networks(30, seed=8)))
+    fit = predictor._fitted
+    for below in (None, first):
+        prior = fit_predictor(readings(shared[:4]), below)
+        with monkeypatch.context() as patch:
+            patch.setattr(predictor, "_fitted", lambda *given: fits.append(given[1]) or fit(*given))
+            fit_predictor(readings(shared[:12], speed=2.0), prior)
+        whole, *folds = fits
+        assert whole is prior
+        assert any(known is below for known in folds)
+        fits.clear()
 
 
 def test_the_same_readings_give_the_same_predictor(fitted):

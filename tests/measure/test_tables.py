@@ -9,7 +9,16 @@ import pytest
 from edgekd.artefacts import Backend, Precision
 from edgekd.errors import ConfigurationError, UsageError
 from edgekd.evidence import EvidenceKind
-from edgekd.measure.tables import LatencyTable, TableRow, add_rows, export_table, import_tables, kept_tables, tables_of
+from edgekd.measure.tables import (
+    LatencyTable,
+    TableRow,
+    add_rows,
+    export_table,
+    import_tables,
+    kept_tables,
+    tables_elsewhere,
+    tables_of,
+)
 from edgekd.store.atomic import write_json
 from edgekd.testing.fakes.device import fake_fingerprint
 from tests.measure.device_on_paper import some_networks
@@ -55,6 +64,8 @@ def test_another_fingerprint_precision_or_number_of_threads_is_another_table(tmp
     assert len(kept_tables(tmp_path)) == 5
     assert sorted(found.rows[0].low_us for found in tables_of(here, 1, tmp_path)) == [1.0, 2.0]
     assert [found.rows[0].low_us for found in tables_of(changed, 1, tmp_path)] == [4.0]
+    assert sorted(found.rows[0].low_us for found in tables_elsewhere(here, 1, tmp_path)) == [4.0, 5.0]
+    assert tables_elsewhere(here, 2, tmp_path) == ()
 
 
 def test_a_table_travels_as_a_file(tmp_path):

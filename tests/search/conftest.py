@@ -90,6 +90,7 @@ class Lab:
         self.estimated: list[Candidate] = []
         self.refined: list[Candidate] = []
         self.told_apart: list[Candidate] = []
+        self.lines: list[str] = []
         self.notes: list[tuple[str, str]] = []  # stage and note of every line of progress
         self.stop_after: int | None = None  # steps until the person asks to stop
         self.conversions: Callable[[Candidate], ConversionOutcome] = lambda _: ConversionOutcome.OK
@@ -137,7 +138,8 @@ class Lab:
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
         self.notes.append((stage, note))
 
-    def line(self, text: str) -> None: ...
+    def line(self, text: str) -> None:
+        self.lines.append(text)
 
     def stop(self) -> bool:
         if self.stop_after is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgekd.search.foresight import Foresight, fit_due, fitted
+from edgekd.search.known import Elsewhere
 from edgekd.search.replay import replay
 from edgekd.store.predicted import KnownRecord, KnownTable, PredictorsRecord, Reading
 from edgekd.store.records import Arm
@@ -162,11 +163,11 @@ def readings(count: int) -> list[Reading]:
 def test_a_fit_is_due_where_readings_have_grown(before, now, due):
     last = None
     if before is not None:
-        arms = fitted({ARMS[0]: readings(before)}, 100.0)
+        arms = fitted({ARMS[0]: readings(before)}, 100.0, Elsewhere())
         last = PredictorsRecord(number=0, batch=0, arms=arms, seconds=0.0, ended_s=0.0)
     assert fit_due({ARMS[0]: readings(now)}, last) is due
 
 
 def test_an_arm_with_few_readings_has_the_fullest_as_its_prior():
-    made = fitted({ARMS[0]: readings(8), ARMS[1]: readings(30), ARMS[2]: readings(3)}, 100.0)
+    made = fitted({ARMS[0]: readings(8), ARMS[1]: readings(30), ARMS[2]: readings(3)}, 100.0, Elsewhere())
     assert [(one.arm, one.prior) for one in made] == [(ARMS[1], None), (ARMS[0], 0)]
