@@ -20,7 +20,7 @@ from pydantic import Field
 from edgekd.beginning import begin
 from edgekd.devices.catalogue import probe_device as probe
 from edgekd.devices.install import install_runtimes as install
-from edgekd.errors import ConfigurationError, NothingFits, ParityFailed, Place, Unstable
+from edgekd.errors import ConfigurationError, NothingFits, ParityFailed, Place, UnknownName, Unstable, UsageError
 from edgekd.events import Events, SilentEvents
 from edgekd.measure.tables import export_table, import_tables
 from edgekd.measure.tables import list_tables as tables
@@ -329,21 +329,33 @@ def profile(
     device: str = "this-computer",
     *,
     backends: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    threads: int = 1,
     quick: bool = False,
     again: bool = False,
     events: Events | None = None,
 ) -> ProfileReport:
-    """Measure what a device can do: peaks, overheads, staircases, memory, threads, heat, noise; and a latency table.
+    """Measure what a device can do: peaks, overheads, staircases, memory, threads, heat, noise; and latency tables.
 
-    What was measured while the device was what it is now is not measured again, unless ``again``. Raises MissingError,
-    DeviceBusy, Interrupted (finished sections are kept).
+    The tables are of ``threads`` threads. What was measured while the device was what it is now is not measured again,
+    unless ``again``. Raises MissingError, DeviceBusy, UsageError on less than one thread, Interrupted (finished
+    sections are kept), and UnknownName.
     """
-    from edgekd.artefacts import Backend
+    from edgekd.artefacts import Backend, Precision
     from edgekd.devices.catalogue import open_device
     from edgekd.profiling.run import profile_device
 
     wanted = [Backend.model_validate(name) for name in backends]
-    return profile_device(open_device(device), wanted, quick, again, events or SilentEvents())
+    known = [precision.value for precision in Precision]
+    unknown = next((name for name in precisions if name not in known), None)
+    if unknown is not None:
+        raise UnknownName("precision", unknown, known)
+    if threads < 1:
+        raise UsageError(f"{threads} threads: one at least is expected", "for example threads=4")
+    return profile_device(
+        open_device(device), wanted, quick, again, events or SilentEvents(),
+        precisions=[Precision(name) for name in precisions], threads=threads,
+    )  # fmt: skip
 
 
 def predict(

@@ -13,14 +13,32 @@ __all__ = ["profile"]
 @command("edgekd profile this-computer --quick")
 @click.argument("device", default="this-computer", shell_complete=complete_device)
 @click.option("--backend", "backends", multiple=True, help="As litert/xnnpack; default: every one installed there.")
+@click.option("--precision", "precisions", multiple=True, help="As dynamic-int8; default: float32, float16, int8.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the runtime, in the tables.")
 @click.option("--quick", is_flag=True, help="One backend, few networks: within a minute.")
 @click.option("--again", is_flag=True, help="Measure what is known already, too.")
-def profile(output: Output, device: str, backends: tuple[str, ...], quick: bool, again: bool) -> None:
-    """Measure what a device can do: peaks, overheads, staircases, threads, heat, noise.
+def profile(
+    output: Output,
+    device: str,
+    backends: tuple[str, ...],
+    precisions: tuple[str, ...],
+    threads: int,
+    quick: bool,
+    again: bool,
+) -> None:
+    """Measure what a device can do: peaks, overheads, staircases, operators, threads, heat, noise.
 
     What is measured stays known for later searches and predictions. Stopped, it goes on where it was."""
     from edgekd import api
 
     with output.watching() as events:
-        answer = api.profile(device, backends=backends, quick=quick, again=again, events=events)
+        answer = api.profile(
+            device,
+            backends=backends,
+            precisions=precisions,
+            threads=threads,
+            quick=quick,
+            again=again,
+            events=events,
+        )
     output.answer(answer)

@@ -30,14 +30,18 @@ def measure_bandwidth(
     plan: MeasurePlan = _PLAN,
     pace: Pace | None = None,
     stop: Callable[[], None] = lambda: None,
+    again: bool = True,
 ) -> tuple[Figure | None, ...]:
     """Bytes a second, both arrays together so large, side by side; None for a working set the device can't hold.
 
-    Raises what `stop` raises, and what measuring raises.
+    What a busy machine disturbed is measured ``again``. Raises what `stop` raises, and what measuring raises.
     """
     with tempfile.TemporaryDirectory(prefix="edgekd-stream-") as folder:
         jobs = [null_job(Path(folder), f"stream={max(_LEAST, size)}") for size in working_bytes]
-        measured = measure_calmly(session, jobs, plan, pace or Pace(), stop=stop)
+        if again:
+            measured = measure_calmly(session, jobs, plan, pace or Pace(), stop=stop)
+        else:
+            measured = session.measure(jobs, plan)
     lows = [find_figure(figures_of(measurement), "latency.low") for measurement in measured]
     return tuple(
         None if low is None else _rate(max(_LEAST, size), low) for size, low in zip(working_bytes, lows, strict=True)

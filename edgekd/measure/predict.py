@@ -157,9 +157,7 @@ def _fitted(
         return _Fitted(fit_predictor(readings_of(table.rows)), "")
     readings, here = readings_of(prior.rows), prior.fingerprint.digest() == fingerprint.digest()
     words = prior_words(f"{prior.backend} {prior.precision.value}", prior.device, device, here)
-    return _Fitted(
-        fit_predictor(readings_of(table.rows), fit_prior(readings)), f"{len(readings)} networks on {words}"
-    )
+    return _Fitted(fit_predictor(readings_of(table.rows), fit_prior(readings)), f"{len(readings)} networks on {words}")
 
 
 def _row(
@@ -208,6 +206,4 @@ def _row(
                 confidence=_CONFIDENCE,
             )
         )
-    return plain.but(
-        figures=tuple(figures), held_out=fitted.held_out, unlike=fitted.unlike(one.kernels), prior=prior
-    )
+    return plain.but(figures=tuple(figures), held_out=fitted.held_out, unlike=fitted.unlike(one.kernels), prior=prior)

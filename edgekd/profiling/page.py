@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from edgekd.profiling.pictures import roofline_picture, stairs_picture, sustained_picture
 from edgekd.profiling.record import ProfileReport
-from edgekd.profiling.text import profile_lines
+from edgekd.profiling.text import each_words, heat_words, profile_lines
 from edgekd.report.page import REPORT, page_environment, stylesheet
 from edgekd.store.atomic import write_bytes
 
@@ -34,6 +34,8 @@ def page_text(report: ProfileReport) -> str:
             summary=profile_lines(report),
             roofline=Markup(roofline_picture(timed, report.memory)),
             stairs=Markup(stairs_picture(timed)),
+            each=each_words,
+            heat=heat_words(report.behaviour) if report.behaviour else "",
             sustained=Markup(sustained_picture(report.behaviour)) if report.behaviour else "",
         )
     )

@@ -38,11 +38,11 @@ def roofline_picture(arms: Sequence[ArmProfile], memory: MemoryProfile | None) -
     for number, arm in enumerate(arms):
         for owner, at, up in dots:
             if owner is arm:
-                hint = f"{arm.backend} {arm.precision.value}"
+                hint = arm.label
                 parts.append(svg.circle(x(at), y(up), 3.5, f"dot d{number % 5}", hint))
         if id(arm) in peaks:
             parts.append(svg.line(_LEFT, y(peaks[id(arm)]), _WIDTH - _RIGHT, y(peaks[id(arm)]), f"c{number % 5} peak"))
-            names.append((y(peaks[id(arm)]), f"{arm.backend} {arm.precision.value}"))
+            names.append((y(peaks[id(arm)]), arm.label))
     return _picture("roofline: what the runtimes reach here", [*parts, *_names(names)])
 
 
@@ -61,7 +61,7 @@ def stairs_picture(arms: Sequence[ArmProfile]) -> str:
             svg.circle(*at, 2.5, f"dot d{number % 5}", f"{one.width}: {one.low_us}")
             for at, one in zip(line, arm.stairs, strict=True)
         ]
-        names.append((line[-1][1], f"{arm.backend} {arm.precision.value}"))
+        names.append((line[-1][1], arm.label))
     return _picture("staircases: latency over channels", [*parts, *_names(names)])
 
 

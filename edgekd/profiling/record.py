@@ -5,6 +5,7 @@
     profiles/DEVICE-FINGERPRINT/
       arm-litert-xnnpack-int8.json     ArmProfile: one backend and precision
       memory.json                      MemoryProfile: how fast bytes move
+      arm-litert-xnnpack-int8-4-threads.json
       behaviour-litert-xnnpack.json    BehaviourProfile: threads, heat, rhythm, noise
       report.html
 
@@ -26,6 +27,7 @@ __all__ = [
     "ArmProfile",
     "BehaviourProfile",
     "MemoryProfile",
+    "OperatorKind",
     "Probed",
     "ProfileReport",
     "Streamed",
@@ -44,19 +46,38 @@ class Probed(Record):
     low_us: Figure
 
 
+class OperatorKind(Record):
+    """All operators of one kind in one network: ``kind`` is a word for what runtimes call differently."""
+
+    network: str
+    kind: str  # Conv, DepthwiseConv, FullyConnected, Pool, Add, ...
+    count: int
+    time_us: Figure  # of a call, all of them together
+    macs_per_s: Figure | None = None  # None for what multiplies nothing, and where some were not told
+
+
 class ArmProfile(Filed):
-    """One backend and precision."""
+    """One backend and precision, with some number of threads."""
 
     schema_: Literal["edgekd.profile-arm/1"] = Field(default="edgekd.profile-arm/1", alias="schema")
     backend: Backend
     precision: Precision
+    threads: int = 1
     quick: bool
     overhead: Figure | None = None  # of a call of a network that does next to nothing
     peak: Figure | None = None  # multiply-adds a second, twice: GFLOP/s, or GOP/s of integers
     stairs: tuple[Probed, ...] = ()  # one stage, ever wider
     table: tuple[Probed, ...] = ()  # networks of the resnet family, for the predictor
+    operators: tuple[OperatorKind, ...] = ()
+    operators_detail: str = ""  # why there are none, network by network; empty where nobody asked
     refused: str = ""  # why nothing could be measured
     seconds: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """What it is of, in words."""
+        several = f", {self.threads} threads" if self.threads != 1 else ""
+        return f"{self.backend} {self.precision.value}{several}"
 
 
 class Streamed(Record):
@@ -83,10 +104,15 @@ class Threaded(Record):
 
 
 class Sustained(Record):
-    """How a network's rounds went on under work without pause: seconds since it began, and the round's low quantile."""
+    """How a network's rounds went on under work without pause: seconds since it began, and the round's low quantile.
+
+    Temperature and clock are told where a process of the measurement begins or ends, and by the machines that tell any.
+    """
 
     at_s: float
     low_us: float
+    temperature_c: float | None = None
+    clock_mhz: float | None = None
 
 
 class BehaviourProfile(Filed):
@@ -98,6 +124,7 @@ class BehaviourProfile(Filed):
     probe: str
     threads: tuple[Threaded, ...] = ()
     sustained: tuple[Sustained, ...] = ()
+    busy: int = 0  # cores that other work kept busy in ``sustained``
     closed: Figure | None = None  # p50, back to back
     periodic: Figure | None = None  # p50, at ``rate_hz`` with sleep in between
     rate_hz: float = 0.0
@@ -114,10 +141,12 @@ class ProfileReport(Filed):
     fingerprint: Fingerprint
     folder: str
     quick: bool
+    threads: int = 1  # of the arms
     arms: tuple[ArmProfile, ...]
     memory: MemoryProfile | None
     behaviour: BehaviourProfile | None
     reused: tuple[str, ...] = ()  # sections that were there already
+    left_out: tuple[str, ...] = ()  # for which a quick look had no time
 
     def lines(self) -> list[str]:
         """One screen of 80 columns."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import platformdirs
@@ -14,6 +15,8 @@ from edgekd.errors import Interrupted, MissingError
 from edgekd.events import Events
 from edgekd.export.converter import Converter
 from edgekd.measure.calm import Pace
+from edgekd.profiling.depthwise import Depthwise
+from edgekd.profiling.making import ProbeMaker
 from edgekd.profiling.page import write_page
 from edgekd.profiling.probes import NETWORKS, stairs
 from edgekd.profiling.record import ArmProfile, BehaviourProfile, MemoryProfile, ProfileReport
@@ -26,9 +29,11 @@ __all__ = ["expected_s", "profile_device", "profiles_folder"]
 
 _PRECISIONS = (Precision.FLOAT32, Precision.FLOAT16, Precision.INT8)
 _QUICK = (Precision.FLOAT32, Precision.INT8)
+_WITHIN_S = 55.0  # for beginning a step of a quick look: with the last one, and the command, a minute
 _CONVERT_S, _PROCESS_S, _IMPORT_S = 1.6, 0.7, 8.0
-_MEMORY_S, _BEHAVIOUR_S = 6.0, 95.0
-_QUICK_BEHAVIOUR_S = 16.0
+_OPERATORS_S = 8.0
+_MEMORY_S, _BEHAVIOUR_S = 6.0, 110.0
+_QUICK_MEMORY_S, _QUICK_BEHAVIOUR_S = 3.0, 15.0
 
 
 def profiles_folder() -> Path:
@@ -43,13 +48,17 @@ def profile_device(
     again: bool,
     events: Events,
     folder: Path | None = None,
+    precisions: Sequence[Precision] = (),
+    threads: int = 1,
+    now: Callable[[], float] = time.monotonic,
 ) -> ProfileReport:
     """Measure what isn't known yet, and write the page. ``again`` measures everything anew.
 
     A whole section takes the place of a quick one, never the other way round; one that told nothing is tried again.
-    Raises UnknownName, MissingError where no backend asked for is there, Interrupted (finished sections are kept), and
-    what opening raises.
+    A quick look ends within a minute: what it had no time for is left out, and said. Raises UnknownName, MissingError
+    where no backend asked for is there, Interrupted (finished sections are kept), and what opening raises.
     """
+    begun = now()
     for backend in backends:
         backend.formats  # noqa: B018  raises UnknownName on one that can't be driven, before the device is taken
     session = device.open()
@@ -65,16 +74,19 @@ def profile_device(
         home = (folder or profiles_folder()) / f"{safe}-{fingerprint.digest()[:12]}"
         home.mkdir(parents=True, exist_ok=True)
         sweep(home)
-        arms = [(backend, precision) for backend in usable for precision in (_QUICK if quick else _PRECISIONS)]
+        wanted = tuple(dict.fromkeys(precisions)) or (_QUICK if quick else _PRECISIONS)
+        arms = [(backend, precision) for backend in usable for precision in wanted]
         behaviour = f"behaviour-{str(usable[0]).replace('/', '-')}"
-        known = _known(home, arms, behaviour, quick, again)
-        names = [_name(*arm) for arm in arms]
-        missing = [name for name in ("memory", *names, behaviour) if name not in known]
+        names = [_name(*arm, threads) for arm in arms]
+        known = _known(home, names, behaviour, quick, again)
+        sections = ("memory", *names, behaviour)
+        missing = [name for name in sections if name not in known]
         if missing:
             events.line(
                 f"profiling  {device.name}: {len(missing)} sections, about "
                 f"{_told(expected_s(missing, quick))}; what is finished is kept"
             )
+        clock = _Clock(now, begun, quick)
         with (
             tempfile.TemporaryDirectory(prefix="edgekd-profile-") as scratch,
             Converter(Path(scratch) / "c") as converter,
@@ -83,25 +95,31 @@ def profile_device(
                 device=device.name,
                 session=session,
                 fingerprint=fingerprint,
-                converter=converter,
-                scratch=Path(scratch),
+                make=ProbeMaker(converter, fingerprint, Path(scratch)),
+                depthwise=Depthwise(Path(scratch) / "depthwise"),
                 quick=quick,
                 pace=Pace(),
                 stop=lambda: _stop(events),
+                threads=threads,
             )
             for done, name in enumerate(missing):
                 _stop(events)
 
                 def tell(what: str, step: int, steps: int, name: str = name, done: int = done) -> None:
                     _stop(events)
+                    clock.check()
                     events.progress("profiling", done, len(missing), f"{name}: {what} {step}/{steps}")
 
-                if name == "memory":
-                    known[name] = profiler.memory(tell)
-                elif name == behaviour:
-                    known[name] = profiler.behaviour(usable[0], tell)
-                else:
-                    known[name] = profiler.arm(*arms[names.index(name)], tell)
+                try:
+                    clock.begin(name)
+                    if name == "memory":
+                        known[name] = profiler.memory(tell)
+                    elif name == behaviour:
+                        known[name] = profiler.behaviour(usable[0], tell)
+                    else:
+                        known[name] = profiler.arm(*arms[names.index(name)], tell)
+                except _NoTimeLeft:
+                    continue
                 write_json(home / f"{name}.json", known[name])
     finally:
         session.close()
@@ -110,10 +128,12 @@ def profile_device(
         fingerprint=fingerprint,
         folder=str(home),
         quick=quick,
-        arms=tuple(found for name in names if isinstance(found := known[name], ArmProfile)),
-        memory=found if isinstance(found := known["memory"], MemoryProfile) else None,
-        behaviour=found if isinstance(found := known[behaviour], BehaviourProfile) else None,
-        reused=tuple(name for name in ("memory", *names, behaviour) if name not in missing),
+        threads=threads,
+        arms=tuple(found for name in names if isinstance(found := known.get(name), ArmProfile)),
+        memory=found if isinstance(found := known.get("memory"), MemoryProfile) else None,
+        behaviour=found if isinstance(found := known.get(behaviour), BehaviourProfile) else None,
+        reused=tuple(name for name in sections if name not in missing),
+        left_out=tuple(name for name in missing if name not in known),
     )
     write_page(report.but(arms=_all_arms(home)), home)
     return report
@@ -124,15 +144,45 @@ def _stop(events: Events) -> None:
         raise Interrupted("stopped; finished sections are kept", "go on with the same command")
 
 
+class _NoTimeLeft(Exception):
+    """A quick look is at its end."""
+
+
+class _Clock:
+    """Holds a quick look to its minute: no section begins that is not expected to fit, no step too late."""
+
+    def __init__(self, now: Callable[[], float], begun_s: float, quick: bool) -> None:
+        self._now, self._ends_s = now, begun_s + _WITHIN_S if quick else float("inf")
+        self._begun_s, self._sections = now(), list[str]()
+
+    def begin(self, section: str) -> None:
+        """Raises _NoTimeLeft; a device that took longer than expected so far is expected to go on like that."""
+        expected = expected_s(self._sections, quick=True)
+        slower = (self._now() - self._begun_s) / expected if expected else 1.0
+        if self._now() + max(1.0, slower) * _of_section_s(section, quick=True) > self._ends_s:
+            raise _NoTimeLeft
+        self._sections.append(section)
+
+    def check(self) -> None:
+        """Raises _NoTimeLeft."""
+        if self._now() > self._ends_s:
+            raise _NoTimeLeft
+
+
 def expected_s(sections: Sequence[str], quick: bool) -> float:
     """About how long these take: a conversion, and fresh processes, a network each."""
+    arms = any(name.startswith("arm-") for name in sections)
+    return sum(_of_section_s(name, quick) for name in sections) + (_IMPORT_S if arms else 0.0)
+
+
+def _of_section_s(section: str, quick: bool) -> float:
+    """About how long one takes once the converters are imported."""
+    if section == "memory":
+        return _QUICK_MEMORY_S if quick else _MEMORY_S
+    if section.startswith("behaviour"):
+        return _QUICK_BEHAVIOUR_S if quick else _BEHAVIOUR_S
     networks = 2 + len(stairs(quick)) + (0 if quick else NETWORKS)
-    an_arm = networks * (_CONVERT_S + (2 if quick else 3) * _PROCESS_S)
-    arms = sum(name.startswith("arm-") for name in sections)
-    rest = _MEMORY_S * ("memory" in sections)
-    behaviours = sum(name.startswith("behaviour") for name in sections)
-    rest += (_QUICK_BEHAVIOUR_S if quick else _BEHAVIOUR_S) * behaviours
-    return arms * an_arm + rest + (_IMPORT_S if arms else 0.0)
+    return networks * (_CONVERT_S + (2 if quick else 3) * _PROCESS_S) + (0.0 if quick else _OPERATORS_S)
 
 
 def _told(seconds: float) -> str:
@@ -157,13 +207,12 @@ def _usable(fingerprint: Fingerprint, asked: Sequence[Backend], quick: bool) -> 
     return tuple(asked) or tuple(plain[:1] if quick else plain)
 
 
-def _name(backend: Backend, precision: Precision) -> str:
-    return f"arm-{str(backend).replace('/', '-')}-{precision.value}"
+def _name(backend: Backend, precision: Precision, threads: int) -> str:
+    several = f"-{threads}-threads" if threads != 1 else ""
+    return f"arm-{str(backend).replace('/', '-')}-{precision.value}{several}"
 
 
-def _known(
-    home: Path, arms: Sequence[tuple[Backend, Precision]], behaviour: str, quick: bool, again: bool
-) -> dict[str, Filed]:
+def _known(home: Path, arms: Sequence[str], behaviour: str, quick: bool, again: bool) -> dict[str, Filed]:
     """Sections that are there, whole enough, and told something."""
     found: dict[str, Filed] = {}
 
@@ -179,7 +228,7 @@ def _known(
     take("memory", MemoryProfile)
     take(behaviour, BehaviourProfile)
     for arm in arms:
-        take(_name(*arm), ArmProfile)
+        take(arm, ArmProfile)
     return found
 
 

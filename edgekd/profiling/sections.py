@@ -6,15 +6,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from edgekd.artefacts import Artefact, Backend, Precision
 from edgekd.devices._protocol import DeviceSession, Fingerprint, Job, Load, Measurement, MeasurePlan, Outcome
 from edgekd.evidence import Figure, find_figure
-from edgekd.export._protocol import ExportOptions
-from edgekd.export.converter import Converter
 from edgekd.export.kernels.read import kernels_of_file
-from edgekd.kernels import counted_macs
+from edgekd.kernels import Kernels, counted_macs
 from edgekd.measure.bandwidth import measure_bandwidth
 from edgekd.measure.calm import Pace, measure_calmly
 from edgekd.measure.choosing import choose_to_measure
@@ -23,17 +20,29 @@ from edgekd.measure.figures import figures_of
 from edgekd.measure.predictor import fit_predictor
 from edgekd.measure.settle import measure_steadily
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows
+from edgekd.profiling.depthwise import Depthwise
+from edgekd.profiling.making import MakesProbes
+from edgekd.profiling.operators import operator_kinds, why_none
 from edgekd.profiling.probes import NETWORKS, Probe, candidates, overhead, peak, stairs, usual
-from edgekd.profiling.record import ArmProfile, BehaviourProfile, MemoryProfile, Probed, Streamed, Sustained, Threaded
-from edgekd.search.untrained import UntrainedMaker
+from edgekd.profiling.record import (
+    ArmProfile,
+    BehaviourProfile,
+    MemoryProfile,
+    OperatorKind,
+    Probed,
+    Streamed,
+    Sustained,
+    Threaded,
+)
 from edgekd.store.predicted import Reading
-from edgekd.students._protocol import Candidate, CompressionPlan
 
 __all__ = ["Profiler"]
 
 _AT_ONCE = 7  # files measured side by side: with the sentinel, as many processes as the agent keeps
 _RATE_HZ = 30.0
 _CACHES = (256 << 10, 2 << 20, 16 << 20, 128 << 20)  # bytes: from a first cache to memory
+_ROUND_MS = 500.0  # of work without pause
+_STRETCHES, _ROUNDS = 12, 10  # fresh processes one after the other, each of which tells temperature and clock
 
 Tell = Callable[[str, int, int], None]
 """Progress of a section: what is being done, steps finished, steps in all. Raises Interrupted."""
@@ -49,26 +58,28 @@ class Made:
 
 @dataclass(frozen=True)
 class Profiler:
-    """Measures one section at a time. Files are made in ``scratch``, which the caller removes."""
+    """Measures one section at a time. A quick one repeats nothing that a busy machine disturbed."""
 
     device: str
     session: DeviceSession
     fingerprint: Fingerprint
-    converter: Converter
-    scratch: Path
+    make: MakesProbes
+    depthwise: Depthwise
     quick: bool
     pace: Pace
     stop: Callable[[], None]  # raises Interrupted where the person asked for that
+    threads: int = 1  # of the arms
+    kernels_of: Callable[[Artefact], Kernels] = kernels_of_file
 
     @property
     def plan(self) -> MeasurePlan:
-        """As in a search."""
+        """As in a search, on one thread."""
         return MeasurePlan(processes=2 if self.quick else 3, rounds=5, round_ms=12.0, warmup_ms=40.0)
 
     def arm(self, backend: Backend, precision: Precision, tell: Tell) -> ArmProfile:
         """Every probe on one backend and precision; its networks go into the device's latency table."""
         begun = time.monotonic()
-        plain = ArmProfile(backend=backend, precision=precision, quick=self.quick)
+        plain = ArmProfile(backend=backend, precision=precision, threads=self.threads, quick=self.quick)
         made, measured = list[Made](), list[Measurement]()
         total = 2 * (2 + len(stairs(self.quick)) + (0 if self.quick else NETWORKS))
 
@@ -77,7 +88,7 @@ class Profiler:
             new = list[Made]()
             for probe in probes:
                 tell("converting", 2 * len(made) + len(new), total)
-                artefact, why = self._make(probe, backend, precision)
+                artefact, why = self.make(probe, backend, precision)
                 if artefact is None:
                     return why
                 new.append(Made(probe, artefact))
@@ -93,9 +104,79 @@ class Profiler:
             why = why or add(_next(made, measured))
         if why:
             return plain.but(refused=why, seconds=time.monotonic() - begun)
+        probed = self._kept(backend, precision, made, measured)
+        operators, none = ((), "") if self.quick else self._operators(backend, precision, tell)
+        count = len(stairs(self.quick))
+        return plain.but(
+            overhead=probed[0].low_us.but(metric="latency.overhead"),
+            peak=_rate(max(probed, key=lambda one: one.macs / one.low_us.value), precision),
+            stairs=tuple(probed[2 : 2 + count]),
+            table=tuple(probed[2 + count :]),
+            operators=operators,
+            operators_detail=none,
+            seconds=time.monotonic() - begun,
+        )
+
+    def memory(self, tell: Tell) -> MemoryProfile:
+        """Reading and writing in working sets from a cache to memory."""
+        begun = time.monotonic()
+        sizes = _CACHES[::2] if self.quick else _CACHES
+        tell("streaming", 0, 1)
+        found = measure_bandwidth(self.session, sizes, self.plan, self.pace, self.stop, again=not self.quick)
+        streams = [
+            Streamed(working_bytes=size, bandwidth=rate)
+            for size, rate in zip(sizes, found, strict=True)
+            if rate is not None
+        ]
+        return MemoryProfile(quick=self.quick, streams=tuple(streams), seconds=time.monotonic() - begun)
+
+    def behaviour(self, backend: Backend, tell: Tell) -> BehaviourProfile:
+        """What the device does to one network: more threads, a minute without pause, pauses, and itself again."""
+        begun, probe = time.monotonic(), usual()
+        plain = BehaviourProfile(quick=self.quick, backend=backend, probe=probe.name)
+        tell("converting", 0, 5)
+        artefact, why = self.make(probe, backend, Precision.FLOAT32)
+        if artefact is None:
+            return plain.but(probe=f"{probe.name}: {why}", seconds=time.monotonic() - begun)
+        job, threads = Job(artefact=artefact, backend=backend), list[tuple[int, Figure | None]]()
+        counts = _threads(self.fingerprint.cores)
+        for count in dict.fromkeys((counts[0], counts[-1])) if self.quick else counts:
+            tell("threads", 1, 5)
+            (measured,) = self._calmly([job], self.plan.but(threads=count))
+            threads.append((count, find_figure(figures_of(measured), "latency.low")))
+        tell("without pause", 2, 5)
+        plan = self._without_pause()
+        (sustained,) = self.session.measure([job], plan)
+        tell("at a rate", 3, 5)
+        calls = MeasurePlan(processes=1 if self.quick else 5, rounds=4, round_ms=100.0, sentinel=False)
+        slow = calls.but(rounds=1 if self.quick else 2, round_ms=1000.0)
+        (closed,) = self.session.measure([job], calls)
+        (periodic,) = self.session.measure([job], slow.but(load=Load(pattern="periodic", rate_hz=_RATE_HZ)))
+        tell("noise", 4, 5)
+        pairs = self.plan.but(processes=3 if self.quick else 5)
+        pair = (
+            self.session.measure([job, job], pairs) if self.quick else measure_steadily(self.session, [job] * 2, pairs)
+        )
+        sentinel = pair[0].sentinel
+        return plain.but(
+            threads=tuple(Threaded(threads=count, low_us=low) for count, low in threads if low is not None),
+            sustained=_curve(sustained),
+            busy=plan.load.busy,
+            closed=find_figure(figures_of(closed), "latency.p50"),
+            periodic=find_figure(figures_of(periodic), "latency.p50"),
+            rate_hz=_RATE_HZ,
+            noise=aa_noise(pair),
+            drift=sentinel.drift if sentinel is not None else 0.0,
+            seconds=time.monotonic() - begun,
+        )
+
+    def _kept(
+        self, backend: Backend, precision: Precision, made: Sequence[Made], measured: Sequence[Measurement]
+    ) -> list[Probed]:
+        """What was found, which is put into the device's latency table too."""
         rows, probed = list[TableRow](), list[Probed]()
         for one, measurement in zip(made, measured, strict=True):
-            kernels, figures = kernels_of_file(one.artefact), figures_of(measurement)
+            kernels, figures = self.kernels_of(one.artefact), figures_of(measurement)
             low, memory = find_figure(figures, "latency.low"), find_figure(figures, "memory.model")
             assert low is not None
             probed.append(
@@ -121,87 +202,56 @@ class Profiler:
                 fingerprint=self.fingerprint,
                 backend=backend,
                 precision=precision,
+                threads=self.threads,
                 kind=measured[0].kind,
                 rows=tuple(rows),
             )
         )
-        count = len(stairs(self.quick))
-        return plain.but(
-            overhead=probed[0].low_us.but(metric="latency.overhead"),
-            peak=_rate(max(probed, key=lambda one: one.macs / one.low_us.value), precision),
-            stairs=tuple(probed[2 : 2 + count]),
-            table=tuple(probed[2 + count :]),
-            seconds=time.monotonic() - begun,
-        )
+        return probed
 
-    def memory(self, tell: Tell) -> MemoryProfile:
-        """Reading and writing in working sets from a cache to memory."""
-        begun = time.monotonic()
-        sizes = _CACHES[::2] if self.quick else _CACHES
-        tell("streaming", 0, 1)
-        found = measure_bandwidth(self.session, sizes, self.plan, self.pace, self.stop)
-        streams = [
-            Streamed(working_bytes=size, bandwidth=rate)
-            for size, rate in zip(sizes, found, strict=True)
-            if rate is not None
-        ]
-        return MemoryProfile(quick=self.quick, streams=tuple(streams), seconds=time.monotonic() - begun)
+    def _operators(self, backend: Backend, precision: Precision, tell: Tell) -> tuple[tuple[OperatorKind, ...], str]:
+        """By the runtime's own profile, of one network with dense and one with depthwise convolutions; why not."""
+        kinds, none = list[OperatorKind](), list[str]()
+        probes: tuple[Probe | Depthwise, ...] = usual(), self.depthwise
+        for done, probe in enumerate(probes):
+            tell("operators", done, 2)
+            artefact, why = self.make(probe, backend, precision)
+            if artefact is not None:
+                job = Job(artefact=artefact, backend=backend)
+                plan = self.plan.but(processes=1, sentinel=False, profile=True, threads=self.threads)
+                (measured,) = self.session.measure([job], plan)
+                kinds += operator_kinds(probe.name, self.kernels_of(artefact), measured)
+                why = why_none(measured)
+            none += [f"{probe.name}: {why}"] if why else []
+        return tuple(kinds), "; ".join(none)
 
-    def behaviour(self, backend: Backend, tell: Tell) -> BehaviourProfile:
-        """What the device does to one network: more threads, a minute without pause, pauses, and itself again."""
-        begun, probe = time.monotonic(), usual()
-        plain = BehaviourProfile(quick=self.quick, backend=backend, probe=probe.name)
-        tell("converting", 0, 5)
-        artefact, why = self._make(probe, backend, Precision.FLOAT32)
-        if artefact is None:
-            return plain.but(probe=f"{probe.name}: {why}", seconds=time.monotonic() - begun)
-        job = Job(artefact=artefact, backend=backend)
-        threads = []
-        for done, count in enumerate(_threads(self.fingerprint.cores)):
-            tell("threads", 1, 5 + done)
-            threads.append((count, self._low(job, self.plan.but(threads=count))))
-        tell("without pause", 2, 5)
-        rounds = 10 if self.quick else 120
-        long = MeasurePlan(processes=1, rounds=rounds, round_ms=500.0, sentinel=False)
-        (sustained,) = self.session.measure([job], long)
-        tell("at a rate", 3, 5)
-        calls = MeasurePlan(processes=2 if self.quick else 5, rounds=2, round_ms=1000.0, sentinel=False)
-        (closed,) = self.session.measure([job], calls.but(rounds=4, round_ms=100.0))
-        (periodic,) = self.session.measure([job], calls.but(load=Load(pattern="periodic", rate_hz=_RATE_HZ)))
-        tell("noise", 4, 5)
-        pair = measure_steadily(self.session, [job, job], self.plan.but(processes=5))
-        sentinel = pair[0].sentinel
-        return plain.but(
-            threads=tuple(Threaded(threads=count, low_us=low) for count, low in threads if low is not None),
-            sustained=_curve(sustained),
-            closed=find_figure(figures_of(closed), "latency.p50"),
-            periodic=find_figure(figures_of(periodic), "latency.p50"),
-            rate_hz=_RATE_HZ,
-            noise=aa_noise(pair),
-            drift=sentinel.drift if sentinel is not None else 0.0,
-            seconds=time.monotonic() - begun,
-        )
+    def _without_pause(self) -> MeasurePlan:
+        """All other cores work too, for one alone hardly heats a phone.
 
-    def _make(self, probe: Probe, backend: Backend, precision: Precision) -> tuple[Artefact | None, str]:
-        maker = UntrainedMaker(probe.task, probe.family, self.converter, ExportOptions(), self.fingerprint, 0)
-        candidate = Candidate(
-            family=probe.family.name, arch=probe.arch(), plan=CompressionPlan(precision=precision), backend=backend
+        A device that waits until it is cool would do so before each process: there it is a single one.
+        """
+        single = self.quick or bool(self.fingerprint.cooling)
+        stretches = 1 if single else _STRETCHES
+        return MeasurePlan(
+            processes=stretches,
+            rounds=6 if self.quick else _STRETCHES * _ROUNDS // stretches,
+            round_ms=_ROUND_MS,
+            sentinel=False,
+            load=Load(busy=max(0, self.fingerprint.cores - 1)),
         )
-        name = f"{backend}-{precision.value}-{probe.name}".replace("/", "-").replace(" ", "-")
-        made = maker.make(candidate, self.scratch / name / "model")
-        return made.artefact, made.detail
 
     def _measured(self, made: Sequence[Made], backend: Backend, tell: Callable[[int], None]) -> list[Measurement]:
-        found = list[Measurement]()
+        found, plan = list[Measurement](), self.plan.but(threads=self.threads)
         for start in range(0, len(made), _AT_ONCE):
             tell(start)
             jobs = [Job(artefact=one.artefact, backend=backend) for one in made[start : start + _AT_ONCE]]
-            found += measure_calmly(self.session, jobs, self.plan, self.pace, stop=self.stop)
+            found += self._calmly(jobs, plan)
         return found
 
-    def _low(self, job: Job, plan: MeasurePlan) -> Figure | None:
-        (measured,) = measure_calmly(self.session, [job], plan, self.pace, stop=self.stop)
-        return find_figure(figures_of(measured), "latency.low")
+    def _calmly(self, jobs: Sequence[Job], plan: MeasurePlan) -> Sequence[Measurement]:
+        if self.quick:
+            return self.session.measure(jobs, plan)
+        return measure_calmly(self.session, jobs, plan, self.pace, stop=self.stop)
 
 
 def _rate(probed: Probed, precision: Precision) -> Figure:
@@ -237,8 +287,20 @@ def _threads(cores: int) -> tuple[int, ...]:
 
 
 def _curve(measurement: Measurement) -> tuple[Sustained, ...]:
+    """Of one fresh process after the other: a round each, in seconds since the first began."""
     if measurement.outcome is not Outcome.OK:
         return ()
-    step_s = measurement.plan.round_ms * 1e-3
-    lows = measurement.processes[0].round_low_us
-    return tuple(Sustained(at_s=step_s * (at + 1), low_us=low) for at, low in enumerate(lows))
+    step_s, curve = measurement.plan.round_ms * 1e-3, list[Sustained]()
+    for process in measurement.processes:
+        begun_s, last = process.started_at_s - measurement.processes[0].started_at_s, len(process.round_low_us) - 1
+        for at, low in enumerate(process.round_low_us):
+            told = process.after if at == last else process.before if at == 0 else None
+            curve.append(
+                Sustained(
+                    at_s=begun_s + step_s * (at + 1),
+                    low_us=low,
+                    temperature_c=told.temperature_c if told else None,
+                    clock_mhz=told.clock_mhz if told else None,
+                )
+            )
+    return tuple(curve)

@@ -10,9 +10,9 @@ from edgekd.evidence import Figure
 from edgekd.units import format_bytes, format_us
 
 if TYPE_CHECKING:
-    from edgekd.profiling.record import ArmProfile, BehaviourProfile, ProfileReport
+    from edgekd.profiling.record import ArmProfile, BehaviourProfile, OperatorKind, ProfileReport
 
-__all__ = ["profile_lines", "steps_of"]
+__all__ = ["each_words", "heat_words", "profile_lines", "steps_of"]
 
 _STEP = 0.08  # a staircase's step: more time than this for one more rung, where its neighbours take next to none
 
@@ -35,7 +35,8 @@ def steps_of(arm: ArmProfile) -> tuple[int, ...]:
 
 def _lines(report: ProfileReport) -> Iterator[str]:
     found = report.fingerprint
-    kind = " . quick" if report.quick else ""
+    kind = f" . {report.threads} threads" if report.threads != 1 else ""
+    kind += " . quick" if report.quick else ""
     if found.limits:
         kind += f" . emulated: {found.limits}"
     yield f"{report.device} . {found.cpu}, {found.cores} cores . {report.fingerprint.digest()[:12]}{kind}"
@@ -58,11 +59,41 @@ def _lines(report: ProfileReport) -> Iterator[str]:
         steps = steps_of(arm)
         if steps:
             yield f"steps on {arm.backend} {arm.precision.value} after {', '.join(map(str, steps))} channels"
+    for arm in report.arms:
+        yield from _operators(arm)
     if report.behaviour is not None:
         yield from _behaviour(report.behaviour)
     if report.reused:
         yield f"known before: {', '.join(report.reused)}"
+    if report.left_out:
+        yield (
+            f"no time within a minute for {', '.join(report.left_out)}: the same command measures them, "
+            "and without --quick however long it takes"
+        )
     yield f"report     {report.folder}/report.html"
+
+
+def _operators(arm: ArmProfile) -> Iterator[str]:
+    """A line an arm, each kind by the network in which it takes longest; the page has all of them."""
+    longest: dict[str, OperatorKind] = {}
+    for one in arm.operators:
+        if one.kind not in longest or one.time_us.value > longest[one.kind].time_us.value:
+            longest[one.kind] = one
+    told = [
+        f"{one.kind} {one.macs_per_s.value / 1e9:.3g} G multiply-adds/s"
+        if one.macs_per_s
+        else f"{one.kind} {each_words(one)}"
+        for one in longest.values()
+    ]
+    if told:
+        yield f"operators on {arm.backend} {arm.precision.value}: {', '.join(told)}"
+    if arm.operators_detail:
+        yield f"no operators on {arm.backend} {arm.precision.value}: {arm.operators_detail}"
+
+
+def each_words(one: OperatorKind) -> str:
+    """What one operator of a kind takes; a profile that knows whole microseconds tells none of what is shorter."""
+    return format_us(one.time_us.value / one.count) if one.time_us.value else "under 1 us"
 
 
 def _behaviour(found: BehaviourProfile) -> Iterator[str]:
@@ -78,10 +109,26 @@ def _behaviour(found: BehaviourProfile) -> Iterator[str]:
         lows = [each.low_us for each in found.sustained]
         third = max(1, len(lows) // 3)
         late, early = sum(lows[-third:]) / third, sum(lows[:third]) / third
-        yield f"without pause for {found.sustained[-1].at_s:.0f} s: {late / early - 1.0:+.1%} in the last third"
+        beside = f", {found.busy} other core{'s' * (found.busy > 1)} busy" if found.busy else ""
+        yield (
+            f"without pause for {found.sustained[-1].at_s:.0f} s{beside}: "
+            f"{late / early - 1.0:+.1%} in the last third{heat_words(found)}"
+        )
     if found.closed and found.periodic:
         yield (f"p50 back to back {_told(found.closed)}, at {found.rate_hz:g} calls a second {_told(found.periodic)}")
     yield f"noise between the network and itself {found.noise:.1%}; the machine moved by {found.drift:.1%} meanwhile"
+
+
+def heat_words(found: BehaviourProfile) -> str:
+    """Temperature and clock from the first to the last that was told: `; 41 to 63 C; 2400 to 1800 MHz`."""
+    said = ""
+    for unit, told in (
+        ("C", [each.temperature_c for each in found.sustained if each.temperature_c is not None]),
+        ("MHz", [each.clock_mhz for each in found.sustained if each.clock_mhz is not None]),
+    ):
+        if len(told) > 1:
+            said += f"; {told[0]:.0f} to {told[-1]:.0f} {unit}"
+    return said
 
 
 def _told(figure: Figure) -> str:

@@ -2,9 +2,10 @@
 
 Reads networks.json, known.json, anchors/*.json, trials/*.json, arms.json and the target; its result is
 predictors/*.json. Every measurement the search takes anyway is a reading, and so is what earlier work on this device
-left in its tables; tables of other devices, or of other states of this one, are priors. A fit is made before a batch where readings have grown by a third since the last one, and holds
-until the next. An arch is left out on an arm only where the lower end of its 90 % interval is beyond the limit: the
-less the predictor is worth, the wider the interval, and the less it removes. A mask that leaves nothing is no mask.
+left in its tables; tables of other devices, or of other states of this one, are priors. A fit is made before a batch
+where readings have grown by a third since the last one, and holds until the next. An arch is left out on an arm only
+where the lower end of its 90 % interval is beyond the limit: the less the predictor is worth, the wider the interval,
+and the less it removes. A mask that leaves nothing is no mask.
 """
 
 from __future__ import annotations
@@ -260,9 +261,7 @@ def fitted(readings: Readings, bound_us: float, elsewhere: Elsewhere) -> tuple[A
     return tuple(records)
 
 
-def _predictors(
-    fits: Sequence[ArmPredictor], readings: Readings, elsewhere: Elsewhere
-) -> list[LatencyPredictor]:
+def _predictors(fits: Sequence[ArmPredictor], readings: Readings, elsewhere: Elsewhere) -> list[LatencyPredictor]:
     made = list[LatencyPredictor]()
     for one in fits:
         prior = None if one.prior is None else made[one.prior]

@@ -12,6 +12,7 @@ from edgekd.profiling.record import (
     ArmProfile,
     BehaviourProfile,
     MemoryProfile,
+    OperatorKind,
     Probed,
     ProfileReport,
     Streamed,
@@ -52,6 +53,17 @@ def arm(precision: Precision = Precision.FLOAT32, **changes) -> ArmProfile:
         "overhead": figure(1.5, "latency.overhead"),
         "peak": figure(90.0, "compute.peak", "GFLOP/s"),
         "stairs": stairs,
+        "operators": (
+            OperatorKind(
+                network="resnet-8",
+                kind="Conv",
+                count=9,
+                time_us=figure(125.0, "latency.operators"),
+                macs_per_s=figure(98e9, "compute.operators", "MAC/s"),
+            ),
+            OperatorKind(network="resnet-8", kind="Add", count=3, time_us=figure(6.0, "latency.operators")),
+        ),
+        "operators_detail": "depthwise: this backend doesn't tell them",
     }
     return ArmProfile(**{**whole, **changes})
 
@@ -62,7 +74,15 @@ def behaviour() -> BehaviourProfile:
         backend=LITERT,
         probe="resnet-8",
         threads=(Threaded(threads=1, low_us=figure(260.0)), Threaded(threads=2, low_us=figure(140.0))),
-        sustained=tuple(Sustained(at_s=0.5 * at, low_us=260.0 if at < 40 else 390.0) for at in range(1, 61)),
+        sustained=tuple(
+            Sustained(
+                at_s=0.5 * at,
+                low_us=260.0 if at < 40 else 390.0,
+                temperature_c=40.0 + at // 10 if at % 10 == 0 else None,
+            )
+            for at in range(1, 61)
+        ),
+        busy=3,
         closed=figure(270.0, "latency.p50"),
         periodic=figure(410.0, "latency.p50"),
         rate_hz=30.0,

@@ -36,6 +36,10 @@ def test_the_page_needs_no_network_and_escapes_names(report):
     assert "<script>" not in text
     assert "http" not in text.replace("http-equiv", "")
     assert text.count("<svg") == 3
+    assert "beside work that keeps all other cores busy (3)" in text
+    assert "; 41 to 46 C" in text
+    assert "9 Conv" in text
+    assert "none told: depthwise" in text
 
 
 def test_a_device_that_refused_everything_still_has_a_page(report):

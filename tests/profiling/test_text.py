@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekd.profiling.text import profile_lines, steps_of
+from edgekd.profiling.text import each_words, profile_lines, steps_of
 from tests.profiling.conftest import arm, stair
 
 
@@ -13,7 +13,10 @@ def test_it_fits_80_columns_and_says_what_was_found(report):
     assert "90 GFLOP/s" in text
     assert "an operator has no kernel of 8 bits here" in text
     assert "threads 2: 1.86x" in text
-    assert "without pause for 30 s: +50.0% in the last third" in text
+    assert "without pause for 30 s, 3 other cores busy: +50.0% in the last third; 41 to 46 C" in text
+    assert "MHz" not in text
+    assert "operators on litert/xnnpack float32: Conv 98 G multiply-adds/s, Add 2 us" in text
+    assert "no operators on litert/xnnpack float32: depthwise: this backend doesn't tell them" in text
     assert "p50 back to back 270 us, at 30 calls a second 410 us" in text
     assert "known before: memory, arm-litert-xnnpack-float32" in text
 
@@ -22,6 +25,12 @@ def test_steps_are_where_one_more_rung_costs_more_than_its_work():
     assert steps_of(arm()) == (16, 32, 48)
     smooth = arm(stairs=tuple(stair(width, 0.01 * width**2) for width in range(4, 65, 4)))
     assert steps_of(smooth) == ()
+
+
+def test_an_operator_too_short_for_its_profile_takes_no_time_of_nothing():
+    (_, add) = arm().operators
+    assert each_words(add) == "2 us"
+    assert each_words(add.but(time_us=add.time_us.but(value=0.0))) == "under 1 us"
 
 
 def test_what_could_not_be_timed_is_said(report):

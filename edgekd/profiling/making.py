@@ -1,0 +1,46 @@
+"""Files of what a profile times: untrained, for time does not depend on what weights are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edgekd.artefacts import Artefact, Backend, Precision
+from edgekd.devices._protocol import Fingerprint
+from edgekd.export._protocol import ExportOptions
+from edgekd.export.converter import Converter
+from edgekd.profiling.depthwise import Depthwise
+from edgekd.profiling.probes import Probe
+from edgekd.search.untrained import UntrainedMaker
+from edgekd.students._protocol import Candidate, CompressionPlan
+
+__all__ = ["MakesProbes", "ProbeMaker"]
+
+
+class MakesProbes(Protocol):
+    """What turns a probe into a file."""
+
+    def __call__(self, probe: Probe | Depthwise, backend: Backend, precision: Precision) -> tuple[Artefact | None, str]:
+        """The file, or none and why."""
+        ...
+
+
+@dataclass(frozen=True)
+class ProbeMaker:
+    """By the exporters. Files are made in ``scratch``, which the caller removes."""
+
+    converter: Converter
+    fingerprint: Fingerprint
+    scratch: Path
+
+    def __call__(self, probe: Probe | Depthwise, backend: Backend, precision: Precision) -> tuple[Artefact | None, str]:
+        """The file, or none and why."""
+        family = probe.family
+        maker = UntrainedMaker(probe.task, family, self.converter, ExportOptions(), self.fingerprint, 0)
+        candidate = Candidate(
+            family=family.name, arch=probe.arch(), plan=CompressionPlan(precision=precision), backend=backend
+        )
+        name = f"{backend}-{precision.value}-{probe.name}".replace("/", "-").replace(" ", "-")
+        made = maker.make(candidate, self.scratch / name / "model")
+        return made.artefact, made.detail
