@@ -156,10 +156,10 @@ class _Clock:
         self._begun_s, self._sections = now(), list[str]()
 
     def begin(self, section: str) -> None:
-        """Raises _NoTimeLeft; a device that took longer than expected so far is expected to go on like that."""
+        """Raises _NoTimeLeft; a device that took longer so far is expected to go on so, up to twice as long."""
         expected = expected_s(self._sections, quick=True)
         slower = (self._now() - self._begun_s) / expected if expected else 1.0
-        if self._now() + max(1.0, slower) * _of_section_s(section, quick=True) > self._ends_s:
+        if self._now() + min(max(1.0, slower), 2.0) * _of_section_s(section, quick=True) > self._ends_s:
             raise _NoTimeLeft
         self._sections.append(section)
 

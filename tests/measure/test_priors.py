@@ -48,6 +48,6 @@ def test_it_is_named_as_somebody_sees_it():
 
 
 def test_of_a_long_table_the_newest_count():
-    rows = table(5).rows * 70
+    rows = table(7).rows * 50
     assert len(readings_of(rows)) == 300
     assert readings_of(rows)[-1].memory_bytes == rows[-1].memory_bytes

@@ -160,7 +160,7 @@ def test_a_quick_look_is_expected_within_fifty_seconds():
     ("takes_s", "done", "left"),
     [
         (5.0, 4, 0),
-        (10.0, 1, 3),  # the first took 20 s, where 3 were expected: no other is expected to fit
+        (10.0, 2, 2),  # 20 s each, where 3 and 12 were expected: twice as long would not fit a third time
         (61.0, 0, 4),  # the first is stopped after its first step
     ],
 )

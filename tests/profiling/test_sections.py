@@ -159,6 +159,13 @@ def test_operators_are_timed_by_the_runtimes_own_profile(profiler):
 
 
 @pytest.mark.usefixtures("few")
+def test_where_some_operators_are_not_told_there_is_no_rate_of_them(profiler):
+    times = tuple(OperatorTime(name=f"Conv{at}", kind="Conv", time_us=5.0) for at in range(8))  # of nine
+    found = profiler(outcomes=lambda job: Script(operators=times)).arm(ORT, Precision.FLOAT32, silent)
+    assert [(one.count, one.macs_per_s) for one in found.operators[:1]] == [(8, None)]
+
+
+@pytest.mark.usefixtures("few")
 def test_where_a_runtime_tells_no_operators_it_is_said(profiler):
     found = profiler(refused=("depthwise",)).arm(ORT, Precision.INT8, silent)
     assert found.operators == ()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from edgekd.events import SilentEvents
+from edgekd.measure.predictor import fit_prior
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows, tables_folder
+from edgekd.search import known
 from edgekd.search.foresight import fitted
 from edgekd.search.known import Elsewhere, known_tables
 from edgekd.search.replay import replay
@@ -46,9 +48,9 @@ def test_only_arms_with_few_readings_have_priors(make_lab, own_data):
     keep(25, precision=INT8, fingerprint=BEFORE)
     lab = make_lab(predict=True)
     run = lab.open()
-    known = known_tables(run, lab.plan, SilentEvents())
-    assert {table.arm: len(table.readings) for table in known.tables} == {ARMS[0]: 30, ARMS[1]: 10}
-    assert [(table.arm, len(table.readings), table.device) for table in known.priors] == [
+    found = known_tables(run, lab.plan, SilentEvents())
+    assert {table.arm: len(table.readings) for table in found.tables} == {ARMS[0]: 30, ARMS[1]: 10}
+    assert [(table.arm, len(table.readings), table.device) for table in found.priors] == [
         (ARMS[1], 25, "fake-device"),
         (ARMS[0], 40, "fake-device"),  # of the arms of which nothing like them is known
     ]
@@ -60,9 +62,9 @@ def test_a_table_of_another_device_that_is_torn_takes_nothing_away(make_lab, own
     (torn,) = tables_folder().glob("other-*.json")
     torn.write_text("{")
     lab, heard = make_lab(predict=True), Heard()
-    known = known_tables(lab.open(), lab.plan, heard)
-    assert len(known.of(ARMS[0])) == 10
-    assert known.priors == ()
+    found = known_tables(lab.open(), lab.plan, heard)
+    assert len(found.of(ARMS[0])) == 10
+    assert found.priors == ()
     assert "other devices' latency tables are not used" in heard.lines[0]
 
 
@@ -71,8 +73,8 @@ def test_the_order_in_which_a_prior_is_taken():
     other = KnownTable(arm=ARMS[3], readings=tuple(readings(26)))
     same = KnownTable(arm=ARMS[1], readings=tuple(readings(25)))
 
-    def taken(known, *tables):
-        return [(one.arm, one.prior, one.elsewhere) for one in fitted(known, 100.0, Elsewhere(tables))]
+    def taken(here, *tables):
+        return [(one.arm, one.prior, one.elsewhere) for one in fitted(here, 100.0, Elsewhere(tables))]
 
     assert taken(here, other, same) == [(ARMS[0], None, None), (ARMS[1], None, 1), (ARMS[2], 0, None)]
     few = {ARMS[1]: readings(8), ARMS[2]: readings(7)}
@@ -80,8 +82,10 @@ def test_the_order_in_which_a_prior_is_taken():
     assert taken(few) == [(ARMS[1], None, None), (ARMS[2], 0, None)]
 
 
-def test_a_search_after_an_upgrade_starts_from_what_was_known_before(make_lab, own_data):
-    """And a replay decides by what was found then, whatever the tables hold by now."""
+def test_a_search_after_an_upgrade_starts_from_what_was_known_before(make_lab, own_data, monkeypatch):
+    """And a replay decides by what was found then, whatever the tables hold by now. A prior is fitted once a run."""
+    fits = []
+    monkeypatch.setattr(known, "fit_prior", lambda readings: fits.append(readings) or fit_prior(readings))
     lab, surveyor = make_lab(target=TIGHT, predict=True), FakeSurveyor()
     for arm in ARMS:
         rows = []
@@ -102,3 +106,4 @@ def test_a_search_after_an_upgrade_starts_from_what_was_known_before(make_lab, o
     for table in tables_folder().glob("*.json"):
         table.unlink()
     assert replay(run).same
+    assert len(fits) == len(run.predictors()[-1].priors)
