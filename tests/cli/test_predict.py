@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from edgekd import predicting
 from edgekd.cli.main import main
 from edgekd.measure.tables import add_rows
 from tests.measure.test_predict import table
@@ -84,3 +86,23 @@ def test_tables_of_other_threads_are_named(own_data, capsys):
     path = next((own_data / "data").rglob("*.json"))
     assert main(["predict", "m.tflite", "--table", str(path), "--threads", "4"]) == 4
     assert "of 1 threads, not 4" in capsys.readouterr().err
+
+
+def test_tables_of_other_states_are_offered_as_priors_and_a_torn_one_is_named(own_data, monkeypatch):
+    mine = table(10)
+    before = table(30).but(fingerprint=mine.fingerprint.but(governor="powersave"))
+    add_rows(mine)
+    add_rows(before)
+    monkeypatch.setattr(predicting, "probe_device", lambda _: SimpleNamespace(fingerprint=mine.fingerprint))
+    known = predicting.known_of("board", 1)
+    assert (known.tables, known.elsewhere, known.note) == ((mine,), (before,), "")
+    (path,) = (own_data / "data").rglob(before.name)
+    path.write_text("{")
+    known = predicting.known_of("board", 1)
+    assert (known.tables, known.elsewhere) == ((mine,), ())
+    assert before.name in known.note
+
+
+def test_a_precision_that_is_not_there_offers_the_nearest(own_data, capsys):
+    assert main(["profile", "--precision", "dynamic-int"]) == 3
+    assert "dynamic-int8" in capsys.readouterr().err
