@@ -197,14 +197,14 @@ def search(options: argparse.Namespace, name: str, low_us: float, runs: Path) ->
 
 def trained(options: argparse.Namespace, student: Mapping[str, Any], seed: int, runs: Path) -> dict[str, Any]:
     """One training by the recipe, scored on validation and test in PyTorch."""
-    from edgekd.api import _with_teacher
     from edgekd.distill.predict import predict
     from edgekd.events import SilentEvents
+    from edgekd.running import with_teacher
     from edgekd.students._protocol import StageContext
     from edgekd.students.student import new_student
 
     with tempfile.TemporaryDirectory(dir=runs) as scratch:
-        ready = _with_teacher(read(options, student, Path(scratch)), SilentEvents())
+        ready = with_teacher(read(options, student, Path(scratch)), SilentEvents())
         spec, task_ = ready.task.spec, ready.task
         context = StageContext(
             task=task_,

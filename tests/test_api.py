@@ -14,6 +14,7 @@ from edgekd.errors import ConfigurationError, MissingError
 from edgekd.events import SilentEvents
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows
 from edgekd.project import read_project
+from edgekd.running import with_teacher
 from edgekd.testing.fakes.device import fake_fingerprint
 from tests.measure.device_on_paper import some_networks
 
@@ -116,6 +117,6 @@ def test_a_teacher_that_does_not_fit_is_told_with_its_file(tmp_path: Path) -> No
     (tmp_path / "project.yaml").write_text(text)
     (tmp_path / "meter.yaml").write_text(TARGET.replace("budgets: {BUDGET}", ""))
     with pytest.raises(ConfigurationError, match="did you mean `things`") as raised:
-        api._with_teacher(read_project(tmp_path / "project.yaml"), SilentEvents())
+        with_teacher(read_project(tmp_path / "project.yaml"), SilentEvents())
     (problem,) = raised.value.problems
     assert (problem.place.file, problem.place.field) == (str(tmp_path / "project.yaml"), "teacher")

@@ -1,0 +1,296 @@
+"""A project's run from its file to its certificate: what search, compress and distill have in common."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from pydantic import Field
+
+from edgekd.errors import ConfigurationError, NothingFits, ParityFailed, Place, Unstable
+from edgekd.events import Events
+from edgekd.records import Filed, Record, digest_json
+from edgekd.store.certificate import CERTIFICATE, Certificate
+from edgekd.store.explanation import ExplanationRecord
+from edgekd.store.listing import shortened
+from edgekd.store.opening import changed_since, open_run
+from edgekd.store.records import AutoRecord, OutcomeRecord, RunHeader
+from edgekd.store.run import Run
+from edgekd.targets.verdict import Answer
+
+if TYPE_CHECKING:
+    from edgekd.devices._protocol import DeviceSession, Fingerprint
+    from edgekd.project import Project
+
+__all__ = ["RunAnswer", "bundle_of", "run_project", "shortfall_of", "with_teacher"]
+
+_VERSIONED = (
+    *("edgekd", "torch", "onnx", "onnxruntime", "openvino", "ai-edge-litert", "ai-edge-quantizer", "litert-torch"),
+    *("numpy", "optuna", "torch-pruning"),
+)
+Command = Literal["search", "compress", "distill"]
+
+
+class RunAnswer(Filed):
+    """What a search, a compression or a distillation came to."""
+
+    schema_: Literal["edgekd.answer/1"] = Field(default="edgekd.answer/1", alias="schema")
+    run: Path
+    outcome: OutcomeRecord
+    certificate: Certificate | None
+    bundle: Path | None
+    report: Path
+    explanation: ExplanationRecord | None = None  # where it was asked for
+    auto: AutoRecord | None = None  # of a recipe that was left to be chosen
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 5 where nothing fits (or the test split says so in the end), or 6 where it can't be told."""
+        return self.outcome.exit_code
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        if self.certificate is None:
+            lines = [self.outcome.summary, *self.outcome.detail]
+        else:
+            lines = [f"{self.certificate.standing}  {self.certificate.summary()}"]
+            margins = [
+                f"{verdict.limit.metric} {verdict.margin:.0%}"
+                for verdict in self.certificate.verdict.limits
+                if verdict.margin is not None
+            ]
+            if margins:
+                lines.append(f"           {self.certificate.verdict.answer.value}; margins: {', '.join(margins)}")
+            lines += list(self.outcome.detail)
+        if self.auto is not None and self.auto.ended:
+            lines.append(self.auto.line())
+        if self.explanation is not None:
+            lines += self.explanation.lines()
+        lines += [f"report     {shortened(self.report)}"]
+        if self.bundle is not None:
+            lines += [f"bundle     {shortened(self.bundle)}", f"next:      edgekd verify {shortened(self.bundle)}"]
+        return lines
+
+
+def run_project(
+    command: Command,
+    project_file: Path,
+    target: str | None,
+    folder: Path | None,
+    budget: str | None,
+    seed: int | None,
+    events: Events,
+    explaining: bool = False,
+) -> RunAnswer:
+    """From a project file to a certificate; a run that was begun goes on. Raises as `edgekd.api.search` does.
+
+    ``target``, ``budget`` and ``seed`` take the place of what the file says. ``folder``: where the run is or will be.
+    """
+    from edgekd.devices.catalogue import open_device
+    from edgekd.export.converter import Converter
+    from edgekd.project import read_project
+    from edgekd.report.page import write_report
+    from edgekd.search.automatic import settled_recipe
+    from edgekd.search.explain import explain
+    from edgekd.search.rating import rate_teachers
+    from edgekd.search.requirements import require_meter, require_runtimes
+    from edgekd.search.rounds import run_rounds
+    from edgekd.search.search import run_search
+    from edgekd.search.single import run_single
+
+    started = time.monotonic()
+    project = read_project(project_file, target, budget=budget, seed=seed, notice=events.line)
+    if command == "compress" and not project.family.inherits:
+        raise ConfigurationError.one(
+            f"`compress` starts from a model of one's own, and the family `{project.family.name}` trains from nothing",
+            "use edgekd search, or student: {family: pruned, model: my_model.py:build, ...}",
+            Place(str(project.path), field="student.family"),
+        )
+    if command == "search" and project.search.by == "rounds":
+        raise ConfigurationError.one(
+            "by: rounds shrinks one trained model, and a search compares candidates",
+            "use edgekd compress, or leave it out",
+            Place(str(project.path), field="search.by"),
+        )
+    session = open_device(project.target.device, project.folder).open()
+    try:
+        fingerprint = session.describe()
+        require_runtimes(project.target, fingerprint)
+        require_meter(project.target, fingerprint)
+        # training a teacher may take hours: a busy device or a missing runtime is told before it
+        project = with_teacher(project, events)
+        run = _open_run(command, project, folder, fingerprint)
+        events.line(_opening(command, project, run))
+        with run.writing():
+            outcome = run.outcome()
+            if outcome is None:
+                if run.plan() is None:
+                    rate_teachers(project, run, events)
+                chosen_before = run.auto()
+                project = settled_recipe(project, run, events, started)
+                if run.auto() != chosen_before:
+                    started = time.monotonic()  # the time until here is in its record
+                with Converter(run.scratch / "convert") as converter:
+                    by_rounds = command == "compress" and project.search.by == "rounds"
+                    runner = run_single if command == "distill" else run_rounds if by_rounds else run_search
+                    outcome = runner(project, run, session, converter, events, started)
+            certificate = None
+            if outcome.chosen is not None:
+                certificate, outcome = _certified(run, outcome, project, session, events)
+            explanation = explain(project, run) if explaining else None
+            page = write_report(run.folder)
+    finally:
+        session.close()
+    bundle = run.folder / "bundle" if certificate is not None else None
+    return RunAnswer(
+        run=run.folder,
+        outcome=outcome,
+        certificate=certificate,
+        bundle=bundle,
+        report=page,
+        explanation=explanation,
+        auto=run.auto(),
+    )
+
+
+def with_teacher(project: Project, events: Events) -> Project:
+    """The teacher ready to answer: trained here where the project asks for it, and fitted to the task."""
+    from dataclasses import replace
+
+    from edgekd.project import cache_folder
+    from edgekd.students._protocol import StageProgress
+    from edgekd.teachers._protocol import Preparable
+    from edgekd.teachers.binding import bind
+
+    def show(progress: StageProgress) -> None:
+        events.progress("teacher", progress.done, progress.total, progress.note)
+
+    teacher, asked = project.teacher, cast(object, project.teacher)
+    try:
+        if isinstance(asked, Preparable):
+            teacher = asked.prepare(project.task, cache_folder(), show, events.stop)
+        if teacher is not None:
+            teacher = bind(teacher, project.task.spec)
+    except ConfigurationError as error:
+        here = Place(str(project.path), field="teacher")
+        raise ConfigurationError(
+            [problem if problem.place.file else replace(problem, place=here) for problem in error.problems]
+        ) from error
+    return replace(project, teacher=teacher)
+
+
+def _open_run(command: Command, project: Project, folder: Path | None, fingerprint: Fingerprint) -> Run:
+    """Begin a run, or go on with one. Raises ConfigurationError where the folder's run asked for something else."""
+    created = datetime.now(UTC)
+    teacher = project.teacher
+    header = RunHeader(
+        id="",
+        command=command,
+        created=created.isoformat(timespec="seconds"),
+        project=project.resolved,
+        project_file=str(project.path),
+        target=project.target,
+        task=project.task.spec,
+        teacher=teacher.name if teacher else "none",
+        teacher_digest=teacher.digest() if teacher else digest_json(None),
+        family=project.family.name,
+        family_digest=project.family.digest() if isinstance(project.family, Record) else None,
+        fingerprint=fingerprint,
+        versions=_versions(),
+        seed=project.search.seed,
+        budget_s=float(project.search.budget),
+    )
+    return open_run(header, folder)
+
+
+def _versions() -> Mapping[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for package in _VERSIONED:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _opening(command: Command, project: Project, run: Run) -> str:
+    limits = ", ".join(str(limit) for limit in project.target.limits) or "no budget"
+    job = f"{project.task.spec.name} -> {project.target.device} ({limits})"
+    return f"edgekd {command}  {job}  seed {run.header.seed}  {shortened(run.folder)}"
+
+
+def _certified(
+    run: Run, outcome: OutcomeRecord, project: Project, session: DeviceSession, events: Events
+) -> tuple[Certificate, OutcomeRecord]:
+    """The bundle, and the outcome as the test split leaves it. Raises ParityFailed, which is the outcome then."""
+    try:
+        certificate = _bundle(run, project, session, events)
+    except ParityFailed as error:
+        run.write(outcome.but(exit_code=error.exit_code, summary=f"not certified: {error.message}"))
+        raise
+    if outcome.exit_code == 0 and not (certificate.certified or certificate.lesser is not None):
+        outcome = outcome.but(
+            exit_code=shortfall_of(certificate).exit_code, summary=f"not certified: {certificate.shortfall()}"
+        )
+        run.write(outcome)
+    return certificate, outcome
+
+
+def shortfall_of(certificate: Certificate) -> type[Unstable | NothingFits]:
+    """What a certificate that doesn't hold is told as."""
+    return Unstable if certificate.verdict.answer is Answer.UNSTABLE else NothingFits
+
+
+def _bundle(run: Run, project: Project, session: DeviceSession, events: Events) -> Certificate:
+    """The bundle of a run that chose a finalist: the one that is there, or a new one."""
+    from edgekd.bundle.write import BUNDLE, write_bundle
+    from edgekd.store.schema import read_record
+
+    path = run.folder / BUNDLE / CERTIFICATE
+    if path.is_file():
+        return read_record(path, Certificate)
+    events.progress("bundle", 0, 1, "test split, parity")
+    chosen = next(finalist for finalist in run.finalists() if finalist.chosen)
+    certificate = write_bundle(run, chosen, project.task, project.export, session)
+    events.progress("bundle", 1, 1, "")
+    return certificate
+
+
+def bundle_of(run: Run, events: Events) -> Certificate:
+    """A finished run's certificate, with the bundle written where it isn't there yet. Raises ConfigurationError."""
+    from edgekd.bundle.write import BUNDLE
+    from edgekd.devices.catalogue import open_device
+    from edgekd.project import read_project
+    from edgekd.store.schema import read_record
+
+    outcome = run.outcome()
+    if outcome is None or outcome.chosen is None:
+        state = "is not finished" if outcome is None else f"chose nothing: {outcome.summary}"
+        raise ConfigurationError.one(f"the run {state}", "go on with its command first", Place(str(run.folder)))
+    if (run.folder / BUNDLE / CERTIFICATE).is_file():
+        return read_record(run.folder / BUNDLE / CERTIFICATE, Certificate)
+    project = read_project(Path(run.header.project_file), seed=run.header.seed)
+    if project.resolved["export"] != run.header.project["export"] or project.task.spec != run.header.task:
+        raise ConfigurationError.one(
+            f"the task or the export section of {project.path.name} is no longer what this run was measured with",
+            "put it back as it was, or search again",
+            Place(str(project.path)),
+        )
+    session = open_device(run.header.target.device, project.folder).open()
+    try:
+        changed = changed_since(run.header, session.describe(), _versions())
+        if changed:
+            raise ConfigurationError.one(
+                f"the run was measured with another {', '.join(changed)}",
+                "export it there, or search again here",
+                Place(str(run.folder)),
+            )
+        with run.writing():
+            return _certified(run, outcome, project, session, events)[0]
+    finally:
+        session.close()
