@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import statistics
 import time
 from pathlib import Path
 
@@ -135,8 +136,10 @@ def test_cores_are_busy_meanwhile_and_no_longer(device: LocalDevice, tmp_path: P
                 burning[-1] += "burn" in process.cmdline()
 
     with device.open() as session:
-        (result,) = session.measure([null_job(tmp_path, "spin=50")], PLAN.but(load=Load(busy=2)), look)
-        assert set(burning) == {2}
+        plan = PLAN.but(load=Load(busy=2), processes=1, rounds=8, round_ms=50.0)
+        (result,) = session.measure([null_job(tmp_path, "spin=50")], plan, look)
+        # a step is heard a moment after it was told: at the very ends they may be starting, or gone
+        assert max(burning) == statistics.median(burning) == 2
         look()
         assert burning[-1] == 0
     assert result.plan.load.busy == 2
