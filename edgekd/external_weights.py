@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from edgekd.errors import ConfigurationError, Place
+from edgekd.wire import NoProtobuf, fields
 
 __all__ = ["external_files"]
 
@@ -33,10 +34,6 @@ _KEY, _VALUE = 1, 2
 _DEEPEST = 64  # graphs within graphs
 
 
-class _NoProtobuf(Exception):
-    """The bytes are no message; a runtime says so better."""
-
-
 def external_files(path: Path) -> tuple[Path, ...]:
     """The files beside an ONNX file that it needs, in order of their names; none where it is no ONNX file.
 
@@ -49,7 +46,7 @@ def external_files(path: Path) -> tuple[Path, ...]:
             return ()
         try:
             found = set(_locations(data, 0, len(data), "model", 0))
-        except _NoProtobuf:
+        except NoProtobuf:  # a runtime says so better
             return ()
     return tuple(sorted({_beside(path, location) for location in sorted(found)}))
 
@@ -77,8 +74,8 @@ def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int) 
         yield from _of_tensor(data, start, end)
         return
     if depth > _DEEPEST:
-        raise _NoProtobuf
-    for number, value, begin, stop in _fields(data, start, end):
+        raise NoProtobuf
+    for number, value, begin, stop in fields(data, start, end):
         within = _INSIDE[message].get(number)
         if within is not None and value is None:
             yield from _locations(data, begin, stop, within, depth + 1)
@@ -86,45 +83,12 @@ def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int) 
 
 def _of_tensor(data: mmap.mmap, start: int, end: int) -> Iterator[bytes]:
     external, entries = False, list[tuple[int, int]]()
-    for number, value, begin, stop in _fields(data, start, end):
+    for number, value, begin, stop in fields(data, start, end):
         if number == _DATA_LOCATION:
             external = value == _EXTERNAL
         elif number == _EXTERNAL_DATA and value is None:
             entries.append((begin, stop))
     for begin, stop in entries if external else ():
-        told = {number: data[at:until] for number, value, at, until in _fields(data, begin, stop) if value is None}
+        told = {number: data[at:until] for number, value, at, until in fields(data, begin, stop) if value is None}
         if told.get(_KEY) == b"location":
             yield told.get(_VALUE, b"")
-
-
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int | None, int, int]]:
-    """Number, value where it is a whole number, and where its bytes begin and end, of each field of a message."""
-    while start < end:
-        key, start = _varint(data, start, end)
-        value, stop = None, start
-        match key & 7:
-            case 0:
-                value, stop = _varint(data, start, end)
-            case 1:
-                stop = start + 8
-            case 2:
-                length, start = _varint(data, start, end)
-                stop = start + length
-            case 5:
-                stop = start + 4
-            case _:
-                raise _NoProtobuf
-        if stop > end:
-            raise _NoProtobuf
-        yield key >> 3, value, start, stop
-        start = stop
-
-
-def _varint(data: mmap.mmap, start: int, end: int) -> tuple[int, int]:
-    value = 0
-    for position in range(start, min(end, start + 10)):
-        byte = data[position]
-        value |= (byte & 0x7F) << (7 * (position - start))
-        if not byte & 0x80:
-            return value, position + 1
-    raise _NoProtobuf

@@ -5,19 +5,21 @@ Nothing is run and no runtime imported: a stranger's file is looked at as bytes.
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from edgekd.artefacts import Artefact, Format
 from edgekd.errors import ConfigurationError, EdgeKDError, Place, Problem, UnknownName, nearest_name
+from edgekd.wire import NoProtobuf, fields
 
 __all__ = ["Twin", "find_models", "names_of", "pair_twins"]
 
 Twin = tuple[int, int]
 """Indices of a float model and of its compressed twin."""
 
+_LAST_FIELD = 25  # ModelProto has none beyond
 _SUFFIXES = (".onnx", ".tflite", ".xml")
 _COMPRESSED = re.compile(
     r"[-_.](?:int8|i8|uint8|u8|quant(?:ized)?|qdq|dynamic|dynamic[-_]int8|w8a8|float16|fp16|f16)(?=[-_.]|$)"
@@ -129,34 +131,8 @@ def _what_is_wrong(path: Path, format_: Format) -> str:
 
 def _is_protobuf(path: Path) -> bool:
     """Whether the fields of the outermost message end exactly where the file ends."""
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        while stream.tell() < size:
-            key = _varint(stream.read(10), stream)
-            if key is None or not 0 < key >> 3 <= 25:  # ModelProto has no field beyond
-                return False
-            wire = key & 7
-            if wire == 2:
-                length = _varint(stream.read(10), stream)
-                if length is None or stream.tell() + length > size:
-                    return False
-                stream.seek(length, 1)
-            elif wire == 0:
-                if _varint(stream.read(10), stream) is None:
-                    return False
-            elif wire in (1, 5):
-                stream.seek(8 if wire == 1 else 4, 1)
-            else:
-                return False
-        return stream.tell() == size
-
-
-def _varint(data: bytes, stream: BinaryIO) -> int | None:
-    """The number at the start of ``data``; the stream is put right behind it."""
-    value = 0
-    for position, byte in enumerate(data):
-        value |= (byte & 0x7F) << (7 * position)
-        if not byte & 0x80:
-            stream.seek(position + 1 - len(data), 1)
-            return value
-    return None
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            return all(0 < number <= _LAST_FIELD for number, *_ in fields(data, 0, len(data)))
+        except NoProtobuf:
+            return False
