@@ -1,8 +1,9 @@
 """What does the latency predictor buy a search? The same search with it and without, and again where tables are known.
 
-CIFAR-10 (4,000 training images, two epochs a candidate, teacher ResNet-56), family `resnet` with 6,174 archs, LiteRT
+CIFAR-10 (4,000 training images, two epochs a candidate, teacher ResNet-56), family `resnet` with 1,152 archs, LiteRT
 and ONNX Runtime, float32, one limit of time: the measured latency of an evenly scaled network (16-32-64), which a small
-part of the space keeps. Each search takes as many trials. Three ways, from the same seeds:
+part of the space keeps (6 % of its archs have no more multiply-adds). Each search takes as many trials. Three ways,
+from the same seeds:
 
 - `without`: `search: {predict: false}`;
 - `with`: the default, on a device of which nothing is known;
@@ -10,7 +11,7 @@ part of the space keeps. Each search takes as many trials. Three ways, from the 
 
 What is compared is the front of accuracy against latency within the limit, as the area it dominates (hypervolume;
 Zitzler & Thiele 1999): how many measured trials, and how many seconds of the search, each way needs to come to 99 % of
-what the poorest of the three came to in the end. Measurements of anchors are the same in all of them and not counted.
+what the poorest of the three that found anything came to in the end. Measurements of anchors are the same in all of them and not counted.
 
 Cells: `budget`, `SEED-WAY`. Run: EDGEKD_DATA=... python benchmarks/predicted_search.py [--seeds 3] [--table]. About
 an hour on two idle cores; --tiny takes a few minutes and proves nothing.
@@ -33,7 +34,7 @@ from hardware_aware import measured, scaled_space
 NAME = "predicted_search"
 BACKENDS = ["litert/xnnpack", "onnxruntime/cpu"]
 WAYS = ("without", "with", "known")
-SPACE = {"widths": [[8, 32, 4], [16, 64, 8], [32, 128, 16]], "depths": [[1, 2], [1, 3], [1, 3]]}
+SPACE = {"widths": [[8, 32, 8], [16, 64, 16], [32, 128, 32]], "depths": [[1, 2], [1, 3], [1, 3]]}
 LIMIT_WIDTH, CHANCE, SHARE = 16, 0.1, 0.99
 
 
@@ -69,7 +70,7 @@ def project(options: argparse.Namespace, seed: int, predict: bool) -> dict[str, 
         "recipe": [{"distill": distill}, {"quantize": {"precision": "float32"}}],
         "search": {
             "seed": seed,
-            "budget": "4 h",
+            "budget": "1 h",
             "trials": chosen["trials"],
             "finalists": 1,
             "anchors": 4,
@@ -152,27 +153,32 @@ def printed(options: argparse.Namespace, cells: Cells) -> str:
     for seed in range(1, options.seeds + 1):
         found = {way: cell for way in WAYS if (cell := cells.get(f"{seed}-{way}"))}
         curves = {way: areas(cell["trials"], low_us) for way, cell in found.items()}
-        level = SHARE * min((curve[-1] for curve in curves.values()), default=0.0)
+        level = SHARE * min((curve[-1] for curve in curves.values() if curve[-1] > 0), default=0.0)
         reached = {}
         for way, cell in found.items():
-            at = next(place for place, value in enumerate(curves[way]) if value >= level)
+            at = next((place for place, value in enumerate(curves[way]) if value >= level > 0), None)
             within = [t for t in cell["trials"] if t["low_us"] is not None and t["low_us"] <= low_us]
-            reached[way] = (at + 1, cell["trials"][at]["ended_s"])
+            if at is not None:
+                reached[way] = (at + 1, cell["trials"][at]["ended_s"])
             best = max((t["accuracy"] for t in within if t["accuracy"] is not None), default=float("nan"))
             last = cell["trials"][-1]["ended_s"]
             fitted = f"{sum(fit['seconds'] for fit in cell['fits']):.0f}"
             kept = f"{len(within)}/{len(cell['trials'])}"
-            row = [f"{seed} {way}", kept, f"{100 * best:.1f}", f"{curves[way][-1]:.4f}", at + 1]
-            rows.append([*row, f"{reached[way][1]:.0f}", f"{last:.0f}", fitted])
-        for way in set(found) & set(ratios) if "without" in found else ():
+            row = [f"{seed} {way}", kept, f"{100 * best:.1f}", f"{curves[way][-1]:.4f}"]
+            taken = [str(reached[way][0]), f"{reached[way][1]:.0f}"] if way in reached else ["-", "-"]
+            rows.append([*row, *taken, f"{last:.0f}", fitted])
+        for way in set(reached) & set(ratios) if "without" in reached else ():
             ratios[way].append(
                 tuple(mine / other for mine, other in zip(reached[way], reached["without"], strict=True))
             )
     notes = [f"limit {low_us} us; trials and seconds from the first trial on to {SHARE:.0%} of the poorest way's front"]
     for way, pairs in ratios.items():
         if pairs:
+            of = f" of {len(pairs)} pairs" if len(pairs) < options.seeds else ""
             trials, seconds = np.exp(np.log(np.array(pairs)).mean(axis=0))
-            notes.append(f"{way} over without, geometric mean: {trials:.2f} of the trials, {seconds:.2f} of the time")
+            notes.append(
+                f"{way} over without, geometric mean{of}: {trials:.2f} of the trials, {seconds:.2f} of the time"
+            )
     head = ["seed", "within", "best %", "area", "trials", "s", "all s", "fits s"]
     return table(head, rows, "\n".join(notes))
 

@@ -249,6 +249,20 @@ def judged(truth: Any, found: Any) -> dict[str, float]:
     }
 
 
+def memory_judged(networks: Sequence[Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What models add to memory, fitted and held out as latency is: bytes, and the share the interval held."""
+    from edgekd.measure.memory import fit_memory, predict_memory
+
+    read = [(n, float(row["memory_bytes"]), row["role"]) for n, row in zip(networks, rows, strict=True)]
+    known = [(n, found) for n, found, role in read if role == "fitted"]
+    fit = fit_memory([n for n, _ in known], [found for _, found in known])
+    others = [(predict_memory(fit, n), found) for n, found, role in read if role == "held out"]
+    return {
+        "median": float(np.median([abs(at - found) for (at, _, _), found in others])),
+        "inside": [least <= found <= most for (_, least, most), found in others],
+    }
+
+
 def evaluated(options: argparse.Namespace, cells: Cells, runs: Path) -> dict[str, Any]:
     """Every predictor on every finished table, and each table from ten of its readings with another as prior."""
     from edgekd.measure.predictor import fit_predictor
@@ -272,6 +286,7 @@ def evaluated(options: argparse.Namespace, cells: Cells, runs: Path) -> dict[str
         inside = [p.least_us <= us <= p.most_us for p, us in zip(predicted, truth, strict=True)]
         assert mine.held_out is not None
         found[name] = {
+            "memory": memory_judged(networks, rows),
             "edgekd": judged(truth, np.array([p.low_us for p in predicted])),
             "inside": inside,
             "told": mine.held_out.p95,
@@ -303,16 +318,23 @@ def printed(found: Mapping[str, Any]) -> str:
                 f"{mine['spearman']:.3f}",
                 f"{100 * np.mean(row['inside']):.0f}",
                 f"{ten['spearman']:.3f}" if ten else "-",
+                f"{row['memory']['median'] / 1024:.0f}",
                 *(f"{100 * row[other]['within_10']:.0f}" for other in ("macs", "roofline", "boosting")),
             ]
         )
-    pooled = [inside for row in found.values() for inside in row["inside"]]
+    held = [inside for row in found.values() for inside in row["inside"]]
+    memory = [inside for row in found.values() for inside in row["memory"]["inside"]]
+
+    def share(inside: Sequence[bool]) -> str:
+        return f"{100 * np.mean(inside):.1f} %"
+
     notes = (
-        f"the 90 % interval held {100 * np.mean(pooled):.1f} % of {len(pooled)}\n"
-        "10 %: share within 10 %; err: median error, %; rho: Spearman; in: held by the 90 % interval, %;\n"
-        "ten: Spearman from ten readings with another runtime as prior; then shares within 10 % of others"
+        f"of {len(held)}, 90 % intervals held {share(held)} (latency), {share(memory)} (memory)\n"
+        "10 %: share within 10 %; err: median error, %; rho: Spearman; in: held by the\n"
+        "90 % interval, %; ten: Spearman from ten readings with another runtime as prior;\n"
+        "KiB: median error of memory; then shares of latencies within 10 % by others"
     )
-    return table(["table", "10 %", "err", "rho", "in", "ten", "macs", "roofline", "boosting"], rows, notes)
+    return table(["table", "10 %", "err", "rho", "in", "ten", "KiB", "macs", "roofline", "boosting"], rows, notes)
 
 
 def main() -> None:
