@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgekd.cli.output import Output
+from edgekd.cli.output import Output, nobody_reads
 from edgekd.errors import ConfigurationError, EdgeKDError, printable
 
 __all__ = ["HOW_TO_GO_ON", "failed", "interrupted", "out_of_reach", "unexpected"]
@@ -96,7 +96,11 @@ def _problem(problem: Any) -> dict[str, Any]:
 def _as_json(output: Output, kind: str, code: int, message: str, remedy: str, problems: list[dict[str, Any]]) -> None:
     if output.format == "json":
         body = {"schema": "edgekd.error/1", "error": kind, "exit_code": code, "message": message, "remedy": remedy}
-        sys.stdout.write(json.dumps({**body, "problems": problems}, indent=2) + "\n")
+        try:
+            sys.stdout.write(json.dumps({**body, "problems": problems}, indent=2) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:  # stderr and the exit code still tell it
+            nobody_reads()
 
 
 def _say(text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
@@ -85,7 +84,7 @@ def group(ctx: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. The error tree decides which."""
-    from edgekd.cli.output import Output
+    from edgekd.cli.output import Output, nobody_reads
 
     output = Output()
     try:
@@ -106,8 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return 2
     except BrokenPipeError:  # whoever read the answer has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        nobody_reads()
+        return output.exit_code
     except (KeyboardInterrupt, click.Abort):
         from edgekd.cli.failure import interrupted
 

@@ -6,6 +6,7 @@ Every command gets ``--format``, ``-q`` and ``-v`` by being made with `command`.
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -18,7 +19,7 @@ from edgekd.errors import printable
 if TYPE_CHECKING:
     from edgekd.events import Events
 
-__all__ = ["Answer", "Output", "command"]
+__all__ = ["Answer", "Output", "command", "nobody_reads"]
 
 
 class Answer(Protocol):
@@ -42,11 +43,11 @@ class Output:
 
     def answer(self, answer: Answer) -> None:
         """Print the answer on stdout."""
+        self.exit_code = int(getattr(answer, "exit_code", 0))  # holds even where nobody reads on
         if self.format == "json":
             print(answer.model_dump_json(by_alias=True, indent=2))
         else:
             self.lines(answer.lines())
-        self.exit_code = int(getattr(answer, "exit_code", 0))
 
     def lines(self, lines: Sequence[str]) -> None:
         """Print lines on stdout."""
@@ -63,6 +64,11 @@ class Output:
         from edgekd.cli.progress import watching
 
         return watching(self.quiet)
+
+
+def nobody_reads() -> None:
+    """After a BrokenPipeError: what is still to be written to stdout, at exit too, goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Command(click.Command):

@@ -146,6 +146,24 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
     assert done.stderr == ""
 
 
+def test_an_error_that_nobody_reads_on_stdout_is_still_told_on_stderr() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgekd.cli.main", "verify", "no-such-bundle", "--format", "json"],
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert "no-such-bundle" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
 def test_help_answers_at_once() -> None:
     def seconds(*arguments: str) -> float:
         started = time.monotonic()
