@@ -11,7 +11,8 @@ from the same seeds:
 
 What is compared is the front of accuracy against latency within the limit, as the area it dominates (hypervolume;
 Zitzler & Thiele 1999): how many measured trials, and how many seconds of the search, each way needs to come to 99 % of
-what the poorest of the three that found anything came to in the end. Measurements of anchors are the same in all of them and not counted.
+what the poorest of the three that found anything came to in the end. Measurements of anchors are the same in all of
+them and not counted.
 
 Cells: `budget`, `SEED-WAY`. Run: EDGEKD_DATA=... python benchmarks/predicted_search.py [--seeds 3] [--table]. About
 an hour on two idle cores; --tiny takes a few minutes and proves nothing.
