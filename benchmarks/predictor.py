@@ -30,6 +30,7 @@ from scipy import optimize, stats
 NAME = "predictor"
 RUNTIMES = {"litert": "litert/xnnpack", "onnxruntime": "onnxruntime/cpu", "openvino": "openvino/cpu"}
 PRECISIONS = ("float32", "int8")
+OTHER_SPACE = {"resnet": "pruned", "pruned": "resnet"}
 PRIOR_OF = {"litert": "onnxruntime", "onnxruntime": "litert", "openvino": "litert"}
 BATCH, FEW, CANDIDATES = 10, 10, 512
 Predict = Callable[[Sequence[Any]], Any]
@@ -264,7 +265,7 @@ def memory_judged(networks: Sequence[Any], rows: Sequence[Mapping[str, Any]]) ->
 
 
 def evaluated(options: argparse.Namespace, cells: Cells, runs: Path) -> dict[str, Any]:
-    """Every predictor on every finished table, and each table from ten of its readings with another as prior."""
+    """Every predictor on every finished table; ours also from ten readings with a prior, and from the other space."""
     from edgekd.measure.predictor import fit_predictor
     from edgekd.store.predicted import Reading
 
@@ -282,14 +283,9 @@ def evaluated(options: argparse.Namespace, cells: Cells, runs: Path) -> dict[str
         )
         readings = [Reading(kernels=n, low_us=float(us)) for n, us in zip(known, times, strict=True)]
         mine = fit_predictor(readings)
-        predicted = mine.predict(others)
-        inside = [p.least_us <= us <= p.most_us for p, us in zip(predicted, truth, strict=True)]
-        assert mine.held_out is not None
         found[name] = {
             "memory": memory_judged(networks, rows),
-            "edgekd": judged(truth, np.array([p.low_us for p in predicted])),
-            "inside": inside,
-            "told": mine.held_out.p95,
+            "edgekd": of_predictor(mine, others, truth),
             **{
                 words: judged(truth, make(known, times)(others))
                 for words, make in (("macs", macs_alone), ("roofline", roofline), ("boosting", boosting))
@@ -301,40 +297,46 @@ def evaluated(options: argparse.Namespace, cells: Cells, runs: Path) -> dict[str
         first = fitted.get(f"{space}-{PRIOR_OF[runtime]}-{precision}")
         if first is not None:
             few = fit_predictor(readings[:FEW], prior=first[0])
-            found[name]["from_ten"] = judged(truth, np.array([p.low_us for p in few.predict(others)]))
+            found[name]["from_ten"] = of_predictor(few, others, truth)
+        elsewhere = fitted.get(f"{OTHER_SPACE[space]}-{runtime}-{precision}")
+        if elsewhere is not None:
+            found[name]["elsewhere"] = of_predictor(elsewhere[0], others, truth)
     return found
+
+
+def of_predictor(predictor: Any, networks: Sequence[Any], truth: Any) -> dict[str, Any]:
+    """How a fitted one of ours does on networks it has not seen, its intervals included."""
+    predicted = predictor.predict(networks)
+    inside = [p.least_us <= us <= p.most_us for p, us in zip(predicted, truth, strict=True)]
+    return {**judged(truth, np.array([p.low_us for p in predicted])), "inside": inside}
 
 
 def printed(found: Mapping[str, Any]) -> str:
     """A row a table; errors in percent."""
-    rows = []
+    rows, moved = [], []
     for name, row in found.items():
         mine, ten = row["edgekd"], row.get("from_ten")
-        rows.append(
-            [
-                name,
-                f"{100 * mine['within_10']:.0f}",
-                f"{100 * mine['median']:.1f}",
-                f"{mine['spearman']:.3f}",
-                f"{100 * np.mean(row['inside']):.0f}",
-                f"{ten['spearman']:.3f}" if ten else "-",
-                f"{row['memory']['median'] / 1024:.0f}",
-                *(f"{100 * row[other]['within_10']:.0f}" for other in ("macs", "roofline", "boosting")),
-            ]
-        )
-    held = [inside for row in found.values() for inside in row["inside"]]
-    memory = [inside for row in found.values() for inside in row["memory"]["inside"]]
-
-    def share(inside: Sequence[bool]) -> str:
-        return f"{100 * np.mean(inside):.1f} %"
-
+        start = [name, *_errors(mine), f"{ten['spearman']:.3f}" if ten else "-"]
+        rivals = [f"{100 * row[other]['within_10']:.0f}" for other in ("macs", "roofline", "boosting")]
+        rows.append([*start, f"{row['memory']['median'] / 1024:.0f}", *rivals])
+        if "elsewhere" in row:
+            moved.append([name, *_errors(row["elsewhere"])])
+    held, memory = ([inside for row in found.values() for inside in row[of]["inside"]] for of in ("edgekd", "memory"))
+    shares = [f"{100 * np.mean(inside):.1f} %" for inside in (held, memory)]
     notes = (
-        f"of {len(held)}, 90 % intervals held {share(held)} (latency), {share(memory)} (memory)\n"
+        f"of {len(held)}, 90 % intervals held {shares[0]}, those of memory {shares[1]}\n"
         "10 %: share within 10 %; err: median error, %; rho: Spearman; in: held by the\n"
         "90 % interval, %; ten: Spearman from ten readings with another runtime as prior;\n"
         "KiB: median error of memory; then shares of latencies within 10 % by others"
     )
-    return table(["table", "10 %", "err", "rho", "in", "ten", "KiB", "macs", "roofline", "boosting"], rows, notes)
+    head = ["table", "10 %", "err", "rho", "in"]
+    whole = table([*head, "ten", "KiB", "macs", "roofline", "boosting"], rows, notes)
+    return f"{whole}\n\n{table(head, moved, 'the same networks by what was fitted to the other space alone')}"
+
+
+def _errors(row: Mapping[str, Any]) -> list[str]:
+    within, median, rank, inside = (row["within_10"], row["median"], row["spearman"], float(np.mean(row["inside"])))
+    return [f"{100 * within:.0f}", f"{100 * median:.1f}", f"{rank:.3f}", f"{100 * inside:.0f}"]
 
 
 def main() -> None:
