@@ -19,9 +19,9 @@ from edgekd.measure.models import find_models, names_of
 from edgekd.measure.predict import Asked
 from edgekd.measure.tables import (
     LatencyTable,
-    kept_tables,
     profile_command,
     read_table,
+    tables_called,
     tables_elsewhere,
     tables_of,
 )
@@ -60,14 +60,14 @@ def known_of(device: str, threads: int, files: Sequence[Path] = ()) -> KnownTabl
     try:
         fingerprint = probe_device(device).fingerprint
     except MissingError as error:  # busy, out of reach, or known by imported tables alone
-        kept = tuple(table for table in kept_tables() if table.device == device and table.threads == threads)
+        kept = tuple(table for table in tables_called(device) if table.threads == threads)
         if len({table.fingerprint.digest() for table in kept}) != 1:
             raise  # none, or several states of it, of which nobody can tell which holds
         note = f"{device} was not asked what it is now: {error.message}"
         return _with_others(kept[0].fingerprint, kept, threads, note)
     found = tables_of(fingerprint, threads)
     if not found:
-        before = any(table.device == device for table in kept_tables())
+        before = bool(tables_called(device))
         reason = "what was measured there holds for another state of it" if before else "nothing was measured there yet"
         raise MissingError(
             f"no table of {device} as it is now with {threads} thread{'s' if threads != 1 else ''}: {reason}",
@@ -82,7 +82,7 @@ def _with_others(
     """A table of another device that can't be read is no reason to leave this one's alone."""
     try:
         return KnownTables(fingerprint, tables, tables_elsewhere(fingerprint, threads), note)
-    except ConfigurationError as error:
+    except (ConfigurationError, OSError) as error:
         return KnownTables(fingerprint, tables, (), "; ".join(filter(None, [note, str(error)])))
 
 

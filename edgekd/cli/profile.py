@@ -15,7 +15,7 @@ __all__ = ["profile"]
 @click.option("--backend", "backends", multiple=True, help="As litert/xnnpack; default: every one installed there.")
 @click.option("--precision", "precisions", multiple=True, help="As dynamic-int8; default: float32, float16, int8.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the runtime, in the tables.")
-@click.option("--quick", is_flag=True, help="One backend, few networks: within a minute.")
+@click.option("--quick", is_flag=True, help="One backend, few networks: about a minute.")
 @click.option("--again", is_flag=True, help="Measure what is known already, too.")
 def profile(
     output: Output,

@@ -94,7 +94,7 @@ class PredictReport(Filed):
             return f"{row.model} on {row.backend}: {row.detail}; measure them: {row.remedy}"
         error = row.held_out
         said = (
-            f"{row.model} on {row.backend}: of {error.samples} networks measured here, each left out in turn, "
+            f"{row.model} on {row.backend}: of {error.samples} networks measured here, a tenth left out at a time, "
             f"half were off by {error.median:.1%} at most, 95 of 100 by {error.p95:.1%}"
         )
         if row.prior:
@@ -190,7 +190,9 @@ def _row(
             confidence=_CONFIDENCE,
         )
     ]
-    told = [(row.kernels, float(row.memory_bytes)) for row in table.rows if row.memory_bytes] if table else []
+    told = (
+        [(row.kernels, float(row.memory_bytes)) for row in table.rows if row.memory_bytes is not None] if table else []
+    )
     if len(told) >= _FEWEST:
         value, least, most = predict_memory(fit_memory(*map(list, zip(*told, strict=True))), one.kernels)
         figures.append(

@@ -177,12 +177,13 @@ def _fitted(
 def _without(prior: LatencyPredictor | None, left_out: Sequence[Reading]) -> LatencyPredictor | None:
     """A prior that has not seen these networks: it was often measured on the very same ones.
 
-    Their readings go, and coefficients are fitted to the others. What form these have, and the scales, stay.
+    Their readings go, and coefficients are fitted to the others. What form these have, and the scales, stay. Networks
+    are the same where kernels that multiply are: files of one differ by format in how the input is scaled.
     """
     if prior is None:
         return None
-    hidden = {tuple(sorted(reading.kernels)) for reading in left_out}
-    rest = tuple(reading for reading in prior.readings if tuple(sorted(reading.kernels)) not in hidden)
+    hidden = {_multiplying(reading.kernels) for reading in left_out}
+    rest = tuple(reading for reading in prior.readings if _multiplying(reading.kernels) not in hidden)
     below = _without(prior.prior, left_out)
     if len(rest) == len(prior.readings) and below is prior.prior:
         return prior
@@ -194,6 +195,10 @@ def _without(prior: LatencyPredictor | None, left_out: Sequence[Reading]) -> Lat
     else:  # nothing is left of what it was scaled from
         costs = fit_costs(networks, times)
     return prior.but(costs=costs, readings=rest, prior=below)
+
+
+def _multiplying(kernels: Kernels) -> Kernels:
+    return tuple(sorted(kernel for kernel in kernels if kernel.macs))
 
 
 def _width(widths: Sequence[float], confidence: float) -> float:

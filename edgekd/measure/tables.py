@@ -81,10 +81,9 @@ class LatencyTable(Filed):
     @property
     def name(self) -> str:
         """The file's name: everything that tells one table from another, device and fingerprint first."""
-        safe = "".join(c if c.isascii() and (c.isalnum() or c in "-.") else "_" for c in self.device)[:60]
         backend = str(self.backend).replace("/", "-")
         subject = self.fingerprint.digest()[:12]
-        return f"{safe}-{subject}-{backend}-{self.precision.value}-{self.threads}.json"
+        return f"{_safe(self.device)}-{subject}-{backend}-{self.precision.value}-{self.threads}.json"
 
 
 class TableSummary(Record):
@@ -135,6 +134,14 @@ def tables_of(fingerprint: Fingerprint, threads: int, folder: Path | None = None
     paths = sorted(folder.glob(f"*-{subject[:12]}-*-{threads}.json")) if folder.is_dir() else []
     found = (read_record(path, LatencyTable) for path in paths)
     return tuple(table for table in found if table.threads == threads and table.fingerprint.digest() == subject)
+
+
+def tables_called(device: str, folder: Path | None = None) -> tuple[LatencyTable, ...]:
+    """Those of a device by its name, in any state of it. Raises ConfigurationError on one that can't be read."""
+    folder = folder or tables_folder()
+    paths = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    mine = [path for path in paths if path.name.startswith(f"{_safe(device)}-")]
+    return tuple(table for table in (read_record(path, LatencyTable) for path in mine) if table.device == device)
 
 
 def tables_elsewhere(fingerprint: Fingerprint, threads: int, folder: Path | None = None) -> tuple[LatencyTable, ...]:
@@ -207,6 +214,10 @@ def read_table(path: Path) -> LatencyTable:
         return read_record(path, LatencyTable)
     except OSError as error:
         raise ConfigurationError.one(f"can't be read: {error.strerror}", place=Place(str(path))) from error
+
+
+def _safe(device: str) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-.") else "_" for c in device)[:60]
 
 
 def _summary(table: LatencyTable) -> TableSummary:

@@ -7,6 +7,7 @@
       memory.json                      MemoryProfile: how fast bytes move
       arm-litert-xnnpack-int8-4-threads.json
       behaviour-litert-xnnpack.json    BehaviourProfile: threads, heat, rhythm, noise
+      again.json                       AgainRecord: while everything is measured anew
       report.html
 
 A profile holds for its fingerprint: another governor, runtime version or set of limits is another folder.
@@ -24,6 +25,7 @@ from edgekd.evidence import Figure
 from edgekd.records import Filed, Record
 
 __all__ = [
+    "AgainRecord",
     "ArmProfile",
     "BehaviourProfile",
     "MemoryProfile",
@@ -70,7 +72,9 @@ class ArmProfile(Filed):
     table: tuple[Probed, ...] = ()  # networks of the resnet family, for the predictor
     operators: tuple[OperatorKind, ...] = ()
     operators_detail: str = ""  # why there are none, network by network; empty where nobody asked
-    refused: str = ""  # why nothing could be measured
+    missed: tuple[str, ...] = ()  # networks that could not be timed, and why
+    not_kept: str = ""  # why none of it is in the device's latency table
+    refused: str = ""  # why so little was told that nothing is concluded
     seconds: float = 0.0
 
     @property
@@ -78,6 +82,12 @@ class ArmProfile(Filed):
         """What it is of, in words."""
         several = f", {self.threads} threads" if self.threads != 1 else ""
         return f"{self.backend} {self.precision.value}{several}"
+
+    @property
+    def timed(self) -> int:
+        """How many networks: for overhead and peak, on the stairs and in the table, but for those that were missed."""
+        two = 2 - sum(one.startswith(("overhead:", "peak:")) for one in self.missed)
+        return two + len(self.stairs) + len(self.table)
 
 
 class Streamed(Record):
@@ -131,6 +141,14 @@ class BehaviourProfile(Filed):
     noise: float = 0.0  # between the same network and itself, relative
     drift: float = 0.0  # spread of the sentinel
     seconds: float = 0.0
+
+
+class AgainRecord(Filed):
+    """Sections that are new already, so that measuring all of them anew can be stopped and gone on with."""
+
+    schema_: Literal["edgekd.profile-again/1"] = Field(default="edgekd.profile-again/1", alias="schema")
+    begun_s: float  # since 1970
+    done: tuple[str, ...] = ()
 
 
 class ProfileReport(Filed):

@@ -19,7 +19,7 @@ from edgekd.profiling.depthwise import Depthwise
 from edgekd.profiling.making import ProbeMaker
 from edgekd.profiling.page import write_page
 from edgekd.profiling.probes import NETWORKS, stairs
-from edgekd.profiling.record import ArmProfile, BehaviourProfile, MemoryProfile, ProfileReport
+from edgekd.profiling.record import AgainRecord, ArmProfile, BehaviourProfile, MemoryProfile, ProfileReport
 from edgekd.profiling.sections import Profiler
 from edgekd.records import Filed
 from edgekd.store.atomic import sweep, write_json
@@ -32,6 +32,7 @@ _QUICK = (Precision.FLOAT32, Precision.INT8)
 _WITHIN_S = 55.0  # for beginning a step of a quick look: with the last one, and the command, a minute
 _CONVERT_S, _PROCESS_S, _IMPORT_S = 1.6, 0.7, 8.0
 _OPERATORS_S = 8.0
+_AGAIN_S = 24 * 3600.0
 _MEMORY_S, _BEHAVIOUR_S = 6.0, 110.0
 _QUICK_MEMORY_S, _QUICK_BEHAVIOUR_S = 3.0, 15.0
 
@@ -52,7 +53,8 @@ def profile_device(
     threads: int = 1,
     now: Callable[[], float] = time.monotonic,
 ) -> ProfileReport:
-    """Measure what isn't known yet, and write the page. ``again`` measures everything anew.
+    """Measure what isn't known yet, and write the page. ``again`` measures everything anew; stopped, it goes on within
+    a day with what is not new yet.
 
     A whole section takes the place of a quick one, never the other way round; one that told nothing is tried again.
     A quick look ends within a minute: what it had no time for is left out, and said. Raises UnknownName, MissingError
@@ -78,8 +80,9 @@ def profile_device(
         arms = [(backend, precision) for backend in usable for precision in wanted]
         behaviour = f"behaviour-{str(usable[0]).replace('/', '-')}"
         names = [_name(*arm, threads) for arm in arms]
-        known = _known(home, names, behaviour, quick, again)
         sections = ("memory", *names, behaviour)
+        anew = _Anew(home / "again.json", again)
+        known = _known(home, sections, quick, anew)
         missing = [name for name in sections if name not in known]
         if missing:
             events.line(
@@ -121,6 +124,9 @@ def profile_device(
                 except _NoTimeLeft:
                     continue
                 write_json(home / f"{name}.json", known[name])
+                anew.finished(name)
+            if all(name in known for name in sections):
+                anew.over()
     finally:
         session.close()
     report = ProfileReport(
@@ -212,27 +218,56 @@ def _name(backend: Backend, precision: Precision, threads: int) -> str:
     return f"arm-{str(backend).replace('/', '-')}-{precision.value}{several}"
 
 
-def _known(home: Path, arms: Sequence[str], behaviour: str, quick: bool, again: bool) -> dict[str, Filed]:
-    """Sections that are there, whole enough, and told something."""
-    found: dict[str, Filed] = {}
+class _Anew:
+    """Which sections ``--again`` has measured, so that it can be stopped; what began a day ago is not gone on with."""
 
-    def take(name: str, model: type[ArmProfile] | type[MemoryProfile] | type[BehaviourProfile]) -> None:
+    def __init__(self, path: Path, again: bool) -> None:
+        self._path, self.asked = path, again
+        self._record = AgainRecord(begun_s=time.time())
+        if again and path.is_file():
+            before = read_record(path, AgainRecord)
+            if 0.0 <= self._record.begun_s - before.begun_s < _AGAIN_S:
+                self._record = before
+
+    def has(self, name: str) -> bool:
+        """Whether a section is new already."""
+        return name in self._record.done
+
+    def finished(self, name: str) -> None:
+        """A section was written."""
+        if self.asked:
+            self._record = self._record.but(done=(*self._record.done, name))
+            write_json(self._path, self._record)
+
+    def over(self) -> None:
+        """All that was asked for is new."""
+        if self.asked:
+            self._path.unlink(missing_ok=True)
+
+
+def _known(home: Path, names: Sequence[str], quick: bool, anew: _Anew) -> dict[str, Filed]:
+    """Sections that are there, whole enough, and told something. A quick look again leaves whole ones as they are."""
+    found: dict[str, Filed] = {}
+    for name in names:
         path = home / f"{name}.json"
         if path.is_file():
-            section = read_record(path, model)
-            told = not section.refused if isinstance(section, ArmProfile) else _told_something(section)
+            section = _read(path)
             whole_enough = quick or not section.quick
-            if told and (quick and not section.quick if again else whole_enough):
+            keeps = not anew.asked or anew.has(name) or (quick and not section.quick)
+            if _told_something(section) and whole_enough and keeps:
                 found[name] = section
-
-    take("memory", MemoryProfile)
-    take(behaviour, BehaviourProfile)
-    for arm in arms:
-        take(arm, ArmProfile)
     return found
 
 
-def _told_something(section: MemoryProfile | BehaviourProfile) -> bool:
+def _read(path: Path) -> ArmProfile | MemoryProfile | BehaviourProfile:
+    if path.name.startswith("arm-"):
+        return read_record(path, ArmProfile)
+    return read_record(path, MemoryProfile if path.name == "memory.json" else BehaviourProfile)
+
+
+def _told_something(section: ArmProfile | MemoryProfile | BehaviourProfile) -> bool:
+    if isinstance(section, ArmProfile):
+        return not section.refused
     return bool(section.streams) if isinstance(section, MemoryProfile) else bool(section.threads)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from edgekd.artefacts import Artefact, Backend, Precision
 from edgekd.devices._protocol import DeviceSession, Fingerprint, Job, Load, Measurement, MeasurePlan, Outcome
+from edgekd.errors import EdgeKDError
 from edgekd.evidence import Figure, find_figure
 from edgekd.export.kernels.read import kernels_of_file
 from edgekd.kernels import Kernels, counted_macs
@@ -17,7 +18,7 @@ from edgekd.measure.calm import Pace, measure_calmly
 from edgekd.measure.choosing import choose_to_measure
 from edgekd.measure.compare import aa_noise
 from edgekd.measure.figures import figures_of
-from edgekd.measure.predictor import fit_predictor
+from edgekd.measure.predictor import FEWEST, fit_predictor
 from edgekd.measure.settle import measure_steadily
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows
 from edgekd.profiling.depthwise import Depthwise
@@ -80,40 +81,46 @@ class Profiler:
         """Every probe on one backend and precision; its networks go into the device's latency table."""
         begun = time.monotonic()
         plain = ArmProfile(backend=backend, precision=precision, threads=self.threads, quick=self.quick)
-        made, measured = list[Made](), list[Measurement]()
+        made, measured, missed = list[Made](), list[Measurement](), dict[Probe, str]()
         total = 2 * (2 + len(stairs(self.quick)) + (0 if self.quick else NETWORKS))
 
         def add(probes: Sequence[Probe]) -> str:
-            """Make and measure them; why one could not be, or nothing."""
-            new = list[Made]()
+            """Make and measure them; why one could not be made, or most could not be timed, or nothing."""
+            new, tried = list[Made](), 2 * (len(made) + len(missed))
             for probe in probes:
-                tell("converting", 2 * len(made) + len(new), total)
+                tell("converting", tried + len(new), total)
                 artefact, why = self.make(probe, backend, precision)
                 if artefact is None:
                     return why
                 new.append(Made(probe, artefact))
-            before = 2 * len(made) + len(new)
+            before = tried + len(new)
             found = self._measured(new, backend, lambda done: tell("measuring", before + done, total))
-            made.extend(new)
-            measured.extend(found)
-            broken = next((m for m in found if m.outcome is not Outcome.OK), None)
-            return f"{broken.outcome.value} {broken.detail}".strip() if broken is not None else ""
+            for one, measurement in zip(new, found, strict=True):
+                if measurement.outcome is Outcome.OK:
+                    made.append(one)
+                    measured.append(measurement)
+                else:
+                    missed[one.probe] = f"{measurement.outcome.value} {measurement.detail}".strip()
+            return next(iter(missed.values())) if len(missed) > len(made) else ""
 
         why = add([overhead(), peak(), *stairs(self.quick)])
         for _ in range(0 if self.quick or why else 2):  # by what is expected of any device, then by what this one told
-            why = why or add(_next(made, measured))
+            why = why or add(_next(made, measured, missed))
+        probed, not_kept = self._kept(backend, precision, made, measured)
         if why:
-            return plain.but(refused=why, seconds=time.monotonic() - begun)
-        probed = self._kept(backend, precision, made, measured)
+            return plain.but(refused=why, not_kept=not_kept, seconds=time.monotonic() - begun)
         operators, none = ((), "") if self.quick else self._operators(backend, precision, tell)
-        count = len(stairs(self.quick))
+        rungs = stairs(self.quick)
+        small = probed.get(overhead())
         return plain.but(
-            overhead=probed[0].low_us.but(metric="latency.overhead"),
-            peak=_rate(max(probed, key=lambda one: one.macs / one.low_us.value), precision),
-            stairs=tuple(probed[2 : 2 + count]),
-            table=tuple(probed[2 + count :]),
+            overhead=small.low_us.but(metric="latency.overhead") if small else None,
+            peak=_rate(max(probed.values(), key=lambda one: one.macs / one.low_us.value), precision),
+            stairs=tuple(probed[probe] for probe in rungs if probe in probed),
+            table=tuple(one for probe, one in probed.items() if probe not in {overhead(), peak(), *rungs}),
             operators=operators,
             operators_detail=none,
+            missed=tuple(f"{probe.name}: {detail}" for probe, detail in missed.items()),
+            not_kept=not_kept,
             seconds=time.monotonic() - begun,
         )
 
@@ -172,21 +179,22 @@ class Profiler:
 
     def _kept(
         self, backend: Backend, precision: Precision, made: Sequence[Made], measured: Sequence[Measurement]
-    ) -> list[Probed]:
-        """What was found, which is put into the device's latency table too."""
-        rows, probed = list[TableRow](), list[Probed]()
+    ) -> tuple[dict[Probe, Probed], str]:
+        """What was found, which is put into the device's latency table too; why it could not be put there.
+
+        A table that can't be written is no reason to lose what was measured.
+        """
+        rows, probed = list[TableRow](), dict[Probe, Probed]()
         for one, measurement in zip(made, measured, strict=True):
             kernels, figures = self.kernels_of(one.artefact), figures_of(measurement)
             low, memory = find_figure(figures, "latency.low"), find_figure(figures, "memory.model")
             assert low is not None
-            probed.append(
-                Probed(
-                    name=one.probe.name,
-                    width=one.probe.widths[0],
-                    macs=counted_macs(kernels),
-                    elements=sum(kernel.reads + kernel.writes + kernel.weights for kernel in kernels),
-                    low_us=low,
-                )
+            probed[one.probe] = Probed(
+                name=one.probe.name,
+                width=one.probe.widths[0],
+                macs=counted_macs(kernels),
+                elements=sum(kernel.reads + kernel.writes + kernel.weights for kernel in kernels),
+                low_us=low,
             )
             rows.append(
                 TableRow(
@@ -196,18 +204,22 @@ class Profiler:
                     sha256=one.artefact.sha256,
                 )
             )
-        add_rows(
-            LatencyTable(
-                device=self.device,
-                fingerprint=self.fingerprint,
-                backend=backend,
-                precision=precision,
-                threads=self.threads,
-                kind=measured[0].kind,
-                rows=tuple(rows),
-            )
+        if not rows:
+            return probed, ""
+        table = LatencyTable(
+            device=self.device,
+            fingerprint=self.fingerprint,
+            backend=backend,
+            precision=precision,
+            threads=self.threads,
+            kind=measured[0].kind,
+            rows=tuple(rows),
         )
-        return probed
+        try:
+            add_rows(table)
+        except (OSError, EdgeKDError) as error:
+            return probed, str(error)
+        return probed, ""
 
     def _operators(self, backend: Backend, precision: Precision, tell: Tell) -> tuple[tuple[OperatorKind, ...], str]:
         """By the runtime's own profile, of one network with dense and one with depthwise convolutions; why not."""
@@ -268,14 +280,15 @@ def _rate(probed: Probed, precision: Precision) -> Figure:
     )
 
 
-def _next(made: Sequence[Made], measured: Sequence[Measurement]) -> list[Probe]:
-    """Half of the networks for the predictor: the most telling of those that were not measured."""
+def _next(made: Sequence[Made], measured: Sequence[Measurement], missed: Collection[Probe]) -> list[Probe]:
+    """Half of the networks for the predictor: the most telling of those that were not tried."""
     known = [(one.probe.kernels(), figures_of(m)) for one, m in zip(made, measured, strict=True)]
     lows = [(kernels, find_figure(figures, "latency.low")) for kernels, figures in known]
     readings = [Reading(kernels=kernels, low_us=low.value) for kernels, low in lows if low is not None]
-    taken = {one.probe for one in made}
+    taken = {*missed, *(one.probe for one in made)}
     left = [probe for probe in candidates() if probe not in taken]
-    fitted = fit_predictor(readings) if any(probe in taken for probe in candidates()) else None
+    begun = any(probe in taken for probe in candidates())
+    fitted = fit_predictor(readings) if begun and len(readings) >= FEWEST else None
     seen = () if fitted else [reading.kernels for reading in readings]
     places = choose_to_measure([probe.kernels() for probe in left], NETWORKS // 2, fitted, seen)
     return [left[place] for place in places]

@@ -35,30 +35,35 @@ def steps_of(arm: ArmProfile) -> tuple[int, ...]:
 
 def _lines(report: ProfileReport) -> Iterator[str]:
     found = report.fingerprint
-    kind = f" . {report.threads} threads" if report.threads != 1 else ""
-    kind += " . quick" if report.quick else ""
+    sections = (*report.arms, *filter(None, (report.memory, report.behaviour)))
+    kind = " . quick" if sections and all(section.quick for section in sections) else ""
     if found.limits:
         kind += f" . emulated: {found.limits}"
     yield f"{report.device} . {found.cpu}, {found.cores} cores . {report.fingerprint.digest()[:12]}{kind}"
     yield ""
-    yield f" {'backend':<18} {'precision':<13} {'peak':>13} {'a call':>9} {'networks':>9}"
+    width = max((18, *(len(_on(arm)) for arm in report.arms)))
+    yield f" {'backend':<{width}} {'precision':<13} {'peak':>13} {'a call':>9} {'networks':>9}"
     for arm in report.arms:
-        where = f" {arm.backend!s:<18} {arm.precision.value:<13}"
+        where = f" {_on(arm):<{width}} {arm.precision.value:<13}"
         if arm.refused:
             yield f"{where} {'-':>13} {'-':>9} {'-':>9}"
             yield f"   {arm.refused}"
             continue
         peak = f"{arm.peak.value:.3g} {arm.peak.unit}" if arm.peak else "-"
         call = format_us(arm.overhead.value) if arm.overhead else "-"
-        yield f"{where} {peak:>13} {call:>9} {2 + len(arm.stairs) + len(arm.table):>9}"
+        yield f"{where} {peak:>13} {call:>9} {arm.timed:>9}"
     yield ""
+    for arm in report.arms:
+        yield from (f"could not be timed on {arm.label}: {missed}" for missed in arm.missed)
+        if arm.not_kept:
+            yield f"not in the latency table, {arm.label}: {arm.not_kept}"
     if report.memory is not None:
         rates = [f"{format_bytes(s.working_bytes)} {s.bandwidth.value / 1e9:.3g} GB/s" for s in report.memory.streams]
         yield f"read and written in: {', '.join(rates) or 'nothing told'}"
     for arm in report.arms:
         steps = steps_of(arm)
         if steps:
-            yield f"steps on {arm.backend} {arm.precision.value} after {', '.join(map(str, steps))} channels"
+            yield f"steps on {arm.label} after {', '.join(map(str, steps))} channels"
     for arm in report.arms:
         yield from _operators(arm)
     if report.behaviour is not None:
@@ -71,6 +76,11 @@ def _lines(report: ProfileReport) -> Iterator[str]:
             "and without --quick however long it takes"
         )
     yield f"report     {report.folder}/report.html"
+
+
+def _on(arm: ArmProfile) -> str:
+    """An arm's first column."""
+    return f"{arm.backend}, {arm.threads} threads" if arm.threads != 1 else str(arm.backend)
 
 
 def _operators(arm: ArmProfile) -> Iterator[str]:
@@ -86,9 +96,9 @@ def _operators(arm: ArmProfile) -> Iterator[str]:
         for one in longest.values()
     ]
     if told:
-        yield f"operators on {arm.backend} {arm.precision.value}: {', '.join(told)}"
+        yield f"operators on {arm.label}: {', '.join(told)}"
     if arm.operators_detail:
-        yield f"no operators on {arm.backend} {arm.precision.value}: {arm.operators_detail}"
+        yield f"no operators on {arm.label}: {arm.operators_detail}"
 
 
 def each_words(one: OperatorKind) -> str:

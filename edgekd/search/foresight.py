@@ -104,16 +104,18 @@ class Foresight:
         readings: Readings,
         elsewhere: Elsewhere,
     ) -> Allowed:
-        """What the fits leave on each arm; all of it where that would be nothing at all."""
+        """What the fits leave on each arm: by time, then by memory; where one of these leaves nothing, it is none."""
         left: dict[Arm, tuple[int, ...]] = dict(self.allowed)
         for one, predictor in zip(fits, _predictors(fits, readings, elsewhere), strict=True):
             indices = left.get(one.arm, ())
             found = predictor.predict([self._kernels(one.arm, self.plan.space.at(index)) for index in indices])
             left[one.arm] = tuple(i for i, at in zip(indices, found, strict=True) if at.least_us <= one.bound_us)
+        fast = left if any(left.values()) else dict(self.allowed)
+        small = dict(fast)
         for memory in memories:
-            indices = left.get(memory.arm, ())
-            left[memory.arm] = tuple(i for i in indices if self._least_bytes(memory, i) <= memory.bound_bytes)
-        return left if any(left.values()) else self.allowed
+            indices = fast.get(memory.arm, ())
+            small[memory.arm] = tuple(i for i in indices if self._least_bytes(memory, i) <= memory.bound_bytes)
+        return small if any(small.values()) else fast
 
     def _least_bytes(self, one: ArmMemory, index: int) -> float:
         _, least, _ = predict_memory(one.fit, self._kernels(one.arm, self.plan.space.at(index)))
@@ -131,17 +133,17 @@ class Foresight:
         begun, elsewhere = time.monotonic(), self._elsewhere(self._last(batch))
         fits = () if self._bound_us is None else fitted(readings, self._bound_us, elsewhere)
         memories = () if self._bound_bytes is None else fitted_memory(readings, self._bound_bytes)
-        slow = self.left(fits, (), readings, elsewhere)
-        large = self.left((), memories, readings, elsewhere)
+        fast = self.left(fits, (), readings, elsewhere)
+        left = self.left(fits, memories, readings, elsewhere) if memories else fast
 
-        def out(left: Allowed, arm: Arm) -> int:
-            return len(self.allowed.get(arm, ())) - len(left.get(arm, ()))
+        def out(of: Allowed, left: Allowed, arm: Arm) -> int:
+            return len(of.get(arm, ())) - len(left.get(arm, ()))
 
         record = PredictorsRecord(
             number=len(self.run.predictors()),
             batch=batch,
-            arms=tuple(one.but(removed=out(slow, one.arm)) for one in fits),
-            memories=tuple(one.but(removed=out(large, one.arm)) for one in memories),
+            arms=tuple(one.but(removed=out(self.allowed, fast, one.arm)) for one in fits),
+            memories=tuple(one.but(removed=out(fast, left, one.arm)) for one in memories),
             priors=elsewhere.fits,
             seconds=time.monotonic() - begun,
             ended_s=budget.spent_s(),
@@ -155,7 +157,7 @@ class Foresight:
                 f"predicted  {one.arm}: {one.removed:,} of {len(self.allowed.get(one.arm, ())):,} archs out ({told})"
             )
         for memory in record.memories:
-            of = len(self.allowed.get(memory.arm, ()))
+            of = len(fast.get(memory.arm, ()))
             told = f"for memory; {memory.fit.samples} measured, off by {format_bytes(memory.fit.error_bytes)} at 90 %"
             events.line(f"predicted  {memory.arm}: {memory.removed:,} of {of:,} archs out ({told})")
 

@@ -1,8 +1,8 @@
 """What earlier work measured, as a search finds it when it begins: on this device, and elsewhere.
 
 Reads the person's latency tables once; its result is known.json, so that a replay decides by the same. What was
-measured on the device as it is now are readings. What was measured elsewhere, or here in another state, is a prior at
-most: for arms of which little is known here (`edgekd.measure.priors`).
+measured on the device as it is now are readings. What was measured elsewhere, here in another state, or on arms that
+the search has not, is a prior at most: for arms of which little is known here (`edgekd.measure.priors`).
 """
 
 from __future__ import annotations
@@ -39,15 +39,21 @@ def known_tables(run: Run, plan: PlanRecord, events: Events) -> KnownRecord:
     except (ConfigurationError, OSError) as error:
         events.line(f"note: other devices' latency tables are not used: {error}")
         others = ()
+    besides = [table for table in tables if _arm(table) not in plan.arms]  # those of its arms are readings
     priors: dict[str, LatencyTable] = {}
     for arm in short:
-        prior = choose_prior(arm.backend, arm.precision, header.target.device, header.fingerprint, others)
+        prior = choose_prior(arm.backend, arm.precision, header.target.device, header.fingerprint, (*besides, *others))
         if prior is not None:
             priors[prior.name] = prior
     return KnownRecord(
         tables=tuple(KnownTable(arm=arm, readings=tuple(rows)) for arm, rows in found.items()),
         priors=tuple(
-            KnownTable(arm=_arm(table), readings=readings_of(table.rows), device=table.device)
+            KnownTable(
+                arm=_arm(table),
+                readings=readings_of(table.rows),
+                device=table.device,
+                here=table.fingerprint.digest() == header.fingerprint.digest(),
+            )
             for table in priors.values()
         ),
     )
@@ -81,7 +87,8 @@ class Elsewhere:
 
     def words(self, place: int, device: str) -> str:
         """Which it is, to somebody who searches for ``device``."""
-        return prior_words(str(self._tables[place].arm), self._tables[place].device, device)
+        table = self._tables[place]
+        return prior_words(str(table.arm), table.device, device, table.here)
 
 
 def _arm(table: LatencyTable) -> Arm:

@@ -111,6 +111,7 @@ class KnownTable(Record):
     arm: Arm
     readings: tuple[Reading, ...]
     device: str = ""  # of a prior: as it is called
+    here: bool = False  # a prior that was measured on the device as it is now, on another arm than the search's
 
 
 class KnownRecord(Filed):
@@ -118,7 +119,7 @@ class KnownRecord(Filed):
 
     schema_: Literal["edgekd.known/1"] = Field(default="edgekd.known/1", alias="schema")
     tables: tuple[KnownTable, ...]
-    priors: tuple[KnownTable, ...] = ()  # of other devices, or of this one in another state, for arms with few readings
+    priors: tuple[KnownTable, ...] = ()  # of other devices, states or arms, for arms with few readings
 
     def of(self, arm: Arm) -> tuple[Reading, ...]:
         """Those of one arm."""
@@ -154,7 +155,7 @@ class ArmMemory(Record):
     arm: Arm
     fit: MemoryFit
     bound_bytes: float
-    removed: int
+    removed: int  # of the archs that limits of time leave on this arm
 
 
 class PredictorsRecord(Filed):

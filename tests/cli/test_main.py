@@ -158,7 +158,7 @@ def test_an_error_that_nobody_reads_on_stdout_is_still_told_on_stderr() -> None:
             timeout=60,
             check=False,
         )
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert "no-such-bundle" in done.stderr
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr

@@ -9,6 +9,7 @@ import pytest
 
 from edgekd import predicting
 from edgekd.cli.main import main
+from edgekd.errors import MissingError
 from edgekd.measure.tables import add_rows
 from tests.measure.test_predict import table
 
@@ -101,6 +102,34 @@ def test_tables_of_other_states_are_offered_as_priors_and_a_torn_one_is_named(ow
     known = predicting.known_of("board", 1)
     assert (known.tables, known.elsewhere) == ((mine,), ())
     assert before.name in known.note
+
+
+def test_a_device_out_of_reach_is_known_by_its_own_tables_whatever_others_hold(own_data, monkeypatch):
+    mine = table(10)
+    add_rows(mine)
+    torn = mine.but(device="zz-other", fingerprint=mine.fingerprint.but(governor="powersave"))
+    add_rows(torn)
+    (path,) = (own_data / "data").rglob("zz-other*")
+    path.write_text("{")
+
+    def away(_):
+        raise MissingError("no route to it", "switch it on")
+
+    monkeypatch.setattr(predicting, "probe_device", away)
+    known = predicting.known_of("board", 1)
+    assert known.tables == (mine,)
+    assert "no route to it" in known.note
+    assert torn.name in known.note
+    changed = mine.fingerprint.but(governor="schedutil")
+    monkeypatch.setattr(predicting, "probe_device", lambda _: SimpleNamespace(fingerprint=changed))
+    with pytest.raises(MissingError, match="holds for another state of it"):
+        predicting.known_of("board", 1)
+    path.unlink()
+    path.symlink_to("nowhere.json")
+    monkeypatch.setattr(predicting, "probe_device", lambda _: SimpleNamespace(fingerprint=mine.fingerprint))
+    known = predicting.known_of("board", 1)
+    assert (known.tables, known.elsewhere) == ((mine,), ())
+    assert "nowhere" in known.note or torn.name in known.note
 
 
 def test_a_precision_that_is_not_there_offers_the_nearest(own_data, capsys):

@@ -48,6 +48,14 @@ def test_figures_are_predicted_and_come_with_their_error():
     assert row.macs == sum(kernel.macs for kernel in some_networks(1, seed=9)[0])
 
 
+def test_models_that_add_nothing_to_memory_are_readings_too():
+    rows = [row.but(memory_bytes=0 if at < 3 else row.memory_bytes) for at, row in enumerate(table(10).rows)]
+    (row,) = predict([table(10).but(rows=tuple(rows))], asked()).rows
+    (memory,) = [figure for figure in row.figures if figure.metric == "memory.model"]
+    assert "from 10 networks" in memory.method
+    assert memory.low == 0.0
+
+
 def test_a_short_table_has_the_fullest_other_one_as_its_prior():
     network = some_networks(1, seed=9)[0]
     (row,) = predict([table(40), table(10, ORT, speed=3.0)], asked(ORT)).rows

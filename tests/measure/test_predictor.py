@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from edgekd.kernels import Kernel
 from edgekd.measure import predictor
 from edgekd.measure.predictor import fit_predictor, fit_prior
 from edgekd.store.predicted import Reading
@@ -85,6 +86,19 @@ def test_what_is_left_out_is_hidden_from_the_prior_too(monkeypatch):
         assert not left_out & {reading.kernels for reading in known.readings}
         assert known.costs != prior.costs  # its coefficients too were fitted without them
         assert (known.costs.form, known.costs.vector) == (prior.costs.form, prior.costs.vector)
+
+
+def test_files_of_another_format_are_hidden_from_the_prior_as_well(monkeypatch):
+    """One scales its input by a multiplication, another by none: it is the same network."""
+    shared, fits = some_networks(30, seed=7), []
+    scaled = [(Kernel("other", 3, 3, 32, 32, 1, 1, 0, 3072, 3072, 0), *network) for network in shared]
+    prior = fit_prior(readings(scaled))
+    fit = predictor._fitted
+    monkeypatch.setattr(predictor, "_fitted", lambda *given: fits.append(given[1]) or fit(*given))
+    fit_predictor(readings(shared[:16], speed=2.0), prior)
+    whole, *folds = fits
+    assert whole is prior
+    assert sorted(len(prior.readings) - len(known.readings) for known in folds) == [1] * 4 + [2] * 6
 
 
 def test_a_prior_that_knows_none_of_them_stays_as_it_is(monkeypatch):

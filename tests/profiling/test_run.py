@@ -116,6 +116,33 @@ def test_again_measures_everything(profiled):
     assert len(profiled(quick=True, again=True)[1]) == 4
 
 
+def test_again_is_gone_on_with_where_it_was_stopped(profiled, monkeypatch):
+    profiled()
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            profiled(again=True, stop_after=3)
+    report, asked = profiled(again=True)
+    assert len(asked) == 8 - 2 * 3
+    assert len(report.reused) == 6
+    assert len(profiled(again=True)[1]) == 8
+    with pytest.raises(Interrupted):
+        profiled(again=True, stop_after=3)
+    assert profiled()[1] == []
+    monkeypatch.setattr(profiling.time, "time", lambda now=profiling.time.time: now() + 25 * 3600)
+    assert len(profiled(again=True)[1]) == 8
+
+
+def test_a_quick_look_again_has_time_left_for_what_was_left_out(profiled):
+    profiled(quick=True)
+    seen = []
+    for _ in range(4):
+        report, asked = profiled(quick=True, again=True, takes_s=14.0)
+        seen += asked
+        if not report.left_out:
+            break
+    assert sorted(seen) == ["behaviour", "litert/xnnpack float32", "litert/xnnpack int8", "memory"]
+
+
 def test_a_quick_look_again_leaves_whole_sections_as_they_are(profiled):
     profiled()
     report, asked = profiled(quick=True, again=True)

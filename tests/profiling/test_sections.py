@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from edgekd.artefacts import Artefact, Backend, Precision
-from edgekd.devices._protocol import Conditions, OperatorTime
+from edgekd.devices._protocol import Conditions, OperatorTime, Outcome
 from edgekd.kernels import Kernel
 from edgekd.measure.calm import Pace
-from edgekd.measure.tables import kept_tables
+from edgekd.measure.tables import kept_tables, tables_folder
 from edgekd.profiling import sections
 from edgekd.profiling.depthwise import Depthwise
 from edgekd.profiling.probes import candidates, stairs
@@ -171,6 +171,41 @@ def test_where_a_runtime_tells_no_operators_it_is_said(profiler):
     assert found.operators == ()
     assert found.operators_detail == ("resnet-8: this backend doesn't tell them; depthwise: no kernel for it here")
     assert found.refused == ""
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("missing", ["overhead", "peak", "width 8"])
+def test_a_network_that_can_not_be_timed_takes_nothing_from_the_others(profiler, missing):
+    def outcomes(job):
+        return Outcome.OUT_OF_MEMORY if job.artefact.path.stem == missing else Outcome.OK
+
+    found = profiler(outcomes=outcomes).arm(ORT, Precision.FLOAT32, silent)
+    assert found.refused == ""
+    assert len(found.missed) == 1
+    assert found.missed[0].startswith(f"{missing}: out-of-memory")
+    assert found.timed == len(kept_tables()[0].rows) == 2 + 16 + 4 - 1
+    assert (found.overhead is None) is (missing == "overhead")
+    assert len(found.stairs) == (15 if missing == "width 8" else 16)
+
+
+def test_where_most_can_not_be_timed_what_could_is_kept_and_nothing_concluded(profiler):
+    def outcomes(job):
+        return Outcome.HUNG if job.artefact.path.stem.startswith("width") else Outcome.OK
+
+    found = profiler(outcomes=outcomes).arm(ORT, Precision.FLOAT32, silent)
+    assert found.refused.startswith("hung")
+    assert (found.peak, found.stairs, found.table) == (None, (), ())
+    assert len(kept_tables()[0].rows) == 2
+
+
+@pytest.mark.usefixtures("few")
+def test_a_torn_table_costs_nothing_that_was_measured(profiler):
+    profiler().arm(ORT, Precision.FLOAT32, silent)
+    (path,) = tables_folder().glob("*.json")
+    path.write_text("{")
+    found = profiler().arm(ORT, Precision.FLOAT32, silent)
+    assert (found.refused, len(found.stairs)) == ("", 16)
+    assert path.name in found.not_kept
 
 
 def test_what_can_not_be_made_is_told_and_nothing_kept(profiler):

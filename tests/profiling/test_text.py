@@ -33,6 +33,20 @@ def test_an_operator_too_short_for_its_profile_takes_no_time_of_nothing():
     assert each_words(add.but(time_us=add.time_us.but(value=0.0))) == "under 1 us"
 
 
+def test_arms_of_several_threads_are_told_apart_and_what_was_missed_is_said(report):
+    four = arm(threads=4, missed=("peak: out-of-memory at once",), not_kept="board.json: is torn")
+    lines = profile_lines(report(threads=4, quick=True, arms=(arm(), four)))
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    assert " litert/xnnpack, 4 threads float32 90 GFLOP/s 1.5 us 17 " in text
+    assert " litert/xnnpack float32 90 GFLOP/s 1.5 us 18 " in text
+    assert "steps on litert/xnnpack float32, 4 threads after 16, 32, 48 channels" in text
+    assert "could not be timed on litert/xnnpack float32, 4 threads: peak: out-of-memory at once" in text
+    assert "not in the latency table, litert/xnnpack float32, 4 threads: board.json: is torn" in text
+    assert "quick" not in lines[0]
+    assert "threads" not in lines[0]
+
+
 def test_what_could_not_be_timed_is_said(report):
     whole = report()
     text = "\n".join(profile_lines(report(behaviour=whole.behaviour.but(threads=()), memory=None)))

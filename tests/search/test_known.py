@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edgekd.artefacts import Precision
 from edgekd.events import SilentEvents
 from edgekd.measure.predictor import fit_prior
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows, tables_folder
@@ -54,6 +55,20 @@ def test_only_arms_with_few_readings_have_priors(make_lab, own_data):
         (ARMS[1], 25, "fake-device"),
         (ARMS[0], 40, "fake-device"),  # of the arms of which nothing like them is known
     ]
+
+
+def test_what_other_arms_showed_on_the_device_as_it_is_comes_before_other_devices(make_lab, own_data):
+    """But after a table of the same arm, wherever it is from."""
+    keep(26, precision=Precision.DYNAMIC_INT8)
+    keep(40, precision=Precision.DYNAMIC_INT8, device="other", fingerprint=BEFORE)
+    lab = make_lab(predict=True)
+    run = lab.open()
+    (prior,) = known_tables(run, lab.plan, SilentEvents()).priors
+    assert (len(prior.readings), prior.device, prior.here) == (26, "fake-device", True)
+    assert Elsewhere((prior,)).words(0, "fake-device") == "litert/xnnpack dynamic-int8"
+    keep(25, device="other", fingerprint=BEFORE)
+    found = known_tables(run, lab.plan, SilentEvents()).priors
+    assert [(one.arm, one.here) for one in found if one.arm == ARMS[0]] == [(ARMS[0], False)]
 
 
 def test_a_table_of_another_device_that_is_torn_takes_nothing_away(make_lab, own_data):
