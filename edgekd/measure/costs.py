@@ -24,7 +24,7 @@ from scipy.optimize import nnls
 from edgekd.kernels import Kernel, Kernels
 from edgekd.store.predicted import Costs
 
-__all__ = ["Prior", "fit_costs", "kernel_costs", "refit_costs"]
+__all__ = ["Prior", "fit_costs", "kernel_costs", "kernel_sort", "refit_costs"]
 
 Floats = NDArray[np.float64]
 Prior = Callable[[Sequence[Kernel]], Floats]
@@ -83,7 +83,7 @@ def _best(
     return Costs(form=chosen.form, vector=chosen.vector, constant_us=float(solved[0]), coefficients=coefficients)
 
 
-def _sort(kernel: Kernel) -> str:
+def kernel_sort(kernel: Kernel) -> str:
     """Sorts of kernels that runtimes have code of their own for."""
     if kernel.kind == "conv":
         return "conv1x1" if kernel.taps == 1 else "conv" if kernel.stride == 1 else "conv strided"
@@ -108,8 +108,8 @@ def _weighted(kernel: Kernel) -> str:
 _FORMS: Mapping[str, Mapping[str, _Group]] = {  # kernels of one group share a coefficient of that count
     "all kernels alike": {"macs": _one, "elements": _one, "operators": _one},
     "macs by kind": {"macs": _kind, "elements": _one, "operators": _one},
-    "macs by sort": {"macs": _sort, "elements": _one, "operators": _one},
-    "macs and elements by sort": {"macs": _sort, "elements": _weighted, "operators": _one},
+    "macs by sort": {"macs": kernel_sort, "elements": _one, "operators": _one},
+    "macs and elements by sort": {"macs": kernel_sort, "elements": _weighted, "operators": _one},
 }
 _PRIOR_FORMS: Mapping[str, Mapping[str, _Group]] = {
     "the prior, scaled": {"prior": _one},

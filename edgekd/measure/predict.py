@@ -25,6 +25,17 @@ __all__ = ["Asked", "PredictReport", "PredictRow", "predict_models"]
 
 _FEWEST = 8  # rows, below which an interval says nothing
 _CONFIDENCE = 0.9
+_SORTS = {
+    "conv": "convolutions over a window",
+    "conv strided": "convolutions with a stride",
+    "conv1x1": "1 x 1 convolutions",
+    "depthwise": "depthwise convolutions",
+    "dense": "dense layers",
+    "add": "additions",
+    "pool": "pooling",
+    "move": "padding, slicing or joining of tensors",
+    "other": "element-wise functions",
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,7 @@ class PredictRow(Record):
     figures: tuple[Figure, ...]
     held_out: HeldOut | None
     unlike: float | None  # share of its expected time in kernels that nothing measured is like
+    unseen: tuple[str, ...] = ()  # sorts of its kernels that nothing measured has: the interval doesn't hold for these
     prior: str = ""  # the table that the few networks measured here start from
     detail: str = ""
     remedy: str = ""  # the command that measures enough, where nothing is told
@@ -104,7 +116,17 @@ class PredictReport(Filed):
             said += f"; adds {memory} to memory"
         if row.unlike is not None and row.unlike > 0.1:
             said += f". {row.unlike:.0%} of its time is in kernels unlike any that was measured: trust the interval"
+        if row.unseen:
+            said += (
+                f". Nothing that was measured here has its {_listed([_SORTS[sort] for sort in row.unseen])}: "
+                "what these take is a guess, and the interval does not count it"
+            )
         return said
+
+
+def _listed(words: Sequence[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 class _Fitted(NamedTuple):
@@ -208,4 +230,10 @@ def _row(
                 confidence=_CONFIDENCE,
             )
         )
-    return plain.but(figures=tuple(figures), held_out=fitted.held_out, unlike=fitted.unlike(one.kernels), prior=prior)
+    return plain.but(
+        figures=tuple(figures),
+        held_out=fitted.held_out,
+        unlike=fitted.unlike(one.kernels),
+        unseen=fitted.unseen(one.kernels),
+        prior=prior,
+    )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from edgekd.kernels import Kernel, Kernels
-from edgekd.measure.costs import fit_costs, kernel_costs, refit_costs
+from edgekd.measure.costs import fit_costs, kernel_costs, kernel_sort, refit_costs
 from edgekd.measure.deviations import Deviations, Mixture, fit_scales, posterior
 from edgekd.records import Record
 from edgekd.store.predicted import Costs, HeldOut, Reading, Scales
@@ -91,6 +91,15 @@ class LatencyPredictor(Record):
         total = float(times.sum())
         mine = sum(float(us) for kernel, us in zip(kernels, times, strict=True) if kernel in far)
         return mine / total if total > 0 else 0.0
+
+    def unseen(self, kernels: Kernels) -> tuple[str, ...]:
+        """Sorts of kernels that no network has which was measured, nor any of the prior's: their cost is a guess."""
+        seen = set[str]()
+        known: LatencyPredictor | None = self
+        while known is not None:
+            seen |= {kernel_sort(kernel) for reading in known.readings for kernel in reading.kernels}
+            known = known.prior
+        return tuple(sorted({kernel_sort(kernel) for kernel in kernels} - seen))
 
     def _base(self, kernels: Sequence[Kernel]) -> Floats:
         return kernel_costs(self.costs, kernels, self.prior.kernel_us if self.prior else None)

@@ -262,7 +262,9 @@ def _known(home: Path, names: Sequence[str], quick: bool, anew: _Anew) -> dict[s
 def _read(path: Path) -> ArmProfile | MemoryProfile | BehaviourProfile:
     if path.name.startswith("arm-"):
         return read_record(path, ArmProfile)
-    return read_record(path, MemoryProfile if path.name == "memory.json" else BehaviourProfile)
+    if path.name == "memory.json":
+        return read_record(path, MemoryProfile)
+    return read_record(path, BehaviourProfile)
 
 
 def _told_something(section: ArmProfile | MemoryProfile | BehaviourProfile) -> bool:

@@ -35,8 +35,8 @@ def steps_of(arm: ArmProfile) -> tuple[int, ...]:
 
 def _lines(report: ProfileReport) -> Iterator[str]:
     found = report.fingerprint
-    sections = (*report.arms, *filter(None, (report.memory, report.behaviour)))
-    kind = " . quick" if sections and all(section.quick for section in sections) else ""
+    quick = [*(arm.quick for arm in report.arms), *(one.quick for one in (report.memory, report.behaviour) if one)]
+    kind = " . quick" if quick and all(quick) else ""
     if found.limits:
         kind += f" . emulated: {found.limits}"
     yield f"{report.device} . {found.cpu}, {found.cores} cores . {report.fingerprint.digest()[:12]}{kind}"

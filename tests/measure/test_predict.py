@@ -116,6 +116,21 @@ def test_kernels_unlike_any_are_said():
     )
     (usual,) = predict([table(30)], asked()).rows
     assert usual.unlike < 0.1
+    assert usual.unseen == ()
+
+
+def test_sorts_of_operators_that_nothing_measured_has_are_named_however_little_they_are_expected_to_take():
+    network = (*some_networks(1, seed=9)[0], Kernel("move", 16, 32, 16, 16, 1, 1, 0, 4096, 8192, 0))
+    report = predict([table(30)], asked(kernels=network))
+    (row,) = report.rows
+    assert (row.unseen, row.unlike < 0.1) == (("move",), True)
+    assert "Nothing that was measured here has its padding, slicing" in " ".join(" ".join(report.lines()).split())
+    known = table(12).rows
+    told = known[0].but(kernels=network)
+    (row,) = predict([table(12).but(rows=(*known[1:], told))], asked(kernels=network)).rows
+    assert row.unseen == ()
+    short = predict([table(12), table(30, ORT).but(rows=(*table(30).rows[1:], told))], asked(kernels=network))
+    assert short.rows[0].unseen == ()  # the prior knows
 
 
 def test_the_answer_keeps_to_80_columns_and_is_json():
