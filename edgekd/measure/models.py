@@ -19,7 +19,7 @@ __all__ = ["Twin", "find_models", "names_of", "pair_twins"]
 Twin = tuple[int, int]
 """Indices of a float model and of its compressed twin."""
 
-_LAST_FIELD = 25  # ModelProto has none beyond
+_LAST_FIELD = 26  # ModelProto has none beyond
 _SUFFIXES = (".onnx", ".tflite", ".xml")
 _COMPRESSED = re.compile(
     r"[-_.](?:int8|i8|uint8|u8|quant(?:ized)?|qdq|dynamic|dynamic[-_]int8|w8a8|float16|fp16|f16)(?=[-_.]|$)"

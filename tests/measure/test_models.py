@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from edgekd.artefacts import Artefact, Format
 from edgekd.errors import ConfigurationError, UnknownName
-from edgekd.measure.models import find_models, names_of, pair_twins
+from edgekd.measure.models import _LAST_FIELD, find_models, names_of, pair_twins
 
 
 def tflite(path):
@@ -25,6 +26,13 @@ def test_good_files_are_found(tmp_path):
     (tmp_path / "a.onnx").write_bytes(onnx_bytes())
     found = find_models([tflite(tmp_path / "a.tflite"), tmp_path / "a.onnx"])
     assert [a.format for a in found] == [Format.TFLITE, Format.ONNX]
+
+
+def test_a_field_of_any_number_that_onnx_has_is_taken(tmp_path):
+    configured = onnx.ModelProto(configuration=[onnx.DeviceConfigurationProto(name="two cards", num_devices=2)])
+    (tmp_path / "a.onnx").write_bytes(onnx_bytes() + configured.SerializeToString())
+    assert len(find_models([tmp_path / "a.onnx"])) == 1
+    assert max(field.number for field in onnx.ModelProto.DESCRIPTOR.fields) == _LAST_FIELD
 
 
 def test_a_file_given_twice_is_one_model(tmp_path, monkeypatch):
