@@ -86,8 +86,11 @@ def _sample(
     began_s: float,
 ) -> ProcessSample:
     ordered = [times_us[name] for name in ("min_us", "low_us", "p50_us", "p95_us")]
-    if calls < 1 or not all(0 < value < math.inf for value in times_us.values()) or ordered != sorted(ordered):
-        raise NotUnderstood(f"the program's times make no sense: {dict(times_us)}")
+    whole = math.isfinite(load_ms) and (first_us is None or math.isfinite(first_us))
+    positive = all(0 < value < math.inf for value in times_us.values())
+    if calls < 1 or not whole or not positive or ordered != sorted(ordered):
+        told = {**times_us, "first_us": first_us, "load_ms": load_ms}
+        raise NotUnderstood(f"the program's times make no sense: {told}")
     return ProcessSample(
         **times_us,
         p99_us=p99_us,
