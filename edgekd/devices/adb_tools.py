@@ -106,7 +106,7 @@ class ToolsSession:
         self._files = RemoteFiles(self._shell, made, new_token(), None)
         self._tools: dict[str, str] = {}
         self._digests: dict[str, str] = {}
-        self._calls_for: dict[str, float] = {}  # as many as fill the plan's time, by the model's place
+        self._p50_us: dict[tuple[str, int], float] = {}  # by the model's place and threads: tells how many calls to ask
         for runtime, path in device.tools.items():
             digest = digest_file(path)
             there = f"tools/{digest[:32]}"
@@ -195,11 +195,11 @@ class ToolsSession:
         if job.shapes:
             return Outcome.REFUSED, "a shape can't be asked for from the vendors' programs", None
         model = self._files.put(job.artefact.files)
-        if runtime == "onnxruntime" and model not in self._calls_for:
+        if runtime == "onnxruntime" and (model, job.threads or plan.threads) not in self._p50_us:
             outcome, detail, one = self._run(job, model, _perf_test(self._tools[runtime], model, job, plan, 3), plan)
             if one is None:
                 return outcome, detail, None
-            self._calls_for[model] = 1e3 * plan.rounds * plan.round_ms / one.p50_us
+            self._p50_us[model, job.threads or plan.threads] = one.p50_us
         return self._run(job, model, self._words(job, model, plan), plan)
 
     def _words(self, job: Job, model: str, plan: MeasurePlan) -> list[str]:
@@ -207,8 +207,8 @@ class ToolsSession:
         tool = self._tools[job.backend.runtime]
         if job.backend.runtime == "litert":
             return _benchmark_model(tool, model, job, plan)
-        least, most = 2 * plan.min_calls, _MOST_CALLS
-        return _perf_test(tool, model, job, plan, round(min(most, max(least, self._calls_for[model]))))
+        fill = 1e3 * plan.rounds * plan.round_ms / self._p50_us[model, job.threads or plan.threads]
+        return _perf_test(tool, model, job, plan, round(min(_MOST_CALLS, max(2 * plan.min_calls, fill))))
 
     def _run(
         self, job: Job, model: str, words: Sequence[str], plan: MeasurePlan

@@ -112,6 +112,18 @@ def test_times_of_both(device: AdbToolsDevice, root: Path, tmp_path: Path) -> No
     assert sum("--num_threads=2 " in line for line in asked) == 3
 
 
+def test_each_plan_has_calls_of_its_own(device: AdbToolsDevice, tmp_path: Path) -> None:
+    """A model is called for a millisecond before it is measured, and that is no measure for what follows."""
+    job = Job(artefact=model(tmp_path, "net.onnx"), backend=ONNX)
+    session = device.open()
+    try:
+        assert session.prepare([job]) == {job: None}
+        results = [session.measure([job], PLAN.but(processes=1, round_ms=round_ms)) for round_ms in (5.0, 20.0)]
+    finally:
+        session.close()
+    assert [result.processes[0].calls for (result,) in results] == [50, 200]  # of 300 us
+
+
 @pytest.mark.parametrize(
     ("name", "outcome", "words"),
     [
