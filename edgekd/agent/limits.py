@@ -24,6 +24,7 @@ Home = Tuple[str, int]
 """A group that others are made in, and its version."""
 
 _PERIOD_US = 10000
+_OF_SWAP = ("memory.swap.max", "memory.memsw.limit_in_bytes")  # a group has them where the kernel counts swap
 _ROOT = "/sys/fs/cgroup"
 
 
@@ -54,7 +55,9 @@ class Cage:
                     os.mkdir(folder)
                 self.folders.append(folder)
                 for name, value in files.items():
-                    _write(os.path.join(folder, name), value)
+                    place = os.path.join(folder, name)
+                    if name not in _OF_SWAP or os.path.exists(place):
+                        _write(place, value)
         except OSError:
             self.remove()
             raise
@@ -136,11 +139,11 @@ def _folders(homes: Mapping[str, Home], limits: Limits, name: str) -> Dict[str, 
     wanted: Dict[str, Dict[str, str]] = {}
     for controller, (parent, version) in homes.items():
         folder = os.path.join(parent, "edgekd-%d-%s" % (os.getpid(), name))
-        wanted.setdefault(folder, {}).update(_files(controller, version, limits, parent))
+        wanted.setdefault(folder, {}).update(_files(controller, version, limits))
     return wanted
 
 
-def _files(controller: str, version: int, limits: Limits, parent: str) -> Dict[str, str]:
+def _files(controller: str, version: int, limits: Limits) -> Dict[str, str]:
     if controller == "cpu":
         # the kernel gives no less than 1 ms a period, and takes no period over a second
         period = min(1000000, max(_PERIOD_US, math.ceil(1000.0 / limits.cpu)))
@@ -149,12 +152,9 @@ def _files(controller: str, version: int, limits: Limits, parent: str) -> Dict[s
             return {"cpu.max": "%d %d" % (quota, period)}
         return {"cpu.cfs_period_us": str(period), "cpu.cfs_quota_us": str(quota)}
     memory = str(limits.memory_bytes)
-    if version == 1:
-        files = {"memory.limit_in_bytes": memory, "memory.swappiness": "0"}
-        both = "memory.memsw.limit_in_bytes"  # with swap; it may not be below the other, so it comes after
-        return dict(files, **{both: memory}) if os.path.exists(os.path.join(parent, both)) else files
-    swap = {"memory.swap.max": "0"} if os.path.exists(os.path.join(parent, "memory.swap.current")) else {}
-    return dict({"memory.max": memory}, **swap)
+    if version == 1:  # the sum with swap may not be below memory alone, so it comes after
+        return {"memory.limit_in_bytes": memory, "memory.swappiness": "0", "memory.memsw.limit_in_bytes": memory}
+    return {"memory.max": memory, "memory.swap.max": "0"}
 
 
 def _homes(controllers: Sequence[str], limits: Limits) -> Dict[str, Home]:

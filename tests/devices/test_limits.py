@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -124,14 +125,42 @@ def test_a_quota_that_cannot_be_kept_is_refused(tmp_path: Path, monkeypatch: pyt
         without_groups(limited(cpu="50 %"), tmp_path, monkeypatch).open()
 
 
-def test_swapping_does_not_pass_a_limit_where_it_is_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "files", "of_swap"),
+    [
+        (1, {"memory.limit_in_bytes": "1000", "memory.swappiness": "0"}, {"memory.memsw.limit_in_bytes": "1000"}),
+        (2, {"memory.max": "1000"}, {"memory.swap.max": "0"}),
+    ],
+)
+@pytest.mark.parametrize("counted", [True, False])
+def test_swapping_does_not_pass_a_limit_where_it_is_counted(
+    version: int,
+    files: dict[str, str],
+    of_swap: dict[str, str],
+    counted: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The parent has no file of swap, as version 2's root has none: what the kernel puts into a new group counts."""
+    expected = files | (of_swap if counted else {})
+    make, written = os.mkdir, list[str]()
+
+    def made_by_the_kernel(folder: str) -> None:
+        make(folder)
+        for name in [*expected, "cgroup.procs"]:
+            Path(folder, name).touch()
+
+    def noted(place: str, value: str) -> None:
+        written.append(Path(place).name)
+        write(place, value)
+
+    write = enforcing._write
+    monkeypatch.setattr(enforcing, "_write", noted)
+    monkeypatch.setattr(enforcing.os, "mkdir", made_by_the_kernel)
     limits = enforcing.Limits(memory_bytes=1000)
-    assert "memory.memsw.limit_in_bytes" not in enforcing._files("memory", 1, limits, str(tmp_path))
-    (tmp_path / "memory.memsw.limit_in_bytes").touch()
-    written = enforcing._files("memory", 1, limits, str(tmp_path))
-    # the kernel refuses the sum below the part of it
-    assert list(written)[0::2] == ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
-    assert written["memory.memsw.limit_in_bytes"] == "1000"
+    (folder,) = enforcing.Cage(enforcing._folders({"memory": (str(tmp_path), version)}, limits, "1")).folders
+    assert {path.name: path.read_text() for path in Path(folder).iterdir()} == expected | {"cgroup.procs": ""}
+    assert written == list(expected)  # the kernel refuses memory and swap below memory alone: that comes first
 
 
 def test_more_cores_than_there_are() -> None:
