@@ -78,10 +78,13 @@ class Batch:
             groups = _groups([index for index in order if index not in self.alone], MOST_ALIVE - self.plan.sentinel)
             groups += [[index] for index in order if index in self.alone]
             for group in groups:
-                with self._cool_and_busy():
-                    self._generation(generation, group)
+                try:
+                    with self._cool_and_busy():
+                        self._generation(generation, group)
+                except RuntimeError as error:
+                    self._crowded_out(generation, group, error)
                 for index, failure in self.gone.items():
-                    if len(group) > 1 and self._crowded(failure):
+                    if len(group) > 1 and _crowded(failure):
                         self.alone.add(index)
                         groups.append([index])
                         continue
@@ -104,13 +107,17 @@ class Batch:
         self.not_cool = self.not_cool or why
         return busy_cores(self.plan.busy)
 
-    def _crowded(self, failure: Failed) -> bool:
-        """Whether the job may find memory once it is alone: a board that has room for each may not have it for all.
+    def _crowded_out(self, generation: int, group: Sequence[int], error: RuntimeError) -> None:
+        """Where it was the sentinel that found no memory beside several, they are to be tried alone: nothing is kept.
 
-        Android kills before the kernel has to, and says nothing of memory. A limit is each process's own.
+        Any other error is raised.
         """
-        short = failure.outcome == "out-of-memory" or "SIGKILL" in failure.detail
-        return short and not (self.plan.memory_limit_bytes or self.yard.limits.memory_bytes)
+        failure = error.__cause__
+        if len(group) == 1 or not isinstance(failure, Failed) or not _crowded(failure):
+            raise error
+        for index in group:
+            self.gone.setdefault(index, failure)
+            del self.results[index].samples[generation:], self.results[index].beside[generation:]
 
     def _generation(self, generation: int, group: Sequence[int]) -> None:
         """One fresh process of each job of the group and of the sentinel (-1), a round each in turn."""
@@ -183,8 +190,8 @@ class Batch:
     def _profile(self, index: int) -> None:
         """Operators' times from a process of its own. Where a runtime fails at this, its reason is kept."""
         plan, result = self.plan, self.results[index]
-        with Child(self.jobs[index], 0, self.yard, self.waiting) as child:
-            try:
+        try:
+            with Child(self.jobs[index], 0, self.yard, self.waiting) as child:
                 child.open(plan.load_deadline_s)
                 child.load(plan.load_deadline_s, plan.seed)
                 child.first(plan.call_deadline_s)
@@ -192,8 +199,8 @@ class Batch:
                 answer = child.ask("profile", deadline_s, path=self.jobs[index].path, calls=_PROFILED_CALLS)
                 result.operators = answer["operators"]
                 result.operators_detail = "" if result.operators else "this backend doesn't tell them"
-            except Failed as failure:
-                result.operators_detail = "%s: %s" % (failure.outcome, failure.detail)
+        except Failed as failure:
+            result.operators_detail = "%s: %s" % (failure.outcome, failure.detail)
         self.step("operators")
 
     def _energy(self, generation: int, index: int) -> None:
@@ -211,6 +218,15 @@ class Batch:
         if result.energy_detail:
             result.energy = []
         self.step("energy %d" % (generation + 1))
+
+
+def _crowded(failure: Failed) -> bool:
+    """Whether a process may find memory with fewer beside it: a board that has room for each may not have it for all.
+
+    Android kills before the kernel has to, and says nothing of memory. One that has a limit may be killed for want of
+    the board's memory as well: only alone it is known which.
+    """
+    return failure.outcome == "out-of-memory" or "SIGKILL" in failure.detail
 
 
 def try_loading(job: Job, plan: Plan, yard: Yard, waiting: Callable[[], None]) -> None:

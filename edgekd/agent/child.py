@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from typing import Any, Callable, Dict, Optional
 
 from edgekd.agent.limits import Yard
@@ -29,34 +31,49 @@ class Failed(Exception):
 
 
 class Child:
-    """One spawned worker. Use it as a context manager: leaving kills it."""
+    """One spawned worker. Use it as a context manager: leaving kills it. Raises Failed where none can be had."""
 
     def __init__(self, job: Job, memory_limit_bytes: int, yard: Yard, waiting: Callable[[], None]) -> None:
         self.job = job
         self.memory_limit_bytes = memory_limit_bytes
         self.waiting = waiting
-        self.stderr = tempfile.TemporaryFile()
         self.kills = _kernel_kills()
         self.memory_total_bytes = yard.rlimit_bytes
-        self.cage = yard.cage()
         self.first_s = 0.0
-        environment = dict(os.environ)
-        for name in _THREAD_VARIABLES:
-            environment[name] = str(job.threads)
-        self.process = subprocess.Popen(
-            [sys.executable, "-B", sys.argv[0], "worker", str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.stderr,
-            env=environment,
-            bufsize=0,
-        )
-        if self.cage is not None:
-            self.cage.hold(self.process.pid)
+        try:
+            self._begin(yard)
+        except OSError as error:
+            short = error.errno in (errno.ENOMEM, errno.EAGAIN)  # a fork that finds no room
+            raise Failed("out-of-memory" if short else "crashed", "no process can be started: %s" % error) from error
         assert self.process.stdin is not None  # asked for, just above
         assert self.process.stdout is not None
         self.stdin = self.process.stdin
         self.lines = Lines(self.process.stdout.fileno())
+
+    def _begin(self, yard: Yard) -> None:
+        """Start it in its groups; where something is refused, what was made goes again. Raises OSError."""
+        environment = dict(os.environ)
+        for name in _THREAD_VARIABLES:
+            environment[name] = str(self.job.threads)
+        with ExitStack() as made:
+            self.stderr = made.enter_context(tempfile.TemporaryFile())
+            self.cage = yard.cage()
+            if self.cage is not None:
+                made.callback(self.cage.remove)
+            self.process = made.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-B", sys.argv[0], "worker", str(os.getpid())],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self.stderr,
+                    env=environment,
+                    bufsize=0,
+                )
+            )
+            made.callback(self.process.kill)
+            if self.cage is not None:
+                self.cage.hold(self.process.pid)
+            made.pop_all()
 
     def __enter__(self) -> Child:
         return self

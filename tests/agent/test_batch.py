@@ -175,8 +175,58 @@ def test_a_job_that_finds_none_alone_either_has_none() -> None:
     assert [bool(result.failed) for result in done.results] == [False, True, False]
     assert sum(entry == ("b", "open") for entry in Noted.log) == 2
     Noted.log.clear()
-    measure("abc", PLAN._replace(memory_limit_bytes=1000))  # a limit is the same alone
-    assert sum(entry == ("b", "open") for entry in Noted.log) == 1
+    measure("abc", PLAN._replace(memory_limit_bytes=1000))  # it may be the board that was too small, and not the limit
+    assert sum(entry == ("b", "open") for entry in Noted.log) == 2
+
+
+def test_a_job_with_a_limit_is_measured_alone_where_the_board_is_too_small_for_all() -> None:
+    Noted.crowded["b", "round"] = Failed("out-of-memory", "killed by the kernel")
+    done = measure("abc", PLAN._replace(memory_limit_bytes=1000))
+    assert [result.failed for result in done.results] == [None] * 3
+
+
+@pytest.mark.parametrize("op", ["open", "round", "finish"])
+def test_jobs_beside_which_the_sentinel_finds_no_memory_are_measured_alone(op: str) -> None:
+    Noted.crowded["sentinel", op] = Failed("out-of-memory", "killed by the kernel")
+    Noted.fails["c", "load"] = Failed("crashed", "killed by SIGSEGV")
+    done = measure("abc")
+    assert [result.failed and result.failed.outcome for result in done.results] == [None, None, "crashed"]
+    assert [len(result.samples) for result in done.results] == [2, 2, 0]  # those that had finished count once
+    assert sorted(row for result in done.results for row in result.beside) == [0, 1, 2, 3]
+    assert len(done.sentinel) == 4
+    assert sum(entry == ("c", "open") for entry in Noted.log) == 1
+    assert Noted.alive == 0
+
+
+def test_what_was_measured_before_the_sentinel_found_no_memory_is_kept() -> None:
+    def step(_: str) -> None:
+        Noted.crowded["sentinel", "round"] = KILLED
+
+    done = batch.Batch(jobs(*"abc"), PLAN, Yard(Limits()), "no meter", Cooling(), lambda: None, step)
+    done.run()
+    assert [result.failed for result in done.results] == [None] * 3
+    assert [len(result.samples) for result in done.results] == [2, 2, 2]
+    assert [result.beside[0] for result in done.results] == [0, 0, 0]
+    assert sorted(result.beside[1] for result in done.results) == [1, 2, 3]
+
+
+def test_a_sentinel_that_finds_no_memory_beside_one_ends_the_batch() -> None:
+    Noted.fails["sentinel", "round"] = Failed("out-of-memory", "killed by the kernel")
+    with pytest.raises(RuntimeError, match="the sentinel failed: killed by the kernel"):
+        measure("ab")
+    assert Noted.alive == 0
+
+
+def test_a_profile_whose_process_cannot_be_started_has_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unstarted(Noted):
+        def __init__(self, job: Job, *more: Any) -> None:
+            if ("a", "finish") in Noted.log:
+                raise Failed("out-of-memory", "no process can be started")
+            super().__init__(job, *more)
+
+    monkeypatch.setattr(batch, "Child", Unstarted)
+    (result,) = measure("a", PLAN._replace(processes=1, profile=True)).results
+    assert (result.failed, result.operators_detail) == (None, "out-of-memory: no process can be started")
 
 
 def test_it_is_told_where_a_batch_began_warm(monkeypatch: pytest.MonkeyPatch) -> None:
