@@ -1,7 +1,7 @@
 """One agent at a time on a device, whichever computer it serves; who holds the lock also tidies the folder.
 
-An agent whose host has gone without a word can live on until the network notices. The host that comes back knows its
-own session by its token: its new agent ends the old one and takes its place.
+An agent whose host has gone without a word can live on until the network notices. The host that comes back, in the same
+command or a later one, has the same token: its new agent ends the old one and takes its place.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import List
 
 __all__ = ["take", "tidy"]
@@ -42,24 +43,27 @@ def take(path: str, token: str) -> str:
     return ""
 
 
-def tidy(folder: str, token: str) -> None:
-    """Remove what other sessions left, and models, samples and agents that were not used for a week. Raises OSError."""
+def tidy(folder: str) -> None:
+    """Remove what earlier sessions left (our own has not begun), and models, samples and agents unused for a week."""
     for session in _names(os.path.join(folder, "sessions")):
-        if session != token:
-            shutil.rmtree(os.path.join(folder, "sessions", session), ignore_errors=True)
+        shutil.rmtree(os.path.join(folder, "sessions", session), ignore_errors=True)
     for blob in _names(os.path.join(folder, "blobs")):
         place = os.path.join(folder, "blobs", blob)
         if all(_unused(os.path.join(place, name)) for name in _names(place)):
             shutil.rmtree(place, ignore_errors=True)
     for room in (os.path.join(folder, "agent"), os.path.join(folder, "tools")):
         for place in [os.path.join(room, name) for name in _names(room)]:
-            if _unused(place) and not os.path.samefile(place, sys.argv[0]):  # workers start from there
-                os.remove(place)
+            with suppress(OSError):  # it may be another's, and stays then
+                if _unused(place) and not os.path.samefile(place, sys.argv[0]):  # workers start from there
+                    os.remove(place)
 
 
 def _unused(place: str) -> bool:
     """For a week; what a host asks for is marked as used."""
-    return time.time() - os.stat(place).st_mtime > _KEPT_S
+    try:
+        return time.time() - os.stat(place).st_mtime > _KEPT_S
+    except OSError:  # it has just gone by itself
+        return False
 
 
 def _names(folder: str) -> List[str]:

@@ -29,11 +29,11 @@ Message = Dict[str, Any]
 def main(lock: str = "", token: str = "", options: str = "") -> int:
     """Serve until stdin closes.
 
-    ``lock`` is a file that only one agent holds; ``token`` names who asked for it; ``options`` are JSON.
+    ``lock`` is a file that only one agent holds; ``token`` names the computer that asks for it; ``options`` are JSON.
     """
     held_by = take(lock, token) if lock else ""
     if lock and not held_by:
-        tidy(os.path.dirname(lock), token)
+        tidy(os.path.dirname(lock))
     place = _Place(decode(options.encode()) if options else {})
     out = os.dup(1)
     os.dup2(2, 1)

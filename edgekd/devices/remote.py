@@ -44,7 +44,7 @@ class Place(NamedTuple):
 
 
 def new_token() -> str:
-    """A session's name on the device: who comes again with it takes the place of its own lost predecessor."""
+    """What one session calls its own on the device: one that was replaced, and ends late, writes nowhere else."""
     return secrets.token_hex(8)
 
 
@@ -88,7 +88,10 @@ true"""
 
 
 class RemoteLink:
-    """See Link. ``token`` names the session there; ``state`` asks by the shell what the agent can't know."""
+    """See Link. ``token`` names this computer there: who comes again with it takes its lost predecessor's place.
+
+    ``state`` asks by the shell what the agent can't know.
+    """
 
     def __init__(
         self,
@@ -101,13 +104,13 @@ class RemoteLink:
     ) -> None:
         self._shell = shell
         self._state = state
-        self._token = token
+        self._own = new_token()
         self._count = 0
         self._lost = False
         self._complaint = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the link
         try:
             self.place = look(shell, folder, python)
-            self._files = RemoteFiles(shell, self.place.folder, token, self.place.python)
+            self._files = RemoteFiles(shell, self.place.folder, self._own, self.place.python)
             agent = f"{self.place.folder}/{self._agent()}"
             words = [self.place.python, "-u", "-B", agent, "serve", f"{self.place.folder}/lock", token, options]
             # not by `exec`: a shell that outlives the agent tells how it ended
@@ -174,7 +177,7 @@ class RemoteLink:
 
     @property
     def _session(self) -> str:
-        return f"sessions/{self._token}"
+        return f"sessions/{self._own}"
 
     def _agent(self) -> str:
         """Put the agent there, if it isn't; its path within the folder."""

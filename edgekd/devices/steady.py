@@ -14,7 +14,6 @@ from typing import TypeVar
 from edgekd.devices._protocol import Fingerprint, Job, Measurement, MeasurePlan, PowerModel, Progress, RunResult
 from edgekd.devices.link import Link
 from edgekd.devices.lock import DeviceLock
-from edgekd.devices.remote import new_token
 from edgekd.devices.session import AgentSession
 from edgekd.errors import ConnectionLost, DeviceBusy, DeviceUnreachable, Problem
 
@@ -32,18 +31,19 @@ def opened(
     connect: Callable[[str], Link],
     cooling_s: float = 0.0,
 ) -> SteadySession:
-    """Take the device's lock, connect, and greet the agent; ``connect`` gets the session's token.
+    """Take the device's lock, connect, and greet the agent; ``connect`` gets the lock's token.
 
     ``cooling_s`` is the longest that the device may wait until it is cool.
 
     Raises DeviceBusy, DeviceUnreachable, MissingError.
     """
-    lock, token = DeviceLock(device), new_token()
+    lock = DeviceLock(device)
 
     def start() -> AgentSession:
         return AgentSession(device, connect(token), lambda: None, power_model=power_model, cooling_s=cooling_s)
 
     try:
+        token = lock.token()
         return SteadySession(device, start, lock.release, patience_s)
     except BaseException:
         lock.release()

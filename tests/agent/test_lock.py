@@ -28,13 +28,26 @@ def test_what_was_not_used_for_a_week_goes(tmp_path: Path, monkeypatch: pytest.M
     running = lay(tmp_path / "agent/running.pyz", OLD_S)  # on a board whose clock has just been set
     env = lay(tmp_path / "env/bin/python", OLD_S)
     monkeypatch.setattr(sys, "argv", [str(running)])
-    tidy(str(tmp_path), "token")
+    tidy(str(tmp_path))
     assert [path for path in gone if path.exists()] == []
     assert [path for path in (*kept, running, env) if not path.exists()] == []
     assert not (tmp_path / "blobs/a").exists()
 
 
-def test_sessions_of_others_go(tmp_path: Path) -> None:
-    own, other = lay(tmp_path / "sessions/token/1", 0.0), lay(tmp_path / "sessions/other/1", 0.0)
-    tidy(str(tmp_path), "token")
-    assert (own.exists(), other.exists()) == (True, False)
+def test_sessions_of_before_go(tmp_path: Path) -> None:
+    lay(tmp_path / "sessions/0123/1", 0.0)
+    tidy(str(tmp_path))
+    assert list((tmp_path / "sessions").iterdir()) == []
+
+
+def test_what_has_just_gone_or_cannot_be_removed_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [str(lay(tmp_path / "running.pyz", 0.0))])
+    for room in ("agent", "tools", "blobs/a"):
+        (tmp_path / room).mkdir(parents=True)
+        (tmp_path / room / "0").symlink_to(tmp_path / "gone")
+    kept = lay(tmp_path / "agent/1/file", OLD_S).parent  # a folder can't be removed as a file is
+    os.utime(kept, (time.time() - OLD_S,) * 2)
+    old = lay(tmp_path / "tools/2", OLD_S)
+    tidy(str(tmp_path))
+    assert kept.exists()
+    assert not old.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -31,3 +32,22 @@ def test_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], timeout=60, check=False)
     assert ended.returncode == -9
     DeviceLock("board", tmp_path).release()
+
+
+def test_a_device_knows_this_computer_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def token(device: str, folder: Path = tmp_path) -> str:
+        lock = DeviceLock(device, folder)
+        try:
+            return lock.token()
+        finally:
+            lock.release()
+
+    first = token("board")
+    assert token("board") == first
+    assert len({first, token("another board"), token("board", tmp_path / "of another person")}) == 3
+    (tmp_path / "board.token").write_bytes(b"torn\xff")
+    assert token("board") not in ("", first)
+    assert token("board") == token("board")
+    here = token("board")
+    monkeypatch.setattr(platform, "node", lambda: "a computer with the same home folder")
+    assert token("board") != here

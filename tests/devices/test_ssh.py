@@ -194,6 +194,34 @@ def test_two_computers_cannot_measure_at_once(device: SshDevice) -> None:
         first.close()
 
 
+def test_a_later_session_replaces_an_agent_that_lives_on(device: SshDevice, sshd: LoopbackSshd, tmp_path: Path) -> None:
+    """Its board has not noticed that the host is gone: its end of the connection sleeps."""
+    np.save(tmp_path / "x.npy", np.zeros((3, 1), np.float32))
+    before = set(sshd.connections())
+    lost = device.open()
+    board = Path(lost._connected()._link.place.folder)  # type: ignore[attr-defined]
+    frozen = [below for one in set(sshd.connections()) - before for below in [one, *one.children()]]
+    (agent,) = agents_of(sshd)
+    left = board / "sessions/0123456789abcdef/1"
+    left.mkdir(parents=True)
+    for process in frozen:
+        process.suspend()
+    try:
+        lost.close()
+        assert psutil.pid_exists(agent)
+        with pytest.raises(DeviceBusy, match="in use by process"):
+            device.but(name=f"{device.name}-of-another-computer").open()
+        with device.open() as session:
+            assert not left.exists()
+            assert agent not in agents_of(sshd)
+            answer = session.run(null_job(tmp_path), [tmp_path / "x.npy"])
+        assert answer.outcome is Outcome.OK, answer.detail
+    finally:
+        for process in [*frozen, *[below for one in frozen if one.is_running() for below in one.children()]]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
 def test_a_changed_host_key(device: SshDevice, sshd: LoopbackSshd) -> None:
     sshd.another_key()
     with pytest.raises(DeviceUnreachable, match="host key") as caught:
