@@ -15,13 +15,15 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
+from edgekd.devices._protocol import Device
+from edgekd.devices.adb_tools import AdbToolsDevice
 from edgekd.devices.catalogue import open_device, probe_device
 from edgekd.devices.remote import ENVIRONMENT, look
 from edgekd.devices.shell import HasShell, Shell, ask, command_line
 from edgekd.errors import DeviceUnreachable, MissingError, UnknownName, UsageError
 from edgekd.records import Filed
 
-__all__ = ["PACKAGES", "InstallAnswer", "install_runtimes"]
+__all__ = ["PACKAGES", "InstallAnswer", "install_runtimes", "own_python"]
 
 PACKAGES: Mapping[str, tuple[str, ...]] = {
     "litert": ("ai-edge-litert",),
@@ -37,9 +39,10 @@ _MODULES = {
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
 }
+_CALLED = {"tflite-runtime": "litert"}  # what the agent calls it, where that is another name
 _LOOK_DEADLINE_S = 120.0
 _DEADLINE_S = 3600.0  # a slow board behind a slow line
-_LISTED = re.compile(r"^([A-Za-z0-9._-]+)==([A-Za-z0-9.!+_-]+)$", re.MULTILINE)
+_LISTED = re.compile(r"/lib/python(\d+)\.(\d+)/site-packages/([A-Za-z0-9._]+)-([A-Za-z0-9.!+_]+)\.dist-info$", re.M)
 _TELL = "import os, sys; print('base %d.%d' % sys.version_info[:2], os.path.realpath(sys.executable))"
 
 
@@ -62,8 +65,8 @@ def install_runtimes(name: str, runtimes: Sequence[str], python: str | None = No
 
     ``python`` is the one to make it with, else that of the environment that is there, else the first that is found.
     Runtimes that were there keep their versions, but for another version of Python, which gets the newest that it can.
-    Raises UnknownName, UsageError where the device has no shell, MissingError where its packages can't be had (what
-    was installed before is then as it was), DeviceUnreachable.
+    Raises UnknownName, UsageError where the device has no shell or would not use the environment, MissingError where
+    its packages can't be had (what was installed before is then as it was), DeviceUnreachable.
     """
     for runtime in runtimes:
         if runtime not in PACKAGES:
@@ -71,7 +74,19 @@ def install_runtimes(name: str, runtimes: Sequence[str], python: str | None = No
     device = open_device(name)
     if not isinstance(device, HasShell):
         raise UsageError(f"`{name}` is reached without a shell: nothing can be installed there", "use its own pip")
+    if isinstance(device, AdbToolsDevice):
+        raise UsageError(
+            f"`{name}` is measured by the vendors' own programs: a runtime of a Python's would not be used there",
+            "put a Python on the phone (Termux), and reach it by kind: adb",
+        )
     packages = list(dict.fromkeys(package for runtime in runtimes for package in PACKAGES[runtime]))
+    own = own_python(device)
+    if own is not None:
+        raise UsageError(
+            f"the device file of `{name}` names its own Python, {own}: what is installed beside it would not be used",
+            f"install there by that one's pip, `{own} -m pip install {command_line(packages)}`, "
+            "or take `python` out of the device file",
+        )
     if not any(package.startswith("numpy") for package in packages):
         packages.insert(0, "numpy")
     session = device.open()  # nobody measures there while its packages change
@@ -81,7 +96,7 @@ def install_runtimes(name: str, runtimes: Sequence[str], python: str | None = No
             place = look(shell, device.folder, python)
             before = _installed(shell, place.folder)
             # not the environment's own: it is deleted in the end
-            maker = place.python if python or before is None else before.base
+            maker = place.python if python or before is None else before.base or place.python
             if before is not None:
                 packages += _kept(before, before.version == place.version)
             _make(shell, place.folder, maker, packages)
@@ -90,28 +105,47 @@ def install_runtimes(name: str, runtimes: Sequence[str], python: str | None = No
     finally:
         session.close()
     found = probe_device(name).fingerprint
+    lacking = [runtime for runtime in runtimes if _CALLED.get(runtime, runtime) not in found.runtimes]
+    if lacking:
+        raise MissingError(
+            f"{', '.join(lacking)} is installed on {name}, and the agent there does not find it",
+            f"`edgekd devices probe {name}` tells which Python it runs in; is its device file another one by now?",
+        )
     return InstallAnswer(device=name, python=found.python, runtimes=dict(found.runtimes))
 
 
+def own_python(device: Device) -> str | None:
+    """The Python that the device's file names for the agent: no environment of edgekd's own is used beside it."""
+    named = getattr(device, "python", None)
+    return None if named is None else str(named)
+
+
 class _Installed(NamedTuple):
-    base: str  # the Python that the environment was made with
+    base: str | None  # the Python that the environment was made with; None where it no longer starts
     version: tuple[int, int]
     packages: Mapping[str, str]  # runtimes' packages and their versions
 
 
 def _installed(shell: Shell, folder: str) -> _Installed | None:
-    """What the environment there has; None where there is none, or none that works."""
+    """What the environment there has, by its files: an upgrade of the system may have taken its Python away.
+
+    None where there is none, or nothing in it.
+    """
     script = f"""
 E={ENVIRONMENT}
-[ -n "$E" ] && "$E/bin/python" -c {command_line([_TELL])} && "$E/bin/python" -m pip list --format=freeze
+[ -n "$E" ] || exit 0
+"$E/bin/python" -c {command_line([_TELL])}
+ls -d "$E"/lib/python*/site-packages/*.dist-info
 true"""
     said = ask(shell, f"cd {command_line([folder])} || exit 1\n{script}", _LOOK_DEADLINE_S)
-    found = re.search(r"^base (\d+)\.(\d+) (/.+)$", said, re.MULTILINE)
-    if found is None:
+    listed = _LISTED.findall(said)
+    told = re.search(r"^base (\d+)\.(\d+) (/.+)$", said, re.MULTILINE)
+    if told is None and not listed:
         return None
-    listed = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in _LISTED.findall(said)}
-    runtimes = {name: version for name, version in listed.items() if name in _MODULES}
-    return _Installed(found.group(3), (int(found.group(1)), int(found.group(2))), runtimes)
+    major, minor = told.groups()[:2] if told else listed[-1][:2]
+    packages = {re.sub(r"[-_.]+", "-", name).lower(): version for *_, name, version in listed}
+    runtimes = {name: version for name, version in packages.items() if name in _MODULES}
+    return _Installed(told.group(3) if told else None, (int(major), int(minor)), runtimes)
 
 
 def _kept(before: _Installed, same_python: bool) -> list[str]:
@@ -130,10 +164,12 @@ def _make(shell: Shell, folder: str, python: str, packages: Sequence[str]) -> No
     pip = [inside, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", *packages]
     names = dict.fromkeys(package.partition("==")[0] for package in packages)
     modules = ["numpy", *(_MODULES[name] for name in names if name in _MODULES)]
+    # as in agent/telemetry.py: OpenVINO's import tells its vendor of it, and nothing here does unasked
+    look_in = f"import sys; sys.modules['openvino_telemetry'] = None; import {', '.join(modules)}"
     try:
         _run(shell, folder, f"mkdir -p envs && {command_line([python, '-m', 'venv', new])}")
         _run(shell, folder, command_line(pip))
-        _run(shell, folder, command_line([inside, "-c", f"import {', '.join(modules)}"]))
+        _run(shell, folder, command_line([inside, "-c", look_in]))
     except MissingError:
         _run(shell, folder, f"rm -rf {new}")
         raise

@@ -20,6 +20,7 @@ from pydantic import Field
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Device, DeviceSession, Fingerprint, Job, MeasurePlan, Outcome
 from edgekd.devices.adb import AdbDevice
+from edgekd.devices.install import own_python
 from edgekd.devices.shell import HasShell
 from edgekd.errors import DeviceUnreachable
 from edgekd.measure.compare import aa_noise
@@ -131,12 +132,14 @@ def _wrapped(text: str, first: str, further: str) -> list[str]:
 
 
 def _runtimes(fingerprint: Fingerprint, device: Device) -> Iterator[Check]:
-    by_shell = isinstance(device, HasShell)
+    by_shell, own = isinstance(device, HasShell), own_python(device)
     for runtime, package in _PACKAGES.items():
         version = fingerprint.runtimes.get(runtime)
         if version is None:
             there = f"edgekd devices install {device.name} --runtime {runtime}"
             remedy = there if by_shell else f"pip install {package}"
+            if own is not None:
+                remedy = f"by the Python that the device file names, there: {own} -m pip install {package}"
             if fingerprint.times_only:
                 remedy = (
                     "give its program in the device file, where there is one (benchmark_model, onnxruntime_perf_test)"

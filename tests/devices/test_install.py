@@ -17,15 +17,19 @@ from edgekd.testing.sshd import LoopbackSshd, sshd_path
 pytestmark = pytest.mark.skipif(sshd_path() is None, reason="no sshd: apt-get install openssh-server")
 
 
-def wheel(folder: Path, name: str, version: str, module: str, code: str = "") -> None:
+def wheel(folder: Path, name: str, version: str, module: str, code: str = "", needs: str = "") -> Path:
     folder.mkdir(exist_ok=True)
     about = f"{name.replace('-', '_')}-{version}"
-    with zipfile.ZipFile(folder / f"{about}-py3-none-any.whl", "w") as made:
+    path = folder / f"{about}-py3-none-any.whl"
+    requires = f"Requires-Dist: {needs}\n" if needs else ""
+    with zipfile.ZipFile(path, "w") as made:
         made.writestr(f"{module}/__init__.py", code)
         made.writestr(f"{module}/interpreter.py", "")
-        made.writestr(f"{about}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}"
+        made.writestr(f"{about}.dist-info/METADATA", metadata)
         made.writestr(f"{about}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         made.writestr(f"{about}.dist-info/RECORD", "")
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +102,56 @@ def test_one_of_an_earlier_layout_is_used_until_then(board: Path) -> None:
     api.install("board", ["litert"])
     environment(board)
     assert not (board / "env").exists()
+
+
+def test_runtimes_whose_python_an_upgrade_took_away_are_installed_again(board: Path, packages: Path) -> None:
+    first = api.install("board", ["litert"], python=sys.executable)
+    wheel(packages, "ai-edge-litert", "9.0", "ai_edge_litert")
+    for link in (board / "envs" / environment(board) / "bin").glob("python*"):
+        link.unlink()
+    second = api.install("board", ["onnxruntime"], python=sys.executable)
+    assert dict(second.runtimes) == {**first.runtimes, "onnxruntime": "1.0"}
+
+
+def test_openvino_is_looked_at_without_its_telling(board: Path, packages: Path, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    code = "try:\n    import openvino_telemetry\nexcept ImportError:\n    pass\n"
+    wheels = [
+        wheel(packages, "openvino", "2.0", "openvino", code, needs="openvino-telemetry"),
+        wheel(packages, "openvino-telemetry", "1.0", "openvino_telemetry", f"open({str(told)!r}, 'w')"),
+    ]
+    try:
+        assert dict(api.install("board", ["openvino"], python=sys.executable).runtimes) == {"openvino": "2.0"}
+    finally:
+        for path in wheels:
+            path.unlink()
+    python = board / "envs" / environment(board) / "bin/python"
+    assert not told.exists()
+    subprocess.run([python, "-c", "import openvino"], check=True)
+    assert told.exists()  # it was there to be told
+
+
+def test_what_the_agent_does_not_find_in_the_end_is_no_success(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probed = api.probe("board")
+    monkeypatch.setattr("edgekd.devices.install.probe_device", lambda _: probed)  # by another Python, say
+    with pytest.raises(MissingError, match="litert is installed on board, and the agent there does not find it"):
+        api.install("board", ["litert"], python=sys.executable)
+
+
+def test_an_environment_that_would_not_be_used_is_not_made(board: Path, tmp_path: Path) -> None:
+    file = tmp_path / "devices/board.yaml"
+    file.write_text(file.read_text().replace("connection: {", f"connection: {{python: {sys.executable}, "))
+    with pytest.raises(UsageError, match="names its own Python") as caught:
+        api.install("board", ["tflite-runtime"])
+    assert f"`{sys.executable} -m pip install tflite-runtime 'numpy<2'`" in caught.value.remedy
+    (tmp_path / "program").touch()
+    (tmp_path / "devices/phone.yaml").write_text(
+        "schema: edgekd.device/1\ntitle: A phone\n"
+        f"connection: {{kind: adb-tools, serial: '1', benchmark_model: {tmp_path}/program}}\n"
+    )
+    with pytest.raises(UsageError, match="vendors' own programs"):
+        api.install("phone", ["litert"])
+    assert not board.exists()
 
 
 def test_what_cannot_be_asked_for(board: Path) -> None:

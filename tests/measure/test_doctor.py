@@ -48,6 +48,25 @@ def test_each_trouble_has_its_line_and_its_remedy():
     assert report.exit_code == 0
 
 
+class Board(FakeDevice):
+    folder, python = "~/edgekd", None
+
+    def shell(self):
+        raise NotImplementedError
+
+
+def test_a_runtime_that_is_missing_has_the_way_that_the_device_goes():
+    remedies = []
+    for python in (None, "/opt/python/bin/python"):
+        board = Board({}, fingerprint=fake_fingerprint(runtimes={"litert": "2.3.0"}), name="board")
+        board.python = python
+        (check,) = (check for check in examine(board).checks if check.name == "openvino")
+        remedies.append(check.remedy)
+    ours, theirs = remedies
+    assert ours == "edgekd devices install board --runtime openvino"
+    assert theirs.endswith(": /opt/python/bin/python -m pip install openvino")
+
+
 def test_no_runtime_at_all_is_not_ready():
     report = examine(device(runtimes={}, providers={}))
     assert report.exit_code == 4
