@@ -52,13 +52,13 @@ def _sample(
     if drawn_w < _LEAST_STEPS * unsure_w:
         told = (meter.name, busy.watts, idle.watts, unsure_w)
         raise TooSlow("%s is too coarse: %.6g W with work, %.6g W without, each only known to %.2g W" % told)
-    seconds_a_call = float(done["elapsed_s"]) / int(done["calls"])
+    elapsed_s, calls = float(done["elapsed_s"]), int(done["calls"])
     return {
-        "joules": drawn_w * seconds_a_call,
+        "joules": drawn_w * elapsed_s / calls,
         "busy_w": busy.watts,
         "idle_w": idle.watts,
-        "calls": int(done["calls"]),
-        "window_s": window_s,
+        "calls": calls,
+        "window_s": elapsed_s,
         "readings": min(busy.readings, idle.readings),
         "unsure_w": unsure_w,
     }

@@ -37,7 +37,8 @@ class Seen(NamedTuple):
     """The mean power over a window.
 
     How far it can be off for the meter's own steps: by one at its ends where energy is counted; where power is told, by
-    the smallest step seen, which averages out as readings change, or by all that so few changes moved. 0: none changed.
+    the middle of the steps it took from one reading to the next, which averages out as readings change, or by all that
+    so few changes moved. 0: none changed.
     """
 
     watts: float
@@ -127,12 +128,13 @@ class _LineWatch(Watch):
     def __init__(self, meter: Lines) -> None:
         try:
             self.stream = os.open(meter.path, os.O_RDONLY | os.O_NONBLOCK)
+            self.cut = True  # what a port gives first may be the end of a line
             if os.path.isfile(meter.path):
-                os.lseek(self.stream, 0, os.SEEK_END)
+                end = os.lseek(self.stream, 0, os.SEEK_END)
+                self.cut = end > 0 and os.pread(self.stream, 1, end - 1) != b"\n"
         except OSError as error:
             raise MeterError("%s: %s" % (meter.name, error)) from None
         self.rest = b""
-        self.cut = not os.path.isfile(meter.path)  # what a port gives first may be the end of a line
         self.offset_s = time.monotonic() - time.time()
         super().__init__(meter)
 
@@ -359,17 +361,16 @@ def _averaged(series: Series, begin_s: float, end_s: float) -> Seen:
     if len(inside) < _LEAST_CHANGES:
         raise TooSlow("it is too slow: %d readings in %.1f s" % (len(inside), end_s - begin_s))
     values = [value for _, value in inside]
-    changes = sum(one != other for one, other in zip(values, values[1:]))
-    levels = sorted(set(values))
-    moved_w = levels[-1] - levels[0]
+    # not the least gap between levels: those of products, as of volts and amperes, come as near as you like
+    steps = sorted(abs(one - other) for one, other in zip(values, values[1:]) if abs(one - other) > _ROUNDING_W)
+    changes, step_w = len(steps), steps[len(steps) // 2] if steps else 0.0
+    moved_w = max(values) - min(values) if steps else 0.0
     if 0 < changes < _LEAST_CHANGES and moved_w > _STEADY * abs(sum(values)) / len(values):
         raise TooSlow("it is too slow: %d new values in %.1f s" % (changes, end_s - begin_s))
     joules = sum(0.5 * (a + b) * (t - s) for (s, a), (t, b) in zip(inside, inside[1:]))
     seconds = inside[-1][0] - inside[0][0]
     if seconds <= 0.5 * (end_s - begin_s):
         raise TooSlow("its readings cover %.1f s of %.1f s" % (seconds, end_s - begin_s))
-    steps = [after - before for before, after in zip(levels, levels[1:]) if after - before > _ROUNDING_W]
-    step_w = min(steps, default=0.0)
     unsure_w = moved_w if changes < _LEAST_CHANGES else step_w / changes**0.5
     return Seen(joules / seconds, seconds, len(inside), unsure_w, step_w)
 

@@ -222,7 +222,7 @@ class EnergySample(Record):
     busy_w: PositiveFloat
     idle_w: PositiveFloat
     calls: PositiveInt
-    window_s: NonNegativeFloat
+    window_s: NonNegativeFloat  # that the calls took: longer than asked for where one call is
     readings: NonNegativeInt  # of the meter, in the window that had fewer
     unsure_w: NonNegativeFloat = 0.0  # by which either power can be off for the meter's own steps
 

@@ -36,6 +36,7 @@ class Worker:
 
     place: Path
     draws: dict[str, Watts]
+    took: tuple[float, int] = (PLAN.energy_window_s, 100)  # seconds, calls
 
     def __init__(self, *_: Any) -> None:
         self.put(1.0)
@@ -51,7 +52,7 @@ class Worker:
         while op in self.draws and (passed_s := time.monotonic() - begin_s) < window_s:
             self.put(self.draws[op](passed_s / window_s))
             time.sleep(0.005)
-        return {"elapsed_s": window_s, "calls": 100}
+        return dict(zip(("elapsed_s", "calls"), self.took, strict=True))
 
     def open(self, _deadline_s: float) -> None:
         pass
@@ -90,6 +91,15 @@ def test_a_power_is_known_no_better_than_the_steps_it_is_told_in(sample: Callabl
     found = sample(steady(2.0), flips(2.5, 2.52, 20))
     assert found["unsure_w"] == pytest.approx(0.02)  # at rest it stood at one step
     assert found["joules"] == pytest.approx(0.51 * PLAN.energy_window_s / 100, rel=0.05)
+
+
+def test_calls_that_take_longer_than_the_window_are_told_by_their_own_time(
+    sample: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Worker, "took", (1.5, 1))
+    found = sample(steady(2.0), flips(2.5, 2.52, 20))
+    assert (found["window_s"], found["calls"]) == (1.5, 1)
+    assert found["joules"] == pytest.approx(0.51 * 1.5, rel=0.05)
 
 
 def test_a_mean_of_many_changes_is_known_better(sample: Callable[..., Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -244,6 +246,21 @@ def test_an_external_meter(tmp_path: Path) -> None:
     assert seen.watts == pytest.approx(6.005, rel=0.01)
 
 
+def test_an_external_meters_file_that_ends_inside_a_line(tmp_path: Path) -> None:
+    log = tmp_path / "meter.log"
+    log.write_text("1.0 99.0\n2.0 9")  # of long ago too
+    watch = open_meter("lines", str(log)).watch()
+
+    def write(line: str) -> None:
+        with log.open("a") as stream:
+            stream.write(line)
+
+    write("9.0\n")
+    with playing(lambda _: write(f"{time.time():.6f} 6.0\n")):
+        time.sleep(WINDOW_S)
+        assert watch.stop().watts == pytest.approx(6.0)
+
+
 def test_an_external_meter_that_says_something_else(tmp_path: Path) -> None:
     log = tmp_path / "meter.log"
     log.write_text("")
@@ -272,6 +289,20 @@ def test_an_external_meter_that_is_silent(tmp_path: Path, monkeypatch: pytest.Mo
     log.write_text("")
     with pytest.raises(TooSlow, match="0 readings"):
         watched(open_meter("lines", str(log)), 0.05)
+
+
+def test_a_step_of_volts_times_amperes_is_one_of_either_and_no_coincidence_of_products() -> None:
+    drawn = random.Random(0)
+    series, volts, amperes = [], 5.000, 1.000
+    for number in range(200):
+        volts = drawn.choice((5.000, 5.004)) if drawn.random() < 0.3 else volts  # a step is 4 mW ...
+        amperes = drawn.choice((0.999, 1.000, 1.001)) if drawn.random() < 0.3 else amperes  # ... and one of these 5 mW
+        series.append((0.01 * number, volts * amperes))
+    levels = sorted({round(watts, 9) for _, watts in series})
+    assert min(high - low for low, high in itertools.pairwise(levels)) < 0.0011
+    seen = meters._averaged(series, 0.0, 2.0)
+    assert 0.0039 < seen.step_w < 0.0101
+    assert seen.unsure_w > 0.0039 / 200**0.5
 
 
 def test_the_rails_of_a_raspberry_pi() -> None:
