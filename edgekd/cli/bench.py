@@ -110,8 +110,8 @@ def bench(
         else:
             answer = api.bench(models, device=devices[0], **asked, against=against, events=events)
     if markdown and output.format == "text":
+        output.exit_code = answer.exit_code  # holds even where nobody reads on
         output.lines(answer.markdown_lines())
-        output.exit_code = answer.exit_code
         return
     output.answer(answer)
     if output.verbose and output.format == "text":

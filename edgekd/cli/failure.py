@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgekd.cli.output import Output, nobody_reads
+from edgekd.cli.output import Output, nobody_reads, tell
 from edgekd.errors import ConfigurationError, EdgeKDError, printable
 
 __all__ = ["HOW_TO_GO_ON", "failed", "interrupted", "out_of_reach", "unexpected"]
@@ -34,7 +34,7 @@ def failed(error: EdgeKDError, output: Output) -> int:
     else:
         _say(str(error))
     if output.verbose:
-        traceback.print_exception(error)
+        tell("".join(traceback.format_exception(error)))
     return error.exit_code
 
 
@@ -52,7 +52,7 @@ def out_of_reach(error: OSError, output: Output) -> int:
     _as_json(output, type(error).__name__, 4, message, "", [])
     _say(message)
     if output.verbose:
-        traceback.print_exception(error)
+        tell("".join(traceback.format_exception(error)))
     return 4
 
 
@@ -68,7 +68,7 @@ def unexpected(error: Exception, output: Output) -> int:
     _as_json(output, type(error).__name__, 1, message, remedy, [])
     _say(f"{message}\n  {remedy}")
     if output.verbose:
-        sys.stderr.write(text)
+        tell(text)
     return 1
 
 
@@ -112,4 +112,4 @@ def _say(text: str) -> None:
             if quoted or len(line) <= _WIDTH
             else textwrap.wrap(line, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
         )
-        sys.stderr.write("\n".join(shown) + "\n")
+        tell("\n".join(shown) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
@@ -98,11 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(code or 0)
     except click.exceptions.Exit as leave:
         return leave.exit_code
-    except click.UsageError as error:
-        error.show()
-        return 2
     except click.ClickException as error:
-        error.show()
+        with suppress(BrokenPipeError):
+            error.show()
         return 2
     except BrokenPipeError:  # whoever read the answer has seen enough
         nobody_reads()

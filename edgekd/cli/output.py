@@ -9,7 +9,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import click
@@ -19,7 +19,7 @@ from edgekd.errors import printable
 if TYPE_CHECKING:
     from edgekd.events import Events
 
-__all__ = ["Answer", "Output", "command", "nobody_reads"]
+__all__ = ["Answer", "Output", "command", "nobody_reads", "tell"]
 
 
 class Answer(Protocol):
@@ -57,7 +57,7 @@ class Output:
     def say(self, text: str) -> None:
         """A line on stderr, unless quiet."""
         if not self.quiet:
-            print(printable(text), file=sys.stderr)
+            tell(f"{printable(text)}\n")
 
     def watching(self) -> AbstractContextManager[Events]:
         """Progress for as long as the context lasts, with Ctrl-C as a polite request."""
@@ -69,6 +69,13 @@ class Output:
 def nobody_reads() -> None:
     """After a BrokenPipeError: what is still to be written to stdout, at exit too, goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def tell(text: str) -> None:
+    """Write to stderr. Where nobody listens any more, the work goes on in silence, and the exit code still tells."""
+    with suppress(BrokenPipeError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 class _Command(click.Command):

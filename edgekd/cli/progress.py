@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
+from edgekd.cli.output import tell
 from edgekd.cli.stop import StopFlag
 
 if TYPE_CHECKING:
@@ -100,8 +101,5 @@ def watching(quiet: bool) -> Iterator[Events]:
             yield Bars(flag, bars)
         return
 
-    def say(text: str) -> None:
-        sys.stderr.write(f"{text}\n")
-
-    with StopFlag(say) as flag:
+    with StopFlag(lambda text: tell(f"{text}\n")) as flag:
         yield Quiet(flag) if quiet else PlainSteps(flag, sys.stderr)

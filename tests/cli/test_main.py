@@ -164,6 +164,66 @@ def test_an_error_that_nobody_reads_on_stdout_is_still_told_on_stderr() -> None:
     assert "BrokenPipe" not in done.stderr
 
 
+def _unread(arguments: list[str], stderr_too: bool = True) -> int:
+    """The exit code of Python where nobody reads stdout, nor stderr on the same pipe."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone:
+        stderr = subprocess.STDOUT if stderr_too else subprocess.DEVNULL
+        return subprocess.run(
+            [sys.executable, *arguments], stdout=gone, stderr=stderr, timeout=60, check=False
+        ).returncode
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["bench", "no-such.onnx"], 3),
+        (["bench", "no-such.onnx", "-v"], 3),
+        (["bench", "no-such.onnx", "--format", "json"], 3),
+        (["bench", "--nothing"], 2),
+    ],
+)
+def test_an_error_that_nobody_reads_at_all_still_has_its_exit_code(arguments: list[str], code: int) -> None:
+    assert _unread(["-m", "edgekd.cli.main", *arguments]) == code
+
+
+ANSWERING = """\
+import sys
+
+from edgekd import api
+from edgekd.cli.main import main
+
+
+class Undecided:
+    exit_code = 6
+
+    def lines(self):
+        return ["more than a pipe's buffer holds"] * 5000
+
+    markdown_lines = lines
+    detail_lines = lines
+
+    def model_dump_json(self, **_):
+        return "[" + "0, " * 50000 + "0]"
+
+
+def bench(*_, events, **__):
+    events.progress("measuring", 1, 1)
+    return Undecided()
+
+
+api.bench = bench
+sys.exit(main(["bench", "a.onnx", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize("stderr_too", [False, True])
+@pytest.mark.parametrize("options", [[], ["-v"], ["--markdown"], ["--format", "json"]])
+def test_an_answer_that_nobody_reads_still_has_its_exit_code(options: list[str], stderr_too: bool) -> None:
+    assert _unread(["-c", ANSWERING, *options], stderr_too) == 6
+
+
 def test_help_answers_at_once() -> None:
     def seconds(*arguments: str) -> float:
         started = time.monotonic()
