@@ -184,7 +184,8 @@ def _measure(message: Message, tell: Tell, place: _Place) -> Message:
         result = next(results)
         answer = dict(_outcome(result.failed), state=done.not_cool)
         if result.failed is None:
-            samples = [dict(sample, load_average=place.load_average) for sample in result.samples]
+            machine = {"load_average": place.load_average, "machine_cores": os.cpu_count()}
+            samples = [dict(sample, **machine) for sample in result.samples]
             answer.update(processes=samples, placement=result.placement)
             answer.update(operators=result.operators, operators_detail=result.operators_detail, beside=result.beside)
             answer.update(energy=result.energy, energy_detail=result.energy_detail)

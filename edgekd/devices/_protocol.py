@@ -186,7 +186,8 @@ class ProcessSample(Record):
     started_at_s: float  # on the device's monotonic clock, to draw drift
     before: Conditions | None = None  # warmed up; None where the machine tells nothing
     after: Conditions | None = None  # right after the last round
-    load_average: float | None = None  # over one minute, when the agent started: others' work
+    load_average: float | None = None  # of the whole machine, over one minute, when the agent started
+    machine_cores: PositiveInt | None = None  # all it has, whichever of them the work is bound to
 
     @model_validator(mode="before")
     @classmethod

@@ -29,6 +29,7 @@ from edgekd.errors import ConfigurationError, Interrupted, MissingError, Place, 
 from edgekd.evidence import Figure
 from edgekd.measure.against import Against, hold_against, read_report, require_like
 from edgekd.measure.compare import Comparison, aa_noise, alpha_among, compare, low_us, order
+from edgekd.measure.conditions import cores_of
 from edgekd.measure.figures import figures_of
 from edgekd.measure.models import find_models, names_of, pair_twins
 from edgekd.measure.never_slower import TwinComparison, never_slower
@@ -160,7 +161,7 @@ def run_bench(
     finally:
         session.close()
     noise = aa_noise(measured)
-    quality = assess(measured, fingerprint.cores)
+    quality = assess(measured, cores_of(measured))
     measurements = measured[:-1]  # the last is the first one's A/A twin
     rows = _rows(jobs, measurements, noise, called)
     names = [row.name(len(counts) > 1) for row in rows]

@@ -13,7 +13,7 @@ from edgekd.devices._protocol import Conditions, Measurement, ProcessSample
 from edgekd.measure import warnings
 from edgekd.measure.warnings import Caution
 
-__all__ = ["load_of", "told_by_device", "too_busy"]
+__all__ = ["cores_of", "load_of", "told_by_device", "too_busy"]
 
 _PAGES = 64  # a few pages now and then are other programs', and cost a process nothing
 _FALL = 0.05
@@ -33,8 +33,14 @@ def load_of(measurements: Sequence[Measurement]) -> float | None:
     return max(told, default=None)
 
 
+def cores_of(measurements: Sequence[Measurement]) -> int | None:
+    """Of the whole machine, as its load average is, though the work be bound to some; None where it isn't told."""
+    told = [p.machine_cores for m in measurements for p in m.processes if p.machine_cores is not None]
+    return max(told, default=None)
+
+
 def too_busy(load_average: float, cores: int) -> bool:
-    """Whether others take so much that it matters."""
+    """Whether the machine has so much to do that it matters. ``cores`` are all it has (`cores_of`)."""
     return load_average > 0.5 * cores
 
 
@@ -44,7 +50,8 @@ def _cautions(measurements: Sequence[Measurement], cores: int | None) -> Iterato
     pages = max((_risen(b.swapped_pages, a.swapped_pages) for b, a in ends), default=0)
     if pages >= _PAGES:
         yield warnings.swapped(pages)
-    fall = max((_clock_fall(m.processes) for m in measurements), default=0.0)
+    # between calls at a rate a governor lowers the clock by itself
+    fall = max((_clock_fall(m.processes) for m in measurements if m.plan.load.pattern == "closed"), default=0.0)
     if fall > _FALL:
         yield warnings.clock_fell(fall)
     reasons = [reason for before, after in ends if (reason := _throttled(before, after))]

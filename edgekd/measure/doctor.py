@@ -24,7 +24,7 @@ from edgekd.devices.install import own_python
 from edgekd.devices.shell import HasShell
 from edgekd.errors import DeviceUnreachable
 from edgekd.measure.compare import aa_noise
-from edgekd.measure.conditions import load_of, told_by_device, too_busy
+from edgekd.measure.conditions import cores_of, load_of, told_by_device, too_busy
 from edgekd.measure.converters import CONVERTERS, LATE, Found, find_converters
 from edgekd.records import Filed, Record, digest_bytes
 from edgekd.units import format_bytes
@@ -94,7 +94,7 @@ def examine(device: Device, converters: Callable[[], Sequence[Found]] = find_con
             *_meter(fingerprint),
             *(_phone(device) if isinstance(device, AdbDevice) else ()),
             *(_host() if device.name == "this-computer" else ()),
-            *(() if fingerprint.times_only else _noise(session, fingerprint.cores)),
+            *(() if fingerprint.times_only else _noise(session)),
         ]
     finally:
         session.close()
@@ -241,7 +241,7 @@ def _host() -> Iterator[Check]:
     )
 
 
-def _noise(session: DeviceSession, cores: int) -> Iterator[Check]:
+def _noise(session: DeviceSession) -> Iterator[Check]:
     """The sentinel timed as two identical jobs for about two seconds, and what the device tells of itself meanwhile."""
     with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
         path = Path(folder) / "sentinel.tflite"
@@ -266,14 +266,14 @@ def _noise(session: DeviceSession, cores: int) -> Iterator[Check]:
         found=f"identical models differ by {noise:.1%} (A/A, 5 processes each)",
         remedy="smaller differences can't be told: stop other programs, fix the clock" if noise > 0.02 else "",
     )
-    load = load_of(measured)
-    if load is not None:
+    load, cores = load_of(measured), cores_of(measured)
+    if load is not None and cores is not None:
         busy = too_busy(load, cores)
         yield Check(
             name="load",
             state="warn" if busy else "ok",
             found=f"load average {load:.2f} on {cores} cores",
-            remedy="other programs run: close them before measuring" if busy else "",
+            remedy="see what else runs there, and close it before measuring" if busy else "",
         )
     for caution in told_by_device(measured):
         yield Check(name=caution.code, state="warn", found=caution.message, remedy=caution.remedy)

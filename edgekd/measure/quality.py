@@ -48,7 +48,7 @@ class Quality(Record):
 
 
 def assess(measurements: Sequence[Measurement], cores: int | None = None) -> Quality:
-    """Judge a batch; ``cores`` are the device's, to hold its load average against.
+    """Judge a batch; ``cores`` are the whole machine's, to hold its load average against.
 
     A batch is unstable when its sentinel shifted by more than its own noise, or when the A/A noise exceeds 10 %.
     """

@@ -60,11 +60,11 @@ def spread(noise: float) -> Caution:
 
 
 def busy(load_average: float, cores: int) -> Caution:
-    """Others are using the machine."""
+    """The machine had much to do before this began: others' work, or what ran a moment before."""
     return Caution(
         code="busy",
-        message=f"other programs run beside this: load average {load_average:.1f} on {cores} cores",
-        remedy="Wait until they are done",
+        message=f"the machine was busy when this began: load average {load_average:.1f} on {cores} cores",
+        remedy="See what else runs there, and wait until it is done",
     )
 
 

@@ -194,6 +194,7 @@ def test_each_process_tells_its_conditions(device: LocalDevice, tmp_path: Path) 
             assert moment is not None
             assert set(moment.model_dump(exclude_none=True)) == set(told)
         assert sample.load_average is not None
+        assert sample.machine_cores == os.cpu_count()
 
 
 def test_more_jobs_than_live_at_once(device: LocalDevice, tmp_path: Path) -> None:

@@ -211,4 +211,10 @@ def test_what_cannot_be_asked_for(models):
 
 def test_others_work_is_told_of_any_device(models):
     busy = run_bench(models, FakeDevice(lambda job: 100.0, load_average=3.0), LITERT, 1, PLAN)
-    assert "other programs run beside this: load average 3.0 on 4 cores" in " ".join(busy.lines())
+    text = " ".join(" ".join(busy.lines()).split())
+    assert "the machine was busy when this began: load average 3.0 on 4 cores" in text
+
+
+def test_others_work_is_held_against_all_cores_where_the_work_is_bound_to_some(models):
+    bound = FakeDevice(lambda job: 100.0, load_average=3.0, machine_cores=64)
+    assert "load average" not in " ".join(run_bench(models, bound, LITERT, 1, PLAN).lines())

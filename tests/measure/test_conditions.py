@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgekd.artefacts import Artefact, Backend, Format
-from edgekd.devices._protocol import Conditions, Job, MeasurePlan
-from edgekd.measure.conditions import told_by_device
+from edgekd.devices._protocol import Conditions, Job, Load, MeasurePlan
+from edgekd.measure.conditions import cores_of, told_by_device
 from edgekd.testing.fakes import FakeDevice
 
 JOB = Job(
@@ -76,6 +76,12 @@ def test_a_fall_from_the_first_process_to_the_last_is_one():
     assert (caution.code, "25%" in caution.message) == ("clock-fell", True)
 
 
+def test_a_clock_that_follows_a_load_with_pauses_is_no_fall():
+    (slept,) = batch({"clock_mhz": 2400.0}, {"clock_mhz": 600.0})
+    plan = slept.plan.but(load=Load(pattern="periodic", rate_hz=30.0))
+    assert told_by_device([slept.but(plan=plan)]) == ()
+
+
 def test_why_it_throttled_and_how_often():
     (calm,) = batch({"throttle_flags": 0}, {"throttle_flags": 0})
     held = calm.processes[0].but(after=Conditions(throttle_flags=0x5))
@@ -87,6 +93,11 @@ def test_why_it_throttled_and_how_often():
 def test_others_work_on_any_device(load, expected):
     assert codes({}, {}, load_average=load) == expected
     assert told_by_device(batch({}, {}, load_average=load)) == ()  # of so many cores: not known
+
+
+def test_all_cores_are_those_of_the_machine():
+    assert cores_of(batch({}, {}, machine_cores=64)) == 64
+    assert cores_of([]) is None
 
 
 def test_a_device_that_did_not_cool_down():

@@ -104,6 +104,9 @@ def test_any_device_is_judged_by_what_it_tells():
     throttled = (calm, calm.but(throttle_flags=0x4, swapped_pages=3000))
     found = states(examine(FakeDevice({}, conditions=throttled, load_average=2.4)))
     assert found["load"] == found["swapped"] == found["throttled-by-device"] == "warn"
+    bound = examine(FakeDevice({}, load_average=2.4, machine_cores=64))  # to four of them
+    assert [check.found for check in bound.checks if check.name == "load"] == ["load average 2.40 on 64 cores"]
+    assert states(bound)["load"] == "ok"
 
 
 def governor(name, **fingerprint):

@@ -95,7 +95,7 @@ class FakeDevice:
     ``latency_us`` gives the undisturbed low quantile: a function of the job, or a mapping whose keys are tried in this
     order: SHA-256, file name, file stem, ``format``, ``backend``. ``outcomes`` does the same for what goes wrong.
     ``disconnect_after`` breaks the link after so many batches. ``answer`` serves ``run``. Every process tells
-    ``conditions``, before and after, and the ``load_average``.
+    ``conditions``, before and after, the ``load_average`` and the ``machine_cores``, by default the fingerprint's.
     """
 
     def __init__(
@@ -112,6 +112,7 @@ class FakeDevice:
         disconnect_after: int | None = None,
         conditions: tuple[Conditions, Conditions] | None = None,
         load_average: float | None = None,
+        machine_cores: int | None = None,
         name: str = "fake-device",
     ) -> None:
         self.name = name
@@ -124,6 +125,7 @@ class FakeDevice:
         self.disconnect_after = disconnect_after
         self.conditions = conditions
         self.load_average = load_average
+        self.machine_cores = machine_cores or self.fingerprint.cores
         self.batches = 0  # batches measured so far, over all sessions
         self.is_open = False
         self._latency_us = latency_us
@@ -282,6 +284,7 @@ class FakeSession:
             before=self._device.conditions[0] if self._device.conditions else None,
             after=self._device.conditions[1] if self._device.conditions else None,
             load_average=self._device.load_average,
+            machine_cores=self._device.machine_cores,
         )
 
     def _measurement(
