@@ -227,7 +227,7 @@ def bench(
     the names tell.
 
     ``shapes`` are those of inputs with free axes, by name; under the name ``""`` that of a model's only input.
-    ``against`` is an earlier report, as JSON: `BenchReport.against` says what became slower.
+    ``against`` is an earlier report, as JSON: `BenchReport.against` says what became slower, or no longer runs.
 
     Raises ConfigurationError, MissingError, DeviceBusy.
     """

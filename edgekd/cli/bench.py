@@ -56,7 +56,7 @@ __all__ = ["bench"]
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
-    help="An earlier report (--format json): exit code 1 if one is slower.",
+    help="An earlier report (--format json): exit code 1 if one is slower, or no longer runs.",
 )
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 @click.option("--energy", is_flag=True, help="Also the energy of a call, by the device's meter.")

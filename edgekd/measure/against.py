@@ -5,12 +5,15 @@ claimed only where both ways show it: beyond the noise of both batches, and neve
 machine moves by more than within a batch. Where they disagree the machine has changed, and nothing is claimed; nor is
 anything where a batch had no sentinel or was unstable. Every row is tested at 5 % over their number (Bonferroni): one
 of all rows is claimed to be slower in at most 5 of 100 tables in which nothing has changed.
+
+Which earlier row a model is, its name tells: the end of its path, with as many folders as that report needed. Where a
+name fits several files now, or nothing is in both, that is an error before anything is measured.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +21,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from edgekd.artefacts import Backend
-from edgekd.devices._protocol import Fingerprint, Load, Measurement
+from edgekd.devices._protocol import Fingerprint, Job, Load, Measurement, Outcome
 from edgekd.errors import ConfigurationError, Place
 from edgekd.measure.compare import Comparison, compare
 from edgekd.records import Record
@@ -26,10 +29,11 @@ from edgekd.records import Record
 if TYPE_CHECKING:
     from edgekd.measure.bench import BenchReport, BenchRow
 
-__all__ = ["Against", "Change", "hold_against", "read_report", "require_like"]
+__all__ = ["Against", "Change", "hold_against", "match", "read_report", "require_like"]
 
 _BETWEEN_BATCHES = 0.02
 _ALPHA = 0.05
+_SHOWN = 3  # names in a message
 
 
 class Change(Record):
@@ -45,17 +49,21 @@ class Change(Record):
 
 
 class Against(Record):
-    """Everything that is in both; ``gone`` is in the earlier one alone, ``new`` in this one alone."""
+    """Everything that is in both; ``gone`` has times in the earlier one alone, ``new`` in this one alone.
+
+    ``broken`` ran then, was tried now, and failed.
+    """
 
     previous: str
     changes: tuple[Change, ...]
     gone: tuple[str, ...]
     new: tuple[str, ...]
+    broken: tuple[str, ...] = ()
 
     @property
-    def slower(self) -> bool:
-        """Whether anything is slower than it was, really."""
-        return any(change.word == "slower" for change in self.changes)
+    def worse(self) -> bool:
+        """Whether anything is slower than it was, really, or no longer runs."""
+        return bool(self.broken) or any(change.word == "slower" for change in self.changes)
 
 
 def read_report(path: Path) -> BenchReport:
@@ -106,25 +114,78 @@ def require_like(before: BenchReport, fingerprint: Fingerprint, threads: Sequenc
         )
 
 
+def match(jobs: Sequence[Job], before: BenchReport, path: Path) -> tuple[BenchRow | None, ...]:
+    """The earlier row with times of each job, by the end of its file's path; None where there is none.
+
+    Raises ConfigurationError where an earlier name fits several files, or where there is nothing to compare.
+    """
+    timed = [row for row in before.rows if row.order]
+    files = list(dict.fromkeys(job.artefact.path.absolute() for job in jobs))
+    fitting = {row.model: [file for file in files if _ends(file, row.model)] for row in timed}
+    for name, found in fitting.items():
+        if len(found) > 1:
+            raise ConfigurationError.one(
+                f"has one {name}, which may be any of {_few(map(str, found))}",
+                "give the one that it was, or take the report anew with all of them: folders are in its names then",
+                Place(str(path), field="rows"),
+            )
+    then = {(file, *_ran_as(row)): row for row in timed for file in fitting[row.model]}
+    rows = tuple(then.get((job.artefact.path.absolute(), job.backend, job.threads, job.shapes)) for job in jobs)
+    if all(row is None for row in rows):
+        raise ConfigurationError.one(
+            f"holds nothing to compare with: it has times of {_few(row.name(True) for row in timed) or 'nothing'}",
+            "give the same models, --backend, --threads and --shape, or take it anew",
+            Place(str(path), field="rows"),
+        )
+    return rows
+
+
 def hold_against(
-    rows: Sequence[BenchRow], noise: float, before: BenchReport, path: Path, unstable: bool = False
+    rows: Sequence[BenchRow],
+    matched: Sequence[BenchRow | None],
+    noise: float,
+    before: BenchReport,
+    path: Path,
+    unstable: bool = False,
 ) -> Against:
-    """Compare every row that is in both and has timings in both. ``unstable``: so was the batch just measured."""
+    """Compare every row with its earlier one (`match`). ``unstable``: so was the batch just measured."""
     several = len({row.threads for row in [*rows, *before.rows]}) > 1
-    then = {(row.name(several), row.measurement.shapes): row for row in before.rows if row.order}
-    now = {(row.name(several), row.measurement.shapes): row for row in rows if row.order}
+    pairs = list(zip(rows, matched, strict=True))
+    both = [(now, then) for now, then in pairs if now.order and then is not None]
     floor = max(noise, before.quality.noise, _BETWEEN_BATCHES)
-    both = [key for key in now if key in then]
     alpha = _ALPHA / max(1, len(both))
     doubt = (
         "the earlier batch was unstable" if before.quality.unstable else "this batch is unstable" if unstable else ""
     )
+    failed = [(now, then) for now, then in pairs if now.outcome is not Outcome.OK and then is not None]
+    known = {_as(then) for _, then in (*both, *failed)}
     return Against(
         previous=path.name,
-        changes=tuple(_change(now[key], then[key], floor, alpha, several, doubt) for key in both),
-        gone=tuple(name for name, shapes in then if (name, shapes) not in now),
-        new=tuple(name for name, shapes in now if (name, shapes) not in then),
+        changes=tuple(_change(now, then, floor, alpha, several, doubt) for now, then in both),
+        gone=tuple(row.name(several) for row in before.rows if row.order and _as(row) not in known),
+        new=tuple(now.name(several) for now, then in pairs if now.order and then is None),
+        broken=tuple(f"{now.name(several)} ({now.outcome.value})" for now, _ in failed),
     )
+
+
+def _as(row: BenchRow) -> tuple[object, ...]:
+    return (row.model, *_ran_as(row))
+
+
+def _ran_as(row: BenchRow) -> tuple[object, ...]:
+    return row.backend, row.threads, row.measurement.shapes
+
+
+def _ends(file: Path, name: str) -> bool:
+    """Whether the file's path ends with that name, folder by folder."""
+    parts = Path(name).parts
+    return file.parts[-len(parts) :] == parts
+
+
+def _few(names: Iterable[str]) -> str:
+    first = list(names)
+    more = f" and {len(first) - _SHOWN} more" if len(first) > _SHOWN else ""
+    return ", ".join(first[:_SHOWN]) + more
 
 
 def _change(now: BenchRow, then: BenchRow, floor: float, alpha: float, with_threads: bool, doubt: str) -> Change:

@@ -27,7 +27,7 @@ from edgekd.devices._protocol import (
 )
 from edgekd.errors import ConfigurationError, Interrupted, MissingError, Place, Problem, UsageError
 from edgekd.evidence import Figure
-from edgekd.measure.against import Against, hold_against, read_report, require_like
+from edgekd.measure.against import Against, hold_against, match, read_report, require_like
 from edgekd.measure.compare import Comparison, aa_noise, alpha_among, compare, low_us, order
 from edgekd.measure.conditions import cores_of
 from edgekd.measure.figures import figures_of
@@ -90,7 +90,7 @@ class BenchReport(Filed):
     twins: tuple[BenchTwin, ...]
     undecided: tuple[tuple[str, str], ...]
     against: Against | None = None
-    exit_code: int  # 0, 1 where one is slower than before, 3 where a model runs nowhere, 6 where noise decides
+    exit_code: int  # 0, 3 where a model runs nowhere, 1 where one is worse than before, 6 where noise decides
 
     @property
     def threads(self) -> tuple[int, ...]:
@@ -134,7 +134,7 @@ def run_bench(
     ``twins`` names (float, compressed) pairs by file name beyond those the names tell. ``stop`` is asked before each
     batch and after each process of a model. ``previous`` is an earlier report to hold this one against.
 
-    Raises ConfigurationError on files that are missing or no models,
+    Raises ConfigurationError on files that are missing or no models, or a ``previous`` that can't be compared with,
     MissingError where no backend is there for one, Interrupted where ``stop`` says so, and what opening raises.
     """
     counts = (threads,) if isinstance(threads, int) else tuple(dict.fromkeys(threads))
@@ -157,6 +157,7 @@ def run_bench(
         if before is not None and previous is not None:
             require_like(before, fingerprint, counts, plan.load, previous)
         jobs = _jobs(artefacts, _usable(fingerprint, backends), counts, shapes)
+        matched = match(jobs, before, previous) if before is not None and previous is not None else ()
         measured = measure_for_ranking(session, jobs, plan, progress, stop)
     finally:
         session.close()
@@ -167,11 +168,11 @@ def run_bench(
     names = [row.name(len(counts) > 1) for row in rows]
     undecided = tuple((names[a], names[b]) for a, b in undecided_pairs(measurements, noise))
     against = (
-        hold_against(rows, noise, before, previous, quality.unstable)
+        hold_against(rows, matched, noise, before, previous, quality.unstable)
         if before is not None and previous is not None
         else None
     )
-    slower = against is not None and against.slower
+    worse = against is not None and against.worse
     ran = {job.artefact.sha256 for job, m in zip(jobs, measurements, strict=True) if m.outcome is Outcome.OK}
     runs_nowhere = any(artefact.sha256 not in ran for artefact in artefacts)
     return BenchReport(
@@ -184,7 +185,7 @@ def run_bench(
         twins=_twins(artefacts, jobs, measurements, pairs, noise, len(counts) > 1, called),
         undecided=undecided,
         against=against,
-        exit_code=3 if runs_nowhere else 1 if slower else 6 if undecided or quality.unstable else 0,
+        exit_code=3 if runs_nowhere else 1 if worse else 6 if undecided or quality.unstable else 0,
     )
 
 

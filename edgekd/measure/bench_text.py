@@ -166,7 +166,7 @@ def _noise(report: BenchReport) -> str:
 
 
 def _against(against: Against) -> Iterator[str]:
-    """What changed since, what can't be told, and what was in one of the two alone."""
+    """What changed since, what can't be told, what no longer runs, and what was in one of the two alone."""
     alike = [change for change in against.changes if change.word == "alike"]
     for change in against.changes:
         name = name_of(change.model, change.backend, change.threads)
@@ -181,7 +181,8 @@ def _against(against: Against) -> Iterator[str]:
             )
     if alike:
         yield f"against {against.previous}: {len(alike)} of {len(against.changes)} can't be told apart from before"
-    for word, names in (("not measured now", against.gone), ("not in it", against.new)):
+    told = (("no longer runs", against.broken), ("not measured now", against.gone), ("not timed in it", against.new))
+    for word, names in told:
         if names:
             yield f"against {against.previous}: {word}: {', '.join(names)}"
 

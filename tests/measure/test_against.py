@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from edgekd.artefacts import Backend
-from edgekd.devices._protocol import Load, Measurement, MeasurePlan
+from edgekd.devices._protocol import Job, Load, Measurement, MeasurePlan, Outcome
 from edgekd.errors import ConfigurationError
 from edgekd.measure.bench import BenchReport, run_bench
 from edgekd.measure.bench_text import bench_markdown
@@ -15,6 +16,7 @@ from edgekd.testing.fakes import FakeDevice, fake_fingerprint
 
 PLAN = MeasurePlan()
 LITERT = [Backend(runtime="litert", provider="xnnpack")]
+BOTH = [*LITERT, Backend(runtime="litert", provider="builtin")]
 
 
 @pytest.fixture
@@ -130,6 +132,73 @@ def test_files_of_one_name_are_held_against_their_own(tmp_path: Path) -> None:
     report = bench(models, FakeDevice(lambda job: sizes[str(job.artefact.path)], noise=0.003, seed=1), previous)
     assert words(report) == {"old/net.tflite": "slower", "new/net.tflite": "alike"}
     assert report.exit_code == 1
+
+
+def of_one_name(folder: Path, *names: str) -> list[Path]:
+    paths = [folder / name / "net.tflite" for name in names]
+    for number, path in enumerate(paths):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"\x1c\0\0\0TFL3" + bytes([number]) * 900)
+    return paths
+
+
+def test_a_name_that_fits_several_files_now_is_no_comparison(tmp_path: Path) -> None:
+    models, previous = of_one_name(tmp_path, "a", "b"), tmp_path / "then.json"
+    previous.write_text(bench(models[:1], FakeDevice(lambda job: 100.0)).model_dump_json(by_alias=True))
+    slow = FakeDevice(lambda job: 200.0)
+    with pytest.raises(ConfigurationError, match=r"one net.tflite, which may be any of .*/a/net.tflite, .*/b/net.tf"):
+        bench(models, slow, previous)
+    assert slow.batches == 0
+
+
+def test_a_file_is_the_one_it_was_by_the_end_of_its_path(tmp_path: Path) -> None:
+    models, previous = of_one_name(tmp_path, "a", "b"), tmp_path / "then.json"
+    previous.write_text(bench(models, FakeDevice(lambda job: 100.0)).model_dump_json(by_alias=True))
+    report = bench(models[:1], FakeDevice(lambda job: 200.0), previous)
+    assert (words(report), report.exit_code) == ({"net.tflite": "slower"}, 1)
+    assert report.against is not None
+    assert (report.against.gone, report.against.new) == (("b/net.tflite on litert/xnnpack",), ())
+    elsewhere = of_one_name(tmp_path / "copy", "a", "c")
+    now = bench(elsewhere, FakeDevice(lambda job: 200.0), previous).against
+    assert now is not None
+    assert [change.model for change in now.changes] == ["a/net.tflite"]
+    assert now.new == ("c/net.tflite on litert/xnnpack",)
+
+
+def test_what_has_nothing_to_compare_is_refused_before_it_is_measured(
+    models: list[Path], before: Path, tmp_path: Path
+) -> None:
+    (other,) = of_one_name(tmp_path, "other")
+    device = FakeDevice(lambda job: 100.0)
+    with pytest.raises(ConfigurationError, match=r"to compare with: it has times of a\.tflite on litert"):
+        bench([other], device, before)
+    with pytest.raises(ConfigurationError, match="nothing to compare with"):
+        run_bench(models, device, BOTH[1:], 1, PLAN, previous=before)
+    assert (device.batches, device.is_open) == (0, False)
+
+
+def test_a_model_that_ran_then_and_fails_now_is_worse(models: list[Path], tmp_path: Path) -> None:
+    def report(fails: Callable[[Job], bool], previous: Path | None = None) -> BenchReport:
+        device = FakeDevice(lambda job: 100.0, outcomes=lambda job: Outcome.CRASHED if fails(job) else None)
+        return run_bench(models, device, BOTH, 1, PLAN, previous=previous)
+
+    def one(job: Job) -> bool:
+        return (job.artefact.path.name, job.backend.provider) == ("b.tflite", "builtin")
+
+    path = tmp_path / "then.json"
+    path.write_text(report(lambda job: False).model_dump_json(by_alias=True))
+    now = report(one, path)
+    assert now.against is not None
+    assert now.against.broken == ("b.tflite on litert/builtin (crashed)",)
+    assert (now.against.gone, len(now.against.changes), now.exit_code) == ((), 3, 1)
+    assert "against then.json: no longer runs: b.tflite on litert/builtin (crashed)" in said(now)
+    assert report(lambda job: job.artefact.path.name == "b.tflite", path).exit_code == 3
+    path.write_text(report(one).model_dump_json(by_alias=True))
+    still, mended = report(one, path).against, report(lambda job: False, path).against
+    assert still is not None
+    assert mended is not None
+    assert (still.broken, still.worse, mended.worse) == ((), False, False)
+    assert mended.new == ("b.tflite on litert/builtin",)
 
 
 def test_an_earlier_report_in_which_names_are_shared_is_refused(models: list[Path], before: Path) -> None:
