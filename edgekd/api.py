@@ -216,20 +216,20 @@ def bench(
     *,
     device: str = "this-computer",
     backends: Sequence[str] = (),
-    threads: int | Sequence[int] = 1,
+    threads: int | Sequence[int] | None = None,
     plan: MeasurePlan | None = None,
     twins: Sequence[tuple[str, str]] = (),
     shapes: Mapping[str, Sequence[int]] = {},
     against: Path | None = None,
     events: Events | None = None,
 ) -> BenchReport:
-    """Time models side by side, with each number of threads. ``twins`` are (float, compressed) file names beyond those
-    the names tell.
+    """Time models side by side, with each number of threads, by default the plan's. ``twins`` are (float, compressed)
+    file names beyond those the names tell.
 
     ``shapes`` are those of inputs with free axes, by name; under the name ``""`` that of a model's only input.
     ``against`` is an earlier report, as JSON: `BenchReport.against` says what became slower, or no longer runs.
 
-    Raises ConfigurationError, MissingError, DeviceBusy.
+    Raises ConfigurationError, UsageError, MissingError, DeviceBusy.
     """
     from edgekd.artefacts import Backend
     from edgekd.devices._protocol import MeasurePlan
@@ -247,7 +247,7 @@ def bench_devices(
     devices: Sequence[str],
     *,
     backends: Sequence[str] = (),
-    threads: int | Sequence[int] = 1,
+    threads: int | Sequence[int] | None = None,
     plan: MeasurePlan | None = None,
     twins: Sequence[tuple[str, str]] = (),
     shapes: Mapping[str, Sequence[int]] = {},
@@ -255,13 +255,19 @@ def bench_devices(
 ) -> BenchReports:
     """`bench` on several devices, one after the other. One that can't be used is noted, and the others measured.
 
-    Raises ConfigurationError, and UnknownName before anything is measured.
+    Raises ConfigurationError, UnknownName and UsageError before anything is measured.
     """
+    from edgekd.artefacts import Backend
+    from edgekd.devices._protocol import MeasurePlan
     from edgekd.devices.catalogue import open_device
     from edgekd.measure import bench_devices
-    from edgekd.measure.models import find_models
+    from edgekd.measure.bench import numbers_of_threads
+    from edgekd.measure.models import find_models, pair_twins
 
-    find_models(models)
+    pair_twins(find_models(models), twins)
+    numbers_of_threads(threads, plan or MeasurePlan())
+    for backend in backends:
+        Backend.model_validate(backend).formats  # noqa: B018  raises UnknownName on one that can't be driven
     for device in devices:
         open_device(device)
     options: dict[str, Any] = {

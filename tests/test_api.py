@@ -10,12 +10,13 @@ import pytest
 from edgekd import api
 from edgekd.artefacts import Backend, Precision
 from edgekd.cli.main import COMMANDS, group
-from edgekd.errors import ConfigurationError, MissingError
+from edgekd.devices._protocol import MeasurePlan
+from edgekd.errors import ConfigurationError, MissingError, UsageError
 from edgekd.events import SilentEvents
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows
 from edgekd.project import read_project
 from edgekd.running import with_teacher
-from edgekd.testing.fakes.device import fake_fingerprint
+from edgekd.testing.fakes.device import FakeDevice, fake_fingerprint
 from tests.measure.device_on_paper import some_networks
 
 OTHERWISE_CALLED = {
@@ -52,6 +53,19 @@ device: this-computer
 backends: [litert/xnnpack]
 budgets: {BUDGET}
 """
+
+
+def test_a_bench_has_the_threads_of_its_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekd.devices.catalogue.open_device", lambda name: FakeDevice(lambda job: 100.0, name=name))
+    model = tmp_path / "net.tflite"
+    model.write_bytes(b"\x1c\0\0\0TFL3")
+    plan = MeasurePlan(threads=4)
+    assert api.bench([model], plan=plan).threads == (4,)
+    assert api.bench([model], plan=plan, threads=2).threads == (2,)
+    (one, two) = api.bench_devices([model], ["one", "two"], plan=plan).reports
+    assert one.threads == two.threads == (4,)
+    with pytest.raises(UsageError, match="one number at least"):
+        api.bench_devices([model], ["one", "two"], threads=0)
 
 
 def test_every_command_has_its_function() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,7 @@ def bench(
             raise UsageError(
                 f"--twin {twin}: two file names with = between them expected", "for example --twin a.onnx=b.onnx"
             )
-        pairs.append((Path(plain).name, Path(compressed).name))
+        pairs.append((_named(plain, models), _named(compressed, models)))
     load = Load(pattern="periodic", rate_hz=rate, busy=busy) if rate else Load(busy=busy)
     plan = MeasurePlan(processes=processes, rounds=rounds, profile=profile, energy=energy, load=load)
     if against is not None and len(devices) > 1:
@@ -117,6 +118,15 @@ def bench(
     if output.verbose and output.format == "text":
         for line in answer.detail_lines():
             output.say(line)
+
+
+def _named(typed: str, models: Sequence[Path]) -> str:
+    """What the table calls a file of ``models``, named by its path or by its name; the text itself where it is none."""
+    from edgekd.measure.models import names_of
+
+    called = dict(zip([path.absolute() for path in models], names_of(models), strict=True))
+    name = Path(typed).name
+    return called.get(Path(typed).absolute(), name if name in called.values() else typed)
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -37,7 +37,16 @@ from edgekd.measure.quality import Quality, assess
 from edgekd.measure.settle import measure_until
 from edgekd.records import Digest, Filed, Record
 
-__all__ = ["BenchReport", "BenchRow", "BenchTwin", "measure_for_ranking", "name_of", "run_bench", "undecided_pairs"]
+__all__ = [
+    "BenchReport",
+    "BenchRow",
+    "BenchTwin",
+    "measure_for_ranking",
+    "name_of",
+    "numbers_of_threads",
+    "run_bench",
+    "undecided_pairs",
+]
 
 _MOST = 4  # times the plan's processes
 _TELLING = 0.03  # a tie is settled once its interval lies within this of 1: 5 % are not to be taken for none
@@ -120,7 +129,7 @@ def run_bench(
     models: Sequence[Path],
     device: Device,
     backends: Sequence[Backend] | None,
-    threads: int | Sequence[int],
+    threads: int | Sequence[int] | None,
     plan: MeasurePlan,
     progress: Progress | None = None,
     twins: Sequence[tuple[str, str]] = (),
@@ -130,18 +139,15 @@ def run_bench(
 ) -> BenchReport:
     """Time every model on every given backend that loads it, by default on every one installed there, in one batch.
 
-    Several numbers of ``threads`` are rows of that batch too. ``shapes`` are those of inputs with free axes.
+    Several numbers of ``threads`` are rows of that batch too; None is the plan's. ``shapes`` are those of inputs with
+    free axes.
     ``twins`` names (float, compressed) pairs by file name beyond those the names tell. ``stop`` is asked before each
     batch and after each process of a model. ``previous`` is an earlier report to hold this one against.
 
     Raises ConfigurationError on files that are missing or no models, or a ``previous`` that can't be compared with,
     MissingError where no backend is there for one, Interrupted where ``stop`` says so, and what opening raises.
     """
-    counts = (threads,) if isinstance(threads, int) else tuple(dict.fromkeys(threads))
-    if not counts or min(counts) < 1:
-        raise UsageError(
-            f"threads {threads}: one number at least is expected, none below 1", "for example threads=[1, 4]"
-        )
+    counts = numbers_of_threads(threads, plan)
     plan = plan.but(threads=counts[0])
     artefacts = find_models(models)
     called = dict(zip((found.path for found in artefacts), names_of([a.path for a in artefacts]), strict=True))
@@ -187,6 +193,18 @@ def run_bench(
         against=against,
         exit_code=3 if runs_nowhere else 1 if worse else 6 if undecided or quality.unstable else 0,
     )
+
+
+def numbers_of_threads(threads: int | Sequence[int] | None, plan: MeasurePlan) -> tuple[int, ...]:
+    """Those asked for, each once; without any asked for the plan's. Raises UsageError."""
+    if threads is None:
+        threads = plan.threads
+    counts = (threads,) if isinstance(threads, int) else tuple(dict.fromkeys(threads))
+    if not counts or min(counts) < 1:
+        raise UsageError(
+            f"threads {threads}: one number at least is expected, none below 1", "for example threads=[1, 4]"
+        )
+    return counts
 
 
 def _usable(fingerprint: Fingerprint, backends: Sequence[Backend] | None) -> tuple[Backend, ...]:
@@ -299,14 +317,15 @@ def _twins(
     with_threads: bool,
     names: Mapping[Path, str],
 ) -> tuple[BenchTwin, ...]:
-    timed = {job: m for job, m in zip(jobs, measurements, strict=True) if m.outcome is Outcome.OK}
+    timed = {job: m for job, m in zip(jobs, measurements, strict=True) if m.outcome is Outcome.OK and m.processes}
+    alpha = alpha_among(len(timed))  # as the rows are compared, lest two lines say different things of one pair
     found = []
     for before, after in pairs:
         plain, small = artefacts[before], artefacts[after]
         for job in [job for job in jobs if job.artefact == plain]:
             a, b = (timed.get(job.but(artefact=artefact)) for artefact in (plain, small))
             if a is not None and b is not None:
-                result = never_slower(a, b, noise, plain.size_bytes, small.size_bytes)
+                result = never_slower(a, b, noise, plain.size_bytes, small.size_bytes, alpha)
                 found.append(
                     BenchTwin(
                         float_model=names[plain.path],

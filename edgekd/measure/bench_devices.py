@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgekd.errors import ConfigurationError, MissingError
+from edgekd.errors import ConfigurationError, MissingError, UsageError
 from edgekd.measure.bench import BenchReport
 from edgekd.records import Filed, Record
 
@@ -22,6 +22,11 @@ class NotMeasured(Record):
     device: str
     message: str
     remedy: str
+
+    def lines(self) -> list[str]:
+        """What it was, and what to do; several things that are wrong are several lines."""
+        told = f"{self.device}: not measured: {self.message}".split("\n")
+        return [*told, *([f"  {self.remedy}"] if self.remedy else [])]
 
 
 class BenchReports(Filed):
@@ -51,17 +56,17 @@ class BenchReports(Filed):
 
     def _one_after_the_other(self, told: Callable[[BenchReport], list[str]]) -> list[str]:
         found = [told(report) for report in self.reports]
-        found += [[f"{one.device}: not measured: {one.message}", f"  {one.remedy}"] for one in self.missing]
+        found += [one.lines() for one in self.missing]
         return [line for part in found for line in ("", *part)][1:]
 
 
 def bench_devices(devices: Iterable[str], bench: Callable[[str], BenchReport]) -> BenchReports:
-    """``bench`` one device after the other. One that can't be reached, or has no fitting runtime, is noted: what is
-    wrong with the models themselves has been found before."""
+    """``bench`` one device after the other. One that can't be reached, or lacks a fitting runtime or cores, is noted:
+    what is wrong with the models themselves, or with what is asked of every device, has been found before."""
     reports, missing = [], []
     for device in devices:
         try:
             reports.append(bench(device))
-        except (ConfigurationError, MissingError) as error:
+        except (ConfigurationError, MissingError, UsageError) as error:
             missing.append(NotMeasured(device=device, message=error.message, remedy=error.remedy))
     return BenchReports(reports=tuple(reports), missing=tuple(missing))

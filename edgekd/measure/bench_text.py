@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgekd.devices._protocol import Outcome
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.measure.bench import name_of
+from edgekd.measure.compare import times
 from edgekd.units import format_bytes
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ def _lines(report: BenchReport) -> Iterator[str]:
     yield ""
     yield from _table(report)
     yield ""
-    if any(row.order for row in report.rows):
-        yield from _wrapped(_noise(report))
+    yield from _wrapped(_noise(report))
     for row in report.rows:
         yield from _wrapped(_energy(row, report))
         yield from _wrapped(_placement(row, report))
@@ -63,7 +63,9 @@ def _doubt(report: BenchReport) -> str:
     if not (report.quality.unstable or report.undecided):
         return ""
     pairs = "; ".join(f"{a} / {b}" for a, b in report.undecided)
-    return f"Too noisy to decide everything: {pairs or 'the machine changed while measuring'}"
+    moved = any(caution.code == "moved" for caution in report.quality.cautions)
+    why = "the machine changed while measuring" if moved else f"the noise is {report.quality.noise:.1%}"
+    return f"Too noisy to decide everything: {pairs or why}"
 
 
 def _heading(report: BenchReport) -> str:
@@ -143,7 +145,7 @@ def _cells(row: BenchRow) -> tuple[str, ...]:
 
 def _slower(row: BenchRow) -> str:
     against = row.against_fastest
-    return f"{against.ratio:.2f}x slower" if against is not None and against.distinguishable else ""
+    return f"{times(against.ratio)} slower" if against is not None and against.distinguishable else ""
 
 
 def _elided(name: str, width: int) -> str:
@@ -154,8 +156,13 @@ def _elided(name: str, width: int) -> str:
 
 
 def _noise(report: BenchReport) -> str:
-    noise = f"A/A noise {report.quality.noise:.1%}"
+    """How far identical models differ, and what that leaves apart; nothing where nothing was timed."""
     timed = [row for row in report.rows if row.order]
+    noise = f"A/A noise {report.quality.noise:.1%}"
+    if not report.quality.pair:
+        noise = f"noise {report.quality.noise:.1%} (no A/A pair: the model that was there twice failed)"
+    if not timed:
+        return ""
     if len(timed) < 2:
         return f"{noise}."
     tied = [row for row in timed if sum(other.order == row.order for other in timed) > 1]

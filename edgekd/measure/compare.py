@@ -32,9 +32,10 @@ from edgekd.measure.interval import resampled_medians
 from edgekd.measure.sentinel import moved_too_far
 from edgekd.records import Record
 
-__all__ = ["Comparison", "aa_noise", "alpha_among", "compare", "low_us", "order"]
+__all__ = ["ALPHA", "Comparison", "aa_noise", "alpha_among", "compare", "low_us", "order", "times"]
 
-_ALPHA = 0.05
+ALPHA = 0.05
+"""How often two identical artefacts may be told apart."""
 _RESAMPLES = 2000
 _SMALLEST_NOISE = 0.001  # a clock tick of the fastest models; nothing is claimed below it
 
@@ -52,7 +53,13 @@ class Comparison(Record):
         """``1.40x slower``, ``1.25x faster``, or that they can't be told apart."""
         if not self.distinguishable:
             return "can't be told apart"
-        return f"{self.ratio:.2f}x slower" if self.ratio > 1 else f"{1 / self.ratio:.2f}x faster"
+        return f"{times(self.ratio)} slower" if self.ratio > 1 else f"{times(1 / self.ratio)} faster"
+
+
+def times(ratio: float) -> str:
+    """``1.40x``; with a third digit where ``1.00x`` would be left, which is no difference."""
+    text = f"{ratio:.2f}x"
+    return f"{ratio:.3f}x" if text == "1.00x" else text
 
 
 def low_us(measurement: Measurement) -> float:
@@ -65,7 +72,7 @@ def low_us(measurement: Measurement) -> float:
     return float(np.median([process.low_us for process in measurement.processes]))
 
 
-def compare(a: Measurement, b: Measurement, noise: float | None = None, alpha: float = _ALPHA) -> Comparison:
+def compare(a: Measurement, b: Measurement, noise: float | None = None, alpha: float = ALPHA) -> Comparison:
     """Compare by the low quantile. ``noise`` is the batch's A/A noise (relative); by default that of these two.
 
     ``alpha`` is how often identical artefacts may be told apart. Raises Unstable where either has no timings.
@@ -86,7 +93,7 @@ def compare(a: Measurement, b: Measurement, noise: float | None = None, alpha: f
 
 def alpha_among(count: int) -> float:
     """What each pair of so many artefacts is compared at."""
-    return _ALPHA / max(1, count * (count - 1) // 2)
+    return ALPHA / max(1, count * (count - 1) // 2)
 
 
 def order(measurements: Sequence[Measurement], noise: float) -> tuple[int, ...]:
@@ -177,7 +184,7 @@ def _rank_interval(x: NDArray[np.float64], y: NDArray[np.float64], cut: int) -> 
     return float(differences[cut]), float(differences[len(differences) - 1 - cut])
 
 
-def critical_u(n: int, m: int, alpha: float = _ALPHA) -> int:
+def critical_u(n: int, m: int, alpha: float = ALPHA) -> int:
     """Largest U at which the two-sided exact rank test rejects; -1 where it never does (at 5 %: fewer than 4 each)."""
     counts = np.zeros(n * m + 1)
     counts[0] = 1.0

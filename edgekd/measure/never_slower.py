@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from edgekd.devices._protocol import Measurement, OperatorTime
-from edgekd.measure.compare import Comparison, compare
+from edgekd.measure.compare import ALPHA, Comparison, compare
 from edgekd.records import Record
 from edgekd.units import format_us
 
@@ -68,12 +68,14 @@ def never_slower(
     noise: float | None = None,
     float_bytes: int | None = None,
     compressed_bytes: int | None = None,
+    alpha: float = ALPHA,
 ) -> TwinComparison:
     """Did compressing make it faster, or smaller? Raises Unstable where either has no timings.
 
-    Operators are compared where both were measured with ``profile``.
+    ``alpha`` is smaller where they are two of many (`edgekd.measure.compare.alpha_among`). Operators are compared where
+    both were measured with ``profile``.
     """
-    comparison = compare(compressed, float_twin, noise)
+    comparison = compare(compressed, float_twin, noise, alpha)
     ratio = compressed_bytes / float_bytes if float_bytes and compressed_bytes else None
     return TwinComparison(
         comparison=comparison,

@@ -7,12 +7,13 @@ the median means quotas or throttling, which the low quantile and the median bot
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 
 from edgekd.devices._protocol import Measurement, Outcome
 from edgekd.measure import warnings
-from edgekd.measure.compare import aa_noise
+from edgekd.measure.compare import aa_noise, same_job
 from edgekd.measure.conditions import told_by_device
 from edgekd.measure.sentinel import moved_by, moved_too_far
 from edgekd.measure.warnings import Caution
@@ -32,7 +33,7 @@ _FEW = 5
 class Quality(Record):
     """A batch's own quality. Ratios are medians over processes, the worst of the batch."""
 
-    noise: float  # A/A, relative
+    noise: float  # A/A, relative; without a pair what the processes of one job lead to expect
     noise_mark: float  # p50 / low
     tail: float  # p99 / low
     mean: float  # mean / low
@@ -40,6 +41,7 @@ class Quality(Record):
     unstable: bool
     cautions: tuple[Caution, ...]
     drift: float = 0.0  # the spread of the sentinel's processes, relative
+    pair: bool = True  # whether a job was timed twice, to tell the noise
 
     @property
     def noisy(self) -> bool:
@@ -79,6 +81,7 @@ def assess(measurements: Sequence[Measurement], cores: int | None = None) -> Qua
         unstable=shifted or noise > _UNSTABLE_NOISE,
         cautions=tuple(cautions),
         drift=drift,
+        pair=any(same_job(a, b) for a, b in combinations(timed, 2)),
     )
 
 

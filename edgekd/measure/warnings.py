@@ -72,7 +72,7 @@ def moved(by: float) -> Caution:
     """The sentinel's level shifted during the batch."""
     return Caution(
         code="moved",
-        message=f"the machine's speed shifted by {by:.1%} during the batch, and again when it was repeated",
+        message=f"the machine's speed shifted by {by:.1%} between the earlier and the later half of the processes",
         remedy="Let it cool down, fix the clock (governor `performance`), or stop other programs, then measure again",
     )
 

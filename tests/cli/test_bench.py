@@ -56,6 +56,46 @@ def test_a_shape_is_sizes(shape, capsys):
     assert "--shape 1x3x224x224" in capsys.readouterr().err
 
 
+def test_a_twin_is_named_by_its_path_or_as_the_table_names_it(monkeypatch, tmp_path):
+    asked = {}
+
+    def bench(_models, **given):
+        asked.update(given)
+        raise Interrupted("that was all")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(api, "bench", bench)
+    typed = [
+        "p/old/m/net.onnx=q/small.onnx",
+        f"{tmp_path}/p/new/m/net.onnx=elsewhere/small.onnx",
+        "old/m/net.onnx=x/none.onnx",
+    ]
+    models = ["p/old/m/net.onnx", "p/new/m/net.onnx", "q/small.onnx"]
+    main(["bench", *models, *(word for twin in typed for word in ("--twin", twin))])
+    assert asked["twins"] == [
+        ("old/m/net.onnx", "small.onnx"), ("new/m/net.onnx", "small.onnx"), ("old/m/net.onnx", "x/none.onnx"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--backend", "litert/xnpack"), "litert/xnnpack"),
+        (("--twin", "a.tflite=b.tflit"), "did you mean `b.tflite`?"),
+    ],
+)
+def test_what_no_device_could_do_is_told_as_with_one(option, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("edgekd.devices.catalogue.open_device", lambda _: FakeDevice(lambda job: 100.0))
+    models = [tmp_path / name for name in ("a.tflite", "b.tflite")]
+    for model in models:
+        model.write_bytes(b"\x1c\0\0\0TFL3")
+    for devices in (["--device", "one"], ["--device", "one", "--device", "two"]):
+        assert main(["bench", *map(str, models), *devices, *option]) == 3
+        told = capsys.readouterr()
+        assert said in told.err
+        assert told.out == ""
+
+
 def test_one_device_is_held_against_an_earlier_report(capsys):
     assert main(["bench", "a.onnx", "--device", "a", "--device", "b", "--against", "then.json"]) == 2
     assert "name one --device" in capsys.readouterr().err

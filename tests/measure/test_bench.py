@@ -9,8 +9,9 @@ import pytest
 from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Conditions, Delegation, Load, MeasurePlan, OperatorTime, Outcome
 from edgekd.errors import ConfigurationError, DeviceBusy, Interrupted, MissingError, UsageError
-from edgekd.measure import figures
+from edgekd.measure import figures, warnings
 from edgekd.measure.bench import BenchReport, run_bench
+from edgekd.measure.compare import alpha_among, compare
 from edgekd.testing.fakes import FakeDevice, Noise, Script, fake_fingerprint
 
 PLAN = MeasurePlan()
@@ -89,6 +90,29 @@ def test_the_first_job_failing_leaves_the_rest(models):
     device = FakeDevice(lambda job: 100.0, outcomes={"net_f32": Outcome.CRASHED})
     report = run_bench(models, device, LITERT, 1, MeasurePlan())
     assert [row.order for row in report.rows] == [0, 1, 1]
+    for lines in (report.lines(), report.markdown_lines()):
+        text = " ".join(" ".join(lines).split())
+        assert "% (no A/A pair: the model that was there twice failed): can't be told apart" in text
+        assert "A/A noise" not in text
+    whole = run_bench(models, FakeDevice(lambda job: 100.0), LITERT, 1, MeasurePlan())
+    assert "A/A noise 0." in "\n".join(whole.lines())
+    nothing = run_bench(models[:1], device, LITERT, 1, MeasurePlan())
+    assert "noise" not in "\n".join([*nothing.lines(), *nothing.markdown_lines()])
+
+
+def test_twins_are_compared_as_their_rows_are(models):
+    report = run_bench(models, FakeDevice({"net_f32": 100.0, "net_int8": 100.5, "other": 300.0}), LITERT, 1, PLAN)
+    plain, small, _ = (row.measurement for row in report.rows)
+    (twin,) = report.twins
+    assert twin.result.comparison == compare(small, plain, report.quality.noise, alpha_among(3))
+    assert twin.result.comparison != compare(small, plain, report.quality.noise)
+
+
+def test_why_a_report_is_doubtful(models):
+    calm = run_bench(models[:1], FakeDevice(lambda job: 100.0), LITERT, 1, PLAN)
+    for caution, why in ((warnings.spread(0.2), "the noise is 20.0%"), (warnings.moved(0.1), "the machine changed")):
+        report = calm.but(quality=calm.quality.but(unstable=True, noise=0.2, cautions=[caution]))
+        assert report.lines()[0].startswith(f"Too noisy to decide everything: {why}")
 
 
 def test_noise_that_decides_is_the_answer(models):
@@ -203,6 +227,8 @@ def test_what_cannot_be_asked_for(models):
     device = FakeDevice(lambda job: 100.0)
     with pytest.raises(UsageError, match="5 busy cores: fake-device has 4"):
         run_bench(models, device, LITERT, 1, PLAN.but(load=Load(busy=5)))
+    assert run_bench(models, device, LITERT, None, PLAN.but(threads=3)).threads == (3,)
+    device.batches = 0
     for threads in ((), (0,), 0):
         with pytest.raises(UsageError, match="one number at least"):
             run_bench(models, device, LITERT, threads, PLAN)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.artefacts import Backend
-from edgekd.devices._protocol import Device, MeasurePlan, Outcome
+from edgekd.devices._protocol import Device, Load, MeasurePlan, Outcome
 from edgekd.measure.bench import BenchReport, run_bench
 from edgekd.measure.bench_devices import BenchReports, bench_devices
 from edgekd.testing.fakes import FakeDevice, fake_fingerprint
@@ -62,3 +62,18 @@ def test_a_device_that_loads_no_such_file_keeps_the_others(model: Path) -> None:
     found = bench_devices(by_name, bench)
     assert [report.device for report in found.reports] == ["one"]
     assert "loads tflite files" in found.missing[0].message
+    (begin,) = (place for place, line in enumerate(found.lines()) if line.startswith("two: not measured: "))
+    first, remedy = found.lines()[begin:]
+    assert first.endswith("loads tflite files")
+    assert remedy.startswith("  use one of ")
+
+
+def test_a_device_with_too_few_cores_to_keep_busy_keeps_the_others(model: Path) -> None:
+    def bench(name: str) -> BenchReport:
+        return run_bench([model], by_name[name], LITERT, 1, MeasurePlan(load=Load(busy=3)))
+
+    small = FakeDevice({"net": 1.0}, name="two", fingerprint=fake_fingerprint(cores=2))
+    by_name = {"one": FakeDevice({"net": 1.0}, name="one"), "two": small}
+    found = bench_devices(by_name, bench)
+    assert ([report.device for report in found.reports], found.exit_code) == (["one"], 4)
+    assert found.lines()[-2:] == ["two: not measured: 3 busy cores: two has 2", "  ask for fewer"]

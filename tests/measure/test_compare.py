@@ -11,7 +11,7 @@ from scipy import stats
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Job, MeasurePlan, Outcome, SentinelReading
 from edgekd.errors import Unstable
-from edgekd.measure.compare import aa_noise, compare, critical_u, low_us, order
+from edgekd.measure.compare import Comparison, aa_noise, compare, critical_u, low_us, order
 from edgekd.measure.sentinel import unsteady
 from edgekd.testing.fakes import FakeDevice, Noise
 
@@ -71,6 +71,14 @@ def test_the_interval_covers_the_true_ratio():
         found = compare(a, b)
         hits += found.low <= 1.03 <= found.high
     assert hits >= 0.93 * 300
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [(1.4, "1.40x slower"), (0.8, "1.25x faster"), (1.0034, "1.003x slower"), (0.998, "1.002x faster")],
+)
+def test_a_claim_is_never_of_no_difference(ratio, words):
+    assert Comparison(ratio=ratio, low=ratio, high=ratio, distinguishable=True).words == words
 
 
 def test_a_difference_below_the_noise_is_not_claimed():

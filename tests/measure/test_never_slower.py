@@ -44,6 +44,7 @@ def test_faster_needs_more_than_the_noise():
     f, q = device.open().measure([job("f"), job("q")], MeasurePlan())
     assert never_slower(f, q, noise=0.001).faster
     assert not never_slower(f, q, noise=0.05).faster
+    assert not never_slower(f, q, noise=0.001, alpha=1e-12).faster  # of very many
     assert never_slower(f, q).regressions == ()
 
 

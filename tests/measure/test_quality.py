@@ -46,6 +46,7 @@ def test_a_machine_that_shifts_is_unstable():
     quality = assess(batch(Noise(throttle_after_s=1.5, throttle_by=0.4), processes=6))
     assert quality.unstable
     assert "moved" in codes(quality)
+    assert quality.cautions[0].message.endswith("% between the earlier and the later half of the processes")
 
 
 def test_quotas_and_heat_are_seen_where_the_low_quantile_is_calm():
@@ -98,6 +99,11 @@ def test_every_caution_says_what_to_do(caution):
 def test_a_bad_batch_has_several_cautions_at_once():
     bad = assess(batch(Noise(low=0.05, body=0.3), processes=3, load_average=9.0), 4)
     assert codes(bad) >= {"spread", "noisy", "busy", "too-few"}
+
+
+def test_whether_a_pair_told_the_noise():
+    pair = batch(Noise())
+    assert (assess(pair).pair, assess(pair[:1]).pair) == (True, False)
 
 
 def test_nothing_timed_is_not_a_crash():
