@@ -58,7 +58,7 @@ class PredictRow(Record):
     figures: tuple[Figure, ...]
     held_out: HeldOut | None
     unlike: float | None  # share of its expected time in kernels that nothing measured is like
-    unseen: tuple[str, ...] = ()  # sorts of its kernels that nothing measured has: the interval doesn't hold for these
+    unseen: tuple[str, ...] = ()  # sorts of its kernels that nothing measured has: no figure would be worth anything
     prior: str = ""  # the table that the few networks measured here start from
     detail: str = ""
     remedy: str = ""  # the command that measures enough, where nothing is told
@@ -103,7 +103,7 @@ class PredictReport(Filed):
 
     def _words(self, row: PredictRow) -> str:
         if row.held_out is None:
-            return f"{row.model} on {row.backend}: {row.detail}; measure them: {row.remedy}"
+            return f"{row.model} on {row.backend}: {row.detail}; measure {'it' if row.unseen else 'them'}: {row.remedy}"
         error = row.held_out
         said = (
             f"{row.model} on {row.backend}: of {error.samples} networks measured here, a tenth left out at a time, "
@@ -116,11 +116,6 @@ class PredictReport(Filed):
             said += f"; adds {memory} to memory"
         if row.unlike is not None and row.unlike > 0.1:
             said += f". {row.unlike:.0%} of its time is in kernels unlike any that was measured: trust the interval"
-        if row.unseen:
-            said += (
-                f". Nothing that was measured here has its {_listed([_SORTS[sort] for sort in row.unseen])}: "
-                "what these take is a guess, and the interval does not count it"
-            )
         return said
 
 
@@ -154,11 +149,14 @@ def predict_models(
             prior = choose_prior(*key, device, fingerprint, (*tables, *elsewhere))
             fitted[key] = _fitted(device, fingerprint, _table(tables, one), one, prior)
         row = _row(fingerprint, tables, one, fitted[key])
-        rows.append(row if row.figures else row.but(remedy=profile_command(device, threads, *key)))
+        if row.unseen:
+            row = row.but(remedy=f"edgekd bench {row.model} --device {device}")
+        rows.append(row if row.figures or row.unseen else row.but(remedy=profile_command(device, threads, *key)))
     if not any(row.figures for row in rows):
+        first = rows[0]
         raise MissingError(
-            f"no table of {device} says enough: {rows[0].detail}",
-            f"measure one, once for all later predictions: {rows[0].remedy}",
+            f"no table of {device} says enough: {first.detail}",
+            f"measure {'the model' if first.unseen else 'one, once for all later predictions'}: {first.remedy}",
         )
     return PredictReport(device=device, fingerprint=fingerprint, threads=threads, rows=tuple(rows))
 
@@ -197,6 +195,10 @@ def _row(
     if isinstance(found_or_why, str):
         return plain.but(detail=found_or_why)
     fitted, prior = found_or_why
+    unseen = fitted.unseen(one.kernels)
+    if unseen:
+        what = _listed([_SORTS[sort] for sort in unseen])
+        return plain.but(unseen=unseen, detail=f"nothing that was measured there has its {what}, or none so large")
     (found,) = fitted.predict([one.kernels], _CONFIDENCE)
     table, subject = _table(tables, one), fingerprint.digest()
     figures = [
@@ -230,10 +232,4 @@ def _row(
                 confidence=_CONFIDENCE,
             )
         )
-    return plain.but(
-        figures=tuple(figures),
-        held_out=fitted.held_out,
-        unlike=fitted.unlike(one.kernels),
-        unseen=fitted.unseen(one.kernels),
-        prior=prior,
-    )
+    return plain.but(figures=tuple(figures), held_out=fitted.held_out, unlike=fitted.unlike(one.kernels), prior=prior)

@@ -36,6 +36,8 @@ ENOUGH_ALONE = 24
 _FOLDS = 10
 _CONFIDENCE = 0.9
 _UNKNOWN = 0.95  # of the spread of a kernel that nothing is known of
+_SMALL = 0.02  # of the elements that a network moves
+_MOST_TIMES = 16  # as many elements as any kernel of its sort that was measured
 _MOST_FOR_SCALES = 64  # measurements: the scales of more are those of so many of them
 
 
@@ -93,13 +95,28 @@ class LatencyPredictor(Record):
         return mine / total if total > 0 else 0.0
 
     def unseen(self, kernels: Kernels) -> tuple[str, ...]:
-        """Sorts of kernels that no network has which was measured, nor any of the prior's: their cost is a guess."""
-        seen = set[str]()
+        """Sorts of kernels of which nothing measured, here or for the prior, has any of such a size: a cost is a guess.
+
+        Those that move next to nothing of all elements are left out.
+        """
+        seen: dict[str, int] = {}
         known: LatencyPredictor | None = self
         while known is not None:
-            seen |= {kernel_sort(kernel) for reading in known.readings for kernel in reading.kernels}
+            for kernel in (kernel for reading in known.readings for kernel in reading.kernels):
+                sort = kernel_sort(kernel)
+                seen[sort] = max(seen.get(sort, 0), _moved(kernel))
             known = known.prior
-        return tuple(sorted({kernel_sort(kernel) for kernel in kernels} - seen))
+        asked: dict[str, list[int]] = {}
+        for kernel in kernels:
+            asked.setdefault(kernel_sort(kernel), []).append(_moved(kernel))
+        least = _SMALL * sum(map(sum, asked.values()))
+        return tuple(
+            sorted(
+                sort
+                for sort, each in asked.items()
+                if sum(each) > least and max(each) > _MOST_TIMES * seen.get(sort, 0)
+            )
+        )
 
     def _base(self, kernels: Sequence[Kernel]) -> Floats:
         return kernel_costs(self.costs, kernels, self.prior.kernel_us if self.prior else None)
@@ -204,6 +221,10 @@ def _without(prior: LatencyPredictor | None, left_out: Sequence[Reading]) -> Lat
     else:  # nothing is left of what it was scaled from
         costs = fit_costs(networks, times)
     return prior.but(costs=costs, readings=rest, prior=below)
+
+
+def _moved(kernel: Kernel) -> int:
+    return kernel.reads + kernel.writes + kernel.weights
 
 
 def _multiplying(kernels: Kernels) -> Kernels:

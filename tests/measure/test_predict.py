@@ -108,29 +108,53 @@ def test_where_nothing_is_known_it_says_how_to_measure():
 
 
 def test_kernels_unlike_any_are_said():
-    strange = (Kernel("depthwise", 512, 512, 64, 64, 25, 1, 52_428_800, 2_097_152, 2_097_152, 12_800),)
-    (row,) = predict([table(30)], asked(kernels=strange)).rows
+    strange = (Kernel("conv", 4, 4, 96, 96, 25, 1, 3_686_400, 36_864, 36_864, 400),)
+    report = predict([table(30)], asked(kernels=strange))
+    (row,) = report.rows
     assert row.unlike == 1.0
-    assert "unlike any that was measured" in " ".join(
-        " ".join(predict([table(30)], asked(kernels=strange)).lines()).split()
-    )
+    assert "unlike any that was measured" in " ".join(" ".join(report.lines()).split())
     (usual,) = predict([table(30)], asked()).rows
     assert usual.unlike < 0.1
-    assert usual.unseen == ()
 
 
-def test_sorts_of_operators_that_nothing_measured_has_are_named_however_little_they_are_expected_to_take():
-    network = (*some_networks(1, seed=9)[0], Kernel("move", 16, 32, 16, 16, 1, 1, 0, 4096, 8192, 0))
-    report = predict([table(30)], asked(kernels=network))
-    (row,) = report.rows
-    assert (row.unseen, row.unlike < 0.1) == (("move",), True)
-    assert "Nothing that was measured here has its padding, slicing" in " ".join(" ".join(report.lines()).split())
-    known = table(12).rows
-    told = known[0].but(kernels=network)
-    (row,) = predict([table(12).but(rows=(*known[1:], told))], asked(kernels=network)).rows
-    assert row.unseen == ()
-    short = predict([table(12), table(30, ORT).but(rows=(*table(30).rows[1:], told))], asked(kernels=network))
-    assert short.rows[0].unseen == ()  # the prior knows
+def test_nothing_is_predicted_of_operators_that_nothing_measured_has():
+    """However little they are expected to take: nobody knows."""
+    usual = some_networks(1, seed=9)[0]
+    network = (*usual, Kernel("move", 64, 64, 64, 64, 1, 1, 0, 262_144, 262_144, 0))
+    report = predict([table(30)], asked(kernels=network), asked())
+    row, other = report.rows
+    assert (row.unseen, row.figures) == (("move",), ())
+    assert (other.unseen, bool(other.figures)) == ((), True)
+    said = " ".join(" ".join(report.lines()).split())
+    assert (
+        "nothing that was measured there has its padding, slicing or joining of tensors, or none so large; measure it"
+        in said
+    )
+    assert "edgekd bench m.tflite --device board" in said
+    with pytest.raises(MissingError, match="has its padding") as raised:
+        predict([table(30)], asked(kernels=network))
+    assert "edgekd bench m.tflite" in str(raised.value)
+    short, long = table(12).rows, table(30, ORT).rows
+    told = short[0].but(kernels=network)
+    for tables in (
+        [table(12).but(rows=(*short[1:], told))],
+        [table(12), table(30, ORT).but(rows=(*long[1:], told))],  # the prior knows
+    ):
+        assert predict(tables, asked(kernels=network)).rows[0].unseen == ()
+    small = (*usual, network[-1]._replace(reads=10, writes=10))
+    assert predict([table(30)], asked(kernels=small)).rows[0].figures
+
+
+def test_a_little_one_of_a_sort_tells_nothing_of_large_ones():
+    """As one whose input LiteRT scales channel by channel tells nothing of depthwise convolutions."""
+    scaling = Kernel("depthwise", 3, 3, 8, 8, 1, 1, 192, 192, 192, 3)
+    rows = tuple(row.but(kernels=(scaling, *row.kernels)) for row in table(12).rows)
+    network = (scaling, *some_networks(1, seed=9)[0])
+    deep = (*network, Kernel("depthwise", 64, 64, 64, 64, 9, 1, 2_359_296, 262_144, 262_144, 576))
+    known = table(12).but(rows=rows)
+    (usual, strange) = predict([known], asked(kernels=network), asked(kernels=deep)).rows
+    assert usual.figures
+    assert strange.unseen == ("depthwise",)
 
 
 def test_the_answer_keeps_to_80_columns_and_is_json():
