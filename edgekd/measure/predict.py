@@ -195,7 +195,7 @@ def _row(
     if isinstance(found_or_why, str):
         return plain.but(detail=found_or_why)
     fitted, prior = found_or_why
-    unseen = fitted.unseen(one.kernels)
+    (unseen,) = fitted.unseen([one.kernels])
     if unseen:
         what = _listed([_SORTS[sort] for sort in unseen])
         return plain.but(unseen=unseen, detail=f"nothing that was measured there has its {what}, or none so large")

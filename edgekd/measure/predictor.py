@@ -12,7 +12,7 @@ Vovk 2015). The error told is that of the same parts. Evidence kind: predicted.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -94,29 +94,20 @@ class LatencyPredictor(Record):
         mine = sum(float(us) for kernel, us in zip(kernels, times, strict=True) if kernel in far)
         return mine / total if total > 0 else 0.0
 
-    def unseen(self, kernels: Kernels) -> tuple[str, ...]:
-        """Sorts of kernels of which nothing measured, here or for the prior, has any of such a size: a cost is a guess.
+    def unseen(self, networks: Sequence[Kernels]) -> list[tuple[str, ...]]:
+        """Of each, sorts of kernels of which nothing measured, here or for the prior, has any of such a size.
 
-        Those that move next to nothing of all elements are left out.
+        Nothing tells what these cost, and no interval counts it. Those that move next to nothing of all elements are
+        left out.
         """
-        seen: dict[str, int] = {}
+        largest: dict[str, int] = {}
         known: LatencyPredictor | None = self
         while known is not None:
             for kernel in (kernel for reading in known.readings for kernel in reading.kernels):
                 sort = kernel_sort(kernel)
-                seen[sort] = max(seen.get(sort, 0), _moved(kernel))
+                largest[sort] = max(largest.get(sort, 0), _moved(kernel))
             known = known.prior
-        asked: dict[str, list[int]] = {}
-        for kernel in kernels:
-            asked.setdefault(kernel_sort(kernel), []).append(_moved(kernel))
-        least = _SMALL * sum(map(sum, asked.values()))
-        return tuple(
-            sorted(
-                sort
-                for sort, each in asked.items()
-                if sum(each) > least and max(each) > _MOST_TIMES * seen.get(sort, 0)
-            )
-        )
+        return [_strange(kernels, largest) for kernels in networks]
 
     def _base(self, kernels: Sequence[Kernel]) -> Floats:
         return kernel_costs(self.costs, kernels, self.prior.kernel_us if self.prior else None)
@@ -221,6 +212,18 @@ def _without(prior: LatencyPredictor | None, left_out: Sequence[Reading]) -> Lat
     else:  # nothing is left of what it was scaled from
         costs = fit_costs(networks, times)
     return prior.but(costs=costs, readings=rest, prior=below)
+
+
+def _strange(kernels: Kernels, largest: Mapping[str, int]) -> tuple[str, ...]:
+    asked: dict[str, list[int]] = {}
+    for kernel in kernels:
+        asked.setdefault(kernel_sort(kernel), []).append(_moved(kernel))
+    least = _SMALL * sum(map(sum, asked.values()))
+    return tuple(
+        sorted(
+            sort for sort, each in asked.items() if sum(each) > least and max(each) > _MOST_TIMES * largest.get(sort, 0)
+        )
+    )
 
 
 def _moved(kernel: Kernel) -> int:

@@ -5,7 +5,7 @@ predictors/*.json. Every measurement the search takes anyway is a reading, and s
 left in its tables; tables of other devices, or of other states of this one, are priors. A fit is made before a batch
 where readings have grown by a third since the last one, and holds until the next. An arch is left out on an arm only
 where the lower end of its 90 % interval is beyond the limit: the less the predictor is worth, the wider the interval,
-and the less it removes. A mask that leaves nothing is no mask.
+and the less it removes; none with a sort of kernel that no reading has is left out. A mask that leaves nothing is none.
 """
 
 from __future__ import annotations
@@ -108,8 +108,9 @@ class Foresight:
         left: dict[Arm, tuple[int, ...]] = dict(self.allowed)
         for one, predictor in zip(fits, _predictors(fits, readings, elsewhere), strict=True):
             indices = left.get(one.arm, ())
-            found = predictor.predict([self._kernels(one.arm, self.plan.space.at(index)) for index in indices])
-            left[one.arm] = tuple(i for i, at in zip(indices, found, strict=True) if at.least_us <= one.bound_us)
+            networks = [self._kernels(one.arm, self.plan.space.at(index)) for index in indices]
+            found = zip(indices, predictor.predict(networks), predictor.unseen(networks), strict=True)
+            left[one.arm] = tuple(i for i, at, unseen in found if at.least_us <= one.bound_us or unseen)
         fast = left if any(left.values()) else dict(self.allowed)
         small = dict(fast)
         for memory in memories:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edgekd.measure.predictor import LatencyPredictor
 from edgekd.search.foresight import Foresight, fit_due, fitted
 from edgekd.search.known import Elsewhere
 from edgekd.search.replay import replay
@@ -144,6 +145,15 @@ def test_what_is_left_is_used_up_and_the_search_goes_on(make_lab, monkeypatch):
     assert run.predictors()
     assert len(run.trials()) == 24
     assert replay(run).same
+
+
+def test_no_arch_is_left_out_for_kernels_of_which_nothing_is_known(make_lab, monkeypatch):
+    monkeypatch.setattr(LatencyPredictor, "unseen", lambda self, networks: [("depthwise",)] * len(networks))
+    lab = make_lab(target=TIGHT, predict=True)
+    lab.search()
+    fits = [one for record in Run.open(lab.folder).predictors() for one in record.arms]
+    assert fits
+    assert not any(one.removed for one in fits)
 
 
 def test_a_mask_that_leaves_nothing_is_no_mask(make_lab):
