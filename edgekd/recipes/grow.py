@@ -39,7 +39,8 @@ class Grow(Distill):
         if not isinstance(family, Growing):
             return [
                 Problem(
-                    f"grow: students of the family {student.family} can't grow", "use: distill, or the family resnet"
+                    f"grow: students of the family {student.family} can't grow",
+                    "use: distill, or the family resnet or mobilenet",
                 )
             ]
         lesson = self._plain()

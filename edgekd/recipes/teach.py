@@ -30,6 +30,7 @@ from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, EdgeKDError
 from edgekd.records import Digest, Record, digest_json
 from edgekd.students._protocol import Arch, Family, StageContext, StageProgress
+from edgekd.students.staged import Staged
 from edgekd.tasks._protocol import Task, TaskSpec
 from edgekd.teachers.nested import made_teacher, prepared_teacher, resolved_teacher
 
@@ -45,8 +46,8 @@ __all__ = ["TrainedTeacher"]
 class TrainedTeacher(Record):
     """Options of `train`. Call ``prepare`` before it is asked anything.
 
-    ``width`` is the first stage's; every further stage doubles it. Other families take the top of their space. The
-    default loss is `kd` where it has a teacher, and `ce` where it has none.
+    ``width`` is the first stage's; every further stage doubles it, and all else is the family's most. Families without
+    stages take the top of their space. The default loss is `kd` where it has a teacher, and `ce` where it has none.
     """
 
     family: str = "resnet"
@@ -79,7 +80,7 @@ class TrainedTeacher(Record):
         """As it is shown."""
         return (
             f"{self.family} of width {self.width}, trained here"
-            if self.family == "resnet"
+            if issubclass(self._kind, Staged)
             else f"{self.family}, trained here"
         )
 
@@ -156,10 +157,18 @@ class TrainedTeacher(Record):
             }
         )
 
+    @property
+    def _kind(self) -> type[Family]:
+        """Raises UnknownName."""
+        kind: type[Family] = plugins.load("edgekd.families", self.family)
+        return kind
+
     def _family(self, spec: TaskSpec) -> Family:
         stages = _stages(spec)
-        options = {"stages": stages, "space": self._space(stages)} if self.family == "resnet" else {}
-        family: Family = plugins.load("edgekd.families", self.family).model_validate(options)
+        widths = (self.width, self.width * 2 ** (stages - 1), self.width)
+        space = {"width": widths, "depth": (self.depth, self.depth)}
+        kind: Any = self._kind
+        family: Family = kind.model_validate({"stages": stages, "space": space} if issubclass(kind, Staged) else {})
         if family.inherits:
             raise ConfigurationError.one(
                 f"the family `{self.family}` brings its own weights, so there is no teacher to train from it",
@@ -167,16 +176,11 @@ class TrainedTeacher(Record):
             )
         return family
 
-    def _space(self, stages: int) -> Mapping[str, Any]:
-        return {"width": (self.width, self.width * 2 ** (stages - 1), self.width), "depth": (self.depth, self.depth)}
-
     def _arch(self, family: Family, spec: TaskSpec) -> Arch:
-        space = family.space(spec)
-        if self.family != "resnet":
-            return Arch.of({axis.name: axis.choices[-1] for axis in space.axes})
-        widths = {f"width{stage + 1}": self.width * 2**stage for stage in range(_stages(spec))}
-        depths = {f"depth{stage + 1}": self.depth for stage in range(_stages(spec))}
-        return Arch.of({**widths, **depths})
+        most = {axis.name: axis.choices[-1] for axis in family.space(spec).axes}
+        if isinstance(family, Staged):
+            most |= {f"width{stage}": self.width * 2 ** (stage - 1) for stage in range(1, family.stages + 1)}
+        return Arch.of(most)
 
 
 def _stages(spec: TaskSpec) -> int:

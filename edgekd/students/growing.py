@@ -1,4 +1,4 @@
-"""Residual networks that begin shallow and get deeper while they learn.
+"""Networks of residual blocks that begin shallow and get deeper while they learn.
 
 A block whose last normalisation multiplies by zero adds nothing to what goes around it, so a network answers as before
 when such blocks are put behind those it has (Chen, Goodfellow & Shlens 2016, "Net2Net", ICLR, arXiv 1511.05641, by the

@@ -35,6 +35,7 @@ def flattened():  # no pooling between the last map and the classifier
 """
 FAMILIES = {
     "resnet": ("resnet", {"space": {"width": [8, 8], "depth": [1, 1]}, "stages": 2}),
+    "mobilenet": ("mobilenet", {"space": {"width": [8, 8], "depth": [1, 1], "expansion": 2}, "stages": 2}),
     "pruned": ("pruned", {"model": "own_models.py:pooled", "weights": "pooled.npz", "ratios": [0.5, 1.0]}),
     "pruned without pooling": (
         "pruned",
@@ -107,5 +108,5 @@ def test_what_fits_a_network_is_not_refused(students, context, tmp_path):
         family: [loss for loss in LOSSES if not Distill(loss={loss: {}}).check(student, given)]
         for family, student in students.items()
     }
-    assert fitting["resnet"] == fitting["pruned"] == list(LOSSES)
+    assert fitting["resnet"] == fitting["mobilenet"] == fitting["pruned"] == list(LOSSES)
     assert set(LOSSES) - set(fitting["pruned without pooling"]) == {"simkd"}

@@ -22,6 +22,7 @@ from edgekd.export.openvino import OpenvinoExporter
 from edgekd.export.parity import check_parity
 from edgekd.export.tflite import TfliteExporter
 from edgekd.students._protocol import Arch, Student
+from edgekd.students.mobilenet import MobileNet
 from edgekd.students.resnet import ResNet
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
@@ -104,12 +105,22 @@ def shrunken() -> nn.Module:
     return family.build(family.space(spec).at(0), spec)
 
 
+def inverted() -> nn.Module:
+    """The family `mobilenet`, with and without a first convolution in its blocks."""
+    family = MobileNet.model_validate(
+        {"space": {"widths": [8, 16], "depths": [2, 1], "expansions": [1, 6]}, "stages": 2}
+    )
+    spec = TaskSpec(name="squares", input=InputSpec(shape=(3, 16, 16)), head=HeadSpec(classes=10), data="0" * 64)
+    return family.build(family.space(spec).at(0), spec)
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "mobile": mobile,
     "vgg": vgg,
     "padded": padded,
     "pools-before-relu": PoolsBeforeReLU,
     "shrunken": shrunken,
+    "inverted": inverted,
 }
 EXPORTERS: dict[str, tuple[Exporter, str]] = {
     "litert/xnnpack": (TfliteExporter(), ".tflite"),

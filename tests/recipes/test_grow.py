@@ -11,6 +11,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.recipes.grow import Grow
 from edgekd.search.recipe import epochs_of, shortened
 from edgekd.students._protocol import Arch
+from edgekd.students.mobilenet import MobileNet
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.testing.contracts.stage import StageContract, StageLife
@@ -56,6 +57,18 @@ def test_grown_it_answers_as_before_and_every_new_weight_can_learn(before, after
         grown.module.train()(torch.rand(8, 1, 8, 8)).logsumexp(1).square().mean().backward()
         optimizer.step()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for n, p in grown.module.named_parameters() if "conv" in n)
+
+
+def test_other_families_grow_too(context, tmp_path):
+    options = {"space": {"width": 8, "depth": [1, 2], "expansion": 2}, "stages": 2}
+    family = MobileNet.model_validate(options)
+    spec = BarTask().spec
+    deep = new_student(family, family.space(spec).at(family.space(spec).size - 1), spec, 0)
+    given = context(tmp_path, teacher=OpenBarTeacher())
+    assert not Grow(**QUICK).check(deep, given)
+    grown = Grow(**QUICK).run(deep, given)
+    assert grown.module.state_dict().keys() == deep.module.state_dict().keys()
+    assert not torch.equal(answers(grown), answers(deep))
 
 
 def test_cut_down_it_keeps_what_both_have(student):

@@ -35,6 +35,15 @@ def test_is_trained_once_and_answers_like_a_teacher(task, tmp_path):
     assert task.score(first.logits(raw).numpy(), task.split("test").labels).value > 0.9
 
 
+def test_another_family_of_stages_is_as_wide_and_deep_as_asked_for(task, tmp_path):
+    ready = TrainedTeacher(family="mobilenet", width=8, depth=2, epochs=1).prepare(task, tmp_path)
+    choices = dict(ready._student.arch.choices)
+    assert choices == {"width1": 8, "width2": 16, "width3": 32} | {
+        f"{axis}{stage}": most for axis, most in (("depth", 2), ("expansion", 6)) for stage in (1, 2, 3)
+    }
+    assert ready.name == "mobilenet of width 8, trained here"
+
+
 def test_it_is_known_by_its_weights(task, tmp_path):
     """What it answered is kept by its digest: the answers of other weights must not be found there."""
     options = TrainedTeacher(width=8, epochs=1)

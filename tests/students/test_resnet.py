@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from edgekd.errors import ConfigurationError
 from edgekd.students._protocol import Arch, Family
 from edgekd.students.resnet import ResNet
+from edgekd.students.trunk import he_normal
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 from edgekd.testing.contracts.family import FamilyContract
 
@@ -39,6 +40,18 @@ def test_the_known_networks_are_points_of_the_space(depth: int, parameters: int)
     assert count - norms // 2 == parameters  # a folded BatchNorm leaves one bias a channel
 
 
+def test_fresh_weights_are_those_of_he_by_what_each_input_reaches() -> None:
+    torch.manual_seed(3)
+    module = ResNet().build(arch(1), spec(3, 32, 32))
+    torch.manual_seed(3)
+    again = ResNet().build(arch(1), spec(3, 32, 32))
+    torch.manual_seed(5)
+    torch.nn.init.kaiming_normal_(again.get_parameter("stem.conv.weight"), mode="fan_out", nonlinearity="relu")
+    torch.manual_seed(5)
+    he_normal(module.get_submodule("stem.conv"))
+    assert torch.equal(module.get_parameter("stem.conv.weight"), again.get_parameter("stem.conv.weight"))
+
+
 def test_options_decide_the_axes() -> None:
     family = ResNet.model_validate(
         {"space": {"width": [8, 24], "depth": [2, 6, 2], "stem_stride": [1, 2]}, "stages": 2}
@@ -65,6 +78,7 @@ def test_a_space_can_be_written_stage_by_stage() -> None:
         "width2": (24, 32, 40),
         "width3": (32, 64),
     }
+    assert ResNet.model_validate({"space": {"width": 16, "depth": 2}}).space(spec(3, 32, 32)).size == 1
     alone = ResNet.model_validate({"space": {"widths": [16, 32, 64], "depths": [1, 1, 1]}})
     assert alone.space(spec(3, 32, 32)).size == 1
     assert alone.space(spec(3, 32, 32)).at(0) == arch(1)

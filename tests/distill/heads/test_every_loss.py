@@ -17,6 +17,7 @@ from edgekd.distill.losses._protocol import FeatureLoss, OfLabels, OfNumbers
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError
 from edgekd.records import digest_json
+from edgekd.students.mobilenet import MobileNet
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.tasks._protocol import HeadSpec, Task, TaskSpec
@@ -37,6 +38,7 @@ TASKS: dict[str, Task] = {
     "numbers": SpotTask([NUMBERS]),
 }
 FAMILY = ResNet.model_validate({"space": {"width": [8, 8], "depth": [1, 1]}})
+MOBILE = MobileNet.model_validate({"space": {"width": [8, 8], "depth": [1, 1], "expansion": 2}})
 FORMS = {"detection": OfLabels, "multilabel": OfLabels, "regression": OfNumbers}
 OWN = """
 from torch import nn
@@ -93,6 +95,7 @@ def families(tmp_path_factory):
     own = {"model": "own_of_heads.py:own", "weights": "own.npz", "ratios": [0.5, 1.0], "round_to": 1}
     return {
         "resnet": FAMILY,
+        "mobilenet": MOBILE,
         "pruned": plugins.load("edgekd.families", "pruned").model_validate(own, context={"folder": folder}),
     }
 
@@ -131,16 +134,16 @@ def test_a_persons_own_model_has_one_head_of_classes(which, families):
 
 @pytest.mark.parametrize("whose", TEACHERS)
 @pytest.mark.parametrize("which", TASKS)
-@pytest.mark.parametrize("name", ["resnet", "pruned"])
+@pytest.mark.parametrize("name", ["resnet", "mobilenet", "pruned"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_trains_or_says_why_not(loss, name, which, whose, families, context, tmp_path):
     task, family = TASKS[which], families[name]
-    built_for = task.spec if name == "resnet" else task.spec.but(head=HeadSpec(classes=3), more=())
+    built_for = task.spec if name != "pruned" else task.spec.but(head=HeadSpec(classes=3), more=())
     student = new_student(family, family.space(built_for).at(0), built_for, seed=0)
     stage = Distill(loss={loss: {}}, epochs=1, batch_size=4, views=1, precision="float32")
     given = context(tmp_path, task=task, teacher=TEACHERS[whose](task.spec))
     problems, kind = stage.check(student, given), plugins.load("edgekd.losses", loss)
-    expected = reasons(kind, task.spec, whose, fits=name == "resnet")
+    expected = reasons(kind, task.spec, whose, fits=name != "pruned")
     assert len(problems) == len(expected)
     assert all(any(words in problem.message for problem in problems) for words in expected)
     if problems:

@@ -12,7 +12,7 @@ from edgekd.distill.losses._protocol import Site
 from edgekd.distill.losses.criterion import Batch
 from edgekd.distill.losses.simkd import Reused, SimKD
 from edgekd.errors import ConfigurationError
-from edgekd.students._protocol import Arch
+from edgekd.students.mobilenet import MobileNet
 from edgekd.students.points import Point, layout_of, tapped
 from edgekd.students.resnet import ResNet
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
@@ -86,13 +86,16 @@ class TestSimKD(FeatureLossContract):
         torch.testing.assert_close(reused(vectors), (vectors @ reused.weight.T + reused.bias) @ weight.T + bias)
 
 
-@pytest.fixture
-def student():
-    """A ResNet-8 whose BatchNorms have seen something."""
+@pytest.fixture(params=["resnet", "mobilenet"])
+def student(request):
+    """One of three blocks, whose BatchNorms have seen something."""
     torch.manual_seed(0)
     spec = TaskSpec(name="t", input=InputSpec(shape=(3, 16, 16)), head=HeadSpec(classes=10), data="0" * 64)
-    arch = Arch.of({"width1": 8, "width2": 16, "width3": 24, "depth1": 1, "depth2": 1, "depth3": 1})
-    module = ResNet().build(arch, spec).train()
+    space = {"widths": [8, 16, 24], "depths": [1, 1, 1]}
+    if request.param == "mobilenet":
+        space = {"widths": [8, 16, 6], "depths": [1, 1, 1], "expansions": [1, 2, 2]}  # the last is four times as wide
+    family = (ResNet if request.param == "resnet" else MobileNet).model_validate({"space": space})
+    module = family.build(family.space(spec).at(0), spec).train()
     module(torch.randn(32, 3, 16, 16))
     return module.eval()
 

@@ -10,16 +10,29 @@ import pytest
 
 from edgekd import plugins
 from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.kernels.read import kernels_of_file
 from edgekd.students.analysis import analyse, kernels_of
+from edgekd.students.mobilenet import MobileNet
+from edgekd.students.student import new_student
+from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
 BACKENDS = {
     Format.TFLITE: Backend.model_validate("litert/xnnpack"),
     Format.ONNX: Backend.model_validate("onnxruntime/cpu"),
     Format.OPENVINO: Backend.model_validate("openvino/cpu"),
 }
+
+
+def mobile():
+    """Untrained, 3x16x16 bytes to 10 classes, with blocks of every sort."""
+    image = InputSpec(shape=(3, 16, 16), mean=(128.0,), std=(64.0,))
+    spec = TaskSpec(name="squares", input=image, head=HeadSpec(classes=10), data="0" * 64)
+    space = {"widths": [8, 16], "depths": [2, 1], "expansions": [1, 4], "stem_stride": [2]}
+    family = MobileNet.model_validate({"space": space, "stages": 2})
+    return new_student(family, family.space(spec).at(0), spec, seed=0)
 
 
 def exported(student, format_, folder):
@@ -33,10 +46,11 @@ def exported(student, format_, folder):
 @pytest.mark.runtime
 @pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.FLOAT16, Precision.INT8])
 @pytest.mark.parametrize("format_", list(Format))
-def test_a_file_has_its_students_kernels(calibrated, precision, format_, tmp_path):
-    student = calibrated[precision]
+@pytest.mark.parametrize("family", ["resnet", "mobilenet"])
+def test_a_file_has_its_students_kernels(calibrated, samples, family, precision, format_, tmp_path):
     if format_ not in BACKENDS:
         pytest.skip("no runtime here reads it")
+    student = calibrated[precision] if family == "resnet" else calibrate(mobile(), samples, precision, "minmax")
     mine, found = kernels_of(student), kernels_of_file(exported(student, format_, tmp_path))
     assert not Counter(mine) - Counter(found), "a kernel of the student is missing in the file"
     beside = list((Counter(found) - Counter(mine)).elements())
