@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-__all__ = ["Kernel", "KernelKind", "Kernels", "checked", "counted_macs"]
+__all__ = ["Kernel", "KernelKind", "Kernels", "checked", "counted_macs", "prepares_image"]
 
 KernelKind = Literal["conv", "depthwise", "dense", "add", "pool", "move", "other"]
 
@@ -39,6 +39,7 @@ Kernels = tuple[Kernel, ...]
 """All of a network's, in the order in which they run."""
 
 
+_IMAGE_CHANNELS = 4
 _MOST = 2048  # kernels of a network
 _LARGEST_SIZE, _LARGEST_COUNT = 2**31, 2**53
 
@@ -53,6 +54,16 @@ def checked(kernels: Kernels) -> Kernels:
         if not all(0 < size <= _LARGEST_SIZE for size in sizes) or not all(0 <= n <= _LARGEST_COUNT for n in counts):
             raise ValueError(f"a kernel of sizes {sizes} and counts {counts}"[:200])
     return kernels
+
+
+def prepares_image(kernel: Kernel) -> bool:
+    """Whether it brings an image into the form that a network takes: to another layout, or its channels to a scale.
+
+    Some files scale channels by a depthwise convolution of one pixel.
+    """
+    channels, pixels = min(kernel.inputs, kernel.outputs), kernel.height * kernel.width
+    pixelwise = kernel.kind in ("add", "move", "other") or (kernel.kind == "depthwise" and kernel.taps == 1)
+    return pixelwise and channels <= _IMAGE_CHANNELS and pixels > 1
 
 
 def counted_macs(kernels: Iterable[Kernel]) -> int:

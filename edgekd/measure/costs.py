@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from edgekd.kernels import Kernel, Kernels
+from edgekd.kernels import Kernel, Kernels, prepares_image
 from edgekd.store.predicted import Costs
 
-__all__ = ["Prior", "fit_costs", "kernel_costs", "kernel_sort", "refit_costs"]
+__all__ = ["Prior", "fit_costs", "kernel_costs", "kernel_kind", "kernel_sort", "refit_costs"]
 
 Floats = NDArray[np.float64]
 Prior = Callable[[Sequence[Kernel]], Floats]
@@ -87,7 +87,12 @@ def kernel_sort(kernel: Kernel) -> str:
     """Sorts of kernels that runtimes have code of their own for."""
     if kernel.kind == "conv":
         return "conv1x1" if kernel.taps == 1 else "conv" if kernel.stride == 1 else "conv strided"
-    return kernel.kind
+    return kernel_kind(kernel)
+
+
+def kernel_kind(kernel: Kernel) -> str:
+    """Kinds that share nothing: what is done to an image says nothing of the same inside a network."""
+    return "image" if prepares_image(kernel) else kernel.kind
 
 
 _Group = Callable[[Kernel], str]
@@ -97,17 +102,14 @@ def _one(_: Kernel) -> str:
     return ""
 
 
-def _kind(kernel: Kernel) -> str:
-    return kernel.kind
-
-
 def _weighted(kernel: Kernel) -> str:
-    return "weighted" if kernel.macs else kernel.kind
+    kind = kernel_kind(kernel)
+    return "weighted" if kernel.macs and kind != "image" else kind
 
 
 _FORMS: Mapping[str, Mapping[str, _Group]] = {  # kernels of one group share a coefficient of that count
     "all kernels alike": {"macs": _one, "elements": _one, "operators": _one},
-    "macs by kind": {"macs": _kind, "elements": _one, "operators": _one},
+    "macs by kind": {"macs": kernel_kind, "elements": _one, "operators": _one},
     "macs by sort": {"macs": kernel_sort, "elements": _one, "operators": _one},
     "macs and elements by sort": {"macs": kernel_sort, "elements": _weighted, "operators": _one},
 }

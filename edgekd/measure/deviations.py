@@ -20,6 +20,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from edgekd.kernels import Kernel
+from edgekd.measure.costs import kernel_kind
 from edgekd.store.predicted import Scales
 
 __all__ = ["Deviations", "Mixture", "covariance", "fit_scales", "posterior"]
@@ -98,12 +99,12 @@ class _Distances:
 
     def __init__(self, left: Sequence[Kernel], right: Sequence[Kernel]) -> None:
         ours, theirs = _described(left), _described(right)
-        self.same = np.array([k.kind for k in left])[:, None] == np.array([k.kind for k in right])[None, :]
-        squared = (ours[:, None, :] - theirs[None, :, :]) ** 2
-        self.channels = squared[..., :2].sum(axis=-1)
-        self.area = squared[..., 2]
-        self.fill = squared[..., 3:5].sum(axis=-1)
-        self.window = squared[..., 5:].sum(axis=-1)
+        kinds, others = (np.array([kernel_kind(kernel) for kernel in side]) for side in (left, right))
+        self.same = kinds[:, None] == others[None, :]
+        inputs, outputs, self.area, full_in, full_out, taps, stride = (
+            (ours[:, None, column] - theirs[None, :, column]) ** 2 for column in range(ours.shape[1])
+        )
+        self.channels, self.fill, self.window = inputs + outputs, full_in + full_out, taps + stride
 
     def correlation(self, scales: Scales) -> Floats:
         """Of kernels' own deviations."""

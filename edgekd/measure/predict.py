@@ -34,6 +34,7 @@ _SORTS = {
     "add": "additions",
     "pool": "pooling",
     "move": "padding, slicing or joining of tensors",
+    "image": "scaling or layout of an image",
     "other": "element-wise functions",
 }
 

@@ -1,5 +1,5 @@
 """A network whose convolutions are depthwise, every one: a runtime that calls all of its convolutions alike times them
-apart from dense ones here. It has a maximum pool too, which the networks of the family `resnet` have not.
+apart from dense ones here. It has a maximum pool too, which no other network of a profile has.
 """
 
 from __future__ import annotations

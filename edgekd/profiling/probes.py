@@ -1,4 +1,6 @@
-"""The networks a profile times: of the family `resnet`, so that what they tell holds for what a search proposes."""
+"""The networks a profile times: of the families `resnet` and `mobilenet`, so that what they tell holds for what a
+search proposes, and for others of dense, depthwise and 1x1 convolutions.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from edgekd.kernels import Kernels
 from edgekd.records import digest_json
 from edgekd.students._protocol import Arch
 from edgekd.students.analysis import kernels_of_arch
+from edgekd.students.mobilenet import MobileNet
 from edgekd.students.resnet import ResNet
 from edgekd.tasks._protocol import HeadSpec, InputSpec, Score, Split, SplitName, TaskSpec
 from edgekd.tasks.score import top1
@@ -21,25 +24,32 @@ __all__ = ["NETWORKS", "Probe", "ProbeTask", "candidates", "overhead", "peak", "
 _CLASSES = 10
 _MEAN, _STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)  # of ImageNet: runtimes scale all channels alike in less time
 _CALIBRATION = 32
-_CANDIDATES = 192
-NETWORKS = 24
+_RESNETS, _MOBILENETS = 192, 96
+NETWORKS = 36
 """Of these, for the predictor; none where it has to be quick."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A residual network: channels and blocks a stage, on images of ``side`` x ``side``."""
+    """Channels and blocks a stage, on images of ``side`` x ``side``.
+
+    With ``expansions`` it is a MobileNet, whose stem halves them.
+    """
 
     name: str
     widths: tuple[int, ...]
     depths: tuple[int, ...]
     side: int
+    expansions: tuple[int, ...] = ()
 
     @property
-    def family(self) -> ResNet:
+    def family(self) -> ResNet | MobileNet:
         """A space of this one arch."""
-        space = {"widths": list(self.widths), "depths": list(self.depths)}
-        return ResNet.model_validate({"space": space, "stages": len(self.widths)})
+        space: dict[str, Any] = {"widths": self.widths, "depths": self.depths}
+        if not self.expansions:
+            return ResNet.model_validate({"space": space, "stages": len(self.widths)})
+        space |= {"expansions": self.expansions, "stem_stride": [2]}
+        return MobileNet.model_validate({"space": space, "stages": len(self.widths)})
 
     @property
     def task(self) -> ProbeTask:
@@ -96,12 +106,25 @@ def stairs(quick: bool) -> tuple[Probe, ...]:
 
 
 def candidates() -> tuple[Probe, ...]:
-    """Three stages, drawn evenly from widths of 8 to 64 and one to three blocks, at 32 x 32: some are measured."""
+    """Networks of three stages, drawn at random, of which some are measured.
+
+    ResNets of 8 to 64 channels and one to three blocks a stage, at 32 x 32; MobileNets of one or two blocks a stage,
+    widened up to six times, at 32 x 32 to 96 x 96.
+    """
     drawn = random.Random(0)
-    found: dict[tuple[tuple[int, ...], tuple[int, ...]], Probe] = {}
-    while len(found) < _CANDIDATES:
+    found: dict[tuple[int, ...], Probe] = {}
+    while len(found) < _RESNETS:
         widths = tuple(8 * drawn.randint(1, 8) for _ in range(3))
         depths = tuple(drawn.randint(1, 3) for _ in range(3))
         name = f"network {'-'.join(map(str, widths))} x {'-'.join(map(str, depths))}"
-        found[widths, depths] = Probe(name, widths, depths, 32)
+        found[widths + depths] = Probe(name, widths, depths, 32)
+    while len(found) < _RESNETS + _MOBILENETS:
+        widths = tuple(8 * drawn.randint(1, most) for most in (4, 8, 16))
+        depths = tuple(drawn.randint(1, 2) for _ in range(3))
+        expansions = tuple(drawn.choice((1, 2, 4, 6)) for _ in range(3))
+        side = drawn.choice((32, 64, 96))
+        sizes = " x ".join("-".join(map(str, each)) for each in (widths, depths, expansions))
+        found[(*widths, *depths, *expansions, side)] = Probe(
+            f"mobile {sizes} at {side}", widths, depths, side, expansions
+        )
     return tuple(found.values())

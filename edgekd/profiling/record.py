@@ -69,7 +69,7 @@ class ArmProfile(Filed):
     overhead: Figure | None = None  # of a call of a network that does next to nothing
     peak: Figure | None = None  # multiply-adds a second, twice: GFLOP/s, or GOP/s of integers
     stairs: tuple[Probed, ...] = ()  # one stage, ever wider
-    table: tuple[Probed, ...] = ()  # networks of the resnet family, for the predictor
+    table: tuple[Probed, ...] = ()  # networks of several families, for the predictor
     operators: tuple[OperatorKind, ...] = ()
     operators_detail: str = ""  # why there are none, network by network; empty where nobody asked
     missed: tuple[str, ...] = ()  # networks that could not be timed, and why

@@ -157,6 +157,35 @@ def test_a_little_one_of_a_sort_tells_nothing_of_large_ones():
     assert strange.unseen == ("depthwise",)
 
 
+@pytest.mark.parametrize(
+    "image",
+    [
+        Kernel("move", 48, 3, 48, 48, 1, 1, 0, 6912, 6912, 0),
+        Kernel("depthwise", 3, 3, 48, 48, 1, 1, 6912, 6912, 6912, 3),
+    ],
+)
+def test_what_is_done_to_images_tells_nothing_of_the_same_inside_a_network(image):
+    """Dear here, as one more operator may be for each pixel of ever larger images."""
+
+    def seen(side):
+        size = 3 * side * side
+        macs = size if image.macs else 0
+        return image._replace(height=side, width=side, macs=macs, reads=size, writes=size)
+
+    sides = (32, 64, 96, 48)
+    rows = tuple(
+        row.but(kernels=(seen(sides[at % 4]), *row.kernels), low_us=row.low_us + 0.01 * seen(sides[at % 4]).reads)
+        for at, row in enumerate(table(40).rows)
+    )
+    network = some_networks(1, seed=9)[0]
+    inside = image._replace(inputs=64, outputs=64, height=16, width=16)
+    known = table(40).but(rows=rows)
+    usual, strange = predict([known], asked(kernels=(seen(48), *network)), asked(kernels=(inside, *network))).rows
+    low = next(figure for figure in usual.figures if figure.metric == "latency.low")
+    assert low.value == pytest.approx(latency_us(network) + 0.01 * seen(48).reads, rel=0.1)
+    assert strange.unseen == (image.kind,)
+
+
 def test_the_answer_keeps_to_80_columns_and_is_json():
     report = predict([table(30)], asked(), Asked("a-model-of-a-very-long-name-indeed-v12.tflite", ORT, *asked_rest()))
     assert max(map(len, report.lines())) <= 80

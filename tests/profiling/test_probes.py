@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from edgekd.kernels import counted_macs
+from edgekd.measure.costs import kernel_sort
 from edgekd.profiling.depthwise import Depthwise
 from edgekd.profiling.probes import candidates, overhead, peak, stairs, usual
 from edgekd.students.analysis import kernels_of_arch
 
 
-@pytest.mark.parametrize("probe", [overhead(), peak(), usual(), *stairs(True), *candidates()[:3]])
+@pytest.mark.parametrize("probe", [overhead(), peak(), usual(), *stairs(True), *candidates()[:3], *candidates()[-3:]])
 def test_each_is_one_arch_of_its_family(probe):
     assert probe.family.space(probe.task.spec).size == 1
     assert counted_macs(kernels_of_arch(probe.family, probe.arch(), probe.task.spec)) > 0
@@ -33,7 +34,17 @@ def test_one_has_depthwise_convolutions_and_no_others(tmp_path):
 
 def test_a_quick_look_is_a_part_of_the_whole():
     assert {probe.widths for probe in stairs(True)} <= {probe.widths for probe in stairs(False)}
-    assert len({probe.widths + probe.depths for probe in candidates()}) == len(candidates()) == 192
+
+
+def test_networks_are_drawn_from_two_families_and_none_twice():
+    drawn = candidates()
+    assert len(set(drawn)) == len({probe.name for probe in drawn}) == len(drawn) == 288
+    assert [probe.family.name for probe in drawn] == ["resnet"] * 192 + ["mobilenet"] * 96
+
+
+def test_between_them_they_have_the_sorts_of_operators_that_people_bring():
+    sorts = {kernel_sort(kernel) for probe in candidates()[-8:] for kernel in probe.kernels()}
+    assert sorts == {"conv strided", "conv1x1", "depthwise", "add", "pool", "dense"}
 
 
 def test_images_are_the_same_each_time():

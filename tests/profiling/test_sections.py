@@ -74,7 +74,7 @@ def few(monkeypatch):
 def profiler(tmp_path, monkeypatch):
     """Returns a maker of profilers, whose tables lie in a folder of the test's own."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setattr(sections, "candidates", lambda: candidates()[:48])
+    monkeypatch.setattr(sections, "candidates", lambda: (*candidates()[:32], *candidates()[-16:]))
 
     def make(us=latency_us, refused=(), noise=CALM, outcomes=None, fingerprint=None, **changes):
         maker = SmallMaker(tmp_path, us, refused)
@@ -106,24 +106,25 @@ def plans(profiler):
 
 def test_an_arm_has_its_stairs_and_networks_and_fills_the_table(profiler):
     found = profiler().arm(ORT, Precision.FLOAT32, silent)
-    assert (found.refused, len(found.stairs), len(found.table)) == ("", 16, 24)
-    assert len({one.name for one in found.table}) == 24
+    assert (found.refused, len(found.stairs), len(found.table)) == ("", 16, 36)
+    assert len({one.name for one in found.table}) == 36
     assert {one.name for one in found.table} <= {probe.name for probe in candidates()}
+    assert {one.name.split()[0] for one in found.table} == {"network", "mobile"}
     (kept,) = kept_tables()
     assert (kept.device, kept.backend, kept.precision, kept.threads) == ("board", ORT, Precision.FLOAT32, 1)
-    assert len(kept.rows) == 2 + 16 + 24
+    assert len(kept.rows) == 2 + 16 + 36
     assert [row.low_us for row in kept.rows[2:18]] == [one.low_us.value for one in found.stairs]
 
 
-def test_the_second_twelve_networks_are_chosen_by_what_the_first_told(profiler):
+def test_the_second_half_of_the_networks_are_chosen_by_what_the_first_told(profiler):
     def strange(kernels):
         """Another device: deep layers at small pictures are dear."""
         return 3.0 + sum(1e-5 * k.macs + (40.0 if k.height < 10 else 0.1) for k in kernels)
 
     one, other = (profiler(us).arm(ORT, Precision.FLOAT32, silent).table for us in (latency_us, strange))
     names = [[probed.name for probed in table] for table in (one, other)]
-    assert names[0][:12] == names[1][:12]
-    assert set(names[0][12:]) != set(names[1][12:])
+    assert names[0][:18] == names[1][:18]
+    assert set(names[0][18:]) != set(names[1][18:])
 
 
 @pytest.mark.usefixtures("few")
