@@ -1,11 +1,14 @@
 """Does the latency predictor hold on archs it has not seen? Measured tables first, then every predictor on them.
 
-Spaces `resnet` (widths 8 to 64, depths 1 to 3) and `pruned` (the pretrained CIFAR-10 ResNet-20), at 3 x 32 x 32; every
-runtime, float32 and int8, one thread. 50 archs are fitted, chosen before anything is measured for how much they tell of
-512 others; 60 further ones, drawn at random, are predicted. What is predicted is the low quantile of one call.
+Spaces `resnet` (widths 8 to 64, depths 1 to 3), `pruned` (the pretrained CIFAR-10 ResNet-20) and `mobilenet` (widths 8
+to 64, depths 1 to 3, expansions 1 to 6), at 3 x 32 x 32; every runtime, float32 and int8, one thread. 50 archs are
+fitted, chosen before anything is measured for how much they tell of 512 others; 60 further ones, drawn at random, are
+predicted. What is predicted is the low quantile of one call.
 
 Cells: `SPACE-RUNTIME-PRECISION`, the measured latencies and memory of 110 archs (files have untrained weights, which
-changes no time). Everything else is computed from them, by `--table` alone: nothing is measured twice.
+changes no time), those of `mobilenet` in a folder of their own. Everything else is computed from them, by `--table`
+alone: nothing is measured twice. `--profiled` adds `predictor_profiled`, cells of what the tables that `edgekd profile
+this-computer` left here predict of the 60.
 
 Run: EDGEKD_DATA=... OMP_NUM_THREADS=1 python benchmarks/predictor.py [--only resnet] [--table]. The files of a space
 are 660 conversions; --tiny takes a few minutes and proves nothing.
@@ -14,6 +17,7 @@ are 660 conversions; --tiny takes a few minutes and proves nothing.
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import random
 import sys
@@ -30,29 +34,36 @@ from scipy import optimize, stats
 NAME = "predictor"
 RUNTIMES = {"litert": "litert/xnnpack", "onnxruntime": "onnxruntime/cpu", "openvino": "openvino/cpu"}
 PRECISIONS = ("float32", "int8")
+SPACES = ("resnet", "pruned", "mobilenet")
 OTHER_SPACE = {"resnet": "pruned", "pruned": "resnet"}
 PRIOR_OF = {"litert": "onnxruntime", "onnxruntime": "litert", "openvino": "litert"}
 BATCH, FEW, CANDIDATES = 10, 10, 512
 Predict = Callable[[Sequence[Any]], Any]
 
 
-def settings(options: argparse.Namespace) -> dict[str, Any]:
+def settings(options: argparse.Namespace, space: str) -> dict[str, Any]:
     """What changes results."""
-    return {
+    common = {
         "seed": options.seed,
         "tiny": options.tiny,
         "fitted": 8 if options.tiny else 50,
         "held_out": 4 if options.tiny else 60,
-        "resnet": {"width": [8, 64], "depth": [1, 3]},
-        "pruned": {"ratios": [0.25, 0.5, 0.75, 1.0]},
     }
+    if space == "mobilenet":
+        return {**common, "mobilenet": {"width": [8, 64], "depth": [1, 3], "expansion": [1, 6]}}
+    return {**common, "resnet": {"width": [8, 64], "depth": [1, 3]}, "pruned": {"ratios": [0.25, 0.5, 0.75, 1.0]}}
+
+
+def cells_of(options: argparse.Namespace, space: str, results: Path) -> Cells:
+    """Where a space's tables are kept; those of two spaces lie together, by settings of both."""
+    return Cells(f"{NAME}_{space}" if space == "mobilenet" else NAME, results, settings(options, space))
 
 
 def read(options: argparse.Namespace, space: str, folder: Path) -> Any:
     """A project of that space, with its parts built."""
     from edgekd.project import read_project
 
-    chosen, described = settings(options), teacher()
+    chosen, described = settings(options, space), teacher()
     if space == "pruned":
         model = {
             "family": "pruned",
@@ -61,7 +72,7 @@ def read(options: argparse.Namespace, space: str, folder: Path) -> Any:
             **chosen["pruned"],
         }
     else:
-        model = {"family": "resnet", "space": chosen["resnet"]}
+        model = {"family": space, "space": chosen[space]}
     target = {"schema": "edgekd.target/1", "device": "this-computer", "backends": [RUNTIMES["litert"]]}
     write_yaml(folder / "any.yaml", target)
     content = {
@@ -79,7 +90,7 @@ def chosen_archs(options: argparse.Namespace, space: str, folder: Path) -> list[
     """Indices into the space, and whether each is fitted or held out."""
     from edgekd.measure.choosing import choose_to_measure
 
-    project, asked = read(options, space, folder), settings(options)
+    project, asked = read(options, space, folder), settings(options, space)
     size = project.family.space(project.task.spec).size
     drawn = random.Random(options.seed).sample(range(size), min(size, CANDIDATES + asked["held_out"]))
     held_out, candidates = drawn[: asked["held_out"]], drawn[asked["held_out"] :]
@@ -264,14 +275,56 @@ def memory_judged(networks: Sequence[Any], rows: Sequence[Mapping[str, Any]]) ->
     }
 
 
-def evaluated(options: argparse.Namespace, cells: Cells, runs: Path) -> dict[str, Any]:
+def profiled(space: str, runtime: str, precision: str, held_out: Sequence[int], runs: Path) -> dict[str, Any]:
+    """What the tables of a profile of this computer predict of a space's files that are held out."""
+    from edgekd.errors import MissingError
+    from edgekd.measure.predict import predict_models
+    from edgekd.predicting import asked_of
+
+    known = profile_of_this_computer()
+    files = [_file(runs, space, index, runtime, precision).path for index in held_out]
+    asked = asked_of(files, [RUNTIMES[runtime]], known.tables)
+    facts = {"evidence": "predicted", "networks": 0, "rows": [{"index": index} for index in held_out]}
+    try:
+        told = predict_models("this-computer", known.fingerprint, 1, known.tables, asked).rows
+    except MissingError as error:  # of none of them
+        return {**facts, "detail": str(error)}
+    for row, found in zip(facts["rows"], told, strict=True):
+        low = next((figure for figure in found.figures if figure.metric == "latency.low"), None)
+        row |= {"low_us": low.value, "least_us": low.lower, "most_us": low.upper} if low else {"why": found.detail}
+    return {**facts, "networks": next(row.held_out.samples for row in told if row.held_out)}
+
+
+def profile_of_this_computer() -> Any:
+    """Its tables as it is now. Raises MissingError where there is none."""
+    from edgekd.predicting import known_of
+
+    return known_of("this-computer", 1)
+
+
+def asked_of_profile(options: argparse.Namespace, space: str) -> dict[str, Any]:
+    """What decides what a profile tells: its rows, and what is asked about."""
+    tables = sorted(table.digest() for table in profile_of_this_computer().tables)
+    return {**settings(options, space), "tables": tables}
+
+
+def of_profile(cell: Mapping[str, Any], truth: Mapping[int, float]) -> dict[str, Any]:
+    """How a profile does on them, its intervals included."""
+    told = [row for row in cell["rows"] if "low_us" in row]
+    lows = np.array([truth[row["index"]] for row in told])
+    inside = [row["least_us"] <= us <= row["most_us"] for row, us in zip(told, lows, strict=True)]
+    found = {"told": len(told), "of": len(cell["rows"]), "networks": cell["networks"], "inside": inside}
+    return {**found, **judged(lows, np.array([row["low_us"] for row in told]))} if told else found
+
+
+def evaluated(options: argparse.Namespace, cells: Mapping[str, Any], runs: Path) -> dict[str, Any]:
     """Every predictor on every finished table; ours also from ten readings with a prior, and from the other space."""
     from edgekd.measure.predictor import fit_predictor
     from edgekd.store.predicted import Reading
 
     found: dict[str, Any] = {}
     fitted: dict[str, Any] = {}
-    for name, cell in cells.all().items():
+    for name, cell in cells.items():
         space, rows = name.split("-")[0], cell["rows"]
         networks = networks_of(options, space, [row["index"] for row in rows], runs / "choosing")
         sides = {
@@ -298,7 +351,7 @@ def evaluated(options: argparse.Namespace, cells: Cells, runs: Path) -> dict[str
         if first is not None:
             few = fit_predictor(readings[:FEW], prior=first[0])
             found[name]["from_ten"] = of_predictor(few, others, truth)
-        elsewhere = fitted.get(f"{OTHER_SPACE[space]}-{runtime}-{precision}")
+        elsewhere = fitted.get(f"{OTHER_SPACE[space]}-{runtime}-{precision}") if space in OTHER_SPACE else None
         if elsewhere is not None:
             found[name]["elsewhere"] = of_predictor(elsewhere[0], others, truth)
     return found
@@ -312,26 +365,33 @@ def of_predictor(predictor: Any, networks: Sequence[Any], truth: Any) -> dict[st
 
 
 def printed(found: Mapping[str, Any]) -> str:
-    """A row a table; errors in percent."""
-    rows, moved = [], []
-    for name, row in found.items():
-        mine, ten = row["edgekd"], row.get("from_ten")
-        start = [name, *_errors(mine), f"{ten['spearman']:.3f}" if ten else "-"]
-        rivals = [f"{100 * row[other]['within_10']:.0f}" for other in ("macs", "roofline", "boosting")]
-        rows.append([*start, f"{row['memory']['median'] / 1024:.0f}", *rivals])
-        if "elsewhere" in row:
-            moved.append([name, *_errors(row["elsewhere"])])
+    """A table a space, a row a runtime and precision; errors in percent."""
+    parts, moved = list[str](), []
+    for space in SPACES:
+        rows = []
+        for name, row in found.items():
+            if name.startswith(f"{space}-"):
+                mine, ten = row["edgekd"], row.get("from_ten")
+                start = [name.removeprefix(f"{space}-"), *_errors(mine), f"{ten['spearman']:.3f}" if ten else "-"]
+                rivals = [f"{100 * row[other]['within_10']:.0f}" for other in ("macs", "roofline", "boosting")]
+                rows.append([*start, f"{row['memory']['median'] / 1024:.0f}", *rivals])
+                moved += [[name, *_errors(row["elsewhere"])]] if "elsewhere" in row else []
+        if rows:
+            parts.append(table([space, *_HEAD, "ten", "KiB", "macs", "roofline", "boosting"], rows))
     held, memory = ([inside for row in found.values() for inside in row[of]["inside"]] for of in ("edgekd", "memory"))
     shares = [f"{100 * np.mean(inside):.1f} %" for inside in (held, memory)]
-    notes = (
+    parts.append(
         f"of {len(held)}, 90 % intervals held {shares[0]}, those of memory {shares[1]}\n"
         "10 %: share within 10 %; err: median error, %; rho: Spearman; in: held by the\n"
         "90 % interval, %; ten: Spearman from ten readings with another runtime as prior;\n"
         "KiB: median error of memory; then shares of latencies within 10 % by others"
     )
-    head = ["table", "10 %", "err", "rho", "in"]
-    whole = table([*head, "ten", "KiB", "macs", "roofline", "boosting"], rows, notes)
-    return f"{whole}\n\n{table(head, moved, 'the same networks by what was fitted to the other space alone')}"
+    return "\n\n".join(
+        [*parts, table(["table", *_HEAD], moved, "the same networks by what was fitted to the other space alone")]
+    )
+
+
+_HEAD = ("10 %", "err", "rho", "in")
 
 
 def _errors(row: Mapping[str, Any]) -> list[str]:
@@ -339,25 +399,54 @@ def _errors(row: Mapping[str, Any]) -> list[str]:
     return [f"{100 * within:.0f}", f"{100 * median:.1f}", f"{rank:.3f}", f"{100 * inside:.0f}"]
 
 
+def printed_profiles(cells: Mapping[str, Any], profiles: Mapping[str, Any]) -> str:
+    """A row a table that a profile was asked of."""
+    rows = []
+    for name, cell in profiles.items():
+        found = of_profile(cell, {row["index"]: row["low_us"] for row in cells[name]["rows"]})
+        errors = _errors(found) if found["told"] else ["-"] * 4
+        rows.append([name, found["networks"], f"{found['told']}/{found['of']}", *errors])
+    note = "the same networks by what `edgekd profile` measured: of so many networks,\nhow many of the 60 it tells of"
+    return table(["table", "from", "told", *_HEAD], rows, note)
+
+
+def made(options: argparse.Namespace, spaces: Sequence[str], results: Path, runs: Path) -> None:
+    """Files, and cells of what they take, that are not there yet; what a profile says of them where that is asked."""
+    for space in spaces:
+        archs = chosen_archs(options, space, runs / "choosing")
+        all_files(options, space, [index for index, _ in archs], runs)
+        if options.files:
+            continue
+        for runtime in RUNTIMES:
+            for precision in PRECISIONS:
+                name, of = f"{space}-{runtime}-{precision}", (space, runtime, precision)
+                cells = cells_of(options, space, results)
+                cells.cell(name, lambda of=of, archs=archs: measured(options, *of, archs, runs))
+                if options.profiled:
+                    held_out = [index for index, role in archs if role == "held out"]
+                    asked = Cells(f"{NAME}_profiled", results, asked_of_profile(options, space))
+                    asked.cell(name, lambda of=of, held_out=held_out: profiled(*of, held_out, runs))
+
+
 def main() -> None:
     """Make what is missing."""
     parser = arguments(__doc__, NAME)
-    parser.add_argument("--only", choices=("resnet", "pruned"))
+    parser.add_argument("--only", choices=SPACES)
     parser.add_argument("--jobs", type=int, default=2, help="processes that make files")
     parser.add_argument("--files", action="store_true", help="make the files, and measure nothing")
+    parser.add_argument("--profiled", action="store_true", help="ask this computer's profile too")
     options = parser.parse_args()
     results, runs = folders(options, NAME)
-    cells = Cells(NAME, results, settings(options))
     if not options.table:
-        for space in (options.only,) if options.only else ("resnet", "pruned"):
-            archs = chosen_archs(options, space, runs / "choosing")
-            all_files(options, space, [index for index, _ in archs], runs)
-            for runtime in RUNTIMES if not options.files else ():
-                for precision in PRECISIONS:
-                    work = (options, space, runtime, precision, archs, runs)
-                    cells.cell(f"{space}-{runtime}-{precision}", lambda work=work: measured(*work))
-    if not options.files:
-        print(printed(evaluated(options, cells, runs)))
+        made(options, (options.only,) if options.only else SPACES, results, runs)
+    if options.files:
+        return
+    kept = [cells_of(options, space, results) for space in ("resnet", "mobilenet")]  # `pruned` lies with `resnet`
+    cells = {name: cell for each in kept for name, cell in each.all().items()}
+    print(printed(evaluated(options, cells, runs)))
+    profiles = {path.stem: json.loads(path.read_text()) for path in sorted((results / f"{NAME}_profiled").glob("*"))}
+    if profiles:
+        print(f"\n{printed_profiles(cells, profiles)}")
 
 
 if __name__ == "__main__":
