@@ -59,7 +59,8 @@ def checked(kernels: Kernels) -> Kernels:
 def prepares_image(kernel: Kernel) -> bool:
     """Whether it brings an image into the form that a network takes: to another layout, or its channels to a scale.
 
-    Some files scale channels by a depthwise convolution of one pixel.
+    Told by its channels, for readings keep no order of kernels. Some files scale by a depthwise convolution of one
+    pixel.
     """
     channels, pixels = min(kernel.inputs, kernel.outputs), kernel.height * kernel.width
     pixelwise = kernel.kind in ("add", "move", "other") or (kernel.kind == "depthwise" and kernel.taps == 1)

@@ -30,7 +30,6 @@ from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, EdgeKDError
 from edgekd.records import Digest, Record, digest_json
 from edgekd.students._protocol import Arch, Family, StageContext, StageProgress
-from edgekd.students.staged import Staged
 from edgekd.tasks._protocol import Task, TaskSpec
 from edgekd.teachers.nested import made_teacher, prepared_teacher, resolved_teacher
 
@@ -79,9 +78,7 @@ class TrainedTeacher(Record):
     def name(self) -> str:
         """As it is shown."""
         return (
-            f"{self.family} of width {self.width}, trained here"
-            if issubclass(self._kind, Staged)
-            else f"{self.family}, trained here"
+            f"{self.family} of width {self.width}, trained here" if self._in_stages else f"{self.family}, trained here"
         )
 
     @property
@@ -158,17 +155,18 @@ class TrainedTeacher(Record):
         )
 
     @property
-    def _kind(self) -> type[Family]:
+    def _in_stages(self) -> bool:
         """Raises UnknownName."""
-        kind: type[Family] = plugins.load("edgekd.families", self.family)
-        return kind
+        from edgekd.students.staged import Staged
+
+        return issubclass(plugins.load("edgekd.families", self.family), Staged)
 
     def _family(self, spec: TaskSpec) -> Family:
         stages = _stages(spec)
         widths = (self.width, self.width * 2 ** (stages - 1), self.width)
         space = {"width": widths, "depth": (self.depth, self.depth)}
-        kind: Any = self._kind
-        family: Family = kind.model_validate({"stages": stages, "space": space} if issubclass(kind, Staged) else {})
+        options = {"stages": stages, "space": space} if self._in_stages else {}
+        family: Family = plugins.load("edgekd.families", self.family).model_validate(options)
         if family.inherits:
             raise ConfigurationError.one(
                 f"the family `{self.family}` brings its own weights, so there is no teacher to train from it",
@@ -178,8 +176,8 @@ class TrainedTeacher(Record):
 
     def _arch(self, family: Family, spec: TaskSpec) -> Arch:
         most = {axis.name: axis.choices[-1] for axis in family.space(spec).axes}
-        if isinstance(family, Staged):
-            most |= {f"width{stage}": self.width * 2 ** (stage - 1) for stage in range(1, family.stages + 1)}
+        if self._in_stages:
+            most |= {f"width{stage + 1}": self.width * 2**stage for stage in range(_stages(spec))}
         return Arch.of(most)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -163,3 +165,8 @@ def test_default_is_good_on_digits_within_its_time(tmp_path):
     validation = digits.split("validation")
     answers = teacher.logits(torch.from_numpy(validation.inputs).float())
     assert digits.score(answers.numpy(), validation.labels).value >= 0.975
+
+
+def test_reading_its_options_imports_no_torch():
+    code = "import sys, edgekd.recipes.teach as t; t.TrainedTeacher(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
