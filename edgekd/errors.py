@@ -28,6 +28,7 @@ __all__ = [
     "ConnectionLost",
     "DeviceBusy",
     "DeviceUnreachable",
+    "Diverged",
     "EdgeKDError",
     "Interrupted",
     "MissingError",

@@ -100,7 +100,6 @@ class Lab:
         self.float_operators: Callable[[Candidate], tuple[str, ...] | None] = lambda _: None
         self.task: Any = None
         self.family: Any = None
-        self.recipe: tuple[Any, ...] = ()
         self.bandwidth: Callable[[int], Figure] | None = None
         self.train_s, self.refine_s = 2.0, 20.0
         self.noise: Noise = QUIET

@@ -45,8 +45,11 @@ def test_each_arch_is_counted_at_the_first_mask_that_removes_it(make_lab: Callab
 
 def test_memory_has_room_for_what_the_runtime_held_already(make_lab: Callable[..., Any]) -> None:
     limits = target(memory={"model": "1 MiB"})
-    assert mask(limits, make_lab().plan, features(1000, peak=2 * MIB - 4000)).left == (0,)
-    assert mask(limits, make_lab().plan, features(1000, peak=9 * MIB)).left == ()
+    table = features(1000, 1000, 1000, peak=0)
+    peaks = (2 * MIB - 4000, 2 * MIB - 3999, 9 * MIB)  # beside 4,000 bytes of weights; int8 takes a quarter of all
+    rows = tuple(row.but(peak_activation_bytes=peak) for row, peak in zip(table.features, peaks, strict=True))
+    found = mask(limits, make_lab().plan, table.but(features=rows))
+    assert found.allowed == {Precision.FLOAT32: (0,), Precision.INT8: (0, 1)}
 
 
 def test_informative_budgets_and_other_metrics_remove_nothing(make_lab: Callable[..., Any]) -> None:
