@@ -7,7 +7,8 @@ It imports no code of the person's: parts do so when they are first used.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,6 +37,7 @@ __all__ = [
     "Project",
     "Rounds",
     "SearchOptions",
+    "blamed",
     "cache_folder",
     "code_of",
     "notice_of_code",
@@ -198,6 +200,15 @@ def read_project(
         accuracy=accuracy[1],
         student=_dump(family),
     )
+
+
+@contextmanager
+def blamed(project: Project, section: str) -> Iterator[None]:
+    """Problems without a place of their own are put at a section of the project file."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(placed(error, read_document(project.path), (section,))) from error
 
 
 def cache_folder() -> Path:

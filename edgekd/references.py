@@ -25,6 +25,9 @@ __all__ = ["CodeReference", "ExistingFile", "ExistingFolder", "importable"]
 def _anchored(path: Path, info: ValidationInfo) -> Path:
     folder = (info.context or {}).get("folder")
     full = path if path.is_absolute() or folder is None else Path(folder) / path
+    if full.exists() and not full.is_file():
+        kind = "a folder" if full.is_dir() else "a pipe or a device"
+        raise PydanticCustomError("no_file", "{reason}", {"reason": f"{full} is {kind}; a file is expected"})
     if not full.is_file():
         siblings = [p.name for p in full.parent.iterdir()] if full.parent.is_dir() else []
         near = nearest_name(full.name, siblings)

@@ -162,7 +162,7 @@ def with_teacher(project: Project, events: Events) -> Project:
     """The teacher ready to answer: trained here where the project asks for it, and fitted to the task."""
     from dataclasses import replace
 
-    from edgekd.project import cache_folder
+    from edgekd.project import blamed, cache_folder
     from edgekd.students._protocol import StageProgress
     from edgekd.teachers._protocol import Preparable
     from edgekd.teachers.binding import bind
@@ -171,16 +171,13 @@ def with_teacher(project: Project, events: Events) -> Project:
         events.progress("teacher", progress.done, progress.total, progress.note)
 
     teacher, asked = project.teacher, cast(object, project.teacher)
-    try:
+    with blamed(project, "task"):
+        spec = project.task.spec
+    with blamed(project, "teacher"):
         if isinstance(asked, Preparable):
             teacher = asked.prepare(project.task, cache_folder(), show, events.stop)
         if teacher is not None:
-            teacher = bind(teacher, project.task.spec)
-    except ConfigurationError as error:
-        here = Place(str(project.path), field="teacher")
-        raise ConfigurationError(
-            [problem if problem.place.file else replace(problem, place=here) for problem in error.problems]
-        ) from error
+            teacher = bind(teacher, spec)
     return replace(project, teacher=teacher)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 from edgekd import api
@@ -134,3 +135,17 @@ def test_a_teacher_that_does_not_fit_is_told_with_its_file(tmp_path: Path) -> No
         with_teacher(read_project(tmp_path / "project.yaml"), SilentEvents())
     (problem,) = raised.value.problems
     assert (problem.place.file, problem.place.field) == (str(tmp_path / "project.yaml"), "teacher")
+
+
+def test_data_that_is_not_as_expected_is_told_as_the_tasks_problem(tmp_path: Path) -> None:
+    labels = np.arange(200) % 10
+    np.savez(tmp_path / "sound.npz", x_train=np.zeros((200, 1, 80), np.int16), y_train=labels, x_test=0, y_test=0)
+    text = PROJECT.replace("{kind: digits}", "{kind: image-classification, data: sound.npz}")
+    (tmp_path / "project.yaml").write_text(text)
+    (tmp_path / "meter.yaml").write_text(TARGET.replace("budgets: {BUDGET}", ""))
+    with pytest.raises(ConfigurationError, match="samples are int16") as raised:
+        with_teacher(read_project(tmp_path / "project.yaml"), SilentEvents())
+    (problem,) = raised.value.problems
+    line = 1 + text.split("\n").index("task: {kind: image-classification, data: sound.npz}")
+    assert (problem.place.file, problem.place.line) == (str(tmp_path / "project.yaml"), line)
+    assert problem.place.field == "task"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.errors import ConfigurationError
+from edgekd.tasks.blocks import blocks
 from edgekd.tasks.labelled import LabelledImages
 from edgekd.tasks.vectors import vector_rows
 
@@ -16,16 +17,19 @@ __all__ = ["Layout", "images_of", "layout_of"]
 Layout = Literal["auto", "nchw", "nhwc"]
 
 _CHANNELS = (1, 3, 4)
+_HIGHEST = np.iinfo(np.int64).max  # of uint64 labels, 2^64 - 1 is a common mark for "no label"
 
 
 def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where: str) -> LabelledImages:
-    """Images (N, C, H, W) as a view of ``inputs``, and labels as int64, or as records (`vectors`) of (N, C).
+    """Images (N, C, H, W), a view of ``inputs`` where its bytes are in this machine's order, and labels as int64, or as
+    records (`vectors`) of (N, C).
 
     Raises ConfigurationError unless inputs are uint8 or finite float32 (N, H, W), (N, H, W, C) or (N, C, H, W) and
     labels are whole numbers (N,) from 0, or whole numbers 0 and 1 or floats (N, C).
     """
-    if inputs.dtype not in (np.dtype(np.uint8), np.dtype(np.float32)):
-        raise _wrong(where, f"images are {inputs.dtype}", "uint8 or float32 expected: convert them with astype")
+    if inputs.dtype.newbyteorder("=") not in (np.dtype(np.uint8), np.dtype(np.float32)):
+        raise _wrong(where, f"samples are {inputs.dtype} {inputs.shape}", _remedy_of_type(inputs))
+    inputs = inputs.astype(inputs.dtype.newbyteorder("="), copy=False)
     if labels.ndim == 2 and labels.shape[1] == 1 and np.issubdtype(labels.dtype, np.integer):
         labels = labels[:, 0]
     several = labels.ndim == 2 and labels.shape[1] > 0
@@ -37,8 +41,8 @@ def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where:
         raise _wrong(where, f"there are {len(inputs)} images and {len(labels)} labels", "one label an image expected")
     if not len(labels):
         raise _wrong(where, "there are no samples", "give some")
-    if not several and int(labels.min()) < 0:
-        raise _wrong(where, f"a label is {labels.min()}", "labels are counted from 0")
+    if not several and (outside := np.flatnonzero((labels < 0) | (labels > _HIGHEST))).size:
+        raise _wrong(where, f"label {outside[0]} is {labels[outside[0]]}", "labels are counted from 0")
     if inputs.ndim == 3:
         images: NDArray[Any] = inputs[:, None]
     elif layout_of(inputs, layout, where) == "nhwc":
@@ -46,8 +50,8 @@ def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where:
     else:
         images = inputs
     if inputs.dtype == np.float32:
-        for start in range(0, len(inputs), 4096):
-            if not np.isfinite(inputs[start : start + 4096]).all():
+        for block in blocks(inputs):
+            if not np.isfinite(inputs[block]).all():
                 raise _wrong(where, "images hold NaN or infinity", "finite values expected")
     return LabelledImages(images, vector_rows(labels, where) if several else labels.astype(np.int64))
 
@@ -64,6 +68,15 @@ def layout_of(inputs: NDArray[Any], layout: Layout, where: str) -> Literal["nchw
             where, f"images are {inputs.shape}: channels first or last?", "say `layout: nchw` or `layout: nhwc`"
         )
     return "nchw" if first else "nhwc"
+
+
+def _remedy_of_type(inputs: NDArray[Any]) -> str:
+    """What to do about samples that are neither uint8 nor float32."""
+    if np.issubdtype(inputs.dtype, np.integer) and inputs.dtype.itemsize >= 4 and inputs.ndim == 2:
+        return "whole numbers (N, T) are tokens, and texts are not supported yet: pictures and signals are"
+    if inputs.dtype.newbyteorder("=") == np.int16:
+        return "uint8 or float32 expected: of 16-bit audio give (x / 32768).astype('float32')"
+    return "uint8 or float32 expected: convert them with astype"
 
 
 def _wrong(where: str, found: str, expected: str) -> ConfigurationError:

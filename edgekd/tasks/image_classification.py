@@ -9,7 +9,8 @@ learn without images (`data-free`).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -19,9 +20,11 @@ from pydantic import (
     PositiveInt,
     PrivateAttr,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from edgekd.errors import ConfigurationError
 from edgekd.records import Record
@@ -33,12 +36,14 @@ from edgekd.tasks.metrics.heads import metric_name, score_heads
 from edgekd.tasks.npz import array_names, read_array
 from edgekd.tasks.vectors import head_of
 
-__all__ = ["ImageClassification", "Images", "Values", "text_of"]
+__all__ = ["ImageClassification", "Images", "Values", "names_of"]
 
 
 def _several(value: Any) -> Any:
     return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
+
+_NEEDED = ("x_train", "y_train", "x_test", "y_test")
 
 Values = Annotated[tuple[float, ...], BeforeValidator(_several)]
 """One number, or one a channel."""
@@ -136,6 +141,7 @@ class Images(Record):
         if self._carved is None:
             carved = self._carve()
             _check_same_shape(carved)
+            _refuse_high_labels(carved, self._names())
             self._carved = carved
         return self._carved
 
@@ -185,16 +191,12 @@ class Images(Record):
             )
         seen = np.unique(np.concatenate([data.split(name).labels for name in ("train", "validation", "calibration")]))
         classes, names = 1 + int(seen.max()), self._names()
-        absent = sorted(set(range(classes)) - set(seen.tolist()))
+        absent = np.setdiff1d(np.arange(classes), seen).tolist()  # no more classes than samples: `_refuse_high_labels`
         if (absent or classes == 1) and not names:
             raise ConfigurationError.one(
                 f"{title}: labels are {int(seen.min())} to {int(seen.max())}, and no image is of class "
                 f"{', '.join(map(str, absent[:4] or [1]))}",
                 "count classes from 0, without gaps; where a class really has no image, name all with `labels`",
-            )
-        if names and len(names) < classes:
-            raise ConfigurationError.one(
-                f"{title}: there are {len(names)} label names, and labels go up to {classes - 1}", "name every class"
             )
         classes = max(classes, len(names))
         highest = data.highest_test_label
@@ -211,13 +213,28 @@ class ImageClassification(Images):
 
     data: ExistingFile
 
+    @field_validator("data")
+    @classmethod
+    def _has_arrays(cls, path: Path) -> Path:
+        """The mistake made most often is told with the project file's other ones: arrays of other names."""
+        try:
+            names = array_names(path)
+            if any(not {name, name.replace("train", "validation")} & set(names) for name in _NEEDED):
+                raise ConfigurationError.one(
+                    f"{path.name} has the arrays {', '.join(names) or '(none)'}; needed: {', '.join(_NEEDED)}",
+                    f"name them so: numpy.savez(path, {', '.join(f'{name}=...' for name in _NEEDED)})",
+                )
+        except ConfigurationError as error:
+            raise PydanticCustomError("edgekd_arrays", "{error}", {"error": error}) from error
+        return path
+
     def _title(self) -> str:
         return self.data.stem
 
     def _names(self) -> tuple[str, ...]:
         if self.labels or "class_names" not in array_names(self.data):
             return self.labels
-        return tuple(map(text_of, read_array(self.data, "class_names")))
+        return names_of(read_array(self.data, "class_names"), f"{self.data.name} class_names")
 
     def _source(self) -> str:
         return self.data.name
@@ -230,9 +247,15 @@ class ImageClassification(Images):
         return images_of(inputs, labels, self.layout, f"{self.data.name} {name}")
 
 
-def text_of(name: object) -> str:
-    """A class name, which HDF5 and old pickles keep as bytes."""
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+def names_of(names: object, where: str) -> tuple[str, ...]:
+    """Class names from an array or a list (C,). Raises ConfigurationError where it has other axes."""
+    array = np.asarray(names)
+    if array.ndim != 1:
+        raise ConfigurationError.one(
+            f"{where}: the names are an array {array.shape}", "a list of names is expected, one a class"
+        )
+    # HDF5 and old pickles keep names as bytes
+    return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in array.tolist())
 
 
 def _range(data: CarvedImages) -> tuple[float, float]:
@@ -255,6 +278,20 @@ def _check_same_shape(carved: CarvedImages) -> None:
             raise ConfigurationError.one(
                 f"{carved.what}: {name} labels are {_told(images.labels)}, {first} labels {_told(one.labels)}",
                 "all parts must have labels of one kind, and as many",
+            )
+
+
+def _refuse_high_labels(carved: CarvedImages, names: Sequence[str]) -> None:
+    """Classes have no gaps unless they are named, so a label above their number is a mark or an id, not a class."""
+    parts = {"train": carved.train, "validation": carved.validation, "test": carved.test()}
+    found = {name: part.labels for name, part in parts.items() if part is not None and part.labels.dtype.names is None}
+    samples = sum(map(len, found.values()))
+    most, told = (len(names), "label names") if names else (samples, "samples")
+    for name, labels in found.items():
+        if (high := np.flatnonzero(labels >= most)).size:
+            raise ConfigurationError.one(
+                f"{carved.what}: label {high[0]} of y_{name} is {labels[high[0]]}, and there are {most} {told}",
+                "count classes from 0, without gaps; leave out samples without a label",
             )
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, digest_json
 from edgekd.tasks._protocol import Rows, Split, SplitName
+from edgekd.tasks.blocks import blocks
 from edgekd.tasks.splits import carve, content_keys, digest_arrays
 
 __all__ = ["CarvedImages", "LabelledImages", "statistics"]
@@ -39,8 +40,8 @@ class LabelledImages:
     def take(self, indices: NDArray[np.int64]) -> LabelledImages:
         """Some samples, copied channel-first into memory a block at a time."""
         chosen = np.empty((len(indices), *self.inputs.shape[1:]), self.inputs.dtype)
-        for start in range(0, len(indices), 4096):
-            chosen[start : start + 4096] = self.inputs[indices[start : start + 4096]]
+        for block in blocks(chosen):
+            chosen[block] = self.inputs[indices[block]]
         return LabelledImages(chosen, self.labels[indices])
 
 
@@ -161,16 +162,13 @@ def statistics(inputs: NDArray[np.generic], per_channel: bool) -> tuple[tuple[fl
 def _moments(values: NDArray[np.generic]) -> tuple[float, float]:
     if values.dtype == np.uint8:
         counts = np.zeros(256, np.int64)
-        for start in range(0, len(values), 4096):
-            counts += np.bincount(values[start : start + 4096].ravel().view(np.uint8), minlength=256)
+        for block in blocks(values):
+            counts += np.bincount(values[block].ravel().view(np.uint8), minlength=256)
         levels = np.arange(256, dtype=np.float64)
         mean = float(counts @ levels / counts.sum())
         return mean, float(np.sqrt(counts @ (levels - mean) ** 2 / counts.sum()))
     mean = float(values.mean(dtype=np.float64))
-    squares = sum(
-        float(np.sum((values[start : start + 4096].astype(np.float64) - mean) ** 2))
-        for start in range(0, len(values), 4096)
-    )
+    squares = sum(float(np.sum((values[block].astype(np.float64) - mean) ** 2)) for block in blocks(values))
     return mean, float(np.sqrt(squares / values.size))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from edgekd.errors import ConfigurationError, UnknownName
 
 __all__ = ["array_names", "read_array"]
+
+_BLOCK = 16 * 1024**2
 
 
 def array_names(path: Path) -> Sequence[str]:
@@ -66,4 +69,14 @@ def _mapped(path: Path, name: str) -> NDArray[Any] | None:
             offset = stream.tell()
         if dtype.hasobject or fortran or 0 in shape or not shape:
             return None  # numpy's own reader refuses, or copies
+    status = path.stat()
+    _check_sum(path, info.filename, status.st_mtime_ns, status.st_size)
     return np.memmap(path, dtype, mode="r", offset=offset, shape=shape)
+
+
+@cache
+def _check_sum(path: Path, member: str, _changed_ns: int, _size: int) -> None:
+    """Read a member once for the zip's checksum, which a mapped array is never held against. Raises BadZipFile."""
+    with ZipFile(path) as archive, archive.open(member) as stream:
+        while stream.read(_BLOCK):
+            pass

@@ -19,7 +19,7 @@ from edgekd.errors import ConfigurationError, UnknownName
 from edgekd.references import CodeReference, importable
 from edgekd.tasks._protocol import HeadSpec, Rows, Score, Split, SplitName, Task, TaskSpec
 from edgekd.tasks.arrays import images_of
-from edgekd.tasks.image_classification import Images, text_of
+from edgekd.tasks.image_classification import Images, names_of
 from edgekd.tasks.labelled import LabelledImages
 from edgekd.tasks.rows import ABSENT, IGNORED, LABEL_DTYPES, OBJECT_FIELDS
 from edgekd.tasks.splits import content_keys
@@ -127,7 +127,7 @@ class PythonTask(Images):
         return self.module.target.partition(":")[0]
 
     def _names(self) -> tuple[str, ...]:
-        return self.labels or tuple(map(text_of, self._called().get("class_names", ())))
+        return self.labels or names_of(self._called().get("class_names", ()), f"{self.module.target} class_names")
 
     def _source(self) -> str:
         return self.module.target

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.records import Digest
+from edgekd.tasks.blocks import blocks
 
 __all__ = ["carve", "content_keys", "digest_arrays"]
 
@@ -19,11 +20,9 @@ def content_keys(inputs: NDArray[np.generic]) -> NDArray[np.uint64]:
     Among 60,000 different samples, two share a key by chance once in about ten thousand million times.
     """
     keys = np.empty(len(inputs), np.uint64)
-    for start in range(0, len(inputs), 4096):
-        block = _portable(inputs[start : start + 4096])
-        for offset, sample in enumerate(block):
-            digest = hashlib.blake2b(sample.data, digest_size=8).digest()
-            keys[start + offset] = int.from_bytes(digest, "big")
+    for block in blocks(inputs):
+        for at, sample in enumerate(_portable(inputs[block]), block.start):
+            keys[at] = int.from_bytes(hashlib.blake2b(sample.data, digest_size=8).digest(), "big")
     return keys
 
 
@@ -61,8 +60,8 @@ def digest_arrays(*arrays: NDArray[np.generic]) -> Digest:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.newbyteorder('<').str}{array.shape}".encode())
-        for start in range(0, len(array), 4096):
-            digest.update(_portable(array[start : start + 4096]).data)
+        for block in blocks(array):
+            digest.update(_portable(array[block]).data)
     return digest.hexdigest()
 
 

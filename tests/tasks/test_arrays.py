@@ -47,9 +47,18 @@ def test_channels_last_values_land_in_their_channels():
         (np.zeros((5, 6, 7), np.uint8), LABELS.astype(np.int8) - 1, "-1"),
         (np.zeros((5, 6, 7), np.uint8), np.eye(5, dtype=np.int64), r"\(5, 5\)"),
         (np.full((5, 6, 7), np.nan, np.float32), LABELS, "NaN"),
+        (np.zeros((5, 1, 8000), np.int16), LABELS, r"samples are int16 \(5, 1, 8000\)[\s\S]*16-bit audio"),
+        (np.zeros((5, 12), np.int64), LABELS, "texts are not supported yet"),
     ],
 )
 def test_wrong_arrays_are_named(inputs, labels, said):
     with pytest.raises(ConfigurationError, match=said) as caught:
         images_of(inputs, labels, "auto", "data.npz train")
     assert "data.npz train" in str(caught.value)
+
+
+def test_floats_of_the_other_byte_order_are_read():
+    inputs = np.random.default_rng(0).random((5, 6, 7)).astype(np.float32)
+    images = images_of(inputs.astype(">f4"), LABELS, "auto", "here")
+    assert images.inputs.dtype == np.float32
+    assert np.array_equal(images.inputs[:, 0], inputs)

@@ -74,6 +74,15 @@ def test_without_training_images_some_for_validation_calibrate(tmp_path):
         _ = task(tmp_path, untaught(train=19)).spec
 
 
+@pytest.mark.parametrize(("wrong", "right"), [("x_trian", "x_train"), ("X", "x_train"), ("labels", "y_test")])
+def test_arrays_of_other_names_are_told_while_the_project_is_read(tmp_path, wrong, right):
+    found = arrays()
+    found[wrong] = found.pop(right)
+    with pytest.raises(ValidationError, match=rf"{wrong}.*; needed: x_train, y_train, x_test, y_test") as caught:
+        task(tmp_path, found)
+    assert caught.value.errors()[0]["loc"] == ("data",)
+
+
 def test_a_misspelt_array_is_no_lack_of_training_images(tmp_path):
     found = {**arrays(), **{name: array[:40] for name, array in untaught().items() if "validation" in name}}
     found["x_trian"] = found.pop("x_train")
@@ -128,11 +137,27 @@ def test_class_names_may_be_bytes(tmp_path):
     assert task(tmp_path, {**arrays(), "class_names": np.array(list("abcde"), "S")}).spec.head.labels == tuple("abcde")
 
 
-def test_a_missing_array_is_named(tmp_path):
-    found = arrays()
-    del found["y_test"]
-    with pytest.raises(ConfigurationError, match="y_test"):
+@pytest.mark.parametrize("label", [300, 4294967295, 2**63 - 1, 2**64 - 1])
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_label_above_the_number_of_samples_is_refused_at_once(tmp_path, label, part):
+    found = arrays(train=200, test=60)
+    found[f"y_{part}"] = found[f"y_{part}"].astype(np.uint64)
+    found[f"y_{part}"][17] = label
+    with pytest.raises(ConfigurationError, match=rf"label 17 (of y_{part} )?is {label}") as caught:
         _ = task(tmp_path, found).spec
+    assert f"data.npz{' ' if label == 2**64 - 1 else ':'}" in str(caught.value)
+
+
+def test_class_names_without_an_axis_are_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"data\.npz class_names: the names are an array \(\)"):
+        _ = task(tmp_path, {**arrays(), "class_names": np.array("abcde")}).spec
+
+
+@pytest.mark.parametrize(("make", "kind"), [(Path.mkdir, "a folder"), (os.mkfifo, "a pipe or a device")])
+def test_data_that_is_no_file_is_called_what_it_is(tmp_path, make, kind):
+    make(tmp_path / "data.npz")
+    with pytest.raises(ValidationError, match=rf"data\.npz is {kind}; a file is expected"):
+        ImageClassification.model_validate({"data": "data.npz"}, context={"folder": tmp_path})
 
 
 def test_a_missing_file_offers_the_nearest(tmp_path):

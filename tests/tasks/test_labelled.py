@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from edgekd.errors import ConfigurationError
+from edgekd.tasks.arrays import images_of
 from edgekd.tasks.labelled import CarvedImages, LabelledImages, statistics
+from edgekd.tasks.splits import content_keys, digest_arrays
 
 
 def images(count: int, seed: int) -> LabelledImages:
@@ -75,3 +79,18 @@ def test_statistics_are_those_of_numpy(dtype):
     one_mean, one_std = statistics(values, per_channel=False)
     assert one_mean == pytest.approx((values.mean(),), rel=1e-5)
     assert one_std == pytest.approx((values.std(),), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("count", [1000, 2000])
+def test_work_over_images_takes_no_more_memory_for_more_of_them(dtype, count):
+    inputs = np.zeros((count, 64, 64, 3), dtype).transpose(0, 3, 1, 2)  # channels last: what is read has to be copied
+    inputs[0] = 1
+    tracemalloc.start()
+    statistics(inputs, per_channel=False)
+    content_keys(inputs)
+    digest_arrays(inputs)
+    images_of(inputs, np.zeros(count, np.int64), "nchw", "here")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 48 * 1024**2

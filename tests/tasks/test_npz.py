@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -51,6 +52,25 @@ def test_a_damaged_byte_is_refused_or_does_no_harm(tmp_path, save):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
         with contextlib.suppress(ConfigurationError):
             read_array(path, "x")
+
+
+def test_a_flipped_byte_of_an_uncompressed_array_is_found(tmp_path):
+    path = tmp_path / "data.npz"
+    np.savez(path, x=np.arange(4000, dtype=np.uint8))
+    whole = bytearray(path.read_bytes())
+    whole[2000] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(ConfigurationError, match=r"array `x` of .*data\.npz can't be read: Bad CRC-32"):
+        read_array(path, "x")
+
+
+def test_the_checksum_is_read_once(tmp_path, monkeypatch):
+    path, opened = tmp_path / "data.npz", []
+    np.savez(path, x=np.arange(4000, dtype=np.uint8))
+    monkeypatch.setattr(ZipFile, "open", lambda *a, _was=ZipFile.open, **k: opened.append(a) or _was(*a, **k))
+    for _ in range(3):
+        read_array(path, "x")
+    assert len(opened) == 1
 
 
 def test_a_file_cut_off_is_refused(tmp_path):
