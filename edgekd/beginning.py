@@ -7,14 +7,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgekd.errors import MissingError, UsageError
+from edgekd.errors import ConfigurationError, MissingError, Place, UsageError, nearest_name
 from edgekd.records import Filed
 from edgekd.references import CodeReference
 from edgekd.targets.writing import installed_backends, target_text
 
 __all__ = ["BeginAnswer", "begin"]
 
-_TARGET = "here"
+_TARGET, _WEIGHTS = "here", "model.safetensors"
 _BUDGETS = """\
 budgets:                       # every one is optional; report: true makes one informative
   latency: {p95: 500 us}
@@ -106,7 +106,10 @@ def begin(
     data: Path | None = None,
     force: bool = False,
 ) -> BeginAnswer:
-    """Write ``project.yaml`` and ``here.yaml``. Raises UsageError where a file is there, or options don't fit."""
+    """Write ``project.yaml`` and ``here.yaml``. Raises UsageError where a file is there, or options don't fit.
+
+    A model is built once, with the weights that are there. Raises ConfigurationError where that fails.
+    """
     backends = installed_backends()
     if not backends:
         raise MissingError("no runtime is installed here", "see what is missing: edgekd doctor")
@@ -132,19 +135,32 @@ def begin(
 
 def _own(folder: Path, model: str, weights: Path | None, data: Path | None) -> str:
     try:
-        CodeReference.parse(model, folder)
+        reference = CodeReference.parse(model, folder)
     except ValueError as error:
         raise UsageError(f"--model: {error}") from None
-    filled = {"__MODEL__": model, "__WEIGHTS__": weights or "model.safetensors", "__DATA__": data or "images.npz"}
+    _check(reference, folder, weights)
+    filled = {"__MODEL__": model, "__WEIGHTS__": weights or _WEIGHTS, "__DATA__": data or "images.npz"}
     text = _OWN
     for mark, value in filled.items():
         text = text.replace(mark, _scalar(str(value)))
     return text
 
 
+def _check(reference: CodeReference, folder: Path, weights: Path | None) -> None:
+    """Build the model, with its weights where they are. Raises ConfigurationError."""
+    from edgekd.teachers.weights import built_module
+
+    if weights is not None and not (folder / weights).is_file():
+        near = nearest_name(weights.name, [path.name for path in (folder / weights).parent.glob("*")])
+        hint = f"did you mean `{weights.with_name(near)}`?" if near else "write the model's weights there first"
+        raise ConfigurationError.one("no such file", hint, Place(str(weights), field="--weights"))
+    path = folder / (weights or _WEIGHTS)
+    built_module(reference, path if path.is_file() else None)
+
+
 def _missing(folder: Path, weights: Path | None, data: Path | None) -> list[str]:
     steps = []
-    for path, what in ((weights or Path("model.safetensors"), "weights"), (data or Path("images.npz"), "data")):
+    for path, what in ((weights or Path(_WEIGHTS), "weights"), (data or Path("images.npz"), "data")):
         if not (folder / path).is_file():
             steps.append(f"put your {what} at {path}")
     return steps

@@ -13,7 +13,7 @@ __all__ = ["init"]
 
 @command("edgekd init --model my_model.py:build --data images.npz")
 @click.option("--model", help="Your own model: the function that builds it, to be pruned and quantized.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Its weights (.safetensors).")
+@click.option("--weights", type=click.Path(path_type=Path), help="Its weights: a state dict (.safetensors, .pt, .npz).")
 @click.option("--data", type=click.Path(path_type=Path), help="Your images and labels (.npz).")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 def init(output: Output, model: str | None, weights: Path | None, data: Path | None, force: bool) -> None:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from edgekd.errors import ConfigurationError, MissingError
 from edgekd.records import Digest, Record, digest_json
+from edgekd.students.answers import described, logits_in
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.teachers.normalise import check_pair, normalised
 
@@ -89,12 +90,13 @@ class ForeignTeacher(Record):
 
     def rows(self, answers: object) -> Tensor:
         """What a network of PyTorch's gave, as `logits` tells it: (N, classes) float32. Raises ConfigurationError."""
-        if not isinstance(answers, Tensor):
+        found = logits_in(answers)
+        if found is None:
             raise ConfigurationError.one(
-                f"teacher `{self.name}` answered {type(answers).__name__}, and a tensor (N, classes) was expected",
-                "let the function return a model that gives logits alone",
+                f"teacher `{self.name}` answered {described(answers)}, and logits (N, classes) were expected",
+                "let the function return a model that gives logits alone, or calls them `logits`",
             )
-        return answers.float()
+        return found.float()
 
     def _resized(self, views: Tensor) -> Tensor:
         if self.resize is None or tuple(views.shape[2:]) == self.resize:

@@ -1,6 +1,6 @@
 """`torch`: a PyTorch model of the person's own, built by the function they name.
 
-Weights come from .safetensors or .npz (never pickle). ``mean`` and ``std`` are in raw units, one value or one a
+Weights come from .safetensors, .npz or .pt (tensors alone). ``mean`` and ``std`` are in raw units, one value or one a
 channel; without them the task's own normalisation is used. Numbers (`regression`) are told in the label's own units.
 The digest covers the module's source file, the weights, the normalisation and the resizing; not files which that source
 imports.

@@ -1,9 +1,15 @@
-"""A person's own PyTorch model: built by a function they name, weights read from safetensors or .npz."""
+"""A person's own PyTorch model: built by a function they name, weights read from .safetensors, .npz, .pt or .pth.
+
+A .pt file is read with ``weights_only=True`` alone: tensors come out of it, and no code in it runs.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import pickle
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +24,18 @@ from edgekd.references import CodeReference, importable
 __all__ = ["built_module", "load_weights", "read_weights", "source_file", "state_digest"]
 
 _SHOWN = 3
+_SAFE = 'write one with safetensors.torch.save_file(model.state_dict(), "weights.safetensors")'
+_PICKLED = (".pt", ".pth", ".bin", ".ckpt")
+_INSIDE = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+"""Under which names a training's checkpoint keeps the model's weights."""
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
+"""What DataParallel, torch.compile and trainers put in front of every name."""
 
 
-def built_module(reference: CodeReference, weights: Path | None) -> nn.Module:
-    """Call the function, load the weights, eval mode, no gradients.
+def built_module(
+    reference: CodeReference, weights: Path | None, notice: Callable[[str], None] = lambda _: None
+) -> nn.Module:
+    """Call the function, load the weights, float32, eval mode, no gradients. ``notice`` is told of a cast.
 
     Raises ConfigurationError where the function fails or gives no module, or the weights are another model's.
     """
@@ -29,7 +43,7 @@ def built_module(reference: CodeReference, weights: Path | None) -> nn.Module:
     try:
         with importable(reference.folder):
             module = function()
-    except Exception as error:  # a person's code may raise anything
+    except (Exception, SystemExit) as error:  # a person's code may raise anything, and argparse ends the process
         raise ConfigurationError.one(
             f"`{reference.target}()` failed: {type(error).__name__}: {error}",
             "it is called without arguments and must return a torch.nn.Module",
@@ -39,19 +53,31 @@ def built_module(reference: CodeReference, weights: Path | None) -> nn.Module:
             f"`{reference.target}()` returned {type(module).__name__}, and a torch.nn.Module was expected",
             "return the model itself",
         )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ConfigurationError.one(
+            f"`{reference.target}()` returned a TorchScript module, and its layers can't be read one by one",
+            "return the model it was made from, before torch.jit.script or torch.jit.trace",
+        )
     if weights is not None:
         load_weights(module, weights)
+    others = {str(t.dtype).removeprefix("torch.") for t in module.state_dict().values() if _is_cast(t)}
+    if others:
+        notice(f"`{reference.target}()` is {' and '.join(sorted(others))}: cast to float32")
+        module = module.float()
     return module.eval().requires_grad_(False)
+
+
+def _is_cast(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.dtype is not torch.float32
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
     """Put a file's weights into a module. Raises ConfigurationError that names what is missing, left over or misshapen.
 
-    A ``module.`` in front of every name (from DataParallel) is taken off; batch counters may be absent.
+    What wrappers put in front of every name (``module.`` from DataParallel) is taken off; batch counters may be absent.
     """
-    found, expected = read_weights(path), module.state_dict()
-    if found and all(name.startswith("module.") for name in found):
-        found = {name.removeprefix("module."): value for name, value in found.items()}
+    expected = module.state_dict()
+    found = _unwrapped(read_weights(path), expected)
     missing = [name for name in expected if name not in found and not name.endswith("num_batches_tracked")]
     extra = [name for name in found if name not in expected]
     shaped = [name for name in expected if name in found and expected[name].shape != found[name].shape]
@@ -72,7 +98,9 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """Every tensor of a .safetensors or .npz file. Raises ConfigurationError on other files and on damaged ones."""
+    """Every tensor of a .safetensors, .npz or .pt file. Raises ConfigurationError on others and on damaged ones."""
+    if path.suffix in _PICKLED:
+        return _of_checkpoint(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -84,9 +112,58 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
             f"{path} can't be read: {error}", "write it again; only plain arrays are read"
         ) from error
     raise ConfigurationError.one(
-        f"weights are read from .safetensors or .npz files, and this is {path.name}",
-        'write one with safetensors.torch.save_file(model.state_dict(), "weights.safetensors")',
+        f"weights are read from .safetensors, .npz, .pt and .pth files, and this is {path.name}", _SAFE
     )
+
+
+def _of_checkpoint(path: Path) -> Mapping[str, Tensor]:
+    """The state dict in a file of torch.save, which may lie in a checkpoint beside an optimiser's state."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        held = f" ({named[1]})" if named else ""
+        raise ConfigurationError.one(
+            f"{path} holds more than tensors{held}: a whole pickled model, or other Python objects. "
+            "Reading it would run code in it, so it is not read",
+            'save the weights alone: torch.save(model.state_dict(), "weights.pt"), or as .safetensors',
+        ) from error
+    except Exception as error:  # damaged zip files and streams raise whatever they meet
+        script = "TorchScript" in str(error)
+        raise ConfigurationError.one(
+            f"{path} is a TorchScript archive, no state dict" if script else f"{path} can't be read: {_first(error)}",
+            'write it again: torch.save(model.state_dict(), "weights.pt")',
+        ) from error
+    if _is_state(loaded):
+        return dict(loaded)
+    inside = {name: part for name, part in loaded.items() if _is_state(part)} if isinstance(loaded, Mapping) else {}
+    named_so = [name for name in _INSIDE if name in inside] or list(inside)
+    if len(named_so) == 1:
+        return dict(inside[named_so[0]])
+    held = f"has {_listed(list(map(str, loaded)))}" if isinstance(loaded, Mapping) else f"is {type(loaded).__name__}"
+    raise ConfigurationError.one(
+        f"{path} {held}, and a state dict was expected: tensors by name",
+        'save the weights alone: torch.save(model.state_dict(), "weights.pt")',
+    )
+
+
+def _is_state(value: object) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(part, Tensor) for part in value.values())
+
+
+def _unwrapped(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    while found and not set(found) & set(expected):
+        wrapper = next((w for w in _WRAPPERS if all(name.startswith(w) for name in found)), None)
+        if wrapper is None:
+            break
+        found = {name.removeprefix(wrapper): value for name, value in found.items()}
+    return found
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def state_digest(module: nn.Module) -> Digest:

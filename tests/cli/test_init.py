@@ -7,6 +7,8 @@ import pytest
 from edgekd.cli.main import main
 from edgekd.project import read_project
 
+MODEL = "from torch import nn\ndef build():\n    return nn.Linear(2, 2)\n"
+
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,9 +34,11 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path, capsys: pytest.Capt
 
 def test_a_persons_own_model_is_pruned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import numpy as np
+    import torch
+    from safetensors.torch import save_file
 
-    for name in ("my weights.safetensors", "my.py"):
-        (tmp_path / name).touch()
+    (tmp_path / "my.py").write_text(MODEL)
+    save_file(torch.nn.Linear(2, 2).state_dict(), tmp_path / "my weights.safetensors")
     np.savez(tmp_path / "x.npz", x_train=np.zeros((2, 8, 8), np.uint8), y_train=np.zeros(2, np.int64))
     asked = ["init", "--model", "my.py:build", "--weights", "my weights.safetensors", "--data", "x.npz"]
     assert main(asked) == 0
@@ -42,11 +46,33 @@ def test_a_persons_own_model_is_pruned(tmp_path: Path, capsys: pytest.CaptureFix
     assert read_project(tmp_path / "project.yaml").family.name == "pruned"
 
 
-def test_what_is_not_there_yet_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_there_yet_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "my.py").write_text(MODEL)
     assert main(["init", "--model", "my.py:build"]) == 0
     said = capsys.readouterr().out
     assert "put your weights at model.safetensors" in said
     assert "put your data at images.npz" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--model", "my.py:nobuild"], "has no function `nobuild`"),
+        (["--model", "no.py:build"], "no module `no`"),
+        (["--model", "my.py:build", "--weights", "w.pt"], "w.pt"),
+        (["--model", "my.py:build", "--weights", "whole.pt"], "state_dict"),
+    ],
+)
+def test_a_model_that_can_not_work_is_refused_at_once(
+    tmp_path: Path, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    (tmp_path / "my.py").write_text(MODEL)
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pt")
+    assert main(["init", *options]) == 3
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "project.yaml").exists()
 
 
 @pytest.mark.parametrize("options", [["--model", "my.py"], ["--data", "x.npz"], ["--weights", "w"]])

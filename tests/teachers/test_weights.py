@@ -47,6 +47,49 @@ def test_weights_are_loaded(model, tmp_path, suffix, prefix):
     assert torch.equal(model[0].weight, before + 1)
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda state: state,
+        lambda state: {
+            "epoch": 3,
+            "model_state_dict": state,
+            "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]},
+        },
+        lambda state: {"net_g": state, "epoch": 3},
+        lambda state: {"state_dict": {f"module.{name}": value for name, value in state.items()}},
+        lambda state: {f"_orig_mod.module.{name}": value for name, value in state.items()},
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pt", ".pth"])
+def test_weights_of_torch_save_are_loaded(model, tmp_path, kept, suffix):
+    state = {name: value + 1 for name, value in model.state_dict().items()}
+    torch.save(kept(state), tmp_path / f"w{suffix}")
+    load_weights(model, tmp_path / f"w{suffix}")
+    assert torch.equal(model[0].weight, state["0.weight"])
+
+
+def test_code_in_a_file_of_torch_save_is_not_run(model, tmp_path):
+    torch.save(model, tmp_path / "whole.pt")
+    with pytest.raises(ConfigurationError, match=r"more than tensors \(torch.nn.modules[^\n]*\n.*state_dict"):
+        read_weights(tmp_path / "whole.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(ConfigurationError, match="is list, and a state dict was expected"):
+        read_weights(tmp_path / "list.pt")
+    torch.save({"a": model.state_dict(), "b": model.state_dict()}, tmp_path / "two.pt")
+    with pytest.raises(ConfigurationError, match="has `a`, `b`"):
+        read_weights(tmp_path / "two.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "two.pt").read_bytes()[:300])
+    with pytest.raises(ConfigurationError, match="can't be read"):
+        read_weights(tmp_path / "cut.pt")
+
+
+def test_a_torchscript_archive_is_no_state_dict(model, tmp_path):
+    torch.jit.trace(model.eval(), torch.zeros(1, 1, 8, 8)).save(tmp_path / "script.pt")
+    with pytest.raises(ConfigurationError, match="TorchScript archive, no state dict"):
+        read_weights(tmp_path / "script.pt")
+
+
 def test_what_does_not_match_is_named(model, tmp_path):
     other = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Identity(), nn.Flatten(), nn.Linear(4 * 36, 5), nn.Linear(5, 5))
     with pytest.raises(ConfigurationError) as caught:
@@ -58,9 +101,9 @@ def test_what_does_not_match_is_named(model, tmp_path):
 
 
 def test_pickle_is_not_read(model, tmp_path):
-    torch.save(model.state_dict(), tmp_path / "w.pt")
+    (tmp_path / "w.pkl").write_bytes(b"")
     with pytest.raises(ConfigurationError, match="save_file"):
-        read_weights(tmp_path / "w.pt")
+        read_weights(tmp_path / "w.pkl")
     np.savez(tmp_path / "w.npz", a=np.array([print], dtype=object))
     with pytest.raises(ConfigurationError, match="can't be read"):
         read_weights(tmp_path / "w.npz")
@@ -97,11 +140,23 @@ def test_a_model_is_built_for_answering(tmp_path):
         ("def build():\n    return 7\n", "returned int"),
         ("def build(width):\n    pass\n", "TypeError"),
         ("def build():\n    raise OSError('gone')\n", "OSError: gone"),
+        ("import sys\ndef build():\n    sys.exit(0)\n", "SystemExit: 0"),
+        ("import torch\ndef build():\n    return torch.jit.script(torch.nn.Linear(2, 2))\n", "TorchScript module"),
     ],
 )
 def test_what_is_wrong_with_the_function_is_told(tmp_path, source, said):
     with pytest.raises(ConfigurationError, match=said):
         built_module(reference(tmp_path, source), None)
+
+
+@pytest.mark.parametrize(("cast", "said"), [("half", "float16"), ("double", "float64")])
+def test_another_float_is_cast_and_said(tmp_path, cast, said):
+    told = []
+    source = f"from torch import nn\ndef build():\n    return nn.Linear(2, 2).{cast}()\n"
+    found = built_module(reference(tmp_path, source), None, told.append)
+    assert {parameter.dtype for parameter in found.parameters()} == {torch.float32}
+    assert len(told) == 1
+    assert said in told[0]
 
 
 def test_source_is_the_file_beside_the_project(tmp_path):

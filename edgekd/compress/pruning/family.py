@@ -35,6 +35,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, Record, digest_file, digest_json
 from edgekd.references import CodeReference, ExistingFile
 from edgekd.students._protocol import Arch, Axis, Space
+from edgekd.students.answers import answering_logits
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.teachers.weights import built_module, source_file
 
@@ -178,7 +179,7 @@ def _anatomy(family: Pruned, spec: TaskSpec) -> _Anatomy:
             f"the family pruned is for models of one classification head, and task `{spec.name}` has others",
             "use the family resnet",
         )
-    model = built_module(family.model, family.weights)
+    model = answering_logits(built_module(family.model, family.weights))
     _check_answers(family, model, spec)
     groups, left_out = find_groups(model, spec.input.shape)
     stages = find_stages(model, spec.input.shape) if family.blocks else []
