@@ -7,7 +7,7 @@ inside the functions, so importing this module loads neither torch nor a runtime
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -190,7 +190,7 @@ def verify(bundle: Path, *, device: str | None = None, events: Events | None = N
     from edgekd.devices.local import LocalDevice
 
     shown = events or SilentEvents()
-    where = LocalDevice(name="this-computer") if device is None else open_device(device)
+    where = LocalDevice(name="this-computer") if device is None else open_device(device, notice=shown.line)
     session = where.open()
     try:
         with tempfile.TemporaryDirectory(prefix="edgekd-verify-") as scratch:
@@ -238,7 +238,8 @@ def bench(
 
     wanted = [Backend.model_validate(name) for name in backends] or None
     asked = tuple((name, tuple(axes)) for name, axes in shapes.items())
-    shown, where, chosen = events or SilentEvents(), open_device(device), plan or MeasurePlan()
+    shown, chosen = events or SilentEvents(), plan or MeasurePlan()
+    where = open_device(device, notice=shown.line)
     return run_bench(models, where, wanted, threads, chosen, shown.progress, twins, shown.stop, against, asked)
 
 
@@ -303,8 +304,9 @@ def profile(
         raise UnknownName("precision", unknown, known)
     if threads < 1:
         raise UsageError(f"{threads} threads: one at least is expected", "for example threads=4")
+    shown = events or SilentEvents()
     return profile_device(
-        open_device(device), wanted, quick, again, events or SilentEvents(),
+        open_device(device, notice=shown.line), wanted, quick, again, shown,
         precisions=[Precision(name) for name in precisions], threads=threads,
     )  # fmt: skip
 
@@ -316,16 +318,17 @@ def predict(
     backends: Sequence[str] = (),
     threads: int = 1,
     tables: Sequence[Path] = (),
+    notice: Callable[[str], None] | None = None,
 ) -> PredictReport:
     """What models would take on a device, from what was measured there before: nothing is run.
 
-    ``tables`` are files to predict from in place of those kept here. Raises ConfigurationError, and MissingError where
+    ``tables`` are files to predict from in place of those kept here. ``notice``: see `doctor`. Raises ConfigurationError, and MissingError where
     too little was measured.
     """
     from edgekd.measure.predict import predict_models
     from edgekd.predicting import asked_of, known_of
 
-    known = known_of(device, threads, tables)
+    known = known_of(device, threads, tables, notice)
     asked = asked_of(models, backends, known.tables)
     report = predict_models(device, known.fingerprint, threads, known.tables, asked, known.elsewhere)
     return report.but(note=known.note)
@@ -338,9 +341,12 @@ def losses(name: str | None = None) -> LossesAnswer:
     return known_losses(name)
 
 
-def doctor(*, device: str = "this-computer") -> DoctorReport:
-    """Whether this machine is ready, line by line."""
+def doctor(*, device: str = "this-computer", notice: Callable[[str], None] | None = None) -> DoctorReport:
+    """Whether this machine is ready, line by line.
+
+    ``notice`` gets a line where a file in the working folder says how the device is reached.
+    """
     from edgekd.devices.catalogue import open_device
     from edgekd.measure.doctor import examine
 
-    return examine(open_device(device))
+    return examine(open_device(device, notice=notice))

@@ -87,7 +87,8 @@ def _header(document: Document, data: Mapping[str, Any], kind: Kind) -> list[Pro
 
 def _parent(document: Document, name: str, kind: Kind, chain: tuple[Path, ...]) -> Resolved:
     place = document.place(["extends"])
-    path = shelves.find(kind.shelf, name, document.path.parent, place, without=chain[-1])
+    own = shelves.own(kind.shelf) if shelves.is_own(kind.shelf, document.path) else None
+    path = shelves.find(kind.shelf, name, document.path.parent, place, without=chain[-1], shelves=own)
     if path.resolve() in chain:
         circle = " -> ".join(step.stem for step in (*chain[chain.index(path.resolve()) :], path.resolve()))
         raise ConfigurationError.one(f"{kind.shelf} extend each other in a circle: {circle}", "break it here", place)

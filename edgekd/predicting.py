@@ -5,7 +5,7 @@ Nothing is run. A stranger's file is read as bytes; the device is asked what it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +38,9 @@ class KnownTables(NamedTuple):
     note: str = ""
 
 
-def known_of(device: str, threads: int, files: Sequence[Path] = ()) -> KnownTables:
+def known_of(
+    device: str, threads: int, files: Sequence[Path] = (), notice: Callable[[str], None] | None = None
+) -> KnownTables:
     """What is kept of a device as it is now and of others; of ``files``, where some are given, those alone.
 
     Raises UnknownName, ConfigurationError on a file that is no table, and MissingError where there is none.
@@ -58,7 +60,7 @@ def known_of(device: str, threads: int, files: Sequence[Path] = ()) -> KnownTabl
         note = f"the tables given are of {read[0].device}" if read[0].device != device else ""
         return KnownTables(read[0].fingerprint, same, (), note)
     try:
-        fingerprint = probe_device(device).fingerprint
+        fingerprint = probe_device(device, notice).fingerprint
     except MissingError as error:  # busy, out of reach, or known by imported tables alone
         kept = tuple(table for table in tables_called(device) if table.threads == threads)
         if len({table.fingerprint.digest() for table in kept}) != 1:

@@ -117,7 +117,7 @@ def run_project(
             "use edgekd compress, or leave it out",
             Place(str(project.path), field="search.by"),
         )
-    session = open_device(project.target.device, project.folder).open()
+    session = open_device(project.target.device, project.folder, events.line).open()
     try:
         fingerprint = session.describe()
         require_runtimes(project.target, fingerprint)
@@ -278,7 +278,7 @@ def bundle_of(run: Run, events: Events) -> Certificate:
             "put it back as it was, or search again",
             Place(str(project.path)),
         )
-    session = open_device(run.header.target.device, project.folder).open()
+    session = open_device(run.header.target.device, project.folder, events.line).open()
     try:
         changed = changed_since(run.header, session.describe(), _versions())
         if changed:

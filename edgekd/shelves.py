@@ -1,18 +1,19 @@
 """Where named files are looked for: beside what refers to them, the working folder, the person's own, the shipped ones.
 
-A name given on one shelf hides the same name on a later one.
+A name given on one shelf hides the same name on a later one. The last two shelves are the person's `own`: a file there
+inherits from files there alone, so that a working folder changes nothing of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from platformdirs import user_config_path
 
 from edgekd.errors import Place, UnknownName, printable
 
-__all__ = ["find", "folders", "names", "shipped"]
+__all__ = ["find", "folders", "is_own", "names", "own", "shipped"]
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -29,8 +30,17 @@ def folders(kind: str, beside: Path | None = None) -> list[Path]:
     near: list[Path] = []
     if beside is not None:  # a project lies among its targets or above them, a target beside or above its devices
         near = [beside, beside / kind] if kind == "targets" else [beside / kind, beside.parent / kind]
-    every = [*near, Path(kind), user_config_path("edgekd") / kind, shipped(kind)]
-    return list(dict.fromkeys(folder.resolve() for folder in every if folder.is_dir()))
+    return list(dict.fromkeys([*_there([*near, Path(kind)]), *own(kind)]))
+
+
+def own(kind: str) -> list[Path]:
+    """Folders of files that were put there by the person, or with edgekd: their configuration folder, the shipped."""
+    return _there([user_config_path("edgekd") / kind, shipped(kind)])
+
+
+def is_own(kind: str, path: Path) -> bool:
+    """Whether a file lies on one of the person's `own` shelves."""
+    return path.resolve().parent in own(kind)
 
 
 def names(kind: str, beside: Path | None = None) -> tuple[str, ...]:
@@ -39,17 +49,31 @@ def names(kind: str, beside: Path | None = None) -> tuple[str, ...]:
     return tuple(sorted({file.stem for folder in listed for file in _files(folder)}))
 
 
-def find(kind: str, name: str, beside: Path | None = None, place: Place = Place(), without: Path | None = None) -> Path:
-    """The file a name or a path stands for. Raises UnknownName. ``without`` is passed over: a file is not its own."""
+def find(
+    kind: str,
+    name: str,
+    beside: Path | None = None,
+    place: Place = Place(),
+    without: Path | None = None,
+    shelves: Sequence[Path] | None = None,
+) -> Path:
+    """The file a name or a path stands for, a name on ``shelves`` (default: `folders`). Raises UnknownName.
+
+    ``without`` is passed over: a file does not inherit from itself.
+    """
     word = kind.removesuffix("s")
     if name.isprintable() and ("/" in name or name.endswith(_SUFFIXES)):
         return (beside or Path()) / Path(name).expanduser()
-    for folder in folders(kind, beside):
+    for folder in folders(kind, beside) if shelves is None else shelves:
         for suffix in _SUFFIXES:
             path = folder / f"{name}{suffix}"
             if name.isprintable() and len(name) < 200 and path.is_file() and path.resolve() != without:
                 return path
     raise UnknownName(word, printable(name)[:80], names(kind, beside), place)
+
+
+def _there(every: Iterable[Path]) -> list[Path]:
+    return list(dict.fromkeys(folder.resolve() for folder in every if folder.is_dir()))
 
 
 def _files(folder: Path) -> Iterator[Path]:

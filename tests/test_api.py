@@ -57,7 +57,9 @@ budgets: {BUDGET}
 
 
 def test_a_bench_has_the_threads_of_its_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgekd.devices.catalogue.open_device", lambda name: FakeDevice(lambda job: 100.0, name=name))
+    monkeypatch.setattr(
+        "edgekd.devices.catalogue.open_device", lambda name, **_: FakeDevice(lambda job: 100.0, name=name)
+    )
     model = tmp_path / "net.tflite"
     model.write_bytes(b"\x1c\0\0\0TFL3")
     plan = MeasurePlan(threads=4)

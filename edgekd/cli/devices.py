@@ -24,7 +24,7 @@ def probe(output: Output, name: str) -> None:
     """Ask a device what it is: processor, instruction sets, memory, runtimes."""
     from edgekd.devices.catalogue import probe_device
 
-    output.answer(probe_device(name))
+    output.answer(probe_device(name, output.say))
 
 
 @command("edgekd devices install my-board --runtime onnxruntime")
@@ -37,7 +37,7 @@ def install(output: Output, name: str, runtimes: tuple[str, ...], python: str | 
     """Install runtimes on a board, into an environment of edgekd's own there."""
     from edgekd.devices.install import install_runtimes
 
-    output.answer(install_runtimes(name, runtimes, python))
+    output.answer(install_runtimes(name, runtimes, python, output.say))
 
 
 @click.group()

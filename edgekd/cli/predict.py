@@ -33,4 +33,6 @@ def predict(
     Nothing is run: the figures are predicted, with the error such predictions had."""
     from edgekd import api
 
-    output.answer(api.predict(models, device=device, backends=backends, threads=threads, tables=tables))
+    output.answer(
+        api.predict(models, device=device, backends=backends, threads=threads, tables=tables, notice=output.say)
+    )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from edgekd.devices._protocol import PowerModel
 from edgekd.records import Record
 from edgekd.units import Power, Size
 
-__all__ = ["AgentOptions", "Cooling", "Limits", "MeterOptions"]
+__all__ = ["AgentOptions", "Cooling", "Limits", "MeterOptions", "PathHere"]
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%")
 _NO_LIMITS = {"cores": 0, "cpu": 0.0, "memory_bytes": 0}
@@ -25,6 +26,16 @@ def _share(value: Any) -> Any:
     if isinstance(value, float):  # as it is kept
         return value
     raise ValueError(f"expected a share of one core's time such as `50 %`, found {value!r}")
+
+
+def _without_controls(path: Path) -> Path:
+    if re.search(r"[\x00-\x1f]", str(path)):
+        raise ValueError("expected a path without control characters")
+    return path
+
+
+PathHere = Annotated[Path, AfterValidator(_without_controls)]
+"""A path of this computer."""
 
 
 class Limits(Record):

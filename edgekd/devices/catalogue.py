@@ -1,16 +1,22 @@
-"""Devices by name: from a file in ``devices/`` to something that can be opened."""
+"""Devices by name: from a file in ``devices/`` to something that can be opened.
+
+A device file can start a program here (``python`` of this computer, an ssh configuration's proxy command). So a file
+beside a project or in the working folder never replaces a device that is shipped, or the person's own, with a
+connection; and how the connection of such a file reaches its device is told before it is opened.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from edgekd import plugins, shelves
 from edgekd.devices._protocol import Device, Fingerprint
 from edgekd.documents import problems_of
-from edgekd.errors import ConfigurationError, MissingError
+from edgekd.errors import ConfigurationError, MissingError, UnknownName, printable
 from edgekd.inheritance import DEVICES, resolve
 from edgekd.records import Digest, Filed
 from edgekd.units import format_bytes
@@ -45,9 +51,9 @@ class ProbeAnswer(Filed):
         ]
 
 
-def probe_device(name: str) -> ProbeAnswer:
+def probe_device(name: str, notice: Callable[[str], None] | None = None) -> ProbeAnswer:
     """Open a device, ask it, and let it go. Raises what `open_device` and opening raise."""
-    session = open_device(name).open()
+    session = open_device(name, notice=notice).open()
     try:
         fingerprint = session.describe()
     finally:
@@ -55,12 +61,15 @@ def probe_device(name: str) -> ProbeAnswer:
     return ProbeAnswer(device=name, fingerprint=fingerprint, subject=fingerprint.digest())
 
 
-def open_device(name: str, beside: Path | None = None) -> Device:
+def open_device(name: str, beside: Path | None = None, notice: Callable[[str], None] | None = None) -> Device:
     """The device a name stands for; nothing is touched before its own ``open``.
 
-    Raises UnknownName, ConfigurationError on a wrong connection, and MissingError where no connection is known.
+    ``notice`` gets a line where a file beside the project or in the working folder says how the device is reached, and
+    where such a file is passed over. Raises UnknownName, ConfigurationError on a wrong connection, and MissingError
+    where no connection is known.
     """
-    path = shelves.find("devices", name, beside)
+    say = notice or _silent
+    path = _file_of(name, beside, say)
     document = resolve(path, DEVICES)
     connection = document.data.get("connection")
     if connection is None:
@@ -82,4 +91,40 @@ def open_device(name: str, beside: Path | None = None) -> Device:
         raise ConfigurationError(problems_of(error, document, plugin, where)) from None
     except TypeError as error:
         raise ConfigurationError.one(str(error), place=document.place(where)) from None
+    if not shelves.is_own("devices", path):
+        say(printable(f"device {name} is reached as {_shown(path)} says: {_in_words(connection)}"))
     return device
+
+
+def _file_of(name: str, beside: Path | None, say: Callable[[str], None]) -> Path:
+    """The file a name stands for: the first on the shelves, unless it would replace a device that can be reached."""
+    path = shelves.find("devices", name, beside)
+    if path.stem != name or shelves.is_own("devices", path):
+        return path
+    try:
+        kept = shelves.find("devices", name, shelves=shelves.own("devices"))
+    except UnknownName:
+        return path
+    if resolve(kept, DEVICES).data.get("connection") is None:  # described only: this file may say how it is reached
+        return path
+    say(printable(f"{_shown(path)} is not used: {name} is the device of {kept}; to use the file, name it by its path"))
+    return kept
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _in_words(value: Any) -> str:
+    """A connection on one line, as YAML has it."""
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{key}: {{{_in_words(inner)}}}" if isinstance(inner, dict) else f"{key}: {inner}"
+            for key, inner in value.items()
+        )
+    return str(value)
+
+
+def _silent(_: str) -> None:
+    pass

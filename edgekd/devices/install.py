@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import Field
@@ -60,7 +60,9 @@ class InstallAnswer(Filed):
         return [f"{self.device}  Python {self.python}: {found}", f"next:   edgekd bench MODEL --device {self.device}"]
 
 
-def install_runtimes(name: str, runtimes: Sequence[str], python: str | None = None) -> InstallAnswer:
+def install_runtimes(
+    name: str, runtimes: Sequence[str], python: str | None = None, notice: Callable[[str], None] | None = None
+) -> InstallAnswer:
     """Give a device a private environment with these runtimes, beside those that it has installed already.
 
     ``python`` is the one to make it with, else that of the environment that is there, else the first that is found.
@@ -71,7 +73,7 @@ def install_runtimes(name: str, runtimes: Sequence[str], python: str | None = No
     for runtime in runtimes:
         if runtime not in PACKAGES:
             raise UnknownName("runtime to install", runtime, PACKAGES)
-    device = open_device(name)
+    device = open_device(name, notice=notice)
     if not isinstance(device, HasShell):
         raise UsageError(f"`{name}` is reached without a shell: nothing can be installed there", "use its own pip")
     if isinstance(device, AdbToolsDevice):

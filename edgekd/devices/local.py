@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from edgekd.devices.agent_options import AgentOptions
+from edgekd.devices.agent_options import AgentOptions, PathHere
 from edgekd.devices.link import PipeLink
 from edgekd.devices.lock import DeviceLock
 from edgekd.devices.session import AgentSession
@@ -21,7 +20,7 @@ class LocalDevice(AgentOptions):
     """
 
     name: str = "this-computer"
-    python: Path | None = None
+    python: PathHere | None = None
 
     def open(self) -> AgentSession:
         """Take the lock and start the agent. Raises DeviceBusy and DeviceUnreachable."""

@@ -15,6 +15,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from edgekd.devices.agent_options import PathHere
 from edgekd.devices.reached import ReachedByShell
 from edgekd.devices.shell import FAILED_THERE, command_line, last_line, run_here, size_there
 from edgekd.errors import ConnectionLost, DeviceUnreachable
@@ -48,8 +49,8 @@ class SshDevice(ReachedByShell):
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._:%-]*$", max_length=255)]
     user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=64)] | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    config: Path | None = None
-    identity: Path | None = None
+    config: PathHere | None = None
+    identity: PathHere | None = None
 
     @field_validator("config", "identity")
     @classmethod

@@ -85,7 +85,7 @@ def test_a_twin_is_named_by_its_path_or_as_the_table_names_it(monkeypatch, tmp_p
     ],
 )
 def test_what_no_device_could_do_is_told_as_with_one(option, said, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("edgekd.devices.catalogue.open_device", lambda _: FakeDevice(lambda job: 100.0))
+    monkeypatch.setattr("edgekd.devices.catalogue.open_device", lambda _, **__: FakeDevice(lambda job: 100.0))
     models = [tmp_path / name for name in ("a.tflite", "b.tflite")]
     for model in models:
         model.write_bytes(b"\x1c\0\0\0TFL3")

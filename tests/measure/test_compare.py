@@ -73,6 +73,19 @@ def test_the_interval_covers_the_true_ratio():
     assert hits >= 0.93 * 300
 
 
+@pytest.mark.parametrize(("processes", "alpha"), [((2, 2), 0.05), ((3, 3), 0.05), ((2, 6), 0.05), ((3, 3), 0.01)])
+def test_too_few_processes_for_ranks_have_welchs_interval(processes, alpha):
+    a, b = (
+        batch({name: 100.0}, Noise(low=0.02), count, seed=3)[0] for name, count in zip("ab", processes, strict=True)
+    )
+    found = compare(a, b, alpha=alpha)
+    x, y = (np.log([process.low_us for process in m.processes]) for m in (a, b))
+    expected = stats.ttest_ind(x, y, equal_var=False).confidence_interval(1 - alpha)
+    ratio = low_us(a) / low_us(b)
+    assert found.low == pytest.approx(min(np.exp(expected.low), ratio))
+    assert found.high == pytest.approx(max(np.exp(expected.high), ratio))
+
+
 @pytest.mark.parametrize(
     ("ratio", "words"),
     [(1.4, "1.40x slower"), (0.8, "1.25x faster"), (1.0034, "1.003x slower"), (0.998, "1.002x faster")],

@@ -35,6 +35,16 @@ def test_processes_are_added_until_decided_or_the_limit():
     assert [len(m.processes) for m in once] == [5, 5]
 
 
+def test_every_batch_has_its_own_order_of_processes():
+    device = FakeDevice({"a": 100.0}, noise=Noise(low=0.0005, drift=1000.0))  # so that batches are repeated, too
+    session, seeds = device.open(), []
+    measure = session.measure
+    session.measure = lambda jobs, plan, *rest: seeds.append(plan.seed) or measure(jobs, plan, *rest)
+    measure_until(session, [job("a")], PLAN, lambda known: False, limit=15)
+    assert len(seeds) == 9  # three batches, each tried three times
+    assert len(set(seeds)) == 9
+
+
 def test_what_failed_is_not_measured_again_and_keeps_its_outcome():
     device = FakeDevice({"a": 100.0, "b": 120.0}, outcomes={"b": Outcome.CRASHED})
     asked = []
@@ -146,6 +156,8 @@ def test_a_shift_is_of_levels_not_of_one_process():
     assert moved(50.0, 50.1, 50.0, 60.0, 60.1, 60.0) == (pytest.approx(0.2), True)
     assert moved(50.0, 51.0, 52.0, 53.0, 54.0)[1]
     assert not moved(50.0, 50.1, 50.2, 50.3, 50.4)[1]  # less than anybody could see
+    assert moved(50.0, 50.01, 50.0, 50.6, 50.61, 50.6) == (pytest.approx(0.012), True)  # from 1 % on
+    assert not moved(50.0, 50.01, 50.0, 50.4, 50.41, 50.4)[1]
     assert not moved_too_far(None, 3)
 
 

@@ -168,3 +168,60 @@ def test_devices_that_extend_each_other_in_a_circle(tmp_path):
     (shelf / "a.yaml").write_text("schema: edgekd.device/1\nextends: raspbery-pi-5\n")
     with pytest.raises(ConfigurationError, match="did you mean `raspberry-pi-5`"):
         load_device_facts("a", tmp_path)
+
+
+EVIL = "schema: edgekd.device/1\ntitle: Evil\nconnection: {kind: local, python: devices/evil.sh}\n"
+
+
+@pytest.fixture
+def evil(tmp_path, monkeypatch):
+    """A working folder with a device file that starts a program."""
+    (tmp_path / "devices").mkdir()
+    (tmp_path / "devices" / "this-computer.yaml").write_text(EVIL)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "devices"
+
+
+@pytest.mark.parametrize("beside", [None, Path()])
+def test_a_file_of_the_working_folder_replaces_no_device_that_can_be_reached(evil, beside):
+    said = []
+    device = open_device("this-computer", beside, said.append)
+    assert device.python is None
+    assert [line.split(" is not used")[0] for line in said] == ["devices/this-computer.yaml"]
+    named = open_device("devices/this-computer.yaml", beside, said.append)
+    assert str(named.python) == "devices/evil.sh"
+    assert said[-1].endswith("devices/this-computer.yaml says: kind: local, python: devices/evil.sh")
+
+
+def test_a_persons_own_device_is_not_replaced_and_inherits_from_nothing_near(evil, tmp_path, monkeypatch):
+    own = tmp_path / "config" / "edgekd" / "devices"
+    own.mkdir(parents=True)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (own / "desk.yaml").write_text("schema: edgekd.device/1\nextends: this-computer\n")
+    said = []
+    assert open_device("desk", notice=said.append).python is None
+    assert said == []
+    (evil / "desk.yaml").write_text(EVIL)
+    assert open_device("desk", notice=said.append).python is None
+    assert "devices/desk.yaml is not used" in said[0]
+
+
+def test_how_a_device_of_the_working_folder_is_reached_is_told(evil):
+    said = []
+    board = "schema: edgekd.device/1\ntitle: B\nconnection: {kind: ssh, host: a, config: /tmp/config}\n"
+    (evil / "board.yaml").write_text(board)
+    assert open_device("board", notice=said.append).host == "a"
+    assert said == ["device board is reached as devices/board.yaml says: kind: ssh, host: a, config: /tmp/config"]
+
+
+@pytest.mark.parametrize(
+    "connection",
+    ["{kind: ssh, host: a, identity: NUL}", "{kind: ssh, host: a, config: NUL}", "{kind: local, python: NUL}"],
+)
+def test_a_path_with_a_nul_is_placed(tmp_path, connection):
+    (tmp_path / "devices").mkdir()
+    text = f"schema: edgekd.device/1\ntitle: B\nconnection: {connection}\n".replace("NUL", '"/a\\0b"')
+    (tmp_path / "devices" / "board.yaml").write_text(text)
+    with pytest.raises(ConfigurationError, match=r"board\.yaml:3") as caught:
+        open_device("board", tmp_path)
+    assert "control character" in str(caught.value)
