@@ -15,7 +15,7 @@ from edgekd.distill.heads.objective import TRAININGS
 from edgekd.distill.heads.targets import targets_of
 from edgekd.distill.inputs import Normalisation
 from edgekd.store.explanation import ClassFollowed, Following
-from edgekd.teachers.packing import layout_in, unpacked
+from edgekd.teachers.packing import packing_in, unpacked
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -75,8 +75,8 @@ def heads_followed(module: nn.Module, teacher: Teacher, split: Split, spec: Task
     module.eval()
     at = 0
     for batch in in_batches(split):
-        rows = teacher.logits(batch)  # before its layout: some know it only then
-        said = unpacked(rows, layout_in(teacher))
+        rows = teacher.logits(batch)  # before its packing: some teachers know that only after an answer
+        said = unpacked(rows, packing_in(teacher))
         with torch.no_grad():
             own = module(normalise(batch))
         for head in spec.heads:

@@ -230,10 +230,10 @@ class Distill(Record):
     def _of_heads(self, student: Student, context: StageContext) -> list[Problem]:
         """What several heads can't have."""
         from edgekd.distill.heads.unfit import unfit
-        from edgekd.teachers.packing import layout_in
+        from edgekd.teachers.packing import packing_in
 
         spec = context.task.spec
-        taught = layout_in(context.teacher) if self.loss.needs_teacher else ()
+        taught = packing_in(context.teacher) if self.loss.needs_teacher else ()
         smoothing = max((getattr(loss, "label_smoothing", 0.0) for _, loss in self._smoothed().parts), default=0.0)
         return unfit(student, spec, taught, self.balance, smoothing, self.augment.view(spec), self.loss)
 
@@ -386,12 +386,12 @@ class Distill(Record):
         """What several heads learn from their logits; None for one head of classification."""
         from edgekd.distill.heads.objective import HeadsObjective
         from edgekd.students.heads.many import SharesTrunk
-        from edgekd.teachers.packing import layout_in
+        from edgekd.teachers.packing import packing_in
 
         if context.task.spec.plain:
             return None
         weights = module.shared_weights() if isinstance(module, SharesTrunk) else ()
-        return HeadsObjective(context.task.spec, self.balance, weights, layout_in(context.teacher))
+        return HeadsObjective(context.task.spec, self.balance, weights, packing_in(context.teacher))
 
     def _plan(self, student: Student, context: StageContext) -> Plan:
         from edgekd.distill.loop import Plan

@@ -15,7 +15,7 @@ from edgekd.tasks._protocol import HeadSpec, Rows, Score, Task, TaskSpec
 from edgekd.tasks.metrics.heads import score_heads
 from edgekd.tasks.rows import has_label, output_rows
 from edgekd.teachers._protocol import Bindable, Teacher
-from edgekd.teachers.packing import Layout, layout_in, unpacked
+from edgekd.teachers.packing import Packing, packing_in, unpacked
 
 __all__ = ["bind", "rated"]
 
@@ -59,15 +59,15 @@ def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
 def _with_heads(teacher: Teacher, spec: TaskSpec, answers: Tensor) -> Teacher:
     """A teacher of a task that isn't plain, once its answers were looked at."""
     channels = {name: (head.classes, 4)[name.endswith(".box")] for head in spec.heads for name in raw_names(head)}
-    layout = layout_in(teacher)
-    if not layout:
+    packing = packing_in(teacher)
+    if not packing:
         raise ConfigurationError.one(
             f"teacher `{teacher.name}` answers for one classification head, and task `{spec.name}` has others",
             "say which head each teaches: teacher: {kind: heads, of: {...}}"
             if spec.more
             else f"give a teacher whose network gives raw answers for `{spec.head.name}`: kind torch or train",
         )
-    wrong = [part.name for part in layout if channels.get(part.name) != part.shape[0]]
+    wrong = [part.name for part in packing if channels.get(part.name) != part.shape[0]]
     if wrong:
         raise ConfigurationError.one(
             f"teacher `{teacher.name}` tells other classes apart for {', '.join(wrong)} than task `{spec.name}` has",
@@ -85,10 +85,10 @@ def rated(teacher: Teacher, task: Task) -> Score | None:
 
     None where it teaches no head that a sample has a label for.
     """
-    layout, spec, split = layout_in(teacher), task.spec, task.split("validation")
+    packing, spec, split = packing_in(teacher), task.spec, task.split("validation")
     chosen = np.sort(np.random.default_rng(0).permutation(len(split))[:_RATED])
     labels = split.labels[chosen]
-    heads = spec.heads if spec.plain else tuple(_taught(spec.heads, layout, labels))
+    heads = spec.heads if spec.plain else tuple(_taught(spec.heads, packing, labels))
     if not heads:
         return None
     part, answers = spec.but(head=heads[0], more=heads[1:]), []
@@ -96,7 +96,7 @@ def rated(teacher: Teacher, task: Task) -> Score | None:
         batch = torch.from_numpy(split.inputs[chosen[start : start + _AT_ONCE]]).float()
         rows = teacher.logits(batch)
         with torch.inference_mode():
-            decoded = (rows,) if spec.plain else Decoder(part)(unpacked(rows, layout))
+            decoded = (rows,) if spec.plain else Decoder(part)(unpacked(rows, packing))
         answers.append(output_rows(part, [output.numpy() for output in decoded]))
     given = np.concatenate(answers)
     if heads == spec.heads:
@@ -108,8 +108,8 @@ def rated(teacher: Teacher, task: Task) -> Score | None:
     return score_heads(heads, given[known], labels[known])
 
 
-def _taught(heads: Sequence[HeadSpec], layout: Layout, labels: Rows) -> Iterator[HeadSpec]:
-    names = {packed.name for packed in layout}
+def _taught(heads: Sequence[HeadSpec], packing: Packing, labels: Rows) -> Iterator[HeadSpec]:
+    names = {packed.name for packed in packing}
     for head in heads:
         if set(raw_names(head)) <= names and has_label(head, labels[head.name]).any():
             yield head

@@ -26,7 +26,7 @@ from edgekd.tasks._protocol import Task, TaskSpec
 from edgekd.tasks.one_head import OneHead
 from edgekd.teachers._protocol import Teacher
 from edgekd.teachers.nested import made_teacher, prepared_teacher, resolved_teachers
-from edgekd.teachers.packing import Packed, layout_in
+from edgekd.teachers.packing import Packed, packing_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,12 +56,12 @@ class HeadsTeacher(Record):
     @property
     def classes(self) -> int:
         """How many numbers a row of `logits` has."""
-        return sum(part.size for part in self.layout)
+        return sum(part.size for part in self.packing)
 
     @property
-    def layout(self) -> tuple[Packed, ...]:
+    def packing(self) -> tuple[Packed, ...]:
         """How raw answers are packed into `logits`. Raises ConfigurationError before it is bound."""
-        return tuple(part for head, teacher in self._known().items() for part in _layout(head, teacher))
+        return tuple(part for head, teacher in self._known().items() for part in _packing(head, teacher))
 
     def digest(self) -> Digest:
         """Identity of all teachers, and of the order in which their answers are packed."""
@@ -113,5 +113,5 @@ class HeadsTeacher(Record):
         return self._teachers
 
 
-def _layout(head: str, teacher: Teacher) -> tuple[Packed, ...]:
-    return layout_in(teacher) or (Packed(head, (teacher.classes,)),)
+def _packing(head: str, teacher: Teacher) -> tuple[Packed, ...]:
+    return packing_in(teacher) or (Packed(head, (teacher.classes,)),)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from edgekd.tasks._protocol import HeadSpec
 
-__all__ = ["Layout", "Packed", "layout_in", "layout_of", "packed", "raw_of", "unpacked"]
+__all__ = ["Packed", "Packing", "packed", "packing_in", "packing_of", "raw_of", "unpacked"]
 
 
 class Packed(NamedTuple):
@@ -26,10 +26,10 @@ class Packed(NamedTuple):
         return math.prod(self.shape)
 
 
-Layout = Sequence[Packed]
+Packing = Sequence[Packed]
 
 
-def layout_of(raw: Mapping[str, Tensor]) -> tuple[Packed, ...]:
+def packing_of(raw: Mapping[str, Tensor]) -> tuple[Packed, ...]:
     """How these answers (N, ...) are packed: one after the other."""
     return tuple(Packed(name, tuple(answer.shape[1:])) for name, answer in raw.items())
 
@@ -41,20 +41,29 @@ def packed(raw: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([answer.float().flatten(1) for answer in raw.values()], 1)
 
 
-def unpacked(rows: Tensor, layout: Layout) -> dict[str, Tensor]:
-    """Raw answers by name, views of ``rows`` (N, numbers). Raises ValueError where the layout is of other rows."""
+def unpacked(rows: Tensor, packing: Packing) -> dict[str, Tensor]:
+    """Raw answers by name, views of ``rows`` (N, numbers). Raises ValueError where the packing is of other rows."""
     import torch
 
-    if rows.shape[1] != sum(part.size for part in layout):
-        raise ValueError(f"rows of {rows.shape[1]} numbers don't fit the layout {tuple(layout)}")
-    parts = torch.split(rows, [part.size for part in layout], 1)
-    return {part.name: piece.reshape(-1, *part.shape) for part, piece in zip(layout, parts, strict=True)}
+    if rows.shape[1] != sum(part.size for part in packing):
+        raise ValueError(f"rows of {rows.shape[1]} numbers don't fit the packing {tuple(packing)}")
+    parts = torch.split(rows, [part.size for part in packing], 1)
+    return {part.name: piece.reshape(-1, *part.shape) for part, piece in zip(packing, parts, strict=True)}
 
 
-def layout_in(teacher: object) -> tuple[Packed, ...]:
+@runtime_checkable
+class PacksAnswers(Protocol):
+    """A teacher of other answers than the logits of one classification head."""
+
+    @property
+    def packing(self) -> tuple[Packed, ...]:
+        """How its answers are packed; empty where they are logits of one classification head."""
+        ...
+
+
+def packing_in(teacher: object) -> tuple[Packed, ...]:
     """How a teacher packs its answers; empty where they are logits of one classification head."""
-    found: tuple[Packed, ...] = getattr(teacher, "layout", ())
-    return found
+    return teacher.packing if isinstance(teacher, PacksAnswers) else ()
 
 
 def raw_of(answers: object, heads: Sequence[HeadSpec]) -> dict[str, Tensor] | None:

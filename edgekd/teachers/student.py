@@ -12,7 +12,7 @@ from edgekd.records import Digest, digest_json
 from edgekd.students._protocol import Student
 from edgekd.teachers._protocol import Teacher
 from edgekd.teachers.normalise import normalised
-from edgekd.teachers.packing import Packed, layout_of, packed
+from edgekd.teachers.packing import Packed, packed, packing_of
 from edgekd.teachers.weights import state_digest
 
 __all__ = ["StudentTeacher"]
@@ -27,10 +27,10 @@ class StudentTeacher:
     def __init__(self, student: Student, name: str, taught_by: Teacher | None = None) -> None:
         self._name, self._student, self.taught_by = name, student, taught_by
         self._module = copy.deepcopy(student.module).eval().requires_grad_(False)
-        self._layout: tuple[Packed, ...] = ()
+        self._packing: tuple[Packed, ...] = ()
         if not student.task.plain:
             with torch.no_grad():
-                self._layout = layout_of(self._module(torch.zeros((1, *student.task.input.shape))))
+                self._packing = packing_of(self._module(torch.zeros((1, *student.task.input.shape))))
         self._digest = digest_json(
             {
                 "teacher": "student",
@@ -50,12 +50,12 @@ class StudentTeacher:
     @property
     def classes(self) -> int:
         """As many as its task has; of several heads, how many numbers they answer with."""
-        return sum(part.size for part in self._layout) or self._student.task.head.classes
+        return sum(part.size for part in self._packing) or self._student.task.head.classes
 
     @property
-    def layout(self) -> tuple[Packed, ...]:
+    def packing(self) -> tuple[Packed, ...]:
         """How raw answers are packed where the task isn't plain."""
-        return self._layout
+        return self._packing
 
     def digest(self) -> Digest:
         """Of what it is built from and its weights."""
@@ -71,7 +71,7 @@ class StudentTeacher:
 
     def rows(self, answers: Any) -> Tensor:
         """Logits as they are, several heads' raw answers packed: (N, classes) float32."""
-        return packed(answers) if self._layout else answers.float()
+        return packed(answers) if self._packing else answers.float()
 
     def logits(self, batch: Tensor) -> Tensor:
         """Answers (N, classes), float32, without gradient, for raw-unit batches (N, C, H, W)."""

@@ -20,7 +20,7 @@ from edgekd.references import CodeReference, ExistingFile
 from edgekd.students.heads.regression import standardised
 from edgekd.tasks._protocol import HeadSpec, TaskSpec
 from edgekd.teachers.foreign import ForeignTeacher
-from edgekd.teachers.packing import Packed, layout_of, packed, raw_of
+from edgekd.teachers.packing import Packed, packed, packing_of, raw_of
 from edgekd.teachers.weights import built_module, source_file, state_digest
 
 __all__ = ["TorchTeacher"]
@@ -33,7 +33,7 @@ class TorchTeacher(ForeignTeacher):
     weights: ExistingFile | None = None
     _module: nn.Module | None = PrivateAttr(None)
     _heads: tuple[HeadSpec, ...] = PrivateAttr(())  # of a task that isn't plain
-    _layout: tuple[Packed, ...] = PrivateAttr(())
+    _packing: tuple[Packed, ...] = PrivateAttr(())
 
     @property
     def name(self) -> str:
@@ -51,15 +51,15 @@ class TorchTeacher(ForeignTeacher):
     def bound(self, spec: TaskSpec) -> Self:
         """With the task's normalisation where it has none of its own, and its heads."""
         bound = super().bound(spec).model_copy()
-        bound._heads, bound._layout = () if spec.plain else spec.heads, ()
+        bound._heads, bound._packing = () if spec.plain else spec.heads, ()
         if not spec.plain:
             bound._digest = None  # in what order it tells them, and in which units, is the task's
         return bound
 
     @property
-    def layout(self) -> tuple[Packed, ...]:
+    def packing(self) -> tuple[Packed, ...]:
         """How raw answers of a task with other heads than one of classification are packed, once it has answered."""
-        return self._layout
+        return self._packing
 
     def network(self) -> nn.Module:
         """The person's module, frozen, in eval mode."""
@@ -107,5 +107,5 @@ class TorchTeacher(ForeignTeacher):
         for head in self._heads:
             if head.kind == "regression":  # a person's network tells numbers as the labels are
                 raw[head.name] = standardised(head, raw[head.name].float())
-        self._layout = layout_of(raw)
+        self._packing = packing_of(raw)
         return packed(raw)

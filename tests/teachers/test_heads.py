@@ -42,7 +42,7 @@ def test_it_answers_for_its_heads_alone(tmp_path: Path) -> None:
     assert isinstance(bound, HeadsTeacher)
     rows = bound.logits(torch.zeros(3, 3, 32, 32))
     assert rows.shape == (3, bound.classes)
-    assert list(unpacked(rows, bound.layout)) == ["mask"]
+    assert list(unpacked(rows, bound.packing)) == ["mask"]
     assert bound.digest() == bind(teacher(tmp_path), TASK.spec).digest()
     score = rated(bound, TASK)
     assert score is not None

@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from edgekd.tasks._protocol import HeadSpec
-from edgekd.teachers.packing import layout_of, packed, raw_of, unpacked
+from edgekd.teachers.packing import packed, packing_of, raw_of, unpacked
 
 RAW = {"scene": torch.randn(2, 3), "things.heat": torch.randn(2, 2, 4, 5), "things.box": torch.randn(2, 4, 4, 5)}
 THINGS = HeadSpec(name="things", kind="detection", classes=2, objects=4)
 
 
 def test_packed_and_unpacked() -> None:
-    back = unpacked(packed(RAW), layout_of(RAW))
+    back = unpacked(packed(RAW), packing_of(RAW))
     assert list(back) == list(RAW)
     assert all(torch.equal(back[name], RAW[name]) for name in RAW)
     with pytest.raises(ValueError, match="don't fit"):
-        unpacked(torch.zeros(2, 5), layout_of(RAW))
+        unpacked(torch.zeros(2, 5), packing_of(RAW))
 
 
 def test_networks_may_name_their_answers_or_not() -> None:

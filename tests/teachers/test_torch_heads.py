@@ -88,7 +88,7 @@ def test_it_says_the_same_however_it_is_asked(made, tmp_path, function, heads):
 def test_numbers_are_standardised_and_rows_are_in_the_tasks_order(made):
     one, other = made("mapping", LABELS, NUMBERS), made("mapping", NUMBERS, LABELS)
     told, turned = one.logits(BATCH), other.logits(BATCH)
-    assert [part.name for part in one.layout] == ["labels", "numbers"]
+    assert [part.name for part in one.packing] == ["labels", "numbers"]
     torch.testing.assert_close(told, torch.cat([turned[:, 2:], turned[:, :2]], 1))
     assert told[:, 3].abs().max() < 5
     assert told[:, 4].min() > 1

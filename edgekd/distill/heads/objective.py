@@ -24,7 +24,7 @@ from edgekd.distill.losses._protocol import Loss
 from edgekd.distill.losses.combined import Combined
 from edgekd.students.heads.many import raw_names
 from edgekd.tasks._protocol import HeadKind, HeadSpec, TaskSpec
-from edgekd.teachers.packing import Layout, unpacked
+from edgekd.teachers.packing import Packing, unpacked
 
 __all__ = ["TRAININGS", "HeadsObjective"]
 
@@ -41,7 +41,7 @@ class HeadsObjective(nn.Module):
     """A module, for its balance may have parameters, which train along with the student, and buffers."""
 
     def __init__(
-        self, spec: TaskSpec, balance: BalanceName, shared: Sequence[Tensor] = (), taught: Layout = ()
+        self, spec: TaskSpec, balance: BalanceName, shared: Sequence[Tensor] = (), taught: Packing = ()
     ) -> None:
         super().__init__()
         self.spec = spec

@@ -16,7 +16,7 @@ from edgekd.errors import Problem
 from edgekd.students._protocol import Student
 from edgekd.students.heads.many import SharesTrunk, raw_names
 from edgekd.tasks._protocol import HeadKind, HeadSpec, TaskSpec
-from edgekd.teachers.packing import Layout
+from edgekd.teachers.packing import Packing
 
 if TYPE_CHECKING:
     from edgekd.teachers._protocol import View
@@ -33,7 +33,7 @@ _UNSHIFTED: Mapping[HeadKind, str] = {
 def unfit(
     student: Student,
     spec: TaskSpec,
-    taught: Layout,
+    taught: Packing,
     balance: BalanceName,
     smoothing: float,
     view: View | None,

@@ -23,7 +23,7 @@ from edgekd.students.student import new_student
 from edgekd.tasks._protocol import HeadSpec, Task, TaskSpec
 from edgekd.tasks.one_head import OneHead
 from edgekd.tasks.shapes import Shapes
-from edgekd.teachers.packing import layout_of, packed
+from edgekd.teachers.packing import packed, packing_of
 from edgekd.testing.fakes.spots import LABELS, NUMBERS, SpotTask
 
 pytestmark = pytest.mark.slow
@@ -59,11 +59,11 @@ class HeadsTold:
     def __init__(self, spec: TaskSpec) -> None:
         torch.manual_seed(5)
         self._network = FAMILY.build(FAMILY.space(spec).at(0), spec).eval().requires_grad_(False)
-        self.layout = layout_of(self._network(torch.zeros((1, *spec.input.shape))))
-        self.classes = sum(part.size for part in self.layout)
+        self.packing = packing_of(self._network(torch.zeros((1, *spec.input.shape))))
+        self.classes = sum(part.size for part in self.packing)
 
     def digest(self) -> str:
-        return digest_json([self.name, [part.name for part in self.layout]])
+        return digest_json([self.name, [part.name for part in self.packing]])
 
     def logits(self, batch: Tensor) -> Tensor:
         with torch.inference_mode():

@@ -13,7 +13,7 @@ from edgekd.distill.losses.combined import Combined
 from edgekd.students.resnet import ResNet
 from edgekd.tasks.rows import ABSENT, IGNORED, UNKNOWN
 from edgekd.tasks.shapes import Shapes
-from edgekd.teachers.packing import layout_of, packed
+from edgekd.teachers.packing import packed, packing_of
 
 TASK = Shapes(train=12, test=4, validation=4, calibration=4, side=32)
 FAMILY = ResNet.model_validate({"space": {"width": [8, 8], "depth": [1, 1]}})
@@ -52,7 +52,7 @@ def test_labels_alone_add_up_the_heads_losses() -> None:
 def test_packed_answers_teach_as_named_ones_do() -> None:
     raw, taught, labels = answers(0), answers(1), targets()
     by_name = total(TASK.spec, KD, raw, taught, labels)
-    rows = total(TASK.spec, KD, raw, packed(taught), labels, layout_of(taught))
+    rows = total(TASK.spec, KD, raw, packed(taught), labels, packing_of(taught))
     assert float(by_name) == pytest.approx(float(rows), rel=1e-6)
     assert float(by_name) != pytest.approx(float(total(TASK.spec, CE, raw, None, labels)))
 
