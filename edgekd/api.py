@@ -17,7 +17,7 @@ from edgekd.beginning import begin
 from edgekd.devices.catalogue import probe_device as probe
 from edgekd.devices.install import install_runtimes as install
 from edgekd.errors import UnknownName, UsageError
-from edgekd.events import Events, SilentEvents
+from edgekd.events import Events, SilentEvents, measuring
 from edgekd.measure.tables import export_table, import_tables
 from edgekd.measure.tables import list_tables as tables
 from edgekd.records import Filed
@@ -194,7 +194,7 @@ def verify(bundle: Path, *, device: str | None = None, events: Events | None = N
     session = where.open()
     try:
         with tempfile.TemporaryDirectory(prefix="edgekd-verify-") as scratch:
-            return verify_bundle(bundle, session, Path(scratch), shown.progress, shown.stop)
+            return verify_bundle(bundle, session, Path(scratch), measuring(shown), shown.stop)
     finally:
         session.close()
 
@@ -240,7 +240,7 @@ def bench(
     asked = tuple((name, tuple(axes)) for name, axes in shapes.items())
     shown, chosen = events or SilentEvents(), plan or MeasurePlan()
     where = open_device(device, notice=shown.line)
-    return run_bench(models, where, wanted, threads, chosen, shown.progress, twins, shown.stop, against, asked)
+    return run_bench(models, where, wanted, threads, chosen, measuring(shown), twins, shown.stop, against, asked)
 
 
 def bench_devices(

@@ -5,11 +5,12 @@ Nothing told here is recorded: the run folder is the only truth.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from edgekd.errors import Interrupted
 
-__all__ = ["Events", "SilentEvents", "stop_if_asked"]
+__all__ = ["Events", "SilentEvents", "measuring", "stop_if_asked"]
 
 
 class Events(Protocol):
@@ -17,6 +18,10 @@ class Events(Protocol):
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
         """``done`` of ``total`` steps of a stage are finished; ``total`` 0 where nobody knows it."""
+        ...
+
+    def budget(self, seconds: float, spent: float) -> None:
+        """The run may take ``seconds`` in all, and ``spent`` of them are gone."""
         ...
 
     def line(self, text: str) -> None:
@@ -34,12 +39,20 @@ class SilentEvents:
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Say nothing."""
 
+    def budget(self, seconds: float, spent: float) -> None:
+        """Say nothing."""
+
     def line(self, text: str) -> None:
         """Say nothing."""
 
     def stop(self) -> bool:
         """Never."""
         return False
+
+
+def measuring(events: Events) -> Callable[[str, int, int], None]:
+    """Tells a device's steps as those of one stage: a batch names each process, which are no stages of their own."""
+    return lambda what, done, total: events.progress("measuring", done, total, what)
 
 
 def stop_if_asked(events: Events) -> None:

@@ -100,7 +100,7 @@ def run_project(
     from edgekd.search.rating import rate_teachers
     from edgekd.search.requirements import require_meter, require_runtimes
     from edgekd.search.rounds import run_rounds
-    from edgekd.search.search import run_search
+    from edgekd.search.search import run_search, spent_before
     from edgekd.search.single import run_single
 
     started = time.monotonic()
@@ -117,6 +117,8 @@ def run_project(
             "use edgekd compress, or leave it out",
             Place(str(project.path), field="search.by"),
         )
+    if command != "distill":
+        events.budget(float(project.search.budget), time.monotonic() - started)
     session = open_device(project.target.device, project.folder, events.line).open()
     try:
         fingerprint = session.describe()
@@ -126,6 +128,8 @@ def run_project(
         project = with_teacher(project, events)
         run = _open_run(command, project, folder, fingerprint)
         events.line(_opening(command, project, run))
+        if command != "distill":
+            events.budget(float(project.search.budget), spent_before(run) + time.monotonic() - started)
         with run.writing():
             outcome = run.outcome()
             if outcome is None:

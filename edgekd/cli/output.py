@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import click
 
 from edgekd.errors import printable
+from edgekd.wrapping import columns, wrapped
 
 if TYPE_CHECKING:
     from edgekd.events import Events
@@ -50,9 +51,10 @@ class Output:
             self.lines(answer.lines())
 
     def lines(self, lines: Sequence[str]) -> None:
-        """Print lines on stdout."""
-        for line in lines:
-            print(printable(line))
+        """Print lines on stdout, wrapped where it is a terminal."""
+        width = columns() if sys.stdout.isatty() else None
+        for line in map(printable, lines):
+            print(line if width is None else "\n".join(wrapped(line, width)))
 
     def say(self, text: str) -> None:
         """A line on stderr, unless quiet."""

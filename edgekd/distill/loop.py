@@ -316,7 +316,7 @@ class _Training:
         scored = next((p.validation for p in reversed(self.position.curve) if p.validation is not None), None)
         best = "" if scored is None else f", validation {scored:.1%}"
         epoch = min(self.position.epoch + 1, self.plan.epochs)
-        return f"epoch {epoch}/{self.plan.epochs}, {images_per_s:,.0f} images/s{best}"
+        return f"epoch {epoch}/{self.plan.epochs}{best}, {images_per_s:,.0f} images/s"
 
     def _mean_loss(self) -> float:
         mean = float(self.loss_sum) / self.used

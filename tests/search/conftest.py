@@ -137,6 +137,9 @@ class Lab:
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
         self.notes.append((stage, note))
 
+    def budget(self, seconds: float, spent: float) -> None:
+        pass
+
     def line(self, text: str) -> None:
         self.lines.append(text)
 
