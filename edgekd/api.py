@@ -322,8 +322,8 @@ def predict(
 ) -> PredictReport:
     """What models would take on a device, from what was measured there before: nothing is run.
 
-    ``tables`` are files to predict from in place of those kept here. ``notice``: see `doctor`. Raises ConfigurationError, and MissingError where
-    too little was measured.
+    ``tables`` are files to predict from in place of those kept here. ``notice``: see `doctor`. Raises
+    ConfigurationError, and MissingError where too little was measured.
     """
     from edgekd.measure.predict import predict_models
     from edgekd.predicting import asked_of, known_of
