@@ -71,7 +71,7 @@ def distances(student, given) -> dict[str, float]:
     """How far a student's answers are from each teacher's, in the pictures without that head's label."""
     train, found = given.task.split("train"), {}
     raw = torch.from_numpy(train.inputs).float()
-    taught = unpacked(given.teacher.logits(raw), given.teacher.layout)
+    taught = unpacked(given.teacher.logits(raw), given.teacher.packing)
     mean, std = student.task.input.mean[0], student.task.input.std[0]
     with torch.no_grad():
         own = student.module((raw - mean) / std)
