@@ -7,7 +7,10 @@ folder: a stranger's project is a stranger's code.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +19,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from edgekd.errors import ConfigurationError, nearest_name
+from edgekd.errors import ConfigurationError, EdgeKDError, Place, nearest_name
 from edgekd.records import Record
 
-__all__ = ["CodeReference", "ExistingFile", "ExistingFolder", "importable"]
+__all__ = ["CodeReference", "ExistingFile", "ExistingFolder", "exit_of", "importable", "no_exit", "running"]
 
 
 def _anchored(path: Path, info: ValidationInfo) -> Path:
@@ -128,10 +131,61 @@ class CodeReference(Record):
 
 @contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """The folder first on the import path, and taken off again."""
+    """The folder first on the import path, and taken off again; the working folder is as before in the end."""
+    before = Path.cwd()
     sys.path.insert(0, str(folder))
     try:
         yield
     finally:
+        os.chdir(before)  # relative paths of the command line are relative to where it was typed
         if str(folder) in sys.path:  # the person's code may have taken it off
             sys.path.remove(str(folder))
+
+
+@contextmanager
+def running(reference: CodeReference, remedy: str) -> Iterator[None]:
+    """Around a call of the referenced function: its folder is on the import path.
+
+    Raises ConfigurationError on whatever the function raises, and where it calls ``sys.exit``.
+    """
+    try:
+        with no_exit(), importable(reference.folder):
+            yield
+    except ConfigurationError:
+        raise
+    except Exception as error:  # a person's code may raise anything
+        raise ConfigurationError.one(
+            f"`{reference.target}()` failed: {type(error).__name__}: {error}", remedy
+        ) from error
+
+
+@contextmanager
+def no_exit() -> Iterator[None]:
+    """Where a person's code runs inside, and ``sys.exit`` there would end the command. Raises as `exit_of` says."""
+    try:
+        yield
+    except SystemExit as error:
+        raise exit_of(error) from error
+
+
+def exit_of(error: SystemExit) -> EdgeKDError:
+    """What to raise in its place: a ConfigurationError that names the line of a person's code which ended the process.
+
+    Where no such line is found, it is an error of edgekd.
+    """
+    said = "" if error.code is None else error.code
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_a_persons(frame.filename)]
+    if not frames:
+        return EdgeKDError(f"the command was ended by sys.exit({said})", "see where with -v")
+    frame = frames[-1]
+    return ConfigurationError.one(
+        f"`{frame.name}` ended the process: sys.exit({said})",
+        "let it return, or raise an error; arguments of the command line are not its own to read",
+        Place(frame.filename, frame.lineno or 0, excerpt=(frame.line or "").strip()),
+    )
+
+
+def _is_a_persons(file: str) -> bool:
+    path = Path(file)
+    own = [Path(__file__).parent, Path(sysconfig.get_path("stdlib"))]
+    return path.is_absolute() and "site-packages" not in path.parts and not any(map(path.is_relative_to, own))

@@ -15,6 +15,7 @@ from pydantic import Field
 from edgekd.errors import ConfigurationError, NothingFits, ParityFailed, Place, Unstable
 from edgekd.events import Events
 from edgekd.records import Filed, Record, digest_json
+from edgekd.references import no_exit
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.explanation import ExplanationRecord
 from edgekd.store.listing import shortened
@@ -77,6 +78,7 @@ class RunAnswer(Filed):
         return lines
 
 
+@no_exit()
 def run_project(
     command: Command,
     project_file: Path,
@@ -262,6 +264,7 @@ def _bundle(run: Run, project: Project, session: DeviceSession, events: Events) 
     return certificate
 
 
+@no_exit()
 def bundle_of(run: Run, events: Events) -> Certificate:
     """A finished run's certificate, with the bundle written where it isn't there yet. Raises ConfigurationError."""
     from edgekd.bundle.write import BUNDLE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -87,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. The error tree decides which."""
     from edgekd.cli.output import Output, nobody_reads
 
+    _open_standard_streams()
     output = Output()
     try:
         with group.make_context("edgekd", list(sys.argv[1:] if arguments is None else arguments)) as root:
@@ -114,6 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from edgekd.cli.failure import failed
 
         return failed(error, output)
+    except SystemExit as error:  # the code of a project or a plugin: never this command's own end
+        from edgekd.cli.failure import failed
+        from edgekd.references import exit_of
+
+        return failed(exit_of(error), output)
     except OSError as error:
         from edgekd.cli.failure import out_of_reach
 
@@ -122,6 +129,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from edgekd.cli.failure import unexpected
 
         return unexpected(error, output)
+
+
+def _open_standard_streams() -> None:
+    """Those that the caller closed lead nowhere: else the next file that is opened would take their number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8")
 
 
 if __name__ == "__main__":

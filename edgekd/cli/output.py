@@ -9,12 +9,13 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, redirect_stdout, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import click
 
-from edgekd.errors import printable
+from edgekd.errors import MissingError, printable
 from edgekd.wrapping import columns, wrapped
 
 if TYPE_CHECKING:
@@ -41,20 +42,21 @@ class Output:
     def __init__(self, format: Literal["text", "json"] = "text", quiet: bool = False, verbose: bool = False) -> None:
         self.format, self.quiet, self.verbose = format, quiet, verbose
         self.exit_code = 0
+        self._stdout = sys.stdout
 
     def answer(self, answer: Answer) -> None:
         """Print the answer on stdout."""
         self.exit_code = int(getattr(answer, "exit_code", 0))  # holds even where nobody reads on
         if self.format == "json":
-            print(answer.model_dump_json(by_alias=True, indent=2))
+            print(answer.model_dump_json(by_alias=True, indent=2), file=self._stdout)
         else:
             self.lines(answer.lines())
 
     def lines(self, lines: Sequence[str]) -> None:
         """Print lines on stdout, wrapped where it is a terminal."""
-        width = columns() if sys.stdout.isatty() else None
+        width = columns() if self._stdout.isatty() else None
         for line in map(printable, lines):
-            print(line if width is None else "\n".join(wrapped(line, width)))
+            print(line if width is None else "\n".join(wrapped(line, width)), file=self._stdout)
 
     def say(self, text: str) -> None:
         """A line on stderr, unless quiet."""
@@ -101,7 +103,12 @@ def command(example: str, name: str | None = None) -> Callable[[Callable[..., No
             output = Output(format, quiet, verbose)
             context = click.get_current_context()
             context.find_root().obj = output
-            function(output, **arguments)
+            try:
+                Path.cwd()
+            except FileNotFoundError:
+                raise MissingError("the working folder is gone", "cd to a folder that is there") from None
+            with redirect_stdout(sys.stderr):  # what a project's code prints is no part of the answer
+                function(output, **arguments)
             return output.exit_code
 
         made = click.command(name, cls=_Command, example=example)(run)

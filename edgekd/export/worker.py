@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from edgekd.agent.telemetry import keep_silent
 from edgekd.errors import EdgeKDError
 from edgekd.export._protocol import ConversionOutcome
+from edgekd.references import exit_of
 
 __all__ = ["ENVIRONMENT", "LACK", "main"]
 
@@ -66,6 +67,8 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
         outcome, detail = ConversionOutcome.OUT_OF_MEMORY, str(error) or "the converter ran out of memory"
     except EdgeKDError as error:
         outcome, detail = ConversionOutcome.REFUSED, str(error)
+    except SystemExit as error:  # the code of a person's own model
+        outcome, detail = ConversionOutcome.REFUSED, str(exit_of(error))
     except Exception as error:  # noqa: BLE001  # whatever a converter raises is its refusal, told in full to the host
         detail = f"{type(error).__name__}: {error}"[:4000]
         lack = any(mark in detail for mark in LACK)

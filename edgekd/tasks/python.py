@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
 from edgekd.errors import ConfigurationError, UnknownName
-from edgekd.references import CodeReference, importable
+from edgekd.references import CodeReference, running
 from edgekd.tasks._protocol import HeadSpec, Rows, Score, Split, SplitName, Task, TaskSpec
 from edgekd.tasks.arrays import images_of
 from edgekd.tasks.image_classification import Images, names_of
@@ -113,14 +113,8 @@ class PythonTask(Images):
     def _called(self) -> Any:
         if self._found is None:
             function = self.module.resolve()
-            try:
-                with importable(self.module.folder):
-                    self._found = function()
-            except Exception as error:  # a person's code may raise anything
-                raise ConfigurationError.one(
-                    f"`{self.module.target}()` failed: {type(error).__name__}: {error}",
-                    "it is called without arguments",
-                ) from error
+            with running(self.module, "it is called without arguments"):
+                self._found = function()
         return self._found
 
     def _title(self) -> str:

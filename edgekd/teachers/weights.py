@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from edgekd.errors import ConfigurationError, Problem, nearest_name
 from edgekd.records import Digest
-from edgekd.references import CodeReference, importable
+from edgekd.references import CodeReference, running
 
 __all__ = ["built_module", "load_weights", "read_weights", "source_file", "state_digest"]
 
@@ -37,17 +37,12 @@ def built_module(
 ) -> nn.Module:
     """Call the function, load the weights, float32, eval mode, no gradients. ``notice`` is told of a cast.
 
-    Raises ConfigurationError where the function fails or gives no module, or the weights are another model's.
+    Raises ConfigurationError where the function fails or gives no module, or the weights are another model's or not
+    finite.
     """
     function = reference.resolve()
-    try:
-        with importable(reference.folder):
-            module = function()
-    except (Exception, SystemExit) as error:  # a person's code may raise anything, and argparse ends the process
-        raise ConfigurationError.one(
-            f"`{reference.target}()` failed: {type(error).__name__}: {error}",
-            "it is called without arguments and must return a torch.nn.Module",
-        ) from error
+    with running(reference, "it is called without arguments and must return a torch.nn.Module"):
+        module = function()
     if not isinstance(module, nn.Module):
         raise ConfigurationError.one(
             f"`{reference.target}()` returned {type(module).__name__}, and a torch.nn.Module was expected",
@@ -60,6 +55,12 @@ def built_module(
         )
     if weights is not None:
         load_weights(module, weights)
+    damaged = [name for name, values in module.named_parameters() if not bool(torch.isfinite(values).all())]
+    if damaged:
+        raise ConfigurationError.one(
+            f"`{reference.target}()`: the weights {_listed(damaged)} are NaN or infinite",
+            f"write {weights.name} again from a model that works" if weights else "return a model that works",
+        )
     others = {str(t.dtype).removeprefix("torch.") for t in module.state_dict().values() if _is_cast(t)}
     if others:
         notice(f"`{reference.target}()` is {' and '.join(sorted(others))}: cast to float32")

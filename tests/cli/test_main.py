@@ -68,6 +68,7 @@ def test_every_commands_help_starts_with_an_example(name: str, capsys: pytest.Ca
         (KeyboardInterrupt(), 130),
         (PermissionError(13, "Permission denied", "runs"), 4),
         (RuntimeError("surprise"), 1),
+        (SystemExit(0), 3),  # as code of a project may: this file is a person's
     ],
 )
 @pytest.mark.parametrize("style", ["text", "json"])
@@ -236,3 +237,37 @@ def test_help_answers_at_once() -> None:
         if helped - bare < 0.3:
             return
     assert helped - bare < 0.3
+
+
+def test_a_closed_stdout_is_like_one_that_nobody_reads() -> None:
+    command = f"{sys.executable} -m edgekd.cli.main devices list"
+    done = subprocess.run(f"{command} >&-", shell=True, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert subprocess.run(f"{command} --nothing >&- 2>&-", shell=True, timeout=60, check=False).returncode == 2
+
+
+def test_a_working_folder_that_is_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    os.chdir(here)
+    here.rmdir()
+    assert main(["devices", "list"]) == 4
+    assert "the working folder is gone" in capsys.readouterr().err
+
+
+def test_what_a_projects_code_prints_is_no_part_of_the_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from edgekd.targets import listing
+
+    listed = listing.list_targets
+
+    def printing() -> object:
+        print("epoch 1")  # noqa: T201  # as a person's code does
+        return listed()
+
+    monkeypatch.setattr("edgekd.targets.listing.list_targets", printing)
+    assert main(["targets", "list", "--format", "json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["schema"] == "edgekd.targets/1"
+    assert "epoch 1" in shown.err

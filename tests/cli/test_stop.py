@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import pytest
 
@@ -27,3 +28,17 @@ def test_handlers_are_restored_after_a_failure() -> None:
     with pytest.raises(RuntimeError), StopFlag(lambda _text: None):
         raise RuntimeError
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_never_asks_whether_to_stop_is_stopped_all_the_same() -> None:
+    with StopFlag(lambda _text: None, patience_s=0.05):
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            threading.Event().wait(60)
+
+
+def test_nothing_is_interrupted_after_the_end() -> None:
+    with StopFlag(lambda _text: None, patience_s=0.05) as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop()
+    threading.Event().wait(0.2)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from edgekd.errors import ConfigurationError
 from edgekd.records import Record
-from edgekd.references import CodeReference, ExistingFile
+from edgekd.references import CodeReference, ExistingFile, running
 
 
 class Part(Record):
@@ -65,3 +65,28 @@ def test_a_missing_file_offers_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "teacher.safetensors").touch()
     with pytest.raises(ValidationError, match=r"did you mean `teacher\.safetensors`"):
         Part.model_validate({"module": "m:f", "weights": "techer.safetensors"}, context={"folder": tmp_path})
+
+
+def test_code_that_ends_the_process_is_an_error_that_names_the_line(tmp_path: Path) -> None:
+    source = "import argparse\n\ndef build():\n    argparse.ArgumentParser().parse_args(['--nothing'])\n"
+    (tmp_path / "parsing_model.py").write_text(source)
+    reference = CodeReference.parse("parsing_model:build", tmp_path)
+    build = reference.resolve()
+    with (
+        pytest.raises(ConfigurationError, match=r"`build` ended the process: sys\.exit\(2\)") as raised,
+        running(reference, ""),
+    ):
+        build()
+    place = raised.value.problems[0].place
+    assert (place.file, place.line) == (str(tmp_path / "parsing_model.py"), 4)
+
+
+def test_the_working_folder_is_the_same_after_a_persons_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wandering_model.py").write_text("import os\nos.chdir('/')\n\ndef build():\n    os.chdir('/')\n")
+    reference = CodeReference.parse("wandering_model:build", tmp_path)
+    build = reference.resolve()
+    assert Path.cwd() == tmp_path
+    with running(reference, ""):
+        build()
+    assert Path.cwd() == tmp_path

@@ -104,3 +104,12 @@ def test_a_model_that_gives_no_logits_is_refused(tmp_path, spec):
     teacher = TorchTeacher.model_validate({"module": "map_teacher.py:small"}, context={"folder": tmp_path})
     with pytest.raises(ConfigurationError, match=r"\(2, 4, 8, 8\)"):
         bind(teacher, spec)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    lines = ["import torch", "", "def build():", "    module = torch.nn.Linear(2, 2)"]
+    lines += ["    torch.nn.init.constant_(module.weight, float('nan'))", "    return module"]
+    (tmp_path / "nan_teacher.py").write_text("\n".join(lines))
+    teacher = TorchTeacher.model_validate({"module": "nan_teacher:build"}, context={"folder": tmp_path})
+    with pytest.raises(ConfigurationError, match="the weights `weight` are NaN or infinite"):
+        teacher.network()
