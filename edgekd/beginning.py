@@ -21,7 +21,7 @@ budgets:                       # every one is optional; report: true makes one i
   size: {file: 64 KiB}
 """
 _OWN_BUDGETS = """\
-budgets:                       # yours: as a start, half of what the model takes now (edgekd bench)
+budgets:                       # yours: `edgekd compress` says first what the model itself takes
   latency: {p95: 5 ms}
   size: {file: 4 MiB}
 """

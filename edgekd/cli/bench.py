@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekd.cli.names import complete_device
+from edgekd.cli.names import complete_backend, complete_device
+from edgekd.cli.numbers import Whole
 from edgekd.cli.output import Output, command
 
 if TYPE_CHECKING:
@@ -26,23 +27,28 @@ __all__ = ["bench"]
     "devices",
     multiple=True,
     default=("this-computer",),
-    show_default=True,
     shell_complete=complete_device,
     help="Where to measure; may be repeated.",
 )
-@click.option("--backend", "backends", multiple=True, help="As litert/xnnpack; default: every one that loads the file.")
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    shell_complete=complete_backend,
+    help="As litert/xnnpack; may be repeated.",
+    show_default="every one that loads the file",
+)
 @click.option(
     "--threads",
-    type=click.IntRange(1),
+    type=Whole(1),
     multiple=True,
     default=(1,),
-    show_default=True,
     help="Threads of the runtime; may be repeated.",
 )
-@click.option("--processes", type=click.IntRange(1), default=5, show_default=True, help="Fresh processes each.")
-@click.option("--rounds", type=click.IntRange(1), default=10, show_default=True, help="Interleaved rounds a process.")
+@click.option("--processes", type=Whole(1), default=5, help="Fresh processes each.")
+@click.option("--rounds", type=Whole(1), default=10, help="Interleaved rounds a process.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Calls a second, in place of back to back.")
-@click.option("--busy", type=click.IntRange(0), default=0, metavar="CORES", help="Cores kept busy by other work.")
+@click.option("--busy", type=Whole(0), default=0, metavar="CORES", help="Cores kept busy by other work.")
 @click.option(
     "--shape",
     "shapes",

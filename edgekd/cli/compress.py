@@ -7,17 +7,25 @@ from pathlib import Path
 import click
 
 from edgekd.cli.names import complete_target
+from edgekd.cli.numbers import SEED
 from edgekd.cli.output import Output, command
 
 __all__ = ["compress"]
 
 
 @command("edgekd compress project.yaml --target this-computer")
-@click.argument("project", type=click.Path(path_type=Path), default=Path("project.yaml"))
-@click.option("--target", shell_complete=complete_target, help="A target's name or path, in place of the project's.")
-@click.option("--run", type=click.Path(path_type=Path), help="The run's folder; an unfinished run there goes on.")
-@click.option("--budget", help="Time to spend, for example '10 min'.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="In place of the project's.")
+@click.argument(
+    "project", type=click.Path(path_type=Path), default=Path("project.yaml"), metavar="[PROJECT=project.yaml]"
+)
+@click.option("--target", shell_complete=complete_target, help="A target's name or path.", show_default="the project's")
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    help="The run's folder; an unfinished run there goes on.",
+    show_default="runs/DATE-TASK",
+)
+@click.option("--budget", help="Time to spend, for example '10 min'.", show_default="the project's")
+@click.option("--seed", type=SEED, help="What chance is drawn from.", show_default="the project's")
 def compress(
     output: Output,
     project: Path,

@@ -19,7 +19,7 @@ def list_(output: Output) -> None:
 
 
 @command("edgekd devices probe this-computer")
-@click.argument("name", default="this-computer", shell_complete=complete_device)
+@click.argument("name", default="this-computer", metavar="[DEVICE=this-computer]", shell_complete=complete_device)
 def probe(output: Output, name: str) -> None:
     """Ask a device what it is: processor, instruction sets, memory, runtimes."""
     from edgekd.devices.catalogue import probe_device
@@ -32,7 +32,9 @@ def probe(output: Output, name: str) -> None:
 @click.option(
     "--runtime", "runtimes", multiple=True, required=True, help="litert, tflite-runtime, onnxruntime, openvino."
 )
-@click.option("--python", help="The Python there to make it with (default: the same as before, or the first found).")
+@click.option(
+    "--python", help="The Python there to make it with.", show_default="the same as before, or the first found"
+)
 def install(output: Output, name: str, runtimes: tuple[str, ...], python: str | None) -> None:
     """Install runtimes on a board, into an environment of edgekd's own there."""
     from edgekd.devices.install import install_runtimes

@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import click
+from click.shell_completion import shell_complete
 
 from edgekd import __version__
 from edgekd.errors import EdgeKDError, nearest_name
 
-__all__ = ["COMMANDS", "group", "main"]
+__all__ = ["COMMANDS", "COMPLETION", "group", "main"]
+
+COMPLETION = "_EDGEKD_COMPLETE"
+"""The environment variable by which a shell asks for completions."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("edgekd.cli.init:init", "Start a project in this folder."),
@@ -31,20 +35,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("edgekd.cli.doctor:doctor", "See whether this machine is ready."),
     "losses": ("edgekd.cli.losses:losses", "What a student can learn from: list of losses."),
     "targets": ("edgekd.cli.targets:targets", "Contracts: list, show, new, check."),
-    "devices": ("edgekd.cli.devices:devices", "Hardware: list, probe."),
+    "devices": ("edgekd.cli.devices:devices", "Hardware: list, probe, install runtimes on a board."),
 }
 """Every command: where it is, and one line on it."""
 
-_FIVE = """\
+_FIRST = """\
 edgekd: the most accurate student that was measured to meet a device's contract
 
   see whether this machine is ready       edgekd doctor
   start a project in this folder          edgekd init
   find the best student for a device      edgekd search project.yaml
-  time models you already have            edgekd bench a.onnx b.tflite
+  shrink a model you have                 edgekd compress project.yaml
+  time models you have                    edgekd bench a.onnx b.tflite
   look at what came out                   edgekd runs
+  hand it over                            edgekd export runs/NAME --output ship/
 
-All commands: edgekd --help      One command: edgekd search --help
+All commands: edgekd -h      One command: edgekd search -h
 """
 
 
@@ -75,13 +81,16 @@ class _Lazy(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Lazy, invoke_without_command=True, context_settings={"max_content_width": 80})
+_SETTINGS = {"max_content_width": 80, "help_option_names": ["-h", "--help"], "show_default": True}
+
+
+@click.group(cls=_Lazy, invoke_without_command=True, context_settings=_SETTINGS)
 @click.version_option(__version__, message="edgekd %(version)s")
 @click.pass_context
 def group(ctx: click.Context) -> None:
     """Distil a large model into a student that was measured to meet a device's contract."""
     if ctx.invoked_subcommand is None:
-        click.echo(_FIVE, nl=False)
+        click.echo(_FIRST, nl=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,6 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     _open_standard_streams()
     output = Output()
+    asked = os.environ.get(COMPLETION)
+    if asked:  # a shell asks what could come next: click answers that in `Group.main` alone, which is not used here
+        return shell_complete(group, {}, "edgekd", COMPLETION, asked)
     try:
         with group.make_context("edgekd", list(sys.argv[1:] if arguments is None else arguments)) as root:
             root.obj = output

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from edgekd.cli.names import complete_device
+from edgekd.cli.names import complete_backend, complete_device
+from edgekd.cli.numbers import Whole
 from edgekd.cli.output import Output, command
 
 __all__ = ["predict"]
@@ -15,8 +16,15 @@ __all__ = ["predict"]
 @command("edgekd predict a.tflite --device this-computer")
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--device", default="this-computer", shell_complete=complete_device, help="Whose tables to use.")
-@click.option("--backend", "backends", multiple=True, help="As litert/xnnpack; default: every one measured there.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the runtime.")
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    shell_complete=complete_backend,
+    help="As litert/xnnpack.",
+    show_default="every one measured there",
+)
+@click.option("--threads", type=Whole(1), default=1, help="Threads of the runtime.")
 @click.option(
     "--table", "tables", multiple=True, type=click.Path(path_type=Path), help="A table's file, in place of those kept."
 )

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import click
 
-from edgekd.cli.names import complete_device
+from edgekd.cli.names import complete_backend, complete_device
+from edgekd.cli.numbers import Whole
 from edgekd.cli.output import Output, command
 
 __all__ = ["profile"]
 
 
 @command("edgekd profile this-computer --quick")
-@click.argument("device", default="this-computer", shell_complete=complete_device)
-@click.option("--backend", "backends", multiple=True, help="As litert/xnnpack; default: every one installed there.")
-@click.option("--precision", "precisions", multiple=True, help="As dynamic-int8; default: float32, float16, int8.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the runtime, in the tables.")
+@click.argument("device", default="this-computer", metavar="[DEVICE=this-computer]", shell_complete=complete_device)
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    shell_complete=complete_backend,
+    help="As litert/xnnpack.",
+    show_default="every one installed there",
+)
+@click.option(
+    "--precision", "precisions", multiple=True, help="As dynamic-int8.", show_default="float32, float16, int8"
+)
+@click.option("--threads", type=Whole(1), default=1, help="Of the runtime, in the tables.")
 @click.option("--quick", is_flag=True, help="One backend, few networks: about a minute.")
 @click.option("--again", is_flag=True, help="Measure what is known already, too.")
 def profile(

@@ -12,7 +12,7 @@ __all__ = ["runs"]
 
 
 @command("edgekd runs")
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"), metavar="[FOLDER=runs]")
 def runs(output: Output, folder: Path) -> None:
     """List the runs below a folder, the newest first."""
     from edgekd import api

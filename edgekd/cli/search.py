@@ -7,17 +7,25 @@ from pathlib import Path
 import click
 
 from edgekd.cli.names import complete_target
+from edgekd.cli.numbers import SEED
 from edgekd.cli.output import Output, command
 
 __all__ = ["search"]
 
 
 @command("edgekd search project.yaml --target this-computer")
-@click.argument("project", type=click.Path(path_type=Path), default=Path("project.yaml"))
-@click.option("--target", shell_complete=complete_target, help="A target's name or path, in place of the project's.")
-@click.option("--run", type=click.Path(path_type=Path), help="The run's folder; an unfinished run there goes on.")
-@click.option("--budget", help="Time to spend, for example '10 min'.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="In place of the project's.")
+@click.argument(
+    "project", type=click.Path(path_type=Path), default=Path("project.yaml"), metavar="[PROJECT=project.yaml]"
+)
+@click.option("--target", shell_complete=complete_target, help="A target's name or path.", show_default="the project's")
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    help="The run's folder; an unfinished run there goes on.",
+    show_default="runs/DATE-TASK",
+)
+@click.option("--budget", help="Time to spend, for example '10 min'.", show_default="the project's")
+@click.option("--seed", type=SEED, help="What chance is drawn from.", show_default="the project's")
 @click.option("--replay", type=click.Path(path_type=Path), help="Decide a run again from its records, and compare.")
 def search(
     output: Output,
@@ -34,8 +42,26 @@ def search(
     from edgekd import api
 
     if replay is not None:
+        _only_replay(click.get_current_context())
         output.answer(api.replay(replay))
         return
     with output.watching() as events:
         answer = api.search(project, target=target, run=run, budget=budget, seed=seed, events=events)
     output.answer(answer)
+
+
+def _only_replay(context: click.Context) -> None:
+    """A replay reads everything from the run. Raises UsageError where something else was asked for."""
+    from edgekd.errors import UsageError
+
+    names = {"project": "PROJECT", "target": "--target", "run": "--run", "budget": "--budget", "seed": "--seed"}
+    given = [
+        shown
+        for name, shown in names.items()
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UsageError(
+            f"--replay decides a run again from its records, and takes no {' or '.join(given)}",
+            f"edgekd search --replay {context.params['replay']}",
+        )

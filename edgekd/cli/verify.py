@@ -14,7 +14,7 @@ __all__ = ["verify"]
 
 @command("edgekd verify runs/2026-11-24-digits/bundle")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--device", shell_complete=complete_device, help="Where to measure; this computer if left out.")
+@click.option("--device", shell_complete=complete_device, help="Where to measure.", show_default="this-computer")
 def verify(output: Output, bundle: Path, device: str | None) -> None:
     """Check a bundle: every file's hash, the answers it must give, and its budgets, measured again on the device.
 

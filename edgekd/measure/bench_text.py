@@ -1,9 +1,10 @@
-"""A bench as a person reads it: one screen, 80 columns, the doubt first where there is one."""
+"""A bench as a person reads it: one screen, as wide as the terminal, the doubt first where there is one."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekd.devices._protocol import Outcome
@@ -11,6 +12,7 @@ from edgekd.evidence import EvidenceKind, Figure
 from edgekd.measure.bench import name_of
 from edgekd.measure.compare import times
 from edgekd.units import format_bytes
+from edgekd.wrapping import columns
 
 if TYPE_CHECKING:
     from edgekd.artefacts import Backend
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from edgekd.measure.bench import BenchReport, BenchRow, BenchTwin
 
 __all__ = ["bench_lines", "bench_markdown", "condition_lines"]
-
-_COLUMNS = 80
 
 
 def bench_lines(report: BenchReport) -> list[str]:
@@ -96,11 +96,11 @@ _HEAD = ("p50 us", "95 % interval", "p95 us", "+memory", "file", "order")
 
 
 def _table(report: BenchReport) -> Iterator[str]:
-    """Columns as wide as they must be; names give way, in their middle, since their ends tell twins apart."""
+    """Columns as wide as they must be; names give way (`_brief`)."""
     cells = {index: _cells(row) for index, row in enumerate(report.rows) if row.outcome is Outcome.OK}
     widths = [max(len(text) for text in column) for column in zip(_HEAD, *cells.values(), strict=True)]
     slower = [_slower(row) for row in report.rows]
-    room = _COLUMNS - 1 - sum(width + 1 for width in widths)
+    room = columns() - 1 - sum(width + 1 for width in widths)
     longest = max(map(len, slower))
     names = max(len("model"), *(len(row.model) for row in report.rows))
     brief = longest > 0 and names + longest + 2 > room
@@ -108,6 +108,8 @@ def _table(report: BenchReport) -> Iterator[str]:
         slower = [text.removesuffix(" slower") for text in slower]
         longest = len("slower")
     name = min(names, room - (longest + 2 if longest else 0))
+    briefly = _brief([row.model for row in report.rows], name)
+    name = max(len("model"), *map(len, briefly.values()))
     head = " ".join(f"{text:>{width}}" for text, width in zip(_HEAD, widths, strict=True))
     yield f" {'model':<{name}} {head}" + ("  slower" if brief else "")
     groups = list(dict.fromkeys((row.backend, row.threads) for row in report.rows))
@@ -117,7 +119,7 @@ def _table(report: BenchReport) -> Iterator[str]:
         for index, row in enumerate(report.rows):
             if (row.backend, row.threads) != group:
                 continue
-            label = f" {_elided(row.model, name):<{name}} "
+            label = f" {briefly[row.model]:<{name}} "
             if index in cells:
                 texts = " ".join(f"{text:>{width}}" for text, width in zip(cells[index], widths, strict=True))
                 yield (label + texts + (f"  {slower[index]}" if slower[index] else "")).rstrip()
@@ -148,10 +150,30 @@ def _slower(row: BenchRow) -> str:
     return f"{times(against.ratio)} slower" if against is not None and against.distinguishable else ""
 
 
-def _elided(name: str, width: int) -> str:
+def _brief(names: Sequence[str], width: int) -> dict[str, str]:
+    """Names in ``width`` columns, still told apart: without the suffix all share, then without some of their middle.
+
+    What is kept of a name's end begins with one of its words where that is enough, for ends tell twins apart.
+    """
+    known = list(dict.fromkeys(names))
+    if max(map(len, known)) <= width:
+        return dict(zip(known, known, strict=True))
+    suffixes = {Path(name).suffix for name in known}
+    stems = [name.removesuffix(*suffixes) for name in known] if len(suffixes) == 1 else known
+    ways = [[_elided(stem, width, tail) for stem in stems] for tail in (None, *range((width - 1) // 2 + 1, width - 3))]
+    best = next((way for way in ways if len(set(way)) == len(known)), ways[0])
+    return dict(zip(known, best, strict=True))
+
+
+def _elided(name: str, width: int, tail: int | None) -> str:
+    """The name's beginning and its last ``tail`` characters; with None its last words that leave three before them."""
     if len(name) <= width:
         return name
-    tail = (width - 1) // 2 + 1
+    if tail is None:
+        words = [
+            len(name) - at for at in (m.end() for m in re.finditer(r"[-_./]", name)) if len(name) - at <= width - 5
+        ]
+        tail = max(words, default=(width - 1) // 2 + 1)
     return f"{name[: width - tail - 2]}..{name[len(name) - tail :]}"
 
 
@@ -271,7 +293,9 @@ def _profiles(report: BenchReport) -> Iterator[str]:
         for operator in slowest:
             share = operator.time_us / whole_us if whole_us else 0.0
             kind = operator.kind.removeprefix("Delegate/")
-            yield f"  {_us(operator.time_us):>8} us {share:>4.0%}  {kind[:38]:<38} {operator.name}"[:_COLUMNS].rstrip()
+            yield f"  {_us(operator.time_us):>8} us {share:>4.0%}  {kind[:38]:<38} {operator.name}"[
+                : columns()
+            ].rstrip()
 
 
 def _conditions(row: BenchRow) -> str:
@@ -302,4 +326,4 @@ def _interval(figure: Figure) -> str:
 def _wrapped(text: str) -> list[str]:
     import textwrap
 
-    return textwrap.wrap(text, _COLUMNS, subsequent_indent="  ", break_on_hyphens=False, drop_whitespace=True)
+    return textwrap.wrap(text, columns(), subsequent_indent="  ", break_on_hyphens=False, drop_whitespace=True)

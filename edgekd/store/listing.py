@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,8 @@ from edgekd.store.opening import is_finished
 from edgekd.store.run import Run
 
 __all__ = ["RunSummary", "RunsAnswer", "list_runs", "shortened"]
+
+_DEEPEST = 3  # runs/NAME of a project in a folder of projects
 
 
 class RunSummary(Filed):
@@ -44,7 +47,7 @@ class RunsAnswer(Filed):
 def list_runs(folder: Path) -> RunsAnswer:
     """The runs below a folder, the newest first; a folder that can't be read is listed as damaged."""
     found = []
-    for path in folder.glob("*/run.json"):
+    for path in _headers(folder, _DEEPEST):
         try:
             run = Run.open(path.parent)
             outcome = run.outcome()
@@ -74,6 +77,20 @@ def list_runs(folder: Path) -> RunsAnswer:
             )
         )
     return RunsAnswer(runs=tuple(sorted(found, key=lambda summary: summary.created, reverse=True)))
+
+
+def _headers(folder: Path, levels: int) -> Iterator[Path]:
+    """``run.json`` of this folder, or of the runs below it. Hidden folders are left out, and what is inside a run."""
+    header = folder / "run.json"
+    if header.is_file():
+        yield header
+    elif levels and folder.is_dir():
+        try:
+            inner = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        except PermissionError:  # a folder that may not be read has no runs to show
+            return
+        for path in inner:
+            yield from _headers(path, levels - 1)
 
 
 def shortened(path: Path) -> str:

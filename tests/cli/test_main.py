@@ -27,10 +27,11 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     monkeypatch.setattr("edgekd.targets.listing.list_targets", fail)
 
 
-def test_alone_it_shows_five_things(capsys: pytest.CaptureFixture[str]) -> None:
+def test_alone_it_shows_seven_things(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     shown = capsys.readouterr().out
-    assert sum(line.startswith("  ") for line in shown.splitlines()) == 5
+    assert sum(line.startswith("  ") for line in shown.splitlines()) == 7
+    assert all(f"  edgekd {name} " in shown for name in ("search", "compress", "bench", "export"))
     assert all(len(line) <= 80 for line in shown.splitlines())
 
 
@@ -38,6 +39,66 @@ def test_alone_it_shows_five_things(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_command_offers_the_nearest(typed: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([typed]) == 2
     assert f"Did you mean `{near}`?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["search"], ["targets"], ["targets", "list"]])
+def test_h_is_help_too(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "-h"]) == 0
+    short = capsys.readouterr().out
+    assert main([*words, "--help"]) == 0
+    assert capsys.readouterr().out == short
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["search"], ["[PROJECT=project.yaml]", "[default: (the project's)]", "[default: text]"]),
+        (["bench"], ["[default: 5; x>=1]", "every one that loads the file"]),
+        (["verify"], ["[default: (this-computer)]"]),
+        (["runs"], ["[FOLDER=runs]"]),
+        (["profile"], ["[DEVICE=this-computer]"]),
+    ],
+)
+def test_help_shows_what_holds_where_nothing_is_said(
+    words: list[str], shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "-h"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(part in text for part in shown)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["bench", "a.onnx", "--threads", "x"], "'x' is not a whole number from 1 on"),
+        (["bench", "a.onnx", "--processes", "0"], "'0' is not a whole number from 1 on"),
+        (["search", "--seed", "-1"], "'-1' is not a whole number from 0 to 4294967295"),
+    ],
+)
+def test_a_number_is_refused_in_plain_words(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["project.yaml"], ["--target", "x"], ["--budget", "5 min"], ["--seed", "1"], ["--run", "r"]]
+)
+def test_a_replay_takes_nothing_else(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", *words, "--replay", "runs/a"]) == 2
+    said = capsys.readouterr().err
+    assert f"takes no {'PROJECT' if words == ['project.yaml'] else words[0]}" in said
+    assert "edgekd search --replay runs/a" in said
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_long_line_is_wrapped_on_a_terminal_alone(
+    terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    Output().lines(["certified  litert int8 . " + " . ".join(["p95 7.42 us [7.11 us, 7.68 us]"] * 4)])
+    lines = capsys.readouterr().out.splitlines()
+    assert (max(map(len, lines)) <= 80) is terminal
+    assert len(lines) == (3 if terminal else 1)
 
 
 def test_an_unknown_option_is_usage() -> None:
