@@ -27,6 +27,10 @@ _NOT_OUTSIDE = 1
 """Offsets 0 and 1 say that the content stands in the flatbuffer itself (schema.fbs, ``Buffer``)."""
 
 
+_ABSENT = -1
+"""In the place of an optional input that an operator doesn't have."""
+
+
 @cache
 def schema() -> Any:
     """The generated schema module."""
@@ -67,13 +71,36 @@ def _outside(data: bytes, offset: int, size: int) -> NDArray[np.uint8]:
 
 
 def write_model(model: Any) -> bytes:
-    """A ``ModelT`` as bytes, without buffers that nothing reads."""
-    import flatbuffers
+    """A ``ModelT`` as bytes, equal vectors stored once.
 
+    ``model`` loses, in place, the tensors that no operator makes or reads and the buffers that no tensor has:
+    ai-edge-quantizer's calibration fails on such tensors.
+    """
+    _drop_unread_tensors(model)
     _drop_unread_buffers(model)
-    builder = flatbuffers.Builder(1 << 16)
+    builder = _sharing_builder()(1 << 16)
     builder.Finish(model.Pack(builder), _IDENTIFIER)
     return bytes(builder.Output())
+
+
+@cache
+def _sharing_builder() -> Any:
+    import flatbuffers
+
+    class Sharing(flatbuffers.Builder):  # type: ignore[misc]  # the package is untyped
+        """Of equal vectors only the first is written: zero points, scales that a weight and its bias both have."""
+
+        def __init__(self, size: int) -> None:
+            super().__init__(size)
+            self._written: dict[tuple[str, bytes], Any] = {}
+
+        def CreateNumpyVector(self, x: NDArray[Any]) -> Any:  # noqa: N802  # flatbuffers' own name
+            key = (x.dtype.str, x.tobytes())
+            if key not in self._written:
+                self._written[key] = super().CreateNumpyVector(x)
+            return self._written[key]
+
+    return Sharing
 
 
 def add_buffer(model: Any, data: bytes) -> int:
@@ -172,6 +199,27 @@ def _code(model: Any, name: str, version: int) -> int:
     code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), version
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1
+
+
+def _drop_unread_tensors(model: Any) -> None:
+    for number, graph in enumerate(model.subgraphs):
+        maps = [
+            entry
+            for signature in model.signatureDefs or []
+            if signature.subgraphIndex == number
+            for entry in (*(signature.inputs or []), *(signature.outputs or []))
+        ]
+        lists = [(graph, "inputs"), (graph, "outputs")]
+        lists += [(op, name) for op in graph.operators for name in ("inputs", "outputs", "intermediates")]
+        lists = [(holder, name) for holder, name in lists if getattr(holder, name) is not None]
+        used = {int(index) for holder, name in lists for index in getattr(holder, name)}
+        kept = sorted((used | {entry.tensorIndex for entry in maps}) - {_ABSENT})
+        place = {_ABSENT: _ABSENT} | {old: new for new, old in enumerate(kept)}
+        for holder, name in lists:
+            setattr(holder, name, np.asarray([place[int(index)] for index in getattr(holder, name)], np.int32))
+        for entry in maps:
+            entry.tensorIndex = place[entry.tensorIndex]
+        graph.tensors = [graph.tensors[old] for old in kept]
 
 
 def _drop_unread_buffers(model: Any) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from edgekd.artefacts import Backend, Precision
@@ -68,6 +70,50 @@ class TestTfliteExporter(ExporterContract):
         assert artefact.size_bytes > 300_000
         job = Job(artefact=artefact, backend=BACKEND)
         assert check_parity(this_computer, job, student, samples, options, tmp_path / "parity").holds
+
+    def test_the_vendors_quantizer_calibrates_and_quantizes_a_float_file(
+        self, calibrated: dict[Precision, Student], samples: NDArray[Any], tmp_path: Path
+    ) -> None:
+        """Its calibration reads every tensor, and fails on one that no operator makes or reads."""
+        from ai_edge_quantizer import quantizer, recipe
+
+        path = tmp_path / "model.tflite"
+        artefact = TfliteExporter().export(calibrated[Precision.FLOAT32], ExportOptions(), BACKEND, None, path)
+        work = quantizer.Quantizer(path.read_bytes())
+        work.load_quantization_recipe(recipe.static_wi8_ai8())
+        images = samples.transpose(0, 2, 3, 1).astype(np.float32)
+        ranges = work.calibrate({"serving_default": [{"image": image[None]} for image in images]})
+        assert len(work.quantize(ranges).quantized_model) < artefact.size_bytes
+
+    @pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.DYNAMIC_INT8, Precision.INT8])
+    def test_every_tensor_is_made_or_read(
+        self, calibrated: dict[Precision, Student], precision: Precision, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "model.tflite"
+        TfliteExporter().export(calibrated[precision], ExportOptions(layout="nchw"), BACKEND, None, path)
+        graph = read_model(path.read_bytes()).subgraphs[0]
+        used = {int(i) for operator in graph.operators for i in (*operator.inputs, *operator.outputs) if i >= 0}
+        assert used == set(range(len(graph.tensors)))
+
+    def test_equal_vectors_are_stored_once(
+        self, calibrated: dict[Precision, Student], samples: NDArray[Any], tmp_path: Path
+    ) -> None:
+        """Zero points of 64 bits, and scales that a weight and its bias both have."""
+        path = tmp_path / "model.tflite"
+        TfliteExporter().export(calibrated[Precision.INT8], ExportOptions(), BACKEND, None, path)
+        builder = flatbuffers.Builder(1 << 16)
+        builder.Finish(read_model(path.read_bytes()).Pack(builder), b"TFL3")
+        plain = bytes(builder.Output())
+        assert len(path.read_bytes()) < 0.9 * len(plain)
+        inputs = samples[:1].transpose(0, 2, 3, 1).astype(np.float32)
+        answers = []
+        for content in (path.read_bytes(), plain):
+            interpreter = Interpreter(model_content=content, num_threads=1)
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], inputs)
+            interpreter.invoke()
+            answers.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+        assert np.array_equal(*answers)
 
     def test_int8_ends_need_no_operator(self, calibrated: dict[Precision, Student], tmp_path: Path) -> None:
         options = ExportOptions(input="int8", output="int8")
