@@ -1,0 +1,250 @@
+"""One cell of the zoo, made in a process of its own: a model as one's own, or as the files of one format.
+
+Each column that is done is a line of JSON in the file of results, so that a process which dies or hangs leaves what it
+had. A column is figures, or ``reason`` with ``do``: what stands in the way and what to do about it, as edgekd tells a
+person. Anything else that is raised is ``traceback``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from zoo_models.catalogue import BACKENDS, ZOO, Animal
+from zoo_models.weights import samples_of, seeded
+
+from edgekd.agent.fingerprint import fingerprint
+from edgekd.agent.runtimes import open_runtime
+from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.compress.quantization.calibrate import calibrate
+from edgekd.devices._protocol import Fingerprint, Job
+from edgekd.errors import ConfigurationError, EdgeKDError
+from edgekd.export._protocol import Exporter, ExportOptions
+from edgekd.export.parity import compared, expected_answers
+from edgekd.export.tensors import answers_of, to_model_inputs
+from edgekd.students._protocol import Arch, Student
+from edgekd.students.heads.many import raw_names
+from edgekd.tasks._protocol import HeadSpec, InputSpec, Rows, TaskSpec
+
+__all__ = ["make_cell"]
+
+_SAMPLES, _CALIBRATION = 48, 96
+_FOLDER = Path(__file__).resolve().parent
+
+
+class _Named(nn.Module):
+    """A model's answers by the names of its task's heads."""
+
+    def __init__(self, model: nn.Module, spec: TaskSpec) -> None:
+        super().__init__()
+        self.model = model
+        self.names = [name for head in spec.heads for name in raw_names(head)]
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        answers = self.model(images)
+        return dict(zip(self.names, answers if isinstance(answers, tuple) else (answers,), strict=True))
+
+
+@dataclass(frozen=True)
+class Work:
+    """A model with what its columns share."""
+
+    animal: Animal
+    scratch: Path
+
+    @cached_property
+    def model(self) -> nn.Module:
+        return seeded(self.animal)
+
+    @cached_property
+    def device(self) -> Fingerprint:
+        return Fingerprint.model_validate(fingerprint())
+
+    @cached_property
+    def spec(self) -> TaskSpec:
+        heads = []
+        for place, answer in enumerate(self.animal.answers):
+            kind, _, size = answer.partition(":")
+            numbers = {"mean": (0.0,) * int(size), "std": (1.0,) * int(size)} if kind == "regression" else {}
+            heads.append(HeadSpec(name=("logits", "numbers")[place], kind=kind, classes=int(size), **numbers))
+        shape = InputSpec(shape=self.animal.inputs[0], raw_dtype="float32", raw_range=(-4.0, 4.0))
+        return TaskSpec(name="zoo", input=shape, head=heads[0], more=tuple(heads[1:]), data="0" * 64)
+
+    @cached_property
+    def student(self) -> Student:
+        """As it is exported."""
+        module = self.model if self.spec.plain else _Named(self.model, self.spec)
+        return Student(module=module, task=self.spec, family=self.animal.name, options={}, arch=Arch.of({}))
+
+    @cached_property
+    def raw(self) -> np.ndarray[Any, Any]:
+        return samples_of(self.animal, _SAMPLES, seed=2)[0].float().numpy()
+
+    def own(self) -> dict[str, Any]:
+        """Options of a person's own model: its function and its weights."""
+        weights = self.scratch / f"{self.animal.name}.safetensors"
+        save_file({name: value.contiguous() for name, value in _untied(self.model).items()}, weights)
+        return {"of": f"zoo_models.{self.animal.build}", "weights": str(weights)}
+
+
+def _untied(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def taken(work: Work) -> dict[str, Any]:
+    """As the family ``pruned`` takes it: the whole of it answers as the model does."""
+    from edgekd.compress.pruning.family import Pruned
+
+    given = work.own()
+    family = Pruned.model_validate({"model": given["of"], "weights": given["weights"]}, context={"folder": _FOLDER})
+    space = family.space(work.spec)
+    original = family.original(work.spec)
+    assert original is not None
+    module = family.build(original, work.spec)
+    images = torch.from_numpy(work.raw)
+    with torch.no_grad():
+        difference = float((module(images) - work.model(images)).abs().max())
+    return {"archs": space.size, "difference": difference}
+
+
+def groups(work: Work) -> dict[str, Any]:
+    """How many of its dependency groups can lose channels; of the others, the first reason."""
+    from edgekd.compress.pruning.groups import find_groups
+
+    found, left_out = find_groups(work.model, work.spec.input.shape)
+    return {
+        "prunable": len(found),
+        "groups": len(found) + len(left_out),
+        "left_out": [f"`{layer}`: {reason}" for layer, reason in left_out],
+    }
+
+
+def teacher(work: Work) -> dict[str, Any]:
+    """As a teacher of its own task: whether it answers, and at how many points it can be looked into."""
+    from edgekd.students.points import layout_of
+    from edgekd.teachers.binding import bind
+    from edgekd.teachers.torch import TorchTeacher
+
+    given = work.own()
+    options = {"module": given["of"], "weights": given["weights"], "mean": [0.0], "std": [1.0]}
+    made = TorchTeacher.model_validate(options, context={"folder": _FOLDER})
+    bound = bind(made, work.spec)
+    assert isinstance(bound, TorchTeacher)
+    return {"points": len(layout_of(bound.network(), work.spec.input.shape).points)}
+
+
+def exported(work: Work, part: str, precision: Precision) -> dict[str, Any]:
+    """A file, run here: parity with what it was made of, and agreement with the float model."""
+    from edgekd import plugins
+
+    backend = Backend.model_validate(BACKENDS[part])
+    options = ExportOptions()
+    calibration = samples_of(work.animal, _CALIBRATION, seed=3)[0].float().numpy()
+    student = calibrate(work.student, calibration, precision, "percentile", work.device, backend)
+    exporter: Exporter = plugins.load("edgekd.exporters", part)()
+    path = work.scratch / f"{work.animal.name}-{precision.value}{Format(part).suffix}"
+    artefact = exporter.export(student, options, backend, work.device, path)
+    found = _answers(artefact, backend, student, work.raw, options)
+    job = Job(artefact=artefact, backend=backend)
+    report = compared(job, student, work.raw, options, found)
+    if not report.holds:
+        raise ConfigurationError.one(
+            f"{precision.value}: parity doesn't hold: {report.detail}", "use another runtime or precision"
+        )
+    as_float = expected_answers(work.student, work.raw, options)
+    return {
+        "bytes": artefact.size_bytes,
+        "difference": report.largest,
+        "unit": report.unit,
+        "agreement": _agreement(work.spec, found, as_float),
+    }
+
+
+def _answers(
+    artefact: Artefact, backend: Backend, student: Student, raw: np.ndarray[Any, Any], options: ExportOptions
+) -> Rows:
+    runtime = open_runtime(backend.runtime, backend.provider, 1)
+    runtime.load(str(artefact.path))
+    inputs = to_model_inputs(raw, student.task, options, student.annotations.activations.get("input"))
+    rows = []
+    for sample in inputs:
+        runtime.prepare([sample[None]])
+        runtime.call()
+        rows.append(runtime.read())
+    outputs = [np.concatenate(column) for column in zip(*rows, strict=True)]
+    return answers_of(outputs, student.task, options, None)
+
+
+def _agreement(spec: TaskSpec, found: Rows, expected: Rows) -> float:
+    """Share of classes that are the same, of the image or of every pixel; of numbers, 1 less the relative error."""
+    shares = []
+    for head in spec.heads:
+        ours, theirs = (rows if spec.plain else rows[head.name] for rows in (found, expected))
+        if head.kind == "classification":
+            shares.append(float((ours.argmax(-1) == theirs.argmax(-1)).mean()))
+        elif head.kind == "segmentation":
+            shares.append(float((ours == theirs).mean()))
+        else:
+            error = np.abs(ours - theirs).mean() / np.abs(theirs).mean()
+            shares.append(max(0.0, 1.0 - float(error)))
+    return round(min(shares), 4)
+
+
+def predicted(work: Work, part: str) -> dict[str, Any]:
+    """How much of the float32 file `edgekd predict` can read: kernels, and those that are of a sort it knows."""
+    from edgekd.export.kernels.read import kernels_of_file
+
+    path = work.scratch / f"{work.animal.name}-float32{Format(part).suffix}"
+    if not path.is_file():
+        raise ConfigurationError.one("there is no float32 file", "see the column float32")
+    kernels = kernels_of_file(Artefact.of(path))
+    return {"kernels": len(kernels), "known": sum(kernel.kind != "other" for kernel in kernels)}
+
+
+def columns(work: Work, part: str) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Column and the work for it."""
+    if part == "own":
+        yield "taken", lambda: taken(work)
+        yield "groups", lambda: groups(work)
+        yield "teacher", lambda: teacher(work)
+        return
+    for precision in (Precision.FLOAT32, Precision.DYNAMIC_INT8, Precision.INT8):
+        yield precision.value, lambda precision=precision: exported(work, part, precision)
+    yield "predict", lambda: predicted(work, part)
+
+
+def made(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A column's figures, its reason, or its traceback."""
+    try:
+        return work()
+    except ConfigurationError as error:
+        first = error.problems[0]
+        return {"reason": first.message, "do": first.remedy, "problems": len(error.problems)}
+    except EdgeKDError as error:
+        return {"reason": error.message, "do": error.remedy}
+    except Exception:  # noqa: BLE001  # a bug of edgekd: what this benchmark is there to find
+        return {"traceback": traceback.format_exc()}
+
+
+def make_cell(name: str, part: str, results: Path, scratch: Path, log: Path) -> None:
+    """Make one cell, in this process, whose output goes to ``log``."""
+    with log.open("wb") as said:
+        for descriptor in (1, 2):
+            os.dup2(said.fileno(), descriptor)
+    torch.set_num_threads(1)
+    work = Work(next(animal for animal in ZOO if animal.name == name), scratch)
+    with results.open("a") as stream:
+        for column, what in columns(work, part):
+            stream.write(json.dumps({column: made(what)}) + "\n")
+            stream.flush()
+    os._exit(0)  # what converters loaded may hang in its destructors
