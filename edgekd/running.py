@@ -93,17 +93,7 @@ def run_project(
 
     ``target``, ``budget`` and ``seed`` take the place of what the file says. ``folder``: where the run is or will be.
     """
-    from edgekd.devices.catalogue import open_device
-    from edgekd.export.converter import Converter
     from edgekd.project import read_project
-    from edgekd.report.page import write_report
-    from edgekd.search.automatic import settled_recipe
-    from edgekd.search.explain import explain
-    from edgekd.search.rating import rate_teachers
-    from edgekd.search.requirements import require_meter, require_runtimes
-    from edgekd.search.rounds import run_rounds
-    from edgekd.search.search import run_search, spent_before
-    from edgekd.search.single import run_single
 
     started = time.monotonic()
     project = read_project(project_file, target, budget=budget, seed=seed, notice=events.line)
@@ -121,6 +111,18 @@ def run_project(
         )
     if command != "distill":
         events.budget(float(project.search.budget), time.monotonic() - started)
+    # seconds of imports: what is wrong with the file is said before them
+    from edgekd.devices.catalogue import open_device
+    from edgekd.export.converter import Converter
+    from edgekd.report.page import write_report
+    from edgekd.search.automatic import settled_recipe
+    from edgekd.search.explain import explain
+    from edgekd.search.rating import rate_teachers
+    from edgekd.search.requirements import require_meter, require_runtimes
+    from edgekd.search.rounds import run_rounds
+    from edgekd.search.search import run_search, spent_before
+    from edgekd.search.single import run_single
+
     session = open_device(project.target.device, project.folder, events.line).open()
     try:
         fingerprint = session.describe()

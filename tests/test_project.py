@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -267,3 +268,17 @@ def test_what_is_misspelt_inside_options_is_told_where_it_stands(
     (problem,) = raised.value.problems
     assert problem.place.field == field
     assert f"did you mean {words}" in str(problem)
+
+
+@pytest.mark.parametrize("command", ["search", "compress", "distill"])
+def test_a_file_that_cannot_be_read_is_refused_before_anything_heavy_is_imported(tmp_path: Path, command: str) -> None:
+    write(tmp_path, PROJECT.replace("task: {", "task: {{"))
+    code = (
+        "import sys\nfrom edgekd.cli.main import main\n"
+        "code = main([sys.argv[1], 'project.yaml'])\n"
+        "print(code, [name for name in ('torch', 'scipy', 'optuna') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "3 []\n", done.stdout + done.stderr
