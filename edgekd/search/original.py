@@ -24,6 +24,7 @@ from edgekd.units import format_us
 __all__ = ["Original"]
 
 _NEAR_CHANCE = 1.5
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,23 @@ class Original:
             f"own model  {record.accuracy.value:.1%} validation in PyTorch; {', '.join(times) or 'runs nowhere'}"
         )
         spec = self.context.task.spec
+        self._tell_left_out()
         chance = 1.0 / spec.head.classes if spec.plain else 0.0
         if record.accuracy.value < _NEAR_CHANCE * chance:
             self.events.line("           hardly better than chance: are the task's mean and std those it learnt with?")
         return record
+
+    def _tell_left_out(self) -> None:
+        """Layers that every arch has whole, by the reason."""
+        family, spec = self.context.family, self.context.task.spec
+        layers: dict[str, list[str]] = {}
+        for layer, reason in family.left_out(spec) if isinstance(family, Inheriting) else ():
+            layers.setdefault(reason, []).append(layer)
+        for reason, names in layers.items():
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            self.events.line(f"left whole {', '.join(names[:_SHOWN])}{more}: {reason}")
+        if family.space(spec).size == 1:
+            self.events.line("           nothing to prune: the whole model at each precision and on each runtime")
 
     def _measure(self) -> OriginalRecord | None:
         family = self.context.family

@@ -149,7 +149,8 @@ class Candidate(Record):
 
     def __str__(self) -> str:
         where = f" on {self.backend}" if self.backend else ""
-        return f"{self.family} {self.arch} {self.plan.precision.value}{where}"
+        arch = f" {self.arch}" if self.arch.choices else ""
+        return f"{self.family}{arch} {self.plan.precision.value}{where}"
 
 
 class Encoding(Record):
@@ -221,6 +222,10 @@ class Inheriting(Protocol):
 
     def original(self, spec: TaskSpec) -> Arch | None:
         """The arch that changes nothing; None where the space leaves it out."""
+        ...
+
+    def left_out(self, spec: TaskSpec) -> Sequence[tuple[str, str]]:
+        """Layers that every arch leaves whole, and why."""
         ...
 
 

@@ -30,6 +30,7 @@ from edgekd.compress.pruning.groups import (
     find_groups,
     importances,
     prune_channels,
+    traced,
 )
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, Record, digest_file, digest_json
@@ -71,18 +72,12 @@ class Pruned(Record):
         return digest_json({"options": options, "files": [_content(source_file(self.model)), _content(self.weights)]})
 
     def space(self, spec: TaskSpec) -> Space:
-        """The archs of this model. Raises ConfigurationError where it doesn't fit the task or nothing can be pruned."""
+        """The archs of this model; one where nothing can be pruned. Raises ConfigurationError on another task's."""
         anatomy = _anatomy(self, spec)
         axes = [Axis(name=f"blocks_{stage.name}", choices=stage.counts) for stage in anatomy.stages]
         if len(self.ratios) > 1:
             names = dict.fromkeys(self._axis(group) for group in anatomy.groups)
             axes += [Axis(name=name, choices=self._distinct(name, anatomy)) for name in names]
-        if not axes:
-            reasons = "; ".join(f"`{layer}`: {reason}" for layer, reason in anatomy.left_out)
-            raise ConfigurationError.one(
-                f"nothing in `{self.model.target}` can be pruned ({reasons or 'one ratio and no blocks to spare'})",
-                "give more `ratios`, or another family",
-            )
         return Space(axes=tuple(sorted(axes, key=lambda axis: axis.name)))
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
@@ -103,22 +98,24 @@ class Pruned(Record):
 
     def _pruned(self, model: nn.Module, before: Arch | None, arch: Arch, spec: TaskSpec) -> nn.Module:
         """``model``, of the arch ``before`` (None: the whole), in place, in eval mode."""
-        anatomy, shape = _anatomy(self, spec), spec.input.shape
+        anatomy = _anatomy(self, spec)
         for stage in anatomy.stages:
             axis = f"blocks_{stage.name}"
             drop_blocks(model, stage, int(arch[axis]), None if before is None else int(before[axis]))
         remaining = dict(model.named_modules())
-        groups, counts = [], []
-        for group in anatomy.groups:
-            makers = tuple(name for name in group.makers if name in remaining)
-            if makers:  # else it went with its block
-                groups.append(group._replace(makers=makers))
-                counts.append(self._kept(group, self._ratio(group, arch)))
+        groups = [
+            group._replace(makers=makers)
+            for group in anatomy.groups
+            if (makers := tuple(name for name in group.makers if name in remaining))  # else it went with its block
+        ]
+        counts = [self._kept(group, self._ratio(group, arch)) for group in groups]
+        if before is not None:  # its channels lie elsewhere than in the whole model
+            groups = traced(model, spec.input.shape, groups)
         keep = {
             group.makers[0]: _largest(scores, count)
-            for group, count, scores in zip(groups, counts, importances(model, shape, groups), strict=True)
+            for group, count, scores in zip(groups, counts, importances(model, groups), strict=True)
         }
-        prune_channels(model, shape, keep)
+        prune_channels(model, groups, keep)
         _check_answers(self, model, spec)
         return model.eval().requires_grad_(True)
 

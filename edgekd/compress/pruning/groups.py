@@ -1,10 +1,12 @@
 """Channels that must be removed together, found through torch-pruning's dependency graph (Fang et al. 2023) and tried.
 
 A dependency graph can be wrong: zero-padded shortcuts, fixed reshapes and the classifier itself look prunable to it.
-So every group is pruned once on a copy, and must leave the model answering, in the same shape, exactly as it does with
-those channels set to zero. A group that fails is left alone, and why is told with its layer's name.
+So groups are pruned on a copy, and must leave the model answering, in the same shape, exactly as it does with those
+channels set to zero. A group that fails is left alone, and why is told with its layer's name. So is one with a part
+that counts on its number of channels: a recurrent layer, an attention, a parameter of the model itself.
 
-torch-pruning keeps mutable defaults: nothing here relies on one.
+The graph is traced once for a whole model: what it says of each group is kept as cuts (`cuts`), which hold for every
+smaller one. torch-pruning keeps mutable defaults: nothing here relies on one.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 
-__all__ = ["ChannelGroup", "LeftOut", "channels_of", "find_groups", "importances", "prune_channels"]
+from edgekd.compress.pruning.cuts import Cut, channels_of, scores_of, silence, take_away
+
+__all__ = ["ChannelGroup", "LeftOut", "find_groups", "importances", "prune_channels", "traced"]
 
 _ERRORS = (RuntimeError, ValueError, IndexError, KeyError, TypeError, AttributeError, AssertionError)
 
@@ -30,6 +34,7 @@ class ChannelGroup(NamedTuple):
     channels: int
     size: tuple[int, int]  # height and width of what the first maker makes; (1, 1) for a linear layer
     multiple: int = 1  # what their number must be a multiple of: a GroupNorm's groups
+    cuts: tuple[Cut, ...] = ()
 
 
 class LeftOut(NamedTuple):
@@ -46,157 +51,205 @@ def find_groups(model: nn.Module, shape: Sequence[int]) -> tuple[list[ChannelGro
     """
     probe = _probe(shape)
     sizes = _output_sizes(model, probe)
-    modules = dict(model.named_modules())
-    position = {name: place for place, name in enumerate(modules)}
-    proposed: list[tuple[str, ...]] = []
+    position = {name: place for place, name in enumerate(name for name, _ in model.named_modules())}
+    followed = copy.deepcopy(model)
+    makers = [name for name, module in followed.named_modules() if name in sizes and _is_maker(module)]
+    try:
+        graph = _Graph(followed, probe)
+    except _ERRORS as error:  # what the model's code and the tracing of it raise
+        return [], [LeftOut(name, f"the model can't be followed: {_first_line(error)}") for name in makers]
+    proposed: list[ChannelGroup] = []
+    reasons: dict[str, str] = {}
     seen: set[str] = set()
-    traced = copy.deepcopy(model)
-    graph, names = _graph(traced, probe)
-    for name, module in traced.named_modules():
-        if name in seen or name not in sizes or not _is_maker(module):
+    for name in makers:
+        if name in seen:
             continue
-        together = sorted({name, *_makers_of(graph, module, names)}, key=position.__getitem__)
+        group, reason = graph.group(name)
+        together = sorted({name, *group.makers}, key=position.__getitem__)
         seen.update(together)
-        proposed.append(tuple(together))
-
-    accepted: list[ChannelGroup] = []
-    left_out: list[LeftOut] = []
-    copies = _Copies(model, probe)
-    for makers in proposed:
-        channels = channels_of(modules[makers[0]])
-        reason = copies.without_half(makers[0]) if channels > 1 else "it has a single channel"
-        if not reason:
-            accepted.append(ChannelGroup(makers, channels, sizes[makers[0]], copies.multiple))
-            continue
-        left_out.append(LeftOut(makers[0], reason))
-        # the failed trial may have left the copies half pruned: start again from what has worked
-        copies = _Copies(model, probe)
-        for earlier in accepted:
-            copies.without_half(earlier.makers[0])
-    return accepted, left_out
-
-
-def importances(model: nn.Module, shape: Sequence[int], groups: Sequence[ChannelGroup]) -> list[Tensor]:
-    """A score a channel for each group: its squared weights, mean over the group's layers; float64 (channels,)."""
-    graph, _ = _graph(model, _probe(shape))
-    modules = dict(model.named_modules())
-    kinds: list[type[nn.Module]] = [nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm, nn.LayerNorm]
-    score = torch_pruning.importance.GroupMagnitudeImportance(
-        p=2, group_reduction="mean", normalizer=None, target_types=kinds
+        if reason:
+            reasons[together[0]] = reason
+        else:
+            proposed.append(group._replace(makers=tuple(together), size=sizes[together[0]]))
+    trial = _Trial(model, probe)
+    exact = [group for group in proposed if not _counts_channels(followed, group)]
+    accepted = trial.sift(exact, [], reasons, exactly=True)
+    # zeroing and removing differ where a normalisation over channels sees them: only shapes can be compared
+    accepted = trial.sift([group for group in proposed if group not in exact], accepted, reasons, exactly=False)
+    return (
+        sorted(accepted, key=lambda group: position[group.makers[0]]),
+        [LeftOut(name, reasons[name]) for name in sorted(reasons, key=position.__getitem__)],
     )
-    return [score(_whole_group(graph, modules[group.makers[0]])).detach().double() for group in groups]
 
 
-def prune_channels(model: nn.Module, shape: Sequence[int], keep: Mapping[str, Tensor]) -> None:
-    """Take channels away in place. ``keep`` maps a maker of each group to the indices of its channels that stay."""
-    graph, _ = _graph(model, _probe(shape))
+def traced(model: nn.Module, shape: Sequence[int], groups: Sequence[ChannelGroup]) -> list[ChannelGroup]:
+    """The same groups with the cuts of this model: a smaller one, whose channels lie elsewhere."""
+    graph = _Graph(copy.deepcopy(model), _probe(shape))
+    return [group._replace(cuts=graph.cuts(group.makers[0])) for group in groups]
+
+
+def importances(model: nn.Module, groups: Sequence[ChannelGroup]) -> list[Tensor]:
+    """A score a channel for each group: its squared weights, mean over the group's layers; float64 (channels,)."""
     modules = dict(model.named_modules())
-    for name, indices in keep.items():
-        gone = sorted(set(range(channels_of(modules[name]))) - set(indices.tolist()))
-        if gone:
-            _group(graph, modules[name], gone).prune(record_history=False)
+    return [scores_of(modules, group.cuts, _channels(group)) for group in groups]
 
 
-def channels_of(module: nn.Module) -> int:
-    """How many channels a convolution or linear layer makes."""
-    return int(module.out_features if isinstance(module, nn.Linear) else module.out_channels)  # type: ignore[arg-type]  # nn.Module's attributes are typed Tensor | Module
+def prune_channels(model: nn.Module, groups: Sequence[ChannelGroup], keep: Mapping[str, Tensor]) -> None:
+    """Take channels away in place. ``keep`` maps the first maker of each group to the indices of those that stay."""
+    gone = []
+    for group in groups:
+        kept = set(keep[group.makers[0]].tolist())
+        gone.append((group.cuts, [channel for channel in range(_channels(group)) if channel not in kept]))
+    take_away(model, gone)
 
 
-class _Copies:
+def _channels(group: ChannelGroup) -> int:
+    """How many channels the model has of it that its cuts were found in."""
+    return 1 + max(root for cut in group.cuts for root in cut.roots)
+
+
+class _Graph:
+    """torch-pruning's dependency graph of a model, which is made to ask for gradients: the graph follows them."""
+
+    def __init__(self, model: nn.Module, probe: Tensor) -> None:
+        model.requires_grad_(True)
+        with torch.inference_mode(False), torch.enable_grad():  # a caller may have switched them off
+            self._graph: Any = torch_pruning.DependencyGraph().build_dependency(
+                model,
+                probe,
+                unwrapped_parameters=None,  # parameters that belong to no layer: found, and never pruned
+                customized_pruners={},
+                ignored_layers=[],
+                ignored_params=[],
+                verbose=False,
+            )
+        self._modules = dict(model.named_modules())
+        self._names = {module: name for name, module in self._modules.items()}
+        self._parameters = {id(parameter): name for name, parameter in model.named_parameters()}
+
+    def group(self, root: str) -> tuple[ChannelGroup, str]:
+        """The group of a layer's channels, and why it can't be pruned, or ``""``."""
+        channels = channels_of(self._modules[root])
+        group = ChannelGroup((root,), channels, (1, 1))
+        if channels == 1:
+            return group, "it has a single channel"
+        try:
+            found = self._whole(root)
+            reason = self._whole_reason(found)
+            group = group._replace(makers=self._makers(found))
+            if reason:
+                return group, reason
+            group = group._replace(cuts=self._cuts(found))
+        except _ERRORS as error:
+            recurrent = [name for name, module in self._modules.items() if isinstance(module, nn.RNNBase)]
+            if recurrent:  # its steps are no operators that indices can be followed through
+                return group, f"`{recurrent[0]}` is a recurrent layer, and stays whole"
+            return group, f"its channels can't be followed through the model: {_first_line(error)}"
+        norms = [dep.target.module for dep, _ in found if isinstance(dep.target.module, nn.GroupNorm)]
+        multiple = math.lcm(1, *(norm.num_groups for norm in norms))
+        if norms and multiple == channels:
+            return group, f"`{self._names[norms[0]]}` is a GroupNorm with a group for each of its channels"
+        if norms and channels // 2 % multiple:
+            return group, f"`{self._names[norms[0]]}` is a GroupNorm whose {multiple} groups don't halve"
+        return group._replace(multiple=multiple), ""
+
+    def cuts(self, root: str) -> tuple[Cut, ...]:
+        """Where the channels of this layer's group lie."""
+        return self._cuts(self._whole(root))
+
+    def _whole(self, root: str) -> Any:
+        module = self._modules[root]
+        pruner = self._graph.get_pruner_of_module(module).prune_out_channels
+        return self._graph.get_pruning_group(module, pruner, list(range(channels_of(module))))
+
+    def _makers(self, found: Any) -> tuple[str, ...]:
+        return tuple(
+            self._names[dep.target.module]
+            for dep, _ in found
+            if self._graph.is_out_channel_pruning_fn(dep.handler) and _is_maker(dep.target.module)
+        )
+
+    def _whole_reason(self, found: Any) -> str:
+        """The first part of a group that has to stay whole, and with it the group."""
+        for dep, _ in found:
+            part = dep.target.module
+            name = self._parameters.get(id(part), "") if isinstance(part, nn.Parameter) else self._names.get(part, "")
+            if isinstance(part, nn.Parameter):
+                owner = self._modules.get(name.rpartition(".")[0])
+                if isinstance(owner, nn.RNNBase):
+                    return f"`{name.rpartition('.')[0]}` is a recurrent layer, and stays whole"
+                return f"`{name}` is a parameter of the model itself, and stays whole"
+            if isinstance(part, nn.RNNBase):
+                return f"`{name}` is a recurrent layer, and stays whole"
+            if isinstance(part, nn.MultiheadAttention):
+                return f"`{name}` is an attention, and stays whole: its heads share out these channels"
+            if isinstance(part, nn.modules.conv._ConvNd) and 1 < part.groups < part.out_channels:
+                return f"`{name}` is a grouped convolution"
+        return ""
+
+    def _cuts(self, found: Any) -> tuple[Cut, ...]:
+        cuts = []
+        for item in found.items:
+            if item.dep.target.module in self._names:  # else an operator without channels of its own
+                makes = self._graph.is_out_channel_pruning_fn(item.dep.handler)
+                places = tuple(int(place) for place in item.idxs)
+                roots = tuple(int(root) for root in item.root_idxs)
+                cuts.append(Cut(self._names[item.dep.target.module], makes, places, roots))
+        return tuple(cuts)
+
+
+class _Trial:
     """Two copies of a model: one loses channels, the other has them set to zero. They must agree."""
 
     def __init__(self, model: nn.Module, probe: Tensor) -> None:
-        self.pruned, self.masked = copy.deepcopy(model), copy.deepcopy(model)
-        self.probe = probe
-        self.graph, self.names = _graph(self.pruned, probe)
-        self.multiple = 1  # of the group that was tried last
+        self._model, self._probe = model, probe
 
-    def without_half(self, root: str) -> str:
-        """Take every other channel of a group from both copies; why they differ then, or ``""``."""
-        module = dict(self.pruned.named_modules())[root]
+    def sift(
+        self, proposed: Sequence[ChannelGroup], accepted: list[ChannelGroup], reasons: dict[str, str], exactly: bool
+    ) -> list[ChannelGroup]:
+        """Those accepted before and those that work beside them; why each other one doesn't goes to ``reasons``.
+
+        Many are tried at once, and half of them each where that fails.
+        """
+        if not proposed:
+            return accepted
+        reason = self._without_half([*accepted, *proposed], exactly)
+        if not reason:
+            return [*accepted, *proposed]
+        if len(proposed) == 1:
+            reasons[proposed[0].makers[0]] = reason
+            return accepted
+        middle = len(proposed) // 2
+        accepted = self.sift(proposed[:middle], accepted, reasons, exactly)
+        return self.sift(proposed[middle:], accepted, reasons, exactly)
+
+    def _without_half(self, groups: Sequence[ChannelGroup], exactly: bool) -> str:
+        """Take every other channel of these groups from both copies; why they differ then, or ``""``."""
+        gone = [(group.cuts, range(0, group.channels, 2)) for group in groups]
+        pruned, masked = copy.deepcopy(self._model), copy.deepcopy(self._model)
         try:
-            whole = _whole_group(self.graph, module)
-            norms = [dep.target.module for dep, _ in whole if isinstance(dep.target.module, nn.GroupNorm)]
-            self.multiple = math.lcm(1, *(norm.num_groups for norm in norms))
-            if norms and self.multiple == channels_of(module):
-                return f"`{self.names[norms[0]]}` is a GroupNorm with a group for each of its channels"
-            if norms and channels_of(module) // 2 % self.multiple:
-                return f"`{self.names[norms[0]]}` is a GroupNorm whose {self.multiple} groups don't halve"
-            group = _group(self.graph, module, list(range(0, channels_of(module), 2)))
-            grouped = [self.names[dep.target.module] for dep, _ in group if _is_grouped(dep.target.module)]
-            if grouped:
-                return f"`{grouped[0]}` is a grouped convolution"
-            inexact = self._zero(group)
-            group.prune(record_history=False)
+            take_away(pruned, gone)
+            silence(masked, gone)
             with torch.no_grad():
-                found, expected = self.pruned(self.probe), self.masked(self.probe)
+                found, expected = pruned(self._probe), masked(self._probe)
         except _ERRORS as error:  # whatever a model's own code raises on channels it did not expect
-            first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            return f"the model fails without some of its channels: {first_line}"
+            return f"the model fails without some of its channels: {_first_line(error)}"
         if found.shape != expected.shape:
             return "its channels are the model's answer"
         tolerance = 1e-4 * (1 + float(expected.abs().max()))
-        if not inexact and not torch.allclose(found, expected, rtol=1e-3, atol=tolerance):
+        if exactly and not torch.allclose(found, expected, rtol=1e-3, atol=tolerance):
             return "removing its channels changes more than setting them to zero: a shortcut or reshape counts on them"
         return ""
 
-    def _zero(self, group: Any) -> bool:
-        """Set a group's channels to zero in one copy; whether a normalisation over channels sees them.
 
-        Such a layer counts its channels: zeroing and removing differ there, and only shapes can be compared.
-        """
-        modules = dict(self.masked.named_modules())
-        inexact = False
-        with torch.no_grad():
-            for dep, indices in group:
-                target = dep.target.module
-                if target not in self.names or not self.graph.is_out_channel_pruning_fn(dep.handler):
-                    continue
-                inexact |= isinstance(target, (nn.LayerNorm, nn.GroupNorm))
-                masked, gone = modules[self.names[target]], [int(index) for index in indices]
-                for parameter in masked.parameters(recurse=False):
-                    if parameter.dim() and len(parameter) > max(gone):  # a PReLU may have one for all channels
-                        parameter[gone] = 0
-                if isinstance(masked, nn.modules.batchnorm._BatchNorm) and not masked.affine:
-                    assert masked.running_mean is not None
-                    masked.running_mean[gone] = 0  # zeros come in, and zeros must come out
-        return inexact
+def _counts_channels(model: nn.Module, group: ChannelGroup) -> bool:
+    """Whether a normalisation over channels sees them."""
+    return any(isinstance(model.get_submodule(cut.layer), (nn.LayerNorm, nn.GroupNorm)) for cut in group.cuts)
 
 
-def _graph(model: nn.Module, probe: Tensor) -> tuple[Any, dict[nn.Module, str]]:
-    """The dependency graph, and the module names. The graph follows gradients, so parameters must ask for them."""
-    model.requires_grad_(True)
-    with torch.inference_mode(False), torch.enable_grad():  # a caller may have switched them off
-        graph = torch_pruning.DependencyGraph().build_dependency(
-            model,
-            probe,
-            unwrapped_parameters={},
-            customized_pruners={},
-            ignored_layers=[],
-            ignored_params=[],
-            verbose=False,
-        )
-    return graph, {module: name for name, module in model.named_modules()}
-
-
-def _group(graph: Any, module: nn.Module, indices: list[int]) -> Any:
-    return graph.get_pruning_group(module, graph.get_pruner_of_module(module).prune_out_channels, indices)
-
-
-def _whole_group(graph: Any, module: nn.Module) -> Any:
-    return _group(graph, module, list(range(channels_of(module))))
-
-
-def _makers_of(graph: Any, module: nn.Module, names: Mapping[nn.Module, str]) -> list[str]:
-    try:
-        group = _whole_group(graph, module)
-    except _ERRORS:  # the trial meets the same error and tells it
-        return []
-    return [
-        names[dep.target.module]
-        for dep, _ in group
-        if graph.is_out_channel_pruning_fn(dep.handler) and _is_maker(dep.target.module)
-    ]
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _is_maker(module: object) -> bool:
@@ -204,10 +257,6 @@ def _is_maker(module: object) -> bool:
     if isinstance(module, nn.modules.conv._ConvNd):
         return module.groups == 1 or module.groups != module.in_channels
     return isinstance(module, nn.Linear)
-
-
-def _is_grouped(module: object) -> bool:
-    return isinstance(module, nn.modules.conv._ConvNd) and 1 < module.groups < module.out_channels
 
 
 def _probe(shape: Sequence[int]) -> Tensor:

@@ -151,9 +151,70 @@ def test_one_ratio_is_fixed_and_not_an_axis(make, spec):
     assert family.original(spec) is None
 
 
-def test_nothing_to_prune_is_said(make, spec):
-    with pytest.raises(ConfigurationError, match="nothing in `models_to_prune:vgg`"):
-        make("vgg", ratios=[0.5]).space(spec)
+def test_a_model_of_which_nothing_can_be_pruned_is_a_space_of_one_arch(make, build, spec, batch):
+    family = make("vgg", ratios=[1.0])
+    space = family.space(spec)
+    assert list(space) == [Arch.of({})] == [family.original(spec)]
+    with torch.no_grad():
+        assert torch.equal(family.build(space.at(0), spec)(batch), build("vgg")(batch))
+
+
+ANSWERING = """
+import dataclasses, torch
+from torch import nn
+
+@dataclasses.dataclass
+class Said:
+    hidden: torch.Tensor
+    logits: torch.Tensor
+
+class Many(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.first, self.last = kind, nn.Conv2d(3, 16, 3), nn.Linear(16, 10)
+
+    def forward(self, x):
+        hidden = torch.relu(self.first(x)).mean((2, 3))
+        logits = self.last(hidden)
+        answers = {"pair": (logits, hidden), "named": {"hidden": [hidden], "logits": logits}}
+        return {**answers, "said": Said(hidden, logits), "none": (hidden, 3)}[self.kind]
+
+def pair(): return Many("pair")
+def named(): return Many("named")
+def said(): return Many("said")
+def none(): return Many("none")
+"""
+
+
+@pytest.fixture
+def answering(tmp_path):
+    def made(kind: str) -> Pruned:
+        from safetensors.torch import save_file
+
+        (tmp_path / "answering_models.py").write_text(ANSWERING)
+        torch.manual_seed(0)
+        first, last = nn.Conv2d(3, 16, 3), nn.Linear(16, 10)
+        state = {f"first.{k}": v for k, v in first.state_dict().items()}
+        state |= {f"last.{k}": v for k, v in last.state_dict().items()}
+        save_file(state, tmp_path / "answering.safetensors")
+        chosen = {"model": f"answering_models.py:{kind}", "weights": "answering.safetensors"}
+        return Pruned.model_validate(chosen, context={"folder": tmp_path})
+
+    return made
+
+
+@pytest.mark.parametrize("kind", ["pair", "named", "said"])
+def test_the_logits_are_found_in_a_tuple_a_mapping_or_a_dataclass(answering, spec, batch, kind):
+    family = answering(kind)
+    student = family.build(largest(family, spec, keep_30=0.5), spec)
+    with torch.no_grad():
+        assert student(batch).shape == (4, 10)
+    assert student.first.out_channels == 8
+
+
+def test_an_answer_without_the_logits_is_refused(answering, spec):
+    with pytest.raises(ConfigurationError, match="10 classes"):
+        answering("none").space(spec)
 
 
 def test_blocks_can_be_left_alone(make, spec):

@@ -10,7 +10,8 @@ import torch_pruning
 from torch import nn
 from torch.nn import functional
 
-from edgekd.compress.pruning.groups import channels_of, find_groups, importances, prune_channels
+from edgekd.compress.pruning.cuts import channels_of
+from edgekd.compress.pruning.groups import find_groups, importances, prune_channels
 
 pytestmark = pytest.mark.slow  # analyses and rebuilds real networks
 
@@ -48,7 +49,7 @@ def test_pruning_all_groups_is_zeroing_them(build, batch, name):
     groups, _ = find_groups(model, SHAPE)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     pruned, zeroed = copy.deepcopy(model), copy.deepcopy(model)
-    prune_channels(pruned, SHAPE, {group.makers[0]: torch.arange(0, group.channels, 2) for group in groups})
+    prune_channels(pruned, groups, {group.makers[0]: torch.arange(0, group.channels, 2) for group in groups})
     graph = torch_pruning.DependencyGraph().build_dependency(zeroed.requires_grad_(True), batch, verbose=False)
     modules = dict(zeroed.named_modules())
     with torch.no_grad():
@@ -70,7 +71,7 @@ def test_importance_is_a_score_a_channel_that_sees_small_ones(build):
     with torch.no_grad():
         model[2][0].weight[5] *= 1e-3
         model[5].weight[:, 5 * 16 : 6 * 16] *= 1e-3
-    scores = importances(model, SHAPE, groups)
+    scores = importances(model, groups)
     assert [len(score) for score in scores] == [group.channels for group in groups]
     assert int(scores[2].argmin()) == 5
 
@@ -133,3 +134,109 @@ def test_a_group_norm_keeps_its_groups_whole():
     groups, left_out = find_groups(normed(32), SHAPE)
     assert groups == []
     assert "a group for each of its channels" in dict(left_out)["0"]
+
+
+@pytest.mark.parametrize("name", ["resnet20", "mobile", "vgg"])
+def test_cuts_of_the_whole_score_and_prune_as_the_dependency_graph_does(build, batch, name):
+    model = build(name)
+    groups, _ = find_groups(model, SHAPE)
+    ours, theirs = copy.deepcopy(model), copy.deepcopy(model)
+    graph = torch_pruning.DependencyGraph().build_dependency(theirs.requires_grad_(True), batch, verbose=False)
+    score = torch_pruning.importance.GroupMagnitudeImportance(p=2, group_reduction="mean", normalizer=None)
+    modules, keep = dict(theirs.named_modules()), {}
+    for group, found in zip(groups, importances(model, groups), strict=True):
+        root = modules[group.makers[0]]
+        out = graph.get_pruner_of_module(root).prune_out_channels
+        expected = score(graph.get_pruning_group(root, out, list(range(group.channels)))).double()
+        assert torch.allclose(found, expected, rtol=1e-5)
+        keep[group.makers[0]] = torch.argsort(found, descending=True)[: group.channels // 2].sort().values
+    for group in groups:
+        root = modules[group.makers[0]]
+        gone = sorted(set(range(group.channels)) - set(keep[group.makers[0]].tolist()))
+        graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, gone).prune()
+    prune_channels(ours, groups, keep)
+    assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
+
+
+class Tokens(nn.Module):
+    """A vision transformer as people write it: a class token and positions that belong to no layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 32, 8, 8)
+        self.token = nn.Parameter(torch.randn(1, 1, 32))
+        self.position = nn.Parameter(torch.randn(1, 17, 32))
+        self.block = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+        self.last = nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.position
+        return self.last(self.block(x)[:, 0])
+
+
+def test_parameters_of_the_model_itself_stay_whole_and_are_named():
+    torch.manual_seed(0)
+    groups, left_out = find_groups(Tokens().eval(), SHAPE)
+    assert [group.makers for group in groups] == [("block.linear1",)]
+    assert "stays whole" in dict(left_out)["patches"]
+
+
+class Scaled(nn.Module):
+    """A residual block whose branch has a learned scale a channel (LayerScale)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.first, self.second = nn.Conv2d(16, 32, 1), nn.Conv2d(32, 16, 1)
+        self.scale = nn.Parameter(torch.full((16, 1, 1), 0.5))
+        self.last = nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = x + self.scale * self.second(torch.relu(self.first(x)))
+        return self.last(x.mean((2, 3)))
+
+
+def test_a_learned_scale_leaves_its_stream_whole_and_the_rest_is_pruned():
+    torch.manual_seed(0)
+    groups, left_out = find_groups(Scaled().eval(), SHAPE)
+    assert [group.makers for group in groups] == [("first",)]
+    assert dict(left_out)["stem"] == "`scale` is a parameter of the model itself, and stays whole"
+
+
+class Recurrent(nn.Module):
+    """A convolution whose columns a recurrent layer reads one after another."""
+
+    def __init__(self, kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 3, 4, 1), nn.Conv2d(16, 24, 3, 2, 1)
+        self.memory = kind(24, 20, batch_first=True)
+        self.last = nn.Linear(20, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.second(torch.relu(self.first(x))).mean(2).transpose(1, 2)
+        return self.last(self.memory(x)[0][:, -1])
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+def test_recurrent_layers_stay_whole_and_what_lies_before_is_pruned(kind):
+    torch.manual_seed(0)
+    groups, left_out = find_groups(Recurrent(kind).eval(), SHAPE)
+    assert [group.makers for group in groups] == [("first",)]
+    assert dict(left_out)["second"] == "`memory` is a recurrent layer, and stays whole"
+
+
+def test_a_model_that_cannot_be_followed_is_left_whole():
+    class Switched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 10, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                return self.last(torch.relu(self.first(x))).mean((2, 3))
+
+    groups, left_out = find_groups(Switched().eval(), SHAPE)
+    assert groups == []
+    assert {layer for layer, _ in left_out} == {"first", "last"}
