@@ -2,12 +2,15 @@
 
 Each returns a frozen answer, and may be called from a script; the command line does nothing else. Heavy imports happen
 inside the functions, so importing this module loads neither torch nor a runtime.
+
+A path may be a str. ``events`` hears of progress; left out, it is shown on stderr, and with `silent` it is not.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +23,8 @@ from edgekd.errors import UnknownName, UsageError
 from edgekd.events import Events, SilentEvents, measuring
 from edgekd.measure.tables import export_table, import_tables
 from edgekd.measure.tables import list_tables as tables
-from edgekd.records import Filed
+from edgekd.progress import shown
+from edgekd.records import Shown
 from edgekd.running import RunAnswer, bundle_of, run_project, shortfall_of
 from edgekd.store.certificate import Certificate
 from edgekd.store.listing import RunsAnswer, RunSummary, list_runs, shortened
@@ -65,6 +69,7 @@ __all__ = [
     "report",
     "runs",
     "search",
+    "silent",
     "tables",
     "target",
     "targets",
@@ -72,7 +77,13 @@ __all__ = [
 ]
 
 
-class ExportAnswer(Filed):
+AnyPath = str | PathLike[str]
+
+silent = SilentEvents()
+"""``events=silent``: no progress is shown."""
+
+
+class ExportAnswer(Shown):
     """A finished bundle."""
 
     schema_: Literal["edgekd.export/1"] = Field(default="edgekd.export/1", alias="schema")
@@ -93,7 +104,7 @@ class ExportAnswer(Filed):
         return lines
 
 
-class ReportAnswer(Filed):
+class ReportAnswer(Shown):
     """A drawn page."""
 
     schema_: Literal["edgekd.report/1"] = Field(default="edgekd.report/1", alias="schema")
@@ -105,10 +116,10 @@ class ReportAnswer(Filed):
 
 
 def search(
-    project: Path,
+    project: AnyPath,
     *,
-    target: str | None = None,
-    run: Path | None = None,
+    target: AnyPath | None = None,
+    run: AnyPath | None = None,
     budget: str | None = None,
     seed: int | None = None,
     events: Events | None = None,
@@ -117,27 +128,29 @@ def search(
 
     Raises ConfigurationError, MissingError, Interrupted; finding nothing is an answer with exit code 5, not an error.
     """
-    return run_project("search", project, target, run, budget, seed, events or SilentEvents())
+    with shown(events) as watched:
+        return run_project("search", Path(project), _name(target), _path(run), budget, seed, watched)
 
 
 def compress(
-    project: Path,
+    project: AnyPath,
     *,
-    target: str | None = None,
-    run: Path | None = None,
+    target: AnyPath | None = None,
+    run: AnyPath | None = None,
     budget: str | None = None,
     seed: int | None = None,
     events: Events | None = None,
 ) -> RunAnswer:
     """Search how far a person's own model can be pruned and quantized for a target. Raises as `search` does."""
-    return run_project("compress", project, target, run, budget, seed, events or SilentEvents())
+    with shown(events) as watched:
+        return run_project("compress", Path(project), _name(target), _path(run), budget, seed, watched)
 
 
 def distill(
-    project: Path,
+    project: AnyPath,
     *,
-    target: str | None = None,
-    run: Path | None = None,
+    target: AnyPath | None = None,
+    run: AnyPath | None = None,
     seed: int | None = None,
     explain: bool = False,
     events: Events | None = None,
@@ -146,17 +159,18 @@ def distill(
 
     ``explain`` tells besides what each loss did in training, and how the student follows its teacher.
     """
-    return run_project("distill", project, target, run, None, seed, events or SilentEvents(), explain)
+    with shown(events) as watched:
+        return run_project("distill", Path(project), _name(target), _path(run), None, seed, watched, explain)
 
 
-def replay(run: Path) -> ReplayReport:
+def replay(run: AnyPath) -> ReplayReport:
     """Decide everything again from a run's records, and compare. Raises ConfigurationError where there is no run."""
     from edgekd.search.replay import replay as replay_run
 
-    return replay_run(Run.open(run))
+    return replay_run(Run.open(Path(run)))
 
 
-def export(run: Path, *, output: Path | None = None, events: Events | None = None) -> ExportAnswer:
+def export(run: AnyPath, *, output: AnyPath | None = None, events: Events | None = None) -> ExportAnswer:
     """Write a finished run's bundle, there or to ``output``, which takes the place of an earlier bundle only.
 
     Raises ConfigurationError where the run has none, and UsageError where ``output`` holds anything else.
@@ -166,20 +180,21 @@ def export(run: Path, *, output: Path | None = None, events: Events | None = Non
     from edgekd.bundle.write import BUNDLE, require_free
     from edgekd.store.atomic import draft_of, replace_folder
 
-    opened = Run.open(run)
-    if output is not None:
-        require_free(output)
-    certificate = bundle_of(opened, events or SilentEvents())
+    opened, folder = Run.open(Path(run)), _path(output)
+    if folder is not None:
+        require_free(folder)
+    with shown(events) as watched:
+        certificate = bundle_of(opened, watched)
     bundle = opened.folder / BUNDLE
-    if output is not None:
-        draft = draft_of(output.absolute())
+    if folder is not None:
+        draft = draft_of(folder.absolute())
         shutil.copytree(bundle, draft)
-        replace_folder(draft, output.absolute())
-        bundle = output
+        replace_folder(draft, folder.absolute())
+        bundle = folder
     return ExportAnswer(bundle=bundle, certificate=certificate)
 
 
-def verify(bundle: Path, *, device: str | None = None, events: Events | None = None) -> VerifyReport:
+def verify(bundle: AnyPath, *, device: str | None = None, events: Events | None = None) -> VerifyReport:
     """Check a bundle's files, answers and budgets on this computer, or on ``device``.
 
     Runs nothing of the bundle: the device that its certificate names is never looked up, for a file of that name
@@ -189,30 +204,30 @@ def verify(bundle: Path, *, device: str | None = None, events: Events | None = N
     from edgekd.devices.catalogue import open_device
     from edgekd.devices.local import LocalDevice
 
-    shown = events or SilentEvents()
-    where = LocalDevice(name="this-computer") if device is None else open_device(device, notice=shown.line)
-    session = where.open()
-    try:
-        with tempfile.TemporaryDirectory(prefix="edgekd-verify-") as scratch:
-            return verify_bundle(bundle, session, Path(scratch), measuring(shown), shown.stop)
-    finally:
-        session.close()
+    with shown(events) as watched:
+        where = LocalDevice(name="this-computer") if device is None else open_device(device, notice=watched.line)
+        session = where.open()
+        try:
+            with tempfile.TemporaryDirectory(prefix="edgekd-verify-") as scratch:
+                return verify_bundle(Path(bundle), session, Path(scratch), measuring(watched), watched.stop)
+        finally:
+            session.close()
 
 
-def report(run: Path) -> ReportAnswer:
+def report(run: AnyPath) -> ReportAnswer:
     """Draw a run's page again. Raises ConfigurationError on a folder that is no run."""
     from edgekd.report.page import write_report
 
-    return ReportAnswer(report=write_report(run))
+    return ReportAnswer(report=write_report(Path(run)))
 
 
-def runs(folder: Path = Path("runs")) -> RunsAnswer:
+def runs(folder: AnyPath = "runs") -> RunsAnswer:
     """The runs below a folder, the newest first; a folder that can't be read is listed as damaged."""
-    return list_runs(folder)
+    return list_runs(Path(folder))
 
 
 def bench(
-    models: Sequence[Path],
+    models: AnyPath | Sequence[AnyPath],
     *,
     device: str = "this-computer",
     backends: Sequence[str] = (),
@@ -220,7 +235,7 @@ def bench(
     plan: MeasurePlan | None = None,
     twins: Sequence[tuple[str, str]] = (),
     shapes: Mapping[str, Sequence[int]] = {},
-    against: Path | None = None,
+    against: AnyPath | None = None,
     events: Events | None = None,
 ) -> BenchReport:
     """Time models side by side, with each number of threads, by default the plan's. ``twins`` are (float, compressed)
@@ -238,13 +253,14 @@ def bench(
 
     wanted = [Backend.model_validate(name) for name in backends] or None
     asked = tuple((name, tuple(axes)) for name, axes in shapes.items())
-    shown, chosen = events or SilentEvents(), plan or MeasurePlan()
-    where = open_device(device, notice=shown.line)
-    return run_bench(models, where, wanted, threads, chosen, measuring(shown), twins, shown.stop, against, asked)
+    files, chosen, before = _paths(models), plan or MeasurePlan(), _path(against)
+    with shown(events) as watched:
+        where, step = open_device(device, notice=watched.line), measuring(watched)
+        return run_bench(files, where, wanted, threads, chosen, step, twins, watched.stop, before, asked)
 
 
 def bench_devices(
-    models: Sequence[Path],
+    models: AnyPath | Sequence[AnyPath],
     devices: Sequence[str],
     *,
     backends: Sequence[str] = (),
@@ -265,7 +281,7 @@ def bench_devices(
     from edgekd.measure.bench import numbers_of_threads
     from edgekd.measure.models import find_models, pair_twins
 
-    pair_twins(find_models(models), twins)
+    pair_twins(find_models(_paths(models)), twins)
     numbers_of_threads(threads, plan or MeasurePlan())
     for backend in backends:
         Backend.model_validate(backend).formats  # noqa: B018  raises UnknownName on one that can't be driven
@@ -304,20 +320,20 @@ def profile(
         raise UnknownName("precision", unknown, known)
     if threads < 1:
         raise UsageError(f"{threads} threads: one at least is expected", "for example threads=4")
-    shown = events or SilentEvents()
-    return profile_device(
-        open_device(device, notice=shown.line), wanted, quick, again, shown,
-        precisions=[Precision(name) for name in precisions], threads=threads,
-    )  # fmt: skip
+    with shown(events) as watched:
+        return profile_device(
+            open_device(device, notice=watched.line), wanted, quick, again, watched,
+            precisions=[Precision(name) for name in precisions], threads=threads,
+        )  # fmt: skip
 
 
 def predict(
-    models: Sequence[Path],
+    models: AnyPath | Sequence[AnyPath],
     *,
     device: str = "this-computer",
     backends: Sequence[str] = (),
     threads: int = 1,
-    tables: Sequence[Path] = (),
+    tables: AnyPath | Sequence[AnyPath] = (),
     notice: Callable[[str], None] | None = None,
 ) -> PredictReport:
     """What models would take on a device, from what was measured there before: nothing is run.
@@ -328,8 +344,8 @@ def predict(
     from edgekd.measure.predict import predict_models
     from edgekd.predicting import asked_of, known_of
 
-    known = known_of(device, threads, tables, notice)
-    asked = asked_of(models, backends, known.tables)
+    known = known_of(device, threads, _paths(tables), notice)
+    asked = asked_of(_paths(models), backends, known.tables)
     report = predict_models(device, known.fingerprint, threads, known.tables, asked, known.elsewhere)
     return report.but(note=known.note)
 
@@ -350,3 +366,17 @@ def doctor(*, device: str = "this-computer", notice: Callable[[str], None] | Non
     from edgekd.measure.doctor import examine
 
     return examine(open_device(device, notice=notice))
+
+
+def _path(given: AnyPath | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def _paths(given: AnyPath | Sequence[AnyPath]) -> list[Path]:
+    """One path is a list of one."""
+    return [Path(given)] if isinstance(given, str | PathLike) else [Path(each) for each in given]
+
+
+def _name(given: AnyPath | None) -> str | None:
+    """A target's name, or its file's."""
+    return None if given is None else str(given)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from edgekd.errors import ConfigurationError, MissingError, Place, UsageError, nearest_name
-from edgekd.records import Filed
+from edgekd.records import Shown
 from edgekd.references import CodeReference
 from edgekd.targets.writing import installed_backends, target_text
 
@@ -87,7 +88,7 @@ export: {input: uint8, layout: nhwc, preprocess: fold, batch: 1}
 """
 
 
-class BeginAnswer(Filed):
+class BeginAnswer(Shown):
     """What was written, and what to do next."""
 
     schema_: Literal["edgekd.init/1"] = Field(default="edgekd.init/1", alias="schema")
@@ -100,16 +101,18 @@ class BeginAnswer(Filed):
 
 
 def begin(
-    folder: Path,
+    folder: str | PathLike[str],
     model: str | None = None,
-    weights: Path | None = None,
-    data: Path | None = None,
+    weights: str | PathLike[str] | None = None,
+    data: str | PathLike[str] | None = None,
     force: bool = False,
 ) -> BeginAnswer:
     """Write ``project.yaml`` and ``here.yaml``. Raises UsageError where a file is there, or options don't fit.
 
     A model is built once, with the weights that are there. Raises ConfigurationError where that fails.
     """
+    folder = Path(folder)
+    weights, data = (None if given is None else Path(given) for given in (weights, data))
     backends = installed_backends()
     if not backends:
         raise MissingError("no runtime is installed here", "see what is missing: edgekd doctor")

@@ -6,6 +6,7 @@
     ├── UsageError             2  the command line asks for something that does not exist
     ├── ConfigurationError     3  a file a person wrote (or a model, or data) is wrong; carries every Problem found
     │   └── UnknownName        3  a name that is not there, with the nearest one that is
+    ├── Diverged               3  a training's loss became NaN or infinite
     ├── MissingError           4  something needed is not installed, or out of reach
     │   ├── DeviceUnreachable  4
     │   │   └── ConnectionLost 4  it was there, and may be again: what was asked is asked once more

@@ -7,6 +7,7 @@ digests on every machine.
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +19,7 @@ __all__ = [
     "Digest",
     "Filed",
     "Record",
+    "Shown",
     "canonical_json",
     "digest_bytes",
     "digest_file",
@@ -47,6 +49,23 @@ class Filed(Record):
     """A record that is a file of its own. Its first field, ``schema_``, is written ``schema`` and names the format."""
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+
+class Shown(Filed):
+    """What a function of `edgekd.api` returns: shown in Python as the command line prints it."""
+
+    def lines(self) -> list[str]:
+        """As a person reads it, one screen."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        return f"<pre>{html.escape(repr(self))}</pre>"
 
 
 def mistakes_under(name: str | int, error: ValidationError) -> list[InitErrorDetails]:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from edgekd.errors import ConfigurationError, NothingFits, ParityFailed, Place, Unstable
 from edgekd.events import Events
-from edgekd.records import Filed, Record, digest_json
+from edgekd.records import Record, Shown, digest_json
 from edgekd.references import no_exit
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.explanation import ExplanationRecord
@@ -37,7 +37,7 @@ _VERSIONED = (
 Command = Literal["search", "compress", "distill"]
 
 
-class RunAnswer(Filed):
+class RunAnswer(Shown):
     """What a search, a compression or a distillation came to."""
 
     schema_: Literal["edgekd.answer/1"] = Field(default="edgekd.answer/1", alias="schema")

@@ -151,3 +151,45 @@ def test_data_that_is_not_as_expected_is_told_as_the_tasks_problem(tmp_path: Pat
     line = 1 + text.split("\n").index("task: {kind: image-classification, data: sound.npz}")
     assert (problem.place.file, problem.place.line) == (str(tmp_path / "project.yaml"), line)
     assert problem.place.field == "task"
+
+
+def test_a_path_may_be_a_str_and_one_model_needs_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "edgekd.devices.catalogue.open_device", lambda name, **_: FakeDevice(lambda job: 100.0, name=name)
+    )
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "here"))
+    model = tmp_path / "net.tflite"
+    model.write_bytes(b"\x1c\0\0\0TFL3")
+    for models in (str(model), model, [str(model)]):
+        assert len(api.bench(models, events=api.silent).rows) >= 1
+    assert api.runs(str(tmp_path)).runs == ()
+    add_rows(TABLE)
+    api.export_table(TABLE.name.removesuffix(".json"), str(tmp_path / "table.json"))
+    assert len(api.import_tables([str(tmp_path / "table.json")]).tables) == 1
+    assert api.new_target("mine", str(tmp_path), "this-computer") == tmp_path / "mine.yaml"
+    for call in (api.search, api.compress, api.distill, api.replay, api.export, api.report, api.verify):
+        with pytest.raises(ConfigurationError):
+            call(str(tmp_path / "nothing"))
+
+
+def test_progress_is_shown_on_stderr_unless_it_is_silenced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "edgekd.devices.catalogue.open_device", lambda name, **_: FakeDevice(lambda job: 100.0, name=name)
+    )
+    model = tmp_path / "net.tflite"
+    model.write_bytes(b"\x1c\0\0\0TFL3")
+    api.bench(str(model), events=api.silent)
+    assert capsys.readouterr() == ("", "")
+    api.bench(str(model))
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("measuring  ")
+
+
+def test_an_answer_looks_as_the_command_line_prints_it(tmp_path: Path) -> None:
+    answer = api.runs(tmp_path)
+    assert repr(answer) == str(answer) == "no runs here. Start one: edgekd search project.yaml"
+    assert api.targets()._repr_html_().startswith("<pre>")
+    assert "&lt;=" in api.targets()._repr_html_()

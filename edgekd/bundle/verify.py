@@ -26,7 +26,7 @@ from edgekd.export.tensors import answers_of, to_model_inputs
 from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.sentinel import judge_measured
 from edgekd.measure.settle import measure_until
-from edgekd.records import Filed, Record, digest_file
+from edgekd.records import Record, Shown, digest_file
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.schema import read_record
 from edgekd.targets.target import Limit
@@ -55,7 +55,7 @@ class Check(Record):
     answer: CheckAnswer
 
 
-class VerifyReport(Filed):
+class VerifyReport(Shown):
     """All checks of a bundle."""
 
     schema_: Literal["edgekd.verify/1"] = Field(default="edgekd.verify/1", alias="schema")

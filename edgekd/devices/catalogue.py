@@ -18,13 +18,13 @@ from edgekd.devices._protocol import Device, Fingerprint
 from edgekd.documents import problems_of
 from edgekd.errors import ConfigurationError, MissingError, UnknownName, printable
 from edgekd.inheritance import DEVICES, resolve
-from edgekd.records import Digest, Filed
+from edgekd.records import Digest, Shown
 from edgekd.units import format_bytes
 
 __all__ = ["ProbeAnswer", "open_device", "probe_device"]
 
 
-class ProbeAnswer(Filed):
+class ProbeAnswer(Shown):
     """What a device says it is."""
 
     schema_: Literal["edgekd.probe/1"] = Field(default="edgekd.probe/1", alias="schema")

@@ -21,7 +21,7 @@ from edgekd.devices.catalogue import open_device, probe_device
 from edgekd.devices.remote import ENVIRONMENT, look
 from edgekd.devices.shell import HasShell, Shell, ask, command_line
 from edgekd.errors import DeviceUnreachable, MissingError, UnknownName, UsageError
-from edgekd.records import Filed
+from edgekd.records import Shown
 
 __all__ = ["PACKAGES", "InstallAnswer", "install_runtimes", "own_python"]
 
@@ -46,7 +46,7 @@ _LISTED = re.compile(r"/lib/python(\d+)\.(\d+)/site-packages/([A-Za-z0-9._]+)-([
 _TELL = "import os, sys; print('base %d.%d' % sys.version_info[:2], os.path.realpath(sys.executable))"
 
 
-class InstallAnswer(Filed):
+class InstallAnswer(Shown):
     """What the agent's own Python there has now."""
 
     schema_: Literal["edgekd.install/1"] = Field(default="edgekd.install/1", alias="schema")

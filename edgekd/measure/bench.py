@@ -35,7 +35,7 @@ from edgekd.measure.models import find_models, names_of, pair_twins
 from edgekd.measure.never_slower import TwinComparison, never_slower
 from edgekd.measure.quality import Quality, assess
 from edgekd.measure.settle import measure_until
-from edgekd.records import Digest, Filed, Record
+from edgekd.records import Digest, Record, Shown
 
 __all__ = [
     "BenchReport",
@@ -86,7 +86,7 @@ class BenchTwin(Record):
     result: TwinComparison
 
 
-class BenchReport(Filed):
+class BenchReport(Shown):
     """What a bench came to. ``undecided`` lists pairs that noise, not the models, keeps from being told apart."""
 
     schema_: Literal["edgekd.bench/1"] = Field(default="edgekd.bench/1", alias="schema")

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from edgekd.errors import ConfigurationError, MissingError, UsageError
 from edgekd.measure.bench import BenchReport
-from edgekd.records import Filed, Record
+from edgekd.records import Record, Shown
 
 __all__ = ["BenchReports", "NotMeasured", "bench_devices"]
 
@@ -29,7 +29,7 @@ class NotMeasured(Record):
         return [*told, *([f"  {self.remedy}"] if self.remedy else [])]
 
 
-class BenchReports(Filed):
+class BenchReports(Shown):
     """A report a device, and the devices that have none. A regression on any of them is the exit code's."""
 
     schema_: Literal["edgekd.benches/1"] = Field(default="edgekd.benches/1", alias="schema")

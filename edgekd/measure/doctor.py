@@ -26,7 +26,7 @@ from edgekd.errors import DeviceUnreachable
 from edgekd.measure.compare import aa_noise
 from edgekd.measure.conditions import cores_of, load_of, told_by_device, too_busy
 from edgekd.measure.converters import CONVERTERS, LATE, Found, find_converters
-from edgekd.records import Filed, Record, digest_bytes
+from edgekd.records import Record, Shown, digest_bytes
 from edgekd.units import format_bytes
 
 __all__ = ["Check", "DoctorReport", "examine"]
@@ -53,7 +53,7 @@ class Check(Record):
     remedy: str = ""
 
 
-class DoctorReport(Filed):
+class DoctorReport(Shown):
     """All checks. ``exit_code`` is 4 where no runtime is there at all."""
 
     schema_: Literal["edgekd.doctor/1"] = Field(default="edgekd.doctor/1", alias="schema")

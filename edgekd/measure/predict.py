@@ -18,7 +18,7 @@ from edgekd.measure.memory import fit_memory, predict_memory
 from edgekd.measure.predictor import ENOUGH_ALONE, LatencyPredictor, fit_predictor, fit_prior
 from edgekd.measure.priors import choose_prior, prior_words, readings_of
 from edgekd.measure.tables import LatencyTable, profile_command
-from edgekd.records import Filed, Record
+from edgekd.records import Record, Shown
 from edgekd.store.predicted import HeldOut
 
 __all__ = ["Asked", "PredictReport", "PredictRow", "predict_models"]
@@ -65,7 +65,7 @@ class PredictRow(Record):
     remedy: str = ""  # the command that measures enough, where nothing is told
 
 
-class PredictReport(Filed):
+class PredictReport(Shown):
     """What is predicted, and how well such predictions have held. Evidence kind: predicted."""
 
     schema_: Literal["edgekd.predict/1"] = Field(default="edgekd.predict/1", alias="schema")

@@ -12,6 +12,7 @@ table is at most what a short one starts from (`edgekd.measure.priors`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +25,7 @@ from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Place, UnknownName, UsageError, printable
 from edgekd.evidence import EvidenceKind, weakest
 from edgekd.kernels import Kernels, checked
-from edgekd.records import Filed, Record
+from edgekd.records import Filed, Record, Shown
 from edgekd.store.atomic import write_json
 from edgekd.store.schema import read_record
 
@@ -97,7 +98,7 @@ class TableSummary(Record):
     rows: int
 
 
-class TablesAnswer(Filed):
+class TablesAnswer(Shown):
     """Tables, without their rows."""
 
     schema_: Literal["edgekd.tables/1"] = Field(default="edgekd.tables/1", alias="schema")
@@ -183,17 +184,18 @@ def list_tables(folder: Path | None = None) -> TablesAnswer:
     return TablesAnswer(tables=tuple(map(_summary, kept_tables(folder))))
 
 
-def import_tables(paths: Sequence[Path], folder: Path | None = None) -> TablesAnswer:
+def import_tables(paths: Sequence[str | PathLike[str]], folder: Path | None = None) -> TablesAnswer:
     """Take the files' rows in, once all were read: a row of a network takes the place of one's own.
 
     Raises ConfigurationError where one is no table or can't be opened.
     """
-    read = [read_table(path) for path in paths]
+    read = [read_table(Path(path)) for path in paths]
     return TablesAnswer(tables=tuple(_summary(add_rows(table, folder)) for table in read), said="taken in:")
 
 
-def export_table(name: str, path: Path, force: bool = False, folder: Path | None = None) -> TablesAnswer:
+def export_table(name: str, path: str | PathLike[str], force: bool = False, folder: Path | None = None) -> TablesAnswer:
     """Write one to a file. Raises UnknownName, and UsageError where several begin so or the file is there."""
+    path = Path(path)
     kept = kept_tables(folder)
     exact = [table for table in kept if table.name.removesuffix(".json") == name]
     found = exact or [table for table in kept if table.name.startswith(name)]

@@ -22,7 +22,7 @@ from pydantic import Field
 from edgekd.artefacts import Backend, Precision
 from edgekd.devices._protocol import Fingerprint
 from edgekd.evidence import Figure
-from edgekd.records import Filed, Record
+from edgekd.records import Filed, Record, Shown
 
 __all__ = [
     "AgainRecord",
@@ -151,7 +151,7 @@ class AgainRecord(Filed):
     done: tuple[str, ...] = ()
 
 
-class ProfileReport(Filed):
+class ProfileReport(Shown):
     """All sections of a device as it is now."""
 
     schema_: Literal["edgekd.profile/1"] = Field(default="edgekd.profile/1", alias="schema")

@@ -15,7 +15,7 @@ from edgekd import plugins
 from edgekd.errors import ConfigurationError, Place
 from edgekd.measure.sentinel import judge_measured
 from edgekd.recipes.auto import Auto, standing_of
-from edgekd.records import Filed, Record
+from edgekd.records import Record, Shown
 from edgekd.search.anchors import choose_anchors
 from edgekd.search.arms import settle_arms, still_in
 from edgekd.search.choose import chosen_of, ranked_by_merit
@@ -43,7 +43,7 @@ class ReplayedStep(Record):
     differ: tuple[str, ...] = ()
 
 
-class ReplayReport(Filed):
+class ReplayReport(Shown):
     """What replaying a run came to."""
 
     schema_: Literal["edgekd.replay/1"] = Field(default="edgekd.replay/1", alias="schema")

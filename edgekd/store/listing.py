@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from edgekd.errors import ConfigurationError
-from edgekd.records import Filed
+from edgekd.records import Filed, Shown
 from edgekd.store.opening import is_finished
 from edgekd.store.run import Run
 
@@ -30,7 +30,7 @@ class RunSummary(Filed):
     state: str
 
 
-class RunsAnswer(Filed):
+class RunsAnswer(Shown):
     """Runs of a folder, the newest first."""
 
     schema_: Literal["edgekd.runs/1"] = Field(default="edgekd.runs/1", alias="schema")

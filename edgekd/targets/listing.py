@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from edgekd.documents import dotted
-from edgekd.records import Filed, Record
+from edgekd.records import Record, Shown
 from edgekd.targets.catalogue import device_names, load_device_facts, load_resolved, load_target, target_names
 from edgekd.targets.facts import DeviceFacts
 from edgekd.targets.target import Target
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-class TargetsAnswer(Filed):
+class TargetsAnswer(Shown):
     """Every target known here."""
 
     schema_: Literal["edgekd.targets/1"] = Field(default="edgekd.targets/1", alias="schema")
@@ -53,7 +53,7 @@ class Origin(Record):
     line: int
 
 
-class TargetAnswer(Filed):
+class TargetAnswer(Shown):
     """One target, with the place of every value."""
 
     schema_: Literal["edgekd.target-shown/1"] = Field(default="edgekd.target-shown/1", alias="schema")
@@ -88,7 +88,7 @@ class DeviceLine(Record):
     facts: DeviceFacts
 
 
-class DevicesAnswer(Filed):
+class DevicesAnswer(Shown):
     """Every device known here, with its facts and their sources."""
 
     schema_: Literal["edgekd.devices/1"] = Field(default="edgekd.devices/1", alias="schema")

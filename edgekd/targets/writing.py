@@ -6,6 +6,7 @@ import importlib.util
 import platform
 import re
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 from edgekd.artefacts import BACKENDS
@@ -48,7 +49,7 @@ def target_text(device: str, title: str, backends: Sequence[str], budgets: str =
     )
 
 
-def write_target(name: str, folder: Path, device: str, force: bool = False) -> Path:
+def write_target(name: str, folder: str | PathLike[str], device: str, force: bool = False) -> Path:
     """Write ``folder/NAME.yaml``. Raises UsageError where it is there already, UnknownName on the device."""
     if not _NAME.match(name):
         raise UsageError(f"`{name!r}` can't be a target's name", "use letters, digits, dots and dashes")
@@ -58,6 +59,7 @@ def write_target(name: str, folder: Path, device: str, force: bool = False) -> P
     if not backends:
         raise MissingError("no runtime is installed here", f"install one of: {', '.join(_MODULES.values())}")
     title = f"this computer ({platform.machine()})" if here else facts.title
+    folder = Path(folder)
     path = folder / f"{name}.yaml"
     if path.exists() and not force:
         raise UsageError(f"{path} is there already", "give another name, or --force to replace it")

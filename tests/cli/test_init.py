@@ -39,7 +39,8 @@ def test_a_persons_own_model_is_pruned(tmp_path: Path, capsys: pytest.CaptureFix
 
     (tmp_path / "my.py").write_text(MODEL)
     save_file(torch.nn.Linear(2, 2).state_dict(), tmp_path / "my weights.safetensors")
-    np.savez(tmp_path / "x.npz", x_train=np.zeros((2, 8, 8), np.uint8), y_train=np.zeros(2, np.int64))
+    images, labels = np.zeros((2, 8, 8), np.uint8), np.zeros(2, np.int64)
+    np.savez(tmp_path / "x.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     asked = ["init", "--model", "my.py:build", "--weights", "my weights.safetensors", "--data", "x.npz"]
     assert main(asked) == 0
     assert "edgekd compress project.yaml" in capsys.readouterr().out

@@ -17,6 +17,7 @@ def test_every_error_has_the_exit_code_the_tree_promises() -> None:
         "UsageError": 2,
         "ConfigurationError": 3,
         "UnknownName": 3,
+        "Diverged": 3,
         "MissingError": 4,
         "DeviceUnreachable": 4,
         "ConnectionLost": 4,

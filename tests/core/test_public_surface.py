@@ -19,9 +19,42 @@ def test_importing_edgekd_and_its_command_line_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_functions_of_the_api_can_be_called_whatever_was_imported_before() -> None:
+    """Seven of them share their name with a package, which Python binds in their place once it is imported."""
+    code = """
+import importlib, inspect, pkgutil, sys, edgekd
+assert not [name for name in sys.modules if name.startswith('edgekd.')]
+first = edgekd.search
+for room in pkgutil.walk_packages(edgekd.__path__, 'edgekd.'):
+    if not room.name.startswith(('edgekd.agent', 'edgekd.testing', 'edgekd.cli.main.__main__')):
+        importlib.import_module(room.name)
+from edgekd import api
+assert edgekd.search is first and edgekd.api is api
+for name in api.__all__:
+    if inspect.isfunction(getattr(api, name)):
+        assert inspect.signature(getattr(edgekd, name)) == inspect.signature(getattr(api, name)), name
+api.search = api.targets = lambda *given: given
+assert edgekd.search('project.yaml') == ('project.yaml',) and edgekd.targets() == ()
+assert edgekd.search.loop.TrialLoop  # and it is still the package
+print('fine')
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False)
+    assert (done.stdout, done.stderr[-2000:]) == ("fine\n", "")
+
+
+def test_edgekd_has_what_its_api_has_and_says_so() -> None:
+    from edgekd import api
+
+    functions = {name for name in api.__all__ if name[0].islower()}
+    assert set(edgekd.__all__) == functions | {"__version__", "api"}
+    assert functions <= set(dir(edgekd))
+    with pytest.raises(AttributeError, match="no attribute `serch`"):
+        _ = edgekd.serch  # type: ignore[attr-defined]
+
+
 CORE = (
     "artefacts", "documents", "errors", "events", "evidence", "external_weights", "inheritance", "kernels", "plugins",
-    "records", "references", "shelves", "units", "wire",
+    "progress", "records", "references", "shelves", "units", "wire", "wrapping",
 )  # fmt: skip
 
 

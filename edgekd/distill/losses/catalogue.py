@@ -9,7 +9,7 @@ from pydantic import Field
 
 from edgekd import plugins
 from edgekd.distill.losses._protocol import FeatureLoss, OfLabels, OfNumbers, Term
-from edgekd.records import Filed, Record
+from edgekd.records import Record, Shown
 
 __all__ = ["LossEntry", "LossesAnswer", "known_losses"]
 
@@ -37,7 +37,7 @@ class LossEntry(Record):
         ]
 
 
-class LossesAnswer(Filed):
+class LossesAnswer(Shown):
     """All of them, or one with its options."""
 
     schema_: Literal["edgekd.losses/1"] = Field(default="edgekd.losses/1", alias="schema")
