@@ -81,6 +81,8 @@ recipe:                        # what a pruned model goes through before it ship
   - distill:
       loss: {kd: {temperature: 4, weight: 0.9}}   # what else there is: edgekd losses
       epochs: 10
+      learning_rate: 0.01      # weights that are trained already lose at a larger one
+      warmup_epochs: 0
 
 search: {budget: 30 min, seed: 0}
 

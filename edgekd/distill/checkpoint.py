@@ -34,6 +34,7 @@ class Position(Filed):
     step: int = 0  # within the epoch
     seconds: float = 0.0  # already spent in this epoch
     curve: tuple[CurvePoint, ...] = ()
+    best: float | None = None  # validation of the best of start and epochs, where that is kept
 
 
 def write_checkpoint(path: Path, position: Position, tensors: Mapping[str, Tensor]) -> None:

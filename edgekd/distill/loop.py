@@ -62,6 +62,7 @@ class Plan:
     average: float  # decay of the running average of weights; 0: none
     precisions: tuple[Precision, ...]  # allowed; the probe chooses
     seed: int
+    keep_best: bool = False  # return the best of start and epochs by validation, not the last epoch
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,13 @@ def train(
     run = _Training(module, lesson, objective, plan, folder, device or training_device())
     cuda = range(torch.cuda.device_count()) if run.device.type == "cuda" else []
     with kept_memory(), torch.random.fork_rng(devices=cuda), run.looking():
+        if validate is not None and plan.keep_best and run.position.best is None:
+            run.keep(validate(run.answering()))
         while run.position.epoch < plan.epochs:
             run.epoch(progress, stop)
             run.close_epoch(validate)
     # back to the plain layout, so that it answers bit by bit as it will when it is read from a file
-    answering = laid_out(run.answering(), torch.device("cpu"), torch.contiguous_format).eval()
+    answering = laid_out(run.ending(), torch.device("cpu"), torch.contiguous_format).eval()
     return Trained(answering, run.position.curve, run.position.execution)
 
 
@@ -156,6 +159,7 @@ class _Training:
         self.trained = nn.ModuleDict({"module": self.module, "objective": self.objective})
         self.optimizer = optimizer_of(self.trained, plan)
         self.loss_sum = torch.zeros((), device=device, dtype=torch.float64)
+        self.best: dict[str, Tensor] = {}
         if stored is not None:
             self._restore(stored[1])
         self.normalise = Normalisation(lesson.spec, device)
@@ -184,6 +188,19 @@ class _Training:
         if self.objective.changes_student:
             answering = copy.deepcopy(answering)
             self.objective.detach_from(answering)
+        return answering
+
+    def keep(self, score: float) -> None:
+        """What answers now is the best so far."""
+        self.best = {name: tensor.clone() for name, tensor in _state(self.answering()).items()}
+        self.position = self.position.but(best=score)
+
+    @torch.no_grad()
+    def ending(self) -> nn.Module:
+        """The module to return."""
+        answering = self.answering()
+        for name, tensor in _state(answering).items() if self.best else ():
+            tensor.copy_(self.best[name])
         return answering
 
     def epoch(self, progress: Callable[[int, int, str], None] | None, stop: Callable[[], bool]) -> None:
@@ -297,6 +314,8 @@ class _Training:
         due = validate is not None and ((epoch + 1) % every == 0 or epoch + 1 == plan.epochs)
         begun = time.perf_counter()
         scored = validate(self.answering()) if validate is not None and due else None
+        if scored is not None and self.position.best is not None and scored >= self.position.best:
+            self.keep(scored)
         seconds = self.position.seconds + time.perf_counter() - begun
         point = CurvePoint(
             epoch=epoch,
@@ -351,6 +370,7 @@ class _Training:
             if momentum is not None:
                 tensors[f"momentum.{name}"] = momentum
         tensors["loss_sum"] = self.loss_sum
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         # tied parameters share memory, and safetensors wants each tensor to have its own
         write_checkpoint(self.path, self.position, {name: tensor.clone() for name, tensor in tensors.items()})
 
@@ -368,6 +388,11 @@ class _Training:
                 kept = torch.empty_like(parameter, requires_grad=False)
                 self.optimizer.state[parameter]["momentum_buffer"] = kept.copy_(tensors[f"momentum.{name}"])
         self.loss_sum.copy_(tensors["loss_sum"])
+        self.best = {
+            name.removeprefix("best."): tensor.to(self.device)
+            for name, tensor in tensors.items()
+            if name.startswith("best.")
+        }
 
 
 def _pulled(term: Tensor, learning: Sequence[Tensor], counted: Collection[int]) -> float:

@@ -29,7 +29,7 @@ from edgekd.students._protocol import Annotations, Arch, Family, Student
 from edgekd.students.fold import fold_module
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["load_student", "new_student", "save_student"]
+__all__ = ["has_inherited", "load_student", "new_student", "save_student"]
 
 _RECORD, _WEIGHTS = "student.json", "weights.safetensors"
 
@@ -53,6 +53,13 @@ def new_student(family: Family, arch: Arch, spec: TaskSpec, seed: int) -> Studen
         module = family.build(arch, spec).eval()
     options = family.model_dump(mode="json") if isinstance(family, BaseModel) else {}
     return Student(module=module, task=spec, family=family.name, options=options, arch=arch)
+
+
+def has_inherited(student: Student) -> bool:
+    """Whether its family gives trained weights to begin with."""
+    return student.family in plugins.names("edgekd.families") and bool(
+        plugins.load("edgekd.families", student.family).inherits
+    )
 
 
 def save_student(student: Student, folder: Path) -> Digest:

@@ -19,6 +19,7 @@ from edgekd.distill.objective import Objective
 from edgekd.distill.predict import predict
 from edgekd.distill.probe import Execution, fastest, probe
 from edgekd.distill.schedule import learning_rate
+from edgekd.errors import Interrupted
 from edgekd.records import digest_json
 from edgekd.store.records import CurvePoint
 from edgekd.tasks._protocol import InputSpec
@@ -227,3 +228,37 @@ def test_batches_divide_evenly_among_threads(count: int, steps: int, monkeypatch
 def test_a_handful_of_samples_is_used_up() -> None:
     batches = batches_of(torch.arange(3), 3, torch.device("cpu"))
     assert [len(batch) for batch in batches] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("scores", "kept"), [((0.9, 0.2, 0.3, 0.4), 0), ((0.5, 0.6, 0.7, 0.1), 2), ((0.5,) * 4, 3)])
+def test_the_best_of_start_and_epochs_is_kept_and_of_equal_ones_the_last(tmp_path, scores, kept):
+    """What inherits trained weights is never handed on worse than it was."""
+    seen, answers = [], iter(scores)
+
+    def validate(module):
+        seen.append({name: tensor.clone() for name, tensor in module.state_dict().items()})
+        return next(answers)
+
+    options = plan(keep_best=True)
+    trained = train(network(), lesson(), CE, options, tmp_path, validate=validate, device=torch.device("cpu"))
+    assert len(seen) == 4
+    assert [point.validation for point in trained.curve] == list(scores[1:])
+    assert all(torch.equal(tensor, seen[kept][name]) for name, tensor in trained.module.state_dict().items())
+
+
+def test_a_resumed_training_still_knows_its_best(tmp_path):
+    def stopped(after):
+        asked = itertools.count()
+        return lambda: next(asked) >= after
+
+    scores = {"whole": iter((0.9, 0.2, 0.3, 0.4)), "parts": iter((0.9, 0.2, 0.3, 0.4))}
+    found = {}
+    for name in scores:
+        options = {"validate": lambda _, name=name: next(scores[name]), "device": torch.device("cpu")}
+        if name == "parts":
+            with pytest.raises(Interrupted):
+                train(network(), lesson(), CE, plan(keep_best=True), tmp_path / name, stop=stopped(4), **options)
+        found[name] = train(network(), lesson(), CE, plan(keep_best=True), tmp_path / name, **options).module
+    whole, parts = (found[name].state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(tensor, parts[name]) for name, tensor in whole.items())
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in network().state_dict().items())

@@ -105,6 +105,15 @@ def test_a_resumed_training_asks_its_teacher_in_the_same_way(student, context, t
     assert stage.run(student, parts).module is not None  # it is only tried again
 
 
+def test_inherited_weights_are_recovered_at_a_small_rate_without_a_warm_up(student, context, tmp_path):
+    inherited, where = student.but(family="pruned"), context(tmp_path)
+    fresh, own = Distill()._plan(student, where), Distill()._plan(inherited, where)
+    assert (fresh.learning_rate, fresh.warmup_epochs, fresh.keep_best) == (0.1, 1.0, False)
+    assert (own.learning_rate, own.warmup_epochs, own.keep_best) == (0.01, 0.0, True)
+    written = Distill(learning_rate=0.05, warmup_epochs=2)._plan(inherited, where)
+    assert (written.learning_rate, written.warmup_epochs, written.keep_best) == (0.05, 2.0, True)
+
+
 @pytest.mark.parametrize("damage", ["torn", "foreign", "other-plan"])
 def test_a_checkpoint_that_cannot_be_used_is_not(student, context, tmp_path, damage):
     stage = Distill(**QUICK)
