@@ -15,6 +15,7 @@ from edgekd.distill.heads.objective import TRAININGS
 from edgekd.distill.heads.targets import targets_of
 from edgekd.distill.inputs import Normalisation
 from edgekd.store.explanation import ClassFollowed, Following
+from edgekd.tasks.mapped import release
 from edgekd.teachers.packing import packing_in, unpacked
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def in_batches(split: Split) -> Iterator[Tensor]:
     """Its samples in order, raw float32."""
     for start in range(0, len(split), _AT_ONCE):
         yield torch.from_numpy(np.array(split.inputs[start : start + _AT_ONCE])).float()
+        release()
 
 
 def calibration_error(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:

@@ -37,6 +37,7 @@ from edgekd.records import Digest
 from edgekd.store.records import CurvePoint
 from edgekd.students.points import tapped
 from edgekd.tasks._protocol import InputSpec, TaskSpec
+from edgekd.tasks.mapped import release
 from edgekd.teachers._protocol import View
 
 __all__ = ["CHECKPOINT_FILE", "Lesson", "Plan", "Trained", "batches_of", "optimizer_of", "seed_of_step", "train"]
@@ -269,6 +270,7 @@ class _Training:
         self.loss_sum += value.detach() * len(batch)
         if self.average is not None:
             self.average.update(number)
+        release()
 
     def _explained(self, terms: int) -> bool:
         every, epoch = math.ceil(self.plan.epochs / _EXPLAINED), self.position.epoch

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgekd.distill.inputs import Normalisation
 from edgekd.tasks._protocol import Rows, TaskSpec
+from edgekd.tasks.mapped import release
 from edgekd.tasks.rows import empty_rows, output_rows
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def predict(module: nn.Module, inputs_raw: NDArray[Any], spec: TaskSpec, batch: 
                 outputs = whole(normalise(raw))
                 parts = outputs if isinstance(outputs, tuple) else (outputs.float(),)
                 answers[start : start + batch] = output_rows(spec, [part.cpu().numpy() for part in parts])
+                release()
     finally:
         for part, training in modes:  # one by one: parts frozen in eval mode inside a training module stay so
             part.training = training

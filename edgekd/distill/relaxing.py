@@ -43,6 +43,7 @@ from edgekd.store.relax_options import RelaxOptions
 from edgekd.store.relaxed import RelaxPoint
 from edgekd.students.choices import Choices, expected
 from edgekd.students.pieces import Cost
+from edgekd.tasks.mapped import release
 
 __all__ = ["RELAXED_FILE", "Bound", "relax"]
 
@@ -230,6 +231,7 @@ class _Relaxing:
             taught = lesson.answers(view, batch, raw)[0].to(self.teaching.device)
         with torch.autocast(self.teaching.device.type, torch.bfloat16, self.execution.precision == "bfloat16"):
             logits = self.network(inputs, picks)
+        release()
         at = self.teaching.loss.at(number / max(1, self._total() - 1))
         return torch.stack(at.terms(logits.float(), taught, labels.to(self.teaching.device))).sum()
 

@@ -10,6 +10,7 @@ from edgekd.export._protocol import ExportOptions
 from edgekd.export.answers import file_answers
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import Score, Split, SplitName, Task
+from edgekd.tasks.mapped import release
 
 __all__ = ["score_artefact"]
 
@@ -30,8 +31,8 @@ def score_artefact(
 
     part = task.split(split) if isinstance(split, str) else split
     block = max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // (4 * math.prod(part.inputs.shape[1:]))))
-    answers = [
-        file_answers(session, job, student, part.inputs[start : start + block], options, scratch)
-        for start in range(0, len(part), block)
-    ]
+    answers = []
+    for start in range(0, len(part), block):
+        answers.append(file_answers(session, job, student, part.inputs[start : start + block], options, scratch))
+        release()
     return task.score(np.concatenate(answers), part.labels)

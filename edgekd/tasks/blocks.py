@@ -7,14 +7,21 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekd.tasks.mapped import release
+
 __all__ = ["blocks"]
 
 _BYTES = 4 * 1024**2  # as float64 or int64 eight times as much
 
 
-def blocks(array: NDArray[np.generic]) -> Iterator[slice]:
-    """Slices of the first axis that cover it in order: 4 MiB each, a sample at least."""
+def blocks(array: NDArray[np.generic], sample_bytes: int | None = None) -> Iterator[slice]:
+    """Slices of the first axis that cover it in order: 4 MiB each, a sample at least. What was read is let go of.
+
+    ``sample_bytes`` is for arrays that stand for samples of another size: indices of them.
+    """
     count = len(array)
-    step = max(1, _BYTES * count // max(1, array.nbytes)) if count else 1
+    size = array[:1].nbytes if sample_bytes is None else sample_bytes
+    step = max(1, _BYTES // max(1, size))
     for start in range(0, count, step):
         yield slice(start, start + step)
+        release()

@@ -20,6 +20,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, digest_json
 from edgekd.tasks._protocol import Rows, Split, SplitName
 from edgekd.tasks.blocks import blocks
+from edgekd.tasks.mapped import gathered
 from edgekd.tasks.splits import carve, content_keys, digest_arrays
 
 __all__ = ["CarvedImages", "LabelledImages", "statistics"]
@@ -37,12 +38,30 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @cached_property
+    def keys(self) -> NDArray[np.uint64]:
+        """A hash of each sample's content: equal samples have equal keys."""
+        return content_keys(self.inputs)
+
+    @cached_property
+    def digest(self) -> Digest:
+        """Of inputs and labels, in order."""
+        return digest_arrays(self.inputs, self.labels)
+
+    def moments(self, per_channel: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation, as `statistics` gives them."""
+        return statistics(self.inputs, per_channel)
+
     def take(self, indices: NDArray[np.int64]) -> LabelledImages:
-        """Some samples, copied channel-first into memory a block at a time."""
-        chosen = np.empty((len(indices), *self.inputs.shape[1:]), self.inputs.dtype)
-        for block in blocks(chosen):
-            chosen[block] = self.inputs[indices[block]]
-        return LabelledImages(chosen, self.labels[indices])
+        """Some samples, channel-first: a view where they lie one behind the other, else a copy."""
+        return LabelledImages(self._inputs_of(indices), self.labels[indices])
+
+    def _inputs_of(self, indices: NDArray[np.int64]) -> NDArray[np.generic]:
+        first = int(indices[0]) if len(indices) else 0
+        if self.inputs.flags.c_contiguous and np.array_equal(indices, np.arange(first, first + len(indices))):
+            return self.inputs[first : first + len(indices)]
+        parts = (self.inputs[indices[block]] for block in blocks(indices, self.inputs[:1].nbytes))
+        return gathered(parts, self.inputs.dtype, (len(indices), *self.inputs.shape[1:]))
 
 
 class _TestFacts(NamedTuple):
@@ -69,19 +88,18 @@ class CarvedImages:
         """One part, channel-first. Raises ConfigurationError where the data leaves it without a sample."""
         if name == "test":
             images = self.test()
-            images = images.take(np.arange(len(images)))
-            return _split(name, images)
-        return self._splits[name]
+            return _split(name, images.take(np.arange(len(images))))
+        return _split(name, self._parts[name])
 
     @cached_property
     def data(self) -> Digest:
         """Identity of all four splits."""
-        return digest_json({"test": self._test.digest, **{name: split.digest for name, split in self._splits.items()}})
+        return digest_json({"test": self._test.digest, **{name: part.digest for name, part in self._parts.items()}})
 
     @property
-    def described(self) -> Split:
+    def described(self) -> LabelledImages:
         """What tells shape, range and labels: the training images, or those of calibration where there are none."""
-        return self.split("calibration" if self.train is None else "train")
+        return self._parts["calibration" if self.train is None else "train"]
 
     @property
     def highest_test_label(self) -> int:
@@ -91,18 +109,17 @@ class CarvedImages:
     @cached_property
     def _test(self) -> _TestFacts:
         images = self.test()
-        digest = digest_arrays(images.inputs, images.labels)
-        return _TestFacts(content_keys(images.inputs), digest, int(_strata(images.labels).max()))
+        return _TestFacts(images.keys, images.digest, int(_strata(images.labels).max()))
 
     @cached_property
-    def _splits(self) -> dict[SplitName, Split]:
+    def _parts(self) -> dict[SplitName, LabelledImages]:
         if self.train is None:
             return self._without_training()
-        keys = content_keys(self.train.inputs)
+        keys = self.train.keys
         parts: dict[SplitName, LabelledImages] = {}
         elsewhere = self._test.keys
         if self.validation is not None:
-            validation_keys = content_keys(self.validation.inputs)
+            validation_keys = self.validation.keys
             own = np.flatnonzero(~np.isin(validation_keys, elsewhere))
             parts["validation"] = self.validation.take(own)
             elsewhere = np.concatenate([elsewhere, validation_keys])
@@ -122,11 +139,11 @@ class CarvedImages:
                     f"({len(self.train)} for training, {len(free)} of them not in test or validation)",
                     "lower `calibration` or `validation`, or give more data",
                 )
-        return {name: _split(name, part) for name, part in parts.items()}
+        return parts
 
-    def _without_training(self) -> dict[SplitName, Split]:
+    def _without_training(self) -> dict[SplitName, LabelledImages]:
         assert self.validation is not None
-        keys = content_keys(self.validation.inputs)
+        keys = self.validation.keys
         own = np.flatnonzero(~np.isin(keys, self._test.keys))
         if len(own) < _LEAST_VALIDATED:
             raise ConfigurationError.one(
@@ -137,7 +154,7 @@ class CarvedImages:
         calibration, rest = (own[part] for part in carve(keys[own], _strata(self.validation.labels)[own], [count]))
         nothing = np.empty(0, np.int64)
         parts: dict[SplitName, NDArray[np.int64]] = {"validation": rest, "calibration": calibration, "train": nothing}
-        return {name: _split(name, self.validation.take(part)) for name, part in parts.items()}
+        return {name: self.validation.take(part) for name, part in parts.items()}
 
 
 def _strata(labels: Rows) -> NDArray[np.int64]:
@@ -173,4 +190,4 @@ def _moments(values: NDArray[np.generic]) -> tuple[float, float]:
 
 
 def _split(name: SplitName, images: LabelledImages) -> Split:
-    return Split(name, images.inputs, images.labels, digest_arrays(images.inputs, images.labels))
+    return Split(name, images.inputs, images.labels, images.digest)

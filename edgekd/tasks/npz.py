@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.errors import ConfigurationError, UnknownName
+from edgekd.tasks.mapped import map_array
 
 __all__ = ["array_names", "read_array"]
 
@@ -71,7 +72,7 @@ def _mapped(path: Path, name: str) -> NDArray[Any] | None:
             return None  # numpy's own reader refuses, or copies
     status = path.stat()
     _check_sum(path, info.filename, status.st_mtime_ns, status.st_size)
-    return np.memmap(path, dtype, mode="r", offset=offset, shape=shape)
+    return map_array(path, dtype, shape, offset)
 
 
 @cache

@@ -35,6 +35,7 @@ from edgekd.errors import ConfigurationError, Interrupted, MissingError
 from edgekd.records import Digest, digest_json
 from edgekd.students.points import Point
 from edgekd.tasks._protocol import Split
+from edgekd.tasks.mapped import map_array, release
 from edgekd.teachers._protocol import Teacher, View
 from edgekd.teachers.observed import Seen, observing
 from edgekd.units import format_bytes
@@ -231,6 +232,7 @@ def _added(group: Sequence[_Column], ask: Seen, split: Split, view: View | None)
                 logits, features = ask(seen.float())
                 for each, stream in zip(group, streams, strict=True):
                     stream.write(_rows(each, features[each.point] if each.point else logits))
+                release()
             for stream in streams:
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -287,7 +289,7 @@ def _mark(column: _Column) -> None:
 
 def _read(column: _Column, view: View | None, seeds: Sequence[int]) -> NDArray[Any]:
     shape = (len(column.seeds), column.samples, *column.shape)
-    stored = np.memmap(column.data, column.dtype, mode="r", shape=shape)
+    stored = map_array(column.data, column.dtype, shape)
     if view is None:
         return np.broadcast_to(stored, (len(seeds), *shape[1:]))
     places = [column.seeds.index(seed) for seed in seeds]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -61,14 +61,13 @@ class Recalibrate(Record):
             norm.momentum = old.momentum
         return student.but(module=module.eval())
 
-    def _batches(self, student: Student, context: StageContext) -> list[Tensor]:
+    def _batches(self, student: Student, context: StageContext) -> Iterator[Tensor]:
         train = context.task.split("train")
         inputs = (train if len(train) else context.task.split("calibration")).inputs
         order = np.random.default_rng(context.seed).permutation(len(inputs))[: self.samples]
         spec = student.task.input
         raw = torch.from_numpy(np.ascontiguousarray(inputs[np.sort(order)]))
-        batches = torch.split(normalised(raw, spec.mean, spec.std), _BATCH)
-        return [batch for batch in batches if len(batch) > 1]
+        return (normalised(batch, spec.mean, spec.std) for batch in torch.split(raw, _BATCH) if len(batch) > 1)
 
 
 def training_rate(student: Student, samples: int = 64) -> float:

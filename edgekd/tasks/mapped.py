@@ -1,0 +1,74 @@
+"""Arrays in files, read through the system's cache: a training set may be larger than memory.
+
+A page that was read counts as this process's memory until it is let go of (`release`); the system keeps it while it has
+room, so reading it again costs little.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+from weakref import WeakSet
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from platformdirs import user_cache_path
+
+from edgekd.errors import MissingError
+from edgekd.units import format_bytes
+
+__all__ = ["gathered", "map_array", "release", "require_room"]
+
+_IN_MEMORY = 256 * 1024**2
+
+_open: WeakSet[mmap.mmap] = WeakSet()
+
+
+def map_array(file: Path | IO[bytes], dtype: DTypeLike, shape: Sequence[int], offset: int = 0) -> NDArray[Any]:
+    """An array where it lies in a file, read-only."""
+    array = np.memmap(file, dtype, mode="r", offset=offset, shape=tuple(shape))
+    _open.add(cast(Any, array)._mmap)
+    return array
+
+
+def release() -> None:
+    """Let go of what was read of all mapped arrays. For the end of each step of a pass over a large one."""
+    for each in list(_open):
+        each.madvise(mmap.MADV_DONTNEED)
+
+
+def gathered(parts: Iterable[NDArray[Any]], dtype: DTypeLike, shape: Sequence[int]) -> NDArray[Any]:
+    """Parts as one array of ``shape``: in memory up to 256 MiB, above it in a file without a name, gone with the array.
+
+    Raises MissingError where the disk has no room.
+    """
+    size, done = math.prod(shape) * np.dtype(dtype).itemsize, 0
+    if size <= _IN_MEMORY:
+        whole = np.empty(tuple(shape), dtype)
+        for part in parts:
+            whole[done : done + len(part)] = part
+            done += len(part)
+        return whole
+    folder = user_cache_path("edgekd")
+    folder.mkdir(parents=True, exist_ok=True)
+    require_room(folder, size)
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        for part in parts:
+            stream.write(np.ascontiguousarray(part, dtype).data)
+        stream.flush()
+        return map_array(stream, dtype, shape)
+
+
+def require_room(folder: Path, size: int) -> None:
+    """Raises MissingError where a folder's disk has no room for so many bytes of samples."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise MissingError(
+            f"the samples take {format_bytes(size)}, and {folder} has {format_bytes(free)} left",
+            "free some space, or set XDG_CACHE_HOME to a folder on a larger disk",
+        )
