@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from edgekd.agent.telemetry import keep_silent
 from edgekd.devices.zipapp import agent_path
 
+PERSONS_CACHE = Path(platformdirs.user_cache_dir("edgekd"))  # before `own_cache` hides it
 keep_silent()
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # other programs may run beside a test
@@ -27,6 +32,22 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         agent_path.cache_clear()
         yield
     agent_path.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def phone_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The files of a phone on loopback, for this process alone. They are built once for all, in the person's cache."""
+    from edgekd.testing.adbd import build_root
+
+    place = PERSONS_CACHE / "testing"
+    place.mkdir(parents=True, exist_ok=True)
+    with FileLock(place / "adbd-root.lock"):
+        built = build_root(place)
+    own = tmp_path_factory.mktemp("phone") / "root"
+    subprocess.run(["cp", "-a", "--reflink=auto", built, own], check=True)
+    yield own
+    assert not (own / "dev").is_mount()  # the phone's /dev is this computer's, in a namespace of its own
+    shutil.rmtree(own)  # 300 MB
 
 
 @pytest.fixture(scope="session")

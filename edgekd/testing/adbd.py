@@ -45,7 +45,7 @@ def missing() -> str:
 def build_root(folder: Path | None = None) -> Path:
     """The phone's files, built once (about a minute). Raises CalledProcessError where packages can't be had."""
     folder = folder or Path(platformdirs.user_cache_dir("edgekd")) / "testing"
-    root = folder / "adbd-root-1"
+    root = folder / "adbd-root-2"
     if root.is_dir():
         return root
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,8 +79,10 @@ def build_root(folder: Path | None = None) -> Path:
     source.write_text(_SHIM)
     _run(["cc", "-shared", "-fPIC", "-O1", "-o", part / "usr/lib/bindshim.so", source, "-ldl"])
     platforms = [word for name in _PLATFORMS for word in ("--platform", name)]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", part / _SITE, "--only-binary=:all:"]
-    _run([*pip, *platforms, "--python-version", "3.13", *_RUNTIMES])
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--target", part / _SITE]
+    _run([*pip, "--only-binary=:all:", *platforms, "--python-version", "3.13", *_RUNTIMES])
+    # packages that are only unpacked have no bytecode, and the agent writes none: every process would compile anew
+    _run(["chroot", part, "/usr/bin/python3", "-m", "compileall", "-q", "/usr/lib/python3.13", f"/{_SITE}"])
     part.rename(root)
     return root
 

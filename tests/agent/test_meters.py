@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,9 +30,39 @@ def put(path: Path, text: object) -> None:
     part.replace(path)
 
 
+class Moments(threading.local):
+    """The time of a reading is that of its step, however long another program holds this one up in between."""
+
+    held: float | None = None
+
+    def hold(self) -> float:
+        self.held = time.monotonic() if self.held is None else self.held
+        return self.held
+
+    def __call__(self) -> float:
+        now, self.held = time.monotonic() if self.held is None else self.held, None
+        return now
+
+
 @contextmanager
-def playing(step: Callable[[float], None], every_s: float = 0.002) -> Iterator[None]:
-    """Calls ``step`` with the seconds since the beginning, again and again."""
+def playing(step: Callable[[float], None]) -> Iterator[None]:
+    """Calls ``step`` with the seconds since the beginning before files are read."""
+    begin, read, moments = time.monotonic(), meters._number, Moments()
+
+    def number(path: str) -> float:
+        step(moments.hold() - begin)
+        return read(path)
+
+    step(0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(meters, "_number", number)
+        patch.setattr(meters, "time", SimpleNamespace(monotonic=moments))
+        yield
+
+
+@contextmanager
+def beside(step: Callable[[float], None], every_s: float = 0.002) -> Iterator[None]:
+    """Calls ``step`` with the seconds since the beginning, again and again, as a program of its own would."""
     over, begin = threading.Event(), time.monotonic()
 
     def play() -> None:
@@ -241,7 +272,7 @@ def test_an_external_meter(tmp_path: Path) -> None:
         with log.open("a") as stream:
             stream.write(f"{time.time():.6f} {6.0 + 0.01 * (int(seconds * 500) % 2)}\n")
 
-    with playing(step):
+    with beside(step):
         seen = watched(open_meter("lines", str(log)))
     assert seen.watts == pytest.approx(6.005, rel=0.01)
 
@@ -256,7 +287,7 @@ def test_an_external_meters_file_that_ends_inside_a_line(tmp_path: Path) -> None
             stream.write(line)
 
     write("9.0\n")
-    with playing(lambda _: write(f"{time.time():.6f} 6.0\n")):
+    with beside(lambda _: write(f"{time.time():.6f} 6.0\n")):
         time.sleep(WINDOW_S)
         assert watch.stop().watts == pytest.approx(6.0)
 
@@ -279,7 +310,7 @@ def test_an_external_meter_of_another_unit(tmp_path: Path, watts: str) -> None:
         with log.open("a") as stream:
             stream.write(f"{time.time():.6f} {watts}\n")
 
-    with playing(step), pytest.raises(MeterError, match="can't be"):
+    with beside(step), pytest.raises(MeterError, match="can't be"):
         watched(open_meter("lines", str(log)), 0.3)
 
 

@@ -14,7 +14,7 @@ from edgekd.devices.adb import AdbDevice
 from edgekd.devices.diagnostic import null_job
 from edgekd.errors import DeviceUnreachable, MissingError
 from edgekd.measure.doctor import examine
-from edgekd.testing.adbd import LoopbackAdbd, build_root, missing
+from edgekd.testing.adbd import LoopbackAdbd, missing
 from edgekd.testing.contracts.device import DeviceContract
 
 pytestmark = [pytest.mark.runtime, pytest.mark.skipif(missing() != "", reason=f"no adbd: {missing()}")]
@@ -22,15 +22,9 @@ pytestmark = [pytest.mark.runtime, pytest.mark.skipif(missing() != "", reason=f"
 PLAN = MeasurePlan(processes=3, rounds=3, round_ms=5.0, warmup_ms=5.0)
 
 
-@pytest.fixture(scope="module")
-def root() -> Path:
-    """Built once, in the person's own cache: it takes a minute."""
-    return build_root()
-
-
 @pytest.fixture
-def adbd(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackAdbd]:
-    with LoopbackAdbd(root) as phone:
+def adbd(phone_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackAdbd]:
+    with LoopbackAdbd(phone_root) as phone:
         for name, value in phone.environment.items():
             monkeypatch.setenv(name, value)
         yield phone
@@ -123,10 +117,10 @@ esac
 """
 
 
-def test_what_the_phone_says_of_itself(device: AdbDevice, root: Path, tmp_path: Path) -> None:
+def test_what_the_phone_says_of_itself(device: AdbDevice, phone_root: Path, tmp_path: Path) -> None:
     with device.open() as session:
         (before,) = session.measure([null_job(tmp_path)], PLAN)
-    dumpsys = root / "system/bin/dumpsys"
+    dumpsys = phone_root / "system/bin/dumpsys"
     dumpsys.write_text(DUMPSYS)
     dumpsys.chmod(0o755)
     try:

@@ -17,7 +17,7 @@ from edgekd.measure.bench import run_bench
 from edgekd.measure.doctor import examine
 from edgekd.search.requirements import require_runtimes
 from edgekd.targets.catalogue import load_target
-from edgekd.testing.adbd import LoopbackAdbd, build_root, missing
+from edgekd.testing.adbd import LoopbackAdbd, missing
 
 pytestmark = [pytest.mark.runtime, pytest.mark.skipif(missing() != "", reason=f"no adbd: {missing()}")]
 
@@ -47,21 +47,15 @@ I=0; while [ $I -lt $N ]; do echo "net,0.0003,1000,98,$I"; I=$((I+1)); done > "$
 """
 
 
-@pytest.fixture(scope="module")
-def root() -> Path:
-    """Built once, in the person's own cache: it takes a minute."""
-    return build_root()
-
-
 @pytest.fixture
-def device(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AdbToolsDevice]:
+def device(phone_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AdbToolsDevice]:
     files = {}
     for name, text in (("benchmark_model", BENCHMARK_MODEL), ("onnxruntime_perf_test", PERF_TEST)):
         files[name] = tmp_path / name
         files[name].write_text(text)
-    asked = root / "data/local/tmp/asked"
+    asked = phone_root / "data/local/tmp/asked"
     asked.unlink(missing_ok=True)
-    with LoopbackAdbd(root) as phone:
+    with LoopbackAdbd(phone_root) as phone:
         for name, value in phone.environment.items():
             monkeypatch.setenv(name, value)
         name = f"tools-{time.monotonic_ns()}"
@@ -74,7 +68,7 @@ def model(folder: Path, name: str) -> Artefact:
     return Artefact.of(path)
 
 
-def test_times_of_both(device: AdbToolsDevice, root: Path, tmp_path: Path) -> None:
+def test_times_of_both(device: AdbToolsDevice, phone_root: Path, tmp_path: Path) -> None:
     net, slow, onnx = (model(tmp_path, name) for name in ("net.tflite", "slow.tflite", "net.onnx"))
     heard: list[tuple[int, int]] = []
     jobs = [
@@ -106,7 +100,7 @@ def test_times_of_both(device: AdbToolsDevice, root: Path, tmp_path: Path) -> No
     assert (found.times_only, found.cores > 0, found.memory_bytes > 1 << 30) == (True, True, True)
     assert found.runtimes["litert"].startswith("benchmark_model ")
     assert found.os.startswith("Android 15")
-    asked = (root / "data/local/tmp/asked").read_text().splitlines()
+    asked = (phone_root / "data/local/tmp/asked").read_text().splitlines()
     assert len(asked) == 6
     assert all("--use_xnnpack=true --warmup_runs=1" in line and "--num_runs=10" in line for line in asked)
     assert sum("--num_threads=2 " in line for line in asked) == 3
@@ -183,9 +177,9 @@ def test_a_bench_says_that_it_is_times_only(device: AdbToolsDevice, tmp_path: Pa
     assert checks["device python"].found == "none: times only"
 
 
-def test_what_was_not_used_for_a_week_goes(device: AdbToolsDevice, root: Path, tmp_path: Path) -> None:
+def test_what_was_not_used_for_a_week_goes(device: AdbToolsDevice, phone_root: Path, tmp_path: Path) -> None:
     job = Job(artefact=model(tmp_path, "net.tflite"), backend=LITERT)
-    folder = root / device.folder.lstrip("/")
+    folder = phone_root / device.folder.lstrip("/")
     old, week_s = folder / "blobs/old/data.tflite", 7 * 24 * 3600
     old.parent.mkdir(parents=True)
     (folder / "tools").mkdir()

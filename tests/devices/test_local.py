@@ -243,9 +243,9 @@ def test_a_killed_agent_leaves_no_process_behind(device: LocalDevice, tmp_path: 
     thread.start()
     workers = wait_for(lambda: agent.children())
     agent.kill()
-    thread.join(10)
+    thread.join(60)
     assert "ended with status -9" in str(failed[0])
-    gone, alive = psutil.wait_procs(workers, timeout=5)
+    gone, alive = psutil.wait_procs(workers, timeout=60)
     assert gone
     assert not alive
     device.open().close()  # the lock is free again
@@ -260,19 +260,19 @@ def test_the_agent_ends_with_the_host(tmp_path: Path) -> None:
     assert stdin is not None
     stdin.close()
     try:
-        assert agent.wait(10) == 0
+        assert agent.wait(60) == 0
     finally:
         link.close()
 
 
 def wait_for(found: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
-    """The first non-empty answer. Fails after 10 s."""
-    end = time.monotonic() + 10
+    """The first non-empty answer. Fails after a minute."""
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         if answer := found():
             return answer
         time.sleep(0.02)
-    raise AssertionError("nothing came within 10 s")
+    raise AssertionError("nothing came within a minute")
 
 
 def test_work_is_bound_to_cores(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_a_cut_connection_is_taken_up_again(device: SshDevice, sshd: LoopbackSsh
     assert sum("trying again" in what for what in said) >= 2
     assert result.outcome is Outcome.OK
     assert len(result.processes) == 8
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while any(psutil.pid_exists(pid) for pid in agents) and time.monotonic() < end:
         time.sleep(0.05)
     assert not [pid for pid in agents if psutil.pid_exists(pid)]
@@ -237,10 +237,8 @@ def test_an_unknown_host_key(device: SshDevice, sshd: LoopbackSshd) -> None:
 
 
 def test_nobody_listens(device: SshDevice, sshd: LoopbackSshd) -> None:
-    begin = time.monotonic()
     with pytest.raises(DeviceUnreachable, match="no ssh server answers there"):
-        device.but(port=1).open()
-    assert time.monotonic() - begin < 10
+        device.but(port=1, patience_s=3600.0).open()  # at once: only what was reached once is waited for
 
 
 def test_a_key_that_opens_nothing(device: SshDevice, sshd: LoopbackSshd, tmp_path: Path) -> None:
@@ -283,10 +281,10 @@ def test_the_users_own_folder(device: SshDevice, monkeypatch: pytest.MonkeyPatch
         ("echo nonsense", "makes no sense"),
         ("head -c 1000000000 /dev/zero | tr '\\0' x", "sent a line of more than"),
         (
-            """printf '{"id": 1, "done": {"protocol": 99, "python": "3", "pid": 1}}\\n'; sleep 60""",
+            """printf '{"id": 1, "done": {"protocol": 99, "python": "3", "pid": 1}}\\n'; sleep 3600""",
             "speaks protocol 99",
         ),
-        ("""printf '{"id": 1, "done": {"protocol": NaN}}\\n'; sleep 60""", "NaN is no number"),
+        ("""printf '{"id": 1, "done": {"protocol": NaN}}\\n'; sleep 3600""", "NaN is no number"),
         ("exit 3", "ended with status 3"),
     ],
     ids=["nonsense", "a gigabyte", "another protocol", "NaN", "gone"],
@@ -296,15 +294,13 @@ def test_what_answers_there_is_no_agent(device: SshDevice, tmp_path: Path, body:
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then exec {sys.executable} "$@"; fi\n{body}\n')
     python.chmod(0o755)
-    begin = time.monotonic()
     with pytest.raises(DeviceUnreachable, match=said):
-        device.but(python=str(python)).open()
-    assert time.monotonic() - begin < 40
+        device.but(python=str(python), patience_s=3600.0).open()  # neither it nor the connection is waited for
 
 
 def test_what_answers_there_says_nothing(device: SshDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then exec {sys.executable} "$@"; fi\nsleep 60\n')
+    python.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then exec {sys.executable} "$@"; fi\nsleep 3600\n')
     python.chmod(0o755)
     monkeypatch.setattr(AgentSession.__init__, "__defaults__", (2.0, None))
     with pytest.raises(DeviceUnreachable, match="did not answer within 2 s"):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.testing.adbd import LoopbackAdbd, build_root, missing
+from edgekd.testing.adbd import LoopbackAdbd, missing
 from edgekd.testing.sshd import LoopbackSshd, sshd_path
 
 pytestmark = pytest.mark.journey
@@ -139,8 +139,8 @@ def test_an_old_runtime(edgekd, sshd, boards):
 
 
 @on_adb
-def test_a_phone_that_dies_once_and_freezes_once(edgekd):
-    with LoopbackAdbd(build_root()) as phone:
+def test_a_phone_that_dies_once_and_freezes_once(edgekd, phone_root):
+    with LoopbackAdbd(phone_root) as phone:
         edgekd.environment.update(phone.environment)
         edgekd.write(
             "devices/phone.yaml",

@@ -103,7 +103,7 @@ def test_a_reader_does_not_sweep_under_a_writer(tmp_path: Path, header: RunHeade
 def _hold(folder: str, held, done) -> None:  # type: ignore[no-untyped-def]
     with Run.open(Path(folder)).writing():
         held.set()
-        done.wait(30)
+        done.wait(300)
 
 
 def test_a_second_writer_is_told_who_has_it(tmp_path: Path, header: RunHeader) -> None:
@@ -113,13 +113,13 @@ def test_a_second_writer_is_told_who_has_it(tmp_path: Path, header: RunHeader) -
     other = context.Process(target=_hold, args=(str(run.folder), held, done))
     other.start()
     try:
-        assert held.wait(30)
+        assert held.wait(300)
         with pytest.raises(RunBusy, match=f"process {other.pid} ") as caught, run.writing():
             pass
         assert caught.value.exit_code == 4
     finally:
         done.set()
-        other.join(30)
+        other.join(300)
     with run.writing():  # and given back
         pass
 
@@ -135,7 +135,7 @@ def test_a_reader_that_sweeps_is_waited_for(tmp_path: Path, header: RunHeader) -
 
     reader = threading.Thread(target=sweeping)
     reader.start()
-    assert held.wait(30)
+    assert held.wait(300)
     with run.writing():
         pass
     reader.join()

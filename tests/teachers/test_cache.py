@@ -207,15 +207,16 @@ from edgekd.teachers.cache import TeacherCache
 
 class Slow(Sums):
     def logits(self, batch):
-        time.sleep({pause})
+        time.sleep({pause} if len(self.asked) < {calls} else 3600)
         return super().logits(batch)
 
 TeacherCache(Path(sys.argv[1])).answers(Slow(), split(), Shifted(), [0, 1])
 """
 
 
-def process(tmp_path, folder, pause: float) -> subprocess.Popen:
-    source = textwrap.dedent(SLOW.format(module="test_cache", pause=pause))
+def process(tmp_path, folder, pause: float, calls: int) -> subprocess.Popen:
+    """Answers so many calls, and hangs in the next."""
+    source = textwrap.dedent(SLOW.format(module="test_cache", pause=pause, calls=calls))
     (tmp_path / "slow.py").write_text(source)
     path = os.pathsep.join([os.path.dirname(__file__), *sys.path])  # noqa: PTH120  # a plain string for the environment
     return subprocess.Popen(
@@ -224,8 +225,8 @@ def process(tmp_path, folder, pause: float) -> subprocess.Popen:
 
 
 def test_a_killed_process_costs_only_its_last_block(cache, tmp_path):
-    running = process(tmp_path, cache.folder, 0.05)
-    deadline = time.monotonic() + 60
+    running = process(tmp_path, cache.folder, 0.0, calls=12)  # one block and a half
+    deadline = time.monotonic() + 300
     while not list(cache.folder.glob("*.json")):
         assert time.monotonic() < deadline
         assert running.poll() is None
@@ -234,13 +235,13 @@ def test_a_killed_process_costs_only_its_last_block(cache, tmp_path):
     running.wait()
     teacher, part = Sums(), split()
     found = ask(cache, teacher, part, Shifted(), [0, 1])
-    assert 0 < sum(teacher.asked) < 10_000
+    assert sum(teacher.asked) == 10_000 - cache_module._BLOCK
     assert np.array_equal(found, expected(part, [0, 1]).astype(np.float32))
 
 
 def test_two_processes_answer_once(cache, tmp_path):
-    running = process(tmp_path, cache.folder, 0.02)
-    deadline = time.monotonic() + 60
+    running = process(tmp_path, cache.folder, 0.02, calls=1000)
+    deadline = time.monotonic() + 300
     while not list(cache.folder.glob("*.json")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
