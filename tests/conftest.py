@@ -23,6 +23,13 @@ settings.load_profile("busy")  # other programs may run beside a test
 pytest.register_assert_rewrite("edgekd.testing.contracts")  # and every module in it
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test` looks for tests that want to be alone among the journeys only."""
+    lost = [each.nodeid for each in items if each.get_closest_marker("alone") and "journeys" not in each.path.parts]
+    if lost:
+        raise pytest.UsageError(f"marked `alone` and not in tests/journeys: {', '.join(lost)}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Locks, teachers, tables and the agent's file go into folders of this process: no test waits for another."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.journey
+pytestmark = [pytest.mark.journey, pytest.mark.alone]
 
 OWN = Path(__file__).parents[2] / "examples" / "own_model"
 TARGET = """\

@@ -28,6 +28,7 @@ def quickly(edgekd, device: str, *more: str) -> tuple[dict, dict, str]:
     raise AssertionError(f"still without {report['left_out']}")
 
 
+@pytest.mark.alone
 def test_a_quick_profile_is_measured_once(edgekd, tmp_path):
     edgekd.environment["XDG_DATA_HOME"] = str(tmp_path / "data")
     begun, first, said = quickly(edgekd, "this-computer")
@@ -52,6 +53,7 @@ def test_a_quick_profile_is_measured_once(edgekd, tmp_path):
     assert "litert/xnnpack int8 . 1 thread . 4 networks" in done.stdout
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(sshd_path() is None, reason="no sshd: apt-get install openssh-server")
 def test_a_board_is_measured_once_in_each_state_and_for_each_number_of_threads(edgekd, tmp_path):
     edgekd.environment["XDG_DATA_HOME"] = str(tmp_path / "data")

@@ -25,6 +25,7 @@ def record(edgekd, name):
     return json.loads((edgekd.folder / name).read_text())
 
 
+@pytest.mark.alone
 def test_two_budgets_two_students(relaxed):
     relaxed.change("target.yaml", "p95: 100 ms", "p50: 30 us")
     relaxed.write("wide.yaml", (relaxed.folder / "target.yaml").read_text().replace("30 us", "120 us"))
