@@ -172,6 +172,7 @@ def with_teacher(project: Project, events: Events) -> Project:
 
     from edgekd.project import blamed, cache_folder
     from edgekd.students._protocol import StageProgress
+    from edgekd.tasks._protocol import sizes_of
     from edgekd.teachers._protocol import Preparable
     from edgekd.teachers.binding import bind
 
@@ -181,6 +182,7 @@ def with_teacher(project: Project, events: Events) -> Project:
     teacher, asked = project.teacher, cast(object, project.teacher)
     with blamed(project, "task"):
         spec = project.task.spec
+        events.line(f"data       {sizes_of(project.task)}")
     with blamed(project, "teacher"):
         if isinstance(asked, Preparable):
             teacher = asked.prepare(project.task, cache_folder(), show, events.stop)

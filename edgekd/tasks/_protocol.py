@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from pydantic import (
 from edgekd.records import Digest, Record
 
 __all__ = [
+    "CountedTask",
     "HeadKind",
     "HeadSpec",
     "InputSpec",
@@ -34,8 +35,10 @@ __all__ = [
     "Score",
     "Split",
     "SplitName",
+    "SplitSizes",
     "Task",
     "TaskSpec",
+    "sizes_of",
 ]
 
 SplitName = Literal["train", "validation", "calibration", "test"]
@@ -156,6 +159,27 @@ class Split:
         return len(self.labels)
 
 
+class SplitSizes(Record):
+    """How many samples each split has. ``calibrated_on``: where calibration samples come from, if from another split.
+
+    Calibration samples taken from training are training samples too; those taken from validation are not validated on.
+    """
+
+    train: NonNegativeInt
+    validation: NonNegativeInt
+    calibration: NonNegativeInt
+    test: NonNegativeInt | None = None  # None: not counted, for that split is read by the certificate alone
+    calibrated_on: Literal["train", "validation"] | None = None
+
+    def __str__(self) -> str:
+        """``624 train · 96 validation · 240 test · 128 calibration (of train)``."""
+        parts = [f"{self.train:,} train", f"{self.validation:,} validation"]
+        if self.test is not None:
+            parts.append(f"{self.test:,} test")
+        origin = f" (of {self.calibrated_on})" if self.calibrated_on == "train" else ""
+        return " · ".join([*parts, f"{self.calibration:,} calibration{origin}"])
+
+
 class Score(Record):
     """A metric's value over some samples. ``correct`` is kept, so that two models can be compared in pairs."""
 
@@ -167,8 +191,22 @@ class Score(Record):
     errors: Mapping[str, float] = {}  # told besides, less is better, in the label's own units: ``age MAE``
 
 
+@runtime_checkable
+class CountedTask(Protocol):
+    """A task that knows how large its splits are without giving the test split away."""
+
+    @property
+    def sizes(self) -> SplitSizes:
+        """How many samples each split has."""
+        ...
+
+
 class Task(Protocol):
-    """Data, splits and metric. Splits are disjoint by content; ``test`` is read for the certificate alone."""
+    """Data, splits and metric.
+
+    Splits are disjoint by content, but for calibration, which may be a part of training. ``test`` is read for the
+    certificate alone.
+    """
 
     @property
     def spec(self) -> TaskSpec:
@@ -185,3 +223,14 @@ class Task(Protocol):
         Raises ValueError on shapes that don't match.
         """
         ...
+
+
+def sizes_of(task: Task) -> SplitSizes:
+    """How many samples each split has; of test only where the task counts it without giving it away."""
+    if isinstance(task, CountedTask):
+        return task.sizes
+    return SplitSizes(
+        train=len(task.split("train")),
+        validation=len(task.split("validation")),
+        calibration=len(task.split("calibration")),
+    )

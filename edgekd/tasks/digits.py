@@ -1,6 +1,7 @@
 """`digits`: 1,797 handwritten digits of 8 x 8 pixels, 0..16, which scikit-learn brings along (Alpaydin & Kaynak 1998).
 
-Small enough that a whole search on it takes minutes. About 360 samples are test, 270 validation, 128 calibration.
+Small enough that a whole search on it takes minutes. About 360 samples are test, 270
+validation; 128 of the others are calibration too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt, PrivateAttr
 
 from edgekd.records import Record
-from edgekd.tasks._protocol import HeadSpec, InputSpec, Score, Split, SplitName, TaskSpec
+from edgekd.tasks._protocol import HeadSpec, InputSpec, Score, Split, SplitName, SplitSizes, TaskSpec
 from edgekd.tasks.labelled import CarvedImages, LabelledImages, statistics
 from edgekd.tasks.score import top1
 from edgekd.tasks.splits import carve, content_keys
@@ -42,6 +43,11 @@ class Digits(Record):
                 data=self._data.data,
             )
         return self._spec
+
+    @property
+    def sizes(self) -> SplitSizes:
+        """How many samples each split has."""
+        return self._data.sizes
 
     def split(self, name: SplitName) -> Split:
         """One part of the data. The same on every machine."""

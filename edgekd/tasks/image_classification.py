@@ -29,7 +29,7 @@ from pydantic_core import PydanticCustomError
 from edgekd.errors import ConfigurationError
 from edgekd.records import Record
 from edgekd.references import ExistingFile
-from edgekd.tasks._protocol import HeadSpec, InputSpec, MetricSpec, Rows, Score, Split, SplitName, TaskSpec
+from edgekd.tasks._protocol import HeadSpec, InputSpec, MetricSpec, Rows, Score, Split, SplitName, SplitSizes, TaskSpec
 from edgekd.tasks.arrays import Layout, images_of
 from edgekd.tasks.labelled import CarvedImages, LabelledImages, statistics
 from edgekd.tasks.metrics.heads import metric_name, score_heads
@@ -92,6 +92,11 @@ class Images(Record):
         if self._spec is None:
             self._spec = self._described()
         return self._spec
+
+    @property
+    def sizes(self) -> SplitSizes:
+        """How many samples each split has."""
+        return self._data.sizes
 
     def split(self, name: SplitName) -> Split:
         """One part of the data. The same on every machine."""

@@ -1,9 +1,9 @@
 """Labelled images carved into the four splits: what every classification task rests on.
 
-Validation is carved out of the training images unless the data brings its own, and calibration always is. Training
-images that are also in validation or test are left out. Of the test images only their hashes are kept until somebody
-asks for that split. Where there are no training images at all, which is what the stage `data-free` is for, calibration
-is carved out of the validation images.
+Validation is carved out of the training images unless the data brings its own. Calibration images are training images
+and stay among them: quantization ranges need no held-out data. Training images that are also in validation or test are
+left out. Of the test images only their hashes are kept until somebody asks for that split. Where there are no training
+images at all, which is what the stage `data-free` is for, calibration is carved out of the validation images.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, digest_json
-from edgekd.tasks._protocol import Rows, Split, SplitName
+from edgekd.tasks._protocol import Rows, Split, SplitName, SplitSizes
 from edgekd.tasks.blocks import blocks
 from edgekd.tasks.mapped import gathered
 from edgekd.tasks.splits import carve, content_keys, digest_arrays
@@ -70,6 +70,7 @@ class _TestFacts(NamedTuple):
     keys: NDArray[np.uint64]
     digest: Digest
     highest_label: int
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,18 @@ class CarvedImages:
         return self._parts["calibration" if self.train is None else "train"]
 
     @property
+    def sizes(self) -> SplitSizes:
+        """How many samples each split has."""
+        counts = {name: len(part) for name, part in self._parts.items()}
+        return SplitSizes(
+            train=counts["train"],
+            validation=counts["validation"],
+            test=self._test.samples,
+            calibration=counts["calibration"],
+            calibrated_on="validation" if self.train is None else "train",
+        )
+
+    @property
     def highest_test_label(self) -> int:
         """The largest label of the test split."""
         return self._test.highest_label
@@ -109,7 +122,7 @@ class CarvedImages:
     @cached_property
     def _test(self) -> _TestFacts:
         images = self.test()
-        return _TestFacts(images.keys, images.digest, int(_strata(images.labels).max()))
+        return _TestFacts(images.keys, images.digest, int(_strata(images.labels).max()), len(images))
 
     @cached_property
     def _parts(self) -> dict[SplitName, LabelledImages]:
@@ -125,19 +138,20 @@ class CarvedImages:
             elsewhere = np.concatenate([elsewhere, validation_keys])
         free = np.flatnonzero(~np.isin(keys, elsewhere))
         validation_count = 0 if self.validation is not None else round(self.validation_fraction * len(free))
-        carved = carve(keys[free], _strata(self.train.labels)[free], [validation_count, self.calibration_count])
-        validation, calibration, rest = (free[part] for part in carved)
+        strata = _strata(self.train.labels)
+        validation, rest = (free[part] for part in carve(keys[free], strata[free], [validation_count]))
         if self.train_limit is not None:
-            rest = rest[carve(keys[rest], _strata(self.train.labels)[rest], [self.train_limit])[0]]
+            rest = rest[carve(keys[rest], strata[rest], [self.train_limit])[0]]
+        calibration = rest[carve(keys[rest], strata[rest], [self.calibration_count])[0]]
         parts.setdefault("validation", self.train.take(validation))
-        parts["calibration"] = self.train.take(calibration)
         parts["train"] = self.train.take(rest)
+        parts["calibration"] = self.train.take(calibration)
         for name, part in parts.items():
             if not len(part):
                 raise ConfigurationError.one(
                     f"{self.what}: no sample is left for {name} "
                     f"({len(self.train)} for training, {len(free)} of them not in test or validation)",
-                    "lower `calibration` or `validation`, or give more data",
+                    "lower `validation`, or give more data",
                 )
         return parts
 

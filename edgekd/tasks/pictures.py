@@ -19,7 +19,7 @@ from pydantic import Field, PositiveInt, PrivateAttr
 
 from edgekd.errors import ConfigurationError, MissingError
 from edgekd.records import Record
-from edgekd.tasks._protocol import HeadSpec, InputSpec, MetricSpec, Rows, Score, Split, SplitName, TaskSpec
+from edgekd.tasks._protocol import HeadSpec, InputSpec, MetricSpec, Rows, Score, Split, SplitName, SplitSizes, TaskSpec
 from edgekd.tasks.image_classification import Values
 from edgekd.tasks.labelled import CarvedImages, LabelledImages, statistics
 from edgekd.tasks.metrics.heads import metric_name, score_heads
@@ -83,6 +83,11 @@ class Pictures(Record):
                 flip=self.flip,
             )
         return self._spec
+
+    @property
+    def sizes(self) -> SplitSizes:
+        """How many samples each split has."""
+        return self._data.sizes
 
     def split(self, name: SplitName) -> Split:
         """One part of the data. The same on every machine."""

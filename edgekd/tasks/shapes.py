@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt, PrivateAttr, model_validator
 
 from edgekd.records import Record
-from edgekd.tasks._protocol import HeadSpec, InputSpec, MetricSpec, Rows, Score, Split, SplitName, TaskSpec
+from edgekd.tasks._protocol import HeadSpec, InputSpec, MetricSpec, Rows, Score, Split, SplitName, SplitSizes, TaskSpec
 from edgekd.tasks.labelled import CarvedImages, LabelledImages, statistics
 from edgekd.tasks.metrics.heads import metric_name, score_heads
 from edgekd.tasks.rows import ABSENT, IGNORED, NOTHING, OBJECT_FIELDS, UNKNOWN, label_rows
@@ -73,6 +73,11 @@ class Shapes(Record):
             )
         return self._spec
 
+    @property
+    def sizes(self) -> SplitSizes:
+        """How many samples each split has."""
+        return self._data.sizes
+
     def split(self, name: SplitName) -> Split:
         """One part of the data. The same on every machine."""
         return self._data.split(name)
@@ -92,7 +97,7 @@ class Shapes(Record):
     @property
     def _data(self) -> CarvedImages:
         if self._carved is None:
-            train = self._drawn(self.train + self.validation + self.calibration, 0)
+            train = self._drawn(self.train + self.validation, 0)
             self._carved = CarvedImages(
                 what="shapes",
                 train=LabelledImages(train.inputs, self._thinned(train.labels)),

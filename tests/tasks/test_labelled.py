@@ -31,7 +31,7 @@ def test_a_training_image_that_is_in_test_is_dropped():
     train.inputs[7] = test.inputs[3]  # the planted duplicate
     data = carved(train, test)
     kept = [data.split(name) for name in ("train", "validation", "calibration")]
-    assert sum(map(len, kept)) == 199
+    assert len(data.split("train")) + len(data.split("validation")) == 199
     assert not any(contents(part) & contents(data.split("test")) for part in kept)
 
 
@@ -41,7 +41,18 @@ def test_images_of_given_validation_are_dropped_where_they_do_not_belong():
     validation.inputs[9] = test.inputs[4]
     data = carved(train, test, validation)
     assert len(data.split("validation")) == 39
-    assert len(data.split("train")) + len(data.split("calibration")) == 199
+    assert len(data.split("train")) == 199
+
+
+def test_calibration_images_are_training_images_and_stay_there():
+    """600 images with 512 for calibration once left 28 to train on."""
+    train, test = images(600, 0), images(50, 1)
+    data = CarvedImages("small", train, lambda: test, None, 0.1, 512)
+    assert len(data.split("train")) == 540
+    assert contents(data.split("calibration")) < contents(data.split("train"))
+    assert str(data.sizes) == "540 train · 60 validation · 50 test · 512 calibration (of train)"
+    fewer = CarvedImages("small", images(100, 0), lambda: test, None, 0.1, 512)
+    assert fewer.sizes.calibration == fewer.sizes.train == 90
 
 
 def test_the_test_images_are_not_kept():
@@ -66,7 +77,7 @@ def test_a_limit_takes_from_training_alone():
 
 def test_an_empty_part_is_refused():
     with pytest.raises(ConfigurationError, match="no sample is left for train"):
-        carved(images(20, 0), images(5, 1)).split("train")
+        CarvedImages("planted", images(20, 0), lambda: images(5, 1), None, 0.99, 20).split("train")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

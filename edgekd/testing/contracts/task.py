@@ -3,7 +3,7 @@
 - `spec` is complete: a shape (C, H, W), classes, a positive std, labels that are absent or one a class;
 - every split is channel-first, of the stated type and range, with labels below `classes`, and not empty;
 - where there are several heads, or another one than classification: labels as `edgekd.tasks.rows` lays them out;
-- no sample is in two splits, by content;
+- no sample is in two splits, by content, but for calibration, which may be a part of training;
 - two tasks made alike have the same splits and the same `data` digest;
 - the right answers score 1, wrong ones 0; `correct` has one entry a sample; shapes that don't match are refused.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgekd.tasks._protocol import HeadSpec, Rows, SplitName, Task, TaskSpec
+from edgekd.tasks._protocol import HeadSpec, Rows, SplitName, Task, TaskSpec, sizes_of
 from edgekd.tasks.rows import ABSENT, IGNORED, NOTHING, UNKNOWN, empty_rows
 
 __all__ = ["TaskContract", "perfect_answers"]
@@ -70,14 +70,26 @@ class TaskContract:
         contents = {name: {sample.tobytes() for sample in task.split(name).inputs} for name in _NAMES}
         for place, one in enumerate(_NAMES):
             for other in _NAMES[place + 1 :]:
+                if {one, other} == {"train", "calibration"}:
+                    continue  # ranges of activations need no held-out samples
                 assert not contents[one] & contents[other], f"{one} and {other} share samples"
+
+    def test_sizes_are_those_of_the_splits(self, make_task: Callable[[], Task]) -> None:
+        task = make_task()
+        sizes = sizes_of(task)
+        for name in _NAMES:
+            found = getattr(sizes, name)
+            assert found is None or found == len(task.split(name)), name
+        if sizes.calibrated_on == "train":
+            training = {sample.tobytes() for sample in task.split("train").inputs}
+            assert {sample.tobytes() for sample in task.split("calibration").inputs} <= training
 
     def test_made_twice_is_the_same(self, make_task: Callable[[], Task]) -> None:
         one, two = make_task(), make_task()
         assert one.spec == two.spec
         digests = [one.split(name).digest for name in _NAMES]
         assert digests == [two.split(name).digest for name in _NAMES]
-        assert len(set(digests)) == len(_NAMES)
+        assert len(set(digests)) >= len(_NAMES) - 1  # calibration may be all of training
         assert np.array_equal(one.split("train").inputs, two.split("train").inputs)
 
     def test_score_counts_right_answers(self, make_task: Callable[[], Task]) -> None:
