@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from pydantic import model_serializer, model_validator
 
-from edgekd.errors import UnknownName
+from edgekd.errors import UnknownName, nearest_name
 from edgekd.external_weights import external_files
 from edgekd.records import Digest, Record, digest_bytes, digest_file
 
-__all__ = ["BACKENDS", "RUNTIMES", "Artefact", "Backend", "Format", "Precision", "Runtime"]
+__all__ = ["BACKENDS", "RUNTIMES", "Artefact", "Backend", "Format", "Precision", "Runtime", "backend_hint"]
 
 
 class Format(str, Enum):
@@ -153,7 +153,7 @@ class Backend(Record):
         return str(self)
 
     def __str__(self) -> str:
-        return f"{self.runtime}/{self.provider}"
+        return f"{self.runtime}/{self.provider}" if self.provider else self.runtime
 
     @property
     def formats(self) -> tuple[Format, ...]:
@@ -161,7 +161,7 @@ class Backend(Record):
         try:
             return BACKENDS[str(self)]
         except KeyError:
-            raise UnknownName("backend", str(self), BACKENDS) from None
+            raise UnknownName("backend", str(self), BACKENDS, remedy=backend_hint(str(self), near=False)) from None
 
 
 BACKENDS: dict[str, tuple[Format, ...]] = {
@@ -171,6 +171,21 @@ BACKENDS: dict[str, tuple[Format, ...]] = {
     "openvino/cpu": (Format.OPENVINO, Format.ONNX, Format.TFLITE),
 }
 """Every backend this version can drive, and the formats each loads."""
+
+
+def backend_hint(name: str, near: bool = True) -> str:
+    """What a name that is no backend may have meant, with a blank behind it; nothing where that can't be told.
+
+    ``near``: the nearest name too.
+    """
+    first = name.partition("/")[0]
+    for backend, formats in BACKENDS.items():
+        if first in (formats[0].value, formats[0].suffix.removeprefix(".")):
+            return f"{formats[0].suffix} files run on `{backend}` "
+        if first == backend.partition("/")[0] and first == name:
+            return f"did you mean `{backend}`? "
+    found = nearest_name(name, BACKENDS) if near else None
+    return f"did you mean `{found}`? " if found else ""
 
 
 class Artefact(Record):

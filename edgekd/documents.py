@@ -29,6 +29,16 @@ _LARGEST_BYTES = 100_000
 _DEEPEST = 40
 _LARGEST_INT = 2**63
 _OPENING = ("BlockMappingStartToken", "BlockSequenceStartToken", "FlowMappingStartToken", "FlowSequenceStartToken")
+_SLIPS = (  # what the parser says, what a person reads, what to do
+    ("'\\t'", "a tab", "indent with spaces"),
+    (
+        "expected <block end>",
+        "this line is not in line with those around it",
+        "begin it in the column of the lines that it belongs to",
+    ),
+    ("mapping values are not allowed", "a second `:`", "put the value in quotes, or begin a new line"),
+    ("could not find expected ':'", "a field without its `:`", "write name: value"),
+)
 _CLOSING = ("BlockEndToken", "FlowMappingEndToken", "FlowSequenceEndToken")
 
 
@@ -62,10 +72,7 @@ class Document(NamedTuple):
             line, column = position[0] + 1, position[1] + 1
             width = len(part) if isinstance(part, str) else 1
             node = node[part]
-        excerpt = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
-        if len(excerpt) > 200 or not excerpt.isprintable():
-            excerpt = ""
-        return Place(str(self.path), line, column, dotted(where), excerpt, width)
+        return Place(_shown(self.path), line, column, dotted(where), _excerpt(self.lines, line), width)
 
 
 def dotted(where: Where) -> str:
@@ -76,6 +83,18 @@ def dotted(where: Where) -> str:
     return text
 
 
+def _shown(path: Path) -> str:
+    """Relative to the working folder where it lies below it, so that all files of one answer look alike."""
+    folder = Path.cwd()
+    return str(path.relative_to(folder)) if path.is_absolute() and path.is_relative_to(folder) else str(path)
+
+
+def _excerpt(lines: Sequence[str], line: int) -> str:
+    """A source line to show, or nothing where a terminal can't show it."""
+    text = lines[line - 1] if 0 < line <= len(lines) else ""
+    return text if len(text) <= 200 and text.isprintable() else ""
+
+
 def read_document(path: Path) -> Document:
     """Read one YAML file. Raises ConfigurationError on a missing, unreadable, oversized or malformed one."""
     text = _read_text(path)
@@ -84,9 +103,11 @@ def read_document(path: Path) -> Document:
         data = YAML(typ="rt", pure=True).load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = Place(str(path), mark.line + 1, mark.column + 1) if mark else Place(str(path))
+        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        place = Place(_shown(path), line, column, excerpt=_excerpt(text.replace("\t", " ").split("\n"), line))
         reason = str(error.problem or error.context).partition(" with value ")[0]
-        raise ConfigurationError.one(f"is not valid YAML: {printable(reason)}", place=place) from None
+        said, remedy = next(((said, todo) for key, said, todo in _SLIPS if key in reason), (printable(reason), ""))
+        raise ConfigurationError.one(f"is not valid YAML: {said}", remedy, place) from None
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigurationError.one(
@@ -107,8 +128,12 @@ def read_document(path: Path) -> Document:
         # the parser raises all of these on hostile text; each is the file's fault
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigurationError.one(f"is not valid YAML: {printable(reason)}", place=Place(str(path))) from None
+    if data is None:
+        raise ConfigurationError.one(
+            "is empty", "edgekd init writes a project and its target, edgekd targets new a target", Place(_shown(path))
+        )
     if not isinstance(data, CommentedMap):
-        raise ConfigurationError.one("a mapping of fields is expected here", place=Place(str(path), 1))
+        raise ConfigurationError.one("a mapping of fields is expected here", place=Place(_shown(path), 1))
     document = Document(path, data, tuple(text.split("\n")))
     problems = list(_oddities(document, data, ()))
     if problems:
@@ -137,7 +162,10 @@ def problems_of(
     """
     found: dict[Where, list[Problem]] = {}
     start = _node_at(document.data, at)
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    for item in items:
+        if item["type"] == "too_short" and any(_inside(other["loc"], item["loc"]) for other in items):
+            continue  # pydantic counts what was refused as missing
         cause = (item.get("ctx") or {}).get("error")
         where = (*at, *_written(start, item["loc"], item["type"] == "missing"))
         if isinstance(cause, ConfigurationError):
@@ -150,6 +178,10 @@ def problems_of(
                 message, remedy = _words(dict(item), model)
             found.setdefault(where, []).append(Problem(message, remedy, document.place(where)))
     return [_either(problems) for problems in found.values()]
+
+
+def _inside(location: Where, around: Where) -> bool:
+    return len(location) > len(around) and location[: len(around)] == around
 
 
 def placed(error: ConfigurationError, document: Sourced, where: Where) -> list[Problem]:
@@ -306,10 +338,17 @@ def _words(item: dict[str, Any], model: type[BaseModel]) -> tuple[str, str]:
         return "no such field", "  ".join(filter(None, [f"did you mean `{near}`?" if near else "", listing]))
     if kind == "missing":
         return f"the field `{location[-1]}` is missing", ""
+    found = item.get("input")
+    scalar = isinstance(found, (str, int, float)) and not isinstance(found, bool)
     if kind in ("model_type", "dict_type", "model_attributes_type"):
         fields = sorted(_fields_at(model, location))
-        return "a mapping of fields is expected here", f"(fields here: {', '.join(fields)})" if fields else ""
-    found = item.get("input")
+        listing = f"(fields here: {', '.join(fields)})" if fields else ""
+        usual = next((record.usual for record in _records_at(model, location) if hasattr(record, "usual")), None)
+        short = f"write {location[-1]}: {{{usual}: {printable(str(found))[:80]}}}" if usual and scalar else ""
+        return "a mapping of fields is expected here", "  ".join(filter(None, [short, listing]))
+    if kind in ("tuple_type", "list_type") and scalar and location:
+        shown = printable(str(found))[:80]
+        return f"found `{shown}`: a list is expected", f"write {location[-1]}: [{shown}]"
     own = kind in ("quantity", "no_file") or kind.startswith("edgekd")
     shown = f"found `{printable(str(found))[:80]}`: " if isinstance(found, (str, int, float)) and not own else ""
     message = str(item["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
@@ -319,7 +358,13 @@ def _words(item: dict[str, Any], model: type[BaseModel]) -> tuple[str, str]:
 
 
 def _fields_at(model: type[BaseModel], location: Where) -> list[str]:
-    """Names of the fields at a location, as far as annotations tell; parts that are no field are union members."""
+    """Names of the fields at a location, as far as annotations tell."""
+    records = _records_at(model, location)
+    return [info.alias or name for record in records for name, info in record.model_fields.items()]
+
+
+def _records_at(model: type[BaseModel], location: Where) -> list[type[BaseModel]]:
+    """Records that may stand at a location; parts of it that are no field are union members."""
     records = [model]
     for part in location:
         if isinstance(part, int):
@@ -329,7 +374,7 @@ def _fields_at(model: type[BaseModel], location: Where) -> list[str]:
             records = [record for annotation in inside for record in _records_in(annotation)]
         else:
             records = [record for record in records if record.__name__ == part] or records
-    return [info.alias or name for record in records for name, info in record.model_fields.items()]
+    return records
 
 
 def _field(record: type[BaseModel], part: str) -> Any:

@@ -29,7 +29,7 @@ from edgekd.targets.catalogue import load_target
 from edgekd.targets.target import Target
 from edgekd.tasks._protocol import Task
 from edgekd.teachers._protocol import Teacher
-from edgekd.units import Duration
+from edgekd.units import Span
 
 __all__ = [
     "SCHEMA",
@@ -46,6 +46,8 @@ __all__ = [
 
 SCHEMA = "edgekd.project/1"
 _SECTIONS = ("schema", "task", "teacher", "student", "target", "recipe", "search", "export")
+_USUAL = {"task": "digits", "teacher": "train", "student": "resnet"}
+"""What an example of a section names."""
 _AUTO = "auto"  # the one recipe that needs no list
 _CODE = re.compile(r"^([\w.]+|[^:\n]+\.py):[^\W\d]\w*$")
 
@@ -103,7 +105,7 @@ class SearchOptions(Record):
     by: By = "trials"  # candidates side by side, one model that shrinks in rounds, or an arch whose choice is trained
     rounds: Rounds = Rounds()
 
-    budget: Duration = Duration(30 * 60)
+    budget: Span = Span(30 * 60)
     trials: PositiveInt | None = None
     finalists: PositiveInt = 3
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -270,14 +272,16 @@ class _Reading:
         """A task, teacher or family: a mapping with the name of a plugin under ``key``."""
         example = plugins.names(group)
         written = self._document.data.get(section)
+        known = f"(known: {', '.join(example)})"
         if not isinstance(written, dict):
-            choice = example[0] if example else "..."
+            choice = written if isinstance(written, str) and written in example else _USUAL[section]
             message = "is missing" if written is None else "a mapping of fields is expected here"
-            self._add(message, f"for example {section}: {{{key}: {choice}}}  (known: {', '.join(example)})", section)
+            self._add(message, f"for example {section}: {{{key}: {choice}}}  {known}", section)
             return None
         name = written.get(key)
         if not isinstance(name, str):
-            self._add(f"the field `{key}` is missing", f"(known: {', '.join(example)})", section, key)
+            message = f"the field `{key}` is missing" if name is None else f"one name of a {key} is expected"
+            self._add(message, f"for example {section}: {{{key}: {_USUAL[section]}}}  {known}", section, key)
             return None
         options = {field: value for field, value in written.items() if field != key}
         return self._build(group, name, options, (section,), (section, key))
@@ -411,7 +415,7 @@ def _replaced(search: SearchOptions, budget: str | None, seed: int | None) -> Se
     changes: dict[str, Any] = {}
     if budget is not None:
         try:
-            changes["budget"] = Duration.parse(budget)
+            changes["budget"] = Span.parse(budget)
         except ValueError as error:
             raise UsageError(f"--budget: {error}", "for example --budget '10 min'") from None
     if seed is not None:

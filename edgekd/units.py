@@ -22,6 +22,7 @@ __all__ = [
     "Quantity",
     "Rate",
     "Size",
+    "Span",
     "format_bytes",
     "format_small",
     "format_us",
@@ -35,6 +36,9 @@ class Quantity(float):
     """A non-negative float in a base unit. Read with :meth:`parse`, shown with ``str``."""
 
     units: ClassVar[dict[str, float]] = {}
+    likely: ClassVar[
+        tuple[str, ...]
+    ] = ()  # units to suggest where none was written; the first ones of `units` if empty
     example: ClassVar[str] = ""
 
     @classmethod
@@ -59,7 +63,7 @@ class Quantity(float):
 
     @classmethod
     def _suggest(cls, shown: str) -> str:
-        units = list(cls.units)[:3]
+        units = cls.likely or tuple(cls.units)[:3]
         if not _BARE.match(shown):
             return f"for example {cls.example}"
         return (
@@ -108,6 +112,13 @@ class Duration(Quantity):
     def us(self) -> float:
         """Microseconds."""
         return float(self) * 1e6
+
+
+class Span(Duration):
+    """Seconds that work may take: a search's budget."""
+
+    likely = ("s", "min", "h")
+    example = "30 min"
 
 
 class Size(Quantity):

@@ -282,3 +282,44 @@ def test_a_file_that_cannot_be_read_is_refused_before_anything_heavy_is_imported
         [sys.executable, "-c", code, command], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.stdout == "3 []\n", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("budget: 3 min", "budget: 60", "60 has no unit. Write 60 s, 60 min or 60 h"),
+        ("student: {family: resnet, space: {width: [8, 32], depth: [1, 2]}}\n", "", "student: {family: resnet}"),
+        (
+            "{family: resnet, space: {width: [8, 32], depth: [1, 2]}}",
+            "{family: [mobilenet, resnet]}",
+            "one name of a family",
+        ),
+        ("{width: [8, 32], depth: [1, 2]}", "{stem_stride: 2}", "write stem_stride: [2]"),
+        ("task: {kind: digits}", "task: digits", "for example task: {kind: digits}"),
+        ("target: this-computer", "target: raspberrypi5", "`raspberry-pi-5` is a device; targets for it: pi5-30fps"),
+    ],
+)
+def test_a_likely_mistake_is_told_how_to_be_written(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in PROJECT
+    with pytest.raises(ConfigurationError) as caught:
+        read_project(write(tmp_path, PROJECT.replace(old, new)))
+    assert said in str(caught.value)
+    assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("backend", "said"),
+    [
+        ("tflite", "no backend `tflite`. .tflite files run on `litert/xnnpack`"),
+        ("onnx", "no backend `onnx`. .onnx files run on `onnxruntime/cpu`"),
+        ("litert", "no backend `litert`. did you mean `litert/xnnpack`?"),
+        ("onnxruntime/cuda", "no backend `onnxruntime/cuda`. did you mean `onnxruntime/cpu`?"),
+    ],
+)
+def test_a_backend_that_is_none_names_the_one_that_was_meant(tmp_path: Path, backend: str, said: str) -> None:
+    text = f"schema: edgekd.target/1\ndevice: this-computer\nbackends: [{backend}]\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        read_project(write(tmp_path, PROJECT.replace("this-computer", "mine")))
+    (problem,) = caught.value.problems
+    assert problem.message.startswith(said)

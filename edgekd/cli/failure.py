@@ -106,10 +106,12 @@ def _as_json(output: Output, kind: str, code: int, message: str, remedy: str, pr
 def _say(text: str) -> None:
     for line in map(printable, text.split("\n")):
         indent = line[: len(line) - len(line.lstrip())]
-        quoted = " | " in line[:12] or not indent
+        quoted = " | " in line[:12] or not (indent or sys.stderr.isatty())  # a first line is one line for a program
         shown = (
             [line]
             if quoted or len(line) <= _WIDTH
-            else textwrap.wrap(line, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+            else textwrap.wrap(
+                line, _WIDTH, subsequent_indent=indent or "  ", break_long_words=False, break_on_hyphens=False
+            )
         )
         tell("\n".join(shown) + "\n")

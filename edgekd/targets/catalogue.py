@@ -39,7 +39,7 @@ def load_target(name_or_path: str | Path, beside: Path | None = None) -> Target:
 
 def load_resolved(name_or_path: str | Path, beside: Path | None = None) -> tuple[Target, Resolved]:
     """A target, and where each of its values is written."""
-    path = name_or_path if isinstance(name_or_path, Path) else shelves.find("targets", name_or_path, beside)
+    path = name_or_path if isinstance(name_or_path, Path) else _found(name_or_path, beside)
     resolved = resolve(path, TARGETS)
     problems: list[Problem] = []
     target: Target | None = None
@@ -61,6 +61,32 @@ def load_resolved(name_or_path: str | Path, beside: Path | None = None) -> tuple
     if problems or target is None:
         raise ConfigurationError(problems)
     return target, resolved
+
+
+def _found(name: str, beside: Path | None) -> Path:
+    """A target's file. Raises UnknownName; a device's name is told with the targets for it."""
+    try:
+        return shelves.find("targets", name, beside)
+    except UnknownName as unknown:
+        device = next((known for known in device_names(beside) if _bare(known) == _bare(name)), None)
+        if device is None:
+            raise
+        there = [each for each in target_names(beside) if device == _device_of(shelves.find("targets", each, beside))]
+        new = f"write one: edgekd targets new NAME --device {device}"
+        wanted = f"targets for it: {', '.join(there)}" if there else new
+        problem = replace(unknown.problems[0], remedy=f"`{device}` is a device; {wanted}")
+        raise ConfigurationError([problem]) from None
+
+
+def _bare(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def _device_of(path: Path) -> object:
+    try:
+        return resolve(path, TARGETS).data.get("device")
+    except ConfigurationError:  # told where that target is asked for
+        return None
 
 
 def load_device_facts(name: str, beside: Path | None = None) -> DeviceFacts:

@@ -5,7 +5,7 @@ The records mirror ``targets/*.yaml`` field by field; `Target.limits` lays the b
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -17,8 +17,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from edgekd.artefacts import BACKENDS, Backend
-from edgekd.errors import nearest_name, printable
+from edgekd.artefacts import BACKENDS, Backend, backend_hint
+from edgekd.errors import printable
 from edgekd.records import Record
 from edgekd.units import Duration, Energy, Power, Quantity, Rate, Size
 
@@ -33,6 +33,7 @@ class LatencyBudget(Record):
     ``low`` is the 5th percentile, of a machine that nobody disturbs: what holds on a shared one, and promises least.
     """
 
+    usual: ClassVar[str] = "p95"
     p50: Duration | None = None
     p95: Duration | None = None
     p99: Duration | None = None
@@ -52,6 +53,7 @@ class LatencyBudget(Record):
 class MemoryBudget(Record):
     """Two figures never mixed: what the model adds, and the whole process."""
 
+    usual: ClassVar[str] = "model"
     model: Size | None = None
     process: Size | None = None
     confidence: Confidence = 0.95
@@ -61,6 +63,7 @@ class MemoryBudget(Record):
 class SizeBudget(Record):
     """Bytes of the model file as it is loaded, and compressed as it is sent."""
 
+    usual: ClassVar[str] = "file"
     file: Size | None = None
     download: Size | None = None
     report: bool = False
@@ -69,6 +72,7 @@ class SizeBudget(Record):
 class EnergyBudget(Record):
     """``modelled: true`` lets a figure count that rests on a person's word of what the device draws."""
 
+    usual: ClassVar[str] = "per_inference"
     per_inference: Energy | None = None
     confidence: Confidence = 0.95
     modelled: bool = False
@@ -78,6 +82,7 @@ class EnergyBudget(Record):
 class PowerBudget(Record):
     """``modelled``: see EnergyBudget."""
 
+    usual: ClassVar[str] = "average"
     average: Power | None = None
     confidence: Confidence = 0.95
     modelled: bool = False
@@ -113,6 +118,7 @@ class LoadPattern(Record):
 class AccuracyFloor(Record):
     """The lowest score worth shipping, in the task's metric."""
 
+    usual: ClassVar[str] = "floor"
     floor: Annotated[float, Field(ge=0.0, le=1.0)]
     report: bool = False
 
@@ -135,9 +141,7 @@ class Limit(Record):
 
 def _known(backend: Backend) -> Backend:
     if str(backend) not in BACKENDS:
-        near = nearest_name(str(backend), BACKENDS)
-        hint = f"did you mean `{near}`? " if near else ""
-        reason = f"no backend `{printable(str(backend))}`. {hint}(known: {', '.join(BACKENDS)})"
+        reason = f"no backend `{printable(str(backend))}`. {backend_hint(str(backend))}(known: {', '.join(BACKENDS)})"
         raise PydanticCustomError("edgekd_backend", "{reason}", {"reason": reason})
     return backend
 

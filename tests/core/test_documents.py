@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
 from pydantic import Field, PositiveInt, ValidationError, model_validator
@@ -103,7 +103,7 @@ def test_a_missing_unit_is_named(write: Callable[[str], Path]) -> None:
         ("? [a, b]\n: 1\n", 0, "name is text"),
         ("a: 1\nb: \x07\n", 2, "can't stand"),
         ("- 1\n", 1, "mapping"),
-        ("", 1, "mapping"),
+        ("", 0, "is empty"),
         ("just words\n", 1, "mapping"),
         ("a: 1\n---\nb: 2\n", 2, "not valid YAML"),
         ("a: " + "[" * 60 + "]" * 60, 1, "nested deeper"),
@@ -153,3 +153,60 @@ def test_control_characters_never_reach_the_screen(write: Callable[[str], Path])
 
 def test_paths_as_people_write_them() -> None:
     assert dotted(["recipe", 0, "distill", "loss"]) == "recipe[0].distill.loss"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said", "todo"),
+    [
+        ("a: 1\nb:\n  c: 2\n d: 3\n", "  4 |  d: 3", "not in line with those around it", "in the column of the lines"),
+        ("a: 1\nb:\n\tc: 2\n", "  3 |  c: 2", "a tab", "indent with spaces"),
+        ("a: b: c\n", "  1 | a: b: c", "a second `:`", "put the value in quotes"),
+        ("a: 1\nb\nc: 2\n", "  3 | c: 2", "a field without its `:`", "write name: value"),
+    ],
+)
+def test_a_slip_of_yaml_shows_its_line_and_what_to_do(
+    write: Callable[[str], Path], text: str, line: str, said: str, todo: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_document(write(text))
+    shown = str(caught.value)
+    assert f"is not valid YAML: {said}" in shown or said in shown
+    assert line in shown
+    assert "| " + " " * (caught.value.problems[0].place.column - 1) + "^" in shown
+    assert todo in shown
+
+
+def test_a_value_in_place_of_a_list_or_of_fields_is_told_how_to_be_written(write: Callable[[str], Path]) -> None:
+    class Budget(Record):
+        usual: ClassVar[str] = "p95"
+        p50: Duration | None = None
+        p95: Duration | None = None
+
+    class Asked(Record):
+        latency: Budget | None = None
+        strides: tuple[PositiveInt, ...] = (1,)
+
+    with pytest.raises(ConfigurationError) as caught:
+        validate(read_document(write("latency: 500 us\nstrides: 2\n")), Asked)
+    latency, strides = caught.value.problems
+    assert latency.remedy.startswith("write latency: {p95: 500 us}")
+    assert (strides.message, strides.remedy) == ("found `2`: a list is expected", "write strides: [2]")
+
+
+def test_what_was_refused_is_not_called_missing_too(write: Callable[[str], Path]) -> None:
+    class Asked(Record):
+        counts: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+
+    with pytest.raises(ConfigurationError) as caught:
+        validate(read_document(write("counts: [x]\n")), Asked)
+    assert len(caught.value.problems) == 1
+    with pytest.raises(ConfigurationError, match="at least 1 item"):
+        validate(read_document(write("counts: []\n")), Asked)
+
+
+def test_a_file_below_the_working_folder_is_named_from_there(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write("nothing: 1\n")
+    monkeypatch.chdir(tmp_path)
+    assert problems(path)[0].place.file == "file.yaml"
