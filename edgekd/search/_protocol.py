@@ -65,6 +65,11 @@ class Known:
     violations: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # by trial number, then by limit
     guide: Guide | None = None
 
+    @property
+    def proposed(self) -> Sequence[TrialRecord]:
+        """The trials that a sampler proposed: all but those of a person's own model as it came."""
+        return [trial for trial in self.trials if not trial.candidate.plan.untouched]
+
 
 class Sampler(Protocol):
     """Proposes candidates. Holds no state: the same knowledge and seed give the same proposal."""

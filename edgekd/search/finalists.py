@@ -18,9 +18,10 @@ from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate
 from edgekd.targets.target import Target
 
-__all__ = ["NO_TRIAL", "order_of_finalists", "rank_correlation", "refine_one"]
+__all__ = ["NO_TRIAL", "as_it_came_first", "order_of_finalists", "rank_correlation", "refine_one"]
 
 NO_TRIAL = -1
+_AS_IT_CAME = 3
 _FEWEST_FOR_TAU = 4  # three can be in order by luck once in six
 
 
@@ -33,6 +34,15 @@ def order_of_finalists(target: Target, arms: ArmsRecord, trials: Sequence[TrialR
     merits = {trial.number: _merits(trial) for trial in fit}
     dominated = {n for n, mine in merits.items() if any(_dominates(other, mine) for other in merits.values())}
     return tuple(sorted(fit, key=lambda trial: (trial.number in dominated, *_by_accuracy(trial))))
+
+
+def as_it_came_first(order: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
+    """The order, begun by the best of a person's own model as it came: nothing worse than it is handed over.
+
+    They cost no training, so that they come beside the finalists that are wanted, a few at the most.
+    """
+    own = [trial for trial in order if trial.candidate.plan.untouched][:_AS_IT_CAME]
+    return (*own, *(trial for trial in order if not trial.candidate.plan.untouched))
 
 
 def refine_one(
@@ -72,7 +82,9 @@ def rank_correlation(trials: Sequence[TrialRecord], finalists: Sequence[Finalist
     pairs = [
         (estimate, finalist.accuracy.value)
         for finalist in finalists
-        if finalist.accuracy and (estimate := _estimated(by_number.get(finalist.trial))) is not None
+        if not finalist.candidate.plan.untouched
+        and finalist.accuracy
+        and (estimate := _estimated(by_number.get(finalist.trial))) is not None
     ]
     method = next((t.accuracy.method for t in trials if t.accuracy), "none")
     if len(pairs) < _FEWEST_FOR_TAU:

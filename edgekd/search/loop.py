@@ -26,10 +26,10 @@ from edgekd.search.measuring import Bench, Measured
 from edgekd.search.sampler import seed_of
 from edgekd.store.records import Arm, ArmsRecord, PlanRecord, ProposalsRecord, StaticFeatures, TrialRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch, Candidate
+from edgekd.students._protocol import Arch, Candidate, CompressionPlan
 from edgekd.units import format_us
 
-__all__ = ["TrialLoop", "known_before", "propose_batch"]
+__all__ = ["TrialLoop", "as_it_came", "known_before", "propose_batch"]
 
 _STUDENTS_BYTES = 4 * 1024**3  # what trials' students may take on the disk; hundreds of large ones would fill it
 _DIVERGED = 2  # candidates that are given up before a third one ends the search
@@ -58,11 +58,16 @@ def known_before(
 
 
 def propose_batch(sampler: Sampler, known: Known, seed: int) -> list[tuple[int, int, Candidate]]:
-    """The next batch as (number, seed of the ask, candidate); shorter, or empty, where the space is used up."""
+    """The next batch as (number, seed of the ask, candidate); shorter, or empty, where the space is used up.
+
+    A person's own model as it came, on every kept arm where it may fit, is a batch before all others.
+    """
     start, found = len(known.trials), list[tuple[int, int, Candidate]]()
+    if not known.trials and (own := as_it_came(known)):
+        return [(number, seed_of(seed, number), candidate) for number, candidate in enumerate(own)]
     count = known.plan.batch
     if known.plan.trials is not None:
-        count = min(count, known.plan.trials - start)
+        count = min(count, known.plan.trials - len(known.proposed))
     for number in range(start, start + count):
         asked = seed_of(seed, number)
         candidate = sampler.propose(known, asked)
@@ -71,6 +76,21 @@ def propose_batch(sampler: Sampler, known: Known, seed: int) -> list[tuple[int, 
         found.append((number, asked, candidate))
         known = replace(known, pending=(*known.pending, candidate))
     return found
+
+
+def as_it_came(known: Known) -> list[Candidate]:
+    """The whole model, untrained, on each kept arm; the last index of the space is the arch with all of it."""
+    arch, whole = known.plan.original, known.plan.space.size - 1
+    return [
+        Candidate(
+            family=known.family,
+            arch=arch,
+            plan=CompressionPlan(precision=arm.precision, untouched=True),
+            backend=arm.backend,
+        )
+        for arm in known.arms
+        if arch is not None and whole in known.allowed.get(arm, ())
+    ]
 
 
 @dataclass(frozen=True)
@@ -96,7 +116,8 @@ class TrialLoop:
         done = {trial.number: trial for trial in self.run.trials()}
         batch = 0
         while True:
-            if sum(trial.batch == batch for trial in done.values()) == self.plan.batch:
+            sizes = [trial.batch for trial in done.values() if not trial.candidate.plan.untouched]
+            if sizes.count(batch) == self.plan.batch:
                 batch += 1  # a whole batch of an earlier sitting, after which that one went on
                 continue
             seen, allowed = tuple(done.values()), self.allowed
@@ -124,9 +145,11 @@ class TrialLoop:
         batch_s = _batch_s(trials)
         reason: Literal["time", "exhausted", "enough"]
         if not proposals:
-            full = self.plan.trials is not None and len(trials) >= self.plan.trials
+            full = self.plan.trials is not None and len(known.proposed) >= self.plan.trials
             reason = "enough" if full else "exhausted"
-            detail = f"all {len(trials)} trials asked for" if full else "every candidate the masks left was tried"
+            detail = (
+                f"all {len(known.proposed)} trials asked for" if full else "every candidate the masks left was tried"
+            )
         elif trials and self.budget.left_s() < reserved + batch_s:
             reason = "time"
             left_s = max(0.0, self.budget.left_s())

@@ -9,6 +9,7 @@ from edgekd.search.recipe import arms_of, images_of, with_precision
 from edgekd.search.relaxed.gap import recipes_tried, temperature_of, ways_of
 from edgekd.store.records import PlanRecord, RoundsPlan
 from edgekd.store.relax_options import RelaxOptions
+from edgekd.students._protocol import Inheriting
 from edgekd.targets.target import Target
 
 __all__ = ["certify_plan", "make_plan", "survey_size", "trial_plan"]
@@ -45,6 +46,7 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         by_files_seen=True,
         recheck=True,
         largest_first=relaxed is None,
+        original=project.family.original(project.task.spec) if isinstance(project.family, Inheriting) else None,
         rounds=RoundsPlan(**dict(asked.rounds)) if asked.by == "rounds" else None,
         relaxed=relaxed,
         predict=asked.predict and relaxed is None and asked.by != "rounds",

@@ -16,7 +16,7 @@ from edgekd.search.budget import Budget
 from edgekd.search.measuring import Bench, reading_of
 from edgekd.store.records import Arm, ArmsRecord, PlanRecord, RecheckRecord, TrialRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Candidate, CompressionPlan
+from edgekd.students._protocol import Candidate
 from edgekd.targets.target import Target
 
 __all__ = ["Recheck", "settled"]
@@ -27,7 +27,7 @@ def settled(target: Target, arms: ArmsRecord, candidate: Candidate, record: Rech
     if record is None:
         return candidate
     arm = better_arm(target, Arm.of(candidate), arms.kept, record.readings, record.noise)
-    return candidate.but(backend=arm.backend, plan=CompressionPlan(precision=arm.precision))
+    return candidate.but(backend=arm.backend, plan=candidate.plan.but(precision=arm.precision))
 
 
 @dataclass(frozen=True)
@@ -66,4 +66,6 @@ class Recheck:
         """The candidate and its rivals."""
         mine = Arm.of(candidate)
         others = rivals(mine, self.arms.kept, self.run.anchors())
-        return [candidate.but(backend=a.backend, plan=CompressionPlan(precision=a.precision)) for a in (mine, *others)]
+        return [
+            candidate.but(backend=a.backend, plan=candidate.plan.but(precision=a.precision)) for a in (mine, *others)
+        ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekd.artefacts import Artefact, Precision
+from edgekd.compress.quantization.stage import Quantize
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.errors import DeviceBusy, DeviceUnreachable, EdgeKDError, Interrupted
 from edgekd.evidence import AccuracyKind
@@ -112,7 +113,13 @@ class RecipeRefiner:
         return new_student(self.context.family, candidate.arch, self.context.task.spec, self.context.seed)
 
     def _taught(self, candidate: Candidate) -> tuple[Sequence[Stage], EstimateContext]:
-        """Recipe and teacher: the project's, or as they were found best for the candidate's arch."""
+        """Recipe and teacher: the project's, or as they were found best for the candidate's arch.
+
+        What is to stay as it came has no recipe but its precision.
+        """
+        if candidate.plan.untouched:
+            own = [stage for stage in self.context.recipe if isinstance(stage, Quantize)]
+            return own, self.context
         archs = {trial.number: trial.candidate.arch for trial in self.run.trials()}
         gap = next((gap for gap in self.run.gaps() if archs.get(gap.trial) == candidate.arch), None)
         if gap is None:

@@ -20,7 +20,7 @@ from edgekd.search.anchors import choose_anchors
 from edgekd.search.arms import settle_arms, still_in
 from edgekd.search.choose import chosen_of, ranked_by_merit
 from edgekd.search.feasible import is_feasible
-from edgekd.search.finalists import order_of_finalists
+from edgekd.search.finalists import as_it_came_first, order_of_finalists
 from edgekd.search.foresight import Foresight
 from edgekd.search.loop import known_before, propose_batch
 from edgekd.search.masks import Allowed, mask
@@ -163,7 +163,7 @@ def _outcomes(run: Run, arms: ArmsRecord) -> ReplayedStep:
 
 def _finalists(run: Run, arms: ArmsRecord) -> ReplayedStep:
     target = run.header.target
-    order = by_shortlist(target, order_of_finalists(target, arms, run.trials()), run.shortlist())
+    order = as_it_came_first(by_shortlist(target, order_of_finalists(target, arms, run.trials()), run.shortlist()))
     rechecks = {record.trial: record for record in run.rechecks()}
     found = list[tuple[str, bool]]()
     for finalist in run.finalists():

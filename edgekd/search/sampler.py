@@ -67,7 +67,7 @@ class TpeSampler(Record):
         largest = _largest(known) if known.plan.largest_first else None
         if largest is not None:
             return largest
-        if len(known.trials) + len(known.pending) < self.startup:
+        if len(known.proposed) + len(known.pending) < self.startup:
             return RandomSampler().propose(known, seed)
         wanted = _ask(known, seed, self.startup)
         space, arms = known.plan.space, list(known.arms)
@@ -113,13 +113,13 @@ def _ask(known: Known, seed: int, startup: int) -> Mapping[str, int]:
         directions=["maximize"] if bounded else ["maximize", "minimize"],
         sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=startup, constant_liar=True),
     )
-    slowest = max((us for trial in known.trials if (us := low_us(trial.figures)) is not None), default=1.0)
+    slowest = max((us for trial in known.proposed if (us := low_us(trial.figures)) is not None), default=1.0)
 
     def frozen(candidate: Candidate, **state: Any) -> Any:
         params = {**_ranks(space, candidate.arch), "arm": arms.index(Arm.of(candidate))}
         return optuna.trial.create_trial(params=params, distributions=distributions, **state)
 
-    for trial in known.trials:
+    for trial in known.proposed:
         if Arm.of(trial.candidate) in arms:
             score, us = trial.accuracy.value if trial.accuracy else 0.0, low_us(trial.figures) or slowest
             values = (score,) if bounded else (score, us)
@@ -138,7 +138,7 @@ def _constraints(known: Known, trial: TrialRecord) -> dict[str, float]:
 
 def _largest(known: Known) -> Candidate | None:
     """The last arch of what is left on the first arm that has had no trial."""
-    tried = {Arm.of(candidate) for candidate in (*(trial.candidate for trial in known.trials), *known.pending)}
+    tried = {Arm.of(candidate) for candidate in (*(trial.candidate for trial in known.proposed), *known.pending)}
     for arm in known.arms:
         if arm not in tried and known.allowed.get(arm):
             return _candidate(known, known.plan.space.at(max(known.allowed[arm])), arm)
@@ -148,7 +148,7 @@ def _largest(known: Known) -> Candidate | None:
 def _untried(known: Known) -> Iterator[tuple[int, Arm]]:
     axes = [(axis.name, {choice: rank for rank, choice in enumerate(axis.choices)}) for axis in known.plan.space.axes]
     tried: dict[tuple[str, str], set[int]] = {}
-    for candidate in (*(trial.candidate for trial in known.trials), *known.pending):
+    for candidate in (*(trial.candidate for trial in known.proposed), *known.pending):
         choices, index = dict(candidate.arch.choices), 0
         for name, ranks in axes:  # the inverse of Space.at
             index = index * len(ranks) + ranks[choices[name]]

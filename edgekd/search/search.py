@@ -23,11 +23,12 @@ from edgekd.measure.calm import Pace
 from edgekd.project import Project, cache_folder
 from edgekd.recipes.runner import check_recipe
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Guide, Maker, Refiner, Sampler, Surveyor
+from edgekd.search.accuracy.as_it_came import AsItCame
 from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.budget import Budget, reserve_s, shortlist_s, stagewise_s
 from edgekd.search.choose import Chooser
 from edgekd.search.ending import finish, nothing_fits, success
-from edgekd.search.finalists import order_of_finalists, rank_correlation, refine_one
+from edgekd.search.finalists import as_it_came_first, order_of_finalists, rank_correlation, refine_one
 from edgekd.search.foresight import Foresight
 from edgekd.search.known import known_tables
 from edgekd.search.loop import TrialLoop
@@ -101,7 +102,7 @@ def run_search(
             project.task, project.family, converter, project.export, run.header.fingerprint, run.header.seed, run.header
         ),
         sampler=plugins.load("edgekd.samplers", plan.sampler)(),
-        estimate=project.accuracy,
+        estimate=AsItCame(project.accuracy),
         context=context,
         refiner=RecipeRefiner(run, context, session, converter, project.export),
         session=session,
@@ -249,18 +250,20 @@ class Search:
 
     def _settle(self, arms: ArmsRecord, wanted: int, bench: Bench, budget: Budget) -> OutcomeRecord:
         target, trials = self.run.header.target, self.run.trials()
-        order = order_of_finalists(target, arms, trials)
+        order = as_it_came_first(order_of_finalists(target, arms, trials))
         if shortlist_s(self.plan, trials) > 0:
             shortlist = Shortlist(self.run, self.plan, bench, self.events, budget)
-            order = by_shortlist(target, order, shortlist(order, wanted))
+            order = as_it_came_first(by_shortlist(target, order, shortlist(order, wanted + _own(order))))
+        own = _own(order)
+        wanted += own  # they cost no training
         recheck = Recheck(self.run, self.plan, arms, bench, self.events, budget)
         chooser = Chooser(self.run, self.plan.certify, self.parts.session, self.parts.refiner, self.events, budget)
         winner = None
         # beyond the wanted number only while nothing holds, and never more than twice as many
-        for goal in range(wanted, 2 * wanted + 1):
+        for goal in range(wanted, 2 * wanted - own + 1):
             if self.plan.recheck:
                 recheck(order[:goal])
-            if len(set(self._settled(arms, order[:goal]))) < wanted and goal < min(len(order), 2 * wanted):
+            if len(set(self._settled(arms, order[:goal]))) < wanted and goal < min(len(order), 2 * wanted - own):
                 continue  # two trials that settle at one arm are one finalist: the next trial takes the place
             if self.plan.relaxed is not None:
                 asked = self.plan.relaxed
@@ -279,7 +282,12 @@ class Search:
     def _stage_by_stage(self, winner: FinalistRecord | None, budget: Budget) -> None:
         """Where there is more than one stage to tell apart, and time for it."""
         stages = len(self.parts.context.recipe)
-        if winner is None or not stages or budget.left_s() < stagewise_s(self.plan, self.run.trials(), stages + 1):
+        if (
+            winner is None
+            or winner.candidate.plan.untouched
+            or not stages
+            or budget.left_s() < stagewise_s(self.plan, self.run.trials(), stages + 1)
+        ):
             return
         parts = self.parts
         Stagewise(self.run, self.plan.measure, parts.session, parts.refiner, self.events, budget)(winner)
@@ -293,9 +301,15 @@ class Search:
         for rank, (trial, candidate) in enumerate(zip(trials, self._settled(arms, trials), strict=True), start=1):
             if candidate in taken:
                 continue
-            if taken and budget.left_s() < reserve_s(self.plan, self.run.trials(), 1):
+            late = budget.left_s() < reserve_s(self.plan, self.run.trials(), 1)
+            if taken and late and not candidate.plan.untouched:
                 self.events.line(f"refined    {len(taken)} of {len(trials)}: no time for another")
                 return
             self.events.line(f"refining   {rank} of {len(trials)}: {candidate}")
             taken.add(candidate)
             refine_one(self.run, rank, trial.number, candidate, self.parts.refiner, self.events, budget)
+
+
+def _own(order: Sequence[TrialRecord]) -> int:
+    """How many of them are a person's own model as it came."""
+    return sum(trial.candidate.plan.untouched for trial in order)

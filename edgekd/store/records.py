@@ -134,6 +134,7 @@ class PlanRecord(Filed):
     rounds: RoundsPlan | None = None  # shrinks one model step by step instead of proposing trials
     time_is_bounded: bool = False  # by the target: accuracy is then all there is to gain
     relaxed: RelaxOptions | None = None  # where the choice of an arch is trained; None: sampled
+    original: Arch | None = None  # a person's own model, tried as it came on every kept arm before anything is trained
     predict: bool = False  # what the latency predictor holds to be too slow is not proposed
 
     @property

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
-from pydantic import model_serializer, model_validator
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.devices._protocol import Fingerprint
@@ -137,6 +137,12 @@ class CompressionPlan(Record):
     """What is done to a trained arch before it ships."""
 
     precision: Precision = Precision.FLOAT32
+    untouched: bool = False  # the arch's own weights as they came: quantized, never trained
+
+    @model_serializer(mode="wrap")
+    def _as_it_always_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what says nothing here."""
+        return {name: value for name, value in whole(self).items() if name != "untouched" or value}
 
 
 class Candidate(Record):
@@ -150,6 +156,7 @@ class Candidate(Record):
     def __str__(self) -> str:
         where = f" on {self.backend}" if self.backend else ""
         arch = f" {self.arch}" if self.arch.choices else ""
+        arch = " as it came" if self.plan.untouched else arch
         return f"{self.family}{arch} {self.plan.precision.value}{where}"
 
 

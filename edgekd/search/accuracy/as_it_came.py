@@ -1,0 +1,38 @@
+"""A person's own model as it came: quantized and scored, with no training; all else by the project's estimate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from edgekd.compress.quantization.stage import Quantize
+from edgekd.evidence import AccuracyKind
+from edgekd.search._protocol import AccuracyEstimate, Estimate, EstimateContext
+from edgekd.search.accuracy.recalibrate import training_rate
+from edgekd.search.accuracy.scoring import run_and_score
+from edgekd.search.recipe import with_precision
+from edgekd.students._protocol import Candidate
+from edgekd.students.student import new_student
+
+__all__ = ["AsItCame"]
+
+_TIMED = 16  # images a pass: enough to tell how long training takes, before any
+
+
+@dataclass(frozen=True)
+class AsItCame:
+    """Looks at what a candidate is, and asks the estimate ``trained`` of those that are trained."""
+
+    trained: AccuracyEstimate
+    name: ClassVar[str] = "as-it-came"
+    kind: ClassVar[AccuracyKind] = AccuracyKind.TORCH
+
+    def estimate(self, candidate: Candidate, context: EstimateContext) -> Estimate:
+        """The score on the validation split at the candidate's precision. Raises Interrupted."""
+        if not candidate.plan.untouched:
+            return self.trained.estimate(candidate, context)
+        own = [stage for stage in context.recipe if isinstance(stage, Quantize)]
+        recipe = with_precision(own, candidate.plan.precision)
+        found = run_and_score(candidate, recipe, context, self.kind, "as it came")
+        student = new_student(context.family, candidate.arch, context.task.spec, context.seed)
+        return Estimate(found.accuracy, training_rate(student, _TIMED))

@@ -1,0 +1,95 @@
+"""A person's own model as it came is a candidate and a finalist: nothing worse than it is handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from edgekd.artefacts import Precision
+from edgekd.search.replay import replay
+from edgekd.store.run import Run
+from edgekd.students._protocol import Arch, Candidate
+
+WHOLE = Arch.of({"depth": 3, "width": 64, "wide": 4})
+ROOMY = {"latency": {"p95": "1 s"}, "size": {"file": "1 GiB"}}
+
+
+def ruined(lab: Any) -> Any:
+    """A recipe that leaves a third of what any model knew."""
+    plain = lab._accuracy
+
+    def scored(candidate: Candidate, lost: float, kind: Any) -> Any:
+        found = plain(candidate, 0.0, kind)
+        return found if candidate.plan.untouched else found.but(value=found.value / 3 + lost)
+
+    lab._accuracy = scored
+    return lab
+
+
+@pytest.fixture
+def own(make_lab: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda budgets=ROOMY, **changes: ruined(make_lab(original=WHOLE, target={"budgets": budgets}, **changes))
+
+
+def test_a_recipe_that_ruins_it_is_not_what_is_handed_over(own: Any) -> None:
+    lab = own()
+    outcome = lab.search()
+    run = Run.open(lab.folder)
+    chosen = next(f for f in run.finalists() if f.chosen)
+    assert outcome.exit_code == 0
+    assert chosen.candidate.plan.untouched
+    assert chosen.candidate.arch == WHOLE
+    assert any(not finalist.candidate.plan.untouched for finalist in run.finalists()), "beside those that were trained"
+    assert replay(run).same
+
+
+def test_it_is_tried_on_every_kept_arm_before_anything_is_trained(own: Any) -> None:
+    lab = own()
+    lab.search()
+    run = Run.open(lab.folder)
+    arms, trials = run.arms(), run.trials()
+    assert arms is not None
+    first = [trial for trial in trials if trial.batch == 0]
+    assert [(t.candidate.backend, t.candidate.plan.precision) for t in first] == [
+        (a.backend, a.precision) for a in arms.kept
+    ]
+    assert all(trial.candidate.plan.untouched for trial in first)
+    assert not any(trial.candidate.plan.untouched for trial in trials if trial.batch)
+    assert sum(not trial.candidate.plan.untouched for trial in trials) == run.plan().trials
+
+
+def test_a_precision_at_which_it_fits_is_found_without_training(own: Any) -> None:
+    lab = own({"size": {"file": "120 KiB"}})  # float32 takes four times as much
+    lab.search()
+    chosen = next(f for f in Run.open(lab.folder).finalists() if f.chosen)
+    assert chosen.candidate.plan.untouched
+    assert chosen.candidate.plan.precision is Precision.INT8
+
+
+def test_where_it_does_not_fit_the_search_goes_on_without_it(own: Any) -> None:
+    lab = own({"latency": {"p95": "60 us"}, "size": {"file": "40 KiB"}})
+    outcome = lab.search()
+    run = Run.open(lab.folder)
+    assert outcome.exit_code == 0
+    assert not next(f for f in run.finalists() if f.chosen).candidate.plan.untouched
+    assert replay(run).same
+
+
+def test_one_that_is_improved_by_training_loses_to_it(make_lab: Callable[..., Any]) -> None:
+    lab = make_lab(original=WHOLE, target={"budgets": ROOMY})
+    plain = lab._accuracy
+    lab._accuracy = lambda c, lost, kind: plain(c, lost - (0.1 if c.plan.untouched else 0.0), kind)
+    lab.search()
+    assert not next(f for f in Run.open(lab.folder).finalists() if f.chosen).candidate.plan.untouched
+
+
+def test_a_search_stopped_again_and_again_decides_alike(own: Any) -> None:
+    whole, parts = own(), own()
+    whole.search()
+    parts.search_through_stops(3)
+    a, b = Run.open(whole.folder), Run.open(parts.folder)
+    assert [t.candidate for t in a.trials()] == [t.candidate for t in b.trials()]
+    assert [f.candidate for f in a.finalists()] == [f.candidate for f in b.finalists()]
+    assert replay(b).same
