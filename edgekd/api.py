@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from edgekd.beginning import begin
+from edgekd.checking import CheckAnswer, check_project
 from edgekd.devices.catalogue import probe_device as probe
 from edgekd.devices.install import install_runtimes as install
 from edgekd.errors import UnknownName, UsageError
@@ -52,6 +53,7 @@ __all__ = [
     "begin",
     "bench",
     "bench_devices",
+    "check",
     "compress",
     "devices",
     "distill",
@@ -115,6 +117,16 @@ class ReportAnswer(Shown):
         return [shortened(self.report)]
 
 
+def check(project: AnyPath, *, target: AnyPath | None = None, events: Events | None = None) -> CheckAnswer:
+    """See whether a project is in order, and what a run would try. Trains and measures nothing; takes seconds.
+
+    Raises ConfigurationError with every problem found, MissingError, and NothingFits where no network of the space can
+    meet the target's size or memory.
+    """
+    with shown(events) as watched:
+        return check_project(Path(project), _name(target), watched)
+
+
 def search(
     project: AnyPath,
     *,
@@ -126,7 +138,8 @@ def search(
 ) -> RunAnswer:
     """Search a student for a target, measured in the loop, and certify it. Resumes where ``run`` was begun.
 
-    Raises ConfigurationError, MissingError, Interrupted; finding nothing is an answer with exit code 5, not an error.
+    Raises ConfigurationError, MissingError, Interrupted, and NothingFits where `check` would. Finding nothing among
+    what was tried is an answer with exit code 5, not an error.
     """
     with shown(events) as watched:
         return run_project("search", Path(project), _name(target), _path(run), budget, seed, watched)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import Field
 
+from edgekd.checking import Command, preflight
 from edgekd.errors import ConfigurationError, NothingFits, ParityFailed, Place, Unstable
 from edgekd.events import Events
 from edgekd.records import Record, Shown, digest_json
@@ -19,7 +20,7 @@ from edgekd.references import no_exit
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.explanation import ExplanationRecord
 from edgekd.store.listing import shortened
-from edgekd.store.opening import changed_since, open_run
+from edgekd.store.opening import changed_since, is_begun, open_run
 from edgekd.store.records import AutoRecord, OutcomeRecord, RunHeader
 from edgekd.store.run import Run
 from edgekd.targets.verdict import Answer
@@ -34,7 +35,6 @@ _VERSIONED = (
     *("edgekd", "torch", "onnx", "onnxruntime", "openvino", "ai-edge-litert", "ai-edge-quantizer", "litert-torch"),
     *("numpy", "optuna", "torch-pruning"),
 )
-Command = Literal["search", "compress", "distill"]
 
 
 class RunAnswer(Shown):
@@ -128,7 +128,9 @@ def run_project(
         fingerprint = session.describe()
         require_runtimes(project.target, fingerprint)
         require_meter(project.target, fingerprint)
-        # training a teacher may take hours: a busy device or a missing runtime is told before it
+        # training a teacher may take hours: a busy device, a missing runtime and a mistake are found before it
+        if folder is None or not is_begun(folder):
+            preflight(command, project, events)
         project = with_teacher(project, events)
         run = _open_run(command, project, folder, fingerprint)
         events.line(_opening(command, project, run))

@@ -24,6 +24,7 @@ __all__ = [
     "Size",
     "Span",
     "format_bytes",
+    "format_s",
     "format_small",
     "format_us",
 ]
@@ -191,6 +192,14 @@ def format_us(microseconds: float) -> str:
         if microseconds >= size:
             return f"{microseconds / size:.3g} {unit}"
     return f"{microseconds:.3g} us" if microseconds < 100 else f"{microseconds:.0f} us"
+
+
+def format_s(seconds: float) -> str:
+    """A time as a person reads it: ``0.4 s``, ``12 s``, ``25 min``, ``2.5 h``."""
+    for size, unit in ((3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 10 * size else f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.1g} s" if seconds < 1 else f"{seconds:.0f} s"
 
 
 def format_bytes(size_bytes: float) -> str:

@@ -21,6 +21,7 @@ COMPLETION = "_EDGEKD_COMPLETE"
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("edgekd.cli.init:init", "Start a project in this folder."),
+    "check": ("edgekd.cli.check:check", "See whether a project is in order, and what a run would try."),
     "search": ("edgekd.cli.search:search", "Find the best student for a device, measured in the loop."),
     "compress": ("edgekd.cli.compress:compress", "Shrink a model you have until it meets a target."),
     "distill": ("edgekd.cli.distill:distill", "Train one student from a teacher, and certify it."),
@@ -44,6 +45,7 @@ edgekd: the most accurate student that was measured to meet a device's contract
 
   see whether this machine is ready       edgekd doctor
   start a project in this folder          edgekd init
+  see whether a project is in order       edgekd check project.yaml
   find the best student for a device      edgekd search project.yaml
   shrink a model you have                 edgekd compress project.yaml
   time models you have                    edgekd bench a.onnx b.tflite

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from edgekd.records import Digest, Record, digest_json
 
-__all__ = ["Execution", "Precision", "fastest", "laid_out", "probe"]
+__all__ = ["Execution", "Precision", "fastest", "laid_out", "probe", "training_rate"]
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -64,6 +64,17 @@ def probe(
     return _known[key]
 
 
+def training_rate(module: nn.Module, shape: Sequence[int], device: torch.device, batch_size: int = 32) -> float:
+    """Images a second that a training of this module passes, by a few float32 steps without loss or teacher."""
+    step, plain, times = _steps(module, shape, batch_size, device), Execution(), list[float]()
+    step(plain)  # sets kernels up
+    while len(times) < 3 and sum(times) < _LIMIT_S:
+        begun = time.perf_counter()
+        step(plain)
+        times.append(time.perf_counter() - begun)
+    return _samples(batch_size) / min(times)
+
+
 def laid_out(module: nn.Module, device: torch.device, memory_format: torch.memory_format) -> nn.Module:
     """The module itself, moved to a device, its four-dimensional weights in a memory layout."""
     module.to(device)
@@ -97,8 +108,7 @@ def fastest(
 def _steps(
     module: nn.Module, shape: Sequence[int], batch_size: int, device: torch.device
 ) -> Callable[[Execution], None]:
-    threads = torch.get_num_threads()
-    count = max(2, threads, min(32, batch_size) // threads * threads)  # why a multiple: `loop.batches_of`
+    count = _samples(batch_size)
     copies = {
         layout: laid_out(
             copy.deepcopy(module).train(), device, torch.channels_last if layout else torch.contiguous_format
@@ -120,6 +130,12 @@ def _steps(
             torch.cuda.synchronize()
 
     return step
+
+
+def _samples(batch_size: int) -> int:
+    """Of a trial step: a multiple of the threads, for the reason in `loop.batches_of`."""
+    threads = torch.get_num_threads()
+    return max(2, threads, min(32, batch_size) // threads * threads)
 
 
 def _dies_channels_last(module: nn.Module, shape: Sequence[int]) -> bool:

@@ -133,6 +133,14 @@ class TrainedTeacher(Record):
         trained = run_recipe([self._lesson()], student, context, cache / "teachers" / "students")
         return StudentTeacher(trained.student, self.name, above)
 
+    def untrained(self, spec: TaskSpec) -> StudentTeacher:
+        """What ``prepare`` returns, with random weights: losses that look into it are checked before it is trained."""
+        from edgekd.students.student import new_student
+        from edgekd.teachers.student import StudentTeacher
+
+        family = self._family(spec)
+        return StudentTeacher(new_student(family, self._arch(family, spec), spec, self.seed), self.name, None)
+
     def _own_teacher(
         self, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]
     ) -> Teacher | None:

@@ -25,7 +25,7 @@ from edgekd.store.records import (
 from edgekd.targets.target import Limit, Target
 from edgekd.units import format_bytes
 
-__all__ = ["Allowed", "Masked", "Narrowed", "at_precision", "mask", "narrowed"]
+__all__ = ["Allowed", "Masked", "Narrowed", "at_precision", "least_of", "mask", "narrowed"]
 
 Allowed = Mapping[Arm, tuple[int, ...]]
 """For each arm, the indices of archs that may be proposed, ascending."""
@@ -85,6 +85,16 @@ def mask(target: Target, plan: PlanRecord, features: FeaturesRecord) -> Masked:
         left=len({index for index, _ in alive}),
     )
     return Masked(record, allowed)
+
+
+def least_of(target: Target, plan: PlanRecord, features: FeaturesRecord) -> list[tuple[Limit, int]]:
+    """The lowest bound that any arch has at any precision of the arms, in bytes, for each limit that masks."""
+    precisions = dict.fromkeys(arm.precision for arm in plan.arms)
+    return [
+        (limit, min(bound.lowest(at_precision(row, each)) for row in features.features for each in precisions))
+        for limit in target.limits
+        if (bound := _BOUNDS.get(limit.metric)) is not None and limit.hard
+    ]
 
 
 @dataclass(frozen=True)

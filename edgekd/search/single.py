@@ -26,7 +26,7 @@ from edgekd.store.records import OutcomeRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch, Candidate, CompressionPlan
 
-__all__ = ["run_single"]
+__all__ = ["candidates_of", "run_single"]
 
 
 def run_single(
@@ -49,7 +49,7 @@ def run_single(
     budget = Budget(None, time.monotonic, spent_before(run) + before)
     refiner = RecipeRefiner(run, context_of(project, run, events), session, converter, project.export)
     done = {finalist.rank for finalist in run.finalists()}
-    for rank, candidate in enumerate(_candidates(project, arch), start=1):
+    for rank, candidate in enumerate(candidates_of(project, arch), start=1):
         if rank not in done:
             events.line(f"refining   {candidate}")
             refine_one(run, rank, NO_TRIAL, candidate, refiner, events, budget)
@@ -63,7 +63,8 @@ def run_single(
     return finish(run, success(winner) if winner is not None else nothing_fits(run), budget)
 
 
-def _candidates(project: Project, arch: Arch | None) -> list[Candidate]:
+def candidates_of(project: Project, arch: Arch | None) -> list[Candidate]:
+    """The one arch on every backend of the target, at the recipe's own precision. Raises ConfigurationError."""
     space = project.family.space(project.task.spec)
     if arch is None and space.size > 1:
         axes = ", ".join(axis.name for axis in space.axes if len(axis.choices) > 1)

@@ -12,7 +12,7 @@ from edgekd.errors import ConfigurationError, Place
 from edgekd.store.records import RunHeader
 from edgekd.store.run import Run
 
-__all__ = ["changed_since", "is_finished", "open_run"]
+__all__ = ["changed_since", "is_begun", "is_finished", "open_run"]
 
 _RUNS = Path("runs")
 _BUNDLE = "bundle"
@@ -28,7 +28,7 @@ def open_run(header: RunHeader, folder: Path | None = None) -> Run:
         if begun is not None:
             return begun
         folder = _new_folder(header)
-    if not (folder / "run.json").is_file():
+    if not is_begun(folder):
         return Run.create(folder, header.but(id=folder.name))
     run = Run.open(folder)
     differ = _differences(run.header, header)
@@ -39,6 +39,11 @@ def open_run(header: RunHeader, folder: Path | None = None) -> Run:
             Place(str(folder)),
         )
     return run
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a run lives in this folder."""
+    return (folder / "run.json").is_file()
 
 
 def is_finished(run: Run) -> bool:

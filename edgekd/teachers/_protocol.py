@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgekd.students._protocol import StageProgress
     from edgekd.tasks._protocol import Task, TaskSpec
 
-__all__ = ["Bindable", "OpenTeacher", "Preparable", "Taught", "Teacher", "View"]
+__all__ = ["Bindable", "OpenTeacher", "Preparable", "Sketched", "Taught", "Teacher", "View"]
 
 
 class Teacher(Protocol):
@@ -59,6 +59,15 @@ class Preparable(Protocol):
         self, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]
     ) -> Teacher:
         """The teacher that answers, from ``cache`` where it was made before. Raises Interrupted when ``stop()``."""
+        ...
+
+
+@runtime_checkable
+class Sketched(Preparable, Protocol):
+    """A teacher that can be looked at before it is made: the same network, with random weights."""
+
+    def untrained(self, spec: TaskSpec) -> Teacher:
+        """What ``prepare`` will return, but for its weights. Raises ConfigurationError."""
         ...
 
 

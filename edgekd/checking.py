@@ -1,0 +1,220 @@
+"""A project checked before anything is trained or measured: data, space, recipe, and what the budgets leave.
+
+`edgekd check` prints it; every run does it first, so that a mistake costs seconds and not a teacher's training.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from pydantic import Field
+
+from edgekd.errors import ConfigurationError, NothingFits
+from edgekd.events import Events
+from edgekd.records import Shown
+from edgekd.store.records import Arm, FeaturesRecord, MasksRecord
+from edgekd.tasks._protocol import SplitSizes, sizes_of
+from edgekd.units import format_bytes, format_s
+
+if TYPE_CHECKING:
+    from edgekd.project import Project
+    from edgekd.students._protocol import Arch
+    from edgekd.teachers._protocol import Teacher
+
+__all__ = ["CheckAnswer", "Checked", "Command", "check_project", "preflight"]
+
+Command = Literal["search", "compress", "distill"]
+
+_LONGEST_S = 20.0  # of counting archs, before anything else is known to be in order
+_CROWDED = 0.5  # of the time, for one finalist's training: past it a search has hardly any left to try candidates in
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What checking a project found. ``features`` of `distill`, which compares no archs, are None."""
+
+    sizes: SplitSizes
+    arms: tuple[Arm, ...]
+    features: FeaturesRecord | None
+    masks: MasksRecord | None
+    largest: Arch  # of those that may fit: what a training takes at the most
+
+
+class CheckAnswer(Shown):
+    """What `edgekd check` found: what a run would try, and about how long its trainings take here.
+
+    Times are predicted from a few training steps of the largest network that may fit, without its teacher.
+    """
+
+    schema_: Literal["edgekd.check/1"] = Field(default="edgekd.check/1", alias="schema")
+    project: Path
+    command: Command
+    sizes: SplitSizes
+    teacher: str | None
+    arms: tuple[Arm, ...]
+    masks: MasksRecord | None
+    images_per_s: float
+    candidate_s: float | None  # one short training; None where candidates are not trained one by one
+    finalist_s: float  # one whole recipe
+    budget_s: float | None
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        lines = [f"data       {self.sizes}", f"teacher    {self.teacher or 'none'}"]
+        if self.masks is not None:
+            shown = "".join(f", {report.name} {report.removed:,} out" for report in self.masks.masks)
+            looked = f"{self.masks.considered:,} looked at{shown}"
+            lines.append(f"space      {self.masks.space_size:,} archs, {looked}: {self.masks.left:,} may fit")
+        lines.append(f"deployed   {len(self.arms)} to measure: {_by_backend(self.arms)}")
+        rate = f"about {self.images_per_s:,.0f} images/s here"
+        each = f"a finalist {format_s(self.finalist_s)}"
+        if self.candidate_s is not None:
+            each = f"a candidate {format_s(self.candidate_s)}, {each}"
+        lines.append(f"training   {rate}: {each}, without the teacher")
+        if self.budget_s is not None:
+            lines.append(f"time       {format_s(self.budget_s)} to spend")
+            if self.finalist_s > _CROWDED * self.budget_s:
+                share = self.finalist_s / self.budget_s
+                lines.append(f"caution    one finalist's training is {share:.0%} of it: raise search.budget")
+        return [*lines, f"next:      edgekd {self.command} {self.project}"]
+
+
+def _by_backend(arms: Sequence[Arm]) -> str:
+    """``litert/xnnpack (float32, int8), onnxruntime/cpu (float32)``."""
+    precisions: dict[str, list[str]] = {}
+    for arm in arms:
+        precisions.setdefault(str(arm.backend), []).append(arm.precision.value)
+    return ", ".join(f"{backend} ({', '.join(names)})" for backend, names in precisions.items())
+
+
+def check_project(project_file: Path, target: str | None, events: Events) -> CheckAnswer:
+    """Check a project without training or measuring anything. Takes seconds.
+
+    Raises ConfigurationError with every problem of the project's files, NothingFits where no network of its space can
+    meet the target, and MissingError.
+    """
+    from edgekd.distill.loop import training_device
+    from edgekd.distill.probe import training_rate
+    from edgekd.project import read_project
+    from edgekd.search.accuracy.short import ShortTraining
+    from edgekd.search.recipe import images_of, shortened
+
+    project = read_project(project_file, target, notice=events.line)
+    command: Command = "compress" if project.family.inherits else "search"
+    space = project.family.space(project.task.spec)
+    if space.size == 1 and not project.family.inherits:
+        command = "distill"
+    checked = preflight(command, project, events)
+    spec, count = project.task.spec, checked.sizes.train
+    module = project.family.build(checked.largest, spec)
+    rate = training_rate(module, spec.input.shape, training_device())
+    estimate, candidate_s = project.accuracy, None
+    if command != "distill" and isinstance(estimate, ShortTraining):
+        candidate_s = images_of(shortened(project.recipe, estimate.epochs), count) / rate
+    return CheckAnswer(
+        project=project_file,
+        command=command,
+        sizes=checked.sizes,
+        teacher=project.teacher.name if project.teacher is not None else None,
+        arms=checked.arms,
+        masks=checked.masks,
+        images_per_s=rate,
+        candidate_s=candidate_s,
+        finalist_s=images_of(project.recipe, count) / rate,
+        budget_s=None if command == "distill" else float(project.search.budget),
+    )
+
+
+def preflight(command: Command, project: Project, events: Events) -> Checked:
+    """What is known from the project alone, found before its teacher is trained or asked.
+
+    Raises ConfigurationError, and NothingFits where no network that was looked at can meet the target.
+    """
+    from edgekd.project import blamed
+    from edgekd.search.masks import least_of, mask
+    from edgekd.search.plan import make_plan, survey_size
+    from edgekd.search.single import candidates_of
+    from edgekd.search.survey import FamilySurveyor, survey
+
+    with blamed(project, "task"):
+        sizes = sizes_of(project.task)
+        spec = project.task.spec
+    with blamed(project, "student"):
+        space = project.family.space(spec)
+        smallest = space.at(0)
+        project.family.build(smallest, spec)
+    with blamed(project, "recipe"):
+        _check_recipe(project, smallest)
+        if command == "distill":
+            candidates = candidates_of(project, None)
+            arms = tuple(Arm(backend=one.backend, precision=one.plan.precision) for one in candidates)
+            return Checked(sizes, arms, None, None, candidates[0].arch)
+        plan = make_plan(project, float(project.search.budget), project.search.seed)
+    latest = time.monotonic() + _LONGEST_S
+    features = survey(
+        plan.space,
+        FamilySurveyor(project.family, spec),
+        survey_size(float(project.search.budget), plan.relaxed is not None),
+        project.search.seed,
+        events,
+        lambda: time.monotonic() > latest,
+    )
+    masked = mask(project.target, plan, features)
+    if not masked.left:
+        least = "; ".join(
+            f"{limit.metric}: the least is {format_bytes(lowest)}, the target allows {limit.written}"
+            for limit, lowest in least_of(project.target, plan, features)
+            if lowest > limit.bound
+        )
+        raise NothingFits(
+            f"no network of this space can meet target {project.target.name} ({len(features.indices)} looked at)",
+            f"{least or 'no single one keeps every limit'}; widen the space downwards, or raise the budget",
+        )
+    by_index = dict(zip(features.indices, features.features, strict=True))
+    largest = max(masked.left, key=lambda index: by_index[index].macs)
+    return Checked(sizes, plan.arms, features, masked.record, space.at(largest))
+
+
+def _check_recipe(project: Project, arch: Arch) -> None:
+    """Every reason a recipe can't run on this student. Raises ConfigurationError.
+
+    A teacher that is still to be trained is taken as it will be, untrained; where that can't be made, its losses are
+    checked once it is.
+    """
+    from edgekd.project import cache_folder
+    from edgekd.recipes.runner import check_recipe
+    from edgekd.students._protocol import Prepares, StageContext
+    from edgekd.students.student import new_student
+    from edgekd.teachers._protocol import Preparable, Sketched
+    from edgekd.teachers.binding import bind
+
+    spec, asked = project.task.spec, cast(object, project.teacher)
+    teacher: Teacher | None = None
+    if isinstance(asked, Sketched):
+        teacher = asked.untrained(spec)
+    elif isinstance(asked, Preparable):
+        return
+    elif project.teacher is not None:
+        from edgekd.project import blamed
+
+        with blamed(project, "teacher"):
+            teacher = bind(project.teacher, spec)
+    student = new_student(project.family, arch, spec, project.search.seed)
+    context = StageContext(
+        task=project.task,
+        teacher=teacher,
+        device=None,
+        backend=None,
+        folder=cache_folder(),
+        cache=cache_folder(),
+        seed=project.search.seed,
+        progress=lambda _: None,
+        stop=lambda: False,
+    )
+    problems = check_recipe([stage for stage in project.recipe if isinstance(stage, Prepares)], student, context)
+    if problems:
+        raise ConfigurationError(problems)

@@ -1,0 +1,29 @@
+"""``edgekd check project.yaml``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgekd.cli.names import complete_target
+from edgekd.cli.output import Output, command
+
+__all__ = ["check"]
+
+
+@command("edgekd check project.yaml")
+@click.argument(
+    "project", type=click.Path(path_type=Path), default=Path("project.yaml"), metavar="[PROJECT=project.yaml]"
+)
+@click.option("--target", shell_complete=complete_target, help="A target's name or path.", show_default="the project's")
+def check(output: Output, project: Path, target: str | None) -> None:
+    """See whether a project is in order, and what a run would try. Takes seconds.
+
+    Reads every file, builds the smallest student, checks the recipe on it, and counts which networks may fit the
+    target's size and memory. Nothing is trained or measured. Every run does the same first."""
+    from edgekd import api
+
+    with output.watching() as events:
+        answer = api.check(project, target=target, events=events)
+    output.answer(answer)

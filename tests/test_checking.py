@@ -1,0 +1,87 @@
+"""What `edgekd check`, and every run before its teacher, finds without training anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekd import api
+from edgekd.checking import check_project
+from edgekd.errors import ConfigurationError, NothingFits
+from edgekd.events import SilentEvents
+from edgekd.recipes.teach import TrainedTeacher
+
+PROJECT = """\
+schema: edgekd.project/1
+task: {kind: digits, train_limit: 256}
+teacher: {kind: train, width: 8, epochs: 1}
+student: {family: resnet, stages: 2, space: {width: [8, 16], depth: [1, 1]}}
+target: target.yaml
+recipe:
+  - distill: {loss: {LOSS}, epochs: 6, batch_size: 32}
+search: {budget: 10 min, accuracy: {short: {epochs: 2}}}
+"""
+TARGET = """\
+schema: edgekd.target/1
+device: this-computer
+backends: [onnxruntime/cpu]
+budgets: {size: {file: SIZE}}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the teacher was trained")
+
+    monkeypatch.setattr(TrainedTeacher, "prepare", never)
+
+    def write(loss: str = "kd: {}", size: str = "256 KiB") -> Path:
+        (tmp_path / "target.yaml").write_text(TARGET.replace("SIZE", size))
+        path = tmp_path / "project.yaml"
+        path.write_text(PROJECT.replace("LOSS", loss))
+        return path
+
+    return write
+
+
+def test_says_what_a_run_would_try(project):
+    answer = check_project(project(), None, SilentEvents())
+    assert (answer.command, answer.masks.space_size, answer.masks.left) == ("search", 4, 4)
+    assert answer.candidate_s == pytest.approx(2 * 256 / answer.images_per_s)
+    assert answer.finalist_s == pytest.approx(6 * 256 / answer.images_per_s)
+    lines = "\n".join(answer.lines())
+    assert "data       256 train · 270 validation · 360 test · 128 calibration (of train)" in lines
+    assert "space      4 archs, 4 looked at, size.file 0 out: 4 may fit" in lines
+    assert "deployed   4 to measure: onnxruntime/cpu (float32, float16, dynamic-int8, int8)" in lines
+
+
+def test_a_budget_that_leaves_hardly_a_finalist_is_a_caution(project):
+    path = project()
+    path.write_text(path.read_text().replace("10 min", "1 ms"))
+    assert any(line.startswith("caution") for line in check_project(path, None, SilentEvents()).lines())
+
+
+@pytest.mark.parametrize("run", [api.check, api.search])
+def test_a_loss_that_cannot_be_placed_is_refused_before_the_teacher_is_trained(run, project):
+    with pytest.raises(ConfigurationError, match="no point of the student `nowhere`") as caught:
+        run(project(loss="fitnet: {points: [[nowhere, nowhere]]}"), events=SilentEvents())
+    assert "project.yaml:6:1" in str(caught.value)
+
+
+@pytest.mark.parametrize("run", [api.check, api.search])
+def test_a_size_that_no_network_has_is_found_before_the_teacher_is_trained(run, project):
+    with pytest.raises(NothingFits, match=r"no network of this space can meet target target \(4 looked at\)") as caught:
+        run(project(size="1 KiB"), events=SilentEvents())
+    assert "size.file: the least is" in caught.value.remedy
+    assert "the target allows 1 KiB" in caught.value.remedy
+
+
+def test_a_space_is_read_before_the_teacher_is_trained(project):
+    path = project()
+    path.write_text(path.read_text().replace("width: [8, 16]", "width: [8, 16], resolution: [8, 16]"))
+    with pytest.raises(ConfigurationError) as caught:
+        api.search(path, events=SilentEvents())
+    assert "student" in str(caught.value)
