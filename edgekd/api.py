@@ -25,7 +25,7 @@ from edgekd.events import Events, SilentEvents, measuring
 from edgekd.measure.tables import export_table, import_tables
 from edgekd.measure.tables import list_tables as tables
 from edgekd.progress import shown
-from edgekd.records import Shown
+from edgekd.records import Digest, Shown
 from edgekd.running import RunAnswer, bundle_of, run_project, shortfall_of
 from edgekd.store.certificate import Certificate
 from edgekd.store.listing import RunsAnswer, RunSummary, list_runs, shortened
@@ -90,6 +90,7 @@ class ExportAnswer(Shown):
 
     schema_: Literal["edgekd.export/1"] = Field(default="edgekd.export/1", alias="schema")
     bundle: Path
+    sha256: Digest  # of the certificate, and so of all that it lists
     certificate: Certificate
 
     @property
@@ -103,7 +104,7 @@ class ExportAnswer(Shown):
         lines = [f"bundle     {shortened(self.bundle)}", f"           {self.certificate.summary()}"]
         if not self.certificate.certified:
             lines.append(f"           not certified: {self.certificate.shortfall()}")
-        return lines
+        return [*lines, f"digest     {self.sha256}"]
 
 
 class ReportAnswer(Shown):
@@ -190,6 +191,7 @@ def export(run: AnyPath, *, output: AnyPath | None = None, events: Events | None
     """
     import shutil
 
+    from edgekd.bundle.contents import bundle_digest
     from edgekd.bundle.write import BUNDLE, require_free
     from edgekd.store.atomic import draft_of, replace_folder
 
@@ -204,25 +206,28 @@ def export(run: AnyPath, *, output: AnyPath | None = None, events: Events | None
         shutil.copytree(bundle, draft)
         replace_folder(draft, folder.absolute())
         bundle = folder
-    return ExportAnswer(bundle=bundle, certificate=certificate)
+    return ExportAnswer(bundle=bundle, sha256=bundle_digest(bundle), certificate=certificate)
 
 
-def verify(bundle: AnyPath, *, device: str | None = None, events: Events | None = None) -> VerifyReport:
+def verify(
+    bundle: AnyPath, *, device: str | None = None, digest: str | None = None, events: Events | None = None
+) -> VerifyReport:
     """Check a bundle's files, answers and budgets on this computer, or on ``device``.
 
-    Runs nothing of the bundle: the device that its certificate names is never looked up, for a file of that name
-    may say what to start.
+    ``digest`` is what `export` gave as the bundle's digest, where it is known from elsewhere. Runs nothing of the
+    bundle: the device that its certificate names is never looked up, for a file of that name may say what to start.
     """
-    from edgekd.bundle.verify import verify_bundle
+    from edgekd.bundle.verify import read_certificate, verify_bundle
     from edgekd.devices.catalogue import open_device
     from edgekd.devices.local import LocalDevice
 
+    read_certificate(Path(bundle))  # a folder that is no bundle is told before the device is taken
     with shown(events) as watched:
         where = LocalDevice(name="this-computer") if device is None else open_device(device, notice=watched.line)
         session = where.open()
         try:
             with tempfile.TemporaryDirectory(prefix="edgekd-verify-") as scratch:
-                return verify_bundle(Path(bundle), session, Path(scratch), measuring(watched), watched.stop)
+                return verify_bundle(Path(bundle), session, Path(scratch), measuring(watched), watched.stop, digest)
         finally:
             session.close()
 

@@ -15,7 +15,8 @@ from pydantic import Field
 from edgekd.checking import Command, preflight
 from edgekd.errors import ConfigurationError, NothingFits, ParityFailed, Place, Unstable
 from edgekd.events import Events
-from edgekd.records import Record, Shown, digest_json
+from edgekd.measure.conditions import busy_when_measured
+from edgekd.records import Digest, Record, Shown, digest_json
 from edgekd.references import no_exit
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.explanation import ExplanationRecord
@@ -46,6 +47,7 @@ class RunAnswer(Shown):
     certificate: Certificate | None
     bundle: Path | None
     report: Path
+    bundle_sha256: Digest | None = None  # of the bundle's certificate, and so of all that it lists
     explanation: ExplanationRecord | None = None  # where it was asked for
     auto: AutoRecord | None = None  # of a recipe that was left to be chosen
 
@@ -67,6 +69,8 @@ class RunAnswer(Shown):
             ]
             if margins:
                 lines.append(f"           {self.certificate.verdict.answer.value}; margins: {', '.join(margins)}")
+            if busy := busy_when_measured(self.certificate.load_average, self.certificate.machine_cores):
+                lines.append(f"           {busy}")
             lines += list(self.outcome.detail)
         if self.auto is not None and self.auto.ended:
             lines.append(self.auto.line())
@@ -74,7 +78,11 @@ class RunAnswer(Shown):
             lines += self.explanation.lines()
         lines += [f"report     {shortened(self.report)}"]
         if self.bundle is not None:
-            lines += [f"bundle     {shortened(self.bundle)}", f"next:      edgekd verify {shortened(self.bundle)}"]
+            lines += [
+                f"bundle     {shortened(self.bundle)}",
+                f"digest     {self.bundle_sha256}",
+                f"next:      edgekd verify {shortened(self.bundle)}",
+            ]
         return lines
 
 
@@ -112,6 +120,7 @@ def run_project(
     if command != "distill":
         events.budget(float(project.search.budget), time.monotonic() - started)
     # seconds of imports: what is wrong with the file is said before them
+    from edgekd.bundle.contents import bundle_digest
     from edgekd.devices.catalogue import open_device
     from edgekd.export.converter import Converter
     from edgekd.report.page import write_report
@@ -162,6 +171,7 @@ def run_project(
         outcome=outcome,
         certificate=certificate,
         bundle=bundle,
+        bundle_sha256=bundle_digest(bundle) if bundle is not None else None,
         report=page,
         explanation=explanation,
         auto=run.auto(),

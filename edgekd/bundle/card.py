@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgekd.measure.conditions import busy_when_measured
 from edgekd.store.certificate import Certificate, OtherFormat
 from edgekd.targets.verdict import Answer
 from edgekd.tasks._protocol import TaskSpec
@@ -30,6 +31,7 @@ def card_text(certificate: Certificate) -> str:
         f"| certified file | `{c.model}` in {c.backend}, {c.target.threads} thread(s), called as in `example.py` |",
         f"| device | {fingerprint.cpu} ({fingerprint.architecture}), {fingerprint.os} |",
         f"| instruction sets | {extensions} |",
+        *([f"| load | {busy} |"] if (busy := busy_when_measured(c.load_average, c.machine_cores)) else []),
         f"| accuracy | {c.accuracy.value:.2%} {task.metric.name}, {scored} |",
         *(f"| {name} | {value:.2%} |" for name, value in c.accuracy.parts.items()),
         *(f"| {name} | {value:.4g} |" for name, value in c.accuracy.errors.items()),

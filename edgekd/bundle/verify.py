@@ -1,6 +1,8 @@
 """Check a bundle again: its files by hash, its answers by its samples, its budgets by a fresh measurement.
 
-Reads data only: nothing of the project that made the bundle is imported, so a stranger's bundle is safe to check.
+Reads data only: nothing of the project that made the bundle is imported, so a stranger's bundle is safe to check. All
+that it says is bounded before it is obeyed, and what it can't mean is an error that names the file. A certificate can
+be forged as a whole: the bundle's digest, told in another way, is what tells that (`edgekd.bundle.contents`).
 """
 
 from __future__ import annotations
@@ -8,33 +10,41 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from edgekd.artefacts import RUNTIMES, Artefact, Backend
 from edgekd.bundle.agreement import agreeing, largest_difference
+from edgekd.bundle.claims import figures_claimed, labels_claimed
+from edgekd.bundle.contents import bundle_digest, contents_of
 from edgekd.bundle.preprocess import PREPROCESS, Preprocess
-from edgekd.bundle.samples import SAMPLES, read_samples
+from edgekd.bundle.samples import SAMPLES, Samples, read_samples
+from edgekd.bundle.sound import require_plan, require_sound, sound
 from edgekd.devices._protocol import DeviceSession, Fingerprint, Job, Measurement, Outcome, Progress
-from edgekd.errors import ConfigurationError, MissingError, Place
+from edgekd.errors import ConfigurationError, MissingError, Place, UsageError, printable
 from edgekd.evidence import Figure
 from edgekd.export.answers import read_outputs
 from edgekd.export.integer import float_figure, float_operators
 from edgekd.export.tensors import answers_of, to_model_inputs
-from edgekd.measure.figures import figures_for_limits
-from edgekd.measure.sentinel import judge_measured
+from edgekd.measure.conditions import busy_when_measured, cores_of, load_of, too_busy
+from edgekd.measure.figures import figures_for_limits, file_figures
+from edgekd.measure.sentinel import judge_measured, unsteady
 from edgekd.measure.settle import measure_until
-from edgekd.records import Record, Shown, digest_file
+from edgekd.records import Digest, Filed, Record
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.schema import read_record
 from edgekd.targets.target import Limit
-from edgekd.targets.verdict import Answer, Verdict
+from edgekd.targets.verdict import Answer, Verdict, judge
+from edgekd.tasks._protocol import Rows
 
-__all__ = ["Check", "VerifyReport", "read_bundle", "read_certificate", "verify_bundle"]
+__all__ = ["Check", "CheckAnswer", "VerifyReport", "read_bundle", "read_certificate", "verify_bundle"]
 
 _MOST_PROCESSES = 20
+_PREFIX = 16  # hexadecimal digits of a digest that are enough to compare by
+_OF_THE_FILE = ("size.", "operators.")
+_CLAIMS = ("digest", "files and hashes", "parity", "labels", "figures")  # what fails where a bundle isn't what it says
 
 
 class CheckAnswer(str, Enum):
@@ -55,22 +65,23 @@ class Check(Record):
     answer: CheckAnswer
 
 
-class VerifyReport(Shown):
+class VerifyReport(Filed):
     """All checks of a bundle."""
 
     schema_: Literal["edgekd.verify/1"] = Field(default="edgekd.verify/1", alias="schema")
     bundle: str
+    sha256: Digest  # of the certificate, and so of all that it lists
     checks: tuple[Check, ...]
     verdict: Verdict | None  # on this machine's fresh figures
 
     @property
     def exit_code(self) -> int:
-        """0 nothing fails, 7 files or answers differ; 5 a budget fails and 6 too noisy, here or in the certificate.
+        """0 nothing fails, 7 the bundle isn't what it says; 5 a budget fails, 6 too noisy, here or in the certificate.
 
         What this machine can't repeat is said and fails nothing.
         """
         failed = [check.name for check in self.checks if check.answer is CheckAnswer.FAILS]
-        if any(name in ("files and hashes", "parity") for name in failed):
+        if any(name in _CLAIMS for name in failed):
             return 7
         if failed:
             return 5
@@ -85,9 +96,12 @@ class VerifyReport(Shown):
 def read_certificate(folder: Path) -> Certificate:
     """The certificate of a bundle: what its other files are checked against. Raises ConfigurationError on none."""
     if not (folder / CERTIFICATE).is_file():
+        below = folder / "bundle"
         raise ConfigurationError.one(
             f"is not a bundle (it has no {CERTIFICATE})",
-            "give the folder that `edgekd export` wrote",
+            f"this run's bundle lies in it: give {below}"
+            if (below / CERTIFICATE).is_file()
+            else "give the folder that `edgekd export` wrote",
             Place(str(folder)),
         )
     return read_record(folder / CERTIFICATE, Certificate)
@@ -98,27 +112,41 @@ def read_bundle(folder: Path) -> tuple[Certificate, Preprocess]:
     return read_certificate(folder), read_record(folder / PREPROCESS, Preprocess)
 
 
+class _Answers(NamedTuple):
+    samples: Samples
+    given: Rows
+
+
 def verify_bundle(
     folder: Path,
     session: DeviceSession,
     scratch: Path,
     progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
+    digest: str | None = None,
 ) -> VerifyReport:
-    """Run every check that this machine can.
+    """Run every check that this machine can. ``digest`` is what the bundle should have, or its first 16 digits or more.
 
-    Raises ConfigurationError on a folder that is no bundle, MissingError where its runtime is not there, Interrupted.
+    Raises ConfigurationError on a folder that is no bundle or contradicts itself, UsageError on a ``digest`` that is
+    none, MissingError where its runtime is not there, Interrupted.
     """
-    certificate = read_certificate(folder)
-    checks = [_hashes(folder, certificate)]
+    certificate, found = read_certificate(folder), bundle_digest(folder)
+    checks = [_digest(found, digest), *_files(folder, certificate)]
     verdict = None
-    if checks[0].answer is CheckAnswer.HOLDS:
+    if not any(check.answer is CheckAnswer.FAILS for check in checks):
         _require_runtime(certificate.backend, session.describe())
         _, outside = read_bundle(folder)
+        require_sound(certificate, outside, folder)
         job = Job(artefact=Artefact.of(folder / certificate.model), backend=certificate.backend)
-        checks.append(_parity(folder, certificate, outside, session, job, scratch))
-        verdict, budgets = _budgets(certificate, session, job, progress, stop)
+        parity, answers = _parity(folder, certificate, outside, session, job, scratch)
+        checks.append(parity)
+        if answers is not None:
+            with sound(folder / SAMPLES):
+                checks += _labels(certificate, answers)
+        verdict, budgets = _budgets(folder, certificate, session, job, progress, stop)
         checks += budgets
+    if busy := busy_when_measured(certificate.load_average, certificate.machine_cores):
+        checks.append(Check(name="load", found=busy, answer=CheckAnswer.REPORTED))
     checks.append(
         Check(
             name="accuracy",
@@ -127,13 +155,13 @@ def verify_bundle(
         )
     )
     if certificate.lesser is not None:
-        found = f"{certificate.shortfall()}; not certified"
-        checks.append(Check(name="certificate", found=found, answer=CheckAnswer.HOLDS))
+        told = f"{certificate.shortfall()}; not certified"
+        checks.append(Check(name="certificate", found=told, answer=CheckAnswer.HOLDS))
     elif not certificate.certified:
         unsure = certificate.verdict.answer is Answer.UNSTABLE
         said = CheckAnswer.UNSTABLE if unsure else CheckAnswer.FAILS
         checks.append(Check(name="certificate", found=f"not certified: {certificate.shortfall()}", answer=said))
-    return VerifyReport(bundle=str(folder), checks=tuple(checks), verdict=verdict)
+    return VerifyReport(bundle=str(folder), sha256=found, checks=tuple(checks), verdict=verdict)
 
 
 def _require_runtime(backend: Backend, here: Fingerprint) -> None:
@@ -145,40 +173,48 @@ def _require_runtime(backend: Backend, here: Fingerprint) -> None:
         )
 
 
-def _hashes(folder: Path, certificate: Certificate) -> Check:
-    wrong = []
-    for file in certificate.files:
-        path = folder / file.name
-        inside = path.resolve().is_relative_to(folder.resolve())
-        if not inside or not path.is_file() or digest_file(path) != file.sha256:
-            wrong.append(file.name)
-    found = f"{len(certificate.files) - len(wrong)} of {len(certificate.files)}"
-    if wrong:
-        return Check(name="files and hashes", found=f"{found}; differ: {', '.join(wrong)}", answer=CheckAnswer.FAILS)
-    listed, model = {(folder / file.name).resolve() for file in certificate.files}, folder / certificate.model
-    beside = Artefact.of(model).files[1:] if model.resolve() in listed else ()
-    used = (model, *beside, folder / PREPROCESS, folder / SAMPLES)
-    loose = [path.name for path in used if path.resolve() not in listed]
-    if loose:  # what is about to be run must be what was certified
-        found = f"{found}; without a hash: {', '.join(loose)}"
-        return Check(name="files and hashes", found=found, answer=CheckAnswer.FAILS)
-    return Check(name="files and hashes", found=found, answer=CheckAnswer.HOLDS)
+def _digest(found: Digest, wanted: str | None) -> Check:
+    if wanted is None:
+        return Check(name="digest", found=found, answer=CheckAnswer.REPORTED)
+    asked = wanted.lower().removeprefix("sha256:")
+    if not _PREFIX <= len(asked) <= len(found) or not set(asked) <= set("0123456789abcdef"):
+        raise UsageError(
+            f"digest {wanted}: {_PREFIX} to {len(found)} hexadecimal digits are expected",
+            "give the digest that `edgekd export` printed",
+        )
+    if found.startswith(asked):
+        return Check(name="digest", found=found, answer=CheckAnswer.HOLDS)
+    return Check(name="digest", found=f"{found}, not {asked}", answer=CheckAnswer.FAILS)
+
+
+def _files(folder: Path, certificate: Certificate) -> list[Check]:
+    contents = contents_of(folder, certificate)
+    found = "; ".join([f"{contents.sound} of {len(certificate.files)}", *contents.problems])
+    answer = CheckAnswer.FAILS if contents.problems else CheckAnswer.HOLDS
+    checks = [Check(name="files and hashes", found=found, answer=answer)]
+    if contents.hidden:
+        told = f"not covered: {printable(', '.join(contents.hidden))}"
+        checks.append(Check(name="hidden files", found=told, answer=CheckAnswer.REPORTED))
+    return checks
 
 
 def _parity(
     folder: Path, certificate: Certificate, outside: Preprocess, session: DeviceSession, job: Job, scratch: Path
-) -> Check:
-    samples = read_samples(folder / SAMPLES)
-    inputs = to_model_inputs(samples.inputs, certificate.task, outside.export, outside.input_encoding)
+) -> tuple[Check, _Answers | None]:
+    samples = read_samples(folder / SAMPLES, certificate.task)
     path = scratch / "inputs.npy"
+    with sound(folder / PREPROCESS):
+        inputs = to_model_inputs(samples.inputs, certificate.task, outside.export, outside.input_encoding)
     np.save(path, inputs, allow_pickle=False)
     result = session.run(job, [path])
     if result.outcome is not Outcome.OK:
-        return Check(name="parity", found=f"{result.outcome.value}: {result.detail}", answer=CheckAnswer.FAILS)
+        told = f"{result.outcome.value}: {result.detail}"
+        return Check(name="parity", found=told, answer=CheckAnswer.FAILS), None
     raw = read_outputs(result, len(inputs), certificate.task, outside.export)
-    answers = answers_of(raw, certificate.task, outside.export, outside.output_encoding)
-    agree = int(np.sum(agreeing(certificate.task, answers, samples.answers)))
-    largest = largest_difference(certificate.task, answers, samples.answers)
+    with sound(folder / PREPROCESS):
+        answers = answers_of(raw, certificate.task, outside.export, outside.output_encoding)
+        agree = int(np.sum(agreeing(certificate.task, answers, samples.answers)))
+        largest = largest_difference(certificate.task, answers, samples.answers)
     parity = certificate.parity
     promised = (parity.agree if parity.alike is None else parity.alike) / parity.samples
     # another CPU may round differently: the certificate's own agreement, less one answer in a hundred (and one of few),
@@ -186,35 +222,77 @@ def _parity(
     fewest = promised * len(answers) - max(1.0, 0.01 * len(answers))
     answer = CheckAnswer.HOLDS if agree >= fewest else CheckAnswer.FAILS
     found = f"{agree} of {len(answers)} answers as the student's, largest difference {largest:.3g}"
-    return Check(name="parity", found=found, answer=answer)
+    return Check(name="parity", found=found, answer=answer), _Answers(samples, answers)
+
+
+def _labels(certificate: Certificate, answers: _Answers) -> list[Check]:
+    """The samples' own labels against the accuracy that is claimed: a model can't be much worse on them."""
+    claim = labels_claimed(certificate, answers.given, answers.samples.labels)
+    if claim is None:
+        return []
+    answer = CheckAnswer.HOLDS if claim.believable else CheckAnswer.FAILS
+    return [Check(name="labels", found=claim.words, answer=answer)]
 
 
 def _budgets(
-    certificate: Certificate, session: DeviceSession, job: Job, progress: Progress | None, stop: Callable[[], bool]
+    folder: Path,
+    certificate: Certificate,
+    session: DeviceSession,
+    job: Job,
+    progress: Progress | None,
+    stop: Callable[[], bool],
 ) -> tuple[Verdict | None, list[Check]]:
-    timed = [limit for limit in certificate.target.limits if limit.metric != "accuracy"]
-    here = session.describe()
+    target, here = certificate.target.but(accuracy=None), session.describe()
+    counted = list(file_figures(target, job.artefact))
+    if target.fully_integer:
+        with sound(folder / certificate.model):
+            operators = float_operators(job.artefact.path)
+        counted += [float_figure(operators, job.artefact.sha256)] if operators is not None else []
     if here.digest() != certificate.fingerprint.digest():
         differs = _difference(certificate, here.model_dump())
         said = f"measured on another machine or set-up ({differs}): measure here with `edgekd bench`"
-        return None, [Check(name=str(limit), found=said, answer=CheckAnswer.NOT_REPEATED) for limit in timed]
-    target, counted = certificate.target.but(accuracy=None), list[Figure]()
-    if target.fully_integer and (operators := float_operators(job.artefact.path)) is not None:
-        counted.append(float_figure(operators, job.artefact.sha256))
+        told = {
+            one.limit: _budget_check(one.limit, one.figure, one.answer, "") for one in judge(target, counted).limits
+        }
+        checks = [
+            told[limit]
+            if limit.metric.startswith(_OF_THE_FILE)
+            else Check(name=str(limit), found=said, answer=CheckAnswer.NOT_REPEATED)
+            for limit in target.limits
+        ]
+        return None, [*checks, *_figures(certificate, counted, sure=True)]
+    require_plan(certificate, folder)
 
-    def judged(measurement: Measurement) -> Verdict:
-        figures = [*figures_for_limits(target, measurement, job.artefact), *counted]
-        return judge_measured(target, figures, measurement)
+    def figures(measurement: Measurement) -> list[Figure]:
+        measured = figures_for_limits(target, measurement, job.artefact)
+        return list({figure.metric: figure for figure in (*counted, *measured)}.values())
 
     def decided(measurements: Sequence[Measurement]) -> bool:
-        return judged(measurements[0]).answer is not Answer.UNSTABLE
+        return judge_measured(target, figures(measurements[0]), measurements[0]).answer is not Answer.UNSTABLE
 
     measured = measure_until(session, [job], certificate.plan, decided, _MOST_PROCESSES, progress, stop)[0]
-    verdict = judged(measured)
-    return verdict, [_budget_check(one.limit, one.figure, one.answer, measured) for one in verdict.limits]
+    verdict = judge_measured(target, figures(measured), measured)
+    load, cores = load_of([measured]), cores_of([measured])
+    busy = load is not None and cores is not None and too_busy(load, cores)
+    detail = measured.detail or "this machine does not tell it"
+    fresh = f"{len(measured.processes)} fresh processes"
+    checks = [_budget_check(one.limit, one.figure, one.answer, fresh, detail) for one in verdict.limits]
+    return verdict, [*checks, *_figures(certificate, figures(measured), sure=not (busy or unsteady(measured)))]
 
 
-def _budget_check(limit: Limit, figure: Figure | None, answer: Answer, measured: Measurement) -> Check:
+def _figures(certificate: Certificate, found: Sequence[Figure], sure: bool) -> list[Check]:
+    """The certificate's figures against those found now: a file's exactly, a machine's by their order."""
+    claims = figures_claimed(certificate, found)
+    wrong = [claim for claim in claims if not claim.believable]
+    if not claims:
+        return []
+    words = "; ".join(claim.words for claim in wrong) or f"{len(claims)} as certified"
+    exact = any(claim.exact for claim in wrong)
+    answer = CheckAnswer.HOLDS if not wrong else CheckAnswer.FAILS if exact or sure else CheckAnswer.UNSTABLE
+    return [Check(name="figures", found=words, answer=answer)]
+
+
+def _budget_check(limit: Limit, figure: Figure | None, answer: Answer, fresh: str, detail: str = "") -> Check:
     said = {
         Answer.HOLDS: CheckAnswer.HOLDS,
         Answer.FAILS: CheckAnswer.FAILS,
@@ -224,14 +302,14 @@ def _budget_check(limit: Limit, figure: Figure | None, answer: Answer, measured:
     if not limit.hard and said is not CheckAnswer.HOLDS:
         said = CheckAnswer.REPORTED
     if figure is None:
-        found = f"no figure: {measured.detail or 'this machine does not tell it'}"
+        found = f"no figure: {detail}"
     else:
         exact = figure.low is None  # counted, not timed
-        found = str(figure) if exact else f"{figure}, {len(measured.processes)} fresh processes"
+        found = str(figure) if exact else f"{figure}, {fresh}"
     return Check(name=str(limit), found=found, answer=said)
 
 
 def _difference(certificate: Certificate, here: dict[str, object]) -> str:
     there = certificate.fingerprint.model_dump()
-    fields = [name for name in there if there[name] != here[name]]
+    fields = [name for name in there if there[name] != here.get(name)]
     return ", ".join(fields)

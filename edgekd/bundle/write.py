@@ -25,6 +25,7 @@ from edgekd.export.answers import file_answers
 from edgekd.export.parity import compared, expected_answers
 from edgekd.export.score import score_artefact
 from edgekd.export.tensors import output_encoding
+from edgekd.measure.conditions import cores_of, load_of
 from edgekd.measure.sentinel import judge_measured
 from edgekd.records import digest_file
 from edgekd.store.atomic import draft_of, replace_folder, write_bytes, write_json
@@ -197,6 +198,8 @@ def _certificate(
         versions=header.versions,
         seed=header.seed,
         run=header.id,
+        load_average=load_of([measurement]),
+        machine_cores=cores_of([measurement]),
     )
 
 

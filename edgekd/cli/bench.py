@@ -40,15 +40,15 @@ __all__ = ["bench"]
 )
 @click.option(
     "--threads",
-    type=Whole(1),
+    type=Whole(1, 4096),
     multiple=True,
     default=(1,),
     help="Threads of the runtime; may be repeated.",
 )
-@click.option("--processes", type=Whole(1), default=5, help="Fresh processes each.")
-@click.option("--rounds", type=Whole(1), default=10, help="Interleaved rounds a process.")
+@click.option("--processes", type=Whole(1, 1000), default=5, help="Fresh processes each.")
+@click.option("--rounds", type=Whole(1, 1000), default=10, help="Interleaved rounds a process.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Calls a second, in place of back to back.")
-@click.option("--busy", type=Whole(0), default=0, metavar="CORES", help="Cores kept busy by other work.")
+@click.option("--busy", type=Whole(0, 4096), default=0, metavar="CORES", help="Cores kept busy by other work.")
 @click.option(
     "--shape",
     "shapes",

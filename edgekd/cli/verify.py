@@ -15,13 +15,14 @@ __all__ = ["verify"]
 @command("edgekd verify runs/2026-11-24-digits/bundle")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--device", shell_complete=complete_device, help="Where to measure.", show_default="this-computer")
-def verify(output: Output, bundle: Path, device: str | None) -> None:
+@click.option("--digest", help="What the bundle's digest has to be, as edgekd export printed it.")
+def verify(output: Output, bundle: Path, device: str | None, digest: str | None) -> None:
     """Check a bundle: every file's hash, the answers it must give, and its budgets, measured again on the device.
 
-    Runs no code of the bundle: a stranger's bundle is safe to verify.
+    Runs no code of the bundle: a stranger's bundle is safe to verify. Only --digest tells one that was forged whole.
     """
     from edgekd import api
 
     with output.watching() as events:
-        answer = api.verify(bundle, device=device, events=events)
+        answer = api.verify(bundle, device=device, digest=digest, events=events)
     output.answer(answer)

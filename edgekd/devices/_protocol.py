@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import (
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -57,11 +58,11 @@ class Fingerprint(Record):
 
     cpu: str
     architecture: str  # as platform.machine() says
-    cores: int
+    cores: PositiveInt
     extensions: tuple[
         str, ...
     ]  # instruction sets that change results or speed: avx2, avx512_vnni, amx_int8, asimddp, ...
-    memory_bytes: int
+    memory_bytes: NonNegativeInt  # 0 where it isn't told
     governor: str | None
     os: str
     python: str
@@ -101,32 +102,47 @@ class Load(Record):
     """How calls arrive: back to back, or at a fixed rate; and how many cores other work keeps busy meanwhile."""
 
     pattern: Literal["closed", "periodic"] = "closed"
-    rate_hz: float | None = None  # periodic only
-    busy: NonNegativeInt = 0
+    rate_hz: PositiveFloat | None = None  # periodic only
+    busy: Annotated[int, Field(ge=0, le=4096)] = 0
 
     def __str__(self) -> str:
         calls = "closed loop" if self.pattern == "closed" else f"{self.rate_hz:g} calls/s"
         return calls + (f", {self.busy} core{'s' * (self.busy > 1)} busy" if self.busy else "")
 
 
-class MeasurePlan(Record):
-    """How a batch of artefacts is measured. Every process is spawned fresh; processes of all jobs are interleaved."""
+_Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
+_Seconds = Annotated[float, Field(gt=0, le=3600)]
 
-    processes: int = 5
-    rounds: int = 10  # per process, after warm-up
-    round_ms: float = 25.0  # time a round takes; at least `min_calls` calls
-    min_calls: int = 5
-    warmup_ms: float = 60.0  # at least; goes on until the running median settles, at most ten times as long
-    threads: int = 1
+
+class MeasurePlan(Record):
+    """How a batch of artefacts is measured. Every process is spawned fresh; processes of all jobs are interleaved.
+
+    Every field is bounded, for a plan is read back from certificates and reports of others.
+    """
+
+    processes: Annotated[int, Field(ge=1, le=10_000)] = 5
+    rounds: Annotated[int, Field(ge=1, le=1000)] = 10  # per process, after warm-up
+    round_ms: _Milliseconds = 25.0  # time a round takes; at least `min_calls` calls
+    min_calls: Annotated[int, Field(ge=1, le=1000)] = 5
+    warmup_ms: _Milliseconds = 60.0  # at least; until the running median settles, at most ten times as long
+    threads: Annotated[int, Field(ge=1, le=4096)] = 1
     load: Load = Load()
     sentinel: bool = True
     profile: bool = False  # also time operators, in a process of its own
     energy: bool = False  # also the energy of a call, in as many processes of their own
-    energy_window_s: float = 2.0  # with work and without, each; longer where the meter is slow
-    load_deadline_s: float = 60.0
-    call_deadline_s: float = 30.0
-    memory_limit_bytes: int | None = None  # what a process may take beyond its runtime's import
-    seed: int = 0  # order of processes and content of inputs
+    energy_window_s: Annotated[float, Field(ge=0, le=600)] = 2.0  # with work and without; longer by a slow meter
+    load_deadline_s: _Seconds = 60.0
+    call_deadline_s: _Seconds = 30.0
+    memory_limit_bytes: PositiveInt | None = None  # what a process may take beyond its runtime's import
+    seed: Annotated[int, Field(ge=-(2**62), le=2**62)] = 0  # order of processes and content of inputs
+
+    @property
+    def nominal_s(self) -> float:
+        """What a model's processes and those of the sentinel beside them take, where calls are short."""
+        calls_s = self.min_calls / self.load.rate_hz if self.load.rate_hz else 0.0
+        timed_s = 10 * self.warmup_ms * 1e-3 + self.rounds * max(self.round_ms * 1e-3, calls_s)
+        energy_s = 2 * self.energy_window_s if self.energy else 0.0
+        return self.processes * ((1 + self.sentinel) * timed_s + energy_s)
 
 
 Shapes = tuple[tuple[str, tuple[PositiveInt, ...]], ...]

@@ -13,7 +13,7 @@ from edgekd.devices._protocol import Conditions, Measurement, ProcessSample
 from edgekd.measure import warnings
 from edgekd.measure.warnings import Caution
 
-__all__ = ["cores_of", "load_of", "told_by_device", "too_busy"]
+__all__ = ["busy_when_measured", "cores_of", "load_of", "told_by_device", "too_busy"]
 
 _PAGES = 64  # a few pages now and then are other programs', and cost a process nothing
 _FALL = 0.05
@@ -42,6 +42,13 @@ def cores_of(measurements: Sequence[Measurement]) -> int | None:
 def too_busy(load_average: float, cores: int) -> bool:
     """Whether the machine has so much to do that it matters. ``cores`` are all it has (`cores_of`)."""
     return load_average > 0.5 * cores
+
+
+def busy_when_measured(load_average: float | None, cores: int | None) -> str:
+    """What to say beside a certificate's figures; empty on a machine that was idle, or doesn't tell its load."""
+    if load_average is None or cores is None or not too_busy(load_average, cores):
+        return ""
+    return f"measured beside other work: load average {load_average:.1f} on {cores} cores"
 
 
 def _cautions(measurements: Sequence[Measurement], cores: int | None) -> Iterator[Caution]:

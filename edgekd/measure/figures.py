@@ -18,9 +18,10 @@ from edgekd.devices._protocol import EnergySample, Measurement, Outcome, Process
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.measure.calm import calm_processes
 from edgekd.measure.interval import fresh_process_interval
+from edgekd.records import Digest
 from edgekd.targets.target import Target
 
-__all__ = ["figure_of", "figures_for_limits", "figures_of"]
+__all__ = ["figure_of", "figures_for_limits", "figures_of", "file_figures"]
 
 
 class _Metric(NamedTuple):
@@ -97,6 +98,12 @@ def figures_for_limits(
     return tuple(found.values())
 
 
+def file_figures(target: Target, artefact: Artefact) -> tuple[Figure, ...]:
+    """What a file's bytes tell, the same on every machine: ``size.file``, and ``size.download`` where a limit asks."""
+    asked = any(limit.metric == "size.download" for limit in target.limits)
+    return (_size(artefact.sha256, artefact.size_bytes), *([_download(artefact)] if asked else []))
+
+
 def _energy(measurement: Measurement, confidence: float, load: str) -> Iterator[Figure]:
     """From the meter's readings, or from the person's word of what the device draws."""
     model, processes = measurement.power_model, measurement.processes
@@ -163,6 +170,17 @@ def _delegation(measurement: Measurement) -> Iterator[Figure]:
         )
 
 
+def _size(sha256: Digest, size_bytes: int) -> Figure:
+    return Figure(
+        metric="size.file",
+        value=float(size_bytes),
+        unit="B",
+        kind=EvidenceKind.MEASURED,
+        subject=sha256,
+        method="bytes of every file the model needs",
+    )
+
+
 def _download(artefact: Artefact) -> Figure:
     size = sum(len(zlib.compress(path.read_bytes(), 6)) for path in artefact.files)
     return Figure(
@@ -209,11 +227,4 @@ def _figures(measurement: Measurement, confidence: float, size_bytes: int | None
         )
     yield from _energy(measurement, confidence, load)
     if size_bytes is not None:
-        yield Figure(
-            metric="size.file",
-            value=float(size_bytes),
-            unit="B",
-            kind=EvidenceKind.MEASURED,
-            subject=measurement.sha256,
-            method="bytes of every file the model needs",
-        )
+        yield _size(measurement.sha256, size_bytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from edgekd.artefacts import Backend, Format
 from edgekd.devices._protocol import Fingerprint, MeasurePlan
@@ -77,6 +77,8 @@ class Certificate(Filed):
     seed: int
     run: str
     others: tuple[OtherFormat, ...] = ()
+    load_average: NonNegativeFloat | None = None  # of the whole machine when it was measured; None where it isn't told
+    machine_cores: PositiveInt | None = None  # all that it has
 
     @property
     def certified(self) -> bool:

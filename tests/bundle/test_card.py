@@ -22,6 +22,14 @@ def test_every_budget_is_there(certificate: Certificate) -> None:
     assert "not certified" not in text
 
 
+@pytest.mark.parametrize(("load", "cores", "told"), [(29.7, 2, True), (0.2, 2, False), (None, None, False)])
+def test_a_machine_that_was_busy_is_named(
+    certificate: Certificate, load: float | None, cores: int | None, told: bool
+) -> None:
+    text = card_text(certificate.but(load_average=load, machine_cores=cores))
+    assert ("| load | measured beside other work: load average 29.7 on 2 cores |" in text) is told
+
+
 def test_a_budget_without_a_figure_says_so(certificate: Certificate) -> None:
     figures = [figure for figure in certificate.figures if figure.metric != "latency.p95"]
     text = card_text(certificate.but(verdict=judge(certificate.target, figures)))

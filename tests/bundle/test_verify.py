@@ -1,31 +1,39 @@
 from __future__ import annotations
 
+import dataclasses
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edgekd import api
 from edgekd.artefacts import Artefact, Backend
+from edgekd.bundle.contents import bundle_digest, contents_of
 from edgekd.bundle.preprocess import PREPROCESS
-from edgekd.bundle.samples import SAMPLES, Samples
-from edgekd.bundle.verify import Check, CheckAnswer, VerifyReport, _hashes, read_certificate, verify_bundle
+from edgekd.bundle.samples import SAMPLES, Samples, samples_bytes
+from edgekd.bundle.verify import Check, VerifyReport, read_certificate, verify_bundle
 from edgekd.bundle.write import _copy_model, _files
-from edgekd.errors import ConfigurationError, MissingError
+from edgekd.devices._protocol import Load
+from edgekd.errors import ConfigurationError, MissingError, UsageError
+from edgekd.records import digest_file
 from edgekd.store.atomic import write_json
 from edgekd.store.certificate import CERTIFICATE, Certificate
-from edgekd.targets.verdict import Answer
+from edgekd.targets.verdict import Answer, judge
+from edgekd.tasks._protocol import TaskSpec
 from edgekd.testing.fakes.device import FakeDevice, Noise, fake_fingerprint
 from tests.core.test_external_weights import saved
 
 MakeDevice = Callable[..., FakeDevice]
 
 
-def verified(bundle: Path, device: FakeDevice, tmp_path: Path) -> VerifyReport:
+def verified(bundle: Path, device: FakeDevice, tmp_path: Path, digest: str | None = None) -> VerifyReport:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    return verify_bundle(bundle, device.open(), scratch)
+    return verify_bundle(bundle, device.open(), scratch, digest=digest)
 
 
 def check(report: VerifyReport, name: str) -> Check:
@@ -35,11 +43,14 @@ def check(report: VerifyReport, name: str) -> Check:
 def test_a_good_bundle_holds(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
     report = verified(bundle, make_device(), tmp_path)
     assert report.exit_code == 0
-    assert [one.answer.value for one in report.checks] == ["holds"] * 5 + ["not repeated"]
+    assert [one.answer.value for one in report.checks] == ["reported only"] + ["holds"] * 7 + ["not repeated"]
     assert check(report, "files and hashes").found == "5 of 5"
     assert check(report, "parity").found.startswith("20 of 20 answers")
     assert "fresh processes" in check(report, "latency.p95 <= 200 us").found
     assert "not in the bundle" in check(report, "accuracy").found
+    assert check(report, "labels").found == "100.0% top1 on 20 samples with labels, 90.0% certified"
+    assert check(report, "figures").found == "5 as certified"
+    assert check(report, "digest").found == report.sha256 == bundle_digest(bundle)
     assert all(len(line) > 10 for line in report.lines())
 
 
@@ -79,7 +90,7 @@ def test_what_is_run_must_have_a_hash(bundle: Path, make_device: MakeDevice, tmp
     device = make_device()
     report = verified(bundle, device, tmp_path)
     assert report.exit_code == 7
-    assert f"without a hash: {name}" in check(report, "files and hashes").found
+    assert f"not listed: {name}" in check(report, "files and hashes").found
     assert device.batches == 0
 
 
@@ -87,7 +98,7 @@ def test_a_budget_that_is_only_reported_fails_nothing(bundle: Path, make_device:
     certificate = read_certificate(bundle)
     budgets = {"latency": {"p95": "1 us", "report": True}, "energy": {"per_inference": "1 mJ", "report": True}}
     loose = type(certificate.target).model_validate({**certificate.target.model_dump(mode="json"), "budgets": budgets})
-    write_json(bundle / CERTIFICATE, certificate.but(target=loose))
+    write_json(bundle / CERTIFICATE, certificate.but(target=loose, verdict=judge(loose, certificate.figures)))
     report = verified(bundle, make_device(), tmp_path)
     assert report.exit_code == 0
     assert check(report, "latency.p95").answer.value == "reported only"
@@ -116,9 +127,11 @@ def test_another_machine_repeats_no_budget(bundle: Path, make_device: MakeDevice
     assert report.exit_code == 0
     assert report.verdict is None
     assert device.batches == 0
-    for name in ("latency.p95", "size.file", "memory.model"):
+    for name in ("latency.p95", "memory.model"):
         assert check(report, name).answer.value == "not repeated"
         assert "cpu" in check(report, name).found
+    assert check(report, "size.file").answer.value == "holds"  # a file is as large on any machine
+    assert check(report, "figures").found == "1 as certified"
     assert check(report, "parity").answer.value == "holds"
 
 
@@ -205,11 +218,224 @@ def test_weights_outside_an_onnx_file_come_along_and_need_a_hash(certificate: Ce
         (draft / name).touch()
     model = _copy_model(artefact, draft)
     assert Artefact.of(draft / model).sha256 == artefact.sha256
+    for name in ("README.md", "example.py"):
+        (draft / name).touch()
     files = _files(draft, model, ["deep/w.bin"])
     assert {file.name: file.role for file in files}["deep/w.bin"] == "weights"
     whole = certificate.but(model=model, format=artefact.format, files=files)
-    assert _hashes(draft, whole).answer is CheckAnswer.HOLDS
+    assert contents_of(draft, whole).problems == ()
     less = whole.but(files=tuple(file for file in files if file.role != "weights"))
-    assert _hashes(draft, less).found.endswith("without a hash: w.bin")
+    assert contents_of(draft, less).problems == ("not listed: deep/w.bin",)
     (draft / "deep/w.bin").write_bytes(b"\x01" * 48)
-    assert _hashes(draft, whole).answer is CheckAnswer.FAILS
+    assert contents_of(draft, whole).problems == ("differ: deep/w.bin",)
+    (draft / "deep/w.bin").write_bytes((artefact.path.parent / "deep/w.bin").read_bytes())
+    (draft / "deep" / ".w.bin").write_bytes((draft / "deep/w.bin").read_bytes())
+    assert contents_of(draft, whole).problems == ("not listed: deep/.w.bin",)
+
+
+def changed(bundle: Path, **changes: Any) -> Certificate:
+    """The bundle's certificate written anew, with the hashes of the files as they are now."""
+    certificate = read_certificate(bundle)
+    files = tuple(
+        file.but(sha256=digest_file(bundle / file.name), size_bytes=(bundle / file.name).stat().st_size)
+        for file in certificate.files
+    )
+    certificate = certificate.but(**{"files": files, **changes})
+    write_json(bundle / CERTIFICATE, certificate)
+    return certificate
+
+
+@pytest.mark.parametrize("name", ["numpy.py", "pkg/__init__.py", "link"])
+def test_a_file_that_nobody_certified_is_found(
+    bundle: Path, make_device: MakeDevice, tmp_path: Path, name: str
+) -> None:
+    (bundle / "pkg").mkdir()
+    if name == "link":
+        (bundle / name).symlink_to(tmp_path, target_is_directory=True)
+    else:
+        (bundle / name).write_text("print('started')")
+    (bundle / ".gitattributes").touch()
+    (bundle / ".git").mkdir()
+    report = verified(bundle, make_device(), tmp_path)
+    assert report.exit_code == 7
+    assert check(report, "files and hashes").found == f"5 of 5; not listed: {name}"
+    assert check(report, "hidden files").found == "not covered: .git, .gitattributes"
+
+
+@pytest.mark.parametrize("role", ["model", "preprocess", "samples", "card", "example"])
+def test_every_role_is_there_once(bundle: Path, make_device: MakeDevice, tmp_path: Path, role: str) -> None:
+    files = read_certificate(bundle).files
+    changed(bundle, files=tuple(file.but(role="other format") if file.role == role else file for file in files))
+    device = make_device()
+    report = verified(bundle, device, tmp_path)
+    assert report.exit_code == 7
+    assert f"role {role}: no file" in check(report, "files and hashes").found
+    assert device.batches == 0
+
+
+def test_a_digest_tells_a_forged_certificate(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+    told = bundle_digest(bundle)
+    for given in (told, told[:16].upper(), f"sha256:{told}"):
+        report = verify_bundle(bundle, make_device().open(), scratch_of(tmp_path), digest=given)
+        assert (report.exit_code, check(report, "digest").answer.value) == (0, "holds")
+    changed(bundle, run="another")
+    device = make_device()
+    forged = verify_bundle(bundle, device.open(), scratch_of(tmp_path), digest=told)
+    assert (forged.exit_code, check(forged, "digest").answer.value, device.batches) == (7, "fails", 0)
+    for given in ("", told[:15], "z" * 16, told + "0"):
+        with pytest.raises(UsageError, match="hexadecimal digits"):
+            verify_bundle(bundle, make_device().open(), scratch_of(tmp_path), digest=given)
+
+
+def scratch_of(tmp_path: Path) -> Path:
+    scratch = tmp_path / "again"
+    scratch.mkdir(exist_ok=True)
+    return scratch
+
+
+def forged_accuracy(certificate: Certificate, value: float) -> dict[str, Any]:
+    """An accuracy that every part of the certificate agrees on."""
+    figures = tuple(f.but(value=value) if f.metric == "accuracy" else f for f in certificate.figures)
+    return {
+        "figures": figures,
+        "accuracy": certificate.accuracy.but(value=value),
+        "verdict": judge(certificate.target, figures),
+    }
+
+
+def test_an_accuracy_that_the_samples_labels_contradict_is_not_believed(
+    bundle: Path, make_device: MakeDevice, samples: Samples, spec: TaskSpec, tmp_path: Path
+) -> None:
+    wrong = dataclasses.replace(samples, labels=np.where(np.arange(20) < 4, samples.labels, (samples.labels + 1) % 3))
+    (bundle / SAMPLES).write_bytes(samples_bytes(wrong))
+    changed(bundle, **forged_accuracy(read_certificate(bundle), 0.999))
+    report = verified(bundle, make_device(), tmp_path)
+    assert report.exit_code == 7
+    assert check(report, "labels").found == "20.0% top1 on 20 samples with labels, 99.9% certified"
+    changed(bundle, **forged_accuracy(read_certificate(bundle), 0.3))
+    honest = verify_bundle(bundle, make_device().open(), scratch_of(tmp_path))
+    assert check(honest, "labels").answer.value == "holds"
+
+
+def test_a_figure_that_a_fresh_one_contradicts_is_not_believed(
+    bundle: Path, make_device: MakeDevice, tmp_path: Path
+) -> None:
+    certificate = read_certificate(bundle)
+    figures = tuple(
+        f.but(value=0.001, low=0.0005, high=0.002) if f.metric.startswith("latency") else f for f in certificate.figures
+    )
+    changed(bundle, figures=figures, verdict=judge(certificate.target, figures))
+    report = verified(bundle, make_device(), tmp_path)
+    assert report.exit_code == 7
+    assert "latency.p95" in check(report, "figures").found
+    busy = verify_bundle(bundle, make_device(load_average=30.0).open(), scratch_of(tmp_path))
+    assert (busy.exit_code, check(busy, "figures").answer.value) == (6, "unstable")
+
+
+def test_a_file_larger_than_certified_is_found_on_any_machine(
+    bundle: Path, make_device: MakeDevice, tmp_path: Path
+) -> None:
+    (bundle / "model.tflite").write_bytes(b"x" * 2000)
+    changed(bundle)
+    report = verified(bundle, make_device(fingerprint=fake_fingerprint(cpu="Another CPU")), tmp_path)
+    assert report.exit_code == 7
+    assert check(report, "size.file").answer.value == "fails"
+    assert check(report, "figures").found.startswith("size.file 1.95 KiB, 20 B certified")
+
+
+def test_a_certificate_of_a_busy_machine_says_so(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+    changed(bundle, load_average=30.0, machine_cores=2)
+    report = verified(bundle, make_device(), tmp_path)
+    assert (report.exit_code, check(report, "load").answer.value) == (0, "reported only")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"processes": 10_000}, "900 s"),
+        ({"rounds": 1000, "round_ms": 60_000.0}, "900 s"),
+        ({"warmup_ms": 60_000.0}, "900 s"),
+        ({"energy": True, "energy_window_s": 600.0}, "900 s"),
+        ({"load": Load(pattern="periodic", rate_hz=1e-300)}, "900 s"),
+        ({"load": Load(busy=64)}, "64 cores"),
+    ],
+)
+def test_a_plan_without_end_is_refused(
+    bundle: Path, make_device: MakeDevice, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    changed(bundle, plan=read_certificate(bundle).plan.but(**changes))
+    device = make_device()
+    with pytest.raises(ConfigurationError, match=said):
+        verified(bundle, device, tmp_path)
+    assert device.batches == 0
+
+
+@pytest.mark.parametrize("field", ["processes", "rounds", "round_ms", "min_calls", "warmup_ms", "load_deadline_s"])
+def test_a_plan_out_of_all_bounds_is_an_error_of_its_field(bundle: Path, field: str) -> None:
+    data = json.loads((bundle / CERTIFICATE).read_text())
+    data["plan"][field] = 10**12
+    (bundle / CERTIFICATE).write_text(json.dumps(data))
+    with pytest.raises(ConfigurationError, match=rf"plan\.{field}"):
+        read_certificate(bundle)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "said"),
+    [
+        (("task", "input", "std"), [0.0], "one std above 0"),
+        (("task", "input", "mean"), [1.0, 2.0], "one mean"),
+        (("task", "head", "classes"), -3, "no answer"),
+        (("task", "input", "shape"), [1 << 20, 1 << 20, 3], "no sample"),
+        (("parity", "samples"), 0, "samples agree"),
+        (("accuracy", "value"), 0.99, "another one than among the figures"),
+        (("verdict", "limits"), [], "other limits"),
+        (("fingerprint", "cores"), -5, r"fingerprint\.cores"),
+        (("fingerprint", "memory_bytes"), -1, r"fingerprint\.memory_bytes"),
+    ],
+)
+def test_a_certificate_that_contradicts_itself_is_an_error_of_its_field(
+    bundle: Path, make_device: MakeDevice, tmp_path: Path, at: tuple[str, ...], value: object, said: str
+) -> None:
+    data = json.loads((bundle / CERTIFICATE).read_text())
+    inside = data
+    for key in at[:-1]:
+        inside = inside[key]
+    inside[at[-1]] = value
+    (bundle / CERTIFICATE).write_text(json.dumps(data))
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        verified(bundle, make_device(), tmp_path)
+    assert CERTIFICATE in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["name", "model"])
+def test_a_name_with_a_nul_is_no_file(bundle: Path, make_device: MakeDevice, tmp_path: Path, field: str) -> None:
+    certificate = read_certificate(bundle)
+    if field == "model":
+        changed(bundle, model="mo\0del.tflite")
+    else:
+        first, *others = certificate.files
+        write_json(bundle / CERTIFICATE, certificate.but(files=(first.but(name="mo\0del.tflite"), *others)))
+    report = verified(bundle, make_device(), tmp_path)
+    assert report.exit_code == 7
+    assert r"mo\x00del.tflite" in check(report, "files and hashes").found
+
+
+def test_a_model_that_links_to_itself_is_no_file(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+    (bundle / "model.tflite").unlink()
+    (bundle / "model.tflite").symlink_to("model.tflite")
+    report = verified(bundle, make_device(), tmp_path)
+    assert (report.exit_code, check(report, "files and hashes").found) == (7, "4 of 5; differ: model.tflite")
+
+
+def test_operators_of_a_damaged_file_are_not_counted(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+    (bundle / "model.tflite").write_bytes(b"\xff\xff\xff\x7fTFL3" + bytes(12))
+    certificate = read_certificate(bundle)
+    target = certificate.target.but(fully_integer=True, accuracy=None)
+    changed(bundle, target=target, verdict=judge(target, certificate.figures))
+    with pytest.raises(ConfigurationError, match=r"model\.tflite.*damaged"):
+        verified(bundle, make_device(), tmp_path)
+
+
+def test_the_folder_of_a_run_names_its_bundle(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(f"give {bundle}")):
+        read_certificate(tmp_path)

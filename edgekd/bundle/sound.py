@@ -1,0 +1,98 @@
+"""Whether a stranger's certificate can be obeyed at all: it doesn't contradict itself, and asks for no endless work."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from google.protobuf.message import Error as ProtobufError
+
+from edgekd.bundle.preprocess import PREPROCESS, Preprocess
+from edgekd.errors import ConfigurationError, Place, Problem
+from edgekd.store.certificate import CERTIFICATE, Certificate
+from edgekd.targets.verdict import Answer, judge
+from edgekd.tasks._protocol import TaskSpec
+
+__all__ = ["require_plan", "require_sound", "sound"]
+
+_AGAIN = "get the bundle again from who made it"
+_LONGEST_S = 900.0
+_MOST_CLASSES, _MOST_VALUES = 1_000_000, 1 << 28
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError, struct.error)
+"""What readers of flatbuffers, protobuf and arrays raise on bytes that were changed; none of them is edgekd's own."""
+
+
+@contextmanager
+def sound(path: Path) -> Iterator[None]:
+    """Whatever is computed from a file's content alone: ConfigurationError names the file where that can't be done."""
+    try:
+        yield
+    except (*_DAMAGE, ProtobufError) as error:
+        raise ConfigurationError.one(
+            f"is damaged, or was never a bundle's: {type(error).__name__}: {str(error)[:200]}", _AGAIN, Place(str(path))
+        ) from error
+
+
+def require_sound(certificate: Certificate, outside: Preprocess, folder: Path) -> None:
+    """Raises ConfigurationError where a bundle's records contradict themselves or each other."""
+    place = str(folder / CERTIFICATE)
+    problems = [Problem(what, _AGAIN, Place(place, field="task")) for what in _task(certificate.task)]
+    problems += [Problem(what, _AGAIN, Place(place, field=field)) for field, what in _claims(certificate)]
+    for field, encoding in (("input_encoding", outside.input_encoding), ("output_encoding", outside.output_encoding)):
+        if encoding is not None and not (
+            len(encoding.scale) == len(encoding.zero_point) == 1 and encoding.scale[0] > 0
+        ):
+            where = Place(str(folder / PREPROCESS), field=field)
+            problems.append(Problem("one scale above 0 and one zero point are expected", _AGAIN, where))
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def require_plan(certificate: Certificate, folder: Path) -> None:
+    """Raises ConfigurationError where the certificate's plan would measure for a quarter of an hour, or more."""
+    plan, place = certificate.plan, Place(str(folder / CERTIFICATE), field="plan")
+    if plan.nominal_s > _LONGEST_S or not math.isfinite(plan.nominal_s):
+        raise ConfigurationError.one(
+            f"measuring as it says takes {plan.nominal_s:.0f} s, and {_LONGEST_S:.0f} s are the longest here",
+            "measure it with edgekd bench",
+            place,
+        )
+    if plan.load.busy > certificate.fingerprint.cores:
+        raise ConfigurationError.one(
+            f"keeps {plan.load.busy} cores busy of {certificate.fingerprint.cores}", _AGAIN, place
+        )
+
+
+def _task(spec: TaskSpec) -> Iterator[str]:
+    channels = spec.input.shape[0] if spec.input.shape else 0
+    if not channels or math.prod(spec.input.shape) > _MOST_VALUES:
+        yield f"an input of {spec.input.shape} is no sample"
+    if not {len(spec.input.mean), len(spec.input.std)} <= {1, channels} or min(spec.input.std, default=0.0) <= 0:
+        yield "one mean and one std above 0 are expected, or one a channel"
+    for head in spec.heads:
+        if not 1 <= head.classes <= _MOST_CLASSES or head.objects > _MOST_CLASSES:
+            yield f"head `{head.name}` of {head.classes} classes is no answer"
+
+
+def _claims(certificate: Certificate) -> Iterator[tuple[str, str]]:
+    """What its parts say of one thing has to be the same."""
+    figures = {figure.metric: figure for figure in certificate.figures}
+    if certificate.parity.samples < 1 or certificate.parity.agree > certificate.parity.samples:
+        yield "parity", f"{certificate.parity.agree} of {certificate.parity.samples} samples agree"
+    scored = figures.get("accuracy")
+    if scored is None or scored.value != certificate.accuracy.value:
+        yield "accuracy", "is another one than among the figures"
+    if [one.limit for one in certificate.verdict.limits] != list(certificate.target.limits):
+        yield "verdict", "is of other limits than the target's"
+        return
+    for claimed, judged in zip(
+        certificate.verdict.limits, judge(certificate.target, certificate.figures).limits, strict=True
+    ):
+        if (claimed.answer is Answer.HOLDS and judged.answer is not Answer.HOLDS) or claimed.figure not in (
+            None,
+            judged.figure,
+        ):
+            yield "verdict", f"{claimed.limit} does not follow from the figures"
