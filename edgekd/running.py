@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -184,6 +185,7 @@ def with_teacher(project: Project, events: Events) -> Project:
 
     from edgekd.project import blamed, cache_folder
     from edgekd.students._protocol import StageProgress
+    from edgekd.tasks._protocol import Preparable as PreparableTask
     from edgekd.tasks._protocol import sizes_of
     from edgekd.teachers._protocol import Preparable
     from edgekd.teachers.binding import bind
@@ -191,8 +193,10 @@ def with_teacher(project: Project, events: Events) -> Project:
     def show(progress: StageProgress) -> None:
         events.progress("teacher", progress.done, progress.total, progress.note)
 
-    teacher, asked = project.teacher, cast(object, project.teacher)
+    teacher, asked, task = project.teacher, cast(object, project.teacher), cast(object, project.task)
     with blamed(project, "task"):
+        if isinstance(task, PreparableTask):
+            events.line(f"pictures   {task.prepare(partial(events.progress, 'pictures'), events.stop)}")
         spec = project.task.spec
         events.line(f"data       {sizes_of(project.task)}")
     with blamed(project, "teacher"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgekd.artefacts import RUNTIMES, Backend
 from edgekd.export._protocol import ExportOptions
 from edgekd.students._protocol import Encoding
-from edgekd.tasks._protocol import TaskSpec
+from edgekd.tasks._protocol import PictureSpec, TaskSpec
 
 __all__ = ["example_source"]
 
@@ -67,9 +67,11 @@ def example_source(
         call = call.rpartition("\n")[0] + "\n" + _ALL[str(backend)]
     call = call.format(model=model, threads=threads, module=RUNTIMES[backend.runtime].module)
     imports, _, use = call.partition("\n\n")
+    own = ", or a picture: python example.py PICTURE (pillow)" if spec.input.picture else ""
     return (
-        '"""Answers the first sample that came with this model. Needs numpy and the runtime, nothing else."""\n\n'
-        "import pathlib\n\nimport numpy as np\n"
+        f'"""Answers the first sample that came with this model{own}. Needs numpy and the runtime, nothing else."""\n\n'
+        f"{'import json' + chr(10) if own else ''}import pathlib\n{'import sys' + chr(10) if own else ''}\n"
+        "import numpy as np\n"
         f"{imports}\n\n"
         "here = pathlib.Path(__file__).resolve().parent\n"
         'samples = np.load(here / "samples.npz")\n'
@@ -79,6 +81,9 @@ def example_source(
 
 def _shown(spec: TaskSpec) -> str:
     """Lines that print the answers."""
+    if spec.plain and spec.input.picture and spec.head.labels:
+        names = 'json.loads((here / "preprocess.json").read_text())["output"]["labels"]'
+        return f'print("class", {names}[int(np.argmax(answer))])'
     if spec.plain:
         return 'print("class", int(np.argmax(answer)), "label", int(samples["labels"][0]))'
     lines = []
@@ -107,6 +112,8 @@ def _shown(spec: TaskSpec) -> str:
 def _input_steps(options: ExportOptions, spec: TaskSpec, encoding: Encoding | None) -> list[str]:
     """Lines that turn one raw sample (1, C, H, W) into the model's input, as preprocess.json states it."""
     lines = ['batch = samples["inputs"][:1]']
+    if spec.input.picture is not None:
+        lines.extend(_picture_steps(spec.input.picture))
     if isinstance(options.batch, int) and options.batch > 1:
         lines.append(f"batch = np.repeat(batch, {options.batch}, axis=0)  # the model takes no fewer at once")
     if options.preprocess == "stated":
@@ -123,3 +130,20 @@ def _input_steps(options: ExportOptions, spec: TaskSpec, encoding: Encoding | No
     if options.layout == "nhwc":
         lines.append("batch = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))")
     return lines
+
+
+def _picture_steps(picture: PictureSpec) -> list[str]:
+    """Lines that read a picture file instead, where one is named."""
+    size, bilinear = (picture.size[1], picture.size[0]), f"Image.Resampling.{picture.resampling.upper()}"
+    lines = ["from PIL import Image, ImageOps", "", "picture = Image.open(sys.argv[1])"]
+    if picture.orientation == "exif":
+        lines.append("picture = ImageOps.exif_transpose(picture)")
+    lines.append('if picture.mode.startswith("I"):  # of 16 bits the upper 8')
+    lines.append("    picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))")
+    lines.append(f'picture = picture.convert("{picture.mode}")')
+    if picture.fit == "crop":
+        lines.append(f"picture = ImageOps.fit(picture, {size}, {bilinear})")
+    else:
+        lines.append(f"picture = picture.resize({size}, {bilinear})")
+    lines.append("batch = np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1)[None]")
+    return ["if len(sys.argv) > 1:", *(f"    {line}" if line else "" for line in lines)]

@@ -10,12 +10,18 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from edgekd.export._protocol import ExportOptions
 from edgekd.records import Filed, Record
 from edgekd.students._protocol import Encoding
-from edgekd.tasks._protocol import TaskSpec
+from edgekd.tasks._protocol import PictureSpec, TaskSpec
 from edgekd.tasks.rows import outputs_of
 
 __all__ = ["PREPROCESS", "Preprocess", "preprocess_of"]
 
 PREPROCESS = "preprocess.json"
+
+
+class PictureInput(PictureSpec):
+    """How a picture's file becomes a raw sample; ``steps`` say it in words, by Pillow's functions."""
+
+    steps: tuple[str, ...]
 
 
 class ModelInput(Record):
@@ -52,6 +58,7 @@ class Preprocess(Filed):
     """Both ends of the model, and the export options that made them so."""
 
     schema_: Literal["edgekd.preprocess/1"] = Field(default="edgekd.preprocess/1", alias="schema")
+    picture: PictureInput | None = None  # None: raw samples don't come from picture files
     input: ModelInput
     output: ModelOutput
     export: ExportOptions
@@ -61,8 +68,8 @@ class Preprocess(Filed):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """``outputs`` left out where one classification head says all."""
-        return {name: value for name, value in handler(self).items() if name != "outputs" or value}
+        """``outputs`` left out where one classification head says all, ``picture`` where there is none."""
+        return {name: value for name, value in handler(self).items() if name not in ("outputs", "picture") or value}
 
 
 def preprocess_of(
@@ -88,6 +95,7 @@ def preprocess_of(
         scale = output_encoding.scale[0]
         zero_point = output_encoding.zero_point[0] + (128 if options.output == "uint8" else 0)
     return Preprocess(
+        picture=None if given.picture is None else _picture(given.picture),
         input=ModelInput(
             dtype=options.input,
             layout=options.layout,
@@ -107,6 +115,20 @@ def preprocess_of(
         output_encoding=output_encoding if options.output != "float32" else None,
         outputs=() if spec.plain else tuple(_outputs(spec, options)),
     )
+
+
+def _picture(spec: PictureSpec) -> PictureInput:
+    height, width = spec.size
+    filtered = f"(({width}, {height}), Image.Resampling.{spec.resampling.upper()})"
+    steps = (
+        *(["turn it as its EXIF tag says: ImageOps.exif_transpose"] if spec.orientation == "exif" else []),
+        "of 16 bits take the upper 8",
+        f"convert it to {spec.mode}: Image.convert; what it says of transparency is dropped",
+        f"resize the largest part in the middle of that aspect to {width} x {height}: ImageOps.fit{filtered}"
+        if spec.fit == "crop"
+        else f"resize it to {width} x {height}: Image.resize{filtered}",
+    )
+    return PictureInput(**spec.model_dump(), steps=steps)
 
 
 _MEANING = {

@@ -8,7 +8,7 @@ are logits (N, classes). Otherwise both are record arrays (N,) with a field a he
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
@@ -31,6 +31,8 @@ __all__ = [
     "HeadSpec",
     "InputSpec",
     "MetricSpec",
+    "PictureSpec",
+    "Preparable",
     "Rows",
     "Score",
     "Split",
@@ -49,6 +51,25 @@ Rows = NDArray[Any]
 """Labels or answers, a row a sample: plain numbers for one classification head, else a record array (`rows.py`)."""
 
 
+class PictureSpec(Record):
+    """How a picture's file becomes a raw sample, by Pillow: turned, converted to a mode, brought to a size.
+
+    ``orientation: exif`` turns it as its EXIF tag says, ``stored`` leaves it. ``fit: crop`` takes the largest part in
+    the middle that has the size's aspect, ``stretch`` all of it. ``resampling`` is Pillow's filter of that name.
+    """
+
+    size: tuple[PositiveInt, PositiveInt]  # height, width
+    fit: Literal["stretch", "crop"]
+    mode: Literal["RGB", "L"] = "RGB"
+    orientation: Literal["exif", "stored"] = "exif"
+    resampling: Literal["bilinear"] = "bilinear"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of a raw sample: (C, H, W)."""
+        return (3 if self.mode == "RGB" else 1, *self.size)
+
+
 class InputSpec(Record):
     """One input, without its batch axis. A student sees ``(raw - mean) / std``, per channel, in raw units."""
 
@@ -58,6 +79,12 @@ class InputSpec(Record):
     raw_range: tuple[float, float] = (0.0, 255.0)
     mean: tuple[float, ...] = (0.0,)  # one value, or one a channel
     std: tuple[float, ...] = (1.0,)
+    picture: PictureSpec | None = None  # None: raw samples don't come from picture files
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As in `HeadSpec`."""
+        return _without(handler(self), "picture")
 
 
 class HeadSpec(Record):
@@ -198,6 +225,18 @@ class CountedTask(Protocol):
     @property
     def sizes(self) -> SplitSizes:
         """How many samples each split has."""
+        ...
+
+
+@runtime_checkable
+class Preparable(Protocol):
+    """A task whose data has to be made ready once, which may take long: pictures are decoded."""
+
+    def prepare(self, progress: Callable[[int, int, str], None], stop: Callable[[], bool]) -> str:
+        """Make it ready, or find it so, and say in a line what is there. ``progress(done, total, note)`` as it goes.
+
+        Raises Interrupted when ``stop()``: called again it goes on from there.
+        """
         ...
 
 

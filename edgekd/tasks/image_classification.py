@@ -29,14 +29,25 @@ from pydantic_core import PydanticCustomError
 from edgekd.errors import ConfigurationError
 from edgekd.records import Record
 from edgekd.references import ExistingFile
-from edgekd.tasks._protocol import HeadSpec, InputSpec, MetricSpec, Rows, Score, Split, SplitName, SplitSizes, TaskSpec
+from edgekd.tasks._protocol import (
+    HeadSpec,
+    InputSpec,
+    MetricSpec,
+    PictureSpec,
+    Rows,
+    Score,
+    Split,
+    SplitName,
+    SplitSizes,
+    TaskSpec,
+)
 from edgekd.tasks.arrays import Layout, images_of
-from edgekd.tasks.labelled import CarvedImages, LabelledImages, statistics
+from edgekd.tasks.labelled import CarvedImages, LabelledImages
 from edgekd.tasks.metrics.heads import metric_name, score_heads
 from edgekd.tasks.npz import array_names, read_array
 from edgekd.tasks.vectors import head_of
 
-__all__ = ["ImageClassification", "Images", "Values", "names_of"]
+__all__ = ["ArrayImages", "ImageClassification", "Images", "Values", "names_of"]
 
 
 def _several(value: Any) -> Any:
@@ -55,12 +66,10 @@ class Images(Record):
     ``validation`` is the share of training images carved out where the data brings no validation images.
     ``calibration`` and ``train_limit`` count images. ``mean`` and ``std`` are in raw units; left out, they are computed
     from the training split (of calibration where there are no training images), as one value or (``per_channel``) one a
-    channel. One value lets an exported integer model take raw pixels without extra operators. ``invariant``: whether
-    labels that are numbers stay as they are where a view moves pixels.
+    channel. One value lets an exported integer model take raw pixels without extra operators.
     """
 
     metric: Literal["top1"] = "top1"
-    layout: Layout = "auto"
     validation: float = Field(default=0.1, gt=0.0, lt=1.0)
     calibration: PositiveInt = 512
     train_limit: PositiveInt | None = None
@@ -68,7 +77,6 @@ class Images(Record):
     std: Values | None = None
     per_channel: bool = False
     flip: bool = False
-    invariant: bool = False
     labels: tuple[str, ...] = ()
     _carved: CarvedImages | None = PrivateAttr(None)
     _spec: TaskSpec | None = PrivateAttr(None)
@@ -80,11 +88,6 @@ class Images(Record):
         if self.std is not None and min(self.std, default=0.0) <= 0:
             raise ValueError("std must be above zero, in raw units")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """``invariant`` left out where it isn't said, so that a task is written as it always was."""
-        return {name: value for name, value in handler(self).items() if name != "invariant" or value}
 
     @property
     def spec(self) -> TaskSpec:
@@ -110,36 +113,24 @@ class Images(Record):
         return score_heads([self.spec.head], outputs, labels)
 
     @abstractmethod
-    def _source(self) -> str:
-        """Where the arrays are, in messages."""
-
-    @abstractmethod
-    def _arrays(self) -> Collection[str]:
-        """What the source's arrays are called."""
-
-    @abstractmethod
-    def _part(self, name: str) -> LabelledImages:
-        """The arrays x_NAME and y_NAME. Raises ConfigurationError where one is missing."""
-
-    @abstractmethod
     def _title(self) -> str:
         """What the task is called."""
 
+    @abstractmethod
     def _carve(self) -> CarvedImages:
-        names = set(self._arrays())
-        untaught = "x_validation" in names and not names & {"x_train", "y_train"}
-        return CarvedImages(
-            what=self._source(),
-            train=None if untaught else self._part("train"),
-            test=lambda: self._part("test"),
-            validation=self._part("validation") if "x_validation" in names else None,
-            validation_fraction=self.validation,
-            calibration_count=self.calibration,
-            train_limit=self.train_limit,
-        )
+        """All images, in their four parts."""
 
     def _names(self) -> tuple[str, ...]:
         return self.labels
+
+    def _of_labels(self, labels: Rows) -> HeadSpec | None:
+        """The head for labels of more than one dimension; None for one class an image."""
+        del labels
+        return None
+
+    def _picture(self) -> PictureSpec | None:
+        """How raw samples come from picture files; None where they don't."""
+        return None
 
     @property
     def _data(self) -> CarvedImages:
@@ -156,7 +147,7 @@ class Images(Record):
         channels = seen.shape[1]
         mean, std = self.mean, self.std
         if mean is None or std is None:
-            mean, std = statistics(seen, self.per_channel)
+            mean, std = data.described.moments(self.per_channel)
         for name, values in (("mean", mean), ("std", std)):
             if len(values) not in (1, channels):
                 raise ConfigurationError.one(
@@ -176,6 +167,7 @@ class Images(Record):
                 raw_range=(0.0, 255.0) if exact else _range(data),
                 mean=mean,
                 std=std,
+                picture=self._picture(),
             ),
             head=head,
             metric=MetricSpec(name=metric_name([head])),
@@ -186,14 +178,8 @@ class Images(Record):
     def _head(self) -> HeadSpec:
         """What is asked of an image. Raises ConfigurationError on labels that can't be learnt."""
         title, data = self._title(), self._data
-        told = data.described.labels
-        if told.dtype.names is not None:
-            return head_of(told, self._names(), self.invariant, title)
-        if self.invariant:
-            raise ConfigurationError.one(
-                f"{title}: `invariant` is for labels that are numbers, and these are classes",
-                "leave it out: a class stays what it is where pixels move",
-            )
+        if (several := self._of_labels(data.described.labels)) is not None:
+            return several
         seen = np.unique(np.concatenate([data.split(name).labels for name in ("train", "validation", "calibration")]))
         classes, names = 1 + int(seen.max()), self._names()
         absent = np.setdiff1d(np.arange(classes), seen).tolist()  # no more classes than samples: `_refuse_high_labels`
@@ -213,7 +199,57 @@ class Images(Record):
         return HeadSpec(classes=classes, labels=names)
 
 
-class ImageClassification(Images):
+class ArrayImages(Images):
+    """Options shared by tasks whose images are arrays x_train, y_train and so on.
+
+    ``invariant``: whether labels that are numbers stay as they are where a view moves pixels.
+    """
+
+    layout: Layout = "auto"
+    invariant: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """``invariant`` left out where it isn't said, so that a task is written as it always was."""
+        return {name: value for name, value in handler(self).items() if name != "invariant" or value}
+
+    @abstractmethod
+    def _source(self) -> str:
+        """Where the arrays are, in messages."""
+
+    @abstractmethod
+    def _arrays(self) -> Collection[str]:
+        """What the source's arrays are called."""
+
+    @abstractmethod
+    def _part(self, name: str) -> LabelledImages:
+        """The arrays x_NAME and y_NAME. Raises ConfigurationError where one is missing."""
+
+    def _carve(self) -> CarvedImages:
+        names = set(self._arrays())
+        untaught = "x_validation" in names and not names & {"x_train", "y_train"}
+        return CarvedImages(
+            what=self._source(),
+            train=None if untaught else self._part("train"),
+            test=lambda: self._part("test"),
+            validation=self._part("validation") if "x_validation" in names else None,
+            validation_fraction=self.validation,
+            calibration_count=self.calibration,
+            train_limit=self.train_limit,
+        )
+
+    def _of_labels(self, labels: Rows) -> HeadSpec | None:
+        if labels.dtype.names is not None:
+            return head_of(labels, self._names(), self.invariant, self._title())
+        if self.invariant:
+            raise ConfigurationError.one(
+                f"{self._title()}: `invariant` is for labels that are numbers, and these are classes",
+                "leave it out: a class stays what it is where pixels move",
+            )
+        return None
+
+
+class ImageClassification(ArrayImages):
     """Options of `image-classification`: the .npz file, and what is shared with other image tasks."""
 
     data: ExistingFile

@@ -8,7 +8,7 @@ images at all, which is what the stage `data-free` is for, calibration is carved
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from edgekd.tasks.blocks import blocks
 from edgekd.tasks.mapped import gathered
 from edgekd.tasks.splits import carve, content_keys, digest_arrays
 
-__all__ = ["CarvedImages", "LabelledImages", "statistics"]
+__all__ = ["CarvedImages", "LabelledImages", "rounded", "statistics"]
 
 _LEAST_VALIDATED = 20  # without training images: half of them may become calibration
 
@@ -186,8 +186,13 @@ def statistics(inputs: NDArray[np.generic], per_channel: bool) -> tuple[tuple[fl
     """
     channels = [inputs[:, c] for c in range(inputs.shape[1])] if per_channel else [inputs]
     pairs = [_moments(channel) for channel in channels]
-    means, stds = zip(*((float(f"{mean:.6g}"), float(f"{std:.6g}")) for mean, std in pairs), strict=True)
-    return means, stds
+    means, stds = zip(*pairs, strict=True)
+    return rounded(means), rounded(stds)
+
+
+def rounded(values: Iterable[float]) -> tuple[float, ...]:
+    """Six significant digits of each."""
+    return tuple(float(f"{value:.6g}") for value in values)
 
 
 def _moments(values: NDArray[np.generic]) -> tuple[float, float]:

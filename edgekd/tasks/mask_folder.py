@@ -20,12 +20,11 @@ from pydantic import Field, model_validator
 from edgekd.errors import ConfigurationError
 from edgekd.references import ExistingFolder
 from edgekd.tasks._protocol import HeadSpec
+from edgekd.tasks.decoding import PICTURE_SUFFIXES
 from edgekd.tasks.pictures import Annotation, Pictures, read_mask
 from edgekd.tasks.splits import carve, content_keys
 
 __all__ = ["MaskFolder"]
-
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 class MaskFolder(Pictures):
@@ -65,7 +64,7 @@ class MaskFolder(Pictures):
 
 def _pairs(images: Path, masks: Path) -> list[Annotation]:
     found = []
-    for picture in sorted(path for path in images.iterdir() if path.suffix.lower() in _SUFFIXES):
+    for picture in sorted(path for path in images.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES):
         mask = masks / f"{picture.stem}.png"
         if not mask.is_file():
             raise ConfigurationError.one(f"{picture} has no mask {mask}", "masks are PNG files of the picture's name")

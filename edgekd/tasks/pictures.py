@@ -17,9 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, PrivateAttr
 
-from edgekd.errors import ConfigurationError, MissingError
+from edgekd.errors import ConfigurationError
 from edgekd.records import Record
-from edgekd.tasks._protocol import HeadSpec, InputSpec, MetricSpec, Rows, Score, Split, SplitName, SplitSizes, TaskSpec
+from edgekd.tasks._protocol import (
+    HeadSpec,
+    InputSpec,
+    MetricSpec,
+    PictureSpec,
+    Rows,
+    Score,
+    Split,
+    SplitName,
+    SplitSizes,
+    TaskSpec,
+)
+from edgekd.tasks.decoding import framed, opened, picture_bytes
 from edgekd.tasks.image_classification import Values
 from edgekd.tasks.labelled import CarvedImages, LabelledImages, statistics
 from edgekd.tasks.metrics.heads import metric_name, score_heads
@@ -75,7 +87,7 @@ class Pictures(Record):
             self._spec = TaskSpec(
                 name=self._title(),
                 kind=self._kind(),
-                input=InputSpec(shape=(3, *self.size), mean=mean, std=std),
+                input=InputSpec(shape=(3, *self.size), mean=mean, std=std, picture=self._picture),
                 head=heads[0],
                 more=heads[1:],
                 metric=MetricSpec(name=metric_name(heads)),
@@ -114,6 +126,11 @@ class Pictures(Record):
         """The name it is asked for by."""
 
     @property
+    def _picture(self) -> PictureSpec:
+        """Boxes and masks are in the file's own coordinates, so it is not turned."""
+        return PictureSpec(size=self.size, fit="stretch", orientation="stored")
+
+    @property
     def _data(self) -> CarvedImages:
         if self._carved is None:
             self._carved = CarvedImages(
@@ -134,7 +151,7 @@ class Pictures(Record):
         images = np.empty((len(annotations), 3, *self.size), np.uint8)
         sizes = np.empty((len(annotations), 2))
         for at, annotation in enumerate(annotations):
-            images[at], sizes[at] = read_picture(annotation.picture, self.size)
+            images[at], sizes[at] = read_picture(annotation.picture, self._picture)
         fields = dict[str, NDArray[Any]]()
         for head in heads:
             if head.kind == "detection":
@@ -152,16 +169,16 @@ class Pictures(Record):
         return LabelledImages(images, label_rows(heads, fields))
 
 
-def read_picture(path: Path, size: tuple[int, int]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """A picture (3, H, W) at a size, and the height and width it had. Raises ConfigurationError on a bad file."""
-    image = _opened(path).convert("RGB")
-    resized = image.resize((size[1], size[0]), _pillow().Resampling.BILINEAR)
-    return np.asarray(resized, np.uint8).transpose(2, 0, 1), (image.height, image.width)
+def read_picture(path: Path, spec: PictureSpec) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """A picture (3, H, W), and the height and width of its file. Raises ConfigurationError on a bad file."""
+    image = opened(picture_bytes(path), path)
+    size = image.height, image.width
+    return framed(image, spec, path), size
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
     """A mask (H, W) of class numbers: a grey picture, or one with a palette. Raises ConfigurationError."""
-    image = _opened(path)
+    image = opened(picture_bytes(path), path)
     if image.mode not in ("L", "P"):
         raise ConfigurationError.one(
             f"{path} is a picture of mode {image.mode}, and a mask has one number a pixel",
@@ -210,26 +227,3 @@ def _resized(mask: NDArray[np.uint8] | None, size: tuple[int, int]) -> NDArray[n
         ((np.arange(after) + 0.5) * before / after).astype(int) for after, before in zip(size, mask.shape, strict=True)
     )
     return mask[np.ix_(rows, columns)]
-
-
-def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingError("reading pictures needs pillow, and it is not installed", "pip install pillow") from error
-    return Image
-
-
-def _opened(path: Path) -> Any:
-    pillow = _pillow()
-    try:
-        image = pillow.open(path)
-        image.load()
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        pillow.DecompressionBombError,
-    ) as error:  # pillow's PNG reader raises the last
-        raise ConfigurationError.one(f"{path} can't be read as a picture: {error}", "check the file") from error
-    return image

@@ -19,7 +19,7 @@ from edgekd.errors import ConfigurationError, UnknownName
 from edgekd.references import CodeReference, running
 from edgekd.tasks._protocol import HeadSpec, Rows, Score, Split, SplitName, SplitSizes, Task, TaskSpec, sizes_of
 from edgekd.tasks.arrays import images_of
-from edgekd.tasks.image_classification import Images, names_of
+from edgekd.tasks.image_classification import ArrayImages, names_of
 from edgekd.tasks.labelled import LabelledImages
 from edgekd.tasks.rows import ABSENT, IGNORED, LABEL_DTYPES, OBJECT_FIELDS
 from edgekd.tasks.splits import content_keys
@@ -29,7 +29,7 @@ __all__ = ["PythonTask"]
 _SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 
-class PythonTask(Images):
+class PythonTask(ArrayImages):
     """Options of `python`: the function, and what is shared with other image tasks."""
 
     module: CodeReference

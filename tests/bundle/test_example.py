@@ -9,14 +9,17 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgekd.artefacts import BACKENDS, Backend
 from edgekd.bundle.example import example_source
-from edgekd.bundle.samples import Samples
+from edgekd.bundle.preprocess import preprocess_of
+from edgekd.bundle.samples import Samples, samples_bytes
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.tensors import to_model_inputs
+from edgekd.store.atomic import write_json
 from edgekd.students._protocol import Encoding
-from edgekd.tasks._protocol import TaskSpec
+from edgekd.tasks._protocol import PictureSpec, TaskSpec
 
 FIELDS = ExportOptions.model_fields
 NAMES = ("input", "output", "layout", "preprocess")
@@ -103,6 +106,38 @@ def test_runs_beside_a_real_model(spec: TaskSpec, samples: Samples, tmp_path: Pa
     ran = subprocess.run([sys.executable, tmp_path / "example.py"], capture_output=True, text=True, check=True)
     brightest = int(np.argmax(samples.inputs[0].mean(axis=(1, 2))))
     assert ran.stdout == f"class {brightest} label {samples.labels[0]}\n"
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+def test_it_answers_a_picture_that_is_named(spec: TaskSpec, samples: Samples, tmp_path: Path, fit: Any) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    picture = PictureSpec(size=(4, 5), fit=fit)
+    of_pictures = spec.but(input=spec.input.but(picture=picture))
+    nodes = [
+        helper.make_node("Cast", ["image"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["wide"], ["logits"], axes=[2, 3], keepdims=0),
+    ]
+    given = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, *spec.input.shape])
+    answered = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3])
+    graph = helper.make_graph(nodes, "highest", [given], [answered])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "m.onnx")
+    (tmp_path / "samples.npz").write_bytes(samples_bytes(samples))
+    options = ExportOptions(input="uint8", layout="nchw")
+    write_json(tmp_path / "preprocess.json", preprocess_of(of_pictures, options, None, None))
+    source = example_source("m.onnx", Backend.model_validate("onnxruntime/cpu"), 1, options, of_pictures, None)
+    (tmp_path / "example.py").write_text(source)
+    pixels = np.zeros((8, 20, 3), np.uint8)
+    pixels[3, 10, 2] = 200
+    pixels[:, 0, 0] = 255  # the left edge, which a crop cuts off
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    ran = [sys.executable, tmp_path / "example.py", tmp_path / "picture.png"]
+    said = subprocess.run(ran, capture_output=True, text=True, check=True).stdout
+    assert said == f"class {'other' if fit == 'crop' else 'round'}\n"
+    ran = [sys.executable, tmp_path / "example.py"]
+    assert subprocess.run(ran, capture_output=True, text=True, check=True).stdout.startswith("class ")
 
 
 def test_a_model_of_a_fixed_batch_is_fed_as_many(spec: TaskSpec, samples: Samples) -> None:

@@ -16,7 +16,7 @@ from edgekd.bundle.samples import Samples
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.tensors import from_model_outputs, to_model_inputs
 from edgekd.students._protocol import Encoding
-from edgekd.tasks._protocol import TaskSpec
+from edgekd.tasks._protocol import PictureSpec, TaskSpec
 
 FIELDS = ExportOptions.model_fields
 COMBINATIONS = [
@@ -58,6 +58,20 @@ def test_following_the_words_gives_the_inputs(options: ExportOptions, spec: Task
         np.testing.assert_allclose(found, expected, rtol=1e-6)
     else:
         np.testing.assert_array_equal(found, expected)
+
+
+def test_what_becomes_of_a_picture_is_said(spec: TaskSpec) -> None:
+    assert "picture" not in preprocess_of(spec, ExportOptions(), None, None).model_dump(mode="json")
+    of_pictures = spec.but(input=spec.input.but(picture=PictureSpec(size=(4, 5), fit="crop")))
+    said = preprocess_of(of_pictures, ExportOptions(), None, None).model_dump(mode="json")["picture"]
+    assert said.pop("steps") == [
+        "turn it as its EXIF tag says: ImageOps.exif_transpose",
+        "of 16 bits take the upper 8",
+        "convert it to RGB: Image.convert; what it says of transparency is dropped",
+        "resize the largest part in the middle of that aspect to 5 x 4: "
+        "ImageOps.fit((5, 4), Image.Resampling.BILINEAR)",
+    ]
+    assert said == {"size": [4, 5], "fit": "crop", "mode": "RGB", "orientation": "exif", "resampling": "bilinear"}
 
 
 def test_there_are_twelve_combinations() -> None:

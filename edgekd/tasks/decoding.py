@@ -1,0 +1,99 @@
+"""A picture's file as a raw sample: turned, in one mode, at one size. What `PictureSpec` says, done by Pillow."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.errors import ConfigurationError, MissingError
+from edgekd.tasks._protocol import PictureSpec
+
+__all__ = ["PICTURE_SUFFIXES", "converted", "framed", "opened", "picture_bytes", "size_of"]
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+_EXIF_ORIENTATION, _TURNED_ON_THEIR_SIDE = 0x0112, (5, 6, 7, 8)
+
+
+def opened(data: bytes, path: Path) -> Any:
+    """A Pillow image, loaded. Raises ConfigurationError with the path where the bytes are no picture."""
+    pillow = _pillow()
+    try:
+        image = pillow.open(io.BytesIO(data))
+        image.load()
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,  # of Pillow's PNG reader
+        EOFError,
+        LookupError,
+        TypeError,
+        struct.error,
+        pillow.DecompressionBombError,
+    ) as error:  # Pillow's readers hand on whatever a damaged file makes them stumble over
+        raise ConfigurationError.one(f"{path} can't be read as a picture: {error}", "check the file") from error
+    return image
+
+
+def picture_bytes(path: Path) -> bytes:
+    """A file's content. Raises ConfigurationError where it is gone or can't be read."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise ConfigurationError.one(f"{path} can't be read: {error.strerror}", "check the file") from error
+
+
+def framed(image: Any, spec: PictureSpec, path: Path) -> NDArray[np.uint8]:
+    """A Pillow image as (C, H, W). It may be changed. Raises ConfigurationError on a picture of floats."""
+    from PIL import ImageOps
+
+    if spec.orientation == "exif":
+        ImageOps.exif_transpose(image, in_place=True)
+    image = converted(image, spec.mode, path)
+    size, bilinear = (spec.size[1], spec.size[0]), _pillow().Resampling.BILINEAR
+    if spec.fit == "crop":
+        image = ImageOps.fit(image, size, bilinear)
+    elif image.size != size:
+        image = image.resize(size, bilinear)
+    pixels = np.asarray(image, np.uint8)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if spec.mode == "RGB" else pixels[None]
+
+
+def converted(image: Any, mode: str, path: Path) -> Any:
+    """In mode ``RGB`` or ``L``: of 16 bits the upper 8, without what a picture says of transparency.
+
+    Raises ConfigurationError on pictures of floats, whose range is unknown.
+    """
+    if image.mode == "F":
+        raise ConfigurationError.one(
+            f"{path} is a picture of floats, whose black and white are unknown", "write it with 8 or 16 bits"
+        )
+    if image.mode.startswith("I"):
+        image = _pillow().fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
+    if image.mode == "P":
+        image = image.convert("RGBA")  # Pillow warns where a palette with transparency becomes RGB at once
+    return image if image.mode == mode else image.convert(mode)
+
+
+def size_of(data: bytes, path: Path) -> tuple[int, int]:
+    """Height and width of a picture as it is to be seen, from its header alone. Raises ConfigurationError."""
+    pillow = _pillow()
+    try:
+        image = pillow.open(io.BytesIO(data))
+        turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED_ON_THEIR_SIDE
+    except (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error) as error:
+        raise ConfigurationError.one(f"{path} can't be read as a picture: {error}", "check the file") from error
+    return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingError("reading pictures needs pillow, and it is not installed", "pip install pillow") from error
+    return Image

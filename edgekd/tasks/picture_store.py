@@ -1,0 +1,274 @@
+"""Decoded pictures on disk: each is decoded once, by all cores, and read as a mapped array from then on.
+
+A source (a folder of pictures at one size) has a folder in the cache, and in it one version::
+
+    pictures/<source>/<version>/pixels       uint8 (N, C, H, W)
+    pictures/<source>/<version>/facts.npy    a record a picture
+
+The version is known by the content of all files in their order. A new one takes what it can from the one before, so
+that a few more pictures cost the decoding of a few, and replaces it. One that was stopped, or that met files which are
+no pictures, is gone on with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+
+from edgekd.errors import ConfigurationError, Interrupted, Problem
+from edgekd.records import digest_json
+from edgekd.tasks._protocol import PictureSpec
+from edgekd.tasks.decoding import framed, opened, picture_bytes
+from edgekd.tasks.mapped import map_array, release, require_room
+from edgekd.units import format_bytes
+
+__all__ = ["Progress", "looked_at", "stored_pictures"]
+
+_FORMAT = 1
+_PIXELS, _FACTS = "pixels", "facts.npy"
+_IN_FLIGHT_BYTES = 64 * 1024**2
+_SAVED_EVERY_S = 20.0
+_RELEASED_EVERY = 64  # pictures
+_NAMED = 20  # files that are no pictures; of the rest the number
+
+Progress = Callable[[int, int, str], None]
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+def looked_at(
+    files: Sequence[Path], progress: Progress, stop: Callable[[], bool], look: Callable[[bytes, Path], ResultT]
+) -> tuple[NDArray[np.uint64], list[ResultT]]:
+    """A hash of each file's content, never 0, and what ``look`` finds in it.
+
+    Raises ConfigurationError with all files that can't be read, Interrupted when ``stop()``.
+    """
+
+    def each(path: Path) -> tuple[int, ResultT]:
+        data = picture_bytes(path)
+        return _hash(data)[0], look(data, path)
+
+    keys, found, broken = np.ones(len(files), np.uint64), list[ResultT](), list[Problem]()
+    for at, result in enumerate(_each(files, each, 64, progress, "reading the files", stop)):
+        if isinstance(result, ConfigurationError):
+            broken.extend(result.problems)
+        else:
+            keys[at] = result[0]
+            found.append(result[1])
+    _refuse(broken)
+    return keys, found
+
+
+def stored_pictures(
+    source: str,
+    spec: PictureSpec,
+    files: Sequence[Path],
+    keys: NDArray[np.uint64],
+    progress: Progress,
+    stop: Callable[[], bool],
+) -> tuple[NDArray[np.uint8], NDArray[np.void], Path]:
+    """Pictures (N, C, H, W) mapped from disk, facts (N,) and their folder. ``keys`` are those of `looked_at`.
+
+    Facts are ``file`` and ``pixels``, hashes of both, and by channel the ``sum`` of pixels and of their ``squares``.
+    Raises ConfigurationError with the paths of files that are no pictures, Interrupted when ``stop()``, and
+    MissingError where the disk has no room.
+    """
+    described = [_FORMAT, spec.model_dump(mode="json")]
+    content = np.ascontiguousarray(keys, "<u8").tobytes()
+    version = hashlib.sha256(digest_json(described).encode() + content).hexdigest()[:32]
+    folder = user_cache_path("edgekd") / "pictures" / digest_json([source, *described])[:32]
+    whole = folder / version
+    size = len(files) * int(np.prod(spec.shape))
+    if not _there(whole, size):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):
+            if not _there(whole, size):  # another process may have made it meanwhile
+                _Making(whole, spec, files, keys, progress, stop).run()
+    facts: NDArray[np.void] = np.load(whole / _FACTS, allow_pickle=False)
+    return map_array(whole / _PIXELS, np.uint8, (len(files), *spec.shape)), facts, whole
+
+
+@dataclass
+class _Making:
+    """One version of a source being made, under its lock."""
+
+    whole: Path
+    spec: PictureSpec
+    files: Sequence[Path]
+    keys: NDArray[np.uint64]
+    progress: Progress
+    stop: Callable[[], bool]
+
+    def __post_init__(self) -> None:
+        self.row_bytes = int(np.prod(self.spec.shape))
+        self.part = self.whole.with_name(f"{self.whole.name}.part")
+        begun = _read(self.part, self.spec)
+        fresh = np.zeros(len(self.files), _facts_of(self.spec))
+        self.facts = fresh if begun is None or len(begun[0]) != len(fresh) else begun[0]
+
+    def run(self) -> None:
+        """Decode what no earlier version has."""
+        self.part.mkdir(exist_ok=True)
+        pixels = self.part / _PIXELS
+        pixels.touch()
+        require_room(self.part, len(self.files) * self.row_bytes - pixels.stat().st_size)
+        with pixels.open("r+b") as stream:
+            try:
+                self._take_over(stream)
+                broken = self._decode(stream)
+            finally:
+                self._save(stream)
+        _refuse(broken)
+        if self.whole.is_dir():  # damaged
+            shutil.rmtree(self.whole)
+        self.part.replace(self.whole)
+        for other in self.whole.parent.iterdir():
+            if other.is_dir() and other != self.whole:  # who reads it goes on doing so: a mapped file outlives its name
+                shutil.rmtree(other)
+
+    def _take_over(self, stream: IO[bytes]) -> None:
+        """Copy the pictures of files that another version has."""
+        for other in sorted(self.whole.parent.iterdir()):
+            missing = np.flatnonzero(self.facts["file"] == 0).tolist()
+            read = _read(other, self.spec) if other not in (self.whole, self.part) and missing else None
+            if read is None:
+                continue
+            facts, rows = read
+            there = {int(key): row for row, key in enumerate(facts["file"]) if key}
+            both = [(at, there[key]) for at in missing if (key := int(self.keys[at])) in there]
+            for count, (at, row) in enumerate(both):
+                if count % _RELEASED_EVERY == 0:
+                    release()
+                    self._stop_if_asked(count)
+                self._put(stream, at, rows[row], facts[row])
+
+    def _decode(self, stream: IO[bytes]) -> list[Problem]:
+        missing = np.flatnonzero(self.facts["file"] == 0).tolist()
+        note = f"decoding, {format_bytes(len(self.files) * self.row_bytes)} to keep"
+        window, saved, broken = max(32, _IN_FLIGHT_BYTES // self.row_bytes), time.monotonic(), list[Problem]()
+        for at, result in zip(
+            missing, _each(missing, self._decoded, window, self.progress, note, self.stop), strict=True
+        ):
+            if isinstance(result, ConfigurationError):
+                broken.extend(result.problems)
+                continue
+            self._put(stream, at, *result)
+            if time.monotonic() - saved > _SAVED_EVERY_S:
+                self._save(stream)
+                saved = time.monotonic()
+        return broken
+
+    def _decoded(self, at: int) -> tuple[NDArray[np.uint8], tuple[Any, ...]]:
+        path = self.files[at]
+        pixels = framed(opened(picture_bytes(path), path), self.spec, path)
+        values = pixels.reshape(len(pixels), -1).astype(np.uint32)
+        sums = values.sum(1, dtype=np.uint64), (values**2).sum(1, dtype=np.uint64)
+        return pixels, (self.keys[at], _hash(np.ascontiguousarray(pixels).data), *sums)
+
+    def _put(self, stream: IO[bytes], at: int, pixels: NDArray[np.uint8], facts: Any) -> None:
+        stream.seek(at * self.row_bytes)
+        stream.write(np.ascontiguousarray(pixels).data)
+        self.facts[at] = facts
+
+    def _save(self, stream: IO[bytes]) -> None:
+        """Pixels first: facts must never speak of what isn't on the disk."""
+        stream.flush()
+        os.fsync(stream.fileno())
+        new = self.part / f"{_FACTS}.new"
+        with new.open("wb") as file:
+            np.save(file, self.facts, allow_pickle=False)
+        new.replace(self.part / _FACTS)
+
+    def _stop_if_asked(self, done: int) -> None:
+        if self.stop():
+            raise _stopped(done, len(self.files))
+
+
+def _each(
+    items: Sequence[ItemT],
+    look: Callable[[ItemT], ResultT],
+    window: int,
+    progress: Progress,
+    note: str,
+    stop: Callable[[], bool],
+) -> Iterator[ResultT | ConfigurationError]:
+    """What ``look`` gives for each, or what is wrong with it, in order, by as many threads as there are cores.
+
+    Pillow decodes and resizes without the interpreter's lock. At most ``window`` results wait to be taken.
+    """
+
+    def attempt(item: ItemT) -> ResultT | ConfigurationError:
+        try:
+            return look(item)
+        except ConfigurationError as error:
+            return error
+
+    left, waiting, total = iter(items), deque[Future[ResultT | ConfigurationError]](), len(items)
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    try:
+        waiting.extend(pool.submit(attempt, item) for item in islice(left, window))
+        for done in range(total):
+            if stop():
+                raise _stopped(done, total)
+            if done % 16 == 0:
+                progress(done, total, note)
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(attempt, item) for item in islice(left, 1))
+            yield result
+        progress(total, total, note)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _refuse(broken: Sequence[Problem]) -> None:
+    if broken:
+        more = len(broken) - _NAMED
+        rest = [Problem(f"{more} more files can't be read as pictures")] if more > 0 else []
+        raise ConfigurationError([*broken[:_NAMED], *rest])
+
+
+def _stopped(done: int, total: int) -> Interrupted:
+    return Interrupted(f"stopped after {done} of {total} pictures", "run the same command again: it goes on from here")
+
+
+def _facts_of(spec: PictureSpec) -> np.dtype[np.void]:
+    sums = ("<u8", (spec.shape[0],))
+    return np.dtype([("file", "<u8"), ("pixels", "<u8", (2,)), ("sum", *sums), ("squares", *sums)])
+
+
+def _there(folder: Path, size: int) -> bool:
+    pixels = folder / _PIXELS
+    return (folder / _FACTS).is_file() and pixels.is_file() and pixels.stat().st_size == size
+
+
+def _read(folder: Path, spec: PictureSpec) -> tuple[NDArray[np.void], NDArray[np.uint8]] | None:
+    """Facts and pictures of a version, whole or not; None where there is none, or none that can be used."""
+    row_bytes = int(np.prod(spec.shape))
+    try:
+        facts: NDArray[np.void] = np.load(folder / _FACTS, allow_pickle=False)
+        count = (folder / _PIXELS).stat().st_size // row_bytes
+    except (OSError, ValueError, EOFError):
+        return None
+    if facts.dtype != _facts_of(spec) or not count or facts["file"][count:].any():
+        return None
+    return facts, map_array(folder / _PIXELS, np.uint8, (count, *spec.shape))
+
+
+def _hash(data: bytes | memoryview) -> tuple[int, int]:
+    """128 bits in two numbers, of which the first is never 0."""
+    digest = hashlib.blake2b(data, digest_size=16).digest()
+    return int.from_bytes(digest[:8], "big") or 1, int.from_bytes(digest[8:], "big")
