@@ -1,10 +1,11 @@
-"""A new project: commented files that run as they are, for digits or for a person's own model."""
+"""A new project: commented files that run as they are, for digits, for a person's own data or their own model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -12,6 +13,9 @@ from edgekd.errors import ConfigurationError, MissingError, Place, UsageError, n
 from edgekd.records import Shown
 from edgekd.references import CodeReference
 from edgekd.targets.writing import installed_backends, target_text
+
+if TYPE_CHECKING:
+    from edgekd.tasks.seen import Seen
 
 __all__ = ["BeginAnswer", "begin"]
 
@@ -25,6 +29,50 @@ _OWN_BUDGETS = """\
 budgets:                       # yours: `edgekd compress` says first what the model itself takes
   latency: {p95: 5 ms}
   size: {file: 4 MiB}
+"""
+
+_SEARCHED_BUDGETS = """\
+budgets:                       # yours; every one is optional, and report: true makes one informative
+  latency: {p95: 5 ms}
+  size: {file: 1 MiB}
+"""
+
+_STEPS, _SHORT_STEPS = 2000, 200  # of a whole training and of one that estimates
+
+_SEARCHED = """\
+# The most accurate student for your data that meets here.yaml, measured on this computer.
+# Seen: __WORDS__.
+# Try it:  edgekd search project.yaml
+schema: edgekd.project/1
+
+task:
+__TASK__
+  # flip: true                 # where a mirrored picture keeps its class
+
+teacher:                       # a wider network, trained once and kept in the cache; a model of yours knows more:
+  kind: train                  # kind: torch, onnx, tflite, keras, timm or huggingface
+  width: __WIDTH__
+  depth: 2
+  epochs: __EPOCHS__
+  batch_size: __BATCH__
+  learning_rate: __RATE__
+
+student:
+  family: resnet
+__STAGES__  space: __SPACE____STRIDE__}
+
+target: here                   # here.yaml, beside this file: the device and the budgets
+
+recipe:                        # what a student goes through before it ships; `recipe: auto` is chosen for you
+  - distill:
+      loss: {kd: {temperature: 4, weight: 0.9}}   # what else there is: edgekd losses
+      epochs: __EPOCHS__
+      batch_size: __BATCH__
+      learning_rate: __RATE__
+
+search: {budget: 30 min, seed: 0, accuracy: {short: {epochs: __SHORT__}}}
+
+export: {input: __INPUT__, layout: nhwc, preprocess: fold, batch: 1}
 """
 
 _DIGITS = """\
@@ -91,15 +139,17 @@ export: {input: uint8, layout: nhwc, preprocess: fold, batch: 1}
 
 
 class BeginAnswer(Shown):
-    """What was written, and what to do next."""
+    """What was found in a person's data, what was written, and what to do next."""
 
     schema_: Literal["edgekd.init/1"] = Field(default="edgekd.init/1", alias="schema")
+    seen: str = ""
     written: tuple[Path, ...]
     next: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """Files, then steps."""
-        return [*(f"wrote {path}" for path in self.written), *(f"next:  {step}" for step in self.next)]
+        """What was found, files, then steps."""
+        seen = [f"seen:  {self.seen}"] if self.seen else []
+        return [*seen, *(f"wrote {path}" for path in self.written), *(f"next:  {step}" for step in self.next)]
 
 
 def begin(
@@ -111,16 +161,24 @@ def begin(
 ) -> BeginAnswer:
     """Write ``project.yaml`` and ``here.yaml``. Raises UsageError where a file is there, or options don't fit.
 
-    A model is built once, with the weights that are there. Raises ConfigurationError where that fails.
+    Data without a model is looked at, and begins a search. A model is built once, with the weights that are there.
+    Raises ConfigurationError where either is not as expected.
     """
     folder = Path(folder)
     weights, data = (None if given is None else Path(given) for given in (weights, data))
     backends = installed_backends()
     if not backends:
         raise MissingError("no runtime is installed here", "see what is missing: edgekd doctor")
-    if model is None:
-        if weights is not None or data is not None:
-            raise UsageError("--weights and --data go with --model", "for example --model my_model.py:build")
+    if model is None and weights is not None:
+        raise UsageError("--weights goes with --model", "for example --model my_model.py:build")
+    words = ""
+    if model is None and data is not None:
+        from edgekd.tasks.seen import look_at
+
+        seen = look_at(data, folder)
+        project, budgets, words = _searched(seen), _searched_budgets(seen), seen.words
+        steps = ["write your budgets into here.yaml", "edgekd search project.yaml"]
+    elif model is None:
         project, budgets, steps = _DIGITS, _BUDGETS, ["edgekd search project.yaml"]
     else:
         project = _own(folder, model, weights, data)
@@ -135,7 +193,46 @@ def begin(
         raise UsageError(f"{' and '.join(there)}: there already", "go to an empty folder, or --force to replace")
     for path, text in files.items():
         path.write_text(text)
-    return BeginAnswer(written=tuple(files), next=tuple(steps))
+    return BeginAnswer(seen=words, written=tuple(files), next=tuple(steps))
+
+
+def _searched(seen: Seen) -> str:
+    """A search over students for a person's own data; epochs are counted in steps, so that few images are enough."""
+    batch = next(size for size, most in ((32, 2000), (64, 10_000), (128, None)) if most is None or seen.train <= most)
+    steps = max(1, seen.train // batch)
+    small = seen.classes <= 20 and seen.train <= 10_000
+    filled = {
+        "__WORDS__": seen.words,
+        "__TASK__": "\n".join(f"  {name}: {_value(value)}" for name, value in seen.task.items()),
+        "__WIDTH__": "32" if small else "48",
+        "__SPACE__": "{width: [8, 32], depth: [1, 2]" if small else "{width: [8, 48], depth: [1, 3]",
+        "__STRIDE__": "" if seen.side < 48 else f", stem_stride: [{2 if seen.side < 160 else 4}]",
+        "__STAGES__": "" if seen.side >= 16 else f"  stages: {1 if seen.side < 8 else 2}\n",
+        "__BATCH__": str(batch),
+        "__RATE__": {32: "0.03", 64: "0.05", 128: "0.1"}[batch],
+        "__EPOCHS__": str(min(120, max(10, _STEPS // steps))),
+        "__SHORT__": str(min(20, max(2, _SHORT_STEPS // steps))),
+        "__INPUT__": "float32" if seen.floats else "uint8",
+    }
+    return _filled(_SEARCHED, filled)
+
+
+def _searched_budgets(seen: Seen) -> str:
+    if not seen.classes:
+        return _SEARCHED_BUDGETS + "# accuracy: {floor: 0.5}     # the lowest score worth shipping\n"
+    floor = seen.commonest + (1 - seen.commonest) / 4
+    comment = f"# top-1: guessing gets {seen.commonest:.2f}. Raise it to what is worth shipping"
+    return f"{_SEARCHED_BUDGETS}accuracy: {{floor: {floor:.2f}}}       {comment}\n"
+
+
+def _value(value: object) -> str:
+    return str(value) if isinstance(value, (int, list)) else _scalar(str(value))
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    for mark, value in values.items():
+        text = text.replace(mark, value)
+    return text
 
 
 def _own(folder: Path, model: str, weights: Path | None, data: Path | None) -> str:
@@ -145,10 +242,7 @@ def _own(folder: Path, model: str, weights: Path | None, data: Path | None) -> s
         raise UsageError(f"--model: {error}") from None
     _check(reference, folder, weights)
     filled = {"__MODEL__": model, "__WEIGHTS__": weights or _WEIGHTS, "__DATA__": data or "images.npz"}
-    text = _OWN
-    for mark, value in filled.items():
-        text = text.replace(mark, _scalar(str(value)))
-    return text
+    return _filled(_OWN, {mark: _scalar(str(value)) for mark, value in filled.items()})
 
 
 def _check(reference: CodeReference, folder: Path, weights: Path | None) -> None:

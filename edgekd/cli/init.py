@@ -11,13 +11,17 @@ from edgekd.cli.output import Output, command
 __all__ = ["init"]
 
 
-@command("edgekd init --model my_model.py:build --data images.npz")
+@command("edgekd init --data pictures")
 @click.option("--model", help="Your own model: the function that builds it, to be pruned and quantized.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Its weights: a state dict (.safetensors, .pt, .npz).")
-@click.option("--data", type=click.Path(path_type=Path), help="Your images and labels (.npz).")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Your images: a folder with a folder a class, a .csv of path,label, or a .npz of arrays.",
+)
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 def init(output: Output, model: str | None, weights: Path | None, data: Path | None, force: bool) -> None:
-    """Write a project and its target into this folder: digits to try out, or your own model."""
+    """Write a project and its target into this folder: for your data, your own model, or digits to try out."""
     from edgekd.beginning import begin
 
     output.answer(begin(Path(), model=model, weights=weights, data=data, force=force))

@@ -108,19 +108,20 @@ class LabelledPictures(Images):
 
     def prepare(self, progress: Progress, stop: Callable[[], bool]) -> str:
         """Decode what isn't decoded yet, and say what there is. Raises as `stored_pictures` does."""
-        read, found = self._ready(progress, stop), self._files()
+        read, found = self._ready(progress, stop), self.listed()
         size = sum(images.inputs.nbytes for images in read.values())
         ignored = f"; {found.ignored:,} other files ignored" if found.ignored else ""
         count = sum(map(len, read.values()))
         return f"{count:,} pictures of {len(self._names())} classes, {format_bytes(size)} in {self._folder}{ignored}"
 
-    def _files(self) -> Found:
+    def listed(self) -> Found:
+        """The files, none of them read. Raises ConfigurationError where they aren't laid out as expected."""
         if self._found is None:
             self._found = self._list()
         return self._found
 
     def _names(self) -> tuple[str, ...]:
-        return self.labels or class_order({name for files in self._files().parts.values() for _, name in files})
+        return self.labels or class_order({name for files in self.listed().parts.values() for _, name in files})
 
     def _picture(self) -> PictureSpec | None:
         self._ready(_silent, _never)
@@ -142,7 +143,7 @@ class LabelledPictures(Images):
         """The three parts, each in one stretch of the file, so that none has to be copied."""
         if self._read is not None:
             return self._read
-        found, names = self._files().parts, self._names()
+        found, names = self.listed().parts, self._names()
         numbers = {name: number for number, name in enumerate(names)}
         listed = [(path, name, part) for part in _PARTS for path, name in found.get(part, ())]
         if unknown := sorted({name for _, name, _ in listed} - set(names)):

@@ -76,6 +76,73 @@ def test_a_model_that_can_not_work_is_refused_at_once(
     assert not (tmp_path / "project.yaml").exists()
 
 
-@pytest.mark.parametrize("options", [["--model", "my.py"], ["--data", "x.npz"], ["--weights", "w"]])
+@pytest.mark.parametrize("options", [["--model", "my.py"], ["--data", "x.txt"], ["--weights", "w"]])
 def test_options_that_do_not_fit_are_usage(options: list[str]) -> None:
     assert main(["init", *options]) == 2
+
+
+def pictures(folder: Path, each: int = 12, size: tuple[int, int] = (70, 80)) -> None:
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog", "owl"):
+        (folder / name).mkdir(parents=True)
+        for at in range(each):
+            Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(folder / name / f"{at}.png")
+
+
+def test_a_folder_of_pictures_begins_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures(tmp_path / "my pets")
+    assert main(["init", "--data", "my pets"]) == 0
+    assert "seen:  36 pictures of 3 classes, most about 80 x 70" in capsys.readouterr().out
+    project = read_project(tmp_path / "project.yaml")
+    assert project.task.spec.input.shape == (3, 64, 64)
+    assert project.task.spec.head.labels == ("cat", "dog", "owl")
+    assert project.target.accuracy is not None
+    assert project.target.accuracy.floor == pytest.approx(0.5)  # a quarter of the way from guessing to all right
+    assert (project.export.input, project.family.name) == ("uint8", "resnet")
+    (distill,) = project.recipe
+    assert (distill.batch_size, distill.epochs) == (32, 120)  # few pictures: by steps, within bounds
+
+
+def test_a_list_of_pictures_begins_one_too(tmp_path: Path) -> None:
+    pictures(tmp_path / "pets", size=(32, 32))
+    lines = [f"pets/{name}/{at}.png,{name}" for name in ("cat", "dog", "owl") for at in range(12)]
+    (tmp_path / "pets.csv").write_text("\n".join(["path,label", *lines]))
+    assert main(["init", "--data", "pets.csv"]) == 0
+    assert read_project(tmp_path / "project.yaml").task.spec.input.shape == (3, 32, 32)
+
+
+def test_floats_are_taken_as_floats(tmp_path: Path) -> None:
+    import numpy as np
+
+    rng, labels = np.random.default_rng(0), np.arange(4000) % 4
+    images = rng.random((4000, 12, 12)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x_train=images, y_train=labels, x_test=images[:40] + 1, y_test=labels[:40])
+    assert main(["init", "--data", "x.npz"]) == 0
+    project = read_project(tmp_path / "project.yaml")
+    assert project.export.input == "float32"
+    assert project.recipe[0].batch_size == 64
+    assert project.family.space(project.task.spec)  # twelve pixels are enough for its stages
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "said"),
+    [
+        ("nowhere", 2, "a folder of pictures, a .csv that lists them, or a .npz"),
+        ("empty", 3, "has no folders; a folder for each class is expected"),
+        ("gone.csv", 3, "no such file"),
+        ("X.npz", 3, "has the arrays X; needed: x_train"),
+    ],
+)
+def test_data_that_can_not_be_used_is_refused_at_once(
+    tmp_path: Path, data: str, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    (tmp_path / "empty").mkdir()
+    np.savez(tmp_path / "X.npz", X=np.zeros(3))
+    assert main(["init", "--data", data]) == code
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "project.yaml").exists()
