@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from edgekd.bundle.verify import VerifyReport
     from edgekd.devices._protocol import MeasurePlan
     from edgekd.distill.losses.catalogue import LossesAnswer
+    from edgekd.exporting.answer import ModelExportAnswer
     from edgekd.measure.bench import BenchReport
     from edgekd.measure.bench_devices import BenchReports
     from edgekd.measure.doctor import DoctorReport
@@ -59,6 +61,7 @@ __all__ = [
     "distill",
     "doctor",
     "export",
+    "export_model",
     "export_table",
     "import_tables",
     "install",
@@ -80,6 +83,7 @@ __all__ = [
 
 
 AnyPath = str | PathLike[str]
+MemberT = TypeVar("MemberT", bound=Enum)
 
 silent = SilentEvents()
 """``events=silent``: no progress is shown."""
@@ -207,6 +211,51 @@ def export(run: AnyPath, *, output: AnyPath | None = None, events: Events | None
         replace_folder(draft, folder.absolute())
         bundle = folder
     return ExportAnswer(bundle=bundle, sha256=bundle_digest(bundle), certificate=certificate)
+
+
+def export_model(
+    model: str,
+    *,
+    output: AnyPath,
+    weights: AnyPath | None = None,
+    formats: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    data: AnyPath | None = None,
+    shape: Sequence[int] | None = None,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    target: AnyPath | None = None,
+    max_drop: float | None = None,
+    seed: int = 0,
+    events: Events | None = None,
+) -> ModelExportAnswer:
+    """A model one has, ``my_model.py:build`` or a .pt2 file, as bundles below ``output``, one a format.
+
+    ``formats`` are all where none is named, ``precisions`` float32. ``data``: an .npz, or a folder of pictures; int8
+    is calibrated with it, and every file scored beside the float model. ``shape`` is (C, H, W); ``mean`` and ``std``
+    are in raw units. With ``max_drop`` (0.01: a point of accuracy, or of agreement where there are no labels) each
+    format gets its smallest precision within it, on a ``target``'s device its fastest; with a target, a certificate.
+
+    Raises UsageError, ConfigurationError, MissingError, DeviceBusy, Interrupted. A format that the model can't have is
+    a row of the answer.
+    """
+    from edgekd.artefacts import Format, Precision
+    from edgekd.exporting.export import ExportPlan
+    from edgekd.exporting.export import export_model as export_own
+
+    asked = ExportPlan(
+        formats=tuple(_member(Format, "model format", name) for name in formats),
+        precisions=tuple(_member(Precision, "precision", name) for name in precisions),
+        data=_path(data),
+        shape=None if shape is None else tuple(shape),
+        mean=tuple(mean),
+        std=tuple(std),
+        target=_name(target),
+        max_drop=max_drop,
+        seed=seed,
+    )
+    with shown(events) as watched:
+        return export_own(model, _path(weights), asked, Path(output), watched)
 
 
 def verify(
@@ -393,6 +442,14 @@ def _path(given: AnyPath | None) -> Path | None:
 def _paths(given: AnyPath | Sequence[AnyPath]) -> list[Path]:
     """One path is a list of one."""
     return [Path(given)] if isinstance(given, str | PathLike) else [Path(each) for each in given]
+
+
+def _member(members: type[MemberT], kind: str, name: str) -> MemberT:
+    """A member of an enumeration by its value. Raises UnknownName."""
+    known = {str(member.value): member for member in members}
+    if name not in known:
+        raise UnknownName(kind, name, known)
+    return known[name]
 
 
 def _name(given: AnyPath | None) -> str | None:

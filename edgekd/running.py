@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from edgekd.devices._protocol import DeviceSession, Fingerprint
     from edgekd.project import Project
 
-__all__ = ["RunAnswer", "bundle_of", "run_project", "shortfall_of", "with_teacher"]
+__all__ = ["RunAnswer", "bundle_of", "run_project", "shortfall_of", "versions_here", "with_teacher"]
 
 _VERSIONED = (
     *("edgekd", "torch", "onnx", "onnxruntime", "openvino", "ai-edge-litert", "ai-edge-quantizer", "litert-torch"),
@@ -224,14 +224,15 @@ def _open_run(command: Command, project: Project, folder: Path | None, fingerpri
         family=project.family.name,
         family_digest=project.family.digest() if isinstance(project.family, Record) else None,
         fingerprint=fingerprint,
-        versions=_versions(),
+        versions=versions_here(),
         seed=project.search.seed,
         budget_s=float(project.search.budget),
     )
     return open_run(header, folder)
 
 
-def _versions() -> Mapping[str, str]:
+def versions_here() -> Mapping[str, str]:
+    """Versions of Python and of the packages that change a figure, those that are installed."""
     found = {"python": sys.version.split()[0]}
     for package in _VERSIONED:
         try:
@@ -307,7 +308,7 @@ def bundle_of(run: Run, events: Events) -> Certificate:
         )
     session = open_device(run.header.target.device, project.folder, events.line).open()
     try:
-        changed = changed_since(run.header, session.describe(), _versions())
+        changed = changed_since(run.header, session.describe(), versions_here())
         if changed:
             raise ConfigurationError.one(
                 f"the run was measured with another {', '.join(changed)}",

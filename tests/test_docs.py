@@ -161,6 +161,7 @@ def test_the_plugins_page_shows_the_package_that_is_tested() -> None:
 _ELSEWHERE = (
     *("VerifyReport", "BenchReport", "DoctorReport", "LossesAnswer", "ProfileReport", "PredictReport"),
     *("TablesAnswer", "DevicesAnswer", "ProbeAnswer", "InstallAnswer", "TargetsAnswer", "TargetAnswer", "BeginAnswer"),
+    "ModelExportAnswer",
 )
 
 

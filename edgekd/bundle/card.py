@@ -25,7 +25,7 @@ def card_text(certificate: Certificate) -> str:
         "| what | value |",
         "|---|---|",
         f"| task | {task.kind}, {_asked(task)}, input {shape} (C x H x W) |",
-        f"| student | {c.candidate.family}: {c.candidate.arch} |",
+        f"| student | {c.candidate.family}{f': {c.candidate.arch}' if c.candidate.arch.choices else ''} |",
         f"| precision | {precision.value}: {precision.arithmetic(c.format)} |",
         f"| teacher | {c.teacher} |",
         f"| certified file | `{c.model}` in {c.backend}, {c.target.threads} thread(s), called as in `example.py` |",

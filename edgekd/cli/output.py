@@ -99,7 +99,7 @@ def command(example: str, name: str | None = None) -> Callable[[Callable[..., No
 
     def make(function: Callable[..., None]) -> click.Command:
         @functools.wraps(function)
-        def run(format: Literal["text", "json"], quiet: bool, verbose: bool, **arguments: Any) -> int:
+        def run(quiet: bool, verbose: bool, format: Literal["text", "json"] = "text", **arguments: Any) -> int:
             output = Output(format, quiet, verbose)
             context = click.get_current_context()
             context.find_root().obj = output
@@ -112,8 +112,10 @@ def command(example: str, name: str | None = None) -> Callable[[Callable[..., No
             return output.exit_code
 
         made = click.command(name, cls=_Command, example=example)(run)
+        own = any("--format" in parameter.opts for parameter in made.params)  # of files, and of the answer too
+        asked = click.Option(["--format"], type=click.Choice(["text", "json"]), default="text", help="How to answer.")
+        made.params += [] if own else [asked]
         made.params += [
-            click.Option(["--format"], type=click.Choice(["text", "json"]), default="text", help="How to answer."),
             click.Option(["-q", "--quiet"], is_flag=True, help="No progress."),
             click.Option(["-v", "--verbose"], is_flag=True, help="Show details, and tracebacks."),
         ]

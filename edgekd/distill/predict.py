@@ -35,7 +35,7 @@ def predict(module: nn.Module, inputs_raw: NDArray[Any], spec: TaskSpec, batch: 
     try:
         with torch.inference_mode():
             for start in range(0, len(inputs_raw), batch):
-                raw = torch.from_numpy(np.ascontiguousarray(inputs_raw[start : start + batch]))
+                raw = torch.from_numpy(np.require(inputs_raw[start : start + batch], requirements=["C", "W"]))
                 outputs = whole(normalise(raw))
                 parts = outputs if isinstance(outputs, tuple) else (outputs.float(),)
                 answers[start : start + batch] = output_rows(spec, [part.cpu().numpy() for part in parts])

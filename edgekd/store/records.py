@@ -90,7 +90,7 @@ class RunHeader(Filed):
 
     schema_: Literal["edgekd.run/1"] = Field(default="edgekd.run/1", alias="schema")
     id: str
-    command: Literal["search", "compress", "distill"]
+    command: Literal["search", "compress", "distill", "export"]
     created: str  # ISO 8601, UTC
     project: Mapping[str, Any]  # the project file, resolved
     project_file: str

@@ -1,0 +1,108 @@
+"""What an export of one's own model came to: a row for every file that was made or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from edgekd.artefacts import Format, Precision
+from edgekd.errors import ConfigurationError, NothingFits, ParityFailed, Unstable
+from edgekd.records import Record, Shown
+from edgekd.store.certificate import Parity
+from edgekd.store.listing import shortened
+from edgekd.units import format_bytes, format_us
+
+__all__ = ["ExportedFile", "ModelExportAnswer", "Outcome"]
+
+Outcome = Literal["written", "passed over", "refused", "differs", "drops", "over budget", "unstable"]
+"""``passed over``: it would do, and another is smaller or faster. ``differs``: in parity. ``drops``: in accuracy."""
+
+_CODES: dict[Outcome, int] = {
+    "differs": ParityFailed.exit_code,
+    "refused": ConfigurationError.exit_code,
+    "drops": NothingFits.exit_code,
+    "over budget": NothingFits.exit_code,
+    "unstable": Unstable.exit_code,
+}
+
+
+class ExportedFile(Record):
+    """One format at one precision. ``chosen_by`` is the score by which ``--max-drop`` chose."""
+
+    format: Format
+    precision: Precision
+    backend: str
+    outcome: Outcome
+    detail: str = ""  # why it was not written
+    bundle: Path | None = None
+    size_bytes: int | None = None
+    parity: Parity | None = None
+    chosen_by: float | None = None  # validation
+    accuracy: float | None = None  # test; agreement with the float model where there are no labels
+    latency_us: float | None = None  # 5th percentile, on the target's device
+    certificate: str = ""  # its summary, where there is a target
+
+    def line(self, base: float | None) -> str:
+        """One line. ``base`` is the float model's own accuracy, which the file's is told beside."""
+        head = f"{self.format.value:<9} {self.precision.value:<13}"
+        if self.outcome in ("refused", "differs"):
+            return f"{head} {self.outcome}: {self.detail.splitlines()[0] if self.detail else ''}"
+        parts = [format_bytes(self.size_bytes)] if self.size_bytes is not None else []
+        if self.accuracy is not None:
+            beside = f" ({100 * (self.accuracy - base):+.1f})" if base is not None else ""
+            parts.append(f"{self.accuracy:.1%}{beside}")
+        elif self.chosen_by is not None:
+            parts.append(f"{self.chosen_by:.1%} validation")
+        if self.latency_us is not None:
+            parts.append(f"{format_us(self.latency_us)} low")
+        if self.parity is not None:
+            parts.append(f"parity {self.parity.agree} of {self.parity.samples}")
+        if self.outcome == "written" and self.bundle is not None:
+            parts.append(shortened(self.bundle))
+        else:
+            parts.append(f"{self.outcome}: {self.detail}" if self.detail else self.outcome)
+        return f"{head} {' . '.join(parts)}"
+
+
+class ModelExportAnswer(Shown):
+    """Everything that was tried, and where the bundles are."""
+
+    schema_: Literal["edgekd.export-model/1"] = Field(default="edgekd.export-model/1", alias="schema")
+    model: str
+    data: str = ""  # what it was scored on
+    metric: Literal["top1", "agreement", ""] = ""
+    samples: int = 0
+    accuracy: float | None = None  # of the float model in PyTorch on the test split; None without labels
+    files: tuple[ExportedFile, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 where each format has a file that keeps what was asked; else by the worst reason why one has none."""
+        codes = [0]
+        for form in {file.format for file in self.files}:
+            mine = [file for file in self.files if file.format is form]
+            if not any(file.outcome == "written" for file in mine):
+                codes.append(max(_CODES.get(file.outcome, 0) for file in mine))
+            codes += [
+                _CODES[file.outcome] for file in mine if file.outcome in ("over budget", "unstable") and file.bundle
+            ]
+        return max(codes)
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        lines = [f"model     {self.model}" + (f": {self.accuracy:.1%} in PyTorch" if self.accuracy is not None else "")]
+        if self.data:
+            what = {"top1": "top-1 of", "agreement": "agreement with the float model on"}.get(self.metric, "")
+            lines.append(f"data      {self.data}; {what} {self.samples} test images")
+        base = self.accuracy if self.metric == "top1" else None
+        lines += [file.line(base) for file in self.files]
+        lines += [f"          {file.certificate}" for file in self.files if file.certificate]
+        lines += [f"note: {note}" for note in self.notes]
+        written = [file for file in self.files if file.bundle is not None]
+        if written:
+            models = " ".join(shortened(file.bundle / f"model{file.format.suffix}") for file in written if file.bundle)
+            lines.append(f"next:     edgekd bench {models}")
+        return lines

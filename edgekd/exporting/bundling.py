@@ -1,0 +1,155 @@
+"""A file with what belongs to it, in a folder: certified on a target's device, or as it was checked here."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgekd.artefacts import Artefact
+from edgekd.bundle.example import example_source
+from edgekd.bundle.preprocess import PREPROCESS, preprocess_of
+from edgekd.bundle.samples import SAMPLES, Samples, samples_bytes
+from edgekd.bundle.write import BUNDLE, write_bundle
+from edgekd.devices._protocol import DeviceSession, Measurement
+from edgekd.events import Events, measuring
+from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
+from edgekd.export.integer import float_figure
+from edgekd.export.tensors import output_encoding
+from edgekd.exporting.data import ModelTask
+from edgekd.exporting.making import Made
+from edgekd.measure.figures import figures_for_limits
+from edgekd.measure.sentinel import judge_measured
+from edgekd.measure.settle import measure_until
+from edgekd.search.plan import certify_plan
+from edgekd.store.atomic import draft_of, replace_folder, write_bytes, write_json
+from edgekd.store.certificate import Certificate
+from edgekd.store.records import Accuracy, FinalistRecord, RunHeader
+from edgekd.store.run import Run
+from edgekd.targets.target import Target
+from edgekd.targets.verdict import Answer, Verdict
+
+__all__ = ["CARD", "certified_bundle", "checked_bundle", "judged"]
+
+CARD = "README.md"
+_MOST = 4  # times the plan's own processes
+
+
+def judged(
+    target: Target, made: Made, measurement: Measurement, accuracy: float | None, samples: int
+) -> tuple[tuple[Figure, ...], Verdict]:
+    """Figures and verdict of one measured file."""
+    assert made.artefact is not None
+    figures = list(figures_for_limits(target, measurement, made.artefact))
+    if accuracy is not None:
+        figures.append(
+            Figure(
+                metric="accuracy",
+                value=accuracy,
+                unit="",
+                kind=EvidenceKind.MEASURED,
+                subject=made.artefact.sha256,
+                method=f"the exported file in {made.candidate.backend}, validation split, {samples} samples",
+            )
+        )
+    if target.fully_integer and made.float_operators is not None:
+        figures.append(float_figure(made.float_operators, made.artefact.sha256))
+    return tuple(figures), judge_measured(target, figures, measurement)
+
+
+def certified_bundle(
+    made: Made,
+    accuracy: float,
+    task: ModelTask,
+    header: RunHeader,
+    students: Path,
+    session: DeviceSession,
+    scratch: Path,
+    folder: Path,
+    events: Events,
+) -> Certificate:
+    """Measure a file in fresh processes, and write its bundle to ``folder`` with the certificate.
+
+    Raises ParityFailed, Interrupted.
+    """
+    assert made.artefact is not None
+    samples, target = len(task.split("validation")), header.target
+    plan = certify_plan(target, header.seed)
+
+    def decided(measurements: Sequence[Measurement]) -> bool:
+        return judged(target, made, measurements[0], accuracy, samples)[1].answer is not Answer.UNSTABLE
+
+    limit = _MOST * plan.processes
+    measurement = measure_until(session, [made.job], plan, decided, limit, measuring(events), events.stop)[0]
+    figures, verdict = judged(target, made, measurement, accuracy, samples)
+    run = Run.create(scratch, header)
+    shutil.copytree(students / made.key, run.students / made.key)
+    finalist = FinalistRecord(
+        rank=1,
+        trial=-1,
+        candidate=made.candidate,
+        student=made.key,
+        artefact=made.artefact.but(path=made.artefact.path.absolute()),
+        curve=(),
+        accuracy=Accuracy(
+            value=accuracy,
+            kind=AccuracyKind.ARTEFACT,
+            split="validation",
+            samples=samples,
+            method=f"the exported file in {made.candidate.backend}",
+        ),
+        float_operators=made.float_operators,
+        measurement=measurement,
+        figures=figures,
+        verdict=verdict,
+        chosen=True,
+    )
+    certificate = write_bundle(run, finalist, task, made.options, session)
+    _put(run.folder / BUNDLE, folder)
+    return certificate
+
+
+def checked_bundle(made: Made, task: ModelTask, header: RunHeader, card: str, folder: Path) -> None:
+    """Write a file's bundle to ``folder``: model, preprocess, samples, example, card; nothing was measured of it."""
+    assert made.artefact is not None
+    assert made.student is not None
+    assert made.parity is not None
+    draft = draft_of(folder.absolute())
+    draft.mkdir(parents=True)
+    try:
+        model = _copied(made.artefact, draft)
+        encodings, spec = made.student.annotations.activations, task.spec
+        validation = task.split("validation")
+        count = made.parity.samples
+        samples = Samples(
+            np.ascontiguousarray(validation.inputs[:count]),
+            validation.labels[:count],
+            np.asarray(made.parity.expected, np.float32),
+        )
+        write_bytes(draft / SAMPLES, samples_bytes(samples))
+        outside = preprocess_of(spec, made.options, encodings.get("input"), output_encoding(made.student))
+        write_json(draft / PREPROCESS, outside)
+        example = example_source(
+            model, made.job.backend, header.target.threads, made.options, spec, encodings.get("input")
+        )
+        write_bytes(draft / "example.py", example.encode())
+        write_bytes(draft / CARD, card.encode())
+        replace_folder(draft, folder.absolute())
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _copied(artefact: Artefact, draft: Path) -> str:
+    named = artefact.named("model")
+    for name, source in named.items():
+        (draft / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, draft / name)
+    return next(iter(named))
+
+
+def _put(bundle: Path, folder: Path) -> None:
+    draft = draft_of(folder.absolute())
+    shutil.copytree(bundle, draft)
+    replace_folder(draft, folder.absolute())

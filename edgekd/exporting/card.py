@@ -1,0 +1,48 @@
+"""The card of a file that was checked here and measured nowhere."""
+
+from __future__ import annotations
+
+from edgekd.export._protocol import ExportOptions
+from edgekd.exporting.answer import ExportedFile
+from edgekd.exporting.data import ModelTask
+from edgekd.exporting.given import GivenModel
+from edgekd.units import format_bytes
+
+__all__ = ["card_text"]
+
+
+def card_text(
+    given: GivenModel, task: ModelTask, row: ExportedFile, options: ExportOptions, reference: float | None
+) -> str:
+    """Markdown. ``reference`` is the float model's accuracy in PyTorch on the same images."""
+    shape, precision = " x ".join(map(str, task.spec.input.shape)), row.precision
+    lines = [
+        f"# {given.called}: {row.format.value}, {precision.value}",
+        "",
+        "| what | value |",
+        "|---|---|",
+        f"| model | {given.family.called} |",
+        f"| input | {shape} (C x H x W), {options.input}, {options.layout}: see `preprocess.json` |",
+        f"| classes | {task.spec.head.classes} |",
+        f"| precision | {precision.value}: {precision.arithmetic(row.format)} |",
+        f"| size | {format_bytes(row.size_bytes or 0)} |",
+    ]
+    if row.parity is not None:
+        lines.append(
+            f"| agreement with the PyTorch model at {precision.value} | {row.parity.agree} of {row.parity.samples} "
+            f"answers, largest difference {row.parity.largest:.3g} {row.parity.unit} |"
+        )
+    if row.accuracy is not None and task.kind == "top1":
+        beside = f" (PyTorch float32: {reference:.2%})" if reference is not None else ""
+        lines.append(
+            f"| accuracy | {row.accuracy:.2%}{beside}, {len(task.split('test'))} test images of {task.where} |"
+        )
+    elif row.accuracy is not None and task.kind == "agreement":
+        told = f"{row.accuracy:.2%} of {len(task.split('test'))} images"
+        lines.append(f"| same class as the float model | {told} ({task.where}) |")
+    lines += [
+        "",
+        "Answers were checked in " + row.backend + ". Time and memory were not measured, so there is no certificate: "
+        "`edgekd bench` times the file, and `edgekd export --target` certifies it on a device.",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,328 @@
+"""From a model to its files: each format, at the precisions asked for or the smallest that keeps accuracy."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edgekd.artefacts import BACKENDS, Backend, Format, Precision
+from edgekd.bundle.write import require_free
+from edgekd.devices._protocol import DeviceSession, Measurement, Outcome
+from edgekd.devices.catalogue import open_device
+from edgekd.distill.predict import predict
+from edgekd.errors import MissingError, UsageError
+from edgekd.events import Events, measuring, stop_if_asked
+from edgekd.evidence import find_figure
+from edgekd.export.converter import Converter
+from edgekd.exporting.answer import ExportedFile, ModelExportAnswer
+from edgekd.exporting.bundling import certified_bundle, checked_bundle, judged
+from edgekd.exporting.card import card_text
+from edgekd.exporting.data import ModelTask, Values, task_for
+from edgekd.exporting.given import GivenModel, given_model
+from edgekd.exporting.making import Made, Maker, backend_for
+from edgekd.measure.settle import measure_until
+from edgekd.records import digest_json
+from edgekd.running import versions_here
+from edgekd.search.plan import trial_plan
+from edgekd.search.requirements import require_meter, require_runtimes
+from edgekd.store.records import RunHeader
+from edgekd.targets.catalogue import load_target
+from edgekd.targets.target import Target
+from edgekd.targets.verdict import Answer
+from edgekd.tasks._protocol import SplitName
+
+__all__ = ["ExportPlan", "converted_files", "export_model"]
+
+_BY_SIZE = (Precision.INT8, Precision.DYNAMIC_INT8, Precision.FLOAT16, Precision.FLOAT32)
+"""The smallest file first: a file is mostly its weights."""
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What is asked of an export. Empty formats: all, or those that the target's backends read natively.
+
+    ``max_drop`` is in points of accuracy from 0 to 1; with it, empty precisions are all of them, else float32.
+    """
+
+    formats: tuple[Format, ...] = ()
+    precisions: tuple[Precision, ...] = ()
+    data: Path | None = None
+    shape: tuple[int, ...] | None = None
+    mean: Values = ()
+    std: Values = ()
+    target: str | None = None
+    max_drop: float | None = None
+    seed: int = 0
+
+
+def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Path, events: Events) -> ModelExportAnswer:
+    """Convert, calibrate, compare, score, choose, certify, and write a bundle a format below ``output``.
+
+    Raises UsageError, ConfigurationError on a model or data that can't be used, MissingError, DeviceBusy, Interrupted.
+    A format that the model can't have is a row of the answer, and so is accuracy that drops too far.
+    """
+    target = load_target(plan.target) if plan.target is not None else None
+    if target is not None and plan.data is None:
+        raise UsageError("a certificate tells accuracy, which needs images", "give --data, or leave --target out")
+    if plan.max_drop is not None and plan.data is None:
+        raise UsageError("--max-drop compares answers to images", "give --data: labelled images, or pictures alone")
+    formats = plan.formats or _formats_of(target)
+    given = given_model(model, weights, events.line)
+    module = given.module(events.line)
+    task = task_for(module, given.called, plan.shape or given.shape, plan.data, plan.mean, plan.std)
+    if target is not None and task.kind != "top1" and any(limit.metric == "accuracy" for limit in target.limits):
+        raise UsageError(
+            f"target {target.name} asks for accuracy, and the images have no labels", "give labels with them"
+        )
+    places = {form: output / form.value for form in formats}
+    for place in places.values():
+        require_free(place)
+    session = open_device(target.device if target is not None else "this-computer", notice=events.line).open()
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="edgekd-export-") as scratch,
+            Converter(Path(scratch) / "convert") as converter,
+        ):
+            export = _Export(given, task, plan, target, session, converter, Path(scratch), events)
+            notes = _notes(task, plan)
+            reference = export.reference("test") if task.kind == "top1" else None
+            if reference is not None:
+                events.line(
+                    f"model      {given.called}: {reference:.1%} in PyTorch, {len(task.split('test'))} test images"
+                )
+            rows = [row for form in formats for row in export.format(form, places[form])]
+    finally:
+        session.close()
+    return ModelExportAnswer(
+        model=given.family.called,
+        data=task.where,
+        metric=task.kind,
+        samples=len(task.split("test")) if task.kind else 0,
+        accuracy=reference,
+        files=tuple(rows),
+        notes=notes,
+    )
+
+
+def converted_files(
+    models: Sequence[str],
+    weights: Path | None,
+    shape: tuple[int, ...] | None,
+    formats: Sequence[Format],
+    folder: Path,
+    events: Events,
+) -> list[Path]:
+    """Float32 files of models, one a format, below ``folder``: ``build.onnx``. What a format can't have is told.
+
+    Raises ConfigurationError as `export_model` does, and where no format can have the model.
+    """
+    found: list[Path] = []
+    session = open_device("this-computer", notice=events.line).open()
+    try:
+        with Converter(folder / "convert") as converter:
+            for model in models:
+                given = given_model(model, weights, events.line)
+                task = task_for(given.module(events.line), given.called, shape or given.shape, None, (), ())
+                export = _Export(given, task, ExportPlan(), None, session, converter, folder / given.called, events)
+                made = [export.maker.make(form, Precision.FLOAT32, backend_for(form)) for form in formats]
+                good = [one for one in made if one.artefact is not None]
+                for one in made:
+                    if one.artefact is None:
+                        events.line(f"{given.called}: {one.row.format.value}: {one.row.outcome}: {one.row.detail}")
+                if not good:
+                    raise MissingError(f"{model} can't be had in any format asked for", "see the reasons above")
+                for one in good:
+                    assert one.artefact is not None
+                    for name, source in one.artefact.named(given.called).items():
+                        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                        source.replace(folder / name)
+                    found.append(folder / next(iter(one.artefact.named(given.called))))
+    finally:
+        session.close()
+    return found
+
+
+class _Export:
+    """One model's files, format by format."""
+
+    def __init__(
+        self,
+        given: GivenModel,
+        task: ModelTask,
+        plan: ExportPlan,
+        target: Target | None,
+        session: DeviceSession,
+        converter: Converter,
+        scratch: Path,
+        events: Events,
+    ) -> None:
+        self.given, self.task, self.plan, self.target = given, task, plan, target
+        self.session, self.scratch, self.events = session, scratch, events
+        self._references: dict[SplitName, float] = {}
+        fingerprint = session.describe()
+        if target is not None:
+            require_runtimes(target, fingerprint)
+            require_meter(target, fingerprint)
+        contract = target or Target(name="none", device="this-computer", backends=(backend_for(Format.ONNX),))
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        self.header = RunHeader(
+            id=f"export-{given.called}",
+            command="export",
+            created=created,
+            project={},
+            project_file="",
+            target=contract,
+            task=task.spec,
+            teacher="none",
+            teacher_digest=digest_json(None),
+            family=given.family.name,
+            family_digest=given.family.digest(),
+            fingerprint=fingerprint,
+            versions=versions_here(),
+            seed=plan.seed,
+            budget_s=None,
+        )
+        self.maker = Maker(given.family, task, session, fingerprint, converter, self.header, scratch)
+
+    def reference(self, split: SplitName) -> float:
+        """The float model's own score on a split, in PyTorch."""
+        if split not in self._references:
+            part = self.task.split(split)
+            answers = predict(self.given.module(lambda _: None), part.inputs, self.task.spec)
+            self._references[split] = self.task.score(answers, part.labels).value
+        return self._references[split]
+
+    def format(self, form: Format, place: Path) -> list[ExportedFile]:
+        """Make, choose and bundle one format's files. Raises Interrupted."""
+        made = self._made(form)
+        good = [one for one in made if one.artefact is not None and one.row.outcome == "passed over"]
+        if self.plan.max_drop is not None:
+            good = [self._kept(one) for one in good]
+            within = [one for one in good if one.row.outcome == "passed over"]
+            best = self._best(within)
+            chosen = [best] if best is not None else []
+        else:
+            chosen = good
+        rows = {id(one): one for one in [*made, *good]}
+        by_arm = {(one.row.precision, one.row.backend): one.row for one in rows.values()}
+        for one in chosen:
+            stop_if_asked(self.events)
+            folder = place if len(chosen) == 1 else place / one.row.precision.value
+            by_arm[(one.row.precision, one.row.backend)] = self._bundled(one, folder)
+        return list(by_arm.values())
+
+    def _made(self, form: Format) -> list[Made]:
+        """Every precision asked for; without a target the smallest first, until one keeps accuracy."""
+        asked = self.plan.precisions or (_BY_SIZE if self.plan.max_drop is not None else (Precision.FLOAT32,))
+        made = list[Made]()
+        for precision in sorted(asked, key=_BY_SIZE.index):
+            for backend in _backends(self.target, form):
+                stop_if_asked(self.events)
+                self.events.progress(form.value, len(made), len(asked), precision.value)
+                made.append(self.maker.make(form, precision, backend))
+            if self.plan.max_drop is not None and self.target is None and self._suffices(made[-1]):
+                break
+        self.events.progress(form.value, len(made), len(made), "")
+        return made
+
+    def _suffices(self, one: Made) -> bool:
+        return one.row.outcome == "passed over" and self._kept(one).row.outcome == "passed over"
+
+    def _kept(self, one: Made) -> Made:
+        """With its score on the images that choose; it drops where that is too far below the float model's."""
+        assert self.plan.max_drop is not None
+        score = self.maker.scored(one, "validation")
+        base = self.reference("validation")
+        drop = base - score
+        if drop <= self.plan.max_drop + 1e-9:
+            return one.but(chosen_by=score)
+        return one.but(
+            chosen_by=score, outcome="drops",
+            detail=f"{100 * drop:.1f} points below {base:.1%}, and {100 * self.plan.max_drop:g} are allowed",
+        )  # fmt: skip
+
+    def _best(self, within: Sequence[Made]) -> Made | None:
+        """The smallest; on a target's device the fastest that holds its limits, or else the fastest."""
+        if not within:
+            return None
+        if self.target is None:
+            return min(within, key=lambda one: (one.row.size_bytes or 0, -one.row.precision.fidelity))
+        target = self.target
+        plan = trial_plan(target, self.plan.seed)
+        jobs = [one.job for one in within]
+        measured = measure_until(
+            self.session, jobs, plan, lambda _: True, plan.processes, measuring(self.events), self.events.stop
+        )
+
+        def merit(pair: tuple[Made, Measurement]) -> tuple[bool, float]:
+            one, measurement = pair
+            samples = len(self.task.split("validation"))
+            figures, verdict = judged(target, one, measurement, one.row.chosen_by, samples)
+            low = find_figure(figures, "latency.low")
+            failed = measurement.outcome is not Outcome.OK or verdict.answer is Answer.FAILS
+            return failed, low.value if low is not None else float("inf")
+
+        return min(zip(within, measured, strict=True), key=merit)[0]
+
+    def _bundled(self, one: Made, folder: Path) -> ExportedFile:
+        self.events.progress("bundle", 0, 1, one.row.format.value)
+        score = self.maker.scored(one, "test") if self.task.kind else None
+        row = one.row.but(outcome="written", bundle=folder, accuracy=score)
+        if self.target is None:
+            reference = self.reference("test") if self.task.kind == "top1" else None
+            card = card_text(self.given, self.task, row, one.options, reference)
+            checked_bundle(one, self.task, self.header, card, folder)
+        else:
+            chosen_by = row.chosen_by if row.chosen_by is not None else self.maker.scored(one, "validation")
+            scratch = self.scratch / "runs" / one.key
+            certificate = certified_bundle(
+                one, chosen_by, self.task, self.header, self.maker.students, self.session, scratch, folder, self.events
+            )
+            low = find_figure(certificate.figures, "latency.low") or find_figure(certificate.figures, "latency.p50")
+            row = row.but(
+                latency_us=low.value if low is not None else None,
+                certificate=f"{certificate.standing}  {certificate.summary()}",
+            )
+            if not (certificate.certified or certificate.lesser is not None):
+                unsure = certificate.verdict.answer is Answer.UNSTABLE
+                row = row.but(outcome="unstable" if unsure else "over budget", detail=certificate.shortfall())
+        self.events.progress("bundle", 1, 1, "")
+        return row
+
+
+def _formats_of(target: Target | None) -> tuple[Format, ...]:
+    if target is None:
+        return tuple(Format)
+    return tuple(dict.fromkeys(backend.formats[0] for backend in target.backends))
+
+
+def _backends(target: Target | None, form: Format) -> list[Backend]:
+    """Where a format's files run: the target's backends that read it natively."""
+    if target is None:
+        return [backend_for(form)]
+    found = [backend for backend in target.backends if BACKENDS[str(backend)][0] is form]
+    if not found:
+        known = ", ".join(dict.fromkeys(backend.formats[0].value for backend in target.backends))
+        raise UsageError(f"target {target.name} has no backend for {form.value}", f"its backends read {known}")
+    return found
+
+
+def _notes(task: ModelTask, plan: ExportPlan) -> tuple[str, ...]:
+    """What a person should know before they trust the scores."""
+    notes, given = list[str](), task.spec.input
+    if plan.data is not None and not plan.mean:
+        if given.raw_dtype == "uint8":
+            mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (given.mean, given.std))
+            notes.append(
+                f"pixels are normalised by the data's own mean {mean} and std {std}: "
+                "give --mean and --std, if the model was trained with others"
+            )
+        else:
+            notes.append("float images are taken as normalised already: else give --mean and --std")
+    validation = len(task.split("validation"))
+    if plan.max_drop is not None and plan.max_drop * validation < 1:
+        notes.append(f"a drop of {100 * plan.max_drop:g} points is less than one of {validation} images: give more")
+    return tuple(notes)

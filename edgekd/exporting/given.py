@@ -1,0 +1,115 @@
+"""MODEL, as a person names it: a function that builds it, or a program of torch.export; and the images it takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+from torch import nn
+
+from edgekd.errors import ConfigurationError, Place, UsageError, nearest_name
+from edgekd.project import notice_of_code
+from edgekd.references import CodeReference
+from edgekd.students.own import Own
+from edgekd.students.program import input_shape_of
+
+__all__ = ["GivenModel", "given_model", "is_model", "shape_of"]
+
+_PROGRAM, _ONNX = ".pt2", ".onnx"
+_WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".npz")
+_EXPORTED = (".tflite", ".xml")
+_FUNCTION = re.compile(r"^.+:[^\W\d]\w*$")
+
+
+@dataclass(frozen=True)
+class GivenModel:
+    """A model with a name for messages and folders, and the input shape (C, H, W) that its file tells."""
+
+    called: str
+    family: Own
+    shape: tuple[int, ...] | None
+
+    def module(self, notice: Callable[[str], None]) -> nn.Module:
+        """A copy, frozen, in eval mode. Raises ConfigurationError where it can't be built."""
+        return self.family.module(notice)
+
+
+def is_model(text: str) -> bool:
+    """Whether a command's argument names a model to be converted first, and no file that a runtime reads."""
+    return bool(_FUNCTION.match(text)) or text.endswith(_PROGRAM)
+
+
+def given_model(
+    text: str, weights: Path | None, notice: Callable[[str], None] = lambda _: None, folder: Path = Path()
+) -> GivenModel:
+    """Read what ``text`` names, relative to ``folder``. ``notice`` is told whose code runs, once a folder.
+
+    Raises UsageError on what names no model, ConfigurationError on a file that is missing or wrong.
+    """
+    path = folder / text
+    if path.suffix in _WEIGHTS:
+        raise UsageError(
+            f"{text} holds weights, and no model",
+            f"name the function that builds it: edgekd export my_model.py:build --weights {text}",
+        )
+    if path.suffix == _ONNX:
+        raise UsageError(
+            f"{text}: ONNX graphs can't be taken apart yet, so they get no other format and no int8",
+            "give the PyTorch model it came from (my_model.py:build, or a .pt2 of torch.export.save); "
+            f"edgekd bench {text} times it as it is, in OpenVINO too",
+        )
+    if path.suffix in _EXPORTED:
+        raise UsageError(f"{text} is exported already", "give the PyTorch model it came from, or edgekd bench it")
+    options: dict[str, object]
+    if path.suffix == _PROGRAM:
+        if weights is not None:
+            raise UsageError(f"{text} has its weights inside", "leave --weights out")
+        _require(path)
+        options, code, called = {"program": path.absolute()}, path.name, path.stem
+    else:
+        try:
+            reference = CodeReference.parse(text, folder.resolve())
+        except ValueError as error:
+            raise UsageError(
+                f"{text}: {error}", "name a function (my_model.py:build), a .pt2 file, or the folder of a run"
+            ) from None
+        if weights is not None:
+            _require(folder / weights)
+        options = {"model": text} | ({"weights": (folder / weights).absolute()} if weights is not None else {})
+        code, called = reference.target, reference.target.rpartition(":")[2]
+    said = notice_of_code(folder.resolve(), (code,))
+    if said:
+        notice(said)
+    try:
+        family = Own.model_validate(options, context={"folder": folder.resolve()})
+    except ValidationError as error:
+        raise ConfigurationError.one(f"{text}: {error.errors(include_url=False)[0]['msg']}") from error
+    return GivenModel(called, family, input_shape_of(path) if path.suffix == _PROGRAM else None)
+
+
+def shape_of(text: str) -> tuple[int, int, int]:
+    """``3x224x224``: channels, height, width. Raises UsageError."""
+    parts = text.lower().split("x")
+    sizes = [int(part) for part in parts if part.isdigit() and int(part) > 0]
+    if len(sizes) == len(parts) == 4 and sizes[0] == 1:
+        sizes, parts = sizes[1:], parts[1:]  # with the batch, as other tools write it
+    if len(sizes) != len(parts):
+        raise UsageError(f"--input {text}: sizes with x between them expected", "for example --input 3x224x224")
+    if len(sizes) != 3:
+        raise UsageError(
+            f"--input {text}: one image (channels x height x width) is taken so far; signals, tokens and several "
+            "inputs can't be exported yet",
+            "for example --input 3x224x224; of a signal (C, T) make an image: let the model take (N, C, 1, T)",
+        )
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _require(path: Path) -> None:
+    if path.is_file():
+        return
+    near = nearest_name(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
+    hint = f"did you mean `{path.with_name(near)}`?" if near else "check the path"
+    raise ConfigurationError.one("no such file", hint, Place(str(path)))

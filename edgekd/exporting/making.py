@@ -1,0 +1,152 @@
+"""One file of a model: calibrated, converted in the worker, compared with the model, scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgekd.artefacts import BACKENDS, Artefact, Backend, Format, Precision
+from edgekd.compress.quantization.calibrate import calibrate
+from edgekd.devices._protocol import DeviceSession, Fingerprint, Job
+from edgekd.errors import ConfigurationError, Diverged
+from edgekd.export._protocol import ExportOptions
+from edgekd.export.converter import Converter
+from edgekd.export.facts import facts_of
+from edgekd.export.parity import ParityReport, check_parity
+from edgekd.export.score import score_artefact
+from edgekd.exporting.answer import ExportedFile
+from edgekd.exporting.data import ModelTask
+from edgekd.store.certificate import Parity
+from edgekd.store.records import RunHeader
+from edgekd.students._protocol import Candidate, CompressionPlan, Student
+from edgekd.students.own import Own
+from edgekd.students.student import new_student, save_student
+from edgekd.tasks._protocol import SplitName
+
+__all__ = ["Made", "Maker", "backend_for", "options_for"]
+
+_CALIBRATION, _PARITY = 256, 64
+
+
+@dataclass(frozen=True)
+class Made:
+    """One format at one precision, and the row that tells of it. Without an artefact the row says why."""
+
+    row: ExportedFile
+    candidate: Candidate
+    options: ExportOptions
+    key: str = ""  # of the student, under the maker's students
+    student: Student | None = None
+    artefact: Artefact | None = None
+    parity: ParityReport | None = None
+    float_operators: tuple[str, ...] | None = None
+
+    @property
+    def job(self) -> Job:
+        """The file on its backend. Raises ValueError where there is no file."""
+        if self.artefact is None or self.candidate.backend is None:
+            raise ValueError(f"{self.candidate} has no file")
+        return Job(artefact=self.artefact, backend=self.candidate.backend)
+
+    def but(self, **changes: object) -> Made:
+        """The same with some fields of its row changed."""
+        return replace(self, row=self.row.but(**changes))
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes files of one model. ``scratch`` holds students and files until they are bundled."""
+
+    family: Own
+    task: ModelTask
+    session: DeviceSession
+    fingerprint: Fingerprint
+    converter: Converter
+    header: RunHeader
+    scratch: Path
+
+    @property
+    def students(self) -> Path:
+        """Calibrated students by key."""
+        return self.scratch / "students"
+
+    def make(self, form: Format, precision: Precision, backend: Backend) -> Made:
+        """Write and check one file. What can't be had is a row with its reason."""
+        candidate = Candidate(
+            family=self.family.name,
+            arch=self.family.original(self.task.spec),
+            plan=CompressionPlan(precision=precision),
+            backend=backend,
+        )
+        options = options_for(self.task, form)
+        row = ExportedFile(format=form, precision=precision, backend=str(backend), outcome="refused")
+        made = Made(row, candidate, options)
+        try:
+            student = self._calibrated(candidate)
+        except (ConfigurationError, Diverged) as error:
+            return made.but(detail=_told(error))
+        key = f"{form.value}-{precision.value}-{backend.runtime}"
+        save_student(student, self.students / key)
+        path = self.scratch / "files" / key / f"model{form.suffix}"
+        facts = facts_of(self.header, candidate, options, form)
+        result = self.converter.convert(self.students / key, form, options, backend, self.fingerprint, path, facts)
+        if result.artefact is None:
+            return made.but(detail=result.detail or result.outcome.value)
+        made = replace(
+            made, key=key, student=student, artefact=result.artefact, float_operators=result.float_operators
+        ).but(size_bytes=result.artefact.size_bytes)
+        return self._compared(made)
+
+    def scored(self, made: Made, split: SplitName) -> float:
+        """The file's own score on a split, in its runtime."""
+        assert made.student is not None
+        scratch = self.scratch / "score"
+        return score_artefact(self.session, made.job, made.student, self.task, split, made.options, scratch).value
+
+    def _calibrated(self, candidate: Candidate) -> Student:
+        spec, precision = self.task.spec, candidate.plan.precision
+        student = new_student(self.family, candidate.arch, spec, self.header.seed)
+        inputs = self.task.split("calibration").inputs[:_CALIBRATION]
+        if precision is Precision.INT8 and not len(inputs):
+            raise ConfigurationError.one(
+                "int8 needs images to find its ranges by", "give --data, or --precision dynamic-int8"
+            )
+        return calibrate(student, inputs, precision, "percentile", self.fingerprint, candidate.backend)
+
+    def _compared(self, made: Made) -> Made:
+        assert made.student is not None
+        raw = self.task.split("validation").inputs[:_PARITY]
+        try:
+            report = check_parity(self.session, made.job, made.student, raw, made.options, self.scratch / "parity")
+        except ConfigurationError as error:
+            return made.but(detail=_told(error))
+        parity = Parity(samples=report.samples, agree=report.agree, largest=report.largest, unit=report.unit)
+        if not report.holds:
+            return made.but(outcome="differs", detail=f"from the model: {report.detail}", parity=parity)
+        return replace(made, parity=report).but(outcome="passed over", parity=parity)
+
+
+_LAYOUT: Mapping[Format, str] = {Format.TFLITE: "nhwc", Format.ONNX: "nchw", Format.OPENVINO: "nchw"}
+"""Where people of each format expect the channels."""
+
+
+def options_for(task: ModelTask, form: Format) -> ExportOptions:
+    """The file's outside: raw pixels where the images are raw, with normalisation inside; else what the model takes."""
+    raw = task.spec.input.raw_dtype == "uint8"
+    return ExportOptions.model_validate(
+        {"input": "uint8" if raw else "float32", "layout": _LAYOUT[form], "preprocess": "fold"}
+    )
+
+
+def backend_for(form: Format) -> Backend:
+    """The first that reads the format natively: its answers are checked there."""
+    return Backend.model_validate(next(name for name, formats in BACKENDS.items() if formats[0] is form))
+
+
+def _told(error: ConfigurationError | Diverged) -> str:
+    if isinstance(error, ConfigurationError):
+        first, *more = error.problems
+        also = f" (and {len(more)} more like it)" if more else ""
+        return f"{first.message}{also}" + (f"; {first.remedy}" if first.remedy else "")
+    return error.message

@@ -1,0 +1,164 @@
+"""The family ``own``: a trained model as it is, an arch of one. Nothing is pruned; precisions and runtimes remain.
+
+The model is a function that builds it, with its weights, or a program that ``torch.export.save`` wrote. It takes one
+normalised float32 image (N, C, H, W) and answers logits (N, classes), in any of the ways `answers` reads.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+from pydantic import model_validator
+from torch import nn
+
+from edgekd.errors import ConfigurationError
+from edgekd.records import Digest, Record, digest_file, digest_json
+from edgekd.references import CodeReference, ExistingFile
+from edgekd.students._protocol import Arch, Space
+from edgekd.students.answers import answering_logits, described, logits_in
+from edgekd.students.program import module_of
+from edgekd.tasks._protocol import TaskSpec
+from edgekd.teachers.weights import built_module, source_file
+
+__all__ = ["Own", "classes_of"]
+
+_AXES = 3
+_LATER = "models of one image (C, H, W) are taken so far"
+
+
+class Own(Record):
+    """Options of ``own``: ``model``, with ``weights`` unless the function loads them itself, or ``program`` (.pt2)."""
+
+    name: ClassVar[str] = "own"
+    inherits: ClassVar[bool] = True
+
+    model: CodeReference | None = None
+    weights: ExistingFile | None = None
+    program: ExistingFile | None = None
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if (self.model is None) == (self.program is None):
+            raise ValueError("give `model` (my_model.py:build) or `program` (a .pt2 file), one of them")
+        if self.program is not None and self.weights is not None:
+            raise ValueError("a `program` has its weights inside: leave `weights` out")
+        return self
+
+    @property
+    def called(self) -> str:
+        """What messages call it."""
+        return self.model.target if self.model is not None else self._file.name
+
+    def digest(self) -> Digest:
+        """Identity of options, source and weights."""
+        files = [self.program, self.weights, source_file(self.model) if self.model is not None else None]
+        content = [digest_file(path) for path in files if path is not None]
+        return digest_json({"options": self.model_dump(mode="json", exclude={"weights", "program"}), "files": content})
+
+    def space(self, spec: TaskSpec) -> Space:
+        """One arch without axes. Raises ConfigurationError where the model doesn't fit the task."""
+        if not spec.plain:
+            raise ConfigurationError.one(
+                f"the family own is for models of one classification head, and task `{spec.name}` has others",
+                "use the family resnet",
+            )
+        classes = classes_of(self.module(), spec.input.shape, self.called)
+        if classes != spec.head.classes:
+            raise ConfigurationError.one(
+                f"`{self.called}` tells {classes} classes, and task `{spec.name}` has {spec.head.classes}",
+                "give a model for the same classes, in the same order",
+            )
+        return Space(axes=())
+
+    def original(self, spec: TaskSpec) -> Arch:
+        """The only one there is."""
+        return self.space(spec).at(0)
+
+    def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:  # noqa: ARG002  # a family's signature; there is one arch
+        """A copy of the model, in eval mode. Takes normalised (N, C, H, W), gives logits."""
+        return self.module().requires_grad_(True)
+
+    def module(self, notice: Callable[[str], None] = lambda _: None) -> nn.Module:
+        """A copy of the model, frozen, in eval mode. ``notice`` is told of a cast, the first time that it is built.
+
+        Raises ConfigurationError where it can't be built or read.
+        """
+        return copy.deepcopy(_loaded(self, notice))
+
+    @property
+    def _file(self) -> Path:
+        assert self.program is not None  # the validator has seen to it
+        return self.program
+
+
+_KEPT: dict[Digest, nn.Module] = {}
+
+
+def _loaded(family: Own, notice: Callable[[str], None]) -> nn.Module:
+    """Built once a process: each precision asks for it."""
+    if family.model is not None:
+        family.model.resolve()  # says best what is wrong with a name
+    key = family.digest()
+    if key not in _KEPT:
+        _KEPT.clear()
+        found = built_module(family.model, family.weights, notice) if family.model else module_of(family._file, notice)
+        _KEPT[key] = answering_logits(found)
+    return _KEPT[key]
+
+
+def classes_of(module: nn.Module, shape: tuple[int, ...], called: str) -> int:
+    """How many classes a model tells apart, by its answer to two blank images (C, H, W).
+
+    Raises ConfigurationError, with what to give instead, on a model that doesn't take such images alone, answers with
+    anything but logits (N, classes), or answers NaN or infinity.
+    """
+    if len(shape) != _AXES:
+        raise ConfigurationError.one(
+            f"`{called}`: inputs {' x '.join(map(str, shape))} have {len(shape)} axes, and {_LATER}",
+            "of a signal (C, T) make an image: let the model take (N, C, 1, T) and reshape it in its forward",
+        )
+    inputs = _inputs_of(module)
+    if len(inputs) > 1:
+        raise ConfigurationError.one(
+            f"`{called}` takes {len(inputs)} inputs ({', '.join(inputs)}), and {_LATER}",
+            "give a model of one image: build the others into its forward",
+        )
+    try:
+        with torch.no_grad():
+            answer = module(torch.zeros(2, *shape))
+    except (Exception, SystemExit) as error:  # a person's code may raise anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        tokens = "indices" in reason and ("Long" in reason or "Int" in reason)
+        raise ConfigurationError.one(
+            f"`{called}` takes whole numbers (tokens), and {_LATER}"
+            if tokens
+            else f"`{called}` can't take two images {shape} (C, H, W): {reason}",
+            "text models can't be exported yet" if tokens else "give the size it was trained with: --input 3x224x224",
+        ) from error
+    found = logits_in(answer)
+    if found is None or found.dim() != 2 or len(found) != 2:
+        raise ConfigurationError.one(
+            f"`{called}` answers {described(answer if found is None else found)} to two images, and logits "
+            "(N, classes) were expected",
+            "give a model that classifies whole images; of several tensors call one `logits`",
+        )
+    if not bool(torch.isfinite(found).all()):
+        raise ConfigurationError.one(
+            f"`{called}` answers NaN or infinity to a blank image", "check its weights: are they those of this model?"
+        )
+    return int(found.shape[1])
+
+
+def _inputs_of(module: nn.Module) -> list[str]:
+    """Names of the inputs that a call must give."""
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):  # made in C, which says nothing: the call itself will
+        return []
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in parameters if p.kind in kinds and p.default is inspect.Parameter.empty]

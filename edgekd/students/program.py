@@ -1,0 +1,282 @@
+"""A program that ``torch.export.save`` wrote (.pt2), as a module of PyTorch's own layers.
+
+Convolutions, linear layers and BatchNorm become the layers they were, by the names of their weights, so that whatever
+reads modules (folding, quantization, pruning) reads this one too; all else stays a call. Parts of a .pt2 may be
+pickled, and such parts are refused. Its expressions of sizes are read by SymPy, which evaluates text: a .pt2 is the
+person's own code, as a Python file is.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from edgekd.errors import ConfigurationError, Place
+from edgekd.students.answers import logits_in
+from edgekd.students.graph import operator_of
+
+__all__ = ["input_shape_of", "module_of"]
+
+_AGAIN = "export it again: torch.export.save(torch.export.export(model.eval(), (images,)), 'model.pt2')"
+_DROPPED = ("_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range_for_size", "sym_constrain_range")
+
+
+def module_of(path: Path, notice: Callable[[str], None] = lambda _: None) -> nn.Module:
+    """The program as a module in eval mode, frozen, float32. ``notice`` is told of a cast.
+
+    Raises ConfigurationError on what is no such file, holds pickled objects, or was exported while training.
+    """
+    program = _program(path)
+    layers = _Layers(program, Place(str(path)))
+    module = layers.module()
+    others = {str(t.dtype).removeprefix("torch.") for t in module.state_dict().values() if _is_cast(t)}
+    if others:
+        notice(f"`{path.name}` is {' and '.join(sorted(others))}: cast to float32")
+        module = module.float()
+    return module.eval().requires_grad_(False)
+
+
+def input_shape_of(path: Path) -> tuple[int, ...]:
+    """The shape of the program's only input, without its batch. Raises ConfigurationError where it has several."""
+    value = _input_of(_program(path), Place(str(path))).meta["val"]
+    return tuple(int(size) for size in value.shape[1:])
+
+
+def _program(path: Path) -> ExportedProgram:
+    place = Place(str(path))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            pickled = [name for name in archive.namelist() if _holds_pickle(archive, name)]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ConfigurationError.one(f"is no .pt2 file: {error}", _AGAIN, place) from error
+    if pickled:
+        raise ConfigurationError.one(f"holds pickled objects ({pickled[0]}), which are not read", _AGAIN, place)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.load(path)
+    except Exception as error:  # its reader raises whatever a damaged or newer file makes it meet
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigurationError.one(f"can't be read by torch {torch.__version__}: {reason}", _AGAIN, place) from error
+
+
+def _holds_pickle(archive: zipfile.ZipFile, name: str) -> bool:
+    """Whether a part of the archive would be unpickled: said in the lists of weights and constants."""
+    if name.endswith((".pkl", "custom_obj_0")) or "/custom_objs/" in name:
+        return True
+    if not name.endswith("_config.json"):
+        return False
+    listed = json.loads(archive.read(name)).get("config", {})
+    return any(isinstance(entry, Mapping) and entry.get("use_pickle") for entry in listed.values())
+
+
+def _is_cast(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.dtype is not torch.float32
+
+
+def _input_of(program: ExportedProgram, place: Place) -> fx.Node:
+    names = program.graph_signature.user_inputs
+    if len(names) != 1:
+        raise ConfigurationError.one(
+            f"takes {len(names)} inputs ({', '.join(map(str, names))}), and models of one image are taken so far",
+            "export a model of one image (N, C, H, W)",
+            place,
+        )
+    found: fx.Node = next(node for node in program.graph.nodes if node.name == names[0])
+    return found
+
+
+class _Layers:
+    """One pass over a program's graph that writes another, of layers."""
+
+    def __init__(self, program: ExportedProgram, place: Place) -> None:
+        signature = program.graph_signature
+        if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
+            raise ConfigurationError.one("changes its own buffers: it was exported while training", _AGAIN, place)
+        self._program, self._place = program, place
+        self._names: Mapping[str, str] = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+        self._tensors: Mapping[str, Any] = {**program.state_dict, **program.constants}
+        self._root, self._graph = nn.Module(), fx.Graph()
+        self._made: dict[str, str] = {}  # what a layer was made from -> its path
+        self._new: dict[fx.Node, fx.Node] = {}
+
+    def module(self) -> nn.Module:
+        """The rewritten program."""
+        given = _input_of(self._program, self._place)
+        for node in self._program.graph.nodes:
+            if node is given:
+                self._new[node] = self._graph.placeholder("images")
+            elif node.op == "call_function":
+                self._call(node)
+            elif node.op == "output":
+                self._graph.output(fx.node.map_arg(self._answer(node.args[0]), self._of))
+        module = fx.GraphModule(self._root, self._graph)
+        module.graph.eliminate_dead_code()
+        module.recompile()
+        return module
+
+    def _answer(self, nodes: Any) -> Any:
+        """The node that tells classes; all of them where `logits_in` finds none."""
+        values = [node.meta["val"] for node in nodes]
+        found = logits_in(pytree.tree_unflatten(values, self._program.call_spec.out_spec))
+        return next((node for node, value in zip(nodes, values, strict=True) if value is found), tuple(nodes))
+
+    def _call(self, node: fx.Node) -> None:
+        name = operator_of(node)
+        if getattr(node.target, "_opname", "") in _DROPPED:
+            return
+        if name == "dropout" and len(node.args) > 2 and node.args[2]:
+            raise ConfigurationError.one("drops out at random: it was exported while training", _AGAIN, self._place)
+        layer = _MAKERS[name](self, node) if name in _MAKERS else None
+        if layer is None:
+            self._new[node] = self._graph.node_copy(node, self._of)
+        else:
+            path = self._kept(node, layer)
+            self._new[node] = self._graph.call_module(path, (self._of(_source(node)),))
+
+    def _of(self, node: fx.Node) -> fx.Node:
+        """The new graph's node for one of the program's."""
+        if node not in self._new:  # a weight that is used by more than a layer of its own
+            name = self._names[node.name]
+            self._hold(name)
+            self._new[node] = self._graph.get_attr(name)
+        return self._new[node]
+
+    def tensor(self, argument: Any) -> Tensor | None:
+        """The weight that an argument is; None where it is computed, or nothing."""
+        if isinstance(argument, fx.Node) and argument.name in self._names:
+            return torch.as_tensor(self._tensors[self._names[argument.name]]).detach()
+        return None
+
+    def refuse(self, reason: str) -> ConfigurationError:
+        """The error for a program that can't be taken."""
+        return ConfigurationError.one(reason, _AGAIN, self._place)
+
+    def _kept(self, node: fx.Node, layer: nn.Module) -> str:
+        """The path of a layer: its weight's, without the last part; where that is taken by another, a number after."""
+        weight = next((a for a in node.args[1:] if isinstance(a, fx.Node) and a.name in self._names), None)
+        stem = self._names[weight.name].rpartition(".")[0] if weight is not None else ""
+        stem, made = stem or str(node.name), f"{layer} {[getattr(a, 'name', a) for a in node.args[1:]]}"
+        path, number = stem, 0
+        while self._made.get(path, made) != made or (path not in self._made and _taken(self._root, path)):
+            number += 1
+            path = f"{stem}_{number}"
+        if path not in self._made:
+            self._made[path] = made
+            _place(self._root, path, layer)
+        return path
+
+    def _hold(self, name: str) -> None:
+        value = torch.as_tensor(self._tensors[name]).detach().clone()
+        holder, _, last = name.rpartition(".")
+        owner = _folder(self._root, holder)
+        if hasattr(owner, last):
+            return
+        if value.is_floating_point() and name in self._program.state_dict:
+            owner.register_parameter(last, nn.Parameter(value, requires_grad=False))
+        else:
+            owner.register_buffer(last, value)
+
+
+def _source(node: fx.Node) -> fx.Node:
+    found = node.args[0]
+    assert isinstance(found, fx.Node)
+    return found
+
+
+def _convolution(layers: _Layers, node: fx.Node) -> nn.Module | None:
+    weight = layers.tensor(node.args[1])
+    bias = layers.tensor(node.args[2]) if len(node.args) > 2 else None
+    computed = len(node.args) > 2 and node.args[2] is not None and bias is None
+    if weight is None or weight.dim() != 4 or computed:
+        return None
+    options: list[Any] = list(node.args[3:])
+    if node.target is torch.ops.aten.convolution.default:
+        stride, padding, dilation, transposed, _, groups = options
+        if transposed:
+            return None
+    else:
+        defaults: list[Any] = [1, 0, 1, 1]
+        stride, padding, dilation, groups = [*options, *defaults[len(options) :]]
+    height, width = weight.shape[2:]
+    layer = nn.Conv2d(
+        weight.shape[1] * groups, weight.shape[0], (height, width), _pair(stride),
+        padding if isinstance(padding, str) else _pair(padding), _pair(dilation), groups, bias is not None,
+    )  # fmt: skip
+    return _filled(layer, weight=weight, bias=bias)
+
+
+def _linear(layers: _Layers, node: fx.Node) -> nn.Module | None:
+    if node.target is not torch.ops.aten.linear.default:
+        return None
+    weight, bias = layers.tensor(node.args[1]), layers.tensor(node.args[2]) if len(node.args) > 2 else None
+    if weight is None or (len(node.args) > 2 and node.args[2] is not None and bias is None):
+        return None
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
+    return _filled(layer, weight=weight, bias=bias)
+
+
+def _batch_norm(layers: _Layers, node: fx.Node) -> nn.Module | None:
+    if node.target is not torch.ops.aten.batch_norm.default:
+        return None
+    if node.args[5]:
+        raise layers.refuse("has a BatchNorm over the batch itself: it was exported while training")
+    weight, bias, mean, variance = (layers.tensor(argument) for argument in node.args[1:5])
+    if mean is None or variance is None or (weight is None) != (bias is None):
+        return None
+    kind = nn.BatchNorm2d if _source(node).meta["val"].dim() == 4 else nn.BatchNorm1d
+    epsilon = node.args[7]
+    assert isinstance(epsilon, float)
+    layer = kind(len(mean), eps=epsilon, affine=weight is not None)
+    return _filled(layer, weight=weight, bias=bias, running_mean=mean, running_var=variance)
+
+
+_MAKERS: Mapping[str, Callable[[_Layers, fx.Node], nn.Module | None]] = {
+    "conv": _convolution,
+    "linear": _linear,
+    "batch_norm": _batch_norm,
+}
+
+
+def _filled(layer: nn.Module, **tensors: Tensor | None) -> nn.Module:
+    layer.load_state_dict({name: value for name, value in tensors.items() if value is not None}, strict=False)
+    return layer
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    sizes = list(value) if isinstance(value, (list, tuple)) else [value]
+    return (sizes[0], sizes[-1])
+
+
+def _folder(root: nn.Module, path: str) -> nn.Module:
+    for name in path.split(".") if path else ():
+        if name not in dict(root.named_children()):
+            root.add_module(name, nn.Module())
+        root = root.get_submodule(name)
+    return root
+
+
+def _place(root: nn.Module, path: str, layer: nn.Module) -> None:
+    holder, _, last = path.rpartition(".")
+    _folder(root, holder).add_module(last, layer)
+
+
+def _taken(root: nn.Module, path: str) -> bool:
+    try:
+        root.get_submodule(path)
+    except AttributeError:
+        return False
+    return True

@@ -1,0 +1,111 @@
+"""The images that a model is calibrated and scored on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgekd.errors import ConfigurationError, UsageError
+from edgekd.exporting.data import task_for
+from edgekd.exporting.given import given_model
+from edgekd.tasks.splits import content_keys
+
+
+@pytest.fixture
+def module(folder, named):
+    return given_model(f"{named}:build", None).module(print)
+
+
+def test_images_without_labels_are_scored_by_agreement(module, folder, images):
+    np.savez(folder / "d.npz", images=images)
+    task = task_for(module, "build", None, folder / "d.npz", (), ())
+    assert task.kind == task.spec.metric.name == "agreement"
+    assert task.spec.head.classes == 4
+    assert len(task.split("calibration")) == len(task.split("test")) == 20
+    calibrating, scoring = (content_keys(task.split(name).inputs) for name in ("calibration", "test"))
+    assert not np.isin(calibrating, scoring).any()
+    logits = np.eye(4, dtype=np.float32)[task.split("test").labels]
+    assert task.score(logits, task.split("test").labels).value == 1.0
+
+
+@pytest.mark.parametrize("names", [("x", "y"), ("images", "labels"), ("x_test", "y_test")])
+def test_images_with_labels_are_scored_by_them(module, folder, images, names):
+    labels = np.arange(40) % 3
+    np.savez(folder / "d.npz", **{names[0]: images, names[1]: labels})
+    task = task_for(module, "build", None, folder / "d.npz", (127.5,), (60.0,))
+    assert task.kind == "top1"
+    assert task.spec.head.classes == 4  # the model's: no image need be of each
+    assert task.spec.input.mean == (127.5,)
+
+
+def test_arrays_that_are_split_stay_so(module, folder, images):
+    labels = np.arange(40) % 4
+    np.savez(folder / "d.npz", x_train=images[:30], y_train=labels[:30], x_test=images[30:], y_test=labels[30:])
+    task = task_for(module, "build", None, folder / "d.npz", (), ())
+    assert len(task.split("test")) == 10
+    assert len(task.spec.input.mean) == 3  # of each channel
+
+
+def test_loose_pictures_are_brought_to_the_models_size(module, folder, images):
+    from PIL import Image
+
+    (folder / "pictures").mkdir()
+    for number, image in enumerate(images[:6]):
+        Image.fromarray(image).resize((20, 12)).save(folder / "pictures" / f"{number}.png")
+    task = task_for(module, "build", (3, 8, 8), folder / "pictures", (), ())
+    assert task.spec.input.shape == (3, 8, 8)
+    assert task.kind == "agreement"
+    with pytest.raises(UsageError, match="--input"):
+        task_for(module, "build", None, folder / "pictures", (), ())
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_pictures_with_classes_are_the_task_of_such_pictures(module, folder, images, listed, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    lines = ["path,label"]
+    for number, image in enumerate(images):
+        place = folder / "pictures" / "abc"[number % 3] / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).resize((20, 12)).save(place)
+        lines.append(f"pictures/{place.parent.name}/{place.name},{place.parent.name}")
+    (folder / "d.csv").write_text("\n".join(lines) + "\n")
+    task = task_for(module, "build", (3, 8, 8), folder / ("d.csv" if listed else "pictures"), (), ())
+    assert task.kind == "top1"
+    assert task.spec.head.classes == 4
+    assert task.split("test").inputs.shape[1:] == (3, 8, 8)
+
+
+def test_without_images_values_are_made_up_and_nothing_is_scored(module):
+    task = task_for(module, "build", (3, 8, 8), None, (), ())
+    assert task.kind == ""
+    assert not len(task.split("calibration"))
+    assert len(task.split("validation")) == 16
+    with pytest.raises(UsageError, match="--input 3x224x224"):
+        task_for(module, "build", None, None, (), ())
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"a": np.zeros(3)}, "has the arrays a"),
+        (
+            {"x": np.zeros((4, 3, 8, 8), np.uint8), "y": np.array([0, 1, 2, 9])},
+            "a label of d is 9|a label of d.npz is 9",
+        ),
+        ({"x": np.zeros((1, 3, 8, 8), np.uint8) + 1}, "has 1 image"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(module, folder, arrays, said):
+    np.savez(folder / "d.npz", **arrays)
+    with pytest.raises(ConfigurationError, match=said):
+        task_for(module, "build", None, folder / "d.npz", (0.0,), (1.0,))
+
+
+def test_half_a_normalisation_and_other_files_are_usage(module, folder):
+    (folder / "d.txt").touch()
+    with pytest.raises(UsageError, match="belong together"):
+        task_for(module, "build", None, folder / "d.txt", (1.0,), ())
+    with pytest.raises(UsageError, match="npz, a folder"):
+        task_for(module, "build", None, folder / "d.txt", (), ())

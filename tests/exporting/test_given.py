@@ -1,0 +1,107 @@
+"""What a person may name as a model, and what is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from edgekd.errors import ConfigurationError, EdgeKDError, UsageError
+from edgekd.exporting.given import given_model, is_model, shape_of
+from edgekd.students.own import classes_of
+
+
+def test_a_function_is_found_in_its_folder(folder, named):
+    told = []
+    given = given_model(f"{named}:build", None, told.append)
+    assert given.called == "build"
+    assert len(told) == 1  # whose code runs
+    assert classes_of(given.module(print), (3, 8, 8), given.called) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("w.pt", "holds weights, and no model"),
+        ("m.onnx", "give the PyTorch model it came from"),
+        ("m.tflite", "is exported already"),
+        ("nothing", "name a function"),
+    ],
+)
+def test_what_is_no_model_is_refused_with_what_to_give(folder, name, said):
+    with pytest.raises(UsageError) as caught:
+        given_model(name, None)
+    assert said in str(caught.value)
+
+
+def test_a_missing_file_is_named(folder, named):
+    with pytest.raises(ConfigurationError, match="no such file"):
+        given_model(f"{named}:build", Path("w.pt"))
+    with pytest.raises(ConfigurationError, match="no such file"):
+        given_model("m.pt2", None)
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "said"),
+    [
+        ("two", (3, 8, 8), r"takes 2 inputs \(a, b\)"),
+        ("tokens", (3, 8, 8), r"whole numbers \(tokens\)"),
+        ("maps", (3, 8, 8), r"answers \(2, 4, 6, 6\) to two images"),
+        ("build", (1, 16000), r"of a signal \(C, T\) make an image"),
+        ("build", (1, 8, 8), "can't take two images"),
+    ],
+)
+def test_a_model_that_is_not_of_one_image_is_refused(folder, named, function, shape, said):
+    module = given_model(f"{named}:{function}", None).module(print)
+    with pytest.raises(ConfigurationError, match=said):
+        classes_of(module, shape, function)
+
+
+def test_shapes_are_read():
+    assert shape_of("3x224x224") == shape_of("1x3x224x224") == (3, 224, 224)
+    for text in ("3x224", "224", "2x3x8x8", "3xx8", "3x0x8", "axbxc"):
+        with pytest.raises(EdgeKDError, match="--input"):
+            shape_of(text)
+    assert is_model("my.py:build")
+    assert is_model("my.pt2")
+    assert not is_model("my.tflite")
+
+
+class Answering(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.scale = nn.Parameter(torch.rand(1, 8, 1, 1))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        y = self.stem(x)
+        return {"logits": self.head((y * self.scale).mean((2, 3))), "maps": y}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("free", [False, True])
+def test_a_program_is_taken_apart_into_its_layers(tmp_path, free):
+    torch.manual_seed(0)
+    model, images = Answering().eval(), torch.randn(2, 3, 8, 8)
+    model.stem[1].running_mean.normal_()
+    shapes = ({0: torch.export.Dim("batch", min=1, max=64)},) if free else None
+    torch.export.save(torch.export.export(model, (images[: 1 + free],), dynamic_shapes=shapes), tmp_path / "m.pt2")
+    given = given_model("m.pt2", None, folder=tmp_path)
+    module = given.module(print)
+    assert given.shape == (3, 8, 8)
+    assert torch.equal(module(images), model(images)["logits"])
+    assert type(module.get_submodule("stem.1")) is nn.BatchNorm2d
+    assert set(module.state_dict()) == set(model.state_dict())
+
+
+@pytest.mark.slow
+def test_a_program_exported_while_training_is_refused(tmp_path):
+    torch.export.save(torch.export.export(Answering().train(), (torch.zeros(2, 3, 8, 8),)), tmp_path / "m.pt2")
+    with pytest.raises(ConfigurationError, match="while training"):
+        given_model("m.pt2", None, folder=tmp_path).module(print)
+    (tmp_path / "cut.pt2").write_bytes((tmp_path / "m.pt2").read_bytes()[:300])
+    with pytest.raises(ConfigurationError, match=r"no \.pt2 file"):
+        given_model("cut.pt2", None, folder=tmp_path)

@@ -1,0 +1,45 @@
+"""A model one has, exported by one command: the smallest precision that keeps its accuracy, in two formats."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekd.tasks.digits import Digits
+
+pytestmark = pytest.mark.journey
+
+OWN = Path(__file__).parents[2] / "examples" / "own_model"
+
+
+def test_a_model_becomes_bundles_at_the_smallest_precision_that_keeps_its_accuracy(edgekd):
+    for name in ("my_model.py", "my_model.safetensors"):
+        shutil.copyfile(OWN / name, edgekd.folder / name)
+    task, arrays = Digits(), {}
+    for split in ("train", "validation", "test"):
+        arrays |= {f"x_{split}": task.split(split).inputs, f"y_{split}": task.split(split).labels}
+    np.savez(edgekd.folder / "digits.npz", **arrays)
+    mean, std = (str(values[0]) for values in (task.spec.input.mean, task.spec.input.std))
+    done = edgekd(
+        *("export", "my_model.py:build", "--weights", "my_model.safetensors", "--data", "digits.npz"),
+        *("--mean", mean, "--std", std, "--max-drop", "1%", "--format", "tflite,onnx,json", "--output", "out"),
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["schema"] == "edgekd.export-model/1"
+    assert answer["accuracy"] > 0.95
+    assert [file["outcome"] for file in answer["files"]] == ["written", "written"]
+    assert [file["precision"] for file in answer["files"]] == ["int8", "int8"]
+    assert all(file["accuracy"] >= answer["accuracy"] - 0.015 for file in answer["files"])
+    for form, suffix in (("tflite", ".tflite"), ("onnx", ".onnx")):
+        folder = edgekd.folder / "out" / form
+        expected = {"README.md", "example.py", f"model{suffix}", "preprocess.json", "samples.npz"}
+        assert {path.name for path in folder.iterdir()} == expected
+    example = [sys.executable, str(edgekd.folder / "out" / "onnx" / "example.py")]
+    assert subprocess.run(example, capture_output=True, text=True, check=True).stdout.startswith("class ")

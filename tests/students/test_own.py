@@ -1,0 +1,70 @@
+"""The family of one arch: a model as it is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgekd import plugins
+from edgekd.errors import ConfigurationError
+from edgekd.students.own import Own
+from edgekd.students.student import load_student, new_student, save_student
+from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
+from edgekd.testing.contracts.family import FamilyContract
+
+OWN = Path(__file__).parents[2] / "examples" / "own_model"
+
+
+def family() -> Own:
+    return Own.model_validate(
+        {"model": "my_model.py:build", "weights": "my_model.safetensors"}, context={"folder": OWN}
+    )
+
+
+@pytest.fixture
+def spec() -> TaskSpec:
+    return TaskSpec(name="digits", input=InputSpec(shape=(1, 8, 8)), head=HeadSpec(classes=10), data="0" * 64)
+
+
+class TestOwn(FamilyContract):
+    @pytest.fixture
+    def make_family(self):
+        return family
+
+    @pytest.fixture
+    def spec(self, spec):
+        return spec
+
+
+def test_it_is_found_by_its_name():
+    assert plugins.load("edgekd.families", "own") is Own
+
+
+def test_a_student_is_the_model_with_its_weights_and_is_read_back(spec, tmp_path):
+    found = family()
+    student = new_student(found, found.original(spec), spec, 3)
+    save_student(student, tmp_path)
+    images = torch.randn(2, 1, 8, 8)
+    assert torch.equal(load_student(tmp_path).module(images), found.module()(images))
+
+
+def test_another_number_of_classes_is_refused(spec):
+    with pytest.raises(ConfigurationError, match="tells 10 classes, and task `digits` has 4"):
+        family().space(spec.but(head=HeadSpec(classes=4)))
+
+
+@pytest.mark.parametrize("options", [{}, {"program": "a.pt2", "weights": "a.pt2"}])
+def test_one_model_is_wanted(options, tmp_path):
+    (tmp_path / "a.pt2").touch()
+    with pytest.raises(ValueError, match=r"one of them|leave `weights` out"):
+        Own.model_validate(options, context={"folder": tmp_path})
+
+
+def test_weights_of_another_content_are_another_family(spec, tmp_path):
+    for name in ("my_model.py", "my_model.safetensors"):
+        shutil.copyfile(OWN / name, tmp_path / name)
+    before = Own.model_validate({"model": "my_model.py:build"}, context={"folder": tmp_path}).digest()
+    assert before != family().digest()
