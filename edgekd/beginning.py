@@ -24,11 +24,13 @@ _BUDGETS = """\
 budgets:                       # every one is optional; report: true makes one informative
   latency: {p95: 500 us}
   size: {file: 64 KiB}
+accuracy: {floor: 0.90}        # the lowest score worth shipping
 """
 _OWN_BUDGETS = """\
-budgets:                       # yours: `edgekd compress` says first what the model itself takes
-  latency: {p95: 5 ms}
-  size: {file: 4 MiB}
+budgets:                       # shares of what the model itself takes in float32, measured first; or 5 ms, 4 MiB
+  latency: {p50: 60 % of own}
+  size: {file: 60 % of own}
+accuracy: {drop: 2 %}          # points below the model as it came, at the most; or {floor: 0.90}
 """
 
 _SEARCHED_BUDGETS = """\

@@ -30,6 +30,7 @@ from edgekd.targets.verdict import Answer
 if TYPE_CHECKING:
     from edgekd.devices._protocol import DeviceSession, Fingerprint
     from edgekd.project import Project
+    from edgekd.students._protocol import Student
 
 __all__ = ["RunAnswer", "bundle_of", "run_project", "shortfall_of", "versions_here", "with_teacher"]
 
@@ -51,6 +52,7 @@ class RunAnswer(Shown):
     bundle_sha256: Digest | None = None  # of the bundle's certificate, and so of all that it lists
     explanation: ExplanationRecord | None = None  # where it was asked for
     auto: AutoRecord | None = None  # of a recipe that was left to be chosen
+    own: str = ""  # the model as it came and what became of it, in a line
 
     @property
     def exit_code(self) -> int:
@@ -72,7 +74,10 @@ class RunAnswer(Shown):
                 lines.append(f"           {self.certificate.verdict.answer.value}; margins: {', '.join(margins)}")
             if busy := busy_when_measured(self.certificate.load_average, self.certificate.machine_cores):
                 lines.append(f"           {busy}")
+            lines += [f"caution    {caution}" for caution in self.certificate.cautions]
             lines += list(self.outcome.detail)
+        if self.own:
+            lines.append(self.own)
         if self.auto is not None and self.auto.ended:
             lines.append(self.auto.line())
         if self.explanation is not None:
@@ -127,6 +132,7 @@ def run_project(
     from edgekd.report.page import write_report
     from edgekd.search.automatic import settled_recipe
     from edgekd.search.explain import explain
+    from edgekd.search.original import beside_own
     from edgekd.search.rating import rate_teachers
     from edgekd.search.requirements import require_meter, require_runtimes
     from edgekd.search.rounds import run_rounds
@@ -142,6 +148,7 @@ def run_project(
         if folder is None or not is_begun(folder):
             preflight(command, project, events)
         project = with_teacher(project, events)
+        project = _with_floor(command, project, events)
         run = _open_run(command, project, folder, fingerprint)
         events.line(_opening(command, project, run))
         if command != "distill":
@@ -176,6 +183,7 @@ def run_project(
         report=page,
         explanation=explanation,
         auto=run.auto(),
+        own=beside_own(run, certificate) if certificate is not None else "",
     )
 
 
@@ -205,6 +213,31 @@ def with_teacher(project: Project, events: Events) -> Project:
         if teacher is not None:
             teacher = bind(teacher, spec)
     return replace(project, teacher=teacher)
+
+
+def _with_floor(command: Command, project: Project, events: Events) -> Project:
+    """The target as this command holds a student against it: what is relative needs a model to be relative to.
+
+    A compression that is asked for no accuracy may lose little of what the model had. Raises ConfigurationError.
+    """
+    from dataclasses import replace
+
+    from edgekd.students._protocol import Inheriting
+    from edgekd.targets.relative import DROP, require_absolute
+    from edgekd.targets.target import AccuracyFloor
+
+    target, family = project.target, project.family
+    whole = None
+    if command != "distill" and isinstance(family, Inheriting):
+        events.progress("own model", 0, 1, "which channels belong together")
+        whole = family.original(project.task.spec)
+        events.progress("own model", 1, 1, "")
+    if whole is None:
+        require_absolute(target, Place(str(project.path), field="target"))
+    elif command == "compress" and target.accuracy is None and project.search.by != "rounds":
+        events.line(f"accuracy   at most {DROP} below the model as it came: {target.name} names no floor")
+        target = target.but(accuracy=AccuracyFloor(drop=DROP))
+    return replace(project, target=target)
 
 
 def _open_run(command: Command, project: Project, folder: Path | None, fingerprint: Fingerprint) -> Run:
@@ -243,7 +276,7 @@ def versions_here() -> Mapping[str, str]:
 
 
 def _opening(command: Command, project: Project, run: Run) -> str:
-    limits = ", ".join(str(limit) for limit in project.target.limits) or "no budget"
+    limits = ", ".join(project.target.written) or "no budget"
     job = f"{project.task.spec.name} -> {project.target.device} ({limits})"
     return f"edgekd {command}  {job}  seed {run.header.seed}  {shortened(run.folder)}"
 
@@ -280,9 +313,19 @@ def _bundle(run: Run, project: Project, session: DeviceSession, events: Events) 
         return read_record(path, Certificate)
     events.progress("bundle", 0, 1, "test split, parity")
     chosen = next(finalist for finalist in run.finalists() if finalist.chosen)
-    certificate = write_bundle(run, chosen, project.task, project.export, session)
+    certificate = write_bundle(run, chosen, project.task, project.export, session, _own_model(run, project))
     events.progress("bundle", 1, 1, "")
     return certificate
+
+
+def _own_model(run: Run, project: Project) -> Student | None:
+    """What the run started from, where that was measured."""
+    from edgekd.students.student import new_student
+
+    original = run.original()
+    if original is None:
+        return None
+    return new_student(project.family, original.arch, project.task.spec, run.header.seed)
 
 
 @no_exit()

@@ -18,6 +18,8 @@ __all__ = [
     "Duration",
     "Energy",
     "Frequency",
+    "OfOwn",
+    "Points",
     "Power",
     "Quantity",
     "Rate",
@@ -176,6 +178,20 @@ class Power(Quantity):
 
     units = {"mW": 1e-3, "W": 1.0, "uW": 1e-6}
     example = "500 mW"
+
+
+class OfOwn(Quantity):
+    """A share of what a person's own model takes: `60 % of own`."""
+
+    units = {"x own": 1.0, "% of own": 0.01}
+    example = "60 % of own"
+
+
+class Points(Quantity):
+    """Percentage points of a score."""
+
+    units = {"%": 0.01, "points": 0.01, "of 1": 1.0}
+    example = "2 %"
 
 
 def format_small(value: float, unit: str) -> str:

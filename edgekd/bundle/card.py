@@ -21,6 +21,7 @@ def card_text(certificate: Certificate) -> str:
         f"# {task.name}: {c.candidate.family} for {c.target.name}",
         "",
         c.summary() + ("" if c.certified else f" . **not certified**: {c.shortfall()}"),
+        *(line for caution in c.cautions for line in ("", f"**Caution**: {caution}.")),
         "",
         "| what | value |",
         "|---|---|",
@@ -33,6 +34,7 @@ def card_text(certificate: Certificate) -> str:
         f"| instruction sets | {extensions} |",
         *([f"| load | {busy} |"] if (busy := busy_when_measured(c.load_average, c.machine_cores)) else []),
         f"| accuracy | {c.accuracy.value:.2%} {task.metric.name}, {scored} |",
+        *([f"| the model as it came | {c.own.value:.2%}, same samples, in PyTorch |"] if c.own else []),
         *(f"| {name} | {value:.2%} |" for name, value in c.accuracy.parts.items()),
         *(f"| {name} | {value:.4g} |" for name, value in c.accuracy.errors.items()),
         f"| agreement with the PyTorch student at {precision.value} | {c.parity.agree} of {c.parity.samples} answers, "

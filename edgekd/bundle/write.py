@@ -12,6 +12,7 @@ import numpy as np
 from edgekd.artefacts import Artefact, Backend
 from edgekd.bundle.agreement import agreeing
 from edgekd.bundle.card import card_text
+from edgekd.bundle.cautions import cautions_of
 from edgekd.bundle.example import example_source
 from edgekd.bundle.others import other_formats
 from edgekd.bundle.preprocess import PREPROCESS, preprocess_of
@@ -35,6 +36,7 @@ from edgekd.store.run import Run
 from edgekd.store.schema import read_record
 from edgekd.students._protocol import Student
 from edgekd.students.student import load_student
+from edgekd.targets.relative import floored
 from edgekd.tasks._protocol import Task
 
 __all__ = ["BUNDLE", "require_free", "write_bundle"]
@@ -43,9 +45,17 @@ BUNDLE = "bundle"
 
 
 def write_bundle(
-    run: Run, finalist: FinalistRecord, task: Task, options: ExportOptions, session: DeviceSession
+    run: Run,
+    finalist: FinalistRecord,
+    task: Task,
+    options: ExportOptions,
+    session: DeviceSession,
+    own: Student | None = None,
 ) -> Certificate:
     """Score the chosen file on the test split, check its parity, and write ``RUN/bundle`` at once.
+
+    ``own`` is the model it was made from, as it came: scored on the same split, which a floor relative to it is held
+    against.
 
     Raises ParityFailed where the file answers differently from the student, and EdgeKDError where it can't be scored.
     """
@@ -63,7 +73,9 @@ def write_bundle(
         samples, parity = _checked_samples(job, student, task, options, session, scratch)
         accuracy, twin = _test_accuracy(job, student, task, options, session, scratch)
         model = _copy_model(artefact, draft)
-        certificate = _certificate(run, finalist, options, backend, model, artefact, accuracy, twin, parity)
+        came = None if own is None else _in_torch(own, task, accuracy, "the model as it came in PyTorch float32")
+        certificate = _certificate(run, finalist, options, backend, model, artefact, accuracy, twin, parity, came)
+        certificate = certificate.but(cautions=cautions_of(certificate, finalist, run.teachers()))
         write_bytes(draft / SAMPLES, samples_bytes(samples))
         encodings = student.annotations.activations
         outside = preprocess_of(student.task, options, encodings.get("input"), output_encoding(student))
@@ -126,7 +138,6 @@ def _test_accuracy(
 ) -> tuple[Accuracy, Accuracy]:
     test = task.split("test")
     by_file = score_artefact(session, job, student, task, test, options, scratch)
-    by_torch = task.score(predict(student.module, test.inputs, student.task), test.labels)
     accuracy = Accuracy(
         value=by_file.value,
         kind=AccuracyKind.ARTEFACT,
@@ -136,14 +147,14 @@ def _test_accuracy(
         parts=by_file.parts,
         errors=by_file.errors,
     )
-    twin = accuracy.but(
-        value=by_torch.value,
-        kind=AccuracyKind.TORCH,
-        method="the same student in PyTorch float32",
-        parts=by_torch.parts,
-        errors=by_torch.errors,
-    )
-    return accuracy, twin
+    return accuracy, _in_torch(student, task, accuracy, "the same student in PyTorch float32")
+
+
+def _in_torch(student: Student, task: Task, scored: Accuracy, words: str) -> Accuracy:
+    """The same split in PyTorch."""
+    test = task.split("test")
+    found = task.score(predict(student.module, test.inputs, student.task), test.labels)
+    return scored.but(value=found.value, kind=AccuracyKind.TORCH, method=words, parts=found.parts, errors=found.errors)
 
 
 def _copy_model(artefact: Artefact, draft: Path) -> str:
@@ -165,6 +176,7 @@ def _certificate(
     accuracy: Accuracy,
     twin: Accuracy,
     parity: Parity,
+    own: Accuracy | None,
 ) -> Certificate:
     header, measurement = run.header, finalist.measurement
     assert measurement is not None  # the caller has checked
@@ -176,10 +188,13 @@ def _certificate(
         subject=artefact.sha256,
         method=f"{accuracy.method}, {accuracy.samples} samples of the test split",
     )
+    target = run.target
+    if own is not None:
+        target = floored(target.but(accuracy=header.target.accuracy), own.value)
     figures = (*(figure for figure in finalist.figures if figure.metric != "accuracy"), scored)
     return Certificate(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        target=header.target,
+        target=target,
         fingerprint=header.fingerprint,
         task=header.task,
         candidate=finalist.candidate,
@@ -189,7 +204,7 @@ def _certificate(
         files=(),
         figures=figures,
         plan=measurement.plan,
-        verdict=judge_measured(header.target, figures, measurement),
+        verdict=judge_measured(target, figures, measurement),
         accuracy=accuracy,
         float_twin=twin,
         parity=parity,
@@ -200,6 +215,7 @@ def _certificate(
         run=header.id,
         load_average=load_of([measurement]),
         machine_cores=cores_of([measurement]),
+        own=own,
     )
 
 

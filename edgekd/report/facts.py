@@ -60,7 +60,8 @@ class Facts:
     @property
     def limits(self) -> tuple[Limit, ...]:
         """The target's budgets and its accuracy floor."""
-        return self.header.target.limits
+        own = self.original.target if self.original is not None else None
+        return (own or self.header.target).limits
 
     @property
     def chosen(self) -> FinalistRecord | None:

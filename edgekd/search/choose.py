@@ -125,7 +125,7 @@ class Chooser:
             finalists = self.run.finalists()
             winner = chosen_of(finalists)
             if winner is None:
-                best = next_to_certify(self.run.header.target, finalists)
+                best = next_to_certify(self.run.target, finalists)
                 if best is None:
                     return None
                 winner = self._certify(best)
@@ -143,7 +143,7 @@ class Chooser:
         holds = verdict.holds and _ran(measurement)
         if holds:
             reason = "the most accurate that holds every limit"
-            if not can_help(self.run.header.target, finalist):
+            if not can_help(self.run.target, finalist):
                 reason += "; its compression gains nothing here over float32, but nothing else holds"
         else:
             reason = f"held side by side, not in fresh processes: {what_is_left_out(verdict) or measurement.detail}"
@@ -171,7 +171,7 @@ class Chooser:
         return Job(artefact=self.run.resolve(finalist.artefact), backend=finalist.candidate.backend)
 
     def _judge(self, finalist: FinalistRecord, measurement: Measurement) -> tuple[tuple[Figure, ...], Verdict]:
-        target = self.run.header.target
+        target = self.run.target
         artefact = None if finalist.artefact is None else self.run.resolve(finalist.artefact)
         figures = list(figures_for_limits(target, measurement, artefact))
         accuracy = accuracy_figure(finalist)

@@ -33,7 +33,7 @@ def success(winner: FinalistRecord) -> OutcomeRecord:
 
 def nothing_fits(run: Run, tails: Mapping[str, float] = {}, removed: Mapping[str, int] | None = None) -> OutcomeRecord:
     """No finalist holds every limit: exit code 6 where some verdict couldn't be told, else 5."""
-    target, finalists, shortlist = run.header.target, run.finalists(), run.shortlist()
+    target, finalists, shortlist = run.target, run.finalists(), run.shortlist()
     if removed is not None:
         detail = nothing_left(target, removed)
     elif finalists:

@@ -153,7 +153,7 @@ class Foresight:
         for one in record.arms:
             told = f"{one.samples} measured, off by {one.held_out.median:.1%}, by {one.held_out.p95:.1%} at 95 %"
             if one.elsewhere is not None:
-                told += f", from {elsewhere.words(one.elsewhere, self.run.header.target.device)}"
+                told += f", from {elsewhere.words(one.elsewhere, self.run.target.device)}"
             events.line(
                 f"predicted  {one.arm}: {one.removed:,} of {len(self.allowed.get(one.arm, ())):,} archs out ({told})"
             )
@@ -168,12 +168,12 @@ class Foresight:
 
     @cached_property
     def _bound_us(self) -> float | None:
-        found = low_budget_us(self.run.header.target, self.arms)
+        found = low_budget_us(self.run.target, self.arms)
         return found[0] if found and self.plan.predict and self._networks else None
 
     @cached_property
     def _bound_bytes(self) -> float | None:
-        limits = self.run.header.target.limits
+        limits = self.run.target.limits
         found = next((limit.bound for limit in limits if limit.metric == "memory.model" and limit.hard), None)
         return found if self.plan.predict and self._networks else None
 

@@ -52,7 +52,7 @@ def known_before(
         allowed=allowed,
         arms=arms.kept,
         trials=earlier,
-        violations={trial.number: trial_violations(run.header.target, trial, arms.tails) for trial in earlier},
+        violations={trial.number: trial_violations(run.target, trial, arms.tails) for trial in earlier},
         guide=guide,
     )
 
@@ -170,7 +170,7 @@ class TrialLoop:
         """How many arms a finalist will be measured on beside its own, by what would be refined now."""
         if not self.plan.recheck:
             return 0
-        best = order_of_finalists(self.run.header.target, self.arms, trials)[: self.plan.finalists]
+        best = order_of_finalists(self.run.target, self.arms, trials)[: self.plan.finalists]
         counts = [len(rivals(Arm.of(trial.candidate), self.arms.kept, self.run.anchors())) for trial in best]
         return max(counts, default=0)
 
@@ -201,7 +201,7 @@ class TrialLoop:
         candidate, measurement = measured.candidate, measured.measurement
         features = at_precision(self.features[candidate.arch], candidate.plan.precision)
         artefact = measured.conversion.artefact
-        broken = misses(violations(self.run.header.target, measured.figures, self.arms.tails), self.arms.tails)
+        broken = misses(violations(self.run.target, measured.figures, self.arms.tails), self.arms.tails)
         trial = TrialRecord(
             number=number,
             candidate=candidate,

@@ -1,27 +1,34 @@
 """A person's own model as it came: its accuracy, and its latency on every backend, beside which the result is read.
 
-Reads the family and the target; writes original.json. Decides nothing. Where it scores near chance, its normalisation
-is not the one it was trained with, and that is said before hours are spent on pruning it.
+Reads the family and the target; writes original.json, with what the target's limits relative to this model come to.
+Where it scores near chance, its normalisation is not the one it was trained with, and that is said before hours are
+spent on pruning it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgekd.artefacts import Precision
+from edgekd.devices._protocol import MeasurePlan
 from edgekd.events import Events, stop_if_asked
-from edgekd.evidence import AccuracyKind
+from edgekd.evidence import AccuracyKind, find_figure
+from edgekd.measure.figures import figures_for_limits
 from edgekd.search._protocol import EstimateContext
 from edgekd.search.accuracy.scoring import score_student
 from edgekd.search.budget import Budget
-from edgekd.search.measuring import Bench, reading_of
+from edgekd.search.feasible import low_us
+from edgekd.search.measuring import Bench, Measured, reading_of
+from edgekd.store.certificate import Certificate
 from edgekd.store.records import Arm, OriginalRecord, PlanRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate, CompressionPlan, Inheriting
 from edgekd.students.student import new_student
-from edgekd.units import format_us
+from edgekd.targets.relative import resolved
+from edgekd.units import format_bytes, format_us
 
-__all__ = ["Original"]
+__all__ = ["Original", "beside_own"]
 
 _NEAR_CHANCE = 1.5
 _SHOWN = 3
@@ -48,11 +55,23 @@ class Original:
             f"own model  {record.accuracy.value:.1%} validation in PyTorch; {', '.join(times) or 'runs nowhere'}"
         )
         spec = self.context.task.spec
+        self._tell_relative()
         self._tell_left_out()
         chance = 1.0 / spec.head.classes if spec.plain else 0.0
         if record.accuracy.value < _NEAR_CHANCE * chance:
             self.events.line("           hardly better than chance: are the task's mean and std those it learnt with?")
         return record
+
+    def _careful(self, plan: PlanRecord) -> MeasurePlan:
+        """As a certificate measures, where limits are a share of what is seen now."""
+        return plan.certify.but(profile=False) if self.run.header.target.relative else plan.measure
+
+    def _tell_relative(self) -> None:
+        """What the limits relative to this model came to."""
+        relative = {metric for metric, _ in self.run.header.target.relative}
+        found = [str(limit) for limit in self.run.target.limits if limit.metric in relative]
+        if found:
+            self.events.line(f"           so it has to meet {', '.join(found)}")
 
     def _tell_left_out(self) -> None:
         """Layers that every arch has whole, by the reason."""
@@ -85,13 +104,16 @@ class Original:
                 )
                 for backend in backends
             ],
-            self.plan.measure,
+            self._careful(self.plan),
             progress=lambda what, done, total: self.events.progress("own model", done, total, what),
             stop=lambda: stop_if_asked(self.events),
         )
+        header = self.run.header
+        own = _fastest(measured)
         record = OriginalRecord(
             arch=arch,
             accuracy=accuracy,
+            target=resolved(header.target, accuracy.value, own) if header.target.relative else None,
             readings=tuple(
                 reading_of(Arm(backend=backend, precision=Precision.FLOAT32), result)
                 for backend, result in zip(backends, measured, strict=True)
@@ -100,3 +122,33 @@ class Original:
         )
         self.run.write(record)
         return record
+
+
+def _fastest(measured: Sequence[Measured]) -> Mapping[str, float]:
+    """What it takes on the backend where it is fastest, by metric; nothing where it ran nowhere."""
+    ran = [result for result in measured if low_us(result.figures) is not None]
+    best = min(ran, key=lambda result: low_us(result.figures) or 0.0, default=None)
+    return {} if best is None else {figure.metric: figure.value for figure in best.figures}
+
+
+def beside_own(run: Run, certificate: Certificate) -> str:
+    """One line: accuracy on the test split, latency and size of the model as it came, and of what is certified.
+
+    Latency is the low quantile; the model's own is on the same backend in float32. Empty where none was measured.
+    """
+    original, own = run.original(), certificate.own
+    chosen = next((finalist for finalist in run.finalists() if finalist.chosen), None)
+    if original is None or own is None or chosen is None:
+        return ""
+    figures = figures_for_limits(run.target, chosen.measurement, chosen.artefact)
+    reading = next((reading for reading in original.readings if reading.arm.backend == certificate.backend), None)
+    size = find_figure(figures, "size.file")
+    after = _told(certificate.accuracy.value, low_us(figures), int(size.value) if size else None)
+    low = reading.low_us.value if reading and reading.low_us else None
+    return f"own model  {_told(own.value, low, reading.size_bytes if reading else None)} -> {after}"
+
+
+def _told(accuracy: float, low: float | None, size_bytes: int | None) -> str:
+    parts = [f"{accuracy:.1%} test"]
+    parts += [f"{format_us(low)} low"] if low is not None else ["runs nowhere there"]
+    return ", ".join([*parts, *([format_bytes(size_bytes)] if size_bytes else [])])

@@ -50,7 +50,8 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         rounds=RoundsPlan(**dict(asked.rounds)) if asked.by == "rounds" else None,
         relaxed=relaxed,
         predict=asked.predict and relaxed is None and asked.by != "rounds",
-        time_is_bounded=any(limit.hard and limit.metric in _TIMES for limit in target.limits),
+        time_is_bounded=any(limit.hard and limit.metric in _TIMES for limit in target.limits)
+        or any(metric in _TIMES for metric, _ in target.relative),
         refine_images=round((1 + _tried(project, relaxed)) * images_of(training, len(project.task.split("train")))),
     )
 

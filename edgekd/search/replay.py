@@ -82,7 +82,7 @@ def _steps(run: Run) -> Iterator[ReplayedStep]:
     if auto is not None and auto.ended:
         yield _auto(run, auto)
     if plan is not None and features is not None:
-        masked = mask(run.header.target, plan, features)
+        masked = mask(run.target, plan, features)
         recorded = run.masks()
         if recorded is not None:
             yield _step("masks", [("masks.json", masked.record == recorded)])
@@ -91,7 +91,7 @@ def _steps(run: Run) -> Iterator[ReplayedStep]:
             yield _anchors(run, plan, archs)
             arms = run.arms()
             if arms is not None:
-                again, allowed = settle_arms(run.header.target, plan, features, masked, archs, run.anchors())
+                again, allowed = settle_arms(run.target, plan, features, masked, archs, run.anchors())
                 yield _step("arms", [("arms.json", _decided(again) == _decided(arms))])
                 for name, decisions in relaxed_decisions(run, plan, features, masked.left, arms):
                     yield _step(name, decisions)
@@ -118,7 +118,7 @@ def _anchors(run: Run, plan: PlanRecord, archs: tuple[Arch, ...]) -> ReplayedSte
     """Which arch each anchor is, and which arms were still measured on it."""
     found, anchors = list[tuple[str, bool]](), run.anchors()
     for number, anchor in enumerate(anchors):
-        alive = set(still_in(run.header.target, plan, anchors[:number]))
+        alive = set(still_in(run.target, plan, anchors[:number]))
         same = archs[number : number + 1] == (anchor.arch,) and alive <= {reading.arm for reading in anchor.readings}
         found.append((f"anchors/{number:02d}.json", same))
     return _step("anchors", found)
@@ -153,7 +153,7 @@ def _proposals(
 def _outcomes(run: Run, arms: ArmsRecord) -> ReplayedStep:
     """Whether a trial that ran was held to fit."""
     ran = [trial for trial in run.trials() if trial.outcome in ("measured", "over-budget")]
-    target = run.header.target
+    target = run.target
     found = []
     for trial in ran:
         fits = is_feasible(target, trial.but(outcome="measured"), arms.tails)
@@ -162,7 +162,7 @@ def _outcomes(run: Run, arms: ArmsRecord) -> ReplayedStep:
 
 
 def _finalists(run: Run, arms: ArmsRecord) -> ReplayedStep:
-    target = run.header.target
+    target = run.target
     order = as_it_came_first(by_shortlist(target, order_of_finalists(target, arms, run.trials()), run.shortlist()))
     rechecks = {record.trial: record for record in run.rechecks()}
     found = list[tuple[str, bool]]()
@@ -185,7 +185,7 @@ def _auto(run: Run, record: AutoRecord) -> ReplayedStep:
 
 def _rounds(run: Run, plan: RoundsPlan) -> ReplayedStep:
     """Which step each round took, and whether its student was held to fit."""
-    found, target = list[tuple[str, bool]](), run.header.target
+    found, target = list[tuple[str, bool]](), run.target
     for before, record in pairwise(run.rounds()):
         if record.before is not None:
             wanted = gain_wanted(target, before)
@@ -202,7 +202,7 @@ def _verdicts(run: Run) -> ReplayedStep:
     found = list[tuple[str, bool]]()
     for finalist in run.finalists():
         if finalist.verdict is not None:
-            again = judge_measured(run.header.target, finalist.figures, finalist.measurement or finalist.seen)
+            again = judge_measured(run.target, finalist.figures, finalist.measurement or finalist.seen)
             found.append((f"finalists/{finalist.rank:02d}.json", again == finalist.verdict))
     return _step("verdicts", found)
 
@@ -213,7 +213,7 @@ def _choice(run: Run) -> ReplayedStep:
     if outcome is None:
         return _step("choice", [])
     winner = chosen_of(finalists)
-    ranked = ranked_by_merit(run.header.target, finalists)
+    ranked = ranked_by_merit(run.target, finalists)
     ranks = [finalist.rank for finalist in ranked]
     known = winner is None or winner.rank in ranks
     before = ranked if winner is None or not known else ranked[: ranks.index(winner.rank)]

@@ -38,6 +38,7 @@ from edgekd.search.feasible import low_us
 from edgekd.search.finalists import NO_TRIAL, refine_one
 from edgekd.search.measuring import Bench, Measured
 from edgekd.search.nearest import nearest_finalists
+from edgekd.search.original import Original
 from edgekd.search.plan import make_plan
 from edgekd.search.recipe import shortened, with_precision
 from edgekd.search.refiner import RecipeRefiner
@@ -93,7 +94,9 @@ def run_rounds(
     maker = UntrainedMaker(
         project.task, family, converter, project.export, run.header.fingerprint, run.header.seed, run.header
     )
-    bench = Bench(maker, session, run.header.target, run, time.monotonic)
+    bench = Bench(maker, session, run.target, run, time.monotonic)
+    Original(run, plan, bench, context_of(project, run, events), events, budget)()
+    bench = replace(bench, target=run.target)  # limits relative to one's own model are known now
     return _Rounds(project, run, plan, bench, converter, events, budget, family, whole)()
 
 
@@ -134,7 +137,7 @@ class _Rounds:
 
     @property
     def _floor(self) -> float | None:
-        limits = self.run.header.target.limits
+        limits = self.run.target.limits
         return next((limit.bound for limit in limits if limit.hard and limit.metric == "accuracy"), None)
 
     def _begin(self) -> RoundRecord:
@@ -152,7 +155,7 @@ class _Rounds:
         measured, noise = self._bench(candidates, self.plan.measure, pair=True)
         student = self._student(last)
         tried = [self._option(student, last.arch, arch, one) for arch, one in zip(archs, measured, strict=True)]
-        wanted = gain_wanted(self.run.header.target, last)
+        wanted = gain_wanted(self.run.target, last)
         limits = self.plan.rounds
         assert limits is not None
         chosen = chosen_step(tried[0], tried[1:], wanted, limits.least_gain, noise)
@@ -195,7 +198,7 @@ class _Rounds:
         if self._floor is not None and accuracy.value < self._floor:
             key, accuracy = self._trained(self.project.recipe, start)
             recovered = "full"
-        backends = self.run.header.target.backends
+        backends = self.run.target.backends
         candidates = [self._candidate(record.arch, backend) for backend in backends]
         measured, _ = self._bench(candidates, self.plan.certify, pair=False)
         done = record.but(
@@ -216,7 +219,7 @@ class _Rounds:
         own = [stage for stage in self.project.recipe if isinstance(stage, Quantize)]
         ready = plain.student
         if own:
-            candidate = self._candidate(start.arch, self.run.header.target.backends[0])
+            candidate = self._candidate(start.arch, self.run.target.backends[0])
             where = replace(where, backend=candidate.backend)
             ready = run_recipe([own[-1]], plain.student, where, self.run.students).student
         words = f"{len(plain.curve)} epochs of recovery" if plain.curve else "as it came"
@@ -237,7 +240,7 @@ class _Rounds:
             backend=backend,
             measurement=measured.measurement,
             figures=figures,
-            verdict=judge_measured(self.run.header.target, figures, measured.measurement),
+            verdict=judge_measured(self.run.target, figures, measured.measurement),
             size_bytes=artefact.size_bytes if artefact else None,
             detail=measured.detail,
         )
@@ -264,7 +267,7 @@ class _Rounds:
         return winner
 
     def _nothing(self, why: str) -> OutcomeRecord:
-        target, done = self.run.header.target, [r for r in self.run.rounds() if r.readings]
+        target, done = self.run.target, [r for r in self.run.rounds() if r.readings]
         detail = nearest_finalists(self.run.finalists()) if self.run.finalists() else ()
         shown = [_told(record) for record in done[-3:]]
         summary = f"{len(done) - 1} rounds, and {target.name} is not met: {why}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgekd import plugins
 from edgekd.artefacts import Artefact
@@ -195,7 +195,7 @@ class Search:
         bench = Bench(
             parts.maker,
             parts.session,
-            self.run.header.target,
+            self.run.target,
             self.run,
             self.now,
             parts.kernels_of,
@@ -203,6 +203,7 @@ class Search:
             self.events.line,
         )
         Original(self.run, self.plan, bench, self.parts.context, self.events, budget)()
+        bench = replace(bench, target=self.run.target)  # limits relative to one's own model are known now
         steps = FirstSteps(self.run, self.plan, self.parts.surveyor, bench, budget, self.events)
         features = steps.features(survey_size(self.run.header.budget_s, self.plan.relaxed is not None))
         masked = steps.masks(features)
@@ -249,7 +250,7 @@ class Search:
         return ended.finalists
 
     def _settle(self, arms: ArmsRecord, wanted: int, bench: Bench, budget: Budget) -> OutcomeRecord:
-        target, trials = self.run.header.target, self.run.trials()
+        target, trials = self.run.target, self.run.trials()
         order = as_it_came_first(order_of_finalists(target, arms, trials))
         if shortlist_s(self.plan, trials) > 0:
             shortlist = Shortlist(self.run, self.plan, bench, self.events, budget)
@@ -294,7 +295,7 @@ class Search:
 
     def _settled(self, arms: ArmsRecord, trials: tuple[TrialRecord, ...]) -> list[Candidate]:
         rechecks = {record.trial: record for record in self.run.rechecks()}
-        return [settled(self.run.header.target, arms, t.candidate, rechecks.get(t.number)) for t in trials]
+        return [settled(self.run.target, arms, t.candidate, rechecks.get(t.number)) for t in trials]
 
     def _refine(self, arms: ArmsRecord, trials: tuple[TrialRecord, ...], budget: Budget) -> None:
         taken = {finalist.candidate for finalist in self.run.finalists()}

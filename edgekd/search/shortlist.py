@@ -56,7 +56,7 @@ class Shortlist:
 
     def __call__(self, order: Sequence[TrialRecord], wanted: int) -> ShortlistRecord:
         """Batch after batch, each written when it is done. Raises Interrupted."""
-        target = self.run.header.target
+        target = self.run.target
         record = self.run.shortlist() or ShortlistRecord(seen=())
         while not record.complete:
             known = {seen.trial for seen in record.seen}

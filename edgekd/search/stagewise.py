@@ -73,7 +73,7 @@ class Stagewise:
         return [self._reading(step, by_number.get(number)) for number, step in enumerate(steps)]
 
     def _reading(self, step: Step, measurement: Measurement | None) -> StageReading:
-        figures = figures_for_limits(self.run.header.target, measurement, step.artefact)
+        figures = figures_for_limits(self.run.target, measurement, step.artefact)
         return StageReading(
             stage=step.stage,
             student=step.student,

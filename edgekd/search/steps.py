@@ -62,7 +62,7 @@ class FirstSteps:
 
     def masks(self, features: FeaturesRecord) -> Masked:
         """What the masks leave."""
-        masked = mask(self.run.header.target, self.plan, features)
+        masked = mask(self.run.target, self.plan, features)
         if self.run.masks() is None:
             self.run.write(masked.record)
         shown = ", ".join(f"{report.name} {report.removed:,} out" for report in masked.record.masks)
@@ -78,7 +78,7 @@ class FirstSteps:
 
         Raises Interrupted, and MissingError where no arm can run this family at all.
         """
-        target, archs = self.run.header.target, choose_anchors(self.plan, features, masked.left)
+        target, archs = self.run.target, choose_anchors(self.plan, features, masked.left)
         anchors = list(self.run.anchors())
         decided = self.run.arms() is not None  # then the anchors that were measured are all there will be
         for number in range(len(anchors), 0 if decided else len(archs)):

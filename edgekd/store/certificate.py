@@ -79,6 +79,8 @@ class Certificate(Filed):
     others: tuple[OtherFormat, ...] = ()
     load_average: NonNegativeFloat | None = None  # of the whole machine when it was measured; None where it isn't told
     machine_cores: PositiveInt | None = None  # all that it has
+    own: Accuracy | None = None  # the model it was made from, as it came: test split, PyTorch float32
+    cautions: tuple[str, ...] = ()  # why it may not be worth shipping though every limit holds
 
     @property
     def certified(self) -> bool:

@@ -342,6 +342,7 @@ class OriginalRecord(Filed):
     arch: Arch
     accuracy: Accuracy  # validation, in PyTorch
     readings: tuple[ArmReading, ...]  # float32, one a backend
+    target: Target | None = None  # with plain figures for what the run's target limits by this model
     ended_s: float
 
 

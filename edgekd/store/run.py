@@ -39,6 +39,7 @@ from edgekd.store.records import (
 )
 from edgekd.store.relaxed import GapRecord, LatenciesRecord, LatencyModelRecord, RelaxationRecord
 from edgekd.store.schema import read_record
+from edgekd.targets.target import Target
 
 __all__ = ["Run", "record_at"]
 
@@ -93,6 +94,7 @@ class Run:
 
     def __init__(self, folder: Path, header: RunHeader) -> None:
         self.folder, self.header = folder, header
+        self._target: Target | None = None
 
     @classmethod
     def create(cls, folder: Path, header: RunHeader) -> Run:
@@ -161,6 +163,14 @@ class Run:
     def scratch(self) -> Path:
         """Files that no record refers to; may be deleted whenever nobody writes."""
         return self.folder / "scratch"
+
+    @property
+    def target(self) -> Target:
+        """What the student must meet; limits relative to one's own model in plain figures, once that is measured."""
+        original = None if self._target is not None else self.original()
+        if original is not None and original.target is not None:
+            self._target = original.target
+        return self._target or self.header.target
 
     def plan(self) -> PlanRecord | None:
         """How this run decides."""

@@ -37,7 +37,7 @@ class TargetsAnswer(Shown):
         lines = []
         for target in self.targets:
             # a line breaks between limits, never inside one
-            limits = ", ".join(str(limit).replace(" ", "\xa0") for limit in target.limits) or "no limits"
+            limits = ", ".join(limit.replace(" ", "\xa0") for limit in target.written) or "no limits"
             text = f"{target.name:<{width}}  {target.device}  {limits}"
             wrapped = textwrap.wrap(text, 80, subsequent_indent=" " * (width + 2), break_on_hyphens=False)
             lines += [line.replace("\xa0", " ") for line in wrapped]
@@ -76,7 +76,8 @@ class TargetAnswer(Shown):
             f"  load      {target.load.pattern}{rate}",
         ]
         lines += [f"  limit     {limit}{'' if limit.hard else '  (reported only)'}" for limit in target.limits]
-        if not target.limits:
+        lines += [f"  limit     {text}" for text in target.written[len(target.limits) :]]
+        if not target.written:
             lines.append("  limit     none: everything is reported, nothing is asked")
         return lines
 

@@ -5,10 +5,12 @@ The records mirror ``targets/*.yaml`` field by field; `Target.limits` lays the b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     PositiveInt,
     SerializerFunctionWrapHandler,
@@ -20,11 +22,28 @@ from pydantic_core import PydanticCustomError
 from edgekd.artefacts import BACKENDS, Backend, backend_hint
 from edgekd.errors import printable
 from edgekd.records import Record
-from edgekd.units import Duration, Energy, Power, Quantity, Rate, Size
+from edgekd.units import Duration, Energy, OfOwn, Points, Power, Quantity, Rate, Size
 
 __all__ = ["Budgets", "Limit", "Target", "Terms"]
 
 Confidence = Annotated[float, Field(gt=0.5, lt=1.0)]
+
+
+def _or_of_own(kind: type[Quantity]) -> Callable[[object], Quantity]:
+    """Read a quantity, or a share of what one's own model takes."""
+
+    def read(value: object) -> Quantity:
+        relative = isinstance(value, OfOwn) or (isinstance(value, str) and value.rstrip().endswith("own"))
+        try:
+            return OfOwn.parse(value) if relative else kind.parse(value)
+        except ValueError as error:
+            raise PydanticCustomError("quantity", "{reason}", {"reason": str(error)}) from None
+
+    return read
+
+
+OwnDuration = Annotated[Duration | OfOwn, BeforeValidator(_or_of_own(Duration))]
+OwnSize = Annotated[Size | OfOwn, BeforeValidator(_or_of_own(Size))]
 
 
 class LatencyBudget(Record):
@@ -34,13 +53,13 @@ class LatencyBudget(Record):
     """
 
     usual: ClassVar[str] = "p95"
-    p50: Duration | None = None
-    p95: Duration | None = None
-    p99: Duration | None = None
-    mean: Duration | None = None
+    p50: OwnDuration | None = None
+    p95: OwnDuration | None = None
+    p99: OwnDuration | None = None
+    mean: OwnDuration | None = None
     first: Duration | None = None
     load: Duration | None = None
-    low: Duration | None = None
+    low: OwnDuration | None = None
     confidence: Confidence = 0.95
     report: bool = False
 
@@ -64,7 +83,7 @@ class SizeBudget(Record):
     """Bytes of the model file as it is loaded, and compressed as it is sent."""
 
     usual: ClassVar[str] = "file"
-    file: Size | None = None
+    file: OwnSize | None = None
     download: Size | None = None
     report: bool = False
 
@@ -116,11 +135,23 @@ class LoadPattern(Record):
 
 
 class AccuracyFloor(Record):
-    """The lowest score worth shipping, in the task's metric."""
+    """The lowest score worth shipping, in the task's metric, or how far it may lie below one's own model's."""
 
     usual: ClassVar[str] = "floor"
-    floor: Annotated[float, Field(ge=0.0, le=1.0)]
+    floor: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    drop: Points | None = None
     report: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> AccuracyFloor:
+        if (self.floor is None) == (self.drop is None):
+            raise ValueError("an accuracy has `floor` (for example 0.90) or `drop` (2 %, below one's own model's)")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_it_always_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is not said."""
+        return {name: value for name, value in whole(self).items() if value is not None}
 
 
 class Limit(Record):
@@ -160,13 +191,16 @@ class Terms(Record):
 
     @property
     def limits(self) -> tuple[Limit, ...]:
-        """Every budget, the accuracy floor, full delegation and integers only, as one flat list."""
+        """Every budget, the accuracy floor, full delegation and integers only, as one flat list.
+
+        Without those of `relative`: what they come to is known once one's own model is measured.
+        """
         found: list[Limit] = []
         for group in ("latency", "memory", "size", "energy", "power"):
             budget = getattr(self.budgets, group)
             for field in type(budget).model_fields if budget is not None else ():
                 quantity = getattr(budget, field)
-                if isinstance(quantity, Quantity):
+                if isinstance(quantity, Quantity) and not isinstance(quantity, OfOwn):
                     bound, unit = (
                         (quantity.us, "us") if isinstance(quantity, Duration) else (float(quantity), _UNITS[group])
                     )
@@ -184,7 +218,7 @@ class Terms(Record):
         if self.budgets.throughput is not None:
             rate = self.budgets.throughput
             found.append(Limit(metric="throughput", bound=float(rate), unit="/s", upper=False, written=str(rate)))
-        if self.accuracy is not None:
+        if self.accuracy is not None and self.accuracy.floor is not None:
             floor = self.accuracy.floor
             hard = not self.accuracy.report
             found.append(Limit(metric="accuracy", bound=floor, unit="", upper=False, hard=hard, written=f"{floor:g}"))
@@ -193,6 +227,29 @@ class Terms(Record):
         if self.fully_integer:
             found.append(Limit(metric="operators.float", bound=0.0, unit="", written="0"))
         return tuple(found)
+
+    @property
+    def relative(self) -> tuple[tuple[str, Quantity], ...]:
+        """Metrics that are limited by what one's own model takes or scores, and the share or the points below."""
+        found: list[tuple[str, Quantity]] = []
+        for group in ("latency", "size"):
+            budget = getattr(self.budgets, group)
+            for field in type(budget).model_fields if budget is not None else ():
+                quantity = getattr(budget, field)
+                if isinstance(quantity, OfOwn):
+                    found.append((f"{group}.{field}", quantity))
+        if self.accuracy is not None and self.accuracy.drop is not None:
+            found.append(("accuracy", self.accuracy.drop))
+        return tuple(found)
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Every limit as a person reads it, the relative ones too."""
+        of_own = [
+            f"accuracy >= own - {quantity}" if metric == "accuracy" else f"{metric} <= {quantity}"
+            for metric, quantity in self.relative
+        ]
+        return (*map(str, self.limits), *of_own)
 
 
 class Target(Terms):

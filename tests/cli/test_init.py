@@ -19,7 +19,7 @@ def test_a_first_project_is_valid_as_it_is(tmp_path: Path) -> None:
     assert main(["init", "-q"]) == 0
     project = read_project(tmp_path / "project.yaml")
     assert project.target.name == "here"
-    assert {limit.metric for limit in project.target.limits} == {"latency.p95", "size.file"}
+    assert {limit.metric for limit in project.target.limits} == {"latency.p95", "size.file", "accuracy"}
 
 
 def test_nothing_is_overwritten_unless_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from edgekd.store.run import Run
+
 pytestmark = [pytest.mark.journey, pytest.mark.alone]
 
 OWN = Path(__file__).parents[2] / "examples" / "own_model"
@@ -15,7 +17,7 @@ TARGET = """\
 schema: edgekd.target/1
 device: this-computer
 backends: [onnxruntime/cpu]
-budgets: {latency: {p95: 100 ms}}
+budgets: {latency: {p95: 100 ms, p50: 5 x own}}
 """
 
 
@@ -41,6 +43,16 @@ def test_the_model_is_told_as_it_came(own):
     assert original["accuracy"]["value"] > 0.95
     assert [reading["low_us"]["value"] > 0 for reading in original["readings"]] == [True]
     assert "own model" in done.stderr
+    assert "at most 2 points below the model as it came" in done.stderr
+    assert {limit.metric for limit in Run.open(own.folder / "run").target.limits} == {
+        "latency.p50",
+        "latency.p95",
+        "accuracy",
+    }
+    (beside,) = [line for line in done.stdout.splitlines() if line.startswith("own model")]
+    assert beside.count("% test") == beside.count(" low") == 2
+    finalists = [json.loads(path.read_text()) for path in (own.folder / "run" / "finalists").iterdir()]
+    assert any(finalist["candidate"]["plan"].get("untouched") for finalist in finalists)
     assert "hardly better than chance" not in done.stderr
     assert "The model as it came" in (own.folder / "run" / "report.html").read_text()
     replayed = own("search", "--replay", "run")

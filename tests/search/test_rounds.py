@@ -71,7 +71,7 @@ def test_a_model_below_the_floor_learns_before_it_is_given_up(lab, monkeypatch, 
     monkeypatch.setattr(rounds._Rounds, "_bench", lambda self, *_, **__: ([], 0.0))
     floor = SimpleNamespace(hard=True, metric="accuracy", bound=0.9)
     target = SimpleNamespace(limits=(floor,), backends=())
-    run = SimpleNamespace(header=SimpleNamespace(target=target), rounds=list, write=lambda record: None)
+    run = SimpleNamespace(header=SimpleNamespace(target=target), target=target, rounds=list, write=lambda record: None)
     project = SimpleNamespace(recipe=("distill",))
     step = rounds._Rounds(project, run, lab.plan, None, None, SilentEvents(), Budget(None, lambda: 0.0), None, None)
     record = step._measured(RoundRecord(number=0, before=None, options=(), arch=Arch.of({"keep": 1.0})))

@@ -30,7 +30,7 @@ def relaxed_guide(run: Run, plan: PlanRecord, allowed: Allowed) -> tuple[Guide |
     model, relaxation = run.latency_model(), run.relaxation()
     if plan.relaxed is None or model is None or relaxation is None:
         return None, allowed
-    return guided(run.header.target, plan, model, relaxation)
+    return guided(run.target, plan, model, relaxation)
 
 
 def relaxed_decisions(
@@ -50,7 +50,7 @@ def relaxed_decisions(
     model, relaxation = run.latency_model(), run.relaxation()
     if model is not None:
         measured = table_readings(arm, run.anchors(), run.latencies())
-        target = run.header.target
+        target = run.target
         told = model.energy is not None  # earlier versions made no term of what a meter told
         energies = table_energies(arm, run.anchors(), run.latencies()) if told else ()
         again = decided_model(target, plan, arms, arm, model.pieces, measured, energies, model.bandwidth, "")

@@ -71,7 +71,7 @@ class RelaxedSteps:
             f"relaxed    {relaxation.mode}, expected latency {format_us(share * model.budget_us)} "
             f"({share:.0%} of {format_us(model.budget_us)}), {last.open_bits:.1f} bits open"
         )
-        guide, allowed = guided(self.run.header.target, self.plan, model, relaxation)
+        guide, allowed = guided(self.run.target, self.plan, model, relaxation)
         found = map(self.plan.space.at, relaxation.nearby.indices)
         return guide, allowed, dict(zip(found, relaxation.nearby.features, strict=True))
 
@@ -82,7 +82,7 @@ class RelaxedSteps:
         TableFiller(self.run, self.plan, self.bench, self.events, self.budget)(arm, archs)
         bandwidth, reason = self._bandwidth(features)
         measured = table_readings(arm, self.run.anchors(), self.run.latencies())
-        target = self.run.header.target
+        target = self.run.target
         energies = table_energies(arm, self.run.anchors(), self.run.latencies())
         record = decided_model(target, self.plan, arms, arm, pieces, measured, energies, bandwidth, reason)
         record = record.but(ended_s=self.budget.spent_s())
@@ -91,7 +91,7 @@ class RelaxedSteps:
 
     def _bandwidth(self, features: FeaturesRecord) -> tuple[Figure | None, str]:
         if self.bandwidth is None:
-            return None, f"nothing measures the bandwidth of memory on {self.run.header.target.device}"
+            return None, f"nothing measures the bandwidth of memory on {self.run.target.device}"
         stop_if_asked(self.events)
         largest = features.features[-1]
         try:
