@@ -1,12 +1,14 @@
-"""Lines in the width of a terminal."""
+"""Lines and names in the width of a terminal."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import textwrap
+from collections.abc import Sequence
+from pathlib import Path
 
-__all__ = ["columns", "wrapped"]
+__all__ = ["brief_names", "columns", "wrapped"]
 
 _BOUND = "\N{NO-BREAK SPACE}"
 _LABEL = re.compile(r"\s*\S+\s{2,}|\s+")
@@ -35,3 +37,30 @@ def wrapped(text: str, width: int) -> list[str]:
         bound, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, replace_whitespace=False
     )
     return [line.replace(_BOUND, " ") for line in lines]
+
+
+def brief_names(names: Sequence[str], width: int) -> dict[str, str]:
+    """Names in ``width`` columns, still told apart: without the suffix all share, then without some of their middle.
+
+    What is kept of a name's end begins with one of its words where that is enough, for ends tell twins apart.
+    """
+    known = list(dict.fromkeys(names))
+    if max(map(len, known)) <= width:
+        return dict(zip(known, known, strict=True))
+    suffixes = {Path(name).suffix for name in known}
+    stems = [name.removesuffix(*suffixes) for name in known] if len(suffixes) == 1 else known
+    ways = [[_elided(stem, width, tail) for stem in stems] for tail in (None, *range((width - 1) // 2 + 1, width - 3))]
+    best = next((way for way in ways if len(set(way)) == len(known)), ways[0])
+    return dict(zip(known, best, strict=True))
+
+
+def _elided(name: str, width: int, tail: int | None) -> str:
+    """The name's beginning and its last ``tail`` characters; with None its last words that leave three before them."""
+    if len(name) <= width:
+        return name
+    if tail is None:
+        words = [
+            len(name) - at for at in (m.end() for m in re.finditer(r"[-_./]", name)) if len(name) - at <= width - 5
+        ]
+        tail = max(words, default=(width - 1) // 2 + 1)
+    return f"{name[: width - tail - 2]}..{name[len(name) - tail :]}"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgekd.devices._protocol import Outcome
@@ -12,7 +11,7 @@ from edgekd.evidence import EvidenceKind, Figure
 from edgekd.measure.bench import name_of
 from edgekd.measure.compare import times
 from edgekd.units import format_bytes
-from edgekd.wrapping import columns
+from edgekd.wrapping import brief_names, columns
 
 if TYPE_CHECKING:
     from edgekd.artefacts import Backend
@@ -96,7 +95,7 @@ _HEAD = ("p50 us", "95 % interval", "p95 us", "+memory", "file", "order")
 
 
 def _table(report: BenchReport) -> Iterator[str]:
-    """Columns as wide as they must be; names give way (`_brief`)."""
+    """Columns as wide as they must be; names give way (`brief_names`)."""
     cells = {index: _cells(row) for index, row in enumerate(report.rows) if row.outcome is Outcome.OK}
     widths = [max(len(text) for text in column) for column in zip(_HEAD, *cells.values(), strict=True)]
     slower = [_slower(row) for row in report.rows]
@@ -108,7 +107,7 @@ def _table(report: BenchReport) -> Iterator[str]:
         slower = [text.removesuffix(" slower") for text in slower]
         longest = len("slower")
     name = min(names, room - (longest + 2 if longest else 0))
-    briefly = _brief([row.model for row in report.rows], name)
+    briefly = brief_names([row.model for row in report.rows], name)
     name = max(len("model"), *map(len, briefly.values()))
     head = " ".join(f"{text:>{width}}" for text, width in zip(_HEAD, widths, strict=True))
     yield f" {'model':<{name}} {head}" + ("  slower" if brief else "")
@@ -148,33 +147,6 @@ def _cells(row: BenchRow) -> tuple[str, ...]:
 def _slower(row: BenchRow) -> str:
     against = row.against_fastest
     return f"{times(against.ratio)} slower" if against is not None and against.distinguishable else ""
-
-
-def _brief(names: Sequence[str], width: int) -> dict[str, str]:
-    """Names in ``width`` columns, still told apart: without the suffix all share, then without some of their middle.
-
-    What is kept of a name's end begins with one of its words where that is enough, for ends tell twins apart.
-    """
-    known = list(dict.fromkeys(names))
-    if max(map(len, known)) <= width:
-        return dict(zip(known, known, strict=True))
-    suffixes = {Path(name).suffix for name in known}
-    stems = [name.removesuffix(*suffixes) for name in known] if len(suffixes) == 1 else known
-    ways = [[_elided(stem, width, tail) for stem in stems] for tail in (None, *range((width - 1) // 2 + 1, width - 3))]
-    best = next((way for way in ways if len(set(way)) == len(known)), ways[0])
-    return dict(zip(known, best, strict=True))
-
-
-def _elided(name: str, width: int, tail: int | None) -> str:
-    """The name's beginning and its last ``tail`` characters; with None its last words that leave three before them."""
-    if len(name) <= width:
-        return name
-    if tail is None:
-        words = [
-            len(name) - at for at in (m.end() for m in re.finditer(r"[-_./]", name)) if len(name) - at <= width - 5
-        ]
-        tail = max(words, default=(width - 1) // 2 + 1)
-    return f"{name[: width - tail - 2]}..{name[len(name) - tail :]}"
 
 
 def _noise(report: BenchReport) -> str:

@@ -28,6 +28,7 @@ from edgekd.measure.conditions import cores_of, load_of, told_by_device, too_bus
 from edgekd.measure.converters import CONVERTERS, LATE, Found, find_converters
 from edgekd.records import Record, Shown, digest_bytes
 from edgekd.units import format_bytes
+from edgekd.wrapping import columns
 
 __all__ = ["Check", "DoctorReport", "examine"]
 
@@ -125,9 +126,9 @@ def _python(fingerprint: Fingerprint) -> Iterator[Check]:
 
 
 def _wrapped(text: str, first: str, further: str) -> list[str]:
-    """In 80 columns, words whole."""
+    """As wide as the terminal, words whole."""
     return textwrap.wrap(
-        text, 80, initial_indent=first, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+        text, columns(), initial_indent=first, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
     )
 
 

@@ -20,6 +20,7 @@ from edgekd.measure.priors import choose_prior, prior_words, readings_of
 from edgekd.measure.tables import LatencyTable, profile_command
 from edgekd.records import Record, Shown
 from edgekd.store.predicted import HeldOut
+from edgekd.wrapping import brief_names, columns
 
 __all__ = ["Asked", "PredictReport", "PredictRow", "predict_models"]
 
@@ -76,17 +77,18 @@ class PredictReport(Shown):
     note: str = ""
 
     def lines(self) -> list[str]:
-        """A table of 80 columns, then what to think of it."""
+        """A table as wide as the terminal, then what to think of it."""
         return list(self._lines())
 
     def _lines(self) -> Iterator[str]:
         yield f"{self.device} . {self.fingerprint.cpu} . {self.threads} thread{'s' if self.threads != 1 else ''}"
         yield ""
         width = max(len(row.model) for row in self.rows)
-        width = min(width, 28)
+        width = min(width, 28 + columns() - 80)
+        names = brief_names([row.model for row in self.rows], width)
         yield f" {'model':<{width}} {'backend':<21} {'predicted':>9}  90 % interval"
         for row in self.rows:
-            name = row.model if len(row.model) <= width else row.model[: width - 1] + "~"
+            name = names[row.model]
             where = f"{row.backend} {row.precision.value}"[:30]
             low = next((figure for figure in row.figures if figure.metric == "latency.low"), None)
             if low is None:
@@ -97,9 +99,9 @@ class PredictReport(Shown):
             yield f" {name:<{width}} {where:<21} {middle:>9}  [{interval}"
         yield ""
         for row in self.rows:
-            yield from textwrap.wrap(self._words(row), 80, subsequent_indent="  ")
+            yield from textwrap.wrap(self._words(row), columns(), subsequent_indent="  ")
         if self.note:
-            yield from textwrap.wrap(f"note: {self.note}", 80, subsequent_indent="  ")
+            yield from textwrap.wrap(f"note: {self.note}", columns(), subsequent_indent="  ")
         yield "predicted, not measured; measure with: edgekd bench"
 
     def _words(self, row: PredictRow) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgekd.evidence import Figure
 from edgekd.units import format_bytes, format_us
+from edgekd.wrapping import columns
 
 if TYPE_CHECKING:
     from edgekd.profiling.record import ArmProfile, BehaviourProfile, OperatorKind, ProfileReport
@@ -146,4 +147,4 @@ def _told(figure: Figure) -> str:
 
 
 def _wrapped(line: str) -> list[str]:
-    return [line] if len(line) <= 80 else textwrap.wrap(line, 80, subsequent_indent="  ")
+    return [line] if len(line) <= columns() else textwrap.wrap(line, columns(), subsequent_indent="  ")

@@ -14,6 +14,7 @@ from edgekd.records import Record, Shown
 from edgekd.targets.catalogue import device_names, load_device_facts, load_resolved, load_target, target_names
 from edgekd.targets.facts import DeviceFacts
 from edgekd.targets.target import Target
+from edgekd.wrapping import columns
 
 __all__ = [
     "DevicesAnswer",
@@ -39,7 +40,7 @@ class TargetsAnswer(Shown):
             # a line breaks between limits, never inside one
             limits = ", ".join(limit.replace(" ", "\xa0") for limit in target.written) or "no limits"
             text = f"{target.name:<{width}}  {target.device}  {limits}"
-            wrapped = textwrap.wrap(text, 80, subsequent_indent=" " * (width + 2), break_on_hyphens=False)
+            wrapped = textwrap.wrap(text, columns(), subsequent_indent=" " * (width + 2), break_on_hyphens=False)
             lines += [line.replace("\xa0", " ") for line in wrapped]
         return lines
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from edgekd.wrapping import columns, wrapped
+from edgekd.wrapping import brief_names, columns, wrapped
 
 CERTIFIED = (
     "certified  litert int8 . 98.3% test . p95 7.42 us [7.11 us, 7.68 us] . p50 7.18 us [7.07 us, 7.45 us] . 36.5 KiB"
@@ -40,3 +40,17 @@ def test_a_table_is_as_wide_as_the_terminal_and_80_at_least(
 ) -> None:
     monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((wide, 24)))
     assert columns() == shown
+
+
+@pytest.mark.parametrize(
+    ("names", "width", "shown"),
+    [
+        (["a.tflite", "b.onnx"], 8, ["a.tflite", "b.onnx"]),
+        (["ic_resnet_float32.tflite", "ic_resnet_int8.tflite"], 17, ["ic_resnet_float32", "ic_resnet_int8"]),
+        (["ic_resnet_float32.tflite", "ic_resnet_int8.tflite"], 12, ["ic_..float32", "ic_res..int8"]),
+        (["mobilenet_v2_a_tail.onnx", "mobilenet_v2_b_tail.onnx"], 12, ["mobi..a_tail", "mobi..b_tail"]),
+        (["abcdefghijklmn1qrstuv.onnx", "abcdefghijklmn2qrstuv.onnx"], 12, ["abc..1qrstuv", "abc..2qrstuv"]),
+    ],
+)
+def test_names_give_way_so_that_they_are_still_told_apart(names: list[str], width: int, shown: list[str]) -> None:
+    assert brief_names(names, width) == dict(zip(names, shown, strict=True))

@@ -11,7 +11,6 @@ from edgekd.devices._protocol import Conditions, Delegation, Load, MeasurePlan, 
 from edgekd.errors import ConfigurationError, DeviceBusy, Interrupted, MissingError, UsageError
 from edgekd.measure import figures, warnings
 from edgekd.measure.bench import BenchReport, run_bench
-from edgekd.measure.bench_text import _brief
 from edgekd.measure.compare import alpha_among, compare
 from edgekd.testing.fakes import FakeDevice, Noise, Script, fake_fingerprint
 
@@ -245,20 +244,6 @@ def test_others_work_is_told_of_any_device(models):
 def test_others_work_is_held_against_all_cores_where_the_work_is_bound_to_some(models):
     bound = FakeDevice(lambda job: 100.0, load_average=3.0, machine_cores=64)
     assert "load average" not in " ".join(run_bench(models, bound, LITERT, 1, PLAN).lines())
-
-
-@pytest.mark.parametrize(
-    ("names", "width", "shown"),
-    [
-        (["a.tflite", "b.onnx"], 8, ["a.tflite", "b.onnx"]),
-        (["ic_resnet_float32.tflite", "ic_resnet_int8.tflite"], 17, ["ic_resnet_float32", "ic_resnet_int8"]),
-        (["ic_resnet_float32.tflite", "ic_resnet_int8.tflite"], 12, ["ic_..float32", "ic_res..int8"]),
-        (["mobilenet_v2_a_tail.onnx", "mobilenet_v2_b_tail.onnx"], 12, ["mobi..a_tail", "mobi..b_tail"]),
-        (["abcdefghijklmn1qrstuv.onnx", "abcdefghijklmn2qrstuv.onnx"], 12, ["abc..1qrstuv", "abc..2qrstuv"]),
-    ],
-)
-def test_names_give_way_so_that_they_are_still_told_apart(names, width, shown):
-    assert _brief(names, width) == dict(zip(names, shown, strict=True))
 
 
 def test_a_table_is_as_wide_as_the_terminal(models, monkeypatch):

@@ -10,10 +10,11 @@ from pydantic import Field
 from edgekd import plugins
 from edgekd.distill.losses._protocol import FeatureLoss, OfLabels, OfNumbers, Term
 from edgekd.records import Record, Shown
+from edgekd.wrapping import columns
 
 __all__ = ["LossEntry", "LossesAnswer", "known_losses"]
 
-_WIDTH, _INDENT = 80, 14
+_INDENT = 14
 _NOT_OPTIONS = ("schedule",)
 
 
@@ -87,4 +88,4 @@ def _shown(value: Any) -> str:
 
 def _wrapped(text: str) -> list[str]:
     indent = " " * _INDENT
-    return textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return textwrap.wrap(text, columns(), initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
