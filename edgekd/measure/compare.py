@@ -24,7 +24,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from edgekd.devices._protocol import Measurement, Outcome
 from edgekd.errors import Unstable
@@ -175,7 +175,7 @@ def _interleaved(a: Measurement, b: Measurement) -> bool:
 def _paired(a: Measurement, b: Measurement, alpha: float) -> tuple[float, float]:
     first, second = (sorted(m.processes, key=lambda p: p.started_at_s) for m in (a, b))
     d = np.log([p.low_us / q.low_us for p, q in zip(first, second, strict=True)])
-    reach = float(stats.t.ppf(1 - alpha / 2, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d)))
+    reach = float(stdtrit(len(d) - 1, 1 - alpha / 2) * d.std(ddof=1) / math.sqrt(len(d)))
     return float(d.mean()) - reach, float(d.mean()) + reach
 
 
@@ -213,7 +213,7 @@ def _welch(x: NDArray[np.float64], y: NDArray[np.float64], alpha: float) -> tupl
     if total == 0.0:
         return difference, difference
     freedom = total**2 / sum(part**2 / (len(v) - 1) for part, v in zip(parts, (x, y), strict=True))
-    reach = float(stats.t.ppf(1 - alpha / 2, freedom)) * math.sqrt(total)
+    reach = float(stdtrit(freedom, 1 - alpha / 2)) * math.sqrt(total)
     return difference - reach, difference + reach
 
 

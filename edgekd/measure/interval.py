@@ -25,7 +25,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 __all__ = ["Interval", "fresh_process_interval", "resampled_medians"]
 
@@ -65,13 +65,13 @@ def _bounds(x: NDArray[np.float64], confidence: float, spread_of_one: float) -> 
     if rank >= 1:
         return float(x[rank - 1]), float(x[n - rank])
     freedom = max(n - 2, 2) if n > 2 else 1
-    reach = float(stats.t.ppf(1.0 - tail, freedom)) * math.sqrt(1.0 + 1.0 / n)
+    reach = float(stdtrit(freedom, 1.0 - tail)) * math.sqrt(1.0 + 1.0 / n)
     centre, spread = float(x.mean()), float(x.std(ddof=1)) if n > 1 else spread_of_one
     low, high = centre - reach * spread, centre + reach * spread
     if n >= 5:
         median, below = float(np.median(x)), (n - 1) // 2
         half = math.sqrt(float(np.square(np.minimum(x - median, 0.0)).sum()) / below)
-        half_reach = float(stats.t.ppf(1.0 - tail / 2.0, below)) * math.sqrt(1.0 + 1.0 / n)
+        half_reach = float(stdtrit(below, 1.0 - tail / 2.0)) * math.sqrt(1.0 + 1.0 / n)
         low = max(low, median - half_reach * half)
     return min(low, float(x[0])), max(high, float(x[-1]))
 

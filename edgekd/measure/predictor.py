@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtri
 
 from edgekd.kernels import Kernel, Kernels
 from edgekd.measure.costs import fit_costs, kernel_costs, kernel_sort, refit_costs
@@ -138,6 +138,8 @@ def fit_predictor(
     readings: Sequence[Reading], prior: LatencyPredictor | None = None, seed: int = 0
 ) -> LatencyPredictor:
     """Fit what was measured. Raises ValueError on fewer than four readings."""
+    from scipy.stats import spearmanr  # half a second, for a fit alone
+
     if len(readings) < FEWEST:
         raise ValueError(f"{len(readings)} readings: a predictor is fitted to {FEWEST} at least")
     whole = _fitted(readings, prior)
@@ -153,7 +155,7 @@ def fit_predictor(
     predicted = base * np.exp(mean)
     widths = np.sort(np.abs(np.log(seen / predicted)) / spread)
     errors = np.abs(predicted / seen - 1.0)
-    rank = None if np.ptp(seen) == 0 or np.ptp(predicted) == 0 else float(stats.spearmanr(seen, predicted).statistic)
+    rank = None if np.ptp(seen) == 0 or np.ptp(predicted) == 0 else float(spearmanr(seen, predicted).statistic)
     held_out = HeldOut(
         samples=count,
         median=float(np.median(errors)),
@@ -236,7 +238,7 @@ def _multiplying(kernels: Kernels) -> Kernels:
 
 def _width(widths: Sequence[float], confidence: float) -> float:
     """How many spreads either way hold that share: of n left out, the (n + 1) x share smallest."""
-    normal = float(stats.norm.ppf(0.5 + confidence / 2))
+    normal = float(ndtri(0.5 + confidence / 2))
     if not widths:
         return normal
     rank = math.ceil((len(widths) + 1) * confidence)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from edgekd.devices._protocol import Measurement, SentinelReading
 from edgekd.evidence import Figure
@@ -79,7 +79,7 @@ def _differ(early: NDArray[np.float64], late: NDArray[np.float64]) -> bool:
     if len(early) < 2:
         return True
     error = math.sqrt((float(early.var(ddof=1)) + float(late.var(ddof=1))) / len(early))
-    reach = float(stats.t.ppf((1.0 + _CONFIDENCE) / 2.0, 2 * len(early) - 2))
+    reach = float(stdtrit(2 * len(early) - 2, (1.0 + _CONFIDENCE) / 2.0))
     return abs(float(late.mean()) - float(early.mean())) > reach * error
 
 

@@ -14,7 +14,10 @@ from edgekd import api
 from edgekd.errors import MissingError, UnknownName, UsageError
 from edgekd.testing.sshd import LoopbackSshd, sshd_path
 
-pytestmark = pytest.mark.skipif(sshd_path() is None, reason="no sshd: apt-get install openssh-server")
+pytestmark = [
+    pytest.mark.runtime,
+    pytest.mark.skipif(sshd_path() is None, reason="no sshd: apt-get install openssh-server"),
+]
 
 
 def wheel(folder: Path, name: str, version: str, module: str, code: str = "", needs: str = "") -> Path:

@@ -25,7 +25,10 @@ from edgekd.errors import ConnectionLost, DeviceBusy, DeviceUnreachable, Missing
 from edgekd.testing.contracts.device import DeviceContract
 from edgekd.testing.sshd import LoopbackSshd, sshd_path
 
-pytestmark = pytest.mark.skipif(sshd_path() is None, reason="no sshd: apt-get install openssh-server")
+pytestmark = [
+    pytest.mark.runtime,
+    pytest.mark.skipif(sshd_path() is None, reason="no sshd: apt-get install openssh-server"),
+]
 
 PLAN = MeasurePlan(processes=3, rounds=3, round_ms=5.0, warmup_ms=5.0)
 

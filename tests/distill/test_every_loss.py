@@ -15,8 +15,6 @@ from edgekd.errors import ConfigurationError
 from edgekd.students.student import load_student, new_student, save_student
 from edgekd.testing.fakes.bars import BarTeacher, OpenBarTeacher
 
-pytestmark = pytest.mark.slow
-
 LOSSES = plugins.names("edgekd.losses")
 TEACHERS = {"network": OpenBarTeacher, "logits alone": BarTeacher, "none": lambda: None}
 OWN = """

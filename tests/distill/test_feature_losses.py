@@ -18,8 +18,6 @@ from edgekd.students.student import load_student, save_student
 from edgekd.teachers.cache import TeacherCache
 from edgekd.testing.fakes.bars import BarTeacher, OpenBarTeacher
 
-pytestmark = pytest.mark.slow
-
 QUICK = {"epochs": 4, "batch_size": 32, "precision": "float32"}
 FITNET = {"fitnet": {"weight": 2.0}, "kd": {}}
 

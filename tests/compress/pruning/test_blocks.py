@@ -10,8 +10,6 @@ from torch import nn
 
 from edgekd.compress.pruning.blocks import drop_blocks, find_stages
 
-pytestmark = pytest.mark.slow  # analyses and rebuilds real networks
-
 SHAPE = (3, 32, 32)
 
 

@@ -13,8 +13,6 @@ from torch.nn import functional
 from edgekd.compress.pruning.cuts import channels_of
 from edgekd.compress.pruning.groups import find_groups, importances, prune_channels
 
-pytestmark = pytest.mark.slow  # analyses and rebuilds real networks
-
 SHAPE = (3, 32, 32)
 
 

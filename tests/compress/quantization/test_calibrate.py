@@ -20,8 +20,6 @@ from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 from edgekd.tasks.digits import Digits
 from edgekd.teachers.normalise import normalised
 
-pytestmark = pytest.mark.slow  # trains and calibrates networks
-
 ARCH = Arch.of({"width1": 8, "width2": 16, "width3": 16, "depth1": 1, "depth2": 1, "depth3": 1})
 FLOATS = TaskSpec(
     name="floats",
