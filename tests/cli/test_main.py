@@ -27,10 +27,10 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     monkeypatch.setattr("edgekd.targets.listing.list_targets", fail)
 
 
-def test_alone_it_shows_seven_things(capsys: pytest.CaptureFixture[str]) -> None:
+def test_alone_it_shows_eight_things(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     shown = capsys.readouterr().out
-    assert sum(line.startswith("  ") for line in shown.splitlines()) == 7
+    assert sum(line.startswith("  ") for line in shown.splitlines()) == 8
     assert all(f"  edgekd {name} " in shown for name in ("search", "compress", "bench", "export"))
     assert all(len(line) <= 80 for line in shown.splitlines())
 
