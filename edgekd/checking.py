@@ -101,7 +101,7 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
     from edgekd.distill.probe import training_rate
     from edgekd.project import read_project
     from edgekd.search.accuracy.short import ShortTraining
-    from edgekd.search.recipe import images_of, shortened
+    from edgekd.search.recipe import images_of
 
     project = read_project(project_file, target, notice=events.line)
     command: Command = "compress" if project.family.inherits else "search"
@@ -114,7 +114,7 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
     rate = training_rate(module, spec.input.shape, training_device())
     estimate, candidate_s = project.accuracy, None
     if command != "distill" and isinstance(estimate, ShortTraining):
-        candidate_s = images_of(shortened(project.recipe, estimate.epochs), count) / rate
+        candidate_s = images_of(estimate.shortened(project.recipe, count), count) / rate
     return CheckAnswer(
         project=project_file,
         command=command,

@@ -110,7 +110,7 @@ def train(
     """
     run = _Training(module, lesson, objective, plan, folder, device or training_device())
     cuda = range(torch.cuda.device_count()) if run.device.type == "cuda" else []
-    with kept_memory(), torch.random.fork_rng(devices=cuda), run.looking():
+    with run.execution.on_threads(), kept_memory(), torch.random.fork_rng(devices=cuda), run.looking():
         if validate is not None and plan.keep_best and run.position.best is None:
             run.keep(validate(run.answering()))
         while run.position.epoch < plan.epochs:
@@ -166,7 +166,8 @@ class _Training:
         self.normalise = Normalisation(lesson.spec, device)
         count = len(lesson.inputs)
         self.steps = max(1, math.ceil(count / plan.batch_size))
-        self.used = sum(map(len, batches_of(torch.arange(count), self.steps, device)))
+        with self.execution.on_threads():
+            self.used = sum(map(len, batches_of(torch.arange(count), self.steps, device)))
         if stored is None:  # before anything else: a training that is killed has to go on with the layout it began in
             self._save(0, 0.0)
         write_curve(folder, self.position.curve)
@@ -337,7 +338,12 @@ class _Training:
         scored = next((p.validation for p in reversed(self.position.curve) if p.validation is not None), None)
         best = "" if scored is None else f", validation {scored:.1%}"
         epoch = min(self.position.epoch + 1, self.plan.epochs)
-        return f"epoch {epoch}/{self.plan.epochs}{best}, {images_per_s:,.0f} images/s"
+        threads = (
+            ""
+            if self.execution.threads is None
+            else f" on {self.execution.threads} thread{'s' if self.execution.threads > 1 else ''}"
+        )
+        return f"epoch {epoch}/{self.plan.epochs}{best}, {images_per_s:,.0f} images/s{threads}"
 
     def _mean_loss(self) -> float:
         mean = float(self.loss_sum) / self.used

@@ -1,18 +1,20 @@
-"""Which precision and memory layout train fastest here: tried for at most two seconds, then remembered.
+"""Which precision, memory layout and number of threads train fastest here: tried for some seconds, then remembered.
 
 Which one wins depends on the CPU (bfloat16 is fastest with AMX and twenty times slower with plain AVX2) and on the
-module. The plain choice, contiguous float32, is left only for one that is faster by more than a tenth.
+module. The plain choice, contiguous float32, is left only for one that is faster by more than a tenth. So are torch's
+own threads for fewer: beside other work, two threads that waited for each other took 16 times as long as one.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 from torch.utils import _pytree as pytree
 
@@ -35,12 +37,23 @@ class Execution(Record):
 
     precision: Precision = "float32"
     channels_last: bool = False
+    threads: PositiveInt | None = None  # None: as many as torch has
     speedup: PositiveFloat = 1.0  # over contiguous float32, where it was probed
 
     @property
     def memory_format(self) -> torch.memory_format:
         """The layout of inputs and weights."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    @contextmanager
+    def on_threads(self) -> Iterator[None]:
+        """Inside this, torch computes on these threads."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads or before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def probe(
@@ -60,7 +73,12 @@ def probe(
     options = [Execution(precision=p, channels_last=layout) for p in precisions for layout in layouts]
     key = digest_json([_kinds(module), list(shape), batch_size, str(device), torch.get_num_threads(), list(precisions)])
     if key not in _known:
-        _known[key] = fastest(options, _steps(module, shape, batch_size, device), clock)
+        step = _steps(module, shape, batch_size, device)
+        chosen = fastest(options, step, clock)
+        fewer = [chosen.but(threads=count) for count in _fewer(torch.get_num_threads())] if device.type == "cpu" else []
+        quicker = fastest([chosen, *fewer], step, clock) if fewer else chosen
+        both = 1.0 if quicker is chosen else round(chosen.speedup * quicker.speedup, 3)
+        _known[key] = chosen if quicker is chosen else quicker.but(speedup=both)
     return _known[key]
 
 
@@ -121,15 +139,25 @@ def _steps(
     def step(option: Execution) -> None:
         trained = copies[option.channels_last]
         inputs = samples.contiguous(memory_format=option.memory_format)
-        with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, option.precision == "bfloat16"):
-            answers = trained(inputs)
-        value = torch.stack([part.float().square().mean() for part in pytree.tree_leaves(answers)]).sum()
-        value.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
+        with option.on_threads():
+            with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, option.precision == "bfloat16"):
+                answers = trained(inputs)
+            value = torch.stack([part.float().square().mean() for part in pytree.tree_leaves(answers)]).sum()
+            value.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
         trained.zero_grad(set_to_none=True)
         if device.type == "cuda":
             torch.cuda.synchronize()
 
     return step
+
+
+def _fewer(threads: int) -> list[int]:
+    """Half as many threads, half of those again while they can be halved, and one: each divides all of them."""
+    counts, half = [1] if threads > 1 else [], threads
+    while half % 2 == 0 and half > 2:
+        half //= 2
+        counts.insert(-1, half)
+    return counts
 
 
 def _samples(batch_size: int) -> int:

@@ -13,6 +13,7 @@ warm-up, and the best of its start and its epochs is kept, by validation.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -56,6 +57,7 @@ __all__ = ["Distill"]
 
 _VERSION = 6  # raised when the same options train to another result
 _DEFAULT_VIEWS = 4
+_BATCHES, _STEPS_AN_EPOCH = (16, 32, 64, 128), 20
 _RATE, _WARMUP = 0.1, 1.0  # for random weights
 _RECOVERY_RATE = 0.01  # for trained ones: at 0.1 one epoch took a network from 84 % to 20 %
 _OTHER_VIEWS = 1_000_003  # added to a seed: views that no student of the same recipe sees
@@ -72,7 +74,7 @@ class Distill(Record):
 
     loss: Combined = Field(default_factory=lambda: Combined.model_validate({"kd": {}}))
     epochs: PositiveInt = 40
-    batch_size: Annotated[int, Field(ge=2)] = 128
+    batch_size: Annotated[int, Field(ge=2)] | None = None  # 128; fewer for less than 3,000 images: `batch_size_for`
     learning_rate: PositiveFloat | None = None  # 0.1; 0.01 where the student inherits trained weights
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     weight_decay: NonNegativeFloat = 5e-4
@@ -195,6 +197,20 @@ class Distill(Record):
     def passes(self) -> int:
         """Epochs in all."""
         return self.epochs
+
+    def batch_size_for(self, images: int) -> int:
+        """How many images a step takes of so many: what was asked for, or 16 to 128, for 20 steps an epoch or more.
+
+        Few images in large batches make so few steps that nothing is learnt: 624 of them in 128s are 5 steps an epoch.
+        """
+        if self.batch_size is not None:
+            return self.batch_size
+        fitting = [size for size in _BATCHES if size * _STEPS_AN_EPOCH <= images]
+        return fitting[-1] if fitting else _BATCHES[0]
+
+    def steps(self, images: int) -> int:
+        """Steps an epoch over so many images."""
+        return max(1, math.ceil(images / self.batch_size_for(images)))
 
     def shortened(self, epochs: int) -> Distill:
         """The same for so many epochs at the most."""
@@ -411,7 +427,7 @@ class Distill(Record):
         return Plan(
             digest=self.key(inputs),
             epochs=self.epochs,
-            batch_size=self.batch_size,
+            batch_size=self.batch_size_for(len(context.task.split("train"))),
             learning_rate=rate,
             momentum=self.momentum,
             weight_decay=self.weight_decay,

@@ -53,7 +53,7 @@ class TrainedTeacher(Record):
     width: PositiveInt = 32
     depth: PositiveInt = 1
     epochs: PositiveInt = 20
-    batch_size: Annotated[int, Field(ge=2)] = 128
+    batch_size: Annotated[int, Field(ge=2)] | None = None  # as of `distill`
     learning_rate: PositiveFloat = 0.1
     seed: NonNegativeInt = 0
 

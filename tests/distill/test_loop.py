@@ -186,6 +186,48 @@ def test_probe_leaves_the_module_as_it_was():
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 
+@pytest.mark.parametrize(("alone", "expected"), [(0.1, 1), (0.95, None)], ids=["busy", "idle"])
+def test_fewer_threads_train_where_they_are_clearly_faster(monkeypatch, alone, expected):
+    """Two threads of which one waits for a busy core are slower than one."""
+    now, module = [0.0], network()
+
+    class Watch(nn.Module):
+        def forward(self, inputs):
+            now[0] += alone if torch.get_num_threads() == 1 else 1.0
+            return inputs
+
+    monkeypatch.setattr("edgekd.distill.probe._known", {})
+    module.append(Watch())
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = probe(module, (2, 4, 4), 8, torch.device("cpu"), ("float32",), clock=lambda: now[0])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert found.threads == expected
+
+
+def test_a_training_has_the_threads_it_began_with(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: Execution(threads=1))
+    seen, before = [], torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        train(
+            network(),
+            lesson(),
+            CE,
+            plan(),
+            tmp_path,
+            validate=lambda _: seen.append(torch.get_num_threads()) or 0.5,
+            device=torch.device("cpu"),
+        )
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
+
+
 def test_predict_normalises_and_restores_each_parts_mode(task, student):
     student.module.train()
     student.module.stem.eval()

@@ -192,6 +192,13 @@ def test_labels_are_smoothed_in_one_place_or_the_other(loss):
     assert [part for part in after if part[0] != "ce"] == [part for part in before if part[0] != "ce"]
 
 
+@pytest.mark.parametrize(("images", "size"), [(100, 16), (624, 16), (1167, 32), (2560, 128), (50_000, 128)])
+def test_few_images_are_trained_on_in_small_batches(images, size):
+    assert Distill().batch_size_for(images) == size
+    assert Distill().steps(images) >= min(20, images // 16)
+    assert Distill(batch_size=48).batch_size_for(images) == 48
+
+
 def test_options_survive_json_and_tell_keys_apart():
     stage = Distill.model_validate({"loss": {"kd": {"temperature": 2}}, "epochs": 3})
     again = Distill.model_validate(stage.model_dump(mode="json"))
