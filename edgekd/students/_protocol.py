@@ -34,6 +34,9 @@ __all__ = [
     "Axis",
     "Candidate",
     "CompressionPlan",
+    "CutArch",
+    "CutOut",
+    "Cuttable",
     "DrawsImages",
     "Encoding",
     "Family",
@@ -233,6 +236,45 @@ class Inheriting(Protocol):
 
     def left_out(self, spec: TaskSpec) -> Sequence[tuple[str, str]]:
         """Layers that every arch leaves whole, and why."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cuttable:
+    """A whole network out of which archs are cut: channels by groups of layers, and modules that are left out."""
+
+    module: nn.Module
+    channels: Mapping[str, int]  # of each group
+    removable: Sequence[str]  # modules by name, each of one tensor in and one of its shape out
+    take: Callable[[nn.Module, Mapping[str, int]], None]  # leaves a copy so many channels of some groups, in place
+
+
+@dataclass(frozen=True)
+class CutArch:
+    """What one arch has left of it."""
+
+    channels: Mapping[str, int]  # of each group
+    removed: Mapping[str, str]  # modules left out, and the operator in each one's place ("": none)
+
+
+@runtime_checkable
+class CutOut(Protocol):
+    """A family all of whose archs are cut out of one network, so that a few traces tell the shapes of all."""
+
+    def space(self, spec: TaskSpec) -> Space:
+        """As of any family."""
+        ...
+
+    def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
+        """As of any family."""
+        ...
+
+    def whole(self, spec: TaskSpec) -> Cuttable:
+        """The network."""
+        ...
+
+    def cut(self, arch: Arch, spec: TaskSpec) -> CutArch:
+        """What an arch has left of it; nothing is built."""
         ...
 
 

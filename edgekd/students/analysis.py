@@ -8,24 +8,22 @@ the raw answers of several heads isn't counted. Evidence kind: analytic.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import nn
 
 from edgekd.artefacts import Precision
 from edgekd.kernels import Kernel, KernelKind, Kernels
 from edgekd.records import Digest
 from edgekd.store.records import StaticFeatures
-from edgekd.students._protocol import Arch, Family, Student
+from edgekd.students._protocol import Arch, CutOut, Family, Student
+from edgekd.students.following import Follower
+from edgekd.students.traced import Operator, Shape, Trace, trace
 from edgekd.tasks._protocol import TaskSpec
 
 __all__ = ["analyse", "analyse_arch", "kernels_of", "kernels_of_arch"]
@@ -74,10 +72,31 @@ def _asked(family: Family, arch: Arch, spec: TaskSpec) -> _Asked:
 @lru_cache(maxsize=8192)
 def _counted_arch(asked: _Asked) -> _Counts:
     with torch.random.fork_rng(devices=[]):
+        if isinstance(asked.family, CutOut):
+            follower = _follower(_Asked(asked.name, asked.options, Arch.of({}), asked.task, asked.family, asked.spec))
+            if follower is not None:
+                return _counts(follower.of(asked.family.cut(asked.arch, asked.spec)))
         if asked.family.inherits:
             return _counted(asked.family.build(asked.arch, asked.spec), asked.spec)
         with torch.device("meta"):
             return _counted(asked.family.build(asked.arch, asked.spec), asked.spec)
+
+
+@lru_cache(maxsize=4)
+def _follower(asked: _Asked) -> Follower | None:
+    """What tells the shapes of all archs of a family from traces of a few; None where it can't."""
+    assert isinstance(asked.family, CutOut)
+    family, spec = asked.family, asked.spec
+    space = family.space(spec)
+    ends = [space.at(0), space.at(space.size // 2)]
+    try:
+        follower = Follower.over(family.whole(spec), spec.input.shape)
+    except ValueError:  # its operators are not the same ones at another size
+        return None
+    right = all(
+        _counts(follower.of(family.cut(arch, spec))) == _counted(family.build(arch, spec), spec) for arch in ends
+    )
+    return follower if right else None
 
 
 @dataclass(frozen=True)
@@ -114,80 +133,50 @@ class _Operator:
     reads: list[int]  # activations
     writes: int
     size: int  # elements of the result
-    weights: dict[int, int]  # identity of each parameter -> its elements
+    weights: dict[str, int]  # name of each parameter -> its elements
     macs: int
     channels: int
-    shape: tuple[int, ...]  # of the result
-    filters: tuple[int, ...]  # shape of a weighted operator's weights
+    shape: Shape  # of the result
+    filters: Shape  # shape of a weighted operator's weights
     stride: int
-    source: tuple[int, ...]  # shape of the first tensor read
+    source: Shape  # shape of the first tensor read
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    """Notes every operator that computes. Activations are numbered: views keep their number, in-place results don't."""
-
-    def __init__(self, parameters: Mapping[int, Tensor], image: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        self.operators: list[_Operator] = []
-        self._alive: list[Tensor] = [image]  # keeps storages, so that no address is used twice
-        self._parameters = parameters
-        self._current = {_buffer(image): 0}  # storage -> number of what it holds now
-
-    def current(self, tensor: Tensor) -> int:
-        """The number of the activation a tensor holds; a new one where no operator made it."""
-        self._alive.append(tensor)
-        return self._current.setdefault(_buffer(tensor), len(self._current) + len(self.operators) + 1_000_000)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        name = func._opname.strip("_")
-        given = list(_tensors([args, kwargs or {}]))
-        made = next(iter(_tensors(result)), None)
-        if made is None or not made.is_floating_point():
-            return result
-        buffers = [_buffer(tensor) for tensor in given]
-        if _buffer(made) in self._parameters or (_buffer(made) in buffers and not func._schema.is_mutable):
-            return result  # a view
-        reads = [self.current(tensor) for tensor in given if _buffer(tensor) not in self._parameters]
-        weights = {buffer: self._parameters[buffer].numel() for buffer in buffers if buffer in self._parameters}
-        self._alive.append(made)
-        self._current[_buffer(made)] = len(self.operators) + 1
-        self.operators.append(
-            _Operator(
-                name=name,
-                reads=reads,
-                writes=len(self.operators) + 1,
-                size=made.numel(),
-                weights=weights,
-                macs=_macs(name, given, made),
-                channels=made.shape[1] if name in _WEIGHTED and weights else 0,
-                shape=tuple(made.shape),
-                filters=tuple(given[1].shape) if name == "convolution" else (),
-                stride=max(args[3]) if name == "convolution" else 1,
-                source=next((tuple(t.shape) for t in given if _buffer(t) not in self._parameters), ()),
-            )
-        )
-        return result
+def _operator(traced: Operator, parameters: Mapping[str, Shape]) -> _Operator:
+    name, given, shape = traced.name, traced.given, traced.shape
+    weights = {parameter: math.prod(parameters[parameter]) for parameter, _ in given if parameter}
+    return _Operator(
+        name=name,
+        reads=list(traced.reads),
+        writes=traced.writes,
+        size=math.prod(shape),
+        weights=weights,
+        macs=_macs(name, [its for _, its in given], shape),
+        channels=shape[1] if name in _WEIGHTED and weights else 0,
+        shape=shape,
+        filters=given[1][1] if name == "convolution" else (),
+        stride=traced.stride,
+        source=next((its for parameter, its in given if not parameter), ()),
+    )
 
 
 def _counted(module: nn.Module, spec: TaskSpec) -> _Counts:
-    shapes = _without_values(module)
-    parameters = {_buffer(p): p for p in (*shapes.parameters(), *shapes.buffers())}
-    image = torch.empty((1, *spec.input.shape), device="meta")
-    recorder = _Recorder(parameters, image)
-    with torch.no_grad(), torch.device("meta"), recorder:
-        answers = pytree.tree_leaves(shapes(image))
-    return _count(recorder.operators, image.numel(), [recorder.current(answer) for answer in answers], parameters)
+    return _counts(trace(module, spec.input.shape))
+
+
+def _counts(found: Trace) -> _Counts:
+    operators = [_operator(operator, found.parameters) for operator in found.operators]
+    return _count(operators, found.source_size, found.answers, found.parameters)
 
 
 def _count(
-    operators: Sequence[_Operator], source_size: int, answers: Sequence[int], parameters: Mapping[int, Tensor]
+    operators: Sequence[_Operator], source_size: int, answers: Sequence[int], parameters: Mapping[str, Shape]
 ) -> _Counts:
     readers = Counter(buffer for operator in operators for buffer in set(operator.reads))
     producer: dict[int, _Operator] = {}
     same: dict[int, int] = {}  # activation -> the one it is fused into
     kept: list[_Operator] = []
-    folded: set[int] = set()
+    folded: set[str] = set()
     extra_biases = 0
     for operator in operators:
         operator.reads = [same.get(buffer, buffer) for buffer in operator.reads]
@@ -196,8 +185,7 @@ def _count(
         folds = "batch_norm" in operator.name and before is not None and before.name in _WEIGHTED and alone
         if folds and before is not None:
             folded |= set(operator.weights)
-            dims = [parameters[key].dim() for key in before.weights]
-            extra_biases += before.channels if 1 not in dims else 0
+            extra_biases += before.channels if 1 not in [len(parameters[key]) for key in before.weights] else 0
         if folds or (operator.name in _CLAMPS and before is not None and alone):
             same[operator.writes] = operator.reads[0]
             readers[operator.reads[0]] = readers[operator.writes]
@@ -205,9 +193,9 @@ def _count(
         kept.append(operator)
         producer[operator.writes] = operator
     used = {key: size for operator in kept for key, size in operator.weights.items() if key not in folded}
-    matrices = {k: s for op in kept if op.name in _WEIGHTED for k, s in op.weights.items() if parameters[k].dim() > 1}
+    matrices = {k: s for op in kept if op.name in _WEIGHTED for k, s in op.weights.items() if len(parameters[k]) > 1}
     weights = sum(matrices.values())
-    counted: set[int] = set()
+    counted: set[str] = set()
     channels = 0
     for operator in kept:
         if not counted.issuperset(operator.weights):
@@ -286,36 +274,9 @@ def _depth(operators: Sequence[_Operator]) -> int:
     return max(depth.values(), default=0)
 
 
-def _macs(name: str, given: Sequence[Tensor], made: Tensor) -> int:
+def _macs(name: str, given: Sequence[Shape], made: Shape) -> int:
     if name == "convolution":
-        return made.numel() * math.prod(given[1].shape[1:])
+        return math.prod(made) * math.prod(given[1][1:])
     if name in ("addmm", "mm", "bmm", "baddbmm"):
-        left = given[-2]
-        return made.numel() * left.shape[-1]
+        return math.prod(made) * given[-2][-1]
     return 0
-
-
-def _without_values(module: nn.Module) -> nn.Module:
-    """A copy in eval mode whose tensors have shapes alone; nothing is copied but structure."""
-    memo: dict[int, Any] = {}
-    for part in module.modules():  # tensors that are neither parameters nor buffers
-        memo |= {id(v): torch.empty_like(v, device="meta") for v in vars(part).values() if isinstance(v, Tensor)}
-    for parameter in module.parameters():
-        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
-    for buffer in module.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
-    return copy.deepcopy(module, memo).eval()
-
-
-def _buffer(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _tensors(part)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["BlockStage", "drop_blocks", "find_stages"]
+__all__ = ["OPERATORS", "BlockStage", "drop_blocks", "find_stages"]
 
 _ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "identity": nn.Identity,
@@ -27,6 +27,16 @@ _ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "hardswish": nn.Hardswish,
     "gelu": nn.GELU,
 }
+
+OPERATORS: Mapping[str, str] = {
+    "identity": "",
+    "relu": "relu",
+    "relu6": "hardtanh",
+    "silu": "silu",
+    "hardswish": "hardswish",
+    "gelu": "gelu",
+}
+"""What runs in a left out block's place, as torch names operators."""
 
 
 class _Block(NamedTuple):

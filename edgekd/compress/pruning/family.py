@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple
@@ -23,7 +23,7 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from edgekd.compress.pruning.blocks import BlockStage, drop_blocks, find_stages
+from edgekd.compress.pruning.blocks import OPERATORS, BlockStage, drop_blocks, find_stages
 from edgekd.compress.pruning.groups import (
     ChannelGroup,
     LeftOut,
@@ -35,7 +35,7 @@ from edgekd.compress.pruning.groups import (
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, Record, digest_file, digest_json
 from edgekd.references import CodeReference, ExistingFile
-from edgekd.students._protocol import Arch, Axis, Space
+from edgekd.students._protocol import Arch, Axis, CutArch, Cuttable, Space
 from edgekd.students.answers import answering_logits
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.teachers.weights import built_module, source_file
@@ -124,6 +124,33 @@ class Pruned(Record):
         if self.ratios[-1] != 1.0:
             return None
         return Arch.of({axis.name: axis.choices[-1] for axis in self.space(spec).axes})
+
+    def whole(self, spec: TaskSpec) -> Cuttable:
+        """The whole model, and how channels of its groups are taken out of a copy."""
+        anatomy = _anatomy(self, spec)
+        groups = {group.makers[0]: group for group in anatomy.groups}
+
+        def take(model: nn.Module, channels: Mapping[str, int]) -> None:
+            keep = {name: torch.arange(channels.get(name, group.channels)) for name, group in groups.items()}
+            prune_channels(model, anatomy.groups, keep)
+
+        return Cuttable(
+            module=anatomy.model,
+            channels={name: group.channels for name, group in groups.items()},
+            removable=[name for stage in anatomy.stages for name in stage.droppable],
+            take=take,
+        )
+
+    def cut(self, arch: Arch, spec: TaskSpec) -> CutArch:
+        """How many channels of each group an arch keeps, and which blocks go."""
+        anatomy = _anatomy(self, spec)
+        removed: dict[str, str] = {}
+        for stage in anatomy.stages:
+            gone = stage.counts[-1] - int(arch[f"blocks_{stage.name}"])
+            for name, substitute in list(zip(stage.droppable, stage.substitutes, strict=True))[:gone]:
+                removed[name] = OPERATORS[substitute]
+        kept = {group.makers[0]: self._kept(group, self._ratio(group, arch)) for group in anatomy.groups}
+        return CutArch(channels=kept, removed=removed)
 
     def left_out(self, spec: TaskSpec) -> Sequence[LeftOut]:
         """Layers whose channels can't be pruned, and why. The classifier is always among them."""

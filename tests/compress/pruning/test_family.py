@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,12 @@ import torch
 from torch import nn
 
 from edgekd import plugins
+from edgekd.artefacts import Precision
 from edgekd.compress.pruning.family import Pruned
 from edgekd.errors import ConfigurationError
 from edgekd.students._protocol import Arch
+from edgekd.students.analysis import analyse, analyse_arch, kernels_of, kernels_of_arch
+from edgekd.students.student import new_student
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 from edgekd.testing.contracts.family import FamilyContract
 
@@ -344,3 +348,30 @@ def test_nothing_shrinks_into_something_larger(make, spec):
     small, whole = largest(family, spec, keep_1=0.5), largest(family, spec)
     with pytest.raises(ValueError, match="keep_1 grows"):
         family.shrink(family.build(small, spec), small, whole, spec)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "mobile", "vgg"])
+def test_features_of_every_arch_follow_from_a_few_traces(make, spec, name, monkeypatch):
+    """Building and tracing each took a large network past a search's whole budget."""
+    family = make(name, ratios=[0.25, 0.5, 1.0], round_to=4)
+    space = family.space(spec)
+    archs = [space.at(index) for index in space.indices(12, seed=1)]
+    students = [new_student(family, arch, spec, 0) for arch in archs]
+    expected = [(analyse(student, Precision.INT8), kernels_of(student)) for student in students]
+    built = []
+    plain = Pruned.build
+    monkeypatch.setattr(Pruned, "build", lambda self, arch, spec: built.append(arch) or plain(self, arch, spec))
+    found = [(analyse_arch(family, a, spec, Precision.INT8), kernels_of_arch(family, a, spec)) for a in archs]
+    assert found == expected
+    assert len(built) == 2, "of which it is checked that they follow"
+
+
+def test_an_arch_that_does_not_follow_is_counted_itself(make, spec, monkeypatch):
+    family = make("mobile", ratios=[0.5, 1.0], round_to=4)
+    arch = family.space(spec).at(3)
+    plain = Pruned.cut
+    wrong = lambda self, arch, spec: replace(plain(self, arch, spec), removed={})  # noqa: E731
+    monkeypatch.setattr(Pruned, "cut", wrong)
+    assert analyse_arch(family, arch, spec, Precision.FLOAT32) == analyse(
+        new_student(family, arch, spec, 0), Precision.FLOAT32
+    )

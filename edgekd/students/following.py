@@ -1,0 +1,115 @@
+"""The operators of every arch that is cut out of one network, by arithmetic on the shapes of a few traces.
+
+Each size in a trace is a sum over groups of channels, a multiple of how many each has left. So one trace with a group
+cut tells its multiples, and the sizes of any arch follow; a module left out is a span of operators that goes. To trace
+each arch of a large network takes minutes; this takes milliseconds each.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.students._protocol import CutArch, Cuttable
+from edgekd.students.traced import Operator, Shape, Trace, trace
+
+__all__ = ["Follower"]
+
+
+@dataclass(frozen=True)
+class Follower:
+    """The whole network's trace, its sizes in one row, and what each group's channels add to them."""
+
+    whole: Trace
+    sizes: NDArray[np.float64]
+    channels: dict[str, int]
+    shares: NDArray[np.float64]  # (groups, sizes): a channel's
+
+    @classmethod
+    def over(cls, network: Cuttable, shape: Sequence[int]) -> Follower:
+        """Trace it once, and once for each group. Raises ValueError where a smaller one has other operators."""
+        whole = trace(network.module, shape, network.removable)
+        sizes = _sizes(whole)
+        rows = []
+        for group, channels in network.channels.items():
+            smaller = copy.deepcopy(network.module)
+            left = channels // 2
+            network.take(smaller, {group: left})
+            found = trace(smaller, shape)
+            if _outline(found) != _outline(whole):
+                raise ValueError(f"{group}: other operators where it has {left} channels")
+            rows.append((sizes - _sizes(found)) / (channels - left))
+        return cls(whole, sizes, dict(network.channels), np.array(rows).reshape(len(rows), len(sizes)))
+
+    def of(self, arch: CutArch) -> Trace:
+        """The trace of an arch."""
+        gone = np.array([float(channels - arch.channels[group]) for group, channels in self.channels.items()])
+        sizes = np.rint(self.sizes - gone @ self.shares).astype(np.int64).tolist() if len(gone) else self.sizes.tolist()
+        filled = _filled(self.whole, [int(size) for size in sizes])
+        return _without(filled, arch) if arch.removed else filled
+
+
+def _without(found: Trace, arch: CutArch) -> Trace:
+    """Spans taken out: what reads their result reads what they read, or the one operator in their place."""
+    spans = {found.spans[name].begin: (found.spans[name], operator) for name, operator in arch.removed.items()}
+    same: dict[int, int] = {}
+    operators: list[Operator] = []
+    place, count = 0, len(found.operators)
+    while place < count:
+        if place in spans:
+            span, name = spans[place]
+            reads = same.get(span.reads, span.reads)
+            last = next(operator for operator in found.operators if operator.writes == span.writes)
+            if name:
+                operators.append(Operator(name, (reads,), span.writes, last.shape, (("", last.shape),)))
+            else:
+                same[span.writes] = reads
+            place = span.end
+            continue
+        operator = found.operators[place]
+        operators.append(replace(operator, reads=tuple(same.get(number, number) for number in operator.reads)))
+        place += 1
+    return found.but(operators=tuple(operators), answers=tuple(same.get(answer, answer) for answer in found.answers))
+
+
+def _outline(found: Trace) -> object:
+    """All but the sizes."""
+    return (
+        [(o.name, o.reads, o.writes, len(o.shape), [(n, len(s)) for n, s in o.given]) for o in found.operators],
+        [(name, len(shape)) for name, shape in found.parameters.items()],
+        found.answers,
+    )
+
+
+def _shapes(found: Trace) -> list[Shape]:
+    shapes = []
+    for operator in found.operators:
+        shapes += [operator.shape, *(shape for _, shape in operator.given)]
+    return [*shapes, *found.parameters.values()]
+
+
+def _sizes(found: Trace) -> NDArray[np.float64]:
+    return np.array([size for shape in _shapes(found) for size in shape], dtype=np.float64)
+
+
+def _filled(found: Trace, sizes: Sequence[int]) -> Trace:
+    """The same with other sizes."""
+    at = 0
+
+    def next_of(shape: Shape) -> Shape:
+        nonlocal at
+        at += len(shape)
+        return tuple(sizes[at - len(shape) : at])
+
+    operators = []
+    for operator in found.operators:
+        shape = next_of(operator.shape)
+        operators.append(
+            replace(operator, shape=shape, given=tuple((name, next_of(its)) for name, its in operator.given))
+        )
+    parameters = {name: next_of(shape) for name, shape in found.parameters.items()}
+    return found.but(operators=tuple(operators), parameters=parameters)

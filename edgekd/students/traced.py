@@ -1,0 +1,153 @@
+"""What a network computes, operator by operator with its shapes, from a pass on tensors without values at batch 1."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = ["Operator", "Shape", "Span", "Trace", "trace"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator that computes. Activations are numbered; 0 is the input."""
+
+    name: str
+    reads: tuple[int, ...]
+    writes: int
+    shape: Shape  # of the result
+    given: tuple[tuple[str, Shape], ...]  # every tensor it is given: a parameter's name ("" of an activation) and shape
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class Span:
+    """The operators of one module that ran once: from ``begin`` up to ``end``, between two activations."""
+
+    begin: int
+    end: int
+    reads: int
+    writes: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The operators in order, the input's elements, what is answered, spans of some modules, and parameters' shapes."""
+
+    operators: tuple[Operator, ...]
+    source_size: int
+    answers: tuple[int, ...]
+    spans: Mapping[str, Span]
+    parameters: Mapping[str, Shape]  # by name; tied ones once
+
+    def but(self, **changes: Any) -> Trace:
+        """A copy with some fields replaced."""
+        return replace(self, **changes)
+
+
+def trace(module: nn.Module, shape: Sequence[int], spanned: Sequence[str] = ()) -> Trace:
+    """Run a copy of ``module`` for an input (C, H, W). ``spanned``: modules whose operators are to be told apart."""
+    shapes = _without_values(module)
+    names: dict[int, str] = {}
+    parameters: dict[str, Shape] = {}
+    for name, tensor in [*shapes.named_parameters(), *shapes.named_buffers()]:
+        parameters.setdefault(names.setdefault(_buffer(tensor), name), tuple(tensor.shape))
+    image = torch.empty((1, *shape), device="meta")
+    recorder = _Recorder(names, image)
+    begun: dict[str, tuple[int, int]] = {}
+    spans: dict[str, Span] = {}
+    for name in spanned:
+        part = shapes.get_submodule(name)
+        part.register_forward_pre_hook(
+            lambda _, given, name=name: begun.update({name: (len(recorder.operators), recorder.current(given[0]))})
+        )
+        part.register_forward_hook(
+            lambda _, __, made, name=name: spans.update(
+                {name: Span(begun[name][0], len(recorder.operators), begun[name][1], recorder.current(made))}
+            )
+        )
+    with torch.no_grad(), torch.device("meta"), recorder:
+        answers = pytree.tree_leaves(shapes(image))
+    return Trace(
+        tuple(recorder.operators),
+        image.numel(),
+        tuple(recorder.current(answer) for answer in answers),
+        spans,
+        parameters,
+    )
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """Notes every operator that computes. Activations are numbered: views keep their number, in-place results don't."""
+
+    def __init__(self, parameters: Mapping[int, str], image: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.operators: list[Operator] = []
+        self._alive: list[Tensor] = [image]  # keeps storages, so that no address is used twice
+        self._parameters = parameters
+        self._current = {_buffer(image): 0}  # storage -> number of what it holds now
+
+    def current(self, tensor: Tensor) -> int:
+        """The number of the activation a tensor holds; a new one where no operator made it."""
+        self._alive.append(tensor)
+        return self._current.setdefault(_buffer(tensor), len(self._current) + len(self.operators) + 1_000_000)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func._opname.strip("_")
+        given = list(_tensors([args, kwargs or {}]))
+        made = next(iter(_tensors(result)), None)
+        if made is None or not made.is_floating_point():
+            return result
+        buffers = [_buffer(tensor) for tensor in given]
+        if _buffer(made) in self._parameters or (_buffer(made) in buffers and not func._schema.is_mutable):
+            return result  # a view
+        reads = [self.current(tensor) for tensor in given if _buffer(tensor) not in self._parameters]
+        self._alive.append(made)
+        self._current[_buffer(made)] = len(self.operators) + 1
+        self.operators.append(
+            Operator(
+                name=name,
+                reads=tuple(reads),
+                writes=len(self.operators) + 1,
+                shape=tuple(made.shape),
+                given=tuple((self._parameters.get(_buffer(tensor), ""), tuple(tensor.shape)) for tensor in given),
+                stride=max(args[3]) if name == "convolution" else 1,
+            )
+        )
+        return result
+
+
+def _without_values(module: nn.Module) -> nn.Module:
+    """A copy in eval mode whose tensors have shapes alone; nothing is copied but structure."""
+    memo: dict[int, Any] = {}
+    for part in module.modules():  # tensors that are neither parameters nor buffers
+        memo |= {id(v): torch.empty_like(v, device="meta") for v in vars(part).values() if isinstance(v, Tensor)}
+    for parameter in module.parameters():
+        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
+    for buffer in module.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(module, memo).eval()
+
+
+def _buffer(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _tensors(part)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
