@@ -283,7 +283,7 @@ def profiled(space: str, runtime: str, precision: str, held_out: Sequence[int], 
 
     known = profile_of_this_computer()
     files = [_file(runs, space, index, runtime, precision).path for index in held_out]
-    asked = asked_of(files, [RUNTIMES[runtime]], known.tables)
+    asked, _ = asked_of(files, [RUNTIMES[runtime]], known.tables)
     facts = {"evidence": "predicted", "networks": 0, "rows": [{"index": index} for index in held_out]}
     try:
         told = predict_models("this-computer", known.fingerprint, 1, known.tables, asked).rows

@@ -412,9 +412,9 @@ def predict(
     from edgekd.predicting import asked_of, known_of
 
     known = known_of(device, threads, _paths(tables), notice)
-    asked = asked_of(_paths(models), backends, known.tables)
+    asked, unfit = asked_of(_paths(models), backends, known.tables)
     report = predict_models(device, known.fingerprint, threads, known.tables, asked, known.elsewhere)
-    return report.but(note=known.note)
+    return report.but(note=known.note, unfit=unfit)
 
 
 def losses(name: str | None = None) -> LossesAnswer:

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from edgekd.artefacts import Backend
+from edgekd.artefacts import BACKENDS, Backend
 from edgekd.devices._protocol import Fingerprint
 from edgekd.devices.catalogue import probe_device
-from edgekd.errors import ConfigurationError, MissingError, Place
+from edgekd.errors import ConfigurationError, MissingError, Place, Problem
 from edgekd.export.kernels.precision import precision_of_file
 from edgekd.export.kernels.read import kernels_of_file
 from edgekd.measure.models import find_models, names_of
-from edgekd.measure.predict import Asked
+from edgekd.measure.predict import Asked, Unfit
 from edgekd.measure.tables import (
     LatencyTable,
     profile_command,
@@ -88,18 +88,34 @@ def _with_others(
         return KnownTables(fingerprint, tables, (), "; ".join(filter(None, [note, str(error)])))
 
 
-def asked_of(models: Sequence[Path], backends: Sequence[str], tables: Sequence[LatencyTable]) -> tuple[Asked, ...]:
-    """Every model on every backend that loads its format; where none is named, on those that were measured."""
+def asked_of(
+    models: Sequence[Path], backends: Sequence[str], tables: Sequence[LatencyTable]
+) -> tuple[tuple[Asked, ...], tuple[Unfit, ...]]:
+    """Every model on every backend that loads its format, and the models that can't be asked for, with the reason.
+
+    Where no backend is named, those that were measured, or else the format's own: that it has no table is its answer.
+    Raises ConfigurationError on files that are missing or no models, and where no model can be asked for.
+    """
     named = [Backend.model_validate(name) for name in backends]
     measured = list(dict.fromkeys(table.backend for table in tables))
-    asked, found = list[Asked](), find_models(models)
+    asked, unfit, found = list[Asked](), list[Unfit](), find_models(models)
+    problems = list[Problem]()
     for artefact, name in zip(found, names_of([one.path for one in found]), strict=True):
+        own = [Backend.model_validate(known) for known, formats in BACKENDS.items() if formats[0] is artefact.format]
         loads = [backend for backend in named or measured if artefact.format in backend.formats]
-        if not loads:
-            known = ", ".join(map(str, named or measured))
-            raise ConfigurationError.one(
-                f"no backend loads it ({known})", "give --backend, or another format", Place(str(artefact.path))
-            )
-        kernels, precision = kernels_of_file(artefact), precision_of_file(artefact)
-        asked += [Asked(name, backend, precision, kernels) for backend in loads]
-    return tuple(asked)
+        try:
+            if named and not loads:
+                raise ConfigurationError.one(
+                    f"{', '.join(backends)} can't load {artefact.format.value} files",
+                    f"give --backend {own[0]}, or another format",
+                    Place(str(artefact.path)),
+                )
+            kernels, precision = kernels_of_file(artefact), precision_of_file(artefact)
+        except ConfigurationError as error:
+            problems += error.problems
+            unfit += [Unfit(model=name, message=one.message, remedy=one.remedy) for one in error.problems]
+            continue
+        asked += [Asked(name, backend, precision, kernels) for backend in loads or own]
+    if not asked:
+        raise ConfigurationError(problems)
+    return tuple(asked), tuple(unfit)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import (
     Field,
@@ -30,6 +30,7 @@ from edgekd.records import Digest, Record, digest_json
 __all__ = [
     "Conditions",
     "Delegation",
+    "Describes",
     "Device",
     "DeviceSession",
     "EnergySample",
@@ -318,6 +319,15 @@ class DeviceSession(Protocol):
 
     def close(self) -> None:
         """Release the lock and stop the agent. Never raises."""
+        ...
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """A device that can be asked what it is without its lock, and so while it is in use. Nothing is measured."""
+
+    def describe(self) -> Fingerprint:
+        """Its fingerprint. Raises DeviceUnreachable."""
         ...
 
 

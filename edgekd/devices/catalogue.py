@@ -14,9 +14,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from edgekd import plugins, shelves
-from edgekd.devices._protocol import Device, Fingerprint
+from edgekd.devices._protocol import Describes, Device, Fingerprint
 from edgekd.documents import problems_of
-from edgekd.errors import ConfigurationError, MissingError, UnknownName, printable
+from edgekd.errors import ConfigurationError, DeviceBusy, MissingError, UnknownName, printable
 from edgekd.inheritance import DEVICES, resolve
 from edgekd.records import Digest, Shown
 from edgekd.units import format_bytes
@@ -31,6 +31,7 @@ class ProbeAnswer(Shown):
     device: str
     fingerprint: Fingerprint
     subject: Digest  # what measurements taken on it name as their subject
+    in_use: str = ""  # by whom, where another run holds it now
 
     def lines(self) -> list[str]:
         """One fact a line."""
@@ -48,17 +49,28 @@ class ProbeAnswer(Shown):
             *([f"  cooling       {found.cooling}"] if found.cooling else []),
             *([f"  limits        {found.limits}"] if found.limits else []),
             f"  fingerprint   {self.subject[:12]}",
+            *([f"  in use        {self.in_use}"] if self.in_use else []),
         ]
 
 
 def probe_device(name: str, notice: Callable[[str], None] | None = None) -> ProbeAnswer:
-    """Open a device, ask it, and let it go. Raises what `open_device` and opening raise."""
-    session = open_device(name, notice=notice).open()
+    """Open a device, ask it, and let it go; one that is in use is asked beside that, where its kind allows it.
+
+    Raises what `open_device` and opening raise.
+    """
+    device, in_use = open_device(name, notice=notice), ""
     try:
-        fingerprint = session.describe()
-    finally:
-        session.close()
-    return ProbeAnswer(device=name, fingerprint=fingerprint, subject=fingerprint.digest())
+        session = device.open()
+    except DeviceBusy as busy:
+        if not isinstance(device, Describes):
+            raise
+        fingerprint, in_use = device.describe(), busy.message
+    else:
+        try:
+            fingerprint = session.describe()
+        finally:
+            session.close()
+    return ProbeAnswer(device=name, fingerprint=fingerprint, subject=fingerprint.digest(), in_use=in_use)
 
 
 def open_device(name: str, beside: Path | None = None, notice: Callable[[str], None] | None = None) -> Device:

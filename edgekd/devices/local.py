@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
+from edgekd.devices._protocol import Fingerprint
 from edgekd.devices.agent_options import AgentOptions, PathHere
 from edgekd.devices.link import PipeLink
 from edgekd.devices.lock import DeviceLock
@@ -26,10 +28,18 @@ class LocalDevice(AgentOptions):
         """Take the lock and start the agent. Raises DeviceBusy and DeviceUnreachable."""
         lock = DeviceLock("this-computer")  # whatever it is called: it is one
         try:
-            command = [str(self.python or sys.executable), "-B", str(agent_path()), "serve", "", "", self.told()]
-            return AgentSession(
-                self.name, PipeLink(command), lock.release, power_model=self.power_model, cooling_s=self.cooling_s
-            )
+            return self._session(lock.release)
         except BaseException:
             lock.release()
             raise
+
+    def describe(self) -> Fingerprint:
+        """What it is, also while another run holds its lock. Raises DeviceUnreachable."""
+        with self._session(lambda: None) as session:
+            return session.describe()
+
+    def _session(self, release: Callable[[], None]) -> AgentSession:
+        command = [str(self.python or sys.executable), "-B", str(agent_path()), "serve", "", "", self.told()]
+        return AgentSession(
+            self.name, PipeLink(command), release, power_model=self.power_model, cooling_s=self.cooling_s
+        )

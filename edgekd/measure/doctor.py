@@ -18,11 +18,11 @@ import psutil
 from pydantic import Field
 
 from edgekd.artefacts import Artefact, Backend, Format
-from edgekd.devices._protocol import Device, DeviceSession, Fingerprint, Job, MeasurePlan, Outcome
+from edgekd.devices._protocol import Describes, Device, DeviceSession, Fingerprint, Job, MeasurePlan, Outcome
 from edgekd.devices.adb import AdbDevice
 from edgekd.devices.install import own_python
 from edgekd.devices.shell import HasShell
-from edgekd.errors import DeviceUnreachable
+from edgekd.errors import DeviceBusy, DeviceUnreachable
 from edgekd.measure.compare import aa_noise
 from edgekd.measure.conditions import cores_of, load_of, told_by_device, too_busy
 from edgekd.measure.converters import CONVERTERS, LATE, Found, find_converters
@@ -83,8 +83,14 @@ class DoctorReport(Shown):
 
 
 def examine(device: Device, converters: Callable[[], Sequence[Found]] = find_converters) -> DoctorReport:
-    """Look at a device, and for the host's converters. Raises DeviceBusy and DeviceUnreachable where it can't open."""
-    session = device.open()
+    """Look at a device, and for the host's converters. Of one that is in use, what can be told without measuring.
+
+    Raises DeviceUnreachable where it can't be opened.
+    """
+    try:
+        session = device.open()
+    except DeviceBusy as busy:
+        return _beside(device, busy, converters)
     try:
         fingerprint = session.describe()
         checks = [
@@ -100,6 +106,25 @@ def examine(device: Device, converters: Callable[[], Sequence[Found]] = find_con
     finally:
         session.close()
     return DoctorReport(device=device.name, checks=tuple(checks), exit_code=0 if fingerprint.runtimes else 4)
+
+
+def _beside(device: Device, busy: DeviceBusy, converters: Callable[[], Sequence[Found]]) -> DoctorReport:
+    """While another run holds the device: nothing is measured, and it is asked only where that takes no lock."""
+    fingerprint = device.describe() if isinstance(device, Describes) else None
+    checks = [
+        Check(
+            name="in use",
+            state="warn",
+            found=busy.message,
+            remedy="noise and load can be told once it is done: run edgekd doctor again then",
+        ),
+        *(_runtimes(fingerprint, device) if fingerprint else ()),
+        *_converters(converters()),
+        *(_cpu(fingerprint, "android" in fingerprint.os.lower()) if fingerprint else ()),
+        *(_host() if device.name == "this-computer" else ()),
+    ]
+    nothing = fingerprint is not None and not fingerprint.runtimes
+    return DoctorReport(device=device.name, checks=tuple(checks), exit_code=4 if nothing else 0)
 
 
 def _python(fingerprint: Fingerprint) -> Iterator[Check]:

@@ -22,7 +22,7 @@ from edgekd.records import Record, Shown
 from edgekd.store.predicted import HeldOut
 from edgekd.wrapping import brief_names, columns
 
-__all__ = ["Asked", "PredictReport", "PredictRow", "predict_models"]
+__all__ = ["Asked", "PredictReport", "PredictRow", "Unfit", "predict_models"]
 
 _FEWEST = 8  # rows, below which an interval says nothing
 _CONFIDENCE = 0.9
@@ -66,6 +66,14 @@ class PredictRow(Record):
     remedy: str = ""  # the command that measures enough, where nothing is told
 
 
+class Unfit(Record):
+    """A model that nothing can be predicted of, whatever was measured."""
+
+    model: str
+    message: str
+    remedy: str
+
+
 class PredictReport(Shown):
     """What is predicted, and how well such predictions have held. Evidence kind: predicted."""
 
@@ -74,7 +82,13 @@ class PredictReport(Shown):
     fingerprint: Fingerprint
     threads: int
     rows: tuple[PredictRow, ...]
+    unfit: tuple[Unfit, ...] = ()
     note: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where a file is unfit."""
+        return 3 if self.unfit else 0
 
     def lines(self) -> list[str]:
         """A table as wide as the terminal, then what to think of it."""
@@ -100,13 +114,16 @@ class PredictReport(Shown):
         yield ""
         for row in self.rows:
             yield from textwrap.wrap(self._words(row), columns(), subsequent_indent="  ")
+        for one in self.unfit:
+            said = f"{one.model}: not predicted: {one.message}; {one.remedy}"
+            yield from textwrap.wrap(said, columns(), subsequent_indent="  ")
         if self.note:
             yield from textwrap.wrap(f"note: {self.note}", columns(), subsequent_indent="  ")
         yield "predicted, not measured; measure with: edgekd bench"
 
     def _words(self, row: PredictRow) -> str:
         if row.held_out is None:
-            return f"{row.model} on {row.backend}: {row.detail}; measure {'it' if row.unseen else 'them'}: {row.remedy}"
+            return f"{row.model} on {row.backend}: {row.detail}; run: {row.remedy}"
         error = row.held_out
         said = (
             f"{row.model} on {row.backend}: of {error.samples} networks measured here, a tenth left out at a time, "
@@ -174,7 +191,9 @@ def _fitted(
 ) -> _Fitted | str:
     """The predictor, or why there is none."""
     count = len(table.rows) if table else 0
-    if table is None or count < _FEWEST:
+    if table is None:
+        return f"no table of {one.backend} {one.precision.value} here"
+    if count < _FEWEST:
         return f"{count} networks were measured on {one.backend} {one.precision.value}, {_FEWEST} are needed"
     if prior is None or count >= ENOUGH_ALONE:
         return _Fitted(fit_predictor(readings_of(table.rows)), "")

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edgekd import predicting
+from edgekd.artefacts import Precision
 from edgekd.cli.main import main
-from edgekd.errors import MissingError
+from edgekd.errors import ConfigurationError, MissingError
+from edgekd.measure.predict import Asked, predict_models
 from edgekd.measure.tables import add_rows
 from tests.measure.test_predict import table
 
@@ -135,3 +140,26 @@ def test_a_device_out_of_reach_is_known_by_its_own_tables_whatever_others_hold(o
 def test_a_precision_that_is_not_there_offers_the_nearest(own_data, capsys):
     assert main(["profile", "--precision", "dynamic-int"]) == 3
     assert "dynamic-int8" in capsys.readouterr().err
+
+
+def test_one_unfit_file_refuses_none_of_the_others(own_data):
+    nodes = [helper.make_node("Gemm", ["x", "w"], ["y"], transB=1)]
+    weights = numpy_helper.from_array(np.zeros((4, 3), np.float32), "w")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size]) for name, size in (("x", 3), ("y", 4))]
+    graph = helper.make_graph(nodes, "small", ends[:1], ends[1:], [weights])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), own_data / "net.onnx")
+    (own_data / "torn.tflite").write_bytes(b"\xff\xff\xff\x7fTFL3" + bytes(12))
+    files = [own_data / "torn.tflite", own_data / "net.onnx"]
+    measured = [table(10)]  # of litert/xnnpack
+    asked, unfit = predicting.asked_of(files, (), measured)
+    assert [(one.model, str(one.backend)) for one in asked] == [("net.onnx", "onnxruntime/cpu")]
+    assert [one.model for one in unfit] == ["torn.tflite"]
+    with pytest.raises(MissingError, match="no table of onnxruntime/cpu float32 here") as missing:
+        predict_models("board", measured[0].fingerprint, 1, measured, asked)
+    assert "edgekd profile" in missing.value.remedy
+    known = Asked("known.tflite", measured[0].backend, Precision.FLOAT32, measured[0].rows[0].kernels)
+    report = predict_models("board", measured[0].fingerprint, 1, measured, [*asked, known]).but(unfit=unfit)
+    assert ([bool(row.figures) for row in report.rows], report.exit_code) == ([False, True], 3)
+    assert any(line.startswith("torn.tflite: not predicted: ") for line in report.lines())
+    with pytest.raises(ConfigurationError, match=r"litert/xnnpack can't load onnx files"):
+        predicting.asked_of(files[1:], ["litert/xnnpack"], measured)

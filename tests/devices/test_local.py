@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgekd.agent.conditions import conditions
 from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import Device, Job, Load, MeasurePlan, Outcome
+from edgekd.devices.catalogue import probe_device
 from edgekd.devices.diagnostic import null_job
 from edgekd.devices.link import PipeLink
 from edgekd.devices.local import LocalDevice
@@ -38,6 +39,15 @@ class TestLocalDevice(DeviceContract):
     @pytest.fixture
     def make_device(self, device: LocalDevice) -> Callable[[], Device]:
         return lambda: device
+
+
+def test_it_says_what_it_is_while_it_is_in_use(device: LocalDevice) -> None:
+    with device.open() as session:
+        probed = probe_device("this-computer")
+        assert probed.fingerprint == session.describe()
+        assert probed.in_use == f"the device this-computer is in use by process {os.getpid()}"
+        assert probed.lines()[-1] == f"  in use        {probed.in_use}"
+    assert probe_device("this-computer").in_use == ""
 
 
 @pytest.fixture

@@ -126,3 +126,16 @@ def test_a_governor_that_scales_has_the_advice_of_its_system():
     phone = governor("walt", os="unknown, Linux 5.10.157-android13-4").remedy
     assert "cpupower" not in phone
     assert "cooling" in phone
+
+
+def test_a_device_in_use_is_told_of_without_measuring():
+    board = device()
+    board.open()  # another run
+    report = examine(board)
+    assert board.batches == 0
+    assert report.exit_code == 0
+    assert states(report) == {"in use": "warn", **dict.fromkeys(CONVERTERS, "ok")}
+    board.describe = lambda: fake_fingerprint(governor="powersave")
+    found = states(examine(board))
+    assert (found["in use"], found["onnxruntime"], found["governor"]) == ("warn", "ok", "warn")
+    assert "noise" not in found
