@@ -3,6 +3,8 @@
 # PIP_ARGS   extra arguments for pip. Where PyPI's torch would be a CUDA build of several GB, a CPU build is enough:
 #            make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
+# WORKERS    test processes beside each other: about 3 GB of memory each, with the commands that they start
+WORKERS ?= 2
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
@@ -27,11 +29,11 @@ demo: $(READY)
 
 # Tests that hang on measured times have the computer to themselves; no other asks for a quiet one.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not alone"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not alone"
 	$(BIN)/python -m pytest -m alone tests/journeys
 
 unit: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not runtime and not journey and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not runtime and not journey and not slow"
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -19,6 +19,8 @@ from edgekd.devices.session import AgentSession
 from edgekd.evidence import EvidenceKind
 from edgekd.measure.figures import figures_of
 
+pytestmark = pytest.mark.runtime  # agents and what they measure, in processes of their own
+
 IDLE_W, WORK_W = 2.0, 3.0
 PLAN = MeasurePlan(processes=2, rounds=1, round_ms=2.0, warmup_ms=2.0, sentinel=False, energy=True, energy_window_s=0.6)
 

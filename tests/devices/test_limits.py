@@ -18,6 +18,8 @@ from edgekd.devices.local import LocalDevice
 from edgekd.errors import MissingError
 from edgekd.evidence import EvidenceKind
 
+pytestmark = pytest.mark.runtime  # agents and what they measure, in processes of their own
+
 PLAN = MeasurePlan(processes=2, rounds=4, round_ms=60.0, warmup_ms=20.0)
 SHORT = PLAN.but(round_ms=2.0)  # millions of calls that do nothing take memory to count
 has_cpu = pytest.mark.skipif(

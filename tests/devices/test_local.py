@@ -26,6 +26,8 @@ from edgekd.devices.zipapp import agent_path
 from edgekd.errors import DeviceUnreachable, MissingError
 from edgekd.testing.contracts.device import DeviceContract
 
+pytestmark = pytest.mark.runtime  # agents and what they measure, in processes of their own
+
 QUICK = MeasurePlan(processes=2, rounds=3, round_ms=5.0, warmup_ms=5.0)
 
 
@@ -111,7 +113,6 @@ def job(artefact: Artefact, backend: str) -> Job:
     return Job(artefact=artefact, backend=Backend.model_validate(backend))
 
 
-@pytest.mark.runtime
 def test_every_backend_measures_and_answers(
     device: LocalDevice, onnx_model: Artefact, tflite_model: Artefact, weights: np.ndarray, tmp_path: Path
 ) -> None:
@@ -149,7 +150,6 @@ def test_every_backend_measures_and_answers(
             np.testing.assert_allclose(np.load(answer.outputs[0]), np.maximum(samples @ weights.T, 0), atol=1e-5)
 
 
-@pytest.mark.runtime
 def test_operators_that_take_microseconds_are_timed(device: LocalDevice, tmp_path: Path) -> None:
     large = one_layer(tmp_path, np.ones((1024, 1024), np.float32))
     with device.open() as session:
@@ -159,7 +159,6 @@ def test_operators_that_take_microseconds_are_timed(device: LocalDevice, tmp_pat
     assert "Fully Connected" in max(times, key=lambda kind: times[kind])
 
 
-@pytest.mark.runtime
 def test_a_corrupt_model_is_refused_in_the_runtimes_own_words(device: LocalDevice, tmp_path: Path) -> None:
     jobs = []
     for suffix, backend in ((".onnx", "onnxruntime/cpu"), (".onnx", "openvino/cpu"), (".tflite", "litert/xnnpack")):
@@ -173,7 +172,6 @@ def test_a_corrupt_model_is_refused_in_the_runtimes_own_words(device: LocalDevic
     assert "Flatbuffer" in str(problems[jobs[2]])
 
 
-@pytest.mark.runtime
 def test_two_processes_of_one_model_agree(device: LocalDevice, onnx_model: Artefact) -> None:
     plan = MeasurePlan(processes=6, rounds=5, round_ms=10.0, warmup_ms=20.0)
     with device.open() as session:

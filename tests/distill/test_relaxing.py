@@ -55,6 +55,7 @@ def relaxed(folder: Path, *bounds: Bound, stop: Any = lambda: False, rate: float
     return points, choices, network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.2, 0.5])
 def test_a_budget_is_spent(tmp_path, share):
     spent = []
@@ -83,6 +84,7 @@ def test_the_choice_stands_still_then_moves_then_is_annealed(tmp_path):
     assert last.held_out_loss is not None
 
 
+@pytest.mark.slow
 def test_stopped_anywhere_it_ends_with_the_very_same_weights(tmp_path):
     whole = relaxed(tmp_path / "whole", bound(0.3))
     steps = 0
@@ -112,6 +114,7 @@ def test_a_damaged_checkpoint_is_done_again(tmp_path, left):
     assert len(relaxed(tmp_path, bound(0.3))[0]) == 8
 
 
+@pytest.mark.slow
 def test_another_plans_checkpoint_is_left_alone(tmp_path):
     first = relaxed(tmp_path, bound(0.3))[0]
     assert relaxed(tmp_path, bound(0.3), seed=1)[0] != first

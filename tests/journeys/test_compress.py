@@ -10,7 +10,7 @@ import pytest
 
 from edgekd.store.run import Run
 
-pytestmark = [pytest.mark.journey, pytest.mark.alone]
+pytestmark = pytest.mark.journey
 
 OWN = Path(__file__).parents[2] / "examples" / "own_model"
 TARGET = """\

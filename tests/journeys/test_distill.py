@@ -18,7 +18,6 @@ def single(edgekd):
     return edgekd
 
 
-@pytest.mark.alone
 def test_inner_activations_teach_and_each_loss_is_told(single):
     done = single("distill", "project.yaml", "--run", "run", "--explain")
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.journey, pytest.mark.alone, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "prove_kill.py"
 

@@ -9,7 +9,7 @@ import pytest
 
 from edgekd.export.metadata import read_facts
 
-pytestmark = [pytest.mark.journey, pytest.mark.alone]
+pytestmark = pytest.mark.journey
 
 
 def test_from_digits_to_a_bundle_that_runs(edgekd):

@@ -19,8 +19,6 @@ from edgekd.search.recipe import epochs_of, shortened
 from edgekd.tasks._protocol import Split
 from edgekd.testing.contracts.stage import StageContract, StageLife
 
-pytestmark = pytest.mark.slow  # trains networks
-
 QUICK = {"epochs": 2, "batch_size": 32, "precision": "float32"}
 
 
@@ -108,6 +106,7 @@ def test_no_validation_samples_score_nothing(student, context, task, tmp_path, m
     assert cohort.validated(student, context(tmp_path)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asks", [3, 9, 14])
 def test_killed_in_any_generation_it_ends_the_same(student, context, task, tmp_path, asks):
     stage = BornAgain(**QUICK)  # each generation is answered for, and trained in 2 epochs of 3 steps

@@ -17,8 +17,6 @@ from edgekd.students.student import new_student
 from edgekd.testing.contracts.stage import StageContract, StageLife
 from edgekd.testing.fakes.bars import BarTask, OpenBarTeacher
 
-pytestmark = pytest.mark.slow  # trains networks
-
 QUICK = {"epochs": 2, "batch_size": 32, "precision": "float32"}
 FAMILY = ResNet.model_validate({"space": {"width": [8, 16], "depth": [1, 3]}, "stages": 2})
 

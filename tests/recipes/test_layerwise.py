@@ -16,8 +16,6 @@ from edgekd.students.points import feeding, layout_of
 from edgekd.testing.contracts.stage import StageContract, StageLife
 from edgekd.testing.fakes.bars import BarTeacher, OpenBarTeacher
 
-pytestmark = pytest.mark.slow  # trains networks
-
 QUICK = {"epochs": 2, "batch_size": 32, "precision": "float32"}
 
 
@@ -129,6 +127,7 @@ def test_what_is_frozen_by_hand_stays_so_and_a_block_of_it_is_passed_over(studen
     assert [lesson.freeze for lesson, _, _ in seen] == [("stem", "blocks.0", "stem", "blocks.0", "head")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asks", [3, 12, 16])
 def test_killed_in_any_block_it_ends_the_same(student, context, task, tmp_path, asks):
     stage = Layerwise(**QUICK, join=Distill(**QUICK))

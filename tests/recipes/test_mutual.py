@@ -18,8 +18,6 @@ from edgekd.recipes.runner import run_recipe
 from edgekd.search.recipe import epochs_of, shortened
 from edgekd.testing.contracts.stage import StageContract, StageLife
 
-pytestmark = pytest.mark.slow  # trains networks
-
 QUICK = {"epochs": 2, "batch_size": 32, "precision": "float32"}
 WIDE = {"width1": 16}
 
@@ -91,6 +89,7 @@ def test_a_teacher_may_teach_them_all_besides(student, context, teacher, tmp_pat
     assert set(curve[-1].shares) == {"ce", "kd", "peers"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asks", [2, 5])
 def test_killed_in_any_step_it_ends_the_same(student, context, task, tmp_path, asks):
     stage = Mutual(**QUICK, others=(WIDE,))

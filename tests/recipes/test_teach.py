@@ -17,8 +17,6 @@ from edgekd.teachers.binding import bind
 from edgekd.teachers.ensemble import EnsembleTeacher
 from edgekd.testing.contracts.teacher import TeacherContract
 
-pytestmark = pytest.mark.slow  # trains a network
-
 
 def test_is_trained_once_and_answers_like_a_teacher(task, tmp_path):
     told = []
@@ -99,6 +97,7 @@ def test_an_assistant_is_taught_by_its_teacher_and_each_is_trained_once(task, tm
     assert isinstance(assistant, OpenTeacher)
 
 
+@pytest.mark.slow
 def test_a_chain_stopped_in_its_middle_goes_on(task, tmp_path):
     whole = TrainedTeacher.model_validate(CHAIN).prepare(task, tmp_path / "whole")
     countdown = iter([False] * 12)
