@@ -99,11 +99,12 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
     """
     from edgekd.distill.loop import training_device
     from edgekd.distill.probe import training_rate
-    from edgekd.project import read_project
+    from edgekd.project import read_project, ready_data
     from edgekd.search.accuracy.short import ShortTraining
     from edgekd.search.recipe import images_of
 
     project = read_project(project_file, target, notice=events.line)
+    ready_data(project, events)
     command: Command = "compress" if project.family.inherits else "search"
     space = project.family.space(project.task.spec)
     if space.size == 1 and not project.family.inherits:

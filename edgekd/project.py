@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from platformdirs import user_cache_path, user_state_path
 from pydantic import BaseModel, BeforeValidator, Field, PositiveInt, ValidationError, model_serializer, model_validator
@@ -21,13 +22,14 @@ from edgekd import plugins
 from edgekd.distill.schedule import Ramp
 from edgekd.documents import Document, Where, placed, plain, problems_of, read_document
 from edgekd.errors import ConfigurationError, EdgeKDError, MissingError, Problem, UsageError, nearest_name
+from edgekd.events import Events
 from edgekd.export._protocol import ExportOptions
 from edgekd.records import Record, canonical_json, digest_bytes
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.students._protocol import Family, Stage
 from edgekd.targets.catalogue import load_target
 from edgekd.targets.target import Target
-from edgekd.tasks._protocol import Task
+from edgekd.tasks._protocol import Preparable, Task
 from edgekd.teachers._protocol import Teacher
 from edgekd.units import Span
 
@@ -42,6 +44,7 @@ __all__ = [
     "code_of",
     "notice_of_code",
     "read_project",
+    "ready_data",
 ]
 
 SCHEMA = "edgekd.project/1"
@@ -211,6 +214,14 @@ def blamed(project: Project, section: str) -> Iterator[None]:
         yield
     except ConfigurationError as error:
         raise ConfigurationError(placed(error, read_document(project.path), (section,))) from error
+
+
+def ready_data(project: Project, events: Events) -> None:
+    """Data that has to be made ready once is, and said to be. Raises ConfigurationError, Interrupted, MissingError."""
+    task = cast(object, project.task)
+    if isinstance(task, Preparable):
+        with blamed(project, "task"):
+            events.line(f"pictures   {task.prepare(partial(events.progress, 'pictures'), events.stop)}")
 
 
 def cache_folder() -> Path:

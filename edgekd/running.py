@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -107,7 +106,7 @@ def run_project(
 
     ``target``, ``budget`` and ``seed`` take the place of what the file says. ``folder``: where the run is or will be.
     """
-    from edgekd.project import read_project
+    from edgekd.project import read_project, ready_data
 
     started = time.monotonic()
     project = read_project(project_file, target, budget=budget, seed=seed, notice=events.line)
@@ -144,6 +143,7 @@ def run_project(
         fingerprint = session.describe()
         require_runtimes(project.target, fingerprint)
         require_meter(project.target, fingerprint)
+        ready_data(project, events)
         # training a teacher may take hours: a busy device, a missing runtime and a mistake are found before it
         if folder is None or not is_begun(folder):
             preflight(command, project, events)
@@ -193,7 +193,6 @@ def with_teacher(project: Project, events: Events) -> Project:
 
     from edgekd.project import blamed, cache_folder
     from edgekd.students._protocol import StageProgress
-    from edgekd.tasks._protocol import Preparable as PreparableTask
     from edgekd.tasks._protocol import sizes_of
     from edgekd.teachers._protocol import Preparable
     from edgekd.teachers.binding import bind
@@ -201,10 +200,8 @@ def with_teacher(project: Project, events: Events) -> Project:
     def show(progress: StageProgress) -> None:
         events.progress("teacher", progress.done, progress.total, progress.note)
 
-    teacher, asked, task = project.teacher, cast(object, project.teacher), cast(object, project.task)
+    teacher, asked = project.teacher, cast(object, project.teacher)
     with blamed(project, "task"):
-        if isinstance(task, PreparableTask):
-            events.line(f"pictures   {task.prepare(partial(events.progress, 'pictures'), events.stop)}")
         spec = project.task.spec
         events.line(f"data       {sizes_of(project.task)}")
     with blamed(project, "teacher"):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from edgekd import api
 from edgekd.checking import check_project
@@ -45,6 +47,29 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         return path
 
     return write
+
+
+def test_pictures_are_decoded_before_anything_else_is_looked_at(project, tmp_path):
+    rng, told = np.random.default_rng(0), list[tuple[str, str]]()
+    for at in range(60):
+        place = tmp_path / "pets" / ("cat", "dog")[at % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(place / f"{at}.png")
+    path = project()
+    path.write_text(path.read_text().replace("{kind: digits, train_limit: 256}", "{kind: image-folder, root: pets}"))
+
+    class Watching(SilentEvents):
+        def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
+            told.append((stage, note))
+
+        def line(self, text: str) -> None:
+            told.append(("", text))
+
+    check_project(path, None, Watching())
+    assert told[0] == ("pictures", "reading the files")
+    lines = [text for stage, text in told if not stage]
+    assert lines[0].startswith("pictures   60 pictures of 2 classes, 45 KiB in ")
+    assert [stage for stage, _ in told].index("") == next(at for at, (s, _) in enumerate(told) if s != "pictures")
 
 
 def test_says_what_a_run_would_try(project):

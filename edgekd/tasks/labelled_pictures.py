@@ -156,7 +156,7 @@ class LabelledPictures(Images):
         parts = self._parted([part for _, _, part in listed], keys, labels)
         order = np.concatenate([parts[part] for part in _PARTS])
         spec = PictureSpec(size=self.size or self._one(sizes), fit=self.fit, mode="RGB" if self.channels == 3 else "L")
-        stored, facts, self._folder = stored_pictures(
+        stored, facts, folder = stored_pictures(
             str(self._origin()), spec, [files[at] for at in order], keys[order], progress, stop
         )
         images, start = StoredImages(stored, labels[order], facts), 0
@@ -164,7 +164,7 @@ class LabelledPictures(Images):
         for part in _PARTS:
             read[part] = images.take(np.arange(start, start + len(parts[part])))
             start += len(parts[part])
-        self._spec_of_picture, self._read = spec, read
+        self._spec_of_picture, self._read, self._folder = spec, read, folder.parents[1]
         return read
 
     def _parted(
