@@ -21,7 +21,7 @@ from edgekd.beginning import begin
 from edgekd.checking import CheckAnswer, check_project
 from edgekd.devices.catalogue import probe_device as probe
 from edgekd.devices.install import install_runtimes as install
-from edgekd.errors import UnknownName, UsageError
+from edgekd.errors import MissingError, UnknownName, UsageError
 from edgekd.events import Events, SilentEvents, measuring
 from edgekd.measure.tables import export_table, import_tables
 from edgekd.measure.tables import list_tables as tables
@@ -196,7 +196,7 @@ def export(run: AnyPath, *, output: AnyPath | None = None, events: Events | None
     import shutil
 
     from edgekd.bundle.contents import bundle_digest
-    from edgekd.bundle.write import BUNDLE, require_free
+    from edgekd.bundle.write import BUNDLE, different_files, require_free
     from edgekd.store.atomic import draft_of, replace_folder
 
     opened, folder = Run.open(Path(run)), _path(output)
@@ -207,8 +207,14 @@ def export(run: AnyPath, *, output: AnyPath | None = None, events: Events | None
     bundle = opened.folder / BUNDLE
     if folder is not None:
         draft = draft_of(folder.absolute())
-        shutil.copytree(bundle, draft)
-        replace_folder(draft, folder.absolute())
+        try:
+            shutil.copytree(bundle, draft)
+            different = different_files(draft, certificate)
+            if different:
+                raise MissingError(f"{folder}: {different[0]} is not what was copied there", "is the disk failing?")
+            replace_folder(draft, folder.absolute())
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
         bundle = folder
     return ExportAnswer(bundle=bundle, sha256=bundle_digest(bundle), certificate=certificate)
 

@@ -20,8 +20,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "UnknownName",
     "Unstable",
     "UsageError",
+    "about",
     "nearest_name",
     "printable",
 ]
@@ -179,6 +182,17 @@ class Interrupted(EdgeKDError):
     """The person asked to stop. Everything finished is kept; the message says how to go on."""
 
     exit_code = 130
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """An OSError inside that names no file is of this one: a write on a full disk knows its descriptor only."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def nearest_name(found: str, known: Iterable[str]) -> str | None:

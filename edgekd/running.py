@@ -18,7 +18,7 @@ from edgekd.events import Events
 from edgekd.measure.conditions import busy_when_measured
 from edgekd.records import Digest, Record, Shown, digest_json
 from edgekd.references import no_exit
-from edgekd.store.certificate import CERTIFICATE, Certificate
+from edgekd.store.certificate import Certificate
 from edgekd.store.explanation import ExplanationRecord
 from edgekd.store.listing import shortened
 from edgekd.store.opening import changed_since, is_begun, open_run
@@ -154,7 +154,7 @@ def run_project(
         if command != "distill":
             events.budget(float(project.search.budget), spent_before(run) + time.monotonic() - started)
         with run.writing():
-            outcome = run.outcome()
+            outcome = _outcome_of_what_is_there(run, events)
             if outcome is None:
                 if run.plan() is None:
                     rate_teachers(project, run, events)
@@ -185,6 +185,22 @@ def run_project(
         auto=run.auto(),
         own=beside_own(run, certificate) if certificate is not None else "",
     )
+
+
+def _outcome_of_what_is_there(run: Run, events: Events) -> OutcomeRecord | None:
+    """How the run ended. Where a file that is still needed is damaged, it goes on from before that file was made."""
+    from edgekd.bundle.write import whole_certificate
+    from edgekd.search.damage import damaged_parts, forget_finalists
+
+    outcome = run.outcome()
+    if outcome is not None and (outcome.chosen is None or whole_certificate(run) is not None):
+        return outcome
+    damaged = damaged_parts(run)
+    if not damaged:
+        return outcome
+    events.line(f"note: damaged or gone, and made again: {', '.join(damaged)}")
+    forget_finalists(run)
+    return None
 
 
 def with_teacher(project: Project, events: Events) -> Project:
@@ -302,12 +318,11 @@ def shortfall_of(certificate: Certificate) -> type[Unstable | NothingFits]:
 
 def _bundle(run: Run, project: Project, session: DeviceSession, events: Events) -> Certificate:
     """The bundle of a run that chose a finalist: the one that is there, or a new one."""
-    from edgekd.bundle.write import BUNDLE, write_bundle
-    from edgekd.store.schema import read_record
+    from edgekd.bundle.write import whole_certificate, write_bundle
 
-    path = run.folder / BUNDLE / CERTIFICATE
-    if path.is_file():
-        return read_record(path, Certificate)
+    certificate = whole_certificate(run)
+    if certificate is not None:
+        return certificate
     events.progress("bundle", 0, 1, "test split, parity")
     chosen = next(finalist for finalist in run.finalists() if finalist.chosen)
     certificate = write_bundle(run, chosen, project.task, project.export, session, _own_model(run, project))
@@ -328,17 +343,25 @@ def _own_model(run: Run, project: Project) -> Student | None:
 @no_exit()
 def bundle_of(run: Run, events: Events) -> Certificate:
     """A finished run's certificate, with the bundle written where it isn't there yet. Raises ConfigurationError."""
-    from edgekd.bundle.write import BUNDLE
+    from edgekd.bundle.write import whole_certificate
     from edgekd.devices.catalogue import open_device
     from edgekd.project import read_project
-    from edgekd.store.schema import read_record
+    from edgekd.search.damage import damaged_parts
 
     outcome = run.outcome()
     if outcome is None or outcome.chosen is None:
         state = "is not finished" if outcome is None else f"chose nothing: {outcome.summary}"
         raise ConfigurationError.one(f"the run {state}", "go on with its command first", Place(str(run.folder)))
-    if (run.folder / BUNDLE / CERTIFICATE).is_file():
-        return read_record(run.folder / BUNDLE / CERTIFICATE, Certificate)
+    certificate = whole_certificate(run)
+    if certificate is not None:
+        return certificate
+    damaged = damaged_parts(run)
+    if damaged:
+        raise ConfigurationError.one(
+            f"{', '.join(damaged)} is damaged or gone, and the bundle can't be made of it",
+            f"edgekd {run.header.command} {run.header.project_file} --run {run.folder} makes it again",
+            Place(str(run.folder)),
+        )
     project = read_project(Path(run.header.project_file), seed=run.header.seed)
     if project.resolved["export"] != run.header.project["export"] or project.task.spec != run.header.task:
         raise ConfigurationError.one(

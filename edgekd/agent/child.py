@@ -11,6 +11,7 @@ import tempfile
 from contextlib import ExitStack
 from typing import Any, Callable, Dict, Optional
 
+from edgekd.agent.faults import Fault
 from edgekd.agent.limits import Yard
 from edgekd.agent.messages import BadMessage, Closed, Job, Late, Lines, encode
 
@@ -31,7 +32,10 @@ class Failed(Exception):
 
 
 class Child:
-    """One spawned worker. Use it as a context manager: leaving kills it. Raises Failed where none can be had."""
+    """One spawned worker. Use it as a context manager: leaving kills it.
+
+    Raises Failed where there is no memory for one, and Fault where none can be had for another reason.
+    """
 
     def __init__(self, job: Job, memory_limit_bytes: int, yard: Yard, waiting: Callable[[], None]) -> None:
         self.job = job
@@ -43,8 +47,9 @@ class Child:
         try:
             self._begin(yard)
         except OSError as error:
-            short = error.errno in (errno.ENOMEM, errno.EAGAIN)  # a fork that finds no room
-            raise Failed("out-of-memory" if short else "crashed", "no process can be started: %s" % error) from error
+            if error.errno not in (errno.ENOMEM, errno.EAGAIN):  # those: a fork that finds no room
+                raise Fault("no process can be started: %s" % error) from error
+            raise Failed("out-of-memory", "no process can be started: %s" % error) from error
         assert self.process.stdin is not None  # asked for, just above
         assert self.process.stdout is not None
         self.stdin = self.process.stdin
@@ -82,7 +87,7 @@ class Child:
         self.close()
 
     def ask(self, op: str, deadline_s: float, **fields: Any) -> Message:
-        """One request and its answer. Raises Failed, after which the worker is gone."""
+        """One request and its answer. Raises Failed, or Fault where it isn't the model's; the worker is gone then."""
         try:
             self.stdin.write(encode(dict(fields, op=op)))
             while True:
@@ -98,6 +103,9 @@ class Child:
         except BadMessage as error:
             self.close()
             raise Failed("crashed", "the worker wrote something else than answers: %s" % error) from None
+        if "fault" in answer:
+            self.close()
+            raise Fault(str(answer["fault"]))
         if "failed" in answer:
             self.close()
             raise Failed(str(answer["failed"]), str(answer.get("detail", "")))

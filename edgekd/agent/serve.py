@@ -15,6 +15,7 @@ from edgekd.agent import batch
 from edgekd.agent.child import Child, Failed
 from edgekd.agent.cooling import Cooling, temperature_c
 from edgekd.agent.cores import CoresRefused, bind
+from edgekd.agent.faults import Fault
 from edgekd.agent.fingerprint import fingerprint
 from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.lock import take, tidy
@@ -236,7 +237,7 @@ def _outcome(failed: Optional[Failed]) -> Message:
 
 
 def _damaged(job: Job, pulse: Callable[[], None]) -> Optional[Failed]:
-    """A file that isn't there, or isn't the one the host means, is refused before any runtime sees it."""
+    """A file that isn't the one the host means is refused before any runtime sees it. Raises Fault on unread ones."""
     if not job.sha256:
         return None
     try:
@@ -245,7 +246,7 @@ def _damaged(job: Job, pulse: Callable[[], None]) -> Optional[Failed]:
         if job.path.endswith(".xml") and os.path.exists(weights):
             found = hashlib.sha256((found + _digest(weights, pulse)).encode()).hexdigest()
     except OSError as error:
-        return Failed("refused", "can't read the model: %s" % error)
+        raise Fault("can't read the model: %s" % error) from error
     if found != job.sha256:
         return Failed("refused", "%s is not the file it was: its content has changed" % job.path)
     return None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from edgekd.agent import memory, timing
 from edgekd.agent.conditions import conditions
+from edgekd.agent.faults import Fault, is_fault
 from edgekd.agent.messages import MAX_LINE_BYTES, BadMessage, Closed, Lines, encode, field, read_shapes
 
 if TYPE_CHECKING:
@@ -71,7 +72,12 @@ class Worker:
 
         begin = time.perf_counter_ns()
         self.runtime.shapes = read_shapes(message)
-        self.runtime.load(field(message, "path", str))
+        path = field(message, "path", str)
+        try:
+            self.runtime.load(_native(path))
+        except Exception:
+            with open(path, "rb"):  # raises where the file can't be opened at all: then it isn't the model's fault
+                raise
         loaded = time.perf_counter_ns()
         inputs = made_up(self.runtime.inputs(), field(message, "seed", int))
         ready = time.perf_counter_ns()
@@ -146,7 +152,7 @@ class Worker:
 
     def profile(self, message: Message) -> Message:
         """Time in each operator."""
-        operators = self.runtime.profile(field(message, "path", str), field(message, "calls", int))
+        operators = self.runtime.profile(_native(field(message, "path", str)), field(message, "calls", int))
         return {"operators": [operator._asdict() for operator in operators[:_MOST_OPERATORS]]}
 
     def run(self, message: Message) -> Message:
@@ -187,10 +193,20 @@ def main(parent: int) -> int:
         except Exception as error:  # noqa: BLE001 - runtimes raise anything; it becomes the outcome, in their words
             short = "bad_alloc" in str(error)
             answer = {"failed": "out-of-memory" if short else "refused", "detail": _words(error)}
+            if is_fault(error) and not short:
+                answer = {"fault": _words(error)}
         try:
             send(answer)
         except BadMessage as error:
             send({"failed": "refused", "detail": str(error)})
+
+
+def _native(path: str) -> str:
+    """A path as runtimes take it: UTF-8, whatever the locale has made of its bytes. Raises Fault on any other."""
+    try:
+        return os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise Fault("the path %r is not UTF-8, and no runtime can open it: rename the folder or file" % path) from None
 
 
 def _words(error: BaseException) -> str:

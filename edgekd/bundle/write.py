@@ -19,7 +19,7 @@ from edgekd.bundle.preprocess import PREPROCESS, preprocess_of
 from edgekd.bundle.samples import SAMPLES, Samples, how_many, samples_bytes
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.distill.predict import predict
-from edgekd.errors import EdgeKDError, ParityFailed, UsageError
+from edgekd.errors import ConfigurationError, EdgeKDError, ParityFailed, UsageError
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.answers import file_answers
@@ -28,7 +28,7 @@ from edgekd.export.score import score_artefact
 from edgekd.export.tensors import output_encoding
 from edgekd.measure.conditions import cores_of, load_of
 from edgekd.measure.sentinel import judge_measured
-from edgekd.records import digest_file
+from edgekd.records import Digest, digest_file
 from edgekd.store.atomic import draft_of, replace_folder, write_bytes, write_json
 from edgekd.store.certificate import CERTIFICATE, BundledFile, Certificate, Parity
 from edgekd.store.records import Accuracy, FinalistRecord
@@ -39,7 +39,7 @@ from edgekd.students.student import load_student
 from edgekd.targets.relative import floored
 from edgekd.tasks._protocol import Task
 
-__all__ = ["BUNDLE", "require_free", "write_bundle"]
+__all__ = ["BUNDLE", "different_files", "require_free", "whole_certificate", "write_bundle"]
 
 BUNDLE = "bundle"
 
@@ -95,6 +95,27 @@ def write_bundle(
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(scratch, ignore_errors=True)
     return certificate
+
+
+def whole_certificate(run: Run) -> Certificate | None:
+    """The certificate of ``RUN/bundle``; None where it, or a file that it lists, is missing or damaged."""
+    try:
+        certificate = read_record(run.folder / BUNDLE / CERTIFICATE, Certificate)
+    except (FileNotFoundError, NotADirectoryError, ConfigurationError):
+        return None
+    return None if different_files(run.folder / BUNDLE, certificate) else certificate
+
+
+def different_files(folder: Path, certificate: Certificate) -> tuple[str, ...]:
+    """Files of a bundle that are missing, or are not what its certificate lists. Raises OSError on other trouble."""
+    return tuple(file.name for file in certificate.files if not _is(folder / file.name, file.sha256))
+
+
+def _is(path: Path, sha256: Digest) -> bool:
+    try:
+        return digest_file(path) == sha256
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return False
 
 
 def require_free(output: Path) -> None:

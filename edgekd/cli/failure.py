@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from typing import Any
 from edgekd.cli.output import Output, nobody_reads, tell
 from edgekd.errors import ConfigurationError, EdgeKDError, printable
 
-__all__ = ["HOW_TO_GO_ON", "failed", "interrupted", "out_of_reach", "unexpected"]
+__all__ = ["HOW_TO_GO_ON", "failed", "interrupted", "is_want_of_memory", "out_of_reach", "unexpected"]
 
 HOW_TO_GO_ON = "a run keeps what it finished, and the same command goes on from there"
 _WIDTH = 80
@@ -45,15 +46,32 @@ def interrupted(output: Output) -> int:
     return 130
 
 
-def out_of_reach(error: OSError, output: Output) -> int:
-    """Say what the system refused: a full disk, a folder that can't be written."""
-    name = f"{error.filename}: " if error.filename else ""
-    message = f"{name}{error.strerror or error}"
-    _as_json(output, type(error).__name__, 4, message, "", [])
-    _say(message)
+def out_of_reach(error: Exception, output: Output) -> int:
+    """Say what the system refused: a full disk, a folder that can't be written, memory."""
+    name = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    said = error.strerror if isinstance(error, OSError) else None
+    message = f"{name}{said or str(error) or type(error).__name__}"
+    remedy = _remedy(error)
+    _as_json(output, type(error).__name__, 4, message, remedy, [])
+    _say(f"{message}\n  {remedy}" if remedy else message)
     if output.verbose:
         tell("".join(traceback.format_exception(error)))
     return 4
+
+
+def _remedy(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return f"free some memory: {HOW_TO_GO_ON}" if is_want_of_memory(error) else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"free some space: {HOW_TO_GO_ON}"
+    return {errno.EMFILE: "allow more open files: ulimit -n", errno.EFBIG: "allow larger files: ulimit -f"}.get(
+        error.errno or 0, ""
+    )
+
+
+def is_want_of_memory(error: Exception) -> bool:
+    """Python's own, or torch's in its allocator's words."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def unexpected(error: Exception, output: Output) -> int:

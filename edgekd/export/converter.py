@@ -1,7 +1,9 @@
 """Conversions from the host's side: one worker process, watched, restarted after it crashed, hung or grew too large.
 
-Every conversion ends in one of five outcomes (`ConversionOutcome`), none of them an exception: a search goes on. The
-worker stays for the next conversion, so that imports are paid once; a file appears under its name when it is whole.
+Every conversion ends in one of five outcomes (`ConversionOutcome`), none of them an exception: a search goes on. What
+is no property of the model (a full disk, a worker that was killed, a machine without the memory that a conversion may
+take) is a MissingError: nothing is known of the model, and the same conversion may work later. The worker stays for
+the next conversion, so that imports are paid once; a file appears under its name when it is whole.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import selectors
 import signal
 import subprocess
@@ -25,7 +28,7 @@ from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import MissingError
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
-from edgekd.export.worker import ENVIRONMENT, LACK
+from edgekd.export.worker import ENVIRONMENT, FAULT, LACK
 
 __all__ = ["Converter"]
 
@@ -38,6 +41,7 @@ class _End(NamedTuple):
     outcome: ConversionOutcome
     detail: str
     float_operators: tuple[str, ...] | None = None
+    fault: bool = False  # of the surroundings, not of the model
 
 
 class _Before(NamedTuple):
@@ -98,7 +102,8 @@ class Converter:
     ) -> ConversionResult:
         """Convert a saved student to a file at ``path``, with facts inside it (see `edgekd.export.facts`).
 
-        Raises ValueError when ``path`` has not the format's suffix, MissingError when no worker can be started.
+        Raises ValueError when ``path`` has not the format's suffix, and MissingError when no worker can be started or
+        it could not do its work for a reason that is not the model's.
         """
         if path.suffix != format.suffix:
             raise ValueError(f"a {format.value} model is named *{format.suffix}, not {path.name}")
@@ -119,11 +124,16 @@ class Converter:
                 self._ready(format)
                 started, earlier = time.monotonic(), self._converted
                 end = self._ask(request, self._deadline_s, self._memory_limit_bytes)
-                if end.outcome is ConversionOutcome.OUT_OF_MEMORY and earlier:
+                if end.fault or (end.outcome is ConversionOutcome.OUT_OF_MEMORY and earlier):
                     self._ready(format)  # a new worker, without what earlier conversions left behind in this one
                     end = self._ask(request, self._deadline_s, self._memory_limit_bytes)
                 self._converted += 1
                 seconds = time.monotonic() - started
+                if end.fault:
+                    raise MissingError(
+                        f"{path.name} could not be converted: {end.detail}",
+                        "free memory, or end what kills processes here; the same command then goes on",
+                    )
                 if end.outcome is not ConversionOutcome.OK:
                     return ConversionResult(outcome=end.outcome, detail=end.detail, seconds=seconds)
                 _put_in_place(format, unfinished, path)
@@ -192,12 +202,19 @@ class Converter:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while True:
                 for answer in self._answers():
+                    if answer["id"] == wanted and answer["outcome"] == FAULT:
+                        raise MissingError(
+                            f"the converter could not do its work: {answer['detail']}",
+                            "free some space, or correct what the system refuses; the same command then goes on",
+                        )
                     if answer["id"] == wanted:
                         left = answer["float_operators"]
+                        outcome = ConversionOutcome(answer["outcome"])
                         return _End(
-                            ConversionOutcome(answer["outcome"]),
+                            outcome,
                             str(answer["detail"]),
                             None if left is None else tuple(left),
+                            outcome is ConversionOutcome.OUT_OF_MEMORY and self._is_short(),
                         )
                 if selector.select(timeout=_POLL_S):
                     data = os.read(self._process.stdout.fileno(), 65536)
@@ -232,7 +249,15 @@ class Converter:
         self._kill()
         said = log[-_LOG_TAIL:].decode(errors="replace").strip()
         outcome = ConversionOutcome.OUT_OF_MEMORY if lack else ConversionOutcome.CRASHED
-        return _End(outcome, f"the worker died: {how}" + (f"\n{said}" if said else ""))
+        # a worker within its limits that is killed, or finds less than these: the machine's fault, not the model's
+        fault = -code in (signal.SIGKILL, signal.SIGTERM) or (lack and self._is_short())
+        return _End(outcome, f"the worker died: {how}" + (f"\n{said}" if said else ""), fault=fault)
+
+    def _is_short(self) -> bool:
+        """Whether this machine has less memory than a conversion may take, or processes here may not take so much."""
+        limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+        bounds = [limit for limit in limits if limit != resource.RLIM_INFINITY]
+        return min([psutil.virtual_memory().available, *bounds]) < self._memory_limit_bytes
 
     def _kernel_kills(self) -> int:
         """How many processes the kernel has killed for want of memory since it started; 0 where it doesn't say."""

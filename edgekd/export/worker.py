@@ -4,8 +4,9 @@ Started as ``python -m edgekd.export.worker PARENT``, the process it ends with.
 One JSON object a line on stdin and stdout; everything converters print goes to stderr. Requests are
 ``{"id": 1, "do": "warm", "format": "tflite"}`` (import what the format needs) and ``{"id": 2, "do": "convert", ...}``;
 each is answered by ``{"id": 2, "outcome": "ok", "detail": "", "float_operators": null}``: a list of an int8 file's
-operators that compute in float, where its format tells. Converters are imported here and nowhere else, with model hubs
-switched off. It ends at the end of stdin, or when its parent is gone.
+operators that compute in float, where its format tells. The outcome ``fault`` is not the model's: the disk is full.
+Converters are imported here and nowhere else, with model hubs switched off. It ends at the end of stdin, or when its
+parent is gone.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from edgekd.agent.faults import is_fault
 from edgekd.agent.telemetry import keep_silent
 from edgekd.errors import EdgeKDError
 from edgekd.export._protocol import ConversionOutcome
 from edgekd.references import exit_of
 
-__all__ = ["ENVIRONMENT", "LACK", "main"]
+__all__ = ["ENVIRONMENT", "FAULT", "LACK", "main"]
+
+FAULT = "fault"
+"""The outcome of a conversion that could not be tried here and now."""
 
 ENVIRONMENT: Mapping[str, str] = {
     "HF_HUB_OFFLINE": "1",
@@ -34,6 +39,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "JAX_PLATFORMS": "cpu",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "PYTHONUNBUFFERED": "1",
+    "PYTHONUTF8": "1",  # converters take paths as UTF-8
 }
 """What a worker is started with, besides the person's own environment."""
 
@@ -60,20 +66,21 @@ def main() -> NoReturn:
 
 
 def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    outcome, detail, left = ConversionOutcome.OK, "", None
+    outcome, detail, left = ConversionOutcome.OK.value, "", None
     try:
         left = _DO[request["do"]](request)
     except MemoryError as error:
-        outcome, detail = ConversionOutcome.OUT_OF_MEMORY, str(error) or "the converter ran out of memory"
-    except EdgeKDError as error:
-        outcome, detail = ConversionOutcome.REFUSED, str(error)
+        outcome, detail = ConversionOutcome.OUT_OF_MEMORY.value, str(error) or "the converter ran out of memory"
     except SystemExit as error:  # the code of a person's own model
-        outcome, detail = ConversionOutcome.REFUSED, str(exit_of(error))
+        outcome, detail = ConversionOutcome.REFUSED.value, str(exit_of(error))
     except Exception as error:  # noqa: BLE001  # whatever a converter raises is its refusal, told in full to the host
-        detail = f"{type(error).__name__}: {error}"[:4000]
-        lack = any(mark in detail for mark in LACK)
-        outcome = ConversionOutcome.OUT_OF_MEMORY if lack else ConversionOutcome.REFUSED
-    return {"outcome": outcome.value, "detail": detail, "float_operators": left}
+        own = isinstance(error, EdgeKDError)
+        detail = str(error) if own else f"{type(error).__name__}: {error}"[:4000]
+        lack = not own and any(mark in detail for mark in LACK)
+        outcome = (ConversionOutcome.OUT_OF_MEMORY if lack else ConversionOutcome.REFUSED).value
+        if is_fault(error) and not lack:
+            outcome = FAULT
+    return {"outcome": outcome, "detail": detail, "float_operators": left}
 
 
 def _warm(request: Mapping[str, Any]) -> None:
@@ -97,19 +104,24 @@ def _convert(request: Mapping[str, Any]) -> list[str] | None:
     from edgekd.students.student import load_student
 
     exporter: Exporter = plugins.load("edgekd.exporters", request["format"])()
-    student = load_student(Path(request["student"]))
+    student = load_student(_here(request["student"]))
     options = ExportOptions.model_validate(request["options"])
     backend = Backend.model_validate(request["backend"])
     device = None if request["fingerprint"] is None else Fingerprint.model_validate(request["fingerprint"])
     problems = exporter.check(student, options, backend, device)
     if problems:
         raise ConfigurationError(problems)
-    path = Path(request["path"])
+    path = _here(request["path"])
     exporter.export(student, options, backend, device, path)
     if request["facts"]:
         write_facts(path, request["facts"])
     left = float_operators(path) if student.annotations.precision is Precision.INT8 else None
     return None if left is None else list(left)
+
+
+def _here(path: str) -> Path:
+    """The host's path in this process' encoding of file names."""
+    return Path(os.fsdecode(os.fsencode(path)))
 
 
 _DO: Mapping[str, Callable[[Mapping[str, Any]], list[str] | None]] = {"warm": _warm, "convert": _convert}

@@ -26,11 +26,11 @@ from edgekd.records import Digest, Filed
 from edgekd.store.atomic import draft_of, replace_folder, write_json
 from edgekd.store.records import CurvePoint
 from edgekd.students._protocol import Stage, StageContext, Student
-from edgekd.students.student import load_student, save_student
+from edgekd.students.student import is_whole, load_student, save_student
 
 __all__ = ["Done", "RecipeResult", "check_recipe", "run_recipe"]
 
-_DONE_FILE, _STUDENT_FILE = "done.json", "student.json"
+_DONE_FILE = "done.json"
 
 
 class Done(Filed):
@@ -63,13 +63,13 @@ def run_recipe(stages: Sequence[Stage], student: Student, context: StageContext,
     on where it stopped. Without stages the student itself is stored.
     """
     keys = chain(tuple(stages), student, context)
-    finished = [number for number, key in enumerate(keys) if (student_store / key / _STUDENT_FILE).is_file()]
-    start = finished[-1] + 1 if finished else 0
+    # one that is damaged is trained again, from the last that is whole
+    start = next((number for number in range(len(keys), 0, -1) if is_whole(student_store / keys[number - 1])), 0)
     if start < len(keys):
         problems = check_recipe(stages, student, context)
         if problems:
             raise ConfigurationError(problems)
-    if finished:
+    if start:
         student = load_student(student_store / keys[start - 1])
     for stage, key in list(zip(stages, keys, strict=True))[start:]:
         student = _run(stage, key, student, replace(context, folder=context.folder / key), student_store / key)

@@ -10,7 +10,7 @@ from pathlib import Path
 from edgekd.artefacts import Artefact, Precision
 from edgekd.compress.quantization.stage import Quantize
 from edgekd.devices._protocol import DeviceSession, Job
-from edgekd.errors import DeviceBusy, DeviceUnreachable, EdgeKDError, Interrupted
+from edgekd.errors import EdgeKDError, Interrupted, MissingError
 from edgekd.evidence import AccuracyKind
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
 from edgekd.export.converter import Converter
@@ -28,7 +28,7 @@ from edgekd.search.untrained import native_format
 from edgekd.store.records import Accuracy, FinalistRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate, Stage, StageProgress, Student
-from edgekd.students.student import load_student, new_student
+from edgekd.students.student import is_whole, load_student, new_student
 
 __all__ = ["RecipeRefiner"]
 
@@ -87,7 +87,7 @@ class RecipeRefiner:
         return tuple(found)
 
     def _step(self, finalist: FinalistRecord, name: str, key: Digest) -> Step:
-        if not (self.run.students / key / "student.json").is_file():  # a search keeps so many bytes of students
+        if not is_whole(self.run.students / key):  # a search keeps so many bytes of students
             return Step(name, key, Precision.FLOAT32, None, None, "its student is not kept any more")
         student = load_student(self.run.students / key)
         precision = student.annotations.precision
@@ -158,7 +158,7 @@ class RecipeRefiner:
         scratch = self.run.scratch / "score"
         try:
             score = score_artefact(self.session, job, student, self.context.task, "validation", self.options, scratch)
-        except (Interrupted, DeviceUnreachable, DeviceBusy):
+        except (Interrupted, MissingError):
             raise  # the finalist is as good as before, and is scored when the device is back
         except EdgeKDError as error:
             return None, f"its file could not be scored: {error.message}"  # a finalist's outcome, in its record

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgekd.errors import about
 from edgekd.records import Record
 
 __all__ = ["draft_of", "replace_folder", "sweep", "write_bytes", "write_json"]
@@ -30,9 +31,10 @@ def write_bytes(path: Path, data: bytes) -> None:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
             view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
+            with about(path):
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.replace(draft, path)  # noqa: PTH105  # the module's os calls are what the tests break one by one

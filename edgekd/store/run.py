@@ -6,7 +6,7 @@ The layout is in `edgekd.store.records`. Whoever writes holds `Run.writing`; rea
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import TypeVar
@@ -86,6 +86,11 @@ def record_at(place: PurePath) -> type[Filed] | None:
     return next((model for model, (folder, *_) in _NUMBERED.items() if place.parts[0] == folder), None)
 
 
+def _of_a_run(names: Iterable[str]) -> bool:
+    known = {*_SINGLE.values(), *(folder for folder, *_ in _NUMBERED.values())}
+    return not known.isdisjoint(names)
+
+
 class Run:
     """One run's folder. Readers return None, or nothing, for what hasn't been written yet.
 
@@ -106,8 +111,9 @@ class Run:
             found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
             if found:
                 raise ConfigurationError.one(
-                    f"a run can't start here: the folder holds {', '.join(found[:3])}",
-                    "resume it, or give another folder",
+                    f"a run can't start here: the folder holds {', '.join(found[:3])}"
+                    + (", of a run whose run.json is gone" if _of_a_run(found) else ""),
+                    "give another folder, or delete this one",
                     Place(str(folder)),
                 )
             write_json(folder / "run.json", header)
@@ -270,13 +276,20 @@ class Run:
 
     def write(self, record: Filed) -> Path:
         """Write a record to its place, over what was there. Raises OSError, KeyError on a record of no run."""
-        if type(record) in _NUMBERED:
-            folder, field, digits = _NUMBERED[type(record)]
-            path = self.folder / folder / f"{getattr(record, field):0{digits}d}.json"
-        else:
-            path = self.folder / _SINGLE[type(record)]
+        number = getattr(record, _NUMBERED[type(record)][1]) if type(record) in _NUMBERED else None
+        path = self._place(type(record), number)
         write_json(path, record)
         return path
+
+    def remove(self, model: type[Filed], number: int | None = None) -> None:
+        """Take a record away, if it is there: whoever goes on with the run makes it again. Raises OSError."""
+        self._place(model, number).unlink(missing_ok=True)
+
+    def _place(self, model: type[Filed], number: int | None) -> Path:
+        if model not in _NUMBERED:
+            return self.folder / _SINGLE[model]
+        folder, _, digits = _NUMBERED[model]
+        return self.folder / folder / f"{number:0{digits}d}.json"
 
     def resolve(self, artefact: Artefact) -> Artefact:
         """An artefact of a record, with its path made absolute."""

@@ -18,6 +18,21 @@ __all__ = ["read_record", "schema_of"]
 
 FiledT = TypeVar("FiledT", bound=Filed)
 
+_AGAIN = "restore it, or delete it and run the same command again"
+_BUNDLE = "write the bundle again: edgekd export RUN"
+_PROFILE = "delete it, and measure again: edgekd profile"
+_REMEDIES = {
+    "edgekd.run": "restore it, or begin again in another folder; what is left here can't go on without it",
+    "edgekd.certificate": _BUNDLE,
+    "edgekd.preprocess": _BUNDLE,
+    "edgekd.latency-table": f"{_PROFILE}; or export it again where it comes from",
+    "edgekd.profile-arm": _PROFILE,
+    "edgekd.profile-memory": _PROFILE,
+    "edgekd.profile-behaviour": _PROFILE,
+    "edgekd.profile-again": _PROFILE,
+}
+"""What to do about a damaged file, by its schema's name."""
+
 _LARGEST_BYTES = 64 * 1024 * 1024
 
 
@@ -32,7 +47,7 @@ def read_record(path: Path, model: type[FiledT]) -> FiledT:
     Raises ConfigurationError where it is too large, isn't JSON, has another schema, or doesn't fit; OSError where it
     can't be opened.
     """
-    place = Place(str(path))
+    place, expected = Place(str(path)), schema_of(model)
     size = path.stat().st_size
     if size > _LARGEST_BYTES:
         raise ConfigurationError.one(f"{size} bytes is too large for a record (limit {_LARGEST_BYTES})", place=place)
@@ -41,10 +56,9 @@ def read_record(path: Path, model: type[FiledT]) -> FiledT:
     except (ValueError, RecursionError) as error:
         raise ConfigurationError.one(
             f"is not JSON: {str(error) or 'nested too deep'}",
-            "the file was damaged: restore it, or delete it and resume the run",
+            f"the file was damaged: {_REMEDIES.get(expected.partition('/')[0], _AGAIN)}",
             place,
         ) from None
-    expected = schema_of(model)
     found = data.get("schema") if isinstance(data, dict) else None
     if found != expected:
         raise ConfigurationError.one(
@@ -59,7 +73,7 @@ def read_record(path: Path, model: type[FiledT]) -> FiledT:
             [
                 Problem(
                     f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}",
-                    "the file was changed by hand, or damaged",
+                    f"the file was changed by hand, or damaged: {_REMEDIES.get(expected.partition('/')[0], _AGAIN)}",
                     place,
                 )
                 for item in error.errors(include_url=False)[:10]

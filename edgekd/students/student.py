@@ -4,7 +4,7 @@
     student.json          task, family with its options, arch, annotations, and the SHA-256 of the weights
 
 The family is found by its name in any process; options that point to code hold absolute paths. ``student.json`` is
-written last, so a folder without it, or with weights of another digest, is one whose writing was cut off.
+written last, and ends with a digest of itself: a folder without it, or with other contents, was cut off or damaged.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from edgekd import plugins
-from edgekd.errors import ConfigurationError, Place
+from edgekd.errors import ConfigurationError, Place, about
 from edgekd.records import Digest, Filed, digest_bytes
 from edgekd.students._protocol import Annotations, Arch, Family, Student
 from edgekd.students.fold import fold_module
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["has_inherited", "load_student", "new_student", "save_student"]
+__all__ = ["has_inherited", "is_whole", "load_student", "new_student", "save_student"]
 
-_RECORD, _WEIGHTS = "student.json", "weights.safetensors"
+_RECORD, _WEIGHTS, _DIGEST = "student.json", "weights.safetensors", "digest"
 
 
 class StudentFile(Filed):
@@ -75,8 +75,20 @@ def save_student(student: Student, folder: Path) -> Digest:
         weights=digest_bytes(weights),
     )
     _replace(folder / _WEIGHTS, weights)
-    _replace(folder / _RECORD, (json.dumps(record.model_dump(mode="json"), indent=1) + "\n").encode())
+    written = {**record.model_dump(mode="json"), _DIGEST: record.digest()}
+    _replace(folder / _RECORD, (json.dumps(written, indent=1) + "\n").encode())
     return record.digest()
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a saved student is there as it was written. Builds nothing. Raises OSError where it can't be read."""
+    try:
+        _read(folder)
+    except ConfigurationError as error:
+        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+            raise error.__cause__ from None
+        return False
+    return True
 
 
 def load_student(folder: Path) -> Student:
@@ -85,16 +97,9 @@ def load_student(folder: Path) -> Student:
     Raises ConfigurationError when a file is missing, damaged, or doesn't fit what the family builds now.
     """
     place = Place(str(folder / _RECORD))
+    record, weights = _read(folder)
     try:
-        record = StudentFile.model_validate_json((folder / _RECORD).read_bytes())
-        weights = (folder / _WEIGHTS).read_bytes()
-        if digest_bytes(weights) != record.weights:
-            raise ConfigurationError.one("the weights beside it are not the ones it was saved with", _AGAIN, place)
         tensors = load_tensors(weights)
-    except OSError as error:
-        raise ConfigurationError.one(f"can't read {error.filename}: {error.strerror}", _AGAIN, place) from error
-    except ValidationError as error:
-        raise ConfigurationError.one(f"is not a student of this version: {error}", _AGAIN, place) from error
     except SafetensorError as error:
         raise ConfigurationError.one(f"{_WEIGHTS} is damaged: {error}", _AGAIN, place) from error
     try:
@@ -118,7 +123,26 @@ def load_student(folder: Path) -> Student:
     )
 
 
-_AGAIN = "run the step that wrote it again"
+_AGAIN = "delete its folder, and run the command that wrote it again"
+
+
+def _read(folder: Path) -> tuple[StudentFile, bytes]:
+    """What the two files hold, checked against their digests. Raises ConfigurationError."""
+    place = Place(str(folder / _RECORD))
+    try:
+        written = json.loads((folder / _RECORD).read_bytes())
+        weights = (folder / _WEIGHTS).read_bytes()
+        digest = written.pop(_DIGEST) if isinstance(written, dict) else ""
+        record = StudentFile.model_validate(written)
+    except OSError as error:
+        raise ConfigurationError.one(f"can't read {error.filename}: {error.strerror}", _AGAIN, place) from error
+    except (ValueError, KeyError, RecursionError) as error:
+        raise ConfigurationError.one(f"is not a student of this version: {error}", _AGAIN, place) from error
+    if record.digest() != digest:
+        raise ConfigurationError.one("its content has changed since it was written", _AGAIN, place)
+    if digest_bytes(weights) != record.weights:
+        raise ConfigurationError.one("the weights beside it are not the ones it was saved with", _AGAIN, place)
+    return record, weights
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -145,7 +169,7 @@ def _fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], place: Place) 
 
 def _replace(path: Path, data: bytes) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with scratch.open("wb") as stream:
+    with scratch.open("wb") as stream, about(path):
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())

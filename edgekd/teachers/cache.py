@@ -31,7 +31,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgekd.errors import ConfigurationError, Interrupted, MissingError
+from edgekd.errors import ConfigurationError, Interrupted, MissingError, about
 from edgekd.records import Digest, digest_json
 from edgekd.students.points import Point
 from edgekd.tasks._protocol import Split
@@ -216,6 +216,7 @@ def _added(group: Sequence[_Column], ask: Seen, split: Split, view: View | None)
     total, done = len(column.seeds) * column.samples, column.rows
     with ExitStack() as opened:
         streams: list[IO[bytes]] = []
+        opened.enter_context(about(column.data))
         for each in group:
             each.data.touch()
             streams.append(opened.enter_context(each.data.open("r+b")))

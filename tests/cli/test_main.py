@@ -128,6 +128,10 @@ def test_every_commands_help_starts_with_an_example(name: str, capsys: pytest.Ca
         (errors.Interrupted("no"), 130),
         (KeyboardInterrupt(), 130),
         (PermissionError(13, "Permission denied", "runs"), 4),
+        (OSError(28, "No space left on device"), 4),
+        (MemoryError(), 4),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), 4),
+        (RuntimeError("basic_ios::clear: iostream error"), 4),
         (RuntimeError("surprise"), 1),
         (SystemExit(0), 3),  # as code of a project may: this file is a person's
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.errors import MissingError
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
 from edgekd.export.converter import Converter
 from edgekd.export.metadata import read_facts
@@ -38,6 +40,8 @@ class Net(nn.Module):
         self.does, self.head = does, nn.Linear(12, 2)
 
     def forward(self, x):
+        if self.does == "full":
+            raise OSError(28, "No space left on device", "/tmp/x")
         if self.does == "hang":
             time.sleep(60)
         if self.does == "crash":
@@ -124,8 +128,6 @@ def _convert(converter: Converter, student: Path, path: Path) -> ConversionResul
     [
         ("crash", ConversionOutcome.CRASHED, "SIGSEGV"),
         ("grow", ConversionOutcome.OUT_OF_MEMORY, "more than its limit of 2000000000 B"),
-        ("starve", ConversionOutcome.OUT_OF_MEMORY, "SIGKILL by the kernel, which had no memory left"),
-        ("killed", ConversionOutcome.CRASHED, "SIGKILL"),
         ("abort", ConversionOutcome.OUT_OF_MEMORY, "bad_alloc"),
         ("branch", ConversionOutcome.REFUSED, "the trouble module can't be turned into a graph"),
     ],
@@ -147,6 +149,40 @@ def test_every_end_has_its_outcome_and_the_next_conversion_works(
     fine = _convert(watched, _saved(trouble, "fine", tmp_path), tmp_path / "out" / "model.onnx")
     assert fine.outcome is ConversionOutcome.OK, fine.detail
     assert fine.artefact == Artefact.of(tmp_path / "out" / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("does", "says"),
+    [
+        ("starve", "the worker died: SIGKILL by the kernel, which had no memory left"),
+        ("killed", "the worker died: SIGKILL"),
+        ("full", "No space left on device: '/tmp/x'"),
+    ],
+)
+def test_a_fault_of_the_machine_is_no_outcome(
+    trouble: ModuleType, watched: Converter, counters: Path, tmp_path: Path, does: str, says: str
+) -> None:
+    with pytest.raises(MissingError, match=re.escape(says)):
+        _convert(watched, _saved(trouble, does, tmp_path), tmp_path / "out" / "model.onnx")
+    assert list((tmp_path / "out").iterdir()) == []
+    fine = _convert(watched, _saved(trouble, "fine", tmp_path), tmp_path / "out" / "model.onnx")
+    assert fine.outcome is ConversionOutcome.OK, fine.detail
+
+
+def test_a_file_that_can_not_be_written_is_no_outcome(trouble: ModuleType, watched: Converter, tmp_path: Path) -> None:
+    (tmp_path / f".model.{os.getpid()}.onnx").symlink_to("/dev/full")
+    with pytest.raises(MissingError, match="No space left on device"):
+        _convert(watched, _saved(trouble, "fine", tmp_path), tmp_path / "model.onnx")
+
+
+def test_want_of_memory_is_the_machines_fault_where_it_has_less_than_a_conversion_may_take(
+    trouble: ModuleType, tmp_path: Path
+) -> None:
+    with (
+        Converter(tmp_path / "scratch", memory_limit_bytes=2**60) as converter,
+        pytest.raises(MissingError, match="bad_alloc"),
+    ):
+        _convert(converter, _saved(trouble, "abort", tmp_path), tmp_path / "model.onnx")
 
 
 def test_a_conversion_that_hangs_is_ended_at_the_deadline(trouble: ModuleType, tmp_path: Path) -> None:
@@ -252,10 +288,9 @@ def test_a_student_that_cant_have_the_file_is_refused_in_words(
     assert "output int8 needs precision int8" in result.detail
 
 
-def test_a_damaged_student_is_refused(converter: Converter, tmp_path: Path) -> None:
-    result = _convert(converter, tmp_path / "nothing", tmp_path / "model.onnx")
-    assert result.outcome is ConversionOutcome.REFUSED
-    assert "can't read" in result.detail
+def test_a_student_that_can_not_be_read_is_no_outcome(converter: Converter, tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="can't read"):
+        _convert(converter, tmp_path / "nothing", tmp_path / "model.onnx")
 
 
 def test_a_wrong_suffix_is_the_callers_mistake(converter: Converter, tmp_path: Path) -> None:

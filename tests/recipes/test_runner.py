@@ -168,3 +168,16 @@ def test_curves_are_joined(student, context, tmp_path):
     first = run_recipe(stages, student, context(tmp_path), tmp_path / "students")
     assert [point.epoch for point in first.curve] == [0, 1, 2, 3, 4]
     assert run_recipe(stages, student, context(tmp_path), tmp_path / "students").curve == first.curve
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "student.json"])
+def test_a_damaged_student_is_made_again_from_the_last_that_is_whole(student, context, tmp_path, name):
+    stages, where = [Shift(by=1), Shift(by=2)], context(tmp_path)
+    first = run_recipe(stages, student, where, tmp_path / "students")
+    path = tmp_path / "students" / first.key / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x01
+    path.write_bytes(bytes(data))
+    again = run_recipe(stages, student, where, tmp_path / "students")
+    assert RUNS == [1, 2, 2]
+    assert torch.equal(bias(again.student), bias(first.student))

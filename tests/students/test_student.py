@@ -13,7 +13,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.students._protocol import Annotations, Arch, Encoding, Student
 from edgekd.students.fold import folded
 from edgekd.students.resnet import ResNet
-from edgekd.students.student import load_student, new_student, save_student
+from edgekd.students.student import is_whole, load_student, new_student, save_student
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
 SPEC = TaskSpec(name="tiny", input=InputSpec(shape=(1, 8, 8)), head=HeadSpec(classes=4), data="0" * 64)
@@ -69,3 +69,13 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
         load_student(tmp_path / "a")
     with pytest.raises(ConfigurationError, match="can't read"):
         load_student(tmp_path / "b")
+
+
+def test_a_record_that_has_changed_is_an_error_and_not_built(tmp_path: Path) -> None:
+    save_student(student(), tmp_path)
+    path = tmp_path / "student.json"
+    assert is_whole(tmp_path)
+    path.write_text(path.read_text().replace('"width2"', '"width3"'))
+    assert not is_whole(tmp_path)
+    with pytest.raises(ConfigurationError, match="its content has changed since it was written"):
+        load_student(tmp_path)
