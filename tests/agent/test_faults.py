@@ -8,8 +8,13 @@ import sys
 
 import pytest
 
+from edgekd.agent.child import Child
 from edgekd.agent.faults import Fault, is_fault
+from edgekd.agent.limits import Limits, Yard
+from edgekd.agent.messages import Job
+from edgekd.agent.serve import _damaged
 from edgekd.agent.worker import _native
+from edgekd.devices.zipapp import agent_path
 
 
 def _caused(error: BaseException, cause: BaseException) -> BaseException:
@@ -42,3 +47,14 @@ def test_runtimes_get_paths_in_utf_8_whatever_the_locale_made_of_them() -> None:
     assert _native(read_as_ascii) == "/tmp/ünï/model"
     with pytest.raises(Fault, match="is not UTF-8"):
         _native(os.fsdecode(b"/tmp/\xfc/model"))
+
+
+def test_a_file_that_can_not_be_opened_says_nothing_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [str(agent_path())])
+    job = Job("null", "none", "/nowhere/model.tflite", "0" * 64, 1, {})
+    with pytest.raises(Fault, match=r"can't read the model: .*No such file"):
+        _damaged(job, lambda: None)
+    with Child(job, 0, Yard(Limits()), lambda: None) as child:
+        child.open(60.0)
+        with pytest.raises(Fault, match="No such file"):
+            child.load(60.0, 0)

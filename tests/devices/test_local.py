@@ -191,13 +191,6 @@ def test_a_file_that_changed_is_refused(device: LocalDevice, tmp_path: Path) -> 
     assert whole.outcome is Outcome.OK
 
 
-def test_a_file_that_is_gone_says_nothing_of_the_model(device: LocalDevice, tmp_path: Path) -> None:
-    one = null_job(tmp_path)
-    one.artefact.path.unlink()
-    with device.open() as session, pytest.raises(DeviceUnreachable, match=r"can't read the model.*No such file"):
-        session.measure([one], QUICK)
-
-
 def test_each_process_tells_its_conditions(device: LocalDevice, tmp_path: Path) -> None:
     told = conditions()
     if told is None:
