@@ -35,6 +35,7 @@ from edgekd.targets.listing import list_devices as devices
 from edgekd.targets.listing import list_targets as targets
 from edgekd.targets.listing import show_target as target
 from edgekd.targets.writing import write_target as new_target
+from edgekd.temporary import prefix
 
 if TYPE_CHECKING:
     from edgekd.bundle.verify import VerifyReport
@@ -195,8 +196,8 @@ def export(run: AnyPath, *, output: AnyPath | None = None, events: Events | None
     """
     import shutil
 
-    from edgekd.bundle.contents import bundle_digest
-    from edgekd.bundle.write import BUNDLE, different_files, require_free
+    from edgekd.bundle.contents import bundle_digest, contents_of
+    from edgekd.bundle.write import BUNDLE, require_free
     from edgekd.store.atomic import draft_of, replace_folder
 
     opened, folder = Run.open(Path(run)), _path(output)
@@ -209,9 +210,8 @@ def export(run: AnyPath, *, output: AnyPath | None = None, events: Events | None
         draft = draft_of(folder.absolute())
         try:
             shutil.copytree(bundle, draft)
-            different = different_files(draft, certificate)
-            if different:
-                raise MissingError(f"{folder}: {different[0]} is not what was copied there", "is the disk failing?")
+            if contents_of(draft, certificate).sound < len(certificate.files):
+                raise MissingError(f"{folder}: the copy is not what was read", "is the disk failing?")
             replace_folder(draft, folder.absolute())
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -281,7 +281,7 @@ def verify(
         where = LocalDevice(name="this-computer") if device is None else open_device(device, notice=watched.line)
         session = where.open()
         try:
-            with tempfile.TemporaryDirectory(prefix="edgekd-verify-") as scratch:
+            with tempfile.TemporaryDirectory(prefix=prefix()) as scratch:
                 return verify_bundle(Path(bundle), session, Path(scratch), measuring(watched), watched.stop, digest)
         finally:
             session.close()

@@ -210,6 +210,8 @@ def _read_text(path: Path) -> str:
     try:
         if path.is_dir():
             raise ConfigurationError.one("is a folder; a file is expected", place=Place(str(path)))
+        if path.exists() and not path.is_file():
+            raise ConfigurationError.one("is a pipe or a device; a file is expected", place=Place(str(path)))
         with path.open("rb") as stream:
             raw = stream.read(_LARGEST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):

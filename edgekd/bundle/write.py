@@ -13,6 +13,7 @@ from edgekd.artefacts import Artefact, Backend
 from edgekd.bundle.agreement import agreeing
 from edgekd.bundle.card import card_text
 from edgekd.bundle.cautions import cautions_of
+from edgekd.bundle.contents import contents_of
 from edgekd.bundle.example import example_source
 from edgekd.bundle.others import other_formats
 from edgekd.bundle.preprocess import PREPROCESS, preprocess_of
@@ -28,7 +29,7 @@ from edgekd.export.score import score_artefact
 from edgekd.export.tensors import output_encoding
 from edgekd.measure.conditions import cores_of, load_of
 from edgekd.measure.sentinel import judge_measured
-from edgekd.records import Digest, digest_file
+from edgekd.records import digest_file
 from edgekd.store.atomic import draft_of, replace_folder, write_bytes, write_json
 from edgekd.store.certificate import CERTIFICATE, BundledFile, Certificate, Parity
 from edgekd.store.records import Accuracy, FinalistRecord
@@ -39,7 +40,7 @@ from edgekd.students.student import load_student
 from edgekd.targets.relative import floored
 from edgekd.tasks._protocol import Task
 
-__all__ = ["BUNDLE", "different_files", "require_free", "whole_certificate", "write_bundle"]
+__all__ = ["BUNDLE", "require_free", "whole_certificate", "write_bundle"]
 
 BUNDLE = "bundle"
 
@@ -101,21 +102,10 @@ def whole_certificate(run: Run) -> Certificate | None:
     """The certificate of ``RUN/bundle``; None where it, or a file that it lists, is missing or damaged."""
     try:
         certificate = read_record(run.folder / BUNDLE / CERTIFICATE, Certificate)
+        sound = contents_of(run.folder / BUNDLE, certificate).sound
     except (FileNotFoundError, NotADirectoryError, ConfigurationError):
         return None
-    return None if different_files(run.folder / BUNDLE, certificate) else certificate
-
-
-def different_files(folder: Path, certificate: Certificate) -> tuple[str, ...]:
-    """Files of a bundle that are missing, or are not what its certificate lists. Raises OSError on other trouble."""
-    return tuple(file.name for file in certificate.files if not _is(folder / file.name, file.sha256))
-
-
-def _is(path: Path, sha256: Digest) -> bool:
-    try:
-        return digest_file(path) == sha256
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return False
+    return certificate if sound == len(certificate.files) else None
 
 
 def require_free(output: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from edgekd.errors import ConnectionLost, DeviceUnreachable
+from edgekd.temporary import prefix
 
 __all__ = ["Link", "PipeLink"]
 
@@ -70,7 +71,7 @@ class PipeLink:
                 f"the agent can't be started with {command[0]}: {error}", "is this Python still installed?"
             ) from error
         self._buffer = b""
-        self._scratch = tempfile.TemporaryDirectory(prefix="edgekd-")
+        self._scratch = tempfile.TemporaryDirectory(prefix=prefix())
 
     @property
     def pid(self) -> int:

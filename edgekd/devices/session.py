@@ -36,6 +36,7 @@ from edgekd.devices.outputs import open_output, samples_in
 from edgekd.errors import ConfigurationError, DeviceBusy, DeviceUnreachable, MissingError, Problem, printable
 from edgekd.evidence import EvidenceKind
 from edgekd.records import Digest, Record, digest_file
+from edgekd.temporary import prefix, sweep_temporary
 
 __all__ = ["AgentSession"]
 
@@ -72,7 +73,8 @@ class AgentSession:
         self._open = True
         self._fingerprint: Fingerprint | None = None
         self._placed: dict[tuple[str, str], str] = {}  # the same content may lie elsewhere later
-        self._scratch = Path(tempfile.mkdtemp(prefix="edgekd-"))
+        sweep_temporary()
+        self._scratch = Path(tempfile.mkdtemp(prefix=prefix()))
         try:
             hello = self._ask("hello", Hello)
             if hello.protocol != PROTOCOL:

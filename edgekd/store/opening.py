@@ -21,17 +21,21 @@ _BUNDLE = "bundle"
 def open_run(header: RunHeader, folder: Path | None = None) -> Run:
     """Begin a run, or go on with one; without a ``folder`` with the newest below ``runs`` that asked for just this.
 
-    Raises ConfigurationError where the folder's run asked for something else.
+    Raises ConfigurationError where the folder's run asked for something else, and has begun with that.
     """
     if folder is None:
         begun = _begun_before(header)
         if begun is not None:
             return begun
         folder = _new_folder(header)
+    if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+        raise ConfigurationError.one("is no folder for a run", "give another with --run", Place(str(folder)))
     if not is_begun(folder):
         return Run.create(folder, header.but(id=folder.name))
     run = Run.open(folder)
     differ = _differences(run.header, header)
+    if differ and not run.has_begun():  # refused before its first step: its project may be corrected
+        return run.begin_anew(header.but(id=folder.name))
     if differ:
         raise ConfigurationError.one(
             f"the run in this folder was begun with another {', '.join(differ).replace('_', ' ')}",

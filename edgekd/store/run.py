@@ -78,6 +78,9 @@ _NUMBERED: dict[type[Filed], tuple[str, str, int]] = {  # folder, the field that
     FinalistRecord: ("finalists", "rank", 2),
 }
 
+_FOLDERS = tuple(folder for folder, *_ in _NUMBERED.values())
+_PRELIMINARY = (RunHeader, PlanRecord, TeachersRecord, KnownRecord)  # written before anything is measured or trained
+
 
 def record_at(place: PurePath) -> type[Filed] | None:
     """The record that a file is, by its path inside a run's folder; None for what is no record of a run."""
@@ -87,7 +90,7 @@ def record_at(place: PurePath) -> type[Filed] | None:
 
 
 def _of_a_run(names: Iterable[str]) -> bool:
-    known = {*_SINGLE.values(), *(folder for folder, *_ in _NUMBERED.values())}
+    known = {*_SINGLE.values(), *_FOLDERS}
     return not known.isdisjoint(names)
 
 
@@ -138,6 +141,20 @@ class Run:
             if error.errno not in _READ_ONLY:
                 raise
         return cls(folder, header)
+
+    def has_begun(self) -> bool:
+        """Whether anything was measured or trained for it, beyond what is read from its project and its teacher."""
+        return any(self._place(model, None).exists() for model in _SINGLE if model not in _PRELIMINARY) or any(
+            (self.folder / folder).is_dir() for folder in (*_FOLDERS, "students", "stages")
+        )
+
+    def begin_anew(self, header: RunHeader) -> Run:
+        """The same folder for another project, before anything has begun. Raises OSError, and RunBusy."""
+        with self.writing():
+            for model in _PRELIMINARY:
+                self.remove(model)
+            write_json(self.folder / _SINGLE[RunHeader], header)
+        return Run(self.folder, header)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ Tasks with several heads, or with one that says where things are, get the same s
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -22,20 +22,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the name torch itself uses
 
 from edgekd.students._protocol import Arch, Axis
-from edgekd.students.staged import Range, Ranges, Staged, StagedSpace
+from edgekd.students.staged import Range, Staged, StagedSpace, at_most
 from edgekd.students.trunk import Classifier, MakesBlock, ManyHeaded, Sizes, he_normal
 from edgekd.tasks._protocol import TaskSpec
 
 __all__ = ["MobileNet", "MobileNetSpace"]
 
 _WIDER_AT_LAST = 4
+Expansion = Annotated[Range, at_most(64, "times as wide")]
 
 
 class MobileNetSpace(StagedSpace):
     """``expansion`` goes in steps of 1 unless a third number says otherwise; ``expansions`` have an entry a stage."""
 
-    expansion: Range = (3, 6, 3)
-    expansions: Ranges | None = None
+    expansion: Expansion = (3, 6, 3)
+    expansions: Annotated[tuple[Expansion, ...], Field(min_length=1)] | None = None
 
 
 class MobileNet(Staged):

@@ -21,7 +21,7 @@ from edgekd.students.growing import carried, depths_on_the_way
 from edgekd.students.trunk import Sizes
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["Range", "Ranges", "Staged", "StagedSpace"]
+__all__ = ["Range", "Staged", "StagedSpace", "at_most"]
 
 
 def _ordered(bounds: tuple[int, ...]) -> tuple[int, ...]:
@@ -45,8 +45,22 @@ Range = Annotated[
 ]
 """``[lowest, highest]`` or ``[lowest, highest, step]``; a single number is that number alone."""
 
-Ranges = Annotated[tuple[Range, ...], Field(min_length=1)]
-"""One range a stage."""
+
+def at_most(most: int, what: str) -> AfterValidator:
+    """Refuses a range that goes further: one number of a space decides how long all of it takes to look at."""
+
+    def bounded(bounds: tuple[int, ...]) -> tuple[int, ...]:
+        if bounds[1] > most:
+            raise PydanticCustomError(
+                "range", "{reason}", {"reason": f"{bounds[1]} {what}: {most} are the most that a space may have"}
+            )
+        return bounds
+
+    return AfterValidator(bounded)
+
+
+Width = Annotated[Range, at_most(8192, "channels")]
+Depth = Annotated[Range, at_most(256, "blocks a stage")]
 
 
 class StagedSpace(Record):
@@ -56,10 +70,10 @@ class StagedSpace(Record):
     heights in pixels, the task's own divided by whole numbers (empty: the task's own); the width goes along.
     """
 
-    width: Range = (8, 64)
-    depth: Range = (1, 3)
-    widths: Ranges | None = None
-    depths: Ranges | None = None
+    width: Width = (8, 64)
+    depth: Depth = (1, 3)
+    widths: Annotated[tuple[Width, ...], Field(min_length=1)] | None = None
+    depths: Annotated[tuple[Depth, ...], Field(min_length=1)] | None = None
     resolution: tuple[PositiveInt, ...] = ()
     stem_stride: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1,)
 

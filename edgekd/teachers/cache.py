@@ -3,13 +3,13 @@
 ::
 
     FOLDER/KEY.f32         float32 logits (seeds, samples, classes), in the order of `seeds`
-    FOLDER/KEY.json        {"seeds": [...], "samples": N, "classes": C, "rows": finished rows of N x C}
+    FOLDER/KEY.json        {"seeds": [...], "samples": N, "classes": C, "rows": finished rows of N x C, "sums": [...]}
     FOLDER/KEY-POINT.f16   float16 activations at one point of the teacher's network, and its .json likewise
     FOLDER/KEY.lock        held while answers are added
 
 KEY is made from teacher, split and view, so runs share it, and a longer run adds the seeds it lacks, another loss the
-points it needs. A marker is written after its rows are on disk: whatever a killed process left behind it is answered
-again.
+points it needs. A marker is written after its rows are on disk, with a CRC of each block of them: whatever a killed
+process left behind it, and whatever follows a block that is no longer what was written, is answered again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ import math
 import os
 import shutil
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -72,6 +74,7 @@ class _Column:
     samples: int
     seeds: tuple[int, ...] = ()
     rows: int = 0  # counted through all seeds
+    sums: tuple[int, ...] = ()  # CRC-32 of each finished block
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -100,7 +103,17 @@ class _Column:
         if self.rows > rows and self.seeds[whole] in seeds:
             kept, rows = self.seeds[: whole + 1], self.rows
         new = tuple(seed for seed in dict.fromkeys(seeds) if seed not in kept)
-        return replace(self, seeds=kept + new, rows=rows)
+        return replace(self, seeds=kept + new, rows=rows, sums=self.sums[: self.blocks(rows)])
+
+    def blocks(self, rows: int) -> int:
+        """How many whole blocks so many rows are; a block never spans two seeds."""
+        whole, more = divmod(rows, self.samples)
+        return whole * -(-self.samples // _BLOCK) + more // _BLOCK
+
+    def rows_before(self, block: int) -> int:
+        """The rows of the blocks in front of one."""
+        whole, more = divmod(block, -(-self.samples // _BLOCK))
+        return whole * self.samples + more * _BLOCK
 
 
 class TeacherCache:
@@ -224,27 +237,36 @@ def _added(group: Sequence[_Column], ask: Seen, split: Split, view: View | None)
         for each in group:
             if _found(each).rows > done:  # a marker must never speak of rows that are about to be written over
                 _mark(each)
+        sums = [list(each.sums) for each in group]
         while done < total:
             place, start = divmod(done, column.samples)
             block = np.arange(start, min(start + _BLOCK, column.samples))
+            for own in sums:
+                own.append(0)
             for at in range(0, len(block), _BATCH):
                 indices, seed = block[at : at + _BATCH], column.seeds[place]
                 seen = inputs[torch.from_numpy(indices)] if view is None else view(inputs, indices, seed)
                 logits, features = ask(seen.float())
-                for each, stream in zip(group, streams, strict=True):
-                    stream.write(_rows(each, features[each.point] if each.point else logits))
+                for each, stream, own in zip(group, streams, sums, strict=True):
+                    data = _rows(each, features[each.point] if each.point else logits)
+                    stream.write(data)
+                    own[-1] = zlib.crc32(data, own[-1])
                 release()
             for stream in streams:
                 stream.flush()
                 os.fsync(stream.fileno())
             done += len(block)
-            for each in group:
-                _mark(replace(each, rows=done))
+            for each, own in zip(group, sums, strict=True):
+                _mark(replace(each, rows=done, sums=tuple(own)))
             yield done
 
 
 def _rows(column: _Column, values: Tensor) -> bytes:
     stored = values.to(torch.float16 if column.point else torch.float32).cpu().numpy().astype(column.dtype, copy=False)
+    if not column.point and not np.isfinite(stored).all():
+        raise ConfigurationError.one(
+            "the teacher's answers are NaN or infinite", "check its weights, and its mean and std in raw units"
+        )
     if column.point and not np.isfinite(stored).all():
         if not torch.isfinite(values).all():
             raise ConfigurationError.one(
@@ -259,16 +281,31 @@ def _rows(column: _Column, values: Tensor) -> bytes:
 
 
 def _found(column: _Column) -> _Column:
-    """With what its files hold; an unreadable or foreign marker counts as nothing."""
+    """With what its files hold as it was written; an unreadable or foreign marker counts as nothing."""
     try:
         read = json.loads(column.marker.read_text())
-        held = column.data.stat().st_size // column.row_bytes
+        stat = column.data.stat()
         alike = (read["samples"], read["classes"]) == (column.samples, math.prod(column.shape))
         seeds = tuple(read["seeds"])
-        rows = min(read["rows"], held, len(seeds) * column.samples)
-        return replace(column, seeds=seeds, rows=rows) if alike else column
+        rows = min(read["rows"], stat.st_size // column.row_bytes, len(seeds) * column.samples)
+        if not alike or rows <= 0:
+            return column
+        sums = tuple(read["sums"])[: column.blocks(rows)]
+        whole = _whole_blocks(replace(column, rows=rows, sums=sums), stat.st_mtime_ns, stat.st_size)
+        return replace(column, seeds=seeds, rows=column.rows_before(whole), sums=sums[:whole])
     except (FileNotFoundError, ValueError, KeyError, TypeError, ZeroDivisionError):
         return column
+
+
+@lru_cache(maxsize=256)
+def _whole_blocks(column: _Column, changed_ns: int, size: int) -> int:  # noqa: ARG001  # they tell one content from the next
+    """How many blocks, from the first, are what was written. Read once a process."""
+    with column.data.open("rb") as stream:
+        for block, expected in enumerate(column.sums):
+            rows = column.rows_before(block + 1) - column.rows_before(block)
+            if zlib.crc32(stream.read(rows * column.row_bytes)) != expected:
+                return block
+    return len(column.sums)
 
 
 def _mark(column: _Column) -> None:
@@ -278,6 +315,7 @@ def _mark(column: _Column) -> None:
             "samples": column.samples,
             "classes": math.prod(column.shape),  # values in a row
             "rows": column.rows,
+            "sums": column.sums,
         }
     )
     scratch = column.marker.with_name(f"{column.marker.name}.new")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -210,3 +211,9 @@ def test_a_file_below_the_working_folder_is_named_from_there(
     path = write("nothing: 1\n")
     monkeypatch.chdir(tmp_path)
     assert problems(path)[0].place.file == "file.yaml"
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "project.yaml")
+    with pytest.raises(ConfigurationError, match="is a pipe or a device; a file is expected"):
+        read_document(tmp_path / "project.yaml")

@@ -20,12 +20,12 @@ def _flip(path: Path) -> None:
 
 def _assert_whole(bundle: Path) -> str:
     """Every file is what the certificate says; the digest of the model."""
-    from edgekd.bundle.write import different_files
+    from edgekd.bundle.contents import contents_of
     from edgekd.store.certificate import Certificate
     from edgekd.store.schema import read_record
 
     certificate = read_record(bundle / "certificate.json", Certificate)
-    assert different_files(bundle, certificate) == ()
+    assert contents_of(bundle, certificate).problems == ()
     return next(file.sha256 for file in certificate.files if file.role == "model")
 
 

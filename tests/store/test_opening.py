@@ -8,7 +8,7 @@ import pytest
 
 from edgekd.errors import ConfigurationError
 from edgekd.store.opening import is_finished, open_run
-from edgekd.store.records import OutcomeRecord, RunHeader
+from edgekd.store.records import OutcomeRecord, RunHeader, TeachersRecord
 from edgekd.store.run import Run
 
 DONE = OutcomeRecord(exit_code=0, summary="certified", chosen=1, seconds=3.0)
@@ -63,8 +63,25 @@ def test_a_run_of_something_else_is_left_alone(header: RunHeader) -> None:
     assert open_run(header).folder == begun.folder
 
 
+def test_a_run_that_was_refused_before_its_first_step_takes_another_project(header: RunHeader, here: Path) -> None:
+    run = open_run(header, here / "mine")
+    with run.writing():
+        run.write(TeachersRecord(teachers=()))
+    corrected = open_run(header.but(seed=8), here / "mine")
+    assert (corrected.header.seed, corrected.teachers()) == (8, None)
+    assert Run.open(here / "mine").header.seed == 8
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_what_is_no_folder_is_said(header: RunHeader, here: Path, kind: str) -> None:
+    (here / "mine").touch() if kind == "file" else (here / "mine").symlink_to("nowhere")
+    with pytest.raises(ConfigurationError, match="mine: is no folder for a run"):
+        open_run(header, here / "mine")
+
+
 def test_what_differs_is_named(header: RunHeader, here: Path) -> None:
-    open_run(header, here / "mine")
+    begun = open_run(header, here / "mine")
+    (begun.folder / "trials").mkdir()
     another = header.but(seed=8, fingerprint=header.fingerprint.but(cpu="another", os="Linux 9"))
     with pytest.raises(ConfigurationError, match=r"another seed, device \(cpu, os\)"):
         open_run(another, here / "mine")

@@ -127,6 +127,9 @@ def test_what_a_trunk_shares_is_its_last_convolution() -> None:
     [
         ({"expansions": [2, 2]}, "expansions has 2 entries, and there are 3 stages"),
         ({"expansion": [6, 3]}, "starts above its end"),
+        ({"expansion": [1, 1000]}, "1000 times as wide: 64 are the most"),
+        ({"width": [8, 1000000000]}, "1000000000 channels: 8192 are the most"),
+        ({"depths": [[1, 1], [1, 100000000]]}, "100000000 blocks a stage: 256 are the most"),
         ({"expansion": 0}, "greater than 0"),
         ({"expanse": [3, 6]}, "Extra inputs"),
     ],

@@ -169,7 +169,9 @@ def test_what_is_written_over_is_no_longer_spoken_of(cache):
     assert np.array_equal(ask(cache, teacher, part, Shifted(), [0, 1]), expected(part, [0, 1]).astype(np.float32))
 
 
-@pytest.mark.parametrize("damage", ["short", "no file", "torn marker", "other shape", "no marker"])
+@pytest.mark.parametrize(
+    "damage", ["short", "no file", "torn marker", "other shape", "no marker", "one bit", "rows below nothing"]
+)
 def test_damage_is_answered_again(cache, damage):
     teacher, part = Sums(), split(300)
     good = np.array(ask(cache, teacher, part, Shifted(), [0, 1]))
@@ -182,10 +184,37 @@ def test_damage_is_answered_again(cache, damage):
         marker.write_text(marker.read_text()[:10])
     elif damage == "other shape":
         marker.write_text(json.dumps({"seeds": [0], "samples": 300, "classes": 9, "rows": 300}))
+    elif damage == "one bit":
+        content = bytearray(data.read_bytes())
+        content[len(content) // 2 + 3] ^= 0x40
+        data.write_bytes(bytes(content))
+    elif damage == "rows below nothing":
+        marker.write_text(json.dumps(json.loads(marker.read_text()) | {"rows": -5}))
     else:
         marker.unlink()
         data.write_bytes(b"x" * data.stat().st_size)
     assert np.array_equal(ask(cache, teacher, part, Shifted(), [0, 1]), good)
+
+
+def test_what_follows_a_damaged_block_is_answered_again_and_nothing_else(cache):
+    teacher, part = Sums(), split(5000)  # three blocks a seed
+    good = np.array(ask(cache, teacher, part, Shifted(), [0, 1]))
+    data = next(cache.folder.glob("*.f32"))
+    content = bytearray(data.read_bytes())
+    content[12 * (5000 + 2048 + 7)] ^= 1  # in the second block of the second seed
+    data.write_bytes(bytes(content))
+    teacher.asked.clear()
+    assert np.array_equal(ask(cache, teacher, part, Shifted(), [0, 1]), good)
+    assert sum(teacher.asked) == 5000 - 2048
+
+
+def test_answers_that_are_no_numbers_are_refused(cache):
+    class Broken(Sums):
+        def logits(self, batch):
+            return super().logits(batch) * float("nan")
+
+    with pytest.raises(ConfigurationError, match="answers are NaN or infinite"):
+        ask(cache, Broken(), split(300), None, [0])
 
 
 def test_a_full_disk_is_said_before_anything_is_written(cache, monkeypatch):
