@@ -144,11 +144,11 @@ def run_project(
         require_runtimes(project.target, fingerprint)
         require_meter(project.target, fingerprint)
         ready_data(project, events)
+        project = _with_floor(command, project, events)
         # training a teacher may take hours: a busy device, a missing runtime and a mistake are found before it
         if folder is None or not is_begun(folder):
             preflight(command, project, events)
         project = with_teacher(project, events)
-        project = _with_floor(command, project, events)
         run = _open_run(command, project, folder, fingerprint)
         events.line(_opening(command, project, run))
         if command != "distill":
@@ -235,6 +235,7 @@ def _with_floor(command: Command, project: Project, events: Events) -> Project:
     """
     from dataclasses import replace
 
+    from edgekd.project import blamed
     from edgekd.students._protocol import Inheriting
     from edgekd.targets.relative import DROP, require_absolute
     from edgekd.targets.target import AccuracyFloor
@@ -243,7 +244,8 @@ def _with_floor(command: Command, project: Project, events: Events) -> Project:
     whole = None
     if command != "distill" and isinstance(family, Inheriting):
         events.progress("own model", 0, 1, "which channels belong together")
-        whole = family.original(project.task.spec)
+        with blamed(project, "student"):
+            whole = family.original(project.task.spec)
         events.progress("own model", 1, 1, "")
     if whole is None:
         require_absolute(target, Place(str(project.path), field="target"))

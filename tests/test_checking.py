@@ -110,3 +110,26 @@ def test_a_space_is_read_before_the_teacher_is_trained(project):
     with pytest.raises(ConfigurationError) as caught:
         api.search(path, events=SilentEvents())
     assert "student" in str(caught.value)
+
+
+def test_an_input_that_no_format_can_have_is_found_with_what_to_write(project, tmp_path):
+    """A task of floats asked for bytes: every conversion failed, and the run said that no backend could run it."""
+    rng = np.random.default_rng(0)
+    arrays = {f"x_{split}": rng.random((40, 1, 8, 8), np.float32) for split in ("train", "validation", "test")}
+    labels = {f"y_{split}": np.arange(40) % 4 for split in ("train", "validation", "test")}
+    np.savez(tmp_path / "floats.npz", **arrays, **labels)
+    path = project(loss="ce: {}")
+    text = path.read_text().replace(
+        "{kind: digits, train_limit: 256}", "{kind: image-classification, data: floats.npz}"
+    )
+    path.write_text(text.replace("teacher: {kind: train, width: 8, epochs: 1}\n", "") + "export: {input: uint8}\n")
+    with pytest.raises(ConfigurationError, match="raw values are uint8; here they are float32") as caught:
+        check_project(path, None, SilentEvents())
+    assert caught.value.problems[0].place.field == "export"
+    assert caught.value.problems[0].remedy == "write export: {input: float32}"
+
+
+def test_a_share_of_ones_own_model_needs_one(project, tmp_path):
+    path = project(size="60 % of own")
+    with pytest.raises(ConfigurationError, match="by one's own model"):
+        api.search(path, events=SilentEvents())

@@ -14,7 +14,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from edgekd.artefacts import Precision
+from edgekd.artefacts import Backend, Precision
 from edgekd.devices._protocol import Outcome, ProcessSample
 from edgekd.measure.calm import calm_processes
 from edgekd.measure.never_slower import regressions
@@ -32,7 +32,7 @@ from edgekd.store.records import (
 from edgekd.students._protocol import Arch
 from edgekd.targets.target import Target
 
-__all__ = ["better_arm", "decide_arms", "rivals", "settle_arms", "still_in"]
+__all__ = ["better_arm", "decide_arms", "failures", "rivals", "settle_arms", "still_in"]
 
 _EARLY_MARGIN = 0.25  # while anchors are missing, only a clear loser goes
 _LEAST_MARGIN = 0.01  # below this a difference has no use, whatever the noise
@@ -103,6 +103,17 @@ def better_arm(target: Target, arm: Arm, kept: Sequence[Arm], readings: Sequence
     return max(gains, key=lambda other: gains[other], default=arm)
 
 
+def failures(arms: ArmsRecord) -> Mapping[str, tuple[Arm, ...]]:
+    """Why arms could not be made or run, as the converter or the runtime says it, and which ones say so."""
+    found: dict[str, list[Arm]] = {}
+    for dropped in arms.dropped:
+        mine = [reading for reading in arms.readings if reading.arm == dropped.arm]
+        if mine and not any(_ran(reading) for reading in mine):
+            detail = next((reading.detail for reading in mine if reading.detail), "it ran on no anchor")
+            found.setdefault(detail, []).append(dropped.arm)
+    return {detail: tuple(failed) for detail, failed in found.items()}
+
+
 def _sift(
     target: Target, plan: PlanRecord, anchors: Sequence[AnchorRecord], *, last: bool
 ) -> tuple[tuple[Arm, ...], tuple[DroppedArm, ...]]:
@@ -130,8 +141,19 @@ def _without_hopeless_backends(
     margin = max(_noise(first), _EARLY_MARGIN if plan.anchors > 1 else _LEAST_MARGIN)
     alive = {arm.backend for arm in ends if not _why_not(target, arm, ends, first, margin)}
     hopeless = [arm for arm in plan.arms if arm.backend not in alive and arm not in ends]
-    reason = "not measured: both ends of this backend's precisions are dominated"
-    return [arm for arm in plan.arms if arm not in hopeless], [DroppedArm(arm=arm, reason=reason) for arm in hopeless]
+    dropped = [DroppedArm(arm=arm, reason=_unmeasured(arm.backend, ends, first)) for arm in hopeless]
+    return [arm for arm in plan.arms if arm not in hopeless], dropped
+
+
+def _unmeasured(backend: Backend, ends: Sequence[Arm], first: Sequence[AnchorRecord]) -> str:
+    """Why the rungs between a backend's ends were left alone."""
+    mine = [arm for arm in ends if arm.backend == backend]
+    failed = [arm for arm in mine if not any(_ran(reading) for reading in _by_arch(arm, first).values())]
+    if not failed:
+        return "not measured: both ends of this backend's precisions are dominated"
+    names = " and ".join(arm.precision.value for arm in failed)
+    rest = "" if len(failed) == len(mine) else ", and the other end is dominated"
+    return f"not measured: {names} ran on no anchor here{rest}"
 
 
 def _is_end(plan: PlanRecord, arm: Arm) -> bool:

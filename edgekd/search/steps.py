@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekd.artefacts import Precision
@@ -10,7 +11,7 @@ from edgekd.errors import MissingError
 from edgekd.events import Events, stop_if_asked
 from edgekd.search._protocol import Surveyor
 from edgekd.search.anchors import choose_anchors
-from edgekd.search.arms import settle_arms, still_in
+from edgekd.search.arms import failures, settle_arms, still_in
 from edgekd.search.budget import Budget
 from edgekd.search.masks import Allowed, Masked, mask
 from edgekd.search.measuring import Bench, reading_of
@@ -94,9 +95,9 @@ class FirstSteps:
         if not decided:
             self.run.write(record)
         if not record.kept:
-            reasons = "; ".join(f"{dropped.arm}: {dropped.reason}" for dropped in record.dropped[:3])
+            lines = [f"\n {_listed(arms)}: {detail}" for detail, arms in failures(record).items()]
             raise MissingError(
-                f"no backend of target {target.name} could run this family: {reasons}",
+                f"no backend of target {target.name} could run this family:{''.join(lines) or ' none was measured'}",
                 "see what this machine has: edgekd doctor",
             )
         kept = ", ".join(str(arm) for arm in record.kept)
@@ -105,6 +106,11 @@ class FirstSteps:
         ruled_out = f", {skipped} ruled out by their neighbours" if skipped else ""
         on = f"{measured} measured on up to {len(anchors)} anchors{ruled_out}"
         self.events.line(f"arms       {on} -> {len(record.kept)} kept: {kept}")
+        for detail, failed in failures(record).items():
+            first, *more = detail.splitlines()
+            self.events.line(f"           no {_listed(failed)}: {first}")
+            for line in more:
+                self.events.line(f"             {line.strip()}")
         for report in record.masks:
             left = len(set[int]().union(*allowed.values()))
             self.events.line(f"masks      by the files seen: {report.name} {report.removed:,} more out, {left:,} left")
@@ -137,3 +143,11 @@ class FirstSteps:
             noise=noise,
             ended_s=self.budget.spent_s(),
         )
+
+
+def _listed(arms: Sequence[Arm]) -> str:
+    """``litert/xnnpack int8 and dynamic-int8, onnxruntime/cpu int8``."""
+    precisions: dict[str, list[str]] = {}
+    for arm in arms:
+        precisions.setdefault(str(arm.backend), []).append(arm.precision.value)
+    return ", ".join(f"{backend} {' and '.join(names)}" for backend, names in precisions.items())

@@ -9,8 +9,10 @@ import pytest
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.devices._protocol import Job, MeasurePlan
+from edgekd.errors import MissingError
 from edgekd.evidence import EvidenceKind, Figure
-from edgekd.search.arms import better_arm, decide_arms, rivals, still_in
+from edgekd.export._protocol import ConversionOutcome
+from edgekd.search.arms import better_arm, decide_arms, failures, rivals, still_in
 from edgekd.store.records import AnchorRecord, Arm, ArmReading
 from edgekd.targets.target import Target
 from edgekd.testing.fakes.device import FakeDevice, Noise
@@ -154,3 +156,29 @@ def _candidate(lab: Any) -> Any:
     from edgekd.students._protocol import Candidate
 
     return Candidate(family="resnet", arch=lab.plan.space.at(0), backend=LITERT)
+
+
+def test_rungs_between_ends_that_failed_are_not_called_dominated(make_lab: Callable[..., Any]) -> None:
+    ladder = tuple(arm(backend, precision) for backend in (LITERT, ORT) for precision in (F32, F16, INT8))
+    lab = make_lab(arms=ladder, anchors=2)
+    seen = {arm(LITERT, F32): None, arm(LITERT, INT8): None, arm(ORT, F32): 100.0, arm(ORT, INT8): 90.0}
+    found = decided(lab, SPEED, anchor(lab, 0, seen))
+    reasons = {dropped.arm: dropped.reason for dropped in found.dropped}
+    assert reasons[arm(LITERT, F16)] == "not measured: float32 and int8 ran on no anchor here"
+    assert failures(found) == {"refused: no such operator": (arm(LITERT, F32), arm(LITERT, INT8))}
+
+
+def test_what_could_not_be_made_is_told_with_its_reason(lab: Any) -> None:
+    lab.conversions = lambda c: (
+        ConversionOutcome.REFUSED if c.plan.precision is INT8 else ConversionOutcome.OK
+    )  # as of a layer without integer kernels
+    lab.search()
+    (line,) = [line for line in lab.lines if line.strip().startswith("no ")]
+    assert line.strip() == "no litert/xnnpack int8, onnxruntime/cpu int8: scripted refused"
+
+
+def test_where_nothing_runs_the_converters_own_reason_is_the_error(lab: Any) -> None:
+    lab.conversions = lambda _: ConversionOutcome.REFUSED
+    with pytest.raises(MissingError, match="scripted refused") as caught:
+        lab.search()
+    assert "dominated" not in str(caught.value)
