@@ -35,9 +35,7 @@ class _Several(click.ParamType[tuple[str, ...]]):
         return tuple(names)
 
 
-@command(
-    "edgekd export my_model.py:build --weights w.pt --format tflite --precision int8 --data images.npz --output out/"
-)
+@command("edgekd export my_model.py:build --weights w.pt --data images.npz")
 @click.argument("model", metavar="MODEL", shell_complete=complete_run)
 @click.option("--weights", type=click.Path(path_type=Path), help="The model's state dict (.safetensors, .pt, .npz).")
 @click.option(

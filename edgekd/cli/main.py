@@ -41,16 +41,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """Every command: where it is, and one line on it."""
 
 _FIRST = """\
-edgekd: the most accurate student that was measured to meet a device's contract
+edgekd: makes an image model small and fast enough for a device, and proves it
 
   see whether this machine is ready       edgekd doctor
   start a project in this folder          edgekd init
   see whether a project is in order       edgekd check project.yaml
   find the best student for a device      edgekd search project.yaml
   shrink a model you have                 edgekd compress project.yaml
+  convert and quantize a model you have   edgekd export my_model.py:build
   time models you have                    edgekd bench a.onnx b.tflite
   look at what came out                   edgekd runs
-  hand it over                            edgekd export runs/NAME --output ship/
 
 All commands: edgekd -h      One command: edgekd search -h
 """
@@ -90,7 +90,7 @@ _SETTINGS = {"max_content_width": 80, "help_option_names": ["-h", "--help"], "sh
 @click.version_option(__version__, message="edgekd %(version)s")
 @click.pass_context
 def group(ctx: click.Context) -> None:
-    """Distil a large model into a student that was measured to meet a device's contract."""
+    """Make an image model small and fast enough for a device, and prove it by measurement there."""
     if ctx.invoked_subcommand is None:
         click.echo(_FIRST, nl=False)
 
