@@ -108,6 +108,7 @@ def test_stopped_anywhere_it_ends_with_the_very_same_weights(tmp_path):
             assert torch.equal(tensor, other.state_dict()[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [b"", b"not a checkpoint"])
 def test_a_damaged_checkpoint_is_done_again(tmp_path, left):
     (tmp_path / RELAXED_FILE).write_bytes(left)

@@ -62,6 +62,7 @@ def test_a_replay_decides_alike(searched):
     assert report.same, report.lines()
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_it_tries_the_same(make_lab):
     whole, pieces = (make_lab(target=TIGHT, predict=True) for _ in range(2))
     whole.search()
@@ -73,6 +74,7 @@ def test_stopped_and_resumed_it_tries_the_same(make_lab):
     ]
 
 
+@pytest.mark.slow
 def test_what_earlier_work_measured_is_known_from_the_first_trial_on(make_lab):
     before = make_lab(target=TIGHT, predict=True)
     before.search()
@@ -94,6 +96,7 @@ def test_what_earlier_work_measured_is_known_from_the_first_trial_on(make_lab):
     assert mine.samples >= len(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [SMALL, BOTH])
 def test_fewer_trials_are_spent_on_what_takes_too_much_memory(make_lab, target):
     plain, predicted = (make_lab(target=target, predict=predict) for predict in (False, True))

@@ -52,6 +52,7 @@ def test_every_decision_is_reproduced(make_relaxed):
     assert counts["proposals"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["reading", "logits", "order"])
 def test_a_changed_record_shows(make_relaxed, what):
     lab = make_relaxed()
@@ -83,6 +84,7 @@ def test_two_targets_two_students(make_relaxed):
     assert chosen[60] != chosen[400]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [3, 11])
 def test_stopped_again_and_again_it_ends_alike(make_relaxed, every):
     whole, stopped = make_relaxed(), make_relaxed()
