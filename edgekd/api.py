@@ -9,7 +9,8 @@ A path may be a str. ``events`` hears of progress; left out, it is shown on stde
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from os import PathLike
 from pathlib import Path
@@ -309,6 +310,8 @@ def bench(
     twins: Sequence[tuple[str, str]] = (),
     shapes: Mapping[str, Sequence[int]] = {},
     against: AnyPath | None = None,
+    weights: AnyPath | None = None,
+    image: Sequence[int] | None = None,
     events: Events | None = None,
 ) -> BenchReport:
     """Time models side by side, with each number of threads, by default the plan's. ``twins`` are (float, compressed)
@@ -316,6 +319,8 @@ def bench(
 
     ``shapes`` are those of inputs with free axes, by name; under the name ``""`` that of a model's only input.
     ``against`` is an earlier report, as JSON: `BenchReport.against` says what became slower, or no longer runs.
+    A model may be ``my_model.py:build`` with its ``weights``, or a .pt2 file: it is converted in float32 to what the
+    backends read. ``image`` is what it takes, (C, H, W).
 
     Raises ConfigurationError, UsageError, MissingError, DeviceBusy.
     """
@@ -326,8 +331,8 @@ def bench(
 
     wanted = [Backend.model_validate(name) for name in backends] or None
     asked = tuple((name, tuple(axes)) for name, axes in shapes.items())
-    files, chosen, before = _paths(models), plan or MeasurePlan(), _path(against)
-    with shown(events) as watched:
+    chosen, before = plan or MeasurePlan(), _path(against)
+    with shown(events) as watched, _files_of(models, weights, image, backends, watched) as files:
         where, step = open_device(device, notice=watched.line), measuring(watched)
         return run_bench(files, where, wanted, threads, chosen, step, twins, watched.stop, before, asked)
 
@@ -341,6 +346,8 @@ def bench_devices(
     plan: MeasurePlan | None = None,
     twins: Sequence[tuple[str, str]] = (),
     shapes: Mapping[str, Sequence[int]] = {},
+    weights: AnyPath | None = None,
+    image: Sequence[int] | None = None,
     events: Events | None = None,
 ) -> BenchReports:
     """`bench` on several devices, one after the other. One that can't be used is noted, and the others measured.
@@ -354,7 +361,6 @@ def bench_devices(
     from edgekd.measure.bench import numbers_of_threads
     from edgekd.measure.models import find_models, pair_twins
 
-    pair_twins(find_models(_paths(models)), twins)
     numbers_of_threads(threads, plan or MeasurePlan())
     for backend in backends:
         Backend.model_validate(backend).formats  # noqa: B018  raises UnknownName on one that can't be driven
@@ -363,7 +369,9 @@ def bench_devices(
     options: dict[str, Any] = {
         "backends": backends, "threads": threads, "plan": plan, "twins": twins, "shapes": shapes, "events": events,
     }  # fmt: skip
-    return bench_devices.bench_devices(dict.fromkeys(devices), lambda name: bench(models, device=name, **options))
+    with _files_of(models, weights, image, backends, events or silent) as files:
+        pair_twins(find_models(files), twins)
+        return bench_devices.bench_devices(dict.fromkeys(devices), lambda name: bench(files, device=name, **options))
 
 
 def profile(
@@ -407,18 +415,23 @@ def predict(
     backends: Sequence[str] = (),
     threads: int = 1,
     tables: AnyPath | Sequence[AnyPath] = (),
+    weights: AnyPath | None = None,
+    image: Sequence[int] | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> PredictReport:
     """What models would take on a device, from what was measured there before: nothing is run.
 
-    ``tables`` are files to predict from in place of those kept here. ``notice``: see `doctor`. Raises
+    ``tables`` are files to predict from in place of those kept here. Models, ``weights`` and ``image``: see `bench`;
+    ``notice``: see `doctor`. Raises
     ConfigurationError, and MissingError where too little was measured.
     """
     from edgekd.measure.predict import predict_models
     from edgekd.predicting import asked_of, known_of
 
     known = known_of(device, threads, _paths(tables), notice)
-    asked, unfit = asked_of(_paths(models), backends, known.tables)
+    measured = [str(table.backend) for table in known.tables]
+    with _files_of(models, weights, image, backends or measured, silent) as files:
+        asked, unfit = asked_of(files, backends, known.tables)
     report = predict_models(device, known.fingerprint, threads, known.tables, asked, known.elsewhere)
     return report.but(note=known.note, unfit=unfit)
 
@@ -439,6 +452,32 @@ def doctor(*, device: str = "this-computer", notice: Callable[[str], None] | Non
     from edgekd.measure.doctor import examine
 
     return examine(open_device(device, notice=notice))
+
+
+@contextmanager
+def _files_of(
+    models: AnyPath | Sequence[AnyPath],
+    weights: AnyPath | None,
+    image: Sequence[int] | None,
+    backends: Sequence[str],
+    events: Events,
+) -> Iterator[list[Path]]:
+    """Files of models for as long as the context lasts; what is to be converted first, to what the backends read."""
+    from edgekd.artefacts import Backend, Format
+    from edgekd.exporting.naming import is_model
+
+    names = [str(path) for path in _paths(models)]
+    if not any(map(is_model, names)):
+        if weights is not None or image is not None:
+            raise UsageError("weights and an input are for a model that is built", "for example my_model.py:build")
+        yield _paths(models)
+        return
+    from edgekd.exporting.export import converted_files
+
+    read = dict.fromkeys(Backend.model_validate(name).formats[0] for name in backends)
+    shape = None if image is None else tuple(image)
+    with tempfile.TemporaryDirectory(prefix="edgekd-models-") as folder:
+        yield converted_files(names, _path(weights), shape, tuple(read or Format), Path(folder), events)
 
 
 def _path(given: AnyPath | None) -> Path | None:

@@ -45,6 +45,8 @@ __all__ = ["bench"]
     default=(1,),
     help="Threads of the runtime; may be repeated.",
 )
+@click.option("--weights", type=click.Path(path_type=Path), help="State dict of a model given as my_model.py:build.")
+@click.option("--input", "image", metavar="3x224x224", help="What such a model takes: channels, height, width.")
 @click.option("--processes", type=Whole(1, 1000), default=5, help="Fresh processes each.")
 @click.option("--rounds", type=Whole(1, 1000), default=10, help="Interleaved rounds a process.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Calls a second, in place of back to back.")
@@ -72,6 +74,8 @@ def bench(
     models: tuple[Path, ...],
     devices: tuple[str, ...],
     backends: tuple[str, ...],
+    weights: Path | None,
+    image: str | None,
     threads: tuple[int, ...],
     processes: int,
     rounds: int,
@@ -86,10 +90,12 @@ def bench(
 ) -> None:
     """Time models you already have, side by side, in fresh processes.
 
+    A model is a file, or my_model.py:build, which is converted in float32 first.
     Models that can't be told apart share a place. Exit code 6: noise decides."""
     from edgekd import api
     from edgekd.devices._protocol import Load, MeasurePlan
     from edgekd.errors import UsageError
+    from edgekd.exporting.naming import shape_of
 
     pairs = []
     for twin in twins:
@@ -109,6 +115,8 @@ def bench(
         "plan": plan,
         "twins": pairs,
         "shapes": dict(map(_shape, shapes)),
+        "weights": weights,
+        "image": None if image is None else shape_of(image),
     }
     answer: BenchReport | BenchReports
     with output.watching() as events:

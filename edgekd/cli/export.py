@@ -108,7 +108,7 @@ def export(
         return
     if folder is None:
         raise UsageError("a model's files need a folder", "give --output, for example --output out/")
-    from edgekd.exporting.given import shape_of
+    from edgekd.exporting.naming import shape_of
 
     with output.watching() as events:
         answer = api.export_model(

@@ -24,6 +24,8 @@ __all__ = ["predict"]
     help="As litert/xnnpack.",
     show_default="every one measured there",
 )
+@click.option("--weights", type=click.Path(path_type=Path), help="State dict of a model given as my_model.py:build.")
+@click.option("--input", "image", metavar="3x224x224", help="What such a model takes: channels, height, width.")
 @click.option("--threads", type=Whole(1), default=1, help="Threads of the runtime.")
 @click.option(
     "--table", "tables", multiple=True, type=click.Path(path_type=Path), help="A table's file, in place of those kept."
@@ -33,14 +35,27 @@ def predict(
     models: tuple[Path, ...],
     device: str,
     backends: tuple[str, ...],
+    weights: Path | None,
+    image: str | None,
     threads: int,
     tables: tuple[Path, ...],
 ) -> None:
     """Say what models would take on a device, from what was measured there before.
 
+    A model is a file, or my_model.py:build, which is converted in float32 first.
     Nothing is run: the figures are predicted, with the error such predictions had."""
     from edgekd import api
+    from edgekd.exporting.naming import shape_of
 
     output.answer(
-        api.predict(models, device=device, backends=backends, threads=threads, tables=tables, notice=output.say)
+        api.predict(
+            models,
+            device=device,
+            backends=backends,
+            threads=threads,
+            tables=tables,
+            weights=weights,
+            image=None if image is None else shape_of(image),
+            notice=output.say,
+        )
     )

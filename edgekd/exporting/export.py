@@ -13,7 +13,7 @@ from edgekd.bundle.write import require_free
 from edgekd.devices._protocol import DeviceSession, Measurement, Outcome
 from edgekd.devices.catalogue import open_device
 from edgekd.distill.predict import predict
-from edgekd.errors import MissingError, UsageError
+from edgekd.errors import ConfigurationError, UsageError
 from edgekd.events import Events, measuring, stop_if_asked
 from edgekd.evidence import find_figure
 from edgekd.export.converter import Converter
@@ -23,6 +23,7 @@ from edgekd.exporting.card import card_text
 from edgekd.exporting.data import ModelTask, Values, task_for
 from edgekd.exporting.given import GivenModel, given_model
 from edgekd.exporting.making import Made, Maker, backend_for
+from edgekd.exporting.naming import is_model
 from edgekd.measure.settle import measure_until
 from edgekd.records import digest_json
 from edgekd.running import versions_here
@@ -115,33 +116,38 @@ def converted_files(
     folder: Path,
     events: Events,
 ) -> list[Path]:
-    """Float32 files of models, one a format, below ``folder``: ``build.onnx``. What a format can't have is told.
+    """Float32 files of models, to be timed: ``folder/build.onnx``, one a format. What a format can't have is told.
 
-    Raises ConfigurationError as `export_model` does, and where no format can have the model.
+    What names a file that runtimes read is handed back as it is. Raises ConfigurationError and UsageError as
+    `export_model` does, and ConfigurationError where no format can have a model.
     """
     found: list[Path] = []
-    session = open_device("this-computer", notice=events.line).open()
-    try:
-        with Converter(folder / "convert") as converter:
-            for model in models:
-                given = given_model(model, weights, events.line)
-                task = task_for(given.module(events.line), given.called, shape or given.shape, None, (), ())
-                export = _Export(given, task, ExportPlan(), None, session, converter, folder / given.called, events)
-                made = [export.maker.make(form, Precision.FLOAT32, backend_for(form)) for form in formats]
-                good = [one for one in made if one.artefact is not None]
-                for one in made:
-                    if one.artefact is None:
-                        events.line(f"{given.called}: {one.row.format.value}: {one.row.outcome}: {one.row.detail}")
-                if not good:
-                    raise MissingError(f"{model} can't be had in any format asked for", "see the reasons above")
-                for one in good:
-                    assert one.artefact is not None
-                    for name, source in one.artefact.named(given.called).items():
-                        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                        source.replace(folder / name)
-                    found.append(folder / next(iter(one.artefact.named(given.called))))
-    finally:
-        session.close()
+    with Converter(folder / "convert") as converter:
+        for number, model in enumerate(models):
+            if not is_model(model):
+                found.append(Path(model))
+                continue
+            given = given_model(model, weights, events.line)
+            task = task_for(given.module(events.line), given.called, shape or given.shape, None, (), ())
+            maker = Maker(given.family, task, converter, folder / str(number))
+            stem = given.called if not list(folder.glob(f"{given.called}.*")) else f"{given.called}-{number}"
+            refused = []
+            for done, form in enumerate(formats):
+                stop_if_asked(events)
+                events.progress("converting", done, len(formats), f"{given.called} to {form.value}")
+                made = maker.converted(form, Precision.FLOAT32, backend_for(form))
+                if made.artefact is None:
+                    refused.append(f"{form.value}: {made.row.detail}")
+                    continue
+                named = made.artefact.named(stem)
+                for name, source in named.items():
+                    source.replace(folder / name)
+                found.append(folder / next(iter(named)))
+            events.progress("converting", len(formats), len(formats), "")
+            if len(refused) == len(formats):
+                raise ConfigurationError.one(f"{model} can't be had as {'; '.join(refused)}", "export another model")
+            for reason in refused:
+                events.line(f"{given.called}: {reason}")
     return found
 
 
@@ -185,7 +191,7 @@ class _Export:
             seed=plan.seed,
             budget_s=None,
         )
-        self.maker = Maker(given.family, task, session, fingerprint, converter, self.header, scratch)
+        self.maker = Maker(given.family, task, converter, scratch, session, fingerprint, self.header, plan.seed)
 
     def reference(self, split: SplitName) -> float:
         """The float model's own score on a split, in PyTorch."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,11 @@ from edgekd.references import CodeReference
 from edgekd.students.own import Own
 from edgekd.students.program import input_shape_of
 
-__all__ = ["GivenModel", "given_model", "is_model", "shape_of"]
+__all__ = ["GivenModel", "given_model"]
 
 _PROGRAM, _ONNX = ".pt2", ".onnx"
 _WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".npz")
 _EXPORTED = (".tflite", ".xml")
-_FUNCTION = re.compile(r"^.+:[^\W\d]\w*$")
 
 
 @dataclass(frozen=True)
@@ -35,11 +33,6 @@ class GivenModel:
     def module(self, notice: Callable[[str], None]) -> nn.Module:
         """A copy, frozen, in eval mode. Raises ConfigurationError where it can't be built."""
         return self.family.module(notice)
-
-
-def is_model(text: str) -> bool:
-    """Whether a command's argument names a model to be converted first, and no file that a runtime reads."""
-    return bool(_FUNCTION.match(text)) or text.endswith(_PROGRAM)
 
 
 def given_model(
@@ -88,23 +81,6 @@ def given_model(
     except ValidationError as error:
         raise ConfigurationError.one(f"{text}: {error.errors(include_url=False)[0]['msg']}") from error
     return GivenModel(called, family, input_shape_of(path) if path.suffix == _PROGRAM else None)
-
-
-def shape_of(text: str) -> tuple[int, int, int]:
-    """``3x224x224``: channels, height, width. Raises UsageError."""
-    parts = text.lower().split("x")
-    sizes = [int(part) for part in parts if part.isdigit() and int(part) > 0]
-    if len(sizes) == len(parts) == 4 and sizes[0] == 1:
-        sizes, parts = sizes[1:], parts[1:]  # with the batch, as other tools write it
-    if len(sizes) != len(parts):
-        raise UsageError(f"--input {text}: sizes with x between them expected", "for example --input 3x224x224")
-    if len(sizes) != 3:
-        raise UsageError(
-            f"--input {text}: one image (channels x height x width) is taken so far; signals, tokens and several "
-            "inputs can't be exported yet",
-            "for example --input 3x224x224; of a signal (C, T) make an image: let the model take (N, C, 1, T)",
-        )
-    return sizes[0], sizes[1], sizes[2]
 
 
 def _require(path: Path) -> None:

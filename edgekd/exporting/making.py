@@ -56,15 +56,19 @@ class Made:
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes files of one model. ``scratch`` holds students and files until they are bundled."""
+    """Makes files of one model. ``scratch`` holds students and files until they are bundled.
+
+    Without a session files are converted and not compared; without a header they carry no facts.
+    """
 
     family: Own
     task: ModelTask
-    session: DeviceSession
-    fingerprint: Fingerprint
     converter: Converter
-    header: RunHeader
     scratch: Path
+    session: DeviceSession | None = None
+    fingerprint: Fingerprint | None = None
+    header: RunHeader | None = None
+    seed: int = 0
 
     @property
     def students(self) -> Path:
@@ -72,7 +76,12 @@ class Maker:
         return self.scratch / "students"
 
     def make(self, form: Format, precision: Precision, backend: Backend) -> Made:
-        """Write and check one file. What can't be had is a row with its reason."""
+        """Write and compare one file. What can't be had is a row with its reason."""
+        made = self.converted(form, precision, backend)
+        return made if made.artefact is None else self._compared(made)
+
+    def converted(self, form: Format, precision: Precision, backend: Backend) -> Made:
+        """Write one file, unseen. What can't be had is a row with its reason."""
         candidate = Candidate(
             family=self.family.name,
             arch=self.family.original(self.task.spec),
@@ -89,24 +98,24 @@ class Maker:
         key = f"{form.value}-{precision.value}-{backend.runtime}"
         save_student(student, self.students / key)
         path = self.scratch / "files" / key / f"model{form.suffix}"
-        facts = facts_of(self.header, candidate, options, form)
+        facts = facts_of(self.header, candidate, options, form) if self.header is not None else {}
         result = self.converter.convert(self.students / key, form, options, backend, self.fingerprint, path, facts)
         if result.artefact is None:
             return made.but(detail=result.detail or result.outcome.value)
-        made = replace(
+        return replace(
             made, key=key, student=student, artefact=result.artefact, float_operators=result.float_operators
-        ).but(size_bytes=result.artefact.size_bytes)
-        return self._compared(made)
+        ).but(size_bytes=result.artefact.size_bytes, outcome="passed over")
 
     def scored(self, made: Made, split: SplitName) -> float:
         """The file's own score on a split, in its runtime."""
         assert made.student is not None
+        assert self.session is not None
         scratch = self.scratch / "score"
         return score_artefact(self.session, made.job, made.student, self.task, split, made.options, scratch).value
 
     def _calibrated(self, candidate: Candidate) -> Student:
         spec, precision = self.task.spec, candidate.plan.precision
-        student = new_student(self.family, candidate.arch, spec, self.header.seed)
+        student = new_student(self.family, candidate.arch, spec, self.seed)
         inputs = self.task.split("calibration").inputs[:_CALIBRATION]
         if precision is Precision.INT8 and not len(inputs):
             raise ConfigurationError.one(
@@ -116,15 +125,16 @@ class Maker:
 
     def _compared(self, made: Made) -> Made:
         assert made.student is not None
+        assert self.session is not None
         raw = self.task.split("validation").inputs[:_PARITY]
         try:
             report = check_parity(self.session, made.job, made.student, raw, made.options, self.scratch / "parity")
         except ConfigurationError as error:
-            return made.but(detail=_told(error))
+            return made.but(outcome="refused", detail=_told(error))
         parity = Parity(samples=report.samples, agree=report.agree, largest=report.largest, unit=report.unit)
         if not report.holds:
             return made.but(outcome="differs", detail=f"from the model: {report.detail}", parity=parity)
-        return replace(made, parity=report).but(outcome="passed over", parity=parity)
+        return replace(made, parity=report).but(parity=parity)
 
 
 _LAYOUT: Mapping[Format, str] = {Format.TFLITE: "nhwc", Format.ONNX: "nchw", Format.OPENVINO: "nchw"}

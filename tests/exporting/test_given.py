@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from edgekd.errors import ConfigurationError, EdgeKDError, UsageError
-from edgekd.exporting.given import given_model, is_model, shape_of
+from edgekd.exporting.given import given_model
+from edgekd.exporting.naming import is_model, shape_of
 from edgekd.students.own import classes_of
 
 
