@@ -236,7 +236,7 @@ def export_model(
     seed: int = 0,
     events: Events | None = None,
 ) -> ModelExportAnswer:
-    """A model one has, ``my_model.py:build`` or a .pt2 file, as bundles below ``output``, one a format.
+    """A model one has (``my_model.py:build``, a .pt2 or .onnx file) as bundles below ``output``, one a format.
 
     ``formats`` are all where none is named, ``precisions`` float32. ``data``: an .npz, or a folder of pictures; int8
     is calibrated with it, and every file scored beside the float model. ``shape`` is (C, H, W); ``mean`` and ``std``

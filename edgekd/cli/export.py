@@ -88,9 +88,9 @@ def export(
 ) -> None:
     """Export a model you have, or write a finished run's bundle.
 
-    MODEL is a function that builds it (my_model.py:build), a .pt2 file of torch.export, or the folder of a run. A model
-    is converted, quantized, compared with itself in PyTorch, and scored; each format gets a folder with the file, its
-    preprocessing, samples, a card and an example. With --target, with a certificate."""
+    MODEL is a function that builds it (my_model.py:build), a .pt2 file of torch.export, an .onnx file, or the folder of
+    a run. A model is converted, quantized, compared with itself in PyTorch, and scored; each format gets a folder with
+    the file, its preprocessing, samples, a card and an example. With --target, with a certificate."""
     from edgekd import api
     from edgekd.errors import UsageError
 

@@ -1,4 +1,4 @@
-"""MODEL, as a person names it: a function that builds it, or a program of torch.export; and the images it takes."""
+"""MODEL, as a person names it: a function that builds it, or a file; and the images it takes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from torch import nn
 from edgekd.errors import ConfigurationError, Place, UsageError, nearest_name
 from edgekd.project import notice_of_code
 from edgekd.references import CodeReference
-from edgekd.students.own import Own
-from edgekd.students.program import input_shape_of
+from edgekd.students.own import GRAPH, Own, program_shape
 
 __all__ = ["GivenModel", "given_model"]
 
-_PROGRAM, _ONNX = ".pt2", ".onnx"
+_PROGRAMS = (".pt2", GRAPH)
 _WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".npz")
 _EXPORTED = (".tflite", ".xml")
 
@@ -48,16 +47,10 @@ def given_model(
             f"{text} holds weights, and no model",
             f"name the function that builds it: edgekd export my_model.py:build --weights {text}",
         )
-    if path.suffix == _ONNX:
-        raise UsageError(
-            f"{text}: ONNX graphs can't be taken apart yet, so they get no other format and no int8",
-            "give the PyTorch model it came from (my_model.py:build, or a .pt2 of torch.export.save); "
-            f"edgekd bench {text} times it as it is, in OpenVINO too",
-        )
     if path.suffix in _EXPORTED:
         raise UsageError(f"{text} is exported already", "give the PyTorch model it came from, or edgekd bench it")
     options: dict[str, object]
-    if path.suffix == _PROGRAM:
+    if path.suffix in _PROGRAMS:
         if weights is not None:
             raise UsageError(f"{text} has its weights inside", "leave --weights out")
         _require(path)
@@ -67,20 +60,20 @@ def given_model(
             reference = CodeReference.parse(text, folder.resolve())
         except ValueError as error:
             raise UsageError(
-                f"{text}: {error}", "name a function (my_model.py:build), a .pt2 file, or the folder of a run"
+                f"{text}: {error}", "name a function (my_model.py:build), a .pt2 or .onnx file, or the folder of a run"
             ) from None
         if weights is not None:
             _require(folder / weights)
         options = {"model": text} | ({"weights": (folder / weights).absolute()} if weights is not None else {})
         code, called = reference.target, reference.target.rpartition(":")[2]
-    said = notice_of_code(folder.resolve(), (code,))
+    said = notice_of_code(folder.resolve(), (code,)) if path.suffix != GRAPH else None  # which holds no code
     if said:
         notice(said)
     try:
         family = Own.model_validate(options, context={"folder": folder.resolve()})
     except ValidationError as error:
         raise ConfigurationError.one(f"{text}: {error.errors(include_url=False)[0]['msg']}") from error
-    return GivenModel(called, family, input_shape_of(path) if path.suffix == _PROGRAM else None)
+    return GivenModel(called, family, program_shape(path) if path.suffix in _PROGRAMS else None)
 
 
 def _require(path: Path) -> None:

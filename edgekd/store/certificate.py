@@ -137,7 +137,8 @@ class Certificate(Filed):
     def summary(self) -> str:
         """One line: what, how good, how fast, how large."""
         by_metric = {figure.metric: figure for figure in self.figures}
-        parts = [f"{self.backend.runtime} {self.candidate.plan.precision.value}", f"{self.accuracy.value:.1%} test"]
+        scored = "test" if self.task.metric.name != "agreement" else "agreement with the float model"
+        parts = [f"{self.backend.runtime} {self.candidate.plan.precision.value}", f"{self.accuracy.value:.1%} {scored}"]
         for metric, name in (("latency.p95", "p95"), ("latency.p50", "p50"), ("size.file", "")):
             if metric in by_metric:
                 parts.append(f"{name} {by_metric[metric]}".strip())

@@ -1,6 +1,7 @@
 """The family ``own``: a trained model as it is, an arch of one. Nothing is pruned; precisions and runtimes remain.
 
-The model is a function that builds it, with its weights, or a program that ``torch.export.save`` wrote. It takes one
+The model is a function that builds it, with its weights, or a program: a file of ``torch.export.save`` (.pt2), or an
+ONNX graph. It takes one
 normalised float32 image (N, C, H, W) and answers logits (N, classes), in any of the ways `answers` reads.
 """
 
@@ -16,23 +17,26 @@ import torch
 from pydantic import model_validator
 from torch import nn
 
+from edgekd.artefacts import Artefact
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, Record, digest_file, digest_json
 from edgekd.references import CodeReference, ExistingFile
 from edgekd.students._protocol import Arch, Space
 from edgekd.students.answers import answering_logits, described, logits_in
-from edgekd.students.program import module_of
+from edgekd.students.onnx_program import module_of_onnx, onnx_input_shape
+from edgekd.students.program import input_shape_of, module_of
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.teachers.weights import built_module, source_file
 
-__all__ = ["Own", "classes_of"]
+__all__ = ["GRAPH", "Own", "classes_of", "program_shape"]
 
+GRAPH = ".onnx"
 _AXES = 3
 _LATER = "models of one image (C, H, W) are taken so far"
 
 
 class Own(Record):
-    """Options of ``own``: ``model``, with ``weights`` unless the function loads them itself, or ``program`` (.pt2)."""
+    """Options of ``own``: ``model``, with ``weights`` unless the function loads them itself; or ``program``, a file."""
 
     name: ClassVar[str] = "own"
     inherits: ClassVar[bool] = True
@@ -44,7 +48,7 @@ class Own(Record):
     @model_validator(mode="after")
     def _one_model(self) -> Self:
         if (self.model is None) == (self.program is None):
-            raise ValueError("give `model` (my_model.py:build) or `program` (a .pt2 file), one of them")
+            raise ValueError("give `model` (my_model.py:build) or `program` (a .pt2 or .onnx file), one of them")
         if self.program is not None and self.weights is not None:
             raise ValueError("a `program` has its weights inside: leave `weights` out")
         return self
@@ -56,8 +60,11 @@ class Own(Record):
 
     def digest(self) -> Digest:
         """Identity of options, source and weights."""
-        files = [self.program, self.weights, source_file(self.model) if self.model is not None else None]
+        files = [self.weights, source_file(self.model) if self.model is not None else None]
         content = [digest_file(path) for path in files if path is not None]
+        if self.program is not None:
+            is_graph = self.program.suffix == GRAPH  # which may have weights in other files
+            content.append(Artefact.of(self.program).sha256 if is_graph else digest_file(self.program))
         return digest_json({"options": self.model_dump(mode="json", exclude={"weights", "program"}), "files": content})
 
     def space(self, spec: TaskSpec) -> Space:
@@ -106,9 +113,19 @@ def _loaded(family: Own, notice: Callable[[str], None]) -> nn.Module:
     key = family.digest()
     if key not in _KEPT:
         _KEPT.clear()
-        found = built_module(family.model, family.weights, notice) if family.model else module_of(family._file, notice)
-        _KEPT[key] = answering_logits(found)
+        _KEPT[key] = answering_logits(_read(family, notice))
     return _KEPT[key]
+
+
+def _read(family: Own, notice: Callable[[str], None]) -> nn.Module:
+    if family.model is not None:
+        return built_module(family.model, family.weights, notice)
+    return module_of_onnx(family._file) if family._file.suffix == GRAPH else module_of(family._file, notice)
+
+
+def program_shape(path: Path) -> tuple[int, ...]:
+    """The shape of a program's only input, without its batch. Raises ConfigurationError where it has several."""
+    return onnx_input_shape(path) if path.suffix == GRAPH else input_shape_of(path)
 
 
 def classes_of(module: nn.Module, shape: tuple[int, ...], called: str) -> int:

@@ -21,7 +21,8 @@ from edgekd.cli.main import main
         (["m.py:build", "--output", "o", "--input", "1x16000"], 2, "signals, tokens"),
         (["m.py:build", "--output", "o", "--target", "pi5-30fps"], 2, "give --data"),
         (["m.py:nobuild", "--output", "o", "--input", "1x8x8"], 3, "no module `m`"),
-        (["m.onnx", "--output", "o"], 2, "give the PyTorch model"),
+        (["m.tflite", "--output", "o"], 2, "give the PyTorch model"),
+        (["m.onnx", "--output", "o"], 3, "no such file"),
         (["run", "--precision", "int8"], 2, "--precision is for a model"),
         (["run"], 3, "is not a run folder"),
     ],
@@ -41,5 +42,5 @@ def test_an_answer_as_json_is_asked_for_beside_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["export", "m.onnx", "--output", "o", "--format", "tflite,json"]) == 2
+    assert main(["export", "m.tflite", "--output", "o", "--format", "tflite,json"]) == 2
     assert '"schema": "edgekd.error/1"' in capsys.readouterr().out

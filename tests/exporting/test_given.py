@@ -26,7 +26,6 @@ def test_a_function_is_found_in_its_folder(folder, named):
     ("name", "said"),
     [
         ("w.pt", "holds weights, and no model"),
-        ("m.onnx", "give the PyTorch model it came from"),
         ("m.tflite", "is exported already"),
         ("nothing", "name a function"),
     ],
