@@ -59,33 +59,33 @@ def known_of(
             raise MissingError(f"the tables given are of {counts} threads, not {threads}", "give --threads")
         note = f"the tables given are of {read[0].device}" if read[0].device != device else ""
         return KnownTables(read[0].fingerprint, same, (), note)
+    damaged: list[str] = []
     try:
         fingerprint = probe_device(device, notice).fingerprint
     except MissingError as error:  # busy, out of reach, or known by imported tables alone
-        kept = tuple(table for table in tables_called(device) if table.threads == threads)
+        kept = tuple(table for table in tables_called(device, note=damaged.append) if table.threads == threads)
         if len({table.fingerprint.digest() for table in kept}) != 1:
             raise  # none, or several states of it, of which nobody can tell which holds
         note = f"{device} was not asked what it is now: {error.message}"
-        return _with_others(kept[0].fingerprint, kept, threads, note)
-    found = tables_of(fingerprint, threads)
+        return _with_others(kept[0].fingerprint, kept, threads, [note, *damaged])
+    found = tables_of(fingerprint, threads, note=damaged.append)
     if not found:
-        before = bool(tables_called(device))
+        before = bool(tables_called(device, note=damaged.append))
         reason = "what was measured there holds for another state of it" if before else "nothing was measured there yet"
+        reason = "; ".join([reason, *dict.fromkeys(damaged)])
         raise MissingError(
             f"no table of {device} as it is now with {threads} thread{'s' if threads != 1 else ''}: {reason}",
             f"measure one, once for all later predictions: {profile_command(device, threads)}",
         )
-    return _with_others(fingerprint, found, threads)
+    return _with_others(fingerprint, found, threads, damaged)
 
 
 def _with_others(
-    fingerprint: Fingerprint, tables: tuple[LatencyTable, ...], threads: int, note: str = ""
+    fingerprint: Fingerprint, tables: tuple[LatencyTable, ...], threads: int, notes: list[str]
 ) -> KnownTables:
-    """A table of another device that can't be read is no reason to leave this one's alone."""
-    try:
-        return KnownTables(fingerprint, tables, tables_elsewhere(fingerprint, threads), note)
-    except (ConfigurationError, OSError) as error:
-        return KnownTables(fingerprint, tables, (), "; ".join(filter(None, [note, str(error)])))
+    """With tables of other devices, those that can be read, and what has to be said of the others."""
+    others = tables_elsewhere(fingerprint, threads, note=notes.append)
+    return KnownTables(fingerprint, tables, others, "; ".join(dict.fromkeys(notes)))
 
 
 def asked_of(

@@ -11,7 +11,7 @@ table is at most what a short one starts from (`edgekd.measure.priors`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Literal
@@ -104,6 +104,7 @@ class TablesAnswer(Shown):
     schema_: Literal["edgekd.tables/1"] = Field(default="edgekd.tables/1", alias="schema")
     tables: tuple[TableSummary, ...]
     said: str = ""
+    damaged: tuple[str, ...] = ()  # files that can't be read, and what to do about each
 
     def lines(self) -> list[str]:
         """Two lines a table."""
@@ -114,6 +115,7 @@ class TablesAnswer(Shown):
                 f"{table.device} . {table.backend} {table.precision.value} . {threads} . {table.rows} networks",
                 f"  {table.name.removesuffix('.json')}",
             ]
+        lines += [line for words in self.damaged for line in words.split("\n")]
         return lines or ["no table is kept here: edgekd profile DEVICE measures some"]
 
 
@@ -122,35 +124,46 @@ def tables_folder() -> Path:
     return Path(platformdirs.user_data_dir("edgekd")) / "tables"
 
 
-def kept_tables(folder: Path | None = None) -> tuple[LatencyTable, ...]:
-    """All of them, by name. Raises ConfigurationError naming a file that can't be read."""
+Note = Callable[[str], None] | None
+"""Is told of each table that is damaged, and the others are of use without it; None: the first one is an error."""
+
+
+def _read(folder: Path | None, pattern: str, note: Note) -> Iterator[LatencyTable]:
     folder = folder or tables_folder()
-    return tuple(read_record(path, LatencyTable) for path in sorted(folder.glob("*.json"))) if folder.is_dir() else ()
+    for path in sorted(folder.glob(pattern)) if folder.is_dir() else ():
+        try:
+            yield read_record(path, LatencyTable)
+        except (ConfigurationError, OSError) as error:
+            if note is None:
+                raise
+            note(str(error))
 
 
-def tables_of(fingerprint: Fingerprint, threads: int, folder: Path | None = None) -> tuple[LatencyTable, ...]:
-    """Those that hold for a device as it is now, whatever it is called."""
+def kept_tables(folder: Path | None = None, note: Note = None) -> tuple[LatencyTable, ...]:
+    """All of them, by name. Raises OSError, and ConfigurationError as `Note` says."""
+    return tuple(_read(folder, "*.json", note))
+
+
+def tables_of(
+    fingerprint: Fingerprint, threads: int, folder: Path | None = None, note: Note = None
+) -> tuple[LatencyTable, ...]:
+    """Those that hold for a device as it is now, whatever it is called. Raises as `kept_tables` does."""
     subject = fingerprint.digest()
-    folder = folder or tables_folder()
-    paths = sorted(folder.glob(f"*-{subject[:12]}-*-{threads}.json")) if folder.is_dir() else []
-    found = (read_record(path, LatencyTable) for path in paths)
+    found = _read(folder, f"*-{subject[:12]}-*-{threads}.json", note)
     return tuple(table for table in found if table.threads == threads and table.fingerprint.digest() == subject)
 
 
-def tables_called(device: str, folder: Path | None = None) -> tuple[LatencyTable, ...]:
-    """Those of a device by its name, in any state of it. Raises ConfigurationError on one that can't be read."""
-    folder = folder or tables_folder()
-    paths = sorted(folder.glob("*.json")) if folder.is_dir() else []
-    mine = [path for path in paths if path.name.startswith(f"{_safe(device)}-")]
-    return tuple(table for table in (read_record(path, LatencyTable) for path in mine) if table.device == device)
+def tables_called(device: str, folder: Path | None = None, note: Note = None) -> tuple[LatencyTable, ...]:
+    """Those of a device by its name, in any state of it. Raises as `kept_tables` does."""
+    return tuple(table for table in _read(folder, f"{_safe(device)}-*.json", note) if table.device == device)
 
 
-def tables_elsewhere(fingerprint: Fingerprint, threads: int, folder: Path | None = None) -> tuple[LatencyTable, ...]:
-    """Those of other devices, and of this one in other states. Raises ConfigurationError on one that can't be read."""
+def tables_elsewhere(
+    fingerprint: Fingerprint, threads: int, folder: Path | None = None, note: Note = None
+) -> tuple[LatencyTable, ...]:
+    """Those of other devices, and of this one in other states. Raises as `kept_tables` does."""
     subject = fingerprint.digest()
-    folder = folder or tables_folder()
-    paths = sorted(folder.glob(f"*-{threads}.json")) if folder.is_dir() else []
-    found = (read_record(path, LatencyTable) for path in paths if f"-{subject[:12]}-" not in path.name)
+    found = _read(folder, f"*-{threads}.json", note)
     return tuple(table for table in found if table.threads == threads and table.fingerprint.digest() != subject)
 
 
@@ -181,7 +194,9 @@ def add_rows(table: LatencyTable, folder: Path | None = None) -> LatencyTable:
 
 def list_tables(folder: Path | None = None) -> TablesAnswer:
     """All that are kept."""
-    return TablesAnswer(tables=tuple(map(_summary, kept_tables(folder))))
+    damaged: list[str] = []
+    tables = kept_tables(folder, damaged.append)
+    return TablesAnswer(tables=tuple(map(_summary, tables)), damaged=tuple(damaged))
 
 
 def import_tables(paths: Sequence[str | PathLike[str]], folder: Path | None = None) -> TablesAnswer:
@@ -196,14 +211,16 @@ def import_tables(paths: Sequence[str | PathLike[str]], folder: Path | None = No
 def export_table(name: str, path: str | PathLike[str], force: bool = False, folder: Path | None = None) -> TablesAnswer:
     """Write one to a file. Raises UnknownName, and UsageError where several begin so or the file is there."""
     path = Path(path)
-    kept = kept_tables(folder)
+    damaged: list[str] = []
+    kept = kept_tables(folder, damaged.append)
     exact = [table for table in kept if table.name.removesuffix(".json") == name]
     found = exact or [table for table in kept if table.name.startswith(name)]
     if not found:
-        raise UnknownName("table", name, [table.name.removesuffix(".json") for table in kept])
+        names = [table.name.removesuffix(".json") for table in kept]
+        raise UnknownName("table", name, names, remedy="; ".join(damaged))
     if len(found) > 1:
-        names = ", ".join(table.name.removesuffix(".json") for table in found)
-        raise UsageError(f"{len(found)} tables begin with `{name}`: {names}", "give more of the name")
+        those = ", ".join(table.name.removesuffix(".json") for table in found)
+        raise UsageError(f"{len(found)} tables begin with `{name}`: {those}", "give more of the name")
     if path.exists() and not force:
         raise UsageError(f"{path} is there already", "give another file, or --force to replace it")
     write_json(path, found[0])

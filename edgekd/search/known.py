@@ -7,9 +7,8 @@ the search has not, is a prior at most: for arms of which little is known here (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from edgekd.errors import ConfigurationError
 from edgekd.events import Events
 from edgekd.measure.predictor import ENOUGH_ALONE, LatencyPredictor, fit_prior
 from edgekd.measure.priors import choose_prior, prior_words, readings_of
@@ -22,23 +21,15 @@ __all__ = ["Elsewhere", "known_tables"]
 
 
 def known_tables(run: Run, plan: PlanRecord, events: Events) -> KnownRecord:
-    """What the tables hold of the arms, as they are now; nothing, and so said, where they can't be read."""
+    """What the tables hold of the arms, as they are now; those that can't be read are told."""
     header = run.header
-    try:
-        tables = tables_of(header.fingerprint, header.target.threads)
-    except (ConfigurationError, OSError) as error:
-        events.line(f"note: the device's latency tables are not used: {error}")
-        return KnownRecord(tables=())
+    tables = tables_of(header.fingerprint, header.target.threads, note=_told(events))
     found: dict[Arm, list[Reading]] = {}
     for table in tables:
         if _arm(table) in plan.arms:
             found.setdefault(_arm(table), []).extend(readings_of(table.rows))
     short = [arm for arm in plan.arms if len(found.get(arm, ())) < ENOUGH_ALONE]
-    try:
-        others = tables_elsewhere(header.fingerprint, header.target.threads) if short else ()
-    except (ConfigurationError, OSError) as error:
-        events.line(f"note: other devices' latency tables are not used: {error}")
-        others = ()
+    others = tables_elsewhere(header.fingerprint, header.target.threads, note=_told(events)) if short else ()
     besides = [table for table in tables if _arm(table) not in plan.arms]  # those of its arms are readings
     priors: dict[str, LatencyTable] = {}
     for arm in short:
@@ -89,6 +80,10 @@ class Elsewhere:
         """Which it is, to somebody who searches for ``device``."""
         table = self._tables[place]
         return prior_words(str(table.arm), table.device, device, table.here)
+
+
+def _told(events: Events) -> Callable[[str], None]:
+    return lambda words: events.line(f"note: a latency table is not used: {words}")
 
 
 def _arm(table: LatencyTable) -> Arm:

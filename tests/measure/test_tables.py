@@ -16,6 +16,7 @@ from edgekd.measure.tables import (
     export_table,
     import_tables,
     kept_tables,
+    list_tables,
     tables_elsewhere,
     tables_of,
 )
@@ -82,6 +83,20 @@ def test_what_is_no_table_is_refused_by_name(tmp_path):
     with pytest.raises(ConfigurationError, match=r"edgekd.latency-table/1"):
         import_tables([tmp_path / "other.json"], tmp_path / "mine")
     assert kept_tables(tmp_path / "nowhere") == ()
+
+
+def test_a_damaged_table_is_told_and_stops_itself_alone(tmp_path):
+    here = fake_fingerprint()
+    add_rows(table([(0, 1.0)]), tmp_path)
+    damaged = tmp_path / add_rows(table([(0, 2.0)], precision=Precision.FLOAT32), tmp_path).name
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    notes: list[str] = []
+    assert [found.rows[0].low_us for found in tables_of(here, 1, tmp_path, notes.append)] == [1.0]
+    assert damaged.name in notes[0]
+    assert "delete it, and measure again: edgekd profile" in notes[0]
+    listed = list_tables(tmp_path)
+    assert len(listed.tables) == 1
+    assert "edgekd profile" in "\n".join(listed.lines())
 
 
 def test_a_devices_name_is_no_path(tmp_path):
