@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.store.records import PlanRecord, TrialRecord
 
-__all__ = ["SHORTLISTED", "Budget", "Pace", "finalists_within", "reserve_s", "shortlist_s", "stagewise_s"]
+__all__ = [
+    "SHORTLISTED",
+    "Budget",
+    "Pace",
+    "finalists_within",
+    "reserve_s",
+    "share_within",
+    "shortlist_s",
+    "stagewise_s",
+]
 
 SHORTLISTED = 4
 """Trials that a shortlist measures at once."""
@@ -24,6 +33,7 @@ _SLOWER = 1.05  # a long training beside the short ones: a processor that is bus
 _CONVERSIONS = 2.5  # of a finalist: its student, that student's float32 twin, and calibration
 _SHORTLIST_SHARE = 0.25  # of one refinement: measuring once more before it must be cheap beside it
 _CERTIFICATE_S = 10.0  # the test split, parity, bundle and report
+_LEAST_SHARE = 0.05
 # until this run has seen better:
 _PROCESS_S = 1.0  # start of a process, import of a runtime, load
 _CONVERT_S = 4.0
@@ -112,6 +122,16 @@ def finalists_within(plan: PlanRecord, trials: Sequence[TrialRecord], total_s: f
         if total_s is None or reserve_s(plan, trials, count, rivals) <= _FINALISTS_SHARE * total_s:
             return count
     return 1
+
+
+def share_within(
+    plan: PlanRecord, trials: Sequence[TrialRecord], left_s: float, finalists: int, reserved_s: float
+) -> float:
+    """The share of the recipe's epochs for which there is time; a twentieth at the least, 1 where all fit."""
+    training_s = finalists * _SLOWER * plan.refine_images / Pace.of(plan, trials).images_per_s
+    if reserved_s <= left_s or training_s <= 0:
+        return 1.0
+    return max(_LEAST_SHARE, 1.0 - (reserved_s - left_s) / training_s)
 
 
 def _asked_s(plan: MeasurePlan) -> float:

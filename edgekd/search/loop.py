@@ -16,7 +16,7 @@ from edgekd.errors import DeviceUnreachable, Diverged
 from edgekd.events import Events, stop_if_asked
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Guide, Known, Sampler
 from edgekd.search.arms import rivals
-from edgekd.search.budget import Budget, finalists_within, reserve_s
+from edgekd.search.budget import Budget, finalists_within, reserve_s, share_within
 from edgekd.search.feasible import misses, trial_violations, violations
 from edgekd.search.files import keep_newest
 from edgekd.search.finalists import order_of_finalists
@@ -150,19 +150,23 @@ class TrialLoop:
             detail = (
                 f"all {len(known.proposed)} trials asked for" if full else "every candidate the masks left was tried"
             )
-        elif trials and self.budget.left_s() < reserved + batch_s:
+        elif known.proposed and self.budget.left_s() < reserved + batch_s:
             reason = "time"
             left_s = max(0.0, self.budget.left_s())
             need = "the finalist needs" if finalists == 1 else f"{finalists} finalists need"
             detail = f"{left_s:.0f} s left, of which {need} about {reserved:.0f} s"
         else:
             return None
+        share = share_within(self.plan, trials, self.budget.left_s(), finalists, reserved)
+        if share < 1.0:
+            detail += f"; the recipe is cut to {share:.0%} of its epochs"
         return ProposalsRecord(
             trials=len(trials),
             reason=reason,
             detail=detail,
             finalists=finalists,
             reserve_s=reserved,
+            share=share,
             ended_s=self.budget.spent_s(),
         )
 

@@ -302,8 +302,9 @@ class Search:
         for rank, (trial, candidate) in enumerate(zip(trials, self._settled(arms, trials), strict=True), start=1):
             if candidate in taken:
                 continue
+            trained = any(not known.plan.untouched for known in taken)
             late = budget.left_s() < reserve_s(self.plan, self.run.trials(), 1)
-            if taken and late and not candidate.plan.untouched:
+            if trained and late and not candidate.plan.untouched:
                 self.events.line(f"refined    {len(taken)} of {len(trials)}: no time for another")
                 return
             self.events.line(f"refining   {rank} of {len(trials)}: {candidate}")

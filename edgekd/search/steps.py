@@ -13,6 +13,7 @@ from edgekd.search._protocol import Surveyor
 from edgekd.search.anchors import choose_anchors
 from edgekd.search.arms import failures, settle_arms, still_in
 from edgekd.search.budget import Budget
+from edgekd.search.feasible import low_budget_us
 from edgekd.search.masks import Allowed, Masked, mask
 from edgekd.search.measuring import Bench, reading_of
 from edgekd.search.survey import survey
@@ -25,6 +26,7 @@ __all__ = ["FirstSteps"]
 
 _FEWEST_ANCHORS = 2
 _MANY = 10**9
+_NARROW = 0.25  # of a budget: a space that ends below it gives accuracy away
 _SURVEY_SHARE = 0.1  # of the budget: past it no further arch is looked at
 _UNLIMITED_S = 3600.0  # what a run without a budget counts as here
 _ARMS_SHARE = 0.3  # of the budget: past it no further anchor is begun
@@ -111,10 +113,23 @@ class FirstSteps:
             self.events.line(f"           no {_listed(failed)}: {first}")
             for line in more:
                 self.events.line(f"             {line.strip()}")
+        self._tell_narrow(features, masked, record)
         for report in record.masks:
             left = len(set[int]().union(*allowed.values()))
             self.events.line(f"masks      by the files seen: {report.name} {report.removed:,} more out, {left:,} left")
         return record, allowed
+
+    def _tell_narrow(self, features: FeaturesRecord, masked: Masked, record: ArmsRecord) -> None:
+        """A space whose largest network leaves most of the latency budget unused, and that no other limit cut."""
+        budget = low_budget_us(self.run.target, record)
+        if budget is None or self.plan.original is not None or masked.record.left < masked.record.considered:
+            return
+        macs = {self.plan.space.at(i): row.macs for i, row in zip(features.indices, features.features, strict=True)}
+        largest = max(record.anchors, key=lambda arch: macs[arch])
+        lows = [r.low_us.value for r in record.readings if r.arch == largest and r.arm in record.kept and r.low_us]
+        share = max(lows, default=budget[0]) / budget[0]
+        if share < _NARROW:
+            self.events.line(f"caution    your space ends at {share:.0%} of the latency budget: widen it")
 
     def _measure(self, number: int, total: int, arch: Arch, arms: tuple[Arm, ...]) -> AnchorRecord:
         # float32 stays in the batch as the yardstick of never-slower, even once it is out of the running

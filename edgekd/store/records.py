@@ -311,6 +311,7 @@ class ProposalsRecord(Filed):
     detail: str
     finalists: int  # how many full recipes the rest of the budget holds, at least one
     reserve_s: float  # what these were reckoned to take
+    share: float = 1.0  # of the recipe's epochs, where the budget has no time for all
     ended_s: float = 0.0
 
 

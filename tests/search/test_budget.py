@@ -9,7 +9,9 @@ import pytest
 
 from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.search.budget import Budget, Pace, finalists_within, reserve_s, shortlist_s
+from edgekd.search.replay import replay
 from edgekd.store.run import Run
+from edgekd.students._protocol import Arch
 from edgekd.testing.fakes.clock import FakeClock
 
 
@@ -74,3 +76,37 @@ def test_finalists_fit_in_their_share(make_lab: Callable[..., Any]) -> None:
     counts = [finalists_within(plan, [], total) for total in (50, 100, 200, 400, 800)]
     assert counts == sorted(counts)
     assert counts[-1] == 4
+
+
+def test_a_recipe_longer_than_the_budget_is_cut_to_it(make_lab: Callable[..., Any]) -> None:
+    """One finalist is always refined, and its recipe took a run past any budget."""
+    lab = make_lab(budget_s=600.0, refine_images=10_000_000, trials=None)
+    lab.search()
+    run = Run.open(lab.folder)
+    ended = run.proposals()
+    assert ended.finalists == 1
+    assert 0.02 < ended.share < 0.1  # at 1,000 images/s the whole takes 10,500 s
+    assert f"cut to {ended.share:.0%} of its epochs" in ended.detail
+    assert replay(run).same
+    roomy = make_lab(budget_s=600.0, trials=4)
+    roomy.search()
+    assert Run.open(roomy.folder).proposals().share == 1.0
+
+
+def test_a_model_as_it_came_does_not_end_proposing_before_anything_is_trained(make_lab: Callable[..., Any]) -> None:
+    whole = Arch.of({"depth": 3, "width": 64, "wide": 4})
+    budgets = {"latency": {"p95": "1 s"}, "size": {"file": "1 GiB"}}
+    lab = make_lab(budget_s=600.0, refine_images=10_000_000, original=whole, target={"budgets": budgets}, trials=None)
+    lab.search()
+    run = Run.open(lab.folder)
+    assert any(not trial.candidate.plan.untouched for trial in run.trials())
+    assert any(not finalist.candidate.plan.untouched for finalist in run.finalists())
+
+
+@pytest.mark.parametrize(("p95", "said"), [("200 ms", True), ("400 us", False)])
+def test_a_space_far_below_the_budget_is_said_at_the_start(make_lab: Callable[..., Any], p95: str, said: bool) -> None:
+    lab = make_lab(target={"budgets": {"latency": {"p95": p95}}}, trials=4)
+    lab.search()
+    lines = [line for line in lab.lines if "your space ends at" in line]
+    assert bool(lines) == said
+    assert all(line.endswith("of the latency budget: widen it") for line in lines)
