@@ -36,26 +36,32 @@ def _give_input(graph: Graph, deployable: Deployable, paired: bool) -> None:
     options, spec = deployable.options, deployable.student.task.input
     inside, name = graph.input, spec.name
     channels, *rest = spec.shape
-    shape = [*rest, channels] if options.layout == "nhwc" else list(spec.shape)
+    channels_last = options.layout == "nhwc" and len(spec.shape) == 3
+    shape = [*rest, channels] if channels_last else list(spec.shape)
     batch: int | str = "batch" if options.batch == "dynamic" else options.batch
     if name == inside:  # readers keep the inner name, the outside takes the written one
         inside = f"{name}/normalised"
         graph.redirect(name, inside)
     del graph.graph.input[:]
     graph.graph.input.append(onnx.helper.make_tensor_value_info(name, _TYPES[options.input], [batch, *shape]))
+    # OpenVINO computes its first integer layer in float where a Transpose stands before the input's pair
+    late = channels_last and paired and deployable.input_encoding is not None
     value = name
-    if options.layout == "nhwc":
-        last = len(spec.shape)
-        order = [0, last, *range(1, last)]
-        value = graph.node("Transpose", [value], f"{name}/nchw", perm=order)
-    graph.redirect(inside, _encoded(graph, deployable, value, inside, paired))
+    if channels_last and not late:
+        value = graph.node("Transpose", [value], f"{name}/nchw", perm=[0, 3, 1, 2])
+    value = _encoded(graph, deployable, value, inside, paired, channels_last=late)
+    if late:
+        value = graph.node("Transpose", [value], f"{name}/nchw", perm=[0, 3, 1, 2])
+    graph.redirect(inside, value)
 
 
-def _encoded(graph: Graph, deployable: Deployable, value: str, inside: str, paired: bool) -> str:
+def _encoded(
+    graph: Graph, deployable: Deployable, value: str, inside: str, paired: bool, *, channels_last: bool
+) -> str:
     """From the file's values to what the student sees, through integers where the student is static int8."""
     encoding, options = deployable.input_encoding, deployable.options
     if encoding is None:
-        return _normalised(graph, deployable, value)
+        return _normalised(graph, deployable, value, channels_last)
     scale, zero = activation_parameters(graph, inside, encoding)
     quantizer = deployable.input_quantizer
     if deployable.integers_are_the_input:
@@ -71,18 +77,18 @@ def _encoded(graph: Graph, deployable: Deployable, value: str, inside: str, pair
         raw_zero = graph.constant(f"{inside}/raw_zero", np.asarray(quantizer[1] + 128, np.uint8))
         integer = graph.node("QuantizeLinear", [value, raw_scale, raw_zero], f"{inside}/int")
     else:
-        value = _normalised(graph, deployable, value)
+        value = _normalised(graph, deployable, value, channels_last)
         integer = graph.node("QuantizeLinear", [value, scale, zero], f"{inside}/int")
     return graph.node("DequantizeLinear", [integer, scale, zero], f"{inside}/seen")
 
 
-def _normalised(graph: Graph, deployable: Deployable, value: str) -> str:
+def _normalised(graph: Graph, deployable: Deployable, value: str, channels_last: bool) -> str:
     affine, options = deployable.affine, deployable.options
     if options.input != "float32":
         value = graph.node("Cast", [value], f"{value}/wide", to=TensorProto.FLOAT)
     if affine.is_identity:
         return value
-    shape = (-1, *[1] * (len(deployable.student.task.input.shape) - 1))
+    shape = (-1,) if channels_last else (-1, *[1] * (len(deployable.student.task.input.shape) - 1))
     multiplier = np.asarray(affine.multiplier, np.float32).reshape(shape)
     offset = np.asarray(affine.offset, np.float32).reshape(shape)
     if set(affine.multiplier) != {1.0}:

@@ -61,17 +61,25 @@ class TestOpenvinoExporter(ExporterContract):
         narrow = calibrate(calibrated[Precision.FLOAT32], samples, Precision.INT8, "minmax", saturating, BACKEND)
         assert not OpenvinoExporter().check(narrow, ExportOptions(), BACKEND, saturating)
 
-    def test_integer_ends_leave_no_layer_in_float(self, calibrated: dict[Precision, Student], tmp_path: Path) -> None:
+    @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+    @pytest.mark.parametrize("ends", ["float32", "uint8", "int8"])
+    def test_no_layer_is_left_in_float(
+        self, calibrated: dict[Precision, Student], tmp_path: Path, layout: str, ends: str
+    ) -> None:
         """As OpenVINO compiles it for this CPU: which layers are integer is the plug-in's choice, not the file's."""
-        options = ExportOptions(input="uint8", output="uint8")
+        options = ExportOptions.model_validate({"layout": layout, "input": ends, "output": ends})
         path = tmp_path / "model.xml"
         OpenvinoExporter().export(calibrated[Precision.INT8], options, BACKEND, None, path)
-        compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        layers = [layer.get_rt_info() for layer in compiled.get_runtime_model().get_ordered_ops()]
-        told = [tuple(str(info[name].astype(str)) for name in ("layerType", "runtimePrecision")) for info in layers]
+        told = _layers(path)
         heavy = [precision for kind, precision in told if kind in ("Convolution", "FullyConnected")]
         assert len(heavy) == 10
         assert set(heavy) <= {"u8", "i8"}
+
+    def test_coloured_images_cost_the_first_layer_nothing(self, coloured: Student, tmp_path: Path) -> None:
+        """With a mean and deviation a channel."""
+        path = tmp_path / "model.xml"
+        OpenvinoExporter().export(coloured, ExportOptions(), BACKEND, None, path)
+        assert all(precision in ("u8", "i8") for kind, precision in _layers(path) if kind == "Convolution")
 
     @pytest.mark.parametrize("precision", list(Precision))
     def test_the_same_student_gives_the_same_bytes(
@@ -84,3 +92,10 @@ class TestOpenvinoExporter(ExporterContract):
             for number in range(2)
         ]
         assert made[0].sha256 == made[1].sha256
+
+
+def _layers(path: Path) -> list[tuple[str, str]]:
+    """Kind and precision of each layer as it runs."""
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    layers = [layer.get_rt_info() for layer in compiled.get_runtime_model().get_ordered_ops()]
+    return [(str(info["layerType"].astype(str)), str(info["runtimePrecision"].astype(str))) for info in layers]
