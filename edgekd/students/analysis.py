@@ -154,10 +154,17 @@ def _operator(traced: Operator, parameters: Mapping[str, Shape]) -> _Operator:
         macs=_macs(name, [its for _, its in given], shape),
         channels=shape[1] if name in _WEIGHTED and weights else 0,
         shape=shape,
-        filters=given[1][1] if name == "convolution" else (),
+        filters=_filters(name, given),
         stride=traced.stride,
         source=next((its for parameter, its in given if not parameter), ()),
     )
+
+
+def _filters(name: str, given: Sequence[tuple[str, Shape]]) -> Shape:
+    if name == "convolution":
+        return given[1][1]
+    matrices = [its for parameter, its in given if parameter and len(its) > 1]
+    return matrices[0] if name in (*_WEIGHTED, "bmm", "baddbmm") and matrices else ()  # over several rows: bmm
 
 
 def _counted(module: nn.Module, spec: TaskSpec) -> _Counts:
@@ -232,7 +239,7 @@ def _kernel(operator: _Operator, reads: int) -> Kernel:
         macs=operator.macs,
         reads=reads,
         writes=operator.size,
-        weights=math.prod(operator.filters) if operator.filters else operator.macs,  # without biases
+        weights=math.prod(operator.filters) if operator.filters else 0,  # without biases
     )
 
 
@@ -240,11 +247,11 @@ def _kind(operator: _Operator) -> KernelKind:
     if operator.name == "convolution":
         alone = operator.filters[1] == 1 and operator.source[1] == operator.shape[1] > 1
         return "depthwise" if alone else "conv"
-    if operator.name in _WEIGHTED:
+    if operator.name in _WEIGHTED or operator.filters:
         return "dense"
     if operator.name == "add":
         return "add"
-    if any(word in operator.name for word in _POOLS):
+    if "softmax" not in operator.name and any(word in operator.name for word in _POOLS):
         return "pool"
     return "move" if any(word in operator.name for word in _MOVES) else "other"
 

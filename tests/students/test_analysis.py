@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from edgekd.artefacts import Precision
 from edgekd.students._protocol import Arch, Student
-from edgekd.students.analysis import analyse, analyse_arch
+from edgekd.students.analysis import analyse, analyse_arch, kernels_of
 from edgekd.students.fold import folded
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
@@ -52,6 +52,25 @@ def test_style_and_folding_dont_change_counts() -> None:
     expected = analyse(small(), Precision.INT8)
     assert analyse(small(inplace=True), Precision.INT8) == expected
     assert analyse(folded(small()), Precision.INT8) == expected
+
+
+class Attending(nn.Module):
+    """A linear layer over 64 rows, and products of two tensors behind a softmax."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.row, self.fc = nn.Linear(3, 5), nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.row(x.flatten(2).transpose(1, 2))
+        return self.fc((torch.bmm(rows, rows.transpose(1, 2)).softmax(-1) @ rows).mean(1))
+
+
+def test_weights_of_a_layer_are_counted_once_however_many_rows_it_sees() -> None:
+    kernels = kernels_of(Student(module=Attending().eval(), task=SPEC, family="mine", options={}, arch=Arch.of({})))
+    assert [kernel.weights for kernel in kernels if kernel.kind == "dense"] == [15, 20]
+    assert sum(kernel.weights for kernel in kernels) == 35
+    assert sum(kernel.kind == "pool" for kernel in kernels) == 1  # the mean; softmax is none
 
 
 def test_an_arch_is_counted_without_weights() -> None:

@@ -264,6 +264,30 @@ def test_methods_differ_on_outliers_as_they_say() -> None:
     assert highest("mse") < 400
 
 
+@pytest.mark.parametrize(("percentile", "deviations"), [(99.0, 2.326), (99.9, 3.090), (99.99, 3.719)])
+def test_a_percentile_leaves_out_as_much_as_it_says_on_each_side(percentile: float, deviations: float) -> None:
+    data = np.random.default_rng(0).standard_normal((2000, 2, 8, 8), np.float32)
+    annotated = calibrate(mine(outlier()), data, Precision.INT8, "percentile", percentile=percentile)
+    encoding = annotated.annotations.activations["0:conv"]
+    assert (127 - encoding.zero_point[0]) * encoding.scale[0] == pytest.approx(deviations, rel=0.05)
+    assert (-128 - encoding.zero_point[0]) * encoding.scale[0] == pytest.approx(-deviations, rel=0.05)
+
+
+def test_mse_takes_the_range_with_the_least_error_of_all_it_tries() -> None:
+    data = np.random.default_rng(0).standard_normal((200, 2, 8, 8), np.float32)
+    data[0, 0, 0, :4] = 12.0
+    low, high = float(data.min()), float(data.max())
+
+    def error(encoding: Encoding) -> float:
+        scale, zero = encoding.scale[0], encoding.zero_point[0]
+        back = (np.clip(np.rint(data / scale) + zero, -128, 127) - zero) * scale
+        return float(((data - back) ** 2).sum())
+
+    tried = [error(activation_encoding(low * share, high * share)) for share in np.linspace(1.0, 0.4, 61)]
+    chosen = calibrate(mine(outlier()), data, Precision.INT8, "mse").annotations.activations["0:conv"]
+    assert error(chosen) <= 1.02 * min(tried) < 0.8 * max(tried)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "zero_point"),
     [(0.0, 2.0, -128), (-1.0, 1.0, 0), (0.5, 2.0, -128), (-2.0, -1.0, 127), (0.0, 0.0, -128)],
