@@ -21,7 +21,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.divergence import first_divergence
 from edgekd.export.onnx import OnnxExporter
-from edgekd.export.parity import _compare, check_parity, expected_answers
+from edgekd.export.parity import _compare, check_parity, compared, expected_answers
 from edgekd.export.score import score_artefact
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import Score, Split, SplitName, TaskSpec
@@ -112,6 +112,21 @@ def test_a_faithful_file_leaves_the_student_nowhere(
     artefact = exporter.export(student, ExportOptions(), where, here, path)
     found = first_divergence(artefact, student, samples[:1], ExportOptions())
     assert found == "every value inside the file is the student's when it runs here: the device's kernels differ"
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("batch", [1, 3])
+def test_what_openvinos_fused_code_gets_wrong_is_told_from_a_wrong_file(
+    calibrated: dict[Precision, Student], samples: NDArray[Any], tmp_path: Path, batch: int
+) -> None:
+    """The answers are made up: those of a right file are wrong with the default settings alone."""
+    where, student = Backend.model_validate("openvino/cpu"), calibrated[Precision.FLOAT32]
+    options, path = ExportOptions(batch=batch), tmp_path / "model.xml"
+    artefact = plugins.load("edgekd.exporters", "openvino")().export(student, options, where, None, path)
+    wrong = np.zeros((len(samples), 10), np.float32)
+    report = compared(Job(artefact=artefact, backend=where), student, samples, options, wrong)
+    assert not report.holds
+    assert "with SNIPPETS_MODE=DISABLE it holds here" in report.detail
 
 
 @pytest.mark.runtime
