@@ -102,12 +102,18 @@ def _untied(model: nn.Module) -> dict[str, Tensor]:
 
 
 def taken(work: Work) -> dict[str, Any]:
-    """As the family ``pruned`` takes it: the whole of it answers as the model does."""
+    """As one's own: by the family ``pruned``, or whole, by ``own``; it answers as the model does."""
     from edgekd.compress.pruning.family import Pruned
+    from edgekd.students.own import Own
 
     given = work.own()
-    family = Pruned.model_validate({"model": given["of"], "weights": given["weights"]}, context={"folder": _FOLDER})
-    space = family.space(work.spec)
+    options = {"model": given["of"], "weights": given["weights"]}
+    family: Pruned | Own = Pruned.model_validate(options, context={"folder": _FOLDER})
+    try:
+        space = family.space(work.spec)
+    except ConfigurationError:
+        family = Own.model_validate(options, context={"folder": _FOLDER})
+        space = family.space(work.spec)
     original = family.original(work.spec)
     assert original is not None
     module = family.build(original, work.spec)
@@ -121,6 +127,8 @@ def groups(work: Work) -> dict[str, Any]:
     """How many of its dependency groups can lose channels; of the others, the first reason."""
     from edgekd.compress.pruning.groups import find_groups
 
+    if work.spec.plain or work.spec.more:
+        taken(work)  # a model that isn't taken has its reason here too
     found, left_out = find_groups(work.model, work.spec.input.shape)
     return {
         "prunable": len(found),

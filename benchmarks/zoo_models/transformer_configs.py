@@ -80,7 +80,7 @@ def efficientnet() -> nn.Module:
         strides=[1, 2, 2],
         num_block_repeats=[1, 2, 2],
         expand_ratios=[1, 4, 4],
-        hidden_dim=96,
+        hidden_dim=1280,
         num_labels=10,
     )
     return Answering(transformers.EfficientNetForImageClassification(config))

@@ -12,7 +12,7 @@ from edgekd.artefacts import Format
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.records import Digest
 
-__all__ = ["FLOAT_OPERATORS", "TELLING", "float_figure", "float_operators"]
+__all__ = ["FLOAT_OPERATORS", "MOVING", "TELLING", "float_figure", "float_operators"]
 
 FLOAT_OPERATORS = "operators.float"
 """The metric that a fully integer target limits to none."""
@@ -71,10 +71,10 @@ _CLAMPS = frozenset({"Relu", "Clip"})
 """Behind an integer kernel and before QuantizeLinear: ONNX Runtime does them by the kernel's own limits."""
 
 _ONNX_INTEGER = _CLAMPS | {"Conv", "Gemm", "MatMul", "Add", "GlobalAveragePool", "AveragePool", "Concat"}
-_ONNX_MOVING = frozenset(
-    {"Transpose", "Reshape", "Flatten", "MaxPool", "Pad", "Squeeze", "Unsqueeze", "Slice", "Resize"}
-)
-_WITH_BOUNDS = _ONNX_MOVING | {"Clip"}  # constants among their inputs are shapes and bounds, not values
+MOVING = frozenset({"Transpose", "Reshape", "Flatten", "MaxPool", "Pad", "Squeeze", "Unsqueeze", "Slice", "Resize"})
+"""ONNX operators whose results are values of their input, and zero for padding."""
+
+_WITH_BOUNDS = MOVING | {"Clip"}  # constants among their inputs are shapes and bounds, not values
 
 
 def _onnx(path: Path) -> list[str]:
@@ -99,10 +99,10 @@ def _onnx(path: Path) -> list[str]:
             integers.add(result)
         elif kind == "DequantizeLinear":
             widened.add(result)
-        elif kind in _ONNX_MOVING and integers.issuperset(given):
+        elif kind in MOVING and integers.issuperset(given):
             integers.add(result)
         elif (
-            kind in _ONNX_INTEGER | _ONNX_MOVING
+            kind in _ONNX_INTEGER | MOVING
             and widened.issuperset(given)
             and result not in float_ends
             and ({"QuantizeLinear"} | _CLAMPS).issuperset(readers.get(result, ()))

@@ -61,7 +61,7 @@ def onnx_model(
     For static int8: weights as uint8 with zero point 128 where asked, and the form of pairs that OpenVINO takes.
     """
     from edgekd.export.encoded import encodings_by_node, passing_nodes
-    from edgekd.export.onnx_encode import encode_activations, encode_weights, halve_weights, narrow_weights
+    from edgekd.export.onnx_encode import encode_activations, encode_weights, halve_weights, moved, narrow_weights
     from edgekd.export.onnx_graph import POOL, Graph, float_model
     from edgekd.export.onnx_outside import give_outside
 
@@ -71,8 +71,12 @@ def onnx_model(
     deployable = Deployable(program.student, options)
     annotations, precision = program.student.annotations, deployable.precision
     if precision is Precision.INT8:
-        gone = passing_nodes(program) - graph.values
-        activations = {name: found for name, found in encodings_by_node(program).items() if name not in gone}
+        moving = passing_nodes(program)
+        if not student.task.plain:  # a decoder moves values too, and stays in float
+            moving -= graph.values
+        activations = {name: found for name, found in encodings_by_node(program).items() if name not in moving}
+        if student.task.plain:
+            activations |= moved(graph, activations)
         pooled = {name + POOL: encoding for name, encoding in activations.items() if name + POOL in graph.values}
         activations |= pooled
         encode_weights(graph, annotations.weights, activations, unsigned=unsigned_weights, write_zeros=not for_openvino)

@@ -19,10 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.errors import ConfigurationError
+from edgekd.export.integer import MOVING
 from edgekd.export.onnx_graph import Graph
 from edgekd.students._protocol import Encoding
 
-__all__ = ["encode_activations", "encode_weights", "halve_weights", "integers", "narrow_weights"]
+__all__ = [
+    "encode_activations",
+    "encode_weights",
+    "halve_weights",
+    "integers",
+    "moved",
+    "narrow_weights",
+]
 
 _WEIGHTED = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0, "MatMul": 1}
 """Operators with weights, and the axis of their output channels."""
@@ -69,6 +77,21 @@ def encode_activations(graph: Graph, encodings: Mapping[str, Encoding]) -> None:
         assert readers or name in graph.outputs
 
 
+def moved(graph: Graph, encodings: Mapping[str, Encoding]) -> dict[str, Encoding]:
+    """Encodings of what operators give that only move encoded values: their input's.
+
+    Found in this graph: torch has other names and kinds for these on its way to ONNX.
+    """
+    found = dict(encodings)
+    for node in graph.graph.node:
+        nearest = node.op_type != "Resize" or any(
+            part.s == b"nearest" for part in node.attribute if part.name == "mode"
+        )
+        if node.op_type in MOVING and nearest and node.input[0] in found and node.output[0] not in found:
+            found[node.output[0]] = found[node.input[0]]
+    return {name: encoding for name, encoding in found.items() if name not in encodings}
+
+
 def activation_parameters(graph: Graph, name: str, encoding: Encoding) -> tuple[str, str]:
     """Initializers of one tensor's scale and (unsigned) zero point."""
     scale = graph.constant(f"{name}/scale", np.asarray(encoding.scale[0], np.float32))
@@ -95,7 +118,7 @@ def encode_weights(
         if axis is None or len(node.input) < 2 or node.input[1] not in weights:
             continue
         name = node.input[1]
-        encoding = weights[name]
+        encoding = _laid(node.op_type, weights[name])
         source = activations.get(node.input[0])
         if source is None:
             raise ConfigurationError.one(
@@ -126,6 +149,11 @@ def encode_weights(
         )
 
 
+def _laid(kind: str, encoding: Encoding) -> Encoding:
+    """A weight's encoding as its operator stores it: of a MatMul the output channels are the last axis."""
+    return encoding.but(axis=1) if kind == "MatMul" and encoding.axis is not None else encoding
+
+
 def _encode_bias(graph: Graph, name: str, prefix: str, scale: NDArray[np.generic]) -> str:
     steps = np.asarray(scale, np.float32)
     stored = np.clip(np.rint(graph.array(name).astype(np.float64) / steps), -(2**31), 2**31 - 1).astype(np.int32)
@@ -151,8 +179,9 @@ def narrow_weights(graph: Graph, weights: Mapping[str, Encoding]) -> None:
         raise ConfigurationError.one(
             f"the ONNX graph has no weights {', '.join(missing)}", "quantize again: the graph has changed since"
         )
-    for name, encoding in weights.items():
-        values = graph.array(name)
+    kinds = {node.input[1]: node.op_type for node in graph.graph.node if node.op_type in _WEIGHTED}
+    for name, given in weights.items():
+        values, encoding = graph.array(name), _laid(kinds.get(name, ""), given)
         scale = np.asarray(encoding.scale, np.float32)
         if encoding.axis is not None:
             shape = [1] * values.ndim

@@ -44,7 +44,10 @@ def float_model(traced: Traced) -> onnx.ModelProto:
 
 
 def _name_parameters(graph: onnx.GraphProto, traced: Traced) -> None:
-    """Initializers under the student's own names, where it was exported inside a wrapper."""
+    """Initializers under the student's own names, where it was exported inside a wrapper.
+
+    A linear layer over several rows is a MatMul, whose weight the exporter has transposed under a name of its own.
+    """
     signature = traced.program.graph_signature
     inside = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     names = {inside[placeholder]: name for placeholder, name in traced.parameters.items() if placeholder in inside}
@@ -53,6 +56,18 @@ def _name_parameters(graph: onnx.GraphProto, traced: Traced) -> None:
     for node in graph.node:
         for place, name in enumerate(node.input):
             node.input[place] = names.get(name, name)
+    taken = {tensor.name: tensor for tensor in graph.initializer}
+    products = {node.input[1] for node in graph.node if node.op_type == "MatMul" and node.input[1] in taken}
+    matrices = {name: value for name, value in traced.student.module.named_parameters() if value.dim() == 2}
+    for made_up in sorted(products - set(names.values())):
+        stored = numpy_helper.to_array(taken[made_up])
+        for name, value in matrices.items():
+            if name not in taken and np.array_equal(stored, value.detach().numpy().T):
+                taken[made_up].name = name
+                taken[name] = taken.pop(made_up)
+                for node in graph.node:
+                    node.input[:] = [name if given == made_up else given for given in node.input]
+                break
 
 
 def _pool_means(graph: onnx.GraphProto) -> None:

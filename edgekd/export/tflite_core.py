@@ -224,7 +224,12 @@ def _match_weights(model: Any, traced: Traced) -> dict[int, str]:
 
 
 def to_tflite(weights: NDArray[Any], kind: str) -> NDArray[Any]:
-    """A parameter in the layout an operator stores: OIHW becomes OHWI, or 1HWO for depthwise convolutions."""
+    """A parameter in the layout an operator stores: OIHW becomes OHWI, or 1HWO for depthwise convolutions.
+
+    One over time (O, I, T) is one over an image of height 1.
+    """
+    if weights.ndim == 3:
+        weights = weights[:, :, None]
     if weights.ndim != 4:
         return weights
     return weights.transpose((1, 2, 3, 0) if kind == "DEPTHWISE_CONV_2D" else (0, 2, 3, 1))

@@ -132,8 +132,13 @@ def _by_tensor(
     return found
 
 
-def _weighted(model: Any, core: TfliteCore, weights: Mapping[str, Encoding]) -> dict[int, tuple[str, Encoding]]:
-    """Weight tensors with their operator's kind and encoding. Every operator with weights must have one."""
+def _weighted(
+    model: Any, core: TfliteCore, weights: Mapping[str, Encoding], *, every: bool = True
+) -> dict[int, tuple[str, Encoding]]:
+    """Weight tensors with their operator's kind and encoding. ``every``: no operator with weights may lack one.
+
+    Raises ConfigurationError where one does, and where there is none at all.
+    """
     found: dict[int, tuple[str, Encoding]] = {}
     for operator in model.subgraphs[0].operators:
         kind = operator_name(model, operator)
@@ -141,12 +146,14 @@ def _weighted(model: Any, core: TfliteCore, weights: Mapping[str, Encoding]) -> 
             continue
         index = int(operator.inputs[1])
         name = core.parameters.get(index)
+        if not every and (name is None or name not in weights or kind not in _HYBRID_VERSIONS):
+            continue
         if name is None or name not in weights:
             tensor = _name(model.subgraphs[0].tensors[index])
             raise ConfigurationError.one(f"no encoding for the weights of {kind} (`{tensor}`)", _AGAIN)
         found[index] = (kind, weights[name])
     lost = sorted(set(weights) - {core.parameters[index] for index in found})
-    if lost:
+    if lost and (every or not found):
         raise ConfigurationError.one(f"the TFLite graph has no operator with the weights {', '.join(lost)}", _AGAIN)
     return found
 
@@ -200,10 +207,13 @@ def _integers(model: Any, index: int, kind: str, encoding: Encoding) -> NDArray[
 
 
 def narrow_weights(model: Any, core: TfliteCore, weights: Mapping[str, Encoding]) -> None:
-    """Weights as per-channel int8 constants of hybrid kernels, which quantize activations at run time."""
+    """Weights as per-channel int8 constants of hybrid kernels, which quantize activations at run time.
+
+    Those that have no such kernel, or that the converter has merged into others, stay float: the answer is the same.
+    """
     graph = model.subgraphs[0]
-    for index, (kind, encoding) in _weighted(model, core, weights).items():
-        if any(encoding.zero_point) or kind not in _HYBRID_VERSIONS:
+    for index, (kind, encoding) in _weighted(model, core, weights, every=False).items():
+        if any(encoding.zero_point):
             raise ConfigurationError.one(f"{kind} can't have these dynamic int8 weights in TFLite", "use float32")
         tensor = graph.tensors[index]
         data = _integers(model, index, kind, encoding)

@@ -1,19 +1,21 @@
 """Folding: a BatchNorm that only ever sees one convolution's output becomes part of that convolution.
 
 With running statistics m, v and affine g, b: ``W' = W g / sqrt(v + eps)``, ``c' = (c - m) g / sqrt(v + eps) + b``
-(Jacob et al. 2018, section 3.2). What follows what is read from the exported graph, so that any plain PyTorch module
-folds; a BatchNorm module that was folded becomes an `nn.Identity`.
+(Jacob et al. 2018, section 3.2). What follows what is read from the exported graph, so that any module folds whose
+layers compute with their own weight and bias, padding of their own included; a BatchNorm that was folded becomes an
+`nn.Identity`. One over an image that no convolution can take (behind a sum, before an activation) becomes a depthwise
+1 x 1 convolution of the same numbers, for which every runtime has an integer kernel.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
 
 from edgekd.errors import ConfigurationError
 from edgekd.students._protocol import Student
@@ -21,9 +23,8 @@ from edgekd.students._protocol import Student
 __all__ = ["fold_module", "folded"]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_PLAIN: dict[type[nn.Module], Callable[..., Any]] = {
-    kind: kind.forward for kind in (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-}
+_LAYERS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+_OPERATORS = ("conv1d", "conv2d", "conv_transpose2d", "convolution", "linear")
 
 
 def folded(student: Student) -> Student:
@@ -41,51 +42,68 @@ def fold_module(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     modules = dict(result.named_modules())
     if not any(isinstance(part, _NORMS) for part in modules.values()):
         return result
-    for source, norm in _pairs(result, shape):
+    program = _exported(result, shape)
+    pairs = _pairs(result, program)
+    for source, norm in pairs:
         _fold(result, source, norm)
+    for norm in _alone(result, program, {norm for _, norm in pairs}):
+        _replace(result, norm, _depthwise(result.get_submodule(norm)))
     return result
 
 
-def _pairs(module: nn.Module, shape: tuple[int, ...]) -> list[tuple[str, str]]:
-    """(module path of a convolution or linear layer, path of the BatchNorm that takes all of its output)."""
+def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
     try:
         with torch.no_grad():
-            program = torch.export.export(module, (torch.zeros(1, *shape),))
+            return torch.export.export(module, (torch.zeros(1, *shape),))
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:  # torch's own errors are among these
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError.one(
             f"the module can't be turned into a graph: {reason}",
             "torch.export needs a forward pass without branches on values; check it with torch.export.export",
         ) from error
-    modules = dict(module.named_modules())
-    calls = Counter(_path(node) for node in program.graph.nodes if node.op == "call_function")
+
+
+def _pairs(module: nn.Module, program: ExportedProgram) -> list[tuple[str, str]]:
+    """(module path of a convolution or linear layer, path of the BatchNorm that takes all of its output)."""
+    modules, parameters = dict(module.named_modules()), program.graph_signature.inputs_to_parameters
+    calls = Counter(_path(node) for node in program.graph.nodes if _computes(node))
     found = []
     for node in program.graph.nodes:
-        if node.op != "call_function" or not isinstance(modules.get(_path(node)), _NORMS):
+        if not _computes(node) or not isinstance(modules.get(_path(node)), _NORMS):
             continue
         source = node.args[0]
-        if not isinstance(source, fx.Node) or source.op != "call_function" or len(source.users) != 1:
+        if not isinstance(source, fx.Node) or not _computes(source) or len(source.users) != 1:
             continue
-        producer, norm = modules.get(_path(source)), modules[_path(node)]
-        if isinstance(producer, nn.Linear) and source.meta["val"].dim() != 2:
+        layer, norm = modules.get(_path(source)), modules[_path(node)]
+        if not isinstance(layer, _LAYERS) or norm.running_mean is None or calls[_path(node)] != 1:
+            continue
+        if isinstance(layer, nn.Linear) and source.meta["val"].dim() != 2:
             continue  # the norm is over the second axis, and the layer's features are the last
-        once = calls[_path(source)] == 1 == calls[_path(node)]
-        if producer is not None and once and norm.running_mean is not None and _can_take(module, producer):
+        if _computes_with_its_own(source, layer, _path(source), parameters) and _can_change(module, program, layer):
             found.append((_path(source), _path(node)))
     return found
 
 
+def _alone(module: nn.Module, program: ExportedProgram, gone: set[str]) -> list[str]:
+    """Paths of the BatchNorms that are left, with statistics, over images alone."""
+    modules, ranks = dict(module.named_modules()), dict[str, set[int]]()
+    for node in program.graph.nodes:
+        if _computes(node) and isinstance(modules.get(_path(node)), nn.BatchNorm2d):
+            ranks.setdefault(_path(node), set()).add(node.args[0].meta["val"].dim())
+    return [
+        path
+        for path, dims in ranks.items()
+        if path not in gone and dims == {4} and modules[path].running_mean is not None
+    ]
+
+
 def _fold(root: nn.Module, source: str, norm: str) -> None:
     layer, batch_norm = root.get_submodule(source), root.get_submodule(norm)
-    assert isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
+    assert isinstance(layer, _LAYERS)
     assert isinstance(batch_norm, _NORMS)
     assert batch_norm.running_mean is not None
-    assert batch_norm.running_var is not None
-    mean, variance = batch_norm.running_mean.double(), batch_norm.running_var.double()
-    gain = torch.rsqrt(variance + batch_norm.eps)
-    if batch_norm.affine:
-        gain = gain * batch_norm.weight.detach().double()
-    offset = batch_norm.bias.detach().double() if batch_norm.affine else torch.zeros_like(mean)
+    mean = batch_norm.running_mean.double()
+    gain, offset = _gain(batch_norm)
     bias = layer.bias.detach().double() if layer.bias is not None else torch.zeros_like(mean)
     axis = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
     along = [1] * layer.weight.dim()
@@ -93,17 +111,71 @@ def _fold(root: nn.Module, source: str, norm: str) -> None:
     dtype = layer.weight.dtype
     layer.weight = nn.Parameter((layer.weight.detach().double() * gain.view(along)).to(dtype))
     layer.bias = nn.Parameter(((bias - mean) * gain + offset).to(dtype))
-    parent, _, name = norm.rpartition(".")
-    setattr(root.get_submodule(parent), name, nn.Identity())
+    _replace(root, norm, nn.Identity())
 
 
-def _can_take(root: nn.Module, layer: nn.Module) -> bool:
-    """Whether a layer may get another weight and bias: it is torch's own, and nobody else uses its weight."""
-    if _PLAIN.get(type(layer)) is not type(layer).forward or (
-        isinstance(layer, nn.ConvTranspose2d) and layer.groups > 1
-    ):
+def _gain(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """What a BatchNorm multiplies ``x - mean`` by, and what it then adds; float64 (channels,)."""
+    assert isinstance(norm, _NORMS)
+    assert norm.running_var is not None
+    gain = torch.rsqrt(norm.running_var.double() + norm.eps)
+    if not norm.affine:
+        return gain, torch.zeros_like(gain)
+    return gain * norm.weight.detach().double(), norm.bias.detach().double()
+
+
+def _depthwise(norm: nn.Module) -> nn.Conv2d:
+    """The convolution that computes what a BatchNorm does."""
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    (gain, offset), channels = _gain(norm), norm.num_features
+    layer = nn.Conv2d(channels, channels, 1, groups=channels, device=norm.running_mean.device)
+    assert layer.bias is not None
+    with torch.no_grad():
+        layer.weight.copy_(gain.view(-1, 1, 1, 1))
+        layer.bias.copy_(offset - norm.running_mean.double() * gain)
+    return layer.eval()
+
+
+def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(root.get_submodule(parent), name, module)
+
+
+def _computes_with_its_own(node: fx.Node, layer: nn.Module, path: str, parameters: Mapping[str, str]) -> bool:
+    """Whether a node is a layer's one product, with its weight as it is, and its bias where it has one.
+
+    A layer without a bias gets one: its class must hand that on, as torch's own do. What they pad before is theirs.
+    """
+    if getattr(node.target, "_opname", "") not in _OPERATORS:
         return False
-    return sum(value is layer.weight for _, value in root.named_parameters(remove_duplicate=False)) == 1
+    if isinstance(layer, nn.ConvTranspose2d) and layer.groups > 1:
+        return False
+    given = [node.args[place] if len(node.args) > place else None for place in (1, 2)]
+    names = [parameters.get(part.name) if isinstance(part, fx.Node) else None for part in given]
+    has_bias = layer.bias is not None
+    return names == [f"{path}.weight", f"{path}.bias" if has_bias else None] and (has_bias or _hands_on_bias(layer))
+
+
+def _hands_on_bias(layer: nn.Module) -> bool:
+    """Whether a layer's class computes with ``self.bias``: torch's own do, others are read."""
+    forward = type(layer).forward
+    if any(forward is kind.forward for kind in _LAYERS) or "_conv_forward" in forward.__code__.co_names:
+        return True
+    return "bias" in forward.__code__.co_names
+
+
+def _can_change(root: nn.Module, program: ExportedProgram, layer: nn.Module) -> bool:
+    """Whether a layer may get another weight and bias: nobody else uses its weight, and it is used once."""
+    signature = program.graph_signature.inputs_to_parameters
+    places = {name: place for place, name in signature.items()}
+    shared = [name for name, value in root.named_parameters(remove_duplicate=False) if value is layer.weight]
+    nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name == places.get(shared[0])]
+    return len(shared) == 1 and len(nodes) == 1 and len(nodes[0].users) == 1
+
+
+def _computes(node: fx.Node) -> bool:
+    return bool(node.op == "call_function")
 
 
 def _path(node: fx.Node) -> str:

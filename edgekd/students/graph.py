@@ -11,6 +11,7 @@ is traced where asked for, and its keys begin with ``decode``.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -116,6 +117,7 @@ def trace(student: Student, *, dynamic_batch: bool = False, decomposed: bool = T
             if decomposed or any(_changes_in_place(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
             _simplify(program)  # only now: a copy may be what an operator in place has changed
+            _renumber(program)
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:  # torch's own errors are among these
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError.one(
@@ -253,14 +255,13 @@ def _pool_as_mean(program: ExportedProgram) -> None:
         (flat,) = pool.users
         if flat.op != "call_function" or operator_of(flat) not in ("flatten", "view") or flat.meta["val"].dim() != 2:
             continue
-        if any(user.op == "output" for user in flat.users):  # the program's signature knows it by its name
-            continue
         with graph.inserting_before(pool):
             mean = graph.create_node(
                 "call_function", torch.ops.aten.mean.dim, (pool.args[0], [2, 3]), name="mean", type_expr=None
             )
         mean.meta = {**pool.meta, "val": flat.meta["val"]}
         flat.replace_all_uses_with(mean)
+        program.graph_signature.replace_all_uses(flat.name, mean.name)
         graph.erase_node(flat)
         graph.erase_node(pool)
     program.graph_module.recompile()
@@ -269,11 +270,15 @@ def _pool_as_mean(program: ExportedProgram) -> None:
 def _simplify(program: ExportedProgram) -> None:
     """Spell some operators as every exporter keeps them.
 
-    Copies (dropout at inference, ``clone``) are left out, as are pools to the size that is there; an adaptive pool
-    over equal windows is the plain one.
+    Copies (dropout at inference, ``clone``) are left out, as are pools to the size that is there and whatever no answer
+    depends on; an adaptive pool over equal windows is the plain one. A view is a reshape: the copy that made one
+    possible may be gone.
     """
     graph = program.graph
+    graph.eliminate_dead_code()
     for node in list(graph.nodes):
+        if node.target in (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default):
+            node.target = torch.ops.aten.reshape.default
         if node.op != "call_function" or any(user.op == "output" for user in node.users):
             continue  # the program's signature knows its output by name
         name = operator_of(node)
@@ -283,6 +288,23 @@ def _simplify(program: ExportedProgram) -> None:
         elif name == "adaptive_avg_pool2d":
             _pool_evenly(graph, node)
     program.graph_module.recompile()
+
+
+def _renumber(program: ExportedProgram) -> None:
+    """Number nodes of one kind in order, without the gaps of those that were left out.
+
+    torch does so on its way to ONNX, and values are found there by these names.
+    """
+    seen: Counter[str] = Counter()
+    names = {}
+    for node in program.graph.nodes:
+        if node.op == "call_function":
+            kind = re.sub(r"_\d+$", "", node.name)
+            names[node.name] = kind if not seen[kind] else f"{kind}_{seen[kind]}"
+            seen[kind] += 1
+            node.name = names[node.name]
+    for spec in program.graph_signature.output_specs:
+        spec.arg.name = names.get(spec.arg.name, spec.arg.name)
 
 
 def _pool_evenly(graph: fx.Graph, pool: fx.Node) -> None:

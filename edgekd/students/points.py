@@ -151,6 +151,8 @@ def _trunk(module: nn.Module, points: Mapping[str, Point], names: Collection[str
         found = {name for name, value in inner.items() if not any(value is told for told in answers)}
         for told in answers:
             looked = sorted(found)
+            if not looked:
+                break
             gradients = torch.autograd.grad(
                 told.sum(), [inner[name] for name in looked], retain_graph=True, allow_unused=True
             )

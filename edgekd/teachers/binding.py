@@ -27,7 +27,9 @@ def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
     bound = teacher.bound(spec) if isinstance(teacher, Bindable) else teacher
     low, high = spec.input.raw_range
     # two different pictures, so that a teacher which mixes up batch and class axes is found out
-    probe = torch.linspace(low, high, 2).reshape(2, 1, 1, 1).expand(2, *spec.input.shape).contiguous()
+    probe = (
+        torch.linspace(low, high, 2).reshape(2, *[1] * len(spec.input.shape)).expand(2, *spec.input.shape).contiguous()
+    )
     try:
         answers = bound.logits(probe)
     except (RuntimeError, ValueError, LookupError, TypeError, AssertionError, AttributeError) as error:

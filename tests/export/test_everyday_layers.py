@@ -114,6 +114,45 @@ def inverted() -> nn.Module:
     return family.build(family.space(spec).at(0), spec)
 
 
+class SamePadding(nn.Conv2d):
+    """As EfficientNets are ported: padding inside the convolution's own class."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(nn.functional.pad(x, (0, 1, 0, 1)), self.weight, self.bias, self.stride)
+
+
+class Unfused(nn.Module):
+    """BatchNorms behind a sum and before an activation, and an answer that is a pool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.bn = SamePadding(3, 8, 3, 2, bias=False), nn.BatchNorm2d(8)
+        self.conv, self.same, self.before = nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+        self.classes, self.pool = nn.Conv2d(8, 10, 1), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.unused = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.stem(x))
+        self.unused(x)
+        x = torch.relu(self.before(self.conv(x) + self.same(x)))
+        return self.pool(self.classes(x))
+
+
+class Rows(nn.Module):
+    """Linear layers over patches and over channels, and a reshape of what was transposed, behind a ReLU in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.relu = nn.Conv2d(3, 8, 4, 4), nn.ReLU(inplace=True)
+        self.patches, self.channels, self.classes = nn.Linear(16, 16), nn.Linear(8, 8), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.patch(x))
+        x = x.view(-1, 2, 4, 4, 4).transpose(1, 2).reshape(-1, 8, 16)
+        x = self.relu(self.patches(x)).transpose(1, 2)
+        return self.classes(self.channels(x).mean(1))
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "mobile": mobile,
     "vgg": vgg,
@@ -121,7 +160,9 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "pools-before-relu": PoolsBeforeReLU,
     "shrunken": shrunken,
     "inverted": inverted,
+    "unfused": Unfused,
 }
+ROWS: dict[str, Callable[[], nn.Module]] = {**MODELS, "rows": Rows}
 EXPORTERS: dict[str, tuple[Exporter, str]] = {
     "litert/xnnpack": (TfliteExporter(), ".tflite"),
     "onnxruntime/cpu": (OnnxExporter(), ".onnx"),
@@ -131,7 +172,7 @@ EXPORTERS: dict[str, tuple[Exporter, str]] = {
 
 def student_of(name: str) -> Student:
     torch.manual_seed(0)
-    module = MODELS[name]().eval()
+    module = ROWS[name]().eval()
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             nn.init.normal_(part.running_mean, 0, 0.2)
@@ -156,6 +197,17 @@ def test_answers_are_the_students(
     assert check_parity(this_computer, job, student, samples, options, tmp_path / "parity").holds
     left = float_operators(path) if precision is Precision.INT8 else None
     assert left is None or len(left) <= 1, left  # the answer's own conversion
+
+
+@pytest.mark.parametrize("backend", EXPORTERS)
+@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.DYNAMIC_INT8])
+def test_linear_layers_over_rows_are_the_students(
+    precision: Precision, backend: str, samples: NDArray[Any], this_computer: DeviceSession, tmp_path: Path
+) -> None:
+    (exporter, suffix), where = EXPORTERS[backend], Backend.model_validate(backend)
+    student, options = calibrate(student_of("rows"), samples, precision, "minmax"), ExportOptions()
+    job = Job(artefact=exporter.export(student, options, where, None, tmp_path / f"model{suffix}"), backend=where)
+    assert check_parity(this_computer, job, student, samples, options, tmp_path / "parity").holds
 
 
 def test_splitting_channels_has_no_integer_form_and_says_so(samples: NDArray[Any]) -> None:

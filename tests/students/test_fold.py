@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -95,6 +97,46 @@ class Mixer(nn.Module):
         return self.fc(self.bn(self.mix(x.flatten(2))).flatten(1))
 
 
+class SamePadding(nn.Conv2d):
+    """As EfficientNets are ported: TensorFlow's padding inside the convolution's own class."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(nn.functional.pad(x, (0, 1, 0, 1)), self.weight, self.bias, self.stride)
+
+
+class Renamed(nn.Conv2d):
+    """A class of its own that computes as its parent does."""
+
+
+class Standardised(nn.Conv2d):
+    """Its weight is computed from its parameter."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias)
+
+
+class Biasless(nn.Conv2d):
+    """It has no use for a bias."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.weight)
+
+
+class Before(nn.Module):
+    """A BatchNorm and an activation before the convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn, self.conv = nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(torch.relu(self.bn(x)))
+
+
+def behind(kind: type[nn.Conv2d]) -> Callable[[], nn.Module]:
+    return lambda: nn.Sequential(kind(3, 4, 3, bias=False), nn.BatchNorm2d(4))
+
+
 def awake(module: nn.Module) -> nn.Module:
     """With statistics that do something."""
     torch.manual_seed(1)
@@ -116,7 +158,7 @@ def norms(module: nn.Module) -> int:
 
 @pytest.mark.parametrize(
     ("kind", "left"),
-    [(Sequential, 0), (Residual, 0), (BothRead, 1), (NormTwice, 1), (Tied, 1), (NormFirst, 1), (Mixer, 1)],
+    [(Sequential, 0), (Residual, 0), (BothRead, 0), (NormTwice, 0), (Tied, 0), (NormFirst, 0), (Mixer, 1), (Before, 0)],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_folded_module_answers_as_before(kind: type[nn.Module], left: int) -> None:
@@ -134,3 +176,18 @@ def test_folding_twice_changes_nothing() -> None:
     once = fold_module(awake(Residual()), (3, 8, 8))
     twice = fold_module(once, (3, 8, 8))
     assert all(torch.equal(a, b) for a, b in zip(once.parameters(), twice.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "layers"), [(SamePadding, 1), (Renamed, 1), (Standardised, 2), (Biasless, 2)], ids=lambda v: str(v)
+)
+def test_a_class_of_its_own_folds_where_it_computes_with_its_own_weight_and_bias(
+    kind: type[nn.Conv2d], layers: int
+) -> None:
+    """Where it does not, the BatchNorm is a depthwise convolution behind it."""
+    module = awake(behind(kind)())
+    folded = fold_module(module, (3, 8, 8))
+    x = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(folded(x), module(x), atol=1e-5, rtol=1e-5)
+    assert sum(isinstance(part, nn.Conv2d) for part in folded.modules()) == layers
+    assert norms(folded) == 0

@@ -105,8 +105,38 @@ def test_a_pool_to_one_pixel_and_its_flattening_are_one_mean(flatten: nn.Module)
     assert torch.allclose(traced.program.module()(x), module(x), atol=1e-6)
 
 
-def test_a_pool_that_is_the_answer_keeps_its_flattening() -> None:
+def test_a_pool_that_is_the_answer_is_a_mean_too() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     student = Student(module=module, task=SPEC, family="plain", options={}, arch=Arch(choices=()))
+    traced = trace(student)
+    assert list(traced.keys.values())[-1] == "1:mean"
     x = torch.randn(1, 3, 8, 8)
-    assert torch.allclose(trace(student).program.module()(x), module(x), atol=1e-6)
+    assert torch.allclose(traced.program.module()(x), module(x), atol=1e-6)
+
+
+class Shuffled(nn.Module):
+    """Channels in another order, as ShuffleNet has them, behind an operator in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.relu(x, inplace=True)
+        return x.view(-1, 1, 3, 8, 8).transpose(1, 2).reshape(-1, 3, 8, 8).mean((2, 3))
+
+
+def test_a_reshape_of_a_transposed_tensor_survives_a_second_export() -> None:
+    """Decomposing makes a copy and a view of it, and the copy is left out."""
+    traced = trace(student().but(module=nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), Shuffled())))
+    assert traced.program.run_decompositions()
+
+
+class Wasteful(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.unused(x)
+        return self.used(x).mean((2, 3))
+
+
+def test_what_no_answer_depends_on_is_left_out() -> None:
+    assert set(trace(student().but(module=Wasteful())).keys.values()) == {"input", "used:conv", ":mean"}
