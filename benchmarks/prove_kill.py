@@ -7,7 +7,7 @@ process may be left. A run that came to its end must have chosen, replay alike, 
 Kills go on over as many runs as they need. (Weights are not compared between runs: each training picks its number
 format and layout by a timed probe, so that two runs nobody killed differ as well.)
 
-Run: python benchmarks/prove_kill.py [--kills 20] [--seed 0] [--demo] (about half an hour; exit code 1: something broke)
+Run: python benchmarks/prove_kill.py [--kills 20] [--seed 0] [--demo | --small] (half an hour; exit code 1: it broke)
 """
 
 from __future__ import annotations
@@ -61,6 +61,10 @@ budgets:
   latency: {p95: 50 ms}
   size: {file: 256 KiB}
 """
+SMALL = {  # the same steps, each once or twice
+    "trials: 4": "trials: 2", "anchors: 2": "anchors: 1", "epochs: 4, batch": "epochs: 2, batch",
+    "width: [8, 24]": "width: [8, 16]", ", openvino/cpu": "",
+}  # fmt: skip
 STEPS = ("teacher", "edgekd", "masks", "arms", "searching", "distill", "searched", "refining", "comparing",
          "certifying", "stage by stage", "bundle")  # fmt: skip
 LATER = ("seen", "never_slower", "measurement")  # a finalist's fields that are added, each once
@@ -294,6 +298,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--demo", action="store_true", help="the whole demo project in place of a small one")
+    parser.add_argument("--small", action="store_true", help="an even smaller one, of one backend")
     parser.add_argument("--longest", type=float, help="seconds a command lives at most; no uninterrupted run is made")
     parser.add_argument("--out", type=Path, default=RESULT)
     asked = parser.parse_args()
@@ -305,8 +310,10 @@ def main() -> int:
             for path in DEMO.iterdir():
                 (work / path.name).write_bytes(path.read_bytes())
         else:
-            project.write_text(PROJECT)
-            (work / "target.yaml").write_text(TARGET)
+            for path, text in ((project, PROJECT), (work / "target.yaml", TARGET)):
+                for old, new in SMALL.items() if asked.small else ():
+                    text = text.replace(old, new)
+                path.write_text(text)
         result = prove(project, work, asked.kills, asked.seed, asked.longest)
     result |= {"machine": fingerprint(), "versions": versions()}
     result["seconds"] = round(time.monotonic() - begun, 1)

@@ -16,8 +16,9 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "prove_kill.py"
 
 def test_a_killed_search_loses_nothing(tmp_path):
     result = tmp_path / "kill.json"
+    options = ["--small", "--kills", "2", "--seed", "1", "--longest", "20", "--out", str(result)]
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--kills", "2", "--seed", "1", "--longest", "25", "--out", str(result)],
+        [sys.executable, str(SCRIPT), *options],
         capture_output=True,
         text=True,
         check=False,
