@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,15 +19,21 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 
-def predict(module: nn.Module, inputs_raw: NDArray[Any], spec: TaskSpec, batch: int = 256) -> Rows:
+_MOST_AT_ONCE, _BYTES_AT_ONCE = 256, 64 * 1024**2  # of samples as float32
+
+
+def predict(module: nn.Module, inputs_raw: NDArray[Any], spec: TaskSpec, batch: int | None = None) -> Rows:
     """Answers for raw samples (N, C, H, W), as an exported file gives them: logits (N, classes) of a plain task.
 
+    ``batch`` is by default 256, or as many as take 64 MiB.
     The module's own mode is restored, whatever happens. It computes where its parameters are.
     """
     import torch
 
     from edgekd.students.heads.deployed import deployed
 
+    if batch is None:
+        batch = max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // (4 * math.prod(inputs_raw.shape[1:]))))
     first = next(module.parameters(), None)
     normalise = Normalisation(spec.input, None if first is None else first.device)
     whole, answers = deployed(module, spec), empty_rows(spec, len(inputs_raw))

@@ -22,7 +22,7 @@ from edgekd.distill.schedule import learning_rate
 from edgekd.errors import Interrupted
 from edgekd.records import digest_json
 from edgekd.store.records import CurvePoint
-from edgekd.tasks._protocol import InputSpec
+from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
 
 def lesson(count=20, shape=(2, 4, 4)):
@@ -226,6 +226,21 @@ def test_a_training_has_the_threads_it_began_with(tmp_path, monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert set(seen) == {1}
+
+
+@pytest.mark.parametrize(("side", "most"), [(8, 256), (512, 21)])
+def test_predict_takes_no_more_at_once_than_64_mib(side, most):
+    seen = list[int]()
+
+    class Mean(nn.Module):
+        def forward(self, batch):
+            seen.append(len(batch))
+            return batch.mean((2, 3))
+
+    spec = TaskSpec(name="t", input=InputSpec(shape=(3, side, side)), head=HeadSpec(classes=3), data="0" * 64)
+    inputs = np.zeros((300 if side == 8 else 30, 3, side, side), np.uint8)
+    predict(Mean(), inputs, spec)
+    assert seen == [most, len(inputs) - most]
 
 
 def test_predict_normalises_and_restores_each_parts_mode(task, student):
