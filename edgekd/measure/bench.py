@@ -1,13 +1,15 @@
 """Models a person already has, timed side by side: the order, what can't be told apart, and whether int8 paid.
 
 The batch holds the first job twice: how far the two differ is the A/A noise, below which no difference is real.
-Processes are added while noise decides, up to four times the plan's.
+Processes are added while noise decides of what a reader asks for: which model is the fastest, whether a compressed twin
+is faster than its float model, whether a model became slower than in an earlier report. They are up to four times the
+plan's, within two minutes; two other models that share a place share it.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +30,7 @@ from edgekd.devices._protocol import (
 from edgekd.errors import ConfigurationError, Interrupted, MissingError, Place, Problem, UsageError
 from edgekd.evidence import Figure
 from edgekd.measure.against import Against, hold_against, match, read_report, require_like
-from edgekd.measure.compare import Comparison, aa_noise, alpha_among, compare, low_us, order
+from edgekd.measure.compare import ALPHA, Comparison, aa_noise, alpha_among, compare, low_us, order
 from edgekd.measure.conditions import cores_of
 from edgekd.measure.figures import figures_of
 from edgekd.measure.models import find_models, names_of, pair_twins
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 _MOST = 4  # times the plan's processes
+_LONGEST_S = 120.0  # of further batches, together
 _TELLING = 0.03  # a tie is settled once its interval lies within this of 1: 5 % are not to be taken for none
 
 
@@ -164,7 +167,12 @@ def run_bench(
             require_like(before, fingerprint, counts, plan.load, previous)
         jobs = _jobs(artefacts, _usable(fingerprint, backends), counts, shapes)
         matched = match(jobs, before, previous) if before is not None and previous is not None else ()
-        measured = measure_for_ranking(session, jobs, plan, progress, stop)
+        names = [
+            name_of(called[job.artefact.path], job.backend, job.threads if len(counts) > 1 else None) for job in jobs
+        ]
+        related = _related(artefacts, jobs, pairs)
+        earlier = [None if row is None else row.measurement for row in matched]
+        measured = measure_for_ranking(session, jobs, plan, progress, stop, related, names, earlier)
     finally:
         session.close()
     noise = aa_noise(measured)
@@ -172,7 +180,7 @@ def run_bench(
     measurements = measured[:-1]  # the last is the first one's A/A twin
     rows = _rows(jobs, measurements, noise, called)
     names = [row.name(len(counts) > 1) for row in rows]
-    undecided = tuple((names[a], names[b]) for a, b in undecided_pairs(measurements, noise))
+    undecided = tuple((names[a], names[b]) for a, b in undecided_pairs(measurements, noise, related))
     against = (
         hold_against(rows, matched, noise, before, previous, quality.unstable)
         if before is not None and previous is not None
@@ -251,8 +259,16 @@ def measure_for_ranking(
     plan: MeasurePlan,
     progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
+    related: Sequence[tuple[int, int]] = (),
+    names: Sequence[str] = (),
+    earlier: Sequence[Measurement | None] = (),
+    now: Callable[[], float] = time.monotonic,
 ) -> Sequence[Measurement]:
-    """Every job, and the first one once more as its A/A twin, with more processes while noise decides."""
+    """Every job, and the first one once more as its A/A twin, with more processes while noise decides.
+
+    ``related`` are twins among the jobs (`undecided_pairs`), ``earlier`` what each was measured as in an earlier
+    report. Progress calls jobs by ``names`` where it says why it begins again.
+    """
 
     def step(what: str, done: int, total: int) -> None:
         if progress is not None:
@@ -260,24 +276,69 @@ def measure_for_ranking(
         if stop():  # a bench keeps nothing of an unfinished batch, so there is nothing to wait for
             raise Interrupted("stopped; a bench that isn't finished keeps nothing", "run it again")
 
-    def decided(known: Sequence[Measurement]) -> bool:
-        return not undecided_pairs(known[:-1], aa_noise(known))
+    def why(known: Sequence[Measurement]) -> str:
+        noise = aa_noise(known)
+        called = dict(enumerate(names))
+        pairs = [(called.get(a, a), called.get(b, b)) for a, b in undecided_pairs(known[:-1], noise, related)]
+        told = [f"{a} and {b} can't be told apart yet" for a, b in pairs]
+        unsure = _unsure(known, earlier, noise)
+        told += [f"{called.get(place, place)} can't be told from the earlier report yet" for place in unsure]
+        more = f" and {len(told) - 1} more" if len(told) > 1 else ""
+        return f"{told[0]}{more} (at most {_LONGEST_S:g} s)" if told else ""
 
-    return measure_until(session, [*jobs, jobs[0]], plan, decided, _MOST * plan.processes, step, stop)
+    return measure_until(
+        session, [*jobs, jobs[0]], plan, lambda known: not why(known), _MOST * plan.processes, step, stop,
+        why, _LONGEST_S, now,
+    )  # fmt: skip
 
 
-def undecided_pairs(measurements: Sequence[Measurement], noise: float) -> list[tuple[int, int]]:
-    """Neighbours in speed that share a place although their interval still allows a telling difference."""
+def undecided_pairs(
+    measurements: Sequence[Measurement], noise: float, related: Sequence[tuple[int, int]] = ()
+) -> list[tuple[int, int]]:
+    """Pairs (faster, slower) that share a place although their interval still allows a telling difference.
+
+    Only those that matter: the fastest with any other, and the ``related`` ones.
+    """
     timed = sorted(
         (i for i, m in enumerate(measurements) if m.outcome is Outcome.OK and m.processes),
         key=lambda i: low_us(measurements[i]),
     )
-    found = []
     alpha = alpha_among(len(timed))
-    for fast, slow in pairwise(timed):
-        told = compare(measurements[slow], measurements[fast], noise, alpha)
-        if not told.distinguishable and (told.high > 1 + _TELLING or told.low < 1 - _TELLING):
-            found.append((fast, slow))
+    twins = [pair for pair in related if set(pair) <= set(timed)]
+    pairs = dict.fromkeys([(timed[0], other) for other in timed[1:]] if timed else [])
+    pairs |= dict.fromkeys((a, b) if timed.index(a) < timed.index(b) else (b, a) for a, b in twins)
+    return [
+        (fast, slow)
+        for fast, slow in pairs
+        if _undecided(compare(measurements[slow], measurements[fast], noise, alpha))
+    ]
+
+
+def _undecided(told: Comparison) -> bool:
+    return not told.distinguishable and (told.high > 1 + _TELLING or told.low < 1 - _TELLING)
+
+
+def _unsure(known: Sequence[Measurement], earlier: Sequence[Measurement | None], noise: float) -> list[int]:
+    """Places of what may still be slower or faster than in an earlier report."""
+    both = [
+        (place, now, then)
+        for place, (now, then) in enumerate(zip(known, earlier, strict=False))
+        if then is not None and now.outcome is Outcome.OK and now.processes
+    ]
+    return [place for place, now, then in both if _undecided(compare(now, then, noise, ALPHA / len(both)))]
+
+
+def _related(
+    artefacts: Sequence[Artefact], jobs: Sequence[Job], pairs: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Twins as places of jobs that differ in nothing but their file."""
+    places = {job: place for place, job in enumerate(jobs)}
+    found = []
+    for before, after in pairs:
+        for job in [job for job in jobs if job.artefact == artefacts[before]]:
+            other = places.get(job.but(artefact=artefacts[after]))
+            if other is not None:
+                found.append((places[job], other))
     return found
 
 

@@ -9,6 +9,8 @@ Whoever watches may ask to stop: that is asked before each batch, and Interrupte
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 
 from edgekd.devices._protocol import (
@@ -43,26 +45,47 @@ def measure_until(
     limit: int,
     progress: Progress | None = None,
     stop: Callable[[], bool] = _never,
+    why: Callable[[Sequence[Measurement]], str] = lambda _: "noise decides yet",
+    longest_s: float = math.inf,
+    now: Callable[[], float] = time.monotonic,
 ) -> Sequence[Measurement]:
     """Measure all jobs, then batch after batch of the same plan, until ``decided`` or ``limit`` processes each.
+
+    ``why`` tells what a further batch is for, which its progress says; none is begun that would end later than
+    ``longest_s`` after the first, by the time that the last one took.
 
     ``decided`` gets what is known so far, one measurement a job in their order. Jobs that failed are not measured
     again. Operators are profiled in the first batch only. Processes in which the machine was disturbed are left out,
     counted, and made up for (`edgekd.measure.disturbed`). Raises Interrupted where ``stop`` says so before a batch.
     """
+    begun = now()
     known = list(without_disturbed(measure_steadily(session, jobs, plan, progress, stop)))
-    taken = plan.processes
-    while taken < limit and not (_enough(known, plan) and decided(known)):
+    taken, first_end = plan.processes, now()
+    batch_s = first_end - begun
+    while taken < limit and now() + batch_s <= first_end + longest_s:
+        enough = _enough(known, plan)
+        if enough and decided(known):
+            break
+        told = _telling(progress, why(known) if enough else "some processes were disturbed")
+        begun = now()
         alive = [index for index, m in enumerate(known) if m.outcome is Outcome.OK]
         if not alive:
             break
         count = min(plan.processes, limit - taken)
         more = plan.but(processes=count, seed=plan.seed + _ANOTHER_SEED * taken, profile=False)
-        batch = without_disturbed(measure_steadily(session, [jobs[index] for index in alive], more, progress, stop))
+        batch = without_disturbed(measure_steadily(session, [jobs[index] for index in alive], more, told, stop))
         for index, measurement in zip(alive, batch, strict=True):
             known[index] = merge(known[index], measurement)
         taken += count
+        batch_s = now() - begun
     return known
+
+
+def _telling(progress: Progress | None, why: str) -> Progress | None:
+    """Progress whose steps say what they are taken again for."""
+    if progress is None:
+        return None
+    return lambda what, done, total: progress(f"{what}, again: {why}", done, total)
 
 
 def _enough(known: Sequence[Measurement], plan: MeasurePlan) -> bool:
@@ -85,7 +108,8 @@ def measure_steadily(
     for attempt in range(_REPEATS + 1):
         if stop():
             raise Interrupted("stopped before a batch of measurements", "run the same command again")
-        batch = session.measure(jobs, plan.but(seed=plan.seed + attempt), progress)
+        told = _telling(progress, "the machine changed during the batch") if attempt else progress
+        batch = session.measure(jobs, plan.but(seed=plan.seed + attempt), told)
         # jobs of a large batch are measured group by group, each beside a sentinel of its own
         sentinels = list(dict.fromkeys(m.sentinel for m in batch if m.sentinel is not None))
         shift = max((moved_by(sentinel, plan.rounds) for sentinel in sentinels), default=0.0)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from edgekd.artefacts import Backend
-from edgekd.devices._protocol import Conditions, Delegation, Load, MeasurePlan, OperatorTime, Outcome
+from edgekd.artefacts import Artefact, Backend, Format
+from edgekd.devices._protocol import Conditions, Delegation, Job, Load, MeasurePlan, OperatorTime, Outcome
 from edgekd.errors import ConfigurationError, DeviceBusy, Interrupted, MissingError, UsageError
 from edgekd.measure import figures, warnings
-from edgekd.measure.bench import BenchReport, run_bench
-from edgekd.measure.compare import alpha_among, compare
+from edgekd.measure.bench import BenchReport, measure_for_ranking, run_bench, undecided_pairs
+from edgekd.measure.compare import aa_noise, alpha_among, compare
 from edgekd.testing.fakes import FakeDevice, Noise, Script, fake_fingerprint
 
 PLAN = MeasurePlan()
@@ -122,6 +123,51 @@ def test_noise_that_decides_is_the_answer(models):
     assert report.processes + left_out == 20  # measured up to the limit first
     assert report.exit_code == 6
     assert report.lines()[0].startswith("Too noisy")
+
+
+def jobs_of(*names):
+    artefacts = [Artefact(path=Path(n), format=Format.TFLITE, sha256=f"{n:0>64}", size_bytes=9) for n in names]
+    return [Job(artefact=artefact, backend=LITERT[0]) for artefact in artefacts]
+
+
+def test_two_slower_models_that_are_no_twins_may_share_a_place():
+    device = FakeDevice({"a": 100.0, "b": 200.0, "c": 203.0}, noise=Noise(low=0.02))
+    known = measure_for_ranking(device.open(), jobs_of("a", "b", "c"), PLAN)
+    assert undecided_pairs(known[:-1], aa_noise(known), [(1, 2)]) == [(1, 2)]
+    assert undecided_pairs(known[:-1], aa_noise(known)) == []
+    assert [len(m.processes) for m in known] == [5] * 4
+    again = FakeDevice({"a": 100.0, "b": 200.0, "c": 203.0}, noise=Noise(low=0.02))
+    twins = measure_for_ranking(again.open(), jobs_of("a", "b", "c"), PLAN, related=[(1, 2)])
+    assert len(twins[1].processes) > 5
+
+
+def test_the_fastest_is_asked_for_within_a_time_that_is_told():
+    jobs, names = jobs_of("a", "b"), ["a.tflite", "b.tflite"]
+    late, told = iter(range(0, 10_000, 61)), []  # two minutes would be over with the second batch
+    device = FakeDevice({"a": 100.0, "b": 103.0}, noise=Noise(low=0.04))
+    once = measure_for_ranking(device.open(), jobs, PLAN, names=names, now=lambda: next(late))
+    assert len(once[0].processes) <= 5
+    device = FakeDevice({"a": 100.0, "b": 103.0}, noise=Noise(low=0.04))
+    more = measure_for_ranking(device.open(), jobs, PLAN, lambda what, *_: told.append(what), names=names)
+    assert len(more[0].processes) > 5
+    assert "again" not in told[0]
+    assert any(one.endswith("b.tflite can't be told apart yet (at most 120 s)") for one in told)
+
+
+def test_a_model_of_an_earlier_report_is_asked_for():
+    def measured(earlier, told):
+        device = FakeDevice({"a": 100.0, "b": 200.0, "c": 300.0}, noise=Noise(low=0.02))
+        jobs, names = jobs_of("a", "b", "c"), ["a", "b", "c"]
+        return measure_for_ranking(
+            device.open(), jobs, PLAN, lambda what, *_: told.append(what), names=names, earlier=earlier
+        )
+
+    told = []
+    alone = measured((), told)[2]
+    assert len(alone.processes) == 5
+    slower = alone.but(processes=[p.but(low_us=p.low_us * 1.02) for p in alone.processes])
+    assert len(measured([None, None, slower], told)[2].processes) > 5
+    assert any("c can't be told from the earlier report yet" in one for one in told)
 
 
 @pytest.mark.parametrize(("asked", "batches"), [(lambda device: True, 0), (lambda device: device.batches == 1, 1)])
