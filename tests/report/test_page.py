@@ -15,8 +15,12 @@ from edgekd.distill.generative.picture import png
 from edgekd.errors import ConfigurationError
 from edgekd.report.facts import gather
 from edgekd.report.page import page_text, write_report
+from edgekd.running import RunAnswer
+from edgekd.store.atomic import write_json
+from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.explanation import ExplanationRecord, TermShare
 from edgekd.store.predicted import ArmMemory, ArmPredictor, Costs, HeldOut, MemoryFit, PredictorsRecord, Scales
+from edgekd.store.schema import read_record
 from tests.report.conftest import INT8
 
 WrittenRun = Any
@@ -423,3 +427,23 @@ def test_a_chain_of_teachers_is_shown_in_its_order(write: Write) -> None:
     assert "Who taught" in page.headings
     assert re.search(r"top1 samples 1 <large> \w{64} 93.75 % 512 2 assistant", page.text)
     assert "over its assistants" in page.text
+
+
+def test_cautions_and_the_model_as_it_came_stand_beside_the_certificate(write: Write) -> None:
+    written = write()
+    run = written.whole()
+    path = run.folder / "bundle" / CERTIFICATE
+    certificate = read_record(path, Certificate)
+    own = certificate.accuracy.but(value=0.97)
+    write_json(path, certificate.but(own=own, cautions=("hardly better than chance: 8.3%",)))
+    assert "Caution: hardly better than chance: 8.3%." in " ".join(page_of(written).text.split())
+    answer = RunAnswer(
+        run=run.folder,
+        outcome=run.outcome(),
+        certificate=read_record(path, Certificate),
+        bundle=None,
+        report=run.folder / "report.html",
+        own="own model  97.0% test, 85 us low, 18 KiB -> 94.0% test, 40 us low, 5 KiB",
+    )
+    assert "caution    hardly better than chance: 8.3%" in answer.lines()
+    assert any(line.startswith("own model  97.0%") for line in answer.lines())
