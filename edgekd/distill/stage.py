@@ -58,6 +58,7 @@ __all__ = ["Distill"]
 _VERSION = 6  # raised when the same options train to another result
 _DEFAULT_VIEWS = 4
 _BATCHES, _STEPS_AN_EPOCH = (16, 32, 64, 128), 20
+# rates are of batches of 128, and in proportion for others (Goyal et al. 2017, arXiv 1706.02677)
 _RATE, _WARMUP = 0.1, 1.0  # for random weights
 _RECOVERY_RATE = 0.01  # for trained ones: at 0.1 one epoch took a network from 84 % to 20 %
 _OTHER_VIEWS = 1_000_003  # added to a seed: views that no student of the same recipe sees
@@ -75,7 +76,7 @@ class Distill(Record):
     loss: Combined = Field(default_factory=lambda: Combined.model_validate({"kd": {}}))
     epochs: PositiveInt = 40
     batch_size: Annotated[int, Field(ge=2)] | None = None  # 128; fewer for less than 3,000 images: `batch_size_for`
-    learning_rate: PositiveFloat | None = None  # 0.1; 0.01 where the student inherits trained weights
+    learning_rate: PositiveFloat | None = None  # 0.1 for batches of 128; 0.01 where the student inherits weights
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     weight_decay: NonNegativeFloat = 5e-4
     warmup_epochs: NonNegativeFloat | None = None  # 1; 0 where the student inherits trained weights
@@ -422,12 +423,13 @@ class Distill(Record):
         inputs = digest_json([student.arch.digest(), student.task.digest(), teacher, context.seed])
         inherited = has_inherited(student)
         rate, warmup = (_RECOVERY_RATE, 0.0) if inherited else (_RATE, _WARMUP)
-        rate = rate if self.learning_rate is None else self.learning_rate
+        batch_size = self.batch_size_for(len(context.task.split("train")))
+        rate = rate * batch_size / _BATCHES[-1] if self.learning_rate is None else self.learning_rate
         warmup = warmup if self.warmup_epochs is None else self.warmup_epochs
         return Plan(
             digest=self.key(inputs),
             epochs=self.epochs,
-            batch_size=self.batch_size_for(len(context.task.split("train"))),
+            batch_size=batch_size,
             learning_rate=rate,
             momentum=self.momentum,
             weight_decay=self.weight_decay,

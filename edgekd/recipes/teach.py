@@ -54,7 +54,7 @@ class TrainedTeacher(Record):
     depth: PositiveInt = 1
     epochs: PositiveInt = 20
     batch_size: Annotated[int, Field(ge=2)] | None = None  # as of `distill`
-    learning_rate: PositiveFloat = 0.1
+    learning_rate: PositiveFloat | None = None
     seed: NonNegativeInt = 0
 
     teacher: Mapping[str, Any] | None = None

@@ -46,7 +46,7 @@ def weights(student):
 
 
 def test_learns_from_a_teacher_who_is_asked_once_a_view(student, context, teacher, task, tmp_path):
-    stage = Distill(epochs=10, batch_size=16, precision="float32", views=3)
+    stage = Distill(epochs=10, batch_size=16, learning_rate=0.1, precision="float32", views=3)
     trained = stage.run(student, context(tmp_path))
     validation = task.split("validation")
     assert task.score(predict(trained.module, validation.inputs, task.spec), validation.labels).value > 0.9
@@ -59,7 +59,7 @@ def test_learns_from_a_teacher_who_is_asked_once_a_view(student, context, teache
 
 
 def test_learns_from_labels_alone(student, context, task, tmp_path):
-    stage = Distill(loss="ce", epochs=10, batch_size=16, precision="float32", label_smoothing=0.1)
+    stage = Distill(loss="ce", epochs=10, batch_size=16, learning_rate=0.1, precision="float32", label_smoothing=0.1)
     trained = stage.run(student, context(tmp_path, teacher=None))
     validation = task.split("validation")
     assert task.score(predict(trained.module, validation.inputs, task.spec), validation.labels).value > 0.9
@@ -107,7 +107,7 @@ def test_a_resumed_training_asks_its_teacher_in_the_same_way(student, context, t
 
 def test_inherited_weights_are_recovered_at_a_small_rate_without_a_warm_up(student, context, tmp_path):
     inherited, where = student.but(family="pruned"), context(tmp_path)
-    fresh, own = Distill()._plan(student, where), Distill()._plan(inherited, where)
+    fresh, own = Distill(batch_size=128)._plan(student, where), Distill(batch_size=128)._plan(inherited, where)
     assert (fresh.learning_rate, fresh.warmup_epochs, fresh.keep_best) == (0.1, 1.0, False)
     assert (own.learning_rate, own.warmup_epochs, own.keep_best) == (0.01, 0.0, True)
     written = Distill(learning_rate=0.05, warmup_epochs=2)._plan(inherited, where)
@@ -129,14 +129,16 @@ def test_a_checkpoint_that_cannot_be_used_is_not(student, context, tmp_path, dam
     assert all(torch.equal(weights(again)[name], tensor) for name, tensor in weights(whole).items())
 
 
-@pytest.mark.parametrize("lost", ["loss", "teacher"])
-def test_a_training_that_diverges_says_what_to_do(student, context, teacher, tmp_path, lost):
-    options = {**QUICK, "learning_rate": 1e30} if lost == "loss" else QUICK
-    if lost == "teacher":
-        teacher.logits = lambda batch: torch.full((len(batch), 3), float("nan"))
-    with pytest.raises(Diverged) as caught:
-        Distill(**options).run(student, context(tmp_path))
-    assert ("lower learning_rate (it is 1e+30)" if lost == "loss" else "check its weights") in str(caught.value)
+def test_a_training_that_diverges_says_what_to_do(student, context, tmp_path):
+    with pytest.raises(Diverged, match=r"lower learning_rate \(it is 1e\+30\)"):
+        Distill(**{**QUICK, "learning_rate": 1e30}).run(student, context(tmp_path))
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_teacher_of_no_numbers_is_named(student, context, teacher, tmp_path, cache):
+    teacher.logits = lambda batch: torch.full((len(batch), 3), float("nan"))
+    with pytest.raises((Diverged, ConfigurationError), match="check its weights"):
+        Distill(**QUICK, cache=cache).run(student, context(tmp_path))
 
 
 def test_every_reason_not_to_run_is_found(student, context, tmp_path):
@@ -197,6 +199,12 @@ def test_few_images_are_trained_on_in_small_batches(images, size):
     assert Distill().batch_size_for(images) == size
     assert Distill().steps(images) >= min(20, images // 16)
     assert Distill(batch_size=48).batch_size_for(images) == 48
+
+
+@pytest.mark.parametrize(("batch_size", "rate"), [(128, 0.1), (32, 0.025), (None, 0.0125)])
+def test_the_default_rate_goes_with_the_batch(batch_size, rate, student, context, tmp_path):
+    assert Distill(batch_size=batch_size)._plan(student, context(tmp_path)).learning_rate == pytest.approx(rate)
+    assert Distill(batch_size=batch_size, learning_rate=0.3)._plan(student, context(tmp_path)).learning_rate == 0.3
 
 
 def test_options_survive_json_and_tell_keys_apart():

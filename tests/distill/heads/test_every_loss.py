@@ -18,6 +18,7 @@ from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError
 from edgekd.records import digest_json
 from edgekd.students.mobilenet import MobileNet
+from edgekd.students.own import Own
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.tasks._protocol import HeadSpec, Task, TaskSpec
@@ -97,6 +98,7 @@ def families(tmp_path_factory):
         "resnet": FAMILY,
         "mobilenet": MOBILE,
         "pruned": plugins.load("edgekd.families", "pruned").model_validate(own, context={"folder": folder}),
+        "own": Own.model_validate({name: own[name] for name in ("model", "weights")}, context={"folder": folder}),
     }
 
 
@@ -127,9 +129,10 @@ def test_no_family_is_left_out(families):
 
 
 @pytest.mark.parametrize("which", TASKS)
-def test_a_persons_own_model_has_one_head_of_classes(which, families):
+@pytest.mark.parametrize("name", ["pruned", "own"])
+def test_a_persons_own_model_has_one_head_of_classes(name, which, families):
     with pytest.raises(ConfigurationError, match="models of one classification head"):
-        families["pruned"].space(TASKS[which].spec)
+        families[name].space(TASKS[which].spec)
 
 
 @pytest.mark.parametrize("whose", TEACHERS)
