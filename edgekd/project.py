@@ -163,11 +163,6 @@ def read_project(
     reading = _Reading(document)
     data = document.data
     reading.sections()
-    code = code_of(plain(data))
-    if notice is not None and code:
-        text = notice_of_code(document.path.resolve().parent, code)
-        if text:
-            notice(text)
     task = reading.part("task", "edgekd.tasks", "kind")
     teacher = reading.part("teacher", "edgekd.teachers", "kind") if data.get("teacher") is not None else None
     family = reading.part("student", "edgekd.families", "family")
@@ -179,6 +174,11 @@ def read_project(
         reading.untrained(family.name)
     accuracy = reading.search_parts(search, family)
     reading.finish()
+    code = code_of(plain(data))
+    if notice is not None and code:  # of a project with mistakes nothing is run
+        text = notice_of_code(document.path.resolve().parent, code)
+        if text:
+            notice(text)
     search = _replaced(search, budget, seed)
     resolved = {
         "schema": SCHEMA,

@@ -190,16 +190,19 @@ def run_project(
 def _outcome_of_what_is_there(run: Run, events: Events) -> OutcomeRecord | None:
     """How the run ended. Where a file that is still needed is damaged, it goes on from before that file was made."""
     from edgekd.bundle.write import whole_certificate
-    from edgekd.search.damage import damaged_parts, forget_finalists
+    from edgekd.search.damage import damaged_parts, forget_damaged_rounds, forget_finalists
 
     outcome = run.outcome()
     if outcome is not None and (outcome.chosen is None or whole_certificate(run) is not None):
         return outcome
     damaged = damaged_parts(run)
-    if not damaged:
+    if outcome is not None and not damaged:
         return outcome
-    events.line(f"note: damaged or gone, and made again: {', '.join(damaged)}")
-    forget_finalists(run)
+    if damaged:
+        forget_finalists(run)
+    damaged = tuple(filter(None, (forget_damaged_rounds(run), *damaged)))
+    if damaged:
+        events.line(f"note: damaged or gone, and made again: {', '.join(dict.fromkeys(damaged))}")
     return None
 
 
@@ -224,6 +227,7 @@ def with_teacher(project: Project, events: Events) -> Project:
         if isinstance(asked, Preparable):
             teacher = asked.prepare(project.task, cache_folder(), show, events.stop)
         if teacher is not None:
+            events.progress("teacher", 0, 0, f"{teacher.name}: a first answer")  # a person's code may take its time
             teacher = bind(teacher, spec)
     return replace(project, teacher=teacher)
 

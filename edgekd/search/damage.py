@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from edgekd.artefacts import Artefact
 from edgekd.errors import ConfigurationError
-from edgekd.store.records import FinalistRecord, OutcomeRecord, StagesRecord
+from edgekd.store.records import FinalistRecord, OutcomeRecord, RoundRecord, StagesRecord
 from edgekd.store.run import Run
 from edgekd.students.student import is_whole
 
-__all__ = ["damaged_parts", "forget_finalists"]
+__all__ = ["damaged_parts", "forget_damaged_rounds", "forget_finalists"]
 
 
 def damaged_parts(run: Run) -> tuple[str, ...]:
@@ -35,6 +35,21 @@ def forget_finalists(run: Run) -> None:
     run.remove(StagesRecord)
     for finalist in reversed(run.finalists()):
         run.remove(FinalistRecord, finalist.rank)
+
+
+def forget_damaged_rounds(run: Run) -> str:
+    """Where a round's student is damaged or gone, that round is made again, and later ones are forgotten.
+
+    Returns the student's place in the run's folder; empty where all are whole. Raises OSError.
+    """
+    rounds = run.rounds()
+    first = next((r for r in rounds if r.student is not None and not is_whole(run.students / r.student)), None)
+    if first is None:
+        return ""
+    for later in reversed(rounds[rounds.index(first) + 1 :]):
+        run.remove(RoundRecord, later.number)
+    run.write(first.but(student=None, recovered="", accuracy=None, readings=()))
+    return f"students/{first.student}"
 
 
 def _is_whole(artefact: Artefact) -> bool:

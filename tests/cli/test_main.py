@@ -338,3 +338,15 @@ def test_what_a_projects_code_prints_is_no_part_of_the_answer(
     shown = capsys.readouterr()
     assert json.loads(shown.out)["schema"] == "edgekd.targets/1"
     assert "epoch 1" in shown.err
+
+
+def test_names_of_files_are_utf_8_whatever_the_locale_says() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "edgekd.cli.main", "verify", "b\u00fcndel"],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "b\u00fcndel" in done.stderr.decode()
