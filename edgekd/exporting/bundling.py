@@ -12,7 +12,7 @@ from edgekd.artefacts import Artefact
 from edgekd.bundle.example import example_source
 from edgekd.bundle.preprocess import PREPROCESS, preprocess_of
 from edgekd.bundle.samples import SAMPLES, Samples, samples_bytes
-from edgekd.bundle.write import BUNDLE, write_bundle
+from edgekd.bundle.write import BUNDLE, require_free, write_bundle
 from edgekd.devices._protocol import DeviceSession, Measurement
 from edgekd.events import Events, measuring
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
@@ -25,16 +25,24 @@ from edgekd.measure.sentinel import judge_measured
 from edgekd.measure.settle import measure_until
 from edgekd.search.plan import certify_plan
 from edgekd.store.atomic import draft_of, replace_folder, write_bytes, write_json
-from edgekd.store.certificate import Certificate
+from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.records import Accuracy, FinalistRecord, RunHeader
 from edgekd.store.run import Run
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Answer, Verdict
 
-__all__ = ["CARD", "certified_bundle", "checked_bundle", "judged"]
+__all__ = ["CARD", "certified_bundle", "checked_bundle", "judged", "require_replaceable"]
 
 CARD = "README.md"
+_WRITTEN = (CARD, CERTIFICATE, PREPROCESS, SAMPLES, "example.py")
 _MOST = 4  # times the plan's own processes
+
+
+def require_replaceable(place: Path) -> None:
+    """What an export wrote earlier may be replaced, and nothing else. Raises UsageError."""
+    files = [path for path in place.rglob("*") if not path.is_dir()] if place.is_dir() else []
+    if place.is_symlink() or not files or not all(path.name in _WRITTEN or path.stem == "model" for path in files):
+        require_free(place)
 
 
 def judged(

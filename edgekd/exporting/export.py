@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from edgekd.artefacts import BACKENDS, Backend, Format, Precision
-from edgekd.bundle.write import require_free
 from edgekd.devices._protocol import DeviceSession, Measurement, Outcome
 from edgekd.devices.catalogue import open_device
 from edgekd.distill.predict import predict
@@ -18,7 +17,7 @@ from edgekd.events import Events, measuring, stop_if_asked
 from edgekd.evidence import find_figure
 from edgekd.export.converter import Converter
 from edgekd.exporting.answer import ExportedFile, ModelExportAnswer
-from edgekd.exporting.bundling import certified_bundle, checked_bundle, judged
+from edgekd.exporting.bundling import certified_bundle, checked_bundle, judged, require_replaceable
 from edgekd.exporting.card import card_text
 from edgekd.exporting.data import ModelTask, Values, task_for
 from edgekd.exporting.given import GivenModel, given_model
@@ -31,6 +30,7 @@ from edgekd.search.plan import trial_plan
 from edgekd.search.requirements import require_meter, require_runtimes
 from edgekd.store.records import RunHeader
 from edgekd.targets.catalogue import load_target
+from edgekd.targets.relative import floored
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Answer
 from edgekd.tasks._protocol import SplitName
@@ -74,13 +74,13 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
     given = given_model(model, weights, events.line)
     module = given.module(events.line)
     task = task_for(module, given.called, plan.shape or given.shape, plan.data, plan.mean, plan.std)
-    if target is not None and task.kind != "top1" and any(limit.metric == "accuracy" for limit in target.limits):
+    if target is not None and task.kind != "top1" and target.accuracy is not None:
         raise UsageError(
             f"target {target.name} asks for accuracy, and the images have no labels", "give labels with them"
         )
     places = {form: output / form.value for form in formats}
     for place in places.values():
-        require_free(place)
+        require_replaceable(place)
     session = open_device(target.device if target is not None else "this-computer", notice=events.line).open()
     try:
         with (
@@ -89,6 +89,8 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
         ):
             export = _Export(given, task, plan, target, session, converter, Path(scratch), events)
             notes = _notes(task, plan)
+            if target is not None:
+                export.bind(target)
             reference = export.reference("test") if task.kind == "top1" else None
             if reference is not None:
                 events.line(
@@ -201,6 +203,19 @@ class _Export:
             self._references[split] = self.task.score(answers, part.labels).value
         return self._references[split]
 
+    def bind(self, target: Target) -> None:
+        """Take the target's limits, those relative to the model in plain figures. Raises UsageError."""
+        if target.accuracy is not None and target.accuracy.drop is not None:
+            target = floored(target, self.reference("validation"))
+        if target.relative:
+            metric, share = target.relative[0]
+            raise UsageError(
+                f"target {target.name} limits {metric} to {share}, and an export doesn't measure the model by itself",
+                "write the limit in plain figures (edgekd bench my_model.py:build tells them), or use edgekd compress",
+            )
+        self.target, self.header = target, self.header.but(target=target)
+        self.maker = replace(self.maker, header=self.header)
+
     def format(self, form: Format, place: Path) -> list[ExportedFile]:
         """Make, choose and bundle one format's files. Raises Interrupted."""
         made = self._made(form)
@@ -216,9 +231,16 @@ class _Export:
         by_arm = {(one.row.precision, one.row.backend): one.row for one in rows.values()}
         for one in chosen:
             stop_if_asked(self.events)
-            folder = place if len(chosen) == 1 else place / one.row.precision.value
-            by_arm[(one.row.precision, one.row.backend)] = self._bundled(one, folder)
+            by_arm[(one.row.precision, one.row.backend)] = self._bundled(one, place / self._name(one, form))
         return list(by_arm.values())
+
+    def _name(self, one: Made, form: Format) -> str:
+        """Of the folder in the format's own, where that may get several: ``int8``, ``int8-builtin``; else none."""
+        if self.plan.max_drop is not None:
+            return ""
+        parts = [one.row.precision.value] if len(self.plan.precisions) > 1 else []
+        several = len(_backends(self.target, form)) > 1
+        return "-".join([*parts, *([one.job.backend.provider] if several else [])])
 
     def _made(self, form: Format) -> list[Made]:
         """Every precision asked for; without a target the smallest first, until one keeps accuracy."""

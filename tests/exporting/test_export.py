@@ -1,0 +1,122 @@
+"""From a model to its files: what is chosen, refused, and converted to be timed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekd.artefacts import Artefact, Format, Precision
+from edgekd.errors import ConfigurationError, UsageError
+from edgekd.events import SilentEvents
+from edgekd.export.converter import Converter
+from edgekd.exporting.answer import ExportedFile
+from edgekd.exporting.bundling import require_replaceable
+from edgekd.exporting.data import task_for
+from edgekd.exporting.export import ExportPlan, _Export, converted_files
+from edgekd.exporting.given import given_model
+from edgekd.exporting.making import Made, backend_for
+from edgekd.store.certificate import Parity
+from edgekd.students._protocol import Arch, Candidate
+from edgekd.testing.fakes.device import FakeDevice
+
+SIZES = {Precision.INT8: 10, Precision.DYNAMIC_INT8: 12, Precision.FLOAT16: 20, Precision.FLOAT32: 40}
+
+
+class PaperMaker:
+    """Files that are only told of, with scores by precision."""
+
+    def __init__(self, scores: dict[Precision, float | None]) -> None:
+        self.scores, self.made = scores, list[Precision]()
+
+    def make(self, form, precision, backend):
+        self.made.append(precision)
+        row = ExportedFile(format=form, precision=precision, backend=str(backend), outcome="refused", detail="no")
+        made = Made(row, Candidate(family="own", arch=Arch.of({}), backend=backend), None)
+        if self.scores[precision] is None:
+            return made
+        artefact = Artefact(path=Path("m.onnx"), format=form, sha256="0" * 64, size_bytes=SIZES[precision])
+        parity = Parity(samples=1, agree=1, largest=0.0, unit="")
+        return replace(made, artefact=artefact).but(
+            outcome="passed over", size_bytes=SIZES[precision], parity=parity, detail=""
+        )
+
+    def scored(self, made, split):
+        return self.scores[made.row.precision]
+
+
+@pytest.fixture
+def export(folder, named, images, monkeypatch):
+    """An export whose files are on paper: give it scores by precision."""
+
+    def make(scores, **plan):
+        np.savez(folder / "d.npz", images=images)
+        given = given_model(f"{named}:build", None)
+        task = task_for(given.module(print), "build", None, folder / "d.npz", (), ())
+        session = FakeDevice(latency_us=lambda *_: 1.0).open()
+        made = _Export(given, task, ExportPlan(**plan), None, session, Converter(folder / "c"), folder, SilentEvents())
+        made.maker = PaperMaker({precision: scores.get(precision) for precision in Precision})
+        monkeypatch.setattr(made, "_bundled", lambda one, place: one.row.but(outcome="written", bundle=place))
+        return made
+
+    return make
+
+
+def outcomes(rows):
+    return {row.precision: row.outcome for row in rows}
+
+
+def test_the_smallest_precision_that_keeps_agreement_is_written(export, folder):
+    made = export({Precision.INT8: 0.95, Precision.DYNAMIC_INT8: 0.995}, max_drop=0.01)
+    rows = made.format(Format.ONNX, folder / "out")
+    assert outcomes(rows) == {Precision.INT8: "drops", Precision.DYNAMIC_INT8: "written"}
+    assert made.maker.made == [Precision.INT8, Precision.DYNAMIC_INT8]  # larger ones are not tried
+    assert "5.0 points below 100.0%" in rows[0].detail
+
+
+def test_what_a_model_can_not_have_is_passed_on_to_the_next(export, folder):
+    rows = export({Precision.FLOAT16: 1.0}, max_drop=0.01).format(Format.ONNX, folder / "out")
+    assert outcomes(rows) == {
+        Precision.INT8: "refused", Precision.DYNAMIC_INT8: "refused", Precision.FLOAT16: "written",
+    }  # fmt: skip
+
+
+def test_nothing_is_written_where_nothing_keeps_it(export, folder):
+    made = export({Precision.INT8: 0.5}, max_drop=0.01, precisions=(Precision.INT8,))
+    assert outcomes(made.format(Format.ONNX, folder / "out")) == {Precision.INT8: "drops"}
+
+
+def test_every_precision_asked_for_has_a_folder(export, folder):
+    made = export({Precision.INT8: 0.5, Precision.FLOAT32: 1.0}, precisions=(Precision.FLOAT32, Precision.INT8))
+    rows = made.format(Format.ONNX, folder / "out")
+    assert {row.bundle for row in rows} == {folder / "out" / "int8", folder / "out" / "float32"}
+
+
+def test_an_earlier_export_is_replaced_and_nothing_else_is(tmp_path):
+    require_replaceable(tmp_path / "new")
+    (tmp_path / "int8").mkdir()
+    for name in ("model.xml", "model.bin", "README.md", "preprocess.json", "samples.npz", "example.py"):
+        (tmp_path / "int8" / name).touch()
+    require_replaceable(tmp_path)
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(UsageError, match="holds more than a bundle"):
+        require_replaceable(tmp_path)
+
+
+def test_backends_are_native_to_their_format():
+    assert [str(backend_for(form)) for form in Format] == ["onnxruntime/cpu", "litert/xnnpack", "openvino/cpu"]
+
+
+@pytest.mark.slow
+@pytest.mark.runtime
+def test_a_model_is_converted_to_be_timed(folder, named):
+    (folder / "other.tflite").touch()
+    files = converted_files(
+        [f"{named}:build", "other.tflite"], None, (3, 8, 8), [Format.ONNX], folder / "files", SilentEvents()
+    )
+    assert files == [folder / "files" / "build.onnx", Path("other.tflite")]
+    assert files[0].stat().st_size > 0
+    with pytest.raises(ConfigurationError, match="takes 2 inputs"):
+        converted_files([f"{named}:two"], None, (3, 8, 8), [Format.ONNX], folder / "files", SilentEvents())
