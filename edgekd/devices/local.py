@@ -26,7 +26,7 @@ class LocalDevice(AgentOptions):
 
     def open(self) -> AgentSession:
         """Take the lock and start the agent. Raises DeviceBusy and DeviceUnreachable."""
-        lock = DeviceLock("this-computer")  # whatever it is called: it is one
+        lock = DeviceLock("this-computer", of_machine=True)  # whatever it is called: it is one
         try:
             return self._session(lock.release)
         except BaseException:

@@ -1,11 +1,21 @@
-"""One run at a time on a device: a lock file, and beside it who holds it and what the device calls this computer."""
+"""One run at a time on a device: a lock file, and beside it who holds it and what the device calls this computer.
+
+The lock of the computer edgekd runs on is one for all its users: on Linux a name in the abstract namespace of Unix
+sockets (unix(7)), which a process binds alone, which ends with it, and for which no file or link can be planted. It
+reaches as far as the network namespace: a container with a network of its own has its own. A person who sets
+XDG_CACHE_HOME keeps locks of their own there, and this one is not taken.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import re
 import secrets
+import socket
+import struct
+import sys
 from pathlib import Path
 
 import platformdirs
@@ -20,22 +30,26 @@ __all__ = ["DeviceLock"]
 class DeviceLock:
     """Holds a device from construction to :meth:`release`. The kernel lets go when the process dies.
 
-    Raises DeviceBusy, naming the process that holds it.
+    ``of_machine``: of all users, where the system allows it. Raises DeviceBusy, naming the process that holds it.
     """
 
-    def __init__(self, device: str, folder: Path | None = None) -> None:
+    def __init__(self, device: str, folder: Path | None = None, *, of_machine: bool = False) -> None:
         folder = folder or Path(platformdirs.user_cache_dir("edgekd")) / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^A-Za-z0-9._-]", "_", device)
         self._holder, self._own_name = folder / f"{name}.pid", folder / f"{name}.token"
         self._lock = FileLock(folder / f"{name}.lock", timeout=0, thread_local=False)  # any thread may close
+        self._socket: socket.socket | None = None
         try:
             self._lock.acquire()
         except Timeout:
-            raise DeviceBusy(
-                f"the device {device} is in use by process {self._held_by()}",
-                "wait until it is done, or stop it: two runs at once would spoil each other's figures",
-            ) from None
+            raise _busy(device, self._held_by()) from None
+        if of_machine and not os.environ.get("XDG_CACHE_HOME"):
+            try:
+                self._socket = _bound(device, f"\0edgekd-device-{name}")
+            except DeviceBusy:
+                self._lock.release()
+                raise
         self._holder.write_text(str(os.getpid()), encoding="ascii")
 
     def token(self) -> str:
@@ -51,6 +65,9 @@ class DeviceLock:
 
     def release(self) -> None:
         """Let go. Can be called twice."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
         if self._lock.is_locked:
             self._holder.unlink(missing_ok=True)
             self._lock.release()
@@ -60,3 +77,40 @@ class DeviceLock:
             return self._holder.read_text(encoding="ascii").strip() or "unknown"
         except OSError:
             return "unknown"
+
+
+def _busy(device: str, holder: str) -> DeviceBusy:
+    return DeviceBusy(
+        f"the device {device} is in use by process {holder}",
+        "wait until it is done, or stop it: two runs at once would spoil each other's figures",
+    )
+
+
+def _bound(device: str, address: str) -> socket.socket | None:
+    """A socket of this address, which one process of the machine has; None where there are no such addresses.
+
+    Raises DeviceBusy with the holder's number, which the kernel tells.
+    """
+    if sys.platform != "linux":
+        return None
+    mine = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        mine.bind(address)
+        mine.listen(socket.SOMAXCONN)
+    except OSError as error:
+        mine.close()
+        if error.errno != errno.EADDRINUSE:  # a system that forbids them: the person's own lock is all there is
+            return None
+        raise _busy(device, _listener(address)) from None
+    return mine
+
+
+def _listener(address: str) -> str:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.setblocking(False)
+        try:
+            asking.connect(address)
+            told = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        except OSError:  # it has just ended, or too many have asked
+            return "unknown"
+    return str(struct.unpack("3i", told)[0])

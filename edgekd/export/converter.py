@@ -154,6 +154,13 @@ class Converter:
             end = self._ask({"do": "warm", "format": file_format.value}, _START_S, None)
             if end.outcome is ConversionOutcome.OK:
                 return
+            if end.outcome is ConversionOutcome.HUNG:
+                load, cores = os.getloadavg()[0], os.cpu_count() or 1
+                raise MissingError(
+                    f"the {file_format.value} converter took over {_START_S:g} s to start "
+                    f"(load {load:.0f} on {cores} cores)",
+                    "wait until other work is done, and run the same command again",
+                )
             if end.outcome is ConversionOutcome.REFUSED:
                 break
             if attempt == 0:

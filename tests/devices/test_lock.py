@@ -51,3 +51,20 @@ def test_a_device_knows_this_computer_again(tmp_path: Path, monkeypatch: pytest.
     here = token("board")
     monkeypatch.setattr(platform, "node", lambda: "a computer with the same home folder")
     assert token("board") != here
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
+def test_a_machine_is_locked_for_all_its_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    name = f"machine-{os.getpid()}"
+    first = DeviceLock(name, tmp_path / "one", of_machine=True)
+    for _ in range(2):
+        with pytest.raises(DeviceBusy, match=f"in use by process {os.getpid()}"):
+            DeviceLock(name, tmp_path / "another", of_machine=True)
+    first.release()
+    first.release()
+    DeviceLock(name, tmp_path / "another", of_machine=True).release()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    own = [DeviceLock(name, tmp_path / folder, of_machine=True) for folder in ("one", "another")]
+    for lock in own:
+        lock.release()

@@ -36,6 +36,14 @@ PLAN = MeasurePlan(processes=1, rounds=1)
 Answer = Callable[[dict[str, Any]], Sequence[bytes]]
 
 
+@pytest.mark.parametrize(("field", "value"), [("cores", -5), ("cores", 0), ("memory_bytes", -1)])
+def test_an_impossible_machine_is_not_believed(field: str, value: int) -> None:
+    link = ScriptedLink(describe=done({**FINGERPRINT, field: value}))
+    session = AgentSession("board", link, lambda: None)
+    with pytest.raises(DeviceUnreachable, match=f"makes no sense: {field}"):
+        session.describe()
+
+
 class ScriptedLink:
     """Answers each request with the lines a script gives."""
 

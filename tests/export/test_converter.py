@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -296,3 +296,17 @@ def test_a_student_that_can_not_be_read_is_no_outcome(converter: Converter, tmp_
 def test_a_wrong_suffix_is_the_callers_mistake(converter: Converter, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"named \*\.onnx, not model\.tflite"):
         _convert(converter, tmp_path, tmp_path / "model.tflite")
+
+
+def test_a_converter_that_does_not_start_in_time_says_how_busy_the_machine_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getloadavg", lambda: (24.2, 20.0, 10.0))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    late = SimpleNamespace(outcome=ConversionOutcome.HUNG, detail="no answer within 180 s")
+    monkeypatch.setattr(Converter, "_start", lambda self: None)
+    monkeypatch.setattr(Converter, "_ask", lambda *_: late)
+    with (
+        Converter(tmp_path) as converter,
+        pytest.raises(MissingError, match=r"180 s to start \(load 24 on 2 cores\)") as told,
+    ):
+        converter._ready(Format.TFLITE)
+    assert "run the same command again" in told.value.remedy
