@@ -280,7 +280,10 @@ def _mean(reading: _Reading, inputs: Sequence[Any], attributes: Attributes) -> f
     )
     if not axes:
         raise reading.refuse("has a mean over everything, the batch too")
-    return reading.call(torch.mean, inputs[0], list(axes), keepdim=bool(attributes.get("keepdims", 1)))
+    kept = bool(attributes.get("keepdims", 1))
+    if kept and sorted(axes) in ([-2, -1], [2, 3]):  # over the image: the pool that it was written for
+        return reading.layer("pool", nn.AdaptiveAvgPool2d(1), inputs[0])
+    return reading.call(torch.mean, inputs[0], list(axes), keepdim=kept)
 
 
 def _axes(reading: _Reading, inputs: Sequence[Any], attributes: Attributes) -> list[int]:

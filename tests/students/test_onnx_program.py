@@ -83,6 +83,14 @@ def test_a_batch_of_one_that_was_written_into_a_reshape_is_any(tmp_path):
     assert module_of_onnx(path)(torch.zeros(3, 3, 8, 8)).shape == (3, 5)
 
 
+def test_a_mean_over_the_image_is_a_pool(tmp_path):
+    nodes, weights = network([*FLAT, *LINEAR])
+    mean = helper.make_node("ReduceMean", ["h"], ["p"], axes=[-1, -2], keepdims=1)
+    swapped = [mean if node.op_type == "GlobalAveragePool" else node for node in nodes]
+    module = module_of_onnx(written(tmp_path / "m.onnx", swapped, weights))
+    assert any(isinstance(part, nn.AdaptiveAvgPool2d) for part in module.modules())
+
+
 def test_what_is_not_known_is_refused_by_its_operator(tmp_path):
     path = written(tmp_path / "m.onnx", [helper.make_node("Celu", ["x"], ["y"])], {})
     with pytest.raises(ConfigurationError, match="not known here: Celu"):
