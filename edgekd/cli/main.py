@@ -100,8 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from edgekd.cli.output import Output, nobody_reads
 
     if arguments is None and sys.getfilesystemencoding() != "utf-8":
-        # records and runtimes take names of files as UTF-8, whatever the locale says: begin again so
-        os.execv(sys.executable, [sys.executable, "-P", "-X", "utf8", "-m", "edgekd.cli.main", *sys.argv[1:]])
+        # records and runtimes take names of files as UTF-8, whatever the locale says: begin again so, and all below
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "edgekd.cli.main", *sys.argv[1:]])
     _open_standard_streams()
     output = Output()
     asked = os.environ.get(COMPLETION)
