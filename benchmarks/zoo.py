@@ -86,7 +86,7 @@ def reason_of(column: Mapping[str, Any]) -> Reason | None:
     if "reason" not in column:
         return None
     text = re.sub(r"`[^`]*`", "`…`", column["reason"].splitlines()[0])
-    text = re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "N", text)
+    text = re.sub(r"\b\d+(\.\d+)?(e[+-]?\d+)?", "N", text)
     return Reason(re.sub(r"(on|in) \w+/\w+", "", text).replace("  ", " "), column["do"].splitlines()[0])
 
 
@@ -109,7 +109,7 @@ def faults(cells: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return found
 
 
-_MISSING = {"reason": "not tried yet", "do": "run `python benchmarks/zoo.py`"}
+_MISSING = {"reason": "not tried", "do": "run `python benchmarks/zoo.py`"}
 
 
 class Page:
@@ -130,6 +130,8 @@ class Page:
     def text(self, animal: Animal, part: str, column: str, words: Callable[[Mapping[str, Any]], str]) -> str:
         """Figures in words, or the number of the reason."""
         one = self.column(animal, part, column)
+        if one is _MISSING:
+            return "not tried"
         reason = reason_of(one)
         if reason is None:
             return words(one)
