@@ -16,7 +16,6 @@ from edgekd.students._protocol import Arch, Candidate, CompressionPlan
 from edgekd.students.resnet import ResNet
 from edgekd.testing.contracts.accuracy import AccuracyContract, EstimateLife
 
-
 RECIPE = (Distill.model_validate({"loss": {"ce": {}}, "epochs": 30, "batch_size": 32}),)
 CANDIDATE = Candidate(
     family="resnet",
