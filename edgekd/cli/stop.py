@@ -1,4 +1,4 @@
-"""Ctrl-C: the first asks to stop after the current write, the second stops at once; so does a quarter of a minute.
+"""Ctrl-C: the first asks to stop after the current write, the second stops at once; so do 15 s without an answer.
 
 Code of a project, or of a library, may take minutes between two questions whether to stop, or never return.
 """
@@ -13,46 +13,56 @@ from typing import Any, Self
 
 __all__ = ["StopFlag"]
 
+_AGAIN_S = 5.0  # a library may swallow a KeyboardInterrupt: it gets another
+
 
 class StopFlag:
     """Whether the person asked to stop. As a context, it listens to SIGINT and SIGTERM, and restores what was there.
 
-    ``patience_s`` is how long whatever runs may go on after the first signal.
+    ``patience_s`` is how long code that does not ask whether to stop may go on after the first signal. The
+    process' interval timer (setitimer(2), SIGALRM) then ends it, again and again.
     """
 
     def __init__(self, say: Callable[[str], None], patience_s: float = 15.0) -> None:
         self._say = say
         self._patience_s = patience_s
-        self._insist: threading.Timer | None = None
         self._asked = False
         self._before: dict[int, Any] = {}
 
     def __call__(self) -> bool:
-        """Whether to stop."""
+        """Whether to stop. What has asked ends by itself: it is not interrupted."""
+        if self._asked:
+            self._no_hurry()
         return self._asked
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._heard)
+            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._insist)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._insist is not None:
-            self._insist.cancel()
+        self._no_hurry()
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
 
-    def _heard(self, number: int, _frame: FrameType | None) -> None:
+    def _heard(self, _number: int, _frame: FrameType | None) -> None:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        main = threading.main_thread().ident
-        if main is not None:
-            self._insist = threading.Timer(self._patience_s, signal.pthread_kill, (main, number))
-            self._insist.daemon = True
-            self._insist.start()
-        self._say("stopping after the current write; Ctrl-C again stops at once, and nothing written is lost")
+        signal.setitimer(signal.ITIMER_REAL, self._patience_s, _AGAIN_S)
+        self._say(
+            f"stopping after the current write, within {self._patience_s:g} s; Ctrl-C again stops at once, and nothing "
+            "written is lost"
+        )
+
+    def _insist(self, _number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    def _no_hurry(self) -> None:
+        if self._before:
+            signal.setitimer(signal.ITIMER_REAL, 0)

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from edgekd.cli import stop as stop_module
 from edgekd.cli.stop import StopFlag
 
 
@@ -17,7 +18,7 @@ def test_the_first_asks_and_the_second_stops_at_once() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop()
         assert len(said) == 1
-        assert said[0].startswith("stopping after the current write")
+        assert said[0].startswith("stopping after the current write, within 15 s; Ctrl-C again stops at once")
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
@@ -37,8 +38,26 @@ def test_what_never_asks_whether_to_stop_is_stopped_all_the_same() -> None:
             threading.Event().wait(60)
 
 
-def test_nothing_is_interrupted_after_the_end() -> None:
+def test_whoever_heard_it_gets_the_time_to_finish() -> None:
     with StopFlag(lambda _text: None, patience_s=0.05) as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop()
+        threading.Event().wait(0.2)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_an_interruption_that_a_library_swallows_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stop_module, "_AGAIN_S", 0.05)
+    with StopFlag(lambda _text: None, patience_s=0.05):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                threading.Event().wait(60)
+
+
+def test_nothing_is_interrupted_after_the_end() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with StopFlag(lambda _text: None, patience_s=0.05):
+        os.kill(os.getpid(), signal.SIGINT)
     threading.Event().wait(0.2)
+    assert signal.getsignal(signal.SIGALRM) is before
