@@ -21,12 +21,12 @@ def columns() -> int:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """A line as lines of at most ``width`` columns; a word longer than that stays whole.
+    """A line as lines of at most ``width`` columns; a word longer than that stays whole, and so does a command to copy.
 
     Later lines begin below the first's text, after its label or its indent. A figure keeps its unit, and what stands
     between two `` . `` stays together where it is short.
     """
-    if len(text) <= width:
+    if len(text) <= width or text.lstrip().startswith("next:"):
         return [text]
     label = _LABEL.match(text)
     indent = " " * (len(label[0]) if label and len(label[0]) <= width // 2 else 2)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -16,6 +21,7 @@ from edgekd.errors import ConfigurationError, MissingError, UsageError
 from edgekd.events import SilentEvents
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows
 from edgekd.project import read_project
+from edgekd.records import Shown
 from edgekd.running import with_teacher
 from edgekd.testing.fakes.device import FakeDevice, fake_fingerprint
 from tests.measure.device_on_paper import some_networks
@@ -54,6 +60,31 @@ device: this-computer
 backends: [litert/xnnpack]
 budgets: {BUDGET}
 """
+
+
+def returned(function: Callable[..., Any]) -> type:
+    """What a function of the API returns; most of these types are imported where they are needed."""
+    annotation = inspect.signature(function).return_annotation
+    if not isinstance(annotation, str):
+        return annotation
+    named = vars(inspect.getmodule(function))
+    if annotation in named:
+        return named[annotation]
+    imports = ast.walk(ast.parse(inspect.getsource(inspect.getmodule(function))))
+    (room,) = {
+        one.module
+        for one in imports
+        if isinstance(one, ast.ImportFrom) and annotation in [alias.name for alias in one.names]
+    }
+    return getattr(importlib.import_module(room), annotation)
+
+
+FUNCTIONS = [name for name in api.__all__ if inspect.isfunction(getattr(api, name))]
+
+
+@pytest.mark.parametrize("name", sorted({*FUNCTIONS} - {"new_target"}))
+def test_an_answer_is_shown_as_the_command_line_prints_it(name: str) -> None:
+    assert issubclass(returned(getattr(api, name)), Shown)
 
 
 def test_a_bench_has_the_threads_of_its_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

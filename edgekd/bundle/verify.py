@@ -32,7 +32,7 @@ from edgekd.measure.conditions import busy_when_measured, cores_of, load_of, too
 from edgekd.measure.figures import figures_for_limits, file_figures
 from edgekd.measure.sentinel import judge_measured, unsteady
 from edgekd.measure.settle import measure_until
-from edgekd.records import Digest, Filed, Record
+from edgekd.records import Digest, Record, Shown
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.schema import read_record
 from edgekd.targets.target import Limit
@@ -65,7 +65,7 @@ class Check(Record):
     answer: CheckAnswer
 
 
-class VerifyReport(Filed):
+class VerifyReport(Shown):
     """All checks of a bundle."""
 
     schema_: Literal["edgekd.verify/1"] = Field(default="edgekd.verify/1", alias="schema")

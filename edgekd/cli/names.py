@@ -1,31 +1,38 @@
-"""Names a shell can complete: targets, devices, runs, losses, backends."""
+"""Names a shell can complete: targets, devices, runs, losses, backends.
+
+Where a path is taken too, the shell completes paths as well: it is given what was typed as a path to go on with.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 __all__ = ["complete_backend", "complete_device", "complete_loss", "complete_run", "complete_target"]
 
 
-def complete_target(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Targets known here."""
+def complete_target(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Targets known here, and paths."""
     from edgekd.targets.catalogue import target_names
 
-    return [name for name in target_names() if name.startswith(incomplete)]
+    return _and_paths(target_names(), incomplete)
 
 
-def complete_device(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Devices known here."""
+def complete_device(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Devices known here, and paths."""
     from edgekd.targets.catalogue import device_names
 
-    return [name for name in device_names() if name.startswith(incomplete)]
+    return _and_paths(device_names(), incomplete)
 
 
-def complete_run(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Run folders below ./runs."""
-    return [str(path.parent) for path in Path("runs").glob("*/run.json") if str(path).startswith(incomplete)]
+def complete_run(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Folders of the runs that `edgekd runs` lists, and paths."""
+    from edgekd.store.listing import run_folders
+
+    return _and_paths(map(str, run_folders(Path("runs"))), incomplete)
 
 
 def complete_loss(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
@@ -40,3 +47,8 @@ def complete_backend(_ctx: click.Context, _param: click.Parameter, incomplete: s
     from edgekd.artefacts import BACKENDS
 
     return [name for name in BACKENDS if name.startswith(incomplete)]
+
+
+def _and_paths(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    known = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return [*known, CompletionItem(incomplete, type="file")]

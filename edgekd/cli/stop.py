@@ -52,13 +52,11 @@ class StopFlag:
 
     def _heard(self, _number: int, _frame: FrameType | None) -> None:
         if self._asked:
+            self._no_hurry()  # the timer would interrupt what cleans up after this
             raise KeyboardInterrupt
         self._asked = True
         signal.setitimer(signal.ITIMER_REAL, self._patience_s, _AGAIN_S)
-        self._say(
-            f"stopping after the current write, within {self._patience_s:g} s; Ctrl-C again stops at once, and nothing "
-            "written is lost"
-        )
+        self._say(f"stopping after the current write, within {self._patience_s:g} s; Ctrl-C again stops at once")
 
     def _insist(self, _number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

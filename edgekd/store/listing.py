@@ -13,7 +13,7 @@ from edgekd.records import Filed, Shown
 from edgekd.store.opening import is_finished
 from edgekd.store.run import Run
 
-__all__ = ["RunSummary", "RunsAnswer", "list_runs", "shortened"]
+__all__ = ["RunSummary", "RunsAnswer", "list_runs", "run_folders", "shortened"]
 
 _DEEPEST = 3  # runs/NAME of a project in a folder of projects
 
@@ -47,14 +47,14 @@ class RunsAnswer(Shown):
 def list_runs(folder: Path) -> RunsAnswer:
     """The runs below a folder, the newest first; a folder that can't be read is listed as damaged."""
     found = []
-    for path in _headers(folder, _DEEPEST):
+    for place in run_folders(folder):
         try:
-            run = Run.open(path.parent)
+            run = Run.open(place)
             outcome = run.outcome()
             state = f"not finished, {len(run.trials())} trials: go on with the same command" if outcome is None else ""
         except ConfigurationError as error:
             summary = RunSummary(
-                folder=path.parent,
+                folder=place,
                 command="",
                 task="",
                 target="",
@@ -68,7 +68,7 @@ def list_runs(folder: Path) -> RunsAnswer:
             state = outcome.summary if is_finished(run) else "no bundle yet: go on with the same command"
         found.append(
             RunSummary(
-                folder=path.parent,
+                folder=place,
                 command=header.command,
                 task=header.task.name,
                 target=header.target.name,
@@ -79,18 +79,17 @@ def list_runs(folder: Path) -> RunsAnswer:
     return RunsAnswer(runs=tuple(sorted(found, key=lambda summary: summary.created, reverse=True)))
 
 
-def _headers(folder: Path, levels: int) -> Iterator[Path]:
-    """``run.json`` of this folder, or of the runs below it. Hidden folders are left out, and what is inside a run."""
-    header = folder / "run.json"
-    if header.is_file():
-        yield header
+def run_folders(folder: Path, levels: int = _DEEPEST) -> Iterator[Path]:
+    """This folder where it is a run, or the runs below it. Hidden folders are left out, and what is inside a run."""
+    if (folder / "run.json").is_file():
+        yield folder
     elif levels and folder.is_dir():
         try:
             inner = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         except PermissionError:  # a folder that may not be read has no runs to show
             return
         for path in inner:
-            yield from _headers(path, levels - 1)
+            yield from run_folders(path, levels - 1)
 
 
 def shortened(path: Path) -> str:

@@ -41,8 +41,29 @@ def test_commands_options_and_names_complete(
 def test_runs_complete(tmp_path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "runs" / "one").mkdir(parents=True)
     (tmp_path / "runs" / "one" / "run.json").write_text("{}")
+    (tmp_path / "runs" / "week" / "two").mkdir(parents=True)
+    (tmp_path / "runs" / "week" / "two" / "run.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
-    assert offered("edgekd report ru", monkeypatch, capfd) == ["runs/one"]
+    assert sorted(offered("edgekd report ru", monkeypatch, capfd)) == ["ru", "runs/one", "runs/week/two"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "edgekd report elsewh",
+        "edgekd export my_mo",
+        "edgekd search p.yaml --target ./mine",
+        "edgekd doctor --device ./my",
+    ],
+)
+def test_paths_are_completed_by_the_shell_where_names_are(
+    words: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(COMPLETION, "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+    assert main([]) == 0
+    assert f"file,{words.split(' ')[-1]}" in capfd.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

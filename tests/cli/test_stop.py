@@ -17,8 +17,7 @@ def test_the_first_asks_and_the_second_stops_at_once() -> None:
         assert not stop()
         os.kill(os.getpid(), signal.SIGINT)
         assert stop()
-        assert len(said) == 1
-        assert said[0].startswith("stopping after the current write, within 15 s; Ctrl-C again stops at once")
+        assert said == ["stopping after the current write, within 15 s; Ctrl-C again stops at once"]
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
@@ -61,3 +60,11 @@ def test_nothing_is_interrupted_after_the_end() -> None:
         os.kill(os.getpid(), signal.SIGINT)
     threading.Event().wait(0.2)
     assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_the_clean_up_after_a_second_signal_is_not_interrupted_by_the_clock() -> None:
+    with StopFlag(lambda _text: None, patience_s=0.05):
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait(0.2)

@@ -30,6 +30,13 @@ def test_what_fits_is_left_as_it_is(text: str) -> None:
     assert wrapped(text, 80) == [text]
 
 
+def test_a_command_to_copy_stays_whole() -> None:
+    line = (
+        "next:      edgekd verify runs/a-folder-with-a-long-name/bundle --device a-board-with-a-long-name --digest 0123"
+    )
+    assert wrapped(line, 80) == [line]
+
+
 def test_an_indent_is_kept_and_a_long_word_stays_whole() -> None:
     assert wrapped("    " + "a" * 70 + " " + "b" * 90, 80) == ["    " + "a" * 70, "    " + "b" * 90]
 
