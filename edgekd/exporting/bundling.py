@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edgekd.artefacts import Artefact
 from edgekd.bundle.example import example_source
-from edgekd.bundle.preprocess import PREPROCESS, preprocess_of
+from edgekd.bundle.preprocess import PREPROCESS, Preprocess, preprocess_of
 from edgekd.bundle.samples import SAMPLES, Samples, samples_bytes
 from edgekd.bundle.write import BUNDLE, require_free, write_bundle
 from edgekd.devices._protocol import DeviceSession, Measurement
+from edgekd.errors import ConfigurationError, UsageError
 from edgekd.events import Events, measuring
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.export.integer import float_figure
@@ -28,6 +29,7 @@ from edgekd.store.atomic import draft_of, replace_folder, write_bytes, write_jso
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.records import Accuracy, FinalistRecord, RunHeader
 from edgekd.store.run import Run
+from edgekd.store.schema import read_record
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Answer, Verdict
 
@@ -38,11 +40,33 @@ _WRITTEN = (CARD, CERTIFICATE, PREPROCESS, SAMPLES, "example.py")
 _MOST = 4  # times the plan's own processes
 
 
-def require_replaceable(place: Path) -> None:
-    """What an export wrote earlier may be replaced, and nothing else. Raises UsageError."""
+def require_replaceable(place: Path, read: Iterable[Path] = ()) -> None:
+    """Refuse a folder that holds anything but earlier exports, or any of ``read``: what this export is made from.
+
+    Raises UsageError.
+    """
+    for source in read:
+        if source.resolve().is_relative_to(place.resolve()):
+            raise UsageError(
+                f"{source} lies in {place}, which is replaced whole", "give --output a folder that is new or empty"
+            )
     files = [path for path in place.rglob("*") if not path.is_dir()] if place.is_dir() else []
-    if place.is_symlink() or not files or not all(path.name in _WRITTEN or path.stem == "model" for path in files):
+    folders = {path.parent for path in files}
+    if place.is_symlink() or not files or not all(_is_exported(folder) for folder in folders):
         require_free(place)
+
+
+def _is_exported(folder: Path) -> bool:
+    """Whether a folder's files are those that an export writes, all of them."""
+    names = {path.name for path in folder.iterdir() if not path.is_dir()}
+    own = names <= {*_WRITTEN, *(name for name in names if Path(name).stem == "model")}
+    if not own or not names >= {PREPROCESS, SAMPLES, "example.py"}:
+        return False
+    try:
+        read_record(folder / PREPROCESS, Preprocess)
+    except ConfigurationError:
+        return False
+    return True
 
 
 def judged(
@@ -159,5 +183,8 @@ def _copied(artefact: Artefact, draft: Path) -> str:
 
 def _put(bundle: Path, folder: Path) -> None:
     draft = draft_of(folder.absolute())
-    shutil.copytree(bundle, draft)
-    replace_folder(draft, folder.absolute())
+    try:
+        shutil.copytree(bundle, draft)
+        replace_folder(draft, folder.absolute())
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

@@ -13,6 +13,7 @@ from edgekd.errors import ConfigurationError, Place, UsageError, nearest_name
 from edgekd.project import notice_of_code
 from edgekd.references import CodeReference
 from edgekd.students.own import GRAPH, Own, program_shape
+from edgekd.teachers.weights import source_file
 
 __all__ = ["GivenModel", "given_model"]
 
@@ -28,6 +29,12 @@ class GivenModel:
     called: str
     family: Own
     shape: tuple[int, ...] | None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What it is read from: source, weights, program."""
+        source = source_file(self.family.model) if self.family.model is not None else None
+        return tuple(path for path in (source, self.family.weights, self.family.program) if path is not None)
 
     def module(self, notice: Callable[[str], None]) -> nn.Module:
         """A copy, frozen, in eval mode. Raises ConfigurationError where it can't be built."""

@@ -10,12 +10,12 @@ layers compute with their own weight and bias, padding of their own included; a 
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from edgekd.errors import ConfigurationError
 from edgekd.students._protocol import Student
@@ -23,6 +23,7 @@ from edgekd.students._protocol import Student
 __all__ = ["fold_module", "folded"]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_TOLERANCE = 1e-3  # of the largest answer
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 _OPERATORS = ("conv1d", "conv2d", "conv_transpose2d", "convolution", "linear")
 
@@ -34,7 +35,7 @@ def folded(student: Student) -> Student:
 
 
 def fold_module(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
-    """A folded copy of a module that takes (N, *shape) float32.
+    """A folded copy of a module that takes (N, *shape) float32; an unfolded one where folding would change its answer.
 
     Raises ConfigurationError where it can't be exported.
     """
@@ -43,12 +44,25 @@ def fold_module(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     if not any(isinstance(part, _NORMS) for part in modules.values()):
         return result
     program = _exported(result, shape)
+    image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    before = _answers(result, image)
     pairs = _pairs(result, program)
     for source, norm in pairs:
         _fold(result, source, norm)
     for norm in _alone(result, program, {norm for _, norm in pairs}):
         _replace(result, norm, _depthwise(result.get_submodule(norm)))
-    return result
+    same = all(map(_is_close, _answers(result, image), before))
+    return result if same else copy.deepcopy(module).eval()  # a file is compared with the folded copy alone
+
+
+def _answers(module: nn.Module, image: Tensor) -> list[Tensor]:
+    with torch.no_grad():
+        return [leaf for leaf in pytree.tree_leaves(module(image.clone())) if isinstance(leaf, Tensor)]
+
+
+def _is_close(found: Tensor, expected: Tensor) -> bool:
+    limit = _TOLERANCE * max(1e-6, float(torch.nan_to_num(expected).abs().max())) if expected.numel() else 0.0
+    return torch.allclose(found, expected, rtol=0.0, atol=limit, equal_nan=True)
 
 
 def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
@@ -66,16 +80,16 @@ def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
 def _pairs(module: nn.Module, program: ExportedProgram) -> list[tuple[str, str]]:
     """(module path of a convolution or linear layer, path of the BatchNorm that takes all of its output)."""
     modules, parameters = dict(module.named_modules()), program.graph_signature.inputs_to_parameters
-    calls = Counter(_path(node) for node in program.graph.nodes if _computes(node))
+    plain = _plain_norms(module, program)
     found = []
     for node in program.graph.nodes:
-        if not _computes(node) or not isinstance(modules.get(_path(node)), _NORMS):
+        if not _computes(node) or plain.get(_path(node)) != 1:
             continue
         source = node.args[0]
         if not isinstance(source, fx.Node) or not _computes(source) or len(source.users) != 1:
             continue
         layer, norm = modules.get(_path(source)), modules[_path(node)]
-        if not isinstance(layer, _LAYERS) or norm.running_mean is None or calls[_path(node)] != 1:
+        if not isinstance(layer, _LAYERS) or norm.running_mean is None:
             continue
         if isinstance(layer, nn.Linear) and source.meta["val"].dim() != 2:
             continue  # the norm is over the second axis, and the layer's features are the last
@@ -84,11 +98,27 @@ def _pairs(module: nn.Module, program: ExportedProgram) -> list[tuple[str, str]]
     return found
 
 
+def _plain_norms(module: nn.Module, program: ExportedProgram) -> Mapping[str, int]:
+    """How often each BatchNorm is called that computes what torch's own does, and nothing else, children included."""
+    own = [name for name, part in module.named_modules() if isinstance(part, _NORMS) and _forward_is_torchs(part)]
+    operators = dict[str, list[str]]()
+    for node in program.graph.nodes:
+        if _computes(node):
+            for path, _ in (node.meta.get("nn_module_stack") or {}).values():
+                operators.setdefault(path, []).append(getattr(node.target, "_opname", ""))
+    return {name: len(operators[name]) for name in own if set(operators.get(name, ())) == {"batch_norm"}}
+
+
+def _forward_is_torchs(norm: nn.Module) -> bool:
+    return any(type(norm).forward is kind.forward for kind in _NORMS)
+
+
 def _alone(module: nn.Module, program: ExportedProgram, gone: set[str]) -> list[str]:
     """Paths of the BatchNorms that are left, with statistics, over images alone."""
     modules, ranks = dict(module.named_modules()), dict[str, set[int]]()
+    plain = _plain_norms(module, program)
     for node in program.graph.nodes:
-        if _computes(node) and isinstance(modules.get(_path(node)), nn.BatchNorm2d):
+        if _computes(node) and _path(node) in plain and isinstance(modules[_path(node)], nn.BatchNorm2d):
             ranks.setdefault(_path(node), set()).add(node.args[0].meta["val"].dim())
     return [
         path

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from edgekd.artefacts import Artefact, Format, Precision
+from edgekd.bundle.preprocess import ModelInput, ModelOutput, Preprocess
 from edgekd.errors import ConfigurationError, UsageError
 from edgekd.events import SilentEvents
+from edgekd.export._protocol import ExportOptions
 from edgekd.export.converter import Converter
 from edgekd.exporting.answer import ExportedFile
 from edgekd.exporting.bundling import require_replaceable
@@ -18,6 +20,7 @@ from edgekd.exporting.data import task_for
 from edgekd.exporting.export import ExportPlan, _Export, converted_files
 from edgekd.exporting.given import given_model
 from edgekd.exporting.making import Made, backend_for
+from edgekd.store.atomic import write_json
 from edgekd.store.certificate import Parity
 from edgekd.students._protocol import Arch, Candidate
 from edgekd.testing.fakes.device import FakeDevice
@@ -94,15 +97,45 @@ def test_every_precision_asked_for_has_a_folder(export, folder):
     assert {row.bundle for row in rows} == {folder / "out" / "int8", folder / "out" / "float32"}
 
 
+def exported(folder: Path, *models: str) -> None:
+    """What an export leaves in a folder, of names and schemas alone."""
+    folder.mkdir(parents=True)
+    for name in (*models, "README.md", "samples.npz", "example.py"):
+        (folder / name).touch()
+    preprocess = Preprocess(
+        input=ModelInput(dtype="uint8", layout="nhwc", shape=(1, 8, 8, 3), raw_range=(0, 255), steps=()),
+        output=ModelOutput(dtype="float32", classes=4),
+        export=ExportOptions(),
+    )
+    write_json(folder / "preprocess.json", preprocess)
+
+
 def test_an_earlier_export_is_replaced_and_nothing_else_is(tmp_path):
     require_replaceable(tmp_path / "new")
-    (tmp_path / "int8").mkdir()
-    for name in ("model.xml", "model.bin", "README.md", "preprocess.json", "samples.npz", "example.py"):
-        (tmp_path / "int8" / name).touch()
+    exported(tmp_path / "int8", "model.xml", "model.bin")
     require_replaceable(tmp_path)
     (tmp_path / "mine.txt").touch()
     with pytest.raises(UsageError, match="holds more than a bundle"):
         require_replaceable(tmp_path)
+
+
+def test_a_model_in_a_folder_of_a_formats_name_is_never_replaced(tmp_path):
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "model.onnx").touch()
+    with pytest.raises(UsageError, match=r"holds more than a bundle \(model.onnx\)"):
+        require_replaceable(tmp_path / "onnx")
+    (tmp_path / "onnx" / "preprocess.json").write_text('{"schema": "another/1"}')
+    for name in ("samples.npz", "example.py"):
+        (tmp_path / "onnx" / name).touch()
+    with pytest.raises(UsageError, match="holds more than a bundle"):
+        require_replaceable(tmp_path / "onnx")
+
+
+def test_what_an_export_is_made_from_is_never_replaced(tmp_path):
+    exported(tmp_path / "onnx", "model.onnx")
+    require_replaceable(tmp_path / "onnx")
+    with pytest.raises(UsageError, match="which is replaced whole"):
+        require_replaceable(tmp_path / "onnx", [tmp_path / "onnx" / "model.onnx"])
 
 
 def test_backends_are_native_to_their_format():

@@ -133,6 +133,37 @@ class Before(nn.Module):
         return self.conv(torch.relu(self.bn(x)))
 
 
+class NormReLU(nn.BatchNorm2d):
+    """A BatchNorm that computes more."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(super().forward(x))
+
+
+class NormAct(nn.BatchNorm2d):
+    """As timm's BatchNormAct2d: an activation is its child."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        stats = (self.running_mean, self.running_var, self.weight, self.bias, False, 0.1, self.eps)
+        return self.act(nn.functional.batch_norm(x, *stats))
+
+
+class Hooked(nn.Module):
+    """Its BatchNorm's answer is changed by a hook, which goes where the BatchNorm goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.bn.register_forward_hook(lambda *_: torch.relu(_[-1]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x))
+
+
 def behind(kind: type[nn.Conv2d]) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(kind(3, 4, 3, bias=False), nn.BatchNorm2d(4))
 
@@ -191,3 +222,23 @@ def test_a_class_of_its_own_folds_where_it_computes_with_its_own_weight_and_bias
     torch.testing.assert_close(folded(x), module(x), atol=1e-5, rtol=1e-5)
     assert sum(isinstance(part, nn.Conv2d) for part in folded.modules()) == layers
     assert norms(folded) == 0
+
+
+@pytest.mark.parametrize("kind", [NormReLU, NormAct])
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_batch_norm_that_computes_more_is_left_as_it_is(kind: Callable[[int], nn.Module], alone: bool) -> None:
+    first = nn.ReLU() if alone else nn.Conv2d(3, 3, 3)
+    module = awake(nn.Sequential(first, kind(3), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
+    folded = fold_module(module, (3, 8, 8))
+    x = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(folded(x), module(x), atol=1e-5, rtol=1e-5)
+    assert norms(folded) == 1  # the other one is folded all the same
+
+
+def test_an_unfolded_copy_comes_back_where_folding_would_change_the_answer(monkeypatch) -> None:
+    module = awake(Hooked())
+    x = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(fold_module(module, (3, 8, 8))(x), module(x))
+    monkeypatch.setattr("edgekd.students.fold._gain", lambda norm: (norm.weight.double(), norm.bias.double()))
+    module = awake(Residual())
+    torch.testing.assert_close(fold_module(module, (3, 8, 8))(x), module(x))
