@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +15,37 @@ from numpy.typing import NDArray
 from edgekd.errors import ConfigurationError, MissingError
 from edgekd.tasks._protocol import PictureSpec
 
-__all__ = ["PICTURE_SUFFIXES", "converted", "framed", "opened", "picture_bytes", "size_of"]
+__all__ = ["PICTURE_SUFFIXES", "converted", "framed", "opened", "picture_bytes", "reading", "size_of"]
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 _EXIF_ORIENTATION, _TURNED_ON_THEIR_SIDE = 0x0112, (5, 6, 7, 8)
 
 
-def opened(data: bytes, path: Path) -> Any:
-    """A Pillow image, loaded. Raises ConfigurationError with the path where the bytes are no picture."""
-    pillow = _pillow()
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raises ConfigurationError with the path where Pillow stumbles over what is in a file."""
     try:
-        image = pillow.open(io.BytesIO(data))
-        image.load()
+        yield
     except (
         OSError,
         ValueError,
-        SyntaxError,  # of Pillow's PNG reader
+        SyntaxError,  # of Pillow's PNG and EXIF readers
         EOFError,
         LookupError,
         TypeError,
+        OverflowError,
         struct.error,
-        pillow.DecompressionBombError,
+        _pillow().DecompressionBombError,
     ) as error:  # Pillow's readers hand on whatever a damaged file makes them stumble over
         raise ConfigurationError.one(f"{path} can't be read as a picture: {error}", "check the file") from error
+
+
+def opened(data: bytes, path: Path) -> Any:
+    """A Pillow image, loaded. Raises ConfigurationError with the path where the bytes are no picture."""
+    with reading(path):
+        image = _pillow().open(io.BytesIO(data))
+        image.load()
     return image
 
 
@@ -49,18 +58,20 @@ def picture_bytes(path: Path) -> bytes:
 
 
 def framed(image: Any, spec: PictureSpec, path: Path) -> NDArray[np.uint8]:
-    """A Pillow image as (C, H, W). It may be changed. Raises ConfigurationError on a picture of floats."""
+    """A Pillow image as (C, H, W). It may be changed. Raises ConfigurationError on a picture of floats or one
+    that can't be converted."""
     from PIL import ImageOps
 
-    if spec.orientation == "exif":
-        ImageOps.exif_transpose(image, in_place=True)
-    image = converted(image, spec.mode, path)
     size, bilinear = (spec.size[1], spec.size[0]), _pillow().Resampling.BILINEAR
-    if spec.fit == "crop":
-        image = ImageOps.fit(image, size, bilinear)
-    elif image.size != size:
-        image = image.resize(size, bilinear)
-    pixels = np.asarray(image, np.uint8)
+    with reading(path):
+        if spec.orientation == "exif":
+            ImageOps.exif_transpose(image, in_place=True)
+        image = converted(image, spec.mode, path)
+        if spec.fit == "crop":
+            image = ImageOps.fit(image, size, bilinear)
+        elif image.size != size:
+            image = image.resize(size, bilinear)
+        pixels = np.asarray(image, np.uint8)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if spec.mode == "RGB" else pixels[None]
 
 
@@ -82,12 +93,9 @@ def converted(image: Any, mode: str, path: Path) -> Any:
 
 def size_of(data: bytes, path: Path) -> tuple[int, int]:
     """Height and width of a picture as it is to be seen, from its header alone. Raises ConfigurationError."""
-    pillow = _pillow()
-    try:
-        image = pillow.open(io.BytesIO(data))
+    with reading(path):
+        image = _pillow().open(io.BytesIO(data))
         turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED_ON_THEIR_SIDE
-    except (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error) as error:
-        raise ConfigurationError.one(f"{path} can't be read as a picture: {error}", "check the file") from error
     return (image.width, image.height) if turned else (image.height, image.width)
 
 

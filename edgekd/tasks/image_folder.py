@@ -4,9 +4,9 @@
 
     task: {kind: image-folder, root: pictures, size: 128}
 
-Class folders lie in ``root``, or in its folders ``train``, ``test`` and ``val`` (or ``valid``, ``validation``). What
-there is no folder for is carved out of the training pictures. A class may have folders inside. Files that are no
-pictures by their names, and hidden ones, are counted and passed over.
+Class folders lie in ``root``, or in its folders ``train``, ``test`` and ``val`` (or ``valid``, ``validation``; upper
+case too), with no other folder beside them. What there is no folder for is carved out of the training pictures. A class
+may have folders inside. Files that are no pictures by their names, and hidden ones, are counted and passed over.
 """
 
 from __future__ import annotations
@@ -44,13 +44,7 @@ class ImageFolder(LabelledPictures):
         return self.root
 
     def _list(self) -> Found:
-        inside = _folders(self.root)
-        if "train" in inside and set(inside) <= set(PART_NAMES) and _folders(inside["train"]):
-            places = {PART_NAMES[name]: folder for name, folder in inside.items()}
-            if len(places) < len(inside):
-                raise ConfigurationError.one(f"{self.root} has two folders for validation", "leave one of them")
-        else:
-            places = {"train": self.root}
+        places = self._places()
         parts, ignored = dict[Part, list[tuple[Path, str]]](), len(_others(self.root))
         for part, folder in places.items():
             parts[part], passed = _of_classes(folder)
@@ -64,6 +58,26 @@ class ImageFolder(LabelledPictures):
                 )
         return Found(parts, ignored)
 
+    def _places(self) -> Mapping[Part, Path]:
+        """The folder of each part. Raises ConfigurationError where a folder may be a part or a class."""
+        inside = _folders(self.root)
+        named = [name for name in inside if name.lower() in PART_NAMES]
+        whole = [name for name in named if _folders(inside[name])]  # a folder of pictures alone is a class
+        if not whole:
+            return {"train": self.root}
+        if others := [name for name in inside if name not in named]:
+            raise ConfigurationError.one(
+                f"{self.root}: {', '.join(named)} and `{others[0]}` lie side by side: is `{others[0]}` a class or not?",
+                f"give a folder that holds the parts alone, or one that holds classes alone (in `{whole[0]}` are "
+                "folders, so it is read as a part)",
+            )
+        places = {PART_NAMES[name.lower()]: inside[name] for name in named}
+        if len(places) < len(named):
+            raise ConfigurationError.one(f"{self.root} has two folders for one part: {', '.join(named)}", "leave one")
+        if "train" not in places:
+            raise ConfigurationError.one(f"{self.root} has {', '.join(named)}, and no folder `train`", "add it")
+        return places
+
 
 def _of_classes(folder: Path) -> tuple[list[tuple[Path, str]], int]:
     """Pictures of the class folders in a folder, and how many other files are there."""
@@ -76,7 +90,7 @@ def _of_classes(folder: Path) -> tuple[list[tuple[Path, str]], int]:
         )
     for name, own in classes.items():
         found = list[Path]()
-        for place, inner, names in os.walk(own):
+        for place, inner, names in os.walk(own, onerror=_raised):
             inner[:] = sorted(each for each in inner if not each.startswith("."))
             pictures = [each for each in sorted(names) if _is_picture(each)]
             found.extend(Path(place) / each for each in pictures)
@@ -87,6 +101,11 @@ def _of_classes(folder: Path) -> tuple[list[tuple[Path, str]], int]:
             )
         files.extend((path, name) for path in found)
     return files, ignored
+
+
+def _raised(error: OSError) -> None:
+    """For `os.walk`, which passes over folders that can't be listed. Raises ConfigurationError."""
+    raise ConfigurationError.one(f"{error.filename} can't be listed: {error.strerror}", "check its permissions")
 
 
 def _folders(folder: Path) -> dict[str, Path]:

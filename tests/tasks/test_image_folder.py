@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shutil
 from pathlib import Path
 
@@ -97,6 +99,49 @@ def test_parts_of_their_own_stay_what_they_are(tmp_path):
     twin.save(root / "train" / "dog" / "same-pixels.bmp")
     again = made(root)
     assert again.split("train").digest == task.split("train").digest  # both are left out of training
+
+
+def test_parts_in_upper_case_are_parts(tmp_path):
+    root = tmp_path / "pets"
+    for part, each, seed in (("Train", 30, 0), ("Test", 6, 200)):
+        fill(root / part, each, seed)
+    task = made(root)
+    assert task.spec.head.labels == CLASSES
+    assert counts(task)[2] == 18
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("train/cat", "train/dog", "test/cat", "test/dog", "extra"), r"test, train and `extra` lie side by side"),
+        (("Test/cat", "Test/dog", "VAL/cat", "VAL/dog"), "has Test, VAL, and no folder `train`"),
+        (("train/cat", "train/dog", "val/cat", "Valid/cat"), "two folders for one part"),
+    ],
+)
+def test_folders_that_may_be_parts_or_classes_are_refused(tmp_path, folders, said):
+    root = fill(tmp_path / "pets", 4, classes=folders)
+    with pytest.raises(ConfigurationError, match=said):
+        _ = made(root).spec
+
+
+def test_a_class_may_have_the_name_of_a_part(tmp_path):
+    assert made(fill(tmp_path / "vehicles", 10, classes=("bus", "train"))).spec.head.labels == ("bus", "train")
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path, monkeypatch):
+    root = fill(tmp_path / "pets", 5)
+    closed = root / "cat" / "closed"
+    closed.mkdir()
+    listing = os.scandir
+
+    def scandir(path):
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(ConfigurationError, match="closed can't be listed: Permission denied"):
+        _ = made(root).spec
 
 
 def test_which_split_a_picture_is_in_does_not_depend_on_its_name(tmp_path):
@@ -236,6 +281,33 @@ def test_floats_are_refused(tmp_path):
     path = saved(picture(0).convert("F"), tmp_path, "floats.tif")
     with pytest.raises(ConfigurationError, match="a picture of floats"):
         read(path)
+
+
+def odd(kind: str) -> tuple[str, bytes]:
+    """A file's name and content of pictures that Pillow opens and then stumbles over."""
+    stream = io.BytesIO()
+    if kind == "exif":
+        picture(0).save(stream, "PNG", exif=b"Exif\x00\x00JUNKJUNKJUNK")
+        return "odd.png", stream.getvalue()
+    if kind == "lab":  # Pillow has no way from it to grey
+        Image.new("LAB", (8, 8)).save(stream, "TIFF")
+        return "odd.tif", stream.getvalue()
+    picture(0, (60, 60)).save(stream, "PNG")
+    return "odd.png", stream.getvalue()
+
+
+@pytest.mark.parametrize("size", [12, None], ids=["a size", "that of the pictures"])
+@pytest.mark.parametrize("kind", ["exif", "lab", "bomb"])
+def test_a_picture_that_pillow_stumbles_over_is_named(tmp_path, monkeypatch, kind, size):
+    if kind == "bomb":
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # of twice as many Pillow raises
+    root = fill(tmp_path / "pets", 10)
+    for other in root.rglob("*.png"):
+        picture(int(other.stem[2:]), (8, 8)).save(other)
+    name, data = odd(kind)
+    (root / "cat" / name).write_bytes(data)
+    with pytest.raises(ConfigurationError, match=rf"{name} can't be read as a picture"):
+        made(root, size=size, channels=1).prepare(lambda *_: None, lambda: False)
 
 
 def test_a_crop_is_the_middle_and_a_stretch_is_all(tmp_path):
