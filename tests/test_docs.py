@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from edgekd import plugins
 from edgekd.cli.main import group
+from tests.test_api import returned
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -158,22 +160,34 @@ def test_the_plugins_page_shows_the_package_that_is_tested() -> None:
         assert block == (PACKAGE / path).read_text(), f"docs/plugins.md shows another {path}"
 
 
-_ELSEWHERE = (
-    *("VerifyReport", "BenchReport", "DoctorReport", "LossesAnswer", "ProfileReport", "PredictReport"),
-    *("TablesAnswer", "DevicesAnswer", "ProbeAnswer", "InstallAnswer", "TargetsAnswer", "TargetAnswer", "BeginAnswer"),
-    "ModelExportAnswer",
-)
+ROWS = re.findall(r"^\| `(\w+)\((.*?)\)` \| (.*) \|$", (ROOT / "docs" / "python.md").read_text(), re.MULTILINE)
 
 
-def test_the_python_page_names_what_is_there() -> None:
+def test_the_python_page_has_every_function_once() -> None:
     from edgekd import api
 
-    text = (ROOT / "docs" / "python.md").read_text()
-    rows = "".join(row.split(" | ")[0] for row in text.splitlines() if row.startswith("| `"))
-    functions = set(re.findall(r"`(\w+)\(", rows)) | {"compress", "distill"}
-    assert functions == {found for found in api.__all__ if callable(getattr(api, found)) and found[0].islower()}
-    for named in re.findall(r"`(\w+(?:Answer|Report))`", text):
-        assert hasattr(api, named) or named in _ELSEWHERE
+    functions = [found for found in api.__all__ if callable(getattr(api, found)) and found[0].islower()]
+    assert sorted(function for function, _, _ in ROWS) == sorted(functions)
+
+
+@pytest.mark.parametrize(("function", "arguments", "returns"), ROWS, ids=[row[0] for row in ROWS])
+def test_the_python_page_has_a_functions_arguments_and_fields(function: str, arguments: str, returns: str) -> None:
+    from edgekd import api
+
+    parameters = inspect.signature(getattr(api, function)).parameters.values()
+    named: list[str] = []
+    for parameter in parameters:
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in named:
+            named.append("*")
+        named.append(parameter.name)
+    assert arguments == ", ".join(named)
+    if function == "new_target":
+        return
+    answer = returned(getattr(api, function))
+    kind, *fields = re.findall(r"`(\w+)`", returns)
+    assert kind == answer.__name__
+    known = {*answer.model_fields, *(field for field in dir(answer) if isinstance(getattr(answer, field), property))}
+    assert {*fields} <= known
 
 
 @pytest.mark.parametrize("what", ["tasks", "teachers"])
