@@ -1,16 +1,19 @@
 """A program that ``torch.export.save`` wrote (.pt2), as a module of PyTorch's own layers.
 
 Convolutions, linear layers and BatchNorm become the layers they were, by the names of their weights, so that whatever
-reads modules (folding, quantization, pruning) reads this one too; all else stays a call. Parts of a .pt2 may be
-pickled, and such parts are refused. Its expressions of sizes are read by SymPy, which evaluates text: a .pt2 is the
-person's own code, as a Python file is.
+reads modules (folding, quantization, pruning) reads this one too; all else stays a call. What comes out is compared
+with the program on a random image.
+
+Parts that torch would unpickle without ``weights_only``, and compiled libraries, are refused before anything is read.
+A .pt2 can run code all the same: SymPy reads its expressions of sizes, and evaluates them as text. It is announced as
+the person's own code, as a Python file is.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
+from torch.export.pt2_archive._package import PT2ArchiveReader, load_pt2
 from torch.utils import _pytree as pytree
 
 from edgekd.errors import ConfigurationError, Place
@@ -27,22 +31,53 @@ from edgekd.students.graph import operator_of
 __all__ = ["input_shape_of", "module_of"]
 
 _AGAIN = "export it again: torch.export.save(torch.export.export(model.eval(), (images,)), 'model.pt2')"
+_MODEL = "model"  # as torch.export.save calls it
+_SAMPLES, _COMPILED, _PLAIN = "data/sample_inputs/", "data/aotinductor/", ("weight_", "tensor_")
+_TOLERANCE, _TOLERANCE_HALF = 1e-4, 2e-2  # of the largest answer
+_INSTEAD = "give the function that builds it: my_model.py:build, with --weights"
 _DROPPED = ("_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range_for_size", "sym_constrain_range")
 
 
 def module_of(path: Path, notice: Callable[[str], None] = lambda _: None) -> nn.Module:
     """The program as a module in eval mode, frozen, float32. ``notice`` is told of a cast.
 
-    Raises ConfigurationError on what is no such file, holds pickled objects, or was exported while training.
+    Raises ConfigurationError on what is no such file, has pickled parts, was exported while training, or answers
+    differently once it is taken apart.
     """
     program = _program(path)
-    layers = _Layers(program, Place(str(path)))
-    module = layers.module()
+    place = Place(str(path))
+    try:
+        module = _Layers(program, place).module()
+        same = _same_answers(program, module)
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
+        raise ConfigurationError.one(f"can't be taken apart: {_first_line(error)}", _INSTEAD, place) from error
+    if not same:
+        raise ConfigurationError.one("answers differently once taken apart into layers", _INSTEAD, place)
     others = {str(t.dtype).removeprefix("torch.") for t in module.state_dict().values() if _is_cast(t)}
     if others:
         notice(f"`{path.name}` is {' and '.join(sorted(others))}: cast to float32")
         module = module.float()
     return module.eval().requires_grad_(False)
+
+
+def _same_answers(program: ExportedProgram, module: nn.Module) -> bool:
+    """Whether both answer alike to one random image, or as many as the program was exported with."""
+    given = _input_of(program, Place()).meta["val"]
+    batch = given.shape[0] if isinstance(given.shape[0], int) else given.shape[0].node.hint or 2
+    images = torch.randn(batch, *map(int, given.shape[1:]), generator=torch.Generator().manual_seed(0))
+    images = images.to(given.dtype)
+    with torch.no_grad():
+        answer, found = program.module()(images), module.eval()(images)
+    logits = logits_in(answer)
+    expected = pytree.tree_leaves(answer) if logits is None else [logits]
+    pairs = zip(pytree.tree_leaves(found), expected, strict=True)
+    return all(_is_close(one, other) for one, other in pairs if isinstance(other, Tensor))
+
+
+def _is_close(found: Tensor, expected: Tensor) -> bool:
+    share = _TOLERANCE if expected.dtype in (torch.float32, torch.float64) else _TOLERANCE_HALF
+    limit = share * max(1e-6, float(torch.nan_to_num(expected).abs().max())) if expected.numel() else 0.0
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=0.0, atol=limit, equal_nan=True)
 
 
 def input_shape_of(path: Path) -> tuple[int, ...]:
@@ -54,29 +89,49 @@ def input_shape_of(path: Path) -> tuple[int, ...]:
 def _program(path: Path) -> ExportedProgram:
     place = Place(str(path))
     try:
-        with zipfile.ZipFile(path) as archive:
-            pickled = [name for name in archive.namelist() if _holds_pickle(archive, name)]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ConfigurationError.one(f"is no .pt2 file: {error}", _AGAIN, place) from error
-    if pickled:
-        raise ConfigurationError.one(f"holds pickled objects ({pickled[0]}), which are not read", _AGAIN, place)
+        with PT2ArchiveReader(str(path)) as archive:  # torch's own reader: another one might see other parts
+            _refuse_code(archive, place)
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise ConfigurationError.one(f"is no .pt2 file: {_first_line(error)}", _AGAIN, place) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.export.load(path)
+            program = load_pt2(str(path)).exported_programs[_MODEL]
+            regions = any(node.op == "get_attr" for node in program.graph.nodes)  # torch.no_grad() in its forward
+            return program.run_decompositions({}) if regions else program
     except Exception as error:  # its reader raises whatever a damaged or newer file makes it meet
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigurationError.one(f"can't be read by torch {torch.__version__}: {reason}", _AGAIN, place) from error
+        raise ConfigurationError.one(
+            f"can't be read by torch {torch.__version__}: {_first_line(error)}", _AGAIN, place
+        ) from error
 
 
-def _holds_pickle(archive: zipfile.ZipFile, name: str) -> bool:
-    """Whether a part of the archive would be unpickled: said in the lists of weights and constants."""
-    if name.endswith((".pkl", "custom_obj_0")) or "/custom_objs/" in name:
-        return True
-    if not name.endswith("_config.json"):
-        return False
-    listed = json.loads(archive.read(name)).get("config", {})
-    return any(isinstance(entry, Mapping) and entry.get("use_pickle") for entry in listed.values())
+def _refuse_code(archive: PT2ArchiveReader, place: Place) -> None:
+    """Raises ConfigurationError on what torch would unpickle without a guard, or load as a library."""
+
+    def refused(what: str) -> ConfigurationError:
+        return ConfigurationError.one(f"holds {what}: reading it would run code", _AGAIN, place)
+
+    names = archive.get_file_names()
+    if len({name.lower() for name in names}) < len(names):  # which of two torch reads is not said
+        raise refused("two parts of one name")
+    for name in names:
+        if name.startswith(_SAMPLES):
+            try:
+                torch.load(io.BytesIO(archive.read_bytes(name)), weights_only=True)
+            except Exception as error:  # where this fails, torch.export.load reads them without the guard
+                raise refused(f"pickled objects in {name}") from error
+        elif name.lower().endswith((".pt", ".pkl")):
+            raise refused(f"pickled objects in {name}")
+        elif name.lower().startswith(_COMPILED):
+            raise refused(f"a compiled library in {name}")
+        elif name.lower().endswith("_config.json"):
+            for entry in json.loads(archive.read_bytes(name)).get("config", {}).values():
+                if entry.get("use_pickle") or not str(entry.get("path_name")).startswith(_PLAIN):
+                    raise refused(f"pickled objects in {entry.get('path_name')}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _is_cast(tensor: Tensor) -> bool:
@@ -235,7 +290,8 @@ def _batch_norm(layers: _Layers, node: fx.Node) -> nn.Module | None:
     if node.args[5]:
         raise layers.refuse("has a BatchNorm over the batch itself: it was exported while training")
     weight, bias, mean, variance = (layers.tensor(argument) for argument in node.args[1:5])
-    if mean is None or variance is None or (weight is None) != (bias is None):
+    computed = any(isinstance(one, fx.Node) and layers.tensor(one) is None for one in node.args[1:5])
+    if computed or mean is None or variance is None or (weight is None) != (bias is None):
         return None
     kind = nn.BatchNorm2d if _source(node).meta["val"].dim() == 4 else nn.BatchNorm1d
     epsilon = node.args[7]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -105,3 +108,81 @@ def test_a_program_exported_while_training_is_refused(tmp_path):
     (tmp_path / "cut.pt2").write_bytes((tmp_path / "m.pt2").read_bytes()[:300])
     with pytest.raises(ConfigurationError, match=r"no \.pt2 file"):
         given_model("cut.pt2", None, folder=tmp_path)
+
+
+class Computed(nn.Module):
+    """A BatchNorm whose weight and bias are computed, a region without gradients, a bias that is added outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 5, bias=False)
+        self.bias = nn.Parameter(torch.rand(5))
+
+    def forward(self, x):
+        with torch.no_grad():
+            y = self.conv(x)
+        stats = (self.norm.running_mean, self.norm.running_var)
+        y = nn.functional.batch_norm(y, *stats, self.norm.weight.exp(), self.norm.bias + 1)
+        return self.head(y.mean((2, 3))) + self.bias
+
+
+@pytest.mark.slow
+def test_what_a_layer_can_not_hold_stays_a_call(tmp_path):
+    torch.manual_seed(0)
+    model, images = Computed().eval(), torch.randn(2, 3, 8, 8)
+    torch.export.save(torch.export.export(model, (images[:1],)), tmp_path / "m.pt2")
+    found = given_model("m.pt2", None, folder=tmp_path).module(print)
+    torch.testing.assert_close(found(images), model(images))
+
+
+@pytest.mark.slow
+def test_a_program_that_answers_differently_once_taken_apart_is_refused(tmp_path, monkeypatch):
+    torch.export.save(torch.export.export(Answering().eval(), (torch.zeros(2, 3, 8, 8),)), tmp_path / "m.pt2")
+    monkeypatch.setattr("edgekd.students.program._filled", lambda layer, **_: layer)
+    with pytest.raises(ConfigurationError, match="answers differently"):
+        given_model("m.pt2", None, folder=tmp_path).module(print)
+
+
+class Evil:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("data/sample_inputs/model.pt", "pickled objects in data/sample_inputs/model.pt"),
+        ("data/weights/model.pt", "pickled objects in data/weights/model.pt"),
+        ("data/constants/model.pt", "pickled objects in data/constants/model.pt"),
+        ("data/constants/opaque_obj_0", "pickled objects in opaque_obj_0"),
+        ("data/constants/custom_obj_0", "pickled objects in custom_obj_0"),
+        ("data/weights/weight_0", "pickled objects in weight_0"),
+        ("data/aotinductor/model/a.so", "a compiled library in data/aotinductor/model/a.so"),
+        ("serialized_state_dict.pt", "pickled objects in serialized_state_dict.pt"),
+    ],
+)
+def test_no_part_of_a_program_is_unpickled(tmp_path, part, said):
+    torch.export.save(torch.export.export(Answering().eval(), (torch.zeros(2, 3, 8, 8),)), tmp_path / "whole.pt2")
+    evil, lists = io.BytesIO(), {"data/weights": "data/weights/model_weights_config.json"}
+    torch.save((Evil(tmp_path / "ran"),), evil)
+    listing = lists.get(str(Path(part).parent), "data/constants/model_constants_config.json")
+    parts = {}
+    with zipfile.ZipFile(tmp_path / "whole.pt2") as archive:
+        parts = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+    if "_obj_" in part or part.endswith("weight_0"):
+        listed = json.loads(parts[listing])
+        entry = {"path_name": Path(part).name, "is_param": False, "use_pickle": True, "tensor_meta": None}
+        parts[listing] = json.dumps({"config": {**listed["config"], "c": entry}}).encode()
+    parts[part] = evil.getvalue()
+    with zipfile.ZipFile(tmp_path / "m.pt2", "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(f"m/{name}", data)
+    with pytest.raises(ConfigurationError, match=f"holds {said}: reading it would run code"):
+        given_model("m.pt2", None, folder=tmp_path)
+    assert not (tmp_path / "ran").exists()
