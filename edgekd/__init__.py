@@ -1,4 +1,4 @@
-"""edgekd: distil a large model into a student that was measured to meet a device's contract.
+"""edgekd: make an image model small and fast enough for a device, and prove it by measurement.
 
 ``edgekd.search("project.yaml")``: every function of :mod:`edgekd.api` is here too. Importing this package loads neither
 torch nor a runtime, nor that module.

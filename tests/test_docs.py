@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,6 +189,26 @@ def test_the_python_page_has_a_functions_arguments_and_fields(function: str, arg
     assert kind == answer.__name__
     known = {*answer.model_fields, *(field for field in dir(answer) if isinstance(getattr(answer, field), property))}
     assert {*fields} <= known
+
+
+def test_the_architecture_page_names_every_room_and_layer() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rooms = {path.stem for path in (ROOT / "edgekd").glob("[a-z]*") if path.name != "py.typed"}
+    assert {room for room in rooms if not re.search(rf"\b{room}\b", text.partition("Imports go")[0])} == set()
+    (contract, *_) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    told = re.search(r"Imports go downwards only: (.*?); the core\.", text, re.DOTALL)
+    assert told
+    layers = [set(re.findall(r"edgekd\.(\w+)", layer)) for layer in contract["layers"]]
+    core = next(number for number, layer in enumerate(layers) if "plugins" in layer)
+    assert [{*layer.strip(" `\n").split()} for layer in told[1].split(";")] == layers[:core]
+
+
+def test_every_family_is_told() -> None:
+    told = set(re.findall(r"^- `(\w+)`: ", (ROOT / "docs" / "projects.md").read_text(), re.MULTILINE))
+    readme = (ROOT / "README.md").read_text()
+    for family in plugins.names("edgekd.families"):
+        assert family in told
+        assert f"`{family}`" in readme
 
 
 @pytest.mark.parametrize("what", ["tasks", "teachers"])

@@ -1,8 +1,8 @@
 """Check a bundle again: its files by hash, its answers by its samples, its budgets by a fresh measurement.
 
 Reads data only: nothing of the project that made the bundle is imported, so a stranger's bundle is safe to check. All
-that it says is bounded before it is obeyed, and what it can't mean is an error that names the file. A certificate can
-be forged as a whole: the bundle's digest, told in another way, is what tells that (`edgekd.bundle.contents`).
+that it says is bounded before it is obeyed, and what it can't mean is an error that names the file. A bundle
+forged throughout is detected only by its digest, known from elsewhere (`edgekd.bundle.contents`).
 """
 
 from __future__ import annotations

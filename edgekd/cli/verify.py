@@ -19,7 +19,8 @@ __all__ = ["verify"]
 def verify(output: Output, bundle: Path, device: str | None, digest: str | None) -> None:
     """Check a bundle: every file's hash, the answers it must give, and its budgets, measured again on the device.
 
-    Runs no code of the bundle: a stranger's bundle is safe to verify. Only --digest tells one that was forged whole.
+    Runs no code of the bundle: a stranger's bundle is safe to verify. A bundle forged throughout is detected only with
+    --digest.
     """
     from edgekd import api
 

@@ -93,7 +93,7 @@ def task_for(
     if data.suffix != ".npz":
         raise UsageError(
             f"--data {data}: an .npz, a folder of pictures or a .csv of them is expected",
-            "see docs/projects.md for each",
+            "save your images and labels as one of them",
         )
     names = set(array_names(data))
     if {"x_test", "y_test"} <= names and names & {"x_train", "x_validation"} and names & {"y_train", "y_validation"}:

@@ -55,7 +55,6 @@ class LossesAnswer(Shown):
             "",
             "in a recipe   distill: {loss: {kd: {temperature: 4}}}",
             "one of them   edgekd losses kd",
-            "their gains   docs/choosing.md",
         ]
 
 
