@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import random
 from functools import partial
-from typing import Any, Callable, ContextManager, Dict, List, Optional, Sequence, Set, Union
+from typing import Any, Callable, ContextManager, Dict, List, Optional, Sequence, Set, TypeVar, Union
 
 from edgekd.agent import energy
 from edgekd.agent.busy import busy_cores
-from edgekd.agent.child import Child, Failed
+from edgekd.agent.child import Child, Failed, Killed, NotStarted
 from edgekd.agent.cooling import Cooling, temperature_c
+from edgekd.agent.faults import Fault
 from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.messages import Job, Plan
 from edgekd.agent.meters import Meter, MeterError
 
-__all__ = ["Batch", "explained", "try_loading"]
+__all__ = ["Batch", "at_most_twice", "explained", "try_loading"]
 
 SENTINEL = Job("sentinel", "none", "", "", threads=1, shapes={})
 MOST_ALIVE = 8
 _PROFILED_CALLS = 20
 _SUM_UP_DEADLINE_S = 30.0
+
+
+_Answer = TypeVar("_Answer")
 
 
 class Result:
@@ -77,6 +81,7 @@ class Batch:
             random.Random("%d/%d" % (self.plan.seed, generation)).shuffle(order)
             groups = _groups([index for index in order if index not in self.alone], MOST_ALIVE - self.plan.sentinel)
             groups += [[index] for index in order if index in self.alone]
+            repeated: Set[int] = set()
             for group in groups:
                 try:
                     with self._cool_and_busy():
@@ -84,8 +89,10 @@ class Batch:
                 except RuntimeError as error:
                     self._crowded_out(generation, group, error)
                 for index, failure in self.gone.items():
-                    if len(group) > 1 and _crowded(failure):
+                    short = len(group) > 1 and _crowded(failure)
+                    if index not in repeated and (short or isinstance(failure, Killed)):
                         self.alone.add(index)
+                        repeated.add(index)
                         groups.append([index])
                         continue
                     again = partial(try_loading, self.jobs[index], waiting=self.waiting)
@@ -226,7 +233,7 @@ def _crowded(failure: Failed) -> bool:
     Android kills before the kernel has to, and says nothing of memory. One that has a limit may be killed for want of
     the board's memory as well: only alone it is known which.
     """
-    return failure.outcome == "out-of-memory" or "SIGKILL" in failure.detail
+    return failure.outcome == "out-of-memory" or isinstance(failure, Killed)
 
 
 def try_loading(job: Job, plan: Plan, yard: Yard, waiting: Callable[[], None]) -> None:
@@ -238,8 +245,21 @@ def try_loading(job: Job, plan: Plan, yard: Yard, waiting: Callable[[], None]) -
         child.ask("place", _SUM_UP_DEADLINE_S)
 
 
+def at_most_twice(act: Callable[[], _Answer]) -> _Answer:
+    """Once more where a process was killed: what kills it the second time is its own need. Raises Failed."""
+    try:
+        return act()
+    except Killed:
+        return act()
+
+
 def explained(failure: Failed, plan: Plan, yard: Yard, again: Callable[[Plan, Yard], object]) -> Failed:
-    """Tell a refusal for want of memory from any other: ``again`` does the same, and well once the limit is off."""
+    """Tell a refusal for want of memory from any other: ``again`` does the same, and well once the limit is off.
+
+    Raises Fault where the failure says nothing of the model.
+    """
+    if isinstance(failure, NotStarted):
+        raise Fault(failure.detail) from failure
     limit_bytes = plan.memory_limit_bytes or yard.rlimit_bytes  # a group kills, and says so
     if failure.outcome not in ("refused", "crashed") or not limit_bytes:
         return failure

@@ -11,11 +11,11 @@ import tempfile
 from contextlib import ExitStack
 from typing import Any, Callable, Dict, Optional
 
-from edgekd.agent.faults import Fault
+from edgekd.agent.faults import MEMORY_WORDS, Fault
 from edgekd.agent.limits import Yard
 from edgekd.agent.messages import BadMessage, Closed, Job, Late, Lines, encode
 
-__all__ = ["Child", "Failed"]
+__all__ = ["Child", "Failed", "Killed", "NotStarted"]
 
 Message = Dict[str, Any]
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -31,10 +31,18 @@ class Failed(Exception):
         self.detail = detail
 
 
+class Killed(Failed):
+    """By SIGKILL, and not at a limit: for want of the device's memory, or by whoever ends processes there."""
+
+
+class NotStarted(Failed):
+    """There was no memory for a process: it says nothing of the model, which was never loaded."""
+
+
 class Child:
     """One spawned worker. Use it as a context manager: leaving kills it.
 
-    Raises Failed where there is no memory for one, and Fault where none can be had for another reason.
+    Raises NotStarted where there is no memory for one, and Fault where none can be had for another reason.
     """
 
     def __init__(self, job: Job, memory_limit_bytes: int, yard: Yard, waiting: Callable[[], None]) -> None:
@@ -49,7 +57,7 @@ class Child:
         except OSError as error:
             if error.errno not in (errno.ENOMEM, errno.EAGAIN):  # those: a fork that finds no room
                 raise Fault("no process can be started: %s" % error) from error
-            raise Failed("out-of-memory", "no process can be started: %s" % error) from error
+            raise NotStarted("out-of-memory", "no process can be started: %s" % error) from error
         assert self.process.stdin is not None  # asked for, just above
         assert self.process.stdout is not None
         self.stdin = self.process.stdin
@@ -142,7 +150,8 @@ class Child:
         if self.cage is not None:
             self.cage.remove()
 
-    def _ended(self, op: str) -> Failed:
+    def _ended(self, op: str) -> Exception:
+        """How it ended: Failed, or Fault where it was asked to."""
         try:
             code: Optional[int] = self.process.wait(10.0)
         except subprocess.TimeoutExpired:
@@ -157,13 +166,16 @@ class Child:
         if code >= 0:
             return Failed("crashed", "the process ended by itself with exit code %d %s%s" % (code, doing, after))
         name = signal.Signals(-code).name
-        if "bad_alloc" in said or "MemoryError" in said:
+        if any(word in said for word in MEMORY_WORDS):
             return Failed("out-of-memory", "killed by %s %s%s" % (name, doing, after))
         if held:
             return Failed("out-of-memory", "killed at the limit of what a process may take, %s" % doing)
         if code == -signal.SIGKILL and _kernel_kills() > self.kills:
-            return Failed("out-of-memory", "killed by the kernel, which had no memory left, %s" % doing)
-        return Failed("crashed", "killed by %s %s%s" % (name, doing, after))
+            return Killed("out-of-memory", "killed by the kernel, which had no memory left, %s" % doing)
+        if code == -signal.SIGTERM:
+            return Fault("a process that measures was ended by SIGTERM %s" % doing)
+        kind = Killed if code == -signal.SIGKILL else Failed
+        return kind("crashed", "killed by %s %s%s" % (name, doing, after))
 
     def _said(self) -> str:
         """The last lines the process wrote on stderr."""

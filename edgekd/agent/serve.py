@@ -162,7 +162,7 @@ def _load(message: Message, tell: Tell, place: _Place) -> Message:
         return _outcome(damaged)
     load = partial(batch.try_loading, job, waiting=_Pulse(tell))
     try:
-        load(plan, place.yard)
+        batch.at_most_twice(lambda: load(plan, place.yard))
     except Failed as failed:
         return _outcome(batch.explained(failed, plan, place.yard, load))
     return _outcome(None)
@@ -216,7 +216,7 @@ def _run(message: Message, tell: Tell, place: _Place) -> Message:
         return list(done["outputs"])
 
     try:
-        paths = answer(plan, place.yard)
+        paths = batch.at_most_twice(lambda: answer(plan, place.yard))
     except Failed as failed:
         return _outcome(batch.explained(failed, plan, place.yard, answer))
     outputs: List[Message] = [{"path": path, "sha256": _digest(path, pulse)} for path in paths]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from edgekd.agent import memory, timing
 from edgekd.agent.conditions import conditions
-from edgekd.agent.faults import Fault, is_fault
+from edgekd.agent.faults import Fault, is_fault, is_want_of_memory
 from edgekd.agent.messages import MAX_LINE_BYTES, BadMessage, Closed, Lines, encode, field, read_shapes
 
 if TYPE_CHECKING:
@@ -188,13 +188,13 @@ def main(parent: int) -> int:
             answer = requests[field(message, "op", str)](message)
         except Closed:
             return 0
-        except MemoryError as error:
-            answer = {"failed": "out-of-memory", "detail": _words(error)}
         except Exception as error:  # noqa: BLE001 - runtimes raise anything; it becomes the outcome, in their words
-            short = "bad_alloc" in str(error)
-            answer = {"failed": "out-of-memory" if short else "refused", "detail": _words(error)}
-            if is_fault(error) and not short:
+            if is_want_of_memory(error):
+                answer = {"failed": "out-of-memory", "detail": _words(error)}
+            elif is_fault(error):
                 answer = {"fault": _words(error)}
+            else:
+                answer = {"failed": "refused", "detail": _words(error)}
         try:
             send(answer)
         except BadMessage as error:

@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from edgekd.agent.faults import is_want_of_memory
 from edgekd.cli.output import Output, nobody_reads, tell
 from edgekd.errors import ConfigurationError, EdgeKDError, printable
 
-__all__ = ["HOW_TO_GO_ON", "failed", "interrupted", "is_want_of_memory", "out_of_reach", "unexpected"]
+__all__ = ["HOW_TO_GO_ON", "failed", "interrupted", "out_of_reach", "unexpected"]
 
 HOW_TO_GO_ON = "a run keeps what it finished, and the same command goes on from there"
 _WIDTH = 80
@@ -60,18 +61,15 @@ def out_of_reach(error: Exception, output: Output) -> int:
 
 
 def _remedy(error: Exception) -> str:
+    if is_want_of_memory(error):
+        return f"free some memory: {HOW_TO_GO_ON}"
     if not isinstance(error, OSError):
-        return f"free some memory: {HOW_TO_GO_ON}" if is_want_of_memory(error) else ""
+        return ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"free some space: {HOW_TO_GO_ON}"
     return {errno.EMFILE: "allow more open files: ulimit -n", errno.EFBIG: "allow larger files: ulimit -f"}.get(
         error.errno or 0, ""
     )
-
-
-def is_want_of_memory(error: Exception) -> bool:
-    """Python's own, or torch's in its allocator's words."""
-    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def unexpected(error: Exception, output: Output) -> int:

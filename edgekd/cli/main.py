@@ -144,10 +144,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return out_of_reach(error, output)
     except Exception as error:  # noqa: BLE001  # the last resort: said, written down, exit code 1
-        from edgekd.agent.faults import is_fault
-        from edgekd.cli.failure import is_want_of_memory, out_of_reach, unexpected
+        from edgekd.agent.faults import is_shortage, is_want_of_memory
+        from edgekd.cli.failure import out_of_reach, unexpected
 
-        return (out_of_reach if is_fault(error) or is_want_of_memory(error) else unexpected)(error, output)
+        return (out_of_reach if is_shortage(error) or is_want_of_memory(error) else unexpected)(error, output)
 
 
 def _open_standard_streams() -> None:

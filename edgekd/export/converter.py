@@ -24,11 +24,12 @@ from typing import IO, Any, NamedTuple, Self
 
 import psutil
 
+from edgekd.agent.faults import MEMORY_WORDS
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import MissingError
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
-from edgekd.export.worker import ENVIRONMENT, FAULT, LACK
+from edgekd.export.worker import ENVIRONMENT, FAULT
 
 __all__ = ["Converter"]
 
@@ -252,7 +253,7 @@ class Converter:
         if by_kernel:
             how += " by the kernel, which had no memory left"
         # an allocator's last words; what it said of an earlier conversion is not about this one
-        lack = by_kernel or any(mark.encode() in log[before.logged_bytes :] for mark in LACK)
+        lack = by_kernel or any(mark.encode() in log[before.logged_bytes :] for mark in MEMORY_WORDS)
         self._kill()
         said = log[-_LOG_TAIL:].decode(errors="replace").strip()
         outcome = ConversionOutcome.OUT_OF_MEMORY if lack else ConversionOutcome.CRASHED

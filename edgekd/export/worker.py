@@ -21,13 +21,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edgekd.agent.faults import is_fault
+from edgekd.agent.faults import is_fault, is_want_of_memory
 from edgekd.agent.telemetry import keep_silent
 from edgekd.errors import EdgeKDError
 from edgekd.export._protocol import ConversionOutcome
 from edgekd.references import exit_of
 
-__all__ = ["ENVIRONMENT", "FAULT", "LACK", "main"]
+__all__ = ["ENVIRONMENT", "FAULT", "main"]
 
 FAULT = "fault"
 """The outcome of a conversion that could not be tried here and now."""
@@ -42,9 +42,6 @@ ENVIRONMENT: Mapping[str, str] = {
     "PYTHONUTF8": "1",  # converters take paths as UTF-8
 }
 """What a worker is started with, besides the person's own environment."""
-
-LACK = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "MemoryError")
-"""What converters and allocators say when memory runs out."""
 
 
 def main() -> NoReturn:
@@ -69,16 +66,15 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     outcome, detail, left = ConversionOutcome.OK.value, "", None
     try:
         left = _DO[request["do"]](request)
-    except MemoryError as error:
-        outcome, detail = ConversionOutcome.OUT_OF_MEMORY.value, str(error) or "the converter ran out of memory"
     except SystemExit as error:  # the code of a person's own model
         outcome, detail = ConversionOutcome.REFUSED.value, str(exit_of(error))
     except Exception as error:  # noqa: BLE001  # whatever a converter raises is its refusal, told in full to the host
         own = isinstance(error, EdgeKDError)
         detail = str(error) if own else f"{type(error).__name__}: {error}"[:4000]
-        lack = not own and any(mark in detail for mark in LACK)
-        outcome = (ConversionOutcome.OUT_OF_MEMORY if lack else ConversionOutcome.REFUSED).value
-        if is_fault(error) and not lack:
+        outcome = ConversionOutcome.REFUSED.value
+        if is_want_of_memory(error):  # also where an error of ours tells of it, as what a model can't have
+            outcome = ConversionOutcome.OUT_OF_MEMORY.value
+        elif is_fault(error):
             outcome = FAULT
     return {"outcome": outcome, "detail": detail, "float_operators": left}
 

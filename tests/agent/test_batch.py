@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from edgekd.agent import batch
-from edgekd.agent.child import Failed
+from edgekd.agent.child import Failed, Killed, NotStarted
 from edgekd.agent.cooling import Cooling
+from edgekd.agent.faults import Fault
 from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.messages import Job, Plan
 
@@ -26,6 +27,7 @@ class Noted:
     alive: int
     most_alive: int
     fails: dict[tuple[str, str], Failed]
+    once: set[tuple[str, str]]  # of those, what strikes the first time only
     crowded: dict[tuple[str, str], Failed]  # the same, which strikes beside others only
     last: list[bool]  # whether a round of `a` was said to be its last
     operators: list[dict[str, Any]]
@@ -48,6 +50,8 @@ class Noted:
             raise Noted.crowded[self.path, op]
         failure = Noted.fails.get((self.path, op))
         if failure is not None and (self.limited or failure.outcome != "refused"):
+            if (self.path, op) in Noted.once:
+                del Noted.fails[self.path, op]
             raise failure
         if self.path == "a" and op == "round":
             Noted.last.append(fields["last"])
@@ -70,7 +74,7 @@ class Noted:
 @pytest.fixture(autouse=True)
 def noted(monkeypatch: pytest.MonkeyPatch) -> type[Noted]:
     Noted.log, Noted.alive, Noted.most_alive, Noted.fails = [], 0, 0, {}
-    Noted.last, Noted.operators, Noted.crowded = [], [], {}
+    Noted.last, Noted.operators, Noted.crowded, Noted.once = [], [], {}, set()
     monkeypatch.setattr(batch, "Child", Noted)
     return Noted
 
@@ -155,7 +159,7 @@ def test_a_broken_sentinel_ends_the_batch_and_its_processes() -> None:
     assert Noted.alive == 0
 
 
-KILLED = Failed("crashed", "killed by SIGKILL while asked to run a round")  # as Android does
+KILLED = Killed("crashed", "killed by SIGKILL while asked to run a round")  # as Android does
 
 
 @pytest.mark.parametrize("short", [Failed("out-of-memory", "killed by the kernel"), KILLED])
@@ -177,6 +181,34 @@ def test_a_job_that_finds_none_alone_either_has_none() -> None:
     Noted.log.clear()
     measure("abc", PLAN._replace(memory_limit_bytes=1000))  # it may be the board that was too small, and not the limit
     assert sum(entry == ("b", "open") for entry in Noted.log) == 2
+
+
+def test_a_job_that_was_killed_once_is_measured_again() -> None:
+    Noted.fails["a", "round"] = KILLED
+    Noted.once.add(("a", "round"))
+    (result,) = measure("a").results
+    assert (result.failed, len(result.samples)) == (None, 2)
+    Noted.fails["a", "round"] = KILLED
+    Noted.once.clear()
+    Noted.log.clear()
+    (result,) = measure("a").results
+    assert result.failed is KILLED
+    assert sum(entry == ("a", "open") for entry in Noted.log) == 2
+
+
+def test_a_process_that_finds_no_room_alone_either_says_nothing_of_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unstarted(Noted):
+        def __init__(self, job: Job, *more: Any) -> None:
+            Noted.log.append((job.path, "start"))
+            if job.path == "b":
+                raise NotStarted("out-of-memory", "no process can be started: Cannot allocate memory")
+            super().__init__(job, *more)
+
+    monkeypatch.setattr(batch, "Child", Unstarted)
+    with pytest.raises(Fault, match="no process can be started: Cannot allocate memory"):
+        measure("ab")
+    assert sum(entry == ("b", "start") for entry in Noted.log) == 2
+    assert Noted.alive == 0
 
 
 def test_a_job_with_a_limit_is_measured_alone_where_the_board_is_too_small_for_all() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from edgekd.agent import child
-from edgekd.agent.child import Child, Failed
+from edgekd.agent.child import Child, Failed, Killed, NotStarted
 from edgekd.agent.faults import Fault
 from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.messages import Job
@@ -68,7 +68,7 @@ def test_what_was_begun_is_ended(
 
     monkeypatch.setattr(child.subprocess, "Popen", started)
     monkeypatch.setattr(child.tempfile, "TemporaryFile", made)
-    kind = Fault if outcome is None else Failed
+    kind = Fault if outcome is None else NotStarted
     with pytest.raises(kind, match=f"no process can be started: .*{os.strerror(number)}") as caught:
         Child(JOB, 0, groups, lambda: None)
     assert getattr(caught.value, "outcome", None) == outcome
@@ -76,3 +76,30 @@ def test_what_was_begun_is_ended(
     assert all(stream.closed for process in begun for stream in (process.stdin, process.stdout))
     assert [file.closed for file in files] == [True]
     assert groups.removed == (refuses != "cage")
+
+
+@pytest.mark.parametrize(
+    ("number", "says", "kind", "outcome"),
+    [
+        (signal.SIGTERM, "", Fault, None),
+        (signal.SIGKILL, "", Killed, "crashed"),
+        (signal.SIGABRT, "what():  std::bad_alloc", Failed, "out-of-memory"),
+        (signal.SIGABRT, "Failed to allocate memory for requested buffer of size 8", Failed, "out-of-memory"),
+        (signal.SIGSEGV, "", Failed, "crashed"),
+    ],
+)
+def test_who_ended_a_process_decides_what_it_says(
+    number: signal.Signals,
+    says: str,
+    kind: type[Exception],
+    outcome: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    agent = tmp_path / "agent.py"
+    agent.write_text(f"import os; os.write(2, {says.encode()!r}); os.kill(os.getpid(), {int(number)})")
+    monkeypatch.setattr(sys, "argv", [str(agent)])
+    with Child(JOB, 0, Yard(Limits()), lambda: None) as one, pytest.raises(Exception, match=number.name) as caught:
+        one.open(60.0)
+    assert type(caught.value) is kind
+    assert getattr(caught.value, "outcome", None) == outcome

@@ -9,12 +9,13 @@ import sys
 import pytest
 
 from edgekd.agent.child import Child
-from edgekd.agent.faults import Fault, is_fault
+from edgekd.agent.faults import Fault, is_fault, is_shortage, is_want_of_memory
 from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.messages import Job
 from edgekd.agent.serve import _damaged
 from edgekd.agent.worker import _native
 from edgekd.devices.zipapp import agent_path
+from edgekd.errors import ConfigurationError
 
 
 def _caused(error: BaseException, cause: BaseException) -> BaseException:
@@ -38,6 +39,28 @@ def _caused(error: BaseException, cause: BaseException) -> BaseException:
 )
 def test_what_is_a_fault_of_the_surroundings(error: BaseException, fault: bool) -> None:
     assert is_fault(error) is fault
+
+
+@pytest.mark.parametrize(
+    ("error", "lack"),
+    [
+        (MemoryError(), True),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("bfc_arena.cc: Failed to allocate memory for requested buffer of size 1073741824"), True),
+        (_caused(ConfigurationError.one("`build()` failed: ArrayError: "), MemoryError()), True),
+        (_caused(RuntimeError("conversion failed"), RuntimeError("std::bad_alloc")), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (ValueError("Op builtin_code out of range: 250"), False),
+    ],
+)
+def test_what_is_want_of_memory(error: BaseException, lack: bool) -> None:
+    assert is_want_of_memory(error) is lack
+
+
+def test_a_name_that_is_not_there_is_no_shortage() -> None:
+    assert is_shortage(_caused(ValueError("can't"), OSError(errno.ENOSPC, "No space left on device")))
+    assert not is_shortage(_caused(ValueError("can't"), FileNotFoundError(errno.ENOENT, "No such file", "x")))
 
 
 def test_runtimes_get_paths_in_utf_8_whatever_the_locale_made_of_them() -> None:

@@ -40,6 +40,8 @@ class Net(nn.Module):
         self.does, self.head = does, nn.Linear(12, 2)
 
     def forward(self, x):
+        if self.does == "short":
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
         if self.does == "full":
             raise OSError(28, "No space left on device", "/tmp/x")
         if self.does == "hang":
@@ -76,6 +78,12 @@ class Trouble(Record):
         raise NotImplementedError
 
     def build(self, arch, spec):
+        if self.does == "large" and "EDGEKD_TROUBLE_HOST" not in os.environ:
+            from edgekd.errors import ConfigurationError
+            try:
+                raise MemoryError
+            except MemoryError as error:
+                raise ConfigurationError.one("`build()` failed: MemoryError: ", "correct it") from error
         return Net(self.does).eval()
 """
 
@@ -115,7 +123,9 @@ def watched(trouble: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> It
 
 def _saved(trouble: ModuleType, does: str, folder: Path, seed: int = 0) -> Path:
     spec = TaskSpec(name="t", input=InputSpec(shape=(3, 2, 2)), head=HeadSpec(classes=2), data="0" * 64)
-    save_student(new_student(trouble.Trouble(does=does), Arch.of({}), spec, seed=seed), folder / does)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEKD_TROUBLE_HOST", "1")  # what the worker can't build is built here
+        save_student(new_student(trouble.Trouble(does=does), Arch.of({}), spec, seed=seed), folder / does)
     return folder / does
 
 
@@ -129,6 +139,8 @@ def _convert(converter: Converter, student: Path, path: Path) -> ConversionResul
         ("crash", ConversionOutcome.CRASHED, "SIGSEGV"),
         ("grow", ConversionOutcome.OUT_OF_MEMORY, "more than its limit of 2000000000 B"),
         ("abort", ConversionOutcome.OUT_OF_MEMORY, "bad_alloc"),
+        ("large", ConversionOutcome.OUT_OF_MEMORY, "`build()` failed: MemoryError"),
+        ("short", ConversionOutcome.OUT_OF_MEMORY, "can't be turned into a graph: DefaultCPUAllocator: can't allocate"),
         ("branch", ConversionOutcome.REFUSED, "the trouble module can't be turned into a graph"),
     ],
 )
