@@ -367,9 +367,10 @@ def bench_devices(
     for device in devices:
         open_device(device)
     options: dict[str, Any] = {
-        "backends": backends, "threads": threads, "plan": plan, "twins": twins, "shapes": shapes, "events": events,
+        "backends": backends, "threads": threads, "plan": plan, "twins": twins, "shapes": shapes,
     }  # fmt: skip
-    with _files_of(models, weights, image, backends, events or silent) as files:
+    with shown(events) as watched, _files_of(models, weights, image, backends, watched) as files:
+        options["events"] = watched
         pair_twins(find_models(files), twins)
         return bench_devices.bench_devices(dict.fromkeys(devices), lambda name: bench(files, device=name, **options))
 
@@ -417,21 +418,23 @@ def predict(
     tables: AnyPath | Sequence[AnyPath] = (),
     weights: AnyPath | None = None,
     image: Sequence[int] | None = None,
-    notice: Callable[[str], None] | None = None,
+    events: Events | None = None,
 ) -> PredictReport:
-    """What models would take on a device, from what was measured there before: nothing is run.
+    """What models would take on a device, from what was measured there before: nothing is measured.
 
-    ``tables`` are files to predict from in place of those kept here. Models, ``weights`` and ``image``: see `bench`;
-    ``notice``: see `doctor`. Raises
-    ConfigurationError, and MissingError where too little was measured.
+    ``tables`` are files to predict from in place of those kept here. Models, ``weights`` and ``image``: see `bench`. A
+    function that builds a model runs, and so does the conversion; a file is read as bytes.
+
+    Raises ConfigurationError, MissingError where too little was measured, and Interrupted.
     """
     from edgekd.measure.predict import predict_models
     from edgekd.predicting import asked_of, known_of
 
-    known = known_of(device, threads, _paths(tables), notice)
-    measured = [str(table.backend) for table in known.tables]
-    with _files_of(models, weights, image, backends or measured, silent) as files:
-        asked, unfit = asked_of(files, backends, known.tables)
+    with shown(events) as watched:
+        known = known_of(device, threads, _paths(tables), watched.line)
+        measured = [str(table.backend) for table in known.tables]
+        with _files_of(models, weights, image, backends or measured, watched) as files:
+            asked, unfit = asked_of(files, backends, known.tables)
     report = predict_models(device, known.fingerprint, threads, known.tables, asked, known.elsewhere)
     return report.but(note=known.note, unfit=unfit)
 
@@ -476,7 +479,7 @@ def _files_of(
 
     read = dict.fromkeys(Backend.model_validate(name).formats[0] for name in backends)
     shape = None if image is None else tuple(image)
-    with tempfile.TemporaryDirectory(prefix="edgekd-models-") as folder:
+    with tempfile.TemporaryDirectory(prefix=prefix()) as folder:
         yield converted_files(names, _path(weights), shape, tuple(read or Format), Path(folder), events)
 
 

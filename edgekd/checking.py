@@ -103,7 +103,7 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
     from edgekd.search.accuracy.short import ShortTraining
     from edgekd.search.recipe import images_of
 
-    project = read_project(project_file, target, notice=events.line)
+    project = read_project(project_file, target, notice=events.notice)
     ready_data(project, events)
     command: Command = "compress" if project.family.inherits else "search"
     space = project.family.space(project.task.spec)

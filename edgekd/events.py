@@ -28,6 +28,10 @@ class Events(Protocol):
         """One line worth keeping on the screen."""
         ...
 
+    def notice(self, text: str) -> bool:
+        """One line that must be seen, as whose code is about to run. Whether it was shown."""
+        ...
+
     def stop(self) -> bool:
         """Whether the person asked to stop: finish the current write, raise Interrupted."""
         ...
@@ -45,6 +49,11 @@ class SilentEvents:
     def line(self, text: str) -> None:
         """Say nothing."""
 
+    def notice(self, text: str) -> bool:
+        """As a line, where a class has one of its own; else nobody sees it."""
+        self.line(text)
+        return type(self).line is not SilentEvents.line
+
     def stop(self) -> bool:
         """Never."""
         return False
@@ -55,10 +64,11 @@ def measuring(events: Events) -> Callable[[str, int, int], None]:
     return lambda what, done, total: events.progress("measuring", done, total, what)
 
 
-def stop_if_asked(events: Events) -> None:
+def stop_if_asked(
+    events: Events,
+    message: str = "stopped; every finished step is kept",
+    remedy: str = "go on with: the same command again, with --run and this run's folder",
+) -> None:
     """Raises Interrupted when the person asked to stop."""
     if events.stop():
-        raise Interrupted(
-            "stopped; every finished step is kept",
-            "go on with: the same command again, with --run and this run's folder",
-        )
+        raise Interrupted(message, remedy)

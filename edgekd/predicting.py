@@ -1,6 +1,6 @@
 """For `edgekd predict`: which tables hold for a device, and what a file's kernels and precision are.
 
-Nothing is run. A stranger's file is read as bytes; the device is asked what it is, where it can be reached.
+No model is run. A stranger's file is read as bytes; the device is asked what it is, where it can be reached.
 """
 
 from __future__ import annotations

@@ -42,9 +42,9 @@ __all__ = [
     "blamed",
     "cache_folder",
     "code_of",
-    "notice_of_code",
     "read_project",
     "ready_data",
+    "tell_of_code",
 ]
 
 SCHEMA = "edgekd.project/1"
@@ -52,6 +52,7 @@ _SECTIONS = ("schema", "task", "teacher", "student", "target", "recipe", "search
 _USUAL = {"task": "digits", "teacher": "train", "student": "resnet"}
 """What an example of a section names."""
 _AUTO = "auto"  # the one recipe that needs no list
+_PROGRAM = ".pt2"  # reading one evaluates text of it
 _CODE = re.compile(r"^([\w.]+|[^:\n]+\.py):[^\W\d]\w*$")
 
 
@@ -151,7 +152,7 @@ def read_project(
     *,
     budget: str | None = None,
     seed: int | None = None,
-    notice: Callable[[str], None] | None = None,
+    notice: Callable[[str], object] | None = None,
 ) -> Project:
     """Read ``project.yaml``. ``target``, ``budget`` and ``seed`` replace what it says.
 
@@ -176,9 +177,7 @@ def read_project(
     reading.finish()
     code = code_of(plain(data))
     if notice is not None and code:  # of a project with mistakes nothing is run
-        text = notice_of_code(document.path.resolve().parent, code)
-        if text:
-            notice(text)
+        tell_of_code(document.path.resolve().parent, code, notice)
     search = _replaced(search, budget, seed)
     resolved = {
         "schema": SCHEMA,
@@ -230,24 +229,26 @@ def cache_folder() -> Path:
 
 
 def code_of(data: Any) -> tuple[str, ...]:
-    """Code references a project file names (``my_model:build``), in order, each once."""
+    """Code that a project file names (``my_model:build``, ``my_model.pt2``), in order, each once."""
     if isinstance(data, str):
-        return (data,) if _CODE.match(data) else ()
+        return (data,) if _CODE.match(data) or data.endswith(_PROGRAM) else ()
     inside = data.values() if isinstance(data, Mapping) else data if isinstance(data, list) else ()
     return tuple(dict.fromkeys(reference for value in inside for reference in code_of(value)))
 
 
-def notice_of_code(folder: Path, code: tuple[str, ...]) -> str | None:
-    """What to say before a folder's code is run; None where it has been said before."""
+def tell_of_code(folder: Path, code: tuple[str, ...], notice: Callable[[str], object]) -> None:
+    """Say that a folder's code is about to run, unless that was said before.
+
+    What ``notice`` answers with False was not shown, as by `Events.notice`: it is said again next time.
+    """
     said = user_state_path("edgekd") / "folders-with-code" / digest_bytes(str(folder).encode())[:32]
-    if said.exists():
-        return None
+    if said.exists() or notice(f"this project runs code from {folder}: {', '.join(code)}") is False:
+        return
     try:
         said.parent.mkdir(parents=True, exist_ok=True)
         said.write_text(f"{folder}\n")
     except OSError:  # a home that can't be written to: it is said again next time
         pass
-    return f"this project runs code from {folder}: {', '.join(code)}"
 
 
 class _Reading:

@@ -109,7 +109,7 @@ def run_project(
     from edgekd.project import read_project, ready_data
 
     started = time.monotonic()
-    project = read_project(project_file, target, budget=budget, seed=seed, notice=events.line)
+    project = read_project(project_file, target, budget=budget, seed=seed, notice=events.notice)
     if command == "compress" and not project.family.inherits:
         raise ConfigurationError.one(
             f"`compress` starts from a model of one's own, and the family `{project.family.name}` trains from nothing",

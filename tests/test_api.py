@@ -7,6 +7,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -224,3 +225,21 @@ def test_an_answer_looks_as_the_command_line_prints_it(tmp_path: Path) -> None:
     assert repr(answer) == str(answer) == "no runs here. Start one: edgekd search project.yaml"
     assert api.targets()._repr_html_().startswith("<pre>")
     assert "&lt;=" in api.targets()._repr_html_()
+
+
+def test_whose_code_runs_is_told_before_models_are_built_to_be_timed_or_predicted(monkeypatch) -> None:
+    class Heard(SilentEvents):
+        def line(self, text: str) -> None:
+            heard.append(text)
+
+    def converted(names, weights, shape, formats, folder, events):
+        assert events.notice("code of m.py runs")
+        raise ConfigurationError.one("enough")
+
+    heard: list[str] = []
+    monkeypatch.setattr("edgekd.exporting.export.converted_files", converted)
+    monkeypatch.setattr("edgekd.predicting.known_of", lambda *_: SimpleNamespace(tables=()))
+    for ask in (lambda: api.predict("m.py:f", events=Heard()), lambda: api.bench_devices("m.py:f", [], events=Heard())):
+        with pytest.raises(ConfigurationError, match="enough"):
+            ask()
+    assert heard == 2 * ["code of m.py runs"]

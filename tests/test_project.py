@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edgekd.errors import ConfigurationError, MissingError, UsageError
-from edgekd.project import code_of, notice_of_code, read_project
+from edgekd.events import SilentEvents
+from edgekd.project import code_of, read_project, tell_of_code
 from edgekd.records import canonical_json
 from edgekd.store.relax_options import RelaxOptions
 
@@ -198,14 +199,26 @@ def test_code_is_found_wherever_it_is_named() -> None:
         "e": "a b:c",
     }
     assert code_of(data) == ("m:f", "pkg/my.py:build", "../my models/3.py:build")
+    assert code_of({"program": "m.pt2", "other": "m.onnx"}) == ("m.pt2",)
 
 
 def test_the_notice_is_given_again_where_it_cant_be_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocked = tmp_path / "file"
     blocked.touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(blocked))
-    assert notice_of_code(tmp_path, ("m:f",))
-    assert notice_of_code(tmp_path, ("m:f",))
+    told = list[str]()
+    tell_of_code(tmp_path, ("m:f",), told.append)
+    tell_of_code(tmp_path, ("m:f",), told.append)
+    assert len(told) == 2
+
+
+def test_a_notice_that_was_not_shown_is_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    told = list[str]()
+    tell_of_code(tmp_path, ("m.pt2",), SilentEvents().notice)
+    tell_of_code(tmp_path, ("m.pt2",), told.append)
+    tell_of_code(tmp_path, ("m.pt2",), told.append)
+    assert told == [f"this project runs code from {tmp_path}: m.pt2"]
 
 
 def test_a_part_that_is_not_installed_is_missing_not_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,13 +42,13 @@ def predict(
 ) -> None:
     """Say what models would take on a device, from what was measured there before.
 
-    A model is a file, or my_model.py:build, which is converted in float32 first.
-    Nothing is run: the figures are predicted, with the error such predictions had."""
+    A model is a file, whose bytes are read, or my_model.py:build, which runs to build the model, converted in float32
+    then. No model is timed: the figures are predicted, with the error such predictions had."""
     from edgekd import api
     from edgekd.exporting.naming import shape_of
 
-    output.answer(
-        api.predict(
+    with output.watching() as events:
+        report = api.predict(
             models,
             device=device,
             backends=backends,
@@ -56,6 +56,6 @@ def predict(
             tables=tables,
             weights=weights,
             image=None if image is None else shape_of(image),
-            notice=output.say,
+            events=events,
         )
-    )
+    output.answer(report)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from edgekd.cli.output import tell
 from edgekd.cli.stop import StopFlag
+from edgekd.errors import printable
 from edgekd.events import Events, SilentEvents
 from edgekd.progress import steps_on_stderr
 
@@ -14,10 +15,15 @@ __all__ = ["watching"]
 
 
 class _Quiet(SilentEvents):
-    """Only listens for Ctrl-C."""
+    """Listens for Ctrl-C, and tells nothing but notices."""
 
     def __init__(self, stop: Callable[[], bool]) -> None:
         self._stop = stop
+
+    def notice(self, text: str) -> bool:
+        """Shown all the same: whose code is about to run."""
+        tell(f"{printable(text)}\n")
+        return True
 
     def stop(self) -> bool:
         """Whether Ctrl-C was pressed."""

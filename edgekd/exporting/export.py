@@ -34,11 +34,13 @@ from edgekd.targets.relative import floored
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Answer
 from edgekd.tasks._protocol import SplitName
+from edgekd.temporary import prefix
 
 __all__ = ["ExportPlan", "converted_files", "export_model"]
 
 _BY_SIZE = (Precision.INT8, Precision.DYNAMIC_INT8, Precision.FLOAT16, Precision.FLOAT32)
 """The smallest file first: a file is mostly its weights."""
+_STOPPED = ("stopped; bundles that were written are kept", "give the same command again")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
     if plan.max_drop is not None and plan.data is None:
         raise UsageError("--max-drop compares answers to images", "give --data: labelled images, or pictures alone")
     formats = plan.formats or _formats_of(target)
-    given = given_model(model, weights, events.line)
+    given = given_model(model, weights, events.notice)
     module = given.module(events.line)
     task = task_for(module, given.called, plan.shape or given.shape, plan.data, plan.mean, plan.std)
     if target is not None and task.kind != "top1" and target.accuracy is not None:
@@ -84,7 +86,7 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
     session = open_device(target.device if target is not None else "this-computer", notice=events.line).open()
     try:
         with (
-            tempfile.TemporaryDirectory(prefix="edgekd-export-") as scratch,
+            tempfile.TemporaryDirectory(prefix=prefix()) as scratch,
             Converter(Path(scratch) / "convert") as converter,
         ):
             export = _Export(given, task, plan, target, session, converter, Path(scratch), events)
@@ -129,13 +131,13 @@ def converted_files(
             if not is_model(model):
                 found.append(Path(model))
                 continue
-            given = given_model(model, weights, events.line)
+            given = given_model(model, weights, events.notice)
             task = task_for(given.module(events.line), given.called, shape or given.shape, None, (), ())
             maker = Maker(given.family, task, converter, folder / str(number))
             stem = given.called if not list(folder.glob(f"{given.called}.*")) else f"{given.called}-{number}"
             refused = []
             for done, form in enumerate(formats):
-                stop_if_asked(events)
+                stop_if_asked(events, *_STOPPED)
                 events.progress("converting", done, len(formats), f"{given.called} to {form.value}")
                 made = maker.converted(form, Precision.FLOAT32, backend_for(form))
                 if made.artefact is None:
@@ -230,7 +232,7 @@ class _Export:
         rows = {id(one): one for one in [*made, *good]}
         by_arm = {(one.row.precision, one.row.backend): one.row for one in rows.values()}
         for one in chosen:
-            stop_if_asked(self.events)
+            stop_if_asked(self.events, *_STOPPED)
             by_arm[(one.row.precision, one.row.backend)] = self._bundled(one, place / self._name(one, form))
         return list(by_arm.values())
 
@@ -248,7 +250,7 @@ class _Export:
         made = list[Made]()
         for precision in sorted(asked, key=_BY_SIZE.index):
             for backend in _backends(self.target, form):
-                stop_if_asked(self.events)
+                stop_if_asked(self.events, *_STOPPED)
                 self.events.progress(form.value, len(made), len(asked), precision.value)
                 made.append(self.maker.make(form, precision, backend))
             if self.plan.max_drop is not None and self.target is None and self._suffices(made[-1]):

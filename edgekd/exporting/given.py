@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from edgekd.errors import ConfigurationError, Place, UsageError, nearest_name
-from edgekd.project import notice_of_code
+from edgekd.project import tell_of_code
 from edgekd.references import CodeReference
 from edgekd.students.own import GRAPH, Own, program_shape
 from edgekd.teachers.weights import source_file
@@ -42,7 +42,7 @@ class GivenModel:
 
 
 def given_model(
-    text: str, weights: Path | None, notice: Callable[[str], None] = lambda _: None, folder: Path = Path()
+    text: str, weights: Path | None, notice: Callable[[str], object] = lambda _: False, folder: Path = Path()
 ) -> GivenModel:
     """Read what ``text`` names, relative to ``folder``. ``notice`` is told whose code runs, once a folder.
 
@@ -73,9 +73,8 @@ def given_model(
             _require(folder / weights)
         options = {"model": text} | ({"weights": (folder / weights).absolute()} if weights is not None else {})
         code, called = reference.target, reference.target.rpartition(":")[2]
-    said = notice_of_code(folder.resolve(), (code,)) if path.suffix != GRAPH else None  # which holds no code
-    if said:
-        notice(said)
+    if path.suffix != GRAPH:  # which holds no code
+        tell_of_code(folder.resolve(), (code,), notice)
     try:
         family = Own.model_validate(options, context={"folder": folder.resolve()})
     except ValidationError as error:

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from edgekd.cli import stop as stop_module
+from edgekd.cli.progress import watching
 from edgekd.cli.stop import StopFlag
 
 
@@ -68,3 +69,10 @@ def test_the_clean_up_after_a_second_signal_is_not_interrupted_by_the_clock() ->
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
         threading.Event().wait(0.2)
+
+
+def test_a_notice_is_shown_when_quiet_too_and_no_line_is(capsys) -> None:
+    with watching(True) as events:
+        events.line("a step")
+        assert events.notice("code of m.py runs")
+    assert capsys.readouterr().err == "code of m.py runs\n"
