@@ -49,6 +49,7 @@ from edgekd.search.untrained import UntrainedMaker
 from edgekd.store.records import ArmsRecord, FeaturesRecord, FinalistRecord, OutcomeRecord, PlanRecord, TrialRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate, Prepares, StageProgress
+from edgekd.students.analysis import why_one_by_one
 from edgekd.students.student import new_student
 from edgekd.units import format_bytes
 
@@ -96,6 +97,9 @@ def run_search(
             relaxable(project.family).pieces(project.task.spec)
             lesson_of(project.recipe)
         _check_training(context)
+        slow = why_one_by_one(project.family, project.task.spec)
+        if slow:
+            events.line(f"survey     each arch is traced by itself, which takes longer: {slow}")
     parts = Parts(
         surveyor=FamilySurveyor(project.family, project.task.spec),
         maker=UntrainedMaker(

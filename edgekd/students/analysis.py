@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
@@ -26,7 +26,7 @@ from edgekd.students.following import Follower
 from edgekd.students.traced import Operator, Shape, Trace, trace
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["analyse", "analyse_arch", "kernels_of", "kernels_of_arch"]
+__all__ = ["analyse", "analyse_arch", "kernels_of", "kernels_of_arch", "why_one_by_one"]
 
 _CLAMPS = {"relu", "hardtanh", "clamp", "clamp_min", "hardswish", "silu"}  # fused into what comes before
 _WEIGHTED = {"convolution", "addmm", "mm", "linear"}
@@ -73,8 +73,8 @@ def _asked(family: Family, arch: Arch, spec: TaskSpec) -> _Asked:
 def _counted_arch(asked: _Asked) -> _Counts:
     with torch.random.fork_rng(devices=[]):
         if isinstance(asked.family, CutOut):
-            follower = _follower(_Asked(asked.name, asked.options, Arch.of({}), asked.task, asked.family, asked.spec))
-            if follower is not None:
+            follower = _follower(_whole(asked))
+            if isinstance(follower, Follower):
                 return _counts(follower.of(asked.family.cut(asked.arch, asked.spec)))
         if asked.family.inherits:
             return _counted(asked.family.build(asked.arch, asked.spec), asked.spec)
@@ -82,21 +82,34 @@ def _counted_arch(asked: _Asked) -> _Counts:
             return _counted(asked.family.build(asked.arch, asked.spec), asked.spec)
 
 
+def why_one_by_one(family: Family, spec: TaskSpec) -> str:
+    """Why each arch of a family that is cut out of one network is traced by itself, which takes longer; or ``""``."""
+    if not isinstance(family, CutOut):
+        return ""
+    with torch.random.fork_rng(devices=[]):
+        found = _follower(_whole(_asked(family, Arch.of({}), spec)))
+    return found if isinstance(found, str) else ""
+
+
+def _whole(asked: _Asked) -> _Asked:
+    return replace(asked, arch=Arch.of({}))
+
+
 @lru_cache(maxsize=4)
-def _follower(asked: _Asked) -> Follower | None:
-    """What tells the shapes of all archs of a family from traces of a few; None where it can't."""
+def _follower(asked: _Asked) -> Follower | str:
+    """What tells the shapes of all archs of a family from traces of a few; a reason where it can't."""
     assert isinstance(asked.family, CutOut)
     family, spec = asked.family, asked.spec
     space = family.space(spec)
     ends = [space.at(0), space.at(space.size // 2)]
     try:
         follower = Follower.over(family.whole(spec), spec.input.shape)
-    except ValueError:  # its operators are not the same ones at another size
-        return None
+    except ValueError as error:  # its operators are not the same ones at another size
+        return str(error)
     right = all(
         _counts(follower.of(family.cut(arch, spec))) == _counted(family.build(arch, spec), spec) for arch in ends
     )
-    return follower if right else None
+    return follower if right else "its sizes are no sums of those of its groups"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.students._protocol import CutArch, Cuttable
-from edgekd.students.traced import Operator, Shape, Trace, trace
+from edgekd.students.traced import MODEL_ERRORS, Operator, Shape, Trace, trace
 
 __all__ = ["Follower"]
 
@@ -31,15 +31,18 @@ class Follower:
 
     @classmethod
     def over(cls, network: Cuttable, shape: Sequence[int]) -> Follower:
-        """Trace it once, and once for each group. Raises ValueError where a smaller one has other operators."""
+        """Trace it once, and once for each group. Raises ValueError where a smaller one has other operators, or fails."""
         whole = trace(network.module, shape, network.removable)
         sizes = _sizes(whole)
         rows = []
         for group, channels in network.channels.items():
             smaller = copy.deepcopy(network.module)
             left = channels // 2
-            network.take(smaller, {group: left})
-            found = trace(smaller, shape)
+            try:
+                network.take(smaller, {group: left})
+                found = trace(smaller, shape)
+            except MODEL_ERRORS as error:
+                raise ValueError(f"{group}: can't run with {left} channels") from error
             if _outline(found) != _outline(whole):
                 raise ValueError(f"{group}: other operators where it has {left} channels")
             rows.append((sizes - _sizes(found)) / (channels - left))

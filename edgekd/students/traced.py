@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Operator", "Shape", "Span", "Trace", "trace"]
+__all__ = ["MODEL_ERRORS", "Operator", "Shape", "Span", "Trace", "trace"]
 
 Shape = tuple[int, ...]
+
+MODEL_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
+"""What a model's own code raises on a number of channels that it does not expect."""
 
 
 @dataclass(frozen=True)

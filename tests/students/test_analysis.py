@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.artefacts import Precision
-from edgekd.students._protocol import Arch, Student
-from edgekd.students.analysis import analyse, analyse_arch, kernels_of
+from edgekd.students._protocol import Arch, Axis, CutArch, Cuttable, Space, Student
+from edgekd.students.analysis import analyse, analyse_arch, kernels_of, why_one_by_one
 from edgekd.students.fold import folded
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
@@ -109,3 +109,43 @@ class Shifted(nn.Module):
 def test_plain_tensors_of_a_module_have_shapes_too() -> None:
     found = analyse(small().but(module=Shifted().eval()), Precision.FLOAT32)
     assert found.macs == 36 * 5 * 27 + 20
+
+
+class Halving(nn.Module):
+    """A convolution and a linear layer of as many channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, channels, 1), nn.Linear(channels, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x).mean((2, 3)))
+
+
+class CutOutOfHalving:
+    """A family whose `take` forgets a layer, so that what it leaves can't run."""
+
+    name, inherits = "halving", True
+
+    def space(self, spec: TaskSpec) -> Space:  # noqa: ARG002  # the protocol's
+        return Space(axes=(Axis(name="width", choices=(4, 8)),))
+
+    def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:  # noqa: ARG002
+        return Halving(int(arch["width"]))
+
+    def whole(self, spec: TaskSpec) -> Cuttable:  # noqa: ARG002
+        def take(module: nn.Module, channels: dict[str, int]) -> None:
+            module.first = nn.Conv2d(3, channels["first"], 1)
+
+        return Cuttable(module=Halving(8), channels={"first": 8}, removable=(), take=take)  # type: ignore[arg-type]
+
+    def cut(self, arch: Arch, spec: TaskSpec) -> CutArch:  # noqa: ARG002
+        return CutArch(channels={"first": int(arch["width"])}, removed={})
+
+
+def test_archs_are_traced_one_by_one_where_the_smaller_network_fails() -> None:
+    spec = TaskSpec(name="images", input=InputSpec(shape=(3, 8, 8)), head=HeadSpec(classes=10), data="0" * 64)
+    family = CutOutOfHalving()
+    found = analyse_arch(family, Arch.of({"width": 4}), spec, Precision.FLOAT32)
+    assert found.parameters == 4 * 3 + 4 + 4 * 10 + 10
+    assert why_one_by_one(family, spec) == "first: can't run with 4 channels"

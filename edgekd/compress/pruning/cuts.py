@@ -72,6 +72,8 @@ def silence(model: nn.Module, gone: Iterable[tuple[Sequence[Cut], Iterable[int]]
         for cut in cuts:
             layer = modules[cut.layer]
             places = [place for place, root in zip(cut.positions, cut.roots, strict=True) if root in out]
+            if not places:  # a layer that has other channels of the group
+                continue
             transposed = isinstance(layer, nn.Embedding) or bool(getattr(layer, "transposed", False))
             for parameter in layer.parameters(recurse=False) if cut.makes else ():
                 side = 1 if transposed and parameter.dim() > 1 else 0

@@ -37,6 +37,7 @@ from edgekd.records import Digest, Record, digest_file, digest_json
 from edgekd.references import CodeReference, ExistingFile
 from edgekd.students._protocol import Arch, Axis, CutArch, Cuttable, Space
 from edgekd.students.answers import answering_logits
+from edgekd.students.traced import MODEL_ERRORS
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.teachers.weights import built_module, source_file
 
@@ -214,7 +215,7 @@ def _check_answers(family: Pruned, model: nn.Module, spec: TaskSpec) -> None:
     try:
         with torch.no_grad():
             answer = model(torch.zeros(2, *spec.input.shape))
-    except (RuntimeError, ValueError, LookupError, TypeError, AssertionError, AttributeError) as error:
+    except MODEL_ERRORS as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError.one(
             f"`{family.model.target}` can't take this task's images {spec.input.shape}: {reason}",

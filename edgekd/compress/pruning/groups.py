@@ -21,10 +21,9 @@ import torch_pruning
 from torch import Tensor, nn
 
 from edgekd.compress.pruning.cuts import Cut, channels_of, scores_of, silence, take_away
+from edgekd.students.traced import MODEL_ERRORS
 
 __all__ = ["ChannelGroup", "LeftOut", "find_groups", "importances", "prune_channels", "traced"]
-
-_ERRORS = (RuntimeError, ValueError, IndexError, KeyError, TypeError, AttributeError, AssertionError)
 
 
 class ChannelGroup(NamedTuple):
@@ -56,7 +55,7 @@ def find_groups(model: nn.Module, shape: Sequence[int]) -> tuple[list[ChannelGro
     makers = [name for name, module in followed.named_modules() if name in sizes and _is_maker(module)]
     try:
         graph = _Graph(followed, probe)
-    except _ERRORS as error:  # what the model's code and the tracing of it raise
+    except MODEL_ERRORS as error:  # what the model's code and the tracing of it raise
         return [], [LeftOut(name, f"the model can't be followed: {_first_line(error)}") for name in makers]
     proposed: list[ChannelGroup] = []
     reasons: dict[str, str] = {}
@@ -140,7 +139,7 @@ class _Graph:
             if reason:
                 return group, reason
             group = group._replace(cuts=self._cuts(found))
-        except _ERRORS as error:
+        except MODEL_ERRORS as error:
             recurrent = [name for name, module in self._modules.items() if isinstance(module, nn.RNNBase)]
             if recurrent:  # its steps are no operators that indices can be followed through
                 return group, f"`{recurrent[0]}` is a recurrent layer, and stays whole"
@@ -213,7 +212,7 @@ class _Trial:
         """
         if not proposed:
             return accepted
-        reason = self._without_half([*accepted, *proposed], exactly)
+        reason = self._without_halves([*accepted, *proposed], exactly)
         if not reason:
             return [*accepted, *proposed]
         if len(proposed) == 1:
@@ -223,16 +222,30 @@ class _Trial:
         accepted = self.sift(proposed[:middle], accepted, reasons, exactly)
         return self.sift(proposed[middle:], accepted, reasons, exactly)
 
-    def _without_half(self, groups: Sequence[ChannelGroup], exactly: bool) -> str:
-        """Take every other channel of these groups from both copies; why they differ then, or ``""``."""
-        gone = [(group.cuts, range(0, group.channels, 2)) for group in groups]
+    def _without_halves(self, groups: Sequence[ChannelGroup], exactly: bool) -> str:
+        """Why the copies differ without one half or another of these groups' channels, or ``""``.
+
+        Every other channel alone would leave a model right that splits its channels in two and joins the halves.
+        """
+        generator = torch.Generator().manual_seed(0)
+        shuffled = [torch.randperm(group.channels, generator=generator).tolist() for group in groups]
+        halves: list[list[Sequence[int]]] = [
+            [range(0, group.channels, 2) for group in groups],
+            [range(group.channels // 2) for group in groups],
+            [order[: group.channels // 2] for group, order in zip(groups, shuffled, strict=True)],
+        ]
+        return next((reason for half in halves if (reason := self._without(groups, half, exactly))), "")
+
+    def _without(self, groups: Sequence[ChannelGroup], channels: Sequence[Sequence[int]], exactly: bool) -> str:
+        """Take these channels of each group from both copies; why they differ then, or ``""``."""
+        gone = [(group.cuts, out) for group, out in zip(groups, channels, strict=True)]
         pruned, masked = copy.deepcopy(self._model), copy.deepcopy(self._model)
         try:
             take_away(pruned, gone)
             silence(masked, gone)
             with torch.no_grad():
                 found, expected = pruned(self._probe), masked(self._probe)
-        except _ERRORS as error:  # whatever a model's own code raises on channels it did not expect
+        except MODEL_ERRORS as error:  # whatever a model's own code raises on channels it did not expect
             return f"the model fails without some of its channels: {_first_line(error)}"
         if found.shape != expected.shape:
             return "its channels are the model's answer"

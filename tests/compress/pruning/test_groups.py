@@ -238,3 +238,39 @@ def test_a_model_that_cannot_be_followed_is_left_whole():
     groups, left_out = find_groups(Switched().eval(), SHAPE)
     assert groups == []
     assert {layer for layer, _ in left_out} == {"first", "last"}
+
+
+class Gated(nn.Module):
+    """Half of a convolution's channels gates the other half (GLU)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 32, 1)
+        self.conv2, self.last = nn.Conv2d(16, 24, 1), nn.Linear(24, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = self.conv(torch.relu(self.stem(x))).chunk(2, 1)
+        return self.last(torch.relu(self.conv2(a * torch.sigmoid(b))).mean((2, 3)))
+
+
+class GatedTokens(nn.Module):
+    """A feed-forward layer over patches, gated as SwiGLU does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 24, 4, 4), nn.Linear(24, 64)
+        self.conv2, self.last = nn.Linear(32, 24), nn.Linear(24, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.stem(x)).flatten(2).transpose(1, 2)
+        a, b = self.conv(x).chunk(2, -1)
+        return self.last((x + self.conv2(functional.silu(a) * b)).mean(1))
+
+
+@pytest.mark.parametrize("kind", [Gated, GatedTokens])
+def test_channels_that_gate_others_stay_whole_and_what_lies_around_is_pruned(kind):
+    torch.manual_seed(0)
+    groups, left_out = find_groups(kind().eval(), SHAPE)
+    assert [group.makers[0] for group in groups][0] == "stem"
+    assert all("conv" not in group.makers for group in groups)
+    assert "its channels" in dict(left_out)["conv"]
