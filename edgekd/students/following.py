@@ -31,7 +31,7 @@ class Follower:
 
     @classmethod
     def over(cls, network: Cuttable, shape: Sequence[int]) -> Follower:
-        """Trace it once, and once for each group. Raises ValueError where a smaller one has other operators, or fails."""
+        """Trace it, and each group cut. Raises ValueError where a smaller one fails, or has other operators."""
         whole = trace(network.module, shape, network.removable)
         sizes = _sizes(whole)
         rows = []

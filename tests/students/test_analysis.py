@@ -127,19 +127,19 @@ class CutOutOfHalving:
 
     name, inherits = "halving", True
 
-    def space(self, spec: TaskSpec) -> Space:  # noqa: ARG002  # the protocol's
+    def space(self, spec: TaskSpec) -> Space:
         return Space(axes=(Axis(name="width", choices=(4, 8)),))
 
-    def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:  # noqa: ARG002
+    def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
         return Halving(int(arch["width"]))
 
-    def whole(self, spec: TaskSpec) -> Cuttable:  # noqa: ARG002
+    def whole(self, spec: TaskSpec) -> Cuttable:
         def take(module: nn.Module, channels: dict[str, int]) -> None:
             module.first = nn.Conv2d(3, channels["first"], 1)
 
         return Cuttable(module=Halving(8), channels={"first": 8}, removable=(), take=take)  # type: ignore[arg-type]
 
-    def cut(self, arch: Arch, spec: TaskSpec) -> CutArch:  # noqa: ARG002
+    def cut(self, arch: Arch, spec: TaskSpec) -> CutArch:
         return CutArch(channels={"first": int(arch["width"])}, removed={})
 
 
