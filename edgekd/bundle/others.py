@@ -17,6 +17,7 @@ from edgekd.store.certificate import BundledFile, OtherFormat, Parity
 from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate, Student
 from edgekd.tasks._protocol import Task
+from edgekd.tasks.splits import spread
 
 __all__ = ["other_formats"]
 
@@ -72,7 +73,8 @@ def _parity(
     options: ExportOptions,
     scratch: Path,
 ) -> tuple[Parity | None, str]:
-    raw = task.split("validation").inputs[:_SAMPLES]
+    validation = task.split("validation").inputs
+    raw = validation[spread(len(validation), _SAMPLES)]
     try:
         report = check_parity(session, Job(artefact=artefact, backend=backend), student, raw, options, scratch)
     except Interrupted:

@@ -39,6 +39,7 @@ from edgekd.students._protocol import Student
 from edgekd.students.student import load_student
 from edgekd.targets.relative import floored
 from edgekd.tasks._protocol import Task
+from edgekd.tasks.splits import spread
 
 __all__ = ["BUNDLE", "require_free", "whole_certificate", "write_bundle"]
 
@@ -126,8 +127,8 @@ def _checked_samples(
     job: Job, student: Student, task: Task, options: ExportOptions, session: DeviceSession, scratch: Path
 ) -> tuple[Samples, Parity]:
     validation = task.split("validation")
-    count = how_many(validation.inputs[:1], len(validation))
-    raw = np.ascontiguousarray(validation.inputs[:count])
+    chosen = spread(len(validation), how_many(validation.inputs[:1], len(validation)))
+    raw, labels = np.ascontiguousarray(validation.inputs[chosen]), validation.labels[chosen]
     found = file_answers(session, job, student, raw, options, scratch)
     report = compared(job, student, raw, options, found)
     if not report.holds:
@@ -137,11 +138,11 @@ def _checked_samples(
         )
     parity = Parity(samples=report.samples, agree=report.agree, largest=report.largest, unit=report.unit)
     if student.task.plain:
-        return Samples(raw, validation.labels[:count], np.asarray(report.expected, np.float32)), parity
+        return Samples(raw, labels, np.asarray(report.expected, np.float32)), parity
     # a bundle holds decoded answers alone, of which a tie may go either way: `verify` asks for as many as there are now
     answers = expected_answers(student, raw, options)
     parity = parity.but(alike=int(np.sum(agreeing(student.task, found, answers))))
-    return Samples(raw, validation.labels[:count], answers), parity
+    return Samples(raw, labels, answers), parity
 
 
 def _test_accuracy(

@@ -32,6 +32,7 @@ from edgekd.store.run import Run
 from edgekd.store.schema import read_record
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Answer, Verdict
+from edgekd.tasks.splits import spread
 
 __all__ = ["CARD", "certified_bundle", "checked_bundle", "judged", "require_replaceable"]
 
@@ -154,10 +155,10 @@ def checked_bundle(made: Made, task: ModelTask, header: RunHeader, card: str, fo
         model = _copied(made.artefact, draft)
         encodings, spec = made.student.annotations.activations, task.spec
         validation = task.split("validation")
-        count = made.parity.samples
+        chosen = spread(len(validation), made.parity.samples)  # those that it was compared on
         samples = Samples(
-            np.ascontiguousarray(validation.inputs[:count]),
-            validation.labels[:count],
+            np.ascontiguousarray(validation.inputs[chosen]),
+            validation.labels[chosen],
             np.asarray(made.parity.expected, np.float32),
         )
         write_bytes(draft / SAMPLES, samples_bytes(samples))

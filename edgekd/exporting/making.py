@@ -23,6 +23,7 @@ from edgekd.students._protocol import Candidate, CompressionPlan, Student
 from edgekd.students.own import Own
 from edgekd.students.student import new_student, save_student
 from edgekd.tasks._protocol import SplitName
+from edgekd.tasks.splits import spread
 
 __all__ = ["Made", "Maker", "backend_for", "options_for"]
 
@@ -116,7 +117,8 @@ class Maker:
     def _calibrated(self, candidate: Candidate) -> Student:
         spec, precision = self.task.spec, candidate.plan.precision
         student = new_student(self.family, candidate.arch, spec, self.seed)
-        inputs = self.task.split("calibration").inputs[:_CALIBRATION]
+        split = self.task.split("calibration")
+        inputs = split.inputs[spread(len(split), _CALIBRATION)]
         if precision is Precision.INT8 and not len(inputs):
             raise ConfigurationError.one(
                 "int8 needs images to find its ranges by", "give --data, or --precision dynamic-int8"
@@ -126,7 +128,8 @@ class Maker:
     def _compared(self, made: Made) -> Made:
         assert made.student is not None
         assert self.session is not None
-        raw = self.task.split("validation").inputs[:_PARITY]
+        validation = self.task.split("validation")
+        raw = validation.inputs[spread(len(validation), _PARITY)]
         try:
             report = check_parity(self.session, made.job, made.student, raw, made.options, self.scratch / "parity")
         except ConfigurationError as error:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgekd.records import Digest
 from edgekd.tasks.blocks import blocks
 
-__all__ = ["carve", "content_keys", "digest_arrays"]
+__all__ = ["carve", "content_keys", "digest_arrays", "spread"]
 
 
 def content_keys(inputs: NDArray[np.generic]) -> NDArray[np.uint64]:
@@ -53,6 +53,14 @@ def carve(keys: NDArray[np.uint64], labels: NDArray[np.int64], counts: Sequence[
         taken = int(ends[stop - 1]) if stop else 0
         start = stop
     return [*parts, _members(group_of, order[start:])]
+
+
+def spread(available: int, wanted: int) -> NDArray[np.intp]:
+    """Indices of ``wanted`` samples of as many as are available, evenly from the first to the last, ascending.
+
+    Samples of a folder stand class by class: the first few are all of one.
+    """
+    return np.linspace(0, available - 1, min(wanted, available)).round().astype(np.intp)
 
 
 def digest_arrays(*arrays: NDArray[np.generic]) -> Digest:

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
 
+from edgekd.bundle import write
 from edgekd.bundle.samples import Samples, how_many, read_samples, samples_bytes
 from edgekd.errors import ConfigurationError
-from edgekd.tasks._protocol import TaskSpec
+from edgekd.export._protocol import ExportOptions
+from edgekd.tasks._protocol import Split, TaskSpec
 
 
 def test_written_and_read_back(samples: Samples, spec: TaskSpec, tmp_path: Path) -> None:
@@ -85,3 +88,19 @@ def test_a_zip_that_unpacks_to_gigabytes_is_not_unpacked(
 def test_how_many_fit(nbytes: int, count: int) -> None:
     assert how_many(np.zeros(nbytes, dtype=np.uint8), 5000) == count
     assert how_many(np.zeros(nbytes, dtype=np.uint8), 4) == 4
+
+
+def test_a_bundles_samples_are_of_every_class_where_validation_is_in_order_of_classes(
+    spec: TaskSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.repeat(np.arange(3), 500)
+    raw = np.tile(labels[:, None, None, None], (1, *spec.input.shape)).astype(np.uint8)
+    report = SimpleNamespace(holds=True, samples=1000, agree=1000, largest=0.0, unit="", expected=np.zeros((1000, 3)))
+    monkeypatch.setattr(write, "file_answers", lambda _session, _job, _student, asked, *_: asked)
+    monkeypatch.setattr(write, "compared", lambda *_: report)
+    task: Any = SimpleNamespace(split=lambda name: Split(name, raw, labels, "0" * 64))
+    student: Any = SimpleNamespace(task=spec)
+    none: Any = None
+    found, _ = write._checked_samples(none, student, task, ExportOptions(), none, tmp_path)
+    assert set(np.unique(found.labels)) == {0, 1, 2}
+    assert (found.inputs[:, 0, 0, 0] == found.labels).all()

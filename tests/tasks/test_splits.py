@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd.tasks.splits import carve, content_keys, digest_arrays
+from edgekd.tasks.splits import carve, content_keys, digest_arrays, spread
 
 
 @pytest.fixture
@@ -80,3 +80,12 @@ def test_digest_sees_values_shape_and_type(inputs):
     }
     assert len(digests) == 5
     assert digest_arrays(inputs) == digest_arrays(np.asfortranarray(inputs))
+
+
+@pytest.mark.parametrize(("available", "wanted", "count"), [(1000, 20, 20), (7, 64, 7), (1, 10, 1), (0, 10, 0)])
+def test_few_samples_are_taken_from_all_of_them(available: int, wanted: int, count: int) -> None:
+    chosen = spread(available, wanted)
+    assert len(set(chosen)) == len(chosen) == count
+    assert not count or (chosen[0], chosen[-1]) == (0, available - 1)
+    by_class = np.repeat(np.arange(10), 100)  # as a folder of folders has them
+    assert len(by_class) != available or set(by_class[chosen]) == set(range(10))
