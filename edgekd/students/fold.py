@@ -20,10 +20,11 @@ from torch.utils import _pytree as pytree
 from edgekd.errors import ConfigurationError
 from edgekd.students._protocol import Student
 
-__all__ = ["fold_module", "folded"]
+__all__ = ["fold_module", "folded", "no_graph"]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _TOLERANCE = 1e-3  # of the largest answer
+_OTHER_INPUTS = ("'indices'", "missing a required argument", "required positional argument")  # in torch's errors
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 _OPERATORS = ("conv1d", "conv2d", "conv_transpose2d", "convolution", "linear")
 
@@ -70,11 +71,16 @@ def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
         with torch.no_grad():
             return torch.export.export(module, (torch.zeros(1, *shape),))
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:  # torch's own errors are among these
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigurationError.one(
-            f"the module can't be turned into a graph: {reason}",
-            "torch.export needs a forward pass without branches on values; check it with torch.export.export",
-        ) from error
+        raise no_graph("the module", error) from error
+
+
+def no_graph(called: str, error: Exception) -> ConfigurationError:
+    """What to raise for a module that torch.export can't trace with one image as its input."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    remedy = "torch.export needs a forward pass without branches on values; check it with torch.export.export"
+    if any(words in reason for words in _OTHER_INPUTS):
+        remedy = "models of one image are taken so far: no token indices, and no second input"
+    return ConfigurationError.one(f"{called} can't be turned into a graph: {reason}", remedy)
 
 
 def _pairs(module: nn.Module, program: ExportedProgram) -> list[tuple[str, str]]:

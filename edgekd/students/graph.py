@@ -23,9 +23,8 @@ from torch import Tensor, fx
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from edgekd.errors import ConfigurationError
 from edgekd.students._protocol import Student
-from edgekd.students.fold import folded
+from edgekd.students.fold import folded, no_graph
 from edgekd.students.heads.deployed import DECODE, deployed
 
 __all__ = [
@@ -119,11 +118,7 @@ def trace(student: Student, *, dynamic_batch: bool = False, decomposed: bool = T
             _simplify(program)  # only now: a copy may be what an operator in place has changed
             _renumber(program)
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:  # torch's own errors are among these
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigurationError.one(
-            f"the {student.family} module can't be turned into a graph: {reason}",
-            "torch.export needs a forward pass without branches on values; check it with torch.export.export",
-        ) from error
+        raise no_graph(f"the {student.family} module", error) from error
     prefix = "" if whole is module else "core"
     return Traced(flat, program, keys_of(program, prefix), parameters_of(program, prefix))
 

@@ -90,8 +90,30 @@ def test_a_module_that_branches_on_values_is_refused_with_the_reason() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x.mean((2, 3)) if float(x.sum()) > 0 else x.amax((2, 3))
 
-    with pytest.raises(ConfigurationError, match="graph"):
+    with pytest.raises(ConfigurationError, match="graph") as caught:
         trace(student().but(module=Branching()))
+    assert "without branches" in caught.value.problems[0].remedy
+
+
+class Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.table(x).mean((1, 2, 3))
+
+
+class TwoInputs(nn.Module):
+    def forward(self, x: Tensor, numbers: Tensor) -> Tensor:
+        return x.mean((2, 3)) + numbers
+
+
+@pytest.mark.parametrize("module", [Tokens(), TwoInputs()], ids=["tokens", "two inputs"])
+def test_a_module_of_other_inputs_is_told_what_is_taken(module: nn.Module) -> None:
+    with pytest.raises(ConfigurationError, match="graph") as caught:
+        trace(student().but(module=module))
+    assert caught.value.problems[0].remedy.startswith("models of one image are taken so far")
 
 
 @pytest.mark.parametrize("flatten", [nn.Flatten(), nn.Flatten(1)])
