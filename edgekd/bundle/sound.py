@@ -11,25 +11,35 @@ from pathlib import Path
 from google.protobuf.message import Error as ProtobufError
 
 from edgekd.bundle.preprocess import PREPROCESS, Preprocess
-from edgekd.errors import ConfigurationError, Place, Problem
+from edgekd.errors import ConfigurationError, MissingError, Place, Problem
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.targets.verdict import Answer, judge
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["require_plan", "require_sound", "sound"]
+__all__ = ["LONGEST_S", "require_plan", "require_sound", "sound"]
 
 _AGAIN = "get the bundle again from who made it"
-_LONGEST_S = 900.0
+LONGEST_S = 900.0
+"""What a measurement may take that a stranger's certificate asks for."""
+
+_MOST_CALLS = 10_000  # ten times those of the longest plan of a search
 _MOST_CLASSES, _MOST_VALUES = 1_000_000, 1 << 28
-_DAMAGE = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError, struct.error)
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, struct.error)
 """What readers of flatbuffers, protobuf and arrays raise on bytes that were changed; none of them is edgekd's own."""
 
 
 @contextmanager
 def sound(path: Path) -> Iterator[None]:
-    """Whatever is computed from a file's content alone: ConfigurationError names the file where that can't be done."""
+    """Whatever is computed from a file's content alone: ConfigurationError names the file where that can't be done.
+
+    MissingError where this machine has too little memory for it.
+    """
     try:
         yield
+    except MemoryError as error:
+        raise MissingError(
+            f"{path}: there is not enough memory to check it: {str(error)[:200]}", "free some memory, and check again"
+        ) from error
     except (*_DAMAGE, ProtobufError) as error:
         raise ConfigurationError.one(
             f"is damaged, or was never a bundle's: {type(error).__name__}: {str(error)[:200]}", _AGAIN, Place(str(path))
@@ -52,11 +62,20 @@ def require_sound(certificate: Certificate, outside: Preprocess, folder: Path) -
 
 
 def require_plan(certificate: Certificate, folder: Path) -> None:
-    """Raises ConfigurationError where the certificate's plan would measure for a quarter of an hour, or more."""
+    """Raises ConfigurationError where the certificate's plan would measure for a quarter of an hour, or more.
+
+    A call takes as long as the model does, which the plan does not tell: their number is bounded too.
+    """
     plan, place = certificate.plan, Place(str(folder / CERTIFICATE), field="plan")
-    if plan.nominal_s > _LONGEST_S or not math.isfinite(plan.nominal_s):
+    if plan.nominal_s > LONGEST_S or not math.isfinite(plan.nominal_s):
         raise ConfigurationError.one(
-            f"measuring as it says takes {plan.nominal_s:.0f} s, and {_LONGEST_S:.0f} s are the longest here",
+            f"measuring as it says takes {plan.nominal_s:.0f} s, and {LONGEST_S:.0f} s are the longest here",
+            "measure it with edgekd bench",
+            place,
+        )
+    if (calls := plan.processes * plan.rounds * plan.min_calls) > _MOST_CALLS:
+        raise ConfigurationError.one(
+            f"asks for {calls} calls at least, and {_MOST_CALLS} are the most here",
             "measure it with edgekd bench",
             place,
         )

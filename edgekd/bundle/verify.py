@@ -21,7 +21,7 @@ from edgekd.bundle.claims import figures_claimed, labels_claimed
 from edgekd.bundle.contents import bundle_digest, contents_of
 from edgekd.bundle.preprocess import PREPROCESS, Preprocess
 from edgekd.bundle.samples import SAMPLES, Samples, read_samples
-from edgekd.bundle.sound import require_plan, require_sound, sound
+from edgekd.bundle.sound import LONGEST_S, require_plan, require_sound, sound
 from edgekd.devices._protocol import DeviceSession, Fingerprint, Job, Measurement, Outcome, Progress
 from edgekd.errors import ConfigurationError, MissingError, Place, UsageError, printable
 from edgekd.evidence import Figure
@@ -164,6 +164,15 @@ def verify_bundle(
     return VerifyReport(bundle=str(folder), sha256=found, checks=tuple(checks), verdict=verdict)
 
 
+def _require_done(outcome: Outcome, detail: str) -> None:
+    """Raises MissingError where this machine could not run the model to its end: that says nothing of the bundle."""
+    if outcome in (Outcome.OUT_OF_MEMORY, Outcome.HUNG) or "SIGKILL" in detail:
+        raise MissingError(
+            f"this machine could not run the model: {outcome.value}: {detail}",
+            "free memory, or wait until other work is done, and verify again",
+        )
+
+
 def _require_runtime(backend: Backend, here: Fingerprint) -> None:
     if backend.runtime not in here.runtimes:
         known = RUNTIMES.get(backend.runtime)
@@ -207,6 +216,7 @@ def _parity(
         inputs = to_model_inputs(samples.inputs, certificate.task, outside.export, outside.input_encoding)
     np.save(path, inputs, allow_pickle=False)
     result = session.run(job, [path])
+    _require_done(result.outcome, result.detail)
     if result.outcome is not Outcome.OK:
         told = f"{result.outcome.value}: {result.detail}"
         return Check(name="parity", found=told, answer=CheckAnswer.FAILS), None
@@ -270,26 +280,48 @@ def _budgets(
     def decided(measurements: Sequence[Measurement]) -> bool:
         return judge_measured(target, figures(measurements[0]), measurements[0]).answer is not Answer.UNSTABLE
 
-    measured = measure_until(session, [job], certificate.plan, decided, _MOST_PROCESSES, progress, stop)[0]
+    (measured,) = measure_until(
+        session, [job], certificate.plan, decided, _MOST_PROCESSES, progress, stop, longest_s=LONGEST_S
+    )
+    if measured.outcome is not Outcome.OUT_OF_MEMORY or certificate.plan.memory_limit_bytes is None:
+        _require_done(measured.outcome, measured.detail)
     verdict = judge_measured(target, figures(measured), measured)
     load, cores = load_of([measured]), cores_of([measured])
     busy = load is not None and cores is not None and too_busy(load, cores)
     detail = measured.detail or "this machine does not tell it"
     fresh = f"{len(measured.processes)} fresh processes"
     checks = [_budget_check(one.limit, one.figure, one.answer, fresh, detail) for one in verdict.limits]
-    return verdict, [*checks, *_figures(certificate, figures(measured), sure=not (busy or unsteady(measured)))]
+    return verdict, [
+        *checks,
+        *_figures(certificate, figures(measured), not (busy or unsteady(measured)), _now(measured, here)),
+    ]
 
 
-def _figures(certificate: Certificate, found: Sequence[Figure], sure: bool) -> list[Check]:
-    """The certificate's figures against those found now: a file's exactly, a machine's by their order."""
+def _figures(certificate: Certificate, found: Sequence[Figure], sure: bool, now: str = "") -> list[Check]:
+    """The certificate's figures against those found now: a file's exactly, a machine's by their order.
+
+    A time that disagrees is told beside how the machine was, and proves nothing: the budgets are judged by fresh ones.
+    """
     claims = figures_claimed(certificate, found)
     wrong = [claim for claim in claims if not claim.believable]
     if not claims:
         return []
     words = "; ".join(claim.words for claim in wrong) or f"{len(claims)} as certified"
-    exact = any(claim.exact for claim in wrong)
-    answer = CheckAnswer.HOLDS if not wrong else CheckAnswer.FAILS if exact or sure else CheckAnswer.UNSTABLE
+    if now and any(claim.timed for claim in wrong):
+        words += f" (now: {now})"
+    certain = any(claim.exact or (sure and not claim.timed) for claim in wrong)
+    answer = CheckAnswer.HOLDS if not wrong else CheckAnswer.FAILS if certain else CheckAnswer.UNSTABLE
     return [Check(name="figures", found=words, answer=answer)]
+
+
+def _now(measured: Measurement, here: Fingerprint) -> str:
+    """How the machine was: what a time depends on beside the model."""
+    clocks = [p.before.clock_mhz for p in measured.processes if p.before is not None and p.before.clock_mhz]
+    load, cores = load_of([measured]), cores_of([measured])
+    parts = [f"clock {np.median(clocks):.0f} MHz"] if clocks else []
+    parts += [f"governor {here.governor}"] if here.governor else []
+    parts += [f"load {load:.1f} on {cores} cores"] if load is not None and cores is not None else []
+    return ", ".join(parts)
 
 
 def _budget_check(limit: Limit, figure: Figure | None, answer: Answer, fresh: str, detail: str = "") -> Check:

@@ -15,10 +15,12 @@ from edgekd.artefacts import Artefact, Backend
 from edgekd.bundle.contents import bundle_digest, contents_of
 from edgekd.bundle.preprocess import PREPROCESS
 from edgekd.bundle.samples import SAMPLES, Samples, samples_bytes
+from edgekd.bundle.sound import sound
 from edgekd.bundle.verify import Check, VerifyReport, read_certificate, verify_bundle
 from edgekd.bundle.write import _copy_model, _files
-from edgekd.devices._protocol import Load
+from edgekd.devices._protocol import Load, Outcome
 from edgekd.errors import ConfigurationError, MissingError, UsageError
+from edgekd.measure.figures import file_figures
 from edgekd.records import digest_file
 from edgekd.store.atomic import write_json
 from edgekd.store.certificate import CERTIFICATE, Certificate
@@ -325,11 +327,76 @@ def test_a_figure_that_a_fresh_one_contradicts_is_not_believed(
         f.but(value=0.001, low=0.0005, high=0.002) if f.metric.startswith("latency") else f for f in certificate.figures
     )
     changed(bundle, figures=figures, verdict=judge(certificate.target, figures))
-    report = verified(bundle, make_device(), tmp_path)
-    assert report.exit_code == 7
-    assert "latency.p95" in check(report, "figures").found
-    busy = verify_bundle(bundle, make_device(load_average=30.0).open(), scratch_of(tmp_path))
-    assert (busy.exit_code, check(busy, "figures").answer.value) == (6, "unstable")
+    for load in (0.1, 30.0):
+        device = make_device(load_average=load)
+        report = verify_bundle(bundle, device.open(), scratch_of(tmp_path))
+        assert (report.exit_code, check(report, "figures").answer.value) == (6, "unstable")
+        assert "latency.p95" in check(report, "figures").found
+        assert f"governor performance, load {load} on" in check(report, "figures").found
+    memory = [f.but(value=1.0, low=1.0, high=1.0) if f.metric == "memory.model" else f for f in certificate.figures]
+    changed(bundle, figures=tuple(memory), verdict=judge(certificate.target, memory))
+    report = verify_bundle(bundle, make_device().open(), scratch_of(tmp_path))
+    assert (report.exit_code, check(report, "figures").answer.value) == (7, "fails")
+
+
+@pytest.mark.parametrize(("share", "code"), [(1.0, 0), (1.015, 0), (1.03, 7)])
+def test_a_download_may_differ_by_what_builds_of_zlib_do(
+    bundle: Path, make_device: MakeDevice, tmp_path: Path, share: float, code: int
+) -> None:
+    (bundle / "model.tflite").write_bytes(np.random.default_rng(0).bytes(10_000))
+    certificate = read_certificate(bundle)
+    budgets = {"size": {"download": "20 KiB"}}
+    target = (
+        type(certificate.target)
+        .model_validate({**certificate.target.model_dump(mode="json"), "budgets": budgets})
+        .but(accuracy=certificate.target.accuracy)
+    )
+    fresh = file_figures(target, Artefact.of(bundle / "model.tflite"))
+    own = [f.but(value=f.value * share) if f.metric == "size.download" else f for f in fresh]
+    figures = (*own, *(f for f in certificate.figures if not f.metric.startswith("size.")))
+    changed(bundle, target=target, figures=figures, verdict=judge(target, figures))
+    report = verified(bundle, make_device(fingerprint=fake_fingerprint(cpu="Another CPU")), tmp_path)
+    assert (report.exit_code, check(report, "figures").answer.value) == (code, "fails" if code else "holds")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "detail"),
+    [
+        (Outcome.OUT_OF_MEMORY, "std::bad_alloc"),
+        (Outcome.HUNG, "no answer within 30 s"),
+        (Outcome.CRASHED, "killed by SIGKILL while asked to run a round"),
+        (Outcome.CRASHED, "killed by SIGSEGV while asked to run a round"),
+    ],
+)
+@pytest.mark.parametrize("step", ["run", "measure"])
+def test_a_shortage_of_this_machine_is_no_fault_of_the_bundle(
+    bundle: Path, make_device: MakeDevice, tmp_path: Path, step: str, outcome: Outcome, detail: str
+) -> None:
+    session = make_device().open()
+    done = getattr(session, step)
+
+    def short(*words: Any, **more: Any) -> Any:
+        found = done(*words, **more)
+        failed = {"outcome": outcome, "detail": detail}
+        if step == "run":
+            return found.but(**failed)
+        return [one.but(**failed, processes=()) for one in found]
+
+    setattr(session, step, short)
+    scratch = scratch_of(tmp_path)
+    if "SIGSEGV" in detail:
+        assert verify_bundle(bundle, session, scratch).exit_code == (7 if step == "run" else 5)
+        return
+    with pytest.raises(MissingError, match=detail):
+        verify_bundle(bundle, session, scratch)
+
+
+def test_want_of_memory_while_a_file_is_read_is_no_damage(tmp_path: Path) -> None:
+    with (
+        pytest.raises(MissingError, match=r"model\.tflite: there is not enough memory"),
+        sound(tmp_path / "model.tflite"),
+    ):
+        raise MemoryError
 
 
 def test_a_file_larger_than_certified_is_found_on_any_machine(
@@ -358,6 +425,7 @@ def test_a_certificate_of_a_busy_machine_says_so(bundle: Path, make_device: Make
         ({"energy": True, "energy_window_s": 600.0}, "900 s"),
         ({"load": Load(pattern="periodic", rate_hz=1e-300)}, "900 s"),
         ({"load": Load(busy=64)}, "64 cores"),
+        ({"processes": 20, "rounds": 100, "round_ms": 0.0, "min_calls": 100, "warmup_ms": 0.0}, "200000 calls"),
     ],
 )
 def test_a_plan_without_end_is_refused(
