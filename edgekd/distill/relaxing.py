@@ -101,7 +101,7 @@ def relax(
     """
     teaching = _Teaching(lesson, loss, plan, options, bounds, execution, folder, device or torch.device("cpu"))
     run = _Relaxing(network, choices, teaching)
-    with kept_memory(), torch.random.fork_rng(devices=[]):
+    with run.execution.on_threads(), kept_memory(), torch.random.fork_rng(devices=[]):
         while run.position.epoch < plan.epochs:
             run.epoch(progress, stop)
     laid_out(network, torch.device("cpu"), torch.contiguous_format).eval()

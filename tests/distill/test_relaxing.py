@@ -33,7 +33,14 @@ def bound(share: float, how: Any = "spend") -> Bound:
     return Bound("macs", MACS.times(1.0 / (share * LARGEST)), how, pull=0.02)
 
 
-def relaxed(folder: Path, *bounds: Bound, stop: Any = lambda: False, rate: float = 0.1, seed: int = 0) -> Any:
+def relaxed(
+    folder: Path,
+    *bounds: Bound,
+    stop: Any = lambda: False,
+    rate: float = 0.1,
+    seed: int = 0,
+    execution: Execution = Execution(),
+) -> Any:
     """Trained from scratch, or from what is in the folder: the points, the choices and the network."""
     stage = Distill.model_validate({"loss": "ce", "epochs": 8, "batch_size": 30, "learning_rate": rate})
     context = StageContext(
@@ -51,7 +58,7 @@ def relaxed(folder: Path, *bounds: Bound, stop: Any = lambda: False, rate: float
     network, choices = FAMILY.relaxed(TASK.spec), Choices(SPACE.axes)
     with stage.lesson(new_student(FAMILY, SPACE.at(0), TASK.spec, 0), context) as (lesson, loss, plan):
         options = RelaxOptions(epochs=8)
-        points = relax(network, choices, lesson, loss, plan, options, bounds, folder, Execution(), stop=stop)
+        points = relax(network, choices, lesson, loss, plan, options, bounds, folder, execution, stop=stop)
     return points, choices, network
 
 
@@ -66,6 +73,23 @@ def test_a_budget_is_spent(tmp_path, share):
         spent.append(MACS.of(choices.mode(), SPACE.axes) / LARGEST / share)
     # annealed, one may end a step of an axis away from the budget; which, depends on how a processor rounds
     assert statistics.median(spent) == pytest.approx(1.0, abs=0.3)
+
+
+def test_it_has_the_threads_that_were_chosen(tmp_path):
+    seen, before = [], torch.get_num_threads()
+    torch.set_num_threads(2)
+
+    def stop() -> bool:
+        seen.append(torch.get_num_threads())
+        return len(seen) > 1
+
+    try:
+        with pytest.raises(Interrupted):
+            relaxed(tmp_path, bound(0.3), stop=stop, execution=Execution(threads=1))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 1]
 
 
 def test_what_is_kept_stays_below_and_has_no_negative_multiplier(tmp_path):

@@ -103,12 +103,13 @@ def invent(
     """
     with kept_memory(), torch.random.fork_rng(devices=[]):
         run = _Invention(module, teacher, spec, view, loss, plan, folder)
-        while run.position.epoch < plan.epochs:
-            run.epoch(progress, stop)
-            run.close_epoch(validate)
-        torch.manual_seed(seed_of(plan.seed, plan.epochs * plan.rounds))
-        with torch.no_grad():
-            images = run.generator(run.generator.noise(_SHOWN)).cpu()
+        with run.execution.on_threads():
+            while run.position.epoch < plan.epochs:
+                run.epoch(progress, stop)
+                run.close_epoch(validate)
+            torch.manual_seed(seed_of(plan.seed, plan.epochs * plan.rounds))
+            with torch.no_grad():
+                images = run.generator(run.generator.noise(_SHOWN)).cpu()
     answering = laid_out(run.answering(), torch.device("cpu"), torch.contiguous_format).eval()
     return Invented(answering, images, run.position.curve)
 
@@ -158,7 +159,8 @@ class _Invention:
         self.loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
         self.normalise = Normalisation(spec, self.device)
         # on a CPU a multiple of the threads, for the reason that `batches_of` gives
-        self.batch = len(batches_of(torch.arange(plan.batch_size), 1, self.device)[0])
+        with self.execution.on_threads():
+            self.batch = len(batches_of(torch.arange(plan.batch_size), 1, self.device)[0])
         if stored is not None:
             self._restore(stored[1])
         write_curve(folder, self.position.curve)

@@ -13,6 +13,7 @@ from edgekd.distill.curve import read_curve
 from edgekd.distill.generative.data_free import DataFree
 from edgekd.distill.generative.picture import PICTURES_FILE
 from edgekd.distill.loop import CHECKPOINT_FILE
+from edgekd.distill.probe import Execution
 from edgekd.errors import ConfigurationError, Diverged, EdgeKDError, Interrupted
 from edgekd.students._protocol import Annotations
 from edgekd.testing.contracts.stage import StageContract, StageLife
@@ -79,6 +80,22 @@ def test_a_teacher_whose_network_was_built_while_it_answered(student, open_conte
     with torch.inference_mode():
         open_teacher.module = copy.deepcopy(open_teacher.module)
     DataFree(**QUICK).run(student, open_context(tmp_path))
+
+
+def test_it_has_the_threads_that_were_chosen(student, open_context, open_teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgekd.distill.generative.synthesis.probe", lambda *_: Execution(threads=1))
+    seen, sizes, prepared = [], set(), open_teacher.prepared
+    open_teacher.prepared = lambda batch: sizes.add(len(batch)) or prepared(batch)
+    given = open_context(tmp_path, stop=lambda: seen.append(torch.get_num_threads()) or False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        DataFree.model_validate({**QUICK, "batch_size": 15, "bank": 0}).run(student, given)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
+    assert sizes == {15}  # for two threads it would be 14
 
 
 def test_a_task_without_any_data_is_enough(student, open_context, task, tmp_path):
