@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BeginAnswer", "begin"]
 
-_TARGET, _WEIGHTS = "here", "model.safetensors"
+_TARGET, _WEIGHTS, _ARRAYS = "here", "model.safetensors", "images.npz"
+_ARRAYS_OF = "arrays x_train, y_train, x_test, y_test"
 _BUDGETS = """\
 budgets:                       # every one is optional; report: true makes one informative
   latency: {p95: 500 us}
@@ -56,8 +57,6 @@ teacher:                       # a wider network, trained once and kept in the c
   width: __WIDTH__
   depth: 2
   epochs: __EPOCHS__
-  batch_size: __BATCH__
-  learning_rate: __RATE__
 
 student:
   family: resnet
@@ -69,8 +68,6 @@ recipe:                        # what a student goes through before it ships; `r
   - distill:
       loss: {kd: {temperature: 4, weight: 0.9}}   # what else there is: edgekd losses
       epochs: __EPOCHS__
-      batch_size: __BATCH__
-      learning_rate: __RATE__
 
 search: {budget: 30 min, seed: 0, accuracy: {short: {epochs: __SHORT__}}}
 
@@ -110,8 +107,7 @@ _OWN = """\
 schema: edgekd.project/1
 
 task:
-  kind: image-classification
-  data: __DATA__    # arrays x_train, y_train, x_test, y_test
+__TASK__
   # mean: [123.7, 116.3, 103.5]   # what the model was trained with, in raw units (0 to 255); found from the data
   # std: [58.4, 57.1, 57.4]       # where it is left out, which is another normalisation
 
@@ -130,9 +126,7 @@ target: here                   # here.yaml, beside this file: the device and the
 recipe:                        # what a pruned model goes through before it ships
   - distill:
       loss: {kd: {temperature: 4, weight: 0.9}}   # what else there is: edgekd losses
-      epochs: 10
-      learning_rate: 0.01      # weights that are trained already lose at a larger one
-      warmup_epochs: 0
+      epochs: 10               # at the small rate that trained weights get where none is written
 
 search: {budget: 30 min, seed: 0}
 
@@ -200,18 +194,17 @@ def begin(
 
 def _searched(seen: Seen) -> str:
     """A search over students for a person's own data; epochs are counted in steps, so that few images are enough."""
-    batch = next(size for size, most in ((32, 2000), (64, 10_000), (128, None)) if most is None or seen.train <= most)
-    steps = max(1, seen.train // batch)
+    from edgekd.distill.stage import Distill
+
+    steps = Distill().steps(seen.train)
     small = seen.classes <= 20 and seen.train <= 10_000
     filled = {
         "__WORDS__": seen.words,
-        "__TASK__": "\n".join(f"  {name}: {_value(value)}" for name, value in seen.task.items()),
+        "__TASK__": _options(seen.task),
         "__WIDTH__": "32" if small else "48",
         "__SPACE__": "{width: [8, 32], depth: [1, 2]" if small else "{width: [8, 48], depth: [1, 3]",
         "__STRIDE__": "" if seen.side < 48 else f", stem_stride: [{2 if seen.side < 160 else 4}]",
         "__STAGES__": "" if seen.side >= 16 else f"  stages: {1 if seen.side < 8 else 2}\n",
-        "__BATCH__": str(batch),
-        "__RATE__": {32: "0.03", 64: "0.05", 128: "0.1"}[batch],
         "__EPOCHS__": str(min(120, max(10, _STEPS // steps))),
         "__SHORT__": str(min(20, max(2, _SHORT_STEPS // steps))),
         "__INPUT__": "float32" if seen.floats else "uint8",
@@ -225,6 +218,10 @@ def _searched_budgets(seen: Seen) -> str:
     floor = seen.commonest + (1 - seen.commonest) / 4
     comment = f"# top-1: guessing gets {seen.commonest:.2f}. Raise it to what is worth shipping"
     return f"{_SEARCHED_BUDGETS}accuracy: {{floor: {floor:.2f}}}       {comment}\n"
+
+
+def _options(task: Mapping[str, object]) -> str:
+    return "\n".join(f"  {name}: {_value(value)}" for name, value in task.items())
 
 
 def _value(value: object) -> str:
@@ -243,8 +240,18 @@ def _own(folder: Path, model: str, weights: Path | None, data: Path | None) -> s
     except ValueError as error:
         raise UsageError(f"--model: {error}") from None
     _check(reference, folder, weights)
-    filled = {"__MODEL__": model, "__WEIGHTS__": weights or _WEIGHTS, "__DATA__": data or "images.npz"}
-    return _filled(_OWN, {mark: _scalar(str(value)) for mark, value in filled.items()})
+    named = {"__MODEL__": model, "__WEIGHTS__": str(weights or _WEIGHTS)}
+    return _filled(_OWN, {**{mark: _scalar(text) for mark, text in named.items()}, "__TASK__": _read(folder, data)})
+
+
+def _read(folder: Path, data: Path | None) -> str:
+    """The task that reads a person's data; arrays may still be to come. Raises as `look_at`."""
+    path = data or Path(_ARRAYS)
+    if path.suffix.lower() == ".npz":
+        return _options({"kind": "image-classification", "data": str(path)}) + "    # " + _ARRAYS_OF
+    from edgekd.tasks.seen import look_at
+
+    return _options(look_at(path, folder).task) + "    # height and width that your model takes"
 
 
 def _check(reference: CodeReference, folder: Path, weights: Path | None) -> None:
@@ -261,13 +268,16 @@ def _check(reference: CodeReference, folder: Path, weights: Path | None) -> None
 
 def _missing(folder: Path, weights: Path | None, data: Path | None) -> list[str]:
     steps = []
-    for path, what in ((weights or Path(_WEIGHTS), "weights"), (data or Path("images.npz"), "data")):
-        if not (folder / path).is_file():
+    for path, what in ((weights or Path(_WEIGHTS), "weights"), (data or Path(_ARRAYS), "data")):
+        if not (folder / path).exists():
             steps.append(f"put your {what} at {path}")
     return steps
 
 
 def _scalar(text: str) -> str:
-    """A YAML scalar: quoted where it might be read as something else."""
-    plain = all(c.isalnum() or c in "._/:-" for c in text) and not text.startswith(("-", ":")) and ": " not in text
-    return text if plain else "'" + text.replace("'", "''") + "'"
+    """A YAML scalar: quoted where it might be read as something else, such as a folder called 2024."""
+    plain = all(c.isalnum() or c in "._/:-" for c in text) and text[0].isalpha() and ": " not in text + " "
+    return text if plain and text.lower() not in _WORDS else "'" + text.replace("'", "''") + "'"
+
+
+_WORDS = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")

@@ -7,7 +7,8 @@ pays nothing more. Without a teacher a view costs nothing, and every epoch has i
 ``cache: false``, where the teacher is asked about every batch as it comes, which takes several times longer.
 
 A student that inherits trained weights is recovered, not taught from nothing: by default at a small rate without a
-warm-up, and the best of its start and its epochs is kept, by validation.
+warm-up, and the best of its start and its epochs is kept, by validation. Not where all losses are on inner activations:
+validation scores answers, which such a training leaves to another.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Distill(Record):
 
     loss: Combined = Field(default_factory=lambda: Combined.model_validate({"kd": {}}))
     epochs: PositiveInt = 40
-    batch_size: Annotated[int, Field(ge=2)] | None = None  # 128; fewer for less than 3,000 images: `batch_size_for`
+    batch_size: Annotated[int, Field(ge=2)] | None = None  # 128; fewer for less than 2,560 images: `batch_size_for`
     learning_rate: PositiveFloat | None = None  # 0.1 for batches of 128; 0.01 where the student inherits weights
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     weight_decay: NonNegativeFloat = 5e-4
@@ -437,7 +438,7 @@ class Distill(Record):
             average=self.ema,
             precisions=self._precisions(),
             seed=context.seed,
-            keep_best=inherited,
+            keep_best=inherited and self.loss.on_logits,
         )
 
     def _precisions(self) -> tuple[Precision, ...]:

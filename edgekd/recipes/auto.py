@@ -24,7 +24,6 @@ from edgekd.students._protocol import StageContext, Student
 
 __all__ = ["Auto", "Standing", "standing", "standing_of"]
 
-_INHERITED_RATE = 0.02  # weights that are already good are unlearned by more
 _LOSSES: Mapping[str, Any] = {
     "kd": {"kd": {"temperature": 4}},
     "kd, temperature 2": {"kd": {"temperature": 2}},
@@ -61,13 +60,13 @@ class Auto(Record):
         """Epochs of each round of trials."""
         return tuple(sorted({max(1, self.short // 4), max(1, self.short // 2), self.short}))
 
-    def losses(self, inherits: bool) -> Mapping[str, Distill]:
-        """What is tried first, by name, each in full length; ``inherits``: the student starts with trained weights."""
-        return {name: self._stage(loss, {}, inherits) for name, loss in _LOSSES.items()}
+    def losses(self) -> Mapping[str, Distill]:
+        """What is tried first, by name, each in full length."""
+        return {name: self._stage(loss, {}) for name, loss in _LOSSES.items()}
 
-    def views(self, loss: str, inherits: bool) -> Mapping[str, Distill]:
+    def views(self, loss: str) -> Mapping[str, Distill]:
         """What is tried then, with the loss of a name."""
-        return {name: self._stage(_LOSSES[loss], views, inherits) for name, views in _VIEWS.items()}
+        return {name: self._stage(_LOSSES[loss], views) for name, views in _VIEWS.items()}
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:  # noqa: ARG002  # the Protocol's
         """It can't be run: what it stands for has to be chosen first."""
@@ -84,9 +83,8 @@ class Auto(Record):
         problem = self.check(student, context)[0]
         raise EdgeKDError(problem.message, problem.remedy)
 
-    def _stage(self, loss: Mapping[str, Any], views: Mapping[str, Any], inherits: bool) -> Distill:
-        rate = {"learning_rate": _INHERITED_RATE} if inherits else {}
-        return Distill.model_validate({"loss": loss, "augment": views, "epochs": self.epochs, **rate})
+    def _stage(self, loss: Mapping[str, Any], views: Mapping[str, Any]) -> Distill:
+        return Distill.model_validate({"loss": loss, "augment": views, "epochs": self.epochs})
 
 
 class Standing(NamedTuple):

@@ -71,17 +71,16 @@ class _Choosing:
                 "recipe: auto chooses by validation samples, and the task has none",
                 "give it some, or write a recipe",
             )
-        inherits = self.project.family.inherits
         record = self.run.auto() or AutoRecord(arch=self._arch(), options=(), scores=(), least=self._least())
-        record = self._halved(record, "loss", self.auto.losses(inherits))
+        record = self._halved(record, "loss", self.auto.losses())
         loss = self._leader(record, "loss")
-        record = self._halved(record, "views", self.auto.views(loss, inherits))
+        record = self._halved(record, "views", self.auto.views(loss))
         views = self._leader(record, "views")
         late = not (self._over(record, "loss") and self._over(record, "views"))
         done = record.but(
             loss=loss,
             views=views,
-            chosen=self.auto.views(loss, inherits)[views].model_dump(mode="json"),
+            chosen=self.auto.views(loss)[views].model_dump(mode="json"),
             ended="time" if late else "done",
             ended_s=self.spent_s(),
         )

@@ -123,19 +123,20 @@ def _of_checkpoint(path: Path) -> Mapping[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        held = f" ({named[1]})" if named else ""
+    except Exception as error:  # damaged zip files and streams raise whatever they meet
+        named = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if named is None:
+            script = "TorchScript" in str(error)
+            raise ConfigurationError.one(
+                f"{path} is a TorchScript archive, no state dict"
+                if script
+                else f"{path} can't be read: {_first(error)}",
+                'write it again: torch.save(model.state_dict(), "weights.pt")',
+            ) from error
         raise ConfigurationError.one(
-            f"{path} holds more than tensors{held}: a whole pickled model, or other Python objects. "
+            f"{path} holds more than tensors ({named[1]}): a whole pickled model, or other Python objects. "
             "Reading it would run code in it, so it is not read",
             'save the weights alone: torch.save(model.state_dict(), "weights.pt"), or as .safetensors',
-        ) from error
-    except Exception as error:  # damaged zip files and streams raise whatever they meet
-        script = "TorchScript" in str(error)
-        raise ConfigurationError.one(
-            f"{path} is a TorchScript archive, no state dict" if script else f"{path} can't be read: {_first(error)}",
-            'write it again: torch.save(model.state_dict(), "weights.pt")',
         ) from error
     if _is_state(loaded):
         return dict(loaded)

@@ -47,6 +47,31 @@ def test_a_persons_own_model_is_pruned(tmp_path: Path, capsys: pytest.CaptureFix
     assert read_project(tmp_path / "project.yaml").family.name == "pruned"
 
 
+def test_pictures_for_a_model_are_read_as_pictures(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    (tmp_path / "my.py").write_text(MODEL)
+    save_file(torch.nn.Linear(2, 2).state_dict(), tmp_path / "model.safetensors")
+    pictures(tmp_path / "2024")
+    lines = [f"2024/{name}/{at}.png,{name}" for name in ("cat", "dog", "owl") for at in range(12)]
+    (tmp_path / "1e3.csv").write_text("\n".join(["path,label", *lines]))
+    for data in ("2024", "1e3.csv"):
+        assert main(["init", "--model", "my.py:build", "--data", data, "--force", "-q"]) == 0
+        project = read_project(tmp_path / "project.yaml")
+        assert project.task.spec.head.labels == ("cat", "dog", "owl")
+        assert project.recipe[0].learning_rate is None  # the default for trained weights
+
+
+@pytest.mark.parametrize("name", ["2024", "1e3", "yes", "0x1F", "~", "null", "a: b", "it's", "-x", ".5"])
+def test_a_name_stays_a_name(name: str) -> None:
+    from ruamel.yaml import YAML
+
+    from edgekd.beginning import _scalar
+
+    assert YAML(typ="safe").load(f"data: {_scalar(name)}") == {"data": name}
+
+
 def test_what_is_not_there_yet_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "my.py").write_text(MODEL)
     assert main(["init", "--model", "my.py:build"]) == 0
@@ -103,7 +128,8 @@ def test_a_folder_of_pictures_begins_a_search(tmp_path: Path, capsys: pytest.Cap
     assert project.target.accuracy.floor == pytest.approx(0.5)  # a quarter of the way from guessing to all right
     assert (project.export.input, project.family.name) == ("uint8", "resnet")
     (distill,) = project.recipe
-    assert (distill.batch_size, distill.epochs) == (32, 120)  # few pictures: by steps, within bounds
+    assert (distill.batch_size, distill.learning_rate) == (None, None)  # of few pictures too, by `distill` itself
+    assert distill.epochs == 120  # few pictures: by steps, within bounds
 
 
 def test_a_list_of_pictures_begins_one_too(tmp_path: Path) -> None:
@@ -123,7 +149,6 @@ def test_floats_are_taken_as_floats(tmp_path: Path) -> None:
     assert main(["init", "--data", "x.npz"]) == 0
     project = read_project(tmp_path / "project.yaml")
     assert project.export.input == "float32"
-    assert project.recipe[0].batch_size == 64
     assert project.family.space(project.task.spec)  # twelve pixels are enough for its stages
 
 

@@ -74,12 +74,11 @@ def test_what_it_tries():
     auto = Auto(epochs=30)
     assert auto.rungs == (2, 4, 8)
     assert Auto(short=1).rungs == (1,)
-    losses = auto.losses(inherits=False)
+    losses = auto.losses()
     assert {"ce", "kd", "dkd", "dist"} <= set(losses)
     assert {stage.epochs for stage in losses.values()} == {30}
-    assert losses["kd"].learning_rate == 0.1
-    assert auto.losses(inherits=True)["kd"].learning_rate == 0.02
-    views = auto.views("dist", inherits=False)
+    assert {stage.learning_rate for stage in losses.values()} == {None}  # that of `distill`, by batch and weights
+    views = auto.views("dist")
     assert {next(iter(stage.loss.model_dump())) for stage in views.values()} == {"ce"}  # alphabetical: ce and dist
     assert len({stage.augment.model_dump_json() for stage in views.values()}) == 3
 

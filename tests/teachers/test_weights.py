@@ -84,6 +84,12 @@ def test_code_in_a_file_of_torch_save_is_not_run(model, tmp_path):
         read_weights(tmp_path / "cut.pt")
 
 
+def test_a_pointer_of_git_lfs_is_no_model(tmp_path):
+    (tmp_path / "w.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(ConfigurationError, match=r"w\.pt can't be read: "):
+        read_weights(tmp_path / "w.pt")
+
+
 def test_a_torchscript_archive_is_no_state_dict(model, tmp_path):
     torch.jit.trace(model.eval(), torch.zeros(1, 1, 8, 8)).save(tmp_path / "script.pt")
     with pytest.raises(ConfigurationError, match="TorchScript archive, no state dict"):

@@ -46,6 +46,11 @@ class Combined(Record):
         return tuple((name, loss) for name, loss in self.parts if isinstance(loss, FeatureLoss) and _counts(loss))
 
     @property
+    def on_logits(self) -> bool:
+        """Whether a loss on logits ever has a weight above zero."""
+        return any(isinstance(loss, Loss) and _counts(loss) for _, loss in self.parts)
+
+    @property
     def changes(self) -> bool:
         """Whether anything is scheduled."""
         return any(loss.schedule for _, loss in self.parts)

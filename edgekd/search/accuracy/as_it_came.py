@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgekd.compress.quantization.stage import Quantize
+from edgekd.distill.loop import training_device
+from edgekd.distill.probe import training_rate
 from edgekd.evidence import AccuracyKind
 from edgekd.search._protocol import AccuracyEstimate, Estimate, EstimateContext
-from edgekd.search.accuracy.recalibrate import training_rate
 from edgekd.search.accuracy.scoring import run_and_score
 from edgekd.search.recipe import with_precision
 from edgekd.students._protocol import Candidate
@@ -35,4 +36,6 @@ class AsItCame:
         recipe = with_precision(own, candidate.plan.precision)
         found = run_and_score(candidate, recipe, context, self.kind, "as it came")
         student = new_student(context.family, candidate.arch, context.task.spec, context.seed)
-        return Estimate(found.accuracy, training_rate(student, _TIMED))
+        return Estimate(
+            found.accuracy, training_rate(student.module, student.task.input.shape, training_device(), _TIMED)
+        )

@@ -10,11 +10,13 @@ from typing import ClassVar
 
 from pydantic import NonNegativeInt
 
+from edgekd.distill.loop import training_device
+from edgekd.distill.probe import training_rate
 from edgekd.errors import ConfigurationError
 from edgekd.evidence import AccuracyKind
 from edgekd.records import Record
 from edgekd.search._protocol import Estimate, EstimateContext
-from edgekd.search.accuracy.recalibrate import Recalibrate, training_rate
+from edgekd.search.accuracy.recalibrate import Recalibrate
 from edgekd.search.accuracy.scoring import run_and_score
 from edgekd.search.recipe import epochs_of, shortened, with_precision
 from edgekd.students._protocol import Candidate
@@ -49,4 +51,4 @@ class Inherited(Record):
         if found.images_per_s is not None:
             return found
         student = new_student(context.family, candidate.arch, context.task.spec, context.seed)
-        return Estimate(found.accuracy, training_rate(student))
+        return Estimate(found.accuracy, training_rate(student.module, student.task.input.shape, training_device()))

@@ -7,7 +7,6 @@ they are right (Li et al. 2020, EagleEye, arXiv 2007.02491).
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
@@ -15,14 +14,13 @@ import numpy as np
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from edgekd.errors import Interrupted, Problem
 from edgekd.records import Digest, Record, digest_json
 from edgekd.students._protocol import StageContext, Student
 from edgekd.teachers.normalise import normalised
 
-__all__ = ["Recalibrate", "training_rate"]
+__all__ = ["Recalibrate"]
 
 _BATCH = 128
 
@@ -68,26 +66,6 @@ class Recalibrate(Record):
         spec = student.task.input
         raw = torch.from_numpy(np.ascontiguousarray(inputs[np.sort(order)]))
         return (normalised(batch, spec.mean, spec.std) for batch in torch.split(raw, _BATCH) if len(batch) > 1)
-
-
-def training_rate(student: Student, samples: int = 64) -> float:
-    """Images a second that this student would train at: the best of three forward and backward passes."""
-    module = copy.deepcopy(student.module).train()
-    batch = torch.zeros((samples, *student.task.input.shape))
-    best_s = float("inf")
-    with torch.enable_grad():
-        _pass(module, batch)  # the first also pays for what is set up once
-        for _ in range(3):  # a busy machine only ever adds to a pass
-            begun = time.perf_counter()
-            _pass(module, batch)
-            best_s = min(best_s, time.perf_counter() - begun)
-    return samples / max(1e-9, best_s)
-
-
-def _pass(module: nn.Module, batch: Tensor) -> None:
-    """Forward and backward, whatever the heads."""
-    value = torch.stack([answer.sum() for answer in pytree.tree_leaves(module(batch))]).sum()
-    value.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
 
 
 def _norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from edgekd.distill.probe import training_rate
 from edgekd.errors import Interrupted
-from edgekd.search.accuracy.recalibrate import Recalibrate, training_rate
+from edgekd.search.accuracy.recalibrate import Recalibrate
 from edgekd.students._protocol import Arch, StageContext, Student
 from edgekd.students.resnet import ResNet
 
@@ -74,6 +75,6 @@ def test_a_wish_to_stop_is_heard(context: StageContext) -> None:
 def test_training_rate_is_positive_and_changes_nothing(context: StageContext) -> None:
     before = student(context, nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 3))
     weight = before.module[2].weight.clone()
-    assert training_rate(before) > 0
+    assert training_rate(before.module, (1, 8, 8), torch.device("cpu")) > 0
     assert torch.equal(before.module[2].weight, weight)
     assert before.module[0].num_batches_tracked.item() == 0
