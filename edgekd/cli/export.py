@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from edgekd.cli.names import complete_run, complete_target
 from edgekd.cli.numbers import SEED
@@ -43,7 +44,7 @@ class _Several(click.ParamType[tuple[str, ...]]):
     "formats",
     type=_Several(*_FORMATS, *_ANSWERS),
     multiple=True,
-    help="Files to write: tflite, onnx, openvino; and json, to be answered so.",
+    help="Formats to write: tflite, onnx, openvino. Add json to get the answer as JSON.",
     show_default="all, and text",
 )
 @click.option(
@@ -62,13 +63,16 @@ class _Several(click.ParamType[tuple[str, ...]]):
     "--mean", help="What the model was trained with, in raw units: 123.7,116.3,103.5.", show_default="the data's"
 )
 @click.option("--std", help="Of each channel, as --mean.", show_default="the data's")
-@click.option("--max-drop", help="Smallest precision within so many points of accuracy (1%); on a target the fastest.")
+@click.option(
+    "--max-drop",
+    help="Choose the smallest precision that loses at most this much accuracy (1%); with --target, the fastest.",
+)
 @click.option("--target", shell_complete=complete_target, help="Measure and certify for this target.")
 @click.option(
     "--output",
     "folder",
     type=click.Path(path_type=Path),
-    help="Where to: new or empty folders, or earlier bundles. Of a run: where to put its bundle too.",
+    help="Folder to write to; it must be new, empty or an earlier export. For a run: where to copy its bundle.",
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="What chance is drawn from.")
 def export(
@@ -98,8 +102,11 @@ def export(
     if "json" in named:
         output.format = "json"
     if (Path(model) / "run.json").is_file() or (Path(model).is_dir() and ":" not in model):
-        asked = {"--weights": weights, "--precision": precisions, "--data": data, "--input": shape, "--mean": mean,
-                 "--std": std, "--max-drop": max_drop, "--target": target}  # fmt: skip
+        asked: dict[str, object] = {
+            "--weights": weights, "--precision": precisions, "--data": data, "--input": shape, "--mean": mean,
+            "--std": std, "--max-drop": max_drop, "--target": target, "--seed": not _is_default("seed"),
+            "--format": [name for name in named if name in _FORMATS],
+        }  # fmt: skip
         if given := [name for name, value in asked.items() if value]:
             raise UsageError(f"{given[0]} is for a model, and {model} is a folder", "export a run by its folder alone")
         with output.watching() as events:
@@ -129,6 +136,10 @@ def export(
     output.answer(answer)
 
 
+def _is_default(parameter: str) -> bool:
+    return click.get_current_context().get_parameter_source(parameter) is ParameterSource.DEFAULT
+
+
 def _numbers(option: str, text: str | None) -> tuple[float, ...]:
     """``123.7,116.3,103.5``. Raises UsageError."""
     from edgekd.errors import UsageError
@@ -146,6 +157,6 @@ def _share(text: str) -> float:
     from edgekd.errors import UsageError
 
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?%", text.strip())
-    if found is None or float(found[1]) > 100:
-        raise UsageError(f"--max-drop {text}: a percentage is expected", "for example --max-drop 1%")
+    if found is None or float(found[1]) >= 100:
+        raise UsageError(f"--max-drop {text}: a percentage below 100 is expected", "for example --max-drop 1%")
     return float(found[1]) / 100

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from edgekd.artefacts import Format, Precision
 from edgekd.errors import ConfigurationError, NothingFits, ParityFailed, Unstable
-from edgekd.records import Record, Shown
+from edgekd.records import Digest, Record, Shown
 from edgekd.store.certificate import Parity
 from edgekd.store.listing import shortened
 from edgekd.units import format_bytes, format_us
@@ -43,6 +43,7 @@ class ExportedFile(Record):
     accuracy: float | None = None  # test; agreement with the float model where there are no labels
     latency_us: float | None = None  # 5th percentile, on the target's device
     certificate: str = ""  # its summary, where there is a target
+    sha256: Digest | None = None  # of the certificate, and so of all that it lists
 
     def line(self, base: float | None) -> str:
         """One line. ``base`` is the float model's own accuracy, which the file's is told beside."""
@@ -75,12 +76,15 @@ class ModelExportAnswer(Shown):
     metric: Literal["top1", "agreement", ""] = ""
     samples: int = 0
     accuracy: float | None = None  # of the float model in PyTorch on the test split; None without labels
+    max_drop: float | None = None  # None: every precision asked for is wanted
     files: tuple[ExportedFile, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """0 where each format has a file that keeps what was asked; else by the worst reason why one has none."""
+        """0 where every file asked for is there; with ``max_drop`` one a format. Else by the worst reason."""
+        if self.max_drop is None:
+            return max([0, *(_CODES.get(file.outcome, 0) for file in self.files)])
         codes = [0]
         for form in {file.format for file in self.files}:
             mine = [file for file in self.files if file.format is form]
@@ -99,10 +103,16 @@ class ModelExportAnswer(Shown):
             lines.append(f"data      {self.data}; {what} {self.samples} test images")
         base = self.accuracy if self.metric == "top1" else None
         lines += [file.line(base) for file in self.files]
-        lines += [f"          {file.certificate}" for file in self.files if file.certificate]
+        for file in self.files:
+            if file.certificate:
+                lines.append(f"          {file.certificate}")
+            if file.sha256:
+                lines.append(f"digest    {file.sha256}  {shortened(file.bundle) if file.bundle else ''}".rstrip())
         lines += [f"note: {note}" for note in self.notes]
         written = [file for file in self.files if file.bundle is not None]
-        if written:
+        certified = [file.bundle for file in written if file.sha256 and file.bundle]
+        lines += [f"next:     edgekd verify {shortened(bundle)}" for bundle in certified]
+        if written and not certified:
             models = " ".join(shortened(file.bundle / f"model{file.format.suffix}") for file in written if file.bundle)
             lines.append(f"next:     edgekd bench {models}")
         return lines

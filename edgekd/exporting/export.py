@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edgekd.artefacts import BACKENDS, Backend, Format, Precision
+from edgekd.bundle.contents import bundle_digest
 from edgekd.devices._protocol import DeviceSession, Measurement, Outcome
 from edgekd.devices.catalogue import open_device
 from edgekd.distill.predict import predict
-from edgekd.errors import ConfigurationError, UsageError
+from edgekd.errors import ConfigurationError, ParityFailed, UsageError
 from edgekd.events import Events, measuring, stop_if_asked
 from edgekd.evidence import find_figure
 from edgekd.export.converter import Converter
@@ -21,7 +22,7 @@ from edgekd.exporting.bundling import certified_bundle, checked_bundle, judged, 
 from edgekd.exporting.card import card_text
 from edgekd.exporting.data import ModelTask, Values, task_for
 from edgekd.exporting.given import GivenModel, given_model
-from edgekd.exporting.making import Made, Maker, backend_for
+from edgekd.exporting.making import Made, Maker, backend_for, told
 from edgekd.exporting.naming import is_model
 from edgekd.measure.settle import measure_until
 from edgekd.records import digest_json
@@ -39,7 +40,7 @@ from edgekd.temporary import prefix
 __all__ = ["ExportPlan", "converted_files", "export_model"]
 
 _BY_SIZE = (Precision.INT8, Precision.DYNAMIC_INT8, Precision.FLOAT16, Precision.FLOAT32)
-"""The smallest file first: a file is mostly its weights."""
+"""The order in which files are made and told."""
 _STOPPED = ("stopped; bundles that were written are kept", "give the same command again")
 
 
@@ -72,6 +73,8 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
         raise UsageError("a certificate tells accuracy, which needs images", "give --data, or leave --target out")
     if plan.max_drop is not None and plan.data is None:
         raise UsageError("--max-drop compares answers to images", "give --data: labelled images, or pictures alone")
+    if plan.max_drop is not None and not 0 <= plan.max_drop < 1:
+        raise UsageError(f"max_drop {plan.max_drop:g}: a share of accuracy below 1 is expected", "0.01 is one point")
     formats = plan.formats or _formats_of(target)
     given = given_model(model, weights, events.notice)
     module = given.module(events.line)
@@ -107,6 +110,7 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
         metric=task.kind,
         samples=len(task.split("test")) if task.kind else 0,
         accuracy=reference,
+        max_drop=plan.max_drop,
         files=tuple(rows),
         notes=notes,
     )
@@ -172,6 +176,7 @@ class _Export:
         self.given, self.task, self.plan, self.target = given, task, plan, target
         self.session, self.scratch, self.events = session, scratch, events
         self._references: dict[SplitName, float] = {}
+        self._scores: dict[tuple[str, ...], float] = {}
         fingerprint = session.describe()
         if target is not None:
             require_runtimes(target, fingerprint)
@@ -219,22 +224,26 @@ class _Export:
         self.maker = replace(self.maker, header=self.header)
 
     def format(self, form: Format, place: Path) -> list[ExportedFile]:
-        """Make, choose and bundle one format's files. Raises Interrupted."""
+        """Make, choose and bundle one format's files; what one file can't have is its row. Raises Interrupted."""
         made = self._made(form)
-        good = [one for one in made if one.artefact is not None and one.row.outcome == "passed over"]
+        good = [one for one in made if one.row.outcome == "passed over"]
         if self.plan.max_drop is not None:
-            good = [self._kept(one) for one in good]
-            within = [one for one in good if one.row.outcome == "passed over"]
-            best = self._best(within)
-            chosen = [best] if best is not None else []
+            scored = self._scored(good, self.plan.max_drop)
+            best = self._best([one for one in scored if one.row.outcome == "passed over"])
+            chosen, good = [best] if best is not None else [], scored
         else:
             chosen = good
-        rows = {id(one): one for one in [*made, *good]}
-        by_arm = {(one.row.precision, one.row.backend): one.row for one in rows.values()}
+        rows = {(one.row.precision, one.row.backend): one.row for one in [*made, *good]}
         for one in chosen:
             stop_if_asked(self.events, *_STOPPED)
-            by_arm[(one.row.precision, one.row.backend)] = self._bundled(one, place / self._name(one, form))
-        return list(by_arm.values())
+            try:
+                row = self._bundled(one, place / self._name(one, form))
+            except ConfigurationError as error:
+                row = one.row.but(outcome="refused", detail=told(error))
+            except ParityFailed as error:
+                row = one.row.but(outcome="differs", detail=told(error))
+            rows[(one.row.precision, one.row.backend)] = row
+        return list(rows.values())
 
     def _name(self, one: Made, form: Format) -> str:
         """Of the folder in the format's own, where that may get several: ``int8``, ``int8-builtin``; else none."""
@@ -245,41 +254,53 @@ class _Export:
         return "-".join([*parts, *([one.job.backend.provider] if several else [])])
 
     def _made(self, form: Format) -> list[Made]:
-        """Every precision asked for; without a target the smallest first, until one keeps accuracy."""
+        """Every precision asked for, on each of the format's backends."""
         asked = self.plan.precisions or (_BY_SIZE if self.plan.max_drop is not None else (Precision.FLOAT32,))
+        wanted = [(one, on) for one in sorted(asked, key=_BY_SIZE.index) for on in _backends(self.target, form)]
         made = list[Made]()
-        for precision in sorted(asked, key=_BY_SIZE.index):
-            for backend in _backends(self.target, form):
-                stop_if_asked(self.events, *_STOPPED)
-                self.events.progress(form.value, len(made), len(asked), precision.value)
-                made.append(self.maker.make(form, precision, backend))
-            if self.plan.max_drop is not None and self.target is None and self._suffices(made[-1]):
-                break
-        self.events.progress(form.value, len(made), len(made), "")
+        for precision, backend in wanted:
+            stop_if_asked(self.events, *_STOPPED)
+            self.events.progress(form.value, len(made), len(wanted), precision.value)
+            made.append(self.maker.make(form, precision, backend))
+        self.events.progress(form.value, len(made), len(wanted), "")
         return made
 
-    def _suffices(self, one: Made) -> bool:
-        return one.row.outcome == "passed over" and self._kept(one).row.outcome == "passed over"
+    def _scored(self, good: Sequence[Made], max_drop: float) -> list[Made]:
+        """Files with their scores on the images that choose; without a target the smallest first, until one does."""
+        scored = list[Made]()
+        for one in sorted(good, key=_smallest):
+            stop_if_asked(self.events, *_STOPPED)
+            try:
+                scored.append(self._kept(one, max_drop))
+            except ConfigurationError as error:
+                scored.append(one.but(outcome="refused", detail=told(error)))
+            if self.target is None and scored[-1].row.outcome == "passed over":
+                break
+        return scored
 
-    def _kept(self, one: Made) -> Made:
-        """With its score on the images that choose; it drops where that is too far below the float model's."""
-        assert self.plan.max_drop is not None
-        score = self.maker.scored(one, "validation")
+    def _kept(self, one: Made, max_drop: float) -> Made:
+        """With its score; it drops where that is too far below the float model's."""
         base = self.reference("validation")
+        score = self.score(one, "validation")
         drop = base - score
-        if drop <= self.plan.max_drop + 1e-9:
+        if drop <= max_drop + 1e-9:
             return one.but(chosen_by=score)
-        return one.but(
-            chosen_by=score, outcome="drops",
-            detail=f"{100 * drop:.1f} points below {base:.1%}, and {100 * self.plan.max_drop:g} are allowed",
-        )  # fmt: skip
+        detail = f"{100 * drop:.1f} points below {base:.1%}, and {100 * max_drop:g} are allowed"
+        return one.but(chosen_by=score, outcome="drops", detail=detail)
+
+    def score(self, one: Made, split: SplitName) -> float:
+        """A file's own score on a split, in its runtime. Splits may have the same images: each is scored once."""
+        key = (str(one.row.format), one.row.precision.value, one.row.backend, self.task.split(split).digest)
+        if key not in self._scores:
+            self._scores[key] = self.maker.scored(one, split)
+        return self._scores[key]
 
     def _best(self, within: Sequence[Made]) -> Made | None:
         """The smallest; on a target's device the fastest that holds its limits, or else the fastest."""
         if not within:
             return None
         if self.target is None:
-            return min(within, key=lambda one: (one.row.size_bytes or 0, -one.row.precision.fidelity))
+            return min(within, key=_smallest)
         target = self.target
         plan = trial_plan(target, self.plan.seed)
         jobs = [one.job for one in within]
@@ -299,14 +320,14 @@ class _Export:
 
     def _bundled(self, one: Made, folder: Path) -> ExportedFile:
         self.events.progress("bundle", 0, 1, one.row.format.value)
-        score = self.maker.scored(one, "test") if self.task.kind else None
+        score = self.score(one, "test") if self.task.kind else None
         row = one.row.but(outcome="written", bundle=folder, accuracy=score)
         if self.target is None:
             reference = self.reference("test") if self.task.kind == "top1" else None
             card = card_text(self.given, self.task, row, one.options, reference)
             checked_bundle(one, self.task, self.header, card, folder)
         else:
-            chosen_by = row.chosen_by if row.chosen_by is not None else self.maker.scored(one, "validation")
+            chosen_by = row.chosen_by if row.chosen_by is not None else self.score(one, "validation")
             scratch = self.scratch / "runs" / one.key
             certificate = certified_bundle(
                 one, chosen_by, self.task, self.header, self.maker.students, self.session, scratch, folder, self.events
@@ -315,12 +336,17 @@ class _Export:
             row = row.but(
                 latency_us=low.value if low is not None else None,
                 certificate=f"{certificate.standing}  {certificate.summary()}",
+                sha256=bundle_digest(folder),
             )
             if not (certificate.certified or certificate.lesser is not None):
                 unsure = certificate.verdict.answer is Answer.UNSTABLE
                 row = row.but(outcome="unstable" if unsure else "over budget", detail=certificate.shortfall())
         self.events.progress("bundle", 1, 1, "")
         return row
+
+
+def _smallest(one: Made) -> tuple[int, int]:
+    return one.row.size_bytes or 0, -one.row.precision.fidelity
 
 
 def _formats_of(target: Target | None) -> tuple[Format, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgekd.artefacts import BACKENDS, Artefact, Backend, Format, Precision
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Fingerprint, Job
-from edgekd.errors import ConfigurationError, Diverged
+from edgekd.errors import ConfigurationError, Diverged, EdgeKDError
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.converter import Converter
 from edgekd.export.facts import facts_of
@@ -25,7 +25,7 @@ from edgekd.students.student import new_student, save_student
 from edgekd.tasks._protocol import SplitName
 from edgekd.tasks.splits import spread
 
-__all__ = ["Made", "Maker", "backend_for", "options_for"]
+__all__ = ["Made", "Maker", "backend_for", "options_for", "told"]
 
 _CALIBRATION, _PARITY = 256, 64
 
@@ -95,8 +95,8 @@ class Maker:
         try:
             student = self._calibrated(candidate)
         except (ConfigurationError, Diverged) as error:
-            return made.but(detail=_told(error))
-        key = f"{form.value}-{precision.value}-{backend.runtime}"
+            return made.but(detail=told(error))
+        key = f"{form.value}-{precision.value}-{backend.runtime}-{backend.provider}"
         save_student(student, self.students / key)
         path = self.scratch / "files" / key / f"model{form.suffix}"
         facts = facts_of(self.header, candidate, options, form) if self.header is not None else {}
@@ -133,7 +133,7 @@ class Maker:
         try:
             report = check_parity(self.session, made.job, made.student, raw, made.options, self.scratch / "parity")
         except ConfigurationError as error:
-            return made.but(outcome="refused", detail=_told(error))
+            return made.but(outcome="refused", detail=told(error))
         parity = Parity(samples=report.samples, agree=report.agree, largest=report.largest, unit=report.unit)
         if not report.holds:
             return made.but(outcome="differs", detail=f"from the model: {report.detail}", parity=parity)
@@ -157,7 +157,8 @@ def backend_for(form: Format) -> Backend:
     return Backend.model_validate(next(name for name, formats in BACKENDS.items() if formats[0] is form))
 
 
-def _told(error: ConfigurationError | Diverged) -> str:
+def told(error: EdgeKDError) -> str:
+    """An error as the detail of a row."""
     if isinstance(error, ConfigurationError):
         first, *more = error.problems
         also = f" (and {len(more)} more like it)" if more else ""

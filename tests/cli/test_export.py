@@ -24,6 +24,10 @@ from edgekd.cli.main import main
         (["m.tflite", "--output", "o"], 2, "give the PyTorch model"),
         (["m.onnx", "--output", "o"], 3, "no such file"),
         (["run", "--precision", "int8"], 2, "--precision is for a model"),
+        (["run", "--format", "tflite"], 2, "--format is for a model"),
+        (["run", "--seed", "0"], 2, "--seed is for a model"),
+        (["run", "--format", "json"], 3, "is not a run folder"),
+        (["m.py:build", "--output", "o", "--max-drop", "100%"], 2, "a percentage below 100"),
         (["run"], 3, "is not a run folder"),
     ],
 )

@@ -30,7 +30,27 @@ def row(outcome: str, form: Format = Format.ONNX, **fields: object) -> ExportedF
     ],
 )
 def test_the_exit_code_is_that_of_a_format_without_its_file(rows, code):
+    assert ModelExportAnswer(model="m", files=tuple(rows), max_drop=0.01).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("rows", "code"),
+    [
+        ([row("written", bundle=BUNDLE), row("refused")], 3),
+        ([row("written", bundle=BUNDLE), row("refused"), row("differs")], 7),
+        ([row("written", bundle=BUNDLE), row("written", Format.TFLITE, bundle=BUNDLE)], 0),
+        ([row("over budget", bundle=BUNDLE), row("written", bundle=BUNDLE)], 5),
+    ],
+)
+def test_every_precision_that_was_asked_for_is_wanted(rows, code):
     assert ModelExportAnswer(model="m", files=tuple(rows)).exit_code == code
+
+
+def test_the_digest_of_a_certificate_is_told():
+    certified = row("written", bundle=BUNDLE, certificate="certified  3 ms", sha256="a" * 64)
+    lines = ModelExportAnswer(model="m:build", files=(certified,)).lines()
+    assert f"digest    {'a' * 64}  out/onnx" in lines
+    assert lines[-1] == "next:     edgekd verify out/onnx"
 
 
 def test_a_file_is_told_beside_the_float_model():

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from edgekd.artefacts import Artefact, Format, Precision
+from edgekd.artefacts import Artefact, Backend, Format, Precision
 from edgekd.bundle.preprocess import ModelInput, ModelOutput, Preprocess
-from edgekd.errors import ConfigurationError, UsageError
+from edgekd.errors import ConfigurationError, Interrupted, ParityFailed, UsageError
 from edgekd.events import SilentEvents
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.converter import Converter
 from edgekd.exporting.answer import ExportedFile
 from edgekd.exporting.bundling import require_replaceable
 from edgekd.exporting.data import task_for
-from edgekd.exporting.export import ExportPlan, _Export, converted_files
+from edgekd.exporting.export import ExportPlan, _Export, converted_files, export_model
 from edgekd.exporting.given import given_model
-from edgekd.exporting.making import Made, backend_for
+from edgekd.exporting.making import Made, Maker, backend_for
 from edgekd.store.atomic import write_json
 from edgekd.store.certificate import Parity
 from edgekd.students._protocol import Arch, Candidate
+from edgekd.students.student import new_student
 from edgekd.testing.fakes.device import FakeDevice
 
 SIZES = {Precision.INT8: 10, Precision.DYNAMIC_INT8: 12, Precision.FLOAT16: 20, Precision.FLOAT32: 40}
@@ -32,21 +34,21 @@ class PaperMaker:
     """Files that are only told of, with scores by precision."""
 
     def __init__(self, scores: dict[Precision, float | None]) -> None:
-        self.scores, self.made = scores, list[Precision]()
+        self.scores, self.sizes, self.asked = scores, dict(SIZES), list[Precision]()
 
     def make(self, form, precision, backend):
-        self.made.append(precision)
         row = ExportedFile(format=form, precision=precision, backend=str(backend), outcome="refused", detail="no")
         made = Made(row, Candidate(family="own", arch=Arch.of({}), backend=backend), None)
         if self.scores[precision] is None:
             return made
-        artefact = Artefact(path=Path("m.onnx"), format=form, sha256="0" * 64, size_bytes=SIZES[precision])
+        artefact = Artefact(path=Path("m.onnx"), format=form, sha256="0" * 64, size_bytes=self.sizes[precision])
         parity = Parity(samples=1, agree=1, largest=0.0, unit="")
         return replace(made, artefact=artefact).but(
-            outcome="passed over", size_bytes=SIZES[precision], parity=parity, detail=""
+            outcome="passed over", size_bytes=self.sizes[precision], parity=parity, detail=""
         )
 
     def scored(self, made, split):
+        self.asked.append(made.row.precision)
         return self.scores[made.row.precision]
 
 
@@ -72,17 +74,81 @@ def outcomes(rows):
 
 
 def test_the_smallest_precision_that_keeps_agreement_is_written(export, folder):
-    made = export({Precision.INT8: 0.95, Precision.DYNAMIC_INT8: 0.995}, max_drop=0.01)
+    made = export(dict.fromkeys(Precision, 0.995) | {Precision.INT8: 0.95}, max_drop=0.01)
     rows = made.format(Format.ONNX, folder / "out")
-    assert outcomes(rows) == {Precision.INT8: "drops", Precision.DYNAMIC_INT8: "written"}
-    assert made.maker.made == [Precision.INT8, Precision.DYNAMIC_INT8]  # larger ones are not tried
+    assert outcomes(rows) == {
+        Precision.INT8: "drops", Precision.DYNAMIC_INT8: "written",
+        Precision.FLOAT16: "passed over", Precision.FLOAT32: "passed over",
+    }  # fmt: skip
+    assert made.maker.asked == [Precision.INT8, Precision.DYNAMIC_INT8]  # larger ones are not scored
     assert "5.0 points below 100.0%" in rows[0].detail
+
+
+def test_the_smallest_file_is_written_and_not_the_one_that_usually_is(export, folder):
+    made = export(dict.fromkeys(Precision, 1.0), max_drop=0.01)
+    made.maker.sizes[Precision.DYNAMIC_INT8] = 8
+    assert outcomes(made.format(Format.ONNX, folder / "out"))[Precision.DYNAMIC_INT8] == "written"
+    assert made.maker.asked == [Precision.DYNAMIC_INT8]
+
+
+def test_the_same_images_are_scored_once(export):
+    made = export({Precision.INT8: 0.95})
+    one = made.maker.make(Format.ONNX, Precision.INT8, backend_for(Format.ONNX))
+    assert made.score(one, "validation") == made.score(one, "test") == 0.95  # these images have one part that scores
+    assert made.maker.asked == [Precision.INT8]
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"), [(ConfigurationError.one("no"), "refused"), (ParityFailed("no"), "differs")]
+)
+def test_a_file_that_can_not_be_bundled_is_a_row_beside_the_others(export, folder, monkeypatch, error, outcome):
+    made = export(dict.fromkeys(Precision, 1.0), precisions=(Precision.FLOAT32, Precision.INT8))
+    bundled = made._bundled
+
+    def failing(one, place):
+        if one.row.precision is Precision.INT8:
+            raise error
+        return bundled(one, place)
+
+    monkeypatch.setattr(made, "_bundled", failing)
+    rows = made.format(Format.ONNX, folder / "out")
+    assert outcomes(rows) == {Precision.INT8: outcome, Precision.FLOAT32: "written"}
+    assert rows[0].detail == "no"
+
+
+def test_a_file_that_can_not_be_scored_is_a_row(export, folder, monkeypatch):
+    made = export(dict.fromkeys(Precision, 1.0), max_drop=0.01)
+    scored = made.maker.scored
+
+    def failing(one, split):
+        if one.row.precision is Precision.INT8:
+            raise ConfigurationError.one("no")
+        return scored(one, split)
+
+    monkeypatch.setattr(made.maker, "scored", failing)
+    found = outcomes(made.format(Format.ONNX, folder / "out"))
+    assert (found[Precision.INT8], found[Precision.DYNAMIC_INT8]) == ("refused", "written")
+
+
+def test_who_stops_an_export_is_told_to_give_it_again(export, folder, monkeypatch):
+    made = export({})
+    monkeypatch.setattr(SilentEvents, "stop", lambda _: True)
+    with pytest.raises(Interrupted, match="give the same command again"):
+        made.format(Format.ONNX, folder / "out")
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, 5.0])
+def test_a_drop_of_everything_is_refused(tmp_path, share):
+    plan = ExportPlan(data=tmp_path, max_drop=share)
+    with pytest.raises(UsageError, match=r"0\.01 is one point"):
+        export_model("m.py:f", None, plan, tmp_path / "out", SilentEvents())
 
 
 def test_what_a_model_can_not_have_is_passed_on_to_the_next(export, folder):
     rows = export({Precision.FLOAT16: 1.0}, max_drop=0.01).format(Format.ONNX, folder / "out")
     assert outcomes(rows) == {
         Precision.INT8: "refused", Precision.DYNAMIC_INT8: "refused", Precision.FLOAT16: "written",
+        Precision.FLOAT32: "refused",
     }  # fmt: skip
 
 
@@ -136,6 +202,22 @@ def test_what_an_export_is_made_from_is_never_replaced(tmp_path):
     require_replaceable(tmp_path / "onnx")
     with pytest.raises(UsageError, match="which is replaced whole"):
         require_replaceable(tmp_path / "onnx", [tmp_path / "onnx" / "model.onnx"])
+
+
+def test_two_backends_of_one_runtime_have_folders_of_their_own(folder, named, monkeypatch):
+    class Paper:
+        def convert(self, student, *_):
+            folders.append(student)
+            return SimpleNamespace(artefact=None, detail="no", outcome=None)
+
+    folders: list[Path] = []
+    family = given_model(f"{named}:build", None).family
+    task = task_for(family.module(), "build", (3, 8, 8), None, (), ())
+    maker = Maker(family, task, Paper(), folder)
+    monkeypatch.setattr(Maker, "_calibrated", lambda *_: new_student(family, family.original(task.spec), task.spec, 0))
+    for backend in ("litert/xnnpack", "litert/builtin"):
+        maker.converted(Format.TFLITE, Precision.FLOAT32, Backend.model_validate(backend))
+    assert len(set(folders)) == 2
 
 
 def test_backends_are_native_to_their_format():
