@@ -185,7 +185,10 @@ class LabelledPictures(Images):
                     f"{self._origin()}: no picture is left for {part}, of {len(named)} in all",
                     "lower `test` or `validation`, or give more pictures",
                 )
-        return parts
+        # pictures that are also in test or validation are left out: last, so that the others are a view of the file
+        train, elsewhere = parts["train"], np.concatenate([keys[parts["test"]], keys[parts["validation"]]])
+        twins = np.isin(keys[train], elsewhere)
+        return {**parts, "train": np.concatenate([train[~twins], train[twins]])}
 
     def _size_of(self, data: bytes, path: Path) -> tuple[int, int] | None:
         return size_of(data, path) if self.size is None else None

@@ -6,8 +6,9 @@ A source (a folder of pictures at one size) has a folder in the cache, and in it
     pictures/<source>/<version>/facts.npy    a record a picture
 
 The version is known by the content of all files in their order. A new one takes what it can from the one before, so
-that a few more pictures cost the decoding of a few, and replaces it. One that was stopped, or that met files which are
-no pictures, is gone on with.
+that a few more pictures cost the decoding of a few and a copy of the others, and replaces it. One that was stopped, or
+that met files which are no pictures, is gone on with. Pixels are held against their hashes once in each process; a
+version that is damaged is made again.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from edgekd.errors import ConfigurationError, Interrupted, Problem
+from edgekd.errors import ConfigurationError, Interrupted, MissingError, Problem
 from edgekd.records import digest_json
 from edgekd.tasks._protocol import PictureSpec
 from edgekd.tasks.decoding import framed, opened, picture_bytes
@@ -43,7 +45,10 @@ _PIXELS, _FACTS = "pixels", "facts.npy"
 _IN_FLIGHT_BYTES = 64 * 1024**2
 _SAVED_EVERY_S = 20.0
 _RELEASED_EVERY = 64  # pictures
+_CHECKED_BYTES = 4 * 1024**2
 _NAMED = 20  # files that are no pictures; of the rest the number
+
+_checked: set[tuple[Path, int, int]] = set()  # versions whose pixels this process has held against their hashes
 
 Progress = Callable[[int, int, str], None]
 ItemT = TypeVar("ItemT")
@@ -92,14 +97,17 @@ def stored_pictures(
     version = hashlib.sha256(digest_json(described).encode() + content).hexdigest()[:32]
     folder = user_cache_path("edgekd") / "pictures" / digest_json([source, *described])[:32]
     whole = folder / version
-    size = len(files) * int(np.prod(spec.shape))
-    if not _there(whole, size):
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
-            if not _there(whole, size):  # another process may have made it meanwhile
-                _Making(whole, spec, files, keys, progress, stop).run()
-    facts: NDArray[np.void] = np.load(whole / _FACTS, allow_pickle=False)
-    return map_array(whole / _PIXELS, np.uint8, (len(files), *spec.shape)), facts, whole
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / "lock", len(files), progress, stop):  # a process that makes another version removes this one
+        read = _read(whole, spec)
+        if read is None or not _is_whole(whole, keys, *read, progress, stop):
+            _Making(whole, spec, files, keys, progress, stop).run()
+            _checked.add(_state_of(whole))
+            read = _read(whole, spec)
+        if read is None:
+            raise MissingError(f"{whole} was removed while it was written", "run the same command again")
+    facts, pixels = read
+    return pixels, facts, whole
 
 
 @dataclass
@@ -154,7 +162,9 @@ class _Making:
                 if count % _RELEASED_EVERY == 0:
                     release()
                     self._stop_if_asked(count)
-                self._put(stream, at, rows[row], facts[row])
+                    self.progress(count, len(both), "taking over what is decoded already")
+                if _hash(rows[row].data) == tuple(facts[row]["pixels"].tolist()):
+                    self._put(stream, at, rows[row], facts[row])
 
     def _decode(self, stream: IO[bytes]) -> list[Problem]:
         missing = np.flatnonzero(self.facts["file"] == 0).tolist()
@@ -174,7 +184,10 @@ class _Making:
 
     def _decoded(self, at: int) -> tuple[NDArray[np.uint8], tuple[Any, ...]]:
         path = self.files[at]
-        pixels = framed(opened(picture_bytes(path), path), self.spec, path)
+        data = picture_bytes(path)
+        if _hash(data)[0] != self.keys[at]:  # it would be kept as what it was before
+            raise ConfigurationError.one(f"{path} changed while it was read", "run it again when the files stand still")
+        pixels = framed(opened(data, path), self.spec, path)
         values = pixels.reshape(len(pixels), -1).astype(np.uint32)
         sums = values.sum(1, dtype=np.uint64), (values**2).sum(1, dtype=np.uint64)
         return pixels, (self.keys[at], _hash(np.ascontiguousarray(pixels).data), *sums)
@@ -250,9 +263,55 @@ def _facts_of(spec: PictureSpec) -> np.dtype[np.void]:
     return np.dtype([("file", "<u8"), ("pixels", "<u8", (2,)), ("sum", *sums), ("squares", *sums)])
 
 
-def _there(folder: Path, size: int) -> bool:
-    pixels = folder / _PIXELS
-    return (folder / _FACTS).is_file() and pixels.is_file() and pixels.stat().st_size == size
+@contextmanager
+def _locked(path: Path, total: int, progress: Progress, stop: Callable[[], bool]) -> Iterator[None]:
+    """Inside this, no other process makes a version of the source. Raises Interrupted when ``stop()``."""
+    lock = FileLock(path)
+    while True:
+        try:
+            lock.acquire(timeout=0.5)
+            break
+        except Timeout:
+            if stop():
+                raise _stopped(0, total) from None
+            progress(0, total, "waiting for another run that decodes these pictures")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_whole(
+    folder: Path,
+    keys: NDArray[np.uint64],
+    facts: NDArray[np.void],
+    pixels: NDArray[np.uint8],
+    progress: Progress,
+    stop: Callable[[], bool],
+) -> bool:
+    """Whether a version has all pictures and, looked at once in a process, pixels as they were written."""
+    if not (len(pixels) == len(keys) == len(facts)) or not np.array_equal(facts["file"], keys):
+        return False
+    if _state_of(folder) in _checked:
+        return True
+
+    def same(rows: slice) -> bool:
+        hashes = [_hash(np.ascontiguousarray(row).data) for row in pixels[rows]]
+        return bool(np.array_equal(np.asarray(hashes, np.uint64), facts["pixels"][rows]))
+
+    step = max(1, _CHECKED_BYTES // max(1, pixels[:1].nbytes))
+    rows = [slice(start, start + step) for start in range(0, len(pixels), step)]
+    for found in _each(rows, same, 2 * (os.cpu_count() or 1), progress, "checking what is decoded already", stop):
+        release()
+        if found is not True:
+            return False
+    _checked.add(_state_of(folder))
+    return True
+
+
+def _state_of(folder: Path) -> tuple[Path, int, int]:
+    status = (folder / _PIXELS).stat()
+    return folder, status.st_mtime_ns, status.st_ino
 
 
 def _read(folder: Path, spec: PictureSpec) -> tuple[NDArray[np.void], NDArray[np.uint8]] | None:

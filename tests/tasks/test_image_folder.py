@@ -370,6 +370,71 @@ def test_a_cut_cache_is_made_again(tmp_path, monkeypatch):
     assert np.array_equal(made(root).split("train").inputs, whole)
 
 
+def damaged_facts(version: Path) -> None:
+    (version / "facts.npy").write_bytes(b"torn")
+
+
+def shorter_facts(version: Path) -> None:
+    np.save(version / "facts.npy", np.load(version / "facts.npy")[:-1])
+
+
+def changed_pixels(version: Path) -> None:
+    data = bytearray((version / "pixels").read_bytes())
+    data[1000] ^= 1
+    (version / "pixels").write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [damaged_facts, shorter_facts, changed_pixels])
+@pytest.mark.parametrize("more", [False, True], ids=["the same pictures", "one more"])
+def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch, damage, more):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = fill(tmp_path / "pets", 20)
+    _ = made(root).spec
+    (pixels,) = (tmp_path / "cache").glob("edgekd/pictures/*/*/pixels")
+    damage(pixels.parent)
+    monkeypatch.setattr(picture_store, "_checked", set())  # as another process
+    if more:
+        picture(9999).save(root / "cat" / "new.png")
+    found = made(root)
+    kept = {part: found.split(part).inputs.copy() for part in ("train", "test")}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "fresh"))
+    assert all(np.array_equal(made(root).split(part).inputs, inputs) for part, inputs in kept.items())
+
+
+def test_kept_pixels_are_checked_once_in_a_process(tmp_path, monkeypatch):
+    root, told = fill(tmp_path / "pets", 20), list[str]()
+    made(root).prepare(lambda *_: None, lambda: False)
+    monkeypatch.setattr(picture_store, "_checked", set())
+    for _ in range(2):
+        made(root).prepare(lambda done, total, note: told.append(note), lambda: False)
+    assert told.count("checking what is decoded already") == 2  # at its start and at its end
+
+
+def test_a_picture_that_changes_while_it_is_read_is_not_kept(tmp_path, monkeypatch):
+    root = fill(tmp_path / "pets", 10)
+    path = root / "cat" / "0-3.png"
+    was = picture_store.stored_pictures
+
+    def meanwhile(*given):
+        picture(777).save(path)
+        return was(*given)
+
+    monkeypatch.setattr("edgekd.tasks.labelled_pictures.stored_pictures", meanwhile)
+    with pytest.raises(ConfigurationError, match=r"0-3\.png changed while it was read"):
+        _ = made(root).spec
+
+
+def test_a_picture_in_two_parts_does_not_copy_the_others(tmp_path):
+    root = tmp_path / "pets"
+    for part, each, seed in (("train", 30, 0), ("val", 5, 100), ("test", 6, 200)):
+        fill(root / part, each, seed)
+    before = made(root).split("train").digest
+    shutil.copy(root / "test" / "cat" / "200-0.png", root / "train" / "cat" / "0-00.png")
+    train = made(root).split("train")
+    assert train.digest == before
+    assert isinstance(train.inputs, np.memmap)
+
+
 def test_progress_counts_pictures(tmp_path):
     told = list[tuple[int, int, str]]()
     made(fill(tmp_path / "pets", 20)).prepare(lambda *at: told.append(at), lambda: False)
