@@ -19,6 +19,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
+from edgekd.agent.faults import is_shortage, is_want_of_memory
 from edgekd.errors import ConfigurationError, EdgeKDError, Place, nearest_name
 from edgekd.records import Record
 
@@ -101,6 +102,8 @@ class CodeReference(Record):
                     f"`{self.target}`: no module `{module_name}` in {self.folder}", hint
                 ) from error
             except (Exception, SystemExit) as error:  # a person's code may raise anything while it is imported
+                if _is_the_machines(error):
+                    raise
                 raise ConfigurationError.one(
                     f"`{self.target}`: importing it failed: {type(error).__name__}: {error}", "correct the module"
                 ) from error
@@ -146,17 +149,25 @@ def importable(folder: Path) -> Iterator[None]:
 def running(reference: CodeReference, remedy: str) -> Iterator[None]:
     """Around a call of the referenced function: its folder is on the import path.
 
-    Raises ConfigurationError on whatever the function raises, and where it calls ``sys.exit``.
+    Raises ConfigurationError on whatever the function raises, and where it calls ``sys.exit``; errors of edgekd, want
+    of memory and a full disk as they are.
     """
     try:
         with no_exit(), importable(reference.folder):
             yield
-    except ConfigurationError:
+    except EdgeKDError:
         raise
     except Exception as error:  # a person's code may raise anything
+        if _is_the_machines(error):
+            raise
         raise ConfigurationError.one(
             f"`{reference.target}()` failed: {type(error).__name__}: {error}", remedy
         ) from error
+
+
+def _is_the_machines(error: BaseException) -> bool:
+    """Whether code failed for the machine it ran on, and not for what is written there."""
+    return is_want_of_memory(error) or is_shortage(error)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from edgekd.references import no_exit
 from edgekd.store.certificate import Certificate
 from edgekd.store.explanation import ExplanationRecord
 from edgekd.store.listing import shortened
-from edgekd.store.opening import changed_since, is_begun, open_run
+from edgekd.store.opening import changed_since, is_begun, open_run, require_place
 from edgekd.store.records import AutoRecord, OutcomeRecord, RunHeader
 from edgekd.store.run import Run
 from edgekd.targets.verdict import Answer
@@ -138,6 +138,8 @@ def run_project(
     from edgekd.search.search import run_search, spent_before
     from edgekd.search.single import run_single
 
+    if folder is not None:
+        require_place(folder)  # a teacher may be trained before the run is begun
     session = open_device(project.target.device, project.folder, events.line).open()
     try:
         fingerprint = session.describe()

@@ -14,6 +14,7 @@ from edgekd.checking import check_project
 from edgekd.errors import ConfigurationError, NothingFits
 from edgekd.events import SilentEvents
 from edgekd.recipes.teach import TrainedTeacher
+from edgekd.running import run_project
 
 PROJECT = """\
 schema: edgekd.project/1
@@ -47,6 +48,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         return path
 
     return write
+
+
+def test_a_place_where_no_run_can_be_is_said_before_the_device_is_opened(project, tmp_path, monkeypatch):
+    def opened(*_: object) -> None:
+        raise AssertionError("the device was opened")
+
+    monkeypatch.setattr("edgekd.devices.catalogue.open_device", opened)
+    (tmp_path / "mine").touch()
+    with pytest.raises(ConfigurationError, match="mine: is no folder for a run"):
+        run_project("search", project(), None, tmp_path / "mine", None, None, SilentEvents())
 
 
 def test_pictures_are_decoded_before_anything_else_is_looked_at(project, tmp_path):

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import textwrap
 import traceback
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from edgekd.agent.faults import is_want_of_memory
 from edgekd.cli.output import Output, nobody_reads, tell
 from edgekd.errors import ConfigurationError, EdgeKDError, printable
 
-__all__ = ["HOW_TO_GO_ON", "failed", "interrupted", "out_of_reach", "unexpected"]
+__all__ = ["HOW_TO_GO_ON", "failed", "interrupted", "out_of_reach", "unexpected", "wants_memory"]
 
 HOW_TO_GO_ON = "a run keeps what it finished, and the same command goes on from there"
 _WIDTH = 80
@@ -51,13 +52,20 @@ def out_of_reach(error: Exception, output: Output) -> int:
     """Say what the system refused: a full disk, a folder that can't be written, memory."""
     name = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
     said = error.strerror if isinstance(error, OSError) else None
-    message = f"{name}{said or str(error) or type(error).__name__}"
+    whole = str(replace(error.problems[0], remedy="")) if isinstance(error, ConfigurationError) else str(error)
+    message = f"{name}{said or whole or type(error).__name__}"
     remedy = _remedy(error)
     _as_json(output, type(error).__name__, 4, message, remedy, [])
     _say(f"{message}\n  {remedy}" if remedy else message)
     if output.verbose:
         tell("".join(traceback.format_exception(error)))
     return 4
+
+
+def wants_memory(error: EdgeKDError) -> bool:
+    """Whether it calls something wrong that only found too little memory."""
+    cause = error.__cause__
+    return isinstance(error, ConfigurationError) and cause is not None and is_want_of_memory(cause)
 
 
 def _remedy(error: Exception) -> str:

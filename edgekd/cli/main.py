@@ -99,16 +99,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. The error tree decides which."""
     from edgekd.cli.output import Output, nobody_reads
 
-    if arguments is None and sys.getfilesystemencoding() != "utf-8":
-        # records and runtimes take names of files as UTF-8, whatever the locale says: begin again so, and all below
-        os.environ["PYTHONUTF8"] = "1"
-        os.execv(sys.executable, [sys.executable, "-P", "-m", "edgekd.cli.main", *sys.argv[1:]])
     _open_standard_streams()
     output = Output()
-    asked = os.environ.get(COMPLETION)
-    if asked:  # a shell asks what could come next: click answers that in `Group.main` alone, which is not used here
-        return shell_complete(group, {}, "edgekd", COMPLETION, asked)
     try:
+        if arguments is None and sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
+            # records and runtimes take names of files as UTF-8, whatever the locale says: begin again so, and all below
+            os.environ["PYTHONUTF8"] = "1"
+            os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+        asked = os.environ.get(COMPLETION)
+        if asked:  # a shell asks what could come next: click answers that in `Group.main` alone, which is not used here
+            return shell_complete(group, {}, "edgekd", COMPLETION, asked)
         with group.make_context("edgekd", list(sys.argv[1:] if arguments is None else arguments)) as root:
             root.obj = output
             try:
@@ -131,14 +131,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return interrupted(output)
     except EdgeKDError as error:
-        from edgekd.cli.failure import failed
+        from edgekd.cli.failure import failed, out_of_reach, wants_memory
 
-        return failed(error, output)
+        return (out_of_reach if wants_memory(error) else failed)(error, output)
     except SystemExit as error:  # the code of a project or a plugin: never this command's own end
         from edgekd.cli.failure import failed
         from edgekd.references import exit_of
 
-        return failed(exit_of(error), output)
+        told = exit_of(error)
+        told.__cause__ = error  # which -v shows
+        return failed(told, output)
     except OSError as error:
         from edgekd.cli.failure import out_of_reach
 

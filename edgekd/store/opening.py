@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import glob
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +14,7 @@ from edgekd.errors import ConfigurationError, Place
 from edgekd.store.records import RunHeader
 from edgekd.store.run import Run
 
-__all__ = ["changed_since", "is_begun", "is_finished", "open_run"]
+__all__ = ["changed_since", "is_begun", "is_finished", "open_run", "require_place"]
 
 _RUNS = Path("runs")
 _BUNDLE = "bundle"
@@ -28,8 +30,7 @@ def open_run(header: RunHeader, folder: Path | None = None) -> Run:
         if begun is not None:
             return begun
         folder = _new_folder(header)
-    if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
-        raise ConfigurationError.one("is no folder for a run", "give another with --run", Place(str(folder)))
+    require_place(folder)
     if not is_begun(folder):
         return Run.create(folder, header.but(id=folder.name))
     run = Run.open(folder)
@@ -43,6 +44,15 @@ def open_run(header: RunHeader, folder: Path | None = None) -> Run:
             Place(str(folder)),
         )
     return run
+
+
+def require_place(folder: Path) -> None:
+    """Raises ConfigurationError where no run can be in this folder, PermissionError where none may be written."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists() or place.is_symlink())
+    if not there.is_dir():
+        raise ConfigurationError.one("is no folder for a run", "give another with --run", Place(str(there)))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
 
 
 def is_begun(folder: Path) -> bool:

@@ -17,6 +17,7 @@ import torch
 from pydantic import model_validator
 from torch import nn
 
+from edgekd.agent.faults import is_shortage, is_want_of_memory
 from edgekd.artefacts import Artefact
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, Record, digest_file, digest_json
@@ -149,6 +150,8 @@ def classes_of(module: nn.Module, shape: tuple[int, ...], called: str) -> int:
         with torch.no_grad():
             answer = module(torch.zeros(2, *shape))
     except (Exception, SystemExit) as error:  # a person's code may raise anything
+        if is_want_of_memory(error) or is_shortage(error):
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         tokens = "indices" in reason and ("Long" in reason or "Int" in reason)
         raise ConfigurationError.one(

@@ -27,6 +27,11 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     monkeypatch.setattr("edgekd.targets.listing.list_targets", fail)
 
 
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
 def test_alone_it_shows_eight_things(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     shown = capsys.readouterr().out
@@ -132,6 +137,10 @@ def test_every_commands_help_starts_with_an_example(name: str, capsys: pytest.Ca
         (MemoryError(), 4),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), 4),
         (RuntimeError("basic_ios::clear: iostream error"), 4),
+        (caused(errors.ConfigurationError.one("no graph", "rewrite it"), MemoryError()), 4),
+        (caused(errors.ConfigurationError.one("no file"), OSError(2, "No such file or directory")), 3),
+        (caused(RuntimeError("surprise"), OSError(28, "No space left on device")), 4),
+        (caused(RuntimeError("surprise"), FileNotFoundError(2, "No such file or directory")), 1),
         (RuntimeError("surprise"), 1),
         (SystemExit(0), 3),  # as code of a project may: this file is a person's
     ],
@@ -338,6 +347,46 @@ def test_what_a_projects_code_prints_is_no_part_of_the_answer(
     shown = capsys.readouterr()
     assert json.loads(shown.out)["schema"] == "edgekd.targets/1"
     assert "epoch 1" in shown.err
+
+
+def test_want_of_memory_says_what_to_do_about_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error in (
+        OSError(12, "Cannot allocate memory"),
+        caused(errors.ConfigurationError.one("the module can't be turned into a graph", "rewrite it"), MemoryError()),
+    ):
+        raising(monkeypatch, error)
+        assert main(["targets", "list"]) == 4
+        shown = capsys.readouterr().err
+        assert "free some memory" in shown
+        assert "rewrite" not in shown
+
+
+def test_v_shows_where_a_persons_code_ended_the_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising(monkeypatch, SystemExit(2))
+    assert main(["targets", "list", "-v"]) == 3
+    shown = capsys.readouterr().err
+    assert "SystemExit: 2" in shown
+    assert "Traceback" in shown
+
+
+def test_a_start_under_another_locale_keeps_pythons_own_flags(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\n\ndef told(_program, words):\n    print(*words)\n    os._exit(0)\n\nos.execv = told\n"
+    )
+    words = ["-W", "ignore", "-m", "edgekd.cli.main", "targets", "list"]
+    done = subprocess.run(
+        [sys.executable, *words],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        timeout=120,
+        check=False,
+        text=True,
+    )
+    assert done.stdout.split()[1:] == ["-X", "utf8", *words], done.stderr
 
 
 def test_names_of_files_are_utf_8_whatever_the_locale_says() -> None:

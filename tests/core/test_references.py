@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from edgekd.errors import ConfigurationError
+from edgekd.errors import ConfigurationError, Interrupted, MissingError
 from edgekd.records import Record
 from edgekd.references import CodeReference, ExistingFile, running
 
@@ -79,6 +79,31 @@ def test_code_that_ends_the_process_is_an_error_that_names_the_line(tmp_path: Pa
         build()
     place = raised.value.problems[0].place
     assert (place.file, place.line) == (str(tmp_path / "parsing_model.py"), 4)
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        ("MemoryError()", MemoryError),
+        ("RuntimeError('DefaultCPUAllocator: cannot, Cannot allocate memory')", RuntimeError),
+        ("OSError(28, 'No space left on device', 'x')", OSError),
+        ("edgekd.errors.MissingError('no onnxruntime')", MissingError),
+        ("edgekd.errors.Interrupted('stopped')", Interrupted),
+        ("FileNotFoundError(2, 'No such file', 'weights.pt')", ConfigurationError),
+        ("ValueError('no')", ConfigurationError),
+    ],
+)
+def test_what_the_machine_refuses_is_no_mistake_of_a_persons_code(
+    raised: str, kind: type[Exception], tmp_path: Path
+) -> None:
+    (tmp_path / "short_model.py").write_text(f"import edgekd.errors\n\ndef build():\n    raise {raised}\n")
+    reference = CodeReference.parse("short_model:build", tmp_path)
+    build = reference.resolve()
+    with pytest.raises(kind), running(reference, ""):
+        build()
+    (tmp_path / "short_import.py").write_text(f"import edgekd.errors\n\nraise {raised}\n")
+    with pytest.raises(kind if not issubclass(kind, (MissingError, Interrupted)) else ConfigurationError):
+        CodeReference.parse("short_import:build", tmp_path).resolve()
 
 
 def test_the_working_folder_is_the_same_after_a_persons_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import ConfigurationError
-from edgekd.store.opening import is_finished, open_run
+from edgekd.store.opening import is_finished, open_run, require_place
 from edgekd.store.records import OutcomeRecord, RunHeader, TeachersRecord
 from edgekd.store.run import Run
 
@@ -77,6 +77,13 @@ def test_what_is_no_folder_is_said(header: RunHeader, here: Path, kind: str) -> 
     (here / "mine").touch() if kind == "file" else (here / "mine").symlink_to("nowhere")
     with pytest.raises(ConfigurationError, match="mine: is no folder for a run"):
         open_run(header, here / "mine")
+
+
+def test_no_run_can_be_below_a_file(here: Path) -> None:
+    (here / "mine").touch()
+    with pytest.raises(ConfigurationError, match="mine: is no folder for a run"):
+        require_place(here / "mine" / "run")
+    require_place(here / "new" / "run")
 
 
 def test_what_differs_is_named(header: RunHeader, here: Path) -> None:
