@@ -276,13 +276,18 @@ def _open_run(command: Command, project: Project, folder: Path | None, fingerpri
         teacher=teacher.name if teacher else "none",
         teacher_digest=teacher.digest() if teacher else digest_json(None),
         family=project.family.name,
-        family_digest=project.family.digest() if isinstance(project.family, Record) else None,
+        family_digest=_family_digest(project),
         fingerprint=fingerprint,
         versions=versions_here(),
         seed=project.search.seed,
         budget_s=float(project.search.budget),
     )
     return open_run(header, folder)
+
+
+def _family_digest(project: Project) -> Digest | None:
+    """Of the family's options, its source and the weights that it starts from."""
+    return project.family.digest() if isinstance(project.family, Record) else None
 
 
 def versions_here() -> Mapping[str, str]:
@@ -371,9 +376,18 @@ def bundle_of(run: Run, events: Events) -> Certificate:
             Place(str(run.folder)),
         )
     project = read_project(Path(run.header.project_file), seed=run.header.seed)
-    if project.resolved["export"] != run.header.project["export"] or project.task.spec != run.header.task:
+    changed = [
+        what
+        for what, same in {
+            "task": project.task.spec == run.header.task,
+            "export section": project.resolved["export"] == run.header.project["export"],
+            "student, with its weights file,": _family_digest(project) == run.header.family_digest,
+        }.items()
+        if not same
+    ]
+    if changed:
         raise ConfigurationError.one(
-            f"the task or the export section of {project.path.name} is no longer what this run was measured with",
+            f"the {' and the '.join(changed)} of {project.path.name} is no longer what this run was measured with",
             "put it back as it was, or search again",
             Place(str(project.path)),
         )

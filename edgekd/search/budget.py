@@ -66,10 +66,13 @@ class Pace:
 
     @classmethod
     def of(cls, plan: PlanRecord, trials: Sequence[TrialRecord]) -> Pace:
-        """The slower half of the training speeds counts: finalists are the more accurate ones, hence the larger."""
-        speeds = sorted(trial.images_per_s for trial in trials if trial.images_per_s)
-        converted = [trial.seconds["convert"] for trial in trials if trial.seconds.get("convert")]
-        measured = [trial.seconds["measure"] for trial in trials if trial.seconds.get("measure")]
+        """The slower half of the training speeds counts: finalists are the more accurate ones, hence the larger.
+
+        The whole model as it came counts only where no other trial tells: it is larger than what is trained.
+        """
+        speeds = sorted(_told(trials, lambda trial: trial.images_per_s))
+        converted = _told(trials, lambda trial: trial.seconds.get("convert"))
+        measured = _told(trials, lambda trial: trial.seconds.get("measure"))
         processes = [max(0.0, seconds / plan.measure.processes - _asked_s(plan.measure)) for seconds in measured]
         return cls(
             statistics.median(speeds[: (len(speeds) + 1) // 2]) if speeds else _IMAGES_PER_S,
@@ -79,8 +82,11 @@ class Pace:
 
     def refine_s(self, plan: PlanRecord) -> float:
         """One finalist: training, conversions, scoring."""
-        training_s = _SLOWER * plan.refine_images / self.images_per_s
-        return training_s + _CONVERSIONS * self.convert_s + _PER_FINALIST_S
+        return _SLOWER * plan.refine_images / self.images_per_s + self.untrained_s()
+
+    def untrained_s(self) -> float:
+        """One finalist that stays as it came: conversions, scoring."""
+        return _CONVERSIONS * self.convert_s + _PER_FINALIST_S
 
     def measure_s(self, plan: MeasurePlan, jobs: int) -> float:
         """A batch of measurements, on a quiet machine."""
@@ -90,16 +96,20 @@ class Pace:
         return plan.processes * processes_s
 
 
-def reserve_s(plan: PlanRecord, trials: Sequence[TrialRecord], finalists: int, rivals: int = 0) -> float:
+def reserve_s(
+    plan: PlanRecord, trials: Sequence[TrialRecord], finalists: int, rivals: int = 0, untouched: int = 0
+) -> float:
     """What refining, measuring and certifying ``finalists`` will take, at the pace observed so far.
 
-    ``rivals`` is how many other arms each finalist's arch is measured on before.
+    ``rivals`` is how many other arms each finalist's arch is measured on before; ``untouched`` is how many finalists
+    there are beside those that are trained.
     """
-    pace = Pace.of(plan, trials)
-    again = finalists * (rivals + 1) if rivals else 0
+    pace, all_of_them = Pace.of(plan, trials), finalists + untouched
+    again = all_of_them * (rivals + 1) if rivals else 0
     rechecking = again * pace.convert_s + pace.measure_s(plan.measure, again + 1) if again else 0.0
-    measuring = pace.measure_s(plan.certify, 2 * finalists) + pace.measure_s(plan.certify, 1)
-    return shortlist_s(plan, trials) + rechecking + finalists * pace.refine_s(plan) + measuring + _CERTIFICATE_S
+    refining = finalists * pace.refine_s(plan) + untouched * pace.untrained_s()
+    measuring = pace.measure_s(plan.certify, 2 * all_of_them) + pace.measure_s(plan.certify, 1)
+    return shortlist_s(plan, trials) + rechecking + refining + measuring + _CERTIFICATE_S
 
 
 def shortlist_s(plan: PlanRecord, trials: Sequence[TrialRecord]) -> float:
@@ -116,10 +126,12 @@ def stagewise_s(plan: PlanRecord, trials: Sequence[TrialRecord], stages: int) ->
     return stages * each_s + pace.measure_s(plan.measure, stages) + _CERTIFICATE_S
 
 
-def finalists_within(plan: PlanRecord, trials: Sequence[TrialRecord], total_s: float | None, rivals: int = 0) -> int:
+def finalists_within(
+    plan: PlanRecord, trials: Sequence[TrialRecord], total_s: float | None, rivals: int = 0, untouched: int = 0
+) -> int:
     """How many finalists fit in their share of the budget: at least one, at most what was asked for."""
     for count in range(plan.finalists, 1, -1):
-        if total_s is None or reserve_s(plan, trials, count, rivals) <= _FINALISTS_SHARE * total_s:
+        if total_s is None or reserve_s(plan, trials, count, rivals, untouched) <= _FINALISTS_SHARE * total_s:
             return count
     return 1
 
@@ -132,6 +144,13 @@ def share_within(
     if reserved_s <= left_s or training_s <= 0:
         return 1.0
     return max(_LEAST_SHARE, 1.0 - (reserved_s - left_s) / training_s)
+
+
+def _told(trials: Sequence[TrialRecord], of: Callable[[TrialRecord], float | None]) -> list[float]:
+    """What the trained trials tell; else what the untouched ones do."""
+    found = [(trial.candidate.plan.untouched, value) for trial in trials if (value := of(trial))]
+    trained = [value for untouched, value in found if not untouched]
+    return trained or [value for _, value in found]
 
 
 def _asked_s(plan: MeasurePlan) -> float:

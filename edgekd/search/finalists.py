@@ -18,7 +18,7 @@ from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate
 from edgekd.targets.target import Target
 
-__all__ = ["NO_TRIAL", "as_it_came_first", "order_of_finalists", "rank_correlation", "refine_one"]
+__all__ = ["NO_TRIAL", "as_it_came_first", "as_they_came", "order_of_finalists", "rank_correlation", "refine_one"]
 
 NO_TRIAL = -1
 _AS_IT_CAME = 3
@@ -43,6 +43,11 @@ def as_it_came_first(order: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
     """
     own = [trial for trial in order if trial.candidate.plan.untouched][:_AS_IT_CAME]
     return (*own, *(trial for trial in order if not trial.candidate.plan.untouched))
+
+
+def as_they_came(order: Sequence[TrialRecord]) -> int:
+    """How many of them are a person's own model as it came."""
+    return sum(trial.candidate.plan.untouched for trial in order)
 
 
 def refine_one(

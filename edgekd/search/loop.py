@@ -19,7 +19,7 @@ from edgekd.search.arms import rivals
 from edgekd.search.budget import Budget, finalists_within, reserve_s, share_within
 from edgekd.search.feasible import misses, trial_violations, violations
 from edgekd.search.files import keep_newest
-from edgekd.search.finalists import order_of_finalists
+from edgekd.search.finalists import as_it_came_first, as_they_came, order_of_finalists
 from edgekd.search.foresight import Foresight
 from edgekd.search.masks import Allowed, at_precision
 from edgekd.search.measuring import Bench, Measured
@@ -138,9 +138,11 @@ class TrialLoop:
 
     def _end(self, known: Known, proposals: Sequence[tuple[int, int, Candidate]]) -> ProposalsRecord | None:
         trials, total_s = known.trials, self.budget.total_s
-        most = self._rivals(trials)
-        finalists = finalists_within(self.plan, trials, total_s, most)
-        reserved = reserve_s(self.plan, trials, finalists, most)
+        order = as_it_came_first(order_of_finalists(self.run.target, self.arms, trials))
+        own = as_they_came(order)
+        most = self._rivals(order[: own + self.plan.finalists])
+        finalists = finalists_within(self.plan, trials, total_s, most, own)
+        reserved = reserve_s(self.plan, trials, finalists, most, own)
         # a batch must be finished before the reserve begins, and takes about as long as those before it
         batch_s = _batch_s(trials)
         reason: Literal["time", "exhausted", "enough"]
@@ -170,11 +172,10 @@ class TrialLoop:
             ended_s=self.budget.spent_s(),
         )
 
-    def _rivals(self, trials: Sequence[TrialRecord]) -> int:
+    def _rivals(self, best: Sequence[TrialRecord]) -> int:
         """How many arms a finalist will be measured on beside its own, by what would be refined now."""
         if not self.plan.recheck:
             return 0
-        best = order_of_finalists(self.run.target, self.arms, trials)[: self.plan.finalists]
         counts = [len(rivals(Arm.of(trial.candidate), self.arms.kept, self.run.anchors())) for trial in best]
         return max(counts, default=0)
 

@@ -20,13 +20,12 @@ from edgekd.search.anchors import choose_anchors
 from edgekd.search.arms import settle_arms, still_in
 from edgekd.search.choose import chosen_of, ranked_by_merit
 from edgekd.search.feasible import is_feasible
-from edgekd.search.finalists import as_it_came_first, order_of_finalists
 from edgekd.search.foresight import Foresight
 from edgekd.search.loop import known_before, propose_batch
 from edgekd.search.masks import Allowed, mask
 from edgekd.search.recheck import settled
 from edgekd.search.relaxed.replay import relaxed_decisions, relaxed_guide
-from edgekd.search.shortlist import by_shortlist
+from edgekd.search.shortlist import standing
 from edgekd.search.shrinking import chosen_step, gain_wanted
 from edgekd.store.records import ArmsRecord, AutoRecord, FeaturesRecord, PlanRecord, RoundsPlan
 from edgekd.store.run import Run
@@ -163,7 +162,7 @@ def _outcomes(run: Run, arms: ArmsRecord) -> ReplayedStep:
 
 def _finalists(run: Run, arms: ArmsRecord) -> ReplayedStep:
     target = run.target
-    order = as_it_came_first(by_shortlist(target, order_of_finalists(target, arms, run.trials()), run.shortlist()))
+    order = standing(target, arms, run.trials(), run.shortlist())
     rechecks = {record.trial: record for record in run.rechecks()}
     found = list[tuple[str, bool]]()
     for finalist in run.finalists():

@@ -28,7 +28,7 @@ from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.budget import Budget, reserve_s, shortlist_s, stagewise_s
 from edgekd.search.choose import Chooser
 from edgekd.search.ending import finish, nothing_fits, success
-from edgekd.search.finalists import as_it_came_first, order_of_finalists, rank_correlation, refine_one
+from edgekd.search.finalists import as_they_came, rank_correlation, refine_one
 from edgekd.search.foresight import Foresight
 from edgekd.search.known import known_tables
 from edgekd.search.loop import TrialLoop
@@ -41,7 +41,7 @@ from edgekd.search.refiner import RecipeRefiner
 from edgekd.search.relaxed.gap import Gap
 from edgekd.search.relaxed.step import RelaxedSteps
 from edgekd.search.relaxed.training import lesson_of, relaxable
-from edgekd.search.shortlist import Shortlist, by_shortlist
+from edgekd.search.shortlist import Shortlist, standing
 from edgekd.search.stagewise import Stagewise
 from edgekd.search.steps import FirstSteps
 from edgekd.search.survey import FamilySurveyor
@@ -255,20 +255,20 @@ class Search:
 
     def _settle(self, arms: ArmsRecord, wanted: int, bench: Bench, budget: Budget) -> OutcomeRecord:
         target, trials = self.run.target, self.run.trials()
-        order = as_it_came_first(order_of_finalists(target, arms, trials))
+        order = standing(target, arms, trials, None)
         if shortlist_s(self.plan, trials) > 0:
             shortlist = Shortlist(self.run, self.plan, bench, self.events, budget)
-            order = as_it_came_first(by_shortlist(target, order, shortlist(order, wanted + _own(order))))
-        own = _own(order)
-        wanted += own  # they cost no training
+            order = standing(target, arms, trials, shortlist(order, wanted + as_they_came(order)))
+        own = as_they_came(order)  # beside those that are wanted: they cost no training
         recheck = Recheck(self.run, self.plan, arms, bench, self.events, budget)
         chooser = Chooser(self.run, self.plan.certify, self.parts.session, self.parts.refiner, self.events, budget)
         winner = None
         # beyond the wanted number only while nothing holds, and never more than twice as many
-        for goal in range(wanted, 2 * wanted - own + 1):
+        for goal in range(own + wanted, own + 2 * wanted + 1):
             if self.plan.recheck:
                 recheck(order[:goal])
-            if len(set(self._settled(arms, order[:goal]))) < wanted and goal < min(len(order), 2 * wanted - own):
+            trained = {found for found in self._settled(arms, order[:goal]) if not found.plan.untouched}
+            if len(trained) < wanted and goal < min(len(order), own + 2 * wanted):
                 continue  # two trials that settle at one arm are one finalist: the next trial takes the place
             if self.plan.relaxed is not None:
                 asked = self.plan.relaxed
@@ -314,8 +314,3 @@ class Search:
             self.events.line(f"refining   {rank} of {len(trials)}: {candidate}")
             taken.add(candidate)
             refine_one(self.run, rank, trial.number, candidate, self.parts.refiner, self.events, budget)
-
-
-def _own(order: Sequence[TrialRecord]) -> int:
-    """How many of them are a person's own model as it came."""
-    return sum(trial.candidate.plan.untouched for trial in order)

@@ -14,13 +14,14 @@ from edgekd.devices._protocol import Outcome
 from edgekd.events import Events, stop_if_asked
 from edgekd.measure.sentinel import judge_measured
 from edgekd.search.budget import SHORTLISTED, Budget
+from edgekd.search.finalists import as_it_came_first, order_of_finalists
 from edgekd.search.measuring import Bench
-from edgekd.store.records import PlanRecord, Shortlisted, ShortlistRecord, TrialRecord
+from edgekd.store.records import ArmsRecord, PlanRecord, Shortlisted, ShortlistRecord, TrialRecord
 from edgekd.store.run import Run
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Answer
 
-__all__ = ["Shortlist", "answer_of", "by_shortlist"]
+__all__ = ["Shortlist", "answer_of", "by_shortlist", "standing"]
 
 _MOST = 3 * SHORTLISTED
 
@@ -42,6 +43,13 @@ def by_shortlist(
     answers = {seen.trial: answer_of(target, seen) for seen in shortlist.seen}
     left = [trial for trial in order if answers.get(trial.number) is not Answer.FAILS]
     return tuple(sorted(left, key=lambda trial: answers.get(trial.number, Answer.HOLDS) is not Answer.HOLDS))
+
+
+def standing(
+    target: Target, arms: ArmsRecord, trials: Sequence[TrialRecord], shortlist: ShortlistRecord | None
+) -> tuple[TrialRecord, ...]:
+    """The trials that may become finalists, in that order; those that a shortlist is measured of where it is None."""
+    return as_it_came_first(by_shortlist(target, as_it_came_first(order_of_finalists(target, arms, trials)), shortlist))
 
 
 @dataclass(frozen=True)

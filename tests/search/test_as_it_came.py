@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from edgekd.artefacts import Precision
+from edgekd.devices._protocol import MeasurePlan
 from edgekd.search.replay import replay
 from edgekd.store.run import Run
 from edgekd.students._protocol import Arch, Candidate
@@ -93,3 +94,47 @@ def test_a_search_stopped_again_and_again_decides_alike(own: Any) -> None:
     assert [t.candidate for t in a.trials()] == [t.candidate for t in b.trials()]
     assert [f.candidate for f in a.finalists()] == [f.candidate for f in b.finalists()]
     assert replay(b).same
+
+
+LONG = 1_000_000  # images a refinement trains on: a thousand seconds, before which a shortlist is measured
+
+
+def on_four_arms(make_lab: Callable[..., Any], **changes: Any) -> Any:
+    """No arm is slower than another on every arch, so that all are kept, and the whole model is tried on each."""
+    lab = make_lab(original=WHOLE, target={"budgets": ROOMY}, **changes)
+
+    def latency(job: Any) -> float:
+        candidate = lab.candidates[job.artefact.sha256]
+        slower = 1.1 if (candidate.arch["width"] > 32) == (candidate.backend.runtime == "litert") else 1.0
+        base = 80.0 if candidate.plan.precision is Precision.INT8 else 100.0
+        return base * slower * lab.slow_when(candidate, lab.measuring)
+
+    lab.latency = latency
+    return lab
+
+
+def test_the_best_three_of_it_are_finalists_and_none_takes_the_place_of_one_that_the_shortlist_fails(
+    make_lab: Callable[..., Any],
+) -> None:
+    lab = on_four_arms(make_lab, refine_images=LONG, finalists=1)
+
+    def factor(candidate: Candidate, plan: MeasurePlan | None) -> float:
+        longer = plan is not None and plan.processes == lab.plan.certify.processes
+        failing = candidate.plan.untouched and candidate.plan.precision is Precision.FLOAT32
+        return 1e6 if longer and failing and candidate.backend.runtime == "litert" else 1.0
+
+    lab.slow_when = factor
+    lab.search()
+    run = Run.open(lab.folder)
+    assert [trial.candidate.plan.untouched for trial in run.trials()][:5] == [True] * 4 + [False]
+    assert [finalist.candidate.plan.untouched for finalist in run.finalists()] == [True, True, False]
+    assert replay(run).same
+
+
+def test_its_arms_that_settle_at_one_bring_no_further_training(make_lab: Callable[..., Any]) -> None:
+    lab = on_four_arms(make_lab, finalists=1, recheck=True)
+    lab.search()
+    run = Run.open(lab.folder)
+    assert run.rechecks(), "the whole model in float32 is faster on one runtime, and goes on there alone"
+    assert [finalist.candidate.plan.untouched for finalist in run.finalists()].count(False) == 1
+    assert len(run.finalists()) < 4

@@ -50,6 +50,21 @@ def test_the_pace_is_what_trials_took(make_lab: Callable[..., Any]) -> None:
     assert pace.measure_s(lab.plan.measure, 4) == pytest.approx(5 * lab.plan.measure.processes * (0.4 + asked_s))
 
 
+def test_models_as_they_came_take_time_without_training_and_set_no_pace(make_lab: Callable[..., Any]) -> None:
+    lab = make_lab()
+    lab.search()
+    trials = Run.open(lab.folder).trials()
+    pace = Pace.of(lab.plan, trials)
+    beside = reserve_s(lab.plan, trials, 2, untouched=3) - reserve_s(lab.plan, trials, 2)
+    measuring_s = pace.measure_s(lab.plan.certify, 10) - pace.measure_s(lab.plan.certify, 4)
+    assert beside == pytest.approx(3 * (2.5 * pace.convert_s + 2.0) + measuring_s)
+    own = trials[0].candidate.but(plan=trials[0].candidate.plan.but(untouched=True))
+    slow = {"convert": 60.0, "measure": 600.0}
+    untouched = [trials[0].but(candidate=own, images_per_s=1.0, seconds=slow) for _ in range(100)]
+    assert Pace.of(lab.plan, [*untouched, *trials]) == pace
+    assert Pace.of(lab.plan, untouched).images_per_s == 1.0
+
+
 def test_a_periodic_load_takes_its_time() -> None:
     plan = MeasurePlan(processes=5, rounds=10, min_calls=5, load=Load(pattern="periodic", rate_hz=1.0))
     calling_s = plan.warmup_ms / 1e3 + 10 * 5.0  # ten rounds of five calls, a second apart
