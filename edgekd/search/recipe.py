@@ -13,11 +13,11 @@ from edgekd.compress.quantization.stage import Quantize
 from edgekd.export._protocol import PRECISIONS
 from edgekd.export.integer import TELLING
 from edgekd.records import Record
-from edgekd.store.records import Arm
+from edgekd.store.records import Arm, ProposalsRecord
 from edgekd.students._protocol import DrawsImages, Stage, Trains
 from edgekd.targets.target import Target
 
-__all__ = ["arms_of", "epochs_of", "images_of", "shortened", "shortened_to", "with_precision"]
+__all__ = ["arms_of", "cut_to_time", "epochs_of", "images_of", "shortened", "shortened_to", "with_precision"]
 
 
 def arms_of(target: Target, recipe: Sequence[Stage]) -> tuple[Arm, ...]:
@@ -53,6 +53,11 @@ def shortened(recipe: Sequence[Stage], epochs: int) -> tuple[Stage, ...]:
 def shortened_to(recipe: Sequence[Stage], share: float) -> tuple[Stage, ...]:
     """The recipe with each stage cut to this share of its epochs, and to one at the least."""
     return tuple(_shortened(stage, max(1, round(share * _epochs(stage)))) for stage in recipe)
+
+
+def cut_to_time(recipe: Sequence[Stage], ended: ProposalsRecord | None) -> tuple[Stage, ...]:
+    """The recipe as far as there was time for it when a search ended proposing; all of it where there was no search."""
+    return tuple(recipe) if ended is None or ended.share == 1.0 else shortened_to(recipe, ended.share)
 
 
 def epochs_of(recipe: Sequence[Stage]) -> int:

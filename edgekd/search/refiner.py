@@ -22,7 +22,7 @@ from edgekd.records import Digest
 from edgekd.search._protocol import EstimateContext, Refined, Step
 from edgekd.search.accuracy.scoring import score_student, stage_context
 from edgekd.search.files import place
-from edgekd.search.recipe import shortened_to, with_precision
+from edgekd.search.recipe import cut_to_time, with_precision
 from edgekd.search.relaxed.gap import assistant_of, with_temperature
 from edgekd.search.untrained import native_format
 from edgekd.store.records import Accuracy, FinalistRecord
@@ -120,17 +120,15 @@ class RecipeRefiner:
         if candidate.plan.untouched:
             own = [stage for stage in self.context.recipe if isinstance(stage, Quantize)]
             return own, self.context
-        context, proposals = self.context, self.run.proposals()
-        if proposals is not None and proposals.share < 1.0:
-            context = replace(context, recipe=shortened_to(context.recipe, proposals.share))
+        recipe, context = cut_to_time(self.context.recipe, self.run.proposals()), self.context
         archs = {trial.number: trial.candidate.arch for trial in self.run.trials()}
         gap = next((gap for gap in self.run.gaps() if archs.get(gap.trial) == candidate.arch), None)
         if gap is None:
-            return context.recipe, context
+            return recipe, context
         plan = self.run.plan()
         if gap.assistant and plan is not None and plan.relaxed is not None and plan.relaxed.assistant is not None:
             context = replace(context, teacher=assistant_of(self.run, plan.relaxed.assistant, context))
-        return with_temperature(context.recipe, gap.temperature), context
+        return with_temperature(recipe, gap.temperature), context
 
     def _convert(self, candidate: Candidate, student_folder: Path, name: str) -> ConversionResult:
         """The file of a finished student, with facts inside. ``candidate`` has the student's precision."""

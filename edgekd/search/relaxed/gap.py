@@ -24,7 +24,7 @@ from edgekd.evidence import AccuracyKind
 from edgekd.search._protocol import EstimateContext
 from edgekd.search.accuracy.scoring import run_and_score
 from edgekd.search.budget import Budget
-from edgekd.search.recipe import epochs_of, shortened_to, with_precision
+from edgekd.search.recipe import cut_to_time, epochs_of, shortened_to, with_precision
 from edgekd.store.records import Accuracy, TrialRecord
 from edgekd.store.relax_options import AssistantOptions
 from edgekd.store.relaxed import GapRecord
@@ -115,7 +115,7 @@ class Gap:
     budget: Budget
 
     def __call__(self, trials: Sequence[TrialRecord]) -> None:
-        """One record a trial; where the recipe softens nothing, a line that says so. Raises Interrupted."""
+        """One record a trial that is trained; a line where the recipe softens nothing. Raises Interrupted."""
         own = temperature_of(self.context.recipe)
         known = {record.trial for record in self.run.gaps()}
         if own is None and (self.temperatures or self.assistant is not None):
@@ -123,7 +123,7 @@ class Gap:
         if own is None or len(self._ways(own)) < 2:
             return
         for trial in trials:
-            if trial.number not in known:
+            if trial.number not in known and not trial.candidate.plan.untouched:
                 stop_if_asked(self.events)
                 self._choose(trial, own)
 
@@ -160,7 +160,8 @@ class Gap:
         self.events.line(f"taught     {trial.candidate}: best at {way}, of {told}")
 
     def _trained(self, candidate: Candidate, way: Way, share: float) -> Accuracy | None:
-        recipe = with_temperature(shortened_to(self.context.recipe, share), way.temperature)
+        whole = cut_to_time(self.context.recipe, self.run.proposals())
+        recipe = with_temperature(shortened_to(whole, share), way.temperature)
         words = f"{epochs_of(recipe)} epochs of the recipe at temperature {way}"
         context = self.context
         if way.assisted and self.assistant is not None:

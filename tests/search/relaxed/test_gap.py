@@ -116,6 +116,33 @@ def test_the_whole_recipe_runs_with_it(searched, monkeypatch):
     assert temperature_of(found._taught(other.candidate)[0]) == 4.0
 
 
+def cut_to_half(run: Run) -> None:
+    ended = run.proposals()
+    assert ended is not None
+    run.write(ended.but(share=0.5))
+
+
+def test_a_recipe_that_is_cut_to_the_time_left_trains_so_many_epochs(searched):
+    context: Any = SimpleNamespace(recipe=(*recipe(), recipe()[0].but(epochs=3)))
+    parts: Any = None
+    found = refiner.RecipeRefiner(searched, context, parts, parts, parts)
+    candidate = searched.trials()[0].candidate
+    assert [stage.epochs for stage in found._taught(candidate)[0]] == [8, 3]
+    cut_to_half(searched)
+    assert [stage.epochs for stage in found._taught(candidate)[0]] == [4, 2]
+
+
+def test_what_is_tried_is_a_share_of_the_recipe_that_is_cut(searched, monkeypatch):
+    cut_to_half(searched)
+    assert choosing(searched, monkeypatch, {2: 0.9, 4: 0.5}, (2, 4)) == [(4, 1), (2, 1), (2, 2)]
+
+
+def test_a_model_that_stays_as_it_came_is_taught_nothing(searched, monkeypatch):
+    trial = searched.trials()[0]
+    searched.write(trial.but(candidate=trial.candidate.but(plan=trial.candidate.plan.but(untouched=True))))
+    assert choosing(searched, monkeypatch, {}, (2, 4)) == []
+
+
 def test_an_assistant_may_teach_it(searched, monkeypatch):
     scores = {(4, "teacher"): 0.5, (4, "assistant"): 0.7, (2, "teacher"): 0.6, (2, "assistant"): 0.65}
     asked = choosing(searched, monkeypatch, scores, (2, 4), AssistantOptions())
