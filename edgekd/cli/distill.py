@@ -25,7 +25,9 @@ __all__ = ["distill"]
     show_default="runs/DATE-TASK",
 )
 @click.option("--seed", type=SEED, help="What chance is drawn from.", show_default="the project's")
-@click.option("--explain", is_flag=True, help="Tell what each loss did, and how the student follows its teacher.")
+@click.option(
+    "--explain", is_flag=True, help="Show what each loss contributed, and how well the student follows its teacher."
+)
 def distill(
     output: Output,
     project: Path,
