@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgekd.store.certificate import Certificate
 from edgekd.store.records import FinalistRecord, TeachersRecord
 
-__all__ = ["cautions_of"]
+__all__ = ["cautions_of", "near_chance"]
 
 _NEAR_CHANCE = 1.5  # times what guessing scores, or _ABOVE more where that is less
 _ABOVE = 0.1
@@ -18,12 +18,10 @@ def cautions_of(certificate: Certificate, finalist: FinalistRecord, teachers: Te
 
     Scores are compared on one split each: the teacher's on validation, as it was rated.
     """
-    found = []
+    found = list[str]()
     scored, task = certificate.accuracy, certificate.task
     if task.plain and task.metric.name == "top1":
-        chance = 1.0 / task.head.classes
-        if scored.value < min(_NEAR_CHANCE * chance, chance + _ABOVE):
-            found.append(f"hardly better than chance: {scored.value:.1%}, and guessing scores {chance:.1%}")
+        found += near_chance(scored.value, task.head.classes)
     teacher = teachers.teachers[-1] if teachers is not None and teachers.teachers else None
     if teacher is not None and teacher.score is not None and finalist.accuracy is not None:
         below = teacher.score - finalist.accuracy.value
@@ -36,3 +34,11 @@ def cautions_of(certificate: Certificate, finalist: FinalistRecord, teachers: Te
         below = certificate.own.value - scored.value
         found.append(f"{100 * below:.1f} points below the model as it came, which scores {certificate.own.value:.1%}")
     return tuple(found)
+
+
+def near_chance(top1: float, classes: int) -> tuple[str, ...]:
+    """What is to be said of a top-1 accuracy that guessing nearly has; else nothing."""
+    chance = 1.0 / classes
+    if top1 >= min(_NEAR_CHANCE * chance, chance + _ABOVE):
+        return ()
+    return (f"hardly better than chance: {top1:.1%}, and guessing scores {chance:.1%}",)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from torch import nn
 from edgekd import plugins
 from edgekd.distill.predict import predict
 from edgekd.errors import ConfigurationError, Place, UsageError
+from edgekd.events import Events, SilentEvents, stop_if_asked
 from edgekd.records import digest_json
 from edgekd.students.own import classes_of
 from edgekd.tasks._protocol import (
@@ -27,6 +29,7 @@ from edgekd.tasks._protocol import (
     InputSpec,
     MetricSpec,
     PictureSpec,
+    Preparable,
     Rows,
     Score,
     Split,
@@ -48,6 +51,9 @@ AGREEMENT = "agreement"
 _IMAGES, _LABELS = ("x", "images", "inputs", "x_test", "x_validation", "x_train"), ("y", "labels")
 _CALIBRATION, _MADE_UP, _MOST_PICTURES = 256, 16, 2000
 
+_MOST_NAMED = 10  # classes
+_SILENT = SilentEvents()
+
 Values = tuple[float, ...]
 
 
@@ -59,6 +65,7 @@ class ModelTask:
     split_of: Callable[[SplitName], Split]
     where: str  # what the images are, in words
     kind: Literal["top1", "agreement", ""]  # what a score is; "": the images are made up, and a score says nothing
+    notes: tuple[str, ...] = ()  # what a person should know of the images
 
     def split(self, name: SplitName) -> Split:
         """One part of the data."""
@@ -70,26 +77,36 @@ class ModelTask:
 
 
 def task_for(
-    module: nn.Module, called: str, shape: tuple[int, ...] | None, data: Path | None, mean: Values, std: Values
+    module: nn.Module,
+    called: str,
+    shape: tuple[int, ...] | None,
+    data: Path | None,
+    mean: Values,
+    std: Values,
+    events: Events = _SILENT,
 ) -> ModelTask:
-    """The task of a model and its images. ``mean`` and ``std`` are in raw units; empty where nobody gave them.
+    """The task of a model and its images. ``mean`` and ``std`` are in raw units; empty where they are not known.
 
-    Raises UsageError where neither images nor a shape are known, ConfigurationError where they don't fit the model.
+    Raises UsageError where neither images nor a shape are known, or what is given contradicts the images;
+    ConfigurationError where they don't fit the model; Interrupted while pictures are decoded.
     """
     if bool(mean) != bool(std):
         raise UsageError("--mean and --std belong together", "give both, in raw units (0 to 255 for pictures)")
+    if any(value <= 0 for value in std):
+        raise UsageError(f"--std {min(std):g}: a value above 0 is expected", "for example --std 58.4,57.1,57.4")
     if data is None:
         if shape is None:
             raise UsageError("the model's input shape is not known", "give --input 3x224x224, or --data")
-        return _made_up(module, called, shape)
+        return _made_up(module, called, shape, mean, std)
     if data.is_dir():
-        return _folder(module, called, shape, data, mean, std)
+        return _folder(module, called, shape, data, mean, std, events)
     if not data.is_file():
         raise ConfigurationError.one(
             "no such file or folder", "give an .npz, or a folder of pictures", Place(str(data))
         )
     if data.suffix == ".csv":
-        return _of_task(module, called, "image-csv", {"file": data.absolute(), **_framed(shape)}, _pixels(mean, std))
+        options = {"file": data.absolute(), **_framed(shape)}
+        return _of_task(module, called, "image-csv", options, _pixels(mean, std), events)
     if data.suffix != ".npz":
         raise UsageError(
             f"--data {data}: an .npz, a folder of pictures or a .csv of them is expected",
@@ -99,7 +116,7 @@ def task_for(
     if {"x_test", "y_test"} <= names and names & {"x_train", "x_validation"} and names & {"y_train", "y_validation"}:
         first = read_array(data, "x_train" if "x_train" in names else "x_validation")
         options = {"data": data.absolute(), "per_channel": True}
-        return _of_task(module, called, "image-classification", options, _normal(first, mean, std))
+        return _of_task(module, called, "image-classification", options, _normal(first, mean, std), events, shape)
     images = next((name for name in _IMAGES if name in names), None)
     if images is None:
         raise ConfigurationError.one(
@@ -110,9 +127,8 @@ def task_for(
     wanted = (images.replace("x_", "y_"),) if images.startswith("x_") else _LABELS
     labels = next((name for name in wanted if name in names), None)
     told = read_array(data, labels) if labels is not None else None
-    return _of_arrays(
-        module, called, data, read_array(data, images), told, _normal(read_array(data, images), mean, std)
-    )
+    inputs = read_array(data, images)
+    return _of_arrays(module, called, data, inputs, told, _normal(inputs, mean, std), shape)
 
 
 def _normal(images: NDArray[Any], mean: Values, std: Values) -> Mapping[str, Values]:
@@ -123,7 +139,13 @@ def _normal(images: NDArray[Any], mean: Values, std: Values) -> Mapping[str, Val
 
 
 def _of_task(
-    module: nn.Module, called: str, kind: str, options: Mapping[str, Any], normal: Mapping[str, Values]
+    module: nn.Module,
+    called: str,
+    kind: str,
+    options: Mapping[str, Any],
+    normal: Mapping[str, Values],
+    events: Events,
+    shape: tuple[int, ...] | None = None,
 ) -> ModelTask:
     """A task by its kind, with the model's classes in place of those that its labels show."""
     plugin = plugins.load("edgekd.tasks", kind)
@@ -131,7 +153,11 @@ def _of_task(
         task: Task = plugin.model_validate({**options, **normal})
     except ValidationError as error:
         raise ConfigurationError.one(f"--data: {error.errors(include_url=False)[0]['msg']}") from error
+    if isinstance(task, Preparable):
+        events.line(f"pictures   {task.prepare(partial(events.progress, 'pictures'), events.stop)}")
     spec = task.spec
+    _require_shape(spec.name, spec.input.shape, shape)
+    _require_channels(spec.input.mean, spec.input.std, spec.input.shape)
     if not spec.plain:
         raise ConfigurationError.one(
             f"the labels of {spec.name} are no classes, one an image", "export of such models comes later"
@@ -142,9 +168,40 @@ def _of_task(
             f"`{called}` tells {classes} classes, and the labels of {spec.name} go up to {spec.head.classes - 1}",
             "give images of the classes that the model was trained for",
         )
-    labels = spec.head.labels if spec.head.classes == classes else ()
+    whole = spec.head.classes == classes
+    labels = spec.head.labels if whole else ()
+    notes = () if whole else (_of_fewer(spec.head, called, classes),)
     spec = spec.but(head=HeadSpec(classes=classes, labels=labels))
-    return ModelTask(spec, task.split, spec.name, "top1")
+    return ModelTask(spec, task.split, spec.name, "top1", notes)
+
+
+def _of_fewer(head: HeadSpec, called: str, classes: int) -> str:
+    """Which class is which, where the images have fewer than the model: their order alone tells."""
+    named = ", ".join(f"{number} is {name}" for number, name in enumerate(head.labels[:_MOST_NAMED]))
+    more = ", ..." if len(head.labels) > _MOST_NAMED else ""
+    return (
+        f"the images have {head.classes} classes and `{called}` has {classes}: of its answers "
+        f"{named + more if named else f'the first {head.classes} are taken for theirs'}"
+    )
+
+
+def _require_channels(mean: Values, std: Values, shape: tuple[int, ...]) -> None:
+    """Raises UsageError where there is neither one value nor one a channel of (C, H, W)."""
+    for option, values in (("--mean", mean), ("--std", std)):
+        if values and len(values) not in (1, shape[0]):
+            raise UsageError(
+                f"{option} has {len(values)} values, and images of {shape[0]} channels", "give one, or one a channel"
+            )
+
+
+def _require_shape(source: str, found: tuple[int, ...], asked: tuple[int, ...] | None) -> None:
+    """Raises UsageError where arrays have another shape than --input or the model's file says."""
+    if asked is not None and tuple(found) != tuple(asked):
+        sizes = ["x".join(map(str, shape)) for shape in (found, asked)]
+        raise UsageError(
+            f"the images of {source} are {sizes[0]}, and --input or the model's file says {sizes[1]}",
+            "leave --input out, or give images of that size",
+        )
 
 
 def _of_arrays(
@@ -154,7 +211,9 @@ def _of_arrays(
     inputs: NDArray[Any],
     told: NDArray[Any] | None,
     normal: Mapping[str, Values],
+    shape: tuple[int, ...] | None = None,
     picture: PictureSpec | None = None,
+    notes: tuple[str, ...] = (),
 ) -> ModelTask:
     """Images that nobody split: a part calibrates, the rest scores."""
     blank = np.zeros(len(inputs), np.int64)
@@ -162,7 +221,9 @@ def _of_arrays(
     if given.labels.dtype.names is not None:
         raise ConfigurationError.one(f"the labels of {source.name} are no classes, one an image", "give (N,) integers")
     images = np.ascontiguousarray(given.inputs)
+    _require_shape(source.name, images.shape[1:], shape)
     mean, std = (normal["mean"], normal["std"]) if normal else statistics(images, per_channel=True)
+    _require_channels(mean, std, images.shape[1:])
     classes = classes_of(module, images.shape[1:], called)
     kind: Literal["top1", "agreement"] = "agreement" if told is None else "top1"
     spec = TaskSpec(
@@ -191,24 +252,42 @@ def _of_arrays(
         )
     first, rest = carve(content_keys(images), labels, [min(_CALIBRATION, len(images) // 2)])
     where = f"{source.name}: {len(first)} images calibrate, {len(rest)} score"
-    return ModelTask(
-        spec, _splits(images, labels, {"calibration": first, "validation": rest, "test": rest}), where, kind
-    )
+    parts = {"calibration": first, "validation": rest, "test": rest}
+    return ModelTask(spec, _splits(images, labels, parts), where, kind, notes)
 
 
 def _folder(
-    module: nn.Module, called: str, shape: tuple[int, ...] | None, folder: Path, mean: Values, std: Values
+    module: nn.Module,
+    called: str,
+    shape: tuple[int, ...] | None,
+    folder: Path,
+    mean: Values,
+    std: Values,
+    events: Events,
 ) -> ModelTask:
     """Pictures in a folder a class, by the task for those; loose pictures have no labels."""
     loose = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
     if not loose:
         options = {"root": folder.absolute(), **_framed(shape)}
-        return _of_task(module, called, "image-folder", options, _pixels(mean, std))
+        return _of_task(module, called, "image-folder", options, _pixels(mean, std), events)
+    folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if folders:
+        raise ConfigurationError.one(
+            f"{folder} has pictures (`{loose[0].name}`) beside folders (`{folders[0]}`): are the folders classes or "
+            "not?",
+            "give a folder of class folders alone, or one of pictures alone",
+        )
     if shape is None:
         raise UsageError("pictures are brought to the model's size, which is not known", "give --input 3x224x224")
     spec = PictureSpec(size=(shape[1], shape[2]), fit="crop", mode="L" if shape[0] == 1 else "RGB")
-    pictures = np.stack([read_picture(path, spec)[0] for path in loose[:_MOST_PICTURES]])
-    return _of_arrays(module, called, folder, pictures, None, _pixels(mean, std), spec)
+    taken, pictures = loose[:_MOST_PICTURES], list[NDArray[np.uint8]]()
+    for done, path in enumerate(taken):
+        stop_if_asked(events, "stopped while pictures were decoded", "give the same command again")
+        events.progress("pictures", done, len(taken), path.name)
+        pictures.append(read_picture(path, spec)[0])
+    events.progress("pictures", len(taken), len(taken), "")
+    notes = () if len(loose) == len(taken) else (f"the first {len(taken)} of {len(loose)} pictures were taken",)
+    return _of_arrays(module, called, folder, np.stack(pictures), None, _pixels(mean, std), shape, spec, notes)
 
 
 def _framed(shape: tuple[int, ...] | None) -> Mapping[str, Any]:
@@ -220,18 +299,24 @@ def _pixels(mean: Values, std: Values) -> Mapping[str, Values]:
     return {"mean": mean, "std": std} if mean else {}
 
 
-def _made_up(module: nn.Module, called: str, shape: tuple[int, ...]) -> ModelTask:
-    """Random values, to compare a file with its model on. They calibrate nothing, and no score is told of them."""
-    classes = classes_of(module, shape, called)
-    images = np.random.default_rng(0).standard_normal((_MADE_UP, *shape)).astype(np.float32)
+def _made_up(module: nn.Module, called: str, shape: tuple[int, ...], mean: Values, std: Values) -> ModelTask:
+    """Random values, to compare a file with its model on: pixels, where it is known how these are normalised.
+
+    They calibrate nothing, and no score is told of them.
+    """
+    _require_channels(mean, std, shape)
+    classes, random = classes_of(module, shape, called), np.random.default_rng(0)
+    images: NDArray[Any] = random.standard_normal((_MADE_UP, *shape)).astype(np.float32)
+    if mean:
+        images = random.integers(0, 256, (_MADE_UP, *shape), np.uint8)
     spec = TaskSpec(
         name=called.rpartition(":")[2],
         input=InputSpec(
             shape=shape,
-            raw_dtype="float32",
-            raw_range=(float(images.min()), float(images.max())),
-            mean=(0.0,),
-            std=(1.0,),
+            raw_dtype="uint8" if mean else "float32",
+            raw_range=(0.0, 255.0) if mean else (float(images.min()), float(images.max())),
+            mean=mean or (0.0,),
+            std=std or (1.0,),
         ),
         head=HeadSpec(classes=classes),
         metric=MetricSpec(name=AGREEMENT),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edgekd.artefacts import BACKENDS, Backend, Format, Precision
+from edgekd.bundle.cautions import near_chance
 from edgekd.bundle.contents import bundle_digest
 from edgekd.devices._protocol import DeviceSession, Measurement, Outcome
 from edgekd.devices.catalogue import open_device
@@ -41,6 +42,7 @@ __all__ = ["ExportPlan", "converted_files", "export_model"]
 
 _BY_SIZE = (Precision.INT8, Precision.DYNAMIC_INT8, Precision.FLOAT16, Precision.FLOAT32)
 """The order in which files are made and told."""
+_CHECK = "check --mean and --std, and that labels number classes as the model does"
 _STOPPED = ("stopped; bundles that were written are kept", "give the same command again")
 
 
@@ -78,7 +80,7 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
     formats = plan.formats or _formats_of(target)
     given = given_model(model, weights, events.notice)
     module = given.module(events.line)
-    task = task_for(module, given.called, plan.shape or given.shape, plan.data, plan.mean, plan.std)
+    task = task_for(module, given.called, plan.shape or given.shape, plan.data, plan.mean, plan.std, events)
     if target is not None and task.kind != "top1" and target.accuracy is not None:
         raise UsageError(
             f"target {target.name} asks for accuracy, and the images have no labels", "give labels with them"
@@ -93,7 +95,7 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
             Converter(Path(scratch) / "convert") as converter,
         ):
             export = _Export(given, task, plan, target, session, converter, Path(scratch), events)
-            notes = _notes(task, plan)
+            notes = _notes(task, plan) + export.doubts()
             if target is not None:
                 export.bind(target)
             reference = export.reference("test") if task.kind == "top1" else None
@@ -209,6 +211,17 @@ class _Export:
             answers = predict(self.given.module(lambda _: None), part.inputs, self.task.spec)
             self._references[split] = self.task.score(answers, part.labels).value
         return self._references[split]
+
+    def doubts(self) -> tuple[str, ...]:
+        """A float model near chance: any file keeps that. Raises ConfigurationError where a drop from it is allowed."""
+        if self.task.kind != "top1":
+            return ()
+        doubts = near_chance(self.reference("validation"), self.task.spec.head.classes)
+        if doubts and self.plan.max_drop is not None:
+            raise ConfigurationError.one(
+                f"`{self.given.called}` is {doubts[0]}: --max-drop would keep any file", _CHECK
+            )
+        return tuple(f"the model is {doubt}: {_CHECK}" for doubt in doubts)
 
     def bind(self, target: Target) -> None:
         """Take the target's limits, those relative to the model in plain figures. Raises UsageError."""
@@ -381,4 +394,4 @@ def _notes(task: ModelTask, plan: ExportPlan) -> tuple[str, ...]:
     validation = len(task.split("validation"))
     if plan.max_drop is not None and plan.max_drop * validation < 1:
         notes.append(f"a drop of {100 * plan.max_drop:g} points is less than one of {validation} images: give more")
-    return tuple(notes)
+    return (*notes, *task.notes)

@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 
 from edgekd.errors import ConfigurationError, UsageError
+from edgekd.events import SilentEvents
 from edgekd.exporting.data import task_for
 from edgekd.exporting.given import given_model
 from edgekd.tasks.splits import content_keys
+
+
+class Heard(SilentEvents):
+    def __init__(self) -> None:
+        self.steps = set[str]()
+
+    def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
+        self.steps.add(stage)
 
 
 @pytest.fixture
@@ -59,6 +68,36 @@ def test_loose_pictures_are_brought_to_the_models_size(module, folder, images):
         task_for(module, "build", None, folder / "pictures", (), ())
 
 
+def test_loose_pictures_beside_folders_are_refused(module, folder, images):
+    from PIL import Image
+
+    for place in ("pictures", "pictures/a", "pictures/b"):
+        (folder / place).mkdir()
+        Image.fromarray(images[0]).save(folder / place / "0.png")
+    with pytest.raises(ConfigurationError, match="are the folders classes or not"):
+        task_for(module, "build", (3, 8, 8), folder / "pictures", (), ())
+
+
+def test_an_input_that_contradicts_the_images_is_usage(module, folder, images):
+    labels = np.arange(40) % 4
+    np.savez(folder / "d.npz", x=images)
+    np.savez(folder / "e.npz", x_train=images[:30], y_train=labels[:30], x_test=images[30:], y_test=labels[30:])
+    for name in ("d.npz", "e.npz"):
+        assert task_for(module, "build", (3, 8, 8), folder / name, (), ()).spec.input.shape == (3, 8, 8)
+        with pytest.raises(UsageError, match="are 3x8x8, and --input or the model's file says 3x16x16"):
+            task_for(module, "build", (3, 16, 16), folder / name, (), ())
+
+
+def test_a_normalisation_without_images_is_a_part_of_the_file(module):
+    task = task_for(module, "build", (3, 8, 8), None, (100.0, 110.0, 120.0), (50.0,))
+    assert task.spec.input.mean == (100.0, 110.0, 120.0)
+    assert task.spec.input.raw_dtype == task.split("test").inputs.dtype == np.uint8
+    with pytest.raises(UsageError, match="--mean has 2 values, and images of 3 channels"):
+        task_for(module, "build", (3, 8, 8), None, (100.0, 110.0), (50.0,))
+    with pytest.raises(UsageError, match="--std 0: a value above 0"):
+        task_for(module, "build", (3, 8, 8), None, (100.0,), (0.0,))
+
+
 @pytest.mark.parametrize("listed", [False, True])
 def test_pictures_with_classes_are_the_task_of_such_pictures(module, folder, images, listed, monkeypatch):
     from PIL import Image
@@ -71,8 +110,12 @@ def test_pictures_with_classes_are_the_task_of_such_pictures(module, folder, ima
         Image.fromarray(image).resize((20, 12)).save(place)
         lines.append(f"pictures/{place.parent.name}/{place.name},{place.parent.name}")
     (folder / "d.csv").write_text("\n".join(lines) + "\n")
-    task = task_for(module, "build", (3, 8, 8), folder / ("d.csv" if listed else "pictures"), (), ())
+    heard = Heard()
+    task = task_for(module, "build", (3, 8, 8), folder / ("d.csv" if listed else "pictures"), (), (), heard)
     assert task.kind == "top1"
+    assert heard.steps == {"pictures"}  # while they are decoded
+    assert "0 is a, 1 is b, 2 is c" in task.notes[0]
+    assert "have 3 classes and `build` has 4" in task.notes[0]
     assert task.spec.head.classes == 4
     assert task.split("test").inputs.shape[1:] == (3, 8, 8)
 

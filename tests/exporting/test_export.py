@@ -137,6 +137,20 @@ def test_who_stops_an_export_is_told_to_give_it_again(export, folder, monkeypatc
         made.format(Format.ONNX, folder / "out")
 
 
+@pytest.mark.parametrize("max_drop", [None, 0.01])
+def test_a_model_near_chance_is_noted_and_keeps_no_drop(export, max_drop):
+    made = export({}, max_drop=max_drop)
+    made.task = replace(made.task, kind="top1")
+    made._references["validation"] = 0.26
+    if max_drop is None:
+        assert made.doubts()[0].startswith("the model is hardly better than chance: 26.0%, and guessing scores 25.0%")
+    else:
+        with pytest.raises(ConfigurationError, match="--max-drop would keep any file"):
+            made.doubts()
+    made._references["validation"] = 0.9
+    assert made.doubts() == ()
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.0, 5.0])
 def test_a_drop_of_everything_is_refused(tmp_path, share):
     plan = ExportPlan(data=tmp_path, max_drop=share)
