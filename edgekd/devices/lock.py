@@ -2,8 +2,9 @@
 
 The lock of the computer edgekd runs on is one for all its users: on Linux a name in the abstract namespace of Unix
 sockets (unix(7)), which a process binds alone, which ends with it, and for which no file or link can be planted. It
-reaches as far as the network namespace: a container with a network of its own has its own. A person who sets
-XDG_CACHE_HOME keeps locks of their own there, and this one is not taken.
+reaches as far as the network namespace: a container with a network of its own has its own. Any local user can bind the
+name, and keep others from measuring: the lock is for people who want to take turns. A person who sets XDG_CACHE_HOME
+keeps locks of their own there, and this one is not taken.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import secrets
 import socket
 import struct
 import sys
+import weakref
 from pathlib import Path
 
 import platformdirs
@@ -25,6 +27,18 @@ from edgekd.errors import DeviceBusy
 from edgekd.records import digest_bytes
 
 __all__ = ["DeviceLock"]
+
+
+_HELD: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+
+def _let_go_in_child() -> None:
+    """A forked child has the socket as well, and would hold the name for as long as it lives."""
+    for held in list(_HELD):
+        held.close()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 class DeviceLock:
@@ -102,6 +116,7 @@ def _bound(device: str, address: str) -> socket.socket | None:
         if error.errno != errno.EADDRINUSE:  # a system that forbids them: the person's own lock is all there is
             return None
         raise _busy(device, _listener(address)) from None
+    _HELD.add(mine)
     return mine
 
 

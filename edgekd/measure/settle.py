@@ -52,7 +52,8 @@ def measure_until(
     """Measure all jobs, then batch after batch of the same plan, until ``decided`` or ``limit`` processes each.
 
     ``why`` tells what a further batch is for, which its progress says; none is begun that would end later than
-    ``longest_s`` after the first, by the time that the last one took.
+    ``longest_s`` after the first, by the time that the last one took, but for one that makes up for
+    disturbed processes.
 
     ``decided`` gets what is known so far, one measurement a job in their order. Jobs that failed are not measured
     again. Operators are profiled in the first batch only. Processes in which the machine was disturbed are left out,
@@ -62,10 +63,13 @@ def measure_until(
     known = list(without_disturbed(measure_steadily(session, jobs, plan, progress, stop)))
     taken, first_end = plan.processes, now()
     batch_s = first_end - begun
-    while taken < limit and now() + batch_s <= first_end + longest_s:
+    made_up = False
+    while taken < limit:
         enough = _enough(known, plan)
-        if enough and decided(known):
+        late = now() + batch_s > first_end + longest_s
+        if (enough and decided(known)) or (late and (enough or made_up)):
             break
+        made_up = made_up or not enough
         told = _telling(progress, why(known) if enough else "some processes were disturbed")
         begun = now()
         alive = [index for index, m in enumerate(known) if m.outcome is Outcome.OK]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,23 @@ def test_a_device_knows_this_computer_again(tmp_path: Path, monkeypatch: pytest.
     here = token("board")
     monkeypatch.setattr(platform, "node", lambda: "a computer with the same home folder")
     assert token("board") != here
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
+def test_a_forked_child_does_not_hold_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    name = f"forked-{os.getpid()}"
+    program = (
+        "import os, pathlib, sys, time; from edgekd.devices.lock import DeviceLock;"
+        f"lock = DeviceLock({name!r}, pathlib.Path(sys.argv[1]), of_machine=True);"
+        "child = os.fork() or [os.close(1), os.close(2), time.sleep(60)]; print(child, flush=True); os._exit(0)"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path / "one")]
+    child = int(subprocess.run(words, timeout=60, check=True, capture_output=True, text=True).stdout)
+    try:
+        DeviceLock(name, tmp_path / "another", of_machine=True).release()
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Job, MeasurePlan, Outcome, SentinelReading
 from edgekd.errors import Interrupted
+from edgekd.measure import settle
 from edgekd.measure.disturbed import disturbed, without_disturbed
 from edgekd.measure.sentinel import moved_by, moved_too_far, unsteady
 from edgekd.measure.settle import measure_steadily, measure_until, merge
@@ -176,7 +178,8 @@ def test_two_or_three_processes_have_their_rounds_and_a_wider_bound():
     assert moved(slow) == (0.0, False)
 
 
-def test_a_process_in_which_the_machine_was_disturbed_is_left_out_and_made_up_for():
+@pytest.mark.parametrize("longest_s", [math.inf, 0.0])
+def test_a_process_in_which_the_machine_was_disturbed_is_left_out_and_made_up_for(longest_s):
     device = FakeDevice({"a": 100.0}, noise=Noise(low=0.001, body=0.0, tail=0.0))
     session = device.open()
     measure = session.measure
@@ -194,10 +197,20 @@ def test_a_process_in_which_the_machine_was_disturbed_is_left_out_and_made_up_fo
         return [found]
 
     session.measure = disturbed
-    (found,) = measure_until(session, [job("a")], PLAN, lambda known: True, limit=20)
+    (found,) = measure_until(session, [job("a")], PLAN, lambda known: True, limit=20, longest_s=longest_s)
     assert (len(found.processes), found.plan.processes, found.disturbed) == (9, 9, 1)
     assert max(process.p50_us for process in found.processes) < 120.0
     assert len(found.sentinel.low_us) == 9 * PLAN.rounds
+
+
+def test_no_time_is_left_for_noise_and_one_batch_for_disturbed_processes(monkeypatch):
+    device = FakeDevice({"a": 100.0}, noise=Noise(low=0.001, body=0.0, tail=0.0))
+    session = device.open()
+    measure_until(session, [job("a")], PLAN, lambda known: False, limit=20, longest_s=0.0)
+    undecided = device.batches
+    monkeypatch.setattr(settle, "_enough", lambda *_: False)
+    measure_until(session, [job("a")], PLAN, lambda known: True, limit=20, longest_s=0.0)
+    assert (undecided, device.batches - undecided) == (1, 2)
 
 
 def test_a_model_that_is_slow_by_itself_is_not_called_disturbed():
