@@ -215,3 +215,10 @@ def test_every_family_is_told() -> None:
 def test_every_kind_a_project_can_name_is_told(what: str) -> None:
     told = set(re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / "projects.md").read_text(), re.MULTILINE))
     assert set(plugins.names(f"edgekd.{what}")) <= told
+
+
+def test_the_changelog_has_each_entry_once_in_lines_of_120() -> None:
+    lines = (ROOT / "CHANGELOG.md").read_text().splitlines()
+    assert [line for line in lines if len(line) > 120] == []
+    entries = [line for line in lines if line.startswith("- ")]
+    assert len(set(entries)) == len(entries)
