@@ -24,6 +24,7 @@ from edgekd.external_weights import external_files
 __all__ = ["module_of_onnx", "onnx_input_shape"]
 
 _INSTEAD = "give the PyTorch model it came from: my_model.py:build, or a .pt2 of torch.export.save"
+_LOGITS = "logits"
 _TOLERANCE = 1e-4  # of the largest answer
 
 Value = fx.Node | NDArray[Any]
@@ -48,13 +49,15 @@ def module_of_onnx(path: Path) -> nn.Module:
     Raises ConfigurationError on an operator that isn't known, and where it answers differently in ONNX Runtime.
     """
     place, shape = Place(str(path)), onnx_input_shape(path)
-    module = _Reading(_read(path), place).module().eval().requires_grad_(False)
+    model = _read(path)
+    output = _output_of(model, place)
     images = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
-    expected = np.concatenate([_answer(path, images[at : at + 1], place) for at in range(2)])
     try:
+        module = _Reading(model, output, place).module().eval().requires_grad_(False)
+        expected = np.concatenate([_answer(path, output, images[at : at + 1], place) for at in range(2)])
         with torch.no_grad():
             found = module(torch.from_numpy(images)).numpy()
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigurationError.one(
             f"can't be taken apart for batches of any size: {reason}", _INSTEAD, place
@@ -71,11 +74,10 @@ def _read(path: Path) -> Any:
 
     external_files(path)  # weights outside the model's folder are refused
     try:
-        model = onnx.load(path)
+        return optimizer.optimize(onnx.load(path))  # folds what is constant: shapes, above all
     except Exception as error:  # protobuf's and onnx's own, whatever a damaged file makes them meet
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigurationError.one(f"is no ONNX file: {reason}", "export it again", Place(str(path))) from error
-    return optimizer.optimize(model)  # folds what is constant: shapes, above all
 
 
 def _input_of(model: Any, place: Place) -> Any:
@@ -89,12 +91,24 @@ def _input_of(model: Any, place: Place) -> Any:
     return given[0]
 
 
-def _answer(path: Path, image: NDArray[np.float32], place: Place) -> NDArray[np.float32]:
+def _output_of(model: Any, place: Place) -> str:
+    """The output that tells classes: the only one, or that named `logits`. Raises ConfigurationError on others."""
+    names = [one.name for one in model.graph.output]
+    if len(names) != 1 and _LOGITS not in names:
+        raise ConfigurationError.one(
+            f"has {len(names)} outputs ({', '.join(names)}), and none is named `{_LOGITS}`",
+            f"export a graph with one output, or name the one that tells classes `{_LOGITS}`",
+            place,
+        )
+    return names[0] if len(names) == 1 else _LOGITS
+
+
+def _answer(path: Path, output: str, image: NDArray[np.float32], place: Place) -> NDArray[np.float32]:
     import onnxruntime
 
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return np.asarray(session.run(None, {session.get_inputs()[0].name: image})[0])
+        return np.asarray(session.run([output], {session.get_inputs()[0].name: image})[0])
     except Exception as error:  # its own exceptions have no common base
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigurationError.one(f"ONNX Runtime refuses it: {reason}", "export it again", place) from error
@@ -103,10 +117,10 @@ def _answer(path: Path, image: NDArray[np.float32], place: Place) -> NDArray[np.
 class _Reading:
     """One pass over a graph."""
 
-    def __init__(self, model: Any, place: Place) -> None:
+    def __init__(self, model: Any, output: str, place: Place) -> None:
         from onnx import helper, numpy_helper
 
-        self._model, self._place = model, place
+        self._model, self._output, self._place = model, output, place
         self._attributes: Callable[[Any], Any] = helper.get_attribute_value
         self._array: Callable[[Any], NDArray[Any]] = numpy_helper.to_array
         self.root, self.graph = nn.Module(), fx.Graph()
@@ -123,7 +137,7 @@ class _Reading:
         return self._readers[self._written.get(node, "")] == 1
 
     def module(self) -> fx.GraphModule:
-        """The whole graph, and its first output."""
+        """The whole graph, and the output that tells classes."""
         self.values[_input_of(self._model, self._place).name] = self.graph.placeholder("images")
         for node in self._model.graph.node:
             if node.op_type not in _READERS or node.domain not in ("", "ai.onnx"):
@@ -134,8 +148,11 @@ class _Reading:
             outputs = made if isinstance(made, list) else [made]
             self.values |= dict(zip(node.output, outputs, strict=False))
             self._written |= {one: name for one, name in zip(outputs, node.output, strict=False) if _is_node(one)}
-        self.graph.output(self.node(self.values[self._model.graph.output[0].name]))
-        return fx.GraphModule(self.root, self.graph)
+        self.graph.output(self.node(self.values[self._output]))
+        module = fx.GraphModule(self.root, self.graph)
+        module.graph.eliminate_dead_code()  # what computes the other outputs
+        module.recompile()
+        return module
 
     def refuse(self, reason: str) -> ConfigurationError:
         """The error for a graph that can't be taken."""
@@ -224,8 +241,11 @@ def _gemm(reading: _Reading, inputs: Sequence[Any], attributes: Attributes) -> f
     plain = attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0 and not attributes.get("transA", 0)
     if not plain:
         raise reading.refuse("has a Gemm that scales or turns its input")
-    bias = reading.constant(inputs[2], "a bias").reshape(-1) if len(inputs) > 2 else None
     weight = weight if attributes.get("transB", 0) else weight.T
+    bias = reading.constant(inputs[2], "a bias") if len(inputs) > 2 and inputs[2] is not None else None
+    if bias is not None and bias.size not in (1, len(weight)):
+        raise reading.refuse(f"has a Gemm with a bias {bias.shape}, which is not one for each result")
+    bias = np.broadcast_to(bias.reshape(-1), (len(weight),)).copy() if bias is not None else None
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
     return reading.layer("linear", _filled(layer, weight=weight, bias=bias), inputs[0])
 
@@ -305,8 +325,11 @@ def _unsqueeze(reading: _Reading, inputs: Sequence[Any], attributes: Attributes)
 
 
 def _pad(reading: _Reading, inputs: Sequence[Any], attributes: Attributes) -> fx.Node:
-    pads = reading.constant(inputs[1], "padding").tolist()
-    fill = float(reading.constant(inputs[2], "a fill")) if len(inputs) > 2 and inputs[2] is not None else 0.0
+    if len(inputs) < 2:  # opset 10 and below
+        pads, fill = list(attributes["pads"]), float(attributes.get("value", 0.0))
+    else:
+        pads = reading.constant(inputs[1], "padding").tolist()
+        fill = reading.constant(inputs[2], "a fill").item() if len(inputs) > 2 and inputs[2] is not None else 0.0
     if attributes.get("mode", b"constant") != b"constant" or (len(inputs) > 3 and inputs[3] is not None):
         raise reading.refuse("pads by its own values, or along named axes")
     half = len(pads) // 2
@@ -316,11 +339,20 @@ def _pad(reading: _Reading, inputs: Sequence[Any], attributes: Attributes) -> fx
 
 def _split(reading: _Reading, inputs: Sequence[Any], attributes: Attributes) -> list[fx.Node]:
     axis = attributes.get("axis", 0)
-    if len(inputs) < 2 or inputs[1] is None:
+    given = attributes.get("split")  # opset 12 and below
+    if len(inputs) > 1 and inputs[1] is not None:
+        given = reading.constant(inputs[1], "sizes")
+    if given is None:
         raise reading.refuse("splits into parts of no stated size")
-    sizes = [int(size) for size in reading.constant(inputs[1], "sizes")]
+    sizes = [int(size) for size in given]
     parts = reading.call(torch.split, inputs[0], sizes, dim=axis)
     return [reading.call(operator.getitem, parts, at) for at in range(len(sizes))]
+
+
+def _transpose(reading: _Reading, inputs: Sequence[Any], attributes: Attributes) -> fx.Node:
+    if "perm" not in attributes:
+        raise reading.refuse("has a Transpose of all axes, the batch too")
+    return reading.call(torch.permute, inputs[0], tuple(attributes["perm"]))
 
 
 def _constant(reading: _Reading, inputs: Sequence[Any], attributes: Attributes) -> Any:  # noqa: ARG001  # has none
@@ -394,6 +426,6 @@ _READERS: Mapping[str, Reader] = {
     "Squeeze": _squeeze,
     "Sub": _of(torch.sub),
     "Tanh": _of(torch.tanh),
-    "Transpose": lambda r, i, a: r.call(torch.permute, i[0], tuple(a["perm"])),
+    "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }

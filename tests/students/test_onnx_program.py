@@ -24,7 +24,13 @@ def weight(*shape: int) -> NDArray[np.float32]:
 
 
 def written(
-    path: Path, nodes: list[Any], weights: dict[str, NDArray[Any]], shape: list[Any] | None = None, inputs: int = 1
+    path: Path,
+    nodes: list[Any],
+    weights: dict[str, NDArray[Any]],
+    shape: list[Any] | None = None,
+    inputs: int = 1,
+    outputs: tuple[str, ...] = ("y",),
+    opset: int = 17,
 ) -> Path:
     given = [
         helper.make_tensor_value_info(f"x{at or ''}", TensorProto.FLOAT, shape or ["n", 3, 8, 8])
@@ -34,10 +40,10 @@ def written(
         nodes,
         "g",
         given,
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
     return path
 
 
@@ -122,3 +128,53 @@ def test_a_damaged_file_is_refused(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"no graph")
     with pytest.raises(ConfigurationError, match="is no ONNX file"):
         module_of_onnx(tmp_path / "m.onnx")
+
+
+def test_of_several_outputs_the_one_named_logits_is_taken(tmp_path):
+    nodes, weights = network([*FLAT, helper.make_node("MatMul", ["q", "w3"], ["logits"])])
+    path = written(tmp_path / "m.onnx", nodes, weights, outputs=("q", "logits"))
+    assert module_of_onnx(path)(torch.zeros(2, 3, 8, 8)).shape == (2, 5)
+    path = written(tmp_path / "m.onnx", nodes, weights, outputs=("q", "p"))
+    with pytest.raises(ConfigurationError, match=r"has 2 outputs \(q, p\), and none is named `logits`"):
+        module_of_onnx(path)
+
+
+OLDER = [
+    helper.make_node("Pad", ["p"], ["o"], mode="constant", pads=[0, 0, 0, 0, 0, 0, 1, 1], value=0.5),
+    helper.make_node("Split", ["o"], ["s", "t"], axis=1, split=[6, 2]),
+    helper.make_node("GlobalAveragePool", ["s"], ["u"]),
+    helper.make_node("Flatten", ["u"], ["q"]),
+    helper.make_node("Gemm", ["q", "w6", "one"], ["y"]),
+]
+
+
+def test_operators_are_read_as_older_opsets_write_them(tmp_path):
+    nodes, weights = network(OLDER)
+    swapped = [
+        helper.make_node("Clip", ["c"], ["d"], min=0.0, max=6.0) if node.op_type == "Clip" else node for node in nodes
+    ]
+    more = {"w6": weight(6, 5), "one": np.array([0.5], np.float32)}
+    path = written(tmp_path / "m.onnx", swapped, {**weights, **more}, opset=10)
+    assert module_of_onnx(path)(torch.zeros(2, 3, 8, 8)).shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("tail", "said"),
+    [
+        ([helper.make_node("Transpose", ["p"], ["y"])], "a Transpose of all axes"),
+        ([*FLAT, helper.make_node("Gemm", ["q", "w3", "b2"], ["y"])], r"a Gemm with a bias \(2, 1\)"),
+        ([*FLAT, helper.make_node("Gemm", ["q", "w3", ""], ["r"]), helper.make_node("Cos", ["r"], ["y"])], "Cos"),
+    ],
+)
+def test_what_can_not_be_read_is_refused_and_not_a_traceback(tmp_path, tail, said):
+    nodes, weights = network(tail)
+    path = written(tmp_path / "m.onnx", nodes, {**weights, "b2": weight(2, 1)})
+    with pytest.raises(ConfigurationError, match=said):
+        module_of_onnx(path)
+
+
+def test_a_bias_that_is_added_outside_a_linear_layer_is_taken_or_added(tmp_path):
+    for shape in ((5,), (1, 5), (1,)):
+        nodes, weights = network([*FLAT, *LINEAR])
+        path = written(tmp_path / "m.onnx", nodes, {**weights, "b3": weight(*shape)})
+        assert module_of_onnx(path)(torch.zeros(3, 3, 8, 8)).shape == (3, 5)
