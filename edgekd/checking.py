@@ -156,7 +156,7 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
             return Checked(sizes, arms, None, None, candidates[0].arch)
         plan = make_plan(project, float(project.search.budget), project.search.seed)
     with blamed(project, "export"):
-        _check_export(project, plan.arms, smallest)
+        _check_export(project, plan.arms)
     latest = time.monotonic() + _LONGEST_S
     features = survey(
         plan.space,
@@ -182,19 +182,12 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
     return Checked(sizes, plan.arms, features, masked.record, space.at(largest))
 
 
-def _check_export(project: Project, arms: Sequence[Arm], arch: Arch) -> None:
-    """What keeps this student out of every format at every precision. Raises ConfigurationError."""
-    from edgekd.export.deployable import problems_of
-    from edgekd.students._protocol import Annotations
-    from edgekd.students.student import new_student
+def _check_export(project: Project, arms: Sequence[Arm]) -> None:
+    """What keeps this task out of every format at every precision. Raises ConfigurationError."""
+    from edgekd.export.deployable import unwritable
 
-    student = new_student(project.family, arch, project.task.spec, project.search.seed)
-    found = [
-        problems_of(
-            student.but(annotations=Annotations(precision=arm.precision)), project.export, arm.backend.formats[0]
-        )
-        for arm in arms
-    ]
+    spec = project.task.spec
+    found = [unwritable(spec, arm.precision, project.export, arm.backend.formats[0]) for arm in arms]
     everywhere = [problem for problem in found[0] if all(problem in others for others in found[1:])]
     if everywhere:
         raise ConfigurationError(everywhere)

@@ -144,3 +144,11 @@ def test_a_share_of_ones_own_model_needs_one(project, tmp_path):
     path = project(size="60 % of own")
     with pytest.raises(ConfigurationError, match="by one's own model"):
         api.search(path, events=SilentEvents())
+
+
+def test_a_precision_that_the_recipe_ends_in_is_no_mistake(project):
+    """Encodings come with the recipe: there are none yet when a project is checked."""
+    path = project()
+    path.write_text(path.read_text().replace("search:", "  - quantize: {precision: int8}\nsearch:"))
+    answer = check_project(path, None, SilentEvents())
+    assert [str(arm.precision.value) for arm in answer.arms] == ["int8"]

@@ -22,7 +22,7 @@ from edgekd.export._protocol import ExportOptions
 from edgekd.students._protocol import Encoding, Student
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["Affine", "Deployable", "input_affine", "problems_of"]
+__all__ = ["Affine", "Deployable", "input_affine", "problems_of", "unwritable"]
 
 _SAME_SCALE = 1e-5  # relative: 255 steps of it are a four-hundredth of a step
 
@@ -137,10 +137,9 @@ def _problems_of_heads(task: TaskSpec, options: ExportOptions, file_format: Form
     return problems
 
 
-def problems_of(student: Student, options: ExportOptions, file_format: Format) -> list[Problem]:
-    """What no exporter can give this student, whatever the format."""
-    problems = []
-    precision, spec = student.annotations.precision, student.task.input
+def unwritable(task: TaskSpec, precision: Precision, options: ExportOptions, file_format: Format) -> list[Problem]:
+    """What of these options no file of a task at a precision can have, known before there is a student."""
+    problems, spec = [], task.input
     if options.input != "float32":
         if options.preprocess == "fold" and spec.raw_dtype != "uint8":
             problems.append(
@@ -153,18 +152,24 @@ def problems_of(student: Student, options: ExportOptions, file_format: Format) -
             problems.append(
                 Problem(
                     f"input {options.input} with preprocess: stated needs precision int8; "
-                    f"this student is {precision.value}",
+                    f"the precision is {precision.value}",
                     "write export: {preprocess: fold}, or {input: float32}",
                 )
             )
     if options.output != "float32" and precision is not Precision.INT8:
         problems.append(
             Problem(
-                f"output {options.output} needs precision int8; this student is {precision.value}",
+                f"output {options.output} needs precision int8; the precision is {precision.value}",
                 "write export: {output: float32}",
             )
         )
-    problems += _problems_of_heads(student.task, options, file_format)
+    return [*problems, *_problems_of_heads(task, options, file_format)]
+
+
+def problems_of(student: Student, options: ExportOptions, file_format: Format) -> list[Problem]:
+    """What no exporter can give this student, whatever the format."""
+    precision = student.annotations.precision
+    problems = unwritable(student.task, precision, options, file_format)
     encoded = "input" in student.annotations.activations and student.annotations.weights
     if precision is Precision.INT8 and not encoded:
         problems.append(

@@ -81,7 +81,7 @@ def test_float_values_are_quantized_in_raw_units_where_the_zero_point_is_whole()
     ("options", "words"),
     [
         ({"output": "int8"}, "output int8 needs precision int8"),
-        ({"input": "uint8", "preprocess": "stated"}, "needs precision int8; this student is float32"),
+        ({"input": "uint8", "preprocess": "stated"}, "needs precision int8; the precision is float32"),
     ],
 )
 def test_what_a_float_student_cant_have(options: dict[str, str], words: str) -> None:
