@@ -35,7 +35,10 @@ __all__ = ["Converter"]
 
 _START_S = 180.0  # imports of a format's converter on a busy machine
 _POLL_S = 0.02
+_PATIENCE = 4  # times its deadline that a conversion may take by the clock, on a machine with other work
+_ROOM = 0.75  # of a machine's memory that is free where nothing else runs
 _LOG_TAIL = 1500
+_FREE_MEMORY = "free memory, or end what kills processes here; the same command then goes on"
 
 
 class _End(NamedTuple):
@@ -50,13 +53,16 @@ class _Before(NamedTuple):
 
     kernel_kills: int  # processes the kernel has killed for want of memory
     logged_bytes: int
+    cpu_s: float
 
 
 class Converter:
     """Owns one conversion worker. A context manager; threads take turns.
 
-    ``deadline_s`` bounds one conversion (not the imports before the first of a format), ``memory_limit_bytes`` the
-    worker's resident memory in all: its imports take 0.3 to 0.6 GB (ONNX) and more (TFLite), by the machine.
+    ``deadline_s`` bounds the processor time of one conversion on each of its threads (not the imports before the first
+    of a format), and four times as much bounds its time by the clock: other work on the machine is not the model's.
+    ``memory_limit_bytes`` bounds the worker's resident memory in all: its imports take 0.3 to 0.6 GB (ONNX) and more
+    (TFLite), by the machine.
     ``kernel_counters`` is where the kernel counts the processes it killed for want of memory.
     """
 
@@ -124,16 +130,16 @@ class Converter:
             try:
                 self._ready(format)
                 started, earlier = time.monotonic(), self._converted
-                end = self._ask(request, self._deadline_s, self._memory_limit_bytes)
+                end = self._ask(request, self._deadline_s, self._memory_limit_bytes, _PATIENCE)
                 if end.fault or (end.outcome is ConversionOutcome.OUT_OF_MEMORY and earlier):
                     self._ready(format)  # a new worker, without what earlier conversions left behind in this one
-                    end = self._ask(request, self._deadline_s, self._memory_limit_bytes)
+                    end = self._ask(request, self._deadline_s, self._memory_limit_bytes, _PATIENCE)
                 self._converted += 1
                 seconds = time.monotonic() - started
                 if end.fault:
                     raise MissingError(
                         f"{path.name} could not be converted: {end.detail}",
-                        "free memory, or end what kills processes here; the same command then goes on",
+                        _FREE_MEMORY,
                     )
                 if end.outcome is not ConversionOutcome.OK:
                     return ConversionResult(outcome=end.outcome, detail=end.detail, seconds=seconds)
@@ -152,7 +158,7 @@ class Converter:
         """A running worker that has imported this format's converter."""
         for attempt in range(2):
             self._start()
-            end = self._ask({"do": "warm", "format": file_format.value}, _START_S, None)
+            end = self._ask({"do": "warm", "format": file_format.value}, _START_S, None, 1)
             if end.outcome is ConversionOutcome.OK:
                 return
             if end.outcome is ConversionOutcome.HUNG:
@@ -166,6 +172,8 @@ class Converter:
                 break
             if attempt == 0:
                 continue  # it may have died while idle
+        if end.fault or end.outcome is ConversionOutcome.OUT_OF_MEMORY:
+            raise MissingError(f"the {file_format.value} converter can't be loaded: {end.detail}", _FREE_MEMORY)
         raise MissingError(
             f"the {file_format.value} converter can't be loaded: {end.detail}",
             "see `edgekd doctor`; reinstall edgekd's dependencies",
@@ -198,14 +206,17 @@ class Converter:
             pass  # it has died: the wait for its answer finds that out, and how
         return self._last_id
 
-    def _ask(self, request: Mapping[str, Any], deadline_s: float, memory_limit_bytes: int | None) -> _End:
+    def _ask(
+        self, request: Mapping[str, Any], deadline_s: float, memory_limit_bytes: int | None, patience: int
+    ) -> _End:
         assert self._process is not None
         assert self._process.stdout is not None
         assert self._log is not None
-        before = _Before(self._kernel_kills(), os.fstat(self._log.fileno()).st_size)
-        wanted = self._send(request)
-        end_s = time.monotonic() + deadline_s
         watched = psutil.Process(self._process.pid)
+        before = _Before(self._kernel_kills(), os.fstat(self._log.fileno()).st_size, _cpu_s(watched))
+        wanted = self._send(request)
+        end_s, cpu_end_s = time.monotonic() + patience * deadline_s, before.cpu_s + self._threads * deadline_s
+        room = psutil.virtual_memory().total  # the least that was there for the worker
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while True:
@@ -222,17 +233,21 @@ class Converter:
                             outcome,
                             str(answer["detail"]),
                             None if left is None else tuple(left),
-                            outcome is ConversionOutcome.OUT_OF_MEMORY and self._is_short(),
+                            outcome is ConversionOutcome.OUT_OF_MEMORY and self._is_short(room),
                         )
                 if selector.select(timeout=_POLL_S):
                     data = os.read(self._process.stdout.fileno(), 65536)
                     self._received += data
                     if not data:
-                        return self._died(before)
-                if time.monotonic() > end_s:
+                        return self._died(before, room)
+                late = time.monotonic() > end_s
+                if late or _cpu_s(watched) > cpu_end_s:
                     self._kill()
-                    return _End(ConversionOutcome.HUNG, f"no answer within {deadline_s:g} s; the worker was killed")
+                    spent = f"{patience * deadline_s:g} s" if late else f"{deadline_s:g} s of a processor"
+                    return _End(ConversionOutcome.HUNG, f"no answer within {spent}; the worker was killed")
                 resident = _resident_bytes(watched)
+                if resident:
+                    room = min(room, psutil.virtual_memory().available + resident)
                 if memory_limit_bytes is not None and resident > memory_limit_bytes:
                     self._kill()
                     return _End(
@@ -244,7 +259,7 @@ class Converter:
         *lines, self._received = self._received.split(b"\n")
         return [json.loads(line) for line in lines if line.strip()]
 
-    def _died(self, before: _Before) -> _End:
+    def _died(self, before: _Before, room: int) -> _End:
         assert self._process is not None
         code = self._process.wait()
         log = self._log_path.read_bytes()
@@ -258,14 +273,18 @@ class Converter:
         said = log[-_LOG_TAIL:].decode(errors="replace").strip()
         outcome = ConversionOutcome.OUT_OF_MEMORY if lack else ConversionOutcome.CRASHED
         # a worker within its limits that is killed, or finds less than these: the machine's fault, not the model's
-        fault = -code in (signal.SIGKILL, signal.SIGTERM) or (lack and self._is_short())
+        fault = -code in (signal.SIGKILL, signal.SIGTERM) or (lack and self._is_short(room))
         return _End(outcome, f"the worker died: {how}" + (f"\n{said}" if said else ""), fault=fault)
 
-    def _is_short(self) -> bool:
-        """Whether this machine has less memory than a conversion may take, or processes here may not take so much."""
+    def _is_short(self, room: int) -> bool:
+        """Whether other work, or a limit of processes here, left the worker less memory than a conversion may take.
+
+        ``room`` is what the worker had and could have had. A small machine that nothing else uses is not short: what is
+        too large for it is too large every time.
+        """
         limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
         bounds = [limit for limit in limits if limit != resource.RLIM_INFINITY]
-        return min([psutil.virtual_memory().available, *bounds]) < self._memory_limit_bytes
+        return min([room, *bounds]) < min(self._memory_limit_bytes, _ROOM * psutil.virtual_memory().total)
 
     def _kernel_kills(self) -> int:
         """How many processes the kernel has killed for want of memory since it started; 0 where it doesn't say."""
@@ -297,6 +316,14 @@ def _put_in_place(file_format: Format, unfinished: Path, path: Path) -> None:
         if made.exists():
             made.replace(place)
     unfinished.replace(path)  # last: a model without what lies beside it must not be found
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0  # it has just ended; the pipe says so
+    return float(times.user + times.system)
 
 
 def _resident_bytes(process: psutil.Process) -> int:
