@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import Field
 
-from edgekd.errors import ConfigurationError, NothingFits
+from edgekd.errors import ConfigurationError, NothingFits, Place
 from edgekd.events import Events
 from edgekd.records import Shown
 from edgekd.store.records import Arm, FeaturesRecord, MasksRecord
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edgekd.students._protocol import Arch
     from edgekd.teachers._protocol import Teacher
 
-__all__ = ["CheckAnswer", "Checked", "Command", "check_project", "preflight"]
+__all__ = ["CheckAnswer", "Checked", "Command", "check_project", "preflight", "require_command", "with_floor"]
 
 Command = Literal["search", "compress", "distill"]
 
@@ -92,7 +92,9 @@ def _by_backend(arms: Sequence[Arm]) -> str:
 
 
 def check_project(project_file: Path, target: str | None, events: Events) -> CheckAnswer:
-    """Check a project without training or measuring anything. Takes seconds.
+    """Check a project without training or measuring anything: seconds; the first time pictures are decoded too.
+
+    The device is not opened, so a runtime or meter that it lacks is told by the run.
 
     Raises ConfigurationError with every problem of the project's files, NothingFits where no network of its space can
     meet the target, and MissingError.
@@ -106,9 +108,11 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
     project = read_project(project_file, target, notice=events.notice)
     ready_data(project, events)
     command: Command = "compress" if project.family.inherits else "search"
+    require_command(command, project)
     space = project.family.space(project.task.spec)
     if space.size == 1 and not project.family.inherits:
         command = "distill"
+    project = with_floor(command, project, events)
     checked = preflight(command, project, events)
     spec, count = project.task.spec, checked.sizes.train
     module = project.family.build(checked.largest, spec)
@@ -130,14 +134,33 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
     )
 
 
+def require_command(command: Command, project: Project) -> None:
+    """Raises ConfigurationError where a project is for another command."""
+    if command == "compress" and not project.family.inherits:
+        raise ConfigurationError.one(
+            f"`compress` starts from a model of one's own, and the family `{project.family.name}` trains from nothing",
+            "use edgekd search, or student: {family: pruned, model: my_model.py:build, ...}",
+            Place(str(project.path), field="student.family"),
+        )
+    if command == "search" and project.search.by == "rounds":
+        raise ConfigurationError.one(
+            "by: rounds shrinks one trained model, and a search compares candidates",
+            "use edgekd compress, or leave it out",
+            Place(str(project.path), field="search.by"),
+        )
+
+
 def preflight(command: Command, project: Project, events: Events) -> Checked:
     """What is known from the project alone, found before its teacher is trained or asked.
 
     Raises ConfigurationError, and NothingFits where no network that was looked at can meet the target.
     """
     from edgekd.project import blamed
+    from edgekd.recipes.auto import Auto
     from edgekd.search.masks import least_of, mask
     from edgekd.search.plan import make_plan, survey_size
+    from edgekd.search.relaxed.training import lesson_of, relaxable
+    from edgekd.search.rounds import whole_of
     from edgekd.search.single import candidates_of
     from edgekd.search.survey import FamilySurveyor, survey
 
@@ -153,10 +176,20 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
         if command == "distill":
             candidates = candidates_of(project, None)
             arms = tuple(Arm(backend=one.backend, precision=one.plan.precision) for one in candidates)
-            return Checked(sizes, arms, None, None, candidates[0].arch)
-        plan = make_plan(project, float(project.search.budget), project.search.seed)
+        else:
+            plan = make_plan(project, float(project.search.budget), project.search.seed)
+            arms = plan.arms
+            if plan.relaxed is not None and not any(isinstance(stage, Auto) for stage in project.recipe):
+                lesson_of(project.recipe)
     with blamed(project, "export"):
-        _check_export(project, plan.arms)
+        _check_export(project, arms)
+    if command == "distill":
+        return Checked(sizes, arms, None, None, candidates[0].arch)
+    with blamed(project, "student"):
+        if plan.relaxed is not None:
+            relaxable(project.family).pieces(spec)
+        if command == "compress" and plan.rounds is not None:
+            whole_of(project.family, spec)
     latest = time.monotonic() + _LONGEST_S
     features = survey(
         plan.space,
@@ -182,6 +215,33 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
     return Checked(sizes, plan.arms, features, masked.record, space.at(largest))
 
 
+def with_floor(command: Command, project: Project, events: Events) -> Project:
+    """The target as this command holds a student against it: what is relative needs a model to be relative to.
+
+    A compression that is asked for no accuracy may lose little of what the model had. Raises ConfigurationError.
+    """
+    from dataclasses import replace
+
+    from edgekd.project import blamed
+    from edgekd.students._protocol import Inheriting
+    from edgekd.targets.relative import DROP, require_absolute
+    from edgekd.targets.target import AccuracyFloor
+
+    target, family = project.target, project.family
+    whole = None
+    if command != "distill" and isinstance(family, Inheriting):
+        events.progress("own model", 0, 1, "which channels belong together")
+        with blamed(project, "student"):
+            whole = family.original(project.task.spec)
+        events.progress("own model", 1, 1, "")
+    if whole is None:
+        require_absolute(target, Place(str(project.path), field="target"))
+    elif command == "compress" and target.accuracy is None and project.search.by != "rounds":
+        events.line(f"accuracy   at most {DROP} below the model as it came: {target.name} names no floor")
+        target = target.but(accuracy=AccuracyFloor(drop=DROP))
+    return replace(project, target=target)
+
+
 def _check_export(project: Project, arms: Sequence[Arm]) -> None:
     """What keeps this task out of every format at every precision. Raises ConfigurationError."""
     from edgekd.export.deployable import unwritable
@@ -199,24 +259,22 @@ def _check_recipe(project: Project, arch: Arch) -> None:
     A teacher that is still to be trained is taken as it will be, untrained; where that can't be made, its losses are
     checked once it is.
     """
-    from edgekd.project import cache_folder
+    from edgekd.distill.generative.data_free import DataFree
+    from edgekd.project import blamed, cache_folder
     from edgekd.recipes.runner import check_recipe
     from edgekd.students._protocol import Prepares, StageContext
     from edgekd.students.student import new_student
     from edgekd.teachers._protocol import Preparable, Sketched
     from edgekd.teachers.binding import bind
+    from edgekd.teachers.nested import untrained_teacher
 
     spec, asked = project.task.spec, cast(object, project.teacher)
     teacher: Teacher | None = None
-    if isinstance(asked, Sketched):
-        teacher = asked.untrained(spec)
-    elif isinstance(asked, Preparable):
+    if isinstance(asked, Preparable) and not isinstance(asked, Sketched):
         return
-    elif project.teacher is not None:
-        from edgekd.project import blamed
-
+    if project.teacher is not None:
         with blamed(project, "teacher"):
-            teacher = bind(project.teacher, spec)
+            teacher = bind(untrained_teacher(project.teacher, spec), spec)
     student = new_student(project.family, arch, spec, project.search.seed)
     context = StageContext(
         task=project.task,
@@ -229,6 +287,8 @@ def _check_recipe(project: Project, arch: Arch) -> None:
         progress=lambda _: None,
         stop=lambda: False,
     )
-    problems = check_recipe([stage for stage in project.recipe if isinstance(stage, Prepares)], student, context)
+    problems = check_recipe(
+        [stage for stage in project.recipe if isinstance(stage, (Prepares, DataFree))], student, context
+    )
     if problems:
         raise ConfigurationError(problems)

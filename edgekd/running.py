@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import Field
 
-from edgekd.checking import Command, preflight
+from edgekd.checking import Command, preflight, require_command, with_floor
 from edgekd.errors import ConfigurationError, NothingFits, ParityFailed, Place, Unstable
 from edgekd.events import Events
 from edgekd.measure.conditions import busy_when_measured
@@ -110,18 +110,7 @@ def run_project(
 
     started = time.monotonic()
     project = read_project(project_file, target, budget=budget, seed=seed, notice=events.notice)
-    if command == "compress" and not project.family.inherits:
-        raise ConfigurationError.one(
-            f"`compress` starts from a model of one's own, and the family `{project.family.name}` trains from nothing",
-            "use edgekd search, or student: {family: pruned, model: my_model.py:build, ...}",
-            Place(str(project.path), field="student.family"),
-        )
-    if command == "search" and project.search.by == "rounds":
-        raise ConfigurationError.one(
-            "by: rounds shrinks one trained model, and a search compares candidates",
-            "use edgekd compress, or leave it out",
-            Place(str(project.path), field="search.by"),
-        )
+    require_command(command, project)
     if command != "distill":
         events.budget(float(project.search.budget), time.monotonic() - started)
     # seconds of imports: what is wrong with the file is said before them
@@ -146,7 +135,7 @@ def run_project(
         require_runtimes(project.target, fingerprint)
         require_meter(project.target, fingerprint)
         ready_data(project, events)
-        project = _with_floor(command, project, events)
+        project = with_floor(command, project, events)
         # training a teacher may take hours: a busy device, a missing runtime and a mistake are found before it
         if folder is None or not is_begun(folder):
             preflight(command, project, events)
@@ -232,33 +221,6 @@ def with_teacher(project: Project, events: Events) -> Project:
             events.progress("teacher", 0, 0, f"{teacher.name}: a first answer")  # a person's code may take its time
             teacher = bind(teacher, spec)
     return replace(project, teacher=teacher)
-
-
-def _with_floor(command: Command, project: Project, events: Events) -> Project:
-    """The target as this command holds a student against it: what is relative needs a model to be relative to.
-
-    A compression that is asked for no accuracy may lose little of what the model had. Raises ConfigurationError.
-    """
-    from dataclasses import replace
-
-    from edgekd.project import blamed
-    from edgekd.students._protocol import Inheriting
-    from edgekd.targets.relative import DROP, require_absolute
-    from edgekd.targets.target import AccuracyFloor
-
-    target, family = project.target, project.family
-    whole = None
-    if command != "distill" and isinstance(family, Inheriting):
-        events.progress("own model", 0, 1, "which channels belong together")
-        with blamed(project, "student"):
-            whole = family.original(project.task.spec)
-        events.progress("own model", 1, 1, "")
-    if whole is None:
-        require_absolute(target, Place(str(project.path), field="target"))
-    elif command == "compress" and target.accuracy is None and project.search.by != "rounds":
-        events.line(f"accuracy   at most {DROP} below the model as it came: {target.name} names no floor")
-        target = target.but(accuracy=AccuracyFloor(drop=DROP))
-    return replace(project, target=target)
 
 
 def _open_run(command: Command, project: Project, folder: Path | None, fingerprint: Fingerprint) -> Run:

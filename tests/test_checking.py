@@ -123,27 +123,87 @@ def test_a_space_is_read_before_the_teacher_is_trained(project):
     assert "student" in str(caught.value)
 
 
-def test_an_input_that_no_format_can_have_is_found_with_what_to_write(project, tmp_path):
-    """A task of floats asked for bytes: every conversion failed, and the run said that no backend could run it."""
+def of_floats(path: Path) -> Path:
     rng = np.random.default_rng(0)
     arrays = {f"x_{split}": rng.random((40, 1, 8, 8), np.float32) for split in ("train", "validation", "test")}
     labels = {f"y_{split}": np.arange(40) % 4 for split in ("train", "validation", "test")}
-    np.savez(tmp_path / "floats.npz", **arrays, **labels)
-    path = project(loss="ce: {}")
-    text = path.read_text().replace(
-        "{kind: digits, train_limit: 256}", "{kind: image-classification, data: floats.npz}"
-    )
-    path.write_text(text.replace("teacher: {kind: train, width: 8, epochs: 1}\n", "") + "export: {input: uint8}\n")
+    np.savez(path.parent / "floats.npz", **arrays, **labels)
+    task = "{kind: image-classification, data: floats.npz}"
+    without = ("teacher: {kind: train, width: 8, epochs: 1}\n", "")
+    changed(path, ("{kind: digits, train_limit: 256}", task), without)
+    path.write_text(path.read_text() + "export: {input: uint8}\n")
+    return path
+
+
+def test_an_input_that_no_format_can_have_is_found_with_what_to_write(project):
+    """A task of floats asked for bytes: every conversion failed, and the run said that no backend could run it."""
+    path = of_floats(project(loss="ce: {}"))
     with pytest.raises(ConfigurationError, match="raw values are uint8; here they are float32") as caught:
         check_project(path, None, SilentEvents())
     assert caught.value.problems[0].place.field == "export"
     assert caught.value.problems[0].remedy == "write export: {input: float32}"
 
 
-def test_a_share_of_ones_own_model_needs_one(project, tmp_path):
-    path = project(size="60 % of own")
+def changed(path: Path, *changes: tuple[str, str]) -> Path:
+    text = path.read_text()
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("run", [api.check, api.search])
+def test_a_share_of_ones_own_model_needs_one(run, project):
     with pytest.raises(ConfigurationError, match="by one's own model"):
-        api.search(path, events=SilentEvents())
+        run(project(size="60 % of own"), events=SilentEvents())
+
+
+@pytest.mark.parametrize("run", [api.check, api.search])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([("budget: 10 min,", "budget: 10 min, by: rounds,")], "by: rounds shrinks one trained model"),
+        (
+            [
+                ("budget: 10 min, accuracy: {short: {epochs: 2}}", "budget: 10 min, by: relaxed"),
+                ("resnet", "mobilenet"),
+            ],
+            "the family `mobilenet` can't be relaxed",
+        ),
+        (
+            [
+                ("budget: 10 min, accuracy: {short: {epochs: 2}}", "budget: 10 min, by: relaxed"),
+                ("distill: {loss: {kd: {}}, epochs: 6, batch_size: 32}", "data-free: {}"),
+            ],
+            "the recipe has no stage `distill`",
+        ),
+        (
+            [("distill: {loss: {kd: {}}, epochs: 6, batch_size: 32}", "data-free: {loss: {fitnet: {}}}")],
+            "data-free: fitnet compares inner activations",
+        ),
+        (
+            [
+                ("{kind: train, width: 8, epochs: 1}", "{kind: ensemble, members: [TRAIN, TRAIN]}"),
+                ("TRAIN", "{kind: train, width: 8, epochs: 1}"),
+                ("kd: {}", "fitnet: {}"),
+            ],
+            "fitnet must look into the teacher, and .* gives logits alone",
+        ),
+    ],
+    ids=["rounds", "relaxed family", "relaxed recipe", "data-free", "ensemble"],
+)
+def test_what_a_run_refuses_is_found_before_the_teacher_is_trained(run, project, changes, said):
+    with pytest.raises(ConfigurationError, match=said):
+        run(changed(project(), *changes), events=SilentEvents())
+
+
+@pytest.mark.parametrize("run", [api.check, api.distill])
+def test_one_arch_is_held_against_its_export_too(run, project):
+    path = changed(of_floats(project(loss="ce: {}")), ("width: [8, 16], depth: [1, 1]", "width: 8, depth: 1"))
+    with pytest.raises(ConfigurationError) as caught:
+        run(path, events=SilentEvents())
+    assert caught.value.problems[0].place.field == "export"
 
 
 def test_a_precision_that_the_recipe_ends_in_is_no_mistake(project):

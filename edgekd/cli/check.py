@@ -18,10 +18,12 @@ __all__ = ["check"]
 )
 @click.option("--target", shell_complete=complete_target, help="A target's name or path.", show_default="the project's")
 def check(output: Output, project: Path, target: str | None) -> None:
-    """See whether a project is in order, and what a run would try. Takes seconds.
+    """See whether a project is in order, and what a run would try.
 
+    Takes seconds; the first time it also decodes the pictures, whose size on the disk is shown before they are written.
     Reads every file, builds the smallest student, checks the recipe on it, and counts which networks may fit the
-    target's size and memory. Nothing is trained or measured. Every run does the same first."""
+    target's size and memory. Nothing is trained or measured, and the device is not opened: a runtime or meter that
+    it lacks is told by `edgekd doctor`, and by the run. Every run does the same first."""
     from edgekd import api
 
     with output.watching() as events:

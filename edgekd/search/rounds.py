@@ -56,11 +56,12 @@ from edgekd.store.records import (
     RoundRecord,
 )
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch, Candidate, CompressionPlan, Inheriting, Shrinking, Stage, Student
+from edgekd.students._protocol import Arch, Candidate, CompressionPlan, Family, Inheriting, Shrinking, Stage, Student
 from edgekd.students.student import load_student, new_student
+from edgekd.tasks._protocol import TaskSpec
 from edgekd.units import format_us
 
-__all__ = ["run_rounds"]
+__all__ = ["run_rounds", "whole_of"]
 
 
 def run_rounds(
@@ -78,13 +79,7 @@ def run_rounds(
     outcome = run.outcome()
     if outcome is not None:
         return outcome
-    family, spec = project.family, project.task.spec
-    whole = family.original(spec) if isinstance(family, Inheriting) else None
-    if not isinstance(family, Shrinking) or whole is None:
-        raise ConfigurationError.one(
-            f"by: rounds begins with the whole of a trained model, and the family `{family.name}` has none here",
-            "leave search.by out; or use student: {family: pruned, ...} with 1.0 among its ratios",
-        )
+    family, whole = whole_of(project.family, project.task.spec)
     plan = run.plan()
     if plan is None:
         plan = make_plan(project, run.header.budget_s, run.header.seed)
@@ -92,12 +87,23 @@ def run_rounds(
     before = 0.0 if started is None else time.monotonic() - started
     budget = Budget(run.header.budget_s, time.monotonic, spent_before(run) + before)
     maker = UntrainedMaker(
-        project.task, family, converter, project.export, run.header.fingerprint, run.header.seed, run.header
+        project.task, project.family, converter, project.export, run.header.fingerprint, run.header.seed, run.header
     )
     bench = Bench(maker, session, run.target, run, time.monotonic)
     Original(run, plan, bench, context_of(project, run, events), events, budget)()
     bench = replace(bench, target=run.target)  # limits relative to one's own model are known now
     return _Rounds(project, run, plan, bench, converter, events, budget, family, whole)()
+
+
+def whole_of(family: Family, spec: TaskSpec) -> tuple[Shrinking, Arch]:
+    """The family, and the arch that the first round begins with. Raises ConfigurationError where there is none."""
+    whole = family.original(spec) if isinstance(family, Inheriting) else None
+    if not isinstance(family, Shrinking) or whole is None:
+        raise ConfigurationError.one(
+            f"by: rounds begins with the whole of a trained model, and the family `{family.name}` has none here",
+            "leave search.by out; or use student: {family: pruned, ...} with 1.0 among its ratios",
+        )
+    return family, whole
 
 
 @dataclass(frozen=True)

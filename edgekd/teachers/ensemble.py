@@ -27,7 +27,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, Record, digest_json
 from edgekd.tasks._protocol import Task, TaskSpec
 from edgekd.teachers._protocol import Teacher
-from edgekd.teachers.nested import made_teacher, prepared_teacher, resolved_teachers
+from edgekd.teachers.nested import made_teacher, prepared_teacher, resolved_teachers, untrained_teacher
 
 if TYPE_CHECKING:
     from edgekd.students._protocol import StageProgress
@@ -82,6 +82,12 @@ class EnsembleTeacher(Record):
         ready = self.but()
         ready._teachers = tuple(prepared_teacher(member, task, cache, progress, stop) for member in self._known())
         return ready
+
+    def untrained(self, spec: TaskSpec) -> EnsembleTeacher:
+        """What ``prepare`` returns, with random weights where a member would be trained."""
+        sketched = self.but()
+        sketched._teachers = tuple(untrained_teacher(member, spec) for member in self._known())
+        return sketched
 
     def bound(self, spec: TaskSpec) -> EnsembleTeacher:
         """With every member bound. Raises ConfigurationError that names the member which doesn't fit."""

@@ -25,7 +25,7 @@ from edgekd.records import Digest, Record, digest_json
 from edgekd.tasks._protocol import Task, TaskSpec
 from edgekd.tasks.one_head import OneHead
 from edgekd.teachers._protocol import Teacher
-from edgekd.teachers.nested import made_teacher, prepared_teacher, resolved_teachers
+from edgekd.teachers.nested import made_teacher, prepared_teacher, resolved_teachers, untrained_teacher
 from edgekd.teachers.packing import Packed, packing_in
 
 if TYPE_CHECKING:
@@ -78,6 +78,16 @@ class HeadsTeacher(Record):
             for head, teacher in self._known().items()
         }
         return ready
+
+    def untrained(self, spec: TaskSpec) -> HeadsTeacher:
+        """What ``prepare`` returns, with random weights where a teacher would be trained. Raises UnknownName."""
+        self._require_heads(spec)
+        heads, sketched = {head.name: head for head in spec.heads}, self.but()
+        sketched._teachers = {
+            head: untrained_teacher(teacher, spec.but(head=heads[head], more=()))
+            for head, teacher in self._known().items()
+        }
+        return sketched
 
     def bound(self, spec: TaskSpec) -> HeadsTeacher:
         """With every teacher bound to its head. Raises ConfigurationError that says which doesn't fit."""

@@ -12,13 +12,13 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from edgekd import plugins
 from edgekd.errors import UnknownName
 from edgekd.records import Record, mistakes_under
-from edgekd.tasks._protocol import Task
-from edgekd.teachers._protocol import Preparable, Teacher
+from edgekd.tasks._protocol import Task, TaskSpec
+from edgekd.teachers._protocol import Preparable, Sketched, Teacher
 
 if TYPE_CHECKING:
     from edgekd.students._protocol import StageProgress
 
-__all__ = ["made_teacher", "prepared_teacher", "resolved_teacher", "resolved_teachers"]
+__all__ = ["made_teacher", "prepared_teacher", "resolved_teacher", "resolved_teachers", "untrained_teacher"]
 
 
 def resolved_teachers(written: Iterable[tuple[str | int, Mapping[str, Any]]], context: Any) -> list[Mapping[str, Any]]:
@@ -55,6 +55,12 @@ def made_teacher(written: Mapping[str, Any], context: Any = None) -> Teacher:
     options = {key: value for key, value in written.items() if key != "kind"}
     teacher: Teacher = plugins.load("edgekd.teachers", str(written["kind"])).model_validate(options, context=context)
     return teacher
+
+
+def untrained_teacher(teacher: Teacher, spec: TaskSpec) -> Teacher:
+    """What `prepared_teacher` returns, with random weights where it would be trained. Raises ConfigurationError."""
+    asked = cast(object, teacher)
+    return asked.untrained(spec) if isinstance(asked, Sketched) else teacher
 
 
 def prepared_teacher(
