@@ -78,7 +78,7 @@ def _stops(node: fx.Node, traced: Traced) -> str:
     if _is_several(node):
         return f"has several results, and no integer form ({name})"
     if name == "batch_norm":
-        return "is a BatchNorm that doesn't follow a convolution, and can't be folded into one"
+        return "is a BatchNorm that can't be folded into a convolution: it follows none, or its class computes more"
     if name not in INTEGER:
         return f"has no integer form ({name})"
     if name in WEIGHTED:

@@ -30,7 +30,7 @@ class Plus(nn.Module):
     ("parts", "named"),
     [
         ((nn.Conv2d(2, 3, 3), nn.Sigmoid()), "`1:sigmoid` has no integer form"),
-        ((nn.Conv2d(2, 3, 3), nn.Flatten(2), nn.BatchNorm1d(3)), "`2:batch_norm` is a BatchNorm that doesn't follow"),
+        ((nn.Conv2d(2, 3, 3), nn.Flatten(2), nn.BatchNorm1d(3)), "`2:batch_norm` is a BatchNorm that can't be folded"),
         ((nn.Conv2d(2, 3, 3), Plus()), "`1:add` takes a constant"),
         ((nn.Conv2d(2, 3, 3), nn.Hardtanh()), "`1:hardtanh` clamps"),
         ((nn.ConstantPad2d(1, 2.0), nn.Conv2d(2, 3, 3)), "`0:pad` pads with 2.0"),
