@@ -81,15 +81,16 @@ def list_runs(folder: Path) -> RunsAnswer:
 
 def run_folders(folder: Path, levels: int = _DEEPEST) -> Iterator[Path]:
     """This folder where it is a run, or the runs below it. Hidden folders are left out, and what is inside a run."""
-    if (folder / "run.json").is_file():
+    try:
+        begun = (folder / "run.json").is_file()
+        inner = list(folder.iterdir()) if levels and not begun and folder.is_dir() else []
+        below = [path for path in inner if path.is_dir() and not path.name.startswith(".")]
+    except OSError:  # a folder that can't be read has no runs to show
+        return
+    if begun:
         yield folder
-    elif levels and folder.is_dir():
-        try:
-            inner = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-        except PermissionError:  # a folder that may not be read has no runs to show
-            return
-        for path in inner:
-            yield from run_folders(path, levels - 1)
+    for path in below:
+        yield from run_folders(path, levels - 1)
 
 
 def shortened(path: Path) -> str:

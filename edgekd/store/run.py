@@ -152,7 +152,8 @@ class Run:
         """The same folder for another project, before anything has begun. Raises OSError, and RunBusy."""
         with self.writing():
             for model in _PRELIMINARY:
-                self.remove(model)
+                if model is not RunHeader:  # it is replaced at once, so that the folder is a run's at any time
+                    self.remove(model)
             write_json(self.folder / _SINGLE[RunHeader], header)
         return Run(self.folder, header)
 
@@ -190,9 +191,9 @@ class Run:
     @property
     def target(self) -> Target:
         """What the student must meet; limits relative to one's own model in plain figures, once that is measured."""
-        original = None if self._target is not None else self.original()
-        if original is not None and original.target is not None:
-            self._target = original.target
+        if self._target is None and self.header.target.relative:
+            original = self.original()
+            self._target = original.target if original is not None else None
         return self._target or self.header.target
 
     def plan(self) -> PlanRecord | None:

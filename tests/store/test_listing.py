@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,3 +25,18 @@ def test_runs_are_found_below_a_folder_and_in_it(asked: str, tmp_path: Path) -> 
 
 def test_a_folder_without_runs_or_none_at_all_has_none(tmp_path: Path) -> None:
     assert list_runs(tmp_path).runs == list_runs(tmp_path / "no").runs == ()
+
+
+def test_a_folder_that_is_locked_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("locked", "open"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text("{}")
+    plain = Path.stat
+
+    def stat(path: Path, **options: Any) -> os.stat_result:
+        if path.parent == tmp_path / "locked":  # as the system answers whoever may not enter it
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return plain(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert [summary.folder for summary in list_runs(tmp_path).runs] == [tmp_path / "open"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,20 @@ def test_a_run_that_was_refused_before_its_first_step_takes_another_project(head
     corrected = open_run(header.but(seed=8), here / "mine")
     assert (corrected.header.seed, corrected.teachers()) == (8, None)
     assert Run.open(here / "mine").header.seed == 8
+
+
+def test_a_folder_stays_a_run_where_its_new_header_cannot_be_written(
+    header: RunHeader, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = open_run(header, here / "r")
+
+    def full(path: Path, record: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("edgekd.store.run.write_json", full)
+    with pytest.raises(OSError, match="No space"):
+        begun.begin_anew(header.but(seed=9))
+    assert Run.open(here / "r").header == begun.header
 
 
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
