@@ -7,28 +7,29 @@ spent on pruning it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekd.artefacts import Precision
 from edgekd.devices._protocol import MeasurePlan
 from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import AccuracyKind, find_figure
-from edgekd.measure.figures import figures_for_limits
+from edgekd.measure.figures import figures_for_limits, figures_of
 from edgekd.search._protocol import EstimateContext
 from edgekd.search.accuracy.scoring import score_student
 from edgekd.search.budget import Budget
 from edgekd.search.feasible import low_us
-from edgekd.search.measuring import Bench, Measured, reading_of
+from edgekd.search.measuring import Bench, reading_of
 from edgekd.store.certificate import Certificate
-from edgekd.store.records import Arm, OriginalRecord, PlanRecord
+from edgekd.store.records import Accuracy, Arm, ArmReading, OriginalRecord, PlanRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Candidate, CompressionPlan, Inheriting
 from edgekd.students.student import new_student
 from edgekd.targets.relative import resolved
+from edgekd.targets.target import Target
 from edgekd.units import format_bytes, format_us
 
-__all__ = ["Original", "beside_own"]
+__all__ = ["Original", "beside_own", "limits_beside"]
 
 _NEAR_CHANCE = 1.5
 _SHOWN = 3
@@ -64,7 +65,8 @@ class Original:
 
     def _careful(self, plan: PlanRecord) -> MeasurePlan:
         """As a certificate measures, where limits are a share of what is seen now."""
-        return plan.certify.but(profile=False) if self.run.header.target.relative else plan.measure
+        shares = any(metric != "accuracy" for metric, _ in self.run.header.target.relative)
+        return plan.certify.but(profile=False) if shares else plan.measure
 
     def _tell_relative(self) -> None:
         """What the limits relative to this model came to."""
@@ -108,27 +110,34 @@ class Original:
             progress=lambda what, done, total: self.events.progress("own model", done, total, what),
             stop=lambda: stop_if_asked(self.events),
         )
-        header = self.run.header
-        own = _fastest(measured)
+        readings = tuple(
+            reading_of(Arm(backend=backend, precision=Precision.FLOAT32), result)
+            for backend, result in zip(backends, measured, strict=True)
+        )
         record = OriginalRecord(
             arch=arch,
             accuracy=accuracy,
-            target=resolved(header.target, accuracy.value, own) if header.target.relative else None,
-            readings=tuple(
-                reading_of(Arm(backend=backend, precision=Precision.FLOAT32), result)
-                for backend, result in zip(backends, measured, strict=True)
-            ),
+            target=limits_beside(self.run.header.target, accuracy, readings),
+            readings=readings,
             ended_s=self.budget.spent_s(),
         )
         self.run.write(record)
         return record
 
 
-def _fastest(measured: Sequence[Measured]) -> Mapping[str, float]:
-    """What it takes on the backend where it is fastest, by metric; nothing where it ran nowhere."""
-    ran = [result for result in measured if low_us(result.figures) is not None]
-    best = min(ran, key=lambda result: low_us(result.figures) or 0.0, default=None)
-    return {} if best is None else {figure.metric: figure.value for figure in best.figures}
+def limits_beside(target: Target, accuracy: Accuracy, readings: Sequence[ArmReading]) -> Target | None:
+    """The target with its relative limits in plain figures; None where it has none. Raises ConfigurationError.
+
+    Shares are of what the model takes on the backend where it is fastest.
+    """
+    if not target.relative:
+        return None
+    ran = [(reading.low_us.value, reading) for reading in readings if reading.low_us is not None]
+    fastest = min(ran, key=lambda each: each[0], default=(0.0, None))[1]
+    if fastest is None or fastest.measurement is None:
+        return resolved(target, accuracy.value, {})
+    figures = figures_of(fastest.measurement, size_bytes=fastest.size_bytes)
+    return resolved(target, accuracy.value, {figure.metric: figure.value for figure in figures})
 
 
 def beside_own(run: Run, certificate: Certificate) -> str:

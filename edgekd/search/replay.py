@@ -23,6 +23,7 @@ from edgekd.search.feasible import is_feasible
 from edgekd.search.foresight import Foresight
 from edgekd.search.loop import known_before, propose_batch
 from edgekd.search.masks import Allowed, mask
+from edgekd.search.original import limits_beside
 from edgekd.search.recheck import settled
 from edgekd.search.relaxed.replay import relaxed_decisions, relaxed_guide
 from edgekd.search.shortlist import standing
@@ -80,6 +81,10 @@ def _steps(run: Run) -> Iterator[ReplayedStep]:
     plan, features, auto = run.plan(), run.features(), run.auto()
     if auto is not None and auto.ended:
         yield _auto(run, auto)
+    original = run.original()
+    if original is not None and run.header.target.relative:
+        again = limits_beside(run.header.target, original.accuracy, original.readings)
+        yield _step("own", [("original.json: limits relative to the model as it came", again == original.target)])
     if plan is not None and features is not None:
         masked = mask(run.target, plan, features)
         recorded = run.masks()

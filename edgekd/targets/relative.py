@@ -19,12 +19,13 @@ def resolved(target: Target, accuracy: float, own: Mapping[str, float]) -> Targe
     """The target with every relative limit in plain figures.
 
     ``own`` has what one's own model takes, by metric: microseconds or bytes. Raises ConfigurationError where a metric
-    that is asked for has none: the model ran nowhere.
+    that is asked for has none; it is empty where the model ran nowhere.
     """
     missing = [metric for metric, _ in target.relative if metric != "accuracy" and metric not in own]
     if missing:
+        none = "has no such figure where it is fastest" if own else f"ran on no backend of {target.name}"
         raise ConfigurationError.one(
-            f"{missing[0]} is to be a share of one's own model's, which ran on no backend of {target.name}",
+            f"{missing[0]} is to be a share of one's own model's, which {none}",
             "write the budget in plain figures, or allow a backend on which the model runs in float32",
         )
     budgets: dict[str, Any] = {name: getattr(target.budgets, name) for name in type(target.budgets).model_fields}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from edgekd.artefacts import Precision
 from edgekd.devices._protocol import MeasurePlan
+from edgekd.evidence import AccuracyKind
+from edgekd.search import original
 from edgekd.search.replay import replay
+from edgekd.store.records import Accuracy
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch, Candidate
+from edgekd.students._protocol import Arch, Axis, Candidate, Space
 
 WHOLE = Arch.of({"depth": 3, "width": 64, "wide": 4})
 ROOMY = {"latency": {"p95": "1 s"}, "size": {"file": "1 GiB"}}
@@ -138,3 +142,64 @@ def test_its_arms_that_settle_at_one_bring_no_further_training(make_lab: Callabl
     assert run.rechecks(), "the whole model in float32 is faster on one runtime, and goes on there alone"
     assert [finalist.candidate.plan.untouched for finalist in run.finalists()].count(False) == 1
     assert len(run.finalists()) < 4
+
+
+class Inherited:
+    """A family whose whole model is `WHOLE`."""
+
+    name, inherits = "resnet", True
+
+    def original(self, spec: Any) -> Arch:
+        return WHOLE
+
+    def left_out(self, spec: Any) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    def space(self, spec: Any) -> Space:
+        return Space(axes=(Axis(name="width", choices=(1, 2)),))
+
+
+@pytest.fixture
+def relative(make_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Searches for a share of what the whole model takes; how it was measured is in ``lab.plans``."""
+    score = Accuracy(value=0.9, kind=AccuracyKind.TORCH, split="validation", samples=1000, method="on paper")
+    monkeypatch.setattr(original, "new_student", lambda *_: None)
+    monkeypatch.setattr(original, "score_student", lambda *_: score)
+
+    def made(**target: Any) -> Any:
+        lab = make_lab(original=WHOLE, target=target)
+        lab.family, lab.task = Inherited(), SimpleNamespace(spec=lab.header().task)
+        return lab
+
+    return made
+
+
+def test_a_share_of_own_is_the_same_limit_after_stops_and_in_a_replay(relative: Callable[..., Any]) -> None:
+    asked = {"budgets": {"latency": {"p50": "60 % of own"}}, "accuracy": {"drop": "30 %"}}
+    whole, parts = relative(**asked), relative(**asked)
+    whole.search()
+    parts.search_through_stops(3)
+    a, b = Run.open(whole.folder), Run.open(parts.folder)
+    own = a.original()
+    assert own is not None
+    (latency, floor) = a.target.limits
+    fastest = min(r.low_us.value for r in own.readings if r.low_us)
+    assert latency.bound == pytest.approx(0.6 * fastest, rel=0.01)
+    assert floor.bound == pytest.approx(0.6)
+    assert b.target == a.target != a.header.target
+    assert [f.candidate for f in a.finalists()] == [f.candidate for f in b.finalists()]
+    assert replay(a).same
+    assert replay(b).same
+    b.write(own.but(target=a.target.but(accuracy=None)))
+    assert next(step.name for step in replay(Run.open(parts.folder)).steps if step.differ) == "own"
+
+
+@pytest.mark.parametrize(("p50", "processes"), [("60 % of own", 5), ("1 ms", 3)])
+def test_only_a_share_of_own_takes_a_careful_measurement(
+    relative: Callable[..., Any], p50: str, processes: int
+) -> None:
+    lab = relative(budgets={"latency": {"p50": p50}}, accuracy={"drop": "30 %"})
+    lab.search()
+    own = Run.open(lab.folder).original()
+    assert own is not None
+    assert [reading.measurement.plan.processes for reading in own.readings] == [processes] * 2

@@ -171,3 +171,9 @@ def test_recorded_runs_load_for_ever(folder: Path, tmp_path: Path) -> None:
     later = {"family_digest"}  # fields that came after it was recorded
     for path, record in [("run.json", run.header), ("outcome.json", outcome)]:
         assert json.loads((folder / path).read_text()) == record.model_dump(mode="json", exclude=later)
+
+
+def test_a_target_of_plain_figures_is_not_looked_up(tmp_path: Path, header: RunHeader) -> None:
+    run = Run.create(tmp_path / "r", header)
+    run.path("original.json").write_text("{")
+    assert run.target == header.target

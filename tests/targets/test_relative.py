@@ -61,3 +61,5 @@ def test_without_a_model_of_ones_own_it_is_refused() -> None:
 def test_a_model_that_ran_nowhere_has_nothing_to_take_a_share_of() -> None:
     with pytest.raises(ConfigurationError, match="ran on no backend"):
         resolved(target(budgets={"latency": {"p50": "60 % of own"}}), 0.9, {})
+    with pytest.raises(ConfigurationError, match="p99 is to be a share of one's own model's, which has no such figure"):
+        resolved(target(budgets={"latency": {"p99": "60 % of own"}}), 0.9, OWN)
