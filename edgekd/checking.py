@@ -226,6 +226,7 @@ def with_floor(command: Command, project: Project, events: Events) -> Project:
     from edgekd.students._protocol import Inheriting
     from edgekd.targets.relative import DROP, require_absolute
     from edgekd.targets.target import AccuracyFloor
+    from edgekd.tasks._protocol import sizes_of
 
     target, family = project.target, project.family
     whole = None
@@ -234,10 +235,18 @@ def with_floor(command: Command, project: Project, events: Events) -> Project:
         with blamed(project, "student"):
             whole = family.original(project.task.spec)
         events.progress("own model", 1, 1, "")
+    if whole is None and command == "compress" and isinstance(family, Inheriting):
+        none = "is no candidate, and sets no floor" if target.accuracy is None else "is no candidate"
+        events.line(f"own model  {none}: the student's space leaves it out. Put 1.0 among its ratios")
     if whole is None:
         require_absolute(target, Place(str(project.path), field="target"))
     elif command == "compress" and target.accuracy is None and project.search.by != "rounds":
         events.line(f"accuracy   at most {DROP} below the model as it came: {target.name} names no floor")
+        if sizes_of(project.task).validated_on == "train":
+            events.line(
+                "           validation is carved out of training images, where a model that has learnt them scores "
+                "too high: give x_validation, or write accuracy: {drop: ...} into the target"
+            )
         target = target.but(accuracy=AccuracyFloor(drop=DROP))
     return replace(project, target=target)
 

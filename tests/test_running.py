@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekd.checking import with_floor
 from edgekd.errors import ConfigurationError
 from edgekd.events import SilentEvents
 from edgekd.project import read_project
@@ -19,9 +20,46 @@ from edgekd.testing.fakes.device import fake_fingerprint
 OWN_MODEL = Path(__file__).parents[1] / "examples" / "own_model"
 
 
-def test_weights_that_changed_since_are_not_certified(tmp_path: Path) -> None:
+@pytest.fixture
+def own_model(tmp_path: Path) -> Path:
+    """The example, with a target that names no floor."""
     folder = shutil.copytree(OWN_MODEL, tmp_path / "own_model", ignore=shutil.ignore_patterns("runs"))
-    project = read_project(folder / "project.yaml")
+    (target,) = folder.rglob("budget.yaml")
+    target.write_text("".join(line for line in target.open() if not line.startswith("accuracy")))
+    return folder
+
+
+class Lines(SilentEvents):
+    """Remembers what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_floor_from_validation_that_is_carved_out_of_training_is_said(own_model: Path) -> None:
+    events = Lines()
+    project = with_floor("compress", read_project(own_model / "project.yaml"), events)
+    assert str(project.target.accuracy.drop) == "2 points"
+    assert "names no floor" in events.said[0]
+    assert "give x_validation, or write accuracy: {drop: ...}" in events.said[1]
+
+
+def test_a_space_without_the_whole_model_says_how_to_have_it(own_model: Path) -> None:
+    path = own_model / "project.yaml"
+    path.write_text(path.read_text().replace("0.75, 1.0]", "0.75]"))
+    events = Lines()
+    project = with_floor("compress", read_project(path), events)
+    assert project.target.accuracy is None
+    (line,) = events.said
+    assert "is no candidate, and sets no floor" in line
+    assert "Put 1.0 among its ratios" in line
+
+
+def test_weights_that_changed_since_are_not_certified(own_model: Path, tmp_path: Path) -> None:
+    project = read_project(own_model / "project.yaml")
     header = RunHeader(
         id="run",
         command="compress",
@@ -41,7 +79,7 @@ def test_weights_that_changed_since_are_not_certified(tmp_path: Path) -> None:
     )
     run = Run.create(tmp_path / "run", header)
     run.write(OutcomeRecord(exit_code=0, chosen=1, summary="chosen", seconds=1.0))
-    with (folder / "my_model.safetensors").open("ab") as weights:
+    with (own_model / "my_model.safetensors").open("ab") as weights:
         weights.write(b" ")
     with pytest.raises(ConfigurationError, match=r"student, with its weights file, of project\.yaml is no longer"):
         bundle_of(run, SilentEvents())

@@ -190,6 +190,7 @@ class SplitSizes(Record):
     """How many samples each split has. ``calibrated_on``: where calibration samples come from, if from another split.
 
     Calibration samples taken from training are training samples too; those taken from validation are not validated on.
+    ``validated_on``: the split that validation samples were carved out of, and are no part of any more.
     """
 
     train: NonNegativeInt
@@ -197,6 +198,7 @@ class SplitSizes(Record):
     calibration: NonNegativeInt
     test: NonNegativeInt | None = None  # None: not counted, for that split is read by the certificate alone
     calibrated_on: Literal["train", "validation"] | None = None
+    validated_on: Literal["train"] | None = None
 
     def __str__(self) -> str:
         """``624 train · 96 validation · 240 test · 128 calibration (of train)``."""

@@ -112,6 +112,7 @@ class CarvedImages:
             test=self._test.samples,
             calibration=counts["calibration"],
             calibrated_on="validation" if self.train is None else "train",
+            validated_on="train" if self.validation is None else None,
         )
 
     @property
