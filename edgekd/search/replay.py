@@ -83,8 +83,8 @@ def _steps(run: Run) -> Iterator[ReplayedStep]:
         yield _auto(run, auto)
     original = run.original()
     if original is not None and run.header.target.relative:
-        again = limits_beside(run.header.target, original.accuracy, original.readings)
-        yield _step("own", [("original.json: limits relative to the model as it came", again == original.target)])
+        limits = limits_beside(run.header.target, original.accuracy, original.readings)
+        yield _step("own", [("original.json: limits relative to the model as it came", limits == original.target)])
     if plan is not None and features is not None:
         masked = mask(run.target, plan, features)
         recorded = run.masks()
