@@ -17,6 +17,7 @@ from edgekd.events import Events, stop_if_asked
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Guide, Known, Sampler
 from edgekd.search.arms import rivals
 from edgekd.search.budget import Budget, finalists_within, reserve_s, share_within
+from edgekd.search.chance import at_chance
 from edgekd.search.feasible import misses, trial_violations, violations
 from edgekd.search.files import keep_newest
 from edgekd.search.finalists import as_it_came_first, as_they_came, order_of_finalists
@@ -199,7 +200,17 @@ class TrialLoop:
             self.run.write(trials[-1])
             keep_newest(self.run.students, _STUDENTS_BYTES)
             self.events.progress("searching", len(done) + len(trials), self.plan.trials or 0, _note(trials[-1]))
+        if not any(trial.accuracy for trial in done.values()):
+            self._warn_of_chance(trials)
         return trials
+
+    def _warn_of_chance(self, trials: Sequence[TrialRecord]) -> None:
+        task = self.context.task
+        trained = [t.accuracy.value for t in trials if t.accuracy and not t.candidate.plan.untouched]
+        if task.spec.plain and task.spec.metric.name == "top1":
+            caution = at_chance(trained, task.split("validation").labels)
+            if caution:
+                self.events.line(f"caution    {caution}")
 
     def _finish(self, batch: int, number: int, asked: int, measured: Measured) -> TrialRecord:
         stop_if_asked(self.events)

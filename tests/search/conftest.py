@@ -25,6 +25,7 @@ from edgekd.store.run import Run
 from edgekd.students._protocol import Arch, Axis, Candidate
 from edgekd.targets.target import Target
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
+from edgekd.testing.fakes.bars import BarTask
 from edgekd.testing.fakes.clock import FakeClock
 from edgekd.testing.fakes.device import FakeDevice, Noise, Script, fake_fingerprint
 
@@ -98,7 +99,7 @@ class Lab:
         self.refined_latency: Mapping[int, float] = {}
         self.slow_when: Callable[[Candidate, MeasurePlan | None], float] = lambda *_: 1.0
         self.float_operators: Callable[[Candidate], tuple[str, ...] | None] = lambda _: None
-        self.task: Any = None
+        self.task: Any = BarTask()
         self.family: Any = None
         self.bandwidth: Callable[[int], Figure] | None = None
         self.train_s, self.refine_s = 2.0, 20.0

@@ -1,0 +1,25 @@
+"""Whether short trainings have taught anything yet: candidates at chance can't be ranked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["at_chance"]
+
+_SIGMA = 2.0  # standard deviations of a share of so many samples
+
+
+def at_chance(scores: Sequence[float], labels: NDArray[np.int64]) -> str:
+    """A caution where no top-1 is above the share of the largest class (N,) by more than noise; else ``""``."""
+    if not scores or not len(labels):
+        return ""
+    chance = float(np.bincount(labels).max() / len(labels))
+    if max(scores) > chance + _SIGMA * math.sqrt(chance * (1 - chance) / len(labels)):
+        return ""
+    who = f"the first {len(scores)} candidates score" if len(scores) > 1 else "the first candidate scores"
+    told = f"{who} {max(scores):.0%} at most, and guessing {chance:.0%}"
+    return f"{told}: raise the epochs of search.accuracy, so that candidates can be ranked"
