@@ -44,8 +44,8 @@ def test_it_stands_alone_on_python_3_8() -> None:
                 top = module.split(".")[0]
                 assert top in ALLOWED or top in sys.stdlib_module_names, f"{name} imports {module}"
                 assert top != "edgekd" or module.startswith("edgekd.agent"), f"{name} imports {module}"
-    # small enough to be read by whoever lets it run on a board; what a full board refuses takes 50 of these lines
-    assert 500 < lines < 3350
+    # small enough to be read by whoever lets it run on a board; which faults are the board's takes 150 of these lines
+    assert 500 < lines < 3500
 
 
 def test_the_parent_imports_neither_numpy_nor_a_runtime() -> None:

@@ -23,7 +23,9 @@ def test_from_digits_to_a_bundle_that_runs(edgekd):
 
     verified = edgekd("verify", "run/bundle")
     assert verified.returncode == 0, verified.stdout
-    assert [line.split()[-1] for line in verified.stdout.splitlines()[:2]] == ["holds", "holds"]
+    digest, *checked = verified.stdout.splitlines()
+    assert digest.split()[1] == answer["bundle_sha256"]
+    assert [line.split()[-1] for line in checked[:2]] == ["holds", "holds"]
 
     bundle = edgekd.folder / "run" / "bundle"
     (other,) = answer["certificate"]["others"]
