@@ -168,7 +168,7 @@ def relative(make_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> C
 
     def made(**target: Any) -> Any:
         lab = make_lab(original=WHOLE, target=target)
-        lab.family, lab.task = Inherited(), SimpleNamespace(spec=lab.header().task)
+        lab.family, lab.task = Inherited(), SimpleNamespace(spec=lab.header().task, split=lab.task.split)
         return lab
 
     return made
