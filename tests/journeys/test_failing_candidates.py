@@ -87,7 +87,7 @@ def test_each_is_one_failed_trial(edgekd):
         2: "crashed",
         3: "crashed",
     }
-    assert "no answer within 30 s" in ends[1][1]
+    assert "no answer within 120 s" in ends[1][1]
     assert "the worker died: SIGSEGV" in ends[2][1]
     assert "SIGFPE" in ends[3][1]
     assert edgekd("search", "--replay", "run").returncode == 0
