@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RunAnswer", "bundle_of", "run_project", "shortfall_of", "versions_here", "with_teacher"]
 
+SPLIT_LIST = "splits.csv"
+"""In a run's folder: which file is in which split."""
+
 _VERSIONED = (
     *("edgekd", "torch", "onnx", "onnxruntime", "openvino", "ai-edge-litert", "ai-edge-quantizer", "litert-torch"),
     *("numpy", "optuna", "torch-pruning"),
@@ -141,6 +144,7 @@ def run_project(
             preflight(command, project, events)
         project = with_teacher(project, events)
         run = _open_run(command, project, folder, fingerprint)
+        _list_splits(run, project)
         events.line(_opening(command, project, run))
         if command != "distill":
             events.budget(float(project.search.budget), spent_before(run) + time.monotonic() - started)
@@ -245,6 +249,16 @@ def _open_run(command: Command, project: Project, folder: Path | None, fingerpri
         budget_s=float(project.search.budget),
     )
     return open_run(header, folder)
+
+
+def _list_splits(run: Run, project: Project) -> None:
+    """Write down which file is in which split, so that others can score on the same ones."""
+    from edgekd.store.atomic import write_bytes
+    from edgekd.tasks._protocol import OfFiles
+
+    task, path = cast(object, project.task), run.folder / SPLIT_LIST
+    if isinstance(task, OfFiles) and not path.exists():
+        write_bytes(path, task.split_list().encode(errors="surrogateescape"))
 
 
 def _family_digest(project: Project) -> Digest | None:

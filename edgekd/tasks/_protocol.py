@@ -31,6 +31,7 @@ __all__ = [
     "HeadSpec",
     "InputSpec",
     "MetricSpec",
+    "OfFiles",
     "PictureSpec",
     "Preparable",
     "Rows",
@@ -239,6 +240,15 @@ class Preparable(Protocol):
 
         Raises Interrupted when ``stop()``: called again it goes on from there.
         """
+        ...
+
+
+@runtime_checkable
+class OfFiles(Protocol):
+    """A task whose samples are files."""
+
+    def split_list(self) -> str:
+        """Which file is in which split: a CSV of path, label, split."""
         ...
 
 

@@ -7,6 +7,8 @@ pixels, the ones in test stay there, then those in validation.
 
 from __future__ import annotations
 
+import csv
+import io
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -95,6 +97,7 @@ class LabelledPictures(Images):
     test: Share = 0.2
     _found: Found | None = PrivateAttr(None)
     _read: dict[Part, StoredImages] | None = PrivateAttr(None)
+    _files: dict[Part, list[tuple[Path, str]]] = PrivateAttr(default_factory=dict)
     _spec_of_picture: PictureSpec | None = PrivateAttr(None)
     _folder: Path | None = PrivateAttr(None)
 
@@ -113,6 +116,15 @@ class LabelledPictures(Images):
         ignored = f"; {found.ignored:,} other files ignored" if found.ignored else ""
         count = sum(map(len, read.values()))
         return f"{count:,} pictures of {len(self._names())} classes, {format_bytes(size)} in {self._folder}{ignored}"
+
+    def split_list(self) -> str:
+        """Which picture is in which split, as a list that the task `image-csv` reads: path, label, split."""
+        self._ready(_silent, _never)
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(("path", "label", "split"))
+        rows.writerows((path.absolute(), name, part) for part in _PARTS for path, name in self._files[part])
+        return text.getvalue()
 
     def listed(self) -> Found:
         """The files, none of them read. Raises ConfigurationError where they aren't laid out as expected."""
@@ -155,6 +167,7 @@ class LabelledPictures(Images):
         labels = np.asarray([numbers[name] for _, name, _ in listed], np.int64)
         parts = self._parted([part for _, _, part in listed], keys, labels)
         order = np.concatenate([parts[part] for part in _PARTS])
+        self._files = {part: [listed[at][:2] for at in own] for part, own in parts.items()}
         spec = PictureSpec(size=self.size or self._one(sizes), fit=self.fit, mode="RGB" if self.channels == 3 else "L")
         stored, facts, folder = stored_pictures(
             str(self._origin()), spec, [files[at] for at in order], keys[order], progress, stop

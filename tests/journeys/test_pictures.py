@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def test_the_file_scores_on_the_pictures_as_its_certificate_says(edgekd):
     session = onnxruntime.InferenceSession(bundle / certificate["model"])
     right = 0
     files = sorted((edgekd.folder / "stripes" / "test").glob("*/*.jpg"))
+    with (edgekd.folder / "run" / "splits.csv").open() as listed:
+        assert sorted(row["path"] for row in csv.DictReader(listed) if row["split"] == "test") == list(map(str, files))
     for path in files:
         (logits,) = session.run(None, {session.get_inputs()[0].name: prepared(path, stated)})
         right += stated["output"]["labels"][int(logits[0].argmax())] == path.parent.name

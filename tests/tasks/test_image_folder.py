@@ -174,6 +174,15 @@ def test_the_size_is_that_of_all_pictures_unless_they_differ(tmp_path):
         _ = made(root, size=None).spec
 
 
+def test_the_list_of_splits_reads_as_the_same_splits(tmp_path):
+    task = made(fill(tmp_path / "pets", 20))
+    (tmp_path / "splits.csv").write_text(task.split_list())
+    again = ImageCsv.model_validate({"file": tmp_path / "splits.csv", "size": 12, "calibration": 10})
+    for name in ("train", "validation", "test"):
+        one, other = (each.split(name) for each in (task, again))
+        assert {sample.tobytes() for sample in one.inputs} == {sample.tobytes() for sample in other.inputs}
+
+
 def test_other_files_are_counted_and_passed_over(tmp_path):
     root = fill(tmp_path / "pets", 10)
     for name in ("notes.txt", "cat/Thumbs.db", "dog/.DS_Store", "dog/._1.png"):
