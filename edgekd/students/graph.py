@@ -271,7 +271,8 @@ def _pool_as_mean(program: ExportedProgram) -> None:
 
 def _takes_the_whole(pool: fx.Node) -> bool:
     """Whether an average pool's first window, unpadded, covers the image and is its only one."""
-    source, window, _stride, padding, _ceil, _count, divisor = (*pool.args, *_POOL_DEFAULTS[len(pool.args) :])
+    given: tuple[Any, ...] = (*pool.args, *_POOL_DEFAULTS[len(pool.args) :])
+    source, window, _stride, padding, _ceil, _count, divisor = given
     sizes, after = source.meta["val"].shape[-2:], pool.meta["val"].shape[-2:]
     covers = all(isinstance(size, int) and part >= size for size, part in zip(sizes, window, strict=True))
     return covers and tuple(after) == (1, 1) and not any(padding) and divisor is None
