@@ -14,7 +14,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -144,10 +144,11 @@ def write_yaml(path: Path, content: Mapping[str, Any]) -> Path:
     return path
 
 
-def edgekd(*words: str | Path) -> tuple[int, dict[str, Any]]:
+def edgekd(*words: str | Path, taken: Collection[int] = (0, 5, 6)) -> tuple[int, dict[str, Any]]:
     """Run the command as a person would: its exit code and its answer. Progress goes to stderr.
 
-    Ends the script where the command ends with anything but an answer (0), nothing that fits (5) or noise (6).
+    Ends the script where the command ends with a code that isn't taken: an answer (0), nothing that fits (5) and noise
+    (6) are.
     """
     begun = time.monotonic()
     while True:
@@ -157,7 +158,7 @@ def edgekd(*words: str | Path) -> tuple[int, dict[str, Any]]:
         if answer.get("error") != "DeviceBusy" or time.monotonic() - begun > _WAIT_S:
             break
         time.sleep(5)
-    if done.returncode not in (0, 5, 6):
+    if done.returncode not in taken:
         raise SystemExit(f"edgekd {' '.join(map(str, words))} ended with {done.returncode}: {answer.get('message')}")
     return done.returncode, answer
 
