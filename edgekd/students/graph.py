@@ -49,7 +49,8 @@ PASSING = frozenset(
 """Operators whose results are values of their input (and zero, for padding): they share its encoding."""
 
 _ADAPTIVE = "adaptive_avg_pool2d"
-_POOL_DEFAULTS: tuple[Any, ...] = (None, None, [], [0, 0], False, True, None)  # of avg_pool2d: input, window, stride, padding, ...
+# of avg_pool2d: input, window, stride, padding, ...
+_POOL_DEFAULTS: tuple[Any, ...] = (None, None, [], [0, 0], False, True, None)
 _NAMES = {
     "conv1d": "conv",
     "conv2d": "conv",
