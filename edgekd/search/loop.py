@@ -7,7 +7,7 @@ runs only what has no file yet. Training and measuring never overlap: a batch is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,8 +15,9 @@ from edgekd.devices._protocol import Progress
 from edgekd.errors import DeviceUnreachable, Diverged
 from edgekd.events import Events, stop_if_asked
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Guide, Known, Sampler
+from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.arms import rivals
-from edgekd.search.budget import Budget, finalists_within, reserve_s, share_within
+from edgekd.search.budget import Budget, Pace, finalists_within, reserve_s, share_within
 from edgekd.search.chance import at_chance
 from edgekd.search.feasible import misses, trial_violations, violations
 from edgekd.search.files import keep_newest
@@ -24,10 +25,11 @@ from edgekd.search.finalists import as_it_came_first, as_they_came, order_of_fin
 from edgekd.search.foresight import Foresight
 from edgekd.search.masks import Allowed, at_precision
 from edgekd.search.measuring import Bench, Measured
+from edgekd.search.recipe import epochs_of
 from edgekd.search.sampler import seed_of
 from edgekd.store.records import Arm, ArmsRecord, PlanRecord, ProposalsRecord, StaticFeatures, TrialRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch, Candidate, CompressionPlan
+from edgekd.students._protocol import Arch, Candidate, CompressionPlan, Prepares
 from edgekd.units import format_us
 
 __all__ = ["TrialLoop", "as_it_came", "known_before", "propose_batch"]
@@ -129,6 +131,8 @@ class TrialLoop:
             missing = [proposal for proposal in proposals if proposal[0] not in done]
             if missing or not proposals:
                 ended = self._end(known, proposals)
+                if ended is None and self._prepare(candidate for _, _, candidate in missing):
+                    ended = self._end(known, proposals)  # that took its time
                 # a batch that was begun is finished: its measured part would else be seen by no later proposal
                 if ended and len(missing) == len(proposals):
                     self.run.write(ended)
@@ -136,6 +140,19 @@ class TrialLoop:
             if missing:
                 done.update({trial.number: trial for trial in self._batch(batch, missing, done)})
             batch += 1
+
+    def _prepare(self, candidates: Iterable[Candidate]) -> bool:
+        """The teacher's answers, which are the same for every student: asked for before the first one is trained.
+
+        Not earlier, for a model as it came needs none; nor later, where a trial's time would hide them.
+        """
+        stages = [stage for stage in self.context.recipe if isinstance(stage, Prepares)]
+        trained = [trial for trial in self.run.trials() if not trial.candidate.plan.untouched]
+        if not stages or trained or all(candidate.plan.untouched for candidate in candidates):
+            return False
+        for stage in stages:
+            stage.prepare(stage_context(None, self.context))
+        return True
 
     def _end(self, known: Known, proposals: Sequence[tuple[int, int, Candidate]]) -> ProposalsRecord | None:
         trials, total_s = known.trials, self.budget.total_s
@@ -146,6 +163,11 @@ class TrialLoop:
         reserved = reserve_s(self.plan, trials, finalists, most, own)
         # a batch must be finished before the reserve begins, and takes about as long as those before it
         batch_s = _batch_s(trials)
+        if not any(trial.accuracy and not trial.candidate.plan.untouched for trial in trials):
+            batch_s += self._untold_s(trials, [candidate for _, _, candidate in proposals])
+        # where a model as it came fits and nothing else was tried, a first batch may take the time of the finalists
+        needed_s = reserved + batch_s if known.proposed else batch_s if order else float("-inf")
+        late = self.budget.left_s() < needed_s
         reason: Literal["time", "exhausted", "enough"]
         if not proposals:
             full = self.plan.trials is not None and len(known.proposed) >= self.plan.trials
@@ -153,7 +175,7 @@ class TrialLoop:
             detail = (
                 f"all {len(known.proposed)} trials asked for" if full else "every candidate the masks left was tried"
             )
-        elif known.proposed and self.budget.left_s() < reserved + batch_s:
+        elif late:
             reason = "time"
             left_s = max(0.0, self.budget.left_s())
             need = "the finalist needs" if finalists == 1 else f"{finalists} finalists need"
@@ -172,6 +194,12 @@ class TrialLoop:
             share=share,
             ended_s=self.budget.spent_s(),
         )
+
+    def _untold_s(self, trials: Sequence[TrialRecord], candidates: Sequence[Candidate]) -> float:
+        """What training these takes, where no trial has told yet: an epoch each, at the least."""
+        epochs = epochs_of(self.context.recipe)
+        count = sum(not candidate.plan.untouched for candidate in candidates)
+        return count * self.plan.refine_images / epochs / Pace.of(self.plan, trials).images_per_s if epochs else 0.0
 
     def _rivals(self, best: Sequence[TrialRecord]) -> int:
         """How many arms a finalist will be measured on beside its own, by what would be refined now."""

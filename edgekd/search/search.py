@@ -215,11 +215,6 @@ class Search:
             removed = {report.name: report.removed for report in masked.record.masks}
             return finish(self.run, nothing_fits(self.run, removed=removed), budget)
         arms, allowed = steps.arms(features, masked)
-        if self.run.proposals() is None:
-            # the teacher's answers are the same for every student: asked for now, no finalist's time hides them
-            for stage in self.parts.context.recipe:
-                if isinstance(stage, Prepares):
-                    stage.prepare(stage_context(None, self.parts.context))
         wanted = self._propose(features, masked.left, allowed, arms, bench, budget)
         return self._settle(arms, wanted, bench, budget)
 

@@ -30,6 +30,7 @@ _NARROW = 0.25  # of a budget: a space that ends below it gives accuracy away
 _SURVEY_SHARE = 0.1  # of the budget: past it no further arch is looked at
 _UNLIMITED_S = 3600.0  # what a run without a budget counts as here
 _ARMS_SHARE = 0.3  # of the budget: past it no further anchor is begun
+_OWN_S = 120.0  # since the run began: one's own model is tried soon after, on every arm, and tells more than an anchor
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,19 @@ class FirstSteps:
         target, archs = self.run.target, choose_anchors(self.plan, features, masked.left)
         anchors = list(self.run.anchors())
         decided = self.run.arms() is not None  # then the anchors that were measured are all there will be
+        took_s = 0.0
         for number in range(len(anchors), 0 if decided else len(archs)):
             stop_if_asked(self.events)
+            if number and self.plan.original is not None and self.budget.spent_s() + took_s > _OWN_S:
+                break
             if number >= _FEWEST_ANCHORS and self.budget.spent_s() > _ARMS_SHARE * (self.budget.total_s or math.inf):
                 break
             alive = still_in(target, self.plan, anchors)
             if not alive:
                 break
+            begun_s = self.budget.spent_s()
             anchors.append(self._measure(number, len(archs), archs[number], alive))
+            took_s = self.budget.spent_s() - begun_s
             self.run.write(anchors[-1])
         record, allowed = settle_arms(target, self.plan, features, masked, archs, anchors)
         if not decided:

@@ -203,3 +203,59 @@ def test_only_a_share_of_own_takes_a_careful_measurement(
     own = Run.open(lab.folder).original()
     assert own is not None
     assert [reading.measurement.plan.processes for reading in own.readings] == [processes] * 2
+
+
+class _Answering:
+    """A stage whose teacher takes its time to answer, and that says how far the search was then."""
+
+    name, epochs, passes = "answering", 10, 10
+
+    def __init__(self, lab: Any, seconds: float) -> None:
+        self.lab, self.seconds, self.seen = lab, seconds, list[int]()
+
+    def prepare(self, _: Any) -> None:
+        self.seen.append(len(Run.open(self.lab.folder).trials()))
+        self.lab.clock.advance(self.seconds)
+
+    def shortened(self, _: int) -> Any:
+        return self
+
+
+def test_the_teacher_is_asked_after_the_model_was_tried_as_it_came(own: Any) -> None:
+    lab = own()
+    stage = _Answering(lab, 500.0)
+    lab.recipe = (stage,)
+    lab.search()
+    trials = Run.open(lab.folder).trials()
+    untouched = [trial for trial in trials if trial.candidate.plan.untouched]
+    assert untouched
+    assert stage.seen == [len(untouched)], "once, before the first that is trained"
+    assert max(trial.ended_s for trial in untouched) < 500.0
+
+
+def test_where_the_teachers_answers_took_all_the_time_nothing_is_trained(own: Any) -> None:
+    lab = own(budget_s=300.0, trials=None)
+    lab.recipe = (_Answering(lab, 290.0),)
+    outcome = lab.search()
+    run = Run.open(lab.folder)
+    assert outcome.exit_code == 0
+    assert all(trial.candidate.plan.untouched for trial in run.trials())
+    assert replay(run).same
+
+
+def test_training_that_would_take_longer_than_is_left_is_not_begun(own: Any) -> None:
+    lab = own(budget_s=400.0, trials=None, refine_images=1_000_000)  # an epoch is 100 s a candidate, four at once
+    lab.recipe = (_Answering(lab, 0.0),)
+    lab.search()
+    assert all(trial.candidate.plan.untouched for trial in Run.open(lab.folder).trials())
+
+
+def test_a_model_of_ones_own_is_tried_before_more_anchors_where_they_take_long(own: Any) -> None:
+    lab = own(budget_s=3000.0)
+    slow = lab.make
+    lab.make = lambda candidate, path: (lab.clock.advance(20.0), slow(candidate, path))[1]
+    lab.search()
+    run = Run.open(lab.folder)
+    assert len(run.anchors()) == 1
+    assert run.trials()[0].candidate.plan.untouched
+    assert replay(run).same
