@@ -201,6 +201,17 @@ def own_network(folder: Path) -> Any:
     return network.eval().to(memory_format=torch.channels_last)
 
 
+def run_command(*words: str | Path, cache: Path | None = None) -> tuple[int, dict[str, Any]]:
+    """Exit code and JSON answer of an `edgekd` command, which waits while another one measures here."""
+    environment = os.environ if cache is None else {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    while True:
+        done = subprocess.run([EDGEKD, *words], stdout=subprocess.PIPE, text=True, check=False, env=environment)
+        answer: dict[str, Any] = json.loads(done.stdout) if done.stdout.strip() else {}
+        if answer.get("error") != "DeviceBusy":
+            return done.returncode, answer
+        time.sleep(5)
+
+
 def project(options: argparse.Namespace, folder: Path) -> Path:
     """What `edgekd init` writes, with the model's own size and normalisation, its target and its budget put in."""
     import yaml
@@ -228,24 +239,19 @@ def compress(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     path, place = project(options, folder), folder / "run"
     begun, used = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [EDGEKD, "compress", path, "--run", place, "--format", "json"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-        env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache")},  # as on the first day: nothing is known yet
-    )
+    # as on the first day: nothing is known yet
+    code, answer = run_command("compress", path, "--run", place, "--format", "json", cache=folder / "cache")
     wall = time.time() - begun
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode not in (0, 5, 6):
-        raise SystemExit(f"edgekd compress ended with {done.returncode}: {done.stdout}")
-    answer, run = json.loads(done.stdout), Run.open(place)
+    if code not in (0, 5, 6):
+        raise SystemExit(f"edgekd compress ended with {code}: {answer}")
+    run = Run.open(place)
     trials, original, proposals, outcome = run.trials(), run.original(), run.proposals(), run.outcome()
     written = {path.stem: path.stat().st_mtime - begun for path in (place / "trials").glob("*.json")}
     trained = [written[f"{t.number:04d}"] for t in trials if not t.candidate.plan.untouched and t.accuracy]
     chosen = next((finalist for finalist in run.finalists() if finalist.chosen), None)
     return {
-        "exit_code": done.returncode,
+        "exit_code": code,
         "budget_s": run.header.budget_s,
         "wall_s": round(wall, 1),
         "cpu_s": round(after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime, 1),
@@ -278,10 +284,10 @@ def quantized(folder: Path) -> dict[str, Any]:
         "--format",
         "json,tflite,onnx,openvino",
     ]
-    done = subprocess.run([EDGEKD, "export", *words], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode not in (0, 3, 7):
-        raise SystemExit(f"edgekd export ended with {done.returncode}: {done.stdout}")
-    return {"exit_code": done.returncode, "answer": json.loads(done.stdout)}
+    code, answer = run_command("export", *words)
+    if code not in (0, 3, 7):
+        raise SystemExit(f"edgekd export ended with {code}: {answer}")
+    return {"exit_code": code, "answer": answer}
 
 
 def by_hand(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
