@@ -4,13 +4,14 @@ With running statistics m, v and affine g, b: ``W' = W g / sqrt(v + eps)``, ``c'
 (Jacob et al. 2018, section 3.2). What follows what is read from the exported graph, so that any module folds whose
 layers compute with their own weight and bias, padding of their own included; a BatchNorm that was folded becomes an
 `nn.Identity`. One over an image that no convolution can take (behind a sum, before an activation) becomes a depthwise
-1 x 1 convolution of the same numbers, for which every runtime has an integer kernel.
+1 x 1 convolution of the same numbers, for which every runtime has an integer kernel. An average pool over the whole
+image gets that name.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, fx, nn
@@ -41,6 +42,7 @@ def fold_module(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     Raises ConfigurationError where it can't be exported.
     """
     result = copy.deepcopy(module).eval()
+    _pool_to_one_pixel(result, shape)
     modules = dict(result.named_modules())
     if not any(isinstance(part, _NORMS) for part in modules.values()):
         return result
@@ -53,7 +55,44 @@ def fold_module(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     for norm in _alone(result, program, {norm for _, norm in pairs}):
         _replace(result, norm, _depthwise(result.get_submodule(norm)))
     same = all(map(_is_close, _answers(result, image), before))
-    return result if same else copy.deepcopy(module).eval()  # a file is compared with the folded copy alone
+    if same:
+        return result
+    unfolded = copy.deepcopy(module).eval()
+    _pool_to_one_pixel(unfolded, shape)
+    return unfolded  # a file is compared with the folded copy alone
+
+
+def _pool_to_one_pixel(module: nn.Module, shape: tuple[int, ...]) -> None:
+    """Average pools over the whole image by that name, whatever window they were given.
+
+    A window larger than the image (allowed in `ceil_mode`) is padded to by TFLite's converter, and refused by OpenVINO.
+    """
+    pools = {
+        name: part
+        for name, part in module.named_modules()
+        if type(part) is nn.AvgPool2d and part.padding in (0, (0, 0)) and part.divisor_override is None
+    }
+    whole = dict.fromkeys(pools, True)
+
+    def look(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            window = pools[name].kernel_size
+            height, width = (window, window) if isinstance(window, int) else window
+            fits = height >= inputs[0].shape[-2] and width >= inputs[0].shape[-1]
+            whole[name] &= fits and output.shape[-2:] == (1, 1)
+
+        return hook
+
+    hooks = [pool.register_forward_hook(look(name)) for name, pool in pools.items()]
+    if hooks:
+        try:
+            _answers(module, torch.zeros(1, *shape))
+        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+            raise no_graph("the module", error) from error
+    for hook in hooks:
+        hook.remove()
+    for name in (name for name, is_whole in whole.items() if is_whole):
+        _replace(module, name, nn.AdaptiveAvgPool2d(1))
 
 
 def _answers(module: nn.Module, image: Tensor) -> list[Tensor]:

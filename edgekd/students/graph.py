@@ -48,9 +48,6 @@ PASSING = frozenset(
 )
 """Operators whose results are values of their input (and zero, for padding): they share its encoding."""
 
-_ADAPTIVE = "adaptive_avg_pool2d"
-# of avg_pool2d: input, window, stride, padding, ...
-_POOL_DEFAULTS: tuple[Any, ...] = (None, None, [], [0, 0], False, True, None)
 _NAMES = {
     "conv1d": "conv",
     "conv2d": "conv",
@@ -65,7 +62,7 @@ _NAMES = {
     "max_pool2d_with_indices": "max_pool",
     "avg_pool1d": "avg_pool",
     "avg_pool2d": "avg_pool",
-    "_adaptive_avg_pool2d": _ADAPTIVE,
+    "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
     "reshape": "view",
     "_unsafe_view": "view",
     "transpose": "permute",
@@ -143,7 +140,7 @@ def operator_of(node: fx.Node) -> str:
     full = target._opname if isinstance(target, torch._ops.OpOverload) else getattr(target, "__name__", str(target))
     name = full.rstrip("_") or full
     name = _NAMES.get(name, name)
-    if name == _ADAPTIVE and _is_one(node.args[1]):
+    if name == "adaptive_avg_pool2d" and _is_one(node.args[1]):
         return "mean"
     return name
 
@@ -244,16 +241,11 @@ def core_input_of(exported_program: ExportedProgram, core_prefix: str = "core") 
 def _pool_as_mean(program: ExportedProgram) -> None:
     """A pool to one pixel and the flattening after it, as the one mean over the image that both are.
 
-    So is an average pool whose window is as large as the image or, in `ceil_mode`, larger: OpenVINO reads no such pool.
-
     Exporters find tensors by the names and values of nodes, and torch renames these two on its way to ONNX.
     """
     graph = program.graph
     for pool in list(graph.nodes):
-        if pool.target == torch.ops.aten.avg_pool2d.default and _takes_the_whole(pool):
-            _pool_to_one(program, pool)
-    for pool in list(graph.nodes):
-        if _ADAPTIVE not in str(pool.target) or operator_of(pool) != "mean" or len(pool.users) != 1:
+        if "adaptive_avg_pool2d" not in str(pool.target) or operator_of(pool) != "mean" or len(pool.users) != 1:
             continue
         (flat,) = pool.users
         if flat.op != "call_function" or operator_of(flat) not in ("flatten", "view") or flat.meta["val"].dim() != 2:
@@ -268,27 +260,6 @@ def _pool_as_mean(program: ExportedProgram) -> None:
         graph.erase_node(flat)
         graph.erase_node(pool)
     program.graph_module.recompile()
-
-
-def _takes_the_whole(pool: fx.Node) -> bool:
-    """Whether an average pool's first window, unpadded, covers the image and is its only one."""
-    given: tuple[Any, ...] = (*pool.args, *_POOL_DEFAULTS[len(pool.args) :])
-    source, window, _stride, padding, _ceil, _count, divisor = given
-    sizes, after = source.meta["val"].shape[-2:], pool.meta["val"].shape[-2:]
-    covers = all(isinstance(size, int) and part >= size for size, part in zip(sizes, window, strict=True))
-    return covers and tuple(after) == (1, 1) and not any(padding) and divisor is None
-
-
-def _pool_to_one(program: ExportedProgram, pool: fx.Node) -> None:
-    graph = program.graph
-    with graph.inserting_before(pool):
-        adaptive = graph.create_node(
-            "call_function", torch.ops.aten.adaptive_avg_pool2d.default, (pool.args[0], [1, 1]), name=_ADAPTIVE
-        )
-    adaptive.meta = dict(pool.meta)
-    pool.replace_all_uses_with(adaptive)
-    program.graph_signature.replace_all_uses(pool.name, adaptive.name)
-    graph.erase_node(pool)
 
 
 def _simplify(program: ExportedProgram) -> None:
@@ -309,7 +280,7 @@ def _simplify(program: ExportedProgram) -> None:
         if name in ("dropout", "clone") and node.args and isinstance(node.args[0], fx.Node):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
-        elif name == _ADAPTIVE:
+        elif name == "adaptive_avg_pool2d":
             _pool_evenly(graph, node)
     program.graph_module.recompile()
 

@@ -242,3 +242,23 @@ def test_an_unfolded_copy_comes_back_where_folding_would_change_the_answer(monke
     monkeypatch.setattr("edgekd.students.fold._gain", lambda norm: (norm.weight.double(), norm.bias.double()))
     module = awake(Residual())
     torch.testing.assert_close(fold_module(module, (3, 8, 8))(x), module(x))
+
+
+@pytest.mark.parametrize(
+    ("pool", "whole"),
+    [
+        (nn.AvgPool2d(8), True),
+        (nn.AvgPool2d((64, 9), ceil_mode=True), True),
+        (nn.AvgPool2d(4), False),
+        (nn.AvgPool2d(8, padding=1), False),
+        (nn.AvgPool2d(8, divisor_override=3), False),
+    ],
+)
+def test_an_average_pool_over_the_whole_image_is_one_to_a_pixel(pool: nn.Module, whole: bool) -> None:
+    """TFLite's converter pads an image to a larger window, which `ceil_mode` allows: of 1,280 pixels it is 8 GB."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), pool).eval()
+    made = fold_module(module, (3, 8, 8))
+    image = torch.randn(2, 3, 8, 8)
+    assert isinstance(made[1], nn.AdaptiveAvgPool2d) is whole
+    assert torch.allclose(made(image), module(image), atol=1e-6)
+    assert isinstance(module[1], nn.AvgPool2d)
