@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +39,64 @@ budgets:
 """
 
 
+BEGIN = (sys.executable, "-m", "edgekd.cli.main")
+LONGEST_S = 800
+
+
+class Warm:
+    """``edgekd`` that need not import torch again: forks of one process (see `forked`)."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __call__(
+        self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, Path(__file__).with_name("forked.py")],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self._environment,
+            )  # fmt: skip
+        with tempfile.TemporaryDirectory() as said:
+            stdout, stderr = Path(said, "stdout"), Path(said, "stderr")
+            command = {
+                "arguments": arguments, "folder": str(folder), "environment": environment,
+                "stdout": str(stdout), "stderr": str(stderr),
+            }  # fmt: skip
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._process.stdin.flush()
+            pid, late = int(self._answer()), not self._answers_within(LONGEST_S)
+            if late:
+                os.kill(pid, signal.SIGKILL)
+            code = int(self._answer())
+            assert not late, f"no end within {LONGEST_S} s: {stderr.read_text()}"
+            return subprocess.CompletedProcess(list(arguments), code, stdout.read_text(), stderr.read_text())
+
+    def _answers_within(self, seconds: float) -> bool:
+        return bool(select.select([self._process.stdout], [], [], seconds)[0])
+
+    def _answer(self) -> str:
+        """A line, read unbuffered: `select` sees what is left."""
+        line = b""
+        while not line.endswith(b"\n"):
+            read = os.read(self._process.stdout.fileno(), 1)
+            assert read, "the process whose forks are commands has ended"
+            line += read
+        return line.decode()
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.communicate()  # stdin ends, and so does it
+
+
 class Shell:
     """A folder with a project, and ``edgekd`` in it."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        self.folder, self.environment = folder, dict(environment)
-        self.begin: list[str] = [sys.executable, "-m", "edgekd.cli.main"]
+    def __init__(self, folder: Path, environment: Mapping[str, str], warm: Warm) -> None:
+        self.folder, self.environment, self._warm = folder, dict(environment), warm
+        self.begin: list[str] = list(BEGIN)
         self.write("project.yaml", PROJECT)
         self.write("target.yaml", TARGET)
 
@@ -57,16 +112,22 @@ class Shell:
         self.write(name, text.replace(old, new))
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A command to its end, which always comes, and never with a traceback."""
-        done = subprocess.run(
-            [*self.begin, *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=800,
-            check=False,
-        )
+        """A command to its end, which always comes, and never with a traceback.
+
+        Where Python is to begin in another way, or to find other modules, it is started for this command alone.
+        """
+        if tuple(self.begin) == BEGIN and "PYTHONPATH" not in self.environment:
+            done = self._warm(arguments, self.folder, self.environment)
+        else:
+            done = subprocess.run(
+                [*self.begin, *arguments],
+                cwd=self.folder,
+                env=self.environment,
+                capture_output=True,
+                text=True,
+                timeout=LONGEST_S,
+                check=False,
+            )
         assert "Traceback" not in done.stdout + done.stderr, done.stderr
         assert done.returncode != 1, done.stderr  # 1 is a bug of ours
         return done
@@ -138,9 +199,16 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     }
 
 
+@pytest.fixture(scope="session")
+def warm(environment: Mapping[str, str]) -> Iterator[Warm]:
+    begun = Warm(environment)
+    yield begun
+    begun.close()
+
+
 @pytest.fixture
-def edgekd(tmp_path: Path, environment: Mapping[str, str]) -> Shell:
-    return Shell(tmp_path, environment)
+def edgekd(tmp_path: Path, environment: Mapping[str, str], warm: Warm) -> Shell:
+    return Shell(tmp_path, environment, warm)
 
 
 @pytest.fixture
