@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import sys
 import threading
 import time
@@ -31,6 +32,7 @@ pytestmark = [
 ]
 
 PLAN = MeasurePlan(processes=3, rounds=3, round_ms=5.0, warmup_ms=5.0)
+HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)  # as the server knows it, whatever HOME is here
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,29 @@ def device(sshd: LoopbackSshd, tmp_path: Path) -> SshDevice:
         folder=f"{tmp_path}/on board's $(touch {tmp_path}/executed)",
         patience_s=20.0,
     )
+
+
+@pytest.fixture
+def impostor(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """A program that passes for a Python until the agent is started with it. It ends when its stdin does."""
+    python = tmp_path / "python"
+
+    def write(body: str) -> str:
+        python.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then exec {sys.executable} "$@"; fi\n{body}\n')
+        python.chmod(0o755)
+        return str(python)
+
+    yield write
+    end = time.monotonic() + 60
+    while (left := running(python)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not left
+
+
+def running(program: Path) -> list[list[str]]:
+    """Command lines in which it stands."""
+    found = [each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"])]
+    return [line for line in found if any(str(program) in word for word in line)]
 
 
 class TestSshDevice(DeviceContract):
@@ -275,7 +300,7 @@ def test_a_folder_that_cannot_be_written(device: SshDevice) -> None:
 def test_the_users_own_folder(device: SshDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     with device.but(folder="~/.cache/edgekd-test").open() as session:
         place = session._connected()._link.place  # type: ignore[attr-defined]
-    assert place.folder == str(Path("~/.cache/edgekd-test").expanduser())
+    assert place.folder == str(HOME / ".cache/edgekd-test")
 
 
 @pytest.mark.parametrize(
@@ -284,30 +309,27 @@ def test_the_users_own_folder(device: SshDevice, monkeypatch: pytest.MonkeyPatch
         ("echo nonsense", "makes no sense"),
         ("head -c 1000000000 /dev/zero | tr '\\0' x", "sent a line of more than"),
         (
-            """printf '{"id": 1, "done": {"protocol": 99, "python": "3", "pid": 1}}\\n'; sleep 3600""",
+            """printf '{"id": 1, "done": {"protocol": 99, "python": "3", "pid": 1}}\\n'; cat >/dev/null""",
             "speaks protocol 99",
         ),
-        ("""printf '{"id": 1, "done": {"protocol": NaN}}\\n'; sleep 3600""", "NaN is no number"),
+        ("""printf '{"id": 1, "done": {"protocol": NaN}}\\n'; cat >/dev/null""", "NaN is no number"),
         ("exit 3", "ended with status 3"),
     ],
     ids=["nonsense", "a gigabyte", "another protocol", "NaN", "gone"],
 )
-def test_what_answers_there_is_no_agent(device: SshDevice, tmp_path: Path, body: str, said: str) -> None:
-    """A program that passes for a Python until the agent is started with it."""
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then exec {sys.executable} "$@"; fi\n{body}\n')
-    python.chmod(0o755)
+def test_what_answers_there_is_no_agent(
+    device: SshDevice, impostor: Callable[[str], str], body: str, said: str
+) -> None:
     with pytest.raises(DeviceUnreachable, match=said):
-        device.but(python=str(python), patience_s=3600.0).open()  # neither it nor the connection is waited for
+        device.but(python=impostor(body), patience_s=3600.0).open()  # neither it nor the connection is waited for
 
 
-def test_what_answers_there_says_nothing(device: SshDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then exec {sys.executable} "$@"; fi\nsleep 3600\n')
-    python.chmod(0o755)
+def test_what_answers_there_says_nothing(
+    device: SshDevice, impostor: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(AgentSession.__init__, "__defaults__", (2.0, None))
     with pytest.raises(DeviceUnreachable, match="did not answer within 2 s"):
-        device.but(python=str(python)).open()
+        device.but(python=impostor("cat >/dev/null")).open()
 
 
 def test_a_damaged_file_is_sent_again(device: SshDevice, tmp_path: Path) -> None:
@@ -369,7 +391,7 @@ def test_a_full_disk_is_no_lost_connection(device: SshDevice, tmp_path: Path) ->
 
 
 def test_a_python_in_the_home_folder_and_one_that_talks(device: SshDevice, tmp_path: Path) -> None:
-    chatty = Path("~/.cache/edgekd-test-python").expanduser()
+    chatty = HOME / ".cache/edgekd-test-python"
     chatty.parent.mkdir(parents=True, exist_ok=True)
     chatty.write_text(f'#!/bin/sh\n[ "$1" = -c ] && echo python is starting\nexec {sys.executable} "$@"\n')
     chatty.chmod(0o755)
@@ -391,11 +413,10 @@ def test_a_command_of_the_configuration_is_not_run(device: SshDevice, sshd: Loop
         sshd.config.write_text(kept)
 
 
-def test_an_agent_that_only_says_it_lives(device: SshDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_only_says_it_lives(
+    device: SshDevice, impostor: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("edgekd.devices.session._GREETING_S", 1.0)
-    python = tmp_path / "python"
-    alive = """while :; do echo '{"id": 1, "alive": true}'; sleep 0.05; done"""
-    python.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then exec {sys.executable} "$@"; fi\n{alive}\n')
-    python.chmod(0o755)
+    python = impostor("""while :; do echo '{"id": 1, "alive": true}'; sleep 0.05; done""")
     with pytest.raises(DeviceUnreachable, match="says that it is alive and does not answer `hello`"):
-        device.but(python=str(python)).open()
+        device.but(python=python).open()
