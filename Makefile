@@ -27,6 +27,9 @@ demo: $(READY)
 	$(BIN)/edgekd verify runs/demo/bundle
 	$(BIN)/python runs/demo/bundle/example.py
 
+# compiled once: some thousand processes import edgekd, and the rewriting of 29,000 lines of tests takes half a minute
+test unit: export PYTHONDONTWRITEBYTECODE =
+
 # Tests that hang on measured times have the computer to themselves; no other asks for a quiet one.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not alone"

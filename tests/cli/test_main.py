@@ -399,3 +399,15 @@ def test_names_of_files_are_utf_8_whatever_the_locale_says() -> None:
     )
     assert done.returncode == 3
     assert "b\u00fcndel" in done.stderr.decode()
+
+
+def test_what_was_imported_is_not_looked_through_for_garbage_at_the_end() -> None:
+    script = (
+        "import atexit, gc, sys\n"
+        "from edgekd.cli.main import main\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 1000))\n"
+        "sys.argv = ['edgekd', '--version']\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"
