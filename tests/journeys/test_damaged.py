@@ -55,6 +55,7 @@ def test_faults_and_damage_leave_nothing_wrong_behind(edgekd):
     assert not list(edgekd.folder.glob("run/finalists/*"))
 
     full.unlink()
+    del edgekd.environment["PYTHONPATH"]
     done = edgekd(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     run = edgekd.folder / "run"
