@@ -221,6 +221,7 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_an_error_that_nobody_reads_on_stdout_is_still_told_on_stderr() -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -259,6 +260,7 @@ def _unread(arguments: list[str], stderr_too: bool = True) -> int:
         (["bench", "--nothing"], 2),
     ],
 )
+@pytest.mark.slow
 def test_an_error_that_nobody_reads_at_all_still_has_its_exit_code(arguments: list[str], code: int) -> None:
     assert _unread(["-m", "edgekd.cli.main", *arguments]) == code
 
@@ -295,6 +297,7 @@ sys.exit(main(["bench", "a.onnx", *sys.argv[1:]]))
 
 @pytest.mark.parametrize("stderr_too", [False, True])
 @pytest.mark.parametrize("options", [[], ["-v"], ["--markdown"], ["--format", "json"]])
+@pytest.mark.slow
 def test_an_answer_that_nobody_reads_still_has_its_exit_code(options: list[str], stderr_too: bool) -> None:
     assert _unread(["-c", ANSWERING, *options], stderr_too) == 6
 
@@ -389,6 +392,7 @@ def test_a_start_under_another_locale_keeps_pythons_own_flags(tmp_path: Path) ->
     assert done.stdout.split()[1:] == ["-X", "utf8", *words], done.stderr
 
 
+@pytest.mark.slow
 def test_names_of_files_are_utf_8_whatever_the_locale_says() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "edgekd.cli.main", "verify", "b\u00fcndel"],

@@ -19,6 +19,7 @@ def test_importing_edgekd_and_its_command_line_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_functions_of_the_api_can_be_called_whatever_was_imported_before() -> None:
     """Seven of them share their name with a package, which Python binds in their place once it is imported."""
     code = """

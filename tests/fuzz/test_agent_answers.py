@@ -176,6 +176,7 @@ def damaged_output(chance: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("victim", sorted([*DONE, "output"]))
+@pytest.mark.slow
 def test_damaged_answers(victim: str, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((SAMPLES, 1), np.float32))
     job, refused, others = null_job(tmp_path), 0, 0

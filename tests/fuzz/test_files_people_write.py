@@ -91,6 +91,7 @@ def _refusal(kind: str, path: Path, raw: bytes) -> ConfigurationError | None:
 
 @pytest.mark.parametrize("part", range(4))
 @pytest.mark.parametrize("kind", ["project", "target"])
+@pytest.mark.slow
 def test_damaged_files_are_told_apart_from_bugs(kind: str, part: int, tmp_path: Path) -> None:
     rng = random.Random(f"{kind} {part}")
     path = tmp_path / f"{kind}.yaml"

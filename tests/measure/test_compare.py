@@ -32,6 +32,7 @@ def batch(latencies, noise=QUIET, processes=5, seed=0, **options):
 
 @pytest.mark.parametrize("noise", [QUIET, NASTY], ids=["quiet", "nasty"])
 @pytest.mark.parametrize("processes", [3, 5, 8])
+@pytest.mark.slow
 def test_identical_artefacts_are_told_apart_in_at_most_5_of_100(noise, processes):
     false = 0
     for seed in range(400):
@@ -42,6 +43,7 @@ def test_identical_artefacts_are_told_apart_in_at_most_5_of_100(noise, processes
 
 @pytest.mark.parametrize("noise", [QUIET, NASTY], ids=["quiet", "nasty"])
 @pytest.mark.parametrize("processes", [5, 20])
+@pytest.mark.slow
 def test_of_tables_of_eight_identical_artefacts_at_most_5_of_100_have_two_places(noise, processes):
     false = 0
     for seed in range(120):
@@ -64,6 +66,7 @@ def test_ten_percent_is_seen_and_has_the_right_sign():
     assert compare(b, a).words == "1.10x faster"
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_true_ratio():
     hits = 0
     for seed in range(300):

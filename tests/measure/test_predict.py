@@ -62,6 +62,7 @@ def test_a_short_table_has_the_fullest_other_one_as_its_prior():
     assert row.figures[0].value == pytest.approx(latency_us(network, 3.0), rel=0.1)
 
 
+@pytest.mark.slow
 def test_after_an_upgrade_ten_networks_and_the_table_before_go_further_than_ten_alone():
     before = table(40, speed=1.4).but(fingerprint=fake_fingerprint().but(runtimes={"litert": "2.2.0"}))
     ten, others = table(10), some_networks(60, seed=9)
@@ -115,6 +116,7 @@ def test_kernels_unlike_any_are_said():
     assert usual.unlike < 0.1
 
 
+@pytest.mark.slow
 def test_nothing_is_predicted_of_operators_that_nothing_measured_has():
     """However little they are expected to take: nobody knows."""
     usual = some_networks(1, seed=9)[0]

@@ -47,6 +47,7 @@ def test_loading_gives_back_what_was_saved(tmp_path: Path, fold: bool) -> None:
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["student.json", "weights.safetensors"]
 
 
+@pytest.mark.slow
 def test_another_process_loads_it(tmp_path: Path) -> None:
     digest = save_student(student(), tmp_path / "a")
     code = (

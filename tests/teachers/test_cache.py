@@ -253,6 +253,7 @@ def process(tmp_path, folder, pause: float, calls: int) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 def test_a_killed_process_costs_only_its_last_block(cache, tmp_path):
     running = process(tmp_path, cache.folder, 0.0, calls=12)  # one block and a half
     deadline = time.monotonic() + 300
@@ -268,6 +269,7 @@ def test_a_killed_process_costs_only_its_last_block(cache, tmp_path):
     assert np.array_equal(found, expected(part, [0, 1]).astype(np.float32))
 
 
+@pytest.mark.slow
 def test_two_processes_answer_once(cache, tmp_path):
     running = process(tmp_path, cache.folder, 0.02, calls=1000)
     deadline = time.monotonic() + 300
