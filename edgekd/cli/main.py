@@ -108,9 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # records and runtimes take names of files as UTF-8, whatever the locale says: begin again so, and all below
             os.environ["PYTHONUTF8"] = "1"
             os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
-        if (
-            arguments is None
-        ):  # the process ends with it: a second goes by where the end looks through torch for garbage
+        if arguments is None:  # the process ends with it, a second later where it looks through torch for garbage
             atexit.register(gc.freeze)
         asked = os.environ.get(COMPLETION)
         if asked:  # a shell asks what could come next: click answers that in `Group.main` alone, which is not used here
