@@ -267,7 +267,6 @@ def compress(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "candidate": str(chosen.candidate) if chosen else None,
         "curve": len(chosen.curve) if chosen else None,
         "summary": answer.get("own"),
-        "run": str(place),
     }
 
 
@@ -287,6 +286,9 @@ def quantized(folder: Path) -> dict[str, Any]:
     code, answer = run_command("export", *words)
     if code not in (0, 3, 7):
         raise SystemExit(f"edgekd export ended with {code}: {answer}")
+    for made in answer.get("files", ()):
+        if made["bundle"] is not None:
+            made["bundle"] = str(Path(made["bundle"]).relative_to(folder))
     return {"exit_code": code, "answer": answer}
 
 
@@ -310,9 +312,10 @@ def by_hand(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             break
         for group in optimiser.param_groups:
             group["lr"] = 3e-3 * 0.5 * (1 + math.cos(math.pi * spent))
-        told, said = known[rows] / 4.0, network(inputs)
-        soft = nn.functional.kl_div((said / 4.0).log_softmax(1), told.softmax(1), reduction="batchmean") * 16.0
-        loss = 0.9 * soft + 0.1 * nn.functional.cross_entropy(said, wanted)
+        teacher_logits, logits = known[rows] / 4.0, network(inputs)
+        log_student, teacher_shares = (logits / 4.0).log_softmax(1), teacher_logits.softmax(1)
+        kd = nn.functional.kl_div(log_student, teacher_shares, reduction="batchmean") * 16.0
+        loss = 0.9 * kd + 0.1 * nn.functional.cross_entropy(logits, wanted)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -368,8 +371,8 @@ def litert_answers(path: Path, images: Pictures) -> NDArray[np.int64]:
     inputs = normalised(images, SMALL_SIDE).permute(0, 2, 3, 1).contiguous().numpy()
     for row in inputs:
         scale, zero = given["quantization"]
-        told = row if given["dtype"] == np.float32 else np.clip(np.round(row / scale + zero), -128, 127)
-        run.set_tensor(given["index"], told[None].astype(given["dtype"]))
+        values = row if given["dtype"] == np.float32 else np.clip(np.round(row / scale + zero), -128, 127)
+        run.set_tensor(given["index"], values[None].astype(given["dtype"]))
         run.invoke()
         found.append(int(run.get_tensor(answered["index"])[0].argmax()))
     return np.asarray(found)
@@ -380,13 +383,12 @@ def files_of(cells: Cells, folder: Path) -> dict[str, tuple[Path, str]]:
     found: dict[str, tuple[Path, str]] = {}
     for made in (cells.get("quantized") or {"answer": {"files": []}})["answer"]["files"]:
         if made["bundle"] is not None:
-            path = Path(made["bundle"]) / FILES[made["format"]]
+            path = folder / made["bundle"] / FILES[made["format"]]
             found[f"own, {made['format']} {made['precision']}"] = (path, BACKENDS[made["format"]])
-    compressed = cells.get("compress") or {"certificate": None, "run": ""}
-    if compressed["certificate"] is not None:
-        certificate = compressed["certificate"]
+    certificate = (cells.get("compress") or {"certificate": None})["certificate"]
+    if certificate is not None:
         backend = certificate["backend"]
-        path = Path(compressed["run"]) / "bundle" / certificate["model"]
+        path = folder / "run" / "bundle" / certificate["model"]
         found["compressed"] = (path, backend if isinstance(backend, str) else str(Backend.model_validate(backend)))
     for name in (cells.get("by_hand") or {"accuracy": {}})["accuracy"]:
         found[f"by hand, {name}"] = (folder / "by-hand" / f"{name}.tflite", BACKENDS["tflite"])
@@ -419,16 +421,16 @@ def latency(options: argparse.Namespace, cells: Cells, folder: Path) -> dict[str
 
 def accuracies(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Of every file on all test pictures, by the names of `files_of`."""
-    told: dict[str, float] = {}
+    scores: dict[str, float] = {}
     for made in found.get("quantized", {"answer": {"files": []}})["answer"]["files"]:
         if made["accuracy"] is not None:
-            told[f"own, {made['format']} {made['precision']}"] = made["accuracy"]
+            scores[f"own, {made['format']} {made['precision']}"] = made["accuracy"]
     certificate = found.get("compress", {"certificate": None})["certificate"]
     if certificate is not None:
-        told["compressed"] = certificate["accuracy"]["value"]
+        scores["compressed"] = certificate["accuracy"]["value"]
     for name, value in found.get("by_hand", {"accuracy": {}})["accuracy"].items():
-        told[f"by hand, {name}"] = value
-    return told
+        scores[f"by hand, {name}"] = value
+    return scores
 
 
 def printed(cells: Cells) -> str:
@@ -445,8 +447,10 @@ def printed(cells: Cells) -> str:
         notes.append(f"own: {own['weights']:,} weights, {own['accuracy']['test']:.1%} test in PyTorch")
     if cell := found.get("compress"):
         first, most = cell["first_trial_s"], cell["budget_s"]
-        told = "none" if first is None else f"{first:.0f} s of {FIRST_TRIAL_S}"
-        notes.append(f"compress: first trial {told}; {cell['wall_s']:.0f} s of {most:.0f} s, {cell['cpu_s']:.0f} CPU s")
+        reached = "none" if first is None else f"{first:.0f} s of {FIRST_TRIAL_S}"
+        notes.append(
+            f"compress: first trial {reached}; {cell['wall_s']:.0f} s of {most:.0f} s, {cell['cpu_s']:.0f} CPU s"
+        )
         notes.append(f"  {cell['trials']} trials, {cell['trained']} of them trained; exit {cell['exit_code']}")
         notes.append(f"  {cell['candidate'] or cell['outcome']['summary']}"[:80])
         cautions = (cell["certificate"] or {"cautions": []}).get("cautions", [])

@@ -1,4 +1,4 @@
-"""A stranger's first hour: 720 pictures in 12 folders and a trained teacher, by the commands of the README alone.
+"""One's own pictures: 720 in 12 folders and a trained teacher, by the commands of the README alone.
 
 The pictures are 60 of each of CIFAR-10's ten classes (PNG, out of its test images, which the teacher has not seen) and
 60 of each of two digits (JPEG). The teacher is the pretrained ResNet-56, whose head of 12 classes is fitted to its own
