@@ -132,7 +132,7 @@ class TrialLoop:
             if missing or not proposals:
                 ended = self._end(known, proposals)
                 if ended is None and self._prepare(candidate for _, _, candidate in missing):
-                    ended = self._end(known, proposals)  # that took its time
+                    ended = self._end(known, proposals)  # less time is left now
                 # a batch that was begun is finished: its measured part would else be seen by no later proposal
                 if ended and len(missing) == len(proposals):
                     self.run.write(ended)
@@ -142,9 +142,9 @@ class TrialLoop:
             batch += 1
 
     def _prepare(self, candidates: Iterable[Candidate]) -> bool:
-        """The teacher's answers, which are the same for every student: asked for before the first one is trained.
+        """Compute the teacher's answers before the first student is trained. Returns whether that was done now.
 
-        Not earlier, for a model as it came needs none; nor later, where a trial's time would hide them.
+        All students share them. A model as it came needs none; within a trial they would count as its training time.
         """
         stages = [stage for stage in self.context.recipe if isinstance(stage, Prepares)]
         trained = [trial for trial in self.run.trials() if not trial.candidate.plan.untouched]
@@ -164,7 +164,7 @@ class TrialLoop:
         # a batch must be finished before the reserve begins, and takes about as long as those before it
         batch_s = _batch_s(trials)
         if not any(trial.accuracy and not trial.candidate.plan.untouched for trial in trials):
-            batch_s += self._untold_s(trials, [candidate for _, _, candidate in proposals])
+            batch_s += self._first_training_s(trials, [candidate for _, _, candidate in proposals])
         # where a model as it came fits and nothing else was tried, a first batch may take the time of the finalists
         needed_s = reserved + batch_s if known.proposed else batch_s if order else float("-inf")
         late = self.budget.left_s() < needed_s
@@ -195,8 +195,8 @@ class TrialLoop:
             ended_s=self.budget.spent_s(),
         )
 
-    def _untold_s(self, trials: Sequence[TrialRecord], candidates: Sequence[Candidate]) -> float:
-        """What training these takes, where no trial has told yet: an epoch each, at the least."""
+    def _first_training_s(self, trials: Sequence[TrialRecord], candidates: Sequence[Candidate]) -> float:
+        """Seconds that one epoch of each candidate takes, while no trial has been trained."""
         epochs = epochs_of(self.context.recipe)
         count = sum(not candidate.plan.untouched for candidate in candidates)
         return count * self.plan.refine_images / epochs / Pace.of(self.plan, trials).images_per_s if epochs else 0.0

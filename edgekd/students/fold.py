@@ -46,6 +46,7 @@ def fold_module(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     modules = dict(result.named_modules())
     if not any(isinstance(part, _NORMS) for part in modules.values()):
         return result
+    unfolded = copy.deepcopy(result)
     program = _exported(result, shape)
     image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     before = _answers(result, image)
@@ -55,17 +56,14 @@ def fold_module(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     for norm in _alone(result, program, {norm for _, norm in pairs}):
         _replace(result, norm, _depthwise(result.get_submodule(norm)))
     same = all(map(_is_close, _answers(result, image), before))
-    if same:
-        return result
-    unfolded = copy.deepcopy(module).eval()
-    _pool_to_one_pixel(unfolded, shape)
-    return unfolded  # a file is compared with the folded copy alone
+    return result if same else unfolded  # a file is compared with the folded copy alone
 
 
 def _pool_to_one_pixel(module: nn.Module, shape: tuple[int, ...]) -> None:
-    """Average pools over the whole image by that name, whatever window they were given.
+    """Replace each average pool over the whole image by an adaptive one to a pixel.
 
-    A window larger than the image (allowed in `ceil_mode`) is padded to by TFLite's converter, and refused by OpenVINO.
+    In `ceil_mode` a window may be larger than the image: TFLite's converter pads the image to it, and OpenVINO
+    refuses it.
     """
     pools = {
         name: part
