@@ -129,7 +129,8 @@ def test_a_folder_of_pictures_begins_a_search(tmp_path: Path, capsys: pytest.Cap
     assert (project.export.input, project.family.name) == ("uint8", "resnet")
     (distill,) = project.recipe
     assert (distill.batch_size, distill.learning_rate) == (None, None)  # of few pictures too, by `distill` itself
-    assert distill.epochs == 120  # few pictures: by steps, within bounds
+    assert distill.epochs == distill.views == 400  # few pictures: by steps, within bounds, each seen in many ways
+    assert [name for name, _ in distill.augment.parts] == ["mixup"]
 
 
 def test_a_list_of_pictures_begins_one_too(tmp_path: Path) -> None:
@@ -150,6 +151,8 @@ def test_floats_are_taken_as_floats(tmp_path: Path) -> None:
     project = read_project(tmp_path / "project.yaml")
     assert project.export.input == "float32"
     assert project.family.space(project.task.spec)  # twelve pixels are enough for its stages
+    (distill,) = project.recipe
+    assert (distill.views, distill.augment.parts) == (None, ())  # not of thousands
 
 
 @pytest.mark.parametrize(
