@@ -7,8 +7,8 @@ features of the training pictures. Cells:
     torch      init --data, check, search with the teacher as PyTorch code with weights, verify
     tflite     the same with the teacher as a TFLite file, which `edgekd export` wrote
     by-hand    the network that `torch` chose, trained by a plain loop as long as that search took: cross-entropy and
-               the teacher's logits (temperature 4, weight 0.9), batches of 32, cosine; AdamW and SGD, the better of
-               both on the validation pictures counts
+               the teacher's logits (temperature 4, weight 0.9), batches of 32, cosine, no augmentation; AdamW and SGD,
+               the better of both on the validation pictures counts
 
 Of 144 test pictures a difference of ten points is noise: so both networks are also asked about 4,000 more of CIFAR-10's
 test images, which no run has seen.
@@ -17,7 +17,7 @@ Of the project as `init` writes it only the teacher and the runtime (LiteRT) are
 with Pillow, ai-edge-litert and preprocess.json alone, on the pictures that the run lists as its test split, and the
 answers are compared with the certificate and, picture by picture, with those of the network trained by hand.
 
-Run: EDGEKD_DATA=... python benchmarks/own_pictures.py [--minutes 10]. About 45 minutes on two idle cores; --tiny takes
+Run: EDGEKD_DATA=... python benchmarks/own_pictures.py [--minutes 8]. About 32 minutes on two idle cores; --tiny takes
 three minutes.
 """
 
@@ -61,7 +61,7 @@ def build():
 def main() -> None:
     """Make the cells that are missing, and print the table."""
     parser = arguments(__doc__, NAME)
-    parser.add_argument("--minutes", type=float, default=10.0, help="of each search")
+    parser.add_argument("--minutes", type=float, default=8.0, help="of each search")
     options = parser.parse_args()
     if options.tiny:
         options.minutes = 1.0
@@ -165,7 +165,7 @@ def normalised(images: Any) -> Any:
     import torch
 
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-    return (torch.from_numpy(np.ascontiguousarray(images)).float() - mean) / std
+    return (torch.from_numpy(np.array(images)).float() - mean) / std
 
 
 def walked(runs: Path, kind: str, options: argparse.Namespace) -> dict[str, Any]:

@@ -28,7 +28,6 @@ def quickly(edgekd, device: str, *more: str) -> tuple[dict, dict, str]:
     raise AssertionError(f"still without {report['left_out']}")
 
 
-@pytest.mark.alone
 def test_a_quick_profile_is_measured_once(edgekd, tmp_path):
     edgekd.environment["XDG_DATA_HOME"] = str(tmp_path / "data")
     begun, first, said = quickly(edgekd, "this-computer")
