@@ -13,14 +13,14 @@ and the median latency on this computer, both files of a format measured in one 
 where it is beyond noise: of agreement and accuracy by McNemar's exact test at 5 %, of latency by the comparison of
 `edgekd bench`. Seconds are those of the whole processes, imports with them.
 
-Models are trained here first: CIFAR-10, 6,000 images brought to the model's size, a few epochs each (14 minutes in
+Models are trained here first: CIFAR-10, 6,000 images brought to the model's size, a few epochs each (7 minutes in
 all), kept under runs/. The other 1,512 images calibrate (256 of 512) and choose (1,000); 1,000 test images score.
 
 `nncf` lives in an environment of its own:
 
     python -m venv runs/nncf && runs/nncf/bin/pip install nncf openvino==VERSION   # that of edgekd's environment
 
-Run: EDGEKD_DATA=... python benchmarks/export_models.py [--nncf PYTHON] [--only NAME]. 35 minutes on two idle cores.
+Run: EDGEKD_DATA=... python benchmarks/export_models.py [--nncf PYTHON] [--only NAME]. 22 minutes on two idle cores.
 """
 
 from __future__ import annotations
