@@ -12,7 +12,7 @@ class's stripes, about 25 KB a JPEG of 256 x 240.
 Memory is the kernel's peak of the whole process (VmHWM), with torch in it, and pages of the mapped file that are in
 use. Trainings of both kinds are made in turn, and the fastest of each is told: other work only ever slows one.
 
-Run: python benchmarks/image_folder.py [--pictures 20000] [--side 224]. About an hour for 20,000 on two idle cores, and
+Run: python benchmarks/image_folder.py [--pictures 20000] [--side 224]. Ten minutes for 20,000 on two idle cores, and
 7 GB of disk; --tiny takes two minutes.
 """
 
