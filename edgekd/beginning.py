@@ -42,8 +42,8 @@ budgets:                       # yours; every one is optional, and report: true 
 """
 
 _TEACHER_STEPS, _STEPS, _SHORT_STEPS = 2000, 6000, 200  # of a teacher, of a student, and of one that estimates
-# Fewer images than that are seen in more ways and for longer: a small student of 518 pictures came from 43 % to 45 with
-# 20 views in the place of 4, to 48 with three times the epochs, to 54 with mixup (function matching: Beyer et al. 2022)
+# Fewer images than that are seen in more ways and for longer: with one seed, a small student of 518 pictures came from
+# 43 % to 45 with 20 views instead of 4, to 48 with three times the epochs, to 54 with mixup (Beyer et al. 2022)
 _FEW, _LONGER, _ANSWERS = 2560, 2, 20_000
 
 _SEARCHED = """\
