@@ -31,10 +31,8 @@ demo: $(READY)
 # compiled once: some thousand processes import edgekd, and the rewriting of 29,000 lines of tests takes half a minute
 test unit: export PYTHONDONTWRITEBYTECODE =
 
-# Tests that hang on measured times have the computer to themselves; no other asks for a quiet one.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not alone"
-	$(BIN)/python -m pytest -m alone tests/journeys
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 unit: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not runtime and not journey and not slow"

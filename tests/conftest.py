@@ -24,14 +24,8 @@ pytest.register_assert_rewrite("edgekd.testing.contracts")  # and every module i
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest come first, so that no worker is left with them when others have ended: the journeys.
-
-    `make test` looks for tests that want to be alone among these only.
-    """
+    """The longest come first, so that no worker is left with them when others have ended: the journeys."""
     items.sort(key=lambda each: "journeys" not in each.path.parts)
-    lost = [each.nodeid for each in items if each.get_closest_marker("alone") and "journeys" not in each.path.parts]
-    if lost:
-        raise pytest.UsageError(f"marked `alone` and not in tests/journeys: {', '.join(lost)}")
 
 
 @pytest.fixture(scope="session", autouse=True)

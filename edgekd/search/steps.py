@@ -132,6 +132,8 @@ class FirstSteps:
             return
         macs = {self.plan.space.at(i): row.macs for i, row in zip(features.indices, features.features, strict=True)}
         largest = max(record.anchors, key=lambda arch: macs[arch])
+        if macs[largest] < max(macs.values()):
+            return  # a single anchor is the smallest
         lows = [r.low_us.value for r in record.readings if r.arch == largest and r.arm in record.kept and r.low_us]
         share = max(lows, default=budget[0]) / budget[0]
         if share < _NARROW:

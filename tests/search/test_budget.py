@@ -125,3 +125,9 @@ def test_a_space_far_below_the_budget_is_said_at_the_start(make_lab: Callable[..
     lines = [line for line in lab.lines if "your space ends at" in line]
     assert bool(lines) == said
     assert all(line.endswith("of the latency budget: widen it") for line in lines)
+
+
+def test_nothing_is_said_of_a_space_whose_largest_network_was_not_measured(make_lab: Callable[..., Any]) -> None:
+    lab = make_lab(target={"budgets": {"latency": {"p95": "200 ms"}}}, trials=4, anchors=1)
+    lab.search()
+    assert not [line for line in lab.lines if "your space ends at" in line]
