@@ -91,12 +91,14 @@ def sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Watts, 
     return sampled
 
 
+@pytest.mark.slow
 def test_a_power_is_known_no_better_than_the_steps_it_is_told_in(sample: Callable[..., Any]) -> None:
     found = sample(steady(2.0), flips(2.5, 2.52, 20))
     assert found["unsure_w"] == pytest.approx(0.02)  # at rest it stood at one step
     assert found["joules"] == pytest.approx(0.51 * PLAN.energy_window_s / 100, rel=0.05)
 
 
+@pytest.mark.slow
 def test_calls_that_take_longer_than_the_window_are_told_by_their_own_time(
     sample: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,11 +108,13 @@ def test_calls_that_take_longer_than_the_window_are_told_by_their_own_time(
     assert found["joules"] == pytest.approx(0.51 * 1.5, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_mean_of_many_changes_is_known_better(sample: Callable[..., Any]) -> None:
     found = sample(flips(2.0, 2.02, 20), flips(2.5, 2.52, 20))
     assert 0.02 / 20**0.5 * 0.9 < found["unsure_w"] < 0.02 / 8**0.5 * 1.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rest", "work"),
     [
@@ -125,6 +129,7 @@ def test_less_than_three_steps_is_no_difference(rest: Watts, work: Watts, sample
         sample(rest, work)
 
 
+@pytest.mark.slow
 def test_a_slow_meter_that_moved_little_beside_the_work_is_used(sample: Callable[..., Any]) -> None:
     found = sample(flips(4.0, 4.06, 3), flips(5.0, 5.02, 20))
     assert found["unsure_w"] == pytest.approx(0.06)

@@ -115,6 +115,7 @@ def test_a_counter_that_wraps(tmp_path: Path) -> None:
     assert seen.watts == pytest.approx(8.0, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_counter_slower_than_the_window(tmp_path: Path) -> None:
     counter = rapl(tmp_path)
     with playing(lambda seconds: put(counter, int(seconds / 0.25) * 1_000_000)):
@@ -178,6 +179,7 @@ def test_channels_are_never_added(tmp_path: Path) -> None:
     assert watched(open_meter("hwmon", "ina3221/2", root=str(tmp_path))).watts == pytest.approx(2.0)
 
 
+@pytest.mark.slow
 def test_what_feeds_the_others_is_the_whole(tmp_path: Path) -> None:
     three_channels(tmp_path, "VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC")
     meter = open_meter("hwmon", root=str(tmp_path))
@@ -251,6 +253,7 @@ def battery(root: Path, status: str = "Discharging", current: int = -450_000) ->
         put(place / name, value)
 
 
+@pytest.mark.slow
 def test_a_battery_of_either_sign_and_unit(tmp_path: Path) -> None:
     battery(tmp_path)
     assert watched(open_meter("battery", scale=1e-6, root=str(tmp_path))).watts == pytest.approx(1.8)

@@ -73,6 +73,7 @@ def test_what_unpacks_to_too_much_is_refused_by_its_header(spec: TaskSpec, tmp_p
         read_samples(path, spec)
 
 
+@pytest.mark.slow
 def test_a_zip_that_unpacks_to_gigabytes_is_not_unpacked(
     spec: TaskSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,6 +166,7 @@ def test_the_score_is_the_tasks_over_the_files_answers(
         assert (score.value, score.samples) == (0.75, 24)
 
 
+@pytest.mark.slow
 def test_a_changed_answer_counts_unless_it_was_a_tie(calibrated: dict[Precision, Student]) -> None:
     student = calibrated[Precision.FLOAT32]
     expected = np.tile(np.array([[1.0, 0.9999, 0.0]], np.float32), (4, 1))

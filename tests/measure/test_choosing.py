@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from edgekd.measure.choosing import choose_to_measure
 from edgekd.measure.predictor import fit_predictor
@@ -21,6 +22,7 @@ def error(known, others):
     return float(np.quantile(np.abs([one.low_us for one in found] / truth - 1.0), 0.95))
 
 
+@pytest.mark.slow
 def test_chosen_networks_predict_others_better_than_drawn_ones():
     listed, others = some_networks(150, seed=0), some_networks(150, seed=1)
     chosen = error([listed[place] for place in choose_to_measure(listed, 16)], others)

@@ -94,6 +94,7 @@ def test_the_remedy_is_the_command_that_measures_what_is_missing():
     assert command in " ".join(" ".join(report.lines()).split())
 
 
+@pytest.mark.slow
 def test_where_one_model_has_no_table_the_others_are_still_told():
     report = predict([table(30)], asked(), asked(ORT, Precision.INT8))
     assert [bool(row.figures) for row in report.rows] == [True, False]
@@ -106,6 +107,7 @@ def test_where_nothing_is_known_it_says_how_to_measure():
     assert "edgekd profile board" in str(raised.value)
 
 
+@pytest.mark.slow
 def test_kernels_unlike_any_are_said():
     strange = (Kernel("conv", 4, 4, 96, 96, 25, 1, 3_686_400, 36_864, 36_864, 400),)
     report = predict([table(30)], asked(kernels=strange))

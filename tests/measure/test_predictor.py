@@ -64,6 +64,7 @@ def test_ten_readings_and_a_prior_go_further_than_ten_alone(fitted):
     assert with_prior.prior is fitted or with_prior.prior == fitted
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_hidden_from_the_prior_too(monkeypatch):
     """Anchors are measured on every arm: a prior that knew them would make the held-out error look better."""
     shared, fits = some_networks(30, seed=7), []
@@ -109,6 +110,7 @@ def test_a_prior_that_knows_none_of_them_stays_as_it_is(monkeypatch):
     assert all(known is prior for known in fits)
 
 
+@pytest.mark.slow
 def test_a_prior_of_which_nothing_is_left_is_none(monkeypatch):
     """Or what it was itself scaled from."""
     shared, fits = some_networks(30, seed=7), []

@@ -95,6 +95,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_project_names_them_all(installed: Path, project: Path) -> None:
     code = (
         "from pathlib import Path; from edgekd.project import read_project; p = read_project(Path('project.yaml'));"
@@ -129,6 +130,7 @@ def test_a_student_trains_by_its_loss(installed: Path, project: Path) -> None:
     assert ran.stdout == "[['ce', 'logit-mse'], ['ce', 'logit-mse']]\n", ran.stderr
 
 
+@pytest.mark.slow
 def test_a_mistake_in_its_options_is_placed(installed: Path, project: Path) -> None:
     path = project / "project.yaml"
     path.write_text(path.read_text().replace("side: 12", "sides: 12").replace("weight: 0.7", "wait: 0.7"))
@@ -138,6 +140,7 @@ def test_a_mistake_in_its_options_is_placed(installed: Path, project: Path) -> N
     assert "did you mean `weight`?" in ran.stderr
 
 
+@pytest.mark.slow
 def test_without_the_package_the_names_are_unknown(tmp_path: Path, project: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

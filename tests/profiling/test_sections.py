@@ -104,6 +104,7 @@ def plans(profiler):
     return [plan for _, plan in profiler.session.asked]
 
 
+@pytest.mark.slow
 def test_an_arm_has_its_stairs_and_networks_and_fills_the_table(profiler):
     found = profiler().arm(ORT, Precision.FLOAT32, silent)
     assert (found.refused, len(found.stairs), len(found.table)) == ("", 16, 36)
@@ -116,6 +117,7 @@ def test_an_arm_has_its_stairs_and_networks_and_fills_the_table(profiler):
     assert [row.low_us for row in kept.rows[2:18]] == [one.low_us.value for one in found.stairs]
 
 
+@pytest.mark.slow
 def test_the_second_half_of_the_networks_are_chosen_by_what_the_first_told(profiler):
     def strange(kernels):
         """Another device: deep layers at small pictures are dear."""

@@ -57,6 +57,7 @@ def test_grown_it_answers_as_before_and_every_new_weight_can_learn(before, after
     assert all(p.grad is not None and p.grad.abs().max() > 0 for n, p in grown.module.named_parameters() if "conv" in n)
 
 
+@pytest.mark.slow
 def test_other_families_grow_too(context, tmp_path):
     options = {"space": {"width": 8, "depth": [1, 2], "expansion": 2}, "stages": 2}
     family = MobileNet.model_validate(options)

@@ -74,6 +74,7 @@ def test_each_block_learns_alone_and_labels_are_not_looked_at(student, context, 
     assert same(result.module.state_dict(), two.module.state_dict())
 
 
+@pytest.mark.slow
 def test_features_come_nearer_to_the_teachers(student, context, teacher, tmp_path):
     trained = Layerwise(**{**QUICK, "epochs": 8, "learning_rate": 0.3}, join=None)
     trained.run(student, context(tmp_path))
@@ -99,6 +100,7 @@ def test_a_loss_that_stands_alone_is_not_weighed_against_labels(loss, weight):
     assert given.weight == weight
 
 
+@pytest.mark.slow
 def test_the_joined_student_learns_the_task(student, context, task, tmp_path, monkeypatch):
     seen = lessons(monkeypatch)
     stage = Layerwise(**QUICK, join=Distill(**{**QUICK, "epochs": 8}, loss={"ce": {}}, ema=0.0))

@@ -90,6 +90,7 @@ def test_one_that_is_improved_by_training_loses_to_it(make_lab: Callable[..., An
     assert not next(f for f in Run.open(lab.folder).finalists() if f.chosen).candidate.plan.untouched
 
 
+@pytest.mark.slow
 def test_a_search_stopped_again_and_again_decides_alike(own: Any) -> None:
     whole, parts = own(), own()
     whole.search()
@@ -174,6 +175,7 @@ def relative(make_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> C
     return made
 
 
+@pytest.mark.slow
 def test_a_share_of_own_is_the_same_limit_after_stops_and_in_a_replay(relative: Callable[..., Any]) -> None:
     asked = {"budgets": {"latency": {"p50": "60 % of own"}}, "accuracy": {"drop": "30 %"}}
     whole, parts = relative(**asked), relative(**asked)
@@ -194,6 +196,7 @@ def test_a_share_of_own_is_the_same_limit_after_stops_and_in_a_replay(relative: 
     assert next(step.name for step in replay(Run.open(parts.folder)).steps if step.differ) == "own"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("p50", "processes"), [("60 % of own", 5), ("1 ms", 3)])
 def test_only_a_share_of_own_takes_a_careful_measurement(
     relative: Callable[..., Any], p50: str, processes: int

@@ -36,6 +36,7 @@ def searched(make_lab):
     return search
 
 
+@pytest.mark.slow
 def test_fewer_trials_are_spent_on_what_is_too_slow(searched):
     plain, predicted = searched(False), searched(True)
     assert len(plain.trials()) == len(predicted.trials()) == 24
@@ -46,6 +47,7 @@ def test_fewer_trials_are_spent_on_what_is_too_slow(searched):
     assert best[1] >= best[0]
 
 
+@pytest.mark.slow
 def test_each_fit_says_its_error_and_what_it_removed(searched):
     records = searched(True).predictors()
     assert [record.number for record in records] == list(range(len(records)))
@@ -57,6 +59,7 @@ def test_each_fit_says_its_error_and_what_it_removed(searched):
     assert any(one.removed for record in records for one in record.arms)
 
 
+@pytest.mark.slow
 def test_a_replay_decides_alike(searched):
     report = replay(searched(True))
     assert report.same, report.lines()
@@ -137,6 +140,7 @@ def test_without_a_limit_of_time_or_memory_nothing_is_fitted(make_lab):
     assert Run.open(lab.folder).predictors() == ()
 
 
+@pytest.mark.slow
 def test_what_is_left_is_used_up_and_the_search_goes_on(make_lab, monkeypatch):
     """A prediction may save trials, but not end a search: where all it left was tried, the others are."""
     monkeypatch.setattr(
@@ -150,6 +154,7 @@ def test_what_is_left_is_used_up_and_the_search_goes_on(make_lab, monkeypatch):
     assert replay(run).same
 
 
+@pytest.mark.slow
 def test_no_arch_is_left_out_for_kernels_of_which_nothing_is_known(make_lab, monkeypatch):
     monkeypatch.setattr(LatencyPredictor, "unseen", lambda self, networks: [("depthwise",)] * len(networks))
     lab = make_lab(target=TIGHT, predict=True)
@@ -159,6 +164,7 @@ def test_no_arch_is_left_out_for_kernels_of_which_nothing_is_known(make_lab, mon
     assert not any(one.removed for one in fits)
 
 
+@pytest.mark.slow
 def test_a_mask_that_leaves_nothing_is_no_mask(make_lab):
     lab = make_lab(target={"budgets": {"latency": {"p95": "1 us"}}}, predict=True)
     assert lab.search().exit_code == 5
@@ -167,6 +173,7 @@ def test_a_mask_that_leaves_nothing_is_no_mask(make_lab):
     assert replay(run).same
 
 
+@pytest.mark.slow
 def test_a_limit_of_time_that_leaves_nothing_leaves_that_of_memory_in_force(make_lab):
     lab = make_lab(target={"budgets": {"latency": {"p95": "1 us"}, **SMALL["budgets"]}}, predict=True)
     lab.search()
@@ -197,6 +204,7 @@ def test_a_fit_is_due_where_readings_have_grown(before, now, due):
     assert fit_due({ARMS[0]: readings(now)}, last) is due
 
 
+@pytest.mark.slow
 def test_an_arm_with_few_readings_has_the_fullest_as_its_prior():
     made = fitted({ARMS[0]: readings(8), ARMS[1]: readings(30), ARMS[2]: readings(3)}, 100.0, Elsewhere())
     assert [(one.arm, one.prior) for one in made] == [(ARMS[1], None), (ARMS[0], 0)]

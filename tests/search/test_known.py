@@ -83,6 +83,7 @@ def test_a_table_of_another_device_that_is_torn_takes_nothing_away(make_lab, own
     assert "a latency table is not used" in heard.lines[0]
 
 
+@pytest.mark.slow
 def test_the_order_in_which_a_prior_is_taken():
     here = {ARMS[0]: readings(30), ARMS[1]: readings(8), ARMS[2]: readings(7)}
     other = KnownTable(arm=ARMS[3], readings=tuple(readings(26)))
@@ -97,6 +98,7 @@ def test_the_order_in_which_a_prior_is_taken():
     assert taken(few) == [(ARMS[1], None, None), (ARMS[2], 0, None)]
 
 
+@pytest.mark.slow
 def test_a_search_after_an_upgrade_starts_from_what_was_known_before(make_lab, own_data, monkeypatch):
     """And a replay decides by what was found then, whatever the tables hold by now. A prior is fitted once a run."""
     fits = []

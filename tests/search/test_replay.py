@@ -26,6 +26,7 @@ def test_every_decision_of_a_finished_run_is_reproduced(lab: Any) -> None:
     assert min(counts.values()) >= 1
 
 
+@pytest.mark.slow
 def test_a_noisy_run_is_reproduced_too(make_lab: Callable[..., Any]) -> None:
     from edgekd.testing.fakes.device import Noise
 

@@ -82,6 +82,7 @@ def test_seeds_differ_and_last(known: Known) -> None:
     assert seed_of(7, 3) == 287_060_127  # recorded runs depend on it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounded", [False, True])
 def test_tpe_finds_better_candidates_than_chance(make_lab: Callable[..., Any], bounded: bool) -> None:
     def best(sampler: Any, seed: int) -> float:

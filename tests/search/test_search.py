@@ -86,6 +86,7 @@ def test_the_slower_int8_arm_is_dropped_where_size_is_no_point(make_lab: Callabl
     assert "1." in next(d.reason for d in arms.dropped if str(d.arm) == "onnxruntime/cpu int8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 3, 7, 20, 50])
 def test_stopped_anywhere_and_resumed_decides_the_same(make_lab: Callable[..., Any], every: int) -> None:
     whole, stopped = make_lab(), make_lab()
@@ -104,6 +105,7 @@ def test_a_finished_run_is_not_run_again(lab: Any) -> None:
     assert len(lab.made) == made
 
 
+@pytest.mark.slow
 def test_the_budget_is_kept_with_time_for_the_finalists(make_lab: Callable[..., Any]) -> None:
     lab = make_lab(budget_s=300.0, trials=None, refine_images=20_000)
     outcome = lab.search()
@@ -115,6 +117,7 @@ def test_the_budget_is_kept_with_time_for_the_finalists(make_lab: Callable[..., 
     assert outcome.seconds > 200.0  # and not left unused
 
 
+@pytest.mark.slow
 def test_files_seen_on_the_anchors_save_trials_that_are_too_large(make_lab: Callable[..., Any]) -> None:
     lab = make_lab(by_files_seen=True, trials=None, target={"budgets": {"size": {"file": "12.3 KiB"}}})
     lab.search()
@@ -191,6 +194,7 @@ def test_a_small_budget_refines_fewer(make_lab: Callable[..., Any]) -> None:
     assert len(lab.refined) == 1
 
 
+@pytest.mark.slow
 def test_an_exhausted_space_ends_the_proposals(make_lab: Callable[..., Any]) -> None:
     lab = make_lab(trials=None, target={"budgets": {"latency": {"p95": "60 us"}, "size": {"file": "3 KiB"}}})
     lab.search()
@@ -312,6 +316,7 @@ def test_failing_finalists_are_followed_by_further_ones(make_lab: Callable[..., 
     assert outcome.chosen == 2
 
 
+@pytest.mark.slow
 def test_hundreds_of_trials_are_searched_to_the_end(make_lab: Callable[..., Any]) -> None:
     from edgekd.students._protocol import Axis
 

@@ -53,6 +53,7 @@ def test_short_refinements_have_no_shortlist(lab: Any) -> None:
     assert Run.open(lab.folder).shortlist() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [3, 20])
 def test_a_stopped_shortlist_goes_on(make_lab: Callable[..., Any], every: int) -> None:
     whole, stopped = make_lab(refine_images=LONG), make_lab(refine_images=LONG)

@@ -106,6 +106,7 @@ def _hold(folder: str, held, done) -> None:  # type: ignore[no-untyped-def]
         done.wait(300)
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_told_who_has_it(tmp_path: Path, header: RunHeader) -> None:
     run = Run.create(tmp_path / "run", header)
     context = multiprocessing.get_context("fork")

@@ -73,6 +73,7 @@ class TestInherited(AccuracyContract):
         return EstimateLife(Inherited(recover=1), candidate(family, context(tmp_path), 0.5), context)
 
 
+@pytest.mark.slow
 def test_without_recovery_nothing_is_trained(family: Pruned, context_of: Callable[..., Any], tmp_path: Path) -> None:
     context = context_of(family, RECIPE)(tmp_path)
     whole = Inherited(recover=0).estimate(candidate(family, context, 1.0), context)

@@ -72,6 +72,7 @@ def test_a_changed_record_shows(make_relaxed, what):
     assert differ & {"model", "nearby"}
 
 
+@pytest.mark.slow
 def test_two_targets_two_students(make_relaxed):
     chosen = {}
     for budget in (60, 400):
@@ -131,6 +132,7 @@ def microjoules(candidate: Any) -> float:
     return 1e-6 * (2.0 + arch["depth"] * arch["width"] ** 2 * arch["wide"] ** 2 / 400)
 
 
+@pytest.mark.slow
 def test_energy_that_the_table_told_is_a_term_and_binds(make_relaxed):
     expected = {}
     for bound in (20, 2000):
