@@ -60,8 +60,8 @@ def own_resnet8(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     from edgekd.export._protocol import ExportOptions
     from edgekd.export.converter import Converter
+    from edgekd.ir.plan import Candidate, CompressionPlan
     from edgekd.search.untrained import UntrainedMaker
-    from edgekd.students._protocol import Candidate, CompressionPlan
     from edgekd.students.resnet import ResNet
     from edgekd.tasks.image_classification import ImageClassification
 

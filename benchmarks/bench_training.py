@@ -42,8 +42,8 @@ from edgekd.distill.losses.combined import Combined
 from edgekd.distill.objective import Objective
 from edgekd.distill.placing import Networks, placed
 from edgekd.distill.probe import Execution, laid_out, probe
+from edgekd.ir.space import Arch
 from edgekd.records import digest_json
-from edgekd.students._protocol import Arch
 from edgekd.students.points import layout_of
 from edgekd.students.resnet import ResNet
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec

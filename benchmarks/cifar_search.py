@@ -157,7 +157,7 @@ def measure_plan(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from edgekd.distill.probe import laid_out, probe
-    from edgekd.students._protocol import Arch
+    from edgekd.ir.space import Arch
     from edgekd.students.resnet import ResNet
     from edgekd.tasks.image_classification import ImageClassification
     from edgekd.teachers.torch import TorchTeacher
@@ -280,8 +280,8 @@ def measure_scales(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """ResNet-20 at every even scale, untrained, beside the reference: the largest that fits it, or else its bytes."""
     from edgekd.export._protocol import ExportOptions
     from edgekd.export.converter import Converter
+    from edgekd.ir.plan import Candidate, CompressionPlan
     from edgekd.search.untrained import UntrainedMaker
-    from edgekd.students._protocol import Candidate, CompressionPlan
     from edgekd.students.resnet import ResNet
     from edgekd.tasks.image_classification import ImageClassification
 

@@ -90,8 +90,8 @@ def measure_own(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Every precision on every runtime, in one interleaved batch; float32 and int8 scored on all test images."""
     from edgekd.export.converter import Converter
     from edgekd.export.score import score_artefact
+    from edgekd.ir.plan import Candidate, CompressionPlan
     from edgekd.search.untrained import UntrainedMaker
-    from edgekd.students._protocol import Candidate, CompressionPlan
     from edgekd.students.student import load_student
 
     target(folder, RUNTIMES["litert"], None)
@@ -211,8 +211,8 @@ def beside_twin(cells: Cells, options: argparse.Namespace, folder: Path) -> dict
 
 def float_twin(run: Any, read: Project, session: DeviceSession, converter: Any, folder: Path) -> Artefact:
     """A run's winner in float32, as a file for the same runtime: as large and as fast as after its training."""
+    from edgekd.ir.plan import CompressionPlan
     from edgekd.search.untrained import UntrainedMaker
-    from edgekd.students._protocol import CompressionPlan
 
     chosen = next(finalist for finalist in run.finalists() if finalist.chosen)
     plain = chosen.candidate.but(plan=CompressionPlan(precision=Precision.FLOAT32))

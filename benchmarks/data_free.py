@@ -32,8 +32,11 @@ from edgekd.distill.curve import read_curve
 from edgekd.distill.generative.data_free import DataFree
 from edgekd.distill.predict import predict
 from edgekd.distill.stage import Distill
+from edgekd.events import StageProgress
+from edgekd.ir.space import Arch
 from edgekd.recipes.teach import TrainedTeacher
-from edgekd.students._protocol import Arch, Stage, StageContext, StageProgress, Student
+from edgekd.stages import Stage, StageContext
+from edgekd.students._protocol import Student
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.tasks._protocol import Split, SplitName, Task, TaskSpec

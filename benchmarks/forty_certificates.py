@@ -54,8 +54,8 @@ def measure_limits(options: argparse.Namespace, wanted: int, folder: Path) -> di
     """Each configuration with untrained weights, a dozen in a batch: more than twice as many as are wanted."""
     from edgekd.export._protocol import ExportOptions
     from edgekd.export.converter import Converter
+    from edgekd.ir.plan import Candidate, CompressionPlan
     from edgekd.search.untrained import UntrainedMaker
-    from edgekd.students._protocol import Candidate, CompressionPlan
     from edgekd.students.resnet import ResNet
     from edgekd.tasks.digits import Digits
 

@@ -126,9 +126,9 @@ def measured(options: argparse.Namespace, students: Sequence[Mapping[str, Any]],
     from edgekd.artefacts import Backend, Precision
     from edgekd.devices._protocol import Job, MeasurePlan
     from edgekd.export.converter import Converter
+    from edgekd.ir.plan import Candidate, CompressionPlan
     from edgekd.measure.figures import figures_of
     from edgekd.search.untrained import UntrainedMaker
-    from edgekd.students._protocol import Candidate, CompressionPlan
 
     backend, plan = Backend.model_validate(BACKEND), CompressionPlan(precision=Precision.FLOAT32)
     session = opened()
@@ -200,7 +200,7 @@ def trained(options: argparse.Namespace, student: Mapping[str, Any], seed: int, 
     from edgekd.distill.predict import predict
     from edgekd.events import SilentEvents
     from edgekd.running import with_teacher
-    from edgekd.students._protocol import StageContext
+    from edgekd.stages import StageContext
     from edgekd.students.student import new_student
 
     with tempfile.TemporaryDirectory(dir=runs) as scratch:

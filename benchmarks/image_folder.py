@@ -35,7 +35,8 @@ from PIL import Image
 
 from edgekd.distill.curve import CURVE_FILE
 from edgekd.distill.stage import Distill
-from edgekd.students._protocol import Arch, StageContext
+from edgekd.ir.space import Arch
+from edgekd.stages import StageContext
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.tasks._protocol import Rows, Score, Split, SplitName, TaskSpec

@@ -92,8 +92,8 @@ def certified(options: argparse.Namespace, asked: str, seed: int, folder: Path) 
 def latencies(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Each network on each runtime at each precision, in one batch."""
     from edgekd.export.converter import Converter
+    from edgekd.ir.plan import Candidate, CompressionPlan
     from edgekd.search.untrained import UntrainedMaker
-    from edgekd.students._protocol import Candidate, CompressionPlan
 
     session, jobs, refused = opened(), dict[str, Job](), dict[str, str]()
     try:

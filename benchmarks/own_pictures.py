@@ -281,8 +281,8 @@ def trained(runs: Path, torch_cell: Mapping[str, Any], optimizer: str, seed: int
     from safetensors.torch import load_file
     from torch.nn import functional
 
+    from edgekd.ir.space import Arch
     from edgekd.project import read_project
-    from edgekd.students._protocol import Arch
     from edgekd.students.student import new_student
 
     sys.path.insert(0, str(runs))

@@ -108,8 +108,8 @@ def make_files(
     from edgekd.artefacts import Backend, Precision
     from edgekd.devices._protocol import Fingerprint
     from edgekd.export.converter import Converter
+    from edgekd.ir.plan import Candidate, CompressionPlan
     from edgekd.search.untrained import UntrainedMaker
-    from edgekd.students._protocol import Candidate, CompressionPlan
 
     torch.set_num_threads(1)
     project, refused = read(options, space, runs / f"worker{part}"), {}

@@ -51,7 +51,7 @@ def lesson(tiny: bool, limit: int | None, validation: float, runs: Path) -> tupl
 
 def started(setting: Setting, seed: int) -> tuple[Any, Any, Any]:
     """Task, student with fresh weights, and context of one training."""
-    from edgekd.students._protocol import StageContext
+    from edgekd.stages import StageContext
     from edgekd.students.resnet import ResNet
     from edgekd.students.student import new_student
 

@@ -32,7 +32,8 @@ from edgekd.errors import ConfigurationError, EdgeKDError
 from edgekd.export._protocol import Exporter, ExportOptions
 from edgekd.export.parity import compared, expected_answers
 from edgekd.export.tensors import answers_of, to_model_inputs
-from edgekd.students._protocol import Arch, Student
+from edgekd.ir.space import Arch
+from edgekd.students._protocol import Student
 from edgekd.students.heads.many import raw_names
 from edgekd.tasks._protocol import HeadSpec, InputSpec, Rows, TaskSpec
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         targets,
         verify,
     )
+    from edgekd.version import __version__ as __version__
 
 __all__ = [
     "__version__",
@@ -75,8 +76,6 @@ __all__ = [
     "verify",
 ]
 
-__version__ = "0.1.0"
-
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
@@ -86,7 +85,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != f"edgekd.{name}":
             raise
-    return getattr(importlib.import_module("edgekd.api"), name)
+    return getattr(importlib.import_module("edgekd.version" if name == "__version__" else "edgekd.api"), name)
 
 
 def __dir__() -> list[str]:

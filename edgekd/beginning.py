@@ -275,7 +275,7 @@ def _read(folder: Path, data: Path | None) -> str:
 
 def _check(reference: CodeReference, folder: Path, weights: Path | None) -> None:
     """Build the model, with its weights where they are. Raises ConfigurationError."""
-    from edgekd.teachers.weights import built_module
+    from edgekd.students.weights import built_module
 
     if weights is not None and not (folder / weights).is_file():
         near = nearest_name(weights.name, [path.name for path in (folder / weights).parent.glob("*")])

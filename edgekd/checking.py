@@ -21,8 +21,8 @@ from edgekd.tasks._protocol import SplitSizes, sizes_of
 from edgekd.units import format_bytes, format_s
 
 if TYPE_CHECKING:
+    from edgekd.ir.space import Arch
     from edgekd.project import Project
-    from edgekd.students._protocol import Arch
     from edgekd.teachers._protocol import Teacher
 
 __all__ = ["CheckAnswer", "Checked", "Command", "check_project", "preflight", "require_command", "with_floor"]
@@ -271,7 +271,7 @@ def _check_recipe(project: Project, arch: Arch) -> None:
     from edgekd.distill.generative.data_free import DataFree
     from edgekd.project import blamed, cache_folder
     from edgekd.recipes.runner import check_recipe
-    from edgekd.students._protocol import Prepares, StageContext
+    from edgekd.stages import Prepares, StageContext
     from edgekd.students.student import new_student
     from edgekd.teachers._protocol import Preparable, Sketched
     from edgekd.teachers.binding import bind

@@ -6,11 +6,22 @@ Nothing told here is recorded: the run folder is the only truth.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from edgekd.errors import Interrupted
 
-__all__ = ["Events", "SilentEvents", "measuring", "stop_if_asked"]
+__all__ = ["Events", "SilentEvents", "StageProgress", "measuring", "stop_if_asked"]
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """Where a stage is: shown to the person, never recorded."""
+
+    stage: str
+    done: int
+    total: int
+    note: str = ""
 
 
 class Events(Protocol):

@@ -25,8 +25,9 @@ from edgekd.errors import ConfigurationError, EdgeKDError, MissingError, Problem
 from edgekd.events import Events
 from edgekd.export._protocol import ExportOptions
 from edgekd.records import Record, canonical_json, digest_bytes
+from edgekd.stages import Stage
 from edgekd.store.relax_options import RelaxOptions
-from edgekd.students._protocol import Family, Stage
+from edgekd.students._protocol import Family
 from edgekd.targets.catalogue import load_target
 from edgekd.targets.target import Target
 from edgekd.tasks._protocol import Preparable, Task

@@ -205,8 +205,8 @@ def with_teacher(project: Project, events: Events) -> Project:
     """The teacher ready to answer: trained here where the project asks for it, and fitted to the task."""
     from dataclasses import replace
 
+    from edgekd.events import StageProgress
     from edgekd.project import blamed, cache_folder
-    from edgekd.students._protocol import StageProgress
     from edgekd.tasks._protocol import sizes_of
     from edgekd.teachers._protocol import Preparable
     from edgekd.teachers.binding import bind

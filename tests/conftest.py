@@ -80,7 +80,7 @@ def teacher() -> Any:
 @pytest.fixture
 def student(task: Any) -> Any:
     """Untrained, and small."""
-    from edgekd.students._protocol import Arch
+    from edgekd.ir.space import Arch
     from edgekd.students.resnet import ResNet
     from edgekd.students.student import new_student
 
@@ -91,7 +91,7 @@ def student(task: Any) -> Any:
 @pytest.fixture
 def context(task: Any, teacher: Any) -> Callable[..., Any]:
     """A function from a folder to a stage's context."""
-    from edgekd.students._protocol import StageContext
+    from edgekd.stages import StageContext
 
     def make(folder: Path, **changes: Any) -> StageContext:
         options = {

@@ -117,9 +117,10 @@ RECIPES = [block for page in PAGES for block in blocks(page, "yaml") if "recipe:
 @pytest.mark.parametrize("text", RECIPES, ids=[str(number) for number in range(len(RECIPES))])
 def test_recipes_are_valid(text: str, tmp_path: Path) -> None:
     """Each is read in a small project, and finds nothing wrong with its student."""
+    from edgekd.ir.space import Arch
     from edgekd.project import read_project
     from edgekd.recipes.runner import check_recipe
-    from edgekd.students._protocol import Arch, StageContext
+    from edgekd.stages import StageContext
     from edgekd.students.student import new_student
     from edgekd.teachers.student import StudentTeacher
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgekd.artefacts import RUNTIMES, Backend
 from edgekd.export._protocol import ExportOptions
-from edgekd.students._protocol import Encoding
+from edgekd.ir.encoding import Encoding
 from edgekd.tasks._protocol import PictureSpec, TaskSpec
 
 __all__ = ["example_source"]

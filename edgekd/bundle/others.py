@@ -12,10 +12,11 @@ from edgekd.export._protocol import ExportOptions
 from edgekd.export.converter import Converter
 from edgekd.export.facts import facts_of
 from edgekd.export.parity import check_parity
+from edgekd.ir.plan import Candidate
 from edgekd.records import digest_file
 from edgekd.store.certificate import BundledFile, OtherFormat, Parity
 from edgekd.store.run import Run
-from edgekd.students._protocol import Candidate, Student
+from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import Task
 from edgekd.tasks.splits import spread
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from edgekd.export._protocol import ExportOptions
+from edgekd.ir.encoding import Encoding
 from edgekd.records import Filed, Record
-from edgekd.students._protocol import Encoding
 from edgekd.tasks._protocol import PictureSpec, TaskSpec
 from edgekd.tasks.rows import outputs_of
 

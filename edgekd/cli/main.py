@@ -13,8 +13,8 @@ from contextlib import suppress
 import click
 from click.shell_completion import shell_complete
 
-from edgekd import __version__
 from edgekd.errors import EdgeKDError, nearest_name
+from edgekd.version import __version__
 
 __all__ = ["COMMANDS", "COMPLETION", "group", "main"]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Literal, Protocol
 
 from pydantic import PositiveInt
 
-from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import Problem
 from edgekd.records import Record
@@ -74,12 +74,3 @@ class Exporter(Protocol):
     ) -> Artefact:
         """Write the file. Raises ConfigurationError where ``check`` would have had a problem."""
         ...
-
-
-PRECISIONS: Mapping[str, tuple[Precision, ...]] = {
-    "litert": (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC_INT8, Precision.INT8),
-    "onnxruntime": (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC_INT8, Precision.INT8),
-    "openvino": (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC_INT8, Precision.INT8),
-}
-"""Rungs each runtime can have at all; operators of a given student may still stop one. Written out: a new rung is on
-no runtime until its exporter, the integer reference and parity know it."""

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from edgekd.artefacts import Format, Precision
 from edgekd.errors import Problem
 from edgekd.export._protocol import ExportOptions
-from edgekd.students._protocol import Encoding, Student
+from edgekd.ir.encoding import Encoding
+from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import TaskSpec
 
 __all__ = ["Affine", "Deployable", "input_affine", "problems_of", "unwritable"]

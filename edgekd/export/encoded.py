@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgekd.errors import ConfigurationError
-from edgekd.students._protocol import Encoding
+from edgekd.ir.encoding import Encoding
 from edgekd.students.graph import PASSING, Traced, is_decoding, operator_of
 
 __all__ = ["encodings_by_node", "passing_nodes"]

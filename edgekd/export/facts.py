@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 
-from edgekd import __version__
 from edgekd.artefacts import Format
 from edgekd.export._protocol import ExportOptions
+from edgekd.ir.plan import Candidate
 from edgekd.records import canonical_json
 from edgekd.store.records import RunHeader
-from edgekd.students._protocol import Candidate
 from edgekd.tasks.rows import outputs_of
+from edgekd.version import __version__
 
 __all__ = ["facts_of"]
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edgekd.errors import ConfigurationError
 from edgekd.export.integer import MOVING
 from edgekd.export.onnx_graph import Graph
-from edgekd.students._protocol import Encoding
+from edgekd.ir.encoding import Encoding
 
 __all__ = [
     "encode_activations",

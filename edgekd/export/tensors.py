@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ExportOptions
-from edgekd.students._protocol import Encoding, Student
+from edgekd.ir.encoding import Encoding
+from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import Rows, TaskSpec
 from edgekd.tasks.rows import output_rows
 

@@ -29,7 +29,7 @@ from edgekd.export.flatbuffer import (
 )
 from edgekd.export.onnx_encode import integers
 from edgekd.export.tflite_core import DECODING, WEIGHT_AXIS, TfliteCore
-from edgekd.students._protocol import Encoding
+from edgekd.ir.encoding import Encoding
 
 __all__ = ["halve_weights", "narrow_weights", "quantize"]
 

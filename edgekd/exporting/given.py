@@ -13,7 +13,7 @@ from edgekd.errors import ConfigurationError, Place, UsageError, nearest_name
 from edgekd.project import tell_of_code
 from edgekd.references import CodeReference
 from edgekd.students.own import GRAPH, Own, program_shape
-from edgekd.teachers.weights import source_file
+from edgekd.students.weights import source_file
 
 __all__ = ["GivenModel", "given_model"]
 

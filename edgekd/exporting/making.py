@@ -17,9 +17,10 @@ from edgekd.export.parity import ParityReport, check_parity
 from edgekd.export.score import score_artefact
 from edgekd.exporting.answer import ExportedFile
 from edgekd.exporting.data import ModelTask
+from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.store.certificate import Parity
 from edgekd.store.records import RunHeader
-from edgekd.students._protocol import Candidate, CompressionPlan, Student
+from edgekd.students._protocol import Student
 from edgekd.students.own import Own
 from edgekd.students.student import new_student, save_student
 from edgekd.tasks._protocol import SplitName

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from edgekd.ir.space import Arch, Axis
 from edgekd.records import Record
-from edgekd.students._protocol import Arch, Axis
 from edgekd.students.pieces import Cost, Piece, Table
 
 __all__ = ["LatencyModel", "fit_latency"]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgekd.kernels import Kernels
+from edgekd.ir.kernels import Kernels
 from edgekd.measure.deviations import covariance
 from edgekd.measure.predictor import LatencyPredictor
 from edgekd.store.predicted import Costs, Scales

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from edgekd.kernels import Kernel, Kernels, prepares_image
+from edgekd.ir.kernels import Kernel, Kernels, prepares_image
 from edgekd.store.predicted import Costs
 
 __all__ = ["Prior", "fit_costs", "kernel_costs", "kernel_kind", "kernel_sort", "refit_costs"]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
-from edgekd.kernels import Kernel
+from edgekd.ir.kernels import Kernel
 from edgekd.measure.costs import kernel_kind
 from edgekd.store.predicted import Scales
 

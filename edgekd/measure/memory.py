@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from edgekd.kernels import Kernels
+from edgekd.ir.kernels import Kernels
 from edgekd.store.predicted import MemoryFit
 
 __all__ = ["fit_memory", "predict_memory"]

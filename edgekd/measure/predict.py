@@ -13,7 +13,7 @@ from edgekd.artefacts import Backend, Precision
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import MissingError
 from edgekd.evidence import EvidenceKind, Figure
-from edgekd.kernels import Kernels, counted_macs
+from edgekd.ir.kernels import Kernels, counted_macs
 from edgekd.measure.memory import fit_memory, predict_memory
 from edgekd.measure.predictor import ENOUGH_ALONE, LatencyPredictor, fit_predictor, fit_prior
 from edgekd.measure.priors import choose_prior, prior_words, readings_of

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from edgekd.kernels import Kernel, Kernels
+from edgekd.ir.kernels import Kernel, Kernels
 from edgekd.measure.costs import fit_costs, kernel_costs, kernel_sort, refit_costs
 from edgekd.measure.deviations import Deviations, Mixture, fit_scales, posterior
 from edgekd.records import Record

@@ -24,7 +24,7 @@ from edgekd.artefacts import BACKENDS, Backend, Precision
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Place, UnknownName, UsageError, printable
 from edgekd.evidence import EvidenceKind, weakest
-from edgekd.kernels import Kernels, checked
+from edgekd.ir.kernels import Kernels, checked
 from edgekd.records import Filed, Record, Shown
 from edgekd.store.atomic import write_json
 from edgekd.store.schema import read_record

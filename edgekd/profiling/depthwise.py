@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from edgekd.compress.pruning.family import Pruned
-from edgekd.kernels import Kernels
+from edgekd.ir.kernels import Kernels
+from edgekd.ir.space import Arch
 from edgekd.profiling.probes import ProbeTask
 from edgekd.references import CodeReference
-from edgekd.students._protocol import Arch
 from edgekd.students.analysis import kernels_of_arch
 
 __all__ = ["Depthwise", "build"]

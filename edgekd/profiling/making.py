@@ -10,10 +10,10 @@ from edgekd.artefacts import Artefact, Backend, Precision
 from edgekd.devices._protocol import Fingerprint
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.converter import Converter
+from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.profiling.depthwise import Depthwise
 from edgekd.profiling.probes import Probe
 from edgekd.search.untrained import UntrainedMaker
-from edgekd.students._protocol import Candidate, CompressionPlan
 
 __all__ = ["MakesProbes", "ProbeMaker"]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from edgekd.devices._protocol import Measurement, OperatorTime, Outcome
 from edgekd.evidence import Figure
-from edgekd.kernels import KernelKind, Kernels
+from edgekd.ir.kernels import KernelKind, Kernels
 from edgekd.measure.never_slower import family_of
 from edgekd.profiling.record import OperatorKind
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.kernels import Kernels
+from edgekd.ir.kernels import Kernels
+from edgekd.ir.space import Arch
 from edgekd.records import digest_json
-from edgekd.students._protocol import Arch
 from edgekd.students.analysis import kernels_of_arch
 from edgekd.students.mobilenet import MobileNet
 from edgekd.students.resnet import ResNet

@@ -12,7 +12,7 @@ from edgekd.devices._protocol import DeviceSession, Fingerprint, Job, Load, Meas
 from edgekd.errors import EdgeKDError
 from edgekd.evidence import Figure, find_figure
 from edgekd.export.kernels.read import kernels_of_file
-from edgekd.kernels import Kernels, counted_macs
+from edgekd.ir.kernels import Kernels, counted_macs
 from edgekd.measure.bandwidth import measure_bandwidth
 from edgekd.measure.calm import Pace, measure_calmly
 from edgekd.measure.choosing import choose_to_measure

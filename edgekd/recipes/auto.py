@@ -19,8 +19,9 @@ from pydantic import Field, PositiveInt
 from edgekd.distill.stage import Distill
 from edgekd.errors import EdgeKDError, Problem
 from edgekd.records import Digest, Record, digest_json
+from edgekd.stages import StageContext
 from edgekd.store.records import AutoRecord, AutoScore
-from edgekd.students._protocol import StageContext, Student
+from edgekd.students._protocol import Student
 
 __all__ = ["Auto", "Standing", "standing", "standing_of"]
 

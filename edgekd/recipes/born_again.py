@@ -18,9 +18,11 @@ from pydantic import Field, model_validator
 from edgekd.distill.curve import write_curve
 from edgekd.distill.stage import Distill
 from edgekd.errors import Problem
+from edgekd.events import StageProgress
 from edgekd.recipes.cohort import fresh_like, validated
+from edgekd.stages import StageContext
 from edgekd.store.records import CurvePoint
-from edgekd.students._protocol import StageContext, StageProgress, Student
+from edgekd.students._protocol import Student
 
 __all__ = ["BornAgain"]
 

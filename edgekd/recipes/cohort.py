@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edgekd import plugins
-from edgekd.students._protocol import Family, StageContext, Student
+from edgekd.stages import StageContext
+from edgekd.students._protocol import Family, Student
 
 __all__ = ["fresh_like", "validated"]
 

@@ -18,8 +18,11 @@ from edgekd import plugins
 from edgekd.distill.curve import write_curve
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Problem
+from edgekd.events import StageProgress
+from edgekd.ir.space import Arch
+from edgekd.stages import StageContext
 from edgekd.store.records import CurvePoint
-from edgekd.students._protocol import Arch, Family, Growing, StageContext, StageProgress, Student
+from edgekd.students._protocol import Family, Growing, Student
 
 __all__ = ["Grow"]
 

@@ -7,7 +7,8 @@ import hashlib
 import torch
 
 from edgekd.records import Digest, digest_json
-from edgekd.students._protocol import Stage, StageContext, Student
+from edgekd.stages import Stage, StageContext
+from edgekd.students._protocol import Student
 
 __all__ = ["chain", "student_digest"]
 

@@ -27,8 +27,10 @@ from edgekd.distill.losses.combined import Combined
 from edgekd.distill.placing import placed
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Problem
+from edgekd.events import StageProgress
+from edgekd.stages import StageContext
 from edgekd.store.records import CurvePoint
-from edgekd.students._protocol import StageContext, StageProgress, Student
+from edgekd.students._protocol import Student
 from edgekd.students.points import feeding
 
 __all__ = ["Layerwise"]

@@ -34,8 +34,11 @@ from edgekd.distill.losses.criterion import Batch
 from edgekd.distill.objective import Objective
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, EdgeKDError, Problem
+from edgekd.events import StageProgress
+from edgekd.ir.space import Arch
 from edgekd.recipes.cohort import fresh_like, validated
-from edgekd.students._protocol import Arch, Family, StageContext, StageProgress, Student
+from edgekd.stages import StageContext
+from edgekd.students._protocol import Family, Student
 
 __all__ = ["Mutual"]
 

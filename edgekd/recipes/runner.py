@@ -23,9 +23,10 @@ from edgekd.distill.generative.picture import PICTURES_FILE
 from edgekd.errors import ConfigurationError, Problem
 from edgekd.recipes.key import chain, student_digest
 from edgekd.records import Digest, Filed
+from edgekd.stages import Stage, StageContext
 from edgekd.store.atomic import draft_of, replace_folder, write_json
 from edgekd.store.records import CurvePoint
-from edgekd.students._protocol import Stage, StageContext, Student
+from edgekd.students._protocol import Student
 from edgekd.students.student import is_whole, load_student, save_student
 
 __all__ = ["Done", "RecipeResult", "check_recipe", "run_recipe"]

@@ -28,8 +28,11 @@ from edgekd import plugins
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, EdgeKDError
+from edgekd.events import StageProgress
+from edgekd.ir.space import Arch
 from edgekd.records import Digest, Record, digest_json
-from edgekd.students._protocol import Arch, Family, StageContext, StageProgress
+from edgekd.stages import StageContext
+from edgekd.students._protocol import Family
 from edgekd.tasks._protocol import Task, TaskSpec
 from edgekd.teachers.nested import made_teacher, prepared_teacher, resolved_teacher
 

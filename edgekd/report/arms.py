@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgekd.artefacts import Backend, Precision
+from edgekd.ir.space import Arch
 from edgekd.store.records import Arm, ArmReading, ArmsRecord
-from edgekd.students._protocol import Arch
 
 __all__ = ["ArmCell", "arm_rows"]
 

@@ -13,12 +13,17 @@ from typing import ClassVar, Protocol
 
 from edgekd.artefacts import Artefact, Precision
 from edgekd.devices._protocol import Fingerprint
+from edgekd.events import StageProgress
 from edgekd.evidence import AccuracyKind
 from edgekd.export._protocol import ConversionResult
-from edgekd.kernels import Kernels
+from edgekd.ir.features import StaticFeatures
+from edgekd.ir.kernels import Kernels
+from edgekd.ir.plan import Candidate
+from edgekd.ir.space import Arch
 from edgekd.records import Digest
-from edgekd.store.records import Accuracy, Arm, CurvePoint, FinalistRecord, PlanRecord, StaticFeatures, TrialRecord
-from edgekd.students._protocol import Arch, Candidate, Family, Stage, StageProgress
+from edgekd.stages import Stage
+from edgekd.store.records import Accuracy, Arm, CurvePoint, FinalistRecord, PlanRecord, TrialRecord
+from edgekd.students._protocol import Family
 from edgekd.tasks._protocol import Task
 from edgekd.teachers._protocol import Teacher
 

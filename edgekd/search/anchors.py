@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgekd.ir.space import Arch
 from edgekd.store.records import FeaturesRecord, PlanRecord
-from edgekd.students._protocol import Arch
 
 __all__ = ["choose_anchors"]
 

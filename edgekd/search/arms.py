@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.devices._protocol import Outcome, ProcessSample
+from edgekd.ir.space import Arch
 from edgekd.measure.calm import calm_processes
 from edgekd.measure.never_slower import regressions
 from edgekd.search.masks import Allowed, Masked, narrowed
@@ -29,7 +30,6 @@ from edgekd.store.records import (
     NeverSlower,
     PlanRecord,
 )
-from edgekd.students._protocol import Arch
 from edgekd.targets.target import Target
 
 __all__ = ["better_arm", "decide_arms", "failures", "rivals", "settle_arms", "still_in"]

@@ -14,15 +14,17 @@ from typing import Literal
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Diverged
 from edgekd.events import Events, stop_if_asked
+from edgekd.ir.space import Arch
 from edgekd.project import Project
 from edgekd.recipes.auto import Auto, standing_of
 from edgekd.recipes.cohort import validated
 from edgekd.recipes.runner import run_recipe
 from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.search import context_of, spent_before
+from edgekd.stages import StageContext
 from edgekd.store.records import AutoOption, AutoRecord, AutoScore
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch, StageContext, Student
+from edgekd.students._protocol import Student
 from edgekd.students.student import new_student
 
 __all__ = ["settled_recipe"]

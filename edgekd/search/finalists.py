@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from edgekd.errors import Diverged
 from edgekd.events import Events, stop_if_asked
+from edgekd.ir.plan import Candidate
 from edgekd.search._protocol import Refined, Refiner
 from edgekd.search.budget import Budget
 from edgekd.search.feasible import is_feasible, low_us
 from edgekd.store.records import ArmsRecord, FinalistRecord, RankCorrelation, TrialRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Candidate
 from edgekd.targets.target import Target
 
 __all__ = ["NO_TRIAL", "as_it_came_first", "as_they_came", "order_of_finalists", "rank_correlation", "refine_one"]

@@ -19,7 +19,8 @@ from functools import cached_property
 
 from edgekd.devices._protocol import Measurement
 from edgekd.events import Events
-from edgekd.kernels import Kernels
+from edgekd.ir.kernels import Kernels
+from edgekd.ir.space import Arch
 from edgekd.measure.memory import fit_memory, predict_memory
 from edgekd.measure.predictor import ENOUGH_ALONE, LatencyPredictor, fit_predictor
 from edgekd.search.budget import Budget
@@ -29,7 +30,6 @@ from edgekd.search.masks import Allowed
 from edgekd.store.predicted import ArmMemory, ArmPredictor, KnownRecord, NetworksRecord, PredictorsRecord, Reading
 from edgekd.store.records import Arm, ArmsRecord, FeaturesRecord, PlanRecord, TrialRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch
 from edgekd.units import format_bytes
 
 __all__ = ["Foresight", "fit_due", "fitted", "fitted_memory"]

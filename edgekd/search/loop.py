@@ -14,6 +14,9 @@ from typing import Literal
 from edgekd.devices._protocol import Progress
 from edgekd.errors import DeviceUnreachable, Diverged
 from edgekd.events import Events, stop_if_asked
+from edgekd.ir.features import StaticFeatures
+from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.ir.space import Arch
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Guide, Known, Sampler
 from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.arms import rivals
@@ -27,9 +30,9 @@ from edgekd.search.masks import Allowed, at_precision
 from edgekd.search.measuring import Bench, Measured
 from edgekd.search.recipe import epochs_of
 from edgekd.search.sampler import seed_of
-from edgekd.store.records import Arm, ArmsRecord, PlanRecord, ProposalsRecord, StaticFeatures, TrialRecord
+from edgekd.stages import Prepares
+from edgekd.store.records import Arm, ArmsRecord, PlanRecord, ProposalsRecord, TrialRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch, Candidate, CompressionPlan, Prepares
 from edgekd.units import format_us
 
 __all__ = ["TrialLoop", "as_it_came", "known_before", "propose_batch"]

@@ -13,15 +13,8 @@ from typing import NamedTuple
 
 from edgekd.artefacts import Precision
 from edgekd.evidence import EvidenceKind
-from edgekd.store.records import (
-    Arm,
-    ArmReading,
-    FeaturesRecord,
-    MaskReport,
-    MasksRecord,
-    PlanRecord,
-    StaticFeatures,
-)
+from edgekd.ir.features import StaticFeatures
+from edgekd.store.records import Arm, ArmReading, FeaturesRecord, MaskReport, MasksRecord, PlanRecord
 from edgekd.targets.target import Limit, Target
 from edgekd.units import format_bytes
 

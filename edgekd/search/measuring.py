@@ -18,7 +18,8 @@ from edgekd.errors import ConfigurationError, EdgeKDError
 from edgekd.evidence import EvidenceKind, Figure, find_figure
 from edgekd.export._protocol import ConversionOutcome, ConversionResult
 from edgekd.export.integer import float_figure
-from edgekd.kernels import Kernels
+from edgekd.ir.kernels import Kernels
+from edgekd.ir.plan import Candidate
 from edgekd.measure.calm import Pace, measure_calmly
 from edgekd.measure.compare import aa_noise
 from edgekd.measure.figures import figures_for_limits
@@ -28,7 +29,6 @@ from edgekd.search.feasible import LOW
 from edgekd.search.files import keep_only, place
 from edgekd.store.records import Arm, ArmReading
 from edgekd.store.run import Run
-from edgekd.students._protocol import Candidate
 from edgekd.targets.target import Target
 
 __all__ = ["Bench", "Measured", "outcome_of", "reading_of"]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from edgekd.ir.plan import Candidate
 from edgekd.search.feasible import low_us, misses, trial_violations
 from edgekd.store.records import AnchorRecord, FinalistRecord, ShortlistRecord, TrialRecord
-from edgekd.students._protocol import Candidate
 from edgekd.targets.target import Limit, Target
 from edgekd.targets.verdict import Answer, Verdict, judge
 from edgekd.units import format_bytes, format_us

@@ -14,6 +14,7 @@ from edgekd.artefacts import Precision
 from edgekd.devices._protocol import MeasurePlan
 from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import AccuracyKind, find_figure
+from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.measure.figures import figures_for_limits, figures_of
 from edgekd.search._protocol import EstimateContext
 from edgekd.search.accuracy.scoring import score_student
@@ -23,7 +24,7 @@ from edgekd.search.measuring import Bench, reading_of
 from edgekd.store.certificate import Certificate
 from edgekd.store.records import Accuracy, Arm, ArmReading, OriginalRecord, PlanRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Candidate, CompressionPlan, Inheriting
+from edgekd.students._protocol import Inheriting
 from edgekd.students.student import new_student
 from edgekd.targets.relative import resolved
 from edgekd.targets.target import Target

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekd.events import Events, stop_if_asked
+from edgekd.ir.plan import Candidate
 from edgekd.search.arms import better_arm, rivals
 from edgekd.search.budget import Budget
 from edgekd.search.measuring import Bench, reading_of
 from edgekd.store.records import Arm, ArmsRecord, PlanRecord, RecheckRecord, TrialRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Candidate
 from edgekd.targets.target import Target
 
 __all__ = ["Recheck", "settled"]

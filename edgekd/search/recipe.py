@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.compress.quantization.stage import Quantize
-from edgekd.export._protocol import PRECISIONS
 from edgekd.export.integer import TELLING
+from edgekd.ir.support import precisions_of
 from edgekd.records import Record
+from edgekd.stages import DrawsImages, Stage, Trains
 from edgekd.store.records import Arm, ProposalsRecord
-from edgekd.students._protocol import DrawsImages, Stage, Trains
 from edgekd.targets.target import Target
 
 __all__ = ["arms_of", "cut_to_time", "epochs_of", "images_of", "shortened", "shortened_to", "with_precision"]
@@ -26,7 +26,7 @@ def arms_of(target: Target, recipe: Sequence[Stage]) -> tuple[Arm, ...]:
     return tuple(
         Arm(backend=backend, precision=precision)
         for backend in target.backends
-        for precision in _rungs(backend)
+        for precision in precisions_of(backend)
         if (not fixed or precision is fixed[-1]) and (not target.fully_integer or _tells(backend, precision))
     )
 
@@ -85,7 +85,3 @@ def _epochs(stage: Stage) -> int:
     # a stage that says nothing of the kind may still have the option that most have
     found = getattr(stage, "epochs", 0) if isinstance(stage, Record) else 0
     return found if isinstance(found, int) else 0
-
-
-def _rungs(backend: Backend) -> tuple[Precision, ...]:
-    return PRECISIONS.get(backend.runtime, ())

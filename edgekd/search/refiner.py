@@ -11,11 +11,13 @@ from edgekd.artefacts import Artefact, Precision
 from edgekd.compress.quantization.stage import Quantize
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.errors import EdgeKDError, Interrupted, MissingError
+from edgekd.events import StageProgress
 from edgekd.evidence import AccuracyKind
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
 from edgekd.export.converter import Converter
 from edgekd.export.facts import facts_of
 from edgekd.export.score import score_artefact
+from edgekd.ir.plan import Candidate
 from edgekd.recipes.key import chain
 from edgekd.recipes.runner import RecipeResult, run_recipe
 from edgekd.records import Digest
@@ -25,9 +27,10 @@ from edgekd.search.files import place
 from edgekd.search.recipe import cut_to_time, with_precision
 from edgekd.search.relaxed.gap import assistant_of, with_temperature
 from edgekd.search.untrained import native_format
+from edgekd.stages import Stage
 from edgekd.store.records import Accuracy, FinalistRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Candidate, Stage, StageProgress, Student
+from edgekd.students._protocol import Student
 from edgekd.students.student import is_whole, load_student, new_student
 
 __all__ = ["RecipeRefiner"]

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from edgekd import plugins
 from edgekd.errors import ConfigurationError, Place
+from edgekd.ir.space import Arch
 from edgekd.measure.sentinel import judge_measured
 from edgekd.recipes.auto import Auto, standing_of
 from edgekd.records import Record, Shown
@@ -30,7 +31,6 @@ from edgekd.search.shortlist import standing
 from edgekd.search.shrinking import chosen_step, gain_wanted
 from edgekd.store.records import ArmsRecord, AutoRecord, FeaturesRecord, PlanRecord, RoundsPlan
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch
 
 __all__ = ["ReplayReport", "ReplayedStep", "replay"]
 

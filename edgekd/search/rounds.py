@@ -25,6 +25,8 @@ from edgekd.errors import ConfigurationError, NothingFits
 from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure, find_figure
 from edgekd.export.converter import Converter
+from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.ir.space import Arch
 from edgekd.measure.sentinel import judge_measured
 from edgekd.project import Project
 from edgekd.recipes.runner import run_recipe
@@ -46,6 +48,7 @@ from edgekd.search.search import context_of, spent_before
 from edgekd.search.shrinking import chosen_step, gain_wanted, next_steps, why_stopped
 from edgekd.search.stagewise import Stagewise
 from edgekd.search.untrained import UntrainedMaker
+from edgekd.stages import Stage
 from edgekd.store.records import (
     Accuracy,
     FinalistRecord,
@@ -56,7 +59,7 @@ from edgekd.store.records import (
     RoundRecord,
 )
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch, Candidate, CompressionPlan, Family, Inheriting, Shrinking, Stage, Student
+from edgekd.students._protocol import Family, Inheriting, Shrinking, Student
 from edgekd.students.student import load_student, new_student
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.units import format_us

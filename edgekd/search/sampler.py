@@ -16,12 +16,13 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import NonNegativeInt
 
+from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.ir.space import Arch, Space
 from edgekd.records import Record
 from edgekd.search._protocol import Known
 from edgekd.search.feasible import low_us
 from edgekd.search.relaxed.nearby import next_of
 from edgekd.store.records import Arm, TrialRecord
-from edgekd.students._protocol import Arch, Candidate, CompressionPlan, Space
 
 __all__ = ["RandomSampler", "RelaxedSampler", "TpeSampler", "seed_of"]
 
@@ -146,13 +147,11 @@ def _largest(known: Known) -> Candidate | None:
 
 
 def _untried(known: Known) -> Iterator[tuple[int, Arm]]:
-    axes = [(axis.name, {choice: rank for rank, choice in enumerate(axis.choices)}) for axis in known.plan.space.axes]
+    space = known.plan.space
     tried: dict[tuple[str, str], set[int]] = {}
     for candidate in (*(trial.candidate for trial in known.proposed), *known.pending):
-        choices, index = dict(candidate.arch.choices), 0
-        for name, ranks in axes:  # the inverse of Space.at
-            index = index * len(ranks) + ranks[choices[name]]
-        tried.setdefault((str(candidate.backend), candidate.plan.precision.value), set()).add(index)
+        where = (str(candidate.backend), candidate.plan.precision.value)
+        tried.setdefault(where, set()).add(space.index(candidate.arch))
     for arm in known.arms:
         done = tried.get((str(arm.backend), arm.precision.value), set())
         yield from ((index, arm) for index in known.allowed.get(arm, ()) if index not in done)

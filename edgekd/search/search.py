@@ -13,11 +13,12 @@ from edgekd import plugins
 from edgekd.artefacts import Artefact
 from edgekd.devices._protocol import DeviceSession
 from edgekd.errors import ConfigurationError, Unstable
-from edgekd.events import Events
+from edgekd.events import Events, StageProgress
 from edgekd.evidence import Figure
 from edgekd.export.converter import Converter
 from edgekd.export.kernels.read import kernels_of_file
-from edgekd.kernels import Kernels
+from edgekd.ir.kernels import Kernels
+from edgekd.ir.plan import Candidate
 from edgekd.measure.bandwidth import measure_bandwidth
 from edgekd.measure.calm import Pace
 from edgekd.project import Project, cache_folder
@@ -46,9 +47,9 @@ from edgekd.search.stagewise import Stagewise
 from edgekd.search.steps import FirstSteps
 from edgekd.search.survey import FamilySurveyor
 from edgekd.search.untrained import UntrainedMaker
+from edgekd.stages import Prepares
 from edgekd.store.records import ArmsRecord, FeaturesRecord, FinalistRecord, OutcomeRecord, PlanRecord, TrialRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Candidate, Prepares, StageProgress
 from edgekd.students.analysis import why_one_by_one
 from edgekd.students.student import new_student
 from edgekd.units import format_bytes

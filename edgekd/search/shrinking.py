@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from edgekd.ir.space import Arch, Space
 from edgekd.store.records import RoundOption, RoundRecord
-from edgekd.students._protocol import Arch, Space
 from edgekd.targets.target import Target
 
 __all__ = ["Gain", "chosen_step", "gain_wanted", "next_steps", "why_stopped"]

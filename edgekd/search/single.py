@@ -13,6 +13,8 @@ from edgekd.devices._protocol import DeviceSession
 from edgekd.errors import ConfigurationError
 from edgekd.events import Events
 from edgekd.export.converter import Converter
+from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.ir.space import Arch
 from edgekd.project import Project
 from edgekd.search.budget import Budget
 from edgekd.search.choose import Chooser
@@ -24,7 +26,6 @@ from edgekd.search.search import context_of, spent_before
 from edgekd.search.stagewise import Stagewise
 from edgekd.store.records import OutcomeRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch, Candidate, CompressionPlan
 
 __all__ = ["candidates_of", "run_single"]
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from edgekd.artefacts import Precision
 from edgekd.errors import MissingError
 from edgekd.events import Events, stop_if_asked
+from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.ir.space import Arch
 from edgekd.search._protocol import Surveyor
 from edgekd.search.anchors import choose_anchors
 from edgekd.search.arms import failures, settle_arms, still_in
@@ -20,7 +22,6 @@ from edgekd.search.survey import survey
 from edgekd.store.predicted import NetworksRecord
 from edgekd.store.records import AnchorRecord, Arm, ArmsRecord, FeaturesRecord, PlanRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch, Candidate, CompressionPlan
 
 __all__ = ["FirstSteps"]
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from edgekd.artefacts import Precision
 from edgekd.events import Events, stop_if_asked
-from edgekd.kernels import Kernels
+from edgekd.ir.features import StaticFeatures
+from edgekd.ir.kernels import Kernels
+from edgekd.ir.space import Arch, Space
 from edgekd.search._protocol import Surveyor
-from edgekd.store.records import FeaturesRecord, StaticFeatures
-from edgekd.students._protocol import Arch, Family, Space
+from edgekd.store.records import FeaturesRecord
+from edgekd.students._protocol import Family
 from edgekd.students.analysis import analyse_arch, kernels_of_arch
 from edgekd.tasks._protocol import TaskSpec
 

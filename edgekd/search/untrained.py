@@ -18,8 +18,9 @@ from edgekd.errors import ConfigurationError, Diverged
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
 from edgekd.export.converter import Converter
 from edgekd.export.facts import facts_of
+from edgekd.ir.plan import Candidate
 from edgekd.store.records import RunHeader
-from edgekd.students._protocol import Candidate, Family
+from edgekd.students._protocol import Family
 from edgekd.students.student import new_student, save_student
 from edgekd.tasks._protocol import Task
 

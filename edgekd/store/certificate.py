@@ -10,9 +10,9 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from edgekd.artefacts import Backend, Format
 from edgekd.devices._protocol import Fingerprint, MeasurePlan
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
+from edgekd.ir.plan import Candidate
 from edgekd.records import Digest, Filed, Record
 from edgekd.store.records import Accuracy
-from edgekd.students._protocol import Candidate
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Answer, Verdict
 from edgekd.tasks._protocol import TaskSpec

@@ -14,7 +14,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from edgekd.kernels import Kernel, Kernels
+from edgekd.ir.kernels import Kernel, Kernels
 from edgekd.records import Filed, Record
 from edgekd.store.records import Arm
 

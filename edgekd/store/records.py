@@ -43,10 +43,12 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from edgekd.artefacts import Artefact, Backend, Precision
 from edgekd.devices._protocol import Fingerprint, Measurement, MeasurePlan
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
-from edgekd.kernels import Kernels
+from edgekd.ir.features import StaticFeatures
+from edgekd.ir.kernels import Kernels
+from edgekd.ir.plan import Candidate
+from edgekd.ir.space import Arch, Axis, Space
 from edgekd.records import Digest, Filed, Record
 from edgekd.store.relax_options import RelaxOptions
-from edgekd.students._protocol import Arch, Axis, Candidate, Space
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Verdict
 from edgekd.tasks._protocol import TaskSpec
@@ -78,7 +80,6 @@ __all__ = [
     "RunHeader",
     "StageReading",
     "StagesRecord",
-    "StaticFeatures",
     "TeacherReading",
     "TeachersRecord",
     "TrialRecord",
@@ -141,17 +142,6 @@ class PlanRecord(Filed):
     def space(self) -> Space:
         """All archs."""
         return Space(axes=self.axes)
-
-
-class StaticFeatures(Record):
-    """Counted from the graph, at batch 1. Evidence kind: analytic."""
-
-    parameters: int
-    macs: int
-    weight_bytes: int  # at the plan's precision
-    peak_activation_bytes: int  # largest sum of tensors alive at once, at the plan's precision
-    bytes_moved: int  # every operator's inputs, outputs and weights
-    depth: int  # operators on the longest path
 
 
 class FeaturesRecord(Filed):

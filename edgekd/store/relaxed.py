@@ -14,9 +14,9 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from edgekd.evidence import EvidenceKind, Figure
+from edgekd.ir.space import Arch
 from edgekd.records import Digest, Filed, Record
 from edgekd.store.records import Accuracy, Arm, ArmReading, FeaturesRecord
-from edgekd.students._protocol import Arch
 
 __all__ = [
     "CostTerm",

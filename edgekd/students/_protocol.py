@@ -1,27 +1,18 @@
-"""Students and what makes them: archs, spaces, families, and the one shape every step of a recipe has.
+"""The contracts of students: `Student`, families of architectures, and what a family may offer besides.
 
-A `Student` is a module with its annotations. Stages take a student and return another; they never change the one
-they were given. Exporters apply annotations and never invent any.
+A `Student` is a module with its annotations. Stages (`edgekd.stages`) return another one and never change the one they
+were given. Exporters apply annotations and never invent any.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
-
-from edgekd.artefacts import Backend, Precision
-from edgekd.devices._protocol import Fingerprint
-from edgekd.errors import Problem
-from edgekd.records import Digest, Record
-from edgekd.tasks._protocol import Task, TaskSpec
-from edgekd.teachers._protocol import Teacher
+from edgekd.ir.encoding import Annotations
+from edgekd.ir.space import Arch, Space
+from edgekd.tasks._protocol import TaskSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,166 +20,17 @@ if TYPE_CHECKING:
     from edgekd.students.pieces import Piece
 
 __all__ = [
-    "Annotations",
-    "Arch",
-    "Axis",
-    "Candidate",
-    "CompressionPlan",
     "CutArch",
     "CutOut",
     "Cuttable",
-    "DrawsImages",
-    "Encoding",
     "Family",
     "Growing",
     "Inheriting",
-    "Prepares",
     "Relaxable",
     "Relaxed",
     "Shrinking",
-    "Space",
-    "Stage",
-    "StageContext",
-    "StageProgress",
     "Student",
-    "Trains",
 ]
-
-Choice = int | float
-
-
-class Arch(Record):
-    """One point of a space: a frozen, hashable mapping from axis to choice, kept in alphabetical order of axes."""
-
-    choices: tuple[tuple[str, Choice], ...]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_mapping(cls, value: Any) -> Any:
-        pairs = value["choices"] if isinstance(value, Mapping) and set(value) == {"choices"} else value.items()
-        return {"choices": tuple(sorted(pairs))}
-
-    @model_serializer
-    def _to_mapping(self) -> dict[str, Choice]:
-        return dict(self.choices)
-
-    @classmethod
-    def of(cls, choices: Mapping[str, Choice]) -> Self:
-        """From a mapping."""
-        return cls(choices=tuple(choices.items()))
-
-    def __getitem__(self, axis: str) -> Choice:
-        return dict(self.choices)[axis]
-
-    def __str__(self) -> str:
-        return " ".join(f"{axis}={choice:g}" for axis, choice in self.choices)
-
-
-class Axis(Record):
-    """One dimension of a space and its choices, in ascending order."""
-
-    name: str
-    choices: tuple[Choice, ...]
-
-
-class Space(Record):
-    """A finite set of archs: the product of its axes."""
-
-    axes: tuple[Axis, ...]
-
-    @property
-    def size(self) -> int:
-        """How many archs there are."""
-        return math.prod(len(axis.choices) for axis in self.axes)
-
-    def __iter__(self) -> Iterator[Arch]:  # type: ignore[override]  # a space is its archs, not its fields
-        names = [axis.name for axis in self.axes]
-        for combination in itertools.product(*(axis.choices for axis in self.axes)):
-            yield Arch(choices=tuple(zip(names, combination, strict=True)))
-
-    def __contains__(self, arch: Arch) -> bool:
-        choices = {axis.name: axis.choices for axis in self.axes}
-        return len(arch.choices) == len(choices) and all(
-            choice in choices.get(name, ()) for name, choice in arch.choices
-        )
-
-    def at(self, index: int) -> Arch:
-        """The arch with a given index in iteration order. Raises IndexError."""
-        if not 0 <= index < self.size:
-            raise IndexError(f"arch {index} of a space of {self.size}")
-        picks: list[tuple[str, Choice]] = []
-        for axis in reversed(self.axes):
-            index, digit = divmod(index, len(axis.choices))
-            picks.append((axis.name, axis.choices[digit]))
-        return Arch(choices=tuple(reversed(picks)))
-
-    def indices(self, count: int, seed: int) -> list[int]:
-        """Indices of all archs, ascending, or of ``count`` (2 at least): both ends, and others evenly at random."""
-        if self.size <= count:
-            return list(range(self.size))
-        drawn, rng = {0, self.size - 1}, random.Random(seed)  # numpy's generators end at 64 bits
-        while len(drawn) < count:
-            drawn.add(rng.randrange(self.size))
-        return sorted(drawn)
-
-    def encode(self, arch: Arch) -> tuple[float, ...]:
-        """Each axis as the rank of its choice, scaled to 0..1."""
-        return tuple(axis.choices.index(arch[axis.name]) / max(1, len(axis.choices) - 1) for axis in self.axes)
-
-
-class CompressionPlan(Record):
-    """What is done to a trained arch before it ships."""
-
-    precision: Precision = Precision.FLOAT32
-    untouched: bool = False  # the arch's own weights as they came: quantized, never trained
-
-    @model_serializer(mode="wrap")
-    def _as_it_always_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what says nothing here."""
-        return {name: value for name, value in whole(self).items() if name != "untouched" or value}
-
-
-class Candidate(Record):
-    """What a search proposes and a device measures: family, arch, compression plan, and the backend it is meant for."""
-
-    family: str
-    arch: Arch
-    plan: CompressionPlan = CompressionPlan()
-    backend: Backend | None = None  # the arm; None while it is open
-
-    def __str__(self) -> str:
-        where = f" on {self.backend}" if self.backend else ""
-        arch = f" {self.arch}" if self.arch.choices else ""
-        arch = " as it came" if self.plan.untouched else arch
-        return f"{self.family}{arch} {self.plan.precision.value}{where}"
-
-
-class Encoding(Record):
-    """How one tensor becomes integers: ``q = round(x / scale) + zero_point``, clamped to ``bits``.
-
-    ``scale`` and ``zero_point`` have one value, or one a channel along ``axis``. Zero points are for signed storage
-    (-128..127 at 8 bits); an exporter that stores unsigned adds 128.
-    """
-
-    bits: int
-    scale: tuple[float, ...]
-    zero_point: tuple[int, ...]
-    axis: int | None = None
-    limit: int | None = None  # largest magnitude of a weight's integers; 63 keeps x86 without VNNI from saturating
-
-
-class Annotations(Record):
-    """Decisions about a student that its module does not show. Empty for a float32 student.
-
-    Weights are keyed by parameter name (``stem.conv.weight``); activations by the module path and operator of the
-    exported graph, ``path:operator`` with ``.n`` where one module calls it more than once (``blocks.0:add``), and
-    ``input`` for the input. Names refer to the student after BatchNorm folding.
-    """
-
-    precision: Precision = Precision.FLOAT32
-    weights: Mapping[str, Encoding] = {}
-    activations: Mapping[str, Encoding] = {}
-    calibration: str = ""  # how the activations' ranges were found, in words
 
 
 @dataclass(frozen=True)
@@ -336,79 +178,4 @@ class Relaxable(Protocol):
 
     def pieces(self, spec: TaskSpec) -> Sequence[Piece]:
         """What each part of an arch costs, by the few axes it depends on. Evidence kind: analytic."""
-        ...
-
-
-@dataclass(frozen=True)
-class StageProgress:
-    """Where a stage is: shown to the person, never recorded."""
-
-    stage: str
-    done: int
-    total: int
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class StageContext:
-    """What a stage may use. ``folder`` is its own, kept between runs: checkpoints go there."""
-
-    task: Task
-    teacher: Teacher | None
-    device: Fingerprint | None  # whose instruction set calibration is for
-    backend: Backend | None  # the arm it is meant for; narrows what an encoding can be
-    folder: Path
-    cache: Path  # shared by all stages and runs: teachers' answers
-    seed: int
-    progress: Callable[[StageProgress], None]
-    stop: Callable[[], bool]  # true when the person asked to stop: finish the current write, raise Interrupted
-
-
-class Stage(Protocol):
-    """One step of a recipe. Constructed from its options (a frozen record) in the project file."""
-
-    name: ClassVar[str]
-
-    def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
-        """Every reason it can't run, found before any training."""
-        ...
-
-    def key(self, inputs: Digest) -> Digest:
-        """Identity of this stage's result, given the identity of what goes in."""
-        ...
-
-    def run(self, student: Student, context: StageContext) -> Student:
-        """Do it. Resumes from ``context.folder``; raises Interrupted when ``context.stop()``."""
-        ...
-
-
-@runtime_checkable
-class DrawsImages(Protocol):
-    """A stage that trains on more images than the training split has, or on none of it."""
-
-    def images(self, samples: int) -> int:
-        """How many pass through training, of ``samples`` in the training split."""
-        ...
-
-
-@runtime_checkable
-class Prepares(Protocol):
-    """A stage with work that is the same for every student, worth doing before a search counts its time."""
-
-    def prepare(self, context: StageContext) -> None:
-        """Do that work; ``run`` finds it done. Raises Interrupted when ``context.stop()``."""
-        ...
-
-
-@runtime_checkable
-class Trains(Protocol):
-    """A stage that trains, and says for how long: a search reckons with it, and ranks candidates by less of it."""
-
-    @property
-    def passes(self) -> int:
-        """How often it passes through the training samples in all, over everything it trains."""
-        ...
-
-    def shortened(self, epochs: int) -> Stage:
-        """A stage that ranks students about as this one does, in so many epochs at the most."""
         ...

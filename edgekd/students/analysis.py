@@ -18,10 +18,11 @@ import torch
 from torch import nn
 
 from edgekd.artefacts import Precision
-from edgekd.kernels import Kernel, KernelKind, Kernels
+from edgekd.ir.features import StaticFeatures
+from edgekd.ir.kernels import Kernel, KernelKind, Kernels
+from edgekd.ir.space import Arch
 from edgekd.records import Digest
-from edgekd.store.records import StaticFeatures
-from edgekd.students._protocol import Arch, CutOut, Family, Student
+from edgekd.students._protocol import CutOut, Family, Student
 from edgekd.students.following import Follower
 from edgekd.students.traced import Operator, Shape, Trace, trace
 from edgekd.tasks._protocol import TaskSpec

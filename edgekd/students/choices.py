@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from edgekd.students._protocol import Arch, Axis
+from edgekd.ir.space import Arch, Axis
 from edgekd.students.pieces import Cost
 
 __all__ = ["Choices", "expected"]

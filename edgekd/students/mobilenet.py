@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the name torch itself uses
 
-from edgekd.students._protocol import Arch, Axis
+from edgekd.ir.space import Arch, Axis
 from edgekd.students.staged import Range, Staged, StagedSpace, at_most
 from edgekd.students.trunk import Classifier, MakesBlock, ManyHeaded, Sizes, he_normal
 from edgekd.tasks._protocol import TaskSpec

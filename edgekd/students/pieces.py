@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.students._protocol import Arch, Axis
+from edgekd.ir.space import Arch, Axis
 
 __all__ = ["Cost", "Piece", "Table"]
 

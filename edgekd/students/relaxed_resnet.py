@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the name torch itself uses
 
-from edgekd.students._protocol import Arch, Axis
+from edgekd.ir.space import Arch, Axis
 from edgekd.students.pieces import Floats, Piece
 from edgekd.students.resnet import Block, Network
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the name torch itself uses
 
 from edgekd.errors import ConfigurationError
-from edgekd.students._protocol import Arch, Space
+from edgekd.ir.space import Arch, Space
 from edgekd.students.staged import Staged
 from edgekd.students.trunk import Classifier, ManyHeaded, Sizes
 from edgekd.tasks._protocol import TaskSpec

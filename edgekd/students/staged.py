@@ -15,8 +15,8 @@ from pydantic_core import PydanticCustomError
 from torch import nn
 
 from edgekd.errors import ConfigurationError
+from edgekd.ir.space import Arch, Axis, Space
 from edgekd.records import Record
-from edgekd.students._protocol import Arch, Axis, Space
 from edgekd.students.growing import carried, depths_on_the_way
 from edgekd.students.trunk import Sizes
 from edgekd.tasks._protocol import TaskSpec

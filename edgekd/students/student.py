@@ -24,8 +24,10 @@ from torch import nn
 
 from edgekd import plugins
 from edgekd.errors import ConfigurationError, Place, about
+from edgekd.ir.encoding import Annotations
+from edgekd.ir.space import Arch
 from edgekd.records import Digest, Filed, digest_bytes
-from edgekd.students._protocol import Annotations, Arch, Family, Student
+from edgekd.students._protocol import Family, Student
 from edgekd.students.fold import fold_module
 from edgekd.tasks._protocol import TaskSpec
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from edgekd.students._protocol import StageProgress
+    from edgekd.events import StageProgress
     from edgekd.tasks._protocol import Task, TaskSpec
 
 __all__ = ["Bindable", "OpenTeacher", "Preparable", "Sketched", "Taught", "Teacher", "View"]

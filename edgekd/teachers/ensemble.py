@@ -30,7 +30,7 @@ from edgekd.teachers._protocol import Teacher
 from edgekd.teachers.nested import made_teacher, prepared_teacher, resolved_teachers, untrained_teacher
 
 if TYPE_CHECKING:
-    from edgekd.students._protocol import StageProgress
+    from edgekd.events import StageProgress
 
 __all__ = ["EnsembleTeacher"]
 

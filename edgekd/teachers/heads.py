@@ -31,7 +31,7 @@ from edgekd.teachers.packing import Packed, packing_in
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from edgekd.students._protocol import StageProgress
+    from edgekd.events import StageProgress
 
 __all__ = ["HeadsTeacher"]
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from edgekd.errors import ConfigurationError
 from edgekd.records import digest_file
+from edgekd.students.weights import state_digest
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.teachers.foreign import ForeignTeacher, Normal, first_line, in_raw_units, needed
-from edgekd.teachers.weights import state_digest
 
 __all__ = ["HuggingfaceTeacher"]
 

@@ -16,7 +16,7 @@ from edgekd.tasks._protocol import Task, TaskSpec
 from edgekd.teachers._protocol import Preparable, Sketched, Teacher
 
 if TYPE_CHECKING:
-    from edgekd.students._protocol import StageProgress
+    from edgekd.events import StageProgress
 
 __all__ = ["made_teacher", "prepared_teacher", "resolved_teacher", "resolved_teachers", "untrained_teacher"]
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from edgekd.records import Digest, digest_json
 from edgekd.students._protocol import Student
+from edgekd.students.weights import state_digest
 from edgekd.teachers._protocol import Teacher
 from edgekd.teachers.normalise import normalised
 from edgekd.teachers.packing import Packed, packed, packing_of
-from edgekd.teachers.weights import state_digest
 
 __all__ = ["StudentTeacher"]
 

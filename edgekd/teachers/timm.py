@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from edgekd.errors import ConfigurationError, nearest_name
 from edgekd.records import digest_file
 from edgekd.references import ExistingFile
+from edgekd.students.weights import load_weights, read_weights, state_digest
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.teachers.foreign import ForeignTeacher, Normal, first_line, in_raw_units, needed
-from edgekd.teachers.weights import load_weights, read_weights, state_digest
 
 __all__ = ["TimmTeacher"]
 

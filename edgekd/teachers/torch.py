@@ -18,10 +18,10 @@ from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, digest_file, digest_json
 from edgekd.references import CodeReference, ExistingFile
 from edgekd.students.heads.regression import standardised
+from edgekd.students.weights import built_module, source_file, state_digest
 from edgekd.tasks._protocol import HeadSpec, TaskSpec
 from edgekd.teachers.foreign import ForeignTeacher
 from edgekd.teachers.packing import Packed, packed, packing_of, raw_of
-from edgekd.teachers.weights import built_module, source_file, state_digest
 
 __all__ = ["TorchTeacher"]
 

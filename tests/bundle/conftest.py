@@ -18,12 +18,13 @@ from edgekd.bundle.samples import SAMPLES, Samples, samples_bytes
 from edgekd.devices._protocol import Job, MeasurePlan
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.export._protocol import ExportOptions
+from edgekd.ir.plan import Candidate
+from edgekd.ir.space import Arch
 from edgekd.measure.figures import figures_of
 from edgekd.records import digest_file
 from edgekd.store.atomic import write_json
 from edgekd.store.certificate import CERTIFICATE, BundledFile, Certificate, Parity
 from edgekd.store.records import Accuracy
-from edgekd.students._protocol import Arch, Candidate
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import judge
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec

@@ -5,8 +5,8 @@ import pytest
 from edgekd.artefacts import Format, Precision
 from edgekd.bundle.card import card_text
 from edgekd.evidence import EvidenceKind
+from edgekd.ir.plan import CompressionPlan
 from edgekd.store.certificate import Certificate
-from edgekd.students._protocol import CompressionPlan
 from edgekd.targets.verdict import judge
 from edgekd.testing.fakes.spots import NUMBERS
 

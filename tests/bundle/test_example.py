@@ -17,8 +17,8 @@ from edgekd.bundle.preprocess import preprocess_of
 from edgekd.bundle.samples import Samples, samples_bytes
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.tensors import to_model_inputs
+from edgekd.ir.encoding import Encoding
 from edgekd.store.atomic import write_json
-from edgekd.students._protocol import Encoding
 from edgekd.tasks._protocol import PictureSpec, TaskSpec
 
 FIELDS = ExportOptions.model_fields

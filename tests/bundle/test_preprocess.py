@@ -15,7 +15,7 @@ from edgekd.bundle.preprocess import Preprocess, preprocess_of
 from edgekd.bundle.samples import Samples
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.tensors import from_model_outputs, to_model_inputs
-from edgekd.students._protocol import Encoding
+from edgekd.ir.encoding import Encoding
 from edgekd.tasks._protocol import PictureSpec, TaskSpec
 
 FIELDS = ExportOptions.model_fields

@@ -21,7 +21,7 @@ from edgekd.export._protocol import ExportOptions
 from edgekd.export.tflite import TfliteExporter
 from edgekd.project import Project, read_project
 from edgekd.running import with_teacher
-from edgekd.students._protocol import StageContext
+from edgekd.stages import StageContext
 from edgekd.students.student import new_student
 from edgekd.teachers.keras import _keras
 

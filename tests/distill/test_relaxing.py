@@ -13,8 +13,8 @@ from edgekd.distill.probe import Execution
 from edgekd.distill.relaxing import RELAXED_FILE, Bound, relax
 from edgekd.distill.stage import Distill
 from edgekd.errors import Diverged, Interrupted
+from edgekd.stages import StageContext
 from edgekd.store.relax_options import RelaxOptions
-from edgekd.students._protocol import StageContext
 from edgekd.students.choices import Choices
 from edgekd.students.pieces import Cost
 from edgekd.students.resnet import ResNet

@@ -13,8 +13,8 @@ from edgekd.distill.loop import CHECKPOINT_FILE
 from edgekd.distill.predict import predict
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Diverged, Interrupted
+from edgekd.ir.encoding import Annotations
 from edgekd.records import digest_json
-from edgekd.students._protocol import Annotations
 from edgekd.tasks._protocol import Split
 from edgekd.teachers.cache import TeacherCache
 from edgekd.testing.contracts.stage import StageContract, StageLife

@@ -14,7 +14,8 @@ from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Fingerprint
 from edgekd.devices.local import LocalDevice
 from edgekd.export.converter import Converter
-from edgekd.students._protocol import Annotations, Student
+from edgekd.ir.encoding import Annotations
+from edgekd.students._protocol import Student
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec

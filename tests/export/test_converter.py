@@ -17,8 +17,9 @@ from edgekd.export import converter as converter_module
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
 from edgekd.export.converter import Converter, _End
 from edgekd.export.metadata import read_facts
+from edgekd.ir.space import Arch
 from edgekd.references import importable
-from edgekd.students._protocol import Arch, Student
+from edgekd.students._protocol import Student
 from edgekd.students.student import new_student, save_student
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 

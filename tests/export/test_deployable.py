@@ -7,7 +7,8 @@ import pytest
 from edgekd.artefacts import Format, Precision
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.deployable import Deployable, input_affine, problems_of
-from edgekd.students._protocol import Annotations, Encoding, Student
+from edgekd.ir.encoding import Annotations, Encoding
+from edgekd.students._protocol import Student
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec

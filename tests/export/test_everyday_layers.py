@@ -21,7 +21,8 @@ from edgekd.export.onnx import OnnxExporter
 from edgekd.export.openvino import OpenvinoExporter
 from edgekd.export.parity import check_parity
 from edgekd.export.tflite import TfliteExporter
-from edgekd.students._protocol import Arch, Student
+from edgekd.ir.space import Arch
+from edgekd.students._protocol import Student
 from edgekd.students.mobilenet import MobileNet
 from edgekd.students.resnet import ResNet
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec

@@ -17,12 +17,13 @@ from edgekd.export.answers import file_answers
 from edgekd.export.converter import Converter
 from edgekd.export.facts import facts_of
 from edgekd.export.metadata import read_facts, write_facts
+from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.ir.space import Arch
 from edgekd.records import digest_json
 from edgekd.search._protocol import EstimateContext
 from edgekd.search.refiner import RecipeRefiner
 from edgekd.store.records import RunHeader
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch, Candidate, CompressionPlan
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import load_student
 from edgekd.targets.target import Target

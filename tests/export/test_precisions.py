@@ -17,9 +17,11 @@ from edgekd.artefacts import BACKENDS, RUNTIMES, Backend, Format, Precision
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.compress.quantization.ladder import problems_with
 from edgekd.compress.quantization.reference import reference_module
-from edgekd.export._protocol import PRECISIONS, ExportOptions
+from edgekd.export._protocol import ExportOptions
 from edgekd.export.parity import expected_answers
-from edgekd.students._protocol import Annotations, Student
+from edgekd.ir.encoding import Annotations
+from edgekd.ir.support import PRECISIONS
+from edgekd.students._protocol import Student
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_a_new_rung_is_on_no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(PRECISIONS) == set(RUNTIMES) == {backend.partition("/")[0] for backend in BACKENDS}
     wider: Any = Enum("Precision", {**{p.name: p.value for p in Precision}, "INT4": "int4"}, type=str)  # type: ignore[misc]  # an enum of members known at run time
     monkeypatch.setattr(artefacts, "Precision", wider)
-    spec = importlib.util.find_spec("edgekd.export._protocol")
+    spec = importlib.util.find_spec("edgekd.ir.support")
     assert spec is not None
     assert spec.loader is not None
     anew = importlib.util.module_from_spec(spec)

@@ -8,7 +8,7 @@ import pytest
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.tensors import from_model_outputs, to_model_inputs
-from edgekd.students._protocol import Encoding
+from edgekd.ir.encoding import Encoding
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
 SPEC = TaskSpec(

@@ -21,9 +21,10 @@ from edgekd.exporting.data import task_for
 from edgekd.exporting.export import ExportPlan, _Export, converted_files, export_model
 from edgekd.exporting.given import given_model
 from edgekd.exporting.making import Made, Maker, backend_for
+from edgekd.ir.plan import Candidate
+from edgekd.ir.space import Arch
 from edgekd.store.atomic import write_json
 from edgekd.store.certificate import Parity
-from edgekd.students._protocol import Arch, Candidate
 from edgekd.students.student import new_student
 from edgekd.testing.fakes.device import FakeDevice
 

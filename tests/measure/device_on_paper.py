@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgekd.kernels import Kernel, Kernels
+from edgekd.ir.kernels import Kernel, Kernels
 
 __all__ = ["latency_us", "network", "some_networks"]
 

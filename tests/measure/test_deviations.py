@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd.kernels import Kernel
+from edgekd.ir.kernels import Kernel
 from edgekd.measure.deviations import Mixture, _Distances, _with_slopes, fit_scales, posterior
 from edgekd.store.predicted import Scales
 

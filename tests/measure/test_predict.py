@@ -10,7 +10,7 @@ import pytest
 from edgekd.artefacts import Backend, Precision
 from edgekd.errors import MissingError
 from edgekd.evidence import EvidenceKind
-from edgekd.kernels import Kernel
+from edgekd.ir.kernels import Kernel
 from edgekd.measure.predict import Asked, predict_models
 from edgekd.measure.tables import LatencyTable, TableRow
 from edgekd.testing.fakes.device import fake_fingerprint

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from edgekd.kernels import Kernel
+from edgekd.ir.kernels import Kernel
 from edgekd.measure import predictor
 from edgekd.measure.predictor import fit_predictor, fit_prior
 from edgekd.store.predicted import Reading

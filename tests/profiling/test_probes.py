@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekd.kernels import counted_macs
+from edgekd.ir.kernels import counted_macs
 from edgekd.measure.costs import kernel_sort
 from edgekd.profiling.depthwise import Depthwise
 from edgekd.profiling.probes import candidates, overhead, peak, stairs, usual

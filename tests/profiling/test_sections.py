@@ -6,7 +6,7 @@ import pytest
 
 from edgekd.artefacts import Artefact, Backend, Precision
 from edgekd.devices._protocol import Conditions, OperatorTime, Outcome
-from edgekd.kernels import Kernel
+from edgekd.ir.kernels import Kernel
 from edgekd.measure.calm import Pace
 from edgekd.measure.tables import kept_tables, tables_folder
 from edgekd.profiling import sections

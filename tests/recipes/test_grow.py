@@ -8,9 +8,9 @@ import torch
 from edgekd.distill.curve import read_curve
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError
+from edgekd.ir.space import Arch
 from edgekd.recipes.grow import Grow
 from edgekd.search.recipe import epochs_of, shortened
-from edgekd.students._protocol import Arch
 from edgekd.students.mobilenet import MobileNet
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student

@@ -10,10 +10,10 @@ import torch
 from edgekd.artefacts import Backend, Precision
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Interrupted, Problem
+from edgekd.ir.encoding import Annotations
 from edgekd.recipes.key import chain, student_digest
 from edgekd.recipes.runner import check_recipe, run_recipe
 from edgekd.records import Record, digest_json
-from edgekd.students._protocol import Annotations
 
 RUNS = []
 

@@ -10,6 +10,9 @@ import pytest
 from edgekd.artefacts import Artefact, Backend, Format, Precision
 from edgekd.devices._protocol import Job, MeasurePlan, OperatorTime
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
+from edgekd.ir.features import StaticFeatures
+from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.ir.space import Arch
 from edgekd.measure.figures import figure_of, figures_of
 from edgekd.records import digest_json
 from edgekd.store.atomic import write_json
@@ -29,11 +32,9 @@ from edgekd.store.records import (
     RunHeader,
     StageReading,
     StagesRecord,
-    StaticFeatures,
     TrialRecord,
 )
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch, Candidate, CompressionPlan
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import judge
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec

@@ -312,8 +312,8 @@ def test_each_stage_of_the_recipe_has_its_row(write: Write) -> None:
 
 
 def test_each_round_has_its_row(write: Write) -> None:
+    from edgekd.ir.space import Arch
     from edgekd.store.records import RoundOption, RoundRecord
-    from edgekd.students._protocol import Arch
 
     written = write()
     written.whole()
@@ -331,8 +331,8 @@ def test_each_round_has_its_row(write: Write) -> None:
 
 
 def test_a_recipe_that_was_chosen_is_shown_with_what_it_beat(write: Write) -> None:
+    from edgekd.ir.space import Arch
     from edgekd.store.records import AutoOption, AutoRecord, AutoScore
-    from edgekd.students._protocol import Arch
 
     written = write()
     written.whole()
@@ -358,10 +358,10 @@ def test_a_recipe_that_was_chosen_is_shown_with_what_it_beat(write: Write) -> No
 
 
 def test_a_choice_that_was_trained_is_shown_with_its_errors(write: Write) -> None:
+    from edgekd.ir.space import Arch, Axis
     from edgekd.records import digest_json
     from edgekd.store.records import Accuracy, FeaturesRecord, PlanRecord
     from edgekd.store.relaxed import CostTerm, GapRecord, LatencyModelRecord, RelaxationRecord, RelaxPoint
-    from edgekd.students._protocol import Arch, Axis
 
     written = write()
     written.whole()

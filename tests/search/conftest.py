@@ -13,16 +13,18 @@ from edgekd.devices._protocol import Job, MeasurePlan, Outcome
 from edgekd.errors import Interrupted
 from edgekd.evidence import AccuracyKind, Figure
 from edgekd.export._protocol import ConversionOutcome, ConversionResult
-from edgekd.kernels import Kernel, Kernels
+from edgekd.ir.features import StaticFeatures
+from edgekd.ir.kernels import Kernel, Kernels
+from edgekd.ir.plan import Candidate
+from edgekd.ir.space import Arch, Axis
 from edgekd.records import digest_json
 from edgekd.search._protocol import Estimate, EstimateContext, Refined, Step
 from edgekd.search.files import place
 from edgekd.search.sampler import TpeSampler
 from edgekd.search.search import Parts, Search
 from edgekd.store import atomic
-from edgekd.store.records import Accuracy, Arm, FinalistRecord, OutcomeRecord, PlanRecord, RunHeader, StaticFeatures
+from edgekd.store.records import Accuracy, Arm, FinalistRecord, OutcomeRecord, PlanRecord, RunHeader
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch, Axis, Candidate
 from edgekd.targets.target import Target
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 from edgekd.testing.fakes.bars import BarTask

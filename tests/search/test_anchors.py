@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from edgekd.ir.features import StaticFeatures
 from edgekd.search.anchors import choose_anchors
-from edgekd.store.records import FeaturesRecord, StaticFeatures
+from edgekd.store.records import FeaturesRecord
 
 
 def surveyed(lab: Any, surveyor: Callable[[Any], StaticFeatures]) -> FeaturesRecord:

@@ -153,7 +153,7 @@ def test_the_tail_factor_is_that_of_the_kept_arms(lab: Any, tmp_path: Any) -> No
 
 
 def _candidate(lab: Any) -> Any:
-    from edgekd.students._protocol import Candidate
+    from edgekd.ir.plan import Candidate
 
     return Candidate(family="resnet", arch=lab.plan.space.at(0), backend=LITERT)
 

@@ -11,11 +11,12 @@ import pytest
 from edgekd.artefacts import Precision
 from edgekd.devices._protocol import MeasurePlan
 from edgekd.evidence import AccuracyKind
+from edgekd.ir.plan import Candidate
+from edgekd.ir.space import Arch, Axis, Space
 from edgekd.search import original
 from edgekd.search.replay import replay
 from edgekd.store.records import Accuracy
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch, Axis, Candidate, Space
 
 WHOLE = Arch.of({"depth": 3, "width": 64, "wide": 4})
 ROOMY = {"latency": {"p95": "1 s"}, "size": {"file": "1 GiB"}}

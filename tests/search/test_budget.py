@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from edgekd.devices._protocol import Load, MeasurePlan
+from edgekd.ir.space import Arch
 from edgekd.search.budget import Budget, Pace, finalists_within, reserve_s, shortlist_s
 from edgekd.search.replay import replay
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch
 from edgekd.testing.fakes.clock import FakeClock
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from edgekd.ir.space import Arch
 from edgekd.search.damage import forget_damaged_rounds
 from edgekd.store.records import RoundRecord
-from edgekd.students._protocol import Arch, Student
+from edgekd.students._protocol import Student
 from edgekd.students.student import save_student
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.measure.predictor import LatencyPredictor
 from edgekd.search.foresight import Foresight, fit_due, fitted
 from edgekd.search.known import Elsewhere
@@ -11,7 +12,6 @@ from edgekd.search.replay import replay
 from edgekd.store.predicted import KnownRecord, KnownTable, PredictorsRecord, Reading
 from edgekd.store.records import Arm
 from edgekd.store.run import Run
-from edgekd.students._protocol import Candidate, CompressionPlan
 from tests.measure.device_on_paper import latency_us, some_networks
 from tests.search.conftest import ARMS, F32, LITERT, FakeSurveyor, size_bytes
 

@@ -6,6 +6,7 @@ import pytest
 
 from edgekd.artefacts import Precision
 from edgekd.events import SilentEvents
+from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.measure.predictor import fit_prior
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows, tables_folder
 from edgekd.search import known
@@ -14,7 +15,6 @@ from edgekd.search.known import Elsewhere, known_tables
 from edgekd.search.replay import replay
 from edgekd.store.predicted import KnownTable
 from edgekd.store.run import Run
-from edgekd.students._protocol import Candidate, CompressionPlan
 from edgekd.testing.fakes.device import fake_fingerprint
 from tests.measure.device_on_paper import some_networks
 from tests.search.conftest import ARMS, F32, INT8, LITERT, FakeSurveyor, latency_us

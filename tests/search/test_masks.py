@@ -7,8 +7,9 @@ from typing import Any
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.evidence import EvidenceKind
+from edgekd.ir.features import StaticFeatures
 from edgekd.search.masks import at_precision, mask, narrowed
-from edgekd.store.records import Arm, ArmReading, FeaturesRecord, StaticFeatures
+from edgekd.store.records import Arm, ArmReading, FeaturesRecord
 from edgekd.targets.target import Target
 
 MIB = 1 << 20

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.evidence import EvidenceKind, Figure
+from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.ir.space import Arch
 from edgekd.search.nearest import nearest_finalists
 from edgekd.store.records import FinalistRecord
-from edgekd.students._protocol import Arch, Candidate, CompressionPlan
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import judge
 

@@ -7,11 +7,11 @@ import pytest
 from edgekd import api
 from edgekd.errors import ConfigurationError
 from edgekd.events import SilentEvents
+from edgekd.ir.space import Arch
 from edgekd.project import read_project
 from edgekd.records import digest_json
 from edgekd.search.budget import Budget
 from edgekd.store.records import Accuracy, RoundRecord
-from edgekd.students._protocol import Arch
 
 PROJECT = """
 schema: edgekd.project/1

@@ -13,10 +13,10 @@ from edgekd.artefacts import Precision
 from edgekd.devices._protocol import MeasurePlan, Outcome
 from edgekd.errors import DeviceUnreachable, Diverged, MissingError
 from edgekd.export._protocol import ConversionOutcome
+from edgekd.ir.plan import Candidate
 from edgekd.search.replay import replay
 from edgekd.search.sampler import RandomSampler
 from edgekd.store.run import Run
-from edgekd.students._protocol import Candidate
 
 
 def decisions(folder: Path) -> dict[str, Any]:
@@ -318,7 +318,7 @@ def test_failing_finalists_are_followed_by_further_ones(make_lab: Callable[..., 
 
 @pytest.mark.slow
 def test_hundreds_of_trials_are_searched_to_the_end(make_lab: Callable[..., Any]) -> None:
-    from edgekd.students._protocol import Axis
+    from edgekd.ir.space import Axis
 
     axes = (
         Axis(name="depth", choices=(1, 2, 3)),

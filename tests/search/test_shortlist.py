@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from edgekd.devices._protocol import MeasurePlan
+from edgekd.ir.plan import Candidate
 from edgekd.search.replay import replay
 from edgekd.store.run import Run
-from edgekd.students._protocol import Candidate
 
 LONG = 1_000_000  # images a refinement trains on: a thousand seconds
 

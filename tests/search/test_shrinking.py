@@ -4,9 +4,9 @@ import pytest
 
 from edgekd.artefacts import Backend
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
+from edgekd.ir.space import Arch, Axis, Space
 from edgekd.search.shrinking import chosen_step, gain_wanted, next_steps, why_stopped
 from edgekd.store.records import Accuracy, RoundOption, RoundReading, RoundRecord
-from edgekd.students._protocol import Arch, Axis, Space
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import judge
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from edgekd.events import SilentEvents
+from edgekd.ir.features import StaticFeatures
+from edgekd.ir.space import Arch, Axis, Space
 from edgekd.search.survey import survey
-from edgekd.store.records import FeaturesRecord, StaticFeatures
-from edgekd.students._protocol import Arch, Axis, Space
+from edgekd.store.records import FeaturesRecord
 
 
 class Counted:

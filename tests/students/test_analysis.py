@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.artefacts import Precision
-from edgekd.students._protocol import Arch, Axis, CutArch, Cuttable, Space, Student
+from edgekd.ir.space import Arch, Axis, Space
+from edgekd.students._protocol import CutArch, Cuttable, Student
 from edgekd.students.analysis import analyse, analyse_arch, kernels_of, why_one_by_one
 from edgekd.students.fold import folded
 from edgekd.students.resnet import ResNet

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.students._protocol import Arch, Axis, Space
+from edgekd.ir.space import Arch, Axis, Space
 from edgekd.students.choices import Choices, expected
 from edgekd.students.pieces import Cost, Piece, Table
 

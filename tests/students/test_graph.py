@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.errors import ConfigurationError
-from edgekd.students._protocol import Arch, Student
+from edgekd.ir.space import Arch
+from edgekd.students._protocol import Student
 from edgekd.students.graph import core_input_of, execute, keys_of, parameters_of, trace
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 

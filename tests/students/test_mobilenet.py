@@ -8,7 +8,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from edgekd.students._protocol import Arch, Family
+from edgekd.ir.space import Arch
+from edgekd.students._protocol import Family
 from edgekd.students.analysis import kernels_of_arch
 from edgekd.students.mobilenet import MobileNet
 from edgekd.students.points import layout_of

@@ -9,7 +9,8 @@ import torch
 from pydantic import ValidationError
 
 from edgekd.errors import ConfigurationError
-from edgekd.students._protocol import Arch, Family
+from edgekd.ir.space import Arch
+from edgekd.students._protocol import Family
 from edgekd.students.resnet import ResNet
 from edgekd.students.trunk import he_normal
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec

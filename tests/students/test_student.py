@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from edgekd.errors import ConfigurationError
-from edgekd.students._protocol import Annotations, Arch, Encoding, Student
+from edgekd.ir.encoding import Annotations, Encoding
+from edgekd.ir.space import Arch
+from edgekd.students._protocol import Student
 from edgekd.students.fold import folded
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import is_whole, load_student, new_student, save_student

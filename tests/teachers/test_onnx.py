@@ -31,7 +31,7 @@ class Last(nn.Module):
 def files(tmp_path_factory, teacher_folder):
     from importlib.util import module_from_spec, spec_from_file_location
 
-    from edgekd.teachers.weights import load_weights
+    from edgekd.students.weights import load_weights
 
     found = spec_from_file_location("teacher_for_onnx", teacher_folder / "small_teacher.py")
     assert found is not None

@@ -33,13 +33,14 @@ from edgekd.compress.pruning.groups import (
     traced,
 )
 from edgekd.errors import ConfigurationError
+from edgekd.ir.space import Arch, Axis, Space
 from edgekd.records import Digest, Record, digest_file, digest_json
 from edgekd.references import CodeReference, ExistingFile
-from edgekd.students._protocol import Arch, Axis, CutArch, Cuttable, Space
+from edgekd.students._protocol import CutArch, Cuttable
 from edgekd.students.answers import answering_logits
 from edgekd.students.traced import MODEL_ERRORS
+from edgekd.students.weights import built_module, source_file
 from edgekd.tasks._protocol import TaskSpec
-from edgekd.teachers.weights import built_module, source_file
 
 __all__ = ["Pruned"]
 

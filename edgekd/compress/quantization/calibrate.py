@@ -25,7 +25,8 @@ from edgekd.compress.quantization.rules import Points, points_of
 from edgekd.compress.quantization.weights import floors, weight_encoding
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Diverged
-from edgekd.students._protocol import Annotations, Encoding, Student
+from edgekd.ir.encoding import Annotations, Encoding
+from edgekd.students._protocol import Student
 from edgekd.students.graph import Traced, trace
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers.normalise import normalised

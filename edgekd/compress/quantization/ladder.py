@@ -17,7 +17,7 @@ from edgekd.artefacts import Backend, Precision
 from edgekd.compress.quantization.rules import SHARING, WEIGHTED, is_clamp_at_zero, is_tensor
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import Problem
-from edgekd.export._protocol import PRECISIONS
+from edgekd.ir.support import precisions_of
 from edgekd.students._protocol import Student
 from edgekd.students.graph import Traced, operator_of, trace
 
@@ -38,7 +38,7 @@ def problems_with(
 ) -> Sequence[Problem]:
     """Why a student can't have a precision on a backend; empty where it can. Raises ConfigurationError as `trace`."""
     where = f" on {backend}" if backend else ""
-    if backend and precision not in PRECISIONS.get(backend.runtime, ()):
+    if backend and precision not in precisions_of(backend):
         return [Problem(f"{backend} has no {precision.value} models", "choose another precision or backend")]
     if precision is Precision.FLOAT32:
         return []

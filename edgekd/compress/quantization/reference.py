@@ -19,7 +19,8 @@ from edgekd.artefacts import Precision
 from edgekd.compress.quantization.rules import WEIGHTED, is_tensor, points_of
 from edgekd.compress.quantization.weights import weight_integers
 from edgekd.errors import ConfigurationError
-from edgekd.students._protocol import Encoding, Student
+from edgekd.ir.encoding import Encoding
+from edgekd.students._protocol import Student
 from edgekd.students.graph import Traced, call, execute_nodes, operator_of, outputs_in, trace
 
 __all__ = ["reference_module"]

@@ -21,8 +21,10 @@ from edgekd.artefacts import Precision
 from edgekd.compress.quantization.calibrate import Method, calibrate
 from edgekd.compress.quantization.ladder import problems_with
 from edgekd.errors import ConfigurationError, Interrupted, Problem
+from edgekd.events import StageProgress
 from edgekd.records import Digest, Record, digest_json
-from edgekd.students._protocol import StageContext, StageProgress, Student
+from edgekd.stages import StageContext
+from edgekd.students._protocol import Student
 
 __all__ = ["Quantize"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgekd.students._protocol import Encoding
+from edgekd.ir.encoding import Encoding
 
 __all__ = ["floors", "weight_encoding", "weight_integers"]
 

@@ -18,8 +18,11 @@ from edgekd.distill.augment.chain import Augment
 from edgekd.distill.generative.objective import PRESETS, Method, Objective, Term
 from edgekd.distill.losses.combined import Combined
 from edgekd.errors import ConfigurationError, EdgeKDError, Problem
+from edgekd.events import StageProgress
+from edgekd.ir.encoding import Annotations
 from edgekd.records import Digest, Record, digest_json
-from edgekd.students._protocol import Annotations, StageContext, StageProgress, Student
+from edgekd.stages import StageContext
+from edgekd.students._protocol import Student
 from edgekd.teachers._protocol import OpenTeacher
 
 if TYPE_CHECKING:

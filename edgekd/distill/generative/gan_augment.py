@@ -21,8 +21,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from edgekd.distill.generative.data_free import image_problems
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Problem
+from edgekd.events import StageProgress
 from edgekd.records import Digest, Record, digest_json
-from edgekd.students._protocol import StageContext, StageProgress, Student
+from edgekd.stages import StageContext
+from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import Score, Split, SplitName, Task, TaskSpec
 
 if TYPE_CHECKING:

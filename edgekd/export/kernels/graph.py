@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, cast
 
-from edgekd.kernels import Kernel, KernelKind, Kernels, checked
+from edgekd.ir.kernels import Kernel, KernelKind, Kernels, checked
 
 __all__ = ["Operator", "OperatorKind", "Shape", "fused"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.export.kernels.graph import Operator, OperatorKind, Shape, fused
-from edgekd.kernels import Kernels
+from edgekd.ir.kernels import Kernels
 
 __all__ = ["onnx_kernels"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from edgekd.export.kernels.graph import Operator, OperatorKind, Shape, fused
-from edgekd.kernels import Kernels
+from edgekd.ir.kernels import Kernels
 
 __all__ = ["openvino_kernels"]
 

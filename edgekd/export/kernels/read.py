@@ -10,7 +10,7 @@ from edgekd.errors import ConfigurationError, Place
 from edgekd.export.kernels.onnx import onnx_kernels
 from edgekd.export.kernels.openvino import openvino_kernels
 from edgekd.export.kernels.tflite import tflite_kernels
-from edgekd.kernels import Kernels
+from edgekd.ir.kernels import Kernels
 
 __all__ = ["kernels_of_file"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgekd.export.flatbuffer import constant_of, operator_name, read_model, schema
 from edgekd.export.kernels.graph import Operator, OperatorKind, Shape, fused
-from edgekd.kernels import Kernels
+from edgekd.ir.kernels import Kernels
 
 __all__ = ["tflite_kernels"]
 

@@ -9,10 +9,10 @@ from edgekd.compress.quantization.stage import Quantize
 from edgekd.distill.loop import training_device
 from edgekd.distill.probe import training_rate
 from edgekd.evidence import AccuracyKind
+from edgekd.ir.plan import Candidate
 from edgekd.search._protocol import AccuracyEstimate, Estimate, EstimateContext
 from edgekd.search.accuracy.scoring import run_and_score
 from edgekd.search.recipe import with_precision
-from edgekd.students._protocol import Candidate
 from edgekd.students.student import new_student
 
 __all__ = ["AsItCame"]

@@ -14,12 +14,12 @@ from edgekd.distill.loop import training_device
 from edgekd.distill.probe import training_rate
 from edgekd.errors import ConfigurationError
 from edgekd.evidence import AccuracyKind
+from edgekd.ir.plan import Candidate
 from edgekd.records import Record
 from edgekd.search._protocol import Estimate, EstimateContext
 from edgekd.search.accuracy.recalibrate import Recalibrate
 from edgekd.search.accuracy.scoring import run_and_score
 from edgekd.search.recipe import epochs_of, shortened, with_precision
-from edgekd.students._protocol import Candidate
 from edgekd.students.student import new_student
 
 __all__ = ["Inherited"]

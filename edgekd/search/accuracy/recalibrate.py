@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from edgekd.errors import Interrupted, Problem
 from edgekd.records import Digest, Record, digest_json
-from edgekd.students._protocol import StageContext, Student
+from edgekd.stages import StageContext
+from edgekd.students._protocol import Student
 from edgekd.teachers.normalise import normalised
 
 __all__ = ["Recalibrate"]

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from edgekd.compress.quantization.reference import reference_module
 from edgekd.distill.predict import predict
 from edgekd.evidence import AccuracyKind
+from edgekd.ir.plan import Candidate
 from edgekd.recipes.runner import run_recipe
 from edgekd.search._protocol import Estimate, EstimateContext
+from edgekd.stages import Stage, StageContext
 from edgekd.store.records import Accuracy
-from edgekd.students._protocol import Candidate, Stage, StageContext, Student
+from edgekd.students._protocol import Student
 from edgekd.students.student import new_student
 from edgekd.tasks._protocol import Task
 

@@ -13,11 +13,12 @@ from pydantic import PositiveInt
 
 from edgekd.distill.stage import Distill
 from edgekd.evidence import AccuracyKind
+from edgekd.ir.plan import Candidate
 from edgekd.records import Record
 from edgekd.search._protocol import Estimate, EstimateContext
 from edgekd.search.accuracy.scoring import run_and_score
 from edgekd.search.recipe import epochs_of, shortened, with_precision
-from edgekd.students._protocol import Candidate, Stage
+from edgekd.stages import Stage
 
 __all__ = ["ShortTraining"]
 

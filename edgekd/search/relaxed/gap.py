@@ -21,15 +21,16 @@ from edgekd.distill.stage import Distill
 from edgekd.errors import Diverged
 from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import AccuracyKind
+from edgekd.ir.plan import Candidate
 from edgekd.search._protocol import EstimateContext
 from edgekd.search.accuracy.scoring import run_and_score
 from edgekd.search.budget import Budget
 from edgekd.search.recipe import cut_to_time, epochs_of, shortened_to, with_precision
+from edgekd.stages import Stage
 from edgekd.store.records import Accuracy, TrialRecord
 from edgekd.store.relax_options import AssistantOptions
 from edgekd.store.relaxed import GapRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Candidate, Stage
 from edgekd.teachers._protocol import Teacher
 from edgekd.teachers.binding import bind
 from edgekd.teachers.nested import made_teacher, prepared_teacher

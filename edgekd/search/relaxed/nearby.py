@@ -15,11 +15,11 @@ import heapq
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
+from edgekd.ir.space import Arch, Axis, Space
 from edgekd.search._protocol import Known
-from edgekd.students._protocol import Arch, Axis, Space
 from edgekd.students.pieces import Cost
 
-__all__ = ["index_of", "nearest_archs", "next_of"]
+__all__ = ["nearest_archs", "next_of"]
 
 _KEPT, _KEPT_BELOW = 40, 8
 _LOOKED_AT = 20_000
@@ -33,7 +33,8 @@ def nearest_archs(
 ) -> tuple[tuple[tuple[int, float], ...], tuple[int, ...]]:
     """Indices with their predicted latency in microseconds, in the order to try them; and which are evenly scaled."""
     found = _by_choice(axes, logits, cost, budget_us)
-    even = {_index(axes, ranks): round(cost.of(_arch(axes, ranks), axes), 6) for ranks in _even(axes)}
+    space = Space(axes=tuple(axes))
+    even = {space.index(arch): round(cost.of(arch, axes), 6) for arch in _even(axes)}
     near = {index: us for index, us in even.items() if _SPENT / _MARGIN * budget_us <= us <= _MARGIN * budget_us}
     known = {index for index, _ in found}
     more = tuple((index, us) for index, us in near.items() if index not in known)
@@ -43,20 +44,20 @@ def nearest_archs(
 def _by_choice(
     axes: Sequence[Axis], logits: Mapping[str, Sequence[float]], cost: Cost, budget_us: float
 ) -> tuple[tuple[int, float], ...]:
+    space = Space(axes=tuple(axes))
     found, below = list[tuple[int, float]](), list[tuple[int, float]]()
-    for looked, (ranks, arch) in enumerate(_by_probability(axes, logits)):
+    for looked, arch in enumerate(_by_probability(axes, logits)):
         predicted = cost.of(arch, axes)
         if predicted <= _MARGIN * budget_us:
             near = predicted >= _SPENT / _MARGIN * budget_us
-            (found if near else below).append((_index(axes, ranks), round(predicted, 6)))
+            (found if near else below).append((space.index(arch), round(predicted, 6)))
         if len(found) == _KEPT or looked == _LOOKED_AT:
             break
     found += below[:_KEPT_BELOW]
     if any(predicted <= budget_us for _, predicted in found):
         return tuple(found)
-    ranks = _brought_down(axes, logits, cost, budget_us)
-    arch = _arch(axes, ranks)
-    return (*found, (_index(axes, ranks), round(cost.of(arch, axes), 6)))
+    arch = _brought_down(axes, logits, cost, budget_us)
+    return (*found, (space.index(arch), round(cost.of(arch, axes), 6)))
 
 
 def next_of(known: Known) -> int | None:
@@ -70,11 +71,11 @@ def next_of(known: Known) -> int | None:
     if guide is None:
         return None
     space, predicted = known.plan.space, dict(zip(guide.order, guide.predicted_us, strict=True))
-    done = {index_of(space, c.arch) for c in (*(t.candidate for t in known.trials), *known.pending)}
+    done = {space.index(c.arch) for c in (*(t.candidate for t in known.trials), *known.pending)}
     ratios = []
     for trial in known.trials:
         low = next((figure.value for figure in trial.figures if figure.metric == "latency.low"), None)
-        index = index_of(space, trial.candidate.arch)
+        index = space.index(trial.candidate.arch)
         if low is not None and index in predicted:
             ratios.append(low / predicted[index])
     factor = sorted(ratios)[len(ratios) // 2] if ratios else 1.0
@@ -87,15 +88,8 @@ def next_of(known: Known) -> int | None:
     return next((index for index in kept if shares[index] >= _SPENT), kept[0] if kept else None)
 
 
-def index_of(space: Space, arch: Arch) -> int:
-    """The inverse of `Space.at`."""
-    return _index(space.axes, [axis.choices.index(arch[axis.name]) for axis in space.axes])
-
-
-def _by_probability(
-    axes: Sequence[Axis], logits: Mapping[str, Sequence[float]]
-) -> Iterator[tuple[tuple[int, ...], Arch]]:
-    """Every arch of a space, as ranks and as itself, by the sum of its logits, the largest first."""
+def _by_probability(axes: Sequence[Axis], logits: Mapping[str, Sequence[float]]) -> Iterator[Arch]:
+    """Every arch of a space, by the sum of its logits, the largest first."""
     orders = [_by_logit(logits[axis.name]) for axis in axes]
     drops = [
         [logits[axis.name][order[0]] - logits[axis.name][rank] for rank in order]
@@ -105,8 +99,7 @@ def _by_probability(
     heap: list[tuple[float, tuple[int, ...]]] = [(0.0, (0,) * len(axes))]
     while heap:
         lost, places = heapq.heappop(heap)
-        ranks = tuple(order[place] for order, place in zip(orders, places, strict=True))
-        yield ranks, _arch(axes, ranks)
+        yield _arch(axes, [order[place] for order, place in zip(orders, places, strict=True)])
         last = max((at for at, place in enumerate(places) if place), default=0)
         for at in range(last, len(axes)):
             if places[at] + 1 < len(axes[at].choices):
@@ -114,13 +107,13 @@ def _by_probability(
                 heapq.heappush(heap, (lost + more, (*places[:at], places[at] + 1, *places[at + 1 :])))
 
 
-def _even(axes: Sequence[Axis]) -> Iterator[tuple[int, ...]]:
-    """Ranks whose axes of one kind (`width1`, `width2`, ...) stand equally far up, each kind at each of its heights."""
+def _even(axes: Sequence[Axis]) -> Iterator[Arch]:
+    """Archs whose axes of one kind (`width1`, `width2`, ...) stand equally far up, each kind at each of its heights."""
     kinds = [axis.name.rstrip("0123456789") for axis in axes]
     heights = {kind: max(len(a.choices) for a, k in zip(axes, kinds, strict=True) if k == kind) for kind in kinds}
     for places in itertools.product(*(range(height) for height in heights.values())):
         share = {kind: at / max(1, heights[kind] - 1) for kind, at in zip(heights, places, strict=True)}
-        yield tuple(round(share[kind] * (len(axis.choices) - 1)) for axis, kind in zip(axes, kinds, strict=True))
+        yield _arch(axes, [round(share[kind] * (len(a.choices) - 1)) for a, kind in zip(axes, kinds, strict=True)])
 
 
 def _by_logit(row: Sequence[float]) -> list[int]:
@@ -128,9 +121,7 @@ def _by_logit(row: Sequence[float]) -> list[int]:
     return sorted(range(len(row)), key=lambda rank: (-row[rank], rank))
 
 
-def _brought_down(
-    axes: Sequence[Axis], logits: Mapping[str, Sequence[float]], cost: Cost, budget_us: float
-) -> tuple[int, ...]:
+def _brought_down(axes: Sequence[Axis], logits: Mapping[str, Sequence[float]], cost: Cost, budget_us: float) -> Arch:
     """From the most probable arch one choice down at a time, where a microsecond saved costs the least logit."""
     ranks = tuple(_by_logit(logits[axis.name])[0] for axis in axes)
     while (now := cost.of(_arch(axes, ranks), axes)) > budget_us:
@@ -145,15 +136,8 @@ def _brought_down(
         if not steps:
             break
         ranks = min(steps)[1]
-    return ranks
+    return _arch(axes, ranks)
 
 
 def _arch(axes: Sequence[Axis], ranks: Sequence[int]) -> Arch:
     return Arch.of({axis.name: axis.choices[rank] for axis, rank in zip(axes, ranks, strict=True)})
-
-
-def _index(axes: Sequence[Axis], ranks: Sequence[int]) -> int:
-    index = 0
-    for axis, rank in zip(axes, ranks, strict=True):
-        index = index * len(axis.choices) + rank
-    return index

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from edgekd.errors import EdgeKDError
 from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import Figure
+from edgekd.ir.features import StaticFeatures
+from edgekd.ir.space import Arch
 from edgekd.search._protocol import EstimateContext, Guide, Surveyor
 from edgekd.search.budget import Budget
 from edgekd.search.masks import Allowed, mask
@@ -20,11 +22,10 @@ from edgekd.search.relaxed.costs import decided_model, latency_cost, recorded_pi
 from edgekd.search.relaxed.nearby import nearest_archs
 from edgekd.search.relaxed.table import TableFiller, fastest_arm, table_archs, table_energies, table_readings
 from edgekd.search.relaxed.training import relaxable, train_choice
-from edgekd.store.records import ArmsRecord, FeaturesRecord, PlanRecord, StaticFeatures
+from edgekd.store.records import ArmsRecord, FeaturesRecord, PlanRecord
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.store.relaxed import LatencyModelRecord, RelaxationRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch
 from edgekd.targets.target import Target
 from edgekd.units import format_us
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import Figure, find_figure
+from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.ir.space import Arch
 from edgekd.measure.figures import figures_of
 from edgekd.search.anchors import choose_anchors
 from edgekd.search.budget import Budget
@@ -21,7 +23,6 @@ from edgekd.search.measuring import Bench, reading_of
 from edgekd.store.records import AnchorRecord, Arm, ArmReading, ArmsRecord, FeaturesRecord, PlanRecord
 from edgekd.store.relaxed import LatenciesRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Arch, Candidate, CompressionPlan
 
 __all__ = ["ENERGY_PER_CALL", "TableFiller", "fastest_arm", "table_archs", "table_energies", "table_readings"]
 

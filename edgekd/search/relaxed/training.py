@@ -16,14 +16,17 @@ from edgekd.distill.probe import probe
 from edgekd.distill.relaxing import Bound, relax
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError
+from edgekd.events import StageProgress
+from edgekd.ir.space import Arch, Axis
 from edgekd.recipes.born_again import BornAgain
 from edgekd.records import Digest, digest_bytes, digest_json
 from edgekd.search._protocol import EstimateContext
 from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.relaxed.costs import share_of
+from edgekd.stages import Stage
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.store.relaxed import LatencyModelRecord, RelaxPoint
-from edgekd.students._protocol import Arch, Axis, Family, Relaxable, Stage, StageProgress
+from edgekd.students._protocol import Family, Relaxable
 from edgekd.students.choices import Choices
 from edgekd.students.student import new_student
 

@@ -18,9 +18,9 @@ import pytest
 
 from edgekd.errors import Interrupted
 from edgekd.evidence import AccuracyKind
+from edgekd.ir.plan import Candidate
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext
 from edgekd.store.records import Accuracy
-from edgekd.students._protocol import Candidate
 from edgekd.students.student import load_student
 from edgekd.tasks._protocol import Score, Split, SplitName, Task
 

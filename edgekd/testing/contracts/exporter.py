@@ -22,7 +22,8 @@ from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import Exporter, ExportOptions
 from edgekd.export.parity import check_parity
-from edgekd.students._protocol import Annotations, Student
+from edgekd.ir.encoding import Annotations
+from edgekd.students._protocol import Student
 
 __all__ = ["ExporterContract"]
 

@@ -18,7 +18,8 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from edgekd.students._protocol import Arch, Family
+from edgekd.ir.space import Arch
+from edgekd.students._protocol import Family
 from edgekd.students.heads.many import raw_names
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from edgekd.artefacts import Precision
-from edgekd.students._protocol import Arch, Relaxable, Space
+from edgekd.ir.space import Arch, Space
+from edgekd.students._protocol import Relaxable
 from edgekd.students.analysis import analyse_arch
 from edgekd.students.choices import Choices
 from edgekd.students.pieces import Cost

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from edgekd.distill.predict import predict
 from edgekd.errors import Interrupted
 from edgekd.records import digest_json
-from edgekd.students._protocol import Stage, StageContext, Student
+from edgekd.stages import Stage, StageContext
+from edgekd.students._protocol import Student
 from edgekd.students.student import load_student, save_student
 
 __all__ = ["StageContract", "StageLife"]

@@ -17,7 +17,7 @@ from edgekd import plugins
 from edgekd.artefacts import Precision
 from edgekd.compress.pruning.family import Pruned
 from edgekd.errors import ConfigurationError
-from edgekd.students._protocol import Arch
+from edgekd.ir.space import Arch
 from edgekd.students.analysis import analyse, analyse_arch, kernels_of, kernels_of_arch
 from edgekd.students.student import new_student
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec

@@ -13,7 +13,9 @@ from edgekd.compress.quantization.calibrate import activation_encoding, calibrat
 from edgekd.compress.quantization.reference import reference_module
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Diverged
-from edgekd.students._protocol import Arch, Encoding, Student
+from edgekd.ir.encoding import Encoding
+from edgekd.ir.space import Arch
+from edgekd.students._protocol import Student
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import load_student, new_student, save_student
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec

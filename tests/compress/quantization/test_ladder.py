@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.compress.quantization.ladder import problems_with
-from edgekd.students._protocol import Arch, Student
+from edgekd.ir.space import Arch
+from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
 SPEC = TaskSpec(name="t", input=InputSpec(shape=(2, 8, 8)), head=HeadSpec(classes=4), data="0" * 64)

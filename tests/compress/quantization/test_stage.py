@@ -10,7 +10,9 @@ from torch import nn
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.compress.quantization.stage import Quantize
-from edgekd.students._protocol import Arch, StageContext, Student
+from edgekd.ir.space import Arch
+from edgekd.stages import StageContext
+from edgekd.students._protocol import Student
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.tasks.digits import Digits

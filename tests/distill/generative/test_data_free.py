@@ -15,7 +15,7 @@ from edgekd.distill.generative.picture import PICTURES_FILE
 from edgekd.distill.loop import CHECKPOINT_FILE
 from edgekd.distill.probe import Execution
 from edgekd.errors import ConfigurationError, Diverged, EdgeKDError, Interrupted
-from edgekd.students._protocol import Annotations
+from edgekd.ir.encoding import Annotations
 from edgekd.testing.contracts.stage import StageContract, StageLife
 
 pytestmark = pytest.mark.slow  # trains networks

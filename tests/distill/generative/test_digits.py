@@ -7,8 +7,8 @@ import torch
 
 from edgekd.distill.generative.data_free import DataFree
 from edgekd.distill.predict import predict
+from edgekd.ir.space import Arch
 from edgekd.recipes.teach import TrainedTeacher
-from edgekd.students._protocol import Arch
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.tasks.digits import Digits

@@ -10,7 +10,8 @@ import pytest
 from edgekd.distill.heads.unfit import unfit
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.stage import Distill
-from edgekd.students._protocol import StageContext, Student
+from edgekd.stages import StageContext
+from edgekd.students._protocol import Student
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.tasks.shapes import Shapes

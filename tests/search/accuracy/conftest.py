@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from edgekd.search._protocol import EstimateContext
-from edgekd.students._protocol import Family, Stage
+from edgekd.stages import Stage
+from edgekd.students._protocol import Family
 from edgekd.testing.fakes.bars import BarTask
 
 

@@ -15,8 +15,9 @@ from edgekd.compress.pruning.family import Pruned
 from edgekd.distill.predict import predict
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError
+from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.ir.space import Arch
 from edgekd.search.accuracy.inherit import Inherited
-from edgekd.students._protocol import Arch, Candidate, CompressionPlan
 from edgekd.students.resnet import ResNet
 from edgekd.testing.contracts.accuracy import AccuracyContract, EstimateLife
 

@@ -14,8 +14,10 @@ from torch import nn
 
 from edgekd.distill.probe import training_rate
 from edgekd.errors import Interrupted
+from edgekd.ir.space import Arch
 from edgekd.search.accuracy.recalibrate import Recalibrate
-from edgekd.students._protocol import Arch, StageContext, Student
+from edgekd.stages import StageContext
+from edgekd.students._protocol import Student
 from edgekd.students.resnet import ResNet
 
 

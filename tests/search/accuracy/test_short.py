@@ -10,9 +10,10 @@ import pytest
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.distill.stage import Distill
+from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.ir.space import Arch
 from edgekd.search.accuracy.short import ShortTraining
 from edgekd.search.recipe import epochs_of
-from edgekd.students._protocol import Arch, Candidate, CompressionPlan
 from edgekd.students.resnet import ResNet
 from edgekd.testing.contracts.accuracy import AccuracyContract, EstimateLife
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from edgekd.distill.stage import Distill
 from edgekd.evidence import EvidenceKind, Figure
+from edgekd.ir.space import Arch, Space
 from edgekd.search.sampler import RelaxedSampler
 from edgekd.store.relax_options import RelaxOptions
-from edgekd.students._protocol import Arch, Space
 from edgekd.students.pieces import Piece
 from edgekd.testing.fakes.bars import BarTask
 

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 
 from edgekd.artefacts import Backend, Precision
+from edgekd.ir.space import Axis, Space
 from edgekd.search._protocol import Guide
-from edgekd.search.relaxed.nearby import index_of, nearest_archs, next_of
+from edgekd.search.relaxed.nearby import nearest_archs, next_of
 from edgekd.store.records import Arm
-from edgekd.students._protocol import Axis, Space
 from edgekd.students.pieces import Cost, Table
 
 AXES = (
@@ -46,10 +46,6 @@ def test_they_come_in_the_order_of_their_probability():
         if len(near) < 40:
             assert [index for index, _ in found] == wanted
         assert all(abs(us - cost.of(SPACE.at(index), AXES)) < 1e-6 for index, us in found)
-
-
-def test_indices_are_those_of_the_space():
-    assert [index_of(SPACE, SPACE.at(index)) for index in range(SPACE.size)] == list(range(SPACE.size))
 
 
 def test_a_choice_far_over_the_budget_is_brought_down():

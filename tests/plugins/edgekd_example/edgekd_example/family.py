@@ -7,8 +7,8 @@ from typing import ClassVar
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from edgekd.ir.space import Arch, Axis, Space
 from edgekd.records import Record
-from edgekd.students._protocol import Arch, Axis, Space
 from edgekd.tasks._protocol import TaskSpec
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from edgekd.errors import ConfigurationError
 from edgekd.references import CodeReference
-from edgekd.teachers.weights import built_module, load_weights, read_weights, source_file
+from edgekd.students.weights import built_module, load_weights, read_weights, source_file
 
 _number = itertools.count()
 

@@ -1,0 +1,38 @@
+"""Encodings of tensors as integers, and the annotations of a student that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgekd.artefacts import Precision
+from edgekd.records import Record
+
+__all__ = ["Annotations", "Encoding"]
+
+
+class Encoding(Record):
+    """How one tensor becomes integers: ``q = round(x / scale) + zero_point``, clamped to ``bits``.
+
+    ``scale`` and ``zero_point`` have one value, or one a channel along ``axis``. Zero points are for signed storage
+    (-128..127 at 8 bits); an exporter that stores unsigned adds 128.
+    """
+
+    bits: int
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    axis: int | None = None
+    limit: int | None = None  # largest magnitude of a weight's integers; 63 keeps x86 without VNNI from saturating
+
+
+class Annotations(Record):
+    """Decisions about a student that its module does not show. Empty for a float32 student.
+
+    Weights are keyed by parameter name (``stem.conv.weight``); activations by the module path and operator of the
+    exported graph, ``path:operator`` with ``.n`` where one module calls it more than once (``blocks.0:add``), and
+    ``input`` for the input. Names refer to the student after BatchNorm folding.
+    """
+
+    precision: Precision = Precision.FLOAT32
+    weights: Mapping[str, Encoding] = {}
+    activations: Mapping[str, Encoding] = {}
+    calibration: str = ""  # how the activations' ranges were found, in words
