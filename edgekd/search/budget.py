@@ -33,7 +33,8 @@ _SLOWER = 1.05  # a long training beside the short ones: a processor that is bus
 _CONVERSIONS = 2.5  # of a finalist: its student, that student's float32 twin, and calibration
 _SHORTLIST_SHARE = 0.25  # of one refinement: measuring once more before it must be cheap beside it
 _CERTIFICATE_S = 10.0  # the test split, parity, bundle and report
-_LEAST_SHARE = 0.05
+_LEAST_SHARE = 0.05  # of the recipe's epochs
+_ENSURED = 0.25  # of the whole budget is for training the finalists, even where trials took longer than expected
 # until this run has seen better:
 _PROCESS_S = 1.0  # start of a process, import of a runtime, load
 _CONVERT_S = 4.0
@@ -137,13 +138,19 @@ def finalists_within(
 
 
 def share_within(
-    plan: PlanRecord, trials: Sequence[TrialRecord], left_s: float, finalists: int, reserved_s: float
+    plan: PlanRecord, trials: Sequence[TrialRecord], budget: Budget, finalists: int, reserved_s: float, ensured: bool
 ) -> float:
-    """The share of the recipe's epochs for which there is time; a twentieth at the least, 1 where all fit."""
+    """The share of the recipe's epochs for which there is time: 0.05 at the least, 1 where all fit.
+
+    ``ensured``: a quarter of the budget trains in any case, and is overrun where trials left less. A student of two
+    epochs meets no floor of accuracy, and the fault would be the machine's.
+    """
+    left_s = budget.left_s()
     training_s = finalists * _SLOWER * plan.refine_images / Pace.of(plan, trials).images_per_s
-    if reserved_s <= left_s or training_s <= 0:
+    if budget.total_s is None or reserved_s <= left_s or training_s <= 0:
         return 1.0
-    return max(_LEAST_SHARE, 1.0 - (reserved_s - left_s) / training_s)
+    least = min(1.0, _ENSURED * budget.total_s / training_s) if ensured else 0.0
+    return max(_LEAST_SHARE, least, 1.0 - (reserved_s - left_s) / training_s)
 
 
 def _told(trials: Sequence[TrialRecord], of: Callable[[TrialRecord], float | None]) -> list[float]:

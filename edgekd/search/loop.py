@@ -185,7 +185,7 @@ class TrialLoop:
             detail = f"{left_s:.0f} s left, of which {need} about {reserved:.0f} s"
         else:
             return None
-        share = share_within(self.plan, trials, self.budget.left_s(), finalists, reserved)
+        share = share_within(self.plan, trials, self.budget, finalists, reserved, ensured=not own)
         if share < 1.0:
             detail += f"; the recipe is cut to {share:.0%} of its epochs"
         return ProposalsRecord(

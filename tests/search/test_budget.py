@@ -9,7 +9,7 @@ import pytest
 
 from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.ir.space import Arch
-from edgekd.search.budget import Budget, Pace, finalists_within, reserve_s, shortlist_s
+from edgekd.search.budget import Budget, Pace, finalists_within, reserve_s, share_within, shortlist_s
 from edgekd.search.replay import replay
 from edgekd.store.run import Run
 from edgekd.testing.fakes.clock import FakeClock
@@ -106,6 +106,16 @@ def test_a_recipe_longer_than_the_budget_is_cut_to_it(make_lab: Callable[..., An
     roomy = make_lab(budget_s=600.0, trials=4)
     roomy.search()
     assert Run.open(roomy.folder).proposals().share == 1.0
+
+
+def test_a_quarter_of_the_budget_trains_where_the_trials_took_all_of_it(make_lab: Callable[..., Any]) -> None:
+    """A busy machine: the first trials end after the budget, and a student of two epochs would meet no floor."""
+    spent = Budget(180.0, lambda: 0.0, spent_s=280.0)
+    plan = make_lab().plan
+    short, long = (plan.but(refine_images=images) for images in (20_000, 10_000_000))
+    assert share_within(short, [], spent, 1, 60.0, ensured=True) == 1.0
+    assert share_within(short, [], spent, 1, 60.0, ensured=False) == 0.05
+    assert share_within(long, [], spent, 1, 21_060.0, ensured=True) == 0.05
 
 
 def test_a_model_as_it_came_does_not_end_proposing_before_anything_is_trained(make_lab: Callable[..., Any]) -> None:
