@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from edgekd.artefacts import Artefact, Backend, Format, Precision
@@ -22,10 +23,17 @@ from edgekd.export.deployable import problems_of
 from edgekd.export.onnx import onnx_model, saturation_problems
 from edgekd.students._protocol import Student
 
+if TYPE_CHECKING:
+    import openvino
+
 __all__ = ["OpenvinoExporter"]
 
 _COUNTED = re.compile(r"[A-Z][A-Za-z]*_[0-9]+(_compressed)?")
 """Names OpenVINO makes up: ``Constant_3154``, and ``Constant_3154_compressed`` for half-precision weights."""
+
+
+_NOT_FOLDED = "DisableConstantFolding_0"
+"""The name under which OpenVINO's passes look for a node that stays."""
 
 
 class OpenvinoExporter:
@@ -59,9 +67,35 @@ class OpenvinoExporter:
                 f"OpenVINO can't read the graph of this {student.family} student: {reason}",
                 "use another backend",
             ) from error
+        _fold(model)
         openvino.save_model(model, path, compress_to_fp16=half)
         _tighten(path)
         return Artefact.of(path)
+
+
+def _fold(model: openvino.Model) -> None:
+    """Compute what the ONNX reader leaves to be computed from constants at every load: a third of an int8 file.
+
+    8-bit weights stay integers. The compiled model is the same.
+    """
+    from openvino import passes
+
+    widening = [node for node in model.get_ordered_ops() if _widens_weights(node)]
+    for node in widening:
+        node.get_rt_info()[_NOT_FOLDED] = ""
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(model)
+    for node in widening:
+        del node.get_rt_info()[_NOT_FOLDED]
+
+
+def _widens_weights(node: openvino.Node) -> bool:
+    """Whether a node makes 8-bit constants float."""
+    if node.get_type_name() != "Convert":
+        return False
+    source = node.input_value(0)
+    return bool(source.get_node().get_type_name() == "Constant" and source.get_element_type().size == 1)
 
 
 def _tighten(path: Path) -> None:

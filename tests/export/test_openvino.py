@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
 import openvino
 import pytest
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from edgekd.artefacts import Backend, Format, Precision
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Fingerprint
 from edgekd.export._protocol import Exporter, ExportOptions
+from edgekd.export.onnx import onnx_model
 from edgekd.export.openvino import OpenvinoExporter
 from edgekd.students._protocol import Student
 from edgekd.testing.contracts.exporter import ExporterContract
@@ -80,6 +83,22 @@ class TestOpenvinoExporter(ExporterContract):
         path = tmp_path / "model.xml"
         OpenvinoExporter().export(coloured, ExportOptions(), BACKEND, None, path)
         assert all(precision in ("u8", "i8") for kind, precision in _layers(path) if kind == "Convolution")
+
+    @pytest.mark.parametrize("precision", [Precision.INT8, Precision.DYNAMIC_INT8])
+    def test_what_hangs_on_constants_alone_is_folded_and_answers_stay(
+        self, calibrated: dict[Precision, Student], samples: NDArray[Any], tmp_path: Path, precision: Precision
+    ) -> None:
+        path, read = tmp_path / "model.xml", tmp_path / "read.xml"
+        OpenvinoExporter().export(calibrated[precision], ExportOptions(), BACKEND, None, path)
+        data = onnx_model(calibrated[precision], ExportOptions(), for_openvino=True).SerializeToString()
+        openvino.save_model(openvino.Core().read_model(model=data), read, compress_to_fp16=False)
+        kinds = {layer.get("type") for layer in ElementTree.parse(path).iter("layer")}
+        assert not kinds & {"ShapeOf", "Broadcast", "VariadicSplit"}
+        assert path.with_suffix(".bin").stat().st_size <= read.with_suffix(".bin").stat().st_size  # weights in 8 bits
+        config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+        folded, plain = (openvino.Core().compile_model(str(file), "CPU", config) for file in (path, read))
+        images = samples[:1].transpose(0, 2, 3, 1)
+        assert np.array_equal(folded(images)[0], plain(images)[0])
 
     @pytest.mark.parametrize("precision", list(Precision))
     def test_the_same_student_gives_the_same_bytes(
