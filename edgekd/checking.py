@@ -99,8 +99,8 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
     Raises ConfigurationError with every problem of the project's files, NothingFits where no network of its space can
     meet the target, and MissingError.
     """
-    from edgekd.distill.loop import training_device
     from edgekd.distill.probe import training_rate
+    from edgekd.distill.trainer import training_device
     from edgekd.project import read_project, ready_data
     from edgekd.search.accuracy.short import ShortTraining
     from edgekd.search.recipe import images_of

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from edgekd.store.atomic import write_bytes
 from edgekd.store.records import CurvePoint
 
-__all__ = ["CURVE_FILE", "read_curve", "write_curve"]
+__all__ = ["CURVE_FILE", "last_score", "read_curve", "write_curve"]
 
 CURVE_FILE = "curve.jsonl"
 
@@ -37,3 +37,9 @@ def read_curve(folder: Path) -> tuple[CurvePoint, ...]:
             if number != len(lines) - 1:
                 raise
     return tuple(points)
+
+
+def last_score(points: Sequence[CurvePoint]) -> str:
+    """The last validation as a part of a note: nothing where there was none."""
+    scored = next((point.validation for point in reversed(points) if point.validation is not None), None)
+    return "" if scored is None else f", validation {scored:.1%}"

@@ -271,7 +271,7 @@ class Distill(Record):
     def _answers(self, context: StageContext, points: Sequence[Point]) -> Iterator[AnswerSource | None]:
         """Everything the teacher has to say, answered now or, without a cache, when it is asked."""
         from edgekd.distill.answers import Stored, asking
-        from edgekd.distill.loop import training_device
+        from edgekd.distill.trainer import training_device
         from edgekd.teachers.cache import TeacherCache
 
         teacher, spec = context.teacher, context.task.spec

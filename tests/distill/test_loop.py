@@ -130,7 +130,7 @@ def test_killed_before_its_first_step_it_goes_on_in_the_layout_it_began_in(tmp_p
     began = Execution(channels_last=True, speedup=1.5)
     monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: began)
     with monkeypatch.context() as killing:
-        killing.setattr("edgekd.distill.loop._Training.epoch", lambda *_: sys.exit(9))
+        killing.setattr("edgekd.distill.loop._Training.step", lambda *_: sys.exit(9))
         with pytest.raises(SystemExit):
             train(network(), lesson(), CE, plan(), tmp_path, device=torch.device("cpu"))
     monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: Execution(precision="bfloat16"))

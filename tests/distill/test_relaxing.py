@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edgekd.distill.probe import Execution
-from edgekd.distill.relaxing import RELAXED_FILE, Bound, relax
+from edgekd.distill.relaxing import Bound, relax
 from edgekd.distill.stage import Distill
 from edgekd.errors import Diverged, Interrupted
 from edgekd.stages import StageContext
@@ -106,37 +106,6 @@ def test_the_choice_stands_still_then_moves_then_is_annealed(tmp_path):
     assert points[3].temperature == 1.0
     assert last.temperature == pytest.approx(0.2)
     assert last.held_out_loss is not None
-
-
-@pytest.mark.slow
-def test_stopped_anywhere_it_ends_with_the_very_same_weights(tmp_path):
-    whole = relaxed(tmp_path / "whole", bound(0.3))
-    steps = 0
-
-    def every_fifth() -> bool:
-        nonlocal steps
-        steps += 1
-        return steps % 5 == 0
-
-    stops = 0
-    while True:
-        try:
-            again = relaxed(tmp_path / "stopped", bound(0.3), stop=every_fifth)
-            break
-        except Interrupted:
-            stops += 1
-    assert stops > 3
-    assert [p.but(images_per_s=0) for p in again[0]] == [p.but(images_per_s=0) for p in whole[0]]
-    for one, other in ((whole[1], again[1]), (whole[2], again[2])):
-        for name, tensor in one.state_dict().items():
-            assert torch.equal(tensor, other.state_dict()[name]), name
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("left", [b"", b"not a checkpoint"])
-def test_a_damaged_checkpoint_is_done_again(tmp_path, left):
-    (tmp_path / RELAXED_FILE).write_bytes(left)
-    assert len(relaxed(tmp_path, bound(0.3))[0]) == 8
 
 
 @pytest.mark.slow

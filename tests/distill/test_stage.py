@@ -8,15 +8,14 @@ import torch
 from pydantic import ValidationError
 
 from edgekd.artefacts import Precision
+from edgekd.distill.checkpoint import CHECKPOINT_FILE
 from edgekd.distill.curve import read_curve
-from edgekd.distill.loop import CHECKPOINT_FILE
 from edgekd.distill.predict import predict
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Diverged, Interrupted
 from edgekd.ir.encoding import Annotations
 from edgekd.records import digest_json
 from edgekd.tasks._protocol import Split
-from edgekd.teachers.cache import TeacherCache
 from edgekd.testing.contracts.stage import StageContract, StageLife
 from edgekd.testing.fakes.bars import OpenBarTeacher
 
@@ -63,25 +62,6 @@ def test_learns_from_labels_alone(student, context, task, tmp_path):
     trained = stage.run(student, context(tmp_path, teacher=None))
     validation = task.split("validation")
     assert task.score(predict(trained.module, validation.inputs, task.spec), validation.labels).value > 0.9
-
-
-@pytest.mark.parametrize("asks", range(2, 13, 3))
-@pytest.mark.parametrize("ema", [0.0, 0.99])
-def test_an_interrupted_training_ends_with_the_same_weights(student, context, tmp_path, asks, ema):
-    stage = Distill(**QUICK, ema=ema)  # 4 epochs of 3 steps, so these stop within epochs and between them
-    whole = stage.run(student, context(tmp_path / "whole"))
-    countdown = iter([False] * asks)
-    parts = context(tmp_path / "parts")
-    view, train = stage.augment.view(student.task), parts.task.split("train")
-    TeacherCache(parts.cache).answers(parts.teacher, train, view, stage.view_seeds())
-    with pytest.raises(Interrupted):
-        stage.run(student, replace(parts, stop=lambda: next(countdown, True)))
-    assert (tmp_path / "parts" / "stage" / CHECKPOINT_FILE).is_file()
-    resumed = stage.run(student, parts)
-    for name, tensor in weights(whole).items():
-        assert torch.equal(weights(resumed)[name], tensor), name
-    strip = [point.but(images_per_s=1.0) for point in read_curve(tmp_path / "parts" / "stage")]
-    assert strip == [point.but(images_per_s=1.0) for point in read_curve(tmp_path / "whole" / "stage")]
 
 
 def test_a_resumed_training_asks_its_teacher_in_the_same_way(student, context, tmp_path, monkeypatch):

@@ -6,6 +6,8 @@ follows it (CMI, Fang et al. 2021, arXiv 2105.08584, and arXiv 2112.06253 keep s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,15 @@ class Bank:
         places = (self.added + torch.arange(len(codes))) % len(self.codes)
         self.codes.index_copy_(0, places, codes)
         self.added += len(codes)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For a checkpoint."""
+        return {"codes": self.codes[: len(self)], "added": torch.tensor(self.added)}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from such tensors."""
+        self.codes[: len(tensors["codes"])] = tensors["codes"]
+        self.added = int(tensors["added"])
 
     def draw(self, count: int) -> Tensor:
         """Places (count,) int64 of different images, from torch's global generator; fewer where there are fewer."""

@@ -5,38 +5,31 @@
     generator:     -mean D(generated)
 
 What both see goes through differentiable changes. The generator handed back is the running average of its weights.
-Seeded by (seed, step), so a resumed training ends with the very weights of one never interrupted.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from edgekd.distill.average import Average
-from edgekd.distill.checkpoint import Position, read_checkpoint, write_checkpoint
-from edgekd.distill.generative.adam import Adam
+from edgekd.distill.checkpoint import Position, started
+from edgekd.distill.generative.adam import adversary
 from edgekd.distill.generative.diffaugment import changed
 from edgekd.distill.generative.discriminator import Discriminator
 from edgekd.distill.generative.generator import Generator
-from edgekd.distill.generative.networks import copied, tensors_of
-from edgekd.distill.generative.synthesis import seed_of
-from edgekd.distill.loop import CHECKPOINT_FILE
 from edgekd.distill.probe import Execution
-from edgekd.errors import Diverged, Interrupted
+from edgekd.distill.trainer import StepIndex, Trainer, TrainerPlan, seed_of
 from edgekd.records import Digest
+from edgekd.store.records import CurvePoint
 from edgekd.tasks._protocol import InputSpec
 
 __all__ = ["Contest", "critic_loss", "drawn", "learn_to_draw"]
 
-_CHECKPOINT_EVERY_S = 20.0
-_PROGRESS_EVERY_S = 0.5
 _AVERAGE = 0.999
 _FASTER = 4.0  # the discriminator's learning rate over the generator's (two time scales: arXiv 1706.08500)
 _BATCH = 256
@@ -69,30 +62,22 @@ def learn_to_draw(
     ``progress`` gets steps done, steps in all, and a note. Raises Interrupted on ``stop()``, after writing a
     checkpoint to ``folder``, and Diverged.
     """
-    with torch.random.fork_rng(devices=[]):
-        game = _Game(real, spec, plan, folder)
-        begun = told = saved = time.perf_counter()
-        first = game.done
-        while game.done < plan.steps:
-            if stop():
-                game.save()
-                raise Interrupted(
-                    f"stopped after {game.done} of {plan.steps} steps of the generator",
-                    "run the same command again: it goes on from here",
-                )
-            game.step()
-            now = time.perf_counter()
-            if progress is not None and now - told > _PROGRESS_EVERY_S:
-                progress(
-                    game.done, plan.steps, f"a generator learns, {(game.done - first) / (now - begun):.1f} steps/s"
-                )
-                told = now
-            if now - saved > _CHECKPOINT_EVERY_S:
-                game.save()
-                saved = now
-        game.check()
-    game.average.settle()
-    generator = game.average.module
+    start = started(folder, plan.digest, Position[CurvePoint], Execution)
+    game = _Game(real, spec, plan)
+    trainer = Trainer(
+        game.step,
+        {"generator": game.drawing, "critic": game.judging},
+        TrainerPlan(1, plan.steps, plan.seed, seeded_by="number", of=" of the generator"),
+        start,
+        diverged=lambda _: (
+            "the generator became NaN or infinite",
+            f"lower gan.learning_rate (it is {plan.learning_rate:g})",
+        ),
+        answer=game.drawing.answering,
+        note=lambda at: f"a generator learns, {at.steps_per_s:.1f} steps/s",
+    )
+    trainer.run(progress, stop)
+    generator = trainer.ending()
     assert isinstance(generator, Generator)
     return generator
 
@@ -110,62 +95,26 @@ def critic_loss(real: Tensor, generated: Tensor) -> Tensor:
 
 
 class _Game:
-    """Both networks and where they stand."""
+    """Both networks, and what they do in a step."""
 
-    def __init__(self, real: Tensor, spec: InputSpec, plan: Contest, folder: Path) -> None:
-        self.real, self.spec, self.plan, self.path = real, spec, plan, folder / CHECKPOINT_FILE
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(seed_of(plan.seed, 2**32))  # first weights
-        self.generator = Generator(spec, plan.latent, plan.width).train()
-        self.critic = Discriminator(spec, plan.width).train()
-        self.average = Average(self.generator, _AVERAGE)
-        self.drawing = Adam(self.generator, plan.learning_rate)
-        self.judging = Adam(self.critic, _FASTER * plan.learning_rate)
-        self.done, self.loss = 0, torch.zeros(())
-        stored = read_checkpoint(self.path, plan.digest)
-        if stored is not None:
-            self._restore(*stored)
+    def __init__(self, real: Tensor, spec: InputSpec, plan: Contest) -> None:
+        self.real, self.spec, self.plan = real, spec, plan
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(plan.seed, 2**32))  # first weights
+            self.generator = Generator(spec, plan.latent, plan.width).train()
+            self.critic = Discriminator(spec, plan.width).train()
+        self.drawing = adversary(self.generator, plan.learning_rate, _AVERAGE)
+        self.judging = adversary(self.critic, _FASTER * plan.learning_rate)
 
-    def step(self) -> None:
+    def step(self, at: StepIndex) -> Mapping[str, Tensor]:
         """One step of the discriminator, then one of the generator."""
-        torch.manual_seed(seed_of(self.plan.seed, self.done))
         with torch.no_grad():
             generated = self._scaled(self.generator(self.generator.noise(self.plan.batch_size)))
-        self.loss = critic_loss(self.critic(changed(self._real())), self.critic(changed(generated)))
-        self.judging.step(self.loss)
+        loss = critic_loss(self.critic(changed(self._real())), self.critic(changed(generated)))
+        self.judging.descend(loss, at.number)
         generated = self._scaled(self.generator(self.generator.noise(self.plan.batch_size)))
-        self.drawing.step(-self.critic(changed(generated)).mean())
-        self.average.update(self.done)
-        self.done += 1
-
-    def check(self) -> None:
-        """Raises Diverged."""
-        finite = (
-            torch.isfinite(self.loss) & torch.stack([p.isfinite().all() for p in self.generator.parameters()]).all()
-        )
-        if not bool(finite):
-            raise Diverged(
-                f"the generator became NaN or infinite within {self.done} steps",
-                f"lower gan.learning_rate (it is {self.plan.learning_rate:g})",
-            )
-
-    def save(self) -> None:
-        """Write the checkpoint."""
-        self.check()
-        tensors = tensors_of(self._networks())
-        tensors |= {f"drawing.{name}": value for name, value in self.drawing.state().items()}
-        tensors |= {f"judging.{name}": value for name, value in self.judging.state().items()}
-        position = Position(plan=self.plan.digest, execution=Execution(), step=self.done)
-        write_checkpoint(self.path, position, {name: tensor.clone() for name, tensor in tensors.items()})
-
-    def _restore(self, position: Position, tensors: dict[str, Tensor]) -> None:
-        copied(tensors, self._networks())
-        for name, adam in (("drawing.", self.drawing), ("judging.", self.judging)):
-            adam.restore({key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)})
-        self.done = position.step
-
-    def _networks(self) -> dict[str, nn.Module]:
-        return {"generator": self.generator, "critic": self.critic, "average": self.average.module}
+        self.drawing.descend(-self.critic(changed(generated)).mean(), at.number)
+        return {"critic": loss}
 
     def _real(self) -> Tensor:
         places = torch.randint(0, len(self.real), (self.plan.batch_size,))

@@ -113,6 +113,7 @@ class GanAugment(Distill):
         """Drawn images (N, C, H, W) in the task's raw type: kept ones, or a generator is trained for them now."""
         from filelock import FileLock
 
+        from edgekd.distill.checkpoint import CHECKPOINT_FILE
         from edgekd.distill.generative.drawings import keep_images, kept_images
         from edgekd.distill.generative.gan import Contest, drawn, learn_to_draw
         from edgekd.teachers.cache import shared
@@ -145,6 +146,7 @@ class GanAugment(Distill):
                     stop=context.stop,
                 )
                 found = keep_images(folder, drawn(generator, count, context.seed), spec.input)
+                (folder / CHECKPOINT_FILE).unlink()
         return found
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgekd.compress.quantization.stage import Quantize
-from edgekd.distill.loop import training_device
 from edgekd.distill.probe import training_rate
+from edgekd.distill.trainer import training_device
 from edgekd.evidence import AccuracyKind
 from edgekd.ir.plan import Candidate
 from edgekd.search._protocol import AccuracyEstimate, Estimate, EstimateContext

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from pydantic import NonNegativeInt
 
-from edgekd.distill.loop import training_device
 from edgekd.distill.probe import training_rate
+from edgekd.distill.trainer import training_device
 from edgekd.errors import ConfigurationError
 from edgekd.evidence import AccuracyKind
 from edgekd.ir.plan import Candidate

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -12,9 +11,8 @@ from edgekd.artefacts import Precision
 from edgekd.distill.curve import read_curve
 from edgekd.distill.generative.data_free import DataFree
 from edgekd.distill.generative.picture import PICTURES_FILE
-from edgekd.distill.loop import CHECKPOINT_FILE
 from edgekd.distill.probe import Execution
-from edgekd.errors import ConfigurationError, Diverged, EdgeKDError, Interrupted
+from edgekd.errors import ConfigurationError, Diverged, EdgeKDError
 from edgekd.ir.encoding import Annotations
 from edgekd.testing.contracts.stage import StageContract, StageLife
 
@@ -106,27 +104,6 @@ def test_a_task_without_any_data_is_enough(student, open_context, task, tmp_path
     DataFree(**QUICK).run(student, open_context(tmp_path, task=empty, progress=told.append))
     assert [point.validation for point in read_curve(tmp_path / "stage")] == [None, None]
     assert "not validated: the split `validation`" in told[0].note
-
-
-@pytest.mark.parametrize("asks", range(2, 5))
-@pytest.mark.parametrize(("bank", "ema"), [(0, 0.0), (40, 0.99)])
-def test_an_interrupted_training_ends_with_the_same_weights(student, open_context, tmp_path, asks, bank, ema):
-    stage = DataFree(**{**QUICK, "bank": bank, "ema": ema})
-    whole = stage.run(student, open_context(tmp_path / "whole"))
-    countdown = iter([False] * (asks - 1))
-    parts = open_context(tmp_path / "parts")
-    with pytest.raises(Interrupted):
-        stage.run(student, replace(parts, stop=lambda: next(countdown, True)))
-    assert (tmp_path / "parts" / "stage" / CHECKPOINT_FILE).is_file()
-    resumed = stage.run(student, parts)
-    for name, tensor in weights(whole).items():
-        assert torch.equal(weights(resumed)[name], tensor), name
-    pictures = [(tmp_path / run / "stage" / PICTURES_FILE).read_bytes() for run in ("whole", "parts")]
-    assert pictures[0] == pictures[1]
-    strip = [
-        [point.but(images_per_s=1.0) for point in read_curve(tmp_path / run / "stage")] for run in ("whole", "parts")
-    ]
-    assert strip[0] == strip[1]
 
 
 def test_the_teacher_must_be_open(student, context, tmp_path):

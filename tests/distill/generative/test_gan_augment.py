@@ -9,7 +9,6 @@ import torch
 from edgekd.distill.generative.drawings import IMAGES_FILE, kept_images
 from edgekd.distill.generative.gan_augment import GanAugment
 from edgekd.distill.generative.picture import PICTURES_FILE
-from edgekd.distill.loop import CHECKPOINT_FILE
 from edgekd.errors import Interrupted
 from edgekd.testing.contracts.stage import StageContract, StageLife
 
@@ -71,17 +70,10 @@ def test_a_damaged_file_is_drawn_again(student, context, tmp_path):
     assert all(torch.equal(weights(again)[name], tensor) for name, tensor in weights(whole).items())
 
 
-@pytest.mark.parametrize("asks", [2, 5])
-def test_an_interrupted_generator_draws_the_same(student, context, tmp_path, asks):
-    GanAugment(**QUICK).prepare(context(tmp_path / "whole"))
-    countdown = iter([False] * (asks - 1))
-    parts = context(tmp_path / "parts")
-    with pytest.raises(Interrupted, match=f"stopped after {asks - 1} of 6 steps"):
-        GanAugment(**QUICK).prepare(replace(parts, stop=lambda: next(countdown, True)))
-    assert list((tmp_path / "parts" / "cache" / "generated").glob(f"*/{CHECKPOINT_FILE}"))
-    GanAugment(**QUICK).prepare(parts)
-    one, two = (next((tmp_path / run / "cache" / "generated").glob(f"*/{IMAGES_FILE}")) for run in ("whole", "parts"))
-    assert one.read_bytes() == two.read_bytes()
+def test_an_interrupted_generator_says_where_it_stopped(student, context, tmp_path):
+    countdown = iter([False] * 4)
+    with pytest.raises(Interrupted, match=r"stopped after 4 of 6 steps of the generator"):
+        GanAugment(**QUICK).prepare(replace(context(tmp_path), stop=lambda: next(countdown, True)))
 
 
 def test_someone_must_label(student, context, tmp_path):

@@ -1,0 +1,134 @@
+"""A module that learns: its optimizer, the learning rate of every step, and the running average of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.distill.average import Average
+
+__all__ = ["Learner", "Sgd", "sgd", "tensors_of"]
+
+
+class Learner:
+    """State of a training: the module's tensors, the optimizer's moments of its parameters, and the average.
+
+    ``optimizer`` may have other modules' parameters too; those are saved by a learner of their own. ``rate`` gives the
+    learning rate of a step, counted from 0; without it the optimizer keeps its own.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        rate: Callable[[int], float] | None = None,
+        average: float = 0.0,
+    ) -> None:
+        self.module, self.optimizer = module, optimizer
+        self.average = Average(module, average) if average else None
+        self._rate = rate
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def update(self, number: int) -> None:
+        """Step ``number`` along the gradients that the parameters have, which are dropped."""
+        if self._rate is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._rate(number)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(number)
+
+    def descend(self, loss: Tensor, number: int) -> None:
+        """Step ``number`` along the gradient of a loss at this module alone: no other's gradients are touched."""
+        learning = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        gradients = torch.autograd.grad(loss, learning, allow_unused=True)
+        for parameter, gradient in zip(learning, gradients, strict=True):
+            parameter.grad = gradient
+        self.update(number)
+
+    def answering(self) -> nn.Module:
+        """The module that is validated and returned: the average, where one is kept."""
+        if self.average is None:
+            return self.module
+        self.average.settle()
+        return self.average.module
+
+    def finite(self) -> bool:
+        """Whether all that learns is."""
+        finite = [p.detach().isfinite().all() for p in self.module.parameters() if p.requires_grad]
+        return not finite or bool(torch.stack(finite).all())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For a checkpoint: ``value.NAME``, ``average.NAME`` and ``KIND.NAME`` of each kind of moment."""
+        found = {f"value.{name}": tensor for name, tensor in tensors_of(self.module).items()}
+        if self.average is not None:
+            found |= {f"average.{name}": tensor for name, tensor in tensors_of(self.average.module).items()}
+        for name, parameter in self.module.named_parameters():
+            for kind, value in self.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    found[f"{kind}.{name}"] = value
+        return found
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from such tensors. Raises KeyError where a value is missing."""
+        for name, tensor in tensors_of(self.module).items():
+            tensor.copy_(tensors[f"value.{name}"])
+        if self.average is not None:
+            for name, tensor in tensors_of(self.average.module).items():
+                tensor.copy_(tensors[f"average.{name}"])
+        parameters = dict(self.module.named_parameters())
+        for key, value in tensors.items():
+            kind, name = key.split(".", 1)
+            if kind not in ("value", "average"):
+                like = parameters[name] if value.shape == parameters[name].shape else value  # its layout too
+                kept = torch.empty_like(like, requires_grad=False).copy_(value)
+                self.optimizer.state[parameters[name]][kind] = kept
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and all buffers, those kept out of the state dict too. They share the memory."""
+    return {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
+
+
+class Sgd(Protocol):
+    """Options of SGD, as plans of trainings have them."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The highest."""
+        ...
+
+    @property
+    def momentum(self) -> float:
+        """Nesterov's, where above 0."""
+        ...
+
+    @property
+    def weight_decay(self) -> float:
+        """Of everything but small tensors."""
+        ...
+
+
+def sgd(module: nn.Module, plan: Sgd) -> torch.optim.SGD:
+    """SGD over what can be trained; biases and normalisation don't decay."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": plan.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},  # biases and normalisation
+    ]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=plan.learning_rate,
+        momentum=plan.momentum,
+        nesterov=plan.momentum > 0,
+        fused=True,
+    )
