@@ -34,11 +34,11 @@ from edgekd.distill.relaxing import Bound, relax
 from edgekd.distill.stage import Distill
 from edgekd.distill.trainer import Trainer, TrainerPlan
 from edgekd.errors import Diverged, Interrupted
+from edgekd.ir.space import Arch
 from edgekd.records import digest_file
+from edgekd.stages import Stage, StageContext
 from edgekd.store.records import CurvePoint
 from edgekd.store.relax_options import RelaxOptions
-from edgekd.ir.space import Arch
-from edgekd.students._protocol import Stage, StageContext
 from edgekd.students.choices import Choices
 from edgekd.students.pieces import Cost
 from edgekd.students.resnet import ResNet
