@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgekd.errors import ConfigurationError
 from edgekd.ir.encoding import Encoding
-from edgekd.students.graph import PASSING, Traced, is_decoding, operator_of
+from edgekd.students.graph import Traced, is_decoding, spec_of
 
 __all__ = ["encodings_by_node", "passing_nodes"]
 
@@ -30,7 +30,7 @@ def encodings_by_node(traced: Traced) -> dict[str, Encoding]:
             continue
         if key in activations:
             found[node.name] = activations[key]
-        elif node.op == "call_function" and operator_of(node) in PASSING and node.all_input_nodes:
+        elif node.op == "call_function" and spec_of(node).transparent and node.all_input_nodes:
             source = found.get(node.all_input_nodes[0].name)
             if source is not None:
                 found[node.name] = source

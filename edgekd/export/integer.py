@@ -10,6 +10,8 @@ from pathlib import Path
 
 from edgekd.artefacts import Format
 from edgekd.evidence import EvidenceKind, Figure
+from edgekd.ir.operators import ONNX
+from edgekd.ir.support import ONNXRUNTIME_INTEGER
 from edgekd.records import Digest
 
 __all__ = ["FLOAT_OPERATORS", "MOVING", "TELLING", "float_figure", "float_operators"]
@@ -67,11 +69,10 @@ def _tflite(path: Path) -> list[str]:
     return found
 
 
-_CLAMPS = frozenset({"Relu", "Clip"})
+_CLAMPS = frozenset(kind for kind, row in ONNX.items() if row.kind == "clamp" and row.encodes == "own")
 """Behind an integer kernel and before QuantizeLinear: ONNX Runtime does them by the kernel's own limits."""
 
-_ONNX_INTEGER = _CLAMPS | {"Conv", "Gemm", "MatMul", "Add", "GlobalAveragePool", "AveragePool", "Concat"}
-MOVING = frozenset({"Transpose", "Reshape", "Flatten", "MaxPool", "Pad", "Squeeze", "Unsqueeze", "Slice", "Resize"})
+MOVING = frozenset(kind for kind, row in ONNX.items() if row.transparent)
 """ONNX operators whose results are values of their input, and zero for padding."""
 
 _WITH_BOUNDS = MOVING | {"Clip"}  # constants among their inputs are shapes and bounds, not values
@@ -102,7 +103,7 @@ def _onnx(path: Path) -> list[str]:
         elif kind in MOVING and integers.issuperset(given):
             integers.add(result)
         elif (
-            kind in _ONNX_INTEGER | MOVING
+            kind in _CLAMPS | MOVING | ONNXRUNTIME_INTEGER
             and widened.issuperset(given)
             and result not in float_ends
             and ({"QuantizeLinear"} | _CLAMPS).issuperset(readers.get(result, ()))

@@ -22,6 +22,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.export.integer import MOVING
 from edgekd.export.onnx_graph import Graph
 from edgekd.ir.encoding import Encoding
+from edgekd.ir.operators import weight_axis
 
 __all__ = [
     "encode_activations",
@@ -31,9 +32,6 @@ __all__ = [
     "moved",
     "narrow_weights",
 ]
-
-_WEIGHTED = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0, "MatMul": 1}
-"""Operators with weights, and the axis of their output channels."""
 
 
 def integers(values: NDArray[np.generic], encoding: Encoding) -> NDArray[np.int8]:
@@ -114,8 +112,7 @@ def encode_weights(
     """
     written: set[str] = set()
     for node in list(graph.graph.node):
-        axis = _WEIGHTED.get(node.op_type)
-        if axis is None or len(node.input) < 2 or node.input[1] not in weights:
+        if weight_axis(node.op_type) is None or len(node.input) < 2 or node.input[1] not in weights:
             continue
         name = node.input[1]
         encoding = _laid(node.op_type, weights[name])
@@ -150,8 +147,9 @@ def encode_weights(
 
 
 def _laid(kind: str, encoding: Encoding) -> Encoding:
-    """A weight's encoding as its operator stores it: of a MatMul the output channels are the last axis."""
-    return encoding.but(axis=1) if kind == "MatMul" and encoding.axis is not None else encoding
+    """A weight's encoding as an operator of ONNX stores it: of a MatMul the output channels are the last axis."""
+    axis = weight_axis(kind)
+    return encoding if axis is None or encoding.axis is None else encoding.but(axis=axis)
 
 
 def _encode_bias(graph: Graph, name: str, prefix: str, scale: NDArray[np.generic]) -> str:
@@ -179,7 +177,7 @@ def narrow_weights(graph: Graph, weights: Mapping[str, Encoding]) -> None:
         raise ConfigurationError.one(
             f"the ONNX graph has no weights {', '.join(missing)}", "quantize again: the graph has changed since"
         )
-    kinds = {node.input[1]: node.op_type for node in graph.graph.node if node.op_type in _WEIGHTED}
+    kinds = {node.input[1]: node.op_type for node in graph.graph.node if weight_axis(node.op_type) is not None}
     for name, given in weights.items():
         values, encoding = graph.array(name), _laid(kinds.get(name, ""), given)
         scale = np.asarray(encoding.scale, np.float32)
@@ -197,6 +195,6 @@ def _weights_of(graph: Graph) -> list[str]:
     found = {
         node.input[1]: None
         for node in graph.graph.node
-        if node.op_type in _WEIGHTED and len(node.input) > 1 and node.input[1] in graph.initializers
+        if weight_axis(node.op_type) is not None and len(node.input) > 1 and node.input[1] in graph.initializers
     }
     return list(found)

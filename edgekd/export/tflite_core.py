@@ -19,18 +19,11 @@ from torch import Tensor, nn
 
 from edgekd.errors import ConfigurationError
 from edgekd.export.flatbuffer import add_tensor, constant_of, operator_name, read_model, schema, write_model
+from edgekd.ir.operators import weight_axis
 from edgekd.students.graph import Traced, execute, is_decoding
 from edgekd.students.heads.deployed import DECODE, deployed
 
-__all__ = ["DECODING", "WEIGHT_AXIS", "TfliteCore", "convert_core", "run_shown", "to_tflite"]
-
-WEIGHT_AXIS: Mapping[str, int] = {
-    "CONV_2D": 0,
-    "DEPTHWISE_CONV_2D": 3,
-    "TRANSPOSE_CONV": 0,
-    "FULLY_CONNECTED": 0,
-}
-"""Operators with weights (their second input), and the axis of the weights' output channels."""
+__all__ = ["DECODING", "TfliteCore", "convert_core", "run_shown", "to_tflite"]
 
 DECODING = f"{DECODE}."
 """What the names of tensors begin with that stay in float, whatever the student's precision."""
@@ -207,7 +200,7 @@ def _match_weights(model: Any, traced: Traced) -> dict[int, str]:
     found: dict[int, str] = {}
     for operator in model.subgraphs[0].operators:
         kind = operator_name(model, operator)
-        if kind not in WEIGHT_AXIS:
+        if weight_axis(kind) is None:
             continue
         index = int(operator.inputs[1])
         tensor = model.subgraphs[0].tensors[index]
@@ -226,13 +219,13 @@ def _match_weights(model: Any, traced: Traced) -> dict[int, str]:
 def to_tflite(weights: NDArray[Any], kind: str) -> NDArray[Any]:
     """A parameter in the layout an operator stores: OIHW becomes OHWI, or 1HWO for depthwise convolutions.
 
-    One over time (O, I, T) is one over an image of height 1.
+    That of a transposed convolution, IOHW, becomes OHWI. One over time (O, I, T) is one over an image of height 1.
     """
     if weights.ndim == 3:
         weights = weights[:, :, None]
     if weights.ndim != 4:
         return weights
-    return weights.transpose((1, 2, 3, 0) if kind == "DEPTHWISE_CONV_2D" else (0, 2, 3, 1))
+    return weights.transpose((1, 2, 3, 0) if kind in ("DEPTHWISE_CONV_2D", "TRANSPOSE_CONV") else (0, 2, 3, 1))
 
 
 def _decoding(model: Any, traced: Traced, nodes: Mapping[int, tuple[str, ...]]) -> frozenset[int]:

@@ -28,23 +28,12 @@ from edgekd.export.flatbuffer import (
     set_operator_version,
 )
 from edgekd.export.onnx_encode import integers
-from edgekd.export.tflite_core import DECODING, WEIGHT_AXIS, TfliteCore
+from edgekd.export.tflite_core import DECODING, TfliteCore
 from edgekd.ir.encoding import Encoding
+from edgekd.ir.operators import TFLITE, weight_axis
 
 __all__ = ["halve_weights", "narrow_weights", "quantize"]
 
-_PASSING = {
-    "PAD",
-    "PADV2",
-    "TRANSPOSE",
-    "RESHAPE",
-    "MAX_POOL_2D",
-    "SQUEEZE",
-    "EXPAND_DIMS",
-    "SLICE",
-    "STRIDED_SLICE",
-    "RESIZE_NEAREST_NEIGHBOR",
-}
 _HYBRID_VERSIONS = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 12}
 """Operator versions with per-channel int8 weights and float activations, from TFLite's own version table."""
 
@@ -76,7 +65,7 @@ def quantize(
     for index, (kind, encoding) in kinds.items():
         bound = np.asarray(encoding.scale, np.float32) * np.float32(127)
         shape = [1] * len(tensors[index].shape)
-        shape[WEIGHT_AXIS[kind]] = -1
+        shape[_axis(kind)] = -1
         bound = bound.reshape(shape)
         ranges[_name(tensors[index])] = {"min": -bound, "max": bound}
     work = quantizer.Quantizer(core.data)
@@ -117,7 +106,7 @@ def _by_tensor(
             own = [node for node in core.nodes.get(index, ()) if node in activations]
             used |= set(own)
             encoding = activations[own[-1]] if own else None
-            if kind in _PASSING:  # these kernels don't rescale
+            if kind in TFLITE and TFLITE[kind].transparent:  # these kernels don't rescale
                 encoding = found.get(int(operator.inputs[0]), encoding)
             if encoding is None:
                 raise ConfigurationError.one(
@@ -142,7 +131,7 @@ def _weighted(
     found: dict[int, tuple[str, Encoding]] = {}
     for operator in model.subgraphs[0].operators:
         kind = operator_name(model, operator)
-        if kind not in WEIGHT_AXIS:
+        if weight_axis(kind) is None:
             continue
         index = int(operator.inputs[1])
         name = core.parameters.get(index)
@@ -202,7 +191,7 @@ def _integers(model: Any, index: int, kind: str, encoding: Encoding) -> NDArray[
     content = constant_of(model, tensor)
     assert content is not None
     stored = np.frombuffer(content, np.float32).reshape(tuple(tensor.shape))
-    moved = encoding if encoding.axis is None else encoding.but(axis=WEIGHT_AXIS[kind])
+    moved = encoding if encoding.axis is None else encoding.but(axis=_axis(kind))
     return integers(stored, moved)
 
 
@@ -219,11 +208,11 @@ def narrow_weights(model: Any, core: TfliteCore, weights: Mapping[str, Encoding]
         data = _integers(model, index, kind, encoding)
         tensor.buffer, tensor.type = add_buffer(model, np.ascontiguousarray(data).tobytes()), schema().TensorType.INT8
         tensor.quantization = schema().QuantizationParametersT()
-        channels = tensor.shape[WEIGHT_AXIS[kind]]
+        channels = tensor.shape[_axis(kind)]
         scale = encoding.scale if encoding.axis is not None else encoding.scale * int(channels)
         tensor.quantization.scale = np.asarray(scale, np.float32)
         tensor.quantization.zeroPoint = np.zeros(len(scale), np.int64)
-        tensor.quantization.quantizedDimension = WEIGHT_AXIS[kind]
+        tensor.quantization.quantizedDimension = _axis(kind)
     for operator in graph.operators:
         kind = operator_name(model, operator)
         if kind in _HYBRID_VERSIONS:
@@ -235,7 +224,7 @@ def halve_weights(model: Any) -> None:
     graph = model.subgraphs[0]
     widened: dict[int, int] = {}
     for operator in list(graph.operators):
-        if operator_name(model, operator) not in WEIGHT_AXIS:
+        if weight_axis(operator_name(model, operator)) is None:
             continue
         index = int(operator.inputs[1])
         tensor = graph.tensors[index]
@@ -258,6 +247,12 @@ def halve_weights(model: Any) -> None:
         operator.inputs = inputs
     for index, wide in widened.items():
         add_operator(model, "DEQUANTIZE", [index], [wide], at=0, version=3)
+
+
+def _axis(kind: str) -> int:
+    axis = weight_axis(kind)
+    assert axis is not None
+    return axis
 
 
 def _name(tensor: Any) -> str:

@@ -11,25 +11,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from edgekd.devices._protocol import Measurement, OperatorTime
+from edgekd.ir.operators import PROFILE_FAMILIES
 from edgekd.measure.compare import ALPHA, Comparison, compare
 from edgekd.records import Record
 from edgekd.units import format_us
 
 __all__ = ["Regression", "TwinComparison", "family_of", "never_slower", "regressions"]
 
-_FAMILIES: tuple[tuple[str, str], ...] = (
-    (r"dequant|quant(?!izedmatmul)|^q_|^convert|^cast|reorder", "Quantize"),
-    (r"depthwise|dw_?conv|groupconv", "DepthwiseConv"),
-    (r"conv", "Conv"),
-    (r"fully.?connected|gemm|matmul|inner_?product|dense", "FullyConnected"),
-    (r"pool|reduce|mean", "Pool"),
-    (r"soft_?max", "Softmax"),
-    (r"add|subtract|eltwise", "Add"),
-    (r"mul", "Mul"),
-    (r"relu|clamp|clip|sigmoid|swish|activation", "Activation"),
-    (r"concat", "Concat"),
-    (r"reshape|flatten|squeeze|transpose|permute|pad|copy", "Layout"),
-)
 _KERNEL = re.compile(r"jit|brg|ref|acl|gemm_|unknown")  # a kernel's name, which says nothing of the operator
 _NOT_WORTH_NAMING = 0.02  # of the whole loss
 
@@ -115,7 +103,7 @@ def family_of(operator: OperatorTime) -> str:
         kind = re.sub(r"qlinear|quantized", "", kind)
     texts = (kind, operator.name.lower()) if _KERNEL.match(kind) else (kind,)
     for text in reversed(texts):
-        for pattern, family in _FAMILIES:
+        for pattern, family in PROFILE_FAMILIES:
             if re.search(pattern, text):
                 return family
     return operator.kind

@@ -6,17 +6,14 @@ operators (`edgekd.measure.never_slower`). Evidence kind: the measurement's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from edgekd.devices._protocol import Measurement, OperatorTime, Outcome
 from edgekd.evidence import Figure
-from edgekd.ir.kernels import KernelKind, Kernels
+from edgekd.ir.kernels import Kernels
+from edgekd.ir.operators import FAMILY_KERNELS
 from edgekd.measure.never_slower import family_of
 from edgekd.profiling.record import OperatorKind
 
 __all__ = ["operator_kinds", "why_none"]
-
-_KINDS: Mapping[str, KernelKind] = {"Conv": "conv", "DepthwiseConv": "depthwise", "FullyConnected": "dense"}
 
 
 def operator_kinds(network: str, kernels: Kernels, measurement: Measurement) -> tuple[OperatorKind, ...]:
@@ -45,7 +42,7 @@ def _kind(
     network: str, family: str, operators: list[OperatorTime], kernels: Kernels, measurement: Measurement
 ) -> OperatorKind:
     time_us = sum(operator.time_us for operator in operators)
-    mine = [kernel for kernel in kernels if kernel.kind == _KINDS.get(family)]
+    mine = [kernel for kernel in kernels if kernel.kind == FAMILY_KERNELS.get(family)]
     macs = sum(kernel.macs for kernel in mine)
     time = Figure(
         metric="latency.operators",

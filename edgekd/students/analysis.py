@@ -20,6 +20,7 @@ from torch import nn
 from edgekd.artefacts import Precision
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.kernels import Kernel, KernelKind, Kernels
+from edgekd.ir.operators import OperatorKind, aten_operator, kernel_kind
 from edgekd.ir.space import Arch
 from edgekd.records import Digest
 from edgekd.students._protocol import CutOut, Family, Student
@@ -28,11 +29,6 @@ from edgekd.students.traced import Operator, Shape, Trace, trace
 from edgekd.tasks._protocol import TaskSpec
 
 __all__ = ["analyse", "analyse_arch", "kernels_of", "kernels_of_arch", "why_one_by_one"]
-
-_CLAMPS = {"relu", "hardtanh", "clamp", "clamp_min", "hardswish", "silu"}  # fused into what comes before
-_WEIGHTED = {"convolution", "addmm", "mm", "linear"}
-_POOLS = ("pool", "mean", "amax", "max", "sum")
-_MOVES = ("pad", "cat", "stack", "upsample", "slice", "copy", "clone", "index", "roll", "flip", "shuffle")
 
 
 def analyse(student: Student, precision: Precision) -> StaticFeatures:
@@ -144,6 +140,7 @@ class _Counts:
 @dataclass
 class _Operator:
     name: str
+    kind: OperatorKind
     reads: list[int]  # activations
     writes: int
     size: int  # elements of the result
@@ -158,27 +155,31 @@ class _Operator:
 
 def _operator(traced: Operator, parameters: Mapping[str, Shape]) -> _Operator:
     name, given, shape = traced.name, traced.given, traced.shape
+    kind = aten_operator(name).kind
+    filters = _filters(kind, given)
     weights = {parameter: math.prod(parameters[parameter]) for parameter, _ in given if parameter}
     return _Operator(
         name=name,
+        kind=kind,
         reads=list(traced.reads),
         writes=traced.writes,
         size=math.prod(shape),
         weights=weights,
-        macs=_macs(name, [its for _, its in given], shape),
-        channels=shape[1] if name in _WEIGHTED and weights else 0,
+        macs=_macs(name, kind, [its for _, its in given], shape),
+        channels=shape[1 if kind == "conv" else -1] if filters and weights else 0,
         shape=shape,
-        filters=_filters(name, given),
+        filters=filters,
         stride=traced.stride,
         source=next((its for parameter, its in given if not parameter), ()),
     )
 
 
-def _filters(name: str, given: Sequence[tuple[str, Shape]]) -> Shape:
-    if name == "convolution":
+def _filters(kind: OperatorKind, given: Sequence[tuple[str, Shape]]) -> Shape:
+    """The shape of an operator's weight; empty where it has none, as a product of two activations."""
+    if kind == "conv":
         return given[1][1]
     matrices = [its for parameter, its in given if parameter and len(its) > 1]
-    return matrices[0] if name in (*_WEIGHTED, "bmm", "baddbmm") and matrices else ()  # over several rows: bmm
+    return matrices[0] if kind == "dense" and matrices else ()
 
 
 def _counted(module: nn.Module, spec: TaskSpec) -> _Counts:
@@ -203,18 +204,18 @@ def _count(
         operator.reads = [same.get(buffer, buffer) for buffer in operator.reads]
         before = producer.get(operator.reads[0]) if operator.reads else None
         alone = bool(operator.reads) and readers[operator.reads[0]] == 1
-        folds = "batch_norm" in operator.name and before is not None and before.name in _WEIGHTED and alone
+        folds = operator.name == "batch_norm" and before is not None and _takes_norm(before) and alone
         if folds and before is not None:
             folded |= set(operator.weights)
             extra_biases += before.channels if 1 not in [len(parameters[key]) for key in before.weights] else 0
-        if folds or (operator.name in _CLAMPS and before is not None and alone):
+        if folds or (operator.kind == "clamp" and len(operator.reads) == 1 and before is not None and alone):
             same[operator.writes] = operator.reads[0]
             readers[operator.reads[0]] = readers[operator.writes]
             continue
         kept.append(operator)
         producer[operator.writes] = operator
     used = {key: size for operator in kept for key, size in operator.weights.items() if key not in folded}
-    matrices = {k: s for op in kept if op.name in _WEIGHTED for k, s in op.weights.items() if len(parameters[k]) > 1}
+    matrices = {k: s for op in kept if op.filters for k, s in op.weights.items() if len(parameters[k]) > 1}
     weights = sum(matrices.values())
     counted: set[str] = set()
     channels = 0
@@ -258,16 +259,14 @@ def _kernel(operator: _Operator, reads: int) -> Kernel:
 
 
 def _kind(operator: _Operator) -> KernelKind:
-    if operator.name == "convolution":
-        alone = operator.filters[1] == 1 and operator.source[1] == operator.shape[1] > 1
-        return "depthwise" if alone else "conv"
-    if operator.name in _WEIGHTED or operator.filters:
-        return "dense"
-    if operator.name == "add":
-        return "add"
-    if "softmax" not in operator.name and any(word in operator.name for word in _POOLS):
-        return "pool"
-    return "move" if any(word in operator.name for word in _MOVES) else "other"
+    if operator.kind == "conv" and operator.filters[1] == 1 and operator.source[1] == operator.shape[1] > 1:
+        return "depthwise"
+    return kernel_kind(operator.kind)
+
+
+def _takes_norm(operator: _Operator) -> bool:
+    """Whether a BatchNorm behind it can be folded into its weight: both have their channels on the second axis."""
+    return bool(operator.filters) and (operator.kind == "conv" or len(operator.shape) == 2)
 
 
 def _peak(operators: Sequence[_Operator], source_size: int, answers: Sequence[int]) -> int:
@@ -295,9 +294,9 @@ def _depth(operators: Sequence[_Operator]) -> int:
     return max(depth.values(), default=0)
 
 
-def _macs(name: str, given: Sequence[Shape], made: Shape) -> int:
-    if name == "convolution":
-        return math.prod(made) * math.prod(given[1][1:])
-    if name in ("addmm", "mm", "bmm", "baddbmm"):
+def _macs(name: str, kind: OperatorKind, given: Sequence[Shape], made: Shape) -> int:
+    if kind == "conv":  # one that is transposed has its window at each place of what it reads
+        return math.prod(given[0] if name == "conv_transpose" else made) * math.prod(given[1][1:])
+    if kind == "dense":
         return math.prod(made) * given[-2][-1]
     return 0

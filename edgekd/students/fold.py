@@ -19,6 +19,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from edgekd.errors import ConfigurationError
+from edgekd.ir.operators import aten_operator
 from edgekd.students._protocol import Student
 
 __all__ = ["fold_module", "folded", "no_graph"]
@@ -27,7 +28,6 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _TOLERANCE = 1e-3  # of the largest answer
 _OTHER_INPUTS = ("'indices'", "missing a required argument", "required positional argument")  # in torch's errors
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-_OPERATORS = ("conv1d", "conv2d", "conv_transpose2d", "convolution", "linear")
 
 
 def folded(student: Student) -> Student:
@@ -220,7 +220,7 @@ def _computes_with_its_own(node: fx.Node, layer: nn.Module, path: str, parameter
 
     A layer without a bias gets one: its class must hand that on, as torch's own do. What they pad before is theirs.
     """
-    if getattr(node.target, "_opname", "") not in _OPERATORS:
+    if not aten_operator(getattr(node.target, "_opname", "")).weighted:
         return False
     if isinstance(layer, nn.ConvTranspose2d) and layer.groups > 1:
         return False

@@ -23,12 +23,12 @@ from torch import Tensor, fx
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
+from edgekd.ir.operators import TABLE, OperatorSpec, aten_operator
 from edgekd.students._protocol import Student
 from edgekd.students.fold import folded, no_graph
 from edgekd.students.heads.deployed import DECODE, deployed
 
 __all__ = [
-    "PASSING",
     "Traced",
     "call",
     "core_input_of",
@@ -39,44 +39,9 @@ __all__ = [
     "operator_of",
     "outputs_in",
     "parameters_of",
+    "spec_of",
     "trace",
 ]
-
-PASSING = frozenset(
-    {"flatten", "view", "permute", "dropout", "clone", "pad", "max_pool", "squeeze", "unsqueeze", "slice"}
-    | {"upsample_nearest2d"}
-)
-"""Operators whose results are values of their input (and zero, for padding): they share its encoding."""
-
-_NAMES = {
-    "conv1d": "conv",
-    "conv2d": "conv",
-    "convolution": "conv",
-    "conv_transpose2d": "conv_transpose",
-    "addmm": "linear",
-    "native_batch_norm": "batch_norm",
-    "_native_batch_norm_legit": "batch_norm",
-    "_native_batch_norm_legit_no_training": "batch_norm",
-    "max_pool1d": "max_pool",
-    "max_pool2d": "max_pool",
-    "max_pool2d_with_indices": "max_pool",
-    "avg_pool1d": "avg_pool",
-    "avg_pool2d": "avg_pool",
-    "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
-    "reshape": "view",
-    "_unsafe_view": "view",
-    "transpose": "permute",
-    "t": "permute",
-    "constant_pad_nd": "pad",
-    "contiguous": "clone",
-    "alias": "clone",
-    "detach": "clone",
-    "lift_fresh_copy": "clone",
-    "feature_dropout": "dropout",
-    "_to_copy": "to",
-    "concat": "cat",
-    "_softmax": "softmax",
-}
 
 
 @dataclass(frozen=True)
@@ -135,14 +100,16 @@ def outputs_in(program: ExportedProgram) -> tuple[fx.Node, ...]:
 
 
 def operator_of(node: fx.Node) -> str:
-    """One name an operator, whatever overload or in-place form: ``conv``, ``linear``, ``relu``, ``add``, ..."""
+    """The canonical name of a node's operator, whatever its overload or in-place form: ``conv``, ``linear``, ...."""
+    return spec_of(node).name
+
+
+def spec_of(node: fx.Node) -> OperatorSpec:
+    """A node's row in the operator table. A pool to one pixel is a ``mean``."""
     target = node.target
     full = target._opname if isinstance(target, torch._ops.OpOverload) else getattr(target, "__name__", str(target))
-    name = full.rstrip("_") or full
-    name = _NAMES.get(name, name)
-    if name == "adaptive_avg_pool2d" and _is_one(node.args[1]):
-        return "mean"
-    return name
+    row = aten_operator(full)
+    return TABLE["mean"] if row.name == "adaptive_avg_pool2d" and _is_one(node.args[1]) else row
 
 
 def keys_of(exported_program: ExportedProgram, core_prefix: str = "core") -> dict[str, str]:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from edgekd.ir.operators import aten_operator
+
 __all__ = ["MODEL_ERRORS", "Operator", "Shape", "Span", "Trace", "trace"]
 
 Shape = tuple[int, ...]
@@ -24,7 +26,7 @@ MODEL_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError
 class Operator:
     """An operator that computes. Activations are numbered; 0 is the input."""
 
-    name: str
+    name: str  # canonical, as in `edgekd.ir.operators`
     reads: tuple[int, ...]
     writes: int
     shape: Shape  # of the result
@@ -106,7 +108,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        name = func._opname.strip("_")
+        transposed = func._opname == "convolution" and args[6]
+        name = "conv_transpose" if transposed else aten_operator(func._opname).name
         given = list(_tensors([args, kwargs or {}]))
         made = next(iter(_tensors(result)), None)
         if made is None or not made.is_floating_point():
@@ -124,7 +127,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
                 writes=len(self.operators) + 1,
                 shape=tuple(made.shape),
                 given=tuple((self._parameters.get(_buffer(tensor), ""), tuple(tensor.shape)) for tensor in given),
-                stride=max(args[3]) if name == "convolution" else 1,
+                stride=max(args[3]) if func._opname == "convolution" else 1,
             )
         )
         return result

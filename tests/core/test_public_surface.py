@@ -55,8 +55,8 @@ def test_edgekd_has_what_its_api_has_and_says_so() -> None:
 
 CORE = (
     "artefacts", "documents", "errors", "events", "evidence", "external_weights", "inheritance", "ir.encoding",
-    "ir.features", "ir.kernels", "ir.plan", "ir.space", "ir.support", "plugins", "progress", "records", "references",
-    "shelves", "units", "wire", "wrapping",
+    "ir.features", "ir.kernels", "ir.operators", "ir.plan", "ir.space", "ir.support", "plugins", "progress", "records",
+    "references", "shelves", "units", "wire", "wrapping",
 )  # fmt: skip
 
 

@@ -154,6 +154,14 @@ class Rows(nn.Module):
         return self.classes(self.channels(x).mean(1))
 
 
+def transposed() -> nn.Module:
+    """Down and up again, as a segmentation network goes."""
+    up = nn.ConvTranspose2d(8, 6, 2, stride=2)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), up, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10)
+    )
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "mobile": mobile,
     "vgg": vgg,
@@ -163,7 +171,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "inverted": inverted,
     "unfused": Unfused,
 }
-ROWS: dict[str, Callable[[], nn.Module]] = {**MODELS, "rows": Rows}
+ROWS: dict[str, Callable[[], nn.Module]] = {**MODELS, "rows": Rows, "transposed": transposed}
 EXPORTERS: dict[str, tuple[Exporter, str]] = {
     "litert/xnnpack": (TfliteExporter(), ".tflite"),
     "onnxruntime/cpu": (OnnxExporter(), ".onnx"),
@@ -201,12 +209,17 @@ def test_answers_are_the_students(
 
 
 @pytest.mark.parametrize("backend", EXPORTERS)
-@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.DYNAMIC_INT8])
-def test_linear_layers_over_rows_are_the_students(
-    precision: Precision, backend: str, samples: NDArray[Any], this_computer: DeviceSession, tmp_path: Path
+@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC_INT8])
+@pytest.mark.parametrize("name", ["rows", "transposed"])
+def test_layers_without_an_integer_form_are_the_students(
+    name: str, precision: Precision, backend: str, samples: NDArray[Any], this_computer: DeviceSession, tmp_path: Path
 ) -> None:
+    """Linear layers over rows, and transposed convolutions, whose output channels are their weights' second axis."""
     (exporter, suffix), where = EXPORTERS[backend], Backend.model_validate(backend)
-    student, options = calibrate(student_of("rows"), samples, precision, "minmax"), ExportOptions()
+    student, options = calibrate(student_of(name), samples, precision, "minmax"), ExportOptions()
+    if name == "transposed" and precision is Precision.DYNAMIC_INT8:
+        encoding = student.annotations.weights["1.weight"]
+        assert (encoding.axis, len(encoding.scale)) == (1, 6)
     job = Job(artefact=exporter.export(student, options, where, None, tmp_path / f"model{suffix}"), backend=where)
     assert check_parity(this_computer, job, student, samples, options, tmp_path / "parity").holds
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor, nn
 
@@ -68,10 +70,53 @@ class Attending(nn.Module):
 
 
 def test_weights_of_a_layer_are_counted_once_however_many_rows_it_sees() -> None:
-    kernels = kernels_of(Student(module=Attending().eval(), task=SPEC, family="mine", options={}, arch=Arch.of({})))
-    assert [kernel.weights for kernel in kernels if kernel.kind == "dense"] == [15, 20]
+    kernels = kernels_of(small().but(module=Attending().eval()))
+    assert [kernel.weights for kernel in kernels if kernel.kind == "dense"] == [15, 0, 0, 20]
     assert sum(kernel.weights for kernel in kernels) == 35
-    assert sum(kernel.kind == "pool" for kernel in kernels) == 1  # the mean; softmax is none
+
+
+def test_products_of_two_activations_are_matrix_products_without_weights() -> None:
+    kernels = kernels_of(small().but(module=Attending().eval()))
+    assert [kernel.macs for kernel in kernels if kernel.kind == "dense"] == [64 * 15, 64 * 64 * 5, 64 * 64 * 5, 20]
+    assert Counter(kernel.kind for kernel in kernels)["pool"] == 1  # the mean; softmax is none
+    assert analyse(small().but(module=Attending().eval()), Precision.INT8).weight_bytes == 35 + 4 * 9 + 4 * 9
+
+
+class Strided(nn.Module):
+    """A linear layer over the columns of an image, which torch computes as one batched product with its weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.row = nn.Linear(64, 6, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.bmm(x.flatten(2), self.row.weight.t().expand(x.shape[0], 64, 6)).mean(1)
+
+
+def test_a_weight_is_one_in_a_batched_product_too() -> None:
+    found = analyse(small().but(module=Strided().eval()), Precision.INT8)
+    assert (found.parameters, found.macs) == (64 * 6, 3 * 64 * 6)
+    assert found.weight_bytes == 64 * 6 + 4 * 6  # and a scale for each of the six
+
+
+class Widening(nn.Module):
+    """A transposed convolution, its result bounded from above, and the larger of two tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.norm = nn.ConvTranspose2d(3, 5, 2, stride=2, bias=False), nn.BatchNorm2d(5)
+        self.fc = nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.up(x)).clamp_max(6.0)
+        return self.fc(torch.maximum(y, y.sigmoid()).cumsum(1).mean((2, 3)))
+
+
+def test_a_transposed_convolution_has_its_window_at_each_place_of_its_source() -> None:
+    kernels = kernels_of(small().but(module=Widening().eval()))
+    assert (kernels[0].kind, kernels[0].macs, kernels[0].weights) == ("conv", 64 * 3 * 5 * 4, 3 * 5 * 4)
+    # BatchNorm and the bound are part of it; sigmoid, maximum and cumsum are arithmetic on every element
+    assert [kernel.kind for kernel in kernels[1:]] == ["other", "other", "other", "pool", "dense"]
 
 
 def test_an_arch_is_counted_without_weights() -> None:

@@ -63,7 +63,7 @@ def calibrate(
     points, state = points_of(traced), _parameters(traced)
     limit = weight_limit(backend, fingerprint)
     if precision is Precision.DYNAMIC_INT8:
-        plain = {name: weight_encoding(state[name], limit) for name in sorted(points.users)}
+        plain = {name: weight_encoding(state[name], limit, axis=points.axes[name]) for name in sorted(points.users)}
         return flat.but(annotations=Annotations(precision=precision, weights=plain))
     if precision is not Precision.INT8:
         assert_never(precision)
@@ -154,9 +154,9 @@ def _weights(
             source = activations[traced.keys[node.args[0].name]]
             after = traced.keys[next(iter(node.users)).name] if key in points.fused else key
             bias = state.get(points.weights[key][1])
-            least = floors(bias, len(weight), source.scale[0], activations[after].scale[0])
+            least = floors(bias, weight.shape[points.axes[name]], source.scale[0], activations[after].scale[0])
             floor = least if floor is None else torch.maximum(floor, least)
-        found[name] = weight_encoding(weight, limit, floor)
+        found[name] = weight_encoding(weight, limit, floor, points.axes[name])
     return found
 
 

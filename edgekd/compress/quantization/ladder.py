@@ -14,17 +14,14 @@ import torch
 from torch import fx
 
 from edgekd.artefacts import Backend, Precision
-from edgekd.compress.quantization.rules import SHARING, WEIGHTED, is_clamp_at_zero, is_tensor
+from edgekd.compress.quantization.rules import is_clamp_at_zero, is_tensor
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import Problem
 from edgekd.ir.support import precisions_of
 from edgekd.students._protocol import Student
-from edgekd.students.graph import Traced, operator_of, trace
+from edgekd.students.graph import Traced, operator_of, spec_of, trace
 
 __all__ = ["problems_with", "weight_limit"]
-
-INTEGER = SHARING | WEIGHTED | {"add", "sub", "mul", "mean", "relu", "relu6", "hardtanh", "clamp"}
-"""Operators that have an integer form in every runtime edgekd drives."""
 
 
 def weight_limit(backend: Backend | None, fingerprint: Fingerprint | None) -> int:
@@ -44,7 +41,7 @@ def problems_with(
         return []
     traced = traced or trace(student, decomposed=False)
     nodes = [node for node in traced.program.graph.nodes if node.op == "call_function" and node.name in traced.keys]
-    if not any(operator_of(node) in WEIGHTED for node in nodes):
+    if not any(spec_of(node).weighted for node in nodes):
         return [Problem(f"{precision.value}{where}: this student has no convolution or linear layer", "use float32")]
     if precision is Precision.FLOAT16:
         largest = float(torch.finfo(torch.float16).max)
@@ -79,9 +76,9 @@ def _stops(node: fx.Node, traced: Traced) -> str:
         return f"has several results, and no integer form ({name})"
     if name == "batch_norm":
         return "is a BatchNorm that can't be folded into a convolution: it follows none, or its class computes more"
-    if name not in INTEGER:
+    if spec_of(node).encodes == "none":
         return f"has no integer form ({name})"
-    if name in WEIGHTED:
+    if spec_of(node).weighted:
         weight = node.args[1]
         if not isinstance(weight, fx.Node) or weight.name not in traced.parameters:
             return "takes its weight from a computation"

@@ -16,8 +16,8 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from edgekd.artefacts import Precision
-from edgekd.compress.quantization.rules import WEIGHTED, is_tensor, points_of
-from edgekd.compress.quantization.weights import weight_integers
+from edgekd.compress.quantization.rules import is_tensor, points_of
+from edgekd.compress.quantization.weights import weight_integers, weight_scales
 from edgekd.errors import ConfigurationError
 from edgekd.ir.encoding import Encoding
 from edgekd.students._protocol import Student
@@ -42,9 +42,8 @@ def reference_module(student: Student) -> nn.Module:
     for name, encoding in student.annotations.weights.items():
         if name not in weights:
             raise _stale(f"there is no weight `{name}`")
-        scale = torch.tensor(encoding.scale).view(-1, *[1] * (weights[name].dim() - 1))
         with torch.no_grad():
-            weights[name].copy_(weight_integers(weights[name], encoding) * scale)
+            weights[name].copy_(weight_integers(weights[name], encoding) * weight_scales(weights[name], encoding))
     return module.eval()
 
 
@@ -88,7 +87,7 @@ class IntegerReference(nn.Module):
         name = operator_of(node)
         if not is_tensor(node) or key in self._points.passing or name == "cat":
             return call(node, args, kwargs)  # a shape, or integers passed on as they are
-        if name in WEIGHTED:
+        if key in self._points.weights:
             real = self._products(node, key, args)
         else:
             scaled = [

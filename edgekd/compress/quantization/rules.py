@@ -7,19 +7,16 @@ windows, keep their input's encoding; the parts of a concatenation share one. Me
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import fx
 
-from edgekd.students.graph import PASSING, Traced, operator_of
+from edgekd.ir.operators import weight_axis
+from edgekd.students.graph import Traced, operator_of, spec_of
 
 __all__ = ["Points", "is_clamp_at_zero", "points_of"]
-
-FUSED_INTO_RELU = frozenset({"conv", "linear", "add"})
-WEIGHTED = frozenset({"conv", "linear"})
-SHARING = PASSING | {"avg_pool", "adaptive_avg_pool2d", "cat"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,7 @@ class Points:
     fused: frozenset[str]  # keys of operators whose result is rounded only after the ReLU behind them
     weights: Mapping[str, tuple[str, str]]  # key of a weighted operator -> names of its weight and bias ("" for none)
     users: Mapping[str, tuple[str, ...]]  # parameter name -> keys of the operators that use it as their weight
+    axes: Mapping[str, int]  # parameter name -> axis of its output channels
 
 
 def points_of(traced: Traced) -> Points:
@@ -38,9 +36,7 @@ def points_of(traced: Traced) -> Points:
     nodes = [node for node in traced.program.graph.nodes if node.name in traced.keys]
     key = {node: traced.keys[node.name] for node in nodes}
     fused = {
-        node
-        for node in nodes
-        if node.op == "call_function" and operator_of(node) in FUSED_INTO_RELU and _only_relu_follows(node)
+        node for node in nodes if node.op == "call_function" and spec_of(node).fuses_relu and _only_relu_follows(node)
     }
     parent: dict[str, str] = {key[node]: key[node] for node in nodes if node not in fused and is_tensor(node)}
 
@@ -50,23 +46,27 @@ def points_of(traced: Traced) -> Points:
         return name
 
     for node in nodes:
-        if node.op == "call_function" and operator_of(node) in SHARING and is_tensor(node):
+        if node.op == "call_function" and spec_of(node).encodes in ("input", "shared") and is_tensor(node):
             for source in node.all_input_nodes:
                 if source in key and key[source] in parent:
                     parent[root(key[node])] = root(key[source])
+    axes = _output_axes(nodes, traced)
     weights, users = {}, dict[str, tuple[str, ...]]()
     for node in nodes:
-        if node.op == "call_function" and operator_of(node) in WEIGHTED:
+        if node.op == "call_function" and spec_of(node).weighted:
             weight, bias = _parameter(node, 1, traced), _parameter(node, 2, traced)
+            if weight not in axes:
+                continue
             weights[key[node]] = (weight, bias)
             users[weight] = (*users.get(weight, ()), key[node])
-    passing = {key[node] for node in nodes if node.op == "call_function" and operator_of(node) in PASSING}
+    passing = {key[node] for node in nodes if node.op == "call_function" and spec_of(node).transparent}
     return Points(
         group={name: root(name) for name in parent},
         passing=frozenset(passing),
         fused=frozenset(key[node] for node in fused),
         weights=weights,
         users=users,
+        axes=axes,
     )
 
 
@@ -82,6 +82,20 @@ def is_tensor(node: fx.Node) -> bool:
     """Whether a node's value is one float tensor."""
     value = node.meta.get("val")
     return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def _output_axes(nodes: Sequence[fx.Node], traced: Traced) -> Mapping[str, int]:
+    """The axis of the output channels of each parameter that is a weight.
+
+    Without those that are computed, and those that operators share whose output channels are on different axes.
+    """
+    found: dict[str, set[int]] = {}
+    for node in nodes:
+        axis = weight_axis(operator_of(node)) if node.op == "call_function" else None
+        weight = _parameter(node, 1, traced) if axis is not None else ""
+        if weight and axis is not None:
+            found.setdefault(weight, set()).add(axis)
+    return {weight: min(axes) for weight, axes in found.items() if len(axes) == 1}
 
 
 def _only_relu_follows(node: fx.Node) -> bool:

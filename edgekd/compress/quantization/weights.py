@@ -11,19 +11,19 @@ from torch import Tensor
 
 from edgekd.ir.encoding import Encoding
 
-__all__ = ["floors", "weight_encoding", "weight_integers"]
+__all__ = ["floors", "weight_encoding", "weight_integers", "weight_scales"]
 
 _LARGEST_BIAS = 2.0**30  # in int32 units, half of what fits
 _SMALLEST = 2.0**-100  # far from subnormal numbers, which kernels refuse or round to zero
 _SMALLEST_RATIO = 2.0**-31  # of scale(input) * scale(weight) to scale(output): kernels' multipliers end at 2**-32
 
 
-def weight_encoding(weight: Tensor, limit: int, floor: Tensor | None = None) -> Encoding:
-    """Encoding of a weight (out, ...) whose largest magnitude in each channel becomes ``limit``.
+def weight_encoding(weight: Tensor, limit: int, floor: Tensor | None = None, axis: int = 0) -> Encoding:
+    """Encoding of a weight whose largest magnitude in each output channel becomes ``limit``.
 
-    ``floor`` (out,) is the least scale of each channel.
+    ``axis`` is that of the output channels; ``floor`` (out,) is the least scale of each.
     """
-    largest = weight.detach().double().abs().flatten(1).amax(1)
+    largest = weight.detach().double().abs().movedim(axis, 0).flatten(1).amax(1)
     scale = torch.where(largest > 0, (largest / limit).clamp_min(_SMALLEST), 1.0 / limit)
     if floor is not None:
         scale = torch.maximum(scale, floor)
@@ -32,7 +32,7 @@ def weight_encoding(weight: Tensor, limit: int, floor: Tensor | None = None) -> 
         bits=8,
         scale=tuple(float(value) for value in values),
         zero_point=(0,) * len(values),
-        axis=0,
+        axis=axis,
         limit=limit,
     )
 
@@ -50,6 +50,12 @@ def floors(bias: Tensor | None, channels: int, input_scale: float, output_scale:
 
 def weight_integers(weight: Tensor, encoding: Encoding) -> Tensor:
     """A weight's integers as float32, rounded half to even and clamped."""
-    scale = torch.tensor(encoding.scale, dtype=torch.float32).view(-1, *[1] * (weight.dim() - 1))
     limit = encoding.limit or 127
-    return torch.round(weight.detach().float() / scale).clamp(-limit, limit)
+    return torch.round(weight.detach().float() / weight_scales(weight, encoding)).clamp(-limit, limit)
+
+
+def weight_scales(weight: Tensor, encoding: Encoding) -> Tensor:
+    """The scales of a weight's encoding, float32, shaped to be multiplied with it."""
+    along = [1] * weight.dim()
+    along[encoding.axis or 0] = -1
+    return torch.tensor(encoding.scale, dtype=torch.float32).view(along)

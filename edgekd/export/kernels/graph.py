@@ -10,28 +10,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple
 
-from edgekd.ir.kernels import Kernel, KernelKind, Kernels, checked
+from edgekd.ir.kernels import Kernel, Kernels, checked
+from edgekd.ir.operators import OperatorKind, kernel_kind
 
-__all__ = ["Operator", "OperatorKind", "Shape", "fused"]
+__all__ = ["Operator", "Shape", "fused", "without_batch"]
 
-OperatorKind = KernelKind | Literal["clamp", "scale", "free", "pad"]
 Shape = tuple[int, ...]
 """Without batch, channels first: (C, H, W), (C, T) or (C,)."""
 
-_LEFT: Mapping[OperatorKind, KernelKind] = {
-    "clamp": "other",
-    "scale": "other",
-    "pad": "move",
-}  # where they have nothing to go into
-
 
 class Operator(NamedTuple):
-    """One operator of a file. ``reads`` are activations alone; ``weights`` the elements of its constant matrix.
-
-    ``clamp`` clips, ``scale`` multiplies by or subtracts a constant, ``free`` costs nothing.
-    """
+    """One operator of a file. ``reads`` are activations alone; ``weights`` the elements of its constant matrix."""
 
     kind: OperatorKind
     reads: tuple[str, ...]
@@ -39,6 +30,13 @@ class Operator(NamedTuple):
     taps: int = 1
     stride: int = 1
     weights: int = 0
+    transposed: bool = False  # a convolution whose window moves over its result: a product a place of its source
+    inner: int = 0  # of a product of matrices: how many products each number of its result sums up
+
+
+def without_batch(sides: Sequence[int], batch: int) -> Shape:
+    """A value's shape without its batch axis. Where its first axis is another (rows of all samples), it stays."""
+    return tuple(sides[1:] if len(sides) > 1 and sides[0] == batch else sides)
 
 
 def fused(operators: Sequence[Operator], shapes: Mapping[str, Shape]) -> Kernels:
@@ -53,11 +51,11 @@ def fused(operators: Sequence[Operator], shapes: Mapping[str, Shape]) -> Kernels
         before = made.get(reads[0]) if reads else None
         alone = bool(reads) and readers[operator.reads[0]] == 1 and before is not None
         bias = operator.kind == "add" and len(reads) == 1 and before is not None and before.weights > 0
-        scale = operator.kind == "scale" and len(reads) == 1
+        elementwise = operator.kind in ("clamp", "scale") and len(reads) == 1
         if not reads:
             continue  # of constants alone: folded before the first inference
         padding = operator.kind == "pad" and operator.writes in windows and readers[operator.writes] == 1
-        if operator.kind == "free" or padding or (alone and (operator.kind == "clamp" or scale or bias)):
+        if operator.kind == "free" or padding or (alone and (elementwise or bias)):
             same[operator.writes] = reads[0]
             continue
         kept.append(operator._replace(reads=reads))
@@ -71,8 +69,9 @@ def _kernel(operator: Operator, shapes: Mapping[str, Shape]) -> Kernel:
             raise ValueError(f"the shape of `{name}` is not fixed")
     source, result = shapes[operator.reads[0]], shapes[operator.writes]
     height, width = (*result[1:], 1, 1)[:2]
-    kind = _LEFT.get(operator.kind) or cast("KernelKind", operator.kind)
-    places = height * width if kind in ("conv", "depthwise") else math.prod(result[1:])
+    kind = kernel_kind(operator.kind)
+    places = math.prod(source[1:]) if operator.transposed else math.prod(result[1:])
+    products = operator.inner * math.prod(result) if kind == "dense" else operator.weights * places
     return Kernel(
         kind=kind,
         inputs=source[0] if source else 1,
@@ -81,7 +80,7 @@ def _kernel(operator: Operator, shapes: Mapping[str, Shape]) -> Kernel:
         width=width,
         taps=operator.taps,
         stride=operator.stride,
-        macs=operator.weights * places,
+        macs=products,
         reads=sum(math.prod(shapes[name]) for name in operator.reads),
         writes=math.prod(result),
         weights=operator.weights,

@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekd.export.kernels.graph import Operator, OperatorKind, Shape, fused
+from edgekd.export.kernels.graph import Operator, Shape, fused, without_batch
 from edgekd.ir.kernels import Kernels
+from edgekd.ir.operators import ONNX, operator_kind
 
 __all__ = ["onnx_kernels"]
-
-_KINDS: dict[str, OperatorKind] = {
-    **dict.fromkeys(("Conv", "ConvTranspose", "ConvInteger", "QLinearConv"), "conv"),
-    **dict.fromkeys(("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"), "dense"),
-    "Add": "add",
-    **dict.fromkeys(
-        ("GlobalAveragePool", "AveragePool", "MaxPool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "ReduceSum"), "pool"
-    ),
-    **dict.fromkeys(
-        ("Concat", "Split", "Slice", "Resize", "Transpose", "Gather", "GatherND", "DepthToSpace", "Tile"), "move"
-    ),
-    "Pad": "pad",
-    **dict.fromkeys(("Relu", "Clip", "HardSwish"), "clamp"),
-    **dict.fromkeys(("Mul", "Sub", "Div"), "scale"),
-    **dict.fromkeys(
-        (
-            *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "QuantizeLinear", "DequantizeLinear"),
-            *("DynamicQuantizeLinear", "BatchNormalization"),
-        ),
-        "free",
-    ),
-}
-
 
 _SMALL = 64  # numbers
 
@@ -49,9 +28,10 @@ def onnx_kernels(path: Path) -> Kernels:
         ) from error
     graph = model.graph
     matrices = {tensor.name: tuple(int(side) for side in tensor.dims) for tensor in graph.initializer}
+    batch = next((_sides(value)[0] for value in graph.input if value.name not in matrices and _sides(value)), 1)
     shapes: dict[str, Shape] = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
-        shapes[value.name] = _shape(value)
+        shapes[value.name] = without_batch(_sides(value), batch)
     operators = []
     for node in graph.node:
         fixed = node.op_type == "Shape" or all(name in matrices or not name for name in node.input)
@@ -59,7 +39,7 @@ def onnx_kernels(path: Path) -> Kernels:
             first = next((matrices[name] for name in node.input if name), ())
             matrices.update(dict.fromkeys(node.output, first))
             continue
-        operators.append(_operator(node, matrices))
+        operators.append(_operator(node, matrices, shapes))
     return fused(operators, shapes)
 
 
@@ -77,8 +57,8 @@ def _with_shapes(path: Path) -> Any:
     return model
 
 
-def _operator(node: Any, matrices: dict[str, tuple[int, ...]]) -> Operator:
-    kind = _KINDS.get(node.op_type, "other")
+def _operator(node: Any, matrices: Mapping[str, tuple[int, ...]], shapes: Mapping[str, Shape]) -> Operator:
+    kind = operator_kind(ONNX, node.op_type)
     filters = next((matrices[name] for name in node.input if len(matrices.get(name, ())) > 1), ())
     attributes = {attribute.name: attribute for attribute in node.attribute}
     windowed = kind == "conv" and len(filters) > 2
@@ -91,10 +71,11 @@ def _operator(node: Any, matrices: dict[str, tuple[int, ...]]) -> Operator:
         taps=math.prod(filters[2:]) if windowed else 1,
         stride=int(max(attributes["strides"].ints)) if windowed and "strides" in attributes else 1,
         weights=math.prod(filters) if filters and kind in ("conv", "depthwise", "dense") else 0,
+        transposed=node.op_type == "ConvTranspose",
+        inner=(0, *(shapes.get(node.input[0]) or matrices.get(node.input[0], ())))[-1] if kind == "dense" else 0,
     )
 
 
-def _shape(value: Any) -> Shape:
+def _sides(value: Any) -> list[int]:
     dims = value.type.tensor_type.shape.dim
-    sides = [int(dim.dim_value) if dim.HasField("dim_value") else -1 for dim in dims]
-    return tuple(sides[1:] if len(sides) > 1 else sides)
+    return [int(dim.dim_value) if dim.HasField("dim_value") else -1 for dim in dims]

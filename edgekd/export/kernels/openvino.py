@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from edgekd.export.kernels.graph import Operator, OperatorKind, Shape, fused
+from edgekd.export.kernels.graph import Operator, Shape, fused, without_batch
 from edgekd.ir.kernels import Kernels
+from edgekd.ir.operators import OPENVINO, operator_kind
 
 __all__ = ["openvino_kernels"]
-
-_KINDS: dict[str, OperatorKind] = {
-    **dict.fromkeys(("Convolution", "GroupConvolution", "ConvolutionBackpropData"), "conv"),
-    "MatMul": "dense",
-    "Add": "add",
-    **dict.fromkeys(("ReduceMean", "AvgPool", "MaxPool", "ReduceMax", "ReduceSum"), "pool"),
-    **dict.fromkeys(
-        ("Concat", "Split", "VariadicSplit", "Slice", "StridedSlice", "Interpolate", "Transpose", "Gather"),
-        "move",
-    ),
-    "Pad": "pad",
-    **dict.fromkeys(("ReLU", "Clamp", "HSwish", "Minimum", "Maximum"), "clamp"),
-    **dict.fromkeys(("Multiply", "Subtract", "Divide"), "scale"),
-    **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Convert", "FakeQuantize", "Result", "Parameter"), "free"),
-}
 
 
 def openvino_kernels(path: Path) -> Kernels:
@@ -38,12 +25,15 @@ def openvino_kernels(path: Path) -> Kernels:
         }
         operators, shapes = list[Operator](), dict[str, Shape]()
         matrices: dict[str, tuple[int, ...]] = {}
+        batch = 1
         for layer in layers:
             sides = {
                 f"{layer.attrib['id']}:{port.attrib['id']}": tuple(int(dim.text or -1) for dim in port.findall("dim"))
                 for port in layer.findall("./output/port")
             }
-            shapes |= {name: _shape(found) for name, found in sides.items()}
+            if layer.attrib["type"] == "Parameter" and not operators:
+                batch = next((found[0] for found in sides.values() if found), batch)
+            shapes |= {name: without_batch(found, batch) for name, found in sides.items()}
             entries = [(layer.attrib["id"], port.attrib["id"]) for port in layer.findall("./input/port")]
             given = [":".join(made_by[entry]) for entry in entries]
             if layer.attrib["type"] == "Parameter" or not sides:
@@ -52,18 +42,22 @@ def openvino_kernels(path: Path) -> Kernels:
                 # known before the first inference
                 matrices |= sides
                 continue
-            operators.append(_operator(layer, given, next(iter(sides)), matrices))
+            operators.append(_operator(layer, given, next(iter(sides)), matrices, shapes))
     except (ElementTree.ParseError, KeyError, ValueError) as error:
         raise ValueError(f"it is damaged: {error}") from error
     return fused(operators, shapes)
 
 
 def _operator(
-    layer: ElementTree.Element, given: list[str], writes: str, matrices: dict[str, tuple[int, ...]]
+    layer: ElementTree.Element,
+    given: list[str],
+    writes: str,
+    matrices: Mapping[str, tuple[int, ...]],
+    shapes: Mapping[str, Shape],
 ) -> Operator:
-    kind = _KINDS.get(layer.attrib["type"], "other")
+    kind = operator_kind(OPENVINO, layer.attrib["type"])
     filters = next((matrices[name] for name in given if len(matrices.get(name, ())) > 1), ())
-    grouped = layer.attrib["type"] == "GroupConvolution"
+    grouped = layer.attrib["type"].startswith("GroupConvolution")
     windowed = kind == "conv" and len(filters) > 2
     if windowed and grouped and filters[2] == 1:  # (groups, out, in, height, width)
         kind = "depthwise"
@@ -76,8 +70,12 @@ def _operator(
         taps=math.prod(filters[3 if grouped else 2 :]) if windowed else 1,
         stride=max(int(side) for side in strides) if windowed else 1,
         weights=math.prod(filters) if filters and kind in ("conv", "depthwise", "dense") else 0,
+        transposed=layer.attrib["type"].endswith("ConvolutionBackpropData"),
+        inner=_inner(shapes[given[0]], data) if kind == "dense" else 0,
     )
 
 
-def _shape(sides: tuple[int, ...]) -> Shape:
-    return sides[1:] if len(sides) > 1 else sides
+def _inner(shape: Shape, data: ElementTree.Element | None) -> int:
+    """How many products each number of a product of matrices sums up, by the shape of its first factor."""
+    transposed = data is not None and data.attrib.get("transpose_a") == "true"
+    return (0, 0, *shape)[-2 if transposed else -1]

@@ -9,10 +9,9 @@ from xml.etree import ElementTree
 from edgekd.artefacts import Artefact, Format, Precision
 from edgekd.errors import ConfigurationError, Place
 from edgekd.export.flatbuffer import constant_of, operator_name, read_model, schema
+from edgekd.ir.operators import TFLITE, operator_kind
 
 __all__ = ["precision_of_file"]
-
-_WEIGHTED_TFLITE = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
 
 
 def precision_of_file(artefact: Artefact) -> Precision:
@@ -26,12 +25,12 @@ def precision_of_file(artefact: Artefact) -> Precision:
 
 
 def _tflite(path: Path) -> Precision:
-    """By the first weighted operator: what it reads, and what its weights are kept in."""
+    """By the first product of matrices: what it reads, and what its weights are kept in."""
     model, types = read_model(path.read_bytes()), schema().TensorType
     graph = model.subgraphs[0]
     halves = any(tensor.type == types.FLOAT16 and constant_of(model, tensor) is not None for tensor in graph.tensors)
     for operator in graph.operators or []:
-        if operator_name(model, operator) not in _WEIGHTED_TFLITE:
+        if operator_kind(TFLITE, operator_name(model, operator)) not in ("conv", "depthwise", "dense"):
             continue
         given = [graph.tensors[index] for index in operator.inputs if index >= 0]
         floats = [tensor for tensor in given if constant_of(model, tensor) is None and tensor.type == types.FLOAT32]

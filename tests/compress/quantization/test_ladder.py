@@ -34,9 +34,10 @@ class Plus(nn.Module):
         ((nn.Conv2d(2, 3, 3), nn.Flatten(2), nn.BatchNorm1d(3)), "`2:batch_norm` is a BatchNorm that can't be folded"),
         ((nn.Conv2d(2, 3, 3), Plus()), "`1:add` takes a constant"),
         ((nn.Conv2d(2, 3, 3), nn.Hardtanh()), "`1:hardtanh` clamps"),
+        ((nn.Conv2d(2, 3, 3), nn.ConvTranspose2d(3, 4, 2)), "`1:conv_transpose` has no integer form"),
         ((nn.ConstantPad2d(1, 2.0), nn.Conv2d(2, 3, 3)), "`0:pad` pads with 2.0"),
     ],
-    ids=["sigmoid", "norm over rows", "constant", "hardtanh", "pad"],
+    ids=["sigmoid", "norm over rows", "constant", "hardtanh", "transposed", "pad"],
 )
 def test_the_operator_is_named(parts: tuple[nn.Module, ...], named: str) -> None:
     problems = problems_with(student(*parts), Precision.INT8, ORT)

@@ -100,6 +100,33 @@ def test_weights_only_precisions_compute_in_float_on_rounded_weights(student: St
     assert torch.equal(reference_module(student)(x), plain)
 
 
+class Computing(nn.Module):
+    """One weight is computed from another one; a transposed convolution has the weight of a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.up, self.tied = nn.Conv2d(2, 3, 3), nn.ConvTranspose2d(3, 5, 2), nn.Conv2d(5, 4, 2, bias=False)
+        self.fc = nn.Linear(3, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = nn.functional.conv_transpose2d(self.tied(self.up(self.conv(x))), self.tied.weight)
+        return nn.functional.linear(y.mean((2, 3))[:, :3], self.fc.weight * 2.0, self.fc.bias)
+
+
+def test_weights_are_encoded_along_their_output_channels_and_left_float_where_that_is_no_one_axis() -> None:
+    torch.manual_seed(0)
+    student = Student(module=Computing().eval(), task=SPEC, family="mine", options={}, arch=Arch.of({}))
+    annotated = calibrate(student, np.zeros((0, *SPEC.input.shape), np.float32), Precision.DYNAMIC_INT8)
+    assert {name: found.axis for name, found in annotated.annotations.weights.items()} == {
+        "conv.weight": 0,
+        "up.weight": 1,
+    }
+    rounded = dict(reference_module(annotated).named_parameters())["up.weight"]
+    scales = torch.tensor(annotated.annotations.weights["up.weight"].scale)
+    error = (rounded - student.module.get_parameter("up.weight")).abs().amax((0, 2, 3))
+    assert bool((error <= scales / 2 * 1.001).all())
+
+
 def test_annotations_of_another_graph_are_refused(student: Student) -> None:
     with pytest.raises(ConfigurationError, match="no encoding for"):
         reference_module(student.but(annotations=Annotations(precision=Precision.INT8)))

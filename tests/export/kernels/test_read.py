@@ -7,6 +7,8 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
+from torch import nn
 
 from edgekd import plugins
 from edgekd.artefacts import Artefact, Backend, Format, Precision
@@ -14,6 +16,8 @@ from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.kernels.read import kernels_of_file
+from edgekd.ir.space import Arch
+from edgekd.students._protocol import Student
 from edgekd.students.analysis import analyse, kernels_of
 from edgekd.students.mobilenet import MobileNet
 from edgekd.students.student import new_student
@@ -56,6 +60,43 @@ def test_a_file_has_its_students_kernels(calibrated, samples, family, precision,
     beside = list((Counter(found) - Counter(mine)).elements())
     assert all(kernel.macs == 0 and kernel.inputs in (3, 16) for kernel in beside), beside  # scaling of the input
     assert sum(kernel.macs for kernel in found) == analyse(student, precision).macs
+
+
+class Attending(nn.Module):
+    """A transposed convolution, then attention of each pixel to all others."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.row, self.fc = nn.ConvTranspose2d(3, 6, 2, stride=2), nn.Linear(6, 5), nn.Linear(5, 4)
+
+    def forward(self, x):
+        rows = self.row(self.up(x).flatten(2).transpose(1, 2))
+        return self.fc((torch.matmul(rows, rows.transpose(1, 2)).softmax(-1) @ rows).mean(1))
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("format_", list(Format))
+def test_matrix_products_and_transposed_convolutions_cost_in_a_file_what_they_cost_in_its_student(format_, tmp_path):
+    spec = TaskSpec(name="t", input=InputSpec(shape=(3, 4, 4)), head=HeadSpec(classes=4), data="0" * 64)
+    torch.manual_seed(0)
+    student = Student(module=Attending().eval(), task=spec, family="mine", options={}, arch=Arch.of({}))
+    mine, found = kernels_of(student), kernels_of_file(exported(student, format_, tmp_path))
+    for kinds in (("conv",), ("dense",)):
+        costs = [[(k.macs, k.weights) for k in kernels if k.kind in kinds] for kernels in (mine, found)]
+        assert costs[0] == costs[1]
+    assert [kernel.macs for kernel in mine if kernel.kind == "dense"] == [64 * 30, 64 * 64 * 5, 64 * 64 * 5, 20]
+    assert [kernel.macs for kernel in mine if kernel.kind == "conv"] == [16 * 3 * 6 * 4]
+    assert sum(kernel.kind == "pool" for kernel in found) == 1
+
+
+def test_the_larger_of_two_tensors_is_a_kernel_and_a_bound_is_none(tmp_path):
+    make = onnx.helper.make_node
+    bound = onnx.helper.make_tensor("b", onnx.TensorProto.FLOAT, (), [0.1])
+    nodes = [make("Sigmoid", ["x"], ["s"]), make("Tanh", ["x"], ["t"])]
+    nodes += [make("Max", ["s", "t"], ["m"]), make("Min", ["m", "b"], ["y"])]
+    found = kernels_of_file(written(tmp_path, nodes, [bound], (1, 3, 16, 16)))
+    assert [kernel.kind for kernel in found] == ["other", "other", "other"]
+    assert found[-1].reads == 2 * 3 * 256
 
 
 def test_bias_clipping_and_padding_are_part_of_the_convolution(tmp_path):
