@@ -11,7 +11,7 @@ from pathlib import Path
 from edgekd.artefacts import Format
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.ir.operators import ONNX
-from edgekd.ir.support import ONNXRUNTIME_INTEGER
+from edgekd.ir.support import ONNXRUNTIME_INTEGER, ONNXRUNTIME_WIDENED
 from edgekd.records import Digest
 
 __all__ = ["FLOAT_OPERATORS", "MOVING", "TELLING", "float_figure", "float_operators"]
@@ -103,7 +103,7 @@ def _onnx(path: Path) -> list[str]:
         elif kind in MOVING and integers.issuperset(given):
             integers.add(result)
         elif (
-            kind in _CLAMPS | MOVING | ONNXRUNTIME_INTEGER
+            kind in _CLAMPS | (MOVING - ONNXRUNTIME_WIDENED) | ONNXRUNTIME_INTEGER
             and widened.issuperset(given)
             and result not in float_ends
             and ({"QuantizeLinear"} | _CLAMPS).issuperset(readers.get(result, ()))

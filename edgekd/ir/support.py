@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from edgekd.artefacts import Backend, Precision
 
-__all__ = ["ONNXRUNTIME_INTEGER", "PRECISIONS", "precisions_of"]
+__all__ = ["ONNXRUNTIME_INTEGER", "ONNXRUNTIME_WIDENED", "PRECISIONS", "precisions_of"]
 
 PRECISIONS: Mapping[str, tuple[Precision, ...]] = {
     "litert": (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC_INT8, Precision.INT8),
@@ -27,3 +27,7 @@ ONNXRUNTIME_INTEGER = frozenset(
 )
 """ONNX operators that ONNX Runtime's CPU provider computes with integers between DequantizeLinear and QuantizeLinear.
 Seen in what version 1.32 makes of a file; it leaves Sub, Div, ReduceMean, Max and ConvTranspose in float."""
+
+ONNXRUNTIME_WIDENED = frozenset({"Pad"})
+"""Operators that only move values, and that it computes in float all the same: between a pair, it pads what was
+dequantized."""

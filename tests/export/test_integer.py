@@ -76,6 +76,9 @@ def quantized(kind: str, path: Path) -> list[str]:
         constants += [onnx.numpy_helper.from_array(np.int8(0), "wz")]
         nodes.append(onnx.helper.make_node("DequantizeLinear", ["w", "s", "wz"], ["weight"]))
         taken.append("weight")
+    if kind == "Pad":
+        constants.append(onnx.numpy_helper.from_array(np.array([0, 1, 0, 0, 0, 1, 0, 0]), "pads"))
+        taken.append("pads")
     attributes = {"transB": 1} if kind == "Gemm" else ATTRIBUTES.get(kind, {})
     nodes.append(onnx.helper.make_node(kind, taken, ["y"], **attributes))
     answer = rounded("y")
@@ -97,7 +100,7 @@ def test_onnx_runtime_has_an_integer_kernel(kind: str, tmp_path: Path) -> None:
     assert f"{kind} (y)" not in (float_operators(tmp_path / "model.onnx") or ())
 
 
-@pytest.mark.parametrize("kind", ["Sub", "Div", "Max", "ReduceMean", "ConvTranspose"])
+@pytest.mark.parametrize("kind", ["Sub", "Div", "Max", "ReduceMean", "ConvTranspose", "Pad"])
 def test_onnx_runtime_has_no_integer_kernel(kind: str, tmp_path: Path) -> None:
     assert kind in quantized(kind, tmp_path / "model.onnx")
     assert f"{kind} (y)" in (float_operators(tmp_path / "model.onnx") or ())
