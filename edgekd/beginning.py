@@ -115,6 +115,7 @@ task:
 __TASK__
   # mean: [123.7, 116.3, 103.5]   # what the model was trained with, in raw units (0 to 255); found from the data
   # std: [58.4, 57.1, 57.4]       # where it is left out, which is another normalisation
+  per_channel: true               # where it is found: one value a channel, as `edgekd export` does
 
 teacher:                       # the whole model teaches its smaller selves
   kind: torch
@@ -191,7 +192,10 @@ def begin(
     }
     there = [str(path) for path in files if path.exists()]
     if there and not force:
-        raise UsageError(f"{' and '.join(there)}: there already", "go to an empty folder, or --force to replace")
+        raise UsageError(
+            f"{' and '.join(there)}: there already",
+            "go to an empty folder, or replace them: --force, force=True in Python",
+        )
     for path, text in files.items():
         path.write_text(text)
     return BeginAnswer(seen=words, written=tuple(files), next=tuple(steps))

@@ -98,7 +98,7 @@ def read_certificate(folder: Path) -> Certificate:
     if not (folder / CERTIFICATE).is_file():
         below = folder / "bundle"
         raise ConfigurationError.one(
-            f"is not a bundle (it has no {CERTIFICATE})",
+            f"is not a bundle (it has no {CERTIFICATE})" if folder.exists() else "no such folder",
             f"this run's bundle lies in it: give {below}"
             if (below / CERTIFICATE).is_file()
             else "give the folder that `edgekd export` wrote",

@@ -40,6 +40,10 @@ def nothing_fits(run: Run, tails: Mapping[str, float] = {}, removed: Mapping[str
         detail = nearest_finalists(finalists)
         if run.trials():
             detail = (*detail, floor_line(tails, run.trials(), run.anchors()))
+        proposed = run.proposals()
+        if proposed is not None and proposed.share < 1.0:
+            cut = f"training was cut to {proposed.share:.0%} of the recipe's epochs for want of time"
+            detail = (*detail, f"{cut}: search again with a larger --budget, in another --run")
     elif shortlist is not None and shortlist.seen:
         nearest = nearest_shortlisted(target, shortlist, run.trials())
         detail = (*nearest, floor_line(tails, run.trials(), run.anchors()))

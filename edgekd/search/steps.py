@@ -127,16 +127,18 @@ class FirstSteps:
         return record, allowed
 
     def _tell_narrow(self, features: FeaturesRecord, masked: Masked, record: ArmsRecord) -> None:
-        """A space whose largest network leaves most of the latency budget unused, and that no other limit cut."""
+        """A space whose largest network leaves most of the latency budget unused, and that no other limit cut.
+
+        Latency grows with operations, at most in proportion: the estimate where the largest network is no anchor.
+        """
         budget = low_budget_us(self.run.target, record)
         if budget is None or self.plan.original is not None or masked.record.left < masked.record.considered:
             return
         macs = {self.plan.space.at(i): row.macs for i, row in zip(features.indices, features.features, strict=True)}
         largest = max(record.anchors, key=lambda arch: macs[arch])
-        if macs[largest] < max(macs.values()):
-            return  # a single anchor is the smallest
         lows = [r.low_us.value for r in record.readings if r.arch == largest and r.arm in record.kept and r.low_us]
-        share = max(lows, default=budget[0]) / budget[0]
+        larger = max(macs.values()) / max(1, macs[largest])
+        share = larger * max(lows, default=budget[0]) / budget[0]
         if share < _NARROW:
             self.events.line(f"caution    your space ends at {share:.0%} of the latency budget: widen it")
 

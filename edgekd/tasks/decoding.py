@@ -38,7 +38,8 @@ def reading(path: Path) -> Iterator[None]:
         struct.error,
         _pillow().DecompressionBombError,
     ) as error:  # Pillow's readers hand on whatever a damaged file makes them stumble over
-        raise ConfigurationError.one(f"{path} can't be read as a picture: {error}", "check the file") from error
+        reason = str(error).partition(" <_io.")[0]  # Pillow gives the address of its buffer, too
+        raise ConfigurationError.one(f"{path} can't be read as a picture: {reason}", "check the file") from error
 
 
 def opened(data: bytes, path: Path) -> Any:

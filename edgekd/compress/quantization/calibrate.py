@@ -29,6 +29,7 @@ from edgekd.ir.encoding import Annotations, Encoding
 from edgekd.students._protocol import Student
 from edgekd.students.graph import Traced, trace
 from edgekd.tasks._protocol import InputSpec
+from edgekd.teachers.cache import shared
 from edgekd.teachers.normalise import normalised
 
 __all__ = ["Method", "activation_encoding", "calibrate"]
@@ -72,7 +73,7 @@ def calibrate(
             "int8 needs calibration samples, and there are none", "give the task a calibration split"
         )
     spec = student.task.input
-    inputs = normalised(torch.from_numpy(np.ascontiguousarray(inputs_raw)), spec.mean, spec.std)
+    inputs = normalised(shared(np.ascontiguousarray(inputs_raw)), spec.mean, spec.std)
     try:
         seen = observe(traced, points, inputs, histogram=method != "minmax")
     except ValueError as error:
