@@ -27,6 +27,7 @@ __all__ = ["fold_module", "folded", "no_graph"]
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _TOLERANCE = 1e-3  # of the largest answer
 _OTHER_INPUTS = ("'indices'", "missing a required argument", "required positional argument")  # in torch's errors
+_FIXED_BATCH = "Constraints violated (batch)"
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
@@ -117,6 +118,9 @@ def no_graph(called: str, error: Exception) -> ConfigurationError:
     remedy = "torch.export needs a forward pass without branches on values; check it with torch.export.export"
     if any(words in reason for words in _OTHER_INPUTS):
         remedy = "models of one image are taken so far: no token indices, and no second input"
+    elif _FIXED_BATCH in reason:
+        reason = "its forward pass fixes the number of images"
+        remedy = "write images.shape[0] for len(images) and int(...) of it, and -1 where a size is of the batch"
     return ConfigurationError.one(f"{called} can't be turned into a graph: {reason}", remedy)
 
 

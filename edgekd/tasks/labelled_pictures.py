@@ -212,7 +212,7 @@ class LabelledPictures(Images):
             least, most = (f"{height} x {width}" for height, width in (found[0], found[-1]))
             raise ConfigurationError.one(
                 f"{self._origin()}: pictures are from {least} to {most} (height x width)",
-                "say at which size a student sees them, for example size: 128",
+                "give the size that a model sees: size: 128 in the task, or --input 3x128x128 of edgekd export",
             )
         return found[0]
 

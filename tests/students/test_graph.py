@@ -163,3 +163,22 @@ class Wasteful(nn.Module):
 
 def test_what_no_answer_depends_on_is_left_out() -> None:
     assert set(trace(student().but(module=Wasteful())).keys.values()) == {"input", "used:conv", ":mean"}
+
+
+class Token(nn.Module):
+    """With a token for each image, as vision transformers are written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.flatten(1, 2)
+        return self.fc(torch.cat([self.token.expand(len(rows), -1, -1), rows], 1).mean(1))
+
+
+def test_a_fixed_number_of_images_is_named_as_the_cause() -> None:
+    fixed = Student(module=Token().eval(), task=SPEC, family="own", options={}, arch=Arch.of({}))
+    with pytest.raises(ConfigurationError, match=r"fixes the number of images\n.*images.shape\[0\] for len"):
+        trace(fixed, dynamic_batch=True)
