@@ -17,8 +17,8 @@ FAMILY = """
     import torch
     from torch import nn
 
+    from edgekd.ir.space import Arch, Axis, Space
     from edgekd.records import Record
-    from edgekd.students._protocol import Arch, Axis, Space
 
     # trouble starts in the conversion worker only: the host counts, calibrates and trains as with any family
     CONVERTING = getattr(sys.modules["__main__"].__spec__, "name", "") == "edgekd.export.worker"

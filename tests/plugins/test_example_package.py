@@ -110,7 +110,7 @@ TRAIN = """
 from pathlib import Path
 from edgekd.distill.curve import read_curve
 from edgekd.project import read_project
-from edgekd.students._protocol import StageContext
+from edgekd.stages import StageContext
 from edgekd.students.student import new_student
 
 p, folder = read_project(Path("project.yaml")), Path("stage")

@@ -249,7 +249,7 @@ def test_another_process_builds_the_same(make, spec, tmp_path):
     script = tmp_path / "again.py"
     script.write_text(
         "import json, sys\nfrom edgekd.compress.pruning.family import Pruned\n"
-        "from edgekd.students._protocol import Arch\nfrom edgekd.tasks._protocol import TaskSpec\n"
+        "from edgekd.ir.space import Arch\nfrom edgekd.tasks._protocol import TaskSpec\n"
         "from safetensors.torch import save_file\n"
         "family, arch, spec = (json.loads(text) for text in sys.argv[1:4])\n"
         "module = Pruned.model_validate(family).build(Arch.of(arch), TaskSpec.model_validate(spec))\n"
