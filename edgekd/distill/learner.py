@@ -17,7 +17,8 @@ class Learner:
     """State of a training: the module's tensors, the optimizer's moments of its parameters, and the average.
 
     ``optimizer`` may have other modules' parameters too; those are saved by a learner of their own. ``rate`` gives the
-    learning rate of a step, counted from 0; without it the optimizer keeps its own.
+    learning rate of a step, counted from 0; without it the optimizer keeps its own. ``clip`` is the length that the
+    gradient of all the optimizer's parameters is cut to where it is longer (Pascanu et al. 2013, arXiv 1211.5063).
     """
 
     def __init__(
@@ -26,10 +27,11 @@ class Learner:
         optimizer: torch.optim.Optimizer,
         rate: Callable[[int], float] | None = None,
         average: float = 0.0,
+        clip: float | None = None,
     ) -> None:
         self.module, self.optimizer = module, optimizer
         self.average = Average(module, average) if average else None
-        self._rate = rate
+        self._rate, self._clip = rate, clip
 
     @property
     def rate(self) -> float:
@@ -38,6 +40,9 @@ class Learner:
 
     def update(self, number: int) -> None:
         """Step ``number`` along the gradients that the parameters have, which are dropped."""
+        if self._clip is not None:
+            learning = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(learning, self._clip)
         if self._rate is not None:
             for group in self.optimizer.param_groups:
                 group["lr"] = self._rate(number)

@@ -27,7 +27,7 @@ from edgekd.distill.learner import Learner, sgd
 from edgekd.distill.losses.criterion import Batch
 from edgekd.distill.objective import Objective
 from edgekd.distill.probe import Execution, Precision, laid_out, probe
-from edgekd.distill.schedule import learning_rate
+from edgekd.distill.schedule import Schedule, learning_rate
 from edgekd.distill.trainer import Epoch, Progress, StepIndex, Trainer, TrainerPlan, seed_of, training_device
 from edgekd.records import Digest
 from edgekd.store.records import CurvePoint
@@ -55,6 +55,8 @@ class Plan:
     average: float  # decay of the running average of weights; 0: none
     precisions: tuple[Precision, ...]  # allowed; the probe chooses
     seed: int
+    schedule: Schedule = "cosine"
+    clip: float | None = None  # length of the longest gradient
     keep_best: bool = False  # return the best of start and epochs by validation, not the last epoch
 
 
@@ -172,8 +174,9 @@ class _Training:
         self.student = Learner(
             self.module,
             sgd(nn.ModuleList([self.module, self.objective]), plan),
-            lambda number: learning_rate(number, total, warmup, plan.learning_rate),
+            lambda number: learning_rate(number, total, warmup, plan.learning_rate, plan.schedule),
             plan.average,
+            plan.clip,
         )
         with execution.on_threads():
             self.used = sum(map(len, batches_of(torch.arange(count), self.steps, device)))

@@ -128,7 +128,10 @@ class _Relaxing:
         self.total, self.warmup = total, min(round(teaching.options.warmup * total), total - 1)
         laid_out(network, device, teaching.execution.memory_format)
         self.network = Learner(
-            network, sgd(network, plan), lambda number: learning_rate(number, total, warmup, plan.learning_rate)
+            network,
+            sgd(network, plan),
+            lambda number: learning_rate(number, total, warmup, plan.learning_rate, plan.schedule),
+            clip=plan.clip,
         )
         self.choices, moving = choices.to(device), total - self.warmup
         rate, self.gain = teaching.options.travel / moving, _GAIN / moving

@@ -34,6 +34,7 @@ from pydantic_core import PydanticCustomError
 from edgekd.distill.augment.chain import Augment
 from edgekd.distill.heads._protocol import BalanceName
 from edgekd.distill.losses.combined import Combined
+from edgekd.distill.schedule import Schedule
 from edgekd.errors import ConfigurationError, Problem, nearest_name
 from edgekd.events import StageProgress
 from edgekd.ir.encoding import Annotations
@@ -66,6 +67,7 @@ _BATCHES, _STEPS_AN_EPOCH = (16, 32, 64, 128), 20
 _RATE, _WARMUP = 0.1, 1.0  # for random weights
 _RECOVERY_RATE = 0.01  # for trained ones: at 0.1 one epoch took a network from 84 % to 20 %
 _OTHER_VIEWS = 1_000_003  # added to a seed: views that no student of the same recipe sees
+_UNUSED: dict[str, Any] = {"balance": "none", "schedule": "cosine", "clip": None}
 _ASKED_FILE = "asked.json"  # how the teacher computes where it has no cache
 _CONSISTENT = "leave consistent out, or set cache: true"
 _DATA_FREE = "give it some, or use the stage data-free, which learns from the teacher alone"
@@ -92,6 +94,8 @@ class Distill(Record):
     augment: Augment = Augment()
     freeze: tuple[str, ...] = ()  # parts of the student, by path, that stay as they are: `stem`, `blocks.0`
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    schedule: Schedule = "cosine"  # of the learning rate; see distill/schedule.py
+    clip: PositiveFloat | None = None  # a longer gradient is cut to this length
     balance: BalanceName = "none"  # between several heads; see distill/heads/balance.py
 
     @field_validator("label_smoothing")
@@ -109,10 +113,17 @@ class Distill(Record):
             )
         return value
 
+    @field_validator("schedule")
+    @classmethod
+    def _one_rise(cls, value: Schedule, info: ValidationInfo) -> Schedule:
+        if value == "one-cycle" and info.data.get("warmup_epochs"):
+            raise PydanticCustomError("schedule", "one-cycle rises by itself: leave warmup_epochs out")
+        return value
+
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """``balance`` left out where nothing is balanced, so that such a stage keeps the key it always had."""
-        return {name: value for name, value in handler(self).items() if name != "balance" or value != "none"}
+        """Options that came later left out where they are not used, so that such a stage keeps its key."""
+        return {name: value for name, value in handler(self).items() if (name, value) not in _UNUSED.items()}
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
         """Every reason it can't run: teacher, classes, task, annotations, augmentation."""
@@ -439,6 +450,8 @@ class Distill(Record):
             weight_decay=self.weight_decay,
             warmup_epochs=min(warmup, self.epochs / 2),
             average=self.ema,
+            schedule=self.schedule,
+            clip=self.clip,
             precisions=self._precisions(),
             seed=context.seed,
             keep_best=inherited and self.loss.on_logits,

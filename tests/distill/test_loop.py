@@ -13,6 +13,7 @@ from torch import nn
 
 from edgekd.distill.average import Average
 from edgekd.distill.curve import read_curve, write_curve
+from edgekd.distill.learner import Learner
 from edgekd.distill.loop import Lesson, Plan, batches_of, train
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.objective import Objective
@@ -143,6 +144,39 @@ def test_learning_rate_warms_up_and_ends_near_zero():
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     assert rates[55] == pytest.approx(0.25)
     assert rates[-1] < 1e-3
+
+
+def test_one_cycle_is_that_of_torch():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    peer = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=40, cycle_momentum=False)
+    for step in range(40):
+        assert learning_rate(step, 40, 0, 0.5, "one-cycle") == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        peer.step()
+    assert [learning_rate(0, steps, 0, 0.5, "one-cycle") for steps in (1, 2, 3)] == [0.5] * 3
+
+
+def test_a_constant_rate_decays_in_the_last_fifth():
+    rates = [learning_rate(step, 100, 10, 0.5, "constant-then-decay") for step in range(100)]
+    assert 0 < rates[0] < rates[9] < rates[10]
+    assert set(rates[10:81]) == {0.5}
+    assert rates[85] == pytest.approx(0.5 * (1 - (5 / 20) ** 0.5))
+    assert all(a > b > 0 for a, b in itertools.pairwise(rates[80:]))
+    assert learning_rate(0, 1, 0, 0.5, "constant-then-decay") == 0.5
+
+
+def test_a_longer_gradient_is_cut_a_shorter_one_left():
+    moved = {}
+    for clip in (None, 5.0, 1.0):
+        module = nn.Linear(2, 1, bias=False)
+        nn.init.zeros_(module.weight)
+        learner = Learner(module, torch.optim.SGD(module.parameters(), lr=1.0), clip=clip)
+        (module.weight * torch.tensor([[3.0, 4.0]])).sum().backward()
+        learner.update(0)
+        moved[clip] = module.weight.detach().flatten().tolist()
+    assert moved[None] == [-3.0, -4.0]
+    assert moved[5.0] == pytest.approx(moved[None])
+    assert moved[1.0] == pytest.approx([-0.6, -0.8])
 
 
 def test_average_takes_in_weights_and_running_statistics():

@@ -261,3 +261,27 @@ def test_preparing_asks_the_teacher_for_every_view_of_the_whole_recipe(student, 
     assert teacher.images == 3 * len(task.split("train"))
     Distill(**{**QUICK, "epochs": 1}, views=3).run(student, given)
     assert teacher.images == 3 * len(task.split("train"))  # a short training finds its view there
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "constant-then-decay"])
+def test_schedule_and_clip_reach_the_training(student, context, tmp_path, schedule):
+    options = {**QUICK, "schedule": schedule, "learning_rate": 0.5, "weight_decay": 0.0, "ema": 0.0}
+    where = context(tmp_path / "plain")
+    plain = Distill.model_validate(options).run(student, where)
+    rates = [point.rate for point in read_curve(where.folder)]
+    last = {"one-cycle": 0.5 / 25e4, "constant-then-decay": 0.5 * (1 - (1.4 / 2.4) ** 0.5)}
+    assert rates[-1] == pytest.approx(last[schedule])
+    assert rates[1] > 0.4
+    clipped = Distill.model_validate({**options, "clip": 1e-6}).run(student, context(tmp_path / "clipped"))
+    for name, weight in student.module.named_parameters():
+        assert torch.allclose(clipped.module.get_parameter(name), weight, atol=1e-4)
+        assert not torch.equal(plain.module.get_parameter(name), weight)
+
+
+def test_options_that_are_not_used_leave_the_key_alone():
+    assert not {"schedule", "clip", "balance"} & Distill().model_dump(mode="json").keys()
+    used = Distill.model_validate({"schedule": "one-cycle", "clip": 1.0})
+    assert Distill.model_validate(used.model_dump(mode="json")) == used
+    assert len({stage.key("0" * 64) for stage in (Distill(), Distill(clip=1.0), used)}) == 3
+    with pytest.raises(ValidationError, match="one-cycle rises by itself"):
+        Distill.model_validate({"schedule": "one-cycle", "warmup_epochs": 2})

@@ -26,7 +26,7 @@ distill(Path("project.yaml"), run=Path(sys.argv[1]))
 RECIPE = """\
 recipe:
   - layerwise: {epochs: 4, batch_size: 32, precision: float32, join: {epochs: 2, batch_size: 32, precision: float32}}
-  - mutual: {epochs: 6, batch_size: 32, precision: float32}
+  - mutual: {epochs: 6, batch_size: 32, precision: float32, schedule: one-cycle, clip: 1.0}
 """
 
 
