@@ -179,13 +179,13 @@ def begin(
 
         seen = look_at(data, folder)
         project, budgets, words = _searched(seen), _searched_budgets(seen), seen.words
-        steps = ["write your budgets into here.yaml", "edgekd search project.yaml"]
+        steps = ["write your budgets into here.yaml", "edgekd check project.yaml", "edgekd search project.yaml"]
     elif model is None:
         project, budgets, steps = _DIGITS, _BUDGETS, ["edgekd search project.yaml"]
     else:
         project = _own(folder, model, weights, data)
         budgets, steps = _OWN_BUDGETS, _missing(folder, weights, data)
-        steps += ["write your budgets into here.yaml", "edgekd compress project.yaml"]
+        steps += ["write your budgets into here.yaml", "edgekd check project.yaml", "edgekd compress project.yaml"]
     files = {
         folder / "project.yaml": project,
         folder / f"{_TARGET}.yaml": target_text("this-computer", "this computer", backends, budgets),

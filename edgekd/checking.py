@@ -79,7 +79,8 @@ class CheckAnswer(Shown):
             lines.append(f"time       {format_s(self.budget_s)} to spend")
             if self.finalist_s > _CROWDED * self.budget_s:
                 share = self.finalist_s / self.budget_s
-                lines.append(f"caution    one finalist's training is {share:.0%} of it: raise search.budget")
+                cut = ", or it is trained for fewer epochs" if share > 1 else ""
+                lines.append(f"caution    one finalist's training is {share:.0%} of it: raise search.budget{cut}")
         return [*lines, f"next:      edgekd {self.command} {self.project}"]
 
 

@@ -38,7 +38,7 @@ def nothing_fits(run: Run, tails: Mapping[str, float] = {}, removed: Mapping[str
         detail = nothing_left(target, removed)
     elif finalists:
         detail = nearest_finalists(finalists)
-        if run.trials():
+        if run.trials() and any(_is_too_slow(finalist) for finalist in finalists):
             detail = (*detail, floor_line(tails, run.trials(), run.anchors()))
         proposed = run.proposals()
         if proposed is not None and proposed.share < 1.0:
@@ -55,6 +55,11 @@ def nothing_fits(run: Run, tails: Mapping[str, float] = {}, removed: Mapping[str
         return OutcomeRecord(exit_code=Unstable.exit_code, summary=summary, chosen=None, seconds=0.0, detail=detail)
     summary = f"no candidate meets {target.name}"
     return OutcomeRecord(exit_code=NothingFits.exit_code, summary=summary, chosen=None, seconds=0.0, detail=detail)
+
+
+def _is_too_slow(finalist: FinalistRecord) -> bool:
+    limits = finalist.verdict.limits if finalist.verdict else ()
+    return any(one.limit.metric.startswith("latency.") and one.answer is not Answer.HOLDS for one in limits)
 
 
 def finish(run: Run, outcome: OutcomeRecord, budget: Budget) -> OutcomeRecord:
