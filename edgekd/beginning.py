@@ -44,7 +44,7 @@ budgets:                       # yours; every one is optional, and report: true 
 _TEACHER_STEPS, _STEPS, _SHORT_STEPS = 2000, 6000, 200  # of a teacher, of a student, and of one that estimates
 # Fewer images than that are seen in more ways and for longer: with one seed, a small student of 518 pictures came from
 # 43 % to 45 with 20 views instead of 4, to 48 with three times the epochs, to 54 with mixup (Beyer et al. 2022). Its
-# teacher had learned 50,000 others; of one that was trained on the 518, views and mixup made 41 % of 42
+# teacher had learned 50,000 others. With a teacher trained on the 518 it had 42 % before, and 41 with views and mixup
 _FEW, _LONGER, _ANSWERS = 2560, 2, 20_000
 
 _SEARCHED = """\
@@ -113,9 +113,7 @@ schema: edgekd.project/1
 
 task:
 __TASK__
-  # mean: [123.7, 116.3, 103.5]   # what the model was trained with, in raw units (0 to 255); found from the data
-  # std: [58.4, 57.1, 57.4]       # where it is left out, which is another normalisation
-  per_channel: true               # where it is found: one value a channel, as `edgekd export` does
+__NORMAL__
 
 teacher:                       # the whole model teaches its smaller selves
   kind: torch
@@ -136,8 +134,16 @@ recipe:                        # what a pruned model goes through before it ship
 
 search: {budget: 30 min, seed: 0}
 
-export: {input: uint8, layout: nhwc, preprocess: fold, batch: 1}
+export: {input: __INPUT__, layout: nhwc, preprocess: fold, batch: 1}
 """
+# as `edgekd export` normalises
+_PIXELS = """\
+  # mean: [123.7, 116.3, 103.5]   # what the model was trained with, in raw units (0 to 255); found from the data
+  # std: [58.4, 57.1, 57.4]       # where it is left out, which is another normalisation
+  per_channel: true               # where it is found: one value a channel"""
+_FLOATS = """\
+  mean: 0                         # float images are taken as normalised already
+  std: 1"""
 
 
 class BeginAnswer(Shown):
@@ -263,8 +269,24 @@ def _own(folder: Path, model: str, weights: Path | None, data: Path | None) -> s
     except ValueError as error:
         raise UsageError(f"--model: {error}") from None
     _check(reference, folder, weights)
-    named = {"__MODEL__": model, "__WEIGHTS__": str(weights or _WEIGHTS)}
-    return _filled(_OWN, {**{mark: _scalar(text) for mark, text in named.items()}, "__TASK__": _read(folder, data)})
+    floats = _has_floats(folder / (data or _ARRAYS))
+    filled = {
+        "__MODEL__": _scalar(model),
+        "__WEIGHTS__": _scalar(str(weights or _WEIGHTS)),
+        "__TASK__": _read(folder, data),
+        "__NORMAL__": _FLOATS if floats else _PIXELS,
+        "__INPUT__": "float32" if floats else "uint8",
+    }
+    return _filled(_OWN, filled)
+
+
+def _has_floats(data: Path) -> bool:
+    """Whether an .npz that is there has images of floats."""
+    from edgekd.tasks.npz import array_names, read_array
+
+    if data.suffix.lower() != ".npz" or not data.is_file() or "x_train" not in array_names(data):
+        return False
+    return bool(read_array(data, "x_train").dtype.kind == "f")
 
 
 def _read(folder: Path, data: Path | None) -> str:

@@ -100,7 +100,7 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
     Raises ConfigurationError with every problem of the project's files, NothingFits where no network of its space can
     meet the target, and MissingError.
     """
-    from edgekd.distill.probe import training_rate
+    from edgekd.distill.probe import probe, training_rate
     from edgekd.distill.trainer import training_device
     from edgekd.project import read_project, ready_data
     from edgekd.search.accuracy.short import ShortTraining
@@ -117,7 +117,9 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
     checked = preflight(command, project, events)
     spec, count = project.task.spec, checked.sizes.train
     module = project.family.build(checked.largest, spec)
-    rate = training_rate(module, spec.input.shape, training_device())
+    shape, processor = spec.input.shape, training_device()
+    execution = probe(module, shape, 32, processor, ("float32",))  # on a busy machine one thread may be the faster
+    rate = training_rate(module, shape, processor, execution=execution)
     estimate, candidate_s = project.accuracy, None
     if command != "distill" and isinstance(estimate, ShortTraining):
         candidate_s = images_of(estimate.shortened(project.recipe, count), count) / rate

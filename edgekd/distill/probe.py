@@ -82,13 +82,19 @@ def probe(
     return _known[key]
 
 
-def training_rate(module: nn.Module, shape: Sequence[int], device: torch.device, batch_size: int = 32) -> float:
+def training_rate(
+    module: nn.Module,
+    shape: Sequence[int],
+    device: torch.device,
+    batch_size: int = 32,
+    execution: Execution = Execution(),
+) -> float:
     """Images a second that a training of this module passes, by a few float32 steps without loss or teacher."""
-    step, plain, times = _steps(module, shape, batch_size, device), Execution(), list[float]()
-    step(plain)  # sets kernels up
+    step, times = _steps(module, shape, batch_size, device), list[float]()
+    step(execution)  # sets kernels up
     while len(times) < 3 and sum(times) < _LIMIT_S:
         begun = time.perf_counter()
-        step(plain)
+        step(execution)
         times.append(time.perf_counter() - begun)
     return _samples(batch_size) / min(times)
 

@@ -39,7 +39,7 @@ def open_run(header: RunHeader, folder: Path | None = None) -> Run:
         return run.begin_anew(header.but(id=folder.name))
     if differ:
         raise ConfigurationError.one(
-            f"the run in this folder was begun with another {', '.join(_SAID.get(name, name) for name in differ)}",
+            f"the run in this folder was begun with another {', '.join(_TITLES.get(name, name) for name in differ)}",
             "give another folder with --run, or everything as it was",
             Place(str(folder)),
         )
@@ -68,7 +68,7 @@ def is_finished(run: Run) -> bool:
     return outcome.exit_code != 0 or outcome.chosen is None or (run.folder / _BUNDLE).is_dir()
 
 
-_SAID = {"budget_s": "budget", "teacher_digest": "teacher", "family_digest": "student"}
+_TITLES = {"budget_s": "budget", "teacher_digest": "teacher", "family_digest": "student"}
 
 
 def _differences(begun: RunHeader, asked: RunHeader) -> list[str]:

@@ -47,6 +47,29 @@ def test_a_persons_own_model_is_pruned(tmp_path: Path, capsys: pytest.CaptureFix
     assert read_project(tmp_path / "project.yaml").family.name == "pruned"
 
 
+@pytest.mark.parametrize(("kind", "export"), [("uint8", "uint8"), ("float32", "float32")])
+def test_a_model_gets_the_values_that_export_gives_it(tmp_path: Path, kind: str, export: str) -> None:
+    import numpy as np
+    from safetensors.torch import save_file
+    from torch import nn
+
+    from edgekd.exporting.data import task_for
+
+    images = (np.random.default_rng(0).random((40, 3, 8, 8)) * [[[[9]], [[90]], [[200]]]]).astype(kind)
+    labels = np.arange(40) % 2
+    np.savez(tmp_path / "x.npz", x_train=images[:30], y_train=labels[:30], x_test=images[30:], y_test=labels[30:])
+    (tmp_path / "my.py").write_text(MODEL)
+    save_file(nn.Linear(2, 2).state_dict(), tmp_path / "model.safetensors")
+    assert main(["init", "--model", "my.py:build", "--data", "x.npz"]) == 0
+    project = read_project(tmp_path / "project.yaml")
+    module = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    exported = task_for(module, "build", None, tmp_path / "x.npz", (), ()).spec.input
+    mine = project.task.spec.input
+    assert np.broadcast_to(mine.mean, 3).tolist() == np.broadcast_to(exported.mean, 3).tolist()
+    assert np.broadcast_to(mine.std, 3).tolist() == np.broadcast_to(exported.std, 3).tolist()
+    assert project.export.input == export  # what the model's values can be
+
+
 def test_pictures_for_a_model_are_read_as_pictures(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file

@@ -114,6 +114,7 @@ def test_where_nothing_fits_after_a_cut_recipe_the_end_asks_for_more_time(make_l
     outcome = lab.search()
     assert outcome.exit_code == 5
     assert "for want of time: search again with a larger --budget, in another --run" in outcome.detail[-1]
+    assert not any("latency floor" in line for line in outcome.detail)  # what was missed is accuracy
     assert replay(Run.open(lab.folder)).same
 
 
@@ -125,6 +126,16 @@ def test_a_quarter_of_the_budget_trains_where_the_trials_took_all_of_it(make_lab
     assert share_within(short, [], spent, 1, 60.0, ensured=True) == 1.0
     assert share_within(short, [], spent, 1, 60.0, ensured=False) == 0.05
     assert share_within(long, [], spent, 1, 21_060.0, ensured=True) == 0.05
+
+
+def test_a_first_batch_past_the_budget_leaves_the_finalist_a_quarter_of_it(make_lab: Callable[..., Any]) -> None:
+    lab = make_lab(budget_s=12.0, trials=None)
+    lab.search()
+    run = Run.open(lab.folder)
+    assert run.trials()[-1].ended_s > 12.0
+    trained = lab.plan.refine_images / Pace.of(lab.plan, run.trials()).images_per_s
+    assert run.proposals().share == pytest.approx(0.25 * 12.0 / trained, rel=0.1)
+    assert replay(run).same
 
 
 def test_a_model_as_it_came_does_not_end_proposing_before_anything_is_trained(make_lab: Callable[..., Any]) -> None:

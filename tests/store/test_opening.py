@@ -105,6 +105,8 @@ def test_no_run_can_be_below_a_file(here: Path) -> None:
 def test_what_differs_is_named(header: RunHeader, here: Path) -> None:
     begun = open_run(header, here / "mine")
     (begun.folder / "trials").mkdir()
+    with pytest.raises(ConfigurationError, match="begun with another budget"):
+        open_run(header.but(budget_s=7.0), here / "mine")
     another = header.but(seed=8, fingerprint=header.fingerprint.but(cpu="another", os="Linux 9"))
     with pytest.raises(ConfigurationError, match=r"another seed, device \(cpu, os\)"):
         open_run(another, here / "mine")

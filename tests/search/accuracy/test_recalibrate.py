@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.distill.probe import training_rate
+from edgekd.distill.probe import Execution, training_rate
 from edgekd.errors import Interrupted
 from edgekd.ir.space import Arch
 from edgekd.search.accuracy.recalibrate import Recalibrate
@@ -80,3 +80,20 @@ def test_training_rate_is_positive_and_changes_nothing(context: StageContext) ->
     assert training_rate(before.module, (1, 8, 8), torch.device("cpu")) > 0
     assert torch.equal(before.module[2].weight, weight)
     assert before.module[0].num_batches_tracked.item() == 0
+
+
+def test_training_rate_is_timed_as_training_would_compute() -> None:
+    threads = list[int]()
+
+    class Counting(nn.Linear):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            threads.append(torch.get_num_threads())
+            return super().forward(inputs)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        training_rate(Counting(8, 3), (8,), torch.device("cpu"), execution=Execution(threads=1))
+    finally:
+        torch.set_num_threads(before)
+    assert set(threads) == {1}
