@@ -11,6 +11,7 @@ parent is gone.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -52,6 +53,7 @@ def main() -> NoReturn:
     _end_with(int(sys.argv[1]))
     keep_silent()
     os.nice(5)
+    gc.disable()  # while the libraries are imported: a million objects that stay
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -86,6 +88,8 @@ def _warm(request: Mapping[str, Any]) -> None:
 
     for module in Format(request["format"]).converter:
         importlib.import_module(module)
+    gc.freeze()
+    gc.enable()
 
 
 def _convert(request: Mapping[str, Any]) -> list[str] | None:

@@ -13,9 +13,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from edgekd.artefacts import Precision
 from edgekd.ir.features import StaticFeatures
@@ -75,8 +77,17 @@ def _counted_arch(asked: _Asked) -> _Counts:
                 return _counts(follower.of(asked.family.cut(asked.arch, asked.spec)))
         if asked.family.inherits:
             return _counted(asked.family.build(asked.arch, asked.spec), asked.spec)
-        with torch.device("meta"):
+        with torch.device("meta"), _Uninitialised():
             return _counted(asked.family.build(asked.arch, asked.spec), asked.spec)
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Fresh weights are not drawn: they have no values."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def why_one_by_one(family: Family, spec: TaskSpec) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,6 +91,13 @@ def trace(module: nn.Module, shape: Sequence[int], spanned: Sequence[str] = ()) 
     )
 
 
+_SHAPED: Mapping[Any, Callable[[Tensor], Any]] = {
+    torch.ops.aten.relu.default: torch.empty_like,
+    torch.ops.aten.native_batch_norm.default: lambda image: (torch.empty_like(image), *image.new_empty((2, 0))),
+}
+"""Results without values, of operators whose shapes torch itself infers slowly."""
+
+
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Notes every operator that computes. Activations are numbered: views keep their number, in-place results don't."""
 
@@ -107,7 +114,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         return self._current.setdefault(_buffer(tensor), len(self._current) + len(self.operators) + 1_000_000)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        shaped = _SHAPED.get(func)
+        result = func(*args, **(kwargs or {})) if shaped is None else shaped(args[0])
         transposed = func._opname == "convolution" and args[6]
         name = "conv_transpose" if transposed else aten_operator(func._opname).name
         given = list(_tensors([args, kwargs or {}]))

@@ -153,11 +153,13 @@ class Shell:
                     seen.set()
                 if one.startswith("stopping after the current write"):
                     heard.set()
+            seen.set()  # or never: it ended before
 
         listener = threading.Thread(target=listen)
         listener.start()
         try:
             assert seen.wait(600), "".join(said)
+            assert any(one.startswith(line) for one in list(said)), "".join(said)
             for _ in range(times):
                 os.killpg(process.pid, signal.SIGINT)  # as a terminal does: everything in the foreground gets it
                 heard.wait(30)  # a second one that arrives before the first was taken up is the first again

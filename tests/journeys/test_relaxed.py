@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(1800)]
 
-CHOICE = "by: {relaxed: {table: 8, epochs: 8, tries: 3}}"
+CHOICE = "by: {relaxed: {table: 8, epochs: 6, tries: 3}}"
 
 
 @pytest.fixture
