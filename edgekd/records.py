@@ -10,13 +10,14 @@ import hashlib
 import html
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 __all__ = [
     "Digest",
+    "Extended",
     "Filed",
     "Record",
     "Shown",
@@ -43,6 +44,16 @@ class Record(BaseModel):
     def but(self, **changes: Any) -> Self:
         """A validated copy with some fields changed."""
         return type(self).model_validate({**dict(self), **changes})
+
+
+class Extended(Record):
+    """A record with fields added later: left out of the JSON while they are empty, so that old digests stay valid."""
+
+    added: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in whole(self).items() if name not in self.added or value}
 
 
 class Filed(Record):

@@ -167,11 +167,36 @@ def unwritable(task: TaskSpec, precision: Precision, options: ExportOptions, fil
     return [*problems, *_problems_of_heads(task, options, file_format)]
 
 
+def _float_ends(student: Student, options: ExportOptions) -> list[Problem]:
+    """Integer ends asked for where the student's own first or last operator computes in float."""
+    from edgekd.export.tensors import output_encoding
+
+    problems = []
+    if options.preprocess == "stated" and options.input != "float32" and "input" not in student.annotations.activations:
+        problems.append(
+            Problem(
+                f"input {options.input} with preprocess: stated needs a first operator that computes in integers",
+                "write export: {preprocess: fold}, or {input: float32}",
+            )
+        )
+    if options.output != "float32" and student.task.plain and output_encoding(student) is None:
+        problems.append(
+            Problem(
+                f"output {options.output} needs a last operator that computes in integers; "
+                f"`{student.annotations.float_operators[-1]}` computes in float",
+                "write export: {output: float32}",
+            )
+        )
+    return problems
+
+
 def problems_of(student: Student, options: ExportOptions, file_format: Format) -> list[Problem]:
     """What no exporter can give this student, whatever the format."""
-    precision = student.annotations.precision
+    precision, annotations = student.annotations.precision, student.annotations
     problems = unwritable(student.task, precision, options, file_format)
-    encoded = "input" in student.annotations.activations and student.annotations.weights
+    encoded = annotations.activations and annotations.weights
+    if precision is Precision.INT8 and encoded and annotations.float_operators:
+        problems += _float_ends(student, options)
     if precision is Precision.INT8 and not encoded:
         problems.append(
             Problem(

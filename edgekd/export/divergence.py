@@ -72,12 +72,12 @@ def _student_values(student: Student, raw: NDArray[Any]) -> Mapping[str, tuple[s
 
     with torch.no_grad():
         execute(traced, torch.from_numpy(normalised(raw, student.task)), record)
-    encoded = student.annotations.activations
+    encoded, floats = student.annotations.activations, student.annotations.float_operators
     # a convolution whose ReLU is fused into it has no value of its own in an int8 file
     fused = {
         key
         for key, (node, _) in values.items()
-        if encoded and key not in encoded and any(traced.keys.get(user) in encoded for user in users[node])
+        if encoded and key not in (*encoded, *floats) and any(traced.keys.get(user) in encoded for user in users[node])
     }
     return {key: value for key, value in values.items() if key not in fused and key != "input"}
 

@@ -6,21 +6,22 @@ from edgekd.errors import ConfigurationError
 from edgekd.ir.encoding import Encoding
 from edgekd.students.graph import Traced, is_decoding, spec_of
 
-__all__ = ["encodings_by_node", "passing_nodes"]
+__all__ = ["decoding_nodes", "encodings_by_node", "float_nodes", "passing_nodes"]
 
 
 def encodings_by_node(traced: Traced) -> dict[str, Encoding]:
     """Node name -> encoding. An operator that only moves values (flatten, pad, max pool) shares its input's.
 
-    What decodes raw answers has none.
+    What decodes raw answers has none, nor have tensors that only float islands read and write.
 
     Raises ConfigurationError where an annotation names no tensor of the program.
     """
     activations = traced.student.annotations.activations
-    unknown = sorted(set(activations) - set(traced.keys.values()))
+    floats = frozenset(traced.student.annotations.float_operators)
+    unknown = sorted((activations.keys() | floats) - set(traced.keys.values()))
     if unknown:
         raise ConfigurationError.one(
-            f"encodings for tensors the student doesn't have: {', '.join(unknown)}",
+            f"annotations of tensors the student doesn't have: {', '.join(unknown)}",
             "calibrate the student again: its graph has changed since",
         )
     found: dict[str, Encoding] = {}
@@ -30,11 +31,22 @@ def encodings_by_node(traced: Traced) -> dict[str, Encoding]:
             continue
         if key in activations:
             found[node.name] = activations[key]
-        elif node.op == "call_function" and spec_of(node).transparent and node.all_input_nodes:
+        elif node.op == "call_function" and key not in floats and spec_of(node).transparent and node.all_input_nodes:
             source = found.get(node.all_input_nodes[0].name)
             if source is not None:
                 found[node.name] = source
     return found
+
+
+def decoding_nodes(traced: Traced) -> frozenset[str]:
+    """Names of the nodes that decode raw answers."""
+    return frozenset(name for name, key in traced.keys.items() if is_decoding(key))
+
+
+def float_nodes(traced: Traced) -> frozenset[str]:
+    """Names of the nodes that compute in float in a static int8 student."""
+    nodes = traced.nodes
+    return frozenset(nodes[key] for key in traced.student.annotations.float_operators)
 
 
 def passing_nodes(traced: Traced) -> frozenset[str]:

@@ -94,21 +94,21 @@ def _onnx(path: Path) -> list[str]:
             readers.setdefault(name, []).append(node.op_type)
     left: list[str] = []  # outputs that are computed in float
     for node in graph.node:  # in order: whatever a node reads has been looked at
-        kind, result = node.op_type, node.output[0]
+        kind, result = node.op_type, node.output[0]  # the parts of a Split are alike
         given = [name for name in node.input if name and not (kind in _WITH_BOUNDS and name in constants)]
         if kind == "QuantizeLinear":
-            integers.add(result)
+            integers.update(node.output)
         elif kind == "DequantizeLinear":
             widened.add(result)
         elif kind in MOVING and integers.issuperset(given):
-            integers.add(result)
+            integers.update(node.output)
         elif (
             kind in _CLAMPS | (MOVING - ONNXRUNTIME_WIDENED) | ONNXRUNTIME_INTEGER
             and widened.issuperset(given)
             and result not in float_ends
             and ({"QuantizeLinear"} | _CLAMPS).issuperset(readers.get(result, ()))
         ):
-            widened.add(result)
+            widened.update(node.output)
         else:
             left.append(result)
     # a pair around an integer kernel is its scale. One is at work before or behind a float value, and where nothing

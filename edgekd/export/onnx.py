@@ -60,8 +60,15 @@ def onnx_model(
 
     For static int8: weights as uint8 with zero point 128 where asked, and the form of pairs that OpenVINO takes.
     """
-    from edgekd.export.encoded import encodings_by_node, passing_nodes
-    from edgekd.export.onnx_encode import encode_activations, encode_weights, halve_weights, moved, narrow_weights
+    from edgekd.export.encoded import decoding_nodes, encodings_by_node, float_nodes, passing_nodes
+    from edgekd.export.onnx_encode import (
+        encode_activations,
+        encode_weights,
+        halve_weights,
+        keep_weights_float,
+        moved,
+        narrow_weights,
+    )
     from edgekd.export.onnx_graph import POOL, Graph, float_model
     from edgekd.export.onnx_outside import give_outside
 
@@ -72,15 +79,14 @@ def onnx_model(
     annotations, precision = program.student.annotations, deployable.precision
     if precision is Precision.INT8:
         moving = passing_nodes(program)
-        if not student.task.plain:  # a decoder moves values too, and stays in float
-            moving -= graph.values
         activations = {name: found for name, found in encodings_by_node(program).items() if name not in moving}
-        if student.task.plain:
-            activations |= moved(graph, activations)
+        activations |= moved(graph, activations, float_nodes(program) | decoding_nodes(program))
         pooled = {name + POOL: encoding for name, encoding in activations.items() if name + POOL in graph.values}
         activations |= pooled
         encode_weights(graph, annotations.weights, activations, unsigned=unsigned_weights, write_zeros=not for_openvino)
         encode_activations(graph, activations)
+        if not for_openvino:
+            keep_weights_float(graph)
     elif precision is Precision.FLOAT16:
         halve_weights(graph)
     elif precision is Precision.DYNAMIC_INT8:

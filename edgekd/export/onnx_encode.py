@@ -14,6 +14,7 @@ in their place would stay in the graph and run at every call, and ConvInteger ha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ __all__ = [
     "encode_weights",
     "halve_weights",
     "integers",
+    "keep_weights_float",
     "moved",
     "narrow_weights",
 ]
@@ -75,8 +77,8 @@ def encode_activations(graph: Graph, encodings: Mapping[str, Encoding]) -> None:
         assert readers or name in graph.outputs
 
 
-def moved(graph: Graph, encodings: Mapping[str, Encoding]) -> dict[str, Encoding]:
-    """Encodings of what operators give that only move encoded values: their input's.
+def moved(graph: Graph, encodings: Mapping[str, Encoding], floats: AbstractSet[str]) -> dict[str, Encoding]:
+    """Encodings of what operators give that only move encoded values: their input's. Those of ``floats`` have none.
 
     Found in this graph: torch has other names and kinds for these on its way to ONNX.
     """
@@ -85,8 +87,10 @@ def moved(graph: Graph, encodings: Mapping[str, Encoding]) -> dict[str, Encoding
         nearest = node.op_type != "Resize" or any(
             part.s == b"nearest" for part in node.attribute if part.name == "mode"
         )
-        if node.op_type in MOVING and nearest and node.input[0] in found and node.output[0] not in found:
-            found[node.output[0]] = found[node.input[0]]
+        if node.op_type in MOVING and nearest and node.input[0] in found:
+            for output in node.output:
+                if output not in floats:
+                    found.setdefault(output, found[node.input[0]])
     return {name: encoding for name, encoding in found.items() if name not in encodings}
 
 
@@ -144,6 +148,33 @@ def encode_weights(
             f"the ONNX graph has no operator with the encoded weights {', '.join(missing)}",
             "calibrate the student again: its graph has changed since",
         )
+
+
+def keep_weights_float(graph: Graph) -> None:
+    """Put an operator that changes nothing behind each float layer between a dequantized and a quantized value.
+
+    ONNX Runtime would quantize the layer's weights when it loads the file, with one scale a tensor. PRelu of slope 1
+    stays in its graph; of an Identity it sees through.
+    """
+    made = {name: node for node in graph.graph.node for name in node.output}
+    readers: dict[str, list[str]] = {}
+    for node in graph.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node.op_type)
+    for node in list(graph.graph.node):
+        if node.op_type not in _QUANTIZED_AT_LOAD or node.input[1] not in graph.initializers:
+            continue
+        source, result = made.get(node.input[0]), node.output[0]
+        if source is None or source.op_type != "DequantizeLinear":
+            continue
+        if {"QuantizeLinear", "Relu", "Clip"}.isdisjoint(readers.get(result, ())):
+            continue
+        node.output[0] = f"{result}/linear"
+        slope = graph.constant(f"{result}/one", np.ones(1, np.float32))
+        graph.node("PRelu", [node.output[0], slope], result)
+
+
+_QUANTIZED_AT_LOAD = ("Conv", "ConvTranspose", "Gemm")
 
 
 def _laid(kind: str, encoding: Encoding) -> Encoding:

@@ -1,12 +1,12 @@
 """A student's float32 graph in ONNX: what torch exports, without its metadata, and small edits on it.
 
-Every value keeps the name of the program's node that computes it, every initializer the parameter's name: encodings are
-found by name.
+Every value has the name of the program's node that computes it, every initializer the parameter's name: encodings are
+found by name. Where torch has renamed a value on its way to ONNX, it is found by what it is for a random sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgekd.errors import ConfigurationError
-from edgekd.students.graph import Traced
+from edgekd.export.matching import node_values, same_tensor
+from edgekd.students.graph import Traced, is_decoding, is_tensor, spec_of
 
 __all__ = ["POOL", "Graph", "float_model"]
 
@@ -38,9 +39,62 @@ def float_model(traced: Traced) -> onnx.ModelProto:
     model = program.model_proto
     _strip(model)
     _name_parameters(model.graph, traced)
+    _name_values(model, traced)
     if len(traced.student.task.input.shape) == 3:
         _pool_means(model.graph)
     return model
+
+
+def _name_values(model: onnx.ModelProto, traced: Traced) -> None:
+    """Values under the names of the program's nodes, where some that compute are missing or torch has shifted them."""
+    computing = {
+        node.name: node
+        for node in traced.program.graph.nodes
+        if node.op == "call_function" and is_tensor(node) and not is_decoding(traced.keys.get(node.name, "decode:"))
+    }
+    made = [name for node in model.graph.node for name in node.output if name]
+    if all(name in made for name, node in computing.items() if not spec_of(node).transparent):
+        return
+    source = next(node for node in traced.program.graph.nodes if traced.keys.get(node.name) == "input")
+    batch = source.meta["val"].shape[0]
+    shape = (batch if isinstance(batch, int) else 2, *traced.student.task.input.shape)
+    sample = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    ours = node_values(traced, torch.from_numpy(sample))
+    theirs = _values_of(model, made, sample)
+    names: dict[str, str] = {}  # of the graph -> of the program
+    for name in computing:
+        if name not in ours:
+            continue
+        likely = [name, *theirs] if name in theirs else theirs
+        found = next((value for value in likely if value not in names and same_tensor(theirs[value], ours[name])), None)
+        if found is not None:
+            names[found] = name
+    taken = set(names.values())
+    for value in made:  # whose name is another's now
+        if value not in names and value in taken:
+            names[value] = f"{value}/renamed"
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for output in model.graph.output:
+        output.name = names.get(output.name, output.name)
+
+
+def _values_of(model: onnx.ModelProto, names: Sequence[str], sample: NDArray[np.float32]) -> dict[str, Any]:
+    """The float values of a graph for one input, in order."""
+    import onnxruntime
+
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    present = {value.name for value in shown.graph.output}
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.intra_op_num_threads = 1
+    settings.log_severity_level = 3
+    session = onnxruntime.InferenceSession(shown.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    values = dict(zip(names, session.run(list(names), {shown.graph.input[0].name: sample}), strict=True))
+    return {name: value for name, value in values.items() if getattr(value, "dtype", None) == np.float32}
 
 
 def _name_parameters(graph: onnx.GraphProto, traced: Traced) -> None:

@@ -39,6 +39,7 @@ _LARGEST_SHARE: Mapping[Precision, float] = {
     Precision.FLOAT32: 1e-3,
     Precision.FLOAT16: 2e-2,
     Precision.DYNAMIC_INT8: 1e-1,  # kernels that quantize activations at run time, by the range they see
+    Precision.INT8: 1e-1,  # behind a float island: what a step of the integers before it becomes
 }
 """Of the largest logit."""
 
@@ -159,14 +160,12 @@ def _forward(module: nn.Module, inputs: NDArray[np.float32], batch: int = 128) -
 
 
 def _compare(student: Student, expected: NDArray[np.float32], found: NDArray[np.float32]) -> ParityReport:
-    precision = student.annotations.precision
-    if precision is Precision.INT8:
-        encoding = output_encoding(student)
-        assert encoding is not None
+    encoding = output_encoding(student)
+    if encoding is not None:
         unit, one, allowed = "steps of the output's scale", encoding.scale[0], _LARGEST_STEPS
     else:
         unit, one = "of the largest logit", float(np.abs(expected).max(initial=1e-6))
-        allowed = _LARGEST_SHARE[precision]
+        allowed = _LARGEST_SHARE[student.annotations.precision]
     difference = np.abs(found - expected) / one
     # a NaN differs by everything; a record holds finite numbers only
     largest = float(np.nan_to_num(difference, nan=1e9, posinf=1e9).max(initial=0.0))
@@ -209,13 +208,16 @@ def _compare_heads(student: Student, expected: dict[str, Tensor], found: Rows) -
 def _steps(student: Student, expected: dict[str, Tensor]) -> dict[str, float]:
     """What each raw answer may differ by."""
     precision = student.annotations.precision
+    share = _LARGEST_SHARE[precision]
+    shares = {name: share * max(1e-6, float(value.abs().max())) for name, value in expected.items()}
     if precision is not Precision.INT8:
-        share = _LARGEST_SHARE[precision]
-        return {name: share * max(1e-6, float(value.abs().max())) for name, value in expected.items()}
+        return shares
     from edgekd.export.encoded import encodings_by_node
     from edgekd.students.graph import outputs_in, trace
 
     traced = trace(student, decomposed=False)
     encodings = encodings_by_node(traced)
-    nodes = zip(expected, outputs_in(traced.program), strict=True)
-    return {name: _LARGEST_STEPS * encodings[node.name].scale[0] for name, node in nodes}
+    for name, node in zip(expected, outputs_in(traced.program), strict=True):
+        if node.name in encodings:
+            shares[name] = _LARGEST_STEPS * encodings[node.name].scale[0]
+    return shares

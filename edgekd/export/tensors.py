@@ -80,7 +80,9 @@ def normalised(raw: NDArray[Any], spec: TaskSpec) -> NDArray[np.float32]:
 
 
 def output_encoding(student: Student) -> Encoding | None:
-    """How a static int8 student's logits become integers; None for other precisions, and where a task isn't plain.
+    """How a static int8 student's logits become integers.
+
+    None for other precisions, where a task isn't plain, and where the logits are computed in float.
 
     Raises ConfigurationError where the annotations don't fit the student's graph.
     """
@@ -90,10 +92,7 @@ def output_encoding(student: Student) -> Encoding | None:
     from edgekd.students.graph import outputs_in, trace
 
     program = trace(student, decomposed=False)
-    found = encodings_by_node(program).get(outputs_in(program.program)[0].name)
-    if found is None:
-        raise _needed("the student's answer")
-    return found
+    return encodings_by_node(program).get(outputs_in(program.program)[0].name)
 
 
 def _quantized(values: NDArray[np.float32], dtype: str, encoding: Encoding | None) -> NDArray[Any]:

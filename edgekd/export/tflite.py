@@ -44,7 +44,7 @@ class TfliteExporter:
         self, student: Student, options: ExportOptions, backend: Backend, device: Fingerprint | None, path: Path
     ) -> Artefact:
         """Write the file. Raises ConfigurationError on what `check` finds, or where the graph has no such operator."""
-        from edgekd.export.encoded import encodings_by_node, passing_nodes
+        from edgekd.export.encoded import encodings_by_node, float_nodes, passing_nodes
         from edgekd.export.flatbuffer import read_model, write_model
         from edgekd.export.tflite_core import convert_core
         from edgekd.export.tflite_encode import halve_weights, narrow_weights, quantize
@@ -59,7 +59,8 @@ class TfliteExporter:
         deployable, annotations = Deployable(program.student, options), program.student.annotations
         precision = deployable.precision
         if precision is Precision.INT8:
-            model = quantize(core, encodings_by_node(program), annotations.weights, passing_nodes(program))
+            encodings = encodings_by_node(program)
+            model = quantize(core, encodings, annotations.weights, passing_nodes(program), float_nodes(program))
         else:
             model = read_model(core.data)
             if precision is Precision.FLOAT16:

@@ -19,16 +19,15 @@ from torch import Tensor, nn
 
 from edgekd.errors import ConfigurationError
 from edgekd.export.flatbuffer import add_tensor, constant_of, operator_name, read_model, schema, write_model
+from edgekd.export.matching import node_values, same_tensor
 from edgekd.ir.operators import weight_axis
-from edgekd.students.graph import Traced, execute, is_decoding
+from edgekd.students.graph import Traced, is_decoding
 from edgekd.students.heads.deployed import DECODE, deployed
 
 __all__ = ["DECODING", "TfliteCore", "convert_core", "run_shown", "to_tflite"]
 
 DECODING = f"{DECODE}."
 """What the names of tensors begin with that stay in float, whatever the student's precision."""
-
-_TOLERANCE = 1e-4  # of the tensor's largest magnitude: float32 sums in another order
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
         ) from error
     model = read_model(data)
     _merge_transposed_means(model)
-    values = _values_of_nodes(traced, sample)
+    values = node_values(traced, sample)
     nodes = _match(model, write_model(model), example.numpy(), traced, values)
     parameters = _match_weights(model, traced)
     decoding = _decoding(model, traced, nodes)
@@ -126,21 +125,6 @@ def _merge_transposed_means(model: Any) -> None:
         graph.operators.remove(source)
 
 
-def _values_of_nodes(traced: Traced, sample: torch.Tensor) -> dict[str, NDArray[np.float32]]:
-    """What each keyed node computes for a sample."""
-    values: dict[str, NDArray[np.float32]] = {}
-    nodes = traced.nodes
-
-    def record(key: str, value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            values[nodes[key]] = value.detach().float().numpy().copy()
-        return value
-
-    with torch.no_grad():
-        execute(traced, sample, record)
-    return values
-
-
 def _match(
     model: Any, data: bytes, example: NDArray[np.float32], traced: Traced, values: Mapping[str, NDArray[np.float32]]
 ) -> dict[int, tuple[str, ...]]:
@@ -154,11 +138,11 @@ def _match(
             if model.subgraphs[0].tensors[index].type != schema().TensorType.FLOAT32:
                 continue
             value = interpreter.get_tensor(index)
-            first = next((name for name in free if _equal(value, values[name])), None)
+            first = next((name for name in free if same_tensor(value, values[name])), None)
             chain = [] if first is None else [first]
             while chain:  # what follows and changes nothing for this sample: a fused activation, a flatten
                 after = [user.name for user in nodes[chain[-1]].users if user.name in free]
-                if len(nodes[chain[-1]].users) != 1 or not after or not _equal(value, values[after[0]]):
+                if len(nodes[chain[-1]].users) != 1 or not after or not same_tensor(value, values[after[0]]):
                     break
                 chain.append(after[0])
             for name in chain:
@@ -184,15 +168,6 @@ def run_shown(data: bytes, example: NDArray[Any]) -> Any:
     interpreter.set_tensor(detail["index"], example)
     interpreter.invoke()
     return interpreter
-
-
-def _equal(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> bool:
-    """Whether two values are one tensor, the second maybe channel-first."""
-    options = [theirs]
-    if theirs.ndim == 4:
-        options.insert(0, theirs.transpose(0, 2, 3, 1))
-    limit = _TOLERANCE * float(np.abs(theirs).max(initial=1e-6))
-    return any(ours.shape == t.shape and float(np.abs(ours - t).max(initial=0.0)) <= limit for t in options)
 
 
 def _match_weights(model: Any, traced: Traced) -> dict[int, str]:

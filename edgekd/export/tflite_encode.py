@@ -2,8 +2,9 @@
 
 Static int8 goes through ai-edge-quantizer, which is given every range, activations and weights, as the encodings say,
 so that its integers are ours; it leaves what it doesn't support in float without a word, so all types and scales are
-read back. What decodes the raw answers of several heads stays in float. float16 weights are constants that widen at
-load. Dynamic int8 weights are per-channel constants of the hybrid kernels, which quantize activations at run time.
+read back. Float islands, and what decodes the raw answers of several heads, stay in float. float16 weights are
+constants that widen at load. Dynamic int8 weights are per-channel constants of the hybrid kernels, which quantize
+activations at run time.
 """
 
 from __future__ import annotations
@@ -41,11 +42,16 @@ _AGAIN = "calibrate the student again, or choose another backend"
 
 
 def quantize(
-    core: TfliteCore, activations: Mapping[str, Encoding], weights: Mapping[str, Encoding], passing: AbstractSet[str]
+    core: TfliteCore,
+    activations: Mapping[str, Encoding],
+    weights: Mapping[str, Encoding],
+    passing: AbstractSet[str],
+    floats: AbstractSet[str] = frozenset(),
 ) -> Any:
     """The static int8 model (a ``ModelT``). ``activations`` by node of the program, ``weights`` by parameter.
 
-    Nodes in ``passing`` need no tensor of their own: their work may be done by another operator.
+    Nodes in ``passing`` need no tensor of their own: their work may be done by another operator. Those in ``floats``
+    compute in float.
 
     Raises ConfigurationError naming the operator or tensor that can't have its encoding.
     """
@@ -53,7 +59,8 @@ def quantize(
 
     model = read_model(core.data)
     tensors = model.subgraphs[0].tensors
-    encodings = _by_tensor(model, core, activations, passing)
+    encodings = _by_tensor(model, core, activations, passing, floats)
+    islands = _islands(model, core, encodings, floats)
     ranges: dict[str, dict[str, NDArray[np.float32]]] = {}
     for index, encoding in encodings.items():
         scale, zero = encoding.scale[0], encoding.zero_point[0]
@@ -61,7 +68,7 @@ def quantize(
             "min": np.float32((-128 - zero) * scale),  # type: ignore[dict-item]  # numpy scalars are its arrays
             "max": np.float32((127 - zero) * scale),  # type: ignore[dict-item]
         }
-    kinds = _weighted(model, core, weights)
+    kinds = _weighted(model, core, weights, islands)
     for index, (kind, encoding) in kinds.items():
         bound = np.asarray(encoding.scale, np.float32) * np.float32(127)
         shape = [1] * len(tensors[index].shape)
@@ -69,27 +76,61 @@ def quantize(
         bound = bound.reshape(shape)
         ranges[_name(tensors[index])] = {"min": -bound, "max": bound}
     work = quantizer.Quantizer(core.data)
-    work.load_quantization_recipe([*recipe.static_wi8_ai8(), *(_left_float() if core.decoding else [])])
+    work.load_quantization_recipe([*recipe.static_wi8_ai8(), *_left_float(model, core, encodings, islands)])
     result = read_model(bytes(work.quantize(ranges).quantized_model))
     _verify(model, result, encodings)
     _put_weights(model, result, kinds)
     return result
 
 
-def _left_float() -> list[dict[str, Any]]:
-    """The quantizer's rules for what decodes raw answers: an operator's scope is the name of its result.
+def _left_float(
+    model: Any, core: TfliteCore, encodings: Mapping[int, Encoding], islands: AbstractSet[int]
+) -> list[dict[str, Any]]:
+    """The quantizer's rules for what decodes raw answers and for islands: an operator's scope is its results' names.
 
-    All outputs together are one more operator to it, and are float32 where any of them is decoded.
+    All inputs together are one more operator to it, as are all outputs, which are float32 where any of them is.
     """
+    graph, scopes = model.subgraphs[0], list[tuple[str, str]]()
+    if core.decoding:
+        scopes.append((f"^{re.escape(DECODING)}", "*"))
+    if islands:
+        names = "|".join(re.escape(_name(graph.tensors[index])) for index in sorted(islands))
+        scopes.append((f"(?:^|;)(?:{names})(?:;|$)", "*"))
+    for ends, operation in ((graph.inputs, "INPUT"), (graph.outputs, "OUTPUT")):
+        if any(int(index) not in encodings for index in ends):
+            scopes.append((".*", operation))
     rest = {"algorithm_key": "no_quantize", "op_config": {}}
-    scopes = ((f"^{re.escape(DECODING)}", "*"), (".*", "OUTPUT"))
     return [{"regex": regex, "operation": operation, **rest} for regex, operation in scopes]
 
 
+def _islands(
+    model: Any, core: TfliteCore, encodings: Mapping[int, Encoding], floats: AbstractSet[str]
+) -> frozenset[int]:
+    """The results of operators that compute in float: those that do in the student, and what they were lowered to."""
+    graph, found = model.subgraphs[0], set[int]()
+    computed = {int(index) for index in graph.inputs}
+    for operator in graph.operators:
+        outputs = [int(index) for index in operator.outputs]
+        values = [index for index in map(int, operator.inputs) if index in computed]
+        values = [i for i in (*values, *outputs) if graph.tensors[i].type == schema().TensorType.FLOAT32]
+        computed.update(outputs)
+        chain = core.nodes.get(outputs[0], ())
+        if (chain and chain[0] in floats) or any(i not in encodings and i not in core.decoding for i in values):
+            found.update(outputs)
+    return frozenset(found)
+
+
 def _by_tensor(
-    model: Any, core: TfliteCore, activations: Mapping[str, Encoding], passing: AbstractSet[str]
+    model: Any,
+    core: TfliteCore,
+    activations: Mapping[str, Encoding],
+    passing: AbstractSet[str],
+    floats: AbstractSet[str],
 ) -> dict[int, Encoding]:
-    """Each activation tensor's encoding: its node's, or its input's where the operator only moves values."""
+    """Each activation tensor's encoding: its node's, or its input's where the operator only moves values.
+
+    Tensors inside a float island have none.
+    """
     graph = model.subgraphs[0]
     found: dict[int, Encoding] = {}
     used: set[str] = set()
@@ -106,8 +147,11 @@ def _by_tensor(
             own = [node for node in core.nodes.get(index, ()) if node in activations]
             used |= set(own)
             encoding = activations[own[-1]] if own else None
-            if kind in TFLITE and TFLITE[kind].transparent:  # these kernels don't rescale
+            moving = kind in TFLITE and TFLITE[kind].transparent
+            if moving and floats.isdisjoint(core.nodes.get(index, ())):  # these kernels don't rescale
                 encoding = found.get(int(operator.inputs[0]), encoding)
+            if encoding is None and floats:
+                continue
             if encoding is None:
                 raise ConfigurationError.one(
                     f"no encoding for the output of {kind} (`{_name(graph.tensors[index])}`): "
@@ -117,21 +161,32 @@ def _by_tensor(
             found[index] = encoding
     lost = sorted(set(activations) - used - passing)
     if lost:
-        raise ConfigurationError.one(f"the TFLite graph has no tensor for the encoded {', '.join(lost)}", _AGAIN)
+        raise ConfigurationError.one(
+            f"the TFLite converter has merged {', '.join(lost[:3])}{' and others' * (len(lost) > 3)} into others, "
+            "so that they can't have their encodings",
+            "use dynamic-int8, or another runtime",
+        )
     return found
 
 
 def _weighted(
-    model: Any, core: TfliteCore, weights: Mapping[str, Encoding], *, every: bool = True
+    model: Any,
+    core: TfliteCore,
+    weights: Mapping[str, Encoding],
+    islands: AbstractSet[int] = frozenset(),
+    *,
+    every: bool = True,
 ) -> dict[int, tuple[str, Encoding]]:
-    """Weight tensors with their operator's kind and encoding. ``every``: no operator with weights may lack one.
+    """Weight tensors with their operator's kind and encoding, outside ``islands``.
+
+    ``every``: no operator with weights may lack one.
 
     Raises ConfigurationError where one does, and where there is none at all.
     """
     found: dict[int, tuple[str, Encoding]] = {}
     for operator in model.subgraphs[0].operators:
         kind = operator_name(model, operator)
-        if weight_axis(kind) is None:
+        if weight_axis(kind) is None or int(operator.outputs[0]) in islands:
             continue
         index = int(operator.inputs[1])
         name = core.parameters.get(index)

@@ -44,6 +44,7 @@ class ExportedFile(Record):
     latency_us: float | None = None  # 5th percentile, on the target's device
     certificate: str = ""  # its summary, where there is a target
     sha256: Digest | None = None  # of the certificate, and so of all that it lists
+    in_float: str = ""  # operators of an int8 student that compute in float, counted by kind
 
     def line(self, base: float | None) -> str:
         """One line. ``base`` is the float model's own accuracy, which the file's is told beside."""
@@ -108,6 +109,8 @@ class ModelExportAnswer(Shown):
                 lines.append(f"          {file.certificate}")
             if file.sha256:
                 lines.append(f"digest    {file.sha256}  {shortened(file.bundle) if file.bundle else ''}".rstrip())
+        islands = {file.in_float: file.precision.value for file in self.files if file.in_float}
+        lines += [f"note: {precision} computes in float: {kinds}" for kinds, precision in islands.items()]
         lines += [f"note: {note}" for note in self.notes]
         written = [file for file in self.files if file.bundle is not None]
         certified = [file.bundle for file in written if file.sha256 and file.bundle]

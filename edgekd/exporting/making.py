@@ -106,7 +106,7 @@ class Maker:
             return made.but(detail=result.detail or result.outcome.value)
         return replace(
             made, key=key, student=student, artefact=result.artefact, float_operators=result.float_operators
-        ).but(size_bytes=result.artefact.size_bytes, outcome="passed over")
+        ).but(size_bytes=result.artefact.size_bytes, outcome="passed over", in_float=student.annotations.in_float)
 
     def scored(self, made: Made, split: SplitName) -> float:
         """The file's own score on a split, in its runtime."""

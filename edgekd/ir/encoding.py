@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from typing import ClassVar
 
 from edgekd.artefacts import Precision
-from edgekd.records import Record
+from edgekd.records import Extended, Record
 
 __all__ = ["Annotations", "Encoding"]
 
@@ -24,15 +26,27 @@ class Encoding(Record):
     limit: int | None = None  # largest magnitude of a weight's integers; 63 keeps x86 without VNNI from saturating
 
 
-class Annotations(Record):
+class Annotations(Extended):
     """Decisions about a student that its module does not show. Empty for a float32 student.
 
     Weights are keyed by parameter name (``stem.conv.weight``); activations by the module path and operator of the
     exported graph, ``path:operator`` with ``.n`` where one module calls it more than once (``blocks.0:add``), and
     ``input`` for the input. Names refer to the student after BatchNorm folding.
+
+    ``float_operators`` are the keys of a static int8 student's operators that compute in float (float islands): what
+    they read is dequantized, and what integer operators read of their results is quantized.
     """
+
+    added: ClassVar[frozenset[str]] = frozenset({"float_operators"})
 
     precision: Precision = Precision.FLOAT32
     weights: Mapping[str, Encoding] = {}
     activations: Mapping[str, Encoding] = {}
+    float_operators: tuple[str, ...] = ()
     calibration: str = ""  # how the activations' ranges were found, in words
+
+    @property
+    def in_float(self) -> str:
+        """The operators that compute in float, counted by kind: ``layer_norm 5, add 4``; empty where there are none."""
+        kinds = Counter(key.rpartition(":")[2].partition(".")[0] for key in self.float_operators)
+        return ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())

@@ -172,9 +172,10 @@ _ROWS: tuple[OperatorSpec, ...] = (
     OperatorSpec("stack", "move", tflite=("PACK",)),
     OperatorSpec("unbind", "move", tflite=("UNPACK",)),
     OperatorSpec(
-        "split", "move", onnx=("Split",), tflite=("SPLIT", "SPLIT_V"),
-        openvino=("Split", "VariadicSplit"),
+        "split", "move", "input", aten=("chunk", "split_with_sizes", "unsafe_chunk", "unsafe_split"), onnx=("Split",),
+        tflite=("SPLIT", "SPLIT_V"), openvino=("Split", "VariadicSplit"),
     ),
+    OperatorSpec("getitem", "free", "input"),  # one of an operator's several results
     OperatorSpec("index", "move", onnx=("GatherND",), tflite=("GATHER_ND",), openvino=("GatherND",)),
     OperatorSpec("index_select", "move", onnx=("Gather",), tflite=("GATHER",), openvino=("Gather",)),
     OperatorSpec(
@@ -185,9 +186,9 @@ _ROWS: tuple[OperatorSpec, ...] = (
     ),
     OperatorSpec("repeat", "move", onnx=("Tile",), tflite=("TILE",), openvino=("Tile",)),
     *_kinds(
-        "move", "channel_shuffle", "chunk", "copy", "embedding", "flip", "gather", "index_add", "index_copy",
+        "move", "channel_shuffle", "copy", "embedding", "flip", "gather", "index_add", "index_copy",
         "index_fill", "index_put", "native_channel_shuffle", "roll", "scatter", "scatter_add", "select_scatter",
-        "slice_scatter", "split_with_sizes", "tile", "unsafe_index", "upsample_bicubic2d", "upsample_bicubic2d_aa",
+        "slice_scatter", "tile", "unsafe_index", "upsample_bicubic2d", "upsample_bicubic2d_aa",
         "upsample_bilinear2d_aa", "upsample_linear1d", "upsample_nearest1d", "upsample_nearest3d",
         "upsample_nearest_exact1d", "upsample_nearest_exact2d", "upsample_nearest_exact3d", "upsample_trilinear3d",
     ),

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from typing import ClassVar
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.ir.space import Arch
-from edgekd.records import Record
+from edgekd.records import Extended, Record
 
 __all__ = ["Candidate", "CompressionPlan"]
 
 
-class CompressionPlan(Record):
+class CompressionPlan(Extended):
     """What is done to a trained arch before it ships."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"untouched"})
 
     precision: Precision = Precision.FLOAT32
     untouched: bool = False  # the arch's own weights as they came: quantized, never trained
-
-    @model_serializer(mode="wrap")
-    def _as_it_always_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what says nothing here."""
-        return {name: value for name, value in whole(self).items() if name != "untouched" or value}
 
 
 class Candidate(Record):

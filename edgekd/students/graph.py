@@ -35,6 +35,7 @@ __all__ = [
     "execute",
     "execute_nodes",
     "is_decoding",
+    "is_tensor",
     "keys_of",
     "operator_of",
     "outputs_in",
@@ -110,6 +111,12 @@ def spec_of(node: fx.Node) -> OperatorSpec:
     full = target._opname if isinstance(target, torch._ops.OpOverload) else getattr(target, "__name__", str(target))
     row = aten_operator(full)
     return TABLE["mean"] if row.name == "adaptive_avg_pool2d" and _is_one(node.args[1]) else row
+
+
+def is_tensor(node: fx.Node) -> bool:
+    """Whether a node's value is one float tensor."""
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
 def keys_of(exported_program: ExportedProgram, core_prefix: str = "core") -> dict[str, str]:
@@ -299,7 +306,7 @@ def _path(node: fx.Node, core_prefix: str) -> str:
 
 def _is_bookkeeping(node: fx.Node) -> bool:
     name = getattr(node.target, "_opname", getattr(node.target, "__name__", ""))
-    return name == "getitem" or "assert" in name or name.startswith("sym_")
+    return "assert" in name or name.startswith("sym_")
 
 
 def _changes_in_place(node: fx.Node) -> bool:

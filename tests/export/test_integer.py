@@ -125,7 +125,7 @@ def test_a_layer_whose_weights_stayed_float_is_float(calibrated: dict[Precision,
         None,
         tmp_path / "model.onnx",
     )
-    assert kinds(float_operators(tmp_path / "model.onnx")) == ["DequantizeLinear", "Conv", "QuantizeLinear"]
+    assert kinds(float_operators(tmp_path / "model.onnx")) == ["DequantizeLinear", "Conv", "PRelu", "QuantizeLinear"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from edgekd.ir.operators import (
     weight_axis,
 )
 
-NOT_ATEN = {"avg_pool", "conv", "conv_transpose", "depthwise", "end", "max_pool", "quantize"}
+NOT_ATEN = {"avg_pool", "conv", "conv_transpose", "depthwise", "end", "getitem", "max_pool", "quantize"}
 """One name for several of torch's, and rows of files alone."""
 
 
@@ -67,8 +67,8 @@ def test_all_that_has_an_integer_form():
     """One more needs calibration, the integer reference, parity and every exporter to know it."""
     forms = {form: {row.name for row in TABLE.values() if row.encodes == form} for form in ("own", "input", "shared")}
     assert forms["input"] == {
-        "clone", "dropout", "flatten", "max_pool", "pad", "permute", "slice", "squeeze", "unsqueeze",
-        "upsample_nearest2d", "view",
+        "clone", "dropout", "flatten", "getitem", "max_pool", "pad", "permute", "slice", "split", "squeeze",
+        "unsqueeze", "upsample_nearest2d", "view",
     }  # fmt: skip
     assert forms["shared"] == {"adaptive_avg_pool2d", "avg_pool", "cat"}
     assert forms["own"] == {

@@ -11,6 +11,7 @@ Works on untrained weights too: a search times candidates before it trains them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, assert_never
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from edgekd.artefacts import Backend, Precision
 from edgekd.compress.quantization.ladder import problems_with, weight_limit
 from edgekd.compress.quantization.observe import BINS, Observation, observe
+from edgekd.compress.quantization.placement import float_operators
 from edgekd.compress.quantization.rules import Points, points_of
 from edgekd.compress.quantization.weights import floors, weight_encoding
 from edgekd.devices._protocol import Fingerprint
@@ -46,14 +48,17 @@ def calibrate(
     backend: Backend | None = None,
     *,
     percentile: float = 99.99,
+    keep_float: Sequence[str] = (),
 ) -> Student:
     """Fold and annotate. ``inputs_raw`` is (N, C, H, W) in raw units; only int8 looks at it.
+
+    ``keep_float``: patterns of the operators that int8 leaves in float, beside those that have no integer form.
 
     Raises ConfigurationError when the student can't have the precision, naming the operator that stops it, and Diverged
     when its values aren't finite.
     """
     traced = trace(student, dynamic_batch=precision is Precision.INT8, decomposed=False)
-    problems = problems_with(student, precision, backend, traced)
+    problems = problems_with(student, precision, backend, traced, keep_float)
     if problems:
         raise ConfigurationError(problems)
     flat = traced.student
@@ -61,7 +66,8 @@ def calibrate(
         return flat.but(annotations=Annotations())
     if precision is Precision.FLOAT16:
         return flat.but(module=_halved(flat.module), annotations=Annotations(precision=precision))
-    points, state = points_of(traced), _parameters(traced)
+    floats = float_operators(traced, keep_float) if precision is Precision.INT8 else {}
+    points, state = points_of(traced, floats.keys()), _parameters(traced)
     limit = weight_limit(backend, fingerprint)
     if precision is Precision.DYNAMIC_INT8:
         plain = {name: weight_encoding(state[name], limit, axis=points.axes[name]) for name in sorted(points.users)}
@@ -79,8 +85,9 @@ def calibrate(
     except ValueError as error:
         raise Diverged(f"calibration: {error}", "train the student again with a lower learning rate") from error
     chosen = {group: activation_encoding(*_range(entry, method, percentile)) for group, entry in seen.items()}
-    own = points.group["input"]
-    chosen[own] = _raw_encoding(spec, seen[own]) or activation_encoding(seen[own].low, seen[own].high)
+    own = points.group.get("input")  # None where float operators alone read it
+    if own is not None:
+        chosen[own] = _raw_encoding(spec, seen[own]) or activation_encoding(seen[own].low, seen[own].high)
     encodings = {key: chosen[group] for key, group in sorted(points.group.items())}
     how = f"percentile {percentile:g}" if method == "percentile" else method
     return flat.but(
@@ -88,6 +95,7 @@ def calibrate(
             precision=precision,
             weights=_weights(traced, points, encodings, state, limit),
             activations={key: found for key, found in encodings.items() if key not in points.passing},
+            float_operators=tuple(floats),
             calibration=f"{how} over {len(inputs)} samples",
         )
     )

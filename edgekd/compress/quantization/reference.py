@@ -2,8 +2,8 @@
 
 Static int8: ``q_out = round(M (sum (q_in - z_in) q_w + q_bias)) + z_out`` with ``M = s_in s_w / s_out`` (Jacob et al.
 2018, eq. 7), rounded half to even and clamped; ReLU is that clamp. Sums of products are exact in float32 up to 2**24.
-Runtimes that round a tie the other way differ by one step of the output's scale. Weights-only precisions compute in
-float32 on the rounded weights.
+Runtimes that round a tie the other way differ by one step of the output's scale. Operators of a float island get
+dequantized values and the float weights. Weights-only precisions compute in float32 on the rounded weights.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from edgekd.artefacts import Precision
-from edgekd.compress.quantization.rules import is_tensor, points_of
+from edgekd.compress.quantization.rules import points_of
 from edgekd.compress.quantization.weights import weight_integers, weight_scales
 from edgekd.errors import ConfigurationError
 from edgekd.ir.encoding import Encoding
 from edgekd.students._protocol import Student
-from edgekd.students.graph import Traced, call, execute_nodes, operator_of, outputs_in, trace
+from edgekd.students.graph import Traced, call, execute_nodes, is_tensor, operator_of, outputs_in, trace
 
 __all__ = ["reference_module"]
 
@@ -48,13 +48,15 @@ def reference_module(student: Student) -> nn.Module:
 
 
 class IntegerReference(nn.Module):
-    """Runs a traced graph on integers: each tensor is held as float32 less its zero point, so that padding is zero."""
+    """Runs a traced graph on integers: each encoded tensor is held as float32 less its zero point, so that padding is
+    zero; other tensors, of float islands, as they are."""
 
     def __init__(self, traced: Traced) -> None:
         super().__init__()
         self._traced = traced
-        self._points = points_of(traced)
         annotations = traced.student.annotations
+        self._floats = frozenset(annotations.float_operators)
+        self._points = points_of(traced, self._floats)
         of_group = {
             self._points.group[key]: found
             for key, found in annotations.activations.items()
@@ -83,19 +85,21 @@ class IntegerReference(nn.Module):
     def _compute(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         key = self._traced.keys[node.name]
         if node.op == "placeholder":
-            return _rounded(args[0], self._activations[key])
-        name = operator_of(node)
-        if not is_tensor(node) or key in self._points.passing or name == "cat":
-            return call(node, args, kwargs)  # a shape, or integers passed on as they are
+            return self._stored(key, args[0])
+        if key in self._points.passing or (operator_of(node) == "cat" and key not in self._floats):
+            return call(node, args, kwargs)  # passed on as they are
         if key in self._points.weights:
-            real = self._products(node, key, args)
-        else:
-            scaled = [
-                value * self._scale(source) if isinstance(source, fx.Node) and is_tensor(source) else value
-                for source, value in zip(node.args, args, strict=True)
-            ]
-            real = call(node, tuple(scaled), kwargs)
-        return real if key in self._points.fused else _rounded(real, self._activations[key])
+            return self._stored(key, self._products(node, key, args))
+        real = pytree.tree_map(self._dequantized, (node.args, node.kwargs), (args, kwargs))
+        result = call(node, *real)
+        return self._stored(key, result) if is_tensor(node) else result
+
+    def _stored(self, key: str, real: Tensor) -> Tensor:
+        """A value as it is held: on the integers of its encoding, where it has one."""
+        return _rounded(real, self._activations[key]) if key in self._activations else real
+
+    def _dequantized(self, source: fx.node.Argument, value: Any) -> Any:
+        return value * self._scale(source) if isinstance(source, fx.Node) and is_tensor(source) else value
 
     def _products(self, node: fx.Node, key: str, args: tuple[Any, ...]) -> Tensor:
         """Sum of products and the int32 bias, in real units."""
@@ -110,9 +114,9 @@ class IntegerReference(nn.Module):
         return sums * scale.view(along)
 
     def _scale(self, node: fx.node.Argument) -> float:
-        """The scale a node's value is in: 1 where it is real still, before its ReLU."""
+        """The scale a node's value is in: 1 where it is real, in a float island or before its ReLU."""
         key = self._traced.keys.get(node.name) if isinstance(node, fx.Node) else None
-        return 1.0 if key is None or key in self._points.fused else self._activations[key].scale[0]
+        return self._activations[key].scale[0] if key in self._activations else 1.0
 
 
 def _rounded(value: Tensor, encoding: Encoding) -> Tensor:

@@ -3,20 +3,21 @@
 One rule for all runtimes: a convolution, linear layer or sum has its result rounded once, after the ReLU that follows
 it alone (kernels fuse them); operators that only pass values on (reshape, padding, maximum), and an average over
 windows, keep their input's encoding; the parts of a concatenation share one. Means over the image have their own.
+Where operators compute in float (`placement`), a tensor has an encoding only if an integer operator reads or writes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-import torch
 from torch import fx
 
 from edgekd.ir.operators import weight_axis
-from edgekd.students.graph import Traced, operator_of, spec_of
+from edgekd.students.graph import Traced, is_tensor, operator_of, spec_of
 
-__all__ = ["Points", "is_clamp_at_zero", "points_of"]
+__all__ = ["Points", "is_clamp_at_zero", "points_of", "sources_of"]
 
 
 @dataclass(frozen=True)
@@ -24,20 +25,20 @@ class Points:
     """Where a traced graph is rounded."""
 
     group: Mapping[str, str]  # key of every encoded tensor -> key of the tensor that stands for its group
-    passing: frozenset[str]  # keys of operators that pass their input's integers on; they need no encoding of their own
+    passing: frozenset[str]  # keys of operators that pass on what they are given, integers or not
     fused: frozenset[str]  # keys of operators whose result is rounded only after the ReLU behind them
     weights: Mapping[str, tuple[str, str]]  # key of a weighted operator -> names of its weight and bias ("" for none)
     users: Mapping[str, tuple[str, ...]]  # parameter name -> keys of the operators that use it as their weight
     axes: Mapping[str, int]  # parameter name -> axis of its output channels
 
 
-def points_of(traced: Traced) -> Points:
-    """Read the rules off a graph."""
+def points_of(traced: Traced, floats: AbstractSet[str] = frozenset()) -> Points:
+    """Read the rules off a graph. ``floats`` are the keys of operators that compute in float."""
     nodes = [node for node in traced.program.graph.nodes if node.name in traced.keys]
     key = {node: traced.keys[node.name] for node in nodes}
-    fused = {
-        node for node in nodes if node.op == "call_function" and spec_of(node).fuses_relu and _only_relu_follows(node)
-    }
+    integer = [node for node in nodes if node.op == "call_function" and key[node] not in floats]
+    here = set(integer)
+    fused = {node for node in integer if spec_of(node).fuses_relu and _only_relu_behind(node) in here}
     parent: dict[str, str] = {key[node]: key[node] for node in nodes if node not in fused and is_tensor(node)}
 
     def root(name: str) -> str:
@@ -45,23 +46,30 @@ def points_of(traced: Traced) -> Points:
             name = parent[name]
         return name
 
-    for node in nodes:
-        if node.op == "call_function" and spec_of(node).encodes in ("input", "shared") and is_tensor(node):
-            for source in node.all_input_nodes:
+    for node in integer:
+        if spec_of(node).encodes in ("input", "shared") and is_tensor(node):
+            for source in sources_of(node):
                 if source in key and key[source] in parent:
                     parent[root(key[node])] = root(key[source])
+    encoded = {
+        root(key[tensor])
+        for node in integer
+        if is_tensor(node) and not spec_of(node).transparent
+        for tensor in (node, *sources_of(node))
+        if key.get(tensor) in parent
+    }
     axes = _output_axes(nodes, traced)
     weights, users = {}, dict[str, tuple[str, ...]]()
-    for node in nodes:
-        if node.op == "call_function" and spec_of(node).weighted:
+    for node in integer:
+        if spec_of(node).weighted:
             weight, bias = _parameter(node, 1, traced), _parameter(node, 2, traced)
             if weight not in axes:
                 continue
             weights[key[node]] = (weight, bias)
             users[weight] = (*users.get(weight, ()), key[node])
-    passing = {key[node] for node in nodes if node.op == "call_function" and spec_of(node).transparent}
+    passing = {key[node] for node in integer if spec_of(node).transparent}
     return Points(
-        group={name: root(name) for name in parent},
+        group={name: root(name) for name in parent if root(name) in encoded},
         passing=frozenset(passing),
         fused=frozenset(key[node] for node in fused),
         weights=weights,
@@ -78,10 +86,11 @@ def is_clamp_at_zero(node: fx.Node) -> bool:
     )
 
 
-def is_tensor(node: fx.Node) -> bool:
-    """Whether a node's value is one float tensor."""
-    value = node.meta.get("val")
-    return isinstance(value, torch.Tensor) and value.is_floating_point()
+def sources_of(node: fx.Node) -> list[fx.Node]:
+    """What a node reads. Of one of several parts of a tensor, that tensor."""
+    found = node.all_input_nodes
+    split = operator_of(node) == "getitem" and spec_of(found[0]).transparent
+    return sources_of(found[0]) if split else found
 
 
 def _output_axes(nodes: Sequence[fx.Node], traced: Traced) -> Mapping[str, int]:
@@ -98,9 +107,10 @@ def _output_axes(nodes: Sequence[fx.Node], traced: Traced) -> Mapping[str, int]:
     return {weight: min(axes) for weight, axes in found.items() if len(axes) == 1}
 
 
-def _only_relu_follows(node: fx.Node) -> bool:
+def _only_relu_behind(node: fx.Node) -> fx.Node | None:
+    """The ReLU that is the only reader of a node."""
     users = list(node.users)
-    return len(users) == 1 and users[0].op == "call_function" and is_clamp_at_zero(users[0])
+    return users[0] if len(users) == 1 and users[0].op == "call_function" and is_clamp_at_zero(users[0]) else None
 
 
 def _parameter(node: fx.Node, index: int, traced: Traced) -> str:

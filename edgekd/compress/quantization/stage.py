@@ -3,7 +3,7 @@
 ::
 
     recipe:
-      - quantize: {precision: int8, calibration: percentile, samples: 256}
+      - quantize: {precision: int8, calibration: percentile, samples: 256, keep_float: [head, "blocks.0.*"]}
 
 It changes annotations and, for float16, rounds weights. Nothing is trained. float32 only folds. dynamic-int8 stores
 weights in 8 bits; LiteRT then quantizes activations at run time, ONNX Runtime and OpenVINO compute in float.
@@ -22,32 +22,38 @@ from edgekd.compress.quantization.calibrate import Method, calibrate
 from edgekd.compress.quantization.ladder import problems_with
 from edgekd.errors import ConfigurationError, Interrupted, Problem
 from edgekd.events import StageProgress
-from edgekd.records import Digest, Record, digest_json
+from edgekd.records import Digest, Extended, digest_json
 from edgekd.stages import StageContext
 from edgekd.students._protocol import Student
 
 __all__ = ["Quantize"]
 
 
-class Quantize(Record):
+class Quantize(Extended):
     """Post-training quantization. Samples come from the task's calibration split alone."""
 
     name: ClassVar[str] = "quantize"
+    added: ClassVar[frozenset[str]] = frozenset({"keep_float"})
 
     precision: Precision = Precision.INT8
     calibration: Method = "percentile"
     samples: PositiveInt = 256
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99  # of values inside the range, on each side
+    keep_float: tuple[str, ...] = ()  # modules or operators that int8 leaves in float, by pattern
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
-        """The operators that have no integer form on the backend, and a calibration split that is empty."""
+        """A student with nothing to quantize, a pattern that matches nothing, a calibration split that is empty."""
         try:
-            problems = list(problems_with(student, self.precision, context.backend))
+            problems = list(problems_with(student, self.precision, context.backend, keep_float=self.keep_float))
         except ConfigurationError as error:
             return error.problems
         if self.precision is Precision.INT8 and not len(context.task.split("calibration")):
             problems.append(
                 Problem("quantize: int8 needs calibration samples, and the task has none", "use dynamic-int8")
+            )
+        if self.keep_float and self.precision is not Precision.INT8:
+            problems.append(
+                Problem(f"quantize: keep_float is for int8; the precision is {self.precision.value}", "leave it out")
             )
         return problems
 
@@ -70,6 +76,7 @@ class Quantize(Record):
             context.device,
             context.backend,
             percentile=self.percentile,
+            keep_float=self.keep_float,
         )
         context.progress(StageProgress(self.name, 1, 1, self.precision.value))
         return result

@@ -25,18 +25,21 @@ def precision_of_file(artefact: Artefact) -> Precision:
 
 
 def _tflite(path: Path) -> Precision:
-    """By the first product of matrices: what it reads, and what its weights are kept in."""
+    """By its products of matrices: what they read, and what their weights are kept in. An int8 file may have others."""
     model, types = read_model(path.read_bytes()), schema().TensorType
     graph = model.subgraphs[0]
     halves = any(tensor.type == types.FLOAT16 and constant_of(model, tensor) is not None for tensor in graph.tensors)
+    found = set[Precision]()
     for operator in graph.operators or []:
         if operator_kind(TFLITE, operator_name(model, operator)) not in ("conv", "depthwise", "dense"):
             continue
         given = [graph.tensors[index] for index in operator.inputs if index >= 0]
         floats = [tensor for tensor in given if constant_of(model, tensor) is None and tensor.type == types.FLOAT32]
         if any(tensor.type in (types.INT8, types.UINT8, types.INT4) for tensor in given):
-            return Precision.DYNAMIC_INT8 if floats else Precision.INT8
-        break
+            found.add(Precision.DYNAMIC_INT8 if floats else Precision.INT8)
+    for precision in (Precision.INT8, Precision.DYNAMIC_INT8):
+        if precision in found:
+            return precision
     return Precision.FLOAT16 if halves else Precision.FLOAT32
 
 

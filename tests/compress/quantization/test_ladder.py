@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from edgekd.artefacts import Backend, Precision
 from edgekd.compress.quantization.ladder import problems_with
+from edgekd.compress.quantization.placement import float_operators
 from edgekd.ir.space import Arch
 from edgekd.students._protocol import Student
+from edgekd.students.graph import trace
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
 SPEC = TaskSpec(name="t", input=InputSpec(shape=(2, 8, 8)), head=HeadSpec(classes=4), data="0" * 64)
@@ -39,13 +41,21 @@ class Plus(nn.Module):
     ],
     ids=["sigmoid", "norm over rows", "constant", "hardtanh", "transposed", "pad"],
 )
-def test_the_operator_is_named(parts: tuple[nn.Module, ...], named: str) -> None:
-    problems = problems_with(student(*parts), Precision.INT8, ORT)
-    assert len(problems) == 1
-    assert named in problems[0].message
-    assert str(ORT) in problems[0].message
+def test_what_has_no_integer_form_is_an_island(parts: tuple[nn.Module, ...], named: str) -> None:
+    whole = student(*parts)
+    floats = float_operators(trace(whole, decomposed=False))
+    assert named in " ".join(f"`{key}` {reason}" for key, reason in floats.items())
+    assert not problems_with(whole, Precision.INT8, ORT)
+    assert not problems_with(whole, Precision.DYNAMIC_INT8, ORT)
+
+
+def test_a_student_whose_weighted_operators_are_all_float_has_no_int8() -> None:
+    problems = problems_with(student(nn.Conv2d(2, 3, 3)), Precision.INT8, ORT, keep_float=["0", "2"])
+    assert [problem.message for problem in problems] == [
+        "int8 on onnxruntime/cpu: `0:conv` is left in float by the recipe",
+        "int8 on onnxruntime/cpu: `2:linear` is left in float by the recipe",
+    ]
     assert "dynamic-int8" in problems[0].remedy
-    assert not problems_with(student(*parts), Precision.DYNAMIC_INT8, ORT)
 
 
 @pytest.mark.parametrize("precision", list(Precision))

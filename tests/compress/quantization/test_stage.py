@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -60,8 +61,18 @@ def test_no_more_samples_are_used_than_asked_for(tmp_path: Path) -> None:
     assert result.annotations.calibration == "percentile 99.99 over 7 samples"
 
 
-def test_check_names_the_operator_before_any_training(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, []),
+        ({"keep_float": ["0", "3"]}, ["`0:conv` is left in float", "`3:linear` is left in float"]),
+        ({"keep_float": ["2", "stem"]}, ["keep_float: `stem` matches no operator"]),
+        ({"keep_float": ["3"], "precision": "float16"}, ["keep_float is for int8; the precision is float16"]),
+    ],
+)
+def test_check_names_operators_before_any_training(options: dict[str, Any], says: list[str], tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(72, 10)).eval()
     student = Student(module=module, task=TASK.spec, family="mine", options={}, arch=Arch.of({}))
-    problems = Quantize().check(student, context(tmp_path))
-    assert ["`1:sigmoid`" in problem.message for problem in problems] == [True]
+    problems = Quantize.model_validate(options).check(student, context(tmp_path))
+    assert len(problems) == len(says)
+    assert all(part in problem.message for part, problem in zip(says, problems, strict=True))

@@ -1,0 +1,149 @@
+"""Which operators of a static int8 student compute in float: the float islands.
+
+An operator is an island where it has no integer form (softmax, LayerNorm, GELU), where the recipe asks for it, or where
+integers would only be made for it: behind another island, with nothing in between that computes in integers. A sum of a
+float and an integer value is float if a float operator reads it (the residual stream of a transformer), else integer.
+Borders are quantized and dequantized by the file. What an island costs is measured, like everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from fnmatch import fnmatchcase
+
+from torch import fx
+
+from edgekd.compress.quantization.rules import is_clamp_at_zero
+from edgekd.errors import ConfigurationError
+from edgekd.students.graph import Traced, is_tensor, operator_of, spec_of
+
+__all__ = ["float_operators", "why_float"]
+
+_ELEMENTWISE = ("add", "sub", "mul")
+
+
+def float_operators(traced: Traced, left: Sequence[str] = ()) -> Mapping[str, str]:
+    """Key of every operator that computes in float, in order, with the reason.
+
+    ``left`` are patterns of keys or of module paths (``layer4.*``, ``head:linear``) that the recipe leaves in float.
+    Raises ConfigurationError where one matches nothing.
+    """
+    return _Placement(traced, left).found
+
+
+def why_float(node: fx.Node, traced: Traced, computed: AbstractSet[fx.Node]) -> str:
+    """Why an operator has no integer form; empty where it has one. ``computed`` are the nodes that read the input."""
+    name, spec = operator_of(node), spec_of(node)
+    if isinstance(node.meta.get("val"), (list, tuple)) and not spec.transparent:
+        return f"has several results, and no integer form ({name})"
+    if name == "batch_norm":
+        return "is a BatchNorm that can't be folded into a convolution: it follows none, or its class computes more"
+    if spec.encodes == "none":
+        return f"has no integer form ({name})"
+    if spec.weighted:
+        weight = node.args[1]
+        if not isinstance(weight, fx.Node) or weight.name not in traced.parameters:
+            return "takes its weight from a computation"
+    elif name in ("hardtanh", "clamp") and not is_clamp_at_zero(node):
+        return "clamps to a range that doesn't begin at zero"
+    elif name == "pad" and len(node.args) > 3 and node.args[3]:
+        return f"pads with {node.args[3]}, and only zero stays exact"
+    elif name in (*_ELEMENTWISE, "cat") and not all(part in computed for part in _operands(node)):
+        return "takes a constant, and only computed tensors have an integer form"
+    return ""
+
+
+def _operands(node: fx.Node) -> Sequence[object]:
+    """The tensors and numbers that an operator computes with."""
+    return node.all_input_nodes if operator_of(node) == "cat" else node.args[:2]
+
+
+def _computed(traced: Traced) -> frozenset[fx.Node]:
+    """The input and the tensors that depend on its values, not on its shape alone."""
+    found = set[fx.Node]()
+    for node in traced.program.graph.nodes:
+        tensors = is_tensor(node) or isinstance(node.meta.get("val"), (list, tuple))
+        if traced.keys.get(node.name) == "input" or (tensors and not found.isdisjoint(node.all_input_nodes)):
+            found.add(node)
+    return frozenset(found)
+
+
+class _Placement:
+    def __init__(self, traced: Traced, left: Sequence[str]) -> None:
+        self._traced = traced
+        nodes = [node for node in traced.program.graph.nodes if node.op == "call_function" and node.name in traced.keys]
+        self._key = {node: traced.keys[node.name] for node in nodes}
+        self._reasons: dict[str, str] = {}
+        computed = _computed(traced)
+        for node in nodes:
+            if is_tensor(node) or isinstance(node.meta.get("val"), (list, tuple)):
+                self._note(node, why_float(node, traced, computed) if node in computed else "computes a constant")
+        self._leave(nodes, left)
+        self._leave_shared_weights(nodes)
+        definite = set(self._reasons)
+        for node in nodes:
+            if self._key[node] not in self._reasons and is_tensor(node):
+                self._note(node, self._joins(node, definite))
+        self.found = {key: self._reasons[key] for key in self._key.values() if key in self._reasons}
+
+    def _note(self, node: fx.Node, reason: str) -> None:
+        if reason:
+            self._reasons[self._key[node]] = reason
+
+    def _leave(self, nodes: Sequence[fx.Node], patterns: Sequence[str]) -> None:
+        for pattern in patterns:
+            matched = [node for node in nodes if is_tensor(node) and _matches(self._key[node], pattern)]
+            if not matched:
+                weighted = [self._key[node] for node in nodes if spec_of(node).weighted]
+                raise ConfigurationError.one(
+                    f"quantize: keep_float: `{pattern}` matches no operator of this student",
+                    f"name an operator or a module, as {', '.join(weighted[:3])}",
+                )
+            for node in matched:
+                self._note(node, "is left in float by the recipe")
+
+    def _leave_shared_weights(self, nodes: Sequence[fx.Node]) -> None:
+        """A weight is stored once: where one operator computes with it in float, all do."""
+        users: dict[object, list[fx.Node]] = {}
+        for node in nodes:
+            if spec_of(node).weighted and len(node.args) > 1:
+                users.setdefault(node.args[1], []).append(node)
+        for sharing in users.values():
+            if any(self._key[node] in self._reasons for node in sharing):
+                for node in sharing:
+                    self._reasons.setdefault(self._key[node], "shares its weight with an operator in float")
+
+    def _joins(self, node: fx.Node, definite: set[str]) -> str:
+        """Why an operator with an integer form is better part of an island beside it."""
+        spec = spec_of(node)
+        if operator_of(node) == "getitem" and self._key[node.all_input_nodes[0]] in self._reasons:
+            return "follows operators in float"  # which has several results
+        if spec.weighted or spec.transparent:
+            return ""
+        real = [self._is_real(source) for source in node.all_input_nodes]
+        if all(real):
+            return "follows operators in float"
+        if any(real) and operator_of(node) in _ELEMENTWISE and any(key in definite for key in self._readers(node)):
+            return "stands between operators in float"
+        return ""
+
+    def _is_real(self, node: fx.Node) -> bool:
+        """Whether a value was computed in float, whatever only moved it since. Constants are."""
+        while node in self._key and self._key[node] not in self._reasons and spec_of(node).transparent:
+            node = node.all_input_nodes[0]
+        key = self._key.get(node)
+        return key in self._reasons if key is not None else self._traced.keys.get(node.name) != "input"
+
+    def _readers(self, node: fx.Node) -> Iterator[str]:
+        for user in node.users:
+            key = self._key.get(user)
+            if key is not None and key not in self._reasons and spec_of(user).transparent:
+                yield from self._readers(user)
+            elif key is not None:
+                yield key
+
+
+def _matches(key: str, pattern: str) -> bool:
+    path = key.partition(":")[0]
+    return fnmatchcase(key, pattern) or fnmatchcase(path, pattern) or path.startswith(f"{pattern}.")

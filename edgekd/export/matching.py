@@ -1,0 +1,50 @@
+"""Tensors of a converted graph found by value: converters drop, merge and rename what a program computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgekd.students.graph import Traced, execute
+
+__all__ = ["node_values", "same_tensor"]
+
+_TOLERANCE = 1e-4  # of the tensor's largest magnitude: float32 sums in another order
+
+
+def node_values(traced: Traced, sample: torch.Tensor) -> dict[str, NDArray[np.float32]]:
+    """What each keyed node of a program computes for normalised samples, by the node's name."""
+    values: dict[str, NDArray[np.float32]] = {}
+    nodes = traced.nodes
+
+    def record(key: str, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            values[nodes[key]] = value.detach().float().numpy().copy()
+        return value
+
+    with torch.no_grad():
+        execute(traced, sample, record)
+    return values
+
+
+def same_tensor(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> bool:
+    """Whether two values are one tensor: the same numbers, in whatever order and shape the converter laid them."""
+    options = [theirs]
+    if theirs.ndim == 4:
+        options.insert(0, theirs.transpose(0, 2, 3, 1))
+    limit = _TOLERANCE * float(np.abs(theirs).max(initial=1e-6))
+    lean = ours.squeeze()
+    if any(
+        lean.shape == t.shape and float(np.abs(lean - t).max(initial=0.0)) <= limit
+        for t in (option.squeeze() for option in options)
+    ):
+        return True
+    if (
+        ours.size != theirs.size
+        or abs(float(ours.sum(dtype=float)) - float(theirs.sum(dtype=float))) > limit * ours.size
+    ):
+        return False
+    return float(np.abs(np.sort(ours, axis=None) - np.sort(theirs, axis=None)).max(initial=0.0)) <= limit
