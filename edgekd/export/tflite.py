@@ -54,7 +54,8 @@ class TfliteExporter:
         if problems:
             raise ConfigurationError(problems)
         program = traced(student, dynamic=options.batch != 1)
-        key = core_key(program.student, "tflite", str(options.batch))
+        islands = program.student.annotations.float_operators
+        key = core_key(program.student, "tflite", str(options.batch), *islands)
         core = _CORES.get(key, lambda: convert_core(program, options.batch))
         deployable, annotations = Deployable(program.student, options), program.student.annotations
         precision = deployable.precision

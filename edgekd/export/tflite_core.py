@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from edgekd.errors import ConfigurationError
 from edgekd.export.flatbuffer import add_tensor, constant_of, operator_name, read_model, schema, write_model
 from edgekd.export.matching import node_values, same_tensor
+from edgekd.export.tflite_barriers import Guarded, remove_barriers
 from edgekd.ir.operators import weight_axis
 from edgekd.students.graph import Traced, is_decoding
 from edgekd.students.heads.deployed import DECODE, deployed
@@ -48,18 +49,21 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
     shape = (2 if batch == "dynamic" else batch, *traced.student.task.input.shape)
     sample = torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
     image = len(shape) == 4
-    whole = deployed(traced.student.module.eval(), traced.student.task)
+    guarded = bool(traced.student.annotations.float_operators)
+    whole = Guarded(traced) if guarded else deployed(traced.student.module.eval(), traced.student.task)
     module: Any = whole
     if image:
         module = litert_torch.to_channel_last_io(module, args=[0]).eval()
     example = sample.permute(0, 2, 3, 1).contiguous() if image else sample
     free: Any = {0: torch.export.Dim("batch", min=1, max=4096)}
-    shapes = ((free,),) if image else (free,)  # the channel-last wrapper takes its inputs as one tuple
+    each = (free, None) if guarded else (free,)
+    shapes = (each,) if image else each  # the channel-last wrapper takes its inputs as one tuple
+    given = (example, torch.ones(1)) if guarded else (example,)
     logging.getLogger().setLevel(logging.ERROR)
 
     def converted(module: Any) -> bytes:
         with torch.no_grad():
-            made = litert_torch.convert(module, (example,), dynamic_shapes=shapes if batch == "dynamic" else None)
+            made = litert_torch.convert(module, given, dynamic_shapes=shapes if batch == "dynamic" else None)
         content: bytes = made.model_content()
         return content
 
@@ -78,6 +82,8 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
             "use an operator that LiteRT has, or another format",
         ) from error
     model = read_model(data)
+    if guarded:
+        remove_barriers(model)
     _merge_transposed_means(model)
     values = node_values(traced, sample)
     nodes = _match(model, write_model(model), example.numpy(), traced, values)
@@ -94,8 +100,8 @@ class _InOrder(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, images: Tensor) -> Any:
-        return self.module(images.contiguous())
+    def forward(self, images: Tensor, *more: Tensor) -> Any:
+        return self.module(images.contiguous(), *more)
 
 
 def _merge_transposed_means(model: Any) -> None:
