@@ -70,7 +70,7 @@ EPOCHS = {
     "regnet": 14,
     "convnext": 24,
 }
-"""Models, and how long they learn: about a minute each. Of the last three edgekd makes no int8 file so far."""
+"""Models, and how long they learn: about a minute each. Of the last three some operators stay in float at int8."""
 TINY = {"resnet_v2": 5, "mobilenet_v3": 12}
 ZOO_FOLDER = Path(__file__).resolve().parent / "zoo_models"
 TOOLS = {"onnx": "quantize_static", "tflite": "ai-edge-quantizer", "openvino": "nncf"}
