@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import Field
 
-from edgekd.errors import ConfigurationError, NothingFits, Place
+from edgekd.errors import ConfigurationError, NothingFits, Place, Problem
 from edgekd.events import Events
 from edgekd.records import Shown
 from edgekd.store.records import Arm, FeaturesRecord, MasksRecord
@@ -184,6 +184,8 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
             arms = plan.arms
             if plan.relaxed is not None and not any(isinstance(stage, Auto) for stage in project.recipe):
                 lesson_of(project.recipe)
+    with blamed(project, "student"):
+        _check_fully_integer(project, smallest)
     with blamed(project, "export"):
         _check_export(project, arms)
     if command == "distill":
@@ -263,6 +265,32 @@ def _check_export(project: Project, arms: Sequence[Arm]) -> None:
     everywhere = [problem for problem in found[0] if all(problem in others for others in found[1:])]
     if everywhere:
         raise ConfigurationError(everywhere)
+
+
+def _check_fully_integer(project: Project, arch: Arch) -> None:
+    """A fully integer target has no place for operators that int8 leaves in float. Raises ConfigurationError."""
+    from edgekd.compress.quantization.placement import float_operators
+    from edgekd.compress.quantization.stage import Quantize
+    from edgekd.students.graph import trace
+    from edgekd.students.student import new_student
+
+    if not project.target.fully_integer:
+        return
+    student = new_student(project.family, arch, project.task.spec, project.search.seed)
+    kept = [pattern for stage in project.recipe if isinstance(stage, Quantize) for pattern in stage.keep_float]
+    floats = float_operators(trace(student, decomposed=False), kept)
+    problems = [
+        Problem(
+            f"target {project.target.name} is fully integer, and `{key}` {reason}",
+            "replace the operator, or take fully_integer out of the target",
+        )
+        for key, reason in floats.items()
+    ]
+    if problems:
+        raise ConfigurationError(problems[:_NAMED_OPERATORS])
+
+
+_NAMED_OPERATORS = 4
 
 
 def _check_recipe(project: Project, arch: Arch) -> None:

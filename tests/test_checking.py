@@ -212,3 +212,12 @@ def test_a_precision_that_the_recipe_ends_in_is_no_mistake(project):
     path.write_text(path.read_text().replace("search:", "  - quantize: {precision: int8}\nsearch:"))
     answer = check_project(path, None, SilentEvents())
     assert [str(arm.precision.value) for arm in answer.arms] == ["int8"]
+
+
+@pytest.mark.parametrize("run", [api.check, api.search])
+def test_a_fully_integer_target_has_no_place_for_operators_in_float(run, project, tmp_path):
+    path = project()
+    changed(path, ("search:", "  - quantize: {precision: int8, keep_float: [head]}\nsearch:"))
+    changed(tmp_path / "target.yaml", ("budgets:", "fully_integer: true\nbudgets:"))
+    with pytest.raises(ConfigurationError, match="target target is fully integer, and `head:linear` is left in float"):
+        run(path, events=SilentEvents())

@@ -53,6 +53,8 @@ def _name_values(model: onnx.ModelProto, traced: Traced) -> None:
         if node.op == "call_function" and is_tensor(node) and not is_decoding(traced.keys.get(node.name, "decode:"))
     }
     made = [name for node in model.graph.node for name in node.output if name]
+    if sum(isinstance(part, onnx.GraphProto) for part in _parts(model.graph)) > 1:
+        return  # branches and loops read values of the graph around them
     if all(name in made for name, node in computing.items() if not spec_of(node).transparent):
         return
     source = next(node for node in traced.program.graph.nodes if traced.keys.get(node.name) == "input")

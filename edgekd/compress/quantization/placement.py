@@ -92,8 +92,10 @@ class _Placement:
             self._reasons[self._key[node]] = reason
 
     def _leave(self, nodes: Sequence[fx.Node], patterns: Sequence[str]) -> None:
+        """What only moves values needs no leaving: it is between integers or floats."""
+        computing = [node for node in nodes if is_tensor(node) and not spec_of(node).transparent]
         for pattern in patterns:
-            matched = [node for node in nodes if is_tensor(node) and _matches(self._key[node], pattern)]
+            matched = [node for node in computing if _matches(self._key[node], pattern)]
             if not matched:
                 weighted = [self._key[node] for node in nodes if spec_of(node).weighted]
                 raise ConfigurationError.one(
