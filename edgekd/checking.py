@@ -21,7 +21,7 @@ from edgekd.tasks._protocol import SplitSizes, sizes_of
 from edgekd.units import format_bytes, format_s
 
 if TYPE_CHECKING:
-    from edgekd.ir.space import Arch
+    from edgekd.ir.space import Arch, Space
     from edgekd.project import Project
     from edgekd.teachers._protocol import Teacher
 
@@ -185,7 +185,7 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
             if plan.relaxed is not None and not any(isinstance(stage, Auto) for stage in project.recipe):
                 lesson_of(project.recipe)
     with blamed(project, "student"):
-        _check_fully_integer(project, smallest)
+        _check_placement(project, space)
     with blamed(project, "export"):
         _check_export(project, arms)
     if command == "distill":
@@ -267,25 +267,31 @@ def _check_export(project: Project, arms: Sequence[Arm]) -> None:
         raise ConfigurationError(everywhere)
 
 
-def _check_fully_integer(project: Project, arch: Arch) -> None:
-    """A fully integer target has no place for operators that int8 leaves in float. Raises ConfigurationError."""
-    from edgekd.compress.quantization.placement import float_operators
-    from edgekd.compress.quantization.stage import Quantize
+def _check_placement(project: Project, space: Space) -> None:
+    """Operators that a recipe leaves in float are there, and a fully integer target has none that int8 leaves in float.
+
+    Looks at the smallest and the largest arch. Raises ConfigurationError.
+    """
+    from edgekd.compress.quantization.placement import float_operators, unmatched
+    from edgekd.search.recipe import kept_float
     from edgekd.students.graph import trace
     from edgekd.students.student import new_student
 
-    if not project.target.fully_integer:
+    kept, spec = kept_float(project.recipe), project.task.spec
+    if not kept and not project.target.fully_integer:
         return
-    student = new_student(project.family, arch, project.task.spec, project.search.seed)
-    kept = [pattern for stage in project.recipe if isinstance(stage, Quantize) for pattern in stage.keep_float]
-    floats = float_operators(trace(student, decomposed=False), kept)
-    problems = [
-        Problem(
-            f"target {project.target.name} is fully integer, and `{key}` {reason}",
-            "replace the operator, or take fully_integer out of the target",
-        )
-        for key, reason in floats.items()
-    ]
+    ends = [space.at(0), space.at(space.size - 1)][: space.size]
+    traced = [trace(new_student(project.family, arch, spec, 0), decomposed=False) for arch in ends]
+    problems = unmatched(traced, kept)
+    if project.target.fully_integer:
+        floats = dict(float_operators(traced[0], kept)) | dict(float_operators(traced[-1], kept))
+        problems += [
+            Problem(
+                f"target {project.target.name} is fully integer, and `{key}` {reason}",
+                "replace the operator, or take fully_integer out of the target",
+            )
+            for key, reason in floats.items()
+        ]
     if problems:
         raise ConfigurationError(problems[:_NAMED_OPERATORS])
 

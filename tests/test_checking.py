@@ -215,6 +215,13 @@ def test_a_precision_that_the_recipe_ends_in_is_no_mistake(project):
 
 
 @pytest.mark.parametrize("run", [api.check, api.search])
+def test_what_is_to_stay_in_float_must_be_there(run, project):
+    path = changed(project(), ("search:", "  - quantize: {precision: int8, keep_float: [head, stm]}\nsearch:"))
+    with pytest.raises(ConfigurationError, match="keep_float: `stm` matches no operator"):
+        run(path, events=SilentEvents())
+
+
+@pytest.mark.parametrize("run", [api.check, api.search])
 def test_a_fully_integer_target_has_no_place_for_operators_in_float(run, project, tmp_path):
     path = project()
     changed(path, ("search:", "  - quantize: {precision: int8, keep_float: [head]}\nsearch:"))

@@ -45,8 +45,8 @@ def decoding_nodes(traced: Traced) -> frozenset[str]:
 
 def float_nodes(traced: Traced) -> frozenset[str]:
     """Names of the nodes that compute in float in a static int8 student."""
-    nodes = traced.nodes
-    return frozenset(nodes[key] for key in traced.student.annotations.float_operators)
+    floats = frozenset(traced.student.annotations.float_operators)
+    return frozenset(name for name, key in traced.keys.items() if key in floats)
 
 
 def passing_nodes(traced: Traced) -> frozenset[str]:

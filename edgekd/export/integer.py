@@ -97,7 +97,7 @@ def _onnx(path: Path) -> list[str]:
         kind, result = node.op_type, node.output[0]  # the parts of a Split are alike
         given = [name for name in node.input if name and not (kind in _WITH_BOUNDS and name in constants)]
         if kind == "QuantizeLinear":
-            integers.update(node.output)
+            integers.add(result)
         elif kind == "DequantizeLinear":
             widened.add(result)
         elif kind in MOVING and integers.issuperset(given):

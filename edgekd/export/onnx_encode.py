@@ -88,7 +88,7 @@ def moved(graph: Graph, encodings: Mapping[str, Encoding], floats: AbstractSet[s
             part.s == b"nearest" for part in node.attribute if part.name == "mode"
         )
         if node.op_type in MOVING and nearest and node.input[0] in found:
-            for output in node.output:
+            for output in node.output if node.op_type == "Split" else node.output[:1]:
                 if output not in floats:
                     found.setdefault(output, found[node.input[0]])
     return {name: encoding for name, encoding in found.items() if name not in encodings}
@@ -165,7 +165,7 @@ def keep_weights_float(graph: Graph) -> None:
         if node.op_type not in _QUANTIZED_AT_LOAD or node.input[1] not in graph.initializers:
             continue
         source, result = made.get(node.input[0]), node.output[0]
-        if source is None or source.op_type != "DequantizeLinear":
+        if node.input[0] != graph.input and (source is None or source.op_type != "DequantizeLinear"):
             continue
         if {"QuantizeLinear", "Relu", "Clip"}.isdisjoint(readers.get(result, ())):
             continue

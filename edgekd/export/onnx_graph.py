@@ -68,7 +68,10 @@ def _name_values(model: onnx.ModelProto, traced: Traced) -> None:
         if name not in ours:
             continue
         likely = [name, *theirs] if name in theirs else theirs
-        found = next((value for value in likely if value not in names and same_tensor(theirs[value], ours[name])), None)
+        found = next(
+            (value for value in likely if value not in names and same_tensor(theirs[value], ours[name])),
+            None,
+        )
         if found is not None:
             names[found] = name
     taken = set(names.values())

@@ -54,13 +54,13 @@ class TfliteExporter:
         if problems:
             raise ConfigurationError(problems)
         program = traced(student, dynamic=options.batch != 1)
+        encodings = encodings_by_node(program)  # first: annotations of another graph are refused here
         islands = program.student.annotations.float_operators
         key = core_key(program.student, "tflite", str(options.batch), *islands)
         core = _CORES.get(key, lambda: convert_core(program, options.batch))
         deployable, annotations = Deployable(program.student, options), program.student.annotations
         precision = deployable.precision
         if precision is Precision.INT8:
-            encodings = encodings_by_node(program)
             model = quantize(core, encodings, annotations.weights, passing_nodes(program), float_nodes(program))
         else:
             model = read_model(core.data)

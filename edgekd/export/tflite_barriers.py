@@ -55,9 +55,12 @@ def remove_barriers(model: Any) -> None:
             kept.append(operator)
         elif name in ("RESHAPE", "BROADCAST_TO"):
             ones.add(int(operator.outputs[0]))
-        elif name == "MUL" and not operator.builtinOptions.fusedActivationFunction:
+        elif name == "MUL":
             passed, result = given[0] if given[1] in ones else given[1], int(operator.outputs[0])
-            if len(graph.tensors[passed].shape) == len(graph.tensors[result].shape):
+            fused = int(operator.builtinOptions.fusedActivationFunction)
+            if fused:  # a clamp in float behind an integer operator stands by itself then
+                kept.append(_operator(model, _ACTIVATIONS[fused], [passed], result))
+            elif len(graph.tensors[passed].shape) == len(graph.tensors[result].shape):
                 through[result] = passed
             else:  # the product has given an axis of length 1 back
                 kept.append(_reshape(model, passed, result))
@@ -82,8 +85,17 @@ def _reshape(model: Any, passed: int, result: int) -> Any:
     shape = add_tensor(model, f"shape{result}", [len(sizes)], schema().TensorType.INT32, constant=sizes)
     options = schema().ReshapeOptionsT()
     options.newShape = sizes
-    add_operator(model, "RESHAPE", [passed, shape], [result], at=len(graph.operators), options=options)
-    return graph.operators.pop()
+    return _operator(model, "RESHAPE", [passed, shape], result, options)
+
+
+def _operator(model: Any, name: str, inputs: list[int], result: int, options: Any = None) -> Any:
+    operators = model.subgraphs[0].operators
+    add_operator(model, name, inputs, [result], at=len(operators), options=options)
+    return operators.pop()
+
+
+_ACTIVATIONS: Mapping[int, str] = {1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH"}
+"""TFLite's fused activation functions (schema.fbs, ``ActivationFunctionType``)."""
 
 
 def _borders(traced: Traced) -> frozenset[str]:

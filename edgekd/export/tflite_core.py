@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgekd.errors import ConfigurationError
+from edgekd.export.encoded import float_nodes
 from edgekd.export.flatbuffer import add_tensor, constant_of, operator_name, read_model, schema, write_model
 from edgekd.export.matching import node_values, same_tensor
 from edgekd.export.tflite_barriers import Guarded, remove_barriers
@@ -134,7 +135,7 @@ def _merge_transposed_means(model: Any) -> None:
 def _match(
     model: Any, data: bytes, example: NDArray[np.float32], traced: Traced, values: Mapping[str, NDArray[np.float32]]
 ) -> dict[int, tuple[str, ...]]:
-    interpreter = run_shown(data, example)
+    interpreter, floats = run_shown(data, example), float_nodes(traced)
     nodes = {node.name: node for node in traced.program.graph.nodes}
     source = next(name for name, key in traced.keys.items() if key == "input")
     found: dict[int, tuple[str, ...]] = {int(model.subgraphs[0].inputs[0]): (source,)}
@@ -144,11 +145,13 @@ def _match(
             if model.subgraphs[0].tensors[index].type != schema().TensorType.FLOAT32:
                 continue
             value = interpreter.get_tensor(index)
-            first = next((name for name in free if same_tensor(value, values[name])), None)
+            first = next((name for name in free if same_tensor(value, values[name], moved=True)), None)
             chain = [] if first is None else [first]
             while chain:  # what follows and changes nothing for this sample: a fused activation, a flatten
                 after = [user.name for user in nodes[chain[-1]].users if user.name in free]
-                if len(nodes[chain[-1]].users) != 1 or not after or not same_tensor(value, values[after[0]]):
+                if len(nodes[chain[-1]].users) != 1 or not after or after[0] in floats:
+                    break  # an operator in float is one of its own, and may be one that reorders values
+                if not same_tensor(value, values[after[0]], moved=True):
                     break
                 chain.append(after[0])
             for name in chain:

@@ -149,7 +149,8 @@ def _by_tensor(
             encoding = activations[own[-1]] if own else None
             moving = kind in TFLITE and TFLITE[kind].transparent
             if moving and floats.isdisjoint(core.nodes.get(index, ())):  # these kernels don't rescale
-                encoding = found.get(int(operator.inputs[0]), encoding)
+                source = int(operator.inputs[1 if kind == "SPLIT" else 0])  # of a SPLIT the axis is first
+                encoding = found.get(source, encoding)
             if encoding is None and floats:
                 continue
             if encoding is None:

@@ -86,10 +86,12 @@ def _warm(request: Mapping[str, Any]) -> None:
 
     from edgekd.artefacts import Format
 
-    for module in Format(request["format"]).converter:
-        importlib.import_module(module)
-    gc.freeze()
-    gc.enable()
+    try:
+        for module in Format(request["format"]).converter:
+            importlib.import_module(module)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _convert(request: Mapping[str, Any]) -> list[str] | None:

@@ -17,7 +17,16 @@ from edgekd.stages import DrawsImages, Stage, Trains
 from edgekd.store.records import Arm, ProposalsRecord
 from edgekd.targets.target import Target
 
-__all__ = ["arms_of", "cut_to_time", "epochs_of", "images_of", "shortened", "shortened_to", "with_precision"]
+__all__ = [
+    "arms_of",
+    "cut_to_time",
+    "epochs_of",
+    "images_of",
+    "kept_float",
+    "shortened",
+    "shortened_to",
+    "with_precision",
+]
 
 
 def arms_of(target: Target, recipe: Sequence[Stage]) -> tuple[Arm, ...]:
@@ -43,6 +52,16 @@ def with_precision(recipe: Sequence[Stage], precision: Precision) -> tuple[Stage
         return tuple(kept)
     own = [stage for stage in recipe if isinstance(stage, Quantize) and stage.precision is precision]
     return (*kept, own[-1] if own else Quantize(precision=precision))
+
+
+def kept_float(recipe: Sequence[Stage]) -> tuple[str, ...]:
+    """Patterns of the operators that the recipe's int8 leaves in float."""
+    return tuple(
+        pattern
+        for stage in recipe
+        if isinstance(stage, Quantize) and stage.precision is Precision.INT8
+        for pattern in stage.keep_float
+    )
 
 
 def shortened(recipe: Sequence[Stage], epochs: int) -> tuple[Stage, ...]:

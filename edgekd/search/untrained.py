@@ -45,6 +45,7 @@ class UntrainedMaker:
     fingerprint: Fingerprint
     seed: int
     header: RunHeader | None = None  # whose facts the file carries, so that it is as large as a finalist's
+    keep_float: tuple[str, ...] = ()  # what the recipe's int8 leaves in float
 
     def make(self, candidate: Candidate, path: Path) -> ConversionResult:
         """Write the file at ``path`` with the format's suffix. What the ladder refuses is an outcome."""
@@ -58,7 +59,13 @@ class UntrainedMaker:
             inputs = self.task.split("calibration").inputs[:_CALIBRATION_SAMPLES]
         try:
             student = calibrate(
-                student, inputs, candidate.plan.precision, "minmax", self.fingerprint, candidate.backend
+                student,
+                inputs,
+                candidate.plan.precision,
+                "minmax",
+                self.fingerprint,
+                candidate.backend,
+                keep_float=self.keep_float,
             )
         except (ConfigurationError, Diverged) as error:
             return ConversionResult(outcome=ConversionOutcome.REFUSED, detail=error.message.splitlines()[0])

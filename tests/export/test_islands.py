@@ -63,6 +63,25 @@ def upwards() -> nn.Module:
     )  # fmt: skip
 
 
+def clamped() -> nn.Module:
+    """A clamp without an integer form behind a convolution, and a padding that isn't zero."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.Hardtanh(), nn.Conv2d(8, 8, 3), nn.ConstantPad2d(1, 0.5), nn.Conv2d(8, 8, 3),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10),
+    )  # fmt: skip
+
+
+class Turned(nn.Module):
+    """A float operator that only moves values, as shifted windows do (Liu et al. 2021)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.fc = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.two(torch.roll(nn.functional.silu(self.one(x)), (1, 1), (2, 3))).mean((2, 3)))
+
+
 class Gated(nn.Module):
     """Squeeze and excitation (Hu et al. 2018)."""
 
@@ -118,6 +137,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "gated": Gated,
     "transformer": Transformer,
     "pyramid": Pyramid,
+    "clamped": clamped,
 }
 
 
@@ -143,6 +163,19 @@ def test_answers_are_the_references(
     report = check_parity(this_computer, job, student, samples, options, tmp_path / "parity")
     assert report.holds, report.detail
     assert report.agree >= len(samples) - 1
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime/cpu", "openvino/cpu"])
+def test_an_island_that_reorders_values(
+    backend: str, samples: NDArray[Any], this_computer: DeviceSession, tmp_path: Path
+) -> None:
+    (exporter, suffix), where, here = EXPORTERS[backend], Backend.model_validate(backend), this_computer.describe()
+    student = student_of("swish").but(module=Turned().eval())
+    student = calibrate(student, samples, Precision.INT8, "minmax", here, where)
+    options = ExportOptions(input="uint8")
+    job = Job(artefact=exporter.export(student, options, where, here, tmp_path / f"model{suffix}"), backend=where)
+    report = check_parity(this_computer, job, student, samples, options, tmp_path / "parity")
+    assert report.holds, report.detail
 
 
 @pytest.mark.parametrize("name", MODELS)

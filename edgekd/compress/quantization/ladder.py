@@ -39,7 +39,7 @@ def problems_with(
 ) -> Sequence[Problem]:
     """Why a student can't have a precision on a backend; empty where it can.
 
-    ``keep_float`` as in `placement.float_operators`. Raises ConfigurationError as `trace` and that do.
+    ``keep_float`` as in `placement.float_operators`. Raises ConfigurationError as `trace`.
     """
     where = f" on {backend}" if backend else ""
     if backend and precision not in precisions_of(backend):

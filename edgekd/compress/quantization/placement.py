@@ -15,10 +15,10 @@ from fnmatch import fnmatchcase
 from torch import fx
 
 from edgekd.compress.quantization.rules import is_clamp_at_zero
-from edgekd.errors import ConfigurationError
+from edgekd.errors import Problem
 from edgekd.students.graph import Traced, is_tensor, operator_of, spec_of
 
-__all__ = ["float_operators", "why_float"]
+__all__ = ["float_operators", "unmatched", "why_float"]
 
 _ELEMENTWISE = ("add", "sub", "mul")
 
@@ -27,9 +27,33 @@ def float_operators(traced: Traced, left: Sequence[str] = ()) -> Mapping[str, st
     """Key of every operator that computes in float, in order, with the reason.
 
     ``left`` are patterns of keys or of module paths (``layer4.*``, ``head:linear``) that the recipe leaves in float.
-    Raises ConfigurationError where one matches nothing.
+    One that matches nothing is no error: an arch may have no such module (see `unmatched`).
     """
     return _Placement(traced, left).found
+
+
+def unmatched(archs: Sequence[Traced], patterns: Sequence[str]) -> list[Problem]:
+    """Patterns of operators left in float that match nothing in any of these programs."""
+    computing = [[_key(node, traced) for node in _computing(traced)] for traced in archs]
+    weighted = [_key(node, archs[0]) for node in _computing(archs[0]) if spec_of(node).weighted]
+    return [
+        Problem(
+            f"quantize: keep_float: `{pattern}` matches no operator of this student",
+            f"name an operator or a module, as {', '.join(weighted[:3])}",
+        )
+        for pattern in patterns
+        if not any(_matches(key, pattern) for keys in computing for key in keys)
+    ]
+
+
+def _computing(traced: Traced) -> list[fx.Node]:
+    """Operators with one result that do more than to move values."""
+    keyed = [node for node in traced.program.graph.nodes if node.op == "call_function" and node.name in traced.keys]
+    return [node for node in keyed if is_tensor(node) and not spec_of(node).transparent]
+
+
+def _key(node: fx.Node, traced: Traced) -> str:
+    return traced.keys[node.name]
 
 
 def why_float(node: fx.Node, traced: Traced, computed: AbstractSet[fx.Node]) -> str:
@@ -79,7 +103,9 @@ class _Placement:
         for node in nodes:
             if is_tensor(node) or isinstance(node.meta.get("val"), (list, tuple)):
                 self._note(node, why_float(node, traced, computed) if node in computed else "computes a constant")
-        self._leave(nodes, left)
+        for node in _computing(traced):
+            if any(_matches(self._key[node], pattern) for pattern in left):
+                self._note(node, "is left in float by the recipe")
         self._leave_shared_weights(nodes)
         definite = set(self._reasons)
         for node in nodes:
@@ -90,20 +116,6 @@ class _Placement:
     def _note(self, node: fx.Node, reason: str) -> None:
         if reason:
             self._reasons[self._key[node]] = reason
-
-    def _leave(self, nodes: Sequence[fx.Node], patterns: Sequence[str]) -> None:
-        """What only moves values needs no leaving: it is between integers or floats."""
-        computing = [node for node in nodes if is_tensor(node) and not spec_of(node).transparent]
-        for pattern in patterns:
-            matched = [node for node in computing if _matches(self._key[node], pattern)]
-            if not matched:
-                weighted = [self._key[node] for node in nodes if spec_of(node).weighted]
-                raise ConfigurationError.one(
-                    f"quantize: keep_float: `{pattern}` matches no operator of this student",
-                    f"name an operator or a module, as {', '.join(weighted[:3])}",
-                )
-            for node in matched:
-                self._note(node, "is left in float by the recipe")
 
     def _leave_shared_weights(self, nodes: Sequence[fx.Node]) -> None:
         """A weight is stored once: where one operator computes with it in float, all do."""

@@ -42,7 +42,7 @@ class Quantize(Extended):
     keep_float: tuple[str, ...] = ()  # modules or operators that int8 leaves in float, by pattern
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
-        """A student with nothing to quantize, a pattern that matches nothing, a calibration split that is empty."""
+        """A student with nothing to quantize, a calibration split that is empty."""
         try:
             problems = list(problems_with(student, self.precision, context.backend, keep_float=self.keep_float))
         except ConfigurationError as error:

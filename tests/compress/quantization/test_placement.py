@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd.compress.quantization.placement import float_operators
+from edgekd.compress.quantization.placement import float_operators, unmatched
 from edgekd.compress.quantization.rules import points_of
-from edgekd.errors import ConfigurationError
 from edgekd.ir.space import Arch
 from edgekd.students._protocol import Student
 from edgekd.students.graph import trace
@@ -119,7 +118,12 @@ def test_a_weight_that_two_operators_share_is_float_or_integer_for_both() -> Non
     assert floats["one:conv.1"] == "shares its weight with an operator in float"
 
 
-def test_a_pattern_that_matches_nothing_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match=r"keep_float: `layer9` matches no operator") as told:
-        placed(Residual(), "layer9")
-    assert "one:conv" in str(told.value)
+def test_a_pattern_that_matches_nothing_in_any_arch_is_a_problem() -> None:
+    one, other = (
+        trace(Student(module=module.eval(), task=SPEC, family="mine", options={}, arch=Arch.of({})), decomposed=False)
+        for module in (Residual(), Block())
+    )
+    (problem,) = unmatched([one, other], ["two", "qkv", "layer9"])
+    assert "keep_float: `layer9` matches no operator" in problem.message
+    assert "one:conv" in problem.remedy
+    assert [problem.message.split("`")[1] for problem in unmatched([one], ["two", "qkv"])] == ["qkv"]
