@@ -56,12 +56,9 @@ def with_precision(recipe: Sequence[Stage], precision: Precision) -> tuple[Stage
 
 def kept_float(recipe: Sequence[Stage]) -> tuple[str, ...]:
     """Patterns of the operators that the recipe's int8 leaves in float."""
-    return tuple(
-        pattern
-        for stage in recipe
-        if isinstance(stage, Quantize) and stage.precision is Precision.INT8
-        for pattern in stage.keep_float
-    )
+    stage = with_precision(recipe, Precision.INT8)[-1]
+    assert isinstance(stage, Quantize)
+    return stage.keep_float
 
 
 def shortened(recipe: Sequence[Stage], epochs: int) -> tuple[Stage, ...]:

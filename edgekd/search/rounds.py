@@ -42,7 +42,7 @@ from edgekd.search.measuring import Bench, Measured
 from edgekd.search.nearest import nearest_finalists
 from edgekd.search.original import Original
 from edgekd.search.plan import make_plan
-from edgekd.search.recipe import kept_float, shortened, with_precision
+from edgekd.search.recipe import shortened, with_precision
 from edgekd.search.refiner import RecipeRefiner
 from edgekd.search.search import context_of, spent_before
 from edgekd.search.shrinking import chosen_step, gain_wanted, next_steps, why_stopped
@@ -89,16 +89,7 @@ def run_rounds(
         run.write(plan)
     before = 0.0 if started is None else time.monotonic() - started
     budget = Budget(run.header.budget_s, time.monotonic, spent_before(run) + before)
-    maker = UntrainedMaker(
-        project.task,
-        project.family,
-        converter,
-        project.export,
-        run.header.fingerprint,
-        run.header.seed,
-        run.header,
-        kept_float(project.recipe),
-    )
+    maker = UntrainedMaker.of(project, converter, run.header)
     bench = Bench(maker, session, run.target, run, time.monotonic)
     Original(run, plan, bench, context_of(project, run, events), events, budget)()
     bench = replace(bench, target=run.target)  # limits relative to one's own model are known now

@@ -38,7 +38,6 @@ from edgekd.search.measuring import Bench
 from edgekd.search.original import Original
 from edgekd.search.plan import make_plan, survey_size
 from edgekd.search.recheck import Recheck, settled
-from edgekd.search.recipe import kept_float
 from edgekd.search.refiner import RecipeRefiner
 from edgekd.search.relaxed.gap import Gap
 from edgekd.search.relaxed.step import RelaxedSteps
@@ -104,16 +103,7 @@ def run_search(
             events.line(f"survey     each arch is traced by itself, which takes longer: {slow}")
     parts = Parts(
         surveyor=FamilySurveyor(project.family, project.task.spec),
-        maker=UntrainedMaker(
-            project.task,
-            project.family,
-            converter,
-            project.export,
-            run.header.fingerprint,
-            run.header.seed,
-            run.header,
-            kept_float(project.recipe),
-        ),
+        maker=UntrainedMaker.of(project, converter, run.header),
         sampler=plugins.load("edgekd.samplers", plan.sampler)(),
         estimate=AsItCame(project.accuracy),
         context=context,

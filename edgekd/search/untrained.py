@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -19,10 +20,14 @@ from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportO
 from edgekd.export.converter import Converter
 from edgekd.export.facts import facts_of
 from edgekd.ir.plan import Candidate
+from edgekd.search.recipe import kept_float
 from edgekd.store.records import RunHeader
 from edgekd.students._protocol import Family
 from edgekd.students.student import new_student, save_student
 from edgekd.tasks._protocol import Task
+
+if TYPE_CHECKING:
+    from edgekd.project import Project
 
 __all__ = ["UntrainedMaker", "native_format"]
 
@@ -46,6 +51,14 @@ class UntrainedMaker:
     seed: int
     header: RunHeader | None = None  # whose facts the file carries, so that it is as large as a finalist's
     keep_float: tuple[str, ...] = ()  # what the recipe's int8 leaves in float
+
+    @classmethod
+    def of(cls, project: Project, converter: Converter, header: RunHeader) -> Self:
+        """The maker of a run's trials: what the recipe's int8 leaves in float stays float in them too."""
+        kept = kept_float(project.recipe)
+        return cls(
+            project.task, project.family, converter, project.export, header.fingerprint, header.seed, header, kept
+        )
 
     def make(self, candidate: Candidate, path: Path) -> ConversionResult:
         """Write the file at ``path`` with the format's suffix. What the ladder refuses is an outcome."""

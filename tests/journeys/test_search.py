@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from edgekd.export.integer import float_operators
 from edgekd.export.metadata import read_facts
 
 pytestmark = pytest.mark.journey
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.journey
 
 def test_from_digits_to_a_bundle_that_runs(edgekd):
     edgekd.change("project.yaml", "search: {", "export: {formats: [tflite]}\nsearch: {")
+    edgekd.change("project.yaml", "precision: int8", "precision: int8, keep_float: [head]")
     searched = edgekd("search", "project.yaml", "--run", "run", "--format", "json")
     assert searched.returncode == 0, searched.stderr
     answer = json.loads(searched.stdout)
@@ -33,6 +35,8 @@ def test_from_digits_to_a_bundle_that_runs(edgekd):
     assert other["parity"]["agree"] >= other["parity"]["samples"] - 1 > 0  # an answer at a tie may fall either way
     assert read_facts(bundle / "model.tflite")["task"] == "digits"
     assert read_facts(bundle / "model.onnx")["precision"] == "int8"
+    assert [name.split()[0] for name in float_operators(bundle / "model.onnx")].count("Gemm") == 1
+    assert [name.split()[0] for name in float_operators(bundle / "model.tflite")].count("FULLY_CONNECTED") == 1
 
     replayed = edgekd("search", "--replay", "run")
     assert replayed.returncode == 0, replayed.stdout
