@@ -24,21 +24,8 @@ pytest.register_assert_rewrite("edgekd.testing.contracts")  # and every module i
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Journeys come first in two of four workers, those with the longest limits before others.
-
-    They wait half of their time, and the other workers' tests need the processors meanwhile. ``--dist worksteal`` gives
-    each worker a run of neighbouring tests to begin with, and lets those that are done take from the others' ends.
-    """
-
-    def limit_s(test: pytest.Item) -> float:
-        marker = test.get_closest_marker("timeout")
-        return float(marker.args[0] if marker else test.config.getini("timeout"))
-
-    journeys = [each for each in items if each.get_closest_marker("journey")]
-    journeys.sort(key=limit_s, reverse=True)
-    others = [each for each in items if not each.get_closest_marker("journey")]
-    half = len(others) // 2
-    items[:] = [*journeys[::2], *others[:half], *journeys[1::2], *others[half:]]
+    """The longest come first, so that no worker is left with them when others have ended: the journeys."""
+    items.sort(key=lambda each: "journeys" not in each.path.parts)
 
 
 @pytest.fixture(scope="session", autouse=True)
