@@ -19,6 +19,7 @@ from edgekd.export.answers import file_answers
 from edgekd.export.parity import check_parity, expected_answers
 from edgekd.export.parity_heads import head_differences
 from edgekd.students._protocol import Student
+from edgekd.students.fold import folded
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import load_student, new_student, save_student
 from edgekd.tasks.shapes import Shapes
@@ -34,6 +35,9 @@ def student() -> Student:
     with torch.no_grad():  # heads begin with hardly any spread, and parity of a constant says nothing
         made.module.get_parameter("heads.heads.1.heat.weight").mul_(30)
         made.module.get_parameter("heads.heads.1.box.weight").mul_(20)
+        made = folded(made)
+        for parameter in made.module.parameters():  # of half precision: one conversion for all but int8
+            parameter.copy_(parameter.half().float())
     return made
 
 
