@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 from cells import Cells, arguments, folders, opened, table
 
-from edgekd.artefacts import Artefact, Backend, Precision
+from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import DeviceSession, Job, MeasurePlan
+from edgekd.ir.numerics import Precision
 
 NAME = "against_vendor"
 TOOL = Path(sys.executable).parent / "benchmark_app"

@@ -17,8 +17,9 @@ from typing import Any
 
 from cells import Cells, arguments, data_folder, folders, opened, patiently, table
 
-from edgekd.artefacts import BACKENDS, Backend, Format, Precision
+from edgekd.artefacts import BACKENDS, Backend, Format
 from edgekd.devices._protocol import MeasurePlan
+from edgekd.ir.numerics import Precision
 
 NAME = "reference"
 MODELS = ("ic_resnet8", "kws", "vww_96")

@@ -48,8 +48,9 @@ import numpy as np
 from cells import ROOT, Cells, arguments, cifar10, data_folder, edgekd, folders, opened, patiently, table, write_yaml
 from scipy.stats import binomtest
 
-from edgekd.artefacts import Artefact, Backend, Precision
+from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import Job, MeasurePlan, Outcome
+from edgekd.ir.numerics import Precision
 from edgekd.measure.figures import figure_of, figures_of
 
 NAME = "cifar_search"

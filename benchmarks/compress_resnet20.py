@@ -28,8 +28,10 @@ from typing import Any
 from cells import ROOT, Cells, arguments, data_folder, edgekd, folders, opened, patiently, table, write_yaml
 from cifar_search import task, teacher
 
-from edgekd.artefacts import BACKENDS, Artefact, Backend, Precision
+from edgekd.artefacts import BACKENDS, Artefact, Backend
 from edgekd.devices._protocol import DeviceSession, Job, MeasurePlan
+from edgekd.ir.numerics import Precision
+from edgekd.ir.support import COMPARED
 from edgekd.measure.figures import figures_of
 from edgekd.project import Project, read_project
 
@@ -106,7 +108,7 @@ def measure_own(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             )  # the family gives trained weights
             for runtime, name in RUNTIMES.items():
                 backend = Backend.model_validate(name)
-                for precision in Precision:
+                for precision in COMPARED:
                     candidate = Candidate(
                         family="pruned", arch=whole, plan=CompressionPlan(precision=precision), backend=backend
                     )
@@ -238,7 +240,7 @@ def printed(cells: Cells) -> str:
     rows = []
     for runtime in RUNTIMES:
         own = found["own"]["own"]
-        for precision in Precision:
+        for precision in COMPARED:
             key = f"{runtime} {precision.value}"
             if key in own:
                 scored = f"{own[key]['accuracy']:.2%}" if "accuracy" in own[key] else ""

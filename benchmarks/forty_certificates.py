@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 from cells import ROOT, Cells, arguments, folders, opened, patiently, table, write_yaml
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Job, MeasurePlan, Outcome
+from edgekd.ir.numerics import Precision
 from edgekd.measure.figures import figures_of
 
 NAME = "forty_certificates"

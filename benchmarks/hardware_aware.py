@@ -123,9 +123,10 @@ def space_of(arch: Mapping[str, int]) -> dict[str, Any]:
 
 def measured(options: argparse.Namespace, students: Sequence[Mapping[str, Any]], runs: Path) -> list[dict[str, float]]:
     """Untrained files of some students, all in one batch: low quantile and p50 in microseconds."""
-    from edgekd.artefacts import Backend, Precision
+    from edgekd.artefacts import Backend
     from edgekd.devices._protocol import Job, MeasurePlan
     from edgekd.export.converter import Converter
+    from edgekd.ir.numerics import Precision
     from edgekd.ir.plan import Candidate, CompressionPlan
     from edgekd.measure.figures import figures_of
     from edgekd.search.untrained import UntrainedMaker

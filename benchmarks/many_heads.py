@@ -22,8 +22,9 @@ from typing import Any
 
 from cells import Cells, arguments, edgekd, folders, opened, patiently, table, write_yaml
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Job, MeasurePlan
+from edgekd.ir.support import COMPARED
 from edgekd.measure.figures import figures_of
 from edgekd.project import read_project
 
@@ -103,7 +104,7 @@ def latencies(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 arch = read.family.space(read.task.spec).at(0)
                 maker = UntrainedMaker(read.task, read.family, converter, read.export, session.describe(), options.seed)
                 for name in BACKENDS:
-                    for precision in Precision:
+                    for precision in COMPARED:
                         backend, key = Backend.model_validate(name), f"{name} {precision.value} {asked}"
                         plan = CompressionPlan(precision=precision)
                         candidate = Candidate(family="resnet", arch=arch, plan=plan, backend=backend)
@@ -127,7 +128,7 @@ def shares(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """The joint network's p50 over the sum of the single ones', by runtime and precision."""
     found = {}
     for name in BACKENDS:
-        for precision in Precision:
+        for precision in COMPARED:
             rows = [figures.get(f"{name} {precision.value} {asked}") for asked in ASKED]
             if all(rows):
                 joint, *single = [row["latency.p50"]["value"] for row in rows if row]

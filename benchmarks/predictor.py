@@ -105,9 +105,10 @@ def make_files(
     import torch
 
     from edgekd.agent.fingerprint import fingerprint
-    from edgekd.artefacts import Backend, Precision
+    from edgekd.artefacts import Backend
     from edgekd.devices._protocol import Fingerprint
     from edgekd.export.converter import Converter
+    from edgekd.ir.numerics import Precision
     from edgekd.ir.plan import Candidate, CompressionPlan
     from edgekd.search.untrained import UntrainedMaker
 

@@ -26,11 +26,12 @@ from typing import Any
 from cells import versions
 
 from edgekd.agent.fingerprint import fingerprint
-from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import DeviceSession, Job, MeasurePlan, Outcome
 from edgekd.devices.local import LocalDevice
 from edgekd.errors import EdgeKDError
 from edgekd.export.metadata import read_facts
+from edgekd.ir.numerics import Precision
 from edgekd.measure.figures import figures_of
 from edgekd.measure.models import find_models
 

@@ -28,7 +28,7 @@ from cells import ROOT, Cells, arguments, data_folder, folders, opened, table
 from cifar_search import task, teacher, test_split, without
 
 from edgekd.agent.fingerprint import fingerprint
-from edgekd.artefacts import Artefact, Backend, Precision
+from edgekd.artefacts import Artefact, Backend
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.compress.quantization.rules import points_of
 from edgekd.devices._protocol import Fingerprint, Job, MeasurePlan
@@ -38,6 +38,7 @@ from edgekd.export.onnx import OnnxExporter
 from edgekd.export.openvino import OpenvinoExporter
 from edgekd.export.tensors import normalised
 from edgekd.export.tflite import TfliteExporter
+from edgekd.ir.numerics import Precision
 from edgekd.measure.figures import figure_of
 from edgekd.students._protocol import Student
 from edgekd.students.graph import trace

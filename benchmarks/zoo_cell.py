@@ -25,13 +25,14 @@ from zoo_models.weights import samples_of, seeded
 
 from edgekd.agent.fingerprint import fingerprint
 from edgekd.agent.runtimes import open_runtime
-from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import Fingerprint, Job
 from edgekd.errors import ConfigurationError, EdgeKDError
 from edgekd.export._protocol import Exporter, ExportOptions
 from edgekd.export.parity import compared, expected_answers
 from edgekd.export.tensors import answers_of, to_model_inputs
+from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.students._protocol import Student
 from edgekd.students.heads.many import raw_names

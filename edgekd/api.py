@@ -246,9 +246,10 @@ def export_model(
     Raises UsageError, ConfigurationError, MissingError, DeviceBusy, Interrupted. A format that the model can't have is
     a row of the answer.
     """
-    from edgekd.artefacts import Format, Precision
+    from edgekd.artefacts import Format
     from edgekd.exporting.export import ExportPlan
     from edgekd.exporting.export import export_model as export_own
+    from edgekd.ir.numerics import Precision
 
     asked = ExportPlan(
         formats=tuple(_member(Format, "model format", name) for name in formats),
@@ -391,8 +392,9 @@ def profile(
     unless ``again``. Raises MissingError, DeviceBusy, UsageError on less than one thread, Interrupted (finished
     sections are kept), and UnknownName.
     """
-    from edgekd.artefacts import Backend, Precision
+    from edgekd.artefacts import Backend
     from edgekd.devices.catalogue import open_device
+    from edgekd.ir.numerics import Precision
     from edgekd.profiling.run import profile_device
 
     wanted = [Backend.model_validate(name) for name in backends]

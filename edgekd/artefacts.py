@@ -1,4 +1,4 @@
-"""What a runtime loads, and where: backends, file formats, precisions, artefacts.
+"""What a runtime loads, and where: backends, file formats, artefacts.
 
 A backend is a runtime with a provider or delegate (``litert/xnnpack``). A runtime reads certain formats; an artefact
 is one file in one format with the weights it keeps in others, known by its SHA-256.
@@ -17,7 +17,7 @@ from edgekd.errors import UnknownName, nearest_name
 from edgekd.external_weights import external_files
 from edgekd.records import Digest, Record, digest_bytes, digest_file
 
-__all__ = ["BACKENDS", "RUNTIMES", "Artefact", "Backend", "Format", "Precision", "Runtime", "backend_hint"]
+__all__ = ["BACKENDS", "RUNTIMES", "Artefact", "Backend", "Format", "Runtime", "backend_hint"]
 
 
 class Format(str, Enum):
@@ -63,59 +63,6 @@ _FILES: Mapping[Format, _Files] = {
     Format.ONNX: _Files(".onnx", (), ("onnx", "onnxscript")),
     Format.TFLITE: _Files(".tflite", (), ("litert_torch", "ai_edge_quantizer.quantizer")),
     Format.OPENVINO: _Files(".xml", (".bin",), ("onnx", "onnxscript", "openvino")),  # weights are in the .bin
-}
-
-
-class Precision(str, Enum):
-    """A rung of the precision ladder: how weights are stored and how arithmetic is done.
-
-    A new one needs its row in ``_RUNGS``, below, and a branch wherever mypy then finds one missing.
-    """
-
-    FLOAT32 = "float32"
-    FLOAT16 = "float16"  # half-precision weights; arithmetic as the runtime chooses
-    DYNAMIC_INT8 = "dynamic-int8"  # int8 weights; activations quantized at run time, or not at all: see `arithmetic`
-    INT8 = "int8"  # static: weights and activations int8
-
-    @property
-    def weight_bytes(self) -> int:
-        """Of one stored weight."""
-        return _RUNGS[self].weight_bytes
-
-    @property
-    def activation_bytes(self) -> int:
-        """Of one value between two operators, while the model runs."""
-        return _RUNGS[self].activation_bytes
-
-    @property
-    def fidelity(self) -> int:
-        """Higher computes more like the student that was trained."""
-        return _RUNGS[self].fidelity
-
-    def arithmetic(self, file_format: Format) -> str:
-        """What a file of this precision stores and computes in, for a person. Formats differ at dynamic-int8."""
-        return _RUNGS[self].arithmetic.get(file_format, _RUNGS[self].elsewhere)
-
-
-class _Rung(NamedTuple):
-    weight_bytes: int
-    activation_bytes: int
-    fidelity: int
-    elsewhere: str  # the arithmetic, in words
-    arithmetic: Mapping[Format, str] = {}  # where a format's files compute otherwise
-
-
-_RUNGS: Mapping[Precision, _Rung] = {
-    Precision.FLOAT32: _Rung(4, 4, 3, "weights and arithmetic in 32-bit float"),
-    Precision.FLOAT16: _Rung(2, 4, 2, "weights stored in 16 bits, computed in float"),
-    Precision.DYNAMIC_INT8: _Rung(
-        1,
-        4,
-        1,
-        "weights stored in 8 bits, computed in float",
-        {Format.TFLITE: "weights stored in 8 bits, activations quantized to 8 bits at run time"},
-    ),
-    Precision.INT8: _Rung(1, 1, 0, "weights and activations in 8 bits"),
 }
 
 

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from edgekd import api
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.cli.main import COMMANDS, group
 from edgekd.devices._protocol import MeasurePlan
 from edgekd.errors import ConfigurationError, MissingError, UsageError
 from edgekd.events import SilentEvents
+from edgekd.ir.numerics import Precision
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows
 from edgekd.project import read_project
 from edgekd.records import Shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgekd.artefacts import RUNTIMES, Backend
 from edgekd.export._protocol import ExportOptions
 from edgekd.ir.encoding import Encoding
+from edgekd.ir.numerics import BF16, Precision
 from edgekd.tasks._protocol import PictureSpec, TaskSpec
 
 __all__ = ["example_source"]
@@ -35,7 +36,7 @@ model = {module}.InferenceSession(here / "{model}", options, providers=["CPUExec
 answer = model.run(None, {{model.get_inputs()[0].name: batch}})[0][0]""",
     "openvino/cpu": """import {module}
 
-options = {{"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "{threads}"}}
+options = {{"INFERENCE_PRECISION_HINT": "{floats}", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "{threads}"}}
 model = {module}.Core().compile_model(here / "{model}", "CPU", options)
 answer = model(batch)[0][0]""",
 }
@@ -55,7 +56,13 @@ for output, value in model(batch).items():
 
 
 def example_source(
-    model: str, backend: Backend, threads: int, options: ExportOptions, spec: TaskSpec, encoding: Encoding | None
+    model: str,
+    backend: Backend,
+    threads: int,
+    options: ExportOptions,
+    spec: TaskSpec,
+    encoding: Encoding | None,
+    precision: Precision = Precision.FLOAT32,
 ) -> str:
     """Python source that runs beside the model with numpy and one runtime, and prints the first sample's class.
 
@@ -65,7 +72,8 @@ def example_source(
     call = _CALLS[str(backend)]
     if not spec.plain:
         call = call.rpartition("\n")[0] + "\n" + _ALL[str(backend)]
-    call = call.format(model=model, threads=threads, module=RUNTIMES[backend.runtime].module)
+    floats = "bf16" if precision.activations == BF16 else "f32"
+    call = call.format(model=model, threads=threads, floats=floats, module=RUNTIMES[backend.runtime].module)
     imports, _, use = call.partition("\n\n")
     own = ", or a picture: python example.py PICTURE (pillow)" if spec.input.picture else ""
     return (

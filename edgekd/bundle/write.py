@@ -83,7 +83,9 @@ def write_bundle(
         outside = preprocess_of(student.task, options, encodings.get("input"), output_encoding(student))
         write_json(draft / PREPROCESS, outside)
         threads = run.header.target.threads
-        example = example_source(model, backend, threads, options, student.task, encodings.get("input"))
+        example = example_source(
+            model, backend, threads, options, student.task, encodings.get("input"), student.annotations.precision
+        )
         write_bytes(draft / "example.py", example.encode())
         found = (run.students / finalist.student, student)
         others, files = other_formats(run, finalist.candidate, found, artefact.format, task, options, session, draft)

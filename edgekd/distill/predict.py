@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.distill.inputs import Normalisation
-from edgekd.tasks._protocol import Rows, TaskSpec
+from edgekd.tasks._protocol import Rows, Task, TaskSpec
 from edgekd.tasks.mapped import release
 from edgekd.tasks.rows import empty_rows, output_rows
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["predict"]
+__all__ = ["predict", "validator"]
 
 
 _MOST_AT_ONCE, _BYTES_AT_ONCE = 256, 64 * 1024**2  # of samples as float32
@@ -51,3 +52,11 @@ def predict(module: nn.Module, inputs_raw: NDArray[Any], spec: TaskSpec, batch: 
         for part, training in modes:  # one by one: parts frozen in eval mode inside a training module stay so
             part.training = training
     return answers
+
+
+def validator(task: Task) -> Callable[[nn.Module], float] | None:
+    """A function that scores a module on the validation samples; None where there are none."""
+    split = task.split("validation")
+    if not len(split):
+        return None
+    return lambda module: task.score(predict(module, split.inputs, task.spec), split.labels).value

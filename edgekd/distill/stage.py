@@ -168,17 +168,11 @@ class Distill(Record):
     def run(self, student: Student, context: StageContext) -> Student:
         """Train a copy. Resumes from ``context.folder``. Raises Interrupted, Diverged and ConfigurationError."""
         from edgekd.distill.loop import train
+        from edgekd.distill.predict import validator
 
         problems = self.check(student, context)
         if problems:
             raise ConfigurationError(problems)
-        validation = context.task.split("validation")
-
-        def validate(module: Any) -> float:
-            from edgekd.distill.predict import predict
-
-            return context.task.score(predict(module, validation.inputs, context.task.spec), validation.labels).value
-
         module = copy.deepcopy(student.module).requires_grad_(True)
         _freeze(module, self.freeze)
         networks = self._networks(student, context)
@@ -190,7 +184,7 @@ class Distill(Record):
                 objective,
                 self._plan(student, context),
                 context.folder,
-                validate=validate if len(validation) else None,
+                validate=validator(context.task),
                 progress=lambda done, total, note: context.progress(StageProgress(self.name, done, total, note)),
                 stop=context.stop,
             )
@@ -233,13 +227,16 @@ class Distill(Record):
         return self.but(epochs=min(epochs, self.epochs))
 
     @contextmanager
-    def lesson(self, student: Student, context: StageContext) -> Iterator[tuple[Lesson, Combined, Plan]]:
+    def lesson(
+        self, student: Student, context: StageContext, recovers: bool = False
+    ) -> Iterator[tuple[Lesson, Combined, Plan]]:
         """What this stage would train on, by which losses and how, for a training of another kind.
 
-        Losses on inner activations are left out: they are placed in one student's layers.
+        Losses on inner activations are left out: they are placed in one student's layers. ``recovers``: the defaults
+        are those for trained weights.
         """
         with self._answers(context, ()) as answers:
-            yield self._lesson(context, answers), self._smoothed(), self._plan(student, context)
+            yield self._lesson(context, answers), self._smoothed(), self._plan(student, context, recovers)
 
     def view_seeds(self) -> tuple[int, ...]:
         """The seeds of the views, the same for every run, so that runs share the teacher's answers."""
@@ -430,13 +427,13 @@ class Distill(Record):
         weights = module.shared_weights() if isinstance(module, SharesTrunk) else ()
         return HeadsObjective(context.task.spec, self.balance, weights, packing_in(context.teacher))
 
-    def _plan(self, student: Student, context: StageContext) -> Plan:
+    def _plan(self, student: Student, context: StageContext, recovers: bool = False) -> Plan:
         from edgekd.distill.loop import Plan
         from edgekd.students.student import has_inherited
 
         teacher = context.teacher.digest() if self.loss.needs_teacher and context.teacher is not None else None
         inputs = digest_json([student.arch.digest(), student.task.digest(), teacher, context.seed])
-        inherited = has_inherited(student)
+        inherited = recovers or has_inherited(student)
         rate, warmup = (_RECOVERY_RATE, 0.0) if inherited else (_RATE, _WARMUP)
         batch_size = self.batch_size_for(len(context.task.split("train")))
         rate = rate * batch_size / _BATCHES[-1] if self.learning_rate is None else self.learning_rate

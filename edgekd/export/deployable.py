@@ -16,10 +16,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgekd.artefacts import Format, Precision
+from edgekd.artefacts import Backend, Format
 from edgekd.errors import Problem
 from edgekd.export._protocol import ExportOptions
 from edgekd.ir.encoding import Encoding
+from edgekd.ir.numerics import Precision
+from edgekd.ir.support import unsupported
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import TaskSpec
 
@@ -86,13 +88,13 @@ class Deployable:
     @property
     def input_encoding(self) -> Encoding | None:
         """How the student's input becomes integers; None unless it is static int8."""
-        return self.student.annotations.activations.get("input") if self.precision is Precision.INT8 else None
+        return self.student.annotations.activations.get("input") if self.precision.is_static else None
 
     @property
     def integers_are_the_input(self) -> bool:
         """Whether the file's integer input is the encoding's integers (less 128 for uint8): no operator in between."""
         encoding = self.input_encoding
-        if encoding is None or self.options.input == "float32" or len(encoding.scale) != 1:
+        if encoding is None or self.options.input == "float32" or encoding.bits != 8:
             return False
         if self.options.preprocess == "stated":
             return True  # the caller encodes
@@ -190,29 +192,36 @@ def _float_ends(student: Student, options: ExportOptions) -> list[Problem]:
     return problems
 
 
-def problems_of(student: Student, options: ExportOptions, file_format: Format) -> list[Problem]:
+def problems_of(student: Student, options: ExportOptions, file_format: Format, backend: Backend) -> list[Problem]:
     """What no exporter can give this student, whatever the format."""
     precision, annotations = student.annotations.precision, student.annotations
+    problems = unsupported(precision, backend)
+    if problems:
+        return problems
     problems = unwritable(student.task, precision, options, file_format)
     encoded = annotations.activations and annotations.weights
-    if precision is Precision.INT8 and encoded and annotations.float_operators:
+    if precision.is_static and encoded and annotations.float_operators:
         problems += _float_ends(student, options)
-    if precision is Precision.INT8 and not encoded:
+    if precision.is_static and not encoded:
         problems.append(
             Problem(
-                f"precision int8 without encodings: the {file_format.value} exporter applies them and invents none",
-                "calibrate first: add the stage `quantize: {precision: int8}` to the recipe",
+                f"precision {precision.value} without encodings: the {file_format.value} exporter applies them and "
+                "invents none",
+                f"calibrate first: add the stage `quantize: {{precision: {precision.value}}}` to the recipe",
             )
         )
-    if precision is Precision.DYNAMIC_INT8 and not student.annotations.weights:
+    if precision.weights.is_integer and not precision.is_static and not annotations.weights:
         problems.append(
             Problem(
-                "precision dynamic-int8 without encoded weights: exporters apply encodings and invent none",
-                "add the stage `quantize: {precision: dynamic-int8}` to the recipe",
+                f"precision {precision.value} without encoded weights: exporters apply encodings and invent none",
+                f"add the stage `quantize: {{precision: {precision.value}}}` to the recipe",
             )
         )
-    for table in (student.annotations.weights, student.annotations.activations):
-        odd = sorted(name for name, encoding in table.items() if encoding.bits not in (7, 8))
+    for table, kind in ((annotations.weights, precision.weights), (annotations.activations, precision.activations)):
+        bits = kind.bits
+        odd = sorted(name for name, encoding in table.items() if encoding.bits not in (bits, bits - (bits == 8)))
         if odd:
-            problems.append(Problem(f"only 8-bit encodings can be written; {odd[0]} has {table[odd[0]].bits} bits"))
+            problems.append(
+                Problem(f"{precision.value} has encodings of {bits} bits; {odd[0]} has {table[odd[0]].bits} bits")
+            )
     return problems

@@ -103,6 +103,8 @@ def _openvino_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDAr
     keep_silent()
     import openvino
 
+    from edgekd.agent.runtimes.openvino import computed_in
+
     core = openvino.Core()
     model = core.read_model(artefact.path)
     ends = {name for end in (*model.inputs, *model.outputs) for name in end.get_names()}
@@ -115,7 +117,7 @@ def _openvino_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDAr
             if any("/" not in name for name in output.get_names()) and not ends & output.get_names()
         ]
     )
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": computed_in(model)})
     answers = compiled(inputs)
     return {name: np.asarray(value, np.float32) for end, value in answers.items() for name in end.get_names()}
 

@@ -1,7 +1,7 @@
 """ONNX files, and the graphs OpenVINO reads: float32, float16, dynamic int8 and static int8, from one float export.
 
-A dynamic int8 file stores its weights in 8 bits and computes in float: nothing is quantized at run time, in ONNX
-Runtime or in OpenVINO. It is a small file, and as fast as float32.
+A dynamic int8 file stores its weights in 8 bits. In ONNX Runtime its linear layers quantize their inputs at run time,
+by one range a call, and multiply integers; its convolutions, and everything in OpenVINO, compute in float.
 
 Applies every encoding of the annotations, and refuses where one has no place in the graph. Normalisation, layout and
 dtype of the outside are operators in front, or the input's own quantization parameters (see `deployable`).
@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
-from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Problem
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.cores import Kept, core_key, traced
 from edgekd.export.deployable import Deployable, problems_of
+from edgekd.ir.numerics import F16
 from edgekd.students._protocol import Student
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class OnnxExporter:
         self, student: Student, options: ExportOptions, backend: Backend, device: Fingerprint | None
     ) -> Sequence[Problem]:
         """Why this student can't have this file for this backend."""
-        return problems_of(student, options, self.format) + saturation_problems(student, backend, device)
+        return problems_of(student, options, self.format, backend) + saturation_problems(student, backend, device)
 
     def export(
         self, student: Student, options: ExportOptions, backend: Backend, device: Fingerprint | None, path: Path
@@ -58,7 +59,7 @@ def onnx_model(
 ) -> onnx.ModelProto:
     """A student as an ONNX model.
 
-    For static int8: weights as uint8 with zero point 128 where asked, and the form of pairs that OpenVINO takes.
+    For int8: weights as uint8 with zero point 128 where asked, and (static) the form of pairs that OpenVINO takes.
     """
     from edgekd.export.encoded import decoding_nodes, encodings_by_node, float_nodes, passing_nodes
     from edgekd.export.onnx_encode import (
@@ -68,6 +69,7 @@ def onnx_model(
         keep_weights_float,
         moved,
         narrow_weights,
+        quantize_at_run_time,
     )
     from edgekd.export.onnx_graph import POOL, Graph, float_model
     from edgekd.export.onnx_outside import give_outside
@@ -77,7 +79,7 @@ def onnx_model(
     graph = Graph(_CORES.get(key, lambda: float_model(program)))
     deployable = Deployable(program.student, options)
     annotations, precision = program.student.annotations, deployable.precision
-    if precision is Precision.INT8:
+    if precision.is_static:
         moving = passing_nodes(program)
         activations = {name: found for name, found in encodings_by_node(program).items() if name not in moving}
         activations |= moved(graph, activations, float_nodes(program) | decoding_nodes(program))
@@ -87,19 +89,20 @@ def onnx_model(
         encode_activations(graph, activations)
         if not for_openvino:
             keep_weights_float(graph)
-    elif precision is Precision.FLOAT16:
+    elif precision.weights == F16:
         halve_weights(graph)
-    elif precision is Precision.DYNAMIC_INT8:
-        narrow_weights(graph, annotations.weights)
-    elif precision is not Precision.FLOAT32:
-        assert_never(precision)
+    elif precision.weights.is_integer:
+        left = annotations.weights
+        if precision.scheme.quantized == "dynamic" and not for_openvino:
+            left = quantize_at_run_time(graph, left, unsigned=unsigned_weights)
+        narrow_weights(graph, left)
     give_outside(graph, deployable, paired_input=for_openvino)
     return graph.finish()
 
 
 def saturation_problems(student: Student, backend: Backend, device: Fingerprint | None) -> list[Problem]:
     """Int8 weights that would saturate silently where this backend has no other kernel for them."""
-    if student.annotations.precision is not Precision.INT8 or backend.runtime != "openvino":
+    if not student.annotations.precision.is_static or backend.runtime != "openvino":
         return []
     if device is None or not device.saturates_int8:
         return []

@@ -5,10 +5,12 @@ Weights are int8, or uint8 with zero point 128 for ONNX Runtime on an x86 CPU wi
 u8 x s8 products saturate in int16 without a word (u8 x u8 take another path; the integers mean the same). Biases are
 int32 at ``scale(input) * scale(weight)``.
 
-Half-precision and dynamic int8 weights are a Cast (and a Mul by the channel's scale) in front of float arithmetic,
-which both ONNX Runtime and OpenVINO fold when they load the file: it is small, as fast as float32, and no integer is
-computed with. DequantizeLinear
-in their place would stay in the graph and run at every call, and ConvInteger has no fast kernel.
+Half-precision weights and weights in 8 bits alone are a Cast (and a Mul by the channel's scale) in front of float
+arithmetic, which both ONNX Runtime and OpenVINO fold when they load the file: it is small, as fast as float32, and no
+integer is computed with. DequantizeLinear in their place would stay in the graph and run at every call.
+
+At dynamic int8 ONNX Runtime multiplies integers in linear layers (MatMulInteger); ConvInteger has no fast kernel, so
+convolutions have their weights alone in 8 bits.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from edgekd.errors import ConfigurationError
@@ -33,6 +36,7 @@ __all__ = [
     "keep_weights_float",
     "moved",
     "narrow_weights",
+    "quantize_at_run_time",
 ]
 
 
@@ -43,11 +47,8 @@ def integers(values: NDArray[np.generic], encoding: Encoding) -> NDArray[np.int8
         shape = [1] * values.ndim
         shape[encoding.axis] = -1
         scale, zero = scale.reshape(shape), zero.reshape(shape)
-    low, high = -(2 ** (encoding.bits - 1)), 2 ** (encoding.bits - 1) - 1
-    if encoding.limit is not None:
-        low, high = -encoding.limit, encoding.limit
     quantized = np.rint(np.asarray(values, np.float32) / scale) + zero
-    clipped: NDArray[np.int8] = np.clip(quantized, low, high).astype(np.int8)
+    clipped: NDArray[np.int8] = np.clip(quantized, encoding.lowest, encoding.highest).astype(np.int8)
     return clipped
 
 
@@ -219,6 +220,44 @@ def narrow_weights(graph: Graph, weights: Mapping[str, Encoding]) -> None:
         graph.redirect(name, f"{name}/float")
         cast = graph.node("Cast", [graph.constant(f"{name}/int", integers(values, encoding))], f"{name}/wide", to=1)
         graph.node("Mul", [cast, graph.constant(f"{name}/scale", scale)], f"{name}/float")
+
+
+def quantize_at_run_time(graph: Graph, weights: Mapping[str, Encoding], *, unsigned: bool) -> dict[str, Encoding]:
+    """Linear layers as products of integers: each call quantizes their inputs to uint8 by the range they have then.
+
+    Returns the weights that are no linear layer's. They are ``unsigned`` with zero point 128 where asked.
+    """
+    users: dict[str, list[onnx.NodeProto]] = {name: [] for name in weights}
+    for node in graph.graph.node:
+        for name in users.keys() & set(node.input):
+            users[name].append(node)
+    left, quantized = dict(weights), set[str]()
+    for name, nodes in users.items():
+        if not nodes or not all(node.op_type in _PRODUCTS and list(node.input).index(name) == 1 for node in nodes):
+            continue
+        encoding = left.pop(name)
+        values = integers(graph.array(name), _laid(nodes[0].op_type, encoding)).astype(np.int16)
+        values = values.T if nodes[0].op_type == "Gemm" else values
+        shift, kind = (128, np.uint8) if unsigned else (0, np.int8)
+        weight = graph.constant(f"{name}/int", (values + shift).astype(kind))
+        zero = graph.constant(f"{name}/zero", np.asarray(shift, kind))
+        scale = graph.constant(f"{name}/scale", np.asarray(encoding.scale, np.float32))
+        for node in nodes:
+            source, result, bias = node.input[0], node.output[0], list(node.input[2:])
+            if source not in quantized:
+                graph.node("DynamicQuantizeLinear", [source], f"{source}/int", f"{source}/scale", f"{source}/zero")
+                quantized.add(source)
+            graph.graph.node.remove(node)
+            factor = graph.node("Mul", [f"{source}/scale", scale], f"{result}/factor")
+            sums = graph.node("MatMulInteger", [f"{source}/int", weight, f"{source}/zero", zero], f"{result}/sums")
+            wide = graph.node("Cast", [sums], f"{result}/wide", to=1)
+            product = graph.node("Mul", [wide, factor], f"{result}/product" if bias else result)
+            if bias:
+                graph.node("Add", [product, *bias], result)
+    return left
+
+
+_PRODUCTS = ("Gemm", "MatMul")
 
 
 def _weights_of(graph: Graph) -> list[str]:

@@ -209,9 +209,10 @@ class Graph:
         """Remove an initializer."""
         self.graph.initializer.remove(self.initializers.pop(name))
 
-    def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """Append a node; returns its output's name."""
-        self.graph.node.append(onnx.helper.make_node(operator, inputs, [output], name=f"{output}_node", **attributes))
+    def node(self, operator: str, inputs: list[str], output: str, *others: str, **attributes: Any) -> str:
+        """Append a node with one output, or ``others`` too; returns the first one's name."""
+        outputs = [output, *others]
+        self.graph.node.append(onnx.helper.make_node(operator, inputs, outputs, name=f"{output}_node", **attributes))
         return output
 
     def redirect(self, old: str, new: str) -> None:

@@ -4,7 +4,8 @@ float16 stores half-precision constants. Static int8 reads the graph's quantize-
 unsigned ones would cost the convolutions their integer kernels. On an x86 CPU without 8-bit dot products products of
 8-bit weights saturate silently, so such a student is refused unless its weights keep to 7 bits (``limit: 63``), which
 calibration for that device gives. Dynamic int8 stores weights in 8 bits and computes in float: int8 constants
-that widen at load, and nothing is quantized at run time.
+that widen at load, and nothing is quantized at run time. bf16 stores what float16 does, and says in the file's
+``runtime_options`` what to compute in: OpenVINO takes that from who compiles the model, so every loader has to read it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Problem
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.deployable import problems_of
 from edgekd.export.onnx import onnx_model, saturation_problems
+from edgekd.ir.numerics import BF16, F16, Precision
 from edgekd.students._protocol import Student
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class OpenvinoExporter:
         self, student: Student, options: ExportOptions, backend: Backend, device: Fingerprint | None
     ) -> Sequence[Problem]:
         """Why this student can't have this file for this backend."""
-        return problems_of(student, options, self.format) + saturation_problems(student, backend, device)
+        return problems_of(student, options, self.format, backend) + saturation_problems(student, backend, device)
 
     def export(
         self, student: Student, options: ExportOptions, backend: Backend, device: Fingerprint | None, path: Path
@@ -56,7 +58,7 @@ class OpenvinoExporter:
         problems = self.check(student, options, backend, device)
         if problems:
             raise ConfigurationError(problems)
-        half = student.annotations.precision is Precision.FLOAT16
+        half = student.annotations.precision.weights == F16
         source = student.but(annotations=student.annotations.but(precision=Precision.FLOAT32)) if half else student
         data = onnx_model(source, options, for_openvino=True).SerializeToString()
         try:
@@ -68,6 +70,8 @@ class OpenvinoExporter:
                 "use another backend",
             ) from error
         _fold(model)
+        if student.annotations.precision.activations == BF16:
+            model.set_rt_info("bf16", ["runtime_options", "INFERENCE_PRECISION_HINT"])
         openvino.save_model(model, path, compress_to_fp16=half)
         _tighten(path)
         return Artefact.of(path)

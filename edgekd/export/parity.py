@@ -10,20 +10,20 @@ When a file fails, the first operator at which it leaves the student is named.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.artefacts import Precision
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.answers import file_answers
 from edgekd.export.deployable import Deployable
 from edgekd.export.divergence import first_divergence
 from edgekd.export.tensors import answers_of, normalised, output_encoding, to_model_inputs
+from edgekd.ir.encoding import Encoding
+from edgekd.ir.numerics import BF16, F16, Precision
 from edgekd.records import Record
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import Rows
@@ -35,13 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["ParityReport", "check_parity", "compared", "expected_answers"]
 
 _LARGEST_STEPS = 6.0
-_LARGEST_SHARE: Mapping[Precision, float] = {
-    Precision.FLOAT32: 1e-3,
-    Precision.FLOAT16: 2e-2,
-    Precision.DYNAMIC_INT8: 1e-1,  # kernels that quantize activations at run time, by the range they see
-    Precision.INT8: 1e-1,  # behind a float island: what a step of the integers before it becomes
-}
-"""Of the largest logit."""
+_SAME, _HALF = 1e-3, 2e-2  # differences of float answers, as shares of the largest logit
+_QUANTIZED = 1e-1  # static: behind a float island; dynamic: kernels quantize by the range they see; bfloat16
 
 
 class ParityReport(Record):
@@ -132,7 +127,7 @@ def _raw(student: Student, raw: NDArray[Any], options: ExportOptions) -> dict[st
 
 
 def _reference(student: Student) -> nn.Module:
-    if student.annotations.precision in (Precision.FLOAT32, Precision.FLOAT16):
+    if not student.annotations.precision.weights.is_integer:
         return student.module.eval()
     from edgekd.compress.quantization.reference import reference_module
 
@@ -162,10 +157,10 @@ def _forward(module: nn.Module, inputs: NDArray[np.float32], batch: int = 128) -
 def _compare(student: Student, expected: NDArray[np.float32], found: NDArray[np.float32]) -> ParityReport:
     encoding = output_encoding(student)
     if encoding is not None:
-        unit, one, allowed = "steps of the output's scale", encoding.scale[0], _LARGEST_STEPS
+        unit, one, allowed = "steps of the output's scale", encoding.scale[0], _steps_allowed(encoding)
     else:
         unit, one = "of the largest logit", float(np.abs(expected).max(initial=1e-6))
-        allowed = _LARGEST_SHARE[student.annotations.precision]
+        allowed = _largest_share(student.annotations.precision)
     difference = np.abs(found - expected) / one
     # a NaN differs by everything; a record holds finite numbers only
     largest = float(np.nan_to_num(difference, nan=1e9, posinf=1e9).max(initial=0.0))
@@ -205,12 +200,24 @@ def _compare_heads(student: Student, expected: dict[str, Tensor], found: Rows) -
     )
 
 
+def _largest_share(precision: Precision) -> float:
+    """What a float answer may differ by, as a share of the largest logit."""
+    if precision.scheme.quantized != "never" or precision.activations == BF16:
+        return _QUANTIZED
+    return _HALF if precision.weights == F16 else _SAME
+
+
+def _steps_allowed(encoding: Encoding) -> float:
+    """Six of 8 bits; of 16 bits, whose kernels rescale by multipliers of 16 bits, a thousandth of the range."""
+    return max(_LARGEST_STEPS, _SAME * encoding.highest)
+
+
 def _steps(student: Student, expected: dict[str, Tensor]) -> dict[str, float]:
     """What each raw answer may differ by."""
     precision = student.annotations.precision
-    share = _LARGEST_SHARE[precision]
+    share = _largest_share(precision)
     shares = {name: share * max(1e-6, float(value.abs().max())) for name, value in expected.items()}
-    if precision is not Precision.INT8:
+    if not precision.is_static:
         return shares
     from edgekd.export.encoded import encodings_by_node
     from edgekd.students.graph import outputs_in, trace
@@ -219,5 +226,5 @@ def _steps(student: Student, expected: dict[str, Tensor]) -> dict[str, float]:
     encodings = encodings_by_node(traced)
     for name, node in zip(expected, outputs_in(traced.program), strict=True):
         if node.name in encodings:
-            shares[name] = _LARGEST_STEPS * encodings[node.name].scale[0]
+            shares[name] = _steps_allowed(encodings[node.name]) * encodings[node.name].scale[0]
     return shares

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
-from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Problem
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.cores import Kept, core_key, traced
 from edgekd.export.deployable import Deployable, problems_of
+from edgekd.ir.numerics import F16
 from edgekd.students._protocol import Student
 
 if TYPE_CHECKING:
@@ -34,11 +35,11 @@ class TfliteExporter:
         self,
         student: Student,
         options: ExportOptions,
-        backend: Backend,  # noqa: ARG002  # every LiteRT backend reads the same file
+        backend: Backend,
         device: Fingerprint | None,  # noqa: ARG002  # no saturation was found in LiteRT's kernels
     ) -> Sequence[Problem]:
         """Why this student can't have this file."""
-        return problems_of(student, options, self.format)
+        return problems_of(student, options, self.format, backend)
 
     def export(
         self, student: Student, options: ExportOptions, backend: Backend, device: Fingerprint | None, path: Path
@@ -60,16 +61,14 @@ class TfliteExporter:
         core = _CORES.get(key, lambda: convert_core(program, options.batch))
         deployable, annotations = Deployable(program.student, options), program.student.annotations
         precision = deployable.precision
-        if precision is Precision.INT8:
+        if precision.is_static:
             model = quantize(core, encodings, annotations.weights, passing_nodes(program), float_nodes(program))
         else:
             model = read_model(core.data)
-            if precision is Precision.FLOAT16:
+            if precision.weights == F16:
                 halve_weights(model)
-            elif precision is Precision.DYNAMIC_INT8:
+            elif precision.weights.is_integer:
                 narrow_weights(model, core, annotations.weights)
-            elif precision is not Precision.FLOAT32:
-                assert_never(precision)
         give_outside(model, deployable)
         path.write_bytes(write_model(model))
         return Artefact.of(path)

@@ -51,7 +51,7 @@ def _give_input(model: Any, deployable: Deployable) -> None:
     types, options, graph = schema().TensorType, deployable.options, model.subgraphs[0]
     inner = int(graph.inputs[0])
     inside = graph.tensors[inner]
-    integer_core = inside.type == types.INT8
+    integer_core = inside.type in (types.INT8, types.INT16)
     front = _Front(model, [int(size) for size in inside.shape], inside)
     if options.input == "float32":
         value = front.tensor("raw", types.FLOAT32)
@@ -63,7 +63,7 @@ def _give_input(model: Any, deployable: Deployable) -> None:
         kind = types.UINT8 if options.input == "uint8" else types.INT8
         first = last = front.tensor("raw", kind, scale=scale, zero_point=zero)
         carried = (scale, -scale * zero)
-        if not (integer_core and _carries_all(deployable, carried)):
+        if not (inside.type == types.INT8 and _carries_all(deployable, carried)):
             last = front.operator("DEQUANTIZE", [first], front.tensor("raw/float", types.FLOAT32), version=2)
             last = _normalise(front, deployable, last, start=carried)
     if last != inner:
@@ -146,7 +146,7 @@ def _give_output(model: Any, deployable: Deployable) -> None:
     for place, (inner, output) in enumerate(zip(indices, outputs_of(deployable.student.task), strict=True)):
         inside = graph.tensors[inner]
         shape, last = [int(size) for size in inside.shape], len(graph.operators)
-        if inside.type != types.INT8 or output.dtype != "float32" or wanted == "int8":
+        if inside.type not in (types.INT8, types.INT16) or output.dtype != "float32" or wanted == "int8":
             continue
         if wanted == "uint8":
             scale, zero = float(inside.quantization.scale[0]), int(inside.quantization.zeroPoint[0])

@@ -97,7 +97,7 @@ def _warm(request: Mapping[str, Any]) -> None:
 def _convert(request: Mapping[str, Any]) -> list[str] | None:
     """Write the file. Returns an int8 file's operators that compute in float, None where nobody can tell."""
     from edgekd import plugins
-    from edgekd.artefacts import Backend, Precision
+    from edgekd.artefacts import Backend
     from edgekd.devices._protocol import Fingerprint
     from edgekd.errors import ConfigurationError
     from edgekd.export._protocol import Exporter, ExportOptions
@@ -117,7 +117,7 @@ def _convert(request: Mapping[str, Any]) -> list[str] | None:
     exporter.export(student, options, backend, device, path)
     if request["facts"]:
         write_facts(path, request["facts"])
-    left = float_operators(path) if student.annotations.precision is Precision.INT8 else None
+    left = float_operators(path) if student.annotations.precision.is_static else None
     return None if left is None else list(left)
 
 

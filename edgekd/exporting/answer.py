@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgekd.artefacts import Format, Precision
+from edgekd.artefacts import Format
 from edgekd.errors import ConfigurationError, NothingFits, ParityFailed, Unstable
+from edgekd.ir.numerics import Precision
 from edgekd.records import Digest, Record, Shown
 from edgekd.store.certificate import Parity
 from edgekd.store.listing import shortened

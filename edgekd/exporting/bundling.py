@@ -153,7 +153,8 @@ def checked_bundle(made: Made, task: ModelTask, header: RunHeader, card: str, fo
     draft.mkdir(parents=True)
     try:
         model = _copied(made.artefact, draft)
-        encodings, spec = made.student.annotations.activations, task.spec
+        annotations, spec = made.student.annotations, task.spec
+        encoding = annotations.activations.get("input")
         validation = task.split("validation")
         chosen = spread(len(validation), made.parity.samples)  # those that it was compared on
         samples = Samples(
@@ -162,10 +163,10 @@ def checked_bundle(made: Made, task: ModelTask, header: RunHeader, card: str, fo
             np.asarray(made.parity.expected, np.float32),
         )
         write_bytes(draft / SAMPLES, samples_bytes(samples))
-        outside = preprocess_of(spec, made.options, encodings.get("input"), output_encoding(made.student))
+        outside = preprocess_of(spec, made.options, encoding, output_encoding(made.student))
         write_json(draft / PREPROCESS, outside)
         example = example_source(
-            model, made.job.backend, header.target.threads, made.options, spec, encodings.get("input")
+            model, made.job.backend, header.target.threads, made.options, spec, encoding, annotations.precision
         )
         write_bytes(draft / "example.py", example.encode())
         write_bytes(draft / CARD, card.encode())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgekd.artefacts import BACKENDS, Backend, Format, Precision
+from edgekd.artefacts import BACKENDS, Backend, Format
 from edgekd.bundle.cautions import near_chance
 from edgekd.bundle.contents import bundle_digest
 from edgekd.devices._protocol import DeviceSession, Measurement, Outcome
@@ -25,6 +25,8 @@ from edgekd.exporting.data import ModelTask, Values, task_for
 from edgekd.exporting.given import GivenModel, given_model
 from edgekd.exporting.making import Made, Maker, backend_for, told
 from edgekd.exporting.naming import is_model
+from edgekd.ir.numerics import Precision
+from edgekd.ir.support import COMPARED
 from edgekd.measure.settle import measure_until
 from edgekd.records import digest_json
 from edgekd.running import versions_here
@@ -40,8 +42,6 @@ from edgekd.temporary import prefix
 
 __all__ = ["ExportPlan", "converted_files", "export_model"]
 
-_BY_SIZE = (Precision.INT8, Precision.DYNAMIC_INT8, Precision.FLOAT16, Precision.FLOAT32)
-"""The order in which files are made and told."""
 _CHECK = "check --mean and --std, and that labels number classes as the model does"
 _STOPPED = ("stopped; bundles that were written are kept", "give the same command again")
 
@@ -268,8 +268,10 @@ class _Export:
 
     def _made(self, form: Format) -> list[Made]:
         """Every precision asked for, on each of the format's backends."""
-        asked = self.plan.precisions or (_BY_SIZE if self.plan.max_drop is not None else (Precision.FLOAT32,))
-        wanted = [(one, on) for one in sorted(asked, key=_BY_SIZE.index) for on in _backends(self.target, form)]
+        asked = self.plan.precisions or (COMPARED if self.plan.max_drop is not None else (Precision.FLOAT32,))
+        wanted = [
+            (one, on) for one in sorted(asked, key=lambda one: one.fidelity) for on in _backends(self.target, form)
+        ]
         made = list[Made]()
         for precision, backend in wanted:
             stop_if_asked(self.events, *_STOPPED)

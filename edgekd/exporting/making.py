@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekd.artefacts import BACKENDS, Artefact, Backend, Format, Precision
+from edgekd.artefacts import BACKENDS, Artefact, Backend, Format
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Fingerprint, Job
 from edgekd.errors import ConfigurationError, Diverged, EdgeKDError
@@ -17,6 +17,7 @@ from edgekd.export.parity import ParityReport, check_parity
 from edgekd.export.score import score_artefact
 from edgekd.exporting.answer import ExportedFile
 from edgekd.exporting.data import ModelTask
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.store.certificate import Parity
 from edgekd.store.records import RunHeader
@@ -120,9 +121,9 @@ class Maker:
         student = new_student(self.family, candidate.arch, spec, self.seed)
         split = self.task.split("calibration")
         inputs = split.inputs[spread(len(split), _CALIBRATION)]
-        if precision is Precision.INT8 and not len(inputs):
+        if precision.is_static and not len(inputs):
             raise ConfigurationError.one(
-                "int8 needs images to find its ranges by", "give --data, or --precision dynamic-int8"
+                f"{precision.value} needs images to find its ranges by", "give --data, or --precision dynamic-int8"
             )
         return calibrate(student, inputs, precision, "percentile", self.fingerprint, candidate.backend)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import ClassVar
 
-from edgekd.artefacts import Precision
+from edgekd.ir.numerics import Precision
 from edgekd.records import Extended, Record
 
 __all__ = ["Annotations", "Encoding"]
@@ -23,7 +23,17 @@ class Encoding(Record):
     scale: tuple[float, ...]
     zero_point: tuple[int, ...]
     axis: int | None = None
-    limit: int | None = None  # largest magnitude of a weight's integers; 63 keeps x86 without VNNI from saturating
+    limit: int | None = None  # largest magnitude of integers; of weights 63 keeps x86 without VNNI from saturating
+
+    @property
+    def lowest(self) -> int:
+        """The lowest integer."""
+        return -self.limit if self.limit is not None else -int(2 ** (self.bits - 1))
+
+    @property
+    def highest(self) -> int:
+        """The highest integer."""
+        return self.limit if self.limit is not None else int(2 ** (self.bits - 1)) - 1
 
 
 class Annotations(Extended):

@@ -254,7 +254,7 @@ def kernel_kind(kind: OperatorKind) -> KernelKind:
 
 
 PROFILE_FAMILIES: tuple[tuple[str, str], ...] = (
-    (r"dequant|quant(?!izedmatmul)|^q_|^convert|^cast|reorder", "Quantize"),
+    (r"dequant|quant(?!ized?matmul)|^q_|^convert|^cast|reorder", "Quantize"),
     (r"depthwise|dw_?conv|groupconv", "DepthwiseConv"),
     (r"conv", "Conv"),
     (r"fully.?connected|gemm|matmul|inner_?product|dense", "FullyConnected"),

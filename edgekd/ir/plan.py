@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
+from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.records import Extended, Record
 

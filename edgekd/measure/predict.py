@@ -9,11 +9,12 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import MissingError
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.ir.kernels import Kernels, counted_macs
+from edgekd.ir.numerics import Precision
 from edgekd.measure.memory import fit_memory, predict_memory
 from edgekd.measure.predictor import ENOUGH_ALONE, LatencyPredictor, fit_predictor, fit_prior
 from edgekd.measure.priors import choose_prior, prior_words, readings_of

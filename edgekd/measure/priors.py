@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Fingerprint
+from edgekd.ir.numerics import Precision
 from edgekd.measure.predictor import ENOUGH_ALONE
 from edgekd.measure.tables import LatencyTable, TableRow
 from edgekd.store.predicted import Reading

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edgekd.artefacts import Artefact, Backend, Precision
+from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import Fingerprint
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.converter import Converter
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.profiling.depthwise import Depthwise
 from edgekd.profiling.probes import Probe

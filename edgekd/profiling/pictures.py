@@ -77,7 +77,7 @@ def sustained_picture(found: BehaviourProfile) -> str:
 
 
 def _bytes(arm: ArmProfile) -> int:
-    return arm.precision.activation_bytes
+    return arm.precision.activations.bits // 8
 
 
 def _power(value: float) -> str:

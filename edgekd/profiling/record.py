@@ -19,9 +19,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Fingerprint
 from edgekd.evidence import Figure
+from edgekd.ir.numerics import Precision
 from edgekd.records import Filed, Record, Shown
 
 __all__ = [

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import platformdirs
 
-from edgekd.artefacts import BACKENDS, Backend, Precision
+from edgekd.artefacts import BACKENDS, Backend
 from edgekd.devices._protocol import Device, Fingerprint
 from edgekd.errors import Interrupted, MissingError
 from edgekd.events import Events
 from edgekd.export.converter import Converter
+from edgekd.ir.numerics import Precision
 from edgekd.measure.calm import Pace
 from edgekd.profiling.depthwise import Depthwise
 from edgekd.profiling.making import ProbeMaker

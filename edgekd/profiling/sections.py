@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from edgekd.artefacts import Artefact, Backend, Precision
+from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import DeviceSession, Fingerprint, Job, Load, Measurement, MeasurePlan, Outcome
 from edgekd.errors import EdgeKDError
 from edgekd.evidence import Figure, find_figure
 from edgekd.export.kernels.read import kernels_of_file
 from edgekd.ir.kernels import Kernels, counted_macs
+from edgekd.ir.numerics import Precision
 from edgekd.measure.bandwidth import measure_bandwidth
 from edgekd.measure.calm import Pace, measure_calmly
 from edgekd.measure.choosing import choose_to_measure
@@ -268,7 +269,7 @@ class Profiler:
 
 def _rate(probed: Probed, precision: Precision) -> Figure:
     """Operations a second, of the network that came highest: a multiply-add is two."""
-    low, whole = probed.low_us, precision in (Precision.INT8, Precision.DYNAMIC_INT8)
+    low, whole = probed.low_us, precision.weights.is_integer
     rate = 2e-3 * probed.macs
     return low.but(
         metric="compute.peak",

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
+from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.store.records import Arm, ArmReading, ArmsRecord
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from edgekd.artefacts import Artefact, Precision
+from edgekd.artefacts import Artefact
 from edgekd.devices._protocol import Fingerprint
 from edgekd.events import StageProgress
 from edgekd.evidence import AccuracyKind
 from edgekd.export._protocol import ConversionResult
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.kernels import Kernels
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate
 from edgekd.ir.space import Arch
 from edgekd.records import Digest

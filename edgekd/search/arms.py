@@ -14,8 +14,9 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Outcome, ProcessSample
+from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.measure.calm import calm_processes
 from edgekd.measure.never_slower import regressions

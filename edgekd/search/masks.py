@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edgekd.artefacts import Precision
 from edgekd.evidence import EvidenceKind
 from edgekd.ir.features import StaticFeatures
+from edgekd.ir.numerics import Precision
 from edgekd.store.records import Arm, ArmReading, FeaturesRecord, MaskReport, MasksRecord, PlanRecord
 from edgekd.targets.target import Limit, Target
 from edgekd.units import format_bytes
@@ -42,13 +42,13 @@ class Masked:
 
 def at_precision(features: StaticFeatures, precision: Precision) -> StaticFeatures:
     """Float32 features at another precision. Scales and biases are left out: weights are a lower bound."""
-    weights = features.parameters * precision.weight_bytes
-    activations = precision.activation_bytes
+    weights = features.parameters * precision.weights.bits // 8
+    activations = precision.activations.bits
     moved_activations = max(0, features.bytes_moved - 4 * features.parameters)
     return features.but(
         weight_bytes=weights,
-        peak_activation_bytes=features.peak_activation_bytes * activations // 4,
-        bytes_moved=weights + moved_activations * activations // 4,
+        peak_activation_bytes=features.peak_activation_bytes * activations // 32,
+        bytes_moved=weights + moved_activations * activations // 32,
     )
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekd.artefacts import Precision
 from edgekd.devices._protocol import MeasurePlan
 from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import AccuracyKind, find_figure
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.measure.figures import figures_for_limits, figures_of
 from edgekd.search._protocol import EstimateContext

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.compress.quantization.stage import Quantize
 from edgekd.export.integer import TELLING
-from edgekd.ir.support import precisions_of
+from edgekd.ir.numerics import Precision
+from edgekd.ir.support import COMPARED, precisions_of
 from edgekd.records import Record
 from edgekd.stages import DrawsImages, Stage, Trains
 from edgekd.store.records import Arm, ProposalsRecord
@@ -35,8 +36,8 @@ def arms_of(target: Target, recipe: Sequence[Stage]) -> tuple[Arm, ...]:
     return tuple(
         Arm(backend=backend, precision=precision)
         for backend in target.backends
-        for precision in precisions_of(backend)
-        if (not fixed or precision is fixed[-1]) and (not target.fully_integer or _tells(backend, precision))
+        for precision in fixed[-1:] or COMPARED
+        if precision in precisions_of(backend) and (not target.fully_integer or _tells(backend, precision))
     )
 
 
@@ -55,10 +56,9 @@ def with_precision(recipe: Sequence[Stage], precision: Precision) -> tuple[Stage
 
 
 def kept_float(recipe: Sequence[Stage]) -> tuple[str, ...]:
-    """Patterns of the operators that the recipe's int8 leaves in float."""
-    stage = with_precision(recipe, Precision.INT8)[-1]
-    assert isinstance(stage, Quantize)
-    return stage.keep_float
+    """Patterns of the operators that the recipe's static precision leaves in float."""
+    own = [stage for stage in recipe if isinstance(stage, Quantize) and stage.precision.is_static]
+    return own[-1].keep_float if own else ()
 
 
 def shortened(recipe: Sequence[Stage], epochs: int) -> tuple[Stage, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekd.artefacts import Artefact, Precision
+from edgekd.artefacts import Artefact
 from edgekd.compress.quantization.stage import Quantize
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.errors import EdgeKDError, Interrupted, MissingError
@@ -17,6 +17,7 @@ from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportO
 from edgekd.export.converter import Converter
 from edgekd.export.facts import facts_of
 from edgekd.export.score import score_artefact
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate
 from edgekd.recipes.key import chain
 from edgekd.recipes.runner import RecipeResult, run_recipe
@@ -121,7 +122,7 @@ class RecipeRefiner:
         What is to stay as it came has no recipe but its precision.
         """
         if candidate.plan.untouched:
-            own = [stage for stage in self.context.recipe if isinstance(stage, Quantize)]
+            own = [stage.but(train=None) for stage in self.context.recipe if isinstance(stage, Quantize)]
             return own, self.context
         recipe, context = cut_to_time(self.context.recipe, self.run.proposals()), self.context
         archs = {trial.number: trial.candidate.arch for trial in self.run.trials()}

@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.compress.quantization.stage import Quantize
 from edgekd.devices._protocol import DeviceSession, MeasurePlan
 from edgekd.errors import ConfigurationError, NothingFits
 from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure, find_figure
 from edgekd.export.converter import Converter
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
 from edgekd.measure.sentinel import judge_measured
@@ -223,7 +224,7 @@ class _Rounds:
         """The key of the float32 student after these stages, and its accuracy at the precision it will ship with."""
         where = stage_context(None, context_of(self.project, self.run, self.events))
         plain = run_recipe(with_precision(stages, Precision.FLOAT32), start, where, self.run.students)
-        own = [stage for stage in self.project.recipe if isinstance(stage, Quantize)]
+        own = [stage.but(train=None) for stage in self.project.recipe if isinstance(stage, Quantize)]
         ready = plain.student
         if own:
             candidate = self._candidate(start.arch, self.run.target.backends[0])

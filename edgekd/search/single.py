@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import time
 
-from edgekd.artefacts import Precision
 from edgekd.compress.quantization.stage import Quantize
 from edgekd.devices._protocol import DeviceSession
 from edgekd.errors import ConfigurationError
 from edgekd.events import Events
 from edgekd.export.converter import Converter
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
+from edgekd.ir.support import unsupported
 from edgekd.project import Project
 from edgekd.search.budget import Budget
 from edgekd.search.choose import Chooser
@@ -80,6 +81,9 @@ def candidates_of(project: Project, arch: Arch | None) -> list[Candidate]:
             f"target {project.target.name} is fully integer, and the recipe ends in {precision.value}",
             "end the recipe with: quantize: {precision: int8}",
         )
+    problems = [problem for backend in project.target.backends for problem in unsupported(precision, backend)]
+    if problems:
+        raise ConfigurationError(problems)
     return [
         Candidate(
             family=project.family.name,

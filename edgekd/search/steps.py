@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekd.artefacts import Precision
 from edgekd.errors import MissingError
 from edgekd.events import Events, stop_if_asked
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
 from edgekd.search._protocol import Surveyor

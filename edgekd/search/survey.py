@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgekd.artefacts import Precision
 from edgekd.events import Events, stop_if_asked
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.kernels import Kernels
+from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch, Space
 from edgekd.search._protocol import Surveyor
 from edgekd.store.records import FeaturesRecord

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgekd.artefacts import Precision
 from edgekd.devices._protocol import Job, Measurement, Outcome
+from edgekd.ir.numerics import Precision
 from edgekd.measure.never_slower import never_slower
 from edgekd.store.records import Arm, FinalistRecord, NeverSlower
 from edgekd.targets.target import Target

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edgekd.artefacts import Backend, Format, Precision
+from edgekd.artefacts import Backend, Format
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Diverged
@@ -68,7 +68,7 @@ class UntrainedMaker:
         if not self.family.inherits:
             student = student.but(module=_as_if_trained(student.module, self.seed))
         inputs: NDArray[np.generic] = np.empty((0, *self.task.spec.input.shape))
-        if candidate.plan.precision is Precision.INT8:
+        if candidate.plan.precision.is_static:
             inputs = self.task.split("calibration").inputs[:_CALIBRATION_SAMPLES]
         try:
             student = calibrate(

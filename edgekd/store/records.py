@@ -40,11 +40,12 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from edgekd.artefacts import Artefact, Backend, Precision
+from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import Fingerprint, Measurement, MeasurePlan
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.kernels import Kernels
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate
 from edgekd.ir.space import Arch, Axis, Space
 from edgekd.records import Digest, Filed, Record

@@ -19,9 +19,9 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from edgekd.artefacts import Precision
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.kernels import Kernel, KernelKind, Kernels
+from edgekd.ir.numerics import Precision
 from edgekd.ir.operators import OperatorKind, aten_operator, kernel_kind
 from edgekd.ir.space import Arch
 from edgekd.records import Digest
@@ -134,10 +134,10 @@ class _Counts:
     kernels: Kernels
 
     def at(self, precision: Precision) -> StaticFeatures:
-        scales = 4 * self.channels if precision in (Precision.INT8, Precision.DYNAMIC_INT8) else 0
-        others = Precision.FLOAT16.weight_bytes if precision is Precision.FLOAT16 else 4  # int32 biases at int8
-        weight_bytes = self.weights * precision.weight_bytes + self.others * others + scales
-        activation = precision.activation_bytes
+        scales = 4 * self.channels if precision.weights.is_integer else 0
+        others = 4 if precision.weights.is_integer else precision.weights.bits // 8  # biases of integers are 32 bits
+        weight_bytes = self.weights * precision.weights.bits // 8 + self.others * others + scales
+        activation = precision.activations.bits // 8
         return StaticFeatures(
             parameters=self.weights + self.others,
             macs=self.macs,

@@ -161,9 +161,16 @@ def execute(traced: Traced, inputs: Tensor, visit: Callable[[str, Any], Any]) ->
 
 
 def execute_nodes(
-    traced: Traced, inputs: Tensor, compute: Callable[[fx.Node, tuple[Any, ...], Mapping[str, Any]], Any]
+    traced: Traced,
+    inputs: Tensor,
+    compute: Callable[[fx.Node, tuple[Any, ...], Mapping[str, Any]], Any],
+    state: Mapping[str, Tensor] | None = None,
 ) -> Any:
-    """Run the program with ``compute`` in the place of every keyed node; its arguments are values computed before."""
+    """Run the program with ``compute`` in the place of every keyed node; its arguments are values computed before.
+
+    ``state`` has tensors by the names of the student's parameters, in the place of the program's own: gradients reach
+    them.
+    """
     program = traced.program
     constants: Mapping[str, Any] = {**program.state_dict, **program.constants}
     signature = program.graph_signature
@@ -180,8 +187,12 @@ def execute_nodes(
         if node.op == "output":
             return pytree.tree_unflatten(args[0], program.call_spec.out_spec)
         if node.op == "placeholder":
-            known = node.name in names
-            values[node] = constants[names[node.name]].detach() if known else compute(node, (inputs,), {})
+            if node.name not in names:
+                values[node] = compute(node, (inputs,), {})
+            elif state is not None and traced.parameters[node.name] in state:
+                values[node] = state[traced.parameters[node.name]]
+            else:
+                values[node] = constants[names[node.name]].detach().to(inputs.device)
         else:
             values[node] = (compute if node.name in traced.keys else call)(node, args, kwargs)
         for source in node.all_input_nodes:  # free what nobody reads any more

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from edgekd.artefacts import Format, Precision
+from edgekd.artefacts import Format
 from edgekd.bundle.card import card_text
 from edgekd.evidence import EvidenceKind
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import CompressionPlan
 from edgekd.store.certificate import Certificate
 from edgekd.targets.verdict import judge
@@ -67,7 +68,11 @@ def test_modelled_energy_counts_only_where_the_target_lets_it(certificate: Certi
 @pytest.mark.parametrize(
     ("file_format", "computes"),
     [
-        (Format.ONNX, "weights stored in 8 bits, computed in float"),
+        (
+            Format.ONNX,
+            "weights stored in 8 bits; linear layers quantize their inputs to 8 bits at run time, "
+            "convolutions compute in float",
+        ),
         (Format.OPENVINO, "weights stored in 8 bits, computed in float"),
         (Format.TFLITE, "weights stored in 8 bits, activations quantized to 8 bits at run time"),
     ],

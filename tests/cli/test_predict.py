@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekd import predicting
-from edgekd.artefacts import Precision
 from edgekd.cli.main import main
 from edgekd.errors import ConfigurationError, MissingError
+from edgekd.ir.numerics import Precision
 from edgekd.measure.predict import Asked, predict_models
 from edgekd.measure.tables import add_rows
 from tests.measure.test_predict import table

@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import save_file
 
 from edgekd import plugins
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.errors import ConfigurationError, MissingError
 from edgekd.events import SilentEvents
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.tflite import TfliteExporter
+from edgekd.ir.numerics import Precision
 from edgekd.project import Project, read_project
 from edgekd.running import with_teacher
 from edgekd.stages import StageContext

@@ -7,13 +7,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from edgekd.artefacts import Precision
 from edgekd.distill.checkpoint import CHECKPOINT_FILE
 from edgekd.distill.curve import read_curve
 from edgekd.distill.predict import predict
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Diverged, Interrupted
 from edgekd.ir.encoding import Annotations
+from edgekd.ir.numerics import Precision
 from edgekd.records import digest_json
 from edgekd.tasks._protocol import Split
 from edgekd.testing.contracts.stage import StageContract, StageLife

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgekd.artefacts import Precision
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Fingerprint
 from edgekd.devices.local import LocalDevice
 from edgekd.export.converter import Converter
 from edgekd.ir.encoding import Annotations
+from edgekd.ir.numerics import Precision
 from edgekd.students._protocol import Student
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
@@ -39,9 +39,10 @@ def samples() -> NDArray[np.uint8]:
 def calibrated(samples: NDArray[np.uint8]) -> dict[Precision, Student]:
     student = student_of()
     made = {precision: calibrate(student, samples, precision, "minmax") for precision in Precision}
-    # half precision with the very weights of float32: all four then share one conversion
-    half = made[Precision.FLOAT32].but(annotations=Annotations(precision=Precision.FLOAT16))
-    return {**made, Precision.FLOAT16: half}
+    # 16 bits with the very weights of float32: all then share one conversion
+    for short in (Precision.FLOAT16, Precision.BF16):
+        made[short] = made[Precision.FLOAT32].but(annotations=Annotations(precision=short))
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,13 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.errors import MissingError
 from edgekd.export import converter as converter_module
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
 from edgekd.export.converter import Converter, _End
 from edgekd.export.metadata import read_facts
+from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.references import importable
 from edgekd.students._protocol import Student

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from edgekd.artefacts import Format, Precision
+from edgekd.artefacts import Backend, Format
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.deployable import Deployable, input_affine, problems_of
 from edgekd.ir.encoding import Annotations, Encoding
+from edgekd.ir.numerics import Precision
 from edgekd.students._protocol import Student
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
+
+ORT, LITERT = Backend.model_validate("onnxruntime/cpu"), Backend.model_validate("litert/xnnpack")
 
 
 def _student(mean: tuple[float, ...], std: tuple[float, ...], encoding: Encoding | None, **spec: object) -> Student:
@@ -86,7 +89,7 @@ def test_float_values_are_quantized_in_raw_units_where_the_zero_point_is_whole()
     ],
 )
 def test_what_a_float_student_cant_have(options: dict[str, str], words: str) -> None:
-    problems = problems_of(_student((0.0,), (1.0,), None), ExportOptions.model_validate(options), Format.ONNX)
+    problems = problems_of(_student((0.0,), (1.0,), None), ExportOptions.model_validate(options), Format.ONNX, ORT)
     assert len(problems) == 1
     assert words in problems[0].message
     assert problems[0].remedy
@@ -94,11 +97,11 @@ def test_what_a_float_student_cant_have(options: dict[str, str], words: str) -> 
 
 def test_raw_floats_cant_be_given_as_bytes() -> None:
     student = _student((0.0,), (1.0,), None, raw_dtype="float32")
-    problems = problems_of(student, ExportOptions(input="uint8"), Format.ONNX)
+    problems = problems_of(student, ExportOptions(input="uint8"), Format.ONNX, ORT)
     assert "raw values are uint8; here they are float32" in problems[0].message
 
 
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision.DYNAMIC_INT8])
 def test_encodings_are_never_invented(precision: Precision) -> None:
     student = _student((0.0,), (1.0,), None).but(annotations=Annotations(precision=precision))
-    assert "without enc" in problems_of(student, ExportOptions(), Format.TFLITE)[0].message
+    assert "without enc" in problems_of(student, ExportOptions(), Format.TFLITE, LITERT)[0].message

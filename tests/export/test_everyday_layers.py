@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.export._protocol import Exporter, ExportOptions
@@ -21,6 +21,7 @@ from edgekd.export.onnx import OnnxExporter
 from edgekd.export.openvino import OpenvinoExporter
 from edgekd.export.parity import check_parity
 from edgekd.export.tflite import TfliteExporter
+from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.students._protocol import Student
 from edgekd.students.mobilenet import MobileNet

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from edgekd import __version__
-from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.answers import file_answers
 from edgekd.export.converter import Converter
 from edgekd.export.facts import facts_of
 from edgekd.export.metadata import read_facts, write_facts
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
 from edgekd.records import digest_json
@@ -62,7 +63,12 @@ def candidate(backend: str, precision: Precision) -> Candidate:
 @pytest.mark.parametrize(
     ("backend", "precision", "arithmetic"),
     [
-        ("onnxruntime/cpu", Precision.DYNAMIC_INT8, "weights stored in 8 bits, computed in float"),
+        (
+            "onnxruntime/cpu",
+            Precision.DYNAMIC_INT8,
+            "weights stored in 8 bits; linear layers quantize their inputs to 8 bits at run time, "
+            "convolutions compute in float",
+        ),
         ("litert/xnnpack", Precision.INT8, "weights and activations in 8 bits"),
         ("openvino/cpu", Precision.FLOAT16, "weights stored in 16 bits, computed in float"),
     ],

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.compress.quantization.reference import reference_module
 from edgekd.devices._protocol import DeviceSession, Job
@@ -23,6 +23,7 @@ from edgekd.export.openvino import OpenvinoExporter
 from edgekd.export.parity import check_parity
 from edgekd.export.tensors import normalised
 from edgekd.export.tflite import TfliteExporter
+from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec

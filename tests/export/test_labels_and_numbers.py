@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from edgekd import plugins
-from edgekd.artefacts import Backend, Format, Precision
+from edgekd.artefacts import Backend, Format
 from edgekd.bundle.example import example_source
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.export._protocol import Exporter, ExportOptions
 from edgekd.export.parity import check_parity, expected_answers
+from edgekd.ir.numerics import Precision
 from edgekd.students._protocol import Student
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.artefacts import Artefact, Backend, Precision
+from edgekd.artefacts import Artefact, Backend
 from edgekd.errors import ConfigurationError, UnknownName
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.metadata import read_facts, write_facts
 from edgekd.export.onnx import OnnxExporter
 from edgekd.export.openvino import OpenvinoExporter
 from edgekd.export.tflite import TfliteExporter
+from edgekd.ir.numerics import Precision
 from edgekd.students._protocol import Student
 
 FACTS = {"target": "pi5-30fps", "note": 'é < & > " \n end'}

@@ -14,11 +14,13 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.devices._protocol import DeviceSession, Fingerprint
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import Exporter, ExportOptions
 from edgekd.export.onnx import OnnxExporter, onnx_model
+from edgekd.ir.numerics import Precision
+from edgekd.ir.support import precisions_of
 from edgekd.students._protocol import Student
 from edgekd.testing.contracts.exporter import ExporterContract
 
@@ -41,7 +43,7 @@ class TestOnnxExporter(ExporterContract):
 
     @pytest.fixture
     def students(self, calibrated: dict[Precision, Student]) -> dict[Precision, Student]:
-        return calibrated
+        return {precision: calibrated[precision] for precision in precisions_of(BACKEND)}
 
     @pytest.fixture
     def raw(self, samples: NDArray[Any]) -> NDArray[Any]:
@@ -92,3 +94,26 @@ class TestOnnxExporter(ExporterContract):
             for precision in (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC_INT8)
         ]
         assert sizes[0] > 1.5 * sizes[1] > 1.2 * 1.5 * sizes[2]
+
+
+@pytest.mark.runtime
+def test_dynamic_int8_multiplies_integers_in_linear_layers(
+    calibrated: dict[Precision, Student], tmp_path: Path
+) -> None:
+    """As ONNX Runtime runs it: convolutions in float, the linear layer in integers; unsigned where these saturate."""
+    kinds, stored = {}, {}
+    for precision in (Precision.DYNAMIC_INT8, Precision.INT8_WEIGHTS):
+        model = onnx_model(calibrated[precision], ExportOptions(), unsigned_weights=True)
+        settings = onnxruntime.SessionOptions()
+        settings.optimized_model_filepath = str(tmp_path / f"{precision.value}.onnx")
+        settings.log_severity_level = 3
+        onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+        run = onnx.load(tmp_path / f"{precision.value}.onnx")
+        kinds[precision] = Counter(node.op_type for node in run.graph.node)
+        stored[precision] = {t.name: numpy_helper.to_array(t).dtype for t in model.graph.initializer}
+    dynamic, plain = kinds[Precision.DYNAMIC_INT8], kinds[Precision.INT8_WEIGHTS]
+    assert dynamic["DynamicQuantizeMatMul"] + dynamic["MatMulIntegerToFloat"] == 1
+    assert dynamic["Gemm"] + dynamic["MatMul"] == 0
+    assert plain["Gemm"] + plain["FusedGemm"] == 1
+    assert stored[Precision.DYNAMIC_INT8]["head.weight/int"] == np.uint8
+    assert stored[Precision.INT8_WEIGHTS]["head.weight/int"] == np.int8

@@ -12,12 +12,15 @@ import openvino
 import pytest
 from numpy.typing import NDArray
 
-from edgekd.artefacts import Backend, Format, Precision
+from edgekd.agent.runtimes import open_runtime
+from edgekd.artefacts import Backend, Format
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Fingerprint
 from edgekd.export._protocol import Exporter, ExportOptions
 from edgekd.export.onnx import onnx_model
 from edgekd.export.openvino import OpenvinoExporter
+from edgekd.ir.numerics import Precision
+from edgekd.ir.support import precisions_of
 from edgekd.students._protocol import Student
 from edgekd.testing.contracts.exporter import ExporterContract
 
@@ -44,7 +47,8 @@ class TestOpenvinoExporter(ExporterContract):
     ) -> dict[Precision, Student]:
         """Static int8 for this computer: on one without 8-bit dot products, weights keep to 7 bits."""
         plain, here = calibrated[Precision.FLOAT32], this_computer.describe()
-        return {**calibrated, Precision.INT8: calibrate(plain, samples, Precision.INT8, "minmax", here, BACKEND)}
+        own = calibrate(plain, samples, Precision.INT8, "minmax", here, BACKEND)
+        return {one: own if one is Precision.INT8 else calibrated[one] for one in precisions_of(BACKEND)}
 
     @pytest.fixture
     def raw(self, samples: NDArray[Any]) -> NDArray[Any]:
@@ -100,7 +104,7 @@ class TestOpenvinoExporter(ExporterContract):
         images = samples[:1].transpose(0, 2, 3, 1)
         assert np.array_equal(folded(images)[0], plain(images)[0])
 
-    @pytest.mark.parametrize("precision", list(Precision))
+    @pytest.mark.parametrize("precision", precisions_of(BACKEND))
     def test_the_same_student_gives_the_same_bytes(
         self, calibrated: dict[Precision, Student], tmp_path: Path, precision: Precision
     ) -> None:
@@ -118,3 +122,21 @@ def _layers(path: Path) -> list[tuple[str, str]]:
     compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     layers = [layer.get_rt_info() for layer in compiled.get_runtime_model().get_ordered_ops()]
     return [(str(info["layerType"].astype(str)), str(info["runtimePrecision"].astype(str))) for info in layers]
+
+
+@pytest.mark.runtime
+def test_a_bf16_file_is_computed_in_bfloat16(
+    calibrated: dict[Precision, Student], this_computer: DeviceSession, tmp_path: Path
+) -> None:
+    """By the convolutions' kernels, on a processor that has it; float32 stays float32 everywhere."""
+    kernels = {}
+    for precision in (Precision.FLOAT32, Precision.BF16):
+        path = tmp_path / f"{precision.value}.xml"
+        artefact = OpenvinoExporter().export(calibrated[precision], ExportOptions(), BACKEND, None, path)
+        runtime = open_runtime("openvino", "cpu", 1)
+        runtime.load(str(artefact.path))
+        runtime.prepare([np.zeros((1, 16, 16, 3), np.float32)])
+        kernels[precision] = [one.precision for one in runtime.profile(str(path), 1) if "conv" in one.kind]
+    has = bool({"avx512_bf16", "amx_bf16"} & set(this_computer.describe().extensions))
+    assert not any("bf16" in kind for kind in kernels[Precision.FLOAT32])
+    assert any("bf16" in kind for kind in kernels[Precision.BF16]) == has

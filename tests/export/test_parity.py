@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgekd import plugins
-from edgekd.artefacts import Artefact, Backend, Precision
+from edgekd.artefacts import Artefact, Backend
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.errors import ConfigurationError
@@ -23,6 +23,7 @@ from edgekd.export.divergence import first_divergence
 from edgekd.export.onnx import OnnxExporter
 from edgekd.export.parity import _compare, check_parity, compared, expected_answers
 from edgekd.export.score import score_artefact
+from edgekd.ir.numerics import Precision
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import Score, Split, SplitName, TaskSpec
 from edgekd.tasks.score import top1

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edgekd import plugins
-from edgekd.artefacts import Backend, Format, Precision
+from edgekd.artefacts import Backend, Format
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.distill.predict import predict
@@ -18,6 +18,8 @@ from edgekd.export._protocol import Exporter, ExportOptions
 from edgekd.export.answers import file_answers
 from edgekd.export.parity import check_parity, expected_answers
 from edgekd.export.parity_heads import head_differences
+from edgekd.ir.numerics import Precision
+from edgekd.ir.support import precisions_of
 from edgekd.students._protocol import Student
 from edgekd.students.fold import folded
 from edgekd.students.resnet import ResNet
@@ -42,8 +44,10 @@ def student() -> Student:
 
 
 @pytest.mark.runtime
-@pytest.mark.parametrize("precision", list(Precision))
-@pytest.mark.parametrize("form", list(WHERE))
+@pytest.mark.parametrize(
+    ("form", "precision"),
+    [(form, each) for form in WHERE for each in precisions_of(Backend.model_validate(WHERE[form]))],
+)
 def test_files_answer_as_their_student(
     student: Student, this_computer: DeviceSession, tmp_path: Path, form: str, precision: Precision
 ) -> None:

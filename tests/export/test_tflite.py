@@ -12,21 +12,24 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import Exporter, ExportOptions
-from edgekd.export.flatbuffer import constant_of, operator_name, read_model
+from edgekd.export.flatbuffer import constant_of, operator_name, read_model, schema
 from edgekd.export.integer import float_operators
 from edgekd.export.onnx_encode import integers
 from edgekd.export.parity import check_parity
 from edgekd.export.tflite import TfliteExporter
+from edgekd.ir.numerics import Precision
+from edgekd.ir.support import precisions_of
 from edgekd.students._protocol import Student
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.testing.contracts.exporter import ExporterContract
 from tests.export.conftest import student_of
+from tests.export.kernels.test_read import mobile
 
 BACKEND = Backend.model_validate("litert/xnnpack")
 
@@ -47,7 +50,7 @@ class TestTfliteExporter(ExporterContract):
 
     @pytest.fixture
     def students(self, calibrated: dict[Precision, Student]) -> dict[Precision, Student]:
-        return calibrated
+        return {precision: calibrated[precision] for precision in precisions_of(BACKEND)}
 
     @pytest.fixture
     def raw(self, samples: NDArray[Any]) -> NDArray[Any]:
@@ -163,3 +166,21 @@ class TestTfliteExporter(ExporterContract):
         left = float_operators(artefact.path)
         assert left is not None
         assert any(operator.startswith("MUL") for operator in left)
+
+
+@pytest.mark.runtime
+def test_sixteen_bit_activations_have_the_fast_kernels_where_there_are_some(
+    samples: NDArray[Any], this_computer: DeviceSession, tmp_path: Path
+) -> None:
+    """Convolutions with int32 biases; depthwise ones take none but int64."""
+    student = calibrate(mobile(), samples, Precision.INT16X8, "minmax")
+    artefact = TfliteExporter().export(student, ExportOptions(), BACKEND, None, tmp_path / "model.tflite")
+    job = Job(artefact=artefact, backend=BACKEND)
+    report = check_parity(this_computer, job, student, samples, ExportOptions(), tmp_path)
+    assert report.holds, report.detail
+    model, types = read_model(artefact.path.read_bytes()), schema().TensorType
+    tensors, biases = model.subgraphs[0].tensors, dict[str, set[int]]()
+    for operator in model.subgraphs[0].operators:
+        if len(operator.inputs) == 3 and operator_name(model, operator) in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+            biases.setdefault(operator_name(model, operator), set()).add(tensors[int(operator.inputs[2])].type)
+    assert biases == {"CONV_2D": {types.INT32}, "DEPTHWISE_CONV_2D": {types.INT64}}

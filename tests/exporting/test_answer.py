@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.artefacts import Format, Precision
+from edgekd.artefacts import Format
 from edgekd.exporting.answer import ExportedFile, ModelExportAnswer
+from edgekd.ir.numerics import Precision
 from edgekd.store.certificate import Parity
 
 BUNDLE = Path("out/onnx")

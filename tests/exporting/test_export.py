@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.bundle.preprocess import ModelInput, ModelOutput, Preprocess
 from edgekd.errors import ConfigurationError, Interrupted, ParityFailed, UsageError
 from edgekd.events import SilentEvents
@@ -21,6 +21,7 @@ from edgekd.exporting.data import task_for
 from edgekd.exporting.export import ExportPlan, _Export, converted_files, export_model
 from edgekd.exporting.given import given_model
 from edgekd.exporting.making import Made, Maker, backend_for
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate
 from edgekd.ir.space import Arch
 from edgekd.store.atomic import write_json

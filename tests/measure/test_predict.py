@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.errors import MissingError
 from edgekd.evidence import EvidenceKind
 from edgekd.ir.kernels import Kernel
+from edgekd.ir.numerics import Precision
 from edgekd.measure.predict import Asked, predict_models
 from edgekd.measure.tables import LatencyTable, TableRow
 from edgekd.testing.fakes.device import fake_fingerprint

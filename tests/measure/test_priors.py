@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekd.artefacts import Precision
+from edgekd.ir.numerics import Precision
 from edgekd.measure.priors import choose_prior, prior_words, readings_of
 from edgekd.testing.fakes.device import fake_fingerprint
 from tests.measure.test_predict import LITERT, ORT, table

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.errors import ConfigurationError, UsageError
 from edgekd.evidence import EvidenceKind
+from edgekd.ir.numerics import Precision
 from edgekd.measure.tables import (
     LatencyTable,
     TableRow,

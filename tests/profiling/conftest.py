@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.evidence import EvidenceKind, Figure
+from edgekd.ir.numerics import Precision
 from edgekd.profiling.record import (
     ArmProfile,
     BehaviourProfile,

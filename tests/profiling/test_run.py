@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.errors import Interrupted, MissingError
 from edgekd.events import SilentEvents
+from edgekd.ir.numerics import Precision
 from edgekd.profiling import run as profiling
 from edgekd.profiling.run import expected_s, profile_device
 from edgekd.testing.fakes.clock import FakeClock

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from edgekd.artefacts import Artefact, Backend, Precision
+from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import Conditions, OperatorTime, Outcome
 from edgekd.ir.kernels import Kernel
+from edgekd.ir.numerics import Precision
 from edgekd.measure.calm import Pace
 from edgekd.measure.tables import kept_tables, tables_folder
 from edgekd.profiling import sections

@@ -7,10 +7,11 @@ from typing import ClassVar
 import pytest
 import torch
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Interrupted, Problem
 from edgekd.ir.encoding import Annotations
+from edgekd.ir.numerics import Precision
 from edgekd.recipes.key import chain, student_digest
 from edgekd.recipes.runner import check_recipe, run_recipe
 from edgekd.records import Record, digest_json

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Job, MeasurePlan, OperatorTime
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.ir.features import StaticFeatures
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
 from edgekd.measure.figures import figure_of, figures_of

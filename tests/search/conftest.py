@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Job, MeasurePlan, Outcome
 from edgekd.errors import Interrupted
 from edgekd.evidence import AccuracyKind, Figure
 from edgekd.export._protocol import ConversionOutcome, ConversionResult
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.kernels import Kernel, Kernels
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate
 from edgekd.ir.space import Arch, Axis
 from edgekd.records import digest_json

@@ -7,17 +7,19 @@ from typing import Any
 
 import pytest
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Job, MeasurePlan
 from edgekd.errors import MissingError
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.export._protocol import ConversionOutcome
+from edgekd.ir.numerics import Precision
+from edgekd.ir.support import COMPARED
 from edgekd.search.arms import better_arm, decide_arms, failures, rivals, still_in
 from edgekd.store.records import AnchorRecord, Arm, ArmReading
 from edgekd.targets.target import Target
 from edgekd.testing.fakes.device import FakeDevice, Noise
 
-F32, F16, DYNAMIC, INT8 = Precision
+F32, F16, DYNAMIC, INT8 = COMPARED
 LITERT, ORT = Backend.model_validate("litert/xnnpack"), Backend.model_validate("onnxruntime/cpu")
 SPEED = Target.model_validate({"name": "t", "device": "d", "backends": ["litert/xnnpack"]})
 SIZE = SPEED.but(budgets={"size": {"file": "1 MiB"}})

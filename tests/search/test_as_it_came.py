@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from edgekd.artefacts import Precision
 from edgekd.devices._protocol import MeasurePlan
 from edgekd.evidence import AccuracyKind
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate
 from edgekd.ir.space import Arch, Axis, Space
 from edgekd.search import original

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgekd.artefacts import Precision
 from edgekd.events import SilentEvents
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.measure.predictor import fit_prior
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows, tables_folder

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.evidence import EvidenceKind
 from edgekd.ir.features import StaticFeatures
+from edgekd.ir.numerics import Precision
 from edgekd.search.masks import at_precision, mask, narrowed
 from edgekd.store.records import Arm, ArmReading, FeaturesRecord
 from edgekd.targets.target import Target

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.evidence import EvidenceKind, Figure
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
 from edgekd.search.nearest import nearest_finalists

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgekd.artefacts import Precision
+from edgekd.ir.numerics import Precision
 from edgekd.search._protocol import Known
 from edgekd.search.sampler import RandomSampler, TpeSampler, seed_of
 from edgekd.store.records import Arm, PlanRecord

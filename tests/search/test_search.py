@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from edgekd.artefacts import Precision
 from edgekd.devices._protocol import MeasurePlan, Outcome
 from edgekd.errors import DeviceUnreachable, Diverged, MissingError
 from edgekd.export._protocol import ConversionOutcome
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate
 from edgekd.search.replay import replay
 from edgekd.search.sampler import RandomSampler

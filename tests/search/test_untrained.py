@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.compress.quantization.stage import Quantize
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.search.untrained import UntrainedMaker
 from edgekd.students.resnet import ResNet

@@ -7,7 +7,7 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
-from edgekd.artefacts import Precision
+from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch, Axis, Space
 from edgekd.students._protocol import CutArch, Cuttable, Student
 from edgekd.students.analysis import analyse, analyse_arch, kernels_of, why_one_by_one

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.errors import ConfigurationError, UnknownName
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.tflite import TfliteExporter
+from edgekd.ir.numerics import Precision
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec

@@ -12,7 +12,7 @@ import openvino as ov
 
 from edgekd.agent.runtimes.base import Operator, Runtime, Tensor, check_inputs, settled
 
-__all__ = ["OpenVino", "open_runtime"]
+__all__ = ["OpenVino", "computed_in", "open_runtime"]
 
 
 class OpenVino(Runtime):
@@ -22,7 +22,7 @@ class OpenVino(Runtime):
         self.core = ov.Core()
         self.core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
         self.options: Dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": "f32",  # unless the file says otherwise
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": str(threads),
         }
@@ -32,6 +32,7 @@ class OpenVino(Runtime):
 
     def _compile(self, path: str, options: Dict[str, Any]) -> None:
         model = self.core.read_model(path)
+        options = dict(options, INFERENCE_PRECISION_HINT=computed_in(model))
         shapes = settled([(_name(port), _axes(port)) for port in model.inputs], self.shapes)
         if model.is_dynamic():
             model.reshape(dict(zip(model.inputs, map(list, shapes))))
@@ -67,6 +68,12 @@ class OpenVino(Runtime):
                     entry = times.setdefault(node.node_name, [node.exec_type or node.node_type, 0.0])
                     entry[1] += node.real_time.total_seconds() * 1e6
         return [Operator(name, kind, total / calls, kind.rsplit("_", 1)[-1]) for name, (kind, total) in times.items()]
+
+
+def computed_in(model: Any) -> str:
+    """What floats a model is to be computed in: as its file says, or float32."""
+    said = ["runtime_options", "INFERENCE_PRECISION_HINT"]
+    return str(model.get_rt_info(said).astype(str)) if model.has_rt_info(said) else "f32"
 
 
 def _name(port: Any) -> str:

@@ -1,6 +1,7 @@
-"""Calibration: a folded student whose annotations say how each tensor becomes 8-bit integers.
+"""Calibration: a folded student whose annotations say how each tensor becomes integers.
 
-Activations are affine in signed storage, so what a ReLU lets through starts at -128. Three ways to choose a range:
+8-bit activations are affine in signed storage, so what a ReLU lets through starts at -128; 16-bit ones are symmetric.
+Three ways to choose a range:
 
 - ``minmax``: everything seen is inside.
 - ``percentile``: all but the outermost 0.01 % (by default) of values is inside, on each side.
@@ -11,15 +12,15 @@ Works on untrained weights too: a search times candidates before it trains them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, assert_never
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.compress.quantization.ladder import problems_with, weight_limit
 from edgekd.compress.quantization.observe import BINS, Observation, observe
 from edgekd.compress.quantization.placement import float_operators
@@ -28,13 +29,14 @@ from edgekd.compress.quantization.weights import floors, weight_encoding
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Diverged
 from edgekd.ir.encoding import Annotations, Encoding
+from edgekd.ir.numerics import A8, F16, F32, Precision, TensorType
 from edgekd.students._protocol import Student
 from edgekd.students.graph import Traced, trace
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers.cache import shared
 from edgekd.teachers.normalise import normalised
 
-__all__ = ["Method", "activation_encoding", "calibrate"]
+__all__ = ["Method", "activation_encoding", "calibrate", "least_scales"]
 
 Method = Literal["minmax", "percentile", "mse"]
 
@@ -49,34 +51,36 @@ def calibrate(
     *,
     percentile: float = 99.99,
     keep_float: Sequence[str] = (),
+    weight_bits: int = 8,
 ) -> Student:
-    """Fold and annotate. ``inputs_raw`` is (N, C, H, W) in raw units; only int8 looks at it.
+    """Fold and annotate. ``inputs_raw`` is (N, C, H, W) in raw units; only static precisions look at it.
 
     ``keep_float``: patterns of the operators that int8 leaves in float, beside those that have no integer form.
+    ``weight_bits``: weights of fewer bits than the precision has are still stored in its own.
 
     Raises ConfigurationError when the student can't have the precision, naming the operator that stops it, and Diverged
     when its values aren't finite.
     """
-    traced = trace(student, dynamic_batch=precision is Precision.INT8, decomposed=False)
+    traced = trace(student, dynamic_batch=precision.is_static, decomposed=False)
     problems = problems_with(student, precision, backend, traced, keep_float)
     if problems:
         raise ConfigurationError(problems)
     flat = traced.student
-    if precision is Precision.FLOAT32:
-        return flat.but(annotations=Annotations())
-    if precision is Precision.FLOAT16:
-        return flat.but(module=_halved(flat.module), annotations=Annotations(precision=precision))
-    floats = float_operators(traced, keep_float) if precision is Precision.INT8 else {}
+    if not precision.weights.is_integer:
+        module = _rounded(flat.module, precision.weights)
+        return flat.but(module=module, annotations=Annotations(precision=precision))
+    floats = float_operators(traced, keep_float) if precision.is_static else {}
     points, state = points_of(traced, floats.keys()), _parameters(traced)
-    limit = weight_limit(backend, fingerprint)
-    if precision is Precision.DYNAMIC_INT8:
-        plain = {name: weight_encoding(state[name], limit, axis=points.axes[name]) for name in sorted(points.users)}
+    limit = min(weight_limit(precision.weights, backend, fingerprint), 2 ** (weight_bits - 1) - 1)
+    if not precision.is_static:
+        plain = {
+            name: weight_encoding(state[name], limit, axis=points.axes[name], bits=precision.weights.bits)
+            for name in sorted(points.users)
+        }
         return flat.but(annotations=Annotations(precision=precision, weights=plain))
-    if precision is not Precision.INT8:
-        assert_never(precision)
     if not len(inputs_raw):
         raise ConfigurationError.one(
-            "int8 needs calibration samples, and there are none", "give the task a calibration split"
+            f"{precision.value} needs calibration samples, and there are none", "give the task a calibration split"
         )
     spec = student.task.input
     inputs = normalised(shared(np.ascontiguousarray(inputs_raw)), spec.mean, spec.std)
@@ -84,16 +88,22 @@ def calibrate(
         seen = observe(traced, points, inputs, histogram=method != "minmax")
     except ValueError as error:
         raise Diverged(f"calibration: {error}", "train the student again with a lower learning rate") from error
-    chosen = {group: activation_encoding(*_range(entry, method, percentile)) for group, entry in seen.items()}
+    kind = precision.activations
+    chosen = {g: activation_encoding(*_range(entry, method, percentile, kind), kind) for g, entry in seen.items()}
     own = points.group.get("input")  # None where float operators alone read it
     if own is not None:
-        chosen[own] = _raw_encoding(spec, seen[own]) or activation_encoding(seen[own].low, seen[own].high)
+        raw = _raw_encoding(spec, seen[own]) if kind == A8 else None
+        chosen[own] = raw or activation_encoding(seen[own].low, seen[own].high, kind)
     encodings = {key: chosen[group] for key, group in sorted(points.group.items())}
+    scales = {key: found.scale[0] for key, found in encodings.items()}
     how = f"percentile {percentile:g}" if method == "percentile" else method
     return flat.but(
         annotations=Annotations(
             precision=precision,
-            weights=_weights(traced, points, encodings, state, limit),
+            weights={
+                name: weight_encoding(state[name], limit, least, points.axes[name], precision.weights.bits)
+                for name, least in least_scales(traced, points, scales, state).items()
+            },
             activations={key: found for key, found in encodings.items() if key not in points.passing},
             float_operators=tuple(floats),
             calibration=f"{how} over {len(inputs)} samples",
@@ -101,13 +111,17 @@ def calibrate(
     )
 
 
-def activation_encoding(low: float, high: float) -> Encoding:
-    """The affine 8-bit encoding of a range, widened to hold zero exactly."""
+def activation_encoding(low: float, high: float, kind: TensorType = A8) -> Encoding:
+    """The encoding of a range, widened to hold zero exactly: affine, or symmetric about zero."""
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = float(np.float32((high - low) / 255)) if high > low else 1.0 / 256
+    if kind.symmetric:
+        low, high = min(low, -high), max(high, -low)
+    scale = float(np.float32((high - low) / (kind.highest - kind.lowest))) if high > low else 1.0 / 256
     scale = scale or float(np.finfo(np.float32).tiny)
-    zero_point = int(np.clip(np.rint(-128 - low / scale), -128, 127))
-    return Encoding(bits=8, scale=(scale,), zero_point=(zero_point,))
+    if kind.symmetric:
+        return Encoding(bits=kind.bits, scale=(scale,), zero_point=(0,), limit=kind.highest)
+    zero_point = int(np.clip(np.rint(kind.lowest - low / scale), kind.lowest, kind.highest))
+    return Encoding(bits=kind.bits, scale=(scale,), zero_point=(zero_point,))
 
 
 def _raw_encoding(spec: InputSpec, seen: Observation) -> Encoding | None:
@@ -125,7 +139,7 @@ def _raw_encoding(spec: InputSpec, seen: Observation) -> Encoding | None:
     return Encoding(bits=8, scale=(scale,), zero_point=(round(spec.mean[0]) - 128,))
 
 
-def _range(entry: Observation, method: Method, percentile: float) -> tuple[float, float]:
+def _range(entry: Observation, method: Method, percentile: float, kind: TensorType) -> tuple[float, float]:
     total = float(entry.counts.sum())
     if method == "minmax" or entry.high <= entry.low or not total:
         return entry.low, entry.high
@@ -138,34 +152,35 @@ def _range(entry: Observation, method: Method, percentile: float) -> tuple[float
         return float(edges[min(first, BINS - 1)]), float(edges[min(last, BINS - 1) + 1])
     centres = (edges[:-1] + edges[1:]) / 2
     candidates = [(entry.low * share, entry.high * share) for share in np.linspace(1.0, 0.4, 61)]
-    return min(candidates, key=lambda bounds: _error(centres, entry.counts, *bounds))
+    return min(candidates, key=lambda ends: _error(centres, entry.counts, activation_encoding(ends[0], ends[1], kind)))
 
 
-def _error(values: NDArray[np.float64], counts: NDArray[np.float64], low: float, high: float) -> float:
-    encoding = activation_encoding(low, high)
-    scale, zero = encoding.scale[0], encoding.zero_point[0]
-    back = (np.clip(np.rint(values / scale) + zero, -128, 127) - zero) * scale
-    clipped = (values < (-128 - zero) * scale) | (values > (127 - zero) * scale)
+def _error(values: NDArray[np.float64], counts: NDArray[np.float64], encoding: Encoding) -> float:
+    scale, zero, low, high = encoding.scale[0], encoding.zero_point[0], encoding.lowest, encoding.highest
+    back = (np.clip(np.rint(values / scale) + zero, low, high) - zero) * scale
+    clipped = (values < (low - zero) * scale) | (values > (high - zero) * scale)
     # inside, rounding's own variance: bins are too few to see it, and zero, the commonest value, is exact
     error = np.where(clipped, (values - back) ** 2, np.where(values == 0, 0.0, scale**2 / 12))
     return float((counts * error).sum())
 
 
-def _weights(
-    traced: Traced, points: Points, activations: dict[str, Encoding], state: dict[str, Tensor], limit: int
-) -> dict[str, Encoding]:
+def least_scales(
+    traced: Traced, points: Points, scales: Mapping[str, float], state: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The least scale of each output channel of each weight that computes in integers (see `floors`).
+
+    ``scales`` are those of the activations, by key; ``state`` has weights and biases.
+    """
     nodes = {node.name: node for node in traced.program.graph.nodes}
-    found = {}
+    found = dict[str, Tensor]()
     for name, keys in sorted(points.users.items()):
-        weight, floor = state[name], None
+        channels = state[name].shape[points.axes[name]]
         for key in keys:
             node = nodes[traced.nodes[key]]
-            source = activations[traced.keys[node.args[0].name]]
             after = traced.keys[next(iter(node.users)).name] if key in points.fused else key
             bias = state.get(points.weights[key][1])
-            least = floors(bias, weight.shape[points.axes[name]], source.scale[0], activations[after].scale[0])
-            floor = least if floor is None else torch.maximum(floor, least)
-        found[name] = weight_encoding(weight, limit, floor, points.axes[name])
+            least = floors(bias, channels, scales[traced.keys[node.args[0].name]], scales[after])
+            found[name] = torch.maximum(found[name], least) if name in found else least
     return found
 
 
@@ -173,9 +188,12 @@ def _parameters(traced: Traced) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in traced.student.module.state_dict().items()}
 
 
-def _halved(module: nn.Module) -> nn.Module:
-    """The module (a copy already) with every parameter at the nearest half-precision value."""
+def _rounded(module: nn.Module, kind: TensorType) -> nn.Module:
+    """The module (a copy already) with every parameter at the nearest value of a type of floats."""
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.copy_(parameter.half().float())
+            parameter.copy_(parameter.to(_FLOATS[kind]).float())
     return module
+
+
+_FLOATS = {F32: torch.float32, F16: torch.float16}

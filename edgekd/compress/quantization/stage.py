@@ -5,23 +5,26 @@
     recipe:
       - quantize: {precision: int8, calibration: percentile, samples: 256, keep_float: [head, "blocks.0.*"]}
 
-It changes annotations and, for float16, rounds weights. Nothing is trained. float32 only folds. dynamic-int8 stores
-weights in 8 bits; LiteRT then quantizes activations at run time, ONNX Runtime and OpenVINO compute in float.
+It changes annotations and, for float16, rounds weights; float32 only folds. Nothing is trained, unless
+``train: 10 epochs`` asks for quantization-aware training (``train: {epochs: 10, ...}`` with options of `distill`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
-from edgekd.artefacts import Precision
 from edgekd.compress.quantization.calibrate import Method, calibrate
 from edgekd.compress.quantization.ladder import problems_with
+from edgekd.compress.quantization.train import VERSION, problems_of, trained
+from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Interrupted, Problem
 from edgekd.events import StageProgress
+from edgekd.ir.numerics import Precision
 from edgekd.records import Digest, Extended, digest_json
 from edgekd.stages import StageContext
 from edgekd.students._protocol import Student
@@ -30,16 +33,25 @@ __all__ = ["Quantize"]
 
 
 class Quantize(Extended):
-    """Post-training quantization. Samples come from the task's calibration split alone."""
+    """Quantization. Calibration samples come from the task's calibration split alone."""
 
     name: ClassVar[str] = "quantize"
-    added: ClassVar[frozenset[str]] = frozenset({"keep_float"})
+    added: ClassVar[frozenset[str]] = frozenset({"keep_float", "train", "weight_bits"})
 
     precision: Precision = Precision.INT8
     calibration: Method = "percentile"
     samples: PositiveInt = 256
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99  # of values inside the range, on each side
     keep_float: tuple[str, ...] = ()  # modules or operators that int8 leaves in float, by pattern
+    weight_bits: Annotated[int, Field(ge=2, le=8)] | None = None  # 8; fewer are stored in 8, for int8 kernels
+    train: Distill | None = None  # quantization-aware training behind calibration, taught by the float student
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _epochs_alone(cls, value: Any) -> Any:
+        """``train: 10 epochs`` is ``train: {epochs: 10}``."""
+        found = re.fullmatch(r"([1-9][0-9]*) epochs?", value) if isinstance(value, str) else None
+        return {"epochs": int(found[1])} if found else value
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
         """A student with nothing to quantize, a calibration split that is empty."""
@@ -47,22 +59,41 @@ class Quantize(Extended):
             problems = list(problems_with(student, self.precision, context.backend, keep_float=self.keep_float))
         except ConfigurationError as error:
             return error.problems
-        if self.precision is Precision.INT8 and not len(context.task.split("calibration")):
-            problems.append(
-                Problem("quantize: int8 needs calibration samples, and the task has none", "use dynamic-int8")
-            )
-        if self.keep_float and self.precision is not Precision.INT8:
+        if self.precision.is_static and not len(context.task.split("calibration")):
+            asked = f"quantize: {self.precision.value}"
+            problems.append(Problem(f"{asked} needs calibration samples, and the task has none", "use dynamic-int8"))
+        if self.keep_float and not self.precision.is_static:
             problems.append(
                 Problem(f"quantize: keep_float is for int8; the precision is {self.precision.value}", "leave it out")
             )
+        if self.weight_bits is not None and not self.precision.weights.is_integer:
+            problems.append(
+                Problem(f"quantize: {self.precision.value} has no integer weights for weight_bits", "leave it out")
+            )
+        if self.train is not None and not self.precision.is_static:
+            problems.append(
+                Problem(f"quantize: train is for int8; the precision is {self.precision.value}", "leave it out")
+            )
+        elif self.train is not None and not problems:
+            problems += problems_of(student, self.train, context)
         return problems
+
+    @property
+    def passes(self) -> int:
+        """Epochs of training."""
+        return self.train.passes if self.train is not None else 0
+
+    def shortened(self, epochs: int) -> Quantize:
+        """The same with so many epochs of training at the most."""
+        return self.but(train=self.train.shortened(epochs)) if self.train is not None else self
 
     def key(self, inputs: Digest) -> Digest:
         """Identity of the result. ``inputs`` must cover backend and device: they narrow the encodings."""
-        return digest_json(["quantize/1", self.model_dump(mode="json"), inputs])
+        trained = [] if self.train is None else [VERSION, self.train.key(inputs)]
+        return digest_json(["quantize/1", self.model_dump(mode="json"), inputs, *trained])
 
     def run(self, student: Student, context: StageContext) -> Student:
-        """The folded, annotated student. Takes about a second."""
+        """The folded, annotated student. Takes about a second without training."""
         if context.stop():
             raise Interrupted("stopped before quantization", "run the same command again to go on")
         context.progress(StageProgress(self.name, 0, 1, self.precision.value))
@@ -77,6 +108,7 @@ class Quantize(Extended):
             context.backend,
             percentile=self.percentile,
             keep_float=self.keep_float,
+            weight_bits=self.weight_bits or 8,
         )
         context.progress(StageProgress(self.name, 1, 1, self.precision.value))
-        return result
+        return result if self.train is None else trained(student, result, self.train, context, self.name)

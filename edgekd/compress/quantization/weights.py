@@ -18,7 +18,7 @@ _SMALLEST = 2.0**-100  # far from subnormal numbers, which kernels refuse or rou
 _SMALLEST_RATIO = 2.0**-31  # of scale(input) * scale(weight) to scale(output): kernels' multipliers end at 2**-32
 
 
-def weight_encoding(weight: Tensor, limit: int, floor: Tensor | None = None, axis: int = 0) -> Encoding:
+def weight_encoding(weight: Tensor, limit: int, floor: Tensor | None = None, axis: int = 0, bits: int = 8) -> Encoding:
     """Encoding of a weight whose largest magnitude in each output channel becomes ``limit``.
 
     ``axis`` is that of the output channels; ``floor`` (out,) is the least scale of each.
@@ -29,7 +29,7 @@ def weight_encoding(weight: Tensor, limit: int, floor: Tensor | None = None, axi
         scale = torch.maximum(scale, floor)
     values = scale.numpy().astype(np.float32)
     return Encoding(
-        bits=8,
+        bits=bits,
         scale=tuple(float(value) for value in values),
         zero_point=(0,) * len(values),
         axis=axis,
@@ -50,8 +50,8 @@ def floors(bias: Tensor | None, channels: int, input_scale: float, output_scale:
 
 def weight_integers(weight: Tensor, encoding: Encoding) -> Tensor:
     """A weight's integers as float32, rounded half to even and clamped."""
-    limit = encoding.limit or 127
-    return torch.round(weight.detach().float() / weight_scales(weight, encoding)).clamp(-limit, limit)
+    steps = weight.detach().float() / weight_scales(weight, encoding)
+    return torch.round(steps).clamp(encoding.lowest, encoding.highest)
 
 
 def weight_scales(weight: Tensor, encoding: Encoding) -> Tensor:

@@ -184,17 +184,13 @@ class DataFree(Record):
 
     def _validation(self, context: StageContext) -> Callable[[nn.Module], float] | None:
         """How well a student does on the validation split; None where the task has none."""
-        from edgekd.distill.predict import predict
+        from edgekd.distill.predict import validator
 
         try:
-            split = context.task.split("validation")
+            return validator(context.task)
         except EdgeKDError as error:  # a task without any data is what this stage is for
             context.progress(StageProgress(self.name, 0, self.epochs * self.rounds, f"not validated: {error.message}"))
             return None
-        spec = context.task.spec
-        if not len(split):
-            return None
-        return lambda module: context.task.score(predict(module, split.inputs, spec), split.labels).value
 
     def _view(self, spec: TaskSpec) -> View | None:
         """How the student sees the bank's images, which are bytes whatever the task's own are."""

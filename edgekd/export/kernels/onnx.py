@@ -39,6 +39,8 @@ def onnx_kernels(path: Path) -> Kernels:
             first = next((matrices[name] for name in node.input if name), ())
             matrices.update(dict.fromkeys(node.output, first))
             continue
+        if node.op_type == "DynamicQuantizeLinear":  # its scale and zero point are no activations
+            matrices.update(dict.fromkeys(node.output[1:], ()))
         operators.append(_operator(node, matrices, shapes))
     return fused(operators, shapes)
 

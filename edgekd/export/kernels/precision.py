@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from edgekd.artefacts import Artefact, Format, Precision
+from edgekd.artefacts import Artefact, Format
 from edgekd.errors import ConfigurationError, Place
 from edgekd.export.flatbuffer import constant_of, operator_name, read_model, schema
+from edgekd.ir.numerics import Precision
 from edgekd.ir.operators import TFLITE, operator_kind
 
 __all__ = ["precision_of_file"]
@@ -35,16 +36,18 @@ def _tflite(path: Path) -> Precision:
             continue
         given = [graph.tensors[index] for index in operator.inputs if index >= 0]
         floats = [tensor for tensor in given if constant_of(model, tensor) is None and tensor.type == types.FLOAT32]
-        if any(tensor.type in (types.INT8, types.UINT8, types.INT4) for tensor in given):
+        if any(tensor.type == types.INT16 for tensor in given):
+            found.add(Precision.INT16X8)
+        elif any(tensor.type in (types.INT8, types.UINT8, types.INT4) for tensor in given):
             found.add(Precision.DYNAMIC_INT8 if floats else Precision.INT8)
-    for precision in (Precision.INT8, Precision.DYNAMIC_INT8):
+    for precision in (Precision.INT16X8, Precision.INT8, Precision.DYNAMIC_INT8):
         if precision in found:
             return precision
     return Precision.FLOAT16 if halves else Precision.FLOAT32
 
 
 def _onnx(path: Path) -> Precision:
-    """Activations in 8 bits are static int8; weights alone in 8 bits, or quantized on the way, are dynamic."""
+    """Activations in 8 bits are static int8, those quantized on the way dynamic; else weights alone are in 8 bits."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -62,15 +65,16 @@ def _onnx(path: Path) -> Precision:
         return Precision.INT8
     bytes_ = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
     if "DequantizeLinear" in kinds or any(len(t.dims) > 1 and t.data_type in bytes_ for t in graph.initializer):
-        return Precision.DYNAMIC_INT8
+        return Precision.INT8_WEIGHTS
     halves = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.initializer)
     return Precision.FLOAT16 if halves else Precision.FLOAT32
 
 
 def _openvino(path: Path) -> Precision:
-    """As for ONNX; constants of 8 bits are told by their type."""
+    """As for ONNX; constants of 8 bits are told by their type. Nothing is quantized on the way."""
     try:
-        layers = ElementTree.parse(path).getroot().findall("./layers/layer")
+        root = ElementTree.parse(path).getroot()
+        layers = root.findall("./layers/layer")
     except ElementTree.ParseError as error:
         raise ValueError(f"it is damaged: {error}") from error
     if any(layer.attrib.get("type") == "FakeQuantize" for layer in layers):
@@ -82,6 +86,9 @@ def _openvino(path: Path) -> Precision:
     }
     if kinds & {"i8", "u8", "i4", "u4"}:
         return Precision.DYNAMIC_INT8
+    hint = root.find("./rt_info/runtime_options/INFERENCE_PRECISION_HINT")
+    if hint is not None and hint.get("value") == "bf16":
+        return Precision.BF16
     return Precision.FLOAT16 if "f16" in kinds else Precision.FLOAT32
 
 

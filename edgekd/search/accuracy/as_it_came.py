@@ -32,7 +32,7 @@ class AsItCame:
         """The score on the validation split at the candidate's precision. Raises Interrupted."""
         if not candidate.plan.untouched:
             return self.trained.estimate(candidate, context)
-        own = [stage for stage in context.recipe if isinstance(stage, Quantize)]
+        own = [stage.but(train=None) for stage in context.recipe if isinstance(stage, Quantize)]
         recipe = with_precision(own, candidate.plan.precision)
         found = run_and_score(candidate, recipe, context, self.kind, "as it came")
         student = new_student(context.family, candidate.arch, context.task.spec, context.seed)

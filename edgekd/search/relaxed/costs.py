@@ -106,9 +106,9 @@ def share_of(record: LatencyModelRecord, term: CostTerm, axes: Sequence[Axis]) -
     elif term.name == "energy":
         cost = _energy_cost(record, axes).times(1e-6)
     elif term.name == "bytes":
-        cost = Cost.counted(pieces, "bytes", precision.activation_bytes / 4.0)
+        cost = Cost.counted(pieces, "bytes", precision.activations.bits / 32)
     else:
-        cost = Cost.counted(pieces, "weights", precision.weight_bytes)
+        cost = Cost.counted(pieces, "weights", precision.weights.bits / 8)
     return cost.times(1.0 / term.bound).merged()
 
 

@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from edgekd.artefacts import Precision
 from edgekd.distill.losses._protocol import Loss, Term
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.stage import Distill
 from edgekd.errors import Diverged
 from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import AccuracyKind
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate
 from edgekd.search._protocol import EstimateContext
 from edgekd.search.accuracy.scoring import run_and_score

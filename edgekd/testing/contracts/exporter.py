@@ -17,12 +17,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from edgekd.artefacts import Artefact, Backend, Precision
+from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import Exporter, ExportOptions
 from edgekd.export.parity import check_parity
 from edgekd.ir.encoding import Annotations
+from edgekd.ir.numerics import Precision
 from edgekd.students._protocol import Student
 
 __all__ = ["ExporterContract"]

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.artefacts import Precision
+from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch, Space
 from edgekd.students._protocol import Relaxable
 from edgekd.students.analysis import analyse_arch

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from edgekd import plugins
-from edgekd.artefacts import Precision
 from edgekd.compress.pruning.family import Pruned
 from edgekd.errors import ConfigurationError
+from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.students.analysis import analyse, analyse_arch, kernels_of, kernels_of_arch
 from edgekd.students.student import new_student

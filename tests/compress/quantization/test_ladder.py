@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.compress.quantization.ladder import problems_with
 from edgekd.compress.quantization.placement import float_operators
+from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
+from edgekd.ir.support import precisions_of
 from edgekd.students._protocol import Student
 from edgekd.students.graph import trace
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
@@ -58,7 +60,7 @@ def test_a_student_whose_weighted_operators_are_all_float_has_no_int8() -> None:
     assert "dynamic-int8" in problems[0].remedy
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", precisions_of(ORT))
 def test_what_has_integer_forms_can_have_every_rung(precision: Precision) -> None:
     parts = nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU6(), nn.MaxPool2d(2), nn.Dropout(), nn.AdaptiveAvgPool2d(1)
     assert not problems_with(student(*parts), precision, ORT)

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.artefacts import Precision
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.compress.quantization.reference import reference_module
 from edgekd.errors import ConfigurationError
 from edgekd.ir.encoding import Annotations, Encoding
+from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec

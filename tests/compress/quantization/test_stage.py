@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 from torch import nn
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.compress.quantization.stage import Quantize
+from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.stages import StageContext
 from edgekd.students._protocol import Student
@@ -38,10 +39,10 @@ def context(folder: Path, backend: str = "litert/xnnpack") -> StageContext:
 
 
 class TestQuantize(StageContract):
-    @pytest.fixture(params=[Precision.INT8, Precision.FLOAT16])
+    @pytest.fixture(params=[{}, {"precision": "float16"}, {"train": {"epochs": 1, "precision": "float32"}}])
     def life(self, request: pytest.FixtureRequest) -> StageLife:
         return StageLife(
-            stage=Quantize(precision=request.param, samples=32),
+            stage=Quantize.model_validate({"samples": 32, **request.param}),
             other=Quantize(precision=Precision.DYNAMIC_INT8, samples=32),
             student=new_student(ResNet(), ARCH, TASK.spec, seed=0),
             context=context,
@@ -53,6 +54,16 @@ def test_options_are_as_written_in_a_recipe() -> None:
     for wrong in ({"precision": "int7"}, {"samples": 0}, {"calibration": "entropy"}, {"percentile": 20}):
         with pytest.raises(ValidationError):
             Quantize.model_validate(wrong)
+
+
+def test_options_added_later_leave_the_key_of_older_recipes() -> None:
+    assert set(Quantize().model_dump(mode="json")) == {"precision", "calibration", "samples", "percentile"}
+    trained = Quantize.model_validate({"train": "2 epochs"})
+    assert trained == Quantize.model_validate({"train": {"epochs": 2}})
+    assert trained.passes == 2
+    assert trained.shortened(1).passes == 1
+    assert Quantize().passes == 0
+    assert len({Quantize().key("0" * 64), trained.key("0" * 64), trained.shortened(1).key("0" * 64)}) == 3
 
 
 def test_no_more_samples_are_used_than_asked_for(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from edgekd.artefacts import Precision
 from edgekd.distill.curve import read_curve
 from edgekd.distill.generative.data_free import DataFree
 from edgekd.distill.generative.picture import PICTURES_FILE
 from edgekd.distill.probe import Execution
 from edgekd.errors import ConfigurationError, Diverged, EdgeKDError
 from edgekd.ir.encoding import Annotations
+from edgekd.ir.numerics import Precision
 from edgekd.testing.contracts.stage import StageContract, StageLife
 
 pytestmark = pytest.mark.slow  # trains networks

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from edgekd import plugins
-from edgekd.artefacts import Artefact, Backend, Format, Precision
+from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.kernels.read import kernels_of_file
+from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.students._protocol import Student
 from edgekd.students.analysis import analyse, kernels_of
@@ -48,7 +49,7 @@ def exported(student, format_, folder):
 
 
 @pytest.mark.runtime
-@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.FLOAT16, Precision.INT8])
+@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC_INT8, Precision.INT8])
 @pytest.mark.parametrize("format_", list(Format))
 @pytest.mark.parametrize("family", ["resnet", "mobilenet"])
 def test_a_file_has_its_students_kernels(calibrated, samples, family, precision, format_, tmp_path):

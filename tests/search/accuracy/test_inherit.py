@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
 from edgekd.compress.pruning.family import Pruned
 from edgekd.distill.predict import predict
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError
+from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
 from edgekd.search.accuracy.inherit import Inherited

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from edgekd.artefacts import Backend, Precision
+from edgekd.artefacts import Backend
+from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Axis, Space
 from edgekd.search._protocol import Guide
 from edgekd.search.relaxed.nearby import nearest_archs, next_of

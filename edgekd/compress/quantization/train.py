@@ -1,0 +1,69 @@
+"""Quantization-aware training: a calibrated student learns with its rounding, from what it was in float.
+
+By default at a small rate, and the best of the calibrated student and the epochs is kept, by validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from edgekd.compress.quantization.fake import FakeQuantized
+from edgekd.distill.heads.objective import HeadsObjective
+from edgekd.distill.loop import train
+from edgekd.distill.objective import Objective
+from edgekd.distill.predict import validator
+from edgekd.distill.stage import Distill
+from edgekd.errors import Problem
+from edgekd.events import StageProgress
+from edgekd.records import digest_json
+from edgekd.stages import StageContext
+from edgekd.students._protocol import Student
+from edgekd.teachers.packing import packing_in
+from edgekd.teachers.student import StudentTeacher
+
+__all__ = ["VERSION", "problems_of", "trained"]
+
+VERSION = 1
+"""Raised when the same options train to another result."""
+
+
+def problems_of(student: Student, options: Distill, context: StageContext) -> Sequence[Problem]:
+    """Why a student can't be trained so; empty where it can."""
+    if options.loss.features or options.freeze:
+        name = options.loss.features[0][0] if options.loss.features else "freeze"
+        message = f"quantize: train: {name} looks for the layers of a module, and the training has only its graph"
+        return [Problem(message, "use losses on logits, and freeze nothing")]
+    if options.balance == "gradnorm" or options.precision == "bfloat16":
+        what = "balance: gradnorm" if options.balance == "gradnorm" else "precision: bfloat16"
+        return [Problem(f"quantize: train: {what} is not for a training with rounding", "leave it out")]
+    return options.check(student, _taught(student, context))
+
+
+def trained(student: Student, calibrated: Student, options: Distill, context: StageContext, name: str) -> Student:
+    """``calibrated`` with weights and scales that were trained. Resumes from ``context.folder``.
+
+    ``student`` is the float one, which teaches. Progress is reported for the stage ``name``. Raises Interrupted and
+    Diverged.
+    """
+    within, spec = _taught(student, context), context.task.spec
+    heads = None if spec.plain else HeadsObjective(spec, options.balance, (), packing_in(within.teacher))
+    with options.lesson(student, within, recovers=True) as (lesson, losses, plan):
+        digest = digest_json(["quantize", VERSION, plan.digest, calibrated.annotations.digest()])
+        done = train(
+            FakeQuantized(calibrated),
+            lesson,
+            Objective(losses, heads=heads),
+            replace(plan, digest=digest, precisions=("float32",)),
+            context.folder,
+            validate=validator(context.task),
+            progress=lambda seen, total, note: context.progress(StageProgress(name, seen, total, note)),
+            stop=context.stop,
+        )
+    assert isinstance(done.module, FakeQuantized)
+    return done.module.student()
+
+
+def _taught(student: Student, context: StageContext) -> StageContext:
+    # its answers serve this training alone
+    return replace(context, teacher=StudentTeacher(student, "the student in float"), cache=context.folder / "answers")

@@ -1,0 +1,126 @@
+"""Numerics as data: how tensors are stored and computed with. A precision is a named preset of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Literal, NamedTuple
+
+from edgekd.artefacts import Format
+
+__all__ = ["A8", "A16", "BF16", "F16", "F32", "W8", "Precision", "Scheme", "TensorType"]
+
+
+class TensorType(NamedTuple):
+    """How the values of a tensor are stored.
+
+    Integers are signed. They have one scale a tensor, or one an output channel; symmetric ones have zero point 0 and
+    leave the lowest integer out.
+    """
+
+    kind: Literal["float", "bfloat", "int"]
+    bits: int
+    per_channel: bool = False
+    symmetric: bool = False
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether values are integers with a scale."""
+        return self.kind == "int"
+
+    @property
+    def highest(self) -> int:
+        """The highest integer."""
+        return int(2 ** (self.bits - 1)) - 1
+
+    @property
+    def lowest(self) -> int:
+        """The lowest integer."""
+        return -self.highest - (not self.symmetric)
+
+
+F32, F16, BF16 = TensorType("float", 32), TensorType("float", 16), TensorType("bfloat", 16)
+W8 = TensorType("int", 8, per_channel=True, symmetric=True)
+A8 = TensorType("int", 8)
+A16 = TensorType("int", 16, symmetric=True)
+
+
+class Scheme(NamedTuple):
+    """Numerics of weights and of activations (values between two operators while the model runs).
+
+    ``quantized`` is when activations become integers: ``never``, ``dynamic`` (at run time, by the range they have;
+    stored in float) or ``static`` (by ranges that calibration found).
+    """
+
+    weights: TensorType
+    activations: TensorType
+    quantized: Literal["never", "dynamic", "static"] = "never"
+
+
+class Precision(str, Enum):
+    """A named scheme; the first ones compute most like the student that was trained.
+
+    A new one needs its row in ``_PRESETS``, below, and in `edgekd.ir.support.PRECISIONS` the runtimes that have it.
+    """
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BF16 = "bf16"
+    INT8_WEIGHTS = "int8-weights"
+    INT16X8 = "int16x8"
+    DYNAMIC_INT8 = "dynamic-int8"
+    INT8 = "int8"
+
+    @property
+    def scheme(self) -> Scheme:
+        """What it stands for."""
+        return _PRESETS[self].scheme
+
+    @property
+    def weights(self) -> TensorType:
+        """How weights are stored."""
+        return self.scheme.weights
+
+    @property
+    def activations(self) -> TensorType:
+        """How values between two operators are stored while the model runs."""
+        return self.scheme.activations
+
+    @property
+    def is_static(self) -> bool:
+        """Whether activations are integers by ranges that calibration found: there is an integer reference of it."""
+        return self.scheme.quantized == "static"
+
+    @property
+    def fidelity(self) -> int:
+        """Higher computes more like the student that was trained."""
+        return -list(Precision).index(self)
+
+    def arithmetic(self, file_format: Format) -> str:
+        """What a file of this precision stores and computes in, for a person. Formats differ at dynamic-int8."""
+        return _PRESETS[self].arithmetic.get(file_format, _PRESETS[self].elsewhere)
+
+
+class _Preset(NamedTuple):
+    scheme: Scheme
+    elsewhere: str  # the arithmetic, in words
+    arithmetic: Mapping[Format, str] = {}  # where a format's files compute otherwise
+
+
+_PRESETS: Mapping[Precision, _Preset] = {
+    Precision.FLOAT32: _Preset(Scheme(F32, F32), "weights and arithmetic in 32-bit float"),
+    Precision.FLOAT16: _Preset(Scheme(F16, F32), "weights stored in 16 bits, computed in float"),
+    Precision.BF16: _Preset(Scheme(F16, BF16), "weights stored in 16 bits, computed in bfloat16 where the CPU can"),
+    Precision.INT8_WEIGHTS: _Preset(Scheme(W8, F32), "weights stored in 8 bits, computed in float"),
+    Precision.INT16X8: _Preset(Scheme(W8, A16, "static"), "weights in 8 bits, activations in 16"),
+    Precision.DYNAMIC_INT8: _Preset(
+        Scheme(W8, F32, "dynamic"),
+        "weights stored in 8 bits, computed in float",
+        {
+            Format.TFLITE: "weights stored in 8 bits, activations quantized to 8 bits at run time",
+            Format.ONNX: "weights stored in 8 bits; linear layers quantize their inputs to 8 bits at run time, "
+            "convolutions compute in float",
+        },
+    ),
+    Precision.INT8: _Preset(Scheme(W8, A8, "static"), "weights and activations in 8 bits"),
+}
