@@ -24,8 +24,13 @@ pytest.register_assert_rewrite("edgekd.testing.contracts")  # and every module i
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest come first, so that no worker is left with them when others have ended: the journeys."""
-    items.sort(key=lambda each: "journeys" not in each.path.parts)
+    """Journeys come first, those with the longest limits before others: no worker is left with one at the end."""
+
+    def limit_s(test: pytest.Item) -> float:
+        marker = test.get_closest_marker("timeout")
+        return float(marker.args[0] if marker else test.config.getini("timeout"))
+
+    items.sort(key=lambda each: (not each.get_closest_marker("journey"), -limit_s(each)))
 
 
 @pytest.fixture(scope="session", autouse=True)
