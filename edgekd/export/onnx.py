@@ -1,7 +1,8 @@
 """ONNX files, and the graphs OpenVINO reads: float32, float16, dynamic int8 and static int8, from one float export.
 
 A dynamic int8 file stores its weights in 8 bits. In ONNX Runtime its linear layers quantize their inputs at run time,
-by one range a call, and multiply integers; its convolutions, and everything in OpenVINO, compute in float.
+by one range a call, and multiply integers; its convolutions compute in float. In OpenVINO the file has weights alone in
+8 bits, and OpenVINO does as much by itself.
 
 Applies every encoding of the annotations, and refuses where one has no place in the graph. Normalisation, layout and
 dtype of the outside are operators in front, or the input's own quantization parameters (see `deployable`).

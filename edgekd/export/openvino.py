@@ -3,15 +3,18 @@
 float16 stores half-precision constants. Static int8 reads the graph's quantize-dequantize pairs with *int8* weights:
 unsigned ones would cost the convolutions their integer kernels. On an x86 CPU without 8-bit dot products products of
 8-bit weights saturate silently, so such a student is refused unless its weights keep to 7 bits (``limit: 63``), which
-calibration for that device gives. Dynamic int8 stores weights in 8 bits and computes in float: int8 constants
-that widen at load, and nothing is quantized at run time. bf16 stores what float16 does, and says in the file's
-``runtime_options`` what to compute in: OpenVINO takes that from who compiles the model, so every loader has to read it.
+calibration for that device gives.
+
+Dynamic int8 stores weights in 8 bits, as int8 constants that widen at load; OpenVINO then quantizes the inputs of
+linear layers at run time, in groups of 32, where it has such a kernel. int8-weights switches that off in the file's
+``runtime_options``, which OpenVINO follows. bf16 stores what float16 does, and says there what to compute in: this
+OpenVINO takes from who compiles the model, so every loader has to read it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -70,11 +73,19 @@ class OpenvinoExporter:
                 "use another backend",
             ) from error
         _fold(model)
-        if student.annotations.precision.activations == BF16:
-            model.set_rt_info("bf16", ["runtime_options", "INFERENCE_PRECISION_HINT"])
+        for name, value in _runtime_options(student.annotations.precision).items():
+            model.set_rt_info(value, ["runtime_options", name])
         openvino.save_model(model, path, compress_to_fp16=half)
         _tighten(path)
         return Artefact.of(path)
+
+
+def _runtime_options(precision: Precision) -> Mapping[str, str]:
+    """What a file says of how it is to be computed."""
+    if precision.activations == BF16:
+        return {"INFERENCE_PRECISION_HINT": "bf16"}
+    plain = precision.weights.is_integer and precision.scheme.quantized == "never"
+    return {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"} if plain else {}
 
 
 def _fold(model: openvino.Model) -> None:

@@ -115,12 +115,9 @@ _PRESETS: Mapping[Precision, _Preset] = {
     Precision.INT16X8: _Preset(Scheme(W8, A16, "static"), "weights in 8 bits, activations in 16"),
     Precision.DYNAMIC_INT8: _Preset(
         Scheme(W8, F32, "dynamic"),
-        "weights stored in 8 bits, computed in float",
-        {
-            Format.TFLITE: "weights stored in 8 bits, activations quantized to 8 bits at run time",
-            Format.ONNX: "weights stored in 8 bits; linear layers quantize their inputs to 8 bits at run time, "
-            "convolutions compute in float",
-        },
+        "weights stored in 8 bits; linear layers quantize their inputs to 8 bits at run time, "
+        "convolutions compute in float",
+        {Format.TFLITE: "weights stored in 8 bits, activations quantized to 8 bits at run time"},
     ),
     Precision.INT8: _Preset(Scheme(W8, A8, "static"), "weights and activations in 8 bits"),
 }

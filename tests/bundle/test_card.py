@@ -73,7 +73,11 @@ def test_modelled_energy_counts_only_where_the_target_lets_it(certificate: Certi
             "weights stored in 8 bits; linear layers quantize their inputs to 8 bits at run time, "
             "convolutions compute in float",
         ),
-        (Format.OPENVINO, "weights stored in 8 bits, computed in float"),
+        (
+            Format.OPENVINO,
+            "weights stored in 8 bits; linear layers quantize their inputs to 8 bits at run time, "
+            "convolutions compute in float",
+        ),
         (Format.TFLITE, "weights stored in 8 bits, activations quantized to 8 bits at run time"),
     ],
 )

@@ -140,3 +140,17 @@ def test_a_bf16_file_is_computed_in_bfloat16(
     has = bool({"avx512_bf16", "amx_bf16"} & set(this_computer.describe().extensions))
     assert not any("bf16" in kind for kind in kernels[Precision.FLOAT32])
     assert any("bf16" in kind for kind in kernels[Precision.BF16]) == has
+
+
+@pytest.mark.runtime
+def test_weights_in_8_bits_alone_switch_quantizing_at_run_time_off(
+    calibrated: dict[Precision, Student], tmp_path: Path
+) -> None:
+    groups = {}
+    for precision in (Precision.DYNAMIC_INT8, Precision.INT8_WEIGHTS):
+        path = tmp_path / f"{precision.value}.xml"
+        OpenvinoExporter().export(calibrated[precision], ExportOptions(), BACKEND, None, path)
+        compiled = openvino.Core().compile_model(str(path), "CPU")
+        groups[precision] = int(compiled.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE"))
+    assert groups[Precision.INT8_WEIGHTS] == 0
+    assert groups[Precision.DYNAMIC_INT8] > 0

@@ -71,7 +71,7 @@ def _onnx(path: Path) -> Precision:
 
 
 def _openvino(path: Path) -> Precision:
-    """As for ONNX; constants of 8 bits are told by their type. Nothing is quantized on the way."""
+    """As for ONNX; constants of 8 bits are told by their type. The file's options say the rest."""
     try:
         root = ElementTree.parse(path).getroot()
         layers = root.findall("./layers/layer")
@@ -84,10 +84,11 @@ def _openvino(path: Path) -> Precision:
         for layer in layers
         if layer.attrib.get("type") == "Const" and (data := layer.find("data")) is not None
     }
+    options = {option.tag: option.get("value") for option in root.findall("./rt_info/runtime_options/*")}
     if kinds & {"i8", "u8", "i4", "u4"}:
-        return Precision.DYNAMIC_INT8
-    hint = root.find("./rt_info/runtime_options/INFERENCE_PRECISION_HINT")
-    if hint is not None and hint.get("value") == "bf16":
+        plain = options.get("DYNAMIC_QUANTIZATION_GROUP_SIZE") == "0"
+        return Precision.INT8_WEIGHTS if plain else Precision.DYNAMIC_INT8
+    if options.get("INFERENCE_PRECISION_HINT") == "bf16":
         return Precision.BF16
     return Precision.FLOAT16 if "f16" in kinds else Precision.FLOAT32
 

@@ -19,8 +19,7 @@ def test_every_precision_is_told_in_every_format(calibrated, precision, format_,
         artefact = exported(calibrated[precision], format_, tmp_path)
     except ConfigurationError as error:
         pytest.skip(f"{format_.value} has no such file: {error.message.splitlines()[0]}")
-    plain = precision is Precision.INT8_WEIGHTS and format_ is Format.OPENVINO  # which computes dynamic int8 in float
-    assert precision_of_file(artefact) is (Precision.DYNAMIC_INT8 if plain else precision)
+    assert precision_of_file(artefact) is precision
 
 
 @pytest.mark.parametrize("suffix", [".tflite", ".onnx", ".xml"])
