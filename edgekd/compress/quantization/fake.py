@@ -47,7 +47,8 @@ class FakeQuantized(nn.Module):
     """Answers normalised float32 (N, C, H, W) as a calibrated student's integers do, and learns.
 
     The student's precision must be static. ``core`` is its folded module, whose weights learn; ``steps`` has the step
-    sizes of activations, one a group of tensors that share an encoding, ``weight_steps`` (channels,) those of weights.
+    sizes of activations, one a group of tensors that share an encoding, ``weight_steps`` (channels,) those of weights,
+    both as logarithms.
     """
 
     def __init__(self, student: Student) -> None:
@@ -56,12 +57,12 @@ class FakeQuantized(nn.Module):
         self._annotations = student.annotations
         self.core = copy.deepcopy(self._graph.traced.student.module).requires_grad_(True)
         given = self._graph.encodings.get(self._graph.points.group.get("input", ""))
-        self.register_buffer("input_step", None if given is None else torch.tensor(given.scale))
+        self.register_buffer("input_step", None if given is None else torch.tensor(given.scale).log())
         self.steps = nn.ParameterList(
-            nn.Parameter(torch.tensor(self._graph.encodings[group].scale)) for group in self._graph.learned
+            nn.Parameter(torch.tensor(self._graph.encodings[group].scale).log()) for group in self._graph.learned
         )
         self.weight_steps = nn.ParameterList(
-            nn.Parameter(torch.tensor(student.annotations.weights[name].scale)) for name in self._graph.weights
+            nn.Parameter(torch.tensor(student.annotations.weights[name].scale).log()) for name in self._graph.weights
         )
 
     def forward(self, inputs: Tensor) -> Any:
@@ -109,7 +110,7 @@ class FakeQuantized(nn.Module):
 
 
 def _size(step: Tensor) -> Tensor:
-    return step.abs().clamp_min(torch.finfo(torch.float32).tiny)
+    return step.exp().clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def _weight(weight: Tensor, step: Tensor, encoding: Encoding) -> Tensor:

@@ -27,6 +27,8 @@ __all__ = ["VERSION", "problems_of", "trained"]
 VERSION = 1
 """Raised when the same options train to another result."""
 
+_RATE, _BATCH = 1e-4, 128  # without BatchNorm, which is folded, a ResNet-20 diverges at 1e-3
+
 
 def problems_of(student: Student, options: Distill, context: StageContext) -> Sequence[Problem]:
     """Why a student can't be trained so; empty where it can."""
@@ -49,12 +51,13 @@ def trained(student: Student, calibrated: Student, options: Distill, context: St
     within, spec = _taught(student, context), context.task.spec
     heads = None if spec.plain else HeadsObjective(spec, options.balance, (), packing_in(within.teacher))
     with options.lesson(student, within, recovers=True) as (lesson, losses, plan):
+        rate = options.learning_rate or _RATE * plan.batch_size / _BATCH
         digest = digest_json(["quantize", VERSION, plan.digest, calibrated.annotations.digest()])
         done = train(
             FakeQuantized(calibrated),
             lesson,
             Objective(losses, heads=heads),
-            replace(plan, digest=digest, precisions=("float32",)),
+            replace(plan, digest=digest, learning_rate=rate, precisions=("float32",)),
             context.folder,
             validate=validator(context.task),
             progress=lambda seen, total, note: context.progress(StageProgress(name, seen, total, note)),
