@@ -1,9 +1,10 @@
 """Fake quantization: a student's folded graph with the rounding of its encodings in it, through which it can learn.
 
-It computes as the integer reference does, in real units. Rounding passes gradients on as they are (straight-through),
-and step sizes learn with the weights: learned step size quantization (LSQ: Esser et al. 2020, arXiv 1902.08153), for
-weights by output channel. Zero points stay as calibration found them, and so does the encoding of the input, which is
-what files are given. Biases stay float: their int32 steps are far smaller than any other.
+It computes as the integer reference does, in real units. Rounding passes gradients on as they are (straight-through).
+Step sizes learn with the weights, those of weights by output channel: the gradients of learned step size quantization
+(LSQ: Esser et al. 2020, arXiv 1902.08153), for logarithms of the steps. Zero points stay as calibration found them, and
+so does the encoding of the input, which is what files are given. Biases stay float: their int32 steps are far smaller
+than any other.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def _rounded(real: Tensor, step: Tensor, encoding: Encoding, values: int) -> Ten
     """The nearest value of an encoding with this step. ``values`` are those that share a step, of one sample."""
     zero = encoding.zero_point[0]
     most = max(encoding.highest - zero, zero - encoding.lowest)
-    share = _size(step) / math.sqrt(values * most)  # a step then learns as fast as a weight does
+    share = _size(step) / math.sqrt(values * most)  # LSQ, section 2.2: many values pull at one step
     step = _size(step).detach() + (share - share.detach())
     inside = (real / step).clamp(encoding.lowest - zero, encoding.highest - zero)
     return (inside + (inside.round() - inside).detach()) * step

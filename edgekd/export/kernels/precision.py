@@ -71,7 +71,7 @@ def _onnx(path: Path) -> Precision:
 
 
 def _openvino(path: Path) -> Precision:
-    """As for ONNX; constants of 8 bits are told by their type. The file's options say the rest."""
+    """By FakeQuantize layers, the types of constants, and the options in `runtime_options`."""
     try:
         root = ElementTree.parse(path).getroot()
         layers = root.findall("./layers/layer")
