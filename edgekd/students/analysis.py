@@ -162,6 +162,7 @@ class _Operator:
     filters: Shape  # shape of a weighted operator's weights
     stride: int
     source: Shape  # shape of the first tensor read
+    inner: int = 0  # of a product of matrices: how many products each number of the result sums up
 
 
 def _operator(traced: Operator, parameters: Mapping[str, Shape]) -> _Operator:
@@ -169,6 +170,7 @@ def _operator(traced: Operator, parameters: Mapping[str, Shape]) -> _Operator:
     kind = aten_operator(name).kind
     filters = _filters(kind, given)
     weights = {parameter: math.prod(parameters[parameter]) for parameter, _ in given if parameter}
+    shapes = [its for _, its in given]
     return _Operator(
         name=name,
         kind=kind,
@@ -176,12 +178,13 @@ def _operator(traced: Operator, parameters: Mapping[str, Shape]) -> _Operator:
         writes=traced.writes,
         size=math.prod(shape),
         weights=weights,
-        macs=_macs(name, kind, [its for _, its in given], shape),
+        macs=_macs(name, kind, shapes, shape),
         channels=shape[1 if kind == "conv" else -1] if filters and weights else 0,
         shape=shape,
         filters=filters,
         stride=traced.stride,
         source=next((its for parameter, its in given if not parameter), ()),
+        inner=shapes[-2][-1] if kind == "dense" else 0,
     )
 
 
@@ -254,10 +257,12 @@ def _kernels(operators: Sequence[_Operator], source_size: int) -> Kernels:
 def _kernel(operator: _Operator, reads: int) -> Kernel:
     shape, source = operator.shape, operator.source
     height, width = (*shape[2:], 1, 1)[:2]
+    if operator.inner:  # of rows by columns, whatever the axes of the rows are
+        height, width = operator.size // shape[-1], 1
     return Kernel(
         kind=_kind(operator),
-        inputs=source[1] if len(source) > 1 else 1,
-        outputs=shape[1] if len(shape) > 1 else 1,
+        inputs=operator.inner or (source[1] if len(source) > 1 else 1),
+        outputs=shape[-1] if operator.inner else shape[1] if len(shape) > 1 else 1,
         height=height,
         width=width,
         taps=math.prod(operator.filters[2:]),

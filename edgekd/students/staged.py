@@ -21,7 +21,7 @@ from edgekd.students.growing import carried, depths_on_the_way
 from edgekd.students.trunk import Sizes
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["Range", "Staged", "StagedSpace", "at_most"]
+__all__ = ["Range", "Staged", "StagedSpace", "at_most", "stepped"]
 
 
 def _ordered(bounds: tuple[int, ...]) -> tuple[int, ...]:
@@ -138,7 +138,7 @@ class Staged(Record):
         return []
 
     def _axes(self, name: str, ranges: Sequence[Range], step: int) -> list[Axis]:
-        return [Axis(name=f"{name}{s}", choices=_stepped(ranges[s - 1], step)) for s in self._stages()]
+        return [Axis(name=f"{name}{s}", choices=stepped(ranges[s - 1], step)) for s in self._stages()]
 
     def _sizes(self, arch: Arch, spec: TaskSpec) -> Sizes:
         picks = dict(arch.choices)
@@ -181,7 +181,7 @@ def _check_even(spec: TaskSpec, stride: int) -> None:
         )
 
 
-def _stepped(bounds: Range, step: int) -> tuple[int, ...]:
+def stepped(bounds: Range, step: int) -> tuple[int, ...]:
     """All of a range, in its own steps or in these."""
     low, high = bounds[:2]
     return tuple(range(low, high + 1, bounds[2] if len(bounds) == 3 else step))

@@ -32,6 +32,7 @@ class Operator(NamedTuple):
     weights: int = 0
     transposed: bool = False  # a convolution whose window moves over its result: a product a place of its source
     inner: int = 0  # of a product of matrices: how many products each number of its result sums up
+    outer: int = 0  # and how many columns the result has
 
 
 def without_batch(sides: Sequence[int], batch: int) -> Shape:
@@ -70,12 +71,15 @@ def _kernel(operator: Operator, shapes: Mapping[str, Shape]) -> Kernel:
     source, result = shapes[operator.reads[0]], shapes[operator.writes]
     height, width = (*result[1:], 1, 1)[:2]
     kind = kernel_kind(operator.kind)
+    dense = operator.inner and operator.outer
+    if dense:  # of rows by columns, whatever the axes of the rows are
+        height, width = math.prod(result) // operator.outer, 1
     places = math.prod(source[1:]) if operator.transposed else math.prod(result[1:])
     products = operator.inner * math.prod(result) if kind == "dense" else operator.weights * places
     return Kernel(
         kind=kind,
-        inputs=source[0] if source else 1,
-        outputs=result[0] if result else 1,
+        inputs=operator.inner if dense else source[0] if source else 1,
+        outputs=operator.outer if dense else result[0] if result else 1,
         height=height,
         width=width,
         taps=operator.taps,

@@ -75,6 +75,7 @@ def _operator(node: Any, matrices: Mapping[str, tuple[int, ...]], shapes: Mappin
         weights=math.prod(filters) if filters and kind in ("conv", "depthwise", "dense") else 0,
         transposed=node.op_type == "ConvTranspose",
         inner=(0, *(shapes.get(node.input[0]) or matrices.get(node.input[0], ())))[-1] if kind == "dense" else 0,
+        outer=(0, *shapes.get(node.output[0], ()))[-1] if kind == "dense" else 0,
     )
 
 

@@ -72,6 +72,7 @@ def _operator(
         weights=math.prod(filters) if filters and kind in ("conv", "depthwise", "dense") else 0,
         transposed=layer.attrib["type"].endswith("ConvolutionBackpropData"),
         inner=_inner(shapes[given[0]], data) if kind == "dense" else 0,
+        outer=(0, *shapes[writes])[-1] if kind == "dense" else 0,
     )
 
 

@@ -41,6 +41,7 @@ def tflite_kernels(path: Path) -> Kernels:
                 weights=math.prod(shape) if shape else 0,
                 transposed=name == "TRANSPOSE_CONV",
                 inner=_inner(operator, *(graph.tensors[index] for index in given[:2])) if kind == "dense" else 0,
+                outer=(0, *_sides(graph.tensors[int(operator.outputs[0])]))[-1] if kind == "dense" else 0,
             )
         )
     batch = next((its[0] for index in graph.inputs if (its := _sides(graph.tensors[int(index)]))), 1)

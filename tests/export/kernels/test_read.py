@@ -85,6 +85,8 @@ def test_matrix_products_and_transposed_convolutions_cost_in_a_file_what_they_co
     for kinds in (("conv",), ("dense",)):
         costs = [[(k.macs, k.weights) for k in kernels if k.kind in kinds] for kernels in (mine, found)]
         assert costs[0] == costs[1]
+    sizes = [[(k.inputs, k.outputs, k.height) for k in its if k.kind == "dense"] for its in (mine, found)]
+    assert sizes[0] == sizes[1] == [(6, 5, 64), (5, 64, 64), (64, 5, 64), (5, 4, 1)]
     assert [kernel.macs for kernel in mine if kernel.kind == "dense"] == [64 * 30, 64 * 64 * 5, 64 * 64 * 5, 20]
     assert [kernel.macs for kernel in mine if kernel.kind == "conv"] == [16 * 3 * 6 * 4]
     assert sum(kernel.kind == "pool" for kernel in found) == 1

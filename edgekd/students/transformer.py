@@ -1,0 +1,243 @@
+"""Transformer encoders: vision transformers behind a convolutional stem (Dosovitskiy et al. 2021, arXiv 2010.11929; the
+stem of Xiao et al. 2021, "Early convolutions help transformers see better", arXiv 2106.14881).
+
+Axes: ``depth`` (blocks), ``heads``, ``width`` (channels of a token), ``mlp_ratio`` (how many times as wide a block's
+perceptron is inside) and ``patch`` (pixels a side of one token: 8 x 8 pixels with ``patch`` 2 are 16 tokens). A head
+has ``head_width`` channels whatever the width, so that all axes are independent (as in Chen et al. 2021, "AutoFormer",
+arXiv 2107.00651).
+
+Blocks normalise first (Xiong et al. 2020, arXiv 2002.04745). Tokens carry learned positions; the answer is a linear
+layer on their mean. Attention is written as two products of matrices and a softmax, which every exporter keeps. In
+static int8, products with weights and the stem compute with integers; attention, LayerNorm and GELU are float islands,
+so ``dynamic-int8`` is usually both faster and closer to float.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import AfterValidator, Field, PositiveInt
+from pydantic_core import PydanticCustomError
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  # the name torch itself uses
+
+from edgekd.errors import ConfigurationError
+from edgekd.ir.space import Arch, Axis, Space
+from edgekd.records import Record
+from edgekd.students.heads.many import Heads
+from edgekd.students.staged import Range, at_most, stepped
+from edgekd.students.trunk import he_normal
+from edgekd.tasks._protocol import TaskSpec
+
+__all__ = ["Transformer", "TransformerSpace"]
+
+_NARROWEST_STEM = 8
+_MOST_TOKENS = 4096
+
+
+def _powers(patches: tuple[int, ...]) -> tuple[int, ...]:
+    for patch in patches:
+        if patch & (patch - 1):
+            raise PydanticCustomError(
+                "patch", "{patch} is no power of 2: the stem halves the image a whole number of times", {"patch": patch}
+            )
+    return tuple(sorted(set(patches)))
+
+
+class TransformerSpace(Record):
+    """What may vary. ``width`` goes in steps of 16, others in steps of 1, unless a third number says otherwise."""
+
+    depth: Annotated[Range, at_most(64, "blocks")] = (2, 6)
+    heads: Annotated[Range, at_most(64, "heads")] = (2, 4)
+    width: Annotated[Range, at_most(4096, "channels")] = (48, 128)
+    mlp_ratio: Annotated[Range, at_most(16, "times as wide")] = (2, 4)
+    patch: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(_powers)] = (4,)
+    head_width: PositiveInt = 16
+
+
+class Transformer(Record):
+    """The family ``transformer``."""
+
+    name: ClassVar[str] = "transformer"
+    inherits: ClassVar[bool] = False
+
+    space_: TransformerSpace = Field(default=TransformerSpace(), alias="space")
+
+    model_config = Record.model_config | {"populate_by_name": True, "serialize_by_alias": True}
+
+    def space(self, spec: TaskSpec) -> Space:
+        """The archs that fit this input. Raises ConfigurationError where a patch doesn't divide the image."""
+        if len(spec.input.shape) != 3:
+            raise ConfigurationError.one(
+                f"the family {self.name} takes images (channels, height, width); this task's input is "
+                f"{spec.input.shape}",
+                "choose another family",
+            )
+        for patch in self.space_.patch:
+            _check_patch(patch, *spec.input.shape[1:])
+        asked, steps = self.space_, {"depth": 1, "heads": 1, "mlp_ratio": 1, "width": 16}
+        axes = [Axis(name=name, choices=stepped(getattr(asked, name), step)) for name, step in steps.items()]
+        axes += [Axis(name="patch", choices=asked.patch)] if len(asked.patch) > 1 else []
+        return Space(axes=tuple(sorted(axes, key=lambda axis: axis.name)))
+
+    def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
+        """An encoder with fresh weights from torch's global generator, in eval mode."""
+        patch = int(dict(arch.choices).get("patch", self.space_.patch[0]))
+        width, (channels, *sides) = int(arch["width"]), spec.input.shape
+        inner = int(arch["heads"]) * self.space_.head_width, int(arch["mlp_ratio"]) * width
+        blocks = [Block(width, int(arch["heads"]), *inner) for _ in range(int(arch["depth"]))]
+        encoder = Encoder(Patches(channels, width, patch), math.prod(sides) // patch**2, width, blocks)
+        if spec.plain:
+            return Classifier(encoder, width, spec.head.classes).eval()
+        return ManyHeaded(encoder, width, patch, (sides[0] // patch, sides[1] // patch), spec).eval()
+
+
+class Classifier(nn.Module):
+    """A linear layer on the mean over tokens. (N, C, H, W) to (N, classes)."""
+
+    def __init__(self, encoder: Encoder, width: int, classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = _linear(width, classes)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        answer: Tensor = self.head(self.encoder(inputs).mean(1))
+        return answer
+
+
+class ManyHeaded(nn.Module):
+    """Heads on the tokens as a map. (N, C, H, W) to raw answers by name (`heads.many`)."""
+
+    def __init__(self, encoder: Encoder, width: int, stride: int, sides: tuple[int, int], spec: TaskSpec) -> None:
+        super().__init__()
+        self.encoder, self.sides = encoder, sides
+        self.heads = Heads(spec, [width], [stride])
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        tokens = self.encoder(images)
+        answers: dict[str, Tensor] = self.heads([tokens.transpose(1, 2).reshape(-1, tokens.shape[2], *self.sides)])
+        return answers
+
+    def shared_weights(self) -> list[nn.Parameter]:
+        """The last linear layer of the last block."""
+        return [self.encoder.blocks[-1].get_parameter("perceptron.narrow.weight")]
+
+
+class Encoder(nn.Module):
+    """Tokens with positions, blocks, and a normalisation. What ``embed`` takes to (N, T, C)."""
+
+    def __init__(self, embed: nn.Module, tokens: int, width: int, blocks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.embed = embed
+        self.positions = nn.Parameter(torch.empty(1, tokens, width))
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.LayerNorm(width)
+        nn.init.trunc_normal_(self.positions, std=0.02)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        answer: Tensor = self.norm(self.blocks(torch.add(self.embed(inputs), self.positions)))
+        return answer
+
+
+class Patches(nn.Module):
+    """The stem: convolutions that halve an image down to a pixel a token, and one of 1x1. (N, C, H, W) to (N, T, C)."""
+
+    def __init__(self, channels: int, width: int, patch: int) -> None:
+        super().__init__()
+        halvings, layers, before = patch.bit_length() - 1, list[nn.Module](), channels
+        for left in reversed(range(max(1, halvings))):
+            after = max(_NARROWEST_STEM, width >> left)
+            layers.append(Halving(before, after, 2 if halvings else 1))
+            before = after
+        self.layers = nn.Sequential(*layers)
+        self.project = nn.Conv2d(before, width, 1)
+        nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear")
+        assert self.project.bias is not None
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.project(self.layers(images)).flatten(2).transpose(1, 2)
+
+
+class Halving(nn.Module):
+    """A 3x3 convolution of the stem."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.norm = nn.BatchNorm2d(after)
+        he_normal(self.conv)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(images)))
+
+
+class Block(nn.Module):
+    """Attention and a perceptron, each normalised before and added to what went in. (N, T, C) to the same."""
+
+    def __init__(self, width: int, heads: int, attended: int, hidden: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, heads, attended)
+        self.perceptron = Perceptron(width, hidden)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = torch.add(tokens, self.attention(self.norm1(tokens)))
+        return torch.add(tokens, self.perceptron(self.norm2(tokens)))
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention of several heads (Vaswani et al. 2017, section 3.2)."""
+
+    def __init__(self, width: int, heads: int, attended: int) -> None:
+        super().__init__()
+        self.heads, self.scale = heads, (attended // heads) ** -0.5
+        self.query, self.key, self.value = (_linear(width, attended) for _ in range(3))
+        self.out = _linear(attended, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        query, key, value = (self._split(layer(tokens)) for layer in (self.query, self.key, self.value))
+        shares = torch.softmax(torch.matmul(query * self.scale, key.transpose(2, 3)), 3)
+        mixed = torch.matmul(shares, value).transpose(1, 2)
+        answer: Tensor = self.out(mixed.reshape(-1, mixed.shape[1], self.out.in_features))
+        return answer
+
+    def _split(self, channels: Tensor) -> Tensor:
+        """(N, T, heads * width of a head) to (N, heads, T, width of a head)."""
+        return channels.reshape(-1, channels.shape[1], self.heads, channels.shape[2] // self.heads).transpose(1, 2)
+
+
+class Perceptron(nn.Module):
+    """Two linear layers with GELU between."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.widen, self.narrow = _linear(width, hidden), _linear(hidden, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        answer: Tensor = self.narrow(F.gelu(self.widen(tokens)))
+        return answer
+
+
+def _linear(before: int, after: int) -> nn.Linear:
+    """Weights as Glorot & Bengio 2010 draw them, biases zero."""
+    layer = nn.Linear(before, after)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _check_patch(patch: int, height: int, width: int) -> None:
+    if height % patch or width % patch:
+        raise ConfigurationError.one(
+            f"images of {height} x {width} pixels can't be cut into patches of {patch} x {patch}",
+            "write sides in student.space.patch that divide both sides of the image",
+        )
+    if (tokens := height * width // patch**2) > _MOST_TOKENS:
+        raise ConfigurationError.one(
+            f"images of {height} x {width} pixels are {tokens} tokens at a patch of {patch}: at most {_MOST_TOKENS}",
+            "raise student.space.patch",
+        )
