@@ -1,7 +1,8 @@
 """Where a feature loss looks: the points of student and teacher that it compares, found by a rule or by name.
 
 Stages are paired from the end: the last of the student with the last of the teacher, and so on towards the image, as
-many as both have.
+many as both have. Two transformers have no stages but blocks: each of the one with fewer is paired with the last of its
+share of the other's, evenly (Jiao et al. 2020, "TinyBERT", arXiv 1909.10351, section 4.1).
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ def placed(name: str, loss: FeatureLoss, networks: Networks) -> Site | str:
                 f"{name}: a map can't be compared with a vector, and the student's `{own.name}` gives {_shape(own)}, "
                 f"the teacher's `{other.name}` {_shape(other)}"
             )
+        if {_is_row(own), _is_row(other)} == {True, False} and not loss.mixes:
+            return (
+                f"{name}: tokens in a row can't be compared with a map of a picture, and the student's `{own.name}` "
+                f"gives {_shape(own)}, the teacher's `{other.name}` {_shape(other)}"
+            )
     site = Site(
         pairs=tuple(sorted(pairs, key=lambda pair: -_pixels(pair[0]))),
         samples=networks.samples,
@@ -70,6 +76,8 @@ def _pairs(loss: FeatureLoss, networks: Networks) -> Pairs:
     if isinstance(loss.points, tuple):
         return tuple((_at(student, own, "student"), _at(teacher, other, "teacher")) for own, other in loss.points)
     if loss.points == "each stage":
+        if student.blocks and teacher.blocks:
+            return _evenly(student.blocks, teacher.blocks)
         count = min(len(student.stages), len(teacher.stages))
         return tuple(zip(student.stages[-count:], teacher.stages[-count:], strict=True)) if count else ()
     if loss.points == "last stage":
@@ -78,12 +86,22 @@ def _pairs(loss: FeatureLoss, networks: Networks) -> Pairs:
     return ((own, other),) if own is not None and other is not None else ()
 
 
+def _evenly(student: tuple[Point, ...], teacher: tuple[Point, ...]) -> Pairs:
+    """The last with the last, and as many pairs as the smaller number, evenly spread over the larger one."""
+    count = min(len(student), len(teacher))
+
+    def spread(blocks: tuple[Point, ...]) -> list[Point]:
+        return [blocks[place * len(blocks) // count - 1] for place in range(1, count + 1)]
+
+    return tuple(zip(spread(student), spread(teacher), strict=True))
+
+
 def teacher_points(loss: FeatureLoss, teacher: Layout) -> tuple[Point, ...]:
     """All points of a teacher that a loss may ask for, whatever the student. Raises UnknownName."""
     if isinstance(loss.points, tuple):
         return tuple(_at(teacher, other, "teacher") for _, other in loss.points)
     if loss.points == "each stage":
-        return teacher.stages
+        return tuple(dict.fromkeys((*teacher.stages, *teacher.blocks)))
     if loss.points == "last stage":
         return teacher.stages[-1:]
     return (teacher.points[loss.points],) if loss.points in teacher.points else ()
@@ -110,3 +128,8 @@ def _shape(point: Point) -> str:
 
 def _pixels(point: Point) -> int:
     return point.shape[1] * point.shape[2] if len(point.shape) == 3 else 0
+
+
+def _is_row(point: Point) -> bool:
+    """Whether it is tokens, or a signal, in a row: (C, T, 1)."""
+    return len(point.shape) == 3 and point.shape[2] == 1 and point.shape[1] > 1

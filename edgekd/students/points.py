@@ -4,14 +4,20 @@ A point is a submodule's path and stands for that submodule's output. Two names 
 last linear layer takes, and `logits`, the network's answer. A network's *stages* are its resolutions: of each the
 point that completes last, with all of the stage behind it (`each stage` in a recipe). Of a network with several heads
 only what all of them share counts as a stage.
+
+Tokens (N, T, C) are seen channels first, as a map: of a picture's patches (N, C, h, w), where as many tokens as there
+are fill a grid of the picture's aspect, else (N, C, T, 1). The signal (N, C, T) of a 1-D convolution is (N, C, T, 1)
+too. Which axis the channels are is told by the last layer with weights; where both fit, there is no point. A
+transformer's *blocks* are numbered modules side by side that give tokens of one shape.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -39,6 +45,8 @@ class Layout:
     points: Mapping[str, Point]
     stages: tuple[Point, ...]  # the first has the highest resolution
     classifier: str  # path of the linear layer that gives the answer; empty where none does
+    blocks: tuple[Point, ...] = ()  # of a transformer, in order
+    channels_last: frozenset[str] = frozenset()  # points of tokens, which come as (N, T, C)
 
     def at(self, name: str) -> Point:
         """The point of a name. Raises UnknownName."""
@@ -50,15 +58,23 @@ class Layout:
 def layout_of(module: nn.Module, shape: Sequence[int]) -> Layout:
     """Found by answering one input of a shape (C, H, W). The module and its mode are left as they were."""
     found: dict[str, Tensor] = {}
+    points: dict[str, Point] = {}
+    tokens = set[str]()
     linear: tuple[str, nn.Linear, object] | None = None
+    weighted: nn.Module | None = None  # the last layer with weights
     begun = False  # nothing before the first weights is a point: it would be the image itself
 
     def note(name: str, part: nn.Module, value: object) -> None:
-        nonlocal begun, linear
+        nonlocal begun, linear, weighted
         begun = begun or any(True for _ in part.parameters())
-        if begun and isinstance(value, Tensor) and value.ndim in (2, 4) and len(value) == 1:
-            found.pop(name, None)  # called again: it completes later
-            found[name] = value
+        weighted = part if _channels_of(part) else weighted
+        if begun and isinstance(value, Tensor) and value.ndim in (2, 3, 4) and len(value) == 1:
+            axis = 1 if value.ndim != 3 else _channel_axis(value, weighted)
+            if axis is not None:
+                found.pop(name, None)  # called again: it completes later
+                points.pop(name, None)
+                found[name], points[name] = value, Point(name=name, shape=_seen_shape(value, axis, shape))
+                (tokens.add if axis == 2 else tokens.discard)(name)
         if isinstance(part, nn.Linear):
             linear = (name, part, value)
 
@@ -72,32 +88,91 @@ def layout_of(module: nn.Module, shape: Sequence[int]) -> Layout:
     finally:
         for handle in handles:
             handle.remove()
-    points = {name: Point(name=name, shape=tuple(value.shape[1:])) for name, value in found.items()}
-    maps = {name: value for name, value in found.items() if value.ndim == 4 and value.shape[2:] != (1, 1)}
+    blocks = tuple(points[name] for name in _blocks(points, tokens))
+    maps = {name: value for name, value in found.items() if points[name].shape[1:] not in ((), (1, 1))}
     if not isinstance(answer, Tensor) or answer.ndim != 2:  # a head's own maps are no stages of the network
-        trunk = _trunk(module, points, maps, shape)
+        trunk = _trunk(module, maps, shape)
         maps = {name: value for name, value in maps.items() if name in trunk}
-    stages = [points[name] for name in _latest(maps)]
+    stages = [points[name] for name in _latest(maps, points)]
+    layout = Layout(points, tuple(stages), "", blocks, frozenset(tokens))
     if not isinstance(answer, Tensor):  # several heads: each has answers of its own, none are the network's
-        return Layout(points, tuple(stages), "")
+        return layout
     points[LOGITS] = Point(name=LOGITS, shape=tuple(answer.shape[1:]))
     if linear is None or linear[2] is not answer:
-        return Layout(points, tuple(stages), "")
+        return layout
     points[PENULTIMATE] = Point(name=PENULTIMATE, shape=(linear[1].in_features,))
-    return Layout(points, tuple(stages), linear[0])
+    return replace(layout, classifier=linear[0])
+
+
+_CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding)
+_CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm)
+
+
+def _channels_of(layer: nn.Module) -> int:
+    """How many channels a layer with weights gives; 0 where it is none of those known."""
+    if isinstance(layer, nn.LayerNorm):
+        return int(layer.normalized_shape[-1])
+    names = ("out_features", "embedding_dim", "out_channels", "num_features")
+    known = isinstance(layer, (*_CHANNELS_LAST, *_CHANNELS_FIRST))
+    return next((int(getattr(layer, name)) for name in names if hasattr(layer, name)), 0) if known else 0
+
+
+def _channel_axis(value: Tensor, layer: nn.Module | None) -> int | None:
+    """The channels' axis (1 or 2) of a value of three axes behind a layer; None where the layer doesn't tell."""
+    if layer is None:
+        return None
+    fits = [axis for axis in (1, 2) if value.shape[axis] == _channels_of(layer)]
+    if isinstance(layer, _CHANNELS_LAST):
+        fits = [axis for axis in fits if axis == 2]
+    elif isinstance(layer, (nn.Conv1d, nn.BatchNorm1d)):
+        fits = [axis for axis in fits if axis == 1]
+    return fits[0] if len(fits) == 1 else None
+
+
+def _seen_shape(value: Tensor, axis: int, shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of a point. ``shape`` is the network's input's: tokens fill a grid of a picture's aspect, or a row."""
+    if value.ndim != 3:
+        return tuple(value.shape[1:])
+    channels, tokens = int(value.shape[axis]), int(value.shape[3 - axis])
+    if axis == 2 and len(shape) == 3 and min(shape[1:]) > 1:
+        height = math.isqrt(tokens * shape[1] // shape[2])
+        if height and tokens % height == 0 and height * shape[2] == tokens // height * shape[1]:
+            return channels, height, tokens // height
+    return channels, tokens, 1
+
+
+def _blocks(points: Mapping[str, Point], tokens: Collection[str]) -> list[str]:
+    """Numbered modules side by side that give tokens, the outermost ones; none where their shapes differ."""
+    rows: dict[str, list[str]] = {}
+    for name in points:
+        parent, _, number = name.rpartition(".")
+        if name in tokens and number.isdigit():
+            rows.setdefault(parent, []).append(name)
+    outer = [row for parent, row in rows.items() if not any(parent.startswith(f"{other}.") for other in rows)]
+    return outer[0] if len(outer) == 1 and len({points[name].shape for name in outer[0]}) == 1 else []
 
 
 @contextmanager
 def tapped(module: nn.Module, layout: Layout, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
     """What is seen at some points whenever the module computes inside the context: the latest, by name.
 
-    `logits` are the caller's own to see. Raises UnknownName.
+    (N, *the point's shape), or as it comes where that is empty. `logits` are the caller's own to see. Raises
+    UnknownName.
     """
     seen: dict[str, Tensor] = {}
     known = dict(module.named_modules())
 
+    def as_seen(name: str, value: Tensor) -> Tensor:
+        shape = layout.points[name].shape
+        if value.ndim != 3 or not shape:
+            return value
+        channels = value.transpose(1, 2) if name in layout.channels_last else value
+        return channels.reshape(len(value), *shape)
+
     def after(name: str) -> None:
-        handles.append(known[name].register_forward_hook(lambda _m, _i, value: seen.update({name: value})))
+        handles.append(
+            known[name].register_forward_hook(lambda _m, _i, value: seen.update({name: as_seen(name, value)}))
+        )
 
     handles: list[torch.utils.hooks.RemovableHandle] = []
     try:
@@ -130,18 +205,19 @@ def feeding(module: nn.Module, layout: Layout, name: str, shape: Sequence[int]) 
     return frozenset(own for own, gradient in zip(names, found, strict=True) if gradient is not None)
 
 
-def _latest(maps: Mapping[str, Tensor]) -> list[str]:
+def _latest(maps: Mapping[str, Tensor], points: Mapping[str, Point]) -> list[str]:
     """Of each resolution the point that completes last, the highest resolution first."""
     latest: dict[tuple[int, ...], tuple[Tensor, str]] = {}
     for name, value in maps.items():
-        size = tuple(value.shape[2:])
+        size = points[name].shape[1:]
         if size not in latest or latest[size][0] is not value:  # a parent hands on what its last child gave
             latest[size] = (value, name)
     return [name for _, (_, name) in sorted(latest.items(), key=lambda item: -item[0][0] * item[0][1])]
 
 
-def _trunk(module: nn.Module, points: Mapping[str, Point], names: Collection[str], shape: Sequence[int]) -> set[str]:
+def _trunk(module: nn.Module, names: Collection[str], shape: Sequence[int]) -> set[str]:
     """Those of some points on which every answer depends, and which are no answer themselves."""
+    points = {name: Point(name=name, shape=()) for name in names}  # seen as they come
     with torch.inference_mode(False), torch.enable_grad():
         probe = copy.deepcopy(module).eval().requires_grad_(True)
         with tapped(probe, Layout(points, (), ""), list(names)) as seen:

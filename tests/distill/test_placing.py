@@ -13,7 +13,7 @@ from edgekd.distill.losses.fitnet import FitNet
 from edgekd.distill.losses.rkd import RKD
 from edgekd.distill.losses.similarity import Similarity
 from edgekd.distill.placing import Networks, placed, teacher_points
-from edgekd.students.points import layout_of
+from edgekd.students.points import layout_of, tapped
 
 
 def network(*channels, flat=False):
@@ -89,3 +89,56 @@ def test_what_a_teacher_may_be_asked_is_known_without_a_student(networks):
     assert [point.name for point in teacher_points(RKD(), networks.teacher)] == ["penultimate"]
     assert [point.shape for point in teacher_points(FitNet(points="logits"), networks.teacher)] == [(3,)]
     assert torch.is_tensor(networks.classifier[0])
+
+
+class Tokens(nn.Module):
+    """Blocks on tokens in a row."""
+
+    def __init__(self, width, depth):
+        super().__init__()
+        self.embed, self.blocks = nn.Linear(2, width), nn.Sequential(*[nn.Linear(width, width) for _ in range(depth)])
+        self.classes = nn.Linear(width, 3)
+
+    def forward(self, tokens):
+        return self.classes(self.blocks(self.embed(tokens)).mean(1))
+
+
+def between(student, teacher, shape=(5, 2)):
+    return Networks(layout_of(student, shape), layout_of(teacher, shape), teacher, 100, 3)
+
+
+@pytest.mark.parametrize(
+    ("depths", "pairs"),
+    [((2, 6), [(0, 2), (1, 5)]), ((3, 4), [(0, 0), (1, 1), (2, 3)]), ((4, 2), [(1, 0), (3, 1)]), ((1, 3), [(0, 2)])],
+)
+def test_blocks_are_paired_evenly(depths, pairs):
+    student, teacher = (Tokens(width, depth) for width, depth in zip((6, 8), depths, strict=True))
+    site = placed("fitnet", FitNet(), between(student, teacher))
+    assert names(site) == [(f"blocks.{own}", f"blocks.{other}") for own, other in pairs]
+    asked = [point.name for point in teacher_points(FitNet(), layout_of(teacher, (5, 2)))]
+    assert {other for _, other in names(site)} <= set(asked)
+
+
+@pytest.mark.parametrize("loss", [FitNet(), Attention(), RKD(points="last stage"), Similarity()])
+def test_losses_compare_tokens(loss):
+    student, teacher = Tokens(6, 2), Tokens(8, 4)
+    networks = between(student, teacher)
+    site = placed("loss", loss, networks)
+    criterion, inputs = loss.criterion(site), torch.randn(4, 5, 2)
+    with (
+        tapped(student, networks.student, [own.name for own, _ in site.pairs]) as seen,
+        tapped(teacher, networks.teacher, [other.name for _, other in site.pairs]) as hints,
+    ):
+        student(inputs), teacher(inputs)
+    own, others = [seen[one.name] for one, _ in site.pairs], [hints[two.name].detach() for _, two in site.pairs]
+    criterion(own, others, Batch(torch.arange(4), torch.zeros(4, dtype=torch.int64))).backward()
+    assert student.embed.weight.grad.abs().sum() > 0
+
+
+def test_tokens_in_a_row_are_no_map():
+    reason = placed(
+        "fitnet",
+        FitNet(points=(("blocks.0", "0.1"),)),
+        Networks(layout_of(Tokens(6, 1), (5, 2)), layout_of(network(4), (1, 16, 16)), network(4), 100, 3),
+    )
+    assert "tokens in a row can't be compared with a map of a picture" in reason

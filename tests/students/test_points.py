@@ -9,6 +9,8 @@ from torch import nn
 from edgekd.errors import UnknownName
 from edgekd.students.points import layout_of, tapped
 from edgekd.students.resnet import ResNet
+from edgekd.students.transformer import Transformer
+from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 from edgekd.tasks.shapes import Shapes
 
 
@@ -112,3 +114,75 @@ def test_taps_see_the_latest_pass_with_its_gradient_and_leave_nothing():
     with pytest.raises(UnknownName), tapped(network, layout, ["nowhere"]):
         pass
     assert not any(part._forward_hooks for part in network.modules())
+
+
+def encoder(depth: int = 2) -> nn.Module:
+    space = {"width": 16, "depth": depth, "heads": 1, "mlp_ratio": 1, "patch": [4], "head_width": 4}
+    spec = TaskSpec(name="t", input=InputSpec(shape=(1, 8, 16)), head=HeadSpec(classes=3), data="0" * 64)
+    family = Transformer.model_validate({"space": space})
+    return family.build(family.space(spec).at(0), spec)
+
+
+def test_tokens_of_a_picture_are_a_map_of_its_aspect():
+    network, images = encoder(), torch.randn(3, 1, 8, 16)
+    layout = layout_of(network, (1, 8, 16))
+    assert [(point.name, point.shape) for point in layout.blocks] == [
+        ("encoder.blocks.0", (16, 2, 4)),
+        ("encoder.blocks.1", (16, 2, 4)),
+    ]
+    assert [(point.name, point.shape) for point in layout.stages] == [
+        ("encoder.embed.layers.0", (8, 4, 8)),
+        ("encoder.norm", (16, 2, 4)),
+    ]
+    with tapped(network, layout, ["encoder.embed", "encoder.embed.project", "penultimate"]) as seen:
+        network(images)
+    assert torch.equal(seen["encoder.embed"], seen["encoder.embed.project"])
+    assert seen["penultimate"].shape == (3, 16)
+
+
+class Ids(nn.Module):
+    """An embedding of token ids, which come as floats here."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.norm, self.classes = nn.Embedding(7, 4), nn.LayerNorm(4), nn.Linear(4, 2)
+
+    def forward(self, ids):
+        return self.classes(self.norm(self.embed(ids.long())).mean(1))
+
+
+def test_tokens_of_no_picture_are_a_row():
+    network = Ids()
+    layout = layout_of(network, (5,))
+    assert (layout.at("embed").shape, layout.at("norm").shape) == ((4, 5, 1), (4, 5, 1))
+    ids = torch.tensor([[1.0, 2, 3, 4, 5], [6.0, 0, 0, 0, 0]])
+    with tapped(network, layout, ["embed"]) as seen:
+        network(ids)
+    assert torch.equal(seen["embed"][..., 0].transpose(1, 2), network.embed(ids.long()))
+
+
+def test_a_signals_channels_are_its_first_axis():
+    network = nn.Sequential(nn.Conv1d(2, 6, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2))
+    layout, signal = layout_of(network, (2, 8)), torch.randn(3, 2, 8)
+    assert layout.at("1").shape == (6, 8, 1)
+    with tapped(network, layout, ["0"]) as seen:
+        network(signal)
+    assert torch.equal(seen["0"][..., 0], network[0](signal))
+
+
+class Embedded(nn.Module):
+    """Pixels as tokens."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.project = nn.Conv2d(1, channels, 1)
+
+    def forward(self, images):
+        return self.project(images).flatten(2).transpose(1, 2)
+
+
+@pytest.mark.parametrize(("channels", "shape"), [(6, (6, 4, 4)), (16, None)])
+def test_where_nothing_tells_the_channels_there_is_no_point(channels, shape):
+    network = nn.Sequential(Embedded(channels), nn.Flatten(), nn.Linear(16 * channels, 2))
+    found = layout_of(network, (1, 4, 4)).points.get("0")
+    assert (found and found.shape) == shape
