@@ -159,7 +159,8 @@ class Patches(nn.Module):
         nn.init.zeros_(self.project.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.project(self.layers(images)).flatten(2).transpose(1, 2)
+        tokens: Tensor = self.project(self.layers(images)).flatten(2).transpose(1, 2)
+        return tokens
 
 
 class Halving(nn.Module):
