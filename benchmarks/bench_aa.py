@@ -43,6 +43,7 @@ def model(blocks: int, folder: Path) -> Path:
     from edgekd.devices._protocol import Fingerprint
     from edgekd.export._protocol import ExportOptions
     from edgekd.export.converter import Converter
+    from edgekd.ir.backends import asked_of_agent
     from edgekd.students.resnet import ResNet
     from edgekd.students.student import new_student, save_student
     from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
@@ -53,7 +54,7 @@ def model(blocks: int, folder: Path) -> Path:
     spec = TaskSpec(name="blocks", input=InputSpec(shape=(3, 16, 16)), head=HeadSpec(classes=10), data="0" * 64)
     family = ResNet.model_validate({"space": {"width": [16, 16], "depth": [blocks, blocks]}, "stages": 1})
     save_student(new_student(family, family.space(spec).at(0), spec, seed=0), folder / f"student{blocks}")
-    here, backend = Fingerprint.model_validate(fingerprint()), Backend.model_validate(BACKEND)
+    here, backend = Fingerprint.model_validate(fingerprint(asked_of_agent())), Backend.model_validate(BACKEND)
     with Converter(folder / "convert") as converter:
         made = converter.convert(
             folder / f"student{blocks}", Format.TFLITE, ExportOptions(), backend, here, folder / "draft.tflite", {}

@@ -24,6 +24,7 @@ from edgekd.agent.fingerprint import fingerprint
 from edgekd.agent.runtimes import open_runtime
 from edgekd.agent.runtimes.base import made_up
 from edgekd.agent.timing import quantile, run_closed, warm_up
+from edgekd.ir.backends import asked_of_agent
 
 BACKENDS = {
     ".onnx": (("onnxruntime", "cpu"), ("openvino", "cpu")),
@@ -111,7 +112,10 @@ def main() -> None:
         )
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(
-        json.dumps({"machine": fingerprint(), "python": platform.python_version(), "cells": cells}, indent=1) + "\n"
+        json.dumps(
+            {"machine": fingerprint(asked_of_agent()), "python": platform.python_version(), "cells": cells}, indent=1
+        )
+        + "\n"
     )
 
 

@@ -24,6 +24,7 @@ from cells import data_folder, opened, table, versions
 from edgekd.agent.fingerprint import fingerprint
 from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import Job, MeasurePlan
+from edgekd.ir.backends import asked_of_agent
 from edgekd.measure.figures import figure_of
 
 MODELS = [f"{name}_{precision}.tflite" for name in ("ic_resnet8", "kws", "vww_96") for precision in ("float32", "int8")]
@@ -112,7 +113,7 @@ def main() -> None:
                 }
             )
     here = {"schema": "edgekd.benchmark/1", "benchmark": "memory", "evidence": "measured"}
-    found = {**here, "machine": fingerprint(), "versions": versions(), "rows": rows}
+    found = {**here, "machine": fingerprint(asked_of_agent()), "versions": versions(), "rows": rows}
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     head = ["model", "backend", "ours KiB", "other KiB", "apart KiB", "agree"]
     print(

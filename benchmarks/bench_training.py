@@ -42,6 +42,7 @@ from edgekd.distill.losses.combined import Combined
 from edgekd.distill.objective import Objective
 from edgekd.distill.placing import Networks, placed
 from edgekd.distill.probe import Execution, laid_out, probe
+from edgekd.ir.backends import asked_of_agent
 from edgekd.ir.space import Arch
 from edgekd.records import digest_json
 from edgekd.students.points import layout_of
@@ -262,7 +263,7 @@ def main() -> None:
         "schema": "edgekd.benchmark/1",
         "benchmark": "training",
         "evidence": "measured",
-        "machine": fingerprint(),
+        "machine": fingerprint(asked_of_agent()),
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "samples": options.samples,

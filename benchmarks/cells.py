@@ -22,6 +22,7 @@ from edgekd.agent.fingerprint import fingerprint
 from edgekd.devices._protocol import DeviceSession
 from edgekd.devices.catalogue import open_device
 from edgekd.errors import DeviceBusy
+from edgekd.ir.backends import asked_of_agent
 from edgekd.store.atomic import write_bytes
 
 __all__ = [
@@ -74,7 +75,7 @@ class Cells:
                 "benchmark": self.benchmark,
                 "cell": name,
                 "evidence": "measured",
-                "machine": fingerprint(),
+                "machine": fingerprint(asked_of_agent()),
                 "versions": versions(),
                 "settings": self.settings,
                 "load_average_before": round(load, 2),

@@ -108,13 +108,14 @@ def make_files(
     from edgekd.artefacts import Backend
     from edgekd.devices._protocol import Fingerprint
     from edgekd.export.converter import Converter
+    from edgekd.ir.backends import asked_of_agent
     from edgekd.ir.numerics import Precision
     from edgekd.ir.plan import Candidate, CompressionPlan
     from edgekd.search.untrained import UntrainedMaker
 
     torch.set_num_threads(1)
     project, refused = read(options, space, runs / f"worker{part}"), {}
-    axes, here = project.family.space(project.task.spec), Fingerprint.model_validate(fingerprint())
+    axes, here = project.family.space(project.task.spec), Fingerprint.model_validate(fingerprint(asked_of_agent()))
     with Converter(runs / f"worker{part}" / "convert") as converter:
         maker = UntrainedMaker(project.task, project.family, converter, project.export, here, options.seed)
         for index in indices:

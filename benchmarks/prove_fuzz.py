@@ -31,6 +31,7 @@ from edgekd.devices._protocol import DeviceSession, Job, MeasurePlan, Outcome
 from edgekd.devices.local import LocalDevice
 from edgekd.errors import EdgeKDError
 from edgekd.export.metadata import read_facts
+from edgekd.ir.backends import asked_of_agent
 from edgekd.ir.numerics import Precision
 from edgekd.measure.figures import figures_of
 from edgekd.measure.models import find_models
@@ -223,7 +224,7 @@ def main() -> int:
         tally = prove(asked.models, asked.seed, Path(name))
     result: dict[str, Any] = {
         "schema": "edgekd.benchmark.fuzz/1",
-        "machine": fingerprint(),
+        "machine": fingerprint(asked_of_agent()),
         "versions": versions(),
         "models": asked.models,
         "seed": asked.seed,

@@ -33,6 +33,7 @@ from edgekd.agent.fingerprint import fingerprint
 from edgekd.artefacts import Artefact
 from edgekd.bundle.preprocess import PREPROCESS, Preprocess
 from edgekd.errors import EdgeKDError
+from edgekd.ir.backends import asked_of_agent
 from edgekd.recipes.runner import Done
 from edgekd.records import digest_file
 from edgekd.store.certificate import CERTIFICATE, Certificate
@@ -315,7 +316,7 @@ def main() -> int:
                     text = text.replace(old, new)
                 path.write_text(text)
         result = prove(project, work, asked.kills, asked.seed, asked.longest)
-    result |= {"machine": fingerprint(), "versions": versions()}
+    result |= {"machine": fingerprint(asked_of_agent()), "versions": versions()}
     result["seconds"] = round(time.monotonic() - begun, 1)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     asked.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -38,6 +38,7 @@ from edgekd.export.onnx import OnnxExporter
 from edgekd.export.openvino import OpenvinoExporter
 from edgekd.export.tensors import normalised
 from edgekd.export.tflite import TfliteExporter
+from edgekd.ir.backends import asked_of_agent
 from edgekd.ir.numerics import Precision
 from edgekd.measure.figures import figure_of
 from edgekd.students._protocol import Student
@@ -71,7 +72,7 @@ class Work:
         test = test_split(options.tiny)
         self.raw, self.labels = test.inputs[: self.images], test.labels[: self.images]
         self.calibration = self.task.split("calibration").inputs[:CALIBRATION]
-        self.device = Fingerprint.model_validate(fingerprint())
+        self.device = Fingerprint.model_validate(fingerprint(asked_of_agent()))
         with torch.no_grad():
             seen = torch.from_numpy(normalised(self.raw, self.task.spec))
             self.classes = torch.cat([self.student.module(part).argmax(1) for part in seen.split(200)]).numpy()

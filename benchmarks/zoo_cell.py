@@ -32,6 +32,7 @@ from edgekd.errors import ConfigurationError, EdgeKDError
 from edgekd.export._protocol import Exporter, ExportOptions
 from edgekd.export.parity import compared, expected_answers
 from edgekd.export.tensors import answers_of, to_model_inputs
+from edgekd.ir.backends import asked_of_agent
 from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.students._protocol import Student
@@ -70,7 +71,7 @@ class Work:
 
     @cached_property
     def device(self) -> Fingerprint:
-        return Fingerprint.model_validate(fingerprint())
+        return Fingerprint.model_validate(fingerprint(asked_of_agent()))
 
     @cached_property
     def spec(self) -> TaskSpec:

@@ -358,13 +358,14 @@ def bench_devices(
     from edgekd.artefacts import Backend
     from edgekd.devices._protocol import MeasurePlan
     from edgekd.devices.catalogue import open_device
+    from edgekd.ir.backends import formats_of
     from edgekd.measure import bench_devices
     from edgekd.measure.bench import numbers_of_threads
     from edgekd.measure.models import find_models, pair_twins
 
     numbers_of_threads(threads, plan or MeasurePlan())
     for backend in backends:
-        Backend.model_validate(backend).formats  # noqa: B018  raises UnknownName on one that can't be driven
+        formats_of(Backend.model_validate(backend))  # raises UnknownName on one that can't be driven
     for device in devices:
         open_device(device)
     options: dict[str, Any] = {
@@ -470,6 +471,7 @@ def _files_of(
     """Files of models for as long as the context lasts; what is to be converted first, to what the backends read."""
     from edgekd.artefacts import Backend, Format
     from edgekd.exporting.naming import is_model
+    from edgekd.ir.backends import formats_of
 
     names = [str(path) for path in _paths(models)]
     if not any(map(is_model, names)):
@@ -479,7 +481,7 @@ def _files_of(
         return
     from edgekd.exporting.export import converted_files
 
-    read = dict.fromkeys(Backend.model_validate(name).formats[0] for name in backends)
+    read = dict.fromkeys(formats_of(Backend.model_validate(name))[0] for name in backends)
     shape = None if image is None else tuple(image)
     with tempfile.TemporaryDirectory(prefix=prefix()) as folder:
         yield converted_files(names, _path(weights), shape, tuple(read or Format), Path(folder), events)

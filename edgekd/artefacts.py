@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from pydantic import model_serializer, model_validator
 
-from edgekd.errors import UnknownName, nearest_name
+from edgekd.errors import UnknownName
 from edgekd.external_weights import external_files
 from edgekd.records import Digest, Record, digest_bytes, digest_file
 
-__all__ = ["BACKENDS", "RUNTIMES", "Artefact", "Backend", "Format", "Runtime", "backend_hint"]
+__all__ = ["Artefact", "Backend", "Format"]
 
 
 class Format(str, Enum):
@@ -66,23 +66,8 @@ _FILES: Mapping[Format, _Files] = {
 }
 
 
-class Runtime(NamedTuple):
-    """How a runtime is called: by a program that imports it, and by pip."""
-
-    module: str
-    package: str
-
-
-RUNTIMES: Mapping[str, Runtime] = {
-    "litert": Runtime("ai_edge_litert", "ai-edge-litert"),
-    "onnxruntime": Runtime("onnxruntime", "onnxruntime"),
-    "openvino": Runtime("openvino", "openvino"),
-}
-"""Every runtime this version can drive."""
-
-
 class Backend(Record):
-    """A runtime and how it executes. Written ``runtime/provider`` in files."""
+    """A runtime and how it executes, written ``runtime/provider`` in files; its record is in `edgekd.ir.backends`."""
 
     runtime: str
     provider: str
@@ -101,38 +86,6 @@ class Backend(Record):
 
     def __str__(self) -> str:
         return f"{self.runtime}/{self.provider}" if self.provider else self.runtime
-
-    @property
-    def formats(self) -> tuple[Format, ...]:
-        """Formats this backend loads, the native one first. Raises UnknownName on a backend edgekd can't drive."""
-        try:
-            return BACKENDS[str(self)]
-        except KeyError:
-            raise UnknownName("backend", str(self), BACKENDS, remedy=backend_hint(str(self), near=False)) from None
-
-
-BACKENDS: dict[str, tuple[Format, ...]] = {
-    "litert/xnnpack": (Format.TFLITE,),
-    "litert/builtin": (Format.TFLITE,),
-    "onnxruntime/cpu": (Format.ONNX,),
-    "openvino/cpu": (Format.OPENVINO, Format.ONNX, Format.TFLITE),
-}
-"""Every backend this version can drive, and the formats each loads."""
-
-
-def backend_hint(name: str, near: bool = True) -> str:
-    """What a name that is no backend may have meant, with a blank behind it; nothing where that can't be told.
-
-    ``near``: the nearest name too.
-    """
-    first = name.partition("/")[0]
-    for backend, formats in BACKENDS.items():
-        if first in (formats[0].value, formats[0].suffix.removeprefix(".")):
-            return f"{formats[0].suffix} files run on `{backend}` "
-        if first == backend.partition("/")[0] and first == name:
-            return f"did you mean `{backend}`? "
-    found = nearest_name(name, BACKENDS) if near else None
-    return f"did you mean `{found}`? " if found else ""
 
 
 class Artefact(Record):

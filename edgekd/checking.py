@@ -15,6 +15,7 @@ from pydantic import Field
 
 from edgekd.errors import ConfigurationError, NothingFits, Place, Problem
 from edgekd.events import Events
+from edgekd.ir.backends import formats_of
 from edgekd.records import Shown
 from edgekd.store.records import Arm, FeaturesRecord, MasksRecord
 from edgekd.tasks._protocol import SplitSizes, sizes_of
@@ -261,7 +262,7 @@ def _check_export(project: Project, arms: Sequence[Arm]) -> None:
     from edgekd.export.deployable import unwritable
 
     spec = project.task.spec
-    found = [unwritable(spec, arm.precision, project.export, arm.backend.formats[0]) for arm in arms]
+    found = [unwritable(spec, arm.precision, project.export, formats_of(arm.backend)[0]) for arm in arms]
     everywhere = [problem for problem in found[0] if all(problem in others for others in found[1:])]
     if everywhere:
         raise ConfigurationError(everywhere)

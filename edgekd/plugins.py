@@ -23,6 +23,7 @@ GROUPS: Mapping[str, str] = {
     "edgekd.views": "view",
     "edgekd.stages": "stage",
     "edgekd.exporters": "export format",
+    "edgekd.backends": "backend",
     "edgekd.devices": "kind of device",
     "edgekd.samplers": "sampler",
     "edgekd.accuracy": "accuracy estimate",

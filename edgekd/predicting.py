@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from edgekd.artefacts import BACKENDS, Backend
+from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Fingerprint
 from edgekd.devices.catalogue import probe_device
 from edgekd.errors import ConfigurationError, MissingError, Place, Problem
 from edgekd.export.kernels.precision import precision_of_file
 from edgekd.export.kernels.read import kernels_of_file
+from edgekd.ir.backends import BACKENDS, formats_of
 from edgekd.measure.models import find_models, names_of
 from edgekd.measure.predict import Asked, Unfit
 from edgekd.measure.tables import (
@@ -101,8 +102,8 @@ def asked_of(
     asked, unfit, found = list[Asked](), list[Unfit](), find_models(models)
     problems = list[Problem]()
     for artefact, name in zip(found, names_of([one.path for one in found]), strict=True):
-        own = [Backend.model_validate(known) for known, formats in BACKENDS.items() if formats[0] is artefact.format]
-        loads = [backend for backend in named or measured if artefact.format in backend.formats]
+        own = [Backend.model_validate(known) for known, spec in BACKENDS.items() if spec.formats[0] is artefact.format]
+        loads = [backend for backend in named or measured if artefact.format in formats_of(backend)]
         try:
             if named and not loads:
                 raise ConfigurationError.one(

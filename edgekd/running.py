@@ -125,7 +125,7 @@ def run_project(
     from edgekd.search.explain import explain
     from edgekd.search.original import beside_own
     from edgekd.search.rating import rate_teachers
-    from edgekd.search.requirements import require_meter, require_runtimes
+    from edgekd.search.requirements import require_meter, require_runtimes, simulation_caution
     from edgekd.search.rounds import run_rounds
     from edgekd.search.search import run_search, spent_before
     from edgekd.search.single import run_single
@@ -137,6 +137,8 @@ def run_project(
         fingerprint = session.describe()
         require_runtimes(project.target, fingerprint)
         require_meter(project.target, fingerprint)
+        if caution := simulation_caution(project.target, fingerprint):
+            events.line(f"caution    {caution}")
         ready_data(project, events)
         project = with_floor(command, project, events)
         # training a teacher may take hours: a busy device, a missing runtime and a mistake are found before it

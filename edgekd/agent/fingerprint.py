@@ -7,9 +7,7 @@ import os
 import platform
 import re
 from importlib import metadata
-from typing import Any, Dict, List, Optional
-
-from edgekd.agent.runtimes import RUNTIMES
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 __all__ = ["cpu_of", "extensions_of", "fingerprint", "memory_bytes_of"]
 
@@ -21,24 +19,16 @@ _EXTENSIONS = (
     "neon", "vfpv4", "asimd", "asimdhp", "fphp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme", "sme2",
 )  # fmt: skip
 
-_HOMES = {
-    "litert": (
-        ("ai_edge_litert", ("ai-edge-litert", "ai-edge-litert-nightly")),
-        ("tflite_runtime", ("tflite-runtime", "tflite-runtime-nightly")),
-        ("tensorflow", ("tensorflow", "tensorflow-cpu", "tensorflow-aarch64", "tf-nightly")),
-    ),
-    "onnxruntime": (
-        ("onnxruntime", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-qnn", "onnxruntime-openvino", "ort-nightly")),
-    ),
-    "openvino": (("openvino", ("openvino", "openvino-nightly")),),
-}
-"""Runtime -> modules that bring it, first found is used, each with the distributions that may hold it."""
 
+def fingerprint(runtimes: Mapping[str, Any], root: str = "/") -> Dict[str, Any]:
+    """The device described. ``root`` is where /proc and /sys are looked for.
 
-def fingerprint(root: str = "/") -> Dict[str, Any]:
-    """The device described. ``root`` is where /proc and /sys are looked for."""
+    ``runtimes`` are those to look for. Each has its ``providers``, and its ``homes``: [module, [distributions]] pairs
+    of which the first that is found counts.
+    """
     info = _read(os.path.join(root, "proc/cpuinfo"))
-    runtimes = {name: version for name, version in ((name, _version(name)) for name in _HOMES) if version}
+    versions = {name: _version(asked["homes"]) for name, asked in runtimes.items()}
+    found = {name: version for name, version in versions.items() if version}
     return {
         "cpu": cpu_of(info, root, platform.processor()),
         "architecture": platform.machine(),
@@ -48,8 +38,8 @@ def fingerprint(root: str = "/") -> Dict[str, Any]:
         "governor": _governor(root),
         "os": _system(root),
         "python": platform.python_version(),
-        "runtimes": runtimes,
-        "providers": {name: list(RUNTIMES[name]) for name in runtimes},
+        "runtimes": found,
+        "providers": {name: list(runtimes[name]["providers"]) for name in found},
     }
 
 
@@ -110,12 +100,12 @@ def _system(root: str) -> str:
     return "%s, %s %s" % (found.group(1) if found else "unknown", platform.system(), platform.release())
 
 
-def _version(runtime: str) -> Optional[str]:
+def _version(homes: Sequence[Any]) -> Optional[str]:
     """The version of the module that would be imported; None where there's none."""
-    for module, distributions in _HOMES[runtime]:
+    for place, (module, distributions) in enumerate(homes):
         if importlib.util.find_spec(module) is None:
             continue
-        prefix = "" if module == _HOMES[runtime][0][0] else module + " "
+        prefix = module + " " if place else ""
         for name in distributions:
             try:
                 return prefix + metadata.version(name)

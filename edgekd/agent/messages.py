@@ -26,7 +26,7 @@ __all__ = [
     "read_shapes",
 ]
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of this protocol. Host and agent refuse to work together when theirs differ."""
 
 MAX_LINE_BYTES = 4 * 1024 * 1024

@@ -143,10 +143,10 @@ def _hello(_message: Message, _tell: Tell, place: _Place) -> Message:
     return dict(told, unenforced=place.unenforced)
 
 
-def _describe(_message: Message, _tell: Tell, place: _Place) -> Message:
+def _describe(message: Message, _tell: Tell, place: _Place) -> Message:
     meter = place.meter.name if place.meter else ""
     return dict(
-        fingerprint(),
+        fingerprint(field(message, "runtimes", dict)),
         limits=place.yard.words,
         on_cores=place.on_cores,
         cooling=str(place.cooling),

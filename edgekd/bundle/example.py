@@ -2,57 +2,14 @@
 
 from __future__ import annotations
 
-from edgekd.artefacts import RUNTIMES, Backend
+from edgekd.artefacts import Backend
 from edgekd.export._protocol import ExportOptions
+from edgekd.ir.backends import BACKENDS
 from edgekd.ir.encoding import Encoding
 from edgekd.ir.numerics import BF16, Precision
 from edgekd.tasks._protocol import PictureSpec, TaskSpec
 
 __all__ = ["example_source"]
-
-# with the very options that the agent measures with (edgekd.agent.runtimes): others may compute otherwise
-_CALLS = {
-    "litert/builtin": """from {module}.interpreter import Interpreter, OpResolverType
-
-plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-model = Interpreter(str(here / "{model}"), num_threads={threads}, experimental_op_resolver_type=plain)
-model.allocate_tensors()
-model.set_tensor(model.get_input_details()[0]["index"], batch)
-model.invoke()
-answer = model.get_tensor(model.get_output_details()[0]["index"])[0]""",
-    "litert/xnnpack": """from {module}.interpreter import Interpreter
-
-model = Interpreter(str(here / "{model}"), num_threads={threads})
-model.allocate_tensors()
-model.set_tensor(model.get_input_details()[0]["index"], batch)
-model.invoke()
-answer = model.get_tensor(model.get_output_details()[0]["index"])[0]""",
-    "onnxruntime/cpu": """import {module}
-
-options = {module}.SessionOptions()
-options.intra_op_num_threads = {threads}
-options.inter_op_num_threads = 1
-model = {module}.InferenceSession(here / "{model}", options, providers=["CPUExecutionProvider"])
-answer = model.run(None, {{model.get_inputs()[0].name: batch}})[0][0]""",
-    "openvino/cpu": """import {module}
-
-options = {{"INFERENCE_PRECISION_HINT": "{floats}", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "{threads}"}}
-model = {module}.Core().compile_model(here / "{model}", "CPU", options)
-answer = model(batch)[0][0]""",
-}
-
-
-_ALL = {
-    "litert/builtin": 'answers = {{d["name"]: model.get_tensor(d["index"])[0] for d in model.get_output_details()}}',
-    "litert/xnnpack": 'answers = {{d["name"]: model.get_tensor(d["index"])[0] for d in model.get_output_details()}}',
-    "onnxruntime/cpu": """names = [output.name for output in model.get_outputs()]
-values = model.run(None, {{model.get_inputs()[0].name: batch}})
-answers = {{name: value[0] for name, value in zip(names, values)}}""",
-    "openvino/cpu": """answers = {{}}
-for output, value in model(batch).items():
-    answers |= dict.fromkeys(output.get_names(), value[0])""",
-}
-"""In the place of a call's last line, where a model has several outputs."""
 
 
 def example_source(
@@ -69,11 +26,12 @@ def example_source(
     ``encoding`` is the input's, where the caller quantizes: preprocess stated with an integer input.
     """
     steps = "\n".join(_input_steps(options, spec, encoding))
-    call = _CALLS[str(backend)]
+    driven = BACKENDS[str(backend)]
+    call = driven.example
     if not spec.plain:
-        call = call.rpartition("\n")[0] + "\n" + _ALL[str(backend)]
+        call = call.rpartition("\n")[0] + "\n" + driven.example_heads
     floats = "bf16" if precision.activations == BF16 else "f32"
-    call = call.format(model=model, threads=threads, floats=floats, module=RUNTIMES[backend.runtime].module)
+    call = call.format(model=model, threads=threads, floats=floats, module=driven.runtime.homes[0].module)
     imports, _, use = call.partition("\n\n")
     own = ", or a picture: python example.py PICTURE (pillow)" if spec.input.picture else ""
     return (

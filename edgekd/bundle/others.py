@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from edgekd.artefacts import BACKENDS, Artefact, Backend, Format
+from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.errors import EdgeKDError, Interrupted
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.converter import Converter
 from edgekd.export.facts import facts_of
 from edgekd.export.parity import check_parity
+from edgekd.ir.backends import BACKENDS
 from edgekd.ir.plan import Candidate
 from edgekd.records import digest_file
 from edgekd.store.certificate import BundledFile, OtherFormat, Parity
@@ -60,7 +61,7 @@ def other_formats(
 
 def _backend(run: Run, form: Format) -> Backend:
     """One of the target's that reads the format natively, or else the first there is."""
-    native = [name for name, formats in BACKENDS.items() if formats[0] is form]
+    native = [name for name, spec in BACKENDS.items() if spec.formats[0] is form]
     asked = [backend for backend in run.header.target.backends if str(backend) in native]
     return asked[0] if asked else Backend.model_validate(native[0])
 

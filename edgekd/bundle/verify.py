@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from edgekd.artefacts import RUNTIMES, Artefact, Backend
+from edgekd.artefacts import Artefact, Backend
 from edgekd.bundle.agreement import agreeing, largest_difference
 from edgekd.bundle.claims import figures_claimed, labels_claimed
 from edgekd.bundle.contents import bundle_digest, contents_of
@@ -28,6 +28,7 @@ from edgekd.evidence import Figure
 from edgekd.export.answers import read_outputs
 from edgekd.export.integer import float_figure, float_operators
 from edgekd.export.tensors import answers_of, to_model_inputs
+from edgekd.ir.backends import runtimes
 from edgekd.measure.conditions import busy_when_measured, cores_of, load_of, too_busy
 from edgekd.measure.figures import figures_for_limits, file_figures
 from edgekd.measure.sentinel import judge_measured, unsteady
@@ -175,7 +176,7 @@ def _require_done(outcome: Outcome, detail: str) -> None:
 
 def _require_runtime(backend: Backend, here: Fingerprint) -> None:
     if backend.runtime not in here.runtimes:
-        known = RUNTIMES.get(backend.runtime)
+        known = runtimes().get(backend.runtime)
         raise MissingError(
             f"its files are as certified, but there is no {backend.runtime} on this device to check more",
             f"there: pip install {known.package}" if known else "this edgekd does not know it: take a later one",

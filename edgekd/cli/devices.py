@@ -30,7 +30,11 @@ def probe(output: Output, name: str) -> None:
 @command("edgekd devices install my-board --runtime onnxruntime")
 @click.argument("name", shell_complete=complete_device)
 @click.option(
-    "--runtime", "runtimes", multiple=True, required=True, help="litert, tflite-runtime, onnxruntime, openvino."
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    required=True,
+    help="litert, tflite-runtime, onnxruntime, openvino, or a plugin's.",
 )
 @click.option(
     "--python", help="The Python there to make it with.", show_default="the same as before, or the first found"

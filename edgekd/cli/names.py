@@ -44,7 +44,7 @@ def complete_loss(_ctx: click.Context, _param: click.Parameter, incomplete: str)
 
 def complete_backend(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Backends that edgekd drives."""
-    from edgekd.artefacts import BACKENDS
+    from edgekd.ir.backends import BACKENDS
 
     return [name for name in BACKENDS if name.startswith(incomplete)]
 

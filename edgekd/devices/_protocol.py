@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import (
     Field,
@@ -25,7 +25,7 @@ from pydantic import (
 from edgekd.artefacts import Artefact, Backend
 from edgekd.errors import Problem
 from edgekd.evidence import EvidenceKind
-from edgekd.records import Digest, Record, digest_json
+from edgekd.records import Digest, Extended, Record, digest_json
 
 __all__ = [
     "Conditions",
@@ -45,8 +45,10 @@ __all__ = [
     "ProcessSample",
     "Progress",
     "RunResult",
+    "Sampled",
     "SentinelReading",
     "Shapes",
+    "Simulated",
 ]
 
 
@@ -75,12 +77,13 @@ class Fingerprint(Record):
     meter: str = ""  # what tells its power; no part of the identity, for it changes no other figure
     no_meter: str = ""  # why nothing does
     power_is_modelled: bool = False  # nothing is read: ``meter`` is what a person wrote
+    simulator: str = ""  # compiler and version whose estimates stand for measurements: nothing runs there
 
     @model_serializer(mode="wrap")
     def _as_it_always_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what came later and says nothing here."""
         written: dict[str, Any] = whole(self)
-        later = ("limits", "on_cores", "cooling", "meter", "no_meter", "power_is_modelled")
+        later = ("limits", "on_cores", "cooling", "meter", "no_meter", "power_is_modelled", "simulator")
         return {name: value for name, value in written.items() if name not in later or value}
 
     def digest(self) -> Digest:
@@ -89,8 +92,13 @@ class Fingerprint(Record):
 
     @property
     def times_only(self) -> bool:
-        """Whether no Python is there: it tells no answers, no memory and no energy."""
-        return self.python == NO_PYTHON
+        """Whether it is measured without a Python there: it tells no answers, no memory and no energy."""
+        return self.python == NO_PYTHON and not self.simulates
+
+    @property
+    def simulates(self) -> bool:
+        """Whether its figures are a compiler's estimates: it ranks candidates and can't certify one."""
+        return bool(self.simulator)
 
     @property
     def saturates_int8(self) -> bool:
@@ -259,13 +267,56 @@ class SentinelReading(Record):
     drift: float
 
 
-class Measurement(Record):
-    """One job's result, with everything needed to recompute its figures."""
+class Sampled(Record):
+    """A measurement's evidence where the model ran: one sample a fresh process."""
+
+    processes: Annotated[tuple[ProcessSample, ...], Field(min_length=1)]
+
+
+class Simulated(Record):
+    """A measurement's evidence where a compiler estimated one call by its model of the hardware. Nothing ran.
+
+    Either ``cycles`` at ``clock_mhz``, or ``seconds``. It has no spread: every quantile of the latency is the estimate.
+    Its operators are the measurement's own ``operators``.
+    """
+
+    compiler: Annotated[str, Field(min_length=1)]
+    version: Annotated[str, Field(min_length=1)]
+    cycles: PositiveInt | None = None
+    clock_mhz: PositiveFloat | None = None
+    seconds: PositiveFloat | None = None
+    memory_bytes: NonNegativeInt | None = None  # that the compiler planned for activations; None where it doesn't tell
+
+    @model_validator(mode="after")
+    def _one_time(self) -> Simulated:
+        if (self.cycles is None) != (self.clock_mhz is None) or (self.cycles is None) == (self.seconds is None):
+            raise ValueError("expected `cycles` with `clock_mhz`, or `seconds`")
+        return self
+
+    @property
+    def latency_us(self) -> float:
+        """The estimate of one call."""
+        if self.cycles is not None and self.clock_mhz is not None:
+            return self.cycles / self.clock_mhz
+        assert self.seconds is not None
+        return 1e6 * self.seconds
+
+    def __str__(self) -> str:
+        return f"{self.compiler} {self.version}"
+
+
+class Measurement(Extended):
+    """One job's result, with everything needed to recompute its figures.
+
+    What it is taken from is a union: ``processes`` that ran, or a ``simulated`` estimate (`taken`).
+    """
+
+    added: ClassVar[frozenset[str]] = frozenset({"simulated"})
 
     sha256: Digest  # of the artefact
     backend: Backend
     fingerprint: Digest
-    kind: EvidenceKind  # measured, or emulated under artificial limits
+    kind: EvidenceKind  # measured, emulated under artificial limits, or simulated
     plan: MeasurePlan
     shapes: Shapes = ()  # asked for
     resolution_us: NonNegativeFloat = 0.0  # of the times, where a program rounds them
@@ -282,6 +333,27 @@ class Measurement(Record):
     energy: tuple[EnergySample, ...] = ()
     energy_detail: str = ""  # why there is none although the plan asked for it
     power_model: PowerModel | None = None
+    simulated: Simulated | None = None  # in the place of processes
+
+    @model_validator(mode="after")
+    def _one_evidence(self) -> Measurement:
+        if self.simulated is not None and (self.processes or self.kind is not EvidenceKind.SIMULATED):
+            raise ValueError("a simulated estimate is of kind `simulated`, and has no processes")
+        if self.processes and self.kind is EvidenceKind.SIMULATED:
+            raise ValueError("processes that ran are never of kind `simulated`")
+        return self
+
+    @property
+    def taken(self) -> Sampled | Simulated | None:
+        """What its figures are taken from; None where there are none."""
+        if self.outcome is not Outcome.OK:
+            return None
+        return self.simulated or (Sampled(processes=self.processes) if self.processes else None)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it has a latency."""
+        return self.outcome is Outcome.OK and bool(self.processes or self.simulated)
 
 
 class RunResult(Record):

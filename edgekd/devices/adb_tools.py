@@ -17,7 +17,6 @@ from pathlib import Path
 from pydantic import FilePath, model_validator
 
 from edgekd.agent.fingerprint import cpu_of, extensions_of, memory_bytes_of
-from edgekd.artefacts import BACKENDS
 from edgekd.devices._protocol import (
     NO_PYTHON,
     Fingerprint,
@@ -38,6 +37,7 @@ from edgekd.devices.shell import Shell, ask, command_line, last_line
 from edgekd.devices.tool_output import NotUnderstood, read_benchmark_model, read_perf_test
 from edgekd.errors import ConnectionLost, DeviceUnreachable, MissingError, Problem
 from edgekd.evidence import EvidenceKind
+from edgekd.ir.backends import BACKENDS
 from edgekd.records import digest_file
 
 __all__ = ["AdbToolsDevice", "ToolsSession"]

@@ -39,7 +39,9 @@ class ProbeAnswer(Shown):
         runtimes = [f"{name} {version}" for name, version in sorted(found.runtimes.items())]
         providers = [f"{name}/{each}" for name, every in sorted(found.providers.items()) for each in every]
         return [
-            f"{self.device}  {found.cpu}, {found.cores} cores, {format_bytes(found.memory_bytes)}",
+            f"{self.device}  {found.cpu}, {found.cores} cores, {format_bytes(found.memory_bytes)}"
+            if not found.simulates
+            else f"{self.device}  {found.cpu}",
             f"  instructions  {found.architecture}: {' '.join(found.extensions) or 'none that matter here'}",
             f"  governor      {found.governor or 'unknown'}",
             f"  system        {found.os}, Python {found.python}",
@@ -48,6 +50,7 @@ class ProbeAnswer(Shown):
             *([f"  on cores      {found.on_cores}"] if found.on_cores else []),
             *([f"  cooling       {found.cooling}"] if found.cooling else []),
             *([f"  limits        {found.limits}"] if found.limits else []),
+            *([f"  figures       simulated, by {found.simulator}"] if found.simulates else []),
             f"  fingerprint   {self.subject[:12]}",
             *([f"  in use        {self.in_use}"] if self.in_use else []),
         ]

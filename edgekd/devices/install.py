@@ -21,25 +21,17 @@ from edgekd.devices.catalogue import open_device, probe_device
 from edgekd.devices.remote import ENVIRONMENT, look
 from edgekd.devices.shell import HasShell, Shell, ask, command_line
 from edgekd.errors import DeviceUnreachable, MissingError, UnknownName, UsageError
+from edgekd.ir.backends import Home, RuntimeSpec, runtimes
 from edgekd.records import Shown
 
-__all__ = ["PACKAGES", "InstallAnswer", "install_runtimes", "own_python"]
+__all__ = ["InstallAnswer", "install_runtimes", "installable", "own_python"]
 
-PACKAGES: Mapping[str, tuple[str, ...]] = {
-    "litert": ("ai-edge-litert",),
-    "tflite-runtime": ("tflite-runtime", "numpy<2"),  # built against numpy 1
-    "onnxruntime": ("onnxruntime",),
-    "openvino": ("openvino",),
-}
-"""What a person asks for, and the packages that bring it (numpy comes with each)."""
 
-_MODULES = {
-    "ai-edge-litert": "ai_edge_litert.interpreter",
-    "tflite-runtime": "tflite_runtime.interpreter",
-    "onnxruntime": "onnxruntime",
-    "openvino": "openvino",
-}
-_CALLED = {"tflite-runtime": "litert"}  # what the agent calls it, where that is another name
+def installable() -> Mapping[str, tuple[RuntimeSpec, Home]]:
+    """What a person asks for, and the runtime and package that it stands for (numpy comes with each)."""
+    return {name: (runtime, home) for runtime in runtimes().values() for name, home in runtime.installs.items()}
+
+
 _LOOK_DEADLINE_S = 120.0
 _DEADLINE_S = 3600.0  # a slow board behind a slow line
 _LISTED = re.compile(r"/lib/python(\d+)\.(\d+)/site-packages/([A-Za-z0-9._]+)-([A-Za-z0-9.!+_]+)\.dist-info$", re.M)
@@ -70,9 +62,10 @@ def install_runtimes(
     Raises UnknownName, UsageError where the device has no shell or would not use the environment, MissingError where
     its packages can't be had (what was installed before is then as it was), DeviceUnreachable.
     """
+    known = installable()
     for runtime in runtimes:
-        if runtime not in PACKAGES:
-            raise UnknownName("runtime to install", runtime, PACKAGES)
+        if runtime not in known:
+            raise UnknownName("runtime to install", runtime, known)
     device = open_device(name, notice=notice)
     if not isinstance(device, HasShell):
         raise UsageError(f"`{name}` is reached without a shell: nothing can be installed there", "use its own pip")
@@ -81,7 +74,7 @@ def install_runtimes(
             f"`{name}` is measured by the vendors' own programs: a runtime of a Python's would not be used there",
             "put a Python on the phone (Termux), and reach it by kind: adb",
         )
-    packages = list(dict.fromkeys(package for runtime in runtimes for package in PACKAGES[runtime]))
+    packages = list(dict.fromkeys(package for runtime in runtimes for package in known[runtime][1].requirements))
     own = own_python(device)
     if own is not None:
         raise UsageError(
@@ -107,13 +100,23 @@ def install_runtimes(
     finally:
         session.close()
     found = probe_device(name).fingerprint
-    lacking = [runtime for runtime in runtimes if _CALLED.get(runtime, runtime) not in found.runtimes]
+    lacking = [runtime for runtime in runtimes if known[runtime][0].name not in found.runtimes]
     if lacking:
         raise MissingError(
             f"{', '.join(lacking)} is installed on {name}, and the agent there does not find it",
             f"`edgekd devices probe {name}` tells which Python it runs in; is its device file another one by now?",
         )
     return InstallAnswer(device=name, python=found.python, runtimes=dict(found.runtimes))
+
+
+def _homes() -> Mapping[str, Home]:
+    """By pip's name of the package that brings a runtime: the first that is installed for it."""
+    return {_pip_name(home.requirements[0]): home for _, home in installable().values()}
+
+
+def _pip_name(requirement: str) -> str:
+    """The package that a requirement such as ``numpy<2`` is about, spelled as pip compares names."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9._-]", requirement)[0]).lower()
 
 
 def own_python(device: Device) -> str | None:
@@ -146,16 +149,15 @@ true"""
         return None
     major, minor = told.groups()[:2] if told else listed[-1][:2]
     packages = {re.sub(r"[-_.]+", "-", name).lower(): version for *_, name, version in listed}
-    runtimes = {name: version for name, version in packages.items() if name in _MODULES}
-    return _Installed(told.group(3) if told else None, (int(major), int(minor)), runtimes)
+    kept = {name: version for name, version in packages.items() if name in _homes()}
+    return _Installed(told.group(3) if told else None, (int(major), int(minor)), kept)
 
 
 def _kept(before: _Installed, same_python: bool) -> list[str]:
     """What brings the runtimes that were there, in the versions that were measured with."""
     packages = []
     for name, version in before.packages.items():
-        further = next((more for first, *more in PACKAGES.values() if first == name), [])
-        packages += [f"{name}=={version}" if same_python else name, *further]
+        packages += [f"{name}=={version}" if same_python else name, *_homes()[name].requirements[1:]]
     return packages
 
 
@@ -164,8 +166,8 @@ def _make(shell: Shell, folder: str, python: str, packages: Sequence[str]) -> No
     new = f"envs/{secrets.token_hex(4)}"
     inside = f"{new}/bin/python"
     pip = [inside, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", *packages]
-    names = dict.fromkeys(package.partition("==")[0] for package in packages)
-    modules = ["numpy", *(_MODULES[name] for name in names if name in _MODULES)]
+    homes = [_homes()[name] for name in dict.fromkeys(map(_pip_name, packages)) if name in _homes()]
+    modules = ["numpy", *(home.imports or home.module for home in homes)]
     # as in agent/telemetry.py: OpenVINO's import tells its vendor of it, and nothing here does unasked
     look_in = f"import sys; sys.modules['openvino_telemetry'] = None; import {', '.join(modules)}"
     try:

@@ -35,6 +35,7 @@ from edgekd.devices.link import Link
 from edgekd.devices.outputs import open_output, samples_in
 from edgekd.errors import ConfigurationError, DeviceBusy, DeviceUnreachable, MissingError, Problem, printable
 from edgekd.evidence import EvidenceKind
+from edgekd.ir.backends import asked_of_agent
 from edgekd.records import Digest, Record, digest_file
 from edgekd.temporary import prefix, sweep_temporary
 
@@ -110,7 +111,7 @@ class AgentSession:
     def describe(self) -> Fingerprint:
         """See DeviceSession. Asked once a session."""
         if self._fingerprint is None:
-            found = self._ask("describe", Fingerprint)
+            found = self._ask("describe", Fingerprint, runtimes=asked_of_agent())
             model = self._power_model
             told = f"{model.busy_w:g} W busy, {model.idle_w:g} W idle, by the device file" if model else ""
             self._fingerprint = found.but(meter=told, no_meter="", power_is_modelled=True) if told else found

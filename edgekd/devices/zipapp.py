@@ -1,4 +1,7 @@
-"""The agent as one file: a zip application named by its content, so that a device keeps each version once."""
+"""The agent as one file: a zip application named by its content, so that a device keeps each version once.
+
+Runtimes of other packages (`edgekd.ir.backends.RuntimeSpec.agent`) are added to it as source.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,13 @@ import zipfile
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 import platformdirs
+
+from edgekd.errors import MissingError
+from edgekd.ir.backends import RuntimeSpec, runtimes
 
 __all__ = ["agent_path", "build_agent"]
 
@@ -51,4 +58,25 @@ def _sources() -> Mapping[str, str]:
         for item in folder.iterdir():
             if item.name.endswith(".py"):
                 found[f"{prefix}/{item.name}"] = item.read_text(encoding="utf-8")
+    for runtime in runtimes().values():
+        if runtime.agent:
+            found[f"edgekd/agent/runtimes/{runtime.name}.py"] = _source(runtime)
     return found
+
+
+def _source(runtime: RuntimeSpec) -> str:
+    """The agent's module of another package's runtime. Raises MissingError where it isn't there as source."""
+    try:
+        found = find_spec(runtime.agent)
+    except ImportError as error:
+        raise _no_source(runtime, str(error)) from error
+    if found is None or found.origin is None or not found.origin.endswith(".py"):
+        raise _no_source(runtime, "no such module" if found is None else "it is no Python source")
+    return Path(found.origin).read_text(encoding="utf-8")
+
+
+def _no_source(runtime: RuntimeSpec, why: str) -> MissingError:
+    return MissingError(
+        f"the runtime `{runtime.name}` can't be sent to a device: {runtime.agent}: {why}",
+        "install the package that brings it again, or uninstall it",
+    )

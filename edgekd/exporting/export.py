@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgekd.artefacts import BACKENDS, Backend, Format
+from edgekd.artefacts import Backend, Format
 from edgekd.bundle.cautions import near_chance
 from edgekd.bundle.contents import bundle_digest
 from edgekd.devices._protocol import DeviceSession, Measurement, Outcome
@@ -25,13 +25,14 @@ from edgekd.exporting.data import ModelTask, Values, task_for
 from edgekd.exporting.given import GivenModel, given_model
 from edgekd.exporting.making import Made, Maker, backend_for, told
 from edgekd.exporting.naming import is_model
+from edgekd.ir.backends import BACKENDS, formats_of
 from edgekd.ir.numerics import Precision
 from edgekd.ir.support import COMPARED
 from edgekd.measure.settle import measure_until
 from edgekd.records import digest_json
 from edgekd.running import versions_here
 from edgekd.search.plan import trial_plan
-from edgekd.search.requirements import require_meter, require_runtimes
+from edgekd.search.requirements import require_meter, require_running, require_runtimes
 from edgekd.store.records import RunHeader
 from edgekd.targets.catalogue import load_target
 from edgekd.targets.relative import floored
@@ -181,6 +182,7 @@ class _Export:
         self._scores: dict[tuple[str, ...], float] = {}
         fingerprint = session.describe()
         if target is not None:
+            require_running(target, fingerprint)
             require_runtimes(target, fingerprint)
             require_meter(target, fingerprint)
         contract = target or Target(name="none", device="this-computer", backends=(backend_for(Format.ONNX),))
@@ -367,16 +369,16 @@ def _smallest(one: Made) -> tuple[int, int]:
 def _formats_of(target: Target | None) -> tuple[Format, ...]:
     if target is None:
         return tuple(Format)
-    return tuple(dict.fromkeys(backend.formats[0] for backend in target.backends))
+    return tuple(dict.fromkeys(formats_of(backend)[0] for backend in target.backends))
 
 
 def _backends(target: Target | None, form: Format) -> list[Backend]:
     """Where a format's files run: the target's backends that read it natively."""
     if target is None:
         return [backend_for(form)]
-    found = [backend for backend in target.backends if BACKENDS[str(backend)][0] is form]
+    found = [backend for backend in target.backends if BACKENDS[str(backend)].formats[0] is form]
     if not found:
-        known = ", ".join(dict.fromkeys(backend.formats[0].value for backend in target.backends))
+        known = ", ".join(dict.fromkeys(formats_of(backend)[0].value for backend in target.backends))
         raise UsageError(f"target {target.name} has no backend for {form.value}", f"its backends read {known}")
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekd.artefacts import BACKENDS, Artefact, Backend, Format
+from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Fingerprint, Job
 from edgekd.errors import ConfigurationError, Diverged, EdgeKDError
@@ -17,6 +17,7 @@ from edgekd.export.parity import ParityReport, check_parity
 from edgekd.export.score import score_artefact
 from edgekd.exporting.answer import ExportedFile
 from edgekd.exporting.data import ModelTask
+from edgekd.ir.backends import BACKENDS
 from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.store.certificate import Parity
@@ -156,7 +157,7 @@ def options_for(task: ModelTask, form: Format) -> ExportOptions:
 
 def backend_for(form: Format) -> Backend:
     """The first that reads the format natively: its answers are checked there."""
-    return Backend.model_validate(next(name for name, formats in BACKENDS.items() if formats[0] is form))
+    return Backend.model_validate(next(name for name, spec in BACKENDS.items() if spec.formats[0] is form))
 
 
 def told(error: EdgeKDError) -> str:

@@ -60,7 +60,7 @@ class Scheme(NamedTuple):
 class Precision(str, Enum):
     """A named scheme; the first ones compute most like the student that was trained.
 
-    A new one needs its row in ``_PRESETS``, below, and in `edgekd.ir.support.PRECISIONS` the runtimes that have it.
+    A new one needs its row in ``_PRESETS``, below, and in `edgekd.ir.shipped_backends` the backends that have it.
     """
 
     FLOAT32 = "float32"

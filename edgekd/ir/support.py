@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from edgekd.artefacts import Backend
 from edgekd.errors import Problem
+from edgekd.ir.backends import BACKENDS
 from edgekd.ir.numerics import Precision
 
-__all__ = ["COMPARED", "ONNXRUNTIME_INTEGER", "ONNXRUNTIME_WIDENED", "PRECISIONS", "precisions_of", "unsupported"]
+__all__ = ["COMPARED", "ONNXRUNTIME_INTEGER", "ONNXRUNTIME_WIDENED", "precisions_of", "unsupported"]
 
 COMPARED = (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC_INT8, Precision.INT8)
 """What a search compares where the recipe fixes no precision, and every runtime has. Others are asked for by name."""
 
-PRECISIONS: Mapping[str, tuple[Precision, ...]] = {
-    "litert": (*COMPARED, Precision.INT16X8),
-    "onnxruntime": (*COMPARED, Precision.INT8_WEIGHTS),
-    "openvino": (*COMPARED, Precision.BF16, Precision.INT8_WEIGHTS),
-}
-"""Precisions by runtime; an operator of a given student may still rule one out. Each is listed by name: a new precision
-is on no runtime until its exporter, the integer reference and parity support it."""
-
 
 def precisions_of(backend: Backend) -> tuple[Precision, ...]:
-    """The precisions a backend's runtime can have at all; empty for a runtime that is not known."""
-    return PRECISIONS.get(backend.runtime, ())
+    """The precisions a backend can have at all; empty for one that is not registered.
+
+    An operator of a given student may still rule one out.
+    """
+    spec = BACKENDS.get(str(backend))
+    return () if spec is None else spec.precisions
 
 
 def unsupported(precision: Precision, backend: Backend) -> list[Problem]:
     """Why a backend can't have a model of this precision, whatever the model; empty where it can."""
     if precision in precisions_of(backend):
         return []
-    having = ", ".join(runtime for runtime, found in PRECISIONS.items() if precision in found)
+    having = ", ".join(dict.fromkeys(spec.runtime.name for spec in BACKENDS.values() if precision in spec.precisions))
     return [Problem(f"{backend} has no {precision.value} models", f"use {having}" if having else "use another")]
 
 

@@ -193,7 +193,7 @@ def _change(now: BenchRow, then: BenchRow, floor: float, alpha: float, with_thre
     scaled = [_by_sentinel(row.measurement) for row in (now, then)]
     relative = compare(scaled[0], scaled[1], floor, alpha) if scaled[0] and scaled[1] else None
     word, why = _word(plain), ""
-    if word != "alike" and relative is None:
+    if word != "alike" and relative is None and now.measurement.simulated is None:
         why = "without a sentinel, nobody can tell the model from the machine"
     elif relative is not None and word != _word(relative):
         why = f"by the sentinel it takes {relative.ratio:.2f} of its time: the machine has changed"

@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgekd.artefacts import BACKENDS, Artefact, Backend
+from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import (
     Device,
     DeviceSession,
@@ -29,6 +29,7 @@ from edgekd.devices._protocol import (
 )
 from edgekd.errors import ConfigurationError, Interrupted, MissingError, Place, Problem, UsageError
 from edgekd.evidence import Figure
+from edgekd.ir.backends import BACKENDS, formats_of
 from edgekd.measure.against import Against, hold_against, match, read_report, require_like
 from edgekd.measure.compare import ALPHA, Comparison, aa_noise, alpha_among, compare, low_us, order
 from edgekd.measure.conditions import cores_of
@@ -157,7 +158,7 @@ def run_bench(
     pairs = pair_twins(artefacts, twins)
     before = read_report(previous) if previous is not None else None
     for backend in backends or ():
-        backend.formats  # noqa: B018  raises UnknownName on one that can't be driven, before the device is taken
+        formats_of(backend)  # raises UnknownName on one that can't be driven, before the device is taken
     session = device.open()
     try:
         fingerprint = session.describe()
@@ -231,13 +232,13 @@ def _jobs(
 ) -> tuple[Job, ...]:
     jobs, problems = [], []
     for artefact in artefacts:
-        backends = [backend for backend in usable if artefact.format in backend.formats]
+        backends = [backend for backend in usable if artefact.format in formats_of(backend)]
         fitting = [
             Job(artefact=artefact, backend=b, threads=count, shapes=shapes) for b in backends for count in threads
         ]
         jobs.extend(fitting)
         if not fitting:
-            able = [name for name, formats in BACKENDS.items() if artefact.format in formats]
+            able = [name for name, spec in BACKENDS.items() if artefact.format in spec.formats]
             problems.append(
                 Problem(
                     f"none of {', '.join(map(str, usable)) or 'no backend'} loads {artefact.format.value} files",
@@ -300,7 +301,7 @@ def undecided_pairs(
     Only those that matter: the fastest with any other, and the ``related`` ones.
     """
     timed = sorted(
-        (i for i, m in enumerate(measurements) if m.outcome is Outcome.OK and m.processes),
+        (i for i, m in enumerate(measurements) if m.is_timed),
         key=lambda i: low_us(measurements[i]),
     )
     alpha = alpha_among(len(timed))
@@ -323,7 +324,7 @@ def _unsure(known: Sequence[Measurement], earlier: Sequence[Measurement | None],
     both = [
         (place, now, then)
         for place, (now, then) in enumerate(zip(known, earlier, strict=False))
-        if then is not None and now.outcome is Outcome.OK and now.processes
+        if then is not None and now.is_timed
     ]
     return [place for place, now, then in both if _undecided(compare(now, then, noise, ALPHA / len(both)))]
 
@@ -378,7 +379,7 @@ def _twins(
     with_threads: bool,
     names: Mapping[Path, str],
 ) -> tuple[BenchTwin, ...]:
-    timed = {job: m for job, m in zip(jobs, measurements, strict=True) if m.outcome is Outcome.OK and m.processes}
+    timed = {job: m for job, m in zip(jobs, measurements, strict=True) if m.is_timed}
     alpha = alpha_among(len(timed))  # as the rows are compared, lest two lines say different things of one pair
     found = []
     for before, after in pairs:

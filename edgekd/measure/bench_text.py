@@ -81,11 +81,12 @@ def _heading(report: BenchReport) -> str:
             report.device,
             f"{found.cpu} ({isa})" if isa else found.cpu,
             *runtimes,
-            str(plan.load),
-            threads,
+            *([] if found.simulates else [str(plan.load), threads]),
             *asked,
             *(["times only, by the vendors' programs"] if found.times_only else []),
-            f"{report.processes} processes each, interleaved",
+            f"one estimate each, by {found.simulator}; nothing ran"
+            if found.simulates
+            else f"{report.processes} processes each, interleaved",
             *(kind.value for kind in kinds),
         ]
     )
@@ -157,6 +158,8 @@ def _noise(report: BenchReport) -> str:
         noise = f"noise {report.quality.noise:.1%} (no A/A pair: the model that was there twice failed)"
     if not timed:
         return ""
+    if report.fingerprint.simulates:
+        return "Estimates have no noise: the order is by the estimate." if len(timed) > 1 else ""
     if len(timed) < 2:
         return f"{noise}."
     tied = [row for row in timed if sum(other.order == row.order for other in timed) > 1]
@@ -279,6 +282,8 @@ def _conditions(row: BenchRow) -> str:
         if any(end is not None for end in ends):
             told.append(" -> ".join("not told" if end is None else f"{end:.0f} {unit}" for end in ends))
     told += [row.measurement.state] if row.measurement.state else []
+    if row.measurement.simulated is not None:
+        return "estimated, not run"
     return ", ".join(told) or ("neither temperature nor clock is told here" if processes else "not timed")
 
 
@@ -292,7 +297,7 @@ def _us(value: float) -> str:
 
 
 def _interval(figure: Figure) -> str:
-    return f"[{_us(figure.lower)}, {_us(figure.upper)}]"
+    return "-" if figure.low is None else f"[{_us(figure.lower)}, {_us(figure.upper)}]"
 
 
 def _wrapped(text: str) -> list[str]:

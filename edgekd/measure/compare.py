@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from edgekd.devices._protocol import Measurement, Outcome
+from edgekd.devices._protocol import Measurement
 from edgekd.errors import Unstable
 from edgekd.measure.interval import resampled_medians
 from edgekd.measure.sentinel import moved_too_far
@@ -63,12 +63,17 @@ def times(ratio: float) -> str:
 
 
 def low_us(measurement: Measurement) -> float:
-    """The ranking figure: median over processes of the per-process low quantile. Raises Unstable where it has none."""
-    if measurement.outcome is not Outcome.OK or not measurement.processes:
+    """The ranking figure. Raises Unstable where it has none.
+
+    The median over processes of the per-process low quantile, or a simulated estimate.
+    """
+    if not measurement.is_timed:
         raise Unstable(
             f"{measurement.backend} has no timings: {measurement.outcome.value} {measurement.detail}".rstrip(),
             "compare only measurements whose outcome is ok",
         )
+    if measurement.simulated is not None:
+        return measurement.simulated.latency_us
     return float(np.median([process.low_us for process in measurement.processes]))
 
 
@@ -78,6 +83,8 @@ def compare(a: Measurement, b: Measurement, noise: float | None = None, alpha: f
     ``alpha`` is how often identical artefacts may be told apart. Raises Unstable where either has no timings.
     """
     ratio = low_us(a) / low_us(b)
+    if a.simulated is not None or b.simulated is not None:
+        return _of_estimates(a, b, ratio)
     x, y = _log_lows(a), _log_lows(b)
     if len(x) == len(y) >= 3 and (_moved(a) or _moved(b)) and _interleaved(a, b):
         low, high = _paired(a, b, alpha)
@@ -91,6 +98,14 @@ def compare(a: Measurement, b: Measurement, noise: float | None = None, alpha: f
     return Comparison(ratio=ratio, low=low, high=high, distinguishable=apart)
 
 
+def _of_estimates(a: Measurement, b: Measurement, ratio: float) -> Comparison:
+    """Two estimates of one simulator have no noise between them; any other pair with an estimate tells nothing."""
+    if a.simulated is not None and b.simulated is not None and a.fingerprint == b.fingerprint:
+        apart = abs(math.log(ratio)) > math.log1p(_SMALLEST_NOISE)
+        return Comparison(ratio=ratio, low=ratio, high=ratio, distinguishable=apart)
+    return Comparison(ratio=ratio, low=0.0, high=sys.float_info.max, distinguishable=False)
+
+
 def alpha_among(count: int) -> float:
     """What each pair of so many artefacts is compared at."""
     return ALPHA / max(1, count * (count - 1) // 2)
@@ -102,7 +117,7 @@ def order(measurements: Sequence[Measurement], noise: float) -> tuple[int, ...]:
     After a place shared by k the next one is k further on (1, 1, 3). A measurement without timings has place 0.
     """
     timed = sorted(
-        (i for i, m in enumerate(measurements) if m.outcome is Outcome.OK and m.processes),
+        (i for i, m in enumerate(measurements) if m.is_timed),
         key=lambda i: low_us(measurements[i]),
     )
     places, leader, place = [0] * len(measurements), -1, 0
@@ -121,7 +136,7 @@ def aa_noise(measurements: Sequence[Measurement]) -> float:
     are drawn from the pool again and again, and their medians compared. Where the batch holds A/A pairs (the same
     artefact twice on one backend), their observed difference counts too, and the larger one is taken.
     """
-    timed = [m for m in measurements if m.outcome is Outcome.OK and m.processes]
+    timed = [m for m in measurements if m.is_timed]
     residuals = [value for m in timed if len(m.processes) > 1 for value in _residuals(m)]
     expected = 0.0
     if residuals:

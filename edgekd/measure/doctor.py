@@ -23,6 +23,7 @@ from edgekd.devices.adb import AdbDevice
 from edgekd.devices.install import own_python
 from edgekd.devices.shell import HasShell
 from edgekd.errors import DeviceBusy, DeviceUnreachable
+from edgekd.ir.backends import runtimes
 from edgekd.measure.compare import aa_noise
 from edgekd.measure.conditions import cores_of, load_of, told_by_device, too_busy
 from edgekd.measure.converters import CONVERTERS, LATE, Found, find_converters
@@ -32,7 +33,6 @@ from edgekd.wrapping import columns
 
 __all__ = ["Check", "DoctorReport", "examine"]
 
-_PACKAGES = {"litert": "ai-edge-litert", "onnxruntime": "onnxruntime", "openvino": "openvino"}
 _OLDEST = {"host": (3, 11), "device": (3, 8)}
 _LOW_BATTERY = 20  # percent
 _STEADY_GOVERNORS = ("performance", "userspace")  # any other scales the clock by what was done lately
@@ -97,11 +97,11 @@ def examine(device: Device, converters: Callable[[], Sequence[Found]] = find_con
             *_python(fingerprint),
             *_runtimes(fingerprint, device),
             *_converters(converters()),
-            *_cpu(fingerprint, isinstance(device, AdbDevice) or "android" in fingerprint.os.lower()),
-            *_meter(fingerprint),
+            *(() if fingerprint.simulates else _cpu(fingerprint, _is_android(device, fingerprint))),
+            *(() if fingerprint.simulates else _meter(fingerprint)),
             *(_phone(device) if isinstance(device, AdbDevice) else ()),
             *(_host() if device.name == "this-computer" else ()),
-            *(() if fingerprint.times_only else _noise(session)),
+            *(() if fingerprint.times_only or fingerprint.simulates else _noise(session)),
         ]
     finally:
         session.close()
@@ -136,6 +136,10 @@ def _python(fingerprint: Fingerprint) -> Iterator[Check]:
         found=sys.version.split()[0],
         remedy="" if fine else "edgekd needs Python 3.11 or newer",
     )
+    if fingerprint.simulates:
+        remedy = "it ranks candidates; to certify one, name a device that runs models in the target"
+        yield Check(name="figures", state="warn", found=f"simulated, by {fingerprint.simulator}", remedy=remedy)
+        return
     if fingerprint.times_only:
         remedy = "for memory, answers, energy and searches: put a Python on the phone, and use kind: adb"
         yield Check(name="device python", state="warn", found="none: times only", remedy=remedy)
@@ -159,8 +163,10 @@ def _wrapped(text: str, first: str, further: str) -> list[str]:
 
 def _runtimes(fingerprint: Fingerprint, device: Device) -> Iterator[Check]:
     by_shell, own = isinstance(device, HasShell), own_python(device)
-    for runtime, package in _PACKAGES.items():
-        version = fingerprint.runtimes.get(runtime)
+    for runtime, spec in runtimes().items():
+        package, version = spec.package, fingerprint.runtimes.get(runtime)
+        if version is None and (fingerprint.simulates or not spec.homes):
+            continue  # it can't be installed there
         if version is None:
             there = f"edgekd devices install {device.name} --runtime {runtime}"
             remedy = there if by_shell else f"pip install {package}"
@@ -191,6 +197,10 @@ def _remedy(package: str, writes: str, problem: str) -> str:
     if problem == LATE:
         return "close other programs, and run edgekd doctor again"
     return f"to write {writes}: pip install {'' if problem == 'not installed' else '--force-reinstall '}{package}"
+
+
+def _is_android(device: Device, fingerprint: Fingerprint) -> bool:
+    return isinstance(device, AdbDevice) or "android" in fingerprint.os.lower()
 
 
 def _cpu(fingerprint: Fingerprint, android: bool) -> Iterator[Check]:

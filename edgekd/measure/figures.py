@@ -1,21 +1,23 @@
 """From a measurement to the figures a person may be shown: value, interval, unit, kind, subject and method.
 
-The value is the median over fresh processes of the per-process figure; the interval is what one more fresh process
-will see (`edgekd.measure.interval`). Kind and subject are the measurement's own.
+Where the model ran, the value is the median over fresh processes of the per-process figure; the interval is what one
+more fresh process will see (`edgekd.measure.interval`). A compiler's estimate is exact and has no interval. Kind and
+subject are the measurement's own.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 
 from edgekd.artefacts import Artefact
-from edgekd.devices._protocol import EnergySample, Measurement, Outcome, ProcessSample
+from edgekd.devices._protocol import EnergySample, Measurement, Outcome, ProcessSample, Sampled, Simulated
 from edgekd.evidence import EvidenceKind, Figure
+from edgekd.ir.backends import BACKENDS
 from edgekd.measure.calm import calm_processes
 from edgekd.measure.interval import fresh_process_interval
 from edgekd.records import Digest
@@ -56,6 +58,7 @@ _ENERGY: dict[str, tuple[str, str, Callable[[EnergySample], float], Callable[[En
     "power.idle": ("W", "power of the loaded process while it waits", lambda e: e.idle_w, lambda e: e.unsure_w),
 }
 """Metric -> unit, words, the figure, and by how much the steps of the meter leave it open."""
+_ESTIMATED = ("latency.low", "latency.p50", "latency.p95", "latency.p99", "latency.mean")
 _MISSED = _Metric("", "share of calls {load} that began more than a period late", lambda p: p.missed / p.calls)
 
 
@@ -156,7 +159,8 @@ def _interval(values: list[float], confidence: float) -> tuple[float, float]:
 def _delegation(measurement: Measurement) -> Iterator[Figure]:
     """Of a backend with one place for every operator, all of them; nothing where the runtime doesn't tell."""
     where = measurement.delegation
-    one_place = where is None and measurement.backend.runtime != "litert"
+    spec = BACKENDS.get(str(measurement.backend))
+    one_place = where is None and not (spec is not None and spec.delegates)
     if where is not None or one_place:
         yield Figure(
             metric="delegation",
@@ -194,7 +198,16 @@ def _download(artefact: Artefact) -> Figure:
 
 
 def _figures(measurement: Measurement, confidence: float, size_bytes: int | None) -> Iterator[Figure]:
-    processes = measurement.processes if measurement.outcome is Outcome.OK else ()
+    match measurement.taken:
+        case Sampled(processes=processes):
+            yield from _of_processes(measurement, processes, confidence)
+        case Simulated() as estimate:
+            yield from _of_estimate(measurement, estimate)
+    if size_bytes is not None:
+        yield _size(measurement.sha256, size_bytes)
+
+
+def _of_processes(measurement: Measurement, processes: Sequence[ProcessSample], confidence: float) -> Iterator[Figure]:
     count = f"{len(processes)} fresh process{'es' if len(processes) != 1 else ''}"
     if measurement.disturbed:
         count += f" (and {measurement.disturbed} left out: the sentinel was slow in them too)"
@@ -203,7 +216,7 @@ def _figures(measurement: Measurement, confidence: float, size_bytes: int | None
     if busy := measurement.plan.load.busy:
         load += f" beside work that keeps {busy} core{'s' * (busy > 1)} busy"
     metrics = {**_METRICS, **({"load.missed": _MISSED} if rate_hz else {})}
-    for name, metric in metrics.items() if processes else ():
+    for name, metric in metrics.items():
         taken = calm_processes(measurement) if name == "latency.low" else processes
         found = [metric.of(process) for process in taken]
         values = [value for value in found if value is not None]
@@ -226,5 +239,22 @@ def _figures(measurement: Measurement, confidence: float, size_bytes: int | None
             confidence=confidence,
         )
     yield from _energy(measurement, confidence, load)
-    if size_bytes is not None:
-        yield _size(measurement.sha256, size_bytes)
+
+
+def _of_estimate(measurement: Measurement, estimate: Simulated) -> Iterator[Figure]:
+    """Exact, for an estimate has no spread; the latency of a call that begins at once."""
+    cycles = f"{estimate.cycles} cycles at {estimate.clock_mhz:g} MHz" if estimate.cycles is not None else "one call"
+    values = dict.fromkeys(_ESTIMATED, estimate.latency_us)
+    values["throughput"] = 1e6 / estimate.latency_us
+    if estimate.memory_bytes is not None:
+        values["memory.model"] = estimate.memory_bytes
+    for name, value in values.items():
+        what = "memory that it plans for a call" if name == "memory.model" else f"{cycles}, the same each time"
+        yield Figure(
+            metric=name,
+            value=value,
+            unit=_METRICS[name].unit,
+            kind=measurement.kind,
+            subject=measurement.fingerprint,
+            method=f"estimate of the compiler {estimate}: {what}; nothing ran",
+        )

@@ -11,7 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
-from edgekd.devices._protocol import Measurement, Outcome
+from edgekd.devices._protocol import Measurement
 from edgekd.measure import warnings
 from edgekd.measure.compare import aa_noise, same_job
 from edgekd.measure.conditions import told_by_device
@@ -54,7 +54,7 @@ def assess(measurements: Sequence[Measurement], cores: int | None = None) -> Qua
 
     A batch is unstable when its sentinel shifted by more than its own noise, or when the A/A noise exceeds 10 %.
     """
-    timed = [m for m in measurements if m.outcome is Outcome.OK and m.processes]
+    timed = [m for m in measurements if m.is_timed]
     noise = aa_noise(timed)
     mark = _worst(timed, "p50_us", "low_us")
     tail, mean = _worst(timed, "p99_us", "low_us"), _worst(timed, "mean_us", "low_us")
@@ -62,7 +62,7 @@ def assess(measurements: Sequence[Measurement], cores: int | None = None) -> Qua
     shifted = any(moved_too_far(m.sentinel, m.plan.rounds) for m in timed)
     drift = max((m.sentinel.drift for m in timed if m.sentinel is not None), default=0.0)
     heating = max((_heating(m) for m in timed), default=0.0)
-    fewest = min((len(m.processes) for m in timed), default=_FEW)
+    fewest = min((len(m.processes) for m in timed if m.processes), default=_FEW)
     cautions = [
         *([warnings.moved(moved)] if shifted else [warnings.disturbed(drift)] if drift > _DISTURBED else []),
         *([warnings.spread(noise)] if noise > _SPREAD else []),

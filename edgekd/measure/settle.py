@@ -93,7 +93,7 @@ def _telling(progress: Progress | None, why: str) -> Progress | None:
 
 
 def _enough(known: Sequence[Measurement], plan: MeasurePlan) -> bool:
-    return all(len(m.processes) >= plan.processes for m in known if m.outcome is Outcome.OK)
+    return all(len(m.processes) >= plan.processes for m in known if m.outcome is Outcome.OK and m.simulated is None)
 
 
 def measure_steadily(

@@ -20,10 +20,11 @@ import platformdirs
 from filelock import FileLock
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from edgekd.artefacts import BACKENDS, Backend
+from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Place, UnknownName, UsageError, printable
 from edgekd.evidence import EvidenceKind, weakest
+from edgekd.ir.backends import BACKENDS
 from edgekd.ir.kernels import Kernels, checked
 from edgekd.ir.numerics import Precision
 from edgekd.records import Filed, Record, Shown

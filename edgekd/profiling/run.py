@@ -9,11 +9,12 @@ from pathlib import Path
 
 import platformdirs
 
-from edgekd.artefacts import BACKENDS, Backend
+from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Device, Fingerprint
 from edgekd.errors import Interrupted, MissingError
 from edgekd.events import Events
 from edgekd.export.converter import Converter
+from edgekd.ir.backends import BACKENDS, formats_of
 from edgekd.ir.numerics import Precision
 from edgekd.measure.calm import Pace
 from edgekd.profiling.depthwise import Depthwise
@@ -63,7 +64,7 @@ def profile_device(
     """
     begun = now()
     for backend in backends:
-        backend.formats  # noqa: B018  raises UnknownName on one that can't be driven, before the device is taken
+        formats_of(backend)  # raises UnknownName on one that can't be driven, before the device is taken
     session = device.open()
     try:
         fingerprint = session.describe()
@@ -71,6 +72,11 @@ def profile_device(
             raise MissingError(
                 f"{device.name} tells times of whole models only: a profile needs more",
                 "put a Python there (on a phone, Termux), and reach it by kind: adb",
+            )
+        if fingerprint.simulates:
+            raise MissingError(
+                f"{device.name} estimates by {fingerprint.simulator}, and a profile is of measurements",
+                f"profile a device that runs models; rank with this one: edgekd bench MODEL --device {device.name}",
             )
         usable = _usable(fingerprint, backends, quick)
         safe = "".join(c if c.isalnum() or c in "-." else "_" for c in device.name)
@@ -210,7 +216,7 @@ def _usable(fingerprint: Fingerprint, asked: Sequence[Backend], quick: bool) -> 
             f"not on this device: {', '.join(absent) or 'any runtime'} (there: {known})",
             "install one: edgekd devices install NAME --runtime onnxruntime",
         )
-    plain = [backend for backend in there if str(backend) != "litert/builtin"]  # its kernels are for reference
+    plain = [backend for backend in there if not BACKENDS[str(backend)].reference]
     return tuple(asked) or tuple(plain[:1] if quick else plain)
 
 

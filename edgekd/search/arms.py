@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from edgekd.artefacts import Backend
-from edgekd.devices._protocol import Outcome, ProcessSample
+from edgekd.devices._protocol import ProcessSample
 from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.measure.calm import calm_processes
@@ -268,11 +268,11 @@ def _noise(anchors: Sequence[AnchorRecord]) -> float:
 def _tail(kept: Sequence[Arm], readings: Sequence[ArmReading], of: Callable[[ProcessSample], float]) -> float:
     """The median over readings of a high quantile over the low one, each the median of its processes.
 
-    The low one is of calm processes, as the ranking quantile is.
+    The low one is of calm processes, as the ranking quantile is. A simulated estimate has no tail.
     """
     tails = []
     for reading in readings:
-        if reading.arm in kept and reading.measurement is not None and reading.measurement.outcome is Outcome.OK:
+        if reading.arm in kept and reading.measurement is not None and reading.measurement.processes:
             low = statistics.median(p.low_us for p in calm_processes(reading.measurement))
             tails.append(statistics.median(map(of, reading.measurement.processes)) / low)
     return max(1.0, statistics.median(tails)) if tails else 1.0

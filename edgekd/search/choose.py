@@ -26,7 +26,15 @@ from edgekd.store.run import Run
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Answer, Verdict
 
-__all__ = ["Chooser", "accuracy_figure", "chosen_of", "next_to_certify", "ranked_by_merit", "what_is_left_out"]
+__all__ = [
+    "Chooser",
+    "accuracy_figure",
+    "chosen_of",
+    "is_simulated",
+    "next_to_certify",
+    "ranked_by_merit",
+    "what_is_left_out",
+]
 
 _MOST_PROCESSES = 4  # times the plan's own: measured up to here before a verdict is called unstable
 
@@ -48,6 +56,11 @@ def next_to_certify(target: Target, finalists: Sequence[FinalistRecord]) -> Fina
 def chosen_of(finalists: Sequence[FinalistRecord]) -> FinalistRecord | None:
     """The finalist whose certificate figures held."""
     return next((f for f in finalists if _ran(f.measurement) and f.verdict and f.verdict.holds), None)
+
+
+def is_simulated(finalist: FinalistRecord) -> bool:
+    """Whether its figures are a simulator's, so that it can't be certified."""
+    return finalist.seen is not None and finalist.seen.simulated is not None
 
 
 def what_is_left_out(verdict: Verdict) -> str:
@@ -120,14 +133,17 @@ class Chooser:
             )
 
     def certify(self) -> FinalistRecord | None:
-        """Measure the best anew until one holds. Returns it, or None when nobody is left."""
+        """Measure the best anew until one holds. Returns it, or None when nobody is left.
+
+        By estimates of a simulator the best is returned, and not chosen: nothing ran that could be measured anew.
+        """
         while True:
             finalists = self.run.finalists()
             winner = chosen_of(finalists)
             if winner is None:
                 best = next_to_certify(self.run.target, finalists)
-                if best is None:
-                    return None
+                if best is None or is_simulated(best):
+                    return best
                 winner = self._certify(best)
             if winner is not None:
                 return winner

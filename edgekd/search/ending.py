@@ -5,27 +5,58 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 
-from edgekd.errors import NothingFits, Unstable
+from edgekd.errors import MissingError, NothingFits, Unstable
 from edgekd.evidence import find_figure
 from edgekd.search.budget import Budget
+from edgekd.search.choose import is_simulated
 from edgekd.search.files import keep_only
 from edgekd.search.nearest import floor_line, nearest_finalists, nearest_shortlisted, nearest_trials, nothing_left
+from edgekd.store.listing import shortened
 from edgekd.store.records import FinalistRecord, OutcomeRecord
 from edgekd.store.run import Run
 from edgekd.targets.verdict import Answer
-from edgekd.units import format_bytes, format_us
+from edgekd.units import format_bytes
 
-__all__ = ["finish", "nothing_fits", "success"]
+__all__ = ["finish", "nothing_fits", "settled_on"]
 
 
-def success(winner: FinalistRecord) -> OutcomeRecord:
+def settled_on(run: Run, winner: FinalistRecord) -> OutcomeRecord:
+    """How a run ends with its best finalist: chosen, or refused a certificate where its figures are simulated."""
+    return _refused(run, winner) if is_simulated(winner) else _success(winner)
+
+
+def _refused(run: Run, winner: FinalistRecord) -> OutcomeRecord:
+    """The best by a simulator's estimates, where its file is, and what would certify it."""
+    device = run.target.device
+    lines = [f"best by {_by_simulator(winner)}: {_success(winner).summary}"]
+    if winner.accuracy is not None:
+        lines.append(f"its accuracy is of the student, not of its file: {winner.accuracy.method}")
+    if winner.artefact is not None:
+        lines.append(f"its file: {shortened(run.resolve(winner.artefact).path)}")
+    lines.append(
+        f"to certify it: name a device that runs models in the target, in the place of {device}, and run again"
+    )
+    return OutcomeRecord(
+        exit_code=MissingError.exit_code,
+        summary=f"not certified: every figure of {device} is simulated, and a certificate needs measured ones",
+        chosen=None,
+        seconds=0.0,
+        detail=tuple(lines),
+    )
+
+
+def _by_simulator(finalist: FinalistRecord) -> str:
+    return f"{finalist.seen.simulated}'s estimates" if finalist.seen is not None else "estimates"
+
+
+def _success(winner: FinalistRecord) -> OutcomeRecord:
     """A finalist was chosen."""
     parts = [str(winner.candidate)]
     if winner.accuracy is not None:
         parts.append(f"{100 * winner.accuracy.value:.1f} % {winner.accuracy.split}")
     p95, size = find_figure(winner.figures, "latency.p95"), find_figure(winner.figures, "size.file")
     if p95 is not None:
-        parts.append(f"p95 {format_us(p95.value)} [{format_us(p95.lower)}, {format_us(p95.upper)}]")
+        parts.append(f"p95 {p95}")
     if size is not None:
         parts.append(format_bytes(size.value))
     return OutcomeRecord(exit_code=0, summary=" . ".join(parts), chosen=winner.rank, seconds=0.0)

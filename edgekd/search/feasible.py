@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from edgekd.devices._protocol import Outcome, ProcessSample
+from edgekd.devices._protocol import ProcessSample
 from edgekd.evidence import Figure, find_figure
 from edgekd.measure.calm import calm_processes
 from edgekd.store.records import ArmsRecord, TrialRecord
@@ -94,7 +94,7 @@ def _factor(metric: str, arms: ArmsRecord) -> float | None:
         statistics.median(of(process) for process in reading.measurement.processes)
         / statistics.median(process.low_us for process in calm_processes(reading.measurement))
         for reading in arms.readings
-        if reading.arm in arms.kept and reading.measurement and reading.measurement.outcome is Outcome.OK
+        if reading.arm in arms.kept and reading.measurement and reading.measurement.processes
     ]
     return max(1.0, statistics.median(ratios)) if ratios else 1.0
 

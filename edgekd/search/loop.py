@@ -14,6 +14,7 @@ from typing import Literal
 from edgekd.devices._protocol import Progress
 from edgekd.errors import DeviceUnreachable, Diverged
 from edgekd.events import Events, stop_if_asked
+from edgekd.evidence import EvidenceKind, find_figure
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
@@ -22,7 +23,7 @@ from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.arms import rivals
 from edgekd.search.budget import Budget, Pace, finalists_within, reserve_s, share_within
 from edgekd.search.chance import at_chance
-from edgekd.search.feasible import misses, trial_violations, violations
+from edgekd.search.feasible import LOW, misses, trial_violations, violations
 from edgekd.search.files import keep_newest
 from edgekd.search.finalists import as_it_came_first, as_they_came, order_of_finalists
 from edgekd.search.foresight import Foresight
@@ -298,8 +299,9 @@ def _batch_s(trials: Sequence[TrialRecord]) -> float:
 
 def _note(trial: TrialRecord) -> str:
     """What a person sees of it. An estimate's accuracy is not the exported file's, hence the tilde."""
-    low = next((figure.value for figure in trial.figures if figure.metric == "latency.low"), None)
+    low = find_figure(trial.figures, LOW)
     if low is None:
         return f"{trial.outcome} {trial.detail}"
     score = f"~{100 * trial.accuracy.value:.1f} %" if trial.accuracy else f"{trial.outcome} ({trial.detail})"
-    return f"{score} @ {format_us(low)} low"
+    kind = "" if low.kind is EvidenceKind.MEASURED else f" ({low.kind.value})"
+    return f"{score} @ {format_us(low.value)} low{kind}"

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from edgekd.artefacts import Backend
 from edgekd.compress.quantization.stage import Quantize
 from edgekd.export.integer import TELLING
+from edgekd.ir.backends import formats_of
 from edgekd.ir.numerics import Precision
 from edgekd.ir.support import COMPARED, precisions_of
 from edgekd.records import Record
@@ -43,7 +44,7 @@ def arms_of(target: Target, recipe: Sequence[Stage]) -> tuple[Arm, ...]:
 
 def _tells(backend: Backend, precision: Precision) -> bool:
     """Whether the file can show that it computes in integers alone."""
-    return precision is Precision.INT8 and backend.formats[0] in TELLING
+    return precision is Precision.INT8 and formats_of(backend)[0] in TELLING
 
 
 def with_precision(recipe: Sequence[Stage], precision: Precision) -> tuple[Stage, ...]:

@@ -19,7 +19,7 @@ from edgekd.recipes.auto import Auto, standing_of
 from edgekd.records import Record, Shown
 from edgekd.search.anchors import choose_anchors
 from edgekd.search.arms import settle_arms, still_in
-from edgekd.search.choose import chosen_of, ranked_by_merit
+from edgekd.search.choose import chosen_of, is_simulated, ranked_by_merit
 from edgekd.search.feasible import is_feasible
 from edgekd.search.foresight import Foresight
 from edgekd.search.loop import known_before, propose_batch
@@ -221,6 +221,6 @@ def _choice(run: Run) -> ReplayedStep:
     ranks = [finalist.rank for finalist in ranked]
     known = winner is None or winner.rank in ranks
     before = ranked if winner is None or not known else ranked[: ranks.index(winner.rank)]
-    tried = all(finalist.measurement is not None for finalist in before)
+    tried = all(finalist.measurement is not None for finalist in before) or all(map(is_simulated, before))
     same = known and tried and outcome.chosen == (winner.rank if winner else None)
     return _step("choice", [(f"outcome.json chose {outcome.chosen}", same)])

@@ -6,7 +6,7 @@ from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import MissingError
 from edgekd.targets.target import Target
 
-__all__ = ["require_meter", "require_runtimes"]
+__all__ = ["require_meter", "require_running", "require_runtimes", "simulation_caution"]
 
 
 def require_meter(target: Target, fingerprint: Fingerprint) -> None:
@@ -41,3 +41,23 @@ def require_runtimes(target: Target, fingerprint: Fingerprint) -> None:
             "install it, or take it out of the target's backends; see what is there: "
             f"edgekd doctor --device {target.device}",
         )
+
+
+def require_running(target: Target, fingerprint: Fingerprint) -> None:
+    """Models run there, so that a file's answers can be checked. Raises MissingError."""
+    if fingerprint.simulates:
+        raise MissingError(
+            f"{target.device} runs nothing: {fingerprint.simulator} estimates, and a file's answers are checked on its "
+            "device",
+            "export for a device that runs models; for an estimate alone: edgekd bench MODEL --device NAME",
+        )
+
+
+def simulation_caution(target: Target, fingerprint: Fingerprint) -> str:
+    """What to know before a run on a device that only simulates; empty for any other."""
+    if not fingerprint.simulates:
+        return ""
+    return (
+        f"{target.device} runs nothing: {fingerprint.simulator} estimates. Candidates are ranked and reported by its "
+        "estimates, and none can be certified there"
+    )

@@ -36,7 +36,7 @@ from edgekd.search.accuracy.recalibrate import Recalibrate
 from edgekd.search.accuracy.scoring import score_student, stage_context
 from edgekd.search.budget import Budget
 from edgekd.search.choose import Chooser
-from edgekd.search.ending import finish, success
+from edgekd.search.ending import finish, settled_on
 from edgekd.search.feasible import low_us
 from edgekd.search.finalists import NO_TRIAL, refine_one
 from edgekd.search.measuring import Bench, Measured
@@ -129,7 +129,7 @@ class _Rounds:
                 last = self._measured(last)
             winner = self._settled(last)
             if winner is not None:
-                return finish(self.run, success(winner), self.budget)
+                return finish(self.run, settled_on(self.run, winner), self.budget)
             why = why_stopped(last, self._floor)
             if not why and self.budget.left_s() <= 0:
                 why = "the time was used up"

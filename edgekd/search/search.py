@@ -28,7 +28,7 @@ from edgekd.search.accuracy.as_it_came import AsItCame
 from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.budget import Budget, reserve_s, shortlist_s, stagewise_s
 from edgekd.search.choose import Chooser
-from edgekd.search.ending import finish, nothing_fits, success
+from edgekd.search.ending import finish, nothing_fits, settled_on
 from edgekd.search.finalists import as_they_came, rank_correlation, refine_one
 from edgekd.search.foresight import Foresight
 from edgekd.search.known import known_tables
@@ -275,7 +275,7 @@ class Search:
                 break
         self._stage_by_stage(winner, budget)
         finalists = self.run.finalists()
-        outcome = success(winner) if winner is not None else nothing_fits(self.run, tails=arms.tails)
+        outcome = settled_on(self.run, winner) if winner is not None else nothing_fits(self.run, tails=arms.tails)
         return finish(self.run, outcome.but(estimate=rank_correlation(trials, finalists)), budget)
 
     def _stage_by_stage(self, winner: FinalistRecord | None, budget: Budget) -> None:

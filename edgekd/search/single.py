@@ -19,7 +19,7 @@ from edgekd.ir.support import unsupported
 from edgekd.project import Project
 from edgekd.search.budget import Budget
 from edgekd.search.choose import Chooser
-from edgekd.search.ending import finish, nothing_fits, success
+from edgekd.search.ending import finish, nothing_fits, settled_on
 from edgekd.search.finalists import NO_TRIAL, refine_one
 from edgekd.search.plan import certify_plan, trial_plan
 from edgekd.search.refiner import RecipeRefiner
@@ -62,7 +62,7 @@ def run_single(
     brief = trial_plan(project.target, run.header.seed)
     made = [finalist for finalist in run.finalists() if finalist.artefact is not None]
     Stagewise(run, brief, session, refiner, events, budget)(winner or next(iter(made), None))
-    return finish(run, success(winner) if winner is not None else nothing_fits(run), budget)
+    return finish(run, settled_on(run, winner) if winner is not None else nothing_fits(run), budget)
 
 
 def candidates_of(project: Project, arch: Arch | None) -> list[Candidate]:

@@ -17,6 +17,7 @@ from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.settle import measure_steadily
 from edgekd.search._protocol import Refiner, Step
 from edgekd.search.budget import Budget
+from edgekd.search.choose import is_simulated
 from edgekd.search.feasible import LOW
 from edgekd.store.records import FinalistRecord, StageReading, StagesRecord
 from edgekd.store.run import Run
@@ -36,10 +37,12 @@ class Stagewise:
     budget: Budget
 
     def __call__(self, finalist: FinalistRecord | None) -> StagesRecord | None:
-        """Of this finalist; None where it has no student. Raises Interrupted."""
+        """Of this finalist; None where it has no student, or was only simulated. Raises Interrupted."""
         record = self.run.stages_record()
         if record is not None or finalist is None or finalist.student is None or finalist.candidate.backend is None:
             return record
+        if is_simulated(finalist):  # every step's file is scored on the device, where nothing runs
+            return None
         stop_if_asked(self.events)
         steps = self.refiner.steps(finalist)
         if not steps:

@@ -19,6 +19,7 @@ from edgekd.errors import ConfigurationError, Diverged
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
 from edgekd.export.converter import Converter
 from edgekd.export.facts import facts_of
+from edgekd.ir.backends import formats_of
 from edgekd.ir.plan import Candidate
 from edgekd.search.recipe import kept_float
 from edgekd.store.records import RunHeader
@@ -36,7 +37,7 @@ _CALIBRATION_SAMPLES = 32  # ranges have no influence on time
 
 def native_format(backend: Backend) -> Format:
     """The format a backend reads best."""
-    return backend.formats[0]
+    return formats_of(backend)[0]
 
 
 @dataclass(frozen=True)

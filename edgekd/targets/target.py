@@ -19,8 +19,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from edgekd.artefacts import BACKENDS, Backend, backend_hint
+from edgekd.artefacts import Backend
 from edgekd.errors import printable
+from edgekd.ir.backends import BACKENDS, backend_hint
 from edgekd.records import Record
 from edgekd.units import Duration, Energy, OfOwn, Points, Power, Quantity, Rate, Size
 

@@ -9,23 +9,22 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from edgekd.artefacts import BACKENDS
 from edgekd.errors import MissingError, UsageError
+from edgekd.ir.backends import BACKENDS, runtimes
 from edgekd.targets.catalogue import load_device_facts
 
 __all__ = ["installed_backends", "target_text", "write_target"]
 
-_MODULES = {"litert": "ai_edge_litert", "onnxruntime": "onnxruntime", "openvino": "openvino"}
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 
 
 def installed_backends() -> tuple[str, ...]:
     """Backends whose runtime is installed here, each runtime's first provider. Imports none of them."""
     found: dict[str, str] = {}
-    for backend in BACKENDS:
-        runtime = backend.partition("/")[0]
-        if importlib.util.find_spec(_MODULES[runtime]) is not None:
-            found.setdefault(runtime, backend)
+    for backend, spec in BACKENDS.items():
+        first = spec.runtime.homes[:1]  # this computer's own Python is not searched for others
+        if first and importlib.util.find_spec(first[0].module) is not None:
+            found.setdefault(spec.runtime.name, backend)
     return tuple(found.values())
 
 
@@ -57,7 +56,8 @@ def write_target(name: str, folder: str | PathLike[str], device: str, force: boo
     here = device == "this-computer"
     backends = installed_backends() if here else ("litert/xnnpack", "onnxruntime/cpu")
     if not backends:
-        raise MissingError("no runtime is installed here", f"install one of: {', '.join(_MODULES.values())}")
+        packages = ", ".join(runtime.package for runtime in runtimes().values() if runtime.homes)
+        raise MissingError("no runtime is installed here", f"install one of: {packages}")
     title = f"this computer ({platform.machine()})" if here else facts.title
     folder = Path(folder)
     path = folder / f"{name}.yaml"

@@ -10,6 +10,7 @@ import pytest
 
 from edgekd.agent.fingerprint import fingerprint
 from edgekd.devices._protocol import Fingerprint
+from edgekd.ir.backends import asked_of_agent
 
 PI = """processor\t: 0
 Features\t: fp asimd evtstrm aes asimdhp cpuid asimddp
@@ -27,7 +28,7 @@ def machine(root: Path, **files: str) -> Fingerprint:
         path = root / name.replace("__", "/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return Fingerprint.model_validate(fingerprint(str(root)))
+    return Fingerprint.model_validate(fingerprint({}, str(root)))
 
 
 def govern(root: Path, *governors: str) -> None:
@@ -68,7 +69,7 @@ def test_runtimes_are_found_without_importing_them() -> None:
     import sys
 
     before = set(sys.modules)
-    found = fingerprint()
+    found = fingerprint(asked_of_agent())
     assert not {"onnxruntime", "openvino", "ai_edge_litert"} & (set(sys.modules) - before)
     assert set(found["runtimes"]) == {"litert", "onnxruntime", "openvino"}
     assert found["providers"]["litert"] == ["xnnpack", "builtin"]

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.artefacts import BACKENDS, Backend
+from edgekd.artefacts import Backend
 from edgekd.bundle.example import example_source
 from edgekd.bundle.preprocess import preprocess_of
 from edgekd.bundle.samples import Samples, samples_bytes
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.tensors import to_model_inputs
+from edgekd.ir.backends import BACKENDS
 from edgekd.ir.encoding import Encoding
 from edgekd.store.atomic import write_json
 from edgekd.tasks._protocol import PictureSpec, TaskSpec

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from edgekd import plugins
-from edgekd.artefacts import BACKENDS, Backend, Format
+from edgekd.artefacts import Backend, Format
 from edgekd.bundle.example import example_source
 from edgekd.export._protocol import Exporter, ExportOptions
+from edgekd.ir.backends import BACKENDS
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.tasks.shapes import Shapes
@@ -23,7 +24,7 @@ TASK = Shapes(train=12, test=4, validation=4, calibration=4, side=32)
 @pytest.mark.runtime
 @pytest.mark.parametrize("name", BACKENDS)
 def test_it_answers_for_every_head(name: str, tmp_path: Path) -> None:
-    backend, form = Backend.model_validate(name), BACKENDS[name][0]
+    backend, form = Backend.model_validate(name), BACKENDS[name].formats[0]
     family = ResNet.model_validate({"space": {"width": [8, 8], "depth": [1, 1]}})
     student = new_student(family, family.space(TASK.spec).at(0), TASK.spec, 0)
     exporter: Exporter = plugins.load("edgekd.exporters", form.value)()

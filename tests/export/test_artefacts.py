@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.artefacts import BACKENDS, Artefact, Format
+from edgekd.artefacts import Artefact, Format
 from edgekd.errors import UnknownName
+from edgekd.ir.backends import BACKENDS
 from edgekd.records import digest_bytes, digest_file
 
 
@@ -15,7 +16,7 @@ from edgekd.records import digest_bytes, digest_file
 def test_every_format_is_known_by_its_suffix(file_format: Format) -> None:
     assert Format.of(Path(f"model{file_format.suffix}")) is file_format
     assert file_format.converter
-    assert any(file_format in formats for formats in BACKENDS.values())
+    assert any(file_format in spec.formats for spec in BACKENDS.values())
 
 
 def test_other_suffixes_are_unknown() -> None:

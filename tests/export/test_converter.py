@@ -17,6 +17,7 @@ from edgekd.export import converter as converter_module
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
 from edgekd.export.converter import Converter, _End
 from edgekd.export.metadata import read_facts
+from edgekd.ir.backends import formats_of
 from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.references import importable
@@ -290,8 +291,8 @@ def test_an_int8_file_comes_with_what_it_still_computes_in_float(
 ) -> None:
     save_student(calibrated[precision], tmp_path / "student")
     where = Backend.model_validate(backend)
-    path = tmp_path / f"model{where.formats[0].suffix}"
-    result = converter.convert(tmp_path / "student", where.formats[0], options, where, None, path)
+    path = tmp_path / f"model{formats_of(where)[0].suffix}"
+    result = converter.convert(tmp_path / "student", formats_of(where)[0], options, where, None, path)
     assert result.outcome is ConversionOutcome.OK, result.detail
     found = result.float_operators
     assert (None if found is None else tuple(operator.split(" (")[0] for operator in found)) == left

@@ -23,6 +23,7 @@ from edgekd.export.divergence import first_divergence
 from edgekd.export.onnx import OnnxExporter
 from edgekd.export.parity import _compare, check_parity, compared, expected_answers
 from edgekd.export.score import score_artefact
+from edgekd.ir.backends import formats_of
 from edgekd.ir.numerics import Precision
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import Score, Split, SplitName, TaskSpec
@@ -86,8 +87,8 @@ def test_every_format_names_where_it_leaves_the_student(
     batch: int,
 ) -> None:
     where, student = Backend.model_validate(backend), calibrated[precision]
-    options, path = ExportOptions(batch=batch), tmp_path / f"model{where.formats[0].suffix}"
-    exporter = plugins.load("edgekd.exporters", where.formats[0].value)()
+    options, path = ExportOptions(batch=batch), tmp_path / f"model{formats_of(where)[0].suffix}"
+    exporter = plugins.load("edgekd.exporters", formats_of(where)[0].value)()
     artefact = exporter.export(_negated(student, weight), options, where, None, path)
     job = Job(artefact=artefact, backend=where)
     report = check_parity(this_computer, job, student, samples, options, tmp_path)
@@ -108,8 +109,8 @@ def test_a_faithful_file_leaves_the_student_nowhere(
 ) -> None:
     where, here = Backend.model_validate(backend), this_computer.describe()
     student = calibrate(calibrated[Precision.FLOAT32], samples, precision, "minmax", here, where)
-    exporter = plugins.load("edgekd.exporters", where.formats[0].value)()
-    path = tmp_path / f"model{where.formats[0].suffix}"
+    exporter = plugins.load("edgekd.exporters", formats_of(where)[0].value)()
+    path = tmp_path / f"model{formats_of(where)[0].suffix}"
     artefact = exporter.export(student, ExportOptions(), where, here, path)
     found = first_divergence(artefact, student, samples[:1], ExportOptions())
     assert found == "every value inside the file is the student's when it runs here: the device's kernels differ"

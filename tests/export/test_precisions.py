@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from edgekd import plugins
-from edgekd.artefacts import BACKENDS, RUNTIMES, Backend, Format
+from edgekd.artefacts import Backend, Format
 from edgekd.compress.quantization.ladder import problems_with
 from edgekd.export._protocol import ExportOptions
+from edgekd.ir.backends import BACKENDS, formats_of, runtimes
 from edgekd.ir.encoding import Encoding
 from edgekd.ir.numerics import A8, A16, W8, Precision
-from edgekd.ir.support import COMPARED, PRECISIONS, precisions_of
+from edgekd.ir.support import COMPARED, precisions_of
 from edgekd.students._protocol import Student
 
 UNLISTED = [
@@ -22,9 +23,9 @@ UNLISTED = [
 
 
 def test_every_precision_is_on_some_runtime_and_a_search_compares_what_all_have() -> None:
-    assert set(PRECISIONS) == set(RUNTIMES) == {backend.partition("/")[0] for backend in BACKENDS}
-    assert set().union(*PRECISIONS.values()) == set(Precision)
-    assert all(set(COMPARED) <= set(found) for found in PRECISIONS.values())
+    listed = [spec.precisions for spec in BACKENDS.values()]
+    assert set().union(*listed) == set(Precision)
+    assert all(set(COMPARED) <= set(found) for found in listed)
     assert UNLISTED
 
 
@@ -33,11 +34,11 @@ def test_a_runtime_without_the_precision_says_so_and_which_has_it(
     backend: str, precision: Precision, calibrated: dict[Precision, Student]
 ) -> None:
     where, student = Backend.model_validate(backend), calibrated[precision]
-    exporter = plugins.load("edgekd.exporters", where.formats[0].value)()
+    exporter = plugins.load("edgekd.exporters", formats_of(where)[0].value)()
     for problems in (problems_with(student, precision, where), exporter.check(student, ExportOptions(), where, None)):
         assert [problem.message for problem in problems] == [f"{backend} has no {precision.value} models"]
         assert problems[0].remedy.startswith("use ")
-        assert any(runtime in problems[0].remedy for runtime in RUNTIMES)
+        assert any(runtime in problems[0].remedy for runtime in runtimes())
 
 
 def test_every_precision_has_its_types_and_its_words() -> None:

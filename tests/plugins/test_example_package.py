@@ -8,9 +8,13 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+from edgekd.testing.sshd import LoopbackSshd, sshd_path
 
 PACKAGE = Path(__file__).parent / "edgekd_example"
 PROJECT = """\
@@ -86,6 +90,16 @@ def test_the_device_keeps_its_contract(installed: Path) -> None:
     assert suite(installed, "test_device.py") >= 8
 
 
+@pytest.mark.runtime
+def test_the_backend_keeps_its_contract(installed: Path) -> None:
+    assert suite(installed, "test_backend.py") >= 7
+
+
+@pytest.mark.slow
+def test_the_simulator_keeps_its_contract(installed: Path) -> None:
+    assert suite(installed, "test_simulator.py") >= 10
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     (tmp_path / "project.yaml").write_text(PROJECT)
@@ -156,3 +170,111 @@ def test_its_device_is_opened_by_name(installed: Path, project: Path) -> None:
     ran = python(installed, "-m", "edgekd.cli.main", "devices", "probe", "core-one", folder=project)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.startswith("core-one  ")
+
+
+RUNTIME = """
+import sys
+from pathlib import Path
+from edgekd import api
+from edgekd.devices.catalogue import open_device
+from edgekd.devices._protocol import MeasurePlan
+from edgekd.measure.doctor import examine
+
+api.begin(".")
+print("init", "onnx_reference/numpy" in Path("here.yaml").read_text())
+checks = examine(open_device("this-computer"), lambda: []).checks
+print("doctor", next((c.state, c.found) for c in checks if c.name == "onnx_reference"))
+plan = MeasurePlan(processes=2, rounds=2, round_ms=2.0, warmup_ms=2.0, sentinel=False)
+(row,) = api.bench(["model.onnx"], backends=["onnx_reference/numpy"], plan=plan).rows
+print("bench", row.outcome.value, row.backend, row.measurement.kind.value)
+"""
+
+
+def doubling(path: Path) -> None:
+    """An ONNX model: relu(x) + x."""
+    from onnx import TensorProto, helper, save
+
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Add", ["x", "y"], ["z"])]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xz"]
+    save(helper.make_model(helper.make_graph(nodes, "doubled", ends[:1], ends[1:])), path)
+
+
+@pytest.mark.runtime
+def test_its_runtime_is_in_init_doctor_and_bench(installed: Path, tmp_path: Path) -> None:
+    doubling(tmp_path / "model.onnx")
+    ran = python(installed, "-c", RUNTIME, folder=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    version = metadata.version("onnx")
+    assert ran.stdout.splitlines() == [
+        "init True",
+        f"doctor ('ok', '{version} (numpy)')",
+        "bench ok onnx_reference/numpy measured",
+    ]
+
+
+@pytest.mark.runtime
+@pytest.mark.skipif(sshd_path() is None, reason="no sshd: apt-get install openssh-server")
+def test_its_runtime_is_installed_on_a_board(installed: Path, tmp_path: Path) -> None:
+    """By the board's own pip, from a folder of small packages, and found there by the agent that was sent with it."""
+    wheel(tmp_path / "wheels", "numpy", "numpy/__init__.py")
+    wheel(tmp_path / "wheels", "onnx", "onnx/__init__.py", "onnx/reference/__init__.py")
+    (tmp_path / "devices").mkdir()
+    with LoopbackSshd() as server:
+        server.stop()
+        with (server.folder / "sshd_config").open("a") as config:
+            config.write(f"SetEnv PIP_NO_INDEX=1 PIP_FIND_LINKS={tmp_path}/wheels PIP_CONFIG_FILE=/dev/null\n")
+        server.start()
+        (tmp_path / "devices/board.yaml").write_text(
+            "schema: edgekd.device/1\ntitle: A board\n"
+            f"connection: {{kind: ssh, host: {server.host}, config: {server.config}, folder: {tmp_path}/there}}\n"
+        )
+        command = ["devices", "install", "board", "--runtime", "onnx_reference", "--python", sys.executable]
+        ran = python(installed, "-m", "edgekd.cli.main", *command, folder=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+    assert re.fullmatch(r"board  Python [\d.]+: onnx_reference 9\.0", ran.stdout.splitlines()[0])
+    assert list((tmp_path / "there/agent").glob("agent-*.pyz"))
+
+
+def wheel(folder: Path, name: str, *modules: str) -> None:
+    """Version 9.0 of a package without anything in it."""
+    folder.mkdir(exist_ok=True)
+    info = f"{name}-9.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-9.0-py3-none-any.whl", "w") as made:
+        for module in modules:
+            made.writestr(module, "")
+        made.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.0\n")
+        made.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        made.writestr(f"{info}/RECORD", "")
+
+
+SIMULATED_TARGET = """\
+schema: edgekd.target/1
+device: toy
+backends: [toy_npu/array]
+budgets: {latency: {p95: 1 ms}}
+"""
+SIMULATED_DEVICE = """\
+schema: edgekd.device/1
+title: A toy NPU, estimated
+connection: {kind: toy-npu, clock_mhz: 250}
+"""
+
+
+@pytest.mark.journey
+@pytest.mark.timeout(300)
+def test_its_simulator_ranks_a_search_and_certifies_nothing(installed: Path, project: Path) -> None:
+    (project / "mine.yaml").write_text(SIMULATED_TARGET)
+    (project / "devices" / "toy.yaml").write_text(SIMULATED_DEVICE)
+    path = project / "project.yaml"
+    path.write_text(path.read_text() + "search: {trials: 2, finalists: 1, budget: 60 s}\n")
+    ran = python(installed, "-m", "edgekd.cli.main", "search", "project.yaml", "--run", "run", folder=project)
+    assert ran.returncode == 4, ran.stderr
+    lines = ran.stdout.splitlines()
+    assert lines[0] == "not certified: every figure of toy is simulated, and a certificate needs measured ones"
+    assert lines[1].startswith("best by toy-npu 1.0's estimates: ")
+    assert "(simulated)" in lines[1]
+    assert "caution    toy runs nothing: toy-npu 1.0 estimates." in ran.stderr
+    assert not (project / "run" / "bundle").exists()
+    again = python(installed, "-m", "edgekd.cli.main", "search", "--replay", "run", folder=project)
+    assert again.returncode == 0, again.stdout
+    assert "simulated" in (project / "run" / "report.html").read_text()

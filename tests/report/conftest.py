@@ -10,6 +10,7 @@ import pytest
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Job, MeasurePlan, OperatorTime
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
+from edgekd.ir.backends import formats_of
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
@@ -223,7 +224,7 @@ class Written:
         return record
 
     def job(self, backend: Backend = LITERT) -> Job:
-        form = backend.formats[0]
+        form = formats_of(backend)[0]
         artefact = Artefact(path=Path("artefacts/model"), format=form, sha256=digest_json("model"), size_bytes=300)
         return Job(artefact=artefact, backend=backend)
 

@@ -13,6 +13,7 @@ from edgekd.devices._protocol import Job, MeasurePlan, Outcome
 from edgekd.errors import Interrupted
 from edgekd.evidence import AccuracyKind, Figure
 from edgekd.export._protocol import ConversionOutcome, ConversionResult
+from edgekd.ir.backends import formats_of
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.kernels import Kernel, Kernels
 from edgekd.ir.numerics import Precision
@@ -170,7 +171,7 @@ class Lab:
         sha = digest_json([candidate.model_dump(mode="json"), salt])
         self.candidates[sha] = candidate
         assert candidate.backend is not None
-        form: Format = candidate.backend.formats[0]
+        form: Format = formats_of(candidate.backend)[0]
         path = path.with_suffix(form.suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(sha)

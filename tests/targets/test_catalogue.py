@@ -6,9 +6,9 @@ import pytest
 
 from edgekd import shelves
 from edgekd.agent.fingerprint import _EXTENSIONS
-from edgekd.artefacts import BACKENDS
 from edgekd.devices.catalogue import open_device
 from edgekd.errors import ConfigurationError, MissingError, UnknownName
+from edgekd.ir.backends import BACKENDS
 from edgekd.records import Record
 from edgekd.targets.catalogue import device_names, load_device_facts, load_target, target_names
 from edgekd.targets.facts import DeviceFacts, Fact, read_facts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING
 
 from edgekd.agent.telemetry import keep_silent
@@ -10,26 +11,25 @@ from edgekd.agent.telemetry import keep_silent
 if TYPE_CHECKING:
     from edgekd.agent.runtimes.base import Runtime
 
-__all__ = ["RUNTIMES", "open_runtime"]
+__all__ = ["open_runtime"]
 
-RUNTIMES = {
-    "litert": ("xnnpack", "builtin"),
-    "onnxruntime": ("cpu",),
-    "openvino": ("cpu",),
-    "null": ("none",),
-    "sentinel": ("none",),
-}
-"""Each runtime and its providers. ``null`` and ``sentinel`` are our own and always there."""
+_OTHERS = ("base", "litert_profiler")  # modules beside the runtimes
 
 
 def open_runtime(name: str, provider: str, threads: int) -> Runtime:
-    """Import a runtime. Raises Refusal on an unknown name, ImportError where it isn't installed."""
+    """Import a runtime; ``null`` and ``sentinel`` are our own and always there.
+
+    Raises Refusal on an unknown name, ImportError where the runtime isn't installed.
+    """
     from edgekd.agent.runtimes.base import Refusal
 
-    if provider not in RUNTIMES.get(name, ()):
-        known = ", ".join("%s/%s" % (known, one) for known, several in RUNTIMES.items() for one in several)
-        raise Refusal("no backend %s/%s here (known: %s)" % (name, provider, known))
+    known = [found.name for found in pkgutil.iter_modules(__path__) if found.name not in _OTHERS]
+    if name not in known:
+        raise Refusal("no runtime %s here (known: %s)" % (name, ", ".join(sorted(known))))
     keep_silent()
     module = importlib.import_module("edgekd.agent.runtimes." + name)
+    if provider not in module.PROVIDERS:
+        offered = ", ".join("%s/%s" % (name, one) for one in module.PROVIDERS)
+        raise Refusal("no backend %s/%s here (known: %s)" % (name, provider, offered))
     opened: Runtime = module.open_runtime(provider, threads)
     return opened

@@ -9,7 +9,9 @@ import numpy as np
 
 from edgekd.agent.runtimes.base import Operator, Placement, Refusal, Runtime, Tensor, check_inputs, settled
 
-__all__ = ["MODULES", "LiteRt", "open_runtime"]
+__all__ = ["MODULES", "PROVIDERS", "LiteRt", "open_runtime"]
+
+PROVIDERS = ("xnnpack", "builtin")
 
 MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite.python.interpreter")
 """Where an interpreter is looked for, in this order."""

@@ -17,7 +17,9 @@ import numpy as np
 
 from edgekd.agent.runtimes.base import Operator, Refusal, Runtime, Tensor, check_inputs
 
-__all__ = ["Null", "open_runtime"]
+__all__ = ["PROVIDERS", "Null", "open_runtime"]
+
+PROVIDERS = ("none",)
 
 _TENSOR = Tensor("x", "float32", (1, 1))
 

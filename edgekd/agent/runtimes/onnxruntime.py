@@ -12,7 +12,9 @@ import onnxruntime as ort
 
 from edgekd.agent.runtimes.base import Operator, Runtime, Tensor, check_inputs, settled
 
-__all__ = ["OnnxRuntime", "open_runtime"]
+__all__ = ["PROVIDERS", "OnnxRuntime", "open_runtime"]
+
+PROVIDERS = ("cpu",)
 
 _DTYPES = {
     "tensor(float)": "float32",

@@ -12,7 +12,9 @@ import openvino as ov
 
 from edgekd.agent.runtimes.base import Operator, Runtime, Tensor, check_inputs, settled
 
-__all__ = ["OpenVino", "computed_in", "open_runtime"]
+__all__ = ["PROVIDERS", "OpenVino", "computed_in", "open_runtime"]
+
+PROVIDERS = ("cpu",)
 
 
 class OpenVino(Runtime):

@@ -11,7 +11,9 @@ import numpy as np
 
 from edgekd.agent.runtimes.base import Operator, Runtime, Tensor
 
-__all__ = ["Sentinel", "open_runtime"]
+__all__ = ["PROVIDERS", "Sentinel", "open_runtime"]
+
+PROVIDERS = ("none",)
 
 _SIZE, _LINKS = 96, 4
 

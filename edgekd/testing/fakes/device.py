@@ -30,9 +30,11 @@ from edgekd.devices._protocol import (
     Progress,
     RunResult,
     SentinelReading,
+    Simulated,
 )
 from edgekd.errors import DeviceBusy, DeviceUnreachable, Problem
 from edgekd.evidence import EvidenceKind
+from edgekd.ir.backends import formats_of
 from edgekd.records import Record
 from edgekd.testing.fakes.clock import FakeClock
 
@@ -42,6 +44,7 @@ Answer = Callable[[Job, Sequence[NDArray[np.generic]]], Sequence[NDArray[np.gene
 """What ``run`` answers: model inputs (first axis = samples) to model outputs."""
 
 _SENTINEL_US = 50.0
+_SIMULATOR, _SIMULATOR_VERSION = "paper-compiler", "1.0"
 _OWN = ("null", "sentinel")  # the agent's own runtimes, which need no file
 T = TypeVar("T")
 
@@ -96,6 +99,7 @@ class FakeDevice:
     order: SHA-256, file name, file stem, ``format``, ``backend``. ``outcomes`` does the same for what goes wrong.
     ``disconnect_after`` breaks the link after so many batches. ``answer`` serves ``run``. Every process tells
     ``conditions``, before and after, the ``load_average`` and the ``machine_cores``, by default the fingerprint's.
+    One of ``kind`` SIMULATED runs no process: the scripted latency is a compiler's estimate.
     """
 
     def __init__(
@@ -107,7 +111,7 @@ class FakeDevice:
         outcomes: Callable[[Job], Script | Outcome | None] | Mapping[str, Script | Outcome] | None = None,
         answer: Answer | None = None,
         fingerprint: Fingerprint | None = None,
-        kind: Literal[EvidenceKind.MEASURED, EvidenceKind.EMULATED] = EvidenceKind.MEASURED,
+        kind: Literal[EvidenceKind.MEASURED, EvidenceKind.EMULATED, EvidenceKind.SIMULATED] = EvidenceKind.MEASURED,
         clock: FakeClock | None = None,
         disconnect_after: int | None = None,
         conditions: tuple[Conditions, Conditions] | None = None,
@@ -119,7 +123,8 @@ class FakeDevice:
         self.noise = noise if isinstance(noise, Noise) else Noise(low=noise)
         self.seed = seed
         self.clock = clock or FakeClock()
-        self.fingerprint = fingerprint or fake_fingerprint()
+        simulator = f"{_SIMULATOR} {_SIMULATOR_VERSION}" if kind is EvidenceKind.SIMULATED else ""
+        self.fingerprint = fingerprint or fake_fingerprint(simulator=simulator)
         self.kind = kind
         self.answer = answer
         self.disconnect_after = disconnect_after
@@ -185,6 +190,8 @@ class FakeSession:
         if device.disconnect_after is not None and device.batches >= device.disconnect_after:
             raise DeviceUnreachable(f"{device.name} went away during a batch", "connect it again and resume")
         device.batches += 1
+        if device.kind is EvidenceKind.SIMULATED:
+            return [self._estimate(job, plan) for job in jobs]
         generator = np.random.default_rng([device.seed, plan.seed, device.batches])
         scripts = [_within(plan, device.script(job)) for job in jobs]
         samples: list[list[ProcessSample]] = [[] for _ in jobs]
@@ -287,6 +294,20 @@ class FakeSession:
             machine_cores=self._device.machine_cores,
         )
 
+    def _estimate(self, job: Job, plan: MeasurePlan) -> Measurement:
+        script = _within(plan, self._device.script(job))
+        plain = self._measurement(job, script, plan, (), None)
+        if plain.outcome is not Outcome.OK:
+            return plain
+        memory = script.memory_model_bytes if script.memory_model_bytes is not None else 2 * job.artefact.size_bytes
+        estimate = Simulated(
+            compiler=_SIMULATOR,
+            version=_SIMULATOR_VERSION,
+            seconds=self._device.latency_us(job) * 1e-6,
+            memory_bytes=memory,
+        )
+        return plain.but(simulated=estimate)
+
     def _measurement(
         self,
         job: Job,
@@ -333,7 +354,7 @@ def _within(plan: MeasurePlan, script: Script) -> Script:
 
 
 def _loads(job: Job) -> bool:
-    return job.backend.runtime in _OWN or job.artefact.format in job.backend.formats
+    return job.backend.runtime in _OWN or job.artefact.format in formats_of(job.backend)
 
 
 def _look_up(table: Mapping[str, T], job: Job) -> T | None:

@@ -1,0 +1,181 @@
+"""Backends by name: one record each, by the entry points of ``edgekd.backends``, ours and a plugin's alike.
+
+A backend is a runtime with a provider or delegate: ``litert/xnnpack``. Its record says which files it loads, at which
+precisions, what it can do, how a device is searched for the runtime, and what installs it there. Whoever needs a list
+of runtimes or backends (target files, `edgekd init`, `doctor`, `devices install`, `bench`, the agent) reads it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from edgekd import plugins
+from edgekd.artefacts import Backend, Format
+from edgekd.errors import ConfigurationError, UnknownName, nearest_name
+from edgekd.ir.numerics import Precision
+from edgekd.records import Record
+
+__all__ = [
+    "BACKENDS",
+    "Ability",
+    "BackendSpec",
+    "Home",
+    "RuntimeSpec",
+    "asked_of_agent",
+    "backend_hint",
+    "formats_of",
+    "runtimes",
+]
+
+Ability = Literal["execute", "measure", "simulate", "compile"]
+"""``execute``: answers samples. ``measure``: its calls can be timed on the hardware. ``simulate``: its figures come
+from a model of the hardware. ``compile``: a file is compiled for the hardware before it runs there."""
+
+
+class Home(Record):
+    """A Python package that brings a runtime to a device."""
+
+    module: str  # looked for, not imported: ai_edge_litert
+    distributions: tuple[str, ...]  # pip's names of packages that may hold it; the first whose metadata is there counts
+    requirements: tuple[str, ...] = ()  # what `edgekd devices install` gives to pip; empty: it isn't installed by name
+    imports: str = ""  # imported once after installing, to see that it works there; empty: ``module``
+
+
+class RuntimeSpec(Record):
+    """A runtime: how it is found and installed on a device, and the agent's module that drives it.
+
+    The agent's module is Python 3.8, imports numpy, the runtime and `edgekd.agent.runtimes.base`, and has ``PROVIDERS``
+    and ``open_runtime(provider, threads)``.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    homes: tuple[Home, ...] = ()  # the first one found is used; none: it is no Python package, and no agent drives it
+    agent: str = ""  # importable here, shipped to the device; empty: edgekd's own module of this name
+
+    @property
+    def package(self) -> str:
+        """Pip's name of it, or its own where pip has none."""
+        return self.homes[0].distributions[0] if self.homes else self.name
+
+    @property
+    def installs(self) -> Mapping[str, Home]:
+        """What `edgekd devices install --runtime` calls each home: the first by the runtime's name, others by pip's."""
+        named = {self.name if not place else home.distributions[0]: home for place, home in enumerate(self.homes)}
+        return {name: home for name, home in named.items() if home.requirements}
+
+
+class BackendSpec(Record):
+    """A runtime and one way in which it executes."""
+
+    runtime: RuntimeSpec
+    provider: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+    formats: Annotated[tuple[Format, ...], Field(min_length=1)]  # that it loads, the native one first
+    precisions: tuple[Precision, ...]  # that it has at all; an operator of a given model may still rule one out
+    can: frozenset[Ability] = frozenset({"execute", "measure"})
+    reference: bool = False  # its kernels are for reference: never the default of its runtime, and not profiled
+    delegates: bool = False  # operators run in several places, and the runtime tells in which
+    example: str = ""  # lines of a bundle's example.py that answer one batch: see `edgekd.bundle.example`
+    example_heads: str = ""  # in the place of the last of them, where a model has several outputs
+
+    @property
+    def name(self) -> str:
+        """As target files write it."""
+        return f"{self.runtime.name}/{self.provider}"
+
+
+class _Registered(Mapping[str, BackendSpec]):
+    """All backends by name, edgekd's own runtimes first, each runtime's default first. Loaded when first asked for.
+
+    Raises MissingError where a package's record can't be imported, and ConfigurationError where it is no record.
+    """
+
+    def __getitem__(self, name: str) -> BackendSpec:
+        return _loaded()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_loaded())
+
+    def __len__(self) -> int:
+        return len(_loaded())
+
+
+BACKENDS: Mapping[str, BackendSpec] = _Registered()
+
+
+@cache
+def _loaded() -> Mapping[str, BackendSpec]:
+    found: dict[str, BackendSpec] = {}
+    for name in plugins.names("edgekd.backends"):
+        spec = plugins.load("edgekd.backends", name)
+        if not isinstance(spec, BackendSpec) or spec.name != name:
+            whose = isinstance(spec, BackendSpec)
+            what = f"the record of `{spec.name}`" if whose else f"an object of type {type(spec).__name__}"
+            raise ConfigurationError.one(
+                f"the entry point `{name}` of edgekd.backends gives {what}",
+                f"expected a BackendSpec of edgekd.ir.backends that is called `{name}`: ask the package's author",
+            )
+        found[name] = spec
+    if not found:
+        raise ConfigurationError.one(
+            "no backend is registered, not even edgekd's own: its installed metadata is older than its code",
+            "install it again: pip install --no-deps -e . in its folder",
+        )
+    return {spec.name: spec for spec in sorted(found.values(), key=_place)}
+
+
+def _place(spec: BackendSpec) -> tuple[bool, str, bool, str]:
+    own = bool(spec.runtime.homes) and not spec.runtime.agent  # a format's default is never another package's
+    return not own, spec.runtime.name, spec.reference, spec.provider
+
+
+@cache
+def runtimes() -> Mapping[str, RuntimeSpec]:
+    """All runtimes by name. Raises ConfigurationError where two packages describe one name differently."""
+    found: dict[str, RuntimeSpec] = {}
+    for spec in BACKENDS.values():
+        if found.setdefault(spec.runtime.name, spec.runtime) != spec.runtime:
+            raise ConfigurationError.one(
+                f"two packages describe a runtime `{spec.runtime.name}`, and differently",
+                "uninstall one of them, or ask its author to rename it",
+            )
+    return found
+
+
+def formats_of(backend: Backend) -> tuple[Format, ...]:
+    """Formats that a backend loads, the native one first. Raises UnknownName on one that isn't registered."""
+    try:
+        return BACKENDS[str(backend)].formats
+    except KeyError:
+        raise UnknownName("backend", str(backend), BACKENDS, remedy=backend_hint(str(backend), near=False)) from None
+
+
+def backend_hint(name: str, near: bool = True) -> str:
+    """What a name that is no backend may have meant, with a blank behind it; nothing where that can't be told.
+
+    ``near``: the nearest name too.
+    """
+    first = name.partition("/")[0]
+    for backend, spec in BACKENDS.items():
+        native = spec.formats[0]
+        if first in (native.value, native.suffix.removeprefix(".")):
+            return f"{native.suffix} files run on `{backend}` "
+        if first == spec.runtime.name and first == name:
+            return f"did you mean `{backend}`? "
+    found = nearest_name(name, BACKENDS) if near else None
+    return f"did you mean `{found}`? " if found else ""
+
+
+def asked_of_agent() -> Mapping[str, Any]:
+    """What a device is searched for, as JSON: by runtime its providers and its homes as [module, [distributions]]."""
+    return {
+        name: {
+            "providers": [spec.provider for spec in BACKENDS.values() if spec.runtime.name == name],
+            "homes": [[home.module, list(home.distributions)] for home in runtime.homes],
+        }
+        for name, runtime in runtimes().items()
+        if runtime.homes
+    }
