@@ -181,7 +181,7 @@ def made(samples: int, folder: Path, teacher: RandomTeacher) -> Data:
             view[:] = rng.standard_normal(view.shape, np.float32)
         return kept
 
-    student, taught = layout_of(resnet(1), SPEC.input.shape), layout_of(teacher.module, SPEC.input.shape)
+    student, taught = layout_of(resnet(1), SPEC.input), layout_of(teacher.module, SPEC.input)
     points = [*taught.stages, taught.at("penultimate"), taught.at("logits")]
     raw = torch.from_numpy(rng.integers(0, 256, (samples, 3, 32, 32)).astype(np.uint8))
     return Data(
@@ -236,7 +236,7 @@ def main() -> None:
     options = parser.parse_args()
     out = options.out or (None if options.only else RESULT)
     torch.manual_seed(0)
-    execution = probe(resnet(1), SPEC.input.shape, 128, CPU)
+    execution = probe(resnet(1), SPEC.input, 128, CPU)
     teacher = RandomTeacher(resnet(9).eval().requires_grad_(False))
     with tempfile.TemporaryDirectory() as scratch:
         data = made(options.samples, Path(scratch), teacher)

@@ -52,6 +52,7 @@ from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import Job, MeasurePlan, Outcome
 from edgekd.ir.numerics import Precision
 from edgekd.measure.figures import figure_of, figures_of
+from edgekd.tasks._protocol import InputSpec
 
 NAME = "cifar_search"
 BACKEND = Backend(runtime="litert", provider="xnnpack")
@@ -175,7 +176,7 @@ def measure_plan(options: argparse.Namespace) -> dict[str, Any]:
     ):
         arch = Arch.of({f"{n}{s + 1}": v[s] for n, v in (("width", widths), ("depth", depths)) for s in range(3)})
         module = ResNet().build(arch, described.spec)
-        chosen = probe(module, (3, 32, 32), images, cpu)
+        chosen = probe(module, InputSpec(shape=(3, 32, 32)), images, cpu)
         rates[words] = {"chosen": 0.0}
         for precision in ("float32", "bfloat16"):
             trained = laid_out(ResNet().build(arch, described.spec).train(), cpu, chosen.memory_format)

@@ -92,7 +92,7 @@ def prepared(setting: Setting, ways: Sequence[Mapping[str, Any]], seed: int) -> 
         stage_of(setting, given).prepare(context)
     kept = sum(path.stat().st_size for path in context.cache.glob("*.f*"))
     # chosen once, with nothing else running: a training beside another one might choose otherwise
-    precision = probe(student.module, context.task.spec.input.shape, 128, torch.device("cpu")).precision
+    precision = probe(student.module, context.task.spec.input, 128, torch.device("cpu")).precision
     return {"size_bytes": kept, "answering_s": round(time.monotonic() - begun, 1), "precision": precision}
 
 

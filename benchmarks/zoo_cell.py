@@ -132,7 +132,7 @@ def groups(work: Work) -> dict[str, Any]:
 
     if work.spec.plain or work.spec.more:
         taken(work)  # a model that isn't taken has its reason here too
-    found, left_out = find_groups(work.model, work.spec.input.shape)
+    found, left_out = find_groups(work.model, work.spec.input)
     return {
         "prunable": len(found),
         "groups": len(found) + len(left_out),
@@ -151,7 +151,7 @@ def teacher(work: Work) -> dict[str, Any]:
     made = TorchTeacher.model_validate(options, context={"folder": _FOLDER})
     bound = bind(made, work.spec)
     assert isinstance(bound, TorchTeacher)
-    return {"points": len(layout_of(bound.network(), work.spec.input.shape).points)}
+    return {"points": len(layout_of(bound.network(), work.spec.input).points)}
 
 
 def exported(work: Work, part: str, precision: Precision) -> dict[str, Any]:

@@ -118,9 +118,9 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
     checked = preflight(command, project, events)
     spec, count = project.task.spec, checked.sizes.train
     module = project.family.build(checked.largest, spec)
-    shape, processor = spec.input.shape, training_device()
-    execution = probe(module, shape, 32, processor, ("float32",))  # on a busy machine one thread may be the faster
-    rate = training_rate(module, shape, processor, execution=execution)
+    processor = training_device()
+    execution = probe(module, spec.input, 32, processor, ("float32",))  # on a busy machine one thread may be the faster
+    rate = training_rate(module, spec.input, processor, execution=execution)
     estimate, candidate_s = project.accuracy, None
     if command != "distill" and isinstance(estimate, ShortTraining):
         candidate_s = images_of(estimate.shortened(project.recipe, count), count) / rate

@@ -221,7 +221,7 @@ def ready_data(project: Project, events: Events) -> None:
     task = cast(object, project.task)
     if isinstance(task, Preparable):
         with blamed(project, "task"):
-            events.line(f"pictures   {task.prepare(partial(events.progress, 'pictures'), events.stop)}")
+            events.line(f"{task.what:<10} {task.prepare(partial(events.progress, task.what), events.stop)}")
 
 
 def cache_folder() -> Path:

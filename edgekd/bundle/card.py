@@ -15,7 +15,7 @@ def card_text(certificate: Certificate) -> str:
     c = certificate
     task, fingerprint, precision = c.task, c.fingerprint, c.candidate.plan.precision
     extensions = ", ".join(fingerprint.extensions) or "none listed"
-    shape = " x ".join(map(str, task.input.shape))
+    shape, axes = " x ".join(map(str, task.input.shape)), "C x H x W" if task.input.is_image else "C x T"
     scored = f"{c.accuracy.split} split, {c.accuracy.samples} samples, {c.accuracy.method}"
     lines = [
         f"# {task.name}: {c.candidate.family} for {c.target.name}",
@@ -25,7 +25,7 @@ def card_text(certificate: Certificate) -> str:
         "",
         "| what | value |",
         "|---|---|",
-        f"| task | {task.kind}, {_asked(task)}, input {shape} (C x H x W) |",
+        f"| task | {task.kind}, {_asked(task)}, input {shape} ({axes}) |",
         f"| student | {c.candidate.family}{f': {c.candidate.arch}' if c.candidate.arch.choices else ''} |",
         f"| precision | {precision.value}: {precision.arithmetic(c.format)} |",
         f"| teacher | {c.teacher} |",

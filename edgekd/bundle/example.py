@@ -7,7 +7,7 @@ from edgekd.export._protocol import ExportOptions
 from edgekd.ir.backends import BACKENDS
 from edgekd.ir.encoding import Encoding
 from edgekd.ir.numerics import BF16, Precision
-from edgekd.tasks._protocol import PictureSpec, TaskSpec
+from edgekd.tasks._protocol import PictureSpec, SoundSpec, TaskSpec
 
 __all__ = ["example_source"]
 
@@ -34,9 +34,11 @@ def example_source(
     call = call.format(model=model, threads=threads, floats=floats, module=driven.runtime.homes[0].module)
     imports, _, use = call.partition("\n\n")
     own = ", or a picture: python example.py PICTURE (pillow)" if spec.input.picture else ""
+    own = ", or a recording: python example.py SOUND.wav" if spec.input.sound else own
     return (
         f'"""Answers the first sample that came with this model{own}. Needs numpy and the runtime, nothing else."""\n\n'
-        f"{'import json' + chr(10) if own else ''}import pathlib\n{'import sys' + chr(10) if own else ''}\n"
+        f"{'import json' + chr(10) if own else ''}import pathlib\n{'import sys' + chr(10) if own else ''}"
+        f"{'import wave' + chr(10) if spec.input.sound else ''}\n"
         "import numpy as np\n"
         f"{imports}\n\n"
         "here = pathlib.Path(__file__).resolve().parent\n"
@@ -47,7 +49,7 @@ def example_source(
 
 def _shown(spec: TaskSpec) -> str:
     """Lines that print the answers."""
-    if spec.plain and spec.input.picture and spec.head.labels:
+    if spec.plain and (spec.input.picture or spec.input.sound) and spec.head.labels:
         names = 'json.loads((here / "preprocess.json").read_text())["output"]["labels"]'
         return f'print("class", {names}[int(np.argmax(answer))])'
     if spec.plain:
@@ -76,14 +78,17 @@ def _shown(spec: TaskSpec) -> str:
 
 
 def _input_steps(options: ExportOptions, spec: TaskSpec, encoding: Encoding | None) -> list[str]:
-    """Lines that turn one raw sample (1, C, H, W) into the model's input, as preprocess.json states it."""
+    """Lines that turn one raw sample (1, C, H, W) or (1, C, T) into the model's input, as preprocess.json states it."""
     lines = ['batch = samples["inputs"][:1]']
     if spec.input.picture is not None:
         lines.extend(_picture_steps(spec.input.picture))
+    if spec.input.sound is not None:
+        lines.extend(_sound_steps(spec.input.sound))
     if isinstance(options.batch, int) and options.batch > 1:
         lines.append(f"batch = np.repeat(batch, {options.batch}, axis=0)  # the model takes no fewer at once")
     if options.preprocess == "stated":
-        mean, std = (f"np.float32({list(values)}).reshape(-1, 1, 1)" for values in (spec.input.mean, spec.input.std))
+        ones = ", 1" * (len(spec.input.shape) - 1)
+        mean, std = (f"np.float32({list(values)}).reshape(-1{ones})" for values in (spec.input.mean, spec.input.std))
         lines.append(f"batch = (batch - {mean}) / {std}")
         if options.input != "float32" and encoding is not None:
             shift = 128 if options.input == "uint8" else 0  # encodings are for signed storage
@@ -94,8 +99,30 @@ def _input_steps(options: ExportOptions, spec: TaskSpec, encoding: Encoding | No
     if options.preprocess == "stated" or options.input != spec.input.raw_dtype:
         lines.append(f"batch = batch.astype(np.{options.input})")
     if options.layout == "nhwc":
-        lines.append("batch = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))")
+        order = ", ".join(map(str, options.order(spec.input)))
+        lines.append(f"batch = np.ascontiguousarray(batch.transpose({order}))")
     return lines
+
+
+def _sound_steps(sound: SoundSpec) -> list[str]:
+    """Lines that read a WAV file instead, where one is named."""
+    lines = [
+        "with wave.open(sys.argv[1]) as file:",
+        "    rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()",
+        "    frames = np.frombuffer(file.readframes(file.getnframes()), np.uint8).reshape(-1, channels, width)",
+        f"if rate != {sound.rate}:",
+        f'    sys.exit(f"the recording has {{rate}} samples a second, and the model takes {sound.rate}")',
+        "integers = np.zeros((*frames.shape[:2], 4), np.uint8)",
+        "integers[..., 4 - width:] = frames - 128 if width == 1 else frames  # of 8 bits they are unsigned",
+        'sound = np.float32(integers.view("<i4")[..., 0].T / 2**31)',
+    ]
+    if sound.channels == 1:
+        lines.append("sound = sound.mean(0, keepdims=True)")
+    lines.append(f"over = sound.shape[1] - {sound.samples}  # its middle, or zeros on both sides")
+    lines.append(f"sound = sound[:, over // 2 : over // 2 + {sound.samples}] if over > 0 else sound")
+    lines.append(f"before = ({sound.samples} - sound.shape[1]) // 2")
+    lines.append(f"batch = np.pad(sound, ((0, 0), (before, {sound.samples} - sound.shape[1] - before)))[None]")
+    return ["if len(sys.argv) > 1:", *(f"    {line}" for line in lines)]
 
 
 def _picture_steps(picture: PictureSpec) -> list[str]:

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from edgekd.export._protocol import ExportOptions
+from edgekd.export._protocol import ExportOptions, InputLayout
 from edgekd.ir.encoding import Encoding
 from edgekd.records import Filed, Record
-from edgekd.tasks._protocol import PictureSpec, TaskSpec
+from edgekd.tasks._protocol import PictureSpec, SoundSpec, TaskSpec
 from edgekd.tasks.rows import outputs_of
 
 __all__ = ["PREPROCESS", "Preprocess", "preprocess_of"]
@@ -24,11 +24,17 @@ class PictureInput(PictureSpec):
     steps: tuple[str, ...]
 
 
+class SoundInput(SoundSpec):
+    """How a WAV file becomes a raw sample; ``steps`` say it in words."""
+
+    steps: tuple[str, ...]
+
+
 class ModelInput(Record):
     """What the model takes. ``steps`` say in words, in order, what to do to a raw sample."""
 
     dtype: Literal["float32", "uint8", "int8"]
-    layout: Literal["nchw", "nhwc"]
+    layout: InputLayout
     shape: tuple[int | str, ...]
     raw_range: tuple[float, float]
     steps: tuple[str, ...]
@@ -59,6 +65,7 @@ class Preprocess(Filed):
 
     schema_: Literal["edgekd.preprocess/1"] = Field(default="edgekd.preprocess/1", alias="schema")
     picture: PictureInput | None = None  # None: raw samples don't come from picture files
+    sound: SoundInput | None = None  # None: they don't come from WAV files
     input: ModelInput
     output: ModelOutput
     export: ExportOptions
@@ -68,8 +75,9 @@ class Preprocess(Filed):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """``outputs`` left out where one classification head says all, ``picture`` where there is none."""
-        return {name: value for name, value in handler(self).items() if name not in ("outputs", "picture") or value}
+        """``outputs`` left out where one classification head says all, ``picture`` and ``sound`` where none is."""
+        unused = ("outputs", "picture", "sound")
+        return {name: value for name, value in handler(self).items() if name not in unused or value}
 
 
 def preprocess_of(
@@ -87,19 +95,20 @@ def preprocess_of(
             steps.append(f"quantize: round(x / {input_encoding.scale[0]}) + {zero}, {kept}")
     elif options.input == "int8":
         steps.append("subtract 128")
-    if options.layout == "nhwc" and len(given.shape) == 3:
-        steps.append("order the axes as batch, height, width, channel")
-    shape = given.shape[1:] + given.shape[:1] if options.layout == "nhwc" else given.shape
+    axes = options.axes(given)
+    if options.layout == "nhwc":
+        steps.append(f"order the axes as {', '.join(_AXES[axis] for axis in axes)}")
     scale = zero_point = None
     if options.output != "float32" and output_encoding is not None:
         scale = output_encoding.scale[0]
         zero_point = output_encoding.zero_point[0] + (128 if options.output == "uint8" else 0)
     return Preprocess(
         picture=None if given.picture is None else _picture(given.picture),
+        sound=None if given.sound is None else _sound(given.sound),
         input=ModelInput(
             dtype=options.input,
-            layout=options.layout,
-            shape=(options.batch, *shape),
+            layout=axes,
+            shape=options.shape(given),
             raw_range=given.raw_range,
             steps=tuple(steps),
         ),
@@ -117,6 +126,9 @@ def preprocess_of(
     )
 
 
+_AXES = {"n": "batch", "c": "channel", "h": "height", "w": "width", "t": "time"}
+
+
 def _picture(spec: PictureSpec) -> PictureInput:
     height, width = spec.size
     filtered = f"(({width}, {height}), Image.Resampling.{spec.resampling.upper()})"
@@ -129,6 +141,17 @@ def _picture(spec: PictureSpec) -> PictureInput:
         else f"resize it to {width} x {height}: Image.resize{filtered}",
     )
     return PictureInput(**spec.model_dump(), steps=steps)
+
+
+def _sound(spec: SoundSpec) -> SoundInput:
+    steps = (
+        f"its sample rate must be {spec.rate} Hz",
+        "integers as values of -1 to 1: of 16 bits x / 32768; of 8 bits, which are unsigned, (x - 128) / 128",
+        *(["average its channels"] if spec.channels == 1 else []),
+        f"the middle {spec.samples} samples; of a shorter recording all, with zeros on both sides, as many before as "
+        "behind or one fewer",
+    )
+    return SoundInput(**spec.model_dump(), steps=steps)
 
 
 _MEANING = {

@@ -16,9 +16,10 @@ from torch import Tensor
 from edgekd.distill.probe import Execution, Precision, fastest, laid_out
 from edgekd.store.atomic import write_json
 from edgekd.students.points import LOGITS, Point, layout_of, tapped
+from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers._protocol import OpenTeacher, Teacher
 from edgekd.teachers.cache import Answers
-from edgekd.teachers.observed import Seen, observing
+from edgekd.teachers.observed import Seen, observing, prepared_input
 
 __all__ = ["AnswerSource", "Asked", "Stored", "asking"]
 
@@ -82,13 +83,13 @@ class Asked:
 @contextmanager
 def asking(
     teacher: Teacher,
-    shape: Sequence[int],
+    given: InputSpec,
     points: Sequence[Point] = (),
     precisions: Sequence[Precision] = ("float32",),
     device: torch.device | None = None,
     kept: Path | None = None,
 ) -> Iterator[Asked]:
-    """A source that asks ``teacher`` about raw inputs of a shape (C, H, W).
+    """A source that asks ``teacher`` about raw inputs.
 
     Where its network can be reached, it computes on ``device``, in the layout and precision that answers fastest
     (tried for two seconds at most). What was chosen is written to the file ``kept`` and read from there the next time:
@@ -96,11 +97,11 @@ def asking(
     ConfigurationError where the network has no such points.
     """
     if not isinstance(teacher, OpenTeacher):
-        with observing(teacher, shape, points) as ask:
+        with observing(teacher, given, points) as ask:
             yield Asked(ask)
         return
     device = device or torch.device("cpu")
-    layouts = (False, True) if len(shape) == 3 else (False,)
+    layouts = (False, True) if given.is_image else (False,)
     networks = {
         last: laid_out(
             copy.deepcopy(teacher.network()), device, torch.channels_last if last else torch.contiguous_format
@@ -116,13 +117,13 @@ def asking(
             torch.cuda.synchronize()
         return logits
 
-    tried = torch.zeros((_TRIED, *shape))
+    tried = torch.from_numpy(given.example(_TRIED))
     options = [Execution(precision=p, channels_last=last) for p in precisions for last in layouts]
     chosen = _kept(kept, options) or fastest(options, lambda option: answered(option, tried))
     if kept is not None:
         write_json(kept, chosen)
     network = networks[chosen.channels_last]
-    layout = layout_of(network, tuple(teacher.prepared(tried[:1]).shape[1:]))
+    layout = layout_of(network, prepared_input(teacher, given))
     with tapped(network, layout, [point.name for point in points]) as seen:
 
         def ask(batch: Tensor) -> Taught:

@@ -107,7 +107,7 @@ def train(
         folder,
         plan.digest,
         Position[CurvePoint],
-        lambda: probe(module, lesson.spec.shape, plan.batch_size, device, plan.precisions),
+        lambda: probe(module, lesson.spec, plan.batch_size, device, plan.precisions),
     )
     work = _Training(module, lesson, objective, plan, start.position.execution, device)
     trainer = Trainer(

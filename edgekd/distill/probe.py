@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from edgekd.records import Digest, Record, digest_json
+from edgekd.tasks._protocol import InputSpec
 
 __all__ = ["Execution", "Precision", "fastest", "laid_out", "probe", "training_rate"]
 
@@ -58,22 +59,24 @@ class Execution(Record):
 
 def probe(
     module: nn.Module,
-    shape: Sequence[int],
+    given: InputSpec,
     batch_size: int,
     device: torch.device,
     precisions: Sequence[Precision] = ("float32", "bfloat16"),
     clock: Callable[[], float] = time.perf_counter,
 ) -> Execution:
-    """The fastest way to train a module on inputs of a shape (C, H, W).
+    """The fastest way to train a module on such inputs.
 
     ``precisions`` are those allowed. The answer is kept for this process, for modules of the same kinds of layers.
     The module is not changed.
     """
-    layouts = (False, True) if len(shape) == 3 and not _dies_channels_last(module, shape) else (False,)
+    layouts = (False, True) if given.is_image and not _dies_channels_last(module, given.shape) else (False,)
     options = [Execution(precision=p, channels_last=layout) for p in precisions for layout in layouts]
-    key = digest_json([_kinds(module), list(shape), batch_size, str(device), torch.get_num_threads(), list(precisions)])
+    key = digest_json(
+        [_kinds(module), list(given.shape), batch_size, str(device), torch.get_num_threads(), list(precisions)]
+    )
     if key not in _known:
-        step = _steps(module, shape, batch_size, device)
+        step = _steps(module, given, batch_size, device)
         chosen = fastest(options, step, clock)
         fewer = [chosen.but(threads=count) for count in _fewer(torch.get_num_threads())] if device.type == "cpu" else []
         quicker = fastest([chosen, *fewer], step, clock) if fewer else chosen
@@ -84,13 +87,13 @@ def probe(
 
 def training_rate(
     module: nn.Module,
-    shape: Sequence[int],
+    given: InputSpec,
     device: torch.device,
     batch_size: int = 32,
     execution: Execution = Execution(),
 ) -> float:
     """Images a second that a training of this module passes, by a few float32 steps without loss or teacher."""
-    step, times = _steps(module, shape, batch_size, device), list[float]()
+    step, times = _steps(module, given, batch_size, device), list[float]()
     step(execution)  # sets kernels up
     while len(times) < 3 and sum(times) < _LIMIT_S:
         begun = time.perf_counter()
@@ -129,9 +132,7 @@ def fastest(
     return winner.but(speedup=round(speedup, 3)) if speedup > _WORTH_IT else plain
 
 
-def _steps(
-    module: nn.Module, shape: Sequence[int], batch_size: int, device: torch.device
-) -> Callable[[Execution], None]:
+def _steps(module: nn.Module, given: InputSpec, batch_size: int, device: torch.device) -> Callable[[Execution], None]:
     count = _samples(batch_size)
     copies = {
         layout: laid_out(
@@ -139,8 +140,7 @@ def _steps(
         )
         for layout in (False, True)
     }
-    generator = torch.Generator().manual_seed(0)
-    samples = torch.randn((count, *shape), generator=generator).to(device)
+    samples = torch.from_numpy(given.random(0, count)).to(device)
 
     def step(option: Execution) -> None:
         trained = copies[option.channels_last]

@@ -198,7 +198,7 @@ class Distill(Record):
         if not self.cache or context.teacher is None:
             return
         losses = [loss for _, loss in self.loss.features]
-        layout = teacher_layout(context.teacher, context.task.spec.input.shape) if losses else None
+        layout = teacher_layout(context.teacher, context.task.spec.input) if losses else None
         points = [point for loss in losses if layout for point in teacher_points(loss, layout)]
         with self._answers(context, tuple(dict.fromkeys(points))):
             pass
@@ -288,7 +288,7 @@ class Distill(Record):
             return
         if not self.cache:
             kept = context.folder / _ASKED_FILE
-            with asking(teacher, spec.input.shape, points, self._precisions(), training_device(), kept) as asked:
+            with asking(teacher, spec.input, points, self._precisions(), training_device(), kept) as asked:
                 yield asked
             return
         view, seeds = self._views(spec)
@@ -315,12 +315,12 @@ class Distill(Record):
 
         if not self.loss.features or context.teacher is None:
             return None
-        shape = context.task.spec.input.shape
-        layout = teacher_layout(context.teacher, shape)
+        given = context.task.spec.input
+        layout = teacher_layout(context.teacher, given)
         if layout is None or not isinstance(context.teacher, OpenTeacher):
             return None
         return Networks(
-            student=layout_of(student.module, shape),
+            student=layout_of(student.module, given),
             teacher=layout,
             teacher_network=context.teacher.network(),
             samples=len(context.task.split("train")),
@@ -401,7 +401,7 @@ class Distill(Record):
             if loss.adds_layers or isinstance(site, str):
                 continue
             points = sorted({own.name for own, _ in site.pairs})
-            if not any(learning & feeding(module, layout, point, student.task.input.shape) for point in points):
+            if not any(learning & feeding(module, layout, point, student.task.input) for point in points):
                 message = f"distill: {name} looks at {' and '.join(points)}, and all that lies before is frozen"
                 problems.append(Problem(message, "freeze less, write other points, or leave the loss out"))
         return problems

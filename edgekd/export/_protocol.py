@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 from pydantic import PositiveInt
 
@@ -14,15 +14,21 @@ from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import Problem
 from edgekd.records import Record
 from edgekd.students._protocol import Student
+from edgekd.tasks._protocol import InputSpec
 
-__all__ = ["ConversionOutcome", "ConversionResult", "ExportOptions", "Exporter"]
+__all__ = ["ConversionOutcome", "ConversionResult", "ExportOptions", "Exporter", "InputLayout"]
+
+InputLayout = Literal["nchw", "nhwc", "nct", "ntc", "nc"]
+"""The axes of a file's input: N batch, C channels, H rows, W columns, T time."""
 
 
 class ExportOptions(Record):
     """The outside of an exported model: the project file's ``export`` section.
 
-    ``fold`` puts normalisation into the graph, which then takes raw values; ``stated`` leaves it to the caller and
-    writes it down in preprocess.json. ``formats`` are put into the bundle beside the certified file.
+    ``layout`` is where the file has the channels of its input: ``nhwc`` last, (N, H, W, C) of an image and (N, T, C) of
+    a signal; ``nchw`` first. ``fold`` puts normalisation into the graph, which then takes raw values; ``stated`` leaves
+    it to the caller and writes it down in preprocess.json. ``formats`` are put into the bundle beside the certified
+    file.
     """
 
     input: Literal["float32", "uint8", "int8"] = "float32"
@@ -31,6 +37,20 @@ class ExportOptions(Record):
     preprocess: Literal["fold", "stated"] = "fold"
     batch: PositiveInt | Literal["dynamic"] = 1
     formats: tuple[Format, ...] = ()
+
+    def order(self, given: InputSpec) -> tuple[int, ...]:
+        """For each axis of the file's input, the axis of a batch of raw samples (N, C, ...) that it is."""
+        rank = len(given.shape)
+        return (0, *range(2, rank + 1), 1) if self.layout == "nhwc" and rank > 1 else tuple(range(rank + 1))
+
+    def axes(self, given: InputSpec) -> InputLayout:
+        """The axes of the file's input, in order: ``nhwc``, ``ntc``."""
+        names = {1: "nc", 2: "nct", 3: "nchw"}[len(given.shape)]
+        return cast("InputLayout", "".join(names[axis] for axis in self.order(given)))
+
+    def shape(self, given: InputSpec) -> tuple[int | str, ...]:
+        """The shape of the file's input, the batch included."""
+        return (self.batch, *(given.shape[axis - 1] for axis in self.order(given)[1:]))
 
 
 class ConversionOutcome(str, Enum):

@@ -25,7 +25,7 @@ _SHARE = 0.05  # of a tensor's largest magnitude, float to float; int8 values lo
 
 
 def first_divergence(artefact: Artefact, student: Student, raw: NDArray[Any], options: ExportOptions) -> str:
-    """In words. ``raw`` is one sample (1, C, H, W); a file of a larger batch gets it repeated."""
+    """In words. ``raw`` is one sample (1, C, ...); a file of a larger batch gets it repeated."""
     inputs = to_model_inputs(raw, student.task, options, student.annotations.activations.get("input"))
     if isinstance(options.batch, int):
         inputs = np.repeat(inputs, options.batch, axis=0)
@@ -48,8 +48,8 @@ def first_divergence(artefact: Artefact, student: Student, raw: NDArray[Any], op
 def _difference(theirs: NDArray[np.float32], value: NDArray[np.float32]) -> float:
     """The largest, in the layout that fits better: where all sides are alike, a shape doesn't tell channel-last."""
     laid = [theirs.reshape(value.shape)]
-    if theirs.ndim == 4:
-        last = theirs.transpose(0, 3, 1, 2)
+    if theirs.ndim in (3, 4):
+        last = np.moveaxis(theirs, -1, 1)
         fits = [each for each in (theirs, last) if each.shape == value.shape]
         laid = fits or laid
     return min(float(np.abs(each - value).max(initial=0.0)) for each in laid)

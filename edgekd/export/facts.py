@@ -26,12 +26,11 @@ def facts_of(header: RunHeader, candidate: Candidate, options: ExportOptions, fi
     with stated those the caller has normalised with ``mean`` and ``std``.
     """
     task, given, precision = header.task, header.task.input, candidate.plan.precision
-    shape = [*given.shape[1:], given.shape[0]] if options.layout == "nhwc" else list(given.shape)
     facts = {
         "task": task.name,
         "input": given.name,
-        "input_shape": canonical_json([options.batch, *shape]),
-        "input_layout": options.layout,
+        "input_shape": canonical_json(options.shape(given)),
+        "input_layout": options.axes(given),
         "input_dtype": options.input,
         "mean": canonical_json(given.mean),
         "std": canonical_json(given.std),

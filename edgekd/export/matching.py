@@ -38,8 +38,8 @@ def same_tensor(ours: NDArray[np.float32], theirs: NDArray[np.float32], *, moved
     if ours.size != theirs.size:
         return False
     options = [theirs]
-    if theirs.ndim == 4:
-        options.insert(0, theirs.transpose(0, 2, 3, 1))
+    if theirs.ndim in (3, 4):
+        options.insert(0, np.moveaxis(theirs, 1, -1))
     limit = _TOLERANCE * float(np.abs(theirs).max(initial=1e-6))
     lean = ours.squeeze()
     if any(

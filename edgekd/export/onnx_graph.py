@@ -26,7 +26,10 @@ POOL = "/pool"
 
 
 def float_model(traced: Traced) -> onnx.ModelProto:
-    """The student's float32 graph, normalised NCHW input. Raises ConfigurationError naming what can't be exported."""
+    """The student's float32 graph; its input is normalised, channels first.
+
+    Raises ConfigurationError naming what can't be exported.
+    """
     try:
         program = torch.onnx.export(traced.program, dynamo=True, verbose=False)
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
@@ -40,8 +43,7 @@ def float_model(traced: Traced) -> onnx.ModelProto:
     _strip(model)
     _name_parameters(model.graph, traced)
     _name_values(model, traced)
-    if len(traced.student.task.input.shape) == 3:
-        _pool_means(model.graph)
+    _pool_means(model.graph, traced)
     return model
 
 
@@ -129,20 +131,27 @@ def _name_parameters(graph: onnx.GraphProto, traced: Traced) -> None:
                 break
 
 
-def _pool_means(graph: onnx.GraphProto) -> None:
-    """Means over the image as global pools, for which ONNX Runtime has an integer kernel."""
+def _pool_means(graph: onnx.GraphProto, traced: Traced) -> None:
+    """Means over the image, or over time, as global pools, for which ONNX Runtime has an integer kernel."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
+    ranks = {node.name: node.args[0].meta["val"].dim() for node in traced.program.graph.nodes if _is_mean(node)}
     for place, node in enumerate(list(graph.node)):
         if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
             continue
-        axes = sorted(int(axis) % 4 for axis in numpy_helper.to_array(constants[node.input[1]]).ravel())
+        rank = ranks.get(node.output[0], 4)
+        axes = sorted(int(axis) % rank for axis in numpy_helper.to_array(constants[node.input[1]]).ravel())
         drops = any(attribute.name == "keepdims" and attribute.i == 0 for attribute in node.attribute)
-        if axes != [2, 3] or not drops or node.output[0] + POOL in constants:
+        if rank < 3 or axes != list(range(2, rank)) or not drops or node.output[0] + POOL in constants:
             continue
         pool = onnx.helper.make_node("GlobalAveragePool", [node.input[0]], [node.output[0] + POOL])
         flat = onnx.helper.make_node("Flatten", [node.output[0] + POOL], [node.output[0]], axis=1)
         node.CopyFrom(flat)
         graph.node.insert(place + sum(n.op_type == "GlobalAveragePool" for n in graph.node), pool)
+
+
+def _is_mean(node: torch.fx.Node) -> bool:
+    """Whether a node of the program is a mean of one tensor."""
+    return node.op == "call_function" and is_tensor(node) and spec_of(node).name == "mean"
 
 
 def _strip(model: onnx.ModelProto) -> None:

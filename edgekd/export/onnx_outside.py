@@ -22,7 +22,7 @@ _TYPES = {
 
 
 def give_outside(graph: Graph, deployable: Deployable, *, paired_input: bool = False) -> None:
-    """Put dtype, layout, normalisation and batch around a graph that takes normalised float32 NCHW.
+    """Put dtype, layout, normalisation and batch around a graph that takes normalised float32 with channels first.
 
     A static int8 graph's ``input`` encoding is applied here, since it may be the caller's own integers. With
     ``paired_input`` it is a quantize-dequantize pair even then: OpenVINO takes nothing else for an integer operator's
@@ -35,10 +35,11 @@ def give_outside(graph: Graph, deployable: Deployable, *, paired_input: bool = F
 def _give_input(graph: Graph, deployable: Deployable, paired: bool) -> None:
     options, spec = deployable.options, deployable.student.task.input
     inside, name = graph.input, spec.name
-    channels, *rest = spec.shape
-    channels_last = options.layout == "nhwc" and len(spec.shape) == 3
-    shape = [*rest, channels] if channels_last else list(spec.shape)
-    batch: int | str = "batch" if options.batch == "dynamic" else options.batch
+    order = options.order(spec)
+    inverse = [order.index(axis) for axis in range(len(order))]
+    channels_last = list(order) != sorted(order)
+    batch, *shape = options.shape(spec)
+    batch = "batch" if batch == "dynamic" else batch
     if name == inside:  # readers keep the inner name, the outside takes the written one
         inside = f"{name}/normalised"
         graph.redirect(name, inside)
@@ -48,10 +49,10 @@ def _give_input(graph: Graph, deployable: Deployable, paired: bool) -> None:
     late = channels_last and paired and deployable.input_encoding is not None
     value = name
     if channels_last and not late:
-        value = graph.node("Transpose", [value], f"{name}/nchw", perm=[0, 3, 1, 2])
+        value = graph.node("Transpose", [value], f"{name}/nchw", perm=inverse)
     value = _encoded(graph, deployable, value, inside, paired, channels_last=late)
     if late:
-        value = graph.node("Transpose", [value], f"{name}/nchw", perm=[0, 3, 1, 2])
+        value = graph.node("Transpose", [value], f"{name}/nchw", perm=inverse)
     graph.redirect(inside, value)
 
 

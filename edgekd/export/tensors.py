@@ -27,7 +27,7 @@ _DTYPES = {"float32": np.float32, "uint8": np.uint8, "int8": np.int8}
 def to_model_inputs(
     raw: NDArray[Any], spec: TaskSpec, options: ExportOptions, encoding: Encoding | None
 ) -> NDArray[Any]:
-    """Raw samples (N, C, H, W) as the file takes them: dtype, layout and, where it is ``stated``, normalisation.
+    """Raw samples (N, C, ...) as the file takes them: dtype, layout and, where it is ``stated``, normalisation.
 
     ``encoding`` is the input's, needed only where the caller quantizes (``stated`` with an integer input).
     Raises ConfigurationError where it is needed and missing.
@@ -40,9 +40,7 @@ def to_model_inputs(
         values = (raw.astype(np.int16) - 128).astype(np.int8)
     else:
         values = raw.astype(_DTYPES[options.input])
-    if options.layout == "nhwc" and values.ndim == 4:
-        values = values.transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(values)
+    return np.ascontiguousarray(values.transpose(options.order(spec.input)))
 
 
 def answers_of(

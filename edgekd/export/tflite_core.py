@@ -34,7 +34,7 @@ DECODING = f"{DECODE}."
 
 @dataclass(frozen=True)
 class TfliteCore:
-    """The file and what its tensors are. Input is normalised float32 NHWC."""
+    """The file and what its tensors are. Input is normalised float32, channels last."""
 
     data: bytes
     nodes: Mapping[int, tuple[str, ...]]  # tensor -> the program's nodes with its value, in order
@@ -49,16 +49,16 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
     rng = np.random.default_rng(0)
     shape = (2 if batch == "dynamic" else batch, *traced.student.task.input.shape)
     sample = torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
-    image = len(shape) == 4
+    channels = len(shape) > 2
     guarded = bool(traced.student.annotations.float_operators)
     whole = Guarded(traced) if guarded else deployed(traced.student.module.eval(), traced.student.task)
     module: Any = whole
-    if image:
+    if channels:
         module = litert_torch.to_channel_last_io(module, args=[0]).eval()
-    example = sample.permute(0, 2, 3, 1).contiguous() if image else sample
+    example = sample.movedim(1, -1).contiguous()
     free: Any = {0: torch.export.Dim("batch", min=1, max=4096)}
     each = (free, None) if guarded else (free,)
-    shapes = (each,) if image else each  # the channel-last wrapper takes its inputs as one tuple
+    shapes = (each,) if channels else each  # the channel-last wrapper takes its inputs as one tuple
     given = (example, torch.ones(1)) if guarded else (example,)
     logging.getLogger().setLevel(logging.ERROR)
 
@@ -72,7 +72,7 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
         try:
             data = converted(module)
         except (RuntimeError, ValueError) as error:
-            if not image or "view" not in str(error):
+            if not channels or "view" not in str(error):
                 raise
             ordered = _InOrder(whole).eval()
             data = converted(litert_torch.to_channel_last_io(ordered, args=[0]).eval())

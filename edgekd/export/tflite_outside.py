@@ -18,7 +18,10 @@ __all__ = ["give_outside"]
 
 
 def give_outside(model: Any, deployable: Deployable) -> None:
-    """Put dtype, layout and normalisation around a graph that takes normalised NHWC, float32 or (static int8) int8."""
+    """Put dtype, layout and normalisation around a graph.
+
+    It takes normalised values, channels last, float32 or (static int8) int8.
+    """
     _give_input(model, deployable)
     _give_output(model, deployable)
     graph, task = model.subgraphs[0], deployable.student.task
@@ -75,7 +78,7 @@ def _give_input(model: Any, deployable: Deployable) -> None:
         else:  # the last operator in front writes the core's input itself
             graph.operators[front.count - 1].outputs = np.asarray([inner], np.int32)
     graph.inputs = np.asarray([first], np.int32)
-    if options.layout == "nchw" and len(inside.shape) == 4:
+    if options.layout == "nchw" and len(inside.shape) > 2:
         _put_transpose(model, first)
 
 
@@ -126,12 +129,13 @@ def _put_transpose(model: Any, first: int) -> None:
     inside = graph.tensors[first]
     shape = [int(size) for size in inside.shape]
     parameters = inside.quantization if inside.type != types.FLOAT32 else None
-    outer = add_tensor(model, "raw/nchw", [shape[0], shape[3], shape[1], shape[2]], inside.type)
+    first_axes, last = [0, len(shape) - 1, *range(1, len(shape) - 1)], [0, *range(2, len(shape)), 1]
+    outer = add_tensor(model, "raw/nchw", [shape[axis] for axis in first_axes], inside.type)
     graph.tensors[outer].quantization = parameters
     if inside.shapeSignature is not None:
         signature = [int(size) for size in inside.shapeSignature]
-        graph.tensors[outer].shapeSignature = np.asarray([signature[i] for i in (0, 3, 1, 2)], np.int32)
-    order = add_tensor(model, "raw/order", [4], types.INT32, constant=np.asarray([0, 2, 3, 1], np.int32))
+        graph.tensors[outer].shapeSignature = np.asarray([signature[axis] for axis in first_axes], np.int32)
+    order = add_tensor(model, "raw/order", [len(last)], types.INT32, constant=np.asarray(last, np.int32))
     version = 1 if inside.type in (types.UINT8, types.FLOAT32) else 2
     add_operator(
         model, "TRANSPOSE", [outer, order], [first], at=0, version=version, options=schema().TransposeOptionsT()

@@ -154,7 +154,7 @@ def _of_task(
     except ValidationError as error:
         raise ConfigurationError.one(f"--data: {error.errors(include_url=False)[0]['msg']}") from error
     if isinstance(task, Preparable):
-        events.line(f"pictures   {task.prepare(partial(events.progress, 'pictures'), events.stop)}")
+        events.line(f"{task.what:<10} {task.prepare(partial(events.progress, task.what), events.stop)}")
     spec = task.spec
     _require_shape(spec.name, spec.input.shape, shape)
     _require_channels(spec.input.mean, spec.input.std, spec.input.shape)
@@ -162,7 +162,7 @@ def _of_task(
         raise ConfigurationError.one(
             f"the labels of {spec.name} are no classes, one an image", "export of such models comes later"
         )
-    classes = classes_of(module, spec.input.shape, called)
+    classes = classes_of(module, spec.input, called)
     if spec.head.classes > classes:
         raise ConfigurationError.one(
             f"`{called}` tells {classes} classes, and the labels of {spec.name} go up to {spec.head.classes - 1}",
@@ -224,7 +224,7 @@ def _of_arrays(
     _require_shape(source.name, images.shape[1:], shape)
     mean, std = (normal["mean"], normal["std"]) if normal else statistics(images, per_channel=True)
     _require_channels(mean, std, images.shape[1:])
-    classes = classes_of(module, images.shape[1:], called)
+    classes = classes_of(module, InputSpec(shape=images.shape[1:]), called)
     kind: Literal["top1", "agreement"] = "agreement" if told is None else "top1"
     spec = TaskSpec(
         name=source.stem,
@@ -305,7 +305,7 @@ def _made_up(module: nn.Module, called: str, shape: tuple[int, ...], mean: Value
     They calibrate nothing, and no score is told of them.
     """
     _require_channels(mean, std, shape)
-    classes, random = classes_of(module, shape, called), np.random.default_rng(0)
+    classes, random = classes_of(module, InputSpec(shape=shape), called), np.random.default_rng(0)
     images: NDArray[Any] = random.standard_normal((_MADE_UP, *shape)).astype(np.float32)
     if mean:
         images = random.integers(0, 256, (_MADE_UP, *shape), np.uint8)

@@ -161,7 +161,7 @@ class Layerwise(Distill):
         order = {point: place for place, point in enumerate(networks.student.points)}
         blocks, before = list[_Block](), frozenset[str]()
         for own, other in sorted(site.pairs, key=lambda pair: order[pair[0].name]):
-            upto = feeding(student.module, networks.student, own.name, context.task.spec.input.shape)
+            upto = feeding(student.module, networks.student, own.name, context.task.spec.input)
             if upto - before:
                 blocks.append(_Block((own.name, other.name), upto - before))
             before = before | upto

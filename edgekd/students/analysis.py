@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -111,7 +112,7 @@ def _follower(asked: _Asked) -> Follower | str:
     space = family.space(spec)
     ends = [space.at(0), space.at(space.size // 2)]
     try:
-        follower = Follower.over(family.whole(spec), spec.input.shape)
+        follower = Follower.over(family.whole(spec), spec.input)
     except ValueError as error:  # its operators are not the same ones at another size
         return str(error)
     right = all(
@@ -125,6 +126,7 @@ class _Counts:
     """Elements, before a precision makes bytes of them."""
 
     weights: int  # of convolutions and linear layers
+    constants: int  # of modules that compute in float at every precision
     others: int  # biases and the parameters of whatever couldn't be folded
     channels: int  # output channels of weighted operators: a scale each
     macs: int
@@ -136,10 +138,11 @@ class _Counts:
     def at(self, precision: Precision) -> StaticFeatures:
         scales = 4 * self.channels if precision.weights.is_integer else 0
         others = 4 if precision.weights.is_integer else precision.weights.bits // 8  # biases of integers are 32 bits
-        weight_bytes = self.weights * precision.weights.bits // 8 + self.others * others + scales
+        floats = self.constants * (4 if precision.weights.is_integer else others)
+        weight_bytes = self.weights * precision.weights.bits // 8 + floats + self.others * others + scales
         activation = precision.activations.bits // 8
         return StaticFeatures(
-            parameters=self.weights + self.others,
+            parameters=self.weights + self.constants + self.others,
             macs=self.macs,
             weight_bytes=weight_bytes,
             peak_activation_bytes=self.peak * activation,
@@ -197,16 +200,20 @@ def _filters(kind: OperatorKind, given: Sequence[tuple[str, Shape]]) -> Shape:
 
 
 def _counted(module: nn.Module, spec: TaskSpec) -> _Counts:
-    return _counts(trace(module, spec.input.shape))
+    return _counts(trace(module, spec.input))
 
 
 def _counts(found: Trace) -> _Counts:
     operators = [_operator(operator, found.parameters) for operator in found.operators]
-    return _count(operators, found.source_size, found.answers, found.parameters)
+    return _count(operators, found.source_size, found.answers, found.parameters, found.constants)
 
 
 def _count(
-    operators: Sequence[_Operator], source_size: int, answers: Sequence[int], parameters: Mapping[str, Shape]
+    operators: Sequence[_Operator],
+    source_size: int,
+    answers: Sequence[int],
+    parameters: Mapping[str, Shape],
+    kept_float: AbstractSet[str],
 ) -> _Counts:
     readers = Counter(buffer for operator in operators for buffer in set(operator.reads))
     producer: dict[int, _Operator] = {}
@@ -230,16 +237,18 @@ def _count(
         producer[operator.writes] = operator
     used = {key: size for operator in kept for key, size in operator.weights.items() if key not in folded}
     matrices = {k: s for op in kept if op.filters for k, s in op.weights.items() if len(parameters[k]) > 1}
-    weights = sum(matrices.values())
+    constants = sum(size for key, size in used.items() if key in kept_float)
+    weights = sum(size for key, size in matrices.items() if key not in kept_float)
     counted: set[str] = set()
     channels = 0
     for operator in kept:
-        if not counted.issuperset(operator.weights):
+        if not (counted | kept_float).issuperset(operator.weights):
             channels += operator.channels
             counted |= set(operator.weights)
     return _Counts(
         weights=weights,
-        others=sum(used.values()) - weights + extra_biases,
+        constants=constants,
+        others=sum(used.values()) - weights - constants + extra_biases,
         channels=channels,
         macs=sum(operator.macs for operator in kept),
         peak=_peak(kept, source_size, [same.get(answer, answer) for answer in answers]),

@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 from edgekd.errors import ConfigurationError
 from edgekd.ir.operators import aten_operator
 from edgekd.students._protocol import Student
+from edgekd.tasks._protocol import InputSpec
 
 __all__ = ["fold_module", "folded", "no_graph"]
 
@@ -33,23 +34,22 @@ _LAYERS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 def folded(student: Student) -> Student:
     """A copy in eval mode, every foldable BatchNorm folded. The student given is not changed."""
-    module = fold_module(student.module, student.task.input.shape)
-    return student.but(module=module)
+    return student.but(module=fold_module(student.module, student.task.input))
 
 
-def fold_module(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
-    """A folded copy of a module that takes (N, *shape) float32; an unfolded one where folding would change its answer.
+def fold_module(module: nn.Module, given: InputSpec) -> nn.Module:
+    """A folded copy of a module that takes this input; an unfolded one where folding would change its answer.
 
     Raises ConfigurationError where it can't be exported.
     """
     result = copy.deepcopy(module).eval()
-    _pool_to_one_pixel(result, shape)
+    _pool_to_one_pixel(result, given)
     modules = dict(result.named_modules())
     if not any(isinstance(part, _NORMS) for part in modules.values()):
         return result
     unfolded = copy.deepcopy(result)
-    program = _exported(result, shape)
-    image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    program = _exported(result, given)
+    image = torch.from_numpy(given.random(0))
     before = _answers(result, image)
     pairs = _pairs(result, program)
     for source, norm in pairs:
@@ -60,7 +60,7 @@ def fold_module(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     return result if same else unfolded  # a file is compared with the folded copy alone
 
 
-def _pool_to_one_pixel(module: nn.Module, shape: tuple[int, ...]) -> None:
+def _pool_to_one_pixel(module: nn.Module, given: InputSpec) -> None:
     """Replace each average pool over the whole image by an adaptive one to a pixel.
 
     In `ceil_mode` a window may be larger than the image: TFLite's converter pads the image to it, and OpenVINO
@@ -85,7 +85,7 @@ def _pool_to_one_pixel(module: nn.Module, shape: tuple[int, ...]) -> None:
     hooks = [pool.register_forward_hook(look(name)) for name, pool in pools.items()]
     if hooks:
         try:
-            _answers(module, torch.zeros(1, *shape))
+            _answers(module, torch.from_numpy(given.example()))
         except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
             raise no_graph("the module", error) from error
     for hook in hooks:
@@ -104,10 +104,10 @@ def _is_close(found: Tensor, expected: Tensor) -> bool:
     return torch.allclose(found, expected, rtol=0.0, atol=limit, equal_nan=True)
 
 
-def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
+def _exported(module: nn.Module, given: InputSpec) -> ExportedProgram:
     try:
         with torch.no_grad():
-            return torch.export.export(module, (torch.zeros(1, *shape),))
+            return torch.export.export(module, (torch.from_numpy(given.example()),))
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:  # torch's own errors are among these
         raise no_graph("the module", error) from error
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgekd.students._protocol import CutArch, Cuttable
 from edgekd.students.traced import MODEL_ERRORS, Operator, Shape, Trace, trace
+from edgekd.tasks._protocol import InputSpec
 
 __all__ = ["Follower"]
 
@@ -30,9 +31,9 @@ class Follower:
     shares: NDArray[np.float64]  # (groups, sizes): a channel's
 
     @classmethod
-    def over(cls, network: Cuttable, shape: Sequence[int]) -> Follower:
+    def over(cls, network: Cuttable, given: InputSpec) -> Follower:
         """Trace it, and each group cut. Raises ValueError where a smaller one fails, or has other operators."""
-        whole = trace(network.module, shape, network.removable)
+        whole = trace(network.module, given, network.removable)
         sizes = _sizes(whole)
         rows = []
         for group, channels in network.channels.items():
@@ -40,7 +41,7 @@ class Follower:
             left = channels // 2
             try:
                 network.take(smaller, {group: left})
-                found = trace(smaller, shape)
+                found = trace(smaller, given)
             except MODEL_ERRORS as error:
                 raise ValueError(f"{group}: can't run with {left} channels") from error
             if _outline(found) != _outline(whole):

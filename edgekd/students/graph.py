@@ -70,7 +70,7 @@ def trace(student: Student, *, dynamic_batch: bool = False, decomposed: bool = T
     """
     flat = folded(student)
     batch = 2 if dynamic_batch else 1  # torch would take an example of 1 for a constant
-    example = torch.zeros((batch, *student.task.input.shape))
+    example = torch.from_numpy(student.task.input.example(batch))
     shapes = ({0: Dim("batch", min=1, max=4096)},) if dynamic_batch else None
     try:
         with torch.no_grad(), warnings.catch_warnings():

@@ -27,13 +27,13 @@ from edgekd.students.answers import answering_logits, described, logits_in
 from edgekd.students.onnx_program import module_of_onnx, onnx_input_shape
 from edgekd.students.program import input_shape_of, module_of
 from edgekd.students.weights import built_module, source_file
-from edgekd.tasks._protocol import TaskSpec
+from edgekd.tasks._protocol import InputSpec, TaskSpec
 
 __all__ = ["GRAPH", "Own", "classes_of", "program_shape"]
 
 GRAPH = ".onnx"
-_AXES = 3
-_LATER = "models of one image (C, H, W) are taken so far"
+_AXES = (2, 3)
+_LATER = "models of one image (C, H, W) or signal (C, T) are taken so far"
 
 
 class Own(Record):
@@ -75,7 +75,7 @@ class Own(Record):
                 f"the family own is for models of one classification head, and task `{spec.name}` has others",
                 "use the family resnet",
             )
-        classes = classes_of(self.module(), spec.input.shape, self.called)
+        classes = classes_of(self.module(), spec.input, self.called)
         if classes != spec.head.classes:
             raise ConfigurationError.one(
                 f"`{self.called}` tells {classes} classes, and task `{spec.name}` has {spec.head.classes}",
@@ -129,16 +129,17 @@ def program_shape(path: Path) -> tuple[int, ...]:
     return onnx_input_shape(path) if path.suffix == GRAPH else input_shape_of(path)
 
 
-def classes_of(module: nn.Module, shape: tuple[int, ...], called: str) -> int:
-    """How many classes a model tells apart, by its answer to two blank images (C, H, W).
+def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
+    """How many classes a model tells apart, by its answer to two blank images or signals.
 
     Raises ConfigurationError, with what to give instead, on a model that doesn't take such images alone, answers with
     anything but logits (N, classes), or answers NaN or infinity.
     """
-    if len(shape) != _AXES:
+    shape, what = given.shape, "images" if given.is_image else "signals"
+    if len(shape) not in _AXES:
         raise ConfigurationError.one(
             f"`{called}`: inputs {' x '.join(map(str, shape))} have {len(shape)} axes, and {_LATER}",
-            "of a signal (C, T) make an image: let the model take (N, C, 1, T) and reshape it in its forward",
+            "give a model that takes (N, C, H, W) or (N, C, T)",
         )
     inputs = _inputs_of(module)
     if len(inputs) > 1:
@@ -148,7 +149,7 @@ def classes_of(module: nn.Module, shape: tuple[int, ...], called: str) -> int:
         )
     try:
         with torch.no_grad():
-            answer = module(torch.zeros(2, *shape))
+            answer = module(torch.from_numpy(given.example(2)))
     except (Exception, SystemExit) as error:  # a person's code may raise anything
         if is_want_of_memory(error) or is_shortage(error):
             raise
@@ -157,19 +158,19 @@ def classes_of(module: nn.Module, shape: tuple[int, ...], called: str) -> int:
         raise ConfigurationError.one(
             f"`{called}` takes whole numbers (tokens), and {_LATER}"
             if tokens
-            else f"`{called}` can't take two images {shape} (C, H, W): {reason}",
+            else f"`{called}` can't take two {what} {shape}: {reason}",
             "text models can't be exported yet" if tokens else "give the size it was trained with: --input 3x224x224",
         ) from error
     found = logits_in(answer)
     if found is None or found.dim() != 2 or len(found) != 2:
         raise ConfigurationError.one(
-            f"`{called}` answers {described(answer if found is None else found)} to two images, and logits "
+            f"`{called}` answers {described(answer if found is None else found)} to two {what}, and logits "
             "(N, classes) were expected",
-            "give a model that classifies whole images; of several tensors call one `logits`",
+            f"give a model that classifies whole {what}; of several tensors call one `logits`",
         )
     if not bool(torch.isfinite(found).all()):
         raise ConfigurationError.one(
-            f"`{called}` answers NaN or infinity to a blank image", "check its weights: are they those of this model?"
+            f"`{called}` answers NaN or infinity to a blank input", "check its weights: are they those of this model?"
         )
     return int(found.shape[1])
 

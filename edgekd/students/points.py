@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from edgekd.errors import UnknownName
 from edgekd.records import Record
+from edgekd.tasks._protocol import InputSpec
 
 __all__ = ["LOGITS", "PENULTIMATE", "Layout", "Point", "feeding", "layout_of", "tapped"]
 
@@ -55,8 +56,8 @@ class Layout:
         return self.points[name]
 
 
-def layout_of(module: nn.Module, shape: Sequence[int]) -> Layout:
-    """Found by answering one input of a shape (C, H, W). The module and its mode are left as they were."""
+def layout_of(module: nn.Module, given: InputSpec) -> Layout:
+    """Found by answering one blank input. The module and its mode are left as they were."""
     found: dict[str, Tensor] = {}
     points: dict[str, Point] = {}
     tokens = set[str]()
@@ -73,7 +74,7 @@ def layout_of(module: nn.Module, shape: Sequence[int]) -> Layout:
             if axis is not None:
                 found.pop(name, None)  # called again: it completes later
                 points.pop(name, None)
-                found[name], points[name] = value, Point(name=name, shape=_seen_shape(value, axis, shape))
+                found[name], points[name] = value, Point(name=name, shape=_seen_shape(value, axis, given.shape))
                 (tokens.add if axis == 2 else tokens.discard)(name)
         if isinstance(part, nn.Linear):
             linear = (name, part, value)
@@ -84,14 +85,14 @@ def layout_of(module: nn.Module, shape: Sequence[int]) -> Layout:
         if name
     ]
     try:
-        answer = _answered(module, shape)
+        answer = _answered(module, given)
     finally:
         for handle in handles:
             handle.remove()
     blocks = tuple(points[name] for name in _blocks(points, tokens))
     maps = {name: value for name, value in found.items() if points[name].shape[1:] not in ((), (1, 1))}
     if not isinstance(answer, Tensor) or answer.ndim != 2:  # a head's own maps are no stages of the network
-        trunk = _trunk(module, maps, shape)
+        trunk = _trunk(module, maps, given)
         maps = {name: value for name, value in maps.items() if name in trunk}
     stages = [points[name] for name in _latest(maps, points)]
     layout = Layout(points, tuple(stages), "", blocks, frozenset(tokens))
@@ -190,8 +191,8 @@ def tapped(module: nn.Module, layout: Layout, names: Sequence[str]) -> Iterator[
             handle.remove()
 
 
-def feeding(module: nn.Module, layout: Layout, name: str, shape: Sequence[int]) -> frozenset[str]:
-    """Names of the parameters on which depends what is seen at a point, for inputs of a shape (C, H, W).
+def feeding(module: nn.Module, layout: Layout, name: str, given: InputSpec) -> frozenset[str]:
+    """Names of the parameters on which depends what is seen at a point.
 
     Found by following the gradient, so whatever the module's code does between its parts is seen too. Raises
     UnknownName.
@@ -199,7 +200,7 @@ def feeding(module: nn.Module, layout: Layout, name: str, shape: Sequence[int]) 
     with torch.inference_mode(False), torch.enable_grad():  # a caller may have switched them off
         probe = copy.deepcopy(module).eval().requires_grad_(True)
         with tapped(probe, layout, [name]) as seen:
-            seen[LOGITS] = _on_own_device(probe, shape)
+            seen[LOGITS] = _on_own_device(probe, given)
         names, parameters = zip(*probe.named_parameters(), strict=True)
         found = torch.autograd.grad(seen[name].sum(), parameters, allow_unused=True)
     return frozenset(own for own, gradient in zip(names, found, strict=True) if gradient is not None)
@@ -215,13 +216,13 @@ def _latest(maps: Mapping[str, Tensor], points: Mapping[str, Point]) -> list[str
     return [name for _, (_, name) in sorted(latest.items(), key=lambda item: -item[0][0] * item[0][1])]
 
 
-def _trunk(module: nn.Module, names: Collection[str], shape: Sequence[int]) -> set[str]:
+def _trunk(module: nn.Module, names: Collection[str], given: InputSpec) -> set[str]:
     """Those of some points on which every answer depends, and which are no answer themselves."""
     points = {name: Point(name=name, shape=()) for name in names}  # seen as they come
     with torch.inference_mode(False), torch.enable_grad():
         probe = copy.deepcopy(module).eval().requires_grad_(True)
         with tapped(probe, Layout(points, (), ""), list(names)) as seen:
-            answer = _on_own_device(probe, shape)
+            answer = _on_own_device(probe, given)
         answers = [told for told in _tensors(answer) if told.requires_grad]
         inner = {name: seen[name] for name in names if seen[name].requires_grad}
         found = {name for name, value in inner.items() if not any(value is told for told in answers)}
@@ -247,17 +248,17 @@ def _tensors(answer: object) -> list[Tensor]:
     return []
 
 
-def _on_own_device(module: nn.Module, shape: Sequence[int]) -> Any:
+def _on_own_device(module: nn.Module, given: InputSpec) -> Any:
     first = next(module.parameters(), None)
-    return module(torch.zeros((1, *shape), device=None if first is None else first.device))
+    return module(torch.from_numpy(given.example()).to(None if first is None else first.device))
 
 
-def _answered(module: nn.Module, shape: Sequence[int]) -> object:
+def _answered(module: nn.Module, given: InputSpec) -> object:
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
         with torch.no_grad():
-            answer = _on_own_device(module, shape)
+            answer = _on_own_device(module, given)
     finally:
         for part, training in modes:
             part.training = training

@@ -256,7 +256,7 @@ def _convolution(layers: _Layers, node: fx.Node) -> nn.Module | None:
     weight = layers.tensor(node.args[1])
     bias = layers.tensor(node.args[2]) if len(node.args) > 2 else None
     computed = len(node.args) > 2 and node.args[2] is not None and bias is None
-    if weight is None or weight.dim() != 4 or computed:
+    if weight is None or weight.dim() not in (3, 4) or computed:
         return None
     options: list[Any] = list(node.args[3:])
     if node.target is torch.ops.aten.convolution.default:
@@ -266,9 +266,14 @@ def _convolution(layers: _Layers, node: fx.Node) -> nn.Module | None:
     else:
         defaults: list[Any] = [1, 0, 1, 1]
         stride, padding, dilation, groups = [*options, *defaults[len(options) :]]
+    sizes = weight.shape[1] * groups, weight.shape[0]
+    if weight.dim() == 3:
+        along = padding if isinstance(padding, str) else _pair(padding)[0]
+        over = weight.shape[2], _pair(stride)[0], along, _pair(dilation)[0]
+        return _filled(nn.Conv1d(*sizes, *over, groups, bias is not None), weight=weight, bias=bias)
     height, width = weight.shape[2:]
     layer = nn.Conv2d(
-        weight.shape[1] * groups, weight.shape[0], (height, width), _pair(stride),
+        *sizes, (height, width), _pair(stride),
         padding if isinstance(padding, str) else _pair(padding), _pair(dilation), groups, bias is not None,
     )  # fmt: skip
     return _filled(layer, weight=weight, bias=bias)

@@ -113,7 +113,7 @@ def load_student(folder: Path) -> Student:
     with torch.random.fork_rng(devices=[]):
         module = family.build(record.arch, record.task).eval()
     if set(_tensors(module)) != set(tensors):  # it was saved after folding
-        module = fold_module(module, record.task.input.shape)
+        module = fold_module(module, record.task.input)
     _fill(module, tensors, place)
     return Student(
         module=module,

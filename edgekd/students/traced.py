@@ -13,6 +13,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgekd.ir.operators import aten_operator
+from edgekd.students.islands import kept_tensors
+from edgekd.tasks._protocol import InputSpec
 
 __all__ = ["MODEL_ERRORS", "Operator", "Shape", "Span", "Trace", "trace"]
 
@@ -53,20 +55,21 @@ class Trace:
     answers: tuple[int, ...]
     spans: Mapping[str, Span]
     parameters: Mapping[str, Shape]  # by name; tied ones once
+    constants: frozenset[str] = frozenset()  # names of those that stay float in integer files
 
     def but(self, **changes: Any) -> Trace:
         """A copy with some fields replaced."""
         return replace(self, **changes)
 
 
-def trace(module: nn.Module, shape: Sequence[int], spanned: Sequence[str] = ()) -> Trace:
-    """Run a copy of ``module`` for an input (C, H, W). ``spanned``: modules whose operators are to be told apart."""
+def trace(module: nn.Module, given: InputSpec, spanned: Sequence[str] = ()) -> Trace:
+    """Run a copy of ``module`` for one input. ``spanned``: modules whose operators are to be told apart."""
     shapes = _without_values(module)
     names: dict[int, str] = {}
     parameters: dict[str, Shape] = {}
     for name, tensor in [*shapes.named_parameters(), *shapes.named_buffers()]:
         parameters.setdefault(names.setdefault(_buffer(tensor), name), tuple(tensor.shape))
-    image = torch.empty((1, *shape), device="meta")
+    image = torch.from_numpy(given.example()).to("meta")
     recorder = _Recorder(names, image)
     begun: dict[str, tuple[int, int]] = {}
     spans: dict[str, Span] = {}
@@ -88,6 +91,7 @@ def trace(module: nn.Module, shape: Sequence[int], spanned: Sequence[str] = ()) 
         tuple(recorder.current(answer) for answer in answers),
         spans,
         parameters,
+        kept_tensors(module),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ __all__ = [
     "Preparable",
     "Rows",
     "Score",
+    "SoundSpec",
     "Split",
     "SplitName",
     "SplitSizes",
@@ -71,21 +72,56 @@ class PictureSpec(Record):
         return (3 if self.mode == "RGB" else 1, *self.size)
 
 
+class SoundSpec(Record):
+    """How a WAV file becomes a raw sample: values of -1 to 1, as many as ``samples``.
+
+    A recording that is longer gives its middle part, one that is shorter has zeros on both sides. Of ``channels: 1``
+    those of the file are averaged. Files must have the sample rate (Hz).
+    """
+
+    rate: PositiveInt
+    samples: PositiveInt
+    channels: Literal[1, 2] = 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(C, T)."""
+        return (self.channels, self.samples)
+
+
 class InputSpec(Record):
-    """One input, without its batch axis. A student sees ``(raw - mean) / std``, per channel, in raw units."""
+    """One input, without its batch axis: an image (C, H, W) or a signal (C, T).
+
+    A student sees ``(raw - mean) / std``, per channel, in raw units. `example` and `random` make what it sees; whatever
+    traces, times or checks a module by calling it takes its input from them.
+    """
 
     name: str = "image"
-    shape: tuple[PositiveInt, ...]  # (C, H, W)
+    shape: tuple[PositiveInt, ...]  # (C, H, W) or (C, T)
     raw_dtype: Literal["uint8", "float32"] = "uint8"
     raw_range: tuple[float, float] = (0.0, 255.0)
     mean: tuple[float, ...] = (0.0,)  # one value, or one a channel
     std: tuple[float, ...] = (1.0,)
     picture: PictureSpec | None = None  # None: raw samples don't come from picture files
+    sound: SoundSpec | None = None  # None: they don't come from WAV files
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """As in `HeadSpec`."""
-        return _without(handler(self), "picture")
+        return _without(handler(self), "picture", "sound")
+
+    @property
+    def is_image(self) -> bool:
+        """Whether a sample has channels, rows and columns."""
+        return len(self.shape) == 3
+
+    def example(self, batch: int = 1) -> NDArray[np.float32]:
+        """Normalised zeros (batch, *shape)."""
+        return np.zeros((batch, *self.shape), np.float32)
+
+    def random(self, seed: int, batch: int = 1) -> NDArray[np.float32]:
+        """Normalised samples (batch, *shape), standard normal."""
+        return np.random.default_rng(seed).standard_normal((batch, *self.shape)).astype(np.float32)
 
 
 class HeadSpec(Record):
@@ -234,6 +270,8 @@ class CountedTask(Protocol):
 @runtime_checkable
 class Preparable(Protocol):
     """A task whose data has to be made ready once, which may take long: pictures are decoded."""
+
+    what: ClassVar[str]  # what the data are: ``pictures``
 
     def prepare(self, progress: Callable[[int, int, str], None], stop: Callable[[], bool]) -> str:
         """Make it ready, or find it so, and say in a line what is there. ``progress(done, total, note)`` as it goes.

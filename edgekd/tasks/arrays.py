@@ -14,18 +14,21 @@ from edgekd.tasks.vectors import vector_rows
 
 __all__ = ["Layout", "images_of", "layout_of"]
 
-Layout = Literal["auto", "nchw", "nhwc"]
+Layout = Literal["auto", "nchw", "nhwc", "nct", "ntc"]
+"""Axes of arrays; the last two are signals. ``auto``: (N, H, W) and (N, H, W, C) or (N, C, H, W) are images."""
 
 _CHANNELS = (1, 3, 4)
 _HIGHEST = np.iinfo(np.int64).max  # of uint64 labels, 2^64 - 1 is a common mark for "no label"
 
 
 def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where: str) -> LabelledImages:
-    """Images (N, C, H, W), a view of ``inputs`` where its bytes are in this machine's order, and labels as int64, or as
-    records (`vectors`) of (N, C).
+    """Images (N, C, H, W) or signals (N, C, T), a view of ``inputs`` where its bytes are in this machine's order.
+
+    Labels are int64, or records (`vectors`) of (N, C).
 
     Raises ConfigurationError unless inputs are uint8 or finite float32 (N, H, W), (N, H, W, C) or (N, C, H, W) and
-    labels are whole numbers (N,) from 0, or whole numbers 0 and 1 or floats (N, C).
+    labels are whole numbers (N,) from 0, or whole numbers 0 and 1 or floats (N, C). Signals, which `layout` names, are
+    (N, T), (N, C, T) or (N, T, C).
     """
     if inputs.dtype.newbyteorder("=") not in (np.dtype(np.uint8), np.dtype(np.float32)):
         raise _wrong(where, f"samples are {inputs.dtype} {inputs.shape}", _remedy_of_type(inputs))
@@ -43,8 +46,10 @@ def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where:
         raise _wrong(where, "there are no samples", "give some")
     if not several and (outside := np.flatnonzero((labels < 0) | (labels > _HIGHEST))).size:
         raise _wrong(where, f"label {outside[0]} is {labels[outside[0]]}", "labels are counted from 0")
-    if inputs.ndim == 3:
-        images: NDArray[Any] = inputs[:, None]
+    if layout in ("nct", "ntc"):
+        images: NDArray[Any] = _signals(inputs, layout == "ntc", where)
+    elif inputs.ndim == 3:
+        images = inputs[:, None]
     elif layout_of(inputs, layout, where) == "nhwc":
         images = inputs.transpose(0, 3, 1, 2)
     else:
@@ -56,11 +61,20 @@ def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where:
     return LabelledImages(images, vector_rows(labels, where) if several else labels.astype(np.int64))
 
 
+def _signals(inputs: NDArray[Any], last: bool, where: str) -> NDArray[Any]:
+    """Signals (N, C, T). Raises ConfigurationError where arrays have other axes."""
+    if inputs.ndim not in (2, 3):
+        raise _wrong(where, f"signals are {inputs.shape}", "(N, T), (N, C, T) or (N, T, C) expected")
+    if inputs.ndim == 2:
+        return inputs[:, None]
+    return inputs.transpose(0, 2, 1) if last else inputs
+
+
 def layout_of(inputs: NDArray[Any], layout: Layout, where: str) -> Literal["nchw", "nhwc"]:
     """Where the channels of (N, ., ., .) images are. Raises ConfigurationError where that can't be told."""
     if inputs.ndim != 4:
         raise _wrong(where, f"images are {inputs.shape}", "(N, H, W, C), (N, C, H, W) or (N, H, W) expected")
-    if layout != "auto":
+    if layout == "nchw" or layout == "nhwc":  # as a type checker reads it
         return layout
     first, last = inputs.shape[1] in _CHANNELS, inputs.shape[3] in _CHANNELS
     if first == last:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import (
@@ -36,6 +36,7 @@ from edgekd.tasks._protocol import (
     PictureSpec,
     Rows,
     Score,
+    SoundSpec,
     Split,
     SplitName,
     SplitSizes,
@@ -54,6 +55,7 @@ def _several(value: Any) -> Any:
     return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
+_INPUT_NAMES = {2: "signal", 3: "image"}  # by the axes of a sample
 _NEEDED = ("x_train", "y_train", "x_test", "y_test")
 
 Values = Annotated[tuple[float, ...], BeforeValidator(_several)]
@@ -68,6 +70,8 @@ class Images(Record):
     from the training split (of calibration where there are no training images), as one value or (``per_channel``) one a
     channel. One value lets an exported integer model take raw pixels without extra operators.
     """
+
+    samples_are: ClassVar[str] = "image"
 
     metric: Literal["top1"] = "top1"
     validation: float = Field(default=0.1, gt=0.0, lt=1.0)
@@ -132,6 +136,14 @@ class Images(Record):
         """How raw samples come from picture files; None where they don't."""
         return None
 
+    def _sound(self) -> SoundSpec | None:
+        """How raw samples come from WAV files; None where they don't."""
+        return None
+
+    def _raw_range(self) -> tuple[float, float]:
+        """Of raw samples that are floats: what is seen in all parts but test."""
+        return _range(self._data)
+
     @property
     def _data(self) -> CarvedImages:
         if self._carved is None:
@@ -155,19 +167,21 @@ class Images(Record):
                     "give one value, or one a channel",
                 )
         if min(std) <= 0:
-            raise ConfigurationError.one(f"{title}: all pixels are the same", "check the images")
+            raise ConfigurationError.one(f"{title}: all values are the same", "check the data")
         head = self._head()
         exact = seen.dtype == np.uint8
         return TaskSpec(
             name=title,
-            kind="image-classification" if head.kind == "classification" else f"image-{head.kind}",
+            kind=f"{self.samples_are}-{head.kind}",
             input=InputSpec(
+                name=_INPUT_NAMES[len(seen.shape) - 1],
                 shape=seen.shape[1:],
                 raw_dtype="uint8" if exact else "float32",
-                raw_range=(0.0, 255.0) if exact else _range(data),
+                raw_range=(0.0, 255.0) if exact else self._raw_range(),
                 mean=mean,
                 std=std,
                 picture=self._picture(),
+                sound=self._sound(),
             ),
             head=head,
             metric=MetricSpec(name=metric_name([head])),

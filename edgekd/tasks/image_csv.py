@@ -17,8 +17,9 @@ from pathlib import Path
 
 from edgekd.errors import ConfigurationError, Place, Problem
 from edgekd.references import ExistingFile, ExistingFolder
-from edgekd.tasks.image_folder import PART_NAMES
-from edgekd.tasks.labelled_pictures import Found, LabelledPictures, Part
+from edgekd.tasks.class_folders import PART_NAMES
+from edgekd.tasks.labelled_files import Found, Part
+from edgekd.tasks.labelled_pictures import LabelledPictures
 
 __all__ = ["ImageCsv"]
 

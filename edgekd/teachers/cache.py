@@ -36,7 +36,7 @@ from torch import Tensor
 from edgekd.errors import ConfigurationError, Interrupted, MissingError, about
 from edgekd.records import Digest, digest_json
 from edgekd.students.points import Point
-from edgekd.tasks._protocol import Split
+from edgekd.tasks._protocol import InputSpec, Split
 from edgekd.tasks.mapped import map_array, release
 from edgekd.teachers._protocol import Teacher, View
 from edgekd.teachers.observed import Seen, observing
@@ -154,7 +154,7 @@ class TeacherCache:
             with FileLock(self.folder / f"{self._key(teacher, split, view)}.lock"):
                 columns = self._columns(teacher, split, view, seeds, points)  # another process may have been at it
                 self._check_room(columns)
-                with observing(teacher, split.inputs.shape[1:], points) as ask:
+                with observing(teacher, InputSpec(shape=split.inputs.shape[1:]), points) as ask:
                     self._complete(columns, ask, split, view, progress, stop, teacher.name)
         read = {column.point: _read(column, view, seeds) for column in columns}
         return Answers(read.pop(_LOGITS), read)

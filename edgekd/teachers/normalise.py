@@ -13,14 +13,14 @@ __all__ = ["check_pair", "normalised"]
 
 
 def normalised(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Float32 (N, C, H, W) from a raw-unit batch. Raises ConfigurationError where channels don't match."""
+    """Float32 (N, C, ...) from a raw-unit batch. Raises ConfigurationError where channels don't match."""
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, batch.shape[1]):
             raise ConfigurationError.one(
                 f"`{name}` has {len(values)} values, and the input has {batch.shape[1]} channels",
                 "give one value, or one a channel",
             )
-    shape = (1, -1, 1, 1)
+    shape = (1, -1, *(1,) * (batch.dim() - 2))
     return (batch.float() - torch.tensor(mean, device=batch.device).reshape(shape)) / torch.tensor(
         std, device=batch.device
     ).reshape(shape)

@@ -10,28 +10,35 @@ from torch import Tensor
 
 from edgekd.errors import ConfigurationError
 from edgekd.students.points import LOGITS, Layout, Point, layout_of, tapped
+from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers._protocol import OpenTeacher, Teacher
 
-__all__ = ["Seen", "observing", "teacher_layout"]
+__all__ = ["Seen", "observing", "prepared_input", "teacher_layout"]
 
 Seen = Callable[[Tensor], tuple[Tensor, Mapping[str, Tensor]]]
 """A raw-unit float32 batch (N, C, H, W) to logits (N, classes) and activations by point, without gradient."""
 
 
-def teacher_layout(teacher: Teacher, shape: Sequence[int]) -> Layout | None:
-    """The points of a teacher for raw inputs of a shape (C, H, W); None where its network can't be looked into."""
+def teacher_layout(teacher: Teacher, given: InputSpec) -> Layout | None:
+    """The points of a teacher for a task's input; None where its network can't be looked into."""
     if not isinstance(teacher, OpenTeacher):
         return None
-    return layout_of(teacher.network(), tuple(teacher.prepared(torch.zeros((1, *shape))).shape[1:]))
+    return layout_of(teacher.network(), prepared_input(teacher, given))
+
+
+def prepared_input(teacher: OpenTeacher, given: InputSpec) -> InputSpec:
+    """What a teacher's network sees of a task's input: pictures may be brought to another size."""
+    blank = teacher.prepared(torch.from_numpy(given.example()))
+    return given.but(shape=tuple(blank.shape[1:]))
 
 
 @contextmanager
-def observing(teacher: Teacher, shape: Sequence[int], points: Sequence[Point]) -> Iterator[Seen]:
+def observing(teacher: Teacher, given: InputSpec, points: Sequence[Point]) -> Iterator[Seen]:
     """A function that asks the teacher. Raises ConfigurationError where it has no such points."""
     if not points:
         yield lambda batch: (teacher.logits(batch), {})
         return
-    layout = teacher_layout(teacher, shape)
+    layout = teacher_layout(teacher, given)
     if layout is None or not isinstance(teacher, OpenTeacher):
         raise ConfigurationError.one(
             f"teacher `{teacher.name}` gives logits alone: its network can't be looked into",

@@ -30,7 +30,7 @@ class StudentTeacher:
         self._packing: tuple[Packed, ...] = ()
         if not student.task.plain:
             with torch.no_grad():
-                self._packing = packing_of(self._module(torch.zeros((1, *student.task.input.shape))))
+                self._packing = packing_of(self._module(torch.from_numpy(student.task.input.example())))
         self._digest = digest_json(
             {
                 "teacher": "student",

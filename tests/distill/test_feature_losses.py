@@ -16,6 +16,7 @@ from edgekd.errors import Interrupted
 from edgekd.store.records import CurvePoint
 from edgekd.students.points import layout_of
 from edgekd.students.student import load_student, save_student
+from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers.cache import TeacherCache
 from edgekd.testing.fakes.bars import BarTeacher, OpenBarTeacher
 
@@ -33,7 +34,10 @@ def weights(student):
 
 
 def test_stages_of_a_network_are_found(student, teacher):
-    own, other = layout_of(student.module, (1, 8, 8)), layout_of(teacher.network(), (1, 8, 8))
+    own, other = (
+        layout_of(student.module, InputSpec(shape=(1, 8, 8))),
+        layout_of(teacher.network(), InputSpec(shape=(1, 8, 8))),
+    )
     assert [(point.name, point.shape) for point in own.stages] == [("blocks.0", (8, 8, 8)), ("blocks.1", (8, 4, 4))]
     assert [point.shape for point in other.stages] == [(12, 8, 8), (20, 4, 4)]
     assert own.at("penultimate").shape == (8,)

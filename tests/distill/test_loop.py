@@ -216,7 +216,7 @@ def test_probe_leaves_the_plain_choice_only_for_one_clearly_faster(costs, expect
 def test_probe_leaves_the_module_as_it_was():
     module = network().eval()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    probe(module, (2, 4, 4), 8, torch.device("cpu"))
+    probe(module, InputSpec(shape=(2, 4, 4)), 8, torch.device("cpu"))
     assert not module.training
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
@@ -236,7 +236,7 @@ def test_fewer_threads_train_where_they_are_clearly_faster(monkeypatch, alone, e
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        found = probe(module, (2, 4, 4), 8, torch.device("cpu"), ("float32",), clock=lambda: now[0])
+        found = probe(module, InputSpec(shape=(2, 4, 4)), 8, torch.device("cpu"), ("float32",), clock=lambda: now[0])
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -14,6 +14,7 @@ from edgekd.distill.losses.rkd import RKD
 from edgekd.distill.losses.similarity import Similarity
 from edgekd.distill.placing import Networks, placed, teacher_points
 from edgekd.students.points import layout_of, tapped
+from edgekd.tasks._protocol import InputSpec
 
 
 def network(*channels, flat=False):
@@ -28,7 +29,13 @@ def network(*channels, flat=False):
 @pytest.fixture
 def networks():
     teacher = network(8, 12, 16)
-    return Networks(layout_of(network(4, 6), (1, 16, 16)), layout_of(teacher, (1, 16, 16)), teacher, 100, 3)
+    return Networks(
+        layout_of(network(4, 6), InputSpec(shape=(1, 16, 16))),
+        layout_of(teacher, InputSpec(shape=(1, 16, 16))),
+        teacher,
+        100,
+        3,
+    )
 
 
 def names(site):
@@ -80,7 +87,7 @@ def test_some_losses_pair_a_map_with_a_vector(networks, kind):
 
 def test_a_network_without_a_classifier_has_nothing_to_compare(networks):
     teacher = network(8, 3, flat=True)
-    other = Networks(networks.student, layout_of(teacher, (1, 16, 16)), teacher, 100, 3)
+    other = Networks(networks.student, layout_of(teacher, InputSpec(shape=(1, 16, 16))), teacher, 100, 3)
     assert "the teacher has 2 stages and no linear classifier" in placed("rkd", RKD(), other)
 
 
@@ -104,7 +111,9 @@ class Tokens(nn.Module):
 
 
 def between(student, teacher, shape=(5, 2)):
-    return Networks(layout_of(student, shape), layout_of(teacher, shape), teacher, 100, 3)
+    return Networks(
+        layout_of(student, InputSpec(shape=shape)), layout_of(teacher, InputSpec(shape=shape)), teacher, 100, 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +124,7 @@ def test_blocks_are_paired_evenly(depths, pairs):
     student, teacher = (Tokens(width, depth) for width, depth in zip((6, 8), depths, strict=True))
     site = placed("fitnet", FitNet(), between(student, teacher))
     assert names(site) == [(f"blocks.{own}", f"blocks.{other}") for own, other in pairs]
-    asked = [point.name for point in teacher_points(FitNet(), layout_of(teacher, (5, 2)))]
+    asked = [point.name for point in teacher_points(FitNet(), layout_of(teacher, InputSpec(shape=(5, 2))))]
     assert {other for _, other in names(site)} <= set(asked)
 
 
@@ -139,6 +148,12 @@ def test_tokens_in_a_row_are_no_map():
     reason = placed(
         "fitnet",
         FitNet(points=(("blocks.0", "0.1"),)),
-        Networks(layout_of(Tokens(6, 1), (5, 2)), layout_of(network(4), (1, 16, 16)), network(4), 100, 3),
+        Networks(
+            layout_of(Tokens(6, 1), InputSpec(shape=(5, 2))),
+            layout_of(network(4), InputSpec(shape=(1, 16, 16))),
+            network(4),
+            100,
+            3,
+        ),
     )
     assert "tokens in a row can't be compared with a map of a picture" in reason

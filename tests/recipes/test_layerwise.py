@@ -224,11 +224,13 @@ def test_a_search_reckons_with_it_and_shortens_it():
 
 
 def test_what_feeds_a_point(student, task):
-    layout = layout_of(student.module, task.spec.input.shape)
+    layout = layout_of(student.module, task.spec.input)
     names = set(dict(student.module.named_parameters()))
-    assert feeding(student.module, layout, "logits", (1, 8, 8)) == names
-    assert feeding(student.module, layout, "penultimate", (1, 8, 8)) == {n for n in names if not n.startswith("head")}
-    assert feeding(student.module, layout, "stem", (1, 8, 8)) == {n for n in names if n.startswith("stem")}
+    assert feeding(student.module, layout, "logits", task.spec.input) == names
+    assert feeding(student.module, layout, "penultimate", task.spec.input) == {
+        n for n in names if not n.startswith("head")
+    }
+    assert feeding(student.module, layout, "stem", task.spec.input) == {n for n in names if n.startswith("stem")}
     with torch.inference_mode():
-        assert feeding(student.module, layout, "stem", (1, 8, 8))
+        assert feeding(student.module, layout, "stem", task.spec.input)
     assert np.all([p.grad is None for p in student.module.parameters()])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.students.fold import fold_module
+from edgekd.tasks._protocol import InputSpec
 
 
 class Sequential(nn.Sequential):
@@ -196,7 +197,7 @@ def test_a_folded_module_answers_as_before(kind: type[nn.Module], left: int) -> 
     module = awake(kind())
     shape = (3, 8, 8)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    folded = fold_module(module, shape)
+    folded = fold_module(module, InputSpec(shape=shape))
     x = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(folded(x), module(x), atol=1e-5, rtol=1e-5)
     assert norms(folded) == left
@@ -204,8 +205,8 @@ def test_a_folded_module_answers_as_before(kind: type[nn.Module], left: int) -> 
 
 
 def test_folding_twice_changes_nothing() -> None:
-    once = fold_module(awake(Residual()), (3, 8, 8))
-    twice = fold_module(once, (3, 8, 8))
+    once = fold_module(awake(Residual()), InputSpec(shape=(3, 8, 8)))
+    twice = fold_module(once, InputSpec(shape=(3, 8, 8)))
     assert all(torch.equal(a, b) for a, b in zip(once.parameters(), twice.parameters(), strict=True))
 
 
@@ -217,7 +218,7 @@ def test_a_class_of_its_own_folds_where_it_computes_with_its_own_weight_and_bias
 ) -> None:
     """Where it does not, the BatchNorm is a depthwise convolution behind it."""
     module = awake(behind(kind)())
-    folded = fold_module(module, (3, 8, 8))
+    folded = fold_module(module, InputSpec(shape=(3, 8, 8)))
     x = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(folded(x), module(x), atol=1e-5, rtol=1e-5)
     assert sum(isinstance(part, nn.Conv2d) for part in folded.modules()) == layers
@@ -229,7 +230,7 @@ def test_a_class_of_its_own_folds_where_it_computes_with_its_own_weight_and_bias
 def test_a_batch_norm_that_computes_more_is_left_as_it_is(kind: Callable[[int], nn.Module], alone: bool) -> None:
     first = nn.ReLU() if alone else nn.Conv2d(3, 3, 3)
     module = awake(nn.Sequential(first, kind(3), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
-    folded = fold_module(module, (3, 8, 8))
+    folded = fold_module(module, InputSpec(shape=(3, 8, 8)))
     x = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(folded(x), module(x), atol=1e-5, rtol=1e-5)
     assert norms(folded) == 1  # the other one is folded all the same
@@ -238,10 +239,10 @@ def test_a_batch_norm_that_computes_more_is_left_as_it_is(kind: Callable[[int], 
 def test_an_unfolded_copy_comes_back_where_folding_would_change_the_answer(monkeypatch) -> None:
     module = awake(Hooked())
     x = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(fold_module(module, (3, 8, 8))(x), module(x))
+    torch.testing.assert_close(fold_module(module, InputSpec(shape=(3, 8, 8)))(x), module(x))
     monkeypatch.setattr("edgekd.students.fold._gain", lambda norm: (norm.weight.double(), norm.bias.double()))
     module = awake(Residual())
-    torch.testing.assert_close(fold_module(module, (3, 8, 8))(x), module(x))
+    torch.testing.assert_close(fold_module(module, InputSpec(shape=(3, 8, 8)))(x), module(x))
 
 
 @pytest.mark.parametrize(
@@ -257,7 +258,7 @@ def test_an_unfolded_copy_comes_back_where_folding_would_change_the_answer(monke
 def test_an_average_pool_over_the_whole_image_is_one_to_a_pixel(pool: nn.Module, whole: bool) -> None:
     """TFLite's converter pads an image to a larger window, which `ceil_mode` allows: of 1,280 pixels it is 8 GB."""
     module = nn.Sequential(nn.Conv2d(3, 4, 1), pool).eval()
-    made = fold_module(module, (3, 8, 8))
+    made = fold_module(module, InputSpec(shape=(3, 8, 8)))
     image = torch.randn(2, 3, 8, 8)
     assert isinstance(made[1], nn.AdaptiveAvgPool2d) is whole
     assert torch.allclose(made(image), module(image), atol=1e-6)

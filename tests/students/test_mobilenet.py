@@ -98,7 +98,7 @@ def test_fresh_weights_are_by_what_each_input_reaches(path: str, reached: int) -
 
 def test_stages_end_behind_an_activation() -> None:
     family, arch = one([8, 16], [1, 1], [4, 4])
-    assert [(point.name, point.shape) for point in layout_of(family.build(arch, SPEC), (3, 32, 32)).stages] == [
+    assert [(point.name, point.shape) for point in layout_of(family.build(arch, SPEC), SPEC.input).stages] == [
         ("blocks.1.widen", (32, 32, 32)),
         ("last", (64, 16, 16)),
     ]

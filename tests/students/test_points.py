@@ -38,7 +38,7 @@ def test_stages_are_the_last_of_each_resolution_and_begin_behind_the_first_weigh
         nn.Flatten(),
         nn.Linear(6, 3),
     )
-    layout = layout_of(network, (1, 8, 8))
+    layout = layout_of(network, InputSpec(shape=(1, 8, 8)))
     assert [(point.name, point.shape) for point in layout.stages] == [("1.1", (4, 8, 8)), ("2.1", (6, 4, 4))]
     assert "0" not in layout.points
     assert layout.classifier == "5"
@@ -49,7 +49,7 @@ def test_stages_are_the_last_of_each_resolution_and_begin_behind_the_first_weigh
 
 
 def test_a_network_without_a_linear_layer_at_its_end_has_no_penultimate():
-    layout = layout_of(Twice(), (1, 8, 8))
+    layout = layout_of(Twice(), InputSpec(shape=(1, 8, 8)))
     assert layout.classifier == ""
     assert "penultimate" not in layout.points
     assert [point.name for point in layout.stages] == ["shared", "pool"]
@@ -72,7 +72,7 @@ class Forked(nn.Module):
 
 @pytest.mark.parametrize(("told", "last"), [("mapping", "deep"), ("tuple", "deep"), ("tensor", "inner")])
 def test_heads_are_no_stages(told, last):
-    layout = layout_of(Forked(told), (1, 8, 8))
+    layout = layout_of(Forked(told), InputSpec(shape=(1, 8, 8)))
     assert [point.name for point in layout.stages] == ["trunk", last]
     assert layout.at("other").shape == (3, 4, 4), "by name it can be looked at"
 
@@ -81,7 +81,7 @@ def test_stages_of_a_student_with_three_heads_are_its_blocks():
     task = Shapes(train=4, test=1, validation=1, calibration=1, side=32)
     family = ResNet.model_validate({"space": {"widths": [8, 8, 8], "depths": [1, 1, 1]}})
     module = family.build(family.space(task.spec).at(0), task.spec)
-    assert [point.name for point in layout_of(module, task.spec.input.shape).stages] == [
+    assert [point.name for point in layout_of(module, task.spec.input).stages] == [
         "blocks.0",
         "blocks.1",
         "blocks.2",
@@ -93,7 +93,7 @@ def test_modes_and_statistics_are_left_alone(training):
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 2)).train(training)
     network[1].eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    layout_of(network, (1, 8, 8))
+    layout_of(network, InputSpec(shape=(1, 8, 8)))
     assert network.training is training
     assert not network[1].training
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
@@ -102,7 +102,7 @@ def test_modes_and_statistics_are_left_alone(training):
 
 def test_taps_see_the_latest_pass_with_its_gradient_and_leave_nothing():
     network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
-    layout, images = layout_of(network, (1, 4, 4)), torch.randn(3, 1, 4, 4)
+    layout, images = layout_of(network, InputSpec(shape=(1, 4, 4))), torch.randn(3, 1, 4, 4)
     with tapped(network, layout, ["0", "penultimate", "logits"]) as seen:
         network(torch.randn(5, 1, 4, 4))
         network(images)
@@ -125,7 +125,7 @@ def encoder(depth: int = 2) -> nn.Module:
 
 def test_tokens_of_a_picture_are_a_map_of_its_aspect():
     network, images = encoder(), torch.randn(3, 1, 8, 16)
-    layout = layout_of(network, (1, 8, 16))
+    layout = layout_of(network, InputSpec(shape=(1, 8, 16)))
     assert [(point.name, point.shape) for point in layout.blocks] == [
         ("encoder.blocks.0", (16, 2, 4)),
         ("encoder.blocks.1", (16, 2, 4)),
@@ -153,7 +153,7 @@ class Ids(nn.Module):
 
 def test_tokens_of_no_picture_are_a_row():
     network = Ids()
-    layout = layout_of(network, (5,))
+    layout = layout_of(network, InputSpec(shape=(5,)))
     assert (layout.at("embed").shape, layout.at("norm").shape) == ((4, 5, 1), (4, 5, 1))
     ids = torch.tensor([[1.0, 2, 3, 4, 5], [6.0, 0, 0, 0, 0]])
     with tapped(network, layout, ["embed"]) as seen:
@@ -163,7 +163,7 @@ def test_tokens_of_no_picture_are_a_row():
 
 def test_a_signals_channels_are_its_first_axis():
     network = nn.Sequential(nn.Conv1d(2, 6, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2))
-    layout, signal = layout_of(network, (2, 8)), torch.randn(3, 2, 8)
+    layout, signal = layout_of(network, InputSpec(shape=(2, 8))), torch.randn(3, 2, 8)
     assert layout.at("1").shape == (6, 8, 1)
     with tapped(network, layout, ["0"]) as seen:
         network(signal)
@@ -184,5 +184,5 @@ class Embedded(nn.Module):
 @pytest.mark.parametrize(("channels", "shape"), [(6, (6, 4, 4)), (16, None)])
 def test_where_nothing_tells_the_channels_there_is_no_point(channels, shape):
     network = nn.Sequential(Embedded(channels), nn.Flatten(), nn.Linear(16 * channels, 2))
-    found = layout_of(network, (1, 4, 4)).points.get("0")
+    found = layout_of(network, InputSpec(shape=(1, 4, 4))).points.get("0")
     assert (found and found.shape) == shape

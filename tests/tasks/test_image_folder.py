@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from pydantic import ValidationError
 
 from edgekd.errors import ConfigurationError, Interrupted
-from edgekd.tasks import picture_store
+from edgekd.tasks import labelled_pictures, sample_store
 from edgekd.tasks._protocol import PictureSpec
 from edgekd.tasks.decoding import framed, opened
 from edgekd.tasks.image_csv import ImageCsv
@@ -204,7 +204,7 @@ def test_all_broken_files_are_told_at_once(tmp_path):
         _ = made(root).spec
     problems = [str(problem) for problem in caught.value.problems]
     assert len(problems) == 21
-    assert "6 more files can't be read as pictures" in problems[-1]
+    assert "6 more files can't be read" in problems[-1]
     for at in range(25):
         (root / "cat" / f"broken-{at:02}.jpg").unlink()
     with pytest.raises(ConfigurationError, match=r"0-1\.png can't be read as a picture"):
@@ -331,8 +331,10 @@ def test_a_crop_is_the_middle_and_a_stretch_is_all(tmp_path):
 def decoded(monkeypatch) -> list[Path]:
     """Files that are decoded from here on."""
     calls = list[Path]()
-    was = picture_store.framed
-    monkeypatch.setattr(picture_store, "framed", lambda image, spec, path: calls.append(path) or was(image, spec, path))
+    was = labelled_pictures.framed
+    monkeypatch.setattr(
+        labelled_pictures, "framed", lambda image, spec, path: calls.append(path) or was(image, spec, path)
+    )
     return calls
 
 
@@ -350,7 +352,7 @@ def test_pictures_are_decoded_once(tmp_path, monkeypatch):
 
 def test_a_stopped_decoding_is_gone_on_with(tmp_path, monkeypatch):
     root, asked = fill(tmp_path / "pets", 20), list[int]()
-    with pytest.raises(Interrupted, match="stopped after 40 of 60 pictures"):  # asked before each of 60 files too
+    with pytest.raises(Interrupted, match="stopped after 40 of 60 files"):  # asked before each of 60 files too
         made(root).prepare(lambda *_: None, lambda: asked.append(1) or len(asked) > 60 + 40)
     calls = decoded(monkeypatch)
     fresh = made(root)
@@ -401,7 +403,7 @@ def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch, damage, more):
     _ = made(root).spec
     (pixels,) = (tmp_path / "cache").glob("edgekd/pictures/*/*/pixels")
     damage(pixels.parent)
-    monkeypatch.setattr(picture_store, "_checked", set())  # as another process
+    monkeypatch.setattr(sample_store, "_checked", set())  # as another process
     if more:
         picture(9999).save(root / "cat" / "new.png")
     found = made(root)
@@ -413,7 +415,7 @@ def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch, damage, more):
 def test_kept_pixels_are_checked_once_in_a_process(tmp_path, monkeypatch):
     root, told = fill(tmp_path / "pets", 20), list[str]()
     made(root).prepare(lambda *_: None, lambda: False)
-    monkeypatch.setattr(picture_store, "_checked", set())
+    monkeypatch.setattr(sample_store, "_checked", set())
     for _ in range(2):
         made(root).prepare(lambda done, total, note: told.append(note), lambda: False)
     assert told.count("checking what is decoded already") == 2  # at its start and at its end
@@ -422,13 +424,13 @@ def test_kept_pixels_are_checked_once_in_a_process(tmp_path, monkeypatch):
 def test_a_picture_that_changes_while_it_is_read_is_not_kept(tmp_path, monkeypatch):
     root = fill(tmp_path / "pets", 10)
     path = root / "cat" / "0-3.png"
-    was = picture_store.stored_pictures
+    was = sample_store.stored_samples
 
     def meanwhile(*given):
         picture(777).save(path)
         return was(*given)
 
-    monkeypatch.setattr("edgekd.tasks.labelled_pictures.stored_pictures", meanwhile)
+    monkeypatch.setattr("edgekd.tasks.labelled_files.stored_samples", meanwhile)
     with pytest.raises(ConfigurationError, match=r"0-3\.png changed while it was read"):
         _ = made(root).spec
 

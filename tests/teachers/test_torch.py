@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from edgekd.errors import ConfigurationError, UnknownName
+from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers._protocol import OpenTeacher
 from edgekd.teachers.binding import bind
 from edgekd.teachers.observed import observing, teacher_layout
@@ -83,9 +84,9 @@ def test_it_has_to_be_bound(make, batch):
 def test_its_network_can_be_looked_into_and_no_hook_is_left(make, spec, module, batch):
     teacher = bind(make(), spec)
     assert isinstance(teacher, OpenTeacher)
-    layout = teacher_layout(teacher, batch.shape[1:])
+    layout = teacher_layout(teacher, InputSpec(shape=batch.shape[1:]))
     points = [layout.at("0"), layout.at("penultimate")]
-    with observing(teacher, batch.shape[1:], points) as ask:
+    with observing(teacher, InputSpec(shape=batch.shape[1:]), points) as ask:
         logits, seen = ask(batch.float())
     with torch.no_grad():
         expected = module[0]((batch.float() - 120) / 60)
@@ -94,7 +95,7 @@ def test_its_network_can_be_looked_into_and_no_hook_is_left(make, spec, module, 
     assert seen["penultimate"].shape == (4, 32)
     with pytest.raises(UnknownName):
         layout.at("9")
-    with pytest.raises(RuntimeError), observing(teacher, batch.shape[1:], points) as ask:
+    with pytest.raises(RuntimeError), observing(teacher, InputSpec(shape=batch.shape[1:]), points) as ask:
         ask(batch[:, :, :1, :1].float())  # too small for the convolution
     assert not any(part._forward_hooks for part in teacher.network().modules())
 

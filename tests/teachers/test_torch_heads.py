@@ -73,10 +73,10 @@ def made(tmp_path):
 def test_it_says_the_same_however_it_is_asked(made, tmp_path, function, heads):
     teacher = made(function, *heads)
     told = teacher.logits(BATCH)
-    points = [teacher_layout(teacher, (1, 8, 8)).at("trunk")]
-    with observing(teacher, (1, 8, 8), points) as ask:
+    points = [teacher_layout(teacher, InputSpec(shape=(1, 8, 8))).at("trunk")]
+    with observing(teacher, InputSpec(shape=(1, 8, 8)), points) as ask:
         looked, _ = ask(BATCH)
-    with asking(teacher, (1, 8, 8), points) as asked:
+    with asking(teacher, InputSpec(shape=(1, 8, 8)), points) as asked:
         online, _ = asked(0, torch.arange(6), BATCH)
     split = Split(name="train", inputs=BATCH.numpy(), labels=np.zeros(6, np.int64), digest="1" * 64)
     cache = TeacherCache(tmp_path / "cache")
@@ -98,5 +98,5 @@ def test_numbers_are_standardised_and_rows_are_in_the_tasks_order(made):
 def test_a_head_that_is_missing_is_told_when_it_is_looked_into_too(made):
     teacher = made("mapping", LABELS)
     teacher._heads = (LABELS.but(name="tags"),)
-    with pytest.raises(ConfigurationError, match="tells nothing for tags"), asking(teacher, (1, 8, 8)):
+    with pytest.raises(ConfigurationError, match="tells nothing for tags"), asking(teacher, InputSpec(shape=(1, 8, 8))):
         pass

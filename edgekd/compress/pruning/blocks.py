@@ -11,11 +11,13 @@ al. 2016 show that single residual blocks can be removed at little loss).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from edgekd.tasks._protocol import InputSpec
 
 __all__ = ["OPERATORS", "BlockStage", "drop_blocks", "find_stages"]
 
@@ -63,9 +65,9 @@ class BlockStage(NamedTuple):
         return tuple(range(max(1, self.fixed), most + 1))
 
 
-def find_stages(model: nn.Module, shape: Sequence[int]) -> list[BlockStage]:
-    """Stages of a model for inputs (C, H, W) that have blocks to spare, in the order they are defined."""
-    seen = _io(model, torch.randn((2, *shape), generator=torch.Generator().manual_seed(0)))
+def find_stages(model: nn.Module, given: InputSpec) -> list[BlockStage]:
+    """Stages of a model for such inputs that have blocks to spare, in the order they are defined."""
+    seen = _io(model, torch.from_numpy(given.random(0, 2)))
     stages = []
     for parent_name, parent in model.named_modules():
         if not isinstance(parent, nn.Sequential):

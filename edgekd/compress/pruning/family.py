@@ -112,7 +112,7 @@ class Pruned(Record):
         ]
         counts = [self._kept(group, self._ratio(group, arch)) for group in groups]
         if before is not None:  # its channels lie elsewhere than in the whole model
-            groups = traced(model, spec.input.shape, groups)
+            groups = traced(model, spec.input, groups)
         keep = {
             group.makers[0]: _largest(scores, count)
             for group, count, scores in zip(groups, counts, importances(model, groups), strict=True)
@@ -207,15 +207,15 @@ def _anatomy(family: Pruned, spec: TaskSpec) -> _Anatomy:
         )
     model = answering_logits(built_module(family.model, family.weights))
     _check_answers(family, model, spec)
-    groups, left_out = find_groups(model, spec.input.shape)
-    stages = find_stages(model, spec.input.shape) if family.blocks else []
+    groups, left_out = find_groups(model, spec.input)
+    stages = find_stages(model, spec.input) if family.blocks else []
     return _Anatomy(model, tuple(groups), tuple(stages), tuple(left_out))
 
 
 def _check_answers(family: Pruned, model: nn.Module, spec: TaskSpec) -> None:
     try:
         with torch.no_grad():
-            answer = model(torch.zeros(2, *spec.input.shape))
+            answer = model(torch.from_numpy(spec.input.example(2)))
     except MODEL_ERRORS as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError.one(

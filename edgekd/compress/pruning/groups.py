@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from edgekd.compress.pruning.cuts import Cut, channels_of, scores_of, silence, take_away
 from edgekd.students.traced import MODEL_ERRORS
+from edgekd.tasks._protocol import InputSpec
 
 __all__ = ["ChannelGroup", "LeftOut", "find_groups", "importances", "prune_channels", "traced"]
 
@@ -43,12 +44,12 @@ class LeftOut(NamedTuple):
     reason: str
 
 
-def find_groups(model: nn.Module, shape: Sequence[int]) -> tuple[list[ChannelGroup], list[LeftOut]]:
-    """Groups of a model for inputs (C, H, W) that can be pruned, and the layers that can't.
+def find_groups(model: nn.Module, given: InputSpec) -> tuple[list[ChannelGroup], list[LeftOut]]:
+    """Groups of a model for such inputs that can be pruned, and the layers that can't.
 
     ``model`` is not changed. Both lists are in the order the layers are defined.
     """
-    probe = _probe(shape)
+    probe = _probe(given)
     sizes = _output_sizes(model, probe)
     position = {name: place for place, name in enumerate(name for name, _ in model.named_modules())}
     followed = copy.deepcopy(model)
@@ -81,9 +82,9 @@ def find_groups(model: nn.Module, shape: Sequence[int]) -> tuple[list[ChannelGro
     )
 
 
-def traced(model: nn.Module, shape: Sequence[int], groups: Sequence[ChannelGroup]) -> list[ChannelGroup]:
+def traced(model: nn.Module, given: InputSpec, groups: Sequence[ChannelGroup]) -> list[ChannelGroup]:
     """The same groups with the cuts of this model: a smaller one, whose channels lie elsewhere."""
-    graph = _Graph(copy.deepcopy(model), _probe(shape))
+    graph = _Graph(copy.deepcopy(model), _probe(given))
     return [group._replace(cuts=graph.cuts(group.makers[0])) for group in groups]
 
 
@@ -272,8 +273,8 @@ def _is_maker(module: object) -> bool:
     return isinstance(module, nn.Linear)
 
 
-def _probe(shape: Sequence[int]) -> Tensor:
-    return torch.randn((2, *shape), generator=torch.Generator().manual_seed(0))
+def _probe(given: InputSpec) -> Tensor:
+    return torch.from_numpy(given.random(0, 2))
 
 
 def _output_sizes(model: nn.Module, probe: Tensor) -> dict[str, tuple[int, int]]:

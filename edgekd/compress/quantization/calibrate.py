@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from edgekd.artefacts import Backend
 from edgekd.compress.quantization.ladder import problems_with, weight_limit
 from edgekd.compress.quantization.observe import BINS, Observation, observe
-from edgekd.compress.quantization.placement import float_operators
+from edgekd.compress.quantization.placement import float_operators, kept_operators
 from edgekd.compress.quantization.rules import Points, points_of
 from edgekd.compress.quantization.weights import floors, weight_encoding
 from edgekd.devices._protocol import Fingerprint
@@ -32,6 +32,7 @@ from edgekd.ir.encoding import Annotations, Encoding
 from edgekd.ir.numerics import A8, F16, F32, Precision, TensorType
 from edgekd.students._protocol import Student
 from edgekd.students.graph import Traced, trace
+from edgekd.students.islands import kept_tensors
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers.cache import shared
 from edgekd.teachers.normalise import normalised
@@ -70,7 +71,7 @@ def calibrate(
         module = _rounded(flat.module, precision.weights)
         return flat.but(module=module, annotations=Annotations(precision=precision))
     floats = float_operators(traced, keep_float) if precision.is_static else {}
-    points, state = points_of(traced, floats.keys()), _parameters(traced)
+    points, state = points_of(traced, floats.keys() | kept_operators(traced)), _parameters(traced)
     limit = min(weight_limit(precision.weights, backend, fingerprint), 2 ** (weight_bits - 1) - 1)
     if not precision.is_static:
         plain = {
@@ -189,10 +190,12 @@ def _parameters(traced: Traced) -> dict[str, Tensor]:
 
 
 def _rounded(module: nn.Module, kind: TensorType) -> nn.Module:
-    """The module (a copy already) with every parameter at the nearest value of a type of floats."""
+    """The module (a copy already) with every weight at the nearest value of a type of floats."""
+    constants = kept_tensors(module)
     with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(parameter.to(_FLOATS[kind]).float())
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            if name in constants or isinstance(tensor, nn.Parameter):
+                tensor.copy_(tensor.to(_FLOATS[kind]).float())
     return module
 
 

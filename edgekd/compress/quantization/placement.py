@@ -17,8 +17,9 @@ from torch import fx
 from edgekd.compress.quantization.rules import is_clamp_at_zero
 from edgekd.errors import Problem
 from edgekd.students.graph import Traced, is_tensor, operator_of, spec_of
+from edgekd.students.islands import stays_float
 
-__all__ = ["float_operators", "unmatched", "why_float"]
+__all__ = ["float_operators", "kept_operators", "unmatched", "why_float"]
 
 _ELEMENTWISE = ("add", "sub", "mul")
 
@@ -44,6 +45,12 @@ def unmatched(archs: Sequence[Traced], patterns: Sequence[str]) -> list[Problem]
         for pattern in patterns
         if not any(_matches(key, pattern) for keys in computing for key in keys)
     ]
+
+
+def kept_operators(traced: Traced) -> frozenset[str]:
+    """Keys of operators whose module computes in float at every precision."""
+    module = traced.student.module
+    return frozenset(key for key in traced.keys.values() if stays_float(module, key.rpartition(":")[0]))
 
 
 def _computing(traced: Traced) -> list[fx.Node]:
@@ -106,6 +113,10 @@ class _Placement:
         for node in _computing(traced):
             if any(_matches(self._key[node], pattern) for pattern in left):
                 self._note(node, "is left in float by the recipe")
+        kept = kept_operators(traced)
+        for node in _computing(traced):
+            if self._key[node] in kept:
+                self._note(node, "is kept in float by its module")
         self._leave_shared_weights(nodes)
         definite = set(self._reasons)
         for node in nodes:

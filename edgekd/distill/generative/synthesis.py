@@ -102,7 +102,7 @@ def invent(
         folder,
         plan.digest,
         Position[CurvePoint],
-        lambda: probe(module, spec.shape, plan.batch_size, device, plan.precisions),
+        lambda: probe(module, spec, plan.batch_size, device, plan.precisions),
     )
     run = _Invention(module, teacher, network, spec, view, loss, plan, start.position.execution, device)
     trainer = Trainer(

@@ -95,7 +95,7 @@ def _of_other_strides(student: Student, spec: TaskSpec, taught: Mapping[str, tup
     if student.task.heads != spec.heads or not any(name in taught for name in names):
         return []
     with torch.no_grad():
-        own = copy.deepcopy(student.module).eval()(torch.zeros((1, *spec.input.shape)))
+        own = copy.deepcopy(student.module).eval()(torch.from_numpy(spec.input.example()))
     return [
         Problem(
             f"distill: the student's map for `{name.partition('.')[0]}` has {_size(own[name].shape)} cells, "

@@ -36,6 +36,4 @@ class AsItCame:
         recipe = with_precision(own, candidate.plan.precision)
         found = run_and_score(candidate, recipe, context, self.kind, "as it came")
         student = new_student(context.family, candidate.arch, context.task.spec, context.seed)
-        return Estimate(
-            found.accuracy, training_rate(student.module, student.task.input.shape, training_device(), _TIMED)
-        )
+        return Estimate(found.accuracy, training_rate(student.module, student.task.input, training_device(), _TIMED))

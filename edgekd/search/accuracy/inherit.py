@@ -51,4 +51,4 @@ class Inherited(Record):
         if found.images_per_s is not None:
             return found
         student = new_student(context.family, candidate.arch, context.task.spec, context.seed)
-        return Estimate(found.accuracy, training_rate(student.module, student.task.input.shape, training_device()))
+        return Estimate(found.accuracy, training_rate(student.module, student.task.input, training_device()))

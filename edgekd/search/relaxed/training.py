@@ -89,7 +89,7 @@ def train_choice(
         digest = digest_json(["relaxed/1", plan.digest, options.model_dump(mode="json"), model.but(ended_s=0).digest()])
         device = torch.device("cpu")
         picks = {name: row.detach() for name, row in choices.probabilities().items()}
-        execution = probe(_Mixed(network, picks), spec.input.shape, plan.batch_size, device, plan.precisions)
+        execution = probe(_Mixed(network, picks), spec.input, plan.batch_size, device, plan.precisions)
         points = relax(
             network,
             choices,

@@ -12,12 +12,13 @@ from torch.nn import functional
 
 from edgekd.compress.pruning.cuts import channels_of
 from edgekd.compress.pruning.groups import find_groups, importances, prune_channels
+from edgekd.tasks._protocol import InputSpec
 
 SHAPE = (3, 32, 32)
 
 
 def test_zero_padded_shortcuts_leave_only_inner_channels(build):
-    groups, left_out = find_groups(build("resnet20"), SHAPE)
+    groups, left_out = find_groups(build("resnet20"), InputSpec(shape=SHAPE))
     assert [group.makers for group in groups] == [(f"layer{s}.{b}.conv1",) for s in (1, 2, 3) for b in (0, 1, 2)]
     assert [group.size[0] for group in groups] == [32, 32, 32, 16, 16, 16, 8, 8, 8]
     assert dict(left_out)["linear"] == "its channels are the model's answer"
@@ -25,7 +26,7 @@ def test_zero_padded_shortcuts_leave_only_inner_channels(build):
 
 
 def test_depthwise_channels_go_with_their_expansion(build):
-    groups, left_out = find_groups(build("mobile"), SHAPE)
+    groups, left_out = find_groups(build("mobile"), InputSpec(shape=SHAPE))
     makers = {group.makers for group in groups}
     assert ("1.0.body.6", "1.1.body.6", "1.2.body.6") in makers  # tied by their shortcuts
     assert ("1.1.body.0",) in makers
@@ -34,7 +35,7 @@ def test_depthwise_channels_go_with_their_expansion(build):
 
 
 def test_a_chain_is_pruned_through_its_flattening(build):
-    groups, left_out = find_groups(build("vgg"), SHAPE)
+    groups, left_out = find_groups(build("vgg"), InputSpec(shape=SHAPE))
     assert [group.makers[0] for group in groups] == ["0.0", "0.3", "2.0", "5"]
     assert groups[-1].size == (1, 1)
     assert [layer for layer, _ in left_out] == ["7"]
@@ -44,7 +45,7 @@ def test_a_chain_is_pruned_through_its_flattening(build):
 def test_pruning_all_groups_is_zeroing_them(build, batch, name):
     model = build(name)
     before = copy.deepcopy(model.state_dict())
-    groups, _ = find_groups(model, SHAPE)
+    groups, _ = find_groups(model, InputSpec(shape=SHAPE))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     pruned, zeroed = copy.deepcopy(model), copy.deepcopy(model)
     prune_channels(pruned, groups, {group.makers[0]: torch.arange(0, group.channels, 2) for group in groups})
@@ -65,7 +66,7 @@ def test_pruning_all_groups_is_zeroing_them(build, batch, name):
 
 def test_importance_is_a_score_a_channel_that_sees_small_ones(build):
     model = build("vgg")
-    groups, _ = find_groups(model, SHAPE)
+    groups, _ = find_groups(model, InputSpec(shape=SHAPE))
     with torch.no_grad():
         model[2][0].weight[5] *= 1e-3
         model[5].weight[:, 5 * 16 : 6 * 16] *= 1e-3
@@ -93,7 +94,7 @@ class Odd(nn.Module):
 
 def test_what_cannot_be_pruned_is_named():
     torch.manual_seed(0)
-    groups, left_out = find_groups(Odd().eval(), SHAPE)
+    groups, left_out = find_groups(Odd().eval(), InputSpec(shape=SHAPE))
     reasons = dict(left_out)
     assert "grouped" in reasons["first"]
     assert "fails without some of its channels" in reasons["fixed"]
@@ -103,9 +104,9 @@ def test_what_cannot_be_pruned_is_named():
 
 
 def test_nothing_is_shared_between_two_models(build):
-    one, _ = find_groups(build("resnet20"), SHAPE)
-    find_groups(build("mobile"), SHAPE)
-    again, _ = find_groups(build("resnet20"), SHAPE)
+    one, _ = find_groups(build("resnet20"), InputSpec(shape=SHAPE))
+    find_groups(build("mobile"), InputSpec(shape=SHAPE))
+    again, _ = find_groups(build("resnet20"), InputSpec(shape=SHAPE))
     assert one == again
 
 
@@ -119,7 +120,7 @@ def test_norms_without_parameters_and_shared_slopes_are_no_obstacle():
         nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16, affine=False), nn.PReLU(), nn.Conv2d(16, 8, 3), nn.Flatten(1)
     )
     model[1].running_mean.normal_()
-    groups, _ = find_groups(model.eval(), SHAPE)
+    groups, _ = find_groups(model.eval(), InputSpec(shape=SHAPE))
     assert [group.makers for group in groups] == [("0",)]
 
 
@@ -127,9 +128,9 @@ def test_a_group_norm_keeps_its_groups_whole():
     def normed(groups: int) -> nn.Module:
         return nn.Sequential(nn.Conv2d(3, 32, 3), nn.GroupNorm(groups, 32), nn.Conv2d(32, 8, 3)).eval()
 
-    groups, _ = find_groups(normed(8), SHAPE)
+    groups, _ = find_groups(normed(8), InputSpec(shape=SHAPE))
     assert [(group.makers, group.multiple) for group in groups] == [(("0",), 8)]
-    groups, left_out = find_groups(normed(32), SHAPE)
+    groups, left_out = find_groups(normed(32), InputSpec(shape=SHAPE))
     assert groups == []
     assert "a group for each of its channels" in dict(left_out)["0"]
 
@@ -137,7 +138,7 @@ def test_a_group_norm_keeps_its_groups_whole():
 @pytest.mark.parametrize("name", ["resnet20", "mobile", "vgg"])
 def test_cuts_of_the_whole_score_and_prune_as_the_dependency_graph_does(build, batch, name):
     model = build(name)
-    groups, _ = find_groups(model, SHAPE)
+    groups, _ = find_groups(model, InputSpec(shape=SHAPE))
     ours, theirs = copy.deepcopy(model), copy.deepcopy(model)
     graph = torch_pruning.DependencyGraph().build_dependency(theirs.requires_grad_(True), batch, verbose=False)
     score = torch_pruning.importance.GroupMagnitudeImportance(p=2, group_reduction="mean", normalizer=None)
@@ -175,7 +176,7 @@ class Tokens(nn.Module):
 
 def test_parameters_of_the_model_itself_stay_whole_and_are_named():
     torch.manual_seed(0)
-    groups, left_out = find_groups(Tokens().eval(), SHAPE)
+    groups, left_out = find_groups(Tokens().eval(), InputSpec(shape=SHAPE))
     assert [group.makers for group in groups] == [("block.linear1",)]
     assert "stays whole" in dict(left_out)["patches"]
 
@@ -198,7 +199,7 @@ class Scaled(nn.Module):
 
 def test_a_learned_scale_leaves_its_stream_whole_and_the_rest_is_pruned():
     torch.manual_seed(0)
-    groups, left_out = find_groups(Scaled().eval(), SHAPE)
+    groups, left_out = find_groups(Scaled().eval(), InputSpec(shape=SHAPE))
     assert [group.makers for group in groups] == [("first",)]
     assert dict(left_out)["stem"] == "`scale` is a parameter of the model itself, and stays whole"
 
@@ -220,7 +221,7 @@ class Recurrent(nn.Module):
 @pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
 def test_recurrent_layers_stay_whole_and_what_lies_before_is_pruned(kind):
     torch.manual_seed(0)
-    groups, left_out = find_groups(Recurrent(kind).eval(), SHAPE)
+    groups, left_out = find_groups(Recurrent(kind).eval(), InputSpec(shape=SHAPE))
     assert [group.makers for group in groups] == [("first",)]
     assert dict(left_out)["second"] == "`memory` is a recurrent layer, and stays whole"
 
@@ -235,7 +236,7 @@ def test_a_model_that_cannot_be_followed_is_left_whole():
             with torch.no_grad():
                 return self.last(torch.relu(self.first(x))).mean((2, 3))
 
-    groups, left_out = find_groups(Switched().eval(), SHAPE)
+    groups, left_out = find_groups(Switched().eval(), InputSpec(shape=SHAPE))
     assert groups == []
     assert {layer for layer, _ in left_out} == {"first", "last"}
 
@@ -270,7 +271,7 @@ class GatedTokens(nn.Module):
 @pytest.mark.parametrize("kind", [Gated, GatedTokens])
 def test_channels_that_gate_others_stay_whole_and_what_lies_around_is_pruned(kind):
     torch.manual_seed(0)
-    groups, left_out = find_groups(kind().eval(), SHAPE)
+    groups, left_out = find_groups(kind().eval(), InputSpec(shape=SHAPE))
     assert groups[0].makers[0] == "stem"
     assert all("conv" not in group.makers for group in groups)
     assert "its channels" in dict(left_out)["conv"]

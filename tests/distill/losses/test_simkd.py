@@ -103,7 +103,7 @@ def student(request):
 @pytest.fixture
 def site(student):
     classifier = (torch.randn(10, 40), torch.randn(10))
-    layout = layout_of(student, (3, 16, 16))
+    layout = layout_of(student, InputSpec(shape=(3, 16, 16)))
     return Site(
         pairs=((layout.stages[-1], Point(name="t", shape=(40, 4, 4))),),
         samples=32,
@@ -136,7 +136,7 @@ def test_folding_is_exact_and_leaves_the_students_own_layers(student, site):
 def test_answers_are_projected_maps_averaged(student, site):
     criterion = SimKD().criterion(site)
     criterion.attach(student)
-    layout = layout_of(student, (3, 16, 16))
+    layout = layout_of(student, InputSpec(shape=(3, 16, 16)))
     with tapped(student, layout, [site.pairs[0][0].name, "penultimate"]) as seen:
         answer = student(torch.randn(8, 3, 16, 16))
     maps, reused = seen[site.pairs[0][0].name], criterion.reused[0]
@@ -197,7 +197,7 @@ def test_a_student_learns_from_it(student, site):
     images, hint = torch.randn(32, 3, 16, 16), torch.randn(32, 40, 4, 4).relu()
     optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9)
     name, values = site.pairs[0][0].name, []
-    with tapped(student, layout_of(student, (3, 16, 16)), [name]) as seen:
+    with tapped(student, layout_of(student, InputSpec(shape=(3, 16, 16))), [name]) as seen:
         for _ in range(40):
             student(images)
             value = criterion([seen[name]], [hint], BATCH)

@@ -19,6 +19,7 @@ from edgekd.search.accuracy.recalibrate import Recalibrate
 from edgekd.stages import StageContext
 from edgekd.students._protocol import Student
 from edgekd.students.resnet import ResNet
+from edgekd.tasks._protocol import InputSpec
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_a_wish_to_stop_is_heard(context: StageContext) -> None:
 def test_training_rate_is_positive_and_changes_nothing(context: StageContext) -> None:
     before = student(context, nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 3))
     weight = before.module[2].weight.clone()
-    assert training_rate(before.module, (1, 8, 8), torch.device("cpu")) > 0
+    assert training_rate(before.module, InputSpec(shape=(1, 8, 8)), torch.device("cpu")) > 0
     assert torch.equal(before.module[2].weight, weight)
     assert before.module[0].num_batches_tracked.item() == 0
 
@@ -93,7 +94,7 @@ def test_training_rate_is_timed_as_training_would_compute() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        training_rate(Counting(8, 3), (8,), torch.device("cpu"), execution=Execution(threads=1))
+        training_rate(Counting(8, 3), InputSpec(shape=(8,)), torch.device("cpu"), execution=Execution(threads=1))
     finally:
         torch.set_num_threads(before)
     assert set(threads) == {1}

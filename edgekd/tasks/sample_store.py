@@ -1,19 +1,20 @@
-"""Decoded pictures on disk: each is decoded once, by all cores, and read as a mapped array from then on.
+"""Decoded files on disk: each picture or recording is decoded once, by all cores, and read as a mapped array after.
 
 A source (a folder of pictures at one size) has a folder in the cache, and in it one version::
 
-    pictures/<source>/<version>/pixels       uint8 (N, C, H, W)
-    pictures/<source>/<version>/facts.npy    a record a picture
+    pictures/<source>/<version>/pixels       samples (N, C, ...), uint8 of pictures
+    pictures/<source>/<version>/facts.npy    a record a sample
 
 The version is known by the content of all files in their order. A new one takes what it can from the one before, so
 that a few more pictures cost the decoding of a few and a copy of the others, and replaces it. One that was stopped, or
-that met files which are no pictures, is gone on with. Pixels are held against their hashes once in each process; a
+that met files which can't be decoded, is gone on with. Pixels are held against their hashes once in each process; a
 version that is damaged is made again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import time
@@ -32,27 +33,48 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
 from edgekd.errors import ConfigurationError, Interrupted, MissingError, Problem
-from edgekd.records import digest_json
-from edgekd.tasks._protocol import PictureSpec
-from edgekd.tasks.decoding import framed, opened, picture_bytes
+from edgekd.records import Record, digest_json
+from edgekd.tasks.decoding import picture_bytes
 from edgekd.tasks.mapped import map_array, release, require_room
 from edgekd.units import format_bytes
 
-__all__ = ["Progress", "looked_at", "stored_pictures"]
+__all__ = ["Decoder", "Progress", "looked_at", "stored_samples"]
 
 _FORMAT = 1
 _PIXELS, _FACTS = "pixels", "facts.npy"
 _IN_FLIGHT_BYTES = 64 * 1024**2
 _SAVED_EVERY_S = 20.0
-_RELEASED_EVERY = 64  # pictures
+_RELEASED_EVERY = 64  # samples
 _CHECKED_BYTES = 4 * 1024**2
-_NAMED = 20  # files that are no pictures; of the rest the number
+_NAMED = 20  # files that can't be decoded; of the rest the number
 
 _checked: set[tuple[Path, int, int]] = set()  # versions whose pixels this process has held against their hashes
 
 Progress = Callable[[int, int, str], None]
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How files become samples of one shape and type. ``spec`` is the identity of how."""
+
+    what: str  # what the files are: ``pictures``
+    spec: Record
+    shape: tuple[int, ...]  # (C, ...)
+    dtype: type[np.uint8] | type[np.float32]
+    decode: Callable[[bytes, Path], NDArray[Any]]  # raises ConfigurationError with the path
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one sample."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def facts(self) -> np.dtype[np.void]:
+        """What is known of a sample besides its values. Sums of whole numbers are exact."""
+        sums = ("<u8" if self.dtype is np.uint8 else "<f8", (self.shape[0],))
+        return np.dtype([("file", "<u8"), ("pixels", "<u8", (2,)), ("sum", *sums), ("squares", *sums)])
 
 
 def looked_at(
@@ -78,32 +100,34 @@ def looked_at(
     return keys, found
 
 
-def stored_pictures(
+def stored_samples(
     source: str,
-    spec: PictureSpec,
+    decoder: Decoder,
     files: Sequence[Path],
     keys: NDArray[np.uint64],
     progress: Progress,
     stop: Callable[[], bool],
-) -> tuple[NDArray[np.uint8], NDArray[np.void], Path]:
-    """Pictures (N, C, H, W) mapped from disk, facts (N,) and their folder. ``keys`` are those of `looked_at`.
+) -> tuple[NDArray[Any], NDArray[np.void], Path]:
+    """Samples (N, C, ...) mapped from disk, facts (N,) and their folder. ``keys`` are those of `looked_at`.
 
-    Facts are ``file`` and ``pixels``, hashes of both, and by channel the ``sum`` of pixels and of their ``squares``.
-    Raises ConfigurationError with the paths of files that are no pictures, Interrupted when ``stop()``, and
+    Facts are ``file`` and ``pixels``, hashes of both, and by channel the ``sum`` of values and of their ``squares``.
+    Raises ConfigurationError with the paths of files that can't be decoded, Interrupted when ``stop()``, and
     MissingError where the disk has no room.
     """
-    described = [_FORMAT, spec.model_dump(mode="json")]
+    described = [_FORMAT, decoder.spec.model_dump(mode="json")]
     content = np.ascontiguousarray(keys, "<u8").tobytes()
     version = hashlib.sha256(digest_json(described).encode() + content).hexdigest()[:32]
-    folder = user_cache_path("edgekd") / "pictures" / digest_json([source, *described])[:32]
+    folder = user_cache_path("edgekd") / decoder.what / digest_json([source, *described])[:32]
     whole = folder / version
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / "lock", len(files), progress, stop):  # a process that makes another version removes this one
-        read = _read(whole, spec)
+    with _locked(
+        folder / "lock", decoder.what, len(files), progress, stop
+    ):  # a process that makes another version removes this one
+        read = _read(whole, decoder)
         if read is None or not _is_whole(whole, keys, *read, progress, stop):
-            _Making(whole, spec, files, keys, progress, stop).run()
+            _Making(whole, decoder, files, keys, progress, stop).run()
             _checked.add(_state_of(whole))
-            read = _read(whole, spec)
+            read = _read(whole, decoder)
         if read is None:
             raise MissingError(f"{whole} was removed while it was written", "run the same command again")
     facts, pixels = read
@@ -115,17 +139,17 @@ class _Making:
     """One version of a source being made, under its lock."""
 
     whole: Path
-    spec: PictureSpec
+    decoder: Decoder
     files: Sequence[Path]
     keys: NDArray[np.uint64]
     progress: Progress
     stop: Callable[[], bool]
 
     def __post_init__(self) -> None:
-        self.row_bytes = int(np.prod(self.spec.shape))
+        self.row_bytes = self.decoder.row_bytes
         self.part = self.whole.with_name(f"{self.whole.name}.part")
-        begun = _read(self.part, self.spec)
-        fresh = np.zeros(len(self.files), _facts_of(self.spec))
+        begun = _read(self.part, self.decoder)
+        fresh = np.zeros(len(self.files), self.decoder.facts)
         self.facts = fresh if begun is None or len(begun[0]) != len(fresh) else begun[0]
 
     def run(self) -> None:
@@ -149,10 +173,10 @@ class _Making:
                 shutil.rmtree(other)
 
     def _take_over(self, stream: IO[bytes]) -> None:
-        """Copy the pictures of files that another version has."""
+        """Copy the samples of files that another version has."""
         for other in sorted(self.whole.parent.iterdir()):
             missing = np.flatnonzero(self.facts["file"] == 0).tolist()
-            read = _read(other, self.spec) if other not in (self.whole, self.part) and missing else None
+            read = _read(other, self.decoder) if other not in (self.whole, self.part) and missing else None
             if read is None:
                 continue
             facts, rows = read
@@ -182,19 +206,20 @@ class _Making:
                 saved = time.monotonic()
         return broken
 
-    def _decoded(self, at: int) -> tuple[NDArray[np.uint8], tuple[Any, ...]]:
+    def _decoded(self, at: int) -> tuple[NDArray[Any], tuple[Any, ...]]:
         path = self.files[at]
         data = picture_bytes(path)
         if _hash(data)[0] != self.keys[at]:  # it would be kept as what it was before
             raise ConfigurationError.one(f"{path} changed while it was read", "run it again when the files stand still")
-        pixels = framed(opened(data, path), self.spec, path)
-        values = pixels.reshape(len(pixels), -1).astype(np.uint32)
-        sums = values.sum(1, dtype=np.uint64), (values**2).sum(1, dtype=np.uint64)
-        return pixels, (self.keys[at], _hash(np.ascontiguousarray(pixels).data), *sums)
+        sample = self.decoder.decode(data, path)
+        total: Any = np.uint64 if sample.dtype == np.uint8 else np.float64
+        values = sample.reshape(len(sample), -1).astype(np.uint32 if sample.dtype == np.uint8 else np.float64)
+        sums = values.sum(1, dtype=total), (values**2).sum(1, dtype=total)
+        return sample, (self.keys[at], _hash(np.ascontiguousarray(sample).data), *sums)
 
-    def _put(self, stream: IO[bytes], at: int, pixels: NDArray[np.uint8], facts: Any) -> None:
+    def _put(self, stream: IO[bytes], at: int, sample: NDArray[Any], facts: Any) -> None:
         stream.seek(at * self.row_bytes)
-        stream.write(np.ascontiguousarray(pixels).data)
+        stream.write(np.ascontiguousarray(sample).data)
         self.facts[at] = facts
 
     def _save(self, stream: IO[bytes]) -> None:
@@ -250,21 +275,16 @@ def _each(
 def _refuse(broken: Sequence[Problem]) -> None:
     if broken:
         more = len(broken) - _NAMED
-        rest = [Problem(f"{more} more files can't be read as pictures")] if more > 0 else []
+        rest = [Problem(f"{more} more files can't be read")] if more > 0 else []
         raise ConfigurationError([*broken[:_NAMED], *rest])
 
 
 def _stopped(done: int, total: int) -> Interrupted:
-    return Interrupted(f"stopped after {done} of {total} pictures", "run the same command again: it goes on from here")
-
-
-def _facts_of(spec: PictureSpec) -> np.dtype[np.void]:
-    sums = ("<u8", (spec.shape[0],))
-    return np.dtype([("file", "<u8"), ("pixels", "<u8", (2,)), ("sum", *sums), ("squares", *sums)])
+    return Interrupted(f"stopped after {done} of {total} files", "run the same command again: it goes on from here")
 
 
 @contextmanager
-def _locked(path: Path, total: int, progress: Progress, stop: Callable[[], bool]) -> Iterator[None]:
+def _locked(path: Path, what: str, total: int, progress: Progress, stop: Callable[[], bool]) -> Iterator[None]:
     """Inside this, no other process makes a version of the source. Raises Interrupted when ``stop()``."""
     lock = FileLock(path)
     while True:
@@ -274,7 +294,7 @@ def _locked(path: Path, total: int, progress: Progress, stop: Callable[[], bool]
         except Timeout:
             if stop():
                 raise _stopped(0, total) from None
-            progress(0, total, "waiting for another run that decodes these pictures")
+            progress(0, total, f"waiting for another run that decodes these {what}")
     try:
         yield
     finally:
@@ -285,11 +305,11 @@ def _is_whole(
     folder: Path,
     keys: NDArray[np.uint64],
     facts: NDArray[np.void],
-    pixels: NDArray[np.uint8],
+    pixels: NDArray[Any],
     progress: Progress,
     stop: Callable[[], bool],
 ) -> bool:
-    """Whether a version has all pictures and, looked at once in a process, pixels as they were written."""
+    """Whether a version has all samples and, looked at once in a process, pixels as they were written."""
     if not (len(pixels) == len(keys) == len(facts)) or not np.array_equal(facts["file"], keys):
         return False
     if _state_of(folder) in _checked:
@@ -314,17 +334,16 @@ def _state_of(folder: Path) -> tuple[Path, int, int]:
     return folder, status.st_mtime_ns, status.st_ino
 
 
-def _read(folder: Path, spec: PictureSpec) -> tuple[NDArray[np.void], NDArray[np.uint8]] | None:
-    """Facts and pictures of a version, whole or not; None where there is none, or none that can be used."""
-    row_bytes = int(np.prod(spec.shape))
+def _read(folder: Path, decoder: Decoder) -> tuple[NDArray[np.void], NDArray[Any]] | None:
+    """Facts and samples of a version, whole or not; None where there is none, or none that can be used."""
     try:
         facts: NDArray[np.void] = np.load(folder / _FACTS, allow_pickle=False)
-        count = (folder / _PIXELS).stat().st_size // row_bytes
+        count = (folder / _PIXELS).stat().st_size // decoder.row_bytes
     except (OSError, ValueError, EOFError):
         return None
-    if facts.dtype != _facts_of(spec) or not count or facts["file"][count:].any():
+    if facts.dtype != decoder.facts or not count or facts["file"][count:].any():
         return None
-    return facts, map_array(folder / _PIXELS, np.uint8, (count, *spec.shape))
+    return facts, map_array(folder / _PIXELS, decoder.dtype, (count, *decoder.shape))
 
 
 def _hash(data: bytes | memoryview) -> tuple[int, int]:

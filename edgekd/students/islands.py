@@ -1,0 +1,31 @@
+"""Modules that compute in float at every precision, because of what their constants are for."""
+
+from __future__ import annotations
+
+from torch import nn
+
+__all__ = ["KeptFloat", "kept_tensors", "stays_float"]
+
+
+class KeptFloat(nn.Module):
+    """Base of such a module. Its tensors keep float32 in integer files, and its operators are float islands."""
+
+
+def stays_float(module: nn.Module, path: str) -> bool:
+    """Whether an operator of the submodule ``path`` is inside such a module."""
+    owner, parts = module, path.split(".") if path else []
+    for part in parts:
+        if isinstance(owner, KeptFloat):
+            return True
+        owner = owner.get_submodule(part)
+    return isinstance(owner, KeptFloat)
+
+
+def kept_tensors(module: nn.Module) -> frozenset[str]:
+    """Names of parameters and buffers of such modules."""
+    return frozenset(
+        f"{path}.{name}" if path else name
+        for path, part in module.named_modules()
+        if isinstance(part, KeptFloat)
+        for name, _ in (*part.named_parameters(), *part.named_buffers())
+    )
