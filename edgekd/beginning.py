@@ -79,6 +79,41 @@ search: {budget: 30 min, seed: 0, accuracy: {short: {epochs: __SHORT__}}}
 export: {input: __INPUT__, layout: nhwc, preprocess: fold, batch: 1}
 """
 
+_SIGNALS = """\
+# The most accurate student for your signals that meets here.yaml, measured on this computer.
+# Seen: __WORDS__.
+# Try it:  edgekd search project.yaml
+schema: edgekd.project/1
+
+task:
+__TASK__
+
+teacher:                       # a wider network, trained once and kept in the cache
+  kind: train
+  family: dscnn
+  width: 64
+  depth: 2
+  epochs: __TAUGHT__
+  options: {__FRONT__space: {stem_stride: [__STRIDE__]}}
+
+student:
+  family: dscnn                # depthwise separable convolutions
+__FRONT_LINE__  space: {width: [8, 48], depth: [1, 3], stem_stride: [__STRIDE__]}
+
+target: here                   # here.yaml, beside this file: the device and the budgets
+
+recipe:                        # what a student goes through before it ships; `recipe: auto` is chosen for you
+  - distill:
+      loss: {kd: {temperature: 4, weight: 0.9}}   # what else there is: edgekd losses
+      epochs: __EPOCHS__
+      augment: {shift: 0.1, noise: {snr_db: [10, 40]}}
+
+search: {budget: 30 min, seed: 0, accuracy: {short: {epochs: __SHORT__}}}
+
+export: {input: float32, layout: nhwc, preprocess: fold, batch: 1}   # nhwc: (batch, time, channels)
+"""
+_FRONT = "log_mel: {mels: 40, window: 0.032, hop: 0.016}"
+
 _DIGITS = """\
 # A first project: the most accurate digit classifier that meets here.yaml, measured on this computer.
 # Try it:  edgekd search project.yaml
@@ -216,6 +251,21 @@ def _searched(seen: Seen) -> str:
     longer = _LONGER if few else 1
     epochs = min(400, max(10, longer * _STEPS // steps))
     small = seen.classes <= 20 and seen.train <= 10_000
+    if seen.signal:
+        front = _FRONT if seen.signal == "audio" else ""
+        return _filled(
+            _SIGNALS,
+            {
+                "__WORDS__": seen.words,
+                "__TASK__": _options(seen.task),
+                "__FRONT_LINE__": f"  {front}   # in the graph: a file takes raw samples\n" if front else "",
+                "__FRONT__": f"{front}, " if front else "",
+                "__STRIDE__": "2" if front else str(max(1, min(16, seen.side // 64))),
+                "__TAUGHT__": str(min(60, max(10, _TEACHER_STEPS // steps))),
+                "__EPOCHS__": str(epochs),
+                "__SHORT__": str(min(20, max(2, longer * _SHORT_STEPS // steps))),
+            },
+        )
     filled = {
         "__WORDS__": seen.words,
         "__TASK__": _options(seen.task),
@@ -254,7 +304,9 @@ def _options(task: Mapping[str, object]) -> str:
 
 
 def _value(value: object) -> str:
-    return str(value) if isinstance(value, (int, list)) else _scalar(str(value))
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return str(value) if isinstance(value, (int, float)) else _scalar(str(value))
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:

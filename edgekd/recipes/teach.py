@@ -19,8 +19,11 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    SerializerFunctionWrapHandler,
+    ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )  # fmt: skip
 
@@ -49,7 +52,8 @@ class TrainedTeacher(Record):
     """Options of `train`. Call ``prepare`` before it is asked anything.
 
     ``width`` is the first stage's; every further stage doubles it, and all else is the family's most. Families without
-    stages take the top of their space. The default loss is `kd` where it has a teacher, and `ce` where it has none.
+    stages take the top of their space. ``options`` are the family's own, as in the student's section. The default loss
+    is `kd` where it has a teacher, and `ce` where it has none.
     """
 
     family: str = "resnet"
@@ -60,8 +64,14 @@ class TrainedTeacher(Record):
     learning_rate: PositiveFloat | None = None
     seed: NonNegativeInt = 0
 
+    options: Mapping[str, Any] = {}
     teacher: Mapping[str, Any] | None = None
     loss: Combined | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """``options`` left out where there are none, so that a teacher keeps the digest it always had."""
+        return {name: value for name, value in handler(self).items() if name != "options" or value}
 
     @field_validator("teacher")
     @classmethod
@@ -175,9 +185,14 @@ class TrainedTeacher(Record):
     def _family(self, spec: TaskSpec) -> Family:
         stages = _stages(spec)
         widths = (self.width, self.width * 2 ** (stages - 1), self.width)
-        space = {"width": widths, "depth": (self.depth, self.depth)}
-        options = {"stages": stages, "space": space} if self._in_stages else {}
-        family: Family = plugins.load("edgekd.families", self.family).model_validate(options)
+        space = {"width": widths, "depth": (self.depth, self.depth), **self.options.get("space", {})}
+        options = {"stages": stages, **self.options, "space": space} if self._in_stages else self.options
+        try:
+            family: Family = plugins.load("edgekd.families", self.family).model_validate(options)
+        except ValidationError as error:
+            (first, *_) = error.errors(include_url=False)
+            place = ".".join(map(str, first["loc"]))
+            raise ConfigurationError.one(f"teacher.options.{place}: {first['msg']}", "see `student`") from None
         if family.inherits:
             raise ConfigurationError.one(
                 f"the family `{self.family}` brings its own weights, so there is no teacher to train from it",

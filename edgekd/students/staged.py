@@ -100,24 +100,19 @@ class Staged(Record):
 
     def space(self, spec: TaskSpec) -> Space:
         """The archs that fit this input. Raises ConfigurationError when an image is too small for the stages."""
-        strides = tuple(sorted(set(self.space_.stem_stride)))
-        if len(spec.input.shape) != 3:
-            raise ConfigurationError.one(
-                f"the family {self.name} takes images (channels, height, width); this task's input is "
-                f"{spec.input.shape}",
-                "choose another family",
-            )
+        strides, shape = tuple(sorted(set(self.space_.stem_stride))), self._seen(spec)
         resolutions = self._resolutions(spec)
-        smallest = min(spec.input.shape[1:]) * resolutions[0] // spec.input.shape[1]
+        smallest = min(shape[1:]) * resolutions[0] // shape[1]
         needed = strides[-1] * 2 ** (self.stages - 1)
         if smallest < needed:
             raise ConfigurationError.one(
-                f"{self.stages} stages and a stem stride of {strides[-1]} need images of at least {needed} pixels, "
-                f"and these have {smallest}",
+                f"{self.stages} stages and a stem stride of {strides[-1]} need "
+                f"{'images of at least' if len(shape) == 3 else 'signals of at least'} {needed} "
+                f"{'pixels' if len(shape) == 3 else 'steps'}, and these have {smallest}",
                 "lower student.stages or student.space.stem_stride, or raise student.space.resolution",
             )
         if not spec.plain:
-            _check_even(spec, needed * (spec.input.shape[1] // resolutions[0]))
+            _check_even(spec, needed * (shape[1] // resolutions[0]))
         depths = self.space_.depths or (self.space_.depth,) * self.stages
         widths = self.space_.widths or (self.space_.width,) * self.stages
         axes = [*self._axes("depth", depths, 1), *self._own_axes(), *self._axes("width", widths, 8)]
@@ -133,6 +128,19 @@ class Staged(Record):
         """``into`` with the weights of ``module``; archs that differ in depth alone."""
         return carried(module, self._each("depth", before), into, self._each("depth", after))
 
+    def _seen(self, spec: TaskSpec) -> tuple[int, ...]:
+        """Channels and sides of what the stem, or the averaging before it, is given.
+
+        Raises ConfigurationError where the family can't take the task's input.
+        """
+        if len(spec.input.shape) != 3:
+            raise ConfigurationError.one(
+                f"the family {self.name} takes images (channels, height, width); this task's input is "
+                f"{spec.input.shape}",
+                "choose the family dscnn for a signal (channels, time)",
+            )
+        return spec.input.shape
+
     def _own_axes(self) -> list[Axis]:
         """Axes that no other family has."""
         return []
@@ -141,22 +149,24 @@ class Staged(Record):
         return [Axis(name=f"{name}{s}", choices=stepped(ranges[s - 1], step)) for s in self._stages()]
 
     def _sizes(self, arch: Arch, spec: TaskSpec) -> Sizes:
-        picks = dict(arch.choices)
+        picks, shape = dict(arch.choices), self._seen(spec)
         return Sizes(
-            channels=spec.input.shape[0],
+            channels=shape[0],
             widths=self._each("width", arch),
             depths=self._each("depth", arch),
             stem_stride=int(picks.get("stem_stride", self.space_.stem_stride[0])),
-            shrink=spec.input.shape[1] // int(picks.get("resolution", self._resolutions(spec)[0])),
+            shrink=shape[1] // int(picks.get("resolution", self._resolutions(spec)[0])),
+            axes=len(shape) - 1,
         )
 
     def _resolutions(self, spec: TaskSpec) -> tuple[int, ...]:
         """Ascending. Raises ConfigurationError where an image can't be averaged down to one evenly."""
-        height, width = spec.input.shape[1:]
+        height, *others = self._seen(spec)[1:]
         for asked in self.space_.resolution:
-            if height % asked or width % (height // asked):
+            if height % asked or any(side % (height // asked) for side in others):
+                shown = " x ".join(map(str, (height, *others)))
                 raise ConfigurationError.one(
-                    f"images of {height} x {width} pixels can't be averaged down to a height of {asked} evenly",
+                    f"images of {shown} pixels can't be averaged down to a height of {asked} evenly",
                     "write heights in student.space.resolution that divide both sides of the image alike",
                 )
         return tuple(sorted(set(self.space_.resolution))) or (height,)

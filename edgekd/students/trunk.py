@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812  # the name torch itself uses
 from edgekd.students.heads.many import Heads
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["Classifier", "MakesBlock", "ManyHeaded", "Sizes", "Trunk", "he_normal"]
+__all__ = ["CONVOLUTIONS", "NORMS", "Classifier", "MakesBlock", "ManyHeaded", "Sizes", "Trunk", "he_normal"]
 
 
 class Sizes(NamedTuple):
@@ -23,6 +23,15 @@ class Sizes(NamedTuple):
     depths: Sequence[int]  # blocks of each stage
     stem_stride: int
     shrink: int = 1  # pixels a side that are averaged into one before the stem
+    axes: int = 2  # of what is convolved: 2 of an image, 1 over time
+    stem_kernel: int = 3
+
+
+CONVOLUTIONS: Mapping[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
+"""By the number of axes that are convolved."""
+NORMS: Mapping[int, type[nn.BatchNorm1d | nn.BatchNorm2d]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
+"""By the same."""
+_AVERAGES: Mapping[int, type[nn.AvgPool1d | nn.AvgPool2d]] = {1: nn.AvgPool1d, 2: nn.AvgPool2d}
 
 
 class MakesBlock(Protocol):
@@ -41,8 +50,8 @@ class Trunk(nn.Module):
 
     def __init__(self, block: MakesBlock, sizes: Sizes) -> None:
         super().__init__()
-        self.shrink = nn.AvgPool2d(sizes.shrink) if sizes.shrink > 1 else nn.Identity()
-        self.stem = Stem(sizes.channels, sizes.widths[0], sizes.stem_stride)
+        self.shrink = _AVERAGES[sizes.axes](sizes.shrink) if sizes.shrink > 1 else nn.Identity()
+        self.stem = Stem(sizes.channels, sizes.widths[0], sizes.stem_stride, sizes.stem_kernel, sizes.axes)
         blocks, width = list[nn.Module](), sizes.widths[0]
         for stage, (after, depth) in enumerate(zip(sizes.widths, sizes.depths, strict=True)):
             for index in range(depth):
@@ -52,12 +61,12 @@ class Trunk(nn.Module):
 
     def _initialise(self) -> None:
         for part in (*self.stem.modules(), *self.blocks.modules()):
-            if isinstance(part, nn.Conv2d):
+            if isinstance(part, (nn.Conv1d, nn.Conv2d)):
                 he_normal(part)
 
 
 class Classifier(Trunk):
-    """Mean over the image and one linear layer behind the trunk. (N, C, H, W) to (N, classes)."""
+    """Mean over the image, or over time, and one linear layer behind the trunk. (N, C, ...) to (N, classes)."""
 
     def __init__(self, block: MakesBlock, sizes: Sizes, classes: int, last_width: int | None = None) -> None:
         """``last_width`` are the channels of `features`, where these are not the last stage's."""
@@ -68,7 +77,8 @@ class Classifier(Trunk):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        answer: Tensor = self.head(self.features(images).mean((2, 3)))
+        found = self.features(images)
+        answer: Tensor = self.head(found.mean(tuple(range(2, found.dim()))))
         return answer
 
     def features(self, images: Tensor) -> Tensor:
@@ -105,17 +115,16 @@ class ManyHeaded(Trunk):
 class Stem(nn.Module):
     """The first convolution."""
 
-    def __init__(self, before: int, after: int, stride: int) -> None:
+    def __init__(self, before: int, after: int, stride: int, kernel: int = 3, axes: int = 2) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.norm = nn.BatchNorm2d(after)
+        self.conv = CONVOLUTIONS[axes](before, after, kernel, stride, kernel // 2, bias=False)
+        self.norm = NORMS[axes](after)
 
     def forward(self, images: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(images)))
 
 
-def he_normal(convolution: nn.Conv2d) -> None:
+def he_normal(convolution: nn.Conv1d | nn.Conv2d) -> None:
     """Fresh weights, by what each input reaches (He et al. 2015): of a depthwise one, a single channel."""
-    height, width = convolution.kernel_size
-    reached = convolution.out_channels // convolution.groups * height * width
+    reached = convolution.out_channels // convolution.groups * math.prod(convolution.kernel_size)
     nn.init.normal_(convolution.weight, 0.0, math.sqrt(2.0) / math.sqrt(reached))

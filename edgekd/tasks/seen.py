@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import csv
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
 
 from edgekd.errors import ConfigurationError, Place, UsageError
-from edgekd.tasks.decoding import picture_bytes, size_of
+from edgekd.tasks._protocol import Task, TaskSpec
+from edgekd.tasks.audio_folder import AudioFolder
+from edgekd.tasks.csv_series import CsvSeries
+from edgekd.tasks.decoding import PICTURE_SUFFIXES, picture_bytes, size_of
 from edgekd.tasks.image_classification import ImageClassification
 from edgekd.tasks.image_csv import ImageCsv
 from edgekd.tasks.image_folder import ImageFolder
 from edgekd.tasks.labelled_pictures import LabelledPictures
+from edgekd.tasks.sounds import SOUND_SUFFIXES, header_of
 
 __all__ = ["Seen", "look_at"]
 
 _LOOKED_AT = 200  # headers of pictures: enough to tell how large most of them are
+_WINDOW = 128  # steps of a window, where series are of several lengths
+_LENGTHS = 95  # percentile of recordings' lengths that becomes the length of all
 _SIDES = (32, 48, 64, 96)
 _FEW = 5000  # pictures up to which 96 pixels can be trained in a short time
 
@@ -34,28 +43,140 @@ class Seen:
     train: int
     classes: int  # 0: labels that are no classes of the whole image
     commonest: float  # the share of the largest class: what guessing it always gets
-    side: int  # the shorter one that a student sees
+    side: int  # the shorter one that a student sees; of signals their length
     floats: bool
+    signal: Literal["", "audio", "series"] = ""  # empty: pictures
 
 
 def look_at(data: Path, folder: Path) -> Seen:
-    """A folder of pictures, a list of them (.csv), or arrays (.npz); relative paths are relative to ``folder``.
+    """A folder of pictures or recordings, a list of pictures or numeric columns (.csv), or arrays (.npz).
+
+    Relative paths are relative to ``folder``.
 
     Raises UsageError on anything else, and ConfigurationError where it isn't laid out as expected.
     """
+    if (folder / data).is_dir() and _has_sounds(folder / data):
+        return _of_recordings(_made(AudioFolder, folder, {"root": str(data)}), data)
     if (folder / data).is_dir():
         return _of_pictures(_made(ImageFolder, folder, {"kind": "image-folder", "root": str(data)}), "root", data)
+    if data.suffix.lower() == ".csv" and (columns := _columns_of_series(folder / data)) is not None:
+        return _of_series(columns, folder, data)
     if data.suffix.lower() == ".csv":
         return _of_pictures(_made(ImageCsv, folder, {"kind": "image-csv", "file": str(data)}), "file", data)
     if data.suffix.lower() == ".npz":
         return _of_arrays(_made(ImageClassification, folder, {"data": str(data)}), data)
     raise UsageError(
-        f"--data {data}: a folder of pictures, a .csv that lists them, or a .npz of arrays is expected",
+        f"--data {data}: a folder of pictures or WAV files, a .csv or a .npz of arrays is expected",
         "lay pictures out as FOLDER/CLASS/picture.jpg",
     )
 
 
-def _made(kind: type[Any], folder: Path, options: Mapping[str, str]) -> Any:
+def _has_sounds(folder: Path) -> bool:
+    """Whether the first picture or recording in a folder is a recording."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in (*PICTURE_SUFFIXES, *SOUND_SUFFIXES):
+            return path.suffix.lower() in SOUND_SUFFIXES
+    return False
+
+
+class _Columns(NamedTuple):
+    """Columns of a CSV file of series, told apart by their names and by the first rows."""
+
+    values: list[str]
+    label: str
+    series: str | None
+    split: str | None
+
+
+def _columns_of_series(path: Path) -> _Columns | None:
+    """None where the file is a list of pictures. Raises ConfigurationError where a label can't be found."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            names, rows = [name.strip() for name in reader.fieldnames or ()], list(islice(reader, _LOOKED_AT))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigurationError.one(f"can't be read: {error}", "write it as UTF-8", Place(str(path))) from error
+    lower = {name.lower(): name for name in names}
+    if "path" in lower:
+        return None
+    label = next((lower[name] for name in _LABELS if name in lower), None)
+    series = next((lower[name] for name in _SERIES if name in lower), None)
+    apart = {label, series, lower.get("split"), *(lower[name] for name in _TIMES if name in lower)}
+    values = [name for name in names if name not in apart and rows and all(_is_number(row.get(name)) for row in rows)]
+    if label is None or not values:
+        raise ConfigurationError.one(
+            f"the columns are {', '.join(names) or '(none)'}: a column `label` and columns of numbers are expected for "
+            "series, or path and label for a list of pictures",
+            "name the column of classes `label`",
+            Place(str(path), 1),
+        )
+    return _Columns(values, label, series, lower.get("split"))
+
+
+_LABELS, _SERIES, _TIMES = (
+    ("label", "class", "activity"),
+    ("series", "recording", "run", "id"),
+    ("time", "timestamp", "t"),
+)
+"""Names of columns, as people call them."""
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        return math.isfinite(float(text or "nan"))
+    except ValueError:
+        return False
+
+
+def _of_series(columns: _Columns, folder: Path, data: Path) -> Seen:
+    options: dict[str, Any] = {"kind": "csv-series", "file": str(data), **columns._asdict()}
+    options = {name: value for name, value in options.items() if value is not None}
+    lengths = _made(CsvSeries, folder, {**options, "length": 1}).lengths()
+    if len(set(lengths)) > 1:
+        options["length"] = length = min(_WINDOW, *lengths)
+        options["step"] = max(1, length // 2)
+    spec, train, commonest = _looked_through(_made(CsvSeries, folder, options))
+    channels, steps = spec.input.shape
+    return Seen(
+        task=options,
+        words=f"{train:,} training series of {spec.head.classes} classes, {channels} columns of {steps} steps",
+        train=train,
+        classes=spec.head.classes,
+        commonest=commonest,
+        side=steps,
+        floats=True,
+        signal="series",
+    )
+
+
+def _looked_through(task: Task) -> tuple[TaskSpec, int, float]:
+    """A task's description, the number of its training samples, and the share of the largest class."""
+    spec, train = task.spec, task.split("train")
+    return spec, len(train), float(np.bincount(train.labels).max() / len(train))
+
+
+def _of_recordings(task: AudioFolder, data: Path) -> Seen:
+    parts = task.listed().parts
+    files = [path for part in parts.values() for path, _ in part]
+    classes = Counter(name for _, name in parts["train"])
+    headers = [header_of(picture_bytes(path), path) for path in files[:: max(1, len(files) // _LOOKED_AT)]]
+    rate = headers[0].rate
+    seconds = math.ceil(10 * float(np.percentile([header.samples for header in headers], _LENGTHS)) / rate) / 10
+    train = len(parts["train"])
+    left = (1 - task.validation) * (1 if "test" in parts else 1 - task.test)
+    return Seen(
+        task={"kind": "audio-folder", "root": str(data), "seconds": seconds},
+        words=f"{len(files):,} recordings of {len(classes)} classes, {rate} samples a second",
+        train=round(train * (1 if "validation" in parts and "test" in parts else left)),
+        classes=len(classes),
+        commonest=max(classes.values()) / train,
+        side=round(seconds * rate),
+        floats=True,
+        signal="audio",
+    )
+
+
+def _made(kind: type[Any], folder: Path, options: Mapping[str, Any]) -> Any:
     given = {name: value for name, value in options.items() if name != "kind"}
     try:
         return kind.model_validate(given, context={"folder": folder})
@@ -106,6 +227,7 @@ def _of_arrays(task: ImageClassification, data: Path) -> Seen:
         commonest=commonest,
         side=min(spec.input.shape[1:]),
         floats=kind == "float32",
+        signal="" if spec.input.is_image else "series",
     )
 
 

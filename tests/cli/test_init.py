@@ -197,3 +197,39 @@ def test_data_that_can_not_be_used_is_refused_at_once(
     assert main(["init", "--data", data]) == code
     assert said in capsys.readouterr().err
     assert not (tmp_path / "project.yaml").exists()
+
+
+def test_a_folder_of_recordings_begins_a_search_on_raw_samples(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    from tests.tasks.tones import tone, write_wav
+
+    for name, hertz in (("low", 300), ("high", 1500)):
+        for number in range(10):
+            write_wav(tmp_path / "tones" / name / f"{number}.wav", tone(hertz, 0.2 + 0.01 * number, number))
+    assert main(["init", "--data", "tones"]) == 0
+    assert "20 recordings of 2 classes, 8000 samples a second" in capsys.readouterr().out
+    project = read_project(tmp_path / "project.yaml")
+    assert project.task.spec.input.shape == (1, 2400)
+    assert project.family.name == "dscnn"
+    assert {axis.name for axis in project.family.space(project.task.spec).axes} >= {"depth1", "width1"}
+    assert np.isfinite(project.task.spec.input.std).all()
+
+
+def test_columns_of_series_begin_one_too(tmp_path: Path) -> None:
+    from tests.tasks.tones import write_waves
+
+    path = write_waves(tmp_path / "waves.csv")
+    path.write_text(path.read_text() + "\n40,r0,0.1,0.2,fast")
+    assert main(["init", "--data", "waves.csv"]) == 0
+    project = read_project(tmp_path / "project.yaml")
+    assert project.task.spec.input.shape == (2, 40)
+    assert project.family.name == "dscnn"
+
+
+def test_columns_without_a_label_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "waves.csv").write_text("time,x\n0,1\n")
+    assert main(["init", "--data", "waves.csv"]) == 3
+    assert "a column `label` and columns of numbers are expected" in capsys.readouterr().err
