@@ -89,7 +89,9 @@ class _Columns(NamedTuple):
 
 
 def _columns_of_series(path: Path) -> _Columns | None:
-    """None where the file is a list of pictures. Raises ConfigurationError where a label can't be found."""
+    """None where the file is a list of pictures, or isn't there. Raises ConfigurationError where no label is found."""
+    if not path.is_file():
+        return None
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)

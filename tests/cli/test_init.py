@@ -181,7 +181,7 @@ def test_floats_are_taken_as_floats(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "code", "said"),
     [
-        ("nowhere", 2, "a folder of pictures, a .csv that lists them, or a .npz"),
+        ("nowhere", 2, "a folder of pictures or WAV files, a .csv or a .npz of arrays"),
         ("empty", 3, "has no folders; a folder for each class is expected"),
         ("gone.csv", 3, "no such file"),
         ("X.npz", 3, "has the arrays X; needed: x_train"),
