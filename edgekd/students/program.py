@@ -268,9 +268,11 @@ def _convolution(layers: _Layers, node: fx.Node) -> nn.Module | None:
         stride, padding, dilation, groups = [*options, *defaults[len(options) :]]
     sizes = weight.shape[1] * groups, weight.shape[0]
     if weight.dim() == 3:
-        along = padding if isinstance(padding, str) else _pair(padding)[0]
-        over = weight.shape[2], _pair(stride)[0], along, _pair(dilation)[0]
-        return _filled(nn.Conv1d(*sizes, *over, groups, bias is not None), weight=weight, bias=bias)
+        layer: nn.Module = nn.Conv1d(
+            *sizes, weight.shape[2], _pair(stride)[0],
+            padding if isinstance(padding, str) else _pair(padding)[0], _pair(dilation)[0], groups, bias is not None,
+        )  # fmt: skip
+        return _filled(layer, weight=weight, bias=bias)
     height, width = weight.shape[2:]
     layer = nn.Conv2d(
         *sizes, (height, width), _pair(stride),
