@@ -17,13 +17,14 @@ from typing import Any
 
 from cells import Cells, arguments, data_folder, folders, opened, patiently, table
 
-from edgekd.artefacts import BACKENDS, Backend, Format
+from edgekd.artefacts import Backend, Format
 from edgekd.devices._protocol import MeasurePlan
+from edgekd.ir.backends import BACKENDS
 from edgekd.ir.numerics import Precision
 
 NAME = "reference"
 MODELS = ("ic_resnet8", "kws", "vww_96")
-TFLITE = tuple(name for name, formats in BACKENDS.items() if Format.TFLITE in formats)
+TFLITE = tuple(name for name, spec in BACKENDS.items() if Format.TFLITE in spec.formats)
 RUNTIMES = ("litert/xnnpack", "onnxruntime/cpu", "openvino/cpu")
 
 

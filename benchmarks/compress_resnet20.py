@@ -28,8 +28,9 @@ from typing import Any
 from cells import ROOT, Cells, arguments, data_folder, edgekd, folders, opened, patiently, table, write_yaml
 from cifar_search import task, teacher
 
-from edgekd.artefacts import BACKENDS, Artefact, Backend
+from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import DeviceSession, Job, MeasurePlan
+from edgekd.ir.backends import BACKENDS
 from edgekd.ir.numerics import Precision
 from edgekd.ir.support import COMPARED
 from edgekd.measure.figures import figures_of

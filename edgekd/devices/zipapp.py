@@ -18,7 +18,7 @@ from pathlib import Path
 
 import platformdirs
 
-from edgekd.errors import MissingError
+from edgekd.errors import ConfigurationError, MissingError
 from edgekd.ir.backends import RuntimeSpec, runtimes
 
 __all__ = ["agent_path", "build_agent"]
@@ -60,7 +60,13 @@ def _sources() -> Mapping[str, str]:
                 found[f"{prefix}/{item.name}"] = item.read_text(encoding="utf-8")
     for runtime in runtimes().values():
         if runtime.agent:
-            found[f"edgekd/agent/runtimes/{runtime.name}.py"] = _source(runtime)
+            place = f"edgekd/agent/runtimes/{runtime.name}.py"
+            if place in found:
+                raise ConfigurationError.one(
+                    f"{runtime.agent} is the agent's module of `{runtime.name}`, and the agent has one of that name",
+                    "uninstall the package that brings it, or ask its author to rename the runtime",
+                )
+            found[place] = _source(runtime)
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgekd import plugins
 from edgekd.artefacts import Backend, Format
@@ -31,9 +31,9 @@ __all__ = [
     "runtimes",
 ]
 
-Ability = Literal["execute", "measure", "simulate", "compile"]
-"""``execute``: answers samples. ``measure``: its calls can be timed on the hardware. ``simulate``: its figures come
-from a model of the hardware. ``compile``: a file is compiled for the hardware before it runs there."""
+Ability = Literal["execute", "measure", "simulate"]
+"""``execute``: answers samples. ``measure``: its calls are timed where it runs. ``simulate``: its figures are estimates
+of a compiler, by its model of the hardware."""
 
 
 class Home(Record):
@@ -80,6 +80,12 @@ class BackendSpec(Record):
     delegates: bool = False  # operators run in several places, and the runtime tells in which
     example: str = ""  # lines of a bundle's example.py that answer one batch: see `edgekd.bundle.example`
     example_heads: str = ""  # in the place of the last of them, where a model has several outputs
+
+    @model_validator(mode="after")
+    def _can_run(self) -> BackendSpec:
+        if "execute" in self.can and not self.runtime.homes:
+            raise ValueError("a backend that executes needs `homes`: the package that brings its runtime")
+        return self
 
     @property
     def name(self) -> str:

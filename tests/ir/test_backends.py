@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from edgekd import plugins
 from edgekd.artefacts import Backend, Format
@@ -17,10 +18,13 @@ from edgekd.devices.install import installable
 from edgekd.devices.zipapp import build_agent
 from edgekd.errors import ConfigurationError, MissingError, UnknownName
 from edgekd.ir import backends
-from edgekd.ir.backends import BACKENDS, asked_of_agent, backend_hint, formats_of, runtimes
+from edgekd.ir.backends import BACKENDS, BackendSpec, RuntimeSpec, asked_of_agent, backend_hint, formats_of, runtimes
 from edgekd.ir.numerics import Precision
 from edgekd.ir.support import precisions_of, unsupported
+from edgekd.search.requirements import require_runtimes
+from edgekd.targets.target import Target
 from edgekd.targets.writing import installed_backends
+from edgekd.testing.fakes.device import fake_fingerprint
 
 RECORD = """\
 from edgekd.artefacts import Format
@@ -89,6 +93,16 @@ def test_another_packages_runtime_is_in_every_list(install: Install) -> None:
     assert "tiny/cpu" in installed_backends()
 
 
+def test_one_that_only_simulates_needs_a_device_that_does(install: Install) -> None:
+    install(text=RECORD.replace("provider=", "can=frozenset({{'simulate'}}), provider="))
+    wanted = {"name": "mine", "device": "here", "backends": ["tiny/cpu"]}
+    target = Target.model_validate(wanted)
+    here = fake_fingerprint(runtimes={"tiny": "1.0"})
+    with pytest.raises(MissingError, match="tiny/cpu, whose figures are estimates, and here runs models"):
+        require_runtimes(target, here)
+    require_runtimes(target, here.but(simulator="tiny 1.0"))
+
+
 def test_ours_stay_a_formats_default(install: Install) -> None:
     install(name="alone/cpu", runtime="alone", agent="tiny_agent")  # before litert in the alphabet
     assert list(BACKENDS)[-1] == "alone/cpu"
@@ -107,6 +121,20 @@ def test_an_agent_module_that_is_not_there_is_named(install: Install) -> None:
     install(agent="tiny_agent.deeper")
     with pytest.raises(MissingError, match=r"runtime `tiny` can't be sent to a device: tiny_agent\.deeper"):
         build_agent()
+
+
+@pytest.mark.parametrize("name", ["null", "base"])
+def test_it_takes_no_module_of_the_agent_away(install: Install, name: str) -> None:
+    install(name=f"{name}/cpu", runtime=name, agent="tiny_agent")
+    with pytest.raises(ConfigurationError, match=f"`{name}`, and the agent has one of that name"):
+        build_agent()
+
+
+def test_what_executes_needs_a_package() -> None:
+    runtime, listed = RuntimeSpec(name="bare"), {"formats": (Format.ONNX,), "precisions": (Precision.INT8,)}
+    with pytest.raises(ValidationError, match="a backend that executes needs `homes`"):
+        BackendSpec.model_validate({"runtime": runtime, "provider": "cpu", **listed})
+    assert BackendSpec.model_validate({"runtime": runtime, "provider": "cpu", "can": {"simulate"}, **listed})
 
 
 def test_a_record_of_another_name_is_refused(install: Install) -> None:
