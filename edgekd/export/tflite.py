@@ -50,6 +50,7 @@ class TfliteExporter:
         from edgekd.export.tflite_core import convert_core
         from edgekd.export.tflite_encode import halve_weights, narrow_weights, quantize
         from edgekd.export.tflite_outside import give_outside
+        from edgekd.students.islands import kept_tensors
 
         problems = self.check(student, options, backend, device)
         if problems:
@@ -65,10 +66,9 @@ class TfliteExporter:
             model = quantize(core, encodings, annotations.weights, passing_nodes(program), float_nodes(program))
         else:
             model = read_model(core.data)
-            if precision.weights == F16:
-                halve_weights(model)
-            elif precision.weights.is_integer:
+            if precision.weights.is_integer:
                 narrow_weights(model, core, annotations.weights)
+        halve_weights(model, None if precision.weights == F16 else kept_tensors(program.student.module))
         give_outside(model, deployable)
         path.write_bytes(write_model(model))
         return Artefact.of(path)
