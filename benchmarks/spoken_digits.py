@@ -11,9 +11,9 @@ digit, in `train` and `test` (the data's own split: six speakers, all in both). 
                 and bytes of each file, and all latencies in one interleaved batch
 
 Of the project as `init` writes it the runtime is changed, and the epochs and the space are cut so that a search takes
-minutes: 25 epochs of the teacher, which is trained once and kept in the cache, 40 of a student, `width: [8, 32]`.
+minutes: 15 epochs of the teacher, which is trained once and kept in the cache, 40 of a student, `width: [8, 32]`.
 
-Run: EDGEKD_DATA=... python benchmarks/spoken_digits.py [--minutes 6]. About 25 minutes on two idle cores; --tiny takes
+Run: EDGEKD_DATA=... python benchmarks/spoken_digits.py [--minutes 5]. About 20 minutes on two idle cores; --tiny takes
 five.
 """
 
@@ -41,13 +41,13 @@ RUNTIMES = {"tflite": "litert/xnnpack", "onnx": "onnxruntime/cpu", "openvino": "
 SUFFIXES = {"tflite": "model.tflite", "onnx": "model.onnx", "openvino": "model.xml"}
 PRECISIONS = ("float32", "float16", "dynamic-int8", "int8")
 EXAMPLES = 5
-EPOCHS = (25, 40, 6)  # of the teacher, of a student, and of one that estimates
+EPOCHS = (15, 40, 6)  # of the teacher, of a student, and of one that estimates
 
 
 def main() -> None:
     """Make the cells that are missing, and print the table."""
     parser = arguments(__doc__, NAME)
-    parser.add_argument("--minutes", type=float, default=6.0, help="of each search")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of each search")
     options = parser.parse_args()
     if options.tiny:
         options.minutes = 1.0
