@@ -37,7 +37,7 @@ from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.students._protocol import Student
 from edgekd.students.heads.many import raw_names
-from edgekd.tasks._protocol import HeadSpec, InputSpec, Rows, TaskSpec
+from edgekd.tasks._protocol import HeadSpec, InputSpec, Rows, TaskSpec, TextSpec
 
 __all__ = ["make_cell"]
 
@@ -80,8 +80,12 @@ class Work:
             kind, _, size = answer.partition(":")
             numbers = {"mean": (0.0,) * int(size), "std": (1.0,) * int(size)} if kind == "regression" else {}
             heads.append(HeadSpec(name=("logits", "numbers")[place], kind=kind, classes=int(size), **numbers))
-        shape = InputSpec(shape=self.animal.inputs[0], raw_dtype="float32", raw_range=(-4.0, 4.0))
-        return TaskSpec(name="zoo", input=shape, head=heads[0], more=tuple(heads[1:]), data="0" * 64)
+        shape, ids = self.animal.inputs[0], self.animal.tokens
+        given = InputSpec(shape=shape, raw_dtype="float32", raw_range=(-4.0, 4.0))
+        if ids:
+            text = TextSpec(vocabulary=ids, padding=0, tokenizer="0" * 64)
+            given = InputSpec(name="tokens", shape=shape, raw_dtype="int32", raw_range=(0, ids - 1), text=text)
+        return TaskSpec(name="zoo", input=given, head=heads[0], more=tuple(heads[1:]), data="0" * 64)
 
     @cached_property
     def student(self) -> Student:
@@ -91,7 +95,7 @@ class Work:
 
     @cached_property
     def raw(self) -> np.ndarray[Any, Any]:
-        return samples_of(self.animal, _SAMPLES, seed=2)[0].float().numpy()
+        return samples_of(self.animal, _SAMPLES, seed=2)[0].numpy().astype(self.spec.input.raw_dtype)
 
     def own(self) -> dict[str, Any]:
         """Options of a person's own model: its function and its weights."""
@@ -160,7 +164,7 @@ def exported(work: Work, part: str, precision: Precision) -> dict[str, Any]:
 
     backend = Backend.model_validate(BACKENDS[part])
     options = ExportOptions()
-    calibration = samples_of(work.animal, _CALIBRATION, seed=3)[0].float().numpy()
+    calibration = samples_of(work.animal, _CALIBRATION, seed=3)[0].numpy().astype(work.spec.input.raw_dtype)
     student = calibrate(work.student, calibration, precision, "percentile", work.device, backend)
     exporter: Exporter = plugins.load("edgekd.exporters", part)()
     path = work.scratch / f"{work.animal.name}-{precision.value}{Format(part).suffix}"

@@ -112,6 +112,29 @@ search: {budget: 30 min, seed: 0, accuracy: {short: {epochs: __SHORT__}}}
 
 export: {input: float32, layout: nhwc, preprocess: fold, batch: 1}   # nhwc: (batch, time, channels)
 """
+_TEXTS = """\
+# The most accurate student for your texts that meets here.yaml, measured on this computer.
+# Seen: __WORDS__.
+# Try it:  edgekd search project.yaml
+schema: edgekd.project/1
+
+task:
+__TASK__
+
+student:
+  family: transformer          # an encoder behind an embedding
+  space: {depth: [1, 3], heads: [2, 4], width: [32, 96, 32], mlp_ratio: [2, 4, 2]}
+
+target: here                   # here.yaml, beside this file: the device and the budgets
+
+recipe:                        # what a student goes through before it ships
+  - distill: {loss: ce, epochs: __EPOCHS__, clip: 1.0}
+
+search: {budget: 30 min, seed: 0, accuracy: {short: {epochs: __SHORT__}}}
+
+export: {batch: 1}             # a file takes the ids of tokens, int32: tokenizer.json beside it makes them
+"""
+
 _FRONT = "log_mel: {mels: 40, window: 0.032, hop: 0.016}"
 
 _DIGITS = """\
@@ -251,6 +274,16 @@ def _searched(seen: Seen) -> str:
     longer = _LONGER if few else 1
     epochs = min(400, max(10, longer * _STEPS // steps))
     small = seen.classes <= 20 and seen.train <= 10_000
+    if seen.signal == "text":
+        return _filled(
+            _TEXTS,
+            {
+                "__WORDS__": seen.words,
+                "__TASK__": _options(seen.task),
+                "__EPOCHS__": str(min(60, epochs)),
+                "__SHORT__": str(min(10, max(2, longer * _SHORT_STEPS // steps))),
+            },
+        )
     if seen.signal:
         front = _FRONT if seen.signal == "audio" else ""
         return _filled(

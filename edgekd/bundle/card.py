@@ -15,7 +15,7 @@ def card_text(certificate: Certificate) -> str:
     c = certificate
     task, fingerprint, precision = c.task, c.fingerprint, c.candidate.plan.precision
     extensions = ", ".join(fingerprint.extensions) or "none listed"
-    shape, axes = " x ".join(map(str, task.input.shape)), "C x H x W" if task.input.is_image else "C x T"
+    shape, axes = " x ".join(map(str, task.input.shape)), task.input.axes
     scored = f"{c.accuracy.split} split, {c.accuracy.samples} samples, {c.accuracy.method}"
     lines = [
         f"# {task.name}: {c.candidate.family} for {c.target.name}",

@@ -8,6 +8,7 @@ from edgekd.ir.backends import BACKENDS
 from edgekd.ir.encoding import Encoding
 from edgekd.ir.numerics import BF16, Precision
 from edgekd.tasks._protocol import PictureSpec, SoundSpec, TaskSpec
+from edgekd.tasks.tokenizing import TOKENIZER
 
 __all__ = ["example_source"]
 
@@ -35,6 +36,7 @@ def example_source(
     imports, _, use = call.partition("\n\n")
     own = ", or a picture: python example.py PICTURE (pillow)" if spec.input.picture else ""
     own = ", or a recording: python example.py SOUND.wav" if spec.input.sound else own
+    own = ', or a sentence: python example.py "SENTENCE" (tokenizers)' if spec.input.text else own
     return (
         f'"""Answers the first sample that came with this model{own}. Needs numpy and the runtime, nothing else."""\n\n'
         f"{'import json' + chr(10) if own else ''}import pathlib\n{'import sys' + chr(10) if own else ''}"
@@ -49,7 +51,7 @@ def example_source(
 
 def _shown(spec: TaskSpec) -> str:
     """Lines that print the answers."""
-    if spec.plain and (spec.input.picture or spec.input.sound) and spec.head.labels:
+    if spec.plain and (spec.input.picture or spec.input.sound or spec.input.text) and spec.head.labels:
         names = 'json.loads((here / "preprocess.json").read_text())["output"]["labels"]'
         return f'print("class", {names}[int(np.argmax(answer))])'
     if spec.plain:
@@ -84,8 +86,14 @@ def _input_steps(options: ExportOptions, spec: TaskSpec, encoding: Encoding | No
         lines.extend(_picture_steps(spec.input.picture))
     if spec.input.sound is not None:
         lines.extend(_sound_steps(spec.input.sound))
+    if spec.input.text is not None:
+        lines += ["if len(sys.argv) > 1:", "    from tokenizers import Tokenizer", ""]
+        lines.append(f'    tokenizer = Tokenizer.from_file(str(here / "{TOKENIZER}"))')
+        lines.append("    batch = np.int32([tokenizer.encode(sys.argv[1]).ids])")
     if isinstance(options.batch, int) and options.batch > 1:
         lines.append(f"batch = np.repeat(batch, {options.batch}, axis=0)  # the model takes no fewer at once")
+    if spec.input.text is not None:
+        return lines
     if options.preprocess == "stated":
         ones = ", 1" * (len(spec.input.shape) - 1)
         mean, std = (f"np.float32({list(values)}).reshape(-1{ones})" for values in (spec.input.mean, spec.input.std))
@@ -118,9 +126,6 @@ def _sound_steps(sound: SoundSpec) -> list[str]:
     ]
     if sound.channels == 1:
         lines.append("sound = sound.mean(0, keepdims=True)")
-    else:
-        lines.append(f"if channels != {sound.channels}:")
-        lines.append(f'    sys.exit(f"the recording has {{channels}} channels, and the model takes {sound.channels}")')
     lines.append(f"over = sound.shape[1] - {sound.samples}  # its middle, or zeros on both sides")
     lines.append(f"sound = sound[:, over // 2 : over // 2 + {sound.samples}] if over > 0 else sound")
     lines.append(f"before = ({sound.samples} - sound.shape[1]) // 2")

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from edgekd.export._protocol import ExportOptions, InputLayout
+from edgekd.export._protocol import ExportOptions, InputDtype, InputLayout
 from edgekd.ir.encoding import Encoding
 from edgekd.records import Filed, Record
-from edgekd.tasks._protocol import PictureSpec, SoundSpec, TaskSpec
+from edgekd.tasks._protocol import PictureSpec, SoundSpec, TaskSpec, TextSpec
 from edgekd.tasks.rows import outputs_of
 
 __all__ = ["PREPROCESS", "Preprocess", "preprocess_of"]
@@ -30,10 +30,16 @@ class SoundInput(SoundSpec):
     steps: tuple[str, ...]
 
 
+class TextInput(TextSpec):
+    """How a text becomes a raw sample; ``steps`` say it in words."""
+
+    steps: tuple[str, ...]
+
+
 class ModelInput(Record):
     """What the model takes. ``steps`` say in words, in order, what to do to a raw sample."""
 
-    dtype: Literal["float32", "uint8", "int8"]
+    dtype: InputDtype
     layout: InputLayout
     shape: tuple[int | str, ...]
     raw_range: tuple[float, float]
@@ -66,6 +72,7 @@ class Preprocess(Filed):
     schema_: Literal["edgekd.preprocess/1"] = Field(default="edgekd.preprocess/1", alias="schema")
     picture: PictureInput | None = None  # None: raw samples don't come from picture files
     sound: SoundInput | None = None  # None: they don't come from WAV files
+    text: TextInput | None = None  # None: they are no ids of tokens
     input: ModelInput
     output: ModelOutput
     export: ExportOptions
@@ -75,8 +82,8 @@ class Preprocess(Filed):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """``outputs`` left out where one classification head says all, ``picture`` and ``sound`` where none is."""
-        unused = ("outputs", "picture", "sound")
+        """``outputs`` left out where one classification head says all, ``picture`` and its like where none is."""
+        unused = ("outputs", "picture", "sound", "text")
         return {name: value for name, value in handler(self).items() if name not in unused or value}
 
 
@@ -86,7 +93,7 @@ def preprocess_of(
     """State both ends. Encodings are those of the student's input and logits; only integer ends use them."""
     given = spec.input
     steps = []
-    if options.preprocess == "stated":
+    if given.text is None and options.preprocess == "stated":
         steps.append(f"subtract mean {list(given.mean)} and divide by std {list(given.std)}, per channel, in raw units")
         if options.input != "float32" and input_encoding is not None:
             shift = 128 if options.input == "uint8" else 0  # encodings are for signed storage
@@ -96,7 +103,7 @@ def preprocess_of(
     elif options.input == "int8":
         steps.append("subtract 128")
     axes = options.axes(given)
-    if options.layout == "nhwc":
+    if options.layout == "nhwc" and given.text is None:
         steps.append(f"order the axes as {', '.join(_AXES[axis] for axis in axes)}")
     scale = zero_point = None
     if options.output != "float32" and output_encoding is not None:
@@ -105,8 +112,9 @@ def preprocess_of(
     return Preprocess(
         picture=None if given.picture is None else _picture(given.picture),
         sound=None if given.sound is None else _sound(given.sound),
+        text=None if given.text is None else _text(given.text),
         input=ModelInput(
-            dtype=options.input,
+            dtype=options.dtype(given),
             layout=axes,
             shape=options.shape(given),
             raw_range=given.raw_range,
@@ -152,6 +160,14 @@ def _sound(spec: SoundSpec) -> SoundInput:
         "behind or one fewer",
     )
     return SoundInput(**spec.model_dump(), steps=steps)
+
+
+def _text(spec: TextSpec) -> TextInput:
+    steps = (
+        "tokenizer.json cuts and pads: tokenizers.Tokenizer.from_file('tokenizer.json').encode(text).ids",
+        f"behind a short text comes the id {spec.padding}",
+    )
+    return TextInput(**spec.model_dump(), steps=steps)
 
 
 _MEANING = {

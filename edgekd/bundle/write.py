@@ -38,8 +38,9 @@ from edgekd.store.schema import read_record
 from edgekd.students._protocol import Student
 from edgekd.students.student import load_student
 from edgekd.targets.relative import floored
-from edgekd.tasks._protocol import Task
+from edgekd.tasks._protocol import Shipping, Task
 from edgekd.tasks.splits import spread
+from edgekd.tasks.tokenizing import TOKENIZER
 
 __all__ = ["BUNDLE", "require_free", "whole_certificate", "write_bundle"]
 
@@ -87,6 +88,8 @@ def write_bundle(
             model, backend, threads, options, student.task, encodings.get("input"), student.annotations.precision
         )
         write_bytes(draft / "example.py", example.encode())
+        for name, content in (task.shipped() if isinstance(task, Shipping) else {}).items():
+            write_bytes(draft / name, content)
         found = (run.students / finalist.student, student)
         others, files = other_formats(run, finalist.candidate, found, artefact.format, task, options, session, draft)
         certificate = certificate.but(others=others)
@@ -241,6 +244,7 @@ def _files(draft: Path, model: str, weights: Sequence[str]) -> Sequence[BundledF
         SAMPLES: "samples",
         "README.md": "card",
         "example.py": "example",
+        TOKENIZER: "tokenizer",
     }
     return tuple(
         BundledFile.model_validate(

@@ -17,8 +17,8 @@ __all__ = ["init"]
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Your data: a folder with one folder per class (pictures or WAV files), a .csv (path,label or columns of "
-    "numbers), or a .npz of arrays.",
+    help="Your data: a folder with one folder per class (pictures, WAV or .txt files), a .csv (path,label; text,label; "
+    "or columns of numbers), or a .npz of arrays.",
 )
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 def init(output: Output, model: str | None, weights: Path | None, data: Path | None, force: bool) -> None:

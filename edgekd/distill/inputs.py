@@ -1,4 +1,4 @@
-"""Raw samples as a student sees them, for training and scoring: ``(raw - mean) / std`` per channel, float32."""
+"""Raw samples as a student sees them, for training and scoring: ``(raw - mean) / std`` per channel, float32, or ids."""
 
 from __future__ import annotations
 
@@ -19,14 +19,20 @@ class Normalisation:
     def __init__(self, spec: InputSpec, device: torch.device | None = None) -> None:
         import torch
 
+        self._ids = spec.text is not None
         shape = (1, -1, *(1,) * (len(spec.shape) - 1))
         self._mean = torch.tensor(spec.mean, device=device).reshape(shape)
         self._std = torch.tensor(spec.std, device=device).reshape(shape)
 
     def __call__(self, raw: Tensor, memory_format: torch.memory_format | None = None) -> Tensor:
-        """Raw (N, C, H, W) of any dtype, anywhere, as normalised float32 on the device. ``raw`` is not changed."""
+        """Raw (N, C, H, W) of any dtype, anywhere, as normalised float32 on the device. ``raw`` is not changed.
+
+        Ids of tokens are brought there as they are.
+        """
         import torch
 
+        if self._ids:
+            return raw.to(self._mean.device, non_blocking=True)
         keep = torch.preserve_format if memory_format is None else memory_format
         batch = raw.to(self._mean.device, torch.float32, non_blocking=True, copy=True, memory_format=keep)
         return batch.sub_(self._mean).div_(self._std)

@@ -16,10 +16,13 @@ from edgekd.records import Record
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import InputSpec
 
-__all__ = ["ConversionOutcome", "ConversionResult", "ExportOptions", "Exporter", "InputLayout"]
+__all__ = ["ConversionOutcome", "ConversionResult", "ExportOptions", "Exporter", "InputDtype", "InputLayout"]
 
-InputLayout = Literal["nchw", "nhwc", "nct", "ntc", "nc"]
+InputLayout = Literal["nchw", "nhwc", "nct", "ntc", "nc", "nt"]
 """The axes of a file's input: N batch, C channels, H rows, W columns, T time."""
+
+
+InputDtype = Literal["float32", "uint8", "int8", "int32"]
 
 
 class ExportOptions(Record):
@@ -38,6 +41,10 @@ class ExportOptions(Record):
     batch: PositiveInt | Literal["dynamic"] = 1
     formats: tuple[Format, ...] = ()
 
+    def dtype(self, given: InputSpec) -> InputDtype:
+        """The type of the file's input: ids of tokens are int32 whatever is asked for."""
+        return self.input if given.text is None else "int32"
+
     def order(self, given: InputSpec) -> tuple[int, ...]:
         """For each axis of the file's input, the axis of a batch of raw samples (N, C, ...) that it is."""
         rank = len(given.shape)
@@ -45,7 +52,7 @@ class ExportOptions(Record):
 
     def axes(self, given: InputSpec) -> InputLayout:
         """The axes of the file's input, in order: ``nhwc``, ``ntc``."""
-        names = {1: "nc", 2: "nct", 3: "nchw"}[len(given.shape)]
+        names = {1: "nc" if given.text is None else "nt", 2: "nct", 3: "nchw"}[len(given.shape)]
         return cast("InputLayout", "".join(names[axis] for axis in self.order(given)))
 
     def shape(self, given: InputSpec) -> tuple[int | str, ...]:

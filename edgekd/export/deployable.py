@@ -143,7 +143,11 @@ def _problems_of_heads(task: TaskSpec, options: ExportOptions, file_format: Form
 def unwritable(task: TaskSpec, precision: Precision, options: ExportOptions, file_format: Format) -> list[Problem]:
     """What of these options no file of a task at a precision can have, known before there is a student."""
     problems, spec = [], task.input
-    if options.input != "float32":
+    if spec.text is not None and (options.input, options.preprocess) != ("float32", "fold"):
+        problems.append(
+            Problem("the input of a text task is ids of tokens, int32", "leave export.input and export.preprocess out")
+        )
+    elif options.input != "float32":
         if options.preprocess == "fold" and spec.raw_dtype != "uint8":
             problems.append(
                 Problem(

@@ -31,7 +31,7 @@ def facts_of(header: RunHeader, candidate: Candidate, options: ExportOptions, fi
         "input": given.name,
         "input_shape": canonical_json(options.shape(given)),
         "input_layout": options.axes(given),
-        "input_dtype": options.input,
+        "input_dtype": options.dtype(given),
         "mean": canonical_json(given.mean),
         "std": canonical_json(given.std),
         "preprocess": options.preprocess,

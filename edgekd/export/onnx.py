@@ -62,6 +62,7 @@ def onnx_model(
 
     For int8: weights as uint8 with zero point 128 where asked, and (static) the form of pairs that OpenVINO takes.
     """
+    from edgekd.compress.quantization.tables import tables_of
     from edgekd.export.encoded import decoding_nodes, encodings_by_node, float_nodes, passing_nodes
     from edgekd.export.onnx_encode import (
         encode_activations,
@@ -74,32 +75,34 @@ def onnx_model(
     )
     from edgekd.export.onnx_graph import POOL, Graph, float_model
     from edgekd.export.onnx_outside import give_outside
-    from edgekd.students.islands import kept_tensors
 
     program = traced(student, dynamic=options.batch != 1)
     key = core_key(program.student, "onnx", str(options.batch != 1))
     graph = Graph(_CORES.get(key, lambda: float_model(program)))
     deployable = Deployable(program.student, options)
     annotations, precision = program.student.annotations, deployable.precision
+    tables = tables_of(program)  # of a constant's rows nothing but those may be left
+    left = {
+        name: each for name, each in annotations.weights.items() if name not in tables or name in graph.initializers
+    }
     if precision.is_static:
+        narrow_weights(graph, {name: each for name, each in left.items() if name in tables})
+        left = {name: each for name, each in left.items() if name not in tables}
         moving = passing_nodes(program)
         activations = {name: found for name, found in encodings_by_node(program).items() if name not in moving}
         activations |= moved(graph, activations, float_nodes(program) | decoding_nodes(program))
         pooled = {name + POOL: encoding for name, encoding in activations.items() if name + POOL in graph.values}
         activations |= pooled
-        encode_weights(graph, annotations.weights, activations, unsigned=unsigned_weights, write_zeros=not for_openvino)
+        encode_weights(graph, left, activations, unsigned=unsigned_weights, write_zeros=not for_openvino)
         encode_activations(graph, activations)
         if not for_openvino:
             keep_weights_float(graph)
     elif precision.weights == F16:
         halve_weights(graph)
     elif precision.weights.is_integer:
-        left = annotations.weights
         if precision.scheme.quantized == "dynamic" and not for_openvino:
             left = quantize_at_run_time(graph, left, unsigned=unsigned_weights)
         narrow_weights(graph, left)
-    if precision.weights != F16:
-        halve_weights(graph, kept_tensors(program.student.module))
     give_outside(graph, deployable, paired_input=for_openvino)
     return graph.finish()
 

@@ -61,8 +61,7 @@ def _name_values(model: onnx.ModelProto, traced: Traced) -> None:
         return
     source = next(node for node in traced.program.graph.nodes if traced.keys.get(node.name) == "input")
     batch = source.meta["val"].shape[0]
-    shape = (batch if isinstance(batch, int) else 2, *traced.student.task.input.shape)
-    sample = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    sample = traced.student.task.input.random(0, batch if isinstance(batch, int) else 2)
     ours = node_values(traced, torch.from_numpy(sample))
     theirs = _values_of(model, made, sample)
     names: dict[str, str] = {}  # of the graph -> of the program
@@ -87,7 +86,7 @@ def _name_values(model: onnx.ModelProto, traced: Traced) -> None:
         output.name = names.get(output.name, output.name)
 
 
-def _values_of(model: onnx.ModelProto, names: Sequence[str], sample: NDArray[np.float32]) -> dict[str, Any]:
+def _values_of(model: onnx.ModelProto, names: Sequence[str], sample: NDArray[Any]) -> dict[str, Any]:
     """The float values of a graph for one input, in order."""
     import onnxruntime
 

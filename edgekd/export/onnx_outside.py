@@ -44,7 +44,7 @@ def _give_input(graph: Graph, deployable: Deployable, paired: bool) -> None:
         inside = f"{name}/normalised"
         graph.redirect(name, inside)
     del graph.graph.input[:]
-    graph.graph.input.append(onnx.helper.make_tensor_value_info(name, _TYPES[options.input], [batch, *shape]))
+    graph.graph.input.append(onnx.helper.make_tensor_value_info(name, _TYPES[options.dtype(spec)], [batch, *shape]))
     # OpenVINO computes its first integer layer in float where a Transpose stands before the input's pair
     late = channels_last and paired and deployable.input_encoding is not None
     value = name

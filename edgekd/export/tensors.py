@@ -32,7 +32,10 @@ def to_model_inputs(
     ``encoding`` is the input's, needed only where the caller quantizes (``stated`` with an integer input).
     Raises ConfigurationError where it is needed and missing.
     """
-    if options.preprocess == "stated":
+    values: NDArray[Any]
+    if spec.input.text is not None:
+        values = raw.astype(np.int32)
+    elif options.preprocess == "stated":
         values = normalised(raw, spec)
         if options.input != "float32":
             values = _quantized(values, options.input, encoding)
@@ -69,8 +72,10 @@ def from_model_outputs(outputs: NDArray[Any], options: ExportOptions, encoding: 
     return np.asarray(integers * np.float32(encoding.scale[0]), np.float32)
 
 
-def normalised(raw: NDArray[Any], spec: TaskSpec) -> NDArray[np.float32]:
-    """``(raw - mean) / std`` per channel: what a student sees."""
+def normalised(raw: NDArray[Any], spec: TaskSpec) -> NDArray[Any]:
+    """``(raw - mean) / std`` per channel, or ids of tokens as they are: what a student sees."""
+    if spec.input.text is not None:
+        return raw
     shape = (-1, *[1] * (len(spec.input.shape) - 1))
     mean = np.asarray(spec.input.mean, np.float32).reshape(shape)
     std = np.asarray(spec.input.std, np.float32).reshape(shape)

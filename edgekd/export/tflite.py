@@ -45,12 +45,12 @@ class TfliteExporter:
         self, student: Student, options: ExportOptions, backend: Backend, device: Fingerprint | None, path: Path
     ) -> Artefact:
         """Write the file. Raises ConfigurationError on what `check` finds, or where the graph has no such operator."""
+        from edgekd.compress.quantization.tables import tables_of
         from edgekd.export.encoded import encodings_by_node, float_nodes, passing_nodes
         from edgekd.export.flatbuffer import read_model, write_model
         from edgekd.export.tflite_core import convert_core
-        from edgekd.export.tflite_encode import halve_weights, narrow_weights, quantize
+        from edgekd.export.tflite_encode import halve_weights, narrow_tables, narrow_weights, quantize
         from edgekd.export.tflite_outside import give_outside
-        from edgekd.students.islands import kept_tensors
 
         problems = self.check(student, options, backend, device)
         if problems:
@@ -62,13 +62,17 @@ class TfliteExporter:
         core = _CORES.get(key, lambda: convert_core(program, options.batch))
         deployable, annotations = Deployable(program.student, options), program.student.annotations
         precision = deployable.precision
+        tables = tables_of(program)
         if precision.is_static:
-            model = quantize(core, encodings, annotations.weights, passing_nodes(program), float_nodes(program))
+            weights = {name: encoding for name, encoding in annotations.weights.items() if name not in tables}
+            model = quantize(core, encodings, weights, passing_nodes(program), float_nodes(program))
         else:
             model = read_model(core.data)
-            if precision.weights.is_integer:
+            if precision.weights == F16:
+                halve_weights(model)
+            elif precision.weights.is_integer:
                 narrow_weights(model, core, annotations.weights)
-        halve_weights(model, None if precision.weights == F16 else kept_tensors(program.student.module))
+        narrow_tables(model, {name: each for name, each in annotations.weights.items() if name in tables})
         give_outside(model, deployable)
         path.write_bytes(write_model(model))
         return Artefact.of(path)

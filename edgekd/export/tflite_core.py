@@ -25,7 +25,6 @@ from edgekd.export.tflite_barriers import Guarded, remove_barriers
 from edgekd.ir.operators import weight_axis
 from edgekd.students.graph import Traced, is_decoding
 from edgekd.students.heads.deployed import DECODE, deployed
-from edgekd.students.islands import kept_tensors
 
 __all__ = ["DECODING", "TfliteCore", "convert_core", "run_shown", "to_tflite"]
 
@@ -47,25 +46,24 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
     """Convert. Raises ConfigurationError with the converter's reason where an operator can't be lowered."""
     import litert_torch
 
-    rng = np.random.default_rng(0)
-    shape = (2 if batch == "dynamic" else batch, *traced.student.task.input.shape)
-    sample = torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
-    channels = len(shape) > 2
+    given = traced.student.task.input
+    sample = torch.from_numpy(given.random(0, 2 if batch == "dynamic" else batch))
+    channels = sample.ndim > 2
     guarded = bool(traced.student.annotations.float_operators)
     whole = Guarded(traced) if guarded else deployed(traced.student.module.eval(), traced.student.task)
     module: Any = whole
     if channels:
         module = litert_torch.to_channel_last_io(module, args=[0]).eval()
-    example = sample.movedim(1, -1).contiguous()
+    example = sample.movedim(1, -1).contiguous() if channels else sample
     free: Any = {0: torch.export.Dim("batch", min=1, max=4096)}
     each = (free, None) if guarded else (free,)
     shapes = (each,) if channels else each  # the channel-last wrapper takes its inputs as one tuple
-    given = (example, torch.ones(1)) if guarded else (example,)
+    inputs = (example, torch.ones(1)) if guarded else (example,)
     logging.getLogger().setLevel(logging.ERROR)
 
     def converted(module: Any) -> bytes:
         with torch.no_grad():
-            made = litert_torch.convert(module, given, dynamic_shapes=shapes if batch == "dynamic" else None)
+            made = litert_torch.convert(module, inputs, dynamic_shapes=shapes if batch == "dynamic" else None)
         content: bytes = made.model_content()
         return content
 
@@ -181,13 +179,11 @@ def run_shown(data: bytes, example: NDArray[Any]) -> Any:
 
 
 def _match_weights(model: Any, traced: Traced) -> dict[int, str]:
-    module = traced.student.module
-    parameters = {name: value.detach().numpy() for name, value in module.named_parameters()}
-    parameters |= {name: module.get_buffer(name).numpy() for name in kept_tensors(module) - parameters.keys()}
+    parameters = {name: value.detach().numpy() for name, value in traced.student.module.named_parameters()}
     found: dict[int, str] = {}
     for operator in model.subgraphs[0].operators:
         kind = operator_name(model, operator)
-        if weight_axis(kind) is None:
+        if weight_axis(kind) is None and kind != "EMBEDDING_LOOKUP":
             continue
         index = int(operator.inputs[1])
         tensor = model.subgraphs[0].tensors[index]

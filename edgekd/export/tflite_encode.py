@@ -33,7 +33,7 @@ from edgekd.export.tflite_core import DECODING, TfliteCore
 from edgekd.ir.encoding import Encoding
 from edgekd.ir.operators import TFLITE, weight_axis
 
-__all__ = ["halve_weights", "narrow_weights", "quantize"]
+__all__ = ["halve_weights", "narrow_tables", "narrow_weights", "quantize"]
 
 _HYBRID_VERSIONS = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 12}
 """Operator versions with per-channel int8 weights and float activations, from TFLite's own version table."""
@@ -302,8 +302,31 @@ def narrow_weights(model: Any, core: TfliteCore, weights: Mapping[str, Encoding]
             set_operator_version(model, operator, _HYBRID_VERSIONS[kind])
 
 
-def halve_weights(model: Any, only: AbstractSet[str] | None = None) -> None:
-    """Weights, all or those named, as float16 constants behind DEQUANTIZE, which runtimes fold at load."""
+def narrow_tables(model: Any, tables: Mapping[str, Encoding]) -> None:
+    """Tables of embeddings as int8 constants, by their parameters' names: lookups give float.
+
+    One that the converter has merged into something else, or reads by another operator, stays float: it holds the same
+    values.
+    """
+    graph = model.subgraphs[0]
+    readers: dict[int, list[str]] = {}
+    for operator in graph.operators:
+        for index in map(int, operator.inputs):
+            readers.setdefault(index, []).append(operator_name(model, operator))
+    for index, tensor in enumerate(graph.tensors):
+        encoding, content = tables.get(_name(tensor)), constant_of(model, tensor)
+        if encoding is None or content is None or set(readers.get(index, ())) != {"EMBEDDING_LOOKUP"}:
+            continue
+        stored = np.frombuffer(content, np.float32).reshape(tuple(tensor.shape))
+        data = np.ascontiguousarray(integers(stored, encoding))
+        tensor.buffer, tensor.type = add_buffer(model, data.tobytes()), schema().TensorType.INT8
+        tensor.quantization = schema().QuantizationParametersT()
+        tensor.quantization.scale = np.asarray(encoding.scale, np.float32)
+        tensor.quantization.zeroPoint = np.zeros(1, np.int64)
+
+
+def halve_weights(model: Any) -> None:
+    """Weights as float16 constants behind DEQUANTIZE, which runtimes fold at load."""
     graph = model.subgraphs[0]
     widened: dict[int, int] = {}
     for operator in list(graph.operators):
@@ -313,8 +336,6 @@ def halve_weights(model: Any, only: AbstractSet[str] | None = None) -> None:
         tensor = graph.tensors[index]
         content = constant_of(model, tensor)
         if content is None or (tensor.type != schema().TensorType.FLOAT32 and index not in widened):
-            continue
-        if only is not None and index not in widened and _name(tensor) not in only:
             continue
         if index not in widened:
             values = np.frombuffer(content, np.float32)

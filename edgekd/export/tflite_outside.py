@@ -56,7 +56,9 @@ def _give_input(model: Any, deployable: Deployable) -> None:
     inside = graph.tensors[inner]
     integer_core = inside.type in (types.INT8, types.INT16)
     front = _Front(model, [int(size) for size in inside.shape], inside)
-    if options.input == "float32":
+    if deployable.student.task.input.text is not None:
+        first = last = inner
+    elif options.input == "float32":
         value = front.tensor("raw", types.FLOAT32)
         first, last = value, _normalise(front, deployable, value, start=(1.0, 0.0))
     elif deployable.integers_are_the_input and options.input == "int8":

@@ -32,6 +32,7 @@ from edgekd.store.run import Run
 from edgekd.store.schema import read_record
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Answer, Verdict
+from edgekd.tasks._protocol import Shipping
 from edgekd.tasks.splits import spread
 
 __all__ = ["CARD", "certified_bundle", "checked_bundle", "judged", "require_replaceable"]
@@ -170,6 +171,8 @@ def checked_bundle(made: Made, task: ModelTask, header: RunHeader, card: str, fo
         )
         write_bytes(draft / "example.py", example.encode())
         write_bytes(draft / CARD, card.encode())
+        for name, content in (task.shipped() if isinstance(task, Shipping) else {}).items():
+            write_bytes(draft / name, content)
         replace_folder(draft, folder.absolute())
     finally:
         shutil.rmtree(draft, ignore_errors=True)

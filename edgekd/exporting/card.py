@@ -16,14 +16,14 @@ def card_text(
 ) -> str:
     """Markdown. ``reference`` is the float model's accuracy in PyTorch on the same images."""
     shape, precision = " x ".join(map(str, task.spec.input.shape)), row.precision
-    axes = "C x H x W" if task.spec.input.is_image else "C x T"
+    axes, dtype = task.spec.input.axes, options.dtype(task.spec.input)
     lines = [
         f"# {given.called}: {row.format.value}, {precision.value}",
         "",
         "| what | value |",
         "|---|---|",
         f"| model | {given.family.called} |",
-        f"| input | {shape} ({axes}), {options.input}, {options.axes(task.spec.input)}: see `preprocess.json` |",
+        f"| input | {shape} ({axes}), {dtype}, {options.axes(task.spec.input)}: see `preprocess.json` |",
         f"| classes | {task.spec.head.classes} |",
         f"| precision | {precision.value}: {precision.arithmetic(row.format)} |",
         f"| size | {format_bytes(row.size_bytes or 0)} |",

@@ -177,6 +177,7 @@ _ROWS: tuple[OperatorSpec, ...] = (
     ),
     OperatorSpec("getitem", "free", "input"),  # one of an operator's several results
     OperatorSpec("index", "move", onnx=("GatherND",), tflite=("GATHER_ND",), openvino=("GatherND",)),
+    OperatorSpec("embedding", "move", tflite=("EMBEDDING_LOOKUP",)),  # its table may be 8 bits: `export.embeddings`
     OperatorSpec("index_select", "move", onnx=("Gather",), tflite=("GATHER",), openvino=("Gather",)),
     OperatorSpec(
         "pixel_shuffle", "move", onnx=("DepthToSpace",), tflite=("DEPTH_TO_SPACE",), openvino=("DepthToSpace",)
@@ -186,7 +187,7 @@ _ROWS: tuple[OperatorSpec, ...] = (
     ),
     OperatorSpec("repeat", "move", onnx=("Tile",), tflite=("TILE",), openvino=("Tile",)),
     *_kinds(
-        "move", "channel_shuffle", "copy", "embedding", "flip", "gather", "index_add", "index_copy",
+        "move", "channel_shuffle", "copy", "flip", "gather", "index_add", "index_copy",
         "index_fill", "index_put", "native_channel_shuffle", "roll", "scatter", "scatter_add", "select_scatter",
         "slice_scatter", "tile", "unsafe_index", "upsample_bicubic2d", "upsample_bicubic2d_aa",
         "upsample_bilinear2d_aa", "upsample_linear1d", "upsample_nearest1d", "upsample_nearest3d",

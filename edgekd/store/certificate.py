@@ -28,7 +28,7 @@ class BundledFile(Record):
     name: str  # relative to the bundle
     sha256: Digest
     size_bytes: int
-    role: Literal["model", "weights", "preprocess", "samples", "card", "example", "other format"]
+    role: Literal["model", "weights", "preprocess", "samples", "card", "example", "tokenizer", "other format"]
 
 
 class Parity(Record):

@@ -121,12 +121,15 @@ def _follower(asked: _Asked) -> Follower | str:
     return follower if right else "its sizes are no sums of those of its groups"
 
 
+_TABLE = "embedding"  # its rows are taken, not multiplied; integers of all have one scale
+
+
 @dataclass(frozen=True)
 class _Counts:
     """Elements, before a precision makes bytes of them."""
 
     weights: int  # of convolutions and linear layers
-    constants: int  # of modules that compute in float at every precision, stored as float16
+    constants: int  # of modules that compute in float at every precision
     others: int  # biases and the parameters of whatever couldn't be folded
     channels: int  # output channels of weighted operators: a scale each
     macs: int
@@ -138,8 +141,8 @@ class _Counts:
     def at(self, precision: Precision) -> StaticFeatures:
         scales = 4 * self.channels if precision.weights.is_integer else 0
         others = 4 if precision.weights.is_integer else precision.weights.bits // 8  # biases of integers are 32 bits
-        weight_bytes = self.weights * precision.weights.bits // 8 + self.others * others + scales
-        weight_bytes += 2 * self.constants
+        floats = self.constants * (4 if precision.weights.is_integer else others)
+        weight_bytes = self.weights * precision.weights.bits // 8 + floats + self.others * others + scales
         activation = precision.activations.bits // 8
         return StaticFeatures(
             parameters=self.weights + self.constants + self.others,
@@ -182,7 +185,7 @@ def _operator(traced: Operator, parameters: Mapping[str, Shape]) -> _Operator:
         size=math.prod(shape),
         weights=weights,
         macs=_macs(name, kind, shapes, shape),
-        channels=shape[1 if kind == "conv" else -1] if filters and weights else 0,
+        channels=shape[1 if kind == "conv" else -1] if filters and weights else int(name == _TABLE),
         shape=shape,
         filters=filters,
         stride=traced.stride,
@@ -236,7 +239,9 @@ def _count(
         kept.append(operator)
         producer[operator.writes] = operator
     used = {key: size for operator in kept for key, size in operator.weights.items() if key not in folded}
-    matrices = {k: s for op in kept if op.filters for k, s in op.weights.items() if len(parameters[k]) > 1}
+    matrices = {
+        k: s for op in kept if op.filters or op.name == _TABLE for k, s in op.weights.items() if len(parameters[k]) > 1
+    }
     constants = sum(size for key, size in used.items() if key in kept_float)
     weights = sum(size for key, size in matrices.items() if key not in kept_float)
     counted: set[str] = set()

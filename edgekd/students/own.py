@@ -33,7 +33,7 @@ __all__ = ["GRAPH", "Own", "classes_of", "program_shape"]
 
 GRAPH = ".onnx"
 _AXES = (2, 3)
-_LATER = "models of one image (C, H, W) or signal (C, T) are taken so far"
+_LATER = "models of one image (C, H, W), signal (C, T) or text are taken so far"
 
 
 class Own(Record):
@@ -130,13 +130,14 @@ def program_shape(path: Path) -> tuple[int, ...]:
 
 
 def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
-    """How many classes a model tells apart, by its answer to two blank images or signals.
+    """How many classes a model tells apart, by its answer to two blank images, signals or texts.
 
     Raises ConfigurationError, with what to give instead, on a model that doesn't take such images alone, answers with
     anything but logits (N, classes), or answers NaN or infinity.
     """
-    shape, what = given.shape, "images" if given.is_image else "signals"
-    if len(shape) not in _AXES:
+    text = given.text is not None
+    shape, what = given.shape, "texts" if text else "images" if given.is_image else "signals"
+    if not text and len(shape) not in _AXES:
         raise ConfigurationError.one(
             f"`{called}`: inputs {' x '.join(map(str, shape))} have {len(shape)} axes, and {_LATER}",
             "give a model that takes (N, C, H, W) or (N, C, T)",
@@ -159,7 +160,9 @@ def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
             f"`{called}` takes whole numbers (tokens), and {_LATER}"
             if tokens
             else f"`{called}` can't take two {what} {shape}: {reason}",
-            "text models can't be exported yet" if tokens else "give the size it was trained with: --input 3x224x224",
+            "give a project with the task text-classification"
+            if tokens
+            else "give the size it was trained with: --input 3x224x224",
         ) from error
     found = logits_in(answer)
     if found is None or found.dim() != 2 or len(found) != 2:

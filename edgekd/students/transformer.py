@@ -1,5 +1,6 @@
 """Transformer encoders: vision transformers behind a convolutional stem (Dosovitskiy et al. 2021, arXiv 2010.11929; the
-stem of Xiao et al. 2021, "Early convolutions help transformers see better", arXiv 2106.14881).
+stem of Xiao et al. 2021, "Early convolutions help transformers see better", arXiv 2106.14881), and text encoders behind
+an embedding (as in Devlin et al. 2019, "BERT", arXiv 1810.04805).
 
 Axes: ``depth`` (blocks), ``heads``, ``width`` (channels of a token), ``mlp_ratio`` (how many times as wide a block's
 perceptron is inside) and ``patch`` (pixels a side of one token: 8 x 8 pixels with ``patch`` 2 are 16 tokens). A head
@@ -7,9 +8,10 @@ has ``head_width`` channels whatever the width, so that all axes are independent
 arXiv 2107.00651).
 
 Blocks normalise first (Xiong et al. 2020, arXiv 2002.04745). Tokens carry learned positions; the answer is a linear
-layer on their mean. Attention is written as two products of matrices and a softmax, which every exporter keeps. In
-static int8, products with weights and the stem compute with integers; attention, LayerNorm and GELU are float islands,
-so ``dynamic-int8`` is usually both faster and closer to float.
+layer on their mean. Of texts, padding takes no part: the graph tells it by its id. Attention is written as two products
+of matrices and a softmax, which every exporter keeps. In static int8, products with weights and the stem compute with
+integers; attention, LayerNorm and GELU are float islands, so ``dynamic-int8`` is usually both faster and closer to
+float.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ __all__ = ["Transformer", "TransformerSpace"]
 
 _NARROWEST_STEM = 8
 _MOST_TOKENS = 4096
+_MASKED = 1e4  # what attention compares is far smaller
+_TABLE_STD = 0.1  # of an embedding's fresh weights
 
 
 def _powers(patches: tuple[int, ...]) -> tuple[int, ...]:
@@ -70,25 +74,30 @@ class Transformer(Record):
 
     def space(self, spec: TaskSpec) -> Space:
         """The archs that fit this input. Raises ConfigurationError where a patch doesn't divide the image."""
-        if len(spec.input.shape) != 3:
+        text = spec.input.text is not None
+        if not text and len(spec.input.shape) != 3:
             raise ConfigurationError.one(
-                f"the family {self.name} takes images (channels, height, width); this task's input is "
+                f"the family {self.name} takes images (channels, height, width) and texts; this task's input is "
                 f"{spec.input.shape}",
                 "choose another family",
             )
-        for patch in self.space_.patch:
+        for patch in () if text else self.space_.patch:
             _check_patch(patch, *spec.input.shape[1:])
         asked, steps = self.space_, {"depth": 1, "heads": 1, "mlp_ratio": 1, "width": 16}
         axes = [Axis(name=name, choices=stepped(getattr(asked, name), step)) for name, step in steps.items()]
-        axes += [Axis(name="patch", choices=asked.patch)] if len(asked.patch) > 1 else []
+        axes += [Axis(name="patch", choices=asked.patch)] if len(asked.patch) > 1 and not text else []
         return Space(axes=tuple(sorted(axes, key=lambda axis: axis.name)))
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
         """An encoder with fresh weights from torch's global generator, in eval mode."""
-        patch = int(dict(arch.choices).get("patch", self.space_.patch[0]))
-        width, (channels, *sides) = int(arch["width"]), spec.input.shape
+        width = int(arch["width"])
         inner = int(arch["heads"]) * self.space_.head_width, int(arch["mlp_ratio"]) * width
         blocks = [Block(width, int(arch["heads"]), *inner) for _ in range(int(arch["depth"]))]
+        if spec.input.text is not None:
+            words = Words(spec.input.text.vocabulary, width)
+            encoder = Encoder(words, spec.input.shape[0], width, blocks)
+            return TextClassifier(encoder, width, spec.input.text.padding, spec.head.classes).eval()
+        patch, (channels, *sides) = int(dict(arch.choices).get("patch", self.space_.patch[0])), spec.input.shape
         encoder = Encoder(Patches(channels, width, patch), math.prod(sides) // patch**2, width, blocks)
         if spec.plain:
             return Classifier(encoder, width, spec.head.classes).eval()
@@ -126,6 +135,22 @@ class ManyHeaded(nn.Module):
         return [self.encoder.blocks[-1].get_parameter("perceptron.narrow.weight")]
 
 
+class TextClassifier(nn.Module):
+    """A linear layer on the mean over tokens that are no padding. Ids (N, T) int32 to (N, classes)."""
+
+    def __init__(self, encoder: Encoder, width: int, padding: int, classes: int) -> None:
+        super().__init__()
+        self.encoder, self.padding = encoder, padding
+        self.head = _linear(width, classes)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        there = (ids != self.padding).to(torch.float32)
+        tokens = self.encoder(ids, (there - 1.0).reshape(-1, 1, 1, ids.shape[1]) * _MASKED)
+        sums = (tokens * there.unsqueeze(2)).sum(1)
+        answer: Tensor = self.head(sums / there.sum(1, keepdim=True).clamp(min=1.0))
+        return answer
+
+
 class Encoder(nn.Module):
     """Tokens with positions, blocks, and a normalisation. What ``embed`` takes to (N, T, C)."""
 
@@ -137,9 +162,26 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         nn.init.trunc_normal_(self.positions, std=0.02)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        answer: Tensor = self.norm(self.blocks(torch.add(self.embed(inputs), self.positions)))
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``mask`` (N, 1, 1, T) is added to what attention compares: 0, or far below for tokens to pass over."""
+        tokens = torch.add(self.embed(inputs), self.positions)
+        for block in self.blocks:
+            tokens = block(tokens, mask)
+        answer: Tensor = self.norm(tokens)
         return answer
+
+
+class Words(nn.Module):
+    """A vector for each id. (N, T) to (N, T, C)."""
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(vocabulary, width)
+        nn.init.normal_(self.table.weight, std=_TABLE_STD)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        vectors: Tensor = self.table(ids)
+        return vectors
 
 
 class Patches(nn.Module):
@@ -185,8 +227,8 @@ class Block(nn.Module):
         self.attention = Attention(width, heads, attended)
         self.perceptron = Perceptron(width, hidden)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        tokens = torch.add(tokens, self.attention(self.norm1(tokens)))
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        tokens = torch.add(tokens, self.attention(self.norm1(tokens), mask))
         return torch.add(tokens, self.perceptron(self.norm2(tokens)))
 
 
@@ -199,9 +241,10 @@ class Attention(nn.Module):
         self.query, self.key, self.value = (_linear(width, attended) for _ in range(3))
         self.out = _linear(attended, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         query, key, value = (self._split(layer(tokens)) for layer in (self.query, self.key, self.value))
-        shares = torch.softmax(torch.matmul(query * self.scale, key.transpose(2, 3)), 3)
+        scores = torch.matmul(query * self.scale, key.transpose(2, 3))
+        shares = torch.softmax(scores if mask is None else torch.add(scores, mask), 3)
         mixed = torch.matmul(shares, value).transpose(1, 2)
         answer: Tensor = self.out(mixed.reshape(-1, mixed.shape[1], self.out.in_features))
         return answer

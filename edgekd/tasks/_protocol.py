@@ -36,12 +36,14 @@ __all__ = [
     "Preparable",
     "Rows",
     "Score",
+    "Shipping",
     "SoundSpec",
     "Split",
     "SplitName",
     "SplitSizes",
     "Task",
     "TaskSpec",
+    "TextSpec",
     "sizes_of",
 ]
 
@@ -89,39 +91,60 @@ class SoundSpec(Record):
         return (self.channels, self.samples)
 
 
-class InputSpec(Record):
-    """One input, without its batch axis: an image (C, H, W) or a signal (C, T).
+class TextSpec(Record):
+    """How a text becomes a raw sample: the ids of its tokens, by the ``tokenizer.json`` that a bundle has.
 
-    A student sees ``(raw - mean) / std``, per channel, in raw units. `example` and `random` make what it sees; whatever
-    traces, times or checks a module by calling it takes its input from them.
+    Ids are below ``vocabulary``; behind a short text comes the id ``padding``. ``tokenizer`` is the file's SHA-256.
+    """
+
+    vocabulary: PositiveInt
+    padding: NonNegativeInt
+    tokenizer: Digest
+
+
+class InputSpec(Record):
+    """One input, without its batch axis: an image (C, H, W), a signal (C, T) or the ids of a text's tokens (T,).
+
+    Ids are what a student sees. Of images and signals it sees ``(raw - mean) / std``, per channel, in raw units.
+    `example` and `random` make what it sees; whatever traces, times or checks a module by calling it takes its input
+    from them.
     """
 
     name: str = "image"
-    shape: tuple[PositiveInt, ...]  # (C, H, W) or (C, T)
-    raw_dtype: Literal["uint8", "float32"] = "uint8"
+    shape: tuple[PositiveInt, ...]  # (C, H, W), (C, T) or (T,)
+    raw_dtype: Literal["uint8", "float32", "int32"] = "uint8"
     raw_range: tuple[float, float] = (0.0, 255.0)
     mean: tuple[float, ...] = (0.0,)  # one value, or one a channel
     std: tuple[float, ...] = (1.0,)
     picture: PictureSpec | None = None  # None: raw samples don't come from picture files
     sound: SoundSpec | None = None  # None: they don't come from WAV files
+    text: TextSpec | None = None  # None: they are no ids of tokens
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """As in `HeadSpec`."""
-        return _without(handler(self), "picture", "sound")
+        return _without(handler(self), "picture", "sound", "text")
 
     @property
     def is_image(self) -> bool:
         """Whether a sample has channels, rows and columns."""
         return len(self.shape) == 3
 
-    def example(self, batch: int = 1) -> NDArray[np.float32]:
-        """Normalised zeros (batch, *shape)."""
-        return np.zeros((batch, *self.shape), np.float32)
+    @property
+    def axes(self) -> str:
+        """What a sample's axes are, in words."""
+        return {1: "T" if self.text is not None else "C", 2: "C x T", 3: "C x H x W"}[len(self.shape)]
 
-    def random(self, seed: int, batch: int = 1) -> NDArray[np.float32]:
-        """Normalised samples (batch, *shape), standard normal."""
-        return np.random.default_rng(seed).standard_normal((batch, *self.shape)).astype(np.float32)
+    def example(self, batch: int = 1) -> NDArray[Any]:
+        """Normalised zeros (batch, *shape), or ids."""
+        return np.zeros((batch, *self.shape), np.float32 if self.text is None else np.int32)
+
+    def random(self, seed: int, batch: int = 1) -> NDArray[Any]:
+        """Normalised samples (batch, *shape), standard normal, or ids, any as often as another."""
+        drawn = np.random.default_rng(seed)
+        if self.text is not None:
+            return drawn.integers(0, self.text.vocabulary, (batch, *self.shape), np.int32)
+        return drawn.standard_normal((batch, *self.shape)).astype(np.float32)
 
 
 class HeadSpec(Record):
@@ -278,6 +301,15 @@ class Preparable(Protocol):
 
         Raises Interrupted when ``stop()``: called again it goes on from there.
         """
+        ...
+
+
+@runtime_checkable
+class Shipping(Protocol):
+    """A task whose raw samples are made by files that have to be in a bundle, such as a tokenizer's."""
+
+    def shipped(self) -> Mapping[str, bytes]:
+        """Each file's name and content."""
         ...
 
 

@@ -11,13 +11,12 @@ the training pictures.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
 from pathlib import Path
 
 from edgekd.errors import ConfigurationError, Place, Problem
 from edgekd.references import ExistingFile, ExistingFolder
 from edgekd.tasks.class_folders import PART_NAMES
+from edgekd.tasks.csv_rows import csv_rows
 from edgekd.tasks.labelled_files import Found, Part
 from edgekd.tasks.labelled_pictures import LabelledPictures
 
@@ -41,8 +40,8 @@ class ImageCsv(LabelledPictures):
     def _list(self) -> Found:
         parts, seen, problems = dict[Part, list[tuple[Path, str]]](), dict[Path, int](), list[Problem]()
         folder = self.root or self.file.parent
-        for line, row in self._rows():
-            path, label, split = ((row.get(column) or "").strip() for column in ("path", "label", "split"))
+        for line, row in csv_rows(self.file, ("path", "label")):
+            path, label, split = (row.get(column, "").strip() for column in ("path", "label", "split"))
             whole = folder / path
             part = PART_NAMES.get(split.lower() or "train")
             if not path or not label:
@@ -70,23 +69,3 @@ class ImageCsv(LabelledPictures):
             rest = [Problem(f"{more} more lines are wrong", "", Place(str(self.file)))] if more > 0 else []
             raise ConfigurationError([*problems[:_NAMED], *rest])
         return Found(parts, 0)
-
-    def _rows(self) -> Iterator[tuple[int, dict[str, str | None]]]:
-        """Rows by the columns' names, with their lines. Raises ConfigurationError on what is no such list."""
-        try:
-            with self.file.open(encoding="utf-8-sig", newline="") as stream:
-                reader = csv.DictReader(stream)
-                columns = [name.strip().lower() for name in reader.fieldnames or ()]
-                if not {"path", "label"} <= set(columns):
-                    raise ConfigurationError.one(
-                        f"the columns are {', '.join(columns) or '(none)'}; path and label are expected",
-                        "write a first line: path,label  or  path,label,split",
-                        Place(str(self.file), 1),
-                    )
-                reader.fieldnames = columns
-                for row in reader:
-                    yield reader.line_num, row
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ConfigurationError.one(
-                f"is not a CSV file: {error}", "write it as UTF-8", Place(str(self.file))
-            ) from error

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice, pairwise
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
@@ -23,16 +23,15 @@ from edgekd.tasks.image_classification import ImageClassification
 from edgekd.tasks.image_csv import ImageCsv
 from edgekd.tasks.image_folder import ImageFolder
 from edgekd.tasks.labelled_pictures import LabelledPictures
-from edgekd.tasks.series_rows import Columns, is_number, read_rows
 from edgekd.tasks.sounds import SOUND_SUFFIXES, header_of
+from edgekd.tasks.text_classification import TEXT_SUFFIXES, TextClassification
 
 __all__ = ["Seen", "look_at"]
 
 _LOOKED_AT = 200  # headers of pictures: enough to tell how large most of them are
-_WINDOW, _LEAST_WINDOW = 128, 4  # steps of a window, where series are of several lengths
-_SHORT = 10  # percentile of their lengths: what is shorter is left out
-_NAMED = 6  # columns
-_LENGTHS = 95  # percentile of recordings' lengths that becomes the length of all
+_WINDOW = 128  # steps of a window, where series are of several lengths
+_LENGTHS = 95  # percentile of recordings' and texts' lengths that becomes the length of all
+_PIECES, _MOST_TOKENS = 1.5, 128  # tokens of a word, about, and of a text at the most
 _SIDES = (32, 48, 64, 96)
 _FEW = 5000  # pictures up to which 96 pixels can be trained in a short time
 
@@ -46,19 +45,22 @@ class Seen:
     train: int
     classes: int  # 0: labels that are no classes of the whole image
     commonest: float  # the share of the largest class: what guessing it always gets
-    side: int  # the shorter one that a student sees; of signals their length
+    side: int  # the shorter one that a student sees; of signals and texts their length
     floats: bool
-    signal: Literal["", "audio", "series"] = ""  # empty: pictures
+    signal: Literal["", "audio", "series", "text"] = ""  # empty: pictures
 
 
 def look_at(data: Path, folder: Path) -> Seen:
-    """A folder of pictures or recordings, a list of pictures or numeric columns (.csv), or arrays (.npz).
+    """A folder of pictures, recordings or texts, a list of pictures, texts or numeric columns (.csv), or arrays (.npz).
 
     Relative paths are relative to ``folder``.
 
     Raises UsageError on anything else, and ConfigurationError where it isn't laid out as expected.
     """
-    if (folder / data).is_dir() and _has_sounds(folder / data):
+    first = _first_sample(folder / data) if (folder / data).is_dir() else ""
+    if first in TEXT_SUFFIXES or (data.suffix.lower() == ".csv" and _lists_texts(folder / data)):
+        return _of_texts("root" if first else "file", folder, data)
+    if first in SOUND_SUFFIXES:
         return _of_recordings(_made(AudioFolder, folder, {"root": str(data)}), data)
     if (folder / data).is_dir():
         return _of_pictures(_made(ImageFolder, folder, {"kind": "image-folder", "root": str(data)}), "root", data)
@@ -69,86 +71,109 @@ def look_at(data: Path, folder: Path) -> Seen:
     if data.suffix.lower() == ".npz":
         return _of_arrays(_made(ImageClassification, folder, {"data": str(data)}), data)
     raise UsageError(
-        f"--data {data}: a folder of pictures or WAV files, a .csv or a .npz of arrays is expected",
+        f"--data {data}: a folder of pictures, WAV or text files, a .csv or a .npz of arrays is expected",
         "lay pictures out as FOLDER/CLASS/picture.jpg",
     )
 
 
-def _has_sounds(folder: Path) -> bool:
-    """Whether the first files in a folder that are pictures or recordings are recordings."""
-    for _, _, names in os.walk(folder, followlinks=True):
-        suffixes = {Path(name).suffix.lower() for name in names}
-        if suffixes & {*PICTURE_SUFFIXES, *SOUND_SUFFIXES}:
-            return suffixes.isdisjoint(PICTURE_SUFFIXES)
-        if other := suffixes & _OTHER_SOUNDS:
-            raise ConfigurationError.one(
-                f"{folder} holds {min(other)} files: of recordings WAV files are read",
-                "convert them, for example: ffmpeg -i a.flac -c:a pcm_s16le a.wav",
-            )
-    return False
+def _first_sample(folder: Path) -> str:
+    """The suffix of the first picture or recording in a folder, else of a text in a folder of it; empty without any."""
+    paths = sorted(folder.rglob("*"))
+    samples = (path.suffix.lower() for path in paths if path.suffix.lower() in (*PICTURE_SUFFIXES, *SOUND_SUFFIXES))
+    texts = (path.suffix.lower() for path in paths if path.suffix.lower() in TEXT_SUFFIXES and path.parent != folder)
+    return next(samples, "") or next(texts, "")
 
 
-_OTHER_SOUNDS = frozenset((".flac", ".mp3", ".ogg", ".m4a", ".aac", ".opus"))
+def _lists_texts(path: Path) -> bool:
+    """Whether the first line of a file names the columns `text` and `label`."""
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as stream:
+        return {"text", "label"} <= {name.strip().lower() for name in stream.readline().split(",")}
 
 
-def _columns_of_series(path: Path) -> Columns | None:
-    """Columns of a file of series, told apart by their names and the first rows; None where it lists pictures.
+def _of_texts(option: str, folder: Path, data: Path) -> Seen:
+    options: dict[str, Any] = {"kind": "text-classification", option: str(data)}
+    task: TextClassification = _made(TextClassification, folder, options)
+    words = [len(text.split()) for text in task.texts()]
+    most = float(np.percentile(words, _LENGTHS))
+    options["tokens"] = min(_MOST_TOKENS, 8 * math.ceil(_PIECES * most / 8))
+    spec, train, commonest = _looked_through(_made(TextClassification, folder, options))
+    return Seen(
+        task=options,
+        words=f"{len(words):,} texts of {spec.head.classes} classes, most of up to {most:.0f} words",
+        train=train,
+        classes=spec.head.classes,
+        commonest=commonest,
+        side=options["tokens"],
+        floats=False,
+        signal="text",
+    )
 
-    Raises ConfigurationError where no label is found, and where a column of numbers holds something else.
-    """
+
+class _Columns(NamedTuple):
+    """Columns of a CSV file of series, told apart by their names and by the first rows."""
+
+    values: list[str]
+    label: str
+    series: str | None
+    split: str | None
+
+
+def _columns_of_series(path: Path) -> _Columns | None:
+    """None where the file is a list of pictures, or isn't there. Raises ConfigurationError where no label is found."""
     if not path.is_file():
         return None
-    rows = list(islice(read_rows(path), _LOOKED_AT))
-    names = list(rows[0][1]) if rows else []
-    lower = {name.lower(): name for name in names if name}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            names, rows = [name.strip() for name in reader.fieldnames or ()], list(islice(reader, _LOOKED_AT))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigurationError.one(f"can't be read: {error}", "write it as UTF-8", Place(str(path))) from error
+    lower = {name.lower(): name for name in names}
     if "path" in lower:
         return None
     label = next((lower[name] for name in _LABELS if name in lower), None)
     series = next((lower[name] for name in _SERIES if name in lower), None)
-    if series is not None and len({row[series] for _, row in rows}) == len(rows):
-        series = None  # a number of its own for each row
-    split = lower.get("split")
-    values = [name for name in names if name and name not in (label, series, split) and _counts(rows, name)]
+    apart = {label, series, lower.get("split"), *(lower[name] for name in _TIMES if name in lower)}
+    values = [name for name in names if name not in apart and rows and all(_is_number(row.get(name)) for row in rows)]
     if label is None or not values:
         raise ConfigurationError.one(
-            f"the columns are {', '.join(map(str, names)) or '(none)'}: a column `label` and columns of numbers are "
-            "expected for series, or path and label for a list of pictures",
+            f"the columns are {', '.join(names) or '(none)'}: a column `label` and columns of numbers are expected for "
+            "series, or path and label for a list of pictures",
             "name the column of classes `label`",
             Place(str(path), 1),
         )
-    return Columns(values, label, series, split)
+    return _Columns(values, label, series, lower.get("split"))
 
 
-def _counts(rows: Sequence[tuple[int, dict[str, str | None]]], name: str) -> bool:
-    """Whether a column is a signal: numbers, which don't merely count the rows."""
-    odd = [(line, row[name]) for line, row in rows if not is_number(row[name])]
-    if odd and len(odd) <= len(rows) // 2:
-        line, text = odd[0]
-        raise ConfigurationError.one(f"line {line}: `{name}` is `{text or ''}`, and mostly a number", "write a number")
-    numbers = [] if odd else [float(row[name] or 0) for _, row in rows]
-    counting = len(numbers) > 1 and all(one < other for one, other in pairwise(numbers))
-    return bool(numbers) and not counting and name.lower() not in _TIMES
+_LABELS, _SERIES, _TIMES = (
+    ("label", "class", "activity"),
+    ("series", "recording", "run", "id"),
+    ("time", "timestamp", "t"),
+)
+"""Names of columns, as people call them."""
 
 
-_LABELS = ("label", "class", "activity")
-_SERIES = ("series", "recording", "run", "id")
-_TIMES = ("time", "timestamp", "t")
+def _is_number(text: str | None) -> bool:
+    try:
+        return math.isfinite(float(text or "nan"))
+    except ValueError:
+        return False
 
 
-def _of_series(columns: Columns, folder: Path, data: Path) -> Seen:
+def _of_series(columns: _Columns, folder: Path, data: Path) -> Seen:
     options: dict[str, Any] = {"kind": "csv-series", "file": str(data), **columns._asdict()}
     options = {name: value for name, value in options.items() if value is not None}
-    found = _made(CsvSeries, folder, options).all_series()
-    runs = [len(list(run)) for series in found for _, run in groupby(series.labels)]
-    if len({len(series.labels) for series in found}) > 1 or len(runs) > len(found):
-        length = max(_LEAST_WINDOW, min(_WINDOW, int(np.percentile(runs, _SHORT))))
-        options |= {"length": length, "step": max(1, length // 2)}
+    lengths = _made(CsvSeries, folder, {**options, "length": 1}).lengths()
+    if len(set(lengths)) > 1:
+        options["length"] = length = min(_WINDOW, *lengths)
+        options["step"] = max(1, length // 2)
     spec, train, commonest = _looked_through(_made(CsvSeries, folder, options))
     channels, steps = spec.input.shape
-    named = ", ".join(columns.values[:_NAMED]) + ", ..." * (channels > _NAMED)
     return Seen(
         task=options,
-        words=f"{train:,} training windows of {spec.head.classes} classes, columns {named}, {steps} steps",
+        words=f"{train:,} training series of {spec.head.classes} classes, {channels} columns of {steps} steps",
         train=train,
         classes=spec.head.classes,
         commonest=commonest,

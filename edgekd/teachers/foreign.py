@@ -31,6 +31,7 @@ class ForeignTeacher(Record):
     resize: tuple[PositiveInt, PositiveInt] | None = None
     _classes: int | None = PrivateAttr(None)
     _digest: Digest | None = PrivateAttr(None)
+    _ids: bool = PrivateAttr(False)  # it is bound to a task of texts
 
     @model_validator(mode="after")
     def _paired(self) -> Self:
@@ -59,10 +60,12 @@ class ForeignTeacher(Record):
 
     def bound(self, spec: TaskSpec) -> Self:
         """With the model's own normalisation, else the task's, where none is written."""
-        if self.mean is not None:
+        ids = spec.input.text is not None
+        if self.mean is not None and not ids:
             return self
-        mean, std = self._own(spec) or (spec.input.mean, spec.input.std)
+        mean, std = (None if ids else self._own(spec)) or (spec.input.mean, spec.input.std)
         bound = self.model_copy(update={"mean": mean, "std": std})  # with whatever is loaded already
+        bound._ids = ids
         bound._digest = None
         return bound
 
@@ -81,7 +84,12 @@ class ForeignTeacher(Record):
         return answers.float().clone()  # a tensor of inference mode can't take part in a loss
 
     def prepared(self, batch: Tensor) -> Tensor:
-        """Normalised and resized (N, C, H, W). Differentiable. Raises ConfigurationError before it has mean and std."""
+        """Normalised and resized (N, C, H, W), differentiable; or ids of tokens, int64.
+
+        Raises ConfigurationError before it has mean and std.
+        """
+        if self._ids:
+            return batch.to(torch.int64)
         if self.mean is None or self.std is None:
             raise ConfigurationError.one(
                 f"teacher `{self.name}` has no mean and std", "give them in raw units, or bind it to a task"

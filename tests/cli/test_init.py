@@ -181,7 +181,7 @@ def test_floats_are_taken_as_floats(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "code", "said"),
     [
-        ("nowhere", 2, "a folder of pictures or WAV files, a .csv or a .npz of arrays"),
+        ("nowhere", 2, "a folder of pictures, WAV or text files, a .csv or a .npz of arrays"),
         ("empty", 3, "has no folders; a folder for each class is expected"),
         ("gone.csv", 3, "no such file"),
         ("X.npz", 3, "has the arrays X; needed: x_train"),
@@ -235,21 +235,23 @@ def test_columns_without_a_label_are_refused(tmp_path: Path, capsys: pytest.Capt
     assert "a column `label` and columns of numbers are expected" in capsys.readouterr().err
 
 
-def test_columns_that_count_are_no_signal_and_changing_labels_make_windows(tmp_path: Path) -> None:
-    import numpy as np
+@pytest.mark.parametrize("data", ["reviews.csv", "texts"])
+def test_texts_begin_one_too(tmp_path: Path, data: str) -> None:
+    from tests.tasks.reviews import reviews, written
 
-    rng = np.random.default_rng(0)
-    names = [name for name in "abab" * 3 for _ in range(20 + 5 * (name == "a"))]
-    rows = [f"{at},{at / 50},{rng.random()},{name}" for at, name in enumerate(names)]
-    (tmp_path / "log.csv").write_text("\n".join([",seconds,ax, label", *rows]))
-    assert main(["init", "--data", "log.csv"]) == 0
-    task = read_project(tmp_path / "project.yaml").task
-    assert task.spec.input.shape == (1, 20)
-    assert task.spec.head.labels == ("a", "b")
-
-
-def test_a_column_that_is_mostly_numbers_is_refused_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [f"{'?' if at == 7 else 0.5 * (at % 3)},{'ab'[at % 2]}" for at in range(40)]
-    (tmp_path / "log.csv").write_text("\n".join(["ax,label", *rows]))
-    assert main(["init", "--data", "log.csv"]) == 3
-    assert "line 9: `ax` is `?`" in capsys.readouterr().err
+    written(tmp_path, 60)
+    for number, (text, label) in enumerate(reviews(60)):
+        place = tmp_path / "texts" / label / f"{number}.txt"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    (tmp_path / "texts" / "about.txt").write_text("none of them")
+    assert main(["init", "--data", data]) == 0
+    project = read_project(tmp_path / "project.yaml")
+    assert project.task.spec.input.shape == (24,)
+    assert project.task.spec.head.labels == ("bad", "good")
+    assert [axis.name for axis in project.family.space(project.task.spec).axes] == [
+        "depth",
+        "heads",
+        "mlp_ratio",
+        "width",
+    ]

@@ -15,7 +15,7 @@ from edgekd.ir.space import Arch
 from edgekd.students._protocol import Family
 from edgekd.students.analysis import analyse_arch, kernels_of_arch
 from edgekd.students.transformer import Attention, Transformer
-from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
+from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec, TextSpec
 from edgekd.testing.contracts.family import FamilyContract
 
 SPEC = TaskSpec(name="t", input=InputSpec(shape=(3, 16, 16)), head=HeadSpec(classes=10), data="0" * 64)
@@ -37,6 +37,35 @@ class TestManyHeaded(FamilyContract):
     def spec(self) -> TaskSpec:
         heads = HeadSpec(name="scene", classes=3), HeadSpec(name="mask", kind="segmentation", classes=4)
         return TaskSpec(name="two", input=InputSpec(shape=(3, 32, 32)), head=heads[0], more=heads[1:], data="0" * 64)
+
+
+TEXT = InputSpec(
+    name="tokens", shape=(6,), raw_dtype="int32", raw_range=(0.0, 49.0),
+    text=TextSpec(vocabulary=50, padding=3, tokenizer="0" * 64),
+)  # fmt: skip
+
+
+class TestText(FamilyContract):
+    @pytest.fixture
+    def make_family(self) -> Callable[[], Family]:
+        return lambda: Transformer.model_validate(SMALL)
+
+    @pytest.fixture
+    def spec(self) -> TaskSpec:
+        return TaskSpec(name="texts", input=TEXT, head=HeadSpec(classes=3), data="0" * 64)
+
+
+def test_texts_have_no_patches_and_padding_takes_no_part() -> None:
+    family = Transformer.model_validate(SMALL)
+    spec = TaskSpec(name="texts", input=TEXT, head=HeadSpec(classes=3), data="0" * 64)
+    assert [axis.name for axis in family.space(spec).axes] == ["depth", "heads", "mlp_ratio", "width"]
+    module = family.build(family.space(spec).at(0), spec)
+    answer = module(torch.tensor([[7, 8, 3, 3, 3, 3]], dtype=torch.int32))
+    with torch.no_grad():
+        module.encoder.embed.table.weight[3] += 5.0  # the vector of padding
+        module.encoder.positions[:, 2:] -= 2.0
+    torch.testing.assert_close(module(torch.tensor([[7, 8, 3, 3, 3, 3]], dtype=torch.int32)), answer)
+    assert torch.isfinite(module(torch.full((1, 6), 3, dtype=torch.int32))).all()
 
 
 def one(**space: object) -> tuple[Transformer, Arch]:

@@ -25,6 +25,7 @@ from edgekd.compress.quantization.ladder import problems_with, weight_limit
 from edgekd.compress.quantization.observe import BINS, Observation, observe
 from edgekd.compress.quantization.placement import float_operators, kept_operators
 from edgekd.compress.quantization.rules import Points, points_of
+from edgekd.compress.quantization.tables import on_grid, table_encodings
 from edgekd.compress.quantization.weights import floors, weight_encoding
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Diverged
@@ -32,6 +33,7 @@ from edgekd.ir.encoding import Annotations, Encoding
 from edgekd.ir.numerics import A8, F16, F32, Precision, TensorType
 from edgekd.students._protocol import Student
 from edgekd.students.graph import Traced, trace
+from edgekd.students.islands import kept_tensors
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers.cache import shared
 from edgekd.teachers.normalise import normalised
@@ -71,19 +73,22 @@ def calibrate(
         return flat.but(module=module, annotations=Annotations(precision=precision))
     floats = float_operators(traced, keep_float) if precision.is_static else {}
     points, state = points_of(traced, floats.keys() | kept_operators(traced)), _parameters(traced)
-    limit = min(weight_limit(precision.weights, backend, fingerprint), 2 ** (weight_bits - 1) - 1)
+    most = weight_limit(precision.weights, backend, fingerprint)
+    limit, tables = min(most, 2 ** (weight_bits - 1) - 1), table_encodings(traced, state, most, precision.weights.bits)
+    on_grid(flat.module, tables)  # a copy already
     if not precision.is_static:
         plain = {
             name: weight_encoding(state[name], limit, axis=points.axes[name], bits=precision.weights.bits)
             for name in sorted(points.users)
         }
-        return flat.but(annotations=Annotations(precision=precision, weights=plain))
+        return flat.but(annotations=Annotations(precision=precision, weights={**plain, **tables}))
     if not len(inputs_raw):
         raise ConfigurationError.one(
             f"{precision.value} needs calibration samples, and there are none", "give the task a calibration split"
         )
     spec = student.task.input
-    inputs = normalised(shared(np.ascontiguousarray(inputs_raw)), spec.mean, spec.std)
+    batch = shared(np.ascontiguousarray(inputs_raw))
+    inputs = batch if spec.text is not None else normalised(batch, spec.mean, spec.std)
     try:
         seen = observe(traced, points, inputs, histogram=method != "minmax")
     except ValueError as error:
@@ -103,7 +108,8 @@ def calibrate(
             weights={
                 name: weight_encoding(state[name], limit, least, points.axes[name], precision.weights.bits)
                 for name, least in least_scales(traced, points, scales, state).items()
-            },
+            }
+            | tables,
             activations={key: found for key, found in encodings.items() if key not in points.passing},
             float_operators=tuple(floats),
             calibration=f"{how} over {len(inputs)} samples",
@@ -189,10 +195,12 @@ def _parameters(traced: Traced) -> dict[str, Tensor]:
 
 
 def _rounded(module: nn.Module, kind: TensorType) -> nn.Module:
-    """The module (a copy already) with every parameter at the nearest value of a type of floats."""
+    """The module (a copy already) with every weight at the nearest value of a type of floats."""
+    constants = kept_tensors(module)
     with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(parameter.to(_FLOATS[kind]).float())
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            if name in constants or isinstance(tensor, nn.Parameter):
+                tensor.copy_(tensor.to(_FLOATS[kind]).float())
     return module
 
 

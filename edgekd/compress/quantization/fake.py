@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 
 from edgekd.compress.quantization.calibrate import least_scales
 from edgekd.compress.quantization.rules import points_of
+from edgekd.compress.quantization.tables import on_grid, tables_of
 from edgekd.distill.probe import laid_out
 from edgekd.ir.encoding import Encoding
 from edgekd.students._protocol import Student
@@ -104,8 +105,11 @@ class FakeQuantized(nn.Module):
         least = least_scales(graph.traced, graph.points, scales, named)
         weights = dict(before.weights)
         for name, step in zip(graph.weights, self.weight_steps, strict=True):
-            scale = torch.maximum(_size(step).double().cpu(), least[name]).float()
+            scale = _size(step).cpu()
+            if name in least:
+                scale = torch.maximum(scale.double(), least[name]).float()
             weights[name] = weights[name].but(scale=tuple(map(float, scale)))
+        on_grid(core, {name: weights[name] for name in tables_of(graph.traced) & weights.keys()})
         activations = {key: found.but(scale=(scales[key],)) for key, found in before.activations.items()}
         return graph.traced.student.but(module=core, annotations=before.but(weights=weights, activations=activations))
 

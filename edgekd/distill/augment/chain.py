@@ -64,6 +64,10 @@ class Augment(Record):
 
     def check(self, spec: TaskSpec) -> list[Problem]:
         """What can't be done to this task's samples."""
+        if spec.input.text is not None:
+            message = f"changes values, and the samples of task `{spec.name}` are ids of tokens"
+            asked = [name for name, view in self.parts if view is not None]
+            return [Problem(f"augment.{name}: {message}", "leave it out") for name in asked]
         return [
             Problem(f"augment.{name}: {problem.message}", problem.remedy)
             for name, view in self.parts
