@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -10,8 +11,10 @@ from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import MissingError
 from edgekd.evidence import EvidenceKind
 from edgekd.report.page import write_report
+from edgekd.search.budget import Budget
 from edgekd.search.replay import replay
 from edgekd.search.requirements import require_running, require_runtimes, simulation_caution
+from edgekd.search.stagewise import Stagewise
 from edgekd.testing.fakes.device import FakeDevice, fake_fingerprint
 from tests.search.conftest import Lab
 
@@ -61,6 +64,17 @@ def test_the_report_says_that_figures_are_simulated(tmp_path: Path) -> None:
     assert "not certified: every figure of fake-device is simulated" in page
     assert "(simulated)" in page
     assert "Certified" not in page
+
+
+def test_stages_are_not_scored_where_nothing_runs(tmp_path: Path) -> None:
+    lab = SimulatedLab(tmp_path / "run", trials=8)
+    lab.search()
+    run, made = lab.open(), len(lab.made)
+    budget = Budget(None, lab.clock, 0.0)
+    stagewise = Stagewise(run, lab.plan.measure, lab.device().open(), cast(Any, lab), lab, budget)
+    assert stagewise(run.finalists()[0]) is None
+    assert run.stages_record() is None
+    assert len(lab.made) == made
 
 
 def test_what_needs_answers_is_refused_before_it_begins() -> None:
