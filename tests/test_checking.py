@@ -167,9 +167,9 @@ def test_a_share_of_ones_own_model_needs_one(run, project):
         (
             [
                 ("budget: 10 min, accuracy: {short: {epochs: 2}}", "budget: 10 min, by: relaxed"),
-                ("resnet", "mobilenet"),
+                ("width: [8, 16]", "width: [8, 16], stem_stride: [1, 2]"),
             ],
-            "the family `mobilenet` can't be relaxed",
+            "stem_stride can't be relaxed",
         ),
         (
             [
@@ -191,7 +191,7 @@ def test_a_share_of_ones_own_model_needs_one(run, project):
             "fitnet must look into the teacher, and .* gives logits alone",
         ),
     ],
-    ids=["rounds", "relaxed family", "relaxed recipe", "data-free", "ensemble"],
+    ids=["rounds", "relaxed space", "relaxed recipe", "data-free", "ensemble"],
 )
 def test_what_a_run_refuses_is_found_before_the_teacher_is_trained(run, project, changes, said):
     with pytest.raises(ConfigurationError, match=said):

@@ -36,7 +36,7 @@ from edgekd.distill.loop import Lesson, Plan, batches_of
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.probe import Execution, laid_out
 from edgekd.distill.schedule import learning_rate
-from edgekd.distill.trainer import Epoch, Progress, StepIndex, Trainer, TrainerPlan, seed_of
+from edgekd.distill.trainer import Epoch, Progress, StepIndex, Trainer, TrainerPlan, seed_of, training_device
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.store.relaxed import RelaxPoint
 from edgekd.students.choices import Choices, expected
@@ -90,11 +90,12 @@ def relax(
 ) -> tuple[RelaxPoint, ...]:
     """Train ``network`` (a `Relaxed`) and ``choices`` themselves, going on from a checkpoint of the same plan.
 
+    ``device``: the accelerator where there is one, unless another is given; both are back on the CPU in the end.
     ``plan.epochs`` counts. The weights are left in the checkpoint in ``folder``. Raises Interrupted on ``stop()``,
     after writing a checkpoint, and Diverged.
     """
     start = started(folder, plan.digest, Position[RelaxPoint], lambda: execution)
-    execution, device = start.position.execution, device or torch.device("cpu")
+    execution, device = start.position.execution, device or training_device()
     run = _Relaxing(network, choices, _Teaching(lesson, loss, plan, options, bounds, execution, device))
     if start.tensors is None:
         choices.lean([bound.cost for bound in bounds if bound.how == "spend"])
@@ -111,6 +112,7 @@ def relax(
     )
     trainer.run(progress, stop)
     laid_out(network, torch.device("cpu"), torch.contiguous_format).eval()
+    choices.to("cpu")
     return trainer.position.points
 
 

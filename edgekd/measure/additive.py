@@ -24,7 +24,7 @@ from scipy.optimize import nnls
 
 from edgekd.ir.space import Arch, Axis
 from edgekd.records import Record
-from edgekd.students.pieces import Cost, Piece, Table
+from edgekd.students.pieces import DEPTHWISE, Cost, Piece, Table, ranks_of
 
 __all__ = ["LatencyModel", "fit_latency"]
 
@@ -108,6 +108,7 @@ def _forms(pieces: Sequence[Piece]) -> list[_Form]:
         each = {count: tuple(((name, count),) for name in names) for count in (macs, "bytes", "operators")}
         forms += [
             _Form(f"{macs}, bytes and operators of the whole", tuple(whole.values())),
+            *_by_kind(names, macs, whole),
             _Form(f"{macs} of each part, bytes and operators", (*each[macs], whole["bytes"], whole["operators"])),
             _Form(f"{macs} and bytes of each part, operators", (*each[macs], *each["bytes"], whole["operators"])),
             _Form(f"{macs} and operators of each part, bytes", (*each[macs], *each["operators"], whole["bytes"])),
@@ -115,10 +116,24 @@ def _forms(pieces: Sequence[Piece]) -> list[_Form]:
     return forms
 
 
+def _by_kind(names: Sequence[str], macs: str, whole: Mapping[str, tuple[tuple[str, str], ...]]) -> list[_Form]:
+    """Depthwise multiply-adds apart from the others, where there are any: devices do fewer of them in a second."""
+    apart = tuple((name, macs) for name in names if name.startswith(DEPTHWISE))
+    others = tuple(pair for pair in whole[macs] if pair not in apart)
+    if not apart or not others:
+        return []
+    return [
+        _Form(
+            f"{macs} of depthwise and other parts, bytes and operators",
+            (others, apart, whole["bytes"], whole["operators"]),
+        )
+    ]
+
+
 def _design(form: _Form, pieces: Sequence[Piece], axes: Sequence[Axis], archs: Sequence[Arch]) -> Floats:
     """A row an arch: 1, then each group's count."""
     by_name = {piece.name: piece for piece in pieces}
-    ranks = [{axis.name: axis.choices.index(arch[axis.name]) for axis in axes} for arch in archs]
+    ranks = [ranks_of(arch, axes) for arch in archs]
     columns = [
         [sum(by_name[piece].table(count).at(row) for piece, count in group) for row in ranks] for group in form.groups
     ]

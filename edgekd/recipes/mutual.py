@@ -35,7 +35,7 @@ from edgekd.distill.objective import Objective
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, EdgeKDError, Problem
 from edgekd.events import StageProgress
-from edgekd.ir.space import Arch
+from edgekd.ir.space import Choice
 from edgekd.recipes.cohort import fresh_like, validated
 from edgekd.stages import StageContext
 from edgekd.students._protocol import Family, Student
@@ -53,7 +53,7 @@ class Mutual(Distill):
 
     loss: Combined = Field(default_factory=lambda: Combined.model_validate("ce"))
     peers: PositiveInt = 2  # students of the arch itself, each with fresh weights of its own
-    others: tuple[Mapping[str, int | float], ...] = ()  # further ones of other archs, by the axes that differ
+    others: tuple[Mapping[str, Choice], ...] = ()  # further ones of other archs, by the axes that differ
     weight: NonNegativeFloat = 1.0  # of the peers' answers; the labels' is in `loss`
     temperature: PositiveFloat = 1.0
 
@@ -203,11 +203,12 @@ def _other(student: Student, changes: Mapping[str, Any], seed: int) -> Student:
     """A student of the same family with some axes changed. Raises ConfigurationError, or what the family raises."""
     from edgekd.students.student import new_student
 
-    unknown = [axis for axis in changes if axis not in dict(student.arch.choices)]
+    family: Family = plugins.load("edgekd.families", student.family).model_validate(dict(student.options))
+    space = family.space(student.task)
+    unknown = [axis for axis in changes if axis not in [each.name for each in space.axes]]
     if unknown:
         raise ConfigurationError.one(f"the family `{student.family}` has no axis `{unknown[0]}` here")
-    family: Family = plugins.load("edgekd.families", student.family).model_validate(dict(student.options))
-    return new_student(family, Arch.of({**dict(student.arch.choices), **changes}), student.task, seed)
+    return new_student(family, space.arch({**dict(student.arch.choices), **changes}), student.task, seed)
 
 
 def _known(score: float | None) -> float:

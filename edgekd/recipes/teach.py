@@ -201,10 +201,11 @@ class TrainedTeacher(Record):
         return family
 
     def _arch(self, family: Family, spec: TaskSpec) -> Arch:
-        most = {axis.name: axis.choices[-1] for axis in family.space(spec).axes}
+        space = family.space(spec)
+        most = {axis.name: axis.choices[-1] for axis in space.axes}
         if self._in_stages:
             most |= {f"width{stage + 1}": self.width * 2**stage for stage in range(_stages(spec))}
-        return Arch.of(most)
+        return space.arch(most)
 
 
 def _stages(spec: TaskSpec) -> int:

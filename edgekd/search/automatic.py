@@ -144,8 +144,8 @@ class _Choosing:
 
     def _arch(self) -> Arch:
         """The middle of every axis; of an even number of choices the smaller."""
-        axes = self.project.family.space(self.project.task.spec).axes
-        return Arch.of({axis.name: axis.choices[(len(axis.choices) - 1) // 2] for axis in axes})
+        space = self.project.family.space(self.project.task.spec)
+        return space.arch({axis.name: axis.choices[(len(axis.choices) - 1) // 2] for axis in space.axes})
 
     def _student(self, arch: Arch) -> Student:
         return new_student(self.project.family, arch, self.project.task.spec, self.run.header.seed)

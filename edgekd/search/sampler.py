@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import NonNegativeInt
 
 from edgekd.ir.plan import Candidate, CompressionPlan
-from edgekd.ir.space import Arch, Space
+from edgekd.ir.space import Arch, Choice, Space
 from edgekd.records import Record
 from edgekd.search._protocol import Known
 from edgekd.search.feasible import low_us
@@ -72,13 +72,13 @@ class TpeSampler(Record):
             return RandomSampler().propose(known, seed)
         wanted = _ask(known, seed, self.startup)
         space, arms = known.plan.space, list(known.arms)
-        ranks = np.array([wanted[axis.name] / max(1, len(axis.choices) - 1) for axis in space.axes])
+        place = np.array(space.encode(wanted.arch))
         distances = {
-            index: float(np.abs(np.array(space.encode(space.at(index))) - ranks).sum())
+            index: float(np.abs(np.array(space.encode(space.at(index))) - place).sum())
             for index in {index for index, _ in untried}
         }
         # another arm is as far as one whole axis, so that the arm asked for wins unless its neighbourhood is used up
-        best = min(untried, key=lambda pair: (distances[pair[0]] + (arms.index(pair[1]) != wanted["arm"]), pair[0]))
+        best = min(untried, key=lambda pair: (distances[pair[0]] + (arms.index(pair[1]) != wanted.arm), pair[0]))
         return _candidate(known, space.at(best[0]), best[1])
 
 
@@ -99,26 +99,41 @@ class RelaxedSampler(Record):
         return _candidate(known, known.plan.space.at(index), known.guide.arm)
 
 
-def _ask(known: Known, seed: int, startup: int) -> Mapping[str, int]:
-    """Ranks of the choices the estimator would try, and the arm's place among the kept ones."""
+class _Wanted(NamedTuple):
+    """What the estimator would try."""
+
+    arch: Arch
+    arm: int  # its place among the kept ones
+
+
+def _ask(known: Known, seed: int, startup: int) -> _Wanted:
+    """Asked axis by axis, each that exists with the choices before it: a number by its rank, a category as it is."""
     import optuna  # half a second: not for a command that never searches
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space, arms = known.plan.space, list(known.arms)
     distributions: dict[str, Any] = {
-        axis.name: optuna.distributions.IntDistribution(0, len(axis.choices) - 1) for axis in space.axes
+        axis.name: optuna.distributions.CategoricalDistribution(axis.choices)
+        if axis.categorical
+        else optuna.distributions.IntDistribution(0, len(axis.choices) - 1)
+        for axis in space.axes
     }
     distributions["arm"] = optuna.distributions.CategoricalDistribution(list(range(len(arms))))
+    # estimated jointly; where axes are conditional, by groups of axes that exist together
+    together = (
+        {"multivariate": True, "group": True} if any(axis.when for axis in space.axes) else {"multivariate": True}
+    )
     bounded = known.plan.time_is_bounded
     study = optuna.create_study(
         directions=["maximize"] if bounded else ["maximize", "minimize"],
-        sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=startup, constant_liar=True),
+        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True, **together),
     )
     slowest = max((us for trial in known.proposed if (us := low_us(trial.figures)) is not None), default=1.0)
 
     def frozen(candidate: Candidate, **state: Any) -> Any:
-        params = {**_ranks(space, candidate.arch), "arm": arms.index(Arm.of(candidate))}
-        return optuna.trial.create_trial(params=params, distributions=distributions, **state)
+        params = {**_params(space, candidate.arch), "arm": arms.index(Arm.of(candidate))}
+        known_of = {name: distributions[name] for name in params}
+        return optuna.trial.create_trial(params=params, distributions=known_of, **state)
 
     for trial in known.proposed:
         if Arm.of(trial.candidate) in arms:
@@ -127,7 +142,14 @@ def _ask(known: Known, seed: int, startup: int) -> Mapping[str, int]:
             study.add_trial(frozen(trial.candidate, values=values, constraints=_constraints(known, trial)))
     for candidate in known.pending:
         study.add_trial(frozen(candidate, state=optuna.trial.TrialState.RUNNING))
-    return {name: int(value) for name, value in study.ask(distributions).params.items()}
+    trial, picks = study.ask(), dict[str, Choice]()
+    for axis in space.axes:
+        if axis.exists(picks):
+            if axis.categorical:
+                picks[axis.name] = trial.suggest_categorical(axis.name, axis.choices)
+            else:
+                picks[axis.name] = axis.choices[trial.suggest_int(axis.name, 0, len(axis.choices) - 1)]
+    return _Wanted(Arch.of(picks), trial.suggest_categorical("arm", list(range(len(arms)))))
 
 
 def _constraints(known: Known, trial: TrialRecord) -> dict[str, float]:
@@ -157,8 +179,9 @@ def _untried(known: Known) -> Iterator[tuple[int, Arm]]:
         yield from ((index, arm) for index in known.allowed.get(arm, ()) if index not in done)
 
 
-def _ranks(space: Space, arch: Arch) -> dict[str, int]:
-    return {axis.name: axis.choices.index(arch[axis.name]) for axis in space.axes}
+def _params(space: Space, arch: Arch) -> dict[str, int | str]:
+    existing = [(axis, arch[axis.name]) for axis in space.axes if axis.name in arch]
+    return {axis.name: choice if isinstance(choice, str) else axis.choices.index(choice) for axis, choice in existing}
 
 
 def _candidate(known: Known, arch: Arch, arm: Arm) -> Candidate:

@@ -22,12 +22,15 @@ _LEAST_LOSS = 0.005  # accuracy lost below half a percent is not told apart: val
 
 
 def next_steps(space: Space, arch: Arch) -> tuple[Arch, ...]:
-    """The archs one choice smaller on one axis, in the order of the axes."""
+    """The archs one choice smaller on one axis, in the order of the axes; a category is neither smaller nor larger.
+
+    Axes that a step leaves without a meaning go with it.
+    """
     found = []
     for axis in space.axes:
-        place = axis.choices.index(arch[axis.name])
+        place = axis.choices.index(arch[axis.name]) if axis.name in arch and not axis.categorical else 0
         if place:
-            found.append(Arch.of({**dict(arch.choices), axis.name: axis.choices[place - 1]}))
+            found.append(space.arch({**dict(arch.choices), axis.name: axis.choices[place - 1]}))
     return tuple(found)
 
 

@@ -31,7 +31,7 @@ from edgekd.students.following import Follower
 from edgekd.students.traced import Operator, Shape, Trace, trace
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["analyse", "analyse_arch", "kernels_of", "kernels_of_arch", "why_one_by_one"]
+__all__ = ["Part", "analyse", "analyse_arch", "kernels_of", "kernels_of_arch", "parts_of_arch", "why_one_by_one"]
 
 
 def analyse(student: Student, precision: Precision) -> StaticFeatures:
@@ -55,6 +55,40 @@ def kernels_of_arch(family: Family, arch: Arch, spec: TaskSpec) -> Kernels:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One kernel of an arch, by the module that runs it. Over all, counts add up to the arch's static features."""
+
+    module: str
+    kind: KernelKind
+    outputs: int  # channels
+    macs: int
+    moved: int  # elements of activations read and written
+    weights: int  # elements, with biases; those of a shared tensor are its first reader's
+
+
+def parts_of_arch(family: Family, arch: Arch, spec: TaskSpec) -> Sequence[Part]:
+    """What the features of an arch are made of, in the order of execution."""
+    found = _traced_arch(_asked(family, arch, spec), located=True)
+    operators = [_operator(operator, found.parameters) for operator in found.operators]
+    fused = _fused(operators, found.parameters)
+    sizes, counted, parts = _sizes_of(fused.kept, found.source_size), set[str](), list[Part]()
+    for operator in fused.kept:
+        own = {key: size for key, size in operator.weights.items() if key not in fused.folded | counted}
+        counted |= set(own)
+        parts.append(
+            Part(
+                module=operator.module,
+                kind=_kind(operator),
+                outputs=operator.shape[1] if len(operator.shape) > 1 else 1,
+                macs=operator.macs,
+                moved=operator.size + sum(sizes.get(buffer, 0) for buffer in operator.reads),
+                weights=sum(own.values()) + fused.biases.get(operator.writes, 0),
+            )
+        )
+    return parts
+
+
+@dataclass(frozen=True)
 class _Asked:
     name: str
     options: Digest
@@ -71,15 +105,20 @@ def _asked(family: Family, arch: Arch, spec: TaskSpec) -> _Asked:
 
 @lru_cache(maxsize=8192)
 def _counted_arch(asked: _Asked) -> _Counts:
+    return _counts(_traced_arch(asked))
+
+
+def _traced_arch(asked: _Asked, located: bool = False) -> Trace:
+    family, arch, spec = asked.family, asked.arch, asked.spec
     with torch.random.fork_rng(devices=[]):
-        if isinstance(asked.family, CutOut):
+        if isinstance(family, CutOut):
             follower = _follower(_whole(asked))
             if isinstance(follower, Follower):
-                return _counts(follower.of(asked.family.cut(asked.arch, asked.spec)))
-        if asked.family.inherits:
-            return _counted(asked.family.build(asked.arch, asked.spec), asked.spec)
+                return follower.of(family.cut(arch, spec))
+        if family.inherits:
+            return trace(family.build(arch, spec), spec.input, located=located)
         with torch.device("meta"), _Uninitialised():
-            return _counted(asked.family.build(asked.arch, asked.spec), asked.spec)
+            return trace(family.build(arch, spec), spec.input, located=located)
 
 
 class _Uninitialised(TorchFunctionMode):
@@ -168,6 +207,7 @@ class _Operator:
     filters: Shape  # shape of a weighted operator's weights
     stride: int
     source: Shape  # shape of the first tensor read
+    module: str
     inner: int = 0  # of a product of matrices: how many products each number of the result sums up
 
 
@@ -190,6 +230,7 @@ def _operator(traced: Operator, parameters: Mapping[str, Shape]) -> _Operator:
         filters=filters,
         stride=traced.stride,
         source=next((its for parameter, its in given if not parameter), ()),
+        module=traced.module,
         inner=shapes[-2][-1] if kind == "dense" else 0,
     )
 
@@ -211,19 +252,23 @@ def _counts(found: Trace) -> _Counts:
     return _count(operators, found.source_size, found.answers, found.parameters, found.constants)
 
 
-def _count(
-    operators: Sequence[_Operator],
-    source_size: int,
-    answers: Sequence[int],
-    parameters: Mapping[str, Shape],
-    kept_float: AbstractSet[str],
-) -> _Counts:
+@dataclass(frozen=True)
+class _Fused:
+    """The operators that are left as kernels, and what became of the others."""
+
+    kept: list[_Operator]
+    same: dict[int, int]  # activation -> the one it is fused into
+    folded: set[str]  # parameters of BatchNorms that went into weights
+    biases: dict[int, int]  # what folding added, by the activation that the kernel writes
+
+
+def _fused(operators: Sequence[_Operator], parameters: Mapping[str, Shape]) -> _Fused:
     readers = Counter(buffer for operator in operators for buffer in set(operator.reads))
     producer: dict[int, _Operator] = {}
-    same: dict[int, int] = {}  # activation -> the one it is fused into
+    same: dict[int, int] = {}
     kept: list[_Operator] = []
     folded: set[str] = set()
-    extra_biases = 0
+    biases: dict[int, int] = {}
     for operator in operators:
         operator.reads = [same.get(buffer, buffer) for buffer in operator.reads]
         before = producer.get(operator.reads[0]) if operator.reads else None
@@ -231,13 +276,26 @@ def _count(
         folds = operator.name == "batch_norm" and before is not None and _takes_norm(before) and alone
         if folds and before is not None:
             folded |= set(operator.weights)
-            extra_biases += before.channels if 1 not in [len(parameters[key]) for key in before.weights] else 0
+            if 1 not in [len(parameters[key]) for key in before.weights]:
+                biases[before.writes] = biases.get(before.writes, 0) + before.channels
         if folds or (operator.kind == "clamp" and len(operator.reads) == 1 and before is not None and alone):
             same[operator.writes] = operator.reads[0]
             readers[operator.reads[0]] = readers[operator.writes]
             continue
         kept.append(operator)
         producer[operator.writes] = operator
+    return _Fused(kept, same, folded, biases)
+
+
+def _count(
+    operators: Sequence[_Operator],
+    source_size: int,
+    answers: Sequence[int],
+    parameters: Mapping[str, Shape],
+    kept_float: AbstractSet[str],
+) -> _Counts:
+    fused = _fused(operators, parameters)
+    kept, same, folded = fused.kept, fused.same, fused.folded
     used = {key: size for operator in kept for key, size in operator.weights.items() if key not in folded}
     matrices = {
         k: s for op in kept if op.filters or op.name == _TABLE for k, s in op.weights.items() if len(parameters[k]) > 1
@@ -253,7 +311,7 @@ def _count(
     return _Counts(
         weights=weights,
         constants=constants,
-        others=sum(used.values()) - weights - constants + extra_biases,
+        others=sum(used.values()) - weights - constants + sum(fused.biases.values()),
         channels=channels,
         macs=sum(operator.macs for operator in kept),
         peak=_peak(kept, source_size, [same.get(answer, answer) for answer in answers]),
@@ -264,7 +322,7 @@ def _count(
 
 
 def _kernels(operators: Sequence[_Operator], source_size: int) -> Kernels:
-    sizes = {0: source_size} | {operator.writes: operator.size for operator in operators}
+    sizes = _sizes_of(operators, source_size)
     return tuple(_kernel(operator, sum(sizes.get(buffer, 0) for buffer in operator.reads)) for operator in operators)
 
 
@@ -312,8 +370,13 @@ def _peak(operators: Sequence[_Operator], source_size: int, answers: Sequence[in
     return peak
 
 
+def _sizes_of(operators: Sequence[_Operator], source_size: int) -> dict[int, int]:
+    """Elements of each activation."""
+    return {0: source_size} | {operator.writes: operator.size for operator in operators}
+
+
 def _moved(operators: Sequence[_Operator], source_size: int) -> int:
-    sizes = {0: source_size} | {operator.writes: operator.size for operator in operators}
+    sizes = _sizes_of(operators, source_size)
     return sum(operator.size + sum(sizes.get(buffer, 0) for buffer in operator.reads) for operator in operators)
 
 

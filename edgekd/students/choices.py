@@ -1,8 +1,9 @@
 """The choice of an arch as something that can be trained: a distribution over the choices of every axis.
 
-Axes are independent of each other. Training sees samples of the Gumbel-softmax (Jang et al. 2017, arXiv 1611.01144),
-as FBNet does (Wu et al. 2019, arXiv 1812.03443); costs see the distribution itself, whose expectation is exact. Both
-sharpen as the temperature goes down, until one arch has it all.
+Axes are independent of each other; a conditional one has a distribution whether it exists or not. Training sees samples
+of the Gumbel-softmax (Jang et al. 2017, arXiv 1611.01144), as FBNet does (Wu et al. 2019, arXiv 1812.03443); costs see
+the distribution itself, whose expectation is exact. Both sharpen as the temperature goes down, until one arch has it
+all.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from edgekd.ir.space import Arch, Axis
-from edgekd.students.pieces import Cost
+from edgekd.ir.space import Arch, Axis, Space
+from edgekd.students.pieces import Cost, ranks_of
 
 __all__ = ["Choices", "expected"]
 
@@ -28,7 +29,12 @@ class Choices(nn.Module):
     def __init__(self, axes: Sequence[Axis]) -> None:
         super().__init__()
         self.axes = tuple(axes)
-        self.logits = nn.ParameterDict({axis.name: nn.Parameter(torch.zeros(len(axis.choices))) for axis in axes})
+        self._rows = nn.ParameterList([nn.Parameter(torch.zeros(len(axis.choices))) for axis in axes])
+
+    @property
+    def logits(self) -> Mapping[str, nn.Parameter]:
+        """By axis; a name may have dots in it, which torch allows in no parameter's."""
+        return {axis.name: row for axis, row in zip(self.axes, self._rows, strict=True)}
 
     def probabilities(self, temperature: float = 1.0) -> dict[str, Tensor]:
         """Of the choices of each axis: softmax(logits / temperature)."""
@@ -66,18 +72,19 @@ class Choices(nn.Module):
 
     def mode(self) -> Arch:
         """The most probable arch; of equals, the smaller choice."""
-        return Arch.of({axis.name: axis.choices[int(self.logits[axis.name].argmax())] for axis in self.axes})
+        return Space(axes=self.axes).arch(
+            {axis.name: axis.choices[int(self.logits[axis.name].argmax())] for axis in self.axes}
+        )
 
     def picks(self, arch: Arch) -> dict[str, Tensor]:
-        """All weight on one arch."""
-        found = {}
-        for axis in self.axes:
-            found[axis.name] = torch.zeros(len(axis.choices))
-            found[axis.name][axis.choices.index(arch[axis.name])] = 1.0
+        """All weight on one arch; on the first choice of an axis that does not exist in it."""
+        found = {axis.name: torch.zeros(len(axis.choices)) for axis in self.axes}
+        for name, rank in ranks_of(arch, self.axes).items():
+            found[name][rank] = 1.0
         return found
 
     def open_bits(self, temperature: float = 1.0) -> float:
-        """Entropy of the distribution over archs, in bits: 0 where one arch has it all."""
+        """Entropy of the distribution over choices, in bits: 0 where one arch has it all."""
         with torch.no_grad():
             rows = self.probabilities(temperature).values()
             return sum(float(-(row * row.clamp_min(1e-12).log()).sum()) for row in rows) / math.log(2.0)

@@ -33,7 +33,7 @@ class Follower:
     @classmethod
     def over(cls, network: Cuttable, given: InputSpec) -> Follower:
         """Trace it, and each group cut. Raises ValueError where a smaller one fails, or has other operators."""
-        whole = trace(network.module, given, network.removable)
+        whole = trace(network.module, given, network.removable, located=True)
         sizes = _sizes(whole)
         rows = []
         for group, channels in network.channels.items():
@@ -59,17 +59,18 @@ class Follower:
 
 def _without(found: Trace, arch: CutArch) -> Trace:
     """Spans taken out: what reads their result reads what they read, or the one operator in their place."""
-    spans = {found.spans[name].begin: (found.spans[name], operator) for name, operator in arch.removed.items()}
+    spans = {found.spans[name].begin: (found.spans[name], op, name) for name, op in arch.removed.items()}
     same: dict[int, int] = {}
     operators: list[Operator] = []
     place, count = 0, len(found.operators)
     while place < count:
         if place in spans:
-            span, name = spans[place]
+            span, name, module = spans[place]
             reads = same.get(span.reads, span.reads)
             last = next(operator for operator in found.operators if operator.writes == span.writes)
             if name:
-                operators.append(Operator(name, (reads,), span.writes, last.shape, (("", last.shape),)))
+                given = (("", last.shape),)
+                operators.append(Operator(name, (reads,), span.writes, last.shape, given, module=module))
             else:
                 same[span.writes] = reads
             place = span.end

@@ -15,14 +15,20 @@ from numpy.typing import NDArray
 
 from edgekd.ir.space import Arch, Axis
 
-__all__ = ["Cost", "Piece", "Table"]
+__all__ = ["DEPTHWISE", "Cost", "Floats", "Piece", "Table", "ranks_of"]
+
+DEPTHWISE = "depthwise "
+"""Begins the name of a piece of depthwise convolutions alone."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A cost for every combination of choices of some axes, in their order: (choices of axis 1, of axis 2, ...)."""
+    """A cost for every combination of choices of some axes, in their order: (choices of axis 1, of axis 2, ...).
+
+    Where an axis does not exist, the cost is the same for all of its choices.
+    """
 
     axes: tuple[str, ...]
     values: Floats
@@ -64,7 +70,7 @@ class Cost:
 
     def of(self, arch: Arch, axes: Sequence[Axis]) -> float:
         """Of one arch of the space with these axes."""
-        ranks = {axis.name: axis.choices.index(arch[axis.name]) for axis in axes}
+        ranks = ranks_of(arch, axes)
         return self.constant + sum(table.at(ranks) for table in self.tables)
 
     def times(self, factor: float) -> Cost:
@@ -77,3 +83,9 @@ class Cost:
         for table in self.tables:
             found[table.axes] = found.get(table.axes, np.zeros(table.values.shape)) + table.values
         return Cost(self.constant, tuple(Table(axes, values) for axes, values in found.items()))
+
+
+def ranks_of(arch: Arch, axes: Sequence[Axis]) -> dict[str, int]:
+    """The rank of an arch's choice on every axis; 0 on one that does not exist in it."""
+    picks = dict(arch.choices)
+    return {axis.name: axis.choices.index(picks[axis.name]) if axis.name in picks else 0 for axis in axes}

@@ -6,84 +6,79 @@ each other. Widths 16, 32, 64 and depths 1, 1, 1 are the ResNet-8 of MLPerf Tiny
 With ``space: {width: [8, 64], depth: [1, 3]}`` and three stages there are 13,824 archs. ``widths`` and ``depths`` say
 the same stage by stage: ``space: {widths: [16, 32, 64], depths: [1, 1, 1]}`` is the ResNet-8 alone.
 
+``space: {block: [basic, separable]}`` adds a categorical axis a stage, ``block1``, ``block2``, ...: a separable block
+has a depthwise 3x3 and a 1x1 convolution in place of each dense 3x3 (Howard et al. 2017, "MobileNets", arXiv
+1704.04861): an eighth of the weights and multiply-adds at wide stages. Whether it is faster is for the device to say.
+
 Tasks with several heads, or with one that says where things are, get the same stem and blocks, and `heads` behind them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import Annotated, ClassVar, Literal, get_args
 
 import torch
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the name torch itself uses
 
-from edgekd.errors import ConfigurationError
-from edgekd.ir.space import Arch, Space
-from edgekd.students.staged import Staged
-from edgekd.students.trunk import Classifier, ManyHeaded, Sizes
+from edgekd.ir.space import Arch, Axis
+from edgekd.students.staged import RelaxableStaged, StagedSpace
+from edgekd.students.trunk import Classifier, MakesBlock, ManyHeaded, Sizes
 from edgekd.tasks._protocol import TaskSpec
 
-if TYPE_CHECKING:
-    from edgekd.students.pieces import Piece
-    from edgekd.students.relaxed_resnet import RelaxedNetwork
+__all__ = ["Block", "Network", "ResNet", "ResNetSpace", "SeparableBlock"]
 
-__all__ = ["Block", "Network", "ResNet"]
+BlockKind = Literal["separable", "basic"]
+"""In the order of the axis: the costlier last."""
 
 
-class ResNet(Staged):
+class ResNetSpace(StagedSpace):
+    """``block`` are the kinds of blocks that each stage may have; none given: basic ones alone."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"block"})
+
+    block: Annotated[
+        tuple[BlockKind, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+    ] = ()
+
+
+class ResNet(RelaxableStaged):
     """The family ``resnet``."""
 
     name: ClassVar[str] = "resnet"
 
+    space_: ResNetSpace = Field(default=ResNetSpace(), alias="space")
+
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
         """A network with He-normal weights from torch's global generator, in eval mode."""
-        sizes = self._sizes(arch, spec)
-        return (Network(sizes, spec.head.classes) if spec.plain else ManyHeaded(_block, sizes, spec)).eval()
+        sizes, picks = self._sizes(arch, spec), dict(arch.choices)
+        kinds = [picks.get(f"block{stage}", self._kinds()[0]) for stage in self._stages()]
 
-    def relaxed(self, spec: TaskSpec) -> RelaxedNetwork:
-        """All widths and depths in one.
+        def block(stage: int, before: int, after: int, stride: int) -> nn.Module:
+            return (Block if kinds[stage] == "basic" else SeparableBlock)(before, after, stride)
 
-        Raises ConfigurationError where the image or the stem's stride has a choice, or there are several heads.
-        """
-        if not spec.plain:
-            raise ConfigurationError.one(
-                f"the choice of an arch is trained for one classification head, and task `{spec.name}` has others",
-                "leave search.by out: archs are then tried side by side",
-            )
-        from edgekd.students.relaxed_resnet import RelaxedNetwork
+        if spec.plain:
+            return Network(sizes, spec.head.classes, block).eval()
+        return ManyHeaded(block, sizes, spec).eval()
 
-        def plain(arch: Arch) -> Network:
-            network = self.build(arch, spec)
-            assert isinstance(network, Network), "of one head, as looked at above"
-            return network
+    def _own_axes(self) -> list[Axis]:
+        kinds = self._kinds()
+        if len(kinds) == 1:
+            return []
+        return [Axis(name=f"block{s}", choices=kinds, when=self._exists(s)) for s in self._stages()]
 
-        return RelaxedNetwork(self._relaxable(spec).axes, plain)
-
-    def pieces(self, spec: TaskSpec) -> Sequence[Piece]:
-        """What stem, blocks and head cost. Raises as `relaxed` does."""
-        from edgekd.students.relaxed_resnet import resnet_pieces
-
-        axes, (channels, height, width) = self._relaxable(spec).axes, spec.input.shape
-        shrink = height // self._resolutions(spec)[0]
-        return resnet_pieces(axes, channels, spec.head.classes, (height, width), shrink, self.space_.stem_stride[0])
-
-    def _relaxable(self, spec: TaskSpec) -> Space:
-        space = self.space(spec)
-        fixed = [axis.name for axis in space.axes if axis.name in ("resolution", "stem_stride")]
-        if fixed:
-            raise ConfigurationError.one(
-                f"{' and '.join(fixed)} can't be relaxed: two images, or strides, share no layer's work",
-                f"give student.space.{fixed[0]} one value, or search by sampling",
-            )
-        return space
+    def _kinds(self) -> tuple[BlockKind, ...]:
+        """In the order of the axis."""
+        return tuple(kind for kind in get_args(BlockKind) if kind in (self.space_.block or ("basic",)))
 
 
 class Network(Classifier):
     """(N, C, H, W) to (N, classes)."""
 
-    def __init__(self, sizes: Sizes, classes: int) -> None:
-        super().__init__(_block, sizes, classes)
+    def __init__(self, sizes: Sizes, classes: int, block: MakesBlock | None = None) -> None:
+        """``block``: basic ones unless something else is given."""
+        super().__init__(block or _block, sizes, classes)
 
 
 class Block(nn.Module):
@@ -100,6 +95,29 @@ class Block(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         inner = F.relu(self.norm1(self.conv1(features)))
+        return F.relu(torch.add(self.norm2(self.conv2(inner)), self.shortcut(features)))
+
+
+class SeparableBlock(nn.Module):
+    """Two depthwise 3x3 convolutions, each with a 1x1 one behind it, and a way around them."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.depthwise1 = nn.Conv2d(before, before, 3, stride, 1, groups=before, bias=False)
+        self.depthwise_norm1 = nn.BatchNorm2d(before)
+        self.conv1 = nn.Conv2d(before, after, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(after)
+        self.depthwise2 = nn.Conv2d(after, after, 3, 1, 1, groups=after, bias=False)
+        self.depthwise_norm2 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(after)
+        same = stride == 1 and before == after
+        self.shortcut = nn.Identity() if same else Shortcut(before, after, stride)
+
+    def forward(self, features: Tensor) -> Tensor:
+        inner = F.relu(self.depthwise_norm1(self.depthwise1(features)))
+        inner = F.relu(self.norm1(self.conv1(inner)))
+        inner = F.relu(self.depthwise_norm2(self.depthwise2(inner)))
         return F.relu(torch.add(self.norm2(self.conv2(inner)), self.shortcut(features)))
 
 

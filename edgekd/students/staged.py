@@ -3,25 +3,33 @@
 Axes: ``width1``, ``width2``, ... (channels of each stage), ``depth1``, ``depth2``, ... (blocks of each stage) and,
 where there is a choice, ``resolution`` (height of the image that the stem sees, averaged down from the task's) and
 ``stem_stride``. Every stage after the first halves the resolution.
+
+Where a stage's depth may be 0, the network may end before it: the stage's other axes, and those of the stages behind
+it, are conditional and exist where its depth is 1 or more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Self
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 from torch import nn
 
 from edgekd.errors import ConfigurationError
-from edgekd.ir.space import Arch, Axis, Space
-from edgekd.records import Record
+from edgekd.ir.space import Arch, Axis, Condition, Space
+from edgekd.records import Extended, Record
 from edgekd.students.growing import carried, depths_on_the_way
 from edgekd.students.trunk import Sizes
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["Range", "Staged", "StagedSpace", "at_most", "stepped"]
+if TYPE_CHECKING:
+    from edgekd.students.pieces import Piece
+    from edgekd.students.relaxed import RelaxedNetwork
+
+__all__ = ["Range", "RelaxableStaged", "Staged", "StagedSpace", "at_most", "stepped"]
 
 
 def _ordered(bounds: tuple[int, ...]) -> tuple[int, ...]:
@@ -30,6 +38,10 @@ def _ordered(bounds: tuple[int, ...]) -> tuple[int, ...]:
         raise PydanticCustomError(
             "range", "{reason}", {"reason": f"[{shown}] starts above its end. Write [lowest, highest] or add a step"}
         )
+    if bounds[2:] == (0,):
+        raise PydanticCustomError(
+            "range", "{reason}", {"reason": f"[{shown}] has steps of 0. Write a step of 1 or more"}
+        )
     return bounds
 
 
@@ -37,12 +49,8 @@ def _range_of_one(value: Any) -> Any:
     return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Range = Annotated[
-    tuple[PositiveInt, ...],
-    Field(min_length=2, max_length=3),
-    AfterValidator(_ordered),
-    BeforeValidator(_range_of_one),
-]
+_OF_TWO_OR_THREE = (Field(min_length=2, max_length=3), AfterValidator(_ordered), BeforeValidator(_range_of_one))
+Range = Annotated[tuple[PositiveInt, ...], *_OF_TWO_OR_THREE]
 """``[lowest, highest]`` or ``[lowest, highest, step]``; a single number is that number alone."""
 
 
@@ -60,12 +68,13 @@ def at_most(most: int, what: str) -> AfterValidator:
 
 
 Width = Annotated[Range, at_most(8192, "channels")]
-Depth = Annotated[Range, at_most(256, "blocks a stage")]
+Depth = Annotated[tuple[NonNegativeInt, ...], *_OF_TWO_OR_THREE, at_most(256, "blocks a stage")]
 
 
-class StagedSpace(Record):
+class StagedSpace(Extended):
     """What may vary. ``width`` goes in steps of 8 and ``depth`` in steps of 1 unless a third number says otherwise.
 
+    A depth of 0 ends the network before that stage; the first stage, as wide as the stem, has one block at least.
     ``widths`` and ``depths`` have an entry a stage, and take the place of ``width`` and ``depth``. ``resolution`` are
     heights in pixels, the task's own divided by whole numbers (empty: the task's own); the width goes along.
     """
@@ -96,6 +105,11 @@ class Staged(Record):
             given = getattr(self.space_, name)
             if given is not None and len(given) != self.stages:
                 raise ValueError(f"space.{name} has {len(given)} entries, and there are {self.stages} stages: one each")
+        if self._depth_ranges()[0][0] == 0:
+            raise ValueError(
+                "the first stage can't be empty, and its depth starts at 0: "
+                f"write space.depths, an entry a stage ({self.stages}), the first from 1"
+            )
         return self
 
     def space(self, spec: TaskSpec) -> Space:
@@ -113,20 +127,35 @@ class Staged(Record):
             )
         if not spec.plain:
             _check_even(spec, needed * (shape[1] // resolutions[0]))
-        depths = self.space_.depths or (self.space_.depth,) * self.stages
+            if any(depths[0] == 0 for depths in self._depth_ranges()):
+                raise ConfigurationError.one(
+                    f"the heads of task `{spec.name}` read every stage, and an empty stage gives them nothing",
+                    "let each depth of student.space start at 1",
+                )
         widths = self.space_.widths or (self.space_.width,) * self.stages
-        axes = [*self._axes("depth", depths, 1), *self._own_axes(), *self._axes("width", widths, 8)]
+        depths = [
+            Axis(name=f"depth{s}", choices=stepped(self._depth_ranges()[s - 1], 1), when=self._exists(s - 1))
+            for s in self._stages()
+        ]
+        axes = [*self._own_axes(), *self._axes("width", widths, 8)]
         axes += [Axis(name="resolution", choices=resolutions)] if len(resolutions) > 1 else []
         axes += [Axis(name="stem_stride", choices=strides)] if len(strides) > 1 else []
-        return Space(axes=tuple(sorted(axes, key=lambda axis: axis.name)))
+        plain = [axis for axis in (*depths, *axes) if not axis.when]
+        return Space(
+            axes=(
+                *sorted(plain, key=lambda axis: axis.name),
+                *(axis for axis in depths if axis.when),  # in the order of the stages: each asks for the one before
+                *sorted((axis for axis in axes if axis.when), key=lambda axis: axis.name),
+            )
+        )
 
     def way_to(self, arch: Arch) -> Sequence[Arch]:
         """The same with fewer blocks a stage: one, then two, and so on."""
-        return [self._deep(arch, depths) for depths in depths_on_the_way(self._each("depth", arch))]
+        return [self._deep(arch, depths) for depths in depths_on_the_way(self._depths(arch))]
 
     def carry(self, module: nn.Module, before: Arch, into: nn.Module, after: Arch) -> nn.Module:
         """``into`` with the weights of ``module``; archs that differ in depth alone."""
-        return carried(module, self._each("depth", before), into, self._each("depth", after))
+        return carried(module, self._depths(before), into, self._depths(after))
 
     def _seen(self, spec: TaskSpec) -> tuple[int, ...]:
         """Channels and sides of what the stem, or the averaging before it, is given.
@@ -146,7 +175,20 @@ class Staged(Record):
         return []
 
     def _axes(self, name: str, ranges: Sequence[Range], step: int) -> list[Axis]:
-        return [Axis(name=f"{name}{s}", choices=stepped(ranges[s - 1], step)) for s in self._stages()]
+        return [
+            Axis(name=f"{name}{s}", choices=stepped(ranges[s - 1], step), when=self._exists(s)) for s in self._stages()
+        ]
+
+    def _exists(self, stage: int) -> tuple[Condition, ...]:
+        """Where a stage has blocks: nowhere else has it a width. Nothing is asked for where it always has some."""
+        for s in range(stage, 0, -1):
+            choices = stepped(self._depth_ranges()[s - 1], 1)
+            if choices[0] == 0:  # where its depth is not 0, all stages before have blocks
+                return (Condition(axis=f"depth{s}", choices=choices[1:]),)
+        return ()
+
+    def _depth_ranges(self) -> Sequence[Sequence[int]]:
+        return self.space_.depths or (self.space_.depth,) * self.stages
 
     def _sizes(self, arch: Arch, spec: TaskSpec) -> Sizes:
         picks, shape = dict(arch.choices), self._seen(spec)
@@ -175,10 +217,85 @@ class Staged(Record):
         return range(1, self.stages + 1)
 
     def _each(self, axis: str, arch: Arch) -> list[int]:
-        return [int(arch[f"{axis}{stage}"]) for stage in self._stages()]
+        """Of the stages that have blocks."""
+        return [
+            int(arch[f"{axis}{stage}"])
+            for stage, depth in zip(self._stages(), self._depths(arch), strict=True)
+            if depth
+        ]
+
+    def _depths(self, arch: Arch) -> list[int]:
+        """Of every stage, 0 for those behind the network's end."""
+        picks = dict(arch.choices)
+        return [int(picks.get(f"depth{stage}", 0)) for stage in self._stages()]
 
     def _deep(self, arch: Arch, depths: Sequence[int]) -> Arch:
-        return Arch.of({**dict(arch.choices), **{f"depth{s}": depths[s - 1] for s in self._stages()}})
+        changed = {f"depth{s}": depths[s - 1] for s in self._stages() if f"depth{s}" in arch}
+        return Arch.of({**dict(arch.choices), **changed})
+
+
+class RelaxableStaged(Staged):
+    """One whose choice of an arch can be trained, for its blocks are those that `relaxed` knows."""
+
+    def relaxed(self, spec: TaskSpec) -> RelaxedNetwork:
+        """All archs in one.
+
+        Raises ConfigurationError where the image or the stem's stride has a choice, or there are several heads.
+        """
+        from edgekd.students.relaxed import RelaxedNetwork
+        from edgekd.students.trunk import Classifier
+
+        def build(arch: Arch) -> Classifier:
+            network = self.build(arch, spec)
+            assert isinstance(network, Classifier), "of one head, as looked at above"
+            return network
+
+        return RelaxedNetwork(self.relaxable(spec), build)
+
+    def pieces(self, spec: TaskSpec) -> Sequence[Piece]:
+        """What the parts of every arch cost. Raises as `relaxed` does."""
+        return _pieces(self, spec)
+
+    def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
+        """A `Classifier` where the task has one head of classification."""
+        raise NotImplementedError
+
+    def place(self, arch: Arch, module: str) -> str:
+        """The same block has the same name in every arch, however many blocks the stages before it have."""
+        room, _, rest = module.partition(".")
+        if room != "blocks" or not rest:
+            return module
+        number, _, inside = rest.partition(".")
+        left = int(number)
+        for stage, depth in enumerate(self._depths(arch), start=1):
+            if left < depth:
+                return f"stage{stage}.{left}.{inside}"
+            left -= depth
+        raise ValueError(f"{arch} has no block {number}")
+
+    def relaxable(self, spec: TaskSpec) -> Space:
+        """The space, where its choice can be trained. Raises as `relaxed` does."""
+        if not spec.plain:
+            raise ConfigurationError.one(
+                f"the choice of an arch is trained for one classification head, and task `{spec.name}` has others",
+                "leave search.by out: archs are then tried side by side",
+            )
+        space = self.space(spec)
+        fixed = [axis.name for axis in space.axes if axis.name in ("resolution", "stem_stride")]
+        if fixed:
+            raise ConfigurationError.one(
+                f"{' and '.join(fixed)} can't be relaxed: two images, or strides, share no layer's work",
+                f"give student.space.{fixed[0]} one value, or search by sampling",
+            )
+        return space
+
+
+@lru_cache(maxsize=8)
+def _pieces(family: RelaxableStaged, spec: TaskSpec) -> Sequence[Piece]:
+    from edgekd.students.analysis import parts_of_arch
+    from edgekd.students.derived import derived_pieces
+
+    return derived_pieces(family.relaxable(spec), lambda arch: parts_of_arch(family, arch, spec), family.place)
 
 
 def _check_even(spec: TaskSpec, stride: int) -> None:
@@ -191,7 +308,7 @@ def _check_even(spec: TaskSpec, stride: int) -> None:
         )
 
 
-def stepped(bounds: Range, step: int) -> tuple[int, ...]:
+def stepped(bounds: Sequence[int], step: int) -> tuple[int, ...]:
     """All of a range, in its own steps or in these."""
     low, high = bounds[:2]
     return tuple(range(low, high + 1, bounds[2] if len(bounds) == 3 else step))

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from edgekd.ir.numerics import Precision
+from edgekd.ir.space import Axis, Condition
 from edgekd.search._protocol import Known
+from edgekd.search.replay import replay
 from edgekd.search.sampler import RandomSampler, TpeSampler, seed_of
 from edgekd.store.records import Arm, PlanRecord
 from edgekd.store.run import Run
@@ -109,3 +111,25 @@ def test_each_arm_begins_with_the_largest_arch(known: Known) -> None:
     assert [Arm.of(candidate) for candidate in found[: len(known.arms)]] == list(known.arms)
     largest = [known.plan.space.at(max(known.allowed[arm])) for arm in known.arms]
     assert [candidate.arch for candidate in found[: len(known.arms)]] == largest
+
+
+MIXED = (
+    Axis(name="depth", choices=(1, 2, 3)),
+    Axis(name="kind", choices=("thin", "thick")),
+    Axis(name="wide", choices=(1, 2, 3, 4)),
+    Axis(name="width", choices=(8, 16, 24, 32)),
+    Axis(name="extra", choices=(1, 2, 3), when=(Condition(axis="kind", choices=("thick",)),)),
+)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
+def test_categories_and_conditional_axes_are_searched_and_replayed(sampler: Any, make_lab: Callable[..., Any]) -> None:
+    lab = make_lab(axes=MIXED, trials=16, sampler=sampler.name)
+    lab.sampler = sampler
+    lab.search()
+    run = Run.open(lab.folder)
+    archs = [trial.candidate.arch for trial in run.trials()]
+    assert len(archs) == 16
+    assert all(arch in lab.plan.space and ("extra" in arch) == (arch["kind"] == "thick") for arch in archs)
+    assert {arch["kind"] for arch in archs} == {"thin", "thick"}
+    assert replay(run).same

@@ -4,7 +4,7 @@ import pytest
 
 from edgekd.artefacts import Backend
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
-from edgekd.ir.space import Arch, Axis, Space
+from edgekd.ir.space import Arch, Axis, Condition, Space
 from edgekd.search.shrinking import chosen_step, gain_wanted, next_steps, why_stopped
 from edgekd.store.records import Accuracy, RoundOption, RoundReading, RoundRecord
 from edgekd.targets.target import Target
@@ -79,3 +79,19 @@ def test_when_it_ends():
 def test_the_best_backend_is_one_that_holds():
     fast, slow = record(p95=10.0, size=3000.0).readings[0], record().readings[0]
     assert record(readings=(fast, slow)).best == slow
+
+
+def test_a_category_is_no_step_and_what_loses_its_meaning_goes_along():
+    deep = (Condition(axis="blocks", choices=(1,)),)
+    space = Space(
+        axes=(
+            Axis(name="blocks", choices=(0, 1)),
+            Axis(name="kind", choices=("thin", "thick")),
+            Axis(name="keep", choices=(0.5, 1.0), when=deep),
+        )
+    )
+    steps = next_steps(space, Arch.of({"blocks": 1, "keep": 1.0, "kind": "thick"}))
+    assert list(steps) == [
+        Arch.of({"blocks": 0, "kind": "thick"}),
+        Arch.of({"blocks": 1, "keep": 0.5, "kind": "thick"}),
+    ]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.ir.space import Arch, Axis, Space
+from edgekd.ir.space import Arch, Axis, Condition, Space
 from edgekd.students.choices import Choices, expected
 from edgekd.students.pieces import Cost, Piece, Table
 
@@ -118,3 +118,16 @@ def test_low_temperatures_sample_single_archs():
 def test_a_piece_gives_its_tables():
     piece = Piece("a", ("width1",), {"macs": np.array([1.0, 2.0])})
     assert Cost.counted([piece], "macs", 3.0).of(Arch.of({"width1": 16}), [AXES[2]]) == 6.0
+
+
+def test_an_axis_that_does_not_exist_costs_nothing_and_is_no_part_of_the_mode():
+    deep = (Condition(axis="depth", choices=(1, 2)),)
+    axes = (Axis(name="depth", choices=(0, 1, 2)), Axis(name="kind", choices=("thin", "thick"), when=deep))
+    cost = Cost(1.0, (Table(("depth", "kind"), np.array([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]])),))
+    choices = Choices(axes)
+    for arch in Space(axes=axes):
+        assert expected(cost, choices.picks(arch)).item() == cost.of(arch, axes)
+    assert expected(cost, choices.probabilities()).item() == pytest.approx(1.0 + (0.0 + 1.5 + 3.0) / 3)
+    with torch.no_grad():
+        choices.logits["depth"][0], choices.logits["kind"][1] = 1.0, 1.0
+    assert choices.mode() == Arch.of({"depth": 0})

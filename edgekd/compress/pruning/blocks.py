@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from edgekd.tasks._protocol import InputSpec
 
-__all__ = ["OPERATORS", "BlockStage", "drop_blocks", "find_stages"]
+__all__ = ["OPERATORS", "BlockStage", "drop_blocks", "find_stages", "substitute_of"]
 
 _ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "identity": nn.Identity,
@@ -112,7 +112,12 @@ def drop_blocks(model: nn.Module, stage: BlockStage, keep: int, of: int | None =
     begun = 0 if of is None else most - of
     for name, substitute in list(zip(stage.droppable, stage.substitutes, strict=True))[begun : most - keep]:
         parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, _ACTIVATIONS[substitute]().eval())
+        setattr(model.get_submodule(parent), child, substitute_of(substitute))
+
+
+def substitute_of(name: str) -> nn.Module:
+    """What stands in a left out block's place, in eval mode."""
+    return _ACTIVATIONS[name]().eval()
 
 
 def _residual(block: nn.Module, inputs: Tensor) -> str | None:

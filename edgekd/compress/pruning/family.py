@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import AfterValidator, Field
@@ -37,10 +37,16 @@ from edgekd.ir.space import Arch, Axis, Space
 from edgekd.records import Digest, Record, digest_file, digest_json
 from edgekd.references import CodeReference, ExistingFile
 from edgekd.students._protocol import CutArch, Cuttable
+from edgekd.students.analysis import parts_of_arch
 from edgekd.students.answers import answering_logits
+from edgekd.students.derived import derived_pieces
+from edgekd.students.pieces import Piece
 from edgekd.students.traced import MODEL_ERRORS
 from edgekd.students.weights import built_module, source_file
 from edgekd.tasks._protocol import TaskSpec
+
+if TYPE_CHECKING:
+    from edgekd.compress.pruning.relaxed import RelaxedPruned
 
 __all__ = ["Pruned"]
 
@@ -93,29 +99,72 @@ class Pruned(Record):
         training has changed which ones matter. ``module`` is left as it was. Raises ValueError where ``after`` is
         larger on any axis.
         """
-        larger = [axis for axis, choice in after.choices if choice > before[axis]]
+        larger = [axis for axis, choice in after.choices if float(choice) > float(before[axis])]
         if larger:
             raise ValueError(f"{after} is no part of {before}: {larger[0]} grows")
         return self._pruned(copy.deepcopy(module), before, after, spec)
 
-    def _pruned(self, model: nn.Module, before: Arch | None, arch: Arch, spec: TaskSpec) -> nn.Module:
-        """``model``, of the arch ``before`` (None: the whole), in place, in eval mode."""
+    def relaxed(self, spec: TaskSpec) -> RelaxedPruned:
+        """The model with every choice in it, its trained weights to begin with.
+
+        Raises ConfigurationError where a layer normalises over channels: a masked one would count.
+        """
+        from edgekd.compress.pruning.relaxed import Masked, RelaxedPruned
+
+        anatomy, choices = _anatomy(self, spec), {axis.name: axis.choices for axis in self.space(spec).axes}
+        model = copy.deepcopy(anatomy.model)
+        modules = dict(model.named_modules())
+        for layer in (cut.layer for group in anatomy.groups for cut in group.cuts):
+            if isinstance(modules[layer], nn.GroupNorm | nn.LayerNorm):
+                raise ConfigurationError.one(
+                    f"`{self.model.target}` can't be relaxed: {layer} normalises over channels, masked ones among them",
+                    "search by sampling: leave search.by out",
+                )
+        orders = [_order(scores) for scores in importances(model, anatomy.groups)]
+        groups = [
+            Masked(
+                axis, group.cuts, order, [self._kept(group, float(ratio)) for ratio in choices.get(axis, self.ratios)]
+            )
+            for group, order in zip(anatomy.groups, orders, strict=True)
+            for axis in [self._axis(group)]
+        ]
+        stages = {f"blocks_{stage.name}": stage for stage in anatomy.stages}
+
+        def cut(whole: nn.Module, arch: Arch) -> nn.Module:
+            return self._pruned(copy.deepcopy(whole), None, arch, spec, orders)
+
+        return RelaxedPruned(model, groups, stages, cut)
+
+    def pieces(self, spec: TaskSpec) -> Sequence[Piece]:
+        """What the parts of every arch cost."""
+        return _pieces(self, spec)
+
+    def _pruned(
+        self, model: nn.Module, before: Arch | None, arch: Arch, spec: TaskSpec, orders: Sequence[Tensor] | None = None
+    ) -> nn.Module:
+        """``model``, of the arch ``before`` (None: the whole), in place, in eval mode.
+
+        ``orders`` are those of the channels of each group of the whole, the one that stays longest first; None: by
+        their magnitude in what is left of ``model``.
+        """
         anatomy = _anatomy(self, spec)
         for stage in anatomy.stages:
             axis = f"blocks_{stage.name}"
             drop_blocks(model, stage, int(arch[axis]), None if before is None else int(before[axis]))
         remaining = dict(model.named_modules())
-        groups = [
-            group._replace(makers=makers)
-            for group in anatomy.groups
+        left = [
+            (place, group._replace(makers=makers))
+            for place, group in enumerate(anatomy.groups)
             if (makers := tuple(name for name in group.makers if name in remaining))  # else it went with its block
         ]
+        groups = [group for _, group in left]
         counts = [self._kept(group, self._ratio(group, arch)) for group in groups]
         if before is not None:  # its channels lie elsewhere than in the whole model
             groups = traced(model, spec.input, groups)
+        by_now = map(_order, importances(model, groups)) if orders is None else (orders[place] for place, _ in left)
         keep = {
-            group.makers[0]: _largest(scores, count)
-            for group, count, scores in zip(groups, counts, importances(model, groups), strict=True)
+            group.makers[0]: order[:count].sort().values
+            for group, count, order in zip(groups, counts, by_now, strict=True)
         }
         prune_channels(model, groups, keep)
         _check_answers(self, model, spec)
@@ -212,6 +261,11 @@ def _anatomy(family: Pruned, spec: TaskSpec) -> _Anatomy:
     return _Anatomy(model, tuple(groups), tuple(stages), tuple(left_out))
 
 
+@lru_cache(maxsize=4)
+def _pieces(family: Pruned, spec: TaskSpec) -> Sequence[Piece]:
+    return derived_pieces(family.space(spec), lambda arch: parts_of_arch(family, arch, spec))
+
+
 def _check_answers(family: Pruned, model: nn.Module, spec: TaskSpec) -> None:
     try:
         with torch.no_grad():
@@ -231,6 +285,6 @@ def _check_answers(family: Pruned, model: nn.Module, spec: TaskSpec) -> None:
         )
 
 
-def _largest(scores: Tensor, count: int) -> Tensor:
-    """Indices of the ``count`` largest scores, ascending. Of equal scores the earlier channel stays."""
-    return torch.argsort(scores, descending=True, stable=True)[:count].sort().values
+def _order(scores: Tensor) -> Tensor:
+    """Channels by their scores, the largest first; of equal scores the earlier channel."""
+    return torch.argsort(scores, descending=True, stable=True)

@@ -2,8 +2,8 @@
 
 What came out need not keep the budget, or need not spend it: the model of latency errs, and what was annealed is an
 expectation. So it is repaired to the most probable archs that spend most of it; those that leave more of it unused come
-after them. Archs are met in the order of their probability (the k best of a sum of one logit an axis, best first), and
-each is looked up in the model.
+after them. Archs are met in the order of their probability (the k best of a sum of one logit an axis, best first; on
+axes that do not exist in an arch, with their most probable choice), and each is looked up in the model.
 
 Beside them stand the evenly scaled archs, whose every width (or depth) is equally far up its axis: what a person would
 try, and what the trained choice has to beat by the same trials.
@@ -46,9 +46,11 @@ def _by_choice(
 ) -> tuple[tuple[int, float], ...]:
     space = Space(axes=tuple(axes))
     found, below = list[tuple[int, float]](), list[tuple[int, float]]()
+    met = set[Arch]()  # one that lacks an axis comes once for each of its choices
     for looked, arch in enumerate(_by_probability(axes, logits)):
         predicted = cost.of(arch, axes)
-        if predicted <= _MARGIN * budget_us:
+        if predicted <= _MARGIN * budget_us and arch not in met:
+            met.add(arch)
             near = predicted >= _SPENT / _MARGIN * budget_us
             (found if near else below).append((space.index(arch), round(predicted, 6)))
         if len(found) == _KEPT or looked == _LOOKED_AT:
@@ -140,4 +142,4 @@ def _brought_down(axes: Sequence[Axis], logits: Mapping[str, Sequence[float]], c
 
 
 def _arch(axes: Sequence[Axis], ranks: Sequence[int]) -> Arch:
-    return Arch.of({axis.name: axis.choices[rank] for axis, rank in zip(axes, ranks, strict=True)})
+    return Space(axes=tuple(axes)).arch({axis.name: axis.choices[rank] for axis, rank in zip(axes, ranks, strict=True)})

@@ -15,6 +15,7 @@ from edgekd.distill.losses.combined import Combined
 from edgekd.distill.probe import probe
 from edgekd.distill.relaxing import Bound, relax
 from edgekd.distill.stage import Distill
+from edgekd.distill.trainer import training_device
 from edgekd.errors import ConfigurationError
 from edgekd.events import StageProgress
 from edgekd.ir.space import Arch, Axis
@@ -50,7 +51,8 @@ def relaxable(family: Family) -> Relaxable:
     """The family itself. Raises ConfigurationError where the choice of its archs can't be trained."""
     if not isinstance(family, Relaxable):
         raise ConfigurationError.one(
-            f"the family `{family.name}` can't be relaxed", "use the family resnet, or search by sampling"
+            f"the choice of an arch of the family `{family.name}` can't be trained",
+            "use resnet, mobilenet or pruned, or search by sampling: leave search.by out",
         )
     return family
 
@@ -86,8 +88,8 @@ def train_choice(
     bounds = _bounds(model, options, axes)
     folder = context.stages / _FOLDER
     with stage.lesson(student, within) as (lesson, loss, plan):
-        digest = digest_json(["relaxed/1", plan.digest, options.model_dump(mode="json"), model.but(ended_s=0).digest()])
-        device = torch.device("cpu")
+        digest = digest_json(["relaxed/2", plan.digest, options.model_dump(mode="json"), model.but(ended_s=0).digest()])
+        device = training_device()
         picks = {name: row.detach() for name, row in choices.probabilities().items()}
         execution = probe(_Mixed(network, picks), spec.input, plan.batch_size, device, plan.precisions)
         points = relax(
@@ -116,7 +118,7 @@ class _Mixed(nn.Module):
         self.network, self.picks = network, dict(picks)
 
     def forward(self, images: Tensor) -> Tensor:
-        answer: Tensor = self.network(images, self.picks)
+        answer: Tensor = self.network(images, {name: row.to(images.device) for name, row in self.picks.items()})
         return answer
 
 

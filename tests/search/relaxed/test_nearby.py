@@ -8,7 +8,7 @@ import numpy as np
 
 from edgekd.artefacts import Backend
 from edgekd.ir.numerics import Precision
-from edgekd.ir.space import Axis, Space
+from edgekd.ir.space import Axis, Condition, Space
 from edgekd.search._protocol import Guide
 from edgekd.search.relaxed.nearby import nearest_archs, next_of
 from edgekd.store.records import Arm
@@ -114,3 +114,24 @@ def test_the_second_and_third_tries_are_evenly_scaled_and_spend_most():
     spending = sorted((us[index] for index in even if us[index] <= 96.0), reverse=True)
     assert [us[index] for index in tried[1:3]] == spending[:2]
     assert len(set(tried)) == 5
+
+
+def test_an_arch_that_lacks_an_axis_comes_once():
+    deep = (Condition(axis="depth", choices=(1, 2)),)
+    axes = (Axis(name="depth", choices=(0, 1, 2)), Axis(name="width", choices=(8, 16, 24), when=deep))
+    cost = Cost(10.0, (Table(("depth", "width"), np.array([[0.0] * 3, [1.0, 2.0, 3.0], [2.0, 4.0, 6.0]])),))
+    order, even = nearest_archs(axes, {"depth": (1.0, 0.0, 0.0), "width": (0.0, 1.0, 0.0)}, cost, 14.0)
+    indices = [index for index, _ in order]
+    assert sorted(indices) == list(range(7))
+    assert indices[0] == 0
+    assert len(set(even)) == len(even)
+
+
+def test_kinds_of_blocks_are_scaled_evenly_too():
+    axes = (Axis(name="block1", choices=("separable", "basic")), Axis(name="block2", choices=("separable", "basic")))
+    cost = Cost(10.0, (Table(("block1", "block2"), np.ones((2, 2))),))
+    _, even = nearest_archs(axes, {"block1": (0.0, 1.0), "block2": (1.0, 0.0)}, cost, 11.0)
+    assert [str(Space(axes=axes).at(index)) for index in even] == [
+        "block1=separable block2=separable",
+        "block1=basic block2=basic",
+    ]

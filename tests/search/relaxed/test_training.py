@@ -7,7 +7,8 @@ from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError
 from edgekd.recipes.born_again import BornAgain
 from edgekd.recipes.layerwise import Layerwise
-from edgekd.search.relaxed.training import lesson_of
+from edgekd.search.relaxed.training import lesson_of, relaxable
+from edgekd.students.own import Own
 
 SOFT = Distill.model_validate({"loss": "kd", "epochs": 7})
 
@@ -25,3 +26,8 @@ def test_generations_are_one_training():
 def test_without_a_training_there_is_nothing_to_learn_by():
     with pytest.raises(ConfigurationError, match="no stage `distill`"):
         lesson_of((Quantize(precision="int8"),))
+
+
+def test_a_family_without_a_relaxed_network_is_refused():
+    with pytest.raises(ConfigurationError, match="family `own` can't be trained"):
+        relaxable(Own.model_construct())

@@ -1,10 +1,11 @@
-"""Residual networks, relaxed: the contract, with images averaged down and strided too."""
+"""Networks in stages, relaxed: the contract, for images averaged down, blocks of two kinds and empty stages too."""
 
 from __future__ import annotations
 
 import pytest
 
 from edgekd.errors import ConfigurationError
+from edgekd.students.mobilenet import MobileNet
 from edgekd.students.resnet import ResNet
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 from edgekd.testing.contracts.relaxable import RelaxableContract
@@ -34,6 +35,27 @@ class TestSmallerImages(RelaxableContract):
     @pytest.fixture
     def spec(self):
         return SPEC
+
+
+class TestTwoKindsOfBlocksAndAnEmptyStage(RelaxableContract):
+    @pytest.fixture
+    def make_family(self):
+        space = {"widths": [[8, 24], [4, 12, 4]], "depths": [[1, 2], [0, 2]], "block": ["basic", "separable"]}
+        return lambda: ResNet.model_validate({"stages": 2, "space": space})
+
+
+class TestRelaxedMobileNet(RelaxableContract):
+    @pytest.fixture
+    def make_family(self):
+        space = {"width": [4, 12, 4], "depths": [[1, 2], [1, 1]], "expansions": [[1, 3, 2], [2, 3]]}
+        return lambda: MobileNet.model_validate({"stages": 2, "space": space})
+
+
+class TestMobileNetWithAnEmptyStage(RelaxableContract):
+    @pytest.fixture
+    def make_family(self):
+        space = {"widths": [[8, 16], [4, 12, 4]], "depths": [[1, 1], [0, 2]], "expansion": [1, 4, 3]}
+        return lambda: MobileNet.model_validate({"stages": 2, "space": space})
 
 
 @pytest.mark.parametrize("axis", [{"resolution": [15, 30]}, {"stem_stride": [1, 2]}])
