@@ -39,8 +39,8 @@ from edgekd.distill.schedule import learning_rate
 from edgekd.distill.trainer import Epoch, Progress, StepIndex, Trainer, TrainerPlan, seed_of, training_device
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.store.relaxed import RelaxPoint
-from edgekd.students.choices import Choices, expected
-from edgekd.students.pieces import Cost
+from edgekd.students.supernet.choices import Choices, expected
+from edgekd.students.supernet.pieces import Cost
 from edgekd.tasks.mapped import release
 
 __all__ = ["Bound", "relax"]

@@ -17,7 +17,7 @@ from edgekd.tasks._protocol import TaskSpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from edgekd.students.pieces import Piece
+    from edgekd.students.supernet.pieces import Piece
 
 __all__ = [
     "CutArch",

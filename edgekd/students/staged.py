@@ -26,8 +26,8 @@ from edgekd.students.trunk import Sizes
 from edgekd.tasks._protocol import TaskSpec
 
 if TYPE_CHECKING:
-    from edgekd.students.pieces import Piece
-    from edgekd.students.relaxed import RelaxedNetwork
+    from edgekd.students.supernet.network import RelaxedNetwork
+    from edgekd.students.supernet.pieces import Piece
 
 __all__ = ["Range", "RelaxableStaged", "Staged", "StagedSpace", "at_most", "stepped"]
 
@@ -242,7 +242,7 @@ class RelaxableStaged(Staged):
 
         Raises ConfigurationError where the image or the stem's stride has a choice, or there are several heads.
         """
-        from edgekd.students.relaxed import RelaxedNetwork
+        from edgekd.students.supernet.network import RelaxedNetwork
         from edgekd.students.trunk import Classifier
 
         def build(arch: Arch) -> Classifier:
@@ -293,7 +293,7 @@ class RelaxableStaged(Staged):
 @lru_cache(maxsize=8)
 def _pieces(family: RelaxableStaged, spec: TaskSpec) -> Sequence[Piece]:
     from edgekd.students.analysis import parts_of_arch
-    from edgekd.students.derived import derived_pieces
+    from edgekd.students.supernet.derived import derived_pieces
 
     return derived_pieces(family.relaxable(spec), lambda arch: parts_of_arch(family, arch, spec), family.place)
 

@@ -15,10 +15,10 @@ from edgekd.distill.stage import Distill
 from edgekd.errors import Diverged, Interrupted
 from edgekd.stages import StageContext
 from edgekd.store.relax_options import RelaxOptions
-from edgekd.students.choices import Choices
-from edgekd.students.pieces import Cost
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
+from edgekd.students.supernet.choices import Choices
+from edgekd.students.supernet.pieces import Cost
 from edgekd.testing.fakes.bars import BarTask
 
 FAMILY = ResNet.model_validate({"stages": 2, "space": {"width": [8, 32], "depth": [1, 2]}})

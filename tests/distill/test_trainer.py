@@ -39,10 +39,10 @@ from edgekd.records import digest_file
 from edgekd.stages import Stage, StageContext
 from edgekd.store.records import CurvePoint
 from edgekd.store.relax_options import RelaxOptions
-from edgekd.students.choices import Choices
-from edgekd.students.pieces import Cost
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import Student, new_student
+from edgekd.students.supernet.choices import Choices
+from edgekd.students.supernet.pieces import Cost
 from edgekd.testing.fakes.bars import BarTask, OpenBarTeacher
 
 TASK = BarTask()

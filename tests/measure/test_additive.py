@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edgekd.measure.additive import LatencyModel, fit_latency
-from edgekd.students.pieces import Cost, Table
 from edgekd.students.resnet import ResNet
+from edgekd.students.supernet.pieces import Cost, Table
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
 SPEC = TaskSpec(name="paper", input=InputSpec(shape=(3, 32, 32)), head=HeadSpec(classes=10), data="0" * 64)

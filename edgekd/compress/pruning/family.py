@@ -39,8 +39,8 @@ from edgekd.references import CodeReference, ExistingFile
 from edgekd.students._protocol import CutArch, Cuttable
 from edgekd.students.analysis import parts_of_arch
 from edgekd.students.answers import answering_logits
-from edgekd.students.derived import derived_pieces
-from edgekd.students.pieces import Piece
+from edgekd.students.supernet.derived import derived_pieces
+from edgekd.students.supernet.pieces import Piece
 from edgekd.students.traced import MODEL_ERRORS
 from edgekd.students.weights import built_module, source_file
 from edgekd.tasks._protocol import TaskSpec

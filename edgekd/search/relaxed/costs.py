@@ -19,7 +19,7 @@ from edgekd.search.feasible import low_budget_us
 from edgekd.search.relaxed.table import ENERGY_PER_CALL
 from edgekd.store.records import Arm, ArmsRecord, PlanRecord
 from edgekd.store.relaxed import CostTerm, EnergyModelRecord, LatencyModelRecord, PieceRecord
-from edgekd.students.pieces import Cost, Piece
+from edgekd.students.supernet.pieces import Cost, Piece
 from edgekd.targets.target import Limit, Target
 from edgekd.units import format_us
 

@@ -28,8 +28,8 @@ from edgekd.stages import Stage
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.store.relaxed import LatencyModelRecord, RelaxPoint
 from edgekd.students._protocol import Family, Relaxable
-from edgekd.students.choices import Choices
 from edgekd.students.student import new_student
+from edgekd.students.supernet.choices import Choices
 
 __all__ = ["Outcome", "lesson_of", "relaxable", "train_choice"]
 

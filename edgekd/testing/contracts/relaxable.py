@@ -19,8 +19,8 @@ from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch, Space
 from edgekd.students._protocol import Relaxable
 from edgekd.students.analysis import analyse_arch
-from edgekd.students.choices import Choices
-from edgekd.students.pieces import Cost
+from edgekd.students.supernet.choices import Choices
+from edgekd.students.supernet.pieces import Cost
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
 __all__ = ["RelaxableContract"]

@@ -8,7 +8,7 @@ import torch
 
 from edgekd.compress.pruning.family import Pruned
 from edgekd.errors import ConfigurationError
-from edgekd.students.choices import Choices
+from edgekd.students.supernet.choices import Choices
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 from edgekd.testing.contracts.relaxable import RelaxableContract
 

@@ -15,7 +15,7 @@ from edgekd.evidence import EvidenceKind, Figure
 from edgekd.ir.space import Arch, Space
 from edgekd.search.sampler import RelaxedSampler
 from edgekd.store.relax_options import RelaxOptions
-from edgekd.students.pieces import Piece
+from edgekd.students.supernet.pieces import Piece
 from edgekd.testing.fakes.bars import BarTask
 
 OPTIONS = RelaxOptions(table=12, epochs=6, tries=4)

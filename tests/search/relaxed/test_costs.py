@@ -18,7 +18,7 @@ from edgekd.search.relaxed.costs import (
 )
 from edgekd.search.relaxed.table import fastest_arm, table_archs, table_readings
 from edgekd.store.run import Run
-from edgekd.students.pieces import Cost
+from edgekd.students.supernet.pieces import Cost
 from edgekd.targets.target import Target
 
 

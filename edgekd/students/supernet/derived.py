@@ -20,7 +20,7 @@ import numpy as np
 from edgekd.errors import ConfigurationError
 from edgekd.ir.space import Arch, Axis, Choice, Space
 from edgekd.students.analysis import Part
-from edgekd.students.pieces import DEPTHWISE, Cost, Floats, Piece
+from edgekd.students.supernet.pieces import DEPTHWISE, Cost, Floats, Piece
 
 __all__ = ["derived_pieces"]
 

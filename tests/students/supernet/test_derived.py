@@ -7,8 +7,8 @@ import pytest
 from edgekd.errors import ConfigurationError
 from edgekd.ir.space import Arch, Axis, Condition, Space
 from edgekd.students.analysis import Part
-from edgekd.students.derived import derived_pieces
-from edgekd.students.pieces import Cost
+from edgekd.students.supernet.derived import derived_pieces
+from edgekd.students.supernet.pieces import Cost
 
 WIDTHS = tuple(range(8, 136, 8))
 SPACE = Space(

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from edgekd.ir.space import Arch, Axis, Condition, Space
-from edgekd.students.choices import Choices, expected
-from edgekd.students.pieces import Cost, Piece, Table
+from edgekd.students.supernet.choices import Choices, expected
+from edgekd.students.supernet.pieces import Cost, Piece, Table
 
 AXES = (
     Axis(name="depth", choices=(1, 2, 3)),
