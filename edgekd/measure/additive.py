@@ -4,7 +4,7 @@
 
     latency = constant + sum over parts and counts of coefficient x count,   no coefficient below zero
 
-Counts are those of `edgekd.students.supernet.pieces`. A few forms are tried, from three coefficients for the whole network to
+Counts are those of `students.supernet.pieces`. A few forms are tried, from three coefficients for the whole network to
 one or two for every part, each with multiply-adds as they are and rounded up to whole vectors of channels; the one with
 the least leave-one-out error is taken. Residuals are relative: an error of 5 % is the same for a small arch as for a
 large one. What is asked of the model is which archs come near a budget, so an arch counts the less the further it is
