@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
@@ -119,15 +120,19 @@ def _ask(known: Known, seed: int, startup: int) -> _Wanted:
         for axis in space.axes
     }
     distributions["arm"] = optuna.distributions.CategoricalDistribution(list(range(len(arms))))
-    # estimated jointly; where axes are conditional, by groups of axes that exist together
-    together = (
-        {"multivariate": True, "group": True} if any(axis.when for axis in space.axes) else {"multivariate": True}
-    )
+    conditional = any(axis.when for axis in space.axes)
     bounded = known.plan.time_is_bounded
-    study = optuna.create_study(
-        directions=["maximize"] if bounded else ["maximize", "minimize"],
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True, **together),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of `group`
+        sampler = optuna.samplers.TPESampler(
+            seed=seed,
+            multivariate=True,
+            group=conditional,  # axes that exist together are estimated jointly
+            n_startup_trials=startup,
+            constant_liar=True,
+        )
+    directions = ["maximize"] if bounded else ["maximize", "minimize"]
+    study = optuna.create_study(directions=directions, sampler=sampler)
     slowest = max((us for trial in known.proposed if (us := low_us(trial.figures)) is not None), default=1.0)
 
     def frozen(candidate: Candidate, **state: Any) -> Any:
