@@ -37,6 +37,7 @@ class Position(Filed, Generic[P]):
     step: int = 0  # within the epoch
     seconds: float = 0.0  # already spent in this epoch
     points: tuple[P, ...] = ()  # one an epoch, where the training makes any
+    rate: float | None = None  # the highest learning rate, where a range test found it
     best: float | None = None  # validation of the best of start and epochs, where that is kept
 
 

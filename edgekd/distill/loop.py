@@ -10,7 +10,7 @@ import copy
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from edgekd.distill.learner import Learner, sgd
 from edgekd.distill.losses.criterion import Batch
 from edgekd.distill.objective import Objective
 from edgekd.distill.probe import Execution, Precision, laid_out, probe
+from edgekd.distill.range_test import range_test
 from edgekd.distill.schedule import Schedule, learning_rate
 from edgekd.distill.trainer import Epoch, Progress, StepIndex, Trainer, TrainerPlan, seed_of, training_device
 from edgekd.records import Digest
@@ -58,6 +59,7 @@ class Plan:
     schedule: Schedule = "cosine"
     clip: float | None = None  # length of the longest gradient
     keep_best: bool = False  # return the best of start and epochs by validation, not the last epoch
+    tests_range: bool = False  # whether a range test finds another `learning_rate` first
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,12 @@ def train(
         Position[CurvePoint],
         lambda: probe(module, lesson.spec, plan.batch_size, device, plan.precisions),
     )
+    if plan.tests_range:
+        if start.position.rate is None:
+            tested = partial(_losses_over, module, lesson, objective, plan, start.position.execution, device)
+            steps = plan.epochs * max(1, math.ceil(len(lesson.inputs) / plan.batch_size))
+            start = replace(start, position=start.position.but(rate=range_test(tested, steps, stop)))
+        plan = replace(plan, learning_rate=start.position.rate or plan.learning_rate)
     work = _Training(module, lesson, objective, plan, start.position.execution, device)
     trainer = Trainer(
         work.step,
@@ -150,8 +158,32 @@ def batches_of(order: Tensor, steps: int, device: torch.device) -> Sequence[Tens
     return [piece.reshape(-1) for piece in torch.tensor_split(whole, steps)]
 
 
+def _losses_over(
+    module: nn.Module,
+    lesson: Lesson,
+    objective: Objective,
+    plan: Plan,
+    execution: Execution,
+    device: torch.device,
+    rates: Sequence[float],
+) -> Iterator[float]:
+    """The loss of step after step at these rates, of copies that are thrown away."""
+    module, objective = copy.deepcopy((module, objective))  # together: a loss may have put layers into the module
+    plan = replace(plan, learning_rate=rates[0], average=0.0)
+    work = _Training(module, lesson, objective, plan, execution, device, rates.__getitem__)
+    cuda = range(torch.cuda.device_count()) if device.type == "cuda" else []
+    with work.looking(), execution.on_threads(), torch.random.fork_rng(devices=cuda):
+        for number in range(len(rates)):
+            epoch, step = divmod(number, work.steps)
+            if step == 0:
+                work.begin(epoch)
+            at = StepIndex(epoch, step, number, seed_of(plan.seed, epoch, step + 1))
+            torch.manual_seed(at.seed)
+            yield float(work.step(at)["loss"]) / len(work.batches[step])
+
+
 class _Training:
-    """The tensors of one training, and what it does in a step."""
+    """The tensors of one training, and what it does in a step. ``rate`` takes the place of the plan's schedule."""
 
     def __init__(
         self,
@@ -161,6 +193,7 @@ class _Training:
         plan: Plan,
         execution: Execution,
         device: torch.device,
+        rate: Callable[[int], float] | None = None,
     ) -> None:
         self.lesson, self.plan, self.execution, self.device = lesson, plan, execution, device
         self.objective, self.seen = objective.to(device).train(), dict[str, Tensor]()
@@ -174,7 +207,7 @@ class _Training:
         self.student = Learner(
             self.module,
             sgd(nn.ModuleList([self.module, self.objective]), plan),
-            lambda number: learning_rate(number, total, warmup, plan.learning_rate, plan.schedule),
+            rate or (lambda number: learning_rate(number, total, warmup, plan.learning_rate, plan.schedule)),
             plan.average,
             plan.clip,
         )

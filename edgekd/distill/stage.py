@@ -82,7 +82,8 @@ class Distill(Record):
     loss: Combined = Field(default_factory=lambda: Combined.model_validate({"kd": {}}))
     epochs: PositiveInt = 40
     batch_size: Annotated[int, Field(ge=2)] | None = None  # 128; fewer for less than 2,560 images: `batch_size_for`
-    learning_rate: PositiveFloat | None = None  # 0.1 for batches of 128; 0.01 where the student inherits weights
+    # 0.1 for batches of 128, 0.01 where the student inherits weights; auto: by a range test
+    learning_rate: PositiveFloat | Literal["auto"] | None = None
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     weight_decay: NonNegativeFloat = 5e-4
     warmup_epochs: NonNegativeFloat | None = None  # 1; 0 where the student inherits trained weights
@@ -436,7 +437,8 @@ class Distill(Record):
         inherited = recovers or has_inherited(student)
         rate, warmup = (_RECOVERY_RATE, 0.0) if inherited else (_RATE, _WARMUP)
         batch_size = self.batch_size_for(len(context.task.split("train")))
-        rate = rate * batch_size / _BATCHES[-1] if self.learning_rate is None else self.learning_rate
+        asked = self.learning_rate
+        rate = asked if isinstance(asked, float) else rate * batch_size / _BATCHES[-1]
         warmup = warmup if self.warmup_epochs is None else self.warmup_epochs
         return Plan(
             digest=self.key(inputs),
@@ -452,6 +454,7 @@ class Distill(Record):
             precisions=self._precisions(),
             seed=context.seed,
             keep_best=inherited and self.loss.on_logits,
+            tests_range=asked == "auto",
         )
 
     def _precisions(self) -> tuple[Precision, ...]:

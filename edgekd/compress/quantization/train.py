@@ -1,6 +1,7 @@
 """Quantization-aware training: a calibrated student learns with its rounding, from what it was in float.
 
-By default at a small rate, and the best of the calibrated student and the epochs is kept, by validation.
+By default at a rate that a range test finds, for networks whose BatchNorm is folded need very different ones; and the
+best of the calibrated student and the epochs is kept, by validation.
 """
 
 from __future__ import annotations
@@ -24,10 +25,8 @@ from edgekd.teachers.student import StudentTeacher
 
 __all__ = ["VERSION", "problems_of", "trained"]
 
-VERSION = 1
+VERSION = 2
 """Raised when the same options train to another result."""
-
-_RATE, _BATCH = 1e-4, 128  # without BatchNorm, which is folded, a ResNet-20 diverges at 1e-3
 
 
 def problems_of(student: Student, options: Distill, context: StageContext) -> Sequence[Problem]:
@@ -51,13 +50,12 @@ def trained(student: Student, calibrated: Student, options: Distill, context: St
     within, spec = _taught(student, context), context.task.spec
     heads = None if spec.plain else HeadsObjective(spec, options.balance, (), packing_in(within.teacher))
     with options.lesson(student, within, recovers=True) as (lesson, losses, plan):
-        rate = options.learning_rate or _RATE * plan.batch_size / _BATCH
         digest = digest_json(["quantize", VERSION, plan.digest, calibrated.annotations.digest()])
         done = train(
             FakeQuantized(calibrated),
             lesson,
             Objective(losses, heads=heads),
-            replace(plan, digest=digest, learning_rate=rate, precisions=("float32",)),
+            replace(plan, digest=digest, precisions=("float32",), tests_range=options.learning_rate in (None, "auto")),
             context.folder,
             validate=validator(context.task),
             progress=lambda seen, total, note: context.progress(StageProgress(name, seen, total, note)),

@@ -60,13 +60,19 @@ def relaxable(family: Family) -> Relaxable:
 def lesson_of(recipe: Sequence[Stage]) -> Distill:
     """The stage whose losses train the relaxed network: the recipe's first that has any on logits, else its first.
 
-    Raises ConfigurationError without one.
+    Raises ConfigurationError without one, and where its learning rate would have to be found first.
     """
     plain = [stage.shortened(stage.epochs) if isinstance(stage, BornAgain) else stage for stage in recipe]
     found = [stage for stage in plain if isinstance(stage, Distill)]
     on_logits = [stage for stage in found if any(_teaches(part) for _, part in stage.loss.parts)]
     if found:
-        return (on_logits or found)[0]
+        lesson = (on_logits or found)[0]
+        if lesson.learning_rate == "auto":
+            raise ConfigurationError.one(
+                "distill: learning_rate: auto tests the rates of one network, and `by: relaxed` trains many as one",
+                "write a number, for example learning_rate: 0.1",
+            )
+        return lesson
     raise ConfigurationError.one(
         "the recipe has no stage `distill`, and its losses are what the choice of an arch is trained by",
         "add one, or search by sampling",

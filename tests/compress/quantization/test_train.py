@@ -77,9 +77,7 @@ def test_training_wins_back_what_few_bits_lose_and_the_file_has_what_was_learned
     score = validator(TASK)
     assert score is not None
     without = Quantize(weight_bits=2, samples=64).run(student, context)
-    stage = Quantize.model_validate(
-        {"weight_bits": 2, "samples": 64, "train": {"epochs": 6, "ema": 0, "learning_rate": 0.01}}
-    )
+    stage = Quantize.model_validate({"weight_bits": 2, "samples": 64, "train": {"epochs": 6, "ema": 0}})
     after = stage.run(student, replace(context, folder=tmp_path))
     lost, won = score(reference_module(without)), score(reference_module(after))
     assert won > lost + 0.05
