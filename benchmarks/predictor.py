@@ -162,14 +162,14 @@ def measured(
     """One table: every arch's file timed, in interleaved batches of ten."""
     from edgekd.artefacts import Backend
     from edgekd.devices._protocol import Job, MeasurePlan
-    from edgekd.measure.calm import Pace, measure_calmly
+    from edgekd.measure.calm import DriftBaseline, measure_calmly
     from edgekd.measure.figures import figures_of
 
     backend = Backend.model_validate(RUNTIMES[runtime])
     plan = MeasurePlan(processes=3, rounds=5, round_ms=12.0, warmup_ms=40.0, seed=options.seed)
     order = list(archs)
     random.Random(options.seed).shuffle(order)
-    rows, drifts, pace, session = [], [], Pace(), opened()
+    rows, drifts, pace, session = [], [], DriftBaseline(), opened()
     try:
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]

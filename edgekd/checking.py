@@ -311,13 +311,13 @@ def _check_recipe(project: Project, arch: Arch) -> None:
     from edgekd.recipes.runner import check_recipe
     from edgekd.stages import Prepares, StageContext
     from edgekd.students.student import new_student
-    from edgekd.teachers._protocol import Preparable, Sketched
+    from edgekd.teachers._protocol import PreparableTeacher, Sketched
     from edgekd.teachers.binding import bind
     from edgekd.teachers.nested import untrained_teacher
 
     spec, asked = project.task.spec, cast(object, project.teacher)
     teacher: Teacher | None = None
-    if isinstance(asked, Preparable) and not isinstance(asked, Sketched):
+    if isinstance(asked, PreparableTeacher) and not isinstance(asked, Sketched):
         return
     if project.teacher is not None:
         with blamed(project, "teacher"):

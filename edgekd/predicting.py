@@ -17,7 +17,7 @@ from edgekd.export.kernels.precision import precision_of_file
 from edgekd.export.kernels.read import kernels_of_file
 from edgekd.ir.backends import BACKENDS, formats_of
 from edgekd.measure.models import find_models, names_of
-from edgekd.measure.predict import Asked, Unfit
+from edgekd.measure.predict import ModelOnBackend, Unfit
 from edgekd.measure.tables import (
     LatencyTable,
     profile_command,
@@ -91,7 +91,7 @@ def _with_others(
 
 def asked_of(
     models: Sequence[Path], backends: Sequence[str], tables: Sequence[LatencyTable]
-) -> tuple[tuple[Asked, ...], tuple[Unfit, ...]]:
+) -> tuple[tuple[ModelOnBackend, ...], tuple[Unfit, ...]]:
     """Every model on every backend that loads its format, and the models that can't be asked for, with the reason.
 
     Where no backend is named, those that were measured, or else the format's own: that it has no table is its answer.
@@ -99,7 +99,7 @@ def asked_of(
     """
     named = [Backend.model_validate(name) for name in backends]
     measured = list(dict.fromkeys(table.backend for table in tables))
-    asked, unfit, found = list[Asked](), list[Unfit](), find_models(models)
+    asked, unfit, found = list[ModelOnBackend](), list[Unfit](), find_models(models)
     problems = list[Problem]()
     for artefact, name in zip(found, names_of([one.path for one in found]), strict=True):
         own = [Backend.model_validate(known) for known, spec in BACKENDS.items() if spec.formats[0] is artefact.format]
@@ -116,7 +116,7 @@ def asked_of(
             problems += error.problems
             unfit += [Unfit(model=name, message=one.message, remedy=one.remedy) for one in error.problems]
             continue
-        asked += [Asked(name, backend, precision, kernels) for backend in loads or own]
+        asked += [ModelOnBackend(name, backend, precision, kernels) for backend in loads or own]
     if not asked:
         raise ConfigurationError(problems)
     return tuple(asked), tuple(unfit)

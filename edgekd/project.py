@@ -30,7 +30,7 @@ from edgekd.store.relax_options import RelaxOptions
 from edgekd.students._protocol import Family
 from edgekd.targets.catalogue import load_target
 from edgekd.targets.target import Target
-from edgekd.tasks._protocol import Preparable, Task
+from edgekd.tasks._protocol import PreparableTask, Task
 from edgekd.teachers._protocol import Teacher
 from edgekd.units import Span
 
@@ -219,7 +219,7 @@ def blamed(project: Project, section: str) -> Iterator[None]:
 def ready_data(project: Project, events: Events) -> None:
     """Data that has to be made ready once is, and said to be. Raises ConfigurationError, Interrupted, MissingError."""
     task = cast(object, project.task)
-    if isinstance(task, Preparable):
+    if isinstance(task, PreparableTask):
         with blamed(project, "task"):
             events.line(f"{task.what:<10} {task.prepare(partial(events.progress, task.what), events.stop)}")
 

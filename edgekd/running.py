@@ -210,7 +210,7 @@ def with_teacher(project: Project, events: Events) -> Project:
     from edgekd.events import StageProgress
     from edgekd.project import blamed, cache_folder
     from edgekd.tasks._protocol import sizes_of
-    from edgekd.teachers._protocol import Preparable
+    from edgekd.teachers._protocol import PreparableTeacher
     from edgekd.teachers.binding import bind
 
     def show(progress: StageProgress) -> None:
@@ -221,7 +221,7 @@ def with_teacher(project: Project, events: Events) -> Project:
         spec = project.task.spec
         events.line(f"data       {sizes_of(project.task)}")
     with blamed(project, "teacher"):
-        if isinstance(asked, Preparable):
+        if isinstance(asked, PreparableTeacher):
             teacher = asked.prepare(project.task, cache_folder(), show, events.stop)
         if teacher is not None:
             events.progress("teacher", 0, 0, f"{teacher.name}: a first answer")  # a person's code may take its time

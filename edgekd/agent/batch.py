@@ -17,12 +17,12 @@ from edgekd.agent.child import Child, Failed, Killed, NotStarted
 from edgekd.agent.cooling import Cooling, temperature_c
 from edgekd.agent.faults import Fault
 from edgekd.agent.limits import Limits, Yard
-from edgekd.agent.messages import Job, Plan
+from edgekd.agent.messages import JobRequest, PlanRequest
 from edgekd.agent.meters import Meter, MeterError
 
-__all__ = ["Batch", "at_most_twice", "explained", "try_loading"]
+__all__ = ["RunningBatch", "at_most_twice", "explained", "try_loading"]
 
-SENTINEL = Job("sentinel", "none", "", "", threads=1, shapes={})
+SENTINEL = JobRequest("sentinel", "none", "", "", threads=1, shapes={})
 MOST_ALIVE = 8
 _PROFILED_CALLS = 20
 _SUM_UP_DEADLINE_S = 30.0
@@ -45,7 +45,7 @@ class Result:
         self.energy_detail = ""  # why there is none
 
 
-class Batch:
+class RunningBatch:
     """A batch under way, within the yard's limits. ``meter`` may be the reason why there is none.
 
     ``waiting`` is called while a worker is silent, ``step`` after each step.
@@ -53,8 +53,8 @@ class Batch:
 
     def __init__(
         self,
-        jobs: Sequence[Job],
-        plan: Plan,
+        jobs: Sequence[JobRequest],
+        plan: PlanRequest,
         yard: Yard,
         meter: Union[Meter, str],
         cooling: Cooling,
@@ -236,7 +236,7 @@ def _crowded(failure: Failed) -> bool:
     return failure.outcome == "out-of-memory" or isinstance(failure, Killed)
 
 
-def try_loading(job: Job, plan: Plan, yard: Yard, waiting: Callable[[], None]) -> None:
+def try_loading(job: JobRequest, plan: PlanRequest, yard: Yard, waiting: Callable[[], None]) -> None:
     """Load a model and call it once, in a process of its own. Raises Failed."""
     with Child(job, plan.memory_limit_bytes, yard, waiting) as child:
         child.open(plan.load_deadline_s)
@@ -253,7 +253,7 @@ def at_most_twice(act: Callable[[], _Answer]) -> _Answer:
         return act()
 
 
-def explained(failure: Failed, plan: Plan, yard: Yard, again: Callable[[Plan, Yard], object]) -> Failed:
+def explained(failure: Failed, plan: PlanRequest, yard: Yard, again: Callable[[PlanRequest, Yard], object]) -> Failed:
     """Tell a refusal for want of memory from any other: ``again`` does the same, and well once the limit is off.
 
     Raises Fault where the failure says nothing of the model.

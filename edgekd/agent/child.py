@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Optional
 
 from edgekd.agent.faults import MEMORY_WORDS, Fault
 from edgekd.agent.limits import Yard
-from edgekd.agent.messages import BadMessage, Closed, Job, Late, Lines, encode
+from edgekd.agent.messages import BadMessage, Closed, JobRequest, Late, LineReader, encode
 
 __all__ = ["Child", "Failed", "Killed", "NotStarted"]
 
@@ -45,7 +45,7 @@ class Child:
     Raises NotStarted where there is no memory for one, and Fault where none can be had for another reason.
     """
 
-    def __init__(self, job: Job, memory_limit_bytes: int, yard: Yard, waiting: Callable[[], None]) -> None:
+    def __init__(self, job: JobRequest, memory_limit_bytes: int, yard: Yard, waiting: Callable[[], None]) -> None:
         self.job = job
         self.memory_limit_bytes = memory_limit_bytes
         self.waiting = waiting
@@ -61,7 +61,7 @@ class Child:
         assert self.process.stdin is not None  # asked for, just above
         assert self.process.stdout is not None
         self.stdin = self.process.stdin
-        self.lines = Lines(self.process.stdout.fileno())
+        self.lines = LineReader(self.process.stdout.fileno())
 
     def _begin(self, yard: Yard) -> None:
         """Start it in its groups; where something is refused, what was made goes again. Raises OSError."""

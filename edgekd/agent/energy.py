@@ -11,8 +11,8 @@ from typing import Any, Callable, Dict
 
 from edgekd.agent.child import Child
 from edgekd.agent.limits import Yard
-from edgekd.agent.messages import Job, Plan
-from edgekd.agent.meters import Meter, MeterError, Seen, TooSlow
+from edgekd.agent.messages import JobRequest, PlanRequest
+from edgekd.agent.meters import MeanPower, Meter, MeterError, TooSlow
 
 __all__ = ["sample"]
 
@@ -20,7 +20,7 @@ _LONGEST_S = 16.0
 _LEAST_STEPS = 3.0  # of what a mean can be off by for the meter's steps: less is no difference
 
 
-def sample(job: Job, plan: Plan, meter: Meter, yard: Yard, waiting: Callable[[], None]) -> Dict[str, Any]:
+def sample(job: JobRequest, plan: PlanRequest, meter: Meter, yard: Yard, waiting: Callable[[], None]) -> Dict[str, Any]:
     """One fresh process: joules a call, watts with calls and without. Raises MeterError, Failed."""
     window_s = plan.energy_window_s
     while True:
@@ -33,7 +33,7 @@ def sample(job: Job, plan: Plan, meter: Meter, yard: Yard, waiting: Callable[[],
 
 
 def _sample(
-    job: Job, plan: Plan, meter: Meter, yard: Yard, waiting: Callable[[], None], window_s: float
+    job: JobRequest, plan: PlanRequest, meter: Meter, yard: Yard, waiting: Callable[[], None], window_s: float
 ) -> Dict[str, Any]:
     with Child(job, plan.memory_limit_bytes, yard, waiting) as child:
         child.open(plan.load_deadline_s)
@@ -64,7 +64,7 @@ def _sample(
     }
 
 
-def _watched(meter: Meter, work: Callable[[], Dict[str, Any]]) -> "tuple[Seen, Dict[str, Any]]":
+def _watched(meter: Meter, work: Callable[[], Dict[str, Any]]) -> "tuple[MeanPower, Dict[str, Any]]":
     watch = meter.watch()
     try:
         answer = work()

@@ -16,10 +16,10 @@ __all__ = [
     "PROTOCOL",
     "BadMessage",
     "Closed",
-    "Job",
+    "JobRequest",
     "Late",
-    "Lines",
-    "Plan",
+    "LineReader",
+    "PlanRequest",
     "decode",
     "encode",
     "field",
@@ -46,7 +46,7 @@ class Late(Exception):
     """No whole line came before the deadline."""
 
 
-class Job(NamedTuple):
+class JobRequest(NamedTuple):
     """A model file and what runs it."""
 
     runtime: str
@@ -57,13 +57,13 @@ class Job(NamedTuple):
     shapes: Dict[str, List[int]]  # of inputs with free axes; under no name that of the only input
 
     @staticmethod
-    def read(message: Message) -> Job:
+    def read(message: Message) -> JobRequest:
         """Take a job out of a message. Raises BadMessage."""
-        runtime, provider, path, sha256 = (field(message, name, str) for name in Job._fields[:4])
-        return Job(runtime, provider, path, sha256, field(message, "threads", int), read_shapes(message))
+        runtime, provider, path, sha256 = (field(message, name, str) for name in JobRequest._fields[:4])
+        return JobRequest(runtime, provider, path, sha256, field(message, "threads", int), read_shapes(message))
 
 
-class Plan(NamedTuple):
+class PlanRequest(NamedTuple):
     """How to measure; the fields mean what the host's plan says. Times carry their unit in the name."""
 
     processes: int
@@ -83,9 +83,9 @@ class Plan(NamedTuple):
     seed: int
 
     @staticmethod
-    def read(message: Message) -> Plan:
+    def read(message: Message) -> PlanRequest:
         """Take a plan out of a message. Raises BadMessage."""
-        return Plan(*(field(message, name, kind) for name, kind in zip(Plan._fields, _PLAN_KINDS)))
+        return PlanRequest(*(field(message, name, kind) for name, kind in zip(PlanRequest._fields, _PLAN_KINDS)))
 
 
 _PLAN_KINDS = (int, int, float, int, float, int, float, bool, bool, bool, float, float, float, int, int)
@@ -119,7 +119,7 @@ def encode(message: Message) -> bytes:
     return line
 
 
-class Lines:
+class LineReader:
     """Reads messages from a file descriptor."""
 
     def __init__(self, descriptor: int) -> None:

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
-__all__ = ["Meter", "MeterError", "Seen", "TooSlow", "Watch", "found_meter", "open_meter"]
+__all__ = ["MeanPower", "Meter", "MeterError", "TooSlow", "Watch", "found_meter", "open_meter"]
 
 Series = List[Tuple[float, float]]
 _PLAUSIBLE_W = (0.001, 2000.0)
@@ -33,7 +33,7 @@ class TooSlow(MeterError):
     """It told too few new values in the window, or too coarse ones; in a longer one it may do."""
 
 
-class Seen(NamedTuple):
+class MeanPower(NamedTuple):
     """The mean power over a window.
 
     How far it can be off for the meter's own steps: by one at its ends where energy is counted; where power is told, by
@@ -58,7 +58,7 @@ class Meter:
         """Begin to watch. Raises MeterError where it can't be read."""
         return Watch(self)
 
-    def mean_of(self, series: Series, begin_s: float, end_s: float) -> Seen:
+    def mean_of(self, series: Series, begin_s: float, end_s: float) -> MeanPower:
         """The mean over readings of that window. Raises MeterError."""
         if self.wraps_at_j:
             return _counted(series, end_s - begin_s)
@@ -80,7 +80,7 @@ class Watch:
         self.thread = threading.Thread(target=self._go_on, daemon=True)
         self.thread.start()
 
-    def stop(self) -> Seen:
+    def stop(self) -> MeanPower:
         """End the window. Raises MeterError."""
         end_s = time.monotonic()
         self.over.set()
@@ -93,7 +93,7 @@ class Watch:
         """End it without an answer."""
         self.over.set()
 
-    def _seen(self, end_s: float) -> Seen:
+    def _seen(self, end_s: float) -> MeanPower:
         seen = self.meter.mean_of(self.series, self.begin_s, end_s)
         if not _PLAUSIBLE_W[0] <= seen.watts <= _PLAUSIBLE_W[1]:  # nor is NaN
             raise MeterError("%s tells %.3g W, which can't be: is its unit another?" % (self.meter.name, seen.watts))
@@ -138,7 +138,7 @@ class _LineWatch(Watch):
         self.offset_s = time.monotonic() - time.time()
         super().__init__(meter)
 
-    def stop(self) -> Seen:
+    def stop(self) -> MeanPower:
         end_s, patience_s = time.monotonic(), time.monotonic() + _PATIENCE_S
         while time.monotonic() < patience_s and self.error is None and (not self.series or self.series[-1][0] < end_s):
             time.sleep(0.02)
@@ -342,7 +342,7 @@ def _battery(root: str, name: str, scale: float) -> Meter:
     return Meter("battery %s" % name, read, 0.05)
 
 
-def _counted(series: Series, window_s: float) -> Seen:
+def _counted(series: Series, window_s: float) -> MeanPower:
     """Between the first and the last time the counter moved."""
     moved = [series[at] for at in range(1, len(series)) if series[at][1] != series[at - 1][1]]
     if len(moved) < 2:
@@ -352,10 +352,10 @@ def _counted(series: Series, window_s: float) -> Seen:
         raise TooSlow("it is too slow: %d new values in %.1f s" % (len(moved), window_s))
     watts = (end_j - begin_j) / (end_s - begin_s)
     step_w = watts / (len(moved) - 1)
-    return Seen(watts, end_s - begin_s, len(moved), step_w, step_w)
+    return MeanPower(watts, end_s - begin_s, len(moved), step_w, step_w)
 
 
-def _averaged(series: Series, begin_s: float, end_s: float) -> Seen:
+def _averaged(series: Series, begin_s: float, end_s: float) -> MeanPower:
     """The mean of power over its readings in the window, each as long as until the next."""
     inside = [(at, value) for at, value in series if begin_s <= at <= end_s]
     if len(inside) < _LEAST_CHANGES:
@@ -372,7 +372,7 @@ def _averaged(series: Series, begin_s: float, end_s: float) -> Seen:
     if seconds <= 0.5 * (end_s - begin_s):
         raise TooSlow("its readings cover %.1f s of %.1f s" % (seconds, end_s - begin_s))
     unsure_w = moved_w if changes < _LEAST_CHANGES else step_w / changes**0.5
-    return Seen(joules / seconds, seconds, len(inside), unsure_w, step_w)
+    return MeanPower(joules / seconds, seconds, len(inside), unsure_w, step_w)
 
 
 def _names(folder: str) -> List[str]:

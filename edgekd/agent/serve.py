@@ -19,7 +19,17 @@ from edgekd.agent.faults import Fault
 from edgekd.agent.fingerprint import fingerprint
 from edgekd.agent.limits import Limits, Yard
 from edgekd.agent.lock import take, tidy
-from edgekd.agent.messages import PROTOCOL, BadMessage, Closed, Job, Lines, Plan, decode, encode, field
+from edgekd.agent.messages import (
+    PROTOCOL,
+    BadMessage,
+    Closed,
+    JobRequest,
+    LineReader,
+    PlanRequest,
+    decode,
+    encode,
+    field,
+)
 from edgekd.agent.meters import Meter, MeterError, found_meter, open_meter
 
 __all__ = ["main"]
@@ -76,7 +86,7 @@ def main(lock: str = "", token: str = "", options: str = "") -> int:
 
 def _read(requests: queue.Queue[Message]) -> None:
     """Reads stdin beside the work, so that the host's end is noticed at once: the kernel then ends the workers too."""
-    lines = Lines(0)
+    lines = LineReader(0)
     while True:
         try:
             requests.put(lines.read())
@@ -156,7 +166,7 @@ def _describe(message: Message, _tell: Tell, place: _Place) -> Message:
 
 
 def _load(message: Message, tell: Tell, place: _Place) -> Message:
-    job, plan = Job.read(field(message, "job", dict)), Plan.read(field(message, "plan", dict))
+    job, plan = JobRequest.read(field(message, "job", dict)), PlanRequest.read(field(message, "plan", dict))
     damaged = _damaged(job, _Pulse(tell))
     if damaged is not None:
         return _outcome(damaged)
@@ -170,12 +180,12 @@ def _load(message: Message, tell: Tell, place: _Place) -> Message:
 
 def _measure(message: Message, tell: Tell, place: _Place) -> Message:
     """Measure a batch: a message a finished step, then one a job, then the sentinel's readings."""
-    plan = Plan.read(field(message, "plan", dict))
-    jobs = [Job.read(one) for one in field(message, "jobs", list)]
+    plan = PlanRequest.read(field(message, "plan", dict))
+    jobs = [JobRequest.read(one) for one in field(message, "jobs", list)]
     damaged = [_damaged(job, _Pulse(tell)) for job in jobs]
     whole = [job for job, failed in zip(jobs, damaged) if failed is None]
     meter, step = place.meter or place.no_meter, lambda what: tell({"step": what})
-    done = batch.Batch(whole, plan, place.yard, meter, place.cooling, _Pulse(tell), step)
+    done = batch.RunningBatch(whole, plan, place.yard, meter, place.cooling, _Pulse(tell), step)
     done.run()
     results = iter(done.results)
     for index, failed in enumerate(damaged):
@@ -196,7 +206,7 @@ def _measure(message: Message, tell: Tell, place: _Place) -> Message:
 
 def _run(message: Message, tell: Tell, place: _Place) -> Message:
     """Answer samples; each input file is checked against its digest, each output's digest goes back."""
-    job, plan = Job.read(field(message, "job", dict)), Plan.read(field(message, "plan", dict))
+    job, plan = JobRequest.read(field(message, "job", dict)), PlanRequest.read(field(message, "plan", dict))
     inputs = [(field(one, "path", str), field(one, "sha256", str)) for one in field(message, "inputs", list)]
     folder = field(message, "folder", str)
     pulse = _Pulse(tell)
@@ -208,7 +218,7 @@ def _run(message: Message, tell: Tell, place: _Place) -> Message:
     if damaged is not None:
         return _outcome(damaged)
 
-    def answer(plan: Plan, yard: Yard) -> List[str]:
+    def answer(plan: PlanRequest, yard: Yard) -> List[str]:
         with Child(job, plan.memory_limit_bytes, yard, pulse) as child:
             child.open(plan.load_deadline_s)
             child.load(plan.load_deadline_s, plan.seed)
@@ -236,7 +246,7 @@ def _outcome(failed: Optional[Failed]) -> Message:
     return {"outcome": failed.outcome if failed else "ok", "detail": failed.detail if failed else ""}
 
 
-def _damaged(job: Job, pulse: Callable[[], None]) -> Optional[Failed]:
+def _damaged(job: JobRequest, pulse: Callable[[], None]) -> Optional[Failed]:
     """A file that isn't the one the host means is refused before any runtime sees it. Raises Fault on unread ones."""
     if not job.sha256:
         return None

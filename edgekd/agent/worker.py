@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 from edgekd.agent import memory, timing
 from edgekd.agent.conditions import conditions
 from edgekd.agent.faults import Fault, is_fault, is_want_of_memory
-from edgekd.agent.messages import MAX_LINE_BYTES, BadMessage, Closed, Lines, encode, field, read_shapes
+from edgekd.agent.messages import MAX_LINE_BYTES, BadMessage, Closed, LineReader, encode, field, read_shapes
 
 if TYPE_CHECKING:
     from edgekd.agent.runtimes.base import Runtime
@@ -170,7 +170,7 @@ def main(parent: int) -> int:
     # What a runtime prints to its stdout must not land among the messages.
     out = os.dup(1)
     os.dup2(2, 1)
-    lines = Lines(0)
+    lines = LineReader(0)
 
     def send(message: Message) -> None:
         line = encode(message)

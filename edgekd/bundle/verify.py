@@ -40,7 +40,7 @@ from edgekd.targets.target import Limit
 from edgekd.targets.verdict import Answer, Verdict, judge
 from edgekd.tasks._protocol import Rows
 
-__all__ = ["Check", "CheckAnswer", "VerifyReport", "read_bundle", "read_certificate", "verify_bundle"]
+__all__ = ["VerifyLine", "VerifyOutcome", "VerifyReport", "read_bundle", "read_certificate", "verify_bundle"]
 
 _MOST_PROCESSES = 20
 _PREFIX = 16  # hexadecimal digits of a digest that are enough to compare by
@@ -48,7 +48,7 @@ _OF_THE_FILE = ("size.", "operators.")
 _CLAIMS = ("digest", "files and hashes", "parity", "labels", "figures")  # what fails where a bundle isn't what it says
 
 
-class CheckAnswer(str, Enum):
+class VerifyOutcome(str, Enum):
     """What came of one check."""
 
     HOLDS = "holds"
@@ -58,12 +58,12 @@ class CheckAnswer(str, Enum):
     REPORTED = "reported only"
 
 
-class Check(Record):
+class VerifyLine(Record):
     """One line of the report."""
 
     name: str
     found: str
-    answer: CheckAnswer
+    answer: VerifyOutcome
 
 
 class VerifyReport(Shown):
@@ -72,7 +72,7 @@ class VerifyReport(Shown):
     schema_: Literal["edgekd.verify/1"] = Field(default="edgekd.verify/1", alias="schema")
     bundle: str
     sha256: Digest  # of the certificate, and so of all that it lists
-    checks: tuple[Check, ...]
+    checks: tuple[VerifyLine, ...]
     verdict: Verdict | None  # on this machine's fresh figures
 
     @property
@@ -81,12 +81,12 @@ class VerifyReport(Shown):
 
         What this machine can't repeat is said and fails nothing.
         """
-        failed = [check.name for check in self.checks if check.answer is CheckAnswer.FAILS]
+        failed = [check.name for check in self.checks if check.answer is VerifyOutcome.FAILS]
         if any(name in _CLAIMS for name in failed):
             return 7
         if failed:
             return 5
-        return 6 if any(check.answer is CheckAnswer.UNSTABLE for check in self.checks) else 0
+        return 6 if any(check.answer is VerifyOutcome.UNSTABLE for check in self.checks) else 0
 
     def lines(self) -> list[str]:
         """As a person reads it."""
@@ -134,7 +134,7 @@ def verify_bundle(
     certificate, found = read_certificate(folder), bundle_digest(folder)
     checks = [_digest(found, digest), *_files(folder, certificate)]
     verdict = None
-    if not any(check.answer is CheckAnswer.FAILS for check in checks):
+    if not any(check.answer is VerifyOutcome.FAILS for check in checks):
         _require_runtime(certificate.backend, session.describe())
         _, outside = read_bundle(folder)
         require_sound(certificate, outside, folder)
@@ -147,21 +147,21 @@ def verify_bundle(
         verdict, budgets = _budgets(folder, certificate, session, job, progress, stop)
         checks += budgets
     if busy := busy_when_measured(certificate.load_average, certificate.machine_cores):
-        checks.append(Check(name="load", found=busy, answer=CheckAnswer.REPORTED))
+        checks.append(VerifyLine(name="load", found=busy, answer=VerifyOutcome.REPORTED))
     checks.append(
-        Check(
+        VerifyLine(
             name="accuracy",
             found=f"{certificate.accuracy.value:.2%} on the {certificate.accuracy.split} split, not in the bundle",
-            answer=CheckAnswer.NOT_REPEATED,
+            answer=VerifyOutcome.NOT_REPEATED,
         )
     )
     if certificate.lesser is not None:
         told = f"{certificate.shortfall()}; not certified"
-        checks.append(Check(name="certificate", found=told, answer=CheckAnswer.HOLDS))
+        checks.append(VerifyLine(name="certificate", found=told, answer=VerifyOutcome.HOLDS))
     elif not certificate.certified:
         unsure = certificate.verdict.answer is Answer.UNSTABLE
-        said = CheckAnswer.UNSTABLE if unsure else CheckAnswer.FAILS
-        checks.append(Check(name="certificate", found=f"not certified: {certificate.shortfall()}", answer=said))
+        said = VerifyOutcome.UNSTABLE if unsure else VerifyOutcome.FAILS
+        checks.append(VerifyLine(name="certificate", found=f"not certified: {certificate.shortfall()}", answer=said))
     return VerifyReport(bundle=str(folder), sha256=found, checks=tuple(checks), verdict=verdict)
 
 
@@ -183,9 +183,9 @@ def _require_runtime(backend: Backend, here: Fingerprint) -> None:
         )
 
 
-def _digest(found: Digest, wanted: str | None) -> Check:
+def _digest(found: Digest, wanted: str | None) -> VerifyLine:
     if wanted is None:
-        return Check(name="digest", found=found, answer=CheckAnswer.REPORTED)
+        return VerifyLine(name="digest", found=found, answer=VerifyOutcome.REPORTED)
     asked = wanted.lower().removeprefix("sha256:")
     if not _PREFIX <= len(asked) <= len(found) or not set(asked) <= set("0123456789abcdef"):
         raise UsageError(
@@ -193,24 +193,24 @@ def _digest(found: Digest, wanted: str | None) -> Check:
             "give the digest that `edgekd export` printed",
         )
     if found.startswith(asked):
-        return Check(name="digest", found=found, answer=CheckAnswer.HOLDS)
-    return Check(name="digest", found=f"{found}, not {asked}", answer=CheckAnswer.FAILS)
+        return VerifyLine(name="digest", found=found, answer=VerifyOutcome.HOLDS)
+    return VerifyLine(name="digest", found=f"{found}, not {asked}", answer=VerifyOutcome.FAILS)
 
 
-def _files(folder: Path, certificate: Certificate) -> list[Check]:
+def _files(folder: Path, certificate: Certificate) -> list[VerifyLine]:
     contents = contents_of(folder, certificate)
     found = "; ".join([f"{contents.sound} of {len(certificate.files)}", *contents.problems])
-    answer = CheckAnswer.FAILS if contents.problems else CheckAnswer.HOLDS
-    checks = [Check(name="files and hashes", found=found, answer=answer)]
+    answer = VerifyOutcome.FAILS if contents.problems else VerifyOutcome.HOLDS
+    checks = [VerifyLine(name="files and hashes", found=found, answer=answer)]
     if contents.hidden:
         told = f"not covered: {printable(', '.join(contents.hidden))}"
-        checks.append(Check(name="hidden files", found=told, answer=CheckAnswer.REPORTED))
+        checks.append(VerifyLine(name="hidden files", found=told, answer=VerifyOutcome.REPORTED))
     return checks
 
 
 def _parity(
     folder: Path, certificate: Certificate, outside: Preprocess, session: DeviceSession, job: Job, scratch: Path
-) -> tuple[Check, _Answers | None]:
+) -> tuple[VerifyLine, _Answers | None]:
     samples = read_samples(folder / SAMPLES, certificate.task)
     path = scratch / "inputs.npy"
     with sound(folder / PREPROCESS):
@@ -220,7 +220,7 @@ def _parity(
     _require_done(result.outcome, result.detail)
     if result.outcome is not Outcome.OK:
         told = f"{result.outcome.value}: {result.detail}"
-        return Check(name="parity", found=told, answer=CheckAnswer.FAILS), None
+        return VerifyLine(name="parity", found=told, answer=VerifyOutcome.FAILS), None
     raw = read_outputs(result, len(inputs), certificate.task, outside.export)
     with sound(folder / PREPROCESS):
         answers = answers_of(raw, certificate.task, outside.export, outside.output_encoding)
@@ -231,18 +231,18 @@ def _parity(
     # another CPU may round differently: the certificate's own agreement, less one answer in a hundred (and one of few),
     # must be kept
     fewest = promised * len(answers) - max(1.0, 0.01 * len(answers))
-    answer = CheckAnswer.HOLDS if agree >= fewest else CheckAnswer.FAILS
+    answer = VerifyOutcome.HOLDS if agree >= fewest else VerifyOutcome.FAILS
     found = f"{agree} of {len(answers)} answers as the student's, largest difference {largest:.3g}"
-    return Check(name="parity", found=found, answer=answer), _Answers(samples, answers)
+    return VerifyLine(name="parity", found=found, answer=answer), _Answers(samples, answers)
 
 
-def _labels(certificate: Certificate, answers: _Answers) -> list[Check]:
+def _labels(certificate: Certificate, answers: _Answers) -> list[VerifyLine]:
     """The samples' own labels against the accuracy that is claimed: a model can't be much worse on them."""
     claim = labels_claimed(certificate, answers.given, answers.samples.labels)
     if claim is None:
         return []
-    answer = CheckAnswer.HOLDS if claim.believable else CheckAnswer.FAILS
-    return [Check(name="labels", found=claim.words, answer=answer)]
+    answer = VerifyOutcome.HOLDS if claim.believable else VerifyOutcome.FAILS
+    return [VerifyLine(name="labels", found=claim.words, answer=answer)]
 
 
 def _budgets(
@@ -252,7 +252,7 @@ def _budgets(
     job: Job,
     progress: Progress | None,
     stop: Callable[[], bool],
-) -> tuple[Verdict | None, list[Check]]:
+) -> tuple[Verdict | None, list[VerifyLine]]:
     target, here = certificate.target.but(accuracy=None), session.describe()
     counted = list(file_figures(target, job.artefact))
     if target.fully_integer:
@@ -268,7 +268,7 @@ def _budgets(
         checks = [
             told[limit]
             if limit.metric.startswith(_OF_THE_FILE)
-            else Check(name=str(limit), found=said, answer=CheckAnswer.NOT_REPEATED)
+            else VerifyLine(name=str(limit), found=said, answer=VerifyOutcome.NOT_REPEATED)
             for limit in target.limits
         ]
         return None, [*checks, *_figures(certificate, counted, sure=True)]
@@ -298,7 +298,7 @@ def _budgets(
     ]
 
 
-def _figures(certificate: Certificate, found: Sequence[Figure], sure: bool, now: str = "") -> list[Check]:
+def _figures(certificate: Certificate, found: Sequence[Figure], sure: bool, now: str = "") -> list[VerifyLine]:
     """The certificate's figures against those found now: a file's exactly, a machine's by their order.
 
     A time that disagrees is told beside how the machine was, and proves nothing: the budgets are judged by fresh ones.
@@ -311,8 +311,8 @@ def _figures(certificate: Certificate, found: Sequence[Figure], sure: bool, now:
     if now and any(claim.timed for claim in wrong):
         words += f" (now: {now})"
     certain = any(claim.exact or (sure and not claim.timed) for claim in wrong)
-    answer = CheckAnswer.HOLDS if not wrong else CheckAnswer.FAILS if certain else CheckAnswer.UNSTABLE
-    return [Check(name="figures", found=words, answer=answer)]
+    answer = VerifyOutcome.HOLDS if not wrong else VerifyOutcome.FAILS if certain else VerifyOutcome.UNSTABLE
+    return [VerifyLine(name="figures", found=words, answer=answer)]
 
 
 def _now(measured: Measurement, here: Fingerprint) -> str:
@@ -325,21 +325,21 @@ def _now(measured: Measurement, here: Fingerprint) -> str:
     return ", ".join(parts)
 
 
-def _budget_check(limit: Limit, figure: Figure | None, answer: Answer, fresh: str, detail: str = "") -> Check:
+def _budget_check(limit: Limit, figure: Figure | None, answer: Answer, fresh: str, detail: str = "") -> VerifyLine:
     said = {
-        Answer.HOLDS: CheckAnswer.HOLDS,
-        Answer.FAILS: CheckAnswer.FAILS,
-        Answer.UNSTABLE: CheckAnswer.UNSTABLE,
-        Answer.UNKNOWN: CheckAnswer.FAILS,
+        Answer.HOLDS: VerifyOutcome.HOLDS,
+        Answer.FAILS: VerifyOutcome.FAILS,
+        Answer.UNSTABLE: VerifyOutcome.UNSTABLE,
+        Answer.UNKNOWN: VerifyOutcome.FAILS,
     }[answer]
-    if not limit.hard and said is not CheckAnswer.HOLDS:
-        said = CheckAnswer.REPORTED
+    if not limit.hard and said is not VerifyOutcome.HOLDS:
+        said = VerifyOutcome.REPORTED
     if figure is None:
         found = f"no figure: {detail}"
     else:
         exact = figure.low is None  # counted, not timed
         found = str(figure) if exact else f"{figure}, {fresh}"
-    return Check(name=str(limit), found=found, answer=said)
+    return VerifyLine(name=str(limit), found=found, answer=said)
 
 
 def _difference(certificate: Certificate, here: dict[str, object]) -> str:

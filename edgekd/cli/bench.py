@@ -11,7 +11,7 @@ import click
 
 from edgekd.cli.names import complete_backend, complete_device
 from edgekd.cli.numbers import Whole
-from edgekd.cli.output import Output, command
+from edgekd.cli.output import CommandOutput, command
 
 if TYPE_CHECKING:
     from edgekd.measure.bench import BenchReport
@@ -70,7 +70,7 @@ __all__ = ["bench"]
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 @click.option("--energy", is_flag=True, help="Also the energy of a call, by the device's meter.")
 def bench(
-    output: Output,
+    output: CommandOutput,
     models: tuple[Path, ...],
     devices: tuple[str, ...],
     backends: tuple[str, ...],

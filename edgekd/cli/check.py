@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgekd.cli.names import complete_target
-from edgekd.cli.output import Output, command
+from edgekd.cli.output import CommandOutput, command
 
 __all__ = ["check"]
 
@@ -17,7 +17,7 @@ __all__ = ["check"]
     "project", type=click.Path(path_type=Path), default=Path("project.yaml"), metavar="[PROJECT=project.yaml]"
 )
 @click.option("--target", shell_complete=complete_target, help="A target's name or path.", show_default="the project's")
-def check(output: Output, project: Path, target: str | None) -> None:
+def check(output: CommandOutput, project: Path, target: str | None) -> None:
     """See whether a project is in order, and what a run would try.
 
     Takes seconds; the first time it also decodes the pictures, whose size on the disk is shown before they are written.

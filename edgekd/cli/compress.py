@@ -8,7 +8,7 @@ import click
 
 from edgekd.cli.names import complete_target
 from edgekd.cli.numbers import SEED
-from edgekd.cli.output import Output, command
+from edgekd.cli.output import CommandOutput, command
 
 __all__ = ["compress"]
 
@@ -27,7 +27,7 @@ __all__ = ["compress"]
 @click.option("--budget", help="Time to spend, for example '10 min'.", show_default="the project's")
 @click.option("--seed", type=SEED, help="What chance is drawn from.", show_default="the project's")
 def compress(
-    output: Output,
+    output: CommandOutput,
     project: Path,
     target: str | None,
     run: Path | None,

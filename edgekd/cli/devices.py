@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from edgekd.cli.names import complete_device
-from edgekd.cli.output import Output, command
+from edgekd.cli.output import CommandOutput, command
 
 __all__ = ["devices"]
 
 
 @command("edgekd devices list", name="list")
-def list_(output: Output) -> None:
+def list_(output: CommandOutput) -> None:
     """List the devices known here; --format json gives every fact with its source."""
     from edgekd.targets.listing import list_devices
 
@@ -20,7 +20,7 @@ def list_(output: Output) -> None:
 
 @command("edgekd devices probe this-computer")
 @click.argument("name", default="this-computer", metavar="[DEVICE=this-computer]", shell_complete=complete_device)
-def probe(output: Output, name: str) -> None:
+def probe(output: CommandOutput, name: str) -> None:
     """Ask a device what it is: processor, instruction sets, memory, runtimes."""
     from edgekd.devices.catalogue import probe_device
 
@@ -39,7 +39,7 @@ def probe(output: Output, name: str) -> None:
 @click.option(
     "--python", help="The Python there to make it with.", show_default="the same as before, or the first found"
 )
-def install(output: Output, name: str, runtimes: tuple[str, ...], python: str | None) -> None:
+def install(output: CommandOutput, name: str, runtimes: tuple[str, ...], python: str | None) -> None:
     """Install runtimes on a board, into an environment of edgekd's own there."""
     from edgekd.devices.install import install_runtimes
 

@@ -8,7 +8,7 @@ import click
 
 from edgekd.cli.names import complete_target
 from edgekd.cli.numbers import SEED
-from edgekd.cli.output import Output, command
+from edgekd.cli.output import CommandOutput, command
 
 __all__ = ["distill"]
 
@@ -29,7 +29,7 @@ __all__ = ["distill"]
     "--explain", is_flag=True, help="Show what each loss contributed, and how well the student follows its teacher."
 )
 def distill(
-    output: Output,
+    output: CommandOutput,
     project: Path,
     target: str | None,
     run: Path | None,

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from edgekd.cli.names import complete_run, complete_target
 from edgekd.cli.numbers import SEED
-from edgekd.cli.output import Output, command
+from edgekd.cli.output import CommandOutput, command
 
 __all__ = ["export"]
 
@@ -76,7 +76,7 @@ class _Several(click.ParamType[tuple[str, ...]]):
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="What chance is drawn from.")
 def export(
-    output: Output,
+    output: CommandOutput,
     model: str,
     weights: Path | None,
     formats: Sequence[tuple[str, ...]],

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.agent.faults import is_want_of_memory
-from edgekd.cli.output import Output, nobody_reads, tell
+from edgekd.cli.output import CommandOutput, nobody_reads, tell
 from edgekd.errors import ConfigurationError, EdgeKDError, printable
 
 __all__ = ["HOW_TO_GO_ON", "failed", "interrupted", "out_of_reach", "unexpected", "wants_memory"]
@@ -23,7 +23,7 @@ HOW_TO_GO_ON = "a run keeps what it finished, and the same command goes on from 
 _WIDTH = 80
 
 
-def failed(error: EdgeKDError, output: Output) -> int:
+def failed(error: EdgeKDError, output: CommandOutput) -> int:
     """Say an error of ours."""
     problems = [_problem(item) for item in error.problems] if isinstance(error, ConfigurationError) else []
     _as_json(output, type(error).__name__, error.exit_code, error.message, error.remedy, problems)
@@ -41,14 +41,14 @@ def failed(error: EdgeKDError, output: Output) -> int:
     return error.exit_code
 
 
-def interrupted(output: Output) -> int:
+def interrupted(output: CommandOutput) -> int:
     """Say that it was stopped."""
     _as_json(output, "Interrupted", 130, "interrupted", HOW_TO_GO_ON, [])
     _say(f"interrupted: {HOW_TO_GO_ON}")
     return 130
 
 
-def out_of_reach(error: Exception, output: Output) -> int:
+def out_of_reach(error: Exception, output: CommandOutput) -> int:
     """Say what the system refused: a full disk, a folder that can't be written, memory."""
     name = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
     said = error.strerror if isinstance(error, OSError) else None
@@ -80,7 +80,7 @@ def _remedy(error: Exception) -> str:
     )
 
 
-def unexpected(error: Exception, output: Output) -> int:
+def unexpected(error: Exception, output: CommandOutput) -> int:
     """Say that edgekd has a bug, and where the traceback was written."""
     text = "".join(traceback.format_exception(error))
     place = _keep(text)
@@ -117,7 +117,9 @@ def _problem(problem: Any) -> dict[str, Any]:
     return {"message": problem.message, "remedy": problem.remedy, **where}
 
 
-def _as_json(output: Output, kind: str, code: int, message: str, remedy: str, problems: list[dict[str, Any]]) -> None:
+def _as_json(
+    output: CommandOutput, kind: str, code: int, message: str, remedy: str, problems: list[dict[str, Any]]
+) -> None:
     if output.format == "json":
         body = {"schema": "edgekd.error/1", "error": kind, "exit_code": code, "message": message, "remedy": remedy}
         try:

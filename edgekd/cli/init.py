@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgekd.cli.output import Output, command
+from edgekd.cli.output import CommandOutput, command
 
 __all__ = ["init"]
 
@@ -21,7 +21,7 @@ __all__ = ["init"]
     "or columns of numbers), or a .npz of arrays.",
 )
 @click.option("--force", is_flag=True, help="Replace files that are there.")
-def init(output: Output, model: str | None, weights: Path | None, data: Path | None, force: bool) -> None:
+def init(output: CommandOutput, model: str | None, weights: Path | None, data: Path | None, force: bool) -> None:
     """Write a project and its target into this folder: for your data, your own model, or digits to try out."""
     from edgekd.beginning import begin
 

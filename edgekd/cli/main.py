@@ -99,10 +99,10 @@ def group(ctx: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. The error tree decides which."""
-    from edgekd.cli.output import Output, nobody_reads
+    from edgekd.cli.output import CommandOutput, nobody_reads
 
     _open_standard_streams()
-    output = Output()
+    output = CommandOutput()
     try:
         if arguments is None and sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
             # records and runtimes take names of files as UTF-8, whatever the locale says: begin again so, and all below

@@ -21,10 +21,10 @@ from edgekd.wrapping import columns, wrapped
 if TYPE_CHECKING:
     from edgekd.events import Events
 
-__all__ = ["Answer", "Output", "command", "nobody_reads", "tell"]
+__all__ = ["CommandAnswer", "CommandOutput", "command", "nobody_reads", "tell"]
 
 
-class Answer(Protocol):
+class CommandAnswer(Protocol):
     """What functions of `edgekd.api` return. An ``exit_code`` of its own, where it has one, becomes the command's."""
 
     def lines(self) -> Sequence[str]:
@@ -36,7 +36,7 @@ class Answer(Protocol):
         ...
 
 
-class Output:
+class CommandOutput:
     """One command's way to talk."""
 
     def __init__(self, format: Literal["text", "json"] = "text", quiet: bool = False, verbose: bool = False) -> None:
@@ -44,7 +44,7 @@ class Output:
         self.exit_code = 0
         self._stdout = sys.stdout
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, answer: CommandAnswer) -> None:
         """Print the answer on stdout."""
         self.exit_code = int(getattr(answer, "exit_code", 0))  # holds even where nobody reads on
         if self.format == "json":
@@ -95,12 +95,12 @@ class _Command(click.Command):
 
 
 def command(example: str, name: str | None = None) -> Callable[[Callable[..., None]], click.Command]:
-    """Make a command of a function whose first argument is an `Output`. ``example`` is what its help starts with."""
+    """Make a command of a function whose first argument is a `CommandOutput`. ``example``: the start of its help."""
 
     def make(function: Callable[..., None]) -> click.Command:
         @functools.wraps(function)
         def run(quiet: bool, verbose: bool, format: Literal["text", "json"] = "text", **arguments: Any) -> int:
-            output = Output(format, quiet, verbose)
+            output = CommandOutput(format, quiet, verbose)
             context = click.get_current_context()
             context.find_root().obj = output
             try:

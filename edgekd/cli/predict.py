@@ -8,7 +8,7 @@ import click
 
 from edgekd.cli.names import complete_backend, complete_device
 from edgekd.cli.numbers import Whole
-from edgekd.cli.output import Output, command
+from edgekd.cli.output import CommandOutput, command
 
 __all__ = ["predict"]
 
@@ -31,7 +31,7 @@ __all__ = ["predict"]
     "--table", "tables", multiple=True, type=click.Path(path_type=Path), help="A table's file, in place of those kept."
 )
 def predict(
-    output: Output,
+    output: CommandOutput,
     models: tuple[Path, ...],
     device: str,
     backends: tuple[str, ...],

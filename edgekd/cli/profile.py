@@ -6,7 +6,7 @@ import click
 
 from edgekd.cli.names import complete_backend, complete_device
 from edgekd.cli.numbers import Whole
-from edgekd.cli.output import Output, command
+from edgekd.cli.output import CommandOutput, command
 
 __all__ = ["profile"]
 
@@ -28,7 +28,7 @@ __all__ = ["profile"]
 @click.option("--quick", is_flag=True, help="One backend, few networks: about a minute.")
 @click.option("--again", is_flag=True, help="Measure what is known already, too.")
 def profile(
-    output: Output,
+    output: CommandOutput,
     device: str,
     backends: tuple[str, ...],
     precisions: tuple[str, ...],

@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from edgekd.cli.names import complete_run
-from edgekd.cli.output import Output, command
+from edgekd.cli.output import CommandOutput, command
 
 __all__ = ["report"]
 
 
 @command("edgekd report runs/2026-11-24-digits")
 @click.argument("run", type=click.Path(path_type=Path), shell_complete=complete_run)
-def report(output: Output, run: Path) -> None:
+def report(output: CommandOutput, run: Path) -> None:
     """Draw a run's page from its records: one HTML file, no network."""
     from edgekd import api
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from edgekd.cli.output import Output, command
+from edgekd.cli.output import CommandOutput, command
 
 __all__ = ["runs"]
 
 
 @command("edgekd runs")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"), metavar="[FOLDER=runs]")
-def runs(output: Output, folder: Path) -> None:
+def runs(output: CommandOutput, folder: Path) -> None:
     """List the runs below a folder, the newest first."""
     from edgekd import api
 

@@ -8,7 +8,7 @@ import click
 
 from edgekd.cli.names import complete_target
 from edgekd.cli.numbers import SEED
-from edgekd.cli.output import Output, command
+from edgekd.cli.output import CommandOutput, command
 
 __all__ = ["search"]
 
@@ -28,7 +28,7 @@ __all__ = ["search"]
 @click.option("--seed", type=SEED, help="What chance is drawn from.", show_default="the project's")
 @click.option("--replay", type=click.Path(path_type=Path), help="Decide a run again from its records, and compare.")
 def search(
-    output: Output,
+    output: CommandOutput,
     project: Path,
     target: str | None,
     run: Path | None,

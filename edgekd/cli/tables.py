@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from edgekd.cli.output import Output, command
+from edgekd.cli.output import CommandOutput, command
 
 __all__ = ["tables"]
 
 
 @command("edgekd tables list", name="list")
-def list_(output: Output) -> None:
+def list_(output: CommandOutput) -> None:
     """List the latency tables kept here: of which device, backend and precision."""
     from edgekd.measure.tables import list_tables
 
@@ -23,7 +23,7 @@ def list_(output: Output) -> None:
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
-def export(output: Output, name: str, file: Path, force: bool) -> None:
+def export(output: CommandOutput, name: str, file: Path, force: bool) -> None:
     """Write a table to a file; its name may be cut short where it is the only one."""
     from edgekd.measure.tables import export_table
 
@@ -32,7 +32,7 @@ def export(output: Output, name: str, file: Path, force: bool) -> None:
 
 @command("edgekd tables import pi5.json", name="import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-def import_(output: Output, files: tuple[Path, ...]) -> None:
+def import_(output: CommandOutput, files: tuple[Path, ...]) -> None:
     """Take the rows of tables' files in."""
     from edgekd.measure.tables import import_tables
 

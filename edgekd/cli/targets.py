@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from edgekd.cli.names import complete_device, complete_target
-from edgekd.cli.output import Output, command
+from edgekd.cli.output import CommandOutput, command
 
 __all__ = ["targets"]
 
 
 @command("edgekd targets list", name="list")
-def list_(output: Output) -> None:
+def list_(output: CommandOutput) -> None:
     """List the targets known here: in ./targets, your own, the shipped ones."""
     from edgekd.targets.listing import list_targets
 
@@ -23,7 +23,7 @@ def list_(output: Output) -> None:
 @command("edgekd targets show pi5-30fps --resolved")
 @click.argument("name", shell_complete=complete_target)
 @click.option("--resolved", is_flag=True, help="Every value with the file and line it comes from.")
-def show(output: Output, name: str, resolved: bool) -> None:
+def show(output: CommandOutput, name: str, resolved: bool) -> None:
     """Show one target, by path or by name: one beside a project here too."""
     from edgekd.targets.listing import show_target
 
@@ -32,7 +32,7 @@ def show(output: Output, name: str, resolved: bool) -> None:
 
 @command("edgekd targets check targets/mine.yaml")
 @click.argument("file", shell_complete=complete_target)
-def check(output: Output, file: str) -> None:
+def check(output: CommandOutput, file: str) -> None:
     """Check a target, by path or by name, as `show` finds it: every problem at its line."""
     from edgekd.targets.listing import show_target
 
@@ -44,7 +44,7 @@ def check(output: Output, file: str) -> None:
 @click.option("--from-this-machine", "here", is_flag=True, help="For this computer, with the runtimes it has.")
 @click.option("--device", shell_complete=complete_device, help="For a device of the catalogue.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
-def new(output: Output, name: str, here: bool, device: str | None, force: bool) -> None:
+def new(output: CommandOutput, name: str, here: bool, device: str | None, force: bool) -> None:
     """Write a commented target to ./targets, to put budgets into."""
     from edgekd.errors import UsageError
     from edgekd.targets.listing import show_target

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgekd.cli.names import complete_device
-from edgekd.cli.output import Output, command
+from edgekd.cli.output import CommandOutput, command
 
 __all__ = ["verify"]
 
@@ -16,7 +16,7 @@ __all__ = ["verify"]
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--device", shell_complete=complete_device, help="Where to measure.", show_default="this-computer")
 @click.option("--digest", help="What the bundle's digest has to be, as edgekd export printed it.")
-def verify(output: Output, bundle: Path, device: str | None, digest: str | None) -> None:
+def verify(output: CommandOutput, bundle: Path, device: str | None, digest: str | None) -> None:
     """Check a bundle: every file's hash, the answers it must give, and its budgets, measured again on the device.
 
     Runs no code of the bundle: a stranger's bundle is safe to verify. A bundle forged throughout is detected only with

@@ -13,7 +13,7 @@ from edgekd.devices._protocol import PowerModel
 from edgekd.records import Record
 from edgekd.units import Power, Size
 
-__all__ = ["AgentOptions", "Cooling", "Limits", "MeterOptions", "PathHere"]
+__all__ = ["AgentOptions", "CoolingOptions", "LimitOptions", "MeterOptions", "PathHere"]
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%")
 _NO_LIMITS = {"cores": 0, "cpu": 0.0, "memory_bytes": 0}
@@ -38,7 +38,7 @@ PathHere = Annotated[Path, AfterValidator(_without_controls)]
 """A path of this computer."""
 
 
-class Limits(Record):
+class LimitOptions(Record):
     """What a measured process has. Figures taken under any of them are `emulated`, never `measured`.
 
     ``cores`` binds it to so many; ``cpu`` is the share of one core's time it gets; ``memory`` is what it may take in
@@ -80,7 +80,7 @@ class MeterOptions(Record):
         return self
 
 
-class Cooling(Record):
+class CoolingOptions(Record):
     """Before each set of fresh processes the device waits until its processor is as cool, ``patience_s`` at most."""
 
     below_c: Annotated[float, Field(gt=0, le=150)]
@@ -94,8 +94,8 @@ class AgentOptions(Record):
     """
 
     on_cores: Literal["fast", "slow"] | tuple[NonNegativeInt, ...] | None = None
-    cooling: Cooling | None = None
-    limits: Limits | None = None
+    cooling: CoolingOptions | None = None
+    limits: LimitOptions | None = None
     meter: MeterOptions | None = None
 
     @property

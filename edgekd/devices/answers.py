@@ -16,7 +16,7 @@ __all__ = [
     "JobAnswer",
     "LoadAnswer",
     "OutputFile",
-    "RunAnswer",
+    "SampleAnswers",
     "SentinelAnswer",
     "checked",
     "decode",
@@ -73,7 +73,7 @@ class OutputFile(Record):
     sha256: str
 
 
-class RunAnswer(Record):
+class SampleAnswers(Record):
     """Answers to samples, as files on the device."""
 
     outcome: Outcome

@@ -24,7 +24,7 @@ from edgekd.devices.zipapp import agent_path
 from edgekd.errors import ConnectionLost, DeviceUnreachable, MissingError
 from edgekd.records import digest_file
 
-__all__ = ["ENVIRONMENT", "Place", "RemoteLink", "look", "new_token"]
+__all__ = ["ENVIRONMENT", "RemoteFolder", "RemoteLink", "look", "new_token"]
 
 _DEADLINE_S = 30.0
 _OLDEST_PYTHON = (3, 8)
@@ -35,7 +35,7 @@ ENVIRONMENT = "$(cat envs/current 2>/dev/null || { [ -e env/ready ] && echo env;
 """The private environment, as the shell there finds it from edgekd's folder; ``env`` is where it was once."""
 
 
-class Place(NamedTuple):
+class RemoteFolder(NamedTuple):
     """Where edgekd lives on a device, and the Python there."""
 
     folder: str
@@ -48,7 +48,7 @@ def new_token() -> str:
     return secrets.token_hex(8)
 
 
-def look(shell: Shell, folder: str, python: str | None) -> Place:
+def look(shell: Shell, folder: str, python: str | None) -> RemoteFolder:
     """Make the folder and find a Python: the one given, the private one, or the system's.
 
     ``folder`` begins with ``~/`` or ``/``. Raises DeviceUnreachable, and MissingError where no Python is.
@@ -84,7 +84,7 @@ true"""
             f"{path} on the device is Python {version[0]}.{version[1]}; the agent needs 3.8 or later",
             "give the path of another one as `python` in the device file's connection",
         )
-    return Place(there.group(1), path, version)
+    return RemoteFolder(there.group(1), path, version)
 
 
 class RemoteLink:

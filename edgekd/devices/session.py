@@ -29,7 +29,7 @@ from edgekd.devices._protocol import (
     RunResult,
     SentinelReading,
 )
-from edgekd.devices.answers import Hello, JobAnswer, LoadAnswer, RunAnswer, SentinelAnswer, checked, decode
+from edgekd.devices.answers import Hello, JobAnswer, LoadAnswer, SampleAnswers, SentinelAnswer, checked, decode
 from edgekd.devices.deadlines import load_s, measure_s, run_s
 from edgekd.devices.link import Link
 from edgekd.devices.outputs import open_output, samples_in
@@ -190,7 +190,7 @@ class AgentSession:
         plan, samples = MeasurePlan(), samples_in(inputs[0]) if inputs else 0
         longest_s = run_s(plan, samples, job.artefact.size_bytes + sum(path.stat().st_size for path in inputs))
         told, folder = self._told(job, threads), self._link.folder()
-        answer = self._ask("run", RunAnswer, longest_s, job=told, inputs=files, folder=folder, plan=_plan(plan))
+        answer = self._ask("run", SampleAnswers, longest_s, job=told, inputs=files, folder=folder, plan=_plan(plan))
         place = Path(tempfile.mkdtemp(dir=self._scratch))
         outputs = []
         for index, output in enumerate(answer.outputs):

@@ -21,7 +21,7 @@ from edgekd.teachers.packing import packing_in, unpacked
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from edgekd.distill.heads._protocol import Comparison
+    from edgekd.distill.heads._protocol import HeadLogits
     from edgekd.tasks._protocol import HeadSpec, Split, TaskSpec
     from edgekd.teachers._protocol import Teacher
 
@@ -72,7 +72,7 @@ def heads_followed(module: nn.Module, teacher: Teacher, split: Split, spec: Task
     Only what carries a label counts. The module is left in eval mode.
     """
     normalise, labels = Normalisation(spec.input), targets_of(spec, split.labels)
-    found: dict[str, list[Comparison]] = {}
+    found: dict[str, list[HeadLogits]] = {}
     module.eval()
     at = 0
     for batch in in_batches(split):
@@ -92,7 +92,7 @@ def heads_followed(module: nn.Module, teacher: Teacher, split: Split, spec: Task
     return {name: told for name, parts in found.items() if (told := _head_followed(heads[name], parts)) is not None}
 
 
-def _head_followed(head: HeadSpec, parts: Sequence[Comparison]) -> Following | None:
+def _head_followed(head: HeadSpec, parts: Sequence[HeadLogits]) -> Following | None:
     """None where nothing carries a label."""
     known = torch.cat([part.known for part in parts if part.known is not None])
     if not bool(known.any()):

@@ -43,7 +43,7 @@ from edgekd.students.supernet.choices import Choices, expected
 from edgekd.students.supernet.pieces import Cost
 from edgekd.tasks.mapped import release
 
-__all__ = ["Bound", "relax"]
+__all__ = ["CostBound", "relax"]
 
 _GAIN = 20.0  # what a multiplier gains where a cost is e times its bound all along
 _STIFFNESS, _NEAR = 4.0, 0.25
@@ -52,7 +52,7 @@ _BETAS = (0.5, 0.99)
 
 
 @dataclass(frozen=True)
-class Bound:
+class CostBound:
     """A cost in the loss. ``cost`` is as a share of its bound: 1 where it is used up."""
 
     name: str
@@ -69,7 +69,7 @@ class _Teaching:
     loss: Combined
     plan: Plan
     options: RelaxOptions
-    bounds: Sequence[Bound]
+    bounds: Sequence[CostBound]
     execution: Execution
     device: torch.device
 
@@ -81,7 +81,7 @@ def relax(
     loss: Combined,
     plan: Plan,
     options: RelaxOptions,
-    bounds: Sequence[Bound],
+    bounds: Sequence[CostBound],
     folder: Path,
     execution: Execution,
     progress: Callable[[int, int, str], None] = lambda *_: None,

@@ -73,12 +73,12 @@ def onnx_model(
         narrow_weights,
         quantize_at_run_time,
     )
-    from edgekd.export.onnx_graph import POOL, Graph, float_model
+    from edgekd.export.onnx_graph import POOL, OnnxGraph, float_model
     from edgekd.export.onnx_outside import give_outside
 
     program = traced(student, dynamic=options.batch != 1)
     key = core_key(program.student, "onnx", str(options.batch != 1))
-    graph = Graph(_CORES.get(key, lambda: float_model(program)))
+    graph = OnnxGraph(_CORES.get(key, lambda: float_model(program)))
     deployable = Deployable(program.student, options)
     annotations, precision = program.student.annotations, deployable.precision
     tables = tables_of(program)  # of a constant's rows nothing but those may be left

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from edgekd.errors import ConfigurationError
 from edgekd.export.integer import MOVING
-from edgekd.export.onnx_graph import Graph
+from edgekd.export.onnx_graph import OnnxGraph
 from edgekd.ir.encoding import Encoding
 from edgekd.ir.operators import weight_axis
 
@@ -52,7 +52,7 @@ def integers(values: NDArray[np.generic], encoding: Encoding) -> NDArray[np.int8
     return clipped
 
 
-def encode_activations(graph: Graph, encodings: Mapping[str, Encoding]) -> None:
+def encode_activations(graph: OnnxGraph, encodings: Mapping[str, Encoding]) -> None:
     """Put a quantize-dequantize pair behind each named value. The output value keeps its name for its quantized form.
 
     The graph's input is left to whoever gives the graph its outside.
@@ -78,7 +78,7 @@ def encode_activations(graph: Graph, encodings: Mapping[str, Encoding]) -> None:
         assert readers or name in graph.outputs
 
 
-def moved(graph: Graph, encodings: Mapping[str, Encoding], floats: AbstractSet[str]) -> dict[str, Encoding]:
+def moved(graph: OnnxGraph, encodings: Mapping[str, Encoding], floats: AbstractSet[str]) -> dict[str, Encoding]:
     """Encodings of what operators give that only move encoded values: their input's. Those of ``floats`` have none.
 
     Found in this graph: torch has other names and kinds for these on its way to ONNX.
@@ -95,7 +95,7 @@ def moved(graph: Graph, encodings: Mapping[str, Encoding], floats: AbstractSet[s
     return {name: encoding for name, encoding in found.items() if name not in encodings}
 
 
-def activation_parameters(graph: Graph, name: str, encoding: Encoding) -> tuple[str, str]:
+def activation_parameters(graph: OnnxGraph, name: str, encoding: Encoding) -> tuple[str, str]:
     """Initializers of one tensor's scale and (unsigned) zero point."""
     scale = graph.constant(f"{name}/scale", np.asarray(encoding.scale[0], np.float32))
     zero = graph.constant(f"{name}/zero", np.asarray(encoding.zero_point[0] + 128, np.uint8))
@@ -103,7 +103,7 @@ def activation_parameters(graph: Graph, name: str, encoding: Encoding) -> tuple[
 
 
 def encode_weights(
-    graph: Graph,
+    graph: OnnxGraph,
     weights: Mapping[str, Encoding],
     activations: Mapping[str, Encoding],
     *,
@@ -151,7 +151,7 @@ def encode_weights(
         )
 
 
-def keep_weights_float(graph: Graph) -> None:
+def keep_weights_float(graph: OnnxGraph) -> None:
     """Put an operator that changes nothing behind each float layer between a dequantized and a quantized value.
 
     ONNX Runtime would quantize the layer's weights when it loads the file, with one scale a tensor. PRelu of slope 1
@@ -184,7 +184,7 @@ def _laid(kind: str, encoding: Encoding) -> Encoding:
     return encoding if axis is None or encoding.axis is None else encoding.but(axis=axis)
 
 
-def _encode_bias(graph: Graph, name: str, prefix: str, scale: NDArray[np.generic]) -> str:
+def _encode_bias(graph: OnnxGraph, name: str, prefix: str, scale: NDArray[np.generic]) -> str:
     steps = np.asarray(scale, np.float32)
     stored = np.clip(np.rint(graph.array(name).astype(np.float64) / steps), -(2**31), 2**31 - 1).astype(np.int32)
     parts = [graph.constant(f"{prefix}/int", stored), graph.constant(f"{prefix}/scale", steps)]
@@ -192,7 +192,7 @@ def _encode_bias(graph: Graph, name: str, prefix: str, scale: NDArray[np.generic
     return graph.node("DequantizeLinear", parts, f"{prefix}/float", **axis)
 
 
-def halve_weights(graph: Graph) -> None:
+def halve_weights(graph: OnnxGraph) -> None:
     """Weights as float16 behind a Cast. Raises ConfigurationError where one is too large for half precision."""
     for name in _weights_of(graph):
         values = graph.array(name)
@@ -202,7 +202,7 @@ def halve_weights(graph: Graph) -> None:
         graph.node("Cast", [graph.constant(f"{name}/half", values.astype(np.float16))], f"{name}/float", to=1)
 
 
-def narrow_weights(graph: Graph, weights: Mapping[str, Encoding]) -> None:
+def narrow_weights(graph: OnnxGraph, weights: Mapping[str, Encoding]) -> None:
     """Weights as int8 behind Cast and Mul by their scale: stored in 8 bits, computed in float."""
     missing = sorted(set(weights) - set(graph.initializers))
     if missing:
@@ -222,7 +222,7 @@ def narrow_weights(graph: Graph, weights: Mapping[str, Encoding]) -> None:
         graph.node("Mul", [cast, graph.constant(f"{name}/scale", scale)], f"{name}/float")
 
 
-def quantize_at_run_time(graph: Graph, weights: Mapping[str, Encoding], *, unsigned: bool) -> dict[str, Encoding]:
+def quantize_at_run_time(graph: OnnxGraph, weights: Mapping[str, Encoding], *, unsigned: bool) -> dict[str, Encoding]:
     """Linear layers as products of integers: each call quantizes their inputs to uint8 by the range they have then.
 
     Returns the weights that are no linear layer's. They are ``unsigned`` with zero point 128 where asked.
@@ -260,7 +260,7 @@ def quantize_at_run_time(graph: Graph, weights: Mapping[str, Encoding], *, unsig
 _PRODUCTS = ("Gemm", "MatMul")
 
 
-def _weights_of(graph: Graph) -> list[str]:
+def _weights_of(graph: OnnxGraph) -> list[str]:
     """Float initializers that are some operator's weights."""
     found = {
         node.input[1]: None

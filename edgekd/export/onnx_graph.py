@@ -19,7 +19,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.export.matching import node_values, same_tensor
 from edgekd.students.graph import Traced, is_decoding, is_tensor, spec_of
 
-__all__ = ["POOL", "Graph", "float_model"]
+__all__ = ["POOL", "OnnxGraph", "float_model"]
 
 POOL = "/pool"
 """Suffix of the value in front of a mean's last reshape: it has the mean's encoding."""
@@ -174,7 +174,7 @@ def _parts(graph: onnx.GraphProto) -> Iterator[Any]:
                     yield from _parts(inner)
 
 
-class Graph:
+class OnnxGraph:
     """An ONNX graph with its initializers at hand. Edits are in place; nodes are appended, then sorted by `finish`."""
 
     def __init__(self, model: onnx.ModelProto) -> None:

@@ -8,7 +8,7 @@ from onnx import TensorProto
 
 from edgekd.export.deployable import Deployable
 from edgekd.export.onnx_encode import activation_parameters
-from edgekd.export.onnx_graph import Graph
+from edgekd.export.onnx_graph import OnnxGraph
 from edgekd.tasks.rows import outputs_of
 
 __all__ = ["give_outside"]
@@ -21,7 +21,7 @@ _TYPES = {
 }
 
 
-def give_outside(graph: Graph, deployable: Deployable, *, paired_input: bool = False) -> None:
+def give_outside(graph: OnnxGraph, deployable: Deployable, *, paired_input: bool = False) -> None:
     """Put dtype, layout, normalisation and batch around a graph that takes normalised float32 with channels first.
 
     A static int8 graph's ``input`` encoding is applied here, since it may be the caller's own integers. With
@@ -32,7 +32,7 @@ def give_outside(graph: Graph, deployable: Deployable, *, paired_input: bool = F
     _give_input(graph, deployable, paired_input)
 
 
-def _give_input(graph: Graph, deployable: Deployable, paired: bool) -> None:
+def _give_input(graph: OnnxGraph, deployable: Deployable, paired: bool) -> None:
     options, spec = deployable.options, deployable.student.task.input
     inside, name = graph.input, spec.name
     order = options.order(spec)
@@ -57,7 +57,7 @@ def _give_input(graph: Graph, deployable: Deployable, paired: bool) -> None:
 
 
 def _encoded(
-    graph: Graph, deployable: Deployable, value: str, inside: str, paired: bool, *, channels_last: bool
+    graph: OnnxGraph, deployable: Deployable, value: str, inside: str, paired: bool, *, channels_last: bool
 ) -> str:
     """From the file's values to what the student sees, through integers where the student is static int8."""
     encoding, options = deployable.input_encoding, deployable.options
@@ -83,7 +83,7 @@ def _encoded(
     return graph.node("DequantizeLinear", [integer, scale, zero], f"{inside}/seen")
 
 
-def _normalised(graph: Graph, deployable: Deployable, value: str, channels_last: bool) -> str:
+def _normalised(graph: OnnxGraph, deployable: Deployable, value: str, channels_last: bool) -> str:
     affine, options = deployable.affine, deployable.options
     if options.input != "float32":
         value = graph.node("Cast", [value], f"{value}/wide", to=TensorProto.FLOAT)
@@ -99,7 +99,7 @@ def _normalised(graph: Graph, deployable: Deployable, value: str, channels_last:
     return value
 
 
-def _give_output(graph: Graph, deployable: Deployable) -> None:
+def _give_output(graph: OnnxGraph, deployable: Deployable) -> None:
     options, task = deployable.options, deployable.student.task
     batch: int | str = "batch" if options.batch == "dynamic" else options.batch
     given, values = list(outputs_of(task)), []
@@ -122,11 +122,11 @@ def _give_output(graph: Graph, deployable: Deployable) -> None:
     _drop_unread(graph, {output.name for output in given})
 
 
-def _signed(graph: Graph, name: str) -> np.ndarray[tuple[()], np.dtype[np.int8]]:
+def _signed(graph: OnnxGraph, name: str) -> np.ndarray[tuple[()], np.dtype[np.int8]]:
     return np.asarray(int(graph.array(f"{name}/zero")) - 128, np.int8)
 
 
-def _drop_unread(graph: Graph, results: set[str]) -> None:
+def _drop_unread(graph: OnnxGraph, results: set[str]) -> None:
     read = {name for node in graph.graph.node for name in node.input} | results
     for node in [node for node in graph.graph.node if not any(name in read for name in node.output)]:
         graph.graph.node.remove(node)

@@ -29,7 +29,7 @@ from edgekd.tasks._protocol import (
     InputSpec,
     MetricSpec,
     PictureSpec,
-    Preparable,
+    PreparableTask,
     Rows,
     Score,
     Split,
@@ -153,7 +153,7 @@ def _of_task(
         task: Task = plugin.model_validate({**options, **normal})
     except ValidationError as error:
         raise ConfigurationError.one(f"--data: {error.errors(include_url=False)[0]['msg']}") from error
-    if isinstance(task, Preparable):
+    if isinstance(task, PreparableTask):
         events.line(f"{task.what:<10} {task.prepare(partial(events.progress, task.what), events.stop)}")
     spec = task.spec
     _require_shape(spec.name, spec.input.shape, shape)

@@ -14,7 +14,7 @@ from pathlib import Path
 from edgekd.devices._protocol import DeviceSession, MeasurePlan
 from edgekd.devices.diagnostic import null_job
 from edgekd.evidence import Figure, find_figure
-from edgekd.measure.calm import Pace, measure_calmly
+from edgekd.measure.calm import DriftBaseline, measure_calmly
 from edgekd.measure.figures import figures_of
 from edgekd.units import format_bytes
 
@@ -28,7 +28,7 @@ def measure_bandwidth(
     session: DeviceSession,
     working_bytes: Sequence[int],
     plan: MeasurePlan = _PLAN,
-    pace: Pace | None = None,
+    pace: DriftBaseline | None = None,
     stop: Callable[[], None] = lambda: None,
     again: bool = True,
 ) -> tuple[Figure | None, ...]:
@@ -39,7 +39,7 @@ def measure_bandwidth(
     with tempfile.TemporaryDirectory(prefix="edgekd-stream-") as folder:
         jobs = [null_job(Path(folder), f"stream={max(_LEAST, size)}") for size in working_bytes]
         if again:
-            measured = measure_calmly(session, jobs, plan, pace or Pace(), stop=stop)
+            measured = measure_calmly(session, jobs, plan, pace or DriftBaseline(), stop=stop)
         else:
             measured = session.measure(jobs, plan)
     lows = [find_figure(figures_of(measurement), "latency.low") for measurement in measured]

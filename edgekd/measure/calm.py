@@ -6,7 +6,7 @@ is: so of a disturbed batch those processes count that came within 5 % of its fa
 by the sentinel alone, which never changes: where beside some process too few of its rounds came within 5 % of its best.
 
 Where a whole batch was slow, as a few seconds of measuring may well be, no process of it can tell. So whoever measures
-batch after batch remembers the sentinel's best (`Pace`) and measures again what never came near it.
+batch after batch remembers the sentinel's best (`DriftBaseline`) and measures again what never came near it.
 
 Only the ranking quantile (`latency.low`) is taken from calm processes alone. Everything a budget usually binds (p50,
 p95, mean) is of all of them, disturbed or not.
@@ -21,7 +21,7 @@ import numpy as np
 from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan, ProcessSample, Progress
 from edgekd.measure.settle import measure_steadily
 
-__all__ = ["Pace", "calm_processes", "measure_calmly"]
+__all__ = ["DriftBaseline", "calm_processes", "measure_calmly"]
 
 _WITHIN = 0.05  # the sentinel's level differs by about 0.7 % (one standard deviation) between undisturbed processes
 _ENOUGH = 0.3  # of a process's rounds: so many that its 5th percentile is of calls at that speed
@@ -29,7 +29,7 @@ _REPEATS = 3
 _ANOTHER_SEED = 104729  # a prime beside that of `edgekd.measure.settle`
 
 
-class Pace:
+class DriftBaseline:
     """The sentinel's best on a device so far, in microseconds; infinite before anything was measured."""
 
     def __init__(self, measurements: Iterable[Measurement] = ()) -> None:
@@ -46,7 +46,7 @@ def measure_calmly(
     session: DeviceSession,
     jobs: Sequence[Job],
     plan: MeasurePlan,
-    pace: Pace,
+    pace: DriftBaseline,
     progress: Progress | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> Sequence[Measurement]:

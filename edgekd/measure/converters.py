@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from edgekd.agent.telemetry import keep_silent
 
-__all__ = ["CONVERTERS", "LATE", "Converter", "Found", "find_converters"]
+__all__ = ["CONVERTERS", "LATE", "ConverterPackage", "FoundConverter", "find_converters"]
 
 _DEADLINE_S = 120.0
 LATE = f"not imported within {_DEADLINE_S:g} s"
@@ -26,7 +26,7 @@ LATE = f"not imported within {_DEADLINE_S:g} s"
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-class Converter(NamedTuple):
+class ConverterPackage(NamedTuple):
     """A package that exporting needs: what is imported of it, what installs it, what it writes."""
 
     module: str
@@ -35,14 +35,14 @@ class Converter(NamedTuple):
 
 
 CONVERTERS = {
-    "litert_torch": Converter("litert_torch", "litert-torch", ".tflite"),
-    "ai_edge_quantizer": Converter("ai_edge_quantizer.quantizer", "ai-edge-quantizer", "8-bit .tflite"),
-    "onnxscript": Converter("onnxscript", "onnxscript", ".onnx, and .xml by way of it"),
-    "openvino convert": Converter("openvino.frontend.onnx", "openvino", ".xml"),  # the reader of ONNX graphs
+    "litert_torch": ConverterPackage("litert_torch", "litert-torch", ".tflite"),
+    "ai_edge_quantizer": ConverterPackage("ai_edge_quantizer.quantizer", "ai-edge-quantizer", "8-bit .tflite"),
+    "onnxscript": ConverterPackage("onnxscript", "onnxscript", ".onnx, and .xml by way of it"),
+    "openvino convert": ConverterPackage("openvino.frontend.onnx", "openvino", ".xml"),  # the reader of ONNX graphs
 }
 
 
-class Found(NamedTuple):
+class FoundConverter(NamedTuple):
     """A converter as it was found: its version, or what is wrong with it."""
 
     name: str
@@ -54,16 +54,16 @@ Ask = Callable[[Sequence[str]], tuple[str, str]]
 """Import the named converters in a child: the lines it answered, and how it ended where it did not end well."""
 
 
-def find_converters(ask: Ask | None = None) -> tuple[Found, ...]:
+def find_converters(ask: Ask | None = None) -> tuple[FoundConverter, ...]:
     """All converters, in order. One that takes the child down with it has that as its problem; the rest get another."""
-    found: list[Found] = []
+    found: list[FoundConverter] = []
     while rest := list(CONVERTERS)[len(found) :]:
         lines, ended = (ask or _in_a_child)(rest)
-        found += [Found(*json.loads(line)) for line in lines.splitlines()]
+        found += [FoundConverter(*json.loads(line)) for line in lines.splitlines()]
         if len(found) < len(CONVERTERS):
             name = list(CONVERTERS)[len(found)]
             problem = LATE if ended == LATE else f"importing it ends the process: {ended or 'it said nothing'}"
-            found.append(Found(name, "", problem))
+            found.append(FoundConverter(name, "", problem))
     return tuple(found)
 
 
@@ -86,20 +86,20 @@ def _in_a_child(names: Sequence[str]) -> tuple[str, str]:
     return done.stdout.decode(), ended
 
 
-def _look(name: str) -> Found:
+def _look(name: str) -> FoundConverter:
     converter = CONVERTERS[name]
     try:
         importlib.import_module(converter.module)
     except ModuleNotFoundError as error:
         absent = str(error.name)
         itself = converter.module == absent or converter.module.startswith(f"{absent}.")
-        return Found(name, "", "not installed" if itself else f"it needs {absent}, which is not installed")
+        return FoundConverter(name, "", "not installed" if itself else f"it needs {absent}, which is not installed")
     except Exception as error:  # noqa: BLE001  # whatever a package raises while imported is its problem, told in full
-        return Found(name, "", f"can't be imported: {type(error).__name__}: {error}"[:400])
+        return FoundConverter(name, "", f"can't be imported: {type(error).__name__}: {error}"[:400])
     try:
-        return Found(name, metadata.version(converter.package), "")
+        return FoundConverter(name, metadata.version(converter.package), "")
     except metadata.PackageNotFoundError:
-        return Found(name, "unknown", "")
+        return FoundConverter(name, "unknown", "")
 
 
 def main() -> int:

@@ -26,12 +26,12 @@ from edgekd.errors import DeviceBusy, DeviceUnreachable
 from edgekd.ir.backends import runtimes
 from edgekd.measure.compare import aa_noise
 from edgekd.measure.conditions import cores_of, load_of, told_by_device, too_busy
-from edgekd.measure.converters import CONVERTERS, LATE, Found, find_converters
+from edgekd.measure.converters import CONVERTERS, LATE, FoundConverter, find_converters
 from edgekd.records import Record, Shown, digest_bytes
 from edgekd.units import format_bytes
 from edgekd.wrapping import columns
 
-__all__ = ["Check", "DoctorReport", "examine"]
+__all__ = ["DoctorCheck", "DoctorReport", "examine"]
 
 _OLDEST = {"host": (3, 11), "device": (3, 8)}
 _LOW_BATTERY = 20  # percent
@@ -45,7 +45,7 @@ _SMALLEST_DISK, _SMALLEST_MEMORY = 2 << 30, 2 << 30
 _NOISE_PLAN = MeasurePlan(processes=5, rounds=5, round_ms=10.0, warmup_ms=10.0, sentinel=False)
 
 
-class Check(Record):
+class DoctorCheck(Record):
     """One thing looked at."""
 
     name: str
@@ -59,7 +59,7 @@ class DoctorReport(Shown):
 
     schema_: Literal["edgekd.doctor/1"] = Field(default="edgekd.doctor/1", alias="schema")
     device: str
-    checks: tuple[Check, ...]
+    checks: tuple[DoctorCheck, ...]
     exit_code: int
 
     def lines(self) -> list[str]:
@@ -82,7 +82,7 @@ class DoctorReport(Shown):
         return lines
 
 
-def examine(device: Device, converters: Callable[[], Sequence[Found]] = find_converters) -> DoctorReport:
+def examine(device: Device, converters: Callable[[], Sequence[FoundConverter]] = find_converters) -> DoctorReport:
     """Look at a device, and for the host's converters. Of one that is in use, what can be told without measuring.
 
     Raises DeviceUnreachable where it can't be opened.
@@ -108,11 +108,11 @@ def examine(device: Device, converters: Callable[[], Sequence[Found]] = find_con
     return DoctorReport(device=device.name, checks=tuple(checks), exit_code=0 if fingerprint.runtimes else 4)
 
 
-def _beside(device: Device, busy: DeviceBusy, converters: Callable[[], Sequence[Found]]) -> DoctorReport:
+def _beside(device: Device, busy: DeviceBusy, converters: Callable[[], Sequence[FoundConverter]]) -> DoctorReport:
     """While another run holds the device: nothing is measured, and it is asked only where that takes no lock."""
     fingerprint = device.describe() if isinstance(device, Describes) else None
     checks = [
-        Check(
+        DoctorCheck(
             name="in use",
             state="warn",
             found=busy.message,
@@ -127,10 +127,10 @@ def _beside(device: Device, busy: DeviceBusy, converters: Callable[[], Sequence[
     return DoctorReport(device=device.name, checks=tuple(checks), exit_code=4 if nothing else 0)
 
 
-def _python(fingerprint: Fingerprint) -> Iterator[Check]:
+def _python(fingerprint: Fingerprint) -> Iterator[DoctorCheck]:
     here = sys.version_info[:2]
     fine = here >= _OLDEST["host"]
-    yield Check(
+    yield DoctorCheck(
         name="python",
         state="ok" if fine else "missing",
         found=sys.version.split()[0],
@@ -138,15 +138,15 @@ def _python(fingerprint: Fingerprint) -> Iterator[Check]:
     )
     if fingerprint.simulates:
         remedy = "it ranks candidates; to certify one, name a device that runs models in the target"
-        yield Check(name="figures", state="warn", found=f"simulated, by {fingerprint.simulator}", remedy=remedy)
+        yield DoctorCheck(name="figures", state="warn", found=f"simulated, by {fingerprint.simulator}", remedy=remedy)
         return
     if fingerprint.times_only:
         remedy = "for memory, answers, energy and searches: put a Python on the phone, and use kind: adb"
-        yield Check(name="device python", state="warn", found="none: times only", remedy=remedy)
+        yield DoctorCheck(name="device python", state="warn", found="none: times only", remedy=remedy)
         return
     there = tuple(int(part) for part in fingerprint.python.split(".")[:2])
     if there < _OLDEST["device"]:
-        yield Check(
+        yield DoctorCheck(
             name="device python",
             state="missing",
             found=fingerprint.python,
@@ -161,7 +161,7 @@ def _wrapped(text: str, first: str, further: str) -> list[str]:
     )
 
 
-def _runtimes(fingerprint: Fingerprint, device: Device) -> Iterator[Check]:
+def _runtimes(fingerprint: Fingerprint, device: Device) -> Iterator[DoctorCheck]:
     by_shell, own = isinstance(device, HasShell), own_python(device)
     for runtime, spec in runtimes().items():
         package, version = spec.package, fingerprint.runtimes.get(runtime)
@@ -176,16 +176,16 @@ def _runtimes(fingerprint: Fingerprint, device: Device) -> Iterator[Check]:
                 remedy = (
                     "give its program in the device file, where there is one (benchmark_model, onnxruntime_perf_test)"
                 )
-            yield Check(name=runtime, state="missing", found="not installed", remedy=remedy)
+            yield DoctorCheck(name=runtime, state="missing", found="not installed", remedy=remedy)
         else:
             providers = ", ".join(fingerprint.providers.get(runtime, ()))
-            yield Check(name=runtime, state="ok", found=f"{version} ({providers})" if providers else version)
+            yield DoctorCheck(name=runtime, state="ok", found=f"{version} ({providers})" if providers else version)
 
 
-def _converters(found: Sequence[Found]) -> Iterator[Check]:
+def _converters(found: Sequence[FoundConverter]) -> Iterator[DoctorCheck]:
     for name, version, problem in found:
         package, writes = CONVERTERS[name].package, CONVERTERS[name].writes
-        yield Check(
+        yield DoctorCheck(
             name=name,
             state="warn" if problem == LATE else "missing" if problem else "ok",
             found=problem or f"{version}, writes {writes}",
@@ -203,10 +203,10 @@ def _is_android(device: Device, fingerprint: Fingerprint) -> bool:
     return isinstance(device, AdbDevice) or "android" in fingerprint.os.lower()
 
 
-def _cpu(fingerprint: Fingerprint, android: bool) -> Iterator[Check]:
+def _cpu(fingerprint: Fingerprint, android: bool) -> Iterator[DoctorCheck]:
     extensions = " ".join(fingerprint.extensions) or "no known extensions"
     saturates = fingerprint.saturates_int8
-    yield Check(
+    yield DoctorCheck(
         name="cpu",
         state="warn" if saturates else "ok",
         found=f"{fingerprint.cpu}, {fingerprint.cores} cores; {extensions}",
@@ -214,14 +214,14 @@ def _cpu(fingerprint: Fingerprint, android: bool) -> Iterator[Check]:
     )
     governors = (fingerprint.governor or _STEADY_GOVERNORS[0]).split(", ")
     slow = not set(governors) <= set(_STEADY_GOVERNORS)
-    yield Check(
+    yield DoctorCheck(
         name="governor",
         state="warn" if slow else "ok",
         found=fingerprint.governor or "not told by this system",
         remedy=_STEADY_CLOCKS["android" if android else "linux"] if slow else "",
     )
     low = fingerprint.memory_bytes < _SMALLEST_MEMORY
-    yield Check(
+    yield DoctorCheck(
         name="memory",
         state="warn" if low else "ok",
         found=format_bytes(fingerprint.memory_bytes),
@@ -229,8 +229,8 @@ def _cpu(fingerprint: Fingerprint, android: bool) -> Iterator[Check]:
     )
 
 
-def _meter(fingerprint: Fingerprint) -> Iterator[Check]:
-    yield Check(
+def _meter(fingerprint: Fingerprint) -> Iterator[DoctorCheck]:
+    yield DoctorCheck(
         name="power",
         state="ok",  # most machines have none, and nothing else needs it
         found=fingerprint.meter or f"no meter ({fingerprint.no_meter or 'this device does not tell'})",
@@ -238,7 +238,7 @@ def _meter(fingerprint: Fingerprint) -> Iterator[Check]:
     )
 
 
-def _phone(device: AdbDevice) -> Iterator[Check]:
+def _phone(device: AdbDevice) -> Iterator[DoctorCheck]:
     """What of an Android phone changes a figure, and how to set it."""
     shell = device.shell()
     try:
@@ -246,7 +246,7 @@ def _phone(device: AdbDevice) -> Iterator[Check]:
     finally:
         shell.close()
     if not str(state):
-        yield Check(name="phone", state="ok", found="no Android, or one that tells nothing of itself")
+        yield DoctorCheck(name="phone", state="ok", found="no Android, or one that tells nothing of itself")
         return
     hints = [
         "with its screen off it may slow down: wake it, and set a long screen timeout" if state.screen == "off" else "",
@@ -257,19 +257,19 @@ def _phone(device: AdbDevice) -> Iterator[Check]:
         "Android slows it down: let it cool" if state.throttling not in (None, "none") else "",
     ]
     remedy = "; ".join(hint for hint in hints if hint)
-    yield Check(name="phone", state="warn" if remedy else "ok", found=str(state), remedy=remedy)
+    yield DoctorCheck(name="phone", state="warn" if remedy else "ok", found=str(state), remedy=remedy)
 
 
-def _host() -> Iterator[Check]:
+def _host() -> Iterator[DoctorCheck]:
     free = psutil.virtual_memory().available
-    yield Check(
+    yield DoctorCheck(
         name="free memory",
         state="warn" if free < _SMALLEST_MEMORY else "ok",
         found=format_bytes(free),
         remedy="close other programs: a search wants 2 GiB" if free < _SMALLEST_MEMORY else "",
     )
     disk = shutil.disk_usage(Path.cwd()).free
-    yield Check(
+    yield DoctorCheck(
         name="disk",
         state="warn" if disk < _SMALLEST_DISK else "ok",
         found=f"{format_bytes(disk)} free here",
@@ -277,7 +277,7 @@ def _host() -> Iterator[Check]:
     )
 
 
-def _noise(session: DeviceSession) -> Iterator[Check]:
+def _noise(session: DeviceSession) -> Iterator[DoctorCheck]:
     """The sentinel timed as two identical jobs for about two seconds, and what the device tells of itself meanwhile."""
     with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
         path = Path(folder) / "sentinel.tflite"
@@ -287,16 +287,18 @@ def _noise(session: DeviceSession) -> Iterator[Check]:
         try:
             measured = session.measure([job, job], _NOISE_PLAN)
         except DeviceUnreachable as error:
-            yield Check(name="noise", state="warn", found=f"can't be measured: {error.message}", remedy=error.remedy)
+            yield DoctorCheck(
+                name="noise", state="warn", found=f"can't be measured: {error.message}", remedy=error.remedy
+            )
             return
     failed = next((m for m in measured if m.outcome is not Outcome.OK), None)
     if failed is not None:
-        yield Check(
+        yield DoctorCheck(
             name="noise", state="warn", found=f"can't be measured: {failed.detail}", remedy="run edgekd doctor again"
         )
         return
     noise = aa_noise(measured)
-    yield Check(
+    yield DoctorCheck(
         name="noise",
         state="warn" if noise > 0.02 else "ok",
         found=f"identical models differ by {noise:.1%} (A/A, 5 processes each)",
@@ -305,11 +307,11 @@ def _noise(session: DeviceSession) -> Iterator[Check]:
     load, cores = load_of(measured), cores_of(measured)
     if load is not None and cores is not None:
         busy = too_busy(load, cores)
-        yield Check(
+        yield DoctorCheck(
             name="load",
             state="warn" if busy else "ok",
             found=f"load average {load:.2f} on {cores} cores",
             remedy="see what else runs there, and close it before measuring" if busy else "",
         )
     for caution in told_by_device(measured):
-        yield Check(name=caution.code, state="warn", found=caution.message, remedy=caution.remedy)
+        yield DoctorCheck(name=caution.code, state="warn", found=caution.message, remedy=caution.remedy)

@@ -23,7 +23,7 @@ from edgekd.records import Record, Shown
 from edgekd.store.predicted import HeldOut
 from edgekd.wrapping import brief_names, columns
 
-__all__ = ["Asked", "PredictReport", "PredictRow", "Unfit", "predict_models"]
+__all__ = ["ModelOnBackend", "PredictReport", "PredictRow", "Unfit", "predict_models"]
 
 _FEWEST = 8  # rows, below which an interval says nothing
 _CONFIDENCE = 0.9
@@ -42,7 +42,7 @@ _SORTS = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelOnBackend:
     """A model on a backend."""
 
     model: str
@@ -155,7 +155,7 @@ def predict_models(
     fingerprint: Fingerprint,
     threads: int,
     tables: Sequence[LatencyTable],
-    asked: Sequence[Asked],
+    asked: Sequence[ModelOnBackend],
     elsewhere: Sequence[LatencyTable] = (),
 ) -> PredictReport:
     """Predict all from the tables that hold for the device; what was measured ``elsewhere`` is a prior at most.
@@ -182,13 +182,13 @@ def predict_models(
     return PredictReport(device=device, fingerprint=fingerprint, threads=threads, rows=tuple(rows))
 
 
-def _table(tables: Sequence[LatencyTable], one: Asked) -> LatencyTable | None:
+def _table(tables: Sequence[LatencyTable], one: ModelOnBackend) -> LatencyTable | None:
     mine = [table for table in tables if (table.backend, table.precision) == (one.backend, one.precision)]
     return max(mine, key=lambda table: len(table.rows), default=None)
 
 
 def _fitted(
-    device: str, fingerprint: Fingerprint, table: LatencyTable | None, one: Asked, prior: LatencyTable | None
+    device: str, fingerprint: Fingerprint, table: LatencyTable | None, one: ModelOnBackend, prior: LatencyTable | None
 ) -> _Fitted | str:
     """The predictor, or why there is none."""
     count = len(table.rows) if table else 0
@@ -204,7 +204,7 @@ def _fitted(
 
 
 def _row(
-    fingerprint: Fingerprint, tables: Sequence[LatencyTable], one: Asked, found_or_why: _Fitted | str
+    fingerprint: Fingerprint, tables: Sequence[LatencyTable], one: ModelOnBackend, found_or_why: _Fitted | str
 ) -> PredictRow:
     plain = PredictRow(
         model=one.model,

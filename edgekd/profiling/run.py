@@ -16,7 +16,7 @@ from edgekd.events import Events
 from edgekd.export.converter import Converter
 from edgekd.ir.backends import BACKENDS, formats_of
 from edgekd.ir.numerics import Precision
-from edgekd.measure.calm import Pace
+from edgekd.measure.calm import DriftBaseline
 from edgekd.profiling.depthwise import Depthwise
 from edgekd.profiling.making import ProbeMaker
 from edgekd.profiling.page import write_page
@@ -108,7 +108,7 @@ def profile_device(
                 make=ProbeMaker(converter, fingerprint, Path(scratch)),
                 depthwise=Depthwise(Path(scratch) / "depthwise"),
                 quick=quick,
-                pace=Pace(),
+                pace=DriftBaseline(),
                 stop=lambda: _stop(events),
                 threads=threads,
             )

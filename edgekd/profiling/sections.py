@@ -15,7 +15,7 @@ from edgekd.export.kernels.read import kernels_of_file
 from edgekd.ir.kernels import Kernels, counted_macs
 from edgekd.ir.numerics import Precision
 from edgekd.measure.bandwidth import measure_bandwidth
-from edgekd.measure.calm import Pace, measure_calmly
+from edgekd.measure.calm import DriftBaseline, measure_calmly
 from edgekd.measure.choosing import choose_to_measure
 from edgekd.measure.compare import aa_noise
 from edgekd.measure.figures import figures_of
@@ -51,7 +51,7 @@ Tell = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Made:
+class ProbeFile:
     """A probe's file on a backend."""
 
     probe: Probe
@@ -68,7 +68,7 @@ class Profiler:
     make: MakesProbes
     depthwise: Depthwise
     quick: bool
-    pace: Pace
+    pace: DriftBaseline
     stop: Callable[[], None]  # raises Interrupted where the person asked for that
     threads: int = 1  # of the arms
     kernels_of: Callable[[Artefact], Kernels] = kernels_of_file
@@ -82,18 +82,18 @@ class Profiler:
         """Every probe on one backend and precision; its networks go into the device's latency table."""
         begun = time.monotonic()
         plain = ArmProfile(backend=backend, precision=precision, threads=self.threads, quick=self.quick)
-        made, measured, missed = list[Made](), list[Measurement](), dict[Probe, str]()
+        made, measured, missed = list[ProbeFile](), list[Measurement](), dict[Probe, str]()
         total = 2 * (2 + len(stairs(self.quick)) + (0 if self.quick else NETWORKS))
 
         def add(probes: Sequence[Probe]) -> str:
             """Make and measure them; why one could not be made, or most could not be timed, or nothing."""
-            new, tried = list[Made](), 2 * (len(made) + len(missed))
+            new, tried = list[ProbeFile](), 2 * (len(made) + len(missed))
             for probe in probes:
                 tell("converting", tried + len(new), total)
                 artefact, why = self.make(probe, backend, precision)
                 if artefact is None:
                     return why
-                new.append(Made(probe, artefact))
+                new.append(ProbeFile(probe, artefact))
             before = tried + len(new)
             found = self._measured(new, backend, lambda done: tell("measuring", before + done, total))
             for one, measurement in zip(new, found, strict=True):
@@ -179,7 +179,7 @@ class Profiler:
         )
 
     def _kept(
-        self, backend: Backend, precision: Precision, made: Sequence[Made], measured: Sequence[Measurement]
+        self, backend: Backend, precision: Precision, made: Sequence[ProbeFile], measured: Sequence[Measurement]
     ) -> tuple[dict[Probe, Probed], str]:
         """What was found, which is put into the device's latency table too; why it could not be put there.
 
@@ -253,7 +253,7 @@ class Profiler:
             load=Load(busy=max(0, self.fingerprint.cores - 1)),
         )
 
-    def _measured(self, made: Sequence[Made], backend: Backend, tell: Callable[[int], None]) -> list[Measurement]:
+    def _measured(self, made: Sequence[ProbeFile], backend: Backend, tell: Callable[[int], None]) -> list[Measurement]:
         found, plan = list[Measurement](), self.plan.but(threads=self.threads)
         for start in range(0, len(made), _AT_ONCE):
             tell(start)
@@ -281,7 +281,7 @@ def _rate(probed: Probed, precision: Precision) -> Figure:
     )
 
 
-def _next(made: Sequence[Made], measured: Sequence[Measurement], missed: Collection[Probe]) -> list[Probe]:
+def _next(made: Sequence[ProbeFile], measured: Sequence[Measurement], missed: Collection[Probe]) -> list[Probe]:
     """Half of the networks for the predictor: the most telling of those that were not tried."""
     known = [(one.probe.kernels(), figures_of(m)) for one, m in zip(made, measured, strict=True)]
     lows = [(kernels, find_figure(figures, "latency.low")) for kernels, figures in known]

@@ -11,7 +11,7 @@ from edgekd.report.facts import Facts
 from edgekd.store.records import Accuracy
 from edgekd.units import format_bytes
 
-__all__ = ["Point", "front_picture", "front_points"]
+__all__ = ["CandidatePoint", "front_picture", "front_points"]
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 400.0, 62.0, 56.0, 28.0, 16.0
 _FAR = 3.0
@@ -19,7 +19,7 @@ _LETTER, _LINE = 13.0, 24.0  # size of a letter on a phone, where text is larges
 
 
 @dataclass(frozen=True)
-class Point:
+class CandidatePoint:
     """One candidate: a row of the table and a dot of the picture."""
 
     name: str
@@ -30,7 +30,7 @@ class Point:
     role: str  # trial, finalist or chosen
 
 
-def front_points(facts: Facts) -> list[Point]:
+def front_points(facts: Facts) -> list[CandidatePoint]:
     """Trials by their estimated accuracy, finalists by the exported file's; chosen first, then by latency."""
     points = []
     for finalist in facts.finalists:
@@ -39,13 +39,17 @@ def front_points(facts: Facts) -> list[Point]:
             size = finalist.artefact.size_bytes if finalist.artefact else None
             role = "chosen" if finalist.chosen else "finalist"
             points.append(
-                Point(f"finalist {finalist.rank}", str(finalist.candidate), latency, finalist.accuracy, size, role)
+                CandidatePoint(
+                    f"finalist {finalist.rank}", str(finalist.candidate), latency, finalist.accuracy, size, role
+                )
             )
     for trial in facts.trials:
         latency = find_figure(trial.figures, facts.latency_metric)
         if latency is not None and trial.accuracy is not None:
             points.append(
-                Point(f"trial {trial.number}", str(trial.candidate), latency, trial.accuracy, trial.size_bytes, "trial")
+                CandidatePoint(
+                    f"trial {trial.number}", str(trial.candidate), latency, trial.accuracy, trial.size_bytes, "trial"
+                )
             )
     order = {"chosen": 0, "finalist": 1, "trial": 2}
     return sorted(points, key=lambda point: (order[point.role], point.latency.value))
@@ -117,11 +121,11 @@ def _axes(x: svg.Scale, y: svg.Scale, metric: str) -> list[str]:
     return parts
 
 
-def _radius(point: Point) -> float:
+def _radius(point: CandidatePoint) -> float:
     return {"chosen": 7.0, "finalist": 5.5, "trial": 3.5}[point.role]
 
 
-def _hint(point: Point) -> str:
+def _hint(point: CandidatePoint) -> str:
     size = f", {format_bytes(point.size_bytes)}" if point.size_bytes else ""
     accuracy = f"{point.accuracy.value:.4g} ({point.accuracy.kind.value}: {point.accuracy.method})"
     return f"{point.name}: {point.what}\n{point.latency}, accuracy {accuracy}{size}"

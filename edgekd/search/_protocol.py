@@ -1,7 +1,7 @@
 """The seams of a search: what proposes, what makes artefacts, what estimates accuracy, what refines.
 
-Deciding (masks, arms, samplers, the choice) reads records and returns records. Running (`Maker`, `AccuracyEstimate`,
-`Refiner`, `Surveyor`) turns a candidate into facts. Only the loop writes to the run folder.
+Deciding (masks, arms, samplers, the choice) reads records and returns records. Running (`ArtefactBuilder`,
+`AccuracyEstimate`, `Refiner`, `Surveyor`) turns a candidate into facts. Only the loop writes to the run folder.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from edgekd.teachers._protocol import Teacher
 
 __all__ = [
     "AccuracyEstimate",
+    "ArtefactBuilder",
     "Estimate",
     "EstimateContext",
     "Guide",
     "Known",
-    "Maker",
     "Refined",
     "Refiner",
     "Sampler",
@@ -87,7 +87,7 @@ class Sampler(Protocol):
         ...
 
 
-class Maker(Protocol):
+class ArtefactBuilder(Protocol):
     """Makes a candidate's file with untrained weights: latency does not depend on them."""
 
     def make(self, candidate: Candidate, path: Path) -> ConversionResult:

@@ -20,11 +20,11 @@ from edgekd.export._protocol import ConversionOutcome, ConversionResult
 from edgekd.export.integer import float_figure
 from edgekd.ir.kernels import Kernels
 from edgekd.ir.plan import Candidate
-from edgekd.measure.calm import Pace, measure_calmly
+from edgekd.measure.calm import DriftBaseline, measure_calmly
 from edgekd.measure.compare import aa_noise
 from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows
-from edgekd.search._protocol import Maker
+from edgekd.search._protocol import ArtefactBuilder
 from edgekd.search.feasible import LOW
 from edgekd.search.files import keep_only, place
 from edgekd.store.records import Arm, ArmReading
@@ -65,13 +65,13 @@ class Measured:
 class Bench:
     """Makes and measures batches of candidates."""
 
-    maker: Maker
+    maker: ArtefactBuilder
     session: DeviceSession
     target: Target
     run: Run
     now: Callable[[], float]
     kernels_of: Callable[[Artefact], Kernels] | None = None  # None: nothing is kept in the device's tables
-    pace: Pace = field(default_factory=Pace)
+    pace: DriftBaseline = field(default_factory=DriftBaseline)
     tell: Callable[[str], None] = lambda _: None
 
     def measure(

@@ -20,10 +20,18 @@ from edgekd.export.kernels.read import kernels_of_file
 from edgekd.ir.kernels import Kernels
 from edgekd.ir.plan import Candidate
 from edgekd.measure.bandwidth import measure_bandwidth
-from edgekd.measure.calm import Pace
+from edgekd.measure.calm import DriftBaseline
 from edgekd.project import Project, cache_folder
 from edgekd.recipes.runner import check_recipe
-from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Guide, Maker, Refiner, Sampler, Surveyor
+from edgekd.search._protocol import (
+    AccuracyEstimate,
+    ArtefactBuilder,
+    EstimateContext,
+    Guide,
+    Refiner,
+    Sampler,
+    Surveyor,
+)
 from edgekd.search.accuracy.as_it_came import AsItCame
 from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.budget import Budget, reserve_s, shortlist_s, stagewise_s
@@ -62,7 +70,7 @@ class Parts:
     """Everything that turns candidates into facts."""
 
     surveyor: Surveyor
-    maker: Maker
+    maker: ArtefactBuilder
     sampler: Sampler
     estimate: AccuracyEstimate
     context: EstimateContext
@@ -202,7 +210,7 @@ class Search:
             self.run,
             self.now,
             parts.kernels_of,
-            Pace(seen),
+            DriftBaseline(seen),
             self.events.line,
         )
         Original(self.run, self.plan, bench, self.parts.context, self.events, budget)()

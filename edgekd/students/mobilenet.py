@@ -55,14 +55,14 @@ class MobileNet(RelaxableStaged):
             return InvertedResidual(before, after, stride, expansions[stage])
 
         if spec.plain:
-            return Network(block, sizes, spec.head.classes).eval()
+            return MobileNetModule(block, sizes, spec.head.classes).eval()
         return ManyHeaded(block, sizes, spec).eval()
 
     def _own_axes(self) -> list[Axis]:
         return self._axes("expansion", self.space_.expansions or (self.space_.expansion,) * self.stages, 1)
 
 
-class Network(Classifier):
+class MobileNetModule(Classifier):
     """One more convolution before the mean over the image. (N, C, H, W) to (N, classes)."""
 
     def __init__(self, block: MakesBlock, sizes: Sizes, classes: int) -> None:

@@ -27,7 +27,7 @@ from edgekd.students.staged import RelaxableStaged, StagedSpace
 from edgekd.students.trunk import Classifier, MakesBlock, ManyHeaded, Sizes
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["Block", "Network", "ResNet", "ResNetSpace", "SeparableBlock"]
+__all__ = ["Block", "ResNet", "ResNetModule", "ResNetSpace", "SeparableBlock"]
 
 BlockKind = Literal["separable", "basic"]
 """In the order of the axis: the costlier last."""
@@ -59,7 +59,7 @@ class ResNet(RelaxableStaged):
             return (Block if kinds[stage] == "basic" else SeparableBlock)(before, after, stride)
 
         if spec.plain:
-            return Network(sizes, spec.head.classes, block).eval()
+            return ResNetModule(sizes, spec.head.classes, block).eval()
         return ManyHeaded(block, sizes, spec).eval()
 
     def _own_axes(self) -> list[Axis]:
@@ -73,7 +73,7 @@ class ResNet(RelaxableStaged):
         return tuple(kind for kind in get_args(BlockKind) if kind in (self.space_.block or ("basic",)))
 
 
-class Network(Classifier):
+class ResNetModule(Classifier):
     """(N, C, H, W) to (N, classes)."""
 
     def __init__(self, sizes: Sizes, classes: int, block: MakesBlock | None = None) -> None:

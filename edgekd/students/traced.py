@@ -16,7 +16,7 @@ from edgekd.ir.operators import aten_operator
 from edgekd.students.islands import kept_tensors
 from edgekd.tasks._protocol import InputSpec
 
-__all__ = ["MODEL_ERRORS", "Operator", "Shape", "Span", "Trace", "trace"]
+__all__ = ["MODEL_ERRORS", "ModuleSpan", "Operator", "Shape", "Trace", "trace"]
 
 Shape = tuple[int, ...]
 
@@ -38,7 +38,7 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Span:
+class ModuleSpan:
     """The operators of one module that ran once: from ``begin`` up to ``end``, between two activations."""
 
     begin: int
@@ -54,7 +54,7 @@ class Trace:
     operators: tuple[Operator, ...]
     source_size: int
     answers: tuple[int, ...]
-    spans: Mapping[str, Span]
+    spans: Mapping[str, ModuleSpan]
     parameters: Mapping[str, Shape]  # by name; tied ones once
     constants: frozenset[str] = frozenset()  # names of those that stay float in integer files
 
@@ -80,7 +80,7 @@ def trace(module: nn.Module, given: InputSpec, spanned: Sequence[str] = (), loca
             part.register_forward_pre_hook(lambda _, __, name=name: recorder.within.append(name))
             part.register_forward_hook(lambda *_: recorder.leave())
     begun: dict[str, tuple[int, int]] = {}
-    spans: dict[str, Span] = {}
+    spans: dict[str, ModuleSpan] = {}
     for name in spanned:
         part = shapes.get_submodule(name)
         part.register_forward_pre_hook(
@@ -88,7 +88,7 @@ def trace(module: nn.Module, given: InputSpec, spanned: Sequence[str] = (), loca
         )
         part.register_forward_hook(
             lambda _, __, made, name=name: spans.update(
-                {name: Span(begun[name][0], len(recorder.operators), begun[name][1], recorder.current(made))}
+                {name: ModuleSpan(begun[name][0], len(recorder.operators), begun[name][1], recorder.current(made))}
             )
         )
     with torch.no_grad(), torch.device("meta"), recorder:

@@ -33,7 +33,7 @@ __all__ = [
     "MetricSpec",
     "OfFiles",
     "PictureSpec",
-    "Preparable",
+    "PreparableTask",
     "Rows",
     "Score",
     "Shipping",
@@ -291,7 +291,7 @@ class CountedTask(Protocol):
 
 
 @runtime_checkable
-class Preparable(Protocol):
+class PreparableTask(Protocol):
     """A task whose data has to be made ready once, which may take long: pictures are decoded."""
 
     what: ClassVar[str]  # what the data are: ``pictures``

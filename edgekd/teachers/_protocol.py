@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgekd.events import StageProgress
     from edgekd.tasks._protocol import Task, TaskSpec
 
-__all__ = ["Bindable", "OpenTeacher", "Preparable", "Sketched", "Taught", "Teacher", "View"]
+__all__ = ["Bindable", "OpenTeacher", "PreparableTeacher", "Sketched", "Taught", "Teacher", "View"]
 
 
 class Teacher(Protocol):
@@ -52,7 +52,7 @@ class Bindable(Protocol):
 
 
 @runtime_checkable
-class Preparable(Protocol):
+class PreparableTeacher(Protocol):
     """A teacher that has to be made first, from the task's own data."""
 
     def prepare(
@@ -63,7 +63,7 @@ class Preparable(Protocol):
 
 
 @runtime_checkable
-class Sketched(Preparable, Protocol):
+class Sketched(PreparableTeacher, Protocol):
     """A teacher that can be looked at before it is made: the same network, with random weights."""
 
     def untrained(self, spec: TaskSpec) -> Teacher:

@@ -13,7 +13,7 @@ from edgekd import plugins
 from edgekd.errors import UnknownName
 from edgekd.records import Record, mistakes_under
 from edgekd.tasks._protocol import Task, TaskSpec
-from edgekd.teachers._protocol import Preparable, Sketched, Teacher
+from edgekd.teachers._protocol import PreparableTeacher, Sketched, Teacher
 
 if TYPE_CHECKING:
     from edgekd.events import StageProgress
@@ -68,4 +68,4 @@ def prepared_teacher(
 ) -> Teacher:
     """Made from the task's data where it has to be, not yet bound. Raises Interrupted when ``stop()``."""
     asked = cast(object, teacher)  # being Preparable is no part of being a Teacher
-    return asked.prepare(task, cache, progress, stop) if isinstance(asked, Preparable) else teacher
+    return asked.prepare(task, cache, progress, stop) if isinstance(asked, PreparableTeacher) else teacher

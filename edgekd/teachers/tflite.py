@@ -16,7 +16,7 @@ from pydantic import PrivateAttr
 from edgekd.errors import ConfigurationError
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.teachers.model_file import ModelFile, check_shape
-from edgekd.teachers.tflite_graph import Graph
+from edgekd.teachers.tflite_graph import TfliteGraph
 
 __all__ = ["TfliteTeacher"]
 
@@ -27,7 +27,7 @@ class TfliteTeacher(ModelFile):
     """Options of `tflite`. ``output`` names the logits where the file has several outputs."""
 
     output: str | None = None
-    _graph: Graph | None = PrivateAttr(None)
+    _graph: TfliteGraph | None = PrivateAttr(None)
 
     def bound(self, spec: TaskSpec) -> Self:
         """With the task's normalisation. Raises ConfigurationError where its images don't fit an integer input."""
@@ -50,9 +50,9 @@ class TfliteTeacher(ModelFile):
         floor = graph.output.scale / 2 if graph.output.integer and self.answers == "probabilities" else None
         return answers if floor is None else np.maximum(answers, floor)
 
-    def _opened(self) -> Graph:
+    def _opened(self) -> TfliteGraph:
         if self._graph is None:
-            self._graph = Graph(self.file, self.output, pixels=self.input == "raw")
+            self._graph = TfliteGraph(self.file, self.output, pixels=self.input == "raw")
         return self._graph
 
     def _check_range(self, spec: TaskSpec) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgekd.errors import ConfigurationError, UnknownName
 from edgekd.teachers.foreign import first_line
 
-__all__ = ["Graph", "Port"]
+__all__ = ["Port", "TfliteGraph"]
 
 _AT_ONCE = 16
 _FAILURES = (RuntimeError, ValueError, TypeError)  # what LiteRT raises on a graph it can't load, resize or run
@@ -60,7 +60,7 @@ class Port:
         return ((stored.astype(np.float32) - self.zero) * self.scale).astype(np.float32)
 
 
-class Graph:
+class TfliteGraph:
     """A file opened. ``takes`` is its input's shape without batch, None where any size will do.
 
     ``pixels``: an input of uint8 without a scale is fed raw values. Raises ConfigurationError on a file that can't be

@@ -11,9 +11,9 @@ from edgekd.agent.child import Failed, Killed, NotStarted
 from edgekd.agent.cooling import Cooling
 from edgekd.agent.faults import Fault
 from edgekd.agent.limits import Limits, Yard
-from edgekd.agent.messages import Job, Plan
+from edgekd.agent.messages import JobRequest, PlanRequest
 
-PLAN = Plan(
+PLAN = PlanRequest(
     processes=2, rounds=4, round_ms=1.0, min_calls=1, warmup_ms=1.0, busy=0, rate_hz=0.0, sentinel=True,
     profile=False, energy=False, energy_window_s=1.0, load_deadline_s=1.0, call_deadline_s=1.0,
     memory_limit_bytes=0, seed=0,
@@ -32,7 +32,7 @@ class Noted:
     last: list[bool]  # whether a round of `a` was said to be its last
     operators: list[dict[str, Any]]
 
-    def __init__(self, job: Job, memory_limit_bytes: int, yard: Yard, waiting: Any) -> None:
+    def __init__(self, job: JobRequest, memory_limit_bytes: int, yard: Yard, waiting: Any) -> None:
         self.path, self.job, self.first_s = job.path or "sentinel", job, 1e-4
         self.limited, self.open_now = bool(memory_limit_bytes or yard.rlimit_bytes), True
         Noted.alive += 1
@@ -79,12 +79,12 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> type[Noted]:
     return Noted
 
 
-def jobs(*names: str) -> list[Job]:
-    return [Job("null", "none", name, "", 1, {}) for name in names]
+def jobs(*names: str) -> list[JobRequest]:
+    return [JobRequest("null", "none", name, "", 1, {}) for name in names]
 
 
-def measure(names: str, plan: Plan = PLAN, cooling: Cooling = Cooling()) -> Any:
-    done = batch.Batch(jobs(*names), plan, Yard(Limits()), "no meter", cooling, lambda: None, lambda _: None)
+def measure(names: str, plan: PlanRequest = PLAN, cooling: Cooling = Cooling()) -> Any:
+    done = batch.RunningBatch(jobs(*names), plan, Yard(Limits()), "no meter", cooling, lambda: None, lambda _: None)
     done.run()
     return done
 
@@ -198,7 +198,7 @@ def test_a_job_that_was_killed_once_is_measured_again() -> None:
 
 def test_a_process_that_finds_no_room_alone_either_says_nothing_of_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
     class Unstarted(Noted):
-        def __init__(self, job: Job, *more: Any) -> None:
+        def __init__(self, job: JobRequest, *more: Any) -> None:
             Noted.log.append((job.path, "start"))
             if job.path == "b":
                 raise NotStarted("out-of-memory", "no process can be started: Cannot allocate memory")
@@ -234,7 +234,7 @@ def test_what_was_measured_before_the_sentinel_found_no_memory_is_kept() -> None
     def step(_: str) -> None:
         Noted.crowded["sentinel", "round"] = KILLED
 
-    done = batch.Batch(jobs(*"abc"), PLAN, Yard(Limits()), "no meter", Cooling(), lambda: None, step)
+    done = batch.RunningBatch(jobs(*"abc"), PLAN, Yard(Limits()), "no meter", Cooling(), lambda: None, step)
     done.run()
     assert [result.failed for result in done.results] == [None] * 3
     assert [len(result.samples) for result in done.results] == [2, 2, 2]
@@ -251,7 +251,7 @@ def test_a_sentinel_that_finds_no_memory_beside_one_ends_the_batch() -> None:
 
 def test_a_profile_whose_process_cannot_be_started_has_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     class Unstarted(Noted):
-        def __init__(self, job: Job, *more: Any) -> None:
+        def __init__(self, job: JobRequest, *more: Any) -> None:
             if ("a", "finish") in Noted.log:
                 raise Failed("out-of-memory", "no process can be started")
             super().__init__(job, *more)

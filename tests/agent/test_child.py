@@ -16,9 +16,9 @@ from edgekd.agent import child
 from edgekd.agent.child import Child, Failed, Killed, NotStarted
 from edgekd.agent.faults import Fault
 from edgekd.agent.limits import Limits, Yard
-from edgekd.agent.messages import Job
+from edgekd.agent.messages import JobRequest
 
-JOB = Job("null", "none", "model", "", 1, {})
+JOB = JobRequest("null", "none", "model", "", 1, {})
 
 
 class Groups(Yard):

@@ -11,10 +11,10 @@ import pytest
 
 from edgekd.agent import energy, meters
 from edgekd.agent.limits import Limits, Yard
-from edgekd.agent.messages import Job, Plan
+from edgekd.agent.messages import JobRequest, PlanRequest
 from edgekd.agent.meters import TooSlow, open_meter
 
-PLAN = Plan(
+PLAN = PlanRequest(
     processes=1, rounds=1, round_ms=1.0, min_calls=1, warmup_ms=1.0, busy=0, rate_hz=0.0, sentinel=False,
     profile=False, energy=True, energy_window_s=0.4, load_deadline_s=1.0, call_deadline_s=1.0,
     memory_limit_bytes=0, seed=0,
@@ -86,7 +86,7 @@ def sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Watts, 
         Worker.draws = {"warm": rest, "rest": rest, "round": work}
         Worker.place.write_text("1000000\n")  # the channel is there
         meter = open_meter("hwmon", root=str(tmp_path))
-        return energy.sample(Job("null", "none", "", "", 1, {}), PLAN, meter, Yard(Limits()), lambda: None)
+        return energy.sample(JobRequest("null", "none", "", "", 1, {}), PLAN, meter, Yard(Limits()), lambda: None)
 
     return sampled
 

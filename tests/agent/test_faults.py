@@ -11,7 +11,7 @@ import pytest
 from edgekd.agent.child import Child
 from edgekd.agent.faults import Fault, is_fault, is_shortage, is_want_of_memory
 from edgekd.agent.limits import Limits, Yard
-from edgekd.agent.messages import Job
+from edgekd.agent.messages import JobRequest
 from edgekd.agent.serve import _damaged
 from edgekd.agent.worker import _native
 from edgekd.devices.zipapp import agent_path
@@ -74,7 +74,7 @@ def test_runtimes_get_paths_in_utf_8_whatever_the_locale_made_of_them() -> None:
 
 def test_a_file_that_can_not_be_opened_says_nothing_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [str(agent_path())])
-    job = Job("null", "none", "/nowhere/model.tflite", "0" * 64, 1, {})
+    job = JobRequest("null", "none", "/nowhere/model.tflite", "0" * 64, 1, {})
     with pytest.raises(Fault, match=r"can't read the model: .*No such file"):
         _damaged(job, lambda: None)
     with Child(job, 0, Yard(Limits()), lambda: None) as child:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from edgekd.agent import messages
-from edgekd.agent.messages import BadMessage, Closed, Job, Late, Lines, Plan, encode, field
+from edgekd.agent.messages import BadMessage, Closed, JobRequest, Late, LineReader, PlanRequest, encode, field
 from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.devices.session import _plan
 
@@ -25,7 +25,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def test_lines(pipe: tuple[int, int]) -> None:
-    lines = Lines(pipe[0])
+    lines = LineReader(pipe[0])
     os.write(pipe[1], b'{"a": 1}\n{"b"')
     assert lines.read(5.0) == {"a": 1}
     os.write(pipe[1], b": 2}\nnonsense\n")
@@ -43,7 +43,7 @@ def test_a_line_too_long_is_never_kept(pipe: tuple[int, int], monkeypatch: pytes
     monkeypatch.setattr(messages, "MAX_LINE_BYTES", 100)
     os.write(pipe[1], b"x" * 300)
     with pytest.raises(BadMessage, match="longer than the 100"):
-        Lines(pipe[0]).read(5.0)
+        LineReader(pipe[0]).read(5.0)
     with pytest.raises(BadMessage, match="more than the 100"):
         encode({"text": "x" * 200})
 
@@ -62,16 +62,16 @@ def test_fields_have_types() -> None:
 
 def test_the_hosts_plan_is_the_agents_plan() -> None:
     plan = MeasurePlan(rounds=3, memory_limit_bytes=5, load=Load(busy=2))
-    read = Plan.read(_plan(plan))
+    read = PlanRequest.read(_plan(plan))
     assert (read.rounds, read.memory_limit_bytes, read.busy, read.rate_hz) == (3, 5, 2, 0.0)
-    assert set(Plan._fields) == set(_plan(plan))
+    assert set(PlanRequest._fields) == set(_plan(plan))
 
 
 def test_a_job_needs_all_its_fields() -> None:
     with pytest.raises(BadMessage, match="sha256"):
-        Job.read({"runtime": "null", "provider": "none", "path": "/x"})
+        JobRequest.read({"runtime": "null", "provider": "none", "path": "/x"})
     whole = {"runtime": "null", "provider": "none", "path": "/x", "sha256": "", "threads": 2, "shapes": {"x": [1, 3]}}
-    assert Job.read(whole) == Job("null", "none", "/x", "", 2, {"x": [1, 3]})
+    assert JobRequest.read(whole) == JobRequest("null", "none", "/x", "", 2, {"x": [1, 3]})
     for shapes in ({"x": [0, 3]}, {"x": [True]}, {"x": 3}, {"x": ["3"]}, []):
         with pytest.raises(BadMessage, match="shapes"):
-            Job.read({**whole, "shapes": shapes})
+            JobRequest.read({**whole, "shapes": shapes})

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from edgekd.agent import meters
-from edgekd.agent.meters import MeterError, Seen, TooSlow, found_meter, open_meter
+from edgekd.agent.meters import MeanPower, MeterError, TooSlow, found_meter, open_meter
 
 WINDOW_S = 0.6
 
@@ -79,7 +79,7 @@ def beside(step: Callable[[float], None], every_s: float = 0.002) -> Iterator[No
         thread.join()
 
 
-def watched(meter: meters.Meter, seconds: float = WINDOW_S) -> Seen:
+def watched(meter: meters.Meter, seconds: float = WINDOW_S) -> MeanPower:
     watch = meter.watch()
     time.sleep(seconds)
     return watch.stop()

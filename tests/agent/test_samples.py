@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd.agent.runtimes.base import Operator, Refusal, Runtime, Tensor, check_inputs
+from edgekd.agent.runtimes.base import Refusal, Runtime, Tensor, TimedOperator, check_inputs
 from edgekd.agent.samples import run_samples
 
 
@@ -30,7 +30,7 @@ class Doubler(Runtime):
     def read(self) -> list[np.ndarray[Any, Any]]:
         return [self.answer]
 
-    def profile(self, path: str, calls: int) -> list[Operator]:
+    def profile(self, path: str, calls: int) -> list[TimedOperator]:
         return []
 
 

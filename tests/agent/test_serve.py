@@ -10,10 +10,10 @@ import pytest
 from edgekd.agent import batch, serve
 from edgekd.agent.child import Failed
 from edgekd.agent.limits import Limits, Yard
-from edgekd.agent.messages import Job, Plan
+from edgekd.agent.messages import JobRequest, PlanRequest
 
-JOB = Job("null", "none", "model", "", 1, {})
-PLAN = Plan(1, 1, 1.0, 1, 1.0, 0, 0.0, False, False, False, 1.0, 1.0, 1.0, 0, 0)
+JOB = JobRequest("null", "none", "model", "", 1, {})
+PLAN = PlanRequest(1, 1, 1.0, 1, 1.0, 0, 0.0, False, False, False, 1.0, 1.0, 1.0, 0, 0)
 
 
 class Short:
@@ -22,7 +22,7 @@ class Short:
     op: str
     always: bool
 
-    def __init__(self, _job: Job, memory_limit_bytes: int, yard: Yard, _waiting: Any) -> None:
+    def __init__(self, _job: JobRequest, memory_limit_bytes: int, yard: Yard, _waiting: Any) -> None:
         self.fails = Short.always or bool(memory_limit_bytes or yard.rlimit_bytes)
 
     def __enter__(self) -> Short:

@@ -28,7 +28,7 @@ from edgekd.store.records import Accuracy
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import judge
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
-from edgekd.testing.fakes.device import FakeDevice, Noise
+from edgekd.testing.fakes.device import FakeDevice, TimingNoise
 
 LITERT = Backend.model_validate("litert/xnnpack")
 PLAN = MeasurePlan(processes=5, rounds=3)
@@ -53,7 +53,7 @@ def samples(spec: TaskSpec) -> Samples:
     return Samples(raw, np.argmax(answers, axis=1).astype(np.int64), answers)
 
 
-def device(samples: Samples, latency_us: float = 100.0, noise: Noise | None = None, **changes: Any) -> FakeDevice:
+def device(samples: Samples, latency_us: float = 100.0, noise: TimingNoise | None = None, **changes: Any) -> FakeDevice:
     """Answers as the student did, whatever it is asked."""
 
     def answer(job: Job, inputs: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
@@ -61,7 +61,7 @@ def device(samples: Samples, latency_us: float = 100.0, noise: Noise | None = No
         return [changes.pop("answers", samples.answers)]
 
     known = {key: value for key, value in changes.items() if key != "answers"}
-    quiet = Noise(low=0.001, body=0.001, tail=0.01)
+    quiet = TimingNoise(low=0.001, body=0.001, tail=0.01)
     return FakeDevice(lambda job: latency_us, noise=noise or quiet, answer=answer, **known)
 
 

@@ -16,7 +16,7 @@ from edgekd.bundle.contents import bundle_digest, contents_of
 from edgekd.bundle.preprocess import PREPROCESS
 from edgekd.bundle.samples import SAMPLES, Samples, samples_bytes
 from edgekd.bundle.sound import sound
-from edgekd.bundle.verify import Check, VerifyReport, read_certificate, verify_bundle
+from edgekd.bundle.verify import VerifyLine, VerifyReport, read_certificate, verify_bundle
 from edgekd.bundle.write import _copy_model, _files
 from edgekd.devices._protocol import Load, Outcome
 from edgekd.errors import ConfigurationError, MissingError, UsageError
@@ -26,7 +26,7 @@ from edgekd.store.atomic import write_json
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.targets.verdict import Answer, judge
 from edgekd.tasks._protocol import TaskSpec
-from edgekd.testing.fakes.device import FakeDevice, Noise, fake_fingerprint
+from edgekd.testing.fakes.device import FakeDevice, TimingNoise, fake_fingerprint
 from tests.core.test_external_weights import saved
 
 MakeDevice = Callable[..., FakeDevice]
@@ -38,7 +38,7 @@ def verified(bundle: Path, device: FakeDevice, tmp_path: Path, digest: str | Non
     return verify_bundle(bundle, device.open(), scratch, digest=digest)
 
 
-def check(report: VerifyReport, name: str) -> Check:
+def check(report: VerifyReport, name: str) -> VerifyLine:
     return next(check for check in report.checks if check.name.startswith(name))
 
 
@@ -190,7 +190,7 @@ def test_a_slower_machine_fails_its_budget(bundle: Path, make_device: MakeDevice
 
 
 def test_a_noisy_machine_cannot_tell(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
-    report = verified(bundle, make_device(latency_us=160.0, noise=Noise(low=0.3)), tmp_path)
+    report = verified(bundle, make_device(latency_us=160.0, noise=TimingNoise(low=0.3)), tmp_path)
     assert report.exit_code == 6
     assert check(report, "latency.p95").answer.value == "unstable"
 

@@ -11,7 +11,7 @@ import pytest
 
 from edgekd import errors
 from edgekd.cli.main import COMMANDS, main
-from edgekd.cli.output import Output
+from edgekd.cli.output import CommandOutput
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +100,7 @@ def test_a_long_line_is_wrapped_on_a_terminal_alone(
     terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
-    Output().lines(["certified  litert int8 . " + " . ".join(["p95 7.42 us [7.11 us, 7.68 us]"] * 4)])
+    CommandOutput().lines(["certified  litert int8 . " + " . ".join(["p95 7.42 us [7.11 us, 7.68 us]"] * 4)])
     lines = capsys.readouterr().out.splitlines()
     assert (max(map(len, lines)) <= 80) is terminal
     assert len(lines) == (3 if terminal else 1)
@@ -198,7 +198,7 @@ def test_the_answers_own_exit_code_counts(capsys: pytest.CaptureFixture[str]) ->
         def model_dump_json(self, *, by_alias: bool = True, indent: int | None = None) -> str:
             return "{}"
 
-    output = Output()
+    output = CommandOutput()
     output.answer(Nothing())
     assert output.exit_code == 5
     assert capsys.readouterr().out == "no candidate\n"

@@ -14,7 +14,7 @@ from edgekd import predicting
 from edgekd.cli.main import main
 from edgekd.errors import ConfigurationError, MissingError
 from edgekd.ir.numerics import Precision
-from edgekd.measure.predict import Asked, predict_models
+from edgekd.measure.predict import ModelOnBackend, predict_models
 from edgekd.measure.tables import add_rows
 from tests.measure.test_predict import table
 
@@ -157,7 +157,7 @@ def test_one_unfit_file_refuses_none_of_the_others(own_data):
     with pytest.raises(MissingError, match="no table of onnxruntime/cpu float32 here") as missing:
         predict_models("board", measured[0].fingerprint, 1, measured, asked)
     assert "edgekd profile" in missing.value.remedy
-    known = Asked("known.tflite", measured[0].backend, Precision.FLOAT32, measured[0].rows[0].kernels)
+    known = ModelOnBackend("known.tflite", measured[0].backend, Precision.FLOAT32, measured[0].rows[0].kernels)
     report = predict_models("board", measured[0].fingerprint, 1, measured, [*asked, known]).but(unfit=unfit)
     assert ([bool(row.figures) for row in report.rows], report.exit_code) == ([False, True], 3)
     assert any(line.startswith("torn.tflite: not predicted: ") for line in report.lines())

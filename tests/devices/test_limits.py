@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from edgekd.agent import limits as enforcing
 from edgekd.devices._protocol import MeasurePlan, Outcome
-from edgekd.devices.agent_options import Limits
+from edgekd.devices.agent_options import LimitOptions
 from edgekd.devices.diagnostic import null_job
 from edgekd.devices.local import LocalDevice
 from edgekd.errors import MissingError
@@ -32,7 +32,7 @@ has_memory = pytest.mark.skipif(
 
 
 def limited(**limits: object) -> LocalDevice:
-    return LocalDevice(name=f"small-{time.monotonic_ns()}", limits=Limits.model_validate(limits))
+    return LocalDevice(name=f"small-{time.monotonic_ns()}", limits=LimitOptions.model_validate(limits))
 
 
 def groups() -> list[Path]:
@@ -202,7 +202,7 @@ def without_groups(device: LocalDevice, folder: Path, monkeypatch: pytest.Monkey
 )
 def test_what_a_person_may_write(written: dict[str, object], expected: str | None) -> None:
     if expected is None:
-        assert Limits.model_validate(written).cpu == 0.5
+        assert LimitOptions.model_validate(written).cpu == 0.5
         return
     with pytest.raises(ValidationError, match=expected):
-        Limits.model_validate(written)
+        LimitOptions.model_validate(written)

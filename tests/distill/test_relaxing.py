@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edgekd.distill.probe import Execution
-from edgekd.distill.relaxing import Bound, relax
+from edgekd.distill.relaxing import CostBound, relax
 from edgekd.distill.stage import Distill
 from edgekd.errors import Diverged, Interrupted
 from edgekd.stages import StageContext
@@ -28,14 +28,14 @@ MACS = Cost.counted(FAMILY.pieces(TASK.spec), "macs")
 LARGEST = MACS.of(SPACE.at(SPACE.size - 1), SPACE.axes)
 
 
-def bound(share: float, how: Any = "spend") -> Bound:
+def bound(share: float, how: Any = "spend") -> CostBound:
     """Of the largest arch's multiply-adds."""
-    return Bound("macs", MACS.times(1.0 / (share * LARGEST)), how, pull=0.02)
+    return CostBound("macs", MACS.times(1.0 / (share * LARGEST)), how, pull=0.02)
 
 
 def relaxed(
     folder: Path,
-    *bounds: Bound,
+    *bounds: CostBound,
     stop: Any = lambda: False,
     rate: float = 0.1,
     seed: int = 0,

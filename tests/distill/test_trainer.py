@@ -30,7 +30,7 @@ from edgekd.distill.generative.gan_augment import GanAugment
 from edgekd.distill.generative.picture import PICTURES_FILE
 from edgekd.distill.learner import Learner
 from edgekd.distill.probe import Execution
-from edgekd.distill.relaxing import Bound, relax
+from edgekd.distill.relaxing import CostBound, relax
 from edgekd.distill.stage import Distill
 from edgekd.distill.trainer import Trainer, TrainerPlan
 from edgekd.errors import Diverged, Interrupted
@@ -108,7 +108,7 @@ def chosen(folder: Path, stop: Stop) -> Ended:
     space = FAMILY.space(TASK.spec)
     macs = Cost.counted(FAMILY.pieces(TASK.spec), "macs")
     bounds = [
-        Bound(how, macs.times(1 / (share * macs.of(space.at(space.size - 1), space.axes))), how, pull=0.02)
+        CostBound(how, macs.times(1 / (share * macs.of(space.at(space.size - 1), space.axes))), how, pull=0.02)
         for how, share in (("spend", 0.5), ("keep", 0.4))
     ]
     torch.manual_seed(0)

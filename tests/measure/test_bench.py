@@ -13,7 +13,7 @@ from edgekd.errors import ConfigurationError, DeviceBusy, Interrupted, MissingEr
 from edgekd.measure import figures, warnings
 from edgekd.measure.bench import BenchReport, measure_for_ranking, run_bench, undecided_pairs
 from edgekd.measure.compare import aa_noise, alpha_among, compare
-from edgekd.testing.fakes import FakeDevice, Noise, Script, fake_fingerprint
+from edgekd.testing.fakes import FakeDevice, Script, TimingNoise, fake_fingerprint
 
 PLAN = MeasurePlan()
 LITERT = [Backend(runtime="litert", provider="xnnpack")]
@@ -117,7 +117,7 @@ def test_why_a_report_is_doubtful(models):
 
 
 def test_noise_that_decides_is_the_answer(models):
-    device = FakeDevice({"net_f32": 100.0, "net_int8": 104.0}, noise=Noise(low=0.2))
+    device = FakeDevice({"net_f32": 100.0, "net_int8": 104.0}, noise=TimingNoise(low=0.2))
     report = run_bench(models[:2], device, LITERT, 1, MeasurePlan())
     left_out = report.rows[0].measurement.disturbed
     assert report.processes + left_out == 20  # measured up to the limit first
@@ -131,12 +131,12 @@ def jobs_of(*names):
 
 
 def test_two_slower_models_that_are_no_twins_may_share_a_place():
-    device = FakeDevice({"a": 100.0, "b": 200.0, "c": 203.0}, noise=Noise(low=0.02))
+    device = FakeDevice({"a": 100.0, "b": 200.0, "c": 203.0}, noise=TimingNoise(low=0.02))
     known = measure_for_ranking(device.open(), jobs_of("a", "b", "c"), PLAN)
     assert undecided_pairs(known[:-1], aa_noise(known), [(1, 2)]) == [(1, 2)]
     assert undecided_pairs(known[:-1], aa_noise(known)) == []
     assert [len(m.processes) for m in known] == [5] * 4
-    again = FakeDevice({"a": 100.0, "b": 200.0, "c": 203.0}, noise=Noise(low=0.02))
+    again = FakeDevice({"a": 100.0, "b": 200.0, "c": 203.0}, noise=TimingNoise(low=0.02))
     twins = measure_for_ranking(again.open(), jobs_of("a", "b", "c"), PLAN, related=[(1, 2)])
     assert len(twins[1].processes) > 5
 
@@ -144,10 +144,10 @@ def test_two_slower_models_that_are_no_twins_may_share_a_place():
 def test_the_fastest_is_asked_for_within_a_time_that_is_told():
     jobs, names = jobs_of("a", "b"), ["a.tflite", "b.tflite"]
     late, told = iter(range(0, 10_000, 61)), []  # two minutes would be over with the second batch
-    device = FakeDevice({"a": 100.0, "b": 103.0}, noise=Noise(low=0.04))
+    device = FakeDevice({"a": 100.0, "b": 103.0}, noise=TimingNoise(low=0.04))
     once = measure_for_ranking(device.open(), jobs, PLAN, names=names, now=lambda: next(late))
     assert len(once[0].processes) <= 5
-    device = FakeDevice({"a": 100.0, "b": 103.0}, noise=Noise(low=0.04))
+    device = FakeDevice({"a": 100.0, "b": 103.0}, noise=TimingNoise(low=0.04))
     more = measure_for_ranking(device.open(), jobs, PLAN, lambda what, *_: told.append(what), names=names)
     assert len(more[0].processes) > 5
     assert "again" not in told[0]
@@ -156,7 +156,7 @@ def test_the_fastest_is_asked_for_within_a_time_that_is_told():
 
 def test_a_model_of_an_earlier_report_is_asked_for():
     def measured(earlier, told):
-        device = FakeDevice({"a": 100.0, "b": 200.0, "c": 300.0}, noise=Noise(low=0.02))
+        device = FakeDevice({"a": 100.0, "b": 200.0, "c": 300.0}, noise=TimingNoise(low=0.02))
         jobs, names = jobs_of("a", "b", "c"), ["a", "b", "c"]
         return measure_for_ranking(
             device.open(), jobs, PLAN, lambda what, *_: told.append(what), names=names, earlier=earlier

@@ -10,7 +10,7 @@ import pytest
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Job, Load, Measurement, MeasurePlan, SentinelReading
 from edgekd.errors import Interrupted
-from edgekd.measure.calm import Pace, calm_processes, measure_calmly
+from edgekd.measure.calm import DriftBaseline, calm_processes, measure_calmly
 from edgekd.measure.disturbed import without_disturbed
 from edgekd.measure.figures import figure_of
 from edgekd.testing.fakes import FakeDevice
@@ -98,7 +98,7 @@ class Moody:
     ],
 )
 def test_a_batch_that_was_slow_from_end_to_end_is_measured_again(slow, batches, low_us):
-    session, pace = Moody(slow), Pace([measured([0, 0, 0])])
+    session, pace = Moody(slow), DriftBaseline([measured([0, 0, 0])])
     found = measure_calmly(session, [JOB, JOB], MeasurePlan(processes=3, rounds=ROUNDS), pace)
     assert session.asked == [2] * batches
     assert [figure_of(one, "latency.low").value for one in found] == [low_us, low_us]
@@ -106,7 +106,7 @@ def test_a_batch_that_was_slow_from_end_to_end_is_measured_again(slow, batches, 
 
 def test_the_first_batch_of_all_knows_no_better_pace():
     session = Moody([True])
-    measure_calmly(session, [JOB], MeasurePlan(processes=3, rounds=ROUNDS), Pace())
+    measure_calmly(session, [JOB], MeasurePlan(processes=3, rounds=ROUNDS), DriftBaseline())
     assert session.asked == [1]
 
 
@@ -115,11 +115,11 @@ def test_whoever_asks_to_stop_is_heard_before_another_batch():
         raise Interrupted("stopped", "again")
 
     with pytest.raises(Interrupted):
-        measure_calmly(Moody([True]), [JOB], MeasurePlan(processes=3), Pace([measured([0])]), None, stop)
+        measure_calmly(Moody([True]), [JOB], MeasurePlan(processes=3), DriftBaseline([measured([0])]), None, stop)
 
 
 def test_a_device_that_stays_slow_is_not_waited_for_for_ever():
-    session, pace = Moody([True] * 6), Pace([measured([0, 0, 0])])
+    session, pace = Moody([True] * 6), DriftBaseline([measured([0, 0, 0])])
     plan = MeasurePlan(processes=3, rounds=ROUNDS)
     for _ in range(2):
         measure_calmly(session, [JOB], plan, pace)

@@ -13,11 +13,11 @@ from edgekd.devices._protocol import Job, MeasurePlan, Outcome, SentinelReading
 from edgekd.errors import Unstable
 from edgekd.measure.compare import Comparison, aa_noise, compare, critical_u, low_us, order
 from edgekd.measure.sentinel import unsteady
-from edgekd.testing.fakes import FakeDevice, Noise
+from edgekd.testing.fakes import FakeDevice, TimingNoise
 
 BACKEND = Backend(runtime="litert", provider="xnnpack")
-QUIET = Noise(low=0.002)
-NASTY = Noise(low=0.003, busy=0.15, busy_by=0.3)
+QUIET = TimingNoise(low=0.002)
+NASTY = TimingNoise(low=0.003, busy=0.15, busy_by=0.3)
 
 
 def job(name, size_bytes=1000):
@@ -79,7 +79,8 @@ def test_the_interval_covers_the_true_ratio():
 @pytest.mark.parametrize(("processes", "alpha"), [((2, 2), 0.05), ((3, 3), 0.05), ((2, 6), 0.05), ((3, 3), 0.01)])
 def test_too_few_processes_for_ranks_have_welchs_interval(processes, alpha):
     a, b = (
-        batch({name: 100.0}, Noise(low=0.02), count, seed=3)[0] for name, count in zip("ab", processes, strict=True)
+        batch({name: 100.0}, TimingNoise(low=0.02), count, seed=3)[0]
+        for name, count in zip("ab", processes, strict=True)
     )
     found = compare(a, b, alpha=alpha)
     x, y = (np.log([process.low_us for process in m.processes]) for m in (a, b))
@@ -109,7 +110,7 @@ def test_one_process_can_never_tell():
 
 
 def test_pairing_sees_through_a_machine_that_slows():
-    slowing = Noise(low=0.001, drift=200.0)
+    slowing = TimingNoise(low=0.001, drift=200.0)
     a, b = batch({"a": 105.0, "b": 100.0}, slowing, processes=8)
     spread = np.std([p.low_us for p in a.processes]) / low_us(a)
     assert spread > 0.05
@@ -119,7 +120,7 @@ def test_pairing_sees_through_a_machine_that_slows():
 
 
 def test_three_readings_of_the_sentinel_choose_no_test():
-    a, b = batch({"a": 105.0, "b": 100.0}, Noise(low=0.001, drift=2000.0), processes=3)
+    a, b = batch({"a": 105.0, "b": 100.0}, TimingNoise(low=0.001, drift=2000.0), processes=3)
     assert unsteady(a)
     still = SentinelReading(low_us=(50.0,) * len(a.sentinel.low_us), drift=0.0)
     assert compare(a, b, 0.005) == compare(a.but(sentinel=still), b.but(sentinel=still), 0.005)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from edgekd.measure import converters
-from edgekd.measure.converters import CONVERTERS, LATE, Converter, Found, find_converters
+from edgekd.measure.converters import CONVERTERS, LATE, ConverterPackage, FoundConverter, find_converters
 
 NAMES = list(CONVERTERS)
 
@@ -26,7 +26,7 @@ def test_one_child_answers_for_all():
         asked.append(list(names))
         return "".join(map(line, names)), ""
 
-    assert find_converters(ask) == tuple(Found(name, "1.0", "") for name in NAMES)
+    assert find_converters(ask) == tuple(FoundConverter(name, "1.0", "") for name in NAMES)
     assert asked == [NAMES]
 
 
@@ -43,9 +43,9 @@ def test_one_that_ends_the_process_is_named_and_the_rest_is_asked_again():
 
 
 def test_one_that_does_not_end_is_late_and_not_broken(monkeypatch):
-    monkeypatch.setattr(converters, "CONVERTERS", {"kd_slow": Converter("kd_slow", "kd_slow", ".onnx")})
+    monkeypatch.setattr(converters, "CONVERTERS", {"kd_slow": ConverterPackage("kd_slow", "kd_slow", ".onnx")})
     monkeypatch.setattr(converters, "_DEADLINE_S", 0.001)
-    assert find_converters() == (Found("kd_slow", "", LATE),)
+    assert find_converters() == (FoundConverter("kd_slow", "", LATE),)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def packages(tmp_path, monkeypatch):
     def make(**texts):
         for name, text in texts.items():
             (tmp_path / f"{name}.py").write_text(text)
-        monkeypatch.setattr(converters, "CONVERTERS", {name: Converter(name, name, ".onnx") for name in texts})
+        monkeypatch.setattr(converters, "CONVERTERS", {name: ConverterPackage(name, name, ".onnx") for name in texts})
 
     monkeypatch.syspath_prepend(tmp_path)
     return make
@@ -63,10 +63,10 @@ def packages(tmp_path, monkeypatch):
 
 def test_each_way_an_import_can_fail(packages):
     packages(kd_whole="", kd_needy="import kd_nowhere.part", kd_broken="raise OSError('no such library')")
-    assert converters._look("kd_whole") == Found("kd_whole", "unknown", "")  # nothing installed it
+    assert converters._look("kd_whole") == FoundConverter("kd_whole", "unknown", "")  # nothing installed it
     assert converters._look("kd_needy").problem == "it needs kd_nowhere, which is not installed"
     assert "OSError: no such library" in converters._look("kd_broken").problem
-    converters.CONVERTERS["kd_gone"] = Converter("kd_gone.part", "kd-gone", ".onnx")
+    converters.CONVERTERS["kd_gone"] = ConverterPackage("kd_gone.part", "kd-gone", ".onnx")
     assert converters._look("kd_gone").problem == "not installed"
 
 
@@ -74,7 +74,7 @@ def test_answers_stay_apart_from_chatter(tmp_path):
     (tmp_path / "kd_loud.py").write_text("import os; print('Welcome!'); os.write(1, b'from C as well')")
     child = (
         "import sys; from edgekd.measure import converters as c\n"
-        "c.CONVERTERS = {'kd_loud': c.Converter('kd_loud', 'kd_loud', '.onnx')}; sys.argv = ['', 'kd_loud']; c.main()"
+        "c.CONVERTERS = {'kd_loud': c.ConverterPackage('kd_loud', 'kd_loud', '.onnx')}; sys.argv = ['', 'kd_loud']; c.main()"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     said = subprocess.run([sys.executable, "-c", child], env=environment, capture_output=True, text=True, check=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from edgekd.devices._protocol import Conditions
-from edgekd.measure.converters import CONVERTERS, LATE, Found
+from edgekd.measure.converters import CONVERTERS, LATE, FoundConverter
 from edgekd.measure.doctor import examine as examine_with
-from edgekd.testing.fakes import FakeDevice, Noise, fake_fingerprint
+from edgekd.testing.fakes import FakeDevice, TimingNoise, fake_fingerprint
 
-WHOLE = tuple(Found(name, "1.0", "") for name in CONVERTERS)
+WHOLE = tuple(FoundConverter(name, "1.0", "") for name in CONVERTERS)
 
 
 def examine(one, converters=WHOLE):
@@ -18,7 +18,7 @@ def states(report):
     return {check.name: check.state for check in report.checks}
 
 
-def device(noise=Noise(), **fingerprint):
+def device(noise=TimingNoise(), **fingerprint):
     return FakeDevice({}, noise=noise, fingerprint=fake_fingerprint(**fingerprint))
 
 
@@ -32,7 +32,7 @@ def test_a_good_machine_is_ready():
 def test_each_trouble_has_its_line_and_its_remedy():
     report = examine(
         device(
-            Noise(low=0.08),
+            TimingNoise(low=0.08),
             extensions=("avx2",),
             governor="powersave",
             memory_bytes=1 << 29,

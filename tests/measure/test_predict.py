@@ -12,7 +12,7 @@ from edgekd.errors import MissingError
 from edgekd.evidence import EvidenceKind
 from edgekd.ir.kernels import Kernel
 from edgekd.ir.numerics import Precision
-from edgekd.measure.predict import Asked, predict_models
+from edgekd.measure.predict import ModelOnBackend, predict_models
 from edgekd.measure.tables import LatencyTable, TableRow
 from edgekd.testing.fakes.device import fake_fingerprint
 from tests.measure.device_on_paper import latency_us, some_networks
@@ -31,7 +31,7 @@ def table(count, backend=LITERT, precision=Precision.FLOAT32, speed=1.0):
 
 
 def asked(backend=LITERT, precision=Precision.FLOAT32, kernels=None):
-    return Asked("m.tflite", backend, precision, kernels or some_networks(1, seed=9)[0])
+    return ModelOnBackend("m.tflite", backend, precision, kernels or some_networks(1, seed=9)[0])
 
 
 def predict(tables, *models):
@@ -190,7 +190,9 @@ def test_what_is_done_to_images_tells_nothing_of_the_same_inside_a_network(image
 
 
 def test_the_answer_keeps_to_80_columns_and_is_json():
-    report = predict([table(30)], asked(), Asked("a-model-of-a-very-long-name-indeed-v12.tflite", ORT, *asked_rest()))
+    report = predict(
+        [table(30)], asked(), ModelOnBackend("a-model-of-a-very-long-name-indeed-v12.tflite", ORT, *asked_rest())
+    )
     assert max(map(len, report.lines())) <= 80
     assert "predicted, not measured" in report.lines()[-1]
     assert json.loads(report.model_dump_json(by_alias=True))["schema"] == "edgekd.predict/1"

@@ -11,7 +11,7 @@ from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Job, MeasurePlan, SentinelReading
 from edgekd.measure import warnings
 from edgekd.measure.quality import assess
-from edgekd.testing.fakes import FakeDevice, Noise
+from edgekd.testing.fakes import FakeDevice, TimingNoise
 
 JOB = Job(
     artefact=Artefact(path=Path("m.tflite"), format=Format.TFLITE, sha256="1" * 64, size_bytes=5000),
@@ -29,28 +29,28 @@ def codes(quality):
 
 
 def test_a_quiet_batch_has_no_caution():
-    quality = assess(batch(Noise(low=0.001, body=0.02), load_average=0.1), cores=4)
+    quality = assess(batch(TimingNoise(low=0.001, body=0.02), load_average=0.1), cores=4)
     assert quality.cautions == ()
     assert not quality.unstable
     assert not quality.noisy
 
 
 def test_each_disturbance_has_its_caution():
-    assert "noisy" in codes(assess(batch(Noise(body=0.3))))
-    assert "busy" in codes(assess(batch(Noise(), load_average=3.0), cores=4))
-    assert "too-few" in codes(assess(batch(Noise(), processes=3)))
-    assert "spread" in codes(assess(batch(Noise(low=0.05))))
+    assert "noisy" in codes(assess(batch(TimingNoise(body=0.3))))
+    assert "busy" in codes(assess(batch(TimingNoise(), load_average=3.0), cores=4))
+    assert "too-few" in codes(assess(batch(TimingNoise(), processes=3)))
+    assert "spread" in codes(assess(batch(TimingNoise(low=0.05))))
 
 
 def test_a_machine_that_shifts_is_unstable():
-    quality = assess(batch(Noise(throttle_after_s=1.5, throttle_by=0.4), processes=6))
+    quality = assess(batch(TimingNoise(throttle_after_s=1.5, throttle_by=0.4), processes=6))
     assert quality.unstable
     assert "moved" in codes(quality)
     assert quality.cautions[0].message.endswith("% between the earlier and the later half of the processes")
 
 
 def test_quotas_and_heat_are_seen_where_the_low_quantile_is_calm():
-    calm = batch(Noise(low=0.0005, body=0.01))
+    calm = batch(TimingNoise(low=0.0005, body=0.01))
     held_up = [m.but(processes=[p.but(mean_us=2.0 * p.p50_us) for p in m.processes]) for m in calm]
     assert "throttled" in codes(assess(held_up))
     rising = tuple(100.0 + 2.0 * r for r in range(10))
@@ -59,7 +59,7 @@ def test_quotas_and_heat_are_seen_where_the_low_quantile_is_calm():
 
 
 def test_one_disturbed_process_of_the_sentinel_is_said_and_not_called_a_shift():
-    calm = batch(Noise(low=0.0005, body=0.01))
+    calm = batch(TimingNoise(low=0.0005, body=0.01))
     lone = SentinelReading(low_us=(*[50.0] * 20, *[60.0] * 10, *[50.0] * 20), drift=0.2)
     quality = assess([m.but(sentinel=lone) for m in calm])
     assert codes(quality) == {"disturbed"}
@@ -97,12 +97,12 @@ def test_every_caution_says_what_to_do(caution):
 
 
 def test_a_bad_batch_has_several_cautions_at_once():
-    bad = assess(batch(Noise(low=0.05, body=0.3), processes=3, load_average=9.0), 4)
+    bad = assess(batch(TimingNoise(low=0.05, body=0.3), processes=3, load_average=9.0), 4)
     assert codes(bad) >= {"spread", "noisy", "busy", "too-few"}
 
 
 def test_whether_a_pair_told_the_noise():
-    pair = batch(Noise())
+    pair = batch(TimingNoise())
     assert (assess(pair).pair, assess(pair[:1]).pair) == (True, False)
 
 

@@ -14,7 +14,7 @@ from edgekd.measure import settle
 from edgekd.measure.disturbed import disturbed, without_disturbed
 from edgekd.measure.sentinel import moved_by, moved_too_far, unsteady
 from edgekd.measure.settle import measure_steadily, measure_until, merge
-from edgekd.testing.fakes import FakeDevice, Noise
+from edgekd.testing.fakes import FakeDevice, TimingNoise
 
 PLAN = MeasurePlan(processes=5)
 
@@ -38,7 +38,7 @@ def test_processes_are_added_until_decided_or_the_limit():
 
 
 def test_every_batch_has_its_own_order_of_processes():
-    device = FakeDevice({"a": 100.0}, noise=Noise(low=0.0005, drift=1000.0))  # so that batches are repeated, too
+    device = FakeDevice({"a": 100.0}, noise=TimingNoise(low=0.0005, drift=1000.0))  # so that batches are repeated, too
     session, seeds = device.open(), []
     measure = session.measure
     session.measure = lambda jobs, plan, *rest: seeds.append(plan.seed) or measure(jobs, plan, *rest)
@@ -58,7 +58,7 @@ def test_what_failed_is_not_measured_again_and_keeps_its_outcome():
 
 
 def test_a_batch_in_which_the_machine_shifted_is_repeated():
-    throttling = FakeDevice({"a": 100.0}, noise=Noise(low=0.001, throttle_after_s=0.9, throttle_by=0.3))
+    throttling = FakeDevice({"a": 100.0}, noise=TimingNoise(low=0.001, throttle_after_s=0.9, throttle_by=0.3))
     measured = measure_steadily(throttling.open(), [job("a")], PLAN.but(processes=6))[0]
     assert throttling.batches == 2  # from the second batch on all of it was equally slow
     assert not moved_too_far(measured.sentinel, PLAN.rounds)
@@ -85,7 +85,7 @@ def test_a_shift_beside_later_jobs_of_a_large_batch_counts_as_well():
 
 
 def test_repeating_ends_with_the_calmest():
-    slowing = FakeDevice({"a": 100.0}, noise=Noise(low=0.0005, drift=400.0))
+    slowing = FakeDevice({"a": 100.0}, noise=TimingNoise(low=0.0005, drift=400.0))
     measured = measure_steadily(slowing.open(), [job("a")], PLAN.but(processes=8))[0]
     assert slowing.batches == 3
     assert moved_by(measured.sentinel, PLAN.rounds) > 0.01
@@ -93,7 +93,7 @@ def test_repeating_ends_with_the_calmest():
 
 @pytest.mark.parametrize(("processes", "low"), [(2, 0.007), (3, 0.007), (5, 0.003)])
 def test_quiet_batches_are_hardly_ever_repeated(processes, low):
-    device = FakeDevice({"a": 100.0, "b": 130.0}, noise=Noise(low=low))
+    device = FakeDevice({"a": 100.0, "b": 130.0}, noise=TimingNoise(low=low))
     session = device.open()
     for seed in range(100):
         measure_steadily(session, [job("a"), job("b")], PLAN.but(processes=processes, seed=seed))
@@ -103,11 +103,11 @@ def test_quiet_batches_are_hardly_ever_repeated(processes, low):
 @pytest.mark.parametrize("processes", [2, 3, 5])
 def test_a_caller_can_tell_that_no_repetition_was_steady(processes):
     plan = PLAN.but(processes=processes)
-    slowing = FakeDevice({"a": 100.0}, noise=Noise(low=0.0005, drift=1000.0))
+    slowing = FakeDevice({"a": 100.0}, noise=TimingNoise(low=0.0005, drift=1000.0))
     measured = measure_steadily(slowing.open(), [job("a")], plan)[0]
     assert slowing.batches == 3
     assert unsteady(measured)
-    calm = FakeDevice({"a": 100.0}, noise=Noise(low=0.0005))
+    calm = FakeDevice({"a": 100.0}, noise=TimingNoise(low=0.0005))
     assert not unsteady(measure_steadily(calm.open(), [job("a")], plan)[0])
     assert not unsteady(calm_without_a_sentinel(plan))
 
@@ -122,7 +122,7 @@ def test_stopping_is_asked_before_each_batch():
         measure_until(device.open(), [job("a")], PLAN, lambda known: False, 100, stop=lambda: device.batches == 2)
     assert device.batches == 2
     assert stopped.value.exit_code == 130
-    slowing = FakeDevice({"a": 100.0}, noise=Noise(low=0.0005, drift=1000.0))
+    slowing = FakeDevice({"a": 100.0}, noise=TimingNoise(low=0.0005, drift=1000.0))
     with pytest.raises(Interrupted):
         measure_steadily(slowing.open(), [job("a")], PLAN, stop=lambda: slowing.batches == 1)
     assert slowing.batches == 1
@@ -180,7 +180,7 @@ def test_two_or_three_processes_have_their_rounds_and_a_wider_bound():
 
 @pytest.mark.parametrize("longest_s", [math.inf, 0.0])
 def test_a_process_in_which_the_machine_was_disturbed_is_left_out_and_made_up_for(longest_s):
-    device = FakeDevice({"a": 100.0}, noise=Noise(low=0.001, body=0.0, tail=0.0))
+    device = FakeDevice({"a": 100.0}, noise=TimingNoise(low=0.001, body=0.0, tail=0.0))
     session = device.open()
     measure = session.measure
 
@@ -204,7 +204,7 @@ def test_a_process_in_which_the_machine_was_disturbed_is_left_out_and_made_up_fo
 
 
 def test_no_time_is_left_for_noise_and_one_batch_for_disturbed_processes(monkeypatch):
-    device = FakeDevice({"a": 100.0}, noise=Noise(low=0.001, body=0.0, tail=0.0))
+    device = FakeDevice({"a": 100.0}, noise=TimingNoise(low=0.001, body=0.0, tail=0.0))
     session = device.open()
     measure_until(session, [job("a")], PLAN, lambda known: False, limit=20, longest_s=0.0)
     undecided = device.batches

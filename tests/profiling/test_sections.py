@@ -8,17 +8,17 @@ from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import Conditions, OperatorTime, Outcome
 from edgekd.ir.kernels import Kernel
 from edgekd.ir.numerics import Precision
-from edgekd.measure.calm import Pace
+from edgekd.measure.calm import DriftBaseline
 from edgekd.measure.tables import kept_tables, tables_folder
 from edgekd.profiling import sections
 from edgekd.profiling.depthwise import Depthwise
 from edgekd.profiling.probes import candidates, stairs
 from edgekd.profiling.sections import Profiler
-from edgekd.testing.fakes.device import FakeDevice, Noise, Script, fake_fingerprint
+from edgekd.testing.fakes.device import FakeDevice, Script, TimingNoise, fake_fingerprint
 from tests.measure.device_on_paper import latency_us
 
 ORT = Backend.model_validate("onnxruntime/cpu")
-CALM = Noise(low=0.0, body=0.0, tail=0.0)
+CALM = TimingNoise(low=0.0, body=0.0, tail=0.0)
 DEPTHWISE = (Kernel("depthwise", 64, 64, 32, 32, 9, 1, 589_824, 65_536, 65_536, 576),) * 4
 
 
@@ -88,7 +88,7 @@ def profiler(tmp_path, monkeypatch):
             "make": maker,
             "depthwise": Depthwise(tmp_path / "depthwise"),
             "quick": False,
-            "pace": Pace(),
+            "pace": DriftBaseline(),
             "stop": lambda: None,
             "kernels_of": maker.kernels_of,
         }
@@ -219,7 +219,7 @@ def test_what_can_not_be_made_is_told_and_nothing_kept(profiler):
 
 
 def test_a_quick_look_measures_each_batch_once_however_busy_the_machine_is(profiler):
-    busy = Noise(low=0.5)
+    busy = TimingNoise(low=0.5)
     quick, whole = profiler(noise=busy, quick=True), profiler(noise=busy)
     quick.memory(silent)
     assert len(quick.session.asked) == 1

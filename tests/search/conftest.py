@@ -31,7 +31,7 @@ from edgekd.targets.target import Target
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 from edgekd.testing.fakes.bars import BarTask
 from edgekd.testing.fakes.clock import FakeClock
-from edgekd.testing.fakes.device import FakeDevice, Noise, Script, fake_fingerprint
+from edgekd.testing.fakes.device import FakeDevice, Script, TimingNoise, fake_fingerprint
 
 AXES = (
     Axis(name="depth", choices=(1, 2, 3)),
@@ -41,7 +41,7 @@ AXES = (
 LITERT, ORT = Backend.model_validate("litert/xnnpack"), Backend.model_validate("onnxruntime/cpu")
 F32, INT8 = Precision.FLOAT32, Precision.INT8
 ARMS = tuple(Arm(backend=b, precision=p) for b in (LITERT, ORT) for p in (F32, INT8))
-QUIET = Noise(low=0.0, body=0.0, tail=0.0)
+QUIET = TimingNoise(low=0.0, body=0.0, tail=0.0)
 
 
 def macs(arch: Arch) -> int:
@@ -107,7 +107,7 @@ class Lab:
         self.family: Any = None
         self.bandwidth: Callable[[int], Figure] | None = None
         self.train_s, self.refine_s = 2.0, 20.0
-        self.noise: Noise = QUIET
+        self.noise: TimingNoise = QUIET
         self.sampler: Any = TpeSampler()
         self.recipe: tuple[Any, ...] = ()
         self.target = Target.model_validate(

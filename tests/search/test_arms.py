@@ -17,7 +17,7 @@ from edgekd.ir.support import COMPARED
 from edgekd.search.arms import better_arm, decide_arms, failures, rivals, still_in
 from edgekd.store.records import AnchorRecord, Arm, ArmReading
 from edgekd.targets.target import Target
-from edgekd.testing.fakes.device import FakeDevice, Noise
+from edgekd.testing.fakes.device import FakeDevice, TimingNoise
 
 F32, F16, DYNAMIC, INT8 = COMPARED
 LITERT, ORT = Backend.model_validate("litert/xnnpack"), Backend.model_validate("onnxruntime/cpu")
@@ -141,7 +141,7 @@ def test_never_slower_is_told_of_every_compressed_arm(lab: Any) -> None:
 
 def test_the_tail_factor_is_that_of_the_kept_arms(lab: Any, tmp_path: Any) -> None:
     def readings(tail: float) -> Any:
-        session = FakeDevice(lambda _: 50.0, noise=Noise(low=0, body=0, tail=tail)).open()
+        session = FakeDevice(lambda _: 50.0, noise=TimingNoise(low=0, body=0, tail=tail)).open()
         artefact = lab.artefact(lab.estimated[0] if lab.estimated else _candidate(lab), tmp_path / "m.tflite")
         return session.measure([Job(artefact=artefact, backend=LITERT)], MeasurePlan())[0]
 

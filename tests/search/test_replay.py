@@ -28,10 +28,10 @@ def test_every_decision_of_a_finished_run_is_reproduced(lab: Any) -> None:
 
 @pytest.mark.slow
 def test_a_noisy_run_is_reproduced_too(make_lab: Callable[..., Any]) -> None:
-    from edgekd.testing.fakes.device import Noise
+    from edgekd.testing.fakes.device import TimingNoise
 
     lab = make_lab()
-    lab.noise = Noise(low=0.02, busy=0.2, body=0.1, tail=0.1)
+    lab.noise = TimingNoise(low=0.02, busy=0.2, body=0.1, tail=0.1)
     lab.search_through_stops(9)
     assert replay(Run.open(lab.folder)).lines()[0].endswith("decisions reproduced")
 

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 
 import numpy as np
 
-__all__ = ["Operator", "Placement", "Refusal", "Runtime", "Tensor", "made_up", "settled"]
+__all__ = ["Placement", "Refusal", "Runtime", "Tensor", "TimedOperator", "made_up", "settled"]
 
 
 class Refusal(Exception):
@@ -27,7 +27,7 @@ class Tensor(NamedTuple):
     axis: int = 0
 
 
-class Operator(NamedTuple):
+class TimedOperator(NamedTuple):
     """Time in one operator of one call."""
 
     name: str
@@ -72,7 +72,7 @@ class Runtime:
         """Copies of the outputs of the last call."""
         raise NotImplementedError
 
-    def profile(self, path: str, calls: int) -> List[Operator]:
+    def profile(self, path: str, calls: int) -> List[TimedOperator]:
         """Mean time in each operator over some calls, in order of running; empty where the runtime can't tell."""
         raise NotImplementedError
 

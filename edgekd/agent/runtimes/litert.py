@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set
 
 import numpy as np
 
-from edgekd.agent.runtimes.base import Operator, Placement, Refusal, Runtime, Tensor, check_inputs, settled
+from edgekd.agent.runtimes.base import Placement, Refusal, Runtime, Tensor, TimedOperator, check_inputs, settled
 
 __all__ = ["MODULES", "PROVIDERS", "LiteRt", "open_runtime"]
 
@@ -52,7 +52,7 @@ class LiteRt(Runtime):
     def read(self) -> List[np.ndarray[Any, Any]]:
         return [self.interpreter.get_tensor(detail["index"]) for detail in self.interpreter.get_output_details()]
 
-    def profile(self, path: str, calls: int) -> List[Operator]:
+    def profile(self, path: str, calls: int) -> List[TimedOperator]:
         if self.provider != "xnnpack" or self.module.__name__ != MODULES[0]:
             return []
         if self.shapes:

@@ -15,7 +15,7 @@ import struct
 import time
 from typing import Any, List, Sequence
 
-from edgekd.agent.runtimes.base import Operator, Refusal, Tensor
+from edgekd.agent.runtimes.base import Refusal, Tensor, TimedOperator
 
 __all__ = ["believed", "profile", "read_summary"]
 
@@ -31,7 +31,9 @@ _ROW = re.compile(
 _PRECISION = re.compile(r"\b(QD8|QS8|QU8|QC8W?|QC4W?|F16|F32)\b")
 
 
-def profile(path: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], threads: int, calls: int) -> List[Operator]:
+def profile(
+    path: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], threads: int, calls: int
+) -> List[TimedOperator]:
     """Mean times over some calls, in order of running. Raises OSError, AttributeError or Refusal where it can't."""
     import ai_edge_litert
 
@@ -56,7 +58,7 @@ def profile(path: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], thre
     return believed(read_summary((text.value or b"").decode("utf-8", "replace")), sorted(times_us)[len(times_us) // 2])
 
 
-def believed(operators: List[Operator], call_us: float) -> List[Operator]:
+def believed(operators: List[TimedOperator], call_us: float) -> List[TimedOperator]:
     """The same, if they make up most of a call, whose median time is given. Raises Refusal."""
     told_us = sum(operator.time_us for operator in operators)
     if operators and told_us < _LEAST_TOLD * call_us:
@@ -67,9 +69,9 @@ def believed(operators: List[Operator], call_us: float) -> List[Operator]:
     return operators
 
 
-def read_summary(text: str) -> List[Operator]:
+def read_summary(text: str) -> List[TimedOperator]:
     """The rows of the table in order of running; empty where there's no such table."""
-    operators: List[Operator] = []
+    operators: List[TimedOperator] = []
     _, _, rest = text.partition(" Run Order ")
     for line in rest.splitlines()[1:]:
         if line.startswith("==="):
@@ -79,7 +81,7 @@ def read_summary(text: str) -> List[Operator]:
             precision = _PRECISION.search(row.group("kind"))
             name = "%s:%s" % (row.group("owner"), row.group("number"))
             found = precision.group(1) if precision else ""
-            operators.append(Operator(name, row.group("kind"), float(row.group("ms")) * 1e3, found))
+            operators.append(TimedOperator(name, row.group("kind"), float(row.group("ms")) * 1e3, found))
     return operators
 
 

@@ -15,7 +15,7 @@ from typing import Any, List, Sequence
 
 import numpy as np
 
-from edgekd.agent.runtimes.base import Operator, Refusal, Runtime, Tensor, check_inputs
+from edgekd.agent.runtimes.base import Refusal, Runtime, Tensor, TimedOperator, check_inputs
 
 __all__ = ["PROVIDERS", "Null", "open_runtime"]
 
@@ -60,7 +60,7 @@ class Null(Runtime):
     def read(self) -> List[np.ndarray[Any, Any]]:
         return [self.value_in.copy()]
 
-    def profile(self, path: str, calls: int) -> List[Operator]:
+    def profile(self, path: str, calls: int) -> List[TimedOperator]:
         del path, calls
         return []
 

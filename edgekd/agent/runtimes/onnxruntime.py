@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import numpy as np
 import onnxruntime as ort
 
-from edgekd.agent.runtimes.base import Operator, Runtime, Tensor, check_inputs, settled
+from edgekd.agent.runtimes.base import Runtime, Tensor, TimedOperator, check_inputs, settled
 
 __all__ = ["PROVIDERS", "OnnxRuntime", "open_runtime"]
 
@@ -70,7 +70,7 @@ class OnnxRuntime(Runtime):
     def read(self) -> List[np.ndarray[Any, Any]]:
         return [np.array(value, copy=True) for value in self.binding.copy_outputs_to_cpu()]
 
-    def profile(self, path: str, calls: int) -> List[Operator]:
+    def profile(self, path: str, calls: int) -> List[TimedOperator]:
         kept = [np.array(value.numpy(), copy=True) for value in self.values]  # its memory goes with the value
         with tempfile.TemporaryDirectory() as folder:
             options = self._options()
@@ -89,7 +89,7 @@ class OnnxRuntime(Runtime):
                 types = event["args"].get("output_type_shape") or [{}]
                 entry = times.setdefault(name, [event["args"].get("op_name", ""), 0.0, next(iter(types[0]), "")])
                 entry[1] += float(event["dur"])
-        return [Operator(name, kind, total / calls, precision) for name, (kind, total, precision) in times.items()]
+        return [TimedOperator(name, kind, total / calls, precision) for name, (kind, total, precision) in times.items()]
 
 
 def _axes(node: Any) -> List[Optional[int]]:

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import numpy as np
 import openvino as ov
 
-from edgekd.agent.runtimes.base import Operator, Runtime, Tensor, check_inputs, settled
+from edgekd.agent.runtimes.base import Runtime, Tensor, TimedOperator, check_inputs, settled
 
 __all__ = ["PROVIDERS", "OpenVino", "computed_in", "open_runtime"]
 
@@ -58,7 +58,7 @@ class OpenVino(Runtime):
     def read(self) -> List[np.ndarray[Any, Any]]:
         return [np.array(tensor.data, copy=True) for tensor in self.request.output_tensors]
 
-    def profile(self, path: str, calls: int) -> List[Operator]:
+    def profile(self, path: str, calls: int) -> List[TimedOperator]:
         kept = [np.array(tensor.data, copy=True) for tensor in self.request.input_tensors]
         self._compile(path, dict(self.options, PERF_COUNT=True))
         self.prepare(kept)
@@ -69,7 +69,9 @@ class OpenVino(Runtime):
                 if node.status.name == "EXECUTED":
                     entry = times.setdefault(node.node_name, [node.exec_type or node.node_type, 0.0])
                     entry[1] += node.real_time.total_seconds() * 1e6
-        return [Operator(name, kind, total / calls, kind.rsplit("_", 1)[-1]) for name, (kind, total) in times.items()]
+        return [
+            TimedOperator(name, kind, total / calls, kind.rsplit("_", 1)[-1]) for name, (kind, total) in times.items()
+        ]
 
 
 def computed_in(model: Any) -> str:

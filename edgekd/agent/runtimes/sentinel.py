@@ -9,7 +9,7 @@ from typing import Any, List, Sequence
 
 import numpy as np
 
-from edgekd.agent.runtimes.base import Operator, Runtime, Tensor
+from edgekd.agent.runtimes.base import Runtime, Tensor, TimedOperator
 
 __all__ = ["PROVIDERS", "Sentinel", "open_runtime"]
 
@@ -47,7 +47,7 @@ class Sentinel(Runtime):
     def read(self) -> List[np.ndarray[Any, Any]]:
         return [self.places[-1].copy()]
 
-    def profile(self, path: str, calls: int) -> List[Operator]:
+    def profile(self, path: str, calls: int) -> List[TimedOperator]:
         del path, calls
         return []
 

@@ -24,7 +24,7 @@ from edgekd.artefacts import Backend
 from edgekd.compress.quantization.ladder import problems_with, weight_limit
 from edgekd.compress.quantization.observe import BINS, Observation, observe
 from edgekd.compress.quantization.placement import float_operators, kept_operators
-from edgekd.compress.quantization.rules import Points, points_of
+from edgekd.compress.quantization.rules import RoundingPoints, points_of
 from edgekd.compress.quantization.tables import on_grid, table_encodings
 from edgekd.compress.quantization.weights import floors, weight_encoding
 from edgekd.devices._protocol import Fingerprint
@@ -171,7 +171,7 @@ def _error(values: NDArray[np.float64], counts: NDArray[np.float64], encoding: E
 
 
 def least_scales(
-    traced: Traced, points: Points, scales: Mapping[str, float], state: Mapping[str, Tensor]
+    traced: Traced, points: RoundingPoints, scales: Mapping[str, float], state: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """The least scale of each output channel of each weight that computes in integers (see `floors`).
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgekd.compress.quantization.rules import Points
+from edgekd.compress.quantization.rules import RoundingPoints
 from edgekd.students.graph import Traced, execute
 
 __all__ = ["Observation", "observe"]
@@ -29,7 +29,7 @@ class Observation:
     counts: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
 
 
-def observe(traced: Traced, points: Points, inputs: Tensor, *, histogram: bool) -> Mapping[str, Observation]:
+def observe(traced: Traced, points: RoundingPoints, inputs: Tensor, *, histogram: bool) -> Mapping[str, Observation]:
     """Group -> what was seen, over normalised inputs (N, C, H, W). Two passes where a histogram is asked for.
 
     The program must have a dynamic batch, or N be 1. Raises ValueError on values that aren't finite.

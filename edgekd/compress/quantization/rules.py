@@ -17,11 +17,11 @@ from torch import fx
 from edgekd.ir.operators import weight_axis
 from edgekd.students.graph import Traced, is_tensor, operator_of, spec_of
 
-__all__ = ["Points", "is_clamp_at_zero", "points_of", "sources_of"]
+__all__ = ["RoundingPoints", "is_clamp_at_zero", "points_of", "sources_of"]
 
 
 @dataclass(frozen=True)
-class Points:
+class RoundingPoints:
     """Where a traced graph is rounded."""
 
     group: Mapping[str, str]  # key of every encoded tensor -> key of the tensor that stands for its group
@@ -32,7 +32,7 @@ class Points:
     axes: Mapping[str, int]  # parameter name -> axis of its output channels
 
 
-def points_of(traced: Traced, floats: AbstractSet[str] = frozenset()) -> Points:
+def points_of(traced: Traced, floats: AbstractSet[str] = frozenset()) -> RoundingPoints:
     """Read the rules off a graph. ``floats`` are the keys of operators that compute in float."""
     nodes = [node for node in traced.program.graph.nodes if node.name in traced.keys]
     key = {node: traced.keys[node.name] for node in nodes}
@@ -68,7 +68,7 @@ def points_of(traced: Traced, floats: AbstractSet[str] = frozenset()) -> Points:
             weights[key[node]] = (weight, bias)
             users[weight] = (*users.get(weight, ()), key[node])
     passing = {key[node] for node in integer if spec_of(node).transparent}
-    return Points(
+    return RoundingPoints(
         group={name: root(name) for name in parent if root(name) in encoded},
         passing=frozenset(passing),
         fused=frozenset(key[node] for node in fused),

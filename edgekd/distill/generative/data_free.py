@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from edgekd.distill.augment.chain import Augment
-from edgekd.distill.generative.objective import PRESETS, Method, Objective, Term
+from edgekd.distill.generative.objective import PRESETS, Method, Term, TermWeights
 from edgekd.distill.losses.combined import Combined
 from edgekd.errors import ConfigurationError, EdgeKDError, Problem
 from edgekd.events import StageProgress
@@ -28,7 +28,7 @@ from edgekd.teachers._protocol import OpenTeacher
 if TYPE_CHECKING:
     from torch import nn
 
-    from edgekd.distill.generative.synthesis import LossAt, Rounds
+    from edgekd.distill.generative.synthesis import LossAt, SynthesisPlan
     from edgekd.tasks._protocol import TaskSpec
     from edgekd.teachers._protocol import View
 
@@ -76,7 +76,7 @@ class DataFree(Record):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @property
-    def objective(self) -> Objective:
+    def objective(self) -> TermWeights:
         """What the generator is asked for."""
         return PRESETS[self.method].but(**{str(term): weight for term, weight in self.weights.items()})
 
@@ -203,12 +203,12 @@ class DataFree(Record):
             return lambda _: lambda student, teacher, _: distance(student, teacher)
         return (self.loss or Combined.model_validate({"kd": {"weight": 1.0}})).at
 
-    def _rounds(self, student: Student, context: StageContext) -> Rounds:
-        from edgekd.distill.generative.synthesis import Rounds
+    def _rounds(self, student: Student, context: StageContext) -> SynthesisPlan:
+        from edgekd.distill.generative.synthesis import SynthesisPlan
 
         assert context.teacher is not None
         facts: list[Any] = [student.arch.digest(), student.task.digest(), context.teacher.digest(), context.seed]
-        return Rounds(
+        return SynthesisPlan(
             digest=self.key(digest_json(facts)),
             epochs=self.epochs,
             rounds=self.rounds,

@@ -19,13 +19,13 @@ from edgekd.records import Record
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["PRESETS", "Method", "Objective", "Term"]
+__all__ = ["PRESETS", "Method", "Term", "TermWeights"]
 
 Method = Literal["combined", "dafl", "dfad"]
 Term = Literal["one_hot", "activation", "balance", "distance", "disagreement", "bn"]
 
 
-class Objective(Record):
+class TermWeights(Record):
     """Weights of the terms (terms.py, statistics.py)."""
 
     one_hot: NonNegativeFloat = 0.0
@@ -62,8 +62,8 @@ class Objective(Record):
         return total
 
 
-PRESETS: dict[Method, Objective] = {
-    "combined": Objective(one_hot=0.5, balance=5.0, disagreement=1.0, bn=1.0),
-    "dafl": Objective(one_hot=1.0, activation=0.1, balance=5.0),
-    "dfad": Objective(distance=1.0),
+PRESETS: dict[Method, TermWeights] = {
+    "combined": TermWeights(one_hot=0.5, balance=5.0, disagreement=1.0, bn=1.0),
+    "dafl": TermWeights(one_hot=1.0, activation=0.1, balance=5.0),
+    "dfad": TermWeights(distance=1.0),
 }

@@ -20,7 +20,7 @@ from edgekd.distill.curve import last_score, write_curve
 from edgekd.distill.generative.adam import adversary
 from edgekd.distill.generative.bank import Bank, to_bytes, to_raw
 from edgekd.distill.generative.generator import Generator
-from edgekd.distill.generative.objective import Objective
+from edgekd.distill.generative.objective import TermWeights
 from edgekd.distill.generative.statistics import Observed
 from edgekd.distill.inputs import Normalisation
 from edgekd.distill.learner import Learner, sgd
@@ -33,7 +33,7 @@ from edgekd.store.records import CurvePoint
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers._protocol import OpenTeacher, View
 
-__all__ = ["Invented", "LossAt", "Rounds", "StudentLoss", "invent"]
+__all__ = ["Invented", "LossAt", "StudentLoss", "SynthesisPlan", "invent"]
 
 StudentLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A scalar from the student's logits (N, C), the teacher's (N, C) and the teacher's first choices (N,) int64."""
@@ -46,7 +46,7 @@ _SHOWN = 64
 
 
 @dataclass(frozen=True)
-class Rounds:
+class SynthesisPlan:
     """How to train. ``digest`` tells the checkpoints of one training from another's."""
 
     digest: Digest
@@ -54,7 +54,7 @@ class Rounds:
     rounds: int  # in an epoch
     student_steps: int  # in a round
     batch_size: int
-    objective: Objective
+    objective: TermWeights
     latent: int
     width: int
     generator_rate: float
@@ -83,7 +83,7 @@ def invent(
     spec: InputSpec,
     view: View | None,
     loss: LossAt,
-    plan: Rounds,
+    plan: SynthesisPlan,
     folder: Path,
     validate: Callable[[nn.Module], float] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -134,7 +134,7 @@ class _Invention:
         spec: InputSpec,
         view: View | None,
         loss: LossAt,
-        plan: Rounds,
+        plan: SynthesisPlan,
         execution: Execution,
         device: torch.device,
     ) -> None:

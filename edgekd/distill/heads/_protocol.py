@@ -12,7 +12,7 @@ from edgekd.tasks._protocol import HeadSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LABELS", "BalanceName", "Comparison", "HeadTraining"]
+__all__ = ["LABELS", "BalanceName", "HeadLogits", "HeadTraining"]
 
 LABELS = "ce"
 """The loss that stands for each head's own loss on labels."""
@@ -21,7 +21,7 @@ BalanceName = Literal["none", "uncertainty", "gradnorm"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class HeadLogits:
     """A head's answers as a loss on logits takes them, and what else of them is to be like the teacher's."""
 
     student: Tensor  # (M, C), raw
@@ -53,6 +53,6 @@ class HeadTraining(Protocol):
 
     def comparison(
         self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
-    ) -> Comparison | None:
+    ) -> HeadLogits | None:
         """What losses between student and teacher are given; None where there is nothing to compare."""
         ...

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgekd.distill.heads._protocol import Comparison
+from edgekd.distill.heads._protocol import HeadLogits
 from edgekd.tasks._protocol import HeadSpec
 from edgekd.tasks.rows import ABSENT
 
@@ -28,8 +28,8 @@ class ClassificationTraining:
 
     def comparison(
         self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
-    ) -> Comparison | None:
+    ) -> HeadLogits | None:
         """Every sample."""
         del head
         known = labels != ABSENT
-        return Comparison(raw[0], taught[0], torch.where(known, labels, taught[0].argmax(1)), known=known)
+        return HeadLogits(raw[0], taught[0], torch.where(known, labels, taught[0].argmax(1)), known=known)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgekd.distill.heads._protocol import Comparison
+from edgekd.distill.heads._protocol import HeadLogits
 from edgekd.students.heads.detection import boxes_of
 from edgekd.tasks._protocol import HeadSpec
 from edgekd.tasks.rows import NOTHING, UNKNOWN
@@ -54,7 +54,7 @@ class DetectionTraining:
 
     def comparison(
         self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
-    ) -> Comparison | None:
+    ) -> HeadLogits | None:
         """Logits (M, 1) of labels: those of the places where somebody sees something."""
         del head, labels
         (heat, box), (sure, boxes) = raw, taught
@@ -69,7 +69,7 @@ class DetectionTraining:
         worth = likely.amax(1) * (likely.amax(1) > _SEES)
         distance = (box - boxes).abs().sum(1)
         rest = (distance * worth).sum() / worth.sum().clamp_min(1.0)
-        return Comparison(student, teacher, (teacher > 0).long(), rest, of="labels")
+        return HeadLogits(student, teacher, (teacher > 0).long(), rest, of="labels")
 
 
 def heat_targets(labels: Tensor, classes: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:

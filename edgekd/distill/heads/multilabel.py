@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional
 
-from edgekd.distill.heads._protocol import Comparison
+from edgekd.distill.heads._protocol import HeadLogits
 from edgekd.tasks._protocol import HeadSpec
 from edgekd.tasks.rows import ABSENT
 
@@ -33,7 +33,7 @@ class MultilabelTraining:
 
     def comparison(
         self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
-    ) -> Comparison | None:
+    ) -> HeadLogits | None:
         """Every sample, whether its labels are known or not."""
         del head
-        return Comparison(raw[0], taught[0], labels, of="labels")
+        return HeadLogits(raw[0], taught[0], labels, of="labels")

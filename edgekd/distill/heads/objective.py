@@ -1,7 +1,7 @@
 """From raw answers, labels and teachers' raw answers to what a step makes smaller: a number a head.
 
 Each head has its label loss where a sample carries its label, worth what the recipe's `ce` is worth; losses between
-student and teacher are put to its comparison (`_protocol.Comparison`) where it has a teacher. A head without a teacher
+student and teacher are put to its comparison (`_protocol.HeadLogits`) where it has a teacher. A head without a teacher
 learns from labels alone, with a weight of 1.
 """
 

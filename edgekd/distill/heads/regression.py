@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from edgekd.distill.heads._protocol import Comparison
+from edgekd.distill.heads._protocol import HeadLogits
 from edgekd.distill.losses.numbers import distance
 from edgekd.students.heads.regression import standardised
 from edgekd.tasks._protocol import HeadSpec
@@ -32,7 +32,7 @@ class RegressionTraining:
 
     def comparison(
         self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
-    ) -> Comparison | None:
+    ) -> HeadLogits | None:
         """Every sample, whether its numbers are known or not."""
         del head
-        return Comparison(raw[0], taught[0], labels, of="numbers")
+        return HeadLogits(raw[0], taught[0], labels, of="numbers")

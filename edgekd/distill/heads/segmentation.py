@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgekd.distill.heads._protocol import Comparison
+from edgekd.distill.heads._protocol import HeadLogits
 from edgekd.students.heads.segmentation import enlarged
 from edgekd.tasks._protocol import HeadSpec
 from edgekd.tasks.rows import IGNORED
@@ -29,7 +29,7 @@ class SegmentationTraining:
 
     def comparison(
         self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
-    ) -> Comparison | None:
+    ) -> HeadLogits | None:
         """Every cell is a sample: (N * h * w, classes). A teacher of another stride is brought to the student's."""
         own, teacher = raw[0], taught[0]
         if own.shape[2:] != teacher.shape[2:]:
@@ -40,7 +40,7 @@ class SegmentationTraining:
         of_cell = labels[:, rows][:, :, columns].long()  # the pixel in the middle of each
         known = of_cell != IGNORED
         true = torch.where(known, of_cell, teacher.argmax(1)).reshape(-1)
-        return Comparison(_cells(own, head.classes), _cells(teacher, head.classes), true, known=known.reshape(-1))
+        return HeadLogits(_cells(own, head.classes), _cells(teacher, head.classes), true, known=known.reshape(-1))
 
 
 def _cells(logits: Tensor, classes: int) -> Tensor:

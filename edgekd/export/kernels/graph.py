@@ -15,13 +15,13 @@ from typing import NamedTuple
 from edgekd.ir.kernels import Kernel, Kernels, checked
 from edgekd.ir.operators import OperatorKind, kernel_kind
 
-__all__ = ["Operator", "Shape", "fused", "without_batch"]
+__all__ = ["FileOperator", "Shape", "fused", "without_batch"]
 
 Shape = tuple[int, ...]
 """Without batch, channels first: (C, H, W), (C, T) or (C,)."""
 
 
-class Operator(NamedTuple):
+class FileOperator(NamedTuple):
     """One operator of a file. ``reads`` are activations alone; ``weights`` the elements of its constant matrix."""
 
     kind: OperatorKind
@@ -40,13 +40,13 @@ def without_batch(sides: Sequence[int], batch: int) -> Shape:
     return tuple(sides[1:] if len(sides) > 1 and sides[0] == batch else sides)
 
 
-def fused(operators: Sequence[Operator], shapes: Mapping[str, Shape]) -> Kernels:
+def fused(operators: Sequence[FileOperator], shapes: Mapping[str, Shape]) -> Kernels:
     """The kernels, in order. Raises ValueError naming a value whose shape isn't known."""
     same: dict[str, str] = {}
     readers = Counter(name for operator in operators for name in operator.reads)
     windows = {name for operator in operators if operator.kind in ("conv", "depthwise") for name in operator.reads}
-    made: dict[str, Operator] = {}
-    kept: list[Operator] = []
+    made: dict[str, FileOperator] = {}
+    kept: list[FileOperator] = []
     for operator in operators:
         reads = tuple(same.get(name, name) for name in operator.reads)
         before = made.get(reads[0]) if reads else None
@@ -64,7 +64,7 @@ def fused(operators: Sequence[Operator], shapes: Mapping[str, Shape]) -> Kernels
     return checked(tuple(_kernel(operator, shapes) for operator in kept))
 
 
-def _kernel(operator: Operator, shapes: Mapping[str, Shape]) -> Kernel:
+def _kernel(operator: FileOperator, shapes: Mapping[str, Shape]) -> Kernel:
     for name in (*operator.reads, operator.writes):
         if name not in shapes or any(side < 1 for side in shapes[name]):
             raise ValueError(f"the shape of `{name}` is not fixed")

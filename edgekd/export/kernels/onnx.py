@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekd.export.kernels.graph import Operator, Shape, fused, without_batch
+from edgekd.export.kernels.graph import FileOperator, Shape, fused, without_batch
 from edgekd.ir.kernels import Kernels
 from edgekd.ir.operators import ONNX, operator_kind
 
@@ -59,14 +59,14 @@ def _with_shapes(path: Path) -> Any:
     return model
 
 
-def _operator(node: Any, matrices: Mapping[str, tuple[int, ...]], shapes: Mapping[str, Shape]) -> Operator:
+def _operator(node: Any, matrices: Mapping[str, tuple[int, ...]], shapes: Mapping[str, Shape]) -> FileOperator:
     kind = operator_kind(ONNX, node.op_type)
     filters = next((matrices[name] for name in node.input if len(matrices.get(name, ())) > 1), ())
     attributes = {attribute.name: attribute for attribute in node.attribute}
     windowed = kind == "conv" and len(filters) > 2
     if windowed and "group" in attributes and attributes["group"].i > 1 and filters[1] == 1:
         kind = "depthwise"
-    return Operator(
+    return FileOperator(
         kind=kind,
         reads=tuple(name for name in node.input if name and name not in matrices),
         writes=node.output[0],

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from edgekd.export.kernels.graph import Operator, Shape, fused, without_batch
+from edgekd.export.kernels.graph import FileOperator, Shape, fused, without_batch
 from edgekd.ir.kernels import Kernels
 from edgekd.ir.operators import OPENVINO, operator_kind
 
@@ -23,7 +23,7 @@ def openvino_kernels(path: Path) -> Kernels:
             (edge.attrib["to-layer"], edge.attrib["to-port"]): (edge.attrib["from-layer"], edge.attrib["from-port"])
             for edge in root.findall("./edges/edge")
         }
-        operators, shapes = list[Operator](), dict[str, Shape]()
+        operators, shapes = list[FileOperator](), dict[str, Shape]()
         matrices: dict[str, tuple[int, ...]] = {}
         batch = 1
         for layer in layers:
@@ -54,7 +54,7 @@ def _operator(
     writes: str,
     matrices: Mapping[str, tuple[int, ...]],
     shapes: Mapping[str, Shape],
-) -> Operator:
+) -> FileOperator:
     kind = operator_kind(OPENVINO, layer.attrib["type"])
     filters = next((matrices[name] for name in given if len(matrices.get(name, ())) > 1), ())
     grouped = layer.attrib["type"].startswith("GroupConvolution")
@@ -63,7 +63,7 @@ def _operator(
         kind = "depthwise"
     data = layer.find("data")
     strides = (data.attrib.get("strides", "1") if data is not None else "1").split(",")
-    return Operator(
+    return FileOperator(
         kind=kind,
         reads=tuple(name for name in given if name not in matrices),
         writes=writes,

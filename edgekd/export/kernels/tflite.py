@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.export.flatbuffer import constant_of, operator_name, read_model, schema
-from edgekd.export.kernels.graph import Operator, Shape, fused, without_batch
+from edgekd.export.kernels.graph import FileOperator, Shape, fused, without_batch
 from edgekd.ir.kernels import Kernels
 from edgekd.ir.operators import TFLITE, operator_kind
 
@@ -32,7 +32,7 @@ def tflite_kernels(path: Path) -> Kernels:
         shape = next((part for part in sides if len(part) > 1), []) if kind in ("conv", "depthwise", "dense") else []
         windowed = kind in ("conv", "depthwise") and len(shape) == 4
         operators.append(
-            Operator(
+            FileOperator(
                 kind=kind,
                 reads=tuple(str(index) for index in given if index not in constant),
                 writes=str(int(operator.outputs[0])),

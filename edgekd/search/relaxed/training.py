@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgekd.distill.losses._protocol import Loss, Term
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.probe import probe
-from edgekd.distill.relaxing import Bound, relax
+from edgekd.distill.relaxing import CostBound, relax
 from edgekd.distill.stage import Distill
 from edgekd.distill.trainer import training_device
 from edgekd.errors import ConfigurationError
@@ -31,14 +31,14 @@ from edgekd.students._protocol import Family, Relaxable
 from edgekd.students.student import new_student
 from edgekd.students.supernet.choices import Choices
 
-__all__ = ["Outcome", "lesson_of", "relaxable", "train_choice"]
+__all__ = ["TrainedChoice", "lesson_of", "relaxable", "train_choice"]
 
 _FOLDER = "relaxed"
 _HOW: Mapping[str, Literal["spend", "keep", "pull"]] = {"latency": "spend", "bytes": "pull"}
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainedChoice:
     """A finished training of a choice."""
 
     logits: Mapping[str, tuple[float, ...]]
@@ -81,7 +81,7 @@ def lesson_of(recipe: Sequence[Stage]) -> Distill:
 
 def train_choice(
     context: EstimateContext, options: RelaxOptions, axes: Sequence[Axis], model: LatencyModelRecord
-) -> Outcome:
+) -> TrainedChoice:
     """Train weights and choice together; a stopped one goes on. Raises Interrupted, Diverged, ConfigurationError."""
     spec, family = context.task.spec, relaxable(context.family)
     stage = lesson_of(context.recipe)
@@ -113,7 +113,7 @@ def train_choice(
             device=device,
         )
     logits = {name: tuple(round(x, 6) for x in row.tolist()) for name, row in choices.logits.items()}
-    return Outcome(logits, points, choices.mode(), _digest(network))
+    return TrainedChoice(logits, points, choices.mode(), _digest(network))
 
 
 class _Mixed(nn.Module):
@@ -133,13 +133,13 @@ def _digest(network: nn.Module) -> Digest:
     return digest_bytes(save({name: t.detach().contiguous().clone() for name, t in network.named_parameters()}))
 
 
-def _bounds(model: LatencyModelRecord, options: RelaxOptions, axes: Sequence[Axis]) -> list[Bound]:
+def _bounds(model: LatencyModelRecord, options: RelaxOptions, axes: Sequence[Axis]) -> list[CostBound]:
     found = []
     for term in model.terms:
         cost = share_of(model, term, axes)
         if cost is not None:
             pull = options.bytes_pull if term.name == "bytes" else 0.0
-            found.append(Bound(term.name, cost, _HOW.get(term.name, "keep"), pull))
+            found.append(CostBound(term.name, cost, _HOW.get(term.name, "keep"), pull))
     return found
 
 

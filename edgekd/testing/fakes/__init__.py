@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from edgekd.testing.fakes.clock import FakeClock
-from edgekd.testing.fakes.device import FakeDevice, Noise, Script, fake_fingerprint
+from edgekd.testing.fakes.device import FakeDevice, Script, TimingNoise, fake_fingerprint
 
-__all__ = ["FakeClock", "FakeDevice", "Noise", "Script", "fake_fingerprint"]
+__all__ = ["FakeClock", "FakeDevice", "Script", "TimingNoise", "fake_fingerprint"]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgekd.records import Digest, digest_bytes
-from edgekd.students.resnet import Network
+from edgekd.students.resnet import ResNetModule
 from edgekd.students.trunk import Sizes
 from edgekd.tasks._protocol import HeadSpec, InputSpec, Score, Split, SplitName, TaskSpec
 
@@ -77,7 +77,7 @@ class OpenBarTeacher:
         self.images, self._seed = 0, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._network = Network(Sizes(channels=1, widths=[12, 20], depths=[1, 1], stem_stride=1), classes=3)
+            self._network = ResNetModule(Sizes(channels=1, widths=[12, 20], depths=[1, 1], stem_stride=1), classes=3)
         self._network.eval().requires_grad_(False)
         self._network.register_forward_pre_hook(lambda _m, inputs: self._count(len(inputs[0])))
 

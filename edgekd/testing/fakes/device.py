@@ -38,7 +38,7 @@ from edgekd.ir.backends import formats_of
 from edgekd.records import Record
 from edgekd.testing.fakes.clock import FakeClock
 
-__all__ = ["FakeDevice", "FakeSession", "Noise", "Script", "fake_fingerprint"]
+__all__ = ["FakeDevice", "FakeSession", "Script", "TimingNoise", "fake_fingerprint"]
 
 Answer = Callable[[Job, Sequence[NDArray[np.generic]]], Sequence[NDArray[np.generic]]]
 """What ``run`` answers: model inputs (first axis = samples) to model outputs."""
@@ -49,7 +49,7 @@ _OWN = ("null", "sentinel")  # the agent's own runtimes, which need no file
 T = TypeVar("T")
 
 
-class Noise(Record):
+class TimingNoise(Record):
     """What disturbs the calls. All relative, as shares of the undisturbed latency."""
 
     low: float = 0.001  # process-to-process standard deviation of the low quantile
@@ -106,7 +106,7 @@ class FakeDevice:
         self,
         latency_us: Callable[[Job], float] | Mapping[str, float],
         *,
-        noise: Noise | float = Noise(),
+        noise: TimingNoise | float = TimingNoise(),
         seed: int = 0,
         outcomes: Callable[[Job], Script | Outcome | None] | Mapping[str, Script | Outcome] | None = None,
         answer: Answer | None = None,
@@ -120,7 +120,7 @@ class FakeDevice:
         name: str = "fake-device",
     ) -> None:
         self.name = name
-        self.noise = noise if isinstance(noise, Noise) else Noise(low=noise)
+        self.noise = noise if isinstance(noise, TimingNoise) else TimingNoise(low=noise)
         self.seed = seed
         self.clock = clock or FakeClock()
         simulator = f"{_SIMULATOR} {_SIMULATOR_VERSION}" if kind is EvidenceKind.SIMULATED else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekd.agent.runtimes.base import Operator, Refusal
+from edgekd.agent.runtimes.base import Refusal, TimedOperator
 from edgekd.agent.runtimes.litert_profiler import believed, read_summary
 
 TABLE = """=============== Run Order ===============
@@ -19,8 +19,8 @@ SOFTMAX      0.004      0.001      0.002     0.2%   100.0%      0.000   20   [Bu
 
 def test_each_operator_once_in_order() -> None:
     assert read_summary(TABLE) == [
-        Operator("Delegate:0", "Delegate/Convolution (NHWC, QC8) IGEMM", 7.0, "QC8"),
-        Operator("Builtin:15", "SOFTMAX", 2.0),
+        TimedOperator("Delegate:0", "Delegate/Convolution (NHWC, QC8) IGEMM", 7.0, "QC8"),
+        TimedOperator("Builtin:15", "SOFTMAX", 2.0),
     ]
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from edgekd.distill.inputs import Normalisation
 from edgekd.records import digest_bytes
-from edgekd.students.resnet import Network
+from edgekd.students.resnet import ResNetModule
 from edgekd.students.trunk import Sizes
 from edgekd.tasks._protocol import InputSpec
 from edgekd.testing.fakes.withheld import Withheld
@@ -25,7 +25,7 @@ class OpenBars:
 
     def __init__(self, spec: InputSpec, module: nn.Module | None = None) -> None:
         torch.manual_seed(5)
-        self.module = (module or Network(Sizes(1, [8, 8], [1, 1], 1), 3)).eval().requires_grad_(False)
+        self.module = (module or ResNetModule(Sizes(1, [8, 8], [1, 1], 1), 3)).eval().requires_grad_(False)
         self.normalise = Normalisation(spec)
 
     def digest(self) -> str:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from edgekd.distill.generative import terms
-from edgekd.distill.generative.objective import PRESETS, Objective
+from edgekd.distill.generative.objective import PRESETS, TermWeights
 
 GENERATOR = torch.Generator().manual_seed(0)
 TEACHER, STUDENT = (torch.randn(6, 4, generator=GENERATOR, dtype=torch.float64) for _ in range(2))
@@ -24,7 +24,7 @@ def test_dfad_raises_what_the_student_lessens():
 
 
 def test_statistics_and_disagreement_are_added_with_their_weights():
-    found = Objective(disagreement=2, bn=3)(TEACHER, STUDENT, None, STATISTICS)
+    found = TermWeights(disagreement=2, bn=3)(TEACHER, STUDENT, None, STATISTICS)
     assert found.item() == pytest.approx(-2 * terms.disagreement(STUDENT, TEACHER).item() + 7.5)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgekd.distill.augment.mixing import Mixed
 from edgekd.distill.augment.mixup import MixUp
-from edgekd.distill.heads._protocol import Comparison
+from edgekd.distill.heads._protocol import HeadLogits
 from edgekd.distill.heads.batches import blended
 from edgekd.distill.heads.multilabel import MultilabelTraining
 from edgekd.distill.heads.regression import RegressionTraining
@@ -117,7 +117,7 @@ def test_dist_of_numbers_correlates_each_over_samples() -> None:
 
 @pytest.mark.parametrize("of", ["labels", "numbers"])
 def test_a_loss_without_a_form_is_not_taken_for_one_of_classes(of: Any) -> None:
-    compared = Comparison(torch.tensor(STUDENT), torch.tensor(TEACHER), torch.tensor(KNOWN), of=of)
+    compared = HeadLogits(torch.tensor(STUDENT), torch.tensor(TEACHER), torch.tensor(KNOWN), of=of)
     with pytest.raises(ValueError, match=f"no form for {of}"):
         compared.by(DKD())
 

@@ -12,7 +12,7 @@ from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Job, MeasurePlan, Outcome
 from edgekd.errors import DeviceUnreachable
 from edgekd.testing.contracts.device import DeviceContract
-from edgekd.testing.fakes import FakeDevice, Noise, Script
+from edgekd.testing.fakes import FakeDevice, Script, TimingNoise
 
 
 def job(name, backend="litert/xnnpack"):
@@ -52,7 +52,7 @@ class TestFakeDevice(DeviceContract):
 
 def test_the_same_calls_give_the_same_measurements():
     def measured(seed):
-        session = FakeDevice({"a": 100.0}, noise=Noise(busy=0.3), seed=seed).open()
+        session = FakeDevice({"a": 100.0}, noise=TimingNoise(busy=0.3), seed=seed).open()
         return [session.measure([job("a")], MeasurePlan()) for _ in range(3)]
 
     assert measured(1) == measured(1)
@@ -85,11 +85,11 @@ def test_a_crash_can_come_late():
 
 
 def test_the_machine_can_slow_down_and_throttle():
-    drifting = FakeDevice({"a": 100.0}, noise=Noise(low=0.0, drift=1000.0))
+    drifting = FakeDevice({"a": 100.0}, noise=TimingNoise(low=0.0, drift=1000.0))
     lows = [p.low_us for p in drifting.open().measure([job("a")], MeasurePlan())[0].processes]
     assert lows == sorted(lows)
     assert lows[-1] > 1.2 * lows[0]
-    throttled = FakeDevice({"a": 100.0}, noise=Noise(low=0.0, throttle_after_s=1.0, throttle_by=0.5))
+    throttled = FakeDevice({"a": 100.0}, noise=TimingNoise(low=0.0, throttle_after_s=1.0, throttle_by=0.5))
     lows = [p.low_us for p in throttled.open().measure([job("a")], MeasurePlan())[0].processes]
     assert (lows[0], lows[-1]) == (100.0, 150.0)
 

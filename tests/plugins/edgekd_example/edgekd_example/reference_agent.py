@@ -8,7 +8,7 @@ import numpy as np
 from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.reference import ReferenceEvaluator
 
-from edgekd.agent.runtimes.base import Operator, Runtime, Tensor, check_inputs, settled
+from edgekd.agent.runtimes.base import Runtime, Tensor, TimedOperator, check_inputs, settled
 
 PROVIDERS = ("numpy",)
 
@@ -41,7 +41,7 @@ class Reference(Runtime):
     def read(self) -> List[np.ndarray[Any, Any]]:
         return [np.array(answer, copy=True) for answer in self.answers]
 
-    def profile(self, path: str, calls: int) -> List[Operator]:
+    def profile(self, path: str, calls: int) -> List[TimedOperator]:
         del path, calls
         return []
 
