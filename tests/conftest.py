@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         marker = test.get_closest_marker("timeout")
         return float(marker.args[0]) if marker else 0.0  # a plugin's own suite has no limit for all
 
-    items.sort(key=lambda each: (not each.get_closest_marker("journey"), -limit_s(each)))
+    items.sort(key=lambda each: not each.get_closest_marker("journey"))
 
 
 @pytest.fixture(scope="session", autouse=True)

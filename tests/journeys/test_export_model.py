@@ -15,6 +15,7 @@ from edgekd.tasks.digits import Digits
 
 pytestmark = pytest.mark.journey
 
+ALSO = {"tflite": {"int16x8"}, "onnx": {"int8-weights"}, "openvino": {"int8-weights", "bf16"}}
 OWN = Path(__file__).parents[2] / "examples" / "own_model"
 
 
@@ -28,32 +29,23 @@ def test_a_model_becomes_bundles_at_the_smallest_precision_that_keeps_its_accura
     mean, std = (str(values[0]) for values in (task.spec.input.mean, task.spec.input.std))
     done = edgekd(
         *("export", "my_model.py:build", "--weights", "my_model.safetensors", "--data", "digits.npz"),
-        *(
-            "--mean",
-            mean,
-            "--std",
-            std,
-            "--max-drop",
-            "1%",
-            "--precision",
-            "int8,dynamic-int8",
-            "--format",
-            "tflite,onnx,json",
-            "--output",
-            "out",
-        ),
+        *("--mean", mean, "--std", std, "--max-drop", "1%", "--output", "out"),
+        *("--precision", "int8,int16x8,dynamic-int8,int8-weights,bf16", "--format", "tflite,onnx,openvino,json"),
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["schema"] == "edgekd.export-model/1"
     assert answer["accuracy"] > 0.95
-    for form, suffix in (("tflite", ".tflite"), ("onnx", ".onnx")):
-        files = [file for file in answer["files"] if file["format"] == form]
+    for form, suffix in (("tflite", ".tflite"), ("onnx", ".onnx"), ("openvino", ".xml")):
+        files = [file for file in answer["files"] if file["format"] == form and file["outcome"] != "refused"]
+        assert {file["precision"] for file in files} == {"int8", "dynamic-int8", *ALSO[form]}
+        assert all(file["parity"]["agree"] == file["parity"]["samples"] for file in files)
         (written,) = [file for file in files if file["outcome"] == "written"]
         assert written["size_bytes"] == min(file["size_bytes"] for file in files)
         assert written["accuracy"] >= answer["accuracy"] - 0.015
         folder = edgekd.folder / "out" / form
         expected = {"README.md", "example.py", f"model{suffix}", "preprocess.json", "samples.npz"}
+        expected |= {"model.bin"} if form == "openvino" else set()
         assert {path.name for path in folder.iterdir()} == expected
     example = [sys.executable, str(edgekd.folder / "out" / "onnx" / "example.py")]
     assert subprocess.run(example, capture_output=True, text=True, check=True).stdout.startswith("class ")

@@ -27,6 +27,7 @@ RECIPE = """\
 recipe:
   - layerwise: {epochs: 4, batch_size: 32, precision: float32, join: {epochs: 2, batch_size: 32, precision: float32}}
   - mutual: {epochs: 6, batch_size: 32, precision: float32, schedule: one-cycle, clip: 1.0}
+  - quantize: {precision: int8, weight_bits: 4, train: {epochs: 8, batch_size: 32}}
 """
 
 
@@ -79,19 +80,20 @@ def test_a_recipe_killed_in_its_trainings_ends_the_same(scripted):
     whole = edgekd("whole")
     assert whole.returncode == 0, whole.stderr
     told = json.loads((edgekd.folder / "whole" / "stages.json").read_text())
-    assert [stage["stage"] for stage in told["stages"]] == ["layerwise", "mutual"]
+    assert [stage["stage"] for stage in told["stages"]] == ["layerwise", "mutual", "quantize"]
     assert all(stage["accuracy"]["kind"] == "artefact" and stage["low_us"]["value"] > 0 for stage in told["stages"])
     assert "Stage by stage" in (edgekd.folder / "whole" / "report.html").read_text()
     begin = [*edgekd.begin, "parts"]
     for at in ("stages/*/lesson-2/*/checkpoint.safetensors", "stages/*/lesson-3/*/checkpoint.safetensors"):
         assert killed(begin, edgekd.folder, edgekd.environment, at), at
-    first = edgekd.folder / "parts" / "students"
-    assert killed(begin, edgekd.folder, edgekd.environment, "stages/*/checkpoint.safetensors")  # mutual's own
-    assert len(list(first.glob("*/student.json"))) == 1
+    finished = edgekd.folder / "parts" / "students"
+    for stage, before in (("mutual", 1), ("quantize", 2)):
+        assert killed(begin, edgekd.folder, edgekd.environment, "stages/*/checkpoint.safetensors"), stage
+        assert len(list(finished.glob("*/student.json"))) == before, stage
     assert not (edgekd.folder / "parts" / "outcome.json").exists()
     done = edgekd("parts")
     assert done.returncode == 0, done.stderr
-    assert len(weights(edgekd.folder / "whole")) == 2
+    assert len(weights(edgekd.folder / "whole")) == 3
     assert weights(edgekd.folder / "parts") == weights(edgekd.folder / "whole")
 
 
