@@ -16,7 +16,6 @@ def relaxed(edgekd):
     edgekd.change("project.yaml", "space: {width: [8, 16], depth: [1, 1]}", "space: {width: [8, 64], depth: [1, 3]}")
     edgekd.change("project.yaml", "precision: int8", "precision: float32")
     edgekd.change("project.yaml", "trials: 2,", f"{CHOICE},")
-    edgekd.change("target.yaml", "onnxruntime/cpu", "litert/xnnpack")
     edgekd.change("target.yaml", "  size: {file: 256 KiB}\n", "")
     return edgekd
 
