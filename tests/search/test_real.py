@@ -23,7 +23,7 @@ export: {input: uint8, layout: nhwc, preprocess: fold}
 TARGET = """
 schema: edgekd.target/1
 device: this-computer
-backends: [litert/xnnpack]
+backends: [onnxruntime/cpu]
 budgets: {latency: {p95: 200 ms}, size: {file: 1 MiB}}
 """
 
