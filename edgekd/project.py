@@ -25,7 +25,7 @@ from edgekd.errors import ConfigurationError, EdgeKDError, MissingError, Problem
 from edgekd.events import Events
 from edgekd.export._protocol import ExportOptions
 from edgekd.records import Record, canonical_json, digest_bytes
-from edgekd.stages import Stage
+from edgekd.stages import Stage, out_of_order
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.students._protocol import Family
 from edgekd.targets.catalogue import load_target
@@ -317,6 +317,7 @@ class _Reading:
             )
             return []
         stages: list[tuple[str, Any]] = []
+        places: list[Where] = []
         for index, step in enumerate(written):
             named = self._named(step, ("recipe", index))
             if named is not None:
@@ -324,6 +325,10 @@ class _Reading:
                 if named.name == _AUTO and any(name == _AUTO for name, _ in stages):
                     self._add("`auto` is there already", "one auto is one distill: write the others", *where)
                 stages.append((named.name, self._build("edgekd.stages", named.name, named.options, where, where)))
+                places.append(where)
+        built = [stage for _, stage in stages]
+        for index, problem in out_of_order(built) if None not in built else ():  # None: it can't be built
+            self._add(problem.message, problem.remedy, *places[index])
         return stages
 
     def untrained(self, family: str) -> None:

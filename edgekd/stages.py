@@ -2,6 +2,10 @@
 
 A contract of its own, between the parts a stage works with (students, teachers, tasks) and the rooms that implement
 stages (`distill`, `compress`, `recipes`). A stage never changes the student it was given.
+
+Class variables of a stage, each with a default: ``per_backend`` (True) says whether its result depends on the runtime
+that the student is meant for; ``requires`` and ``removes`` (nothing) name what it needs of a student and what it leaves
+it without, as `FLOAT_WEIGHTS`: so the order of a recipe is checked before anything trains.
 """
 
 from __future__ import annotations
@@ -15,12 +19,25 @@ from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import Problem
 from edgekd.events import StageProgress
+from edgekd.ir.numerics import Precision
 from edgekd.records import Digest
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import Task
 from edgekd.teachers._protocol import Teacher
 
-__all__ = ["DrawsImages", "Prepares", "Stage", "StageContext", "Trains"]
+__all__ = [
+    "FLOAT_WEIGHTS",
+    "DrawsImages",
+    "Prepares",
+    "Quantizes",
+    "Stage",
+    "StageContext",
+    "Trains",
+    "out_of_order",
+]
+
+FLOAT_WEIGHTS = frozenset({"float weights"})
+"""A student whose weights a training may change: no encodings rest on them."""
 
 
 @dataclass(frozen=True)
@@ -86,3 +103,28 @@ class Trains(Protocol):
     def shortened(self, epochs: int) -> Stage:
         """A stage that ranks students about as this one does, in so many epochs at the most."""
         ...
+
+
+@runtime_checkable
+class Quantizes(Protocol):
+    """A stage that gives a student its precision. A search puts one at the end of each candidate's recipe."""
+
+    @property
+    def quantizes_to(self) -> Precision:
+        """The precision."""
+        ...
+
+    def calibrating(self) -> Stage:
+        """The same without training: for students that stay as they came."""
+        ...
+
+
+def out_of_order(stages: Sequence[Stage]) -> list[tuple[int, Problem]]:
+    """Stages that require what an earlier one removes: place, what is wrong, and what to do."""
+    gone, found = dict[str, str](), list[tuple[int, Problem]]()
+    for place, stage in enumerate(stages):
+        for need in sorted(getattr(stage, "requires", frozenset[str]()) & gone.keys()):
+            remedy = f"put {stage.name} before {gone[need]}" if gone[need] != stage.name else "leave one of the two out"
+            found.append((place, Problem(f"{stage.name} needs {need}, and {gone[need]} before it leaves none", remedy)))
+        gone.update(dict.fromkeys(getattr(stage, "removes", frozenset[str]()), stage.name))
+    return found

@@ -16,7 +16,7 @@ from edgekd.cli.output import CommandOutput, command
 __all__ = ["export"]
 
 _FORMATS = ("tflite", "onnx", "openvino")
-_PRECISIONS = ("float32", "float16", "bf16", "int8-weights", "int16x8", "dynamic-int8", "int8")
+_PRECISIONS = ("float32", "float16", "bf16", "int8-weights", "int16x8", "dynamic-int8", "int8", "int4-weights")
 _ANSWERS = ("text", "json")
 
 
@@ -52,7 +52,8 @@ class _Several(click.ParamType[tuple[str, ...]]):
     "precisions",
     type=_Several(*_PRECISIONS),
     multiple=True,
-    help="float32, float16, dynamic-int8, int8; bf16 (OpenVINO), int16x8 (TFLite), int8-weights (ONNX, OpenVINO).",
+    help="float32, float16, dynamic-int8, int8, int4-weights; bf16 (OpenVINO), int16x8 (TFLite), "
+    "int8-weights (ONNX, OpenVINO).",
     show_default="float32; with --max-drop the first four",
 )
 @click.option(

@@ -39,7 +39,7 @@ from edgekd.errors import ConfigurationError, Problem, nearest_name
 from edgekd.events import StageProgress
 from edgekd.ir.encoding import Annotations
 from edgekd.records import Digest, Record, digest_json
-from edgekd.stages import StageContext
+from edgekd.stages import FLOAT_WEIGHTS, StageContext
 from edgekd.students._protocol import Student
 from edgekd.teachers._protocol import OpenTeacher
 from edgekd.units import format_bytes
@@ -77,6 +77,7 @@ class Distill(Record):
     """Options of `distill`. The defaults suit small convolutional networks and short trainings."""
 
     name: ClassVar[str] = "distill"
+    requires: ClassVar[frozenset[str]] = FLOAT_WEIGHTS
     per_backend: ClassVar[bool] = False  # its result is the same whatever the student is meant for
 
     loss: Combined = Field(default_factory=lambda: Combined.model_validate({"kd": {}}))

@@ -221,9 +221,11 @@ def problems_of(student: Student, options: ExportOptions, file_format: Format, b
                 f"add the stage `quantize: {{precision: {precision.value}}}` to the recipe",
             )
         )
-    for table, kind in ((annotations.weights, precision.weights), (annotations.activations, precision.activations)):
-        bits = kind.bits
-        odd = sorted(name for name, encoding in table.items() if encoding.bits not in (bits, bits - (bits == 8)))
+    stored = precision.weights, precision.scheme.linear or precision.weights
+    for table, kinds in ((annotations.weights, stored), (annotations.activations, (precision.activations,))):
+        bits = kinds[0].bits
+        allowed = {each for kind in kinds for each in (kind.bits, kind.bits - (kind.bits == 8))}
+        odd = sorted(name for name, encoding in table.items() if encoding.bits not in allowed)
         if odd:
             problems.append(
                 Problem(f"{precision.value} has encodings of {bits} bits; {odd[0]} has {table[odd[0]].bits} bits")

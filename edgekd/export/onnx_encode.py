@@ -36,6 +36,7 @@ __all__ = [
     "keep_weights_float",
     "moved",
     "narrow_weights",
+    "packed",
     "quantize_at_run_time",
 ]
 
@@ -218,7 +219,8 @@ def narrow_weights(graph: OnnxGraph, weights: Mapping[str, Encoding]) -> None:
             shape[encoding.axis] = -1
             scale = scale.reshape(shape)
         graph.redirect(name, f"{name}/float")
-        cast = graph.node("Cast", [graph.constant(f"{name}/int", integers(values, encoding))], f"{name}/wide", to=1)
+        stored = _stored(graph, f"{name}/int", integers(values, encoding), encoding)
+        cast = graph.node("Cast", [stored], f"{name}/wide", to=onnx.TensorProto.FLOAT)
         graph.node("Mul", [cast, graph.constant(f"{name}/scale", scale)], f"{name}/float")
 
 
@@ -238,8 +240,11 @@ def quantize_at_run_time(graph: OnnxGraph, weights: Mapping[str, Encoding], *, u
         encoding = left.pop(name)
         values = integers(graph.array(name), _laid(nodes[0].op_type, encoding)).astype(np.int16)
         values = values.T if nodes[0].op_type == "Gemm" else values
-        shift, kind = (128, np.uint8) if unsigned else (0, np.int8)
-        weight = graph.constant(f"{name}/int", (values + shift).astype(kind))
+        # products of so small integers don't saturate
+        shift, kind = (128, np.uint8) if unsigned and encoding.bits > _PACKED else (0, np.int8)
+        weight = _stored(graph, f"{name}/int", (values + shift).astype(kind), encoding)
+        if encoding.bits == _PACKED:
+            weight = graph.node("Cast", [weight], f"{name}/bytes", to=onnx.TensorProto.INT8)  # folded at load
         zero = graph.constant(f"{name}/zero", np.asarray(shift, kind))
         scale = graph.constant(f"{name}/scale", np.asarray(encoding.scale, np.float32))
         for node in nodes:
@@ -258,6 +263,23 @@ def quantize_at_run_time(graph: OnnxGraph, weights: Mapping[str, Encoding], *, u
 
 
 _PRODUCTS = ("Gemm", "MatMul")
+_PACKED = 4  # bits of which two values are stored in a byte
+
+
+def _stored(graph: OnnxGraph, name: str, values: NDArray[np.generic], encoding: Encoding) -> str:
+    """An initializer of integers in as many bits as their encoding has: 8, or two in a byte."""
+    if encoding.bits != _PACKED:
+        return graph.constant(name, values)
+    return graph.add(
+        onnx.TensorProto(name=name, data_type=onnx.TensorProto.INT4, dims=values.shape, raw_data=packed(values))
+    )
+
+
+def packed(values: NDArray[np.generic]) -> bytes:
+    """Integers of 4 bits, two in a byte, the first in its lower half; the last byte's upper half may be empty."""
+    flat = np.ascontiguousarray(values).reshape(-1).astype(np.uint8) & 15
+    pairs = np.pad(flat, (0, len(flat) % 2)).reshape(-1, 2)
+    return bytes(pairs[:, 0] | pairs[:, 1] << 4)
 
 
 def _weights_of(graph: OnnxGraph) -> list[str]:

@@ -205,13 +205,16 @@ class OnnxGraph:
 
     def constant(self, name: str, array: NDArray[np.generic]) -> str:
         """Add an initializer, or replace the one with this name."""
-        tensor = numpy_helper.from_array(np.asarray(array, order="C"), name)
-        if name in self.initializers:
-            self.initializers[name].CopyFrom(tensor)
+        return self.add(numpy_helper.from_array(np.asarray(array, order="C"), name))
+
+    def add(self, tensor: onnx.TensorProto) -> str:
+        """Add an initializer, or replace the one with its name, which is returned."""
+        if tensor.name in self.initializers:
+            self.initializers[tensor.name].CopyFrom(tensor)
         else:
             self.graph.initializer.append(tensor)
-            self.initializers[name] = self.graph.initializer[-1]
-        return name
+            self.initializers[tensor.name] = self.graph.initializer[-1]
+        return str(tensor.name)
 
     def drop(self, name: str) -> None:
         """Remove an initializer."""
@@ -265,5 +268,9 @@ class OnnxGraph:
         used = {name for node in copies for name in node.input} | set(self.outputs)
         for name in [name for name in self.initializers if name not in used]:
             self.drop(name)
+        if any(tensor.data_type == onnx.TensorProto.INT4 for tensor in self.graph.initializer):
+            self.model.opset_import[0].version = max(
+                21, self.model.opset_import[0].version
+            )  # the first that casts them
         onnx.checker.check_model(self.model)
         return self.model

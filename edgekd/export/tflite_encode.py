@@ -28,7 +28,7 @@ from edgekd.export.flatbuffer import (
     schema,
     set_operator_version,
 )
-from edgekd.export.onnx_encode import integers
+from edgekd.export.onnx_encode import integers, packed
 from edgekd.export.tflite_core import DECODING, TfliteCore
 from edgekd.ir.encoding import Encoding
 from edgekd.ir.operators import TFLITE, weight_axis
@@ -289,7 +289,11 @@ def narrow_weights(model: Any, core: TfliteCore, weights: Mapping[str, Encoding]
             raise ConfigurationError.one(f"{kind} can't have these dynamic int8 weights in TFLite", "use float32")
         tensor = graph.tensors[index]
         data = _integers(model, index, kind, encoding)
-        tensor.buffer, tensor.type = add_buffer(model, np.ascontiguousarray(data).tobytes()), schema().TensorType.INT8
+        if encoding.bits == 4:
+            tensor.buffer, tensor.type = add_buffer(model, packed(data)), schema().TensorType.INT4
+        else:
+            tensor.buffer = add_buffer(model, np.ascontiguousarray(data).tobytes())
+            tensor.type = schema().TensorType.INT8
         tensor.quantization = schema().QuantizationParametersT()
         channels = tensor.shape[_axis(kind)]
         scale = encoding.scale if encoding.axis is not None else encoding.scale * int(channels)

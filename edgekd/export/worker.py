@@ -91,6 +91,7 @@ def _warm(request: Mapping[str, Any]) -> None:
             importlib.import_module(module)
     finally:
         gc.freeze()
+        gc.set_threshold(50_000, 20, 20)  # a conversion makes millions of objects, few of which are garbage in circles
         gc.enable()
 
 

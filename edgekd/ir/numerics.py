@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from edgekd.artefacts import Format
 
-__all__ = ["A8", "A16", "BF16", "F16", "F32", "W8", "Precision", "Scheme", "TensorType"]
+__all__ = ["A8", "A16", "BF16", "F16", "F32", "W4", "W8", "Precision", "Scheme", "TensorType"]
 
 
 class TensorType(NamedTuple):
@@ -41,6 +41,7 @@ class TensorType(NamedTuple):
 
 F32, F16, BF16 = TensorType("float", 32), TensorType("float", 16), TensorType("bfloat", 16)
 W8 = TensorType("int", 8, per_channel=True, symmetric=True)
+W4 = TensorType("int", 4, per_channel=True, symmetric=True)
 A8 = TensorType("int", 8)
 A16 = TensorType("int", 16, symmetric=True)
 
@@ -49,12 +50,14 @@ class Scheme(NamedTuple):
     """Numerics of weights and of activations (values between two operators while the model runs).
 
     ``quantized`` is when activations become integers: ``never``, ``dynamic`` (at run time, by the range they have;
-    stored in float) or ``static`` (by ranges that calibration found).
+    stored in float) or ``static`` (by ranges that calibration found). ``linear``: how linear layers' weights are
+    stored, where that differs.
     """
 
     weights: TensorType
     activations: TensorType
     quantized: Literal["never", "dynamic", "static"] = "never"
+    linear: TensorType | None = None
 
 
 class Precision(str, Enum):
@@ -70,6 +73,7 @@ class Precision(str, Enum):
     INT16X8 = "int16x8"
     DYNAMIC_INT8 = "dynamic-int8"
     INT8 = "int8"
+    INT4_WEIGHTS = "int4-weights"
 
     @property
     def scheme(self) -> Scheme:
@@ -85,6 +89,11 @@ class Precision(str, Enum):
     def activations(self) -> TensorType:
         """How values between two operators are stored while the model runs."""
         return self.scheme.activations
+
+    @property
+    def least_weight_bits(self) -> int:
+        """The fewest bits that a weight is stored in."""
+        return min(kind.bits for kind in (self.scheme.weights, self.scheme.linear) if kind is not None)
 
     @property
     def is_static(self) -> bool:
@@ -120,4 +129,13 @@ _PRESETS: Mapping[Precision, _Preset] = {
         {Format.TFLITE: "weights stored in 8 bits, activations quantized to 8 bits at run time"},
     ),
     Precision.INT8: _Preset(Scheme(W8, A8, "static"), "weights and activations in 8 bits"),
+    Precision.INT4_WEIGHTS: _Preset(
+        Scheme(W8, F32, "dynamic", linear=W4),
+        "weights of linear layers stored in 4 bits, their inputs quantized to 8 bits at run time; weights of "
+        "convolutions stored in 8 bits, computed in float",
+        {
+            Format.TFLITE: "weights of linear layers stored in 4 bits, others in 8; activations quantized to 8 bits "
+            "at run time"
+        },
+    ),
 }

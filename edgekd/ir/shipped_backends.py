@@ -53,7 +53,7 @@ model.set_tensor(model.get_input_details()[0]["index"], batch)
 model.invoke()
 answer = model.get_tensor(model.get_output_details()[0]["index"])[0]"""
 _LITERT_HEADS = 'answers = {{d["name"]: model.get_tensor(d["index"])[0] for d in model.get_output_details()}}'
-_LITERT_PRECISIONS = (*COMPARED, Precision.INT16X8)
+_LITERT_PRECISIONS = (*COMPARED, Precision.INT16X8, Precision.INT4_WEIGHTS)
 
 LITERT_XNNPACK = BackendSpec(
     runtime=_LITERT,
@@ -85,7 +85,7 @@ ONNXRUNTIME_CPU = BackendSpec(
     runtime=_ONNXRUNTIME,
     provider="cpu",
     formats=(Format.ONNX,),
-    precisions=(*COMPARED, Precision.INT8_WEIGHTS),
+    precisions=(*COMPARED, Precision.INT8_WEIGHTS, Precision.INT4_WEIGHTS),
     example="""import {module}
 
 options = {module}.SessionOptions()
@@ -101,7 +101,7 @@ OPENVINO_CPU = BackendSpec(
     runtime=_OPENVINO,
     provider="cpu",
     formats=(Format.OPENVINO, Format.ONNX, Format.TFLITE),
-    precisions=(*COMPARED, Precision.BF16, Precision.INT8_WEIGHTS),
+    precisions=(*COMPARED, Precision.BF16, Precision.INT8_WEIGHTS, Precision.INT4_WEIGHTS),
     example="""import {module}
 
 options = {{"INFERENCE_PRECISION_HINT": "{floats}", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "{threads}"}}

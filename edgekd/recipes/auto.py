@@ -19,7 +19,7 @@ from pydantic import Field, PositiveInt
 from edgekd.distill.stage import Distill
 from edgekd.errors import EdgeKDError, Problem
 from edgekd.records import Digest, Record, digest_json
-from edgekd.stages import StageContext
+from edgekd.stages import FLOAT_WEIGHTS, StageContext
 from edgekd.store.records import AutoRecord, AutoScore
 from edgekd.students._protocol import Student
 
@@ -50,6 +50,7 @@ class Auto(Record):
     """Options of `auto`. It stands in a recipe until it is settled, and is never run itself."""
 
     name: ClassVar[str] = "auto"
+    requires: ClassVar[frozenset[str]] = FLOAT_WEIGHTS
     per_backend: ClassVar[bool] = False
 
     share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2  # of the search's budget that choosing may take

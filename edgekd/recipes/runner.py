@@ -23,7 +23,7 @@ from edgekd.distill.generative.picture import PICTURES_FILE
 from edgekd.errors import ConfigurationError, Problem
 from edgekd.recipes.key import chain, student_digest
 from edgekd.records import Digest, Filed
-from edgekd.stages import Stage, StageContext
+from edgekd.stages import Stage, StageContext, out_of_order
 from edgekd.store.atomic import draft_of, replace_folder, write_json
 from edgekd.store.records import CurvePoint
 from edgekd.students._protocol import Student
@@ -54,7 +54,8 @@ class RecipeResult:
 
 def check_recipe(stages: Sequence[Stage], student: Student, context: StageContext) -> list[Problem]:
     """Every reason a recipe can't run, of all its stages, before any training."""
-    return [problem for stage in stages for problem in stage.check(student, context)]
+    unordered = [problem for _, problem in out_of_order(stages)]
+    return unordered + [problem for stage in stages for problem in stage.check(student, context)]
 
 
 def run_recipe(stages: Sequence[Stage], student: Student, context: StageContext, student_store: Path) -> RecipeResult:

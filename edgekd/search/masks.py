@@ -42,7 +42,7 @@ class Masked:
 
 def at_precision(features: StaticFeatures, precision: Precision) -> StaticFeatures:
     """Float32 features at another precision. Scales and biases are left out: weights are a lower bound."""
-    weights = features.parameters * precision.weights.bits // 8
+    weights = features.parameters * precision.least_weight_bits // 8
     activations = precision.activations.bits
     moved_activations = max(0, features.bytes_moved - 4 * features.parameters)
     return features.but(

@@ -15,16 +15,18 @@ from edgekd.ir.backends import formats_of
 from edgekd.ir.numerics import Precision
 from edgekd.ir.support import COMPARED, precisions_of
 from edgekd.records import Record
-from edgekd.stages import DrawsImages, Stage, Trains
+from edgekd.stages import DrawsImages, Quantizes, Stage, Trains
 from edgekd.store.records import Arm, ProposalsRecord
 from edgekd.targets.target import Target
 
 __all__ = [
     "arms_of",
+    "calibrating",
     "cut_to_time",
     "epochs_of",
     "images_of",
     "kept_float",
+    "quantized_to",
     "shortened",
     "shortened_to",
     "with_precision",
@@ -33,11 +35,11 @@ __all__ = [
 
 def arms_of(target: Target, recipe: Sequence[Stage]) -> tuple[Arm, ...]:
     """Every backend of the target at every precision that target, runtime and recipe allow; float32 first."""
-    fixed = [stage.precision for stage in recipe if isinstance(stage, Quantize)]
+    fixed = quantized_to(recipe)
     return tuple(
         Arm(backend=backend, precision=precision)
         for backend in target.backends
-        for precision in fixed[-1:] or COMPARED
+        for precision in ([fixed] if fixed is not None else COMPARED)
         if precision in precisions_of(backend) and (not target.fully_integer or _tells(backend, precision))
     )
 
@@ -49,11 +51,22 @@ def _tells(backend: Backend, precision: Precision) -> bool:
 
 def with_precision(recipe: Sequence[Stage], precision: Precision) -> tuple[Stage, ...]:
     """The recipe, ending in this precision."""
-    kept = [stage for stage in recipe if not isinstance(stage, Quantize)]
+    kept = [stage for stage in recipe if not isinstance(stage, Quantizes)]
     if precision is Precision.FLOAT32:
         return tuple(kept)
-    own = [stage for stage in recipe if isinstance(stage, Quantize) and stage.precision is precision]
+    own = [stage for stage in recipe if isinstance(stage, Quantizes) and stage.quantizes_to is precision]
     return (*kept, own[-1] if own else Quantize(precision=precision))
+
+
+def quantized_to(recipe: Sequence[Stage]) -> Precision | None:
+    """The precision that the recipe fixes; None where it has no such stage."""
+    fixed = [stage.quantizes_to for stage in recipe if isinstance(stage, Quantizes)]
+    return fixed[-1] if fixed else None
+
+
+def calibrating(recipe: Sequence[Stage]) -> list[Stage]:
+    """Its stages that quantize, without training: the recipe of a student that stays as it came."""
+    return [stage.calibrating() for stage in recipe if isinstance(stage, Quantizes)]
 
 
 def kept_float(recipe: Sequence[Stage]) -> tuple[str, ...]:

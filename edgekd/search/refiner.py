@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekd.artefacts import Artefact
-from edgekd.compress.quantization.stage import Quantize
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.errors import EdgeKDError, Interrupted, MissingError
 from edgekd.events import StageProgress
@@ -25,7 +24,7 @@ from edgekd.records import Digest
 from edgekd.search._protocol import EstimateContext, Refined, Step
 from edgekd.search.accuracy.scoring import score_student, stage_context
 from edgekd.search.files import place
-from edgekd.search.recipe import cut_to_time, with_precision
+from edgekd.search.recipe import calibrating, cut_to_time, with_precision
 from edgekd.search.relaxed.gap import assistant_of, with_temperature
 from edgekd.search.untrained import native_format
 from edgekd.stages import Stage
@@ -122,8 +121,7 @@ class RecipeRefiner:
         What is to stay as it came has no recipe but its precision.
         """
         if candidate.plan.untouched:
-            own = [stage.but(train=None) for stage in self.context.recipe if isinstance(stage, Quantize)]
-            return own, self.context
+            return calibrating(self.context.recipe), self.context
         recipe, context = cut_to_time(self.context.recipe, self.run.proposals()), self.context
         archs = {trial.number: trial.candidate.arch for trial in self.run.trials()}
         gap = next((gap for gap in self.run.gaps() if archs.get(gap.trial) == candidate.arch), None)

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgekd.artefacts import Backend
-from edgekd.compress.quantization.stage import Quantize
 from edgekd.devices._protocol import DeviceSession, MeasurePlan
 from edgekd.errors import ConfigurationError, NothingFits
 from edgekd.events import Events, stop_if_asked
@@ -43,7 +42,7 @@ from edgekd.search.measuring import Bench, Measured
 from edgekd.search.nearest import nearest_finalists
 from edgekd.search.original import Original
 from edgekd.search.plan import make_plan
-from edgekd.search.recipe import shortened, with_precision
+from edgekd.search.recipe import calibrating, quantized_to, shortened, with_precision
 from edgekd.search.refiner import RecipeRefiner
 from edgekd.search.search import context_of, spent_before
 from edgekd.search.shrinking import chosen_step, gain_wanted, next_steps, why_stopped
@@ -140,8 +139,7 @@ class _Rounds:
     @property
     def precision(self) -> Precision:
         """The recipe's own."""
-        quantized = [stage.precision for stage in self.project.recipe if isinstance(stage, Quantize)]
-        return quantized[-1] if quantized else Precision.FLOAT32
+        return quantized_to(self.project.recipe) or Precision.FLOAT32
 
     @property
     def _floor(self) -> float | None:
@@ -224,7 +222,7 @@ class _Rounds:
         """The key of the float32 student after these stages, and its accuracy at the precision it will ship with."""
         where = stage_context(None, context_of(self.project, self.run, self.events))
         plain = run_recipe(with_precision(stages, Precision.FLOAT32), start, where, self.run.students)
-        own = [stage.but(train=None) for stage in self.project.recipe if isinstance(stage, Quantize)]
+        own = calibrating(self.project.recipe)
         ready = plain.student
         if own:
             candidate = self._candidate(start.arch, self.run.target.backends[0])

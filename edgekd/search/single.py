@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 
-from edgekd.compress.quantization.stage import Quantize
 from edgekd.devices._protocol import DeviceSession
 from edgekd.errors import ConfigurationError
 from edgekd.events import Events
@@ -22,6 +21,7 @@ from edgekd.search.choose import Chooser
 from edgekd.search.ending import finish, nothing_fits, settled_on
 from edgekd.search.finalists import NO_TRIAL, refine_one
 from edgekd.search.plan import certify_plan, trial_plan
+from edgekd.search.recipe import quantized_to
 from edgekd.search.refiner import RecipeRefiner
 from edgekd.search.search import context_of, spent_before
 from edgekd.search.stagewise import Stagewise
@@ -74,8 +74,7 @@ def candidates_of(project: Project, arch: Arch | None) -> list[Candidate]:
             f"the student's space has {space.size} archs, and one is wanted: {axes} still have a choice",
             "give each axis one choice, or use: edgekd search",
         )
-    quantized = [stage.precision for stage in project.recipe if isinstance(stage, Quantize)]
-    precision = quantized[-1] if quantized else Precision.FLOAT32
+    precision = quantized_to(project.recipe) or Precision.FLOAT32
     if project.target.fully_integer and precision is not Precision.INT8:
         raise ConfigurationError.one(
             f"target {project.target.name} is fully integer, and the recipe ends in {precision.value}",

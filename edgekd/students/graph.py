@@ -37,6 +37,7 @@ __all__ = [
     "is_decoding",
     "is_tensor",
     "keys_of",
+    "operator_in",
     "operator_of",
     "outputs_in",
     "parameters_of",
@@ -103,6 +104,11 @@ def outputs_in(program: ExportedProgram) -> tuple[fx.Node, ...]:
 def operator_of(node: fx.Node) -> str:
     """The canonical name of a node's operator, whatever its overload or in-place form: ``conv``, ``linear``, ...."""
     return spec_of(node).name
+
+
+def operator_in(key: str) -> str:
+    """The operator's name in a key: ``linear`` of ``head:linear.1``."""
+    return key.rpartition(":")[2].partition(".")[0]
 
 
 def spec_of(node: fx.Node) -> OperatorSpec:

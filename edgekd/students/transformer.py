@@ -92,7 +92,7 @@ class Transformer(Record):
         """An encoder with fresh weights from torch's global generator, in eval mode."""
         width = int(arch["width"])
         inner = int(arch["heads"]) * self.space_.head_width, int(arch["mlp_ratio"]) * width
-        blocks = [Block(width, int(arch["heads"]), *inner) for _ in range(int(arch["depth"]))]
+        blocks = [EncoderBlock(width, int(arch["heads"]), *inner) for _ in range(int(arch["depth"]))]
         if spec.input.text is not None:
             words = Words(spec.input.text.vocabulary, width)
             encoder = Encoder(words, spec.input.shape[0], width, blocks)
@@ -100,11 +100,11 @@ class Transformer(Record):
         patch, (channels, *sides) = int(dict(arch.choices).get("patch", self.space_.patch[0])), spec.input.shape
         encoder = Encoder(Patches(channels, width, patch), math.prod(sides) // patch**2, width, blocks)
         if spec.plain:
-            return Classifier(encoder, width, spec.head.classes).eval()
-        return ManyHeaded(encoder, width, patch, (sides[0] // patch, sides[1] // patch), spec).eval()
+            return TokenClassifier(encoder, width, spec.head.classes).eval()
+        return ManyHeadedTokens(encoder, width, patch, (sides[0] // patch, sides[1] // patch), spec).eval()
 
 
-class Classifier(nn.Module):
+class TokenClassifier(nn.Module):
     """A linear layer on the mean over tokens. (N, C, H, W) to (N, classes)."""
 
     def __init__(self, encoder: Encoder, width: int, classes: int) -> None:
@@ -117,7 +117,7 @@ class Classifier(nn.Module):
         return answer
 
 
-class ManyHeaded(nn.Module):
+class ManyHeadedTokens(nn.Module):
     """Heads on the tokens as a map. (N, C, H, W) to raw answers by name (`heads.many`)."""
 
     def __init__(self, encoder: Encoder, width: int, stride: int, sides: tuple[int, int], spec: TaskSpec) -> None:
@@ -218,13 +218,13 @@ class Halving(nn.Module):
         return F.relu(self.norm(self.conv(images)))
 
 
-class Block(nn.Module):
+class EncoderBlock(nn.Module):
     """Attention and a perceptron, each normalised before and added to what went in. (N, T, C) to the same."""
 
     def __init__(self, width: int, heads: int, attended: int, hidden: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, heads, attended)
+        self.attention = SelfAttention(width, heads, attended)
         self.perceptron = Perceptron(width, hidden)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -232,7 +232,7 @@ class Block(nn.Module):
         return torch.add(tokens, self.perceptron(self.norm2(tokens)))
 
 
-class Attention(nn.Module):
+class SelfAttention(nn.Module):
     """Scaled dot-product attention of several heads (Vaswani et al. 2017, section 3.2)."""
 
     def __init__(self, width: int, heads: int, attended: int) -> None:

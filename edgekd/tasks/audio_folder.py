@@ -23,7 +23,7 @@ from edgekd.references import ExistingFolder
 from edgekd.tasks._protocol import SoundSpec
 from edgekd.tasks.class_folders import find_classes
 from edgekd.tasks.labelled_files import Found, LabelledFiles
-from edgekd.tasks.sample_store import Decoder
+from edgekd.tasks.sample_store import SampleDecoder
 from edgekd.tasks.sounds import SOUND_SUFFIXES, Header, decode_sound, header_of
 
 __all__ = ["AudioFolder"]
@@ -60,13 +60,13 @@ class AudioFolder(LabelledFiles):
     def _look(self, data: bytes, path: Path) -> tuple[Path, Header]:
         return path, header_of(data, path)
 
-    def _decoder_for(self, looks: Sequence[tuple[Path, Header]]) -> Decoder:
+    def _decoder_for(self, looks: Sequence[tuple[Path, Header]]) -> SampleDecoder:
         spec = self._spec_of(looks)
 
         def decode(data: bytes, path: Path) -> NDArray[np.float32]:
             return decode_sound(data, spec, path)
 
-        return Decoder(self.what, spec, spec.shape, np.float32, decode)
+        return SampleDecoder(self.what, spec, spec.shape, np.float32, decode)
 
     def _spec_of(self, looks: Sequence[tuple[Path, Header]]) -> SoundSpec:
         first, header = looks[0]

@@ -24,7 +24,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.records import Digest
 from edgekd.tasks.image_classification import Images
 from edgekd.tasks.labelled import CarvedImages, LabelledImages, rounded
-from edgekd.tasks.sample_store import Decoder, Progress, looked_at, stored_samples
+from edgekd.tasks.sample_store import Progress, SampleDecoder, looked_at, stored_samples
 from edgekd.tasks.splits import carve, digest_arrays
 from edgekd.units import format_bytes
 
@@ -87,7 +87,7 @@ class LabelledFiles(Images):
     _found: Found | None = PrivateAttr(None)
     _read: dict[Part, StoredSamples] | None = PrivateAttr(None)
     _files: dict[Part, list[tuple[Path, str]]] = PrivateAttr(default_factory=dict)
-    _decoder: Decoder | None = PrivateAttr(None)
+    _decoder: SampleDecoder | None = PrivateAttr(None)
     _folder: Path | None = PrivateAttr(None)
 
     @abstractmethod
@@ -103,7 +103,7 @@ class LabelledFiles(Images):
         """What has to be known of all files before the first is decoded. Raises ConfigurationError with the path."""
 
     @abstractmethod
-    def _decoder_for(self, looks: Sequence[Any]) -> Decoder:
+    def _decoder_for(self, looks: Sequence[Any]) -> SampleDecoder:
         """How files become samples, by what `_look` found in each. Raises ConfigurationError where they differ."""
 
     def prepare(self, progress: Progress, stop: Callable[[], bool]) -> str:
@@ -132,7 +132,7 @@ class LabelledFiles(Images):
     def _names(self) -> tuple[str, ...]:
         return self.labels or class_order({name for files in self.listed().parts.values() for _, name in files})
 
-    def _decoded(self) -> Decoder:
+    def _decoded(self) -> SampleDecoder:
         """How files became samples."""
         self._ready(_silent, _never)
         assert self._decoder is not None

@@ -14,7 +14,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.tasks._protocol import PictureSpec
 from edgekd.tasks.decoding import framed, opened, size_of
 from edgekd.tasks.labelled_files import LabelledFiles
-from edgekd.tasks.sample_store import Decoder
+from edgekd.tasks.sample_store import SampleDecoder
 
 __all__ = ["LabelledPictures"]
 
@@ -40,13 +40,13 @@ class LabelledPictures(LabelledFiles):
     def _look(self, data: bytes, path: Path) -> tuple[int, int] | None:
         return size_of(data, path) if self.size is None else None
 
-    def _decoder_for(self, looks: Sequence[tuple[int, int] | None]) -> Decoder:
+    def _decoder_for(self, looks: Sequence[tuple[int, int] | None]) -> SampleDecoder:
         spec = self._spec_of(self.size or self._one(looks))
 
         def decode(data: bytes, path: Path) -> NDArray[np.uint8]:
             return framed(opened(data, path), spec, path)
 
-        return Decoder(self.what, spec, spec.shape, np.uint8, decode)
+        return SampleDecoder(self.what, spec, spec.shape, np.uint8, decode)
 
     def _spec_of(self, size: tuple[int, int]) -> PictureSpec:
         return PictureSpec(size=size, fit=self.fit, mode="RGB" if self.channels == 3 else "L")

@@ -38,7 +38,7 @@ from edgekd.tasks.decoding import picture_bytes
 from edgekd.tasks.mapped import map_array, release, require_room
 from edgekd.units import format_bytes
 
-__all__ = ["Decoder", "Progress", "looked_at", "stored_samples"]
+__all__ = ["Progress", "SampleDecoder", "looked_at", "stored_samples"]
 
 _FORMAT = 1
 _PIXELS, _FACTS = "pixels", "facts.npy"
@@ -56,7 +56,7 @@ ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
-class Decoder:
+class SampleDecoder:
     """How files become samples of one shape and type. ``spec`` is the identity of how."""
 
     what: str  # what the files are: ``pictures``
@@ -102,7 +102,7 @@ def looked_at(
 
 def stored_samples(
     source: str,
-    decoder: Decoder,
+    decoder: SampleDecoder,
     files: Sequence[Path],
     keys: NDArray[np.uint64],
     progress: Progress,
@@ -139,7 +139,7 @@ class _Making:
     """One version of a source being made, under its lock."""
 
     whole: Path
-    decoder: Decoder
+    decoder: SampleDecoder
     files: Sequence[Path]
     keys: NDArray[np.uint64]
     progress: Progress
@@ -334,7 +334,7 @@ def _state_of(folder: Path) -> tuple[Path, int, int]:
     return folder, status.st_mtime_ns, status.st_ino
 
 
-def _read(folder: Path, decoder: Decoder) -> tuple[NDArray[np.void], NDArray[Any]] | None:
+def _read(folder: Path, decoder: SampleDecoder) -> tuple[NDArray[np.void], NDArray[Any]] | None:
     """Facts and samples of a version, whole or not; None where there is none, or none that can be used."""
     try:
         facts: NDArray[np.void] = np.load(folder / _FACTS, allow_pickle=False)

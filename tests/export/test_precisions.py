@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from edgekd import plugins
 from edgekd.artefacts import Backend, Format
 from edgekd.compress.quantization.ladder import problems_with
 from edgekd.export._protocol import ExportOptions
+from edgekd.export.onnx_encode import packed
 from edgekd.ir.backends import BACKENDS, formats_of, runtimes
 from edgekd.ir.encoding import Encoding
 from edgekd.ir.numerics import A8, A16, W8, Precision
@@ -42,12 +44,17 @@ def test_a_runtime_without_the_precision_says_so_and_which_has_it(
 
 
 def test_every_precision_has_its_types_and_its_words() -> None:
-    assert [one.weights.bits for one in Precision] == [32, 16, 16, 8, 8, 8, 8]
-    assert [one.activations.bits for one in Precision] == [32, 32, 16, 32, 16, 32, 8]
+    assert [one.weights.bits for one in Precision] == [32, 16, 16, 8, 8, 8, 8, 8]
+    assert [one.activations.bits for one in Precision] == [32, 32, 16, 32, 16, 32, 8, 32]
+    assert [one.least_weight_bits for one in Precision] == [32, 16, 16, 8, 8, 8, 8, 4]
     assert [one for one in Precision if one.is_static] == [Precision.INT16X8, Precision.INT8]
     assert sorted(Precision, key=lambda one: one.fidelity) == list(reversed(Precision))
     for one in Precision:
         assert all(one.arithmetic(file_format) for file_format in Format)
+
+
+def test_four_bits_are_packed_by_twos_the_first_one_low() -> None:
+    assert packed(np.array([[1, -1, 7]], np.int8)) == bytes([0xF1, 0x07])
 
 
 def test_integers_end_where_their_type_says() -> None:

@@ -36,6 +36,10 @@ def test_every_mistake_of_every_file_at_once(edgekd):
         ("trials: 2", "trails: 2", ("project.yaml:9", "search.trails", "did you mean `trials`?")),
         ("budget: 1 h", "budget: 60", ("project.yaml:9", "search.budget", "60 has no unit")),
         ("precision: int8", "precision: int7", ("project.yaml:8", "recipe[1].quantize.precision", "int8")),
+        (
+            "precision: int8}\n", "precision: int8}\n  - distill: {epochs: 1}\n",
+            ("project.yaml:9", "recipe[2].distill", "needs float weights, and quantize", "put distill before quantize"),
+        ),
         ("kind: train, width: 16, epochs: 2", "kind: onnx, file: no.onnx", ("yaml:3", "teacher.file", "no.onnx")),
     ],
 )  # fmt: skip

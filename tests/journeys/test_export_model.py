@@ -16,6 +16,7 @@ from edgekd.tasks.digits import Digits
 pytestmark = pytest.mark.journey
 
 ALSO = {"tflite": {"int16x8"}, "onnx": {"int8-weights"}, "openvino": {"int8-weights", "bf16"}}
+EVERYWHERE = {"int8", "dynamic-int8", "int4-weights"}
 OWN = Path(__file__).parents[2] / "examples" / "own_model"
 
 
@@ -30,7 +31,12 @@ def test_a_model_becomes_bundles_at_the_smallest_precision_that_keeps_its_accura
     done = edgekd(
         *("export", "my_model.py:build", "--weights", "my_model.safetensors", "--data", "digits.npz"),
         *("--mean", mean, "--std", std, "--max-drop", "1%", "--output", "out"),
-        *("--precision", "int8,int16x8,dynamic-int8,int8-weights,bf16", "--format", "tflite,onnx,openvino,json"),
+        *(
+            "--precision",
+            "int8,int16x8,dynamic-int8,int8-weights,bf16,int4-weights",
+            "--format",
+            "tflite,onnx,openvino,json",
+        ),
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
@@ -38,7 +44,7 @@ def test_a_model_becomes_bundles_at_the_smallest_precision_that_keeps_its_accura
     assert answer["accuracy"] > 0.95
     for form, suffix in (("tflite", ".tflite"), ("onnx", ".onnx"), ("openvino", ".xml")):
         files = [file for file in answer["files"] if file["format"] == form and file["outcome"] != "refused"]
-        assert {file["precision"] for file in files} == {"int8", "dynamic-int8", *ALSO[form]}
+        assert {file["precision"] for file in files} == EVERYWHERE | ALSO[form]
         assert all(file["parity"]["agree"] == file["parity"]["samples"] for file in files)
         (written,) = [file for file in files if file["outcome"] == "written"]
         assert written["size_bytes"] == min(file["size_bytes"] for file in files)

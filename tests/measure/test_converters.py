@@ -74,7 +74,8 @@ def test_answers_stay_apart_from_chatter(tmp_path):
     (tmp_path / "kd_loud.py").write_text("import os; print('Welcome!'); os.write(1, b'from C as well')")
     child = (
         "import sys; from edgekd.measure import converters as c\n"
-        "c.CONVERTERS = {'kd_loud': c.ConverterPackage('kd_loud', 'kd_loud', '.onnx')}; sys.argv = ['', 'kd_loud']; c.main()"
+        "c.CONVERTERS = {'kd_loud': c.ConverterPackage('kd_loud', 'kd_loud', '.onnx')}\n"
+        "sys.argv = ['', 'kd_loud']; c.main()"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     said = subprocess.run([sys.executable, "-c", child], env=environment, capture_output=True, text=True, check=True)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from edgekd.artefacts import Backend
+from edgekd.compress.quantization.stage import Quantize
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Interrupted, Problem
 from edgekd.ir.encoding import Annotations
@@ -113,6 +114,18 @@ def test_all_problems_before_anything_runs(student, context, tmp_path):
         run_recipe(stages, student, context(tmp_path), tmp_path / "students")
     assert len(caught.value.problems) == 2
     assert RUNS == []
+
+
+def test_the_order_of_stages_is_checked_before_any_of_them_runs(student, context, tmp_path):
+    quantize, distill = Quantize(precision=Precision.FLOAT16), Distill(loss="ce", epochs=1)
+    for stages, says in (
+        ([Shift(by=1), quantize, distill], "distill needs float weights, and quantize before it leaves none"),
+        ([quantize, Shift(by=1), quantize], "quantize needs float weights, and quantize before it leaves none"),
+    ):
+        with pytest.raises(ConfigurationError, match=says):
+            run_recipe(stages, student, context(tmp_path), tmp_path / "students")
+    assert RUNS == []
+    assert check_recipe([distill, Shift(by=1), quantize], student, context(tmp_path)) == []
 
 
 def test_a_student_a_later_stage_refuses_is_found_before_that_stage_runs(student, context, tmp_path):

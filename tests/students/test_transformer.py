@@ -14,7 +14,7 @@ from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.students._protocol import Family
 from edgekd.students.analysis import analyse_arch, kernels_of_arch
-from edgekd.students.transformer import Attention, Transformer
+from edgekd.students.transformer import SelfAttention, Transformer
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec, TextSpec
 from edgekd.testing.contracts.family import FamilyContract
 
@@ -75,7 +75,7 @@ def one(**space: object) -> tuple[Transformer, Arch]:
 
 def test_attention_is_torchs() -> None:
     torch.manual_seed(0)
-    layer, tokens = Attention(24, 3, 12), torch.randn(2, 5, 24)
+    layer, tokens = SelfAttention(24, 3, 12), torch.randn(2, 5, 24)
 
     def heads(channels: torch.Tensor) -> torch.Tensor:
         return channels.reshape(2, 5, 3, 4).transpose(1, 2)

@@ -109,7 +109,7 @@ class Pruned(Record):
 
         Raises ConfigurationError where a layer normalises over channels: a masked one would count.
         """
-        from edgekd.compress.pruning.relaxed import Masked, RelaxedPruned
+        from edgekd.compress.pruning.relaxed import MaskedChannels, RelaxedPruned
 
         anatomy, choices = _anatomy(self, spec), {axis.name: axis.choices for axis in self.space(spec).axes}
         model = copy.deepcopy(anatomy.model)
@@ -122,7 +122,7 @@ class Pruned(Record):
                 )
         orders = [_order(scores) for scores in importances(model, anatomy.groups)]
         groups = [
-            Masked(
+            MaskedChannels(
                 axis, group.cuts, order, [self._kept(group, float(ratio)) for ratio in choices.get(axis, self.ratios)]
             )
             for group, order in zip(anatomy.groups, orders, strict=True)

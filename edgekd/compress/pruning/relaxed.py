@@ -17,12 +17,12 @@ from edgekd.compress.pruning.blocks import BlockStage, substitute_of
 from edgekd.compress.pruning.cuts import Cut
 from edgekd.ir.space import Arch
 
-__all__ = ["Masked", "RelaxedPruned"]
+__all__ = ["MaskedChannels", "RelaxedPruned"]
 
 Picks = Mapping[str, Tensor]
 
 
-class Masked(NamedTuple):
+class MaskedChannels(NamedTuple):
     """One group of channels: by which axis, where they are made, their order, and how many each choice keeps."""
 
     axis: str
@@ -37,7 +37,7 @@ class RelaxedPruned(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        groups: Sequence[Masked],
+        groups: Sequence[MaskedChannels],
         stages: Mapping[str, BlockStage],
         cut: Callable[[nn.Module, Arch], nn.Module],
     ) -> None:

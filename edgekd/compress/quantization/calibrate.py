@@ -32,7 +32,7 @@ from edgekd.errors import ConfigurationError, Diverged
 from edgekd.ir.encoding import Annotations, Encoding
 from edgekd.ir.numerics import A8, F16, F32, Precision, TensorType
 from edgekd.students._protocol import Student
-from edgekd.students.graph import Traced, trace
+from edgekd.students.graph import Traced, operator_in, trace
 from edgekd.students.islands import kept_tensors
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers.cache import shared
@@ -77,10 +77,13 @@ def calibrate(
     limit, tables = min(most, 2 ** (weight_bits - 1) - 1), table_encodings(traced, state, most, precision.weights.bits)
     on_grid(flat.module, tables)  # a copy already
     if not precision.is_static:
-        plain = {
-            name: weight_encoding(state[name], limit, axis=points.axes[name], bits=precision.weights.bits)
-            for name in sorted(points.users)
-        }
+        plain = dict[str, Encoding]()
+        for name, keys in sorted(points.users.items()):
+            linear = all(operator_in(key) == "linear" for key in keys)
+            stored = (precision.scheme.linear if linear else None) or precision.weights
+            plain[name] = weight_encoding(
+                state[name], min(limit, stored.highest), axis=points.axes[name], bits=stored.bits
+            )
         return flat.but(annotations=Annotations(precision=precision, weights={**plain, **tables}))
     if not len(inputs_raw):
         raise ConfigurationError.one(

@@ -26,7 +26,7 @@ from edgekd.errors import ConfigurationError, Interrupted, Problem
 from edgekd.events import StageProgress
 from edgekd.ir.numerics import Precision
 from edgekd.records import Digest, Extended, digest_json
-from edgekd.stages import StageContext
+from edgekd.stages import FLOAT_WEIGHTS, StageContext
 from edgekd.students._protocol import Student
 
 __all__ = ["Quantize"]
@@ -37,6 +37,8 @@ class Quantize(Extended):
 
     name: ClassVar[str] = "quantize"
     added: ClassVar[frozenset[str]] = frozenset({"keep_float", "train", "weight_bits"})
+    requires: ClassVar[frozenset[str]] = FLOAT_WEIGHTS
+    removes: ClassVar[frozenset[str]] = FLOAT_WEIGHTS
 
     precision: Precision = Precision.INT8
     calibration: Method = "percentile"
@@ -79,6 +81,15 @@ class Quantize(Extended):
         return problems
 
     @property
+    def quantizes_to(self) -> Precision:
+        """The precision."""
+        return self.precision
+
+    def calibrating(self) -> Quantize:
+        """The same without training."""
+        return self.but(train=None)
+
+    @property
     def passes(self) -> int:
         """Epochs of training."""
         return self.train.passes if self.train is not None else 0
@@ -90,7 +101,8 @@ class Quantize(Extended):
     def key(self, inputs: Digest) -> Digest:
         """Identity of the result. ``inputs`` must cover backend and device: they narrow the encodings."""
         trained = [] if self.train is None else [VERSION, self.train.key(inputs)]
-        return digest_json(["quantize/1", self.model_dump(mode="json"), inputs, *trained])
+        few = [] if self.weight_bits is None else ["clipped"]  # weights of few bits were not always
+        return digest_json(["quantize/1", self.model_dump(mode="json"), inputs, *few, *trained])
 
     def run(self, student: Student, context: StageContext) -> Student:
         """The folded, annotated student. Takes about a second without training."""

@@ -21,7 +21,7 @@ from edgekd.errors import ConfigurationError, EdgeKDError, Problem
 from edgekd.events import StageProgress
 from edgekd.ir.encoding import Annotations
 from edgekd.records import Digest, Record, digest_json
-from edgekd.stages import StageContext
+from edgekd.stages import FLOAT_WEIGHTS, StageContext
 from edgekd.students._protocol import Student
 from edgekd.teachers._protocol import OpenTeacher
 
@@ -56,6 +56,7 @@ class DataFree(Record):
     """
 
     name: ClassVar[str] = "data-free"
+    requires: ClassVar[frozenset[str]] = FLOAT_WEIGHTS
     per_backend: ClassVar[bool] = False  # its result is the same whatever the student is meant for
 
     method: Method = "combined"

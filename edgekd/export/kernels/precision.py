@@ -38,9 +38,11 @@ def _tflite(path: Path) -> Precision:
         floats = [tensor for tensor in given if constant_of(model, tensor) is None and tensor.type == types.FLOAT32]
         if any(tensor.type == types.INT16 for tensor in given):
             found.add(Precision.INT16X8)
+        elif floats and any(tensor.type == types.INT4 for tensor in given):
+            found.add(Precision.INT4_WEIGHTS)
         elif any(tensor.type in (types.INT8, types.UINT8, types.INT4) for tensor in given):
             found.add(Precision.DYNAMIC_INT8 if floats else Precision.INT8)
-    for precision in (Precision.INT16X8, Precision.INT8, Precision.DYNAMIC_INT8):
+    for precision in (Precision.INT16X8, Precision.INT8, Precision.INT4_WEIGHTS, Precision.DYNAMIC_INT8):
         if precision in found:
             return precision
     return Precision.FLOAT16 if halves else Precision.FLOAT32
@@ -57,6 +59,8 @@ def _onnx(path: Path) -> Precision:
         raise ValueError("it is damaged") from error
     kinds = {node.op_type for node in graph.node}
     constants = {tensor.name for tensor in graph.initializer}
+    if any(tensor.data_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4) for tensor in graph.initializer):
+        return Precision.INT4_WEIGHTS
     if kinds & {"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"}:
         return Precision.DYNAMIC_INT8
     if kinds & {"QLinearConv", "QLinearMatMul"}:
@@ -85,7 +89,9 @@ def _openvino(path: Path) -> Precision:
         if layer.attrib.get("type") == "Const" and (data := layer.find("data")) is not None
     }
     options = {option.tag: option.get("value") for option in root.findall("./rt_info/runtime_options/*")}
-    if kinds & {"i8", "u8", "i4", "u4"}:
+    if kinds & {"i4", "u4"}:
+        return Precision.INT4_WEIGHTS
+    if kinds & {"i8", "u8"}:
         plain = options.get("DYNAMIC_QUANTIZATION_GROUP_SIZE") == "0"
         return Precision.INT8_WEIGHTS if plain else Precision.DYNAMIC_INT8
     if options.get("INFERENCE_PRECISION_HINT") == "bf16":

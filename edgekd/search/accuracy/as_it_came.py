@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgekd.compress.quantization.stage import Quantize
 from edgekd.distill.probe import training_rate
 from edgekd.distill.trainer import training_device
 from edgekd.evidence import AccuracyKind
 from edgekd.ir.plan import Candidate
 from edgekd.search._protocol import AccuracyEstimate, Estimate, EstimateContext
 from edgekd.search.accuracy.scoring import run_and_score
-from edgekd.search.recipe import with_precision
+from edgekd.search.recipe import calibrating, with_precision
 from edgekd.students.student import new_student
 
 __all__ = ["AsItCame"]
@@ -32,8 +31,7 @@ class AsItCame:
         """The score on the validation split at the candidate's precision. Raises Interrupted."""
         if not candidate.plan.untouched:
             return self.trained.estimate(candidate, context)
-        own = [stage.but(train=None) for stage in context.recipe if isinstance(stage, Quantize)]
-        recipe = with_precision(own, candidate.plan.precision)
+        recipe = with_precision(calibrating(context.recipe), candidate.plan.precision)
         found = run_and_score(candidate, recipe, context, self.kind, "as it came")
         student = new_student(context.family, candidate.arch, context.task.spec, context.seed)
         return Estimate(found.accuracy, training_rate(student.module, student.task.input, training_device(), _TIMED))

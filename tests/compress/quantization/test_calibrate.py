@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from edgekd.artefacts import Backend
 from edgekd.compress.quantization.calibrate import activation_encoding, calibrate
 from edgekd.compress.quantization.reference import reference_module
+from edgekd.compress.quantization.weights import weight_encoding
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Diverged
 from edgekd.ir.encoding import Encoding
@@ -300,3 +301,17 @@ def test_zero_is_exact_in_every_range(low: float, high: float, zero_point: int) 
     assert abs(encoding.zero_point[0] - zero_point) <= 1
     assert encoding.scale[0] > 0
     assert np.float32(encoding.scale[0]) == encoding.scale[0]  # files hold float32
+
+
+@pytest.mark.parametrize(("limit", "clips"), [(1, True), (3, True), (7, True), (127, False)])
+def test_weights_of_few_integers_are_clipped_where_that_lessens_the_error(limit: int, clips: bool) -> None:
+    weight = torch.randn((4, 256), generator=torch.Generator().manual_seed(0))
+    widest = weight.abs().amax(1) / limit
+
+    def error(scale: Tensor) -> Tensor:
+        along = scale[:, None]
+        return ((weight / along).round().clamp(-limit, limit) * along - weight).square().sum(1)
+
+    found = torch.tensor(weight_encoding(weight, limit).scale)
+    assert bool((found < 0.95 * widest).all()) == clips
+    assert bool((error(found) <= error(widest)).all())
