@@ -75,6 +75,7 @@ def onnx_model(
     )
     from edgekd.export.onnx_graph import POOL, OnnxGraph, float_model
     from edgekd.export.onnx_outside import give_outside
+    from edgekd.students.islands import kept_tensors
 
     program = traced(student, dynamic=options.batch != 1)
     key = core_key(program.student, "onnx", str(options.batch != 1))
@@ -103,6 +104,8 @@ def onnx_model(
         if precision.scheme.quantized == "dynamic" and not for_openvino:
             left = quantize_at_run_time(graph, left, unsigned=unsigned_weights)
         narrow_weights(graph, left)
+    if precision.weights != F16:
+        halve_weights(graph, kept_tensors(program.student.module))
     give_outside(graph, deployable, paired_input=for_openvino)
     return graph.finish()
 

@@ -193,9 +193,14 @@ def _encode_bias(graph: OnnxGraph, name: str, prefix: str, scale: NDArray[np.gen
     return graph.node("DequantizeLinear", parts, f"{prefix}/float", **axis)
 
 
-def halve_weights(graph: OnnxGraph) -> None:
-    """Weights as float16 behind a Cast. Raises ConfigurationError where one is too large for half precision."""
+def halve_weights(graph: OnnxGraph, only: AbstractSet[str] | None = None) -> None:
+    """Weights, all or those named, as float16 behind a Cast.
+
+    Raises ConfigurationError where one is too large for half precision.
+    """
     for name in _weights_of(graph):
+        if only is not None and name not in only:
+            continue
         values = graph.array(name)
         if float(np.abs(values.astype(np.float32)).max(initial=0.0)) > float(np.finfo(np.float16).max):
             raise ConfigurationError.one(f"`{name}` has values beyond 65504, the largest of float16", "use float32")

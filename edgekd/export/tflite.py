@@ -51,6 +51,7 @@ class TfliteExporter:
         from edgekd.export.tflite_core import convert_core
         from edgekd.export.tflite_encode import halve_weights, narrow_tables, narrow_weights, quantize
         from edgekd.export.tflite_outside import give_outside
+        from edgekd.students.islands import kept_tensors
 
         problems = self.check(student, options, backend, device)
         if problems:
@@ -68,10 +69,9 @@ class TfliteExporter:
             model = quantize(core, encodings, weights, passing_nodes(program), float_nodes(program))
         else:
             model = read_model(core.data)
-            if precision.weights == F16:
-                halve_weights(model)
-            elif precision.weights.is_integer:
+            if precision.weights.is_integer:
                 narrow_weights(model, core, annotations.weights)
+        halve_weights(model, None if precision.weights == F16 else kept_tensors(program.student.module))
         narrow_tables(model, {name: each for name, each in annotations.weights.items() if name in tables})
         give_outside(model, deployable)
         path.write_bytes(write_model(model))

@@ -25,6 +25,7 @@ from edgekd.export.tflite_barriers import Guarded, remove_barriers
 from edgekd.ir.operators import weight_axis
 from edgekd.students.graph import Traced, is_decoding
 from edgekd.students.heads.deployed import DECODE, deployed
+from edgekd.students.islands import kept_tensors
 
 __all__ = ["DECODING", "TfliteCore", "convert_core", "run_shown", "to_tflite"]
 
@@ -179,7 +180,9 @@ def run_shown(data: bytes, example: NDArray[Any]) -> Any:
 
 
 def _match_weights(model: Any, traced: Traced) -> dict[int, str]:
-    parameters = {name: value.detach().numpy() for name, value in traced.student.module.named_parameters()}
+    module = traced.student.module
+    parameters = {name: value.detach().numpy() for name, value in module.named_parameters()}
+    parameters |= {name: module.get_buffer(name).numpy() for name in kept_tensors(module) - parameters.keys()}
     found: dict[int, str] = {}
     for operator in model.subgraphs[0].operators:
         kind = operator_name(model, operator)

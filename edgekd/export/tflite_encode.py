@@ -329,8 +329,8 @@ def narrow_tables(model: Any, tables: Mapping[str, Encoding]) -> None:
         tensor.quantization.zeroPoint = np.zeros(1, np.int64)
 
 
-def halve_weights(model: Any) -> None:
-    """Weights as float16 constants behind DEQUANTIZE, which runtimes fold at load."""
+def halve_weights(model: Any, only: AbstractSet[str] | None = None) -> None:
+    """Weights, all or those named, as float16 constants behind DEQUANTIZE, which runtimes fold at load."""
     graph = model.subgraphs[0]
     widened: dict[int, int] = {}
     for operator in list(graph.operators):
@@ -340,6 +340,8 @@ def halve_weights(model: Any) -> None:
         tensor = graph.tensors[index]
         content = constant_of(model, tensor)
         if content is None or (tensor.type != schema().TensorType.FLOAT32 and index not in widened):
+            continue
+        if only is not None and index not in widened and _name(tensor) not in only:
             continue
         if index not in widened:
             values = np.frombuffer(content, np.float32)

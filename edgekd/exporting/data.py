@@ -37,7 +37,7 @@ from edgekd.tasks._protocol import (
     Task,
     TaskSpec,
 )
-from edgekd.tasks.arrays import images_of
+from edgekd.tasks.arrays import Layout, images_of
 from edgekd.tasks.decoding import PICTURE_SUFFIXES
 from edgekd.tasks.labelled import statistics
 from edgekd.tasks.npz import array_names, read_array
@@ -51,6 +51,7 @@ AGREEMENT = "agreement"
 _IMAGES, _LABELS = ("x", "images", "inputs", "x_test", "x_validation", "x_train"), ("y", "labels")
 _CALIBRATION, _MADE_UP, _MOST_PICTURES = 256, 16, 2000
 
+_SIGNAL_AXES = 2
 _MOST_NAMED = 10  # classes
 _SILENT = SilentEvents()
 
@@ -115,7 +116,7 @@ def task_for(
     names = set(array_names(data))
     if {"x_test", "y_test"} <= names and names & {"x_train", "x_validation"} and names & {"y_train", "y_validation"}:
         first = read_array(data, "x_train" if "x_train" in names else "x_validation")
-        options = {"data": data.absolute(), "per_channel": True}
+        options = {"data": data.absolute(), "per_channel": True, "layout": _layout(shape)}
         return _of_task(module, called, "image-classification", options, _normal(first, mean, std), events, shape)
     images = next((name for name in _IMAGES if name in names), None)
     if images is None:
@@ -129,6 +130,11 @@ def task_for(
     told = read_array(data, labels) if labels is not None else None
     inputs = read_array(data, images)
     return _of_arrays(module, called, data, inputs, told, _normal(inputs, mean, std), shape)
+
+
+def _layout(shape: tuple[int, ...] | None) -> Layout:
+    """How arrays are read for a model's input: as signals where it has two axes."""
+    return "nct" if shape is not None and len(shape) == _SIGNAL_AXES else "auto"
 
 
 def _normal(images: NDArray[Any], mean: Values, std: Values) -> Mapping[str, Values]:
@@ -217,7 +223,7 @@ def _of_arrays(
 ) -> ModelTask:
     """Images that nobody split: a part calibrates, the rest scores."""
     blank = np.zeros(len(inputs), np.int64)
-    given = images_of(inputs, blank if told is None else told, "auto", source.name)
+    given = images_of(inputs, blank if told is None else told, _layout(shape), source.name)
     if given.labels.dtype.names is not None:
         raise ConfigurationError.one(f"the labels of {source.name} are no classes, one an image", "give (N,) integers")
     images = np.ascontiguousarray(given.inputs)

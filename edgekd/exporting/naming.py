@@ -17,18 +17,18 @@ def is_model(text: str) -> bool:
     return bool(_FUNCTION.match(text)) or text.endswith(_PROGRAM)
 
 
-def shape_of(text: str) -> tuple[int, int, int]:
-    """``3x224x224``: channels, height, width. Raises UsageError."""
+def shape_of(text: str) -> tuple[int, ...]:
+    """``3x224x224``: channels, height, width; ``1x16000``: channels and steps of a signal. Raises UsageError."""
     parts = text.lower().split("x")
     sizes = [int(part) for part in parts if part.isdigit() and int(part) > 0]
     if len(sizes) == len(parts) == 4 and sizes[0] == 1:
         sizes, parts = sizes[1:], parts[1:]  # with the batch, as other tools write it
     if len(sizes) != len(parts):
         raise UsageError(f"--input {text}: sizes with x between them expected", "for example --input 3x224x224")
-    if len(sizes) != 3:
+    if len(sizes) not in (2, 3):
         raise UsageError(
-            f"--input {text}: one image (channels x height x width) is taken so far; signals, tokens and several "
-            "inputs can't be exported yet",
-            "for example --input 3x224x224; of a signal (C, T) make an image: let the model take (N, C, 1, T)",
+            f"--input {text}: one image (channels x height x width) or signal (channels x steps) is taken so far; "
+            "tokens and several inputs can't be exported yet",
+            "for example --input 3x224x224, or 1x16000",
         )
-    return sizes[0], sizes[1], sizes[2]
+    return tuple(sizes)

@@ -168,7 +168,7 @@ class _Counts:
     """Elements, before a precision makes bytes of them."""
 
     weights: int  # of convolutions and linear layers
-    constants: int  # of modules that compute in float at every precision
+    constants: int  # of modules that compute in float at every precision, stored as float16
     others: int  # biases and the parameters of whatever couldn't be folded
     channels: int  # output channels of weighted operators: a scale each
     macs: int
@@ -180,8 +180,8 @@ class _Counts:
     def at(self, precision: Precision) -> StaticFeatures:
         scales = 4 * self.channels if precision.weights.is_integer else 0
         others = 4 if precision.weights.is_integer else precision.weights.bits // 8  # biases of integers are 32 bits
-        floats = self.constants * (4 if precision.weights.is_integer else others)
-        weight_bytes = self.weights * precision.weights.bits // 8 + floats + self.others * others + scales
+        weight_bytes = self.weights * precision.weights.bits // 8 + self.others * others + scales
+        weight_bytes += 2 * self.constants
         activation = precision.activations.bits // 8
         return StaticFeatures(
             parameters=self.weights + self.constants + self.others,

@@ -8,7 +8,10 @@ __all__ = ["KeptFloat", "kept_tensors", "stays_float"]
 
 
 class KeptFloat(nn.Module):
-    """Base of such a module. Its tensors keep float32 in integer files, and its operators are float islands."""
+    """Base of such a module: its operators are float islands.
+
+    Its tensors hold values that float16 has: files of every precision store them so, and lose nothing.
+    """
 
 
 def stays_float(module: nn.Module, path: str) -> bool:

@@ -3,7 +3,7 @@
 Short-time Fourier transform as a convolution with fixed cosines and sines under a Hann window; squares; a matrix of
 triangular filters on the mel scale (O'Shaughnessy 1987: ``2595 log10(1 + f / 700)``), which adds up real and imaginary
 part too; a logarithm. Four operators that every runtime has, computed in float at every precision. The constants are as
-large as a small network: ``2 x bins x window`` values.
+large as a small network: ``2 x bins x window`` values of 16 bits.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ class LogMelFilters(KeptFloat):
         """``kernels`` (2 bins, window), ``filters`` (mels, 2 bins)."""
         super().__init__()
         self.hop = hop
-        self.register_buffer("kernels", torch.from_numpy(kernels.astype(np.float32))[:, None])
-        self.register_buffer("filters", torch.from_numpy(filters.astype(np.float32))[:, :, None])
+        self.register_buffer("kernels", torch.from_numpy(kernels.astype(np.float16)).float()[:, None])
+        self.register_buffer("filters", torch.from_numpy(filters.astype(np.float16)).float()[:, :, None])
         self.register_buffer("ones", torch.ones(len(filters)))
 
     def forward(self, signal: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class Trace:
     answers: tuple[int, ...]
     spans: Mapping[str, ModuleSpan]
     parameters: Mapping[str, Shape]  # by name; tied ones once
-    constants: frozenset[str] = frozenset()  # names of those that stay float in integer files
+    constants: frozenset[str] = frozenset()  # names of those that are float16 at every precision (`islands`)
 
     def but(self, **changes: Any) -> Trace:
         """A copy with some fields replaced."""

@@ -18,7 +18,7 @@ from edgekd.cli.main import main
         (["m.py:build", "--output", "o", "--max-drop", "1"], 2, "for example --max-drop 1%"),
         (["m.py:build", "--output", "o", "--max-drop", "1%"], 2, "--max-drop compares answers to images"),
         (["m.py:build", "--output", "o", "--mean", "a"], 2, "numbers with commas"),
-        (["m.py:build", "--output", "o", "--input", "1x16000"], 2, "signals, tokens"),
+        (["m.py:build", "--output", "o", "--input", "16000"], 2, "one image"),
         (["m.py:build", "--output", "o", "--target", "pi5-30fps"], 2, "give --data"),
         (["m.py:nobuild", "--output", "o", "--input", "1x8x8"], 3, "no module `m`"),
         (["m.tflite", "--output", "o"], 2, "give the PyTorch model"),

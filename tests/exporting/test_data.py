@@ -152,3 +152,15 @@ def test_half_a_normalisation_and_other_files_are_usage(module, folder):
         task_for(module, "build", None, folder / "d.txt", (1.0,), ())
     with pytest.raises(UsageError, match="npz, a folder"):
         task_for(module, "build", None, folder / "d.txt", (), ())
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_arrays_are_signals_where_the_models_input_is_one(folder, split):
+    from torch import nn
+
+    signals, labels = np.random.default_rng(0).standard_normal((40, 2, 30)).astype(np.float32), np.arange(40) % 3
+    model = nn.Sequential(nn.Conv1d(2, 3, 5), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    parts = {"x_train": signals[:30], "y_train": labels[:30], "x_test": signals[30:], "y_test": labels[30:]}
+    np.savez(folder / "d.npz", **(parts if split else {"x": signals, "y": labels}))
+    given = task_for(model, "build", (2, 30), folder / "d.npz", (), ()).spec.input
+    assert (given.shape, given.raw_dtype) == ((2, 30), "float32")

@@ -65,7 +65,8 @@ def test_a_model_that_is_not_of_one_image_is_refused(folder, named, function, sh
 
 def test_shapes_are_read():
     assert shape_of("3x224x224") == shape_of("1x3x224x224") == (3, 224, 224)
-    for text in ("3x224", "224", "2x3x8x8", "3xx8", "3x0x8", "axbxc"):
+    assert shape_of("1x16000") == (1, 16000)
+    for text in ("1x2x3x8x8", "224", "2x3x8x8", "3xx8", "3x0x8", "axbxc"):
         with pytest.raises(EdgeKDError, match="--input"):
             shape_of(text)
     assert is_model("my.py:build")

@@ -33,7 +33,6 @@ from edgekd.ir.encoding import Annotations, Encoding
 from edgekd.ir.numerics import A8, F16, F32, Precision, TensorType
 from edgekd.students._protocol import Student
 from edgekd.students.graph import Traced, operator_in, trace
-from edgekd.students.islands import kept_tensors
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers.cache import shared
 from edgekd.teachers.normalise import normalised
@@ -198,12 +197,10 @@ def _parameters(traced: Traced) -> dict[str, Tensor]:
 
 
 def _rounded(module: nn.Module, kind: TensorType) -> nn.Module:
-    """The module (a copy already) with every weight at the nearest value of a type of floats."""
-    constants = kept_tensors(module)
+    """The module (a copy already) with every parameter at the nearest value of a type of floats."""
     with torch.no_grad():
-        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            if name in constants or isinstance(tensor, nn.Parameter):
-                tensor.copy_(tensor.to(_FLOATS[kind]).float())
+        for parameter in module.parameters():
+            parameter.copy_(parameter.to(_FLOATS[kind]).float())
     return module
 
 
