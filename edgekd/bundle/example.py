@@ -126,6 +126,9 @@ def _sound_steps(sound: SoundSpec) -> list[str]:
     ]
     if sound.channels == 1:
         lines.append("sound = sound.mean(0, keepdims=True)")
+    else:
+        lines.append(f"if channels != {sound.channels}:")
+        lines.append(f'    sys.exit(f"the recording has {{channels}} channels, and the model takes {sound.channels}")')
     lines.append(f"over = sound.shape[1] - {sound.samples}  # its middle, or zeros on both sides")
     lines.append(f"sound = sound[:, over // 2 : over // 2 + {sound.samples}] if over > 0 else sound")
     lines.append(f"before = ({sound.samples} - sound.shape[1]) // 2")

@@ -183,10 +183,23 @@ class TrainedTeacher(Record):
         return issubclass(plugins.load("edgekd.families", self.family), Staged)
 
     def _family(self, spec: TaskSpec) -> Family:
-        stages = _stages(spec)
+        if not self._in_stages:
+            return self._made(self.options)
+        shallow: Any = self._made(self._staged(1))
+        side = min(shallow.seen(spec)[1:]) // max(shallow.space_.stem_stride)
+        return self._made(self._staged(self.options.get("stages") or _stages(side)))
+
+    def _staged(self, stages: int) -> dict[str, Any]:
+        """Options of a family in stages."""
         widths = (self.width, self.width * 2 ** (stages - 1), self.width)
-        space = {"width": widths, "depth": (self.depth, self.depth), **self.options.get("space", {})}
-        options = {"stages": stages, **self.options, "space": space} if self._in_stages else self.options
+        written = self.options.get("space", {})
+        if not isinstance(written, Mapping):
+            raise ConfigurationError.one(
+                f"teacher.options.space is {written!r}: a mapping is expected", "for example {stem_stride: [2]}"
+            )
+        return {**self.options, "stages": stages, "space": {"width": widths, "depth": (self.depth,) * 2, **written}}
+
+    def _made(self, options: Mapping[str, Any]) -> Family:
         try:
             family: Family = plugins.load("edgekd.families", self.family).model_validate(options)
         except ValidationError as error:
@@ -203,12 +216,13 @@ class TrainedTeacher(Record):
     def _arch(self, family: Family, spec: TaskSpec) -> Arch:
         space = family.space(spec)
         most = {axis.name: axis.choices[-1] for axis in space.axes}
-        if self._in_stages:
-            most |= {f"width{stage + 1}": self.width * 2**stage for stage in range(_stages(spec))}
+        own = self._in_stages and not {"width", "widths"} & set(self.options.get("space", {}))
+        for name in most:
+            if own and name.startswith("width"):
+                most[name] = self.width * 2 ** (int(name.removeprefix("width")) - 1)
         return space.arch(most)
 
 
-def _stages(spec: TaskSpec) -> int:
-    """As many halvings as leave two pixels or more, three stages at the most."""
-    side = min(spec.input.shape[1:], default=1)
+def _stages(side: int) -> int:
+    """As many halvings as leave two pixels or more of a side, three stages at the most."""
     return 3 if side >= 8 else 2 if side >= 4 else 1

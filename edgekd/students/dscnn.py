@@ -68,13 +68,21 @@ class DsCnn(Staged):
         del arch
         return ()
 
-    def _seen(self, spec: TaskSpec) -> tuple[int, ...]:
+    def seen(self, spec: TaskSpec) -> tuple[int, ...]:
+        if self.log_mel is not None and not spec.plain:
+            raise ConfigurationError.one(
+                f"log_mel goes with one classification head, and task `{spec.name}` has others", "leave log_mel out"
+            )
         if self.log_mel is not None:
             return self.log_mel.shape(spec.input)
         shape = spec.input.shape
-        if len(shape) == 2 and spec.plain:
+        if len(shape) == 3 or (len(shape) == 2 and spec.plain):
             return shape
-        return super()._seen(spec)
+        raise ConfigurationError.one(
+            f"the family dscnn takes images (C, H, W), and signals (C, T) with one classification head; this task's "
+            f"input is {shape}",
+            "choose another family",
+        )
 
     def _sizes(self, arch: Arch, spec: TaskSpec) -> Sizes:
         sizes = super()._sizes(arch, spec)

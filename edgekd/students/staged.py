@@ -114,14 +114,14 @@ class Staged(Record):
 
     def space(self, spec: TaskSpec) -> Space:
         """The archs that fit this input. Raises ConfigurationError when an image is too small for the stages."""
-        strides, shape = tuple(sorted(set(self.space_.stem_stride))), self._seen(spec)
+        strides, shape = tuple(sorted(set(self.space_.stem_stride))), self.seen(spec)
         resolutions = self._resolutions(spec)
         smallest = min(shape[1:]) * resolutions[0] // shape[1]
         needed = strides[-1] * 2 ** (self.stages - 1)
         if smallest < needed:
             raise ConfigurationError.one(
                 f"{self.stages} stages and a stem stride of {strides[-1]} need "
-                f"{'images of at least' if len(shape) == 3 else 'signals of at least'} {needed} "
+                f"{'images' if len(shape) == 3 else 'signals'} of at least {needed} "
                 f"{'pixels' if len(shape) == 3 else 'steps'}, and these have {smallest}",
                 "lower student.stages or student.space.stem_stride, or raise student.space.resolution",
             )
@@ -157,7 +157,7 @@ class Staged(Record):
         """``into`` with the weights of ``module``; archs that differ in depth alone."""
         return carried(module, self._depths(before), into, self._depths(after))
 
-    def _seen(self, spec: TaskSpec) -> tuple[int, ...]:
+    def seen(self, spec: TaskSpec) -> tuple[int, ...]:
         """Channels and sides of what the stem, or the averaging before it, is given.
 
         Raises ConfigurationError where the family can't take the task's input.
@@ -191,7 +191,7 @@ class Staged(Record):
         return self.space_.depths or (self.space_.depth,) * self.stages
 
     def _sizes(self, arch: Arch, spec: TaskSpec) -> Sizes:
-        picks, shape = dict(arch.choices), self._seen(spec)
+        picks, shape = dict(arch.choices), self.seen(spec)
         return Sizes(
             channels=shape[0],
             widths=self._each("width", arch),
@@ -203,7 +203,7 @@ class Staged(Record):
 
     def _resolutions(self, spec: TaskSpec) -> tuple[int, ...]:
         """Ascending. Raises ConfigurationError where an image can't be averaged down to one evenly."""
-        height, *others = self._seen(spec)[1:]
+        height, *others = self.seen(spec)[1:]
         for asked in self.space_.resolution:
             if height % asked or any(side % (height // asked) for side in others):
                 shown = " x ".join(map(str, (height, *others)))

@@ -11,10 +11,8 @@ series go to one split: they overlap, or are alike.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self
@@ -23,25 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, PrivateAttr, model_validator
 
-from edgekd.errors import ConfigurationError, Place, Problem
+from edgekd.errors import ConfigurationError
 from edgekd.references import ExistingFile
-from edgekd.tasks.class_folders import PART_NAMES
 from edgekd.tasks.image_classification import Images
 from edgekd.tasks.labelled import CarvedImages, LabelledImages
 from edgekd.tasks.labelled_files import PARTS, Part, Share, class_order, parted
+from edgekd.tasks.sample_store import Progress
+from edgekd.tasks.series_rows import Columns, Series, read_series
+from edgekd.tasks.splits import content_keys
 
 __all__ = ["CsvSeries"]
-
-_NAMED = 20
-
-
-class _Series(NamedTuple):
-    """Rows that follow each other in time."""
-
-    name: str
-    values: NDArray[np.float32]  # (columns, steps)
-    labels: list[str]  # of each step
-    part: Part
 
 
 class _Window(NamedTuple):
@@ -64,9 +53,22 @@ class _Windows(LabelledImages):
         """Of the series: windows of one have the same key."""
         return self.series
 
+    @cached_property
+    def own_keys(self) -> NDArray[np.uint64]:
+        """Of the windows: calibration, which is a part of training, takes some of each series."""
+        return content_keys(self.inputs)
+
     def take(self, indices: NDArray[np.int64]) -> _Windows:
         """As `LabelledImages.take`."""
         return _Windows(self._inputs_of(indices), self.labels[indices], self.series[indices])
+
+
+class _Read(NamedTuple):
+    """What became of a file."""
+
+    parts: dict[Part, _Windows]
+    names: tuple[str, ...]
+    words: str
 
 
 class CsvSeries(Images):
@@ -80,6 +82,7 @@ class CsvSeries(Images):
     """
 
     samples_are: ClassVar[str] = "series"
+    what: ClassVar[str] = "series"
 
     file: ExistingFile
     values: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -91,7 +94,7 @@ class CsvSeries(Images):
     test: Share = 0.2
     per_channel: bool = True
     flip: Literal[False] = False
-    _read: tuple[dict[Part, _Windows], tuple[str, ...]] | None = PrivateAttr(None)
+    _read: _Read | None = PrivateAttr(None)
 
     model_config = Images.model_config | {"populate_by_name": True, "serialize_by_alias": True}
 
@@ -108,10 +111,22 @@ class CsvSeries(Images):
         return self.file.stem
 
     def _names(self) -> tuple[str, ...]:
-        return self._ready()[1]
+        return self._ready().names
+
+    def prepare(self, progress: Progress, stop: Callable[[], bool]) -> str:
+        """Read the file, and say what became of it. Raises ConfigurationError."""
+        del stop  # a second a million rows
+        progress(0, 1, f"reading {self.file.name}")
+        words = self._ready().words
+        progress(1, 1, "")
+        return words
+
+    def all_series(self) -> list[Series]:
+        """Before they are cut. Raises ConfigurationError on lines that are wrong."""
+        return read_series(self.file, Columns(self.values, self.label, self.series, self.split_column))
 
     def _carve(self) -> CarvedImages:
-        read, _ = self._ready()
+        read = self._ready().parts
         return CarvedImages(
             what=self._title(),
             train=read["train"],
@@ -122,35 +137,46 @@ class CsvSeries(Images):
             train_limit=self.train_limit,
         )
 
-    def _ready(self) -> tuple[dict[Part, _Windows], tuple[str, ...]]:
+    def _ready(self) -> _Read:
         if self._read is None:
-            found = self._all_series()
-            if self.length is None:
-                self._require_one_length(found)
-            cut = [window for series in found for window in self._windows_of(series)]
-            if not cut:
-                raise ConfigurationError.one(
-                    f"{self.file}: no series has {self.length} steps with one label", "lower `length`"
-                )
-            names = self.labels or class_order({window.label for window in cut})
-            if unknown := sorted({window.label for window in cut} - set(names)):
-                raise ConfigurationError.one(
-                    f"{self.file} has the class `{unknown[0]}`, which `labels` doesn't name", "name every class"
-                )
-            numbers = {name: number for number, name in enumerate(names)}
-            labels = np.asarray([numbers[window.label] for window in cut], np.int64)
-            keys = np.asarray([window.key for window in cut], np.uint64)
-            windows = _Windows(np.stack([window.values for window in cut]), labels, keys)
-            named = [window.part for window in cut]
-            parts = parted(named, windows.keys, labels, self.test, self.validation, str(self.file), "windows")
-            self._read = {part: windows.take(parts[part]) for part in PARTS}, names
+            self._read = self._cut(self.all_series())
         return self._read
 
-    def lengths(self) -> list[int]:
-        """How many steps each series has. Raises ConfigurationError on lines that are wrong."""
-        return [len(series.labels) for series in self._all_series()]
+    def _cut(self, found: list[Series]) -> _Read:
+        if self.length is None:
+            self._require_one_length(found)
+        cut = [window for series in found for window in self._windows_of(series)]
+        there = {label for series in found for label in series.labels}
+        names = self.labels or class_order(there)
+        if unknown := sorted(there - set(names)):
+            raise ConfigurationError.one(
+                f"{self.file} has the class `{unknown[0]}`, which `labels` doesn't name", "name every class"
+            )
+        if lost := sorted(there - {window.label for window in cut}):
+            raise ConfigurationError.one(
+                f"{self.file}: of class `{lost[0]}` no series has {self.length} steps with one label", "lower `length`"
+            )
+        numbers = {name: number for number, name in enumerate(names)}
+        labels = np.asarray([numbers[window.label] for window in cut], np.int64)
+        keys = np.asarray([window.key for window in cut], np.uint64)
+        windows = _Windows(np.stack([window.values for window in cut]), labels, keys)
+        named = [window.part for window in cut]
+        parts = parted(named, keys, labels, self.test, self.validation, str(self.file), "windows")
+        content = content_keys(windows.inputs)  # of one series that is like a part of another
+        seen = content[np.concatenate([parts["test"], parts["validation"]])]
+        parts["train"] = parts["train"][~np.isin(content[parts["train"]], seen)]
+        if untaught := sorted(there - {names[label] for label in labels[parts["train"]]}):
+            raise ConfigurationError.one(
+                f"{self.file}: the class `{untaught[0]}` has no series for training: all windows of a series are in "
+                "one split",
+                "give it more series: name a column in `series`, or write a column `split`",
+            )
+        short = sum(len(series.labels) < (self.length or 0) for series in found)
+        left = f"; {short:,} shorter than {self.length} steps left out" if short else ""
+        words = f"{len(cut):,} windows of {len(names)} classes from {len(found):,} series{left}"
+        return _Read({part: windows.take(parts[part]) for part in PARTS}, names, words)
 
-    def _require_one_length(self, found: Sequence[_Series]) -> None:
+    def _require_one_length(self, found: Sequence[Series]) -> None:
         lengths = {len(series.labels): series.name for series in found}
         if len(lengths) > 1:
             (least, shortest), (most, longest) = min(lengths.items()), max(lengths.items())
@@ -159,7 +185,7 @@ class CsvSeries(Images):
                 "write `length`, to cut them into windows",
             )
 
-    def _windows_of(self, series: _Series) -> Iterator[_Window]:
+    def _windows_of(self, series: Series) -> Iterator[_Window]:
         key = int.from_bytes(hashlib.blake2b(series.values.tobytes(), digest_size=8).digest(), "big")
         steps = len(series.labels)
         length = self.length or steps
@@ -171,66 +197,3 @@ class CsvSeries(Images):
                 raise ConfigurationError.one(
                     f"{self.file}: series `{series.name}` has several labels", "write `length`, to cut it into windows"
                 )
-
-    def _all_series(self) -> list[_Series]:
-        """In order of their first rows. Raises ConfigurationError naming the lines that are wrong."""
-        rows: dict[str, tuple[list[list[float]], list[str], Part]] = {}
-        problems, run, before = list[Problem](), 0, ""
-        for line, row in self._rows():
-            label = (row.get(self.label) or "").strip()
-            run += label != before
-            before = label
-            name = str(run) if self.series is None else (row.get(self.series) or "").strip()
-            part = PART_NAMES.get((row.get(self.split_column or "") or "").strip().lower() or "train")
-            values = [_number(row.get(column)) for column in self.values]
-            wrong = next((c for c, value in zip(self.values, values, strict=True) if not math.isfinite(value)), None)
-            if wrong is not None:
-                message, remedy = f"`{wrong}` is `{row.get(wrong) or ''}`", "a finite number is expected"
-            elif not label or not name:
-                message, remedy = f"`{self.series if label else self.label}` is empty", "give both"
-            elif part is None:
-                found = row.get(self.split_column or "")
-                message, remedy = f"`{self.split_column}` is `{found}`", "train, validation or test"
-            elif rows.setdefault(name, ([], [], part))[2] != part:
-                message, remedy = f"series `{name}` is in two parts", "all rows of a series belong to one"
-            else:
-                rows[name][0].append(values)
-                rows[name][1].append(label)
-                continue
-            problems.append(Problem(message, remedy, Place(str(self.file), line)))
-        if problems:
-            more = len(problems) - _NAMED
-            rest = [Problem(f"{more} more lines are wrong", "", Place(str(self.file)))] if more > 0 else []
-            raise ConfigurationError([*problems[:_NAMED], *rest])
-        return [
-            _Series(name, np.ascontiguousarray(np.asarray(values, np.float32).T), labels, part)
-            for name, (values, labels, part) in rows.items()
-        ]
-
-    def _rows(self) -> Iterator[tuple[int, dict[str, str | None]]]:
-        """Rows by the columns' names, with their lines. Raises ConfigurationError on what is no such table."""
-        needed = [*self.values, self.label, *(name for name in (self.series, self.split_column) if name)]
-        try:
-            with self.file.open(encoding="utf-8-sig", newline="") as stream:
-                reader = csv.DictReader(stream)
-                reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
-                if missing := [name for name in needed if name not in columns]:
-                    raise ConfigurationError.one(
-                        f"there is no column `{missing[0]}`; the columns are {', '.join(columns) or '(none)'}",
-                        "name columns of its first line",
-                        Place(str(self.file), 1),
-                    )
-                for row in reader:
-                    yield reader.line_num, row
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ConfigurationError.one(
-                f"is not a CSV file: {error}", "write it as UTF-8", Place(str(self.file))
-            ) from error
-
-
-def _number(text: str | None) -> float:
-    """NaN where it is none."""
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return math.nan

@@ -163,7 +163,7 @@ class Images(Record):
         for name, values in (("mean", mean), ("std", std)):
             if len(values) not in (1, channels):
                 raise ConfigurationError.one(
-                    f"{title}: `{name}` has {len(values)} values, and the images have {channels} channels",
+                    f"{title}: `{name}` has {len(values)} values, and the samples have {channels} channels",
                     "give one value, or one a channel",
                 )
         if min(std) <= 0:

@@ -43,6 +43,11 @@ class LabelledImages:
         """A hash of each sample's content: equal samples have equal keys."""
         return content_keys(self.inputs)
 
+    @property
+    def own_keys(self) -> NDArray[np.uint64]:
+        """Keys by which calibration is carved out of training; where samples belong together, `keys` are of all."""
+        return self.keys
+
     @cached_property
     def digest(self) -> Digest:
         """Of inputs and labels, in order."""
@@ -142,8 +147,8 @@ class CarvedImages:
         strata = _strata(self.train.labels)
         validation, rest = (free[part] for part in carve(keys[free], strata[free], [validation_count]))
         if self.train_limit is not None:
-            rest = rest[carve(keys[rest], strata[rest], [self.train_limit])[0]]
-        calibration = rest[carve(keys[rest], strata[rest], [self.calibration_count])[0]]
+            rest = rest[carve(self.train.own_keys[rest], strata[rest], [self.train_limit])[0]]
+        calibration = rest[carve(self.train.own_keys[rest], strata[rest], [self.calibration_count])[0]]
         parts.setdefault("validation", self.train.take(validation))
         parts["train"] = self.train.take(rest)
         parts["calibration"] = self.train.take(calibration)

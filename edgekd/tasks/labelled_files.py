@@ -65,8 +65,10 @@ class StoredSamples(LabelledImages):
         count = self.inputs.size // (self.inputs.shape[1] if per_channel else 1)
         axes = 0 if per_channel else None
         totals = [np.atleast_1d(self.facts[name].sum(axes)).tolist() for name in ("sum", "squares")]
-        # in whole numbers of any size: the difference of two large floats would be noise
-        variances = [(count * squares - total**2) / count**2 for total, squares in zip(*totals, strict=True)]
+        # in whole numbers of any size: the difference of two large floats would be noise. Sums of floats may differ by
+        # less than nothing where all values are alike
+        spreads = [count * squares - total**2 for total, squares in zip(*totals, strict=True)]
+        variances = [max(spread, 0) / count**2 for spread in spreads]
         return rounded(total / count for total in totals[0]), rounded(variance**0.5 for variance in variances)
 
     def take(self, indices: NDArray[np.int64]) -> StoredSamples:
@@ -115,7 +117,7 @@ class LabelledFiles(Images):
         return f"{count:,} {self.what} of {len(self._names())} classes, {format_bytes(size)} in {self._folder}{ignored}"
 
     def split_list(self) -> str:
-        """Which file is in which split, as a list that the task `image-csv` reads: path, label, split."""
+        """Which file is in which split: path, label, split. Of pictures, the task `image-csv` reads it."""
         self._ready(_silent, _never)
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice, pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import ValidationError
@@ -23,13 +22,16 @@ from edgekd.tasks.image_classification import ImageClassification
 from edgekd.tasks.image_csv import ImageCsv
 from edgekd.tasks.image_folder import ImageFolder
 from edgekd.tasks.labelled_pictures import LabelledPictures
+from edgekd.tasks.series_rows import Columns, is_number, read_rows
 from edgekd.tasks.sounds import SOUND_SUFFIXES, header_of
 from edgekd.tasks.text_classification import TEXT_SUFFIXES, TextClassification
 
 __all__ = ["Seen", "look_at"]
 
 _LOOKED_AT = 200  # headers of pictures: enough to tell how large most of them are
-_WINDOW = 128  # steps of a window, where series are of several lengths
+_WINDOW, _LEAST_WINDOW = 128, 4  # steps of a window, where series are of several lengths
+_SHORT = 10  # percentile of their lengths: what is shorter is left out
+_NAMED = 6  # columns
 _LENGTHS = 95  # percentile of recordings' and texts' lengths that becomes the length of all
 _PIECES, _MOST_TOKENS = 1.5, 128  # tokens of a word, about, and of a text at the most
 _SIDES = (32, 48, 64, 96)
@@ -81,7 +83,13 @@ def _first_sample(folder: Path) -> str:
     paths = sorted(folder.rglob("*"))
     samples = (path.suffix.lower() for path in paths if path.suffix.lower() in (*PICTURE_SUFFIXES, *SOUND_SUFFIXES))
     texts = (path.suffix.lower() for path in paths if path.suffix.lower() in TEXT_SUFFIXES and path.parent != folder)
-    return next(samples, "") or next(texts, "")
+    found = next(samples, "")
+    if not found and (other := {path.suffix.lower() for path in paths} & _OTHER_SOUNDS):
+        raise ConfigurationError.one(
+            f"{folder} holds {min(other)} files: of recordings WAV files are read",
+            "convert them, for example: ffmpeg -i a.flac -c:a pcm_s16le a.wav",
+        )
+    return found or next(texts, "")
 
 
 def _lists_texts(path: Path) -> bool:
@@ -111,69 +119,67 @@ def _of_texts(option: str, folder: Path, data: Path) -> Seen:
     )
 
 
-class _Columns(NamedTuple):
-    """Columns of a CSV file of series, told apart by their names and by the first rows."""
-
-    values: list[str]
-    label: str
-    series: str | None
-    split: str | None
+_OTHER_SOUNDS = frozenset((".flac", ".mp3", ".ogg", ".m4a", ".aac", ".opus"))
 
 
-def _columns_of_series(path: Path) -> _Columns | None:
-    """None where the file is a list of pictures, or isn't there. Raises ConfigurationError where no label is found."""
+def _columns_of_series(path: Path) -> Columns | None:
+    """Columns of a file of series, told apart by their names and the first rows; None where it lists pictures.
+
+    Raises ConfigurationError where no label is found, and where a column of numbers holds something else.
+    """
     if not path.is_file():
         return None
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            names, rows = [name.strip() for name in reader.fieldnames or ()], list(islice(reader, _LOOKED_AT))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigurationError.one(f"can't be read: {error}", "write it as UTF-8", Place(str(path))) from error
-    lower = {name.lower(): name for name in names}
+    rows = list(islice(read_rows(path), _LOOKED_AT))
+    names = list(rows[0][1]) if rows else []
+    lower = {name.lower(): name for name in names if name}
     if "path" in lower:
         return None
     label = next((lower[name] for name in _LABELS if name in lower), None)
     series = next((lower[name] for name in _SERIES if name in lower), None)
-    apart = {label, series, lower.get("split"), *(lower[name] for name in _TIMES if name in lower)}
-    values = [name for name in names if name not in apart and rows and all(_is_number(row.get(name)) for row in rows)]
+    if series is not None and len({row[series] for _, row in rows}) == len(rows):
+        series = None  # a number of its own for each row
+    split = lower.get("split")
+    values = [name for name in names if name and name not in (label, series, split) and _counts(rows, name)]
     if label is None or not values:
         raise ConfigurationError.one(
-            f"the columns are {', '.join(names) or '(none)'}: a column `label` and columns of numbers are expected for "
-            "series, or path and label for a list of pictures",
+            f"the columns are {', '.join(map(str, names)) or '(none)'}: a column `label` and columns of numbers are "
+            "expected for series, or path and label for a list of pictures",
             "name the column of classes `label`",
             Place(str(path), 1),
         )
-    return _Columns(values, label, series, lower.get("split"))
+    return Columns(values, label, series, split)
 
 
-_LABELS, _SERIES, _TIMES = (
-    ("label", "class", "activity"),
-    ("series", "recording", "run", "id"),
-    ("time", "timestamp", "t"),
-)
-"""Names of columns, as people call them."""
+def _counts(rows: Sequence[tuple[int, dict[str, str | None]]], name: str) -> bool:
+    """Whether a column is a signal: numbers, which don't merely count the rows."""
+    odd = [(line, row[name]) for line, row in rows if not is_number(row[name])]
+    if odd and len(odd) <= len(rows) // 2:
+        line, text = odd[0]
+        raise ConfigurationError.one(f"line {line}: `{name}` is `{text or ''}`, and mostly a number", "write a number")
+    numbers = [] if odd else [float(row[name] or 0) for _, row in rows]
+    counting = len(numbers) > 1 and all(one < other for one, other in pairwise(numbers))
+    return bool(numbers) and not counting and name.lower() not in _TIMES
 
 
-def _is_number(text: str | None) -> bool:
-    try:
-        return math.isfinite(float(text or "nan"))
-    except ValueError:
-        return False
+_LABELS = ("label", "class", "activity")
+_SERIES = ("series", "recording", "run", "id")
+_TIMES = ("time", "timestamp", "t")
 
 
-def _of_series(columns: _Columns, folder: Path, data: Path) -> Seen:
+def _of_series(columns: Columns, folder: Path, data: Path) -> Seen:
     options: dict[str, Any] = {"kind": "csv-series", "file": str(data), **columns._asdict()}
     options = {name: value for name, value in options.items() if value is not None}
-    lengths = _made(CsvSeries, folder, {**options, "length": 1}).lengths()
-    if len(set(lengths)) > 1:
-        options["length"] = length = min(_WINDOW, *lengths)
-        options["step"] = max(1, length // 2)
+    found = _made(CsvSeries, folder, options).all_series()
+    runs = [len(list(run)) for series in found for _, run in groupby(series.labels)]
+    if len({len(series.labels) for series in found}) > 1 or len(runs) > len(found):
+        length = max(_LEAST_WINDOW, min(_WINDOW, int(np.percentile(runs, _SHORT))))
+        options |= {"length": length, "step": max(1, length // 2)}
     spec, train, commonest = _looked_through(_made(CsvSeries, folder, options))
     channels, steps = spec.input.shape
+    named = ", ".join(columns.values[:_NAMED]) + ", ..." * (channels > _NAMED)
     return Seen(
         task=options,
-        words=f"{train:,} training series of {spec.head.classes} classes, {channels} columns of {steps} steps",
+        words=f"{train:,} training windows of {spec.head.classes} classes, columns {named}, {steps} steps",
         train=train,
         classes=spec.head.classes,
         commonest=commonest,

@@ -17,6 +17,9 @@ __all__ = ["SOUND_SUFFIXES", "Header", "decode_sound", "header_of"]
 
 SOUND_SUFFIXES = (".wav", ".wave")
 
+_EXTENSIBLE, _PCM = b"\xfe\xff", b"\x01\x00"  # format tags
+_WIDEST = 4  # bytes a value
+_UNKNOWN_LENGTH = 0x7FFFFFFF - 64  # of the data in bytes, as streams have it
 _AS_PCM = "write it as PCM, for example: ffmpeg -i {name} -c:a pcm_s16le out.wav"
 
 
@@ -55,7 +58,7 @@ def decode_sound(data: bytes, spec: SoundSpec, path: Path) -> NDArray[np.float32
 
 def _opened(data: bytes, path: Path) -> tuple[Header, bytes]:
     try:
-        with wave.open(io.BytesIO(data)) as file:
+        with wave.open(io.BytesIO(_plain(data))) as file:
             header = Header(file.getframerate(), file.getnframes(), file.getnchannels(), file.getsampwidth())
             frames = file.readframes(header.samples)
     except (wave.Error, EOFError, ValueError) as error:
@@ -63,14 +66,29 @@ def _opened(data: bytes, path: Path) -> tuple[Header, bytes]:
         raise ConfigurationError.one(
             f"{path} can't be read as a WAV file: {reason}", _AS_PCM.format(name=path.name)
         ) from error
+    if header.width > _WIDEST:
+        raise ConfigurationError.one(f"{path} has values of {8 * header.width} bits", _AS_PCM.format(name=path.name))
     whole = len(frames) // (header.channels * header.width)
     if not whole or header.rate < 1:
         raise ConfigurationError.one(f"{path} has no samples", "take it out, or record it again")
+    if whole < header.samples and header.samples * header.channels * header.width >= _UNKNOWN_LENGTH:
+        raise ConfigurationError.one(
+            f"{path} doesn't say how long it is: it was written as a stream", _AS_PCM.format(name=path.name)
+        )
     if whole < header.samples:
         raise ConfigurationError.one(
             f"{path} ends after {whole} of {header.samples} samples", "it was cut off: copy it again, or take it out"
         )
     return header, frames
+
+
+def _plain(data: bytes) -> bytes:
+    """A file in the extensible format as a plain one, where its values are integers: the reader knows no other."""
+    at = data.find(b"fmt ", 12)
+    tag, inner = data[at + 8 : at + 10], data[at + 32 : at + 34]
+    if at >= 0 and tag == _EXTENSIBLE and inner == _PCM:
+        return data[: at + 8] + _PCM + data[at + 10 :]
+    return data
 
 
 def _values(frames: bytes, header: Header) -> NDArray[np.float32]:

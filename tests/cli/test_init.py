@@ -255,3 +255,23 @@ def test_texts_begin_one_too(tmp_path: Path, data: str) -> None:
         "mlp_ratio",
         "width",
     ]
+
+
+def test_columns_that_count_are_no_signal_and_changing_labels_make_windows(tmp_path: Path) -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    names = [name for name in "abab" * 3 for _ in range(20 + 5 * (name == "a"))]
+    rows = [f"{at},{at / 50},{rng.random()},{name}" for at, name in enumerate(names)]
+    (tmp_path / "log.csv").write_text("\n".join([",seconds,ax, label", *rows]))
+    assert main(["init", "--data", "log.csv"]) == 0
+    task = read_project(tmp_path / "project.yaml").task
+    assert task.spec.input.shape == (1, 20)
+    assert task.spec.head.labels == ("a", "b")
+
+
+def test_a_column_that_is_mostly_numbers_is_refused_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{'?' if at == 7 else 0.5 * (at % 3)},{'ab'[at % 2]}" for at in range(40)]
+    (tmp_path / "log.csv").write_text("\n".join(["ax,label", *rows]))
+    assert main(["init", "--data", "log.csv"]) == 3
+    assert "line 9: `ax` is `?`" in capsys.readouterr().err

@@ -113,3 +113,23 @@ def test_recordings_are_listed_with_their_splits_and_decoded_once(tmp_path, monk
     assert len(task.split_list().splitlines()) == 25
     assert made(root).spec == task.spec
     assert len(calls) == 24
+
+
+def test_integers_in_the_extensible_format_are_read(tmp_path):
+    values = tone(440, 0.01, 0)
+    path = write_wav(tmp_path / "a.wav", values)
+    data = path.read_bytes()
+    inner = b"\x16\x00" + data[34:36] + bytes(4) + b"\x01\x00" + bytes.fromhex("000000001000800000aa00389b71")
+    body = b"WAVEfmt " + (40).to_bytes(4, "little") + b"\xfe\xff" + data[22:36] + inner + data[36:]
+    wide = b"RIFF" + len(body).to_bytes(4, "little") + body
+    spec = SoundSpec(rate=RATE, samples=len(values))
+    assert np.array_equal(decode_sound(wide, spec, path), decode_sound(data, spec, path))
+
+
+def test_alike_recordings_of_silence_are_refused_with_a_reason(tmp_path):
+    root = tmp_path / "silent"
+    for name in ("a", "b"):
+        for number in range(10):
+            write_wav(root / name / f"{number}.wav", np.full(40 + number, 0.3))
+    with pytest.raises(ConfigurationError, match=r"all values are the same|no sample is left|none of"):
+        _ = made(root, seconds=0.005).spec
