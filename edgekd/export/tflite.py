@@ -48,6 +48,7 @@ class TfliteExporter:
         from edgekd.compress.quantization.tables import tables_of
         from edgekd.export.encoded import encodings_by_node, float_nodes, passing_nodes
         from edgekd.export.flatbuffer import read_model, write_model
+        from edgekd.export.tflite_barriers import read_by
         from edgekd.export.tflite_core import convert_core
         from edgekd.export.tflite_encode import halve_weights, narrow_tables, narrow_weights, quantize
         from edgekd.export.tflite_outside import give_outside
@@ -59,11 +60,16 @@ class TfliteExporter:
         program = traced(student, dynamic=options.batch != 1)
         encodings = encodings_by_node(program)  # first: annotations of another graph are refused here
         islands = program.student.annotations.float_operators
-        key = core_key(program.student, "tflite", str(options.batch), *islands)
-        core = _CORES.get(key, lambda: convert_core(program, options.batch))
+        about = ("tflite", str(options.batch), *islands)
+        core = _CORES.get(core_key(program.student, *about), lambda: convert_core(program, options.batch))
         deployable, annotations = Deployable(program.student, options), program.student.annotations
         precision = deployable.precision
         tables = tables_of(program)
+        merged = annotations.weights.keys() - tables - set(core.parameters.values())
+        if merged and not precision.is_static:  # a LayerNorm's scale was merged into them
+            apart = read_by(program, merged)
+            key = core_key(program.student, *about, *sorted(apart))
+            core = _CORES.get(key, lambda: convert_core(program, options.batch, apart))
         if precision.is_static:
             weights = {name: encoding for name, encoding in annotations.weights.items() if name not in tables}
             model = quantize(core, encodings, weights, passing_nodes(program), float_nodes(program))

@@ -1,8 +1,8 @@
 """Barriers for the TFLite converter, which merges constants into the weights beside them.
 
 It would fold a LayerNorm's scale, or attention's, into a linear layer whose weights have encodings. So each value that
-crosses the border of a float island is multiplied by a second input of the model while it is converted. Afterwards the
-multiplications and that input are taken out.
+crosses the border of a float island is multiplied by a second input of the model while it is converted; so is what
+layers read whose weights are stored in 8 bits. Afterwards the multiplications and that input are taken out.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from edgekd.export.encoded import float_nodes
 from edgekd.export.flatbuffer import add_operator, add_tensor, operator_name, schema
 from edgekd.students.graph import Traced, call, execute_nodes, spec_of
 
-__all__ = ["Guarded", "remove_barriers"]
+__all__ = ["Guarded", "read_by", "remove_barriers"]
 
 
 class Guarded(nn.Module):
-    """A student's program with a barrier behind each value that crosses a border. Takes (images, one)."""
+    """A student's program with a barrier behind each value that crosses a border, and behind some nodes ``apart``.
 
-    def __init__(self, traced: Traced) -> None:
+    Takes (images, one).
+    """
+
+    def __init__(self, traced: Traced, apart: AbstractSet[str] = frozenset()) -> None:
         super().__init__()
-        self._traced, self._borders = traced, _borders(traced)
+        self._traced, self._borders = traced, _borders(traced) | apart
 
     def forward(self, images: Tensor, one: Tensor) -> Any:
         """The program's answers. ``one`` is a tensor (1,) of 1."""
@@ -96,6 +99,17 @@ def _operator(model: Any, name: str, inputs: list[int], result: int, options: An
 
 _ACTIVATIONS: Mapping[int, str] = {1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH"}
 """TFLite's fused activation functions (schema.fbs, ``ActivationFunctionType``)."""
+
+
+def read_by(traced: Traced, weights: AbstractSet[str]) -> frozenset[str]:
+    """Nodes whose values the operators with these weights read."""
+    found = set[str]()
+    for node in traced.program.graph.nodes:
+        if node.op == "call_function" and spec_of(node).weighted and len(node.args) > 1:
+            source, weight = node.args[0], node.args[1]
+            if isinstance(weight, fx.Node) and traced.parameters.get(weight.name) in weights:
+                found |= {source.name} if isinstance(source, fx.Node) and source.op == "call_function" else set()
+    return frozenset(found)
 
 
 def _borders(traced: Traced) -> frozenset[str]:

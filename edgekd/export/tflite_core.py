@@ -43,15 +43,18 @@ class TfliteCore:
     decoding: frozenset[int]  # tensors of what decodes raw answers; their names begin with `DECODING`
 
 
-def convert_core(traced: Traced, batch: int | Literal["dynamic"]) -> TfliteCore:
-    """Convert. Raises ConfigurationError with the converter's reason where an operator can't be lowered."""
+def convert_core(traced: Traced, batch: int | Literal["dynamic"], apart: frozenset[str] = frozenset()) -> TfliteCore:
+    """Convert; what the nodes ``apart`` compute is kept from being merged into what reads it.
+
+    Raises ConfigurationError with the converter's reason where an operator can't be lowered.
+    """
     import litert_torch
 
     given = traced.student.task.input
     sample = torch.from_numpy(given.random(0, 2 if batch == "dynamic" else batch))
     channels = sample.ndim > 2
-    guarded = bool(traced.student.annotations.float_operators)
-    whole = Guarded(traced) if guarded else deployed(traced.student.module.eval(), traced.student.task)
+    guarded = bool(traced.student.annotations.float_operators or apart)
+    whole = Guarded(traced, apart) if guarded else deployed(traced.student.module.eval(), traced.student.task)
     module: Any = whole
     if channels:
         module = litert_torch.to_channel_last_io(module, args=[0]).eval()

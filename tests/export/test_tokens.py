@@ -45,7 +45,9 @@ def student_of(given: InputSpec) -> Student:
     )
     student = new_student(family, family.space(spec).at(0), spec, seed=0)
     with torch.no_grad():
-        for parameter in student.module.parameters():
+        for name, parameter in student.module.named_parameters():
+            if "norm" in name and name.endswith("weight"):  # as training leaves them: converters merge such scales
+                torch.nn.init.uniform_(parameter, 0.5, 1.5)
             parameter.mul_(2.0 if parameter.ndim > 1 else 1.0)
     return student
 
@@ -100,6 +102,8 @@ def test_texts_are_answered_alike_in_files_that_take_ids(
     table = VOCABULARY * 16
     assert sizes[Precision.FLOAT32] - sizes[Precision.DYNAMIC_INT8] > 3 * table, sizes
     assert sizes[Precision.FLOAT32] - sizes[Precision.INT8] > 2 * table, sizes
+    if where.runtime == "litert":  # all layers are in 8 bits, those behind a LayerNorm too
+        assert sizes[Precision.DYNAMIC_INT8] < 1.05 * sizes[Precision.INT8], sizes
 
 
 @pytest.mark.runtime
