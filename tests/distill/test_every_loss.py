@@ -35,6 +35,11 @@ def flattened():  # no pooling between the last map and the classifier
 FAMILIES = {
     "resnet": ("resnet", {"space": {"width": [8, 8], "depth": [1, 1]}, "stages": 2}),
     "mobilenet": ("mobilenet", {"space": {"width": [8, 8], "depth": [1, 1], "expansion": 2}, "stages": 2}),
+    "dscnn": ("dscnn", {"space": {"width": [8, 8], "depth": [1, 1]}, "stages": 2}),
+    "transformer": (
+        "transformer",
+        {"space": {"depth": [2, 2], "heads": [1, 1], "width": [16, 16], "mlp_ratio": [2, 2], "head_width": 8}},
+    ),
     "pruned": ("pruned", {"model": "own_models.py:pooled", "weights": "pooled.npz", "ratios": [0.5, 1.0]}),
     "own": ("own", {"model": "own_models.py:pooled", "weights": "pooled.npz"}),
     "pruned without pooling": (

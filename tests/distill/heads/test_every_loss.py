@@ -84,6 +84,8 @@ class HeadsNetwork(HeadsTold):
         return packed(answers)
 
 
+SMALL = {"space": {"width": [8, 8], "depth": [1, 1]}, "stages": 3}  # as coarse as the teacher
+TOKENS = {"space": {"depth": [2, 2], "heads": [1, 1], "width": [16, 16], "mlp_ratio": [2, 2], "head_width": 8}}
 TEACHERS = {"network": HeadsNetwork, "logits alone": HeadsTold, "none": lambda spec: None}
 
 
@@ -97,6 +99,8 @@ def families(tmp_path_factory):
     return {
         "resnet": FAMILY,
         "mobilenet": MOBILE,
+        "dscnn": plugins.load("edgekd.families", "dscnn").model_validate(SMALL),
+        "transformer": plugins.load("edgekd.families", "transformer").model_validate(TOKENS),
         "pruned": plugins.load("edgekd.families", "pruned").model_validate(own, context={"folder": folder}),
         "own": Own.model_validate({name: own[name] for name in ("model", "weights")}, context={"folder": folder}),
     }
@@ -137,7 +141,7 @@ def test_a_persons_own_model_has_one_head_of_classes(name, which, families):
 
 @pytest.mark.parametrize("whose", TEACHERS)
 @pytest.mark.parametrize("which", TASKS)
-@pytest.mark.parametrize("name", ["resnet", "mobilenet", "pruned"])
+@pytest.mark.parametrize("name", ["resnet", "mobilenet", "dscnn", "transformer", "pruned"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_trains_or_says_why_not(loss, name, which, whose, families, context, tmp_path):
     task, family = TASKS[which], families[name]
