@@ -113,7 +113,8 @@ def train(
     )
     if plan.tests_range:
         if start.position.rate is None:
-            tested = partial(_losses_over, module, lesson, objective, plan, start.position.execution, device)
+            tell = partial(progress or (lambda *_: None), 0, plan.epochs * len(lesson.inputs))
+            tested = partial(_losses_over, module, lesson, objective, plan, start.position.execution, device, tell)
             steps = plan.epochs * max(1, math.ceil(len(lesson.inputs) / plan.batch_size))
             start = replace(start, position=start.position.but(rate=range_test(tested, steps, stop)))
         plan = replace(plan, learning_rate=start.position.rate or plan.learning_rate)
@@ -165,9 +166,10 @@ def _losses_over(
     plan: Plan,
     execution: Execution,
     device: torch.device,
+    tell: Callable[[str], None],
     rates: Sequence[float],
 ) -> Iterator[float]:
-    """The loss of step after step at these rates, of copies that are thrown away."""
+    """The loss of step after step at these rates, of copies that are thrown away. ``tell`` describes progress."""
     module, objective = copy.deepcopy((module, objective))  # together: a loss may have put layers into the module
     plan = replace(plan, learning_rate=rates[0], average=0.0)
     work = _Training(module, lesson, objective, plan, execution, device, rates.__getitem__)
@@ -180,6 +182,7 @@ def _losses_over(
             at = StepIndex(epoch, step, number, seed_of(plan.seed, epoch, step + 1))
             torch.manual_seed(at.seed)
             yield float(work.step(at)["loss"]) / len(work.batches[step])
+            tell(f"range test of the learning rate, step {number + 1} of {len(rates)} at most")
 
 
 class _Training:

@@ -354,3 +354,13 @@ def test_a_resumed_training_still_knows_its_best(tmp_path):
     whole, parts = (found[name].state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(tensor, parts[name]) for name, tensor in whole.items())
     assert all(torch.equal(tensor, whole[name]) for name, tensor in network().state_dict().items())
+
+
+def test_a_range_test_is_told_and_its_rate_is_kept_for_a_resumed_training(tmp_path, monkeypatch):
+    told, tested = list[str](), plan(tests_range=True, learning_rate=1e9)
+    first = train(network(), lesson(), CE, tested, tmp_path, None, lambda *at: told.append(at[2]))
+    assert told[0] == "range test of the learning rate, step 1 of 30 at most"
+    assert 1e-6 < max(point.rate for point in first.curve) < 1.0
+    monkeypatch.setattr("edgekd.distill.loop.range_test", lambda *_: pytest.fail("tested again"))
+    again = train(network(), lesson(), CE, tested, tmp_path)
+    assert all(torch.equal(again.module.state_dict()[n], t) for n, t in first.module.state_dict().items())
