@@ -90,7 +90,7 @@ def jobs_of(name: str, folder: Path) -> tuple[Any, Any]:
 
 def compared(session: Any, jobs: tuple[Any, Any], plan: Any) -> dict[str, Any]:
     """One bench of two models, decided as `edgekd bench` decides."""
-    from edgekd.measure.bench import measure_for_ranking, undecided_pairs
+    from edgekd.measure.benches.bench import measure_for_ranking, undecided_pairs
     from edgekd.measure.compare import aa_noise, compare
     from edgekd.measure.quality import assess
 

@@ -63,9 +63,9 @@ def own_resnet8(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from edgekd.export._protocol import ExportOptions
     from edgekd.export.converter import Converter
     from edgekd.ir.plan import Candidate, CompressionPlan
-    from edgekd.search.untrained import UntrainedMaker
+    from edgekd.search.trials.untrained import UntrainedMaker
     from edgekd.students.resnet import ResNet
-    from edgekd.tasks.image_classification import ImageClassification
+    from edgekd.tasks.images.classification import ImageClassification
 
     described = ImageClassification.model_validate(without(task(True), "kind"))
     family = ResNet.model_validate({"space": RESNET8})

@@ -161,7 +161,7 @@ def measure_plan(options: argparse.Namespace) -> dict[str, Any]:
     from edgekd.distill.probe import laid_out, probe
     from edgekd.ir.space import Arch
     from edgekd.students.resnet import ResNet
-    from edgekd.tasks.image_classification import ImageClassification
+    from edgekd.tasks.images.classification import ImageClassification
     from edgekd.teachers.torch import TorchTeacher
 
     described = ImageClassification.model_validate(without(task(options.tiny), "kind"))
@@ -283,9 +283,9 @@ def measure_scales(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from edgekd.export._protocol import ExportOptions
     from edgekd.export.converter import Converter
     from edgekd.ir.plan import Candidate, CompressionPlan
-    from edgekd.search.untrained import UntrainedMaker
+    from edgekd.search.trials.untrained import UntrainedMaker
     from edgekd.students.resnet import ResNet
-    from edgekd.tasks.image_classification import ImageClassification
+    from edgekd.tasks.images.classification import ImageClassification
 
     described = ImageClassification.model_validate(without(task(options.tiny), "kind"))
     session, rows = opened(), []
@@ -381,7 +381,7 @@ def answers_of(name: str, options: argparse.Namespace, cell: dict[str, Any], kee
     from edgekd.export.score import score_artefact
     from edgekd.store.run import Run
     from edgekd.students.student import load_student
-    from edgekd.tasks.image_classification import ImageClassification
+    from edgekd.tasks.images.classification import ImageClassification
 
     run = Run.open(ROOT / cell["run"])
     certificate, _ = read_bundle(run.folder / "bundle")
@@ -420,7 +420,7 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
 
 def test_split(tiny: bool) -> Any:
     """All test images."""
-    from edgekd.tasks.image_classification import ImageClassification
+    from edgekd.tasks.images.classification import ImageClassification
 
     return ImageClassification.model_validate(without(task(tiny), "kind")).split("test")
 

@@ -94,7 +94,7 @@ def measure_own(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from edgekd.export.converter import Converter
     from edgekd.export.score import score_artefact
     from edgekd.ir.plan import Candidate, CompressionPlan
-    from edgekd.search.untrained import UntrainedMaker
+    from edgekd.search.trials.untrained import UntrainedMaker
     from edgekd.students.student import load_student
 
     target(folder, RUNTIMES["litert"], None)
@@ -215,7 +215,7 @@ def beside_twin(cells: Cells, options: argparse.Namespace, folder: Path) -> dict
 def float_twin(run: Any, read: Project, session: DeviceSession, converter: Any, folder: Path) -> Artefact:
     """A run's winner in float32, as a file for the same runtime: as large and as fast as after its training."""
     from edgekd.ir.plan import CompressionPlan
-    from edgekd.search.untrained import UntrainedMaker
+    from edgekd.search.trials.untrained import UntrainedMaker
 
     chosen = next(finalist for finalist in run.finalists() if finalist.chosen)
     plain = chosen.candidate.but(plan=CompressionPlan(precision=Precision.FLOAT32))

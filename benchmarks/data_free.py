@@ -41,7 +41,7 @@ from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.tasks._protocol import Split, SplitName, Task, TaskSpec
 from edgekd.tasks.digits import Digits
-from edgekd.tasks.image_classification import ImageClassification
+from edgekd.tasks.images.classification import ImageClassification
 from edgekd.teachers._protocol import Teacher
 from edgekd.teachers.torch import TorchTeacher
 

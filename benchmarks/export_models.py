@@ -193,7 +193,7 @@ def _view(images: Tensor, random: torch.Generator) -> Tensor:
 
 def write_images(work: Work) -> None:
     """What is given to edgekd, and of it what edgekd calibrates by."""
-    from edgekd.tasks.image_classification import ImageClassification
+    from edgekd.tasks.images.classification import ImageClassification
     from edgekd.tasks.splits import spread
 
     draft = work.folder / "draft.npz"

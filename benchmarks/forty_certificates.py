@@ -56,7 +56,7 @@ def measure_limits(options: argparse.Namespace, wanted: int, folder: Path) -> di
     from edgekd.export._protocol import ExportOptions
     from edgekd.export.converter import Converter
     from edgekd.ir.plan import Candidate, CompressionPlan
-    from edgekd.search.untrained import UntrainedMaker
+    from edgekd.search.trials.untrained import UntrainedMaker
     from edgekd.students.resnet import ResNet
     from edgekd.tasks.digits import Digits
 

@@ -129,7 +129,7 @@ def measured(options: argparse.Namespace, students: Sequence[Mapping[str, Any]],
     from edgekd.ir.numerics import Precision
     from edgekd.ir.plan import Candidate, CompressionPlan
     from edgekd.measure.figures import figures_of
-    from edgekd.search.untrained import UntrainedMaker
+    from edgekd.search.trials.untrained import UntrainedMaker
 
     backend, plan = Backend.model_validate(BACKEND), CompressionPlan(precision=Precision.FLOAT32)
     session = opened()

@@ -40,7 +40,7 @@ from edgekd.stages import StageContext
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
 from edgekd.tasks._protocol import Rows, Score, Split, SplitName, TaskSpec
-from edgekd.tasks.image_folder import ImageFolder
+from edgekd.tasks.images.folder import ImageFolder
 
 CLASSES = 12
 STUDENT = {"width1": 8, "width2": 16, "width3": 32, "depth1": 1, "depth2": 1, "depth3": 1, "stem_stride": 4}

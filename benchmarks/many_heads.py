@@ -94,7 +94,7 @@ def latencies(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Each network on each runtime at each precision, in one batch."""
     from edgekd.export.converter import Converter
     from edgekd.ir.plan import Candidate, CompressionPlan
-    from edgekd.search.untrained import UntrainedMaker
+    from edgekd.search.trials.untrained import UntrainedMaker
 
     session, jobs, refused = opened(), dict[str, Job](), dict[str, str]()
     try:

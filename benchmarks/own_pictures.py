@@ -155,7 +155,7 @@ def make_teacher(runs: Path) -> None:
 
 def task_of(runs: Path) -> Any:
     """The pictures as the project reads them."""
-    from edgekd.tasks.image_folder import ImageFolder
+    from edgekd.tasks.images.folder import ImageFolder
 
     return ImageFolder(root=runs / "pictures", size=(32, 32))
 

@@ -88,7 +88,7 @@ def read(options: argparse.Namespace, space: str, folder: Path) -> Any:
 
 def chosen_archs(options: argparse.Namespace, space: str, folder: Path) -> list[tuple[int, str]]:
     """Indices into the space, and whether each is fitted or held out."""
-    from edgekd.measure.choosing import choose_to_measure
+    from edgekd.measure.prediction.choosing import choose_to_measure
 
     project, asked = read(options, space, folder), settings(options, space)
     size = project.family.space(project.task.spec).size
@@ -111,7 +111,7 @@ def make_files(
     from edgekd.ir.backends import asked_of_agent
     from edgekd.ir.numerics import Precision
     from edgekd.ir.plan import Candidate, CompressionPlan
-    from edgekd.search.untrained import UntrainedMaker
+    from edgekd.search.trials.untrained import UntrainedMaker
 
     torch.set_num_threads(1)
     project, refused = read(options, space, runs / f"worker{part}"), {}
@@ -280,7 +280,7 @@ def memory_judged(networks: Sequence[Any], rows: Sequence[Mapping[str, Any]]) ->
 def profiled(space: str, runtime: str, precision: str, held_out: Sequence[int], runs: Path) -> dict[str, Any]:
     """What the tables of a profile of this computer predict of a space's files that are held out."""
     from edgekd.errors import MissingError
-    from edgekd.measure.predict import predict_models
+    from edgekd.measure.prediction.predict import predict_models
     from edgekd.predicting import asked_of
 
     known = profile_of_this_computer()
@@ -321,7 +321,7 @@ def of_profile(cell: Mapping[str, Any], truth: Mapping[int, float]) -> dict[str,
 
 def evaluated(options: argparse.Namespace, cells: Mapping[str, Any], runs: Path) -> dict[str, Any]:
     """Every predictor on every finished table; ours also from ten readings with a prior, and from the other space."""
-    from edgekd.measure.predictor import fit_predictor
+    from edgekd.measure.prediction.predictor import fit_predictor
     from edgekd.store.predicted import Reading
 
     found: dict[str, Any] = {}

@@ -34,10 +34,10 @@ from edgekd.compress.quantization.rules import points_of
 from edgekd.devices._protocol import Fingerprint, Job, MeasurePlan
 from edgekd.export._protocol import Exporter, ExportOptions
 from edgekd.export.answers import file_answers
-from edgekd.export.onnx import OnnxExporter
+from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.openvino import OpenvinoExporter
 from edgekd.export.tensors import normalised
-from edgekd.export.tflite import TfliteExporter
+from edgekd.export.tflite.exporter import TfliteExporter
 from edgekd.ir.backends import asked_of_agent
 from edgekd.ir.numerics import Precision
 from edgekd.measure.figures import figure_of
@@ -45,7 +45,7 @@ from edgekd.students._protocol import Student
 from edgekd.students.graph import trace
 from edgekd.students.own import Own
 from edgekd.students.student import new_student
-from edgekd.tasks.image_classification import ImageClassification
+from edgekd.tasks.images.classification import ImageClassification
 
 NAME = "sensitivity"
 EXPORTERS: Mapping[str, Exporter] = {

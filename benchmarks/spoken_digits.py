@@ -203,9 +203,9 @@ def precisions(runs: Path, options: argparse.Namespace) -> dict[str, Any]:
     from edgekd.compress.quantization.calibrate import calibrate
     from edgekd.devices._protocol import Job, MeasurePlan
     from edgekd.export._protocol import ExportOptions
-    from edgekd.export.onnx import OnnxExporter
+    from edgekd.export.onnx.exporter import OnnxExporter
     from edgekd.export.openvino import OpenvinoExporter
-    from edgekd.export.tflite import TfliteExporter
+    from edgekd.export.tflite.exporter import TfliteExporter
     from edgekd.ir.encoding import Annotations
     from edgekd.ir.numerics import Precision
     from edgekd.measure.figures import figures_of

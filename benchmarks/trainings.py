@@ -39,7 +39,7 @@ class Setting:
 @cache
 def lesson(tiny: bool, limit: int | None, validation: float, runs: Path) -> tuple[Any, Any]:
     """Task and teacher, read once a process."""
-    from edgekd.tasks.image_classification import ImageClassification
+    from edgekd.tasks.images.classification import ImageClassification
     from edgekd.teachers.binding import bind
     from edgekd.teachers.torch import TorchTeacher
 

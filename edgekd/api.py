@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from edgekd.devices._protocol import MeasurePlan
     from edgekd.distill.losses.catalogue import LossesAnswer
     from edgekd.exporting.answer import ModelExportAnswer
-    from edgekd.measure.bench import BenchReport
-    from edgekd.measure.bench_devices import BenchReports
+    from edgekd.measure.benches.bench import BenchReport
+    from edgekd.measure.benches.devices import BenchReports
     from edgekd.measure.doctor import DoctorReport
-    from edgekd.measure.predict import PredictReport
+    from edgekd.measure.prediction.predict import PredictReport
     from edgekd.profiling.record import ProfileReport
     from edgekd.search.replay import ReplayReport
 
@@ -328,7 +328,7 @@ def bench(
     from edgekd.artefacts import Backend
     from edgekd.devices._protocol import MeasurePlan
     from edgekd.devices.catalogue import open_device
-    from edgekd.measure.bench import run_bench
+    from edgekd.measure.benches.bench import run_bench
 
     wanted = [Backend.model_validate(name) for name in backends] or None
     asked = tuple((name, tuple(axes)) for name, axes in shapes.items())
@@ -359,8 +359,8 @@ def bench_devices(
     from edgekd.devices._protocol import MeasurePlan
     from edgekd.devices.catalogue import open_device
     from edgekd.ir.backends import formats_of
-    from edgekd.measure import bench_devices
-    from edgekd.measure.bench import numbers_of_threads
+    from edgekd.measure.benches import devices as bench_devices
+    from edgekd.measure.benches.bench import numbers_of_threads
     from edgekd.measure.models import find_models, pair_twins
 
     numbers_of_threads(threads, plan or MeasurePlan())
@@ -430,7 +430,7 @@ def predict(
 
     Raises ConfigurationError, MissingError where too little was measured, and Interrupted.
     """
-    from edgekd.measure.predict import predict_models
+    from edgekd.measure.prediction.predict import predict_models
     from edgekd.predicting import asked_of, known_of
 
     with shown(events) as watched:

@@ -161,12 +161,12 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
     """
     from edgekd.project import blamed
     from edgekd.recipes.auto import Auto
-    from edgekd.search.masks import least_of, mask
+    from edgekd.search.iterative.rounds import whole_of
     from edgekd.search.plan import make_plan, survey_size
     from edgekd.search.relaxed.training import lesson_of, relaxable
-    from edgekd.search.rounds import whole_of
     from edgekd.search.single import candidates_of
-    from edgekd.search.survey import FamilySurveyor, survey
+    from edgekd.search.space.masks import least_of, mask
+    from edgekd.search.space.survey import FamilySurveyor, survey
 
     with blamed(project, "task"):
         sizes = sizes_of(project.task)

@@ -17,7 +17,7 @@ from edgekd.export.kernels.precision import precision_of_file
 from edgekd.export.kernels.read import kernels_of_file
 from edgekd.ir.backends import BACKENDS, formats_of
 from edgekd.measure.models import find_models, names_of
-from edgekd.measure.predict import ModelOnBackend, Unfit
+from edgekd.measure.prediction.predict import ModelOnBackend, Unfit
 from edgekd.measure.tables import (
     LatencyTable,
     profile_command,

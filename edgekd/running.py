@@ -122,11 +122,11 @@ def run_project(
     from edgekd.export.converter import Converter
     from edgekd.report.page import write_report
     from edgekd.search.automatic import settled_recipe
-    from edgekd.search.explain import explain
-    from edgekd.search.original import beside_own
+    from edgekd.search.iterative.original import beside_own
+    from edgekd.search.iterative.rounds import run_rounds
+    from edgekd.search.outcome.explain import explain
     from edgekd.search.rating import rate_teachers
     from edgekd.search.requirements import require_meter, require_runtimes, simulation_caution
-    from edgekd.search.rounds import run_rounds
     from edgekd.search.search import run_search, spent_before
     from edgekd.search.single import run_single
 
@@ -187,7 +187,7 @@ def run_project(
 def _outcome_of_what_is_there(run: Run, events: Events) -> OutcomeRecord | None:
     """How the run ended. Where a file that is still needed is damaged, it goes on from before that file was made."""
     from edgekd.bundle.write import whole_certificate
-    from edgekd.search.damage import damaged_parts, forget_damaged_rounds, forget_finalists
+    from edgekd.search.finalists.damage import damaged_parts, forget_damaged_rounds, forget_finalists
 
     outcome = run.outcome()
     if outcome is not None and (outcome.chosen is None or whole_certificate(run) is not None):
@@ -337,7 +337,7 @@ def bundle_of(run: Run, events: Events) -> Certificate:
     from edgekd.bundle.write import whole_certificate
     from edgekd.devices.catalogue import open_device
     from edgekd.project import read_project
-    from edgekd.search.damage import damaged_parts
+    from edgekd.search.finalists.damage import damaged_parts
 
     outcome = run.outcome()
     if outcome is None or outcome.chosen is None:

@@ -26,7 +26,7 @@ from edgekd.project import read_project
 from edgekd.records import Shown
 from edgekd.running import with_teacher
 from edgekd.testing.fakes.device import FakeDevice, fake_fingerprint
-from tests.measure.device_on_paper import some_networks
+from tests.measure.prediction.device_on_paper import some_networks
 
 OTHERWISE_CALLED = {
     "init": "begin",

@@ -11,11 +11,11 @@ import click
 
 from edgekd.cli.names import complete_backend, complete_device
 from edgekd.cli.numbers import Whole
-from edgekd.cli.output import CommandOutput, command
+from edgekd.cli.terminal.output import CommandOutput, command
 
 if TYPE_CHECKING:
-    from edgekd.measure.bench import BenchReport
-    from edgekd.measure.bench_devices import BenchReports
+    from edgekd.measure.benches.bench import BenchReport
+    from edgekd.measure.benches.devices import BenchReports
 
 __all__ = ["bench"]
 

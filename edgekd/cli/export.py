@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from edgekd.cli.names import complete_run, complete_target
 from edgekd.cli.numbers import SEED
-from edgekd.cli.output import CommandOutput, command
+from edgekd.cli.terminal.output import CommandOutput, command
 
 __all__ = ["export"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgekd.cli.output import CommandOutput, command
+from edgekd.cli.terminal.output import CommandOutput, command
 
 __all__ = ["init"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from edgekd.cli.names import complete_loss
-from edgekd.cli.output import CommandOutput, command
+from edgekd.cli.terminal.output import CommandOutput, command
 
 __all__ = ["losses"]
 

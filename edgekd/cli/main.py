@@ -99,7 +99,7 @@ def group(ctx: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. The error tree decides which."""
-    from edgekd.cli.output import CommandOutput, nobody_reads
+    from edgekd.cli.terminal.output import CommandOutput, nobody_reads
 
     _open_standard_streams()
     output = CommandOutput()
@@ -131,27 +131,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nobody_reads()
         return output.exit_code
     except (KeyboardInterrupt, click.Abort):
-        from edgekd.cli.failure import interrupted
+        from edgekd.cli.terminal.failure import interrupted
 
         return interrupted(output)
     except EdgeKDError as error:
-        from edgekd.cli.failure import failed, out_of_reach, wants_memory
+        from edgekd.cli.terminal.failure import failed, out_of_reach, wants_memory
 
         return (out_of_reach if wants_memory(error) else failed)(error, output)
     except SystemExit as error:  # the code of a project or a plugin: never this command's own end
-        from edgekd.cli.failure import failed
+        from edgekd.cli.terminal.failure import failed
         from edgekd.references import exit_of
 
         told = exit_of(error)
         told.__cause__ = error  # which -v shows
         return failed(told, output)
     except OSError as error:
-        from edgekd.cli.failure import out_of_reach
+        from edgekd.cli.terminal.failure import out_of_reach
 
         return out_of_reach(error, output)
     except Exception as error:  # noqa: BLE001  # the last resort: said, written down, exit code 1
         from edgekd.agent.faults import is_shortage, is_want_of_memory
-        from edgekd.cli.failure import out_of_reach, unexpected
+        from edgekd.cli.terminal.failure import out_of_reach, unexpected
 
         return (out_of_reach if is_shortage(error) or is_want_of_memory(error) else unexpected)(error, output)
 

@@ -8,7 +8,7 @@ import click
 
 from edgekd.cli.names import complete_backend, complete_device
 from edgekd.cli.numbers import Whole
-from edgekd.cli.output import CommandOutput, command
+from edgekd.cli.terminal.output import CommandOutput, command
 
 __all__ = ["predict"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgekd.cli.names import complete_device, complete_target
-from edgekd.cli.output import CommandOutput, command
+from edgekd.cli.terminal.output import CommandOutput, command
 
 __all__ = ["targets"]
 

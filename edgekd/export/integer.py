@@ -53,7 +53,7 @@ def float_figure(operators: Sequence[str], sha256: Digest) -> Figure:
 
 
 def _tflite(path: Path) -> list[str]:
-    from edgekd.export.flatbuffer import operator_name, read_model, schema
+    from edgekd.export.tflite.flatbuffer import operator_name, read_model, schema
 
     model = read_model(path.read_bytes())
     types = schema().TensorType

@@ -85,7 +85,7 @@ def _read_onnx(path: Path) -> dict[str, str]:
 
 
 def _write_tflite(path: Path, facts: Mapping[str, str]) -> None:
-    from edgekd.export.flatbuffer import read_model, set_metadata, write_model
+    from edgekd.export.tflite.flatbuffer import read_model, set_metadata, write_model
 
     model = read_model(path.read_bytes())
     set_metadata(model, _KEY, json.dumps(dict(sorted(facts.items())), ensure_ascii=False).encode())
@@ -93,7 +93,7 @@ def _write_tflite(path: Path, facts: Mapping[str, str]) -> None:
 
 
 def _read_tflite(path: Path) -> dict[str, str]:
-    from edgekd.export.flatbuffer import metadata_of, read_model
+    from edgekd.export.tflite.flatbuffer import metadata_of, read_model
 
     found = metadata_of(read_model(path.read_bytes())).get(_KEY)
     return {} if found is None else {str(name): str(value) for name, value in json.loads(found).items()}

@@ -38,10 +38,10 @@ from edgekd.tasks._protocol import (
     TaskSpec,
 )
 from edgekd.tasks.arrays import Layout, images_of
-from edgekd.tasks.decoding import PICTURE_SUFFIXES
+from edgekd.tasks.images.decoding import PICTURE_SUFFIXES
+from edgekd.tasks.images.pictures import read_picture
 from edgekd.tasks.labelled import statistics
 from edgekd.tasks.npz import array_names, read_array
-from edgekd.tasks.pictures import read_picture
 from edgekd.tasks.score import top1
 from edgekd.tasks.splits import carve, content_keys, digest_arrays
 

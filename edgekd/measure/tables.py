@@ -6,7 +6,7 @@ of one network replace one another; of a table that grows past its limit the old
 person's data folder, and travel as files: `edgekd tables export` and `import`.
 
 A table holds for its fingerprint alone. Another governor, runtime version or set of limits is another device, whose
-table is at most what a short one starts from (`edgekd.measure.priors`).
+table is at most what a short one starts from (`edgekd.measure.prediction.priors`).
 """
 
 from __future__ import annotations

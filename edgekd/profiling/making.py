@@ -14,7 +14,7 @@ from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.profiling.depthwise import Depthwise
 from edgekd.profiling.probes import Probe
-from edgekd.search.untrained import UntrainedMaker
+from edgekd.search.trials.untrained import UntrainedMaker
 
 __all__ = ["MakesProbes", "ProbeMaker"]
 

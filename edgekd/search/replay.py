@@ -17,18 +17,18 @@ from edgekd.ir.space import Arch
 from edgekd.measure.sentinel import judge_measured
 from edgekd.recipes.auto import Auto, standing_of
 from edgekd.records import Record, Shown
-from edgekd.search.anchors import choose_anchors
-from edgekd.search.arms import settle_arms, still_in
-from edgekd.search.choose import chosen_of, is_simulated, ranked_by_merit
-from edgekd.search.feasible import is_feasible
-from edgekd.search.foresight import Foresight
-from edgekd.search.loop import known_before, propose_batch
-from edgekd.search.masks import Allowed, mask
-from edgekd.search.original import limits_beside
-from edgekd.search.recheck import settled
+from edgekd.search.deployments.anchors import choose_anchors
+from edgekd.search.deployments.arms import settle_arms, still_in
+from edgekd.search.deployments.recheck import settled
+from edgekd.search.finalists.choose import chosen_of, is_simulated, ranked_by_merit
+from edgekd.search.finalists.shortlist import standing
+from edgekd.search.iterative.original import limits_beside
+from edgekd.search.iterative.shrinking import chosen_step, gain_wanted
 from edgekd.search.relaxed.replay import relaxed_decisions, relaxed_guide
-from edgekd.search.shortlist import standing
-from edgekd.search.shrinking import chosen_step, gain_wanted
+from edgekd.search.space.feasible import is_feasible
+from edgekd.search.space.foresight import Foresight
+from edgekd.search.space.masks import Allowed, mask
+from edgekd.search.trials.loop import known_before, propose_batch
 from edgekd.store.records import ArmsRecord, AutoRecord, FeaturesRecord, PlanRecord, RoundsPlan
 from edgekd.store.run import Run
 

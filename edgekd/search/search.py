@@ -35,26 +35,26 @@ from edgekd.search._protocol import (
 from edgekd.search.accuracy.as_it_came import AsItCame
 from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.budget import Budget, reserve_s, shortlist_s, stagewise_s
-from edgekd.search.choose import Chooser
-from edgekd.search.ending import finish, nothing_fits, settled_on
-from edgekd.search.finalists import as_they_came, rank_correlation, refine_one
-from edgekd.search.foresight import Foresight
-from edgekd.search.known import known_tables
-from edgekd.search.loop import TrialLoop
-from edgekd.search.masks import Allowed
-from edgekd.search.measuring import Bench
-from edgekd.search.original import Original
+from edgekd.search.deployments.recheck import Recheck, settled
+from edgekd.search.finalists.choose import Chooser
+from edgekd.search.finalists.order import as_they_came, rank_correlation, refine_one
+from edgekd.search.finalists.refiner import RecipeRefiner
+from edgekd.search.finalists.shortlist import Shortlist, standing
+from edgekd.search.finalists.stagewise import Stagewise
+from edgekd.search.iterative.original import Original
+from edgekd.search.outcome.ending import finish, nothing_fits, settled_on
 from edgekd.search.plan import make_plan, survey_size
-from edgekd.search.recheck import Recheck, settled
-from edgekd.search.refiner import RecipeRefiner
 from edgekd.search.relaxed.gap import Gap
 from edgekd.search.relaxed.step import RelaxedSteps
 from edgekd.search.relaxed.training import lesson_of, relaxable
-from edgekd.search.shortlist import Shortlist, standing
-from edgekd.search.stagewise import Stagewise
-from edgekd.search.steps import FirstSteps
-from edgekd.search.survey import FamilySurveyor
-from edgekd.search.untrained import UntrainedMaker
+from edgekd.search.space.foresight import Foresight
+from edgekd.search.space.known import known_tables
+from edgekd.search.space.masks import Allowed
+from edgekd.search.space.survey import FamilySurveyor
+from edgekd.search.trials.loop import TrialLoop
+from edgekd.search.trials.measuring import Bench
+from edgekd.search.trials.steps import FirstSteps
+from edgekd.search.trials.untrained import UntrainedMaker
 from edgekd.stages import Prepares
 from edgekd.store.records import ArmsRecord, FeaturesRecord, FinalistRecord, OutcomeRecord, PlanRecord, TrialRecord
 from edgekd.store.run import Run

@@ -17,14 +17,14 @@ from edgekd.ir.space import Arch
 from edgekd.ir.support import unsupported
 from edgekd.project import Project
 from edgekd.search.budget import Budget
-from edgekd.search.choose import Chooser
-from edgekd.search.ending import finish, nothing_fits, settled_on
-from edgekd.search.finalists import NO_TRIAL, refine_one
+from edgekd.search.finalists.choose import Chooser
+from edgekd.search.finalists.order import NO_TRIAL, refine_one
+from edgekd.search.finalists.refiner import RecipeRefiner
+from edgekd.search.finalists.stagewise import Stagewise
+from edgekd.search.outcome.ending import finish, nothing_fits, settled_on
 from edgekd.search.plan import certify_plan, trial_plan
 from edgekd.search.recipe import quantized_to
-from edgekd.search.refiner import RecipeRefiner
 from edgekd.search.search import context_of, spent_before
-from edgekd.search.stagewise import Stagewise
 from edgekd.store.records import OutcomeRecord
 from edgekd.store.run import Run
 

@@ -43,7 +43,7 @@ class Reading(Record):
 
 
 class Costs(Record):
-    """What kernels are counted to cost: ``coefficients`` by column of the form (`edgekd.measure.costs`)."""
+    """What kernels are counted to cost: ``coefficients`` by column of the form (`edgekd.measure.prediction.costs`)."""
 
     form: str
     vector: int
@@ -54,7 +54,7 @@ class Costs(Record):
 class Scales(Record):
     """How far kernels deviate from their counted cost, and over what distance that changes.
 
-    Defaults are where they are expected to be (`edgekd.measure.deviations`).
+    Defaults are where they are expected to be (`edgekd.measure.prediction.deviations`).
     """
 
     kind: float = 0.10  # shared by all kernels of a kind

@@ -22,7 +22,7 @@ from pydantic import Field, PrivateAttr
 
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest
-from edgekd.tasks.image_classification import Images
+from edgekd.tasks.images.classification import Images
 from edgekd.tasks.labelled import CarvedImages, LabelledImages, rounded
 from edgekd.tasks.sample_store import Progress, SampleDecoder, looked_at, stored_samples
 from edgekd.tasks.splits import carve, digest_arrays

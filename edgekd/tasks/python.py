@@ -19,7 +19,7 @@ from edgekd.errors import ConfigurationError, UnknownName
 from edgekd.references import CodeReference, running
 from edgekd.tasks._protocol import HeadSpec, Rows, Score, Split, SplitName, SplitSizes, Task, TaskSpec, sizes_of
 from edgekd.tasks.arrays import images_of
-from edgekd.tasks.image_classification import ArrayImages, names_of
+from edgekd.tasks.images.classification import ArrayImages, names_of
 from edgekd.tasks.labelled import LabelledImages
 from edgekd.tasks.rows import ABSENT, IGNORED, LABEL_DTYPES, OBJECT_FIELDS
 from edgekd.tasks.splits import content_keys

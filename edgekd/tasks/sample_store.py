@@ -34,7 +34,7 @@ from platformdirs import user_cache_path
 
 from edgekd.errors import ConfigurationError, Interrupted, MissingError, Problem
 from edgekd.records import Record, digest_json
-from edgekd.tasks.decoding import picture_bytes
+from edgekd.tasks.images.decoding import picture_bytes
 from edgekd.tasks.mapped import map_array, release, require_room
 from edgekd.units import format_bytes
 

@@ -15,15 +15,15 @@ from pydantic import ValidationError
 
 from edgekd.errors import ConfigurationError, Place, UsageError
 from edgekd.tasks._protocol import Task, TaskSpec
-from edgekd.tasks.audio_folder import AudioFolder
-from edgekd.tasks.csv_series import CsvSeries
-from edgekd.tasks.decoding import PICTURE_SUFFIXES, picture_bytes, size_of
-from edgekd.tasks.image_classification import ImageClassification
-from edgekd.tasks.image_csv import ImageCsv
-from edgekd.tasks.image_folder import ImageFolder
-from edgekd.tasks.labelled_pictures import LabelledPictures
-from edgekd.tasks.series_rows import Columns, is_number, read_rows
-from edgekd.tasks.sounds import SOUND_SUFFIXES, header_of
+from edgekd.tasks.images.classification import ImageClassification
+from edgekd.tasks.images.csv import ImageCsv
+from edgekd.tasks.images.decoding import PICTURE_SUFFIXES, picture_bytes, size_of
+from edgekd.tasks.images.folder import ImageFolder
+from edgekd.tasks.images.labelled_pictures import LabelledPictures
+from edgekd.tasks.signals.audio_folder import AudioFolder
+from edgekd.tasks.signals.csv_series import CsvSeries
+from edgekd.tasks.signals.series_rows import Columns, is_number, read_rows
+from edgekd.tasks.signals.sounds import SOUND_SUFFIXES, header_of
 from edgekd.tasks.text_classification import TEXT_SUFFIXES, TextClassification
 
 __all__ = ["Seen", "look_at"]

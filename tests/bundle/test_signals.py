@@ -15,7 +15,7 @@ from edgekd.bundle.example import example_source
 from edgekd.bundle.preprocess import preprocess_of
 from edgekd.export._protocol import ExportOptions
 from edgekd.tasks._protocol import HeadSpec, InputSpec, SoundSpec, TaskSpec
-from edgekd.tasks.sounds import decode_sound
+from edgekd.tasks.signals.sounds import decode_sound
 from tests.tasks.tones import tone, write_wav
 
 

@@ -9,7 +9,7 @@ from edgekd.artefacts import Backend
 from edgekd.cli.main import main
 from edgekd.devices._protocol import MeasurePlan
 from edgekd.errors import Interrupted
-from edgekd.measure.bench import run_bench
+from edgekd.measure.benches.bench import run_bench
 from edgekd.testing.fakes import FakeDevice
 
 
@@ -103,7 +103,7 @@ def test_one_device_is_held_against_an_earlier_report(capsys):
 
 def test_a_device_nobody_knows_is_told_before_anything_is_measured(tmp_path, capsys, monkeypatch):
     (tmp_path / "a.tflite").write_bytes(b"\x1c\0\0\0TFL3")
-    monkeypatch.setattr("edgekd.measure.bench.run_bench", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr("edgekd.measure.benches.bench.run_bench", lambda *_: pytest.fail("measured"))
     asked = ["bench", str(tmp_path / "a.tflite"), "--device", "this-computer", "--device", "this-komputer"]
     assert main(asked) == 3
     assert "did you mean `this-computer`?" in capsys.readouterr().err

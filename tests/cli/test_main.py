@@ -11,7 +11,7 @@ import pytest
 
 from edgekd import errors
 from edgekd.cli.main import COMMANDS, main
-from edgekd.cli.output import CommandOutput
+from edgekd.cli.terminal.output import CommandOutput
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,9 @@ from edgekd import predicting
 from edgekd.cli.main import main
 from edgekd.errors import ConfigurationError, MissingError
 from edgekd.ir.numerics import Precision
-from edgekd.measure.predict import ModelOnBackend, predict_models
+from edgekd.measure.prediction.predict import ModelOnBackend, predict_models
 from edgekd.measure.tables import add_rows
-from tests.measure.test_predict import table
+from tests.measure.prediction.test_predict import table
 
 
 @pytest.fixture

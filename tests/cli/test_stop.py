@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from edgekd.cli import stop as stop_module
-from edgekd.cli.progress import watching
-from edgekd.cli.stop import StopFlag
+from edgekd.cli.terminal import stop as stop_module
+from edgekd.cli.terminal.progress import watching
+from edgekd.cli.terminal.stop import StopFlag
 
 
 def test_the_first_asks_and_the_second_stops_at_once() -> None:

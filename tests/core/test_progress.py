@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from edgekd.cli.progress import watching
+from edgekd.cli.terminal.progress import watching
 from edgekd.events import measuring
 from edgekd.progress import Bars, PlainSteps, shown
 

@@ -36,7 +36,7 @@ for name in api.__all__:
         assert inspect.signature(getattr(edgekd, name)) == inspect.signature(getattr(api, name)), name
 api.search = api.targets = lambda *given: given
 assert edgekd.search('project.yaml') == ('project.yaml',) and edgekd.targets() == ()
-assert edgekd.search.loop.TrialLoop  # and it is still the package
+assert edgekd.search.trials.loop.TrialLoop  # and it is still the package
 print('fine')
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False)

@@ -13,7 +13,7 @@ from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import Job, Load, MeasurePlan, Outcome
 from edgekd.devices.adb_tools import AdbToolsDevice, ToolsSession
 from edgekd.errors import DeviceBusy, DeviceUnreachable, MissingError
-from edgekd.measure.bench import run_bench
+from edgekd.measure.benches.bench import run_bench
 from edgekd.measure.doctor import examine
 from edgekd.search.requirements import require_runtimes
 from edgekd.targets.catalogue import load_target

@@ -13,7 +13,7 @@ from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import Job, MeasurePlan, Outcome
 from edgekd.devices.local import LocalDevice
 from edgekd.export.kernels.read import kernels_of_file
-from edgekd.search.files import keep_only, place
+from edgekd.search.trials.files import keep_only, place
 
 pytestmark = pytest.mark.runtime
 

@@ -18,7 +18,7 @@ from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.errors import ConfigurationError, MissingError
 from edgekd.events import SilentEvents
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.tflite import TfliteExporter
+from edgekd.export.tflite.exporter import TfliteExporter
 from edgekd.ir.numerics import Precision
 from edgekd.project import Project, read_project
 from edgekd.running import with_teacher

@@ -17,10 +17,10 @@ from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.export._protocol import Exporter, ExportOptions
 from edgekd.export.integer import float_operators
-from edgekd.export.onnx import OnnxExporter
+from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.openvino import OpenvinoExporter
 from edgekd.export.parity import check_parity
-from edgekd.export.tflite import TfliteExporter
+from edgekd.export.tflite.exporter import TfliteExporter
 from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.students._protocol import Student

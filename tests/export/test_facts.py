@@ -22,7 +22,7 @@ from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
 from edgekd.records import digest_json
 from edgekd.search._protocol import EstimateContext
-from edgekd.search.refiner import RecipeRefiner
+from edgekd.search.finalists.refiner import RecipeRefiner
 from edgekd.store.records import RunHeader
 from edgekd.store.run import Run
 from edgekd.students.resnet import ResNet

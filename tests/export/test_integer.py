@@ -13,8 +13,8 @@ import pytest
 from edgekd.artefacts import Backend
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.integer import float_operators
-from edgekd.export.onnx import OnnxExporter
-from edgekd.export.tflite import TfliteExporter
+from edgekd.export.onnx.exporter import OnnxExporter
+from edgekd.export.tflite.exporter import TfliteExporter
 from edgekd.ir.numerics import Precision
 from edgekd.ir.support import ONNXRUNTIME_INTEGER
 from edgekd.students._protocol import Student

@@ -10,9 +10,9 @@ from edgekd.artefacts import Artefact, Backend
 from edgekd.errors import ConfigurationError, UnknownName
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.metadata import read_facts, write_facts
-from edgekd.export.onnx import OnnxExporter
+from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.openvino import OpenvinoExporter
-from edgekd.export.tflite import TfliteExporter
+from edgekd.export.tflite.exporter import TfliteExporter
 from edgekd.ir.numerics import Precision
 from edgekd.students._protocol import Student
 

@@ -18,7 +18,7 @@ from edgekd.artefacts import Backend
 from edgekd.devices._protocol import DeviceSession, Fingerprint
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import Exporter, ExportOptions
-from edgekd.export.onnx import OnnxExporter, onnx_model
+from edgekd.export.onnx.exporter import OnnxExporter, onnx_model
 from edgekd.ir.numerics import Precision
 from edgekd.ir.support import precisions_of
 from edgekd.students._protocol import Student

@@ -17,7 +17,7 @@ from edgekd.artefacts import Backend, Format
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Fingerprint
 from edgekd.export._protocol import Exporter, ExportOptions
-from edgekd.export.onnx import onnx_model
+from edgekd.export.onnx.exporter import onnx_model
 from edgekd.export.openvino import OpenvinoExporter
 from edgekd.ir.numerics import Precision
 from edgekd.ir.support import precisions_of

@@ -20,7 +20,7 @@ from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.divergence import first_divergence
-from edgekd.export.onnx import OnnxExporter
+from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.parity import _compare, check_parity, compared, expected_answers
 from edgekd.export.score import score_artefact
 from edgekd.ir.backends import formats_of

@@ -9,7 +9,7 @@ from edgekd import plugins
 from edgekd.artefacts import Backend, Format
 from edgekd.compress.quantization.ladder import problems_with
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.onnx_encode import packed
+from edgekd.export.onnx.encode import packed
 from edgekd.ir.backends import BACKENDS, formats_of, runtimes
 from edgekd.ir.encoding import Encoding
 from edgekd.ir.numerics import A8, A16, W8, Precision

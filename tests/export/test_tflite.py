@@ -17,11 +17,11 @@ from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import Exporter, ExportOptions
-from edgekd.export.flatbuffer import constant_of, operator_name, read_model, schema
 from edgekd.export.integer import float_operators
-from edgekd.export.onnx_encode import integers
+from edgekd.export.onnx.encode import integers
 from edgekd.export.parity import check_parity
-from edgekd.export.tflite import TfliteExporter
+from edgekd.export.tflite.exporter import TfliteExporter
+from edgekd.export.tflite.flatbuffer import constant_of, operator_name, read_model, schema
 from edgekd.ir.numerics import Precision
 from edgekd.ir.support import precisions_of
 from edgekd.students._protocol import Student

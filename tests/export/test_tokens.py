@@ -13,10 +13,10 @@ from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.compress.quantization.reference import reference_module
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.export._protocol import Exporter, ExportOptions
-from edgekd.export.onnx import OnnxExporter
+from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.openvino import OpenvinoExporter
 from edgekd.export.parity import check_parity
-from edgekd.export.tflite import TfliteExporter
+from edgekd.export.tflite.exporter import TfliteExporter
 from edgekd.ir.numerics import Precision
 from edgekd.students._protocol import Student
 from edgekd.students.analysis import analyse

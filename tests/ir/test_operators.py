@@ -103,7 +103,7 @@ def test_every_onnx_spelling_is_onnxs():
 
 
 def test_every_tflite_spelling_is_tflites():
-    from edgekd.export.flatbuffer import schema
+    from edgekd.export.tflite.flatbuffer import schema
 
     assert set(TFLITE) - set(vars(schema().BuiltinOperator)) == set()
 

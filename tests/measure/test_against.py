@@ -10,8 +10,8 @@ import pytest
 from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Job, Load, Measurement, MeasurePlan, Outcome
 from edgekd.errors import ConfigurationError
-from edgekd.measure.bench import BenchReport, run_bench
-from edgekd.measure.bench_text import bench_markdown
+from edgekd.measure.benches.bench import BenchReport, run_bench
+from edgekd.measure.benches.text import bench_markdown
 from edgekd.testing.fakes import FakeDevice, fake_fingerprint
 
 PLAN = MeasurePlan()

@@ -11,7 +11,7 @@ from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Conditions, Delegation, Job, Load, MeasurePlan, OperatorTime, Outcome
 from edgekd.errors import ConfigurationError, DeviceBusy, Interrupted, MissingError, UsageError
 from edgekd.measure import figures, warnings
-from edgekd.measure.bench import BenchReport, measure_for_ranking, run_bench, undecided_pairs
+from edgekd.measure.benches.bench import BenchReport, measure_for_ranking, run_bench, undecided_pairs
 from edgekd.measure.compare import aa_noise, alpha_among, compare
 from edgekd.testing.fakes import FakeDevice, Script, TimingNoise, fake_fingerprint
 

@@ -8,8 +8,8 @@ import pytest
 
 from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Device, Load, MeasurePlan, Outcome
-from edgekd.measure.bench import BenchReport, run_bench
-from edgekd.measure.bench_devices import BenchReports, bench_devices
+from edgekd.measure.benches.bench import BenchReport, run_bench
+from edgekd.measure.benches.devices import BenchReports, bench_devices
 from edgekd.testing.fakes import FakeDevice, fake_fingerprint
 
 LITERT = [Backend(runtime="litert", provider="xnnpack")]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgekd.measure.memory import fit_memory, predict_memory
-from tests.measure.device_on_paper import some_networks
+from tests.measure.prediction.device_on_paper import some_networks
 
 
 def memory_bytes(kernels, seed=None):

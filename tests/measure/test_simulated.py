@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import Job, Measurement, MeasurePlan, Sampled, Simulated
 from edgekd.evidence import EvidenceKind
-from edgekd.measure.bench import run_bench
-from edgekd.measure.bench_text import bench_lines, bench_markdown
+from edgekd.measure.benches.bench import run_bench
+from edgekd.measure.benches.text import bench_lines, bench_markdown
 from edgekd.measure.compare import compare, low_us, order
 from edgekd.measure.doctor import examine
 from edgekd.measure.figures import figure_of, figures_of

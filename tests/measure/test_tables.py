@@ -23,7 +23,7 @@ from edgekd.measure.tables import (
 )
 from edgekd.store.atomic import write_json
 from edgekd.testing.fakes.device import fake_fingerprint
-from tests.measure.device_on_paper import some_networks
+from tests.measure.prediction.device_on_paper import some_networks
 
 NETWORKS = some_networks(5, seed=0)
 

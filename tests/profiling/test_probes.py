@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgekd.ir.kernels import counted_macs
-from edgekd.measure.costs import kernel_sort
+from edgekd.measure.prediction.costs import kernel_sort
 from edgekd.profiling.depthwise import Depthwise
 from edgekd.profiling.probes import candidates, overhead, peak, stairs, usual
 from edgekd.students.analysis import kernels_of_arch

@@ -15,7 +15,7 @@ from edgekd.profiling.depthwise import Depthwise
 from edgekd.profiling.probes import candidates, stairs
 from edgekd.profiling.sections import Profiler
 from edgekd.testing.fakes.device import FakeDevice, Script, TimingNoise, fake_fingerprint
-from tests.measure.device_on_paper import latency_us
+from tests.measure.prediction.device_on_paper import latency_us
 
 ORT = Backend.model_validate("onnxruntime/cpu")
 CALM = TimingNoise(low=0.0, body=0.0, tail=0.0)

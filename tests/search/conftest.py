@@ -21,9 +21,9 @@ from edgekd.ir.plan import Candidate
 from edgekd.ir.space import Arch, Axis
 from edgekd.records import digest_json
 from edgekd.search._protocol import Estimate, EstimateContext, Refined, Step
-from edgekd.search.files import place
-from edgekd.search.sampler import TpeSampler
 from edgekd.search.search import Parts, Search
+from edgekd.search.trials.files import place
+from edgekd.search.trials.sampler import TpeSampler
 from edgekd.store import atomic
 from edgekd.store.records import Accuracy, Arm, FinalistRecord, OutcomeRecord, PlanRecord, RunHeader
 from edgekd.store.run import Run

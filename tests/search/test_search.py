@@ -15,7 +15,7 @@ from edgekd.export._protocol import ConversionOutcome
 from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate
 from edgekd.search.replay import replay
-from edgekd.search.sampler import RandomSampler
+from edgekd.search.trials.sampler import RandomSampler
 from edgekd.store.run import Run
 
 

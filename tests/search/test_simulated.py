@@ -12,9 +12,9 @@ from edgekd.errors import MissingError
 from edgekd.evidence import EvidenceKind
 from edgekd.report.page import write_report
 from edgekd.search.budget import Budget
+from edgekd.search.finalists.stagewise import Stagewise
 from edgekd.search.replay import replay
 from edgekd.search.requirements import require_running, require_runtimes, simulation_caution
-from edgekd.search.stagewise import Stagewise
 from edgekd.testing.fakes.device import FakeDevice, fake_fingerprint
 from tests.search.conftest import Lab
 

@@ -9,8 +9,8 @@ import pytest
 
 from edgekd.errors import ConfigurationError
 from edgekd.tasks._protocol import SoundSpec
-from edgekd.tasks.audio_folder import AudioFolder
-from edgekd.tasks.sounds import decode_sound
+from edgekd.tasks.signals.audio_folder import AudioFolder
+from edgekd.tasks.signals.sounds import decode_sound
 from edgekd.testing.contracts.task import TaskContract
 from tests.tasks.tones import RATE, tone, write_wav
 
@@ -103,7 +103,7 @@ def test_what_is_no_recording_is_named(tmp_path, content, said):
 
 def test_recordings_are_listed_with_their_splits_and_decoded_once(tmp_path, monkeypatch):
     root, calls = fill(tmp_path / "tones"), list[Path]()
-    from edgekd.tasks import audio_folder
+    from edgekd.tasks.signals import audio_folder
 
     was = audio_folder.decode_sound
     monkeypatch.setattr(audio_folder, "decode_sound", lambda *given: calls.append(given[2]) or was(*given))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from edgekd.errors import ConfigurationError
 from edgekd.tasks._protocol import Task
-from edgekd.tasks.coco import Coco
+from edgekd.tasks.images.coco import Coco
 from edgekd.tasks.rows import IGNORED
 from edgekd.testing.contracts.task import TaskContract
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgekd.errors import ConfigurationError
-from edgekd.tasks.csv_series import CsvSeries
+from edgekd.tasks.signals.csv_series import CsvSeries
 from edgekd.testing.contracts.task import TaskContract
 from tests.tasks.tones import write_waves
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from edgekd.errors import ConfigurationError
-from edgekd.tasks.image_classification import ImageClassification
+from edgekd.tasks.images.classification import ImageClassification
 from edgekd.testing.contracts.task import TaskContract
 
 

@@ -13,11 +13,12 @@ from PIL import Image, ImageOps
 from pydantic import ValidationError
 
 from edgekd.errors import ConfigurationError, Interrupted
-from edgekd.tasks import labelled_pictures, sample_store
+from edgekd.tasks import sample_store
 from edgekd.tasks._protocol import PictureSpec
-from edgekd.tasks.decoding import framed, opened
-from edgekd.tasks.image_csv import ImageCsv
-from edgekd.tasks.image_folder import ImageFolder
+from edgekd.tasks.images import labelled_pictures
+from edgekd.tasks.images.csv import ImageCsv
+from edgekd.tasks.images.decoding import framed, opened
+from edgekd.tasks.images.folder import ImageFolder
 from edgekd.tasks.labelled import statistics
 from edgekd.testing.contracts.task import TaskContract
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from edgekd.errors import ConfigurationError
 from edgekd.tasks._protocol import Task
-from edgekd.tasks.mask_folder import MaskFolder
+from edgekd.tasks.images.mask_folder import MaskFolder
 from edgekd.testing.contracts.task import TaskContract
 
 

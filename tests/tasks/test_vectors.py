@@ -11,7 +11,7 @@ import pytest
 from edgekd.errors import ConfigurationError
 from edgekd.tasks._protocol import HeadSpec, Task
 from edgekd.tasks.arrays import images_of
-from edgekd.tasks.image_classification import ImageClassification
+from edgekd.tasks.images.classification import ImageClassification
 from edgekd.tasks.vectors import head_of, vector_rows
 from edgekd.testing.contracts.task import TaskContract
 from edgekd.testing.fakes.spots import SpotTask

@@ -11,7 +11,7 @@ from PIL import Image
 
 from edgekd.errors import ConfigurationError, UnknownName
 from edgekd.tasks._protocol import Task
-from edgekd.tasks.voc import Voc
+from edgekd.tasks.images.voc import Voc
 from edgekd.testing.contracts.task import TaskContract
 
 _XML = (

@@ -14,7 +14,7 @@ from edgekd.artefacts import Backend
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.errors import ConfigurationError, UnknownName
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.tflite import TfliteExporter
+from edgekd.export.tflite.exporter import TfliteExporter
 from edgekd.ir.numerics import Precision
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student

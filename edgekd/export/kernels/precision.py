@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from edgekd.artefacts import Artefact, Format
 from edgekd.errors import ConfigurationError, Place
-from edgekd.export.flatbuffer import constant_of, operator_name, read_model, schema
+from edgekd.export.tflite.flatbuffer import constant_of, operator_name, read_model, schema
 from edgekd.ir.numerics import Precision
 from edgekd.ir.operators import TFLITE, operator_kind
 

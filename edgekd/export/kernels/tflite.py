@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from edgekd.export.flatbuffer import constant_of, operator_name, read_model, schema
 from edgekd.export.kernels.graph import FileOperator, Shape, fused, without_batch
+from edgekd.export.tflite.flatbuffer import constant_of, operator_name, read_model, schema
 from edgekd.ir.kernels import Kernels
 from edgekd.ir.operators import TFLITE, operator_kind
 

@@ -14,9 +14,9 @@ import numpy as np
 from edgekd.errors import ConfigurationError, MissingError
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.ir.space import Arch, Axis
-from edgekd.measure.additive import LatencyModel, fit_latency
-from edgekd.search.feasible import low_budget_us
+from edgekd.measure.prediction.additive import LatencyModel, fit_latency
 from edgekd.search.relaxed.table import ENERGY_PER_CALL
+from edgekd.search.space.feasible import low_budget_us
 from edgekd.store.records import Arm, ArmsRecord, PlanRecord
 from edgekd.store.relaxed import CostTerm, EnergyModelRecord, LatencyModelRecord, PieceRecord
 from edgekd.students.supernet.pieces import Cost, Piece

@@ -9,12 +9,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from edgekd.search._protocol import Guide
-from edgekd.search.masks import Allowed
 from edgekd.search.relaxed.costs import decided_model, latency_cost
 from edgekd.search.relaxed.gap import Way, decided
 from edgekd.search.relaxed.nearby import nearest_archs
 from edgekd.search.relaxed.step import guided
 from edgekd.search.relaxed.table import fastest_arm, table_archs, table_energies, table_readings
+from edgekd.search.space.masks import Allowed
 from edgekd.store.records import ArmsRecord, FeaturesRecord, PlanRecord
 from edgekd.store.relaxed import LatencyModelRecord
 from edgekd.store.run import Run

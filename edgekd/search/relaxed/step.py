@@ -16,12 +16,12 @@ from edgekd.ir.features import StaticFeatures
 from edgekd.ir.space import Arch
 from edgekd.search._protocol import EstimateContext, Guide, Surveyor
 from edgekd.search.budget import Budget
-from edgekd.search.masks import Allowed, mask
-from edgekd.search.measuring import Bench
 from edgekd.search.relaxed.costs import decided_model, latency_cost, recorded_pieces
 from edgekd.search.relaxed.nearby import nearest_archs
 from edgekd.search.relaxed.table import TableFiller, fastest_arm, table_archs, table_energies, table_readings
 from edgekd.search.relaxed.training import relaxable, train_choice
+from edgekd.search.space.masks import Allowed, mask
+from edgekd.search.trials.measuring import Bench
 from edgekd.store.records import ArmsRecord, FeaturesRecord, PlanRecord
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.store.relaxed import LatencyModelRecord, RelaxationRecord

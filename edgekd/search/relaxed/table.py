@@ -17,9 +17,9 @@ from edgekd.evidence import Figure, find_figure
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
 from edgekd.measure.figures import figures_of
-from edgekd.search.anchors import choose_anchors
 from edgekd.search.budget import Budget
-from edgekd.search.measuring import Bench, reading_of
+from edgekd.search.deployments.anchors import choose_anchors
+from edgekd.search.trials.measuring import Bench, reading_of
 from edgekd.store.records import AnchorRecord, Arm, ArmReading, ArmsRecord, FeaturesRecord, PlanRecord
 from edgekd.store.relaxed import LatenciesRecord
 from edgekd.store.run import Run

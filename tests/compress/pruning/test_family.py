@@ -267,7 +267,7 @@ def test_another_process_builds_the_same(make, spec, tmp_path):
 
 @pytest.mark.skipif("EDGEKD_DATA" not in os.environ, reason="EDGEKD_DATA names no folder with the CIFAR networks")
 def test_a_trained_network_keeps_most_of_what_it_knows():
-    from edgekd.tasks.image_classification import ImageClassification
+    from edgekd.tasks.images.classification import ImageClassification
 
     data = Path(os.environ["EDGEKD_DATA"])
     task = ImageClassification.model_validate(

@@ -17,7 +17,7 @@ from edgekd.compress.quantization.stage import Quantize
 from edgekd.distill.predict import validator
 from edgekd.distill.stage import Distill
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.onnx import onnx_model
+from edgekd.export.onnx.exporter import onnx_model
 from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.stages import StageContext

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgekd.distill.stage import Distill
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.ir.space import Arch, Space
-from edgekd.search.sampler import RelaxedSampler
+from edgekd.search.trials.sampler import RelaxedSampler
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.students.supernet.pieces import Piece
 from edgekd.testing.fakes.bars import BarTask

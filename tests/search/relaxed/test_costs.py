@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from edgekd.errors import MissingError
-from edgekd.search.feasible import low_budget_us
 from edgekd.search.relaxed.costs import (
     decided_model,
     latency_cost,
@@ -17,6 +16,7 @@ from edgekd.search.relaxed.costs import (
     share_of,
 )
 from edgekd.search.relaxed.table import fastest_arm, table_archs, table_readings
+from edgekd.search.space.feasible import low_budget_us
 from edgekd.store.run import Run
 from edgekd.students.supernet.pieces import Cost
 from edgekd.targets.target import Target

@@ -10,9 +10,9 @@ import pytest
 from edgekd.distill.stage import Distill
 from edgekd.events import SilentEvents
 from edgekd.evidence import AccuracyKind
-from edgekd.search import refiner
 from edgekd.search._protocol import Estimate, EstimateContext
 from edgekd.search.budget import Budget
+from edgekd.search.finalists import refiner
 from edgekd.search.plan import _tried
 from edgekd.search.relaxed import gap
 from edgekd.search.relaxed.gap import Gap, Way, decided, recipes_tried, temperature_of, with_temperature

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from edgekd.errors import ConfigurationError, Interrupted
-from edgekd.search.feasible import low_us
 from edgekd.search.relaxed.costs import latency_cost
 from edgekd.search.replay import replay
 from edgekd.search.search import spent_before
+from edgekd.search.space.feasible import low_us
 from edgekd.store.run import Run
 
 

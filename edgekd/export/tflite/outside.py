@@ -1,0 +1,165 @@
+"""The outside of a TFLite graph: dtype and layout of input and output, normalisation in between.
+
+An integer input is a quantized tensor whose scale carries a scalar normalisation, so one DEQUANTIZE (or, for static
+int8, nothing or one integer QUANTIZE) takes raw values to what the student sees. What that can't carry is MUL and ADD.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgekd.export.deployable import Deployable
+from edgekd.export.tflite.flatbuffer import add_operator, add_tensor, schema
+from edgekd.tasks.rows import outputs_of
+
+__all__ = ["give_outside"]
+
+
+def give_outside(model: Any, deployable: Deployable) -> None:
+    """Put dtype, layout and normalisation around a graph.
+
+    It takes normalised values, channels last, float32 or (static int8) int8.
+    """
+    _give_input(model, deployable)
+    _give_output(model, deployable)
+    graph, task = model.subgraphs[0], deployable.student.task
+    graph.tensors[int(graph.inputs[0])].name = task.input.name
+    names = [output.name for output in outputs_of(task)]
+    for index, name in zip(graph.outputs, names, strict=True):
+        graph.tensors[int(index)].name = name
+    for signature in model.signatureDefs or []:
+        signature.inputs[0].name, signature.inputs[0].tensorIndex = task.input.name, int(graph.inputs[0])
+        for given, index, name in zip(signature.outputs, graph.outputs, names, strict=True):
+            given.name, given.tensorIndex = name, int(index)
+
+
+class _Front:
+    """Operators put in front of a graph, one after the other."""
+
+    def __init__(self, model: Any, shape: list[int], like: Any) -> None:
+        self.model, self.shape, self.like, self.count = model, shape, like, 0
+
+    def tensor(self, name: str, kind: int, **quantization: Any) -> int:
+        return add_tensor(self.model, name, self.shape, kind, like=self.like, **quantization)
+
+    def operator(self, name: str, inputs: list[int], output: int, **about: Any) -> int:
+        add_operator(self.model, name, inputs, [output], at=self.count, **about)
+        self.count += 1
+        return output
+
+
+def _give_input(model: Any, deployable: Deployable) -> None:
+    types, options, graph = schema().TensorType, deployable.options, model.subgraphs[0]
+    inner = int(graph.inputs[0])
+    inside = graph.tensors[inner]
+    integer_core = inside.type in (types.INT8, types.INT16)
+    front = _Front(model, [int(size) for size in inside.shape], inside)
+    if deployable.student.task.input.text is not None:
+        first = last = inner
+    elif options.input == "float32":
+        value = front.tensor("raw", types.FLOAT32)
+        first, last = value, _normalise(front, deployable, value, start=(1.0, 0.0))
+    elif deployable.integers_are_the_input and options.input == "int8":
+        first = last = inner
+    else:
+        scale, zero = _carried(deployable)
+        kind = types.UINT8 if options.input == "uint8" else types.INT8
+        first = last = front.tensor("raw", kind, scale=scale, zero_point=zero)
+        carried = (scale, -scale * zero)
+        if not (inside.type == types.INT8 and _carries_all(deployable, carried)):
+            last = front.operator("DEQUANTIZE", [first], front.tensor("raw/float", types.FLOAT32), version=2)
+            last = _normalise(front, deployable, last, start=carried)
+    if last != inner:
+        if integer_core:
+            front.operator("QUANTIZE", [last], inner, version=1 if graph.tensors[last].type == types.FLOAT32 else 2)
+        elif last == first:
+            for operator in graph.operators:
+                operator.inputs = np.where(np.asarray(operator.inputs) == inner, first, operator.inputs)
+        else:  # the last operator in front writes the core's input itself
+            graph.operators[front.count - 1].outputs = np.asarray([inner], np.int32)
+    graph.inputs = np.asarray([first], np.int32)
+    if options.layout == "nchw" and len(inside.shape) > 2:
+        _put_transpose(model, first)
+
+
+def _carried(deployable: Deployable) -> tuple[float, int]:
+    """Scale and zero point of the integer input: the normalisation as far as they can carry it, else raw values."""
+    encoding = deployable.input_encoding
+    unsigned = 128 if deployable.options.input == "uint8" else 0
+    if deployable.integers_are_the_input and encoding is not None:
+        return encoding.scale[0], encoding.zero_point[0] + unsigned
+    affine = deployable.affine
+    if not affine.is_scalar:
+        return 1.0, 0
+    multiplier, offset = affine.channel(0)
+    zero = -offset / multiplier
+    low = -128 + unsigned
+    whole = abs(zero - round(zero)) < 1e-4 and low <= round(zero) <= low + 255
+    return multiplier, round(zero) if whole else 0
+
+
+def _carries_all(deployable: Deployable, carried: tuple[float, float]) -> bool:
+    if deployable.integers_are_the_input:
+        return True
+    affine = deployable.affine
+    multiplier, offset = affine.channel(0)
+    return affine.is_scalar and carried[0] == multiplier and abs(carried[1] - offset) < 1e-6 * max(1.0, abs(offset))
+
+
+def _normalise(front: _Front, deployable: Deployable, value: int, start: tuple[float, float]) -> int:
+    """MUL and ADD from values with ``x = v * start[0] + start[1]`` already done, to the whole normalisation."""
+    affine, types = deployable.affine, schema().TensorType
+    ratio = np.asarray([m / start[0] for m in affine.multiplier], np.float32)
+    shift = np.asarray(affine.offset, np.float32) - np.float32(start[1]) * ratio
+    for name, operand, neutral, options in (
+        ("MUL", ratio, 1.0, schema().MulOptionsT),
+        ("ADD", shift, 0.0, schema().AddOptionsT),
+    ):
+        if np.allclose(operand, neutral, rtol=0, atol=1e-6):
+            continue
+        constant = add_tensor(front.model, f"normalise/{name.lower()}", [len(operand)], types.FLOAT32, constant=operand)
+        result = front.tensor(f"raw/{name.lower()}", types.FLOAT32)
+        value = front.operator(name, [value, constant], result, options=options())
+    return value
+
+
+def _put_transpose(model: Any, first: int) -> None:
+    """Take the input channel-first and turn it over in front."""
+    graph, types = model.subgraphs[0], schema().TensorType
+    inside = graph.tensors[first]
+    shape = [int(size) for size in inside.shape]
+    parameters = inside.quantization if inside.type != types.FLOAT32 else None
+    first_axes, last = [0, len(shape) - 1, *range(1, len(shape) - 1)], [0, *range(2, len(shape)), 1]
+    outer = add_tensor(model, "raw/nchw", [shape[axis] for axis in first_axes], inside.type)
+    graph.tensors[outer].quantization = parameters
+    if inside.shapeSignature is not None:
+        signature = [int(size) for size in inside.shapeSignature]
+        graph.tensors[outer].shapeSignature = np.asarray([signature[axis] for axis in first_axes], np.int32)
+    order = add_tensor(model, "raw/order", [len(last)], types.INT32, constant=np.asarray(last, np.int32))
+    version = 1 if inside.type in (types.UINT8, types.FLOAT32) else 2
+    add_operator(
+        model, "TRANSPOSE", [outer, order], [first], at=0, version=version, options=schema().TransposeOptionsT()
+    )
+    graph.inputs = np.asarray([outer], np.int32)
+
+
+def _give_output(model: Any, deployable: Deployable) -> None:
+    """Raw answers that are outputs themselves may be integers still. What was decoded is as it is."""
+    types, wanted, graph = schema().TensorType, deployable.options.output, model.subgraphs[0]
+    indices = [int(index) for index in graph.outputs]
+    for place, (inner, output) in enumerate(zip(indices, outputs_of(deployable.student.task), strict=True)):
+        inside = graph.tensors[inner]
+        shape, last = [int(size) for size in inside.shape], len(graph.operators)
+        if inside.type not in (types.INT8, types.INT16) or output.dtype != "float32" or wanted == "int8":
+            continue
+        if wanted == "uint8":
+            scale, zero = float(inside.quantization.scale[0]), int(inside.quantization.zeroPoint[0])
+            outer = add_tensor(model, "answer", shape, types.UINT8, like=inside, scale=scale, zero_point=zero + 128)
+            add_operator(model, "QUANTIZE", [inner], [outer], at=last, version=2)
+        else:
+            outer = add_tensor(model, "answer", shape, types.FLOAT32, like=inside)
+            add_operator(model, "DEQUANTIZE", [inner], [outer], at=last, version=2)
+        indices[place] = outer
+    graph.outputs = np.asarray(indices, np.int32)

@@ -1,0 +1,72 @@
+"""The same models on several devices, a bench each: devices don't disturb one another, so nothing is interleaved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from edgekd.errors import ConfigurationError, MissingError, UsageError
+from edgekd.measure.benches.bench import BenchReport
+from edgekd.records import Record, Shown
+
+__all__ = ["BenchReports", "NotMeasured", "bench_devices"]
+
+_WORST_FIRST = (4, 3, 1, 6)
+
+
+class NotMeasured(Record):
+    """A device that could not be used."""
+
+    device: str
+    message: str
+    remedy: str
+
+    def lines(self) -> list[str]:
+        """What it was, and what to do; several things that are wrong are several lines."""
+        told = f"{self.device}: not measured: {self.message}".split("\n")
+        return [*told, *([f"  {self.remedy}"] if self.remedy else [])]
+
+
+class BenchReports(Shown):
+    """A report a device, and the devices that have none. A regression on any of them is the exit code's."""
+
+    schema_: Literal["edgekd.benches/1"] = Field(default="edgekd.benches/1", alias="schema")
+    reports: tuple[BenchReport, ...]
+    missing: tuple[NotMeasured, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """4 where a device could not be used; otherwise the gravest of the reports'."""
+        codes = {report.exit_code for report in self.reports} | ({4} if self.missing else set())
+        return next((code for code in _WORST_FIRST if code in codes), 0)
+
+    def lines(self) -> list[str]:
+        """As a person reads it: one report after the other."""
+        return self._one_after_the_other(BenchReport.lines)
+
+    def markdown_lines(self) -> list[str]:
+        """The same as Markdown."""
+        return self._one_after_the_other(BenchReport.markdown_lines)
+
+    def detail_lines(self) -> list[str]:
+        """What the machines told of themselves meanwhile."""
+        return self._one_after_the_other(BenchReport.detail_lines)
+
+    def _one_after_the_other(self, told: Callable[[BenchReport], list[str]]) -> list[str]:
+        found = [told(report) for report in self.reports]
+        found += [one.lines() for one in self.missing]
+        return [line for part in found for line in ("", *part)][1:]
+
+
+def bench_devices(devices: Iterable[str], bench: Callable[[str], BenchReport]) -> BenchReports:
+    """``bench`` one device after the other. One that can't be reached, or lacks a fitting runtime or cores, is noted:
+    what is wrong with the models themselves, or with what is asked of every device, has been found before."""
+    reports, missing = [], []
+    for device in devices:
+        try:
+            reports.append(bench(device))
+        except (ConfigurationError, MissingError, UsageError) as error:
+            missing.append(NotMeasured(device=device, message=error.message, remedy=error.remedy))
+    return BenchReports(reports=tuple(reports), missing=tuple(missing))

@@ -1,0 +1,71 @@
+"""The surviving arms once more, on each finalist's own arch: the anchors' order need not hold there.
+
+Reads anchors/*.json, arms.json and the finalists' trials; writes rechecks/*.json. A finalist goes on at another arm
+where that one is at least as faithful, faster beyond the noise, and no larger where size is limited. Only arms that
+came near on some anchor are measured again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgekd.events import Events, stop_if_asked
+from edgekd.ir.plan import Candidate
+from edgekd.search.budget import Budget
+from edgekd.search.deployments.arms import better_arm, rivals
+from edgekd.search.trials.measuring import Bench, reading_of
+from edgekd.store.records import Arm, ArmsRecord, PlanRecord, RecheckRecord, TrialRecord
+from edgekd.store.run import Run
+from edgekd.targets.target import Target
+
+__all__ = ["Recheck", "settled"]
+
+
+def settled(target: Target, arms: ArmsRecord, candidate: Candidate, record: RecheckRecord | None) -> Candidate:
+    """The candidate at the arm that its recheck favours."""
+    if record is None:
+        return candidate
+    arm = better_arm(target, Arm.of(candidate), arms.kept, record.readings, record.noise)
+    return candidate.but(backend=arm.backend, plan=candidate.plan.but(precision=arm.precision))
+
+
+@dataclass(frozen=True)
+class Recheck:
+    """Measures what has no record yet."""
+
+    run: Run
+    plan: PlanRecord
+    arms: ArmsRecord
+    bench: Bench
+    events: Events
+    budget: Budget
+
+    def __call__(self, order: Sequence[TrialRecord]) -> None:
+        """All finalists that have rivals in one batch. Raises Interrupted."""
+        known = {record.trial for record in self.run.rechecks()}
+        asked = {t.number: self._asked(t.candidate) for t in order if t.number not in known}
+        asked = {number: candidates for number, candidates in asked.items() if len(candidates) > 1}
+        if not asked:
+            return
+        measured, noise = self.bench.measure(
+            [candidate for candidates in asked.values() for candidate in candidates],
+            self.plan.measure,
+            pair=True,
+            progress=lambda what, done, total: self.events.progress("arms", done, total, what),
+            stop=lambda: stop_if_asked(self.events),
+        )
+        readings = [reading_of(Arm.of(result.candidate), result) for result in measured]
+        for number, candidates in asked.items():
+            mine, readings = readings[: len(candidates)], readings[len(candidates) :]
+            self.run.write(
+                RecheckRecord(trial=number, readings=tuple(mine), noise=noise, ended_s=self.budget.spent_s())
+            )
+
+    def _asked(self, candidate: Candidate) -> list[Candidate]:
+        """The candidate and its rivals."""
+        mine = Arm.of(candidate)
+        others = rivals(mine, self.arms.kept, self.run.anchors())
+        return [
+            candidate.but(backend=a.backend, plan=candidate.plan.but(precision=a.precision)) for a in (mine, *others)
+        ]

@@ -1,0 +1,1 @@
+"""Finalists: the short list, their training, and the choice of one."""

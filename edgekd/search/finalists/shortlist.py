@@ -1,0 +1,101 @@
+"""Before long training: the best trials measured once more, untrained, as the verdict will measure them.
+
+A trial is measured briefly and compared by its value; the verdict binds the end of an interval, under the target's own
+load. Where refining takes much longer than measuring, a candidate that would fail is found out before it is trained.
+Reads trials/*.json and the target; writes shortlist.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgekd.devices._protocol import Outcome
+from edgekd.events import Events, stop_if_asked
+from edgekd.measure.sentinel import judge_measured
+from edgekd.search.budget import SHORTLISTED, Budget
+from edgekd.search.finalists.order import as_it_came_first, order_of_finalists
+from edgekd.search.trials.measuring import Bench
+from edgekd.store.records import ArmsRecord, PlanRecord, Shortlisted, ShortlistRecord, TrialRecord
+from edgekd.store.run import Run
+from edgekd.targets.target import Target
+from edgekd.targets.verdict import Answer
+
+__all__ = ["Shortlist", "answer_of", "by_shortlist", "standing"]
+
+_MOST = 3 * SHORTLISTED
+
+
+def answer_of(target: Target, seen: Shortlisted) -> Answer:
+    """The worst answer among the hard limits that a file without trained weights can be held against."""
+    if seen.measurement is None or seen.measurement.outcome is not Outcome.OK:
+        return Answer.FAILS
+    verdict = judge_measured(target, seen.figures, seen.measurement)
+    return verdict.but(limits=tuple(v for v in verdict.limits if v.limit.metric != "accuracy")).answer
+
+
+def by_shortlist(
+    target: Target, order: Sequence[TrialRecord], shortlist: ShortlistRecord | None
+) -> tuple[TrialRecord, ...]:
+    """The order of finalists, less those that failed; those whose verdict could not be told come last."""
+    if shortlist is None:
+        return tuple(order)
+    answers = {seen.trial: answer_of(target, seen) for seen in shortlist.seen}
+    left = [trial for trial in order if answers.get(trial.number) is not Answer.FAILS]
+    return tuple(sorted(left, key=lambda trial: answers.get(trial.number, Answer.HOLDS) is not Answer.HOLDS))
+
+
+def standing(
+    target: Target, arms: ArmsRecord, trials: Sequence[TrialRecord], shortlist: ShortlistRecord | None
+) -> tuple[TrialRecord, ...]:
+    """The trials that may become finalists, in that order; those that a shortlist is measured of where it is None."""
+    return as_it_came_first(by_shortlist(target, as_it_came_first(order_of_finalists(target, arms, trials)), shortlist))
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """Measures as many as needed until ``wanted`` of them hold."""
+
+    run: Run
+    plan: PlanRecord
+    bench: Bench
+    events: Events
+    budget: Budget
+
+    def __call__(self, order: Sequence[TrialRecord], wanted: int) -> ShortlistRecord:
+        """Batch after batch, each written when it is done. Raises Interrupted."""
+        target = self.run.target
+        record = self.run.shortlist() or ShortlistRecord(seen=())
+        while not record.complete:
+            known = {seen.trial for seen in record.seen}
+            holds = sum(answer_of(target, seen) is Answer.HOLDS for seen in record.seen)
+            waiting = [trial for trial in order[:_MOST] if trial.number not in known][:SHORTLISTED]
+            if holds >= wanted or not waiting:
+                record = record.but(complete=True)
+            else:
+                record = record.but(seen=(*record.seen, *self._measure(waiting)), ended_s=self.budget.spent_s())
+            self.run.write(record)
+        answers = [answer_of(target, seen) for seen in record.seen]
+        counts = ", ".join(f"{answers.count(answer)} {_WORDS[answer]}" for answer in _WORDS if answer in answers)
+        self.events.line(f"shortlist  {len(answers)} measured untrained as the verdict will: {counts}")
+        return record
+
+    def _measure(self, trials: Sequence[TrialRecord]) -> list[Shortlisted]:
+        measured, _ = self.bench.measure(
+            [trial.candidate for trial in trials],
+            self.plan.certify.but(profile=False),
+            progress=lambda what, done, total: self.events.progress("shortlist", done, total, what),
+            stop=lambda: stop_if_asked(self.events),
+        )
+        return [
+            Shortlisted(trial=trial.number, measurement=result.measurement, figures=result.figures)
+            for trial, result in zip(trials, measured, strict=True)
+        ]
+
+
+_WORDS = {
+    Answer.HOLDS: "hold",
+    Answer.UNSTABLE: "too near to tell",
+    Answer.UNKNOWN: "can't be told",
+    Answer.FAILS: "fail",
+}

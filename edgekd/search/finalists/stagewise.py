@@ -1,0 +1,89 @@
+"""Stage by stage: what each step of the recipe gave and cost the chosen student, on the target's own runtime.
+
+Reads finalists/*.json and students/; writes stages.json. Decides nothing: it is there to be read. Every stage's
+student is exported for the finalist's backend, all files are measured in one interleaved batch, and each is scored by
+its file on the validation split. The figures are brief ones (the low quantile of a trial's plan), and no certificate's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan
+from edgekd.events import Events, stop_if_asked
+from edgekd.evidence import find_figure
+from edgekd.measure.figures import figures_for_limits
+from edgekd.measure.settle import measure_steadily
+from edgekd.search._protocol import Refiner, Step
+from edgekd.search.budget import Budget
+from edgekd.search.finalists.choose import is_simulated
+from edgekd.search.space.feasible import LOW
+from edgekd.store.records import FinalistRecord, StageReading, StagesRecord
+from edgekd.store.run import Run
+
+__all__ = ["Stagewise"]
+
+
+@dataclass(frozen=True)
+class Stagewise:
+    """Exports, measures and scores once."""
+
+    run: Run
+    plan: MeasurePlan
+    session: DeviceSession
+    refiner: Refiner
+    events: Events
+    budget: Budget
+
+    def __call__(self, finalist: FinalistRecord | None) -> StagesRecord | None:
+        """Of this finalist; None where it has no student, or was only simulated. Raises Interrupted."""
+        record = self.run.stages_record()
+        if record is not None or finalist is None or finalist.student is None or finalist.candidate.backend is None:
+            return record
+        if is_simulated(finalist):  # every step's file is scored on the device, where nothing runs
+            return None
+        stop_if_asked(self.events)
+        steps = self.refiner.steps(finalist)
+        if not steps:
+            return None
+        record = StagesRecord(
+            finalist=finalist.rank,
+            backend=finalist.candidate.backend,
+            stages=tuple(self._readings(finalist, steps)),
+            ended_s=self.budget.spent_s(),
+        )
+        self.run.write(record)
+        return record
+
+    def _readings(self, finalist: FinalistRecord, steps: Sequence[Step]) -> list[StageReading]:
+        backend = finalist.candidate.backend
+        jobs = {
+            number: Job(artefact=self.run.resolve(step.artefact), backend=backend)
+            for number, step in enumerate(steps)
+            if step.artefact is not None and backend is not None
+        }
+        measured: Sequence[Measurement] = ()
+        if jobs:
+            measured = measure_steadily(
+                self.session,
+                list(jobs.values()),
+                self.plan.but(profile=False),
+                lambda what, done, total: self.events.progress("stage by stage", done, total, what),
+                self.events.stop,
+            )
+        by_number = dict(zip(jobs, measured, strict=True))
+        return [self._reading(step, by_number.get(number)) for number, step in enumerate(steps)]
+
+    def _reading(self, step: Step, measurement: Measurement | None) -> StageReading:
+        figures = figures_for_limits(self.run.target, measurement, step.artefact)
+        return StageReading(
+            stage=step.stage,
+            student=step.student,
+            precision=step.precision,
+            accuracy=step.accuracy,
+            size_bytes=step.artefact.size_bytes if step.artefact else None,
+            low_us=find_figure(figures, LOW),
+            measurement=measurement,
+            detail=step.detail or (measurement.detail if measurement else ""),
+        )

@@ -1,0 +1,1 @@
+"""Iterative pruning, and the model that it starts from."""

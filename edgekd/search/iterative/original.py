@@ -1,0 +1,164 @@
+"""A person's own model as it came: its accuracy, and its latency on every backend, beside which the result is read.
+
+Reads the family and the target; writes original.json, with what the target's limits relative to this model come to.
+Where it scores near chance, its normalisation is not the one it was trained with, and that is said before hours are
+spent on pruning it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgekd.devices._protocol import MeasurePlan
+from edgekd.events import Events, stop_if_asked
+from edgekd.evidence import AccuracyKind, find_figure
+from edgekd.ir.numerics import Precision
+from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.measure.figures import figures_for_limits, figures_of
+from edgekd.search._protocol import EstimateContext
+from edgekd.search.accuracy.scoring import score_student
+from edgekd.search.budget import Budget
+from edgekd.search.space.feasible import low_us
+from edgekd.search.trials.measuring import Bench, reading_of
+from edgekd.store.certificate import Certificate
+from edgekd.store.records import Accuracy, Arm, ArmReading, OriginalRecord, PlanRecord
+from edgekd.store.run import Run
+from edgekd.students._protocol import Inheriting
+from edgekd.students.student import new_student
+from edgekd.targets.relative import resolved
+from edgekd.targets.target import Target
+from edgekd.units import format_bytes, format_us
+
+__all__ = ["Original", "beside_own", "limits_beside"]
+
+_NEAR_CHANCE = 1.5
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Original:
+    """Scores and measures it once; nothing where the space leaves the whole model out."""
+
+    run: Run
+    plan: PlanRecord
+    bench: Bench
+    context: EstimateContext
+    events: Events
+    budget: Budget
+
+    def __call__(self) -> OriginalRecord | None:
+        """Raises Interrupted."""
+        record = self.run.original() or self._measure()
+        if record is None:
+            return None
+        times = [f"{format_us(r.low_us.value)} low on {r.arm.backend}" for r in record.readings if r.low_us is not None]
+        self.events.line(
+            f"own model  {record.accuracy.value:.1%} validation in PyTorch; {', '.join(times) or 'runs nowhere'}"
+        )
+        spec = self.context.task.spec
+        self._tell_relative()
+        self._tell_left_out()
+        chance = 1.0 / spec.head.classes if spec.plain else 0.0
+        if record.accuracy.value < _NEAR_CHANCE * chance:
+            self.events.line("           hardly better than chance: are the task's mean and std those it learnt with?")
+        return record
+
+    def _careful(self, plan: PlanRecord) -> MeasurePlan:
+        """As a certificate measures, where limits are a share of what is seen now."""
+        shares = any(metric != "accuracy" for metric, _ in self.run.header.target.relative)
+        return plan.certify.but(profile=False) if shares else plan.measure
+
+    def _tell_relative(self) -> None:
+        """What the limits relative to this model came to."""
+        relative = {metric for metric, _ in self.run.header.target.relative}
+        found = [str(limit) for limit in self.run.target.limits if limit.metric in relative]
+        if found:
+            self.events.line(f"           so it has to meet {', '.join(found)}")
+
+    def _tell_left_out(self) -> None:
+        """Layers that every arch has whole, by the reason."""
+        family, spec = self.context.family, self.context.task.spec
+        layers: dict[str, list[str]] = {}
+        for layer, reason in family.left_out(spec) if isinstance(family, Inheriting) else ():
+            layers.setdefault(reason, []).append(layer)
+        for reason, names in layers.items():
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            self.events.line(f"left whole {', '.join(names[:_SHOWN])}{more}: {reason}")
+        if family.space(spec).size == 1:
+            self.events.line("           nothing to prune: the whole model at each precision and on each runtime")
+
+    def _measure(self) -> OriginalRecord | None:
+        family = self.context.family
+        arch = family.original(self.context.task.spec) if isinstance(family, Inheriting) else None
+        if arch is None:
+            return None
+        stop_if_asked(self.events)
+        student = new_student(self.context.family, arch, self.context.task.spec, self.context.seed)
+        accuracy = score_student(student, self.context.task, AccuracyKind.TORCH, "as it came")
+        backends = list(dict.fromkeys(arm.backend for arm in self.plan.arms))
+        measured, _ = self.bench.measure(
+            [
+                Candidate(
+                    family=self.run.header.family,
+                    arch=arch,
+                    plan=CompressionPlan(precision=Precision.FLOAT32),
+                    backend=backend,
+                )
+                for backend in backends
+            ],
+            self._careful(self.plan),
+            progress=lambda what, done, total: self.events.progress("own model", done, total, what),
+            stop=lambda: stop_if_asked(self.events),
+        )
+        readings = tuple(
+            reading_of(Arm(backend=backend, precision=Precision.FLOAT32), result)
+            for backend, result in zip(backends, measured, strict=True)
+        )
+        record = OriginalRecord(
+            arch=arch,
+            accuracy=accuracy,
+            target=limits_beside(self.run.header.target, accuracy, readings),
+            readings=readings,
+            ended_s=self.budget.spent_s(),
+        )
+        self.run.write(record)
+        return record
+
+
+def limits_beside(target: Target, accuracy: Accuracy, readings: Sequence[ArmReading]) -> Target | None:
+    """The target with its relative limits in plain figures; None where it has none. Raises ConfigurationError.
+
+    Shares are of what the model takes on the backend where it is fastest.
+    """
+    if not target.relative:
+        return None
+    ran = [(reading.low_us.value, reading) for reading in readings if reading.low_us is not None]
+    fastest = min(ran, key=lambda each: each[0], default=(0.0, None))[1]
+    if fastest is None or fastest.measurement is None:
+        return resolved(target, accuracy.value, {})
+    figures = figures_of(fastest.measurement, size_bytes=fastest.size_bytes)
+    return resolved(target, accuracy.value, {figure.metric: figure.value for figure in figures})
+
+
+def beside_own(run: Run, certificate: Certificate) -> str:
+    """One line: accuracy on the test split, latency and size of the model as it came, and of what is certified.
+
+    Latency is the low quantile; the model's own is on the same backend in float32. Empty where none was measured.
+    """
+    original, own = run.original(), certificate.own
+    chosen = next((finalist for finalist in run.finalists() if finalist.chosen), None)
+    if original is None or own is None or chosen is None:
+        return ""
+    figures = figures_for_limits(run.target, chosen.measurement, chosen.artefact)
+    reading = next((reading for reading in original.readings if reading.arm.backend == certificate.backend), None)
+    size = find_figure(figures, "size.file")
+    after = _told(certificate.accuracy.value, low_us(figures), int(size.value) if size else None)
+    low = reading.low_us.value if reading and reading.low_us else None
+    return f"own model  {_told(own.value, low, reading.size_bytes if reading else None)} -> {after}"
+
+
+def _told(accuracy: float, low: float | None, size_bytes: int | None) -> str:
+    parts = [f"{accuracy:.1%} test"]
+    parts += [f"{format_us(low)} low"] if low is not None else ["runs nowhere there"]
+    return ", ".join([*parts, *([format_bytes(size_bytes)] if size_bytes else [])])

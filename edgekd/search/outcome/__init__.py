@@ -1,0 +1,1 @@
+"""How a run ends: its summary, the nearest candidate where nothing fits, and explanations."""

@@ -1,0 +1,281 @@
+"""The second mask: what would break a limit of time or memory by the predictors is not proposed.
+
+Reads networks.json, known.json, anchors/*.json, trials/*.json, arms.json and the target; its result is
+predictors/*.json. Every measurement the search takes anyway is a reading, and so is what earlier work on this device
+left in its tables; tables of other devices, or of other states of this one, are priors. A fit is made before a batch
+where readings have grown by a third since the last one, and holds until the next. An arch is left out on an arm only
+where the lower end of its 90 % interval is beyond the limit: the less the predictor is worth, the wider the interval,
+and the less it removes; none with a sort of kernel that no reading has is left out. A mask that leaves nothing is none.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from edgekd.devices._protocol import Measurement
+from edgekd.events import Events
+from edgekd.ir.kernels import Kernels
+from edgekd.ir.space import Arch
+from edgekd.measure.memory import fit_memory, predict_memory
+from edgekd.measure.prediction.predictor import ENOUGH_ALONE, LatencyPredictor, fit_predictor
+from edgekd.search.budget import Budget
+from edgekd.search.space.feasible import low_budget_us, low_us
+from edgekd.search.space.known import Elsewhere
+from edgekd.search.space.masks import Allowed
+from edgekd.store.predicted import ArmMemory, ArmPredictor, KnownRecord, NetworksRecord, PredictorsRecord, Reading
+from edgekd.store.records import Arm, ArmsRecord, FeaturesRecord, PlanRecord, TrialRecord
+from edgekd.store.run import Run
+from edgekd.units import format_bytes
+
+__all__ = ["Foresight", "fit_due", "fitted", "fitted_memory"]
+
+_FEWEST = 6  # readings of an arm, below which nothing is fitted
+_GROWN = 4 / 3
+
+Readings = Mapping[Arm, Sequence[Reading]]
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """What may be proposed, batch by batch. Deciding reads records alone, so that a replay decides alike."""
+
+    run: Run
+    plan: PlanRecord
+    features: FeaturesRecord
+    arms: ArmsRecord
+    allowed: Allowed
+    _left: dict[int, Allowed] = field(default_factory=dict, repr=False)  # by record: a whole space takes seconds
+
+    def before(self, batch: int, trials: Sequence[TrialRecord], events: Events, budget: Budget) -> Allowed:
+        """What may be proposed in a batch, after a fit where one is due."""
+        trials = [trial for trial in trials if trial.batch < batch]
+        last = self._last(batch)
+        bounded = self._bound_us is not None or self._bound_bytes is not None
+        if bounded and (last is None or last.batch < batch):
+            readings = self.readings(trials)
+            if fit_due(readings if self._bound_us is not None else with_memory(readings), last):
+                self._fit(batch, readings, events, budget)
+        return self.at(batch, trials)
+
+    def at(self, batch: int, trials: Sequence[TrialRecord]) -> Allowed:
+        """What the recorded fit leaves; everything where there is none."""
+        last = self._last(batch)
+        if last is None:
+            return self.allowed
+        if last.number not in self._left:
+            readings = self.readings([trial for trial in trials if trial.batch < last.batch])
+            self._left[last.number] = self.left(last.arms, last.memories, readings, self._elsewhere(last))
+        left = self._left[last.number]
+        return left if self._untried(left, [trial for trial in trials if trial.batch < batch]) else self.allowed
+
+    def readings(self, trials: Sequence[TrialRecord]) -> dict[Arm, list[Reading]]:
+        """What is known on each kept arm: earlier work's, the anchors' and these trials'."""
+        known = self.run.known() or KnownRecord(tables=())
+        found: dict[Arm, dict[Kernels, Reading]] = {
+            arm: {(alike := _alike(reading.kernels)): reading.but(kernels=alike) for reading in known.of(arm)}
+            for arm in self.arms.kept
+        }
+        seen = [
+            (r.arm, r.arch, r.low_us.value, _memory_bytes(r.measurement))
+            for anchor in self.run.anchors()
+            for r in anchor.readings
+            if r.low_us
+        ]
+        seen += [
+            (Arm.of(trial.candidate), trial.candidate.arch, low, _memory_bytes(trial.measurement))
+            for trial in trials
+            if (low := low_us(trial.figures)) is not None
+        ]
+        for arm, arch, low, memory in seen:
+            if arm in found and arch in self._networks:
+                kernels = _alike(self._kernels(arm, arch))
+                found[arm][kernels] = Reading(kernels=kernels, low_us=low, memory_bytes=memory)
+        return {arm: list(readings.values()) for arm, readings in found.items()}
+
+    def left(
+        self,
+        fits: Sequence[ArmPredictor],
+        memories: Sequence[ArmMemory],
+        readings: Readings,
+        elsewhere: Elsewhere,
+    ) -> Allowed:
+        """What the fits leave on each arm: by time, then by memory; where one of these leaves nothing, it is none."""
+        left: dict[Arm, tuple[int, ...]] = dict(self.allowed)
+        for one, predictor in zip(fits, _predictors(fits, readings, elsewhere), strict=True):
+            indices = left.get(one.arm, ())
+            networks = [self._kernels(one.arm, self.plan.space.at(index)) for index in indices]
+            found = zip(indices, predictor.predict(networks), predictor.unseen(networks), strict=True)
+            left[one.arm] = tuple(i for i, at, unseen in found if at.least_us <= one.bound_us or unseen)
+        fast = left if any(left.values()) else dict(self.allowed)
+        small = dict(fast)
+        for memory in memories:
+            indices = fast.get(memory.arm, ())
+            small[memory.arm] = tuple(i for i in indices if self._least_bytes(memory, i) <= memory.bound_bytes)
+        return small if any(small.values()) else fast
+
+    def _least_bytes(self, one: ArmMemory, index: int) -> float:
+        _, least, _ = predict_memory(one.fit, self._kernels(one.arm, self.plan.space.at(index)))
+        return least
+
+    def _untried(self, left: Allowed, trials: Sequence[TrialRecord]) -> bool:
+        """Whether anything is left to try: a prediction may save trials, but not end a search."""
+        tried = {(Arm.of(trial.candidate), trial.candidate.arch) for trial in trials}
+        return any((arm, self.plan.space.at(index)) not in tried for arm, indices in left.items() for index in indices)
+
+    def _last(self, batch: int) -> PredictorsRecord | None:
+        return next((record for record in reversed(self.run.predictors()) if record.batch <= batch), None)
+
+    def _fit(self, batch: int, readings: Readings, events: Events, budget: Budget) -> None:
+        begun, elsewhere = time.monotonic(), self._elsewhere(self._last(batch))
+        fits = () if self._bound_us is None else fitted(readings, self._bound_us, elsewhere)
+        memories = () if self._bound_bytes is None else fitted_memory(readings, self._bound_bytes)
+        fast = self.left(fits, (), readings, elsewhere)
+        left = self.left(fits, memories, readings, elsewhere) if memories else fast
+
+        def out(of: Allowed, left: Allowed, arm: Arm) -> int:
+            return len(of.get(arm, ())) - len(left.get(arm, ()))
+
+        record = PredictorsRecord(
+            number=len(self.run.predictors()),
+            batch=batch,
+            arms=tuple(one.but(removed=out(self.allowed, fast, one.arm)) for one in fits),
+            memories=tuple(one.but(removed=out(fast, left, one.arm)) for one in memories),
+            priors=elsewhere.fits,
+            seconds=time.monotonic() - begun,
+            ended_s=budget.spent_s(),
+        )
+        self.run.write(record)
+        for one in record.arms:
+            told = f"{one.samples} measured, off by {one.held_out.median:.1%}, by {one.held_out.p95:.1%} at 95 %"
+            if one.elsewhere is not None:
+                told += f", from {elsewhere.words(one.elsewhere, self.run.target.device)}"
+            events.line(
+                f"predicted  {one.arm}: {one.removed:,} of {len(self.allowed.get(one.arm, ())):,} archs out ({told})"
+            )
+        for memory in record.memories:
+            of = len(fast.get(memory.arm, ()))
+            told = f"for memory; {memory.fit.samples} measured, off by {format_bytes(memory.fit.error_bytes)} at 90 %"
+            events.line(f"predicted  {memory.arm}: {memory.removed:,} of {of:,} archs out ({told})")
+
+    def _elsewhere(self, last: PredictorsRecord | None) -> Elsewhere:
+        known = self.run.known() or KnownRecord(tables=())
+        return Elsewhere(known.priors, last.priors if last is not None else ())
+
+    @cached_property
+    def _bound_us(self) -> float | None:
+        found = low_budget_us(self.run.target, self.arms)
+        return found[0] if found and self.plan.predict and self._networks else None
+
+    @cached_property
+    def _bound_bytes(self) -> float | None:
+        limits = self.run.target.limits
+        found = next((limit.bound for limit in limits if limit.metric == "memory.model" and limit.hard), None)
+        return found if self.plan.predict and self._networks else None
+
+    @cached_property
+    def _networks(self) -> dict[Arch, Kernels]:
+        record = self.run.networks() or NetworksRecord(kernels=(), networks=())
+        return dict(zip(map(self.plan.space.at, self.features.indices), record.unpacked(), strict=False))
+
+    @cached_property
+    def _besides(self) -> dict[Arm, Kernels]:
+        """What files of each arm have beside their arch's own kernels: scaling of the input, for example."""
+        found: dict[Arm, Kernels] = {}
+        for reading in (reading for anchor in self.run.anchors() for reading in anchor.readings):
+            if reading.kernels and reading.arch in self._networks and reading.arm not in found:
+                more = Counter(reading.kernels) - Counter(self._networks[reading.arch])
+                found[reading.arm] = tuple(more.elements())
+        return found
+
+    def _kernels(self, arm: Arm, arch: Arch) -> Kernels:
+        return (*self._besides.get(arm, ()), *self._networks[arch])
+
+
+def _alike(kernels: Kernels) -> Kernels:
+    """In an order of its own, so that one network is one reading, whoever took it apart."""
+    return tuple(sorted(kernels))
+
+
+def fit_due(readings: Readings, last: PredictorsRecord | None) -> bool:
+    """Whether some arm has so many readings that a fit, or another one, is worth its time."""
+    before = dict[Arm, int]()
+    if last is not None:
+        before = {one.arm: one.samples for one in last.arms} or {one.arm: one.fit.samples for one in last.memories}
+    return any(len(found) >= max(_FEWEST, _GROWN * before.get(arm, 0)) for arm, found in readings.items())
+
+
+def with_memory(readings: Readings) -> Readings:
+    """Those that tell it."""
+    return {arm: [one for one in found if one.memory_bytes is not None] for arm, found in readings.items()}
+
+
+def fitted_memory(readings: Readings, bound_bytes: float) -> tuple[ArmMemory, ...]:
+    """Every arm that has enough."""
+    made = []
+    for arm, found in with_memory(readings).items():
+        if len(found) >= _FEWEST:
+            fit = fit_memory([one.kernels for one in found], [float(one.memory_bytes or 0) for one in found])
+            made.append(ArmMemory(arm=arm, fit=fit, bound_bytes=bound_bytes, removed=0))
+    return tuple(made)
+
+
+def _memory_bytes(measurement: Measurement | None) -> int | None:
+    processes = measurement.processes if measurement else ()
+    told = [process.memory_model_bytes for process in processes if process.memory_model_bytes is not None]
+    return int(statistics.median(told)) if told else None
+
+
+def fitted(readings: Readings, bound_us: float, elsewhere: Elsewhere) -> tuple[ArmPredictor, ...]:
+    """Every arm that has enough, the one with most readings first.
+
+    One with few has a prior: a table of the same arm from elsewhere, or the first arm here if that has enough, or any
+    table from elsewhere, or the first arm all the same.
+    """
+    order = sorted((arm for arm in readings if len(readings[arm]) >= _FEWEST), key=lambda arm: -len(readings[arm]))
+    records = list[ArmPredictor]()
+    first: LatencyPredictor | None = None
+    for arm in order:
+        few = len(readings[arm]) < ENOUGH_ALONE
+        here = first is not None and len(first.readings) >= ENOUGH_ALONE
+        place = elsewhere.place(arm, alike=here) if few else None
+        prior = first if few else None
+        made = fit_predictor(readings[arm], prior if place is None else elsewhere.predictor(place))
+        first = first or made
+        assert made.held_out is not None
+        records.append(
+            ArmPredictor(
+                arm=arm,
+                samples=len(readings[arm]),
+                costs=made.costs,
+                scales=made.scales,
+                widths=made.widths,
+                held_out=made.held_out,
+                prior=0 if prior is not None and place is None else None,
+                elsewhere=place,
+                bound_us=bound_us,
+                removed=0,
+            )
+        )
+    return tuple(records)
+
+
+def _predictors(fits: Sequence[ArmPredictor], readings: Readings, elsewhere: Elsewhere) -> list[LatencyPredictor]:
+    made = list[LatencyPredictor]()
+    for one in fits:
+        prior = None if one.prior is None else made[one.prior]
+        made.append(
+            LatencyPredictor(
+                costs=one.costs,
+                scales=one.scales,
+                readings=tuple(readings[one.arm]),
+                widths=one.widths,
+                held_out=one.held_out,
+                prior=prior if one.elsewhere is None else elsewhere.predictor(one.elsewhere),
+            )
+        )
+    return made

@@ -1,0 +1,1 @@
+"""Trials: proposing, making and measuring candidates until the budget is spent."""

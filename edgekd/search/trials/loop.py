@@ -1,0 +1,307 @@
+"""The loop of a search: propose a batch, make and measure it, estimate accuracy, write it down, until time is up.
+
+Reads everything from the run folder and writes trials/*.json and proposals.json. A trial's file is written once, when
+it ends; a resumed loop proposes the unfinished batch again (the same knowledge and seeds give the same proposals) and
+runs only what has no file yet. Training and measuring never overlap: a batch is measured first, then trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from edgekd.devices._protocol import Progress
+from edgekd.errors import DeviceUnreachable, Diverged
+from edgekd.events import Events, stop_if_asked
+from edgekd.evidence import EvidenceKind, find_figure
+from edgekd.ir.features import StaticFeatures
+from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.ir.space import Arch
+from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Guide, Known, Sampler
+from edgekd.search.accuracy.scoring import stage_context
+from edgekd.search.budget import Budget, Pace, finalists_within, reserve_s, share_within
+from edgekd.search.deployments.arms import rivals
+from edgekd.search.finalists.order import as_it_came_first, as_they_came, order_of_finalists
+from edgekd.search.recipe import epochs_of
+from edgekd.search.space.feasible import LOW, misses, trial_violations, violations
+from edgekd.search.space.foresight import Foresight
+from edgekd.search.space.masks import Allowed, at_precision
+from edgekd.search.trials.chance import at_chance
+from edgekd.search.trials.files import keep_newest
+from edgekd.search.trials.measuring import Bench, Measured
+from edgekd.search.trials.sampler import seed_of
+from edgekd.stages import Prepares
+from edgekd.store.records import Arm, ArmsRecord, PlanRecord, ProposalsRecord, TrialRecord
+from edgekd.store.run import Run
+from edgekd.units import format_us
+
+__all__ = ["TrialLoop", "as_it_came", "known_before", "propose_batch"]
+
+_STUDENTS_BYTES = 4 * 1024**3  # what trials' students may take on the disk; hundreds of large ones would fill it
+_DIVERGED = 2  # candidates that are given up before a third one ends the search
+
+
+def known_before(
+    run: Run,
+    plan: PlanRecord,
+    allowed: Allowed,
+    arms: ArmsRecord,
+    trials: Sequence[TrialRecord],
+    batch: int,
+    guide: Guide | None = None,
+) -> Known:
+    """What was known when a batch was proposed: the trials of all earlier batches."""
+    earlier = tuple(trial for trial in trials if trial.batch < batch)
+    return Known(
+        family=run.header.family,
+        plan=plan,
+        allowed=allowed,
+        arms=arms.kept,
+        trials=earlier,
+        violations={trial.number: trial_violations(run.target, trial, arms.tails) for trial in earlier},
+        guide=guide,
+    )
+
+
+def propose_batch(sampler: Sampler, known: Known, seed: int) -> list[tuple[int, int, Candidate]]:
+    """The next batch as (number, seed of the ask, candidate); shorter, or empty, where the space is used up.
+
+    A person's own model as it came, on every kept arm where it may fit, is a batch before all others.
+    """
+    start, found = len(known.trials), list[tuple[int, int, Candidate]]()
+    if not known.trials and (own := as_it_came(known)):
+        return [(number, seed_of(seed, number), candidate) for number, candidate in enumerate(own)]
+    count = known.plan.batch
+    if known.plan.trials is not None:
+        count = min(count, known.plan.trials - len(known.proposed))
+    for number in range(start, start + count):
+        asked = seed_of(seed, number)
+        candidate = sampler.propose(known, asked)
+        if candidate is None:
+            break
+        found.append((number, asked, candidate))
+        known = replace(known, pending=(*known.pending, candidate))
+    return found
+
+
+def as_it_came(known: Known) -> list[Candidate]:
+    """The whole model, untrained, on each kept arm; the last index of the space is the arch with all of it."""
+    arch, whole = known.plan.original, known.plan.space.size - 1
+    return [
+        Candidate(
+            family=known.family,
+            arch=arch,
+            plan=CompressionPlan(precision=arm.precision, untouched=True),
+            backend=arm.backend,
+        )
+        for arm in known.arms
+        if arch is not None and whole in known.allowed.get(arm, ())
+    ]
+
+
+@dataclass(frozen=True)
+class TrialLoop:
+    """Runs trials until the budget, the space or the wanted number is used up."""
+
+    run: Run
+    plan: PlanRecord
+    allowed: Allowed
+    arms: ArmsRecord
+    sampler: Sampler
+    bench: Bench
+    features: Mapping[Arch, StaticFeatures]  # at float32
+    estimate: AccuracyEstimate
+    context: EstimateContext
+    budget: Budget
+    events: Events
+    guide: Guide | None = None
+    foresight: Foresight | None = None
+
+    def __call__(self) -> ProposalsRecord:
+        """Raises Interrupted where the person asked to stop; what is finished is kept."""
+        done = {trial.number: trial for trial in self.run.trials()}
+        batch = 0
+        while True:
+            sizes = [trial.batch for trial in done.values() if not trial.candidate.plan.untouched]
+            if sizes.count(batch) == self.plan.batch:
+                batch += 1  # a whole batch of an earlier sitting, after which that one went on
+                continue
+            seen, allowed = tuple(done.values()), self.allowed
+            if self.foresight is not None:
+                allowed = self.foresight.before(batch, seen, self.events, self.budget)
+            known = known_before(self.run, self.plan, allowed, self.arms, seen, batch, self.guide)
+            proposals = propose_batch(self.sampler, known, self.run.header.seed)
+            missing = [proposal for proposal in proposals if proposal[0] not in done]
+            if missing or not proposals:
+                ended = self._end(known, proposals)
+                if ended is None and self._prepare(candidate for _, _, candidate in missing):
+                    ended = self._end(known, proposals)  # less time is left now
+                # a batch that was begun is finished: its measured part would else be seen by no later proposal
+                if ended and len(missing) == len(proposals):
+                    self.run.write(ended)
+                    return ended
+            if missing:
+                done.update({trial.number: trial for trial in self._batch(batch, missing, done)})
+            batch += 1
+
+    def _prepare(self, candidates: Iterable[Candidate]) -> bool:
+        """Compute the teacher's answers before the first student is trained. Returns whether that was done now.
+
+        All students share them. A model as it came needs none; within a trial they would count as its training time.
+        """
+        stages = [stage for stage in self.context.recipe if isinstance(stage, Prepares)]
+        trained = [trial for trial in self.run.trials() if not trial.candidate.plan.untouched]
+        if not stages or trained or all(candidate.plan.untouched for candidate in candidates):
+            return False
+        for stage in stages:
+            stage.prepare(stage_context(None, self.context))
+        return True
+
+    def _end(self, known: Known, proposals: Sequence[tuple[int, int, Candidate]]) -> ProposalsRecord | None:
+        trials, total_s = known.trials, self.budget.total_s
+        order = as_it_came_first(order_of_finalists(self.run.target, self.arms, trials))
+        own = as_they_came(order)
+        most = self._rivals(order[: own + self.plan.finalists])
+        finalists = finalists_within(self.plan, trials, total_s, most, own)
+        reserved = reserve_s(self.plan, trials, finalists, most, own)
+        # a batch must be finished before the reserve begins, and takes about as long as those before it
+        batch_s = _batch_s(trials)
+        if not any(trial.accuracy and not trial.candidate.plan.untouched for trial in trials):
+            batch_s += self._first_training_s(trials, [candidate for _, _, candidate in proposals])
+        # where a model as it came fits and nothing else was tried, a first batch may take the time of the finalists
+        needed_s = reserved + batch_s if known.proposed else batch_s if order else float("-inf")
+        late = self.budget.left_s() < needed_s
+        reason: Literal["time", "exhausted", "enough"]
+        if not proposals:
+            full = self.plan.trials is not None and len(known.proposed) >= self.plan.trials
+            reason = "enough" if full else "exhausted"
+            detail = (
+                f"all {len(known.proposed)} trials asked for" if full else "every candidate the masks left was tried"
+            )
+        elif late:
+            reason = "time"
+            left_s = max(0.0, self.budget.left_s())
+            need = "the finalist needs" if finalists == 1 else f"{finalists} finalists need"
+            detail = f"{left_s:.0f} s left, of which {need} about {reserved:.0f} s"
+        else:
+            return None
+        share = share_within(self.plan, trials, self.budget, finalists, reserved, ensured=not own)
+        if share < 1.0:
+            detail += f"; the recipe is cut to {share:.0%} of its epochs"
+        return ProposalsRecord(
+            trials=len(trials),
+            reason=reason,
+            detail=detail,
+            finalists=finalists,
+            reserve_s=reserved,
+            share=share,
+            ended_s=self.budget.spent_s(),
+        )
+
+    def _first_training_s(self, trials: Sequence[TrialRecord], candidates: Sequence[Candidate]) -> float:
+        """Seconds that one epoch of each candidate takes, while no trial has been trained."""
+        epochs = epochs_of(self.context.recipe)
+        count = sum(not candidate.plan.untouched for candidate in candidates)
+        return count * self.plan.refine_images / epochs / Pace.of(self.plan, trials).images_per_s if epochs else 0.0
+
+    def _rivals(self, best: Sequence[TrialRecord]) -> int:
+        """How many arms a finalist will be measured on beside its own, by what would be refined now."""
+        if not self.plan.recheck:
+            return 0
+        counts = [len(rivals(Arm.of(trial.candidate), self.arms.kept, self.run.anchors())) for trial in best]
+        return max(counts, default=0)
+
+    def _batch(
+        self, batch: int, proposals: Sequence[tuple[int, int, Candidate]], done: Mapping[int, TrialRecord]
+    ) -> list[TrialRecord]:
+        try:
+            measured, _ = self.bench.measure(
+                [candidate for _, _, candidate in proposals],
+                self.plan.measure,
+                progress=self._measuring(len(done)),
+                stop=lambda: stop_if_asked(self.events),
+            )
+        except DeviceUnreachable:
+            for number, _, candidate in proposals:
+                self.events.line(f"lost       trial {number}: {candidate}: not recorded, and measured anew later")
+            raise
+        trials = []
+        for (number, asked, _), result in zip(proposals, measured, strict=True):
+            trials.append(self._finish(batch, number, asked, result))
+            self.run.write(trials[-1])
+            keep_newest(self.run.students, _STUDENTS_BYTES)
+            self.events.progress("searching", len(done) + len(trials), self.plan.trials or 0, _note(trials[-1]))
+        if not any(trial.accuracy for trial in done.values()):
+            self._warn_of_chance(trials)
+        return trials
+
+    def _warn_of_chance(self, trials: Sequence[TrialRecord]) -> None:
+        task = self.context.task
+        trained = [t.accuracy.value for t in trials if t.accuracy and not t.candidate.plan.untouched]
+        if task.spec.plain and task.spec.metric.name == "top1":
+            caution = at_chance(trained, task.split("validation").labels)
+            if caution:
+                self.events.line(f"caution    {caution}")
+
+    def _finish(self, batch: int, number: int, asked: int, measured: Measured) -> TrialRecord:
+        stop_if_asked(self.events)
+        candidate, measurement = measured.candidate, measured.measurement
+        features = at_precision(self.features[candidate.arch], candidate.plan.precision)
+        artefact = measured.conversion.artefact
+        broken = misses(violations(self.run.target, measured.figures, self.arms.tails), self.arms.tails)
+        trial = TrialRecord(
+            number=number,
+            candidate=candidate,
+            asked=asked,
+            batch=batch,
+            features=features,
+            outcome=measured.outcome,
+            detail=measured.detail,
+            size_bytes=artefact.size_bytes if artefact else None,
+            sha256=artefact.sha256 if artefact else None,
+            measurement=measurement,
+            figures=measured.figures,
+            seconds=measured.seconds,
+        )
+        if trial.outcome == "measured" and broken:
+            trial = trial.but(outcome="over-budget", detail=", ".join(broken))
+        if trial.outcome == "measured":
+            begun = self.budget.spent_s()
+            try:
+                estimate = self.estimate.estimate(candidate, self.context)
+            except Diverged as error:
+                self._stop_where_all_diverge(error)
+                trial = trial.but(outcome="diverged", detail=error.message)
+            else:
+                trial = trial.but(accuracy=estimate.accuracy, images_per_s=estimate.images_per_s)
+            trial = trial.but(seconds={**trial.seconds, "train": self.budget.spent_s() - begun})
+        return trial.but(ended_s=self.budget.spent_s())
+
+    def _stop_where_all_diverge(self, error: Diverged) -> None:
+        """One candidate may diverge; where the first ones all do, it is the recipe or the data. Raises Diverged."""
+        trials = self.run.trials()
+        if sum(t.outcome == "diverged" for t in trials) >= _DIVERGED and not any(t.accuracy for t in trials):
+            raise error
+
+    def _measuring(self, done: int) -> Progress:
+        def progress(what: str, finished: int, total: int) -> None:
+            self.events.progress("searching", done, self.plan.trials or 0, f"{what} {finished}/{total}")
+
+        return progress
+
+
+def _batch_s(trials: Sequence[TrialRecord]) -> float:
+    """The mean time of a batch, from its trials' own seconds: known right after a resumption too."""
+    batches = {trial.batch for trial in trials}
+    return sum(sum(trial.seconds.values()) for trial in trials) / len(batches) if batches else 0.0
+
+
+def _note(trial: TrialRecord) -> str:
+    """What a person sees of it. An estimate's accuracy is not the exported file's, hence the tilde."""
+    low = find_figure(trial.figures, LOW)
+    if low is None:
+        return f"{trial.outcome} {trial.detail}"
+    score = f"~{100 * trial.accuracy.value:.1f} %" if trial.accuracy else f"{trial.outcome} ({trial.detail})"
+    kind = "" if low.kind is EvidenceKind.MEASURED else f" ({low.kind.value})"
+    return f"{score} @ {format_us(low.value)} low{kind}"

@@ -1,0 +1,214 @@
+"""Candidates into measurements: made with untrained weights, converted in a worker, measured side by side.
+
+A file that can't be made, or that crashes its runtime, is a result with its reason and ends no batch. Files are
+deleted once measured: their digest and their figures are kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from edgekd.artefacts import Artefact
+from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan, Outcome, Progress
+from edgekd.errors import ConfigurationError, EdgeKDError
+from edgekd.evidence import EvidenceKind, Figure, find_figure
+from edgekd.export._protocol import ConversionOutcome, ConversionResult
+from edgekd.export.integer import float_figure
+from edgekd.ir.kernels import Kernels
+from edgekd.ir.plan import Candidate
+from edgekd.measure.calm import DriftBaseline, measure_calmly
+from edgekd.measure.compare import aa_noise
+from edgekd.measure.figures import figures_for_limits
+from edgekd.measure.tables import LatencyTable, TableRow, add_rows
+from edgekd.search._protocol import ArtefactBuilder
+from edgekd.search.space.feasible import LOW
+from edgekd.search.trials.files import keep_only, place
+from edgekd.store.records import Arm, ArmReading
+from edgekd.store.run import Run
+from edgekd.targets.target import Target
+
+__all__ = ["Bench", "Measured", "outcome_of", "reading_of"]
+
+Stop = Callable[[], None]
+"""Raises Interrupted when the person asked to stop."""
+
+TrialOutcome = Literal["measured", "over-budget", "refused", "crashed", "hung", "out-of-memory", "unstable"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What became of one candidate's file."""
+
+    candidate: Candidate
+    conversion: ConversionResult
+    measurement: Measurement | None
+    figures: tuple[Figure, ...]
+    seconds: Mapping[str, float]
+    kernels: Kernels = ()  # of the file; none where they can't be read
+
+    @property
+    def outcome(self) -> TrialOutcome:
+        """Before any budget is looked at."""
+        return outcome_of(self.conversion, self.measurement)
+
+    @property
+    def detail(self) -> str:
+        """Why there is no file or no figure."""
+        return self.conversion.detail or (self.measurement.detail if self.measurement else "")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Makes and measures batches of candidates."""
+
+    maker: ArtefactBuilder
+    session: DeviceSession
+    target: Target
+    run: Run
+    now: Callable[[], float]
+    kernels_of: Callable[[Artefact], Kernels] | None = None  # None: nothing is kept in the device's tables
+    pace: DriftBaseline = field(default_factory=DriftBaseline)
+    tell: Callable[[str], None] = lambda _: None
+
+    def measure(
+        self,
+        candidates: Sequence[Candidate],
+        plan: MeasurePlan,
+        pair: bool = False,
+        progress: Progress | None = None,
+        stop: Stop = lambda: None,
+    ) -> tuple[list[Measured], float]:
+        """Make all, then measure all in one interleaved batch. With ``pair``, one file is measured twice.
+
+        Returns what became of each, in order, and the noise between the two identical jobs (0 without a pair).
+        """
+        scratch = self.run.scratch / "bench"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        try:
+            return self._measure(candidates, plan, pair, progress, stop, scratch)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+            keep_only(self.run.artefacts, {f.artefact.sha256 for f in self.run.finalists() if f.artefact})
+
+    def _measure(
+        self,
+        candidates: Sequence[Candidate],
+        plan: MeasurePlan,
+        pair: bool,
+        progress: Progress | None,
+        stop: Stop,
+        scratch: Path,
+    ) -> tuple[list[Measured], float]:
+        conversions = []
+        for number, candidate in enumerate(candidates):
+            stop()
+            if progress:
+                progress("converting", number, len(candidates))
+            result = self.maker.make(candidate, scratch / f"{number:04d}" / "model")
+            if result.artefact is not None:
+                result = result.but(artefact=place(result.artefact, self.run.artefacts))
+            conversions.append(result)
+        jobs = {
+            number: Job(artefact=result.artefact, backend=candidate.backend)
+            for number, (candidate, result) in enumerate(zip(candidates, conversions, strict=True))
+            if result.artefact is not None and candidate.backend is not None
+        }
+        batch = list(jobs.values())
+        if pair and batch:
+            batch.append(batch[0])
+        stop()
+        begun = self.now()
+        measurements = list(measure_calmly(self.session, batch, plan, self.pace, progress, stop)) if batch else []
+        share_s = (self.now() - begun) / max(1, len(batch))
+        by_number = dict(zip(jobs, measurements, strict=False))
+        noise = aa_noise(measurements) if pair and batch else 0.0
+        measured = []
+        for number, (candidate, result) in enumerate(zip(candidates, conversions, strict=True)):
+            measurement = by_number.get(number)
+            figures = figures_for_limits(self.target, measurement, result.artefact)
+            if self.target.fully_integer and figures and result.artefact and result.float_operators is not None:
+                figures = (*figures, float_figure(result.float_operators, result.artefact.sha256))
+            seconds = {"convert": result.seconds, "measure": share_s if measurement else 0.0}
+            kernels = self._kernels(result.artefact) if figures else ()
+            measured.append(Measured(candidate, result, measurement, figures, seconds, kernels))
+        if plan.load.pattern == "closed":  # calls with sleep in between are another figure
+            self._keep(measured)
+        return measured, noise
+
+    def _kernels(self, artefact: Artefact | None) -> Kernels:
+        """A file that only its runtime can read has none: it was measured all the same."""
+        if artefact is None or self.kernels_of is None:
+            return ()
+        try:
+            return self.kernels_of(artefact)
+        except ConfigurationError:
+            return ()
+
+    def _keep(self, measured: Sequence[Measured]) -> None:
+        """In the device's tables, for whoever works on it next."""
+        rows: dict[tuple[Arm, EvidenceKind], list[TableRow]] = {}
+        for one in measured:
+            low, memory = find_figure(one.figures, LOW), find_figure(one.figures, "memory.model")
+            if one.kernels and low is not None:
+                row = TableRow(
+                    kernels=one.kernels,
+                    low_us=low.value,
+                    memory_bytes=int(memory.value) if memory else None,
+                    sha256=one.conversion.artefact.sha256 if one.conversion.artefact else "",
+                )
+                rows.setdefault((Arm.of(one.candidate), low.kind), []).append(row)
+        for (arm, kind), found in rows.items():
+            self._add(
+                LatencyTable(
+                    device=self.target.device,
+                    fingerprint=self.run.header.fingerprint,
+                    backend=arm.backend,
+                    precision=arm.precision,
+                    threads=self.target.threads,
+                    kind=kind,
+                    rows=tuple(found),
+                )
+            )
+
+    def _add(self, table: LatencyTable) -> None:
+        """What can't be kept is said, and is no reason to lose the batch that was measured."""
+        try:
+            add_rows(table)
+        except (OSError, EdgeKDError) as error:
+            self.tell(f"note: nothing is kept in the device's latency table: {error}")
+
+
+def reading_of(arm: Arm, measured: Measured) -> ArmReading:
+    """What the comparison of arms keeps of one measured candidate."""
+    artefact = measured.conversion.artefact
+    return ArmReading(
+        arm=arm,
+        arch=measured.candidate.arch,
+        measurement=measured.measurement,
+        size_bytes=artefact.size_bytes if artefact else None,
+        detail=measured.detail or ("" if measured.outcome == "measured" else measured.outcome),
+        low_us=find_figure(measured.figures, LOW),
+        kernels=measured.kernels,
+    )
+
+
+def outcome_of(conversion: ConversionResult, measurement: Measurement | None) -> TrialOutcome:
+    """One word for how it ended. A file that loads but can't be timed ends as its runtime did."""
+    if conversion.outcome is not ConversionOutcome.OK or conversion.artefact is None:
+        return _WORDS[conversion.outcome.value]
+    if measurement is None:
+        return "refused"
+    return "measured" if measurement.outcome is Outcome.OK else _WORDS[measurement.outcome.value]
+
+
+_WORDS: Mapping[str, TrialOutcome] = {
+    "refused": "refused",
+    "crashed": "crashed",
+    "hung": "hung",
+    "out-of-memory": "out-of-memory",
+}

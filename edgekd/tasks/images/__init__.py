@@ -1,0 +1,1 @@
+"""Tasks on images: arrays, folders, lists, detection and segmentation formats."""

@@ -1,0 +1,1 @@
+"""Tasks on signals: recordings and numeric series."""

@@ -1,0 +1,265 @@
+"""A person's own model as it came is a candidate and a finalist: nothing worse than it is handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from edgekd.devices._protocol import MeasurePlan
+from edgekd.evidence import AccuracyKind
+from edgekd.ir.numerics import Precision
+from edgekd.ir.plan import Candidate
+from edgekd.ir.space import Arch, Axis, Space
+from edgekd.search.iterative import original
+from edgekd.search.replay import replay
+from edgekd.store.records import Accuracy
+from edgekd.store.run import Run
+
+WHOLE = Arch.of({"depth": 3, "width": 64, "wide": 4})
+ROOMY = {"latency": {"p95": "1 s"}, "size": {"file": "1 GiB"}}
+
+
+def ruined(lab: Any) -> Any:
+    """A recipe that leaves a third of what any model knew."""
+    plain = lab._accuracy
+
+    def scored(candidate: Candidate, lost: float, kind: Any) -> Any:
+        found = plain(candidate, 0.0, kind)
+        return found if candidate.plan.untouched else found.but(value=found.value / 3 + lost)
+
+    lab._accuracy = scored
+    return lab
+
+
+@pytest.fixture
+def own(make_lab: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda budgets=ROOMY, **changes: ruined(make_lab(original=WHOLE, target={"budgets": budgets}, **changes))
+
+
+def test_a_recipe_that_ruins_it_is_not_what_is_handed_over(own: Any) -> None:
+    lab = own()
+    outcome = lab.search()
+    run = Run.open(lab.folder)
+    chosen = next(f for f in run.finalists() if f.chosen)
+    assert outcome.exit_code == 0
+    assert chosen.candidate.plan.untouched
+    assert chosen.candidate.arch == WHOLE
+    assert any(not finalist.candidate.plan.untouched for finalist in run.finalists()), "beside those that were trained"
+    assert replay(run).same
+
+
+def test_it_is_tried_on_every_kept_arm_before_anything_is_trained(own: Any) -> None:
+    lab = own()
+    lab.search()
+    run = Run.open(lab.folder)
+    arms, trials = run.arms(), run.trials()
+    assert arms is not None
+    first = [trial for trial in trials if trial.batch == 0]
+    assert [(t.candidate.backend, t.candidate.plan.precision) for t in first] == [
+        (a.backend, a.precision) for a in arms.kept
+    ]
+    assert all(trial.candidate.plan.untouched for trial in first)
+    assert not any(trial.candidate.plan.untouched for trial in trials if trial.batch)
+    assert sum(not trial.candidate.plan.untouched for trial in trials) == run.plan().trials
+
+
+def test_a_precision_at_which_it_fits_is_found_without_training(own: Any) -> None:
+    lab = own({"size": {"file": "120 KiB"}})  # float32 takes four times as much
+    lab.search()
+    chosen = next(f for f in Run.open(lab.folder).finalists() if f.chosen)
+    assert chosen.candidate.plan.untouched
+    assert chosen.candidate.plan.precision is Precision.INT8
+
+
+def test_where_it_does_not_fit_the_search_goes_on_without_it(own: Any) -> None:
+    lab = own({"latency": {"p95": "60 us"}, "size": {"file": "40 KiB"}})
+    outcome = lab.search()
+    run = Run.open(lab.folder)
+    assert outcome.exit_code == 0
+    assert not next(f for f in run.finalists() if f.chosen).candidate.plan.untouched
+    assert replay(run).same
+
+
+def test_one_that_is_improved_by_training_loses_to_it(make_lab: Callable[..., Any]) -> None:
+    lab = make_lab(original=WHOLE, target={"budgets": ROOMY})
+    plain = lab._accuracy
+    lab._accuracy = lambda c, lost, kind: plain(c, lost - (0.1 if c.plan.untouched else 0.0), kind)
+    lab.search()
+    assert not next(f for f in Run.open(lab.folder).finalists() if f.chosen).candidate.plan.untouched
+
+
+@pytest.mark.slow
+def test_a_search_stopped_again_and_again_decides_alike(own: Any) -> None:
+    whole, parts = own(), own()
+    whole.search()
+    parts.search_through_stops(3)
+    a, b = Run.open(whole.folder), Run.open(parts.folder)
+    assert [t.candidate for t in a.trials()] == [t.candidate for t in b.trials()]
+    assert [f.candidate for f in a.finalists()] == [f.candidate for f in b.finalists()]
+    assert replay(b).same
+
+
+LONG = 1_000_000  # images a refinement trains on: a thousand seconds, before which a shortlist is measured
+
+
+def on_four_arms(make_lab: Callable[..., Any], **changes: Any) -> Any:
+    """No arm is slower than another on every arch, so that all are kept, and the whole model is tried on each."""
+    lab = make_lab(original=WHOLE, target={"budgets": ROOMY}, **changes)
+
+    def latency(job: Any) -> float:
+        candidate = lab.candidates[job.artefact.sha256]
+        slower = 1.1 if (candidate.arch["width"] > 32) == (candidate.backend.runtime == "litert") else 1.0
+        base = 80.0 if candidate.plan.precision is Precision.INT8 else 100.0
+        return base * slower * lab.slow_when(candidate, lab.measuring)
+
+    lab.latency = latency
+    return lab
+
+
+def test_the_best_three_of_it_are_finalists_and_none_takes_the_place_of_one_that_the_shortlist_fails(
+    make_lab: Callable[..., Any],
+) -> None:
+    lab = on_four_arms(make_lab, refine_images=LONG, finalists=1)
+
+    def factor(candidate: Candidate, plan: MeasurePlan | None) -> float:
+        longer = plan is not None and plan.processes == lab.plan.certify.processes
+        failing = candidate.plan.untouched and candidate.plan.precision is Precision.FLOAT32
+        return 1e6 if longer and failing and candidate.backend.runtime == "litert" else 1.0
+
+    lab.slow_when = factor
+    lab.search()
+    run = Run.open(lab.folder)
+    assert [trial.candidate.plan.untouched for trial in run.trials()][:5] == [True] * 4 + [False]
+    assert [finalist.candidate.plan.untouched for finalist in run.finalists()] == [True, True, False]
+    assert replay(run).same
+
+
+def test_its_arms_that_settle_at_one_bring_no_further_training(make_lab: Callable[..., Any]) -> None:
+    lab = on_four_arms(make_lab, finalists=1, recheck=True)
+    lab.search()
+    run = Run.open(lab.folder)
+    assert run.rechecks(), "the whole model in float32 is faster on one runtime, and goes on there alone"
+    assert [finalist.candidate.plan.untouched for finalist in run.finalists()].count(False) == 1
+    assert len(run.finalists()) < 4
+
+
+class Inherited:
+    """A family whose whole model is `WHOLE`."""
+
+    name, inherits = "resnet", True
+
+    def original(self, spec: Any) -> Arch:
+        return WHOLE
+
+    def left_out(self, spec: Any) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    def space(self, spec: Any) -> Space:
+        return Space(axes=(Axis(name="width", choices=(1, 2)),))
+
+
+@pytest.fixture
+def relative(make_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Searches for a share of what the whole model takes; how it was measured is in ``lab.plans``."""
+    score = Accuracy(value=0.9, kind=AccuracyKind.TORCH, split="validation", samples=1000, method="on paper")
+    monkeypatch.setattr(original, "new_student", lambda *_: None)
+    monkeypatch.setattr(original, "score_student", lambda *_: score)
+
+    def made(**target: Any) -> Any:
+        lab = make_lab(original=WHOLE, target=target)
+        lab.family, lab.task = Inherited(), SimpleNamespace(spec=lab.header().task, split=lab.task.split)
+        return lab
+
+    return made
+
+
+@pytest.mark.slow
+def test_a_share_of_own_is_the_same_limit_after_stops_and_in_a_replay(relative: Callable[..., Any]) -> None:
+    asked = {"budgets": {"latency": {"p50": "60 % of own"}}, "accuracy": {"drop": "30 %"}}
+    whole, parts = relative(**asked), relative(**asked)
+    whole.search()
+    parts.search_through_stops(3)
+    a, b = Run.open(whole.folder), Run.open(parts.folder)
+    own = a.original()
+    assert own is not None
+    (latency, floor) = a.target.limits
+    fastest = min(r.low_us.value for r in own.readings if r.low_us)
+    assert latency.bound == pytest.approx(0.6 * fastest, rel=0.01)
+    assert floor.bound == pytest.approx(0.6)
+    assert b.target == a.target != a.header.target
+    assert [f.candidate for f in a.finalists()] == [f.candidate for f in b.finalists()]
+    assert replay(a).same
+    assert replay(b).same
+    b.write(own.but(target=a.target.but(accuracy=None)))
+    assert next(step.name for step in replay(Run.open(parts.folder)).steps if step.differ) == "own"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("p50", "processes"), [("60 % of own", 5), ("1 ms", 3)])
+def test_only_a_share_of_own_takes_a_careful_measurement(
+    relative: Callable[..., Any], p50: str, processes: int
+) -> None:
+    lab = relative(budgets={"latency": {"p50": p50}}, accuracy={"drop": "30 %"})
+    lab.search()
+    own = Run.open(lab.folder).original()
+    assert own is not None
+    assert [reading.measurement.plan.processes for reading in own.readings] == [processes] * 2
+
+
+class _Answering:
+    """A stage whose teacher takes its time to answer, and that says how far the search was then."""
+
+    name, epochs, passes = "answering", 10, 10
+
+    def __init__(self, lab: Any, seconds: float) -> None:
+        self.lab, self.seconds, self.seen = lab, seconds, list[int]()
+
+    def prepare(self, _: Any) -> None:
+        self.seen.append(len(Run.open(self.lab.folder).trials()))
+        self.lab.clock.advance(self.seconds)
+
+    def shortened(self, _: int) -> Any:
+        return self
+
+
+def test_the_teacher_is_asked_after_the_model_was_tried_as_it_came(own: Any) -> None:
+    lab = own()
+    stage = _Answering(lab, 500.0)
+    lab.recipe = (stage,)
+    lab.search()
+    trials = Run.open(lab.folder).trials()
+    untouched = [trial for trial in trials if trial.candidate.plan.untouched]
+    assert untouched
+    assert stage.seen == [len(untouched)], "once, before the first that is trained"
+    assert max(trial.ended_s for trial in untouched) < 500.0
+
+
+def test_where_the_teachers_answers_took_all_the_time_nothing_is_trained(own: Any) -> None:
+    lab = own(budget_s=300.0, trials=None)
+    lab.recipe = (_Answering(lab, 290.0),)
+    outcome = lab.search()
+    run = Run.open(lab.folder)
+    assert outcome.exit_code == 0
+    assert all(trial.candidate.plan.untouched for trial in run.trials())
+    assert replay(run).same
+
+
+def test_training_that_would_take_longer_than_is_left_is_not_begun(own: Any) -> None:
+    lab = own(budget_s=400.0, trials=None, refine_images=1_000_000)  # an epoch is 100 s a candidate, four at once
+    lab.recipe = (_Answering(lab, 0.0),)
+    lab.search()
+    assert all(trial.candidate.plan.untouched for trial in Run.open(lab.folder).trials())
+
+
+def test_a_model_of_ones_own_is_tried_before_more_anchors_where_they_take_long(own: Any) -> None:
+    lab = own(budget_s=3000.0)
+    slow = lab.make
+    lab.make = lambda candidate, path: (lab.clock.advance(20.0), slow(candidate, path))[1]
+    lab.search()
+    run = Run.open(lab.folder)
+    assert len(run.anchors()) == 1
+    assert run.trials()[0].candidate.plan.untouched
+    assert replay(run).same

@@ -1,0 +1,70 @@
+"""Who came nearest, in words."""
+
+from __future__ import annotations
+
+from edgekd.artefacts import Backend
+from edgekd.evidence import EvidenceKind, Figure
+from edgekd.ir.numerics import Precision
+from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.ir.space import Arch
+from edgekd.search.outcome.nearest import nearest_finalists
+from edgekd.store.records import FinalistRecord
+from edgekd.targets.target import Target
+from edgekd.targets.verdict import judge
+
+TARGET = Target.model_validate(
+    {
+        "name": "tight",
+        "device": "fake-device",
+        "backends": ["litert/xnnpack"],
+        "budgets": {"latency": {"p50": "100 us"}},
+        "accuracy": {"floor": 0.9},
+    }
+)
+
+
+def finalist(width: int, p50: tuple[float, float, float] | None, accuracy: float = 0.95) -> FinalistRecord:
+    figures = []
+    if p50 is not None:
+        value, low, high = p50
+        figures = [
+            Figure(
+                metric="latency.p50", value=value, low=low, high=high, unit="us", kind=EvidenceKind.MEASURED,
+                subject="0" * 64, method="as told",
+            ),
+            Figure(
+                metric="accuracy", value=accuracy, unit="", kind=EvidenceKind.MEASURED, subject="0" * 64, method="told"
+            ),
+        ]  # fmt: skip
+    candidate = Candidate(
+        family="resnet",
+        arch=Arch.of({"width1": width}),
+        plan=CompressionPlan(precision=Precision.FLOAT32),
+        backend=Backend.model_validate("litert/xnnpack"),
+    )
+    return FinalistRecord(
+        rank=0,
+        trial=width,
+        candidate=candidate,
+        student=None,
+        artefact=None,
+        curve=(),
+        accuracy=None,
+        verdict=judge(TARGET, figures) if figures else None,
+        reason="has no file",
+    )
+
+
+def test_the_nearest_comes_first_with_the_interval_that_decided() -> None:
+    far, near, none = finalist(1, (150.0, 140.0, 160.0)), finalist(2, (95.0, 90.0, 104.0)), finalist(3, None)
+    lines = nearest_finalists([none, far, near])
+    assert [line.partition(":")[0].split()[1] for line in lines[1:]] == ["width1=2", "width1=1", "width1=3"]
+    assert "latency.p50 95 us [90 us, 104 us] where latency.p50 <= 100 us is asked (unstable)" in lines[1]
+    assert "(fails)" in lines[2]
+    assert lines[3].endswith("has no file")
+
+
+def test_a_miss_in_accuracy_counts_like_one_in_time() -> None:
+    slow, wrong = finalist(1, (150.0, 140.0, 160.0)), finalist(2, (90.0, 89.0, 91.0), accuracy=0.8)
+    lines = nearest_finalists([slow, wrong])
+    assert "accuracy 0.8 where accuracy >= 0.9 is asked (fails)" in lines[1]

@@ -1,0 +1,126 @@
+"""What a search begins with: readings of this device as it is, and priors from elsewhere for what is hardly known."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekd.events import SilentEvents
+from edgekd.ir.numerics import Precision
+from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.measure.prediction.predictor import fit_prior
+from edgekd.measure.tables import LatencyTable, TableRow, add_rows, tables_folder
+from edgekd.search.replay import replay
+from edgekd.search.space import known
+from edgekd.search.space.foresight import fitted
+from edgekd.search.space.known import Elsewhere, known_tables
+from edgekd.store.predicted import KnownTable
+from edgekd.store.run import Run
+from edgekd.testing.fakes.device import fake_fingerprint
+from tests.measure.prediction.device_on_paper import some_networks
+from tests.search.conftest import ARMS, F32, INT8, LITERT, FakeSurveyor, latency_us
+from tests.search.space.test_foresight import TIGHT, readings
+
+BEFORE = fake_fingerprint().but(runtimes={"litert": "2.2.0"})
+
+
+@pytest.fixture
+def own_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+class Heard(SilentEvents):
+    def __init__(self):
+        self.lines = []
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+def keep(count, backend=LITERT, precision=F32, **changes):
+    rows = tuple(TableRow(kernels=n, low_us=10.0 + at) for at, n in enumerate(some_networks(count, seed=0)))
+    whole = {"device": "fake-device", "fingerprint": fake_fingerprint(), "rows": rows, **changes}
+    add_rows(LatencyTable(backend=backend, precision=precision, **whole))
+
+
+def test_only_arms_with_few_readings_have_priors(make_lab, own_data):
+    keep(30)
+    keep(40, fingerprint=BEFORE)
+    keep(10, precision=INT8)
+    keep(25, precision=INT8, fingerprint=BEFORE)
+    lab = make_lab(predict=True)
+    run = lab.open()
+    found = known_tables(run, lab.plan, SilentEvents())
+    assert {table.arm: len(table.readings) for table in found.tables} == {ARMS[0]: 30, ARMS[1]: 10}
+    assert [(table.arm, len(table.readings), table.device) for table in found.priors] == [
+        (ARMS[1], 25, "fake-device"),
+        (ARMS[0], 40, "fake-device"),  # of the arms of which nothing like them is known
+    ]
+
+
+def test_what_other_arms_showed_on_the_device_as_it_is_comes_before_other_devices(make_lab, own_data):
+    """But after a table of the same arm, wherever it is from."""
+    keep(26, precision=Precision.DYNAMIC_INT8)
+    keep(40, precision=Precision.DYNAMIC_INT8, device="other", fingerprint=BEFORE)
+    lab = make_lab(predict=True)
+    run = lab.open()
+    (prior,) = known_tables(run, lab.plan, SilentEvents()).priors
+    assert (len(prior.readings), prior.device, prior.here) == (26, "fake-device", True)
+    assert Elsewhere((prior,)).words(0, "fake-device") == "litert/xnnpack dynamic-int8"
+    keep(25, device="other", fingerprint=BEFORE)
+    found = known_tables(run, lab.plan, SilentEvents()).priors
+    assert [(one.arm, one.here) for one in found if one.arm == ARMS[0]] == [(ARMS[0], False)]
+
+
+def test_a_table_of_another_device_that_is_torn_takes_nothing_away(make_lab, own_data):
+    keep(10)
+    keep(30, fingerprint=BEFORE, device="other")
+    (torn,) = tables_folder().glob("other-*.json")
+    torn.write_text("{")
+    lab, heard = make_lab(predict=True), Heard()
+    found = known_tables(lab.open(), lab.plan, heard)
+    assert len(found.of(ARMS[0])) == 10
+    assert found.priors == ()
+    assert "a latency table is not used" in heard.lines[0]
+
+
+@pytest.mark.slow
+def test_the_order_in_which_a_prior_is_taken():
+    here = {ARMS[0]: readings(30), ARMS[1]: readings(8), ARMS[2]: readings(7)}
+    other = KnownTable(arm=ARMS[3], readings=tuple(readings(26)))
+    same = KnownTable(arm=ARMS[1], readings=tuple(readings(25)))
+
+    def taken(here, *tables):
+        return [(one.arm, one.prior, one.elsewhere) for one in fitted(here, 100.0, Elsewhere(tables))]
+
+    assert taken(here, other, same) == [(ARMS[0], None, None), (ARMS[1], None, 1), (ARMS[2], 0, None)]
+    few = {ARMS[1]: readings(8), ARMS[2]: readings(7)}
+    assert taken(few, other, same) == [(ARMS[1], None, 1), (ARMS[2], None, 0)]
+    assert taken(few) == [(ARMS[1], None, None), (ARMS[2], 0, None)]
+
+
+@pytest.mark.slow
+def test_a_search_after_an_upgrade_starts_from_what_was_known_before(make_lab, own_data, monkeypatch):
+    """And a replay decides by what was found then, whatever the tables hold by now. A prior is fitted once a run."""
+    fits = []
+    monkeypatch.setattr(known, "fit_prior", lambda readings: fits.append(readings) or fit_prior(readings))
+    lab, surveyor = make_lab(target=TIGHT, predict=True), FakeSurveyor()
+    for arm in ARMS:
+        rows = []
+        for arch in map(lab.plan.space.at, range(0, 72, 2)):
+            plan = CompressionPlan(precision=arm.precision)
+            us = 1.3 * latency_us(Candidate(family="paper", arch=arch, plan=plan, backend=arm.backend))
+            rows.append(TableRow(kernels=surveyor.kernels(arch), low_us=us))
+        keep(36, arm.backend, arm.precision, fingerprint=BEFORE, rows=tuple(rows))
+    run = lab.open()
+    run.write(known_tables(run, lab.plan, SilentEvents()))
+    lab.search()
+    run = Run.open(lab.folder)
+    from_before = [one for record in run.predictors() for one in record.arms if one.elsewhere is not None]
+    assert from_before
+    assert all(run.known().priors[one.elsewhere].arm == one.arm for one in from_before)
+    assert {fit.table for fit in run.predictors()[-1].priors} >= {one.elsewhere for one in from_before}
+    assert any("of fake-device in another state" in line for line in lab.lines)
+    for table in tables_folder().glob("*.json"):
+        table.unlink()
+    assert replay(run).same
+    assert len(fits) == len(run.predictors()[-1].priors)

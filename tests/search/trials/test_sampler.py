@@ -1,0 +1,135 @@
+"""Samplers propose what is left, never twice, the same for the same knowledge, and learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from edgekd.ir.numerics import Precision
+from edgekd.ir.space import Axis, Condition
+from edgekd.search._protocol import Known
+from edgekd.search.replay import replay
+from edgekd.search.trials.sampler import RandomSampler, TpeSampler, seed_of
+from edgekd.store.records import Arm, PlanRecord
+from edgekd.store.run import Run
+
+SAMPLERS = [RandomSampler(), TpeSampler(startup=4)]
+
+
+def allowed_on(plan: PlanRecord, by_precision: dict[Precision, tuple[int, ...]]) -> dict[Arm, tuple[int, ...]]:
+    return {arm: by_precision[arm.precision] for arm in plan.arms}
+
+
+@pytest.fixture
+def known(make_lab: Callable[..., Any]) -> Known:
+    """What an unfinished search knows after 12 trials."""
+    lab = make_lab(trials=12)
+    lab.search()
+    run = Run.open(lab.folder)
+    space = lab.plan.space
+    return Known(
+        family="resnet",
+        plan=lab.plan,
+        allowed=allowed_on(lab.plan, {Precision.FLOAT32: (1, 5, 9), Precision.INT8: tuple(range(0, space.size, 2))}),
+        arms=lab.plan.arms,
+        trials=run.trials(),
+    )
+
+
+def pairs(known: Known) -> set[tuple[Any, Any, Any]]:
+    space = known.plan.space
+    return {(space.at(i), arm.precision, arm.backend) for arm in known.arms for i in known.allowed.get(arm, ())}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
+def test_everything_left_is_proposed_once_and_then_nothing(sampler: Any, known: Known) -> None:
+    allowed = allowed_on(known.plan, {Precision.FLOAT32: (1, 5, 9), Precision.INT8: (2, 4, 6)})
+    known = replace(known, allowed=allowed, trials=known.trials[:5])
+    expected = pairs(known) - {
+        (t.candidate.arch, t.candidate.plan.precision, t.candidate.backend) for t in known.trials
+    }
+    found = []
+    while (candidate := sampler.propose(known, seed_of(0, len(found)))) is not None:
+        found.append((candidate.arch, candidate.plan.precision, candidate.backend))
+        known = replace(known, pending=(*known.pending, candidate))
+    assert len(found) == len(set(found))
+    assert set(found) == expected
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
+def test_the_same_knowledge_and_seed_give_the_same_proposal(sampler: Any, known: Known) -> None:
+    assert sampler.propose(known, 5) == sampler.propose(known, 5)
+    assert len({sampler.propose(known, seed) for seed in range(8)}) > 1
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
+def test_global_random_state_has_no_part_in_it(sampler: Any, known: Known) -> None:
+    import random
+
+    import numpy as np
+
+    before = sampler.propose(known, 5)
+    random.seed(1)
+    np.random.seed(1)  # the global state is what is tested
+    state = np.random.get_state()[1]
+    assert sampler.propose(known, 5) == before
+    assert (np.random.get_state()[1] == state).all()  # type: ignore[index]
+
+
+def test_seeds_differ_and_last(known: Known) -> None:
+    assert len({seed_of(s, n) for s in range(30) for n in range(30)}) == 900
+    assert seed_of(7, 3) == 287_060_127  # recorded runs depend on it
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bounded", [False, True])
+def test_tpe_finds_better_candidates_than_chance(make_lab: Callable[..., Any], bounded: bool) -> None:
+    def best(sampler: Any, seed: int) -> float:
+        budgets = {"latency": {"p95": "90 us"}, "size": {"file": "20 KiB"}}
+        lab = make_lab(trials=30, seed=seed, target={"budgets": budgets}, time_is_bounded=bounded)
+        lab.sampler = sampler
+        lab.search()
+        scores = sorted((t.accuracy.value for t in Run.open(lab.folder).trials() if t.accuracy), reverse=True)
+        return sum(scores[:5]) / 5
+
+    gains = [best(TpeSampler(startup=8), seed) - best(RandomSampler(), seed) for seed in range(3)]
+    assert sum(gains) > 0.0
+    assert sum(gain >= 0.0 for gain in gains) >= 2
+
+
+def test_each_arm_begins_with_the_largest_arch(known: Known) -> None:
+    known = replace(known, plan=known.plan.but(largest_first=True), trials=())
+    found = []
+    for number in range(len(known.arms) + 3):
+        candidate = TpeSampler().propose(known, seed_of(0, number))
+        assert candidate is not None
+        found.append(candidate)
+        known = replace(known, pending=tuple(found))
+    assert [Arm.of(candidate) for candidate in found[: len(known.arms)]] == list(known.arms)
+    largest = [known.plan.space.at(max(known.allowed[arm])) for arm in known.arms]
+    assert [candidate.arch for candidate in found[: len(known.arms)]] == largest
+
+
+MIXED = (
+    Axis(name="depth", choices=(1, 2, 3)),
+    Axis(name="kind", choices=("thin", "thick")),
+    Axis(name="wide", choices=(1, 2, 3, 4)),
+    Axis(name="width", choices=(8, 16, 24, 32)),
+    Axis(name="extra", choices=(1, 2, 3), when=(Condition(axis="kind", choices=("thick",)),)),
+)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
+def test_categories_and_conditional_axes_are_searched_and_replayed(sampler: Any, make_lab: Callable[..., Any]) -> None:
+    lab = make_lab(axes=MIXED, trials=16, sampler=sampler.name)
+    lab.sampler = type(sampler)()  # a replay makes it with its defaults
+    lab.search()
+    run = Run.open(lab.folder)
+    archs = [trial.candidate.arch for trial in run.trials()]
+    assert len(archs) == 16
+    assert all(arch in lab.plan.space and ("extra" in arch) == (arch["kind"] == "thick") for arch in archs)
+    assert {arch["kind"] for arch in archs} == {"thin", "thick"}
+    assert replay(run).same
