@@ -25,12 +25,7 @@ pytest.register_assert_rewrite("edgekd.testing.contracts")  # and every module i
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Journeys come first, those with the longest limits before others: no worker is left with one at the end."""
-
-    def limit_s(test: pytest.Item) -> float:
-        marker = test.get_closest_marker("timeout")
-        return float(marker.args[0]) if marker else 0.0  # a plugin's own suite has no limit for all
-
+    """Journeys come first: no worker is left with one at the end."""
     items.sort(key=lambda each: not each.get_closest_marker("journey"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from edgekd.distill.probe import Execution
 from edgekd.distill.relaxing import CostBound, relax
 from edgekd.distill.stage import Distill
 from edgekd.errors import Diverged, Interrupted
+from edgekd.ir.space import Arch
 from edgekd.stages import StageContext
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.students.resnet import ResNet
@@ -24,13 +26,23 @@ from edgekd.testing.fakes.bars import BarTask
 FAMILY = ResNet.model_validate({"stages": 2, "space": {"width": [8, 32], "depth": [1, 2]}})
 TASK = BarTask()
 SPACE = FAMILY.space(TASK.spec)
-MACS = Cost.counted(FAMILY.pieces(TASK.spec), "macs")
-LARGEST = MACS.of(SPACE.at(SPACE.size - 1), SPACE.axes)
+
+
+@cache
+def macs() -> Cost:
+    return Cost.counted(FAMILY.pieces(TASK.spec), "macs")
+
+
+def share_of_largest(arch: Arch) -> float:
+    """Multiply-adds, over those of the largest arch."""
+    return macs().of(arch, SPACE.axes) / macs().of(SPACE.at(SPACE.size - 1), SPACE.axes)
 
 
 def bound(share: float, how: Any = "spend") -> CostBound:
     """Of the largest arch's multiply-adds."""
-    return CostBound("macs", MACS.times(1.0 / (share * LARGEST)), how, pull=0.02)
+    return CostBound(
+        "macs", macs().times(1.0 / (share * macs().of(SPACE.at(SPACE.size - 1), SPACE.axes))), how, pull=0.02
+    )
 
 
 def relaxed(
@@ -70,7 +82,7 @@ def test_a_budget_is_spent(tmp_path, share):
         points, choices, _ = relaxed(tmp_path / str(seed), bound(share), seed=seed)
         assert points[-1].open_bits < 2.0 < points[0].open_bits
         assert all(point.shares["macs"] == pytest.approx(1.0, abs=0.4) for point in points if point.temperature == 1.0)
-        spent.append(MACS.of(choices.mode(), SPACE.axes) / LARGEST / share)
+        spent.append(share_of_largest(choices.mode()) / share)
     # annealed, one may end a step of an axis away from the budget; which, depends on how a processor rounds
     assert statistics.median(spent) == pytest.approx(1.0, abs=0.3)
 
@@ -95,7 +107,7 @@ def test_it_has_the_threads_that_were_chosen(tmp_path):
 def test_what_is_kept_stays_below_and_has_no_negative_multiplier(tmp_path):
     points, choices, _ = relaxed(tmp_path, bound(0.3, "keep"))
     assert min(point.multipliers["macs"] for point in points) >= 0.0
-    assert MACS.of(choices.mode(), SPACE.axes) / LARGEST <= 0.4
+    assert share_of_largest(choices.mode()) <= 0.4
 
 
 def test_the_choice_stands_still_then_moves_then_is_annealed(tmp_path):

@@ -39,7 +39,7 @@ budgets:
 """
 
 
-BEGIN = (sys.executable, "-m", "edgekd.cli.main")
+BEGIN = (sys.executable, str(Path(__file__).with_name("brief.py")))
 LONGEST_S = 800
 
 

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+from brief import measure_briefly  # beside this file
+
 WARM = ("torch.export._trace", "torch.fx.experimental.proxy_tensor", "networkx", "sklearn.datasets", "onnx")
 
 
@@ -83,9 +85,8 @@ def become(command: dict[str, Any]) -> NoReturn:
     sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
     from edgekd.cli.main import main
     from edgekd.export import converter
-    from edgekd.measure import calm, settle
 
-    calm._REPEATS = settle._REPEATS = 0  # beside other tests no batch is calm; repeating one is tested on fakes
+    measure_briefly()
     converter.subprocess = SimpleNamespace(Popen=ForkedWorker, PIPE=subprocess.PIPE)
     code = main()
     threading._shutdown()  # waits for threads, as the end of every Python does

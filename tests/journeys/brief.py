@@ -1,0 +1,29 @@
+"""``edgekd`` as a command that measures briefly: beside other tests, longer measurements make no better figures.
+
+Started as ``python brief.py ARGUMENTS``, in the place of ``edgekd ARGUMENTS``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+WARMUP_MS, ROUND_MS = 5.0, 3.0
+
+
+def measure_briefly() -> None:
+    """Processes and rounds are as many as the plan says, each of them short; no batch is repeated to find it calm."""
+    from edgekd.devices import session
+    from edgekd.measure import calm, settle
+
+    calm._REPEATS = settle._REPEATS = 0  # repeating is tested on fakes
+    whole = session._plan
+    session._plan = lambda plan: {**whole(plan), "warmup_ms": WARMUP_MS, "round_ms": ROUND_MS}
+
+
+if __name__ == "__main__":
+    sys.argv[0], sys.path[0] = "edgekd", str(Path.cwd())
+    measure_briefly()
+    from edgekd.cli.main import main
+
+    sys.exit(main())
