@@ -23,7 +23,7 @@ from edgekd.measure.compare import compare
 from edgekd.measure.interval import fresh_process_interval
 
 WINDOW = 5
-FIGURES = ("low_us", "p50_us", "p95_us", "mean_us")
+FIGURES = ("p5_us", "p50_us", "p95_us", "mean_us")
 
 
 def coverage(measurement: Measurement, figure: str) -> dict[str, float]:

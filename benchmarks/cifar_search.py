@@ -13,7 +13,7 @@ How the 75 minutes are spent, and why (120 are allowed)
     teacher. The winner's training gets 26 minutes (about 100 epochs where the CPU has bfloat16), the teacher's
     answers 8 at most. A small network that sees a few views of every image does not overfit them, so a view more is
     worth less than three epochs more, and the bound on views is the lower one.
-  - What is left, about 35 minutes, is the search. The masks and the latency budget leave a small part of the space,
+  - What is left, about 35 minutes, is the search. The filters and the latency budget leave a small part of the space,
     and an arch that is over budget costs seconds (it is measured, not trained). An arch that fits is trained for 3
     epochs with its own full cosine, about 40 seconds. One epoch ranks badly, six leave too few archs.
   - One finalist. A second would halve the winner's training, which costs more accuracy than choosing between two
@@ -223,7 +223,7 @@ def search(
             "budget": f"{SEARCH_MINUTES if options.minutes is None else options.minutes:g} min",
             "seed": options.seed,
             "finalists": 1,
-            "anchors": 2,
+            "reference_archs": 2,
             "batch": 2 if options.tiny else 4,
             "accuracy": {"short": {"epochs": plan["short_epochs"]}},
             **({"trials": 2} if options.tiny else {}),

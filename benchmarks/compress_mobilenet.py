@@ -413,7 +413,7 @@ def latency(options: argparse.Namespace, cells: Cells, folder: Path) -> dict[str
         rows[name] = {
             "backend": str(jobs[name].backend),
             "p50": figures.get("latency.p50"),
-            "low": figures.get("latency.low"),
+            "low": figures.get("latency.p5"),
             "size_bytes": jobs[name].artefact.size_bytes,
         }
     return {"files": rows}

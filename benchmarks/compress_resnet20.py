@@ -72,7 +72,7 @@ def project(options: argparse.Namespace, precision: str, folder: Path) -> Path:
             "budget": "6 min" if short else f"{options.minutes:g} min",
             "seed": options.seed,
             "finalists": 1,
-            "anchors": 2,
+            "reference_archs": 2,
             "batch": 2,
             "accuracy": {"inherit": {"recover": 0 if short else 1}},
             **({"trials": 2} if short else {}),

@@ -1,8 +1,8 @@
 """Is a student whose arch was trained against the device's latency better than one that is evenly scaled?
 
-Two budgets, each the measured latency (LiteRT, float32, one thread, low quantile: a shared machine moves it least) of
+Two budgets, each the measured latency (LiteRT, float32, one thread, 5th percentile: a shared machine moves it least) of
 an evenly scaled ResNet, and 2 % for noise: a budget of just what was measured would refuse the network it is of every
-second time. Widths are w, 2w, 4w, one block a stage. For each budget, `edgekd search` with `by: relaxed` finds
+second time. Widths are w, 2w, 4w, one block a stage. For each budget, `edgekd search` with `by: differentiable` finds
 an arch that was measured to keep it; then the scaled network and the arch found are trained by the same recipe, from
 the same seeds, and scored on the test images. Both files lie side by side in one batch in the end. The same recipe
 under the two budgets must come to two different students.
@@ -104,9 +104,9 @@ def read(options: argparse.Namespace, student: Mapping[str, Any], folder: Path) 
     return read_project(write_yaml(folder / "project.yaml", project(options, student, {})))
 
 
-def write_target(folder: Path, low_us: float) -> None:
+def write_target(folder: Path, p5_us: float) -> None:
     """One budget."""
-    budgets = {"latency": {"low": f"{low_us:.3f} us"}}
+    budgets = {"latency": {"p5": f"{p5_us:.3f} us"}}
     content = {"schema": "edgekd.target/1", "device": "this-computer", "backends": [BACKEND], "budgets": budgets}
     write_yaml(folder / "target.yaml", content)
 
@@ -122,7 +122,7 @@ def space_of(arch: Mapping[str, int]) -> dict[str, Any]:
 
 
 def measured(options: argparse.Namespace, students: Sequence[Mapping[str, Any]], runs: Path) -> list[dict[str, float]]:
-    """Untrained files of some students, all in one batch: low quantile and p50 in microseconds."""
+    """Untrained files of some students, all in one batch: 5th percentile and p50 in microseconds."""
     from edgekd.artefacts import Backend
     from edgekd.devices._protocol import Job, MeasurePlan
     from edgekd.export.converter import Converter
@@ -149,7 +149,7 @@ def measured(options: argparse.Namespace, students: Sequence[Mapping[str, Any]],
     finally:
         session.close()
     found = [{figure.metric: figure.value for figure in figures_of(each)} for each in measurements]
-    return [{"low_us": row["latency.low"], "p50_us": row["latency.p50"]} for row in found]
+    return [{"p5_us": row["latency.p5"], "p50_us": row["latency.p50"]} for row in found]
 
 
 def budgets(options: argparse.Namespace, runs: Path) -> dict[str, Any]:
@@ -159,19 +159,19 @@ def budgets(options: argparse.Namespace, runs: Path) -> dict[str, Any]:
     return {"budgets": dict(zip(scaled, found, strict=True))}
 
 
-def search(options: argparse.Namespace, name: str, low_us: float, runs: Path) -> dict[str, Any]:
+def search(options: argparse.Namespace, name: str, p5_us: float, runs: Path) -> dict[str, Any]:
     """One whole search; the arch is the chosen finalist's, or else that of the first finalist."""
     from edgekd.store.run import Run
 
     chosen, folder = settings(options), runs / name
     asked = {
-        "by": {"relaxed": chosen["relaxed"]},
+        "by": {"differentiable": chosen["relaxed"]},
         "budget": "4 h",
         "finalists": 1,
-        "anchors": 4,
+        "reference_archs": 4,
         "accuracy": {"short": {"epochs": max(1, chosen["epochs"] // 5)}},
     }
-    write_target(folder, low_us)
+    write_target(folder, p5_us)
     path = write_yaml(folder / "project.yaml", project(options, chosen["space"], asked))
     code, answer = edgekd("search", path, "--run", folder / "run")
     run = Run.open(folder / "run")
@@ -252,7 +252,7 @@ def make_all(options: argparse.Namespace, cells: Cells, runs: Path) -> None:
     """Everything that is missing: budgets, searches, trainings several at a time, and the files side by side."""
     found = cells.cell("budgets", lambda: budgets(options, runs))["budgets"]
     for name, figures in found.items():
-        cells.cell(f"search-{name}", lambda n=name, us=SLACK * figures["low_us"]: search(options, n, us, runs))
+        cells.cell(f"search-{name}", lambda n=name, us=SLACK * figures["p5_us"]: search(options, n, us, runs))
     seeds = range(1, options.seeds + 1)
     waiting = [f"{name}-{who}-{seed}" for seed in seeds for name in found for who in WHO]
     waiting = [cell for cell in waiting if cells.get(cell) is None]
@@ -290,7 +290,7 @@ def printed(options: argparse.Namespace, cells: Cells) -> str:
             p = float(stats.ttest_1samp(gains, 0.0).pvalue) if len(both) > 1 else float("nan")
             gained = [f"{gains.mean():+.2f}", f"{p:.3f}"] if who == "relaxed" else ["", ""]
             at = beside.get(f"{name}-{who}")
-            rows.append([*row, *gained, f"{at['low_us']:.1f}" if at else "-", f"{at['p50_us']:.1f}" if at else "-"])
+            rows.append([*row, *gained, f"{at['p5_us']:.1f}" if at else "-", f"{at['p50_us']:.1f}" if at else "-"])
         found = cells.get(f"search-{name}")
         if found:
             arch = " ".join(f"{axis}={choice}" for axis, choice in found["arch"].items())

@@ -13,7 +13,7 @@ Two things are compared: what the search is asked for, the best accuracy within 
 against latency there, as the area it dominates (hypervolume; Zitzler & Thiele 1999). That also counts how far below the
 limit a network is, which nothing in this search asks for. Of each: how many measured trials, and how many seconds of
 the search, a way needs to come to 99 % of what the poorest of the three that found anything came to in the end.
-Measurements of anchors are the same in all of them and not counted.
+Measurements of reference archs are the same in all of them and not counted.
 
 Cells: `budget`, `SEED-WAY`. Run: EDGEKD_DATA=... python benchmarks/predicted_search.py [--seeds 3] [--table]. About
 an hour on two idle cores; --tiny takes a few minutes and proves nothing.
@@ -75,7 +75,7 @@ def project(options: argparse.Namespace, seed: int, predict: bool) -> dict[str, 
             "budget": "1 h",
             "trials": chosen["trials"],
             "finalists": 1,
-            "anchors": 4,
+            "reference_archs": 4,
             "predict": predict,
             "accuracy": {"short": {"epochs": chosen["epochs"]}},
         },
@@ -83,12 +83,12 @@ def project(options: argparse.Namespace, seed: int, predict: bool) -> dict[str, 
 
 
 def limit(options: argparse.Namespace, runs: Path) -> dict[str, Any]:
-    """The evenly scaled network's low quantile, and 2 % for noise."""
+    """The evenly scaled network's 5th percentile, and 2 % for noise."""
     (found,) = measured(argparse.Namespace(**vars(options), data="cifar10"), [scaled_space(LIMIT_WIDTH)], runs)
-    return {"low_us": round(1.02 * found["low_us"], 2)}
+    return {"p5_us": round(1.02 * found["p5_us"], 2)}
 
 
-def searched(options: argparse.Namespace, seed: int, way: str, low_us: float, runs: Path) -> dict[str, Any]:
+def searched(options: argparse.Namespace, seed: int, way: str, p5_us: float, runs: Path) -> dict[str, Any]:
     """One whole search, and what its trials came to in the order in which they ended."""
     from edgekd.store.run import Run
 
@@ -98,59 +98,63 @@ def searched(options: argparse.Namespace, seed: int, way: str, low_us: float, ru
     if way == "known":
         other = seed % options.seeds + 1 if options.seeds > 1 else seed
         shutil.copytree(runs / f"{other}-with" / "data", tables)
-    limits = {"latency": {"low": f"{low_us} us"}}
+    limits = {"latency": {"p5": f"{p5_us} us"}}
     content = {"schema": "edgekd.target/1", "device": "this-computer", "backends": BACKENDS, "budgets": limits}
     write_yaml(folder / "target.yaml", content)
     path = write_yaml(folder / "project.yaml", project(options, seed, way != "without"))
     os.environ["XDG_DATA_HOME"] = str(tables)
     code, _ = edgekd("search", path, "--run", folder / "run")
     run = Run.open(folder / "run")
-    arms = run.arms()
-    assert arms is not None
-    begun = max(anchor.ended_s for anchor in run.anchors())
+    deployments = run.deployments()
+    assert deployments is not None
+    begun = max(reference_arch.ended_s for reference_arch in run.reference_archs())
     rows = []
     for trial in sorted(run.trials(), key=lambda one: (one.ended_s, one.number)):
         figures = {figure.metric: figure.value for figure in trial.figures}
         rows.append(
             {
                 "outcome": trial.outcome,
-                "low_us": figures.get("latency.low"),
+                "p5_us": figures.get("latency.p5"),
                 "accuracy": trial.accuracy.value if trial.accuracy else None,
                 "ended_s": round(trial.ended_s - begun, 2),
             }
         )
     fits = [
-        {"batch": fit.batch, "removed": {str(one.arm): one.removed for one in fit.arms}, "seconds": fit.seconds}
+        {
+            "batch": fit.batch,
+            "removed": {str(one.deployment): one.removed for one in fit.deployments},
+            "seconds": fit.seconds,
+        }
         for fit in run.predictors()
     ]
     return {"exit_code": code, "trials": rows, "fits": fits}
 
 
-def area(points: Sequence[tuple[float, float]], low_us: float) -> float:
+def area(points: Sequence[tuple[float, float]], p5_us: float) -> float:
     """What (latency, accuracy) points within the limit dominate, of all there is between it and chance."""
-    within = sorted(point for point in points if point[0] <= low_us)
-    ends = [*(us for us, _ in within[1:]), low_us]
+    within = sorted(point for point in points if point[0] <= p5_us)
+    ends = [*(us for us, _ in within[1:]), p5_us]
     best, covered = CHANCE, 0.0
     for (us, accuracy), end in zip(within, ends, strict=False):
         best = max(best, accuracy)
         covered += (end - us) * (best - CHANCE)
-    return covered / (low_us * (1.0 - CHANCE))
+    return covered / (p5_us * (1.0 - CHANCE))
 
 
-def areas(rows: Sequence[Mapping[str, Any]], low_us: float) -> list[float]:
+def areas(rows: Sequence[Mapping[str, Any]], p5_us: float) -> list[float]:
     """The front's area after each trial."""
     known: list[tuple[float, float]] = []
     found = []
     for row in rows:
-        if row["accuracy"] is not None and row["low_us"] is not None:
-            known.append((row["low_us"], row["accuracy"]))
-        found.append(area(known, low_us))
+        if row["accuracy"] is not None and row["p5_us"] is not None:
+            known.append((row["p5_us"], row["accuracy"]))
+        found.append(area(known, p5_us))
     return found
 
 
-def bests(rows: Sequence[Mapping[str, Any]], low_us: float) -> list[float]:
+def bests(rows: Sequence[Mapping[str, Any]], p5_us: float) -> list[float]:
     """The best accuracy within the limit after each trial; 0 while there is none."""
-    known = [row["accuracy"] or 0.0 if (row["low_us"] or low_us + 1) <= low_us else 0.0 for row in rows]
+    known = [row["accuracy"] or 0.0 if (row["p5_us"] or p5_us + 1) <= p5_us else 0.0 for row in rows]
     return [max(known[: place + 1]) for place in range(len(known))]
 
 
@@ -171,15 +175,15 @@ def reached(found: Mapping[str, Any], curves: Mapping[str, Sequence[float]]) -> 
 
 def printed(options: argparse.Namespace, cells: Cells) -> str:
     """Trials and seconds to the same accuracy and to the same front, a row a search."""
-    low_us = (cells.get("budget") or {"low_us": 0.0})["low_us"]
+    p5_us = (cells.get("budget") or {"p5_us": 0.0})["p5_us"]
     rows, goals = [], {"accuracy": bests, "front": areas}
     ratios: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for seed in range(1, options.seeds + 1):
         found = {way: cell for way in WAYS if (cell := cells.get(f"{seed}-{way}"))}
-        curves = {goal: {way: of(cell["trials"], low_us) for way, cell in found.items()} for goal, of in goals.items()}
+        curves = {goal: {way: of(cell["trials"], p5_us) for way, cell in found.items()} for goal, of in goals.items()}
         there = {goal: reached(found, each) for goal, each in curves.items()}
         for way, cell in found.items():
-            within = sum(t["low_us"] is not None and t["low_us"] <= low_us for t in cell["trials"])
+            within = sum(t["p5_us"] is not None and t["p5_us"] <= p5_us for t in cell["trials"])
             shown = {"accuracy": f"{100 * curves['accuracy'][way][-1]:.1f}", "front": f"{curves['front'][way][-1]:.4f}"}
             row = [f"{seed} {way}", f"{within}/{len(cell['trials'])}"]
             for goal in goals:
@@ -192,7 +196,7 @@ def printed(options: argparse.Namespace, cells: Cells) -> str:
                 pair = tuple(mine / other for mine, other in zip(each[way], each["without"], strict=True))
                 ratios.setdefault((goal, way), []).append(pair)
     notes = [
-        f"limit {low_us} us; trials and seconds from the first trial on, to {SHARE:.0%} of the",
+        f"limit {p5_us} us; trials and seconds from the first trial on, to {SHARE:.0%} of the",
         "poorest way's accuracy and front; geometric means over without, least and most:",
     ]
     for (goal, way), pairs in sorted(ratios.items()):
@@ -213,10 +217,10 @@ def main() -> None:
     results, runs = folders(options, NAME)
     cells = Cells(NAME, results, settings(options))
     if not options.table:
-        low_us = cells.cell("budget", lambda: limit(options, runs))["low_us"]
+        p5_us = cells.cell("budget", lambda: limit(options, runs))["p5_us"]
         for way in WAYS:  # what is known comes from the searches before
             for seed in range(1, options.seeds + 1):
-                cells.cell(f"{seed}-{way}", lambda s=seed, w=way: searched(options, s, w, low_us, runs))
+                cells.cell(f"{seed}-{way}", lambda s=seed, w=way: searched(options, s, w, p5_us, runs))
     print(printed(options, cells))
 
 

@@ -3,7 +3,7 @@
 Spaces `resnet` (widths 8 to 64, depths 1 to 3), `pruned` (the pretrained CIFAR-10 ResNet-20) and `mobilenet` (widths 8
 to 64, depths 1 to 3, expansions 1 to 6), at 3 x 32 x 32; every runtime, float32 and int8, one thread. 50 archs are
 fitted, chosen before anything is measured for how much they tell of 512 others; 60 further ones, drawn at random, are
-predicted. What is predicted is the low quantile of one call.
+predicted. What is predicted is the 5th percentile of one call.
 
 Cells: `SPACE-RUNTIME-PRECISION`, the measured latencies and memory of 110 archs (files have untrained weights, which
 changes no time), those of `mobilenet` in a folder of their own. Everything else is computed from them, by `--table`
@@ -181,7 +181,7 @@ def measured(
                     {
                         "index": index,
                         "role": role,
-                        "low_us": round(figures["latency.low"], 4),
+                        "p5_us": round(figures["latency.p5"], 4),
                         "p50_us": round(figures["latency.p50"], 4),
                         "memory_bytes": int(figures["memory.model"]),
                         "file_bytes": jobs[len(rows) % BATCH].artefact.size_bytes,
@@ -292,8 +292,8 @@ def profiled(space: str, runtime: str, precision: str, held_out: Sequence[int], 
     except MissingError as error:  # of none of them
         return {**facts, "detail": str(error)}
     for row, found in zip(facts["rows"], told, strict=True):
-        low = next((figure for figure in found.figures if figure.metric == "latency.low"), None)
-        row |= {"low_us": low.value, "least_us": low.lower, "most_us": low.upper} if low else {"why": found.detail}
+        low = next((figure for figure in found.figures if figure.metric == "latency.p5"), None)
+        row |= {"p5_us": low.value, "least_us": low.lower, "most_us": low.upper} if low else {"why": found.detail}
     return {**facts, "networks": next(row.held_out.samples for row in told if row.held_out)}
 
 
@@ -312,11 +312,11 @@ def asked_of_profile(options: argparse.Namespace, space: str) -> dict[str, Any]:
 
 def of_profile(cell: Mapping[str, Any], truth: Mapping[int, float]) -> dict[str, Any]:
     """How a profile does on them, its intervals included."""
-    told = [row for row in cell["rows"] if "low_us" in row]
+    told = [row for row in cell["rows"] if "p5_us" in row]
     lows = np.array([truth[row["index"]] for row in told])
     inside = [row["least_us"] <= us <= row["most_us"] for row, us in zip(told, lows, strict=True)]
     found = {"told": len(told), "of": len(cell["rows"]), "networks": cell["networks"], "inside": inside}
-    return {**found, **judged(lows, np.array([row["low_us"] for row in told]))} if told else found
+    return {**found, **judged(lows, np.array([row["p5_us"] for row in told]))} if told else found
 
 
 def evaluated(options: argparse.Namespace, cells: Mapping[str, Any], runs: Path) -> dict[str, Any]:
@@ -330,13 +330,13 @@ def evaluated(options: argparse.Namespace, cells: Mapping[str, Any], runs: Path)
         space, rows = name.split("-")[0], cell["rows"]
         networks = networks_of(options, space, [row["index"] for row in rows], runs / "choosing")
         sides = {
-            role: [(n, row["low_us"]) for n, row in zip(networks, rows, strict=True) if row["role"] == role]
+            role: [(n, row["p5_us"]) for n, row in zip(networks, rows, strict=True) if row["role"] == role]
             for role in ("fitted", "held out")
         }
         (known, times), (others, truth) = (
             (tuple(n for n, _ in side), np.array([us for _, us in side])) for side in sides.values()
         )
-        readings = [Reading(kernels=n, low_us=float(us)) for n, us in zip(known, times, strict=True)]
+        readings = [Reading(kernels=n, p5_us=float(us)) for n, us in zip(known, times, strict=True)]
         mine = fit_predictor(readings)
         found[name] = {
             "memory": memory_judged(networks, rows),
@@ -363,7 +363,7 @@ def of_predictor(predictor: Any, networks: Sequence[Any], truth: Any) -> dict[st
     """How a fitted one of ours does on networks it has not seen, its intervals included."""
     predicted = predictor.predict(networks)
     inside = [p.least_us <= us <= p.most_us for p, us in zip(predicted, truth, strict=True)]
-    return {**judged(truth, np.array([p.low_us for p in predicted])), "inside": inside}
+    return {**judged(truth, np.array([p.p5_us for p in predicted])), "inside": inside}
 
 
 def printed(found: Mapping[str, Any]) -> str:
@@ -405,7 +405,7 @@ def printed_profiles(cells: Mapping[str, Any], profiles: Mapping[str, Any]) -> s
     """A row a table that a profile was asked of."""
     rows = []
     for name, cell in profiles.items():
-        found = of_profile(cell, {row["index"]: row["low_us"] for row in cells[name]["rows"]})
+        found = of_profile(cell, {row["index"]: row["p5_us"] for row in cells[name]["rows"]})
         errors = _errors(found) if found["told"] else ["-"] * 4
         rows.append([name, found["networks"], f"{found['told']}/{found['of']}", *errors])
     note = "the same networks by what `edgekd profile` measured: of so many networks,\nhow many of the 60 it tells of"

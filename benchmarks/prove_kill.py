@@ -52,7 +52,7 @@ target: target.yaml
 recipe:
   - distill: {loss: {kd: {temperature: 4, weight: 0.5}}, epochs: 4, batch_size: 32, ema: 0, precision: float32}
   - quantize: {precision: int8}
-search: {budget: 2 h, trials: 4, finalists: 2, anchors: 2, batch: 2, accuracy: {short: {epochs: 1}}}
+search: {budget: 2 h, trials: 4, finalists: 2, reference_archs: 2, batch: 2, accuracy: {short: {epochs: 1}}}
 """
 TARGET = """\
 schema: edgekd.target/1
@@ -63,10 +63,10 @@ budgets:
   size: {file: 256 KiB}
 """
 SMALL = {  # the same steps, each once or twice
-    "trials: 4": "trials: 2", "anchors: 2": "anchors: 1", "epochs: 4, batch": "epochs: 2, batch",
+    "trials: 4": "trials: 2", "reference_archs: 2": "reference_archs: 1", "epochs: 4, batch": "epochs: 2, batch",
     "width: [8, 24]": "width: [8, 16]", ", openvino/cpu": "",
 }  # fmt: skip
-STEPS = ("teacher", "edgekd", "masks", "arms", "searching", "distill", "searched", "refining", "comparing",
+STEPS = ("teacher", "edgekd", "filters", "deployments", "searching", "distill", "searched", "refining", "comparing",
          "certifying", "stage by stage", "bundle")  # fmt: skip
 LATER = ("seen", "never_slower", "measurement")  # a finalist's fields that are added, each once
 FREE = {*LATER, "figures", "verdict", "chosen", "reason", "ended_s"}

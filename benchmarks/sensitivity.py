@@ -129,7 +129,7 @@ class Work:
                 where = Backend.model_validate(backend)
                 jobs = [Job(artefact=Artefact.of(self.file(name, backend)), backend=where) for name in names]
                 measured = session.measure(jobs, plan)
-                lows = [figure_of(one, "latency.low").model_dump(mode="json") for one in measured]
+                lows = [figure_of(one, "latency.p5").model_dump(mode="json") for one in measured]
                 found[backend] = dict(zip(names, lows, strict=True))
         finally:
             session.close()

@@ -245,7 +245,7 @@ def precisions(runs: Path, options: argparse.Namespace) -> dict[str, Any]:
         session.close()
     for name, measurement in zip(jobs, measured, strict=True):
         figures = {figure.metric: figure for figure in figures_of(measurement)}
-        for metric in ("latency.p50", "latency.low"):
+        for metric in ("latency.p50", "latency.p5"):
             rows[name][metric] = figures[metric].model_dump(mode="json") if metric in figures else None
     return {"arch": chosen.candidate.arch.model_dump(mode="json"), "files": rows}
 
@@ -262,7 +262,7 @@ def told(cells: Cells) -> str:
                 name,
                 f"{row['accuracy']:.1%}",
                 f"{row['size_bytes'] / 1024:.0f} KiB",
-                *(f"{row[kind]['value']:.0f} us" if row[kind] else "-" for kind in ("latency.p50", "latency.low")),
+                *(f"{row[kind]['value']:.0f} us" if row[kind] else "-" for kind in ("latency.p50", "latency.p5")),
             )
             for name, row in cell["files"].items()
         ]

@@ -17,7 +17,7 @@ from edgekd.errors import ConfigurationError, NothingFits, Place, Problem
 from edgekd.events import Events
 from edgekd.ir.backends import formats_of
 from edgekd.records import Shown
-from edgekd.store.records import Arm, FeaturesRecord, MasksRecord
+from edgekd.store.records import Deployment, FeaturesRecord, FiltersRecord
 from edgekd.tasks._protocol import SplitSizes, sizes_of
 from edgekd.units import format_bytes, format_s
 
@@ -39,9 +39,9 @@ class Checked:
     """What checking a project found. ``features`` of `distill`, which compares no archs, are None."""
 
     sizes: SplitSizes
-    arms: tuple[Arm, ...]
+    deployments: tuple[Deployment, ...]
     features: FeaturesRecord | None
-    masks: MasksRecord | None
+    filters: FiltersRecord | None
     largest: Arch  # of those that may fit: what a training takes at the most
 
 
@@ -56,8 +56,8 @@ class CheckAnswer(Shown):
     command: Command
     sizes: SplitSizes
     teacher: str | None
-    arms: tuple[Arm, ...]
-    masks: MasksRecord | None
+    deployments: tuple[Deployment, ...]
+    filters: FiltersRecord | None
     images_per_s: float
     candidate_s: float | None  # one short training; None where candidates are not trained one by one
     finalist_s: float  # one whole recipe
@@ -66,11 +66,11 @@ class CheckAnswer(Shown):
     def lines(self) -> list[str]:
         """As a person reads it."""
         lines = [f"data       {self.sizes}", f"teacher    {self.teacher or 'none'}"]
-        if self.masks is not None:
-            shown = "".join(f", {report.name} {report.removed:,} out" for report in self.masks.masks)
-            looked = f"{self.masks.considered:,} looked at{shown}"
-            lines.append(f"space      {self.masks.space_size:,} archs, {looked}: {self.masks.left:,} may fit")
-        lines.append(f"deployed   {len(self.arms)} to measure: {_by_backend(self.arms)}")
+        if self.filters is not None:
+            shown = "".join(f", {report.name} {report.removed:,} out" for report in self.filters.filters)
+            looked = f"{self.filters.considered:,} looked at{shown}"
+            lines.append(f"space      {self.filters.space_size:,} archs, {looked}: {self.filters.left:,} may fit")
+        lines.append(f"deployed   {len(self.deployments)} to measure: {_by_backend(self.deployments)}")
         rate = f"about {self.images_per_s:,.0f} images/s here"
         each = f"a finalist {format_s(self.finalist_s)}"
         if self.candidate_s is not None:
@@ -85,11 +85,11 @@ class CheckAnswer(Shown):
         return [*lines, f"next:      edgekd {self.command} {self.project}"]
 
 
-def _by_backend(arms: Sequence[Arm]) -> str:
+def _by_backend(deployments: Sequence[Deployment]) -> str:
     """``litert/xnnpack (float32, int8), onnxruntime/cpu (float32)``."""
     precisions: dict[str, list[str]] = {}
-    for arm in arms:
-        precisions.setdefault(str(arm.backend), []).append(arm.precision.value)
+    for deployment in deployments:
+        precisions.setdefault(str(deployment.backend), []).append(deployment.precision.value)
     return ", ".join(f"{backend} ({', '.join(names)})" for backend, names in precisions.items())
 
 
@@ -129,8 +129,8 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
         command=command,
         sizes=checked.sizes,
         teacher=project.teacher.name if project.teacher is not None else None,
-        arms=checked.arms,
-        masks=checked.masks,
+        deployments=checked.deployments,
+        filters=checked.filters,
         images_per_s=rate,
         candidate_s=candidate_s,
         finalist_s=images_of(project.recipe, count) / rate,
@@ -146,9 +146,9 @@ def require_command(command: Command, project: Project) -> None:
             "use edgekd search, or student: {family: pruned, model: my_model.py:build, ...}",
             Place(str(project.path), field="student.family"),
         )
-    if command == "search" and project.search.by == "rounds":
+    if command == "search" and project.search.by == "iterative":
         raise ConfigurationError.one(
-            "by: rounds shrinks one trained model, and a search compares candidates",
+            "by: iterative shrinks one trained model, and a search compares candidates",
             "use edgekd compress, or leave it out",
             Place(str(project.path), field="search.by"),
         )
@@ -165,7 +165,7 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
     from edgekd.search.plan import make_plan, survey_size
     from edgekd.search.relaxed.training import lesson_of, relaxable
     from edgekd.search.single import candidates_of
-    from edgekd.search.space.masks import least_of, mask
+    from edgekd.search.space.filters import apply_filters, least_of
     from edgekd.search.space.survey import FamilySurveyor, survey
 
     with blamed(project, "task"):
@@ -179,18 +179,18 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
         _check_recipe(project, smallest)
         if command == "distill":
             candidates = candidates_of(project, None)
-            arms = tuple(Arm(backend=one.backend, precision=one.plan.precision) for one in candidates)
+            deployments = tuple(Deployment(backend=one.backend, precision=one.plan.precision) for one in candidates)
         else:
             plan = make_plan(project, float(project.search.budget), project.search.seed)
-            arms = plan.arms
+            deployments = plan.deployments
             if plan.relaxed is not None and not any(isinstance(stage, Auto) for stage in project.recipe):
                 lesson_of(project.recipe)
     with blamed(project, "student"):
         _check_placement(project, space)
     with blamed(project, "export"):
-        _check_export(project, arms)
+        _check_export(project, deployments)
     if command == "distill":
-        return Checked(sizes, arms, None, None, candidates[0].arch)
+        return Checked(sizes, deployments, None, None, candidates[0].arch)
     with blamed(project, "student"):
         if plan.relaxed is not None:
             relaxable(project.family).pieces(spec)
@@ -205,8 +205,8 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
         events,
         lambda: time.monotonic() > latest,
     )
-    masked = mask(project.target, plan, features)
-    if not masked.left:
+    filtered = apply_filters(project.target, plan, features)
+    if not filtered.left:
         least = "; ".join(
             f"{limit.metric}: the least is {format_bytes(lowest)}, the target allows {limit.written}"
             for limit, lowest in least_of(project.target, plan, features)
@@ -217,8 +217,8 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
             f"{least or 'no single one keeps every limit'}; widen the space downwards, or raise the budget",
         )
     by_index = dict(zip(features.indices, features.features, strict=True))
-    largest = max(masked.left, key=lambda index: by_index[index].macs)
-    return Checked(sizes, plan.arms, features, masked.record, space.at(largest))
+    largest = max(filtered.left, key=lambda index: by_index[index].macs)
+    return Checked(sizes, plan.deployments, features, filtered.record, space.at(largest))
 
 
 def with_floor(command: Command, project: Project, events: Events) -> Project:
@@ -246,7 +246,7 @@ def with_floor(command: Command, project: Project, events: Events) -> Project:
         events.line(f"own model  {none}: the student's space leaves it out. Put 1.0 among its ratios")
     if whole is None:
         require_absolute(target, Place(str(project.path), field="target"))
-    elif command == "compress" and target.accuracy is None and project.search.by != "rounds":
+    elif command == "compress" and target.accuracy is None and project.search.by != "iterative":
         events.line(f"accuracy   at most {DROP} below the model as it came: {target.name} names no floor")
         if sizes_of(project.task).validated_on == "train":
             events.line(
@@ -257,12 +257,15 @@ def with_floor(command: Command, project: Project, events: Events) -> Project:
     return replace(project, target=target)
 
 
-def _check_export(project: Project, arms: Sequence[Arm]) -> None:
+def _check_export(project: Project, deployments: Sequence[Deployment]) -> None:
     """What keeps this task out of every format at every precision. Raises ConfigurationError."""
     from edgekd.export.deployable import unwritable
 
     spec = project.task.spec
-    found = [unwritable(spec, arm.precision, project.export, formats_of(arm.backend)[0]) for arm in arms]
+    found = [
+        unwritable(spec, deployment.precision, project.export, formats_of(deployment.backend)[0])
+        for deployment in deployments
+    ]
     everywhere = [problem for problem in found[0] if all(problem in others for others in found[1:])]
     if everywhere:
         raise ConfigurationError(everywhere)

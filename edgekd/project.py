@@ -36,9 +36,9 @@ from edgekd.units import Span
 
 __all__ = [
     "SCHEMA",
+    "IterativePruning",
     "Named",
     "Project",
-    "Rounds",
     "SearchOptions",
     "blamed",
     "cache_folder",
@@ -81,34 +81,36 @@ class Named(Record):
         return {self.name: dict(self.options)}
 
 
-class Rounds(Record):
-    """How ``by: rounds`` shrinks a model: so many epochs of recovery a round, until a step gains less than a share."""
+class IterativePruning(Record):
+    """``by: iterative`` prunes in rounds, with ``recover`` epochs after each, until a step gains less than ``least_gain``."""
 
     recover: PositiveInt = 2
     least_gain: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02  # of the time of a call, or of the file
 
 
 def _by(value: Any) -> Any:
-    """``trials``, ``rounds``, ``relaxed`` or ``{relaxed: {options}}``."""
-    if value == "relaxed":
+    """``trials``, ``iterative``, ``differentiable`` or ``{differentiable: {options}}``."""
+    if value == "differentiable":
         return RelaxOptions()
-    if isinstance(value, Mapping) and set(value) == {"relaxed"}:
-        return RelaxOptions.model_validate(value["relaxed"] or {})
-    if value in ("trials", "rounds") or isinstance(value, RelaxOptions):
+    if isinstance(value, Mapping) and set(value) == {"differentiable"}:
+        return RelaxOptions.model_validate(value["differentiable"] or {})
+    if value in ("trials", "iterative") or isinstance(value, RelaxOptions):
         return value
     if isinstance(value, Mapping) and set(value) == set(RelaxOptions.model_fields):
         return RelaxOptions.model_validate(value)  # as it is written down with every default
-    raise PydanticCustomError("edgekd_by", "expected `trials`, `rounds`, or `relaxed` alone or with its options")
+    raise PydanticCustomError(
+        "edgekd_by", "expected `trials`, `iterative`, or `differentiable` alone or with its options"
+    )
 
 
-By = Annotated[Literal["trials", "rounds"] | RelaxOptions, BeforeValidator(_by)]
+By = Annotated[Literal["trials", "iterative"] | RelaxOptions, BeforeValidator(_by)]
 
 
 class SearchOptions(Record):
     """How a search goes about it. ``budget`` is wall-clock time; ``trials`` ends it earlier."""
 
     by: By = "trials"  # candidates side by side, one model that shrinks in rounds, or an arch whose choice is trained
-    rounds: Rounds = Rounds()
+    iterative: IterativePruning = IterativePruning()
 
     budget: Span = Span(30 * 60)
     trials: PositiveInt | None = None
@@ -116,7 +118,7 @@ class SearchOptions(Record):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     sampler: str = "tpe"
     accuracy: Named | None = None  # None: `inherit` where the family gives trained weights, else `short`
-    anchors: Annotated[int, Field(ge=1, le=100)] | None = None  # None: four to six, by the budget
+    reference_archs: Annotated[int, Field(ge=1, le=100)] | None = None  # None: four to six, by the budget
     batch: Annotated[int, Field(ge=1, le=100)] = 4
     predict: bool = True  # what the latency predictor holds to be too slow is not tried
 
@@ -124,8 +126,10 @@ class SearchOptions(Record):
     def _some_time(self) -> SearchOptions:
         if self.budget <= 0:
             raise ValueError("the budget must be more than nothing, for example 30 min")
-        if self.sampler == "relaxed":
-            raise ValueError("the sampler `relaxed` goes with a trained choice: write by: relaxed, and no sampler")
+        if self.sampler == "differentiable":
+            raise ValueError(
+                "the sampler `differentiable` goes with a trained choice: write by: differentiable, and no sampler"
+            )
         return self
 
 

@@ -160,7 +160,7 @@ def run_project(
                 if run.auto() != chosen_before:
                     started = time.monotonic()  # the time until here is in its record
                 with Converter(run.scratch / "convert") as converter:
-                    by_rounds = command == "compress" and project.search.by == "rounds"
+                    by_rounds = command == "compress" and project.search.by == "iterative"
                     runner = run_single if command == "distill" else run_rounds if by_rounds else run_search
                     outcome = runner(project, run, session, converter, events, started)
             certificate = None

@@ -47,7 +47,7 @@ class StageContext:
     task: Task
     teacher: Teacher | None
     device: Fingerprint | None  # whose instruction set calibration is for
-    backend: Backend | None  # the arm it is meant for; narrows what an encoding can be
+    backend: Backend | None  # the deployment it is meant for; narrows what an encoding can be
     folder: Path
     cache: Path  # shared by all stages and runs: teachers' answers
     seed: int

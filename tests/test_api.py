@@ -46,7 +46,7 @@ TABLE = LatencyTable(
     fingerprint=fake_fingerprint(),
     backend=Backend.model_validate("litert/xnnpack"),
     precision=Precision.INT8,
-    rows=(TableRow(kernels=some_networks(1, seed=0)[0], low_us=10.0),),
+    rows=(TableRow(kernels=some_networks(1, seed=0)[0], p5_us=10.0),),
 )
 PROJECT = """\
 schema: edgekd.project/1

@@ -85,7 +85,7 @@ def test_pictures_are_decoded_before_anything_else_is_looked_at(project, tmp_pat
 
 def test_says_what_a_run_would_try(project):
     answer = check_project(project(), None, SilentEvents())
-    assert (answer.command, answer.masks.space_size, answer.masks.left) == ("search", 4, 4)
+    assert (answer.command, answer.filters.space_size, answer.filters.left) == ("search", 4, 4)
     assert answer.candidate_s == pytest.approx(2 * 256 / answer.images_per_s)
     assert answer.finalist_s == pytest.approx(6 * 256 / answer.images_per_s)
     lines = "\n".join(answer.lines())
@@ -163,17 +163,17 @@ def test_a_share_of_ones_own_model_needs_one(run, project):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ([("budget: 10 min,", "budget: 10 min, by: rounds,")], "by: rounds shrinks one trained model"),
+        ([("budget: 10 min,", "budget: 10 min, by: iterative,")], "by: iterative shrinks one trained model"),
         (
             [
-                ("budget: 10 min, accuracy: {short: {epochs: 2}}", "budget: 10 min, by: relaxed"),
+                ("budget: 10 min, accuracy: {short: {epochs: 2}}", "budget: 10 min, by: differentiable"),
                 ("width: [8, 16]", "width: [8, 16], stem_stride: [1, 2]"),
             ],
             "stem_stride can't be relaxed",
         ),
         (
             [
-                ("budget: 10 min, accuracy: {short: {epochs: 2}}", "budget: 10 min, by: relaxed"),
+                ("budget: 10 min, accuracy: {short: {epochs: 2}}", "budget: 10 min, by: differentiable"),
                 ("distill: {loss: {kd: {}}, epochs: 6, batch_size: 32}", "data-free: {}"),
             ],
             "the recipe has no stage `distill`",
@@ -211,7 +211,7 @@ def test_a_precision_that_the_recipe_ends_in_is_no_mistake(project):
     path = project()
     path.write_text(path.read_text().replace("search:", "  - quantize: {precision: int8}\nsearch:"))
     answer = check_project(path, None, SilentEvents())
-    assert [str(arm.precision.value) for arm in answer.arms] == ["int8"]
+    assert [str(deployment.precision.value) for deployment in answer.deployments] == ["int8"]
 
 
 @pytest.mark.parametrize("run", [api.check, api.search])

@@ -56,7 +56,9 @@ def test_resolved_is_json_with_the_defaults_written_out(tmp_path: Path) -> None:
     canonical_json(resolved)
 
 
-@pytest.mark.parametrize("written", ["relaxed", "{relaxed: }", "{relaxed: {epochs: 3, temperatures: [2, 4]}}"])
+@pytest.mark.parametrize(
+    "written", ["differentiable", "{differentiable: }", "{differentiable: {epochs: 3, temperatures: [2, 4]}}"]
+)
 def test_the_choice_of_an_arch_may_be_trained(tmp_path: Path, written: str) -> None:
     project = read_project(write(tmp_path, PROJECT.replace("seed: 7", f"seed: 7, by: {written}")), budget="5 min")
     asked = project.search.by
@@ -69,16 +71,16 @@ def test_the_choice_of_an_arch_may_be_trained(tmp_path: Path, written: str) -> N
 def test_candidates_are_tried_side_by_side_unless_something_else_is_written(tmp_path: Path) -> None:
     assert read_project(write(tmp_path, PROJECT)).search.by == "trials"
     assert read_project(write(tmp_path, PROJECT.replace("seed: 7", "by: trials"))).search.by == "trials"
-    assert read_project(write(tmp_path, PROJECT.replace("seed: 7", "by: relaxed"))).search.by == RelaxOptions()
+    assert read_project(write(tmp_path, PROJECT.replace("seed: 7", "by: differentiable"))).search.by == RelaxOptions()
 
 
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ("relaxd", "`relaxed` alone or with its options"),
-        ("{relaxed: {epohs: 3}}", "epohs"),
+        ("relaxd", "`differentiable` alone or with its options"),
+        ("{differentiable: {epohs: 3}}", "epohs"),
         ("7", "expected `trials`"),
-        ("trials, sampler: relaxed", "write by: relaxed"),
+        ("trials, sampler: differentiable", "write by: differentiable"),
     ],
 )
 def test_what_by_cant_be_is_told(tmp_path: Path, written: str, said: str) -> None:

@@ -201,7 +201,7 @@ def _measure(message: Message, tell: Tell, place: _Place) -> Message:
             answer.update(operators=result.operators, operators_detail=result.operators_detail, beside=result.beside)
             answer.update(energy=result.energy, energy_detail=result.energy_detail)
         tell(dict(answer, job=index))
-    return {"sentinel": [sample["round_low_us"] for sample in done.sentinel]}
+    return {"sentinel": [sample["round_p5_us"] for sample in done.sentinel]}
 
 
 def _run(message: Message, tell: Tell, place: _Place) -> Message:

@@ -125,13 +125,13 @@ class Worker:
         times, lows = timing.summary_us(self.rounds)
         own = sorted(value for one in self.rounds for value in one.runtime_us)
         return {
-            "low_us": timing.quantile(times, 0.05),
+            "p5_us": timing.quantile(times, 0.05),
             "min_us": times[0],
             "p50_us": timing.quantile(times, 0.5),
             "p95_us": timing.quantile(times, 0.95),
             "p99_us": timing.quantile(times, 0.99),
             "mean_us": sum(times) / len(times),
-            "round_low_us": lows,
+            "round_p5_us": lows,
             "calls": len(times),
             "first_us": self.first_us,
             "load_ms": self.load_ms,

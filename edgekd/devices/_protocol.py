@@ -193,17 +193,17 @@ class Conditions(Record):
 class ProcessSample(Record):
     """What one fresh process saw. One process is one sample: its calls are not independent of each other."""
 
-    low_us: PositiveFloat  # the 5th percentile, the quantile used in ranking
+    p5_us: PositiveFloat  # the 5th percentile, the quantile used in ranking
     min_us: PositiveFloat
     p50_us: PositiveFloat
     p95_us: PositiveFloat
     p99_us: PositiveFloat | None  # None by a program that does not tell it
     mean_us: PositiveFloat
-    round_low_us: tuple[PositiveFloat, ...]  # one a round, in order: shows drift inside the process
+    round_p5_us: tuple[PositiveFloat, ...]  # one a round, in order: shows drift inside the process
     calls: PositiveInt
     first_us: NonNegativeFloat | None  # the first inference; None where it is told too coarsely
     load_ms: NonNegativeFloat
-    runtime_us: float | None  # the runtime's own clock, where it has one: low quantile
+    runtime_us: float | None  # the runtime's own clock, where it has one: 5th percentile
     runtime_p50_us: float | None = None  # the same clock's median
     missed: NonNegativeInt = 0  # periodic load: calls that began late by more than a period
     memory_model_bytes: int | None  # peak resident above the runtime alone; None where the device doesn't tell
@@ -263,7 +263,7 @@ class PowerModel(Record):
 class SentinelReading(Record):
     """A fixed model timed with every batch. ``drift`` is the relative spread of its processes' levels."""
 
-    low_us: tuple[float, ...]
+    p5_us: tuple[float, ...]
     drift: float
 
 

@@ -61,7 +61,7 @@ class JobAnswer(Record):
 
 
 class SentinelAnswer(Record):
-    """The sentinel's low quantile of each round, a row a process."""
+    """The sentinel's 5th percentile of each round, a row a process."""
 
     sentinel: tuple[tuple[PositiveFloat, ...], ...]
 

@@ -334,4 +334,4 @@ def _reading(answer: SentinelAnswer, job: JobAnswer) -> SentinelReading | None:
         return None
     middles = [statistics.median(rounds) for rounds in rows]
     drift = (max(middles) - min(middles)) / statistics.median(middles)
-    return SentinelReading(low_us=tuple(low for rounds in rows for low in rounds), drift=drift)
+    return SentinelReading(p5_us=tuple(low for rounds in rows for low in rounds), drift=drift)

@@ -44,7 +44,7 @@ def read_benchmark_model(said: str, began_s: float) -> ProcessSample:
     count, least, _, mean, _, low, middle, high = rows[-1]  # the first row is the warm-up's
     if not low:
         raise NotUnderstood("this benchmark_model tells no quantiles: use one of 2024 or later")
-    told = {"min_us": least, "low_us": low, "p50_us": middle, "p95_us": high, "mean_us": mean}
+    told = {"min_us": least, "p5_us": low, "p50_us": middle, "p95_us": high, "mean_us": mean}
     return _sample(
         {name: float(value) for name, value in told.items()},
         p99_us=None,
@@ -68,7 +68,7 @@ def read_perf_test(said: str, rows: str, began_s: float) -> ProcessSample:
     times_us = np.sort(np.array([float(seconds) for seconds, _ in found]) * 1e6)
     low, middle, high, highest = (float(value) for value in np.quantile(times_us, (0.05, 0.5, 0.95, 0.99)))
     return _sample(
-        {"min_us": float(times_us[0]), "low_us": low, "p50_us": middle, "p95_us": high, "mean_us": times_us.mean()},
+        {"min_us": float(times_us[0]), "p5_us": low, "p50_us": middle, "p95_us": high, "mean_us": times_us.mean()},
         p99_us=highest,
         calls=len(times_us),
         first_us=None,
@@ -85,7 +85,7 @@ def _sample(
     load_ms: float,
     began_s: float,
 ) -> ProcessSample:
-    ordered = [times_us[name] for name in ("min_us", "low_us", "p50_us", "p95_us")]
+    ordered = [times_us[name] for name in ("min_us", "p5_us", "p50_us", "p95_us")]
     whole = math.isfinite(load_ms) and (first_us is None or math.isfinite(first_us))
     positive = all(0 < value < math.inf for value in times_us.values())
     if calls < 1 or not whole or not positive or ordered != sorted(ordered):
@@ -94,7 +94,7 @@ def _sample(
     return ProcessSample(
         **times_us,
         p99_us=p99_us,
-        round_low_us=(),
+        round_p5_us=(),
         calls=calls,
         first_us=first_us,
         load_ms=load_ms,

@@ -329,7 +329,7 @@ class _Export:
             one, measurement = pair
             samples = len(self.task.split("validation"))
             figures, verdict = judged(target, one, measurement, one.row.chosen_by, samples)
-            low = find_figure(figures, "latency.low")
+            low = find_figure(figures, "latency.p5")
             failed = measurement.outcome is not Outcome.OK or verdict.answer is Answer.FAILS
             return failed, low.value if low is not None else float("inf")
 
@@ -349,7 +349,7 @@ class _Export:
             certificate = certified_bundle(
                 one, chosen_by, self.task, self.header, self.maker.students, self.session, scratch, folder, self.events
             )
-            low = find_figure(certificate.figures, "latency.low") or find_figure(certificate.figures, "latency.p50")
+            low = find_figure(certificate.figures, "latency.p5") or find_figure(certificate.figures, "latency.p50")
             row = row.but(
                 latency_us=low.value if low is not None else None,
                 certificate=f"{certificate.standing}  {certificate.summary()}",

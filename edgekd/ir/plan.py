@@ -27,7 +27,7 @@ class Candidate(Record):
     family: str
     arch: Arch
     plan: CompressionPlan = CompressionPlan()
-    backend: Backend | None = None  # the arm; None while it is open
+    backend: Backend | None = None  # the deployment; None while it is open
 
     def __str__(self) -> str:
         where = f" on {self.backend}" if self.backend else ""

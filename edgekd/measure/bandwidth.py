@@ -42,7 +42,7 @@ def measure_bandwidth(
             measured = measure_calmly(session, jobs, plan, pace or DriftBaseline(), stop=stop)
         else:
             measured = session.measure(jobs, plan)
-    lows = [find_figure(figures_of(measurement), "latency.low") for measurement in measured]
+    lows = [find_figure(figures_of(measurement), "latency.p5") for measurement in measured]
     return tuple(
         None if low is None else _rate(max(_LEAST, size), low) for size, low in zip(working_bytes, lows, strict=True)
     )

@@ -1,14 +1,15 @@
 """How fast a model can be on a machine that somebody else disturbs, and when that is so: the sentinel knows.
 
 On a shared machine somebody else's work on the same core makes everything slower by a third for seconds at a time. A
-process that lived through little else has a low quantile that is not the model's, and nobody can make it faster than it
-is: so of a disturbed batch those processes count that came within 5 % of its fastest. Whether it was disturbed is said
-by the sentinel alone, which never changes: where beside some process too few of its rounds came within 5 % of its best.
+process that lived through little else has a 5th percentile that is not the model's, and nobody can make it faster than
+it is: so of a disturbed batch those processes count that came within 5 % of its fastest. Whether it was disturbed is
+said by the sentinel alone, which never changes: where beside some process too few of its rounds came within 5 % of its
+best.
 
 Where a whole batch was slow, as a few seconds of measuring may well be, no process of it can tell. So whoever measures
 batch after batch remembers the sentinel's best (`DriftBaseline`) and measures again what never came near it.
 
-Only the ranking quantile (`latency.low`) is taken from calm processes alone. Everything a budget usually binds (p50,
+Only the ranking quantile (`latency.p5`) is taken from calm processes alone. Everything a budget usually binds (p50,
 p95, mean) is of all of them, disturbed or not.
 """
 
@@ -74,7 +75,7 @@ def measure_calmly(
 
 def _fastest(measurement: Measurement) -> float:
     reading = measurement.sentinel
-    return min(reading.low_us, default=float("inf")) if reading is not None else float("inf")
+    return min(reading.p5_us, default=float("inf")) if reading is not None else float("inf")
 
 
 def calm_processes(measurement: Measurement) -> tuple[ProcessSample, ...]:
@@ -82,11 +83,11 @@ def calm_processes(measurement: Measurement) -> tuple[ProcessSample, ...]:
     sentinel, processes = measurement.sentinel, measurement.processes
     if measurement.plan.load.busy:  # it is disturbed on purpose
         return processes
-    if sentinel is None or not processes or len(sentinel.low_us) % len(processes):
+    if sentinel is None or not processes or len(sentinel.p5_us) % len(processes):
         return processes
-    rounds = np.asarray(sentinel.low_us, dtype=np.float64).reshape(len(processes), -1)
+    rounds = np.asarray(sentinel.p5_us, dtype=np.float64).reshape(len(processes), -1)
     shares = (rounds <= (1.0 + _WITHIN) * rounds.min()).mean(axis=1)
     if shares.min() >= _ENOUGH:
         return processes
-    fastest = min(process.low_us for process in processes)
-    return tuple(process for process in processes if process.low_us <= (1.0 + _WITHIN) * fastest)
+    fastest = min(process.p5_us for process in processes)
+    return tuple(process for process in processes if process.p5_us <= (1.0 + _WITHIN) * fastest)

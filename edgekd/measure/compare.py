@@ -1,7 +1,7 @@
 """Which of two measured artefacts is faster, or that it can't be told.
 
-The figure compared is the low quantile: per process the 5th percentile of its calls, then the median over processes
-(on a shared machine the median call of a process moves by 12-23 % between identical runs, its low quantile by 0.5 %).
+The figure compared is the 5th percentile: per process the 5th percentile of its calls, then the median over processes
+(on a shared machine the median call of a process moves by 12-23 % between identical runs, its 5th percentile by 0.5 %).
 
 The interval on the ratio is Hodges and Lehmann's (1963): all ratios of one process of either side, cut where the exact
 rank test of Mann and Whitney (1947) over *processes* would no longer reject. It assumes no shape of the noise, so that
@@ -32,7 +32,7 @@ from edgekd.measure.interval import resampled_medians
 from edgekd.measure.sentinel import moved_too_far
 from edgekd.records import Record
 
-__all__ = ["ALPHA", "Comparison", "aa_noise", "alpha_among", "compare", "low_us", "order", "times"]
+__all__ = ["ALPHA", "Comparison", "aa_noise", "alpha_among", "compare", "order", "p5_us", "times"]
 
 ALPHA = 0.05
 """How often two identical artefacts may be told apart."""
@@ -62,10 +62,10 @@ def times(ratio: float) -> str:
     return f"{ratio:.3f}x" if text == "1.00x" else text
 
 
-def low_us(measurement: Measurement) -> float:
+def p5_us(measurement: Measurement) -> float:
     """The ranking figure. Raises Unstable where it has none.
 
-    The median over processes of the per-process low quantile, or a simulated estimate.
+    The median over processes of the per-process 5th percentile, or a simulated estimate.
     """
     if not measurement.is_timed:
         raise Unstable(
@@ -74,15 +74,15 @@ def low_us(measurement: Measurement) -> float:
         )
     if measurement.simulated is not None:
         return measurement.simulated.latency_us
-    return float(np.median([process.low_us for process in measurement.processes]))
+    return float(np.median([process.p5_us for process in measurement.processes]))
 
 
 def compare(a: Measurement, b: Measurement, noise: float | None = None, alpha: float = ALPHA) -> Comparison:
-    """Compare by the low quantile. ``noise`` is the batch's A/A noise (relative); by default that of these two.
+    """Compare by the 5th percentile. ``noise`` is the batch's A/A noise (relative); by default that of these two.
 
     ``alpha`` is how often identical artefacts may be told apart. Raises Unstable where either has no timings.
     """
-    ratio = low_us(a) / low_us(b)
+    ratio = p5_us(a) / p5_us(b)
     if a.simulated is not None or b.simulated is not None:
         return _of_estimates(a, b, ratio)
     x, y = _log_lows(a), _log_lows(b)
@@ -118,7 +118,7 @@ def order(measurements: Sequence[Measurement], noise: float) -> tuple[int, ...]:
     """
     timed = sorted(
         (i for i, m in enumerate(measurements) if m.is_timed),
-        key=lambda i: low_us(measurements[i]),
+        key=lambda i: p5_us(measurements[i]),
     )
     places, leader, place = [0] * len(measurements), -1, 0
     alpha = alpha_among(len(timed))
@@ -147,8 +147,8 @@ def aa_noise(measurements: Sequence[Measurement]) -> float:
         first = resampled_medians(residuals, size, _RESAMPLES, generator)
         second = resampled_medians(residuals, size, _RESAMPLES, generator)
         expected = math.expm1(wider * float(np.quantile(np.abs(first - second), 0.95)))
-    pairs = [abs(math.log(low_us(a) / low_us(b))) for a, b in combinations(timed, 2) if same_job(a, b)]
-    coarsest = max((m.resolution_us / low_us(m) for m in timed), default=0.0)
+    pairs = [abs(math.log(p5_us(a) / p5_us(b))) for a, b in combinations(timed, 2) if same_job(a, b)]
+    coarsest = max((m.resolution_us / p5_us(m) for m in timed), default=0.0)
     return max(expected, math.expm1(max(pairs, default=0.0)), coarsest, _SMALLEST_NOISE)
 
 
@@ -159,7 +159,7 @@ def same_job(a: Measurement, b: Measurement) -> bool:
 
 
 def _log_lows(measurement: Measurement) -> NDArray[np.float64]:
-    logs: NDArray[np.float64] = np.log([process.low_us for process in measurement.processes])
+    logs: NDArray[np.float64] = np.log([process.p5_us for process in measurement.processes])
     return logs
 
 
@@ -168,7 +168,7 @@ def _moved(measurement: Measurement) -> bool:
     process look alike: a reason to measure again, but no test is chosen by it.
     """
     reading, rounds = measurement.sentinel, measurement.plan.rounds
-    return reading is not None and len(reading.low_us) >= 4 * rounds and moved_too_far(reading, rounds)
+    return reading is not None and len(reading.p5_us) >= 4 * rounds and moved_too_far(reading, rounds)
 
 
 def _residuals(measurement: Measurement) -> NDArray[np.float64]:
@@ -189,7 +189,7 @@ def _interleaved(a: Measurement, b: Measurement) -> bool:
 
 def _paired(a: Measurement, b: Measurement, alpha: float) -> tuple[float, float]:
     first, second = (sorted(m.processes, key=lambda p: p.started_at_s) for m in (a, b))
-    d = np.log([p.low_us / q.low_us for p, q in zip(first, second, strict=True)])
+    d = np.log([p.p5_us / q.p5_us for p, q in zip(first, second, strict=True)])
     reach = float(stdtrit(len(d) - 1, 1 - alpha / 2) * d.std(ddof=1) / math.sqrt(len(d)))
     return float(d.mean()) - reach, float(d.mean()) + reach
 

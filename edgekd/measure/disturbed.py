@@ -23,9 +23,9 @@ _FEWEST = 3  # processes, to know what is usual
 
 def disturbed(sentinel: SentinelReading | None, rounds: int) -> tuple[int, ...]:
     """Places of the processes in which the sentinel was slower than in the middle one by more than 5 %."""
-    if sentinel is None or len(sentinel.low_us) % rounds:
+    if sentinel is None or len(sentinel.p5_us) % rounds:
         return ()
-    levels = np.median(np.asarray(sentinel.low_us, dtype=np.float64).reshape(-1, rounds), axis=1)
+    levels = np.median(np.asarray(sentinel.p5_us, dtype=np.float64).reshape(-1, rounds), axis=1)
     if len(levels) < _FEWEST:
         return ()
     return tuple(int(place) for place in np.flatnonzero(levels > (1.0 + _BEYOND) * np.median(levels)))
@@ -42,13 +42,13 @@ def _without(measurement: Measurement) -> Measurement:
         return measurement
     out = set(disturbed(sentinel, rounds))
     count = len(measurement.processes)
-    if sentinel is None or not out or len(sentinel.low_us) != count * rounds:
+    if sentinel is None or not out or len(sentinel.p5_us) != count * rounds:
         return measurement
     kept = [place for place in range(count) if place not in out]
-    readings = [sentinel.low_us[place * rounds : (place + 1) * rounds] for place in kept]
+    readings = [sentinel.p5_us[place * rounds : (place + 1) * rounds] for place in kept]
     return measurement.but(
         processes=tuple(measurement.processes[place] for place in kept),
         plan=measurement.plan.but(processes=len(kept)),
-        sentinel=sentinel.but(low_us=tuple(low for reading in readings for low in reading)),
+        sentinel=sentinel.but(p5_us=tuple(low for reading in readings for low in reading)),
         disturbed=measurement.disturbed + len(out),
     )

@@ -35,7 +35,7 @@ class _Metric(NamedTuple):
 
 
 _METRICS: dict[str, _Metric] = {
-    "latency.low": _Metric("us", "5th percentile of call times {load}", lambda p: p.low_us),
+    "latency.p5": _Metric("us", "5th percentile of call times {load}", lambda p: p.p5_us),
     "latency.p50": _Metric("us", "median of call times {load}", lambda p: p.p50_us),
     "latency.p95": _Metric("us", "95th percentile of call times {load}", lambda p: p.p95_us),
     "latency.p99": _Metric("us", "99th percentile of call times {load}", lambda p: p.p99_us),
@@ -58,7 +58,7 @@ _ENERGY: dict[str, tuple[str, str, Callable[[EnergySample], float], Callable[[En
     "power.idle": ("W", "power of the loaded process while it waits", lambda e: e.idle_w, lambda e: e.unsure_w),
 }
 """Metric -> unit, words, the figure, and by how much the steps of the meter leave it open."""
-_ESTIMATED = ("latency.low", "latency.p50", "latency.p95", "latency.p99", "latency.mean")
+_ESTIMATED = ("latency.p5", "latency.p50", "latency.p95", "latency.p99", "latency.mean")
 _MISSED = _Metric("", "share of calls {load} that began more than a period late", lambda p: p.missed / p.calls)
 
 
@@ -217,7 +217,7 @@ def _of_processes(measurement: Measurement, processes: Sequence[ProcessSample], 
         load += f" beside work that keeps {busy} core{'s' * (busy > 1)} busy"
     metrics = {**_METRICS, **({"load.missed": _MISSED} if rate_hz else {})}
     for name, metric in metrics.items():
-        taken = calm_processes(measurement) if name == "latency.low" else processes
+        taken = calm_processes(measurement) if name == "latency.p5" else processes
         found = [metric.of(process) for process in taken]
         values = [value for value in found if value is not None]
         if len(values) < len(found):

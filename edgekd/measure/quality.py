@@ -1,7 +1,7 @@
 """How far a batch can be trusted: noise mark, tail, drift, throttling, other load, and whether it is unstable.
 
-The noise mark is p50 / low. A median well above the low quantile means that neighbours took time; a mean far above
-the median means quotas or throttling, which the low quantile and the median both hide.
+The noise mark is p50 / low. A median well above the 5th percentile means that neighbours took time; a mean far above
+the median means quotas or throttling, which the 5th percentile and the median both hide.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def assess(measurements: Sequence[Measurement], cores: int | None = None) -> Qua
     """
     timed = [m for m in measurements if m.is_timed]
     noise = aa_noise(timed)
-    mark = _worst(timed, "p50_us", "low_us")
-    tail, mean = _worst(timed, "p99_us", "low_us"), _worst(timed, "mean_us", "low_us")
+    mark = _worst(timed, "p50_us", "p5_us")
+    tail, mean = _worst(timed, "p99_us", "p5_us"), _worst(timed, "mean_us", "p5_us")
     moved = max((moved_by(m.sentinel, m.plan.rounds) for m in timed if m.sentinel is not None), default=0.0)
     shifted = any(moved_too_far(m.sentinel, m.plan.rounds) for m in timed)
     drift = max((m.sentinel.drift for m in timed if m.sentinel is not None), default=0.0)
@@ -95,7 +95,7 @@ def _heating(measurement: Measurement) -> float:
     """By how much the last third of a process's rounds is slower than its first: the smallest over processes."""
     rises = []
     for process in measurement.processes:
-        rounds = process.round_low_us
+        rounds = process.round_p5_us
         third = len(rounds) // 3
         if third:
             rises.append(float(np.median(rounds[-third:])) / float(np.median(rounds[:third])) - 1.0)

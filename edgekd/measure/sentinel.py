@@ -38,7 +38,7 @@ _CONFIDENCE = 0.90
 def moved_by(sentinel: SentinelReading, rounds: int) -> float:
     """Relative shift of the level between the two halves of the batch; 0 with a single process.
 
-    ``rounds`` is the plan's: a reading holds one low quantile a round, process after process.
+    ``rounds`` is the plan's: a reading holds one 5th percentile a round, process after process.
     """
     early, late = _halves(sentinel, rounds)
     if not len(early):
@@ -85,7 +85,7 @@ def _differ(early: NDArray[np.float64], late: NDArray[np.float64]) -> bool:
 
 def _halves(sentinel: SentinelReading, rounds: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Logarithms of the rounds, a row a process, of the first and of the last half of the processes."""
-    lows = np.log(np.asarray(sentinel.low_us, dtype=np.float64))
+    lows = np.log(np.asarray(sentinel.p5_us, dtype=np.float64))
     whole = len(lows) % rounds == 0
     processes: NDArray[np.float64] = lows.reshape(-1, rounds if whole else 1)
     half = len(processes) // 2

@@ -155,4 +155,4 @@ def merge(a: Measurement, b: Measurement) -> Measurement:
 def _both(a: SentinelReading | None, b: SentinelReading | None) -> SentinelReading | None:
     if a is None or b is None:
         return a or b
-    return SentinelReading(low_us=a.low_us + b.low_us, drift=max(a.drift, b.drift))
+    return SentinelReading(p5_us=a.p5_us + b.p5_us, drift=max(a.drift, b.drift))

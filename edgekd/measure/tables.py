@@ -1,7 +1,7 @@
 """Latency tables: what was measured on a device stays known, for the next search, profile or prediction there.
 
 A table is one JSON file (``edgekd.latency-table/1``): a device by its fingerprint, one backend, precision and number
-of threads, and its rows: a network's kernels with the low quantile of a call and what the model adds to memory. Rows
+of threads, and its rows: a network's kernels with the 5th percentile of a call and what the model adds to memory. Rows
 of one network replace one another; of a table that grows past its limit the oldest go. Tables are kept in the
 person's data folder, and travel as files: `edgekd tables export` and `import`.
 
@@ -55,7 +55,7 @@ class TableRow(Record):
     """One network as it was measured."""
 
     kernels: Kernels
-    low_us: PositiveFloat
+    p5_us: PositiveFloat
     memory_bytes: int | None = None
     sha256: str = ""  # of the file; empty where it wasn't kept
 

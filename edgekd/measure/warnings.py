@@ -42,11 +42,11 @@ def too_few(processes: int) -> Caution:
 
 
 def noisy(mark: float) -> Caution:
-    """The median call is far above the low quantile."""
+    """The median call is far above the 5th percentile."""
     return Caution(
         code="noisy",
-        message=f"noisy machine: the median call takes {mark:.2f}x the low quantile",
-        remedy="Close other programs, or rank by the order, which uses the low quantile",
+        message=f"noisy machine: the median call takes {mark:.2f}x the 5th percentile",
+        remedy="Close other programs, or rank by the order, which uses the 5th percentile",
     )
 
 
@@ -90,7 +90,7 @@ def throttled(mean: float, tail: float) -> Caution:
     """A quota or a limit shows only in mean and tail."""
     return Caution(
         code="throttled",
-        message=f"mean {mean:.1f}x and p99 {tail:.1f}x the low quantile: calls are held up now and then",
+        message=f"mean {mean:.1f}x and p99 {tail:.1f}x the 5th percentile: calls are held up now and then",
         remedy="Look for a CPU quota (nr_throttled in the cgroup's cpu.stat) or a power limit, and budget the tail",
     )
 

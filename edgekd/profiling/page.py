@@ -24,7 +24,7 @@ def write_page(report: ProfileReport, folder: Path) -> Path:
 
 def page_text(report: ProfileReport) -> str:
     """The page as HTML. All names are escaped."""
-    timed = [arm for arm in report.arms if not arm.refused]
+    timed = [deployment for deployment in report.deployments if not deployment.refused]
     return (
         page_environment("edgekd.profiling")
         .get_template("profile.html.j2")

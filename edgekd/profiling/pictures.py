@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from edgekd.profiling.record import ArmProfile, BehaviourProfile, MemoryProfile
+from edgekd.profiling.record import BehaviourProfile, DeploymentProfile, MemoryProfile
 from edgekd.report import svg
 from edgekd.units import format_us
 
@@ -15,17 +15,23 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 320.0, 62.0, 56.0, 28.0, 
 _APART = 16.0  # pixels between the names of lines that end together
 
 
-def roofline_picture(arms: Sequence[ArmProfile], memory: MemoryProfile | None) -> str:
+def roofline_picture(deployments: Sequence[DeploymentProfile], memory: MemoryProfile | None) -> str:
     """Operations a second over operations a byte moved (Williams et al. 2009), both logarithmic; a dot a network."""
     dots = [
-        (arm, math.log10(2 * one.macs / (_bytes(arm) * one.elements)), math.log10(2e-3 * one.macs / one.low_us.value))
-        for arm in arms
-        for one in (*arm.stairs, *arm.table)
+        (
+            deployment,
+            math.log10(2 * one.macs / (_bytes(deployment) * one.elements)),
+            math.log10(2e-3 * one.macs / one.p5_us.value),
+        )
+        for deployment in deployments
+        for one in (*deployment.stairs, *deployment.table)
         if one.macs and one.elements
     ]
     if not dots:
         return ""
-    peaks = {id(arm): math.log10(arm.peak.value) for arm in arms if arm.peak is not None}
+    peaks = {
+        id(deployment): math.log10(deployment.peak.value) for deployment in deployments if deployment.peak is not None
+    }
     x = svg.Scale.over([at for _, at, _ in dots], _LEFT, _WIDTH - _RIGHT)
     y = svg.Scale.over([*(up for _, _, up in dots), *peaks.values()], _HEIGHT - _BOTTOM, _TOP)
     parts = _frame(x, y, "operations a byte moved", "G operations a second", _power, _power, _decades)
@@ -35,49 +41,55 @@ def roofline_picture(arms: Sequence[ArmProfile], memory: MemoryProfile | None) -
         if first < last:
             parts.append(svg.polyline([(x(at), y(rate + at)) for at in (first, last)], "curve c4"))
     names = []
-    for number, arm in enumerate(arms):
+    for number, deployment in enumerate(deployments):
         for owner, at, up in dots:
-            if owner is arm:
-                hint = arm.label
+            if owner is deployment:
+                hint = deployment.label
                 parts.append(svg.circle(x(at), y(up), 3.5, f"dot d{number % 5}", hint))
-        if id(arm) in peaks:
-            parts.append(svg.line(_LEFT, y(peaks[id(arm)]), _WIDTH - _RIGHT, y(peaks[id(arm)]), f"c{number % 5} peak"))
-            names.append((y(peaks[id(arm)]), arm.label))
+        if id(deployment) in peaks:
+            parts.append(
+                svg.line(
+                    _LEFT, y(peaks[id(deployment)]), _WIDTH - _RIGHT, y(peaks[id(deployment)]), f"c{number % 5} peak"
+                )
+            )
+            names.append((y(peaks[id(deployment)]), deployment.label))
     return _picture("roofline: what the runtimes reach here", [*parts, *_names(names)])
 
 
-def stairs_picture(arms: Sequence[ArmProfile]) -> str:
+def stairs_picture(deployments: Sequence[DeploymentProfile]) -> str:
     """Latency of one stage over its channels, a line a backend and precision."""
-    drawn = [arm for arm in arms if len(arm.stairs) > 1]
+    drawn = [deployment for deployment in deployments if len(deployment.stairs) > 1]
     if not drawn:
         return ""
-    x = svg.Scale.over([one.width for arm in drawn for one in arm.stairs], _LEFT, _WIDTH - _RIGHT)
-    y = svg.Scale.over([0.0, *(one.low_us.value for arm in drawn for one in arm.stairs)], _HEIGHT - _BOTTOM, _TOP)
-    parts, names = _frame(x, y, "channels", "latency.low", lambda value: f"{value:g}", format_us), []
-    for number, arm in enumerate(drawn):
-        line = [(x(one.width), y(one.low_us.value)) for one in arm.stairs]
+    x = svg.Scale.over([one.width for deployment in drawn for one in deployment.stairs], _LEFT, _WIDTH - _RIGHT)
+    y = svg.Scale.over(
+        [0.0, *(one.p5_us.value for deployment in drawn for one in deployment.stairs)], _HEIGHT - _BOTTOM, _TOP
+    )
+    parts, names = _frame(x, y, "channels", "latency.p5", lambda value: f"{value:g}", format_us), []
+    for number, deployment in enumerate(drawn):
+        line = [(x(one.width), y(one.p5_us.value)) for one in deployment.stairs]
         parts.append(svg.polyline(line, f"curve c{number % 5}"))
         parts += [
-            svg.circle(*at, 2.5, f"dot d{number % 5}", f"{one.width}: {one.low_us}")
-            for at, one in zip(line, arm.stairs, strict=True)
+            svg.circle(*at, 2.5, f"dot d{number % 5}", f"{one.width}: {one.p5_us}")
+            for at, one in zip(line, deployment.stairs, strict=True)
         ]
-        names.append((line[-1][1], arm.label))
+        names.append((line[-1][1], deployment.label))
     return _picture("staircases: latency over channels", [*parts, *_names(names)])
 
 
 def sustained_picture(found: BehaviourProfile) -> str:
-    """The low quantile of each half second, without pause."""
+    """The 5th percentile of each half second, without pause."""
     if len(found.sustained) < 2:
         return ""
     x = svg.Scale.over([each.at_s for each in found.sustained], _LEFT, _WIDTH - _RIGHT, 0.02)
-    y = svg.Scale.over([0.0, *(each.low_us for each in found.sustained)], _HEIGHT - _BOTTOM, _TOP)
-    parts = _frame(x, y, "seconds without pause", "latency.low", lambda value: f"{value:g}", format_us)
-    parts.append(svg.polyline([(x(each.at_s), y(each.low_us)) for each in found.sustained], "curve c0"))
+    y = svg.Scale.over([0.0, *(each.p5_us for each in found.sustained)], _HEIGHT - _BOTTOM, _TOP)
+    parts = _frame(x, y, "seconds without pause", "latency.p5", lambda value: f"{value:g}", format_us)
+    parts.append(svg.polyline([(x(each.at_s), y(each.p5_us)) for each in found.sustained], "curve c0"))
     return _picture(f"{found.probe} without pause", parts)
 
 
-def _bytes(arm: ArmProfile) -> int:
-    return arm.precision.activations.bits // 8
+def _bytes(deployment: DeploymentProfile) -> int:
+    return deployment.precision.activations.bits // 8
 
 
 def _power(value: float) -> str:

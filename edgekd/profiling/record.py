@@ -3,9 +3,9 @@
 ::
 
     profiles/DEVICE-FINGERPRINT/
-      arm-litert-xnnpack-int8.json     ArmProfile: one backend and precision
+      deployment-litert-xnnpack-int8.json     DeploymentProfile: one backend and precision
       memory.json                      MemoryProfile: how fast bytes move
-      arm-litert-xnnpack-int8-4-threads.json
+      deployment-litert-xnnpack-int8-4-threads.json
       behaviour-litert-xnnpack.json    BehaviourProfile: threads, heat, rhythm, noise
       again.json                       AgainRecord: while everything is measured anew
       report.html
@@ -27,8 +27,8 @@ from edgekd.records import Filed, Record, Shown
 
 __all__ = [
     "AgainRecord",
-    "ArmProfile",
     "BehaviourProfile",
+    "DeploymentProfile",
     "MemoryProfile",
     "OperatorKind",
     "Probed",
@@ -46,7 +46,7 @@ class Probed(Record):
     width: int  # channels of its first stage
     macs: int
     elements: int  # activations and weights moved
-    low_us: Figure
+    p5_us: Figure
 
 
 class OperatorKind(Record):
@@ -59,10 +59,10 @@ class OperatorKind(Record):
     macs_per_s: Figure | None = None  # None for what multiplies nothing, and where some were not told
 
 
-class ArmProfile(Filed):
+class DeploymentProfile(Filed):
     """One backend and precision, with some number of threads."""
 
-    schema_: Literal["edgekd.profile-arm/1"] = Field(default="edgekd.profile-arm/1", alias="schema")
+    schema_: Literal["edgekd.profile-deployment/1"] = Field(default="edgekd.profile-deployment/1", alias="schema")
     backend: Backend
     precision: Precision
     threads: int = 1
@@ -111,17 +111,17 @@ class Threaded(Record):
     """The same network with so many threads."""
 
     threads: int
-    low_us: Figure
+    p5_us: Figure
 
 
 class Sustained(Record):
-    """How a network's rounds went on under work without pause: seconds since it began, and the round's low quantile.
+    """How a network's rounds went on under work without pause: seconds since it began, and the round's 5th percentile.
 
     Temperature and clock are told where a process of the measurement begins or ends, and by the machines that tell any.
     """
 
     at_s: float
-    low_us: float
+    p5_us: float
     temperature_c: float | None = None
     clock_mhz: float | None = None
 
@@ -160,8 +160,8 @@ class ProfileReport(Shown):
     fingerprint: Fingerprint
     folder: str
     quick: bool
-    threads: int = 1  # of the arms
-    arms: tuple[ArmProfile, ...]
+    threads: int = 1  # of the deployments
+    deployments: tuple[DeploymentProfile, ...]
     memory: MemoryProfile | None
     behaviour: BehaviourProfile | None
     reused: tuple[str, ...] = ()  # sections that were there already

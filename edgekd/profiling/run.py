@@ -21,7 +21,7 @@ from edgekd.profiling.depthwise import Depthwise
 from edgekd.profiling.making import ProbeMaker
 from edgekd.profiling.page import write_page
 from edgekd.profiling.probes import NETWORKS, stairs
-from edgekd.profiling.record import AgainRecord, ArmProfile, BehaviourProfile, MemoryProfile, ProfileReport
+from edgekd.profiling.record import AgainRecord, BehaviourProfile, DeploymentProfile, MemoryProfile, ProfileReport
 from edgekd.profiling.sections import Profiler
 from edgekd.records import Filed
 from edgekd.store.atomic import sweep, write_json
@@ -84,9 +84,9 @@ def profile_device(
         home.mkdir(parents=True, exist_ok=True)
         sweep(home)
         wanted = tuple(dict.fromkeys(precisions)) or (_QUICK if quick else _PRECISIONS)
-        arms = [(backend, precision) for backend in usable for precision in wanted]
+        deployments = [(backend, precision) for backend in usable for precision in wanted]
         behaviour = f"behaviour-{str(usable[0]).replace('/', '-')}"
-        names = [_name(*arm, threads) for arm in arms]
+        names = [_name(*deployment, threads) for deployment in deployments]
         sections = ("memory", *names, behaviour)
         anew = _Anew(home / "again.json", again)
         known = _known(home, sections, quick, anew)
@@ -127,7 +127,7 @@ def profile_device(
                     elif name == behaviour:
                         known[name] = profiler.behaviour(usable[0], tell)
                     else:
-                        known[name] = profiler.arm(*arms[names.index(name)], tell)
+                        known[name] = profiler.deployment(*deployments[names.index(name)], tell)
                 except _NoTimeLeft:
                     continue
                 write_json(home / f"{name}.json", known[name])
@@ -142,13 +142,13 @@ def profile_device(
         folder=str(home),
         quick=quick,
         threads=threads,
-        arms=tuple(found for name in names if isinstance(found := known.get(name), ArmProfile)),
+        deployments=tuple(found for name in names if isinstance(found := known.get(name), DeploymentProfile)),
         memory=found if isinstance(found := known.get("memory"), MemoryProfile) else None,
         behaviour=found if isinstance(found := known.get(behaviour), BehaviourProfile) else None,
         reused=tuple(name for name in sections if name not in missing),
         left_out=tuple(name for name in missing if name not in known),
     )
-    write_page(report.but(arms=_all_arms(home)), home)
+    write_page(report.but(deployments=_all_deployments(home)), home)
     return report
 
 
@@ -184,8 +184,8 @@ class _Clock:
 
 def expected_s(sections: Sequence[str], quick: bool) -> float:
     """About how long these take: a conversion, and fresh processes, a network each."""
-    arms = any(name.startswith("arm-") for name in sections)
-    return sum(_of_section_s(name, quick) for name in sections) + (_IMPORT_S if arms else 0.0)
+    deployments = any(name.startswith("deployment-") for name in sections)
+    return sum(_of_section_s(name, quick) for name in sections) + (_IMPORT_S if deployments else 0.0)
 
 
 def _of_section_s(section: str, quick: bool) -> float:
@@ -222,7 +222,7 @@ def _usable(fingerprint: Fingerprint, asked: Sequence[Backend], quick: bool) -> 
 
 def _name(backend: Backend, precision: Precision, threads: int) -> str:
     several = f"-{threads}-threads" if threads != 1 else ""
-    return f"arm-{str(backend).replace('/', '-')}-{precision.value}{several}"
+    return f"deployment-{str(backend).replace('/', '-')}-{precision.value}{several}"
 
 
 class _Anew:
@@ -266,20 +266,20 @@ def _known(home: Path, names: Sequence[str], quick: bool, anew: _Anew) -> dict[s
     return found
 
 
-def _read(path: Path) -> ArmProfile | MemoryProfile | BehaviourProfile:
-    if path.name.startswith("arm-"):
-        return read_record(path, ArmProfile)
+def _read(path: Path) -> DeploymentProfile | MemoryProfile | BehaviourProfile:
+    if path.name.startswith("deployment-"):
+        return read_record(path, DeploymentProfile)
     if path.name == "memory.json":
         return read_record(path, MemoryProfile)
     return read_record(path, BehaviourProfile)
 
 
-def _told_something(section: ArmProfile | MemoryProfile | BehaviourProfile) -> bool:
-    if isinstance(section, ArmProfile):
+def _told_something(section: DeploymentProfile | MemoryProfile | BehaviourProfile) -> bool:
+    if isinstance(section, DeploymentProfile):
         return not section.refused
     return bool(section.streams) if isinstance(section, MemoryProfile) else bool(section.threads)
 
 
-def _all_arms(home: Path) -> tuple[ArmProfile, ...]:
+def _all_deployments(home: Path) -> tuple[DeploymentProfile, ...]:
     """Whatever was asked for last, the page shows all that is known."""
-    return tuple(read_record(path, ArmProfile) for path in sorted(home.glob("arm-*.json")))
+    return tuple(read_record(path, DeploymentProfile) for path in sorted(home.glob("deployment-*.json")))

@@ -1,4 +1,4 @@
-"""The sections of a profile, each measured from an open session: one arm, memory, and behaviour."""
+"""The sections of a profile, each measured from an open session: one deployment, memory, and behaviour."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from edgekd.profiling.making import MakesProbes
 from edgekd.profiling.operators import operator_kinds, why_none
 from edgekd.profiling.probes import NETWORKS, Probe, candidates, overhead, peak, stairs, usual
 from edgekd.profiling.record import (
-    ArmProfile,
     BehaviourProfile,
+    DeploymentProfile,
     MemoryProfile,
     OperatorKind,
     Probed,
@@ -70,7 +70,7 @@ class Profiler:
     quick: bool
     pace: DriftBaseline
     stop: Callable[[], None]  # raises Interrupted where the person asked for that
-    threads: int = 1  # of the arms
+    threads: int = 1  # of the deployments
     kernels_of: Callable[[Artefact], Kernels] = kernels_of_file
 
     @property
@@ -78,10 +78,10 @@ class Profiler:
         """As in a search, on one thread."""
         return MeasurePlan(processes=2 if self.quick else 3, rounds=5, round_ms=12.0, warmup_ms=40.0)
 
-    def arm(self, backend: Backend, precision: Precision, tell: Tell) -> ArmProfile:
+    def deployment(self, backend: Backend, precision: Precision, tell: Tell) -> DeploymentProfile:
         """Every probe on one backend and precision; its networks go into the device's latency table."""
         begun = time.monotonic()
-        plain = ArmProfile(backend=backend, precision=precision, threads=self.threads, quick=self.quick)
+        plain = DeploymentProfile(backend=backend, precision=precision, threads=self.threads, quick=self.quick)
         made, measured, missed = list[ProbeFile](), list[Measurement](), dict[Probe, str]()
         total = 2 * (2 + len(stairs(self.quick)) + (0 if self.quick else NETWORKS))
 
@@ -114,8 +114,8 @@ class Profiler:
         rungs = stairs(self.quick)
         small = probed.get(overhead())
         return plain.but(
-            overhead=small.low_us.but(metric="latency.overhead") if small else None,
-            peak=_rate(max(probed.values(), key=lambda one: one.macs / one.low_us.value), precision),
+            overhead=small.p5_us.but(metric="latency.overhead") if small else None,
+            peak=_rate(max(probed.values(), key=lambda one: one.macs / one.p5_us.value), precision),
             stairs=tuple(probed[probe] for probe in rungs if probe in probed),
             table=tuple(one for probe, one in probed.items() if probe not in {overhead(), peak(), *rungs}),
             operators=operators,
@@ -151,7 +151,7 @@ class Profiler:
         for count in dict.fromkeys((counts[0], counts[-1])) if self.quick else counts:
             tell("threads", 1, 5)
             (measured,) = self._calmly([job], self.plan.but(threads=count))
-            threads.append((count, find_figure(figures_of(measured), "latency.low")))
+            threads.append((count, find_figure(figures_of(measured), "latency.p5")))
         tell("without pause", 2, 5)
         plan = self._without_pause()
         (sustained,) = self.session.measure([job], plan)
@@ -167,7 +167,7 @@ class Profiler:
         )
         sentinel = pair[0].sentinel
         return plain.but(
-            threads=tuple(Threaded(threads=count, low_us=low) for count, low in threads if low is not None),
+            threads=tuple(Threaded(threads=count, p5_us=low) for count, low in threads if low is not None),
             sustained=_curve(sustained),
             busy=plan.load.busy,
             closed=find_figure(figures_of(closed), "latency.p50"),
@@ -188,19 +188,19 @@ class Profiler:
         rows, probed = list[TableRow](), dict[Probe, Probed]()
         for one, measurement in zip(made, measured, strict=True):
             kernels, figures = self.kernels_of(one.artefact), figures_of(measurement)
-            low, memory = find_figure(figures, "latency.low"), find_figure(figures, "memory.model")
+            low, memory = find_figure(figures, "latency.p5"), find_figure(figures, "memory.model")
             assert low is not None
             probed[one.probe] = Probed(
                 name=one.probe.name,
                 width=one.probe.widths[0],
                 macs=counted_macs(kernels),
                 elements=sum(kernel.reads + kernel.writes + kernel.weights for kernel in kernels),
-                low_us=low,
+                p5_us=low,
             )
             rows.append(
                 TableRow(
                     kernels=kernels,
-                    low_us=low.value,
+                    p5_us=low.value,
                     memory_bytes=int(memory.value) if memory else None,
                     sha256=one.artefact.sha256,
                 )
@@ -269,7 +269,7 @@ class Profiler:
 
 def _rate(probed: Probed, precision: Precision) -> Figure:
     """Operations a second, of the network that came highest: a multiply-add is two."""
-    low, whole = probed.low_us, precision.weights.is_integer
+    low, whole = probed.p5_us, precision.weights.is_integer
     rate = 2e-3 * probed.macs
     return low.but(
         metric="compute.peak",
@@ -284,8 +284,8 @@ def _rate(probed: Probed, precision: Precision) -> Figure:
 def _next(made: Sequence[ProbeFile], measured: Sequence[Measurement], missed: Collection[Probe]) -> list[Probe]:
     """Half of the networks for the predictor: the most telling of those that were not tried."""
     known = [(one.probe.kernels(), figures_of(m)) for one, m in zip(made, measured, strict=True)]
-    lows = [(kernels, find_figure(figures, "latency.low")) for kernels, figures in known]
-    readings = [Reading(kernels=kernels, low_us=low.value) for kernels, low in lows if low is not None]
+    lows = [(kernels, find_figure(figures, "latency.p5")) for kernels, figures in known]
+    readings = [Reading(kernels=kernels, p5_us=low.value) for kernels, low in lows if low is not None]
     taken = {*missed, *(one.probe for one in made)}
     left = [probe for probe in candidates() if probe not in taken]
     begun = any(probe in taken for probe in candidates())
@@ -306,13 +306,13 @@ def _curve(measurement: Measurement) -> tuple[Sustained, ...]:
         return ()
     step_s, curve = measurement.plan.round_ms * 1e-3, list[Sustained]()
     for process in measurement.processes:
-        begun_s, last = process.started_at_s - measurement.processes[0].started_at_s, len(process.round_low_us) - 1
-        for at, low in enumerate(process.round_low_us):
+        begun_s, last = process.started_at_s - measurement.processes[0].started_at_s, len(process.round_p5_us) - 1
+        for at, low in enumerate(process.round_p5_us):
             told = process.after if at == last else process.before if at == 0 else None
             curve.append(
                 Sustained(
                     at_s=begun_s + step_s * (at + 1),
-                    low_us=low,
+                    p5_us=low,
                     temperature_c=told.temperature_c if told else None,
                     clock_mhz=told.clock_mhz if told else None,
                 )

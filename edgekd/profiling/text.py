@@ -11,7 +11,7 @@ from edgekd.units import format_bytes, format_us
 from edgekd.wrapping import columns
 
 if TYPE_CHECKING:
-    from edgekd.profiling.record import ArmProfile, BehaviourProfile, OperatorKind, ProfileReport
+    from edgekd.profiling.record import BehaviourProfile, DeploymentProfile, OperatorKind, ProfileReport
 
 __all__ = ["each_words", "heat_words", "profile_lines", "steps_of"]
 
@@ -23,11 +23,11 @@ def profile_lines(report: ProfileReport) -> list[str]:
     return [line for text in _lines(report) for line in _wrapped(text)]
 
 
-def steps_of(arm: ArmProfile) -> tuple[int, ...]:
+def steps_of(deployment: DeploymentProfile) -> tuple[int, ...]:
     """Widths after which the next rung costs a step of its own, by more than the work that is added."""
     found = []
-    for before, after in zip(arm.stairs, arm.stairs[1:], strict=False):
-        grown = after.low_us.value / before.low_us.value - 1.0
+    for before, after in zip(deployment.stairs, deployment.stairs[1:], strict=False):
+        grown = after.p5_us.value / before.p5_us.value - 1.0
         usual = (after.width / before.width) ** 2 - 1.0
         if grown > max(_STEP, 1.2 * usual):
             found.append(before.width)
@@ -36,37 +36,40 @@ def steps_of(arm: ArmProfile) -> tuple[int, ...]:
 
 def _lines(report: ProfileReport) -> Iterator[str]:
     found = report.fingerprint
-    quick = [*(arm.quick for arm in report.arms), *(one.quick for one in (report.memory, report.behaviour) if one)]
+    quick = [
+        *(deployment.quick for deployment in report.deployments),
+        *(one.quick for one in (report.memory, report.behaviour) if one),
+    ]
     kind = " . quick" if quick and all(quick) else ""
     if found.limits:
         kind += f" . emulated: {found.limits}"
     yield f"{report.device} . {found.cpu}, {found.cores} cores . {report.fingerprint.digest()[:12]}{kind}"
     yield ""
-    width = max((18, *(len(_on(arm)) for arm in report.arms)))
+    width = max((18, *(len(_on(deployment)) for deployment in report.deployments)))
     yield f" {'backend':<{width}} {'precision':<13} {'peak':>13} {'a call':>9} {'networks':>9}"
-    for arm in report.arms:
-        where = f" {_on(arm):<{width}} {arm.precision.value:<13}"
-        if arm.refused:
+    for deployment in report.deployments:
+        where = f" {_on(deployment):<{width}} {deployment.precision.value:<13}"
+        if deployment.refused:
             yield f"{where} {'-':>13} {'-':>9} {'-':>9}"
-            yield f"   {arm.refused}"
+            yield f"   {deployment.refused}"
             continue
-        peak = f"{arm.peak.value:.3g} {arm.peak.unit}" if arm.peak else "-"
-        call = format_us(arm.overhead.value) if arm.overhead else "-"
-        yield f"{where} {peak:>13} {call:>9} {arm.timed:>9}"
+        peak = f"{deployment.peak.value:.3g} {deployment.peak.unit}" if deployment.peak else "-"
+        call = format_us(deployment.overhead.value) if deployment.overhead else "-"
+        yield f"{where} {peak:>13} {call:>9} {deployment.timed:>9}"
     yield ""
-    for arm in report.arms:
-        yield from (f"could not be timed on {arm.label}: {missed}" for missed in arm.missed)
-        if arm.not_kept:
-            yield f"not in the latency table, {arm.label}: {arm.not_kept}"
+    for deployment in report.deployments:
+        yield from (f"could not be timed on {deployment.label}: {missed}" for missed in deployment.missed)
+        if deployment.not_kept:
+            yield f"not in the latency table, {deployment.label}: {deployment.not_kept}"
     if report.memory is not None:
         rates = [f"{format_bytes(s.working_bytes)} {s.bandwidth.value / 1e9:.3g} GB/s" for s in report.memory.streams]
         yield f"read and written in: {', '.join(rates) or 'nothing told'}"
-    for arm in report.arms:
-        steps = steps_of(arm)
+    for deployment in report.deployments:
+        steps = steps_of(deployment)
         if steps:
-            yield f"steps on {arm.label} after {', '.join(map(str, steps))} channels"
-    for arm in report.arms:
-        yield from _operators(arm)
+            yield f"steps on {deployment.label} after {', '.join(map(str, steps))} channels"
+    for deployment in report.deployments:
+        yield from _operators(deployment)
     if report.behaviour is not None:
         yield from _behaviour(report.behaviour)
     if report.reused:
@@ -79,15 +82,15 @@ def _lines(report: ProfileReport) -> Iterator[str]:
     yield f"report     {report.folder}/report.html"
 
 
-def _on(arm: ArmProfile) -> str:
-    """An arm's first column."""
-    return f"{arm.backend}, {arm.threads} threads" if arm.threads != 1 else str(arm.backend)
+def _on(deployment: DeploymentProfile) -> str:
+    """A deployment's first column."""
+    return f"{deployment.backend}, {deployment.threads} threads" if deployment.threads != 1 else str(deployment.backend)
 
 
-def _operators(arm: ArmProfile) -> Iterator[str]:
-    """A line an arm, each kind by the network in which it takes longest; the page has all of them."""
+def _operators(deployment: DeploymentProfile) -> Iterator[str]:
+    """A line a deployment, each kind by the network in which it takes longest; the page has all of them."""
     longest: dict[str, OperatorKind] = {}
-    for one in arm.operators:
+    for one in deployment.operators:
         if one.kind not in longest or one.time_us.value > longest[one.kind].time_us.value:
             longest[one.kind] = one
     told = [
@@ -97,9 +100,9 @@ def _operators(arm: ArmProfile) -> Iterator[str]:
         for one in longest.values()
     ]
     if told:
-        yield f"operators on {arm.label}: {', '.join(told)}"
-    if arm.operators_detail:
-        yield f"no operators on {arm.label}: {arm.operators_detail}"
+        yield f"operators on {deployment.label}: {', '.join(told)}"
+    if deployment.operators_detail:
+        yield f"no operators on {deployment.label}: {deployment.operators_detail}"
 
 
 def each_words(one: OperatorKind) -> str:
@@ -111,13 +114,13 @@ def _behaviour(found: BehaviourProfile) -> Iterator[str]:
     if not found.threads:
         yield f"{found.probe} on {found.backend}: could not be timed"
         return
-    one = found.threads[0].low_us.value
-    scaled = [f"{each.threads}: {one / each.low_us.value:.2f}x" for each in found.threads[1:]]
+    one = found.threads[0].p5_us.value
+    scaled = [f"{each.threads}: {one / each.p5_us.value:.2f}x" for each in found.threads[1:]]
     yield f"{found.probe} on {found.backend}: {format_us(one)} on one thread" + (
         f"; threads {', '.join(scaled)}" if scaled else ""
     )
     if len(found.sustained) > 1:
-        lows = [each.low_us for each in found.sustained]
+        lows = [each.p5_us for each in found.sustained]
         third = max(1, len(lows) // 3)
         late, early = sum(lows[-third:]) / third, sum(lows[:third]) / third
         beside = f", {found.busy} other core{'s' * (found.busy > 1)} busy" if found.busy else ""

@@ -9,10 +9,10 @@ from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.explanation import ExplanationRecord
 from edgekd.store.predicted import PredictorsRecord
 from edgekd.store.records import (
-    ArmsRecord,
     AutoRecord,
+    DeploymentsRecord,
+    FiltersRecord,
     FinalistRecord,
-    MasksRecord,
     OriginalRecord,
     OutcomeRecord,
     PlanRecord,
@@ -39,8 +39,8 @@ class Facts:
     folder: Path
     header: RunHeader
     original: OriginalRecord | None  # a person's own model, as it came
-    masks: MasksRecord | None
-    arms: ArmsRecord | None
+    filters: FiltersRecord | None
+    deployments: DeploymentsRecord | None
     trials: tuple[TrialRecord, ...]
     finalists: tuple[FinalistRecord, ...]
     outcome: OutcomeRecord | None
@@ -73,7 +73,7 @@ class Facts:
         """What the front's horizontal axis shows: the latency that is budgeted, else the ranking quantile."""
         budgeted = [limit.metric for limit in self.limits if limit.metric.startswith("latency.")]
         timed = [metric for metric in budgeted if metric not in ("latency.first", "latency.load")]
-        return timed[0] if timed else "latency.low"
+        return timed[0] if timed else "latency.p5"
 
 
 def gather(folder: Path) -> Facts:
@@ -84,8 +84,8 @@ def gather(folder: Path) -> Facts:
         folder=run.folder,
         header=run.header,
         original=run.original(),
-        masks=run.masks(),
-        arms=run.arms(),
+        filters=run.filters(),
+        deployments=run.deployments(),
         trials=run.trials(),
         finalists=run.finalists(),
         outcome=run.outcome(),

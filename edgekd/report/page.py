@@ -8,9 +8,9 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from edgekd.report.arms import arm_rows
 from edgekd.report.budgets import budget_bars
 from edgekd.report.curves import curves_picture
+from edgekd.report.deployments import deployment_rows
 from edgekd.report.facts import Facts, gather
 from edgekd.report.front import front_picture, front_points
 from edgekd.report.operators import operator_rows
@@ -61,7 +61,7 @@ def page_text(facts: Facts) -> str:
     judged = chosen or next((finalist for finalist in facts.finalists if finalist.verdict is not None), None)
     certified = facts.certificate.verdict if facts.certificate else (judged.verdict if judged else None)
     measurement = judged.measurement if judged else None
-    precisions, rows = arm_rows(facts.arms) if facts.arms else ([], [])
+    precisions, rows = deployment_rows(facts.deployments) if facts.deployments else ([], [])
     return environment.get_template("page.html.j2").render(
         facts=facts,
         chosen=chosen,
@@ -71,7 +71,7 @@ def page_text(facts: Facts) -> str:
         front=Markup(front_picture(facts)),
         points=front_points(facts),
         precisions=precisions,
-        arm_rows=rows,
+        deployment_rows=rows,
         annealing=Markup(annealing_picture(facts.relaxation.points)) if facts.relaxation else "",
         tried=tried_archs(facts),
         taught={trial.number: str(trial.candidate.arch) for trial in facts.trials},

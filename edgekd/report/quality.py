@@ -1,4 +1,4 @@
-"""Can the measurement be trusted? Every process of the certificate as a dot, low quantile, p50 and p95."""
+"""Can the measurement be trusted? Every process of the certificate as a dot, 5th percentile, p50 and p95."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edgekd.report import svg
 __all__ = ["processes_picture"]
 
 _WIDTH, _ROW, _LEFT, _RIGHT = 680.0, 30.0, 60.0, 16.0
-_ROWS = (("low_us", "low"), ("p50_us", "p50"), ("p95_us", "p95"), ("mean_us", "mean"))
+_ROWS = (("p5_us", "p5"), ("p50_us", "p50"), ("p95_us", "p95"), ("mean_us", "mean"))
 
 
 def processes_picture(measurement: Measurement) -> str:

@@ -17,7 +17,7 @@ __all__ = ["TriedArch", "annealing_picture", "bound_of", "tried_archs"]
 
 @dataclass(frozen=True)
 class TriedArch:
-    """A trial near what the choice came to. ``ratio`` is its measured low quantile over the predicted one."""
+    """A trial near what the choice came to. ``ratio`` is its measured 5th percentile over the predicted one."""
 
     number: int
     arch: str
@@ -35,16 +35,16 @@ def tried_archs(facts: Facts) -> list[TriedArch]:
     predicted = dict(zip(map(plan.space.at, relaxation.order), relaxation.predicted_us, strict=True))
     tried = []
     for trial in facts.trials:
-        value, low = predicted.get(trial.candidate.arch), find_figure(trial.figures, "latency.low")
+        value, low = predicted.get(trial.candidate.arch), find_figure(trial.figures, "latency.p5")
         if value is None:
             continue
         figure = Figure(
-            metric="latency.low",
+            metric="latency.p5",
             value=value,
             unit="us",
             kind=EvidenceKind.PREDICTED,
             subject=trial.candidate.arch.digest(),
-            method=f"{model.form}, fitted to {model.samples} archs on {model.arm}",
+            method=f"{model.form}, fitted to {model.samples} archs on {model.deployment}",
         )
         ratio = low.value / value if low is not None and value > 0 else None
         tried.append(TriedArch(trial.number, str(trial.candidate.arch), figure, low, ratio, trial.accuracy))

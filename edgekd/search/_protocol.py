@@ -1,6 +1,6 @@
 """The seams of a search: what proposes, what makes artefacts, what estimates accuracy, what refines.
 
-Deciding (masks, arms, samplers, the choice) reads records and returns records. Running (`ArtefactBuilder`,
+Deciding (filters, deployments, samplers, the choice) reads records and returns records. Running (`ArtefactBuilder`,
 `AccuracyEstimate`, `Refiner`, `Surveyor`) turns a candidate into facts. Only the loop writes to the run folder.
 """
 
@@ -23,7 +23,7 @@ from edgekd.ir.plan import Candidate
 from edgekd.ir.space import Arch
 from edgekd.records import Digest
 from edgekd.stages import Stage
-from edgekd.store.records import Accuracy, Arm, CurvePoint, FinalistRecord, PlanRecord, TrialRecord
+from edgekd.store.records import Accuracy, CurvePoint, Deployment, FinalistRecord, PlanRecord, TrialRecord
 from edgekd.students._protocol import Family
 from edgekd.tasks._protocol import Task
 from edgekd.teachers._protocol import Teacher
@@ -45,9 +45,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Guide:
-    """Archs in the order in which they are to be tried on one arm, by whoever knows more than the trials tell."""
+    """Archs in the order in which to try them on one deployment, by whoever knows more than the trials tell."""
 
-    arm: Arm
+    deployment: Deployment
     order: Sequence[int]  # indices, those worth most first
     predicted_us: Sequence[float]  # their latency, in the same order
     budget_us: float  # what may be measured
@@ -58,14 +58,14 @@ class Guide:
 class Known:
     """All that a proposal may rest on. Everything here comes from the run folder.
 
-    ``allowed`` has, for each kept arm, the indices of archs no mask removed, ascending.
+    ``allowed`` has, for each kept deployment, the indices of archs no filter removed, ascending.
     ``trials`` are those of earlier batches; ``pending`` are the candidates already proposed in this one.
     """
 
     family: str
     plan: PlanRecord
-    allowed: Mapping[Arm, Sequence[int]]
-    arms: Sequence[Arm]
+    allowed: Mapping[Deployment, Sequence[int]]
+    deployments: Sequence[Deployment]
     trials: Sequence[TrialRecord]
     pending: Sequence[Candidate] = ()
     violations: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # by trial number, then by limit
@@ -83,7 +83,7 @@ class Sampler(Protocol):
     name: ClassVar[str]
 
     def propose(self, known: Known, seed: int) -> Candidate | None:
-        """A candidate that no mask removed and no trial or pending one has; None where all have been tried."""
+        """A candidate that no filter removed and no trial or pending one has; None where all have been tried."""
         ...
 
 

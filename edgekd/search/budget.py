@@ -102,8 +102,8 @@ def reserve_s(
 ) -> float:
     """What refining, measuring and certifying ``finalists`` will take, at the pace observed so far.
 
-    ``rivals`` is how many other arms each finalist's arch is measured on before; ``untouched`` is how many finalists
-    there are beside those that are trained.
+    ``rivals`` is how many other deployments each finalist's arch is measured on before; ``untouched`` is how many
+    finalists there are beside those that are trained.
     """
     pace, all_of_them = Pace.of(plan, trials), finalists + untouched
     again = all_of_them * (rivals + 1) if rivals else 0

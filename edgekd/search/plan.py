@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.errors import ConfigurationError
 from edgekd.project import Project
-from edgekd.search.recipe import arms_of, images_of, with_precision
+from edgekd.search.recipe import deployments_of, images_of, with_precision
 from edgekd.search.relaxed.gap import recipes_tried, temperature_of, ways_of
 from edgekd.store.records import PlanRecord, RoundsPlan
 from edgekd.store.relax_options import RelaxOptions
@@ -16,7 +16,7 @@ __all__ = ["certify_plan", "make_plan", "survey_size", "trial_plan"]
 
 _CORRECTED = 2  # trials that a trained choice makes at once: the next ones are corrected by what these measured
 _TIMES = (
-    *("latency.low", "latency.p50", "latency.p95", "latency.p99", "latency.mean", "latency.runtime"),
+    *("latency.p5", "latency.p50", "latency.p95", "latency.p99", "latency.mean", "latency.runtime"),
     "throughput",
 )
 ENERGY = ("energy.per_inference", "power.average")
@@ -26,18 +26,18 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
     """Raises ConfigurationError where recipe and target leave no precision in common."""
     target, asked = project.target, project.search
     relaxed = asked.by if isinstance(asked.by, RelaxOptions) else None
-    arms = arms_of(target, project.recipe)
-    if not arms:
+    deployments = deployments_of(target, project.recipe)
+    if not deployments:
         raise ConfigurationError.one(
             f"target {target.name} and the recipe leave no precision in common",
             "take the quantize stage out of the recipe, or set its precision to what the target allows",
         )
-    training = with_precision(project.recipe, arms[0].precision)
+    training = with_precision(project.recipe, deployments[0].precision)
     return PlanRecord(
         axes=project.family.space(project.task.spec).axes,
-        arms=arms,
-        anchors=asked.anchors or _anchors(budget_s),
-        sampler=asked.sampler if relaxed is None else "relaxed",
+        deployments=deployments,
+        reference_archs=asked.reference_archs or _reference_archs(budget_s),
+        sampler=asked.sampler if relaxed is None else "differentiable",
         batch=asked.batch if relaxed is None else min(asked.batch, _CORRECTED),
         trials=asked.trials if relaxed is None else asked.trials or relaxed.tries,
         finalists=asked.finalists,
@@ -47,9 +47,9 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         recheck=True,
         largest_first=relaxed is None,
         original=project.family.original(project.task.spec) if isinstance(project.family, Inheriting) else None,
-        rounds=RoundsPlan(**dict(asked.rounds)) if asked.by == "rounds" else None,
+        rounds=RoundsPlan(**dict(asked.iterative)) if asked.by == "iterative" else None,
         relaxed=relaxed,
-        predict=asked.predict and relaxed is None and asked.by != "rounds",
+        predict=asked.predict and relaxed is None and asked.by != "iterative",
         time_is_bounded=any(limit.hard and limit.metric in _TIMES for limit in target.limits)
         or any(metric in _TIMES for metric, _ in target.relative),
         refine_images=round((1 + _tried(project, relaxed)) * images_of(training, len(project.task.split("train")))),
@@ -57,7 +57,7 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
 
 
 def trial_plan(target: Target, seed: int) -> MeasurePlan:
-    """Short, back to back: the low quantile needs few calls, and says the same under any load."""
+    """Short, back to back: the 5th percentile needs few calls, and says the same under any load."""
     return MeasurePlan(
         processes=3,
         rounds=5,
@@ -82,7 +82,7 @@ def certify_plan(target: Target, seed: int) -> MeasurePlan:
 def survey_size(budget_s: float | None, relaxed: bool = False) -> int:
     """How many archs to look at: about a twentieth of the budget, at some 25 ms each.
 
-    Where the choice is trained, a few hundred for anchors and table: what it comes near is counted afterwards.
+    Where the choice is trained, a few hundred for reference archs and table: what it comes near is counted afterwards.
     """
     if relaxed:
         return 256
@@ -98,7 +98,7 @@ def _tried(project: Project, relaxed: RelaxOptions | None) -> float:
     return recipes_tried(len(ways_of(own, relaxed.temperatures, assisted)))
 
 
-def _anchors(budget_s: float | None) -> int:
+def _reference_archs(budget_s: float | None) -> int:
     if budget_s is None or budget_s >= 3600:
         return 6
     return 5 if budget_s >= 600 else 4

@@ -1,7 +1,7 @@
 """A project's recipe, varied for a search: with a precision at its end, and shortened for a quick estimate.
 
-The precision of an arm is the recipe's last ``quantize`` stage. A recipe that has one of its own keeps its options
-and limits the arms to its precision.
+The precision of a deployment is the recipe's last ``quantize`` stage. A recipe that has one of its own keeps its
+options and limits the deployments to its precision.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from edgekd.ir.numerics import Precision
 from edgekd.ir.support import COMPARED, precisions_of
 from edgekd.records import Record
 from edgekd.stages import DrawsImages, Quantizes, Stage, Trains
-from edgekd.store.records import Arm, ProposalsRecord
+from edgekd.store.records import Deployment, ProposalsRecord
 from edgekd.targets.target import Target
 
 __all__ = [
-    "arms_of",
     "calibrating",
     "cut_to_time",
+    "deployments_of",
     "epochs_of",
     "images_of",
     "kept_float",
@@ -33,11 +33,11 @@ __all__ = [
 ]
 
 
-def arms_of(target: Target, recipe: Sequence[Stage]) -> tuple[Arm, ...]:
+def deployments_of(target: Target, recipe: Sequence[Stage]) -> tuple[Deployment, ...]:
     """Every backend of the target at every precision that target, runtime and recipe allow; float32 first."""
     fixed = quantized_to(recipe)
     return tuple(
-        Arm(backend=backend, precision=precision)
+        Deployment(backend=backend, precision=precision)
         for backend in target.backends
         for precision in ([fixed] if fixed is not None else COMPARED)
         if precision in precisions_of(backend) and (not target.fully_integer or _tells(backend, precision))

@@ -17,19 +17,19 @@ from edgekd.ir.space import Arch
 from edgekd.measure.sentinel import judge_measured
 from edgekd.recipes.auto import Auto, standing_of
 from edgekd.records import Record, Shown
-from edgekd.search.deployments.anchors import choose_anchors
-from edgekd.search.deployments.arms import settle_arms, still_in
+from edgekd.search.deployments.ranking import settle_deployments, still_in
 from edgekd.search.deployments.recheck import settled
+from edgekd.search.deployments.reference_archs import choose_reference_archs
 from edgekd.search.finalists.choose import chosen_of, is_simulated, ranked_by_merit
 from edgekd.search.finalists.shortlist import standing
 from edgekd.search.iterative.original import limits_beside
 from edgekd.search.iterative.shrinking import chosen_step, gain_wanted
 from edgekd.search.relaxed.replay import relaxed_decisions, relaxed_guide
 from edgekd.search.space.feasible import is_feasible
+from edgekd.search.space.filters import Allowed, apply_filters
 from edgekd.search.space.foresight import Foresight
-from edgekd.search.space.masks import Allowed, mask
 from edgekd.search.trials.loop import known_before, propose_batch
-from edgekd.store.records import ArmsRecord, AutoRecord, FeaturesRecord, PlanRecord, RoundsPlan
+from edgekd.store.records import AutoRecord, DeploymentsRecord, FeaturesRecord, PlanRecord, RoundsPlan
 from edgekd.store.run import Run
 
 __all__ = ["ReplayReport", "ReplayedStep", "replay"]
@@ -86,22 +86,22 @@ def _steps(run: Run) -> Iterator[ReplayedStep]:
         limits = limits_beside(run.header.target, original.accuracy, original.readings)
         yield _step("own", [("original.json: limits relative to the model as it came", limits == original.target)])
     if plan is not None and features is not None:
-        masked = mask(run.target, plan, features)
-        recorded = run.masks()
+        filtered = apply_filters(run.target, plan, features)
+        recorded = run.filters()
         if recorded is not None:
-            yield _step("masks", [("masks.json", masked.record == recorded)])
-        if masked.left and run.anchors():
-            archs = choose_anchors(plan, features, masked.left)
-            yield _anchors(run, plan, archs)
-            arms = run.arms()
-            if arms is not None:
-                again, allowed = settle_arms(run.target, plan, features, masked, archs, run.anchors())
-                yield _step("arms", [("arms.json", _decided(again) == _decided(arms))])
-                for name, decisions in relaxed_decisions(run, plan, features, masked.left, arms):
+            yield _step("filters", [("filters.json", filtered.record == recorded)])
+        if filtered.left and run.reference_archs():
+            archs = choose_reference_archs(plan, features, filtered.left)
+            yield _reference_archs(run, plan, archs)
+            deployments = run.deployments()
+            if deployments is not None:
+                again, allowed = settle_deployments(run.target, plan, features, filtered, archs, run.reference_archs())
+                yield _step("deployments", [("deployments.json", _decided(again) == _decided(deployments))])
+                for name, decisions in relaxed_decisions(run, plan, features, filtered.left, deployments):
                     yield _step(name, decisions)
-                yield _proposals(run, plan, features, allowed, arms)
-                yield _outcomes(run, arms)
-                yield _finalists(run, arms)
+                yield _proposals(run, plan, features, allowed, deployments)
+                yield _outcomes(run, deployments)
+                yield _finalists(run, deployments)
     if plan is not None and plan.rounds is not None:
         yield _rounds(run, plan.rounds)
     yield _verdicts(run)
@@ -112,24 +112,33 @@ def _step(name: str, decisions: list[tuple[str, bool]]) -> ReplayedStep:
     return ReplayedStep(name=name, decisions=len(decisions), differ=tuple(what for what, same in decisions if not same))
 
 
-def _decided(arms: ArmsRecord) -> tuple[object, ...]:
+def _decided(deployments: DeploymentsRecord) -> tuple[object, ...]:
     """What was decided, without the words it was said in."""
-    masks = [(mask.name, mask.removed) for mask in arms.masks]
-    return arms.anchors, arms.kept, [dropped.arm for dropped in arms.dropped], arms.noise, arms.tail, masks
+    filters = [(one.name, one.removed) for one in deployments.filters]
+    return (
+        deployments.reference_archs,
+        deployments.kept,
+        [dropped.deployment for dropped in deployments.dropped],
+        deployments.noise,
+        deployments.tail,
+        filters,
+    )
 
 
-def _anchors(run: Run, plan: PlanRecord, archs: tuple[Arch, ...]) -> ReplayedStep:
-    """Which arch each anchor is, and which arms were still measured on it."""
-    found, anchors = list[tuple[str, bool]](), run.anchors()
-    for number, anchor in enumerate(anchors):
-        alive = set(still_in(run.target, plan, anchors[:number]))
-        same = archs[number : number + 1] == (anchor.arch,) and alive <= {reading.arm for reading in anchor.readings}
-        found.append((f"anchors/{number:02d}.json", same))
-    return _step("anchors", found)
+def _reference_archs(run: Run, plan: PlanRecord, archs: tuple[Arch, ...]) -> ReplayedStep:
+    """Which arch each reference arch is, and which deployments were still measured on it."""
+    found, reference_archs = list[tuple[str, bool]](), run.reference_archs()
+    for number, reference_arch in enumerate(reference_archs):
+        alive = set(still_in(run.target, plan, reference_archs[:number]))
+        same = archs[number : number + 1] == (reference_arch.arch,) and alive <= {
+            reading.deployment for reading in reference_arch.readings
+        }
+        found.append((f"reference-archs/{number:02d}.json", same))
+    return _step("reference_archs", found)
 
 
 def _proposals(
-    run: Run, plan: PlanRecord, features: FeaturesRecord, allowed: Allowed, arms: ArmsRecord
+    run: Run, plan: PlanRecord, features: FeaturesRecord, allowed: Allowed, deployments: DeploymentsRecord
 ) -> ReplayedStep:
     trials = run.trials()
     sampler = plugins.load("edgekd.samplers", plan.sampler)()
@@ -143,9 +152,9 @@ def _proposals(
         )
     found = list[tuple[str, bool]]()
     guide, allowed = relaxed_guide(run, plan, allowed)
-    foresight = Foresight(run, plan, features, arms, allowed)
+    foresight = Foresight(run, plan, features, deployments, allowed)
     for batch in sorted({trial.batch for trial in trials}):
-        known = known_before(run, plan, foresight.at(batch, trials), arms, trials, batch, guide)
+        known = known_before(run, plan, foresight.at(batch, trials), deployments, trials, batch, guide)
         for number, asked, candidate in propose_batch(sampler, known, run.header.seed):
             trial = by_number.get(number)
             if trial is not None:  # an interrupted batch has fewer files than proposals
@@ -154,27 +163,27 @@ def _proposals(
     return _step("proposals", found)
 
 
-def _outcomes(run: Run, arms: ArmsRecord) -> ReplayedStep:
+def _outcomes(run: Run, deployments: DeploymentsRecord) -> ReplayedStep:
     """Whether a trial that ran was held to fit."""
     ran = [trial for trial in run.trials() if trial.outcome in ("measured", "over-budget")]
     target = run.target
     found = []
     for trial in ran:
-        fits = is_feasible(target, trial.but(outcome="measured"), arms.tails)
+        fits = is_feasible(target, trial.but(outcome="measured"), deployments.tails)
         found.append((f"trials/{trial.number:04d}.json", fits == (trial.outcome == "measured")))
     return _step("fits", found)
 
 
-def _finalists(run: Run, arms: ArmsRecord) -> ReplayedStep:
+def _finalists(run: Run, deployments: DeploymentsRecord) -> ReplayedStep:
     target = run.target
-    order = standing(target, arms, run.trials(), run.shortlist())
+    order = standing(target, deployments, run.trials(), run.shortlist())
     rechecks = {record.trial: record for record in run.rechecks()}
     found = list[tuple[str, bool]]()
     for finalist in run.finalists():
         same = finalist.rank <= len(order) and order[finalist.rank - 1].number == finalist.trial
         if same:
             trial = order[finalist.rank - 1]
-            same = settled(target, arms, trial.candidate, rechecks.get(trial.number)) == finalist.candidate
+            same = settled(target, deployments, trial.candidate, rechecks.get(trial.number)) == finalist.candidate
         found.append((f"finalists/{finalist.rank:02d}.json", same))
     return _step("finalists", found)
 

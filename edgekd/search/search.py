@@ -47,16 +47,23 @@ from edgekd.search.plan import make_plan, survey_size
 from edgekd.search.relaxed.gap import Gap
 from edgekd.search.relaxed.step import RelaxedSteps
 from edgekd.search.relaxed.training import lesson_of, relaxable
+from edgekd.search.space.filters import Allowed
 from edgekd.search.space.foresight import Foresight
 from edgekd.search.space.known import known_tables
-from edgekd.search.space.masks import Allowed
 from edgekd.search.space.survey import FamilySurveyor
 from edgekd.search.trials.loop import TrialLoop
 from edgekd.search.trials.measuring import Bench
 from edgekd.search.trials.steps import FirstSteps
 from edgekd.search.trials.untrained import UntrainedMaker
 from edgekd.stages import Prepares
-from edgekd.store.records import ArmsRecord, FeaturesRecord, FinalistRecord, OutcomeRecord, PlanRecord, TrialRecord
+from edgekd.store.records import (
+    DeploymentsRecord,
+    FeaturesRecord,
+    FinalistRecord,
+    OutcomeRecord,
+    PlanRecord,
+    TrialRecord,
+)
 from edgekd.store.run import Run
 from edgekd.students.analysis import why_one_by_one
 from edgekd.students.student import new_student
@@ -174,7 +181,9 @@ def spent_before(run: Run) -> float:
         stages.ended_s if stages else 0.0,
         auto.ended_s if auto else 0.0,
     ]
-    ends += [anchor.ended_s for anchor in run.anchors()] + [trial.ended_s for trial in run.trials()]
+    ends += [reference_arch.ended_s for reference_arch in run.reference_archs()] + [
+        trial.ended_s for trial in run.trials()
+    ]
     ends += [record.ended_s for record in run.rounds()]
     model, relaxation = run.latency_model(), run.relaxation()
     ends += [model.ended_s if model else 0.0, relaxation.ended_s if relaxation else 0.0]
@@ -202,7 +211,12 @@ class Search:
         before = 0.0 if self.started is None else self.now() - self.started
         budget = Budget(self.run.header.budget_s, self.now, spent_before(self.run) + before)
         parts = self.parts
-        seen = [r.measurement for anchor in self.run.anchors() for r in anchor.readings if r.measurement]
+        seen = [
+            r.measurement
+            for reference_arch in self.run.reference_archs()
+            for r in reference_arch.readings
+            if r.measurement
+        ]
         bench = Bench(
             parts.maker,
             parts.session,
@@ -217,20 +231,20 @@ class Search:
         bench = replace(bench, target=self.run.target)  # limits relative to one's own model are known now
         steps = FirstSteps(self.run, self.plan, self.parts.surveyor, bench, budget, self.events)
         features = steps.features(survey_size(self.run.header.budget_s, self.plan.relaxed is not None))
-        masked = steps.masks(features)
-        if not masked.left:
-            removed = {report.name: report.removed for report in masked.record.masks}
+        filtered = steps.filters(features)
+        if not filtered.left:
+            removed = {report.name: report.removed for report in filtered.record.filters}
             return finish(self.run, nothing_fits(self.run, removed=removed), budget)
-        arms, allowed = steps.arms(features, masked)
-        wanted = self._propose(features, masked.left, allowed, arms, bench, budget)
-        return self._settle(arms, wanted, bench, budget)
+        deployments, allowed = steps.deployments(features, filtered)
+        wanted = self._propose(features, filtered.left, allowed, deployments, bench, budget)
+        return self._settle(deployments, wanted, bench, budget)
 
     def _propose(
         self,
         features: FeaturesRecord,
         left: Sequence[int],
         allowed: Allowed,
-        arms: ArmsRecord,
+        deployments: DeploymentsRecord,
         bench: Bench,
         budget: Budget,
     ) -> int:
@@ -244,46 +258,48 @@ class Search:
                     self.run, self.plan, self.plan.relaxed, self.parts.surveyor, bench, self.parts.context,
                     self.parts.bandwidth, self.events, budget,
                 )  # fmt: skip
-                guide, allowed, near = steps(features, left, arms)
+                guide, allowed, near = steps(features, left, deployments)
                 by_arch |= near
-            foresight = Foresight(self.run, self.plan, features, arms, allowed) if self.plan.predict else None
+            foresight = Foresight(self.run, self.plan, features, deployments, allowed) if self.plan.predict else None
             loop = TrialLoop(
-                self.run, self.plan, allowed, arms, self.parts.sampler, bench, by_arch, self.parts.estimate,
+                self.run, self.plan, allowed, deployments, self.parts.sampler, bench, by_arch, self.parts.estimate,
                 self.parts.context, budget, self.events, guide, foresight,
             )  # fmt: skip
             ended = loop()
         self.events.line(f"searched   {ended.trials} trials; {ended.detail}")
         return ended.finalists
 
-    def _settle(self, arms: ArmsRecord, wanted: int, bench: Bench, budget: Budget) -> OutcomeRecord:
+    def _settle(self, deployments: DeploymentsRecord, wanted: int, bench: Bench, budget: Budget) -> OutcomeRecord:
         target, trials = self.run.target, self.run.trials()
-        order = standing(target, arms, trials, None)
+        order = standing(target, deployments, trials, None)
         if shortlist_s(self.plan, trials) > 0:
             shortlist = Shortlist(self.run, self.plan, bench, self.events, budget)
-            order = standing(target, arms, trials, shortlist(order, wanted + as_they_came(order)))
+            order = standing(target, deployments, trials, shortlist(order, wanted + as_they_came(order)))
         own = as_they_came(order)  # beside those that are wanted: they cost no training
-        recheck = Recheck(self.run, self.plan, arms, bench, self.events, budget)
+        recheck = Recheck(self.run, self.plan, deployments, bench, self.events, budget)
         chooser = Chooser(self.run, self.plan.certify, self.parts.session, self.parts.refiner, self.events, budget)
         winner = None
         # beyond the wanted number only while nothing holds, and never more than twice as many
         for goal in range(own + wanted, own + 2 * wanted + 1):
             if self.plan.recheck:
                 recheck(order[:goal])
-            trained = {found for found in self._settled(arms, order[:goal]) if not found.plan.untouched}
+            trained = {found for found in self._settled(deployments, order[:goal]) if not found.plan.untouched}
             if len(trained) < wanted and goal < min(len(order), own + 2 * wanted):
-                continue  # two trials that settle at one arm are one finalist: the next trial takes the place
+                continue  # two trials that settle at one deployment are one finalist: the next trial takes the place
             if self.plan.relaxed is not None:
                 asked = self.plan.relaxed
                 gap = Gap(self.run, asked.temperatures, asked.assistant, self.parts.context, self.events, budget)
                 gap(order[:goal])
-            self._refine(arms, order[:goal], budget)
+            self._refine(deployments, order[:goal], budget)
             chooser.judge_side_by_side()
             winner = chooser.certify()
             if winner is not None or goal >= len(order) or budget.left_s() < reserve_s(self.plan, trials, 1):
                 break
         self._stage_by_stage(winner, budget)
         finalists = self.run.finalists()
-        outcome = settled_on(self.run, winner) if winner is not None else nothing_fits(self.run, tails=arms.tails)
+        outcome = (
+            settled_on(self.run, winner) if winner is not None else nothing_fits(self.run, tails=deployments.tails)
+        )
         return finish(self.run, outcome.but(estimate=rank_correlation(trials, finalists)), budget)
 
     def _stage_by_stage(self, winner: FinalistRecord | None, budget: Budget) -> None:
@@ -299,13 +315,15 @@ class Search:
         parts = self.parts
         Stagewise(self.run, self.plan.measure, parts.session, parts.refiner, self.events, budget)(winner)
 
-    def _settled(self, arms: ArmsRecord, trials: tuple[TrialRecord, ...]) -> list[Candidate]:
+    def _settled(self, deployments: DeploymentsRecord, trials: tuple[TrialRecord, ...]) -> list[Candidate]:
         rechecks = {record.trial: record for record in self.run.rechecks()}
-        return [settled(self.run.target, arms, t.candidate, rechecks.get(t.number)) for t in trials]
+        return [settled(self.run.target, deployments, t.candidate, rechecks.get(t.number)) for t in trials]
 
-    def _refine(self, arms: ArmsRecord, trials: tuple[TrialRecord, ...], budget: Budget) -> None:
+    def _refine(self, deployments: DeploymentsRecord, trials: tuple[TrialRecord, ...], budget: Budget) -> None:
         taken = {finalist.candidate for finalist in self.run.finalists()}
-        for rank, (trial, candidate) in enumerate(zip(trials, self._settled(arms, trials), strict=True), start=1):
+        for rank, (trial, candidate) in enumerate(
+            zip(trials, self._settled(deployments, trials), strict=True), start=1
+        ):
             if candidate in taken:
                 continue
             trained = any(not known.plan.untouched for known in taken)

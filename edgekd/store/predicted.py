@@ -4,7 +4,7 @@
 
     networks.json            NetworksRecord: the kernels of every arch looked at
     known.json               KnownRecord: what earlier work measured on this device, as it was when this run began
-    predictors/03.json       PredictorsRecord: one fit of every arm that has enough measurements
+    predictors/03.json       PredictorsRecord: one fit of every deployment that has enough measurements
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pydantic import Field
 
 from edgekd.ir.kernels import Kernel, Kernels
 from edgekd.records import Filed, Record
-from edgekd.store.records import Arm
+from edgekd.store.records import Deployment
 
 __all__ = [
-    "ArmMemory",
-    "ArmPredictor",
     "Costs",
+    "DeploymentMemory",
+    "DeploymentPredictor",
     "HeldOut",
     "KnownRecord",
     "KnownTable",
@@ -35,10 +35,10 @@ __all__ = [
 
 
 class Reading(Record):
-    """One network as it was measured: the low quantile of one call, and what it added to memory where that is known."""
+    """One network as measured: the 5th percentile of a call's time, and the memory that it added where known."""
 
     kernels: Kernels
-    low_us: float
+    p5_us: float
     memory_bytes: int | None = None
 
 
@@ -106,12 +106,12 @@ class NetworksRecord(Filed):
 
 
 class KnownTable(Record):
-    """What was measured earlier on one arm."""
+    """What was measured earlier on one deployment."""
 
-    arm: Arm
+    deployment: Deployment
     readings: tuple[Reading, ...]
     device: str = ""  # of a prior: as it is called
-    here: bool = False  # a prior that was measured on the device as it is now, on another arm than the search's
+    here: bool = False  # a prior that was measured on the device as it is now, on another deployment than the search's
 
 
 class KnownRecord(Filed):
@@ -119,26 +119,26 @@ class KnownRecord(Filed):
 
     schema_: Literal["edgekd.known/1"] = Field(default="edgekd.known/1", alias="schema")
     tables: tuple[KnownTable, ...]
-    priors: tuple[KnownTable, ...] = ()  # of other devices, states or arms, for arms with few readings
+    priors: tuple[KnownTable, ...] = ()  # of other devices, states or deployments, for deployments with few readings
 
-    def of(self, arm: Arm) -> tuple[Reading, ...]:
-        """Those of one arm."""
-        return next((table.readings for table in self.tables if table.arm == arm), ())
+    def of(self, deployment: Deployment) -> tuple[Reading, ...]:
+        """Those of one deployment."""
+        return next((table.readings for table in self.tables if table.deployment == deployment), ())
 
 
-class ArmPredictor(Record):
-    """One arm's fit. Its readings are those of known.json and of the run's own anchors and trials before the batch."""
+class DeploymentPredictor(Record):
+    """One deployment's fit, to known.json and the run's own reference archs and trials before the batch."""
 
-    arm: Arm
+    deployment: Deployment
     samples: int
     costs: Costs
     scales: Scales
     widths: tuple[float, ...]  # of what was left out, in spreads, ascending
     held_out: HeldOut
-    prior: int | None  # the place of the arm in this record whose fit was this one's prior
+    prior: int | None  # the place of the deployment in this record whose fit was this one's prior
     elsewhere: int | None = None  # or the place of the table in known.json's priors that was
-    bound_us: float  # what the target leaves for the low quantile
-    removed: int  # archs that are not proposed on this arm for it
+    bound_us: float  # what the target leaves for the 5th percentile
+    removed: int  # archs that are not proposed on this deployment for it
 
 
 class PriorFit(Record):
@@ -149,13 +149,13 @@ class PriorFit(Record):
     scales: Scales
 
 
-class ArmMemory(Record):
-    """One arm's fit of memory, where the target bounds it; readings as for `ArmPredictor`."""
+class DeploymentMemory(Record):
+    """One deployment's fit of memory, where the target bounds it; readings as for `DeploymentPredictor`."""
 
-    arm: Arm
+    deployment: Deployment
     fit: MemoryFit
     bound_bytes: float
-    removed: int  # of the archs that limits of time leave on this arm
+    removed: int  # of the archs that limits of time leave on this deployment
 
 
 class PredictorsRecord(Filed):
@@ -164,8 +164,8 @@ class PredictorsRecord(Filed):
     schema_: Literal["edgekd.predictors/1"] = Field(default="edgekd.predictors/1", alias="schema")
     number: int
     batch: int
-    arms: tuple[ArmPredictor, ...]  # none where the target bounds no time
-    memories: tuple[ArmMemory, ...] = ()  # none where it bounds no memory
+    deployments: tuple[DeploymentPredictor, ...]  # none where the target bounds no time
+    memories: tuple[DeploymentMemory, ...] = ()  # none where it bounds no memory
     priors: tuple[PriorFit, ...] = ()  # those of known.json that were used so far
     seconds: float
     ended_s: float

@@ -8,26 +8,21 @@
       teachers.json            TeachersRecord: how good the teacher is, and those that taught it
       plan.json                PlanRecord: how this run decides, fixed when it starts
       features.json            FeaturesRecord: what was counted of each arch looked at
-      masks.json               MasksRecord
+      filters.json               FiltersRecord
       original.json            OriginalRecord: a person's own model as it came
-      anchors/03.json          AnchorRecord, one file an anchor arch: readings of every arm still in
-      arms.json                ArmsRecord
-      networks.json known.json predictors/   where latency is predicted: `edgekd.store.predicted`
-      trials/0007.json         TrialRecord, one file a trial, written once when it ends
-      latencies/ latency_model.json relaxation.json gaps/   where the choice is trained: `edgekd.store.relaxed`
-      proposals.json           ProposalsRecord: when and why proposing ended
-      rounds/02.json           RoundRecord: one step of a model that shrinks round by round
-      rechecks/0007.json       RecheckRecord: a finalist's arch on the arms that came near its own
-      shortlist.json           ShortlistRecord: the best trials as the verdict will measure them, before long training
-      finalists/02.json        FinalistRecord, written when refined and again when judged
-      outcome.json             OutcomeRecord: how the run ended
-      stages.json              StagesRecord: the chosen student after each stage of the recipe
-      explanation.json         ExplanationRecord: what each loss did, and how the student follows its teacher
-      students/KEY/            student.json and weights.safetensors
-      artefacts/SHA256.tflite  finalists' files only
-      stages/KEY/              a recipe stage's own checkpoints, curve.jsonl, and done.json
-      bundle/                  what ships
-      report.html
+      reference-archs/03.json          ReferenceArchRecord, one file a reference arch: readings of every deployment
+      still in deployments.json                DeploymentsRecord networks.json known.json predictors/   where latency is
+      predicted: `edgekd.store.predicted` trials/0007.json         TrialRecord, one file a trial, written once when it
+      ends latencies/ latency_model.json relaxation.json gaps/   where the choice is trained: `edgekd.store.relaxed`
+      proposals.json           ProposalsRecord: when and why proposing ended rounds/02.json           RoundRecord: one
+      step of a model that shrinks round by round rechecks/0007.json       RecheckRecord: a finalist's arch on the
+      deployments that came near its own shortlist.json           ShortlistRecord: the best trials as the verdict will
+      measure them, before long training finalists/02.json        FinalistRecord, written when refined and again when
+      judged outcome.json             OutcomeRecord: how the run ended stages.json              StagesRecord: the chosen
+      student after each stage of the recipe explanation.json         ExplanationRecord: what each loss did, and how the
+      student follows its teacher students/KEY/            student.json and weights.safetensors artefacts/SHA256.tflite
+      finalists' files only stages/KEY/              a recipe stage's own checkpoints, curve.jsonl, and done.json
+      bundle/                  what ships report.html
 
 Every JSON file carries its ``schema`` and is written atomically. Paths inside records are relative to the run folder.
 Times called ``ended_s`` are on the run's own clock: seconds it has worked, without the pauses between resumptions.
@@ -56,24 +51,24 @@ from edgekd.tasks._protocol import TaskSpec
 
 __all__ = [
     "Accuracy",
-    "AnchorRecord",
-    "Arm",
-    "ArmReading",
-    "ArmsRecord",
     "AutoOption",
     "AutoRecord",
     "AutoScore",
     "CurvePoint",
-    "DroppedArm",
+    "Deployment",
+    "DeploymentReading",
+    "DeploymentsRecord",
+    "DroppedDeployment",
     "FeaturesRecord",
+    "FilterReport",
+    "FiltersRecord",
     "FinalistRecord",
-    "MaskReport",
-    "MasksRecord",
     "NeverSlower",
     "OutcomeRecord",
     "PlanRecord",
     "ProposalsRecord",
     "RankCorrelation",
+    "ReferenceArchRecord",
     "RoundOption",
     "RoundReading",
     "RoundRecord",
@@ -120,23 +115,25 @@ class PlanRecord(Filed):
 
     schema_: Literal["edgekd.plan/1"] = Field(default="edgekd.plan/1", alias="schema")
     axes: tuple[Axis, ...]
-    arms: tuple[Arm, ...]  # all that the target and the recipe allow
-    anchors: int  # how many archs the arms are compared on
+    deployments: tuple[Deployment, ...]  # all that the target and the recipe allow
+    reference_archs: int  # how many archs the deployments are compared on
     sampler: str
     batch: int  # candidates proposed together, then measured side by side
     trials: int | None  # at most; None: as many as the budget holds
     finalists: int  # at most
-    measure: MeasurePlan  # of arms and trials
+    measure: MeasurePlan  # of deployments and trials
     certify: MeasurePlan  # of finalists
     refine_images: int  # samples that training one finalist takes, all it tries with it; 0 where it trains nothing
     # runs made before these rules were there are decided without them
-    by_files_seen: bool = False  # the anchors' files narrow what is proposed
-    recheck: bool = False  # surviving arms are measured again on each finalist
-    largest_first: bool = False  # each arm's first trial is the largest arch that may fit
+    by_files_seen: bool = False  # the reference archs' files narrow what is proposed
+    recheck: bool = False  # surviving deployments are measured again on each finalist
+    largest_first: bool = False  # each deployment's first trial is the largest arch that may fit
     rounds: RoundsPlan | None = None  # shrinks one model step by step instead of proposing trials
     time_is_bounded: bool = False  # by the target: accuracy is then all there is to gain
     relaxed: RelaxOptions | None = None  # where the choice of an arch is trained; None: sampled
-    original: Arch | None = None  # a person's own model, tried as it came on every kept arm before anything is trained
+    original: Arch | None = (
+        None  # a person's own model, tried as it came on every kept deployment before anything is trained
+    )
     predict: bool = False  # what the latency predictor holds to be too slow is not proposed
 
     @property
@@ -154,8 +151,8 @@ class FeaturesRecord(Filed):
     features: tuple[StaticFeatures, ...]  # one an index
 
 
-class MaskReport(Record):
-    """One mask: what it asks, what kind of figure it rests on, and how many archs it removed."""
+class FilterReport(Record):
+    """One filter: what it asks, what kind of figure it rests on, and how many archs it removed."""
 
     name: str
     asks: str
@@ -163,42 +160,42 @@ class MaskReport(Record):
     removed: int
 
 
-class MasksRecord(Filed):
-    """From the whole space to what may be proposed. Each arch is counted at the first mask that removes it."""
+class FiltersRecord(Filed):
+    """From the whole space to what may be proposed. Each arch is counted at the first filter that removes it."""
 
-    schema_: Literal["edgekd.masks/1"] = Field(default="edgekd.masks/1", alias="schema")
+    schema_: Literal["edgekd.filters/1"] = Field(default="edgekd.filters/1", alias="schema")
     space_size: int
     considered: int  # the whole space, or a sample of it
-    masks: tuple[MaskReport, ...]
+    filters: tuple[FilterReport, ...]
     left: int
 
 
-class Arm(Record):
+class Deployment(Record):
     """A backend and a precision."""
 
     backend: Backend
     precision: Precision
 
     @classmethod
-    def of(cls, candidate: Candidate) -> Arm:
-        """The arm a candidate is searched on. Raises ValueError on one without a backend."""
+    def of(cls, candidate: Candidate) -> Deployment:
+        """The deployment a candidate is searched on. Raises ValueError on one without a backend."""
         if candidate.backend is None:
-            raise ValueError(f"{candidate} has no backend: only candidates of an arm are searched")
+            raise ValueError(f"{candidate} has no backend: only candidates of a deployment are searched")
         return cls(backend=candidate.backend, precision=candidate.plan.precision)
 
     def __str__(self) -> str:
         return f"{self.backend} {self.precision.value}"
 
 
-class ArmReading(Record):
-    """One arm on one anchor arch."""
+class DeploymentReading(Record):
+    """One deployment on one reference arch."""
 
-    arm: Arm
+    deployment: Deployment
     arch: Arch
     measurement: Measurement | None  # None where no artefact could be made
     size_bytes: int | None
     detail: str = ""  # why there is no artefact or no figure
-    low_us: Figure | None = None
+    p5_us: Figure | None = None
     kernels: Kernels = ()  # of the file, as runtimes fuse it; none where they can't be read
 
     @model_serializer(mode="wrap")
@@ -207,47 +204,47 @@ class ArmReading(Record):
         return {name: value for name, value in handler(self).items() if name != "kernels" or value}
 
 
-class DroppedArm(Record):
-    """An arm not looked at further, and why."""
+class DroppedDeployment(Record):
+    """A deployment not looked at further, and why."""
 
-    arm: Arm
+    deployment: Deployment
     reason: str
 
 
-class AnchorRecord(Filed):
-    """One anchor arch, measured on every arm still in, in one interleaved batch."""
+class ReferenceArchRecord(Filed):
+    """One reference arch, measured on every deployment still in, in one interleaved batch."""
 
-    schema_: Literal["edgekd.anchor/1"] = Field(default="edgekd.anchor/1", alias="schema")
+    schema_: Literal["edgekd.reference-archs/1"] = Field(default="edgekd.reference-archs/1", alias="schema")
     number: int
     arch: Arch
-    readings: tuple[ArmReading, ...]
+    readings: tuple[DeploymentReading, ...]
     noise: float  # between two identical jobs of this batch, relative
     ended_s: float = 0.0
 
 
 class NeverSlower(Record):
-    """A compressed arm against float32 on the same backend: whether it is faster, and what regressed."""
+    """A compressed deployment against float32 on the same backend: whether it is faster, and what regressed."""
 
-    arm: Arm
-    ratio: float  # its low quantile over float32's, geometric mean over anchors
+    deployment: Deployment
+    ratio: float  # its 5th percentile over float32's, geometric mean over reference archs
     faster: bool
     smaller: bool
     regressed: tuple[str, ...] = ()  # operators that cost more than their float twins, worst first
 
 
-class ArmsRecord(Filed):
-    """All arms on the anchor archs, and which go on."""
+class DeploymentsRecord(Filed):
+    """All deployments on the reference archs, and which go on."""
 
-    schema_: Literal["edgekd.arms/1"] = Field(default="edgekd.arms/1", alias="schema")
-    anchors: tuple[Arch, ...]
-    readings: tuple[ArmReading, ...]
-    kept: tuple[Arm, ...]
-    dropped: tuple[DroppedArm, ...]
+    schema_: Literal["edgekd.deployments/1"] = Field(default="edgekd.deployments/1", alias="schema")
+    reference_archs: tuple[Arch, ...]
+    readings: tuple[DeploymentReading, ...]
+    kept: tuple[Deployment, ...]
+    dropped: tuple[DroppedDeployment, ...]
     never_slower: tuple[NeverSlower, ...]
     noise: float  # A/A noise of the batch, relative
     tail: float  # p95 / low, the device's measured tail factor
     tail_p99: float | None = None  # p99 / low; runs of earlier versions have none
-    masks: tuple[MaskReport, ...] = ()  # what the files seen on the anchors removed further
+    filters: tuple[FilterReport, ...] = ()  # what the files seen on the reference archs removed further
 
     @property
     def tails(self) -> Mapping[str, float]:
@@ -318,11 +315,11 @@ class CurvePoint(Record):
 
 
 class RecheckRecord(Filed):
-    """A finalist's arch on its own arm and on those that came near it on the anchors, side by side, untrained."""
+    """A finalist's arch, untrained, side by side on its own deployment and on those near it on the reference archs."""
 
     schema_: Literal["edgekd.recheck/1"] = Field(default="edgekd.recheck/1", alias="schema")
     trial: int
-    readings: tuple[ArmReading, ...]
+    readings: tuple[DeploymentReading, ...]
     noise: float  # A/A noise of the batch, relative
     ended_s: float
 
@@ -333,7 +330,7 @@ class OriginalRecord(Filed):
     schema_: Literal["edgekd.original/1"] = Field(default="edgekd.original/1", alias="schema")
     arch: Arch
     accuracy: Accuracy  # validation, in PyTorch
-    readings: tuple[ArmReading, ...]  # float32, one a backend
+    readings: tuple[DeploymentReading, ...]  # float32, one a backend
     target: Target | None = None  # with plain figures for what the run's target limits by this model
     ended_s: float
 
@@ -382,7 +379,7 @@ class RoundOption(Record):
     """One step along one axis of the space, tried before it is taken: measured side by side with what there is."""
 
     arch: Arch
-    low_us: float | None  # on the backend of the round before; None where it could not be measured
+    p5_us: float | None  # on the backend of the round before; None where it could not be measured
     size_bytes: int | None
     accuracy: float | None  # validation, BatchNorm recalibrated, before any recovery
     detail: str = ""
@@ -425,7 +422,7 @@ class RoundRecord(Filed):
 
 
 def _low(reading: RoundReading) -> float:
-    return next((figure.value for figure in reading.figures if figure.metric == "latency.low"), float("inf"))
+    return next((figure.value for figure in reading.figures if figure.metric == "latency.p5"), float("inf"))
 
 
 class TeacherReading(Record):
@@ -502,7 +499,7 @@ class StageReading(Record):
     precision: Precision
     accuracy: Accuracy | None  # validation, by the exported file
     size_bytes: int | None
-    low_us: Figure | None  # side by side with the other stages
+    p5_us: Figure | None  # side by side with the other stages
     measurement: Measurement | None = None
     detail: str = ""  # why there is no file or no figure
 

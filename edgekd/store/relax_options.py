@@ -1,4 +1,4 @@
-"""What a person may write under ``search: {by: {relaxed: ...}}``."""
+"""What a person may write under ``search: {by: {differentiable: ...}}``."""
 
 from __future__ import annotations
 

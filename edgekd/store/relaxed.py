@@ -1,6 +1,6 @@
 """What a search whose choice is trained leaves in its run folder, beside the records of every search::
 
-latencies/02.json        LatenciesRecord: a batch of archs, measured untrained on one arm
+latencies/02.json        LatenciesRecord: a batch of archs, measured untrained on one deployment
 latency_model.json       LatencyModelRecord: what was fitted to them, and the terms of the loss
 relaxation.json          RelaxationRecord: how the choice was trained, and the archs nearest to it
 gaps/0003.json           GapRecord: from whom, and at which temperature, a finalist learns best
@@ -16,7 +16,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.ir.space import Arch
 from edgekd.records import Digest, Filed, Record
-from edgekd.store.records import Accuracy, Arm, ArmReading, FeaturesRecord
+from edgekd.store.records import Accuracy, Deployment, DeploymentReading, FeaturesRecord
 
 __all__ = [
     "CostTerm",
@@ -31,11 +31,11 @@ __all__ = [
 
 
 class LatenciesRecord(Filed):
-    """Some archs on one arm, measured side by side."""
+    """Some archs on one deployment, measured side by side."""
 
     schema_: Literal["edgekd.latencies/1"] = Field(default="edgekd.latencies/1", alias="schema")
     number: int
-    readings: tuple[ArmReading, ...]
+    readings: tuple[DeploymentReading, ...]
     ended_s: float = 0.0
 
 
@@ -58,7 +58,7 @@ class PieceRecord(Record):
 
 
 class EnergyModelRecord(Record):
-    """The model of a call's energy on the same arm, in microjoules; ``kind`` is that of what it was fitted to."""
+    """Energy of a call on the same deployment, in microjoules; ``kind`` is that of what it was fitted to."""
 
     kind: EvidenceKind
     form: str
@@ -70,10 +70,10 @@ class EnergyModelRecord(Record):
 
 
 class LatencyModelRecord(Filed):
-    """The model of latency on one arm, and the terms made of it. Evidence kind: predicted."""
+    """The model of latency on one deployment, and the terms made of it. Evidence kind: predicted."""
 
     schema_: Literal["edgekd.latency-model/1"] = Field(default="edgekd.latency-model/1", alias="schema")
-    arm: Arm
+    deployment: Deployment
     form: str
     constant_us: float
     coefficients: Mapping[str, float]  # by part and count
@@ -93,7 +93,7 @@ class LatencyModelRecord(Filed):
 
     @property
     def budget_us(self) -> float:
-        """What the low quantile of latency may be."""
+        """What the 5th percentile of latency may be."""
         return next(term.bound for term in self.terms if term.name == "latency" and term.bound is not None)
 
 

@@ -19,17 +19,17 @@ from edgekd.store.explanation import ExplanationRecord
 from edgekd.store.lock import RunBusy, locked
 from edgekd.store.predicted import KnownRecord, NetworksRecord, PredictorsRecord
 from edgekd.store.records import (
-    AnchorRecord,
-    ArmsRecord,
     AutoRecord,
+    DeploymentsRecord,
     FeaturesRecord,
+    FiltersRecord,
     FinalistRecord,
-    MasksRecord,
     OriginalRecord,
     OutcomeRecord,
     PlanRecord,
     ProposalsRecord,
     RecheckRecord,
+    ReferenceArchRecord,
     RoundRecord,
     RunHeader,
     ShortlistRecord,
@@ -54,11 +54,11 @@ _SINGLE: dict[type[Filed], str] = {
     AutoRecord: "auto.json",
     TeachersRecord: "teachers.json",
     FeaturesRecord: "features.json",
-    MasksRecord: "masks.json",
+    FiltersRecord: "filters.json",
     NetworksRecord: "networks.json",
     KnownRecord: "known.json",
     OriginalRecord: "original.json",
-    ArmsRecord: "arms.json",
+    DeploymentsRecord: "deployments.json",
     LatencyModelRecord: "latency_model.json",
     RelaxationRecord: "relaxation.json",
     ProposalsRecord: "proposals.json",
@@ -68,7 +68,7 @@ _SINGLE: dict[type[Filed], str] = {
     ExplanationRecord: "explanation.json",
 }
 _NUMBERED: dict[type[Filed], tuple[str, str, int]] = {  # folder, the field that names the file, its digits
-    AnchorRecord: ("anchors", "number", 2),
+    ReferenceArchRecord: ("reference_archs", "number", 2),
     TrialRecord: ("trials", "number", 4),
     PredictorsRecord: ("predictors", "number", 2),
     RoundRecord: ("rounds", "number", 2),
@@ -212,9 +212,9 @@ class Run:
         """Static features."""
         return self._read(FeaturesRecord)
 
-    def masks(self) -> MasksRecord | None:
-        """What the masks removed."""
-        return self._read(MasksRecord)
+    def filters(self) -> FiltersRecord | None:
+        """What the filters removed."""
+        return self._read(FiltersRecord)
 
     def networks(self) -> NetworksRecord | None:
         """The kernels of every arch looked at."""
@@ -232,9 +232,9 @@ class Run:
         """A person's own model as it came."""
         return self._read(OriginalRecord)
 
-    def arms(self) -> ArmsRecord | None:
-        """Which arms went on."""
-        return self._read(ArmsRecord)
+    def deployments(self) -> DeploymentsRecord | None:
+        """Which deployments went on."""
+        return self._read(DeploymentsRecord)
 
     def proposals(self) -> ProposalsRecord | None:
         """When proposing ended."""
@@ -264,9 +264,9 @@ class Run:
         """What each loss did, where that was asked for."""
         return self._read(ExplanationRecord)
 
-    def anchors(self) -> tuple[AnchorRecord, ...]:
-        """Anchors measured so far, in order."""
-        return self._read_all(AnchorRecord)
+    def reference_archs(self) -> tuple[ReferenceArchRecord, ...]:
+        """Reference archs measured so far, in order."""
+        return self._read_all(ReferenceArchRecord)
 
     def trials(self) -> tuple[TrialRecord, ...]:
         """Trials that ended, by number."""
@@ -285,7 +285,7 @@ class Run:
         return self._read_all(GapRecord)
 
     def rechecks(self) -> tuple[RecheckRecord, ...]:
-        """Finalists' archs on other arms, by trial."""
+        """Finalists' archs on other deployments, by trial."""
         return self._read_all(RecheckRecord)
 
     def finalists(self) -> tuple[FinalistRecord, ...]:

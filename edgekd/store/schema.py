@@ -26,7 +26,7 @@ _REMEDIES = {
     "edgekd.certificate": _BUNDLE,
     "edgekd.preprocess": _BUNDLE,
     "edgekd.latency-table": f"{_PROFILE}; or export it again where it comes from",
-    "edgekd.profile-arm": _PROFILE,
+    "edgekd.profile-deployment": _PROFILE,
     "edgekd.profile-memory": _PROFILE,
     "edgekd.profile-behaviour": _PROFILE,
     "edgekd.profile-again": _PROFILE,

@@ -1,6 +1,6 @@
 """A Target: the device, the backends allowed on it, the load, and the budgets a candidate must meet.
 
-The records mirror ``targets/*.yaml`` field by field; `Target.limits` lays the budgets flat for masks and verdicts.
+The records mirror ``targets/*.yaml`` field by field; `Target.limits` lays the budgets flat for filters and verdicts.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ OwnSize = Annotated[Size | OfOwn, BeforeValidator(_or_of_own(Size))]
 class LatencyBudget(Record):
     """Limits on the time of one call, as the application sees it.
 
-    ``low`` is the 5th percentile, of a machine that nobody disturbs: what holds on a shared one, and promises least.
+    ``p5``, the 5th percentile, is what a machine that nobody disturbs does: it holds on a shared machine too.
     """
 
     usual: ClassVar[str] = "p95"
@@ -60,14 +60,14 @@ class LatencyBudget(Record):
     mean: OwnDuration | None = None
     first: Duration | None = None
     load: Duration | None = None
-    low: OwnDuration | None = None
+    p5: OwnDuration | None = None
     confidence: Confidence = 0.95
     report: bool = False
 
     @model_serializer(mode="wrap")
     def _as_it_always_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what came later and says nothing here."""
-        return {name: value for name, value in whole(self).items() if name != "low" or value is not None}
+        return {name: value for name, value in whole(self).items() if name != "p5" or value is not None}
 
 
 class MemoryBudget(Record):

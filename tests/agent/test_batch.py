@@ -55,7 +55,7 @@ class Noted:
             raise failure
         if self.path == "a" and op == "round":
             Noted.last.append(fields["last"])
-        return {"placement": None, "round_low_us": [1.0], "operators": Noted.operators}
+        return {"placement": None, "round_p5_us": [1.0], "operators": Noted.operators}
 
     def open(self, deadline_s: float) -> None:
         self.ask("open", deadline_s)

@@ -50,7 +50,7 @@ def test_a_line_too_long_is_never_kept(pipe: tuple[int, int], monkeypatch: pytes
 
 def test_nan_is_not_sent() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        encode({"low_us": float("nan")})
+        encode({"p5_us": float("nan")})
 
 
 def test_fields_have_types() -> None:

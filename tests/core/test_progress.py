@@ -34,9 +34,9 @@ def screen() -> Screen:
 
 def test_one_bar_for_the_budget_and_one_for_the_present_step(screen: Screen) -> None:
     screen.bars.budget(180.0, spent=12.0)
-    screen.bars.progress("masks", 0, 360)
+    screen.bars.progress("filters", 0, 360)
     screen.now = 10.0
-    screen.bars.progress("masks", 90, 360)
+    screen.bars.progress("filters", 90, 360)
     budget, step = screen.lines()
     assert budget.startswith("budget")
     assert "0:22 of 3:00" in budget
@@ -46,8 +46,8 @@ def test_one_bar_for_the_budget_and_one_for_the_present_step(screen: Screen) -> 
 
 
 def test_a_step_s_bar_goes_when_the_next_one_begins(screen: Screen) -> None:
-    screen.bars.progress("masks", 112, 360)
-    screen.bars.progress("arms", 1, 4, "process 3 15/15")
+    screen.bars.progress("filters", 112, 360)
+    screen.bars.progress("deployments", 1, 4, "process 3 15/15")
     screen.bars.progress("searching", 4, 0, "~96.7 % @ 5.51 us low")
     (only,) = screen.lines()
     assert only.startswith("searching")
@@ -75,25 +75,25 @@ def test_a_budget_that_is_used_up_says_by_how_much(screen: Screen) -> None:
 
 
 def test_a_step_that_is_done_or_has_just_begun_has_no_time_left(screen: Screen) -> None:
-    screen.bars.progress("arms", 3, 4)
+    screen.bars.progress("deployments", 3, 4)
     screen.now = 5.0
     assert "left" not in "".join(screen.lines())
-    screen.bars.progress("arms", 4, 4)
+    screen.bars.progress("deployments", 4, 4)
     assert "left" not in "".join(screen.lines())
 
 
 def test_names_in_brackets_are_no_markup(screen: Screen) -> None:
-    screen.bars.progress("arms", 1, 4, "[bold]x[/bold]")
+    screen.bars.progress("deployments", 1, 4, "[bold]x[/bold]")
     assert "[bold]x[/bold]" in screen.lines()[0]
 
 
 def test_the_bars_are_gone_at_the_end_and_lines_stay(screen: Screen) -> None:
     with screen.console.capture() as caught, screen.bars.live:
-        screen.bars.progress("masks", 1, 2)
-        screen.bars.line("masks      2 archs -> 1 may fit")
+        screen.bars.progress("filters", 1, 2)
+        screen.bars.line("filters    2 archs -> 1 may fit")
     shown_last = caught.get().rpartition("may fit")[2]
     assert "\x1b[2K" in shown_last or "\x1b[1A" in shown_last  # erased: the last thing drawn is nothing
-    assert "masks      2 archs -> 1 may fit" in caught.get()
+    assert "filters    2 archs -> 1 may fit" in caught.get()
 
 
 def test_a_device_s_processes_are_steps_of_one_stage(screen: Screen) -> None:
@@ -122,15 +122,15 @@ def test_a_plain_line_a_step_not_more_often_than_every_two_seconds() -> None:
 
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with watching(quiet=True) as events:
-        events.progress("masks", 1, 2)
-        events.line("masks")
+        events.progress("filters", 1, 2)
+        events.line("filters")
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_pipe_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with watching(quiet=False) as events:
-        events.progress("masks", 1, 2)
-    assert capsys.readouterr().err == "masks  1/2\n"
+        events.progress("filters", 1, 2)
+    assert capsys.readouterr().err == "filters  1/2\n"
 
 
 def test_a_terminal_gets_bars_and_a_dumb_one_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:

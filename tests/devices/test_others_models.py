@@ -55,7 +55,7 @@ def test_a_free_shape_is_asked_for(device: LocalDevice, free: Artefact, backend:
     assert wrong.detail == "input `x` is ?x3x?x?, not 1x4x8x8"
     assert small.outcome is large.outcome is Outcome.OK, small.detail + large.detail
     assert large.shapes == (("x", (1, 3, 640, 640)),)
-    assert min(p.low_us for p in large.processes) > 2 * max(p.low_us for p in small.processes)
+    assert min(p.p5_us for p in large.processes) > 2 * max(p.p5_us for p in small.processes)
     assert large.operators, large.operators_detail
 
 

@@ -25,7 +25,7 @@ FINGERPRINT = {
     "os": "test", "python": "3.11", "runtimes": {}, "providers": {},
 }  # fmt: skip
 SAMPLE = {
-    "low_us": 2.0, "min_us": 1.0, "p50_us": 3.0, "p95_us": 4.0, "p99_us": 5.0, "mean_us": 3.0, "round_low_us": [2.0],
+    "p5_us": 2.0, "min_us": 1.0, "p50_us": 3.0, "p95_us": 4.0, "p99_us": 5.0, "mean_us": 3.0, "round_p5_us": [2.0],
     "calls": 5, "first_us": 9.0, "load_ms": 1.0, "runtime_us": None, "missed": 0, "memory_model_bytes": 1,
     "memory_process_bytes": 2, "started_at_s": 0.0,
 }  # fmt: skip
@@ -97,9 +97,9 @@ def measured(sample: dict[str, Any], sentinel: Any = ((60.0,),), job: int = 0, *
 def test_a_good_answer_becomes_a_measurement(tmp_path: Path) -> None:
     link = ScriptedLink(measure=measured(SAMPLE, sentinel=[[60.0, 61.0, 90.0], [66.0, 67.0, 66.5]], **TWO))
     (result,) = AgentSession("test", link, lambda: None).measure([null_job(tmp_path)], PLAN.but(processes=2, rounds=3))
-    assert result.processes[0].low_us == 2.0
+    assert result.processes[0].p5_us == 2.0
     assert result.sentinel is not None
-    assert result.sentinel.low_us == (60.0, 61.0, 90.0, 66.0, 67.0, 66.5)
+    assert result.sentinel.p5_us == (60.0, 61.0, 90.0, 66.0, 67.0, 66.5)
     assert result.sentinel.drift == pytest.approx((66.5 - 61.0) / 63.75)
     assert link.asked[-1]["plan"]["rate_hz"] == 0.0
 
@@ -113,8 +113,8 @@ def test_a_good_answer_becomes_a_measurement(tmp_path: Path) -> None:
         (lambda _: [], "no answer within 3 s"),
         (lambda _: [b'{"id": 77, "done": {}}'], "answers request 77"),
         (lambda message: [json.dumps({"id": message["id"], "error": "no room"}).encode()], "no room"),
-        (measured({**SAMPLE, "low_us": float("nan")}), "NaN is no number"),
-        (measured({**SAMPLE, "low_us": "fast"}), r"processes\.0\.low_us"),
+        (measured({**SAMPLE, "p5_us": float("nan")}), "NaN is no number"),
+        (measured({**SAMPLE, "p5_us": "fast"}), r"processes\.0\.p5_us"),
         (measured({**SAMPLE, "volts": 5}), "volts"),
         (measured(SAMPLE, job=4), "answered number 4"),
         (measured(SAMPLE, sentinel="steady"), "sentinel"),
@@ -122,7 +122,7 @@ def test_a_good_answer_becomes_a_measurement(tmp_path: Path) -> None:
         (measured(SAMPLE, sentinel=[[0.0]]), "sentinel"),
         (measured(SAMPLE, sentinel=[[60.0, 61.0]]), "rounds of the sentinel"),
         (measured({**SAMPLE, "mean_us": 0.0}), "mean_us"),
-        (measured({**SAMPLE, "low_us": -1.0}), "low_us"),
+        (measured({**SAMPLE, "p5_us": -1.0}), "p5_us"),
         (measured({**SAMPLE, "calls": 0}), "calls"),
         (measured(SAMPLE, processes=[]), "0 processes of 1"),
         (measured(SAMPLE, beside=[]), "0 beside the sentinel"),

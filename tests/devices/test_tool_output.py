@@ -40,10 +40,10 @@ TIMES = "".join(f"net,{0.005 + number * 1e-5:g},123456789,98,{number}\n" for num
 def test_benchmark_model() -> None:
     sample = read_benchmark_model(BENCHMARK_MODEL, 3.0)
     assert (sample.calls, sample.first_us, sample.load_ms, sample.started_at_s) == (50, 1357602.0, 5.579, 3.0)
-    assert (sample.min_us, sample.low_us, sample.p50_us, sample.p95_us) == (1238588, 1238753, 1239807, 1247415)
+    assert (sample.min_us, sample.p5_us, sample.p50_us, sample.p95_us) == (1238588, 1238753, 1239807, 1247415)
     assert sample.mean_us == 1.24027e6
     assert sample.p99_us is sample.memory_model_bytes is sample.runtime_us is None
-    assert sample.round_low_us == ()
+    assert sample.round_p5_us == ()
 
 
 def test_an_older_one_tells_too_little() -> None:
@@ -77,7 +77,7 @@ def test_perf_test() -> None:
     sample = read_perf_test(PERF_TEST, TIMES, 1.0)
     assert (sample.calls, sample.first_us, sample.load_ms) == (101, None, 512.0)
     assert sample.min_us == pytest.approx(5000)
-    assert sample.low_us == pytest.approx(5050)
+    assert sample.p5_us == pytest.approx(5050)
     assert sample.p50_us == pytest.approx(5500)
     assert sample.p95_us == pytest.approx(5950)
     assert sample.p99_us == pytest.approx(5990)

@@ -21,7 +21,7 @@ from edgekd.devices.session import AgentSession
 from edgekd.errors import ConnectionLost, EdgeKDError
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.answers import read_outputs
-from edgekd.measure.compare import low_us
+from edgekd.measure.compare import p5_us
 from edgekd.measure.figures import figures_of
 from edgekd.records import digest_bytes
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
@@ -40,7 +40,7 @@ def npy(array: Any) -> bytes:
 
 OUTPUT = npy(np.arange(SAMPLES * CLASSES, dtype=np.float32).reshape(SAMPLES, CLASSES))
 SAMPLE = {
-    "low_us": 2.0, "min_us": 1.0, "p50_us": 3.0, "p95_us": 4.0, "p99_us": 5.0, "mean_us": 3.0, "round_low_us": [2.0],
+    "p5_us": 2.0, "min_us": 1.0, "p50_us": 3.0, "p95_us": 4.0, "p99_us": 5.0, "mean_us": 3.0, "round_p5_us": [2.0],
     "calls": 5, "first_us": 9.0, "load_ms": 1.0, "runtime_us": None, "missed": 0, "memory_model_bytes": 1,
     "memory_process_bytes": 2, "started_at_s": 0.0, "before": {"temperature_c": 40.0, "clock_mhz": 1800.0},
 }  # fmt: skip
@@ -190,7 +190,7 @@ def test_damaged_answers(victim: str, tmp_path: Path) -> None:
                 for result in session.measure([job], PLAN):
                     result.model_dump_json()
                     assert figures_of(result, size_bytes=1)
-                    assert low_us(result) > 0
+                    assert p5_us(result) > 0
                 result = session.run(job, [tmp_path / "x.npy"])
                 if result.outcome is Outcome.OK:
                     (answers,) = read_outputs(result, SAMPLES, TASK, ExportOptions())

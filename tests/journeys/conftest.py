@@ -27,7 +27,7 @@ target: target.yaml
 recipe:
   - distill: {loss: {kd: {temperature: 4, weight: 0.5}}, epochs: 2, batch_size: 32, ema: 0, precision: float32}
   - quantize: {precision: int8}
-search: {budget: 1 h, trials: 2, finalists: 1, anchors: 1, batch: 2, accuracy: {short: {epochs: 1}}}
+search: {budget: 1 h, trials: 2, finalists: 1, reference_archs: 1, batch: 2, accuracy: {short: {epochs: 1}}}
 """
 TARGET = """\
 schema: edgekd.target/1

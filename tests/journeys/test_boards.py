@@ -73,7 +73,7 @@ def watched(edgekd, act: Mapping[str, Callable[[], object]], *arguments: str) ->
 
 def kept(run: Path) -> dict[Path, tuple[str, int]]:
     """What was finished: digest and time of writing."""
-    found = [*run.glob("*.json"), *run.glob("anchors/*.json"), *run.glob("trials/*.json")]
+    found = [*run.glob("*.json"), *run.glob("reference-archs/*.json"), *run.glob("trials/*.json")]
     return {path: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in found}
 
 

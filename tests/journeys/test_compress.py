@@ -30,7 +30,7 @@ def own(edgekd):
     edgekd.change(
         "project.yaml",
         "search: {budget: 90 s, seed: 0, finalists: 2}",
-        "search: {budget: 1 h, trials: 1, finalists: 1, anchors: 1, batch: 1}",
+        "search: {budget: 1 h, trials: 1, finalists: 1, reference_archs: 1, batch: 1}",
     )
     edgekd.write("budget.yaml", TARGET)
     return edgekd
@@ -41,7 +41,7 @@ def test_the_model_is_told_as_it_came(own):
     assert done.returncode == 0, done.stderr
     original = json.loads((own.folder / "run" / "original.json").read_text())
     assert original["accuracy"]["value"] > 0.95
-    assert [reading["low_us"]["value"] > 0 for reading in original["readings"]] == [True]
+    assert [reading["p5_us"]["value"] > 0 for reading in original["readings"]] == [True]
     assert "own model" in done.stderr
     assert "at most 2 points below the model as it came" in done.stderr
     assert {limit.metric for limit in Run.open(own.folder / "run").target.limits} == {

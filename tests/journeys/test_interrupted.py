@@ -13,7 +13,12 @@ SEARCH = ("search", "project.yaml", "--run", "run")
 
 def finished(run):
     """Digest and time of writing of what was finished."""
-    kept = [*run.glob("*.json"), *run.glob("anchors/*.json"), *run.glob("trials/*.json"), *run.glob("students/*/*")]
+    kept = [
+        *run.glob("*.json"),
+        *run.glob("reference-archs/*.json"),
+        *run.glob("trials/*.json"),
+        *run.glob("students/*/*"),
+    ]
     return {path: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in kept}
 
 
@@ -25,7 +30,7 @@ def test_ctrl_c_once_then_twice_then_to_the_end(edgekd):
     assert "the same command" in said
     assert "Traceback" not in said
     before = finished(run)
-    assert run / "anchors" / "00.json" in before
+    assert run / "reference_archs" / "00.json" in before
 
     code, said = edgekd.interrupted("searching", 2, *SEARCH)
     assert code == 130, said

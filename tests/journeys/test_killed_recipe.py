@@ -81,7 +81,7 @@ def test_a_recipe_killed_in_its_trainings_ends_the_same(scripted):
     assert whole.returncode == 0, whole.stderr
     told = json.loads((edgekd.folder / "whole" / "stages.json").read_text())
     assert [stage["stage"] for stage in told["stages"]] == ["layerwise", "mutual", "quantize"]
-    assert all(stage["accuracy"]["kind"] == "artefact" and stage["low_us"]["value"] > 0 for stage in told["stages"])
+    assert all(stage["accuracy"]["kind"] == "artefact" and stage["p5_us"]["value"] > 0 for stage in told["stages"])
     assert "Stage by stage" in (edgekd.folder / "whole" / "report.html").read_text()
     begin = [*edgekd.begin, "parts"]
     for at in ("stages/*/lesson-2/*/checkpoint.safetensors", "stages/*/lesson-3/*/checkpoint.safetensors"):

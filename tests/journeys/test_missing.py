@@ -23,7 +23,7 @@ def test_a_runtime_that_is_not_installed(edgekd, without):
 
 
 def test_a_runtime_that_is_broken(edgekd):
-    """It is found, but can't be imported: no arm runs, and the reason is the runtime's own."""
+    """It is found, but can't be imported: no deployment runs, and the reason is the runtime's own."""
     edgekd.change("target.yaml", "onnxruntime/cpu", "openvino/cpu")
     edgekd.write("broken/openvino/__init__.py", "raise ImportError('libopenvino.so: cannot open shared object file')\n")
     edgekd.environment["PYTHONPATH"] = str(edgekd.folder / "broken")

@@ -53,7 +53,7 @@ def begin_briefly(edgekd) -> None:
     for old, new in (
         ("family: resnet", "family: resnet\n  stages: 2"),
         ("{width: [8, 32], depth: [1, 2]}", "{width: [8, 16], depth: [1, 1]}"),
-        ("budget: 30 min", "budget: 1 h, trials: 2, finalists: 1, anchors: 1, batch: 2"),
+        ("budget: 30 min", "budget: 1 h, trials: 2, finalists: 1, reference_archs: 1, batch: 2"),
         ("\nsearch:", "  - quantize: {precision: int8}\n\nsearch:"),
     ):
         assert old in text

@@ -33,11 +33,11 @@ def test_a_quick_profile_is_measured_once(edgekd, tmp_path):
     begun, first, said = quickly(edgekd, "this-computer")
     assert "4 sections, about" in said
     assert begun["reused"] == []
-    assert [arm["precision"] for arm in first["arms"]] == ["float32", "int8"]
-    for arm in first["arms"]:
-        assert arm["refused"] == ""
-        assert arm["peak"]["value"] > 0
-        assert 0 < arm["overhead"]["value"] < arm["stairs"][-1]["low_us"]["value"]
+    assert [deployment["precision"] for deployment in first["deployments"]] == ["float32", "int8"]
+    for deployment in first["deployments"]:
+        assert deployment["refused"] == ""
+        assert deployment["peak"]["value"] > 0
+        assert 0 < deployment["overhead"]["value"] < deployment["stairs"][-1]["p5_us"]["value"]
     assert first["behaviour"]["threads"][0]["threads"] == 1
     assert (Path(first["folder"]) / "report.html").is_file()
 
@@ -72,20 +72,20 @@ def test_a_board_is_measured_once_in_each_state_and_for_each_number_of_threads(e
         assert installed.returncode == 0, installed.stderr
         begun, first = profile()
         assert begun["reused"] == []
-        assert [arm["refused"] for arm in first["arms"]] == [""]
+        assert [deployment["refused"] for deployment in first["deployments"]] == [""]
         again, _ = profile()
         assert len(again["reused"]) == 3
-        assert [again["arms"], again["memory"], again["behaviour"]] == [
-            first["arms"], first["memory"], first["behaviour"],
+        assert [again["deployments"], again["memory"], again["behaviour"]] == [
+            first["deployments"], first["memory"], first["behaviour"],
         ]  # fmt: skip
         begun, several = profile("--threads", "2")
         assert begun["reused"] == ["memory", "behaviour-onnxruntime-cpu"]
-        assert [arm["threads"] for arm in several["arms"]] == [2]
+        assert [deployment["threads"] for deployment in several["deployments"]] == [2]
         described(", limits: {cores: 1}")
         begun, smaller = profile()
         assert begun["reused"] == []
         assert smaller["fingerprint"]["limits"]
-        assert {arm["overhead"]["kind"] for arm in smaller["arms"]} == {"emulated"}
+        assert {deployment["overhead"]["kind"] for deployment in smaller["deployments"]} == {"emulated"}
 
 
 def test_a_device_that_is_not_there(edgekd):

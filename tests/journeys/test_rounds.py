@@ -30,7 +30,7 @@ def own(edgekd):
     edgekd.change(
         "project.yaml",
         "search: {budget: 90 s, seed: 0, finalists: 2}",
-        "search: {by: rounds, budget: 1 h, rounds: {recover: 1}}",
+        "search: {by: iterative, budget: 1 h, iterative: {recover: 1}}",
     )
     edgekd.write("budget.yaml", TARGET)
     return edgekd

@@ -40,7 +40,7 @@ class Slowed(FakeDevice):
 
         def slowed(*asked: object) -> list[Measurement]:
             return [
-                m.but(sentinel=m.sentinel.but(low_us=tuple(self.factor * us for us in m.sentinel.low_us)))
+                m.but(sentinel=m.sentinel.but(p5_us=tuple(self.factor * us for us in m.sentinel.p5_us)))
                 if m.sentinel
                 else m
                 for m in measure(*asked)

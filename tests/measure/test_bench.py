@@ -165,7 +165,7 @@ def test_a_model_of_an_earlier_report_is_asked_for():
     told = []
     alone = measured((), told)[2]
     assert len(alone.processes) == 5
-    slower = alone.but(processes=[p.but(low_us=p.low_us * 1.02) for p in alone.processes])
+    slower = alone.but(processes=[p.but(p5_us=p.p5_us * 1.02) for p in alone.processes])
     assert len(measured([None, None, slower], told)[2].processes) > 5
     assert any("c can't be told from the earlier report yet" in one for one in told)
 

@@ -27,17 +27,17 @@ def measured(slow_rounds: list[int]) -> Measurement:
     plan = MeasurePlan(processes=len(slow_rounds), rounds=ROUNDS)
     plain = FakeDevice({"m": 100.0}).open().measure([JOB], plan)[0]
     processes = tuple(
-        process.but(low_us=(150.0 if slow == ROUNDS else 100.0) + place)
+        process.but(p5_us=(150.0 if slow == ROUNDS else 100.0) + place)
         for place, (process, slow) in enumerate(zip(plain.processes, slow_rounds, strict=True))
     )
     readings = [reading for slow in slow_rounds for reading in [10.0] * (ROUNDS - slow) + [15.0] * slow]
-    return plain.but(processes=processes, sentinel=SentinelReading(low_us=tuple(readings), drift=0.0))
+    return plain.but(processes=processes, sentinel=SentinelReading(p5_us=tuple(readings), drift=0.0))
 
 
 def test_on_a_quiet_machine_all_are():
     measurement = measured([0, 0, 0, 0])
     assert calm_processes(measurement) == measurement.processes
-    assert "over 4 fresh processes of" in figure_of(measurement, "latency.low").method
+    assert "over 4 fresh processes of" in figure_of(measurement, "latency.p5").method
 
 
 @pytest.mark.parametrize(("slow_rounds", "calm"), [([5, 0, 5], [1]), ([4, 5, 3, 0], [0, 2, 3]), ([4, 5, 5], [0])])
@@ -56,14 +56,14 @@ def test_of_a_machine_that_is_busy_on_purpose_every_process_counts():
 
 def test_on_a_quiet_machine_a_slow_process_is_the_models_own():
     measurement = measured([0, 0, 0])
-    slow = measurement.processes[1].but(low_us=150.0)
+    slow = measurement.processes[1].but(p5_us=150.0)
     measurement = measurement.but(processes=(measurement.processes[0], slow, measurement.processes[2]))
     assert calm_processes(measurement) == measurement.processes
 
 
 def test_the_ranking_quantile_is_theirs_and_the_budgets_figures_are_of_all():
     measurement = measured([5, 0, 5])
-    low, p95 = figure_of(measurement, "latency.low"), figure_of(measurement, "latency.p95")
+    low, p95 = figure_of(measurement, "latency.p5"), figure_of(measurement, "latency.p95")
     assert low.value == 101.0
     assert "1 of 3 fresh processes, the least disturbed by what the sentinel says, of the" in low.method
     assert p95.value == np.median([process.p95_us for process in measurement.processes])
@@ -72,7 +72,7 @@ def test_the_ranking_quantile_is_theirs_and_the_budgets_figures_are_of_all():
 def test_without_a_sentinel_beside_each_nothing_is_left_out():
     measurement = measured([5, 0, 5])
     assert calm_processes(measurement.but(sentinel=None)) == measurement.processes
-    odd = SentinelReading(low_us=(10.0, 15.0), drift=0.0)
+    odd = SentinelReading(p5_us=(10.0, 15.0), drift=0.0)
     assert calm_processes(measurement.but(sentinel=odd)) == measurement.processes
 
 
@@ -89,7 +89,7 @@ class Moody:
 
 
 @pytest.mark.parametrize(
-    ("slow", "batches", "low_us"),
+    ("slow", "batches", "p5_us"),
     [
         ([False], 1, 101.0),
         ([True, False], 2, 101.0),
@@ -97,11 +97,11 @@ class Moody:
         ([True, True, True, True], 4, 151.0),
     ],
 )
-def test_a_batch_that_was_slow_from_end_to_end_is_measured_again(slow, batches, low_us):
+def test_a_batch_that_was_slow_from_end_to_end_is_measured_again(slow, batches, p5_us):
     session, pace = Moody(slow), DriftBaseline([measured([0, 0, 0])])
     found = measure_calmly(session, [JOB, JOB], MeasurePlan(processes=3, rounds=ROUNDS), pace)
     assert session.asked == [2] * batches
-    assert [figure_of(one, "latency.low").value for one in found] == [low_us, low_us]
+    assert [figure_of(one, "latency.p5").value for one in found] == [p5_us, p5_us]
 
 
 def test_the_first_batch_of_all_knows_no_better_pace():

@@ -11,7 +11,7 @@ from scipy import stats
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Job, MeasurePlan, Outcome, SentinelReading
 from edgekd.errors import Unstable
-from edgekd.measure.compare import Comparison, aa_noise, compare, critical_u, low_us, order
+from edgekd.measure.compare import Comparison, aa_noise, compare, critical_u, order, p5_us
 from edgekd.measure.sentinel import unsteady
 from edgekd.testing.fakes import FakeDevice, TimingNoise
 
@@ -83,9 +83,9 @@ def test_too_few_processes_for_ranks_have_welchs_interval(processes, alpha):
         for name, count in zip("ab", processes, strict=True)
     )
     found = compare(a, b, alpha=alpha)
-    x, y = (np.log([process.low_us for process in m.processes]) for m in (a, b))
+    x, y = (np.log([process.p5_us for process in m.processes]) for m in (a, b))
     expected = stats.ttest_ind(x, y, equal_var=False).confidence_interval(1 - alpha)
-    ratio = low_us(a) / low_us(b)
+    ratio = p5_us(a) / p5_us(b)
     assert found.low == pytest.approx(min(np.exp(expected.low), ratio))
     assert found.high == pytest.approx(max(np.exp(expected.high), ratio))
 
@@ -112,7 +112,7 @@ def test_one_process_can_never_tell():
 def test_pairing_sees_through_a_machine_that_slows():
     slowing = TimingNoise(low=0.001, drift=200.0)
     a, b = batch({"a": 105.0, "b": 100.0}, slowing, processes=8)
-    spread = np.std([p.low_us for p in a.processes]) / low_us(a)
+    spread = np.std([p.p5_us for p in a.processes]) / p5_us(a)
     assert spread > 0.05
     found = compare(a, b, noise=0.005)
     assert found.low > 1.0
@@ -122,7 +122,7 @@ def test_pairing_sees_through_a_machine_that_slows():
 def test_three_readings_of_the_sentinel_choose_no_test():
     a, b = batch({"a": 105.0, "b": 100.0}, TimingNoise(low=0.001, drift=2000.0), processes=3)
     assert unsteady(a)
-    still = SentinelReading(low_us=(50.0,) * len(a.sentinel.low_us), drift=0.0)
+    still = SentinelReading(p5_us=(50.0,) * len(a.sentinel.p5_us), drift=0.0)
     assert compare(a, b, 0.005) == compare(a.but(sentinel=still), b.but(sentinel=still), 0.005)
 
 

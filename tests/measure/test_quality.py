@@ -54,13 +54,13 @@ def test_quotas_and_heat_are_seen_where_the_low_quantile_is_calm():
     held_up = [m.but(processes=[p.but(mean_us=2.0 * p.p50_us) for p in m.processes]) for m in calm]
     assert "throttled" in codes(assess(held_up))
     rising = tuple(100.0 + 2.0 * r for r in range(10))
-    hot = [m.but(processes=[p.but(round_low_us=rising) for p in m.processes]) for m in calm]
+    hot = [m.but(processes=[p.but(round_p5_us=rising) for p in m.processes]) for m in calm]
     assert "heating" in codes(assess(hot))
 
 
 def test_one_disturbed_process_of_the_sentinel_is_said_and_not_called_a_shift():
     calm = batch(TimingNoise(low=0.0005, body=0.01))
-    lone = SentinelReading(low_us=(*[50.0] * 20, *[60.0] * 10, *[50.0] * 20), drift=0.2)
+    lone = SentinelReading(p5_us=(*[50.0] * 20, *[60.0] * 10, *[50.0] * 20), drift=0.2)
     quality = assess([m.but(sentinel=lone) for m in calm])
     assert codes(quality) == {"disturbed"}
     assert (quality.drift, quality.moved, quality.unstable) == (0.2, 0.0, False)

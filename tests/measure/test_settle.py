@@ -30,7 +30,7 @@ def test_processes_are_added_until_decided_or_the_limit():
     enough = measure_until(session, jobs, PLAN, lambda known: len(known[0].processes) >= 12, limit=100)
     assert [len(m.processes) for m in enough] == [15, 15]
     assert enough[0].plan.processes == 15
-    assert len({p.low_us for p in enough[0].processes}) == 15  # no batch was drawn twice
+    assert len({p.p5_us for p in enough[0].processes}) == 15  # no batch was drawn twice
     never = measure_until(session, jobs, PLAN, lambda known: False, limit=12)
     assert [len(m.processes) for m in never] == [12, 12]
     once = measure_until(session, jobs, PLAN, lambda known: True, limit=12)
@@ -73,10 +73,10 @@ def test_a_shift_beside_later_jobs_of_a_large_batch_counts_as_well():
     def shifted_at_first(*asked):
         first, last = measure(*asked)
         batches.append(1)
-        rounds, readings = PLAN.rounds, last.sentinel.low_us
+        rounds, readings = PLAN.rounds, last.sentinel.p5_us
         late = len(readings) // rounds // 2 * rounds
         slow = tuple(us * (1.2 if place >= late and len(batches) == 1 else 1.0) for place, us in enumerate(readings))
-        return [first, last.but(sentinel=last.sentinel.but(low_us=slow))]
+        return [first, last.but(sentinel=last.sentinel.but(p5_us=slow))]
 
     session.measure = shifted_at_first
     _, b = measure_steadily(session, [job("a"), job("b")], PLAN.but(processes=6))
@@ -138,7 +138,7 @@ def test_merging_keeps_order_and_refuses_strangers():
     second = session.measure([job("a")], PLAN)[0]
     both = merge(first, second)
     assert both.processes == first.processes + second.processes
-    assert both.sentinel.low_us == first.sentinel.low_us + second.sentinel.low_us
+    assert both.sentinel.p5_us == first.sentinel.p5_us + second.sentinel.p5_us
     assert merge(first.but(operators_detail="crashed"), second).operators_detail == "crashed"  # only the first profiles
     with pytest.raises(ValueError, match="different jobs"):
         merge(first, other)
@@ -151,7 +151,7 @@ def test_merging_keeps_order_and_refuses_strangers():
 
 def test_a_shift_is_of_levels_not_of_one_process():
     def moved(*levels):
-        sentinel = SentinelReading(low_us=tuple(level for level in levels for _ in range(3)), drift=0.0)
+        sentinel = SentinelReading(p5_us=tuple(level for level in levels for _ in range(3)), drift=0.0)
         return moved_by(sentinel, 3), moved_too_far(sentinel, 3)
 
     assert moved(50.0, 50.0, 80.0, 50.0, 50.0, 50.0) == (0.0, False)
@@ -165,7 +165,7 @@ def test_a_shift_is_of_levels_not_of_one_process():
 
 def test_two_or_three_processes_have_their_rounds_and_a_wider_bound():
     def moved(*rounds):
-        sentinel = SentinelReading(low_us=tuple(low for process in rounds for low in process), drift=0.0)
+        sentinel = SentinelReading(p5_us=tuple(low for process in rounds for low in process), drift=0.0)
         return moved_by(sentinel, 3), moved_too_far(sentinel, 3)
 
     quiet, slow, noisy = (50.0, 50.1, 50.0), (53.0, 53.1, 53.0), (49.0, 53.0, 60.0)
@@ -189,18 +189,18 @@ def test_a_process_in_which_the_machine_was_disturbed_is_left_out_and_made_up_fo
         (found,) = measure(jobs, plan, *rest)
         if device.batches == 1:
             slow = found.processes[2].but(p50_us=160.0)
-            lows = found.sentinel.low_us
+            lows = found.sentinel.p5_us
             at = slice(2 * plan.rounds, 3 * plan.rounds)
             lows = (*lows[: at.start], *(1.2 * low for low in lows[at]), *lows[at.stop :])
             processes = (*found.processes[:2], slow, *found.processes[3:])
-            found = found.but(processes=processes, sentinel=found.sentinel.but(low_us=lows))
+            found = found.but(processes=processes, sentinel=found.sentinel.but(p5_us=lows))
         return [found]
 
     session.measure = disturbed
     (found,) = measure_until(session, [job("a")], PLAN, lambda known: True, limit=20, longest_s=longest_s)
     assert (len(found.processes), found.plan.processes, found.disturbed) == (9, 9, 1)
     assert max(process.p50_us for process in found.processes) < 120.0
-    assert len(found.sentinel.low_us) == 9 * PLAN.rounds
+    assert len(found.sentinel.p5_us) == 9 * PLAN.rounds
 
 
 def test_no_time_is_left_for_noise_and_one_batch_for_disturbed_processes(monkeypatch):
@@ -218,4 +218,4 @@ def test_a_model_that_is_slow_by_itself_is_not_called_disturbed():
     slow = found.but(processes=(found.processes[0].but(p50_us=900.0), *found.processes[1:]))
     assert without_disturbed([slow])[0] == slow
     assert disturbed(None, 10) == ()
-    assert disturbed(SentinelReading(low_us=(50.0, 90.0), drift=0.0), 1) == ()  # two can't say which is usual
+    assert disturbed(SentinelReading(p5_us=(50.0, 90.0), drift=0.0), 1) == ()  # two can't say which is usual

@@ -13,7 +13,7 @@ from edgekd.devices._protocol import Job, Measurement, MeasurePlan, Sampled, Sim
 from edgekd.evidence import EvidenceKind
 from edgekd.measure.benches.bench import run_bench
 from edgekd.measure.benches.text import bench_lines, bench_markdown
-from edgekd.measure.compare import compare, low_us, order
+from edgekd.measure.compare import compare, order, p5_us
 from edgekd.measure.doctor import examine
 from edgekd.measure.figures import figure_of, figures_of
 from edgekd.measure.settle import measure_until
@@ -93,7 +93,7 @@ def test_every_figure_says_that_it_is_simulated_by_whom_and_exact(estimates: lis
     assert all("paper-compiler 1.0" in figure.method and "nothing ran" in figure.method for figure in figures)
     assert all((figure.low, figure.high, figure.confidence) == (None, None, None) for figure in figures)
     by_metric = {figure.metric: figure.value for figure in figures}
-    assert by_metric["latency.low"] == by_metric["latency.p99"] == pytest.approx(300.0)
+    assert by_metric["latency.p5"] == by_metric["latency.p99"] == pytest.approx(300.0)
     assert by_metric["throughput"] == pytest.approx(1e6 / 300)
     assert by_metric["memory.model"] == 2 * (8 + len("slow"))
     assert not {"latency.first", "latency.load", "memory.process"} & set(by_metric)  # nothing was started
@@ -126,7 +126,7 @@ def test_one_estimate_is_enough(jobs: list[Job]) -> None:
     device = simulator()
     found = measure_until(device.open(), jobs, PLAN, lambda _: True, limit=40)
     assert device.batches == 1
-    assert [low_us(one) for one in found] == pytest.approx([300.0, 100.0, 100.0])
+    assert [p5_us(one) for one in found] == pytest.approx([300.0, 100.0, 100.0])
 
 
 @pytest.mark.parametrize("lines", [bench_lines, bench_markdown])

@@ -35,7 +35,7 @@ def table(rows, **changes):
             "fingerprint": fake_fingerprint(),
             "backend": Backend.model_validate("litert/xnnpack"),
             "precision": Precision.INT8,
-            "rows": tuple(TableRow(kernels=NETWORKS[place], low_us=us) for place, us in rows),
+            "rows": tuple(TableRow(kernels=NETWORKS[place], p5_us=us) for place, us in rows),
             **changes,
         }
     )
@@ -45,7 +45,7 @@ def test_rows_come_together_and_the_later_one_of_a_network_counts(tmp_path):
     add_rows(table([(0, 10.0), (1, 20.0)]), tmp_path)
     add_rows(table([(1, 21.0), (2, 30.0)]), tmp_path)
     (kept,) = kept_tables(tmp_path)
-    assert [(row.kernels, row.low_us) for row in kept.rows] == [
+    assert [(row.kernels, row.p5_us) for row in kept.rows] == [
         (NETWORKS[0], 10.0),
         (NETWORKS[1], 21.0),
         (NETWORKS[2], 30.0),
@@ -64,9 +64,9 @@ def test_another_fingerprint_precision_or_number_of_threads_is_another_table(tmp
     ):
         add_rows(one, tmp_path)
     assert len(kept_tables(tmp_path)) == 5
-    assert sorted(found.rows[0].low_us for found in tables_of(here, 1, tmp_path)) == [1.0, 2.0]
-    assert [found.rows[0].low_us for found in tables_of(changed, 1, tmp_path)] == [4.0]
-    assert sorted(found.rows[0].low_us for found in tables_elsewhere(here, 1, tmp_path)) == [4.0, 5.0]
+    assert sorted(found.rows[0].p5_us for found in tables_of(here, 1, tmp_path)) == [1.0, 2.0]
+    assert [found.rows[0].p5_us for found in tables_of(changed, 1, tmp_path)] == [4.0]
+    assert sorted(found.rows[0].p5_us for found in tables_elsewhere(here, 1, tmp_path)) == [4.0, 5.0]
     assert tables_elsewhere(here, 2, tmp_path) == ()
 
 
@@ -92,7 +92,7 @@ def test_a_damaged_table_is_told_and_stops_itself_alone(tmp_path):
     damaged = tmp_path / add_rows(table([(0, 2.0)], precision=Precision.FLOAT32), tmp_path).name
     damaged.write_bytes(damaged.read_bytes()[:50])
     notes: list[str] = []
-    assert [found.rows[0].low_us for found in tables_of(here, 1, tmp_path, notes.append)] == [1.0]
+    assert [found.rows[0].p5_us for found in tables_of(here, 1, tmp_path, notes.append)] == [1.0]
     assert damaged.name in notes[0]
     assert "delete it, and measure again: edgekd profile" in notes[0]
     listed = list_tables(tmp_path)

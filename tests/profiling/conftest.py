@@ -10,8 +10,8 @@ from edgekd.artefacts import Backend
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.ir.numerics import Precision
 from edgekd.profiling.record import (
-    ArmProfile,
     BehaviourProfile,
+    DeploymentProfile,
     MemoryProfile,
     OperatorKind,
     Probed,
@@ -25,7 +25,7 @@ from edgekd.testing.fakes.device import fake_fingerprint
 LITERT = Backend.model_validate("litert/xnnpack")
 
 
-def figure(value: float, metric: str = "latency.low", unit: str = "us") -> Figure:
+def figure(value: float, metric: str = "latency.p5", unit: str = "us") -> Figure:
     return Figure(
         metric=metric,
         value=value,
@@ -41,10 +41,10 @@ def figure(value: float, metric: str = "latency.low", unit: str = "us") -> Figur
 
 def stair(width: int, us: float) -> Probed:
     macs = 1000 * width * width
-    return Probed(name=f"width {width}", width=width, macs=macs, elements=500 * width, low_us=figure(us))
+    return Probed(name=f"width {width}", width=width, macs=macs, elements=500 * width, p5_us=figure(us))
 
 
-def arm(precision: Precision = Precision.FLOAT32, **changes) -> ArmProfile:
+def deployment(precision: Precision = Precision.FLOAT32, **changes) -> DeploymentProfile:
     """Kernels of 16 channels: a step after each 16."""
     stairs = tuple(stair(width, 10.0 * (-(-width // 16)) ** 2) for width in range(4, 65, 4))
     whole = {
@@ -66,7 +66,7 @@ def arm(precision: Precision = Precision.FLOAT32, **changes) -> ArmProfile:
         ),
         "operators_detail": "depthwise: this backend doesn't tell them",
     }
-    return ArmProfile(**{**whole, **changes})
+    return DeploymentProfile(**{**whole, **changes})
 
 
 def behaviour() -> BehaviourProfile:
@@ -74,11 +74,11 @@ def behaviour() -> BehaviourProfile:
         quick=False,
         backend=LITERT,
         probe="resnet-8",
-        threads=(Threaded(threads=1, low_us=figure(260.0)), Threaded(threads=2, low_us=figure(140.0))),
+        threads=(Threaded(threads=1, p5_us=figure(260.0)), Threaded(threads=2, p5_us=figure(140.0))),
         sustained=tuple(
             Sustained(
                 at_s=0.5 * at,
-                low_us=260.0 if at < 40 else 390.0,
+                p5_us=260.0 if at < 40 else 390.0,
                 temperature_c=40.0 + at // 10 if at % 10 == 0 else None,
             )
             for at in range(1, 61)
@@ -110,7 +110,10 @@ def report() -> Callable[..., ProfileReport]:
             "fingerprint": fake_fingerprint(),
             "folder": "/profiles/board-0123456789ab",
             "quick": False,
-            "arms": (arm(), arm(Precision.INT8, refused="an operator has no kernel of 8 bits here, in so many words")),
+            "deployments": (
+                deployment(),
+                deployment(Precision.INT8, refused="an operator has no kernel of 8 bits here, in so many words"),
+            ),
             "memory": memory(),
             "behaviour": behaviour(),
         }

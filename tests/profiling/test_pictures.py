@@ -8,15 +8,15 @@ import pytest
 
 from edgekd.profiling.page import page_text
 from edgekd.profiling.pictures import roofline_picture, stairs_picture, sustained_picture
-from tests.profiling.conftest import arm, behaviour, memory
+from tests.profiling.conftest import behaviour, deployment, memory
 
 
 @pytest.mark.parametrize(
     ("picture", "circles", "lines"),
     [
-        (roofline_picture([arm()], memory()), 16, 1),
-        (roofline_picture([arm()], None), 16, 0),
-        (stairs_picture([arm(), arm(quick=True)]), 32, 2),
+        (roofline_picture([deployment()], memory()), 16, 1),
+        (roofline_picture([deployment()], None), 16, 0),
+        (stairs_picture([deployment(), deployment(quick=True)]), 32, 2),
         (sustained_picture(behaviour()), 0, 1),
     ],
 )
@@ -43,7 +43,7 @@ def test_the_page_needs_no_network_and_escapes_names(report):
 
 
 def test_a_device_that_refused_everything_still_has_a_page(report):
-    refused = arm(refused="no runtime", stairs=(), overhead=None, peak=None)
-    text = page_text(report(arms=(refused,), memory=None, behaviour=None))
+    refused = deployment(refused="no runtime", stairs=(), overhead=None, peak=None)
+    text = page_text(report(deployments=(refused,), memory=None, behaviour=None))
     assert "no runtime" in text
     assert "<svg" not in text

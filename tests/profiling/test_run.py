@@ -14,7 +14,7 @@ from edgekd.profiling import run as profiling
 from edgekd.profiling.run import expected_s, profile_device
 from edgekd.testing.fakes.clock import FakeClock
 from edgekd.testing.fakes.device import FakeDevice, fake_fingerprint
-from tests.profiling.conftest import arm, behaviour, memory
+from tests.profiling.conftest import behaviour, deployment, memory
 
 LITERT, ORT = Backend.model_validate("litert/xnnpack"), Backend.model_validate("onnxruntime/cpu")
 
@@ -39,9 +39,9 @@ class Paper:
             Paper.clock.advance(Paper.takes_s)
         Paper.asked.append(name)
 
-    def arm(self, backend, precision, tell):
+    def deployment(self, backend, precision, tell):
         self._note(f"{backend} {precision.value}", tell)
-        return arm(precision, backend=backend, quick=self.quick, threads=self.threads)
+        return deployment(precision, backend=backend, quick=self.quick, threads=self.threads)
 
     def memory(self, tell):
         self._note("memory", tell)
@@ -81,7 +81,7 @@ def test_a_second_call_measures_nothing_again(profiled):
     again, asked = profiled()
     assert asked == []
     assert len(again.reused) == 8
-    assert again.arms == report.arms
+    assert again.deployments == report.deployments
 
 
 def test_another_state_of_the_device_is_measured_anew(profiled):
@@ -98,7 +98,7 @@ def test_a_whole_profile_takes_the_place_of_a_quick_one_and_not_the_other_way_ro
     assert len(asked) == 8
     report, asked = profiled(quick=True)
     assert asked == []
-    assert not any(one.quick for one in report.arms)
+    assert not any(one.quick for one in report.deployments)
 
 
 def test_stopped_in_the_middle_it_goes_on_there(profiled):
@@ -148,7 +148,7 @@ def test_a_quick_look_again_leaves_whole_sections_as_they_are(profiled):
     profiled()
     report, asked = profiled(quick=True, again=True)
     assert asked == []
-    assert not any(one.quick for one in report.arms)
+    assert not any(one.quick for one in report.deployments)
 
 
 def test_behaviour_on_another_backend_is_another_section(profiled):
@@ -160,9 +160,11 @@ def test_behaviour_on_another_backend_is_another_section(profiled):
 
 def test_a_section_that_told_nothing_is_tried_again(profiled, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Paper, "arm", lambda self, b, p, tell: arm(p, backend=b, quick=True, refused="it hung"))
+        patch.setattr(
+            Paper, "deployment", lambda self, b, p, tell: deployment(p, backend=b, quick=True, refused="it hung")
+        )
         report, _ = profiled(quick=True)
-        assert {one.refused for one in report.arms} == {"it hung"}
+        assert {one.refused for one in report.deployments} == {"it hung"}
     _, asked = profiled(quick=True)
     assert asked == ["litert/xnnpack float32", "litert/xnnpack int8"]
 
@@ -179,7 +181,12 @@ def test_the_page_lies_beside_the_sections(profiled):
 
 
 def test_a_quick_look_is_expected_within_fifty_seconds():
-    sections = ("memory", "arm-litert-xnnpack-float32", "arm-litert-xnnpack-int8", "behaviour-litert-xnnpack")
+    sections = (
+        "memory",
+        "deployment-litert-xnnpack-float32",
+        "deployment-litert-xnnpack-int8",
+        "behaviour-litert-xnnpack",
+    )
     assert expected_s(sections, quick=True) <= 50
     assert expected_s(("memory",), quick=False) < 10
 
@@ -212,7 +219,7 @@ def test_another_number_of_threads_is_another_section(profiled):
     profiled(quick=True)
     report, asked = profiled(quick=True, threads=2)
     assert asked == ["litert/xnnpack float32", "litert/xnnpack int8"]
-    assert (report.threads, [one.threads for one in report.arms]) == (2, [2, 2])
+    assert (report.threads, [one.threads for one in report.deployments]) == (2, [2, 2])
     assert profiled(quick=True, threads=2)[1] == profiled(quick=True)[1] == []
     text = (Path(report.folder) / "report.html").read_text()
     assert "int8, 2 threads" in text

@@ -106,8 +106,8 @@ def plans(profiler):
 
 
 @pytest.mark.slow
-def test_an_arm_has_its_stairs_and_networks_and_fills_the_table(profiler):
-    found = profiler().arm(ORT, Precision.FLOAT32, silent)
+def test_an_deployment_has_its_stairs_and_networks_and_fills_the_table(profiler):
+    found = profiler().deployment(ORT, Precision.FLOAT32, silent)
     assert (found.refused, len(found.stairs), len(found.table)) == ("", 16, 36)
     assert len({one.name for one in found.table}) == 36
     assert {one.name for one in found.table} <= {probe.name for probe in candidates()}
@@ -115,7 +115,7 @@ def test_an_arm_has_its_stairs_and_networks_and_fills_the_table(profiler):
     (kept,) = kept_tables()
     assert (kept.device, kept.backend, kept.precision, kept.threads) == ("board", ORT, Precision.FLOAT32, 1)
     assert len(kept.rows) == 2 + 16 + 36
-    assert [row.low_us for row in kept.rows[2:18]] == [one.low_us.value for one in found.stairs]
+    assert [row.p5_us for row in kept.rows[2:18]] == [one.p5_us.value for one in found.stairs]
 
 
 @pytest.mark.slow
@@ -124,7 +124,7 @@ def test_the_second_half_of_the_networks_are_chosen_by_what_the_first_told(profi
         """Another device: deep layers at small pictures are dear."""
         return 3.0 + sum(1e-5 * k.macs + (40.0 if k.height < 10 else 0.1) for k in kernels)
 
-    one, other = (profiler(us).arm(ORT, Precision.FLOAT32, silent).table for us in (latency_us, strange))
+    one, other = (profiler(us).deployment(ORT, Precision.FLOAT32, silent).table for us in (latency_us, strange))
     names = [[probed.name for probed in table] for table in (one, other)]
     assert names[0][:18] == names[1][:18]
     assert set(names[0][18:]) != set(names[1][18:])
@@ -132,9 +132,9 @@ def test_the_second_half_of_the_networks_are_chosen_by_what_the_first_told(profi
 
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("threads", [1, 3])
-def test_arms_are_measured_and_kept_with_the_threads_asked_for(profiler, threads):
+def test_deployments_are_measured_and_kept_with_the_threads_asked_for(profiler, threads):
     several = profiler(threads=threads)
-    found = several.arm(ORT, Precision.INT8, silent)
+    found = several.deployment(ORT, Precision.INT8, silent)
     assert {plan.threads for plan in plans(several)} == {threads}
     assert found.threads == kept_tables()[0].threads == threads
 
@@ -150,7 +150,7 @@ def test_operators_are_timed_by_the_runtimes_own_profile(profiler):
         return Script(operators=tuple(times))
 
     asked = profiler(outcomes=script)
-    found = asked.arm(ORT, Precision.FLOAT32, silent)
+    found = asked.deployment(ORT, Precision.FLOAT32, silent)
     assert [plan.profile for plan in plans(asked)].count(True) == 2
     assert found.operators_detail == ""
     assert [(one.network, one.kind, one.count, one.time_us.value) for one in found.operators] == [
@@ -165,13 +165,13 @@ def test_operators_are_timed_by_the_runtimes_own_profile(profiler):
 @pytest.mark.usefixtures("few")
 def test_where_some_operators_are_not_told_there_is_no_rate_of_them(profiler):
     times = tuple(OperatorTime(name=f"Conv{at}", kind="Conv", time_us=5.0) for at in range(8))  # of nine
-    found = profiler(outcomes=lambda job: Script(operators=times)).arm(ORT, Precision.FLOAT32, silent)
+    found = profiler(outcomes=lambda job: Script(operators=times)).deployment(ORT, Precision.FLOAT32, silent)
     assert [(one.count, one.macs_per_s) for one in found.operators[:1]] == [(8, None)]
 
 
 @pytest.mark.usefixtures("few")
 def test_where_a_runtime_tells_no_operators_it_is_said(profiler):
-    found = profiler(refused=("depthwise",)).arm(ORT, Precision.INT8, silent)
+    found = profiler(refused=("depthwise",)).deployment(ORT, Precision.INT8, silent)
     assert found.operators == ()
     assert found.operators_detail == ("resnet-8: this backend doesn't tell them; depthwise: no kernel for it here")
     assert found.refused == ""
@@ -183,7 +183,7 @@ def test_a_network_that_can_not_be_timed_takes_nothing_from_the_others(profiler,
     def outcomes(job):
         return Outcome.OUT_OF_MEMORY if job.artefact.path.stem == missing else Outcome.OK
 
-    found = profiler(outcomes=outcomes).arm(ORT, Precision.FLOAT32, silent)
+    found = profiler(outcomes=outcomes).deployment(ORT, Precision.FLOAT32, silent)
     assert found.refused == ""
     assert len(found.missed) == 1
     assert found.missed[0].startswith(f"{missing}: out-of-memory")
@@ -196,7 +196,7 @@ def test_where_most_can_not_be_timed_what_could_is_kept_and_nothing_concluded(pr
     def outcomes(job):
         return Outcome.HUNG if job.artefact.path.stem.startswith("width") else Outcome.OK
 
-    found = profiler(outcomes=outcomes).arm(ORT, Precision.FLOAT32, silent)
+    found = profiler(outcomes=outcomes).deployment(ORT, Precision.FLOAT32, silent)
     assert found.refused.startswith("hung")
     assert (found.peak, found.stairs, found.table) == (None, (), ())
     assert len(kept_tables()[0].rows) == 2
@@ -204,16 +204,16 @@ def test_where_most_can_not_be_timed_what_could_is_kept_and_nothing_concluded(pr
 
 @pytest.mark.usefixtures("few")
 def test_a_torn_table_costs_nothing_that_was_measured(profiler):
-    profiler().arm(ORT, Precision.FLOAT32, silent)
+    profiler().deployment(ORT, Precision.FLOAT32, silent)
     (path,) = tables_folder().glob("*.json")
     path.write_text("{")
-    found = profiler().arm(ORT, Precision.FLOAT32, silent)
+    found = profiler().deployment(ORT, Precision.FLOAT32, silent)
     assert (found.refused, len(found.stairs)) == ("", 16)
     assert path.name in found.not_kept
 
 
 def test_what_can_not_be_made_is_told_and_nothing_kept(profiler):
-    found = profiler(refused=(stairs(False)[3].name,)).arm(ORT, Precision.INT8, silent)
+    found = profiler(refused=(stairs(False)[3].name,)).deployment(ORT, Precision.INT8, silent)
     assert (found.refused, found.stairs) == ("no kernel for it here", ())
     assert kept_tables() == ()
 
@@ -225,7 +225,7 @@ def test_a_quick_look_measures_each_batch_once_however_busy_the_machine_is(profi
     assert len(quick.session.asked) == 1
     whole.memory(silent)
     assert len(whole.session.asked) > 1
-    found = quick.arm(ORT, Precision.FLOAT32, silent)
+    found = quick.deployment(ORT, Precision.FLOAT32, silent)
     assert [count for count, _ in quick.session.asked[1:]] == [2 + len(stairs(True))]
     assert (found.table, found.operators, found.operators_detail) == ((), (), "")
     quick.behaviour(ORT, silent)

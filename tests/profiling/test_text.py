@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from edgekd.profiling.text import each_words, profile_lines, steps_of
-from tests.profiling.conftest import arm, stair
+from tests.profiling.conftest import deployment, stair
 
 
 def test_it_fits_80_columns_and_says_what_was_found(report):
-    lines = profile_lines(report(reused=("memory", "arm-litert-xnnpack-float32")))
+    lines = profile_lines(report(reused=("memory", "deployment-litert-xnnpack-float32")))
     assert max(map(len, lines)) <= 80
     text = " ".join(" ".join(lines).split())
     assert "90 GFLOP/s" in text
@@ -18,24 +18,24 @@ def test_it_fits_80_columns_and_says_what_was_found(report):
     assert "operators on litert/xnnpack float32: Conv 98 G multiply-adds/s, Add 2 us" in text
     assert "no operators on litert/xnnpack float32: depthwise: this backend doesn't tell them" in text
     assert "p50 back to back 270 us, at 30 calls a second 410 us" in text
-    assert "known before: memory, arm-litert-xnnpack-float32" in text
+    assert "known before: memory, deployment-litert-xnnpack-float32" in text
 
 
 def test_steps_are_where_one_more_rung_costs_more_than_its_work():
-    assert steps_of(arm()) == (16, 32, 48)
-    smooth = arm(stairs=tuple(stair(width, 0.01 * width**2) for width in range(4, 65, 4)))
+    assert steps_of(deployment()) == (16, 32, 48)
+    smooth = deployment(stairs=tuple(stair(width, 0.01 * width**2) for width in range(4, 65, 4)))
     assert steps_of(smooth) == ()
 
 
 def test_an_operator_too_short_for_its_profile_takes_no_time_of_nothing():
-    (_, add) = arm().operators
+    (_, add) = deployment().operators
     assert each_words(add) == "2 us"
     assert each_words(add.but(time_us=add.time_us.but(value=0.0))) == "under 1 us"
 
 
-def test_arms_of_several_threads_are_told_apart_and_what_was_missed_is_said(report):
-    four = arm(threads=4, missed=("peak: out-of-memory at once",), not_kept="board.json: is torn")
-    lines = profile_lines(report(threads=4, quick=True, arms=(arm(), four)))
+def test_deployments_of_several_threads_are_told_apart_and_what_was_missed_is_said(report):
+    four = deployment(threads=4, missed=("peak: out-of-memory at once",), not_kept="board.json: is torn")
+    lines = profile_lines(report(threads=4, quick=True, deployments=(deployment(), four)))
     assert max(map(len, lines)) <= 80
     text = " ".join(" ".join(lines).split())
     assert " litert/xnnpack, 4 threads float32 90 GFLOP/s 1.5 us 17 " in text

@@ -21,11 +21,11 @@ from edgekd.store.atomic import write_json
 from edgekd.store.certificate import CERTIFICATE, Certificate, Parity
 from edgekd.store.records import (
     Accuracy,
-    Arm,
-    ArmReading,
-    ArmsRecord,
     CurvePoint,
-    DroppedArm,
+    Deployment,
+    DeploymentReading,
+    DeploymentsRecord,
+    DroppedDeployment,
     FinalistRecord,
     MaskReport,
     MasksRecord,
@@ -43,8 +43,11 @@ from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 from edgekd.testing.fakes.device import FakeDevice, Script, fake_fingerprint
 
 LITERT, ORT = Backend.model_validate("litert/xnnpack"), Backend.model_validate("onnxruntime/cpu")
-FLOAT, INT8 = Arm(backend=LITERT, precision=Precision.FLOAT32), Arm(backend=LITERT, precision=Precision.INT8)
-OTHER = Arm(backend=ORT, precision=Precision.INT8)
+FLOAT, INT8 = (
+    Deployment(backend=LITERT, precision=Precision.FLOAT32),
+    Deployment(backend=LITERT, precision=Precision.INT8),
+)
+OTHER = Deployment(backend=ORT, precision=Precision.INT8)
 PLAN = MeasurePlan(processes=5, rounds=2, profile=True)
 FEATURES = StaticFeatures(parameters=10, macs=100, weight_bytes=40, peak_activation_bytes=64, bytes_moved=200, depth=3)
 OPERATORS = (
@@ -88,28 +91,32 @@ class Written:
         )
         self.run = Run.create(folder, self.header)
 
-    def candidate(self, arm: Arm = INT8, width: int = 8) -> Candidate:
-        plan = CompressionPlan(precision=arm.precision)
-        return Candidate(family=self.name, arch=Arch.of({"width": width}), plan=plan, backend=arm.backend)
+    def candidate(self, deployment: Deployment = INT8, width: int = 8) -> Candidate:
+        plan = CompressionPlan(precision=deployment.precision)
+        return Candidate(family=self.name, arch=Arch.of({"width": width}), plan=plan, backend=deployment.backend)
 
     def masks(self) -> None:
         mask = MaskReport(name="size.file", asks="weights alone <= 1 KiB", kind=EvidenceKind.ANALYTIC, removed=3)
         self.run.write(MasksRecord(space_size=16, considered=16, masks=(mask,), left=13))
 
-    def arms(self) -> None:
+    def deployments(self) -> None:
         readings = []
-        for arm in (FLOAT, INT8, OTHER):
-            (measurement,) = self.session.measure([self.job(arm.backend)], PLAN)
-            low = figure_of(measurement, "latency.low")
+        for deployment in (FLOAT, INT8, OTHER):
+            (measurement,) = self.session.measure([self.job(deployment.backend)], PLAN)
+            low = figure_of(measurement, "latency.p5")
             arch = Arch.of({"width": 8})
-            readings.append(ArmReading(arm=arm, arch=arch, measurement=measurement, size_bytes=100, low_us=low))
-        slower = NeverSlower(arm=INT8, ratio=1.4, faster=False, smaller=True, regressed=(f"CONV_2D {self.name}",))
+            readings.append(
+                DeploymentReading(deployment=deployment, arch=arch, measurement=measurement, size_bytes=100, p5_us=low)
+            )
+        slower = NeverSlower(
+            deployment=INT8, ratio=1.4, faster=False, smaller=True, regressed=(f"CONV_2D {self.name}",)
+        )
         self.run.write(
-            ArmsRecord(
-                anchors=(Arch.of({"width": 8}),),
+            DeploymentsRecord(
+                reference_archs=(Arch.of({"width": 8}),),
                 readings=tuple(readings),
                 kept=(FLOAT, INT8),
-                dropped=(DroppedArm(arm=OTHER, reason=f"2.00x the latency of {self.name}"),),
+                dropped=(DroppedDeployment(deployment=OTHER, reason=f"2.00x the latency of {self.name}"),),
                 never_slower=(slower,),
                 noise=0.004,
                 tail=1.1,
@@ -166,7 +173,7 @@ class Written:
             measurement=measurement,
             figures=figures,
             verdict=judge(self.target, figures),
-            never_slower=NeverSlower(arm=INT8, ratio=0.6, faster=True, smaller=True),
+            never_slower=NeverSlower(deployment=INT8, ratio=0.6, faster=True, smaller=True),
             chosen=chosen,
             reason=f"the most accurate, says {self.name}",
         )
@@ -178,10 +185,10 @@ class Written:
         accuracy = Accuracy(value=0.9123, kind=AccuracyKind.ARTEFACT, split="validation", samples=50, method="file")
         plain = {"precision": Precision.FLOAT32, "student": digest_json("student")}
         gone = StageReading(
-            stage="inherited", accuracy=None, size_bytes=None, low_us=None, detail=f"gone, says {self.name}", **plain
+            stage="inherited", accuracy=None, size_bytes=None, p5_us=None, detail=f"gone, says {self.name}", **plain
         )
-        low = figure_of(measurement, "latency.low")
-        done = StageReading(stage="distill", accuracy=accuracy, size_bytes=300, low_us=low, **plain)
+        low = figure_of(measurement, "latency.p5")
+        done = StageReading(stage="distill", accuracy=accuracy, size_bytes=300, p5_us=low, **plain)
         self.run.write(StagesRecord(finalist=1, backend=LITERT, stages=(gone, done)))
 
     def scored(self) -> Figure:
@@ -231,7 +238,7 @@ class Written:
     def whole(self) -> Run:
         """Everything a finished, certified run has."""
         self.masks()
-        self.arms()
+        self.deployments()
         self.trials()
         finalist = self.finalist()
         self.stages()

@@ -17,8 +17,8 @@ Write = Callable[..., Any]
     ("budgets", "metric"),
     [
         ({"latency": {"p99": "1 ms", "load": "1 s"}}, "latency.p99"),
-        ({"latency": {"first": "1 ms"}}, "latency.low"),
-        ({}, "latency.low"),
+        ({"latency": {"first": "1 ms"}}, "latency.p5"),
+        ({}, "latency.p5"),
     ],
 )
 def test_the_front_shows_the_latency_that_is_asked_for(write: Write, budgets: dict[str, Any], metric: str) -> None:

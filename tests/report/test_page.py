@@ -19,7 +19,15 @@ from edgekd.running import RunAnswer
 from edgekd.store.atomic import write_json
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.explanation import ExplanationRecord, TermShare
-from edgekd.store.predicted import ArmMemory, ArmPredictor, Costs, HeldOut, MemoryFit, PredictorsRecord, Scales
+from edgekd.store.predicted import (
+    Costs,
+    DeploymentMemory,
+    DeploymentPredictor,
+    HeldOut,
+    MemoryFit,
+    PredictorsRecord,
+    Scales,
+)
 from edgekd.store.schema import read_record
 from tests.report.conftest import INT8
 
@@ -152,7 +160,7 @@ def test_one_file_and_no_network(write: Write) -> None:
     assert sorted(p.name for p in written.run.folder.glob("report*")) == ["report.html"]
 
 
-@pytest.mark.parametrize("steps", [[], ["masks"], ["masks", "arms"], ["masks", "arms", "trials"]])
+@pytest.mark.parametrize("steps", [[], ["masks"], ["masks", "deployments"], ["masks", "deployments", "trials"]])
 def test_an_unfinished_run_is_drawn(write: Write, steps: list[str]) -> None:
     written = write()
     for step in steps:
@@ -180,8 +188,8 @@ def test_a_run_without_certificate_shows_the_finalists_verdict(write: Write) -> 
 def test_what_a_prediction_removed_is_told_with_its_error(write: Write) -> None:
     written = write()
     written.masks()
-    fit = ArmPredictor(
-        arm=INT8,
+    fit = DeploymentPredictor(
+        deployment=INT8,
         samples=24,
         costs=Costs(form="all kernels alike", vector=1, constant_us=0.0, coefficients={}),
         scales=Scales(),
@@ -192,11 +200,13 @@ def test_what_a_prediction_removed_is_told_with_its_error(write: Write) -> None:
         removed=7,
     )
     memory = MemoryFit(constant_bytes=9e5, coefficients=(4.0, 4.0, 0.0), samples=23, error_bytes=65_536.0)
-    bound = ArmMemory(arm=INT8, fit=memory, bound_bytes=2.0 * 1024**2, removed=3)
-    written.run.write(PredictorsRecord(number=0, batch=1, arms=(fit,), memories=(bound,), seconds=1.0, ended_s=9.0))
+    bound = DeploymentMemory(deployment=INT8, fit=memory, bound_bytes=2.0 * 1024**2, removed=3)
+    written.run.write(
+        PredictorsRecord(number=0, batch=1, deployments=(fit,), memories=(bound,), seconds=1.0, ended_s=9.0)
+    )
     text = page_of(written).text
     assert "memory.model <= 2 MiB, at the lower end of its interval; fitted to 23 measurements, off by 64 KiB" in text
-    assert "latency.low <= 150 us, at the lower end of its interval; fitted to 24 measurements" in text
+    assert "latency.p5 <= 150 us, at the lower end of its interval; fitted to 24 measurements" in text
     assert "off by 2.1 % on those left out, by 8.3 % at 95 %" in text
 
 
@@ -318,8 +328,8 @@ def test_each_round_has_its_row(write: Write) -> None:
     written = write()
     written.whole()
     arch = Arch.of({"width": 8})
-    option = RoundOption(arch=arch, low_us=10.0, size_bytes=10, accuracy=0.875)
-    other = RoundOption(arch=Arch.of({"width": 4}), low_us=5.0, size_bytes=5, accuracy=None, detail="<it> crashed")
+    option = RoundOption(arch=arch, p5_us=10.0, size_bytes=10, accuracy=0.875)
+    other = RoundOption(arch=Arch.of({"width": 4}), p5_us=5.0, size_bytes=5, accuracy=None, detail="<it> crashed")
     written.run.write(RoundRecord(number=1, before=option, options=(option, other), arch=arch))
     written.run.write(RoundRecord(number=2, before=option, options=(option,), arch=None))
     text = page_of(written).text
@@ -365,10 +375,16 @@ def test_a_choice_that_was_trained_is_shown_with_its_errors(write: Write) -> Non
 
     written = write()
     written.whole()
-    (arm,) = {reading.arm for reading in written.run.arms().readings if reading.arm.precision.value == "float32"}
+    (deployment,) = {
+        reading.deployment
+        for reading in written.run.deployments().readings
+        if reading.deployment.precision.value == "float32"
+    }
     written.run.write(
         PlanRecord(
-            axes=(Axis(name="width", choices=(8, 16, 24)),), arms=(arm,), anchors=1, sampler="relaxed", batch=2,
+            axes=(Axis(name="width", choices=(8, 16, 24)),), deployments=(deployment,), reference_archs=1,
+            sampler="differentiable",
+            batch=2,
             trials=3, finalists=1, measure=MeasurePlan(), certify=MeasurePlan(), refine_images=1,
         )
     )  # fmt: skip
@@ -377,7 +393,7 @@ def test_a_choice_that_was_trained_is_shown_with_its_errors(write: Write) -> Non
         CostTerm(name="energy", bound=None, unit="J", kind="measured", detail="no <meter> was read"),
     )
     model = LatencyModelRecord(
-        arm=arm, form="a straight line", constant_us=1.0, coefficients={}, samples=24, error_median=0.031,
+        deployment=deployment, form="a straight line", constant_us=1.0, coefficients={}, samples=24, error_median=0.031,
         error_worst=0.127, bandwidth=None, pieces=(), terms=terms,
     )  # fmt: skip
     written.run.write(model)
@@ -399,7 +415,7 @@ def test_a_choice_that_was_trained_is_shown_with_its_errors(write: Write) -> Non
             nearby=FeaturesRecord(space_size=3, indices=(), features=()), order=(1, 0), predicted_us=(80.0, 50.0),
         )
     )  # fmt: skip
-    low = next(figure for figure in written.run.trials()[1].figures if figure.metric == "latency.low")
+    low = next(figure for figure in written.run.trials()[1].figures if figure.metric == "latency.p5")
     page = page_of(written)
     assert "settled on width=16 , with 0.5 bits still open" in page.text
     assert "1 1.0000 1.00 1.5 140 % width=16 2 1.0000 0.5000" in page.text

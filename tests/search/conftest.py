@@ -25,7 +25,7 @@ from edgekd.search.search import Parts, Search
 from edgekd.search.trials.files import place
 from edgekd.search.trials.sampler import TpeSampler
 from edgekd.store import atomic
-from edgekd.store.records import Accuracy, Arm, FinalistRecord, OutcomeRecord, PlanRecord, RunHeader
+from edgekd.store.records import Accuracy, Deployment, FinalistRecord, OutcomeRecord, PlanRecord, RunHeader
 from edgekd.store.run import Run
 from edgekd.targets.target import Target
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
@@ -40,7 +40,7 @@ AXES = (
 )
 LITERT, ORT = Backend.model_validate("litert/xnnpack"), Backend.model_validate("onnxruntime/cpu")
 F32, INT8 = Precision.FLOAT32, Precision.INT8
-ARMS = tuple(Arm(backend=b, precision=p) for b in (LITERT, ORT) for p in (F32, INT8))
+ARMS = tuple(Deployment(backend=b, precision=p) for b in (LITERT, ORT) for p in (F32, INT8))
 QUIET = TimingNoise(low=0.0, body=0.0, tail=0.0)
 
 
@@ -124,8 +124,8 @@ class Lab:
         self.plan = PlanRecord(
             **{
                 "axes": AXES,
-                "arms": ARMS,
-                "anchors": 4,
+                "deployments": ARMS,
+                "reference_archs": 4,
                 "sampler": "tpe",
                 "batch": 4,
                 "trials": 24,

@@ -148,12 +148,12 @@ def test_a_model_as_it_came_does_not_end_proposing_before_anything_is_trained(ma
     assert any(not finalist.candidate.plan.untouched for finalist in run.finalists())
 
 
-@pytest.mark.parametrize("anchors", [1, 3])  # one is the smallest network, three have the largest
+@pytest.mark.parametrize("reference_archs", [1, 3])  # one is the smallest network, three have the largest
 @pytest.mark.parametrize(("p95", "said"), [("200 ms", True), ("400 us", False)])
 def test_a_space_far_below_the_budget_is_said_at_the_start(
-    make_lab: Callable[..., Any], p95: str, said: bool, anchors: int
+    make_lab: Callable[..., Any], p95: str, said: bool, reference_archs: int
 ) -> None:
-    lab = make_lab(target={"budgets": {"latency": {"p95": p95}}}, trials=4, anchors=anchors)
+    lab = make_lab(target={"budgets": {"latency": {"p95": p95}}}, trials=4, reference_archs=reference_archs)
     lab.search()
     lines = [line for line in lab.lines if "your space ends at" in line]
     assert bool(lines) == said

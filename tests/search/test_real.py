@@ -17,7 +17,7 @@ student: {family: resnet, space: {width: [8, 16], depth: [1, 1]}}
 target: small
 recipe:
   - distill: {loss: {ce: {}}, epochs: 2}
-search: {budget: 20 min, trials: 2, batch: 2, anchors: 1, finalists: 1, accuracy: {short: {epochs: 1}}}
+search: {budget: 20 min, trials: 2, batch: 2, reference_archs: 1, finalists: 1, accuracy: {short: {epochs: 1}}}
 export: {input: uint8, layout: nhwc, preprocess: fold}
 """
 TARGET = """
@@ -90,7 +90,7 @@ def test_a_search_is_stopped_resumed_and_replayed(tmp_path: Path) -> None:
     assert run.resolve(chosen.artefact).path.is_file()
     assert chosen.accuracy is not None
     assert chosen.accuracy.kind == "artefact"
-    assert {m.arm.precision for m in run.arms().never_slower}  # type: ignore[union-attr]
+    assert {m.deployment.precision for m in run.deployments().never_slower}  # type: ignore[union-attr]
     trial = next(t for t in run.trials() if t.number == chosen.trial)
     # untrained and trained files are alike enough for a search to believe the untrained one
     assert trial.size_bytes == pytest.approx(chosen.artefact.size_bytes, rel=0.1)

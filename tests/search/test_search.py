@@ -22,11 +22,11 @@ from edgekd.store.run import Run
 def decisions(folder: Path) -> dict[str, Any]:
     """What was decided, without what a clock or the noise of a batch had a part in."""
     run = Run.open(folder)
-    arms, outcome = run.arms(), run.outcome()
-    assert arms is not None
+    deployments, outcome = run.deployments(), run.outcome()
+    assert deployments is not None
     assert outcome is not None
     return {
-        "arms": (arms.anchors, arms.kept, arms.dropped),
+        "deployments": (deployments.reference_archs, deployments.kept, deployments.dropped),
         "trials": [
             (t.number, t.batch, t.asked, t.candidate, t.outcome, t.detail, t.accuracy, t.sha256) for t in run.trials()
         ],
@@ -47,15 +47,15 @@ def test_finds_the_most_accurate_candidate_that_fits(lab: Any) -> None:
     assert chosen.trial == max(fit, key=lambda t: t.accuracy.value if t.accuracy else 0).number
 
 
-def test_never_repeats_a_candidate_nor_proposes_a_masked_one(lab: Any) -> None:
+def test_never_repeats_a_candidate_nor_proposes_a_filtered_one(lab: Any) -> None:
     lab.search()
     run = Run.open(lab.folder)
     candidates = [t.candidate for t in run.trials()]
     assert len(candidates) == len(set(candidates)) == 24
     assert all(t.features.weight_bytes <= 40 * 1024 for t in run.trials())
-    masks = run.masks()
-    assert masks is not None
-    assert masks.masks[0].removed > 0
+    filters = run.filters()
+    assert filters is not None
+    assert filters.filters[0].removed > 0
 
 
 def test_only_what_fits_is_trained(lab: Any) -> None:
@@ -74,16 +74,16 @@ def test_a_person_sees_which_budget_a_candidate_misses_and_by_what(make_lab: Cal
     assert all(re.fullmatch(r"over-budget \(latency\.p95 ~\+\d+\.\d %\) @ [\d.]+ [mu]s low", note) for note in seen)
 
 
-def test_the_slower_int8_arm_is_dropped_where_size_is_no_point(make_lab: Callable[..., Any]) -> None:
+def test_the_slower_int8_deployment_is_dropped_where_size_is_no_point(make_lab: Callable[..., Any]) -> None:
     lab = make_lab(target={"budgets": {"latency": {"p95": "120 us"}}})
     lab.search()
-    arms = Run.open(lab.folder).arms()
-    assert arms is not None
-    assert [str(arm) for arm in arms.kept] == ["litert/xnnpack float32", "litert/xnnpack int8"]
-    slower = {str(n.arm): n for n in arms.never_slower}["onnxruntime/cpu int8"]
+    deployments = Run.open(lab.folder).deployments()
+    assert deployments is not None
+    assert [str(deployment) for deployment in deployments.kept] == ["litert/xnnpack float32", "litert/xnnpack int8"]
+    slower = {str(n.deployment): n for n in deployments.never_slower}["onnxruntime/cpu int8"]
     assert not slower.faster
     assert slower.ratio > 1.0
-    assert "1." in next(d.reason for d in arms.dropped if str(d.arm) == "onnxruntime/cpu int8")
+    assert "1." in next(d.reason for d in deployments.dropped if str(d.deployment) == "onnxruntime/cpu int8")
 
 
 @pytest.mark.slow
@@ -118,19 +118,19 @@ def test_the_budget_is_kept_with_time_for_the_finalists(make_lab: Callable[..., 
 
 
 @pytest.mark.slow
-def test_files_seen_on_the_anchors_save_trials_that_are_too_large(make_lab: Callable[..., Any]) -> None:
+def test_files_seen_on_the_reference_archs_save_trials_that_are_too_large(make_lab: Callable[..., Any]) -> None:
     lab = make_lab(by_files_seen=True, trials=None, target={"budgets": {"size": {"file": "12.3 KiB"}}})
     lab.search()
     run = Run.open(lab.folder)
-    arms = run.arms()
-    assert arms is not None
-    assert arms.masks[0].removed > 0
-    # the format adds 2,000 bytes however many operators there are, a third of that at the deepest anchor
+    deployments = run.deployments()
+    assert deployments is not None
+    assert deployments.filters[0].removed > 0
+    # the format adds 2,000 bytes however many operators there are, a third of that at the deepest reference arch
     assert all(t.size_bytes is not None and t.size_bytes < 12.3 * 1024 + 1400 for t in run.trials())
     assert replay(run).same
 
 
-def test_surviving_arms_are_measured_again_on_each_finalist(make_lab: Callable[..., Any]) -> None:
+def test_surviving_deployments_are_measured_again_on_each_finalist(make_lab: Callable[..., Any]) -> None:
     def near(candidate: Candidate, plan: MeasurePlan | None) -> float:
         """On wide archs int8 takes as long as float32 and a half."""
         slow = candidate.plan.precision is Precision.INT8 and candidate.arch["wide"] >= 3
@@ -149,7 +149,7 @@ def test_surviving_arms_are_measured_again_on_each_finalist(make_lab: Callable[.
     assert replay(run).same
 
 
-def test_two_trials_that_settle_at_one_arm_are_one_finalist(make_lab: Callable[..., Any]) -> None:
+def test_two_trials_that_settle_at_one_deployment_are_one_finalist(make_lab: Callable[..., Any]) -> None:
     def later(candidate: Candidate, _: MeasurePlan | None) -> float:
         searched = Run.open(lab.folder).proposals() is not None
         return 3.0 if searched and candidate.plan.precision is Precision.INT8 else 1.0
@@ -166,8 +166,8 @@ def test_two_trials_that_settle_at_one_arm_are_one_finalist(make_lab: Callable[.
 
 
 def test_a_fully_integer_target_takes_no_file_that_computes_in_float(make_lab: Callable[..., Any]) -> None:
-    int8 = tuple(arm for arm in make_lab().plan.arms if arm.precision is Precision.INT8)
-    lab = make_lab(arms=int8, target={"budgets": {"latency": {"p95": "120 us"}}, "fully_integer": True})
+    int8 = tuple(deployment for deployment in make_lab().plan.deployments if deployment.precision is Precision.INT8)
+    lab = make_lab(deployments=int8, target={"budgets": {"latency": {"p95": "120 us"}}, "fully_integer": True})
     lab.float_operators = lambda candidate: () if candidate.arch["wide"] == 2 else ("QUANTIZE (input)",)
     assert lab.search().exit_code == 0
     run = Run.open(lab.folder)
@@ -180,8 +180,8 @@ def test_a_fully_integer_target_takes_no_file_that_computes_in_float(make_lab: C
 
 
 def test_a_file_that_cannot_tell_its_operators_is_not_fully_integer(make_lab: Callable[..., Any]) -> None:
-    int8 = tuple(arm for arm in make_lab().plan.arms if arm.precision is Precision.INT8)
-    lab = make_lab(arms=int8, target={"budgets": {"latency": {"p95": "120 us"}}, "fully_integer": True})
+    int8 = tuple(deployment for deployment in make_lab().plan.deployments if deployment.precision is Precision.INT8)
+    lab = make_lab(deployments=int8, target={"budgets": {"latency": {"p95": "120 us"}}, "fully_integer": True})
     assert lab.search().exit_code == 5
 
 
@@ -224,7 +224,7 @@ def test_crashes_refusals_and_hangs_are_outcomes_of_trials(lab: Any) -> None:
             assert (trial.outcome, trial.detail) == ("crashed", "scripted crashed")
 
 
-def test_no_arm_at_all_says_why(lab: Any) -> None:
+def test_no_deployment_at_all_says_why(lab: Any) -> None:
     lab.conversions = lambda _: ConversionOutcome.REFUSED
     with pytest.raises(MissingError, match="scripted refused"):
         lab.search()
@@ -242,7 +242,7 @@ def test_nothing_fits_names_the_nearest_and_what_would_help(make_lab: Callable[.
     assert not lab.estimated
 
 
-def test_masks_that_leave_nothing_end_the_search_at_once(make_lab: Callable[..., Any]) -> None:
+def test_filters_that_leave_nothing_end_the_search_at_once(make_lab: Callable[..., Any]) -> None:
     lab = make_lab(target={"budgets": {"size": {"file": "10 B"}}})
     outcome = lab.search()
     assert outcome.exit_code == 5
@@ -332,7 +332,11 @@ def test_hundreds_of_trials_are_searched_to_the_end(make_lab: Callable[..., Any]
 
 
 def test_the_compressed_winner_is_compared_with_its_float_twin(make_lab: Callable[..., Any]) -> None:
-    lab = make_lab(arms=tuple(arm for arm in make_lab().plan.arms if arm.precision is Precision.INT8))
+    lab = make_lab(
+        deployments=tuple(
+            deployment for deployment in make_lab().plan.deployments if deployment.precision is Precision.INT8
+        )
+    )
     lab.search()
     chosen = next(f for f in Run.open(lab.folder).finalists() if f.chosen)
     assert chosen.never_slower is not None

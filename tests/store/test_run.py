@@ -14,7 +14,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.records import Filed
 from edgekd.store.atomic import draft_of
 from edgekd.store.lock import RunBusy, locked
-from edgekd.store.records import MasksRecord, OutcomeRecord, RunHeader, TrialRecord
+from edgekd.store.records import FiltersRecord, OutcomeRecord, RunHeader, TrialRecord
 from edgekd.store.run import Run, record_at
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -22,11 +22,11 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def test_a_run_is_read_back_as_it_was_written(tmp_path: Path, header: RunHeader) -> None:
     run = Run.create(tmp_path / "run", header)
-    masks = MasksRecord(space_size=10, considered=10, masks=(), left=10)
-    run.write(masks)
+    filters = FiltersRecord(space_size=10, considered=10, filters=(), left=10)
+    run.write(filters)
     again = Run.open(tmp_path / "run")
     assert again.header == header
-    assert again.masks() == masks
+    assert again.filters() == filters
     assert again.outcome() is None
     assert again.trials() == ()
 
@@ -162,9 +162,9 @@ def test_recorded_runs_load_for_ever(folder: Path, tmp_path: Path) -> None:
     outcome = run.outcome()
     assert outcome is not None
     assert outcome.exit_code == 0
-    for record in (run.plan(), run.features(), run.masks(), run.arms(), run.proposals()):
+    for record in (run.plan(), run.features(), run.filters(), run.deployments(), run.proposals()):
         assert record is not None
-    assert len(run.anchors()) >= 2
+    assert len(run.reference_archs()) >= 2
     assert len(run.trials()) >= 4
     chosen = next(f for f in run.finalists() if f.chosen)
     assert chosen.rank == outcome.chosen

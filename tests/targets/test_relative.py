@@ -8,7 +8,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.targets.relative import floored, require_absolute, resolved
 from edgekd.targets.target import Target
 
-OWN = {"latency.p50": 2000.0, "latency.low": 1900.0, "size.file": 8 * 1024.0**2}
+OWN = {"latency.p50": 2000.0, "latency.p5": 1900.0, "size.file": 8 * 1024.0**2}
 
 
 def target(**fields: object) -> Target:

@@ -217,10 +217,10 @@ def _word(comparison: Comparison) -> Literal["slower", "faster", "alike"]:
 
 
 def _by_sentinel(measurement: Measurement) -> Measurement | None:
-    """The same with its low quantiles in units of its own batch's sentinel."""
-    if measurement.sentinel is None or not measurement.sentinel.low_us:
+    """The same with its 5th percentiles in units of its own batch's sentinel."""
+    if measurement.sentinel is None or not measurement.sentinel.p5_us:
         return None
-    unit_us = float(np.median(measurement.sentinel.low_us))
+    unit_us = float(np.median(measurement.sentinel.p5_us))
     return measurement.but(
-        processes=tuple(process.but(low_us=process.low_us / unit_us) for process in measurement.processes)
+        processes=tuple(process.but(p5_us=process.p5_us / unit_us) for process in measurement.processes)
     )

@@ -31,7 +31,7 @@ from edgekd.errors import ConfigurationError, Interrupted, MissingError, Place, 
 from edgekd.evidence import Figure
 from edgekd.ir.backends import BACKENDS, formats_of
 from edgekd.measure.benches.against import Against, hold_against, match, read_report, require_like
-from edgekd.measure.compare import ALPHA, Comparison, aa_noise, alpha_among, compare, low_us, order
+from edgekd.measure.compare import ALPHA, Comparison, aa_noise, alpha_among, compare, order, p5_us
 from edgekd.measure.conditions import cores_of
 from edgekd.measure.figures import figures_of
 from edgekd.measure.models import find_models, names_of, pair_twins
@@ -302,7 +302,7 @@ def undecided_pairs(
     """
     timed = sorted(
         (i for i, m in enumerate(measurements) if m.is_timed),
-        key=lambda i: low_us(measurements[i]),
+        key=lambda i: p5_us(measurements[i]),
     )
     alpha = alpha_among(len(timed))
     twins = [pair for pair in related if set(pair) <= set(timed)]
@@ -348,9 +348,7 @@ def _rows(
 ) -> tuple[BenchRow, ...]:
     places = order(measurements, noise)
     alpha = alpha_among(sum(place > 0 for place in places))
-    first = min(
-        (i for i, place in enumerate(places) if place == 1), key=lambda i: low_us(measurements[i]), default=None
-    )
+    first = min((i for i, place in enumerate(places) if place == 1), key=lambda i: p5_us(measurements[i]), default=None)
     return tuple(
         BenchRow(
             model=names[job.artefact.path],

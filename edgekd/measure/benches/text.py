@@ -164,7 +164,9 @@ def _noise(report: BenchReport) -> str:
         return f"{noise}."
     tied = [row for row in timed if sum(other.order == row.order for other in timed) > 1]
     if not tied:
-        return f"{noise}: the difference{' is' if len(timed) == 2 else 's are'} real. The order is by the low quantile."
+        return (
+            f"{noise}: the difference{' is' if len(timed) == 2 else 's are'} real. The order is by the 5th percentile."
+        )
     groups = [[_short(row, report) for row in tied if row.order == place] for place in sorted({r.order for r in tied})]
     return f"{noise}: can't be told apart: " + "; ".join(" = ".join(group) for group in groups) + "."
 

@@ -73,7 +73,7 @@ def fit_latency(
     measured_us: Sequence[float],
     near_us: float,
 ) -> LatencyModel:
-    """Fit the low quantiles of some archs, best around ``near_us``. Raises ValueError on fewer than four."""
+    """Fit the 5th percentiles of some archs, best around ``near_us``. Raises ValueError on fewer than four."""
     if len(archs) < 4 or len(archs) != len(measured_us):
         raise ValueError(f"{len(archs)} archs and {len(measured_us)} latencies: four of each at least")
     forms, times = _forms(pieces), np.array(measured_us, dtype=np.float64)

@@ -105,7 +105,7 @@ class PredictReport(Shown):
         for row in self.rows:
             name = names[row.model]
             where = f"{row.backend} {row.precision.value}"[:30]
-            low = next((figure for figure in row.figures if figure.metric == "latency.low"), None)
+            low = next((figure for figure in row.figures if figure.metric == "latency.p5"), None)
             if low is None:
                 yield f" {name:<{width}} {where:<21} {'-':>9}"
                 continue
@@ -226,8 +226,8 @@ def _row(
     table, subject = _table(tables, one), fingerprint.digest()
     figures = [
         Figure(
-            metric="latency.low",
-            value=found.low_us,
+            metric="latency.p5",
+            value=found.p5_us,
             unit="us",
             kind=EvidenceKind.PREDICTED,
             subject=subject,

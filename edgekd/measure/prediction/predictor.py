@@ -42,9 +42,9 @@ _MOST_FOR_SCALES = 64  # measurements: the scales of more are those of so many o
 
 
 class Predicted(NamedTuple):
-    """The low quantile of one call, and the interval that holds it with the confidence asked for."""
+    """The 5th percentile of one call, and the interval that holds it with the confidence asked for."""
 
-    low_us: float
+    p5_us: float
     least_us: float
     most_us: float
 
@@ -126,7 +126,7 @@ class LatencyPredictor(Record):
 
     def _seen(self) -> tuple[Mixture, Floats]:
         mixture, total = self.mixture([reading.kernels for reading in self.readings])
-        return mixture, np.log(np.array([reading.low_us for reading in self.readings]) / total)
+        return mixture, np.log(np.array([reading.p5_us for reading in self.readings]) / total)
 
     def _expected(self, networks: Sequence[Kernels]) -> tuple[Floats, Deviations]:
         asked, base = self.mixture(networks)
@@ -151,7 +151,7 @@ def fit_predictor(
         rest = [reading for index, reading in enumerate(readings) if folds[index] != fold]
         part = _fitted(rest, _without(prior, [readings[int(index)] for index in out]), whole.scales)
         base[out], (mean[out], spread[out]) = part._expected([readings[int(index)].kernels for index in out])
-    seen = np.array([reading.low_us for reading in readings])
+    seen = np.array([reading.p5_us for reading in readings])
     predicted = base * np.exp(mean)
     widths = np.sort(np.abs(np.log(seen / predicted)) / spread)
     errors = np.abs(predicted / seen - 1.0)
@@ -180,7 +180,7 @@ def _fitted(
     readings: Sequence[Reading], prior: LatencyPredictor | None, start: Scales | None = None
 ) -> LatencyPredictor:
     """Without intervals of its own yet."""
-    networks, times = [reading.kernels for reading in readings], [reading.low_us for reading in readings]
+    networks, times = [reading.kernels for reading in readings], [reading.p5_us for reading in readings]
     costs = fit_costs(networks, times, prior.kernel_us if prior else None)
     plain = LatencyPredictor(
         costs=costs, scales=Scales(), readings=tuple(readings), widths=(), held_out=None, prior=prior
@@ -208,7 +208,7 @@ def _without(prior: LatencyPredictor | None, left_out: Sequence[Reading]) -> Lat
         return prior
     if len(rest) < FEWEST:
         return below
-    networks, times = [reading.kernels for reading in rest], [reading.low_us for reading in rest]
+    networks, times = [reading.kernels for reading in rest], [reading.p5_us for reading in rest]
     if (below is None) is (prior.prior is None):
         costs = refit_costs(prior.costs, networks, times, below.kernel_us if below else None)
     else:  # nothing is left of what it was scaled from

@@ -42,15 +42,15 @@ def choose_prior(
     return max(others, key=lambda each: each[0])[1] if others else None
 
 
-def prior_words(arm: str, owner: str, device: str, here: bool = False) -> str:
+def prior_words(deployment: str, owner: str, device: str, here: bool = False) -> str:
     """A prior as a person reads it: `litert/xnnpack int8 of pi5 in another state`."""
     if here:
-        return arm
-    return f"{arm} of {owner}" + (" in another state" if owner == device else "")
+        return deployment
+    return f"{deployment} of {owner}" + (" in another state" if owner == device else "")
 
 
 def readings_of(rows: Sequence[TableRow]) -> tuple[Reading, ...]:
     """The newest rows, as a predictor is fitted to them."""
     return tuple(
-        Reading(kernels=row.kernels, low_us=row.low_us, memory_bytes=row.memory_bytes) for row in rows[-MOST_READINGS:]
+        Reading(kernels=row.kernels, p5_us=row.p5_us, memory_bytes=row.memory_bytes) for row in rows[-MOST_READINGS:]
     )

@@ -1,8 +1,8 @@
-"""The surviving arms once more, on each finalist's own arch: the anchors' order need not hold there.
+"""The surviving deployments once more, on each finalist's own arch: the reference archs' order need not hold there.
 
-Reads anchors/*.json, arms.json and the finalists' trials; writes rechecks/*.json. A finalist goes on at another arm
-where that one is at least as faithful, faster beyond the noise, and no larger where size is limited. Only arms that
-came near on some anchor are measured again.
+Reads reference-archs/*.json, deployments.json and the finalists' trials; writes rechecks/*.json. A finalist goes on at
+another deployment where that one is at least as faithful, faster beyond the noise, and no larger where size is limited.
+Only deployments that came near on some reference arch are measured again.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ from dataclasses import dataclass
 from edgekd.events import Events, stop_if_asked
 from edgekd.ir.plan import Candidate
 from edgekd.search.budget import Budget
-from edgekd.search.deployments.arms import better_arm, rivals
+from edgekd.search.deployments.ranking import better_deployment, rivals
 from edgekd.search.trials.measuring import Bench, reading_of
-from edgekd.store.records import Arm, ArmsRecord, PlanRecord, RecheckRecord, TrialRecord
+from edgekd.store.records import Deployment, DeploymentsRecord, PlanRecord, RecheckRecord, TrialRecord
 from edgekd.store.run import Run
 from edgekd.targets.target import Target
 
 __all__ = ["Recheck", "settled"]
 
 
-def settled(target: Target, arms: ArmsRecord, candidate: Candidate, record: RecheckRecord | None) -> Candidate:
-    """The candidate at the arm that its recheck favours."""
+def settled(
+    target: Target, deployments: DeploymentsRecord, candidate: Candidate, record: RecheckRecord | None
+) -> Candidate:
+    """The candidate at the deployment that its recheck favours."""
     if record is None:
         return candidate
-    arm = better_arm(target, Arm.of(candidate), arms.kept, record.readings, record.noise)
-    return candidate.but(backend=arm.backend, plan=candidate.plan.but(precision=arm.precision))
+    deployment = better_deployment(target, Deployment.of(candidate), deployments.kept, record.readings, record.noise)
+    return candidate.but(backend=deployment.backend, plan=candidate.plan.but(precision=deployment.precision))
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Recheck:
 
     run: Run
     plan: PlanRecord
-    arms: ArmsRecord
+    deployments: DeploymentsRecord
     bench: Bench
     events: Events
     budget: Budget
@@ -52,10 +54,10 @@ class Recheck:
             [candidate for candidates in asked.values() for candidate in candidates],
             self.plan.measure,
             pair=True,
-            progress=lambda what, done, total: self.events.progress("arms", done, total, what),
+            progress=lambda what, done, total: self.events.progress("deployments", done, total, what),
             stop=lambda: stop_if_asked(self.events),
         )
-        readings = [reading_of(Arm.of(result.candidate), result) for result in measured]
+        readings = [reading_of(Deployment.of(result.candidate), result) for result in measured]
         for number, candidates in asked.items():
             mine, readings = readings[: len(candidates)], readings[len(candidates) :]
             self.run.write(
@@ -64,8 +66,8 @@ class Recheck:
 
     def _asked(self, candidate: Candidate) -> list[Candidate]:
         """The candidate and its rivals."""
-        mine = Arm.of(candidate)
-        others = rivals(mine, self.arms.kept, self.run.anchors())
+        mine = Deployment.of(candidate)
+        others = rivals(mine, self.deployments.kept, self.run.reference_archs())
         return [
             candidate.but(backend=a.backend, plan=candidate.plan.but(precision=a.precision)) for a in (mine, *others)
         ]

@@ -20,7 +20,7 @@ from edgekd.measure.settle import measure_until
 from edgekd.search._protocol import Refiner
 from edgekd.search.budget import Budget
 from edgekd.search.finalists.twins import against_twin, can_help
-from edgekd.search.space.feasible import low_us
+from edgekd.search.space.feasible import p5_us
 from edgekd.store.records import FinalistRecord
 from edgekd.store.run import Run
 from edgekd.targets.target import Target
@@ -115,8 +115,8 @@ class Chooser:
             return all(verdict.answer is not Answer.UNSTABLE for verdict in verdicts)
 
         measurements = self._measure([*jobs, *twins.values()], decided, "comparing")
-        arms = self.run.arms()
-        noise = arms.noise if arms is not None else None
+        deployments = self.run.deployments()
+        noise = deployments.noise if deployments is not None else None
         by_twin = dict(zip(twins, measurements[len(waiting) :], strict=True))
         for finalist, measurement in zip(waiting, measurements, strict=False):
             figures, verdict = self._judge(finalist, measurement)
@@ -222,5 +222,5 @@ def _figures(target: Target, finalist: FinalistRecord, measurement: Measurement)
 def _merit(target: Target, finalist: FinalistRecord) -> tuple[bool, float, float, int]:
     accuracy = finalist.accuracy.value if finalist.accuracy else 0.0
     # by what the choice saw: a certificate's own figures have no part in it
-    low = low_us(figures_for_limits(target, finalist.seen, None)) or float("inf")
+    low = p5_us(figures_for_limits(target, finalist.seen, None)) or float("inf")
     return not can_help(target, finalist), -accuracy, low, finalist.rank

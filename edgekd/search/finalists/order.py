@@ -1,6 +1,6 @@
 """Finalists: which trials earn a full recipe, and what becomes of each.
 
-Reads trials/*.json, arms.json, proposals.json and the target; writes finalists/*.json. Accuracy is scored on the
+Reads trials/*.json, deployments.json, proposals.json and the target; writes finalists/*.json. Accuracy is scored on the
 exported file in its runtime, on the validation split.
 """
 
@@ -13,8 +13,8 @@ from edgekd.events import Events, stop_if_asked
 from edgekd.ir.plan import Candidate
 from edgekd.search._protocol import Refined, Refiner
 from edgekd.search.budget import Budget
-from edgekd.search.space.feasible import is_feasible, low_us
-from edgekd.store.records import ArmsRecord, FinalistRecord, RankCorrelation, TrialRecord
+from edgekd.search.space.feasible import is_feasible, p5_us
+from edgekd.store.records import DeploymentsRecord, FinalistRecord, RankCorrelation, TrialRecord
 from edgekd.store.run import Run
 from edgekd.targets.target import Target
 
@@ -25,12 +25,14 @@ _AS_IT_CAME = 3
 _FEWEST_FOR_TAU = 4  # three can be in order by luck once in six
 
 
-def order_of_finalists(target: Target, arms: ArmsRecord, trials: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
+def order_of_finalists(
+    target: Target, deployments: DeploymentsRecord, trials: Sequence[TrialRecord]
+) -> tuple[TrialRecord, ...]:
     """Feasible trials, the best first: the Pareto front of accuracy, latency and size by accuracy, then the rest alike.
 
     Ties in accuracy go to the faster, then the smaller, then the earlier trial.
     """
-    fit = [t for t in trials if t.accuracy is not None and is_feasible(target, t, arms.tails)]
+    fit = [t for t in trials if t.accuracy is not None and is_feasible(target, t, deployments.tails)]
     merits = {trial.number: _merits(trial) for trial in fit}
     dominated = {n for n, mine in merits.items() if any(_dominates(other, mine) for other in merits.values())}
     return tuple(sorted(fit, key=lambda trial: (trial.number in dominated, *_by_accuracy(trial))))
@@ -123,7 +125,7 @@ def _dominates(a: tuple[float, float, float], b: tuple[float, float, float]) -> 
 
 def _merits(trial: TrialRecord) -> tuple[float, float, float]:
     accuracy = trial.accuracy.value if trial.accuracy else 0.0
-    return accuracy, -(low_us(trial.figures) or float("inf")), -float(trial.size_bytes or 0)
+    return accuracy, -(p5_us(trial.figures) or float("inf")), -float(trial.size_bytes or 0)
 
 
 def _by_accuracy(trial: TrialRecord) -> tuple[float, float, float, int]:

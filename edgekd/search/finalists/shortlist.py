@@ -16,7 +16,7 @@ from edgekd.measure.sentinel import judge_measured
 from edgekd.search.budget import SHORTLISTED, Budget
 from edgekd.search.finalists.order import as_it_came_first, order_of_finalists
 from edgekd.search.trials.measuring import Bench
-from edgekd.store.records import ArmsRecord, PlanRecord, Shortlisted, ShortlistRecord, TrialRecord
+from edgekd.store.records import DeploymentsRecord, PlanRecord, Shortlisted, ShortlistRecord, TrialRecord
 from edgekd.store.run import Run
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Answer
@@ -46,10 +46,12 @@ def by_shortlist(
 
 
 def standing(
-    target: Target, arms: ArmsRecord, trials: Sequence[TrialRecord], shortlist: ShortlistRecord | None
+    target: Target, deployments: DeploymentsRecord, trials: Sequence[TrialRecord], shortlist: ShortlistRecord | None
 ) -> tuple[TrialRecord, ...]:
     """The trials that may become finalists, in that order; those that a shortlist is measured of where it is None."""
-    return as_it_came_first(by_shortlist(target, as_it_came_first(order_of_finalists(target, arms, trials)), shortlist))
+    return as_it_came_first(
+        by_shortlist(target, as_it_came_first(order_of_finalists(target, deployments, trials)), shortlist)
+    )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Reads finalists/*.json and students/; writes stages.json. Decides nothing: it is there to be read. Every stage's
 student is exported for the finalist's backend, all files are measured in one interleaved batch, and each is scored by
-its file on the validation split. The figures are brief ones (the low quantile of a trial's plan), and no certificate's.
+its file on the validation split. The figures are brief ones (the 5th percentile of a trial's plan), and no
+certificate's.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Stagewise:
             precision=step.precision,
             accuracy=step.accuracy,
             size_bytes=step.artefact.size_bytes if step.artefact else None,
-            low_us=find_figure(figures, LOW),
+            p5_us=find_figure(figures, LOW),
             measurement=measurement,
             detail=step.detail or (measurement.detail if measurement else ""),
         )

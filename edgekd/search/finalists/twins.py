@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgekd.devices._protocol import Job, Measurement, Outcome
 from edgekd.ir.numerics import Precision
 from edgekd.measure.never_slower import never_slower
-from edgekd.store.records import Arm, FinalistRecord, NeverSlower
+from edgekd.store.records import Deployment, FinalistRecord, NeverSlower
 from edgekd.targets.target import Target
 
 __all__ = ["against_twin", "can_help"]
@@ -21,7 +21,7 @@ def against_twin(
         return None
     found = never_slower(twin, measurement, noise, job.artefact.size_bytes, finalist.artefact.size_bytes)
     return NeverSlower(
-        arm=Arm(backend=finalist.candidate.backend, precision=finalist.candidate.plan.precision),
+        deployment=Deployment(backend=finalist.candidate.backend, precision=finalist.candidate.plan.precision),
         ratio=found.comparison.ratio,
         faster=found.faster,
         smaller=found.smaller,

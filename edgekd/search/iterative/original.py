@@ -19,10 +19,10 @@ from edgekd.measure.figures import figures_for_limits, figures_of
 from edgekd.search._protocol import EstimateContext
 from edgekd.search.accuracy.scoring import score_student
 from edgekd.search.budget import Budget
-from edgekd.search.space.feasible import low_us
+from edgekd.search.space.feasible import p5_us
 from edgekd.search.trials.measuring import Bench, reading_of
 from edgekd.store.certificate import Certificate
-from edgekd.store.records import Accuracy, Arm, ArmReading, OriginalRecord, PlanRecord
+from edgekd.store.records import Accuracy, Deployment, DeploymentReading, OriginalRecord, PlanRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Inheriting
 from edgekd.students.student import new_student
@@ -52,7 +52,9 @@ class Original:
         record = self.run.original() or self._measure()
         if record is None:
             return None
-        times = [f"{format_us(r.low_us.value)} low on {r.arm.backend}" for r in record.readings if r.low_us is not None]
+        times = [
+            f"{format_us(r.p5_us.value)} p5 on {r.deployment.backend}" for r in record.readings if r.p5_us is not None
+        ]
         self.events.line(
             f"own model  {record.accuracy.value:.1%} validation in PyTorch; {', '.join(times) or 'runs nowhere'}"
         )
@@ -96,7 +98,7 @@ class Original:
         stop_if_asked(self.events)
         student = new_student(self.context.family, arch, self.context.task.spec, self.context.seed)
         accuracy = score_student(student, self.context.task, AccuracyKind.TORCH, "as it came")
-        backends = list(dict.fromkeys(arm.backend for arm in self.plan.arms))
+        backends = list(dict.fromkeys(deployment.backend for deployment in self.plan.deployments))
         measured, _ = self.bench.measure(
             [
                 Candidate(
@@ -112,7 +114,7 @@ class Original:
             stop=lambda: stop_if_asked(self.events),
         )
         readings = tuple(
-            reading_of(Arm(backend=backend, precision=Precision.FLOAT32), result)
+            reading_of(Deployment(backend=backend, precision=Precision.FLOAT32), result)
             for backend, result in zip(backends, measured, strict=True)
         )
         record = OriginalRecord(
@@ -126,14 +128,14 @@ class Original:
         return record
 
 
-def limits_beside(target: Target, accuracy: Accuracy, readings: Sequence[ArmReading]) -> Target | None:
+def limits_beside(target: Target, accuracy: Accuracy, readings: Sequence[DeploymentReading]) -> Target | None:
     """The target with its relative limits in plain figures; None where it has none. Raises ConfigurationError.
 
     Shares are of what the model takes on the backend where it is fastest.
     """
     if not target.relative:
         return None
-    ran = [(reading.low_us.value, reading) for reading in readings if reading.low_us is not None]
+    ran = [(reading.p5_us.value, reading) for reading in readings if reading.p5_us is not None]
     fastest = min(ran, key=lambda each: each[0], default=(0.0, None))[1]
     if fastest is None or fastest.measurement is None:
         return resolved(target, accuracy.value, {})
@@ -144,17 +146,19 @@ def limits_beside(target: Target, accuracy: Accuracy, readings: Sequence[ArmRead
 def beside_own(run: Run, certificate: Certificate) -> str:
     """One line: accuracy on the test split, latency and size of the model as it came, and of what is certified.
 
-    Latency is the low quantile; the model's own is on the same backend in float32. Empty where none was measured.
+    Latency is the 5th percentile; the model's own is on the same backend in float32. Empty where none was measured.
     """
     original, own = run.original(), certificate.own
     chosen = next((finalist for finalist in run.finalists() if finalist.chosen), None)
     if original is None or own is None or chosen is None:
         return ""
     figures = figures_for_limits(run.target, chosen.measurement, chosen.artefact)
-    reading = next((reading for reading in original.readings if reading.arm.backend == certificate.backend), None)
+    reading = next(
+        (reading for reading in original.readings if reading.deployment.backend == certificate.backend), None
+    )
     size = find_figure(figures, "size.file")
-    after = _told(certificate.accuracy.value, low_us(figures), int(size.value) if size else None)
-    low = reading.low_us.value if reading and reading.low_us else None
+    after = _told(certificate.accuracy.value, p5_us(figures), int(size.value) if size else None)
+    low = reading.p5_us.value if reading and reading.p5_us else None
     return f"own model  {_told(own.value, low, reading.size_bytes if reading else None)} -> {after}"
 
 

@@ -1,4 +1,4 @@
-"""One model that shrinks round by round until it meets the target: ``search: {by: rounds}`` of `edgekd compress`.
+"""One model that shrinks round by round until it meets the target: ``search: {by: iterative}`` of `edgekd compress`.
 
 Each round tries every next smaller step of the space (measured side by side, untrained weights having no part in
 time), takes the one worth most (`shrinking`), prunes the student *of the round before*, with what it has learned since,
@@ -45,7 +45,7 @@ from edgekd.search.outcome.nearest import nearest_finalists
 from edgekd.search.plan import make_plan
 from edgekd.search.recipe import calibrating, quantized_to, shortened, with_precision
 from edgekd.search.search import context_of, spent_before
-from edgekd.search.space.feasible import low_us
+from edgekd.search.space.feasible import p5_us
 from edgekd.search.trials.measuring import Bench, Measured
 from edgekd.search.trials.untrained import UntrainedMaker
 from edgekd.stages import Stage
@@ -101,7 +101,7 @@ def whole_of(family: Family, spec: TaskSpec) -> tuple[Shrinking, Arch]:
     whole = family.original(spec) if isinstance(family, Inheriting) else None
     if not isinstance(family, Shrinking) or whole is None:
         raise ConfigurationError.one(
-            f"by: rounds begins with the whole of a trained model, and the family `{family.name}` has none here",
+            f"by: iterative begins with the whole of a trained model, and the family `{family.name}` has none here",
             "leave search.by out; or use student: {family: pruned, ...} with 1.0 among its ratios",
         )
     return family, whole
@@ -182,7 +182,7 @@ class _Rounds:
         fresh = Recalibrate().run(smaller, stage_context(None, context_of(self.project, self.run, self.events)))
         return RoundOption(
             arch=arch,
-            low_us=low_us(measured.figures),
+            p5_us=p5_us(measured.figures),
             size_bytes=artefact.size_bytes if artefact else None,
             accuracy=score_student(fresh, self.project.task, AccuracyKind.INHERITED, "").value,
             detail=measured.detail,
@@ -311,7 +311,7 @@ class _Rounds:
 
 def _told(record: RoundRecord) -> str:
     best = record.best
-    low = find_figure(best.figures, "latency.low") if best else None
+    low = find_figure(best.figures, "latency.p5") if best else None
     speed = f"{format_us(low.value)} low on {best.backend}" if best and low else "runs nowhere"
     score = f"{record.accuracy.value:.1%}" if record.accuracy else "not scored"
     answer = best.verdict.answer.value if best else "unknown"

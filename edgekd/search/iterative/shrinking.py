@@ -73,5 +73,5 @@ def why_stopped(record: RoundRecord, floor: float | None) -> str:
 
 def _gain(before: RoundOption, option: RoundOption, wanted: Gain) -> float | None:
     """Share of the time of a call, or of the file, that the step saves."""
-    old, new = (before.low_us, option.low_us) if wanted == "time" else (before.size_bytes, option.size_bytes)
+    old, new = (before.p5_us, option.p5_us) if wanted == "time" else (before.size_bytes, option.size_bytes)
     return None if not old or new is None else 1.0 - new / old

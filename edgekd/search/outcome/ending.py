@@ -76,16 +76,16 @@ def nothing_fits(run: Run, tails: Mapping[str, float] = {}, removed: Mapping[str
     elif finalists:
         detail = nearest_finalists(finalists)
         if run.trials() and any(_is_too_slow(finalist) for finalist in finalists):
-            detail = (*detail, floor_line(tails, run.trials(), run.anchors()))
+            detail = (*detail, floor_line(tails, run.trials(), run.reference_archs()))
         proposed = run.proposals()
         if proposed is not None and proposed.share < 1.0:
             cut = f"training was cut to {proposed.share:.0%} of the recipe's epochs for want of time"
             detail = (*detail, f"{cut}: search again with a larger --budget, in another --run")
     elif shortlist is not None and shortlist.seen:
         nearest = nearest_shortlisted(target, shortlist, run.trials())
-        detail = (*nearest, floor_line(tails, run.trials(), run.anchors()))
+        detail = (*nearest, floor_line(tails, run.trials(), run.reference_archs()))
     else:
-        detail = (*nearest_trials(target, tails, run.trials()), floor_line(tails, run.trials(), run.anchors()))
+        detail = (*nearest_trials(target, tails, run.trials()), floor_line(tails, run.trials(), run.reference_archs()))
     unstable = any(f.verdict is not None and f.verdict.answer is Answer.UNSTABLE for f in finalists)
     if unstable:
         summary = f"measured, but too noisy to tell whether {target.name} is met"

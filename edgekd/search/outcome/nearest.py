@@ -1,6 +1,6 @@
 """Nobody can meet it: which came nearest, by how much they miss, and what would help.
 
-Reads trials, finalists, anchors and the target; its words go to outcome.json.
+Reads trials, finalists, reference archs and the target; its words go to outcome.json.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edgekd.ir.plan import Candidate
-from edgekd.search.space.feasible import low_us, misses, trial_violations
-from edgekd.store.records import AnchorRecord, FinalistRecord, ShortlistRecord, TrialRecord
+from edgekd.search.space.feasible import misses, p5_us, trial_violations
+from edgekd.store.records import FinalistRecord, ReferenceArchRecord, ShortlistRecord, TrialRecord
 from edgekd.targets.target import Limit, Target
 from edgekd.targets.verdict import Answer, Verdict, judge
 from edgekd.units import format_bytes, format_us
@@ -81,10 +81,14 @@ def _excess(verdict: Verdict | None) -> float:
     return max(shares) if verdict else float("inf")
 
 
-def floor_line(tails: Mapping[str, float], trials: Sequence[TrialRecord], anchors: Sequence[AnchorRecord]) -> str:
+def floor_line(
+    tails: Mapping[str, float], trials: Sequence[TrialRecord], reference_archs: Sequence[ReferenceArchRecord]
+) -> str:
     """The lowest latency seen in this space on this device."""
-    lows = [us for trial in trials if (us := low_us(trial.figures)) is not None]
-    lows += [r.low_us.value for anchor in anchors for r in anchor.readings if r.low_us is not None]
+    lows = [us for trial in trials if (us := p5_us(trial.figures)) is not None]
+    lows += [
+        r.p5_us.value for reference_arch in reference_archs for r in reference_arch.readings if r.p5_us is not None
+    ]
     if not lows:
         return "no latency was measured"
     floor = min(lows)
@@ -93,7 +97,7 @@ def floor_line(tails: Mapping[str, float], trials: Sequence[TrialRecord], anchor
 
 
 def nothing_left(target: Target, removed: Mapping[str, int]) -> tuple[str, ...]:
-    """When the masks leave nothing."""
+    """When the filters leave nothing."""
     lines = [f" {name} removed {count}" for name, count in removed.items() if count]
     asked = ", ".join(str(limit) for limit in target.limits if limit.metric in removed)
     return (*lines, f"what would help: a smaller space, a lower precision, or more than {asked}")

@@ -1,8 +1,8 @@
 """What an arch costs on the target's device, as terms of a loss: the model of latency, and what is counted.
 
-Reads latencies/*.json, anchors/*.json, arms.json and the target; its result is latency_model.json, a model of energy
-in it where the target bounds a call's energy. A term for which
-there is no budget, or nothing that measures it, is refused with the reason.
+Reads latencies/*.json, reference-archs/*.json, deployments.json and the target; its result is latency_model.json, a
+model of energy in it where the target bounds a call's energy. A term for which there is no budget, or nothing that
+measures it, is refused with the reason.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from edgekd.evidence import EvidenceKind, Figure
 from edgekd.ir.space import Arch, Axis
 from edgekd.measure.prediction.additive import LatencyModel, fit_latency
 from edgekd.search.relaxed.table import ENERGY_PER_CALL
-from edgekd.search.space.feasible import low_budget_us
-from edgekd.store.records import Arm, ArmsRecord, PlanRecord
+from edgekd.search.space.feasible import p5_budget_us
+from edgekd.store.records import Deployment, DeploymentsRecord, PlanRecord
 from edgekd.store.relaxed import CostTerm, EnergyModelRecord, LatencyModelRecord, PieceRecord
 from edgekd.students.supernet.pieces import Cost, Piece
 from edgekd.targets.target import Limit, Target
@@ -32,8 +32,8 @@ _FEWEST = 4  # archs, for a model
 def decided_model(
     target: Target,
     plan: PlanRecord,
-    arms: ArmsRecord,
-    arm: Arm,
+    deployments: DeploymentsRecord,
+    deployment: Deployment,
     pieces: Sequence[PieceRecord],
     measured: Sequence[tuple[Arch, float]],
     energies: Sequence[tuple[Arch, Figure]],
@@ -41,7 +41,7 @@ def decided_model(
     no_bandwidth: str,
 ) -> LatencyModelRecord:
     """Fit, and lay down every term. Raises ConfigurationError without a limit of time, MissingError without figures."""
-    budget = low_budget_us(target, arms)
+    budget = p5_budget_us(target, deployments)
     if budget is None:
         raise ConfigurationError.one(
             f"target {target.name} bounds no latency, so there is nothing to train the choice of an arch for",
@@ -49,7 +49,7 @@ def decided_model(
         )
     if len(measured) < _FEWEST:
         raise MissingError(
-            f"only {len(measured)} archs could be measured on {arm}: too few for a model of latency",
+            f"only {len(measured)} archs could be measured on {deployment}: too few for a model of latency",
             "see why in the run's latencies/, or search by sampling",
         )
     archs, times = zip(*measured, strict=True)
@@ -65,11 +65,11 @@ def decided_model(
             detail=f"{budget[1]}; {words}",
         ),
         _bytes_term(budget[0], bandwidth, no_bandwidth),
-        _size_term(target, arm),
+        _size_term(target, deployment),
         energy_term,
     ]
     return LatencyModelRecord(
-        arm=arm,
+        deployment=deployment,
         form=model.form,
         constant_us=model.constant_us,
         coefficients=model.coefficients,
@@ -100,7 +100,7 @@ def share_of(record: LatencyModelRecord, term: CostTerm, axes: Sequence[Axis]) -
     """A term's cost as a share of its bound; None where it was refused."""
     if term.bound is None:
         return None
-    pieces, precision = pieces_of(record.pieces, axes), record.arm.precision
+    pieces, precision = pieces_of(record.pieces, axes), record.deployment.precision
     if term.name == "latency":
         cost = latency_cost(record, axes)
     elif term.name == "energy":
@@ -148,11 +148,11 @@ def _bytes_term(budget_us: float, bandwidth: Figure | None, reason: str) -> Cost
     return CostTerm(name="bytes", bound=bound, unit="B", kind=EvidenceKind.ANALYTIC, detail=detail)
 
 
-def _size_term(target: Target, arm: Arm) -> CostTerm | None:
+def _size_term(target: Target, deployment: Deployment) -> CostTerm | None:
     limit = next((limit for limit in target.limits if limit.metric == "size.file" and limit.hard), None)
     if limit is None:
         return None
-    detail = f"weights alone, {arm.precision.value}: {limit}"
+    detail = f"weights alone, {deployment.precision.value}: {limit}"
     return CostTerm(name="size", bound=limit.bound, unit="B", kind=EvidenceKind.ANALYTIC, detail=detail)
 
 

@@ -76,12 +76,12 @@ def next_of(known: Known) -> int | None:
     done = {space.index(c.arch) for c in (*(t.candidate for t in known.trials), *known.pending)}
     ratios = []
     for trial in known.trials:
-        low = next((figure.value for figure in trial.figures if figure.metric == "latency.low"), None)
+        low = next((figure.value for figure in trial.figures if figure.metric == "latency.p5"), None)
         index = space.index(trial.candidate.arch)
         if low is not None and index in predicted:
             ratios.append(low / predicted[index])
     factor = sorted(ratios)[len(ratios) // 2] if ratios else 1.0
-    allowed = set(known.allowed.get(guide.arm, ()))
+    allowed = set(known.allowed.get(guide.deployment, ()))
     shares = {index: predicted[index] * factor / guide.budget_us for index in guide.order}
     kept = [index for index in guide.order if index in allowed and index not in done and shares[index] <= 1.0]
     even = [index for index in kept if index in guide.even and shares[index] >= _SPENT]

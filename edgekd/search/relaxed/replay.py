@@ -13,9 +13,9 @@ from edgekd.search.relaxed.costs import decided_model, latency_cost
 from edgekd.search.relaxed.gap import Way, decided
 from edgekd.search.relaxed.nearby import nearest_archs
 from edgekd.search.relaxed.step import guided
-from edgekd.search.relaxed.table import fastest_arm, table_archs, table_energies, table_readings
-from edgekd.search.space.masks import Allowed
-from edgekd.store.records import ArmsRecord, FeaturesRecord, PlanRecord
+from edgekd.search.relaxed.table import fastest_deployment, table_archs, table_energies, table_readings
+from edgekd.search.space.filters import Allowed
+from edgekd.store.records import DeploymentsRecord, FeaturesRecord, PlanRecord
 from edgekd.store.relaxed import LatencyModelRecord
 from edgekd.store.run import Run
 
@@ -34,26 +34,30 @@ def relaxed_guide(run: Run, plan: PlanRecord, allowed: Allowed) -> tuple[Guide |
 
 
 def relaxed_decisions(
-    run: Run, plan: PlanRecord, features: FeaturesRecord, left: Sequence[int], arms: ArmsRecord
+    run: Run, plan: PlanRecord, features: FeaturesRecord, left: Sequence[int], deployments: DeploymentsRecord
 ) -> Iterator[tuple[str, Decisions]]:
     """Each kind of decision with its records, and whether it came out as recorded."""
     if plan.relaxed is None:
         return
-    arm, archs = fastest_arm(arms), table_archs(plan, features, left, run.header.seed)
+    deployment, archs = fastest_deployment(deployments), table_archs(plan, features, left, run.header.seed)
     table, before = Decisions(), 0
     for batch in run.latencies():
         wanted = archs[before : before + len(batch.readings)]
-        same = tuple(r.arch for r in batch.readings) == wanted and {r.arm for r in batch.readings} == {arm}
+        same = tuple(r.arch for r in batch.readings) == wanted and {r.deployment for r in batch.readings} == {
+            deployment
+        }
         table.append((f"latencies/{batch.number:02d}.json", same))
         before += len(batch.readings)
     yield "latencies", table
     model, relaxation = run.latency_model(), run.relaxation()
     if model is not None:
-        measured = table_readings(arm, run.anchors(), run.latencies())
+        measured = table_readings(deployment, run.reference_archs(), run.latencies())
         target = run.target
         told = model.energy is not None  # earlier versions made no term of what a meter told
-        energies = table_energies(arm, run.anchors(), run.latencies()) if told else ()
-        again = decided_model(target, plan, arms, arm, model.pieces, measured, energies, model.bandwidth, "")
+        energies = table_energies(deployment, run.reference_archs(), run.latencies()) if told else ()
+        again = decided_model(
+            target, plan, deployments, deployment, model.pieces, measured, energies, model.bandwidth, ""
+        )
         yield "model", [("latency_model.json", _alike(again, model))]
     if model is not None and relaxation is not None:
         found, even = nearest_archs(plan.axes, relaxation.logits, latency_cost(model, plan.axes), model.budget_us)
@@ -65,7 +69,7 @@ def relaxed_decisions(
 
 def _alike(again: LatencyModelRecord, model: LatencyModelRecord) -> bool:
     bounds = [{t.name: t.bound for t in m.terms if t.bound is not None} for m in (again, model)]
-    same = (again.arm, again.form, again.samples) == (model.arm, model.form, model.samples)
+    same = (again.deployment, again.form, again.samples) == (model.deployment, model.form, model.samples)
     return (
         same
         and math.isclose(again.constant_us, model.constant_us, rel_tol=_ALIKE, abs_tol=_ALIKE)

@@ -1,7 +1,7 @@
 """The steps that take the place of sampling: measure a table, fit it, train the choice, find what is near it.
 
-Reads features.json, masks, arms.json; writes latencies/*.json, latency_model.json and relaxation.json. The loop then
-makes and measures the nearest archs one after the other, and what is feasible goes on as in any search.
+Reads features.json, filters, deployments.json; writes latencies/*.json, latency_model.json and relaxation.json. The
+loop then makes and measures the nearest archs one after the other, and what is feasible goes on as in any search.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from edgekd.search._protocol import EstimateContext, Guide, Surveyor
 from edgekd.search.budget import Budget
 from edgekd.search.relaxed.costs import decided_model, latency_cost, recorded_pieces
 from edgekd.search.relaxed.nearby import nearest_archs
-from edgekd.search.relaxed.table import TableFiller, fastest_arm, table_archs, table_energies, table_readings
+from edgekd.search.relaxed.table import TableFiller, fastest_deployment, table_archs, table_energies, table_readings
 from edgekd.search.relaxed.training import relaxable, train_choice
-from edgekd.search.space.masks import Allowed, mask
+from edgekd.search.space.filters import Allowed, apply_filters
 from edgekd.search.trials.measuring import Bench
-from edgekd.store.records import ArmsRecord, FeaturesRecord, PlanRecord
+from edgekd.store.records import DeploymentsRecord, FeaturesRecord, PlanRecord
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.store.relaxed import LatencyModelRecord, RelaxationRecord
 from edgekd.store.run import Run
@@ -38,10 +38,10 @@ Bandwidth = Callable[[int], Figure]
 def guided(
     target: Target, plan: PlanRecord, model: LatencyModelRecord, relaxation: RelaxationRecord
 ) -> tuple[Guide, Allowed]:
-    """What the sampler is told, and the archs that no mask removes."""
-    guide = Guide(model.arm, relaxation.order, relaxation.predicted_us, model.budget_us, relaxation.even)
-    allowed = mask(target, plan, relaxation.nearby).allowed
-    return guide, {model.arm: allowed.get(model.arm.precision, ())}
+    """What the sampler is told, and the archs that no filter removes."""
+    guide = Guide(model.deployment, relaxation.order, relaxation.predicted_us, model.budget_us, relaxation.even)
+    allowed = apply_filters(target, plan, relaxation.nearby).allowed
+    return guide, {model.deployment: allowed.get(model.deployment.precision, ())}
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class RelaxedSteps:
     budget: Budget
 
     def __call__(
-        self, features: FeaturesRecord, left: Sequence[int], arms: ArmsRecord
+        self, features: FeaturesRecord, left: Sequence[int], deployments: DeploymentsRecord
     ) -> tuple[Guide, Allowed, Mapping[Arch, StaticFeatures]]:
         """What to try and what is known of it. Raises Interrupted, Diverged, ConfigurationError, MissingError."""
-        model = self.run.latency_model() or self._model(features, left, arms)
+        model = self.run.latency_model() or self._model(features, left, deployments)
         for term in model.terms:
             self.events.line(f"term       {term.name}: {term.detail}")
         relaxation = self.run.relaxation() or self._relaxation(model)
@@ -76,16 +76,20 @@ class RelaxedSteps:
         found = map(self.plan.space.at, relaxation.nearby.indices)
         return guide, allowed, dict(zip(found, relaxation.nearby.features, strict=True))
 
-    def _model(self, features: FeaturesRecord, left: Sequence[int], arms: ArmsRecord) -> LatencyModelRecord:
-        arm = fastest_arm(arms)
+    def _model(
+        self, features: FeaturesRecord, left: Sequence[int], deployments: DeploymentsRecord
+    ) -> LatencyModelRecord:
+        deployment = fastest_deployment(deployments)
         pieces = recorded_pieces(relaxable(self.context.family).pieces(self.context.task.spec))
         archs = table_archs(self.plan, features, left, self.run.header.seed)
-        TableFiller(self.run, self.plan, self.bench, self.events, self.budget)(arm, archs)
+        TableFiller(self.run, self.plan, self.bench, self.events, self.budget)(deployment, archs)
         bandwidth, reason = self._bandwidth(features)
-        measured = table_readings(arm, self.run.anchors(), self.run.latencies())
+        measured = table_readings(deployment, self.run.reference_archs(), self.run.latencies())
         target = self.run.target
-        energies = table_energies(arm, self.run.anchors(), self.run.latencies())
-        record = decided_model(target, self.plan, arms, arm, pieces, measured, energies, bandwidth, reason)
+        energies = table_energies(deployment, self.run.reference_archs(), self.run.latencies())
+        record = decided_model(
+            target, self.plan, deployments, deployment, pieces, measured, energies, bandwidth, reason
+        )
         record = record.but(ended_s=self.budget.spent_s())
         self.run.write(record)
         return record

@@ -1,8 +1,8 @@
-"""Archs measured for the model of latency: untrained, on the arm that the choice is trained for.
+"""Archs measured for the model of latency: untrained, on the deployment that the choice is trained for.
 
-Reads features.json, what the masks left and arms.json; writes latencies/*.json. Half of the archs fill the widest gaps
-between those before (as anchors do), half are drawn at random, for most of a space is not near its ends. What the
-anchors said of the same arm counts too.
+Reads features.json, what the filters left and deployments.json; writes latencies/*.json. Half of the archs fill the
+widest gaps between those before (as reference archs do), half are drawn at random, for most of a space is not near its
+ends. What the reference archs said of the same deployment counts too.
 """
 
 from __future__ import annotations
@@ -18,56 +18,65 @@ from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
 from edgekd.measure.figures import figures_of
 from edgekd.search.budget import Budget
-from edgekd.search.deployments.anchors import choose_anchors
+from edgekd.search.deployments.reference_archs import choose_reference_archs
 from edgekd.search.trials.measuring import Bench, reading_of
-from edgekd.store.records import AnchorRecord, Arm, ArmReading, ArmsRecord, FeaturesRecord, PlanRecord
+from edgekd.store.records import (
+    Deployment,
+    DeploymentReading,
+    DeploymentsRecord,
+    FeaturesRecord,
+    PlanRecord,
+    ReferenceArchRecord,
+)
 from edgekd.store.relaxed import LatenciesRecord
 from edgekd.store.run import Run
 
-__all__ = ["ENERGY_PER_CALL", "TableFiller", "fastest_arm", "table_archs", "table_energies", "table_readings"]
+__all__ = ["ENERGY_PER_CALL", "TableFiller", "fastest_deployment", "table_archs", "table_energies", "table_readings"]
 
 _BATCH = 8
 ENERGY_PER_CALL = "energy.per_inference"
 
 
-def fastest_arm(arms: ArmsRecord) -> Arm:
-    """The kept arm with the lowest latency on the anchors: the mean of logarithms over those that all kept ones ran."""
+def fastest_deployment(deployments: DeploymentsRecord) -> Deployment:
+    """The kept deployment with the lowest geometric mean latency on the reference archs that all kept ones ran."""
     lows = {
-        arm: {r.arch: r.low_us.value for r in arms.readings if r.arm == arm and r.low_us is not None}
-        for arm in arms.kept
+        deployment: {
+            r.arch: r.p5_us.value for r in deployments.readings if r.deployment == deployment and r.p5_us is not None
+        }
+        for deployment in deployments.kept
     }
     common = set.intersection(*(set(found) for found in lows.values()))
     if not common:
-        return arms.kept[0]
-    ordered = [arch for arch in arms.anchors if arch in common]
-    return min(arms.kept, key=lambda arm: sum(math.log(lows[arm][arch]) for arch in ordered))
+        return deployments.kept[0]
+    ordered = [arch for arch in deployments.reference_archs if arch in common]
+    return min(deployments.kept, key=lambda deployment: sum(math.log(lows[deployment][arch]) for arch in ordered))
 
 
 def table_archs(plan: PlanRecord, features: FeaturesRecord, left: Sequence[int], seed: int) -> tuple[Arch, ...]:
     """Distinct archs to measure, in order; fewer than asked for where fewer are left."""
     count = min(plan.relaxed.table if plan.relaxed else 0, len(left))
-    spread = choose_anchors(plan.but(anchors=max(1, count // 2)), features, left)[: count // 2 or 1]
+    spread = choose_reference_archs(plan.but(reference_archs=max(1, count // 2)), features, left)[: count // 2 or 1]
     others = [arch for arch in map(plan.space.at, left) if arch not in set(spread)]
     return (*spread, *random.Random(seed).sample(others, min(len(others), count - len(spread))))
 
 
 def table_readings(
-    arm: Arm, anchors: Sequence[AnchorRecord], batches: Sequence[LatenciesRecord]
+    deployment: Deployment, reference_archs: Sequence[ReferenceArchRecord], batches: Sequence[LatenciesRecord]
 ) -> tuple[tuple[Arch, float], ...]:
-    """Each measured arch once, with its low quantile in microseconds; the table's own readings go first."""
+    """Each measured arch once, with its 5th percentile in microseconds; the table's own readings go first."""
     found: dict[Arch, float] = {}
-    for reading in _readings(arm, anchors, batches):
-        if reading.low_us is not None:
-            found.setdefault(reading.arch, reading.low_us.value)
+    for reading in _readings(deployment, reference_archs, batches):
+        if reading.p5_us is not None:
+            found.setdefault(reading.arch, reading.p5_us.value)
     return tuple(found.items())
 
 
 def table_energies(
-    arm: Arm, anchors: Sequence[AnchorRecord], batches: Sequence[LatenciesRecord]
+    deployment: Deployment, reference_archs: Sequence[ReferenceArchRecord], batches: Sequence[LatenciesRecord]
 ) -> tuple[tuple[Arch, Figure], ...]:
     """Each arch once whose energy of a call a meter told, or, modelled, a person; none where no budget asks for it."""
     found: dict[Arch, Figure] = {}
-    for reading in _readings(arm, anchors, batches):
+    for reading in _readings(deployment, reference_archs, batches):
         figures = figures_of(reading.measurement) if reading.measurement is not None else ()
         energy = find_figure(figures, ENERGY_PER_CALL)
         if energy is not None and energy.value > 0:  # a call too cheap for its meter may come out below nothing
@@ -75,9 +84,16 @@ def table_energies(
     return tuple(found.items())
 
 
-def _readings(arm: Arm, anchors: Sequence[AnchorRecord], batches: Sequence[LatenciesRecord]) -> list[ArmReading]:
+def _readings(
+    deployment: Deployment, reference_archs: Sequence[ReferenceArchRecord], batches: Sequence[LatenciesRecord]
+) -> list[DeploymentReading]:
     table = [reading for batch in batches for reading in batch.readings]
-    return table + [reading for anchor in anchors for reading in anchor.readings if reading.arm == arm]
+    return table + [
+        reading
+        for reference_arch in reference_archs
+        for reading in reference_arch.readings
+        if reading.deployment == deployment
+    ]
 
 
 @dataclass(frozen=True)
@@ -90,21 +106,23 @@ class TableFiller:
     events: Events
     budget: Budget
 
-    def __call__(self, arm: Arm, archs: Sequence[Arch]) -> None:
+    def __call__(self, deployment: Deployment, archs: Sequence[Arch]) -> None:
         """Batch after batch, each written when it is done. Raises Interrupted."""
         batches = [archs[start : start + _BATCH] for start in range(0, len(archs), _BATCH)]
         for number in range(len(self.run.latencies()), len(batches)):
             stop_if_asked(self.events)
-            readings = self._measure(arm, batches[number], number * _BATCH, len(archs))
+            readings = self._measure(deployment, batches[number], number * _BATCH, len(archs))
             self.run.write(LatenciesRecord(number=number, readings=readings, ended_s=self.budget.spent_s()))
 
-    def _measure(self, arm: Arm, archs: Sequence[Arch], before: int, total: int) -> tuple[ArmReading, ...]:
-        plan = CompressionPlan(precision=arm.precision)
+    def _measure(
+        self, deployment: Deployment, archs: Sequence[Arch], before: int, total: int
+    ) -> tuple[DeploymentReading, ...]:
+        plan = CompressionPlan(precision=deployment.precision)
         family = self.run.header.family
         measured, _ = self.bench.measure(
-            [Candidate(family=family, arch=arch, plan=plan, backend=arm.backend) for arch in archs],
+            [Candidate(family=family, arch=arch, plan=plan, backend=deployment.backend) for arch in archs],
             self.plan.measure,
             progress=lambda what, done, of: self.events.progress("latencies", before, total, f"{what} {done}/{of}"),
             stop=lambda: stop_if_asked(self.events),
         )
-        return tuple(reading_of(arm, result) for result in measured)
+        return tuple(reading_of(deployment, result) for result in measured)

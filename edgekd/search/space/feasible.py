@@ -1,7 +1,7 @@
 """How far a measured candidate is from each limit, as far as a trial can tell.
 
 Reads the figures of a trial and the device's tail factors; writes nothing. In the search, p95 and p99 are taken as the
-low quantile times the device's tail factor of each, for the tail of a short measurement is mostly the machine's; only
+5th percentile times the device's tail factor of each, for the tail of a short measurement is mostly the machine's; only
 the choice binds the true tail.
 """
 
@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from edgekd.devices._protocol import ProcessSample
 from edgekd.evidence import Figure, find_figure
 from edgekd.measure.calm import calm_processes
-from edgekd.store.records import ArmsRecord, TrialRecord
+from edgekd.store.records import DeploymentsRecord, TrialRecord
 from edgekd.targets.target import Target
 
-__all__ = ["LOW", "is_feasible", "low_budget_us", "low_us", "misses", "trial_violations", "violations"]
+__all__ = ["LOW", "is_feasible", "misses", "p5_budget_us", "p5_us", "trial_violations", "violations"]
 
-LOW = "latency.low"
-"""The metric that ranks: the low quantile of one call."""
+LOW = "latency.p5"
+"""The metric that ranks: the 5th percentile of one call."""
 
 
 def violations(target: Target, figures: Sequence[Figure], tails: Mapping[str, float]) -> dict[str, float]:
@@ -43,7 +43,7 @@ def trial_violations(target: Target, trial: TrialRecord, tails: Mapping[str, flo
 
 
 def misses(violations: Mapping[str, float], tails: Mapping[str, float]) -> list[str]:
-    """What is missed and by how much, as a person reads it; a tilde before what was taken from the low quantile."""
+    """What is missed and by how much, as a person reads it; a tilde before what was taken from the 5th percentile."""
     signs = {name: "~+" if name in tails else "+" for name in violations}
     return [f"{name} {signs[name]}{100 * share:.1f} %" for name, share in violations.items() if share > 0]
 
@@ -53,38 +53,38 @@ def is_feasible(target: Target, trial: TrialRecord, tails: Mapping[str, float]) 
     return trial.outcome == "measured" and all(v <= 0 for v in trial_violations(target, trial, tails).values())
 
 
-def low_us(figures: Sequence[Figure]) -> float | None:
+def p5_us(figures: Sequence[Figure]) -> float | None:
     """The ranking latency in microseconds."""
     figure = find_figure(figures, LOW)
     return None if figure is None else figure.value
 
 
-def low_budget_us(target: Target, arms: ArmsRecord) -> tuple[float, str] | None:
-    """What the low quantile may be where every hard limit of time is to hold, and the limit that says so.
+def p5_budget_us(target: Target, deployments: DeploymentsRecord) -> tuple[float, str] | None:
+    """What the 5th percentile may be where every hard limit of time is to hold, and the limit that says so.
 
-    A limit is divided by the device's measured factor between its figure and the low quantile.
+    A limit is divided by the device's measured factor between its figure and the 5th percentile.
     """
     found = []
     for limit in target.limits:
-        factor = _factor(limit.metric, arms)
+        factor = _factor(limit.metric, deployments)
         if limit.hard and factor is not None:
             bound = limit.bound if limit.unit == "us" else 1e6 / limit.bound
-            found.append((bound / factor, f"{limit}, {factor:.2f} times the low quantile here"))
+            found.append((bound / factor, f"{limit}, {factor:.2f} times the 5th percentile here"))
     return min(found, default=None)
 
 
 def _value(metric: str, figures: Sequence[Figure], tails: Mapping[str, float]) -> float | None:
-    low = low_us(figures)
+    low = p5_us(figures)
     if metric in tails and low is not None:
         return low * tails[metric]
     figure = find_figure(figures, metric)
     return None if figure is None else figure.value
 
 
-def _factor(metric: str, arms: ArmsRecord) -> float | None:
-    """A figure of time over the low quantile, as the kept arms' anchors have it; None for other metrics."""
-    if metric in arms.tails:
-        return max(1.0, arms.tails[metric])
+def _factor(metric: str, deployments: DeploymentsRecord) -> float | None:
+    """A figure of time over the p5 latency, on the kept deployments' reference archs; None for other metrics."""
+    if metric in deployments.tails:
+        return max(1.0, deployments.tails[metric])
     if metric == LOW:
         return 1.0
     of = _TIMES.get(metric)
@@ -92,9 +92,9 @@ def _factor(metric: str, arms: ArmsRecord) -> float | None:
         return None
     ratios = [
         statistics.median(of(process) for process in reading.measurement.processes)
-        / statistics.median(process.low_us for process in calm_processes(reading.measurement))
-        for reading in arms.readings
-        if reading.arm in arms.kept and reading.measurement and reading.measurement.processes
+        / statistics.median(process.p5_us for process in calm_processes(reading.measurement))
+        for reading in deployments.readings
+        if reading.deployment in deployments.kept and reading.measurement and reading.measurement.processes
     ]
     return max(1.0, statistics.median(ratios)) if ratios else 1.0
 
@@ -103,5 +103,5 @@ _TIMES: Mapping[str, Callable[[ProcessSample], float]] = {
     "latency.p50": lambda process: process.p50_us,
     "latency.mean": lambda process: process.mean_us,
     "throughput": lambda process: process.mean_us,
-    "latency.runtime": lambda process: process.runtime_us or process.low_us,
+    "latency.runtime": lambda process: process.runtime_us or process.p5_us,
 }

@@ -1,11 +1,12 @@
-"""The second mask: what would break a limit of time or memory by the predictors is not proposed.
+"""The second filter: what would break a limit of time or memory by the predictors is not proposed.
 
-Reads networks.json, known.json, anchors/*.json, trials/*.json, arms.json and the target; its result is
+Reads networks.json, known.json, reference-archs/*.json, trials/*.json, deployments.json and the target; its result is
 predictors/*.json. Every measurement the search takes anyway is a reading, and so is what earlier work on this device
 left in its tables; tables of other devices, or of other states of this one, are priors. A fit is made before a batch
-where readings have grown by a third since the last one, and holds until the next. An arch is left out on an arm only
-where the lower end of its 90 % interval is beyond the limit: the less the predictor is worth, the wider the interval,
-and the less it removes; none with a sort of kernel that no reading has is left out. A mask that leaves nothing is none.
+where readings have grown by a third since the last one, and holds until the next. An arch is left out on a deployment
+only where the lower end of its 90 % interval is beyond the limit: the less the predictor is worth, the wider the
+interval, and the less it removes; none with a sort of kernel that no reading has is left out. A filter that leaves
+nothing is none.
 """
 
 from __future__ import annotations
@@ -24,20 +25,27 @@ from edgekd.ir.space import Arch
 from edgekd.measure.memory import fit_memory, predict_memory
 from edgekd.measure.prediction.predictor import ENOUGH_ALONE, LatencyPredictor, fit_predictor
 from edgekd.search.budget import Budget
-from edgekd.search.space.feasible import low_budget_us, low_us
+from edgekd.search.space.feasible import p5_budget_us, p5_us
+from edgekd.search.space.filters import Allowed
 from edgekd.search.space.known import Elsewhere
-from edgekd.search.space.masks import Allowed
-from edgekd.store.predicted import ArmMemory, ArmPredictor, KnownRecord, NetworksRecord, PredictorsRecord, Reading
-from edgekd.store.records import Arm, ArmsRecord, FeaturesRecord, PlanRecord, TrialRecord
+from edgekd.store.predicted import (
+    DeploymentMemory,
+    DeploymentPredictor,
+    KnownRecord,
+    NetworksRecord,
+    PredictorsRecord,
+    Reading,
+)
+from edgekd.store.records import Deployment, DeploymentsRecord, FeaturesRecord, PlanRecord, TrialRecord
 from edgekd.store.run import Run
 from edgekd.units import format_bytes
 
 __all__ = ["Foresight", "fit_due", "fitted", "fitted_memory"]
 
-_FEWEST = 6  # readings of an arm, below which nothing is fitted
+_FEWEST = 6  # readings of a deployment, below which nothing is fitted
 _GROWN = 4 / 3
 
-Readings = Mapping[Arm, Sequence[Reading]]
+Readings = Mapping[Deployment, Sequence[Reading]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Foresight:
     run: Run
     plan: PlanRecord
     features: FeaturesRecord
-    arms: ArmsRecord
+    deployments: DeploymentsRecord
     allowed: Allowed
     _left: dict[int, Allowed] = field(default_factory=dict, repr=False)  # by record: a whole space takes seconds
 
@@ -69,63 +77,69 @@ class Foresight:
             return self.allowed
         if last.number not in self._left:
             readings = self.readings([trial for trial in trials if trial.batch < last.batch])
-            self._left[last.number] = self.left(last.arms, last.memories, readings, self._elsewhere(last))
+            self._left[last.number] = self.left(last.deployments, last.memories, readings, self._elsewhere(last))
         left = self._left[last.number]
         return left if self._untried(left, [trial for trial in trials if trial.batch < batch]) else self.allowed
 
-    def readings(self, trials: Sequence[TrialRecord]) -> dict[Arm, list[Reading]]:
-        """What is known on each kept arm: earlier work's, the anchors' and these trials'."""
+    def readings(self, trials: Sequence[TrialRecord]) -> dict[Deployment, list[Reading]]:
+        """What is known on each kept deployment: earlier work's, the reference archs' and these trials'."""
         known = self.run.known() or KnownRecord(tables=())
-        found: dict[Arm, dict[Kernels, Reading]] = {
-            arm: {(alike := _alike(reading.kernels)): reading.but(kernels=alike) for reading in known.of(arm)}
-            for arm in self.arms.kept
+        found: dict[Deployment, dict[Kernels, Reading]] = {
+            deployment: {
+                (alike := _alike(reading.kernels)): reading.but(kernels=alike) for reading in known.of(deployment)
+            }
+            for deployment in self.deployments.kept
         }
         seen = [
-            (r.arm, r.arch, r.low_us.value, _memory_bytes(r.measurement))
-            for anchor in self.run.anchors()
-            for r in anchor.readings
-            if r.low_us
+            (r.deployment, r.arch, r.p5_us.value, _memory_bytes(r.measurement))
+            for reference_arch in self.run.reference_archs()
+            for r in reference_arch.readings
+            if r.p5_us
         ]
         seen += [
-            (Arm.of(trial.candidate), trial.candidate.arch, low, _memory_bytes(trial.measurement))
+            (Deployment.of(trial.candidate), trial.candidate.arch, low, _memory_bytes(trial.measurement))
             for trial in trials
-            if (low := low_us(trial.figures)) is not None
+            if (low := p5_us(trial.figures)) is not None
         ]
-        for arm, arch, low, memory in seen:
-            if arm in found and arch in self._networks:
-                kernels = _alike(self._kernels(arm, arch))
-                found[arm][kernels] = Reading(kernels=kernels, low_us=low, memory_bytes=memory)
-        return {arm: list(readings.values()) for arm, readings in found.items()}
+        for deployment, arch, low, memory in seen:
+            if deployment in found and arch in self._networks:
+                kernels = _alike(self._kernels(deployment, arch))
+                found[deployment][kernels] = Reading(kernels=kernels, p5_us=low, memory_bytes=memory)
+        return {deployment: list(readings.values()) for deployment, readings in found.items()}
 
     def left(
         self,
-        fits: Sequence[ArmPredictor],
-        memories: Sequence[ArmMemory],
+        fits: Sequence[DeploymentPredictor],
+        memories: Sequence[DeploymentMemory],
         readings: Readings,
         elsewhere: Elsewhere,
     ) -> Allowed:
-        """What the fits leave on each arm: by time, then by memory; where one of these leaves nothing, it is none."""
-        left: dict[Arm, tuple[int, ...]] = dict(self.allowed)
+        """What the fits leave on each deployment: by time, then by memory. A fit that leaves nothing is ignored."""
+        left: dict[Deployment, tuple[int, ...]] = dict(self.allowed)
         for one, predictor in zip(fits, _predictors(fits, readings, elsewhere), strict=True):
-            indices = left.get(one.arm, ())
-            networks = [self._kernels(one.arm, self.plan.space.at(index)) for index in indices]
+            indices = left.get(one.deployment, ())
+            networks = [self._kernels(one.deployment, self.plan.space.at(index)) for index in indices]
             found = zip(indices, predictor.predict(networks), predictor.unseen(networks), strict=True)
-            left[one.arm] = tuple(i for i, at, unseen in found if at.least_us <= one.bound_us or unseen)
+            left[one.deployment] = tuple(i for i, at, unseen in found if at.least_us <= one.bound_us or unseen)
         fast = left if any(left.values()) else dict(self.allowed)
         small = dict(fast)
         for memory in memories:
-            indices = fast.get(memory.arm, ())
-            small[memory.arm] = tuple(i for i in indices if self._least_bytes(memory, i) <= memory.bound_bytes)
+            indices = fast.get(memory.deployment, ())
+            small[memory.deployment] = tuple(i for i in indices if self._least_bytes(memory, i) <= memory.bound_bytes)
         return small if any(small.values()) else fast
 
-    def _least_bytes(self, one: ArmMemory, index: int) -> float:
-        _, least, _ = predict_memory(one.fit, self._kernels(one.arm, self.plan.space.at(index)))
+    def _least_bytes(self, one: DeploymentMemory, index: int) -> float:
+        _, least, _ = predict_memory(one.fit, self._kernels(one.deployment, self.plan.space.at(index)))
         return least
 
     def _untried(self, left: Allowed, trials: Sequence[TrialRecord]) -> bool:
         """Whether anything is left to try: a prediction may save trials, but not end a search."""
-        tried = {(Arm.of(trial.candidate), trial.candidate.arch) for trial in trials}
-        return any((arm, self.plan.space.at(index)) not in tried for arm, indices in left.items() for index in indices)
+        tried = {(Deployment.of(trial.candidate), trial.candidate.arch) for trial in trials}
+        return any(
+            (deployment, self.plan.space.at(index)) not in tried
+            for deployment, indices in left.items()
+            for index in indices
+        )
 
     def _last(self, batch: int) -> PredictorsRecord | None:
         return next((record for record in reversed(self.run.predictors()) if record.batch <= batch), None)
@@ -137,30 +151,31 @@ class Foresight:
         fast = self.left(fits, (), readings, elsewhere)
         left = self.left(fits, memories, readings, elsewhere) if memories else fast
 
-        def out(of: Allowed, left: Allowed, arm: Arm) -> int:
-            return len(of.get(arm, ())) - len(left.get(arm, ()))
+        def out(of: Allowed, left: Allowed, deployment: Deployment) -> int:
+            return len(of.get(deployment, ())) - len(left.get(deployment, ()))
 
         record = PredictorsRecord(
             number=len(self.run.predictors()),
             batch=batch,
-            arms=tuple(one.but(removed=out(self.allowed, fast, one.arm)) for one in fits),
-            memories=tuple(one.but(removed=out(fast, left, one.arm)) for one in memories),
+            deployments=tuple(one.but(removed=out(self.allowed, fast, one.deployment)) for one in fits),
+            memories=tuple(one.but(removed=out(fast, left, one.deployment)) for one in memories),
             priors=elsewhere.fits,
             seconds=time.monotonic() - begun,
             ended_s=budget.spent_s(),
         )
         self.run.write(record)
-        for one in record.arms:
+        for one in record.deployments:
             told = f"{one.samples} measured, off by {one.held_out.median:.1%}, by {one.held_out.p95:.1%} at 95 %"
             if one.elsewhere is not None:
                 told += f", from {elsewhere.words(one.elsewhere, self.run.target.device)}"
             events.line(
-                f"predicted  {one.arm}: {one.removed:,} of {len(self.allowed.get(one.arm, ())):,} archs out ({told})"
+                f"predicted  {one.deployment}: {one.removed:,} of "
+                f"{len(self.allowed.get(one.deployment, ())):,} archs out ({told})"
             )
         for memory in record.memories:
-            of = len(fast.get(memory.arm, ()))
+            of = len(fast.get(memory.deployment, ()))
             told = f"for memory; {memory.fit.samples} measured, off by {format_bytes(memory.fit.error_bytes)} at 90 %"
-            events.line(f"predicted  {memory.arm}: {memory.removed:,} of {of:,} archs out ({told})")
+            events.line(f"predicted  {memory.deployment}: {memory.removed:,} of {of:,} archs out ({told})")
 
     def _elsewhere(self, last: PredictorsRecord | None) -> Elsewhere:
         known = self.run.known() or KnownRecord(tables=())
@@ -168,7 +183,7 @@ class Foresight:
 
     @cached_property
     def _bound_us(self) -> float | None:
-        found = low_budget_us(self.run.target, self.arms)
+        found = p5_budget_us(self.run.target, self.deployments)
         return found[0] if found and self.plan.predict and self._networks else None
 
     @cached_property
@@ -183,17 +198,19 @@ class Foresight:
         return dict(zip(map(self.plan.space.at, self.features.indices), record.unpacked(), strict=False))
 
     @cached_property
-    def _besides(self) -> dict[Arm, Kernels]:
-        """What files of each arm have beside their arch's own kernels: scaling of the input, for example."""
-        found: dict[Arm, Kernels] = {}
-        for reading in (reading for anchor in self.run.anchors() for reading in anchor.readings):
-            if reading.kernels and reading.arch in self._networks and reading.arm not in found:
+    def _besides(self) -> dict[Deployment, Kernels]:
+        """What files of each deployment have beside their arch's own kernels: scaling of the input, for example."""
+        found: dict[Deployment, Kernels] = {}
+        for reading in (
+            reading for reference_arch in self.run.reference_archs() for reading in reference_arch.readings
+        ):
+            if reading.kernels and reading.arch in self._networks and reading.deployment not in found:
                 more = Counter(reading.kernels) - Counter(self._networks[reading.arch])
-                found[reading.arm] = tuple(more.elements())
+                found[reading.deployment] = tuple(more.elements())
         return found
 
-    def _kernels(self, arm: Arm, arch: Arch) -> Kernels:
-        return (*self._besides.get(arm, ()), *self._networks[arch])
+    def _kernels(self, deployment: Deployment, arch: Arch) -> Kernels:
+        return (*self._besides.get(deployment, ()), *self._networks[arch])
 
 
 def _alike(kernels: Kernels) -> Kernels:
@@ -202,25 +219,29 @@ def _alike(kernels: Kernels) -> Kernels:
 
 
 def fit_due(readings: Readings, last: PredictorsRecord | None) -> bool:
-    """Whether some arm has so many readings that a fit, or another one, is worth its time."""
-    before = dict[Arm, int]()
+    """Whether some deployment has so many readings that a fit, or another one, is worth its time."""
+    before = dict[Deployment, int]()
     if last is not None:
-        before = {one.arm: one.samples for one in last.arms} or {one.arm: one.fit.samples for one in last.memories}
-    return any(len(found) >= max(_FEWEST, _GROWN * before.get(arm, 0)) for arm, found in readings.items())
+        before = {one.deployment: one.samples for one in last.deployments} or {
+            one.deployment: one.fit.samples for one in last.memories
+        }
+    return any(len(found) >= max(_FEWEST, _GROWN * before.get(deployment, 0)) for deployment, found in readings.items())
 
 
 def with_memory(readings: Readings) -> Readings:
     """Those that tell it."""
-    return {arm: [one for one in found if one.memory_bytes is not None] for arm, found in readings.items()}
+    return {
+        deployment: [one for one in found if one.memory_bytes is not None] for deployment, found in readings.items()
+    }
 
 
-def fitted_memory(readings: Readings, bound_bytes: float) -> tuple[ArmMemory, ...]:
-    """Every arm that has enough."""
+def fitted_memory(readings: Readings, bound_bytes: float) -> tuple[DeploymentMemory, ...]:
+    """Every deployment that has enough."""
     made = []
-    for arm, found in with_memory(readings).items():
+    for deployment, found in with_memory(readings).items():
         if len(found) >= _FEWEST:
             fit = fit_memory([one.kernels for one in found], [float(one.memory_bytes or 0) for one in found])
-            made.append(ArmMemory(arm=arm, fit=fit, bound_bytes=bound_bytes, removed=0))
+            made.append(DeploymentMemory(deployment=deployment, fit=fit, bound_bytes=bound_bytes, removed=0))
     return tuple(made)
 
 
@@ -230,27 +251,30 @@ def _memory_bytes(measurement: Measurement | None) -> int | None:
     return int(statistics.median(told)) if told else None
 
 
-def fitted(readings: Readings, bound_us: float, elsewhere: Elsewhere) -> tuple[ArmPredictor, ...]:
-    """Every arm that has enough, the one with most readings first.
+def fitted(readings: Readings, bound_us: float, elsewhere: Elsewhere) -> tuple[DeploymentPredictor, ...]:
+    """Every deployment that has enough, the one with most readings first.
 
-    One with few has a prior: a table of the same arm from elsewhere, or the first arm here if that has enough, or any
-    table from elsewhere, or the first arm all the same.
+    One with few has a prior: a table of the same deployment from elsewhere, or the first deployment here if that has
+    enough, or any table from elsewhere, or the first deployment all the same.
     """
-    order = sorted((arm for arm in readings if len(readings[arm]) >= _FEWEST), key=lambda arm: -len(readings[arm]))
-    records = list[ArmPredictor]()
+    order = sorted(
+        (deployment for deployment in readings if len(readings[deployment]) >= _FEWEST),
+        key=lambda deployment: -len(readings[deployment]),
+    )
+    records = list[DeploymentPredictor]()
     first: LatencyPredictor | None = None
-    for arm in order:
-        few = len(readings[arm]) < ENOUGH_ALONE
+    for deployment in order:
+        few = len(readings[deployment]) < ENOUGH_ALONE
         here = first is not None and len(first.readings) >= ENOUGH_ALONE
-        place = elsewhere.place(arm, alike=here) if few else None
+        place = elsewhere.place(deployment, alike=here) if few else None
         prior = first if few else None
-        made = fit_predictor(readings[arm], prior if place is None else elsewhere.predictor(place))
+        made = fit_predictor(readings[deployment], prior if place is None else elsewhere.predictor(place))
         first = first or made
         assert made.held_out is not None
         records.append(
-            ArmPredictor(
-                arm=arm,
-                samples=len(readings[arm]),
+            DeploymentPredictor(
+                deployment=deployment,
+                samples=len(readings[deployment]),
                 costs=made.costs,
                 scales=made.scales,
                 widths=made.widths,
@@ -264,7 +288,9 @@ def fitted(readings: Readings, bound_us: float, elsewhere: Elsewhere) -> tuple[A
     return tuple(records)
 
 
-def _predictors(fits: Sequence[ArmPredictor], readings: Readings, elsewhere: Elsewhere) -> list[LatencyPredictor]:
+def _predictors(
+    fits: Sequence[DeploymentPredictor], readings: Readings, elsewhere: Elsewhere
+) -> list[LatencyPredictor]:
     made = list[LatencyPredictor]()
     for one in fits:
         prior = None if one.prior is None else made[one.prior]
@@ -272,7 +298,7 @@ def _predictors(fits: Sequence[ArmPredictor], readings: Readings, elsewhere: Els
             LatencyPredictor(
                 costs=one.costs,
                 scales=one.scales,
-                readings=tuple(readings[one.arm]),
+                readings=tuple(readings[one.deployment]),
                 widths=one.widths,
                 held_out=one.held_out,
                 prior=prior if one.elsewhere is None else elsewhere.predictor(one.elsewhere),

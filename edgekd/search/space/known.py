@@ -1,8 +1,9 @@
 """What earlier work measured, as a search finds it when it begins: on this device, and elsewhere.
 
 Reads the person's latency tables once; its result is known.json, so that a replay decides by the same. What was
-measured on the device as it is now are readings. What was measured elsewhere, here in another state, or on arms that
-the search has not, is a prior at most: for arms of which little is known here (`edgekd.measure.prediction.priors`).
+measured on the device as it is now are readings. What was measured elsewhere, here in another state, or on deployments
+that the search has not, is a prior at most: for deployments of which little is known here
+(`edgekd.measure.prediction.priors`).
 """
 
 from __future__ import annotations
@@ -14,33 +15,37 @@ from edgekd.measure.prediction.predictor import ENOUGH_ALONE, LatencyPredictor, 
 from edgekd.measure.prediction.priors import choose_prior, prior_words, readings_of
 from edgekd.measure.tables import LatencyTable, tables_elsewhere, tables_of
 from edgekd.store.predicted import KnownRecord, KnownTable, PriorFit, Reading
-from edgekd.store.records import Arm, PlanRecord
+from edgekd.store.records import Deployment, PlanRecord
 from edgekd.store.run import Run
 
 __all__ = ["Elsewhere", "known_tables"]
 
 
 def known_tables(run: Run, plan: PlanRecord, events: Events) -> KnownRecord:
-    """What the tables hold of the arms, as they are now; those that can't be read are told."""
+    """What the tables hold of the deployments, as they are now; those that can't be read are told."""
     header = run.header
     tables = tables_of(header.fingerprint, header.target.threads, note=_told(events))
-    found: dict[Arm, list[Reading]] = {}
+    found: dict[Deployment, list[Reading]] = {}
     for table in tables:
-        if _arm(table) in plan.arms:
-            found.setdefault(_arm(table), []).extend(readings_of(table.rows))
-    short = [arm for arm in plan.arms if len(found.get(arm, ())) < ENOUGH_ALONE]
+        if _deployment(table) in plan.deployments:
+            found.setdefault(_deployment(table), []).extend(readings_of(table.rows))
+    short = [deployment for deployment in plan.deployments if len(found.get(deployment, ())) < ENOUGH_ALONE]
     others = tables_elsewhere(header.fingerprint, header.target.threads, note=_told(events)) if short else ()
-    besides = [table for table in tables if _arm(table) not in plan.arms]  # those of its arms are readings
+    besides = [
+        table for table in tables if _deployment(table) not in plan.deployments
+    ]  # those of its deployments are readings
     priors: dict[str, LatencyTable] = {}
-    for arm in short:
-        prior = choose_prior(arm.backend, arm.precision, header.target.device, header.fingerprint, (*besides, *others))
+    for deployment in short:
+        prior = choose_prior(
+            deployment.backend, deployment.precision, header.target.device, header.fingerprint, (*besides, *others)
+        )
         if prior is not None:
             priors[prior.name] = prior
     return KnownRecord(
-        tables=tuple(KnownTable(arm=arm, readings=tuple(rows)) for arm, rows in found.items()),
+        tables=tuple(KnownTable(deployment=deployment, readings=tuple(rows)) for deployment, rows in found.items()),
         priors=tuple(
             KnownTable(
-                arm=_arm(table),
+                deployment=_deployment(table),
                 readings=readings_of(table.rows),
                 device=table.device,
                 here=table.fingerprint.digest() == header.fingerprint.digest(),
@@ -62,10 +67,14 @@ class Elsewhere:
         """Of those that were asked for, to be recorded."""
         return tuple(self._fits[table] for table in sorted(self._fits))
 
-    def place(self, arm: Arm, alike: bool) -> int | None:
-        """The place of the table that an arm starts from: one of the same arm, or where it need not be, the fullest."""
-        mine = [at for at, table in enumerate(self._tables) if table.arm == arm or not alike]
-        return max(mine, key=lambda at: (self._tables[at].arm == arm, len(self._tables[at].readings)), default=None)
+    def place(self, deployment: Deployment, alike: bool) -> int | None:
+        """The place of the table that a deployment starts from: one of the same deployment, else the fullest."""
+        mine = [at for at, table in enumerate(self._tables) if table.deployment == deployment or not alike]
+        return max(
+            mine,
+            key=lambda at: (self._tables[at].deployment == deployment, len(self._tables[at].readings)),
+            default=None,
+        )
 
     def predictor(self, place: int) -> LatencyPredictor:
         """That table's."""
@@ -79,12 +88,12 @@ class Elsewhere:
     def words(self, place: int, device: str) -> str:
         """Which it is, to somebody who searches for ``device``."""
         table = self._tables[place]
-        return prior_words(str(table.arm), table.device, device, table.here)
+        return prior_words(str(table.deployment), table.device, device, table.here)
 
 
 def _told(events: Events) -> Callable[[str], None]:
     return lambda words: events.line(f"note: a latency table is not used: {words}")
 
 
-def _arm(table: LatencyTable) -> Arm:
-    return Arm(backend=table.backend, precision=table.precision)
+def _deployment(table: LatencyTable) -> Deployment:
+    return Deployment(backend=table.backend, precision=table.precision)

@@ -43,7 +43,7 @@ def survey(
             break
         if done % 16 == 0:
             stop_if_asked(events)
-            events.progress("masks", done, len(indices))
+            events.progress("filters", done, len(indices))
         features[index] = surveyor.features(space.at(index))
     looked_at = sorted(features)
     return FeaturesRecord(

@@ -1,7 +1,7 @@
 """One address for each content: a model file is measured at ``artefacts/SHA256.suffix`` or nowhere.
 
-A device session may remember where it found a digest, so a file that is deleted and made again (an anchor that becomes
-a trial, a trial that becomes a finalist) must come back to the same place. Only finalists' files outlast a run.
+A device session may remember where it found a digest, so a file that is deleted and made again (a reference arch that
+becomes a trial, a trial that becomes a finalist) must come back to the same place. Only finalists' files outlast a run.
 """
 
 from __future__ import annotations

@@ -21,18 +21,18 @@ from edgekd.ir.space import Arch
 from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Guide, Known, Sampler
 from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.budget import Budget, Pace, finalists_within, reserve_s, share_within
-from edgekd.search.deployments.arms import rivals
+from edgekd.search.deployments.ranking import rivals
 from edgekd.search.finalists.order import as_it_came_first, as_they_came, order_of_finalists
 from edgekd.search.recipe import epochs_of
 from edgekd.search.space.feasible import LOW, misses, trial_violations, violations
+from edgekd.search.space.filters import Allowed, at_precision
 from edgekd.search.space.foresight import Foresight
-from edgekd.search.space.masks import Allowed, at_precision
 from edgekd.search.trials.chance import at_chance
 from edgekd.search.trials.files import keep_newest
 from edgekd.search.trials.measuring import Bench, Measured
 from edgekd.search.trials.sampler import seed_of
 from edgekd.stages import Prepares
-from edgekd.store.records import Arm, ArmsRecord, PlanRecord, ProposalsRecord, TrialRecord
+from edgekd.store.records import Deployment, DeploymentsRecord, PlanRecord, ProposalsRecord, TrialRecord
 from edgekd.store.run import Run
 from edgekd.units import format_us
 
@@ -46,7 +46,7 @@ def known_before(
     run: Run,
     plan: PlanRecord,
     allowed: Allowed,
-    arms: ArmsRecord,
+    deployments: DeploymentsRecord,
     trials: Sequence[TrialRecord],
     batch: int,
     guide: Guide | None = None,
@@ -57,9 +57,9 @@ def known_before(
         family=run.header.family,
         plan=plan,
         allowed=allowed,
-        arms=arms.kept,
+        deployments=deployments.kept,
         trials=earlier,
-        violations={trial.number: trial_violations(run.target, trial, arms.tails) for trial in earlier},
+        violations={trial.number: trial_violations(run.target, trial, deployments.tails) for trial in earlier},
         guide=guide,
     )
 
@@ -67,7 +67,7 @@ def known_before(
 def propose_batch(sampler: Sampler, known: Known, seed: int) -> list[tuple[int, int, Candidate]]:
     """The next batch as (number, seed of the ask, candidate); shorter, or empty, where the space is used up.
 
-    A person's own model as it came, on every kept arm where it may fit, is a batch before all others.
+    A person's own model as it came, on every kept deployment where it may fit, is a batch before all others.
     """
     start, found = len(known.trials), list[tuple[int, int, Candidate]]()
     if not known.trials and (own := as_it_came(known)):
@@ -86,17 +86,17 @@ def propose_batch(sampler: Sampler, known: Known, seed: int) -> list[tuple[int, 
 
 
 def as_it_came(known: Known) -> list[Candidate]:
-    """The whole model, untrained, on each kept arm; the last index of the space is the arch with all of it."""
+    """The whole model, untrained, on each kept deployment; the last index of the space is the arch with all of it."""
     arch, whole = known.plan.original, known.plan.space.size - 1
     return [
         Candidate(
             family=known.family,
             arch=arch,
-            plan=CompressionPlan(precision=arm.precision, untouched=True),
-            backend=arm.backend,
+            plan=CompressionPlan(precision=deployment.precision, untouched=True),
+            backend=deployment.backend,
         )
-        for arm in known.arms
-        if arch is not None and whole in known.allowed.get(arm, ())
+        for deployment in known.deployments
+        if arch is not None and whole in known.allowed.get(deployment, ())
     ]
 
 
@@ -107,7 +107,7 @@ class TrialLoop:
     run: Run
     plan: PlanRecord
     allowed: Allowed
-    arms: ArmsRecord
+    deployments: DeploymentsRecord
     sampler: Sampler
     bench: Bench
     features: Mapping[Arch, StaticFeatures]  # at float32
@@ -130,7 +130,7 @@ class TrialLoop:
             seen, allowed = tuple(done.values()), self.allowed
             if self.foresight is not None:
                 allowed = self.foresight.before(batch, seen, self.events, self.budget)
-            known = known_before(self.run, self.plan, allowed, self.arms, seen, batch, self.guide)
+            known = known_before(self.run, self.plan, allowed, self.deployments, seen, batch, self.guide)
             proposals = propose_batch(self.sampler, known, self.run.header.seed)
             missing = [proposal for proposal in proposals if proposal[0] not in done]
             if missing or not proposals:
@@ -160,7 +160,7 @@ class TrialLoop:
 
     def _end(self, known: Known, proposals: Sequence[tuple[int, int, Candidate]]) -> ProposalsRecord | None:
         trials, total_s = known.trials, self.budget.total_s
-        order = as_it_came_first(order_of_finalists(self.run.target, self.arms, trials))
+        order = as_it_came_first(order_of_finalists(self.run.target, self.deployments, trials))
         own = as_they_came(order)
         most = self._rivals(order[: own + self.plan.finalists])
         finalists = finalists_within(self.plan, trials, total_s, most, own)
@@ -177,7 +177,7 @@ class TrialLoop:
             full = self.plan.trials is not None and len(known.proposed) >= self.plan.trials
             reason = "enough" if full else "exhausted"
             detail = (
-                f"all {len(known.proposed)} trials asked for" if full else "every candidate the masks left was tried"
+                f"all {len(known.proposed)} trials asked for" if full else "every candidate the filters left was tried"
             )
         elif late:
             reason = "time"
@@ -206,10 +206,13 @@ class TrialLoop:
         return count * self.plan.refine_images / epochs / Pace.of(self.plan, trials).images_per_s if epochs else 0.0
 
     def _rivals(self, best: Sequence[TrialRecord]) -> int:
-        """How many arms a finalist will be measured on beside its own, by what would be refined now."""
+        """How many deployments a finalist will be measured on beside its own, by what would be refined now."""
         if not self.plan.recheck:
             return 0
-        counts = [len(rivals(Arm.of(trial.candidate), self.arms.kept, self.run.anchors())) for trial in best]
+        counts = [
+            len(rivals(Deployment.of(trial.candidate), self.deployments.kept, self.run.reference_archs()))
+            for trial in best
+        ]
         return max(counts, default=0)
 
     def _batch(
@@ -249,7 +252,7 @@ class TrialLoop:
         candidate, measurement = measured.candidate, measured.measurement
         features = at_precision(self.features[candidate.arch], candidate.plan.precision)
         artefact = measured.conversion.artefact
-        broken = misses(violations(self.run.target, measured.figures, self.arms.tails), self.arms.tails)
+        broken = misses(violations(self.run.target, measured.figures, self.deployments.tails), self.deployments.tails)
         trial = TrialRecord(
             number=number,
             candidate=candidate,

@@ -27,7 +27,7 @@ from edgekd.measure.tables import LatencyTable, TableRow, add_rows
 from edgekd.search._protocol import ArtefactBuilder
 from edgekd.search.space.feasible import LOW
 from edgekd.search.trials.files import keep_only, place
-from edgekd.store.records import Arm, ArmReading
+from edgekd.store.records import Deployment, DeploymentReading
 from edgekd.store.run import Run
 from edgekd.targets.target import Target
 
@@ -151,24 +151,24 @@ class Bench:
 
     def _keep(self, measured: Sequence[Measured]) -> None:
         """In the device's tables, for whoever works on it next."""
-        rows: dict[tuple[Arm, EvidenceKind], list[TableRow]] = {}
+        rows: dict[tuple[Deployment, EvidenceKind], list[TableRow]] = {}
         for one in measured:
             low, memory = find_figure(one.figures, LOW), find_figure(one.figures, "memory.model")
             if one.kernels and low is not None:
                 row = TableRow(
                     kernels=one.kernels,
-                    low_us=low.value,
+                    p5_us=low.value,
                     memory_bytes=int(memory.value) if memory else None,
                     sha256=one.conversion.artefact.sha256 if one.conversion.artefact else "",
                 )
-                rows.setdefault((Arm.of(one.candidate), low.kind), []).append(row)
-        for (arm, kind), found in rows.items():
+                rows.setdefault((Deployment.of(one.candidate), low.kind), []).append(row)
+        for (deployment, kind), found in rows.items():
             self._add(
                 LatencyTable(
                     device=self.target.device,
                     fingerprint=self.run.header.fingerprint,
-                    backend=arm.backend,
-                    precision=arm.precision,
+                    backend=deployment.backend,
+                    precision=deployment.precision,
                     threads=self.target.threads,
                     kind=kind,
                     rows=tuple(found),
@@ -183,16 +183,16 @@ class Bench:
             self.tell(f"note: nothing is kept in the device's latency table: {error}")
 
 
-def reading_of(arm: Arm, measured: Measured) -> ArmReading:
-    """What the comparison of arms keeps of one measured candidate."""
+def reading_of(deployment: Deployment, measured: Measured) -> DeploymentReading:
+    """What the comparison of deployments keeps of one measured candidate."""
     artefact = measured.conversion.artefact
-    return ArmReading(
-        arm=arm,
+    return DeploymentReading(
+        deployment=deployment,
         arch=measured.candidate.arch,
         measurement=measured.measurement,
         size_bytes=artefact.size_bytes if artefact else None,
         detail=measured.detail or ("" if measured.outcome == "measured" else measured.outcome),
-        low_us=find_figure(measured.figures, LOW),
+        p5_us=find_figure(measured.figures, LOW),
         kernels=measured.kernels,
     )
 

@@ -1,9 +1,9 @@
 """Samplers: what to try next, given what is known.
 
-Reads plan.json, the masks' result, the kept arms and the trials of earlier batches; the loop writes the proposal into
-the trial's file. A sampler is made anew for each ask with a seed from (seed, number), and the study it asks is built
-anew from the recorded trials: a re-created seeded sampler would repeat its earlier proposals, and a stored study would
-be a second truth.
+Reads plan.json, the filters' result, the kept deployments and the trials of earlier batches; the loop writes the
+proposal into the trial's file. A sampler is made anew for each ask with a seed from (seed, number), and the study it
+asks is built anew from the recorded trials: a re-created seeded sampler would repeat its earlier proposals, and a
+stored study would be a second truth.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from edgekd.ir.space import Arch, Choice, Space
 from edgekd.records import Record
 from edgekd.search._protocol import Known
 from edgekd.search.relaxed.nearby import next_of
-from edgekd.search.space.feasible import low_us
-from edgekd.store.records import Arm, TrialRecord
+from edgekd.search.space.feasible import p5_us
+from edgekd.store.records import Deployment, TrialRecord
 
 __all__ = ["RandomSampler", "RelaxedSampler", "TpeSampler", "seed_of"]
 
@@ -45,16 +45,16 @@ class RandomSampler(Record):
         untried = list(_untried(known))
         if not untried:
             return None
-        index, arm = untried[int(np.random.default_rng(seed).integers(len(untried)))]
-        return _candidate(known, known.plan.space.at(index), arm)
+        index, deployment = untried[int(np.random.default_rng(seed).integers(len(untried)))]
+        return _candidate(known, known.plan.space.at(index), deployment)
 
 
 class TpeSampler(Record):
     """Tree-structured Parzen estimator, multi-objective and constrained (Optuna; Watanabe & Hutter 2023).
 
-    Maximises accuracy under the target's limits; where none of them bounds time, it minimises the low quantile of
-    latency as well. The first trial is the largest arch that may fit, on each arm: where that holds the target, nothing
-    has to be given up. Then ``startup`` trials are random.
+    Maximises accuracy under the target's limits; where none of them bounds time, it minimises the 5th percentile of
+    latency as well. The first trial is the largest arch that may fit, on each deployment: where that holds the target,
+    nothing has to be given up. Then ``startup`` trials are random.
     """
 
     name: ClassVar[str] = "tpe"
@@ -72,24 +72,27 @@ class TpeSampler(Record):
         if len(known.proposed) + len(known.pending) < self.startup:
             return RandomSampler().propose(known, seed)
         wanted = _ask(known, seed, self.startup)
-        space, arms = known.plan.space, list(known.arms)
+        space, deployments = known.plan.space, list(known.deployments)
         place = np.array(space.encode(wanted.arch))
         distances = {
             index: float(np.abs(np.array(space.encode(space.at(index))) - place).sum())
             for index in {index for index, _ in untried}
         }
-        # another arm is as far as one whole axis, so that the arm asked for wins unless its neighbourhood is used up
-        best = min(untried, key=lambda pair: (distances[pair[0]] + (arms.index(pair[1]) != wanted.arm), pair[0]))
+        # another deployment is as far as one whole axis, so that the deployment asked for wins unless its neighbourhood
+        # is used up
+        best = min(
+            untried, key=lambda pair: (distances[pair[0]] + (deployments.index(pair[1]) != wanted.deployment), pair[0])
+        )
         return _candidate(known, space.at(best[0]), best[1])
 
 
 class RelaxedSampler(Record):
-    """The archs nearest to what a trained choice came to: see `edgekd.search.relaxed`. For ``by: relaxed`` alone.
+    """The archs nearest to what a trained choice came to (`edgekd.search.relaxed`), for ``by: differentiable`` alone.
 
     The most probable ones whose latency, as predicted and corrected by the trials so far, keeps the budget.
     """
 
-    name: ClassVar[str] = "relaxed"
+    name: ClassVar[str] = "differentiable"
 
     def propose(self, known: Known, seed: int) -> Candidate | None:
         """The next of them; None where there is none, or nothing was trained."""
@@ -97,14 +100,14 @@ class RelaxedSampler(Record):
         index = next_of(known)
         if index is None or known.guide is None:
             return None
-        return _candidate(known, known.plan.space.at(index), known.guide.arm)
+        return _candidate(known, known.plan.space.at(index), known.guide.deployment)
 
 
 class _Wanted(NamedTuple):
     """What the estimator would try."""
 
     arch: Arch
-    arm: int  # its place among the kept ones
+    deployment: int  # its place among the kept ones
 
 
 def _ask(known: Known, seed: int, startup: int) -> _Wanted:
@@ -112,14 +115,14 @@ def _ask(known: Known, seed: int, startup: int) -> _Wanted:
     import optuna  # half a second: not for a command that never searches
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space, arms = known.plan.space, list(known.arms)
+    space, deployments = known.plan.space, list(known.deployments)
     distributions: dict[str, Any] = {
         axis.name: optuna.distributions.CategoricalDistribution(axis.choices)
         if axis.categorical
         else optuna.distributions.IntDistribution(0, len(axis.choices) - 1)
         for axis in space.axes
     }
-    distributions["arm"] = optuna.distributions.CategoricalDistribution(list(range(len(arms))))
+    distributions["deployment"] = optuna.distributions.CategoricalDistribution(list(range(len(deployments))))
     conditional = any(axis.when for axis in space.axes)
     bounded = known.plan.time_is_bounded
     with warnings.catch_warnings():
@@ -133,16 +136,16 @@ def _ask(known: Known, seed: int, startup: int) -> _Wanted:
         )
     directions = ["maximize"] if bounded else ["maximize", "minimize"]
     study = optuna.create_study(directions=directions, sampler=sampler)
-    slowest = max((us for trial in known.proposed if (us := low_us(trial.figures)) is not None), default=1.0)
+    slowest = max((us for trial in known.proposed if (us := p5_us(trial.figures)) is not None), default=1.0)
 
     def frozen(candidate: Candidate, **state: Any) -> Any:
-        params = {**_params(space, candidate.arch), "arm": arms.index(Arm.of(candidate))}
+        params = {**_params(space, candidate.arch), "deployment": deployments.index(Deployment.of(candidate))}
         known_of = {name: distributions[name] for name in params}
         return optuna.trial.create_trial(params=params, distributions=known_of, **state)
 
     for trial in known.proposed:
-        if Arm.of(trial.candidate) in arms:
-            score, us = trial.accuracy.value if trial.accuracy else 0.0, low_us(trial.figures) or slowest
+        if Deployment.of(trial.candidate) in deployments:
+            score, us = trial.accuracy.value if trial.accuracy else 0.0, p5_us(trial.figures) or slowest
             values = (score,) if bounded else (score, us)
             study.add_trial(frozen(trial.candidate, values=values, constraints=_constraints(known, trial)))
     for candidate in known.pending:
@@ -154,7 +157,7 @@ def _ask(known: Known, seed: int, startup: int) -> _Wanted:
                 picks[axis.name] = trial.suggest_categorical(axis.name, axis.choices)
             else:
                 picks[axis.name] = axis.choices[trial.suggest_int(axis.name, 0, len(axis.choices) - 1)]
-    return _Wanted(Arch.of(picks), trial.suggest_categorical("arm", list(range(len(arms)))))
+    return _Wanted(Arch.of(picks), trial.suggest_categorical("deployment", list(range(len(deployments)))))
 
 
 def _constraints(known: Known, trial: TrialRecord) -> dict[str, float]:
@@ -165,23 +168,23 @@ def _constraints(known: Known, trial: TrialRecord) -> dict[str, float]:
 
 
 def _largest(known: Known) -> Candidate | None:
-    """The last arch of what is left on the first arm that has had no trial."""
-    tried = {Arm.of(candidate) for candidate in (*(trial.candidate for trial in known.proposed), *known.pending)}
-    for arm in known.arms:
-        if arm not in tried and known.allowed.get(arm):
-            return _candidate(known, known.plan.space.at(max(known.allowed[arm])), arm)
+    """The last arch of what is left on the first deployment that has had no trial."""
+    tried = {Deployment.of(candidate) for candidate in (*(trial.candidate for trial in known.proposed), *known.pending)}
+    for deployment in known.deployments:
+        if deployment not in tried and known.allowed.get(deployment):
+            return _candidate(known, known.plan.space.at(max(known.allowed[deployment])), deployment)
     return None
 
 
-def _untried(known: Known) -> Iterator[tuple[int, Arm]]:
+def _untried(known: Known) -> Iterator[tuple[int, Deployment]]:
     space = known.plan.space
     tried: dict[tuple[str, str], set[int]] = {}
     for candidate in (*(trial.candidate for trial in known.proposed), *known.pending):
         where = (str(candidate.backend), candidate.plan.precision.value)
         tried.setdefault(where, set()).add(space.index(candidate.arch))
-    for arm in known.arms:
-        done = tried.get((str(arm.backend), arm.precision.value), set())
-        yield from ((index, arm) for index in known.allowed.get(arm, ()) if index not in done)
+    for deployment in known.deployments:
+        done = tried.get((str(deployment.backend), deployment.precision.value), set())
+        yield from ((index, deployment) for index in known.allowed.get(deployment, ()) if index not in done)
 
 
 def _params(space: Space, arch: Arch) -> dict[str, int | str]:
@@ -189,5 +192,7 @@ def _params(space: Space, arch: Arch) -> dict[str, int | str]:
     return {axis.name: choice if isinstance(choice, str) else axis.choices.index(choice) for axis, choice in existing}
 
 
-def _candidate(known: Known, arch: Arch, arm: Arm) -> Candidate:
-    return Candidate(family=known.family, arch=arch, plan=CompressionPlan(precision=arm.precision), backend=arm.backend)
+def _candidate(known: Known, arch: Arch, deployment: Deployment) -> Candidate:
+    return Candidate(
+        family=known.family, arch=arch, plan=CompressionPlan(precision=deployment.precision), backend=deployment.backend
+    )

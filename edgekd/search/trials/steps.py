@@ -1,4 +1,4 @@
-"""The steps before any proposal: survey, masks, anchors, arms. Each is read back where it was finished before."""
+"""Steps before any proposal: survey, filters, reference archs, deployments. A finished one is read back."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
 from edgekd.search._protocol import Surveyor
 from edgekd.search.budget import Budget
-from edgekd.search.deployments.anchors import choose_anchors
-from edgekd.search.deployments.arms import failures, settle_arms, still_in
-from edgekd.search.space.feasible import low_budget_us
-from edgekd.search.space.masks import Allowed, Masked, mask
+from edgekd.search.deployments.ranking import failures, settle_deployments, still_in
+from edgekd.search.deployments.reference_archs import choose_reference_archs
+from edgekd.search.space.feasible import p5_budget_us
+from edgekd.search.space.filters import Allowed, Filtered, apply_filters
 from edgekd.search.space.survey import survey
 from edgekd.search.trials.measuring import Bench, reading_of
 from edgekd.store.predicted import NetworksRecord
-from edgekd.store.records import AnchorRecord, Arm, ArmsRecord, FeaturesRecord, PlanRecord
+from edgekd.store.records import Deployment, DeploymentsRecord, FeaturesRecord, PlanRecord, ReferenceArchRecord
 from edgekd.store.run import Run
 
 __all__ = ["FirstSteps"]
@@ -30,8 +30,9 @@ _MANY = 10**9
 _NARROW = 0.25  # of a budget: a space that ends below it gives accuracy away
 _SURVEY_SHARE = 0.1  # of the budget: past it no further arch is looked at
 _UNLIMITED_S = 3600.0  # what a run without a budget counts as here
-_ARMS_SHARE = 0.3  # of the budget: past it no further anchor is begun
-_OWN_S = 120.0  # since the run began: one's own model is tried soon after, on every arm, and tells more than an anchor
+_ARMS_SHARE = 0.3  # of the budget: past it no further reference arch is begun
+# seconds since the run began: one's own model is tried soon after, on every deployment, and tells more than others
+_OWN_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -65,115 +66,120 @@ class FirstSteps:
             self.run.write(NetworksRecord.of(networks))
         return record
 
-    def masks(self, features: FeaturesRecord) -> Masked:
-        """What the masks leave."""
-        masked = mask(self.run.target, self.plan, features)
-        if self.run.masks() is None:
-            self.run.write(masked.record)
-        shown = ", ".join(f"{report.name} {report.removed:,} out" for report in masked.record.masks)
-        looked = f"{masked.record.considered:,} archs"
-        if masked.record.considered < masked.record.space_size:
-            whole = masked.record.space_size
+    def filters(self, features: FeaturesRecord) -> Filtered:
+        """What the filters leave."""
+        filtered = apply_filters(self.run.target, self.plan, features)
+        if self.run.filters() is None:
+            self.run.write(filtered.record)
+        shown = ", ".join(f"{report.name} {report.removed:,} out" for report in filtered.record.filters)
+        looked = f"{filtered.record.considered:,} archs"
+        if filtered.record.considered < filtered.record.space_size:
+            whole = filtered.record.space_size
             looked += f" (sampled from {whole:,})" if whole < _MANY else f" (sampled from {float(whole):.1e})"
-        self.events.line(f"masks      {looked} -> {masked.record.left:,} may fit" + (f" ({shown})" if shown else ""))
-        return masked
+        self.events.line(f"filters    {looked} -> {filtered.record.left:,} may fit" + (f" ({shown})" if shown else ""))
+        return filtered
 
-    def arms(self, features: FeaturesRecord, masked: Masked) -> tuple[ArmsRecord, Allowed]:
-        """Measure the anchors that aren't measured yet, then keep what isn't dominated, and what may fit on it.
+    def deployments(self, features: FeaturesRecord, filtered: Filtered) -> tuple[DeploymentsRecord, Allowed]:
+        """Measure the reference archs that aren't measured yet, then keep what isn't dominated, and what may fit on it.
 
-        Raises Interrupted, and MissingError where no arm can run this family at all.
+        Raises Interrupted, and MissingError where no deployment can run this family at all.
         """
-        target, archs = self.run.target, choose_anchors(self.plan, features, masked.left)
-        anchors = list(self.run.anchors())
-        decided = self.run.arms() is not None  # then the anchors that were measured are all there will be
+        target, archs = self.run.target, choose_reference_archs(self.plan, features, filtered.left)
+        reference_archs = list(self.run.reference_archs())
+        decided = (
+            self.run.deployments() is not None
+        )  # then the reference archs that were measured are all there will be
         took_s = 0.0
-        for number in range(len(anchors), 0 if decided else len(archs)):
+        for number in range(len(reference_archs), 0 if decided else len(archs)):
             stop_if_asked(self.events)
             if number and self.plan.original is not None and self.budget.spent_s() + took_s > _OWN_S:
                 break
             if number >= _FEWEST_ANCHORS and self.budget.spent_s() > _ARMS_SHARE * (self.budget.total_s or math.inf):
                 break
-            alive = still_in(target, self.plan, anchors)
+            alive = still_in(target, self.plan, reference_archs)
             if not alive:
                 break
             begun_s = self.budget.spent_s()
-            anchors.append(self._measure(number, len(archs), archs[number], alive))
+            reference_archs.append(self._measure(number, len(archs), archs[number], alive))
             took_s = self.budget.spent_s() - begun_s
-            self.run.write(anchors[-1])
-        record, allowed = settle_arms(target, self.plan, features, masked, archs, anchors)
+            self.run.write(reference_archs[-1])
+        record, allowed = settle_deployments(target, self.plan, features, filtered, archs, reference_archs)
         if not decided:
             self.run.write(record)
         if not record.kept:
-            lines = [f"\n {_listed(arms)}: {detail}" for detail, arms in failures(record).items()]
+            lines = [f"\n {_listed(deployments)}: {detail}" for detail, deployments in failures(record).items()]
             raise MissingError(
                 f"no backend of target {target.name} could run this family:{''.join(lines) or ' none was measured'}",
                 "see what this machine has: edgekd doctor",
             )
-        kept = ", ".join(str(arm) for arm in record.kept)
-        measured = len({reading.arm for reading in record.readings})
-        skipped = len(self.plan.arms) - measured
+        kept = ", ".join(str(deployment) for deployment in record.kept)
+        measured = len({reading.deployment for reading in record.readings})
+        skipped = len(self.plan.deployments) - measured
         ruled_out = f", {skipped} ruled out by their neighbours" if skipped else ""
-        on = f"{measured} measured on up to {len(anchors)} anchors{ruled_out}"
-        self.events.line(f"arms       {on} -> {len(record.kept)} kept: {kept}")
+        on = f"{measured} measured on up to {len(reference_archs)} reference archs{ruled_out}"
+        self.events.line(f"deployments       {on} -> {len(record.kept)} kept: {kept}")
         for detail, failed in failures(record).items():
             first, *more = detail.splitlines()
             self.events.line(f"           no {_listed(failed)}: {first}")
             for line in more:
                 self.events.line(f"             {line.strip()}")
-        self._tell_narrow(features, masked, record)
-        for report in record.masks:
+        self._tell_narrow(features, filtered, record)
+        for report in record.filters:
             left = len(set[int]().union(*allowed.values()))
-            self.events.line(f"masks      by the files seen: {report.name} {report.removed:,} more out, {left:,} left")
+            self.events.line(f"filters    by the files seen: {report.name} {report.removed:,} more out, {left:,} left")
         return record, allowed
 
-    def _tell_narrow(self, features: FeaturesRecord, masked: Masked, record: ArmsRecord) -> None:
+    def _tell_narrow(self, features: FeaturesRecord, filtered: Filtered, record: DeploymentsRecord) -> None:
         """A space whose largest network leaves most of the latency budget unused, and that no other limit cut.
 
-        Latency grows with operations, at most in proportion: the estimate where the largest network is no anchor.
+        Latency grows with operations, at most in proportion: the estimate where the largest network is no reference
+        arch.
         """
-        budget = low_budget_us(self.run.target, record)
-        if budget is None or self.plan.original is not None or masked.record.left < masked.record.considered:
+        budget = p5_budget_us(self.run.target, record)
+        if budget is None or self.plan.original is not None or filtered.record.left < filtered.record.considered:
             return
         macs = {self.plan.space.at(i): row.macs for i, row in zip(features.indices, features.features, strict=True)}
-        largest = max(record.anchors, key=lambda arch: macs[arch])
-        lows = [r.low_us.value for r in record.readings if r.arch == largest and r.arm in record.kept and r.low_us]
+        largest = max(record.reference_archs, key=lambda arch: macs[arch])
+        lows = [r.p5_us.value for r in record.readings if r.arch == largest and r.deployment in record.kept and r.p5_us]
         larger = max(macs.values()) / max(1, macs[largest])
         share = larger * max(lows, default=budget[0]) / budget[0]
         if share < _NARROW:
             self.events.line(f"caution    your space ends at {share:.0%} of the latency budget: widen it")
 
-    def _measure(self, number: int, total: int, arch: Arch, arms: tuple[Arm, ...]) -> AnchorRecord:
+    def _measure(self, number: int, total: int, arch: Arch, deployments: tuple[Deployment, ...]) -> ReferenceArchRecord:
         # float32 stays in the batch as the yardstick of never-slower, even once it is out of the running
-        plain = {Arm(backend=arm.backend, precision=Precision.FLOAT32) for arm in arms} & set(self.plan.arms)
-        batch = [arm for arm in self.plan.arms if arm in arms or arm in plain]
+        plain = {
+            Deployment(backend=deployment.backend, precision=Precision.FLOAT32) for deployment in deployments
+        } & set(self.plan.deployments)
+        batch = [deployment for deployment in self.plan.deployments if deployment in deployments or deployment in plain]
         candidates = [
             Candidate(
                 family=self.run.header.family,
                 arch=arch,
-                plan=CompressionPlan(precision=arm.precision),
-                backend=arm.backend,
+                plan=CompressionPlan(precision=deployment.precision),
+                backend=deployment.backend,
             )
-            for arm in batch
+            for deployment in batch
         ]
         measured, noise = self.bench.measure(
             candidates,
-            self.plan.measure.but(profile=number == 0),  # the anchor on which both ends of every ladder run
+            self.plan.measure.but(profile=number == 0),  # the reference arch on which both ends of every ladder run
             pair=True,
-            progress=lambda what, done, of: self.events.progress("arms", number, total, f"{what} {done}/{of}"),
+            progress=lambda what, done, of: self.events.progress("deployments", number, total, f"{what} {done}/{of}"),
             stop=lambda: stop_if_asked(self.events),
         )
-        return AnchorRecord(
+        return ReferenceArchRecord(
             number=number,
             arch=arch,
-            readings=tuple(reading_of(arm, result) for arm, result in zip(batch, measured, strict=True)),
+            readings=tuple(reading_of(deployment, result) for deployment, result in zip(batch, measured, strict=True)),
             noise=noise,
             ended_s=self.budget.spent_s(),
         )
 
 
-def _listed(arms: Sequence[Arm]) -> str:
+def _listed(deployments: Sequence[Deployment]) -> str:
     """``litert/xnnpack int8 and dynamic-int8, onnxruntime/cpu int8``."""
     precisions: dict[str, list[str]] = {}
-    for arm in arms:
-        precisions.setdefault(str(arm.backend), []).append(arm.precision.value)
+    for deployment in deployments:
+        precisions.setdefault(str(deployment.backend), []).append(deployment.precision.value)
     return ", ".join(f"{backend} {' and '.join(names)}" for backend, names in precisions.items())

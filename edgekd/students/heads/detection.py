@@ -1,7 +1,7 @@
 """Objects as points (Zhou, Wang & Krähenbühl 2019, "Objects as points", arXiv 1904.07850).
 
 Each cell of the feature map tells, for each class, how likely an object's centre is there, and how large that object
-is. Peaks among their eight neighbours are the detections: no anchors, and no suppression of overlapping boxes
+is. Peaks among their eight neighbours are the detections: no reference archs, and no suppression of overlapping boxes
 afterwards. A raw answer is two tensors, so that each has an encoding of its own where they become integers:
 
 - ``NAME.heat`` (N, classes, h, w), logits;

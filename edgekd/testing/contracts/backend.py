@@ -108,7 +108,7 @@ class BackendContract:
         assert result.outcome is Outcome.OK, result.detail
         assert len(result.processes) == _PLAN.processes
         for sample in result.processes:
-            assert 0 < sample.min_us <= sample.low_us <= sample.p50_us <= sample.p95_us
+            assert 0 < sample.min_us <= sample.p5_us <= sample.p50_us <= sample.p95_us
 
     def test_it_answers_each_sample_and_always_alike(
         self, job: Job, session: DeviceSession, samples: list[NDArray[np.generic]], tmp_path: Path

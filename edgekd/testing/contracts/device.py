@@ -87,12 +87,12 @@ class DeviceContract:
     def test_samples_are_ordered_and_complete(self, session: DeviceSession, make_job: MakeJob) -> None:
         (result,) = session.measure([make_job("spin=50")], _PLAN)
         assert result.sentinel is not None
-        assert len(result.sentinel.low_us) == _PLAN.processes * _PLAN.rounds
+        assert len(result.sentinel.p5_us) == _PLAN.processes * _PLAN.rounds
         assert result.sentinel.drift >= 0
         for sample in result.processes:
-            assert 50 <= sample.min_us <= sample.low_us <= sample.p50_us <= sample.p95_us
+            assert 50 <= sample.min_us <= sample.p5_us <= sample.p50_us <= sample.p95_us
             assert sample.p99_us is None or sample.p95_us <= sample.p99_us
-            assert len(sample.round_low_us) == _PLAN.rounds
+            assert len(sample.round_p5_us) == _PLAN.rounds
             assert sample.calls >= _PLAN.rounds * _PLAN.min_calls
             if sample.memory_model_bytes is not None and sample.memory_process_bytes is not None:
                 assert sample.memory_process_bytes > sample.memory_model_bytes >= 0

@@ -52,10 +52,10 @@ T = TypeVar("T")
 class TimingNoise(Record):
     """What disturbs the calls. All relative, as shares of the undisturbed latency."""
 
-    low: float = 0.001  # process-to-process standard deviation of the low quantile
+    low: float = 0.001  # process-to-process standard deviation of the 5th percentile
     busy: float = 0.0  # share of processes that meet a busy neighbour ...
     busy_by: float = 0.15  # ... and by how much their whole distribution is then raised, on average
-    body: float = 0.05  # how far the median call lies above the low quantile, on average
+    body: float = 0.05  # how far the median call lies above the 5th percentile, on average
     tail: float = 0.10  # how far p95 lies above the median, on average
     drift: float = 0.0  # the machine slows by this much an hour of device time
     throttle_after_s: float | None = None  # from this moment of device time on ...
@@ -95,8 +95,8 @@ def fake_fingerprint(**changes: object) -> Fingerprint:
 class FakeDevice:
     """A `Device` by script.
 
-    ``latency_us`` gives the undisturbed low quantile: a function of the job, or a mapping whose keys are tried in this
-    order: SHA-256, file name, file stem, ``format``, ``backend``. ``outcomes`` does the same for what goes wrong.
+    ``latency_us`` gives the undisturbed 5th percentile: a function of the job, or a mapping whose keys are tried in
+    this order: SHA-256, file name, file stem, ``format``, ``backend``. ``outcomes`` does the same for what goes wrong.
     ``disconnect_after`` breaks the link after so many batches. ``answer`` serves ``run``. Every process tells
     ``conditions``, before and after, the ``load_average`` and the ``machine_cores``, by default the fingerprint's.
     One of ``kind`` SIMULATED runs no process: the scripted latency is a compiler's estimate.
@@ -144,7 +144,7 @@ class FakeDevice:
         return FakeSession(self)
 
     def latency_us(self, job: Job) -> float:
-        """The scripted low quantile. Raises KeyError on a job nobody scripted."""
+        """The scripted 5th percentile. Raises KeyError on a job nobody scripted."""
         if job.backend.runtime == "sentinel":
             return _SENTINEL_US
         if callable(self._latency_us):
@@ -274,13 +274,13 @@ class FakeSession:
         model = script.memory_model_bytes if script.memory_model_bytes is not None else 2 * job.artefact.size_bytes
         self._device.clock.advance((plan.warmup_ms + plan.rounds * plan.round_ms + script.load_ms) / 1e3)
         return ProcessSample(
-            low_us=low,
+            p5_us=low,
             min_us=low * 0.995,
             p50_us=p50,
             p95_us=p95,
             p99_us=p95 * 1.1,
             mean_us=p50 * 1.02,
-            round_low_us=tuple(low * (1.0 + 0.002 * r) for r in generator.random(plan.rounds)),
+            round_p5_us=tuple(low * (1.0 + 0.002 * r) for r in generator.random(plan.rounds)),
             calls=calls,
             first_us=5.0 * p50,
             load_ms=script.load_ms,
@@ -368,4 +368,4 @@ def _reading(rounds: Sequence[Sequence[float]]) -> SentinelReading | None:
         return None
     levels = [float(np.median(lows)) for lows in rounds]
     drift = (max(levels) - min(levels)) / float(np.median(levels))
-    return SentinelReading(low_us=tuple(low for lows in rounds for low in lows), drift=drift)
+    return SentinelReading(p5_us=tuple(low for lows in rounds for low in lows), drift=drift)

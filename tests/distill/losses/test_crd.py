@@ -48,19 +48,19 @@ class TestCRD(FeatureLossContract):
         s, t = embedded(contrast.embed_student, own), embedded(contrast.embed_teacher, hint)
         samples, k, tau = 12, 5, 0.5
         negatives, total = [0, 2, 4, 7, 9], 0.0
-        for anchors, bank, mean in (
+        for reference_archs, bank, mean in (
             (s, contrast.teacher_bank.numpy(), float(contrast.means[0])),
             (t, contrast.student_bank.numpy(), float(contrast.means[1])),
         ):
             z = samples * mean
 
-            def critic(anchor, entry, z=z):
-                p = np.exp(anchor @ entry / tau) / z
+            def critic(reference_arch, entry, z=z):
+                p = np.exp(reference_arch @ entry / tau) / z
                 return p / (p + k / samples)
 
-            for anchor, index in zip(anchors, batch.indices.tolist(), strict=True):
-                total -= np.log(critic(anchor, bank[index]))
-                total -= sum(np.log(1 - critic(anchor, bank[j])) for j in negatives if j != index)
+            for reference_arch, index in zip(reference_archs, batch.indices.tolist(), strict=True):
+                total -= np.log(critic(reference_arch, bank[index]))
+                total -= sum(np.log(1 - critic(reference_arch, bank[j])) for j in negatives if j != index)
         assert float(criterion([own], [hint], batch).detach()) == pytest.approx(total / 6)
 
 

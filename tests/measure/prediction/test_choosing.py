@@ -12,14 +12,14 @@ from tests.measure.prediction.device_on_paper import latency_us, some_networks
 
 
 def readings(networks):
-    return [Reading(kernels=one, low_us=latency_us(one, seed=number)) for number, one in enumerate(networks)]
+    return [Reading(kernels=one, p5_us=latency_us(one, seed=number)) for number, one in enumerate(networks)]
 
 
 def error(known, others):
     """The 95th percentile of the error on networks not seen."""
     found = fit_predictor(readings(known)).predict(others)
     truth = np.array([latency_us(network) for network in others])
-    return float(np.quantile(np.abs([one.low_us for one in found] / truth - 1.0), 0.95))
+    return float(np.quantile(np.abs([one.p5_us for one in found] / truth - 1.0), 0.95))
 
 
 @pytest.mark.slow

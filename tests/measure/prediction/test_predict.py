@@ -22,7 +22,7 @@ LITERT, ORT = Backend.model_validate("litert/xnnpack"), Backend.model_validate("
 
 def table(count, backend=LITERT, precision=Precision.FLOAT32, speed=1.0):
     rows = [
-        TableRow(kernels=network, low_us=latency_us(network, speed, seed), memory_bytes=1_000_000 + 10 * seed)
+        TableRow(kernels=network, p5_us=latency_us(network, speed, seed), memory_bytes=1_000_000 + 10 * seed)
         for seed, network in enumerate(some_networks(count, seed=0))
     ]
     return LatencyTable(
@@ -41,7 +41,7 @@ def predict(tables, *models):
 def test_figures_are_predicted_and_come_with_their_error():
     (row,) = predict([table(30)], asked()).rows
     low, memory = row.figures
-    assert (low.metric, memory.metric) == ("latency.low", "memory.model")
+    assert (low.metric, memory.metric) == ("latency.p5", "memory.model")
     assert {low.kind, memory.kind} == {EvidenceKind.PREDICTED}
     assert low.subject == fake_fingerprint().digest()
     assert low.low <= latency_us(some_networks(1, seed=9)[0]) <= low.high
@@ -177,14 +177,14 @@ def test_what_is_done_to_images_tells_nothing_of_the_same_inside_a_network(image
 
     sides = (32, 64, 96, 48)
     rows = tuple(
-        row.but(kernels=(seen(sides[at % 4]), *row.kernels), low_us=row.low_us + 0.01 * seen(sides[at % 4]).reads)
+        row.but(kernels=(seen(sides[at % 4]), *row.kernels), p5_us=row.p5_us + 0.01 * seen(sides[at % 4]).reads)
         for at, row in enumerate(table(40).rows)
     )
     network = some_networks(1, seed=9)[0]
     inside = image._replace(inputs=64, outputs=64, height=16, width=16)
     known = table(40).but(rows=rows)
     usual, strange = predict([known], asked(kernels=(seen(48), *network)), asked(kernels=(inside, *network))).rows
-    low = next(figure for figure in usual.figures if figure.metric == "latency.low")
+    low = next(figure for figure in usual.figures if figure.metric == "latency.p5")
     assert low.value == pytest.approx(latency_us(network) + 0.01 * seen(48).reads, rel=0.1)
     assert strange.unseen == (image.kind,)
 

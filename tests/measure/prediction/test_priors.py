@@ -41,10 +41,10 @@ def test_none_is_its_own_or_too_short():
 
 
 def test_it_is_named_as_somebody_sees_it():
-    arm = "litert/xnnpack int8"
-    assert prior_words(arm, "pi", "board") == "litert/xnnpack int8 of pi"
-    assert prior_words(arm, "board", "board") == "litert/xnnpack int8 of board in another state"
-    assert prior_words(arm, "board", "board", here=True) == arm
+    deployment = "litert/xnnpack int8"
+    assert prior_words(deployment, "pi", "board") == "litert/xnnpack int8 of pi"
+    assert prior_words(deployment, "board", "board") == "litert/xnnpack int8 of board in another state"
+    assert prior_words(deployment, "board", "board", here=True) == deployment
 
 
 def test_of_a_long_table_the_newest_count():

@@ -37,9 +37,9 @@ def run(lab: Any) -> Run:
 
 
 def test_the_pareto_front_comes_first_by_accuracy(run: Run) -> None:
-    arms = run.arms()
-    assert arms is not None
-    order = order_of_finalists(run.header.target, arms, run.trials())
+    deployments = run.deployments()
+    assert deployments is not None
+    order = order_of_finalists(run.header.target, deployments, run.trials())
     scores = [trial.accuracy.value for trial in order if trial.accuracy]
     assert scores[0] == max(t.accuracy.value for t in run.trials() if t.accuracy)
     assert len(order) == len({t.number for t in order}) == sum(t.outcome == "measured" for t in run.trials())
@@ -48,11 +48,11 @@ def test_the_pareto_front_comes_first_by_accuracy(run: Run) -> None:
 
 
 def test_what_breaks_a_limit_is_no_finalist(run: Run) -> None:
-    arms = run.arms()
-    assert arms is not None
-    best = order_of_finalists(run.header.target, arms, run.trials())[0]
+    deployments = run.deployments()
+    assert deployments is not None
+    best = order_of_finalists(run.header.target, deployments, run.trials())[0]
     stricter = run.header.target.but(budgets={"size": {"file": f"{(best.size_bytes or 0) - 1} B"}})
-    assert best not in order_of_finalists(stricter, arms, run.trials())
+    assert best not in order_of_finalists(stricter, deployments, run.trials())
 
 
 @pytest.mark.parametrize(

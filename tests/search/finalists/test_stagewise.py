@@ -18,12 +18,12 @@ def test_the_winner_is_told_stage_by_stage(lab):
     winner = next(finalist for finalist in run.finalists() if finalist.chosen)
     assert lab.told_apart == [winner.candidate]
     gone, last = record.stages
-    assert (gone.stage, gone.low_us, gone.detail) == ("inherited", None, "its student is not kept any more")
+    assert (gone.stage, gone.p5_us, gone.detail) == ("inherited", None, "its student is not kept any more")
     assert (last.student, last.accuracy, last.size_bytes) == (
         winner.student, winner.accuracy, winner.artefact.size_bytes,
     )  # fmt: skip
-    assert last.low_us.metric == "latency.low"
-    assert last.low_us.kind.value == "measured"
+    assert last.p5_us.metric == "latency.p5"
+    assert last.p5_us.kind.value == "measured"
     assert last.measurement.plan.processes == lab.plan.measure.processes
     assert replay(run).same
 

@@ -51,15 +51,15 @@ def test_a_recipe_that_ruins_it_is_not_what_is_handed_over(own: Any) -> None:
     assert replay(run).same
 
 
-def test_it_is_tried_on_every_kept_arm_before_anything_is_trained(own: Any) -> None:
+def test_it_is_tried_on_every_kept_deployment_before_anything_is_trained(own: Any) -> None:
     lab = own()
     lab.search()
     run = Run.open(lab.folder)
-    arms, trials = run.arms(), run.trials()
-    assert arms is not None
+    deployments, trials = run.deployments(), run.trials()
+    assert deployments is not None
     first = [trial for trial in trials if trial.batch == 0]
     assert [(t.candidate.backend, t.candidate.plan.precision) for t in first] == [
-        (a.backend, a.precision) for a in arms.kept
+        (a.backend, a.precision) for a in deployments.kept
     ]
     assert all(trial.candidate.plan.untouched for trial in first)
     assert not any(trial.candidate.plan.untouched for trial in trials if trial.batch)
@@ -105,8 +105,8 @@ def test_a_search_stopped_again_and_again_decides_alike(own: Any) -> None:
 LONG = 1_000_000  # images a refinement trains on: a thousand seconds, before which a shortlist is measured
 
 
-def on_four_arms(make_lab: Callable[..., Any], **changes: Any) -> Any:
-    """No arm is slower than another on every arch, so that all are kept, and the whole model is tried on each."""
+def on_four_deployments(make_lab: Callable[..., Any], **changes: Any) -> Any:
+    """No deployment is slower than another on every arch: all are kept, and the whole model is tried on each."""
     lab = make_lab(original=WHOLE, target={"budgets": ROOMY}, **changes)
 
     def latency(job: Any) -> float:
@@ -122,7 +122,7 @@ def on_four_arms(make_lab: Callable[..., Any], **changes: Any) -> Any:
 def test_the_best_three_of_it_are_finalists_and_none_takes_the_place_of_one_that_the_shortlist_fails(
     make_lab: Callable[..., Any],
 ) -> None:
-    lab = on_four_arms(make_lab, refine_images=LONG, finalists=1)
+    lab = on_four_deployments(make_lab, refine_images=LONG, finalists=1)
 
     def factor(candidate: Candidate, plan: MeasurePlan | None) -> float:
         longer = plan is not None and plan.processes == lab.plan.certify.processes
@@ -137,8 +137,8 @@ def test_the_best_three_of_it_are_finalists_and_none_takes_the_place_of_one_that
     assert replay(run).same
 
 
-def test_its_arms_that_settle_at_one_bring_no_further_training(make_lab: Callable[..., Any]) -> None:
-    lab = on_four_arms(make_lab, finalists=1, recheck=True)
+def test_its_deployments_that_settle_at_one_bring_no_further_training(make_lab: Callable[..., Any]) -> None:
+    lab = on_four_deployments(make_lab, finalists=1, recheck=True)
     lab.search()
     run = Run.open(lab.folder)
     assert run.rechecks(), "the whole model in float32 is faster on one runtime, and goes on there alone"
@@ -186,7 +186,7 @@ def test_a_share_of_own_is_the_same_limit_after_stops_and_in_a_replay(relative: 
     own = a.original()
     assert own is not None
     (latency, floor) = a.target.limits
-    fastest = min(r.low_us.value for r in own.readings if r.low_us)
+    fastest = min(r.p5_us.value for r in own.readings if r.p5_us)
     assert latency.bound == pytest.approx(0.6 * fastest, rel=0.01)
     assert floor.bound == pytest.approx(0.6)
     assert b.target == a.target != a.header.target
@@ -254,12 +254,12 @@ def test_training_that_would_take_longer_than_is_left_is_not_begun(own: Any) -> 
     assert all(trial.candidate.plan.untouched for trial in Run.open(lab.folder).trials())
 
 
-def test_a_model_of_ones_own_is_tried_before_more_anchors_where_they_take_long(own: Any) -> None:
+def test_a_model_of_ones_own_is_tried_before_more_reference_archs_where_they_take_long(own: Any) -> None:
     lab = own(budget_s=3000.0)
     slow = lab.make
     lab.make = lambda candidate, path: (lab.clock.advance(20.0), slow(candidate, path))[1]
     lab.search()
     run = Run.open(lab.folder)
-    assert len(run.anchors()) == 1
+    assert len(run.reference_archs()) == 1
     assert run.trials()[0].candidate.plan.untouched
     assert replay(run).same

@@ -19,7 +19,7 @@ task: {kind: digits}
 student: {family: resnet, space: {width: [8, 8], depth: [1, 1]}}
 target: this-computer
 recipe: [{distill: {loss: ce, epochs: 1}}]
-search: {by: rounds, rounds: {recover: 3, least_gain: 0.05}}
+search: {by: iterative, iterative: {recover: 3, least_gain: 0.05}}
 """
 
 
@@ -31,8 +31,8 @@ def project(tmp_path):
 
 def test_it_is_read_with_its_options(project):
     asked = read_project(project).search
-    assert (asked.by, asked.rounds.recover, asked.rounds.least_gain) == ("rounds", 3, 0.05)
-    project.write_text(PROJECT.replace("by: rounds,", "by: turns,"))
+    assert (asked.by, asked.iterative.recover, asked.iterative.least_gain) == ("iterative", 3, 0.05)
+    project.write_text(PROJECT.replace("by: iterative,", "by: turns,"))
     with pytest.raises(ConfigurationError, match="turns"):
         read_project(project)
 

@@ -24,7 +24,7 @@ TARGET = Target.model_validate(
 
 
 def option(arch=WHOLE, low=100.0, size=1000, accuracy=0.9):
-    return RoundOption(arch=arch, low_us=low, size_bytes=size, accuracy=accuracy)
+    return RoundOption(arch=arch, p5_us=low, size_bytes=size, accuracy=accuracy)
 
 
 def record(p95=90.0, size=1000.0, accuracy=0.95, arch=WHOLE, **changes):

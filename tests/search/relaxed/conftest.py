@@ -86,7 +86,13 @@ def make_relaxed(make_lab: Callable[..., Any]) -> Callable[..., Any]:
     def make(**changes: Any) -> Any:
         options = changes.pop("relaxed", OPTIONS)
         lab = make_lab(
-            **{"sampler": "relaxed", "relaxed": options, "trials": options.tries, "largest_first": False, **changes}
+            **{
+                "sampler": "differentiable",
+                "relaxed": options,
+                "trials": options.tries,
+                "largest_first": False,
+                **changes,
+            }
         )
         lab.sampler = RelaxedSampler()
         lab.task, lab.bandwidth = BarTask(), bandwidth

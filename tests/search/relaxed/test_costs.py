@@ -1,4 +1,4 @@
-"""Terms of the loss: what the low quantile may be, what becomes a term, what is refused, what is written down."""
+"""Terms of the loss: what the 5th percentile may be, what becomes a term, what is refused, what is written down."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from edgekd.search.relaxed.costs import (
     recorded_pieces,
     share_of,
 )
-from edgekd.search.relaxed.table import fastest_arm, table_archs, table_readings
-from edgekd.search.space.feasible import low_budget_us
+from edgekd.search.relaxed.table import fastest_deployment, table_archs, table_readings
+from edgekd.search.space.feasible import p5_budget_us
 from edgekd.store.run import Run
 from edgekd.students.supernet.pieces import Cost
 from edgekd.targets.target import Target
@@ -38,22 +38,22 @@ def run(make_relaxed):
 @pytest.mark.parametrize(
     ("budgets", "wanted"),
     [
-        ({"latency": {"p95": "100 us"}}, lambda arms: 100 / arms.tail),
-        ({"latency": {"p50": "100 us"}}, lambda _: 100.0),  # on paper, p50 is the low quantile
+        ({"latency": {"p95": "100 us"}}, lambda deployments: 100 / deployments.tail),
+        ({"latency": {"p50": "100 us"}}, lambda _: 100.0),  # on paper, p50 is the 5th percentile
         ({"latency": {"p95": "100 us", "p50": "20 us"}}, lambda _: 20.0),
-        ({"latency": {"low": "70 us"}}, lambda _: 70.0),  # it is the ranking quantile itself
+        ({"latency": {"p5": "70 us"}}, lambda _: 70.0),  # it is the ranking quantile itself
         ({"throughput": "10000/s"}, lambda _: 100.0),
     ],
 )
 def test_each_limit_of_time_bounds_the_low_quantile(run, budgets, wanted):
-    found = low_budget_us(target(**budgets), run.arms())
+    found = p5_budget_us(target(**budgets), run.deployments())
     assert found is not None
-    assert found[0] == pytest.approx(wanted(run.arms()), rel=0.03)
+    assert found[0] == pytest.approx(wanted(run.deployments()), rel=0.03)
 
 
 def test_what_is_reported_only_bounds_nothing(run):
-    assert low_budget_us(target(latency={"p50": "1 ms", "report": True}), run.arms()) is None
-    assert low_budget_us(target(size={"file": "1 MiB"}), run.arms()) is None
+    assert p5_budget_us(target(latency={"p50": "1 ms", "report": True}), run.deployments()) is None
+    assert p5_budget_us(target(size={"file": "1 MiB"}), run.deployments()) is None
 
 
 def test_costs_survive_being_written_down(run):
@@ -75,10 +75,10 @@ def test_a_term_that_was_refused_costs_nothing(run):
 
 
 def test_three_archs_are_no_table(run):
-    model, arms, plan = run.latency_model(), run.arms(), run.plan()
-    measured = table_readings(model.arm, (), run.latencies())[:3]
+    model, deployments, plan = run.latency_model(), run.deployments(), run.plan()
+    measured = table_readings(model.deployment, (), run.latencies())[:3]
     with pytest.raises(MissingError, match="only 3 archs"):
-        decided_model(run.header.target, plan, arms, model.arm, model.pieces, measured, (), None, "")
+        decided_model(run.header.target, plan, deployments, model.deployment, model.pieces, measured, (), None, "")
 
 
 def test_the_table_is_spread_and_drawn_the_same_way_each_time(run):
@@ -92,9 +92,12 @@ def test_the_table_is_spread_and_drawn_the_same_way_each_time(run):
     assert len(table_archs(plan, features, left[:3], 5)) == 3
 
 
-def test_the_arm_is_the_fastest_on_the_anchors(run):
-    arms = run.arms()
+def test_the_deployment_is_the_fastest_on_the_reference_archs(run):
+    deployments = run.deployments()
     lows = {
-        arm: np.mean([np.log(r.low_us.value) for r in arms.readings if r.arm == arm and r.low_us]) for arm in arms.kept
+        deployment: np.mean(
+            [np.log(r.p5_us.value) for r in deployments.readings if r.deployment == deployment and r.p5_us]
+        )
+        for deployment in deployments.kept
     }
-    assert fastest_arm(arms) == min(lows, key=lambda arm: lows[arm])
+    assert fastest_deployment(deployments) == min(lows, key=lambda deployment: lows[deployment])

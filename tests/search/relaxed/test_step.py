@@ -10,7 +10,7 @@ from edgekd.errors import ConfigurationError, Interrupted
 from edgekd.search.relaxed.costs import latency_cost
 from edgekd.search.replay import replay
 from edgekd.search.search import spent_before
-from edgekd.search.space.feasible import low_us
+from edgekd.search.space.feasible import p5_us
 from edgekd.store.run import Run
 
 
@@ -19,7 +19,7 @@ def target(**budgets: Any) -> dict[str, Any]:
 
 
 def latencies_of(run: Run) -> list[float]:
-    return [low for trial in run.trials() if (low := low_us(trial.figures)) is not None]
+    return [low for trial in run.trials() if (low := p5_us(trial.figures)) is not None]
 
 
 def test_it_comes_near_the_budget_and_keeps_it(make_relaxed):
@@ -38,7 +38,7 @@ def test_it_comes_near_the_budget_and_keeps_it(make_relaxed):
     assert model.error_worst < 0.01  # on paper, latency is additive
     cost = latency_cost(model, lab.plan.axes)
     trial = run.trials()[0]
-    assert cost.of(trial.candidate.arch, lab.plan.axes) == pytest.approx(low_us(trial.figures), rel=0.02)
+    assert cost.of(trial.candidate.arch, lab.plan.axes) == pytest.approx(p5_us(trial.figures), rel=0.02)
 
 
 def test_every_decision_is_reproduced(make_relaxed):
@@ -62,7 +62,7 @@ def test_a_changed_record_shows(make_relaxed, what):
     assert relaxation is not None
     if what == "reading":
         reading = batch.readings[0]
-        wrong = reading.but(low_us=reading.low_us.but(value=3 * reading.low_us.value))
+        wrong = reading.but(p5_us=reading.p5_us.but(value=3 * reading.p5_us.value))
         run.write(batch.but(readings=(wrong, *batch.readings[1:])))
     elif what == "logits":
         run.write(relaxation.but(logits={axis: row[::-1] for axis, row in relaxation.logits.items()}))

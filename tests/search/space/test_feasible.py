@@ -1,4 +1,4 @@
-"""How far from each limit: in the search by the low quantile times the tail."""
+"""How far from each limit: in the search by the 5th percentile times the tail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def figure(metric: str, value: float) -> Figure:
 
 TAILS = {"latency.p95": 1.0, "latency.p99": 1.0}
 FIGURES = (
-    figure("latency.low", 80.0),
+    figure("latency.p5", 80.0),
     figure("latency.p95", 500.0),
     figure("size.file", 2048),
     figure("throughput", 50),

@@ -10,7 +10,7 @@ from edgekd.search.replay import replay
 from edgekd.search.space.foresight import Foresight, fit_due, fitted
 from edgekd.search.space.known import Elsewhere
 from edgekd.store.predicted import KnownRecord, KnownTable, PredictorsRecord, Reading
-from edgekd.store.records import Arm
+from edgekd.store.records import Deployment
 from edgekd.store.run import Run
 from tests.measure.prediction.device_on_paper import latency_us, some_networks
 from tests.search.conftest import ARMS, F32, LITERT, FakeSurveyor, size_bytes
@@ -52,11 +52,11 @@ def test_each_fit_says_its_error_and_what_it_removed(searched):
     records = searched(True).predictors()
     assert [record.number for record in records] == list(range(len(records)))
     for record in records:
-        for one in record.arms:
+        for one in record.deployments:
             assert one.samples == one.held_out.samples >= 6
             assert 0.0 <= one.held_out.median <= one.held_out.p95 <= one.held_out.worst
             assert 30.0 < one.bound_us <= 60.0
-    assert any(one.removed for record in records for one in record.arms)
+    assert any(one.removed for record in records for one in record.deployments)
 
 
 @pytest.mark.slow
@@ -72,8 +72,8 @@ def test_stopped_and_resumed_it_tries_the_same(make_lab):
     pieces.search_through_stops(3)
     one, other = (Run.open(lab.folder) for lab in (whole, pieces))
     assert [trial.candidate for trial in one.trials()] == [trial.candidate for trial in other.trials()]
-    assert [[a.removed for a in r.arms] for r in one.predictors()] == [
-        [a.removed for a in r.arms] for r in other.predictors()
+    assert [[a.removed for a in r.deployments] for r in one.predictors()] == [
+        [a.removed for a in r.deployments] for r in other.predictors()
     ]
 
 
@@ -82,20 +82,20 @@ def test_what_earlier_work_measured_is_known_from_the_first_trial_on(make_lab):
     before = make_lab(target=TIGHT, predict=True)
     before.search()
     run = Run.open(before.folder)
-    arm = Arm(backend=LITERT, precision=F32)
+    deployment = Deployment(backend=LITERT, precision=F32)
     surveyor, rows = FakeSurveyor(), {}
     for trial in run.trials():
-        low = next((f.value for f in trial.figures if f.metric == "latency.low"), None)
-        if Arm.of(trial.candidate) == arm and low is not None:
+        low = next((f.value for f in trial.figures if f.metric == "latency.p5"), None)
+        if Deployment.of(trial.candidate) == deployment and low is not None:
             rows[surveyor.kernels(trial.candidate.arch)] = low
     lab = make_lab(target=TIGHT, predict=True)
     again = lab.open()
-    table = KnownTable(arm=arm, readings=tuple(Reading(kernels=k, low_us=low) for k, low in rows.items()))
+    table = KnownTable(deployment=deployment, readings=tuple(Reading(kernels=k, p5_us=low) for k, low in rows.items()))
     again.write(KnownRecord(tables=(table,)))
     lab.search()
     first = Run.open(lab.folder).predictors()[0]
     assert first.batch == 0
-    (mine,) = [one for one in first.arms if one.arm == arm]
+    (mine,) = [one for one in first.deployments if one.deployment == deployment]
     assert mine.samples >= len(rows)
 
 
@@ -109,10 +109,10 @@ def test_fewer_trials_are_spent_on_what_takes_too_much_memory(make_lab, target):
     assert over_budget(runs[1]) < over_budget(runs[0])
     records = runs[1].predictors()
     for trial in runs[1].trials():
-        fitted_before = {m.arm for record in records if record.batch <= trial.batch for m in record.memories}
-        if Arm.of(trial.candidate) in fitted_before:
+        fitted_before = {m.deployment for record in records if record.batch <= trial.batch for m in record.memories}
+        if Deployment.of(trial.candidate) in fitted_before:
             assert 2 * size_bytes(trial.candidate) <= 30 * 1024
-    assert all(bool(record.arms) == (target is BOTH) for record in records)
+    assert all(bool(record.deployments) == (target is BOTH) for record in records)
     memories = [one for record in records for one in record.memories]
     assert {one.bound_bytes for one in memories} == {30 * 1024}
     assert all(one.fit.samples >= 6 for one in memories)
@@ -122,15 +122,15 @@ def test_fewer_trials_are_spent_on_what_takes_too_much_memory(make_lab, target):
 
 
 def test_no_arch_is_removed_that_would_have_kept_to_the_memory(make_lab):
-    """On paper memory is twice the file, and so exactly what is counted: the mask must be as exact."""
+    """On paper memory is twice the file, and so exactly what is counted: the filter must be as exact."""
     lab = make_lab(target=SMALL, predict=True)
     lab.search()
     run = Run.open(lab.folder)
     last, (plan, features) = run.predictors()[-1], (run.plan(), run.features())
     for one in last.memories:
         archs = [plan.space.at(index) for index in features.indices]
-        plans = CompressionPlan(precision=one.arm.precision)
-        files = [Candidate(family="paper", arch=arch, plan=plans, backend=one.arm.backend) for arch in archs]
+        plans = CompressionPlan(precision=one.deployment.precision)
+        files = [Candidate(family="paper", arch=arch, plan=plans, backend=one.deployment.backend) for arch in archs]
         assert one.removed == sum(2 * size_bytes(each) > 30 * 1024 for each in files)
 
 
@@ -144,7 +144,7 @@ def test_without_a_limit_of_time_or_memory_nothing_is_fitted(make_lab):
 def test_what_is_left_is_used_up_and_the_search_goes_on(make_lab, monkeypatch):
     """A prediction may save trials, but not end a search: where all it left was tried, the others are."""
     monkeypatch.setattr(
-        Foresight, "left", lambda self, *fits: {arm: indices[:1] for arm, indices in self.allowed.items()}
+        Foresight, "left", lambda self, *fits: {deployment: indices[:1] for deployment, indices in self.allowed.items()}
     )
     lab = make_lab(target=TIGHT, predict=True)
     lab.search()
@@ -159,13 +159,13 @@ def test_no_arch_is_left_out_for_kernels_of_which_nothing_is_known(make_lab, mon
     monkeypatch.setattr(LatencyPredictor, "unseen", lambda self, networks: [("depthwise",)] * len(networks))
     lab = make_lab(target=TIGHT, predict=True)
     lab.search()
-    fits = [one for record in Run.open(lab.folder).predictors() for one in record.arms]
+    fits = [one for record in Run.open(lab.folder).predictors() for one in record.deployments]
     assert fits
     assert not any(one.removed for one in fits)
 
 
 @pytest.mark.slow
-def test_a_mask_that_leaves_nothing_is_no_mask(make_lab):
+def test_a_filter_that_leaves_nothing_is_no_filter(make_lab):
     lab = make_lab(target={"budgets": {"latency": {"p95": "1 us"}}}, predict=True)
     assert lab.search().exit_code == 5
     run = Run.open(lab.folder)
@@ -178,9 +178,9 @@ def test_a_limit_of_time_that_leaves_nothing_leaves_that_of_memory_in_force(make
     lab = make_lab(target={"budgets": {"latency": {"p95": "1 us"}, **SMALL["budgets"]}}, predict=True)
     lab.search()
     run = Run.open(lab.folder)
-    whole = [record for record in run.predictors() if len(record.arms) == len(run.arms().kept)]
+    whole = [record for record in run.predictors() if len(record.deployments) == len(run.deployments().kept)]
     assert whole
-    assert not any(one.removed for record in whole for one in record.arms)
+    assert not any(one.removed for record in whole for one in record.deployments)
     assert all(one.removed for record in whole for one in record.memories)
     late = [trial for trial in run.trials() if trial.batch >= whole[0].batch]
     assert late
@@ -190,7 +190,7 @@ def test_a_limit_of_time_that_leaves_nothing_leaves_that_of_memory_in_force(make
 
 def readings(count: int) -> list[Reading]:
     return [
-        Reading(kernels=network, low_us=latency_us(network, seed=number))
+        Reading(kernels=network, p5_us=latency_us(network, seed=number))
         for number, network in enumerate(some_networks(count, seed=0))
     ]
 
@@ -199,12 +199,12 @@ def readings(count: int) -> list[Reading]:
 def test_a_fit_is_due_where_readings_have_grown(before, now, due):
     last = None
     if before is not None:
-        arms = fitted({ARMS[0]: readings(before)}, 100.0, Elsewhere())
-        last = PredictorsRecord(number=0, batch=0, arms=arms, seconds=0.0, ended_s=0.0)
+        deployments = fitted({ARMS[0]: readings(before)}, 100.0, Elsewhere())
+        last = PredictorsRecord(number=0, batch=0, deployments=deployments, seconds=0.0, ended_s=0.0)
     assert fit_due({ARMS[0]: readings(now)}, last) is due
 
 
 @pytest.mark.slow
-def test_an_arm_with_few_readings_has_the_fullest_as_its_prior():
+def test_an_deployment_with_few_readings_has_the_fullest_as_its_prior():
     made = fitted({ARMS[0]: readings(8), ARMS[1]: readings(30), ARMS[2]: readings(3)}, 100.0, Elsewhere())
-    assert [(one.arm, one.prior) for one in made] == [(ARMS[1], None), (ARMS[0], 0)]
+    assert [(one.deployment, one.prior) for one in made] == [(ARMS[1], None), (ARMS[0], 0)]

@@ -37,12 +37,12 @@ class Heard(SilentEvents):
 
 
 def keep(count, backend=LITERT, precision=F32, **changes):
-    rows = tuple(TableRow(kernels=n, low_us=10.0 + at) for at, n in enumerate(some_networks(count, seed=0)))
+    rows = tuple(TableRow(kernels=n, p5_us=10.0 + at) for at, n in enumerate(some_networks(count, seed=0)))
     whole = {"device": "fake-device", "fingerprint": fake_fingerprint(), "rows": rows, **changes}
     add_rows(LatencyTable(backend=backend, precision=precision, **whole))
 
 
-def test_only_arms_with_few_readings_have_priors(make_lab, own_data):
+def test_only_deployments_with_few_readings_have_priors(make_lab, own_data):
     keep(30)
     keep(40, fingerprint=BEFORE)
     keep(10, precision=INT8)
@@ -50,15 +50,15 @@ def test_only_arms_with_few_readings_have_priors(make_lab, own_data):
     lab = make_lab(predict=True)
     run = lab.open()
     found = known_tables(run, lab.plan, SilentEvents())
-    assert {table.arm: len(table.readings) for table in found.tables} == {ARMS[0]: 30, ARMS[1]: 10}
-    assert [(table.arm, len(table.readings), table.device) for table in found.priors] == [
+    assert {table.deployment: len(table.readings) for table in found.tables} == {ARMS[0]: 30, ARMS[1]: 10}
+    assert [(table.deployment, len(table.readings), table.device) for table in found.priors] == [
         (ARMS[1], 25, "fake-device"),
-        (ARMS[0], 40, "fake-device"),  # of the arms of which nothing like them is known
+        (ARMS[0], 40, "fake-device"),  # of the deployments of which nothing like them is known
     ]
 
 
-def test_what_other_arms_showed_on_the_device_as_it_is_comes_before_other_devices(make_lab, own_data):
-    """But after a table of the same arm, wherever it is from."""
+def test_what_other_deployments_showed_on_the_device_as_it_is_comes_before_other_devices(make_lab, own_data):
+    """But after a table of the same deployment, wherever it is from."""
     keep(26, precision=Precision.DYNAMIC_INT8)
     keep(40, precision=Precision.DYNAMIC_INT8, device="other", fingerprint=BEFORE)
     lab = make_lab(predict=True)
@@ -68,7 +68,7 @@ def test_what_other_arms_showed_on_the_device_as_it_is_comes_before_other_device
     assert Elsewhere((prior,)).words(0, "fake-device") == "litert/xnnpack dynamic-int8"
     keep(25, device="other", fingerprint=BEFORE)
     found = known_tables(run, lab.plan, SilentEvents()).priors
-    assert [(one.arm, one.here) for one in found if one.arm == ARMS[0]] == [(ARMS[0], False)]
+    assert [(one.deployment, one.here) for one in found if one.deployment == ARMS[0]] == [(ARMS[0], False)]
 
 
 def test_a_table_of_another_device_that_is_torn_takes_nothing_away(make_lab, own_data):
@@ -86,11 +86,11 @@ def test_a_table_of_another_device_that_is_torn_takes_nothing_away(make_lab, own
 @pytest.mark.slow
 def test_the_order_in_which_a_prior_is_taken():
     here = {ARMS[0]: readings(30), ARMS[1]: readings(8), ARMS[2]: readings(7)}
-    other = KnownTable(arm=ARMS[3], readings=tuple(readings(26)))
-    same = KnownTable(arm=ARMS[1], readings=tuple(readings(25)))
+    other = KnownTable(deployment=ARMS[3], readings=tuple(readings(26)))
+    same = KnownTable(deployment=ARMS[1], readings=tuple(readings(25)))
 
     def taken(here, *tables):
-        return [(one.arm, one.prior, one.elsewhere) for one in fitted(here, 100.0, Elsewhere(tables))]
+        return [(one.deployment, one.prior, one.elsewhere) for one in fitted(here, 100.0, Elsewhere(tables))]
 
     assert taken(here, other, same) == [(ARMS[0], None, None), (ARMS[1], None, 1), (ARMS[2], 0, None)]
     few = {ARMS[1]: readings(8), ARMS[2]: readings(7)}
@@ -104,20 +104,20 @@ def test_a_search_after_an_upgrade_starts_from_what_was_known_before(make_lab, o
     fits = []
     monkeypatch.setattr(known, "fit_prior", lambda readings: fits.append(readings) or fit_prior(readings))
     lab, surveyor = make_lab(target=TIGHT, predict=True), FakeSurveyor()
-    for arm in ARMS:
+    for deployment in ARMS:
         rows = []
         for arch in map(lab.plan.space.at, range(0, 72, 2)):
-            plan = CompressionPlan(precision=arm.precision)
-            us = 1.3 * latency_us(Candidate(family="paper", arch=arch, plan=plan, backend=arm.backend))
-            rows.append(TableRow(kernels=surveyor.kernels(arch), low_us=us))
-        keep(36, arm.backend, arm.precision, fingerprint=BEFORE, rows=tuple(rows))
+            plan = CompressionPlan(precision=deployment.precision)
+            us = 1.3 * latency_us(Candidate(family="paper", arch=arch, plan=plan, backend=deployment.backend))
+            rows.append(TableRow(kernels=surveyor.kernels(arch), p5_us=us))
+        keep(36, deployment.backend, deployment.precision, fingerprint=BEFORE, rows=tuple(rows))
     run = lab.open()
     run.write(known_tables(run, lab.plan, SilentEvents()))
     lab.search()
     run = Run.open(lab.folder)
-    from_before = [one for record in run.predictors() for one in record.arms if one.elsewhere is not None]
+    from_before = [one for record in run.predictors() for one in record.deployments if one.elsewhere is not None]
     assert from_before
-    assert all(run.known().priors[one.elsewhere].arm == one.arm for one in from_before)
+    assert all(run.known().priors[one.elsewhere].deployment == one.deployment for one in from_before)
     assert {fit.table for fit in run.predictors()[-1].priors} >= {one.elsewhere for one in from_before}
     assert any("of fake-device in another state" in line for line in lab.lines)
     for table in tables_folder().glob("*.json"):

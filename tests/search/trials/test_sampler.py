@@ -13,14 +13,14 @@ from edgekd.ir.space import Axis, Condition
 from edgekd.search._protocol import Known
 from edgekd.search.replay import replay
 from edgekd.search.trials.sampler import RandomSampler, TpeSampler, seed_of
-from edgekd.store.records import Arm, PlanRecord
+from edgekd.store.records import Deployment, PlanRecord
 from edgekd.store.run import Run
 
 SAMPLERS = [RandomSampler(), TpeSampler(startup=4)]
 
 
-def allowed_on(plan: PlanRecord, by_precision: dict[Precision, tuple[int, ...]]) -> dict[Arm, tuple[int, ...]]:
-    return {arm: by_precision[arm.precision] for arm in plan.arms}
+def allowed_on(plan: PlanRecord, by_precision: dict[Precision, tuple[int, ...]]) -> dict[Deployment, tuple[int, ...]]:
+    return {deployment: by_precision[deployment.precision] for deployment in plan.deployments}
 
 
 @pytest.fixture
@@ -34,14 +34,18 @@ def known(make_lab: Callable[..., Any]) -> Known:
         family="resnet",
         plan=lab.plan,
         allowed=allowed_on(lab.plan, {Precision.FLOAT32: (1, 5, 9), Precision.INT8: tuple(range(0, space.size, 2))}),
-        arms=lab.plan.arms,
+        deployments=lab.plan.deployments,
         trials=run.trials(),
     )
 
 
 def pairs(known: Known) -> set[tuple[Any, Any, Any]]:
     space = known.plan.space
-    return {(space.at(i), arm.precision, arm.backend) for arm in known.arms for i in known.allowed.get(arm, ())}
+    return {
+        (space.at(i), deployment.precision, deployment.backend)
+        for deployment in known.deployments
+        for i in known.allowed.get(deployment, ())
+    }
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
@@ -100,17 +104,17 @@ def test_tpe_finds_better_candidates_than_chance(make_lab: Callable[..., Any], b
     assert sum(gain >= 0.0 for gain in gains) >= 2
 
 
-def test_each_arm_begins_with_the_largest_arch(known: Known) -> None:
+def test_each_deployment_begins_with_the_largest_arch(known: Known) -> None:
     known = replace(known, plan=known.plan.but(largest_first=True), trials=())
     found = []
-    for number in range(len(known.arms) + 3):
+    for number in range(len(known.deployments) + 3):
         candidate = TpeSampler().propose(known, seed_of(0, number))
         assert candidate is not None
         found.append(candidate)
         known = replace(known, pending=tuple(found))
-    assert [Arm.of(candidate) for candidate in found[: len(known.arms)]] == list(known.arms)
-    largest = [known.plan.space.at(max(known.allowed[arm])) for arm in known.arms]
-    assert [candidate.arch for candidate in found[: len(known.arms)]] == largest
+    assert [Deployment.of(candidate) for candidate in found[: len(known.deployments)]] == list(known.deployments)
+    largest = [known.plan.space.at(max(known.allowed[deployment])) for deployment in known.deployments]
+    assert [candidate.arch for candidate in found[: len(known.deployments)]] == largest
 
 
 MIXED = (

@@ -1,8 +1,9 @@
 """What cannot fit is never proposed: static lower bounds of every arch against the target's limits.
 
-Reads features.json, plan.json and the target; its result is masks.json. A mask may only rest on a bound that holds
-for every file and every runtime, so each is a *lower* bound and says what it leaves out. Once the arms were compared,
-files were seen: what a format adds to the weights narrows the proposals further (`narrowed`, in arms.json).
+Reads features.json, plan.json and the target; its result is filters.json. A filter may only rest on a bound that holds
+for every file and every runtime, so each is a *lower* bound and says what it leaves out. Once the deployments were
+compared, files were seen: what a format adds to the weights narrows the proposals further (`narrowed`, in
+deployments.json).
 """
 
 from __future__ import annotations
@@ -14,24 +15,24 @@ from typing import NamedTuple
 from edgekd.evidence import EvidenceKind
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.numerics import Precision
-from edgekd.store.records import Arm, ArmReading, FeaturesRecord, MaskReport, MasksRecord, PlanRecord
+from edgekd.store.records import Deployment, DeploymentReading, FeaturesRecord, FilterReport, FiltersRecord, PlanRecord
 from edgekd.targets.target import Limit, Target
 from edgekd.units import format_bytes
 
-__all__ = ["Allowed", "Masked", "Narrowed", "at_precision", "least_of", "mask", "narrowed"]
+__all__ = ["Allowed", "Filtered", "Narrowed", "apply_filters", "at_precision", "least_of", "narrowed"]
 
-Allowed = Mapping[Arm, tuple[int, ...]]
-"""For each arm, the indices of archs that may be proposed, ascending."""
+Allowed = Mapping[Deployment, tuple[int, ...]]
+"""For each deployment, the indices of archs that may be proposed, ascending."""
 
 _MEMORY_SLACK_BYTES = 1024 * 1024
 # a runtime may serve a small model from memory it already held, which the measurement counts as the runtime's own
 
 
 @dataclass(frozen=True)
-class Masked:
+class Filtered:
     """The report, and for each precision the indices of archs that are left, ascending."""
 
-    record: MasksRecord
+    record: FiltersRecord
     allowed: Mapping[Precision, tuple[int, ...]]
 
     @property
@@ -52,9 +53,9 @@ def at_precision(features: StaticFeatures, precision: Precision) -> StaticFeatur
     )
 
 
-def mask(target: Target, plan: PlanRecord, features: FeaturesRecord) -> Masked:
-    """Apply every mask the target gives a reason for. An arch is out when it is out at every precision of the arms."""
-    precisions = tuple(dict.fromkeys(arm.precision for arm in plan.arms))
+def apply_filters(target: Target, plan: PlanRecord, features: FeaturesRecord) -> Filtered:
+    """Apply every filter that follows from the target. An arch is out when it is at every precision."""
+    precisions = tuple(dict.fromkeys(deployment.precision for deployment in plan.deployments))
     alive = {(index, precision) for index in features.indices for precision in precisions}
     by_index = dict(zip(features.indices, features.features, strict=True))
     reports = []
@@ -71,18 +72,18 @@ def mask(target: Target, plan: PlanRecord, features: FeaturesRecord) -> Masked:
         after = {index for index, _ in alive}
         reports.append(_report(limit, bound, len(before - after)))
     allowed = {p: tuple(index for index in features.indices if (index, p) in alive) for p in precisions}
-    record = MasksRecord(
+    record = FiltersRecord(
         space_size=features.space_size,
         considered=len(features.indices),
-        masks=tuple(reports),
+        filters=tuple(reports),
         left=len({index for index, _ in alive}),
     )
-    return Masked(record, allowed)
+    return Filtered(record, allowed)
 
 
 def least_of(target: Target, plan: PlanRecord, features: FeaturesRecord) -> list[tuple[Limit, int]]:
-    """The lowest bound that any arch has at any precision of the arms, in bytes, for each limit that masks."""
-    precisions = dict.fromkeys(arm.precision for arm in plan.arms)
+    """The lowest bound that any arch has at any precision of the deployments, in bytes, for each limit that filters."""
+    precisions = dict.fromkeys(deployment.precision for deployment in plan.deployments)
     return [
         (limit, min(bound.lowest(at_precision(row, each)) for row in features.features for each in precisions))
         for limit in target.limits
@@ -92,54 +93,57 @@ def least_of(target: Target, plan: PlanRecord, features: FeaturesRecord) -> list
 
 @dataclass(frozen=True)
 class Narrowed:
-    """What may be proposed on each kept arm, and the mask that says why."""
+    """What may be proposed on each kept deployment, and the filter that says why."""
 
     allowed: Allowed
-    report: MaskReport | None
+    report: FilterReport | None
 
 
 def narrowed(
     target: Target,
     plan: PlanRecord,
     features: FeaturesRecord,
-    masked: Masked,
-    kept: Iterable[Arm],
-    readings: Iterable[ArmReading],
+    filtered: Filtered,
+    kept: Iterable[Deployment],
+    readings: Iterable[DeploymentReading],
 ) -> Narrowed:
     """Leave out what would be too large with the least that a format was seen to add to the weights, an operator.
 
-    A prediction, and so it comes with its error on files it did not see: each anchor's, by the others. It may save
-    trials but not end a search: where nothing would be left, nothing is left out.
+    A prediction, and so it comes with its error on files it did not see: each reference arch's, by the others. It may
+    save trials but not end a search: where nothing would be left, nothing is left out.
     """
-    plain = {arm: masked.allowed.get(arm.precision, ()) for arm in kept}
+    plain = {deployment: filtered.allowed.get(deployment.precision, ()) for deployment in kept}
     limit = next((limit for limit in target.limits if limit.metric == "size.file" and limit.hard), None)
     if limit is None or not plan.by_files_seen:
         return Narrowed(plain, None)
     by_index = dict(zip(features.indices, features.features, strict=True))
     by_arch = {plan.space.at(index): row for index, row in by_index.items()}
-    seen: dict[Arm, list[_Seen]] = {}
+    seen: dict[Deployment, list[_Seen]] = {}
     for reading in readings:
         if reading.size_bytes is not None:
-            row = at_precision(by_arch[reading.arch], reading.arm.precision)
-            seen.setdefault(reading.arm, []).append(_Seen(reading.size_bytes, row.weight_bytes, row.depth))
-    added = {arm: min(file.an_operator for file in files) for arm, files in seen.items()}
+            row = at_precision(by_arch[reading.arch], reading.deployment.precision)
+            seen.setdefault(reading.deployment, []).append(_Seen(reading.size_bytes, row.weight_bytes, row.depth))
+    added = {deployment: min(file.an_operator for file in files) for deployment, files in seen.items()}
 
-    def fits(arm: Arm, index: int) -> bool:
-        row = at_precision(by_index[index], arm.precision)
-        return row.weight_bytes + row.depth * added.get(arm, 0.0) <= limit.bound
+    def fits(deployment: Deployment, index: int) -> bool:
+        row = at_precision(by_index[index], deployment.precision)
+        return row.weight_bytes + row.depth * added.get(deployment, 0.0) <= limit.bound
 
-    allowed = {arm: tuple(index for index in indices if fits(arm, index)) for arm, indices in plain.items()}
+    allowed = {
+        deployment: tuple(index for index in indices if fits(deployment, index))
+        for deployment, indices in plain.items()
+    }
     if not any(allowed.values()):
         return Narrowed(plain, None)
     left, before = set[int]().union(*allowed.values()), set[int]().union(*plain.values())
-    asks = f"weights, and the least that the format added to an anchor's, <= {limit.written}{_held_out(seen.values())}"
+    asks = f"weights, and the least that the format added so far, <= {limit.written}{_held_out(seen.values())}"
     return Narrowed(
-        allowed, MaskReport(name=limit.metric, asks=asks, kind=EvidenceKind.PREDICTED, removed=len(before - left))
+        allowed, FilterReport(name=limit.metric, asks=asks, kind=EvidenceKind.PREDICTED, removed=len(before - left))
     )
 
 
 class _Seen(NamedTuple):
-    """An anchor's file, and its arch's weights and operators."""
+    """A reference arch's file, and its arch's weights and operators."""
 
     size_bytes: int
     weight_bytes: int
@@ -152,7 +156,7 @@ class _Seen(NamedTuple):
 
 
 def _held_out(seen: Iterable[Sequence[_Seen]]) -> str:
-    """The prediction's errors where each file is left out in turn, in words; nothing where no arm has two files."""
+    """The prediction's leave-one-out errors in words; nothing where no deployment has two files."""
     errors = []
     for files in seen:
         for number, file in enumerate(files):
@@ -178,8 +182,8 @@ _BOUNDS: Mapping[str, _Bound] = {
 }
 
 
-def _report(limit: Limit, bound: _Bound, removed: int) -> MaskReport:
+def _report(limit: Limit, bound: _Bound, removed: int) -> FilterReport:
     slack = f" + {format_bytes(bound.slack_bytes)}" if bound.slack_bytes else ""
-    return MaskReport(
+    return FilterReport(
         name=limit.metric, asks=f"{bound.asks} <= {limit.written}{slack}", kind=EvidenceKind.ANALYTIC, removed=removed
     )

@@ -1,7 +1,8 @@
-"""A few archs spread over what the masks left: where the arms are compared.
+"""A few archs spread over what the filters left: where the deployments are compared.
 
-Reads features.json and the masks. The smallest and the largest arch by operations are among them, the others fill the
-widest gaps (farthest point in the logarithms of the features), so that no arm is judged at one end of the space alone.
+Reads features.json and the filters. The smallest and the largest arch by operations are among them, the others fill the
+widest gaps (farthest point in the logarithms of the features), so that no deployment is judged at one end of the space
+alone.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import numpy as np
 from edgekd.ir.space import Arch
 from edgekd.store.records import FeaturesRecord, PlanRecord
 
-__all__ = ["choose_anchors"]
+__all__ = ["choose_reference_archs"]
 
 
-def choose_anchors(plan: PlanRecord, features: FeaturesRecord, left: Sequence[int]) -> tuple[Arch, ...]:
-    """Distinct archs, ``plan.anchors`` of them or all that are left. Ties go to the smaller index."""
+def choose_reference_archs(plan: PlanRecord, features: FeaturesRecord, left: Sequence[int]) -> tuple[Arch, ...]:
+    """Distinct archs, ``plan.reference_archs`` of them or all that are left. Ties go to the smaller index."""
     by_index = dict(zip(features.indices, features.features, strict=True))
     rows = [by_index[index] for index in left]
     table = np.log1p(
@@ -27,13 +28,13 @@ def choose_anchors(plan: PlanRecord, features: FeaturesRecord, left: Sequence[in
     table = (table - table.min(axis=0)) / np.where(spread > 0, spread, 1.0)
     macs = [f.macs for f in rows]
     picked = [int(np.argmin(macs))]
-    if len(rows) > 1 and plan.anchors > 1:
+    if len(rows) > 1 and plan.reference_archs > 1:
         largest = int(np.argmax(macs))
         picked.append(largest if largest != picked[0] else 1)
-    while len(picked) < min(plan.anchors, len(rows)):
+    while len(picked) < min(plan.reference_archs, len(rows)):
         distance = np.min([np.square(table - table[pick]).sum(axis=1) for pick in picked], axis=0)
         distance[picked] = -1.0
         picked.append(int(np.argmax(distance)))
-    # the middle before the ends: an arm that is hopeless shows it at once on a typical arch
+    # the middle before the ends: a deployment that is hopeless shows it at once on a typical arch
     order = [*picked[2:], *picked[:2]]
     return tuple(plan.space.at(left[pick]) for pick in order)

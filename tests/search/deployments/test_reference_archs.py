@@ -1,4 +1,4 @@
-"""Anchors are distinct, and spread over what is left."""
+"""Reference archs are distinct, and spread over what is left."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgekd.ir.features import StaticFeatures
-from edgekd.search.deployments.anchors import choose_anchors
+from edgekd.search.deployments.reference_archs import choose_reference_archs
 from edgekd.store.records import FeaturesRecord
 
 
@@ -23,14 +23,14 @@ def plain(arch: Any) -> StaticFeatures:
     )
 
 
-def anchors(lab: Any, left: Sequence[int] | None = None) -> tuple[Any, ...]:
+def reference_archs(lab: Any, left: Sequence[int] | None = None) -> tuple[Any, ...]:
     features = surveyed(lab, plain)
-    return choose_anchors(lab.plan, features, left if left is not None else features.indices)
+    return choose_reference_archs(lab.plan, features, left if left is not None else features.indices)
 
 
 def test_they_hold_the_ends_and_what_lies_between(make_lab: Callable[..., Any]) -> None:
-    lab = make_lab(anchors=5)
-    found = anchors(lab)
+    lab = make_lab(reference_archs=5)
+    found = reference_archs(lab)
     sizes = [plain(arch).macs for arch in found]
     everything = [plain(arch).macs for arch in lab.plan.space]
     assert len(set(found)) == 5
@@ -39,19 +39,19 @@ def test_they_hold_the_ends_and_what_lies_between(make_lab: Callable[..., Any]) 
 
 
 def test_only_what_is_left_is_taken(make_lab: Callable[..., Any]) -> None:
-    lab = make_lab(anchors=4)
+    lab = make_lab(reference_archs=4)
     left = (3, 10, 20, 33, 40, 41)
-    assert {lab.plan.space.at(index) for index in left} >= set(anchors(lab, left))
+    assert {lab.plan.space.at(index) for index in left} >= set(reference_archs(lab, left))
 
 
 def test_a_tiny_space_gives_what_it_has(make_lab: Callable[..., Any]) -> None:
-    lab = make_lab(anchors=6)
+    lab = make_lab(reference_archs=6)
     for left in ((7,), (7, 9), (7, 9, 11)):
-        assert len(set(anchors(lab, left))) == len(left)
+        assert len(set(reference_archs(lab, left))) == len(left)
 
 
 def test_equal_features_still_give_distinct_archs(make_lab: Callable[..., Any]) -> None:
-    lab = make_lab(anchors=4)
+    lab = make_lab(reference_archs=4)
     same = StaticFeatures(parameters=1, macs=1, weight_bytes=1, peak_activation_bytes=1, bytes_moved=1, depth=1)
     features = surveyed(lab, lambda _: same)
-    assert len(set(choose_anchors(lab.plan, features, features.indices))) == 4
+    assert len(set(choose_reference_archs(lab.plan, features, features.indices))) == 4

@@ -1,0 +1,325 @@
+"""Ranking of deployments (backend and precision) on the reference archs; dominated ones are dropped.
+
+Reads reference-archs/*.json, plan.json and the target; its result is deployments.json. A deployment is dropped when
+another one is at least as faithful, faster beyond the noise on every reference arch both ran on, and no larger where
+the target limits size or memory. So a compressed deployment that is slower than float32 stays only where its size is
+the point (never slower).
+
+The first reference arch sees both ends of each backend's ladder of precisions; the rungs between are measured where one
+of the ends is still in.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+from edgekd.artefacts import Backend
+from edgekd.devices._protocol import ProcessSample
+from edgekd.ir.numerics import Precision
+from edgekd.ir.space import Arch
+from edgekd.measure.calm import calm_processes
+from edgekd.measure.never_slower import regressions
+from edgekd.search.space.filters import Allowed, Filtered, narrowed
+from edgekd.store.records import (
+    Deployment,
+    DeploymentReading,
+    DeploymentsRecord,
+    DroppedDeployment,
+    FeaturesRecord,
+    NeverSlower,
+    PlanRecord,
+    ReferenceArchRecord,
+)
+from edgekd.targets.target import Target
+
+__all__ = ["better_deployment", "decide_deployments", "failures", "rivals", "settle_deployments", "still_in"]
+
+_EARLY_MARGIN = 0.25  # while reference archs are missing, only a clear loser goes
+_LEAST_MARGIN = 0.01  # below this a difference has no use, whatever the noise
+_SIZE_MARGIN = 0.05  # containers of formats differ by a little
+
+
+def still_in(
+    target: Target, plan: PlanRecord, reference_archs: Sequence[ReferenceArchRecord]
+) -> tuple[Deployment, ...]:
+    """Deployments to measure on the next reference arch, after those measured so far."""
+    if not reference_archs:
+        return tuple(deployment for deployment in plan.deployments if _is_end(plan, deployment))
+    kept, _ = _sift(target, plan, reference_archs, last=False)
+    return kept
+
+
+def decide_deployments(
+    target: Target, plan: PlanRecord, archs: Sequence[Arch], reference_archs: Sequence[ReferenceArchRecord]
+) -> DeploymentsRecord:
+    """The end of the comparison, on the reference archs there was time for. ``kept`` is empty where none ran at all."""
+    kept, dropped = _sift(target, plan, reference_archs, last=True)
+    readings = tuple(reading for reference_arch in reference_archs for reading in reference_arch.readings)
+    return DeploymentsRecord(
+        reference_archs=tuple(archs[: len(reference_archs)]),
+        readings=readings,
+        kept=kept,
+        dropped=dropped,
+        never_slower=_never_slower(plan, readings, max(_noise(reference_archs), _LEAST_MARGIN)),
+        noise=_noise(reference_archs),
+        tail=_tail(kept, readings, lambda process: process.p95_us),
+        tail_p99=_tail(kept, readings, lambda process: process.p99_us or process.p95_us),
+    )
+
+
+def settle_deployments(
+    target: Target,
+    plan: PlanRecord,
+    features: FeaturesRecord,
+    filtered: Filtered,
+    archs: Sequence[Arch],
+    reference_archs: Sequence[ReferenceArchRecord],
+) -> tuple[DeploymentsRecord, Allowed]:
+    """The decision, with what may be proposed on each deployment now that files were seen."""
+    record = decide_deployments(target, plan, archs, reference_archs)
+    found = narrowed(target, plan, features, filtered, record.kept, record.readings)
+    return record.but(filters=(found.report,) if found.report else ()), found.allowed
+
+
+def rivals(
+    deployment: Deployment, kept: Sequence[Deployment], reference_archs: Sequence[ReferenceArchRecord]
+) -> tuple[Deployment, ...]:
+    """Kept deployments at least as faithful that came near this one, or beat it, on some reference arch."""
+    mine = _by_arch(deployment, reference_archs)
+    found = []
+    for other in kept:
+        if other != deployment and other.precision.fidelity >= deployment.precision.fidelity:
+            ratios = _ratios(_by_arch(other, reference_archs), mine)
+            if ratios and min(ratios) < 1.0 + _EARLY_MARGIN:
+                found.append(other)
+    return tuple(found)
+
+
+def better_deployment(
+    target: Target,
+    deployment: Deployment,
+    kept: Sequence[Deployment],
+    readings: Sequence[DeploymentReading],
+    noise: float,
+) -> Deployment:
+    """The fastest of the deployments that dominate this one on one arch, or the deployment itself."""
+    by_deployment = {reading.deployment: {reading.arch: reading} for reading in readings}
+    mine, margin = by_deployment.get(deployment, {}), max(noise, _LEAST_MARGIN)
+    gains = {
+        other: gain
+        for other in kept
+        if other != deployment
+        and other.precision.fidelity >= deployment.precision.fidelity
+        and (gain := _dominated_by(target, mine, by_deployment.get(other, {}), margin)) is not None
+    }
+    return max(gains, key=lambda other: gains[other], default=deployment)
+
+
+def failures(deployments: DeploymentsRecord) -> Mapping[str, tuple[Deployment, ...]]:
+    """Why deployments could not be made or run, as the converter or the runtime says it, and which ones say so."""
+    found: dict[str, list[Deployment]] = {}
+    for dropped in deployments.dropped:
+        mine = [reading for reading in deployments.readings if reading.deployment == dropped.deployment]
+        if mine and not any(_ran(reading) for reading in mine):
+            detail = next((reading.detail for reading in mine if reading.detail), "it ran on no reference arch")
+            found.setdefault(detail, []).append(dropped.deployment)
+    return {detail: tuple(failed) for detail, failed in found.items()}
+
+
+def _sift(
+    target: Target, plan: PlanRecord, reference_archs: Sequence[ReferenceArchRecord], *, last: bool
+) -> tuple[tuple[Deployment, ...], tuple[DroppedDeployment, ...]]:
+    kept, dropped = list(plan.deployments), list[DroppedDeployment]()
+    if reference_archs:
+        kept, dropped = _without_hopeless_backends(target, plan, reference_archs[:1])
+    for count in range(1, len(reference_archs) + 1):
+        seen = reference_archs[:count]
+        margin = max(_noise(seen), _LEAST_MARGIN)
+        if count < len(reference_archs) or not last:
+            margin = max(margin, _EARLY_MARGIN)
+        for deployment in tuple(kept):
+            reason = _why_not(target, deployment, kept, seen, margin)
+            if reason:
+                kept.remove(deployment)
+                dropped.append(DroppedDeployment(deployment=deployment, reason=reason))
+    return tuple(kept), tuple(dropped)
+
+
+def _without_hopeless_backends(
+    target: Target, plan: PlanRecord, first: Sequence[ReferenceArchRecord]
+) -> tuple[list[Deployment], list[DroppedDeployment]]:
+    """Backends of which no end got past the first reference arch lose the rungs that were not measured."""
+    ends = [deployment for deployment in plan.deployments if _is_end(plan, deployment)]
+    margin = max(_noise(first), _EARLY_MARGIN if plan.reference_archs > 1 else _LEAST_MARGIN)
+    alive = {deployment.backend for deployment in ends if not _why_not(target, deployment, ends, first, margin)}
+    hopeless = [
+        deployment for deployment in plan.deployments if deployment.backend not in alive and deployment not in ends
+    ]
+    dropped = [
+        DroppedDeployment(deployment=deployment, reason=_unmeasured(deployment.backend, ends, first))
+        for deployment in hopeless
+    ]
+    return [deployment for deployment in plan.deployments if deployment not in hopeless], dropped
+
+
+def _unmeasured(backend: Backend, ends: Sequence[Deployment], first: Sequence[ReferenceArchRecord]) -> str:
+    """Why the rungs between a backend's ends were left alone."""
+    mine = [deployment for deployment in ends if deployment.backend == backend]
+    failed = [
+        deployment for deployment in mine if not any(_ran(reading) for reading in _by_arch(deployment, first).values())
+    ]
+    if not failed:
+        return "not measured: both ends of this backend's precisions are dominated"
+    names = " and ".join(deployment.precision.value for deployment in failed)
+    rest = "" if len(failed) == len(mine) else ", and the other end is dominated"
+    return f"not measured: {names} ran on no reference arch here{rest}"
+
+
+def _is_end(plan: PlanRecord, deployment: Deployment) -> bool:
+    ladder = sorted(
+        (a.precision for a in plan.deployments if a.backend == deployment.backend), key=lambda p: p.fidelity
+    )
+    return deployment.precision in (ladder[0], ladder[-1])
+
+
+def _why_not(
+    target: Target,
+    deployment: Deployment,
+    others: Sequence[Deployment],
+    reference_archs: Sequence[ReferenceArchRecord],
+    margin: float,
+) -> str:
+    mine = _by_arch(deployment, reference_archs)
+    if not mine:
+        return ""  # a rung between the ends, before its first reference arch
+    if not any(_ran(reading) for reading in mine.values()):
+        details = [reading.detail for reading in mine.values() if reading.detail]
+        return (
+            f"ran on none of {len(reference_archs)} reference archs: {details[0]}"
+            if details
+            else "ran on no reference arch"
+        )
+    for other in others:
+        if other != deployment and other.precision.fidelity >= deployment.precision.fidelity:
+            slower = _dominated_by(target, mine, _by_arch(other, reference_archs), margin)
+            if slower is not None:
+                return f"{slower:.2f}x the latency of {other} and at no lower precision"
+    return ""
+
+
+def _dominated_by(
+    target: Target, mine: Mapping[Arch, DeploymentReading], theirs: Mapping[Arch, DeploymentReading], margin: float
+) -> float | None:
+    """How many times slower, where every reference arch shows it beyond the margin and nothing limited is smaller."""
+    ratios = _ratios(mine, theirs)
+    dominated = bool(ratios) and min(ratios) > 1.0 + margin and not _is_smaller(target, mine, theirs)
+    return _mean(ratios) if dominated else None
+
+
+def _by_arch(
+    deployment: Deployment, reference_archs: Sequence[ReferenceArchRecord]
+) -> Mapping[Arch, DeploymentReading]:
+    return {
+        reading.arch: reading
+        for reference_arch in reference_archs
+        for reading in reference_arch.readings
+        if reading.deployment == deployment
+    }
+
+
+def _ran(reading: DeploymentReading) -> bool:
+    return reading.p5_us is not None
+
+
+def _ratios(mine: Mapping[Arch, DeploymentReading], theirs: Mapping[Arch, DeploymentReading]) -> list[float]:
+    """My latency over theirs, on every reference arch where both ran."""
+    found = []
+    for arch, reading in mine.items():
+        other = theirs.get(arch)
+        if reading.p5_us is not None and other is not None and other.p5_us is not None and other.p5_us.value > 0:
+            found.append(reading.p5_us.value / other.p5_us.value)
+    return found
+
+
+def _is_smaller(
+    target: Target, mine: Mapping[Arch, DeploymentReading], theirs: Mapping[Arch, DeploymentReading]
+) -> bool:
+    """Whether the target limits something of which this deployment needs less."""
+    metrics = {limit.metric.partition(".")[0] for limit in target.limits if limit.hard}
+    both = [(mine[arch], theirs[arch]) for arch in mine if arch in theirs]
+    sizes = [(a.size_bytes, b.size_bytes) for a, b in both if a.size_bytes and b.size_bytes]
+    memories = [(x, y) for a, b in both if (x := _memory(a)) and (y := _memory(b))]
+    return ("size" in metrics and any(x < y * (1 - _SIZE_MARGIN) for x, y in sizes)) or (
+        "memory" in metrics and any(x < y * (1 - _SIZE_MARGIN) for x, y in memories)
+    )
+
+
+def _memory(reading: DeploymentReading) -> float | None:
+    processes = reading.measurement.processes if reading.measurement else ()
+    told = [p.memory_model_bytes for p in processes if p.memory_model_bytes is not None]
+    return statistics.median(told) if told else None
+
+
+def _never_slower(plan: PlanRecord, readings: Sequence[DeploymentReading], margin: float) -> tuple[NeverSlower, ...]:
+    """Every compressed deployment against float32 on its own backend, over the reference archs where both ran."""
+    found = []
+    for deployment in plan.deployments:
+        if deployment.precision is Precision.FLOAT32:
+            continue
+        mine = {r.arch: r for r in readings if r.deployment == deployment}
+        plain = Deployment(backend=deployment.backend, precision=Precision.FLOAT32)
+        theirs = {r.arch: r for r in readings if r.deployment == plain}
+        ratios = _ratios(mine, theirs)
+        if ratios:
+            sizes = [
+                a < b
+                for arch in mine
+                if arch in theirs and (a := mine[arch].size_bytes) and (b := theirs[arch].size_bytes)
+            ]
+            ratio = _mean(ratios)
+            found.append(
+                NeverSlower(
+                    deployment=deployment,
+                    ratio=ratio,
+                    faster=ratio < 1.0 - margin,
+                    smaller=all(sizes) and bool(sizes),
+                    regressed=_regressed(mine, theirs) if ratio > 1.0 else (),
+                )
+            )
+    return tuple(found)
+
+
+def _regressed(mine: Mapping[Arch, DeploymentReading], theirs: Mapping[Arch, DeploymentReading]) -> tuple[str, ...]:
+    """The operators that cost more, on the first reference arch where both were profiled."""
+    for arch, reading in mine.items():
+        other = theirs.get(arch)
+        if reading.measurement is not None and other is not None and other.measurement is not None:
+            found = regressions(other.measurement.operators, reading.measurement.operators)
+            if found:
+                return tuple(map(str, found))
+    return ()
+
+
+def _noise(reference_archs: Sequence[ReferenceArchRecord]) -> float:
+    return max((reference_arch.noise for reference_arch in reference_archs), default=0.0)
+
+
+def _tail(
+    kept: Sequence[Deployment], readings: Sequence[DeploymentReading], of: Callable[[ProcessSample], float]
+) -> float:
+    """The median over readings of a high quantile over the low one, each the median of its processes.
+
+    The low one is of calm processes, as the ranking quantile is. A simulated estimate has no tail.
+    """
+    tails = []
+    for reading in readings:
+        if reading.deployment in kept and reading.measurement is not None and reading.measurement.processes:
+            low = statistics.median(p.p5_us for p in calm_processes(reading.measurement))
+            tails.append(statistics.median(map(of, reading.measurement.processes)) / low)
+    return max(1.0, statistics.median(tails)) if tails else 1.0
+
+
+def _mean(ratios: Sequence[float]) -> float:
+    return math.exp(statistics.fmean(math.log(ratio) for ratio in ratios))
