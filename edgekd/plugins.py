@@ -20,7 +20,7 @@ GROUPS: Mapping[str, str] = {
     "edgekd.teachers": "teacher",
     "edgekd.families": "family",
     "edgekd.losses": "loss",
-    "edgekd.views": "view",
+    "edgekd.augmentations": "augmentation",
     "edgekd.stages": "stage",
     "edgekd.exporters": "export format",
     "edgekd.backends": "backend",

@@ -82,7 +82,7 @@ class Named(Record):
 
 
 class IterativePruning(Record):
-    """``by: iterative`` prunes in rounds, with ``recover`` epochs after each, until a step gains less than ``least_gain``."""
+    """Pruning in rounds, ``recover`` epochs after each, until a step gains less than ``least_gain``."""
 
     recover: PositiveInt = 2
     least_gain: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02  # of the time of a call, or of the file

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgekd.distill.augment._protocol import PixelView
+from edgekd.distill.augment._protocol import PixelAugmentation
 from edgekd.errors import ConfigurationError, Interrupted, MissingError
 from edgekd.students.points import Point
 from edgekd.tasks._protocol import Split
@@ -41,7 +41,7 @@ class Sums:
         return batch.flatten(1).sum(1, keepdim=True) * torch.arange(1.0, self.classes + 1)
 
 
-class Shifted(PixelView):
+class Shifted(PixelAugmentation):
     """A view that adds something known by seed and sample."""
 
     def digest(self) -> str:

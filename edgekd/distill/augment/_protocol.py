@@ -1,7 +1,7 @@
 """The bases of every view that ``augment`` names: a frozen record of its options that is a `View`.
 
-`PixelView` shows one sample at a time, `ImageView` those that are pictures; a view that mixes samples is a
-`MixingView` (mixing.py). Whatever they draw comes from random.py, so it depends on (seed, sample) alone.
+`PixelAugmentation` shows one sample at a time, `ImageAugmentation` those that are pictures; a view that mixes samples
+is a `MixingAugmentation` (mixing.py). Whatever they draw comes from random.py, so it depends on (seed, sample) alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edgekd.tasks._protocol import InputSpec, TaskSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Augmentation", "Bound", "ImageView", "PixelView", "is_image", "only_images"]
+__all__ = ["Augmentation", "Bound", "ImageAugmentation", "PixelAugmentation", "is_image", "only_images"]
 
 
 class Augmentation(Record):
@@ -84,7 +84,7 @@ class Bound(Augmentation):
         return {**super().identity(), "input": known}
 
 
-class PixelView(Augmentation):
+class PixelAugmentation(Augmentation):
     """A view of one sample at a time, which keeps its label."""
 
     def __call__(self, inputs: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
@@ -105,7 +105,7 @@ class PixelView(Augmentation):
         """The view, in the batch's own shape and dtype. ``batch`` lies on the CPU and is not changed."""
 
 
-class ImageView(PixelView):
+class ImageAugmentation(PixelAugmentation):
     """A view that means something for pictures only."""
 
     def check(self, spec: TaskSpec) -> list[Problem]:

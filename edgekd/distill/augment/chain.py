@@ -1,8 +1,8 @@
 """Several views one after the other, and how a stage's ``augment`` options become one.
 
-``augment: {rotate: 15, colour: {hue: 0.1}, mixup: 0.2}``: each name is an entry point of ``edgekd.views``, and what
-follows are its options. A bare number, list or text is the view's main field; ``true`` its defaults; ``false`` and 0
-switch it off. Views follow each other as they are written, those that mix samples last.
+``augment: {rotate: 15, colour: {hue: 0.1}, mixup: 0.2}``: each name is an entry point of ``edgekd.augmentations``, and
+what follows are its options. A bare number, list or text is the view's main field; ``true`` its defaults; ``false`` and
+0 switch it off. Views follow each other as they are written, those that mix samples last.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, mod
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from edgekd import plugins
-from edgekd.distill.augment._protocol import Augmentation, PixelView, is_image
+from edgekd.distill.augment._protocol import Augmentation, PixelAugmentation, is_image
 from edgekd.distill.augment.crop import PadCrop
 from edgekd.distill.augment.flip import Flip
-from edgekd.distill.augment.mixing import Mixed, MixingView
+from edgekd.distill.augment.mixing import Mixed, MixingAugmentation
 from edgekd.errors import EdgeKDError, Problem
 from edgekd.records import Record
 from edgekd.tasks._protocol import TaskSpec
@@ -32,10 +32,10 @@ __all__ = ["Augment", "Chain"]
 _AUTOMATIC = ("crop", "flip")
 
 
-class Chain(PixelView):
+class Chain(PixelAugmentation):
     """Views in order, all under one seed; each draws from a stream of its own."""
 
-    views: Annotated[tuple[SerializeAsAny[PixelView], ...], Field(min_length=1)]
+    views: Annotated[tuple[SerializeAsAny[PixelAugmentation], ...], Field(min_length=1)]
 
     def identity(self) -> dict[str, Any]:
         """Of its parts, in order."""
@@ -75,24 +75,24 @@ class Augment(Record):
             for problem in [*view.check(spec), *_not_followed(view, spec)]
         ]
 
-    def view(self, spec: TaskSpec) -> PixelView | Mixed | None:
+    def view(self, spec: TaskSpec) -> PixelAugmentation | Mixed | None:
         """The view of this task's samples; None where nothing is done to them."""
         written = [view.bound(spec) for _, view in self.parts if view is not None]
-        views = self._unasked(spec) + [view for view in written if isinstance(view, PixelView)]
+        views = self._unasked(spec) + [view for view in written if isinstance(view, PixelAugmentation)]
         for at in range(1, len(views)):
             if isinstance(views[at - 1], PadCrop) and isinstance(views[at], Flip):
                 # either order shows the same images as often: one order, so that one pass of the teacher does
                 views[at - 1 : at + 1] = views[at], views[at - 1]
         seen = Chain(views=tuple(views)) if len(views) > 1 else views[0] if views else None
-        mixing = tuple(view for view in written if isinstance(view, MixingView))
+        mixing = tuple(view for view in written if isinstance(view, MixingAugmentation))
         return Mixed(earlier=seen, ways=mixing) if mixing else seen
 
-    def _unasked(self, spec: TaskSpec) -> list[PixelView]:
+    def _unasked(self, spec: TaskSpec) -> list[PixelAugmentation]:
         names = {name for name, _ in self.parts}
         if not is_image(spec):
             return []
         border = 0 if names & {"crop", "resized_crop"} or _staying(spec) else min(spec.input.shape[1:]) // 8
-        flip: list[PixelView] = [Flip()] if spec.flip and "flip" not in names else []
+        flip: list[PixelAugmentation] = [Flip()] if spec.flip and "flip" not in names else []
         return flip + ([PadCrop(pad=border)] if border else [])
 
     @model_validator(mode="before")
@@ -116,7 +116,7 @@ def _staying(spec: TaskSpec) -> list[str]:
 
 
 def _not_followed(view: Augmentation, spec: TaskSpec) -> list[Problem]:
-    if not view.moves or isinstance(view, Flip | MixingView) or not (names := _staying(spec)):
+    if not view.moves or isinstance(view, Flip | MixingAugmentation) or not (names := _staying(spec)):
         return []  # a flip is what the task's own `flip` says, and mixing has its own rules
     message = f"moves pixels, and the numbers of `{names[0]}` in task `{spec.name}` don't follow"
     return [Problem(message, "leave it out, or say `invariant: true` in the task if they stay as they are")]
@@ -145,15 +145,15 @@ def _read(written: Sequence[_Written], context: Any) -> tuple[tuple[str, Augment
     mistakes: list[InitErrorDetails] = []
     for place, name, options in written:
         try:
-            kind = plugins.load("edgekd.views", name)
+            kind = plugins.load("edgekd.augmentations", name)
         except EdgeKDError as error:
-            mistakes.append(_mistake("edgekd_view", " ".join(str(error).split()), place, options))
+            mistakes.append(_mistake("edgekd_augmentation", " ".join(str(error).split()), place, options))
             continue
-        if not (isinstance(kind, type) and issubclass(kind, PixelView | MixingView)):
-            reason = f"{name} is neither a PixelView nor a MixingView: it can't be one of several views"
-            mistakes.append(_mistake("edgekd_view", reason, place, options))
+        if not (isinstance(kind, type) and issubclass(kind, PixelAugmentation | MixingAugmentation)):
+            reason = f"{name} is neither a PixelAugmentation nor a MixingAugmentation: it can't be one of several views"
+            mistakes.append(_mistake("edgekd_augmentation", reason, place, options))
         elif name in parts:
-            mistakes.append(_mistake("edgekd_view", f"{name} is written twice", place, options))
+            mistakes.append(_mistake("edgekd_augmentation", f"{name} is written twice", place, options))
         elif options is None and name in _AUTOMATIC:
             continue
         elif _is_off(options):

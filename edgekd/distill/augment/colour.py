@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, model_validator
 from pydantic_core import PydanticCustomError
 
-from edgekd.distill.augment._protocol import Bound, ImageView
+from edgekd.distill.augment._protocol import Bound, ImageAugmentation
 from edgekd.distill.augment.random import uniform
 from edgekd.distill.augment.raw import as_raw, as_shares, per_sample, sample_means
 from edgekd.errors import Problem
@@ -28,7 +28,7 @@ _GREY = (0.299, 0.587, 0.114)
 _TO_YIQ = np.array([_GREY, (0.59590059, -0.27455667, -0.32134392), (0.21153661, -0.52273617, 0.31119955)])
 
 
-class Colour(ImageView, Bound):
+class Colour(ImageAugmentation, Bound):
     """Each option is how far a factor may lie from 1, either way (0.4: from 0.6 to 1.4); ``hue`` is in turns.
 
     Values are clipped to the raw range after each step, and rounded at the end where they are whole numbers.

@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from edgekd.distill.augment._protocol import ImageView
+from edgekd.distill.augment._protocol import ImageAugmentation
 from edgekd.distill.augment.random import choices
 from edgekd.errors import Problem
 from edgekd.tasks._protocol import TaskSpec
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["PadCrop"]
 
 
-class PadCrop(ImageView):
+class PadCrop(ImageAugmentation):
     """Shifted by up to ``pad`` pixels each way, evenly over all (2 pad + 1)^2 shifts."""
 
     shorthand: ClassVar[str | None] = "pad"

@@ -10,7 +10,7 @@ from pydantic import PositiveFloat
 
 from edgekd.distill.augment._protocol import Bound, only_images
 from edgekd.distill.augment.box import inside
-from edgekd.distill.augment.mixing import MixingView
+from edgekd.distill.augment.mixing import MixingAugmentation
 from edgekd.distill.augment.random import beta, uniform
 from edgekd.errors import Problem
 from edgekd.tasks._protocol import HeadKind, TaskSpec
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["CutMix"]
 
 
-class CutMix(MixingView, Bound):
+class CutMix(MixingAugmentation, Bound):
     """The rectangle has the image's shape and 1 - lambda of its area, lambda from Beta(``alpha``, ``alpha``).
 
     Its centre lies anywhere; what reaches beyond the image is cut off, and the share is that of the pixels left.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from edgekd.distill.augment._protocol import Bound, ImageView
+from edgekd.distill.augment._protocol import Bound, ImageAugmentation
 from edgekd.distill.augment.box import Areas, Aspects, inside, sides
 from edgekd.distill.augment.random import many_bytes, uniform
 from edgekd.distill.augment.raw import as_raw
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Erase"]
 
 
-class Erase(ImageView, Bound):
+class Erase(ImageAugmentation, Bound):
     """With ``probability``, ``area`` of the image, [lowest, highest] share, of a width / height within ``aspect``.
 
     ``fill``: a value of its own from the raw range for each pixel and channel (the paper's best), or raw zeros.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.distill.augment._protocol import ImageView
+from edgekd.distill.augment._protocol import ImageAugmentation
 from edgekd.distill.augment.random import choices
 from edgekd.errors import Problem
 from edgekd.tasks._protocol import TaskSpec
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Flip"]
 
 
-class Flip(ImageView):
+class Flip(ImageAugmentation):
     """Mirrored with probability one half."""
 
     def check(self, spec: TaskSpec) -> list[Problem]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, SerializeAsAny
 
-from edgekd.distill.augment._protocol import Augmentation, PixelView
+from edgekd.distill.augment._protocol import Augmentation, PixelAugmentation
 from edgekd.distill.augment.random import choices
 from edgekd.errors import Problem
 from edgekd.tasks._protocol import HeadKind, TaskSpec
@@ -20,10 +20,10 @@ from edgekd.tasks._protocol import HeadKind, TaskSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Mixed", "MixingView", "partners"]
+__all__ = ["Mixed", "MixingAugmentation", "partners"]
 
 
-class MixingView(Augmentation):
+class MixingAugmentation(Augmentation):
     """One way to mix. By itself it mixes raw samples; in a recipe it comes after all other views."""
 
     mixable: ClassVar[tuple[HeadKind, ...]] = ("multilabel", "regression")  # besides one classification head
@@ -58,8 +58,8 @@ class MixingView(Augmentation):
 class Mixed(Augmentation):
     """What ``earlier`` shows, mixed in one of the ``ways``: by a draw for each sample, where there are several."""
 
-    earlier: SerializeAsAny[PixelView] | None = None
-    ways: Annotated[tuple[SerializeAsAny[MixingView], ...], Field(min_length=1)]
+    earlier: SerializeAsAny[PixelAugmentation] | None = None
+    ways: Annotated[tuple[SerializeAsAny[MixingAugmentation], ...], Field(min_length=1)]
 
     def identity(self) -> dict[str, Any]:
         """Of its parts, in order."""
@@ -111,7 +111,7 @@ class Mixed(Augmentation):
             return inputs.index_select(0, torch.from_numpy(indices))
         return self.earlier(inputs, indices, seed)
 
-    def _drawn(self, indices: NDArray[np.int64], seed: int) -> list[tuple[MixingView, NDArray[np.int64]]]:
+    def _drawn(self, indices: NDArray[np.int64], seed: int) -> list[tuple[MixingAugmentation, NDArray[np.int64]]]:
         """Each way with its rows of the batch."""
         drawn = choices(seed, "mixed.way", indices, len(self.ways))
         rows = [np.flatnonzero(drawn == number) for number in range(len(self.ways))]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveFloat
 
-from edgekd.distill.augment.mixing import MixingView
+from edgekd.distill.augment.mixing import MixingAugmentation
 from edgekd.distill.augment.random import beta
 from edgekd.distill.augment.raw import per_sample
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["MixUp"]
 
 
-class MixUp(MixingView):
+class MixUp(MixingAugmentation):
     """Shares from Beta(``alpha``, ``alpha``), float32 throughout. The paper takes 0.2 for ImageNet, 1 for CIFAR-10."""
 
     shorthand: ClassVar[str | None] = "alpha"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator, PositiveFloat, model_validator
 from pydantic_core import PydanticCustomError
 
-from edgekd.distill.augment._protocol import Bound, PixelView
+from edgekd.distill.augment._protocol import Bound, PixelAugmentation
 from edgekd.distill.augment.random import many_normals, uniform
 from edgekd.distill.augment.raw import per_sample, rounded, sample_variances
 
@@ -29,7 +29,7 @@ def _ascending(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-class Noise(PixelView, Bound):
+class Noise(PixelAugmentation, Bound):
     """``share``: its standard deviation, of the raw range. ``snr_db``: 10 log10(signal / noise), in decibels.
 
     The signal is the sample's variance, its noise drawn between two ratios where ``snr_db`` is [lowest, highest].

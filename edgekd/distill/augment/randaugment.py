@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from edgekd.distill.augment._protocol import Bound, ImageView
+from edgekd.distill.augment._protocol import Bound, ImageAugmentation
 from edgekd.distill.augment.colour import brightened, contrasted, saturated
 from edgekd.distill.augment.random import choices
 from edgekd.distill.augment.raw import as_raw, as_shares, per_sample
@@ -29,7 +29,7 @@ Strengths = NDArray[np.float64]
 """One a sample (N,): magnitude / 10 with the sign of its direction, so -1 to 1."""
 
 
-class RandAugment(ImageView, Bound):
+class RandAugment(ImageAugmentation, Bound):
     """``operations`` are drawn one after the other, with replacement; ``magnitude`` is 0 to 10, as in the paper.
 
     Raw zeros fill what comes from beyond the image. Values are clipped to the raw range after each operation; where

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
-from edgekd.distill.augment._protocol import ImageView
+from edgekd.distill.augment._protocol import ImageAugmentation
 from edgekd.distill.augment.box import Areas, Aspects, sides
 from edgekd.distill.augment.random import uniform
 from edgekd.distill.augment.raw import rounded
@@ -24,7 +24,7 @@ def _up_to_all(value: Any) -> Any:
     return (value, 1.0) if isinstance(value, int | float) else value
 
 
-class ResizedCrop(ImageView):
+class ResizedCrop(ImageAugmentation):
     """``area`` is the part's share of the image, [lowest, highest], or the lowest alone; ``aspect`` its width / height.
 
     The paper's 0.08 is for photographs of 224 pixels; small images, which objects fill, keep more (0.3 to 0.7).

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from edgekd.distill.augment._protocol import ImageView
+from edgekd.distill.augment._protocol import ImageAugmentation
 from edgekd.distill.augment.random import uniform
 from edgekd.distill.augment.raw import rounded
 from edgekd.distill.augment.warp import rotation, warped
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Rotate"]
 
 
-class Rotate(ImageView):
+class Rotate(ImageAugmentation):
     """By an angle of up to ``degrees`` either way, evenly; bilinear."""
 
     shorthand: ClassVar[str | None] = "degrees"

@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from pydantic import Field
 
-from edgekd.distill.augment._protocol import PixelView
+from edgekd.distill.augment._protocol import PixelAugmentation
 from edgekd.distill.augment.random import choices
 from edgekd.errors import Problem
 from edgekd.tasks._protocol import TaskSpec
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Shift"]
 
 
-class Shift(PixelView):
+class Shift(PixelAugmentation):
     """By whole steps, up to ``share`` of the length either way, evenly.
 
     Raw zeros come in where the signal has moved away, or (``around``) what left at its other end.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt
 
-from edgekd.distill.augment._protocol import PixelView, is_image
+from edgekd.distill.augment._protocol import PixelAugmentation, is_image
 from edgekd.distill.augment.random import uniform
 from edgekd.distill.augment.raw import per_sample, rounded, sample_means
 from edgekd.errors import Problem
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["SpecAugment"]
 
 
-class SpecAugment(PixelView):
+class SpecAugment(PixelAugmentation):
     """``frequency`` and ``time``: the widest mask in bins and steps. Left out, a quarter of the axis.
 
     Widths are drawn from 0 up, evenly. Masked values are the sample's mean. A signal without a frequency axis has its

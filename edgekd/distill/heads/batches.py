@@ -83,7 +83,8 @@ def blended(
 ) -> dict[str, Tensor]:
     """The labels of these samples as a view mixes them, float32; ``labels`` are those of all samples.
 
-    Of heads that say several labels or numbers (`MixingView.check`). What isn't known of one isn't known of both.
+    Of heads that say several labels or numbers (`MixingAugmentation.check`). What isn't known of one isn't known of
+    both.
     """
     result = {}
     for head in spec.heads:

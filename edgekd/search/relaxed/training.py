@@ -69,7 +69,7 @@ def lesson_of(recipe: Sequence[Stage]) -> Distill:
         lesson = (on_logits or found)[0]
         if lesson.learning_rate == "auto":
             raise ConfigurationError.one(
-                "distill: learning_rate: auto tests the rates of one network, and `by: differentiable` trains many at once",
+                "distill: learning_rate: auto tests the rates of one network, and `by: differentiable` trains many",
                 "write a number, for example learning_rate: 0.1",
             )
         return lesson

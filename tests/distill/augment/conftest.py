@@ -8,7 +8,7 @@ import torch
 from edgekd.records import digest_json
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
-pytest.register_assert_rewrite("edgekd.testing.contracts.view")
+pytest.register_assert_rewrite("edgekd.testing.contracts.augmentation")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from edgekd import plugins
-from edgekd.distill.augment._protocol import PixelView
+from edgekd.distill.augment._protocol import PixelAugmentation
 from edgekd.distill.augment.chain import Augment, Chain
 from edgekd.distill.augment.colour import Colour
 from edgekd.distill.augment.crop import PadCrop
@@ -212,7 +212,7 @@ def test_every_view_is_asked_about_the_task(make_spec):
     assert read(EVERYTHING).check(make_spec()) == []
 
 
-class Inverted(PixelView):
+class Inverted(PixelAugmentation):
     def pixels(self, batch, indices, seed):
         return 255 - batch
 
@@ -225,5 +225,5 @@ def test_a_strangers_view_comes_in_by_its_entry_point(monkeypatch, make_spec, ma
     assert kinds(view) == [PadCrop, Inverted]
     assert torch.equal(view.views[1](batch, np.arange(40), 0), 255 - batch)
     assert Inverted().identity()["view"].endswith("test_chain.Inverted")  # not to be taken for one of ours
-    with pytest.raises(ValidationError, match="neither a PixelView nor a MixingView"):
+    with pytest.raises(ValidationError, match="neither a PixelAugmentation nor a MixingAugmentation"):
         read({"other": {}})

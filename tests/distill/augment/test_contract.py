@@ -9,7 +9,7 @@ from edgekd.distill.augment.chain import Augment, Chain
 from edgekd.distill.augment.crop import PadCrop
 from edgekd.distill.augment.flip import Flip
 from edgekd.distill.augment.mixing import Mixed
-from edgekd.testing.contracts.view import ViewContract
+from edgekd.testing.contracts.augmentation import AugmentationContract
 
 BUILT_IN = [  # each with another that has to have another digest
     ("flip", {}, ("crop", {"pad": 1})),
@@ -33,14 +33,14 @@ SIGNALS = [
 
 
 def made(name, options):
-    return plugins.load("edgekd.views", name).model_validate(options)
+    return plugins.load("edgekd.augmentations", name).model_validate(options)
 
 
 def test_no_view_is_left_out():
-    assert {name for name, *_ in BUILT_IN} == set(plugins.names("edgekd.views"))
+    assert {name for name, *_ in BUILT_IN} == set(plugins.names("edgekd.augmentations"))
 
 
-class TestBuiltIn(ViewContract):
+class TestBuiltIn(AugmentationContract):
     @pytest.fixture(params=BUILT_IN, ids=lambda case: case[0])
     def case(self, request):
         return request.param
@@ -66,7 +66,7 @@ class TestSignals(TestBuiltIn):
         return request.param
 
 
-class TestChain(ViewContract):
+class TestChain(AugmentationContract):
     """All but options in JSON: a chain is made from `Augment`, which is what a run keeps."""
 
     @pytest.fixture
@@ -80,7 +80,7 @@ class TestChain(ViewContract):
     test_options_survive_json = None
 
 
-class TestMixed(ViewContract):
+class TestMixed(AugmentationContract):
     """What `Augment` makes of views and two ways to mix."""
 
     @pytest.fixture(params=[["mixup"], ["cutmix"], ["mixup", "cutmix"]], ids="-".join)

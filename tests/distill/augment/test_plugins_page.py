@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from edgekd.testing.contracts.view import ViewContract
+from edgekd.testing.contracts.augmentation import AugmentationContract
 
 PAGE = Path(__file__).parents[3] / "docs" / "plugins.md"
 
@@ -24,7 +24,7 @@ def shown():
     del sys.modules[module.__name__]
 
 
-class TestShownView(ViewContract):
+class TestShownAugmentation(AugmentationContract):
     @pytest.fixture
     def options(self, shown):
         return shown(probability=0.6)

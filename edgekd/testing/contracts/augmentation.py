@@ -1,4 +1,4 @@
-"""What every view that ``augment`` can name promises, once it is bound to a task; subclass `ViewContract`.
+"""What every view that ``augment`` can name promises, once it is bound to a task; subclass `AugmentationContract`.
 
 - what a sample looks like depends on the seed and the sample, not on its batch nor on the order of samples
 - another seed is another view, and so is another sample of the same pixels
@@ -22,12 +22,12 @@ from edgekd.distill.augment._protocol import Augmentation
 from edgekd.records import digest_json
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
-__all__ = ["ViewContract"]
+__all__ = ["AugmentationContract"]
 
 _COUNT = 40
 
 
-class ViewContract:
+class AugmentationContract:
     """Run on a view by overriding ``options`` and ``other``, and ``shape`` where samples are no RGB images."""
 
     @pytest.fixture
