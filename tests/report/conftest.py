@@ -27,8 +27,8 @@ from edgekd.store.records import (
     DeploymentsRecord,
     DroppedDeployment,
     FinalistRecord,
-    MaskReport,
-    MasksRecord,
+    FilterReport,
+    FiltersRecord,
     NeverSlower,
     OutcomeRecord,
     RunHeader,
@@ -95,9 +95,9 @@ class Written:
         plan = CompressionPlan(precision=deployment.precision)
         return Candidate(family=self.name, arch=Arch.of({"width": width}), plan=plan, backend=deployment.backend)
 
-    def masks(self) -> None:
-        mask = MaskReport(name="size.file", asks="weights alone <= 1 KiB", kind=EvidenceKind.ANALYTIC, removed=3)
-        self.run.write(MasksRecord(space_size=16, considered=16, masks=(mask,), left=13))
+    def filters(self) -> None:
+        filter_ = FilterReport(name="size.file", asks="weights alone <= 1 KiB", kind=EvidenceKind.ANALYTIC, removed=3)
+        self.run.write(FiltersRecord(space_size=16, considered=16, filters=(filter_,), left=13))
 
     def deployments(self) -> None:
         readings = []
@@ -237,7 +237,7 @@ class Written:
 
     def whole(self) -> Run:
         """Everything a finished, certified run has."""
-        self.masks()
+        self.filters()
         self.deployments()
         self.trials()
         finalist = self.finalist()

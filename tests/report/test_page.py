@@ -116,7 +116,7 @@ def test_every_section_of_a_whole_run(write: Write) -> None:
     page = page_of(written)
     sections = [
         "Candidates",
-        "What the masks removed",
+        "What the filters removed",
         "Backends and precisions",
         "Where the time goes",
         "Stage by stage",
@@ -160,7 +160,7 @@ def test_one_file_and_no_network(write: Write) -> None:
     assert sorted(p.name for p in written.run.folder.glob("report*")) == ["report.html"]
 
 
-@pytest.mark.parametrize("steps", [[], ["masks"], ["masks", "deployments"], ["masks", "deployments", "trials"]])
+@pytest.mark.parametrize("steps", [[], ["filters"], ["filters", "deployments"], ["filters", "deployments", "trials"]])
 def test_an_unfinished_run_is_drawn(write: Write, steps: list[str]) -> None:
     written = write()
     for step in steps:
@@ -169,13 +169,13 @@ def test_an_unfinished_run_is_drawn(write: Write, steps: list[str]) -> None:
     assert "Not finished: " in page.text
     assert "To repeat it" in page.text
     assert "Certificate" not in page.text
-    assert ("What the masks removed" in page.text) == ("masks" in steps)
+    assert ("What the filters removed" in page.text) == ("filters" in steps)
     assert ("Candidates" in page.text) == ("trials" in steps)
 
 
 def test_a_run_without_certificate_shows_the_finalists_verdict(write: Write) -> None:
     written = write()
-    written.masks()
+    written.filters()
     written.trials()
     written.finalist()
     written.outcome()
@@ -187,7 +187,7 @@ def test_a_run_without_certificate_shows_the_finalists_verdict(write: Write) -> 
 
 def test_what_a_prediction_removed_is_told_with_its_error(write: Write) -> None:
     written = write()
-    written.masks()
+    written.filters()
     fit = DeploymentPredictor(
         deployment=INT8,
         samples=24,
@@ -234,7 +234,7 @@ def test_figures_carry_their_kind(write: Write) -> None:
     written = write()
     written.whole()
     page = page_of(written)
-    assert "analytic" in page.text  # a mask
+    assert "analytic" in page.text  # a filter
     assert "torch" in page.text  # a trial's accuracy
     assert "measured; median over 5 fresh processes" in page.text
 
@@ -306,7 +306,7 @@ def test_each_head_is_followed_by_its_name(write: Write) -> None:
 
 def test_shares_are_shown_where_no_sample_validates(write: Write) -> None:
     written = write()
-    written.masks()
+    written.filters()
     terms = (TermShare(name="kd", first=0.25, last=0.75), TermShare(name="ce", first=0.75, last=0.25))
     written.run.write(ExplanationRecord(finalist=1, terms=terms, following=None))
     assert "kd 25.0 % 75.0 %" in page_of(written).text
