@@ -1,6 +1,7 @@
-"""How a student learns: losses, views, the training loop and the stage that puts them together.
+"""Distillation: losses, augmentations, the training loop, and the recipe stage `distill`.
 
-A loss is one file in ``losses/``; a view is one file in ``augment/``. ``loop.py`` trains, ``stage.py`` is what a
-recipe names ``distill``, ``predict.py`` asks a trained module. Teachers are never called while a student trains: their
-answers come from the cache, one set of answers a view. Importing this package loads no torch.
+One loss is one file in ``losses/``, one augmentation one file in ``augment/``. ``loop.py`` trains, ``stage.py`` is the
+recipe stage ``distill``, ``predict.py`` runs a trained module on raw samples. By default the teacher is not called
+while a student trains: its logits and features come from the cache, one set for each view (``cache: false`` calls it
+for every batch). Importing this package loads no torch.
 """

@@ -1,4 +1,4 @@
-"""Where a training gets the teacher's answers from: the cache, or the teacher itself, asked batch by batch."""
+"""Sources of teacher logits and features: `Stored` reads the cache, `Asked` runs the teacher on each batch."""
 
 from __future__ import annotations
 
@@ -28,55 +28,58 @@ _TRIED = 32  # samples of a probe
 
 
 class AnswerSource(Protocol):
-    """Answers to one batch of a training."""
+    """Teacher logits and features for one batch of a training."""
 
     def __call__(self, view: int, indices: Tensor, pixels: Tensor) -> Taught:
-        """Logits (N, classes) and activations by point, on the CPU, without gradient.
+        """Return logits (N, classes) and features by point name, on the CPU, without gradient.
 
-        ``view`` counts the training's views from 0, ``indices`` are the samples (N,), ``pixels`` what the student sees
-        of them, in raw units.
+        ``view`` is the number of the training's view, from 0; ``indices`` (N,) are the samples; ``pixels`` are the
+        student's inputs for them, in raw units.
         """
         ...
 
     def finite(self) -> bool:
-        """Whether no answer is NaN or infinite, as far as that is known."""
+        """Return whether no logit is NaN or infinite, as far as that is known."""
         ...
 
 
 class Stored:
-    """From the cache."""
+    """Teacher logits and features from the cache."""
 
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
 
     def __call__(self, view: int, indices: Tensor, pixels: Tensor) -> Taught:
-        """Read from the disk, or the memory that stands for it."""
+        """Read the rows of this view from the cache's memory-mapped files, or from memory where they are held there."""
         del pixels
         rows = indices.numpy()
         features = {name: torch.from_numpy(stored[view][rows]) for name, stored in self._answers.features.items()}
         return torch.from_numpy(self._answers.logits[view][rows]), features
 
     def finite(self) -> bool:
-        """Looked up in all logits; activations are stored only where finite."""
+        """Return whether all stored logits are finite; features are stored only if finite."""
         return all(np.isfinite(block).all() for block in self._answers.logits)
 
 
 class Asked:
-    """From the teacher, once a batch, about the very pixels that the student sees. Made by `asking`."""
+    """Teacher logits and features computed once a batch, on exactly the pixels that the student gets.
+
+    Made by `asking`.
+    """
 
     def __init__(self, ask: Seen) -> None:
         self._ask = ask
         self._finite = True
 
     def __call__(self, view: int, indices: Tensor, pixels: Tensor) -> Taught:
-        """One pass of the teacher."""
+        """Run the teacher once on ``pixels``."""
         del view, indices
         logits, features = self._ask(pixels.float())
         self._finite = self._finite and bool(torch.isfinite(logits).all())
         return logits, features
 
     def finite(self) -> bool:
-        """Of all that was said so far."""
+        """Return whether all logits computed so far are finite."""
         return self._finite
 
 
@@ -89,12 +92,12 @@ def asking(
     device: torch.device | None = None,
     kept: Path | None = None,
 ) -> Iterator[Asked]:
-    """A source that asks ``teacher`` about raw inputs.
+    """Yield an `AnswerSource` that runs ``teacher`` on raw inputs.
 
-    Where its network can be reached, it computes on ``device``, in the layout and precision that answers fastest
-    (tried for two seconds at most). What was chosen is written to the file ``kept`` and read from there the next time:
-    another layout answers with other roundings, and a training that goes on would end with other weights. Raises
-    ConfigurationError where the network has no such points.
+    If the teacher's network is accessible, it runs on ``device``, in the fastest layout and precision (probed for at
+    most two seconds). The choice is written to the file ``kept`` and read from there next time: another layout rounds
+    differently, so a resumed training would end with other weights. Raises ConfigurationError if the network has no
+    such points.
     """
     if not isinstance(teacher, OpenTeacher):
         with observing(teacher, given, points) as ask:
@@ -136,7 +139,7 @@ def asking(
 
 
 def _kept(path: Path | None, options: Sequence[Execution]) -> Execution | None:
-    """What was chosen before, where it can be read and is still allowed."""
+    """Return the execution chosen by an earlier run; None if the file is absent, invalid or not in ``options``."""
     if path is None or not path.is_file():
         return None
     try:

@@ -1,7 +1,7 @@
-"""A running average of a module's weights, which answers better than the last step's (Polyak & Juditsky 1992).
+"""Running average of a module's weights (Polyak & Juditsky 1992): more accurate than the last step's.
 
-BatchNorm's running statistics are averaged along with the weights. The decay grows with the steps taken, so that a
-short training is not dragged down by its first steps: ``min(decay, (1 + t) / (10 + t))``.
+BatchNorm's running statistics are averaged with the weights. The decay grows with the steps, so that the first steps
+don't dominate a short training: ``min(decay, (1 + t) / (10 + t))``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Average"]
 
 
 class Average:
-    """``module`` is the averaged copy, in eval mode; it shares nothing with the one that trains."""
+    """Exponential moving average of a module. ``module`` is the averaged copy, in eval mode; it shares no tensors."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
@@ -27,13 +27,13 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the module's weights after a step, counted from 0."""
+        """Include the module's weights after ``step``, counted from 0."""
         decay = min(self._decay, (1.0 + step) / (10.0 + step))
         torch._foreach_lerp_(self._kept, self._live, 1.0 - decay)
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Copy what can't be averaged: counters such as ``num_batches_tracked``."""
+        """Copy buffers that can't be averaged: counters such as ``num_batches_tracked``."""
         for kept, live in self._counters:
             kept.copy_(live)
 

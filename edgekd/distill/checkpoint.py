@@ -1,4 +1,4 @@
-"""Checkpoints of trainings: one safetensors file, replaced at once, whose header carries the rest as JSON.
+"""Checkpoints of trainings: one safetensors file, replaced atomically; its header has everything else as JSON.
 
 One file, so that weights and epoch can't come from two different moments. No pickle.
 """
@@ -28,7 +28,7 @@ P = TypeVar("P", bound=Record)
 
 
 class Position(Filed, Generic[P]):
-    """Everything about a training that is not a tensor. ``epoch`` and ``step`` are the next to be done."""
+    """State of a training apart from its tensors. ``epoch`` and ``step`` are the next to be done."""
 
     schema_: Literal["edgekd.training/2"] = Field(default="edgekd.training/2", alias="schema")
     plan: Digest  # of what is trained, on what, how: another plan starts afresh
@@ -43,7 +43,7 @@ class Position(Filed, Generic[P]):
 
 @dataclass(frozen=True)
 class Start(Generic[P]):
-    """Where a training begins: at a checkpoint, or at its start, and then ``tensors`` is None."""
+    """Start of a training: a checkpoint, or the beginning, in which case ``tensors`` is None."""
 
     path: Path
     position: Position[P]
@@ -51,7 +51,7 @@ class Start(Generic[P]):
 
 
 def started(folder: Path, plan: Digest, kind: type[Position[P]], probe: Callable[[], Execution]) -> Start[P]:
-    """The checkpoint of this plan in ``folder``; without one a fresh start that computes as ``probe`` finds best."""
+    """Return this plan's checkpoint in ``folder``; else a new start with the execution that ``probe`` finds fastest."""
     path = folder / CHECKPOINT_FILE
     folder.mkdir(parents=True, exist_ok=True)
     stored = read_checkpoint(path, plan, kind)
@@ -59,14 +59,14 @@ def started(folder: Path, plan: Digest, kind: type[Position[P]], probe: Callable
 
 
 def write_checkpoint(path: Path, position: Position[P], tensors: Mapping[str, Tensor]) -> None:
-    """Replace the checkpoint at once. Raises OSError, and then leaves the old one."""
+    """Replace the checkpoint atomically. Raises OSError, and then keeps the old one."""
     # tied parameters share memory, and safetensors wants each tensor to have its own
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     write_bytes(path, save(plain, metadata={"position": position.model_dump_json()}))
 
 
 def read_checkpoint(path: Path, plan: Digest, kind: type[Position[P]]) -> tuple[Position[P], dict[str, Tensor]] | None:
-    """The checkpoint of this very plan; None where there is none, or it is damaged or another plan's."""
+    """Read the checkpoint of exactly this plan; None if it is absent, damaged or of another plan."""
     if not path.is_file():
         return None
     try:

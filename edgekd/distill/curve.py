@@ -1,6 +1,6 @@
-"""``curve.jsonl``: one `CurvePoint` a line, for whoever watches. A torn last line is passed over.
+"""Learning curve ``curve.jsonl``: one `CurvePoint` on each line, for live observers. A torn last line is ignored.
 
-A projection: the checkpoint holds the curve as well, and a resumed training writes the file anew.
+The file is derived data: the checkpoint has the curve too, and a resumed training rewrites the file.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ CURVE_FILE = "curve.jsonl"
 
 
 def write_curve(folder: Path, points: Sequence[CurvePoint]) -> None:
-    """The whole curve. Raises OSError."""
+    """Write the whole curve. Raises OSError."""
     write_bytes(folder / CURVE_FILE, "".join(f"{point.model_dump_json()}\n" for point in points).encode())
 
 
 def read_curve(folder: Path) -> tuple[CurvePoint, ...]:
-    """The points of a stage's folder; none where it has no curve. Raises ValueError on damage before the last line."""
+    """Read the points in a stage's folder; empty if it has no curve.
+
+    Raises ValueError on damage before the last line.
+    """
     path = folder / CURVE_FILE
     if not path.is_file():
         return ()
@@ -40,6 +43,6 @@ def read_curve(folder: Path) -> tuple[CurvePoint, ...]:
 
 
 def last_score(points: Sequence[CurvePoint]) -> str:
-    """The last validation as a part of a note: nothing where there was none."""
+    """Format the last validation score as part of a note; empty if there was none."""
     scored = next((point.validation for point in reversed(points) if point.validation is not None), None)
     return "" if scored is None else f", validation {scored:.1%}"

@@ -1,5 +1,6 @@
-"""How closely a student follows its teacher: agreement, overall and class by class, and the calibration error of both
-(Guo et al. 2017, "On calibration of modern neural networks", ICML: 15 bins of equal width).
+"""Agreement of a student with its teacher, overall and for each class, and the calibration error of both (Guo et al.
+
+2017, "On calibration of modern neural networks", ICML: 15 bins of equal width).
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ def followed(
     names: Sequence[str] = (),
     of: Literal["samples", "cells"] = "samples",
 ) -> Following:
-    """From logits of both (N, classes) and labels (N,), N >= 1. Without ``names`` a class is called by its number."""
+    """Compute agreement from logits of both (N, classes) and labels (N,), N >= 1.
+
+    Without ``names``, classes are numbered.
+    """
     own, other = student.argmax(1), teacher.argmax(1)
     agree = own == other
     classes = []
@@ -67,9 +71,9 @@ def followed(
 
 
 def heads_followed(module: nn.Module, teacher: Teacher, split: Split, spec: TaskSpec) -> dict[str, Following]:
-    """Of those heads that tell classes, for a sample or for the cells of a map, and that the teacher has too.
+    """Compute agreement for each classification and segmentation head that the teacher has too.
 
-    Only what carries a label counts. The module is left in eval mode.
+    Only labelled samples or cells count. The module is left in eval mode.
     """
     normalise, labels = Normalisation(spec.input), targets_of(spec, split.labels)
     found: dict[str, list[HeadLogits]] = {}
@@ -93,7 +97,7 @@ def heads_followed(module: nn.Module, teacher: Teacher, split: Split, spec: Task
 
 
 def _head_followed(head: HeadSpec, parts: Sequence[HeadLogits]) -> Following | None:
-    """None where nothing carries a label."""
+    """Return the agreement of one head; None if no sample is labelled."""
     known = torch.cat([part.known for part in parts if part.known is not None])
     if not bool(known.any()):
         return None
@@ -104,14 +108,14 @@ def _head_followed(head: HeadSpec, parts: Sequence[HeadLogits]) -> Following | N
 
 
 def in_batches(split: Split) -> Iterator[Tensor]:
-    """Its samples in order, raw float32."""
+    """Yield the split's samples in order, raw float32 (N, ...), N <= 256."""
     for start in range(0, len(split), _AT_ONCE):
         yield torch.from_numpy(np.array(split.inputs[start : start + _AT_ONCE])).float()
         release()
 
 
 def calibration_error(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
-    """Mean distance between confidence and the share that is right, over bins of confidence, weighed by samples."""
+    """Return the expected calibration error: mean distance of confidence and accuracy of bins, weighted by samples."""
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     probabilities = np.exp(shifted) / np.exp(shifted).sum(1, keepdims=True)
     confidence, right = probabilities.max(1), logits.argmax(1) == labels

@@ -1,4 +1,4 @@
-"""Raw samples as a student sees them, for training and scoring: ``(raw - mean) / std`` per channel, float32, or ids."""
+"""Input normalisation for training and scoring: ``(raw - mean) / std`` by channel, float32; token ids are unchanged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Normalisation"]
 
 
 class Normalisation:
-    """Mean and deviation of one input, as tensors on a device."""
+    """Mean and standard deviation of one input, as tensors on a device."""
 
     def __init__(self, spec: InputSpec, device: torch.device | None = None) -> None:
         import torch
@@ -25,9 +25,9 @@ class Normalisation:
         self._std = torch.tensor(spec.std, device=device).reshape(shape)
 
     def __call__(self, raw: Tensor, memory_format: torch.memory_format | None = None) -> Tensor:
-        """Raw (N, C, H, W) of any dtype, anywhere, as normalised float32 on the device. ``raw`` is not changed.
+        """Normalise raw inputs (N, C, H, W) of any dtype and device to float32 on the device. ``raw`` is not changed.
 
-        Ids of tokens are brought there as they are.
+        Token ids are moved to the device unchanged.
         """
         import torch
 

@@ -1,4 +1,4 @@
-"""A module that learns: its optimizer, the learning rate of every step, and the running average of its weights."""
+"""Learner: a module with its optimizer, the learning rate of every step, and the running average of its weights."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Learner", "Sgd", "sgd", "tensors_of"]
 
 
 class Learner:
-    """State of a training: the module's tensors, the optimizer's moments of its parameters, and the average.
+    """State of a training: the module's tensors, the optimizer's moments of its parameters, and the running average.
 
-    ``optimizer`` may have other modules' parameters too; those are saved by a learner of their own. ``rate`` gives the
-    learning rate of a step, counted from 0; without it the optimizer keeps its own. ``clip`` is the length that the
-    gradient of all the optimizer's parameters is cut to where it is longer (Pascanu et al. 2013, arXiv 1211.5063).
+    ``optimizer`` may also have other modules' parameters; those are saved by their own learner. ``rate`` gives the
+    learning rate of a step, counted from 0; without it the optimizer keeps its own. ``clip`` is the largest norm of the
+    gradient of all the optimizer's parameters (gradient clipping, Pascanu et al. 2013, arXiv 1211.5063).
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class Learner:
 
     @property
     def rate(self) -> float:
-        """The learning rate of the last step."""
+        """Learning rate of the last step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     def update(self, number: int) -> None:
-        """Step ``number`` along the gradients that the parameters have, which are dropped."""
+        """Do step ``number`` along the parameters' gradients, and drop them."""
         if self._clip is not None:
             learning = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
             nn.utils.clip_grad_norm_(learning, self._clip)
@@ -52,7 +52,7 @@ class Learner:
             self.average.update(number)
 
     def descend(self, loss: Tensor, number: int) -> None:
-        """Step ``number`` along the gradient of a loss at this module alone: no other's gradients are touched."""
+        """Do step ``number`` along the gradient of a loss for this module's parameters only."""
         learning = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         gradients = torch.autograd.grad(loss, learning, allow_unused=True)
         for parameter, gradient in zip(learning, gradients, strict=True):
@@ -60,19 +60,20 @@ class Learner:
         self.update(number)
 
     def answering(self) -> nn.Module:
-        """The module that is validated and returned: the average, where one is kept."""
+        """Return the module to validate and return: the running average if there is one."""
         if self.average is None:
             return self.module
         self.average.settle()
         return self.average.module
 
     def finite(self) -> bool:
-        """Whether all that learns is."""
+        """Return whether all trained parameters are finite."""
         finite = [p.detach().isfinite().all() for p in self.module.parameters() if p.requires_grad]
         return not finite or bool(torch.stack(finite).all())
 
     def tensors(self) -> dict[str, Tensor]:
-        """For a checkpoint: ``value.NAME``, ``average.NAME`` and ``KIND.NAME`` of each kind of moment."""
+        """Return the state for a checkpoint: ``value.NAME``, ``average.NAME``, and ``KIND.NAME`` of optimizer moments.
+        """
         found = {f"value.{name}": tensor for name, tensor in tensors_of(self.module).items()}
         if self.average is not None:
             found |= {f"average.{name}": tensor for name, tensor in tensors_of(self.average.module).items()}
@@ -84,7 +85,7 @@ class Learner:
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from such tensors. Raises KeyError where a value is missing."""
+        """Restore the state from a checkpoint's tensors. Raises KeyError if a value is missing."""
         for name, tensor in tensors_of(self.module).items():
             tensor.copy_(tensors[f"value.{name}"])
         if self.average is not None:
@@ -100,31 +101,31 @@ class Learner:
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and all buffers, those kept out of the state dict too. They share the memory."""
+    """Return parameters and all buffers, including non-persistent ones. They share memory with the module."""
     return {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
 
 
 class Sgd(Protocol):
-    """Options of SGD, as plans of trainings have them."""
+    """Options of SGD, as in training plans."""
 
     @property
     def learning_rate(self) -> float:
-        """The highest."""
+        """Peak learning rate."""
         ...
 
     @property
     def momentum(self) -> float:
-        """Nesterov's, where above 0."""
+        """Nesterov momentum; 0 for none."""
         ...
 
     @property
     def weight_decay(self) -> float:
-        """Of everything but small tensors."""
+        """Weight decay of tensors with more than one dimension."""
         ...
 
 
 def sgd(module: nn.Module, plan: Sgd) -> torch.optim.SGD:
-    """SGD over what can be trained; biases and normalisation don't decay."""
+    """Return SGD over the trainable parameters; biases and normalisation have no weight decay."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": plan.weight_decay},

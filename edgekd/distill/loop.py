@@ -1,4 +1,6 @@
-"""Trains a module on samples in memory, with a teacher's answers. Knows neither tasks nor recipes.
+"""Training loop of a student on samples in memory with teacher logits and features.
+
+Depends on neither tasks nor recipes.
 
 SGD with Nesterov momentum; no weight decay on biases and normalisation. Samples are one tensor, batches are slices of a
 permutation drawn anew for each epoch; nothing in a step waits for a number to come back from the device.
@@ -44,7 +46,7 @@ _EXPLAINED = 10  # epochs of a training whose terms are told apart
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train. ``digest`` tells the checkpoints of one training from another's."""
+    """Training plan. ``digest`` distinguishes the checkpoints of different trainings."""
 
     digest: Digest
     epochs: int
@@ -64,7 +66,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What to train on. Epoch e sees the samples as ``view`` shows them under ``view_seeds[e % k]``."""
+    """Training data. In epoch e, samples are augmented by ``view`` under ``view_seeds[e % k]``."""
 
     inputs: Tensor  # (N, C, H, W), raw, on the CPU
     labels: Batched  # (N,) int64, or those of several heads by name
@@ -78,7 +80,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Trained:
-    """The module (the running average of weights, where one was kept), in eval mode on the CPU, and its curve."""
+    """Result: the module (the running average if there is one), in eval mode on the CPU, and its learning curve."""
 
     module: nn.Module
     curve: tuple[CurvePoint, ...]
@@ -96,9 +98,9 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     device: torch.device | None = None,
 ) -> Trained:
-    """Train ``module`` itself (pass a copy), going on from a checkpoint of the same plan in ``folder``.
+    """Train ``module`` in place (pass a copy), resuming from a checkpoint of the same plan in ``folder``.
 
-    The objective's own parameters are trained along.
+    The objective's own parameters are trained too.
 
     ``validate`` scores a module after an epoch; about forty times at most, and always at the end. ``progress`` gets
     samples seen, samples in all, and a note. Raises Interrupted on ``stop()``, after writing a checkpoint, and
@@ -145,10 +147,10 @@ def train(
 
 
 def batches_of(order: Tensor, steps: int, device: torch.device) -> Sequence[Tensor]:
-    """The samples in this order, cut into batches of nearly equal length, so that none is too small for its statistics.
+    """Split the samples, in this order, into batches of nearly equal length, so that none is too small for BatchNorm.
 
-    On a CPU each is a multiple of the threads, where there are enough samples; the few left over, fewer than threads,
-    wait for another epoch.
+    On a CPU, if there are enough samples, each batch is a multiple of the threads; the few left over, fewer than
+    threads, wait for another epoch.
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or len(order) < threads * steps:
@@ -169,7 +171,7 @@ def _losses_over(
     tell: Callable[[str], None],
     rates: Sequence[float],
 ) -> Iterator[float]:
-    """The loss of step after step at these rates, of copies that are thrown away. ``tell`` describes progress."""
+    """Yield the loss of each step at these rates, training copies that are then dropped. ``tell`` reports progress."""
     module, objective = copy.deepcopy((module, objective))  # together: a loss may have put layers into the module
     plan = replace(plan, learning_rate=rates[0], average=0.0)
     work = _Training(module, lesson, objective, plan, execution, device, rates.__getitem__)
@@ -186,7 +188,7 @@ def _losses_over(
 
 
 class _Training:
-    """The tensors of one training, and what it does in a step. ``rate`` takes the place of the plan's schedule."""
+    """State and step of one training. ``rate`` replaces the plan's schedule."""
 
     def __init__(
         self,
@@ -219,7 +221,7 @@ class _Training:
 
     @contextmanager
     def looking(self) -> Iterator[None]:
-        """Inside this, ``seen`` holds the activations that the objective asks for, after every pass of the module."""
+        """Record in ``seen``, after every forward pass, the activations that the objective needs."""
         if self.objective.layout is None:
             yield
             return
@@ -228,7 +230,7 @@ class _Training:
             yield
 
     def answering(self) -> nn.Module:
-        """The module that is validated and returned, with the layers of its arch."""
+        """Return the module to validate and return, with the layers of its arch."""
         answering = self.student.answering()
         if self.objective.changes_student:
             answering = copy.deepcopy(answering)
@@ -236,7 +238,7 @@ class _Training:
         return answering
 
     def begin(self, epoch: int) -> None:
-        """Draw the epoch's batches, and move what is scheduled."""
+        """Draw the epoch's batches, and update the scheduled losses."""
         generator = torch.Generator().manual_seed(seed_of(self.plan.seed, epoch, 0))
         order = torch.randperm(len(self.lesson.inputs), generator=generator)
         self.batches = batches_of(order, self.steps, self.device)
@@ -244,7 +246,7 @@ class _Training:
         _in_training(self.module)
 
     def step(self, at: StepIndex) -> Mapping[str, Tensor]:
-        """One batch."""
+        """Train on one batch."""
         batch, view = self.batches[at.step], at.epoch % len(self.lesson.view_seeds)
         raw, labels = self._shown(batch, self.lesson.view_seeds[view])
         inputs = self.normalise(raw, self.execution.memory_format if raw.ndim == 4 else None)
@@ -274,9 +276,9 @@ class _Training:
         return terms > 1 and (epoch % every == 0 or epoch + 1 == self.plan.epochs)
 
     def _apart(self, terms: Sequence[Tensor]) -> dict[str, float]:
-        """The terms' backward passes one by one, and how much of the pull on the student's weights each term has.
+        """Backpropagate the terms one by one, and return each term's share of the gradient on the student's weights.
 
-        That is its gradient's length over the sum of all.
+        The share is the term's gradient norm over the sum of all norms.
         """
         learning = [weight for group in self.student.optimizer.param_groups for weight in group["params"]]
         own = {id(weight) for weight in self.module.parameters()}
@@ -287,12 +289,12 @@ class _Training:
         return {name: length / whole for name, length in zip(self.objective.names(), lengths, strict=True)}
 
     def _laid_out(self, hint: Tensor) -> Tensor:
-        """As the student's own activations are: two layouts in one operation make it many times slower."""
+        """Return teacher features in the student's memory layout: mixing two layouts makes an operation far slower."""
         keep = self.execution.memory_format if hint.ndim == 4 else torch.preserve_format
         return hint.to(self.device, torch.float32, non_blocking=True, memory_format=keep)
 
     def _shown(self, batch: Tensor, seed: int) -> tuple[Tensor, Batched]:
-        """These samples and their labels as the view shows them; boxes and masks go where it moves pixels."""
+        """Return augmented samples and their labels; boxes and masks move with the pixels."""
         lesson, indices = self.lesson, batch.numpy()
         if lesson.view is None:
             return lesson.inputs.index_select(0, batch), chosen(lesson.labels, batch)
@@ -307,7 +309,7 @@ class _Training:
         return pixels, moved(lesson.heads, lesson.view, own, indices, seed)
 
     def close(self, epoch: Epoch) -> CurvePoint:
-        """The epoch's point of the curve."""
+        """Return the epoch's point of the learning curve."""
         return CurvePoint(
             epoch=epoch.number,
             loss=epoch.losses["loss"] / self.used,
@@ -318,14 +320,14 @@ class _Training:
         )
 
     def note(self, at: Progress[CurvePoint]) -> str:
-        """Epoch, validation and speed."""
+        """Format epoch, validation score and speed."""
         epoch, count = min(len(at.points) + 1, self.plan.epochs), self.execution.threads
         threads = "" if count is None else f" on {count} thread{'s' if count > 1 else ''}"
         speed = at.steps_per_s * len(self.lesson.inputs) / self.steps
         return f"epoch {epoch}/{self.plan.epochs}{last_score(at.points)}, {speed:,.0f} images/s{threads}"
 
     def diagnosis(self, epoch: int) -> tuple[str, str]:
-        """What went wrong, looked for only once it has: the inputs, the teacher, or the training itself."""
+        """Return problem and remedy of a divergence: the inputs, the teacher, or the training itself."""
         answers, inputs = self.lesson.answers, self.lesson.inputs
         if answers is not None and not answers.finite():
             return "the teacher answers NaN or infinity", "check its weights, and its mean and std in raw units"
@@ -340,9 +342,9 @@ class _Training:
 
 
 def _pulled(term: Tensor, learning: Sequence[Tensor], counted: Collection[int]) -> float:
-    """Adds a term's gradient to what each weight has, and tells its length on the weights of these ids.
+    """Add a term's gradient to each weight's, and return its norm over the weights of these ids.
 
-    0 where it reaches none, as where all it looks at is frozen.
+    Returns 0 if the term has no gradient, for example if all its inputs are frozen.
     """
     if not term.requires_grad:
         return 0.0
@@ -359,7 +361,7 @@ def _pulled(term: Tensor, learning: Sequence[Tensor], counted: Collection[int]) 
 
 
 def _in_training(module: nn.Module) -> nn.Module:
-    """The module in training mode, but for parts that are frozen: their statistics stand still too."""
+    """Set the module to training mode, except frozen parts: their BatchNorm statistics stay fixed too."""
     module.train()
     for part in module.modules():
         own = list(part.parameters())

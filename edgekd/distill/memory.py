@@ -1,8 +1,8 @@
-"""Memory of a training is kept between its steps.
+"""Memory allocator setting: freed memory stays with the process between training steps.
 
-A step frees and asks for the same large tensors again and again. glibc gives blocks above a threshold back to the
-system each time, and the fresh pages that it gets for them have to be touched first: a fifth of the time of a step
-that compares activations. PyTorch keeps memory on an accelerator and not on a CPU, so the allocator is told to.
+A step frees and allocates the same large tensors again and again. glibc returns blocks above a threshold to the system
+each time, and page faults on the new pages take a fifth of the time of a step that compares activations. PyTorch caches
+memory on an accelerator but not on a CPU, so glibc's thresholds are raised.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _NEVER = 2**31 - 1
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """Inside this, freed memory stays with the process; afterwards what is free is given back.
+    """Keep freed memory in the process inside this context; release it afterwards.
 
-    Does nothing where the allocator is not glibc's, or where a person has set it up (`MALLOC_*`, `GLIBC_TUNABLES`).
+    Does nothing if the allocator is not glibc's, or if a person has configured it (`MALLOC_*`, `GLIBC_TUNABLES`).
     """
     library = ctypes.CDLL(None)
     if not hasattr(library, "mallopt") or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):

@@ -1,4 +1,4 @@
-"""All losses of one training as one module: those on logits, and those on inner activations with their connectors."""
+"""Objective of one training: all losses on logits and on features, with their connectors, as one module."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Objective"]
 
 
 class Objective(nn.Module):
-    """Trained along with the student, and dropped with all its parameters at the end."""
+    """Sum of all losses. Trained with the student; dropped with all its parameters at the end."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Objective(nn.Module):
 
     @classmethod
     def of(cls, loss: Loss | Combined) -> Self:
-        """From losses on logits alone."""
+        """Build an objective of losses on logits alone."""
         if isinstance(loss, Loss):
             loss = Combined(parts=((type(loss).__name__, loss if loss.weight else loss.but(weight=1.0)),))
         return cls(loss)
@@ -52,7 +52,7 @@ class Objective(nn.Module):
         seed: int,
         heads: HeadsObjective | None = None,
     ) -> Self:
-        """With fresh criteria; ``module`` is changed (in place) where a loss has to change the student's network."""
+        """Build an objective with new criteria; ``module`` is changed in place if a loss needs other student layers."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             criteria = [part.criterion(site) for (_, part), site in zip(loss.features, sites, strict=True)]
@@ -62,27 +62,27 @@ class Objective(nn.Module):
 
     @property
     def teacher_points(self) -> tuple[Point, ...]:
-        """Where the teacher has to be looked at."""
+        """Points of the teacher whose activations are compared."""
         return tuple(dict.fromkeys(other for site in self._sites for _, other in site.pairs))
 
     @property
     def student_points(self) -> tuple[str, ...]:
-        """Where the student has to be looked at."""
+        """Names of the student's points whose activations are compared."""
         return tuple(dict.fromkeys(own.name for site in self._sites for own, _ in site.pairs))
 
     def move_to(self, progress: float) -> None:
-        """Set what is scheduled to where it is when a share ``progress`` (0 to 1) of the training is done."""
+        """Set scheduled options to their values when a share ``progress`` (0 to 1) of the training is done."""
         self._now = self.loss.at(progress)
         self._weights = [loss.at(progress).weight for _, loss in self.loss.features]
 
     def detach_from(self, module: nn.Module) -> None:
-        """Give the trained network, or a copy of it, the layers of its arch again (in place)."""
+        """Restore the layers of the arch in the trained network or a copy of it, in place."""
         for criterion in self.criteria:
             criterion.detach_from(module)  # type: ignore[operator]  # a ModuleList forgets what it holds
 
     @property
     def changes_student(self) -> bool:
-        """Whether the network has other layers while it trains."""
+        """True if the network has other layers during the training."""
         return any(type(criterion).attach is not Criterion.attach for criterion in self.criteria)  # type: ignore[attr-defined]
 
     def forward(
@@ -94,10 +94,10 @@ class Objective(nn.Module):
         batch: Batch,
         targets: Mapping[str, Tensor] | None = None,
     ) -> list[Tensor]:
-        """The weighted batch means, scalars, named by `names`: their sum is the loss. Everything is float32.
+        """Return the weighted batch means, scalars, named by `names`; their sum is the loss. Everything is float32.
 
-        ``outputs`` are logits (N, C); with several heads their raw answers by name, ``taught`` the same packed, and
-        ``targets`` the labels of each.
+        ``outputs`` are logits (N, C); with several heads the raw outputs by name, ``taught`` the teacher's packed, and
+        ``targets`` the labels of each head.
         """
         if isinstance(outputs, Tensor):
             terms = self._now.terms(outputs, taught, batch.labels)
@@ -113,9 +113,10 @@ class Objective(nn.Module):
         return terms
 
     def names(self) -> list[str]:
-        """Of the terms as they are now, in their order: losses, or heads with all that is said of their logits.
+        """Return the names of the current terms: losses on logits (or heads, if there are several), then feature
+        losses.
 
-        What is there twice is numbered.
+        Duplicate names are numbered.
         """
         on_logits = [name for name, loss in self._now.parts if isinstance(loss, Loss) and loss.weight]
         if self.heads is not None:

@@ -1,8 +1,8 @@
-"""Where a feature loss looks: the points of student and teacher that it compares, found by a rule or by name.
+"""Layer matching of a feature loss: pairs of student and teacher points, by a rule or by name.
 
-Stages are paired from the end: the last of the student with the last of the teacher, and so on towards the image, as
-many as both have. Two transformers have no stages but blocks: each of the one with fewer is paired with the last of its
-share of the other's, evenly (Jiao et al. 2020, "TinyBERT", arXiv 1909.10351, section 4.1).
+Stages are paired from the end: last with last, then towards the input, as many as both have. Transformers have blocks
+instead of stages: each block of the network with fewer is paired with the last block of an equal share of the other's
+(Jiao et al. 2020, "TinyBERT", arXiv 1909.10351, section 4.1).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Pairs = tuple[tuple[Point, Point], ...]
 
 @dataclass(frozen=True)
 class Networks:
-    """A student and its teacher, as far as losses look into them."""
+    """A student and its teacher, with the facts that feature losses need."""
 
     student: Layout
     teacher: Layout
@@ -32,7 +32,7 @@ class Networks:
 
     @property
     def classifier(self) -> tuple[Tensor, Tensor] | None:
-        """The teacher's last linear layer, its bias zero where it has none."""
+        """Weight and bias of the teacher's last linear layer, zeros if it has no bias; None without such a layer."""
         head = dict(self.teacher_network.named_modules()).get(self.teacher.classifier or "-")
         if not isinstance(head, nn.Linear):
             return None
@@ -41,7 +41,7 @@ class Networks:
 
 
 def placed(name: str, loss: FeatureLoss, networks: Networks) -> Site | str:
-    """The site of a loss, or why there is none, in a sentence."""
+    """Return the site of a loss, or why there is none, as a sentence."""
     try:
         pairs = _pairs(loss, networks)
     except EdgeKDError as error:
@@ -87,7 +87,7 @@ def _pairs(loss: FeatureLoss, networks: Networks) -> Pairs:
 
 
 def _evenly(student: tuple[Point, ...], teacher: tuple[Point, ...]) -> Pairs:
-    """The last with the last, and as many pairs as the smaller number, evenly spread over the larger one."""
+    """Pair last with last, as many pairs as the smaller number, evenly spread over the larger."""
     count = min(len(student), len(teacher))
 
     def spread(blocks: tuple[Point, ...]) -> list[Point]:
@@ -97,7 +97,7 @@ def _evenly(student: tuple[Point, ...], teacher: tuple[Point, ...]) -> Pairs:
 
 
 def teacher_points(loss: FeatureLoss, teacher: Layout) -> tuple[Point, ...]:
-    """All points of a teacher that a loss may ask for, whatever the student. Raises UnknownName."""
+    """Return all points of a teacher that a loss may need, for any student. Raises UnknownName."""
     if isinstance(loss.points, tuple):
         return tuple(_at(teacher, other, "teacher") for _, other in loss.points)
     if loss.points == "each stage":
@@ -131,5 +131,5 @@ def _pixels(point: Point) -> int:
 
 
 def _is_row(point: Point) -> bool:
-    """Whether it is tokens, or a signal, in a row: (C, T, 1)."""
+    """Return whether the point is a sequence of tokens or a signal: (C, T, 1)."""
     return len(point.shape) == 3 and point.shape[2] == 1 and point.shape[1] > 1

@@ -1,4 +1,4 @@
-"""What a module answers to raw samples: normalised, in eval mode, without gradient."""
+"""Prediction: a module's outputs for raw samples, normalised, in eval mode, without gradient."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _MOST_AT_ONCE, _BYTES_AT_ONCE = 256, 64 * 1024**2  # of samples as float32
 
 
 def predict(module: nn.Module, inputs_raw: NDArray[Any], spec: TaskSpec, batch: int | None = None) -> Rows:
-    """Answers for raw samples (N, C, H, W), as an exported file gives them: logits (N, classes) of a plain task.
+    """Return outputs for raw samples (N, C, H, W) like an exported file's: logits (N, classes) for a plain task.
 
-    ``batch`` is by default 256, or as many as take 64 MiB.
-    The module's own mode is restored, whatever happens. It computes where its parameters are.
+    ``batch`` defaults to 256, or to fewer that take 64 MiB as float32. The module's training mode is always restored.
+    Runs on the device of the parameters.
     """
     import torch
 
@@ -55,7 +55,7 @@ def predict(module: nn.Module, inputs_raw: NDArray[Any], spec: TaskSpec, batch: 
 
 
 def validator(task: Task) -> Callable[[nn.Module], float] | None:
-    """A function that scores a module on the validation samples; None where there are none."""
+    """Return a function that scores a module on the validation split; None if the split is empty."""
     split = task.split("validation")
     if not len(split):
         return None

@@ -1,8 +1,10 @@
-"""Which precision, memory layout and number of threads train fastest here: tried for some seconds, then remembered.
+"""Probe of execution options: finds the fastest precision, memory layout and thread count, for some seconds, once for
+each process.
 
-Which one wins depends on the CPU (bfloat16 is fastest with AMX and twenty times slower with plain AVX2) and on the
-module. The plain choice, contiguous float32, is left only for one that is faster by more than a tenth. So are torch's
-own threads for fewer: beside other work, two threads that waited for each other took 16 times as long as one.
+The best choice depends on the CPU (bfloat16 is fastest with AMX and twenty times slower with plain AVX2) and on the
+module. The default, contiguous float32 with torch's own threads, is replaced only by one that is faster by more than a
+tenth. Fewer threads are tried since, beside other work, two threads that waited for each other took 16 times as long as
+one.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ _known: dict[Digest, Execution] = {}
 
 
 class Execution(Record):
-    """How a training computes. Part of its checkpoints: a resumed training goes on as it began."""
+    """Execution options of a training.
+
+    Stored in its checkpoints, so that a resumed training continues with the same.
+    """
 
     precision: Precision = "float32"
     channels_last: bool = False
@@ -43,12 +48,12 @@ class Execution(Record):
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """The layout of inputs and weights."""
+        """Memory layout of inputs and weights."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     @contextmanager
     def on_threads(self) -> Iterator[None]:
-        """Inside this, torch computes on these threads."""
+        """Set torch's thread count inside this context."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads or before)
         try:
@@ -65,10 +70,9 @@ def probe(
     precisions: Sequence[Precision] = ("float32", "bfloat16"),
     clock: Callable[[], float] = time.perf_counter,
 ) -> Execution:
-    """The fastest way to train a module on such inputs.
+    """Return the fastest execution for training a module on such inputs. The module is not changed.
 
-    ``precisions`` are those allowed. The answer is kept for this process, for modules of the same kinds of layers.
-    The module is not changed.
+    ``precisions`` are those allowed. The result is cached in this process for modules with the same kinds of layers.
     """
     layouts = (False, True) if given.is_image and not _dies_channels_last(module, given.shape) else (False,)
     options = [Execution(precision=p, channels_last=layout) for p in precisions for layout in layouts]
@@ -92,7 +96,7 @@ def training_rate(
     batch_size: int = 32,
     execution: Execution = Execution(),
 ) -> float:
-    """Images a second that a training of this module passes, by a few float32 steps without loss or teacher."""
+    """Return the images per second of a training of this module, from a few float32 steps without loss or teacher."""
     step, times = _steps(module, given, batch_size, device), list[float]()
     step(execution)  # sets kernels up
     while len(times) < 3 and sum(times) < _LIMIT_S:
@@ -103,7 +107,7 @@ def training_rate(
 
 
 def laid_out(module: nn.Module, device: torch.device, memory_format: torch.memory_format) -> nn.Module:
-    """The module itself, moved to a device, its four-dimensional weights in a memory layout."""
+    """Move the module itself to a device, its four-dimensional weights to a memory layout."""
     module.to(device)
     module.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's own annotations leave it out
     return module
@@ -112,9 +116,11 @@ def laid_out(module: nn.Module, device: torch.device, memory_format: torch.memor
 def fastest(
     options: Sequence[Execution], step: Callable[[Execution], object], clock: Callable[[], float] = time.perf_counter
 ) -> Execution:
-    """The option whose ``step`` takes least; the first is the plain one.
+    """Return the option whose ``step`` takes least; the first is the default.
 
-    Interleaved rounds, the least time of each option; hopeless options drop out after their first."""
+    Interleaved rounds, the least time of each option; options far slower than the best are dropped after the first
+    round.
+    """
     begun, best = clock(), dict.fromkeys(options, float("inf"))
     for round_ in range(_ROUNDS):
         for option in options:
@@ -158,7 +164,7 @@ def _steps(module: nn.Module, given: InputSpec, batch_size: int, device: torch.d
 
 
 def _fewer(threads: int) -> list[int]:
-    """Half as many threads, half of those again while they can be halved, and one: each divides all of them."""
+    """Return half as many threads, halved again while even, and one: each divides the thread count."""
     counts, half = [1] if threads > 1 else [], threads
     while half % 2 == 0 and half > 2:
         half //= 2
@@ -167,16 +173,16 @@ def _fewer(threads: int) -> list[int]:
 
 
 def _samples(batch_size: int) -> int:
-    """Of a trial step: a multiple of the threads, for the reason in `loop.batches_of`."""
+    """Return the batch size of a trial step: a multiple of the threads, for the reason in `loop.batches_of`."""
     threads = torch.get_num_threads()
     return max(2, threads, min(32, batch_size) // threads * threads)
 
 
 def _dies_channels_last(module: nn.Module, shape: Sequence[int]) -> bool:
-    """Whether torch 2.13 may write out of bounds in its backward pass, channels last, and take the process with it.
+    """Return whether torch 2.13 may write out of bounds in its channels-last backward pass, which kills the process.
 
-    Seen with strided 1 x 1 convolutions of fewer than 16 channels on maps of 48 pixels a side and more, whatever the
-    batch and the threads. On smaller maps `loop.batches_of` keeps it away.
+    Seen with strided 1 x 1 convolutions of fewer than 16 channels on maps of 48 pixels a side and more, for any batch
+    and threads. On smaller maps `loop.batches_of` avoids it.
     """
     return max(shape[1:]) >= 48 and any(
         isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1) and max(part.stride) > 1 and part.in_channels < 16

@@ -1,8 +1,8 @@
-"""The learning-rate range test (Smith 2017, arXiv 1506.01186): the rate rises by steps until the loss does too.
+"""Learning-rate range test (Smith 2017, arXiv 1506.01186): the rate rises step by step until the loss rises too.
 
-A third of the rate at which the smoothed loss is least is taken: at that rate itself the loss has stopped falling.
-No one rate suits two networks: one without BatchNorm, trained with its rounding, diverges at a hundredth of what others
-need.
+The result is a third of the rate with the lowest smoothed loss: at that rate itself the loss has stopped falling. No
+single rate suits all networks: one without BatchNorm, trained with simulated rounding, diverges at a hundredth of what
+others need.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _MARGIN = 3.0
 def range_test(
     losses: Callable[[Sequence[float]], Iterator[float]], steps: int, stop: Callable[[], bool] = lambda: False
 ) -> float:
-    """The highest learning rate for a training of so many steps.
+    """Return the peak learning rate for a training of ``steps`` steps.
 
-    ``losses`` trains a copy, a step at each of the rates it gets, and yields the losses. Raises Interrupted, and
-    Diverged where the loss is no number even at the lowest rate.
+    ``losses`` trains a copy, one step at each of the given rates, and yields the losses. Raises Interrupted, and
+    Diverged if the loss is not finite even at the lowest rate.
     """
     count = min(_MOST, max(_FEWEST, round(_SHARE * steps)))
     rates = list(map(float, np.geomspace(_LOWEST, _HIGHEST, count)))
@@ -48,9 +48,9 @@ def range_test(
 
 
 def chosen_rate(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """A third of the rate with the least smoothed loss. ``losses`` are finite, and may end before ``rates`` do.
+    """Return a third of the rate with the lowest smoothed loss. ``losses`` are finite, and may be fewer than ``rates``.
 
-    Raises Diverged where there are none.
+    Raises Diverged if there are none.
     """
     if not losses:
         raise Diverged(

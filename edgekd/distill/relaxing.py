@@ -1,20 +1,21 @@
-"""Trains a relaxed network and the choice of an arch in it: weights on most samples, the choice on the others.
+"""Differentiable search: trains a supernet and its choice probabilities, weights on most samples, choices on the
+others.
 
-Weights take the recipe's own losses, optimizer and views. After a warm-up in which the choice stands still, each step
-of the weights is followed by one of the choice (as in DARTS, Liu et al. 2019, and ProxylessNAS, Cai et al. 2019, both
-of first order), with Adam, on
+Weights use the recipe's own losses, optimizer and augmentations. After a warm-up with fixed choices, each step of the
+weights is followed by one of the choices (as in DARTS, Liu et al. 2019, and ProxylessNAS, Cai et al. 2019, both first
+order), with Adam, on
 
     task loss + sum over costs of [m g + 4 g^2 + pull x E],   g = log E,
 
 where E is a cost's expectation over its bound. The multiplier m grows while E is above 1 and shrinks while it is below
-(an augmented Lagrangian), so that no weight of the penalty has to be found by trying; far from the bound it waits, for
-what it gathers there would carry the choice past it. Of a cost that is to be *spent*, such as a budget of latency, both
-sides count, as in TuNAS (Bender et al. 2020, arXiv 2008.06120, the absolute reward): what is left of it could have been
-accuracy, and a one-sided penalty stops wherever annealing happens to. Of one that is to be *kept*, only an excess does,
-and m is never below zero.
+(augmented Lagrangian), so that no penalty weight has to be tuned; far from the bound it does not change, since what it
+accumulates there would carry the choice past the bound. For a cost to be *spent*, such as a latency budget, both sides
+count, as in TuNAS (Bender et al. 2020, arXiv 2008.06120, the absolute reward): what is left of it could have been
+accuracy, and a one-sided penalty stops wherever annealing happens to. For a cost to be *kept*, only an excess counts,
+and m is never negative.
 
-The choice begins as the most open one that spends the budget (`Choices.lean`), so that weights are trained as they
-will be used. The temperature stays at 1 for a while, in which costs and accuracy are traded, then goes down
+The choices begin with the highest entropy that spends the budget (`Choices.lean`), so that weights are trained as they
+will be used. The temperature stays at 1 for a while, in which costs and accuracy are traded, then decreases
 exponentially until one arch has all the probability.
 """
 
@@ -53,7 +54,7 @@ _BETAS = (0.5, 0.99)
 
 @dataclass(frozen=True)
 class CostBound:
-    """A cost in the loss. ``cost`` is as a share of its bound: 1 where it is used up."""
+    """Bounded cost in the loss. ``cost`` is a share of its bound: 1 is the bound."""
 
     name: str
     cost: Cost
@@ -63,7 +64,7 @@ class CostBound:
 
 @dataclass(frozen=True)
 class _Teaching:
-    """What the training rests on."""
+    """Inputs of the training."""
 
     lesson: Lesson
     loss: Combined
@@ -88,11 +89,11 @@ def relax(
     stop: Callable[[], bool] = lambda: False,
     device: torch.device | None = None,
 ) -> tuple[RelaxPoint, ...]:
-    """Train ``network`` (a `Relaxed`) and ``choices`` themselves, going on from a checkpoint of the same plan.
+    """Train ``network`` (a `Relaxed`) and ``choices`` in place, resuming from a checkpoint of the same plan.
 
-    ``device``: the accelerator where there is one, unless another is given; both are back on the CPU in the end.
-    ``plan.epochs`` counts. The weights are left in the checkpoint in ``folder``. Raises Interrupted on ``stop()``,
-    after writing a checkpoint, and Diverged.
+    ``device`` defaults to the accelerator if there is one; both end on the CPU. ``plan.epochs`` is the length. The
+    weights stay in the checkpoint in ``folder``. Raises Interrupted on ``stop()``, after writing a checkpoint, and
+    Diverged.
     """
     start = started(folder, plan.digest, Position[RelaxPoint], lambda: execution)
     execution, device = start.position.execution, device or training_device()
@@ -117,7 +118,7 @@ def relax(
 
 
 class _Relaxing:
-    """Both learners, and what they do in a step."""
+    """Learners of weights and choices, and one step of both."""
 
     def __init__(self, network: nn.Module, choices: Choices, teaching: _Teaching) -> None:
         self.teaching, plan, device = teaching, teaching.plan, teaching.device
@@ -154,7 +155,7 @@ class _Relaxing:
         self.network.module.train()
 
     def step(self, at: StepIndex) -> Mapping[str, Tensor]:
-        """One of the weights; after the warm-up one of the choice, too."""
+        """Do one step of the weights, and after the warm-up one of the choices."""
         generator, batch = torch.Generator().manual_seed(at.seed), self.learning[at.step]
         with torch.no_grad():
             picks = self.choices.sampled(self._temperature(at.number), generator)
@@ -206,12 +207,12 @@ class _Relaxing:
         return torch.stack(now.terms(logits.float(), taught, labels.to(self.teaching.device))).sum()
 
     def _temperature(self, number: int) -> float:
-        """1 in the warm-up and for a while, then down to the end's exponentially."""
+        """Return 1 in the warm-up and for a while after it, then an exponential decrease to the end temperature."""
         done = max(0, number - self.warmup) / max(1, self.total - self.warmup - 1)
         return float(self.teaching.options.end_temperature ** (max(0.0, done - _HELD) / (1.0 - _HELD)))
 
     def note(self, at: Progress[RelaxPoint]) -> str:
-        """Entropy, costs and speed."""
+        """Format entropy, costs and speed."""
         shares, bits = self._shares(at.number - 1)
         costs = ", ".join(f"{name} {share:.0%} of its bound" for name, share in shares.items())
         return f"{bits:.1f} bits open, {costs}, {at.steps_per_s * len(self.learnt) / self.steps:,.0f} images/s"
@@ -224,7 +225,7 @@ class _Relaxing:
         return shares, self.choices.open_bits(temperature)
 
     def close(self, epoch: Epoch) -> RelaxPoint:
-        """The epoch's point."""
+        """Return the epoch's point."""
         last = (epoch.number + 1) * self.steps - 1
         moved, held = max(0, min(self.steps, last + 1 - self.warmup)), epoch.losses.get("held out")
         shares, bits = self._shares(last)
@@ -245,7 +246,7 @@ class _Relaxing:
         )
 
     def diagnosis(self, epoch: int) -> tuple[str, str]:
-        """What went wrong, and what to do."""
+        """Return problem and remedy of a divergence."""
         return (
             f"the loss of the relaxed network became NaN or infinite in epoch {epoch + 1}",
             f"lower learning_rate (it is {self.teaching.plan.learning_rate:g})",

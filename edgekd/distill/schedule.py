@@ -1,11 +1,11 @@
-"""What changes while a student trains: the learning rate of every step, and a loss's numbers from epoch to epoch.
+"""Schedules of a training: the learning rate of every step, and a loss's numeric options by epoch.
 
-Schedules of the rate:
+Learning-rate schedules:
 
 - `cosine`: a linear warm-up, then half a cosine down to zero (Loshchilov & Hutter 2017, arXiv 1608.03983, without
   restarts);
 - `one-cycle`: up from a 25th of the peak over the first three tenths, then down to nearly zero, both by half a cosine
-  (Smith & Topin 2018, arXiv 1708.07120, in the form of torch's OneCycleLR; momentum stays as it is). No warm-up;
+  (Smith & Topin 2018, arXiv 1708.07120, in the form of torch's OneCycleLR; momentum is constant). No warm-up;
 - `constant-then-decay`: a linear warm-up, the peak, and in the last fifth down to zero by ``1 - sqrt(share done)``
   (Hägele et al. 2024, arXiv 2405.18392; Hu et al. 2024, arXiv 2404.06395).
 """
@@ -31,9 +31,9 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Ramp(Record):
-    """A number that goes ``from`` one value ``to`` another: ``temperature: {from: 8, to: 2}``.
+    """Number that changes ``from`` one value ``to`` another: ``temperature: {from: 8, to: 2}``.
 
-    ``start`` and ``end`` are shares of the training; before and after them the number stands still.
+    ``start`` and ``end`` are shares of the training; before and after them the number is constant.
     """
 
     from_: float = Field(alias="from")
@@ -51,7 +51,7 @@ class Ramp(Record):
         return self
 
     def at(self, progress: float) -> float:
-        """The value when a share ``progress`` of the training is done, 0 to 1."""
+        """Return the value when a share ``progress`` of the training is done, 0 to 1."""
         if progress < self.start:
             return self.from_
         done = min(1.0, (progress - self.start) / max(self.end - self.start, 1e-12))
@@ -61,7 +61,7 @@ class Ramp(Record):
 
 
 def learning_rate(step: int, steps: int, warmup_steps: int, peak: float, schedule: Schedule = "cosine") -> float:
-    """The rate for one step of ``steps``, counted from 0. The first step is never at zero."""
+    """Return the rate of step ``step`` of ``steps``, counted from 0. The first step is never at zero."""
     if schedule == "one-cycle":
         top = max(0.0, _RISE * steps - 1)  # the step at the peak
         if step <= top:
@@ -77,5 +77,5 @@ def learning_rate(step: int, steps: int, warmup_steps: int, peak: float, schedul
 
 
 def _bent(start: float, end: float, done: float) -> float:
-    """From one value to another by half a cosine."""
+    """Interpolate between two values by half a cosine."""
     return start + (end - start) * (0.5 - 0.5 * math.cos(math.pi * done))

@@ -1,14 +1,14 @@
-"""The recipe stage `distill`: trains a student on the task, with a teacher or (``loss: ce``) without one.
+"""Distillation, the recipe stage `distill`: trains a student on the task, with a teacher or (``loss: ce``) without one.
 
-The teacher answers ``views`` ways of seeing the training samples once, into the cache; epoch e uses view e modulo
-that many. Each view costs one pass of the teacher; by multiply-adds, a pass of a ResNet-56 is worth about three
-epochs of a ResNet-8. So the default is four: a small student meets four times the samples, and a longer training
-pays nothing more. Without a teacher a view costs nothing, and every epoch has its own; nor does it with
-``cache: false``, where the teacher is asked about every batch as it comes, which takes several times longer.
+The teacher runs once on each of ``views`` augmented views of the training split, and its outputs are cached; epoch e
+uses view e modulo that number. Each view costs one pass of the teacher; by multiply-adds, a pass of a ResNet-56 is
+worth about three epochs of a ResNet-8. So the default is four: a small student gets four times the samples, and a
+longer training costs no more passes. Without a teacher a view costs nothing, and every epoch has its own; likewise with
+``cache: false``, where the teacher runs on every batch, which takes several times longer.
 
-A student that inherits trained weights is recovered, not taught from nothing: by default at a small rate without a
-warm-up, and the best of its start and its epochs is kept, by validation. Not where all losses are on inner activations:
-validation scores answers, which such a training leaves to another.
+A student with inherited trained weights is recovered, not trained from scratch: by default with a low rate and no
+warm-up, and the best of its start and its epochs by validation is kept. Not if all losses are on features: validation
+scores outputs, which such a training leaves to a later one.
 """
 
 from __future__ import annotations
@@ -124,11 +124,11 @@ class Distill(Record):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Options that came later left out where they are not used, so that such a stage keeps its key."""
+        """Omit options added later if they have their defaults, so that such a stage keeps its key."""
         return {name: value for name, value in handler(self).items() if (name, value) not in _UNUSED.items()}
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
-        """Every reason it can't run: teacher, classes, task, annotations, augmentation."""
+        """Return every reason the stage can't run: teacher, classes, task, annotations, augmentation."""
         problems = self._of_heads(student, context)
         spec, teacher = context.task.spec, context.teacher
         if not len(context.task.split("train")):
@@ -163,7 +163,7 @@ class Distill(Record):
         return problems or self._misplaced(student, context)
 
     def key(self, inputs: Digest) -> Digest:
-        """Of these options, this version of the code, and what goes in."""
+        """Return the digest of these options, the code version and the inputs."""
         options = self.model_dump(mode="json")
         return digest_json({"stage": self.name, "version": _VERSION, "options": options, "inputs": inputs})
 
@@ -193,7 +193,7 @@ class Distill(Record):
         return student.but(module=trained.module)
 
     def prepare(self, context: StageContext) -> None:
-        """The teacher's answers to every view: a short training would ask for a few of them only."""
+        """Cache the teacher's outputs for every view: a short training would need a few of them only."""
         from edgekd.distill.placing import teacher_points
         from edgekd.teachers.observed import teacher_layout
 
@@ -207,13 +207,13 @@ class Distill(Record):
 
     @property
     def passes(self) -> int:
-        """Epochs in all."""
+        """Total number of epochs."""
         return self.epochs
 
     def batch_size_for(self, images: int) -> int:
-        """How many images a step takes of so many: what was asked for, or 16 to 128, for 20 steps an epoch or more.
+        """Return the batch size for so many images: the option, or 16 to 128 for 20 steps an epoch or more.
 
-        Few images in large batches make so few steps that nothing is learnt: 624 of them in 128s are 5 steps an epoch.
+        Large batches of few images make so few steps that nothing is learnt: 624 of them in 128s are 5 steps an epoch.
         """
         if self.batch_size is not None:
             return self.batch_size
@@ -221,27 +221,27 @@ class Distill(Record):
         return fitting[-1] if fitting else _BATCHES[0]
 
     def steps(self, images: int) -> int:
-        """Steps an epoch over so many images."""
+        """Return the steps of an epoch over so many images."""
         return max(1, math.ceil(images / self.batch_size_for(images)))
 
     def shortened(self, epochs: int) -> Distill:
-        """The same for so many epochs at the most."""
+        """Return the same stage with at most ``epochs`` epochs."""
         return self.but(epochs=min(epochs, self.epochs))
 
     @contextmanager
     def lesson(
         self, student: Student, context: StageContext, recovers: bool = False
     ) -> Iterator[tuple[Lesson, Combined, Plan]]:
-        """What this stage would train on, by which losses and how, for a training of another kind.
+        """Yield this stage's training data, losses and plan, for a training of another kind.
 
-        Losses on inner activations are left out: they are placed in one student's layers. ``recovers``: the defaults
-        are those for trained weights.
+        Feature losses are left out: they are matched to one student's layers. ``recovers``: use the defaults for
+        trained weights.
         """
         with self._answers(context, ()) as answers:
             yield self._lesson(context, answers), self._smoothed(), self._plan(student, context, recovers)
 
     def view_seeds(self) -> tuple[int, ...]:
-        """The seeds of the views, the same for every run, so that runs share the teacher's answers."""
+        """Return the seeds of the views, the same in every run, so that runs share cached teacher outputs."""
         views = self.views or (_DEFAULT_VIEWS if self.loss.needs_teacher and self.cache else self.epochs)
         return tuple(range(min(views, self.epochs)))
 
@@ -264,7 +264,7 @@ class Distill(Record):
         )
 
     def _of_heads(self, student: Student, context: StageContext) -> list[Problem]:
-        """What several heads can't have."""
+        """Return the problems of a multi-head training."""
         from edgekd.distill.heads.unfit import unfit
         from edgekd.teachers.packing import packing_in
 
@@ -279,7 +279,7 @@ class Distill(Record):
 
     @contextmanager
     def _answers(self, context: StageContext, points: Sequence[Point]) -> Iterator[AnswerSource | None]:
-        """Everything the teacher has to say, answered now or, without a cache, when it is asked."""
+        """Yield the teacher's outputs: from the cache, filled now, or, without a cache, computed batch by batch."""
         from edgekd.distill.answers import Stored, asking
         from edgekd.distill.trainer import training_device
         from edgekd.teachers.cache import TeacherCache
@@ -310,7 +310,7 @@ class Distill(Record):
         yield Stored(answers)
 
     def _networks(self, student: Student, context: StageContext) -> Networks | None:
-        """Student and teacher as the losses look into them; None where they look at logits alone."""
+        """Return student and teacher for feature losses; None if all losses are on logits."""
         from edgekd.distill.placing import Networks
         from edgekd.students.points import layout_of
         from edgekd.teachers.observed import teacher_layout
@@ -330,7 +330,7 @@ class Distill(Record):
         )
 
     def _unmixable(self, spec: TaskSpec) -> list[Problem]:
-        """Losses that need one label a sample, where samples are mixed."""
+        """Return the losses that need one label for each sample, if the augmentation mixes samples."""
         from edgekd.distill.augment.mixing import Mixed
 
         if self.loss.mixed_labels or not isinstance(self.augment.view(spec), Mixed):
@@ -340,7 +340,7 @@ class Distill(Record):
         return [Problem(message, "leave mixup and cutmix out, or use another loss")]
 
     def _unfreezable(self, student: Student) -> list[Problem]:
-        """Names that are no part of the student, or all of it."""
+        """Return frozen names that are not parts of the student, or that are all of it."""
         from edgekd.students.heads.many import SharesTrunk
 
         known = dict(student.module.named_modules())
@@ -360,7 +360,7 @@ class Distill(Record):
         return []
 
     def _misplaced(self, student: Student, context: StageContext) -> list[Problem]:
-        """Why a loss on inner activations can't be put where it is to be."""
+        """Return the reasons why a feature loss can't be used on these networks."""
         from edgekd.distill.placing import placed
 
         if not self.loss.features or context.teacher is None:
@@ -378,7 +378,7 @@ class Distill(Record):
         return problems or self._unattachable(student, networks, context)
 
     def _unattachable(self, student: Student, networks: Networks, context: StageContext) -> list[Problem]:
-        """Losses that can't put layers of their own into this student, tried on a copy."""
+        """Return the losses that can't add their layers to this student, tried on a copy."""
         layered = tuple((name, loss) for name, loss in self.loss.features if loss.adds_layers)
         if not layered:
             return []
@@ -391,7 +391,7 @@ class Distill(Record):
         return []
 
     def _unreachable(self, student: Student, layout: Layout, sites: Sequence[Site | str]) -> list[Problem]:
-        """Losses that look at nothing but what frozen parts give: they would teach nobody."""
+        """Return the losses whose points depend on frozen parts only: they would have no gradient."""
         from edgekd.students.points import feeding
 
         if not self.freeze:
@@ -409,7 +409,7 @@ class Distill(Record):
         return problems
 
     def _objective(self, module: nn.Module, networks: Networks | None, context: StageContext) -> Objective:
-        """All losses, put in place. ``module`` is changed where one of them needs other layers."""
+        """Build all losses. ``module`` is changed if one of them needs other layers."""
         from edgekd.distill.objective import Objective
         from edgekd.distill.placing import placed
 
@@ -419,7 +419,7 @@ class Distill(Record):
         return Objective.built(self._smoothed(), sites, module, layout, context.seed, self._heads(module, context))
 
     def _heads(self, module: nn.Module, context: StageContext) -> HeadsObjective | None:
-        """What several heads learn from their logits; None for one head of classification."""
+        """Return the objective of several heads; None for one classification head."""
         from edgekd.distill.heads.objective import HeadsObjective
         from edgekd.students.heads.many import SharesTrunk
         from edgekd.teachers.packing import packing_in

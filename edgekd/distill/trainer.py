@@ -1,9 +1,9 @@
-"""The training loop of every kind of training: epochs, seeds, checkpoints, resumption, stop, divergence, progress.
+"""Training loop of every kind of training: epochs, seeds, checkpoints, resumption, interruption, divergence, progress.
 
-A training gives a step and its named state. Contract: all that a step changes is in the state, and all that it draws
-at random comes from torch's global generator or from generators seeded with the step's index. A training that was
-stopped or killed then ends with the very weights of one never interrupted: the trainer seeds each step anew, and its
-checkpoint holds the whole state.
+A training supplies a step and its named state. Contract: the state has everything that a step changes, and all random
+numbers come from torch's global generator or from generators seeded with the step's index. A training that was
+interrupted or killed then ends with exactly the weights of an uninterrupted one: the trainer seeds each step anew, and
+its checkpoint has the whole state.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ Report = Callable[[int, int, str], None]
 
 
 class Stateful(Protocol):
-    """A part of a training's state, such as a `Learner`."""
+    """Part of a training's state, such as a `Learner`."""
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """What a checkpoint has to hold of it, by names without an order."""
+        """Return the tensors that a checkpoint must contain, by name; the order is free."""
         ...
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from such tensors, which are on the CPU."""
+        """Restore the state from a checkpoint's tensors, which are on the CPU."""
         ...
 
 
 @dataclass(frozen=True)
 class TrainerPlan:
-    """How long to train, and from which seed."""
+    """Length, seed and checkpoint interval of a training."""
 
     epochs: int
     steps: int  # in an epoch
@@ -62,7 +62,7 @@ class TrainerPlan:
 
 @dataclass(frozen=True)
 class StepIndex:
-    """Which step it is, counted from 0, and the seed of all that is random in it."""
+    """Index of a step, counted from 0, and its random seed."""
 
     epoch: int
     step: int  # within the epoch
@@ -72,7 +72,7 @@ class StepIndex:
 
 @dataclass(frozen=True)
 class Epoch:
-    """A finished epoch."""
+    """Result of a finished epoch."""
 
     number: int  # from 0
     losses: Mapping[str, float]  # sums of what the steps returned
@@ -82,7 +82,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Progress(Generic[P]):
-    """What there is to say about a training that runs."""
+    """Progress of a running training."""
 
     number: int  # steps done
     points: Sequence[P]  # of the epochs done
@@ -90,13 +90,13 @@ class Progress(Generic[P]):
 
 
 class Trainer(Generic[P]):
-    """Trains from ``start`` to the end of the plan, step by step.
+    """Trains from ``start`` to the end of the plan.
 
-    ``step`` does one and returns the losses to be summed over the epoch, each a tensor of one value, on any device;
-    nothing waits for it. ``state`` is all that steps change, by name: a tensor is restored in place. ``diverged`` gives
-    problem and remedy once a loss or a weight is NaN or infinite. Optional: ``begin`` an epoch, at its first step or
-    where it goes on; ``close`` it with its point, for which ``publish`` gets all points; ``answer`` gives the module to
-    ``validate`` and to return; ``note`` describes progress.
+    ``step`` does one step and returns the losses to be summed over the epoch, each a tensor of one value, on any
+    device; nothing waits for it. ``state`` is everything that steps change, by name: a tensor is restored in place.
+    ``diverged`` gives problem and remedy once a loss or a weight is NaN or infinite. Optional: ``begin`` an epoch, at
+    its first step or where it is resumed; ``close`` it with its point, after which ``publish`` gets all points;
+    ``answer`` gives the module to ``validate`` and to return; ``note`` describes progress.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Trainer(Generic[P]):
         self._publish(self.position.points)
 
     def run(self, progress: Report | None = None, stop: Callable[[], bool] = lambda: False) -> None:
-        """Do what is left. Raises Interrupted on ``stop()``, after writing a checkpoint, and Diverged."""
+        """Train to the end. Raises Interrupted on ``stop()``, after writing a checkpoint, and Diverged."""
         cuda = range(torch.cuda.device_count()) if self.device.type == "cuda" else []
         with self.position.execution.on_threads(), kept_memory(), torch.random.fork_rng(devices=cuda):
             if self._validate is not None and self.plan.keep_best and self.position.best is None:
@@ -139,9 +139,9 @@ class Trainer(Generic[P]):
 
     @torch.no_grad()
     def ending(self) -> nn.Module:
-        """The module to return, in eval mode on the CPU.
+        """Return the trained module, in eval mode on the CPU.
 
-        It is back in the plain layout, so that it answers bit by bit as it will when it is read from a file.
+        In the contiguous layout, so that its outputs are bit-identical to those of the module read from a file.
         """
         answering = self._answer()
         for name, tensor in tensors_of(answering).items() if self._best else ():
@@ -178,7 +178,7 @@ class Trainer(Generic[P]):
             progress(done, total, self._note(Progress(done, self.position.points, plan.steps / max(seconds, 1e-9))))
 
     def _close_epoch(self) -> None:
-        """Score, add the point, write the checkpoint."""
+        """Validate, add the point, write the checkpoint."""
         epoch, plan = self.position.epoch, self.plan
         begun = time.perf_counter()
         due = (epoch + 1) % max(1, math.ceil(plan.epochs / _VALIDATIONS)) == 0 or epoch + 1 == plan.epochs
@@ -202,7 +202,7 @@ class Trainer(Generic[P]):
             self._losses[name] += value.detach()
 
     def _keep(self, score: float) -> None:
-        """What answers now is the best so far."""
+        """Store the current weights as the best so far."""
         self._best = {name: tensor.clone() for name, tensor in tensors_of(self._answer()).items()}
         self.position = self.position.but(best=score)
 
@@ -244,12 +244,12 @@ class Trainer(Generic[P]):
 
 
 def seed_of(*numbers: int) -> int:
-    """A seed for torch from several numbers."""
+    """Derive a seed for torch from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def training_device() -> torch.device:
-    """The accelerator where there is one."""
+    """Return the accelerator if there is one, else the CPU."""
     from accelerate import Accelerator  # a second to import
 
     device: torch.device = Accelerator().device

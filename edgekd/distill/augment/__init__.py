@@ -1,5 +1,5 @@
-"""How samples are seen while training: one transformation a file, each a frozen record that is a `View`.
+"""Augmentations: one transformation in each file, a frozen record that implements `View`.
 
-A view is a seed: what sample i looks like under a seed is a hash of (seed, i), never of the batch it comes in. So a
-teacher can answer a view once, ahead of time, and the student sees the same pixels later, in any order.
+A view is identified by a seed: how sample i looks depends only on a hash of (seed, i), never on its batch. So a teacher
+can process a view once, ahead of time, and the student gets the same pixels later, in any order.
 """

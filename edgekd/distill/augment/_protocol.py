@@ -1,7 +1,7 @@
-"""The bases of every view that ``augment`` names: a frozen record of its options that is a `View`.
+"""Base classes of augmentations (``augment`` in a recipe): frozen records of options that implement `View`.
 
-`PixelAugmentation` shows one sample at a time, `ImageAugmentation` those that are pictures; a view that mixes samples
-is a `MixingAugmentation` (mixing.py). Whatever they draw comes from random.py, so it depends on (seed, sample) alone.
+`PixelAugmentation` transforms one sample at a time, `ImageAugmentation` only images; an augmentation that mixes samples
+is a `MixingAugmentation` (mixing.py). All random numbers come from random.py, so they depend on (seed, sample) alone.
 """
 
 from __future__ import annotations
@@ -24,77 +24,77 @@ __all__ = ["Augmentation", "Bound", "ImageAugmentation", "PixelAugmentation", "i
 
 
 class Augmentation(Record):
-    """Base of everything that can be written under ``augment``."""
+    """Base of every augmentation that can be written under ``augment``."""
 
     shorthand: ClassVar[str | None] = None  # the field that a bare value stands for: `rotate: 15`
     moves: ClassVar[bool] = True  # whether pixels may be seen in other places: numbers don't follow there
     version: ClassVar[int] = 1  # raised when the same options show other pixels
 
     def identity(self) -> dict[str, Any]:
-        """Everything that decides what is shown, besides the seed and the samples. Can be written as JSON."""
+        """Return everything that determines the output besides the seed and the samples, as JSON values."""
         kind = type(self)
         ours = kind.__module__.startswith("edgekd.")
         name = kind.__name__ if ours else f"{kind.__module__}.{kind.__qualname__}"
         return {"view": name, "version": kind.version, "options": self.model_dump(mode="json")}
 
     def digest(self) -> Digest:
-        """Identity of the transformation, without its seed."""
+        """Return the digest of `identity`: the transformation without its seed."""
         return digest_json(self.identity())
 
     def check(self, spec: TaskSpec) -> list[Problem]:
-        """What can't be done to this task's samples. Whoever reports it says the view's name."""
+        """Return the reasons why this task's samples can't be augmented so. The caller adds the augmentation's name."""
         del spec
         return []
 
     def bound(self, spec: TaskSpec) -> Self:
-        """The view of this task's samples: itself, if it needs to know nothing about them."""
+        """Return the augmentation for this task's samples: itself, if it needs no information about them."""
         del spec
         return self
 
     @abstractmethod
     def __call__(self, inputs: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """The samples ``indices`` of ``inputs`` (all raw samples) as they are seen: (N, C, H, W) or (N, C, L)."""
+        """Return the augmented samples ``indices`` of ``inputs`` (all raw samples): (N, C, H, W) or (N, C, L)."""
 
     @abstractmethod
     def targets(self, labels: Tensor, indices: NDArray[np.int64], seed: int, classes: int) -> Tensor:
-        """What they are to be taken for: labels (N,) int64, or shares of the classes (N, classes) float32."""
+        """Return the targets of the augmented samples: labels (N,) int64, or class shares (N, classes) float32."""
 
 
 class Bound(Augmentation):
-    """A view that has to know the task's input: the range of raw values, or an image's size."""
+    """Augmentation that needs the task's input specification: the range of raw values, or the image size."""
 
     _input: InputSpec | None = PrivateAttr(default=None)
 
     def bound(self, spec: TaskSpec) -> Self:
-        """A copy that knows the input."""
+        """Return a copy with the task's input specification."""
         copy = self.model_copy()
         copy._input = spec.input
         return copy
 
     @property
     def input(self) -> InputSpec:
-        """The task's input. Raises ValueError before it is known."""
+        """The task's input specification. Raises ValueError before `bound`."""
         if self._input is None:
             raise ValueError(f"{type(self).__name__} is not bound to a task: use bound(spec)")
         return self._input
 
     def identity(self) -> dict[str, Any]:
-        """The input's part in it as well, once it is known."""
+        """Return the identity with the input's shape and raw range, once bound."""
         known = None if self._input is None else self._input.model_dump(mode="json", include={"shape", "raw_range"})
         return {**super().identity(), "input": known}
 
 
 class PixelAugmentation(Augmentation):
-    """A view of one sample at a time, which keeps its label."""
+    """Augmentation of one sample at a time; the label is kept."""
 
     def __call__(self, inputs: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """The samples ``indices`` of ``inputs`` (all raw samples) as they are seen: (N, C, H, W) or (N, C, L)."""
+        """Return the augmented samples ``indices`` of ``inputs`` (all raw samples): (N, C, H, W) or (N, C, L)."""
         import torch
 
         return self.pixels(inputs.index_select(0, torch.from_numpy(indices)), indices, seed)
 
     def targets(self, labels: Tensor, indices: NDArray[np.int64], seed: int, classes: int) -> Tensor:
-        """Their labels (N,) int64."""
+        """Return the samples' labels (N,) int64."""
         import torch
 
         del seed, classes
@@ -102,24 +102,24 @@ class PixelAugmentation(Augmentation):
 
     @abstractmethod
     def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """The view, in the batch's own shape and dtype. ``batch`` lies on the CPU and is not changed."""
+        """Return the augmented batch in its own shape and dtype. ``batch`` is on the CPU and is not changed."""
 
 
 class ImageAugmentation(PixelAugmentation):
-    """A view that means something for pictures only."""
+    """Augmentation for images only."""
 
     def check(self, spec: TaskSpec) -> list[Problem]:
-        """Samples that are no images."""
+        """Return a problem if the samples are not images."""
         return [*only_images(spec), *super().check(spec)]
 
 
 def is_image(spec: TaskSpec) -> bool:
-    """Whether samples have rows and columns. A spectrogram has them too."""
+    """Return whether samples have rows and columns; true for spectrograms too."""
     return len(spec.input.shape) == 3 and spec.input.shape[1] > 1
 
 
 def only_images(spec: TaskSpec) -> list[Problem]:
-    """A problem where the task's samples are no images."""
+    """Return a problem if the task's samples are not images."""
     if is_image(spec):
         return []
     shape = " x ".join(map(str, spec.input.shape))

@@ -1,4 +1,4 @@
-"""Rectangles of a drawn area and shape that fit into an image."""
+"""Random rectangles of a given range of area and aspect ratio that fit into an image."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def sides(
     areas: tuple[float, float],
     aspects: tuple[float, float],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Height and width a sample in pixels, not rounded. ``size`` is the image's (H, W).
+    """Return height and width in pixels for each sample, each (N,), not rounded. ``size`` is the image's (H, W).
 
-    The area is drawn evenly, then width over height evenly in its logarithm, from those ratios with which the area
-    fits: published code draws both, and again where they don't fit, which makes large areas rarer than is written.
+    The area is uniform; then the ratio width / height is log-uniform among the ratios with which the area fits.
+    Published code draws both and redraws if they don't fit, which makes large areas rarer than configured.
     """
     height, width = size
     area = uniform(seed, f"{stream}.area", indices, *areas)
@@ -56,7 +56,7 @@ def inside(
     right: NDArray[np.int64],
     size: tuple[int, int],
 ) -> NDArray[np.bool_]:
-    """Which pixels lie in a sample's box (N, 1, H, W). Bottom and right are the first beyond it."""
+    """Return the mask (N, 1, H, W) of the pixels in each sample's box. ``bottom`` and ``right`` are exclusive."""
     rows, columns = np.arange(size[0]), np.arange(size[1])
     in_rows = (rows >= top[:, None]) & (rows < bottom[:, None])
     in_columns = (columns >= left[:, None]) & (columns < right[:, None])

@@ -1,8 +1,8 @@
-"""Several views one after the other, and how a stage's ``augment`` options become one.
+"""Chain of augmentations, and the reader of a stage's ``augment`` options.
 
-``augment: {rotate: 15, colour: {hue: 0.1}, mixup: 0.2}``: each name is an entry point of ``edgekd.augmentations``, and
-what follows are its options. A bare number, list or text is the view's main field; ``true`` its defaults; ``false`` and
-0 switch it off. Views follow each other as they are written, those that mix samples last.
+``augment: {rotate: 15, colour: {hue: 0.1}, mixup: 0.2}``: each name is an entry point of ``edgekd.augmentations``
+followed by its options. A bare number, list or text sets the augmentation's main field; ``true`` means defaults;
+``false`` and 0 switch it off. Augmentations apply in the order written, those that mix samples last.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _AUTOMATIC = ("crop", "flip")
 
 
 class Chain(PixelAugmentation):
-    """Views in order, all under one seed; each draws from a stream of its own."""
+    """Augmentations applied in order under one seed; each draws from its own random stream."""
 
     views: Annotated[tuple[SerializeAsAny[PixelAugmentation], ...], Field(min_length=1)]
 
     def identity(self) -> dict[str, Any]:
-        """Of its parts, in order."""
+        """Return the identities of the parts, in order."""
         # crop and flip go by their options alone: answers stored by edgekd 0.1 are found by that
         parts = [
             view.model_dump(mode="json") if type(view) in (Flip, PadCrop) else view.identity() for view in self.views
@@ -46,24 +46,24 @@ class Chain(PixelAugmentation):
         return {**super().identity(), "options": {"views": parts}}
 
     def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """The last view of ... the first view of the batch."""
+        """Return the batch after all augmentations, in order."""
         for view in self.views:
             batch = view.pixels(batch, indices, seed)
         return batch
 
 
 class Augment(Record):
-    """What a recipe says: ``augment: {crop: 4, flip: true}``.
+    """Augmentation options of a recipe: ``augment: {crop: 4, flip: true}``.
 
-    Images are cropped and flipped without being asked: ``crop`` left out is an eighth of the smaller side (none where
-    `resized_crop` is written, and where the task's numbers don't follow), ``flip`` left out follows the task. They come
-    first then.
+    Images are cropped and flipped by default, before all else. Without ``crop``, the border is an eighth of the smaller
+    side (0 if `resized_crop` is given, or if the task has regression labels that change when pixels move). Without
+    ``flip``, the task's own flip decides.
     """
 
     parts: tuple[tuple[str, SerializeAsAny[Augmentation] | None], ...] = ()  # as written; None: switched off
 
     def check(self, spec: TaskSpec) -> list[Problem]:
-        """What can't be done to this task's samples."""
+        """Return the reasons why this task's samples can't be augmented so."""
         if spec.input.text is not None:
             message = f"changes values, and the samples of task `{spec.name}` are ids of tokens"
             asked = [name for name, view in self.parts if view is not None]
@@ -76,7 +76,7 @@ class Augment(Record):
         ]
 
     def view(self, spec: TaskSpec) -> PixelAugmentation | Mixed | None:
-        """The view of this task's samples; None where nothing is done to them."""
+        """Return the augmentation of this task's samples; None if there is none."""
         written = [view.bound(spec) for _, view in self.parts if view is not None]
         views = self._unasked(spec) + [view for view in written if isinstance(view, PixelAugmentation)]
         for at in range(1, len(views)):
@@ -104,14 +104,14 @@ class Augment(Record):
 
     @model_serializer
     def _to_json(self) -> Any:
-        """``{crop, flip}`` where that is all there is. A list otherwise: keys of JSON have no order, and views do."""
+        """Serialize as ``{crop, flip}`` if there is nothing else; else as a list, for JSON keys have no order."""
         if all(name in _AUTOMATIC for name, _ in self.parts):
             return {name: _short(name, dict(self.parts)) for name in _AUTOMATIC}
         return [{name: False if view is None else view.model_dump(mode="json")} for name, view in self.parts]
 
 
 def _staying(spec: TaskSpec) -> list[str]:
-    """Heads whose numbers say something else of a picture whose pixels moved."""
+    """Return the names of regression heads whose labels would change when pixels move."""
     return [head.name for head in spec.heads if head.kind == "regression" and not head.invariant]
 
 
@@ -129,7 +129,7 @@ class _Written(NamedTuple):
 
 
 def _written(value: Any) -> Iterator[_Written]:
-    """From a mapping, as a person writes it, or a list of mappings with one name each, as it is stored."""
+    """Yield the options from a mapping (as written by a person) or from a list of one-key mappings (as stored)."""
     if isinstance(value, Mapping):
         yield from (_Written((str(name),), str(name), options) for name, options in value.items())
     elif isinstance(value, list | tuple) and all(isinstance(item, Mapping) and len(item) == 1 for item in value):
@@ -177,14 +177,14 @@ def _is_off(options: Any) -> bool:
 
 
 def _in_full(kind: type[Augmentation], options: Any) -> Any:
-    """Options as a mapping, whatever they are written as."""
+    """Return the options as a mapping, whichever short form they are written in."""
     if options is None or options is True:
         return {}
     return options if kind.shorthand is None or isinstance(options, Mapping) else {kind.shorthand: options}
 
 
 def _short(name: str, parts: Mapping[str, Augmentation | None]) -> int | bool | None:
-    """`crop` and `flip` as edgekd 0.1 wrote them."""
+    """Return `crop` or `flip` in the format of edgekd 0.1."""
     if name not in parts:
         return None
     view = parts[name]
@@ -196,7 +196,7 @@ def _mistake(kind: str, reason: str, place: tuple[str | int, ...], options: Any)
 
 
 def _under(place: tuple[str | int, ...], line: Any, bare: bool) -> InitErrorDetails:
-    """A view's mistake, told at the place where it is written; a bare value has no field of its own there."""
+    """Return an augmentation's validation error, located where it is written; a bare value has no field of its own."""
     kind: Any = line["type"]
     try:  # a known kind keeps its own words, so that whoever reports it can tell a misspelt field
         PydanticKnownError(kind, line.get("ctx"))

@@ -29,9 +29,9 @@ _TO_YIQ = np.array([_GREY, (0.59590059, -0.27455667, -0.32134392), (0.21153661, 
 
 
 class Colour(ImageAugmentation, Bound):
-    """Each option is how far a factor may lie from 1, either way (0.4: from 0.6 to 1.4); ``hue`` is in turns.
+    """Colour jitter. Each option is the largest distance of a factor from 1 (0.4: 0.6 to 1.4); ``hue`` is in turns.
 
-    Values are clipped to the raw range after each step, and rounded at the end where they are whole numbers.
+    Values are clipped to the raw range after each step, and rounded at the end for integer types.
     """
 
     moves: ClassVar[bool] = False
@@ -48,7 +48,7 @@ class Colour(ImageAugmentation, Bound):
         return self
 
     def check(self, spec: TaskSpec) -> list[Problem]:
-        """Saturation and hue of images that are not RGB."""
+        """Return a problem if saturation or hue is asked of images that are not RGB."""
         problems = super().check(spec)
         channels = spec.input.shape[0]
         if (self.saturation or self.hue) and channels != 3 and not problems:
@@ -57,7 +57,7 @@ class Colour(ImageAugmentation, Bound):
         return problems
 
     def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """Each sample with its own factors (N, C, H, W)."""
+        """Return the batch (N, C, H, W) with separate factors for each sample."""
         images = as_shares(batch, self.input)
         if self.brightness:
             images = brightened(images, _factors(seed, "colour.brightness", indices, self.brightness))
@@ -71,17 +71,17 @@ class Colour(ImageAugmentation, Bound):
 
 
 def brightened(images: Tensor, factors: NDArray[np.float64]) -> Tensor:
-    """Shares 0..1 times a factor a sample, clipped."""
+    """Multiply values 0..1 by a factor for each sample, clipped to 0..1."""
     return (images * per_sample(factors, images)).clamp_(0, 1)
 
 
 def contrasted(images: Tensor, factors: NDArray[np.float64]) -> Tensor:
-    """The distance to the image's mean grey, times a factor."""
+    """Multiply the distance to the image's mean grey by a factor."""
     return _blended(images, per_sample(sample_means(_grey(images)), images), factors)
 
 
 def saturated(images: Tensor, factors: NDArray[np.float64]) -> Tensor:
-    """The distance to each pixel's own grey, times a factor."""
+    """Multiply the distance to each pixel's grey by a factor."""
     return _blended(images, _grey(images), factors)
 
 
@@ -94,7 +94,7 @@ def _blended(images: Tensor, anchor: Tensor, factors: NDArray[np.float64]) -> Te
 
 
 def _grey(images: Tensor) -> Tensor:
-    """(N, 1, H, W); the channels' mean where they are not RGB."""
+    """Return grey images (N, 1, H, W); the mean of the channels if they are not RGB."""
     channels = [images[:, at : at + 1] for at in range(images.shape[1])]
     weights = _GREY if len(channels) == 3 else [1 / len(channels)] * len(channels)
     grey = channels[0] * weights[0]

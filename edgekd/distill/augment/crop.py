@@ -1,4 +1,4 @@
-"""`crop`: a window of the image's own size, cut at random from the image with a border of raw zeros around it."""
+"""`crop`: a random window of the image's own size, cut from the image padded with raw zeros."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["PadCrop"]
 
 
 class PadCrop(ImageAugmentation):
-    """Shifted by up to ``pad`` pixels each way, evenly over all (2 pad + 1)^2 shifts."""
+    """Random shift by up to ``pad`` pixels in each direction, uniform over all (2 pad + 1)^2 shifts."""
 
     shorthand: ClassVar[str | None] = "pad"
 
     pad: PositiveInt
 
     def check(self, spec: TaskSpec) -> list[Problem]:
-        """Borders as wide as the image."""
+        """Return a problem if the border is as wide as the image."""
         problems, (height, width) = super().check(spec), spec.input.shape[-2:]
         if not problems and self.pad >= min(height, width):
             message = f"{self.pad} would crop {height} x {width} images to nothing"
@@ -36,7 +36,7 @@ class PadCrop(ImageAugmentation):
         return problems
 
     def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """Each sample's window (N, C, H, W)."""
+        """Return each sample's window (N, C, H, W)."""
         import torch
 
         count, _, height, width = batch.shape

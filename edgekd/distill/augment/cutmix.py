@@ -22,9 +22,10 @@ __all__ = ["CutMix"]
 
 
 class CutMix(MixingAugmentation, Bound):
-    """The rectangle has the image's shape and 1 - lambda of its area, lambda from Beta(``alpha``, ``alpha``).
+    """CutMix: a box with the image's aspect ratio and 1 - lambda of its area, lambda from Beta(``alpha``, ``alpha``).
 
-    Its centre lies anywhere; what reaches beyond the image is cut off, and the share is that of the pixels left.
+    The centre is uniform over the image; the box is clipped at the border, and the label share is that of the remaining
+    pixels.
     """
 
     shorthand: ClassVar[str | None] = "alpha"
@@ -33,16 +34,16 @@ class CutMix(MixingAugmentation, Bound):
     alpha: PositiveFloat = 1.0
 
     def check(self, spec: TaskSpec) -> list[Problem]:
-        """Samples that are no images."""
+        """Return a problem if the samples are not images."""
         return [*only_images(spec), *super().check(spec)]
 
     def shares(self, indices: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
-        """The pixels that are the sample's own, as a share of all (N,)."""
+        """Return the share of pixels (N,) that are the sample's own."""
         other = self._box(indices, seed).mean(axis=(1, 2, 3))
         return np.asarray(1 - other, np.float32)
 
     def mixed(self, own: Tensor, other: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """The other's pixels in the box, the sample's own around it (N, C, H, W), in their dtype."""
+        """Return the partner's pixels inside the box, the sample's own outside (N, C, H, W), in their dtype."""
         import torch
 
         return torch.where(torch.from_numpy(self._box(indices, seed)), other, own)

@@ -21,9 +21,9 @@ __all__ = ["Erase"]
 
 
 class Erase(ImageAugmentation, Bound):
-    """With ``probability``, ``area`` of the image, [lowest, highest] share, of a width / height within ``aspect``.
+    """Random erasing of a box with ``probability``; ``area`` is [lowest, highest] share, ``aspect`` width / height.
 
-    ``fill``: a value of its own from the raw range for each pixel and channel (the paper's best), or raw zeros.
+    ``fill``: a random value within the raw range for each pixel and channel (best in the paper), or raw zeros.
     """
 
     shorthand: ClassVar[str | None] = "probability"
@@ -35,7 +35,7 @@ class Erase(ImageAugmentation, Bound):
     fill: Literal["random", "zero"] = "random"
 
     def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """Each sample as it is, or with its rectangle (N, C, H, W)."""
+        """Return the batch (N, C, H, W), some samples with an erased box."""
         import torch
 
         rows = np.flatnonzero(uniform(seed, "erase", indices) < self.probability)

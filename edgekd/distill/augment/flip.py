@@ -1,4 +1,4 @@
-"""`flip`: half of the samples mirrored left to right. Only for tasks whose labels survive it (`TaskSpec.flip`)."""
+"""`flip`: mirror half of the samples left to right. Only for tasks whose labels stay valid (`TaskSpec.flip`)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["Flip"]
 
 
 class Flip(ImageAugmentation):
-    """Mirrored with probability one half."""
+    """Horizontal flip with probability 0.5."""
 
     def check(self, spec: TaskSpec) -> list[Problem]:
-        """Tasks where a mirrored image is another thing."""
+        """Return a problem if a mirrored image does not keep its label in this task."""
         problems = super().check(spec)
         if not problems and not spec.flip:
             message = f"a mirrored image does not keep its label in task `{spec.name}`"
@@ -30,7 +30,7 @@ class Flip(ImageAugmentation):
         return problems
 
     def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """Each sample as it is, or with its columns in reverse."""
+        """Return the batch, some samples with their columns reversed."""
         import torch
 
         mirrored = torch.from_numpy(choices(seed, "flip", indices, 2) == 1)

@@ -1,6 +1,6 @@
-"""Views that mix each sample with another one, and share its target with the other's label.
+"""Base of augmentations that mix each sample with a partner and mix their targets (mixup, cutmix).
 
-The partner is drawn for each sample from all of them, and seen through the same earlier views under the same seed.
+The partner is drawn from all samples, and goes through the same earlier augmentations under the same seed.
 """
 
 from __future__ import annotations
@@ -24,20 +24,23 @@ __all__ = ["Mixed", "MixingAugmentation", "partners"]
 
 
 class MixingAugmentation(Augmentation):
-    """One way to mix. By itself it mixes raw samples; in a recipe it comes after all other views."""
+    """Augmentation that mixes samples.
+
+    On its own it mixes raw samples; in a recipe it comes after all other augmentations.
+    """
 
     mixable: ClassVar[tuple[HeadKind, ...]] = ("multilabel", "regression")  # besides one classification head
 
     @abstractmethod
     def shares(self, indices: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
-        """How much of the mixture is the sample itself (N,), 0 to 1; the rest is its partner."""
+        """Return the share (N,) of the sample itself in the mixture, 0 to 1; the rest is its partner's."""
 
     @abstractmethod
     def mixed(self, own: Tensor, other: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """Samples and their partners (N, ...) put together in these shares: float32, or their dtype."""
+        """Mix samples with their partners (N, ...) in these shares; the result is float32, or their dtype."""
 
     def check(self, spec: TaskSpec) -> list[Problem]:
-        """Tasks whose answers can't be of two samples at once."""
+        """Return a problem if the task has heads whose targets can't be mixed."""
         problems = super().check(spec)
         odd = [] if spec.plain else [head for head in spec.heads if head.kind not in self.mixable]
         if odd:
@@ -47,28 +50,28 @@ class MixingAugmentation(Augmentation):
         return problems
 
     def __call__(self, inputs: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """As in `View`, with no earlier view."""
+        """Mix raw samples, without earlier augmentations; see `View`."""
         return Mixed(ways=(self,))(inputs, indices, seed)
 
     def targets(self, labels: Tensor, indices: NDArray[np.int64], seed: int, classes: int) -> Tensor:
-        """Shares of the classes (N, classes) float32."""
+        """Return class shares (N, classes) float32."""
         return Mixed(ways=(self,)).targets(labels, indices, seed, classes)
 
 
 class Mixed(Augmentation):
-    """What ``earlier`` shows, mixed in one of the ``ways``: by a draw for each sample, where there are several."""
+    """Mixing after the augmentations ``earlier``; with several ``ways``, one of them is drawn for each sample."""
 
     earlier: SerializeAsAny[PixelAugmentation] | None = None
     ways: Annotated[tuple[SerializeAsAny[MixingAugmentation], ...], Field(min_length=1)]
 
     def identity(self) -> dict[str, Any]:
-        """Of its parts, in order."""
+        """Return the identities of the parts, in order."""
         earlier = None if self.earlier is None else self.earlier.identity()
         options = {"earlier": earlier, "ways": [way.identity() for way in self.ways]}
         return {**super().identity(), "options": options}
 
     def __call__(self, inputs: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """Mixtures (N, ...): float32, or the inputs' dtype where the only way to mix keeps it."""
+        """Return mixtures (N, ...): float32, or the inputs' dtype if the only way to mix keeps it."""
         import torch
 
         own = self._seen(inputs, indices, seed)
@@ -82,14 +85,14 @@ class Mixed(Augmentation):
         return seen
 
     def targets(self, labels: Tensor, indices: NDArray[np.int64], seed: int, classes: int) -> Tensor:
-        """Shares of the classes (N, classes) float32, which add up to 1."""
+        """Return class shares (N, classes) float32, which sum to 1."""
         import torch
 
         both = np.stack((indices, partners(seed, indices, len(labels))))
         return self._shared(torch.nn.functional.one_hot(labels[torch.from_numpy(both)], classes), indices, seed)
 
     def blended(self, values: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """What all samples have (N, C), mixed as these samples are: float32, NaN where either has NaN."""
+        """Mix rows of ``values`` (all samples, C) like these samples: (N, C) float32, NaN if either row is NaN."""
         import torch
 
         both = np.stack((indices, partners(seed, indices, len(values))))
@@ -112,12 +115,12 @@ class Mixed(Augmentation):
         return self.earlier(inputs, indices, seed)
 
     def _drawn(self, indices: NDArray[np.int64], seed: int) -> list[tuple[MixingAugmentation, NDArray[np.int64]]]:
-        """Each way with its rows of the batch."""
+        """Return each way to mix with the rows of the batch that use it."""
         drawn = choices(seed, "mixed.way", indices, len(self.ways))
         rows = [np.flatnonzero(drawn == number) for number in range(len(self.ways))]
         return [(way, at) for way, at in zip(self.ways, rows, strict=True) if len(at)]
 
 
 def partners(seed: int, indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Which of ``count`` samples each sample is mixed with (N,); now and then itself."""
+    """Return the partner (N,) of each sample, drawn from ``count`` samples; occasionally the sample itself."""
     return choices(seed, "mixed.partner", indices, count)

@@ -19,17 +19,20 @@ __all__ = ["MixUp"]
 
 
 class MixUp(MixingAugmentation):
-    """Shares from Beta(``alpha``, ``alpha``), float32 throughout. The paper takes 0.2 for ImageNet, 1 for CIFAR-10."""
+    """MixUp with shares from Beta(``alpha``, ``alpha``), in float32.
+
+    The paper uses 0.2 for ImageNet, 1 for CIFAR-10.
+    """
 
     shorthand: ClassVar[str | None] = "alpha"
 
     alpha: PositiveFloat = 0.2
 
     def shares(self, indices: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
-        """Lambda of the paper (N,)."""
+        """Return lambda of the paper (N,)."""
         return beta(seed, "mixup", indices, self.alpha).astype(np.float32)
 
     def mixed(self, own: Tensor, other: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """Float32 (N, ...), not rounded."""
+        """Return weighted means (N, ...) float32, not rounded."""
         share = per_sample(self.shares(indices, seed), own)
         return own.float() * share + other.float() * (1 - share)

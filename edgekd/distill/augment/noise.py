@@ -1,4 +1,4 @@
-"""`noise`: Gaussian noise on every value, as a share of the raw range or by its signal-to-noise ratio."""
+"""`noise`: Gaussian noise on every value, given as a share of the raw range or as a signal-to-noise ratio."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ def _ascending(value: tuple[float, float]) -> tuple[float, float]:
 
 
 class Noise(PixelAugmentation, Bound):
-    """``share``: its standard deviation, of the raw range. ``snr_db``: 10 log10(signal / noise), in decibels.
+    """Gaussian noise.
 
-    The signal is the sample's variance, its noise drawn between two ratios where ``snr_db`` is [lowest, highest].
-    Whole numbers are rounded, and clipped to the raw range; floats are not.
+    ``share``: standard deviation over the raw range; ``snr_db``: 10 log10(signal / noise) in decibels.
+
+    The signal is the sample's variance; with ``snr_db: [lowest, highest]`` the ratio in decibels is drawn uniformly.
+    Integers are rounded and clipped to the raw range; floats are not.
     """
 
     shorthand: ClassVar[str | None] = "share"
@@ -49,7 +51,7 @@ class Noise(PixelAugmentation, Bound):
         return self
 
     def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """Each sample with noise of its own (N, ...)."""
+        """Return the batch (N, ...) with independent noise for each sample."""
         import torch
 
         noise = torch.from_numpy(many_normals(seed, "noise", indices, batch[0].numel())).reshape(batch.shape)
@@ -59,7 +61,7 @@ class Noise(PixelAugmentation, Bound):
         return rounded(noisy, batch.dtype)
 
     def _deviations(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
-        """Of the noise, in raw units (N,)."""
+        """Return the standard deviation of the noise in raw units (N,)."""
         low, high = self.input.raw_range
         if self.snr_db is None:
             return np.full(len(indices), (self.share or 0.0) * (high - low))

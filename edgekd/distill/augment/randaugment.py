@@ -1,8 +1,8 @@
-"""`randaugment`: a few operations of one strength, drawn for each image (Cubuk et al. 2020, arXiv 1909.13719).
+"""`randaugment`: random operations of one common magnitude for each image (Cubuk et al. 2020, arXiv 1909.13719).
 
-The paper's fourteen operations, with AutoAugment's ranges (Cubuk et al. 2019, arXiv 1805.09501, table 6): at
-magnitude 10 a turn of 30 degrees, a shear of 0.3, a shift of 0.45 of the side, factors of 0.1 or 1.9, 4 bits a
-value, and all values solarized. Turns, shears, shifts and factors go either way, by a draw of their own.
+The paper's fourteen operations with AutoAugment's ranges (Cubuk et al. 2019, arXiv 1805.09501, table 6): at magnitude
+10 a rotation of 30 degrees, a shear of 0.3, a translation of 0.45 of the side, factors of 0.1 or 1.9, 4 bits for each
+value, and all values solarized. Rotations, shears, translations and factors have a random sign.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Strengths = NDArray[np.float64]
 
 
 class RandAugment(ImageAugmentation, Bound):
-    """``operations`` are drawn one after the other, with replacement; ``magnitude`` is 0 to 10, as in the paper.
+    """RandAugment. ``operations`` are drawn in turn with replacement; ``magnitude`` is 0 to 10, as in the paper.
 
-    Raw zeros fill what comes from beyond the image. Values are clipped to the raw range after each operation; where
-    an operation counts levels, there are 256 of them.
+    Pixels from outside the image are raw zeros. Values are clipped to the raw range after each operation; operations on
+    levels use 256 of them.
     """
 
     shorthand: ClassVar[str | None] = "magnitude"
@@ -42,7 +42,7 @@ class RandAugment(ImageAugmentation, Bound):
     magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0
 
     def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """Each sample after its own operations (N, C, H, W)."""
+        """Return each sample after its own operations (N, C, H, W)."""
         import torch
 
         low, high = self.input.raw_range
@@ -65,7 +65,7 @@ class RandAugment(ImageAugmentation, Bound):
 
 
 def _matrices(drawn: NDArray[np.int64], strengths: Strengths, size: tuple[int, int]) -> NDArray[np.float64]:
-    """(N, 2, 3), for the operations that move pixels."""
+    """Return affine matrices (N, 2, 3) for the operations that move pixels."""
     matrices = rotation(np.where(drawn == _MOVING[0], 30 * strengths, 0.0))
     for number, row, column, full in zip(
         _MOVING[1:], (0, 1, 0, 1), (1, 0, 2, 2), (0.3, 0.3, 0.45 * size[1], 0.45 * size[0]), strict=True
@@ -80,14 +80,14 @@ def _as_it_is(images: Tensor, strengths: Strengths) -> Tensor:
 
 
 def _autocontrast(images: Tensor, strengths: Strengths) -> Tensor:
-    """Each channel stretched to the whole range; one that is all of a value stays."""
+    """Stretch each channel to the whole range; a constant channel is unchanged."""
     del strengths
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
     return ((images - low) / (high - low)).where(high > low, images)
 
 
 def _equalize(images: Tensor, strengths: Strengths) -> Tensor:
-    """Each channel's levels spread so that all are about as frequent (as Pillow's ImageOps.equalize counts them)."""
+    """Equalize the histogram of each channel, with the counting of Pillow's ImageOps.equalize."""
     import torch
 
     del strengths
@@ -103,7 +103,7 @@ def _equalize(images: Tensor, strengths: Strengths) -> Tensor:
 
 
 def _posterize(images: Tensor, strengths: Strengths) -> Tensor:
-    """Only the high bits of each level: 8 of them down to 4."""
+    """Keep only the high bits of each level: 8 down to 4."""
     import torch
 
     dropped = torch.from_numpy(np.round(4 * np.abs(strengths)).astype(np.int64))[:, None, None, None]
@@ -111,12 +111,12 @@ def _posterize(images: Tensor, strengths: Strengths) -> Tensor:
 
 
 def _solarize(images: Tensor, strengths: Strengths) -> Tensor:
-    """Values at or above a threshold, 1 down to 0, are turned round."""
+    """Invert values at or above a threshold, which goes from 1 down to 0."""
     return (1 - images).where(images >= per_sample(1 - np.abs(strengths), images), images)
 
 
 def _sharpness(images: Tensor, strengths: Strengths) -> Tensor:
-    """The distance to a smoothed image (3 x 3, centre 5 of 13), times a factor; the outermost pixels stay."""
+    """Multiply the distance to a smoothed image (3 x 3, centre 5 of 13) by a factor; the outermost pixels stay."""
     height, width = images.shape[2:]
     if min(height, width) < 3:
         return images
@@ -132,7 +132,7 @@ def _sharpness(images: Tensor, strengths: Strengths) -> Tensor:
 
 
 def _levels(images: Tensor) -> Tensor:
-    """0 to 255, int64."""
+    """Return levels 0 to 255, int64."""
     return (images.clamp(0, 1) * 255).round().long()
 
 

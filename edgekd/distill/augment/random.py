@@ -1,7 +1,7 @@
-"""Random numbers by counting: a number depends on (seed, stream, sample) alone, not on what was drawn before.
+"""Counter-based random numbers: each depends on (seed, stream, sample) alone, not on earlier draws.
 
-SplitMix64's output function (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators") is used as
-a hash; it is exact in uint64, so every machine draws the same. Other distributions are inverse CDFs of it.
+The hash is SplitMix64's output function (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators");
+it is exact in uint64, so every machine draws the same. Other distributions are its inverse CDFs.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _MASK = 0xFFFFFFFFFFFFFFFF
 
 
 def random_bits(seed: int, stream: str, indices: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """64 random bits a sample (N,). Different streams of one seed are independent of each other."""
+    """Return 64 random bits for each sample (N,). Different streams of one seed are independent."""
     key = _mixed(np.array([(seed & _MASK) ^ (zlib.crc32(stream.encode()) * _GAMMA & _MASK)], np.uint64))
     return _mixed(key ^ _mixed(indices.astype(np.uint64)))
 
 
 def choices(seed: int, stream: str, indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """One of 0..count-1 a sample (N,), evenly (to within count / 2^32)."""
+    """Draw a number 0..count-1 for each sample (N,), uniform to within count / 2^32."""
     high = random_bits(seed, stream, indices) >> np.uint64(32)
     return ((high * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
 
@@ -37,33 +37,33 @@ def uniform(
     low: float | NDArray[np.float64] = 0.0,
     high: float | NDArray[np.float64] = 1.0,
 ) -> NDArray[np.float64]:
-    """A number between ``low`` and ``high`` a sample (N,), never at 0 or 1 of the way."""
+    """Draw a number between ``low`` and ``high`` for each sample (N,), never exactly at either end."""
     share = ((random_bits(seed, stream, indices) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
     return np.asarray(low + (high - low) * share, np.float64)
 
 
 def beta(seed: int, stream: str, indices: NDArray[np.int64], alpha: float) -> NDArray[np.float64]:
-    """A share from Beta(alpha, alpha) a sample (N,): near one half for a large alpha, near 0 or 1 for a small one."""
+    """Draw from Beta(alpha, alpha) for each sample (N,): near 0.5 for large alpha, near 0 or 1 for small alpha."""
     from scipy.special import betaincinv
 
     return np.asarray(betaincinv(alpha, alpha, uniform(seed, stream, indices)), np.float64)
 
 
 def many_bytes(seed: int, stream: str, indices: NDArray[np.int64], count: int) -> NDArray[np.uint8]:
-    """``count`` random bytes a sample (N, count)."""
+    """Return ``count`` random bytes for each sample (N, count)."""
     return _words(seed, stream, indices, -(-count // 8)).view(np.uint8)[:, :count]
 
 
 def many_normals(seed: int, stream: str, indices: NDArray[np.int64], count: int) -> NDArray[np.float32]:
-    """``count`` standard normal numbers a sample (N, count), each one of 65,536 quantiles.
+    """Return ``count`` standard normal numbers for each sample (N, count), from a table of 65,536 quantiles.
 
-    The table makes it fast and the same everywhere; its largest number is 4.3, its variance 1 to within 1e-4.
+    The table makes it fast and identical on every machine; its largest number is 4.3, its variance 1 to within 1e-4.
     """
     return _quantiles()[_words(seed, stream, indices, -(-count // 4)).view(np.uint16)[:, :count]]
 
 
 def _words(seed: int, stream: str, indices: NDArray[np.int64], count: int) -> NDArray[np.uint64]:
-    """The sample's own SplitMix64 sequence (N, count): its state goes up by gamma from one word to the next."""
+    """Return the sample's own SplitMix64 sequence (N, count): the state grows by gamma from one word to the next."""
     steps = np.arange(count, dtype=np.uint64) * np.uint64(_GAMMA)
     words = _mixed(random_bits(seed, stream, indices)[:, None] + steps)
     return words.astype("<u8", copy=False)  # its bytes are counted from the lowest on every machine

@@ -1,4 +1,4 @@
-"""Raw values as shares of their range, and back; sums over a sample that don't depend on its batch."""
+"""Conversion between raw values and shares of their range; statistics of a sample that don't depend on its batch."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ __all__ = ["as_raw", "as_shares", "per_sample", "rounded", "sample_means", "samp
 
 
 def as_shares(batch: Tensor, spec: InputSpec) -> Tensor:
-    """Raw values as float32: 0 at the low end of the raw range, 1 at the high end."""
+    """Convert raw values to float32 shares: 0 at the low end of the raw range, 1 at the high end."""
     low, high = spec.raw_range
     return (batch.float() - low) / (high - low)
 
 
 def as_raw(shares: Tensor, spec: InputSpec, dtype: torch.dtype) -> Tensor:
-    """Shares, clipped to 0..1, as raw values of a dtype; rounded where it holds whole numbers."""
+    """Convert shares, clipped to 0..1, to raw values of a dtype; rounded for integer types."""
     low, high = spec.raw_range
     return rounded(shares.clamp(0, 1) * (high - low) + low, dtype)
 
 
 def rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Float32 values in a dtype that holds their range."""
+    """Cast float32 values to a dtype that holds their range; rounded for integer types."""
     return values if dtype.is_floating_point else values.round().to(dtype)
 
 
 def per_sample(numbers: NDArray[np.floating], like: Tensor) -> Tensor:
-    """One number a sample as float32 (N, 1, 1, ...), to be multiplied with a batch."""
+    """Return the numbers, one for each sample, as float32 (N, 1, 1, ...) to multiply with a batch."""
     import torch
 
     return torch.from_numpy(numbers.astype(np.float32)).reshape(-1, *[1] * (like.ndim - 1))
 
 
 def sample_means(batch: Tensor) -> NDArray[np.float64]:
-    """Each sample's mean (N,). Summed row by row: torch divides a sum otherwise when the batch is small."""
+    """Return each sample's mean (N,). Summed row by row: torch splits a sum differently when the batch is small."""
     return np.asarray(_rows(batch).mean(axis=1), np.float64)
 
 
 def sample_variances(batch: Tensor) -> NDArray[np.float64]:
-    """Each sample's variance about its mean (N,)."""
+    """Return each sample's variance about its mean (N,)."""
     return np.asarray(_rows(batch).var(axis=1), np.float64)
 
 

@@ -1,4 +1,7 @@
-"""`resized_crop`: a part of the image enlarged to the image's own size (Szegedy et al. 2015, arXiv 1409.4842, 6)."""
+"""`resized_crop`: a random part of the image enlarged to its own size (Szegedy et al.
+
+2015, arXiv 1409.4842, section 6).
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ def _up_to_all(value: Any) -> Any:
 
 
 class ResizedCrop(ImageAugmentation):
-    """``area`` is the part's share of the image, [lowest, highest], or the lowest alone; ``aspect`` its width / height.
+    """Random resized crop.
+
+    ``area``: share of the image, [lowest, highest] or the lowest alone; ``aspect``: width / height.
 
     The paper's 0.08 is for photographs of 224 pixels; small images, which objects fill, keep more (0.3 to 0.7).
     """
@@ -36,7 +41,7 @@ class ResizedCrop(ImageAugmentation):
     aspect: Aspects = (0.75, 1.3333)
 
     def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """Each sample's part, bilinear (N, C, H, W)."""
+        """Return each sample's part, bilinear (N, C, H, W)."""
         height, width = batch.shape[2:]
         h, w = sides(seed, "resized_crop", indices, (height, width), self.area, self.aspect)
         matrices = np.zeros((len(indices), 2, 3))

@@ -1,4 +1,4 @@
-"""`rotate`: each image turned about its centre, with raw zeros where it does not reach."""
+"""`rotate`: rotate each image about its centre; pixels from outside the image are raw zeros."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["Rotate"]
 
 
 class Rotate(ImageAugmentation):
-    """By an angle of up to ``degrees`` either way, evenly; bilinear."""
+    """Rotation by a uniform angle of up to ``degrees`` in either direction; bilinear."""
 
     shorthand: ClassVar[str | None] = "degrees"
 
     degrees: Annotated[float, Field(gt=0, le=180)]
 
     def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """Each sample turned (N, C, H, W)."""
+        """Return each sample rotated (N, C, H, W)."""
         angles = uniform(seed, "rotate", indices, -self.degrees, self.degrees)
         return rounded(warped(batch, rotation(angles)), batch.dtype)

@@ -1,4 +1,4 @@
-"""`shift`: a signal that begins a little earlier or later. Moves along the last axis, which is time."""
+"""`shift`: shift a signal in time, along the last axis."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["Shift"]
 
 
 class Shift(PixelAugmentation):
-    """By whole steps, up to ``share`` of the length either way, evenly.
+    """Random shift by whole steps, uniform up to ``share`` of the length in either direction.
 
-    Raw zeros come in where the signal has moved away, or (``around``) what left at its other end.
+    The gap is filled with raw zeros, or (``around``) with the values that left at the other end.
     """
 
     shorthand: ClassVar[str | None] = "share"
@@ -32,7 +32,7 @@ class Shift(PixelAugmentation):
     around: bool = False
 
     def check(self, spec: TaskSpec) -> list[Problem]:
-        """Signals so short that nothing moves."""
+        """Return a problem if the signal is so short that nothing would move."""
         length = spec.input.shape[-1]
         if self._most(length):
             return super().check(spec)
@@ -40,7 +40,7 @@ class Shift(PixelAugmentation):
         return [Problem(message, f"use at least {1 / length:.3g}"), *super().check(spec)]
 
     def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """Each sample moved (N, ..., T)."""
+        """Return each sample shifted (N, ..., T)."""
         import torch
 
         length = batch.shape[-1]

@@ -1,7 +1,7 @@
-"""`specaugment`: bands of frequency and spans of time masked (Park et al. 2019, "SpecAugment", arXiv 1904.08779).
+"""`specaugment`: mask bands of frequency and spans of time (Park et al. 2019, "SpecAugment", arXiv 1904.08779).
 
-Without the paper's time warp, which its authors found to matter least. Frequency is the axis before the last, time
-the last.
+Without the paper's time warp, which its authors found to matter least. Frequency is the axis before the last, time the
+last.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ __all__ = ["SpecAugment"]
 
 
 class SpecAugment(PixelAugmentation):
-    """``frequency`` and ``time``: the widest mask in bins and steps. Left out, a quarter of the axis.
+    """SpecAugment. ``frequency`` and ``time``: widest mask in bins and steps; default a quarter of the axis.
 
-    Widths are drawn from 0 up, evenly. Masked values are the sample's mean. A signal without a frequency axis has its
-    time masked alone.
+    Widths are uniform from 0. Masked values become the sample's mean. A signal without a frequency axis is masked in
+    time only.
     """
 
     moves: ClassVar[bool] = False
@@ -39,7 +39,7 @@ class SpecAugment(PixelAugmentation):
     time_masks: NonNegativeInt = 1  # m_T
 
     def check(self, spec: TaskSpec) -> list[Problem]:
-        """Masks wider than their axis, or for an axis that is not there."""
+        """Return the masks that are wider than their axis, or whose axis does not exist."""
         problems, shape = super().check(spec), spec.input.shape
         if not is_image(spec) and self.frequency:
             problems.append(Problem(f"task `{spec.name}` has no frequency axis", "leave frequency out"))
@@ -51,7 +51,7 @@ class SpecAugment(PixelAugmentation):
         return problems
 
     def pixels(self, batch: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """Each sample with its masks (N, C, F, T), or (N, C, T)."""
+        """Return each sample with its masks (N, C, F, T), or (N, C, T)."""
         import torch
 
         masked = _masked(seed, "time", indices, batch.shape[-1], self.time, self.time_masks)[:, None, :]
@@ -66,7 +66,7 @@ class SpecAugment(PixelAugmentation):
 def _masked(
     seed: int, axis: str, indices: NDArray[np.int64], length: int, widest: int | None, masks: int
 ) -> NDArray[np.bool_]:
-    """Which places of an axis are masked in each sample (N, length)."""
+    """Return the mask (N, length) of an axis for each sample."""
     most = length // 4 if widest is None else widest
     places, masked = np.arange(length), np.zeros((len(indices), length), np.bool_)
     for number in range(masks):

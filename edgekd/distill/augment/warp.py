@@ -1,4 +1,4 @@
-"""Images seen through an affine map of the plane, with bilinear interpolation."""
+"""Affine image warps with bilinear interpolation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ __all__ = ["rotation", "warped"]
 def warped(
     batch: Tensor, matrices: NDArray[np.float64], outside: Literal["zeros", "border"] = "zeros", fill: float = 0.0
 ) -> Tensor:
-    """The pixel at (x, y) comes from matrix (2, 3) times (x, y, 1): float32 (N, C, H, W), with values not rounded.
+    """Warp images: the pixel at (x, y) is sampled at matrix (2, 3) times (x, y, 1).
 
-    x and y are pixels from the image's centre, to the right and down. ``zeros`` is ``fill`` beyond the image.
+    Returns float32 (N, C, H, W), not rounded.
+
+    x and y are pixels from the image's centre, to the right and down. With ``outside="zeros"``, pixels from beyond the
+    image are ``fill``.
     """
     import torch
 
@@ -37,7 +40,7 @@ def warped(
 
 
 def rotation(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Matrices (N, 2, 3) that turn an image counter-clockwise."""
+    """Return matrices (N, 2, 3) that rotate an image counter-clockwise."""
     angle = np.deg2rad(degrees)
     cosine, sine, zero = np.cos(angle), np.sin(angle), np.zeros_like(angle)
     return np.stack((np.stack((cosine, -sine, zero), axis=1), np.stack((sine, cosine, zero), axis=1)), axis=1)

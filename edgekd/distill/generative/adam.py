@@ -13,5 +13,8 @@ _BETAS = (0.5, 0.999)  # DCGAN's (arXiv 1511.06434): with 0.9 two networks that 
 
 
 def adversary(network: nn.Module, rate: float, average: float = 0.0) -> Learner:
-    """A network that plays against another, with the running average of its weights where ``average`` is a decay."""
+    """Return the learner of a network that plays against another.
+
+    ``average`` is the decay of the running average of its weights, 0 for none.
+    """
     return Learner(network, torch.optim.Adam(network.parameters(), lr=rate, betas=_BETAS), average=average)

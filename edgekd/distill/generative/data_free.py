@@ -1,9 +1,10 @@
-"""The recipe stage `data-free`: a student from the teacher alone. No training image is ever read.
+"""Data-free distillation, the recipe stage `data-free`: trains a student from the teacher alone, without training
+images.
 
-A generator draws images, the frozen teacher says what it thinks of them, the student learns that; the generator lives
-as long as the training (synthesis.py). It needs a teacher that can be differentiated. What the teacher's BatchNorm
-layers remember of its own training images is the best guide there is (objective.py): with it the images look like
-what the teacher was taught. Validation images, where the task has any, draw the curve and nothing else.
+A generator draws images, the frozen teacher labels them with its logits, the student learns these; the generator exists
+only during the training (synthesis.py). The teacher must be differentiable. The statistics that the teacher's BatchNorm
+layers keep of its training images are the most useful guide (objective.py): with them the images look like the
+teacher's training data. Validation images, if the task has any, are used for the learning curve only.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _OPEN = "use a teacher of kind torch, train, timm or huggingface: those are PyTo
 
 
 class Sketcher(Record):
-    """Options of the generator. ``latent`` is the noise's length; ``width`` the channels of its last hidden layer."""
+    """Options of the generator. ``latent``: length of the noise; ``width``: channels of the last hidden layer."""
 
     latent: PositiveInt = 100
     width: PositiveInt = 32
@@ -48,11 +49,11 @@ class Sketcher(Record):
 
 
 class DataFree(Record):
-    """Options of `data-free`. An epoch is ``rounds`` rounds: a generator's step, then ``student_steps`` of the student.
+    """Options of `data-free`. An epoch is ``rounds`` rounds of one generator step and ``student_steps`` student steps.
 
-    ``weights`` change single terms of the method's objective. ``bank`` is how many generated images are kept to learn
-    from: 10,000 with `combined`, none with `dafl` and `dfad`, as published. ``loss`` left out is `kd` alone, or with
-    `dfad` the mean difference of logits; where it has `ce`, labels are the teacher's first choices.
+    ``weights`` override single terms of the method's objective. ``bank`` is the number of generated images kept for
+    training: default 10,000 with `combined`, none with `dafl` and `dfad`, as published. ``loss`` defaults to `kd`
+    alone, or with `dfad` to the mean difference of logits; for `ce`, the labels are the teacher's top classes.
     """
 
     name: ClassVar[str] = "data-free"
@@ -78,12 +79,12 @@ class DataFree(Record):
 
     @property
     def objective(self) -> TermWeights:
-        """What the generator is asked for."""
+        """Weights of the generator's objective."""
         return PRESETS[self.method].but(**{str(term): weight for term, weight in self.weights.items()})
 
     @property
     def kept(self) -> int:
-        """Images in the bank."""
+        """Number of images in the bank."""
         return (_BANK if self.method == "combined" else 0) if self.bank is None else self.bank
 
     @model_validator(mode="after")
@@ -99,12 +100,12 @@ class DataFree(Record):
         return self
 
     def images(self, samples: int) -> int:
-        """That the student sees, all of them generated."""
+        """Return the number of images the student is trained on, all generated."""
         del samples
         return self.epochs * self.rounds * self.student_steps * self.batch_size
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
-        """Every reason it can't run: teacher, classes, inputs, annotations, losses, augmentation."""
+        """Return every reason the stage can't run: teacher, classes, inputs, annotations, losses, augmentation."""
         spec = context.task.spec
         problems = [*self._of_teacher(context), *image_problems(spec)]
         if student.task.head.classes != spec.head.classes or student.task.input.shape != spec.input.shape:
@@ -124,12 +125,12 @@ class DataFree(Record):
         return [*problems, *self.augment.check(spec)]
 
     def key(self, inputs: Digest) -> Digest:
-        """Of these options, this version of the code, and what goes in."""
+        """Return the digest of these options, the code version and the inputs."""
         options = self.model_dump(mode="json")
         return digest_json({"stage": self.name, "version": _VERSION, "options": options, "inputs": inputs})
 
     def run(self, student: Student, context: StageContext) -> Student:
-        """Train a copy. Resumes from ``context.folder``, and leaves ``pictures.png`` there.
+        """Train a copy. Resumes from ``context.folder`` and writes ``pictures.png`` there.
 
         Raises Interrupted, Diverged and ConfigurationError.
         """
@@ -184,7 +185,7 @@ class DataFree(Record):
         return problems
 
     def _validation(self, context: StageContext) -> Callable[[nn.Module], float] | None:
-        """How well a student does on the validation split; None where the task has none."""
+        """Return a function that scores a student on the validation split; None if the task has none."""
         from edgekd.distill.predict import validator
 
         try:
@@ -194,7 +195,7 @@ class DataFree(Record):
             return None
 
     def _view(self, spec: TaskSpec) -> View | None:
-        """How the student sees the bank's images, which are bytes whatever the task's own are."""
+        """Return the augmentation of the bank's images, which are bytes whatever the task's inputs are."""
         return self.augment.view(spec.but(input=spec.input.but(raw_dtype="uint8", raw_range=(0.0, 255.0))))
 
     def _loss(self) -> LossAt:
@@ -231,7 +232,7 @@ class DataFree(Record):
 
 
 def image_problems(spec: TaskSpec) -> Sequence[Problem]:
-    """Why a generator can't draw this task's inputs."""
+    """Return the reasons why a generator can't draw this task's inputs."""
     from edgekd.distill.generative.generator import SMALLEST_SIDE
 
     if not spec.plain:

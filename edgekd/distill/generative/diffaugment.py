@@ -1,8 +1,9 @@
-"""Changes that real and generated images go through alike before they are judged (Zhao et al. 2020, NeurIPS,
-"Differentiable augmentation for data-efficient GAN training", arXiv 2006.10738).
+"""DiffAugment: differentiable augmentation of real and generated images before the discriminator (Zhao et al.
 
-With few images a discriminator soon knows them by heart. Changing the real ones alone would have the changes copied;
-changing both, with gradients passing through, does not.
+2020, NeurIPS, "Differentiable augmentation for data-efficient GAN training", arXiv 2006.10738).
+
+With few images a discriminator soon memorizes them. If only the real images were augmented, the generator would copy
+the augmentation; augmenting both, with gradients passing through, avoids that.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ _SHIFT, _HOLE, _BRIGHTER = 1 / 8, 1 / 2, 0.5  # of a side, of a side, of the ran
 
 
 def changed(images: Tensor) -> Tensor:
-    """Images (N, C, H, W), about -1..1: brighter or darker, shifted, with a hole. Draws from torch's generator.
+    """Augment images (N, C, H, W), about -1..1: brightness, shift, cutout. Uses torch's global generator.
 
-    What comes in from outside and what the hole leaves is 0.
+    Pixels from outside the image and in the cutout are 0.
     """
     images = images + (torch.rand(len(images), 1, 1, 1).to(images) - 0.5) * (2 * _BRIGHTER)
     return images_with_hole(shifted(images))
 
 
 def shifted(images: Tensor) -> Tensor:
-    """Each image by up to an eighth of its sides, every way."""
+    """Shift each image by up to an eighth of its sides, in every direction."""
     count, _, height, width = images.shape
     down, right = max(1, round(height * _SHIFT)), max(1, round(width * _SHIFT))
     top = torch.randint(0, 2 * down + 1, (count, 1, 1)) + torch.arange(height).reshape(1, -1, 1)
@@ -36,7 +37,7 @@ def shifted(images: Tensor) -> Tensor:
 
 
 def images_with_hole(images: Tensor) -> Tensor:
-    """A rectangle of half the sides set to 0, anywhere, partly outside too."""
+    """Set a rectangle of half the sides to 0, at a random place, possibly partly outside."""
     count, _, height, width = images.shape
     tall, wide = round(height * _HOLE), round(width * _HOLE)
     top = torch.randint(0, height + 1, (count, 1)) - tall // 2

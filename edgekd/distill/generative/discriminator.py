@@ -1,8 +1,10 @@
-"""Tells real images from generated ones: strided convolutions with spectral normalisation (Miyato et al. 2018,
-"Spectral normalization for generative adversarial networks", arXiv 1802.05957).
+"""Discriminator of real and generated images: strided convolutions with spectral normalisation (Miyato et al.
 
-It is told how much the images of a batch differ, too (Karras et al. 2018, "Progressive growing of GANs", arXiv
-1710.10196): without that, on a hundred digits, the generator soon drew one image whatever the noise.
+2018, "Spectral normalization for generative adversarial networks", arXiv 1802.05957).
+
+A minibatch standard deviation channel shows it how much the images of a batch differ (Karras et al. 2018, "Progressive
+growing of GANs", arXiv 1710.10196): without it, on a hundred digits, the generator soon drew one image whatever the
+noise.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ _END = 4  # pixels a side that are judged together
 
 
 class Discriminator(nn.Module):
-    """Images (N, C, H, W), about -1..1, to scores (N,): above 0 for real. ``width`` is the first layer's channels."""
+    """Maps images (N, C, H, W), about -1..1, to scores (N,), above 0 for real.
+
+    ``width``: channels of the first layer.
+    """
 
     def __init__(self, spec: InputSpec, width: int = 32) -> None:
         super().__init__()
@@ -41,7 +46,7 @@ class Discriminator(nn.Module):
 
 
 class _Spread(nn.Module):
-    """One more channel: the batch's mean deviation from its own mean, the same everywhere."""
+    """Append a constant channel: the mean standard deviation over the batch."""
 
     def forward(self, features: Tensor) -> Tensor:
         spread = (features.var(0, correction=0) + 1e-8).sqrt().mean()

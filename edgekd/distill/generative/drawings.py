@@ -1,4 +1,4 @@
-"""Generated images on disk: one safetensors file in a folder of its own (see gan_augment.py)."""
+"""Generated images on disk: one safetensors file in its own folder (see gan_augment.py)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGES_FILE = "images.safetensors"
 
 
 def kept_images(folder: Path, count: int) -> NDArray[np.generic] | None:
-    """The first ``count`` of a folder's images; None where there are fewer, or the file is damaged."""
+    """Read the first ``count`` images of a folder; None if there are fewer or the file is damaged."""
     path = folder / IMAGES_FILE
     try:
         images = load(path.read_bytes())["images"] if path.is_file() else None
@@ -29,7 +29,7 @@ def kept_images(folder: Path, count: int) -> NDArray[np.generic] | None:
 
 
 def keep_images(folder: Path, raw: Tensor, spec: InputSpec) -> NDArray[np.generic]:
-    """Images (N, C, H, W) written down in the input's raw type, and returned so. Raises OSError."""
+    """Write images (N, C, H, W) in the input's raw type, and return them so. Raises OSError."""
     values = raw.cpu().numpy()
     low, high = spec.raw_range
     images: NDArray[np.generic] = values

@@ -1,10 +1,11 @@
-"""A generator taught by a few real images and a discriminator (Goodfellow et al. 2014; hinge loss: Lim & Ye 2017, arXiv
-1705.02894).
+"""GAN training: a generator learns from a few real images and a discriminator (Goodfellow et al.
+
+2014; hinge loss: Lim & Ye 2017, arXiv 1705.02894).
 
     discriminator:  mean max(0, 1 - D(real)) + mean max(0, 1 + D(generated))
     generator:     -mean D(generated)
 
-What both see goes through differentiable changes. The generator handed back is the running average of its weights.
+Both kinds of images go through differentiable augmentation. The returned generator is the running average of weights.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class Contest:
-    """How to train. ``digest`` tells the checkpoints of one training from another's."""
+    """Training plan of a generator. ``digest`` distinguishes the checkpoints of different trainings."""
 
     digest: Digest
     steps: int
@@ -57,10 +58,10 @@ def learn_to_draw(
     progress: Callable[[int, int, str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Generator:
-    """A generator in eval mode, from real images (N, C, H, W) in raw units of any type.
+    """Train a generator on real images (N, C, H, W) in raw units of any type; returned in eval mode.
 
-    ``progress`` gets steps done, steps in all, and a note. Raises Interrupted on ``stop()``, after writing a
-    checkpoint to ``folder``, and Diverged.
+    ``progress`` gets steps done, steps in all, and a note. Raises Interrupted on ``stop()``, after writing a checkpoint
+    to ``folder``, and Diverged.
     """
     start = started(folder, plan.digest, Position[CurvePoint], Execution)
     game = _Game(real, spec, plan)
@@ -83,19 +84,19 @@ def learn_to_draw(
 
 
 def drawn(generator: Generator, count: int, seed: int) -> Tensor:
-    """Images (count, C, H, W) in raw units, float32. The first k are the same whatever ``count`` is."""
+    """Generate images (count, C, H, W) in raw units, float32. The first k are the same for any ``count``."""
     noise = torch.randn((count, generator.latent), generator=torch.Generator().manual_seed(seed_of(seed, 2**33)))
     with torch.no_grad():
         return torch.cat([generator(noise[start : start + _BATCH]) for start in range(0, count, _BATCH)])
 
 
 def critic_loss(real: Tensor, generated: Tensor) -> Tensor:
-    """The discriminator's hinge loss from its scores (N,): 0 where all real are above 1, all generated below -1."""
+    """Return the discriminator's hinge loss from scores (N,): 0 if all real are above 1 and all generated below -1."""
     return functional.relu(1 - real).mean() + functional.relu(1 + generated).mean()
 
 
 class _Game:
-    """Both networks, and what they do in a step."""
+    """Generator and discriminator, and one training step of both."""
 
     def __init__(self, real: Tensor, spec: InputSpec, plan: Contest) -> None:
         self.real, self.spec, self.plan = real, spec, plan
@@ -107,7 +108,7 @@ class _Game:
         self.judging = adversary(self.critic, _FASTER * plan.learning_rate)
 
     def step(self, at: StepIndex) -> Mapping[str, Tensor]:
-        """One step of the discriminator, then one of the generator."""
+        """Do one step of the discriminator, then one of the generator."""
         with torch.no_grad():
             generated = self._scaled(self.generator(self.generator.noise(self.plan.batch_size)))
         loss = critic_loss(self.critic(changed(self._real())), self.critic(changed(generated)))
@@ -124,6 +125,6 @@ class _Game:
         return torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(-1), images)
 
     def _scaled(self, raw: Tensor) -> Tensor:
-        """From the raw range to -1..1."""
+        """Scale from the raw range to -1..1."""
         low, high = self.spec.raw_range
         return (raw - low) * (2.0 / (high - low)) - 1.0

@@ -1,12 +1,12 @@
-"""The recipe stage `gan-augment`: where images are few, a generator learns from them and draws more.
+"""GAN augmentation, the recipe stage `gan-augment`: a generator trained on a small training split draws more images.
 
-The teacher labels what was drawn, and `distill` goes on with real and drawn images together: all its options are this
-stage's too. What the teacher knows beyond the few images at hand, it can say about images like them (Liu et al.
-2018, "Teacher-student compression with generative adversarial networks", arXiv 1812.02271). The generator is trained
-once for all students of a project, and what it drew is kept beside the teacher's answers in the cache::
+The teacher labels the drawn images, and `distill` goes on with real and drawn images together; this stage has all its
+options. So the student learns what the teacher knows about images like the few at hand (Liu et al. 2018,
+"Teacher-student compression with generative adversarial networks", arXiv 1812.02271). The generator is trained once for
+all students of a project, and its images are stored in the cache beside the teacher's logits::
 
     CACHE/generated/KEY/images.safetensors    `images` (N, C, H, W) in the task's raw type
-    CACHE/generated/KEY/checkpoint.safetensors    while it learns
+    CACHE/generated/KEY/checkpoint.safetensors    during the training
     CACHE/generated/KEY.lock
 """
 
@@ -38,9 +38,9 @@ _SHOWN = 64
 
 
 class Gan(Record):
-    """Options of the generator and its discriminator. ``width`` is the generator's last hidden layer's channels.
+    """Options of the generator and its discriminator. ``width``: channels of the generator's last hidden layer.
 
-    The discriminator learns at four times ``learning_rate``.
+    The discriminator's learning rate is four times ``learning_rate``.
     """
 
     steps: PositiveInt = 2000
@@ -51,7 +51,7 @@ class Gan(Record):
 
 
 class GanAugment(Distill):
-    """Options of `gan-augment`: those of `distill`, the generator's, and how many images are drawn a real one."""
+    """Options of `gan-augment`: those of `distill`, the generator's, and the ratio of drawn to real images."""
 
     name: ClassVar[str] = "gan-augment"
 
@@ -59,22 +59,22 @@ class GanAugment(Distill):
     gan: Gan = Gan()
 
     def images(self, samples: int) -> int:
-        """That the student sees, drawn and real."""
+        """Return the number of images the student is trained on, drawn and real."""
         return round(samples * (1 + self.ratio)) * self.epochs
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
-        """What `distill` finds, and: a teacher to label, images that a generator can draw."""
+        """Return the problems of `distill`, a missing teacher, and images that a generator can't draw."""
         problems = [*super().check(student, context), *image_problems(context.task.spec)]
         if context.teacher is None and not self.loss.needs_teacher:
             problems.append(Problem("gan-augment: there is no teacher to label what is drawn", "add a teacher"))
         return problems
 
     def key(self, inputs: Digest) -> Digest:
-        """Of these options, this version of the code, and what goes in."""
+        """Return the digest of these options, the code version and the inputs."""
         return digest_json({"version": _VERSION, "distill": super().key(inputs)})
 
     def run(self, student: Student, context: StageContext) -> Student:
-        """Train a copy. Resumes from ``context.folder``, and leaves ``pictures.png`` there.
+        """Train a copy. Resumes from ``context.folder`` and writes ``pictures.png`` there.
 
         Raises Interrupted, Diverged and ConfigurationError.
         """
@@ -91,7 +91,7 @@ class GanAugment(Distill):
         return trained
 
     def prepare(self, context: StageContext) -> None:
-        """The images, and the teacher's answers to every view of them and of the real ones."""
+        """Generate the images, and compute the teacher's logits for every view of them and of the real ones."""
         if context.teacher is not None:
             super().prepare(self._enlarged(context, self._images(context)))
 
@@ -110,7 +110,7 @@ class GanAugment(Distill):
         return replace(context, task=_Enlarged(context.task, split))
 
     def _images(self, context: StageContext) -> NDArray[np.generic]:
-        """Drawn images (N, C, H, W) in the task's raw type: kept ones, or a generator is trained for them now."""
+        """Return drawn images (N, C, H, W) in the task's raw type: stored ones, or from a generator trained now."""
         from filelock import FileLock
 
         from edgekd.distill.checkpoint import CHECKPOINT_FILE

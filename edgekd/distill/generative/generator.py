@@ -1,8 +1,8 @@
-"""A small network that draws images from noise, as long as a training lasts (Radford et al. 2016, arXiv 1511.06434).
+"""Generator of images from noise, used only during a training (DCGAN, Radford et al. 2016, arXiv 1511.06434).
 
-A linear layer to a few pixels, then nearest-neighbour doublings and 3 x 3 convolutions with BatchNorm (deconvolutions
-leave checkerboards). As in DAFL (Chen et al. 2019) the image is squashed into its range at the end, so that every
-image drawn is one a sensor could have given.
+A linear layer to a few pixels, then nearest-neighbour upsampling and 3 x 3 convolutions with BatchNorm (deconvolutions
+leave checkerboards). As in DAFL (Chen et al. 2019) a sigmoid bounds the output, so that every image is one a sensor
+could have given.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _DOUBLINGS = 2  # at least
 
 
 class Generator(nn.Module):
-    """Noise (N, latent) to raw-unit float32 images (N, C, H, W), strictly within the input's raw range.
+    """Maps noise (N, latent) to float32 images (N, C, H, W) in raw units, strictly within the input's raw range.
 
-    ``width`` is the channels of the last hidden layer; those before it have twice as many.
+    ``width``: channels of the last hidden layer; those before it have twice as many.
     """
 
     def __init__(self, spec: InputSpec, latent: int = 100, width: int = 32) -> None:
@@ -47,7 +47,7 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def noise(self, count: int) -> Tensor:
-        """Standard normal (count, latent) from torch's global generator, on the network's device."""
+        """Return standard normal noise (count, latent) from torch's global generator, on the network's device."""
         return torch.randn(count, self.latent).to(self.linear.weight.device)
 
     def forward(self, noise: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class Generator(nn.Module):
 
 
 def _beginning(spec: InputSpec) -> nn.BatchNorm2d:
-    """A last normalisation after which the first images have about the task's own mean and deviation, a channel."""
+    """Return a last BatchNorm that gives the first images about the task's mean and deviation in each channel."""
     low, high = spec.raw_range
     norm = nn.BatchNorm2d(spec.shape[0])
     mean = ((torch.tensor(spec.mean) - low) / (high - low)).clamp(0.02, 0.98).expand(spec.shape[0])

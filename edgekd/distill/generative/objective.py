@@ -1,11 +1,11 @@
-"""What a generator is asked for, as weights of terms. Three papers' choices, and one that takes from all of them.
+"""Objective of a generator: presets of term weights, after three papers and a combination of them.
 
 ``dafl``: Chen et al. 2019, "Data-free learning of student networks" (ICCV, arXiv 1904.01186). ``dfad``: Fang et al.
-2019, "Data-free adversarial distillation" (arXiv 1912.11006). Either with the BatchNorm statistics of Yin et al. 2020,
-"Dreaming to distill" (CVPR, arXiv 1912.08795), where ``bn`` is above 0. ``combined``: sure and even answers from DAFL,
-a search for disagreement from DFAD, BatchNorm statistics, and a bank of images: the ingredients of CMI (Fang et al.
-2021, arXiv 2105.08584) and "Up to 100x faster data-free knowledge distillation" (Fang et al. 2022, AAAI, arXiv
-2112.06253), without the first one's contrast and the second one's meta-learning.
+2019, "Data-free adversarial distillation" (arXiv 1912.11006). Both with the BatchNorm statistics of Yin et al. 2020,
+"Dreaming to distill" (CVPR, arXiv 1912.08795), if ``bn`` is above 0. ``combined``: confident and balanced classes from
+DAFL, a search for disagreement from DFAD, BatchNorm statistics, and a bank of images: the ingredients of CMI (Fang et
+al. 2021, arXiv 2105.08584) and "Up to 100x faster data-free knowledge distillation" (Fang et al. 2022, AAAI, arXiv
+2112.06253), without the contrastive loss of the first and the meta-learning of the second.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Term = Literal["one_hot", "activation", "balance", "distance", "disagreement", "
 
 
 class TermWeights(Record):
-    """Weights of the terms (terms.py, statistics.py)."""
+    """Weights of the generator's terms (terms.py, statistics.py)."""
 
     one_hot: NonNegativeFloat = 0.0
     activation: NonNegativeFloat = 0.0
@@ -37,13 +37,16 @@ class TermWeights(Record):
 
     @property
     def asks_student(self) -> bool:
-        """Whether the student's answers are needed."""
+        """True if a term needs the student's logits."""
         return self.distance > 0 or self.disagreement > 0
 
     def __call__(
         self, teacher: Tensor, student: Tensor | None, features: Tensor | None, statistics: Tensor | None
     ) -> Tensor:
-        """Scalar. Logits (N, C), features (N, D); what has no weight may be None."""
+        """Return the weighted sum, a scalar.
+
+        Logits (N, C), features (N, D); inputs of terms without weight may be None.
+        """
         from edgekd.distill.generative import terms
 
         total = 0.0 * teacher.sum()

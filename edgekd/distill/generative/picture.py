@@ -1,4 +1,4 @@
-"""A PNG of what a generator draws, by the standard library alone (PNG specification, third edition, W3C 2025)."""
+"""Sample grid of generated images as a PNG, by the standard library (PNG specification, third edition, W3C 2025)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _GAP, _GAP_SHADE, _SMALLEST = 2, 255, 32
 
 
 def write_pictures(folder: Path, images: Tensor, spec: InputSpec) -> None:
-    """Raw-unit images (N, C, H, W) as a grid in ``pictures.png``, the raw range's ends black and white."""
+    """Write images (N, C, H, W) in raw units as a grid to ``pictures.png``; the raw range is black to white."""
     from edgekd.distill.generative.bank import to_bytes
 
     write_bytes(folder / PICTURES_FILE, png(grid(to_bytes(images, spec).cpu().numpy())))
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """The file's bytes for grey (H, W) or colour (H, W, 3) pixels."""
+    """Return the PNG file's bytes for grey (H, W) or colour (H, W, 3) pixels."""
     height, width = pixels.shape[:2]
     colour = 2 if pixels.ndim == 3 else 0
     rows = np.ascontiguousarray(pixels).reshape(height, -1)
@@ -41,9 +41,9 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def grid(images: NDArray[np.uint8], columns: int = 8) -> NDArray[np.uint8]:
-    """Images (N, C, H, W) side by side, as (H', W') for one channel or (H', W', 3).
+    """Arrange images (N, C, H, W) in a grid: (H', W') for one channel, (H', W', 3) for three.
 
-    Small images are enlarged by whole pixels. Of other than three channels, the first alone is shown.
+    Small images are enlarged by whole pixels. If there are other than three channels, only the first is shown.
     """
     shown = images if images.shape[1] == 3 else images[:, :1]
     scale = max(1, _SMALLEST // min(shown.shape[2:]))

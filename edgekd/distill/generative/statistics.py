@@ -1,9 +1,10 @@
-"""How far a batch is from what the teacher's BatchNorm layers saw in training (DeepInversion, arXiv 1912.08795).
+"""BatchNorm statistics loss: distance of a batch from the teacher's running statistics (DeepInversion, arXiv
+1912.08795).
 
     sum over layers of  || mean(batch) - running mean ||_2 + || variance(batch) - running variance ||_2
 
-The running statistics are all that a trained network keeps of its images. The variance is the biased one, as
-BatchNorm normalises with; what a layer keeps is the unbiased one, which is nearly the same.
+The running statistics are all that a trained network keeps of its images. The variance is the biased one, which
+BatchNorm normalises with; a layer keeps the unbiased one, which is nearly the same.
 """
 
 from __future__ import annotations
@@ -21,18 +22,21 @@ __all__ = ["Observed", "classifier_of", "moments", "norms_of"]
 
 
 def norms_of(network: nn.Module) -> Sequence[_BatchNorm]:
-    """The layers with running statistics, in the order they were made."""
+    """Return the layers with running statistics, in order of construction."""
     return [part for part in network.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
 
 
 def classifier_of(network: nn.Module) -> nn.Linear | None:
-    """The last linear layer; None where there is none."""
+    """Return the last linear layer; None if there is none."""
     linear = [part for part in network.modules() if isinstance(part, nn.Linear)]
     return linear[-1] if linear else None
 
 
 class Observed:
-    """Watches what goes into a network's BatchNorm layers and its last linear layer. A context: hooks never stay."""
+    """Record the inputs of a network's BatchNorm layers and its last linear layer.
+
+    A context manager: hooks are always removed.
+    """
 
     def __init__(self, network: nn.Module, statistics: bool = True, features: bool = False) -> None:
         self._norms = norms_of(network) if statistics else ()
@@ -54,12 +58,12 @@ class Observed:
             handle.remove()
 
     def statistics(self) -> Tensor:
-        """The sum over all layers that the last forward pass went through; forgets them."""
+        """Return the sum over all layers of the last forward pass, and clear it."""
         terms, self._terms = self._terms, []
         return torch.stack(terms).sum() if terms else torch.zeros(())
 
     def features(self) -> Tensor:
-        """What the last linear layer took (N, D). Raises RuntimeError where nothing reached it."""
+        """Return the input of the last linear layer (N, D). Raises RuntimeError if no forward pass reached it."""
         if self._features is None:
             raise RuntimeError("no forward pass reached a linear layer")
         taken, self._features = self._features, None
@@ -77,7 +81,7 @@ class Observed:
 
 
 class _Moments(torch.autograd.Function):
-    """By hand: `torch.var_mean` over these axes takes ten times as long on a CPU (torch 2.13)."""
+    """Hand-written moments: `torch.var_mean` over these axes takes ten times as long on a CPU (torch 2.13)."""
 
     @staticmethod
     def forward(context: Any, batch: Tensor, origin: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,13 +102,13 @@ class _Moments(torch.autograd.Function):
 
 
 def moments(batch: Tensor, origin: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean less ``origin`` and biased variance, a channel (C,), float32, of (N, C, ...) of any float type."""
+    """Return mean less ``origin`` and biased variance by channel, each (C,) float32, of (N, C, ...), any float type."""
     offset, variance = _Moments.apply(batch, origin)  # type: ignore[no-untyped-call]
     return offset, variance
 
 
 def _along(channel: Tensor, batch: Tensor) -> Tensor:
-    """A value a channel, in the batch's type and shaped to go with it."""
+    """Broadcast values of channels (C,) to the batch's type and rank."""
     return channel.to(batch.dtype).reshape(1, -1, *(1,) * (batch.ndim - 2))
 
 

@@ -1,7 +1,8 @@
-"""A generator and a student, turn by turn, with a frozen teacher between them. Knows neither tasks nor recipes.
+"""Data-free training loop: alternating steps of a generator and a student with a frozen teacher.
 
-A round: one step of the generator on fresh noise; its images go to the bank; then some steps of the student on images
-of the bank (without one: on fresh images), as the teacher sees them.
+Each round is one step of the generator on fresh noise; its images go to the bank; then some steps of the student on
+images of the bank (without a bank: on fresh images), labelled by the teacher. The module depends on neither tasks nor
+recipes.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _SHOWN = 64
 
 @dataclass(frozen=True)
 class SynthesisPlan:
-    """How to train. ``digest`` tells the checkpoints of one training from another's."""
+    """Training plan. ``digest`` distinguishes the checkpoints of different trainings."""
 
     digest: Digest
     epochs: int
@@ -70,7 +71,7 @@ class SynthesisPlan:
 
 @dataclass(frozen=True)
 class Invented:
-    """The student, in eval mode on the CPU; the generator's last images (64, C, H, W) in raw units; the curve."""
+    """Result: the student, in eval mode on the CPU; the last generated images (64, C, H, W) in raw units; the curve."""
 
     module: nn.Module
     images: Tensor
@@ -89,7 +90,7 @@ def invent(
     progress: Callable[[int, int, str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Invented:
-    """Train ``module`` itself (pass a copy), going on from a checkpoint of the same plan in ``folder``.
+    """Train ``module`` in place (pass a copy), resuming from a checkpoint of the same plan in ``folder``.
 
     ``progress`` gets rounds done, rounds in all, and a note. Raises Interrupted on ``stop()``, after writing a
     checkpoint, and Diverged.
@@ -124,7 +125,7 @@ def invent(
 
 
 class _Invention:
-    """The networks of one training, and what they do in a round. It computes where the teacher's network is."""
+    """Networks of one training, and one round of it. Computes on the device of the teacher's network."""
 
     def __init__(
         self,
@@ -162,16 +163,16 @@ class _Invention:
             self.batch = len(batches_of(torch.arange(plan.batch_size), 1, device)[0])
 
     def state(self) -> dict[str, Stateful | Tensor]:
-        """All that rounds change."""
+        """Return everything that rounds change."""
         learners: dict[str, Stateful | Tensor] = {"student": self.student, "generator": self.drawing}
         return learners if self.bank is None else {**learners, "bank": self.bank}
 
     def begin(self, epoch: int) -> None:
-        """Move what is scheduled."""
+        """Update the scheduled loss."""
         self.now = self.loss(epoch / max(1, self.plan.epochs - 1))
 
     def step(self, at: StepIndex) -> Mapping[str, Tensor]:
-        """A round: one step of the generator, and the student's."""
+        """Do a round: one step of the generator, then the student's steps."""
         images = self._draw(at.number)
         if self.bank is not None:
             self.bank.add(images)
@@ -180,14 +181,14 @@ class _Invention:
         return {"loss": torch.stack(losses).sum()}
 
     def shown(self) -> Tensor:
-        """Images (64, C, H, W) in raw units, of the generator as it is at the end."""
+        """Return images (64, C, H, W) in raw units from the generator as it is now."""
         with self.execution.on_threads(), torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed_of(self.plan.seed, self.plan.epochs * self.plan.rounds))
             images: Tensor = self.generator(self.generator.noise(_SHOWN)).cpu()
         return images
 
     def close(self, epoch: Epoch) -> CurvePoint:
-        """The epoch's point of the curve."""
+        """Return the epoch's point of the learning curve."""
         steps = self.plan.rounds * self.plan.student_steps
         return CurvePoint(
             epoch=epoch.number,
@@ -198,7 +199,7 @@ class _Invention:
         )
 
     def _draw(self, number: int) -> Tensor:
-        """Images (N, C, H, W) in raw units, and the generator a step further."""
+        """Do a step of the generator, and return its images (N, C, H, W) in raw units."""
         objective = self.plan.objective
         self.module.eval()  # its running statistics are of what it learns from
         with Observed(self.network, objective.bn > 0, objective.activation > 0) as seen, self._autocast():
@@ -222,7 +223,7 @@ class _Invention:
         return value.detach()
 
     def _lesson(self, number: int) -> Tensor:
-        """What the student sees in one step: raw-unit float32 (N, C, H, W)."""
+        """Return the student's inputs for one step: float32 (N, C, H, W) in raw units."""
         if self.bank is None:
             drawn: Tensor = self.generator(self.generator.noise(self.batch)).float()
             if self.view is None:
@@ -237,7 +238,7 @@ class _Invention:
         return to_raw(seen.to(self.device), self.spec)
 
     def _answered(self, images: Tensor) -> Tensor:
-        """The student's logits, differentiable down to the images."""
+        """Return the student's logits, differentiable with respect to the images."""
         answers: Tensor = self.module(self.normalise(images, self.execution.memory_format))
         return answers
 
@@ -245,13 +246,13 @@ class _Invention:
         return torch.autocast(self.device.type, torch.bfloat16, self.execution.precision == "bfloat16")
 
     def note(self, at: Progress[CurvePoint]) -> str:
-        """Epoch, speed and validation."""
+        """Format epoch, speed and validation score."""
         images = at.steps_per_s * self.plan.student_steps * self.batch
         epoch = min(len(at.points) + 1, self.plan.epochs)
         return f"epoch {epoch}/{self.plan.epochs}, {images:,.0f} generated images/s{last_score(at.points)}"
 
     def diagnosis(self, epoch: int) -> tuple[str, str]:
-        """What went wrong, and what to do."""
+        """Return problem and remedy of a divergence."""
         return (
             f"the loss became NaN or infinite in epoch {epoch + 1} of {self.plan.epochs}",
             f"lower learning_rate (it is {self.plan.learning_rate:g}) or generator.learning_rate "

@@ -1,4 +1,5 @@
-"""Training several heads at once: what each learns from labels and from a teacher, and what each is worth.
+"""Training of several heads: loss on labels, distillation from a teacher, and loss balancing.
 
-`objective` is all that a training loop needs to know: raw answers, labels and a teacher's raw answers, to one number.
+`objective` is the only interface of a training loop: raw outputs, labels and the teacher's raw outputs to one loss for
+each head.
 """

@@ -1,4 +1,4 @@
-"""What training knows of one kind of head."""
+"""Training interface of one kind of head: loss on labels, and the logits to distil."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BalanceName = Literal["none", "uncertainty", "gradnorm"]
 
 @dataclass(frozen=True)
 class HeadLogits:
-    """A head's answers as a loss on logits takes them, and what else of them is to be like the teacher's."""
+    """Logits of a head as a loss takes them, and an additional distillation term."""
 
     student: Tensor  # (M, C), raw
     teacher: Tensor  # (M, C), raw
@@ -32,7 +32,10 @@ class HeadLogits:
     of: Answers = "classes"
 
     def by(self, loss: Loss) -> Tensor:
-        """What a loss makes of it, a scalar. Raises ValueError where it has no form for such answers."""
+        """Return a loss of these logits, a scalar.
+
+        Raises ValueError if the loss has no form for this kind of output.
+        """
         if self.of == "classes":
             value = loss(self.student, self.teacher, self.labels)
         elif self.of == "labels" and isinstance(loss, OfLabels):
@@ -45,14 +48,14 @@ class HeadLogits:
 
 
 class HeadTraining(Protocol):
-    """One kind of head, written once."""
+    """Training of one kind of head."""
 
     def label_loss(self, head: HeadSpec, raw: Sequence[Tensor], labels: Tensor) -> Tensor | None:
-        """Scalar over the samples that carry the label; None where none does."""
+        """Return the scalar mean over labelled samples; None if no sample is labelled."""
         ...
 
     def comparison(
         self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
     ) -> HeadLogits | None:
-        """What losses between student and teacher are given; None where there is nothing to compare."""
+        """Return the inputs of distillation losses; None if there is nothing to compare."""
         ...

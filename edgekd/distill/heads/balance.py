@@ -1,11 +1,11 @@
-"""What each head's loss is worth beside the others, and how that changes while they train.
+"""Loss balancing between heads, and how the weights change during a training.
 
-- ``none``: as much as its weight says.
+- ``none``: fixed weights.
 - ``uncertainty`` (Kendall, Gal & Cipolla 2018, "Multi-task learning using uncertainty to weigh losses", arXiv
   1705.07115, equation 10, its term for a classification): exp(-s) L + s / 2 with a trained s for each head, 0 at first.
-- ``gradnorm`` (Chen et al. 2018, "GradNorm", arXiv 1711.02257): weights follow from the wish that each head pulls at
-  the trunk's last layer alike, heads that learn more slowly a little more (alpha = 0.5). A step of theirs (a rate of
-  0.025) is taken at each step of the training; they always add up to the number of heads.
+- ``gradnorm`` (Chen et al. 2018, "GradNorm", arXiv 1711.02257): weights are adjusted so that the gradients of all heads
+  at the trunk's last layer have similar norms, larger for heads that learn more slowly (alpha = 0.5). Each training
+  step takes one of its steps (rate 0.025); the weights always sum to the number of heads.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ _LEAST = 0.05  # of an even share: the paper has no floor, and a step could turn
 
 
 class Balance(nn.Module):
-    """The heads' losses as they are."""
+    """No balancing: the heads' losses are unchanged."""
 
     def forward(self, losses: Sequence[Tensor | None], shared: Sequence[Tensor]) -> list[Tensor | None]:
-        """What to add up: a scalar a head. None stands for a head with nothing to learn in this batch.
+        """Return the weighted loss of each head, a scalar. None stands for a head without labels in this batch.
 
-        ``shared`` are weights that every head's loss depends on.
+        ``shared`` are weights on which every head's loss depends.
         """
         del shared
         return list(losses)
 
 
 class Uncertainty(Balance):
-    """With one trained parameter a head."""
+    """Uncertainty weighting with one trained parameter for each head."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()
         self.logs = nn.Parameter(torch.zeros(heads))
 
     def forward(self, losses: Sequence[Tensor | None], shared: Sequence[Tensor]) -> list[Tensor | None]:
-        """A scalar a head."""
+        """Return the weighted loss of each head, a scalar."""
         del shared
         pairs = zip(self.logs, losses, strict=True)
         return [None if loss is None else torch.exp(-log) * loss + log / 2 for log, loss in pairs]
 
 
 class GradNorm(Balance):
-    """With one weight a head, kept in a buffer: no optimizer sees it."""
+    """GradNorm with one weight for each head, kept in a buffer so that no optimizer changes it."""
 
     weights: Tensor
     first: Tensor
@@ -61,7 +61,10 @@ class GradNorm(Balance):
         self.register_buffer("first", torch.full((heads,), float("nan")))
 
     def forward(self, losses: Sequence[Tensor | None], shared: Sequence[Tensor]) -> list[Tensor | None]:
-        """A scalar a head. In training mode the weights take a step first, if every head has something to learn."""
+        """Return the weighted loss of each head.
+
+        In training mode, first update the weights if every head has a loss.
+        """
         there = [loss for loss in losses if loss is not None]
         if self.training and torch.is_grad_enabled() and shared and len(there) == len(losses):
             self._step(there, shared)
@@ -88,7 +91,7 @@ class GradNorm(Balance):
 
 
 def balance_of(name: BalanceName, heads: int) -> Balance:
-    """The one of that name."""
+    """Return the balance of this name."""
     if name == "uncertainty":
         return Uncertainty(heads)
     return GradNorm(heads) if name == "gradnorm" else Balance()

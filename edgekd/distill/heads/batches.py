@@ -1,4 +1,4 @@
-"""Batches of several heads as a training loop passes them on: mappings by name where a plain task has one tensor."""
+"""Batches of several heads: mappings by name where a plain task has one tensor."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ _LEFT = 0.4  # of a box: with less of it in the picture, it is passed over
 
 
 def chosen(labels: Batched, indices: Tensor) -> Batched:
-    """The labels of some samples."""
+    """Select the labels of the samples ``indices``."""
     if isinstance(labels, Tensor):
         return labels.index_select(0, indices)
     return {name: each.index_select(0, indices) for name, each in labels.items()}
 
 
 def placed(values: Batched, device: torch.device) -> Batched:
-    """On a device."""
+    """Move values to a device."""
     if isinstance(values, Tensor):
         return values.to(device, non_blocking=True)
     return {name: each.to(device, non_blocking=True) for name, each in values.items()}
 
 
 def floats(outputs: Batched) -> Batched:
-    """As float32, whatever precision a module computed in."""
+    """Convert outputs to float32."""
     return outputs.float() if isinstance(outputs, Tensor) else {name: each.float() for name, each in outputs.items()}
 
 
 def follows(view: View | None) -> bool:
-    """Whether boxes and masks can go where a view moves pixels."""
+    """Return whether boxes and masks can be moved along with the augmentation's pixels."""
     if isinstance(view, Chain):
         return all(follows(each) for each in view.views)
     # colour, erase and noise leave pixels where they are
@@ -58,10 +58,9 @@ def follows(view: View | None) -> bool:
 def moved(
     spec: TaskSpec, view: View | None, labels: Mapping[str, Tensor], indices: NDArray[np.int64], seed: int
 ) -> dict[str, Tensor]:
-    """The labels of these samples as a view shows them; ``labels`` are theirs as they came. See `follows`.
+    """Move these samples' labels along with the augmentation's pixels; ``labels`` are theirs before it. See `follows`.
 
-    What a crop brings in from outside the picture counts for nothing in a mask; an object of which little is left is
-    passed over.
+    Pixels from outside the image are ignored in a mask; an object of which little is left is ignored too.
     """
     result = dict(labels)
     if isinstance(view, Chain):
@@ -81,10 +80,10 @@ def moved(
 def blended(
     spec: TaskSpec, view: Mixed, labels: Mapping[str, Tensor], indices: NDArray[np.int64], seed: int
 ) -> dict[str, Tensor]:
-    """The labels of these samples as a view mixes them, float32; ``labels`` are those of all samples.
+    """Mix the labels of these samples as the augmentation mixes them, float32; ``labels`` are those of all samples.
 
-    Of heads that say several labels or numbers (`MixingAugmentation.check`). What isn't known of one isn't known of
-    both.
+    For multilabel and regression heads (`MixingAugmentation.check`). A label unknown in one of two samples is unknown
+    in the mixture.
     """
     result = {}
     for head in spec.heads:

@@ -1,4 +1,4 @@
-"""A class for the image: cross-entropy with labels, and logits as they are."""
+"""Classification head: cross-entropy with labels; logits are distilled as they are."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["ClassificationTraining"]
 
 
 class ClassificationTraining:
-    """Raw: logits (N, classes). Labels (N,) int64, -1 where there is none."""
+    """Raw outputs: logits (N, classes). Labels (N,) int64, -1 if unknown."""
 
     def label_loss(self, head: HeadSpec, raw: Sequence[Tensor], labels: Tensor) -> Tensor | None:
-        """Mean over labelled samples."""
+        """Return the mean over labelled samples; None if there are none."""
         del head
         known = labels != ABSENT
         if not bool(known.any()):
@@ -29,7 +29,7 @@ class ClassificationTraining:
     def comparison(
         self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
     ) -> HeadLogits | None:
-        """Every sample."""
+        """Return the logits of every sample."""
         del head
         known = labels != ABSENT
         return HeadLogits(raw[0], taught[0], torch.where(known, labels, taught[0].argmax(1)), known=known)

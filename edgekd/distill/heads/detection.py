@@ -1,14 +1,16 @@
-"""Objects as points: what their heat and boxes learn from (Zhou et al. 2019, arXiv 1904.07850, section 3).
+"""Detection head (objects as points): targets and losses of heat map and boxes (Zhou et al.
 
-Heat: penalty-reduced focal loss with alpha 2, beta 4 over cells, divided by the number of objects. Each object's heat
-falls off with its own size (Liu et al. 2020, "Training-time-friendly network", arXiv 1909.00700: sigma = 0.54 / 6 of
-width and height). Boxes: 1 - GIoU (Rezatofighi et al. 2019, arXiv 1902.09630) at the cells of centres and where the
-heat is within half of them, which ranks well where much overlap is asked for; the paper's L1 distances of offset and
-size are left out.
+2019, arXiv 1904.07850, section 3).
 
-A teacher's heat is compared cell by cell and class by class, each a label that is there or not, where either of the two
-sees something; elsewhere both know that nothing is there. Boxes are compared where the teacher sees an object, by how
-sure it is.
+Heat: penalty-reduced focal loss with alpha 2, beta 4 over cells, divided by the number of objects. The heat of an
+object falls off with its own size (Liu et al. 2020, "Training-time-friendly network", arXiv 1909.00700: sigma = 0.54 /
+6 of width and height). Boxes: 1 - GIoU (Rezatofighi et al. 2019, arXiv 1902.09630) at the cells of centres and where
+the heat is at least half, which ranks well at high overlap thresholds; the paper's L1 distances of offset and size are
+left out.
+
+Distillation compares heat cell by cell and class by class, each a binary label, where student or teacher detects
+something; elsewhere both agree on nothing. Boxes are compared where the teacher detects an object, weighted by its
+confidence.
 """
 
 from __future__ import annotations
@@ -33,14 +35,14 @@ _SURE = 0.5
 
 
 class DetectionTraining:
-    """Raw: heat (N, classes, h, w) and box (N, 4, h, w). Labels (N, M, 6), see `rows`.
+    """Raw outputs: heat (N, classes, h, w) and box (N, 4, h, w). Labels (N, M, 6), see `rows`.
 
-    Boxes are in pixels of an image of which the map's sides are a whole fraction: its size is not needed, for labels
-    come in cells (`in_cells`).
+    Boxes are in pixels of an image whose sides are whole multiples of the map's; the image size is not needed, since
+    labels come in cells (`in_cells`).
     """
 
     def label_loss(self, head: HeadSpec, raw: Sequence[Tensor], labels: Tensor) -> Tensor | None:
-        """Scalar over the samples somebody looked at. Boxes of labels are in cells."""
+        """Return the scalar loss over annotated samples; None if there are none. Boxes of labels are in cells."""
         heat, box = raw
         known = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
         if labels.shape[1]:
@@ -55,7 +57,7 @@ class DetectionTraining:
     def comparison(
         self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
     ) -> HeadLogits | None:
-        """Logits (M, 1) of labels: those of the places where somebody sees something."""
+        """Return binary logits (M, 1) of the cells and classes where student or teacher detects something."""
         del head, labels
         (heat, box), (sure, boxes) = raw, taught
         size = (heat.shape[2], heat.shape[3])
@@ -73,11 +75,11 @@ class DetectionTraining:
 
 
 def heat_targets(labels: Tensor, classes: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """What the map should say of objects whose boxes are in cells.
+    """Return the targets of a map for objects whose boxes are in cells: heat, boxes, weights.
 
-    Heat (N, classes, h, w) in 0..1, exactly 1 in the cell of each centre; -1 where a passed-over object lies. The box
-    (N, 4, h, w) of the object that is hottest in a cell, x1, y1, x2, y2 in cells, and what that cell's box is worth
-    (N, h, w): 1 in the cell of a centre, less around it.
+    Heat (N, classes, h, w) in 0..1, exactly 1 in the cell of each centre, -1 where an ignored object lies. Boxes (N, 4,
+    h, w): x1, y1, x2, y2 in cells of the object with the highest heat in each cell. Weights (N, h, w) of the boxes: 1
+    in the cell of a centre, less around it.
     """
     height, width = size
     count = len(labels)
@@ -113,7 +115,7 @@ def heat_targets(labels: Tensor, classes: int, size: tuple[int, int]) -> tuple[T
 
 
 def _focal(heat: Tensor, target: Tensor) -> Tensor:
-    """Summed over cells that count."""
+    """Return the focal loss summed over the cells that count."""
     likely, rarely = functional.logsigmoid(heat), functional.logsigmoid(-heat)
     centre = target >= 1.0 - 1e-4
     at_centre = -likely * rarely.exp() ** 2
@@ -122,7 +124,7 @@ def _focal(heat: Tensor, target: Tensor) -> Tensor:
 
 
 def _box_loss(box: Tensor, boxes: Tensor, worth: Tensor) -> Tensor:
-    """Summed over cells, each by its worth: of a large object more cells count than of a small one."""
+    """Return 1 - GIoU summed over cells, weighted by ``worth``: a large object has more cells than a small one."""
     size = (box.shape[2], box.shape[3])
     told = boxes_of(box, size)  # an image whose pixels are the cells
     overlap = _generalised_iou(told, boxes)
@@ -130,7 +132,7 @@ def _box_loss(box: Tensor, boxes: Tensor, worth: Tensor) -> Tensor:
 
 
 def _generalised_iou(one: Tensor, other: Tensor) -> Tensor:
-    """(N, 4, h, w) each, x1, y1, x2, y2: (N, h, w). Sides below zero count as nothing."""
+    """Return GIoU (N, h, w) of boxes (N, 4, h, w) each, x1, y1, x2, y2. Negative sides count as 0."""
     low, high = torch.maximum(one[:, :2], other[:, :2]), torch.minimum(one[:, 2:], other[:, 2:])
     shared = (high - low).clamp_min(0).prod(1)
     areas = [(box[:, 2:] - box[:, :2]).clamp_min(0).prod(1) for box in (one, other)]

@@ -1,9 +1,9 @@
-"""Labels that are each there or not: binary cross-entropy with each, and a teacher's logits label by label.
+"""Multilabel head: binary cross-entropy with each label; a teacher's logits are distilled label by label.
 
     mean over known (n, c) of  -y log p - (1 - y) log (1 - p),   p = 1 / (1 + exp(-z))
 
-The mean over labels and not their sum: a head is worth the same beside other heads and other losses, and wants the same
-learning rate, however many labels it has. Every known label counts alike, whatever else is known of its sample.
+The mean over labels, not their sum: so a head's weight beside other heads and losses, and its learning rate, don't
+depend on its number of labels. Every known label counts the same, whatever else is known of its sample.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["MultilabelTraining"]
 
 
 class MultilabelTraining:
-    """Raw: logits (N, C). Labels (N, C): 0 or 1, in between where samples are mixed, and -1 where nobody knows."""
+    """Raw outputs: logits (N, C). Labels (N, C): 0 or 1, in between for mixed samples, -1 if unknown."""
 
     def label_loss(self, head: HeadSpec, raw: Sequence[Tensor], labels: Tensor) -> Tensor | None:
-        """Mean over known labels."""
+        """Return the mean over known labels; None if there are none."""
         del head
         known = labels != ABSENT
         if not bool(known.any()):
@@ -34,6 +34,6 @@ class MultilabelTraining:
     def comparison(
         self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
     ) -> HeadLogits | None:
-        """Every sample, whether its labels are known or not."""
+        """Return the logits of every sample, including those with unknown labels."""
         del head
         return HeadLogits(raw[0], taught[0], labels, of="labels")

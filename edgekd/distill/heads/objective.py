@@ -1,8 +1,8 @@
-"""From raw answers, labels and teachers' raw answers to what a step makes smaller: a number a head.
+"""Objective of several heads: raw outputs, labels and the teacher's raw outputs to one loss for each head.
 
-Each head has its label loss where a sample carries its label, worth what the recipe's `ce` is worth; losses between
-student and teacher are put to its comparison (`_protocol.HeadLogits`) where it has a teacher. A head without a teacher
-learns from labels alone, with a weight of 1.
+Each head has its label loss on labelled samples, weighted like the recipe's `ce`; losses between student and teacher
+are applied to its logits (`_protocol.HeadLogits`) if it has a teacher. A head without a teacher learns from labels
+alone, with a weight of 1.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ TRAININGS: Mapping[HeadKind, HeadTraining] = {
 
 
 class HeadsObjective(nn.Module):
-    """A module, for its balance may have parameters, which train along with the student, and buffers."""
+    """Loss of all heads.
+
+    A module, since its balance may have buffers, and parameters that are trained with the student.
+    """
 
     def __init__(
         self, spec: TaskSpec, balance: BalanceName, shared: Sequence[Tensor] = (), taught: Packing = ()
@@ -56,10 +59,10 @@ class HeadsObjective(nn.Module):
         taught: Mapping[str, Tensor] | Tensor | None,
         targets: Mapping[str, Tensor],
     ) -> list[Tensor]:
-        """A scalar a head, in the task's order. Raw answers by name, float32; labels by head, as `rows` lays them out;
-        boxes in pixels.
+        """Return one scalar for each head, in the task's order.
 
-        ``taught`` holds the raw answers of those heads that have a teacher, by name or packed.
+        ``outputs``: raw outputs by name, float32; ``targets``: labels by head in the layout of `rows`, boxes in pixels;
+        ``taught``: raw outputs of the heads that have a teacher, by name or packed.
         """
         known = unpacked(taught, self.taught) if isinstance(taught, Tensor) else taught or {}
         losses = [self._of_head(loss, head, outputs, targets[head.name], known) for head in self.spec.heads]
@@ -70,7 +73,7 @@ class HeadsObjective(nn.Module):
 
     @staticmethod
     def _nothing(head: HeadSpec, outputs: Mapping[str, Tensor]) -> Tensor:
-        """Of a batch without any label for a head: a step of nothing, but with gradients."""
+        """Return a zero with gradients, for a batch without any label for a head."""
         return torch.stack([outputs[name].sum() * 0 for name in raw_names(head)]).sum()
 
     def _of_head(

@@ -1,8 +1,8 @@
-"""Numbers: their distance to the label's, and a teacher's numbers, all standardised.
+"""Regression head: distance to the labels and to a teacher's outputs, all standardised.
 
     mean over known (n, c) of  h( z - (y - mean_c) / std_c )        h: `edgekd/distill/losses/numbers.py`
 
-The mean, for the reasons of `multilabel`.
+The mean rather than the sum, for the reasons given in `multilabel`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["RegressionTraining"]
 
 
 class RegressionTraining:
-    """Raw: standardised numbers (N, C). Labels (N, C) in their own units, NaN where nobody knows."""
+    """Raw outputs: standardised numbers (N, C). Labels (N, C) in their own units, NaN if unknown."""
 
     def label_loss(self, head: HeadSpec, raw: Sequence[Tensor], labels: Tensor) -> Tensor | None:
-        """Mean over known numbers."""
+        """Return the mean over known numbers; None if there are none."""
         known = ~torch.isnan(labels)
         if not bool(known.any()):
             return None
@@ -33,6 +33,6 @@ class RegressionTraining:
     def comparison(
         self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
     ) -> HeadLogits | None:
-        """Every sample, whether its numbers are known or not."""
+        """Return the numbers of every sample, including those with unknown labels."""
         del head
         return HeadLogits(raw[0], taught[0], labels, of="numbers")

@@ -1,4 +1,4 @@
-"""A class for every pixel: cross-entropy at the mask's own resolution, and logits of all cells as so many samples."""
+"""Segmentation head: cross-entropy at the mask's resolution; for distillation each cell counts as a sample."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["SegmentationTraining"]
 
 
 class SegmentationTraining:
-    """Raw: logits (N, classes, h, w). Labels (N, H, W) uint8, 255 where a pixel doesn't count."""
+    """Raw outputs: logits (N, classes, h, w). Labels (N, H, W) uint8, 255 for ignored pixels."""
 
     def label_loss(self, head: HeadSpec, raw: Sequence[Tensor], labels: Tensor) -> Tensor | None:
-        """Mean over labelled pixels, of logits enlarged as the exported file does it."""
+        """Return the mean over labelled pixels, None without any; logits are upsampled as in the exported file."""
         del head
         if not bool((labels != IGNORED).any()):
             return None
@@ -30,7 +30,10 @@ class SegmentationTraining:
     def comparison(
         self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
     ) -> HeadLogits | None:
-        """Every cell is a sample: (N * h * w, classes). A teacher of another stride is brought to the student's."""
+        """Return the logits of all cells (N * h * w, classes).
+
+        A teacher of another stride is resampled to the student's.
+        """
         own, teacher = raw[0], taught[0]
         if own.shape[2:] != teacher.shape[2:]:
             teacher = functional.interpolate(teacher, own.shape[2:], mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""What several heads can't have in a training, told before it begins."""
+"""Validation of a multi-head training: reports unsupported combinations before it begins."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def unfit(
     view: View | None,
     loss: Combined,
 ) -> list[Problem]:
-    """Every reason why heads can't be trained so. ``taught`` is how the teacher packs its answers; empty for none."""
+    """Return every reason why these heads can't be trained so.
+
+    ``taught``: the teacher's packing; empty without a teacher.
+    """
     problems = _without_form(spec, {part.name for part in taught}, loss)
     if spec.plain:
         if balance != "none":
@@ -59,7 +62,7 @@ def unfit(
 
 
 def _without_form(spec: TaskSpec, taught: Set[str], loss: Combined) -> list[Problem]:
-    """Losses between student and teacher that say nothing of what a head answers."""
+    """Return the distillation losses that have no form for a head's kind of output."""
     heads = [head for head in spec.heads if not taught or raw_names(head)[0] in taught]
     found = []
     for name, part in loss.parts:
@@ -73,7 +76,7 @@ def _without_form(spec: TaskSpec, taught: Set[str], loss: Combined) -> list[Prob
 
 
 def _why_not(name: str, loss: Loss, head: HeadSpec) -> tuple[str, str]:
-    """The reason, and what to do; both empty where a loss has something to say."""
+    """Return problem and remedy; both empty if the loss supports the head."""
     where = f"for the {head.kind} head `{head.name}`"
     plain = f"leave standardize out of {name}"
     if head.kind in _UNSHIFTED:
@@ -90,7 +93,7 @@ def _why_not(name: str, loss: Loss, head: HeadSpec) -> tuple[str, str]:
 
 
 def _of_other_strides(student: Student, spec: TaskSpec, taught: Mapping[str, tuple[int, ...]]) -> list[Problem]:
-    """A heat map is compared cell by cell, and a peak can't be brought to cells of another size."""
+    """Return the detection heads whose heat map has another size than the teacher's; it can't be resampled."""
     names = [raw_names(head)[0] for head in spec.heads if head.kind == "detection"]
     if student.task.heads != spec.heads or not any(name in taught for name in names):
         return []

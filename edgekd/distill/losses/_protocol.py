@@ -1,7 +1,7 @@
-"""The two shapes of a loss: on logits (`Loss`) and on inner activations (`FeatureLoss`), frozen records of options.
+"""Base classes of losses: on logits (`Loss`) and on features (`FeatureLoss`), frozen records of their options.
 
-``weight`` is a loss's factor in a combination; the loss itself never applies it. Any number of its options may change
-while a student trains: ``temperature: {from: 8, to: 2}`` (`schedule.Ramp`).
+``weight`` is a loss's factor in a combination; the loss itself never applies it. Any numeric option may change during a
+training: ``temperature: {from: 8, to: 2}`` (`schedule.Ramp`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Choice = Literal["each stage", "last stage", "penultimate", "logits"] | tuple[tu
 
 
 class Term(Record):
-    """Base of every loss: what it is worth, and how that changes. Use `Loss` or `FeatureLoss`."""
+    """Base of every loss: weight and schedule. Subclass `Loss` or `FeatureLoss`."""
 
     needs_teacher: ClassVar[bool] = True  # whether the teacher may be absent
     mixed_labels: ClassVar[bool] = True  # whether labels may be shares of each class
@@ -46,7 +46,7 @@ class Term(Record):
     @model_validator(mode="before")
     @classmethod
     def _lifted(cls, value: Any) -> Any:
-        """``weight: {from: 1, to: 0}`` as ``weight: 1`` and a schedule for it."""
+        """Convert ``weight: {from: 1, to: 0}`` to ``weight: 1`` and a schedule."""
         if not isinstance(value, Mapping):
             return value
         ramps = {name: given for name, given in value.items() if isinstance(given, Mapping) and "from" in given}
@@ -72,14 +72,14 @@ class Term(Record):
         return self
 
     def at(self, progress: float) -> Self:
-        """The same loss as it is when a share ``progress`` (0 to 1) of the training is done, with nothing scheduled."""
+        """Return the loss as it is when a share ``progress`` (0 to 1) of the training is done, without a schedule."""
         if not self.schedule:
             return self
         return self.but(**{name: ramp.at(progress) for name, ramp in self.schedule.items()}, schedule={})
 
 
 class Loss(Term):
-    """Base of every loss on logits. Without a weight it takes what the others leave of 1 (see combined.py)."""
+    """Base of losses on logits. Without a weight it takes what the others leave of 1 (see combined.py)."""
 
     formless: ClassVar[str] = "it is written for classes that exclude each other"  # why not `OfLabels` or `OfNumbers`
 
@@ -93,10 +93,10 @@ class Loss(Term):
         return self
 
     def __call__(self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
-        """Mean over the batch, a scalar, before ``weight``.
+        """Return the mean over the batch, a scalar, before ``weight``.
 
-        Both logits are (N, C), raw (before any temperature); labels are (N,) int64, or shares of each class (N, C)
-        where samples are mixed. No gradient reaches the teacher. Raises ValueError when a needed teacher is None.
+        Both logits are (N, C), raw (before any temperature); labels are (N,) int64, or class shares (N, C) for mixed
+        samples. No gradient reaches the teacher. Raises ValueError if a needed teacher is None.
         """
         if self.needs_teacher:
             if teacher_logits is None:
@@ -111,30 +111,36 @@ class Loss(Term):
 
     @abstractmethod
     def value(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
-        """What `__call__` says. A loss that needs no teacher must not look at ``teacher_logits``."""
+        """Compute `__call__`'s result. A loss that needs no teacher must not use ``teacher_logits``."""
 
 
 @runtime_checkable
 class OfLabels(Protocol):
-    """A loss that has a form for labels which are each there or not."""
+    """Loss that also has a multilabel form."""
 
     def of_labels(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        """Scalar mean over the batch. Logits (N, C), C >= 1, one a label; no gradient reaches the teacher."""
+        """Return the scalar mean over the batch.
+
+        Logits (N, C), C >= 1, one for each label; no gradient reaches the teacher.
+        """
         ...
 
 
 @runtime_checkable
 class OfNumbers(Protocol):
-    """A loss that has a form for numbers."""
+    """Loss that also has a regression form."""
 
     def of_numbers(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Scalar mean over the batch. Standardised numbers (N, C), C >= 1; no gradient reaches the teacher."""
+        """Return the scalar mean over the batch.
+
+        Standardised numbers (N, C), C >= 1; no gradient reaches the teacher.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where a feature loss is put: what it is to compare, and what else it may need to be set up."""
+    """Inputs of a feature loss: the pairs of points that it compares, and facts needed to set it up."""
 
     pairs: tuple[tuple[Point, Point], ...]  # the student's point and the teacher's, from high resolution to low
     samples: int  # in the training split
@@ -145,9 +151,9 @@ class Site:
 
 
 class FeatureLoss(Term):
-    """Base of every loss on inner activations. Its weight is a plain factor: it takes nothing from the labels'.
+    """Base of losses on features (inner activations). Its weight is a plain factor and takes nothing from the labels'.
 
-    Only the weight can change while a student trains: the criterion is set up once.
+    Only the weight can change during a training: the criterion is set up once.
     """
 
     labels_too: ClassVar[bool] = True  # whether labels are learned from besides, where `ce` isn't written
@@ -166,7 +172,7 @@ class FeatureLoss(Term):
         return self
 
     def problem(self, site: Site) -> str:
-        """Why it can't be put there, as half a sentence; empty where it can."""
+        """Return why the loss can't be used at this site, as half a sentence; empty if it can."""
         kinds = {"map" if len(point.shape) == 3 else "vector" for pair in site.pairs for point in pair}
         if others := kinds - set(self.on):
             return f"it compares {' and '.join(f'{kind}s' for kind in self.on)}, and finds a {min(others)}"
@@ -174,7 +180,7 @@ class FeatureLoss(Term):
 
     @abstractmethod
     def criterion(self, site: Site) -> Criterion:
-        """What computes it: a module whose parameters are trained along with the student, and dropped at the end.
+        """Return the module that computes the loss; its parameters are trained with the student and then dropped.
 
-        Fresh weights come from torch's global generator.
+        Initial weights come from torch's global generator.
         """

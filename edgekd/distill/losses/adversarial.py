@@ -1,18 +1,19 @@
-"""A discriminator learns to tell the student's activations from the teacher's, and the student to be mistaken. Of
-answers: Xu, Hsu & Huang 2018, "Training shallow and thin networks for acceleration via knowledge distillation with
-conditional adversarial networks", ICLR workshop, arXiv 1709.00513 (see also KDGAN, Wang et al. 2018, NeurIPS). Of
-inner maps, one discriminator a stage: Shen, He & Xue 2019, "MEAL", AAAI, arXiv 1812.02425. The game is that of
+"""Adversarial distillation: a discriminator tells the student's activations from the teacher's, the student fools it.
+
+On logits: Xu, Hsu & Huang 2018, "Training shallow and thin networks for acceleration via knowledge distillation with
+conditional adversarial networks", ICLR workshop, arXiv 1709.00513 (see also KDGAN, Wang et al. 2018, NeurIPS). On
+feature maps, one discriminator for each stage: Shen, He & Xue 2019, "MEAL", AAAI, arXiv 1812.02425. The game is that of
 Goodfellow et al. 2014 (arXiv 1406.2661, equation 1):
 
-    loss = -mean[ log D(teacher) ] - mean[ log(1 - D(student)) ]        D's cross-entropy; 2 log 2 where it only guesses
+    loss = -mean[ log D(teacher) ] - mean[ log(1 - D(student)) ]        D's cross-entropy; 2 log 2 if it only guesses
 
-D makes it small. Between D and the student the gradient is turned around and multiplied by ``strength`` (Ganin &
-Lempitsky 2015, ICML, arXiv 1409.7495), so that the same step trains both, and the student makes it large. A loss that
-goes down is therefore a discriminator that wins. Mean over the batch and over pairs of points. Vectors (N, C) are seen
-by three linear layers, maps (N, C, H, W) by two convolutions of stride 2 and a mean over the map; where channels
-differ a `Connector` lies before it, on the student's side of the game.
+D minimises it. A gradient reversal layer between D and the student multiplies the gradient by ``-strength`` (Ganin &
+Lempitsky 2015, ICML, arXiv 1409.7495), so that one step trains both and the student maximises it. A decreasing loss
+therefore means that the discriminator wins. Mean over the batch and over pairs of points. Vectors (N, C) go through
+three linear layers, maps (N, C, H, W) through two convolutions of stride 2 and a mean over the map; if channels differ,
+a `Connector` comes first and is trained on the student's side.
 
-D sees answers as a crowd, not whose each is: add `kd` or `ce`. Xu's also names the class; MEAL adds a distance.
+D compares distributions, not single samples: add `kd` or `ce`. Xu's also predicts the class; MEAL adds a distance.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ __all__ = ["Adversarial"]
 class Adversarial(FeatureLoss):
     """Options of `adversarial`. Maps or vectors, at any points.
 
-    The default weight: by 1 the training diverged on CIFAR-10, and gained under a point by 0.001 to 0.1
+    Default weight: with 1 the training diverged on CIFAR-10; with 0.001 to 0.1 it gained less than one point
     (`benchmarks/distill_losses.py`).
     """
 
@@ -48,7 +49,7 @@ class Adversarial(FeatureLoss):
     width: PositiveInt = 128  # of the discriminator's layers
 
     def criterion(self, site: Site) -> Criterion:
-        """One discriminator a pair, and a connector where channels differ."""
+        """Return one discriminator for each pair, and a connector if channels differ."""
         return _Game(site, self.strength, self.width)
 
 
@@ -65,7 +66,7 @@ class _Game(Criterion):
         )
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Mean over the pairs."""
+        """Return the mean over the pairs."""
         del batch
         terms = []
         for discriminator, connector, own, hint in zip(
@@ -80,7 +81,7 @@ class _Game(Criterion):
 
 
 class _Reversal(torch.autograd.Function):
-    """Nothing on the way forward; the gradient times ``-strength`` on the way back."""
+    """Gradient reversal: identity forward, gradient times ``-strength`` backward."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, strength: float) -> Tensor:
@@ -103,7 +104,7 @@ def _of_vectors(channels: int, width: int) -> nn.Module:
 
 
 def _of_maps(channels: int, width: int) -> nn.Module:
-    """Without normalisation: a batch of one network only would give its own mean away."""
+    """Build a discriminator of maps, without normalisation: the mean of a batch of one network would give it away."""
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, stride=2, padding=1),
         nn.LeakyReLU(0.2),

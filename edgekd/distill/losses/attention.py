@@ -1,11 +1,14 @@
-"""Where a network looks (Zagoruyko & Komodakis 2017, "Paying more attention to attention", ICLR, arXiv 1612.03928).
+"""Attention transfer, a feature loss on spatial attention maps (Zagoruyko & Komodakis 2017, "Paying more attention to
+attention", ICLR, arXiv 1612.03928).
 
-A map of attention is the mean square of an activation over its channels, as one vector q of H * W numbers a sample.
-Whatever the number of channels, the student's should point the same way (their equation 2, squared as in their code):
+An attention map is the mean square of an activation over its channels, as one vector q of H * W numbers for each
+sample. It does not depend on the number of channels; the student's should have the teacher's direction (their equation
+2, squared as in their code):
 
     sum over pairs of  b/2 * || q_s / |q_s| - q_t / |q_t| ||^2,   b = 1000 / (N * H * W)
 
-They give b as 1000 divided by the numbers of a map and of samples. Here the division is a mean, and 1000 the weight:
+They give b as 1000 divided by the elements of a map and by the samples. Here the division is a mean, and 1000 the
+weight:
 
     sum over pairs of  1/2 * mean over samples and positions of (q_s / |q_s| - q_t / |q_t|)^2
 """
@@ -30,8 +33,8 @@ __all__ = ["Attention"]
 class Attention(FeatureLoss):
     """Options of `attention`. Maps only.
 
-    The paper's weight is 1000 (their code leaves out the half), by which 15 epochs on CIFAR-10 lost 3.6 points; they
-    gained 1 by 100, the best of five and the default (`benchmarks/distill_losses.py`).
+    The paper's weight is 1000 (their code leaves out the half), with which 15 epochs on CIFAR-10 lost 3.6 points; they
+    gained 1 with 100, the best of five and the default (`benchmarks/distill_losses.py`).
     """
 
     on: ClassVar[tuple[Literal["map", "vector"], ...]] = ("map",)
@@ -41,14 +44,14 @@ class Attention(FeatureLoss):
     weight: NonNegativeFloat = 100.0
 
     def criterion(self, site: Site) -> Criterion:
-        """Nothing in it is trained."""
+        """Return a criterion without parameters."""
         del site
         return _Looks()
 
 
 class _Looks(Criterion):
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Sum over the pairs of maps (N, C, H, W), zero where each sample's maps of attention differ by a factor."""
+        """Return the sum over pairs of maps (N, C, H, W); 0 if each sample's attention maps differ by a factor only."""
         del batch
         terms = []
         for own, other in zip(student, teacher, strict=True):
@@ -59,7 +62,7 @@ class _Looks(Criterion):
 
 
 class _Energy(torch.autograd.Function):
-    """Mean of squares over the channels. By autograd's own pieces its gradient takes several times as long."""
+    """Mean of squares over the channels, with a hand-written gradient: autograd's takes several times as long."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> Tensor:
@@ -74,6 +77,9 @@ class _Energy(torch.autograd.Function):
 
 
 def _energy(features: Tensor) -> Tensor:
-    """(N, C, H, W) to (N, 1, H, W). Made before the resolution changes: channels of either sign don't cancel."""
+    """Reduce (N, C, H, W) to (N, 1, H, W).
+
+    Before the resolution changes, so that channels of both signs don't cancel.
+    """
     energy: Tensor = _Energy.apply(features)  # type: ignore[no-untyped-call]  # torch's own annotations
     return energy

@@ -1,4 +1,4 @@
-"""Every loss known here, with its paper, what it needs and when to use it: what `edgekd losses` tells."""
+"""Catalogue of losses for `edgekd losses`: paper, requirements and use of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOT_OPTIONS = ("schedule",)
 
 
 class LossEntry(Record):
-    """One loss."""
+    """Entry of one loss."""
 
     name: str
     paper: str
@@ -28,7 +28,7 @@ class LossEntry(Record):
     options: dict[str, Any]  # with their defaults
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """Format the entry as text lines."""
         paper, *rest = _wrapped(self.paper or "no paper named")
         beside = len(self.name) < _INDENT  # a stranger's name may be longer
         return [
@@ -39,13 +39,13 @@ class LossEntry(Record):
 
 
 class LossesAnswer(Shown):
-    """All of them, or one with its options."""
+    """All losses, or one with its options."""
 
     schema_: Literal["edgekd.losses/1"] = Field(default="edgekd.losses/1", alias="schema")
     losses: tuple[LossEntry, ...]
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """Format the entries as text lines."""
         lines = [line for entry in self.losses for line in entry.lines()]
         if len(self.losses) == 1:
             options = ", ".join(f"{name}: {_shown(value)}" for name, value in self.losses[0].options.items())
@@ -59,7 +59,7 @@ class LossesAnswer(Shown):
 
 
 def known_losses(name: str | None = None) -> LossesAnswer:
-    """Every loss, or the one of a name. Raises UnknownName, and MissingError for one that can't be imported."""
+    """Return every loss, or the one of a name. Raises UnknownName, and MissingError for one that can't be imported."""
     names = plugins.names("edgekd.losses") if name is None else (name,)
     return LossesAnswer(losses=tuple(_entry(each, plugins.load("edgekd.losses", each)) for each in names))
 

@@ -1,9 +1,9 @@
-"""Cross-entropy with the labels, optionally smoothed (Szegedy et al. 2016, arXiv 1512.00567, section 7).
+"""Cross-entropy with the labels, optionally with label smoothing (Szegedy et al. 2016, arXiv 1512.00567, section 7).
 
 -sum_c q_c log softmax(z)_c,   q = (1 - e) onehot(y) + e / C
 
-Where a task has other heads than one of classes, it stands for each head's own loss on labels (`distill/heads`): binary
-cross-entropy for labels that are each there or not, a distance for numbers.
+For a task with other heads than one of classification, it stands for each head's own loss on labels (`distill/heads`):
+binary cross-entropy for multilabel, a distance for regression.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class CrossEntropy(Loss):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # e above
 
     def value(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
-        """Scalar batch mean. Logits (N, C); labels (N,) int64; the teacher is not looked at."""
+        """Return the scalar batch mean. Logits (N, C); labels (N,) int64; the teacher is not used."""
         from torch.nn.functional import cross_entropy
 
         del teacher_logits

@@ -1,8 +1,8 @@
-"""Several losses added up: ``loss: {kd: {temperature: 4, weight: 0.9}}`` is 0.9 * KD + 0.1 * CE.
+"""Weighted sum of losses: ``loss: {kd: {temperature: 4, weight: 0.9}}`` is 0.9 * KD + 0.1 * CE.
 
-Each loss carries its weight. Of those on logits one at most may leave it out; it then takes what the others leave of
-1. Where `ce` is not written at all, it is added in that way, unless nothing is left. Weights that are all written may
-add up to anything. Losses on inner activations come on top: ``{fitnet: {}}`` is 30 * FitNet + 1 * CE.
+Each loss has a weight. Of those on logits at most one may leave it out; it then takes what the others leave of 1. If
+`ce` is not listed, it is added in that way, unless nothing is left. Explicit weights may have any sum. Feature losses
+are added on top: ``{fitnet: {}}`` is 30 * FitNet + 1 * CE.
 
 A list instead of a mapping allows one loss twice: ``[{fitnet: {points: last stage}}, {fitnet: {points: logits}}]``.
 """
@@ -31,32 +31,32 @@ Named = tuple[str, Term]
 
 
 class Combined(Record):
-    """A sum of weighted losses, read from and written as a mapping from each loss's name to its options."""
+    """Weighted sum of losses, read from and written as a mapping from each loss's name to its options."""
 
     parts: tuple[tuple[str, SerializeAsAny[Term]], ...]  # alphabetical; a weight is left open only where others change
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether any loss that ever has a weight above zero looks at the teacher."""
+        """True if a loss with a weight above zero at any time uses the teacher."""
         return any(loss.needs_teacher for _, loss in self.parts if _counts(loss))
 
     @property
     def features(self) -> tuple[tuple[str, FeatureLoss], ...]:
-        """Those on inner activations that ever have a weight above zero."""
+        """Feature losses with a weight above zero at any time."""
         return tuple((name, loss) for name, loss in self.parts if isinstance(loss, FeatureLoss) and _counts(loss))
 
     @property
     def on_logits(self) -> bool:
-        """Whether a loss on logits ever has a weight above zero."""
+        """True if a loss on logits has a weight above zero at any time."""
         return any(isinstance(loss, Loss) and _counts(loss) for _, loss in self.parts)
 
     @property
     def changes(self) -> bool:
-        """Whether anything is scheduled."""
+        """True if any loss has a schedule."""
         return any(loss.schedule for _, loss in self.parts)
 
     def at(self, progress: float) -> Combined:
-        """The same sum as it is when a share ``progress`` (0 to 1) of the training is done."""
+        """Return the sum as it is when a share ``progress`` (0 to 1) of the training is done."""
         if not self.changes:
             return self
         parts = tuple((name, loss.at(progress)) for name, loss in self.parts)
@@ -64,11 +64,11 @@ class Combined(Record):
 
     @property
     def mixed_labels(self) -> bool:
-        """Whether labels may be shares of each class."""
+        """True if all losses accept class shares as labels."""
         return all(loss.mixed_labels for _, loss in self.parts if _counts(loss))
 
     def terms(self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> list[Tensor]:
-        """The weighted batch means of the losses on logits. Shapes as in `Loss`."""
+        """Return the weighted batch means of the losses on logits. Shapes as in `Loss`."""
         return [
             loss(student_logits, teacher_logits, labels) * loss.weight
             for _, loss in self.parts
@@ -76,7 +76,7 @@ class Combined(Record):
         ]
 
     def __call__(self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
-        """Scalar: the weighted sum of the batch means of the losses on logits."""
+        """Return the weighted sum of the batch means of the losses on logits, a scalar."""
         terms = self.terms(student_logits, teacher_logits, labels)
         total = terms[0]
         for term in terms[1:]:
@@ -114,12 +114,12 @@ class Combined(Record):
 
 
 def _counts(loss: Term) -> bool:
-    """Whether its weight is ever above zero."""
+    """Return whether the loss has a weight above zero at any time."""
     return loss.weight is None or loss.weight > 0 or "weight" in loss.schedule
 
 
 def _read(options: Sequence[tuple[str, Any]], context: Any) -> list[Named]:
-    """Every loss built from its options; the mistakes of all of them are raised at once, each under its name."""
+    """Build every loss from its options; all validation errors are raised together, each under its loss's name."""
     losses: list[Named] = []
     mistakes: list[InitErrorDetails] = []
     for name, given in options:
@@ -143,7 +143,7 @@ def _read(options: Sequence[tuple[str, Any]], context: Any) -> list[Named]:
 
 
 def _weighted(losses: list[Named]) -> tuple[Named, ...]:
-    """The same losses with every weight given, `ce` added where there is room for it."""
+    """Return the losses with every weight set, and `ce` added if the weights leave room."""
     on_logits = [(name, loss) for name, loss in losses if isinstance(loss, Loss)]
     given = sum(loss.weight for _, loss in on_logits if loss.weight is not None)
     open_ = [name for name, loss in on_logits if loss.weight is None]
@@ -173,7 +173,7 @@ def _weighted(losses: list[Named]) -> tuple[Named, ...]:
 
 
 def _silent(losses: Sequence[Named]) -> float | None:
-    """When there is nothing to learn, as a share of the training; None where some weight is always above zero."""
+    """Return the share of the training at which all weights are zero; None if there is always one above zero."""
     ramps = [loss.schedule["weight"] for _, loss in losses if "weight" in loss.schedule]
     turns = {0.0, 1.0, *(share for ramp in ramps for share in (ramp.start, ramp.end))}  # in between, none reaches zero
     for progress in sorted(turns):
@@ -183,7 +183,7 @@ def _silent(losses: Sequence[Named]) -> float | None:
 
 
 def _filled(losses: Sequence[Named]) -> tuple[Named, ...]:
-    """Whatever is open takes what is left of 1, and nothing where the others take more."""
+    """Give the loss without a weight what the others leave of 1, or 0 if they add up to more."""
     given = sum(loss.weight for _, loss in losses if isinstance(loss, Loss) and loss.weight is not None)
     left = max(0.0, round(1.0 - given, 12))
     return tuple((name, loss.but(weight=left) if loss.weight is None else loss) for name, loss in losses)

@@ -1,4 +1,4 @@
-"""What lies between a student's activation and a teacher's: resolution, channels, and their mean squared difference."""
+"""Connectors of student and teacher features: matching resolution and channels, and mean squared difference."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Connector", "averaged", "half_mean_square", "same_resolution", "smal
 
 
 def same_resolution(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Two maps (N, C, H, W) at the smaller height and the smaller width of both: averaged down, nothing made up.
+    """Average two maps (N, C, H, W) down to the smaller height and the smaller width of both; nothing is upsampled.
 
-    Vectors are returned as they are.
+    Vectors are returned unchanged.
     """
     if one.ndim != 4 or other.ndim != 4:
         return one, other
@@ -25,14 +25,14 @@ def same_resolution(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def smaller_size(one: Tensor, other: Tensor) -> tuple[int, int]:
-    """The smaller height and the smaller width of two maps (N, C, H, W)."""
+    """Return the smaller height and the smaller width of two maps (N, C, H, W)."""
     return min(one.shape[2], other.shape[2]), min(one.shape[3], other.shape[3])
 
 
 class Connector(nn.Module):
-    """From a student's channels to a teacher's: a 1 x 1 convolution (FitNets, Romero 2015), or a linear layer.
+    """Projection from student to teacher channels: a 1 x 1 convolution (FitNets, Romero 2015), or a linear layer.
 
-    It is there even where the numbers of channels agree: equal widths do not mean equal channels.
+    Used even if the channel counts are equal: equal widths do not mean the same channels.
     """
 
     def __init__(self, student: Point, teacher: Point) -> None:
@@ -41,19 +41,19 @@ class Connector(nn.Module):
         self.project = nn.Conv2d(before, after, 1) if len(student.shape) == 3 else nn.Linear(before, after)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, C of the student, ...) to (N, C of the teacher, ...)."""
+        """Project (N, student channels, ...) to (N, teacher channels, ...)."""
         projected: Tensor = self.project(features)
         return projected
 
 
 def half_mean_square(one: Tensor, other: Tensor) -> Tensor:
-    """1/2 * mean( (one - other)^2 ), a scalar; ``other`` gets no gradient."""
+    """Return 1/2 * mean( (one - other)^2 ), a scalar; ``other`` gets no gradient."""
     result: Tensor = _HalfMeanSquare.apply(one, other)  # type: ignore[no-untyped-call]  # torch's own annotations
     return result
 
 
 class _HalfMeanSquare(torch.autograd.Function):
-    """Written out, it reads and writes a map three times; by autograd's own pieces five times as long."""
+    """Hand-written, it passes over a map three times; with autograd's own operations it takes five times as long."""
 
     @staticmethod
     def forward(ctx: Any, one: Tensor, other: Tensor) -> Tensor:
@@ -68,5 +68,5 @@ class _HalfMeanSquare(torch.autograd.Function):
 
 
 def averaged(features: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (N, C, H, W), averaged to (N, C, *size)."""
+    """Average maps (N, C, H, W) to (N, C, *size)."""
     return features if features.shape[2:] == size else functional.adaptive_avg_pool2d(features, size)

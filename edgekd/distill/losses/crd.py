@@ -4,15 +4,15 @@ ICLR, arXiv 1910.10699, equation 18):
     h(t, s) = exp(t . s / T) / (exp(t . s / T) + k / M)
     loss    = -mean over i of [ log h(t_i, s_i) + sum over k negatives j of log(1 - h(t_j, s_i)) ]   + t and s swapped
 
-s and t are linear embeddings of both networks' vectors (N, C), or of maps averaged over the image, to ``dimension``
-numbers of length 1; M is the number of training samples. What an embedding is held against, its positive too, comes
-from a memory bank of the other network: an entry a sample, moved towards what is seen of it. As in the authors' code,
-exp is divided by a constant Z, M times its mean over the first batch; M then cancels out: k / M becomes k times that
-mean. Two directions are summed; the mean is over the batch and over pairs of points.
+s and t are linear embeddings of both networks' vectors (N, C), or of maps averaged over the image, with ``dimension``
+numbers and length 1; M is the number of training samples. Positives and negatives come from a memory bank of the other
+network: one entry for each sample, updated by a moving average. As in the authors' code, exp is divided by a constant
+Z, M times its mean over the first batch; M then cancels out: k / M becomes k times that mean. Both directions are
+summed; the mean is over the batch and over pairs of points.
 
-They draw other negatives for each sample of a batch. Here a batch shares one draw (as in MoCo, He et al. 2020, CVPR),
-so that a product of two matrices does, at a twentieth of the time; a sample that is its own negative is left out.
-They use 16,384 negatives.
+The authors draw other negatives for each sample of a batch. Here a batch shares one draw (as in MoCo, He et al. 2020,
+CVPR), which makes it one matrix product, at a twentieth of the time; a sample that is its own negative is left out. The
+authors use 16,384 negatives.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["CRD"]
 
 
 class CRD(FeatureLoss):
-    """Options of `crd`. Maps or vectors, a map may be paired with a vector."""
+    """Options of `crd`. Maps or vectors; a map may be paired with a vector."""
 
     mixes: ClassVar[bool] = True
     paper: ClassVar[str] = "Tian 2020, Contrastive representation distillation, ICLR"
@@ -49,7 +49,7 @@ class CRD(FeatureLoss):
     bank: Size = Size.parse("512 MiB")  # what the banks may take, in memory and in each checkpoint
 
     def problem(self, site: Site) -> str:
-        """Banks that would be too large, too."""
+        """Return why the loss can't be used, also if the memory banks would be too large."""
         size = len(site.pairs) * 2 * site.samples * self.dimension * 4
         if size > self.bank:
             return (
@@ -59,7 +59,7 @@ class CRD(FeatureLoss):
         return super().problem(site)
 
     def criterion(self, site: Site) -> Criterion:
-        """Two embeddings and two banks a pair."""
+        """Return two embeddings and two memory banks for each pair."""
         return _Contrasts(_Contrast(self, student, teacher, site.samples) for student, teacher in site.pairs)
 
 
@@ -69,7 +69,10 @@ class _Contrasts(Criterion):
         self.contrasts = nn.ModuleList(contrasts)
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Mean over the pairs. While training it draws from torch's global generator; else negatives are fixed."""
+        """Return the mean over the pairs.
+
+        In training mode negatives come from torch's global generator, else they are fixed.
+        """
         terms = [
             contrast(own, hint, batch.indices)
             for contrast, own, hint in zip(self.contrasts, student, teacher, strict=True)
@@ -79,7 +82,7 @@ class _Contrasts(Criterion):
 
 
 class _Contrast(nn.Module):
-    """One pair of points."""
+    """Contrastive loss of one pair of points."""
 
     student_bank: Tensor  # (samples, dimension)
     teacher_bank: Tensor
@@ -107,7 +110,7 @@ class _Contrast(nn.Module):
         return total
 
     def _negatives(self, device: torch.device) -> Tensor:
-        """(k,) samples: at random, or spread evenly over the training split."""
+        """Return (k,) samples: random in training mode, else evenly spread over the training split."""
         samples = len(self.student_bank)
         count = max(1, min(self.options.negatives, samples - 1))
         if self.training:

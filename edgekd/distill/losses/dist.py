@@ -1,16 +1,17 @@
-"""Relations, not values: DIST (Huang et al. 2022, "Knowledge Distillation from A Stronger Teacher", NeurIPS).
+"""DIST: distillation of relations instead of values (Huang et al.
 
-A strong teacher's probabilities are hard to reproduce; what matters is how it ranks. So the student's need only
-correlate with them, over the classes of each sample and over the batch's samples for each class (arXiv 2205.10536):
+2022, "Knowledge Distillation from A Stronger Teacher", NeurIPS, arXiv 2205.10536).
+
+A strong teacher's probabilities are hard to reproduce; their ranking matters. So the student's need only correlate with
+them, over the classes of each sample and over the batch's samples for each class:
 
     T^2 * ( beta * (1 - mean_n rho(s_n, t_n)) + gamma * (1 - mean_c rho(s^c, t^c)) )
 
 s, t = softmax(logits / T); rho is Pearson's correlation of two rows, or of two columns.
 
-Such relations there are between any two matrices of answers. Of labels that are each there or not,
-s, t = 1 / (1 + exp(-logits / T)); a single label has no relations within a sample. Numbers have none either, for they
-have no common unit: what is left is gamma * (1 - mean_c rho(s^c, t^c)), without T. It says nothing of a number's mean
-and deviation: the labels must.
+Other heads have such correlations too. Multilabel: s, t = 1 / (1 + exp(-logits / T)); a single label has no relations
+within a sample. Regression has none within a sample either, since numbers have no common unit: the loss is gamma * (1 -
+mean_c rho(s^c, t^c)), without T. It does not depend on a number's mean and deviation: the labels must determine these.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ _TINY = 1e-8  # added to the product of two lengths: a class that nobody disting
 
 
 class DIST(Loss):
-    """Options of `dist`. ``beta`` weighs the relations within a sample, ``gamma`` those within a class.
+    """Options of `dist`. ``beta`` weights the correlation within a sample, ``gamma`` that within a class.
 
-    Defaults are the authors' for CIFAR. They add it to the whole cross-entropy: the default weight leaves the labels
-    as much. A batch should hold several samples of each class.
+    Defaults are the authors' for CIFAR. They add it to the whole cross-entropy: the default weight leaves the labels as
+    much. A batch should have several samples of each class.
     """
 
     paper: ClassVar[str] = "Huang 2022, Knowledge distillation from a stronger teacher, NeurIPS"
@@ -45,7 +46,7 @@ class DIST(Loss):
     gamma: NonNegativeFloat = 2.0
 
     def value(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
-        """Scalar, near zero where the student answers as the teacher does. Logits (N, C), N >= 2 and C >= 2."""
+        """Return a scalar, near zero if student and teacher agree. Logits (N, C), N >= 2 and C >= 2."""
         import torch
 
         del labels
@@ -54,14 +55,14 @@ class DIST(Loss):
         return self._related(student, teacher)
 
     def of_labels(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        """Scalar, near zero where the student answers as the teacher does. Logits (N, C), N >= 2."""
+        """Return a scalar, near zero if student and teacher agree. Logits (N, C), N >= 2."""
         import torch
 
         student = torch.sigmoid(student_logits / self.temperature)
         return self._related(student, torch.sigmoid(teacher_logits.detach() / self.temperature))
 
     def of_numbers(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Scalar, near zero where the student's numbers rise and fall with the teacher's (N, C), N >= 2."""
+        """Return a scalar, near zero if numbers (N, C), N >= 2, are an increasing linear function of the teacher's."""
         return self.gamma * (1 - _correlation(student.T, teacher.detach().T))
 
     def _related(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ class DIST(Loss):
 
 
 def _correlation(one: Tensor, other: Tensor) -> Tensor:
-    """Pearson's correlation of each row of one with the same row of the other, mean over the rows."""
+    """Return Pearson's correlation of corresponding rows, mean over the rows."""
     one, other = one - one.mean(1, keepdim=True), other - other.mean(1, keepdim=True)
     mean: Tensor = ((one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1) + _TINY)).mean()
     return mean

@@ -1,13 +1,13 @@
 """Decoupled knowledge distillation (Zhao et al. 2022, "Decoupled Knowledge Distillation", CVPR, arXiv 2203.08679).
 
-KD is a sum of two terms: how sure the teacher is of the label's class, against all others as one (TCKD), and how it
-orders the other classes among themselves (NCKD), which KD weighs by the teacher's doubt. Here that weight is constant:
+KD is a sum of two terms: the probability of the target class against all others together (TCKD), and the distribution
+over the other classes (NCKD), which KD weights by the teacher's uncertainty. Here that weight is constant:
 
     T^2 * ( alpha * KL(b_teacher || b_student) + beta * KL(q_teacher || q_student) )
 
 b = (p_label, 1 - p_label) of softmax(logits / T); q = softmax(logits / T) over the classes that are not the label.
 
-They raise its weight from 0 over the first 20 of 240 epochs: ``weight: {from: 0, to: 0.5, end: 0.083}``.
+The authors raise its weight from 0 over the first 20 of 240 epochs: ``weight: {from: 0, to: 0.5, end: 0.083}``.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ __all__ = ["DKD"]
 class DKD(Loss):
     """Options of `dkd`. The paper adds it to the whole cross-entropy: the default weight leaves the labels as much.
 
-    ``beta``: the more, the surer the teacher: from 1 to 10 in the paper's CIFAR-100 experiments (appendix), for 240
-    epochs. In 15 on CIFAR-10 it lost 2.6 points by 8 and gained 1.5 by 1 (`benchmarks/distill_losses.py`).
+    ``beta``: larger for a more confident teacher: 1 to 10 in the paper's CIFAR-100 experiments (appendix), for 240
+    epochs. In 15 epochs on CIFAR-10 it lost 2.6 points with 8 and gained 1.5 with 1 (`benchmarks/distill_losses.py`).
     """
 
     mixed_labels: ClassVar[bool] = False
@@ -42,7 +42,7 @@ class DKD(Loss):
     beta: NonNegativeFloat = 1.0
 
     def value(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
-        """Scalar batch mean, zero where the student answers as the teacher does. Logits (N, C), C >= 2."""
+        """Return the scalar batch mean, zero if student and teacher agree. Logits (N, C), C >= 2."""
         from torch.nn.functional import kl_div
 
         student, student_others = _decoupled(student_logits / self.temperature, labels)
@@ -53,7 +53,7 @@ class DKD(Loss):
 
 
 def _decoupled(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the label and of all else (N, 2), and of the other classes among themselves (N, C - 1)."""
+    """Return log-probabilities of label and rest (N, 2), and of the other classes among themselves (N, C - 1)."""
     import torch
 
     every = torch.log_softmax(logits, dim=1)

@@ -1,11 +1,12 @@
-"""Hints: inner activations are matched (Romero et al. 2015, "FitNets: Hints for thin deep nets", ICLR,
-arXiv 1412.6550, equation 3):
+"""FitNet, a feature loss: mean squared difference of inner activations, "hints" (Romero et al.
+
+2015, "FitNets: Hints for thin deep nets", ICLR, arXiv 1412.6550, equation 3):
 
     1/2 * mean( (teacher - r(student))^2 )
 
-r is a regressor trained along, here a 1 x 1 convolution; they sum over a map where this takes the
-mean, so that one weight fits maps of any size. They train up to a hint first and the whole network after it; here
-both are one training, as is usual since.
+r is a regressor trained with the student, here a 1 x 1 convolution; the paper sums over a map, this takes the mean, so
+that one weight fits maps of any size. The paper first trains up to the hint, then the whole network; here both are one
+training, as is usual since.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ __all__ = ["FitNet"]
 class FitNet(FeatureLoss):
     """Options of `fitnet`. Maps or vectors, at any points.
 
-    The default weight: the best of six from 0.3 to 100. A short training on CIFAR-10 gained 0.6 points over labels
-    alone by 1, and 9 by 30 or 100 (`benchmarks/distill_losses.py`).
+    Default weight: the best of six from 0.3 to 100. A short training on CIFAR-10 gained 0.6 points over labels alone
+    with 1, and 9 with 30 or 100 (`benchmarks/distill_losses.py`).
     """
 
     paper: ClassVar[str] = "Romero 2015, FitNets: hints for thin deep nets, ICLR"
@@ -37,7 +38,7 @@ class FitNet(FeatureLoss):
     weight: NonNegativeFloat = 30.0
 
     def criterion(self, site: Site) -> Criterion:
-        """One regressor a pair."""
+        """Return one regressor for each pair."""
         return _Hints(site)
 
 
@@ -47,7 +48,7 @@ class _Hints(Criterion):
         self.connectors = nn.ModuleList(Connector(student, teacher) for student, teacher in site.pairs)
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Mean over the pairs."""
+        """Return the mean over the pairs."""
         del batch
         terms = []
         for connector, own, hint in zip(self.connectors, student, teacher, strict=True):

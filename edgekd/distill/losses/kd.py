@@ -1,17 +1,18 @@
-"""Knowledge distillation: softened answers are matched (Hinton, Vinyals & Dean 2015, arXiv 1503.02531).
+"""Knowledge distillation: KL divergence of softened class probabilities (Hinton, Vinyals & Dean 2015, arXiv
+1503.02531).
 
     T^2 * KL( softmax(teacher / T) || softmax(student / T) )
 
-Their cross-entropy of soft targets differs from this by the teacher's own entropy, which has no gradient. T^2 keeps
-the gradient's size when the temperature changes (their section 2).
+The paper's cross-entropy of soft targets differs from this by the teacher's own entropy, which has no gradient. T^2
+keeps the gradient's size when the temperature changes (their section 2).
 
-Of labels that are each there or not, every label is a choice between two (Yang et al. 2023, "Multi-label knowledge
-distillation", ICCV, arXiv 2308.06453: their one-versus-all term, a sum over labels without a temperature):
+Multilabel: every label is a choice between two (Yang et al. 2023, "Multi-label knowledge distillation", ICCV, arXiv
+2308.06453: their one-versus-all term, a sum over labels without a temperature):
 
     mean over labels of  T^2 * KL( (t, 1 - t) || (s, 1 - s) ),   s, t = 1 / (1 + exp(-logit / T))
 
-Of numbers, standardised, it is their `distance`, without a temperature: as long as they are near each other, KL between
-two normal distributions of deviation 2.
+Regression: `distance` of standardised numbers, without a temperature; for small differences it is KL between two normal
+distributions of deviation 2.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class KD(Loss):
     temperature: PositiveFloat = 4.0
 
     def value(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
-        """Scalar batch mean, zero where the student answers as the teacher does. Logits (N, C), C >= 2."""
+        """Return the scalar batch mean, zero if student and teacher agree. Logits (N, C), C >= 2."""
         from torch.nn.functional import kl_div, log_softmax
 
         del labels
@@ -47,14 +48,14 @@ class KD(Loss):
         return self.temperature**2 * kl_div(student, teacher, reduction="batchmean", log_target=True)
 
     def of_labels(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        """Scalar mean over samples and labels (N, C), zero where the student answers as the teacher does."""
+        """Return the scalar mean over samples and labels (N, C), zero if student and teacher agree."""
         from edgekd.distill.losses.pairs import pairs
 
         student, teacher = pairs(student_logits), pairs(teacher_logits.detach())
         return self.value(student, teacher, teacher.argmax(1))
 
     def of_numbers(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Scalar mean over samples and numbers (N, C), zero where the student answers as the teacher does."""
+        """Return the scalar mean over samples and numbers (N, C), zero if student and teacher agree."""
         from edgekd.distill.losses.numbers import distance
 
         return distance(student, teacher)

@@ -1,17 +1,17 @@
-"""Multi-level logit distillation (Jin, Wang & Lin 2023, "Multi-level logit distillation", CVPR,
-doi 10.1109/CVPR52729.2023.02325): answers are matched one by one, sample against sample, and class against class,
-each at several temperatures.
+"""Multi-level logit distillation (Jin, Wang & Lin 2023, "Multi-level logit distillation", CVPR, doi
+10.1109/CVPR52729.2023.02325): matches logits of each sample, between samples, and between classes, each at several
+temperatures.
 
     sum over T of  instance_weight * T^2 * mean_n KL( t_n || s_n )
                  + batch_weight * C / N^2 * || s s^T - t t^T ||^2
                  + class_weight * C * || (s^T s - t^T t) / N ||^2
 
-s, t = softmax(logits / T), (N, C). T^2 is for the first term alone, as in their code. They divide the second term by N
-and the third by C only, so that a batch of twice the samples weighs them twice and four times as much, and ten classes
-in place of a hundred weigh them ten and a hundred times as much, which no student survives. Here both are the same at
-any N and C: about 1 where the teacher is sure and the student knows nothing. The default weights are theirs at batches
-of 64 and 100 classes (CIFAR-100). Their code masks unsure samples and classes after the mean is taken, which comes to
-a factor; there is no mask here.
+s, t = softmax(logits / T), (N, C). T^2 is for the first term alone, as in the authors' code. They divide the second
+term by N and the third by C only, so that a batch of twice the samples weights them twice and four times as much, and
+ten classes instead of a hundred ten and a hundred times as much, with which no student learns. Here both are the same
+for any N and C: about 1 if the teacher is certain and the student uniform. The default weights equal theirs at batches
+of 64 and 100 classes (CIFAR-100). Their code masks uncertain samples and classes after the mean is taken, which is
+equivalent to a factor; there is no mask here.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = ["MLKD"]
 
 
 class MLKD(Loss):
-    """Options of `mlkd`. The default weight leaves 0.1 for the labels, as theirs do.
+    """Options of `mlkd`. The default weight leaves 0.1 for the labels, as in the paper.
 
-    It is a sum over temperatures: fewer of them make it less, and so does a lower ``weight``.
+    The loss is a sum over temperatures: fewer temperatures make it smaller, as does a lower ``weight``.
     """
 
     formless: ClassVar[str] = "it compares shares of one choice between samples and between classes"
@@ -46,7 +46,7 @@ class MLKD(Loss):
     class_weight: NonNegativeFloat = 0.4096
 
     def value(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
-        """Scalar, zero where the student answers as the teacher does. Logits (N, C), C >= 2."""
+        """Return a scalar, zero if student and teacher agree. Logits (N, C), C >= 2."""
         import torch
 
         del labels
@@ -54,7 +54,7 @@ class MLKD(Loss):
         return torch.stack(terms).sum()
 
     def _level(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-        """One summand, of logits already divided by the temperature."""
+        """Return the summand of one temperature, from logits already divided by it."""
         from torch.nn.functional import kl_div, log_softmax
 
         own, other = log_softmax(student, dim=1), log_softmax(teacher, dim=1)

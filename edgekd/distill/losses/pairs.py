@@ -1,4 +1,4 @@
-"""A yes or no as a choice between two classes, for losses that are written for classes."""
+"""Binary labels as two-class logits, for losses that are written for classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["pairs"]
 
 
 def pairs(logits: Tensor) -> Tensor:
-    """Logits (...) as pairs (M, 2) of a logit and 0: their softmax is the logistic function of the logit."""
+    """Convert logits (...) to pairs (M, 2) of a logit and 0: their softmax is the logistic function of the logit."""
     import torch
 
     flat = logits.reshape(-1)

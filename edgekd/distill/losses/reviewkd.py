@@ -1,6 +1,6 @@
-"""Knowledge review: what a shallow stage learns from the teacher's is fused from it and all deeper ones (Chen et al.
-2021, "Distilling knowledge via knowledge review", CVPR, arXiv 2104.09044). From the deepest stage
-to the shallowest, with x a student's map (N, C, H, W) and r what the deeper stage handed on:
+"""ReviewKD (knowledge review), a feature loss: a shallow stage is fused with all deeper ones before it is compared with
+the teacher's (Chen et al. 2021, "Distilling knowledge via knowledge review", CVPR, arXiv 2104.09044). From the deepest
+stage to the shallowest, with x a student's map (N, C, H, W) and r the output of the deeper stage:
 
     x' = norm(conv1x1(x))                                               same channels at every stage
     a  = sigmoid(conv1x1([x', up(r)]))                                  (N, 2, H, W)
@@ -9,16 +9,17 @@ to the shallowest, with x a student's map (N, C, H, W) and r what the deeper sta
 
     HCL(s, t) = sum over l of w_l * mean( (pool_l(s) - pool_l(t))^2 ) / sum of w_l
 
-Hierarchical context: the maps themselves with w = 1, then averaged down to 4, 2 and 1 a side with half the weight each
-time; a side that is not below the map's is passed over. up and every change of size take the nearest pixel. Mean over
-the batch and each map; stages are summed. Where the student's map is the smaller one, the teacher's is averaged down
-to it (theirs makes the student's larger): at half the side a quarter of the work, and no pixel is made up.
+Hierarchical context loss (HCL): the maps themselves with w = 1, then averaged down to 4, 2 and 1 a side, each with half
+the weight of the one before; sides that are not below the map's are left out. up and every change of size take the
+nearest pixel. Mean over the batch and each map; stages are summed. If the student's map is the smaller one, the
+teacher's is averaged down to it (the authors enlarge the student's): at half the side a quarter of the work, and no
+pixel is invented.
 
 Weight: 1 is the default of the authors' CIFAR code, with 0.6 to 1 in its commands for ResNets of 16 to 64 channels and
-5 to 8 for wider students, all for 240 epochs. The default here is what short trainings want: 15 epochs on CIFAR-10
-gained 4.8 points over labels alone by 1, and 12 by 10 or 30 (`benchmarks/distill_losses.py`). Theirs is raised from 0
-over the first 20 epochs: ``weight: {from: 0, to: 1, end: 0.083}``. They take the teacher's maps before the last
-activation, and its average over the image as one more stage.
+5 to 8 for wider students, all for 240 epochs. The default here suits short trainings: 15 epochs on CIFAR-10 gained 4.8
+points over labels alone with 1, and 12 with 10 or 30 (`benchmarks/distill_losses.py`). The authors raise it from 0 over
+the first 20 epochs: ``weight: {from: 0, to: 1, end: 0.083}``. They take the teacher's maps before the last activation,
+and its average over the image as one more stage.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class ReviewKD(FeatureLoss):
     width: PositiveInt = 512  # channels that are fused: those of the student's deepest stage, but never more than this
 
     def criterion(self, site: Site) -> Criterion:
-        """One fusion a pair."""
+        """Return one fusion for each pair."""
         return _Review(site, self.width)
 
 
@@ -65,7 +66,7 @@ class _Review(Criterion):
         )
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Sum over the stages."""
+        """Return the sum over the stages."""
         del batch
         terms = []
         handed: Tensor | None = None
@@ -86,7 +87,9 @@ class _Fusion(nn.Module):
             nn.init.kaiming_uniform_(part[0].weight, a=1)  # type: ignore[arg-type]  # of a convolution
 
     def forward(self, own: Tensor, deeper: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """For the teacher, (N, its channels, *size); and for the next stage up."""
+        """Return the map to compare with the teacher (N, teacher channels, *size), and the fused map for the next
+        stage.
+        """
         fused: Tensor = self.enter(own)
         if self.attend is not None and deeper is not None:
             weight, middle = self.attend.weight, fused.shape[1]
@@ -102,7 +105,7 @@ def _nearest(features: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _context(own: Tensor, hint: Tensor) -> Tensor:
-    """HCL above."""
+    """Return the hierarchical context loss (HCL above)."""
     total, weight, weights = functional.mse_loss(own, hint), 1.0, 1.0
     for side in (4, 2, 1):
         if side < min(own.shape[2:]):

@@ -1,5 +1,6 @@
-"""Relations among a batch's embeddings (Park et al. 2019, "Relational knowledge distillation", CVPR,
-arXiv 1904.05068):
+"""Relational knowledge distillation: distances and angles between a batch's embeddings (Park et al.
+
+2019, "Relational knowledge distillation", CVPR, arXiv 1904.05068):
 
       distance * mean over i, j of h( d_s(i, j), d_t(i, j) )
     + angle * mean over i, j, k of h( a_s(i, j, k), a_t(i, j, k) )
@@ -8,9 +9,10 @@ arXiv 1904.05068):
     a(i, j, k) = cosine of the angle at x_j = < x_i - x_j, x_k - x_j > / ( |x_i - x_j| * |x_k - x_j| )
     h = Huber's loss: half the squared difference up to 1, then linear
 
-Turning, shifting or scaling all embeddings changes nothing, and their widths need not agree. The means are over all
-N^2 pairs and N^3 triplets as in their code, with zeros where two are one: their sums over distinct ones give no factor.
-Two embeddings closer than rounding (copies of one sample, say) are at distance 0, and have no angle and no gradient.
+Invariant to rotation, translation and scale of the embeddings, and their widths need not agree. The means are over all
+N^2 pairs and N^3 triplets as in the authors' code, with zeros where two samples are the same one: their sums over
+distinct ones give no factor. Two embeddings closer than rounding (copies of one sample, for example) are at distance 0,
+and have no angle and no gradient.
 """
 
 from __future__ import annotations
@@ -35,9 +37,9 @@ _ROUNDING = 64  # times the smallest step of a number near 1: squared distances 
 class RKD(FeatureLoss):
     """Options of `rkd`. Maps are averaged over the image, and may be paired with vectors.
 
-    ``distance`` and ``angle`` are the authors' for CIFAR-100. By their weight of 1, 15 epochs on CIFAR-10 lost 1.6
-    points; by 0.3, the default, they gained 0.4 (`benchmarks/distill_losses.py`).
-    A batch of more than 64 is cut into consecutive parts of equal size, and triplets are taken within each.
+    ``distance`` and ``angle`` are the authors' for CIFAR-100. With their weight of 1, 15 epochs on CIFAR-10 lost 1.6
+    points; with 0.3, the default, they gained 0.4 (`benchmarks/distill_losses.py`). A batch of more than 64 is split
+    into consecutive parts of equal size, and triplets are taken within each.
     """
 
     mixes: ClassVar[bool] = True
@@ -50,7 +52,7 @@ class RKD(FeatureLoss):
     angle: NonNegativeFloat = 50.0
 
     def criterion(self, site: Site) -> Criterion:
-        """Nothing in it is trained."""
+        """Return a criterion without parameters."""
         del site
         return _Relations(self.distance, self.angle)
 
@@ -61,7 +63,7 @@ class _Relations(Criterion):
         self.distance, self.angle = distance, angle
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Sum over the pairs of points, zero where one is the other turned, shifted and scaled."""
+        """Return the sum over pairs of points; zero if one is the other rotated, shifted and scaled."""
         del batch
         terms = []
         for own, other in zip(student, teacher, strict=True):
@@ -76,19 +78,19 @@ class _Relations(Criterion):
 
 
 def _embeddings(features: Tensor) -> Tensor:
-    """(N, C, H, W) or (N, C) to (N, C)."""
+    """Reduce (N, C, H, W) or (N, C) to (N, C)."""
     return features.mean((2, 3)) if features.ndim == 4 else features
 
 
 def _distances(embeddings: Tensor) -> Tensor:
-    """(N, C) to (N, N), of mean 1 where it isn't 0."""
+    """Return distances (N, N) of embeddings (N, C), divided by the mean of those above 0."""
     distances, apart, _ = _geometry(embeddings)
     mean = distances.sum() / apart.sum().clamp(min=1)
     return distances / mean.clamp(min=torch.finfo(mean.dtype).tiny)
 
 
 def _cosines(embeddings: Tensor) -> Tensor:
-    """(N, C) to (N, N, N): at the first sample, between the directions to the other two."""
+    """Return cosines (N, N, N) of embeddings (N, C): at the first sample, between the directions to the other two."""
     distances, apart, products = _geometry(embeddings)
     to_one = products - 0.5 * products.diagonal()[:, None]  # in all: <i, k> - <i, j> - <j, k> + <j, j>
     over = apart / torch.where(apart, distances, 1)
@@ -96,9 +98,9 @@ def _cosines(embeddings: Tensor) -> Tensor:
 
 
 def _geometry(embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distances, whether they are above 0, and inner products around the mean, all (N, N).
+    """Return distances, whether they are above 0, and inner products around the mean, all (N, N).
 
-    Never the square root of 0, whose gradient is infinite.
+    The square root of 0, whose gradient is infinite, is never taken.
     """
     centred = embeddings - embeddings.mean(0)
     products = centred @ centred.T

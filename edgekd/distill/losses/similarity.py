@@ -1,13 +1,13 @@
-"""Which samples resemble each other (Tung & Mori 2019, "Similarity-preserving knowledge distillation", ICCV,
-arXiv 1907.09682):
+"""Similarity-preserving distillation, a feature loss on pairwise similarities of a batch (Tung & Mori 2019,
+"Similarity-preserving knowledge distillation", ICCV, arXiv 1907.09682):
 
     sum over pairs of  1/N^2 * || G_s - G_t ||^2,   G = rows of (A A^T), each divided by its length
 
-A is an activation of the whole batch as a matrix, (N, C * H * W) or (N, C): G is (N, N) for any widths and
-resolutions, so nothing lies between student and teacher. The default weight is theirs (gamma).
+A is an activation of the whole batch as a matrix, (N, C * H * W) or (N, C): G is (N, N) for any widths and resolutions,
+so no connector is needed. The default weight is the authors' (gamma).
 
-It is no mean over the batch: rows of length 1 have entries near 1 / sqrt(N), so that the loss shrinks as 1 / N. A
-batch repeated twice is worth half.
+It is not a mean over the batch: rows of length 1 have entries near 1 / sqrt(N), so the loss shrinks as 1 / N. A batch
+repeated twice has half the loss.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = ["Similarity"]
 
 
 class Similarity(FeatureLoss):
-    """Options of `similarity`. Maps or vectors, a map may be paired with a vector; they take the last maps.
+    """Options of `similarity`. Maps or vectors; a map may be paired with a vector. The paper takes the last maps.
 
-    It sees a batch at a time: one of a single sample teaches nothing.
+    It compares samples of one batch: a batch of a single sample has no signal.
     """
 
     mixes: ClassVar[bool] = True
@@ -40,14 +40,14 @@ class Similarity(FeatureLoss):
     points: Choice = "last stage"
 
     def criterion(self, site: Site) -> Criterion:
-        """Nothing in it is trained."""
+        """Return a criterion without parameters."""
         del site
         return _Similarities()
 
 
 class _Similarities(Criterion):
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Sum over the pairs, zero where the same samples are alike by the same shares."""
+        """Return the sum over the pairs; zero if the similarities are equal."""
         del batch
         terms = [
             (_similarities(own) - _similarities(other)).square().mean()
@@ -57,6 +57,6 @@ class _Similarities(Criterion):
 
 
 def _similarities(features: Tensor) -> Tensor:
-    """(N, ...) to (N, N), rows of length 1."""
+    """Return similarities (N, N) of features (N, ...), rows of length 1."""
     flat = features.flatten(1)
     return normalize(flat @ flat.T, dim=1)

@@ -1,17 +1,18 @@
-"""The teacher's classifier is the student's (Chen et al. 2022, "Knowledge distillation with the reused teacher
-classifier", SimKD, CVPR, arXiv 2203.14001):
+"""SimKD: the student reuses the teacher's classifier (Chen et al.
+
+2022, "Knowledge distillation with the reused teacher classifier", CVPR, arXiv 2203.14001):
 
     loss   = mean( (teacher - P(student))^2 )        maps of the last stages, at the smaller resolution of both
-    answer = W_t . mean over the map of P(student) + b_t
+    logits = W_t . mean over the map of P(student) + b_t
 
-P is a projector trained along; W_t and b_t, the teacher's, stand still. No label is learned from.
+P is a projector trained with the student; W_t and b_t, the teacher's, are fixed. Labels are not used.
 
-**Here P is linear**, a 1 x 1 convolution. So it changes places with the mean over the map, and folds into the
-classifier: W = W_t P, one linear layer of the student's own size, and the student that leaves has the layers of its
-arch. The paper's P is three convolutions (1x1, 3x3, 1x1, each with normalisation and ReLU) which stay in the student
-for good; it is stronger: by the authors' table (CIFAR-100, ResNet-32x4 to ResNet-8x4) with a bottleneck of 1/2, 1/4
-or 1/8 of the teacher's channels 78.1, 77.9 and 76.7 %, where a student on labels alone has 73.1 and `kd` 74.4 %. The
-teacher's maps are what a ReLU gives, and a linear P can only come near that: expect less of it than of theirs.
+**Here P is linear**, a 1 x 1 convolution. So it commutes with the mean over the map and folds into the classifier: W =
+W_t P, one linear layer of the student's own size, and the trained student has the layers of its arch. The paper's P is
+three convolutions (1x1, 3x3, 1x1, each with normalisation and ReLU) which stay in the student; it is stronger: by the
+authors' table (CIFAR-100, ResNet-32x4 to ResNet-8x4) with a bottleneck of 1/2, 1/4 or 1/8 of the teacher's channels
+78.1, 77.9 and 76.7 %, where a student on labels alone has 73.1 and `kd` 74.4 %. The teacher's maps are outputs of a
+ReLU, which a linear P can only approximate: expect less than in the paper.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ __all__ = ["Reused", "SimKD"]
 
 
 class SimKD(FeatureLoss):
-    """Options of `simkd`. The maps of the last stages.
+    """Options of `simkd`. Maps of the last stages.
 
-    The default weight: theirs is 1, of which 15 epochs on CIFAR-10 lost 7 points; they gained 6 by 10, and ended in
-    chance by 100 (`benchmarks/distill_losses.py`).
+    Default weight: the paper's is 1, with which 15 epochs on CIFAR-10 lost 7 points; they gained 6 with 10, and ended
+    at chance level with 100 (`benchmarks/distill_losses.py`).
     """
 
     labels_too: ClassVar[bool] = False
@@ -49,7 +50,9 @@ class SimKD(FeatureLoss):
     points: Choice = "last stage"
 
     def problem(self, site: Site) -> str:
-        """Also where either classifier is none, or not right behind an average over the last stage."""
+        """Return why the loss can't be used, also if a classifier does not directly follow an average over the last
+        stage.
+        """
         if base := super().problem(site):
             return base
         if len(site.pairs) != 1:
@@ -70,14 +73,14 @@ class SimKD(FeatureLoss):
         return ""
 
     def criterion(self, site: Site) -> Criterion:
-        """No parameters of its own: the projector is the student's."""
+        """Return a criterion without parameters: the projector belongs to the student."""
         return _Projected(site)
 
 
 class Reused(nn.Linear):
-    """The student's last layer while it trains: its weight and bias are the projector's, its answer the teacher's.
+    """The student's last layer during the training: weight and bias are the projector's, outputs the teacher's logits.
 
-    It is a linear layer from the student's width to the teacher's, so that what it takes is still `penultimate`.
+    It is a linear layer from the student's width to the teacher's, so that its input is still `penultimate`.
     """
 
     teacher_weight: Tensor  # buffers: they can't be set to learn
@@ -89,12 +92,12 @@ class Reused(nn.Linear):
             self.register_buffer(name, tensor.detach().to(like, copy=True))
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """(N, the student's width) to (N, classes)."""
+        """Map (N, student width) to logits (N, classes)."""
         return functional.linear(super().forward(vectors), self.teacher_weight, self.teacher_bias)
 
     @torch.no_grad()
     def folded(self) -> nn.Linear:
-        """The one linear layer that answers alike."""
+        """Return the equivalent single linear layer."""
         weight, bias, teacher_weight, teacher_bias = (
             tensor.cpu().double() for tensor in (self.weight, self.bias, self.teacher_weight, self.teacher_bias)
         )
@@ -113,9 +116,9 @@ class _Projected(Criterion):
         self.reused: tuple[Reused, ...] = ()  # in a tuple, so that its parameters are not this module's too
 
     def attach(self, module: nn.Module) -> None:
-        """The teacher's classifier behind a fresh projector.
+        """Replace the student's classifier by a new projector and the teacher's classifier.
 
-        Raises ConfigurationError without a bias to fold, where it was reused before, and where the layer is frozen.
+        Raises ConfigurationError if the layer has no bias to fold, has been replaced before, or is frozen.
         """
         last = module.get_submodule(self.path)
         if isinstance(last, Reused):
@@ -136,13 +139,13 @@ class _Projected(Criterion):
         _replace(module, self.path, self.reused[0])
 
     def detach_from(self, module: nn.Module) -> None:
-        """Fold it; the names and shapes of parameters are those before `attach`."""
+        """Fold the projector; names and shapes of parameters are those before `attach`."""
         for path, part in list(module.named_modules()):
             if isinstance(part, Reused):
                 _replace(module, path, part.folded())
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Of the only pair. Raises RuntimeError before `attach`."""
+        """Return the loss of the single pair. Raises RuntimeError before `attach`."""
         del batch
         if not self.reused:
             raise RuntimeError("simkd compares by the student's own layer: attach it first")
