@@ -1,11 +1,11 @@
-"""The contract of a recipe's stage: it takes a student and returns another one.
+"""Contract of a recipe's stage: it takes a student and returns another one.
 
-A contract of its own, between the parts a stage works with (students, teachers, tasks) and the rooms that implement
-stages (`distill`, `compress`, `recipes`). A stage never changes the student it was given.
+Separate from the parts a stage works with (students, teachers, tasks) and from the rooms that implement stages
+(`distill`, `compress`, `recipes`). A stage never changes the student it was given.
 
-Class variables of a stage, each with a default: ``per_backend`` (True) says whether its result depends on the runtime
-that the student is meant for; ``requires`` and ``removes`` (nothing) name what it needs of a student and what it leaves
-it without, as `FLOAT_WEIGHTS`: so the order of a recipe is checked before anything trains.
+Class variables of a stage, each with a default: ``per_backend`` (True): whether its result depends on the runtime that
+the student is meant for; ``requires`` and ``removes`` (empty): the properties a student must have and those it loses,
+such as `FLOAT_WEIGHTS`, so that the order of a recipe is checked before anything trains.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FLOAT_WEIGHTS = frozenset({"float weights"})
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage may use. ``folder`` is its own, kept between runs: checkpoints go there."""
+    """Inputs of a stage. ``folder`` is its own, kept between runs: checkpoints go there."""
 
     task: Task
     teacher: Teacher | None
@@ -56,35 +56,35 @@ class StageContext:
 
 
 class Stage(Protocol):
-    """One step of a recipe. Constructed from its options (a frozen record) in the project file."""
+    """Step of a recipe. Constructed from its options (a frozen record) in the project file."""
 
     name: ClassVar[str]
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
-        """Every reason it can't run, found before any training."""
+        """Return every reason why it can't run, before any training."""
         ...
 
     def key(self, inputs: Digest) -> Digest:
-        """Identity of this stage's result, given the identity of what goes in."""
+        """Return the identity of this stage's result, given the identity of its inputs."""
         ...
 
     def run(self, student: Student, context: StageContext) -> Student:
-        """Do it. Resumes from ``context.folder``; raises Interrupted when ``context.stop()``."""
+        """Run the stage. Resumes from ``context.folder``; raises Interrupted when ``context.stop()``."""
         ...
 
 
 @runtime_checkable
 class DrawsImages(Protocol):
-    """A stage that trains on more images than the training split has, or on none of it."""
+    """Stage that trains on more images than the training split has, or on none of it."""
 
     def images(self, samples: int) -> int:
-        """How many pass through training, of ``samples`` in the training split."""
+        """Return the number of images trained on, given ``samples`` in the training split."""
         ...
 
 
 @runtime_checkable
 class Prepares(Protocol):
-    """A stage with work that is the same for every student, worth doing before a search counts its time."""
+    """Stage with work that is the same for every student, done before a search counts its time."""
 
     def prepare(self, context: StageContext) -> None:
         """Do that work; ``run`` finds it done. Raises Interrupted when ``context.stop()``."""
@@ -93,21 +93,21 @@ class Prepares(Protocol):
 
 @runtime_checkable
 class Trains(Protocol):
-    """A stage that trains, and says for how long: a search reckons with it, and ranks candidates by less of it."""
+    """Stage that trains, with its length: a search budgets it, and ranks candidates by a shorter one."""
 
     @property
     def passes(self) -> int:
-        """How often it passes through the training samples in all, over everything it trains."""
+        """Total number of passes through the training samples, over everything it trains."""
         ...
 
     def shortened(self, epochs: int) -> Stage:
-        """A stage that ranks students about as this one does, in so many epochs at the most."""
+        """Return a stage of at most ``epochs`` epochs that ranks students about as this one does."""
         ...
 
 
 @runtime_checkable
 class Quantizes(Protocol):
-    """A stage that gives a student its precision. A search puts one at the end of each candidate's recipe."""
+    """Stage that gives a student its precision. A search appends one to each candidate's recipe."""
 
     @property
     def quantizes_to(self) -> Precision:
@@ -115,12 +115,12 @@ class Quantizes(Protocol):
         ...
 
     def calibrating(self) -> Stage:
-        """The same without training: for students that stay as they came."""
+        """Return the same stage without training, for students that keep their weights."""
         ...
 
 
 def out_of_order(stages: Sequence[Stage]) -> list[tuple[int, Problem]]:
-    """Stages that require what an earlier one removes: place, what is wrong, and what to do."""
+    """Return the stages that require what an earlier one removes: position and problem."""
     gone, found = dict[str, str](), list[tuple[int, Problem]]()
     for place, stage in enumerate(stages):
         for need in sorted(getattr(stage, "requires", frozenset[str]()) & gone.keys()):

@@ -1,1 +1,1 @@
-"""Making students smaller: each room changes a student's module (pruning) or its annotations (quantization)."""
+"""Compression of students: pruning changes the module, quantization the annotations."""

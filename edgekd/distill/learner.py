@@ -72,8 +72,7 @@ class Learner:
         return not finite or bool(torch.stack(finite).all())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the state for a checkpoint: ``value.NAME``, ``average.NAME``, and ``KIND.NAME`` of optimizer moments.
-        """
+        """Return the state for a checkpoint: ``value.NAME``, ``average.NAME``, and ``KIND.NAME`` of each moment."""
         found = {f"value.{name}": tensor for name, tensor in tensors_of(self.module).items()}
         if self.average is not None:
             found |= {f"average.{name}": tensor for name, tensor in tensors_of(self.average.module).items()}

@@ -113,8 +113,7 @@ class Objective(nn.Module):
         return terms
 
     def names(self) -> list[str]:
-        """Return the names of the current terms: losses on logits (or heads, if there are several), then feature
-        losses.
+        """Return the names of the current terms: losses on logits (or heads if there are several), then feature losses.
 
         Duplicate names are numbered.
         """

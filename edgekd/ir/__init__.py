@@ -1,5 +1,5 @@
-"""Plain records that describe a network and what is done to it: no torch, no runtime, no other room.
+"""Records that describe a network and its compression: no torch, no runtime, no other room.
 
-Archs and spaces (`space`), compression plans and candidates (`plan`), encodings (`encoding`), counted features
-(`features`), kernels (`kernels`), the operator table (`operators`), what runtimes support (`support`).
+Archs and spaces (`space`), compression plans and candidates (`plan`), encodings (`encoding`), static features
+(`features`), kernels (`kernels`), the operator table (`operators`), runtime support (`support`).
 """

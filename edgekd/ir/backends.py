@@ -1,8 +1,8 @@
-"""Backends by name: one record each, by the entry points of ``edgekd.backends``, ours and a plugin's alike.
+"""Registry of backends: one record each, from the entry points of ``edgekd.backends``, edgekd's and plugins' alike.
 
-A backend is a runtime with a provider or delegate: ``litert/xnnpack``. Its record says which files it loads, at which
-precisions, what it can do, how a device is searched for the runtime, and what installs it there. Whoever needs a list
-of runtimes or backends (target files, `edgekd init`, `doctor`, `devices install`, `bench`, the agent) reads it here.
+A backend is a runtime with a provider or delegate: ``litert/xnnpack``. Its record states the file formats it loads, its
+precisions, its abilities, how the runtime is found on a device, and how it is installed there. Every list of runtimes
+or backends (target files, `edgekd init`, `doctor`, `devices install`, `bench`, the agent) comes from here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ of a compiler, by its model of the hardware."""
 
 
 class Home(Record):
-    """A Python package that brings a runtime to a device."""
+    """Python package that provides a runtime on a device."""
 
     module: str  # looked for, not imported: ai_edge_litert
     distributions: tuple[str, ...]  # pip's names of packages that may hold it; the first whose metadata is there counts
@@ -58,18 +58,18 @@ class RuntimeSpec(Record):
 
     @property
     def package(self) -> str:
-        """Pip's name of it, or its own where pip has none."""
+        """Name in pip, or the runtime's own if pip has none."""
         return self.homes[0].distributions[0] if self.homes else self.name
 
     @property
     def installs(self) -> Mapping[str, Home]:
-        """What `edgekd devices install --runtime` calls each home: the first by the runtime's name, others by pip's."""
+        """Homes by their names in `edgekd devices install --runtime`: the first by the runtime's, others by pip's."""
         named = {self.name if not place else home.distributions[0]: home for place, home in enumerate(self.homes)}
         return {name: home for name, home in named.items() if home.requirements}
 
 
 class BackendSpec(Record):
-    """A runtime and one way in which it executes."""
+    """A runtime with one way of execution."""
 
     runtime: RuntimeSpec
     provider: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
@@ -89,14 +89,14 @@ class BackendSpec(Record):
 
     @property
     def name(self) -> str:
-        """As target files write it."""
+        """Name in target files."""
         return f"{self.runtime.name}/{self.provider}"
 
 
 class _Registered(Mapping[str, BackendSpec]):
-    """All backends by name, edgekd's own runtimes first, each runtime's default first. Loaded when first asked for.
+    """All backends by name, edgekd's own runtimes first, each runtime's default first. Loaded on first use.
 
-    Raises MissingError where a package's record can't be imported, and ConfigurationError where it is no record.
+    Raises MissingError if a package's record can't be imported, and ConfigurationError if it is not a record.
     """
 
     def __getitem__(self, name: str) -> BackendSpec:
@@ -140,7 +140,7 @@ def _place(spec: BackendSpec) -> tuple[bool, str, bool, str]:
 
 @cache
 def runtimes() -> Mapping[str, RuntimeSpec]:
-    """All runtimes by name. Raises ConfigurationError where two packages describe one name differently."""
+    """Return all runtimes by name. Raises ConfigurationError if two packages describe one name differently."""
     found: dict[str, RuntimeSpec] = {}
     for spec in BACKENDS.values():
         if found.setdefault(spec.runtime.name, spec.runtime) != spec.runtime:
@@ -152,7 +152,7 @@ def runtimes() -> Mapping[str, RuntimeSpec]:
 
 
 def formats_of(backend: Backend) -> tuple[Format, ...]:
-    """Formats that a backend loads, the native one first. Raises UnknownName on one that isn't registered."""
+    """Return the formats that a backend loads, the native one first. Raises UnknownName if it isn't registered."""
     try:
         return BACKENDS[str(backend)].formats
     except KeyError:
@@ -160,9 +160,9 @@ def formats_of(backend: Backend) -> tuple[Format, ...]:
 
 
 def backend_hint(name: str, near: bool = True) -> str:
-    """What a name that is no backend may have meant, with a blank behind it; nothing where that can't be told.
+    """Return a suggestion for an unknown backend name, with a trailing space; empty if there is none.
 
-    ``near``: the nearest name too.
+    ``near``: suggest the nearest name too.
     """
     first = name.partition("/")[0]
     for backend, spec in BACKENDS.items():
@@ -176,7 +176,7 @@ def backend_hint(name: str, near: bool = True) -> str:
 
 
 def asked_of_agent() -> Mapping[str, Any]:
-    """What a device is searched for, as JSON: by runtime its providers and its homes as [module, [distributions]]."""
+    """Return what to look for on a device, as JSON: by runtime its providers and homes [module, [distributions]]."""
     return {
         name: {
             "providers": [spec.provider for spec in BACKENDS.values() if spec.runtime.name == name],

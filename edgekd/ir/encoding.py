@@ -1,4 +1,4 @@
-"""Encodings of tensors as integers, and the annotations of a student that hold them."""
+"""Integer encodings of tensors, and the annotations of a student that contain them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Annotations", "Encoding"]
 
 
 class Encoding(Record):
-    """How one tensor becomes integers: ``q = round(x / scale) + zero_point``, clamped to ``bits``.
+    """Integer encoding of a tensor: ``q = round(x / scale) + zero_point``, clamped to ``bits``.
 
-    ``scale`` and ``zero_point`` have one value, or one a channel along ``axis``. Zero points are for signed storage
-    (-128..127 at 8 bits); an exporter that stores unsigned adds 128.
+    ``scale`` and ``zero_point`` have one value, or one for each channel along ``axis``. Zero points are for signed
+    storage (-128..127 at 8 bits); an exporter that stores unsigned adds 128.
     """
 
     bits: int
@@ -27,24 +27,24 @@ class Encoding(Record):
 
     @property
     def lowest(self) -> int:
-        """The lowest integer."""
+        """Lowest integer."""
         return -self.limit if self.limit is not None else -int(2 ** (self.bits - 1))
 
     @property
     def highest(self) -> int:
-        """The highest integer."""
+        """Highest integer."""
         return self.limit if self.limit is not None else int(2 ** (self.bits - 1)) - 1
 
 
 class Annotations(Extended):
-    """Decisions about a student that its module does not show. Empty for a float32 student.
+    """Compression decisions that a student's module does not show. Empty for a float32 student.
 
     Weights are keyed by parameter name (``stem.conv.weight``); activations by the module path and operator of the
-    exported graph, ``path:operator`` with ``.n`` where one module calls it more than once (``blocks.0:add``), and
+    exported graph, ``path:operator`` with ``.n`` if one module calls it more than once (``blocks.0:add``), and
     ``input`` for the input. Names refer to the student after BatchNorm folding.
 
-    ``float_operators`` are the keys of a static int8 student's operators that compute in float (float islands): what
-    they read is dequantized, and what integer operators read of their results is quantized.
+    ``float_operators`` are the keys of a static int8 student's operators that compute in float (float islands): their
+    inputs are dequantized, and their results are quantized for integer operators.
     """
 
     added: ClassVar[frozenset[str]] = frozenset({"float_operators"})
@@ -57,6 +57,6 @@ class Annotations(Extended):
 
     @property
     def in_float(self) -> str:
-        """The operators that compute in float, counted by kind: ``layer_norm 5, add 4``; empty where there are none."""
+        """Operators that compute in float, counted by kind: ``layer_norm 5, add 4``; empty if there are none."""
         kinds = Counter(key.rpartition(":")[2].partition(".")[0] for key in self.float_operators)
         return ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())

@@ -1,4 +1,4 @@
-"""Static features: what is counted of a network without running it."""
+"""Static features of a network: counts that need no run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["StaticFeatures"]
 
 
 class StaticFeatures(Record):
-    """Counted from the graph, at batch 1. Evidence kind: analytic."""
+    """Counts from the graph, at batch 1. Evidence kind: analytic."""
 
     parameters: int
     macs: int

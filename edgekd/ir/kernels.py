@@ -1,8 +1,8 @@
-"""A network as a runtime sees it: one kernel for each operator that is left when it has fused what it fuses.
+"""Kernels of a network: one for each operator that remains after a runtime's fusions.
 
-BatchNorm is folded into what comes before it, an activation is part of the kernel whose result it clips, reshapes cost
-nothing. What reads a student (`edgekd.students.analysis`) and what reads a file (`edgekd.export.kernels`) come to the
-same kernels, so a latency measured on a file says something about a student that was never exported.
+BatchNorm is folded into the preceding operator, an activation is part of the kernel whose result it clips, reshapes are
+free. The analysis of a student (`edgekd.students.analysis`) and of a file (`edgekd.export.kernels`) give the same
+kernels, so a latency measured on a file applies to a student that was never exported.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ KernelKind = Literal["conv", "depthwise", "dense", "add", "pool", "move", "other
 
 
 class Kernel(NamedTuple):
-    """One operator at batch 1. Sizes are in elements, so that they hold at any precision.
+    """Operator at batch 1. Sizes are in elements, so that they hold at any precision.
 
-    ``move`` is whatever only puts values elsewhere: padding, concatenation, resizing, slicing. ``other`` is arithmetic
-    on every element.
+    ``move`` is any operator that only moves values: padding, concatenation, resizing, slicing. ``other`` is elementwise
+    arithmetic.
     """
 
     kind: KernelKind
@@ -45,7 +45,7 @@ _LARGEST_SIZE, _LARGEST_COUNT = 2**31, 2**53
 
 
 def checked(kernels: Kernels) -> Kernels:
-    """The same, where they can be a network's. Raises ValueError on sizes that no network has."""
+    """Return the kernels if they are plausible for a network. Raises ValueError for impossible sizes."""
     if not 0 < len(kernels) <= _MOST:
         raise ValueError(f"{len(kernels)} kernels: a network has 1 to {_MOST}")
     for kernel in kernels:
@@ -57,10 +57,10 @@ def checked(kernels: Kernels) -> Kernels:
 
 
 def prepares_image(kernel: Kernel) -> bool:
-    """Whether it brings an image into the form that a network takes: to another layout, or its channels to a scale.
+    """Return whether a kernel prepares an input image: changes its layout, or scales its channels.
 
-    Told by its channels, for readings keep no order of kernels. Some files scale by a depthwise convolution of one
-    pixel.
+    Detected by its channels, since observations keep no order of kernels. Some files scale by a depthwise convolution
+    of one pixel.
     """
     channels, pixels = min(kernel.inputs, kernel.outputs), kernel.height * kernel.width
     pixelwise = kernel.kind in ("add", "move", "other") or (kernel.kind == "depthwise" and kernel.taps == 1)
@@ -68,5 +68,5 @@ def prepares_image(kernel: Kernel) -> bool:
 
 
 def counted_macs(kernels: Iterable[Kernel]) -> int:
-    """Multiply-adds of a whole network."""
+    """Return the multiply-adds of a whole network."""
     return sum(kernel.macs for kernel in kernels)

@@ -1,4 +1,4 @@
-"""Numerics as data: how tensors are stored and computed with. A precision is a named preset of them."""
+"""Numerics as data: storage and arithmetic of tensors. A precision is a named preset."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["A8", "A16", "BF16", "F16", "F32", "W4", "W8", "Precision", "Scheme",
 
 
 class TensorType(NamedTuple):
-    """How the values of a tensor are stored.
+    """Storage type of a tensor's values.
 
-    Integers are signed. They have one scale a tensor, or one an output channel; symmetric ones have zero point 0 and
-    leave the lowest integer out.
+    Integers are signed. They have one scale for the tensor, or one for each output channel; symmetric ones have zero
+    point 0 and don't use the lowest integer.
     """
 
     kind: Literal["float", "bfloat", "int"]
@@ -25,17 +25,17 @@ class TensorType(NamedTuple):
 
     @property
     def is_integer(self) -> bool:
-        """Whether values are integers with a scale."""
+        """True if values are integers with a scale."""
         return self.kind == "int"
 
     @property
     def highest(self) -> int:
-        """The highest integer."""
+        """Highest integer."""
         return int(2 ** (self.bits - 1)) - 1
 
     @property
     def lowest(self) -> int:
-        """The lowest integer."""
+        """Lowest integer."""
         return -self.highest - (not self.symmetric)
 
 
@@ -47,11 +47,10 @@ A16 = TensorType("int", 16, symmetric=True)
 
 
 class Scheme(NamedTuple):
-    """Numerics of weights and of activations (values between two operators while the model runs).
+    """Numerics of weights and of activations (values between two operators at run time).
 
-    ``quantized`` is when activations become integers: ``never``, ``dynamic`` (at run time, by the range they have;
-    stored in float) or ``static`` (by ranges that calibration found). ``linear``: how linear layers' weights are
-    stored, where that differs.
+    ``quantized``: when activations become integers: ``never``, ``dynamic`` (at run time, by their actual range; stored
+    in float) or ``static`` (by calibrated ranges). ``linear``: storage of linear layers' weights, if it differs.
     """
 
     weights: TensorType
@@ -61,7 +60,7 @@ class Scheme(NamedTuple):
 
 
 class Precision(str, Enum):
-    """A named scheme; the first ones compute most like the student that was trained.
+    """Named scheme, ordered from most to least faithful to the trained student.
 
     A new one needs its row in ``_PRESETS``, below, and in `edgekd.ir.shipped_backends` the backends that have it.
     """
@@ -77,36 +76,36 @@ class Precision(str, Enum):
 
     @property
     def scheme(self) -> Scheme:
-        """What it stands for."""
+        """Scheme of weights and activations."""
         return _PRESETS[self].scheme
 
     @property
     def weights(self) -> TensorType:
-        """How weights are stored."""
+        """Storage type of weights."""
         return self.scheme.weights
 
     @property
     def activations(self) -> TensorType:
-        """How values between two operators are stored while the model runs."""
+        """Storage type of values between two operators at run time."""
         return self.scheme.activations
 
     @property
     def least_weight_bits(self) -> int:
-        """The fewest bits that a weight is stored in."""
+        """Fewest bits that a weight is stored in."""
         return min(kind.bits for kind in (self.scheme.weights, self.scheme.linear) if kind is not None)
 
     @property
     def is_static(self) -> bool:
-        """Whether activations are integers by ranges that calibration found: there is an integer reference of it."""
+        """True if activations are integers with calibrated ranges; then there is an integer reference."""
         return self.scheme.quantized == "static"
 
     @property
     def fidelity(self) -> int:
-        """Higher computes more like the student that was trained."""
+        """Rank of faithfulness to the trained student; higher is closer."""
         return -list(Precision).index(self)
 
     def arithmetic(self, file_format: Format) -> str:
-        """What a file of this precision stores and computes in, for a person. Formats differ at dynamic-int8."""
+        """Describe storage and arithmetic of a file of this precision. Formats differ at dynamic-int8."""
         return _PRESETS[self].arithmetic.get(file_format, _PRESETS[self].elsewhere)
 
 

@@ -1,8 +1,8 @@
-"""The operator table: what each operator is to quantization and to a runtime, and how each format spells it.
+"""Operator table: quantization, runtime kernel and spelling in each format, for every operator.
 
-One row an operator, under its canonical name: the name in keys of tensors (``blocks.0:add``). What reads a traced
-student looks a row up by ATen's spelling, what reads a file by its format's. An operator without a row is ``other``,
-takes no weight and has no integer form.
+One row for each operator, under its canonical name: the name in keys of tensors (``blocks.0:add``). A traced student's
+operators are looked up by ATen's spelling, a file's by its format's. An operator without a row is ``other``, takes no
+weight and has no integer form.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ it has no integer form. Whether a runtime then computes it with integers is anot
 
 
 class OperatorSpec(NamedTuple):
-    """A row of the table."""
+    """Row of the table."""
 
     name: str
     kind: OperatorKind = "other"
@@ -54,17 +54,17 @@ class OperatorSpec(NamedTuple):
 
     @property
     def weighted(self) -> bool:
-        """Whether its second input may be a trained weight."""
+        """True if its second input may be a trained weight."""
         return bool(self.weight_axes)
 
     @property
     def transparent(self) -> bool:
-        """Whether quantization passes through: its result has the encoding of its input."""
+        """True if its result has the encoding of its input."""
         return self.encodes == "input"
 
 
 def _kinds(kind: OperatorKind, *names: str) -> Iterator[OperatorSpec]:
-    """Rows of operators of which only the kind is known, and no format's spelling but ATen's."""
+    """Return rows of operators of a known kind, with ATen's spelling only."""
     return (OperatorSpec(name, kind) for name in names)
 
 
@@ -231,17 +231,17 @@ OPENVINO: Mapping[str, OperatorSpec] = _by(lambda row: row.openvino)
 
 
 def aten_operator(name: str) -> OperatorSpec:
-    """The row of an ATen operator (``add_``, ``_softmax``); an ``other`` one where the table has none."""
+    """Return the row of an ATen operator (``add_``, ``_softmax``); kind ``other`` if the table has none."""
     return ATEN.get(name.strip("_")) or OperatorSpec(name.rstrip("_") or name)
 
 
 def operator_kind(table: Mapping[str, OperatorSpec], spelling: str) -> OperatorKind:
-    """What a runtime makes of an operator that a format spells so."""
+    """Return the kind of an operator with this spelling in a format."""
     return table[spelling].kind if spelling in table else "other"
 
 
 def weight_axis(spelling: str) -> int | None:
-    """Axis of a weight's output channels, by canonical name or a format's spelling; None where there is no weight."""
+    """Return the axis of a weight's output channels, by canonical name or a format's spelling; None for no weight."""
     return _AXES.get(spelling)
 
 
@@ -250,7 +250,7 @@ _STANDING: Mapping[OperatorKind, KernelKind] = {"clamp": "other", "scale": "othe
 
 
 def kernel_kind(kind: OperatorKind) -> KernelKind:
-    """The kind of kernel where an operator stands alone: it has nothing to go into."""
+    """Return the kind of kernel of an operator that is not fused."""
     return _STANDING.get(kind) or cast("KernelKind", kind)
 
 

@@ -1,4 +1,4 @@
-"""Compression plans, and candidates: what a search proposes and a device measures."""
+"""Compression plans and candidates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Candidate", "CompressionPlan"]
 
 
 class CompressionPlan(Extended):
-    """What is done to a trained arch before it ships."""
+    """Compression of a trained arch."""
 
     added: ClassVar[frozenset[str]] = frozenset({"untouched"})
 
@@ -22,7 +22,7 @@ class CompressionPlan(Extended):
 
 
 class Candidate(Record):
-    """What a search proposes and a device measures: family, arch, compression plan, and the backend it is meant for."""
+    """Proposal of a search, measured by a device: family, arch, compression plan, and backend."""
 
     family: str
     arch: Arch

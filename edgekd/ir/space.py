@@ -1,4 +1,4 @@
-"""Archs, the axes they differ in, and the space that axes span."""
+"""Search spaces: archs, axes and conditions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Choice = int | float | str
 
 
 class Arch(Record):
-    """One point of a space: a frozen, hashable mapping from axis to choice, kept in alphabetical order of axes.
+    """Point of a space: a frozen, hashable mapping from axis to choice, in alphabetical order of axes.
 
-    It has the axes that exist with its choices, and no others.
+    It has exactly the axes that exist with its choices.
     """
 
     choices: tuple[tuple[str, Choice], ...]
@@ -36,7 +36,7 @@ class Arch(Record):
 
     @classmethod
     def of(cls, choices: Mapping[str, Choice]) -> Self:
-        """From a mapping."""
+        """Build an arch from a mapping."""
         return cls(choices=tuple(choices.items()))
 
     def __getitem__(self, axis: str) -> Choice:
@@ -52,20 +52,20 @@ class Arch(Record):
 
 
 class Condition(Record):
-    """An axis, and the choices of it that are asked for."""
+    """Condition on an axis: one of these choices."""
 
     axis: str
     choices: tuple[Choice, ...]
 
     def holds(self, picks: Mapping[str, Choice]) -> bool:
-        """Whether the axis exists among ``picks`` and has one of these choices."""
+        """Return whether the axis exists among ``picks`` and has one of these choices."""
         return self.axis in picks and picks[self.axis] in self.choices
 
 
 class Axis(Extended):
-    """One dimension of a space: numbers in ascending order, or categories (strings), the costliest last.
+    """Dimension of a space: numbers in ascending order, or categories (strings), the costliest last.
 
-    A conditional axis exists where every condition of ``when`` holds.
+    A conditional axis exists if every condition of ``when`` holds.
     """
 
     added: ClassVar[frozenset[str]] = frozenset({"when"})
@@ -82,18 +82,18 @@ class Axis(Extended):
 
     @property
     def categorical(self) -> bool:
-        """Whether its choices have no order."""
+        """True if its choices have no order."""
         return bool(self.choices) and isinstance(self.choices[0], str)
 
     def exists(self, picks: Mapping[str, Choice]) -> bool:
-        """Whether an arch with these choices of the axes before it has this axis."""
+        """Return whether the axis exists in an arch with these choices of earlier axes."""
         return all(condition.holds(picks) for condition in self.when)
 
 
 class Space(Record):
-    """A finite set of archs: every combination of the choices of its axes, where an axis that does not exist has none.
+    """Finite set of archs: every combination of the choices of its axes; an axis that does not exist has none.
 
-    Conditions refer to axes that stand before. Raises ValueError otherwise.
+    Conditions refer to earlier axes. Raises ValueError otherwise.
     """
 
     axes: tuple[Axis, ...]
@@ -113,7 +113,7 @@ class Space(Record):
 
     @property
     def size(self) -> int:
-        """How many archs there are."""
+        """Number of archs."""
         return _layout(self.axes).left(0, {})
 
     def __iter__(self) -> Iterator[Arch]:  # type: ignore[override]  # a space is its archs, not its fields
@@ -128,7 +128,7 @@ class Space(Record):
         return True
 
     def arch(self, wanted: Mapping[str, Choice]) -> Arch:
-        """The arch with the wanted choice of each axis that exists; the first choice of one that none is wanted of."""
+        """Return the arch with the wanted choice of each axis that exists, or the axis's first choice."""
         picks: dict[str, Choice] = {}
         for axis in self.axes:
             if axis.exists(picks):
@@ -136,7 +136,7 @@ class Space(Record):
         return Arch.of(picks)
 
     def at(self, index: int) -> Arch:
-        """The arch with a given index in iteration order. Raises IndexError."""
+        """Return the arch with this index in iteration order. Raises IndexError."""
         layout = _layout(self.axes)
         if not 0 <= index < layout.left(0, {}):
             raise IndexError(f"arch {index} of a space of {self.size}")
@@ -157,7 +157,10 @@ class Space(Record):
         return Arch.of(picks)
 
     def index(self, arch: Arch) -> int:
-        """The position of an arch in iteration order: the inverse of `at`. Raises KeyError or ValueError on others."""
+        """Return the index of an arch in iteration order, the inverse of `at`.
+
+        Raises KeyError or ValueError for others.
+        """
         layout, chosen, index = _layout(self.axes), dict(arch.choices), 0
         picks: dict[str, Choice] = {}
         for place, axis in enumerate(self.axes):
@@ -175,7 +178,7 @@ class Space(Record):
         return index
 
     def indices(self, count: int, seed: int) -> list[int]:
-        """Indices of all archs, ascending, or of ``count`` (2 at least): both ends, and others evenly at random."""
+        """Return the indices of all archs, ascending, or of ``count`` (>= 2): both ends, and others at random."""
         if self.size <= count:
             return list(range(self.size))
         drawn, rng = {0, self.size - 1}, random.Random(seed)  # numpy's generators end at 64 bits
@@ -184,10 +187,10 @@ class Space(Record):
         return sorted(drawn)
 
     def encode(self, arch: Arch) -> tuple[float, ...]:
-        """Numbers for distances (L1) and models: both ends of an axis, or two of its categories, are 1 apart.
+        """Encode an arch for L1 distances and models: both ends of an axis, or two of its categories, are 1 apart.
 
-        A number is the rank of the choice, scaled to 0..1; a category is one-hot, 0.5 for the choice that it is. An
-        axis that does not exist has zeros.
+        A number is the rank of the choice, scaled to 0..1; a category is one-hot with 0.5 for its choice. An axis that
+        does not exist has zeros.
         """
         found: list[float] = []
         picks = dict(arch.choices)
@@ -201,7 +204,7 @@ class Space(Record):
 
 
 class _Layout:
-    """How many archs there are behind each place of the axes."""
+    """Numbers of archs with given first choices."""
 
     def __init__(self, axes: Sequence[Axis]) -> None:
         self._axes = axes
@@ -216,7 +219,7 @@ class _Layout:
         self._left: dict[tuple[int, tuple[bool, ...]], int] = {}
 
     def left(self, place: int, picks: Mapping[str, Choice]) -> int:
-        """Combinations of the axes from ``place`` on, with these choices of those before."""
+        """Return the number of combinations of the axes from ``place`` on, given the choices before."""
         if place == len(self._axes):
             return 1
         # what the choices made so far decide: as many cases as there are conditions, not as there are choices
@@ -239,7 +242,7 @@ def _layout(axes: tuple[Axis, ...]) -> _Layout:
 
 
 def _combined(axes: Sequence[Axis], picks: Mapping[str, Choice]) -> Iterator[Mapping[str, Choice]]:
-    """Every combination, the last axis varying fastest."""
+    """Yield every combination, the last axis varying fastest."""
     if not axes:
         yield picks
     elif not axes[0].exists(picks):

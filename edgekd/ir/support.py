@@ -1,4 +1,4 @@
-"""What each runtime can do with a precision, and with an operator at one."""
+"""Runtime support of precisions, and of operators at a precision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMPARED = (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC_INT8, Precis
 
 
 def precisions_of(backend: Backend) -> tuple[Precision, ...]:
-    """The precisions a backend can have at all; empty for one that is not registered.
+    """Return the precisions a backend can have; empty if it is not registered.
 
     An operator of a given student may still rule one out.
     """
@@ -23,7 +23,7 @@ def precisions_of(backend: Backend) -> tuple[Precision, ...]:
 
 
 def unsupported(precision: Precision, backend: Backend) -> list[Problem]:
-    """Why a backend can't have a model of this precision, whatever the model; empty where it can."""
+    """Return why a backend can't have models of this precision; empty if it can."""
     if precision in precisions_of(backend):
         return []
     having = ", ".join(dict.fromkeys(spec.runtime.name for spec in BACKENDS.values() if precision in spec.precisions))

@@ -1,11 +1,11 @@
-"""The recipe `auto`: a `distill` whose loss and views are picked by short trainings before anything else is done.
+"""Recipe `auto`: a `distill` whose loss and augmentations are chosen by short trainings first.
 
 ``recipe: auto``, with options ``recipe: {auto: {share: 0.3}}``, or before other stages ``recipe: [auto, quantize]``.
-Losses first, under the usual crop and flip; then views, with the loss that won. Each time by successive halving
+Losses first, with the default crop and flip; then augmentations, with the best loss. Both by successive halving
 (Jamieson & Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization", AISTATS, arXiv
-1502.07943): all train for a quarter of the short epochs, the better half by validation for half of them, and so on to
-all of them. Where all are still hardly better than chance nobody is dropped, and other views have to beat crop and flip
-on the last round. Short trainings favour what learns fast, and views that make a task harder look worse than they are.
+1502.07943): all train for a quarter of the short epochs, the better half by validation for half of them, and so on up
+to all of them. While no score is clearly above chance nothing is dropped, and other augmentations have to beat crop and
+flip in the last round. Short trainings favour what learns fast, and underrate augmentations that make a task harder.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _PLAIN_VIEWS = next(iter(_VIEWS))  # what other views have to beat
 
 
 class Auto(Record):
-    """Options of `auto`. It stands in a recipe until it is settled, and is never run itself."""
+    """Options of `auto`. A placeholder in a recipe until it is replaced by its choice; it never runs itself."""
 
     name: ClassVar[str] = "auto"
     requires: ClassVar[frozenset[str]] = FLOAT_WEIGHTS
@@ -63,25 +63,25 @@ class Auto(Record):
         return tuple(sorted({max(1, self.short // 4), max(1, self.short // 2), self.short}))
 
     def losses(self) -> Mapping[str, Distill]:
-        """What is tried first, by name, each in full length."""
+        """Return the candidates of the first phase by name, each in full length."""
         return {name: self._stage(loss, {}) for name, loss in _LOSSES.items()}
 
     def views(self, loss: str) -> Mapping[str, Distill]:
-        """What is tried then, with the loss of a name."""
+        """Return the candidates of the second phase, with the loss of this name."""
         return {name: self._stage(_LOSSES[loss], views) for name, views in _VIEWS.items()}
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:  # noqa: ARG002  # the Protocol's
-        """It can't be run: what it stands for has to be chosen first."""
+        """Return one problem: the choice has to be made first."""
         return [
             Problem("auto: no loss and no views have been chosen yet", "run it by edgekd search, compress or distill")
         ]
 
     def key(self, inputs: Digest) -> Digest:
-        """Of its options, though no result is ever kept under it."""
+        """Return the digest of the options; no result is stored under it."""
         return digest_json({"stage": self.name, "options": self.model_dump(mode="json"), "inputs": inputs})
 
     def run(self, student: Student, context: StageContext) -> Student:
-        """Raises EdgeKDError."""
+        """Raise EdgeKDError."""
         problem = self.check(student, context)[0]
         raise EdgeKDError(problem.message, problem.remedy)
 
@@ -90,7 +90,7 @@ class Auto(Record):
 
 
 class Standing(NamedTuple):
-    """Where successive halving is: what to try next (None: it is over), and what leads."""
+    """State of successive halving: the next trial (None: finished), and the leader."""
 
     todo: tuple[str, int] | None  # name, epochs
     leader: str | None  # by the last rung that all who reached it were scored on
@@ -99,10 +99,10 @@ class Standing(NamedTuple):
 def standing(
     names: Sequence[str], scores: Sequence[AutoScore], rungs: Sequence[int], least: float = 0.0, kept: str = ""
 ) -> Standing:
-    """From recorded scores alone. Of equal scores the earlier name leads; one that diverged comes last.
+    """Compute the state from recorded scores. Of equal scores the earlier name leads; diverged trainings come last.
 
-    A rung on which nobody scores above ``least`` has taught too little to drop anybody. ``kept`` is never dropped: it
-    is what all the others are to beat, on the last rung too.
+    A rung on which no score is above ``least`` drops nothing. ``kept`` is never dropped: the others have to beat it on
+    the last rung too.
     """
     alive, leader = list(names), None
     for epochs in rungs:
@@ -121,7 +121,7 @@ def standing(
 
 
 def standing_of(record: AutoRecord, phase: Literal["loss", "views"], auto: Auto) -> Standing:
-    """Where one phase of a record is."""
+    """Return the state of one phase of a record."""
     kept = _PLAIN_VIEWS if phase == "views" else ""
     return standing(record.names(phase), record.of(phase), auto.rungs, record.least, kept)
 

@@ -1,10 +1,10 @@
-"""The recipe stage `born-again`: generations of one student, each taught by the one before.
+"""Born-again networks, the recipe stage `born-again`: generations of one student, each distilled from the previous one.
 
-Furlanello et al. 2018, "Born-again neural networks", ICML: a network taught by an equal of its own, trained before it,
-ends better than that one. The first generation is `distill` with the project's teacher, or on labels alone where
-there is none; each next one starts from fresh weights. A student that inherits its weights (a person's own model,
-pruned), that an earlier stage has changed in shape, or that is frozen in part has no fresh ones, and starts each time
-as it was given. The generation that is best on the validation samples is kept.
+Furlanello et al. 2018, "Born-again neural networks", ICML: a network distilled from an equal one, trained before it,
+ends better than that one. The first generation is `distill` with the project's teacher, or on labels alone without one;
+each next one starts from new random weights. A student with inherited weights (a person's own model, pruned), with a
+shape changed by an earlier stage, or with frozen parts has no new weights, and starts each time from those it was
+given. The generation with the best validation score is kept.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["BornAgain"]
 
 
 class BornAgain(Distill):
-    """Options of `born-again`: those of `distill`, which each generation is trained with, and how many there are."""
+    """Options of `born-again`: those of `distill`, for each generation, and the number of generations."""
 
     name: ClassVar[str] = "born-again"
 
@@ -41,7 +41,7 @@ class BornAgain(Distill):
         return self
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
-        """What stops the first generation, taught by the project's teacher, or any other, taught by one of its own."""
+        """Return the problems of the first generation with the project's teacher, and of later ones with a student."""
         from edgekd.teachers.student import StudentTeacher
 
         later = replace(context, teacher=StudentTeacher(student, "the generation before"))
@@ -49,21 +49,21 @@ class BornAgain(Distill):
         return list(dict.fromkeys(found))
 
     def prepare(self, context: StageContext) -> None:
-        """The answers of the project's teacher, which the first generation learns from."""
+        """Cache the outputs of the project's teacher for the first generation."""
         self._lesson_of(context).prepare(context)
 
     @property
     def passes(self) -> int:
-        """Of all generations."""
+        """Epochs of all generations."""
         return self.epochs * self.generations
 
     def shortened(self, epochs: int) -> Distill:
-        """The first generation alone, which ranks as well."""
+        """Return the first generation alone, which ranks candidates equally well."""
         options = {name: getattr(self, name) for name in Distill.model_fields}
         return Distill.model_validate({**options, "epochs": min(epochs, self.epochs)})
 
     def run(self, student: Student, context: StageContext) -> Student:
-        """The best generation. Finished ones are kept in ``context.folder`` and not trained again."""
+        """Return the best generation. Finished ones are stored in ``context.folder`` and not trained again."""
         from edgekd.recipes.runner import run_recipe
         from edgekd.teachers.student import StudentTeacher
 
@@ -88,7 +88,7 @@ class BornAgain(Distill):
         return self._kept(born, context).student
 
     def _lesson_of(self, context: StageContext) -> Distill:
-        """Plain `distill` with the same options; on labels alone where there is no teacher."""
+        """Return plain `distill` with the same options; on labels alone without a teacher."""
         options = {name: getattr(self, name) for name in Distill.model_fields}
         if context.teacher is None:
             smoothed: Mapping[str, Any] = self.loss.model_dump(mode="json").get("ce", {})
@@ -105,7 +105,7 @@ class BornAgain(Distill):
         return tell
 
     def _kept(self, born: Sequence[_Generation], context: StageContext) -> _Generation:
-        """The best by validation, of equals the earliest; the last where there are no samples to choose by."""
+        """Return the best by validation, the earliest of equals; the last if there are no validation samples."""
         best = born[-1]
         for generation in reversed(born):
             if generation.score is not None and best.score is not None and generation.score >= best.score:

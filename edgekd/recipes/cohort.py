@@ -1,4 +1,4 @@
-"""Students of one arch among themselves: fresh ones, and how each scores on the validation samples."""
+"""Students of one arch with new random weights, and their validation scores."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["fresh_like", "validated"]
 
 
 def fresh_like(student: Student, seed: int) -> Student | None:
-    """The same arch with fresh weights.
+    """Return the same arch with new random weights.
 
-    None where there are none to be had: the family gives weights of its own (a person's model, pruned), or an earlier
-    stage has changed the student's shape.
+    None if the family brings its own weights (a person's model, pruned), or if an earlier stage has changed the
+    student's shape.
     """
     from edgekd.students.student import new_student
 
@@ -26,7 +26,7 @@ def fresh_like(student: Student, seed: int) -> Student | None:
 
 
 def validated(student: Student, context: StageContext) -> float | None:
-    """Its score in PyTorch; None where there are no samples to tell by."""
+    """Return the validation score in PyTorch; None if there are no validation samples."""
     from edgekd.distill.predict import predict
 
     validation = context.task.split("validation")

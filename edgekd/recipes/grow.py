@@ -1,9 +1,9 @@
-"""The recipe stage `grow`: a student that begins shallow, and gets deeper each time it has learned for a while.
+"""Progressive growing, the recipe stage `grow`: a student starts shallow and gets deeper after each training.
 
-Early epochs are cheap, as most of the network is not there yet, and what is put in changes no answer at first, so that
-nothing learned is lost (Chen, Goodfellow & Shlens 2016, "Net2Net", ICLR, arXiv 1511.05641; Wen et al. 2020, "AutoGrow",
-KDD, arXiv 1906.02909). Each step is a `distill` of the same options, with a learning rate that starts anew. A student
-of one block a stage has a single step, so that a search may compare it with deeper ones.
+Early epochs are cheap, since most of the network is missing, and inserted blocks don't change the outputs at first, so
+that nothing learned is lost (Chen, Goodfellow & Shlens 2016, "Net2Net", ICLR, arXiv 1511.05641; Wen et al. 2020,
+"AutoGrow", KDD, arXiv 1906.02909). Each step is a `distill` with the same options and a restarted learning rate. A
+student of one block for each stage has a single step, so that a search may compare it with deeper ones.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _STEPS = 3  # of a student that is not there yet: what a training is reckoned to
 
 
 class Grow(Distill):
-    """Options of `grow`: those of `distill`, which each step is trained with."""
+    """Options of `grow`: those of `distill`, for each step."""
 
     name: ClassVar[str] = "grow"
 
     epochs: PositiveInt = 10  # of each step
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
-        """What stops any step."""
+        """Return the problems of any step."""
         family = _family(student)
         if not isinstance(family, Growing):
             return [
@@ -52,15 +52,15 @@ class Grow(Distill):
 
     @property
     def passes(self) -> int:
-        """Epochs in all, for a student of as many steps as most have."""
+        """Total epochs, for a student of a usual number of steps."""
         return self.epochs * _STEPS
 
     def shortened(self, epochs: int) -> Distill:
-        """The whole student for as few epochs, which ranks as well."""
+        """Return a training of the whole student with few epochs, which ranks candidates equally well."""
         return self._plain().but(epochs=min(epochs, self.epochs))
 
     def run(self, student: Student, context: StageContext) -> Student:
-        """The grown student. Finished steps are kept in ``context.folder`` and not trained again."""
+        """Return the grown student. Finished steps are stored in ``context.folder`` and not trained again."""
         from edgekd.recipes.runner import run_recipe
 
         problems = self.check(student, context)
@@ -86,7 +86,7 @@ class Grow(Distill):
         return grown
 
     def _students(self, family: Growing, student: Student, context: StageContext) -> list[Student]:
-        """One a step, each the given one without the blocks that come later; the given one is the last."""
+        """Return one student for each step, each without the blocks that come later; the last is the given one."""
         from edgekd.students.student import new_student
 
         found = []
@@ -96,7 +96,7 @@ class Grow(Distill):
         return [*found, student]
 
     def _plain(self) -> Distill:
-        """Plain `distill` with the same options."""
+        """Return plain `distill` with the same options."""
         return Distill.model_validate({name: getattr(self, name) for name in Distill.model_fields})
 
     def _told(self, context: StageContext, number: int, count: int, arch: Arch) -> Callable[[StageProgress], None]:

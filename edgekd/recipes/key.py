@@ -1,4 +1,4 @@
-"""What goes into a recipe, as one digest: the student with its weights, the task's data, the teacher, the seed."""
+"""Recipe keys: digests of the student with its weights, the task's data, the teacher, the seed, and the stages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["chain", "student_digest"]
 
 
 def student_digest(student: Student) -> Digest:
-    """Identity of a student: family, arch, annotations, task, and every parameter and buffer."""
+    """Return the identity of a student: family, arch, annotations, task, and every parameter and buffer."""
     described = {
         "family": student.family,
         "options": dict(student.options),
@@ -31,9 +31,9 @@ def student_digest(student: Student) -> Digest:
 
 
 def chain(stages: tuple[Stage, ...], student: Student, context: StageContext) -> tuple[Digest, ...]:
-    """The key after each stage: of all that goes in and of every stage up to it.
+    """Return the key after each stage, the digest of all inputs and of every stage up to it.
 
-    Device and backend enter at the first stage whose result depends on them: a stage says that it does not with a
+    Device and backend enter at the first stage whose result depends on them: a stage declares that it does not with a
     class variable ``per_backend = False``.
     """
     link = digest_json(

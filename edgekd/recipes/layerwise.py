@@ -1,14 +1,15 @@
-"""The recipe stage `layerwise`: a student learns block by block against its teacher's features, then as a whole.
+"""Layerwise distillation, the recipe stage `layerwise`: trains a student block by block on its teacher's features, then
+as a whole.
 
-A block is what lies between two of the points that are compared (`points: each stage` gives one a resolution). One
-short training a block, from the image on: only that block's weights learn, so that what is seen at its end becomes
-what the teacher shows at the same place; blocks before it are finished and stand still, blocks behind it get no
-gradient. No label is looked at. The idea is stage-by-stage knowledge transfer (Romero et al. 2015, "FitNets", ICLR,
-arXiv 1412.6550, whose first step is one such block; Gao et al. 2018, "An embarrassingly simple approach for knowledge
-distillation", arXiv 1812.01819, which trains the stages one after the other and then the classifier alone).
+A block lies between two of the compared points (`points: each stage` gives one for each resolution). Each block has one
+short training, in order from the input: only that block's weights are trained, so that the features at its end match
+the teacher's at the same place; earlier blocks are finished and frozen, later blocks get no gradient. Labels are not
+used. This is stage-by-stage knowledge transfer (Romero et al. 2015, "FitNets", ICLR, arXiv 1412.6550, whose first step
+is one such block; Gao et al. 2018, "An embarrassingly simple approach for knowledge distillation", arXiv 1812.01819,
+which trains the stages one after the other and then the classifier alone).
 
-What is behind the last point, the classifier above all, is left as it was. So a `distill` stage has to follow, or
-`join: {epochs: 20}`, the options of one, which trains the whole student from there.
+Everything after the last point, mainly the classifier, is unchanged. So a `distill` stage has to follow, or `join:
+{epochs: 20}`, with the options of one, which then trains the whole student.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _BLOCKS = 3  # of a student that is not there yet: what a training is reckoned t
 
 
 def _alone(name: str, options: Any) -> dict[str, Any]:
-    """A loss that stands for itself: there a weight multiplies the learning rate, and nothing else."""
+    """Return a loss with its default weight when used alone: there the weight only multiplies the learning rate."""
     options = {} if options is None else options
     return {name: {"weight": _ALONE[name], **options} if name in _ALONE and isinstance(options, Mapping) else options}
 
@@ -53,7 +54,7 @@ def _each_alone(losses: Any) -> Any:
 
 
 class Layerwise(Distill):
-    """Options of `layerwise`: those of `distill` for each block's training, and what joins the blocks in the end."""
+    """Options of `layerwise`: those of `distill` for each block's training, and the final training ``join``."""
 
     name: ClassVar[str] = "layerwise"
 
@@ -64,7 +65,7 @@ class Layerwise(Distill):
     @field_validator("loss", mode="before")
     @classmethod
     def _without_labels(cls, value: Any) -> Any:
-        """Whatever isn't written about labels would be added, and weighed against them."""
+        """Set the weight of `ce` to 0 unless it is given: it would be added, and weighted against the features."""
         if isinstance(value, str):
             value = {value: {}}
         if isinstance(value, Mapping) and "parts" not in value:
@@ -96,7 +97,7 @@ class Layerwise(Distill):
         return self
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
-        """What stops any block, or the joined training."""
+        """Return the problems of any block, and of the joined training."""
         found = [_said(problem) for problem in super().check(student, context)]
         if found:
             return found
@@ -108,25 +109,25 @@ class Layerwise(Distill):
         return list(dict.fromkeys(found))
 
     def prepare(self, context: StageContext) -> None:
-        """All that the teacher has to answer, for the blocks and for what joins them."""
+        """Cache the teacher's outputs for the blocks and for the joined training."""
         super().prepare(context)
         if self.join is not None:
             self.join.prepare(context)
 
     @property
     def passes(self) -> int:
-        """Epochs in all, for a student of as many blocks as most have."""
+        """Total epochs, for a student of a usual number of blocks."""
         (_, loss), *_ = self.loss.features
         blocks = len(loss.points) if isinstance(loss.points, tuple) else _BLOCKS
         return self.epochs * blocks + (self.join.epochs if self.join else 0)
 
     def shortened(self, epochs: int) -> Layerwise:
-        """As few epochs a block as make a short training in all; the joining is shortened like any other."""
+        """Return a short training: few epochs for each block; ``join`` is shortened like any other stage."""
         join = None if self.join is None else self.join.shortened(epochs)
         return self.but(epochs=min(self.epochs, max(1, epochs // _BLOCKS)), join=join)
 
     def run(self, student: Student, context: StageContext) -> Student:
-        """The joined student. Finished blocks are kept in ``context.folder`` and not trained again."""
+        """Return the joined student. Finished blocks are stored in ``context.folder`` and not trained again."""
         from edgekd.recipes.runner import run_recipe
 
         problems = self.check(student, context)
@@ -150,7 +151,7 @@ class Layerwise(Distill):
         return student
 
     def _blocks(self, student: Student, context: StageContext) -> tuple[_Block, ...] | str:
-        """What is trained, from the image on; or why there is nothing, in words."""
+        """Return the blocks to train, from the input on; or why there are none, in words."""
         networks = self._networks(student, context)
         if networks is None:
             return "the teacher gives logits alone"
@@ -174,7 +175,7 @@ class Layerwise(Distill):
         return tuple(replace(b, frozen=(*self.freeze, *_split(student.module, b.learns)[0])) for b in kept)
 
     def _lesson_of(self, block: _Block) -> Distill:
-        """Plain `distill` of one pair of points, everything outside the block frozen."""
+        """Return plain `distill` for one pair of points, with everything outside the block frozen."""
         ((name, loss),) = self.loss.features
         options = {field: getattr(self, field) for field in Distill.model_fields}
         written = {**loss.model_dump(mode="json"), "points": [block.pair]}
@@ -196,7 +197,7 @@ class _Block:
 
 
 def _split(module: nn.Module, learns: frozenset[str]) -> tuple[list[str], list[str]]:
-    """The largest parts without any of these parameters; and parts that have some among their own and others too."""
+    """Return the largest parts without any of these parameters, and parts that directly own both kinds."""
     named = dict(module.named_parameters(remove_duplicate=False))
     wanted = {id(named[name]) for name in learns}
 

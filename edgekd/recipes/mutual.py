@@ -1,17 +1,16 @@
-"""The recipe stage `mutual`: a cohort of students learns together, and the best of them is kept.
+"""Deep mutual learning, the recipe stage `mutual`: a cohort of students trains together, and the best is kept.
 
 Zhang et al. 2018, "Deep mutual learning", CVPR, arXiv 1706.00384 (equations 6 and 8): each of K students learns from
-the labels and from the answers of its peers to the same views,
+the labels and from its peers' probabilities on the same views,
 
     L_k = CE(k) + 1 / (K - 1) * sum over l != k of KL( p_l || p_k )
 
-No teacher is needed; with one, `loss: {kd: {}}` teaches every student of the cohort besides. The cohort is trained as
-one network with K answers, by the loop and the checkpoints of any other training, so it resumes bit by bit.
+No teacher is needed; with one, `loss: {kd: {}}` also teaches every student of the cohort. The cohort is trained as one
+network with K outputs, by the loop and checkpoints of any other training, so it resumes bit by bit.
 
-Where this is not the paper: there a step updates one student after the other, each seeing answers of peers that were
-updated already; here all are updated at once, from the answers before the step. Samples and views are the same for
-all, and so is the learning rate; there are K times the weights in memory and K times the work, and only one student
-is kept.
+Difference from the paper: there a step updates one student after the other, each using outputs of already updated
+peers; here all are updated at once, from the outputs before the step. Samples, views and learning rate are the same for
+all; memory for weights and work are K times as large, and only one student is kept.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _NO_PEERS = "use distill, or born-again"
 
 
 class Mutual(Distill):
-    """Options of `mutual`: those of `distill` (``loss`` is what each learns from besides), and who the peers are."""
+    """Options of `mutual`: those of `distill` (``loss`` is added to the peers' term), and the peers."""
 
     name: ClassVar[str] = "mutual"
 
@@ -70,16 +69,16 @@ class Mutual(Distill):
 
     @property
     def passes(self) -> int:
-        """As much work as so many epochs of one student."""
+        """Equivalent number of epochs of one student."""
         return self.epochs * (self.peers + len(self.others))
 
     def shortened(self, epochs: int) -> Distill:
-        """One student alone, which ranks as well."""
+        """Return the training of one student alone, which ranks candidates equally well."""
         options = {name: getattr(self, name) for name in Distill.model_fields}
         return Distill.model_validate({**options, "epochs": min(epochs, self.epochs)})
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
-        """Also where the peers would be alike, or an arch of another is none of the family's."""
+        """Return the problems of `distill`, of identical peers, and of archs outside the family's space."""
         found = [
             Problem(p.message.replace("distill:", "mutual:", 1), p.remedy, p.place)
             for p in super().check(student, context)
@@ -103,7 +102,7 @@ class Mutual(Distill):
         return found
 
     def run(self, student: Student, context: StageContext) -> Student:
-        """The best peer of the student's own arch, by validation. Resumes from ``context.folder``."""
+        """Return the best peer of the student's own arch, by validation. Resumes from ``context.folder``."""
         from edgekd.distill.loop import train
 
         problems = self.check(student, context)
@@ -133,13 +132,13 @@ class Mutual(Distill):
         return student.but(module=_members_of(trained.module)[kept])
 
     def _members(self, student: Student, context: StageContext) -> list[Student]:
-        """The student itself, its peers with fresh weights, then those of other archs."""
+        """Return the student itself, its peers with new random weights, then those of other archs."""
         alike = [fresh_like(student, context.seed + number) or student for number in range(1, self.peers)]
         seeds = range(context.seed + self.peers, context.seed + self.peers + len(self.others))
         return [student, *alike, *(_other(student, *pair) for pair in zip(self.others, seeds, strict=True))]
 
     def _scores(self, student: Student, module: nn.Module, context: StageContext) -> list[float | None]:
-        """Of the peers that may be kept."""
+        """Return the validation scores of the peers that may be kept."""
         return [validated(replace(student, module=m), context) for m in _members_of(module)[: self.peers]]
 
 
@@ -155,10 +154,10 @@ class _Cohort(nn.Module):
 
 
 class _Mutual(Objective):
-    """What each learns from by itself, and what it learns from its peers: both summed over the cohort.
+    """Each student's own losses, and the peers' term, both summed over the cohort.
 
-    A sum, not a mean: nothing that one student is trained by depends on how many there are, for the gradient of a
-    term reaches one student only.
+    A sum, not a mean: each student's gradient comes from its own terms only, so it does not depend on the cohort's
+    size.
     """
 
     def __init__(self, loss: Combined, count: int, weight: float, temperature: float) -> None:
@@ -174,7 +173,10 @@ class _Mutual(Objective):
         batch: Batch,
         targets: Mapping[str, Tensor] | None = None,
     ) -> list[Tensor]:
-        """The batch means of the losses, each summed over the cohort, then that of the peers. Logits (N, K * C)."""
+        """Return the batch means of the losses, each summed over the cohort, then the peers' term.
+
+        Logits (N, K * C).
+        """
         del student_seen, teacher_seen, targets
         assert isinstance(outputs, Tensor), "check() refuses several heads"
         answers = outputs.chunk(self._count, dim=1)
@@ -191,7 +193,7 @@ class _Mutual(Objective):
         ]
 
     def names(self) -> list[str]:
-        """The losses, then the peers."""
+        """Return the names of the losses, then `peers`."""
         return [*super().names(), "peers"]
 
 
@@ -200,7 +202,10 @@ def _members_of(cohort: nn.Module) -> list[nn.Module]:
 
 
 def _other(student: Student, changes: Mapping[str, Any], seed: int) -> Student:
-    """A student of the same family with some axes changed. Raises ConfigurationError, or what the family raises."""
+    """Build a student of the same family with some axes changed.
+
+    Raises ConfigurationError, or what the family raises.
+    """
     from edgekd.students.student import new_student
 
     family: Family = plugins.load("edgekd.families", student.family).model_validate(dict(student.options))

@@ -1,11 +1,11 @@
-"""Runs a list of stages in order; a stage whose key is in the store is not run again.
+"""Recipe runner: runs stages in order; a stage whose key is in the store is not run again.
 
 ::
 
     STORE/KEY/               a finished stage's student
     FOLDER/KEY/              the stage's own: checkpoints while it runs, then curve.jsonl, done.json, pictures
 
-A key covers everything before it, so the last key with a stored student tells where to go on.
+A key covers everything before it, so the run resumes after the last key with a stored student.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DONE_FILE = "done.json"
 
 
 class Done(Filed):
-    """A finished stage: its name, its key, and the digest of the student it left in the store."""
+    """Record of a finished stage: name, key, and the digest of the student it left in the store."""
 
     schema_: Literal["edgekd.stage/1"] = Field(default="edgekd.stage/1", alias="schema")
     stage: str
@@ -45,7 +45,7 @@ class Done(Filed):
 
 @dataclass(frozen=True)
 class RecipeResult:
-    """The student after the last stage, its folder's name in the store, and the curves of all stages joined."""
+    """The student after the last stage, its folder's name in the store, and the joined curves of all stages."""
 
     student: Student
     key: Digest
@@ -53,16 +53,16 @@ class RecipeResult:
 
 
 def check_recipe(stages: Sequence[Stage], student: Student, context: StageContext) -> list[Problem]:
-    """Every reason a recipe can't run, of all its stages, before any training."""
+    """Return every reason why the recipe can't run, from all its stages, before any training."""
     unordered = [problem for _, problem in out_of_order(stages)]
     return unordered + [problem for stage in stages for problem in stage.check(student, context)]
 
 
 def run_recipe(stages: Sequence[Stage], student: Student, context: StageContext, student_store: Path) -> RecipeResult:
-    """Run what is not yet done. ``context.folder`` holds all stages' folders.
+    """Run the stages that are not done. ``context.folder`` contains all stages' folders.
 
-    Raises ConfigurationError with all problems before any stage runs, and whatever a stage raises; run again, it goes
-    on where it stopped. Without stages the student itself is stored.
+    Raises ConfigurationError with all problems before any stage runs, and whatever a stage raises; a second call
+    resumes where it stopped. Without stages the student itself is stored.
     """
     keys = chain(tuple(stages), student, context)
     # one that is damaged is trained again, from the last that is whole
@@ -96,7 +96,7 @@ def _run(stage: Stage, key: Digest, student: Student, context: StageContext, goa
 
 
 def _store(student: Student, goal: Path) -> Digest:
-    """The whole folder or nothing of it."""
+    """Store the student's folder atomically."""
     goal.parent.mkdir(parents=True, exist_ok=True)
     draft = draft_of(goal)
     try:

@@ -1,11 +1,11 @@
-"""The teacher kind `train`: a wide student of one of the families, trained here once, on labels or by another teacher.
+"""Teacher kind `train`: a wide student of one of the families, trained here once, on labels or with another teacher.
 
 For projects that bring no teacher: ``teacher: {kind: train, family: resnet, width: 48, depth: 1, epochs: 30}``. It is
-stored by digest under the cache folder, as any student is, and answers like a teacher that was brought along.
+stored by digest under the cache folder like any student, and is used like any teacher.
 
-With a ``teacher`` of its own it is a teacher assistant, between a teacher and a student too small for it (Mirzadeh et
-al. 2020, "Improved knowledge distillation via teacher assistant", AAAI): ``{kind: train, width: 24, teacher: {kind:
-torch, ...}}``. Its teacher may have one again; each assistant of such a chain is trained once, from the largest down.
+With its own ``teacher`` it is a teacher assistant, between a teacher and a student too small for it (Mirzadeh et al.
+2020, "Improved knowledge distillation via teacher assistant", AAAI): ``{kind: train, width: 24, teacher: {kind: torch,
+...}}``. Its teacher may have one again; each assistant of such a chain is trained once, from the largest down.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ __all__ = ["TrainedTeacher"]
 
 
 class TrainedTeacher(Record):
-    """Options of `train`. Call ``prepare`` before it is asked anything.
+    """Options of `train`. Call ``prepare`` before using it.
 
-    ``width`` is the first stage's; every further stage doubles it, and all else is the family's most. Families without
-    stages take the top of their space. ``options`` are the family's own, as in the student's section. The default loss
-    is `kd` where it has a teacher, and `ce` where it has none.
+    ``width`` is the first stage's; every further stage doubles it, and all other axes have the family's largest choice.
+    Families without stages take the top of their space. ``options`` are the family's own, as in the student's section.
+    The default loss is `kd` with a teacher, `ce` without.
     """
 
     family: str = "resnet"
@@ -70,13 +70,13 @@ class TrainedTeacher(Record):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """``options`` left out where there are none, so that a teacher keeps the digest it always had."""
+        """Omit empty ``options``, so that older teachers keep their digests."""
         return {name: value for name, value in handler(self).items() if name != "options" or value}
 
     @field_validator("teacher")
     @classmethod
     def _resolved(cls, teacher: Mapping[str, Any] | None, info: ValidationInfo) -> Mapping[str, Any] | None:
-        """Its options checked, and its paths made absolute while the project's folder is known."""
+        """Validate the teacher's options, and make its paths absolute while the project's folder is known."""
         return None if teacher is None else resolved_teacher(teacher, info.context)
 
     @model_validator(mode="after")
@@ -89,22 +89,22 @@ class TrainedTeacher(Record):
 
     @property
     def name(self) -> str:
-        """As it is shown."""
+        """Name in reports."""
         return (
             f"{self.family} of width {self.width}, trained here" if self._in_stages else f"{self.family}, trained here"
         )
 
     @property
     def classes(self) -> int:
-        """None yet: ``prepare`` returns the teacher that knows."""
+        """0: ``prepare`` returns the teacher with a number of classes."""
         return 0
 
     def digest(self) -> Digest:
-        """Of its options: what ``prepare`` returns is known by its weights."""
+        """Return the digest of the options; the teacher that ``prepare`` returns is identified by its weights."""
         return digest_json({"teacher": "train", "options": self.model_dump(mode="json")})
 
     def logits(self, batch: Tensor) -> Tensor:
-        """Raises EdgeKDError: ``prepare`` returns the teacher that answers."""
+        """Raise EdgeKDError: use the teacher that ``prepare`` returns."""
         del batch
         raise EdgeKDError("this teacher is not trained yet", "call prepare(task, ...), and ask what it returns")
 
@@ -115,9 +115,9 @@ class TrainedTeacher(Record):
         progress: Callable[[StageProgress], None] = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> StudentTeacher:
-        """The teacher that answers: trained now, after its own teacher, or read from ``cache``.
+        """Return the trained teacher: trained now, after its own teacher, or read from ``cache``.
 
-        Raises Interrupted when ``stop()``; called again it goes on from there.
+        Raises Interrupted when ``stop()``; a second call resumes.
         """
         from edgekd.recipes.runner import run_recipe
         from edgekd.students.student import new_student
@@ -147,7 +147,7 @@ class TrainedTeacher(Record):
         return StudentTeacher(trained.student, self.name, above)
 
     def untrained(self, spec: TaskSpec) -> StudentTeacher:
-        """What ``prepare`` returns, with random weights: losses that look into it are checked before it is trained."""
+        """Return what ``prepare`` returns, with random weights, to check feature losses before the training."""
         from edgekd.students.student import new_student
         from edgekd.teachers.student import StudentTeacher
 
@@ -177,7 +177,7 @@ class TrainedTeacher(Record):
 
     @property
     def _in_stages(self) -> bool:
-        """Raises UnknownName."""
+        """True for families with stages. Raises UnknownName."""
         from edgekd.students.staged import Staged
 
         return issubclass(plugins.load("edgekd.families", self.family), Staged)
@@ -190,7 +190,7 @@ class TrainedTeacher(Record):
         return self._made(self._staged(self.options.get("stages") or _stages(side)))
 
     def _staged(self, stages: int) -> dict[str, Any]:
-        """Options of a family in stages."""
+        """Return the options of a family with stages."""
         widths = (self.width, self.width * 2 ** (stages - 1), self.width)
         written = self.options.get("space", {})
         if not isinstance(written, Mapping):
@@ -224,5 +224,5 @@ class TrainedTeacher(Record):
 
 
 def _stages(side: int) -> int:
-    """As many halvings as leave two pixels or more of a side, three stages at the most."""
+    """Return the number of stages, at most three, that leave two pixels or more of a side."""
     return 3 if side >= 8 else 2 if side >= 4 else 1

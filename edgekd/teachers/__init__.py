@@ -1,5 +1,5 @@
-"""Teachers: where knowledge comes from, and the cache of what they said.
+"""Teachers, and the cache of their logits and features.
 
-A teacher is a frozen record of its options that answers raw-unit batches with logits and normalises them itself.
-`binding.bind` fits one to a task and checks that both mean the same classes.
+A teacher is a frozen record of options that computes logits for batches in raw units; it normalises them itself.
+`binding.bind` fits one to a task and checks that both have the same classes.
 """

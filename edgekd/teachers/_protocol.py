@@ -1,4 +1,4 @@
-"""Where knowledge comes from. A teacher answers batches in raw units and normalises them itself."""
+"""Protocols of teachers and views. A teacher takes batches in raw units and normalises them itself."""
 
 from __future__ import annotations
 
@@ -21,95 +21,96 @@ __all__ = ["Bindable", "OpenTeacher", "PreparableTeacher", "Sketched", "Taught",
 
 
 class Teacher(Protocol):
-    """Gives logits for a batch of views."""
+    """Computes logits for a batch of views."""
 
     @property
     def name(self) -> str:
-        """What a report calls it."""
+        """Name in reports."""
         ...
 
     @property
     def classes(self) -> int:
-        """How many classes it tells apart. Known once it is bound to a task."""
+        """Number of classes. Known once the teacher is bound to a task."""
         ...
 
     def digest(self) -> Digest:
-        """Identity of what it would answer: code reference, weights, normalisation."""
+        """Return the identity of its outputs: code reference, weights, normalisation."""
         ...
 
     def logits(self, batch: Tensor) -> Tensor:
-        """Answers (N, classes), float32, without gradient, for a raw-unit float32 batch (N, C, H, W)."""
+        """Return logits (N, classes), float32, without gradient, for a raw-unit float32 batch (N, C, H, W)."""
         ...
 
 
 @runtime_checkable
 class Bindable(Protocol):
-    """A teacher that still has to learn something from the task: its normalisation, where it has none of its own."""
+    """Teacher that needs facts of the task, such as the normalisation if it has none of its own."""
 
     def bound(self, spec: TaskSpec) -> Teacher:
-        """The teacher for this task. Raises ConfigurationError where it can't be."""
+        """Return the teacher for this task. Raises ConfigurationError if they don't fit."""
         ...
 
 
 @runtime_checkable
 class PreparableTeacher(Protocol):
-    """A teacher that has to be made first, from the task's own data."""
+    """Teacher that is first trained on the task's own data."""
 
     def prepare(
         self, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]
     ) -> Teacher:
-        """The teacher that answers, from ``cache`` where it was made before. Raises Interrupted when ``stop()``."""
+        """Return the trained teacher, from ``cache`` if it was trained before. Raises Interrupted when ``stop()``."""
         ...
 
 
 @runtime_checkable
 class Sketched(PreparableTeacher, Protocol):
-    """A teacher that can be looked at before it is made: the same network, with random weights."""
+    """Teacher whose network, with random weights, can be inspected before the training."""
 
     def untrained(self, spec: TaskSpec) -> Teacher:
-        """What ``prepare`` will return, but for its weights. Raises ConfigurationError."""
+        """Return what ``prepare`` will return, with random weights. Raises ConfigurationError."""
         ...
 
 
 @runtime_checkable
 class Taught(Protocol):
-    """A teacher that may have had a teacher itself: an assistant between that one and the student."""
+    """Teacher that may have its own teacher: an assistant between that one and the student."""
 
     taught_by: Teacher | None  # bound to the same task; None where it learnt from labels alone
 
 
 @runtime_checkable
 class OpenTeacher(Teacher, Protocol):
-    """A teacher whose network can be looked into: at its inner activations, its last layer, its gradients."""
+    """Teacher with an accessible network: inner activations, last layer, gradients."""
 
     def network(self) -> nn.Module:
-        """Its PyTorch network, in eval mode, frozen: what it gives, `rows` reads. Not to be changed."""
+        """Return the PyTorch network, in eval mode, frozen; `rows` converts its outputs. Must not be changed."""
         ...
 
     def prepared(self, batch: Tensor) -> Tensor:
-        """What the network takes for a raw-unit float32 batch (N, C, H, W). Differentiable."""
+        """Return the network's input for a raw-unit float32 batch (N, C, H, W). Differentiable."""
         ...
 
     def rows(self, answers: object) -> Tensor:
-        """What the network, or a copy of it, gave for a prepared batch, as `logits` tells it: (N, classes) float32."""
+        """Convert outputs of the network, or of a copy, to the format of `logits`: (N, classes) float32."""
         ...
 
 
 class View(Protocol):
-    """How samples are seen: a view is a seed per sample, so that teacher and student see the same pixels."""
+    """Augmentation under a seed: teacher and student get the same pixels of a sample."""
 
     def digest(self) -> Digest:
-        """Identity of the transformation, without its seed."""
+        """Return the identity of the transformation, without its seed."""
         ...
 
     def __call__(self, inputs: Tensor, indices: NDArray[np.int64], seed: int) -> Tensor:
-        """What the samples ``indices`` of ``inputs`` look like: (N, C, H, W), raw units, the inputs' dtype or float32.
+        """Return the augmented samples ``indices`` of ``inputs``: (N, C, H, W), raw units.
 
-        ``inputs`` are all of a split's raw samples, on the CPU, and are not changed: a view may mix one sample with
-        another. What sample i looks like depends on (seed, i) and ``inputs`` alone, never on the batch it comes in.
+        The dtype is the inputs' or float32. ``inputs`` are all of a split's raw samples, on the CPU, and are not
+        changed: an augmentation may mix one sample with another. The result for sample i depends on (seed, i) and
+        ``inputs`` alone, never on its batch.
         """
         ...
 
     def targets(self, labels: Tensor, indices: NDArray[np.int64], seed: int, classes: int) -> Tensor:
-        """The labels of the same views: (N,) int64, or shares of each class (N, classes), where samples are mixed."""
+        """Return the labels of the same views: (N,) int64, or class shares (N, classes) for mixed samples."""
         ...

@@ -1,4 +1,4 @@
-"""Fitting a teacher to a task: its normalisation, and one trial answer before anything is trained."""
+"""Binding of a teacher to a task: normalisation, and one trial batch before any training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RATED, _AT_ONCE = 512, 64
 
 
 def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
-    """The teacher for this task. Raises ConfigurationError where it can't see its images or knows other classes."""
+    """Return the teacher for this task. Raises ConfigurationError if it can't take its inputs or has other classes."""
     bound = teacher.bound(spec) if isinstance(teacher, Bindable) else teacher
     low, high = spec.input.raw_range
     # two different pictures, so that a teacher which mixes up batch and class axes is found out
@@ -59,7 +59,7 @@ def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
 
 
 def _with_heads(teacher: Teacher, spec: TaskSpec, answers: Tensor) -> Teacher:
-    """A teacher of a task that isn't plain, once its answers were looked at."""
+    """Return a bound teacher of a multi-head task, after checking its outputs."""
     channels = {name: (head.classes, 4)[name.endswith(".box")] for head in spec.heads for name in raw_names(head)}
     packing = packing_in(teacher)
     if not packing:
@@ -83,9 +83,9 @@ def _with_heads(teacher: Teacher, spec: TaskSpec, answers: Tensor) -> Teacher:
 
 
 def rated(teacher: Teacher, task: Task) -> Score | None:
-    """How good a bound teacher is, on some validation samples: by the metrics of those heads that it teaches.
+    """Score a bound teacher on up to 512 validation samples, by the metrics of the heads that it teaches.
 
-    None where it teaches no head that a sample has a label for.
+    None if it teaches no head for which a sample has a label.
     """
     packing, spec, split = packing_in(teacher), task.spec, task.split("validation")
     chosen = np.sort(np.random.default_rng(0).permutation(len(split))[:_RATED])

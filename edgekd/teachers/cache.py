@@ -1,15 +1,15 @@
-"""What a teacher said, kept on disk: answering once makes every later epoch several times faster.
+"""Teacher cache on disk: logits and features are computed once, which makes every later epoch several times faster.
 
 ::
 
     FOLDER/KEY.f32         float32 logits (seeds, samples, classes), in the order of `seeds`
     FOLDER/KEY.json        {"seeds": [...], "samples": N, "classes": C, "rows": finished rows of N x C, "sums": [...]}
-    FOLDER/KEY-POINT.f16   float16 activations at one point of the teacher's network, and its .json likewise
-    FOLDER/KEY.lock        held while answers are added
+    FOLDER/KEY-POINT.f16   float16 activations at one point of the teacher's network, with its own .json
+    FOLDER/KEY.lock        held while rows are added
 
-KEY is made from teacher, split and view, so runs share it, and a longer run adds the seeds it lacks, another loss the
-points it needs. A marker is written after its rows are on disk, with a CRC of each block of them: whatever a killed
-process left behind it, and whatever follows a block that is no longer what was written, is answered again.
+KEY is the digest of teacher, split and view, so runs share the files: a longer run adds missing seeds, another loss
+adds missing points. A marker is written after its rows are on disk, with a CRC of each block: rows that a killed
+process left behind the marker, and rows from the first block whose CRC differs, are computed again.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _LOGITS = ""  # the column that has no point
 
 @dataclass(frozen=True)
 class Answers:
-    """What a teacher said to k views of N samples. Read-only, and memory-mapped where the disk's order allows."""
+    """Teacher outputs for k views of N samples. Read-only; memory-mapped if the order on disk allows."""
 
     logits: NDArray[np.float32]  # (k, N, classes)
     features: Mapping[str, NDArray[np.float16]]  # by point, (k, N, *shape)
@@ -58,7 +58,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class CacheCost:
-    """What a request has yet to add: images to answer and bytes to write."""
+    """Cost of a request: images to compute and bytes to write."""
 
     images: int
     size_bytes: int
@@ -66,7 +66,7 @@ class CacheCost:
 
 @dataclass(frozen=True)
 class _Column:
-    """One file: logits, or one point's activations; which seeds it has and how many rows are finished."""
+    """File of logits or of one point's activations, with its seeds and the number of finished rows."""
 
     path: Path  # without its ending
     point: str
@@ -97,7 +97,10 @@ class _Column:
         return len(self.seeds) * self.samples - self.rows
 
     def asked(self, seeds: Sequence[int]) -> _Column:
-        """With these seeds, and of those that others asked for only what is answered: a stopped run may not go on."""
+        """Return the column with these seeds.
+
+        Seeds of other runs stay only if finished: an interrupted run may never resume.
+        """
         whole = self.rows // self.samples
         kept, rows = self.seeds[:whole], whole * self.samples
         if self.rows > rows and self.seeds[whole] in seeds:
@@ -106,18 +109,18 @@ class _Column:
         return replace(self, seeds=kept + new, rows=rows, sums=self.sums[: self.blocks(rows)])
 
     def blocks(self, rows: int) -> int:
-        """How many whole blocks so many rows are; a block never spans two seeds."""
+        """Return the number of whole blocks in so many rows; a block never spans two seeds."""
         whole, more = divmod(rows, self.samples)
         return whole * -(-self.samples // _BLOCK) + more // _BLOCK
 
     def rows_before(self, block: int) -> int:
-        """The rows of the blocks in front of one."""
+        """Return the number of rows before a block."""
         whole, more = divmod(block, -(-self.samples // _BLOCK))
         return whole * self.samples + more * _BLOCK
 
 
 class TeacherCache:
-    """Answers by (teacher, split, view, seed) in one folder. Safe for several processes at once."""
+    """Teacher outputs by (teacher, split, view, seed) in one folder. Safe for several processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -125,7 +128,7 @@ class TeacherCache:
     def cost(
         self, teacher: Teacher, split: Split, view: View | None, seeds: Sequence[int], points: Sequence[Point] = ()
     ) -> CacheCost:
-        """What ``answers`` would have to add, known before any of it is written."""
+        """Return the cost of ``answers`` before anything is written."""
         columns = self._columns(teacher, split, view, seeds, points)
         size = sum(column.missing * column.row_bytes for column in columns)
         return CacheCost(max(column.missing for column in columns), size)
@@ -140,11 +143,11 @@ class TeacherCache:
         progress: Callable[[int, int], None] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> Answers:
-        """Logits, and activations at ``points`` of the teacher's network, for every seed.
+        """Return logits, and activations at ``points`` of the teacher's network, for every seed.
 
-        Without a view all seeds look the same, and are answered and stored once. ``progress(done, total)`` counts
-        images still to be answered, first with 0. Raises Interrupted when ``stop()``, keeping what is finished;
-        MissingError where the disk has no room; ConfigurationError where an activation is NaN or beyond float16.
+        Without a view all seeds are identical, and are computed and stored once. ``progress(done, total)`` counts
+        images to be computed, first with 0. Raises Interrupted when ``stop()``, keeping what is finished; MissingError
+        if the disk is too small; ConfigurationError if an activation is NaN or beyond float16.
         """
         if not seeds:
             raise ValueError("at least one seed is needed")
@@ -169,7 +172,7 @@ class TeacherCache:
         stop: Callable[[], bool] | None,
         name: str,
     ) -> None:
-        """Columns that stand alike are completed together: one pass of the teacher gives all of them."""
+        """Complete the columns; those with the same seeds and rows share one pass of the teacher."""
         open_ = [column for column in columns if column.missing]
         states = dict.fromkeys((column.seeds, column.rows) for column in open_)
         groups = [[column for column in open_ if (column.seeds, column.rows) == state] for state in states]
@@ -193,7 +196,7 @@ class TeacherCache:
     def _columns(
         self, teacher: Teacher, split: Split, view: View | None, seeds: Sequence[int], points: Sequence[Point]
     ) -> list[_Column]:
-        """What the disk really holds, with the seeds it is to hold."""
+        """Return the columns as they are on disk, with the seeds to be added."""
         key, samples = self._key(teacher, split, view), len(split)
         columns = [_Column(self.folder / key, _LOGITS, (teacher.classes,), samples)]
         for point in points:
@@ -217,14 +220,14 @@ class TeacherCache:
 
 
 def shared(array: NDArray[np.generic]) -> Tensor:
-    """The same memory as a tensor, which nothing writes to: a training set may fill half of the machine."""
+    """Return a tensor on the array's memory, not to be written: a training set may fill half of the machine."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         return torch.from_numpy(array)
 
 
 def _added(group: Sequence[_Column], ask: Seen, split: Split, view: View | None) -> Iterator[int]:
-    """Add block after block to all columns of a group; gives the rows that are finished after each."""
+    """Add block after block to all columns of a group; yields the number of finished rows after each."""
     column, inputs = group[0], shared(split.inputs)
     total, done = len(column.seeds) * column.samples, column.rows
     with ExitStack() as opened:
@@ -281,7 +284,7 @@ def _rows(column: _Column, values: Tensor) -> bytes:
 
 
 def _found(column: _Column) -> _Column:
-    """With what its files hold as it was written; an unreadable or foreign marker counts as nothing."""
+    """Return the column with its valid rows on disk; an unreadable or foreign marker counts as none."""
     try:
         read = json.loads(column.marker.read_text())
         stat = column.data.stat()
@@ -299,7 +302,7 @@ def _found(column: _Column) -> _Column:
 
 @lru_cache(maxsize=256)
 def _whole_blocks(column: _Column, changed_ns: int, size: int) -> int:  # noqa: ARG001  # they tell one content from the next
-    """How many blocks, from the first, are what was written. Read once a process."""
+    """Return the number of leading blocks whose CRC matches. Read once in each process."""
     with column.data.open("rb") as stream:
         for block, expected in enumerate(column.sums):
             rows = column.rows_before(block + 1) - column.rows_before(block)

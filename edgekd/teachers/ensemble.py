@@ -1,16 +1,16 @@
-"""`ensemble`: several teachers of one task, averaged.
+"""`ensemble`: the average of several teachers of one task.
 
-``average: logits`` (the default) takes the weighted mean of their logits. ``average: probabilities`` takes the mean of
-their probabilities and answers its logarithm, so that a temperature above 1 still means what it says; use it for
-members whose logits have different sizes.
+``average: logits`` (the default) is the weighted mean of their logits. ``average: probabilities`` is the logarithm of
+the mean of their probabilities, so that a temperature above 1 keeps its meaning; use it for members whose logits have
+different sizes.
 
-``weighting: confidence`` gives each member, sample by sample, a share that falls with the entropy H of its softmax, so
-that a member which is sure counts for more than one which guesses (Kwon et al. 2020, "Adaptive knowledge distillation
-based on entropy", ICASSP, has the rule that a lower entropy earns a larger share)::
+``weighting: confidence`` weights each member, sample by sample, by a share that decreases with the entropy H of its
+softmax, so that confident members count more (Kwon et al. 2020, "Adaptive knowledge distillation based on entropy",
+ICASSP, also gives lower entropy a larger share)::
 
     share_m(x) = w_m exp(-H_m(x)) / sum_n w_n exp(-H_n(x)),    H_m(x) = -sum_c p_mc log p_mc
 
-exp(H) is how many classes the member wavers between, so shares are as one over that number; w are the ``weights``.
+exp(H) is the effective number of classes, so shares are proportional to its inverse; w are the ``weights``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["EnsembleTeacher"]
 
 
 class EnsembleTeacher(Record):
-    """Options of `ensemble`: members written as teachers are (``kind: torch, ...``), and their weights, if unequal."""
+    """Options of `ensemble`: members, each with the options of a teacher (``kind: torch, ...``), and their weights."""
 
     members: Annotated[tuple[Mapping[str, Any], ...], Field(min_length=2)]
     weights: tuple[PositiveFloat, ...] | None = None
@@ -47,7 +47,7 @@ class EnsembleTeacher(Record):
     @field_validator("members")
     @classmethod
     def _resolved(cls, members: tuple[Mapping[str, Any], ...], info: ValidationInfo) -> tuple[Mapping[str, Any], ...]:
-        """Each member checked, and its paths made absolute while the project's folder is known."""
+        """Validate each member, and make its paths absolute while the project's folder is known."""
         return tuple(resolved_teachers(enumerate(members), info.context))
 
     @model_validator(mode="after")
@@ -58,16 +58,16 @@ class EnsembleTeacher(Record):
 
     @property
     def name(self) -> str:
-        """Its members' names."""
+        """Names of the members."""
         return " + ".join(teacher.name for teacher in self._known())
 
     @property
     def classes(self) -> int:
-        """How many classes its members tell apart. Raises ConfigurationError before it is bound."""
+        """Number of classes of the members. Raises ConfigurationError before `bound`."""
         return self._known()[0].classes
 
     def digest(self) -> Digest:
-        """Identity of members, weights, weighting and average."""
+        """Return the identity of members, weights, weighting and average."""
         told = {
             "members": [teacher.digest() for teacher in self._known()],
             "weights": self._shares(),
@@ -78,19 +78,19 @@ class EnsembleTeacher(Record):
     def prepare(
         self, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]
     ) -> EnsembleTeacher:
-        """With every member made that has to be. Raises Interrupted when ``stop()``."""
+        """Return the ensemble with its members trained where needed. Raises Interrupted when ``stop()``."""
         ready = self.but()
         ready._teachers = tuple(prepared_teacher(member, task, cache, progress, stop) for member in self._known())
         return ready
 
     def untrained(self, spec: TaskSpec) -> EnsembleTeacher:
-        """What ``prepare`` returns, with random weights where a member would be trained."""
+        """Return what ``prepare`` returns, with random weights for members to be trained."""
         sketched = self.but()
         sketched._teachers = tuple(untrained_teacher(member, spec) for member in self._known())
         return sketched
 
     def bound(self, spec: TaskSpec) -> EnsembleTeacher:
-        """With every member bound. Raises ConfigurationError that names the member which doesn't fit."""
+        """Return the ensemble with every member bound. Raises ConfigurationError naming the member that doesn't fit."""
         from edgekd.teachers.binding import bind
 
         bound = self.but()
@@ -98,7 +98,7 @@ class EnsembleTeacher(Record):
         return bound
 
     def logits(self, batch: Tensor) -> Tensor:
-        """Averaged answers (N, classes), float32, for raw-unit batches (N, C, H, W)."""
+        """Return averaged logits (N, classes), float32, for raw-unit batches (N, C, H, W)."""
         answers = [teacher.logits(batch) for teacher in self._known()]
         if len({answer.shape for answer in answers}) > 1:
             counts = ", ".join(f"{t.name} {a.shape[1]}" for t, a in zip(self._known(), answers, strict=True))

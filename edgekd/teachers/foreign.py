@@ -1,4 +1,4 @@
-"""What teachers share whose network comes from somebody else: images made ready for it, answers looked at."""
+"""Base of teachers with an external network: input preparation and checks of its outputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Normal = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 class ForeignTeacher(Record):
-    """A teacher with a normalisation (its own, or else the task's) and the (height, width) it was trained on."""
+    """Teacher with a normalisation (its own, else the task's) and the (height, width) it was trained on."""
 
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -41,17 +41,17 @@ class ForeignTeacher(Record):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What a report calls it."""
+        """Name in reports."""
 
     @property
     def classes(self) -> int:
-        """How many classes it tells apart, as its first answer showed. Raises ConfigurationError before that."""
+        """Number of classes, from its first outputs. Raises ConfigurationError before these."""
         if self._classes is None:
             raise ConfigurationError.one(f"teacher `{self.name}` has not answered yet", "bind it to a task first")
         return self._classes
 
     def digest(self) -> Digest:
-        """Identity of its weights and of how it is fed."""
+        """Return the identity of its weights and input preparation."""
         if self._digest is None:
             self._digest = digest_json(
                 {"kind": type(self).__name__, "weights": self._identity(), "fed": self._feeding(), "version": 1}
@@ -59,7 +59,7 @@ class ForeignTeacher(Record):
         return self._digest
 
     def bound(self, spec: TaskSpec) -> Self:
-        """With the model's own normalisation, else the task's, where none is written."""
+        """Return the teacher with the model's own normalisation, else the task's, unless the options give one."""
         ids = spec.input.text is not None
         if self.mean is not None and not ids:
             return self
@@ -70,7 +70,7 @@ class ForeignTeacher(Record):
         return bound
 
     def logits(self, batch: Tensor) -> Tensor:
-        """Answers (N, classes), float32, without gradient, for raw-unit batches (N, C, H, W)."""
+        """Return logits (N, classes), float32, without gradient, for raw-unit batches (N, C, H, W)."""
         self._load()
         with torch.inference_mode():
             answers = self._answer(self.prepared(batch))
@@ -84,7 +84,7 @@ class ForeignTeacher(Record):
         return answers.float().clone()  # a tensor of inference mode can't take part in a loss
 
     def prepared(self, batch: Tensor) -> Tensor:
-        """Normalised and resized (N, C, H, W), differentiable; or ids of tokens, int64.
+        """Return the batch normalised and resized (N, C, H, W), differentiable; or token ids, int64.
 
         Raises ConfigurationError before it has mean and std.
         """
@@ -97,7 +97,10 @@ class ForeignTeacher(Record):
         return self._resized(normalised(batch, self.mean, self.std))
 
     def rows(self, answers: object) -> Tensor:
-        """What a network of PyTorch's gave, as `logits` tells it: (N, classes) float32. Raises ConfigurationError."""
+        """Convert a PyTorch network's outputs to the format of `logits`: (N, classes) float32.
+
+        Raises ConfigurationError.
+        """
         found = logits_in(answers)
         if found is None:
             raise ConfigurationError.one(
@@ -112,33 +115,33 @@ class ForeignTeacher(Record):
         return functional.interpolate(views, self.resize, mode="bilinear", antialias=True)
 
     def _load(self) -> None:  # for those that keep a network of PyTorch's
-        """Make what answers, outside of inference mode: gradients may have to go through it later."""
+        """Load the network outside of inference mode: gradients may pass through it later."""
 
     @abstractmethod
     def _answer(self, views: Tensor) -> Tensor:
-        """Logits (N, classes) for prepared views."""
+        """Return logits (N, classes) for prepared views."""
 
     @abstractmethod
     def _identity(self) -> Any:
-        """JSON that changes whenever the weights do."""
+        """Return JSON values that change whenever the weights do."""
 
     def _feeding(self) -> Any:
         return [self.mean, self.std, self.resize]
 
     def _own(self, spec: TaskSpec) -> Normal | None:  # noqa: ARG002  # for those that bring one
-        """The normalisation that comes with the model; None where nothing is said of it."""
+        """Return the normalisation that comes with the model; None if it has none."""
         return None
 
 
 def in_raw_units(mean: Any, std: Any, spec: TaskSpec) -> Normal:
-    """A mean and deviation of values from 0 to 1, as most libraries state them, in this task's raw units."""
+    """Convert mean and deviation for values 0 to 1, the convention of most libraries, to this task's raw units."""
     low, high = spec.input.raw_range
     width = float(high) - float(low)
     return tuple(float(low) + float(value) * width for value in mean), tuple(float(value) * width for value in std)
 
 
 def needed(package: str, extra: str) -> Any:
-    """Import an optional package. Raises MissingError with what to install."""
+    """Import an optional package. Raises MissingError with the command that installs it."""
     install = f"install it with: pip install 'edgekd[{extra}]'"
     try:
         return importlib.import_module(package)
@@ -152,5 +155,5 @@ def needed(package: str, extra: str) -> Any:
 
 
 def first_line(error: Exception) -> str:
-    """What a library's error says, without the pages that may follow."""
+    """Return the first line of a library's error message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""`heads`: a teacher for each head, or for some of them, of a task that has several.
+"""`heads`: separate teachers for the heads of a multi-head task, for all or some of them.
 
 ::
 
@@ -8,8 +8,8 @@
         things: {kind: torch, module: my_detector:build, weights: detector.safetensors}
         mask: {kind: train, width: 32, epochs: 30}
 
-Each is written as a teacher of that head alone is. One that is trained here learns from the samples that carry its
-label, and then answers for those that don't. A head without a teacher learns from labels.
+Each has the options of a teacher of that head alone. One that is trained here learns from the samples with its label,
+and then teaches on those without. A head without a teacher learns from labels.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ["HeadsTeacher"]
 
 
 class HeadsTeacher(Record):
-    """Options of `heads`: teachers by the head they teach."""
+    """Options of `heads`: teachers by the name of their head."""
 
     of: Annotated[Mapping[str, Mapping[str, Any]], Field(min_length=1)]
     _teachers: Mapping[str, Teacher] | None = PrivateAttr(None)
@@ -45,32 +45,35 @@ class HeadsTeacher(Record):
     @field_validator("of")
     @classmethod
     def _resolved(cls, of: Mapping[str, Mapping[str, Any]], info: ValidationInfo) -> dict[str, Mapping[str, Any]]:
-        """Each checked, and its paths made absolute while the project's folder is known."""
+        """Validate each teacher, and make its paths absolute while the project's folder is known."""
         return dict(zip(of, resolved_teachers(of.items(), info.context), strict=True))
 
     @property
     def name(self) -> str:
-        """Heads and their teachers' names."""
+        """Heads and the names of their teachers."""
         return ", ".join(f"{head}: {teacher.name}" for head, teacher in self._known().items())
 
     @property
     def classes(self) -> int:
-        """How many numbers a row of `logits` has."""
+        """Length of a row of `logits`."""
         return sum(part.size for part in self.packing)
 
     @property
     def packing(self) -> tuple[Packed, ...]:
-        """How raw answers are packed into `logits`. Raises ConfigurationError before it is bound."""
+        """Layout of raw outputs in `logits`. Raises ConfigurationError before `bound`."""
         return tuple(part for head, teacher in self._known().items() for part in _packing(head, teacher))
 
     def digest(self) -> Digest:
-        """Identity of all teachers, and of the order in which their answers are packed."""
+        """Return the identity of all teachers, in the order of packing."""
         return digest_json([[head, teacher.digest()] for head, teacher in self._known().items()])
 
     def prepare(
         self, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]
     ) -> HeadsTeacher:
-        """With every teacher made that has to be. Raises Interrupted when ``stop()``, UnknownName on no such head."""
+        """Return it with its teachers trained where needed.
+
+        Raises Interrupted when ``stop()``, UnknownName for a missing head.
+        """
         self._require_heads(task.spec)  # before the first of them is trained
         ready = self.but()
         ready._teachers = {
@@ -80,7 +83,7 @@ class HeadsTeacher(Record):
         return ready
 
     def untrained(self, spec: TaskSpec) -> HeadsTeacher:
-        """What ``prepare`` returns, with random weights where a teacher would be trained. Raises UnknownName."""
+        """Return what ``prepare`` returns, with random weights for teachers to be trained. Raises UnknownName."""
         self._require_heads(spec)
         heads, sketched = {head.name: head for head in spec.heads}, self.but()
         sketched._teachers = {
@@ -90,7 +93,7 @@ class HeadsTeacher(Record):
         return sketched
 
     def bound(self, spec: TaskSpec) -> HeadsTeacher:
-        """With every teacher bound to its head. Raises ConfigurationError that says which doesn't fit."""
+        """Return it with every teacher bound to its head. Raises ConfigurationError naming the one that doesn't fit."""
         from edgekd.teachers.binding import bind
 
         heads = {head.name: head for head in spec.heads}
@@ -106,7 +109,7 @@ class HeadsTeacher(Record):
         return bound
 
     def logits(self, batch: Tensor) -> Tensor:
-        """Raw answers of all its heads, packed: (N, numbers) float32, for raw-unit batches (N, C, H, W)."""
+        """Return the packed raw outputs of all heads: (N, numbers) float32, for raw-unit batches (N, C, H, W)."""
         import torch
 
         return torch.cat([teacher.logits(batch) for teacher in self._known().values()], 1)

@@ -1,7 +1,7 @@
 """`huggingface`: an image classifier of Transformers, from a folder written by ``save_pretrained``.
 
-Weights are read from .safetensors alone, and no code that lies beside them is run. ``download: true`` lets ``model`` be
-a name on the Hugging Face Hub. Without ``mean`` and ``std`` those of its preprocessor_config.json are used. Extra:
+Weights are read from .safetensors only, and no code beside them is run. ``download: true`` lets ``model`` be a name on
+the Hugging Face Hub. Without ``mean`` and ``std`` those of its preprocessor_config.json are used. Extra:
 ``huggingface``.
 """
 
@@ -49,11 +49,14 @@ class HuggingfaceTeacher(ForeignTeacher):
 
     @property
     def name(self) -> str:
-        """The folder's name, or the hub's."""
+        """Name of the folder, or on the hub."""
         return Path(self.model).name if Path(self.model).is_dir() else self.model
 
     def network(self) -> nn.Module:
-        """Prepared images to logits, frozen, in eval mode. Raises MissingError without Transformers."""
+        """Return the network from prepared images to logits, frozen, in eval mode.
+
+        Raises MissingError without Transformers.
+        """
         if self._network is None:
             self._network = _Logits(self._loaded()).eval().requires_grad_(False)
         return self._network
@@ -128,7 +131,7 @@ class HuggingfaceTeacher(ForeignTeacher):
 
 
 class _Logits(nn.Module):
-    """Logits alone, out of what Transformers answers."""
+    """Wrapper that returns only the logits of a Transformers model."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -141,7 +144,7 @@ class _Logits(nn.Module):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without progress bars and warnings on the terminal, and with both as they were afterwards."""
+    """Disable progress bars and warnings of Transformers inside this context, then restore both."""
     logging = needed("transformers.utils.logging", "huggingface")
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

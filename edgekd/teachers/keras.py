@@ -1,8 +1,7 @@
-"""`keras`: a model saved by Keras 3 (.keras), or by an older one (.h5), on any backend Keras has here.
+"""`keras`: a model saved by Keras 3 (.keras) or by an older version (.h5), on any backend Keras has here.
 
-Files are read in Keras's safe mode, which refuses layers that hold code. Unless KERAS_BACKEND says otherwise, PyTorch
-computes, so that TensorFlow need not be installed (keras.json does not count: Keras writes it by itself). Extra:
-``keras``.
+Files are read in Keras's safe mode, which refuses layers that contain code. Unless KERAS_BACKEND is set, the backend is
+PyTorch, so that TensorFlow need not be installed (keras.json is ignored: Keras writes it by itself). Extra: ``keras``.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class KerasTeacher(ModelFile):
 
 
 def _keras() -> Any:
-    """Keras, on PyTorch if nobody chose otherwise. Raises MissingError."""
+    """Import Keras, on PyTorch unless configured otherwise. Raises MissingError."""
     undecided = "keras" not in sys.modules and "KERAS_BACKEND" not in os.environ
     if undecided:
         os.environ["KERAS_BACKEND"] = "torch"

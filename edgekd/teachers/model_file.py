@@ -1,4 +1,4 @@
-"""What teachers kept in one file of another runtime's share: layout, raw or normalised input, probabilities."""
+"""Base of teachers in a model file of another runtime: layout, raw or normalised input, probabilities."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEAST = 1e-12  # of a probability whose logarithm is taken
 
 
 class ModelFile(ForeignTeacher):
-    """``input`` and ``answers`` as for `onnx`; ``layout`` is the file's own."""
+    """Options of a model file. ``input`` and ``answers`` as for `onnx`; ``layout`` is the file's own."""
 
     file: ExistingFile
     input: Literal["normalised", "raw"] = "normalised"
@@ -31,15 +31,15 @@ class ModelFile(ForeignTeacher):
 
     @property
     def name(self) -> str:
-        """The file's name without suffix."""
+        """File name without suffix."""
         return self.file.stem
 
     def bound(self, spec: TaskSpec) -> Self:
-        """With the task's normalisation where it needs one and has none of its own."""
+        """Return the teacher with the task's normalisation if it needs one and has none of its own."""
         return self if self.input == "raw" else super().bound(spec)
 
     def prepared(self, batch: Tensor) -> Tensor:
-        """Raw or normalised, and resized: (N, C, H, W)."""
+        """Return the batch raw or normalised, and resized: (N, C, H, W)."""
         return self._resized(batch.float()) if self.input == "raw" else super().prepared(batch)
 
     def _answer(self, views: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class ModelFile(ForeignTeacher):
 
     @abstractmethod
     def _run(self, fed: NDArray[np.float32]) -> NDArray[Any]:
-        """What the file says, as real numbers, to views in its layout."""
+        """Run the file on views in its layout, and return real numbers."""
 
     def _identity(self) -> Any:
         return digest_file(self.file)
@@ -60,7 +60,7 @@ class ModelFile(ForeignTeacher):
 
 
 def check_shape(teacher: ModelFile, takes: tuple[int | None, ...], given: tuple[int, ...]) -> None:
-    """Raise ConfigurationError where images don't fit; both without batch, in the file's layout, None for any size."""
+    """Raise ConfigurationError if images don't fit. Shapes without batch, in the file's layout, None for any size."""
 
     def fits(wanted: tuple[int | None, ...], found: tuple[int, ...]) -> bool:
         return len(wanted) == len(found) and all(a in (None, b) for a, b in zip(wanted, found, strict=True))

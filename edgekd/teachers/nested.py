@@ -1,4 +1,4 @@
-"""A teacher written inside another's options, as it would be in the project file: ``{kind: torch, module: ...}``."""
+"""Nested teachers: a teacher inside another's options, as in the project file: ``{kind: torch, module: ...}``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["made_teacher", "prepared_teacher", "resolved_teacher", "resolved_tea
 
 
 def resolved_teachers(written: Iterable[tuple[str | int, Mapping[str, Any]]], context: Any) -> list[Mapping[str, Any]]:
-    """`resolved_teacher` of several, by where each is written. The mistakes of all are raised at once."""
+    """Apply `resolved_teacher` to several, by the place of each. The validation errors of all are raised together."""
     found, mistakes = [], list[InitErrorDetails]()
     for at, options in written:
         try:
@@ -37,9 +37,9 @@ def resolved_teachers(written: Iterable[tuple[str | int, Mapping[str, Any]]], co
 
 
 def resolved_teacher(written: Mapping[str, Any], context: Any) -> Mapping[str, Any]:
-    """The same with its options checked, and its paths made absolute while the project's folder is known.
+    """Validate a teacher's options, and make its paths absolute while the project's folder is known.
 
-    For a validator: raises ValidationError, or PydanticCustomError where there is no such kind.
+    For use in a validator: raises ValidationError, or PydanticCustomError for an unknown kind.
     """
     if "kind" not in written:
         raise PydanticCustomError("member", "a teacher needs its `kind`: torch, onnx, ...")
@@ -51,14 +51,14 @@ def resolved_teacher(written: Mapping[str, Any], context: Any) -> Mapping[str, A
 
 
 def made_teacher(written: Mapping[str, Any], context: Any = None) -> Teacher:
-    """The teacher itself, neither prepared nor bound. Raises ValidationError, and UnknownName on no such kind."""
+    """Build the teacher, neither prepared nor bound. Raises ValidationError, and UnknownName for an unknown kind."""
     options = {key: value for key, value in written.items() if key != "kind"}
     teacher: Teacher = plugins.load("edgekd.teachers", str(written["kind"])).model_validate(options, context=context)
     return teacher
 
 
 def untrained_teacher(teacher: Teacher, spec: TaskSpec) -> Teacher:
-    """What `prepared_teacher` returns, with random weights where it would be trained. Raises ConfigurationError."""
+    """Return what `prepared_teacher` returns, with random weights if it would be trained. Raises ConfigurationError."""
     asked = cast(object, teacher)
     return asked.untrained(spec) if isinstance(asked, Sketched) else teacher
 
@@ -66,6 +66,6 @@ def untrained_teacher(teacher: Teacher, spec: TaskSpec) -> Teacher:
 def prepared_teacher(
     teacher: Teacher, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]
 ) -> Teacher:
-    """Made from the task's data where it has to be, not yet bound. Raises Interrupted when ``stop()``."""
+    """Return the teacher, trained on the task's data if needed, not yet bound. Raises Interrupted when ``stop()``."""
     asked = cast(object, teacher)  # being Preparable is no part of being a Teacher
     return asked.prepare(task, cache, progress, stop) if isinstance(asked, PreparableTeacher) else teacher

@@ -1,4 +1,4 @@
-"""Raw units to what a model was trained on: ``(raw - mean) / std``, one value or one a channel."""
+"""Normalisation from raw units to a model's input: ``(raw - mean) / std``, one value or one for each channel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["check_pair", "normalised"]
 
 
 def normalised(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Float32 (N, C, ...) from a raw-unit batch. Raises ConfigurationError where channels don't match."""
+    """Normalise a raw-unit batch to float32 (N, C, ...). Raises ConfigurationError if channels don't match."""
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, batch.shape[1]):
             raise ConfigurationError.one(
@@ -27,7 +27,7 @@ def normalised(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
 
 def check_pair(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-    """Raises ValueError where one is given without the other, or a deviation is not positive."""
+    """Raise ValueError if mean or std is given without the other, or a deviation is not positive."""
     if (mean is None) != (std is None):
         raise ValueError("mean and std belong together: give both, or neither")
     if std is not None and min(std, default=0.0) <= 0:

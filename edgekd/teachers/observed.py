@@ -1,4 +1,4 @@
-"""A teacher asked for its logits and for what is seen at some points of its network, in one pass."""
+"""Logits and features of a teacher at points of its network, in one pass."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ Seen = Callable[[Tensor], tuple[Tensor, Mapping[str, Tensor]]]
 
 
 def teacher_layout(teacher: Teacher, given: InputSpec) -> Layout | None:
-    """The points of a teacher for a task's input; None where its network can't be looked into."""
+    """Return the points of a teacher for a task's input; None if its network is not accessible."""
     if not isinstance(teacher, OpenTeacher):
         return None
     return layout_of(teacher.network(), prepared_input(teacher, given))
 
 
 def prepared_input(teacher: OpenTeacher, given: InputSpec) -> InputSpec:
-    """What a teacher's network sees of a task's input: pictures may be brought to another size."""
+    """Return the input of the teacher's network for a task's input: images may be resized."""
     blank = teacher.prepared(torch.from_numpy(given.example()))
     return given.but(shape=tuple(blank.shape[1:]))
 
 
 @contextmanager
 def observing(teacher: Teacher, given: InputSpec, points: Sequence[Point]) -> Iterator[Seen]:
-    """A function that asks the teacher. Raises ConfigurationError where it has no such points."""
+    """Yield a function that runs the teacher. Raises ConfigurationError if it has no such points."""
     if not points:
         yield lambda batch: (teacher.logits(batch), {})
         return

@@ -1,9 +1,9 @@
-"""`onnx`: any model in an ONNX file, answered by ONNX Runtime on the CPU.
+"""`onnx`: any model in an ONNX file, run by ONNX Runtime on the CPU.
 
-``input: normalised`` (the default) gives it ``(raw - mean) / std`` with the mean and std written here, else the
-task's; ``input: raw`` gives it raw values, for files that hold their own normalisation. ``answers: probabilities`` is
-for files that end in a softmax: their logarithm are logits, up to a constant. A file with a fixed batch is fed in
-pieces of that size. ``resize`` is the (height, width) the file takes, where it differs from the task's.
+``input: normalised`` (the default) feeds ``(raw - mean) / std`` with the mean and std of these options, else the
+task's; ``input: raw`` feeds raw values, for files with their own normalisation. ``answers: probabilities`` is for files
+that end in a softmax: their logarithms are logits, up to a constant. A file with a fixed batch is fed batches of that
+size. ``resize`` is the (height, width) of the file's input, if it differs from the task's.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(d
 
 
 class OnnxTeacher(ModelFile):
-    """Options of `onnx`. ``output`` names the logits where the file has several outputs."""
+    """Options of `onnx`. ``output`` names the logits if the file has several outputs."""
 
     layout: Literal["nhwc", "nchw"] = "nchw"
     output: str | None = None
     _session: Any = PrivateAttr(None)
 
     def _identity(self) -> Any:
-        """With weights that are kept beside the file."""
+        """Return the digests of the file and of external weights beside it."""
         return [digest_file(path) for path in (self.file, *external_files(self.file))]
 
     def _feeding(self) -> Any:

@@ -1,4 +1,4 @@
-"""Raw answers of several heads as one row a sample, so that they are kept and handed on as logits are."""
+"""Packing of several heads' raw outputs into one row a sample, so that they are stored and passed like logits."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Packed", "Packing", "packed", "packing_in", "packing_of", "raw_of", 
 
 
 class Packed(NamedTuple):
-    """One raw answer's place in a row."""
+    """Place of one raw output in a row."""
 
     name: str
     shape: tuple[int, ...]  # without the batch axis
 
     @property
     def size(self) -> int:
-        """How many numbers it has."""
+        """Number of elements."""
         return math.prod(self.shape)
 
 
@@ -30,19 +30,19 @@ Packing = Sequence[Packed]
 
 
 def packing_of(raw: Mapping[str, Tensor]) -> tuple[Packed, ...]:
-    """How these answers (N, ...) are packed: one after the other."""
+    """Return the layout in which these outputs (N, ...) are packed: one after the other."""
     return tuple(Packed(name, tuple(answer.shape[1:])) for name, answer in raw.items())
 
 
 def packed(raw: Mapping[str, Tensor]) -> Tensor:
-    """(N, numbers) float32."""
+    """Pack outputs to (N, numbers) float32."""
     import torch
 
     return torch.cat([answer.float().flatten(1) for answer in raw.values()], 1)
 
 
 def unpacked(rows: Tensor, packing: Packing) -> dict[str, Tensor]:
-    """Raw answers by name, views of ``rows`` (N, numbers). Raises ValueError where the packing is of other rows."""
+    """Return raw outputs by name, as views of ``rows`` (N, numbers). Raises ValueError if the row length differs."""
     import torch
 
     if rows.shape[1] != sum(part.size for part in packing):
@@ -53,23 +53,23 @@ def unpacked(rows: Tensor, packing: Packing) -> dict[str, Tensor]:
 
 @runtime_checkable
 class PacksAnswers(Protocol):
-    """A teacher of other answers than the logits of one classification head."""
+    """Teacher with other outputs than the logits of one classification head."""
 
     @property
     def packing(self) -> tuple[Packed, ...]:
-        """How its answers are packed; empty where they are logits of one classification head."""
+        """Layout of its outputs; empty for the logits of one classification head."""
         ...
 
 
 def packing_in(teacher: object) -> tuple[Packed, ...]:
-    """How a teacher packs its answers; empty where they are logits of one classification head."""
+    """Return the layout of a teacher's outputs; empty for the logits of one classification head."""
     return teacher.packing if isinstance(teacher, PacksAnswers) else ()
 
 
 def raw_of(answers: object, heads: Sequence[HeadSpec]) -> dict[str, Tensor] | None:
-    """What a network gave as raw answers by name (`students.heads`), or None where it can't be read as such.
+    """Convert a network's outputs to raw outputs by name (`students.heads`); None if they have another form.
 
-    A mapping by name; of a single head also its tensors in order, or the one tensor it has.
+    Accepts a mapping by name; for a single head also its tensors in order, or its only tensor.
     """
     from torch import Tensor
 

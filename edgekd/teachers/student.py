@@ -1,4 +1,4 @@
-"""A student as a teacher: one trained here first, an assistant between two sizes, or the generation before."""
+"""Student as a teacher: one trained here first, an assistant between two sizes, or the previous generation."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ __all__ = ["StudentTeacher"]
 
 
 class StudentTeacher:
-    """Answers as a student does. Known by its weights: the same training that ends in others is another teacher.
+    """Teacher that is a trained student.
 
-    ``taught_by`` is who taught it, bound to the same task, where anybody did.
+    Identified by its weights: the same training with other weights is another teacher.
+
+    ``taught_by`` is its own teacher, bound to the same task, if it had one.
     """
 
     def __init__(self, student: Student, name: str, taught_by: Teacher | None = None) -> None:
@@ -44,39 +46,39 @@ class StudentTeacher:
 
     @property
     def name(self) -> str:
-        """As it is shown."""
+        """Name in reports."""
         return self._name
 
     @property
     def classes(self) -> int:
-        """As many as its task has; of several heads, how many numbers they answer with."""
+        """Number of the task's classes; with several heads, length of a packed row."""
         return sum(part.size for part in self._packing) or self._student.task.head.classes
 
     @property
     def packing(self) -> tuple[Packed, ...]:
-        """How raw answers are packed where the task isn't plain."""
+        """Layout of raw outputs if the task isn't plain."""
         return self._packing
 
     def digest(self) -> Digest:
-        """Of what it is built from and its weights."""
+        """Return the identity of its construction and weights."""
         return self._digest
 
     def network(self) -> nn.Module:
-        """Its module, frozen, in eval mode."""
+        """Return the student's module, frozen, in eval mode."""
         return self._module
 
     def prepared(self, batch: Tensor) -> Tensor:
-        """Normalised as its task says; ids of tokens as they are."""
+        """Normalise as the student's task specifies; token ids are unchanged."""
         if self._student.task.input.text is not None:
             return batch.to(torch.int32)
         return normalised(batch, self._student.task.input.mean, self._student.task.input.std)
 
     def rows(self, answers: Any) -> Tensor:
-        """Logits as they are, several heads' raw answers packed: (N, classes) float32."""
+        """Return logits as they are, or several heads' raw outputs packed: (N, classes) float32."""
         return packed(answers) if self._packing else answers.float()
 
     def logits(self, batch: Tensor) -> Tensor:
-        """Answers (N, classes), float32, without gradient, for raw-unit batches (N, C, H, W)."""
+        """Return logits (N, classes), float32, without gradient, for raw-unit batches (N, C, H, W)."""
         with torch.inference_mode():
             rows = self.rows(self._module(self.prepared(batch)))
         return rows.clone()  # a tensor of inference mode can't take part in a loss

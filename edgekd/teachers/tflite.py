@@ -1,8 +1,8 @@
-"""`tflite`: any model in a .tflite file, answered by LiteRT on the CPU, in this process.
+"""`tflite`: any model in a .tflite file, run by LiteRT on the CPU, in this process.
 
-``input`` says which real numbers the file takes, ``normalised`` (the default) or ``raw``; an integer input is given
-them by its own scale and zero point, and integer answers become real by theirs. So a file that edgekd wrote with a
-uint8 input, whose scale holds the normalisation, takes ``normalised``.
+``input`` states which real numbers the file takes, ``normalised`` (the default) or ``raw``; for an integer input they
+are quantized with its scale and zero point, and integer outputs are dequantized with theirs. So a file that edgekd
+exported with a uint8 input, whose scale includes the normalisation, takes ``normalised``.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ _SOFTMAX_SCALE = 1 / 256  # what TFLite's quantization specification prescribes 
 
 
 class TfliteTeacher(ModelFile):
-    """Options of `tflite`. ``output`` names the logits where the file has several outputs."""
+    """Options of `tflite`. ``output`` names the logits if the file has several outputs."""
 
     output: str | None = None
     _graph: TfliteGraph | None = PrivateAttr(None)
 
     def bound(self, spec: TaskSpec) -> Self:
-        """With the task's normalisation. Raises ConfigurationError where its images don't fit an integer input."""
+        """Return the teacher with the task's normalisation.
+
+        Raises ConfigurationError if images don't fit an integer input.
+        """
         bound = super().bound(spec)
         bound._check_range(spec)
         return bound
@@ -56,7 +59,7 @@ class TfliteTeacher(ModelFile):
         return self._graph
 
     def _check_range(self, spec: TaskSpec) -> None:
-        """Images that burst an integer input's range, or all but leave it empty, tell of a wrong ``input``."""
+        """Raise ConfigurationError if images exceed or hardly use an integer input's range: a wrong ``input``."""
         entry = self._opened().input
         if not entry.integer:
             return

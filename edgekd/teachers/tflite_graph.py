@@ -1,8 +1,8 @@
-"""One .tflite graph with one image input, run on batches of any length: real numbers in, real numbers out.
+"""TFLite graph with one image input, run on batches of any length with real inputs and outputs.
 
 Most files have a batch of one, and resizing it makes them several times faster. Not every graph can be resized: some
-refuse, and some go on with constants of the old batch and answer wrongly. So a resized graph is first held against the
-file's own batch on a few made-up pictures, and given up where it differs.
+refuse, and some go on with constants of the old batch and compute wrong outputs. So a resized graph is first compared
+with the file's own batch on a few random images, and not used if it differs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FAILURES = (RuntimeError, ValueError, TypeError)  # what LiteRT raises on a gra
 
 
 class Port:
-    """An input or output: its place, and how its integers stand for real numbers."""
+    """Input or output: index, and quantization of its integers."""
 
     def __init__(self, detail: Any) -> None:
         self.index, self.name = int(detail["index"]), str(detail["name"])
@@ -37,16 +37,16 @@ class Port:
 
     @property
     def least(self) -> float:
-        """The smallest real number it can hold, if its numbers are integers."""
+        """Smallest real number that its integers represent."""
         return (np.iinfo(self.dtype).min - self.zero) * self.scale
 
     @property
     def most(self) -> float:
-        """The largest."""
+        """Largest real number that its integers represent."""
         return (np.iinfo(self.dtype).max - self.zero) * self.scale
 
     def stored(self, real: NDArray[np.float32]) -> NDArray[Any]:
-        """Real numbers as it takes them."""
+        """Quantize real numbers to the port's type."""
         if not self.integer:
             return real.astype(self.dtype)
         limits = np.iinfo(self.dtype)
@@ -54,17 +54,17 @@ class Port:
         return steps.astype(self.dtype)
 
     def real(self, stored: NDArray[Any]) -> NDArray[np.float32]:
-        """What it holds as real numbers."""
+        """Dequantize the port's numbers to real ones."""
         if not self.integer:
             return stored.astype(np.float32)
         return ((stored.astype(np.float32) - self.zero) * self.scale).astype(np.float32)
 
 
 class TfliteGraph:
-    """A file opened. ``takes`` is its input's shape without batch, None where any size will do.
+    """Loaded TFLite file. ``takes`` is its input's shape without batch, None for any size.
 
-    ``pixels``: an input of uint8 without a scale is fed raw values. Raises ConfigurationError on a file that can't be
-    loaded or whose ends can't be used.
+    ``pixels``: a uint8 input without a scale is fed raw values. Raises ConfigurationError for a file that can't be
+    loaded or whose input or output can't be used.
     """
 
     def __init__(self, file: Path, output: str | None, *, pixels: bool) -> None:
@@ -85,7 +85,10 @@ class TfliteGraph:
         self._batch: int | None = None  # settled by the first call with more than one picture
 
     def __call__(self, fed: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Real answers to real pictures (N, ...) in the file's layout. Raises ConfigurationError where it can't."""
+        """Return real outputs for real images (N, ...) in the file's layout.
+
+        Raises ConfigurationError if it can't run.
+        """
         if self._batch is None and len(fed) > self._own:
             self._batch = self._most(fed)
         try:
@@ -97,7 +100,7 @@ class TfliteGraph:
             ) from error
 
     def _open(self) -> tuple[list[Any], list[Any]]:
-        """A new interpreter; its inputs and outputs."""
+        """Create a new interpreter, and return its input and output details."""
         from ai_edge_litert.interpreter import Interpreter  # a third of a second, and only where it is used
 
         try:
@@ -127,7 +130,7 @@ class TfliteGraph:
             )
 
     def _most(self, fed: NDArray[np.float32]) -> int:
-        """The batch to run at: a larger one, if the graph then says the same, or the file's own."""
+        """Return the batch size: a larger one if the resized graph has the same outputs, else the file's own."""
         if self._own >= _AT_ONCE:
             return self._own
         low, high = float(fed.min()), float(fed.max())

@@ -1,7 +1,7 @@
-"""`timm`: an architecture of PyTorch Image Models, with weights from a file, or from the network if it is asked for.
+"""`timm`: an architecture of PyTorch Image Models, with weights from a file or, on request, from the network.
 
-Files are .safetensors or .npz; the number of classes is the file's. A download is .safetensors where timm offers it,
-and never pickled code (``weights_only``). Without ``mean`` and ``std`` the model's own are used, which timm states for
+Files are .safetensors or .npz; the number of classes is the file's. A download is .safetensors if timm offers it, and
+never pickled code (``weights_only``). Without ``mean`` and ``std`` the model's own are used, which timm states for
 values from 0 to 1. Extra: ``timm``; it needs a torchvision that fits the installed torch.
 """
 
@@ -24,7 +24,7 @@ __all__ = ["TimmTeacher"]
 
 
 class TimmTeacher(ForeignTeacher):
-    """Options of `timm`. ``model`` is timm's name of it; give ``weights``, or ``download: true``."""
+    """Options of `timm`. ``model`` is its name in timm; give ``weights``, or ``download: true``."""
 
     model: str
     weights: ExistingFile | None = None
@@ -39,11 +39,11 @@ class TimmTeacher(ForeignTeacher):
 
     @property
     def name(self) -> str:
-        """timm's."""
+        """Name in timm."""
         return self.model
 
     def network(self) -> nn.Module:
-        """The model, frozen, in eval mode. Raises MissingError without timm."""
+        """Return the model, frozen, in eval mode. Raises MissingError without timm."""
         if self._network is None:
             timm = needed("timm", "timm")
             made = self._made(timm) if self.weights is None else _from_file(timm, self.model, self.weights)
@@ -76,7 +76,7 @@ class TimmTeacher(ForeignTeacher):
 
 
 def _from_file(timm: Any, model: str, file: Path) -> nn.Module:
-    """Built with as many classes as the file's last layer has, so that a fine-tuned model needs no option."""
+    """Build the model with as many classes as the file's last layer, so that a fine-tuned model needs no option."""
     _check_known(timm, model)
     config = timm.models.get_pretrained_cfg(model, allow_unregistered=True)
     layer = getattr(config, "classifier", None)

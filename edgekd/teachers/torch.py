@@ -1,8 +1,8 @@
-"""`torch`: a PyTorch model of the person's own, built by the function they name.
+"""`torch`: a person's own PyTorch model, built by a function that the options name.
 
-Weights come from .safetensors, .npz or .pt (tensors alone). ``mean`` and ``std`` are in raw units, one value or one a
-channel; without them the task's own normalisation is used. Numbers (`regression`) are told in the label's own units.
-The digest covers the module's source file, the weights, the normalisation and the resizing; not files which that source
+Weights come from .safetensors, .npz or .pt (tensors only). ``mean`` and ``std`` are in raw units, one value or one for
+each channel; without them the task's own normalisation is used. `regression` outputs are in the label's own units. The
+digest covers the module's source file, the weights, the normalisation and the resizing; not files which that source
 imports.
 """
 
@@ -27,7 +27,7 @@ __all__ = ["TorchTeacher"]
 
 
 class TorchTeacher(ForeignTeacher):
-    """Options of `torch`. ``resize`` is the (height, width) the model was trained on, where it differs."""
+    """Options of `torch`. ``resize`` is the (height, width) the model was trained on, if it differs from the task's."""
 
     module: CodeReference
     weights: ExistingFile | None = None
@@ -37,11 +37,11 @@ class TorchTeacher(ForeignTeacher):
 
     @property
     def name(self) -> str:
-        """The function's name."""
+        """Name of the function."""
         return self.module.target.partition(":")[2]
 
     def digest(self) -> Digest:
-        """Identity of source, weights (a file's, or those the function returns), normalisation and resizing."""
+        """Return the identity of source, weights (a file's, or those the function returns), normalisation, resize."""
         if self._digest is None:  # as edgekd 0.1 made it: answers are kept under it
             fed = {"mean": self.mean, "std": self.std, "resize": self.resize}
             rows = [[head.name, head.kind, head.classes, head.mean, head.std] for head in self._heads]
@@ -49,7 +49,7 @@ class TorchTeacher(ForeignTeacher):
         return self._digest
 
     def bound(self, spec: TaskSpec) -> Self:
-        """With the task's normalisation where it has none of its own, and its heads."""
+        """Return the teacher with the task's heads, and its normalisation if it has none of its own."""
         bound = super().bound(spec).model_copy()
         bound._heads, bound._packing = () if spec.plain else spec.heads, ()
         if not spec.plain:
@@ -58,11 +58,11 @@ class TorchTeacher(ForeignTeacher):
 
     @property
     def packing(self) -> tuple[Packed, ...]:
-        """How raw answers of a task with other heads than one of classification are packed, once it has answered."""
+        """Layout of raw outputs for a task with other heads than one of classification, once it has run."""
         return self._packing
 
     def network(self) -> nn.Module:
-        """The person's module, frozen, in eval mode."""
+        """Return the person's module, frozen, in eval mode."""
         if self._module is None:
             self._module = built_module(self.module, self.weights)
             for parameter in self._module.parameters():
@@ -71,7 +71,10 @@ class TorchTeacher(ForeignTeacher):
         return self._module
 
     def prepared(self, batch: Tensor) -> Tensor:
-        """Normalised, resized where asked for, channels last. Raises ConfigurationError before it has mean and std."""
+        """Return the batch normalised, resized and channels last.
+
+        Raises ConfigurationError before it has mean and std.
+        """
         return super().prepared(batch).contiguous(memory_format=torch.channels_last)
 
     def _load(self) -> None:
@@ -81,9 +84,9 @@ class TorchTeacher(ForeignTeacher):
         return self.rows(self.network()(views))
 
     def rows(self, answers: object) -> Tensor:
-        """Logits; of several heads what they answer, in the task's order and as their labels are told to a student.
+        """Return logits; for several heads their raw outputs, packed in the task's order and units of training labels.
 
-        Raises ConfigurationError where the answers are of another kind.
+        Raises ConfigurationError for outputs of another form.
         """
         if self._heads:
             return self._packed(answers)

@@ -1,11 +1,13 @@
-"""Whole residual blocks that can be left out: depth costs more time than width, so this is worth more than thin layers.
+"""Depth pruning: residual blocks that can be removed.
 
-A block is a child of an ``nn.Sequential`` that computes ``act(x + f(x))``. That is found by trial, not by class name:
-with all its weights at zero it must give back its input, up to a known activation. Left out, it is replaced by that
-activation alone, or by nothing where its input is never negative anyway.
+Depth costs more time than width, so this saves more than thin layers.
 
-Which block of a stage goes first is read from the weights: the one whose branch adds the least to its stream (Veit et
-al. 2016 show that single residual blocks can be removed at little loss).
+A block is a child of an ``nn.Sequential`` that computes ``act(x + f(x))``. This is detected by trial, not by class
+name: with all weights at zero it must return its input, up to a known activation. A removed block is replaced by that
+activation alone, or by nothing if its input is never negative anyway.
+
+The order of removal in a stage is read from the weights: first the block whose branch adds the least to its stream
+(Veit et al. 2016 show that single residual blocks can be removed at little loss).
 """
 
 from __future__ import annotations
@@ -48,9 +50,9 @@ class _Block(NamedTuple):
 
 
 class BlockStage(NamedTuple):
-    """Blocks of one ``nn.Sequential`` that work at one shape, by module name.
+    """Blocks of one ``nn.Sequential`` with the same shape, by module name.
 
-    ``droppable`` starts with the block that is missed least. ``fixed`` counts the blocks of that shape which must stay.
+    ``droppable`` starts with the least important block. ``fixed`` is the number of blocks of that shape that must stay.
     """
 
     name: str
@@ -60,13 +62,13 @@ class BlockStage(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """How many blocks may be kept: at least one."""
+        """Possible numbers of kept blocks, at least one."""
         most = self.fixed + len(self.droppable)
         return tuple(range(max(1, self.fixed), most + 1))
 
 
 def find_stages(model: nn.Module, given: InputSpec) -> list[BlockStage]:
-    """Stages of a model for such inputs that have blocks to spare, in the order they are defined."""
+    """Return the model's stages with removable blocks, for such inputs, in order of definition."""
     seen = _io(model, torch.from_numpy(given.random(0, 2)))
     stages = []
     for parent_name, parent in model.named_modules():
@@ -102,9 +104,9 @@ def find_stages(model: nn.Module, given: InputSpec) -> list[BlockStage]:
 
 
 def drop_blocks(model: nn.Module, stage: BlockStage, keep: int, of: int | None = None) -> None:
-    """Leave out blocks in place until ``keep`` remain. Raises ValueError outside ``stage.counts``.
+    """Remove blocks in place until ``keep`` remain. Raises ValueError outside ``stage.counts``.
 
-    ``of`` is how many the model still has, where some were left out before.
+    ``of`` is the number of blocks the model still has, if some were removed before.
     """
     if keep not in stage.counts:
         raise ValueError(f"{stage.name} can keep {stage.counts[0]} to {stage.counts[-1]} blocks, not {keep}")
@@ -116,12 +118,12 @@ def drop_blocks(model: nn.Module, stage: BlockStage, keep: int, of: int | None =
 
 
 def substitute_of(name: str) -> nn.Module:
-    """What stands in a left out block's place, in eval mode."""
+    """Return the replacement of a removed block, in eval mode."""
     return _ACTIVATIONS[name]().eval()
 
 
 def _residual(block: nn.Module, inputs: Tensor) -> str | None:
-    """The activation ``a`` where the block is ``a(x + f(x))`` and f is nothing once its weights are zero; else None."""
+    """Return the activation ``a`` if the block is ``a(x + f(x))`` and f is 0 with zero weights; else None."""
     hollow = copy.deepcopy(block)
     probe = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -138,10 +140,10 @@ def _residual(block: nn.Module, inputs: Tensor) -> str | None:
 
 
 def _contribution(block: nn.Module, inputs: Tensor) -> float:
-    """How much the branch adds to its stream: energy of its last normalisation, six digits so that machines agree.
+    """Return the branch's share of its stream: energy of its last BatchNorm, to six digits so that machines agree.
 
-    A trained BatchNorm's gamma and beta tell the branch's size on the data it was trained on, without having any. A
-    branch without one is judged by its change to random input.
+    A trained BatchNorm's gamma and beta give the branch's size on the training data, without needing the data. A branch
+    without one is judged by its change to random input.
     """
     norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d) and m.affine]
     with torch.no_grad():
@@ -159,7 +161,7 @@ def _weighted(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _io(model: nn.Module, probe: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Input and output of every module that takes one tensor, runs once and gives one tensor."""
+    """Return input and output of every module that takes one tensor, runs once and returns one tensor."""
     seen: dict[str, tuple[Tensor, Tensor]] = {}
     runs: dict[str, int] = {}
 

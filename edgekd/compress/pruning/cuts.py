@@ -1,7 +1,7 @@
-"""Where the channels of a group lie in a model's layers, and how they are scored and taken away.
+"""Channel cuts: positions of a group's channels in a model's layers, their scores and their removal.
 
-A cut is arithmetic: which positions along one side of a layer belong to which channel of the group. Found once in the
-whole model, it says what is left of every smaller one, so nothing is traced to build an arch.
+A cut maps positions along one side of a layer to channels of the group. Found once in the whole model, it applies to
+every smaller one, so nothing is traced to build an arch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.PReLU)
 
 
 class Cut(NamedTuple):
-    """Positions along the channels that a layer makes, or reads, and the channel of the group that each belongs to."""
+    """Positions along a layer's output or input channels, and the group's channel at each."""
 
     layer: str  # by module name
     makes: bool
@@ -27,14 +27,14 @@ class Cut(NamedTuple):
 
 
 def channels_of(module: nn.Module) -> int:
-    """How many channels a convolution or linear layer makes."""
+    """Return the number of output channels of a convolution or linear layer."""
     return int(module.out_features if isinstance(module, nn.Linear) else module.out_channels)  # type: ignore[arg-type]  # nn.Module's attributes are typed Tensor | Module
 
 
 def scores_of(modules: Mapping[str, nn.Module], cuts: Iterable[Cut], channels: int) -> Tensor:
-    """A score a channel: its squared weights, mean over the layers that are in ``modules``; float64 (channels,).
+    """Return a score for each channel: its squared weights, mean over the layers in ``modules``; float64 (channels,).
 
-    Depthwise convolutions have no part in it, nor have layers without weights.
+    Depthwise convolutions and layers without weights don't count.
     """
     total, layers = torch.zeros(channels, dtype=torch.float64), 0
     for cut in cuts:
@@ -47,9 +47,9 @@ def scores_of(modules: Mapping[str, nn.Module], cuts: Iterable[Cut], channels: i
 
 
 def take_away(model: nn.Module, gone: Iterable[tuple[Sequence[Cut], Iterable[int]]]) -> None:
-    """Take channels of several groups out of a model in place: the cuts of each, and which of its channels go.
+    """Remove channels of several groups from a model in place: the cuts of each, and its removed channels.
 
-    Layers that the model has no more are passed over. Raises whatever a layer that can't be cut so raises.
+    Layers that the model no longer has are skipped. Raises what a layer raises that can't be cut so.
     """
     modules = dict(model.named_modules())
     lost: dict[tuple[str, bool], set[int]] = {}
@@ -65,7 +65,7 @@ def take_away(model: nn.Module, gone: Iterable[tuple[Sequence[Cut], Iterable[int
 
 @torch.no_grad()
 def silence(model: nn.Module, gone: Iterable[tuple[Sequence[Cut], Iterable[int]]]) -> None:
-    """Set channels to zero in place wherever a layer makes them: what `take_away` leaves must answer alike."""
+    """Set channels to zero in place wherever a layer outputs them: `take_away` must leave the same outputs."""
     modules = dict(model.named_modules())
     for cuts, channels in gone:
         out = set(channels)
@@ -149,7 +149,7 @@ def _slice(parameter: Tensor, side: int, kept: Sequence[int]) -> nn.Parameter:
 
 
 def _rows(layer: nn.Module, makes: bool) -> Tensor | None:
-    """Weights with the channels of one side first, two dimensions at least; None of a layer that isn't scored."""
+    """Return weights with one side's channels first, at least two dimensions; None for a layer that isn't scored."""
     if isinstance(layer, nn.modules.conv._ConvNd):
         if layer.groups > 1:
             return None

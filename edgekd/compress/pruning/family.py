@@ -1,13 +1,13 @@
-"""The family ``pruned``: a person's own trained model, with fewer channels and fewer residual blocks.
+"""Family ``pruned``: a person's own trained model, with fewer channels and fewer residual blocks.
 
-Axes: ``keep_H``, the share of channels kept in all prunable groups that work at height H (``keep_1`` for linear
-layers), or with ``ratio_per: group`` ``keep_LAYER``, one for each dependency group, by the first layer that makes its
-channels; and ``blocks_STAGE``, how many blocks that stage keeps. Heights are few, so a short search gets further with
-them; groups leave it more freedom, and want more trials. Weights are inherited: of each group the channels of
-largest magnitude stay (Li et al. 2017), so an arch is a good start for training, and a bad finish without it.
+Axes: ``keep_H``, the share of channels kept in all prunable groups with feature maps of height H (``keep_1`` for linear
+layers), or with ``ratio_per: group`` ``keep_LAYER``, one for each dependency group, named by its first layer; and
+``blocks_STAGE``, the number of blocks kept in that stage. Heights are few, so a short search gets further with them;
+groups give more freedom and need more trials. Weights are inherited: the channels of largest magnitude of each group
+stay (Li et al. 2017), so an arch is a good start for training, and a bad result without it.
 
-The model must take what the task's normalisation gives it: set the task's ``mean`` and ``std`` to those it was trained
-with. Which channels and blocks stay is decided from the weights file alone, so every process builds the same student.
+The model must take inputs with the task's normalisation: set the task's ``mean`` and ``std`` to those it was trained
+with. The kept channels and blocks depend on the weights file alone, so every process builds the same student.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class Pruned(Record):
-    """Options of ``pruned``. ``round_to`` is what channel counts are rounded to: vector units like 4 or 8.
+    """Options of ``pruned``. ``round_to``: channel counts are multiples of this, for vector units: 4 or 8, for example.
 
-    ``ratio_per`` says what shares one ratio: all groups of one height, or each dependency group has its own.
+    ``ratio_per``: one ratio for all groups of one height, or one for each dependency group.
     """
 
     name: ClassVar[str] = "pruned"
@@ -75,12 +75,15 @@ class Pruned(Record):
     round_to: Literal[1, 2, 4, 8, 16, 32] = 8
 
     def digest(self) -> Digest:
-        """Identity of options, source and weights."""
+        """Return the identity of options, source and weights."""
         options = self.model_dump(mode="json", exclude={"weights"})
         return digest_json({"options": options, "files": [_content(source_file(self.model)), _content(self.weights)]})
 
     def space(self, spec: TaskSpec) -> Space:
-        """The archs of this model; one where nothing can be pruned. Raises ConfigurationError on another task's."""
+        """Return the archs of this model; one if nothing can be pruned.
+
+        Raises ConfigurationError for a task that doesn't fit.
+        """
         anatomy = _anatomy(self, spec)
         axes = [Axis(name=f"blocks_{stage.name}", choices=stage.counts) for stage in anatomy.stages]
         if len(self.ratios) > 1:
@@ -89,15 +92,14 @@ class Pruned(Record):
         return Space(axes=tuple(sorted(axes, key=lambda axis: axis.name)))
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
-        """The model of one arch with inherited weights, in eval mode. Takes normalised (N, C, H, W), gives logits."""
+        """Build the model of one arch with inherited weights, in eval mode: normalised (N, C, H, W) to logits."""
         return self._pruned(copy.deepcopy(_anatomy(self, spec).model), None, arch, spec)
 
     def shrink(self, module: nn.Module, before: Arch, after: Arch, spec: TaskSpec) -> nn.Module:
-        """What a student of the arch ``before`` has learned, as far as the smaller arch ``after`` has room for it.
+        """Return a copy of ``module``, a trained student of the arch ``before``, reduced to the smaller arch ``after``.
 
-        Blocks go in the order that `build` leaves them out in; channels by the magnitude they have in ``module``, for
-        training has changed which ones matter. ``module`` is left as it was. Raises ValueError where ``after`` is
-        larger on any axis.
+        Blocks are removed in the order of `build`; channels by their magnitude in ``module``, since training has
+        changed which ones matter. Raises ValueError if ``after`` is larger on any axis.
         """
         larger = [axis for axis, choice in after.choices if float(choice) > float(before[axis])]
         if larger:
@@ -105,9 +107,9 @@ class Pruned(Record):
         return self._pruned(copy.deepcopy(module), before, after, spec)
 
     def relaxed(self, spec: TaskSpec) -> RelaxedPruned:
-        """The model with every choice in it, its trained weights to begin with.
+        """Return the supernet with all choices, initialised with the trained weights.
 
-        Raises ConfigurationError where a layer normalises over channels: a masked one would count.
+        Raises ConfigurationError if a layer normalises over channels: a masked one would count.
         """
         from edgekd.compress.pruning.relaxed import MaskedChannels, RelaxedPruned
 
@@ -136,16 +138,15 @@ class Pruned(Record):
         return RelaxedPruned(model, groups, stages, cut)
 
     def pieces(self, spec: TaskSpec) -> Sequence[Piece]:
-        """What the parts of every arch cost."""
+        """Return the block costs of every arch."""
         return _pieces(self, spec)
 
     def _pruned(
         self, model: nn.Module, before: Arch | None, arch: Arch, spec: TaskSpec, orders: Sequence[Tensor] | None = None
     ) -> nn.Module:
-        """``model``, of the arch ``before`` (None: the whole), in place, in eval mode.
+        """Prune ``model``, of the arch ``before`` (None: the whole), in place; returned in eval mode.
 
-        ``orders`` are those of the channels of each group of the whole, the one that stays longest first; None: by
-        their magnitude in what is left of ``model``.
+        ``orders`` are the channels of each group of the whole, most important first; None: by magnitude in ``model``.
         """
         anatomy = _anatomy(self, spec)
         for stage in anatomy.stages:
@@ -171,13 +172,13 @@ class Pruned(Record):
         return model.eval().requires_grad_(True)
 
     def original(self, spec: TaskSpec) -> Arch | None:
-        """All channels and blocks; None where no ratio is 1."""
+        """Return the arch with all channels and blocks; None if no ratio is 1."""
         if self.ratios[-1] != 1.0:
             return None
         return Arch.of({axis.name: axis.choices[-1] for axis in self.space(spec).axes})
 
     def whole(self, spec: TaskSpec) -> Cuttable:
-        """The whole model, and how channels of its groups are taken out of a copy."""
+        """Return the whole model, and a function that removes channels from a copy."""
         anatomy = _anatomy(self, spec)
         groups = {group.makers[0]: group for group in anatomy.groups}
 
@@ -193,7 +194,7 @@ class Pruned(Record):
         )
 
     def cut(self, arch: Arch, spec: TaskSpec) -> CutArch:
-        """How many channels of each group an arch keeps, and which blocks go."""
+        """Return the number of kept channels of each group and the removed blocks of an arch."""
         anatomy = _anatomy(self, spec)
         removed: dict[str, str] = {}
         for stage in anatomy.stages:
@@ -204,7 +205,7 @@ class Pruned(Record):
         return CutArch(channels=kept, removed=removed)
 
     def left_out(self, spec: TaskSpec) -> Sequence[LeftOut]:
-        """Layers whose channels can't be pruned, and why. The classifier is always among them."""
+        """Return the layers whose channels can't be pruned, and why. The classifier is always among them."""
         return _anatomy(self, spec).left_out
 
     def _ratio(self, group: ChannelGroup, arch: Arch) -> float:
@@ -214,7 +215,7 @@ class Pruned(Record):
         return f"keep_{group.size[0] if self.ratio_per == 'height' else group.makers[0]}"
 
     def _distinct(self, axis: str, anatomy: _Anatomy) -> tuple[float, ...]:
-        """Ratios that differ after rounding; of those that don't, the largest."""
+        """Return the ratios that differ after rounding; of equal ones the largest."""
         groups = [group for group in anatomy.groups if self._axis(group) == axis]
         by_counts = {tuple(self._kept(group, ratio) for group in groups): ratio for ratio in self.ratios}
         return tuple(by_counts.values())
@@ -228,7 +229,7 @@ class Pruned(Record):
 
 
 def _content(path: Path) -> Digest:
-    """A file's digest, computed once: each of a search's archs asks for it."""
+    """Return a file's digest, cached: each arch of a search needs it."""
     stat = path.stat()
     return _content_of(path, stat.st_mtime_ns, stat.st_size)
 
@@ -239,7 +240,7 @@ def _content_of(path: Path, changed_ns: int, size: int) -> Digest:  # noqa: ARG0
 
 
 class _Anatomy(NamedTuple):
-    """What the model is made of, found once a process."""
+    """Analysis of the model, cached in each process."""
 
     model: nn.Module
     groups: tuple[ChannelGroup, ...]
@@ -286,5 +287,5 @@ def _check_answers(family: Pruned, model: nn.Module, spec: TaskSpec) -> None:
 
 
 def _order(scores: Tensor) -> Tensor:
-    """Channels by their scores, the largest first; of equal scores the earlier channel."""
+    """Return channels by descending score; of equal scores the earlier channel first."""
     return torch.argsort(scores, descending=True, stable=True)

@@ -1,12 +1,14 @@
-"""Channels that must be removed together, found through torch-pruning's dependency graph (Fang et al. 2023) and tried.
+"""Channel groups that must be pruned together, from torch-pruning's dependency graph (Fang et al.
 
-A dependency graph can be wrong: zero-padded shortcuts, fixed reshapes and the classifier itself look prunable to it.
-So groups are pruned on a copy, and must leave the model answering, in the same shape, exactly as it does with those
-channels set to zero. A group that fails is left alone, and why is told with its layer's name. So is one with a part
-that counts on its number of channels: a recurrent layer, an attention, a parameter of the model itself.
+2023), verified by trial.
 
-The graph is traced once for a whole model: what it says of each group is kept as cuts (`cuts`), which hold for every
-smaller one. torch-pruning keeps mutable defaults: nothing here relies on one.
+A dependency graph can be wrong: zero-padded shortcuts, fixed reshapes and the classifier itself look prunable to it. So
+groups are pruned on a copy; the outputs must have the same shape and equal those with these channels set to zero. A
+group that fails is left whole, and its reason is reported with its layer's name. So is one with a part that depends on
+its number of channels: a recurrent layer, an attention, a parameter of the model itself.
+
+The graph is traced once for a whole model: each group is stored as cuts (`cuts`), which hold for every smaller model.
+torch-pruning has mutable defaults: nothing here relies on one.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ __all__ = ["ChannelGroup", "LeftOut", "find_groups", "importances", "prune_chann
 
 
 class ChannelGroup(NamedTuple):
-    """Channels that go together. ``makers`` are the layers that make them, by module name, in graph order."""
+    """Channels that are pruned together. ``makers``: the layers that output them, by module name, in graph order."""
 
     makers: tuple[str, ...]
     channels: int
@@ -38,16 +40,16 @@ class ChannelGroup(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """A layer that isn't pruned, and why."""
+    """Layer that isn't pruned, and why."""
 
     layer: str
     reason: str
 
 
 def find_groups(model: nn.Module, given: InputSpec) -> tuple[list[ChannelGroup], list[LeftOut]]:
-    """Groups of a model for such inputs that can be pruned, and the layers that can't.
+    """Return the prunable groups of a model for such inputs, and the layers that can't be pruned.
 
-    ``model`` is not changed. Both lists are in the order the layers are defined.
+    ``model`` is not changed. Both lists are in the order in which the layers are defined.
     """
     probe = _probe(given)
     sizes = _output_sizes(model, probe)
@@ -83,19 +85,19 @@ def find_groups(model: nn.Module, given: InputSpec) -> tuple[list[ChannelGroup],
 
 
 def traced(model: nn.Module, given: InputSpec, groups: Sequence[ChannelGroup]) -> list[ChannelGroup]:
-    """The same groups with the cuts of this model: a smaller one, whose channels lie elsewhere."""
+    """Return the same groups with the cuts of this model: a smaller one, with channels at other positions."""
     graph = _Graph(copy.deepcopy(model), _probe(given))
     return [group._replace(cuts=graph.cuts(group.makers[0])) for group in groups]
 
 
 def importances(model: nn.Module, groups: Sequence[ChannelGroup]) -> list[Tensor]:
-    """A score a channel for each group: its squared weights, mean over the group's layers; float64 (channels,)."""
+    """Return a score for each channel of each group: squared weights, mean over its layers; float64 (channels,)."""
     modules = dict(model.named_modules())
     return [scores_of(modules, group.cuts, _channels(group)) for group in groups]
 
 
 def prune_channels(model: nn.Module, groups: Sequence[ChannelGroup], keep: Mapping[str, Tensor]) -> None:
-    """Take channels away in place. ``keep`` maps the first maker of each group to the indices of those that stay."""
+    """Remove channels in place. ``keep`` maps the first maker of each group to the indices of kept channels."""
     gone = []
     for group in groups:
         kept = set(keep[group.makers[0]].tolist())
@@ -104,12 +106,12 @@ def prune_channels(model: nn.Module, groups: Sequence[ChannelGroup], keep: Mappi
 
 
 def _channels(group: ChannelGroup) -> int:
-    """How many channels the model has of it that its cuts were found in."""
+    """Return the number of the group's channels in the model its cuts were found in."""
     return 1 + max(root for cut in group.cuts for root in cut.roots)
 
 
 class _Graph:
-    """torch-pruning's dependency graph of a model, which is made to ask for gradients: the graph follows them."""
+    """Dependency graph of torch-pruning for a model; sets ``requires_grad``, since the graph follows gradients."""
 
     def __init__(self, model: nn.Module, probe: Tensor) -> None:
         model.requires_grad_(True)
@@ -128,7 +130,7 @@ class _Graph:
         self._parameters = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def group(self, root: str) -> tuple[ChannelGroup, str]:
-        """The group of a layer's channels, and why it can't be pruned, or ``""``."""
+        """Return the group of a layer's channels, and why it can't be pruned, or ``""``."""
         channels = channels_of(self._modules[root])
         group = ChannelGroup((root,), channels, (1, 1))
         if channels == 1:
@@ -154,7 +156,7 @@ class _Graph:
         return group._replace(multiple=multiple), ""
 
     def cuts(self, root: str) -> tuple[Cut, ...]:
-        """Where the channels of this layer's group lie."""
+        """Return the cuts of this layer's group."""
         return self._cuts(self._whole(root))
 
     def _whole(self, root: str) -> Any:
@@ -170,7 +172,7 @@ class _Graph:
         )
 
     def _whole_reason(self, found: Any) -> str:
-        """The first part of a group that has to stay whole, and with it the group."""
+        """Return why a group can't be pruned: its first part that must stay whole; or ``""``."""
         for dep, _ in found:
             part = dep.target.module
             name = self._parameters.get(id(part), "") if isinstance(part, nn.Parameter) else self._names.get(part, "")
@@ -199,7 +201,7 @@ class _Graph:
 
 
 class _Trial:
-    """Two copies of a model: one loses channels, the other has them set to zero. They must agree."""
+    """Comparison of two copies of a model: one without channels, the other with them set to zero."""
 
     def __init__(self, model: nn.Module, probe: Tensor) -> None:
         self._model, self._probe = model, probe
@@ -207,9 +209,9 @@ class _Trial:
     def sift(
         self, proposed: Sequence[ChannelGroup], accepted: list[ChannelGroup], reasons: dict[str, str], exactly: bool
     ) -> list[ChannelGroup]:
-        """Those accepted before and those that work beside them; why each other one doesn't goes to ``reasons``.
+        """Return the accepted groups and the proposed ones that work with them; reasons for others go to ``reasons``.
 
-        Many are tried at once, and half of them each where that fails.
+        All are tried at once; on failure each half is tried separately.
         """
         if not proposed:
             return accepted
@@ -224,9 +226,10 @@ class _Trial:
         return self.sift(proposed[middle:], accepted, reasons, exactly)
 
     def _without_halves(self, groups: Sequence[ChannelGroup], exactly: bool) -> str:
-        """Why the copies differ without one half or another of these groups' channels, or ``""``.
+        """Return why the copies differ without one of several halves of these groups' channels, or ``""``.
 
-        Every other channel alone would leave a model right that splits its channels in two and joins the halves.
+        Testing every other channel alone would miss a model that splits its channels in two and concatenates the
+        halves.
         """
         generator = torch.Generator().manual_seed(0)
         shuffled = [torch.randperm(group.channels, generator=generator).tolist() for group in groups]
@@ -238,7 +241,7 @@ class _Trial:
         return next((reason for half in halves if (reason := self._without(groups, half, exactly))), "")
 
     def _without(self, groups: Sequence[ChannelGroup], channels: Sequence[Sequence[int]], exactly: bool) -> str:
-        """Take these channels of each group from both copies; why they differ then, or ``""``."""
+        """Return why the copies differ without these channels of each group, or ``""``."""
         gone = [(group.cuts, out) for group, out in zip(groups, channels, strict=True)]
         pruned, masked = copy.deepcopy(self._model), copy.deepcopy(self._model)
         try:
@@ -257,7 +260,7 @@ class _Trial:
 
 
 def _counts_channels(model: nn.Module, group: ChannelGroup) -> bool:
-    """Whether a normalisation over channels sees them."""
+    """Return whether a normalisation over channels includes the group's."""
     return any(isinstance(model.get_submodule(cut.layer), (nn.LayerNorm, nn.GroupNorm)) for cut in group.cuts)
 
 
@@ -267,7 +270,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _is_maker(module: object) -> bool:
-    """A layer that makes channels of its own; a depthwise convolution only passes them on."""
+    """Return whether a layer makes new channels; a depthwise convolution only passes them on."""
     if isinstance(module, nn.modules.conv._ConvNd):
         return module.groups == 1 or module.groups != module.in_channels
     return isinstance(module, nn.Linear)
@@ -278,7 +281,7 @@ def _probe(given: InputSpec) -> Tensor:
 
 
 def _output_sizes(model: nn.Module, probe: Tensor) -> dict[str, tuple[int, int]]:
-    """Height and width of what each layer made in one run; layers that did not run are absent."""
+    """Return height and width of each layer's output in one run; layers that did not run are absent."""
     sizes: dict[str, tuple[int, int]] = {}
 
     def note(name: str, value: object) -> None:

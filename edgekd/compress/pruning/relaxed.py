@@ -1,8 +1,8 @@
-"""All archs cut out of a trained model in one: the model itself, with masks on channels and gates on residual blocks.
+"""Supernet of a trained model's pruned archs: masks on channels and gates on residual blocks.
 
-The channels of a group are ordered by magnitude once; a ratio's mask keeps the first ones wherever a layer makes them,
-as in Wan et al. 2020, "FBNetV2", arXiv 2004.05565, section 3.1. A block that may be left out is mixed with what would
-stand in its place. With all weight on one arch, masked channels are exactly zero, so the pass equals the arch's own.
+The channels of a group are ordered by magnitude once; a ratio's mask keeps the first ones wherever a layer outputs
+them, as in Wan et al. 2020, "FBNetV2", arXiv 2004.05565, section 3.1. A removable block is mixed with its replacement.
+With all probability on one arch, masked channels are exactly zero, so the outputs equal the arch's own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Picks = Mapping[str, Tensor]
 
 
 class MaskedChannels(NamedTuple):
-    """One group of channels: by which axis, where they are made, their order, and how many each choice keeps."""
+    """Group of channels: its axis, the cuts, the channels' order, and the number that each choice keeps."""
 
     axis: str
     cuts: Sequence[Cut]
@@ -32,7 +32,7 @@ class MaskedChannels(NamedTuple):
 
 
 class RelaxedPruned(nn.Module):
-    """The whole model; what it computes depends on ``picks``."""
+    """The whole model with choice weights ``picks`` in its forward pass."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class RelaxedPruned(nn.Module):
         stages: Mapping[str, BlockStage],
         cut: Callable[[nn.Module, Arch], nn.Module],
     ) -> None:
-        """``stages`` are by axis; ``cut`` makes the module of an arch out of the model's present weights."""
+        """Set up masks. ``stages`` are by axis; ``cut`` builds an arch's module from the model's present weights."""
         super().__init__()
         self.model = model
         self._groups, self._stages, self._cut = groups, stages, cut
@@ -51,7 +51,7 @@ class RelaxedPruned(nn.Module):
             self.register_buffer(f"kept{number}", kept, persistent=False)
 
     def forward(self, images: Tensor, picks: Picks) -> Tensor:
-        """(N, C, H, W) and weights of each axis' choices to logits (N, classes)."""
+        """Map images (N, C, H, W) and the weights of each axis's choices to logits (N, classes)."""
         modules = dict(self.model.named_modules())
         hooks = []
         for number, group in enumerate(self._groups):
@@ -73,7 +73,7 @@ class RelaxedPruned(nn.Module):
         return answer
 
     def extract(self, arch: Arch) -> nn.Module:
-        """The arch with its share of the weights and statistics, in eval mode."""
+        """Return the arch with its part of the weights and statistics, in eval mode."""
         return self._cut(self.model, arch)
 
 

@@ -1,11 +1,11 @@
-"""Calibration: a folded student whose annotations say how each tensor becomes integers.
+"""Calibration: finds the encodings (scale and zero point) of a folded student's tensors.
 
-8-bit activations are affine in signed storage, so what a ReLU lets through starts at -128; 16-bit ones are symmetric.
-Three ways to choose a range:
+8-bit activations are affine in signed storage, so the output of a ReLU starts at -128; 16-bit ones are symmetric. Three
+methods of choosing a range:
 
-- ``minmax``: everything seen is inside.
-- ``percentile``: all but the outermost 0.01 % (by default) of values is inside, on each side.
-- ``mse``: the range with the least expected squared error of rounding and clipping, of 61 that shrink each end alike.
+- ``minmax``: all observed values.
+- ``percentile``: all but the outermost 0.01 % (by default) of values, on each side.
+- ``mse``: the range with the least expected squared error of rounding and clipping, of 61 that shrink both ends alike.
 
 Works on untrained weights too: a search times candidates before it trains them.
 """
@@ -54,13 +54,13 @@ def calibrate(
     keep_float: Sequence[str] = (),
     weight_bits: int = 8,
 ) -> Student:
-    """Fold and annotate. ``inputs_raw`` is (N, C, H, W) in raw units; only static precisions look at it.
+    """Fold and annotate a student. ``inputs_raw`` is (N, C, H, W) in raw units; only static precisions use it.
 
-    ``keep_float``: patterns of the operators that int8 leaves in float, beside those that have no integer form.
-    ``weight_bits``: weights of fewer bits than the precision has are still stored in its own.
+    ``keep_float``: patterns of operators that int8 leaves in float, in addition to those without an integer form.
+    ``weight_bits``: weights of fewer bits than the precision's are still stored in its own.
 
-    Raises ConfigurationError when the student can't have the precision, naming the operator that stops it, and Diverged
-    when its values aren't finite.
+    Raises ConfigurationError if the student can't have the precision, naming the operator that prevents it, and
+    Diverged if its values aren't finite.
     """
     traced = trace(student, dynamic_batch=precision.is_static, decomposed=False)
     problems = problems_with(student, precision, backend, traced, keep_float)
@@ -120,7 +120,7 @@ def calibrate(
 
 
 def activation_encoding(low: float, high: float, kind: TensorType = A8) -> Encoding:
-    """The encoding of a range, widened to hold zero exactly: affine, or symmetric about zero."""
+    """Return the encoding of a range, widened to represent zero exactly: affine, or symmetric about zero."""
     low, high = min(low, 0.0), max(high, 0.0)
     if kind.symmetric:
         low, high = min(low, -high), max(high, -low)
@@ -133,10 +133,10 @@ def activation_encoding(low: float, high: float, kind: TensorType = A8) -> Encod
 
 
 def _raw_encoding(spec: InputSpec, seen: Observation) -> Encoding | None:
-    """The encoding whose integers are the raw bytes less 128: nothing is lost, and normalisation costs nothing.
+    """Return the encoding whose integers are the raw bytes less 128: lossless, and normalisation costs nothing.
 
-    None where the bytes have no such encoding, or where what shares the input's (features concatenated with it) would
-    be clipped by it.
+    None if the bytes have no such encoding, or if it would clip tensors that share the input's encoding (features
+    concatenated with it).
     """
     one = len(set(spec.mean)) == 1 == len(set(spec.std))
     if spec.raw_dtype != "uint8" or not one or not 0 <= spec.mean[0] <= 255:
@@ -175,9 +175,9 @@ def _error(values: NDArray[np.float64], counts: NDArray[np.float64], encoding: E
 def least_scales(
     traced: Traced, points: RoundingPoints, scales: Mapping[str, float], state: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The least scale of each output channel of each weight that computes in integers (see `floors`).
+    """Return the least scale of each output channel of each weight that computes in integers (see `floors`).
 
-    ``scales`` are those of the activations, by key; ``state`` has weights and biases.
+    ``scales`` are the activations', by key; ``state`` has weights and biases.
     """
     nodes = {node.name: node for node in traced.program.graph.nodes}
     found = dict[str, Tensor]()
@@ -197,7 +197,7 @@ def _parameters(traced: Traced) -> dict[str, Tensor]:
 
 
 def _rounded(module: nn.Module, kind: TensorType) -> nn.Module:
-    """The module (a copy already) with every parameter at the nearest value of a type of floats."""
+    """Round every parameter of the module (already a copy) to a float type."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(parameter.to(_FLOATS[kind]).float())

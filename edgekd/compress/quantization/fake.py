@@ -1,10 +1,9 @@
-"""Fake quantization: a student's folded graph with the rounding of its encodings in it, through which it can learn.
+"""Fake quantization: a student's folded graph with simulated rounding, through which it can be trained.
 
-It computes as the integer reference does, in real units. Rounding passes gradients on as they are (straight-through).
-Step sizes learn with the weights, those of weights by output channel: the gradients of learned step size quantization
-(LSQ: Esser et al. 2020, arXiv 1902.08153), for logarithms of the steps. Zero points stay as calibration found them, and
-so does the encoding of the input, which is what files are given. Biases stay float: their int32 steps are far smaller
-than any other.
+It computes like the integer reference, in real units. Rounding has a straight-through gradient. Step sizes are trained
+with the weights, those of weights by output channel: gradients of learned step size quantization (LSQ: Esser et al.
+2020, arXiv 1902.08153), for logarithms of the steps. Zero points stay as calibrated, and so does the encoding of the
+input, which files receive. Biases stay float: their int32 steps are far smaller than any other.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ __all__ = ["FakeQuantized"]
 
 
 class _Graph:
-    """What copies of a module share: the graph, and where it is rounded."""
+    """Graph and rounding points, shared by copies of a module."""
 
     def __init__(self, student: Student) -> None:
         annotations = student.annotations
@@ -46,11 +45,11 @@ class _Graph:
 
 
 class FakeQuantized(nn.Module):
-    """Answers normalised float32 (N, C, H, W) as a calibrated student's integers do, and learns.
+    """Trainable module that maps normalised float32 (N, C, H, W) to the outputs of a calibrated student's integers.
 
-    The student's precision must be static. ``core`` is its folded module, whose weights learn; ``steps`` has the step
-    sizes of activations, one a group of tensors that share an encoding, ``weight_steps`` (channels,) those of weights,
-    both as logarithms.
+    The student's precision must be static. ``core`` is its folded module with the trained weights; ``steps`` has the
+    step sizes of activations, one for each group of tensors that share an encoding, ``weight_steps`` (channels,) those
+    of weights, both as logarithms.
     """
 
     def __init__(self, student: Student) -> None:
@@ -68,7 +67,7 @@ class FakeQuantized(nn.Module):
         )
 
     def forward(self, inputs: Tensor) -> Any:
-        """Raw answers, in real units."""
+        """Return raw outputs in real units."""
         graph = self._graph
         steps = dict(zip(graph.learned, self.steps, strict=True))
         state: dict[str, Tensor] = dict(self.core.named_buffers())
@@ -95,7 +94,7 @@ class FakeQuantized(nn.Module):
 
     @torch.no_grad()
     def student(self) -> Student:
-        """The student with the weights and step sizes that were learned: its integers are those that answered here."""
+        """Return the student with the trained weights and step sizes; its integers are those simulated here."""
         graph, before = self._graph, self._annotations
         core = laid_out(copy.deepcopy(self.core), torch.device("cpu"), torch.contiguous_format).eval()
         of_group = {group: found.scale[0] for group, found in graph.encodings.items()}
@@ -119,14 +118,14 @@ def _size(step: Tensor) -> Tensor:
 
 
 def _weight(weight: Tensor, step: Tensor, encoding: Encoding) -> Tensor:
-    """A weight as its integers give it back: one step a channel."""
+    """Quantize and dequantize a weight with one step for each channel."""
     along = [1] * weight.dim()
     along[encoding.axis or 0] = -1
     return _rounded(weight, step.view(along), encoding, weight.numel() // step.numel())
 
 
 def _rounded(real: Tensor, step: Tensor, encoding: Encoding, values: int) -> Tensor:
-    """The nearest value of an encoding with this step. ``values`` are those that share a step, of one sample."""
+    """Round to an encoding with this step. ``values`` is the number of values of one sample that share a step."""
     zero = encoding.zero_point[0]
     most = max(encoding.highest - zero, zero - encoding.lowest)
     share = _size(step) / math.sqrt(values * most)  # LSQ, section 2.2: many values pull at one step

@@ -1,9 +1,9 @@
-"""The precision ladder: which rung a student can have on a backend, and the operator that stops it where it can't.
+"""Precision options: which precisions a student can have on a backend, and the operator that rules one out.
 
-Static int8 needs one convolution or linear layer that computes in integers; what has no integer form stays in float
-(`placement`). The other rungs only change how weights are stored. Where 8-bit products saturate (x86 without an 8-bit
-dot product), int8 stays possible: OpenVINO's weights are kept within 63 here, and the ONNX exporter stores weights as
-uint8 with zero point 128 for ONNX Runtime.
+Static int8 needs at least one convolution or linear layer that computes in integers; operators without an integer form
+stay in float (`placement`). The other precisions only change how weights are stored. Where 8-bit products saturate (x86
+without an 8-bit dot product), int8 stays possible: OpenVINO's weights are limited to 63 here, and the ONNX exporter
+stores weights as uint8 with zero point 128 for ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["problems_with", "weight_limit"]
 
 
 def weight_limit(weights: TensorType, backend: Backend | None, fingerprint: Fingerprint | None) -> int:
-    """Largest magnitude of a weight's integer: 63 of 127 where OpenVINO's products would saturate."""
+    """Return the largest magnitude of a weight's integer: 63 instead of 127 if OpenVINO's products would saturate."""
     saturates = fingerprint is not None and fingerprint.saturates_int8
     return min(weights.highest, 63 if saturates and backend is not None and backend.runtime == "openvino" else 127)
 
@@ -37,9 +37,9 @@ def problems_with(
     traced: Traced | None = None,
     keep_float: Sequence[str] = (),
 ) -> Sequence[Problem]:
-    """Why a student can't have a precision on a backend; empty where it can.
+    """Return why a student can't have a precision on a backend; empty if it can.
 
-    ``keep_float`` as in `placement.float_operators`. Raises ConfigurationError as `trace`.
+    ``keep_float`` as in `placement.float_operators`. Raises ConfigurationError like `trace`.
     """
     where = f" on {backend}" if backend else ""
     if backend and (problems := unsupported(precision, backend)):

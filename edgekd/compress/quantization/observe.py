@@ -1,4 +1,4 @@
-"""What a student's tensors look like on calibration samples: extremes, and a histogram where a method needs one."""
+"""Observed ranges of a student's tensors on calibration samples: extremes, and a histogram if a method needs one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BATCH = 64
 
 @dataclass
 class Observation:
-    """One group of tensors that share an encoding. ``counts`` are over equal bins from ``low`` to ``high``."""
+    """Range of a group of tensors that share an encoding. ``counts`` are over equal bins from ``low`` to ``high``."""
 
     low: float = 0.0  # zero is always inside: padding and ReLU produce it
     high: float = 0.0
@@ -30,9 +30,9 @@ class Observation:
 
 
 def observe(traced: Traced, points: RoundingPoints, inputs: Tensor, *, histogram: bool) -> Mapping[str, Observation]:
-    """Group -> what was seen, over normalised inputs (N, C, H, W). Two passes where a histogram is asked for.
+    """Return the observation of each group over normalised inputs (N, C, H, W). Two passes for a histogram.
 
-    The program must have a dynamic batch, or N be 1. Raises ValueError on values that aren't finite.
+    The program must have a dynamic batch, or N be 1. Raises ValueError for values that aren't finite.
     """
     seen: dict[str, Observation] = {group: Observation() for group in sorted(set(points.group.values()))}
 

@@ -1,9 +1,9 @@
-"""Which operators of a static int8 student compute in float: the float islands.
+"""Float islands: operators of a static int8 student that compute in float.
 
-An operator is an island where it has no integer form (softmax, LayerNorm, GELU), where the recipe asks for it, or where
-integers would only be made for it: behind another island, with nothing in between that computes in integers. A sum of a
-float and an integer value is float if a float operator reads it (the residual stream of a transformer), else integer.
-Borders are quantized and dequantized by the file. What an island costs is measured, like everything else.
+An operator is in an island if it has no integer form (softmax, LayerNorm, GELU), if the recipe asks for it, or if
+integers would only be made for it: after another island, with no operator in between that computes in integers. A sum
+of a float and an integer value is float if a float operator reads it (the residual stream of a transformer), else
+integer. The file quantizes and dequantizes at the borders. The cost of an island is measured, like everything else.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _ELEMENTWISE = ("add", "sub", "mul")
 
 
 def float_operators(traced: Traced, left: Sequence[str] = ()) -> Mapping[str, str]:
-    """Key of every operator that computes in float, in order, with the reason.
+    """Return the key of every operator that computes in float, in order, with the reason.
 
-    ``left`` are patterns of keys or of module paths (``layer4.*``, ``head:linear``) that the recipe leaves in float.
-    One that matches nothing is no error: an arch may have no such module (see `unmatched`).
+    ``left`` are patterns of keys or module paths (``layer4.*``, ``head:linear``) that the recipe leaves in float. One
+    that matches nothing is not an error: an arch may have no such module (see `unmatched`).
     """
     return _Placement(traced, left).found
 
 
 def unmatched(archs: Sequence[Traced], patterns: Sequence[str]) -> list[Problem]:
-    """Patterns of operators left in float that match nothing in any of these programs."""
+    """Return the patterns that match no operator in any of these programs."""
     computing = [[_key(node, traced) for node in _computing(traced)] for traced in archs]
     weighted = [_key(node, archs[0]) for node in _computing(archs[0]) if spec_of(node).weighted]
     return [
@@ -48,13 +48,13 @@ def unmatched(archs: Sequence[Traced], patterns: Sequence[str]) -> list[Problem]
 
 
 def kept_operators(traced: Traced) -> frozenset[str]:
-    """Keys of operators whose module computes in float at every precision."""
+    """Return the keys of operators whose module computes in float at every precision."""
     module = traced.student.module
     return frozenset(key for key in traced.keys.values() if stays_float(module, key.rpartition(":")[0]))
 
 
 def _computing(traced: Traced) -> list[fx.Node]:
-    """Operators with one result that do more than to move values."""
+    """Return operators with one result that do more than move values."""
     keyed = [node for node in traced.program.graph.nodes if node.op == "call_function" and node.name in traced.keys]
     return [node for node in keyed if is_tensor(node) and not spec_of(node).transparent]
 
@@ -64,7 +64,7 @@ def _key(node: fx.Node, traced: Traced) -> str:
 
 
 def why_float(node: fx.Node, traced: Traced, computed: AbstractSet[fx.Node]) -> str:
-    """Why an operator has no integer form; empty where it has one. ``computed`` are the nodes that read the input."""
+    """Return why an operator has no integer form; empty if it has one. ``computed``: nodes that depend on the input."""
     name, spec = operator_of(node), spec_of(node)
     if isinstance(node.meta.get("val"), (list, tuple)) and not spec.transparent:
         return f"has several results, and no integer form ({name})"
@@ -86,12 +86,12 @@ def why_float(node: fx.Node, traced: Traced, computed: AbstractSet[fx.Node]) -> 
 
 
 def _operands(node: fx.Node) -> Sequence[object]:
-    """The tensors and numbers that an operator computes with."""
+    """Return the tensors and numbers that an operator computes with."""
     return node.all_input_nodes if operator_of(node) == "cat" else node.args[:2]
 
 
 def _computed(traced: Traced) -> frozenset[fx.Node]:
-    """The input and the tensors that depend on its values, not on its shape alone."""
+    """Return the input and the tensors that depend on its values, not on its shape alone."""
     found = set[fx.Node]()
     for node in traced.program.graph.nodes:
         tensors = is_tensor(node) or isinstance(node.meta.get("val"), (list, tuple))
@@ -129,7 +129,7 @@ class _Placement:
             self._reasons[self._key[node]] = reason
 
     def _leave_shared_weights(self, nodes: Sequence[fx.Node]) -> None:
-        """A weight is stored once: where one operator computes with it in float, all do."""
+        """Leave all operators of a weight in float if one of them is: a weight is stored once."""
         users: dict[object, list[fx.Node]] = {}
         for node in nodes:
             if spec_of(node).weighted and len(node.args) > 1:
@@ -140,7 +140,7 @@ class _Placement:
                     self._reasons.setdefault(self._key[node], "shares its weight with an operator in float")
 
     def _joins(self, node: fx.Node, definite: set[str]) -> str:
-        """Why an operator with an integer form is better part of an island beside it."""
+        """Return why an operator with an integer form is better part of an adjacent island."""
         spec = spec_of(node)
         if operator_of(node) == "getitem" and self._key[node.all_input_nodes[0]] in self._reasons:
             return "follows operators in float"  # which has several results
@@ -154,7 +154,7 @@ class _Placement:
         return ""
 
     def _is_real(self, node: fx.Node) -> bool:
-        """Whether a value was computed in float, whatever only moved it since. Constants are."""
+        """Return whether a value was computed in float, looking through operators that only move it. Constants are."""
         while node in self._key and self._key[node] not in self._reasons and spec_of(node).transparent:
             node = node.all_input_nodes[0]
         key = self._key.get(node)

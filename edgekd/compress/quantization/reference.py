@@ -1,9 +1,9 @@
-"""The integer reference: a torch module that computes what integer kernels compute, for files to be compared with.
+"""Integer reference: a torch module that simulates integer kernels, to compare exported files with.
 
 Static precisions: ``q_out = round(M (sum (q_in - z_in) q_w + q_bias)) + z_out`` with ``M = s_in s_w / s_out`` (Jacob et
 al. 2018, eq. 7), rounded half to even and clamped; ReLU is that clamp. Sums of products are exact in float32 up to
-2**24; with 16-bit activations they go beyond it, and are off by far less than a step of the output. Runtimes that round
-a tie the other way differ by one such step. Operators of a float island get dequantized values and the float weights.
+2**24; with 16-bit activations they exceed it, with an error far below one step of the output. Runtimes that round ties
+the other way differ by one such step. Operators of a float island get dequantized values and the float weights.
 Weights-only precisions compute in float32 on the rounded weights.
 """
 
@@ -27,9 +27,9 @@ __all__ = ["reference_module"]
 
 
 def reference_module(student: Student) -> nn.Module:
-    """A module in eval mode that answers normalised float32 (N, C, H, W) as the student's own does, in float32.
+    """Return a module in eval mode that maps normalised float32 (N, C, H, W) to the student's outputs, in float32.
 
-    Raises ConfigurationError when the annotations don't fit the student's graph.
+    Raises ConfigurationError if the annotations don't fit the student's graph.
     """
     traced = trace(student, dynamic_batch=True, decomposed=False)
     if student.annotations.precision.is_static:
@@ -45,8 +45,11 @@ def reference_module(student: Student) -> nn.Module:
 
 
 class IntegerReference(nn.Module):
-    """Runs a traced graph on integers: each encoded tensor is held as float32 less its zero point, so that padding is
-    zero; other tensors, of float islands, as they are."""
+    """Runs a traced graph on integers.
+
+    Each encoded tensor is held as float32 less its zero point, so that padding is zero; other tensors, in float
+    islands, are unchanged.
+    """
 
     def __init__(self, traced: Traced) -> None:
         super().__init__()
@@ -72,7 +75,7 @@ class IntegerReference(nn.Module):
 
     @torch.no_grad()
     def forward(self, inputs: Tensor) -> Any:
-        """Raw answers, dequantized."""
+        """Return raw outputs, dequantized."""
         answers = execute_nodes(self._traced, inputs, self._compute)
         leaves, shape = pytree.tree_flatten(answers)
         nodes = outputs_in(self._traced.program)
@@ -92,14 +95,14 @@ class IntegerReference(nn.Module):
         return self._stored(key, result) if is_tensor(node) else result
 
     def _stored(self, key: str, real: Tensor) -> Tensor:
-        """A value as it is held: on the integers of its encoding, where it has one."""
+        """Round a value to the integers of its encoding, if it has one."""
         return _rounded(real, self._activations[key]) if key in self._activations else real
 
     def _dequantized(self, source: fx.node.Argument, value: Any) -> Any:
         return value * self._scale(source) if isinstance(source, fx.Node) and is_tensor(source) else value
 
     def _products(self, node: fx.Node, key: str, args: tuple[Any, ...]) -> Tensor:
-        """Sum of products and the int32 bias, in real units."""
+        """Return the sum of products and the int32 bias, in real units."""
         weight, bias = self._points.weights[key]
         scale = self._scales[weight] * self._scale(node.args[0])
         sums: Tensor = call(node, (args[0], self._weights[weight], None, *args[3:]), {})
@@ -111,7 +114,7 @@ class IntegerReference(nn.Module):
         return sums * scale.view(along)
 
     def _scale(self, node: fx.node.Argument) -> float:
-        """The scale a node's value is in: 1 where it is real, in a float island or before its ReLU."""
+        """Return the scale of a node's value: 1 if it is real, in a float island or before its ReLU."""
         key = self._traced.keys.get(node.name) if isinstance(node, fx.Node) else None
         return self._activations[key].scale[0] if key in self._activations else 1.0
 

@@ -1,9 +1,9 @@
-"""Which tensors of a graph have an encoding of their own, which share one, and which never exist as integers.
+"""Rounding rules: which tensors of a graph have their own encoding, which share one, which never exist as integers.
 
-One rule for all runtimes: a convolution, linear layer or sum has its result rounded once, after the ReLU that follows
-it alone (kernels fuse them); operators that only pass values on (reshape, padding, maximum), and an average over
-windows, keep their input's encoding; the parts of a concatenation share one. Means over the image have their own.
-Where operators compute in float (`placement`), a tensor has an encoding only if an integer operator reads or writes it.
+One rule for all runtimes: the result of a convolution, linear layer or sum is rounded once, after the ReLU that is its
+only reader (kernels fuse them); operators that only move values (reshape, padding, maximum), and an average over
+windows, keep their input's encoding; the parts of a concatenation share one. Means over the image have their own. If
+operators compute in float (`placement`), a tensor has an encoding only if an integer operator reads or writes it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["RoundingPoints", "is_clamp_at_zero", "points_of", "sources_of"]
 
 @dataclass(frozen=True)
 class RoundingPoints:
-    """Where a traced graph is rounded."""
+    """Rounding points of a traced graph."""
 
     group: Mapping[str, str]  # key of every encoded tensor -> key of the tensor that stands for its group
     passing: frozenset[str]  # keys of operators that pass on what they are given, integers or not
@@ -33,7 +33,7 @@ class RoundingPoints:
 
 
 def points_of(traced: Traced, floats: AbstractSet[str] = frozenset()) -> RoundingPoints:
-    """Read the rules off a graph. ``floats`` are the keys of operators that compute in float."""
+    """Apply the rules to a graph. ``floats`` are the keys of operators that compute in float."""
     nodes = [node for node in traced.program.graph.nodes if node.name in traced.keys]
     key = {node: traced.keys[node.name] for node in nodes}
     integer = [node for node in nodes if node.op == "call_function" and key[node] not in floats]
@@ -79,7 +79,7 @@ def points_of(traced: Traced, floats: AbstractSet[str] = frozenset()) -> Roundin
 
 
 def is_clamp_at_zero(node: fx.Node) -> bool:
-    """Whether a node is a ReLU, or a ReLU with a ceiling."""
+    """Return whether a node is a ReLU, possibly with an upper limit."""
     name = operator_of(node)
     return name in ("relu", "relu6") or (
         name in ("hardtanh", "clamp") and len(node.args) > 1 and bool(node.args[1] == 0)
@@ -87,16 +87,16 @@ def is_clamp_at_zero(node: fx.Node) -> bool:
 
 
 def sources_of(node: fx.Node) -> list[fx.Node]:
-    """What a node reads. Of one of several parts of a tensor, that tensor."""
+    """Return the nodes that a node reads. For one of several parts of a tensor, that tensor's."""
     found = node.all_input_nodes
     split = operator_of(node) == "getitem" and spec_of(found[0]).transparent
     return sources_of(found[0]) if split else found
 
 
 def _output_axes(nodes: Sequence[fx.Node], traced: Traced) -> Mapping[str, int]:
-    """The axis of the output channels of each parameter that is a weight.
+    """Return the axis of the output channels of each parameter that is a weight.
 
-    Without those that are computed, and those that operators share whose output channels are on different axes.
+    Without computed weights, and without those shared by operators with different output axes.
     """
     found: dict[str, set[int]] = {}
     for node in nodes:
@@ -108,7 +108,7 @@ def _output_axes(nodes: Sequence[fx.Node], traced: Traced) -> Mapping[str, int]:
 
 
 def _only_relu_behind(node: fx.Node) -> fx.Node | None:
-    """The ReLU that is the only reader of a node."""
+    """Return the ReLU that is the only reader of a node, or None."""
     users = list(node.users)
     return users[0] if len(users) == 1 and users[0].op == "call_function" and is_clamp_at_zero(users[0]) else None
 

@@ -1,12 +1,12 @@
-"""The recipe's step ``quantize``: fold BatchNorm and find the encodings of one precision.
+"""Quantization, the recipe stage ``quantize``: folds BatchNorm and finds the encodings of one precision.
 
 ::
 
     recipe:
       - quantize: {precision: int8, calibration: percentile, samples: 256, keep_float: [head, "blocks.0.*"]}
 
-It changes annotations and, for float16, rounds weights; float32 only folds. Nothing is trained, unless
-``train: 10 epochs`` asks for quantization-aware training (``train: {epochs: 10, ...}`` with options of `distill`).
+It changes annotations and, for float16, rounds weights; float32 only folds. Nothing is trained, unless ``train: 10
+epochs`` asks for quantization-aware training (``train: {epochs: 10, ...}`` with options of `distill`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Quantize"]
 
 
 class Quantize(Extended):
-    """Quantization. Calibration samples come from the task's calibration split alone."""
+    """Options of `quantize`. Calibration samples come from the task's calibration split only."""
 
     name: ClassVar[str] = "quantize"
     added: ClassVar[frozenset[str]] = frozenset({"keep_float", "train", "weight_bits"})
@@ -51,12 +51,12 @@ class Quantize(Extended):
     @field_validator("train", mode="before")
     @classmethod
     def _epochs_alone(cls, value: Any) -> Any:
-        """``train: 10 epochs`` is ``train: {epochs: 10}``."""
+        """Convert ``train: 10 epochs`` to ``train: {epochs: 10}``."""
         found = re.fullmatch(r"([1-9][0-9]*) epochs?", value) if isinstance(value, str) else None
         return {"epochs": int(found[1])} if found else value
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
-        """A student with nothing to quantize, a calibration split that is empty."""
+        """Return the problems: nothing to quantize, no calibration samples, options for another precision."""
         try:
             problems = list(problems_with(student, self.precision, context.backend, keep_float=self.keep_float))
         except ConfigurationError as error:
@@ -86,26 +86,26 @@ class Quantize(Extended):
         return self.precision
 
     def calibrating(self) -> Quantize:
-        """The same without training."""
+        """Return the same stage without training."""
         return self.but(train=None)
 
     @property
     def passes(self) -> int:
-        """Epochs of training."""
+        """Number of training epochs."""
         return self.train.passes if self.train is not None else 0
 
     def shortened(self, epochs: int) -> Quantize:
-        """The same with so many epochs of training at the most."""
+        """Return the same stage with at most ``epochs`` epochs of training."""
         return self.but(train=self.train.shortened(epochs)) if self.train is not None else self
 
     def key(self, inputs: Digest) -> Digest:
-        """Identity of the result. ``inputs`` must cover backend and device: they narrow the encodings."""
+        """Return the identity of the result. ``inputs`` must cover backend and device, which restrict the encodings."""
         trained = [] if self.train is None else [VERSION, self.train.key(inputs)]
         few = [] if self.weight_bits is None else ["clipped"]  # weights of few bits were not always
         return digest_json(["quantize/1", self.model_dump(mode="json"), inputs, *few, *trained])
 
     def run(self, student: Student, context: StageContext) -> Student:
-        """The folded, annotated student. Takes about a second without training."""
+        """Return the folded, annotated student. Takes about a second without training."""
         if context.stop():
             raise Interrupted("stopped before quantization", "run the same command again to go on")
         context.progress(StageProgress(self.name, 0, 1, self.precision.value))

@@ -1,7 +1,7 @@
-"""Embeddings: tables out of which rows are taken, stored in 8 bits with one scale, and read in float.
+"""Embedding tables: stored in 8 bits with one scale, and read in float.
 
-A table has no product of its own, so nothing is gained by integers but bytes. Its values in the student are those that
-its integers stand for: whoever computes with it in float computes what a file does.
+A table is not multiplied, so integers only save bytes. Its values in the student are the dequantized ones, so that a
+float computation gives the same results as a file's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["on_grid", "table_encodings", "tables_of"]
 
 
 def tables_of(traced: Traced) -> frozenset[str]:
-    """Names of the parameters that embeddings alone read."""
+    """Return the names of parameters that only embeddings read."""
     read, others = set[str](), set[str]()
     for node in traced.program.graph.nodes:
         taken = node.args[0] if node.op == "call_function" and operator_of(node) == "embedding" else None
@@ -30,7 +30,7 @@ def tables_of(traced: Traced) -> frozenset[str]:
 
 
 def table_encodings(traced: Traced, state: Mapping[str, Tensor], limit: int, bits: int) -> dict[str, Encoding]:
-    """Symmetric, one scale a table: the largest magnitude becomes ``limit``."""
+    """Return symmetric encodings with one scale for each table: the largest magnitude becomes ``limit``."""
     found = {}
     for name in sorted(tables_of(traced)):
         largest = float(state[name].abs().max())
@@ -40,7 +40,7 @@ def table_encodings(traced: Traced, state: Mapping[str, Tensor], limit: int, bit
 
 
 def on_grid(module: nn.Module, encodings: Mapping[str, Encoding]) -> None:
-    """Give parameters the values that their integers stand for, in place."""
+    """Replace parameters by their dequantized values, in place."""
     named = dict(module.named_parameters(remove_duplicate=False))
     with torch.no_grad():
         for name, encoding in encodings.items():

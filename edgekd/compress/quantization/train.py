@@ -1,7 +1,8 @@
-"""Quantization-aware training: a calibrated student learns with its rounding, from what it was in float.
+"""Quantization-aware training: a calibrated student is trained with simulated rounding, distilled from its float
+version.
 
-By default at a rate that a range test finds, for networks whose BatchNorm is folded need very different ones; and the
-best of the calibrated student and the epochs is kept, by validation.
+By default with a learning rate found by a range test, since networks with folded BatchNorm need very different ones;
+the best of the calibrated student and the epochs by validation is kept.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ VERSION = 2
 
 
 def problems_of(student: Student, options: Distill, context: StageContext) -> Sequence[Problem]:
-    """Why a student can't be trained so; empty where it can."""
+    """Return why a student can't be trained so; empty if it can."""
     if options.loss.features or options.freeze:
         name = options.loss.features[0][0] if options.loss.features else "freeze"
         message = f"quantize: train: {name} looks for the layers of a module, and the training has only its graph"
@@ -42,9 +43,9 @@ def problems_of(student: Student, options: Distill, context: StageContext) -> Se
 
 
 def trained(student: Student, calibrated: Student, options: Distill, context: StageContext, name: str) -> Student:
-    """``calibrated`` with weights and scales that were trained. Resumes from ``context.folder``.
+    """Train the weights and scales of ``calibrated``. Resumes from ``context.folder``.
 
-    ``student`` is the float one, which teaches. Progress is reported for the stage ``name``. Raises Interrupted and
+    ``student`` is the float version, the teacher. Progress is reported for the stage ``name``. Raises Interrupted and
     Diverged.
     """
     within, spec = _taught(student, context), context.task.spec

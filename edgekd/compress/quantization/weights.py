@@ -1,6 +1,6 @@
-"""Encodings of weights: symmetric, one scale an output channel (Jacob et al. 2018; Krishnamoorthi 2018, section 3.1).
+"""Weight encodings: symmetric, one scale for each output channel (Jacob et al. 2018; Krishnamoorthi 2018, section 3.1).
 
-Biases have no encoding of their own: they are int32 at ``scale(input) * scale(weight)``, which `floors` keeps possible.
+Biases have no own encoding: they are int32 with ``scale(input) * scale(weight)``; `floors` keeps them in range.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _SMALLEST_RATIO = 2.0**-31  # of scale(input) * scale(weight) to scale(output): 
 
 
 def weight_encoding(weight: Tensor, limit: int, floor: Tensor | None = None, axis: int = 0, bits: int = 8) -> Encoding:
-    """Encoding of a weight whose largest magnitude in each output channel becomes ``limit``.
+    """Return the encoding of a weight whose largest magnitude in each output channel becomes ``limit``.
 
-    With few integers the largest weights are clipped where that lessens the squared error. ``axis`` is that of the
-    output channels; ``floor`` (out,) is the least scale of each.
+    With few integers the largest weights are clipped if that reduces the squared error. ``axis`` is that of the output
+    channels; ``floor`` (out,) is the least scale of each.
     """
     values = weight.detach().double().movedim(axis, 0).flatten(1)
     largest = values.abs().amax(1)
@@ -42,7 +42,7 @@ def weight_encoding(weight: Tensor, limit: int, floor: Tensor | None = None, axi
 
 
 def _least_error(values: Tensor, widest: Tensor, limit: int) -> Tensor:
-    """Of scales that shrink from ``widest`` (out,) to 0.4 of it, each channel's with the least squared error."""
+    """Return each channel's scale (out,) with the least squared error, from ``widest`` down to 0.4 of it."""
     best, least = widest, torch.full_like(widest, torch.inf)
     for share in np.linspace(1.0, 0.4, 61):
         scale = (widest * share)[:, None]
@@ -52,7 +52,7 @@ def _least_error(values: Tensor, widest: Tensor, limit: int) -> Tensor:
 
 
 def floors(bias: Tensor | None, channels: int, input_scale: float, output_scale: float) -> Tensor:
-    """The least scale of each channel (out,) with which its bias fits int32 and kernels can rescale its products.
+    """Return the least scale of each channel (out,) for its bias to fit int32 and its products to be rescalable.
 
     It matters for channels that training or pruning left almost empty.
     """
@@ -63,13 +63,13 @@ def floors(bias: Tensor | None, channels: int, input_scale: float, output_scale:
 
 
 def weight_integers(weight: Tensor, encoding: Encoding) -> Tensor:
-    """A weight's integers as float32, rounded half to even and clamped."""
+    """Return a weight's integers as float32, rounded half to even and clamped."""
     steps = weight.detach().float() / weight_scales(weight, encoding)
     return torch.round(steps).clamp(encoding.lowest, encoding.highest)
 
 
 def weight_scales(weight: Tensor, encoding: Encoding) -> Tensor:
-    """The scales of a weight's encoding, float32, shaped to be multiplied with it."""
+    """Return the scales of a weight's encoding, float32, broadcastable to the weight."""
     along = [1] * weight.dim()
     along[encoding.axis or 0] = -1
     return torch.tensor(encoding.scale, dtype=torch.float32).view(along)

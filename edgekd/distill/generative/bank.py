@@ -44,9 +44,7 @@ class Bank:
         self.added = int(tensors["added"])
 
     def draw(self, count: int) -> Tensor:
-        """Return places (count,) int64 of different images, from torch's global generator; fewer if the bank is
-        smaller.
-        """
+        """Return places (count,) int64 of different images, from torch's global generator; fewer if there are fewer."""
         return torch.randperm(len(self))[:count]
 
 

@@ -87,9 +87,7 @@ class _Fusion(nn.Module):
             nn.init.kaiming_uniform_(part[0].weight, a=1)  # type: ignore[arg-type]  # of a convolution
 
     def forward(self, own: Tensor, deeper: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return the map to compare with the teacher (N, teacher channels, *size), and the fused map for the next
-        stage.
-        """
+        """Return the map to compare with the teacher (N, teacher channels, *size), and the map for the next stage."""
         fused: Tensor = self.enter(own)
         if self.attend is not None and deeper is not None:
             weight, middle = self.attend.weight, fused.shape[1]

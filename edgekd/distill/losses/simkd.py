@@ -50,9 +50,7 @@ class SimKD(FeatureLoss):
     points: Choice = "last stage"
 
     def problem(self, site: Site) -> str:
-        """Return why the loss can't be used, also if a classifier does not directly follow an average over the last
-        stage.
-        """
+        """Return why the loss can't be used, also if a classifier does not directly follow the last stage's average."""
         if base := super().problem(site):
             return base
         if len(site.pairs) != 1:
