@@ -1,5 +1,6 @@
-"""Students: what is trained, shrunk and shipped. Families of architectures, their graphs, folding and static counts.
+"""Students: families of architectures, their graphs, BatchNorm folding and static analysis.
 
-`_protocol` has the records; `student` makes, saves and loads them; `fold` and `graph` show a student as exporters and
-quantization see it; `analysis` counts what can be counted without running anything. One file a family.
+`_protocol` has the records; `student` builds, saves and loads them; `fold` and `graph` show a student as exporters and
+quantization see it; `analysis` counts parameters, multiply-adds and memory without running anything. One file for each
+family.
 """

@@ -1,7 +1,7 @@
-"""The contracts of students: `Student`, families of architectures, and what a family may offer besides.
+"""Protocols of students: `Student`, families of architectures, and optional abilities of a family.
 
-A `Student` is a module with its annotations. Stages (`edgekd.stages`) return another one and never change the one they
-were given. Exporters apply annotations and never invent any.
+A `Student` is a module with its annotations. Stages (`edgekd.stages`) return a new one and never change the given one.
+Exporters apply annotations and never add any.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Student:
-    """A module with everything an exporter needs to know. Treat ``module`` as immutable: copy before changing.
+    """Module with everything an exporter needs. Treat ``module`` as immutable: copy before changing.
 
-    ``module`` takes normalised float32 (N, C, H, W) and returns logits (N, classes).
-    ``family`` and ``options`` are enough to build the module again, anywhere: ``load_student`` does.
+    ``module`` takes normalised float32 (N, C, H, W) and returns logits (N, classes). ``family`` and ``options`` are
+    enough to build the module again, anywhere: ``load_student`` does.
     """
 
     module: nn.Module
@@ -49,41 +49,41 @@ class Student:
     annotations: Annotations = Annotations()
 
     def but(self, **changes: Any) -> Student:
-        """A copy with some fields replaced."""
+        """Return a copy with some fields replaced."""
         return replace(self, **changes)
 
 
 class Family(Protocol):
-    """A space of student architectures. Constructed from its options (a frozen record) in the project file."""
+    """Space of student architectures. Constructed from its options (a frozen record) in the project file."""
 
     name: ClassVar[str]
     inherits: ClassVar[bool]  # whether `build` gives trained weights (a person's own model, pruned)
 
     def space(self, spec: TaskSpec) -> Space:
-        """The archs that fit this task. Raises ConfigurationError where none can."""
+        """Return the archs that fit this task. Raises ConfigurationError if none can."""
         ...
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
-        """A module for one arch, in eval mode. Fresh weights come from torch's global generator: seed it."""
+        """Build the module of one arch, in eval mode. Random weights come from torch's global generator: seed it."""
         ...
 
 
 @runtime_checkable
 class Inheriting(Protocol):
-    """A family that starts from a trained model, and can tell which arch is the whole of it."""
+    """Family that starts from a trained model, and has an arch for the whole of it."""
 
     def original(self, spec: TaskSpec) -> Arch | None:
-        """The arch that changes nothing; None where the space leaves it out."""
+        """Return the arch that changes nothing; None if the space does not contain it."""
         ...
 
     def left_out(self, spec: TaskSpec) -> Sequence[tuple[str, str]]:
-        """Layers that every arch leaves whole, and why."""
+        """Return the layers that every arch leaves whole, and why."""
         ...
 
 
 @dataclass(frozen=True)
 class Cuttable:
-    """A whole network out of which archs are cut: channels by groups of layers, and modules that are left out."""
+    """Whole network from which archs are cut: channels by groups of layers, and removable modules."""
 
     module: nn.Module
     channels: Mapping[str, int]  # of each group
@@ -93,7 +93,7 @@ class Cuttable:
 
 @dataclass(frozen=True)
 class CutArch:
-    """What one arch has left of it."""
+    """Remaining channels and removed modules of one arch."""
 
     channels: Mapping[str, int]  # of each group
     removed: Mapping[str, str]  # modules left out, and the operator in each one's place ("": none)
@@ -101,31 +101,31 @@ class CutArch:
 
 @runtime_checkable
 class CutOut(Protocol):
-    """A family all of whose archs are cut out of one network, so that a few traces tell the shapes of all."""
+    """Family whose archs are all cut from one network, so that a few traces give the shapes of all."""
 
     def space(self, spec: TaskSpec) -> Space:
-        """As of any family."""
+        """Return the archs that fit this task; see `Family`."""
         ...
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
-        """As of any family."""
+        """Build the module of one arch; see `Family`."""
         ...
 
     def whole(self, spec: TaskSpec) -> Cuttable:
-        """The network."""
+        """Return the whole network."""
         ...
 
     def cut(self, arch: Arch, spec: TaskSpec) -> CutArch:
-        """What an arch has left of it; nothing is built."""
+        """Return the remaining channels and removed modules of an arch; nothing is built."""
         ...
 
 
 @runtime_checkable
 class Shrinking(Protocol):
-    """A family whose students can become smaller ones of it and keep what they have learned."""
+    """Family whose students can be reduced to smaller ones that keep their trained weights."""
 
     def shrink(self, module: nn.Module, before: Arch, after: Arch, spec: TaskSpec) -> nn.Module:
-        """A new module of the arch ``after``, no axis of which is larger than ``before``'s, with weights of ``module``.
+        """Return a new module of the arch ``after``, no larger than ``before`` on any axis, with ``module``'s weights.
 
         Its parameters have the names and shapes that ``build(after)`` gives.
         """
@@ -134,48 +134,49 @@ class Shrinking(Protocol):
 
 @runtime_checkable
 class Growing(Protocol):
-    """A family whose students can begin as smaller ones and become larger while they learn."""
+    """Family whose students can start smaller and grow during the training."""
 
     def way_to(self, arch: Arch) -> Sequence[Arch]:
-        """The archs to pass through on the way to this one, the smallest first, without itself; empty where none is."""
+        """Return the archs before this one, smallest first, without itself; empty if there are none."""
         ...
 
     def carry(self, module: nn.Module, before: Arch, into: nn.Module, after: Arch) -> nn.Module:
-        """A copy of ``into``, of the arch ``after``, with the weights of ``module``, of the arch ``before``.
+        """Return a copy of ``into``, of the arch ``after``, with the weights of ``module``, of the arch ``before``.
 
-        Grown, it answers as ``module`` does: what it has besides changes nothing until it learns. Cut down, it keeps
-        what both have.
+        A larger network has the same outputs as ``module``: new blocks change nothing until they are trained. A smaller
+        one keeps the common weights.
         """
         ...
 
 
 class Relaxed(Protocol):
-    """One network that is every arch of a space, more or less of each at a time: a `torch.nn.Module`.
+    """Supernet: one `torch.nn.Module` that mixes all archs of a space.
 
-    ``picks`` has a weight for every choice of every axis, (choices,) each, adding up to 1. Where one choice of each
-    axis has it all, the network computes what that arch does; weights between are a mixture, differentiable in them.
+    ``picks`` has a weight for every choice of every axis, (choices,) each, which sum to 1. If one choice of each axis
+    has all the weight, the network computes that arch's outputs; weights in between give a mixture, differentiable in
+    them.
     """
 
     def __call__(self, images: Tensor, picks: Mapping[str, Tensor]) -> Tensor:
-        """Normalised (N, C, H, W) to logits (N, classes)."""
+        """Map normalised images (N, C, H, W) to logits (N, classes)."""
         ...
 
     def extract(self, arch: Arch) -> nn.Module:
-        """A copy of one arch's share of the weights as the family builds it, in eval mode; this network stays as it is.
+        """Return a copy of one arch's weights as the family builds it, in eval mode; this network is not changed.
 
-        BatchNorm's statistics are of the mixture it was trained as: count them anew before the module is scored.
+        BatchNorm's statistics are of the mixture it was trained as: recompute them before the module is scored.
         """
         ...
 
 
 @runtime_checkable
 class Relaxable(Protocol):
-    """A family whose choice of an arch can be trained along with the weights."""
+    """Family whose choice of an arch can be trained with the weights (differentiable search)."""
 
     def relaxed(self, spec: TaskSpec) -> Relaxed:
-        """The network with every choice in it, fresh weights. Raises ConfigurationError on axes that it can't relax."""
+        """Return the supernet, with new weights. Raises ConfigurationError for axes that it doesn't support."""
         ...
 
     def pieces(self, spec: TaskSpec) -> Sequence[Piece]:
-        """What each part of an arch costs, by the few axes it depends on. Evidence kind: analytic."""
+        """Return block costs: the cost of each part of an arch by the axes it depends on. Evidence kind: analytic."""
         ...

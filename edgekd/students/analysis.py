@@ -1,9 +1,9 @@
-"""What can be counted without running anything: parameters, multiply-adds, bytes, and how much is alive at once.
+"""Static analysis of a network: parameters, multiply-adds, bytes, and peak activation memory, without running it.
 
-A forward pass at batch 1 on tensors without values shows every operator with its shapes. Counting is done as runtimes
+A forward pass at batch 1 on tensors without values gives every operator with its shapes. Counting follows how runtimes
 execute: BatchNorm folded, ReLU inside the operator before it, reshapes free. Nothing else is assumed; a runtime that
-keeps more alive (layout changes, scratch) has a larger peak. What decodes
-the raw answers of several heads isn't counted. Evidence kind: analytic.
+keeps more alive (layout changes, scratch) has a larger peak. The decoder of several heads' raw outputs isn't counted.
+Evidence kind: analytic.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ __all__ = ["Part", "analyse", "analyse_arch", "kernels_of", "kernels_of_arch", "
 
 
 def analyse(student: Student, precision: Precision) -> StaticFeatures:
-    """Static features of a student at a precision."""
+    """Return the static features of a student at a precision."""
     return _counted(student.module, student.task).at(precision)
 
 
 def analyse_arch(family: Family, arch: Arch, spec: TaskSpec, precision: Precision) -> StaticFeatures:
-    """Static features of an arch, without weights where the family has none to give. Cached."""
+    """Return the static features of an arch, without weights unless the family inherits them. Cached."""
     return _counted_arch(_asked(family, arch, spec)).at(precision)
 
 
 def kernels_of(student: Student) -> Kernels:
-    """The kernels of a student, as runtimes fuse them."""
+    """Return the kernels of a student, as runtimes fuse them."""
     return _counted(student.module, student.task).kernels
 
 
 def kernels_of_arch(family: Family, arch: Arch, spec: TaskSpec) -> Kernels:
-    """The kernels of an arch. Cached with its static features."""
+    """Return the kernels of an arch. Cached with its static features."""
     return _counted_arch(_asked(family, arch, spec)).kernels
 
 
 @dataclass(frozen=True)
 class Part:
-    """One kernel of an arch, by the module that runs it. Over all, counts add up to the arch's static features."""
+    """Kernel of an arch with the module that runs it. Summed over all, counts equal the arch's static features."""
 
     module: str
     kind: KernelKind
@@ -67,7 +67,7 @@ class Part:
 
 
 def parts_of_arch(family: Family, arch: Arch, spec: TaskSpec) -> Sequence[Part]:
-    """What the features of an arch are made of, in the order of execution."""
+    """Return the parts of an arch, in order of execution."""
     found = _traced_arch(_asked(family, arch, spec), located=True)
     operators = [_operator(operator, found.parameters) for operator in found.operators]
     fused = _fused(operators, found.parameters)
@@ -122,7 +122,7 @@ def _traced_arch(asked: _Asked, located: bool = False) -> Trace:
 
 
 class _Uninitialised(TorchFunctionMode):
-    """Fresh weights are not drawn: they have no values."""
+    """Mode in which new weights are not drawn, since the tensors have no values."""
 
     def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", "") == "torch.nn.init":
@@ -131,7 +131,7 @@ class _Uninitialised(TorchFunctionMode):
 
 
 def why_one_by_one(family: Family, spec: TaskSpec) -> str:
-    """Why each arch of a family that is cut out of one network is traced by itself, which takes longer; or ``""``."""
+    """Return why each arch of a cut-out family is traced separately, which takes longer; or ``""``."""
     if not isinstance(family, CutOut):
         return ""
     with torch.random.fork_rng(devices=[]):
@@ -145,7 +145,7 @@ def _whole(asked: _Asked) -> _Asked:
 
 @lru_cache(maxsize=4)
 def _follower(asked: _Asked) -> Follower | str:
-    """What tells the shapes of all archs of a family from traces of a few; a reason where it can't."""
+    """Return a follower that derives the shapes of all archs from a few traces; a reason if that fails."""
     assert isinstance(asked.family, CutOut)
     family, spec = asked.family, asked.spec
     space = family.space(spec)
@@ -165,7 +165,7 @@ _TABLE = "embedding"  # its rows are taken, not multiplied; integers of all have
 
 @dataclass(frozen=True)
 class _Counts:
-    """Elements, before a precision makes bytes of them."""
+    """Counts in elements, before a precision converts them to bytes."""
 
     weights: int  # of convolutions and linear layers
     constants: int  # of modules that compute in float at every precision, stored as float16
@@ -236,7 +236,7 @@ def _operator(traced: Operator, parameters: Mapping[str, Shape]) -> _Operator:
 
 
 def _filters(kind: OperatorKind, given: Sequence[tuple[str, Shape]]) -> Shape:
-    """The shape of an operator's weight; empty where it has none, as a product of two activations."""
+    """Return the shape of an operator's weight; empty if it has none, as a product of two activations."""
     if kind == "conv":
         return given[1][1]
     matrices = [its for parameter, its in given if parameter and len(its) > 1]
@@ -254,7 +254,7 @@ def _counts(found: Trace) -> _Counts:
 
 @dataclass(frozen=True)
 class _Fused:
-    """The operators that are left as kernels, and what became of the others."""
+    """Operators that remain as kernels after fusion, and how the others were fused."""
 
     kept: list[_Operator]
     same: dict[int, int]  # activation -> the one it is fused into
@@ -353,12 +353,12 @@ def _kind(operator: _Operator) -> KernelKind:
 
 
 def _takes_norm(operator: _Operator) -> bool:
-    """Whether a BatchNorm behind it can be folded into its weight: both have their channels on the second axis."""
+    """Return whether a following BatchNorm folds into the weight: both have their channels on the second axis."""
     return bool(operator.filters) and (operator.kind == "conv" or len(operator.shape) == 2)
 
 
 def _peak(operators: Sequence[_Operator], source_size: int, answers: Sequence[int]) -> int:
-    """Largest number of elements alive at once: a result lives until the last operator that reads it."""
+    """Return the largest number of elements alive at once: a result lives until its last reader."""
     sizes = {0: source_size} | {operator.writes: operator.size for operator in operators}
     last = {buffer: index for index, operator in enumerate(operators) for buffer in operator.reads}
     last |= dict.fromkeys(answers, len(operators))
@@ -371,7 +371,7 @@ def _peak(operators: Sequence[_Operator], source_size: int, answers: Sequence[in
 
 
 def _sizes_of(operators: Sequence[_Operator], source_size: int) -> dict[int, int]:
-    """Elements of each activation."""
+    """Return the number of elements of each activation."""
     return {0: source_size} | {operator.writes: operator.size for operator in operators}
 
 

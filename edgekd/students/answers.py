@@ -1,7 +1,7 @@
-"""What a classifier answers, as logits: models give a tensor, a tuple, a mapping, or an object with fields.
+"""Logits in a classifier's output, which may be a tensor, a tuple, a mapping, or an object with fields.
 
 One reader for students, teachers and export. A mapping or an object (Transformers' ``ModelOutput``, a dataclass) is
-read by its ``logits``, or else by its only float tensor of two axes; a tuple or list by its first item.
+read by its ``logits``, else by its only float tensor of two axes; a tuple or list by its first item.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NAME = "logits"
 
 
 def logits_in(answer: object) -> Tensor | None:
-    """The tensor that tells classes; None where the answer has none, or several and no ``logits``."""
+    """Return the logits tensor; None if the output has none, or several and no ``logits``."""
     if isinstance(answer, Tensor):
         return answer
     if isinstance(answer, (tuple, list)) and not hasattr(answer, "_fields"):
@@ -33,7 +33,7 @@ def logits_in(answer: object) -> Tensor | None:
 
 
 def described(answer: object) -> str:
-    """An answer for a message: the shape of a tensor, the names in a mapping or an object, else the type."""
+    """Describe an output for a message: the shape of a tensor, the names in a mapping or an object, else the type."""
     if isinstance(answer, Tensor):
         return str(tuple(answer.shape))
     if isinstance(answer, (tuple, list)) and not hasattr(answer, "_fields"):
@@ -43,9 +43,9 @@ def described(answer: object) -> str:
 
 
 def answering_logits(module: nn.Module) -> nn.Module:
-    """The same module, made to answer with its logits alone, where `logits_in` finds them.
+    """Register a hook so that the same module returns only its logits, if `logits_in` finds them.
 
-    Names of layers and weights stay: a wrapper would move them all.
+    Names of layers and weights stay: a wrapper would change them all.
     """
     module.register_forward_hook(_only_logits)
     return module

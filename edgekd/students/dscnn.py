@@ -1,11 +1,12 @@
-"""Depthwise separable networks on pictures, spectrograms and signals (Zhang et al. 2017, "Hello Edge: keyword spotting
-on microcontrollers", arXiv 1711.07128).
+"""Depthwise separable CNNs for images, spectrograms and signals (DS-CNN: Zhang et al.
+
+2017, "Hello Edge: keyword spotting on microcontrollers", arXiv 1711.07128).
 
 Axes are those of `staged`. A block is a depthwise convolution, which filters each channel, and a 1x1 convolution, which
-mixes them, each with a ReLU behind it; there are no shortcuts. On a signal (C, T) all convolutions are over time alone.
-With ``log_mel`` the network begins with a log-mel spectrogram of the raw signal, and sees that as a picture.
+mixes them, each followed by a ReLU; there are no shortcuts. On a signal (C, T) all convolutions are over time. With
+``log_mel`` the network begins with a log-mel spectrogram of the raw signal, which it processes as an image.
 
-Tasks of pictures with several heads, or with one that says where things are, get `heads` behind the same blocks.
+Image tasks with several heads, or with a dense one (segmentation, detection), get `heads` after the same blocks.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ Kernel = Annotated[int, Field(ge=1, le=1025)]
 
 
 class DsCnn(Staged):
-    """The family ``dscnn``.
+    """Family ``dscnn``.
 
-    ``kernel`` is the length of depthwise filters (left out: 3, and 9 over time), ``stem_kernel`` that of the first
-    convolution (left out: 3, and over time 4 times its stride and 1). Both are odd.
+    ``kernel`` is the length of depthwise filters (default 3, and 9 over time), ``stem_kernel`` that of the first
+    convolution (default 3, and over time 4 times its stride plus 1). Both are odd.
     """
 
     name: ClassVar[str] = "dscnn"
@@ -43,14 +44,14 @@ class DsCnn(Staged):
     log_mel: LogMel | None = None
 
     def space(self, spec: TaskSpec) -> Space:
-        """As `Staged.space`."""
+        """Return the archs; see `Staged.space`."""
         for name, length in (("kernel", self.kernel), ("stem_kernel", self.stem_kernel)):
             if length is not None and length % 2 == 0:
                 raise ConfigurationError.one(f"student.{name} is {length}: an odd length is expected", "add 1")
         return super().space(spec)
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
-        """A network with He-normal weights from torch's global generator, in eval mode."""
+        """Build a network with He-normal weights from torch's global generator, in eval mode."""
         sizes = self._sizes(arch, spec)
         kernel = self.kernel or (3 if sizes.axes == 2 else 9)
 
@@ -64,7 +65,7 @@ class DsCnn(Staged):
         return Network(block, sizes, spec.head.classes, front).eval()
 
     def way_to(self, arch: Arch) -> Sequence[Arch]:
-        """None: a block without a shortcut can't begin as nothing."""
+        """Return no archs: a block without a shortcut can't start as the identity."""
         del arch
         return ()
 
@@ -91,19 +92,19 @@ class DsCnn(Staged):
 
 
 class Network(Classifier):
-    """Behind a front end, where there is one. (N, C, H, W) or (N, C, T) to (N, classes)."""
+    """Classifier with an optional front end: (N, C, H, W) or (N, C, T) to (N, classes)."""
 
     def __init__(self, block: MakesBlock, sizes: Sizes, classes: int, front: nn.Module | None) -> None:
         super().__init__(block, sizes, classes)
         self.front = front or nn.Identity()
 
     def features(self, images: Tensor) -> Tensor:
-        """What the mean is taken of."""
+        """Return the features before the mean."""
         return super().features(self.front(images))
 
 
 class Separable(nn.Module):
-    """A depthwise and a 1x1 convolution."""
+    """Depthwise convolution and 1x1 convolution."""
 
     def __init__(self, before: int, after: int, stride: int, kernel: int, axes: int) -> None:
         super().__init__()

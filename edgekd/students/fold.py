@@ -1,11 +1,11 @@
-"""Folding: a BatchNorm that only ever sees one convolution's output becomes part of that convolution.
+"""BatchNorm folding: a BatchNorm that is the only reader of a convolution or linear layer becomes part of it.
 
 With running statistics m, v and affine g, b: ``W' = W g / sqrt(v + eps)``, ``c' = (c - m) g / sqrt(v + eps) + b``
-(Jacob et al. 2018, section 3.2). What follows what is read from the exported graph, so that any module folds whose
-layers compute with their own weight and bias, padding of their own included; a BatchNorm that was folded becomes an
-`nn.Identity`. One over an image that no convolution can take (behind a sum, before an activation) becomes a depthwise
-1 x 1 convolution of the same numbers, for which every runtime has an integer kernel. An average pool over the whole
-image gets that name.
+(Jacob et al. 2018, section 3.2). The order of operators comes from the exported graph, so that any module folds whose
+layers compute with their own weight and bias, including their own padding; a folded BatchNorm becomes an `nn.Identity`.
+A BatchNorm over an image that no convolution can absorb (after a sum, before an activation) becomes a depthwise 1 x 1
+convolution with the same numbers, for which every runtime has an integer kernel. An average pool over the whole image
+is replaced by an adaptive one.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _LAYERS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 def folded(student: Student) -> Student:
-    """A copy in eval mode, every foldable BatchNorm folded. The student given is not changed."""
+    """Return a copy in eval mode with every foldable BatchNorm folded. The given student is not changed."""
     return student.but(module=fold_module(student.module, student.task.input))
 
 
 def fold_module(module: nn.Module, given: InputSpec) -> nn.Module:
-    """A folded copy of a module that takes this input; an unfolded one where folding would change its answer.
+    """Return a folded copy of a module for this input; an unfolded one if folding would change its outputs.
 
-    Raises ConfigurationError where it can't be exported.
+    Raises ConfigurationError if it can't be exported.
     """
     result = copy.deepcopy(module).eval()
     _pool_to_one_pixel(result, given)
@@ -61,10 +61,10 @@ def fold_module(module: nn.Module, given: InputSpec) -> nn.Module:
 
 
 def _pool_to_one_pixel(module: nn.Module, given: InputSpec) -> None:
-    """Replace each average pool over the whole image by an adaptive one to a pixel.
+    """Replace each average pool over the whole image by an adaptive one to a single pixel.
 
-    In `ceil_mode` a window may be larger than the image: TFLite's converter pads the image to it, and OpenVINO
-    refuses it.
+    In `ceil_mode` a window may be larger than the image: TFLite's converter pads the image to it, and OpenVINO refuses
+    it.
     """
     pools = {
         name: part
@@ -113,7 +113,7 @@ def _exported(module: nn.Module, given: InputSpec) -> ExportedProgram:
 
 
 def no_graph(called: str, error: Exception) -> ConfigurationError:
-    """What to raise for a module that torch.export can't trace with one image as its input."""
+    """Return the error for a module that torch.export can't trace with one image as its input."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     remedy = "torch.export needs a forward pass without branches on values; check it with torch.export.export"
     if any(words in reason for words in _OTHER_INPUTS):
@@ -125,7 +125,7 @@ def no_graph(called: str, error: Exception) -> ConfigurationError:
 
 
 def _pairs(module: nn.Module, program: ExportedProgram) -> list[tuple[str, str]]:
-    """(module path of a convolution or linear layer, path of the BatchNorm that takes all of its output)."""
+    """Return (path of a convolution or linear layer, path of the BatchNorm that reads all of its output)."""
     modules, parameters = dict(module.named_modules()), program.graph_signature.inputs_to_parameters
     plain = _plain_norms(module, program)
     found = []
@@ -146,7 +146,7 @@ def _pairs(module: nn.Module, program: ExportedProgram) -> list[tuple[str, str]]
 
 
 def _plain_norms(module: nn.Module, program: ExportedProgram) -> Mapping[str, int]:
-    """How often each BatchNorm is called that computes what torch's own does, and nothing else, children included."""
+    """Return the number of calls of each BatchNorm that computes exactly what torch's own does, children included."""
     own = [name for name, part in module.named_modules() if isinstance(part, _NORMS) and _forward_is_torchs(part)]
     operators = dict[str, list[str]]()
     for node in program.graph.nodes:
@@ -161,7 +161,7 @@ def _forward_is_torchs(norm: nn.Module) -> bool:
 
 
 def _alone(module: nn.Module, program: ExportedProgram, gone: set[str]) -> list[str]:
-    """Paths of the BatchNorms that are left, with statistics, over images alone."""
+    """Return the paths of the remaining BatchNorms with statistics that are only applied to images."""
     modules, ranks = dict(module.named_modules()), dict[str, set[int]]()
     plain = _plain_norms(module, program)
     for node in program.graph.nodes:
@@ -192,7 +192,7 @@ def _fold(root: nn.Module, source: str, norm: str) -> None:
 
 
 def _gain(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """What a BatchNorm multiplies ``x - mean`` by, and what it then adds; float64 (channels,)."""
+    """Return factor and offset of a BatchNorm: ``(x - mean) * factor + offset``; each float64 (channels,)."""
     assert isinstance(norm, _NORMS)
     assert norm.running_var is not None
     gain = torch.rsqrt(norm.running_var.double() + norm.eps)
@@ -202,7 +202,7 @@ def _gain(norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def _depthwise(norm: nn.Module) -> nn.Conv2d:
-    """The convolution that computes what a BatchNorm does."""
+    """Return the depthwise convolution equivalent to a BatchNorm."""
     assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None
     (gain, offset), channels = _gain(norm), norm.num_features
@@ -220,9 +220,9 @@ def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def _computes_with_its_own(node: fx.Node, layer: nn.Module, path: str, parameters: Mapping[str, str]) -> bool:
-    """Whether a node is a layer's one product, with its weight as it is, and its bias where it has one.
+    """Return whether a node is a layer's only product, with its weight unchanged, and its bias if it has one.
 
-    A layer without a bias gets one: its class must hand that on, as torch's own do. What they pad before is theirs.
+    A layer without a bias gets one: its class must use it, as torch's own do. Padding before the product is allowed.
     """
     if not aten_operator(getattr(node.target, "_opname", "")).weighted:
         return False
@@ -235,7 +235,7 @@ def _computes_with_its_own(node: fx.Node, layer: nn.Module, path: str, parameter
 
 
 def _hands_on_bias(layer: nn.Module) -> bool:
-    """Whether a layer's class computes with ``self.bias``: torch's own do, others are read."""
+    """Return whether a layer's class uses ``self.bias``: torch's own do, others are inspected."""
     forward = type(layer).forward
     if any(forward is kind.forward for kind in _LAYERS) or "_conv_forward" in forward.__code__.co_names:
         return True
@@ -243,7 +243,7 @@ def _hands_on_bias(layer: nn.Module) -> bool:
 
 
 def _can_change(root: nn.Module, program: ExportedProgram, layer: nn.Module) -> bool:
-    """Whether a layer may get another weight and bias: nobody else uses its weight, and it is used once."""
+    """Return whether a layer's weight and bias may be replaced: its weight is not shared, and is used once."""
     signature = program.graph_signature.inputs_to_parameters
     places = {name: place for place, name in signature.items()}
     shared = [name for name, value in root.named_parameters(remove_duplicate=False) if value is layer.weight]

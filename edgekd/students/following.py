@@ -1,8 +1,8 @@
-"""The operators of every arch that is cut out of one network, by arithmetic on the shapes of a few traces.
+"""Shapes of all archs cut from one network, by arithmetic on a few traces.
 
-Each size in a trace is a sum over groups of channels, a multiple of how many each has left. So one trace with a group
-cut tells its multiples, and the sizes of any arch follow; a module left out is a span of operators that goes. To trace
-each arch of a large network takes minutes; this takes milliseconds each.
+Each size in a trace is a sum over channel groups, linear in the number of channels each has left. So one trace with a
+group cut gives its factors, and the sizes of any arch follow; a removed module is a span of operators that is left out.
+Tracing each arch of a large network takes minutes; this takes milliseconds each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Follower"]
 
 @dataclass(frozen=True)
 class Follower:
-    """The whole network's trace, its sizes in one row, and what each group's channels add to them."""
+    """Trace of the whole network, its sizes in one row, and each channel's contribution to them."""
 
     whole: Trace
     sizes: NDArray[np.float64]
@@ -32,7 +32,10 @@ class Follower:
 
     @classmethod
     def over(cls, network: Cuttable, given: InputSpec) -> Follower:
-        """Trace it, and each group cut. Raises ValueError where a smaller one fails, or has other operators."""
+        """Trace the network, and with each group cut.
+
+        Raises ValueError if a smaller one fails, or has other operators.
+        """
         whole = trace(network.module, given, network.removable, located=True)
         sizes = _sizes(whole)
         rows = []
@@ -50,7 +53,7 @@ class Follower:
         return cls(whole, sizes, dict(network.channels), np.array(rows).reshape(len(rows), len(sizes)))
 
     def of(self, arch: CutArch) -> Trace:
-        """The trace of an arch."""
+        """Return the trace of an arch."""
         gone = np.array([float(channels - arch.channels[group]) for group, channels in self.channels.items()])
         sizes = np.rint(self.sizes - gone @ self.shares).astype(np.int64).tolist() if len(gone) else self.sizes.tolist()
         filled = _filled(self.whole, [int(size) for size in sizes])
@@ -58,7 +61,7 @@ class Follower:
 
 
 def _without(found: Trace, arch: CutArch) -> Trace:
-    """Spans taken out: what reads their result reads what they read, or the one operator in their place."""
+    """Remove spans: readers of a span's result read its input, or the one operator in its place."""
     spans = {found.spans[name].begin: (found.spans[name], op, name) for name, op in arch.removed.items()}
     same: dict[int, int] = {}
     operators: list[Operator] = []
@@ -82,7 +85,7 @@ def _without(found: Trace, arch: CutArch) -> Trace:
 
 
 def _outline(found: Trace) -> object:
-    """All but the sizes."""
+    """Return everything but the sizes."""
     return (
         [(o.name, o.reads, o.writes, len(o.shape), [(n, len(s)) for n, s in o.given]) for o in found.operators],
         [(name, len(shape)) for name, shape in found.parameters.items()],
@@ -102,7 +105,7 @@ def _sizes(found: Trace) -> NDArray[np.float64]:
 
 
 def _filled(found: Trace, sizes: Sequence[int]) -> Trace:
-    """The same with other sizes."""
+    """Return the trace with other sizes."""
     at = 0
 
     def next_of(shape: Shape) -> Shape:

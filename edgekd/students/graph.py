@@ -1,12 +1,12 @@
-"""A student as a graph: the program torch.export sees, with a name for every tensor that outlives a re-export.
+"""Graph of a student: the program of torch.export, with stable names for its tensors.
 
-A tensor is named by its *key*, ``path:operator``: the module that computes it and what it does there
-(``blocks.0:add``; ``:mean`` in the outermost module), ``.1``, ``.2``, ... after it where the same module does the same
-again, and ``input`` for the input. Operators have one name each whatever spelling torch uses (``add_``, ``add.Tensor``:
-``add``), so keys are equal before and after decomposition, and when the module is wrapped in another one.
+A tensor is named by its *key*, ``path:operator``: the module that computes it and its operator (``blocks.0:add``;
+``:mean`` in the outermost module), with ``.1``, ``.2``, ... if the same module repeats it, and ``input`` for the input.
+Operators have one name whatever spelling torch uses (``add_``, ``add.Tensor``: ``add``), so keys are equal before and
+after decomposition, and when the module is wrapped in another one.
 
-What decodes the raw answers of several heads (`heads.deployed`) is no part of the student, but of what is exported: it
-is traced where asked for, and its keys begin with ``decode``.
+The decoder of several heads' raw outputs (`heads.deployed`) is not part of the student, but of its exported file: it is
+traced on request, and its keys begin with ``decode``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Traced:
-    """The folded student's program. Keys and parameter names are those of its annotations."""
+    """Program of the folded student. Keys and parameter names are those of its annotations."""
 
     student: Student  # folded
     program: ExportedProgram  # takes normalised float32 (N, C, H, W)
@@ -57,17 +57,17 @@ class Traced:
 
     @property
     def nodes(self) -> Mapping[str, str]:
-        """Key -> node name."""
+        """Map from key to node name."""
         return {key: name for name, key in self.keys.items()}
 
 
 def trace(student: Student, *, dynamic_batch: bool = False, decomposed: bool = True, decoded: bool = False) -> Traced:
-    """Fold a student and export it. The batch axis is 1, or any size. ``decoded``: with its decoder, as a file has it.
+    """Fold a student and export it. The batch axis is 1 or dynamic; ``decoded`` includes the decoder, as in a file.
 
-    No operator of the result changes a tensor in place. Decomposing takes longer than the export itself; where it isn't
-    asked for, it is done only when there are such operators. Keys of what integer kernels compute stay the same.
+    No operator of the result changes a tensor in place. Decomposition takes longer than the export itself; without
+    ``decomposed`` it is done only if there are such operators. Keys of what integer kernels compute stay the same.
 
-    Raises ConfigurationError when torch can't export the module, with torch's reason.
+    Raises ConfigurationError if torch can't export the module, with torch's reason.
     """
     flat = folded(student)
     batch = 2 if dynamic_batch else 1  # torch would take an example of 1 for a constant
@@ -91,28 +91,28 @@ def trace(student: Student, *, dynamic_batch: bool = False, decomposed: bool = T
 
 
 def is_decoding(key: str) -> bool:
-    """Whether a key is of what decodes raw answers, which no encoding is for."""
+    """Return whether a key belongs to the decoder of raw outputs, which has no encodings."""
     return key.startswith(f"{DECODE}.") or key.startswith(f"{DECODE}:")
 
 
 def outputs_in(program: ExportedProgram) -> tuple[fx.Node, ...]:
-    """The nodes whose values a program gives back, in order."""
+    """Return the output nodes of a program, in order."""
     output = next(node for node in program.graph.nodes if node.op == "output")
     return tuple(output.args[0])
 
 
 def operator_of(node: fx.Node) -> str:
-    """The canonical name of a node's operator, whatever its overload or in-place form: ``conv``, ``linear``, ...."""
+    """Return the canonical name of a node's operator, for any overload or in-place form: ``conv``, ``linear``, ...."""
     return spec_of(node).name
 
 
 def operator_in(key: str) -> str:
-    """The operator's name in a key: ``linear`` of ``head:linear.1``."""
+    """Return the operator's name in a key: ``linear`` of ``head:linear.1``."""
     return key.rpartition(":")[2].partition(".")[0]
 
 
 def spec_of(node: fx.Node) -> OperatorSpec:
-    """A node's row in the operator table. A pool to one pixel is a ``mean``."""
+    """Return a node's row in the operator table. A pool to one pixel is a ``mean``."""
     target = node.target
     full = target._opname if isinstance(target, torch._ops.OpOverload) else getattr(target, "__name__", str(target))
     row = aten_operator(full)
@@ -120,16 +120,16 @@ def spec_of(node: fx.Node) -> OperatorSpec:
 
 
 def is_tensor(node: fx.Node) -> bool:
-    """Whether a node's value is one float tensor."""
+    """Return whether a node's value is one float tensor."""
     value = node.meta.get("val")
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
 def keys_of(exported_program: ExportedProgram, core_prefix: str = "core") -> dict[str, str]:
-    """Node name -> key, for the input and every operator of a program in which the student is ``core_prefix``.
+    """Return a map from node name to key, for input and operators of a program with the student at ``core_prefix``.
 
-    Operators outside that attribute are the wrapper's own: ``preprocess:operator``, and the decoder's by their path.
-    Give an empty prefix where the student itself was exported.
+    Operators outside that attribute belong to the wrapper: ``preprocess:operator``, and the decoder's by their path.
+    Use an empty prefix if the student itself was exported.
     """
     seen: Counter[str] = Counter()
     keys: dict[str, str] = {}
@@ -146,7 +146,7 @@ def keys_of(exported_program: ExportedProgram, core_prefix: str = "core") -> dic
 
 
 def parameters_of(exported_program: ExportedProgram, core_prefix: str = "core") -> dict[str, str]:
-    """Placeholder name -> name of the student's parameter or buffer (a wrapper's own keep theirs)."""
+    """Return a map from placeholder to the student's parameter or buffer name (a wrapper's own keep theirs)."""
     signature = exported_program.graph_signature
     strip = f"{core_prefix}." if core_prefix else ""
     named = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
@@ -155,7 +155,7 @@ def parameters_of(exported_program: ExportedProgram, core_prefix: str = "core") 
 
 
 def execute(traced: Traced, inputs: Tensor, visit: Callable[[str, Any], Any]) -> Any:
-    """Run the program on normalised (N, C, H, W). ``visit`` gets every key with its value, and may return another.
+    """Run the program on normalised (N, C, H, W). ``visit`` gets every key with its value, and may replace it.
 
     N must be 1 unless the batch was traced as dynamic.
     """
@@ -172,10 +172,9 @@ def execute_nodes(
     compute: Callable[[fx.Node, tuple[Any, ...], Mapping[str, Any]], Any],
     state: Mapping[str, Tensor] | None = None,
 ) -> Any:
-    """Run the program with ``compute`` in the place of every keyed node; its arguments are values computed before.
+    """Run the program with ``compute`` for every keyed node; its arguments are values computed before.
 
-    ``state`` has tensors by the names of the student's parameters, in the place of the program's own: gradients reach
-    them.
+    ``state`` replaces the program's tensors by the names of the student's parameters: gradients reach them.
     """
     program = traced.program
     constants: Mapping[str, Any] = {**program.state_dict, **program.constants}
@@ -209,15 +208,15 @@ def execute_nodes(
 
 
 def call(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What torch computes in a node, given its arguments' values."""
+    """Run torch's operator of a node on its arguments' values."""
     target: Any = node.target
     return target(*args, **kwargs)
 
 
 def core_input_of(exported_program: ExportedProgram, core_prefix: str = "core") -> str:
-    """Name of the node the student takes as its input: the tensor that the key ``input`` encodes in a wrapped program.
+    """Return the name of the node that is the student's input: the tensor with the key ``input`` in a wrapped program.
 
-    It is the placeholder where the wrapper computes nothing.
+    It is the placeholder if the wrapper computes nothing.
     """
     keys = keys_of(exported_program, core_prefix)
     core = {name for name, key in keys.items() if key != "input" and not key.startswith("preprocess:")}
@@ -230,7 +229,7 @@ def core_input_of(exported_program: ExportedProgram, core_prefix: str = "core") 
 
 
 def _pool_as_mean(program: ExportedProgram) -> None:
-    """A pool to one pixel and the flattening after it, as the one mean over the image that both are.
+    """Replace a pool to one pixel with the following flattening by the equivalent mean over the image.
 
     Exporters find tensors by the names and values of nodes, and torch renames these two on its way to ONNX.
     """
@@ -254,11 +253,10 @@ def _pool_as_mean(program: ExportedProgram) -> None:
 
 
 def _simplify(program: ExportedProgram) -> None:
-    """Spell some operators as every exporter keeps them.
+    """Rewrite some operators in the form that every exporter keeps.
 
-    Copies (dropout at inference, ``clone``) are left out, as are pools to the size that is there and whatever no answer
-    depends on; an adaptive pool over equal windows is the plain one. A view is a reshape: the copy that made one
-    possible may be gone.
+    Copies (dropout at inference, ``clone``) are removed, as are pools to the present size and dead code; an adaptive
+    pool over equal windows becomes a plain one. A view becomes a reshape: the copy that made it possible may be gone.
     """
     graph = program.graph
     graph.eliminate_dead_code()
@@ -277,7 +275,7 @@ def _simplify(program: ExportedProgram) -> None:
 
 
 def _renumber(program: ExportedProgram) -> None:
-    """Number nodes of one kind in order, without the gaps of those that were left out.
+    """Number nodes of one kind in order, without gaps.
 
     torch does so on its way to ONNX, and values are found there by these names.
     """

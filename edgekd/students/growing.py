@@ -1,8 +1,8 @@
-"""Networks of residual blocks that begin shallow and get deeper while they learn.
+"""Progressive growing of residual networks: depth increases during the training.
 
-A block whose last normalisation multiplies by zero adds nothing to what goes around it, so a network answers as before
-when such blocks are put behind those it has (Chen, Goodfellow & Shlens 2016, "Net2Net", ICLR, arXiv 1511.05641, by the
-zero scale of Goyal et al. 2017, arXiv 1706.02677). Its scale has a gradient, so the block soon takes part.
+A block whose last normalisation multiplies by zero adds nothing to its shortcut, so a network's outputs don't change
+when such blocks are appended (Chen, Goodfellow & Shlens 2016, "Net2Net", ICLR, arXiv 1511.05641, with the zero scale of
+Goyal et al. 2017, arXiv 1706.02677). Its scale has a gradient, so the block soon takes part.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _BLOCKS = "blocks."
 
 
 def depths_on_the_way(depths: Sequence[int]) -> list[tuple[int, ...]]:
-    """One block a stage, then two where there are as many, and so on; without the depths themselves."""
+    """Return the growth schedule: one block for each stage, then up to two, and so on, without the final depths."""
     return [tuple(min(depth, most) for depth in depths) for most in range(1, max(depths))]
 
 
 def carried(module: nn.Module, before: Sequence[int], into: nn.Module, after: Sequence[int]) -> nn.Module:
-    """A copy of ``into``, with ``after`` blocks a stage, that has the weights of ``module`` with ``before``.
+    """Return a copy of ``into`` (``after`` blocks a stage) with the weights of ``module`` (``before`` blocks a stage).
 
-    Both have `blocks`, each with a ``norm2`` before its sum and no weights around it but in a stage's first, and are
-    the same otherwise. Blocks that only ``into`` has keep their weights, silenced.
+    Both have `blocks`, each with a ``norm2`` before its sum and a shortcut without weights except in a stage's first,
+    and are the same otherwise. Blocks that only ``into`` has keep their weights, with zero scale.
     """
     grown = copy.deepcopy(into)
     places = _places(before, after)
@@ -46,7 +46,7 @@ def carried(module: nn.Module, before: Sequence[int], into: nn.Module, after: Se
 
 
 def _places(before: Sequence[int], after: Sequence[int]) -> dict[int, int]:
-    """Which block of the one each block of the other is."""
+    """Return a map from each block of the new network to the corresponding block of the old one."""
     found, first_before, first_after = dict[int, int](), 0, 0
     for old, new in zip(before, after, strict=True):
         found |= {first_after + index: first_before + index for index in range(min(old, new))}
@@ -55,7 +55,7 @@ def _places(before: Sequence[int], after: Sequence[int]) -> dict[int, int]:
 
 
 def _named(name: str, places: Mapping[int, int]) -> str | None:
-    """What a weight of the one is called in the other."""
+    """Return the old network's name of a weight of the new one."""
     if not name.startswith(_BLOCKS):
         return name
     number, rest = name.removeprefix(_BLOCKS).split(".", 1)

@@ -1,4 +1,4 @@
-"""Modules that compute in float at every precision, because of what their constants are for."""
+"""Modules that compute in float at every precision, because their constants need it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ __all__ = ["KeptFloat", "kept_tensors", "stays_float"]
 
 
 class KeptFloat(nn.Module):
-    """Base of such a module: its operators are float islands.
+    """Base of modules whose operators are float islands.
 
-    Its tensors hold values that float16 has: files of every precision store them so, and lose nothing.
+    Its tensors have values that float16 represents exactly: files of every precision store them so, without loss.
     """
 
 
 def stays_float(module: nn.Module, path: str) -> bool:
-    """Whether an operator of the submodule ``path`` is inside such a module."""
+    """Return whether an operator of the submodule ``path`` is inside such a module."""
     owner, parts = module, path.split(".") if path else []
     for part in parts:
         if isinstance(owner, KeptFloat):
@@ -25,7 +25,7 @@ def stays_float(module: nn.Module, path: str) -> bool:
 
 
 def kept_tensors(module: nn.Module) -> frozenset[str]:
-    """Names of parameters and buffers of such modules."""
+    """Return the names of parameters and buffers of such modules."""
     return frozenset(
         f"{path}.{name}" if path else name
         for path, part in module.named_modules()

@@ -1,9 +1,9 @@
-"""A log-mel front end inside the graph: a file takes raw samples, and no caller has to compute spectra.
+"""Log-mel front end inside the graph: a file takes raw samples, and no caller has to compute spectra.
 
 Short-time Fourier transform as a convolution with fixed cosines and sines under a Hann window; squares; a matrix of
-triangular filters on the mel scale (O'Shaughnessy 1987: ``2595 log10(1 + f / 700)``), which adds up real and imaginary
-part too; a logarithm. Four operators that every runtime has, computed in float at every precision. The constants are as
-large as a small network: ``2 x bins x window`` values of 16 bits.
+triangular filters on the mel scale (O'Shaughnessy 1987: ``2595 log10(1 + f / 700)``), which also adds real and
+imaginary part; a logarithm. Four operators that every runtime has, computed in float at every precision. The constants
+are as large as a small network: ``2 x bins x window`` values of 16 bits.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _FLOOR = 1e-4  # power that counts as silence; a signal normalised to variance 1
 
 
 class LogMel(Record):
-    """Options. ``window`` and ``hop`` are in seconds, ``low`` and ``high`` in Hz (left out: half the sample rate).
+    """Options. ``window`` and ``hop`` are in seconds, ``low`` and ``high`` in Hz (default: half the sample rate).
 
-    ``rate`` is the sample rate in Hz; left out, that of the task's WAV files.
+    ``rate`` is the sample rate in Hz, default that of the task's WAV files.
     """
 
     mels: PositiveInt = 40
@@ -41,12 +41,12 @@ class LogMel(Record):
     rate: PositiveInt | None = None
 
     def shape(self, given: InputSpec) -> tuple[int, int, int]:
-        """What it makes of a signal: (1, mels, frames). Raises ConfigurationError on an input that it can't take."""
+        """Return the output shape for a signal: (1, mels, frames). Raises ConfigurationError for unsupported inputs."""
         window, hop = self._steps(given)
         return 1, self.mels, 1 + (given.shape[1] - window) // hop
 
     def module(self, given: InputSpec) -> LogMelFilters:
-        """The front end. Raises as `shape`."""
+        """Build the front end. Raises like `shape`."""
         window, hop = self._steps(given)
         kernels, frequencies = _fourier(window, self._rate(given))
         high = self.high or self._rate(given) / 2
@@ -56,7 +56,7 @@ class LogMel(Record):
         return LogMelFilters(np.concatenate([part[used] for part in kernels]), doubled, hop)
 
     def _steps(self, given: InputSpec) -> tuple[int, int]:
-        """Window and hop in samples."""
+        """Return window and hop in samples."""
         if len(given.shape) != 2 or given.shape[0] != 1:
             raise ConfigurationError.one(
                 f"log_mel takes a signal of one channel, and this task's input is {given.shape}",
@@ -95,7 +95,7 @@ class LogMel(Record):
 
 
 class LogMelFilters(KeptFloat):
-    """(N, 1, T) to (N, 1, mels, frames): ``log(1 + power / floor)``, which is 0 in silence."""
+    """Maps (N, 1, T) to (N, 1, mels, frames): ``log(1 + power / floor)``, which is 0 in silence."""
 
     kernels: Tensor
     filters: Tensor
@@ -115,7 +115,7 @@ class LogMelFilters(KeptFloat):
 
 
 def _fourier(window: int, rate: int) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]:
-    """Cosines and sines (bins, window) under a Hann window of unit power, and their frequencies in Hz."""
+    """Return cosines and sines (bins, window) under a Hann window of unit power, and their frequencies in Hz."""
     steps, bins = np.arange(window), np.arange(window // 2 + 1)
     hann = 0.5 - 0.5 * np.cos(2 * math.pi * steps / window)
     hann /= math.sqrt(float(hann @ hann))
@@ -124,7 +124,7 @@ def _fourier(window: int, rate: int) -> tuple[tuple[NDArray[np.float64], NDArray
 
 
 def _triangles(frequencies: NDArray[np.float64], mels: int, low: float, high: float) -> NDArray[np.float64]:
-    """Filters (mels, bins), each adding up to 1, evenly spaced on the mel scale."""
+    """Return filters (mels, bins), each with sum 1, evenly spaced on the mel scale."""
     ends = 2595 * np.log10(1 + np.asarray([low, high]) / 700)
     corners = 700 * (10 ** (np.linspace(ends[0], ends[1], mels + 2) / 2595) - 1)
     rising = (frequencies - corners[:-2, None]) / (corners[1:-1] - corners[:-2])[:, None]

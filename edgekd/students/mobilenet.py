@@ -1,15 +1,16 @@
-"""Networks of inverted residuals: a 1x1 convolution widens, a depthwise one filters, a 1x1 one narrows, with nothing
-behind it (Sandler et al. 2018, "MobileNetV2", arXiv 1801.04381).
+"""MobileNetV2, networks of inverted residuals: 1x1 expansion, depthwise convolution, linear 1x1 projection (Sandler et
+al. 2018, "MobileNetV2", arXiv 1801.04381).
 
-Axes are those of `staged`, and ``expansion1``, ``expansion2``, ...: how many times as wide a stage's blocks are inside.
-At 1 the first convolution is left out. Widths are those between blocks. Behind the blocks a 1x1 convolution widens four
-times, as from 320 to 1280 in the paper; the stem, other than there, is as wide as the first stage and ends in a ReLU.
+Axes are those of `staged`, and ``expansion1``, ``expansion2``, ...: inner width of a stage's blocks over their input's.
+With 1 the first convolution is left out. Widths are those between blocks. After the blocks a 1x1 convolution widens
+four times, as from 320 to 1280 in the paper; the stem, unlike there, is as wide as the first stage and ends in a ReLU.
 
-Depthwise convolutions do less with each byte they move than dense ones: what fewer multiply-adds are worth is for the
-device to say. For losses on activations, the last map of a stage is what the next one's first block widens it to, and
-where that widens nothing, the last block's own.
+Depthwise convolutions compute less for each byte they move than dense ones: whether fewer multiply-adds are faster
+depends on the device. For feature losses, the last map of a stage is the expansion in the next stage's first block, or
+without expansion the last block's output.
 
-Tasks with several heads, or with one that says where things are, get the same stem and blocks, and `heads` behind them.
+Tasks with several heads, or with a dense one (segmentation, detection), get the same stem and blocks, followed by
+`heads`.
 """
 
 from __future__ import annotations
@@ -33,14 +34,17 @@ Expansion = Annotated[Range, at_most(64, "times as wide")]
 
 
 class MobileNetSpace(StagedSpace):
-    """``expansion`` goes in steps of 1 unless a third number says otherwise; ``expansions`` have an entry a stage."""
+    """Search space.
+
+    ``expansion`` has steps of 1 unless a third number is given; ``expansions`` has one entry for each stage.
+    """
 
     expansion: Expansion = (3, 6, 3)
     expansions: Annotated[tuple[Expansion, ...], Field(min_length=1)] | None = None
 
 
 class MobileNet(RelaxableStaged):
-    """The family ``mobilenet``."""
+    """Family ``mobilenet``."""
 
     name: ClassVar[str] = "mobilenet"
     one_a_stage: ClassVar[tuple[str, ...]] = (*Staged.one_a_stage, "expansions")
@@ -48,7 +52,7 @@ class MobileNet(RelaxableStaged):
     space_: MobileNetSpace = Field(default=MobileNetSpace(), alias="space")
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
-        """A network with He-normal weights from torch's global generator, in eval mode."""
+        """Build a network with He-normal weights from torch's global generator, in eval mode."""
         expansions, sizes = self._each("expansion", arch), self._sizes(arch, spec)
 
         def block(stage: int, before: int, after: int, stride: int) -> InvertedResidual:
@@ -63,7 +67,7 @@ class MobileNet(RelaxableStaged):
 
 
 class MobileNetModule(Classifier):
-    """One more convolution before the mean over the image. (N, C, H, W) to (N, classes)."""
+    """Classifier with one more convolution before the mean over the image: (N, C, H, W) to (N, classes)."""
 
     def __init__(self, block: MakesBlock, sizes: Sizes, classes: int) -> None:
         width = sizes.widths[-1]
@@ -72,13 +76,13 @@ class MobileNetModule(Classifier):
         he_normal(self.last.conv)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the mean is taken of."""
+        """Return the features before the mean."""
         found: Tensor = self.last(super().features(images))
         return found
 
 
 class InvertedResidual(nn.Module):
-    """Wide inside and narrow at both ends; what goes in is added where it has the shape of what comes out."""
+    """Inverted residual block: wide inside, narrow at both ends; the input is added if it has the output's shape."""
 
     def __init__(self, before: int, after: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -97,7 +101,7 @@ class InvertedResidual(nn.Module):
 
 
 class Widen(nn.Module):
-    """A 1x1 convolution to more channels."""
+    """1x1 convolution to more channels."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()

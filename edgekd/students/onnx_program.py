@@ -1,7 +1,7 @@
-"""An ONNX graph as a module of PyTorch's own layers, so that it gets every format and precision that a module gets.
+"""ONNX import: an ONNX graph as a module of PyTorch layers, so that all formats and precisions are available.
 
-Operators of image classifiers are known; another one is refused by its name. What comes out is compared with ONNX
-Runtime on random images before it is used, for an operator's meaning may hang on attributes that nobody thought of.
+Operators of image classifiers are supported; others are refused by name. The module is compared with ONNX Runtime on
+random images before it is used, since an operator's meaning may depend on attributes that are not handled.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Attributes = Mapping[str, Any]
 
 
 def onnx_input_shape(path: Path) -> tuple[int, ...]:
-    """The shape of the graph's only input, without its batch. Raises ConfigurationError where it has none."""
+    """Return the shape of the graph's only input, without its batch. Raises ConfigurationError if it has none."""
     place, model = Place(str(path)), _read(path)
     given = _input_of(model, place)
     sizes = [axis.dim_value for axis in given.type.tensor_type.shape.dim]
@@ -44,9 +44,9 @@ def onnx_input_shape(path: Path) -> tuple[int, ...]:
 
 
 def module_of_onnx(path: Path) -> nn.Module:
-    """The graph as a module in eval mode, frozen; takes (N, C, H, W) with any N.
+    """Convert the graph to a module in eval mode, frozen; takes (N, C, H, W) with any N.
 
-    Raises ConfigurationError on an operator that isn't known, and where it answers differently in ONNX Runtime.
+    Raises ConfigurationError for an unknown operator, and if the outputs differ from ONNX Runtime's.
     """
     place, shape = Place(str(path)), onnx_input_shape(path)
     model = _read(path)
@@ -92,7 +92,7 @@ def _input_of(model: Any, place: Place) -> Any:
 
 
 def _output_of(model: Any, place: Place) -> str:
-    """The output that tells classes: the only one, or that named `logits`. Raises ConfigurationError on others."""
+    """Return the logits output: the only one, or that named `logits`. Raises ConfigurationError for others."""
     names = [one.name for one in model.graph.output]
     if len(names) != 1 and _LOGITS not in names:
         raise ConfigurationError.one(
@@ -115,7 +115,7 @@ def _answer(path: Path, output: str, image: NDArray[np.float32], place: Place) -
 
 
 class _Reading:
-    """One pass over a graph."""
+    """Conversion of one graph."""
 
     def __init__(self, model: Any, output: str, place: Place) -> None:
         from onnx import helper, numpy_helper
@@ -133,11 +133,11 @@ class _Reading:
         self._written: dict[fx.Node, str] = {}
 
     def read_once(self, node: fx.Node) -> bool:
-        """Whether one operator alone reads what a node computes."""
+        """Return whether exactly one operator reads a node's value."""
         return self._readers[self._written.get(node, "")] == 1
 
     def module(self) -> fx.GraphModule:
-        """The whole graph, and the output that tells classes."""
+        """Convert the whole graph, with the logits as its output."""
         self.values[_input_of(self._model, self._place).name] = self.graph.placeholder("images")
         for node in self._model.graph.node:
             if node.op_type not in _READERS or node.domain not in ("", "ai.onnx"):
@@ -155,16 +155,16 @@ class _Reading:
         return module
 
     def refuse(self, reason: str) -> ConfigurationError:
-        """The error for a graph that can't be taken."""
+        """Return the error for an unsupported graph."""
         return ConfigurationError.one(reason, _INSTEAD, self._place)
 
     def layer_of(self, value: Any) -> Any:
-        """The layer that computes a value; None where none does."""
+        """Return the layer that computes a value; None if no layer does."""
         called = isinstance(value, fx.Node) and value.op == "call_module"
         return self.root.get_submodule(str(value.target)) if called else None
 
     def node(self, value: Any) -> fx.Node:
-        """A value as a node: constants become buffers."""
+        """Return a value as a node: constants become buffers."""
         if isinstance(value, fx.Node):
             return value
         name = self._name("constant")
@@ -172,23 +172,23 @@ class _Reading:
         return self.graph.get_attr(name)
 
     def constant(self, value: Any, what: str) -> NDArray[Any]:
-        """A value that must be known. Raises ConfigurationError where it is computed."""
+        """Return a value that must be constant. Raises ConfigurationError if it is computed."""
         if not isinstance(value, np.ndarray):
             raise self.refuse(f"has {what} that is computed")
         return value
 
     def array(self, tensor: Any) -> NDArray[Any]:
-        """Of a constant's attribute."""
+        """Return the array of a constant's attribute."""
         return self._array(tensor)
 
     def layer(self, kind: str, layer: nn.Module, value: Any) -> fx.Node:
-        """A layer of its own, called."""
+        """Add a layer and call it."""
         name = self._name(kind)
         self.root.add_module(name, layer)
         return self.graph.call_module(name, (self.node(value),))
 
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> fx.Node:
-        """A function, called."""
+        """Call a function."""
         given = tuple(self.node(one) if isinstance(one, np.ndarray) else one for one in arguments)
         return self.graph.call_function(function, given, named)
 
@@ -202,7 +202,7 @@ def _is_node(value: object) -> bool:
 
 
 def _pads(reading: _Reading, attributes: Attributes, value: Any, fill: float = 0.0) -> tuple[Any, tuple[int, int]]:
-    """The value, padded where sides differ, and what the layer itself pads by."""
+    """Return the value, explicitly padded if the sides differ, and the layer's own padding."""
     if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
         raise reading.refuse(f"pads by {attributes['auto_pad'].decode()}, which hangs on the input's size")
     top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
@@ -368,7 +368,7 @@ def _filled(layer: nn.Module, **arrays: NDArray[Any] | None) -> nn.Module:
 
 
 def _add(reading: _Reading, inputs: Sequence[Any], _: Attributes) -> Any:
-    """A sum; a vector that only a linear layer's result is added to is the layer's bias."""
+    """Convert a sum; a vector added to a linear layer's result, if read once, becomes the layer's bias."""
     for one, other in (inputs, inputs[::-1]):
         layer: Any = reading.layer_of(one)
         if not isinstance(layer, nn.Linear) or not isinstance(other, np.ndarray):
@@ -388,7 +388,7 @@ Reader = Callable[[_Reading, Sequence[Any], Attributes], Any]
 
 
 def _of(function: Callable[..., Any]) -> Reader:
-    """An operator that is a function of its inputs alone."""
+    """Return a reader of an operator that is a function of its inputs only."""
     return lambda reading, inputs, _: reading.call(function, *inputs)
 
 

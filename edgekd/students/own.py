@@ -1,8 +1,8 @@
-"""The family ``own``: a trained model as it is, an arch of one. Nothing is pruned; precisions and runtimes remain.
+"""Family ``own``: a trained model unchanged, a space of one arch. Nothing is pruned; precisions and runtimes remain.
 
 The model is a function that builds it, with its weights, or a program: a file of ``torch.export.save`` (.pt2), or an
-ONNX graph. It takes one
-normalised float32 image (N, C, H, W) and answers logits (N, classes), in any of the ways `answers` reads.
+ONNX graph. It takes one normalised float32 image (N, C, H, W) and returns logits (N, classes), in any of the forms that
+`answers` reads.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class Own(Record):
 
     @property
     def called(self) -> str:
-        """What messages call it."""
+        """Name in messages."""
         return self.model.target if self.model is not None else self._file.name
 
     def digest(self) -> Digest:
-        """Identity of options, source and weights."""
+        """Return the identity of options, source and weights."""
         files = [self.weights, source_file(self.model) if self.model is not None else None]
         content = [digest_file(path) for path in files if path is not None]
         if self.program is not None:
@@ -69,7 +69,7 @@ class Own(Record):
         return digest_json({"options": self.model_dump(mode="json", exclude={"weights", "program"}), "files": content})
 
     def space(self, spec: TaskSpec) -> Space:
-        """One arch without axes. Raises ConfigurationError where the model doesn't fit the task."""
+        """Return one arch without axes. Raises ConfigurationError if the model doesn't fit the task."""
         if not spec.plain:
             raise ConfigurationError.one(
                 f"the family own is for models of one classification head, and task `{spec.name}` has others",
@@ -84,17 +84,19 @@ class Own(Record):
         return Space(axes=())
 
     def original(self, spec: TaskSpec) -> Arch:
-        """The only one there is."""
+        """Return the only arch."""
         return self.space(spec).at(0)
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:  # noqa: ARG002  # a family's signature; there is one arch
-        """A copy of the model, in eval mode. Takes normalised (N, C, H, W), gives logits."""
+        """Return a copy of the model, in eval mode: normalised (N, C, H, W) to logits."""
         return self.module().requires_grad_(True)
 
     def module(self, notice: Callable[[str], None] = lambda _: None) -> nn.Module:
-        """A copy of the model, frozen, in eval mode. ``notice`` is told of a cast, the first time that it is built.
+        """Return a copy of the model, frozen, in eval mode.
 
-        Raises ConfigurationError where it can't be built or read.
+        ``notice`` is called about a cast when the model is first built.
+
+        Raises ConfigurationError if it can't be built or read.
         """
         return copy.deepcopy(_loaded(self, notice))
 
@@ -108,7 +110,7 @@ _KEPT: dict[Digest, nn.Module] = {}
 
 
 def _loaded(family: Own, notice: Callable[[str], None]) -> nn.Module:
-    """Built once a process: each precision asks for it."""
+    """Return the model, built once in each process: each precision needs it."""
     if family.model is not None:
         family.model.resolve()  # says best what is wrong with a name
     key = family.digest()
@@ -125,15 +127,15 @@ def _read(family: Own, notice: Callable[[str], None]) -> nn.Module:
 
 
 def program_shape(path: Path) -> tuple[int, ...]:
-    """The shape of a program's only input, without its batch. Raises ConfigurationError where it has several."""
+    """Return the shape of a program's only input, without its batch. Raises ConfigurationError if it has several."""
     return onnx_input_shape(path) if path.suffix == GRAPH else input_shape_of(path)
 
 
 def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
-    """How many classes a model tells apart, by its answer to two blank images, signals or texts.
+    """Return the number of a model's classes, from its outputs for two blank images, signals or texts.
 
-    Raises ConfigurationError, with what to give instead, on a model that doesn't take such images alone, answers with
-    anything but logits (N, classes), or answers NaN or infinity.
+    Raises ConfigurationError, with a remedy, for a model that doesn't take such inputs only, returns anything but
+    logits (N, classes), or returns NaN or infinity.
     """
     text = given.text is not None
     shape, what = given.shape, "texts" if text else "images" if given.is_image else "signals"
@@ -179,7 +181,7 @@ def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
 
 
 def _inputs_of(module: nn.Module) -> list[str]:
-    """Names of the inputs that a call must give."""
+    """Return the names of required inputs."""
     try:
         parameters = inspect.signature(module.forward).parameters.values()
     except (TypeError, ValueError):  # made in C, which says nothing: the call itself will

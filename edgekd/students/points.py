@@ -1,14 +1,14 @@
-"""Points of a network: where its inner activations can be seen while it computes.
+"""Points of a network: places where inner activations (features) are read during a forward pass.
 
-A point is a submodule's path and stands for that submodule's output. Two names are made up: `penultimate`, what the
-last linear layer takes, and `logits`, the network's answer. A network's *stages* are its resolutions: of each the
-point that completes last, with all of the stage behind it (`each stage` in a recipe). Of a network with several heads
-only what all of them share counts as a stage.
+A point is a submodule's path and stands for that submodule's output. Two names are special: `penultimate`, the input of
+the last linear layer, and `logits`, the network's output. A network's *stages* are its resolutions: for each the point
+that completes last, after the whole stage (`each stage` in a recipe). With several heads only what all of them share
+counts as a stage.
 
-Tokens (N, T, C) are seen channels first, as a map: of a picture's patches (N, C, h, w), where as many tokens as there
-are fill a grid of the picture's aspect, else (N, C, T, 1). The signal (N, C, T) of a 1-D convolution is (N, C, T, 1)
-too. Which axis the channels are is told by the last layer with weights; where both fit, there is no point. A
-transformer's *blocks* are numbered modules side by side that give tokens of one shape.
+Tokens (N, T, C) are given channels first, as a map: for image patches (N, C, h, w), if the number of tokens fills a
+grid with the image's aspect ratio, else (N, C, T, 1). The signal (N, C, T) of a 1-D convolution is (N, C, T, 1) too.
+The channel axis is inferred from the last layer with weights; if both fit, there is no point. A transformer's *blocks*
+are numbered sibling modules that output tokens of one shape.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LOGITS, PENULTIMATE = "logits", "penultimate"
 
 
 class Point(Record):
-    """A name and the shape of what is seen there, without the batch axis: a map (C, H, W) or a vector (C,)."""
+    """Point: name and shape of its activation without the batch axis: a map (C, H, W) or a vector (C,)."""
 
     name: str
     shape: tuple[int, ...]
@@ -41,7 +41,7 @@ class Point(Record):
 
 @dataclass(frozen=True)
 class Layout:
-    """All points of a network for one input shape, in the order in which they complete."""
+    """All points of a network for one input shape, in order of completion."""
 
     points: Mapping[str, Point]
     stages: tuple[Point, ...]  # the first has the highest resolution
@@ -50,14 +50,14 @@ class Layout:
     channels_last: frozenset[str] = frozenset()  # points of tokens, which come as (N, T, C)
 
     def at(self, name: str) -> Point:
-        """The point of a name. Raises UnknownName."""
+        """Return the point of a name. Raises UnknownName."""
         if name not in self.points:
             raise UnknownName("point", name, self.points)
         return self.points[name]
 
 
 def layout_of(module: nn.Module, given: InputSpec) -> Layout:
-    """Found by answering one blank input. The module and its mode are left as they were."""
+    """Find the points with one blank input. The module and its mode are unchanged."""
     found: dict[str, Tensor] = {}
     points: dict[str, Point] = {}
     tokens = set[str]()
@@ -110,7 +110,7 @@ _CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm)
 
 
 def _channels_of(layer: nn.Module) -> int:
-    """How many channels a layer with weights gives; 0 where it is none of those known."""
+    """Return the number of output channels of a layer with weights; 0 for unknown kinds."""
     if isinstance(layer, nn.LayerNorm):
         return int(layer.normalized_shape[-1])
     names = ("out_features", "embedding_dim", "out_channels", "num_features")
@@ -119,7 +119,7 @@ def _channels_of(layer: nn.Module) -> int:
 
 
 def _channel_axis(value: Tensor, layer: nn.Module | None) -> int | None:
-    """The channels' axis (1 or 2) of a value of three axes behind a layer; None where the layer doesn't tell."""
+    """Return the channel axis (1 or 2) of a value of three axes after a layer; None if it is ambiguous."""
     if layer is None:
         return None
     fits = [axis for axis in (1, 2) if value.shape[axis] == _channels_of(layer)]
@@ -131,7 +131,10 @@ def _channel_axis(value: Tensor, layer: nn.Module | None) -> int | None:
 
 
 def _seen_shape(value: Tensor, axis: int, shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape of a point. ``shape`` is the network's input's: tokens fill a grid of a picture's aspect, or a row."""
+    """Return the shape of a point.
+
+    ``shape`` is the network input's: tokens fill a grid of its aspect ratio, or a row.
+    """
     if value.ndim != 3:
         return tuple(value.shape[1:])
     channels, tokens = int(value.shape[axis]), int(value.shape[3 - axis])
@@ -143,7 +146,7 @@ def _seen_shape(value: Tensor, axis: int, shape: Sequence[int]) -> tuple[int, ..
 
 
 def _blocks(points: Mapping[str, Point], tokens: Collection[str]) -> list[str]:
-    """Numbered modules side by side that give tokens, the outermost ones; none where their shapes differ."""
+    """Return the outermost numbered sibling modules that output tokens; none if their shapes differ."""
     rows: dict[str, list[str]] = {}
     for name in points:
         parent, _, number = name.rpartition(".")
@@ -155,10 +158,10 @@ def _blocks(points: Mapping[str, Point], tokens: Collection[str]) -> list[str]:
 
 @contextmanager
 def tapped(module: nn.Module, layout: Layout, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """What is seen at some points whenever the module computes inside the context: the latest, by name.
+    """Record activations at some points during forward passes inside this context: the latest, by name.
 
-    (N, *the point's shape), or as it comes where that is empty. `logits` are the caller's own to see. Raises
-    UnknownName.
+    Shapes are (N, *the point's shape), or unchanged if that is empty. `logits` are not recorded: they are the output.
+    Raises UnknownName.
     """
     seen: dict[str, Tensor] = {}
     known = dict(module.named_modules())
@@ -192,10 +195,9 @@ def tapped(module: nn.Module, layout: Layout, names: Sequence[str]) -> Iterator[
 
 
 def feeding(module: nn.Module, layout: Layout, name: str, given: InputSpec) -> frozenset[str]:
-    """Names of the parameters on which depends what is seen at a point.
+    """Return the names of the parameters on which a point's activation depends.
 
-    Found by following the gradient, so whatever the module's code does between its parts is seen too. Raises
-    UnknownName.
+    Found by following the gradient, so that code between the module's parts is covered too. Raises UnknownName.
     """
     with torch.inference_mode(False), torch.enable_grad():  # a caller may have switched them off
         probe = copy.deepcopy(module).eval().requires_grad_(True)
@@ -207,7 +209,7 @@ def feeding(module: nn.Module, layout: Layout, name: str, given: InputSpec) -> f
 
 
 def _latest(maps: Mapping[str, Tensor], points: Mapping[str, Point]) -> list[str]:
-    """Of each resolution the point that completes last, the highest resolution first."""
+    """Return for each resolution the point that completes last, highest resolution first."""
     latest: dict[tuple[int, ...], tuple[Tensor, str]] = {}
     for name, value in maps.items():
         size = points[name].shape[1:]
@@ -217,7 +219,7 @@ def _latest(maps: Mapping[str, Tensor], points: Mapping[str, Point]) -> list[str
 
 
 def _trunk(module: nn.Module, names: Collection[str], given: InputSpec) -> set[str]:
-    """Those of some points on which every answer depends, and which are no answer themselves."""
+    """Return the points on which every output depends, and which are not outputs themselves."""
     points = {name: Point(name=name, shape=()) for name in names}  # seen as they come
     with torch.inference_mode(False), torch.enable_grad():
         probe = copy.deepcopy(module).eval().requires_grad_(True)
@@ -238,7 +240,7 @@ def _trunk(module: nn.Module, names: Collection[str], given: InputSpec) -> set[s
 
 
 def _tensors(answer: object) -> list[Tensor]:
-    """All of them, whatever they come in."""
+    """Return all tensors of a nested output."""
     if isinstance(answer, Tensor):
         return [answer]
     if isinstance(answer, Mapping):

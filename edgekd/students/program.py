@@ -1,12 +1,12 @@
-"""A program that ``torch.export.save`` wrote (.pt2), as a module of PyTorch's own layers.
+"""PT2 import: a program of ``torch.export.save`` (.pt2) as a module of PyTorch layers.
 
-Convolutions, linear layers and BatchNorm become the layers they were, by the names of their weights, so that whatever
-reads modules (folding, quantization, pruning) reads this one too; all else stays a call. What comes out is compared
-with the program on a random image.
+Convolutions, linear layers and BatchNorm become the original layers, by the names of their weights, so that folding,
+quantization and pruning can read them; all else stays a call. The module is compared with the program on a random
+image.
 
-Parts that torch would unpickle without ``weights_only``, and compiled libraries, are refused before anything is read.
-A .pt2 can run code all the same: SymPy reads its expressions of sizes, and evaluates them as text. It is announced as
-the person's own code, as a Python file is.
+Parts that torch would unpickle without ``weights_only``, and compiled libraries, are refused before anything is read. A
+.pt2 can run code all the same: SymPy reads its expressions of sizes, and evaluates them as text. It is announced as the
+person's own code, like a Python file.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _DROPPED = ("_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range_fo
 
 
 def module_of(path: Path, notice: Callable[[str], None] = lambda _: None) -> nn.Module:
-    """The program as a module in eval mode, frozen, float32. ``notice`` is told of a cast.
+    """Convert the program to a module in eval mode, frozen, float32. ``notice`` is called about a cast.
 
-    Raises ConfigurationError on what is no such file, has pickled parts, was exported while training, or answers
-    differently once it is taken apart.
+    Raises ConfigurationError for a file that is no such program, has pickled parts, was exported in training mode, or
+    whose module has other outputs.
     """
     program = _program(path)
     place = Place(str(path))
@@ -61,7 +61,7 @@ def module_of(path: Path, notice: Callable[[str], None] = lambda _: None) -> nn.
 
 
 def _same_answers(program: ExportedProgram, module: nn.Module) -> bool:
-    """Whether both answer alike to one random image, or as many as the program was exported with."""
+    """Return whether both have the same outputs for one random image, or as many as the program was exported with."""
     given = _input_of(program, Place()).meta["val"]
     batch = given.shape[0] if isinstance(given.shape[0], int) else given.shape[0].node.hint or 2
     images = torch.randn(batch, *map(int, given.shape[1:]), generator=torch.Generator().manual_seed(0))
@@ -81,7 +81,7 @@ def _is_close(found: Tensor, expected: Tensor) -> bool:
 
 
 def input_shape_of(path: Path) -> tuple[int, ...]:
-    """The shape of the program's only input, without its batch. Raises ConfigurationError where it has several."""
+    """Return the shape of the program's only input, without its batch. Raises ConfigurationError if it has several."""
     value = _input_of(_program(path), Place(str(path))).meta["val"]
     return tuple(int(size) for size in value.shape[1:])
 
@@ -106,7 +106,7 @@ def _program(path: Path) -> ExportedProgram:
 
 
 def _refuse_code(archive: PT2ArchiveReader, place: Place) -> None:
-    """Raises ConfigurationError on what torch would unpickle without a guard, or load as a library."""
+    """Raise ConfigurationError for parts that torch would unpickle without a guard, or load as a library."""
 
     def refused(what: str) -> ConfigurationError:
         return ConfigurationError.one(f"holds {what}: reading it would run code", _AGAIN, place)
@@ -151,7 +151,7 @@ def _input_of(program: ExportedProgram, place: Place) -> fx.Node:
 
 
 class _Layers:
-    """One pass over a program's graph that writes another, of layers."""
+    """Conversion of a program's graph to one of layers."""
 
     def __init__(self, program: ExportedProgram, place: Place) -> None:
         signature = program.graph_signature
@@ -169,7 +169,7 @@ class _Layers:
         self._new: dict[fx.Node, fx.Node] = {}
 
     def module(self) -> nn.Module:
-        """The rewritten program."""
+        """Convert the whole program."""
         given = _input_of(self._program, self._place)
         for node in self._program.graph.nodes:
             if node is given:
@@ -184,7 +184,7 @@ class _Layers:
         return module
 
     def _answer(self, nodes: Any) -> Any:
-        """The node that tells classes; all of them where `logits_in` finds none."""
+        """Return the logits node; all output nodes if `logits_in` finds none."""
         values = [node.meta["val"] for node in nodes]
         found = logits_in(pytree.tree_unflatten(values, self._program.call_spec.out_spec))
         return next((node for node, value in zip(nodes, values, strict=True) if value is found), tuple(nodes))
@@ -203,7 +203,7 @@ class _Layers:
             self._new[node] = self._graph.call_module(path, (self._of(_source(node)),))
 
     def _of(self, node: fx.Node) -> fx.Node:
-        """The new graph's node for one of the program's."""
+        """Return the new graph's node for one of the program's."""
         if node not in self._new:  # a weight that is used by more than a layer of its own
             name = self._names[node.name]
             self._hold(name)
@@ -211,17 +211,17 @@ class _Layers:
         return self._new[node]
 
     def tensor(self, argument: Any) -> Tensor | None:
-        """The weight that an argument is; None where it is computed, or nothing."""
+        """Return the weight that an argument refers to; None if it is computed or absent."""
         if isinstance(argument, fx.Node) and argument.name in self._names:
             return torch.as_tensor(self._tensors[self._names[argument.name]]).detach()
         return None
 
     def refuse(self, reason: str) -> ConfigurationError:
-        """The error for a program that can't be taken."""
+        """Return the error for an unsupported program."""
         return ConfigurationError.one(reason, _AGAIN, self._place)
 
     def _kept(self, node: fx.Node, layer: nn.Module) -> str:
-        """The path of a layer: its weight's, without the last part; where that is taken by another, a number after."""
+        """Return the path of a layer: its weight's without the last part, numbered if another layer has that path."""
         weight = next((a for a in node.args[1:] if isinstance(a, fx.Node) and a.name in self._names), None)
         stem = self._names[weight.name].rpartition(".")[0] if weight is not None else ""
         stem, made = stem or str(node.name), f"{layer} {[getattr(a, 'name', a) for a in node.args[1:]]}"

@@ -1,16 +1,19 @@
-"""Residual networks of basic blocks with dense 3x3 convolutions (He et al. 2016, "Deep residual learning", CIFAR form).
+"""ResNet: residual networks of basic blocks with dense 3x3 convolutions (He et al.
+
+2016, "Deep residual learning", CIFAR form).
 
 Axes are those of `staged`. Shortcuts that change shape are 1x1 convolutions (option B), so widths are independent of
 each other. Widths 16, 32, 64 and depths 1, 1, 1 are the ResNet-8 of MLPerf Tiny; depths 3, 3, 3 are ResNet-20.
 
-With ``space: {width: [8, 64], depth: [1, 3]}`` and three stages there are 13,824 archs. ``widths`` and ``depths`` say
-the same stage by stage: ``space: {widths: [16, 32, 64], depths: [1, 1, 1]}`` is the ResNet-8 alone.
+With ``space: {width: [8, 64], depth: [1, 3]}`` and three stages there are 13,824 archs. ``widths`` and ``depths`` give
+ranges stage by stage: ``space: {widths: [16, 32, 64], depths: [1, 1, 1]}`` is the ResNet-8 alone.
 
-``space: {block: [basic, separable]}`` adds a categorical axis a stage, ``block1``, ``block2``, ...: a separable block
-has a depthwise 3x3 and a 1x1 convolution in place of each dense 3x3 (Howard et al. 2017, "MobileNets", arXiv
-1704.04861): an eighth of the weights and multiply-adds at wide stages. Whether it is faster is for the device to say.
+``space: {block: [basic, separable]}`` adds a categorical axis for each stage, ``block1``, ``block2``, ...: a separable
+block has a depthwise 3x3 and a 1x1 convolution instead of each dense 3x3 (Howard et al. 2017, "MobileNets", arXiv
+1704.04861): an eighth of the weights and multiply-adds at wide stages. Whether it is faster depends on the device.
 
-Tasks with several heads, or with one that says where things are, get the same stem and blocks, and `heads` behind them.
+Tasks with several heads, or with a dense one (segmentation, detection), get the same stem and blocks, followed by
+`heads`.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ BlockKind = Literal["separable", "basic"]
 
 
 class ResNetSpace(StagedSpace):
-    """``block`` are the kinds of blocks that each stage may have; none given: basic ones alone."""
+    """Search space. ``block``: the kinds of blocks that each stage may have; default basic only."""
 
     added: ClassVar[frozenset[str]] = frozenset({"block"})
 
@@ -44,14 +47,14 @@ class ResNetSpace(StagedSpace):
 
 
 class ResNet(RelaxableStaged):
-    """The family ``resnet``."""
+    """Family ``resnet``."""
 
     name: ClassVar[str] = "resnet"
 
     space_: ResNetSpace = Field(default=ResNetSpace(), alias="space")
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
-        """A network with He-normal weights from torch's global generator, in eval mode."""
+        """Build a network with He-normal weights from torch's global generator, in eval mode."""
         sizes, picks = self._sizes(arch, spec), dict(arch.choices)
         kinds = [picks.get(f"block{stage}", self._kinds()[0]) for stage in self._stages()]
 
@@ -69,20 +72,20 @@ class ResNet(RelaxableStaged):
         return [Axis(name=f"block{s}", choices=kinds, when=self._exists(s)) for s in self._stages()]
 
     def _kinds(self) -> tuple[BlockKind, ...]:
-        """In the order of the axis."""
+        """Return the kinds of blocks in the order of the axis."""
         return tuple(kind for kind in get_args(BlockKind) if kind in (self.space_.block or ("basic",)))
 
 
 class ResNetModule(Classifier):
-    """(N, C, H, W) to (N, classes)."""
+    """Classifier: (N, C, H, W) to (N, classes)."""
 
     def __init__(self, sizes: Sizes, classes: int, block: MakesBlock | None = None) -> None:
-        """``block``: basic ones unless something else is given."""
+        """``block``: default basic blocks."""
         super().__init__(block or _block, sizes, classes)
 
 
 class Block(nn.Module):
-    """Two convolutions and a way around them."""
+    """Basic residual block: two convolutions and a shortcut."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -99,7 +102,7 @@ class Block(nn.Module):
 
 
 class SeparableBlock(nn.Module):
-    """Two depthwise 3x3 convolutions, each with a 1x1 one behind it, and a way around them."""
+    """Separable residual block: two depthwise 3x3 convolutions, each followed by a 1x1 one, and a shortcut."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -122,7 +125,7 @@ class SeparableBlock(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """A way around that changes the shape: option B of the paper."""
+    """Shortcut that changes the shape: option B of the paper."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()

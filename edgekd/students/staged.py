@@ -1,11 +1,11 @@
-"""What families of networks in stages have in common: the options of their spaces, and the archs these come to.
+"""Base of families of staged networks: options of their spaces, and the resulting archs.
 
-Axes: ``width1``, ``width2``, ... (channels of each stage), ``depth1``, ``depth2``, ... (blocks of each stage) and,
-where there is a choice, ``resolution`` (height of the image that the stem sees, averaged down from the task's) and
-``stem_stride``. Every stage after the first halves the resolution.
+Axes: ``width1``, ``width2``, ... (channels of each stage), ``depth1``, ``depth2``, ... (blocks of each stage) and, if
+there is a choice, ``resolution`` (height of the stem's input, averaged down from the task's) and ``stem_stride``. Every
+stage after the first halves the resolution.
 
-Where a stage's depth may be 0, the network may end before it: the stage's other axes, and those of the stages behind
-it, are conditional and exist where its depth is 1 or more.
+If a stage's depth may be 0, the network may end before it: the stage's other axes, and those of later stages, are
+conditional and exist if its depth is 1 or more.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Range = Annotated[tuple[PositiveInt, ...], *_OF_TWO_OR_THREE]
 
 
 def at_most(most: int, what: str) -> AfterValidator:
-    """Refuses a range that goes further: one number of a space decides how long all of it takes to look at."""
+    """Return a validator that limits a range: one large number of a space would make the analysis of all of it slow."""
 
     def bounded(bounds: tuple[int, ...]) -> tuple[int, ...]:
         if bounds[1] > most:
@@ -72,11 +72,11 @@ Depth = Annotated[tuple[NonNegativeInt, ...], *_OF_TWO_OR_THREE, at_most(256, "b
 
 
 class StagedSpace(Extended):
-    """What may vary. ``width`` goes in steps of 8 and ``depth`` in steps of 1 unless a third number says otherwise.
+    """Search space. ``width`` has steps of 8 and ``depth`` steps of 1 unless a third number is given.
 
-    A depth of 0 ends the network before that stage; the first stage, as wide as the stem, has one block at least.
-    ``widths`` and ``depths`` have an entry a stage, and take the place of ``width`` and ``depth``. ``resolution`` are
-    heights in pixels, the task's own divided by whole numbers (empty: the task's own); the width goes along.
+    A depth of 0 ends the network before that stage; the first stage, as wide as the stem, has at least one block.
+    ``widths`` and ``depths`` have one entry for each stage, and replace ``width`` and ``depth``. ``resolution`` are
+    heights in pixels, the task's own divided by whole numbers (empty: the task's own); the width is scaled alike.
     """
 
     width: Width = (8, 64)
@@ -88,7 +88,7 @@ class StagedSpace(Extended):
 
 
 class Staged(Record):
-    """A family of such networks, but for what its blocks are."""
+    """Base of such families; subclasses define the blocks."""
 
     name: ClassVar[str]
     inherits: ClassVar[bool] = False
@@ -113,7 +113,7 @@ class Staged(Record):
         return self
 
     def space(self, spec: TaskSpec) -> Space:
-        """The archs that fit this input. Raises ConfigurationError when an image is too small for the stages."""
+        """Return the archs that fit this input. Raises ConfigurationError if an image is too small for the stages."""
         strides, shape = tuple(sorted(set(self.space_.stem_stride))), self.seen(spec)
         resolutions = self._resolutions(spec)
         smallest = min(shape[1:]) * resolutions[0] // shape[1]
@@ -150,17 +150,17 @@ class Staged(Record):
         )
 
     def way_to(self, arch: Arch) -> Sequence[Arch]:
-        """The same with fewer blocks a stage: one, then two, and so on."""
+        """Return the same arch with fewer blocks for each stage: one, then up to two, and so on."""
         return [self._deep(arch, depths) for depths in depths_on_the_way(self._depths(arch))]
 
     def carry(self, module: nn.Module, before: Arch, into: nn.Module, after: Arch) -> nn.Module:
-        """``into`` with the weights of ``module``; archs that differ in depth alone."""
+        """Return ``into`` with the weights of ``module``; the archs differ in depth only."""
         return carried(module, self._depths(before), into, self._depths(after))
 
     def seen(self, spec: TaskSpec) -> tuple[int, ...]:
-        """Channels and sides of what the stem, or the averaging before it, is given.
+        """Return channels and sides of the input of the stem, or of the averaging before it.
 
-        Raises ConfigurationError where the family can't take the task's input.
+        Raises ConfigurationError if the family can't take the task's input.
         """
         if len(spec.input.shape) != 3:
             raise ConfigurationError.one(
@@ -171,7 +171,7 @@ class Staged(Record):
         return spec.input.shape
 
     def _own_axes(self) -> list[Axis]:
-        """Axes that no other family has."""
+        """Return axes that only this family has."""
         return []
 
     def _axes(self, name: str, ranges: Sequence[Range], step: int) -> list[Axis]:
@@ -180,7 +180,7 @@ class Staged(Record):
         ]
 
     def _exists(self, stage: int) -> tuple[Condition, ...]:
-        """Where a stage has blocks: nowhere else has it a width. Nothing is asked for where it always has some."""
+        """Return the condition under which a stage has blocks, and thus a width; empty if it always has."""
         for s in range(stage, 0, -1):
             choices = stepped(self._depth_ranges()[s - 1], 1)
             if choices[0] == 0:  # where its depth is not 0, all stages before have blocks
@@ -202,7 +202,7 @@ class Staged(Record):
         )
 
     def _resolutions(self, spec: TaskSpec) -> tuple[int, ...]:
-        """Ascending. Raises ConfigurationError where an image can't be averaged down to one evenly."""
+        """Return resolutions, ascending. Raises ConfigurationError if an image can't be averaged down evenly."""
         height, *others = self.seen(spec)[1:]
         for asked in self.space_.resolution:
             if height % asked or any(side % (height // asked) for side in others):
@@ -217,7 +217,7 @@ class Staged(Record):
         return range(1, self.stages + 1)
 
     def _each(self, axis: str, arch: Arch) -> list[int]:
-        """Of the stages that have blocks."""
+        """Return an axis's choices for the stages that have blocks."""
         return [
             int(arch[f"{axis}{stage}"])
             for stage, depth in zip(self._stages(), self._depths(arch), strict=True)
@@ -225,7 +225,7 @@ class Staged(Record):
         ]
 
     def _depths(self, arch: Arch) -> list[int]:
-        """Of every stage, 0 for those behind the network's end."""
+        """Return the depth of every stage, 0 for those after the network's end."""
         picks = dict(arch.choices)
         return [int(picks.get(f"depth{stage}", 0)) for stage in self._stages()]
 
@@ -235,12 +235,12 @@ class Staged(Record):
 
 
 class RelaxableStaged(Staged):
-    """One whose choice of an arch can be trained, for its blocks are those that `relaxed` knows."""
+    """Staged family with blocks that the supernet supports (differentiable search)."""
 
     def relaxed(self, spec: TaskSpec) -> RelaxedNetwork:
-        """All archs in one.
+        """Return the supernet of all archs.
 
-        Raises ConfigurationError where the image or the stem's stride has a choice, or there are several heads.
+        Raises ConfigurationError if resolution or stem stride has a choice, or for several heads.
         """
         from edgekd.students.supernet.network import RelaxedNetwork
         from edgekd.students.trunk import Classifier
@@ -253,15 +253,15 @@ class RelaxableStaged(Staged):
         return RelaxedNetwork(self.relaxable(spec), build)
 
     def pieces(self, spec: TaskSpec) -> Sequence[Piece]:
-        """What the parts of every arch cost. Raises as `relaxed` does."""
+        """Return the block costs of all archs. Raises like `relaxed`."""
         return _pieces(self, spec)
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
-        """A `Classifier` where the task has one head of classification."""
+        """Build a `Classifier` if the task has one classification head."""
         raise NotImplementedError
 
     def place(self, arch: Arch, module: str) -> str:
-        """The same block has the same name in every arch, however many blocks the stages before it have."""
+        """Return a module name that is the same for the same block in every arch, for any depths of earlier stages."""
         room, _, rest = module.partition(".")
         if room != "blocks" or not rest:
             return module
@@ -274,7 +274,7 @@ class RelaxableStaged(Staged):
         raise ValueError(f"{arch} has no block {number}")
 
     def relaxable(self, spec: TaskSpec) -> Space:
-        """The space, where its choice can be trained. Raises as `relaxed` does."""
+        """Return the space, if its choices can be trained. Raises like `relaxed`."""
         if not spec.plain:
             raise ConfigurationError.one(
                 f"the choice of an arch is trained for one classification head, and task `{spec.name}` has others",
@@ -299,7 +299,7 @@ def _pieces(family: RelaxableStaged, spec: TaskSpec) -> Sequence[Piece]:
 
 
 def _check_even(spec: TaskSpec, stride: int) -> None:
-    """Maps of two stages are added up: each must be exactly half as large as the one before."""
+    """Raise ConfigurationError unless each stage's map is exactly half as large as the last: they are added up."""
     if any(side % stride for side in spec.input.shape[1:]):
         shown = " x ".join(map(str, spec.input.shape[1:]))
         raise ConfigurationError.one(
@@ -309,6 +309,6 @@ def _check_even(spec: TaskSpec, stride: int) -> None:
 
 
 def stepped(bounds: Sequence[int], step: int) -> tuple[int, ...]:
-    """All of a range, in its own steps or in these."""
+    """Return all numbers of a range, in its own steps or in ``step``."""
     low, high = bounds[:2]
     return tuple(range(low, high + 1, bounds[2] if len(bounds) == 3 else step))

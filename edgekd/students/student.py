@@ -1,10 +1,10 @@
-"""Students made, saved and loaded. A saved student is a folder of two files, neither of them code::
+"""Construction, saving and loading of students. A saved student is a folder of two files, neither of them code::
 
     weights.safetensors   every parameter and buffer, tied ones once
     student.json          task, family with its options, arch, annotations, and the SHA-256 of the weights
 
-The family is found by its name in any process; options that point to code hold absolute paths. ``student.json`` is
-written last, and ends with a digest of itself: a folder without it, or with other contents, was cut off or damaged.
+The family is found by its name in any process; options that refer to code have absolute paths. ``student.json`` is
+written last, and ends with a digest of itself: a folder without it, or with other contents, is incomplete or damaged.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _RECORD, _WEIGHTS, _DIGEST = "student.json", "weights.safetensors", "digest"
 
 
 class StudentFile(Filed):
-    """What ``student.json`` holds."""
+    """Content of ``student.json``."""
 
     schema_: Literal["edgekd.student/1"] = Field(default="edgekd.student/1", alias="schema")
     task: TaskSpec
@@ -49,7 +49,7 @@ class StudentFile(Filed):
 
 
 def new_student(family: Family, arch: Arch, spec: TaskSpec, seed: int) -> Student:
-    """Build an arch with fresh weights (or inherited ones, where the family gives those). Same seed, same weights."""
+    """Build an arch with random weights (or inherited ones, if the family has them). Same seed, same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = family.build(arch, spec).eval()
@@ -58,14 +58,14 @@ def new_student(family: Family, arch: Arch, spec: TaskSpec, seed: int) -> Studen
 
 
 def has_inherited(student: Student) -> bool:
-    """Whether its family gives trained weights to begin with."""
+    """Return whether the student's family starts from trained weights."""
     return student.family in plugins.names("edgekd.families") and bool(
         plugins.load("edgekd.families", student.family).inherits
     )
 
 
 def save_student(student: Student, folder: Path) -> Digest:
-    """Write a student to a folder, which is made. Returns the digest of its content, weights included."""
+    """Write a student to a folder, which is created. Returns the digest of its content, weights included."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = save_tensors(_tensors(student.module))
     record = StudentFile(
@@ -83,7 +83,7 @@ def save_student(student: Student, folder: Path) -> Digest:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a saved student is there as it was written. Builds nothing. Raises OSError where it can't be read."""
+    """Return whether a saved student is intact. Builds nothing. Raises OSError if it can't be read."""
     try:
         _read(folder)
     except ConfigurationError as error:
@@ -94,9 +94,9 @@ def is_whole(folder: Path) -> bool:
 
 
 def load_student(folder: Path) -> Student:
-    """Read a student back: the same module, annotations and, saved again, the same digest.
+    """Load a student: the same module, annotations and, saved again, the same digest.
 
-    Raises ConfigurationError when a file is missing, damaged, or doesn't fit what the family builds now.
+    Raises ConfigurationError if a file is missing or damaged, or doesn't fit what the family builds now.
     """
     place = Place(str(folder / _RECORD))
     record, weights = _read(folder)
@@ -129,7 +129,7 @@ _AGAIN = "delete its folder, and run the command that wrote it again"
 
 
 def _read(folder: Path) -> tuple[StudentFile, bytes]:
-    """What the two files hold, checked against their digests. Raises ConfigurationError."""
+    """Read the two files, checked against their digests. Raises ConfigurationError."""
     place = Place(str(folder / _RECORD))
     try:
         written = json.loads((folder / _RECORD).read_bytes())
@@ -148,7 +148,7 @@ def _read(folder: Path) -> tuple[StudentFile, bytes]:
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and buffers by name; of tied ones the first name only."""
+    """Return parameters and buffers by name; tied ones under the first name only."""
     seen: dict[int, str] = {}
     found = {}
     for name, tensor in module.state_dict(keep_vars=True).items():

@@ -1,4 +1,4 @@
-"""What a network computes, operator by operator with its shapes, from a pass on tensors without values at batch 1."""
+"""Operator trace of a network with shapes, from a pass at batch 1 on tensors without values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODEL_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator that computes. Activations are numbered; 0 is the input."""
+    """Operator that computes. Activations are numbered; 0 is the input."""
 
     name: str  # canonical, as in `edgekd.ir.operators`
     reads: tuple[int, ...]
@@ -39,7 +39,7 @@ class Operator:
 
 @dataclass(frozen=True)
 class ModuleSpan:
-    """The operators of one module that ran once: from ``begin`` up to ``end``, between two activations."""
+    """Operators of a module that ran once: from ``begin`` up to ``end``, between two activations."""
 
     begin: int
     end: int
@@ -49,7 +49,7 @@ class ModuleSpan:
 
 @dataclass(frozen=True)
 class Trace:
-    """The operators in order, the input's elements, what is answered, spans of some modules, and parameters' shapes."""
+    """Operators in order, elements of the input, outputs, spans of some modules, and parameters' shapes."""
 
     operators: tuple[Operator, ...]
     source_size: int
@@ -59,14 +59,14 @@ class Trace:
     constants: frozenset[str] = frozenset()  # names of those that are float16 at every precision (`islands`)
 
     def but(self, **changes: Any) -> Trace:
-        """A copy with some fields replaced."""
+        """Return a copy with some fields replaced."""
         return replace(self, **changes)
 
 
 def trace(module: nn.Module, given: InputSpec, spanned: Sequence[str] = (), located: bool = False) -> Trace:
-    """Run a copy of ``module`` for one input. ``spanned``: modules whose operators are to be told apart.
+    """Run a copy of ``module`` for one input. ``spanned``: modules whose operators are recorded as spans.
 
-    ``located``: each operator tells its module, at a tenth more time.
+    ``located``: record each operator's module, which takes a tenth more time.
     """
     shapes = _without_values(module)
     names: dict[int, str] = {}
@@ -111,7 +111,10 @@ _SHAPED: Mapping[Any, Callable[[Tensor], Any]] = {
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    """Notes every operator that computes. Activations are numbered: views keep their number, in-place results don't."""
+    """Records every operator that computes.
+
+    Activations are numbered: views keep their number, in-place results don't.
+    """
 
     def __init__(self, parameters: Mapping[int, str], image: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -122,12 +125,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         self._current = {_buffer(image): 0}  # storage -> number of what it holds now
 
     def current(self, tensor: Tensor) -> int:
-        """The number of the activation a tensor holds; a new one where no operator made it."""
+        """Return the number of a tensor's activation; a new one if no operator made it."""
         self._alive.append(tensor)
         return self._current.setdefault(_buffer(tensor), len(self._current) + len(self.operators) + 1_000_000)
 
     def leave(self) -> None:
-        """The innermost module has answered."""
+        """Note the end of the innermost module's forward."""
         self.within.pop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
@@ -160,7 +163,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
 
 
 def _without_values(module: nn.Module) -> nn.Module:
-    """A copy in eval mode whose tensors have shapes alone; nothing is copied but structure."""
+    """Return a copy in eval mode whose tensors have shapes but no values."""
     memo: dict[int, Any] = {}
     for part in module.modules():  # tensors that are neither parameters nor buffers
         memo |= {id(v): torch.empty_like(v, device="meta") for v in vars(part).values() if isinstance(v, Tensor)}

@@ -1,15 +1,16 @@
-"""Transformer encoders: vision transformers behind a convolutional stem (Dosovitskiy et al. 2021, arXiv 2010.11929; the
-stem of Xiao et al. 2021, "Early convolutions help transformers see better", arXiv 2106.14881), and text encoders behind
-an embedding (as in Devlin et al. 2019, "BERT", arXiv 1810.04805).
+"""Transformer encoders: vision transformers after a convolutional stem (Dosovitskiy et al.
 
-Axes: ``depth`` (blocks), ``heads``, ``width`` (channels of a token), ``mlp_ratio`` (how many times as wide a block's
-perceptron is inside) and ``patch`` (pixels a side of one token: 8 x 8 pixels with ``patch`` 2 are 16 tokens). A head
-has ``head_width`` channels whatever the width, so that all axes are independent (as in Chen et al. 2021, "AutoFormer",
+2021, arXiv 2010.11929; the stem of Xiao et al. 2021, "Early convolutions help transformers see better", arXiv
+2106.14881), and text encoders after an embedding (as in Devlin et al. 2019, "BERT", arXiv 1810.04805).
+
+Axes: ``depth`` (blocks), ``heads``, ``width`` (channels of a token), ``mlp_ratio`` (inner width of a block's perceptron
+over ``width``) and ``patch`` (side of one token in pixels: 8 x 8 pixels with ``patch`` 2 are 16 tokens). A head has
+``head_width`` channels whatever the width, so that all axes are independent (as in Chen et al. 2021, "AutoFormer",
 arXiv 2107.00651).
 
-Blocks normalise first (Xiong et al. 2020, arXiv 2002.04745). Tokens carry learned positions; the answer is a linear
-layer on their mean. Of texts, padding takes no part: the graph tells it by its id. Attention is written as two products
-of matrices and a softmax, which every exporter keeps. In static int8, products with weights and the stem compute with
+Blocks are pre-norm (Xiong et al. 2020, arXiv 2002.04745). Tokens have learned positions; the output is a linear layer
+on their mean. For texts, padding is masked: the graph recognises it by its id. Attention is written as two matrix
+products and a softmax, which every exporter keeps. In static int8, products with weights and the stem compute with
 integers; attention, LayerNorm and GELU are float islands, so ``dynamic-int8`` is usually both faster and closer to
 float.
 """
@@ -52,7 +53,7 @@ def _powers(patches: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class TransformerSpace(Record):
-    """What may vary. ``width`` goes in steps of 16, others in steps of 1, unless a third number says otherwise."""
+    """Search space. ``width`` has steps of 16, others steps of 1, unless a third number is given."""
 
     depth: Annotated[Range, at_most(64, "blocks")] = (2, 6)
     heads: Annotated[Range, at_most(64, "heads")] = (2, 4)
@@ -63,7 +64,7 @@ class TransformerSpace(Record):
 
 
 class Transformer(Record):
-    """The family ``transformer``."""
+    """Family ``transformer``."""
 
     name: ClassVar[str] = "transformer"
     inherits: ClassVar[bool] = False
@@ -73,7 +74,7 @@ class Transformer(Record):
     model_config = Record.model_config | {"populate_by_name": True, "serialize_by_alias": True}
 
     def space(self, spec: TaskSpec) -> Space:
-        """The archs that fit this input. Raises ConfigurationError where a patch doesn't divide the image."""
+        """Return the archs that fit this input. Raises ConfigurationError if a patch doesn't divide the image."""
         text = spec.input.text is not None
         if not text and len(spec.input.shape) != 3:
             raise ConfigurationError.one(
@@ -89,7 +90,7 @@ class Transformer(Record):
         return Space(axes=tuple(sorted(axes, key=lambda axis: axis.name)))
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
-        """An encoder with fresh weights from torch's global generator, in eval mode."""
+        """Build an encoder with random weights from torch's global generator, in eval mode."""
         width = int(arch["width"])
         inner = int(arch["heads"]) * self.space_.head_width, int(arch["mlp_ratio"]) * width
         blocks = [EncoderBlock(width, int(arch["heads"]), *inner) for _ in range(int(arch["depth"]))]
@@ -105,7 +106,7 @@ class Transformer(Record):
 
 
 class TokenClassifier(nn.Module):
-    """A linear layer on the mean over tokens. (N, C, H, W) to (N, classes)."""
+    """Linear layer on the mean over tokens: (N, C, H, W) to (N, classes)."""
 
     def __init__(self, encoder: Encoder, width: int, classes: int) -> None:
         super().__init__()
@@ -118,7 +119,7 @@ class TokenClassifier(nn.Module):
 
 
 class ManyHeadedTokens(nn.Module):
-    """Heads on the tokens as a map. (N, C, H, W) to raw answers by name (`heads.many`)."""
+    """Heads on the tokens as a map: (N, C, H, W) to raw outputs by name (`heads.many`)."""
 
     def __init__(self, encoder: Encoder, width: int, stride: int, sides: tuple[int, int], spec: TaskSpec) -> None:
         super().__init__()
@@ -131,12 +132,12 @@ class ManyHeadedTokens(nn.Module):
         return answers
 
     def shared_weights(self) -> list[nn.Parameter]:
-        """The last linear layer of the last block."""
+        """Return the last linear layer of the last block."""
         return [self.encoder.blocks[-1].get_parameter("perceptron.narrow.weight")]
 
 
 class TextClassifier(nn.Module):
-    """A linear layer on the mean over tokens that are no padding. Ids (N, T) int32 to (N, classes)."""
+    """Linear layer on the mean over tokens without padding: ids (N, T) int32 to (N, classes)."""
 
     def __init__(self, encoder: Encoder, width: int, padding: int, classes: int) -> None:
         super().__init__()
@@ -152,7 +153,7 @@ class TextClassifier(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Tokens with positions, blocks, and a normalisation. What ``embed`` takes to (N, T, C)."""
+    """Embedding, positions, blocks, and a normalisation: the input of ``embed`` to (N, T, C)."""
 
     def __init__(self, embed: nn.Module, tokens: int, width: int, blocks: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -163,7 +164,7 @@ class Encoder(nn.Module):
         nn.init.trunc_normal_(self.positions, std=0.02)
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``mask`` (N, 1, 1, T) is added to what attention compares: 0, or far below for tokens to pass over."""
+        """Encode inputs. ``mask`` (N, 1, 1, T) is added to attention scores: 0, or far below for masked tokens."""
         tokens = torch.add(self.embed(inputs), self.positions)
         for block in self.blocks:
             tokens = block(tokens, mask)
@@ -172,7 +173,7 @@ class Encoder(nn.Module):
 
 
 class Words(nn.Module):
-    """A vector for each id. (N, T) to (N, T, C)."""
+    """Token embedding: (N, T) to (N, T, C)."""
 
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()
@@ -185,7 +186,7 @@ class Words(nn.Module):
 
 
 class Patches(nn.Module):
-    """The stem: convolutions that halve an image down to a pixel a token, and one of 1x1. (N, C, H, W) to (N, T, C)."""
+    """Stem: convolutions that halve an image down to one pixel for each token, and a 1x1. (N, C, H, W) to (N, T, C)."""
 
     def __init__(self, channels: int, width: int, patch: int) -> None:
         super().__init__()
@@ -206,7 +207,7 @@ class Patches(nn.Module):
 
 
 class Halving(nn.Module):
-    """A 3x3 convolution of the stem."""
+    """3x3 convolution of the stem."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -219,7 +220,7 @@ class Halving(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Attention and a perceptron, each normalised before and added to what went in. (N, T, C) to the same."""
+    """Encoder block: attention and perceptron, each pre-normalised and added to its input. (N, T, C) to the same."""
 
     def __init__(self, width: int, heads: int, attended: int, hidden: int) -> None:
         super().__init__()
@@ -250,12 +251,12 @@ class SelfAttention(nn.Module):
         return answer
 
     def _split(self, channels: Tensor) -> Tensor:
-        """(N, T, heads * width of a head) to (N, heads, T, width of a head)."""
+        """Reshape (N, T, heads * head width) to (N, heads, T, head width)."""
         return channels.reshape(-1, channels.shape[1], self.heads, channels.shape[2] // self.heads).transpose(1, 2)
 
 
 class Perceptron(nn.Module):
-    """Two linear layers with GELU between."""
+    """Two linear layers with GELU in between."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -267,7 +268,7 @@ class Perceptron(nn.Module):
 
 
 def _linear(before: int, after: int) -> nn.Linear:
-    """Weights as Glorot & Bengio 2010 draw them, biases zero."""
+    """Return a linear layer with Glorot-uniform weights (Glorot & Bengio 2010) and zero biases."""
     layer = nn.Linear(before, after)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)

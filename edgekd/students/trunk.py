@@ -1,4 +1,4 @@
-"""Networks of stages: a stem, blocks that halve the image from stage to stage, and what answers behind them."""
+"""Trunk of staged networks: a stem, blocks that halve the resolution from stage to stage, and the output layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["CONVOLUTIONS", "NORMS", "Classifier", "MakesBlock", "ManyHeaded", "S
 
 
 class Sizes(NamedTuple):
-    """How large a trunk's parts are."""
+    """Sizes of a trunk's parts."""
 
     channels: int  # of the image
     widths: Sequence[int]  # channels of each stage
@@ -35,13 +35,13 @@ _AVERAGES: Mapping[int, type[nn.AvgPool1d | nn.AvgPool2d]] = {1: nn.AvgPool1d, 2
 
 
 class MakesBlock(Protocol):
-    """What turns ``before`` channels into ``after``, at half the size where ``stride`` is 2; stages count from 0.
+    """Builder of a block from ``before`` to ``after`` channels, at half the size if ``stride`` is 2; stages from 0.
 
-    A block's last convolution is ``conv2``, and ``norm2`` normalises what that gives before anything is added to it.
+    A block's last convolution is ``conv2``, and ``norm2`` normalises its result before anything is added to it.
     """
 
     def __call__(self, stage: int, before: int, after: int, stride: int) -> nn.Module:
-        """Fresh weights."""
+        """Build a block with new weights."""
         ...
 
 
@@ -66,10 +66,10 @@ class Trunk(nn.Module):
 
 
 class Classifier(Trunk):
-    """Mean over the image, or over time, and one linear layer behind the trunk. (N, C, ...) to (N, classes)."""
+    """Trunk with a mean over the image, or over time, and one linear layer: (N, C, ...) to (N, classes)."""
 
     def __init__(self, block: MakesBlock, sizes: Sizes, classes: int, last_width: int | None = None) -> None:
-        """``last_width`` are the channels of `features`, where these are not the last stage's."""
+        """``last_width`` is the number of channels of `features`, if it isn't the last stage's."""
         super().__init__(block, sizes)
         self.head = nn.Linear(last_width or sizes.widths[-1], classes)
         self._initialise()
@@ -82,13 +82,13 @@ class Classifier(Trunk):
         return answer
 
     def features(self, images: Tensor) -> Tensor:
-        """What the mean is taken of."""
+        """Return the features before the mean."""
         found: Tensor = self.blocks(self.stem(self.shrink(images)))
         return found
 
 
 class ManyHeaded(Trunk):
-    """Heads behind the trunk. (N, C, H, W) to raw answers by name (`heads.many`)."""
+    """Trunk with heads: (N, C, H, W) to raw outputs by name (`heads.many`)."""
 
     def __init__(self, block: MakesBlock, sizes: Sizes, spec: TaskSpec) -> None:
         super().__init__(block, sizes)
@@ -108,12 +108,12 @@ class ManyHeaded(Trunk):
         return answers
 
     def shared_weights(self) -> list[nn.Parameter]:
-        """The last convolution of the trunk."""
+        """Return the last convolution of the trunk."""
         return [self.blocks[-1].get_parameter("conv2.weight")]
 
 
 class Stem(nn.Module):
-    """The first convolution."""
+    """First convolution."""
 
     def __init__(self, before: int, after: int, stride: int, kernel: int = 3, axes: int = 2) -> None:
         super().__init__()
@@ -125,6 +125,6 @@ class Stem(nn.Module):
 
 
 def he_normal(convolution: nn.Conv1d | nn.Conv2d) -> None:
-    """Fresh weights, by what each input reaches (He et al. 2015): of a depthwise one, a single channel."""
+    """Initialise by He-normal weights, fan-out (He et al. 2015); for a depthwise convolution of a single channel."""
     reached = convolution.out_channels // convolution.groups * math.prod(convolution.kernel_size)
     nn.init.normal_(convolution.weight, 0.0, math.sqrt(2.0) / math.sqrt(reached))

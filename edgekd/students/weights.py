@@ -1,6 +1,6 @@
-"""A person's own PyTorch model: built by a function they name, weights read from .safetensors, .npz, .pt or .pth.
+"""Weights of a person's own PyTorch model: built by a named function, loaded from .safetensors, .npz, .pt or .pth.
 
-A .pt file is read with ``weights_only=True`` alone: tensors come out of it, and no code in it runs.
+A .pt file is read with ``weights_only=True`` only: it gives tensors, and no code in it runs.
 """
 
 from __future__ import annotations
@@ -35,10 +35,9 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.")
 def built_module(
     reference: CodeReference, weights: Path | None, notice: Callable[[str], None] = lambda _: None
 ) -> nn.Module:
-    """Call the function, load the weights, float32, eval mode, no gradients. ``notice`` is told of a cast.
+    """Call the function, load the weights; float32, eval mode, no gradients. ``notice`` is called about a cast.
 
-    Raises ConfigurationError where the function fails or gives no module, or the weights are another model's or not
-    finite.
+    Raises ConfigurationError if the function fails or returns no module, or the weights don't fit or aren't finite.
     """
     function = reference.resolve()
     with running(reference, "it is called without arguments and must return a torch.nn.Module"):
@@ -73,9 +72,9 @@ def _is_cast(tensor: Tensor) -> bool:
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Put a file's weights into a module. Raises ConfigurationError that names what is missing, left over or misshapen.
+    """Load a file's weights into a module. Raises ConfigurationError naming missing, extra or misshapen tensors.
 
-    What wrappers put in front of every name (``module.`` from DataParallel) is taken off; batch counters may be absent.
+    Prefixes of wrappers (``module.`` from DataParallel) are removed; batch counters may be absent.
     """
     expected = module.state_dict()
     found = _unwrapped(read_weights(path), expected)
@@ -99,7 +98,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """Every tensor of a .safetensors, .npz or .pt file. Raises ConfigurationError on others and on damaged ones."""
+    """Read every tensor of a .safetensors, .npz or .pt file. Raises ConfigurationError for others and damaged ones."""
     if path.suffix in _PICKLED:
         return _of_checkpoint(path)
     try:
@@ -118,7 +117,7 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
 
 
 def _of_checkpoint(path: Path) -> Mapping[str, Tensor]:
-    """The state dict in a file of torch.save, which may lie in a checkpoint beside an optimiser's state."""
+    """Return the state dict in a file of torch.save, possibly in a checkpoint beside an optimizer's state."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
@@ -169,7 +168,7 @@ def _first(error: Exception) -> str:
 
 
 def state_digest(module: nn.Module) -> Digest:
-    """Digest of all parameters and buffers, by name."""
+    """Return the digest of all parameters and buffers, by name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
@@ -178,7 +177,7 @@ def state_digest(module: nn.Module) -> Digest:
 
 
 def source_file(reference: CodeReference) -> Path:
-    """The file a code reference's module lives in. Code it imports in turn is not looked at."""
+    """Return the file of a code reference's module. Code that it imports is not included."""
     module = reference.target.partition(":")[0].replace(".", "/")
     for candidate in (reference.folder / f"{module}.py", reference.folder / module / "__init__.py"):
         if candidate.is_file():

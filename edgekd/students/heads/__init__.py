@@ -1,5 +1,5 @@
-"""Heads: what answers a task's questions from a trunk's features, one file a kind.
+"""Heads: output layers on a trunk's features, one file for each kind.
 
-A head's module gives *raw* answers, which losses and teachers work with; its decoder turns them into the outputs that
-a file has (`edgekd.tasks.rows`), and becomes part of the exported graph (`deployed`).
+A head's module computes *raw* outputs, which losses and teachers use; its decoder converts them to the outputs of a
+file (`edgekd.tasks.rows`), and becomes part of the exported graph (`deployed`).
 """

@@ -1,4 +1,4 @@
-"""A class for the image, several labels or numbers: the mean over the last features, one linear layer."""
+"""Classification, multilabel and regression head: the mean over the last features, then one linear layer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["Classification"]
 
 
 class Classification(nn.Module):
-    """(N, C, H, W), or their mean (N, C), to (N, classes).
+    """Maps (N, C, H, W), or their mean (N, C), to (N, classes).
 
-    Logits of classes or labels, which are the answer: nothing is decoded; or standardised numbers.
+    The outputs are logits of classes or labels, which need no decoding, or standardised numbers.
     """
 
     def __init__(self, head: HeadSpec, width: int) -> None:
@@ -22,5 +22,5 @@ class Classification(nn.Module):
         nn.init.zeros_(self.classes.bias)
 
     def forward(self, features: Tensor) -> tuple[Tensor]:
-        """One raw answer."""
+        """Return one raw output."""
         return (self.classes(features.mean((2, 3)) if features.ndim == 4 else features),)

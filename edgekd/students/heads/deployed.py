@@ -1,4 +1,4 @@
-"""A student as it is deployed: raw answers decoded to the outputs of a file, inside the graph."""
+"""Deployed form of a student: raw outputs are decoded to a file's outputs inside the graph."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DECODE = "decode"
 
 
 class Decoder(nn.Module):
-    """Raw answers by name to the outputs of `outputs_of`, in their order."""
+    """Converts raw outputs by name to the outputs of `outputs_of`, in their order."""
 
     def __init__(self, spec: TaskSpec) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Decoder(nn.Module):
         self.heads = nn.ModuleList(_decoder(head, (height, width)) for head in spec.heads)
 
     def forward(self, raw: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Outputs, each (N, ...)."""
+        """Return the outputs, each (N, ...)."""
         outputs: list[Tensor] = []
         for spec, head in zip(self.specs, self.heads, strict=True):
             given = [raw[name] for name in raw_names(spec)]
@@ -37,7 +37,7 @@ class Decoder(nn.Module):
 
 
 class Deployed(nn.Module):
-    """A student's module with its decoder behind it."""
+    """A student's module followed by its decoder."""
 
     def __init__(self, core: nn.Module, spec: TaskSpec) -> None:
         super().__init__()
@@ -45,13 +45,13 @@ class Deployed(nn.Module):
         self.decode = Decoder(spec)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Normalised (N, C, H, W) to a file's outputs."""
+        """Map normalised images (N, C, H, W) to a file's outputs."""
         outputs: tuple[Tensor, ...] = self.decode(self.core(images))
         return outputs
 
 
 def deployed(module: nn.Module, spec: TaskSpec) -> nn.Module:
-    """The module that is exported: itself for a plain task. The given one is inside it, in the mode it is in."""
+    """Return the module to export: itself for a plain task. It contains the given module, in its mode."""
     return module if spec.plain else Deployed(module, spec)
 
 

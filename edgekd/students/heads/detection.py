@@ -1,15 +1,15 @@
-"""Objects as points (Zhou, Wang & Krähenbühl 2019, "Objects as points", arXiv 1904.07850).
+"""Detection head, CenterNet style (Zhou, Wang & Krähenbühl 2019, "Objects as points", arXiv 1904.07850).
 
-Each cell of the feature map tells, for each class, how likely an object's centre is there, and how large that object
-is. Peaks among their eight neighbours are the detections: no reference archs, and no suppression of overlapping boxes
-afterwards. A raw answer is two tensors, so that each has an encoding of its own where they become integers:
+Each cell of the feature map predicts, for each class, the probability that an object's centre is there, and the
+object's size. Peaks among their eight neighbours are the detections: no anchor boxes, and no suppression of overlapping
+boxes afterwards. The raw output is two tensors, so that each has its own encoding when quantized:
 
 - ``NAME.heat`` (N, classes, h, w), logits;
 - ``NAME.box`` (N, 4, h, w): offset of the centre from the cell's corner, in cells, and width and height, in cells.
 
-A cell can be the centre of one object: the class that is likelier there wins. Every operator of the decoder has a
-kernel in ONNX Runtime, LiteRT and OpenVINO; boxes are computed in all cells, which costs less than taking a cell's
-number apart.
+A cell can be the centre of one object: the more probable class wins. Every operator of the decoder has a kernel in ONNX
+Runtime, LiteRT and OpenVINO; boxes are computed in all cells, which costs less than splitting a cell's number into row
+and column.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RARE = -2.19  # the logit of 0.1, with which heat maps begin (their section 5.1
 
 
 class Detection(nn.Module):
-    """(N, C, h, w) to heat and box."""
+    """Maps (N, C, h, w) to heat and box."""
 
     def __init__(self, head: HeadSpec, width: int) -> None:
         super().__init__()
@@ -41,16 +41,16 @@ class Detection(nn.Module):
             nn.init.constant_(layer.bias, start)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Two raw answers."""
+        """Return the two raw outputs."""
         inner = functional.relu(self.norm(self.conv(features)))
         return self.heat(inner), self.box(inner)
 
 
 class DetectionDecoder(nn.Module):
-    """Heat (N, classes, h, w) and box (N, 4, h, w) to boxes (N, K, 4), scores (N, K) and classes (N, K) int32.
+    """Converts heat (N, classes, h, w) and box (N, 4, h, w) to boxes (N, K, 4), scores (N, K), classes (N, K) int32.
 
-    K is the head's number of objects. Boxes are x1, y1, x2, y2 in pixels; the scores fall, and are 0 where there is no
-    further peak.
+    K is the head's number of objects. Boxes are x1, y1, x2, y2 in pixels; scores are descending, and 0 if there are no
+    further peaks.
     """
 
     def __init__(self, head: HeadSpec, size: tuple[int, int]) -> None:
@@ -58,7 +58,7 @@ class DetectionDecoder(nn.Module):
         self.objects, self.size = head.objects, size
 
     def forward(self, heat: Tensor, box: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Three outputs."""
+        """Return the three outputs."""
         peak = functional.max_pool2d(heat, 3, 1, 1) == heat
         score = (torch.sigmoid(heat) * peak.to(heat.dtype)).flatten(2)
         scores, cells = torch.topk(score.amax(1), min(self.objects, score.shape[2]), dim=1)
@@ -73,7 +73,7 @@ class DetectionDecoder(nn.Module):
 
 
 def boxes_of(box: Tensor, size: tuple[int, int]) -> Tensor:
-    """The box that each cell would tell: (N, 4, h, w), x1, y1, x2, y2 in pixels of an image of ``size``."""
+    """Return each cell's box (N, 4, h, w): x1, y1, x2, y2 in pixels of an image of ``size``."""
     height, width = box.shape[2:]
     centre = box[:, :2] + grid(height, width, box.device)
     half = box[:, 2:] * 0.5
@@ -82,7 +82,7 @@ def boxes_of(box: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def grid(height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Each cell's column and row: (1, 2, h, w) float32."""
+    """Return each cell's column and row: (1, 2, h, w) float32."""
     rows, columns = torch.meshgrid(
         torch.arange(height, dtype=torch.float32, device=device),
         torch.arange(width, dtype=torch.float32, device=device),

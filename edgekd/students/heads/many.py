@@ -1,7 +1,7 @@
-"""A task's heads on one trunk, in the order of its spec.
+"""Heads of a task on one trunk, in the order of its spec.
 
-What speaks of the whole image looks at the trunk's last features; what has to say where, looks at the neck's map, at
-stride 4 where the trunk has such a stage.
+Heads for the whole image read the trunk's last features; dense heads read the neck's map, at stride 4 if the trunk has
+such a stage.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ _RAW: Mapping[HeadKind, tuple[str, ...]] = {
 
 @runtime_checkable
 class SharesTrunk(Protocol):
-    """A module that can tell which weights every head's answers depend on, the last ones."""
+    """Module that knows the last weights on which every head's outputs depend."""
 
     def shared_weights(self) -> Sequence[nn.Parameter]:
-        """A few: gradients are taken of them for each head."""
+        """Return few weights: gradients with respect to them are taken for each head."""
         ...
 
 
 def raw_names(head: HeadSpec) -> tuple[str, ...]:
-    """What a head's raw answers are called, in its module's order."""
+    """Return the names of a head's raw outputs, in its module's order."""
     return tuple(head.name + suffix for suffix in _RAW[head.kind])
 
 
 class Heads(nn.Module):
-    """Features of each stage, from ``strides`` (ascending) to raw answers by name."""
+    """Maps the features of each stage, with ``strides`` (ascending), to raw outputs by name."""
 
     def __init__(self, spec: TaskSpec, widths: Sequence[int], strides: Sequence[int]) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Heads(nn.Module):
         )
 
     def forward(self, stages: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Raw answers by name, head after head."""
+        """Return raw outputs by name, head after head."""
         merged = self.neck(stages[self.first :]) if self.neck is not None else None
         # the same mean twice is one value in a file, and would have two encodings
         last = stages[-1].mean((2, 3)) if self.pools_once else stages[-1]

@@ -1,6 +1,7 @@
-"""From a trunk's stages to one map with the resolution of the finest and the context of the coarsest.
+"""Neck: merges a trunk's stages into one map with the finest resolution.
 
-Top-down with lateral 1 x 1 convolutions (Lin et al. 2017, "Feature pyramid networks", arXiv 1612.03144), one level.
+Top-down with lateral 1 x 1 convolutions (FPN: Lin et al. 2017, "Feature pyramid networks", arXiv 1612.03144), one
+level.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ __all__ = ["Neck"]
 
 
 class Neck(nn.Module):
-    """Features of stages, finest first, each half as large as the one before, to (N, width, h, w) of the finest."""
+    """Maps features of stages, finest first, each half as large as the one before, to one map (N, width, h, w)."""
 
     def __init__(self, widths: Sequence[int], width: int) -> None:
         super().__init__()
@@ -26,7 +27,7 @@ class Neck(nn.Module):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, stages: Sequence[Tensor]) -> Tensor:
-        """The merged map."""
+        """Return the merged map."""
         merged: Tensor | None = None
         for lateral, norm, features in reversed(list(zip(self.lateral, self.lateral_norm, stages, strict=True))):
             here = norm(lateral(features))

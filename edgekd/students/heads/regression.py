@@ -1,7 +1,6 @@
-"""Numbers: told standardised by the same layers as classes, and brought to the label's own units in the graph.
+"""Regression head: standardised outputs, converted to the label's own units in the graph.
 
-Standardised, several numbers of different size share one encoding where they become integers; what brings them back
-stays in float.
+Standardised numbers of different size can share one encoding when quantized; the conversion stays in float.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ _FAR = -1e6  # deviations
 
 
 class RegressionDecoder(nn.Module):
-    """Standardised numbers (N, C) to numbers in the label's own units (N, C): ``raw * std + mean``."""
+    """Converts standardised numbers (N, C) to the label's own units (N, C): ``raw * std + mean``."""
 
     def __init__(self, head: HeadSpec) -> None:
         super().__init__()
         self.mean, self.std = head.mean, head.std
 
     def forward(self, raw: Tensor) -> tuple[Tensor]:
-        """One output."""
+        """Return the output."""
         # bounded where no answer ever is: a converter would else fold both factors into the layer before, for whose
         # own answer an integer file has the encoding
         std, mean = (torch.tensor([values], device=raw.device) for values in (self.std, self.mean))
@@ -32,5 +31,5 @@ class RegressionDecoder(nn.Module):
 
 
 def standardised(head: HeadSpec, numbers: Tensor) -> Tensor:
-    """Numbers (N, C) in the label's own units, as a student learns them. NaN stays NaN."""
+    """Standardise numbers (N, C) from the label's own units, as a student is trained on them. NaN stays NaN."""
     return (numbers - numbers.new_tensor(head.mean)) / numbers.new_tensor(head.std)

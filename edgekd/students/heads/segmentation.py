@@ -1,4 +1,4 @@
-"""A class for every pixel: logits at the neck's stride, brought up to the image in the graph."""
+"""Segmentation head: logits at the neck's stride, upsampled to the image in the graph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Segmentation", "SegmentationDecoder", "enlarged"]
 
 
 class Segmentation(nn.Module):
-    """(N, C, h, w) to logits (N, classes, h, w)."""
+    """Maps (N, C, h, w) to logits (N, classes, h, w)."""
 
     def __init__(self, head: HeadSpec, width: int) -> None:
         super().__init__()
@@ -22,14 +22,14 @@ class Segmentation(nn.Module):
         nn.init.zeros_(self.classes.bias)
 
     def forward(self, features: Tensor) -> tuple[Tensor]:
-        """One raw answer."""
+        """Return one raw output."""
         return (self.classes(features),)
 
 
 class SegmentationDecoder(nn.Module):
-    """Logits (N, classes, h, w) to the most likely class of every pixel of the image, uint8 (N, H, W).
+    """Converts logits (N, classes, h, w) to the most probable class of every pixel of the image, uint8 (N, H, W).
 
-    The maximum is taken over the last axis: two to four times faster in LiteRT and OpenVINO, and no slower elsewhere.
+    The maximum is over the last axis: two to four times faster in LiteRT and OpenVINO, and no slower elsewhere.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -37,12 +37,12 @@ class SegmentationDecoder(nn.Module):
         self.size = size
 
     def forward(self, logits: Tensor) -> tuple[Tensor]:
-        """One output."""
+        """Return the output."""
         return (enlarged(logits, self.size).permute(0, 2, 3, 1).argmax(3).to(torch.uint8),)
 
 
 def enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits (N, classes, h, w) at the image's size, bilinear."""
+    """Upsample logits (N, classes, h, w) to the image's size, bilinear."""
     if size[0] % logits.shape[2] or size[1] % logits.shape[3]:  # of a teacher; such a scale may end a pixel short
         return functional.interpolate(logits, size, mode="bilinear", align_corners=False)
     scale = (size[0] / logits.shape[2], size[1] / logits.shape[3])

@@ -1,1 +1,1 @@
-"""All archs of a space in one network, the distribution over them, and what each part of an arch costs."""
+"""Supernet: all archs of a space in one network, the choice probabilities, and block costs."""

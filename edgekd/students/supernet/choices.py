@@ -1,9 +1,9 @@
-"""The choice of an arch as something that can be trained: a distribution over the choices of every axis.
+"""Choice probabilities of a differentiable search: a trainable distribution over the choices of every axis.
 
-Axes are independent of each other; a conditional one has a distribution whether it exists or not. Training sees samples
-of the Gumbel-softmax (Jang et al. 2017, arXiv 1611.01144), as FBNet does (Wu et al. 2019, arXiv 1812.03443); costs see
-the distribution itself, whose expectation is exact. Both sharpen as the temperature goes down, until one arch has it
-all.
+Axes are independent; a conditional one has a distribution whether it exists or not. The training uses samples of the
+Gumbel-softmax (Jang et al. 2017, arXiv 1611.01144), as FBNet does (Wu et al. 2019, arXiv 1812.03443); costs use the
+distribution itself, whose expectation is exact. Both sharpen as the temperature decreases, until one arch has all the
+probability.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SOFTNESS = 0.2  # of a sample, at least: below it hardly any gradient is left
 
 
 class Choices(nn.Module):
-    """Logits, zero at first, for every choice of every axis."""
+    """Logits, initially zero, for every choice of every axis."""
 
     def __init__(self, axes: Sequence[Axis]) -> None:
         super().__init__()
@@ -33,15 +33,15 @@ class Choices(nn.Module):
 
     @property
     def logits(self) -> Mapping[str, nn.Parameter]:
-        """By axis; a name may have dots in it, which torch allows in no parameter's."""
+        """Logits by axis; a name may contain dots, which torch does not allow in a parameter's name."""
         return {axis.name: row for axis, row in zip(self.axes, self._rows, strict=True)}
 
     def probabilities(self, temperature: float = 1.0) -> dict[str, Tensor]:
-        """Of the choices of each axis: softmax(logits / temperature)."""
+        """Return the probabilities of each axis's choices: softmax(logits / temperature)."""
         return {name: torch.softmax(logits / temperature, 0) for name, logits in self.logits.items()}
 
     def sampled(self, temperature: float, generator: torch.Generator) -> dict[str, Tensor]:
-        """Weights near those of an arch drawn from ``probabilities(temperature)``, the nearer the lower it is.
+        """Return weights near one-hot for an arch drawn from ``probabilities(temperature)``, nearer if it is lower.
 
         Differentiable. ``generator`` is the CPU's.
         """
@@ -53,9 +53,9 @@ class Choices(nn.Module):
         return found
 
     def lean(self, costs: Sequence[Cost]) -> None:
-        """Become the most open distribution (in place) in which each cost's expectation is 1, or as near as there is.
+        """Set the distribution of highest entropy with each cost's expectation at 1, or as near as possible (in place).
 
-        Nothing random: gradient descent from where it is, a second at most.
+        Deterministic gradient descent from the current distribution, at most a second.
         """
         if not costs:
             return
@@ -71,27 +71,27 @@ class Choices(nn.Module):
             parameter.grad = None
 
     def mode(self) -> Arch:
-        """The most probable arch; of equals, the smaller choice."""
+        """Return the most probable arch; of equal choices the smaller."""
         return Space(axes=self.axes).arch(
             {axis.name: axis.choices[int(self.logits[axis.name].argmax())] for axis in self.axes}
         )
 
     def picks(self, arch: Arch) -> dict[str, Tensor]:
-        """All weight on one arch; on the first choice of an axis that does not exist in it."""
+        """Return one-hot weights of an arch; the first choice for an axis that does not exist in it."""
         found = {axis.name: torch.zeros(len(axis.choices)) for axis in self.axes}
         for name, rank in ranks_of(arch, self.axes).items():
             found[name][rank] = 1.0
         return found
 
     def open_bits(self, temperature: float = 1.0) -> float:
-        """Entropy of the distribution over choices, in bits: 0 where one arch has it all."""
+        """Return the entropy of the distribution over choices in bits: 0 if one arch has all the probability."""
         with torch.no_grad():
             rows = self.probabilities(temperature).values()
             return sum(float(-(row * row.clamp_min(1e-12).log()).sum()) for row in rows) / math.log(2.0)
 
 
 def expected(cost: Cost, probabilities: Mapping[str, Tensor]) -> Tensor:
-    """The expectation of a cost where each axis is drawn independently: a scalar, differentiable, exact."""
+    """Return the exact expectation of a cost if each axis is drawn independently: a scalar, differentiable."""
     total = next(iter(probabilities.values())).new_full((), cost.constant)
     for table in cost.tables:
         left = torch.as_tensor(table.values, dtype=total.dtype, device=total.device)

@@ -1,11 +1,11 @@
-"""Block costs derived from traced archs: tables over axes, found for any family whose axes are local.
+"""Block costs derived from traced archs: tables over axes, for any family whose axes are local.
 
-A part of a network (one kernel) depends on few axes: a convolution on the widths before and behind it. Which ones is
-found by moving one axis at a time. Then every combination of these is counted: choices that count alike are traced
+A part of a network (one kernel) depends on few axes: a convolution on the widths before and after it. These are found
+by changing one axis at a time. Then every combination of their choices is counted: choices with equal counts are traced
 once, and along an axis on which a part's sizes are a polynomial of second degree (widths: weights and multiply-adds are
 their products) three choices are traced and the others interpolated. Parts of the same axes are added up into one
-`Piece`, depthwise convolutions apart from the rest, for devices run them at other rates. A sample of the space is
-counted to check that the pieces add up exactly.
+`Piece`, depthwise convolutions separately, since devices run them at other rates. A sample of the space is counted to
+check that the block costs add up exactly.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _CHECKED = 16
 def derived_pieces(
     space: Space, parts: Callable[[Arch], Sequence[Part]], place: Callable[[Arch, str], str] = lambda _, name: name
 ) -> tuple[Piece, ...]:
-    """The pieces of all archs of a space.
+    """Return the block costs of all archs of a space.
 
-    ``parts`` traces an arch; ``place`` gives a module of it a name that is the same in every arch that has it. Raises
-    ConfigurationError where parts depend on so many axes at a time that there is no tracing all combinations, or where
-    the pieces do not add up.
+    ``parts`` traces an arch; ``place`` gives a module a name that is the same in every arch that has it. Raises
+    ConfigurationError if parts depend on so many axes together that not all combinations can be traced, or if the block
+    costs do not add up.
     """
     traced = _Traced(space, parts, place)
     merged: dict[tuple[bool, tuple[str, ...]], dict[str, Floats]] = {}
@@ -55,7 +55,7 @@ def derived_pieces(
 
 
 class _Key(NamedTuple):
-    """A part: the module that runs it, and which of its kernels it is."""
+    """Identity of a part: its module, and the number of the kernel in it."""
 
     module: str
     number: int
@@ -63,21 +63,21 @@ class _Key(NamedTuple):
 
 
 class _Along(NamedTuple):
-    """How the sizes of some parts are found along an axis: at these ranks, which stand for all."""
+    """Dependence of some parts' sizes on an axis: ranks to trace, and how they determine the others."""
 
     axis: Axis
     ranks: tuple[int, ...]
     alike: tuple[int, ...]  # for each choice the place in ``ranks`` of the one that counts alike; (): interpolated
 
     def spread(self) -> Floats:
-        """From values at ``ranks`` to values at all choices: (choices, ranks)."""
+        """Return the matrix (choices, ranks) from values at ``ranks`` to values at all choices."""
         if self.alike:
             return np.eye(len(self.ranks))[list(self.alike)]
         return _interpolation([float(choice) for choice in self.axis.choices], self.ranks)
 
 
 class _Traced:
-    """The sizes of each part of an arch: outputs, multiply-adds, elements moved, weights, 1. Each is traced once."""
+    """Sizes of each part of an arch: outputs, multiply-adds, elements moved, weights, 1. Each arch is traced once."""
 
     def __init__(
         self, space: Space, parts: Callable[[Arch], Sequence[Part]], place: Callable[[Arch, str], str]
@@ -88,7 +88,7 @@ class _Traced:
         self._known: dict[Arch, Mapping[_Key, Floats]] = {}
 
     def of(self, wanted: Mapping[str, Choice]) -> Mapping[_Key, Floats]:
-        """Of the arch with these choices."""
+        """Return the sizes of the arch with these choices."""
         arch = self.space.arch(wanted)
         if arch not in self._known:
             found: dict[_Key, Floats] = {}
@@ -106,7 +106,7 @@ _ABSENT = np.zeros(5)
 
 
 def _grids(traced: _Traced) -> dict[tuple[_Along, ...], list[_Key]]:
-    """For each part the axes it depends on; parts that are alike in this together."""
+    """Return, grouped, the parts that depend on the same axes in the same way."""
     lines: dict[_Key, dict[str, list[Floats]]] = {}  # at each reference: (choices, sizes) along each axis
     for reference in _references(traced):
         rows = {
@@ -132,7 +132,7 @@ def _grids(traced: _Traced) -> dict[tuple[_Along, ...], list[_Key]]:
 
 
 def _along(axis: Axis, lines: Floats) -> _Along | None:
-    """Along one axis, from a part's sizes (choices, sizes at all references); None where they are always the same."""
+    """Return the dependence on one axis, from a part's sizes (choices, sizes at all references); None if constant."""
     rows = [row.tobytes() for row in lines]
     ranks = tuple(dict.fromkeys(map(rows.index, rows)))
     if len(ranks) == 1:
@@ -146,7 +146,7 @@ def _along(axis: Axis, lines: Floats) -> _Along | None:
 
 
 def _interpolation(at: Sequence[float], ranks: Sequence[int]) -> Floats:
-    """Lagrange's: what the value at each of some ranks adds to those at all, (all, ranks)."""
+    """Return Lagrange interpolation weights (all, ranks) from values at some ranks to values at all."""
     columns = []
     for rank in ranks:
         others = [at[other] for other in ranks if other != rank]
@@ -155,9 +155,9 @@ def _interpolation(at: Sequence[float], ranks: Sequence[int]) -> Floats:
 
 
 def _references(traced: _Traced) -> Iterator[Mapping[str, Choice]]:
-    """The largest arch, and it with each other category; one of unequal axes, and it without what an axis decides on.
+    """Yield reference archs: the largest, also with each other category; an unequal one, also without optional axes.
 
-    In the largest, stages may be as wide as each other, which hides whose width a part goes by.
+    In the largest, stages may have equal widths, which hides the width that a part depends on.
     """
     unequal = {axis.name: axis.choices[-1 - place % len(axis.choices)] for place, axis in enumerate(traced.axes)}
     unequal |= {axis.name: axis.choices[-1] for axis in traced.axes if axis.categorical}
@@ -172,7 +172,7 @@ def _references(traced: _Traced) -> Iterator[Mapping[str, Choice]]:
 
 
 def _filled(traced: _Traced, along: Sequence[_Along], keys: Sequence[_Key]) -> dict[_Key, Floats]:
-    """The sizes of these parts, (choices of axis 1, of axis 2, ..., sizes)."""
+    """Return the sizes of these parts, (choices of axis 1, of axis 2, ..., sizes)."""
     shape = [len(one.ranks) for one in along]
     found = {key: np.zeros((*shape, len(_ABSENT))) for key in keys}
     for places in itertools.product(*map(range, shape)):
@@ -190,7 +190,7 @@ def _filled(traced: _Traced, along: Sequence[_Along], keys: Sequence[_Key]) -> d
 
 
 def _counts(sizes: Floats) -> dict[str, Floats]:
-    """As a `Piece` has them."""
+    """Return the counts in the form of a `Piece`."""
     outputs, macs, moved, weights, operators = np.moveaxis(sizes, -1, 0)
     found = {"macs": macs, "bytes": 4.0 * (moved + weights), "weights": weights, "operators": operators}
     for vector in _VECTORS:
@@ -199,7 +199,7 @@ def _counts(sizes: Floats) -> dict[str, Floats]:
 
 
 def _check(traced: _Traced, pieces: Sequence[Piece]) -> None:
-    """Raises ConfigurationError where the pieces of some arch are not what is counted of it."""
+    """Raise ConfigurationError if the block costs of a sampled arch differ from its counts."""
     for index in traced.space.indices(_CHECKED, seed=0):
         arch = traced.space.at(index)
         counted = _counts(np.array(list(traced.of(dict(arch.choices)).values())))

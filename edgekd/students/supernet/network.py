@@ -1,10 +1,10 @@
-"""All networks in stages of a space in one: the widest and deepest, with masks on channels and gates on blocks.
+"""Supernet of staged networks: the widest and deepest network, with masks on channels and gates on blocks.
 
 A width's mask keeps its first channels, so that all widths share their weights, and a mixture of widths costs one pass
-(Wan et al. 2020, "FBNetV2", arXiv 2004.05565, section 3.1). A block beyond the least depth adds its share of what it
-changes, as the depths that have it weigh. Blocks of several kinds are all computed, and mixed. Where a stage may be
-empty, logits are mixed of those behind each stage that may be the last. With all weight on one arch, masked channels
-are exactly zero after every layer, so the pass equals the arch's own.
+(Wan et al. 2020, "FBNetV2", arXiv 2004.05565, section 3.1). A block beyond the least depth adds its change in
+proportion to the weights of the depths that include it. Blocks of several kinds are all computed, and mixed. If a stage
+may be empty, the logits after each possible last stage are mixed. With all weight on one arch, masked channels are
+exactly zero after every layer, so the outputs equal the arch's own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Picks = Mapping[str, Tensor]
 
 
 class RelaxedNetwork(nn.Module):
-    """The largest network of the space; what it computes depends on ``picks``."""
+    """The largest network of the space with choice weights ``picks`` in its forward pass."""
 
     def __init__(self, space: Space, build: Callable[[Arch], Classifier]) -> None:
         """``build`` makes the network of an arch, in eval mode."""
@@ -59,7 +59,7 @@ class RelaxedNetwork(nn.Module):
                 self.register_buffer(f"last{stage}", _first(ends, ends[-1]), persistent=False)
 
     def forward(self, images: Tensor, picks: Picks) -> Tensor:
-        """(N, C, H, W) and weights of each axis' choices to logits (N, classes)."""
+        """Map images (N, C, H, W) and the weights of each axis's choices to logits (N, classes)."""
         network = self.network
         mask = _everywhere(picks["width1"] @ self.get_buffer("channels1"))
         features = network.stem(network.shrink(images)) * mask
@@ -81,7 +81,7 @@ class RelaxedNetwork(nn.Module):
         return torch.stack([*answers, left * last]).sum(0) if answers else last
 
     def extract(self, arch: Arch) -> Classifier:
-        """The arch with its share of the weights and statistics, in eval mode."""
+        """Return the arch with its part of the weights and statistics, in eval mode."""
         with torch.random.fork_rng(devices=[]):
             network = self._build(arch).eval()
         whole = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
@@ -115,7 +115,7 @@ class RelaxedNetwork(nn.Module):
         return last.out_channels // last.in_channels
 
     def _inside(self, stage: int, source: int) -> Tensor:
-        """Which inner channels a block of a stage has by expansion and by width before it, (expansions, widths, n)."""
+        """Return masks of a stage's inner channels by expansion and by width before it, (expansions, widths, n)."""
         expansions, widths = self._numbers(f"expansion{stage}"), self._widths[source - 1]
         sizes = [expansion * width for expansion in expansions for width in widths]
         return _first(sizes, sizes[-1]).reshape(len(expansions), len(widths), -1)
@@ -127,7 +127,7 @@ class RelaxedNetwork(nn.Module):
         return {f"{axis}{stage}": choice for stage in self._stages}
 
     def _answer(self, features: Tensor, stage: int, picks: Picks) -> Tensor:
-        """Logits where ``stage`` is the last."""
+        """Return logits with ``stage`` as the last."""
         head = self.network.head
         if self._widens_at_last:
             last, mask = self.network.get_submodule("last"), picks[f"width{stage}"] @ self.get_buffer(f"last{stage}")
@@ -139,7 +139,7 @@ class RelaxedNetwork(nn.Module):
     def _mixed(
         self, number: int, stage: int, first: bool, features: Tensor, before: Tensor, after: Tensor, picks: Picks
     ) -> Tensor:
-        """Block ``number`` of the largest network, of every kind as its stage's choice weighs them."""
+        """Run block ``number`` of the largest network, mixed over its stage's kinds of blocks."""
         blocks = [room.get_submodule(str(number)) for room in (*self.others.values(), self.network.blocks)]
         if isinstance(blocks[0], InvertedResidual):
             source = stage - 1 if first and stage > 1 else stage
@@ -153,18 +153,18 @@ class RelaxedNetwork(nn.Module):
 
 
 def _first(sizes: Sequence[int], most: int) -> Tensor:
-    """A row for each size: ones, then zeros, (sizes, most)."""
+    """Return a row for each size: ones, then zeros, (sizes, most)."""
     return (torch.arange(most) < torch.tensor(sizes)[:, None]).float()
 
 
 def _padded(features: Tensor, channels: int) -> Tensor:
-    """With zeros for channels that it lacks."""
+    """Append zero channels up to ``channels``."""
     missing = channels - features.shape[1]
     return F.pad(features, (0, 0, 0, 0, 0, missing)) if missing else features
 
 
 def _everywhere(share: Tensor) -> Tensor:
-    """(n,) as a factor of (N, n, H, W)."""
+    """Reshape (n,) to a factor of (N, n, H, W)."""
     return share[None, :, None, None]
 
 
@@ -182,7 +182,7 @@ def _masked(block: nn.Module, features: Tensor, before: Tensor, after: Tensor) -
 def _inverted(
     block: InvertedResidual, features: Tensor, picks: Tensor, inside: Tensor, expansions: Sequence[int], after: Tensor
 ) -> Tensor:
-    """``inside``: the share of each inner channel by expansion, (expansions, channels)."""
+    """Run an inverted residual. ``inside``: weight of each inner channel by expansion, (expansions, channels)."""
     inner = features
     if isinstance(block.widen, Widen):
         wide = [place for place, expansion in enumerate(expansions) if expansion > 1]

@@ -1,8 +1,8 @@
-"""What the parts of an arch cost, each a table over the few axes it depends on.
+"""Block costs: cost tables of an arch's parts over the few axes each depends on.
 
-A sum of such tables has an expectation that needs no sampling: where axes are drawn independently, a table's is the
-sum over its cells of probability times cost. So whatever is additive over parts (multiply-adds, bytes, or a latency
-fitted to them) is differentiable in the probabilities, exactly. Evidence kind: analytic.
+A sum of such tables has an exact expectation without sampling: if axes are drawn independently, a table's is the sum
+over its cells of probability times cost. So any cost that is additive over parts (multiply-adds, bytes, or a latency
+fitted to them) is differentiable in the probabilities. Evidence kind: analytic.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Table:
-    """A cost for every combination of choices of some axes, in their order: (choices of axis 1, of axis 2, ...).
+    """Cost for every combination of choices of some axes, in their order: (choices of axis 1, of axis 2, ...).
 
-    Where an axis does not exist, the cost is the same for all of its choices.
+    If an axis does not exist, the cost is the same for all of its choices.
     """
 
     axes: tuple[str, ...]
     values: Floats
 
     def at(self, ranks: Mapping[str, int]) -> float:
-        """The cell of one arch, by the ranks of its choices."""
+        """Return the cell of one arch, by the ranks of its choices."""
         return float(self.values[tuple(ranks[axis] for axis in self.axes)])
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of every arch, and what is counted of it at float32 and batch 1, as `edgekd.students.analysis` counts.
+    """Block cost: counts of a part of every arch at float32 and batch 1, as in `edgekd.students.analysis`.
 
     ``counts`` has the keys ``macs``, ``bytes`` (every operator's inputs, outputs and weights), ``weights`` (elements)
-    and ``operators``; all have one shape, the choices of ``axes``. A family may add others of its own, for the model of
-    latency to choose from.
+    and ``operators``; all have one shape, the choices of ``axes``. A family may add other counts, for the latency model
+    to choose from.
     """
 
     name: str
@@ -52,33 +52,33 @@ class Piece:
     counts: Mapping[str, Floats]
 
     def table(self, count: str) -> Table:
-        """One of the counts."""
+        """Return the table of one count."""
         return Table(self.axes, self.counts[count])
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A constant and tables: the cost of an arch is their sum."""
+    """Cost of an arch: the sum of a constant and of tables."""
 
     constant: float
     tables: tuple[Table, ...]
 
     @classmethod
     def counted(cls, pieces: Sequence[Piece], count: str, scale: float = 1.0) -> Cost:
-        """A count of all pieces, times ``scale``."""
+        """Return a count summed over all block costs, times ``scale``."""
         return cls(0.0, tuple(Table(piece.axes, scale * piece.counts[count]) for piece in pieces))
 
     def of(self, arch: Arch, axes: Sequence[Axis]) -> float:
-        """Of one arch of the space with these axes."""
+        """Return the cost of one arch of the space with these axes."""
         ranks = ranks_of(arch, axes)
         return self.constant + sum(table.at(ranks) for table in self.tables)
 
     def times(self, factor: float) -> Cost:
-        """Every cost that many times."""
+        """Return the cost multiplied by a factor."""
         return Cost(self.constant * factor, tuple(Table(table.axes, table.values * factor) for table in self.tables))
 
     def merged(self) -> Cost:
-        """The same, with one table for each set of axes."""
+        """Return the same cost with one table for each set of axes."""
         found: dict[tuple[str, ...], Floats] = {}
         for table in self.tables:
             found[table.axes] = found.get(table.axes, np.zeros(table.values.shape)) + table.values
@@ -86,6 +86,6 @@ class Cost:
 
 
 def ranks_of(arch: Arch, axes: Sequence[Axis]) -> dict[str, int]:
-    """The rank of an arch's choice on every axis; 0 on one that does not exist in it."""
+    """Return the rank of an arch's choice on every axis; 0 for an axis that does not exist in it."""
     picks = dict(arch.choices)
     return {axis.name: axis.choices.index(picks[axis.name]) if axis.name in picks else 0 for axis in axes}
