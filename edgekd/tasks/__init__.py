@@ -1,5 +1,5 @@
-"""Tasks: data, its four splits, and the metric. A task is a frozen record of its options; data is read when asked for.
+"""Tasks: data, its four splits, and the metric. A task is a frozen record of options; data is read on demand.
 
-Inputs stay in the raw units they came in (a `uint8` picture stays one); `InputSpec` says how a student sees them.
-Splits are disjoint by content and the same on every machine, because each sample's own hash decides where it goes.
+Inputs stay in raw units (a `uint8` picture stays one); `InputSpec` defines the normalisation for a student. Splits are
+disjoint by content and the same on every machine, because each sample's own hash decides its split.
 """

@@ -1,9 +1,9 @@
-"""What a task is: data, splits and a metric. Numpy only; torch comes in with training.
+"""Protocol of tasks: data, splits and a metric. Numpy only; torch is imported by training.
 
-Images are channel-first everywhere inside edgekd; `InputSpec` says how raw values become what a student sees.
+Images are channel-first everywhere inside edgekd; `InputSpec` defines how raw values are normalised for a student.
 
-A task asks one question or several. One classification head is the plain case: labels are whole numbers (N,), answers
-are logits (N, classes). Otherwise both are record arrays (N,) with a field a head or output (`rows.py` lays them out).
+A task has one head or several. One classification head is the plain case: labels are integers (N,), outputs are logits
+(N, classes). Otherwise both are record arrays (N,) with one field for each head or output (layout in `rows.py`).
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ Rows = NDArray[Any]
 
 
 class PictureSpec(Record):
-    """How a picture's file becomes a raw sample, by Pillow: turned, converted to a mode, brought to a size.
+    """Conversion of a picture file to a raw sample by Pillow: orientation, mode, size.
 
-    ``orientation: exif`` turns it as its EXIF tag says, ``stored`` leaves it. ``fit: crop`` takes the largest part in
-    the middle that has the size's aspect, ``stretch`` all of it. ``resampling`` is Pillow's filter of that name.
+    ``orientation: exif`` rotates by its EXIF tag, ``stored`` does not. ``fit: crop`` takes the largest centred part
+    with the size's aspect ratio, ``stretch`` all of it. ``resampling`` is Pillow's filter of that name.
     """
 
     size: tuple[PositiveInt, PositiveInt]  # height, width
@@ -70,15 +70,15 @@ class PictureSpec(Record):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of a raw sample: (C, H, W)."""
+        """Shape of a raw sample: (C, H, W)."""
         return (3 if self.mode == "RGB" else 1, *self.size)
 
 
 class SoundSpec(Record):
-    """How a WAV file becomes a raw sample: values of -1 to 1, as many as ``samples``.
+    """Conversion of a WAV file to a raw sample: ``samples`` values from -1 to 1.
 
-    A recording that is longer gives its middle part, one that is shorter has zeros on both sides. Of ``channels: 1``
-    those of the file are averaged. Files must have the sample rate (Hz).
+    A longer recording is cropped to its middle, a shorter one padded with zeros on both sides. ``channels: 1`` averages
+    the file's channels. Files must have the sample rate (Hz).
     """
 
     rate: PositiveInt
@@ -87,14 +87,14 @@ class SoundSpec(Record):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(C, T)."""
+        """Shape of a raw sample: (C, T)."""
         return (self.channels, self.samples)
 
 
 class TextSpec(Record):
-    """How a text becomes a raw sample: the ids of its tokens, by the ``tokenizer.json`` that a bundle has.
+    """Conversion of a text to a raw sample: token ids by the ``tokenizer.json`` in a bundle.
 
-    Ids are below ``vocabulary``; behind a short text comes the id ``padding``. ``tokenizer`` is the file's SHA-256.
+    Ids are below ``vocabulary``; a short text is padded with the id ``padding``. ``tokenizer`` is the file's SHA-256.
     """
 
     vocabulary: PositiveInt
@@ -103,11 +103,10 @@ class TextSpec(Record):
 
 
 class InputSpec(Record):
-    """One input, without its batch axis: an image (C, H, W), a signal (C, T) or the ids of a text's tokens (T,).
+    """Input without its batch axis: an image (C, H, W), a signal (C, T) or a text's token ids (T,).
 
-    Ids are what a student sees. Of images and signals it sees ``(raw - mean) / std``, per channel, in raw units.
-    `example` and `random` make what it sees; whatever traces, times or checks a module by calling it takes its input
-    from them.
+    A student gets token ids unchanged; of images and signals it gets ``(raw - mean) / std``, by channel, in raw units.
+    `example` and `random` make such inputs; all code that traces, times or checks a module by calling it uses them.
     """
 
     name: str = "image"
@@ -122,25 +121,25 @@ class InputSpec(Record):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As in `HeadSpec`."""
+        """Omit unused fields; see `HeadSpec`."""
         return _without(handler(self), "picture", "sound", "text")
 
     @property
     def is_image(self) -> bool:
-        """Whether a sample has channels, rows and columns."""
+        """True if a sample has channels, rows and columns."""
         return len(self.shape) == 3
 
     @property
     def axes(self) -> str:
-        """What a sample's axes are, in words."""
+        """Axes of a sample, in words."""
         return {1: "T" if self.text is not None else "C", 2: "C x T", 3: "C x H x W"}[len(self.shape)]
 
     def example(self, batch: int = 1) -> NDArray[Any]:
-        """Normalised zeros (batch, *shape), or ids."""
+        """Return normalised zeros (batch, *shape), or ids."""
         return np.zeros((batch, *self.shape), np.float32 if self.text is None else np.int32)
 
     def random(self, seed: int, batch: int = 1) -> NDArray[Any]:
-        """Normalised samples (batch, *shape), standard normal, or ids, any as often as another."""
+        """Return normalised samples (batch, *shape), standard normal, or uniform ids."""
         drawn = np.random.default_rng(seed)
         if self.text is not None:
             return drawn.integers(0, self.text.vocabulary, (batch, *self.shape), np.int32)
@@ -148,11 +147,11 @@ class InputSpec(Record):
 
 
 class HeadSpec(Record):
-    """One answer of a student: a class for the image or every pixel, objects with their boxes, labels, or numbers.
+    """Output of a student: a class for the image or every pixel, objects with boxes, labels, or numbers.
 
-    Of segmentation the background is a class like any other; of detection it is none. `multilabel` says of each of
-    ``classes`` labels whether it is there; `regression` tells ``classes`` numbers, which a student learns and answers
-    as ``(number - mean) / std`` (both in the label's own units), and an exported file in the label's own units.
+    In segmentation the background is a class like any other; in detection it is none. `multilabel` predicts for each of
+    ``classes`` labels whether it is present; `regression` predicts ``classes`` numbers, in a student as ``(number -
+    mean) / std`` (both in the label's own units), in an exported file in the label's own units.
     """
 
     name: str = "logits"
@@ -181,19 +180,19 @@ class HeadSpec(Record):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Left out where unused, so that a classification task keeps the digest it always had."""
+        """Omit unused fields, so that a classification task keeps its digest."""
         return _without(handler(self), "objects", "mean", "std", "invariant")
 
 
 class MetricSpec(Record):
-    """What a score means. More is better, everywhere: of an error rate, give what is right."""
+    """Metric of a score. Higher is always better: for an error rate, give the share that is right."""
 
     name: str = "top1"
     higher_is_better: Literal[True] = True
 
 
 class TaskSpec(Record):
-    """Everything a student, an exporter or a report needs to know about a task without touching its data."""
+    """Description of a task for students, exporters and reports, without its data."""
 
     name: str
     kind: str = "image-classification"
@@ -215,17 +214,17 @@ class TaskSpec(Record):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As in `HeadSpec`."""
+        """Omit unused fields; see `HeadSpec`."""
         return _without(handler(self), "more")
 
     @property
     def heads(self) -> tuple[HeadSpec, ...]:
-        """All of them, in the order of a student's answers."""
+        """All heads, in the order of a student's outputs."""
         return (self.head, *self.more)
 
     @property
     def plain(self) -> bool:
-        """Whether there is one classification head and nothing else: labels (N,), answers (N, classes)."""
+        """True for one classification head only: labels (N,), outputs (N, classes)."""
         return not self.more and self.head.kind == "classification"
 
 
@@ -235,7 +234,7 @@ def _without(fields: dict[str, Any], *names: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Split:
-    """Samples of one part of the data. ``digest`` covers inputs and labels, in order."""
+    """Samples of one split. ``digest`` covers inputs and labels, in order."""
 
     name: SplitName
     inputs: NDArray[np.generic]  # (N, C, H, W), raw values in raw_dtype
@@ -247,10 +246,10 @@ class Split:
 
 
 class SplitSizes(Record):
-    """How many samples each split has. ``calibrated_on``: where calibration samples come from, if from another split.
+    """Number of samples in each split. ``calibrated_on``: the split that calibration samples come from, if any.
 
-    Calibration samples taken from training are training samples too; those taken from validation are not validated on.
-    ``validated_on``: the split that validation samples were carved out of, and are no part of any more.
+    Calibration samples from training are training samples too; those from validation are excluded from it.
+    ``validated_on``: the split that validation samples were taken out of.
     """
 
     train: NonNegativeInt
@@ -261,7 +260,7 @@ class SplitSizes(Record):
     validated_on: Literal["train"] | None = None
 
     def __str__(self) -> str:
-        """``624 train · 96 validation · 240 test · 128 calibration (of train)``."""
+        """Format as ``624 train · 96 validation · 240 test · 128 calibration (of train)``."""
         parts = [f"{self.train:,} train", f"{self.validation:,} validation"]
         if self.test is not None:
             parts.append(f"{self.test:,} test")
@@ -270,7 +269,7 @@ class SplitSizes(Record):
 
 
 class Score(Record):
-    """A metric's value over some samples. ``correct`` is kept, so that two models can be compared in pairs."""
+    """Value of a metric over some samples. ``correct`` is kept for paired comparison of two models."""
 
     metric: str
     value: float
@@ -282,51 +281,51 @@ class Score(Record):
 
 @runtime_checkable
 class CountedTask(Protocol):
-    """A task that knows how large its splits are without giving the test split away."""
+    """Task that knows its split sizes without revealing the test split."""
 
     @property
     def sizes(self) -> SplitSizes:
-        """How many samples each split has."""
+        """Number of samples in each split."""
         ...
 
 
 @runtime_checkable
 class PreparableTask(Protocol):
-    """A task whose data has to be made ready once, which may take long: pictures are decoded."""
+    """Task whose data needs a preparation once, which may take long: decoding of pictures."""
 
     what: ClassVar[str]  # what the data are: ``pictures``
 
     def prepare(self, progress: Callable[[int, int, str], None], stop: Callable[[], bool]) -> str:
-        """Make it ready, or find it so, and say in a line what is there. ``progress(done, total, note)`` as it goes.
+        """Prepare the data if needed, and describe it in one line. ``progress(done, total, note)`` is called meanwhile.
 
-        Raises Interrupted when ``stop()``: called again it goes on from there.
+        Raises Interrupted when ``stop()``; a second call resumes.
         """
         ...
 
 
 @runtime_checkable
 class Shipping(Protocol):
-    """A task whose raw samples are made by files that have to be in a bundle, such as a tokenizer's."""
+    """Task whose preprocessing needs files that a bundle must contain, such as a tokenizer's."""
 
     def shipped(self) -> Mapping[str, bytes]:
-        """Each file's name and content."""
+        """Return name and content of each file."""
         ...
 
 
 @runtime_checkable
 class OfFiles(Protocol):
-    """A task whose samples are files."""
+    """Task whose samples are files."""
 
     def split_list(self) -> str:
-        """Which file is in which split: a CSV of path, label, split."""
+        """Return the split of each file: a CSV of path, label, split."""
         ...
 
 
 class Task(Protocol):
     """Data, splits and metric.
 
-    Splits are disjoint by content, but for calibration, which may be a part of training. ``test`` is read for the
-    certificate alone.
+    Splits are disjoint by content, except calibration, which may be a part of training. ``test`` is used for the
+    certificate only.
     """
 
     @property
@@ -335,19 +334,19 @@ class Task(Protocol):
         ...
 
     def split(self, name: SplitName) -> Split:
-        """One part of the data. The same on every machine."""
+        """Return one split, the same on every machine."""
         ...
 
     def score(self, outputs: Rows, labels: Rows) -> Score:
-        """Score answers against labels, (N, classes) and (N,) of a plain task.
+        """Score outputs against labels, (N, classes) and (N,) for a plain task.
 
-        Raises ValueError on shapes that don't match.
+        Raises ValueError if shapes don't match.
         """
         ...
 
 
 def sizes_of(task: Task) -> SplitSizes:
-    """How many samples each split has; of test only where the task counts it without giving it away."""
+    """Return the number of samples in each split; of test only if the task counts it without revealing it."""
     if isinstance(task, CountedTask):
         return task.sizes
     return SplitSizes(

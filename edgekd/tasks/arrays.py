@@ -1,4 +1,4 @@
-"""From a person's arrays to labelled images: layout found, types and labels checked, every problem named."""
+"""Conversion of a person's arrays to labelled images: detects the layout, checks types and labels."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _HIGHEST = np.iinfo(np.int64).max  # of uint64 labels, 2^64 - 1 is a common mark
 
 
 def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where: str) -> LabelledImages:
-    """Images (N, C, H, W) or signals (N, C, T), a view of ``inputs`` where its bytes are in this machine's order.
+    """Return images (N, C, H, W) or signals (N, C, T), a view of ``inputs`` if its byte order is this machine's.
 
-    Labels are int64, or records (`vectors`) of (N, C).
+    Labels are int64, or records (`vectors`) for (N, C).
 
-    Raises ConfigurationError unless inputs are uint8 or finite float32 (N, H, W), (N, H, W, C) or (N, C, H, W) and
-    labels are whole numbers (N,) from 0, or whole numbers 0 and 1 or floats (N, C). Signals, which `layout` names, are
-    (N, T), (N, C, T) or (N, T, C).
+    Raises ConfigurationError unless inputs are uint8 or finite float32 (N, H, W), (N, H, W, C) or (N, C, H, W), and
+    labels are integers (N,) from 0, or integers 0 and 1 or floats (N, C). Signals, selected by `layout`, are (N, T),
+    (N, C, T) or (N, T, C).
     """
     if inputs.dtype.newbyteorder("=") not in (np.dtype(np.uint8), np.dtype(np.float32)):
         raise _wrong(where, f"samples are {inputs.dtype} {inputs.shape}", _remedy_of_type(inputs))
@@ -62,7 +62,7 @@ def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where:
 
 
 def _signals(inputs: NDArray[Any], last: bool, where: str) -> NDArray[Any]:
-    """Signals (N, C, T). Raises ConfigurationError where arrays have other axes."""
+    """Return signals (N, C, T). Raises ConfigurationError for arrays with other axes."""
     if inputs.ndim not in (2, 3):
         raise _wrong(where, f"signals are {inputs.shape}", "(N, T), (N, C, T) or (N, T, C) expected")
     if inputs.ndim == 2:
@@ -71,7 +71,7 @@ def _signals(inputs: NDArray[Any], last: bool, where: str) -> NDArray[Any]:
 
 
 def layout_of(inputs: NDArray[Any], layout: Layout, where: str) -> Literal["nchw", "nhwc"]:
-    """Where the channels of (N, ., ., .) images are. Raises ConfigurationError where that can't be told."""
+    """Return the layout of images (N, ., ., .). Raises ConfigurationError if it is ambiguous."""
     if inputs.ndim != 4:
         raise _wrong(where, f"images are {inputs.shape}", "(N, H, W, C), (N, C, H, W) or (N, H, W) expected")
     if layout == "nchw" or layout == "nhwc":  # as a type checker reads it
@@ -85,7 +85,7 @@ def layout_of(inputs: NDArray[Any], layout: Layout, where: str) -> Literal["nchw
 
 
 def _remedy_of_type(inputs: NDArray[Any]) -> str:
-    """What to do about samples that are neither uint8 nor float32."""
+    """Return the remedy for samples that are neither uint8 nor float32."""
     if np.issubdtype(inputs.dtype, np.integer) and inputs.dtype.itemsize >= 4 and inputs.ndim == 2:
         return "whole numbers (N, T) are tokens, and texts are not supported yet: pictures and signals are"
     if inputs.dtype.newbyteorder("=") == np.int16:

@@ -1,4 +1,4 @@
-"""Stretches of a large array that are read one after the other, bounded in bytes and not in samples."""
+"""Blocks of a large array for sequential reading, of bounded size in bytes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _BYTES = 4 * 1024**2  # as float64 or int64 eight times as much
 
 
 def blocks(array: NDArray[np.generic], sample_bytes: int | None = None) -> Iterator[slice]:
-    """Slices of the first axis that cover it in order: 4 MiB each, a sample at least. What was read is let go of.
+    """Yield slices that cover the first axis in order: 4 MiB each, at least one sample. Pages read are released.
 
-    ``sample_bytes`` is for arrays that stand for samples of another size: indices of them.
+    ``sample_bytes`` is for arrays that stand for samples of another size, such as their indices.
     """
     count = len(array)
     size = array[:1].nbytes if sample_bytes is None else sample_bytes

@@ -1,4 +1,4 @@
-"""Files in a folder for each class, pictures or recordings, and the parts these lie in: train, test, validation."""
+"""Class folders: a folder of pictures or recordings for each class, possibly in train, test and validation folders."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PART_NAMES: Mapping[str, Part] = {
 
 
 def find_classes(root: Path, suffixes: Sequence[str], what: str) -> Found:
-    """The files of each class in ``root``, or in its folders ``train``, ``test`` and ``val``, where these are there.
+    """Find the files of each class in ``root``, or in its folders ``train``, ``test`` and ``val`` if they exist.
 
-    ``what`` are the files called in messages: ``pictures``. Raises ConfigurationError where they aren't laid out so.
+    ``what`` is the word for the files in messages: ``pictures``. Raises ConfigurationError for another layout.
     """
     places = _places(root)
     parts, ignored = dict[Part, list[tuple[Path, str]]](), len(_others(root))
@@ -42,7 +42,7 @@ def find_classes(root: Path, suffixes: Sequence[str], what: str) -> Found:
 
 
 def _places(root: Path) -> Mapping[Part, Path]:
-    """The folder of each part. Raises ConfigurationError where a folder may be a part or a class."""
+    """Return the folder of each part. Raises ConfigurationError if a folder may be a part or a class."""
     inside = _folders(root)
     named = [name for name in inside if name.lower() in PART_NAMES]
     whole = [name for name in named if _folders(inside[name])]  # a folder of pictures alone is a class
@@ -63,7 +63,7 @@ def _places(root: Path) -> Mapping[Part, Path]:
 
 
 def _of_classes(folder: Path, suffixes: Sequence[str], what: str) -> tuple[list[tuple[Path, str]], int]:
-    """Files of the class folders in a folder, and how many others are there."""
+    """Return the files of the class folders in a folder, and the number of other files."""
     classes, files, ignored = _folders(folder), list[tuple[Path, str]](), 0
     if len(classes) < 2:
         only = f"one folder, `{next(iter(classes))}`" if classes else "no folders"
@@ -87,7 +87,7 @@ def _of_classes(folder: Path, suffixes: Sequence[str], what: str) -> tuple[list[
 
 
 def _raised(error: OSError) -> None:
-    """For `os.walk`, which passes over folders that can't be listed. Raises ConfigurationError."""
+    """Raise ConfigurationError; for `os.walk`, which skips folders that can't be listed."""
     raise ConfigurationError.one(f"{error.filename} can't be listed: {error.strerror}", "check its permissions")
 
 

@@ -1,4 +1,4 @@
-"""Rows of a CSV file whose first line names the columns."""
+"""Rows of a CSV file with a header line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["csv_rows"]
 
 
 def csv_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows by the columns' names in lower case, with their lines; what is missing at a row's end is empty.
+    """Yield line number and row by lower-case column name; missing fields at a row's end are empty.
 
-    Raises ConfigurationError on what is no CSV file, or lacks one of the columns ``needed``.
+    Raises ConfigurationError for a file that is not CSV, or lacks one of the columns ``needed``.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:

@@ -1,7 +1,7 @@
-"""`digits`: 1,797 handwritten digits of 8 x 8 pixels, 0..16, which scikit-learn brings along (Alpaydin & Kaynak 1998).
+"""`digits`: 1,797 handwritten digits of 8 x 8 pixels, 0..16, included in scikit-learn (Alpaydin & Kaynak 1998).
 
-Small enough that a whole search on it takes minutes. About 360 samples are test, 270
-validation; 128 of the others are calibration too.
+Small enough that a whole search on it takes minutes. About 360 samples are test, 270 validation; 128 of the others are
+calibration too.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ class Digits(Record):
 
     @property
     def sizes(self) -> SplitSizes:
-        """How many samples each split has."""
+        """Number of samples in each split."""
         return self._data.sizes
 
     def split(self, name: SplitName) -> Split:
-        """One part of the data. The same on every machine."""
+        """Return one split, the same on every machine."""
         return self._data.split(name)
 
     def score(self, outputs: NDArray[np.floating], labels: NDArray[np.int64]) -> Score:
-        """Top-1 of outputs (N, 10). Raises ValueError on shapes that don't match."""
+        """Return top-1 of outputs (N, 10). Raises ValueError if shapes don't match."""
         return top1(outputs, labels)
 
     @property

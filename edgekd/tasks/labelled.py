@@ -1,9 +1,9 @@
-"""Labelled images carved into the four splits: what every classification task rests on.
+"""Splits of labelled images: the base of all classification tasks.
 
-Validation is carved out of the training images unless the data brings its own. Calibration images are training images
-and stay among them: quantization ranges need no held-out data. Training images that are also in validation or test are
-left out. Of the test images only their hashes are kept until somebody asks for that split. Where there are no training
-images at all, which is what the stage `data-free` is for, calibration is carved out of the validation images.
+Validation is carved out of the training images unless the data has its own. Calibration images are training images and
+stay among them: quantization ranges need no held-out data. Training images that are also in validation or test are left
+out. Of the test images only hashes are kept until that split is requested. If there are no training images, which is
+the case for the stage `data-free`, calibration is carved out of the validation images.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LEAST_VALIDATED = 20  # without training images: half of them may become calibr
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Inputs (N, C, H, W), raw and in any memory order, with labels (N,), which may be records (`rows`)."""
+    """Inputs (N, C, H, W), raw and in any memory order, with labels (N,), possibly records (`rows`)."""
 
     inputs: NDArray[np.generic]
     labels: Rows
@@ -40,25 +40,25 @@ class LabelledImages:
 
     @cached_property
     def keys(self) -> NDArray[np.uint64]:
-        """A hash of each sample's content: equal samples have equal keys."""
+        """Hash of each sample's content: equal samples have equal keys."""
         return content_keys(self.inputs)
 
     @property
     def own_keys(self) -> NDArray[np.uint64]:
-        """Keys by which calibration is carved out of training; where samples belong together, `keys` are of all."""
+        """Keys by which calibration is carved out of training; `keys` are equal for samples that must stay together."""
         return self.keys
 
     @cached_property
     def digest(self) -> Digest:
-        """Of inputs and labels, in order."""
+        """Digest of inputs and labels, in order."""
         return digest_arrays(self.inputs, self.labels)
 
     def moments(self, per_channel: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation, as `statistics` gives them."""
+        """Return mean and standard deviation; see `statistics`."""
         return statistics(self.inputs, per_channel)
 
     def take(self, indices: NDArray[np.int64]) -> LabelledImages:
-        """Some samples, channel-first: a view where they lie one behind the other, else a copy."""
+        """Return some samples, channel-first: a view if they are contiguous, else a copy."""
         return LabelledImages(self._inputs_of(indices), self.labels[indices])
 
     def _inputs_of(self, indices: NDArray[np.int64]) -> NDArray[np.generic]:
@@ -70,7 +70,7 @@ class LabelledImages:
 
 
 class _TestFacts(NamedTuple):
-    """All that is kept of the test images before their split is asked for."""
+    """Facts kept of the test images before their split is requested."""
 
     keys: NDArray[np.uint64]
     digest: Digest
@@ -80,7 +80,7 @@ class _TestFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class CarvedImages:
-    """The four splits. ``test`` is called for its hashes, and again each time the test split is asked for."""
+    """The four splits. ``test`` is called for its hashes, and again each time the test split is requested."""
 
     what: str  # what the data is called in messages
     train: LabelledImages | None  # None: nobody has them, and there is validation
@@ -91,7 +91,7 @@ class CarvedImages:
     train_limit: int | None = None
 
     def split(self, name: SplitName) -> Split:
-        """One part, channel-first. Raises ConfigurationError where the data leaves it without a sample."""
+        """Return one split, channel-first. Raises ConfigurationError if it has no samples."""
         if name == "test":
             images = self.test()
             return _split(name, images.take(np.arange(len(images))))
@@ -104,12 +104,12 @@ class CarvedImages:
 
     @property
     def described(self) -> LabelledImages:
-        """What tells shape, range and labels: the training images, or those of calibration where there are none."""
+        """Images that define shape, range and labels: training, or calibration if there are no training images."""
         return self._parts["calibration" if self.train is None else "train"]
 
     @property
     def sizes(self) -> SplitSizes:
-        """How many samples each split has."""
+        """Number of samples in each split."""
         counts = {name: len(part) for name, part in self._parts.items()}
         return SplitSizes(
             train=counts["train"],
@@ -122,7 +122,7 @@ class CarvedImages:
 
     @property
     def highest_test_label(self) -> int:
-        """The largest label of the test split."""
+        """Largest label of the test split."""
         return self._test.highest_label
 
     @cached_property
@@ -178,7 +178,7 @@ class CarvedImages:
 
 
 def _strata(labels: Rows) -> NDArray[np.int64]:
-    """What is to have the same shares in every part: classes of the whole image, where there are any."""
+    """Return the strata of a stratified split: classes of the whole image, if there are any."""
     if labels.dtype.names is None:
         return labels
     of_image = [name for name in labels.dtype.names if labels[name].ndim == 1]
@@ -186,9 +186,9 @@ def _strata(labels: Rows) -> NDArray[np.int64]:
 
 
 def statistics(inputs: NDArray[np.generic], per_channel: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of raw inputs (N, C, H, W): one value, or one a channel; six significant digits.
+    """Return mean and standard deviation of raw inputs (N, C, H, W): one value or one for each channel, six digits.
 
-    Rounded so that two machines which add in another order still agree.
+    Rounded so that two machines which add in another order agree.
     """
     channels = [inputs[:, c] for c in range(inputs.shape[1])] if per_channel else [inputs]
     pairs = [_moments(channel) for channel in channels]
@@ -197,7 +197,7 @@ def statistics(inputs: NDArray[np.generic], per_channel: bool) -> tuple[tuple[fl
 
 
 def rounded(values: Iterable[float]) -> tuple[float, ...]:
-    """Six significant digits of each."""
+    """Round to six significant digits."""
     return tuple(float(f"{value:.6g}") for value in values)
 
 

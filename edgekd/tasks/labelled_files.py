@@ -1,8 +1,8 @@
-"""Files with a class each, pictures or recordings: what the readers of folders and lists share.
+"""Base of tasks of files with one class each (pictures, recordings), from folders or lists.
 
-Files are decoded once to a file in the cache (`sample_store`) and mapped from there, so that they may be more than fits
-into memory. Which file goes to which split is decided by its content; of those that end as the same sample, the ones in
-test stay there, then those in validation.
+Files are decoded once to a file in the cache (`sample_store`) and memory-mapped, so that they may exceed memory. A
+file's content decides its split; of files that decode to the same sample, those in test stay there, then those in
+validation.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 class Found(NamedTuple):
-    """Files of each part that the source has, with the names of their classes."""
+    """Files of each part of the source, with the names of their classes."""
 
     parts: Mapping[Part, Sequence[tuple[Path, str]]]
     ignored: int  # files of other kinds by their names
@@ -46,22 +46,22 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredSamples(LabelledImages):
-    """Labelled samples of which hashes and sums are known: `stored_samples` says what ``facts`` are."""
+    """Labelled samples with known hashes and sums (``facts``, see `stored_samples`)."""
 
     facts: NDArray[np.void]
 
     @cached_property
     def keys(self) -> NDArray[np.uint64]:
-        """As `LabelledImages.keys`."""
+        """See `LabelledImages.keys`."""
         return np.asarray(self.facts["pixels"][:, 0], np.uint64)
 
     @cached_property
     def digest(self) -> Digest:
-        """Of shape, values and labels, in order."""
+        """Digest of shape, values and labels, in order."""
         return digest_arrays(np.asarray(self.inputs.shape), self.facts["pixels"], self.labels)
 
     def moments(self, per_channel: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """As `LabelledImages.moments`, exactly, from the sums."""
+        """Return exact moments from the sums; see `LabelledImages.moments`."""
         count = self.inputs.size // (self.inputs.shape[1] if per_channel else 1)
         axes = 0 if per_channel else None
         totals = [np.atleast_1d(self.facts[name].sum(axes)).tolist() for name in ("sum", "squares")]
@@ -72,15 +72,15 @@ class StoredSamples(LabelledImages):
         return rounded(total / count for total in totals[0]), rounded(variance**0.5 for variance in variances)
 
     def take(self, indices: NDArray[np.int64]) -> StoredSamples:
-        """As `LabelledImages.take`."""
+        """Return some samples; see `LabelledImages.take`."""
         return StoredSamples(self._inputs_of(indices), self.labels[indices], self.facts[indices])
 
 
 class LabelledFiles(Images):
-    """Options shared by tasks of files with a class each.
+    """Options shared by tasks of files with one class each.
 
-    ``test`` and ``validation`` are the shares carved out where the source has no such part. ``labels`` puts the classes
-    in another order than that of their names.
+    ``test`` and ``validation`` are the shares carved out if the source has no such part. ``labels`` sets an order of
+    classes other than alphabetical.
     """
 
     what: ClassVar[str] = "pictures"
@@ -94,22 +94,25 @@ class LabelledFiles(Images):
 
     @abstractmethod
     def _list(self) -> Found:
-        """Find the files. Raises ConfigurationError where they aren't laid out as expected."""
+        """Find the files. Raises ConfigurationError for an unexpected layout."""
 
     @abstractmethod
     def _origin(self) -> Path:
-        """The folder or file that says which files there are."""
+        """Return the folder or file that lists the files."""
 
     @abstractmethod
     def _look(self, data: bytes, path: Path) -> Any:
-        """What has to be known of all files before the first is decoded. Raises ConfigurationError with the path."""
+        """Return facts that are needed of all files before the first is decoded.
+
+        Raises ConfigurationError with the path.
+        """
 
     @abstractmethod
     def _decoder_for(self, looks: Sequence[Any]) -> SampleDecoder:
-        """How files become samples, by what `_look` found in each. Raises ConfigurationError where they differ."""
+        """Return the decoder, given what `_look` found in each file. Raises ConfigurationError if they differ."""
 
     def prepare(self, progress: Progress, stop: Callable[[], bool]) -> str:
-        """Decode what isn't decoded yet, and say what there is. Raises as `stored_samples` does."""
+        """Decode files that are not decoded yet, and describe the data. Raises like `stored_samples`."""
         read, found = self._ready(progress, stop), self.listed()
         size = sum(images.inputs.nbytes for images in read.values())
         ignored = f"; {found.ignored:,} other files ignored" if found.ignored else ""
@@ -117,7 +120,7 @@ class LabelledFiles(Images):
         return f"{count:,} {self.what} of {len(self._names())} classes, {format_bytes(size)} in {self._folder}{ignored}"
 
     def split_list(self) -> str:
-        """Which file is in which split: path, label, split. Of pictures, the task `image-csv` reads it."""
+        """Return a CSV of path, label and split of each file. For pictures, the task `image-csv` reads it."""
         self._ready(_silent, _never)
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
@@ -126,7 +129,7 @@ class LabelledFiles(Images):
         return text.getvalue()
 
     def listed(self) -> Found:
-        """The files, none of them read. Raises ConfigurationError where they aren't laid out as expected."""
+        """List the files without reading them. Raises ConfigurationError for an unexpected layout."""
         if self._found is None:
             self._found = self._list()
         return self._found
@@ -135,7 +138,7 @@ class LabelledFiles(Images):
         return self.labels or class_order({name for files in self.listed().parts.values() for _, name in files})
 
     def _decoded(self) -> SampleDecoder:
-        """How files became samples."""
+        """Return the decoder that was used."""
         self._ready(_silent, _never)
         assert self._decoder is not None
         return self._decoder
@@ -153,7 +156,7 @@ class LabelledFiles(Images):
         )
 
     def _ready(self, progress: Progress, stop: Callable[[], bool]) -> dict[Part, StoredSamples]:
-        """The three parts, each in one stretch of the file, so that none has to be copied."""
+        """Return the three parts, each contiguous in the file, so that none has to be copied."""
         if self._read is not None:
             return self._read
         found, names = self.listed().parts, self._names()
@@ -193,10 +196,10 @@ def parted(
     source: str,
     what: str,
 ) -> dict[Part, NDArray[np.int64]]:
-    """Indices of each part; what the source lacks is carved out of its training samples.
+    """Return the indices of each part; missing parts are carved out of the source's training samples.
 
-    ``test`` and ``validation`` are the shares of that. Samples with one key are never parted by it. Raises
-    ConfigurationError where a part has no sample.
+    ``test`` and ``validation`` are their shares. Samples with one key stay together. Raises ConfigurationError if a
+    part has no samples.
     """
     parts = {part: np.flatnonzero(np.asarray(named) == part) for part in PARTS}
     train = parts["train"]
@@ -219,13 +222,13 @@ def parted(
 
 
 def class_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of classes as they are numbered: by their letters, or as numbers where all are."""
+    """Return class names in order: alphabetical, or numeric if all are numbers."""
     listed = sorted(names)
     return tuple(sorted(listed, key=int) if all(name.isdecimal() for name in listed) else listed)
 
 
 def _silent(_done: int, _total: int, _note: str) -> None:
-    """Where nobody watches."""
+    """Ignore progress."""
 
 
 def _never() -> bool:

@@ -1,6 +1,6 @@
-"""Arrays in files, read through the system's cache: a training set may be larger than memory.
+"""Memory-mapped arrays in files: a training set may be larger than memory.
 
-A page that was read counts as this process's memory until it is let go of (`release`); the system keeps it while it has
+A page that was read counts as this process's memory until it is released (`release`); the system keeps it while it has
 room, so reading it again costs little.
 """
 
@@ -30,22 +30,22 @@ _open: WeakSet[mmap.mmap] = WeakSet()
 
 
 def map_array(file: Path | IO[bytes], dtype: DTypeLike, shape: Sequence[int], offset: int = 0) -> NDArray[Any]:
-    """An array where it lies in a file, read-only."""
+    """Map an array in a file, read-only."""
     array = np.memmap(file, dtype, mode="r", offset=offset, shape=tuple(shape))
     _open.add(cast(Any, array)._mmap)
     return array
 
 
 def release() -> None:
-    """Let go of what was read of all mapped arrays. For the end of each step of a pass over a large one."""
+    """Release the pages of all mapped arrays. Call it after each step of a pass over a large one."""
     for each in list(_open):
         each.madvise(mmap.MADV_DONTNEED)
 
 
 def gathered(parts: Iterable[NDArray[Any]], dtype: DTypeLike, shape: Sequence[int]) -> NDArray[Any]:
-    """Parts as one array of ``shape``: in memory up to 256 MiB, above it in a file without a name, gone with the array.
+    """Concatenate parts to ``shape``: in memory up to 256 MiB, else in an unnamed file deleted with the array.
 
-    Raises MissingError where the disk has no room.
+    Raises MissingError if the disk is too small.
     """
     size, done = math.prod(shape) * np.dtype(dtype).itemsize, 0
     if size <= _IN_MEMORY:
@@ -65,7 +65,7 @@ def gathered(parts: Iterable[NDArray[Any]], dtype: DTypeLike, shape: Sequence[in
 
 
 def require_room(folder: Path, size: int) -> None:
-    """Raises MissingError where a folder's disk has no room for so many bytes of samples."""
+    """Raise MissingError if a folder's disk has no room for so many bytes of samples."""
     free = shutil.disk_usage(folder).free
     if size > free:
         raise MissingError(

@@ -1,4 +1,4 @@
-"""Arrays of a .npz file, mapped into memory where they are stored uncompressed (``numpy.savez``). Never pickle."""
+"""Arrays of a .npz file, memory-mapped if they are stored uncompressed (``numpy.savez``). Never pickle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BLOCK = 16 * 1024**2
 
 
 def array_names(path: Path) -> Sequence[str]:
-    """Names of the arrays in a file. Raises ConfigurationError on a file that isn't a .npz."""
+    """Return the names of the arrays in a file. Raises ConfigurationError for a file that isn't a .npz."""
     try:
         with ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
@@ -31,7 +31,7 @@ def array_names(path: Path) -> Sequence[str]:
 
 
 def read_array(path: Path, name: str) -> NDArray[Any]:
-    """One array, read-only. Raises UnknownName where it isn't there, ConfigurationError where it is damaged."""
+    """Return one array, read-only. Raises UnknownName if it is missing, ConfigurationError if it is damaged."""
     names = array_names(path)
     if name not in names:
         raise UnknownName("array", name, names, remedy=f"in {path}")
@@ -48,7 +48,7 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
 
 
 def _mapped(path: Path, name: str) -> NDArray[Any] | None:
-    """The array where it lies in the file, or None where it is compressed or of a kind that can't be mapped."""
+    """Return the array mapped from the file, or None if it is compressed or of a type that can't be mapped."""
     with ZipFile(path) as archive:
         info = archive.getinfo(f"{name}.npy")
         if info.compress_type != ZIP_STORED:
@@ -77,7 +77,7 @@ def _mapped(path: Path, name: str) -> NDArray[Any] | None:
 
 @cache
 def _check_sum(path: Path, member: str, _changed_ns: int, _size: int) -> None:
-    """Read a member once for the zip's checksum, which a mapped array is never held against. Raises BadZipFile."""
+    """Verify a member's zip checksum once, since mapping doesn't check it. Raises BadZipFile."""
     with ZipFile(path) as archive, archive.open(member) as stream:
         while stream.read(_BLOCK):
             pass

@@ -1,4 +1,4 @@
-"""One head of a task as a task of its own: what a teacher for that head alone is trained and scored on."""
+"""Single-head view of a multi-head task, to train and score a teacher for that head alone."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = ["OneHead"]
 
 @dataclass(frozen=True)
 class OneHead:
-    """A task with several heads, of which one is looked at. Samples without its label are left out."""
+    """Single head of a task with several. Samples without its label are left out."""
 
     task: Task
     head: str
 
     @property
     def spec(self) -> TaskSpec:
-        """The task's, with that head alone. Raises UnknownName."""
+        """The task's spec with that head alone. Raises UnknownName."""
         whole, own = self.task.spec, self._own
         return whole.but(
             name=f"{whole.name} {self.head}", head=own, more=(), metric=MetricSpec(name=metric_name([own]))
         )
 
     def split(self, name: SplitName) -> Split:
-        """The samples of a split that carry the label."""
+        """Return the labelled samples of a split."""
         whole, own = self.task.split(name), self._own
         labels = whole.labels if whole.labels.dtype.names is None else whole.labels[self.head]
         known = has_label(own, labels)
@@ -40,7 +40,7 @@ class OneHead:
         return Split(name, inputs, rows, digest_arrays(inputs, rows))
 
     def score(self, outputs: Rows, labels: Rows) -> Score:
-        """By the head's own metric."""
+        """Score by the head's own metric."""
         return score_heads([self._own], outputs, labels)
 
     @property

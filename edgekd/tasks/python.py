@@ -1,8 +1,8 @@
 """`python`: a task from a person's own function, ``my_task.py:task``.
 
-The function takes nothing and returns either a mapping of arrays named as in a .npz file (x_train, y_train, x_test,
-y_test and, where there are some, x_validation, y_validation, class_names; with validation arrays, x_train and y_train
-may be missing), or an object that is a Task itself; the other options are for arrays only.
+The function has no arguments and returns either a mapping of arrays named as in a .npz file (x_train, y_train, x_test,
+y_test and, optionally, x_validation, y_validation, class_names; with validation arrays, x_train and y_train may be
+missing), or an object that is a Task itself; the other options are for arrays only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 
 class PythonTask(ArrayImages):
-    """Options of `python`: the function, and what is shared with other image tasks."""
+    """Options of `python`: the function, and those shared with other image tasks."""
 
     module: CodeReference
     _found: Any = PrivateAttr(None)
@@ -38,28 +38,28 @@ class PythonTask(ArrayImages):
 
     @property
     def spec(self) -> TaskSpec:
-        """The person's own, or made from the arrays. Raises ConfigurationError where either is wrong."""
+        """The person's own spec, or one made from the arrays. Raises ConfigurationError if it is wrong."""
         task = self._own()
         return super().spec if task is None else task.spec
 
     def split(self, name: SplitName) -> Split:
-        """One part of the data."""
+        """Return one split."""
         task = self._own()
         return super().split(name) if task is None else task.split(name)
 
     @property
     def sizes(self) -> SplitSizes:
-        """How many samples each split has."""
+        """Number of samples in each split."""
         task = self._own()
         return super().sizes if task is None else sizes_of(task)
 
     def score(self, outputs: Rows, labels: Rows) -> Score:
-        """The person's own metric, or that of arrays (`Images`)."""
+        """Score by the person's own metric, or that of arrays (`Images`)."""
         task = self._own()
         return super().score(outputs, labels) if task is None else task.score(outputs, labels)
 
     def _own(self) -> Task | None:
-        """The task the function returned, or None where it returned arrays."""
+        """Return the task that the function returned, or None if it returned arrays."""
         found = self._called()
         if isinstance(found, Mapping):
             return None
@@ -80,7 +80,7 @@ class PythonTask(ArrayImages):
         return own
 
     def _refuse_wrong_splits(self, task: Task) -> None:
-        """What the spec promises and a split does not keep would fail in the middle of a training."""
+        """Raise ConfigurationError if a split contradicts the spec: it would fail in the middle of a training."""
         shape, raw, classes = task.spec.input.shape, task.spec.input.raw_dtype, task.spec.head.classes
         for name in _SPLITS:
             split = task.split(name)
@@ -106,7 +106,7 @@ class PythonTask(ArrayImages):
             raise ConfigurationError.one(f"`{self.module.target}()`: {problem}", remedy)
 
     def _refuse_shared_samples(self, task: Task) -> None:
-        """A sample in two splits makes every accuracy a guess at how much was learnt by heart."""
+        """Raise ConfigurationError if a sample is in two splits: the accuracy would partly measure memorisation."""
         keys = {name: content_keys(task.split(name).inputs) for name in _SPLITS}
         for one, other in itertools.combinations(_SPLITS, 2):
             if {one, other} == {"train", "calibration"}:
@@ -147,7 +147,7 @@ class PythonTask(ArrayImages):
 
 
 def _wrong_rows(spec: TaskSpec, labels: Rows, count: int) -> str:
-    """What is wrong with the labels of several heads; empty where nothing is."""
+    """Return what is wrong with the labels of several heads; empty if nothing is."""
     if labels.shape != (count,) or labels.dtype.names is None:
         return f"are {labels.dtype} {labels.shape}, and a record array ({count},) is needed"
     shapes = {"classification": (), "segmentation": spec.input.shape[1:], "detection": (-1, OBJECT_FIELDS)}
@@ -171,7 +171,7 @@ def _wrong_rows(spec: TaskSpec, labels: Rows, count: int) -> str:
 
 
 def _wrong_vectors(head: HeadSpec, own: NDArray[Any]) -> str:
-    """The same of several labels or numbers."""
+    """Return what is wrong with multilabel or regression labels; empty if nothing is."""
     if own.dtype != LABEL_DTYPES[head.kind] or own.shape[1:] != (head.classes,):
         return f"of `{head.name}` are {own.dtype} {own.shape}"
     if head.kind == "multilabel" and (own.min(initial=0) < ABSENT or own.max(initial=0) > 1):

@@ -1,25 +1,25 @@
-"""Labels and answers of several heads as record arrays: a row a sample, a field a head or output.
+"""Record arrays of labels and outputs for several heads: one row for each sample, one field for each head or output.
 
-Labels, one field a head:
+Labels, one field for each head:
 
-- classification: int64; -1 where the sample has no such label.
-- segmentation: uint8 (H, W), the class of every pixel; 255 where it doesn't count. A sample without a mask is all 255.
-- detection: float32 (M, 6), a row an object: x1, y1, x2, y2 in pixels, its class, and 1 where it is to be passed over
-  (a crowd, or too hard to tell). Rows without an object have class -1; a sample without boxes has -2 everywhere.
-- multilabel: int8 (classes,), 1 where a label is there and 0 where it isn't; -1 where nobody knows.
-- regression: float32 (classes,), in the label's own units; NaN where nobody knows.
+- classification: int64; -1 if unknown.
+- segmentation: uint8 (H, W), the class of every pixel; 255 if ignored. A sample without a mask is all 255.
+- detection: float32 (M, 6), a row for each object: x1, y1, x2, y2 in pixels, its class, and 1 if ignored (a crowd, or
+  too hard to recognise). Rows without an object have class -1; a sample without boxes has -2 everywhere.
+- multilabel: int8 (classes,), 1 if a label is present, 0 if not; -1 if unknown.
+- regression: float32 (classes,), in the label's own units; NaN if unknown.
 
-Answers, one field an output of the exported file:
+Outputs, one field for each output of the exported file:
 
 - classification: ``NAME`` float32 (classes,), logits.
-- segmentation: ``NAME`` uint8 (H, W), the most likely class of every pixel of the input.
-- detection: ``NAME.boxes`` float32 (K, 4) in pixels, ``NAME.scores`` float32 (K,) descending, 0 where there is nothing
-  more, and ``NAME.classes`` int32 (K,).
-- multilabel: ``NAME`` float32 (classes,), logits: above 0 where a label is likelier there than not.
+- segmentation: ``NAME`` uint8 (H, W), the most probable class of every pixel of the input.
+- detection: ``NAME.boxes`` float32 (K, 4) in pixels, ``NAME.scores`` float32 (K,) descending, 0 for no further object,
+  and ``NAME.classes`` int32 (K,).
+- multilabel: ``NAME`` float32 (classes,), logits: above 0 if a label is more probably present.
 - regression: ``NAME`` float32 (classes,), in the label's own units.
 
-A file gives a class map and no logits: that is what is done with them everywhere, and it is 4 x classes times smaller,
-so nothing large is written at the end of a call.
+A file outputs a class map instead of logits: that is how they are used, and it is 4 x classes times smaller, so nothing
+large is written at the end of a call.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ LABEL_DTYPES: Mapping[HeadKind, type[np.generic]] = {
 
 
 class Output(NamedTuple):
-    """One output of an exported file, without its batch axis."""
+    """Output of an exported file, without its batch axis."""
 
     name: str
     dtype: str  # as numpy names it
@@ -69,12 +69,12 @@ class Output(NamedTuple):
 
 
 def outputs_of(spec: TaskSpec) -> tuple[Output, ...]:
-    """All outputs, in the file's order."""
+    """Return all outputs, in the file's order."""
     return tuple(output for head in spec.heads for output in _outputs(head, spec))
 
 
 def output_rows(spec: TaskSpec, arrays: Sequence[NDArray[Any]]) -> Rows:
-    """Answers from one array an output, in order, each (N, ...). The array itself for a plain task."""
+    """Return output rows from one array for each output, in order, each (N, ...). The array itself for a plain task."""
     if spec.plain:
         return np.asarray(arrays[0], np.float32)
     rows = empty_rows(spec, len(arrays[0]))
@@ -84,14 +84,14 @@ def output_rows(spec: TaskSpec, arrays: Sequence[NDArray[Any]]) -> Rows:
 
 
 def empty_rows(spec: TaskSpec, count: int) -> Rows:
-    """Room for the answers to so many samples."""
+    """Allocate output rows for so many samples."""
     if spec.plain:
         return np.empty((count, spec.head.classes), np.float32)
     return np.empty(count, [(output.name, output.dtype, output.shape) for output in outputs_of(spec)])
 
 
 def label_rows(spec_heads: Sequence[HeadSpec], fields: Mapping[str, NDArray[Any]]) -> Rows:
-    """Labels from one array a head, each (N, ...) as described above. The array itself for one classification head."""
+    """Return label rows from one array for each head, (N, ...). The array itself for one classification head."""
     if len(spec_heads) == 1 and spec_heads[0].kind == "classification":
         return np.asarray(fields[spec_heads[0].name], np.int64)
     dtype = [(head.name, LABEL_DTYPES[head.kind], fields[head.name].shape[1:]) for head in spec_heads]
@@ -102,7 +102,7 @@ def label_rows(spec_heads: Sequence[HeadSpec], fields: Mapping[str, NDArray[Any]
 
 
 def has_label(head: HeadSpec, labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which samples (N,) carry this head's label, or one of its labels. ``labels`` is its field."""
+    """Return the mask (N,) of samples with this head's label, or one of its labels. ``labels`` is its field."""
     if head.kind == "classification":
         return np.asarray(labels != ABSENT)
     if head.kind == "segmentation":

@@ -1,14 +1,14 @@
-"""Decoded files on disk: each picture or recording is decoded once, by all cores, and read as a mapped array after.
+"""Store of decoded files: each picture or recording is decoded once, on all cores, and then read as a mapped array.
 
-A source (a folder of pictures at one size) has a folder in the cache, and in it one version::
+A source (a folder of pictures at one size) has a folder in the cache, with one version in it::
 
-    pictures/<source>/<version>/pixels       samples (N, C, ...), uint8 of pictures
-    pictures/<source>/<version>/facts.npy    a record a sample
+    pictures/<source>/<version>/pixels       samples (N, C, ...), uint8 for pictures
+    pictures/<source>/<version>/facts.npy    a record for each sample
 
-The version is known by the content of all files in their order. A new one takes what it can from the one before, so
-that a few more pictures cost the decoding of a few and a copy of the others, and replaces it. One that was stopped, or
-that met files which can't be decoded, is gone on with. Pixels are held against their hashes once in each process; a
-version that is damaged is made again.
+The version is a digest of the content of all files in their order. A new one copies what it can from the previous one,
+so that a few more pictures cost the decoding of a few and a copy of the others, and replaces it. A version that was
+interrupted, or that met files which can't be decoded, is resumed. Pixels are checked against their hashes once in each
+process; a damaged version is made again.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True)
 class SampleDecoder:
-    """How files become samples of one shape and type. ``spec`` is the identity of how."""
+    """Decoder of files to samples of one shape and type. ``spec`` is its identity."""
 
     what: str  # what the files are: ``pictures``
     spec: Record
@@ -67,12 +67,12 @@ class SampleDecoder:
 
     @property
     def row_bytes(self) -> int:
-        """Of one sample."""
+        """Bytes of one sample."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     @property
     def facts(self) -> np.dtype[np.void]:
-        """What is known of a sample besides its values. Sums of whole numbers are exact."""
+        """Type of the record of each sample. Sums of integers are exact."""
         sums = ("<u8" if self.dtype is np.uint8 else "<f8", (self.shape[0],))
         return np.dtype([("file", "<u8"), ("pixels", "<u8", (2,)), ("sum", *sums), ("squares", *sums)])
 
@@ -80,7 +80,7 @@ class SampleDecoder:
 def looked_at(
     files: Sequence[Path], progress: Progress, stop: Callable[[], bool], look: Callable[[bytes, Path], ResultT]
 ) -> tuple[NDArray[np.uint64], list[ResultT]]:
-    """A hash of each file's content, never 0, and what ``look`` finds in it.
+    """Return a hash of each file's content, never 0, and what ``look`` finds in it.
 
     Raises ConfigurationError with all files that can't be read, Interrupted when ``stop()``.
     """
@@ -108,11 +108,11 @@ def stored_samples(
     progress: Progress,
     stop: Callable[[], bool],
 ) -> tuple[NDArray[Any], NDArray[np.void], Path]:
-    """Samples (N, C, ...) mapped from disk, facts (N,) and their folder. ``keys`` are those of `looked_at`.
+    """Return samples (N, C, ...) mapped from disk, facts (N,) and their folder. ``keys`` are those of `looked_at`.
 
     Facts are ``file`` and ``pixels``, hashes of both, and by channel the ``sum`` of values and of their ``squares``.
     Raises ConfigurationError with the paths of files that can't be decoded, Interrupted when ``stop()``, and
-    MissingError where the disk has no room.
+    MissingError if the disk is too small.
     """
     described = [_FORMAT, decoder.spec.model_dump(mode="json")]
     content = np.ascontiguousarray(keys, "<u8").tobytes()
@@ -136,7 +136,7 @@ def stored_samples(
 
 @dataclass
 class _Making:
-    """One version of a source being made, under its lock."""
+    """Creation of one version of a source, under its lock."""
 
     whole: Path
     decoder: SampleDecoder
@@ -153,7 +153,7 @@ class _Making:
         self.facts = fresh if begun is None or len(begun[0]) != len(fresh) else begun[0]
 
     def run(self) -> None:
-        """Decode what no earlier version has."""
+        """Decode files that no earlier version has."""
         self.part.mkdir(exist_ok=True)
         pixels = self.part / _PIXELS
         pixels.touch()
@@ -223,7 +223,7 @@ class _Making:
         self.facts[at] = facts
 
     def _save(self, stream: IO[bytes]) -> None:
-        """Pixels first: facts must never speak of what isn't on the disk."""
+        """Write pixels, then facts: facts must never refer to pixels that aren't on disk."""
         stream.flush()
         os.fsync(stream.fileno())
         new = self.part / f"{_FACTS}.new"
@@ -244,9 +244,9 @@ def _each(
     note: str,
     stop: Callable[[], bool],
 ) -> Iterator[ResultT | ConfigurationError]:
-    """What ``look`` gives for each, or what is wrong with it, in order, by as many threads as there are cores.
+    """Yield what ``look`` returns for each item, or its error, in order, with one thread for each core.
 
-    Pillow decodes and resizes without the interpreter's lock. At most ``window`` results wait to be taken.
+    Pillow decodes and resizes without the interpreter's lock. At most ``window`` results are pending.
     """
 
     def attempt(item: ItemT) -> ResultT | ConfigurationError:
@@ -285,7 +285,7 @@ def _stopped(done: int, total: int) -> Interrupted:
 
 @contextmanager
 def _locked(path: Path, what: str, total: int, progress: Progress, stop: Callable[[], bool]) -> Iterator[None]:
-    """Inside this, no other process makes a version of the source. Raises Interrupted when ``stop()``."""
+    """Lock the source against other processes inside this context. Raises Interrupted when ``stop()``."""
     lock = FileLock(path)
     while True:
         try:
@@ -309,7 +309,7 @@ def _is_whole(
     progress: Progress,
     stop: Callable[[], bool],
 ) -> bool:
-    """Whether a version has all samples and, looked at once in a process, pixels as they were written."""
+    """Return whether a version has all samples and, checked once in a process, unchanged pixels."""
     if not (len(pixels) == len(keys) == len(facts)) or not np.array_equal(facts["file"], keys):
         return False
     if _state_of(folder) in _checked:
@@ -335,7 +335,7 @@ def _state_of(folder: Path) -> tuple[Path, int, int]:
 
 
 def _read(folder: Path, decoder: SampleDecoder) -> tuple[NDArray[np.void], NDArray[Any]] | None:
-    """Facts and samples of a version, whole or not; None where there is none, or none that can be used."""
+    """Read facts and samples of a version, complete or not; None if there is none, or none that is usable."""
     try:
         facts: NDArray[np.void] = np.load(folder / _FACTS, allow_pickle=False)
         count = (folder / _PIXELS).stat().st_size // decoder.row_bytes
@@ -347,6 +347,6 @@ def _read(folder: Path, decoder: SampleDecoder) -> tuple[NDArray[np.void], NDArr
 
 
 def _hash(data: bytes | memoryview) -> tuple[int, int]:
-    """128 bits in two numbers, of which the first is never 0."""
+    """Return 128 bits as two numbers; the first is never 0."""
     digest = hashlib.blake2b(data, digest_size=16).digest()
     return int.from_bytes(digest[:8], "big") or 1, int.from_bytes(digest[8:], "big")

@@ -1,4 +1,4 @@
-"""Top-1: the share of samples whose largest output is their label."""
+"""Top-1 accuracy: the share of samples whose largest output is their label."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["top1"]
 def top1(outputs: NDArray[np.floating], labels: NDArray[np.int64]) -> Score:
     """Score outputs (N, classes) against labels (N,). Of equal outputs the first counts; a row with a NaN is wrong.
 
-    Raises ValueError on shapes that don't match and on no samples at all.
+    Raises ValueError if shapes don't match or there are no samples.
     """
     if outputs.ndim != 2 or len(outputs) != len(labels):
         raise ValueError(f"outputs {outputs.shape} don't match labels {labels.shape}: (N, classes) and (N,) expected")

@@ -1,4 +1,4 @@
-"""What there is in data that a person points to: as much as it takes to begin a project with sensible sizes."""
+"""Inspection of a person's data: facts needed to begin a project with sensible sizes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _FEW = 5000  # pictures up to which 96 pixels can be trained in a short time
 
 @dataclass(frozen=True)
 class Seen:
-    """Data, and the options of the task that reads it."""
+    """Facts about data, and the options of the task that reads it."""
 
     task: Mapping[str, Any]
     words: str  # what it is, for a person
@@ -53,11 +53,11 @@ class Seen:
 
 
 def look_at(data: Path, folder: Path) -> Seen:
-    """A folder of pictures, recordings or texts, a list of pictures, texts or numeric columns (.csv), or arrays (.npz).
+    """Inspect a folder of pictures, recordings or texts, a .csv list or numeric columns, or arrays (.npz).
 
     Relative paths are relative to ``folder``.
 
-    Raises UsageError on anything else, and ConfigurationError where it isn't laid out as expected.
+    Raises UsageError for anything else, and ConfigurationError for an unexpected layout.
     """
     first = _first_sample(folder / data) if (folder / data).is_dir() else ""
     if first in TEXT_SUFFIXES or (data.suffix.lower() == ".csv" and _lists_texts(folder / data)):
@@ -79,7 +79,7 @@ def look_at(data: Path, folder: Path) -> Seen:
 
 
 def _first_sample(folder: Path) -> str:
-    """The suffix of the first picture or recording in a folder, else of a text in a folder of it; empty without any."""
+    """Return the suffix of the first picture or recording in a folder, else of a text in a subfolder; empty if none."""
     paths = sorted(folder.rglob("*"))
     samples = (path.suffix.lower() for path in paths if path.suffix.lower() in (*PICTURE_SUFFIXES, *SOUND_SUFFIXES))
     texts = (path.suffix.lower() for path in paths if path.suffix.lower() in TEXT_SUFFIXES and path.parent != folder)
@@ -93,7 +93,7 @@ def _first_sample(folder: Path) -> str:
 
 
 def _lists_texts(path: Path) -> bool:
-    """Whether the first line of a file names the columns `text` and `label`."""
+    """Return whether the header of a file has the columns `text` and `label`."""
     if not path.is_file():
         return False
     with path.open(encoding="utf-8-sig", errors="replace") as stream:
@@ -123,9 +123,9 @@ _OTHER_SOUNDS = frozenset((".flac", ".mp3", ".ogg", ".m4a", ".aac", ".opus"))
 
 
 def _columns_of_series(path: Path) -> Columns | None:
-    """Columns of a file of series, told apart by their names and the first rows; None where it lists pictures.
+    """Return the columns of a file of series, by their names and the first rows; None if it lists pictures.
 
-    Raises ConfigurationError where no label is found, and where a column of numbers holds something else.
+    Raises ConfigurationError if there is no label, or if a column of numbers contains something else.
     """
     if not path.is_file():
         return None
@@ -151,7 +151,7 @@ def _columns_of_series(path: Path) -> Columns | None:
 
 
 def _counts(rows: Sequence[tuple[int, dict[str, str | None]]], name: str) -> bool:
-    """Whether a column is a signal: numbers, which don't merely count the rows."""
+    """Return whether a column is a signal: numbers that don't merely count the rows."""
     odd = [(line, row[name]) for line, row in rows if not is_number(row[name])]
     if odd and len(odd) <= len(rows) // 2:
         line, text = odd[0]
@@ -190,7 +190,7 @@ def _of_series(columns: Columns, folder: Path, data: Path) -> Seen:
 
 
 def _looked_through(task: Task) -> tuple[TaskSpec, int, float]:
-    """A task's description, the number of its training samples, and the share of the largest class."""
+    """Return a task's spec, the number of training samples, and the share of the largest class."""
     spec, train = task.spec, task.split("train")
     return spec, len(train), float(np.bincount(train.labels).max() / len(train))
 

@@ -1,10 +1,10 @@
-"""`shapes`: generated pictures of circles, squares and triangles, with a class, boxes and a mask each. No files.
+"""`shapes`: generated pictures of circles, squares and triangles, each with a class, boxes and a mask. No files.
 
-Three heads: ``scene`` (which kind of shape covers the most pixels), ``things`` (each shape's box and kind) and ``mask``
-(background 0, then the kinds). One to four shapes of any colour lie on a textured, noisy ground and may cover each
-other; boxes and masks are of what can be seen, and a shape of which less than 40 % can be seen is left out of the
-picture. Everything follows from the seed. ``heads`` names those a student is asked for, so that one student for all
-can be compared with one for each on the same pictures.
+Three heads: ``scene`` (the kind of shape with the most pixels), ``things`` (each shape's box and kind) and ``mask``
+(background 0, then the kinds). One to four shapes of any colour lie on a textured, noisy background and may overlap;
+boxes and masks cover the visible part, and a shape with less than 40 % visible is left out of the picture. Everything
+follows from the seed. ``heads`` selects the heads of the task, so that one student for all can be compared with one for
+each on the same pictures.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ HeadName = Literal["scene", "things", "mask"]
 class Shapes(Record):
     """Options of `shapes`. One input (3, side, side) uint8.
 
-    ``labelled`` is the share of training pictures that carry each head's label, drawn for each head by itself: with
-    less than 1, other heads or teachers have to make up for it.
+    ``labelled`` is the share of training pictures with each head's label, drawn independently: with less than 1, other
+    heads or teachers have to make up for it.
     """
 
     train: PositiveInt = 4000
@@ -75,15 +75,15 @@ class Shapes(Record):
 
     @property
     def sizes(self) -> SplitSizes:
-        """How many samples each split has."""
+        """Number of samples in each split."""
         return self._data.sizes
 
     def split(self, name: SplitName) -> Split:
-        """One part of the data. The same on every machine."""
+        """Return one split, the same on every machine."""
         return self._data.split(name)
 
     def score(self, outputs: Rows, labels: Rows) -> Score:
-        """The mean of the heads' own metrics: top-1, mAP, mIoU."""
+        """Return the mean of the heads' own metrics: top-1, mAP, mIoU."""
         return score_heads(self._heads(), outputs, labels)
 
     def _heads(self) -> tuple[HeadSpec, ...]:
@@ -114,7 +114,7 @@ class Shapes(Record):
         return LabelledImages(images, label_rows(self._heads(), fields))
 
     def _thinned(self, labels: Rows) -> Rows:
-        """Labels taken away at random."""
+        """Remove labels at random."""
         if self.labelled == 1.0:
             return labels
         rng = np.random.default_rng((self.seed, 3))
@@ -131,7 +131,7 @@ class Shapes(Record):
 
 
 def draw(count: int, side: int, seed: tuple[int, ...]) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]:
-    """Pictures (N, 3, side, side), and the labels of all three heads by name, as `rows` lays them out."""
+    """Draw pictures (N, 3, side, side), and the labels of all three heads by name, in the layout of `rows`."""
     rng = np.random.default_rng(seed)
     images = np.empty((count, 3, side, side), np.uint8)
     masks = np.zeros((count, side, side), np.uint8)
@@ -152,7 +152,7 @@ def draw(count: int, side: int, seed: tuple[int, ...]) -> tuple[NDArray[np.uint8
 
 
 def _arranged(rng: np.random.Generator, side: int) -> tuple[NDArray[np.int64], list[int]]:
-    """Which shape owns each pixel (0: none), and the kinds of shapes, the farthest first."""
+    """Return the shape at each pixel (0: none), and the kinds of shapes, the farthest first."""
     rows, columns = np.mgrid[0:side, 0:side] + 0.5
     wanted = int(rng.integers(1, _MOST + 1))
     owner, kinds = np.zeros((side, side), np.int64), list[int]()
@@ -182,7 +182,7 @@ def _inside(kind: int, x: NDArray[np.float64], y: NDArray[np.float64], radius: f
 
 
 def _painted(rng: np.random.Generator, owner: NDArray[np.int64], shapes: int) -> NDArray[np.uint8]:
-    """Colours on a waved ground, noise over all of it."""
+    """Paint shapes on a wavy background, with noise over all of it."""
     side = len(owner)
     rows, columns = np.mgrid[0:side, 0:side] / side
     ground = rng.uniform(60, 196, 3)

@@ -1,4 +1,4 @@
-"""Which sample goes to which split: its content decides, so every machine agrees and twins stay together."""
+"""Splits by content hash, so that every machine agrees and duplicates stay together."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["carve", "content_keys", "digest_arrays", "spread"]
 
 
 def content_keys(inputs: NDArray[np.generic]) -> NDArray[np.uint64]:
-    """A 64-bit hash of each sample (N, ...) in C order: equal samples have equal keys.
+    """Return a 64-bit hash of each sample (N, ...) in C order: equal samples have equal keys.
 
-    Among 60,000 different samples, two share a key by chance once in about ten thousand million times.
+    Among 60,000 different samples, the probability that two share a key is about one in ten thousand million.
     """
     keys = np.empty(len(inputs), np.uint64)
     for block in blocks(inputs):
@@ -27,10 +27,10 @@ def content_keys(inputs: NDArray[np.generic]) -> NDArray[np.uint64]:
 
 
 def carve(keys: NDArray[np.uint64], labels: NDArray[np.int64], counts: Sequence[int]) -> list[NDArray[np.int64]]:
-    """Parts of about ``counts`` samples each, and the rest as the last part; indices are ascending.
+    """Return parts of about ``counts`` samples each, and the rest as the last part; indices are ascending.
 
-    Classes have the same shares in every part. Samples with one key are never parted, so a part may hold a few more
-    than asked. Which samples a part gets does not depend on their order.
+    Classes have the same shares in every part. Samples with one key stay together, so a part may have a few more than
+    asked. The parts do not depend on the order of samples.
     """
     unique, group_of = np.unique(keys, return_inverse=True)
     sizes = np.bincount(group_of, minlength=len(unique))
@@ -56,15 +56,15 @@ def carve(keys: NDArray[np.uint64], labels: NDArray[np.int64], counts: Sequence[
 
 
 def spread(available: int, wanted: int) -> NDArray[np.intp]:
-    """Indices of ``wanted`` samples of as many as are available, evenly from the first to the last, ascending.
+    """Return the indices of ``wanted`` of the available samples, evenly spaced from first to last, ascending.
 
-    Samples of a folder stand class by class: the first few are all of one.
+    Samples of a folder are ordered by class: the first few are all of one.
     """
     return np.linspace(0, available - 1, min(wanted, available)).round().astype(np.intp)
 
 
 def digest_arrays(*arrays: NDArray[np.generic]) -> Digest:
-    """SHA-256 over shapes, types and contents, read in blocks."""
+    """Return the SHA-256 of shapes, types and contents, read in blocks."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.newbyteorder('<').str}{array.shape}".encode())

@@ -1,13 +1,13 @@
-"""`text-classification`: sentences with a class each, as token ids.
+"""`text-classification`: sentences with one class each, as token ids.
 
 ::
 
     task: {kind: text-classification, file: reviews.csv, tokens: 64}
 
-A CSV file with the columns ``text``, ``label`` and, where the parts are given, ``split`` (``train``, ``validation`` or
-``test``); or ``root``, a folder of .txt files for each class. What there is no part for is carved out of the training
-texts, by their content. The tokenizer is learnt from the training texts, or ``tokenizer`` is a ``tokenizer.json`` of
-the library `tokenizers`. A text is cut, or padded, to ``tokens`` ids.
+A CSV file with the columns ``text``, ``label`` and, optionally, ``split`` (``train``, ``validation`` or ``test``); or
+``root``, a folder of .txt files for each class. Missing splits are carved out of the training texts, by their content.
+The tokenizer is learnt from the training texts, or ``tokenizer`` is a ``tokenizer.json`` of the library `tokenizers`. A
+text is cut, or padded, to ``tokens`` ids.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class _Encoded(NamedTuple):
 class TextClassification(Record):
     """Options of `text-classification`.
 
-    ``vocabulary`` are ids of the tokenizer that is learnt, at most. ``test`` and ``validation`` are the shares carved
-    out where the source has no such part; ``calibration`` and ``train_limit`` count texts. ``labels`` puts the classes
-    in another order than that of their names.
+    ``vocabulary`` is the largest number of ids of a learnt tokenizer. ``test`` and ``validation`` are the shares carved
+    out if the source has no such part; ``calibration`` and ``train_limit`` are numbers of texts. ``labels`` sets an
+    order of classes other than alphabetical.
     """
 
     file: ExistingFile | None = None
@@ -85,7 +85,7 @@ class TextClassification(Record):
 
     @property
     def spec(self) -> TaskSpec:
-        """Input, head, metric and the data's identity. Raises ConfigurationError on texts that aren't as expected."""
+        """Input, head, metric and the data's identity. Raises ConfigurationError for unexpected texts."""
         if self._spec is None:
             found = self._found()
             digest = digest_bytes(found.tokenizer)
@@ -106,23 +106,23 @@ class TextClassification(Record):
 
     @property
     def sizes(self) -> SplitSizes:
-        """How many texts each split has."""
+        """Number of texts in each split."""
         return self._found().carved.sizes
 
     def split(self, name: SplitName) -> Split:
-        """One part of the data. The same on every machine."""
+        """Return one split, the same on every machine."""
         return self._found().carved.split(name)
 
     def score(self, outputs: NDArray[np.floating], labels: NDArray[np.int64]) -> Score:
-        """Top-1 of outputs (N, classes). Raises ValueError on shapes that don't match."""
+        """Return top-1 of outputs (N, classes). Raises ValueError if shapes don't match."""
         return top1(outputs, labels)
 
     def shipped(self) -> Mapping[str, bytes]:
-        """The tokenizer: `tokenizer.json`."""
+        """Return the tokenizer: `tokenizer.json`."""
         return {TOKENIZER: self._found().tokenizer}
 
     def texts(self) -> list[str]:
-        """All texts, of all parts. Raises ConfigurationError as `spec`."""
+        """Return the texts of all parts. Raises ConfigurationError like `spec`."""
         return [text.text for text in self._listed()]
 
     def _found(self) -> _Encoded:

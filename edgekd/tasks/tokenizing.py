@@ -1,7 +1,7 @@
-"""From sentences to token ids, by the library `tokenizers`: byte-pair merges learnt from texts, or a given file.
+"""Tokenization by the library `tokenizers`: byte-pair merges learnt from texts, or a given file.
 
-A tokenizer file (``tokenizer.json``) says everything: what is cut and padded to so many tokens is part of it, so that
-whoever has the file gets the ids that the model was trained on: ``Tokenizer.from_file(path).encode(text).ids``.
+A tokenizer file (``tokenizer.json``) is complete: cutting and padding to so many tokens are part of it, so that the
+file alone gives the ids that the model was trained on: ``Tokenizer.from_file(path).encode(text).ids``.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ _LEAST_SEEN = 2  # times that two pieces stand together before they are merged
 
 
 def learnt(texts: Iterable[str], vocabulary: int) -> Tokenizer:
-    """Byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) of lower-case words, ``vocabulary`` ids at the most.
+    """Learn byte-pair encoding (Sennrich et al.
 
-    Id 0 is padding, id 1 what is unknown. The same texts give the same tokenizer, which the library's WordPiece does
-    not: its ids depend on the process.
+    2016, arXiv 1508.07909) of lower-case words, at most ``vocabulary`` ids.
+
+    Id 0 is padding, id 1 is unknown. The same texts give the same tokenizer, unlike the library's WordPiece, whose ids
+    depend on the process.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -51,7 +53,7 @@ def learnt(texts: Iterable[str], vocabulary: int) -> Tokenizer:
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """A ``tokenizer.json``. Raises ConfigurationError where it is none, or has no token for padding."""
+    """Read a ``tokenizer.json``. Raises ConfigurationError if it is invalid, or has no padding token."""
     from tokenizers import Tokenizer
 
     try:
@@ -72,7 +74,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
 
 
 def fitted(tokenizer: Tokenizer, tokens: int) -> tuple[str, int]:
-    """A tokenizer's file with every text cut or padded to ``tokens`` ids, and the id of padding."""
+    """Return a tokenizer's file with every text cut or padded to ``tokens`` ids, and the padding id."""
     padding = _padding_of(tokenizer)
     assert padding is not None, "looked at when it was read"
     tokenizer.enable_truncation(tokens)
@@ -81,7 +83,7 @@ def fitted(tokenizer: Tokenizer, tokens: int) -> tuple[str, int]:
 
 
 def encoded(tokenizer: Tokenizer, texts: Sequence[str], tokens: int) -> NDArray[np.int32]:
-    """Ids (N, tokens) of texts, by a tokenizer that is `fitted`."""
+    """Return ids (N, tokens) of texts, by a tokenizer that is `fitted`."""
     rows = tokenizer.encode_batch(list(texts))
     return np.asarray([row.ids for row in rows], np.int32).reshape(len(texts), tokens)
 

@@ -1,7 +1,7 @@
-"""Labels of two dimensions (N, C): whole numbers 0 and 1 are labels that are each there or not, floats are numbers.
+"""Multilabel and regression labels (N, C): integers 0 and 1 are labels, floats are numbers.
 
-The dtype says which. What looks like one class a sample, written as a row with a single 1, is refused: whoever means
-that gets another loss and another score than they think.
+The dtype decides. One-hot rows, which look like one class for each sample, are refused: they would get another loss and
+score than intended.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _MOST = 1e30  # float32 holds its square's root, and a deviation must be a numbe
 
 
 def vector_rows(labels: NDArray[Any], where: str) -> Rows:
-    """Labels (N, C) as `rows` lays them out. -1 stands for a label that nobody knows, NaN for such a number.
+    """Return labels (N, C) in the layout of `rows`. -1 is an unknown label, NaN an unknown number.
 
-    Raises ConfigurationError on whole numbers other than 0, 1 and -1, on infinity, and on rows that tell a class.
+    Raises ConfigurationError for integers other than 0, 1 and -1, for infinity, and for one-hot rows.
     """
     if labels.dtype == np.bool_:
         labels = labels.astype(np.int8)
@@ -50,9 +50,9 @@ def vector_rows(labels: NDArray[Any], where: str) -> Rows:
 
 
 def head_of(train: Rows, names: Sequence[str], invariant: bool, what: str) -> HeadSpec:
-    """The head that such training labels are for; a number's mean and deviation are theirs, six significant digits.
+    """Return the head for such training labels; mean and deviation of a number are theirs, six significant digits.
 
-    Raises ConfigurationError where ``names`` are of others, and where nothing can be learnt of one of them.
+    Raises ConfigurationError if the count of ``names`` differs, or if a label is constant or unknown.
     """
     (field,) = train.dtype.names or ()
     values, count = train[field], train[field].shape[1]

@@ -1,1 +1,1 @@
-"""Tasks on images: arrays, folders, lists, detection and segmentation formats."""
+"""Image tasks: arrays, folders, lists, detection and segmentation formats."""

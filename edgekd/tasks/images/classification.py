@@ -1,9 +1,9 @@
-"""`image-classification`: a .npz file with x_train, y_train, x_test, y_test and, where there is one, x_validation.
+"""`image-classification`: a .npz file with x_train, y_train, x_test, y_test and, optionally, x_validation.
 
-Labels are one class an image (N,), integers 0 and 1 (N, C), each of which is there or not, or floats (N, C): numbers.
-Images are uint8 or float32, channels first or last. The official test images stay the test split; validation is
-carved out of training unless the file brings its own. A file without x_train needs x_validation, and students that
-learn without images (`data-free`).
+Labels are one class for each image (N,), integers 0 and 1 (N, C) for multilabel, or floats (N, C) for regression.
+Images are uint8 or float32, channels first or last. The official test images are the test split; validation is carved
+out of training unless the file has its own. A file without x_train needs x_validation, and students that learn without
+images (`data-free`).
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ Values = Annotated[tuple[float, ...], BeforeValidator(_several)]
 
 
 class Images(Record):
-    """Options shared by every task made of labelled images.
+    """Options shared by tasks of labelled images.
 
-    ``validation`` is the share of training images carved out where the data brings no validation images.
-    ``calibration`` and ``train_limit`` count images. ``mean`` and ``std`` are in raw units; left out, they are computed
-    from the training split (of calibration where there are no training images), as one value or (``per_channel``) one a
-    channel. One value lets an exported integer model take raw pixels without extra operators.
+    ``validation`` is the share of training images carved out if the data has no validation images. ``calibration`` and
+    ``train_limit`` are numbers of images. ``mean`` and ``std`` are in raw units; by default they are computed from the
+    training split (from calibration if there are no training images), as one value or (``per_channel``) one for each
+    channel. With one value an exported integer model takes raw pixels without extra operators.
     """
 
     samples_are: ClassVar[str] = "image"
@@ -95,53 +95,53 @@ class Images(Record):
 
     @property
     def spec(self) -> TaskSpec:
-        """Input, head, metric and the data's identity. Raises ConfigurationError on arrays that aren't as expected."""
+        """Input, head, metric and the data's identity. Raises ConfigurationError for unexpected arrays."""
         if self._spec is None:
             self._spec = self._described()
         return self._spec
 
     @property
     def sizes(self) -> SplitSizes:
-        """How many samples each split has."""
+        """Number of samples in each split."""
         return self._data.sizes
 
     def split(self, name: SplitName) -> Split:
-        """One part of the data. The same on every machine."""
+        """Return one split, the same on every machine."""
         return self._data.split(name)
 
     def score(self, outputs: Rows, labels: Rows) -> Score:
-        """Top-1 of outputs (N, classes), or by the metric of several labels or numbers.
+        """Return top-1 of outputs (N, classes), or the metric of a multilabel or regression head.
 
-        Raises ValueError on shapes that don't match.
+        Raises ValueError if shapes don't match.
         """
         return score_heads([self.spec.head], outputs, labels)
 
     @abstractmethod
     def _title(self) -> str:
-        """What the task is called."""
+        """Return the task's name."""
 
     @abstractmethod
     def _carve(self) -> CarvedImages:
-        """All images, in their four parts."""
+        """Return all images in their four splits."""
 
     def _names(self) -> tuple[str, ...]:
         return self.labels
 
     def _of_labels(self, labels: Rows) -> HeadSpec | None:
-        """The head for labels of more than one dimension; None for one class an image."""
+        """Return the head for labels of more than one dimension; None for one class for each image."""
         del labels
         return None
 
     def _picture(self) -> PictureSpec | None:
-        """How raw samples come from picture files; None where they don't."""
+        """Return the conversion from picture files to raw samples; None for other sources."""
         return None
 
     def _sound(self) -> SoundSpec | None:
-        """How raw samples come from WAV files; None where they don't."""
+        """Return the conversion from WAV files to raw samples; None for other sources."""
         return None
 
     def _raw_range(self) -> tuple[float, float]:
-        """Of raw samples that are floats: what is seen in all parts but test."""
+        """Return the range of float raw samples, over all splits but test."""
         return _range(self._data)
 
     @property
@@ -190,7 +190,7 @@ class Images(Record):
         )
 
     def _head(self) -> HeadSpec:
-        """What is asked of an image. Raises ConfigurationError on labels that can't be learnt."""
+        """Return the classification head. Raises ConfigurationError for labels that can't be learnt."""
         title, data = self._title(), self._data
         if (several := self._of_labels(data.described.labels)) is not None:
             return several
@@ -216,7 +216,7 @@ class Images(Record):
 class ArrayImages(Images):
     """Options shared by tasks whose images are arrays x_train, y_train and so on.
 
-    ``invariant``: whether labels that are numbers stay as they are where a view moves pixels.
+    ``invariant``: regression labels stay valid if an augmentation moves pixels.
     """
 
     layout: Layout = "auto"
@@ -224,20 +224,20 @@ class ArrayImages(Images):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """``invariant`` left out where it isn't said, so that a task is written as it always was."""
+        """Omit ``invariant`` if it is false, so that older tasks keep their serialization."""
         return {name: value for name, value in handler(self).items() if name != "invariant" or value}
 
     @abstractmethod
     def _source(self) -> str:
-        """Where the arrays are, in messages."""
+        """Return the place of the arrays, for messages."""
 
     @abstractmethod
     def _arrays(self) -> Collection[str]:
-        """What the source's arrays are called."""
+        """Return the names of the source's arrays."""
 
     @abstractmethod
     def _part(self, name: str) -> LabelledImages:
-        """The arrays x_NAME and y_NAME. Raises ConfigurationError where one is missing."""
+        """Return the arrays x_NAME and y_NAME. Raises ConfigurationError if one is missing."""
 
     def _carve(self) -> CarvedImages:
         names = set(self._arrays())
@@ -264,14 +264,14 @@ class ArrayImages(Images):
 
 
 class ImageClassification(ArrayImages):
-    """Options of `image-classification`: the .npz file, and what is shared with other image tasks."""
+    """Options of `image-classification`: the .npz file, and those shared with other image tasks."""
 
     data: ExistingFile
 
     @field_validator("data")
     @classmethod
     def _has_arrays(cls, path: Path) -> Path:
-        """The mistake made most often is told with the project file's other ones: arrays of other names."""
+        """Check the names of arrays, the most frequent mistake, together with the project file's other errors."""
         try:
             names = array_names(path)
             if any(not {name, name.replace("train", "validation")} & set(names) for name in _NEEDED):
@@ -303,7 +303,7 @@ class ImageClassification(ArrayImages):
 
 
 def names_of(names: object, where: str) -> tuple[str, ...]:
-    """Class names from an array or a list (C,). Raises ConfigurationError where it has other axes."""
+    """Return class names from an array or a list (C,). Raises ConfigurationError for other axes."""
     array = np.asarray(names)
     if array.ndim != 1:
         raise ConfigurationError.one(
@@ -337,7 +337,10 @@ def _check_same_shape(carved: CarvedImages) -> None:
 
 
 def _refuse_high_labels(carved: CarvedImages, names: Sequence[str]) -> None:
-    """Classes have no gaps unless they are named, so a label above their number is a mark or an id, not a class."""
+    """Raise ConfigurationError for labels above the number of classes.
+
+    Unnamed classes have no gaps, so such a label is a mark or an id, not a class.
+    """
     parts = {"train": carved.train, "validation": carved.validation, "test": carved.test()}
     found = {name: part.labels for name, part in parts.items() if part is not None and part.labels.dtype.names is None}
     samples = sum(map(len, found.values()))

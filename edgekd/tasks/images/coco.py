@@ -1,4 +1,4 @@
-"""`coco`: pictures with boxes, and masks where asked for, from COCO annotation files, read by pycocotools.
+"""`coco`: pictures with boxes, and optionally masks, from COCO annotation files, read by pycocotools.
 
 ::
 
@@ -10,8 +10,8 @@
       size: [320, 320]
       heads: [things, mask]
 
-A crowd is passed over, in boxes and in masks. The mask's class 0 is the background; where objects cover each other the
-smaller one is in front.
+Crowds are ignored in boxes and masks. The mask's class 0 is the background; if objects overlap, the smaller one is in
+front.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["Coco"]
 
 
 class Coco(Pictures):
-    """Options of `coco`, and what is shared with other tasks of pictures."""
+    """Options of `coco`, and those shared with other tasks of annotated pictures."""
 
     train: ExistingFile
     test: ExistingFile
@@ -96,7 +96,7 @@ class Coco(Pictures):
         return mask
 
     def _categories(self) -> list[dict[str, Any]]:
-        """Of the training annotations, by their numbers."""
+        """Return the categories of the training annotations, by id."""
         categories = self._source("train").dataset.get("categories", [])
         if not categories:
             raise ConfigurationError.one(f"{self.train.name}: it has no categories", "check the annotation file")

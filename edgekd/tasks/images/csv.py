@@ -4,9 +4,8 @@
 
     task: {kind: image-csv, file: labels.csv, root: pictures, size: 128}
 
-The first line names the columns: ``path`` (in ``root``, or beside the list), ``label`` and, where the parts are given,
-``split`` (``train``, ``validation`` or ``test``; ``train`` where it is empty). What has no such rows is carved out of
-the training pictures.
+The header names the columns: ``path`` (in ``root``, or beside the list), ``label`` and, optionally, ``split``
+(``train``, ``validation`` or ``test``; empty means ``train``). Missing splits are carved out of the training pictures.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _NAMED = 20
 
 
 class ImageCsv(LabelledPictures):
-    """Options of `image-csv`, and what is shared with other tasks of labelled pictures."""
+    """Options of `image-csv`, and those shared with other tasks of labelled pictures."""
 
     file: ExistingFile
     root: ExistingFolder | None = None

@@ -1,4 +1,4 @@
-"""A picture's file as a raw sample: turned, in one mode, at one size. What `PictureSpec` says, done by Pillow."""
+"""Picture decoding by Pillow: a file to a raw sample of one orientation, mode and size, as in `PictureSpec`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXIF_ORIENTATION, _TURNED_ON_THEIR_SIDE = 0x0112, (5, 6, 7, 8)
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Raises ConfigurationError with the path where Pillow stumbles over what is in a file."""
+    """Convert Pillow's errors on a file's content to ConfigurationError with the path."""
     try:
         yield
     except (
@@ -43,7 +43,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def opened(data: bytes, path: Path) -> Any:
-    """A Pillow image, loaded. Raises ConfigurationError with the path where the bytes are no picture."""
+    """Return a loaded Pillow image. Raises ConfigurationError with the path if the bytes are no picture."""
     with reading(path):
         image = _pillow().open(io.BytesIO(data))
         image.load()
@@ -51,7 +51,7 @@ def opened(data: bytes, path: Path) -> Any:
 
 
 def picture_bytes(path: Path) -> bytes:
-    """A file's content. Raises ConfigurationError where it is gone or can't be read."""
+    """Return a file's content. Raises ConfigurationError if it is missing or can't be read."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
@@ -59,8 +59,10 @@ def picture_bytes(path: Path) -> bytes:
 
 
 def framed(image: Any, spec: PictureSpec, path: Path) -> NDArray[np.uint8]:
-    """A Pillow image as (C, H, W). It may be changed. Raises ConfigurationError on a picture of floats or one
-    that can't be converted."""
+    """Convert a Pillow image, which may be changed, to (C, H, W).
+
+    Raises ConfigurationError for a picture of floats, or one that can't be converted.
+    """
     from PIL import ImageOps
 
     size, bilinear = (spec.size[1], spec.size[0]), _pillow().Resampling.BILINEAR
@@ -77,9 +79,9 @@ def framed(image: Any, spec: PictureSpec, path: Path) -> NDArray[np.uint8]:
 
 
 def converted(image: Any, mode: str, path: Path) -> Any:
-    """In mode ``RGB`` or ``L``: of 16 bits the upper 8, without what a picture says of transparency.
+    """Convert to mode ``RGB`` or ``L``: the upper 8 of 16 bits, without transparency.
 
-    Raises ConfigurationError on pictures of floats, whose range is unknown.
+    Raises ConfigurationError for pictures of floats, whose range is unknown.
     """
     if image.mode == "F":
         raise ConfigurationError.one(
@@ -93,7 +95,7 @@ def converted(image: Any, mode: str, path: Path) -> Any:
 
 
 def size_of(data: bytes, path: Path) -> tuple[int, int]:
-    """Height and width of a picture as it is to be seen, from its header alone. Raises ConfigurationError."""
+    """Return height and width of a picture after its rotation, from the header only. Raises ConfigurationError."""
     with reading(path):
         image = _pillow().open(io.BytesIO(data))
         turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED_ON_THEIR_SIDE

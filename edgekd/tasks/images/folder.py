@@ -4,9 +4,9 @@
 
     task: {kind: image-folder, root: pictures, size: 128}
 
-Class folders lie in ``root``, or in its folders ``train``, ``test`` and ``val`` (or ``valid``, ``validation``; upper
-case too), with no other folder beside them. What there is no folder for is carved out of the training pictures. A class
-may have folders inside. Files that are no pictures by their names, and hidden ones, are counted and passed over.
+Class folders are in ``root``, or in its folders ``train``, ``test`` and ``val`` (or ``valid``, ``validation``; upper
+case too), with no other folder beside them. Splits without a folder are carved out of the training pictures. A class
+may have subfolders. Files without a picture's suffix, and hidden ones, are counted and ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["ImageFolder"]
 
 
 class ImageFolder(LabelledPictures):
-    """Options of `image-folder`, and what is shared with other tasks of labelled pictures."""
+    """Options of `image-folder`, and those shared with other tasks of labelled pictures."""
 
     root: ExistingFolder
 

@@ -1,4 +1,4 @@
-"""Picture files with a class each: what the readers of folders and lists of pictures share."""
+"""Base of tasks of picture files with one class each, from folders or lists."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def _square(value: Any) -> Any:
 
 
 class LabelledPictures(LabelledFiles):
-    """Options shared by tasks of picture files with a class each.
+    """Options shared by tasks of picture files with one class each.
 
-    ``size`` is height and width in pixels, or one number for both; left out, it is that of all pictures. ``fit: crop``
-    takes the largest part in the middle that has the size's aspect, ``stretch`` all of a picture.
+    ``size`` is height and width in pixels, or one number for both; default that of all pictures. ``fit: crop`` takes
+    the largest centred part with the size's aspect ratio, ``stretch`` the whole picture.
     """
 
     size: Annotated[

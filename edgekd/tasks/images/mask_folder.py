@@ -4,8 +4,8 @@
 
     task: {kind: mask-folder, images: leaves/images, masks: leaves/masks, labels: [ground, leaf], size: [128, 128]}
 
-Masks are grey or palette PNG files; 255 counts for nothing. Without ``test_images`` a share of the pictures is the test
-split, by their content.
+Masks are grey or palette PNG files; 255 is ignored. Without ``test_images`` a share of the pictures, chosen by content,
+is the test split.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["MaskFolder"]
 
 
 class MaskFolder(Pictures):
-    """Options of `mask-folder`, and what is shared with other tasks of pictures."""
+    """Options of `mask-folder`, and those shared with other tasks of annotated pictures."""
 
     images: ExistingFolder
     masks: ExistingFolder

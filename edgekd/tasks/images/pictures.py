@@ -1,8 +1,7 @@
-"""Annotated pictures from files, brought to one size: what the readers of detection and segmentation data share.
+"""Base of detection and segmentation tasks: annotated pictures from files, resized to one size.
 
-Every picture is stretched to ``size`` (bilinear; masks take the nearest pixel), and its boxes with it: a student has
-one input shape, and nothing is cut off. Of a box counts what lies in the picture. Pictures are read once
-and kept as uint8.
+Every picture is stretched to ``size`` (bilinear; masks by nearest pixel), together with its boxes: a student has one
+input shape, and nothing is cut off. Boxes are clipped to the picture. Pictures are read once and stored as uint8.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ __all__ = ["Annotation", "Pictures", "Thing", "read_mask", "read_picture"]
 
 @dataclass(frozen=True)
 class Thing:
-    """An object: its box in pixels of the picture's file, its class, and whether it is to be passed over."""
+    """Object: box in pixels of the picture's file, class, and whether it is ignored."""
 
     box: tuple[float, float, float, float]  # x1, y1, x2, y2
     kind: int
@@ -51,7 +50,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Annotation:
-    """A picture and what is known of it, in the file's own size."""
+    """Annotated picture, in the file's own size."""
 
     picture: Path
     things: tuple[Thing, ...] = ()
@@ -61,8 +60,8 @@ class Annotation:
 class Pictures(Record):
     """Options shared by tasks of annotated pictures.
 
-    ``size`` is height and width in pixels. ``mean`` and ``std`` are in raw units; left out, they are computed from the
-    training split. ``objects`` is how many boxes a student may tell of a picture.
+    ``size`` is height and width in pixels. ``mean`` and ``std`` are in raw units; by default they are computed from the
+    training split. ``objects`` is the largest number of boxes that a student predicts for a picture.
     """
 
     size: tuple[PositiveInt, PositiveInt]
@@ -78,7 +77,7 @@ class Pictures(Record):
 
     @property
     def spec(self) -> TaskSpec:
-        """Input, heads, metric and the data's identity. Raises ConfigurationError on files that aren't as expected."""
+        """Input, heads, metric and the data's identity. Raises ConfigurationError for unexpected files."""
         if self._spec is None:
             heads = self._heads()
             mean, std = self.mean, self.std
@@ -98,36 +97,36 @@ class Pictures(Record):
 
     @property
     def sizes(self) -> SplitSizes:
-        """How many samples each split has."""
+        """Number of samples in each split."""
         return self._data.sizes
 
     def split(self, name: SplitName) -> Split:
-        """One part of the data. The same on every machine."""
+        """Return one split, the same on every machine."""
         return self._data.split(name)
 
     def score(self, outputs: Rows, labels: Rows) -> Score:
-        """The head's own metric, or the mean of several."""
+        """Return the head's own metric, or the mean of several."""
         return score_heads(self._heads(), outputs, labels)
 
     @abstractmethod
     def _heads(self) -> tuple[HeadSpec, ...]:
-        """What is asked of a student."""
+        """Return the heads of the task."""
 
     @abstractmethod
     def _annotations(self, part: str) -> Sequence[Annotation]:
-        """Of ``train`` or ``test``."""
+        """Return the annotations of ``train`` or ``test``."""
 
     @abstractmethod
     def _title(self) -> str:
-        """What the task is called."""
+        """Return the task's name."""
 
     @abstractmethod
     def _kind(self) -> str:
-        """The name it is asked for by."""
+        """Return the task's kind, as in a project file."""
 
     @property
     def _picture(self) -> PictureSpec:
-        """Boxes and masks are in the file's own coordinates, so it is not turned."""
+        """Conversion without rotation: boxes and masks are in the file's own coordinates."""
         return PictureSpec(size=self.size, fit="stretch", orientation="stored")
 
     @property
@@ -170,14 +169,14 @@ class Pictures(Record):
 
 
 def read_picture(path: Path, spec: PictureSpec) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """A picture (3, H, W), and the height and width of its file. Raises ConfigurationError on a bad file."""
+    """Return a picture (3, H, W), and height and width of its file. Raises ConfigurationError for a damaged file."""
     image = opened(picture_bytes(path), path)
     size = image.height, image.width
     return framed(image, spec, path), size
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
-    """A mask (H, W) of class numbers: a grey picture, or one with a palette. Raises ConfigurationError."""
+    """Return a mask (H, W) of class numbers, from a grey or palette picture. Raises ConfigurationError."""
     image = opened(picture_bytes(path), path)
     if image.mode not in ("L", "P"):
         raise ConfigurationError.one(
@@ -197,7 +196,7 @@ def _boxes(annotations: Sequence[Annotation], sizes: NDArray[np.float64], size: 
 
 
 def _inside(annotation: Annotation, before: NDArray[np.float64], size: tuple[int, int]) -> Iterator[tuple[float, ...]]:
-    """Rows of the objects of which something lies in the picture, at the new size."""
+    """Yield rows of the objects that overlap the picture, at the new size."""
     down, across = np.asarray(size) / before
     for thing in annotation.things:
         box = np.asarray(thing.box, np.float64) * (across, down, across, down)
@@ -209,7 +208,7 @@ def _inside(annotation: Annotation, before: NDArray[np.float64], size: tuple[int
 
 
 def _check_shape(annotation: Annotation, size: NDArray[np.float64]) -> None:
-    """A mask may be smaller than its picture, and a pixel off, but not of another shape."""
+    """Raise ConfigurationError if a mask's aspect differs; it may be smaller than its picture, and a pixel off."""
     if annotation.mask is None:
         return
     (height, width), (rows, columns) = size, annotation.mask.shape

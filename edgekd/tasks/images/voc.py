@@ -1,13 +1,13 @@
-"""`voc`: a folder laid out as PASCAL VOC's (Everingham et al. 2010): boxes from XML, masks from palette PNG files.
+"""`voc`: a folder in PASCAL VOC's layout (Everingham et al. 2010): boxes from XML, masks from palette PNG files.
 
 ::
 
     task: {kind: voc, root: VOC2012, size: [320, 320], train: train, test: val, heads: [things, mask]}
 
-    ROOT/ImageSets/Main/SET.txt         names, one a line (ImageSets/Segmentation where a mask is asked for)
+    ROOT/ImageSets/Main/SET.txt         names, one a line (ImageSets/Segmentation if a mask is asked for)
     ROOT/JPEGImages/NAME.jpg
-    ROOT/Annotations/NAME.xml           boxes; those marked difficult are passed over
-    ROOT/SegmentationClass/NAME.png     0 is the background, 255 counts for nothing
+    ROOT/Annotations/NAME.xml           boxes; those marked difficult are ignored
+    ROOT/SegmentationClass/NAME.png     0 is the background, 255 is ignored
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ VOC_CLASSES = (
 
 
 class Voc(Pictures):
-    """Options of `voc`, and what is shared with other tasks of pictures. ``labels`` are VOC's own unless given."""
+    """Options of `voc`, and those shared with other tasks of annotated pictures. ``labels`` default to VOC's own."""
 
     root: ExistingFolder
     train: str = "train"

@@ -1,1 +1,1 @@
-"""Metrics of each kind of head, by the field's own libraries: what a figure is called is what it is elsewhere."""
+"""Metrics of each kind of head, by standard libraries, so that figures are comparable with published ones."""

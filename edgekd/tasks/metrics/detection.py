@@ -22,10 +22,10 @@ def mean_average_precision(
     labels: NDArray[np.floating[Any]],
     classes: int,
 ) -> float:
-    """AP@[.50:.95], all areas, 100 detections an image. 0 where nothing is there to be found.
+    """Return AP@[.50:.95], all areas, 100 detections an image; 0 if there are no objects.
 
     Boxes (N, K, 4) as x1, y1, x2, y2, scores (N, K), kinds (N, K); labels (N, M, 6) as in `rows`. Detections with a
-    score of 0 are none. Raises MissingError without pycocotools.
+    score of 0 don't count. Raises MissingError without pycocotools.
     """
     try:
         from pycocotools.coco import COCO
@@ -73,7 +73,7 @@ def _annotations(labels: NDArray[np.floating[Any]]) -> list[dict[str, Any]]:
 def _detections(
     boxes: NDArray[np.floating[Any]], scores: NDArray[np.floating[Any]], kinds: NDArray[np.integer[Any]]
 ) -> NDArray[np.float64]:
-    """Rows of image, x, y, width, height, score, class, as pycocotools takes them."""
+    """Return rows of image, x, y, width, height, score, class, in pycocotools' format."""
     image, place = np.nonzero(scores > 0)
     chosen = boxes[image, place].astype(np.float64)
     sizes = chosen[:, 2:] - chosen[:, :2]

@@ -1,4 +1,4 @@
-"""One score for several heads: the mean of their own metrics, each told beside it."""
+"""Score of several heads: the mean of their own metrics, which are reported too."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ METRICS: Mapping[HeadKind, str] = {
 
 
 def metric_name(heads: Sequence[HeadSpec]) -> str:
-    """What the score of these heads is called."""
+    """Return the name of the score of these heads."""
     names = [METRICS[head.kind] for head in heads]
     return names[0] if len(names) == 1 else f"mean of {', '.join(names)}"
 
 
 def score_heads(heads: Sequence[HeadSpec], outputs: Rows, labels: Rows) -> Score:
-    """Score answers (N,) against labels (N,), laid out as in `rows`.
+    """Score outputs (N,) against labels (N,), in the layout of `rows`.
 
-    A sample without a head's label isn't scored by that head. Of numbers the mean absolute error is told too. Raises
-    ValueError on shapes that don't match, and ConfigurationError where a head has no labelled sample.
+    A sample without a head's label isn't scored by that head. For regression the mean absolute error is reported too.
+    Raises ValueError if shapes don't match, and ConfigurationError if a head has no labelled sample.
     """
     if len(heads) == 1 and heads[0].kind == "classification":
         return top1(outputs, labels)

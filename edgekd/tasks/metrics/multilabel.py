@@ -1,7 +1,7 @@
-"""Macro average precision: of each label the area under precision over recall, averaged over labels, by scikit-learn.
+"""Macro average precision: area under the precision-recall curve, averaged over labels, by scikit-learn.
 
 A label's average precision is the sum over its ranks of (R_n - R_{n-1}) P_n, without interpolation: only the order of
-the answers counts, so logits do as well as probabilities.
+the outputs counts, so logits do as well as probabilities.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["macro_average_precision"]
 
 
 def macro_average_precision(answers: NDArray[np.floating], labels: NDArray[Any]) -> float:
-    """0 to 1, of answers (N, C) to labels (N, C) of 1, 0 and -1, where nobody knows.
+    """Return 0 to 1 for outputs (N, C) and labels (N, C) of 1, 0, and -1 if unknown.
 
-    A label that no known sample has has no ranks and is left out. An answer that is no number ranks where it does the
-    most harm. Raises ValueError on shapes that don't match and where no label is left.
+    A label without known positive samples has no ranks and is left out. A NaN output is ranked where it does the most
+    harm. Raises ValueError if shapes don't match or no label is left.
     """
     from sklearn.metrics import average_precision_score  # scikit-learn takes a second to import
 

@@ -1,8 +1,8 @@
-"""R^2 of each number, averaged over numbers, by scikit-learn; and the mean absolute error, in the label's own units.
+"""R^2, averaged over numbers, by scikit-learn; and the mean absolute error, in the label's own units.
 
     R^2 = 1 - sum (y - f)^2 / sum (y - mean y)^2
 
-1 is perfect, 0 what the mean of the scored samples would get, and there is no lower end.
+1 is perfect, 0 is the score of the scored samples' mean, and there is no lower bound.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _NO_NUMBER = 1e3  # deviations: a record holds finite numbers, and such an answe
 
 
 def coefficient_of_determination(answers: NDArray[np.floating], labels: NDArray[np.floating]) -> float:
-    """1 at the most, of answers (N, C) to labels (N, C), NaN where nobody knows.
+    """Return R^2, at most 1, for outputs (N, C) and labels (N, C), NaN if unknown.
 
-    A number that is the same in all scored samples explains nothing and is left out. An answer that is no number counts
-    as a thousand deviations away. Raises ValueError on shapes that don't match and where no number is left.
+    A number that is the same in all scored samples is left out. An output that is not finite counts as a thousand
+    standard deviations away. Raises ValueError if shapes don't match or no number is left.
     """
     from sklearn.metrics import r2_score  # scikit-learn takes a second to import
 
@@ -33,7 +33,7 @@ def coefficient_of_determination(answers: NDArray[np.floating], labels: NDArray[
 
 
 def mean_absolute_errors(answers: NDArray[np.floating], labels: NDArray[np.floating]) -> list[float]:
-    """Of each number (C,), in its own units; NaN where no sample has it. Raises ValueError as above."""
+    """Return the mean absolute error of each number (C,), in its own units; NaN without samples. Raises as above."""
     pairs = zip(*_columns(answers, labels), strict=True)
     return [float(np.abs(one - other).mean()) if len(one) else float("nan") for one, other in pairs]
 
@@ -41,7 +41,7 @@ def mean_absolute_errors(answers: NDArray[np.floating], labels: NDArray[np.float
 def _columns(
     answers: NDArray[np.floating], labels: NDArray[np.floating]
 ) -> tuple[Sequence[NDArray[np.float64]], Sequence[NDArray[np.float64]]]:
-    """What is known of each number, and what was told of it."""
+    """Return the known labels of each number, and the outputs for them."""
     if answers.shape != labels.shape or labels.ndim != 2:
         raise ValueError(f"answers {answers.shape} don't match labels {labels.shape}: (N, numbers) expected, both")
     true, told = [], []

@@ -16,7 +16,7 @@ __all__ = ["mean_intersection_over_union"]
 def mean_intersection_over_union(
     answers: NDArray[np.integer[Any]], labels: NDArray[np.integer[Any]], classes: int
 ) -> float:
-    """Of class maps (N, H, W) against masks (N, H, W). Classes that are in neither don't count; nor do pixels of 255.
+    """Return mIoU of class maps (N, H, W) and masks (N, H, W), without classes in neither and without pixels of 255.
 
     Raises MissingError without torchmetrics.
     """

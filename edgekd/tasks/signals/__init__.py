@@ -1,1 +1,1 @@
-"""Tasks on signals: recordings and numeric series."""
+"""Signal tasks: recordings and numeric series."""

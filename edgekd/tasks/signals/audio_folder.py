@@ -4,8 +4,8 @@
 
     task: {kind: audio-folder, root: words, seconds: 1}
 
-Class folders lie in ``root``, or in its folders ``train``, ``test`` and ``val``, as those of `image-folder`. Files are
-PCM (8, 16, 24 or 32 bits), all of one sample rate. A raw sample has values from -1 to 1, (channels, T).
+Class folders are in ``root``, or in its folders ``train``, ``test`` and ``val``, as for `image-folder`. Files are PCM
+(8, 16, 24 or 32 bits), all of one sample rate. A raw sample has values from -1 to 1, (channels, T).
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _MOST_SAMPLES = 1 << 24
 
 
 class AudioFolder(LabelledFiles):
-    """Options of `audio-folder`, and what is shared with other tasks of labelled files.
+    """Options of `audio-folder`, and those shared with other tasks of labelled files.
 
-    ``seconds`` is how long a sample is: of longer recordings the middle is taken, shorter ones have zeros on both
-    sides. Left out, it is the longest recording's length. ``rate`` is the sample rate that all files must have (Hz);
-    left out, that of the first. ``channels: 1`` averages those of a file.
+    ``seconds`` is the length of a sample: longer recordings are cropped to the middle, shorter ones padded with zeros
+    on both sides; default the longest recording's length. ``rate`` is the sample rate that all files must have (Hz),
+    default that of the first. ``channels: 1`` averages a file's channels.
     """
 
     what: ClassVar[str] = "recordings"

@@ -1,12 +1,12 @@
-"""`csv-series`: numeric series from the columns of a CSV file, cut into windows with a class each.
+"""`csv-series`: numeric series from the columns of a CSV file, cut into windows with one class each.
 
 ::
 
     task: {kind: csv-series, file: sensors.csv, values: [ax, ay, az], label: activity, series: recording, length: 128}
 
-A row is a step in time; a raw sample is (columns, length), float32. The first line names the columns. Rows belong to
-the series that the column ``series`` names; without it, each run of rows with one label is a series. All windows of a
-series go to one split: they overlap, or are alike.
+A row is a step in time; a raw sample is (columns, length), float32. The header names the columns. The column ``series``
+assigns rows to series; without it, each run of rows with one label is a series. All windows of a series go to one
+split: they overlap, or are alike.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["CsvSeries"]
 
 
 class _Window(NamedTuple):
-    """A part of a series with one label."""
+    """Part of a series with one label."""
 
     values: NDArray[np.float32]  # (columns, length)
     label: str
@@ -44,27 +44,27 @@ class _Window(NamedTuple):
 
 @dataclass(frozen=True)
 class _Windows(LabelledImages):
-    """Windows of series. ``series`` is a hash of the whole series of each: what keeps its windows together."""
+    """Windows of series. ``series`` is each window's hash of its whole series, which keeps its windows together."""
 
     series: NDArray[np.uint64]
 
     @cached_property
     def keys(self) -> NDArray[np.uint64]:
-        """Of the series: windows of one have the same key."""
+        """Hashes of the series: windows of one series have the same key."""
         return self.series
 
     @cached_property
     def own_keys(self) -> NDArray[np.uint64]:
-        """Of the windows: calibration, which is a part of training, takes some of each series."""
+        """Hashes of the windows: calibration, which is a part of training, takes some of each series."""
         return content_keys(self.inputs)
 
     def take(self, indices: NDArray[np.int64]) -> _Windows:
-        """As `LabelledImages.take`."""
+        """Return some windows; see `LabelledImages.take`."""
         return _Windows(self._inputs_of(indices), self.labels[indices], self.series[indices])
 
 
 class _Read(NamedTuple):
-    """What became of a file."""
+    """Content of a file, in parts."""
 
     parts: dict[Part, _Windows]
     names: tuple[str, ...]
@@ -72,13 +72,13 @@ class _Read(NamedTuple):
 
 
 class CsvSeries(Images):
-    """Options of `csv-series`, and what is shared with other tasks of labelled samples.
+    """Options of `csv-series`, and those shared with other tasks of labelled samples.
 
-    ``values`` are the columns of a sample's channels, ``label`` that of its class. ``length`` is how many steps a
-    window has, ``step`` how many lie between the beginnings of two (left out: ``length``, so that none overlap). A
-    window with several labels is left out. Without ``length`` a whole series is a sample. ``split`` is a column of
-    train, validation or test; without it, ``test`` and ``validation`` are the shares that are carved out. Each channel
-    is normalised by itself unless ``per_channel`` is false.
+    ``values`` are the columns of a sample's channels, ``label`` that of its class. ``length`` is the number of steps of
+    a window, ``step`` the distance between the starts of two (default ``length``: no overlap). A window with several
+    labels is left out. Without ``length`` a whole series is a sample. ``split`` is a column of train, validation or
+    test; without it, ``test`` and ``validation`` are the shares that are carved out. Each channel is normalised
+    separately unless ``per_channel`` is false.
     """
 
     samples_are: ClassVar[str] = "series"
@@ -114,7 +114,7 @@ class CsvSeries(Images):
         return self._ready().names
 
     def prepare(self, progress: Progress, stop: Callable[[], bool]) -> str:
-        """Read the file, and say what became of it. Raises ConfigurationError."""
+        """Read the file, and describe its content. Raises ConfigurationError."""
         del stop  # a second a million rows
         progress(0, 1, f"reading {self.file.name}")
         words = self._ready().words
@@ -122,7 +122,7 @@ class CsvSeries(Images):
         return words
 
     def all_series(self) -> list[Series]:
-        """Before they are cut. Raises ConfigurationError on lines that are wrong."""
+        """Return the uncut series. Raises ConfigurationError for invalid lines."""
         return read_series(self.file, Columns(self.values, self.label, self.series, self.split_column))
 
     def _carve(self) -> CarvedImages:

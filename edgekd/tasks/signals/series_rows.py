@@ -1,4 +1,4 @@
-"""Rows of a CSV file as series: numeric columns over time, a label a row, and what is wrong with which line."""
+"""CSV reader of series: numeric columns over time with a label in each row; errors name the line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST = float(np.finfo(np.float32).max)
 
 
 class Columns(NamedTuple):
-    """Which columns are read."""
+    """Columns to read."""
 
     values: Sequence[str]
     label: str
@@ -31,12 +31,12 @@ class Columns(NamedTuple):
 
     @property
     def needed(self) -> list[str]:
-        """All of them."""
+        """Names of all columns."""
         return [*self.values, self.label, *(name for name in (self.series, self.split) if name)]
 
 
 class Series(NamedTuple):
-    """Rows that follow each other in time."""
+    """Consecutive rows in time."""
 
     name: str
     values: NDArray[np.float32]  # (columns, steps)
@@ -45,9 +45,9 @@ class Series(NamedTuple):
 
 
 def read_series(path: Path, columns: Columns) -> list[Series]:
-    """Series in order of their first rows. Without a column that names them, each run of one label and part is one.
+    """Return series in order of their first rows. Without a series column, each run of one label and part is one.
 
-    Raises ConfigurationError naming the lines that are wrong.
+    Raises ConfigurationError naming the invalid lines.
     """
     rows: dict[str, tuple[list[list[float]], list[str], Part]] = {}
     problems, run, before = list[Problem](), 0, ("", "")
@@ -86,7 +86,7 @@ def read_series(path: Path, columns: Columns) -> list[Series]:
 
 
 def read_rows(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, str | None]]]:
-    """Rows by the columns' names, with their lines. Raises ConfigurationError on what is no such table."""
+    """Yield line number and row by column name. Raises ConfigurationError for a file that is no such table."""
     place = Place(str(path), 1)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -111,7 +111,7 @@ def read_rows(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[int, dic
 
 
 def is_number(text: str | None) -> bool:
-    """Whether a field holds a finite number that float32 has."""
+    """Return whether a field is a finite number in float32's range."""
     return abs(_number(text)) <= _MOST
 
 
@@ -120,7 +120,7 @@ def _text(row: dict[str, str | None], column: str) -> str:
 
 
 def _number(text: str | None) -> float:
-    """NaN where it is none."""
+    """Return the number, NaN if it is none."""
     try:
         return float(text or "nan")
     except ValueError:

@@ -1,4 +1,4 @@
-"""A WAV file as a raw sample: what `SoundSpec` says, done by the standard library's reader and numpy."""
+"""WAV decoding with the standard library and numpy: a file to a raw sample, as in `SoundSpec`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AS_PCM = "write it as PCM, for example: ffmpeg -i {name} -c:a pcm_s16le out.wav
 
 
 class Header(NamedTuple):
-    """What a WAV file says of itself."""
+    """Header of a WAV file."""
 
     rate: int  # Hz
     samples: int  # of each channel
@@ -33,13 +33,16 @@ class Header(NamedTuple):
 
 
 def header_of(data: bytes, path: Path) -> Header:
-    """The header of a WAV file. Raises ConfigurationError with the path where it is none, or has no samples."""
+    """Return the header of a WAV file. Raises ConfigurationError with the path if it is invalid, or has no samples."""
     header, _ = _opened(data, path)
     return header
 
 
 def decode_sound(data: bytes, spec: SoundSpec, path: Path) -> NDArray[np.float32]:
-    """A recording (channels, samples), from -1 to 1. Raises ConfigurationError with the path where it doesn't fit."""
+    """Return a recording (channels, samples), from -1 to 1.
+
+    Raises ConfigurationError with the path if it doesn't fit.
+    """
     header, frames = _opened(data, path)
     if header.rate != spec.rate:
         raise ConfigurationError.one(
@@ -83,7 +86,7 @@ def _opened(data: bytes, path: Path) -> tuple[Header, bytes]:
 
 
 def _plain(data: bytes) -> bytes:
-    """A file in the extensible format as a plain one, where its values are integers: the reader knows no other."""
+    """Convert a file in the extensible format with integers to the plain one, the only one the reader knows."""
     at = data.find(b"fmt ", 12)
     tag, inner = data[at + 8 : at + 10], data[at + 32 : at + 34]
     if at >= 0 and tag == _EXTENSIBLE and inner == _PCM:
@@ -92,7 +95,7 @@ def _plain(data: bytes) -> bytes:
 
 
 def _values(frames: bytes, header: Header) -> NDArray[np.float32]:
-    """Integers of 1 to 4 bytes as (channels, samples) from -1 to 1. Those of one byte are unsigned."""
+    """Convert integers of 1 to 4 bytes to (channels, samples) from -1 to 1. Those of one byte are unsigned."""
     stored = np.frombuffer(frames, np.uint8).reshape(header.samples, header.channels, header.width)
     wide = np.zeros((*stored.shape[:2], 4), np.uint8)
     wide[..., 4 - header.width :] = stored - 128 if header.width == 1 else stored
@@ -100,7 +103,7 @@ def _values(frames: bytes, header: Header) -> NDArray[np.float32]:
 
 
 def _centred(values: NDArray[np.float32], samples: int) -> NDArray[np.float32]:
-    """The middle part of (C, T), or all of it with zeros on both sides."""
+    """Return the middle part of (C, T), or all of it padded with zeros on both sides."""
     over = values.shape[1] - samples
     if over >= 0:
         return np.ascontiguousarray(values[:, over // 2 : over // 2 + samples])
