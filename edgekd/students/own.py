@@ -137,9 +137,8 @@ def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
     Raises ConfigurationError, with a remedy, for a model that doesn't take such inputs only, returns anything but
     logits (N, classes), or returns NaN or infinity.
     """
-    text = given.text is not None
-    shape, what = given.shape, "texts" if text else "images" if given.is_image else "signals"
-    if not text and len(shape) not in _AXES:
+    shape, what = given.shape, given.what
+    if given.text is None and len(shape) not in _AXES:
         raise ConfigurationError.one(
             f"`{called}`: inputs {' x '.join(map(str, shape))} have {len(shape)} axes, and {_LATER}",
             "give a model that takes (N, C, H, W) or (N, C, T)",

@@ -126,8 +126,13 @@ class InputSpec(Record):
 
     @property
     def is_image(self) -> bool:
-        """True if a sample has channels, rows and columns."""
-        return len(self.shape) == 3
+        """True if a sample has channels, rows and columns; False for (C, 1, T), which has no neighbouring rows."""
+        return len(self.shape) == 3 and self.shape[1] > 1
+
+    @property
+    def what(self) -> str:
+        """The samples' name in messages: ``images``, ``signals`` or ``texts``."""
+        return "texts" if self.text is not None else "images" if self.is_image else "signals"
 
     @property
     def axes(self) -> str:

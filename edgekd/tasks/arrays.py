@@ -41,7 +41,7 @@ def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where:
         expected += " each there or not, (N, C) floats for numbers"
         raise _wrong(where, f"labels are {labels.dtype} {labels.shape}", expected)
     if len(inputs) != len(labels):
-        raise _wrong(where, f"there are {len(inputs)} images and {len(labels)} labels", "one label an image expected")
+        raise _wrong(where, f"there are {len(inputs)} samples and {len(labels)} labels", "one label a sample expected")
     if not len(labels):
         raise _wrong(where, "there are no samples", "give some")
     if not several and (outside := np.flatnonzero((labels < 0) | (labels > _HIGHEST))).size:
@@ -57,7 +57,7 @@ def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where:
     if inputs.dtype == np.float32:
         for block in blocks(inputs):
             if not np.isfinite(inputs[block]).all():
-                raise _wrong(where, "images hold NaN or infinity", "finite values expected")
+                raise _wrong(where, "samples hold NaN or infinity", "finite values expected")
     return LabelledImages(images, vector_rows(labels, where) if several else labels.astype(np.int64))
 
 
@@ -73,7 +73,11 @@ def _signals(inputs: NDArray[Any], last: bool, where: str) -> NDArray[Any]:
 def layout_of(inputs: NDArray[Any], layout: Layout, where: str) -> Literal["nchw", "nhwc"]:
     """Return the layout of images (N, ., ., .). Raises ConfigurationError if it is ambiguous."""
     if inputs.ndim != 4:
-        raise _wrong(where, f"images are {inputs.shape}", "(N, H, W, C), (N, C, H, W) or (N, H, W) expected")
+        raise _wrong(
+            where,
+            f"images are {inputs.shape}",
+            "(N, H, W, C), (N, C, H, W) or (N, H, W) expected; of signals say `layout: nct` or `layout: ntc`",
+        )
     if layout == "nchw" or layout == "nhwc":  # as a type checker reads it
         return layout
     first, last = inputs.shape[1] in _CHANNELS, inputs.shape[3] in _CHANNELS

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgekd.errors import ConfigurationError
+from edgekd.tasks._protocol import InputSpec
 from edgekd.tasks.arrays import images_of
 
 LABELS = np.zeros(5, np.uint8)
@@ -38,10 +39,10 @@ def test_channels_last_values_land_in_their_channels():
     ("inputs", "labels", "said"),
     [
         (np.zeros((5, 6, 7)), LABELS, "float64"),
-        (np.zeros((5, 42), np.uint8), LABELS, r"\(5, 42\)"),
+        (np.zeros((5, 42), np.uint8), LABELS, r"\(5, 42\)[\s\S]*layout: nct"),
         (np.zeros((5, 3, 6, 3), np.uint8), LABELS, "first or last"),
         (np.zeros((5, 2, 6, 7), np.uint8), LABELS, "first or last"),
-        (np.zeros((4, 6, 7), np.uint8), LABELS, "4 images and 5 labels"),
+        (np.zeros((4, 6, 7), np.uint8), LABELS, "4 samples and 5 labels"),
         (np.zeros((0, 6, 7), np.uint8), LABELS[:0], "no samples"),
         (np.zeros((5, 6, 7), np.uint8), LABELS.astype(np.float32), "float32"),
         (np.zeros((5, 6, 7), np.uint8), LABELS.astype(np.int8) - 1, "-1"),
@@ -62,3 +63,10 @@ def test_floats_of_the_other_byte_order_are_read():
     images = images_of(inputs.astype(">f4"), LABELS, "auto", "here")
     assert images.inputs.dtype == np.float32
     assert np.array_equal(images.inputs[:, 0], inputs)
+
+
+@pytest.mark.parametrize(
+    ("shape", "what"), [((3, 8, 8), "images"), ((1, 40, 1), "images"), ((1, 1, 8), "signals"), ((2, 8), "signals")]
+)
+def test_samples_are_images_where_they_have_rows(shape, what):
+    assert InputSpec(shape=shape).what == what

@@ -122,7 +122,7 @@ def test_wrong_options_are_refused(tmp_path, options):
         ({"y_test": np.full(60, 5)}, {}, "a test label is 5"),
         ({"x_test": np.zeros((60, 8, 8, 1), np.uint8)}, {}, "one shape and type"),
         ({"class_names": np.array(["a", "b"])}, {}, "2 label names"),
-        ({"y_train": arrays()["y_train"] + 1}, {}, "labels are 1 to 5, and no image is of class 0"),
+        ({"y_train": arrays()["y_train"] + 1}, {}, "labels are 1 to 5, and no sample is of class 0"),
         ({"y_train": arrays()["y_train"] * 0, "y_test": arrays()["y_test"] * 0}, {}, "labels are 0 to 0"),
         ({"x_train": np.zeros((300, 8, 8, 3), np.uint8)}, {}, "no sample is left"),
         ({}, {"mean": [1.0, 2.0], "std": [1.0, 2.0]}, "`mean` has 2 values"),

@@ -20,7 +20,7 @@ from edgekd.tasks._protocol import InputSpec, TaskSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Augmentation", "Bound", "ImageAugmentation", "PixelAugmentation", "is_image", "only_images"]
+__all__ = ["Augmentation", "Bound", "ImageAugmentation", "PixelAugmentation", "only_images"]
 
 
 class Augmentation(Record):
@@ -113,14 +113,9 @@ class ImageAugmentation(PixelAugmentation):
         return [*only_images(spec), *super().check(spec)]
 
 
-def is_image(spec: TaskSpec) -> bool:
-    """Return whether samples have rows and columns; true for spectrograms too."""
-    return len(spec.input.shape) == 3 and spec.input.shape[1] > 1
-
-
 def only_images(spec: TaskSpec) -> list[Problem]:
     """Return a problem if the task's samples are not images."""
-    if is_image(spec):
+    if spec.input.is_image:
         return []
     shape = " x ".join(map(str, spec.input.shape))
     return [Problem(f"is for images, and the samples of task `{spec.name}` are {shape}", "use shift, noise or mixup")]

@@ -16,7 +16,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, mod
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from edgekd import plugins
-from edgekd.distill.augment._protocol import Augmentation, PixelAugmentation, is_image
+from edgekd.distill.augment._protocol import Augmentation, PixelAugmentation
 from edgekd.distill.augment.crop import PadCrop
 from edgekd.distill.augment.flip import Flip
 from edgekd.distill.augment.mixing import Mixed, MixingAugmentation
@@ -89,7 +89,7 @@ class Augment(Record):
 
     def _unasked(self, spec: TaskSpec) -> list[PixelAugmentation]:
         names = {name for name, _ in self.parts}
-        if not is_image(spec):
+        if not spec.input.is_image:
             return []
         border = 0 if names & {"crop", "resized_crop"} or _staying(spec) else min(spec.input.shape[1:]) // 8
         flip: list[PixelAugmentation] = [Flip()] if spec.flip and "flip" not in names else []

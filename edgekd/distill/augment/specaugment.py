@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt
 
-from edgekd.distill.augment._protocol import PixelAugmentation, is_image
+from edgekd.distill.augment._protocol import PixelAugmentation
 from edgekd.distill.augment.random import uniform
 from edgekd.distill.augment.raw import per_sample, rounded, sample_means
 from edgekd.errors import Problem
@@ -41,10 +41,10 @@ class SpecAugment(PixelAugmentation):
     def check(self, spec: TaskSpec) -> list[Problem]:
         """Return the masks that are wider than their axis, or whose axis does not exist."""
         problems, shape = super().check(spec), spec.input.shape
-        if not is_image(spec) and self.frequency:
+        if not spec.input.is_image and self.frequency:
             problems.append(Problem(f"task `{spec.name}` has no frequency axis", "leave frequency out"))
         axes = (("frequency", self.frequency, shape[-2]), ("time", self.time, shape[-1]))
-        for name, width, length in axes if is_image(spec) else axes[1:]:
+        for name, width, length in axes if spec.input.is_image else axes[1:]:
             if width is not None and width > length:
                 message = f"{name}: {width} is wider than the axis, which is {length}"
                 problems.append(Problem(message, f"use at most {length}; about a quarter of it is usual"))

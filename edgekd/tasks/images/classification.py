@@ -199,9 +199,9 @@ class Images(Record):
         absent = np.setdiff1d(np.arange(classes), seen).tolist()  # no more classes than samples: `_refuse_high_labels`
         if (absent or classes == 1) and not names:
             raise ConfigurationError.one(
-                f"{title}: labels are {int(seen.min())} to {int(seen.max())}, and no image is of class "
+                f"{title}: labels are {int(seen.min())} to {int(seen.max())}, and no sample is of class "
                 f"{', '.join(map(str, absent[:4] or [1]))}",
-                "count classes from 0, without gaps; where a class really has no image, name all with `labels`",
+                "count classes from 0, without gaps; where a class really has no sample, name all with `labels`",
             )
         classes = max(classes, len(names))
         highest = data.highest_test_label
@@ -325,8 +325,8 @@ def _check_same_shape(carved: CarvedImages) -> None:
         found, expected = images.inputs, one.inputs
         if (found.shape[1:], found.dtype) != (expected.shape[1:], expected.dtype):
             raise ConfigurationError.one(
-                f"{carved.what}: {name} images are {found.dtype} {found.shape[1:]} (C, H, W), "
-                f"{first} images {expected.dtype} {expected.shape[1:]}",
+                f"{carved.what}: {name} samples are {found.dtype} {found.shape[1:]}, "
+                f"{first} samples {expected.dtype} {expected.shape[1:]}",
                 "all parts must have one shape and type",
             )
         if images.labels.dtype != one.labels.dtype:
