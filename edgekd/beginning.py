@@ -98,7 +98,7 @@ teacher:                       # a wider network, trained once and kept in the c
 
 student:
   family: dscnn                # depthwise separable convolutions
-__FRONT_LINE__  space: {width: [8, 48], depth: [1, 3], stem_stride: [__STRIDE__]}
+__STAGES____FRONT_LINE__  space: {width: [8, 48], depth: [1, 3], stem_stride: [__STRIDE__]}
 
 target: here                   # here.yaml, beside this file: the device and the budgets
 
@@ -135,7 +135,7 @@ search: {budget: 30 min, seed: 0, accuracy: {short: {epochs: __SHORT__}}}
 export: {batch: 1}             # a file takes the ids of tokens, int32: tokenizer.json beside it makes them
 """
 
-_FRONT = "log_mel: {mels: 40, window: 0.032, hop: 0.016}"
+_MELS = (40, 20, 10)  # the first that the sample rate has bins for
 
 _DIGITS = """\
 # A first project: the most accurate digit classifier that meets here.yaml, measured on this computer.
@@ -285,7 +285,9 @@ def _searched(seen: Seen) -> str:
             },
         )
     if seen.signal:
-        front = _FRONT if seen.signal == "audio" else ""
+        front, side = _front_of(seen) if seen.signal == "audio" else ("", seen.side)
+        stride = 2 if front else max(1, min(16, seen.side // 64))
+        stages = 3 if side >= 4 * stride else 2 if side >= 2 * stride else 1
         return _filled(
             _SIGNALS,
             {
@@ -293,7 +295,8 @@ def _searched(seen: Seen) -> str:
                 "__TASK__": _options(seen.task),
                 "__FRONT_LINE__": f"  {front}   # in the graph: a file takes raw samples\n" if front else "",
                 "__FRONT__": f"{front}, " if front else "",
-                "__STRIDE__": "2" if front else str(max(1, min(16, seen.side // 64))),
+                "__STAGES__": f"  stages: {stages}\n" if stages < 3 else "",
+                "__STRIDE__": str(stride),
                 "__TAUGHT__": str(min(60, max(10, _TEACHER_STEPS // steps))),
                 "__EPOCHS__": str(epochs),
                 "__SHORT__": str(min(20, max(2, longer * _SHORT_STEPS // steps))),
@@ -313,6 +316,23 @@ def _searched(seen: Seen) -> str:
         "__INPUT__": "float32" if seen.floats else "uint8",
     }
     return _filled(_SEARCHED, filled)
+
+
+def _front_of(seen: Seen) -> tuple[str, int]:
+    """A log-mel front end as YAML, and the shorter side of what it makes; none where no filters fit the sample rate."""
+    from edgekd.students.log_mel import LogMel
+    from edgekd.tasks._protocol import InputSpec, SoundSpec
+
+    rate = round(seen.side / float(seen.task["seconds"]))
+    given = InputSpec(shape=(1, seen.side), sound=SoundSpec(rate=rate, samples=seen.side))
+    for mels in _MELS:
+        front = LogMel(mels=mels)
+        try:
+            side = min(front.shape(given)[1:])
+        except ConfigurationError:  # too many filters: fewer may do
+            continue
+        return f"log_mel: {{mels: {mels}, window: {front.window:g}, hop: {front.hop:g}}}", side
+    return "", seen.side
 
 
 def _seen_often(images: int, epochs: int) -> str:
@@ -376,11 +396,13 @@ def _has_floats(data: Path) -> bool:
 
 def _read(folder: Path, data: Path | None) -> str:
     """The task that reads a person's data; arrays may still be to come. Raises as `look_at`."""
+    from edgekd.tasks.seen import look_at, signals_in
+
     path = data or Path(_ARRAYS)
     if path.suffix.lower() == ".npz":
-        return _options({"kind": "image-classification", "data": str(path)}) + "    # " + _ARRAYS_OF
-    from edgekd.tasks.seen import look_at
-
+        layout = signals_in(folder / path) if (folder / path).is_file() else None
+        arrays = _options({"kind": "image-classification", "data": str(path)}) + "    # " + _ARRAYS_OF
+        return f"{arrays}\n  layout: {layout}" if layout else arrays
     return _options(look_at(path, folder).task) + "    # height and width that your model takes"
 
 

@@ -119,11 +119,14 @@ class Staged(Record):
         smallest = min(shape[1:]) * resolutions[0] // shape[1]
         needed = strides[-1] * 2 ** (self.stages - 1)
         if smallest < needed:
+            what, unit = ("images", "pixels") if len(shape) == 3 else ("signals", "steps")
+            more = "raise student.space.resolution" if len(shape) == 3 else "give longer ones"
+            if shape != spec.input.shape:
+                what, unit, more = "spectrograms", "mels and frames", "lower student.log_mel.hop"
             raise ConfigurationError.one(
-                f"{self.stages} stages and a stem stride of {strides[-1]} need "
-                f"{'images' if len(shape) == 3 else 'signals'} of at least {needed} "
-                f"{'pixels' if len(shape) == 3 else 'steps'}, and these have {smallest}",
-                "lower student.stages or student.space.stem_stride, or raise student.space.resolution",
+                f"{self.stages} stages and a stem stride of {strides[-1]} need {what} of at least {needed} {unit}, "
+                f"and these have {smallest}",
+                f"lower student.stages or student.space.stem_stride, or {more}",
             )
         if not spec.plain:
             _check_even(spec, needed * (shape[1] // resolutions[0]))

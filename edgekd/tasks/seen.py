@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice, pairwise
 from pathlib import Path
@@ -15,21 +16,24 @@ from pydantic import ValidationError
 
 from edgekd.errors import ConfigurationError, Place, UsageError
 from edgekd.tasks._protocol import Task, TaskSpec
+from edgekd.tasks.arrays import Layout
 from edgekd.tasks.images.classification import ImageClassification
 from edgekd.tasks.images.csv import ImageCsv
 from edgekd.tasks.images.decoding import PICTURE_SUFFIXES, picture_bytes, size_of
 from edgekd.tasks.images.folder import ImageFolder
 from edgekd.tasks.images.labelled_pictures import LabelledPictures
+from edgekd.tasks.npz import array_names, read_array
 from edgekd.tasks.signals.audio_folder import AudioFolder
 from edgekd.tasks.signals.csv_series import CsvSeries
 from edgekd.tasks.signals.series_rows import Columns, is_number, read_rows
 from edgekd.tasks.signals.sounds import SOUND_SUFFIXES, header_of
 from edgekd.tasks.text_classification import TEXT_SUFFIXES, TextClassification
 
-__all__ = ["Seen", "look_at"]
+__all__ = ["Seen", "first_sample", "look_at", "signals_in"]
 
 _LOOKED_AT = 200  # headers of pictures: enough to tell how large most of them are
 _WINDOW, _LEAST_WINDOW = 128, 4  # steps of a window, where series are of several lengths
+_NARROW = 8  # times as long as wide: arrays of floats are signals then
 _SHORT = 10  # percentile of their lengths: what is shorter is left out
 _NAMED = 6  # columns
 _LENGTHS = 95  # percentile of recordings' and texts' lengths that becomes the length of all
@@ -59,7 +63,7 @@ def look_at(data: Path, folder: Path) -> Seen:
 
     Raises UsageError for anything else, and ConfigurationError for an unexpected layout.
     """
-    first = _first_sample(folder / data) if (folder / data).is_dir() else ""
+    first = first_sample(folder / data) if (folder / data).is_dir() else ""
     if first in TEXT_SUFFIXES or (data.suffix.lower() == ".csv" and _lists_texts(folder / data)):
         return _of_texts("root" if first else "file", folder, data)
     if first in SOUND_SUFFIXES:
@@ -71,25 +75,42 @@ def look_at(data: Path, folder: Path) -> Seen:
     if data.suffix.lower() == ".csv":
         return _of_pictures(_made(ImageCsv, folder, {"kind": "image-csv", "file": str(data)}), "file", data)
     if data.suffix.lower() == ".npz":
-        return _of_arrays(_made(ImageClassification, folder, {"data": str(data)}), data)
+        return _of_arrays(folder, data)
     raise UsageError(
         f"--data {data}: a folder of pictures, WAV or text files, a .csv or a .npz of arrays is expected",
         "lay pictures out as FOLDER/CLASS/picture.jpg",
     )
 
 
-def _first_sample(folder: Path) -> str:
-    """Return the suffix of the first picture or recording in a folder, else of a text in a subfolder; empty if none."""
-    paths = sorted(folder.rglob("*"))
-    samples = (path.suffix.lower() for path in paths if path.suffix.lower() in (*PICTURE_SUFFIXES, *SOUND_SUFFIXES))
-    texts = (path.suffix.lower() for path in paths if path.suffix.lower() in TEXT_SUFFIXES and path.parent != folder)
-    found = next(samples, "")
-    if not found and (other := {path.suffix.lower() for path in paths} & _OTHER_SOUNDS):
+def first_sample(folder: Path) -> str:
+    """Return the suffix of the first picture or recording in a folder, else of a text in a subfolder; empty if none.
+
+    Raises ConfigurationError if the only recordings are of other formats than WAV.
+    """
+    passed = set[str]()
+    for suffix, inside in _suffixes(folder):
+        if suffix in PICTURE_SUFFIXES or suffix in SOUND_SUFFIXES:
+            return suffix
+        if inside or suffix not in TEXT_SUFFIXES:
+            passed.add(suffix)
+    if other := passed & _OTHER_SOUNDS:
         raise ConfigurationError.one(
             f"{folder} holds {min(other)} files: of recordings WAV files are read",
             "convert them, for example: ffmpeg -i a.flac -c:a pcm_s16le a.wav",
         )
-    return found or next(texts, "")
+    return min(passed & set(TEXT_SUFFIXES), default="")
+
+
+def _suffixes(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the suffix of each file and whether it lies in a subfolder. Links to folders are followed, once."""
+    seen = set[str]()
+    for place, inner, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        inner.sort()
+        yield from ((Path(name).suffix.lower(), place != str(folder)) for name in sorted(names))
 
 
 def _lists_texts(path: Path) -> bool:
@@ -139,7 +160,11 @@ def _columns_of_series(path: Path) -> Columns | None:
     if series is not None and len({row[series] for _, row in rows}) == len(rows):
         series = None  # a number of its own for each row
     split = lower.get("split")
-    values = [name for name in names if name and name not in (label, series, split) and _counts(rows, name)]
+    values = [
+        name
+        for name in names
+        if name and name not in (label, split) and name.lower() not in _SERIES and _counts(rows, name)
+    ]
     if label is None or not values:
         raise ConfigurationError.one(
             f"the columns are {', '.join(map(str, names)) or '(none)'}: a column `label` and columns of numbers are "
@@ -253,22 +278,44 @@ def _of_pictures(task: LabelledPictures, option: str, data: Path) -> Seen:
     )
 
 
-def _of_arrays(task: ImageClassification, data: Path) -> Seen:
+def _of_arrays(folder: Path, data: Path) -> Seen:
+    options = {"data": str(data)}
+    _made(ImageClassification, folder, options)  # it has the arrays
+    layout = signals_in(folder / data)
+    options |= {"layout": layout} if layout else {}
+    task: ImageClassification = _made(ImageClassification, folder, options)
     spec, train = task.spec, task.split("train")
     classes = spec.head.classes if spec.plain else 0
     commonest = float(np.bincount(train.labels).max() / len(train)) if classes and len(train) else 0.0
     shape, kind = " x ".join(map(str, spec.input.shape)), spec.input.raw_dtype
+    axes = "channels, time" if layout else "channels, height, width"
     asked = f"{spec.head.classes} {'classes' if classes else spec.head.name}"
     return Seen(
-        task={"kind": "image-classification", "data": str(data)},
-        words=f"{len(train):,} training samples of {asked}, {kind} {shape} (channels, height, width)",
+        task={"kind": "image-classification", **options},
+        words=f"{len(train):,} training samples of {asked}, {kind} {shape} ({axes})",
         train=len(train),
         classes=classes,
         commonest=commonest,
         side=min(spec.input.shape[1:]),
         floats=kind == "float32",
-        signal="" if spec.input.is_image else "series",
+        signal="series" if layout else "",
     )
+
+
+def signals_in(path: Path) -> Layout | None:
+    """Return the layout of a file's arrays (N, T), (N, C, T) or (N, T, C) of signals; None if they hold images.
+
+    Arrays (N, H, W) are images if they are uint8, or if no side is `_NARROW` times the other.
+    """
+    name = next((name for name in ("x_train", "x_validation") if name in array_names(path)), None)
+    if name is None:
+        return None
+    inputs = read_array(path, name)
+    if inputs.dtype.kind != "f" or inputs.ndim not in (2, 3):
+        return None
+    if inputs.ndim == 2 or inputs.shape[2] >= _NARROW * inputs.shape[1]:
+        return "nct"
+    return "ntc" if inputs.shape[1] >= _NARROW * inputs.shape[2] else None
 
 
 def _told(sizes: Sequence[tuple[int, int]]) -> str:

@@ -275,3 +275,88 @@ def test_a_column_that_is_mostly_numbers_is_refused_by_line(tmp_path: Path, caps
     (tmp_path / "log.csv").write_text("\n".join(["ax,label", *rows]))
     assert main(["init", "--data", "log.csv"]) == 3
     assert "line 9: `ax` is `?`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rate", [8000, 2000])
+def test_a_project_of_short_or_slow_recordings_can_be_built(tmp_path: Path, rate: int) -> None:
+    from tests.tasks.tones import tone, write_wav
+
+    for name, hertz in (("low", 100), ("high", 500)):
+        for number in range(10):
+            write_wav(tmp_path / "clicks" / name / f"{number}.wav", tone(hertz, 0.08, number, rate), rate)
+    assert main(["init", "--data", "clicks"]) == 0
+    project = read_project(tmp_path / "project.yaml")
+    spec = project.task.spec
+    assert spec.input.shape == (1, rate // 10)
+    arch = project.family.space(spec).at(0)
+    assert project.family.build(arch, spec).front.kernels.shape[2] == round(0.032 * rate)
+    assert project.teacher.untrained(spec).classes == 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "expected", "family"),
+    [
+        ((40, 3, 64), "float32", (3, 64), "dscnn"),
+        ((40, 64, 3), "float32", (3, 64), "dscnn"),
+        ((40, 64), "float32", (1, 64), "dscnn"),
+        ((40, 3), "float32", (1, 3), "dscnn"),
+        ((40, 20, 64), "float32", (1, 20, 64), "resnet"),
+        ((40, 3, 64), "uint8", (1, 3, 64), "resnet"),
+    ],
+)
+def test_long_and_narrow_arrays_of_floats_are_signals(
+    tmp_path: Path, shape: tuple[int, ...], kind: str, expected: tuple[int, ...], family: str
+) -> None:
+    import numpy as np
+
+    values, labels = (200 * np.random.default_rng(0).random(shape)).astype(kind), np.arange(shape[0]) % 2
+    np.savez(tmp_path / "x.npz", x_train=values, y_train=labels, x_test=values[:9], y_test=labels[:9])
+    assert main(["init", "--data", "x.npz"]) == 0
+    project = read_project(tmp_path / "project.yaml")
+    spec = project.task.spec
+    assert (spec.input.shape, project.family.name) == (expected, family)
+    assert len(project.family.space(spec).axes)
+    assert project.teacher.untrained(spec).classes == 2
+
+
+def test_a_number_of_its_own_for_each_row_is_no_signal_and_no_series(tmp_path: Path) -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    names, order = [name for name in "ab" * 12 for _ in range(8)], rng.permutation(192)
+    rows = [f"{number},{rng.random()},{name}" for number, name in zip(order, names, strict=True)]
+    (tmp_path / "log.csv").write_text("\n".join(["id,ax,label", *rows]))
+    assert main(["init", "--data", "log.csv"]) == 0
+    assert read_project(tmp_path / "project.yaml").task.spec.input.shape == (1, 8)
+
+
+def test_class_folders_may_be_links_and_lead_round(tmp_path: Path) -> None:
+    from tests.tasks.tones import tone, write_wav
+
+    for name in ("low", "high"):
+        for number in range(10):
+            write_wav(tmp_path / "elsewhere" / name / f"{number}.wav", tone(300, 0.2, number))
+    (tmp_path / "sounds").mkdir()
+    for name in ("low", "high"):
+        (tmp_path / "sounds" / name).symlink_to(tmp_path / "elsewhere" / name)
+    assert main(["init", "--data", "sounds"]) == 0
+    assert read_project(tmp_path / "project.yaml").family.name == "dscnn"
+    (tmp_path / "songs").mkdir()
+    (tmp_path / "songs" / "a.flac").touch()
+    (tmp_path / "songs" / "again").symlink_to(tmp_path / "songs")
+    assert main(["init", "--force", "--data", "songs"]) == 3
+
+
+def test_the_first_picture_ends_the_search_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekd.tasks import seen
+
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+    walked = list[str]()
+    walk = seen.os.walk
+    monkeypatch.setattr(
+        seen.os, "walk", lambda *top, **how: (walked.append(found[0]) or found for found in walk(*top, **how))
+    )
+    assert seen.first_sample(tmp_path) == ".png"
+    assert walked == [str(tmp_path), str(tmp_path / "a")]

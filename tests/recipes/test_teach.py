@@ -169,3 +169,14 @@ def test_default_is_good_on_digits_within_its_time(tmp_path):
 def test_reading_its_options_imports_no_torch():
     code = "import sys, edgekd.recipes.teach as t; t.TrainedTeacher(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_options_are_those_of_the_family(task, tmp_path):
+    options = {"stages": 2, "space": {"width": 8, "stem_stride": [2]}}
+    ready = TrainedTeacher(width=16, epochs=1, options=options).prepare(task, tmp_path)
+    student = ready._student
+    assert dict(student.arch.choices) == {"width1": 8, "width2": 8, "depth1": 1, "depth2": 1}
+    assert next(m for m in student.module.modules() if isinstance(m, torch.nn.Conv2d)).stride == (2, 2)
+    for space in (None, [2]):
+        with pytest.raises(ConfigurationError, match=r"teacher\.options\.space is .*: a mapping is expected"):
+            TrainedTeacher(options={"space": space}).prepare(task, tmp_path)

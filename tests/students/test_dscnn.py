@@ -64,6 +64,24 @@ def test_convolutions_of_a_signal_are_over_time() -> None:
     assert shapes["blocks.0.conv2.weight"] == (8, 8, 1)
 
 
+def test_lengths_of_filters_are_options() -> None:
+    family, spec = DsCnn.model_validate({**SMALL, "kernel": 5, "stem_kernel": 11}), spec_of(InputSpec(shape=(3, 64)))
+    network = family.build(family.space(spec).at(0), spec)
+    shapes = {name: tuple(value.shape) for name, value in network.named_parameters()}
+    assert (shapes["stem.conv.weight"], shapes["blocks.0.conv1.weight"]) == ((8, 3, 11), (8, 1, 5))
+    assert network(torch.zeros(2, 3, 64)).shape == (2, 5)
+
+
+def test_the_front_end_has_a_range_and_a_hop() -> None:
+    front = LogMel(mels=12, low=500, high=2000, hop=0.008)
+    assert front.shape(SOUND) == (1, 12, 1 + (2000 - 256) // 64)
+    times = torch.arange(2000) / 8000
+    heard = [
+        float(front.module(SOUND)(torch.sin(6.2832 * hertz * times)[None, None]).max()) for hertz in (1000, 200, 3000)
+    ]
+    assert heard[0] > 5 * max(heard[1:])
+
+
 def test_the_front_end_is_a_log_mel_spectrogram() -> None:
     """Beside numpy's own Fourier transform."""
     options = LogMel(mels=20)
@@ -117,6 +135,7 @@ def test_constants_of_the_front_end_are_counted_in_float16() -> None:
         ({"log_mel": {"mels": 120}}, SOUND, "120 filters are too many"),
         ({"kernel": 4}, SOUND, "student.kernel is 4: an odd length"),
         ({}, InputSpec(shape=(6,)), "takes images"),
+        ({"log_mel": {"hop": 0.1}}, SOUND, "need spectrograms of at least 4 mels and frames, and these have 3"),
         ({"stages": 4}, InputSpec(shape=(2, 6)), "need signals of at least 8 steps, and these have 6"),
     ],
 )

@@ -61,6 +61,21 @@ def test_channels_are_averaged_unless_two_are_asked_for(tmp_path):
     assert np.allclose(two, both, atol=1e-4)
 
 
+def test_a_task_of_two_channels_with_its_classes_in_an_order(tmp_path):
+    for name, hertz in (("low", 300.0), ("high", 1500.0)):
+        for number in range(12):
+            both = np.stack([tone(hertz, 0.05, number), tone(hertz, 0.05, number + 50)])
+            write_wav(tmp_path / "tones" / name / f"{number}.wav", both)
+    task = made(tmp_path / "tones", channels=2, labels=["low", "high"])
+    assert task.spec.input.shape == (2, 400)
+    assert task.spec.head.labels == ("low", "high")
+    train = task.split("train")
+    turns = np.abs(np.diff(np.sign(train.inputs[:, 0]), axis=1)).sum(1)
+    assert turns[train.labels == 0].max() < turns[train.labels == 1].min()
+    with pytest.raises(ConfigurationError, match="has the class `high`, which `labels` doesn't name"):
+        _ = made(tmp_path / "tones", labels=["low"]).spec
+
+
 def test_the_length_is_the_longest_unless_it_is_given(tmp_path):
     root = fill(tmp_path / "tones")
     write_wav(root / "low" / "long.wav", tone(300, 0.2, 99))
@@ -86,6 +101,8 @@ def test_files_of_another_sample_rate_are_named(tmp_path):
         (b"RIFFxxxxWAVEjunk", "can't be read as a WAV file"),
         ("empty", "has no samples"),
         ("cut", "ends after 750 of 800 samples"),
+        ("wide", "has values of 40 bits"),
+        ("streamed", "doesn't say how long it is"),
     ],
 )
 def test_what_is_no_recording_is_named(tmp_path, content, said):
@@ -95,8 +112,13 @@ def test_what_is_no_recording_is_named(tmp_path, content, said):
         path.write_bytes(content)
     else:
         write_wav(path, np.zeros(0) if content == "empty" else tone(300, 0.1, 5))
+        data = path.read_bytes()
         if content == "cut":
-            path.write_bytes(path.read_bytes()[:-100])
+            path.write_bytes(data[:-100])
+        if content == "wide":
+            path.write_bytes(data[:34] + b"\x28\x00" + data[36:])
+        if content == "streamed":
+            path.write_bytes(data[:4] + b"\xff" * 4 + data[8:40] + b"\xff" * 4 + data[44:])
     with pytest.raises(ConfigurationError, match=rf"bad\.wav {said}"):
         _ = made(root).spec
 

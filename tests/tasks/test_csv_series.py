@@ -37,6 +37,15 @@ def test_a_series_is_a_sample_or_cut_into_windows(tmp_path):
     assert cut.spec.input.std[1] > 5 * cut.spec.input.std[0]
 
 
+def test_classes_have_the_order_of_labels(tmp_path):
+    path = write_waves(tmp_path / "waves.csv")
+    spec, turned = made(path).spec, made(path, labels=["slow", "fast"])
+    assert (spec.head.labels, turned.spec.head.labels) == (("fast", "slow"), ("slow", "fast"))
+    assert np.array_equal(np.sort(made(path).split("test").labels), np.sort(1 - turned.split("test").labels))
+    with pytest.raises(ConfigurationError, match="has the class `fast`, which `labels` doesn't name"):
+        _ = made(path, labels=["slow"]).spec
+
+
 def test_windows_of_a_series_are_in_one_split(tmp_path):
     task = made(write_waves(tmp_path / "waves.csv"), length=16, step=8)
     names, beginnings, followed = ("train", "validation", "test"), dict[bytes, str](), 0
