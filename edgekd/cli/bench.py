@@ -46,7 +46,12 @@ __all__ = ["bench"]
     help="Threads of the runtime; may be repeated.",
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="State dict of a model given as my_model.py:build.")
-@click.option("--input", "image", metavar="3x224x224", help="What such a model takes: channels, height, width.")
+@click.option(
+    "--input",
+    "image",
+    metavar="3x224x224",
+    help="What such a model takes: channels, height, width; of a signal 1x16000: channels, steps.",
+)
 @click.option("--processes", type=Whole(1, 1000), default=5, help="Fresh processes each.")
 @click.option("--rounds", type=Whole(1, 1000), default=10, help="Interleaved rounds a process.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Calls a second, in place of back to back.")

@@ -57,9 +57,17 @@ class _Several(click.ParamType[tuple[str, ...]]):
     show_default="float32; with --max-drop the first four",
 )
 @click.option(
-    "--data", type=click.Path(path_type=Path), help="Images to calibrate and score with: .npz, or a folder of pictures."
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Images or signals to calibrate and score with: .npz, or a folder of pictures.",
 )
-@click.option("--input", "shape", metavar="3x224x224", help="Channels, height, width.", show_default="the data's")
+@click.option(
+    "--input",
+    "shape",
+    metavar="3x224x224",
+    help="Channels, height, width; of a signal 1x16000: channels, steps.",
+    show_default="the data's",
+)
 @click.option(
     "--mean", help="What the model was trained with, in raw units: 123.7,116.3,103.5.", show_default="the data's"
 )

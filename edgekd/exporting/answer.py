@@ -102,7 +102,7 @@ class ModelExportAnswer(Shown):
         lines = [f"model     {self.model}" + (f": {self.accuracy:.1%} in PyTorch" if self.accuracy is not None else "")]
         if self.data:
             what = {"top1": "top-1 of", "agreement": "agreement with the float model on"}.get(self.metric, "")
-            lines.append(f"data      {self.data}; {what} {self.samples} test images")
+            lines.append(f"data      {self.data}; {what} {self.samples} test samples")
         base = self.accuracy if self.metric == "top1" else None
         lines += [file.line(base) for file in self.files]
         for file in self.files:

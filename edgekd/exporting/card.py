@@ -14,7 +14,7 @@ __all__ = ["card_text"]
 def card_text(
     given: GivenModel, task: ModelTask, row: ExportedFile, options: ExportOptions, reference: float | None
 ) -> str:
-    """Markdown. ``reference`` is the float model's accuracy in PyTorch on the same images."""
+    """Markdown. ``reference`` is the float model's accuracy in PyTorch on the same samples."""
     shape, precision = " x ".join(map(str, task.spec.input.shape)), row.precision
     axes, dtype = task.spec.input.axes, options.dtype(task.spec.input)
     lines = [
@@ -35,11 +35,10 @@ def card_text(
         )
     if row.accuracy is not None and task.kind == "top1":
         beside = f" (PyTorch float32: {reference:.2%})" if reference is not None else ""
-        lines.append(
-            f"| accuracy | {row.accuracy:.2%}{beside}, {len(task.split('test'))} test images of {task.where} |"
-        )
+        scored = f"{len(task.split('test'))} test {task.spec.input.what} of {task.where}"
+        lines.append(f"| accuracy | {row.accuracy:.2%}{beside}, {scored} |")
     elif row.accuracy is not None and task.kind == "agreement":
-        told = f"{row.accuracy:.2%} of {len(task.split('test'))} images"
+        told = f"{row.accuracy:.2%} of {len(task.split('test'))} {task.spec.input.what}"
         lines.append(f"| same class as the float model | {told} ({task.where}) |")
     lines += [
         "",

@@ -1,7 +1,7 @@
-"""The images that a model is calibrated and scored on: a task of its own kind, arrays, a folder, or none.
+"""The samples that a model is calibrated and scored on: a task of its own kind, arrays, a folder, or none.
 
 Where there are no labels, the float model's own answers stand for them: what is scored then is agreement with it. The
-images that calibrate are never among those that score; arrays without a split are parted by content, and the part that
+samples that calibrate are never among those that score; arrays without a split are parted by content, and the part that
 scores both chooses a precision and is told.
 """
 
@@ -116,13 +116,13 @@ def task_for(
     names = set(array_names(data))
     if {"x_test", "y_test"} <= names and names & {"x_train", "x_validation"} and names & {"y_train", "y_validation"}:
         first = read_array(data, "x_train" if "x_train" in names else "x_validation")
-        options = {"data": data.absolute(), "per_channel": True, "layout": _layout(shape)}
+        options = {"data": data.absolute(), "per_channel": True, "layout": _layout(module, called, first, shape)}
         return _of_task(module, called, "image-classification", options, _normal(first, mean, std), events, shape)
     images = next((name for name in _IMAGES if name in names), None)
     if images is None:
         raise ConfigurationError.one(
             f"has the arrays {', '.join(sorted(names)) or 'none'}",
-            "name the images `x` and, where there are labels, those `y`; or x_train, y_train, x_test, y_test",
+            "name the samples `x` and, where there are labels, those `y`; or x_train, y_train, x_test, y_test",
             Place(str(data)),
         )
     wanted = (images.replace("x_", "y_"),) if images.startswith("x_") else _LABELS
@@ -132,9 +132,25 @@ def task_for(
     return _of_arrays(module, called, data, inputs, told, _normal(inputs, mean, std), shape)
 
 
-def _layout(shape: tuple[int, ...] | None) -> Layout:
-    """How arrays are read for a model's input: as signals where it has two axes."""
-    return "nct" if shape is not None and len(shape) == _SIGNAL_AXES else "auto"
+def _layout(module: nn.Module, called: str, inputs: NDArray[Any], shape: tuple[int, ...] | None) -> Layout:
+    """How arrays are read: as signals where the model takes (N, C, T) and, its input unknown, no (N, 1, H, W)."""
+    if shape is not None or inputs.ndim != 1 + _SIGNAL_AXES:
+        return "nct" if shape is not None and len(shape) == _SIGNAL_AXES else "auto"
+    signal = inputs.shape[1:]
+    return "nct" if _takes(module, called, signal) and not _takes(module, called, (1, *signal)) else "auto"
+
+
+def _takes(module: nn.Module, called: str, shape: tuple[int, ...]) -> bool:
+    """Whether a model answers logits to inputs of a shape."""
+    try:
+        return classes_of(module, InputSpec(shape=shape), called) > 0
+    except ConfigurationError:  # which tells why not, where the shape is the only one there is
+        return False
+
+
+def _name(shape: tuple[int, ...]) -> str:
+    """What a file calls its input."""
+    return "signal" if len(shape) == _SIGNAL_AXES else InputSpec.model_fields["name"].default
 
 
 def _normal(images: NDArray[Any], mean: Values, std: Values) -> Mapping[str, Values]:
@@ -166,37 +182,38 @@ def _of_task(
     _require_channels(spec.input.mean, spec.input.std, spec.input.shape)
     if not spec.plain:
         raise ConfigurationError.one(
-            f"the labels of {spec.name} are no classes, one an image", "export of such models comes later"
+            f"the labels of {spec.name} are no classes, one a sample", "export of such models comes later"
         )
     classes = classes_of(module, spec.input, called)
     if spec.head.classes > classes:
         raise ConfigurationError.one(
             f"`{called}` tells {classes} classes, and the labels of {spec.name} go up to {spec.head.classes - 1}",
-            "give images of the classes that the model was trained for",
+            f"give {spec.input.what} of the classes that the model was trained for",
         )
     whole = spec.head.classes == classes
     labels = spec.head.labels if whole else ()
-    notes = () if whole else (_of_fewer(spec.head, called, classes),)
+    notes = () if whole else (_of_fewer(spec, called, classes),)
     spec = spec.but(head=HeadSpec(classes=classes, labels=labels))
     return ModelTask(spec, task.split, spec.name, "top1", notes)
 
 
-def _of_fewer(head: HeadSpec, called: str, classes: int) -> str:
-    """Which class is which, where the images have fewer than the model: their order alone tells."""
+def _of_fewer(spec: TaskSpec, called: str, classes: int) -> str:
+    """Which class is which, where the samples have fewer than the model: their order alone tells."""
+    head = spec.head
     named = ", ".join(f"{number} is {name}" for number, name in enumerate(head.labels[:_MOST_NAMED]))
     more = ", ..." if len(head.labels) > _MOST_NAMED else ""
     return (
-        f"the images have {head.classes} classes and `{called}` has {classes}: of its answers "
+        f"the {spec.input.what} have {head.classes} classes and `{called}` has {classes}: of its answers "
         f"{named + more if named else f'the first {head.classes} are taken for theirs'}"
     )
 
 
 def _require_channels(mean: Values, std: Values, shape: tuple[int, ...]) -> None:
-    """Raises UsageError where there is neither one value nor one a channel of (C, H, W)."""
+    """Raises UsageError where there is neither one value nor one a channel of (C, H, W) or (C, T)."""
     for option, values in (("--mean", mean), ("--std", std)):
         if values and len(values) not in (1, shape[0]):
             raise UsageError(
-                f"{option} has {len(values)} values, and images of {shape[0]} channels", "give one, or one a channel"
+                f"{option} has {len(values)} values, and samples of {shape[0]} channels", "give one, or one a channel"
             )
 
 
@@ -205,8 +222,8 @@ def _require_shape(source: str, found: tuple[int, ...], asked: tuple[int, ...] |
     if asked is not None and tuple(found) != tuple(asked):
         sizes = ["x".join(map(str, shape)) for shape in (found, asked)]
         raise UsageError(
-            f"the images of {source} are {sizes[0]}, and --input or the model's file says {sizes[1]}",
-            "leave --input out, or give images of that size",
+            f"the samples of {source} are {sizes[0]}, and --input or the model's file says {sizes[1]}",
+            "leave --input out, or give samples of that size",
         )
 
 
@@ -223,9 +240,10 @@ def _of_arrays(
 ) -> ModelTask:
     """Images that nobody split: a part calibrates, the rest scores."""
     blank = np.zeros(len(inputs), np.int64)
-    given = images_of(inputs, blank if told is None else told, _layout(shape), source.name)
+    layout = _layout(module, called, inputs, shape) if picture is None else "auto"
+    given = images_of(inputs, blank if told is None else told, layout, source.name)
     if given.labels.dtype.names is not None:
-        raise ConfigurationError.one(f"the labels of {source.name} are no classes, one an image", "give (N,) integers")
+        raise ConfigurationError.one(f"the labels of {source.name} are no classes, one a sample", "give (N,) integers")
     images = np.ascontiguousarray(given.inputs)
     _require_shape(source.name, images.shape[1:], shape)
     mean, std = (normal["mean"], normal["std"]) if normal else statistics(images, per_channel=True)
@@ -235,6 +253,7 @@ def _of_arrays(
     spec = TaskSpec(
         name=source.stem,
         input=InputSpec(
+            name=_name(images.shape[1:]),
             shape=images.shape[1:],
             raw_dtype="uint8" if images.dtype == np.uint8 else "float32",
             raw_range=(0.0, 255.0) if images.dtype == np.uint8 else (float(images.min()), float(images.max())),
@@ -250,14 +269,14 @@ def _of_arrays(
     if int(labels.max()) >= classes:
         raise ConfigurationError.one(
             f"`{called}` tells {classes} classes, and a label of {source.name} is {labels.max()}",
-            "give images of the classes that the model was trained for",
+            f"give {spec.input.what} of the classes that the model was trained for",
         )
     if len(images) < 2:
         raise ConfigurationError.one(
-            f"{source.name} has {len(images)} image", "give two at least, better a few hundred"
+            f"{source.name} has {len(images)} sample", "give two at least, better a few hundred"
         )
     first, rest = carve(content_keys(images), labels, [min(_CALIBRATION, len(images) // 2)])
-    where = f"{source.name}: {len(first)} images calibrate, {len(rest)} score"
+    where = f"{source.name}: {len(first)} {spec.input.what} calibrate, {len(rest)} score"
     parts = {"calibration": first, "validation": rest, "test": rest}
     return ModelTask(spec, _splits(images, labels, parts), where, kind, notes)
 
@@ -318,6 +337,7 @@ def _made_up(module: nn.Module, called: str, shape: tuple[int, ...], mean: Value
     spec = TaskSpec(
         name=called.rpartition(":")[2],
         input=InputSpec(
+            name=_name(shape),
             shape=shape,
             raw_dtype="uint8" if mean else "float32",
             raw_range=(0.0, 255.0) if mean else (float(images.min()), float(images.max())),

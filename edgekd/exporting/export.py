@@ -73,9 +73,9 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
     """
     target = load_target(plan.target) if plan.target is not None else None
     if target is not None and plan.data is None:
-        raise UsageError("a certificate tells accuracy, which needs images", "give --data, or leave --target out")
+        raise UsageError("a certificate tells accuracy, which needs samples", "give --data, or leave --target out")
     if plan.max_drop is not None and plan.data is None:
-        raise UsageError("--max-drop compares answers to images", "give --data: labelled images, or pictures alone")
+        raise UsageError("--max-drop compares answers to samples", "give --data: with labels, or without")
     if plan.max_drop is not None and not 0 <= plan.max_drop < 1:
         raise UsageError(f"max_drop {plan.max_drop:g}: a share of accuracy below 1 is expected", "0.01 is one point")
     formats = plan.formats or _formats_of(target)
@@ -84,7 +84,7 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
     task = task_for(module, given.called, plan.shape or given.shape, plan.data, plan.mean, plan.std, events)
     if target is not None and task.kind != "top1" and target.accuracy is not None:
         raise UsageError(
-            f"target {target.name} asks for accuracy, and the images have no labels", "give labels with them"
+            f"target {target.name} asks for accuracy, and the samples have no labels", "give labels with them"
         )
     places = {form: output / form.value for form in formats}
     for place in places.values():
@@ -102,7 +102,7 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
             reference = export.reference("test") if task.kind == "top1" else None
             if reference is not None:
                 events.line(
-                    f"model      {given.called}: {reference:.1%} in PyTorch, {len(task.split('test'))} test images"
+                    f"model      {given.called}: {reference:.1%} in PyTorch, {len(task.split('test'))} test samples"
                 )
             rows = [row for form in formats for row in export.format(form, places[form])]
     finally:
@@ -394,8 +394,10 @@ def _notes(task: ModelTask, plan: ExportPlan) -> tuple[str, ...]:
                 "give --mean and --std, if the model was trained with others"
             )
         else:
-            notes.append("float images are taken as normalised already: else give --mean and --std")
+            notes.append(f"{given.what} of floats are taken as normalised already: else give --mean and --std")
     validation = len(task.split("validation"))
     if plan.max_drop is not None and plan.max_drop * validation < 1:
-        notes.append(f"a drop of {100 * plan.max_drop:g} points is less than one of {validation} images: give more")
+        notes.append(
+            f"a drop of {100 * plan.max_drop:g} points is less than one of {validation} {given.what}: give more"
+        )
     return (*notes, *task.notes)

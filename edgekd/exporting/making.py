@@ -124,7 +124,7 @@ class Maker:
         inputs = split.inputs[spread(len(split), _CALIBRATION)]
         if precision.is_static and not len(inputs):
             raise ConfigurationError.one(
-                f"{precision.value} needs images to find its ranges by", "give --data, or --precision dynamic-int8"
+                f"{precision.value} needs samples to find its ranges by", "give --data, or --precision dynamic-int8"
             )
         return calibrate(student, inputs, precision, "percentile", self.fingerprint, candidate.backend)
 

@@ -61,3 +61,22 @@ def test_the_example_reads_a_wav_file_as_the_task_does(
     expected = (raw - 0.1) / 0.5 if stated else raw
     assert given["batch"].dtype == np.float32
     np.testing.assert_allclose(given["batch"], expected.transpose(0, 2, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("stored", "rate", "said"),
+    [
+        (1, 8000, "the recording has 1 channels, and the model takes 2"),
+        (2, 16000, "has 16000 samples a second, and the model takes 8000"),
+    ],
+)
+def test_the_example_says_what_is_wrong_with_a_recording(
+    stored: int, rate: int, said: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    path = write_wav(tmp_path / "a.wav", np.zeros((stored, 400)), rate)
+    onnx = Backend.model_validate("onnxruntime/cpu")
+    source = example_source("model.onnx", onnx, 1, ExportOptions(), spec_of(2), None)
+    lines = source.partition("samples = np.load")[2].partition("\n\n")[0].partition("\n")[2]
+    monkeypatch.setattr(sys, "argv", ["example.py", str(path)])
+    with pytest.raises(SystemExit, match=said):
+        exec(lines, {"np": np, "sys": sys, "wave": wave, "samples": {"inputs": np.zeros((1, 2, 300), np.float32)}})

@@ -16,7 +16,7 @@ from edgekd.cli.main import main
         (["m.py:build", "--output", "o", "--format", "coreml"], 2, "not one of tflite, onnx, openvino"),
         (["m.py:build", "--output", "o", "--precision", "int4"], 2, "not one of float32"),
         (["m.py:build", "--output", "o", "--max-drop", "1"], 2, "for example --max-drop 1%"),
-        (["m.py:build", "--output", "o", "--max-drop", "1%"], 2, "--max-drop compares answers to images"),
+        (["m.py:build", "--output", "o", "--max-drop", "1%"], 2, "--max-drop compares answers to samples"),
         (["m.py:build", "--output", "o", "--mean", "a"], 2, "numbers with commas"),
         (["m.py:build", "--output", "o", "--input", "16000"], 2, "one image"),
         (["m.py:build", "--output", "o", "--target", "pi5-30fps"], 2, "give --data"),

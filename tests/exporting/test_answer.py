@@ -60,7 +60,7 @@ def test_a_file_is_told_beside_the_float_model():
     answer = ModelExportAnswer(model="m:build", metric="top1", data="d", samples=9, accuracy=0.925, files=(written,))
     lines = answer.lines()
     assert lines[0] == "model     m:build: 92.5% in PyTorch"
-    assert lines[1] == "data      d; top-1 of 9 test images"
+    assert lines[1] == "data      d; top-1 of 9 test samples"
     assert "2 KiB . 90.0% (-2.5) . parity 63 of 64 . out/onnx" in lines[2]
     assert lines[-1] == "next:     edgekd bench out/onnx/model.onnx"
 

@@ -92,7 +92,7 @@ def test_a_normalisation_without_images_is_a_part_of_the_file(module):
     task = task_for(module, "build", (3, 8, 8), None, (100.0, 110.0, 120.0), (50.0,))
     assert task.spec.input.mean == (100.0, 110.0, 120.0)
     assert task.spec.input.raw_dtype == task.split("test").inputs.dtype == np.uint8
-    with pytest.raises(UsageError, match="--mean has 2 values, and images of 3 channels"):
+    with pytest.raises(UsageError, match="--mean has 2 values, and samples of 3 channels"):
         task_for(module, "build", (3, 8, 8), None, (100.0, 110.0), (50.0,))
     with pytest.raises(UsageError, match="--std 0: a value above 0"):
         task_for(module, "build", (3, 8, 8), None, (100.0,), (0.0,))
@@ -137,7 +137,7 @@ def test_without_images_values_are_made_up_and_nothing_is_scored(module):
             {"x": np.zeros((4, 3, 8, 8), np.uint8), "y": np.array([0, 1, 2, 9])},
             "a label of d is 9|a label of d.npz is 9",
         ),
-        ({"x": np.zeros((1, 3, 8, 8), np.uint8) + 1}, "has 1 image"),
+        ({"x": np.zeros((1, 3, 8, 8), np.uint8) + 1}, "has 1 sample"),
     ],
 )
 def test_images_that_do_not_fit_are_refused(module, folder, arrays, said):
@@ -154,13 +154,34 @@ def test_half_a_normalisation_and_other_files_are_usage(module, folder):
         task_for(module, "build", None, folder / "d.txt", (), ())
 
 
+@pytest.mark.parametrize("shape", [(2, 30), None])
 @pytest.mark.parametrize("split", [True, False])
-def test_arrays_are_signals_where_the_models_input_is_one(folder, split):
+def test_arrays_are_signals_where_the_model_takes_signals(folder, split, shape):
     from torch import nn
 
     signals, labels = np.random.default_rng(0).standard_normal((40, 2, 30)).astype(np.float32), np.arange(40) % 3
     model = nn.Sequential(nn.Conv1d(2, 3, 5), nn.AdaptiveAvgPool1d(1), nn.Flatten())
     parts = {"x_train": signals[:30], "y_train": labels[:30], "x_test": signals[30:], "y_test": labels[30:]}
     np.savez(folder / "d.npz", **(parts if split else {"x": signals, "y": labels}))
-    given = task_for(model, "build", (2, 30), folder / "d.npz", (), ()).spec.input
-    assert (given.shape, given.raw_dtype) == ((2, 30), "float32")
+    task = task_for(model, "build", shape, folder / "d.npz", (), ())
+    given = task.spec.input
+    assert (given.name, given.shape, given.raw_dtype) == ("signal", (2, 30), "float32")
+    assert split or task.where == "d.npz: 20 signals calibrate, 20 score"
+    with pytest.raises(ConfigurationError, match=r"can't take two images \(1, 2, 30\)"):
+        task_for(nn.Sequential(nn.Conv1d(4, 3, 5)), "build", None, folder / "d.npz", (), ())
+
+
+def test_grey_images_stay_images_where_the_model_takes_them(folder):
+    from torch import nn
+
+    np.savez(folder / "d.npz", x=np.zeros((40, 6, 30), np.uint8), y=np.arange(40) % 3)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    given = task_for(model, "build", None, folder / "d.npz", (0.0,), (1.0,)).spec.input
+    assert (given.name, given.shape) == ("image", (1, 6, 30))
+
+
+def test_a_made_up_signal_is_called_one(folder):
+    from torch import nn
+
+    model = nn.Sequential(nn.Conv1d(2, 3, 5), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    assert task_for(model, "build", (2, 30), None, (), ()).spec.input.name == "signal"
