@@ -214,7 +214,7 @@ class DroppedDeployment(Record):
 class ReferenceArchRecord(Filed):
     """One reference arch, measured on every deployment still in, in one interleaved batch."""
 
-    schema_: Literal["edgekd.reference-archs/1"] = Field(default="edgekd.reference-archs/1", alias="schema")
+    schema_: Literal["edgekd.reference-arch/1"] = Field(default="edgekd.reference-arch/1", alias="schema")
     number: int
     arch: Arch
     readings: tuple[DeploymentReading, ...]

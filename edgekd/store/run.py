@@ -68,7 +68,7 @@ _SINGLE: dict[type[Filed], str] = {
     ExplanationRecord: "explanation.json",
 }
 _NUMBERED: dict[type[Filed], tuple[str, str, int]] = {  # folder, the field that names the file, its digits
-    ReferenceArchRecord: ("reference_archs", "number", 2),
+    ReferenceArchRecord: ("reference-archs", "number", 2),
     TrialRecord: ("trials", "number", 4),
     PredictorsRecord: ("predictors", "number", 2),
     RoundRecord: ("rounds", "number", 2),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +64,8 @@ HURRIED = """
             super().__init__(scratch, deadline_s=5.0)
 
     converter.Converter = Hurried
+    from brief import measure_briefly
+    measure_briefly()
     from edgekd.cli.main import main
     sys.exit(main())
 """
@@ -71,7 +75,7 @@ def test_each_is_one_failed_trial(edgekd):
     edgekd.write("plugin/moody.py", textwrap.dedent(FAMILY))
     edgekd.write("plugin/moody-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: moody\nVersion: 1\n")
     edgekd.write("plugin/moody-1.dist-info/entry_points.txt", "[edgekd.families]\nmoody = moody:Moody\n")
-    edgekd.environment["PYTHONPATH"] = str(edgekd.folder / "plugin")
+    edgekd.environment["PYTHONPATH"] = os.pathsep.join((str(edgekd.folder / "plugin"), str(Path(__file__).parent)))
     edgekd.begin = [sys.executable, str(edgekd.write("hurried.py", textwrap.dedent(HURRIED)))]
     project = (edgekd.folder / "project.yaml").read_text().splitlines()
     project[3] = "student: {family: moody}"

@@ -21,6 +21,8 @@ from edgekd.distill import loop
 from edgekd.distill.probe import Execution
 loop.probe = lambda *_, **__: Execution(precision="float32", channels_last=False)
 from edgekd.api import distill
+from brief import measure_briefly
+measure_briefly()
 distill(Path("project.yaml"), run=Path(sys.argv[1]))
 """
 RECIPE = """\
@@ -68,6 +70,7 @@ def scripted(edgekd):
     """The project as a script without a clock in it; its weights are the same on every run."""
     edgekd.change("project.yaml", "width: [8, 16]", "width: [8, 8]")
     edgekd.write("run.py", SCRIPT)
+    edgekd.environment["PYTHONPATH"] = str(Path(__file__).parent)  # of brief.py
     edgekd.begin = [sys.executable, "run.py"]
     return edgekd
 

@@ -48,4 +48,4 @@ def test_what_cant_be_relaxed_is_told_before_anything_is_measured(relaxed):
     done = relaxed("search", "project.yaml", "--run", "run")
     assert done.returncode == 3
     assert "stem_stride can't be relaxed" in done.stderr
-    assert not (relaxed.folder / "run" / "reference_archs").exists()
+    assert not (relaxed.folder / "run" / "reference-archs").exists()

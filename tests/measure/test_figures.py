@@ -27,7 +27,7 @@ def measure(**options):
 def test_every_metric_has_its_unit_and_subject():
     measurement = measure()
     figures = {figure.metric: figure for figure in figures_of(measurement, size_bytes=5000)}
-    latencies = {f"latency.{part}" for part in ("low", "p50", "p95", "p99", "mean", "first", "load")}
+    latencies = {f"latency.{part}" for part in ("p5", "p50", "p95", "p99", "mean", "first", "load")}
     assert set(figures) == latencies | {"memory.model", "memory.process", "throughput", "size.file"}
     assert {figures[name].unit for name in latencies} == {"us"}
     assert figures["memory.model"].unit == figures["size.file"].unit == "B"
@@ -57,7 +57,7 @@ def test_memory_that_the_device_does_not_tell_has_no_figure():
     }
 
 
-TIMED = [f"latency.{part}" for part in ("low", "p50", "p95", "p99", "mean")] + ["throughput"]
+TIMED = [f"latency.{part}" for part in ("p5", "p50", "p95", "p99", "mean")] + ["throughput"]
 
 
 def test_the_load_is_told_as_it_was():

@@ -32,7 +32,7 @@ def test_a_drop_is_points_below_own() -> None:
 
 
 def test_it_is_read_back_as_it_was_written() -> None:
-    asked = target(budgets={"latency": {"low": "37.5 % of own"}}, accuracy={"drop": "1.5 points"})
+    asked = target(budgets={"latency": {"p5": "37.5 % of own"}}, accuracy={"drop": "1.5 points"})
     assert Target.model_validate_json(asked.model_dump_json()) == asked
     assert Target.model_validate_json(target(accuracy={"floor": 0.8}).model_dump_json()).accuracy.floor == 0.8
 

@@ -56,24 +56,24 @@ def student_of(task, seed):
 
 
 def test_each_head_that_tells_classes_is_compared(tmp_path):
-    task = Shapes(**SHAPES, heads=("scene", "things", "filter"))
+    task = Shapes(**SHAPES, heads=("scene", "things", "mask"))
     teacher, run = StudentTeacher(student_of(task, 1), "teacher"), finished(tmp_path, student_of(task, 0))
     found = explain(SimpleNamespace(task=task, teacher=teacher), run)
     assert found.following is None
-    scene, apply_filters = found.heads["scene"], found.heads["filter"]
+    scene, mask = found.heads["scene"], found.heads["mask"]
     assert (scene.of, scene.samples) == ("samples", 4)
-    assert (apply_filters.of, apply_filters.samples) == ("cells", 4 * 16 * 16)
+    assert (mask.of, mask.samples) == ("cells", 4 * 16 * 16)
     raw = torch.from_numpy(task.split("validation").inputs).float()
     with torch.no_grad():
-        own = student_of(task, 0).module.eval()(teacher.prepared(raw))["filter"].argmax(1)
-        other = teacher.network()(teacher.prepared(raw))["filter"].argmax(1)
-    assert apply_filters.agreement == pytest.approx(float((own == other).float().mean()))
+        own = student_of(task, 0).module.eval()(teacher.prepared(raw))["mask"].argmax(1)
+        other = teacher.network()(teacher.prepared(raw))["mask"].argmax(1)
+    assert mask.agreement == pytest.approx(float((own == other).float().mean()))
     same = explain(
         SimpleNamespace(task=task, teacher=StudentTeacher(student_of(task, 0), "same")),
         finished(tmp_path, student_of(task, 0)),
     )
-    assert same.heads["filter"].agreement == same.heads["scene"].agreement == 1.0
-    assert "following  filter agrees with the teacher on 100.0% of 1024 validation cells" in same.lines()
+    assert same.heads["mask"].agreement == same.heads["scene"].agreement == 1.0
+    assert "following  mask agrees with the teacher on 100.0% of 1024 validation cells" in same.lines()
     assert max(map(len, same.lines())) <= 80
 
 
