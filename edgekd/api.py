@@ -1,9 +1,9 @@
-"""The Python surface of edgekd: a function for each command.
+"""Python API of edgekd: one function per command.
 
 Each returns a frozen answer, and may be called from a script; the command line does nothing else. Heavy imports happen
 inside the functions, so importing this module loads neither torch nor a runtime.
 
-A path may be a str. ``events`` hears of progress; left out, it is shown on stderr, and with `silent` it is not.
+A path may be a str. ``events`` receives progress; left out, it is shown on stderr, and with `silent` it is not.
 """
 
 from __future__ import annotations
@@ -92,21 +92,21 @@ silent = SilentEvents()
 
 
 class ExportAnswer(Shown):
-    """A finished bundle."""
+    """Bundle of a finished run."""
 
     schema_: Literal["edgekd.export/1"] = Field(default="edgekd.export/1", alias="schema")
     bundle: Path
-    sha256: Digest  # of the certificate, and so of all that it lists
+    sha256: Digest  # of the certificate, and so of all files it lists
     certificate: Certificate
 
     @property
     def exit_code(self) -> int:
-        """0, or as the search ended whose certificate doesn't hold."""
+        """0, or that of the search whose certificate doesn't hold."""
         holds = self.certificate.certified or self.certificate.lesser is not None
         return 0 if holds else shortfall_of(self.certificate).exit_code
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """Format as text lines."""
         lines = [f"bundle     {shortened(self.bundle)}", f"           {self.certificate.summary()}"]
         if not self.certificate.certified:
             lines.append(f"           not certified: {self.certificate.shortfall()}")
@@ -114,18 +114,18 @@ class ExportAnswer(Shown):
 
 
 class ReportAnswer(Shown):
-    """A drawn page."""
+    """Page of a run."""
 
     schema_: Literal["edgekd.report/1"] = Field(default="edgekd.report/1", alias="schema")
     report: Path
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """Format as text lines."""
         return [shortened(self.report)]
 
 
 def check(project: AnyPath, *, target: AnyPath | None = None, events: Events | None = None) -> CheckAnswer:
-    """See whether a project is in order, and what a run would try. Trains and measures nothing; takes seconds.
+    """Check a project, and show what a run would try. Trains and measures nothing; takes seconds.
 
     Raises ConfigurationError with every problem found, MissingError, and NothingFits where no network of the space can
     meet the target's size or memory.
@@ -145,8 +145,8 @@ def search(
 ) -> RunAnswer:
     """Search a student for a target, measured in the loop, and certify it. Resumes where ``run`` was begun.
 
-    Raises ConfigurationError, MissingError, Interrupted, and NothingFits where `check` would. Finding nothing among
-    what was tried is an answer with exit code 5, not an error.
+    Raises ConfigurationError, MissingError, Interrupted, and NothingFits where `check` would. If no candidate fits,
+    that is an answer with exit code 5, not an error.
     """
     with shown(events) as watched:
         return run_project("search", Path(project), _name(target), _path(run), budget, seed, watched)
@@ -161,7 +161,7 @@ def compress(
     seed: int | None = None,
     events: Events | None = None,
 ) -> RunAnswer:
-    """Search how far a person's own model can be pruned and quantized for a target. Raises as `search` does."""
+    """Prune and quantize a user's own model as far as a target needs. Raises as `search` does."""
     with shown(events) as watched:
         return run_project("compress", Path(project), _name(target), _path(run), budget, seed, watched)
 
@@ -175,23 +175,23 @@ def distill(
     explain: bool = False,
     events: Events | None = None,
 ) -> RunAnswer:
-    """Train one student, the one the project names, and certify what comes out. Raises as `search` does.
+    """Train one student, the one the project names, and certify it. Raises as `search` does.
 
-    ``explain`` tells besides what each loss did in training, and how the student follows its teacher.
+    ``explain`` adds each loss's share in the training, and the student's agreement with its teacher.
     """
     with shown(events) as watched:
         return run_project("distill", Path(project), _name(target), _path(run), None, seed, watched, explain)
 
 
 def replay(run: AnyPath) -> ReplayReport:
-    """Decide everything again from a run's records, and compare. Raises ConfigurationError where there is no run."""
+    """Replay a run's decisions from its records, and compare. Raises ConfigurationError where there is no run."""
     from edgekd.search.replay import replay as replay_run
 
     return replay_run(Run.open(Path(run)))
 
 
 def export(run: AnyPath, *, output: AnyPath | None = None, events: Events | None = None) -> ExportAnswer:
-    """Write a finished run's bundle, there or to ``output``, which takes the place of an earlier bundle only.
+    """Write a finished run's bundle, there or to ``output``, which may replace an earlier bundle only.
 
     Raises ConfigurationError where the run has none, and UsageError where ``output`` holds anything else.
     """
@@ -236,15 +236,15 @@ def export_model(
     seed: int = 0,
     events: Events | None = None,
 ) -> ModelExportAnswer:
-    """A model one has (``my_model.py:build``, a .pt2 or .onnx file) as bundles below ``output``, one a format.
+    """Export a model (``my_model.py:build``, a .pt2 or .onnx file) as bundles below ``output``, one per format.
 
-    ``formats`` are all where none is named, ``precisions`` float32. ``data``: an .npz, or a folder of pictures; int8
-    is calibrated with it, and every file scored beside the float model. ``shape`` is (C, H, W); ``mean`` and ``std``
-    are in raw units. With ``max_drop`` (0.01: a point of accuracy, or of agreement where there are no labels) each
-    format gets its smallest precision within it, on a ``target``'s device its fastest; with a target, a certificate.
+    ``formats`` are all where none is named, ``precisions`` float32. ``data``: an .npz, or a folder of pictures; int8 is
+    calibrated with it, and every file scored beside the float model. ``shape`` is (C, H, W); ``mean`` and ``std`` are
+    in raw units. With ``max_drop`` (0.01: a point of accuracy, or of agreement where there are no labels) each format
+    gets its smallest precision within it, on a ``target``'s device its fastest; with a target, a certificate.
 
-    Raises UsageError, ConfigurationError, MissingError, DeviceBusy, Interrupted. A format that the model can't have is
-    a row of the answer.
+    Raises UsageError, ConfigurationError, MissingError, DeviceBusy, Interrupted. A format that can't be made is a row
+    of the answer.
     """
     from edgekd.artefacts import Format
     from edgekd.exporting.export import ExportPlan
@@ -269,16 +269,17 @@ def export_model(
 def verify(
     bundle: AnyPath, *, device: str | None = None, digest: str | None = None, events: Events | None = None
 ) -> VerifyReport:
-    """Check a bundle's files, answers and budgets on this computer, or on ``device``.
+    """Verify a bundle's files, outputs and budgets on this computer, or on ``device``.
 
-    ``digest`` is what `export` gave as the bundle's digest, where it is known from elsewhere. Runs nothing of the
-    bundle: the device that its certificate names is never looked up, for a file of that name may say what to start.
+    ``digest``: the bundle's digest as `export` gave it, where it is known from another source. Runs nothing of the
+    bundle: the device that its certificate names is never looked up, for a file of that name may define a command to
+    start.
     """
     from edgekd.bundle.verify import read_certificate, verify_bundle
     from edgekd.devices.catalogue import open_device
     from edgekd.devices.local import LocalDevice
 
-    read_certificate(Path(bundle))  # a folder that is no bundle is told before the device is taken
+    read_certificate(Path(bundle))  # a folder that is no bundle is refused before the device is taken
     with shown(events) as watched:
         where = LocalDevice(name="this-computer") if device is None else open_device(device, notice=watched.line)
         session = where.open()
@@ -297,7 +298,7 @@ def report(run: AnyPath) -> ReportAnswer:
 
 
 def runs(folder: AnyPath = "runs") -> RunsAnswer:
-    """The runs below a folder, the newest first; a folder that can't be read is listed as damaged."""
+    """Runs below a folder, newest first; a folder that can't be read is listed as damaged."""
     return list_runs(Path(folder))
 
 
@@ -315,15 +316,15 @@ def bench(
     image: Sequence[int] | None = None,
     events: Events | None = None,
 ) -> BenchReport:
-    """Time models side by side, with each number of threads, by default the plan's. ``twins`` are (float, compressed)
-    file names beyond those the names tell.
+    """Time models side by side, with each number of threads, by default the plan's.
 
-    ``shapes`` are those of inputs with free axes, by name; under the name ``""`` that of a model's only input.
-    ``against`` is an earlier report, as JSON: `BenchReport.against` says what became slower, or no longer runs.
-    A model may be ``my_model.py:build`` with its ``weights``, or a .pt2 file: it is converted in float32 to what the
-    backends read. ``image`` is what it takes, (C, H, W).
+    ``twins`` are (float, compressed) file names beyond those found by name. ``shapes`` are those of inputs with free
+    axes, by name; under the name ``""`` that of a model's only input. ``against`` is an earlier report, as JSON:
+    `BenchReport.against` has the models that became slower, or no longer run.
 
-    Raises ConfigurationError, UsageError, MissingError, DeviceBusy.
+    A model may be ``my_model.py:build`` with its ``weights``, or a .pt2 file: it is converted in float32 to the
+    backends' formats. ``image`` is its input shape, (C, H, W). Raises ConfigurationError, UsageError, MissingError,
+    DeviceBusy.
     """
     from edgekd.artefacts import Backend
     from edgekd.devices._protocol import MeasurePlan
@@ -351,7 +352,7 @@ def bench_devices(
     image: Sequence[int] | None = None,
     events: Events | None = None,
 ) -> BenchReports:
-    """`bench` on several devices, one after the other. One that can't be used is noted, and the others measured.
+    """Run `bench` on several devices, one after the other. One that can't be used is noted, and the others measured.
 
     Raises ConfigurationError, UnknownName and UsageError before anything is measured.
     """
@@ -387,9 +388,9 @@ def profile(
     again: bool = False,
     events: Events | None = None,
 ) -> ProfileReport:
-    """Measure what a device can do: peaks, overheads, staircases, memory, threads, heat, noise; and latency tables.
+    """Profile a device: peaks, overheads, width sweep, memory, threads, heat, noise; and latency tables.
 
-    The tables are of ``threads`` threads. What was measured while the device was what it is now is not measured again,
+    The tables are of ``threads`` threads. Sections measured in the device's present state are not measured again,
     unless ``again``. Raises MissingError, DeviceBusy, UsageError on less than one thread, Interrupted (finished
     sections are kept), and UnknownName.
     """
@@ -423,9 +424,9 @@ def predict(
     image: Sequence[int] | None = None,
     events: Events | None = None,
 ) -> PredictReport:
-    """What models would take on a device, from what was measured there before: nothing is measured.
+    """Predict latencies of models on a device from earlier measurements there: nothing is measured.
 
-    ``tables`` are files to predict from in place of those kept here. Models, ``weights`` and ``image``: see `bench`. A
+    ``tables`` are files to predict from in place of the stored ones. Models, ``weights`` and ``image``: see `bench`. A
     function that builds a model runs, and so does the conversion; a file is read as bytes.
 
     Raises ConfigurationError, MissingError where too little was measured, and Interrupted.
@@ -443,16 +444,16 @@ def predict(
 
 
 def losses(name: str | None = None) -> LossesAnswer:
-    """Every loss a recipe can name, or one of them with its options. Raises UnknownName."""
+    """Losses that a recipe can name, or one of them with its options. Raises UnknownName."""
     from edgekd.distill.losses.catalogue import known_losses
 
     return known_losses(name)
 
 
 def doctor(*, device: str = "this-computer", notice: Callable[[str], None] | None = None) -> DoctorReport:
-    """Whether this machine is ready, line by line.
+    """Readiness of this machine, check by check.
 
-    ``notice`` gets a line where a file in the working folder says how the device is reached.
+    ``notice`` gets a line where a file in the working folder defines how the device is reached.
     """
     from edgekd.devices.catalogue import open_device
     from edgekd.measure.doctor import examine
@@ -468,7 +469,7 @@ def _files_of(
     backends: Sequence[str],
     events: Events,
 ) -> Iterator[list[Path]]:
-    """Files of models for as long as the context lasts; what is to be converted first, to what the backends read."""
+    """Files of models for as long as the context lasts; models to convert are written in the backends' formats."""
     from edgekd.artefacts import Backend, Format
     from edgekd.exporting.naming import is_model
     from edgekd.ir.backends import formats_of
@@ -492,12 +493,12 @@ def _path(given: AnyPath | None) -> Path | None:
 
 
 def _paths(given: AnyPath | Sequence[AnyPath]) -> list[Path]:
-    """One path is a list of one."""
+    """List of paths; a single path is a list of one."""
     return [Path(given)] if isinstance(given, str | PathLike) else [Path(each) for each in given]
 
 
 def _member(members: type[MemberT], kind: str, name: str) -> MemberT:
-    """A member of an enumeration by its value. Raises UnknownName."""
+    """Member of an enumeration by its value. Raises UnknownName."""
     known = {str(member.value): member for member in members}
     if name not in known:
         raise UnknownName(kind, name, known)
@@ -505,5 +506,5 @@ def _member(members: type[MemberT], kind: str, name: str) -> MemberT:
 
 
 def _name(given: AnyPath | None) -> str | None:
-    """A target's name, or its file's."""
+    """Name of a target, or of its file."""
     return None if given is None else str(given)

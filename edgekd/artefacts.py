@@ -1,7 +1,7 @@
-"""What a runtime loads, and where: backends, file formats, artefacts.
+"""Artefacts: files that a runtime loads, with their formats and backends.
 
-A backend is a runtime with a provider or delegate (``litert/xnnpack``). A runtime reads certain formats; an artefact
-is one file in one format with the weights it keeps in others, known by its SHA-256.
+A backend is a runtime with a provider or delegate (``litert/xnnpack``). A runtime reads certain formats; an artefact is
+one file in one format with the weights it keeps in others, known by its SHA-256.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Artefact", "Backend", "Format"]
 
 
 class Format(str, Enum):
-    """A file format of exported models. A new one needs its row in ``_FILES``, below."""
+    """File format of exported models. A new one needs its row in ``_FILES``, below."""
 
     ONNX = "onnx"
     TFLITE = "tflite"
@@ -29,7 +29,7 @@ class Format(str, Enum):
 
     @classmethod
     def of(cls, path: Path) -> Format:
-        """The format of a file of this name. Raises UnknownName on a suffix no runtime reads."""
+        """Format of a file by its suffix. Raises UnknownName on a suffix no runtime reads."""
         by_suffix = {member.suffix: member for member in cls}
         if path.suffix not in by_suffix:
             raise UnknownName("model format", path.suffix or path.name, by_suffix)
@@ -37,16 +37,16 @@ class Format(str, Enum):
 
     @property
     def suffix(self) -> str:
-        """Of the file that a runtime is given: ``.onnx``."""
+        """Suffix of the file that a runtime is given: ``.onnx``."""
         return _FILES[self].suffix
 
     @property
     def converter(self) -> tuple[str, ...]:
-        """Modules that writing a file imports. They take seconds, so the conversion worker imports them once."""
+        """Modules imported to write a file. They take seconds, so the conversion worker imports them once."""
         return _FILES[self].converter
 
     def files(self, path: Path) -> tuple[Path, ...]:
-        """The files that a model named ``path`` has by its format, that one first. They need not exist.
+        """Files of a model named ``path``, that one first. They need not exist.
 
         An ONNX file may name further ones: see `Artefact.files`.
         """
@@ -67,7 +67,7 @@ _FILES: Mapping[Format, _Files] = {
 
 
 class Backend(Record):
-    """A runtime and how it executes, written ``runtime/provider`` in files; its record is in `edgekd.ir.backends`."""
+    """Backend: a runtime and a provider, written ``runtime/provider`` in files; recorded in `edgekd.ir.backends`."""
 
     runtime: str
     provider: str
@@ -89,8 +89,8 @@ class Backend(Record):
 
 
 class Artefact(Record):
-    """One model file. ``size_bytes`` counts every file it needs: an OpenVINO .xml and its .bin, an ONNX file's weights
-    outside it.
+    """Model file. ``size_bytes`` counts every file it needs: an OpenVINO .xml and its .bin, an ONNX file's external
+    weights.
     """
 
     path: Path
@@ -115,13 +115,13 @@ class Artefact(Record):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files this model has, the one that names it first. Raises as `of` does."""
+        """Files of this model, the one that names it first. Raises as `of` does."""
         return (self.path, *_beside(self.format, self.path))
 
     def named(self, stem: str) -> Mapping[str, Path]:
-        """Its files by the names they have in a folder where the model is called ``stem``; it comes first.
+        """Files by their names in a folder where the model is called ``stem``; the model comes first.
 
-        What an ONNX file keeps outside has its name in the model, and so the same everywhere.
+        External files of an ONNX model are named in the model, and so the same everywhere.
         """
         if self.format is Format.ONNX:
             beside = {file.relative_to(self.path.parent).as_posix(): file for file in self.files[1:]}

@@ -1,4 +1,4 @@
-"""A new project: commented files that run as they are, for digits, for a person's own data or their own model."""
+"""Template of a new project: commented files that run as they are, for digits, own data or an own model."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ _FLOATS = """\
 
 
 class BeginAnswer(Shown):
-    """What was found in a person's data, what was written, and what to do next."""
+    """Answer of `edgekd init`: data found, files written, next steps."""
 
     schema_: Literal["edgekd.init/1"] = Field(default="edgekd.init/1", alias="schema")
     seen: str = ""
@@ -213,7 +213,7 @@ class BeginAnswer(Shown):
     next: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """What was found, files, then steps."""
+        """Format data found, files, then steps."""
         seen = [f"seen:  {self.seen}"] if self.seen else []
         return [*seen, *(f"wrote {path}" for path in self.written), *(f"next:  {step}" for step in self.next)]
 
@@ -225,10 +225,10 @@ def begin(
     data: str | PathLike[str] | None = None,
     force: bool = False,
 ) -> BeginAnswer:
-    """Write ``project.yaml`` and ``here.yaml``. Raises UsageError where a file is there, or options don't fit.
+    """Write ``project.yaml`` and ``here.yaml``. Raises UsageError where a file exists, or options don't fit.
 
-    Data without a model is looked at, and begins a search. A model is built once, with the weights that are there.
-    Raises ConfigurationError where either is not as expected.
+    Data without a model is inspected, for a search project. A model is built once, with weights if they exist. Raises
+    ConfigurationError where either is not as expected.
     """
     folder = Path(folder)
     weights, data = (None if given is None else Path(given) for given in (weights, data))
@@ -266,7 +266,7 @@ def begin(
 
 
 def _searched(seen: Seen) -> str:
-    """A search over students for a person's own data; epochs are counted in steps, so that few images are enough."""
+    """Project that searches students for a person's own data; epochs are counted in steps, so few images suffice."""
     from edgekd.distill.stage import Distill
 
     steps = Distill().steps(seen.train)
@@ -336,7 +336,7 @@ def _front_of(seen: Seen) -> tuple[str, int]:
 
 
 def _seen_often(images: int, epochs: int) -> str:
-    """More ways to see few images."""
+    """Augmentations and epochs for few images."""
     views = min(epochs, math.ceil(_ANSWERS / max(1, images)))
     return (
         f"      {f'views: {views}':<25}# of each picture; the teacher answers for each: fewer if it is slow\n"
@@ -386,7 +386,7 @@ def _own(folder: Path, model: str, weights: Path | None, data: Path | None) -> s
 
 
 def _has_floats(data: Path) -> bool:
-    """Whether an .npz that is there has images of floats."""
+    """Tell whether an existing .npz has float images."""
     from edgekd.tasks.npz import array_names, read_array
 
     if data.suffix.lower() != ".npz" or not data.is_file() or "x_train" not in array_names(data):
@@ -395,7 +395,7 @@ def _has_floats(data: Path) -> bool:
 
 
 def _read(folder: Path, data: Path | None) -> str:
-    """The task that reads a person's data; arrays may still be to come. Raises as `look_at`."""
+    """Task that reads a person's data; arrays may still be missing. Raises as `look_at`."""
     from edgekd.tasks.seen import look_at, signals_in
 
     path = data or Path(_ARRAYS)
@@ -407,7 +407,7 @@ def _read(folder: Path, data: Path | None) -> str:
 
 
 def _check(reference: CodeReference, folder: Path, weights: Path | None) -> None:
-    """Build the model, with its weights where they are. Raises ConfigurationError."""
+    """Build the model, with its weights if they exist. Raises ConfigurationError."""
     from edgekd.students.weights import built_module
 
     if weights is not None and not (folder / weights).is_file():
@@ -427,7 +427,7 @@ def _missing(folder: Path, weights: Path | None, data: Path | None) -> list[str]
 
 
 def _scalar(text: str) -> str:
-    """A YAML scalar: quoted where it might be read as something else, such as a folder called 2024."""
+    """YAML scalar: quoted where it might be read as something else, such as a folder called 2024."""
     plain = all(c.isalnum() or c in "._/:-" for c in text) and text[0].isalpha() and ": " not in text + " "
     return text if plain and text.lower() not in _WORDS else "'" + text.replace("'", "''") + "'"
 

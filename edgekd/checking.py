@@ -1,4 +1,4 @@
-"""A project checked before anything is trained or measured: data, space, recipe, and what the budgets leave.
+"""Project check before anything is trained or measured: data, space, recipe, and the archs that the budgets leave.
 
 `edgekd check` prints it; every run does it first, so that a mistake costs seconds and not a teacher's training.
 """
@@ -31,22 +31,22 @@ __all__ = ["CheckAnswer", "Checked", "Command", "check_project", "preflight", "r
 Command = Literal["search", "compress", "distill"]
 
 _LONGEST_S = 20.0  # of counting archs, before anything else is known to be in order
-_CROWDED = 0.5  # of the time, for one finalist's training: past it a search has hardly any left to try candidates in
+_CROWDED = 0.5  # of the time, for one finalist's training: past it hardly any is left for candidates
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What checking a project found. ``features`` of `distill`, which compares no archs, are None."""
+    """Results of checking a project. ``features`` of `distill`, which compares no archs, are None."""
 
     sizes: SplitSizes
     deployments: tuple[Deployment, ...]
     features: FeaturesRecord | None
     filters: FiltersRecord | None
-    largest: Arch  # of those that may fit: what a training takes at the most
+    largest: Arch  # largest arch that may fit: an upper bound of training time
 
 
 class CheckAnswer(Shown):
-    """What `edgekd check` found: what a run would try, and about how long its trainings take here.
+    """Answer of `edgekd check`: what a run would try, and the expected time of its trainings here.
 
     Times are predicted from a few training steps of the largest network that may fit, without its teacher.
     """
@@ -64,7 +64,7 @@ class CheckAnswer(Shown):
     budget_s: float | None
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """Format as text lines."""
         lines = [f"data       {self.sizes}", f"teacher    {self.teacher or 'none'}"]
         if self.filters is not None:
             shown = "".join(f", {report.name} {report.removed:,} out" for report in self.filters.filters)
@@ -86,7 +86,7 @@ class CheckAnswer(Shown):
 
 
 def _by_backend(deployments: Sequence[Deployment]) -> str:
-    """``litert/xnnpack (float32, int8), onnxruntime/cpu (float32)``."""
+    """Format deployments: ``litert/xnnpack (float32, int8), onnxruntime/cpu (float32)``."""
     precisions: dict[str, list[str]] = {}
     for deployment in deployments:
         precisions.setdefault(str(deployment.backend), []).append(deployment.precision.value)
@@ -96,10 +96,8 @@ def _by_backend(deployments: Sequence[Deployment]) -> str:
 def check_project(project_file: Path, target: str | None, events: Events) -> CheckAnswer:
     """Check a project without training or measuring anything: seconds; the first time pictures are decoded too.
 
-    The device is not opened, so a runtime or meter that it lacks is told by the run.
-
-    Raises ConfigurationError with every problem of the project's files, NothingFits where no network of its space can
-    meet the target, and MissingError.
+    The device is not opened, so a missing runtime or meter is reported by the run. Raises ConfigurationError with every
+    problem of the project's files, NothingFits where no network of its space can meet the target, and MissingError.
     """
     from edgekd.distill.probe import probe, training_rate
     from edgekd.distill.trainer import training_device
@@ -139,7 +137,7 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
 
 
 def require_command(command: Command, project: Project) -> None:
-    """Raises ConfigurationError where a project is for another command."""
+    """Check that a project is for this command. Raises ConfigurationError."""
     if command == "compress" and not project.family.inherits:
         raise ConfigurationError.one(
             f"`compress` starts from a model of one's own, and the family `{project.family.name}` trains from nothing",
@@ -155,9 +153,9 @@ def require_command(command: Command, project: Project) -> None:
 
 
 def preflight(command: Command, project: Project, events: Events) -> Checked:
-    """What is known from the project alone, found before its teacher is trained or asked.
+    """Check the project alone, before its teacher is trained or run.
 
-    Raises ConfigurationError, and NothingFits where no network that was looked at can meet the target.
+    Raises ConfigurationError, and NothingFits where no analysed network can meet the target.
     """
     from edgekd.project import blamed
     from edgekd.recipes.auto import Auto
@@ -222,9 +220,9 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
 
 
 def with_floor(command: Command, project: Project, events: Events) -> Project:
-    """The target as this command holds a student against it: what is relative needs a model to be relative to.
+    """Project with the target's limits that this command checks: relative ones need a model to be relative to.
 
-    A compression that is asked for no accuracy may lose little of what the model had. Raises ConfigurationError.
+    A compression without an accuracy limit gets a default drop. Raises ConfigurationError.
     """
     from dataclasses import replace
 
@@ -258,7 +256,7 @@ def with_floor(command: Command, project: Project, events: Events) -> Project:
 
 
 def _check_export(project: Project, deployments: Sequence[Deployment]) -> None:
-    """What keeps this task out of every format at every precision. Raises ConfigurationError."""
+    """Check that some format at some precision is possible for this task. Raises ConfigurationError."""
     from edgekd.export.deployable import unwritable
 
     spec = project.task.spec
@@ -272,7 +270,7 @@ def _check_export(project: Project, deployments: Sequence[Deployment]) -> None:
 
 
 def _check_placement(project: Project, space: Space) -> None:
-    """Operators that a recipe leaves in float are there, and a fully integer target has none that int8 leaves in float.
+    """Check that float operators named in a recipe exist, and that a fully integer target has none left in float.
 
     Looks at the smallest and the largest arch. Raises ConfigurationError.
     """
@@ -304,10 +302,9 @@ _NAMED_OPERATORS = 4
 
 
 def _check_recipe(project: Project, arch: Arch) -> None:
-    """Every reason a recipe can't run on this student. Raises ConfigurationError.
+    """Check that the recipe can run on this student. Raises ConfigurationError with every reason.
 
-    A teacher that is still to be trained is taken as it will be, untrained; where that can't be made, its losses are
-    checked once it is.
+    A teacher still to be trained is checked untrained; where that can't be made, its losses are checked once it is.
     """
     from edgekd.distill.generative.data_free import DataFree
     from edgekd.project import blamed, cache_folder

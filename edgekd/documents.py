@@ -1,4 +1,4 @@
-"""YAML files a person writes, read into records with every problem placed at its line and column.
+"""YAML files of a person, read into records with every problem placed at its line and column.
 
 Reading runs no code: plain YAML data only, no tags, no aliases (they multiply), bounded in size and depth.
 """
@@ -23,13 +23,13 @@ __all__ = ["Document", "Sourced", "Where", "dotted", "placed", "plain", "problem
 
 RecordT = TypeVar("RecordT", bound=Record)
 Where = Sequence[str | int]
-"""A path into a document: ``("recipe", 0, "distill")``."""
+"""Path into a document: ``("recipe", 0, "distill")``."""
 
 _LARGEST_BYTES = 100_000
 _DEEPEST = 40
 _LARGEST_INT = 2**63
 _OPENING = ("BlockMappingStartToken", "BlockSequenceStartToken", "FlowMappingStartToken", "FlowSequenceStartToken")
-_SLIPS = (  # what the parser says, what a person reads, what to do
+_SLIPS = (  # the parser's message, ours, the remedy
     ("'\\t'", "a tab", "indent with spaces"),
     (
         "expected <block end>",
@@ -43,7 +43,7 @@ _CLOSING = ("BlockEndToken", "FlowMappingEndToken", "FlowSequenceEndToken")
 
 
 class Sourced(Protocol):
-    """Data that knows where each of its values is written."""
+    """Data with the source position of each of its values."""
 
     @property
     def data(self) -> Any:
@@ -51,19 +51,19 @@ class Sourced(Protocol):
         ...
 
     def place(self, where: Where) -> Place:
-        """Where a value, or the nearest one around it, is written."""
+        """Position of a value, or of the nearest one around it."""
         ...
 
 
 class Document(NamedTuple):
-    """A file's data with the position of every key. ``lines`` are its source lines."""
+    """Data of a file with the position of every key. ``lines`` are its source lines."""
 
     path: Path
     data: Any
     lines: tuple[str, ...]
 
     def place(self, where: Where) -> Place:
-        """Where in the file a path stands; the nearest enclosing position when it isn't written out."""
+        """Position of a path in the file; the nearest enclosing position when it isn't written out."""
         node, line, column, width = self.data, 0, 0, 1
         for part in where:
             position = _position(node, part)
@@ -76,7 +76,7 @@ class Document(NamedTuple):
 
 
 def dotted(where: Where) -> str:
-    """``recipe[0].distill``."""
+    """Format a path: ``recipe[0].distill``."""
     text = ""
     for part in where:
         text += f"[{part}]" if isinstance(part, int) else printable(f".{part}" if text else part)
@@ -84,13 +84,13 @@ def dotted(where: Where) -> str:
 
 
 def _shown(path: Path) -> str:
-    """Relative to the working folder where it lies below it, so that all files of one answer look alike."""
+    """Path relative to the working folder where it lies below it, so that all files of one answer look alike."""
     folder = Path.cwd()
     return str(path.relative_to(folder)) if path.is_absolute() and path.is_relative_to(folder) else str(path)
 
 
 def _excerpt(lines: Sequence[str], line: int) -> str:
-    """A source line to show, or nothing where a terminal can't show it."""
+    """Source line to show, or nothing where a terminal can't show it."""
     text = lines[line - 1] if 0 < line <= len(lines) else ""
     return text if len(text) <= 200 and text.isprintable() else ""
 
@@ -156,16 +156,16 @@ def problems_of(
     at: Where = (),
     inner: Callable[[Where], type[BaseModel] | None] = lambda _where: None,
 ) -> list[Problem]:
-    """Each pydantic error as a Problem in the person's words. ``at`` is where the model's data stands.
+    """Convert pydantic's errors to Problems in edgekd's terms. ``at`` is the path of the model's data.
 
-    ``inner`` names the record read at a path, where annotations can't tell: a plugin's options inside another's.
+    ``inner`` gives the record read at a path that annotations don't show: a plugin's options inside another's.
     """
     found: dict[Where, list[Problem]] = {}
     start = _node_at(document.data, at)
     items = error.errors(include_url=False)
     for item in items:
         if item["type"] == "too_short" and any(_inside(other["loc"], item["loc"]) for other in items):
-            continue  # pydantic counts what was refused as missing
+            continue  # pydantic reports refused values as missing too
         cause = (item.get("ctx") or {}).get("error")
         where = (*at, *_written(start, item["loc"], item["type"] == "missing"))
         if isinstance(cause, ConfigurationError):
@@ -185,7 +185,7 @@ def _inside(location: Where, around: Where) -> bool:
 
 
 def placed(error: ConfigurationError, document: Sourced, where: Where) -> list[Problem]:
-    """An error's problems, those without a place of their own put at ``where``."""
+    """Problems of an error, those without a place of their own put at ``where``."""
     return [
         problem if problem.place.file else Problem(problem.message, problem.remedy, document.place(where))
         for problem in error.problems
@@ -193,7 +193,7 @@ def placed(error: ConfigurationError, document: Sourced, where: Where) -> list[P
 
 
 def plain(node: Any) -> Any:
-    """Round-trip YAML nodes as plain dicts, lists and scalars."""
+    """Convert round-trip YAML nodes to plain dicts, lists and scalars."""
     if isinstance(node, dict):
         return {str(key): plain(value) for key, value in node.items()}
     if isinstance(node, list):
@@ -234,7 +234,7 @@ def _read_text(path: Path) -> str:
 
 
 def _refuse_what_multiplies(text: str) -> None:
-    """Aliases, tags, merge keys and absurd depth are found while scanning, before anything is built."""
+    """Refuse aliases, tags, merge keys and absurd depth while scanning, before anything is built."""
     depth = 0
     for token in YAML(typ="safe", pure=True).scan(text):
         kind = type(token).__name__
@@ -253,7 +253,7 @@ def _refuse_what_multiplies(text: str) -> None:
 
 
 def _oddities(document: Document, node: Any, at: Where) -> Iterator[Problem]:
-    """Values YAML can write and JSON can't hold, or that no field means."""
+    """Problems of values that YAML can write and JSON can't hold, or that no field accepts."""
     if isinstance(node, dict):
         for key, value in node.items():
             if isinstance(key, str):
@@ -300,7 +300,7 @@ def _child(node: Any, part: str | int) -> Any:
 
 
 def _written(node: Any, location: Where, missing: bool) -> Where:
-    """The part of a pydantic location that is in the file.
+    """Part of a pydantic location that is in the file.
 
     Pydantic adds names of validators and union members; a plugin that reads ``{kd: {...}}`` leaves ``kd`` out.
     """
@@ -322,7 +322,7 @@ def _written(node: Any, location: Where, missing: bool) -> Where:
 
 
 def _either(problems: list[Problem]) -> Problem:
-    """Several complaints about one value are the members of a union, none of which it fits."""
+    """Merge several problems of one value: they are the members of a union, none of which it fits."""
     first = problems[0]
     messages = list(dict.fromkeys(problem.message for problem in problems))
     if len(messages) == 1:
@@ -360,7 +360,7 @@ def _words(item: dict[str, Any], model: type[BaseModel]) -> tuple[str, str]:
 
 
 def _fields_at(model: type[BaseModel], location: Where) -> list[str]:
-    """Names of the fields at a location, as far as annotations tell."""
+    """Names of the fields at a location, as far as annotations show."""
     records = _records_at(model, location)
     return [info.alias or name for record in records for name, info in record.model_fields.items()]
 

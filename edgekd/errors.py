@@ -1,19 +1,19 @@
-"""Every way edgekd says no: one tree, each branch with its exit code, what happened and what to do.
+"""Errors of edgekd: one tree, each branch with its exit code; every error has a message and a remedy.
 
 ::
 
-    EdgeKDError                1  our own fault, or nothing better is known
+    EdgeKDError                1  a fault of edgekd itself, or of unknown cause
     ├── UsageError             2  the command line asks for something that does not exist
     ├── ConfigurationError     3  a file a person wrote (or a model, or data) is wrong; carries every Problem found
-    │   └── UnknownName        3  a name that is not there, with the nearest one that is
+    │   └── UnknownName        3  an unknown name, with the nearest known one
     ├── Diverged               3  a training's loss became NaN or infinite
     ├── MissingError           4  something needed is not installed, or out of reach
     │   ├── DeviceUnreachable  4
-    │   │   └── ConnectionLost 4  it was there, and may be again: what was asked is asked once more
+    │   │   └── ConnectionLost 4  it may come back: the request is sent once more
     │   └── DeviceBusy         4
     ├── NothingFits            5  no candidate met the budget
     ├── Unstable               6  measured, but too noisy to decide
-    ├── ParityFailed           7  the exported file does not answer as the student does
+    ├── ParityFailed           7  the exported file's outputs differ from the student's
     └── Interrupted          130  stopped by the person; everything finished is kept
 """
 
@@ -50,14 +50,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a person's files something stands. Lines and columns count from 1; 0 means unknown."""
+    """Position in a person's files. Lines and columns count from 1; 0 means unknown."""
 
     file: str = ""
     line: int = 0
     column: int = 0
     field: str = ""
     excerpt: str = ""  # the source line itself, shown under the message
-    width: int = 1  # characters of the excerpt that are meant, from ``column`` on
+    width: int = 1  # characters of the excerpt to mark, from ``column`` on
 
     def __str__(self) -> str:
         numbers = [str(self.line), *([str(self.column)] if self.column else [])] if self.line else []
@@ -67,7 +67,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where, what was found against what was expected, and what to do about it."""
+    """Problem: its place, what was found and what was expected, and a remedy."""
 
     message: str
     remedy: str = ""
@@ -100,7 +100,7 @@ class EdgeKDError(Exception):
 
 
 class Diverged(EdgeKDError):
-    """A training's loss became NaN or infinite, or what it left computes such values."""
+    """A training's loss became NaN or infinite, or its student computes such values."""
 
     exit_code = 3
 
@@ -124,12 +124,12 @@ class ConfigurationError(EdgeKDError):
 
     @classmethod
     def one(cls, message: str, remedy: str = "", place: Place = Place()) -> ConfigurationError:
-        """The common case: a single problem."""
+        """Return an error with a single problem, the common case."""
         return cls([Problem(message, remedy, place)])
 
 
 class UnknownName(ConfigurationError):
-    """A name that is not there. The message offers the nearest one that is, and lists them all."""
+    """An unknown name. The message offers the nearest known one, and lists all."""
 
     def __init__(self, kind: str, found: str, known: Iterable[str], place: Place = Place(), remedy: str = "") -> None:
         names = sorted(known)
@@ -161,7 +161,7 @@ class DeviceBusy(MissingError):
 
 
 class NothingFits(EdgeKDError):
-    """No candidate met the budget. The message names the nearest and what they miss by."""
+    """No candidate met the budget. The message names the nearest and by how much they miss."""
 
     exit_code = 5
 
@@ -179,14 +179,14 @@ class ParityFailed(EdgeKDError):
 
 
 class Interrupted(EdgeKDError):
-    """The person asked to stop. Everything finished is kept; the message says how to go on."""
+    """The person asked to stop. Everything finished is kept; the message gives the command to resume."""
 
     exit_code = 130
 
 
 @contextmanager
 def about(path: Path) -> Iterator[None]:
-    """An OSError inside that names no file is of this one: a write on a full disk knows its descriptor only."""
+    """Attribute an OSError inside that names no file to this one: a write on a full disk knows its descriptor only."""
     try:
         yield
     except OSError as error:
@@ -196,11 +196,11 @@ def about(path: Path) -> Iterator[None]:
 
 
 def nearest_name(found: str, known: Iterable[str]) -> str | None:
-    """The known name most like ``found``, or None where none is close."""
+    """Known name most like ``found``, or None where none is close."""
     matches = difflib.get_close_matches(found, list(known), n=1, cutoff=0.5)
     return matches[0] if matches else None
 
 
 def printable(text: str) -> str:
-    """Text that can't move a terminal's cursor or colour it: control characters are written out."""
+    """Escape control characters, so that text can't move a terminal's cursor or colour it."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

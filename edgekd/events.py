@@ -1,6 +1,6 @@
-"""What happens while something runs, told to whoever watches: the command line, a notebook, nobody.
+"""Events: progress of running work, for the command line, a notebook, or no listener.
 
-Nothing told here is recorded: the run folder is the only truth.
+Events are not recorded: the run folder is the only truth.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Events", "SilentEvents", "StageProgress", "measuring", "stop_if_aske
 
 @dataclass(frozen=True)
 class StageProgress:
-    """Where a stage is: shown to the person, never recorded."""
+    """Progress of a stage: shown to the person, never recorded."""
 
     stage: str
     done: int
@@ -25,53 +25,53 @@ class StageProgress:
 
 
 class Events(Protocol):
-    """Somebody who watches, and may ask to stop."""
+    """Listener to progress, which may ask to stop."""
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """``done`` of ``total`` steps of a stage are finished; ``total`` 0 where nobody knows it."""
+        """Report that ``done`` of ``total`` steps of a stage are finished; ``total`` 0 where it is unknown."""
         ...
 
     def budget(self, seconds: float, spent: float) -> None:
-        """The run may take ``seconds`` in all, and ``spent`` of them are gone."""
+        """Report that the run may take ``seconds`` in all, of which ``spent`` are gone."""
         ...
 
     def line(self, text: str) -> None:
-        """One line worth keeping on the screen."""
+        """Report a line worth keeping on the screen."""
         ...
 
     def notice(self, text: str) -> bool:
-        """One line that must be seen, as whose code is about to run. Whether it was shown."""
+        """Report a line that must be seen, such as whose code is about to run. Returns whether it was shown."""
         ...
 
     def stop(self) -> bool:
-        """Whether the person asked to stop: finish the current write, raise Interrupted."""
+        """True if the person asked to stop: finish the current write, raise Interrupted."""
         ...
 
 
 class SilentEvents:
-    """Nobody watches, and nobody stops."""
+    """Events without a listener: nothing is shown, nothing stops."""
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Say nothing."""
+        """Ignore progress."""
 
     def budget(self, seconds: float, spent: float) -> None:
-        """Say nothing."""
+        """Ignore the budget."""
 
     def line(self, text: str) -> None:
-        """Say nothing."""
+        """Ignore the line."""
 
     def notice(self, text: str) -> bool:
-        """As a line, where a class has one of its own; else nobody sees it."""
+        """Report as a line, where a subclass shows lines; returns whether it does."""
         self.line(text)
         return type(self).line is not SilentEvents.line
 
     def stop(self) -> bool:
-        """Never."""
+        """Return False: it never stops."""
         return False
 
 
 def measuring(events: Events) -> Callable[[str, int, int], None]:
-    """Tells a device's steps as those of one stage: a batch names each process, which are no stages of their own."""
+    """Progress callback of a device that reports all its steps as one stage: a batch names each process."""
     return lambda what, done, total: events.progress("measuring", done, total, what)
 
 
@@ -80,6 +80,6 @@ def stop_if_asked(
     message: str = "stopped; every finished step is kept",
     remedy: str = "go on with: the same command again, with --run and this run's folder",
 ) -> None:
-    """Raises Interrupted when the person asked to stop."""
+    """Raise Interrupted if the person asked to stop."""
     if events.stop():
         raise Interrupted(message, remedy)

@@ -1,4 +1,4 @@
-"""Figures that know where they come from: value, interval, unit, kind of evidence, subject and method.
+"""Figures with their evidence: value, interval, unit, kind of evidence, subject and method.
 
 Combining figures takes the weaker kind; nothing in edgekd upgrades one.
 """
@@ -15,24 +15,24 @@ __all__ = ["AccuracyKind", "EvidenceKind", "Figure", "find_figure", "weakest"]
 
 
 class EvidenceKind(str, Enum):
-    """How a figure came to be, strongest first."""
+    """Kind of evidence for a figure, strongest first."""
 
     MEASURED = "measured"  # a real run on the subject
     EMULATED = "emulated"  # the real binary on another machine, or under artificial limits
     SIMULATED = "simulated"  # a vendor's model of the hardware
-    PREDICTED = "predicted"  # ours, with a held-out error
+    PREDICTED = "predicted"  # by edgekd's predictor, with a held-out error
     MODELLED = "modelled"  # energy as watts x time
     ANALYTIC = "analytic"  # counted from the graph
 
     @property
     def strength(self) -> int:
-        """Larger is stronger."""
+        """Strength as a number; larger is stronger."""
         order = list(EvidenceKind)
         return len(order) - order.index(self)
 
 
 class AccuracyKind(str, Enum):
-    """What was scored, strongest first."""
+    """Object that was scored, strongest evidence first."""
 
     ARTEFACT = "artefact"  # the exported file, in its runtime
     TORCH = "torch"  # the PyTorch student
@@ -40,11 +40,11 @@ class AccuracyKind(str, Enum):
 
 
 class Figure(Record):
-    """One number that may be shown to a person.
+    """Figure: one number that may be shown to a person.
 
     ``metric`` is spelled as in a target's budgets (``latency.p95``, ``memory.model``, ``size.file``, ``accuracy``).
-    ``low`` and ``high`` bound the interval at ``confidence``; they are None where the figure is exact.
-    ``subject`` is the digest of the fingerprint (or file) it was taken on.
+    ``low`` and ``high`` bound the interval at ``confidence``; they are None where the figure is exact. ``subject`` is
+    the digest of the fingerprint (or file) it was taken on.
     """
 
     metric: str
@@ -58,7 +58,7 @@ class Figure(Record):
     confidence: float | None = None
 
     def __str__(self) -> str:
-        """With unit and interval, and with its kind of evidence where that isn't ``measured``."""
+        """Format with unit and interval, and with its kind of evidence where that isn't ``measured``."""
         text = self._written(self.value)
         if self.low is not None and self.high is not None:
             text += f" [{self._written(self.low)}, {self._written(self.high)}]"
@@ -73,20 +73,20 @@ class Figure(Record):
 
     @property
     def upper(self) -> float:
-        """The interval's upper end, or the value where the figure is exact."""
+        """Upper end of the interval, or the value where the figure is exact."""
         return self.value if self.high is None else self.high
 
     @property
     def lower(self) -> float:
-        """The interval's lower end, or the value where the figure is exact."""
+        """Lower end of the interval, or the value where the figure is exact."""
         return self.value if self.low is None else self.low
 
 
 def weakest(kinds: Iterable[EvidenceKind]) -> EvidenceKind:
-    """The weaker kind wins when figures are combined. Raises ValueError on none."""
+    """Weakest kind of evidence, that of combined figures. Raises ValueError on none."""
     return min(kinds, key=lambda kind: kind.strength)
 
 
 def find_figure(figures: Sequence[Figure], metric: str) -> Figure | None:
-    """The figure of a metric, if there is one."""
+    """Figure of a metric, or None."""
     return next((figure for figure in figures if figure.metric == metric), None)

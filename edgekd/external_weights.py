@@ -1,8 +1,8 @@
-"""Weights that an ONNX file keeps in files beside it: which these are, read from its bytes without any runtime.
+"""External weights of an ONNX file: the files beside it that hold them, read from its bytes without any runtime.
 
 A tensor whose ``data_location`` is EXTERNAL names its file under the key ``location``, relative to the model's folder
-(onnx.proto, TensorProto, fields 13 and 14). A file elsewhere is refused: a model is its folder, and who runs a
-stranger's reads nothing outside it.
+(onnx.proto, TensorProto, fields 13 and 14). A file elsewhere is refused: a model is its folder, and running a
+stranger's model reads nothing outside it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _INSIDE: Mapping[str, _Fields] = {
     "attribute": {5: _TENSOR, 6: "graph", 10: _TENSOR, 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: _TENSOR, 2: _TENSOR},
 }
-"""Where tensors are in a model: by message, the fields that lead to one (onnx.proto)."""
+"""Paths to tensors in a model: by message, the fields that lead to one (onnx.proto)."""
 
 _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
 _KEY, _VALUE = 1, 2
@@ -35,7 +35,7 @@ _DEEPEST = 64  # graphs within graphs
 
 
 def external_files(path: Path) -> tuple[Path, ...]:
-    """The files beside an ONNX file that it needs, in order of their names; none where it is no ONNX file.
+    """External files that an ONNX file needs, in order of their names; none where it is no ONNX file.
 
     Raises ConfigurationError on one that is missing, or lies outside the model's folder; OSError.
     """
@@ -46,7 +46,7 @@ def external_files(path: Path) -> tuple[Path, ...]:
             return ()
         try:
             found = set(_locations(data, 0, len(data), "model", 0))
-        except NoProtobuf:  # a runtime says so better
+        except NoProtobuf:  # a runtime's message is better
             return ()
     return tuple(sorted({_beside(path, location) for location in sorted(found)}))
 

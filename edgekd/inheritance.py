@@ -1,8 +1,8 @@
-"""``extends:`` — one target inherits another, one device another.
+"""Inheritance of targets and devices: ``extends:`` takes the fields of another file.
 
 A target's mappings are merged field by field; anything else is replaced, and so is every field of a device: a fact
-comes with its source, a connection with its options. A field set to ``null`` takes what was inherited away. Every value
-remembers the file and line it came from.
+comes with its source, a connection with its options. A field set to ``null`` removes the inherited value. Every value
+keeps the file and line it came from.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DEEPEST = 10
 
 
 class Kind(NamedTuple):
-    """Files that extend each other."""
+    """Kind of files that extend each other."""
 
     shelf: str
     word: str
@@ -36,14 +36,14 @@ DEVICES = Kind("devices", "device", "edgekd.device/1", deep=False)
 
 @dataclass(frozen=True)
 class Resolved:
-    """A file's data after inheritance. ``origin`` tells for every value where it is written."""
+    """Data of a file after inheritance. ``origin`` has the file of every value."""
 
     path: Path
     data: Mapping[str, Any]
     origin: Mapping[tuple[str | int, ...], Document]
 
     def place(self, where: Where) -> Place:
-        """Where the value at a path, or the nearest enclosing one, is written."""
+        """Position of the value at a path, or of the nearest enclosing one."""
         for length in range(len(where), 0, -1):
             document = self.origin.get(tuple(where[:length]))
             if document is not None:
@@ -52,7 +52,7 @@ class Resolved:
 
 
 def resolve(path: Path, kind: Kind, chain: tuple[Path, ...] = ()) -> Resolved:
-    """Read a file and what it extends. Raises ConfigurationError; a cycle is one."""
+    """Read a file and the files it extends. Raises ConfigurationError, also on a cycle."""
     document = read_document(path)
     data = plain(document.data)
     problems = list(_header(document, data, kind))

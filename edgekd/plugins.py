@@ -1,7 +1,7 @@
-"""Names to implementations, through entry points: our own parts and a stranger's come in by the same door.
+"""Plugins: names to implementations through entry points, the same way for edgekd's own parts and others'.
 
-A group's names are listed without loading anything; ``load`` imports one. Two packages that claim one name in one
-group are an error that names both.
+A group's names are listed without loading anything; ``load`` imports one. Two packages that claim one name in one group
+are an error that names both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GROUPS: Mapping[str, str] = {
     "edgekd.samplers": "sampler",
     "edgekd.accuracy": "accuracy estimate",
 }
-"""Entry-point groups, each with the word a person uses for its members."""
+"""Entry-point groups, each with the user's word for its members."""
 
 
 @cache
@@ -46,12 +46,12 @@ def _group(group: str) -> Mapping[str, EntryPoint]:
 
 
 def names(group: str) -> tuple[str, ...]:
-    """The names known in a group, sorted, none of them loaded."""
+    """Names known in a group, sorted, none of them loaded."""
     return tuple(sorted(_group(group)))
 
 
 def load(group: str, name: str, place: Place = Place()) -> Any:
-    """Import what a name stands for.
+    """Import the implementation of a name.
 
     Raises UnknownName with the nearest name, or MissingError when the package behind it can't be imported.
     """
@@ -60,7 +60,7 @@ def load(group: str, name: str, place: Place = Place()) -> Any:
         raise UnknownName(GROUPS[group], name, points, place)
     try:
         return points[name].load()
-    except Exception as error:  # whatever a stranger's package raises while it is imported
+    except Exception as error:  # a stranger's package may raise anything while it is imported
         raise MissingError(
             f"the {GROUPS[group]} `{name}` ({points[name].value}) can't be imported: {type(error).__name__}: {error}",
             "install what it needs, or use another: " + ", ".join(points),

@@ -1,6 +1,6 @@
-"""For `edgekd predict`: which tables hold for a device, and what a file's kernels and precision are.
+"""Inputs of `edgekd predict`: the tables that hold for a device, and a file's kernels and precision.
 
-No model is run. A stranger's file is read as bytes; the device is asked what it is, where it can be reached.
+No model is run. A stranger's file is read as bytes; the device is fingerprinted, where it can be reached.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["KnownTables", "asked_of", "known_of"]
 
 
 class KnownTables(NamedTuple):
-    """A device, the tables that hold for it, those that hold elsewhere, and what has to be said of them."""
+    """Device with the tables that hold for it, tables of other devices or states, and remarks on them."""
 
     fingerprint: Fingerprint
     tables: tuple[LatencyTable, ...]
@@ -42,7 +42,7 @@ class KnownTables(NamedTuple):
 def known_of(
     device: str, threads: int, files: Sequence[Path] = (), notice: Callable[[str], None] | None = None
 ) -> KnownTables:
-    """What is kept of a device as it is now and of others; of ``files``, where some are given, those alone.
+    """Tables of a device in its present state, and of others; only those of ``files``, where some are given.
 
     Raises UnknownName, ConfigurationError on a file that is no table, and MissingError where there is none.
     """
@@ -66,7 +66,7 @@ def known_of(
     except MissingError as error:  # busy, out of reach, or known by imported tables alone
         kept = tuple(table for table in tables_called(device, note=damaged.append) if table.threads == threads)
         if len({table.fingerprint.digest() for table in kept}) != 1:
-            raise  # none, or several states of it, of which nobody can tell which holds
+            raise  # none, or several states of it, and the present one is unknown
         note = f"{device} was not asked what it is now: {error.message}"
         return _with_others(kept[0].fingerprint, kept, threads, [note, *damaged])
     found = tables_of(fingerprint, threads, note=damaged.append)
@@ -84,7 +84,7 @@ def known_of(
 def _with_others(
     fingerprint: Fingerprint, tables: tuple[LatencyTable, ...], threads: int, notes: list[str]
 ) -> KnownTables:
-    """With tables of other devices, those that can be read, and what has to be said of the others."""
+    """Add tables of other devices, those that can be read, and remarks on the unreadable ones."""
     others = tables_elsewhere(fingerprint, threads, note=notes.append)
     return KnownTables(fingerprint, tables, others, "; ".join(dict.fromkeys(notes)))
 
@@ -92,10 +92,10 @@ def _with_others(
 def asked_of(
     models: Sequence[Path], backends: Sequence[str], tables: Sequence[LatencyTable]
 ) -> tuple[tuple[ModelOnBackend, ...], tuple[Unfit, ...]]:
-    """Every model on every backend that loads its format, and the models that can't be asked for, with the reason.
+    """Every model on every backend that loads its format, and the models that can't be predicted, with the reason.
 
-    Where no backend is named, those that were measured, or else the format's own: that it has no table is its answer.
-    Raises ConfigurationError on files that are missing or no models, and where no model can be asked for.
+    Where no backend is named: the measured ones, or else the format's own, which is then reported as without a table.
+    Raises ConfigurationError on files that are missing or no models, and where no model can be predicted.
     """
     named = [Backend.model_validate(name) for name in backends]
     measured = list(dict.fromkeys(table.backend for table in tables))

@@ -20,7 +20,7 @@ __all__ = ["Bars", "PlainSteps", "shown", "steps_on_stderr"]
 
 _EVERY_S = 2.0
 _BAR = 14
-_COUNTED = 1000  # a total from here on counts samples or bytes: a share says more, and takes no room of the note
+_COUNTED = 1000  # larger totals count samples or bytes: a share is clearer, and leaves room for the note
 
 
 def _never() -> bool:
@@ -28,18 +28,18 @@ def _never() -> bool:
 
 
 class PlainSteps(SilentEvents):
-    """A line a step, at most one in two seconds within a stage; its last step is always told."""
+    """Progress as lines: one a step, at most one in two seconds within a stage; its last step is always shown."""
 
     def __init__(self, stop: Callable[[], bool], stream: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._stop, self._stream, self._clock = stop, stream, clock
         self._stage, self._told, self._at = "", -1, 0.0
 
     def stop(self) -> bool:
-        """Whether the person asked to stop."""
+        """True if the person asked to stop."""
         return self._stop()
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Tell a step."""
+        """Print a step."""
         now = self._clock()
         if stage == self._stage and (done == self._told or (done < total and now - self._at < _EVERY_S)):
             return
@@ -48,7 +48,7 @@ class PlainSteps(SilentEvents):
         self.line("  ".join(part for part in (stage, count, note) if part))
 
     def line(self, text: str) -> None:
-        """Tell a line. Where the stream was closed, the work goes on in silence."""
+        """Print a line. Where the stream was closed, the work goes on in silence."""
         with suppress(BrokenPipeError):
             self._stream.write(f"{text}\n")
             self._stream.flush()
@@ -56,7 +56,7 @@ class PlainSteps(SilentEvents):
 
 @dataclass(frozen=True)
 class _Step:
-    """Where a stage is, and where it was when it was first seen: its pace is taken from the two."""
+    """Present and first observed step of a stage: its speed is computed from the two."""
 
     stage: str
     done: int
@@ -67,9 +67,9 @@ class _Step:
 
 
 class Bars(SilentEvents):
-    """A bar for the run's time budget, where there is one, and a bar for the present step.
+    """Progress bars: one for the run's time budget, if any, and one for the present step.
 
-    A step's bar goes when the next step begins, and both go at the end: what is worth keeping comes as a line.
+    A step's bar goes when the next step begins, and both go at the end: lasting messages are printed as lines.
     """
 
     def __init__(self, stop: Callable[[], bool], console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,11 +81,11 @@ class Bars(SilentEvents):
         self.live = Live(console=console, get_renderable=self._drawn, refresh_per_second=4, transient=True)
 
     def stop(self) -> bool:
-        """Whether the person asked to stop."""
+        """True if the person asked to stop."""
         return self._stop()
 
     def budget(self, seconds: float, spent: float) -> None:
-        """Show how much of the run's time is left."""
+        """Show the time left to the run."""
         self._budget = (seconds, self._clock() - spent)
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
@@ -97,7 +97,7 @@ class Bars(SilentEvents):
             self._step = _Step(stage, done, total, note, before.first, before.since)
 
     def line(self, text: str) -> None:
-        """A line above the bars."""
+        """Print a line above the bars."""
         for line in wrapped(text, self._console.width):
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -131,7 +131,7 @@ class Bars(SilentEvents):
 
 
 def _plain(text: str) -> str:
-    """As it is: rich takes brackets for markup."""
+    """Escape text for rich, which reads brackets as markup."""
     from rich.markup import escape
 
     return escape(text)
@@ -144,7 +144,7 @@ def _count(step: _Step) -> str:
 
 
 def _clocked(seconds: float) -> str:
-    """``1:05``, or ``1:02:03``."""
+    """Format a time: ``1:05``, or ``1:02:03``."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -152,7 +152,7 @@ def _clocked(seconds: float) -> str:
 
 @contextmanager
 def steps_on_stderr(stop: Callable[[], bool] = _never) -> Iterator[Events]:
-    """Bars where stderr is a terminal, plain lines elsewhere."""
+    """Progress bars where stderr is a terminal, plain lines elsewhere."""
     if sys.stderr.isatty():
         from rich.console import Console
 
@@ -167,7 +167,7 @@ def steps_on_stderr(stop: Callable[[], bool] = _never) -> Iterator[Events]:
 
 @contextmanager
 def shown(events: Events | None) -> Iterator[Events]:
-    """``events``, or progress on stderr where there are none."""
+    """Return ``events``, or progress on stderr where there are none."""
     if events is not None:
         yield events
         return

@@ -1,7 +1,7 @@
-"""The project file, read into its parts: task, teacher, family, target, recipe, search and export options.
+"""Project file, read into its parts: task, teacher, family, target, recipe, search and export options.
 
-Reading builds every part from its options, so that all problems of all files are known before anything is trained.
-It imports no code of the person's: parts do so when they are first used.
+Reading builds every part from its options, so that all problems of all files are known before anything is trained. It
+imports no code of the person's: parts do so when they are first used.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ __all__ = [
 SCHEMA = "edgekd.project/1"
 _SECTIONS = ("schema", "task", "teacher", "student", "target", "recipe", "search", "export")
 _USUAL = {"task": "digits", "teacher": "train", "student": "resnet"}
-"""What an example of a section names."""
+"""Example plugin of a section, for messages."""
 _AUTO = "auto"  # the one recipe that needs no list
-_PROGRAM = ".pt2"  # reading one evaluates text of it
+_PROGRAM = ".pt2"  # reading one evaluates code in it
 _CODE = re.compile(r"^([\w.]+|[^:\n]+\.py):[^\W\d]\w*$")
 
 
 class Named(Record):
-    """A part by name, with its options: written ``name`` or ``{name: {options}}``."""
+    """Part by name, with its options: written ``name`` or ``{name: {options}}``."""
 
     name: str
     options: Mapping[str, Any] = {}
@@ -82,14 +82,14 @@ class Named(Record):
 
 
 class IterativePruning(Record):
-    """Pruning in rounds, ``recover`` epochs after each, until a step gains less than ``least_gain``."""
+    """Options of iterative pruning: ``recover`` epochs after each step, until a step gains less than ``least_gain``."""
 
     recover: PositiveInt = 2
     least_gain: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02  # of the time of a call, or of the file
 
 
 def _by(value: Any) -> Any:
-    """``trials``, ``iterative``, ``differentiable`` or ``{differentiable: {options}}``."""
+    """Parse ``trials``, ``iterative``, ``differentiable`` or ``{differentiable: {options}}``."""
     if value == "differentiable":
         return RelaxOptions()
     if isinstance(value, Mapping) and set(value) == {"differentiable"}:
@@ -97,7 +97,7 @@ def _by(value: Any) -> Any:
     if value in ("trials", "iterative") or isinstance(value, RelaxOptions):
         return value
     if isinstance(value, Mapping) and set(value) == set(RelaxOptions.model_fields):
-        return RelaxOptions.model_validate(value)  # as it is written down with every default
+        return RelaxOptions.model_validate(value)  # as recorded, with every default
     raise PydanticCustomError(
         "edgekd_by", "expected `trials`, `iterative`, or `differentiable` alone or with its options"
     )
@@ -107,9 +107,9 @@ By = Annotated[Literal["trials", "iterative"] | RelaxOptions, BeforeValidator(_b
 
 
 class SearchOptions(Record):
-    """How a search goes about it. ``budget`` is wall-clock time; ``trials`` ends it earlier."""
+    """Options of a search. ``budget`` is wall-clock time; ``trials`` ends it earlier."""
 
-    by: By = "trials"  # candidates side by side, one model that shrinks in rounds, or an arch whose choice is trained
+    by: By = "trials"  # candidates side by side, iterative pruning of one model, or differentiable search
     iterative: IterativePruning = IterativePruning()
 
     budget: Span = Span(30 * 60)
@@ -120,7 +120,7 @@ class SearchOptions(Record):
     accuracy: Named | None = None  # None: `inherit` where the family gives trained weights, else `short`
     reference_archs: Annotated[int, Field(ge=1, le=100)] | None = None  # None: four to six, by the budget
     batch: Annotated[int, Field(ge=1, le=100)] = 4
-    predict: bool = True  # what the latency predictor holds to be too slow is not tried
+    predict: bool = True  # archs predicted to be too slow are not tried
 
     @model_validator(mode="after")
     def _some_time(self) -> SearchOptions:
@@ -135,7 +135,7 @@ class SearchOptions(Record):
 
 @dataclass(frozen=True)
 class Project:
-    """Everything a person asked for, checked and built. ``resolved`` is all of it as JSON, defaults written out."""
+    """Project: everything a person asked for, checked and built. ``resolved`` is all of it as JSON, with defaults."""
 
     task: Task
     teacher: Teacher | None
@@ -148,7 +148,7 @@ class Project:
     path: Path
     resolved: Mapping[str, Any]
     accuracy: Any  # an AccuracyEstimate of edgekd.search, built from `search.accuracy`
-    student: Mapping[str, Any]  # the family's own options, plain: what builds it again elsewhere
+    student: Mapping[str, Any]  # the family's own options, plain, to build it again in another process
 
 
 def read_project(
@@ -159,11 +159,10 @@ def read_project(
     seed: int | None = None,
     notice: Callable[[str], object] | None = None,
 ) -> Project:
-    """Read ``project.yaml``. ``target``, ``budget`` and ``seed`` replace what it says.
+    """Read ``project.yaml``. ``target``, ``budget`` and ``seed`` replace the file's values.
 
     ``notice`` gets one line the first time a folder's project names code to run. Raises ConfigurationError with every
-    problem of every file, MissingError where only a package is missing, and UsageError
-    on a budget that is no duration.
+    problem of every file, MissingError where only a package is missing, and UsageError on a budget that is no duration.
     """
     document = read_document(path)
     reading = _Reading(document)
@@ -181,7 +180,7 @@ def read_project(
     accuracy = reading.search_parts(search, family)
     reading.finish()
     code = code_of(plain(data))
-    if notice is not None and code:  # of a project with mistakes nothing is run
+    if notice is not None and code:  # code of a project with mistakes is not run
         tell_of_code(document.path.resolve().parent, code, notice)
     search = _replaced(search, budget, seed)
     resolved = {
@@ -213,7 +212,7 @@ def read_project(
 
 @contextmanager
 def blamed(project: Project, section: str) -> Iterator[None]:
-    """Problems without a place of their own are put at a section of the project file."""
+    """Put problems without a place of their own at a section of the project file."""
     try:
         yield
     except ConfigurationError as error:
@@ -221,7 +220,7 @@ def blamed(project: Project, section: str) -> Iterator[None]:
 
 
 def ready_data(project: Project, events: Events) -> None:
-    """Data that has to be made ready once is, and said to be. Raises ConfigurationError, Interrupted, MissingError."""
+    """Prepare data that needs it, with progress. Raises ConfigurationError, Interrupted, MissingError."""
     task = cast(object, project.task)
     if isinstance(task, PreparableTask):
         with blamed(project, "task"):
@@ -229,7 +228,7 @@ def ready_data(project: Project, events: Events) -> None:
 
 
 def cache_folder() -> Path:
-    """Where teachers' answers and trained teachers are kept between runs; safe to delete."""
+    """Folder of teachers' logits and trained teachers, kept between runs; safe to delete."""
     return user_cache_path("edgekd")
 
 
@@ -242,9 +241,9 @@ def code_of(data: Any) -> tuple[str, ...]:
 
 
 def tell_of_code(folder: Path, code: tuple[str, ...], notice: Callable[[str], object]) -> None:
-    """Say that a folder's code is about to run, unless that was said before.
+    """Report that a folder's code is about to run, unless it was reported before.
 
-    What ``notice`` answers with False was not shown, as by `Events.notice`: it is said again next time.
+    If ``notice`` returns False, as `Events.notice` does for an unseen line, it is reported again next time.
     """
     said = user_state_path("edgekd") / "folders-with-code" / digest_bytes(str(folder).encode())[:32]
     if said.exists() or notice(f"this project runs code from {folder}: {', '.join(code)}") is False:
@@ -252,12 +251,12 @@ def tell_of_code(folder: Path, code: tuple[str, ...], notice: Callable[[str], ob
     try:
         said.parent.mkdir(parents=True, exist_ok=True)
         said.write_text(f"{folder}\n")
-    except OSError:  # a home that can't be written to: it is said again next time
+    except OSError:  # a home that can't be written to: it is reported again next time
         pass
 
 
 class _Reading:
-    """One pass over a project file, gathering problems."""
+    """Reading of a project file in one pass, gathering problems."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -266,7 +265,7 @@ class _Reading:
         self._missing: list[MissingError] = []
 
     def finish(self) -> None:
-        """Raise what was found."""
+        """Raise the problems found."""
         if self._problems:
             self._problems.extend(Problem(error.message, error.remedy) for error in self._missing)
             raise ConfigurationError(list(dict.fromkeys(self._problems)))
@@ -274,7 +273,7 @@ class _Reading:
             raise self._missing[0]
 
     def sections(self) -> None:
-        """The top level: the schema, and no section that doesn't exist."""
+        """Check the top level: the schema, and no unknown section."""
         found = self._document.data.get("schema")
         if found != SCHEMA:
             message = "the field `schema` is missing" if found is None else f"found `{found}`"
@@ -286,7 +285,7 @@ class _Reading:
                 self._add("no such field", f"{hint}(fields here: {', '.join(_SECTIONS)})", key)
 
     def part(self, section: str, group: str, key: str) -> Any:
-        """A task, teacher or family: a mapping with the name of a plugin under ``key``."""
+        """Read a task, teacher or family: a mapping with the name of a plugin under ``key``."""
         example = plugins.names(group)
         written = self._document.data.get(section)
         known = f"(known: {', '.join(example)})"
@@ -304,7 +303,7 @@ class _Reading:
         return self._build(group, name, options, (section,), (section, key))
 
     def recipe(self) -> list[tuple[str, Any]]:
-        """The stages, each with the name it was asked by."""
+        """Read the stages, each with the name it is written by."""
         written = self._document.data.get("recipe")
         if written is None:
             return []
@@ -331,17 +330,17 @@ class _Reading:
                 stages.append((named.name, self._build("edgekd.stages", named.name, named.options, where, where)))
                 places.append(where)
         built = [stage for _, stage in stages]
-        for index, problem in out_of_order(built) if None not in built else ():  # None: it can't be built
+        for index, problem in out_of_order(built) if None not in built else ():  # None: a stage that can't be built
             self._add(problem.message, problem.remedy, *places[index])
         return stages
 
     def untrained(self, family: str) -> None:
-        """Nothing would train a student that starts from random weights."""
+        """Add a problem where no stage would train a student that starts from random weights."""
         message = f"is missing, and the family `{family}` starts from random weights"
         self._add(message, "for example recipe: [{distill: {epochs: 10}}]", "recipe")
 
     def target(self, instead: str | None) -> Target:
-        """The contract."""
+        """Read the target."""
         written = self._document.data.get("target") if instead is None else instead
         try:
             if not isinstance(written, str):
@@ -355,10 +354,10 @@ class _Reading:
                 self._problems.extend(placed(error, self._document, ("target",)))
             else:
                 self._problems.extend(error.problems)
-        return None  # type: ignore[return-value]  # finish() raises before anybody sees it
+        return None  # type: ignore[return-value]  # finish() raises before it is used
 
     def record(self, section: str, model: type[Any]) -> Any:
-        """A section that is a plain record."""
+        """Read a section that is a plain record."""
         written = self._document.data.get(section)
         try:
             return model.model_validate({} if written is None else plain(written))
@@ -412,7 +411,7 @@ class _Reading:
         return None
 
     def _inner_record(self, where: Where) -> type[BaseModel] | None:
-        """What stands inside a plugin's options: a number that changes, a loss by its name, a teacher by its kind."""
+        """Record inside a plugin's options: a number that changes, a loss by its name, a teacher by its kind."""
         node = self._document.data
         for part in where:
             node = node[part]
@@ -424,7 +423,7 @@ class _Reading:
             if isinstance(named, str) and named in plugins.names(group):
                 try:
                     plugin = plugins.load(group, named)
-                except EdgeKDError:  # said where it is asked for
+                except EdgeKDError:  # reported where it is used
                     return None
                 return plugin if isinstance(plugin, type) and issubclass(plugin, BaseModel) else None
         return None

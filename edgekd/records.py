@@ -1,4 +1,4 @@
-"""Frozen records: what files are read into, what is written to the run folder, and what is used in between.
+"""Frozen records: contents of input files and of the run folder, and values in between.
 
 A record refuses unknown fields, never changes, and has one canonical JSON text, so that equal records have equal
 digests on every machine.
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 Digest = str
-"""A SHA-256, as 64 lower-case hexadecimal digits."""
+"""SHA-256, as 64 lower-case hexadecimal digits."""
 
 
 class Record(BaseModel):
@@ -42,12 +42,12 @@ class Record(BaseModel):
         return digest_json(self.model_dump(mode="json"))
 
     def but(self, **changes: Any) -> Self:
-        """A validated copy with some fields changed."""
+        """Return a validated copy with some fields changed."""
         return type(self).model_validate({**dict(self), **changes})
 
 
 class Extended(Record):
-    """A record with fields added later: left out of the JSON while they are empty, so that old digests stay valid."""
+    """Record with fields added later: left out of the JSON while they are empty, so that old digests stay valid."""
 
     added: ClassVar[frozenset[str]] = frozenset()
 
@@ -57,16 +57,16 @@ class Extended(Record):
 
 
 class Filed(Record):
-    """A record that is a file of its own. Its first field, ``schema_``, is written ``schema`` and names the format."""
+    """Record that is a file of its own. Its first field, ``schema_``, is written ``schema`` and names the format."""
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
 
 class Shown(Filed):
-    """What a function of `edgekd.api` returns: shown in Python as the command line prints it."""
+    """Answer of a function of `edgekd.api`: shown in Python as the command line prints it."""
 
     def lines(self) -> list[str]:
-        """As a person reads it, one screen."""
+        """Format as text lines, one screen."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -75,18 +75,18 @@ class Shown(Filed):
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        """As a notebook shows it."""
+        """Format for a notebook."""
         return f"<pre>{html.escape(repr(self))}</pre>"
 
 
 def mistakes_under(name: str | int, error: ValidationError) -> list[InitErrorDetails]:
-    """The mistakes of one record as those of a part of another, for a validator that raises them all at once."""
+    """Errors of one record as those of a part of another, for a validator that raises them all at once."""
     return [_under(name, line) for line in error.errors()]
 
 
 def _under(name: str | int, line: Any) -> InitErrorDetails:
     kind: Any = line["type"]
-    try:  # a known kind keeps its own words, so that whoever reports it can tell a misspelt field
+    try:  # a known kind keeps its own message, so that a misspelt field is recognised
         PydanticKnownError(kind, line.get("ctx"))
     except KeyError:
         kind = PydanticCustomError(kind, "{reason}", {"reason": line["msg"]})
@@ -94,7 +94,7 @@ def _under(name: str | int, line: Any) -> InitErrorDetails:
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spare blanks. Raises ValueError on NaN and infinity."""
+    """Serialize as JSON with sorted keys and no spare blanks. Raises ValueError on NaN and infinity."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

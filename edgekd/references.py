@@ -1,4 +1,4 @@
-"""What a project file points to: files beside it, and code to run (``my_model:build``).
+"""References in a project file: files beside it, and code to run (``my_model:build``).
 
 Relative paths are relative to the file they are written in. A code reference imports a module from the project's
 folder: a stranger's project is a stranger's code.
@@ -57,7 +57,7 @@ ExistingFolder = Annotated[Path, AfterValidator(_anchored_folder)]
 
 
 class CodeReference(Record):
-    """``module:attribute`` and the folder it is imported from.
+    """Reference ``module:attribute``, with the folder it is imported from.
 
     As a field it is written as that text, and its folder comes from the validation context's ``folder``.
     """
@@ -75,7 +75,7 @@ class CodeReference(Record):
 
     @classmethod
     def parse(cls, text: str, folder: Path) -> CodeReference:
-        """Raises ValueError when the text isn't ``module:attribute``. A path ``my.py:build`` is accepted too."""
+        """Parse ``module:attribute`` or ``my.py:build``. Raises ValueError on another text."""
         module, colon, attribute = text.partition(":")
         if not colon or not module or not attribute.isidentifier():
             raise ValueError(f"`{text}` is not a code reference. Write module:function, for example my_model:build")
@@ -85,7 +85,7 @@ class CodeReference(Record):
         return cls(target=f"{module}:{attribute}", folder=folder.resolve())
 
     def resolve(self) -> Callable[..., Any]:
-        """Import it. Raises ConfigurationError that tells a missing module from one that fails while importing."""
+        """Import it. Raises ConfigurationError, for a missing module or for one that fails while importing."""
         module_name, _, attribute = self.target.partition(":")
         self._forget_namesake(module_name.partition(".")[0])
         with importable(self.folder):
@@ -116,7 +116,7 @@ class CodeReference(Record):
         return function
 
     def _forget_namesake(self, top: str) -> None:
-        """Two projects may both have a ``model.py``: one imported from another folder must not answer for this one."""
+        """Forget a module of the same name from another folder: two projects may both have a ``model.py``."""
         here = [path for path in (self.folder / f"{top}.py", self.folder / top / "__init__.py") if path.is_file()]
         if not here:
             return
@@ -134,23 +134,23 @@ class CodeReference(Record):
 
 @contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """The folder first on the import path, and taken off again; the working folder is as before in the end."""
+    """Put the folder first on the import path for the context; the working folder is restored at the end."""
     before = Path.cwd()
     sys.path.insert(0, str(folder))
     try:
         yield
     finally:
-        os.chdir(before)  # relative paths of the command line are relative to where it was typed
+        os.chdir(before)  # relative paths of the command line are relative to the caller's folder
         if str(folder) in sys.path:  # the person's code may have taken it off
             sys.path.remove(str(folder))
 
 
 @contextmanager
 def running(reference: CodeReference, remedy: str) -> Iterator[None]:
-    """Around a call of the referenced function: its folder is on the import path.
+    """Context of a call of the referenced function: its folder is on the import path.
 
-    Raises ConfigurationError on whatever the function raises, and where it calls ``sys.exit``; errors of edgekd, want
-    of memory and a full disk as they are.
+    Raises ConfigurationError on any error of the function, and where it calls ``sys.exit``; errors of edgekd, lack of
+    memory and a full disk unchanged.
     """
     try:
         with no_exit(), importable(reference.folder):
@@ -166,13 +166,13 @@ def running(reference: CodeReference, remedy: str) -> Iterator[None]:
 
 
 def _is_the_machines(error: BaseException) -> bool:
-    """Whether code failed for the machine it ran on, and not for what is written there."""
+    """Tell whether code failed because of the machine (memory, disk), and not of the code itself."""
     return is_want_of_memory(error) or is_shortage(error)
 
 
 @contextmanager
 def no_exit() -> Iterator[None]:
-    """Where a person's code runs inside, and ``sys.exit`` there would end the command. Raises as `exit_of` says."""
+    """Context for a person's code: ``sys.exit`` there would end the command. Raises as `exit_of` says."""
     try:
         yield
     except SystemExit as error:
@@ -180,7 +180,7 @@ def no_exit() -> Iterator[None]:
 
 
 def exit_of(error: SystemExit) -> EdgeKDError:
-    """What to raise in its place: a ConfigurationError that names the line of a person's code which ended the process.
+    """Error in place of a SystemExit: a ConfigurationError at the line of a person's code which ended the process.
 
     Where no such line is found, it is an error of edgekd.
     """

@@ -1,4 +1,4 @@
-"""A project's run from its file to its certificate: what search, compress and distill have in common."""
+"""Run of a project, from its file to its certificate: the common part of search, compress and distill."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["RunAnswer", "bundle_of", "run_project", "shortfall_of", "versions_here", "with_teacher"]
 
 SPLIT_LIST = "splits.csv"
-"""In a run's folder: which file is in which split."""
+"""List of the files in each split, in a run's folder."""
 
 _VERSIONED = (
     *("edgekd", "torch", "onnx", "onnxruntime", "openvino", "ai-edge-litert", "ai-edge-quantizer", "litert-torch"),
@@ -43,7 +43,7 @@ _VERSIONED = (
 
 
 class RunAnswer(Shown):
-    """What a search, a compression or a distillation came to."""
+    """Answer of a search, a compression or a distillation."""
 
     schema_: Literal["edgekd.answer/1"] = Field(default="edgekd.answer/1", alias="schema")
     run: Path
@@ -51,18 +51,18 @@ class RunAnswer(Shown):
     certificate: Certificate | None
     bundle: Path | None
     report: Path
-    bundle_sha256: Digest | None = None  # of the bundle's certificate, and so of all that it lists
+    bundle_sha256: Digest | None = None  # of the bundle's certificate, and so of all files it lists
     explanation: ExplanationRecord | None = None  # where it was asked for
-    auto: AutoRecord | None = None  # of a recipe that was left to be chosen
-    own: str = ""  # the model as it came and what became of it, in a line
+    auto: AutoRecord | None = None  # of `recipe: auto`
+    own: str = ""  # the user's own model and the result, in a line
 
     @property
     def exit_code(self) -> int:
-        """0, or 5 where nothing fits (or the test split says so in the end), or 6 where it can't be told."""
+        """0, or 5 where nothing fits (or the certificate on the test split fails), or 6 where it is undecided."""
         return self.outcome.exit_code
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """Format as text lines."""
         if self.certificate is None:
             lines = [self.outcome.summary, *self.outcome.detail]
         else:
@@ -105,9 +105,9 @@ def run_project(
     events: Events,
     explaining: bool = False,
 ) -> RunAnswer:
-    """From a project file to a certificate; a run that was begun goes on. Raises as `edgekd.api.search` does.
+    """Run a project file to its certificate; a begun run is resumed. Raises as `edgekd.api.search` does.
 
-    ``target``, ``budget`` and ``seed`` take the place of what the file says. ``folder``: where the run is or will be.
+    ``target``, ``budget`` and ``seed`` replace the file's values. ``folder``: the run's folder, new or begun.
     """
     from edgekd.project import read_project, ready_data
 
@@ -116,7 +116,7 @@ def run_project(
     require_command(command, project)
     if command != "distill":
         events.budget(float(project.search.budget), time.monotonic() - started)
-    # seconds of imports: what is wrong with the file is said before them
+    # seconds of imports: errors of the file are reported before them
     from edgekd.bundle.contents import bundle_digest
     from edgekd.devices.catalogue import open_device
     from edgekd.export.converter import Converter
@@ -131,7 +131,7 @@ def run_project(
     from edgekd.search.single import run_single
 
     if folder is not None:
-        require_place(folder)  # a teacher may be trained before the run is begun
+        require_place(folder)  # a teacher may be trained before the run begins
     session = open_device(project.target.device, project.folder, events.line).open()
     try:
         fingerprint = session.describe()
@@ -158,7 +158,7 @@ def run_project(
                 chosen_before = run.auto()
                 project = settled_recipe(project, run, events, started)
                 if run.auto() != chosen_before:
-                    started = time.monotonic()  # the time until here is in its record
+                    started = time.monotonic()  # the time up to here is in its record
                 with Converter(run.scratch / "convert") as converter:
                     by_rounds = command == "compress" and project.search.by == "iterative"
                     runner = run_single if command == "distill" else run_rounds if by_rounds else run_search
@@ -185,7 +185,7 @@ def run_project(
 
 
 def _outcome_of_what_is_there(run: Run, events: Events) -> OutcomeRecord | None:
-    """How the run ended. Where a file that is still needed is damaged, it goes on from before that file was made."""
+    """Recorded outcome, or None to resume; where a needed file is damaged, the run resumes from before it was made."""
     from edgekd.bundle.write import whole_certificate
     from edgekd.search.finalists.damage import damaged_parts, forget_damaged_rounds, forget_finalists
 
@@ -204,7 +204,7 @@ def _outcome_of_what_is_there(run: Run, events: Events) -> OutcomeRecord | None:
 
 
 def with_teacher(project: Project, events: Events) -> Project:
-    """The teacher ready to answer: trained here where the project asks for it, and fitted to the task."""
+    """Project with its teacher ready: trained here where the project asks for it, and fitted to the task."""
     from dataclasses import replace
 
     from edgekd.events import StageProgress
@@ -224,13 +224,13 @@ def with_teacher(project: Project, events: Events) -> Project:
         if isinstance(asked, PreparableTeacher):
             teacher = asked.prepare(project.task, cache_folder(), show, events.stop)
         if teacher is not None:
-            events.progress("teacher", 0, 0, f"{teacher.name}: a first answer")  # a person's code may take its time
+            events.progress("teacher", 0, 0, f"{teacher.name}: a first answer")  # a person's code may take long
             teacher = bind(teacher, spec)
     return replace(project, teacher=teacher)
 
 
 def _open_run(command: Command, project: Project, folder: Path | None, fingerprint: Fingerprint) -> Run:
-    """Begin a run, or go on with one. Raises ConfigurationError where the folder's run asked for something else."""
+    """Begin a run, or resume one. Raises ConfigurationError where the folder's run has another request."""
     created = datetime.now(UTC)
     teacher = project.teacher
     header = RunHeader(
@@ -254,7 +254,7 @@ def _open_run(command: Command, project: Project, folder: Path | None, fingerpri
 
 
 def _list_splits(run: Run, project: Project) -> None:
-    """Write down which file is in which split, so that others can score on the same ones."""
+    """Write the list of files in each split, so that others can score on the same ones."""
     from edgekd.store.atomic import write_bytes
     from edgekd.tasks._protocol import OfFiles
 
@@ -264,12 +264,12 @@ def _list_splits(run: Run, project: Project) -> None:
 
 
 def _family_digest(project: Project) -> Digest | None:
-    """Of the family's options, its source and the weights that it starts from."""
+    """Digest of the family's options, its source and its initial weights."""
     return project.family.digest() if isinstance(project.family, Record) else None
 
 
 def versions_here() -> Mapping[str, str]:
-    """Versions of Python and of the packages that change a figure, those that are installed."""
+    """Versions of Python and of the installed packages that can change a figure."""
     found = {"python": sys.version.split()[0]}
     for package in _VERSIONED:
         try:
@@ -288,7 +288,7 @@ def _opening(command: Command, project: Project, run: Run) -> str:
 def _certified(
     run: Run, outcome: OutcomeRecord, project: Project, session: DeviceSession, events: Events
 ) -> tuple[Certificate, OutcomeRecord]:
-    """The bundle, and the outcome as the test split leaves it. Raises ParityFailed, which is the outcome then."""
+    """Bundle, and the outcome after scoring the test split. Raises ParityFailed, which is then the outcome."""
     try:
         certificate = _bundle(run, project, session, events)
     except ParityFailed as error:
@@ -303,12 +303,12 @@ def _certified(
 
 
 def shortfall_of(certificate: Certificate) -> type[Unstable | NothingFits]:
-    """What a certificate that doesn't hold is told as."""
+    """Error class of a certificate that doesn't hold."""
     return Unstable if certificate.verdict.answer is Answer.UNSTABLE else NothingFits
 
 
 def _bundle(run: Run, project: Project, session: DeviceSession, events: Events) -> Certificate:
-    """The bundle of a run that chose a finalist: the one that is there, or a new one."""
+    """Bundle of a run that chose a finalist: the existing one, or a new one."""
     from edgekd.bundle.write import whole_certificate, write_bundle
 
     certificate = whole_certificate(run)
@@ -322,7 +322,7 @@ def _bundle(run: Run, project: Project, session: DeviceSession, events: Events) 
 
 
 def _own_model(run: Run, project: Project) -> Student | None:
-    """What the run started from, where that was measured."""
+    """User's own model that the run started from, where it was measured."""
     from edgekd.students.student import new_student
 
     original = run.original()
@@ -333,7 +333,7 @@ def _own_model(run: Run, project: Project) -> Student | None:
 
 @no_exit()
 def bundle_of(run: Run, events: Events) -> Certificate:
-    """A finished run's certificate, with the bundle written where it isn't there yet. Raises ConfigurationError."""
+    """Certificate of a finished run; its bundle is written if it doesn't exist yet. Raises ConfigurationError."""
     from edgekd.bundle.write import whole_certificate
     from edgekd.devices.catalogue import open_device
     from edgekd.project import read_project

@@ -1,4 +1,4 @@
-"""Where named files are looked for: beside what refers to them, the working folder, the person's own, the shipped ones.
+"""Search path of named files: beside the referring file, the working folder, the person's own, the shipped ones.
 
 A name given on one shelf hides the same name on a later one. The last two shelves are the person's `own`: a file there
 inherits from files there alone, so that a working folder changes nothing of it.
@@ -19,14 +19,14 @@ _SUFFIXES = (".yaml", ".yml")
 
 
 def shipped(kind: str) -> Path:
-    """The folder of files that come with edgekd: in an installed wheel, or in a checkout."""
+    """Folder of files that come with edgekd: in an installed wheel, or in a checkout."""
     package = Path(__file__).parent
     installed = package / "_shipped" / kind
     return installed if installed.is_dir() else package.parent / kind
 
 
 def folders(kind: str, beside: Path | None = None) -> list[Path]:
-    """Folders that hold files of a kind (``targets``, ``devices``), first come first."""
+    """Folders that hold files of a kind (``targets``, ``devices``), in order of precedence."""
     near: list[Path] = []
     if beside is not None:  # a project lies among its targets or above them, a target beside or above its devices
         near = [beside, beside / kind] if kind == "targets" else [beside / kind, beside.parent / kind]
@@ -34,17 +34,17 @@ def folders(kind: str, beside: Path | None = None) -> list[Path]:
 
 
 def own(kind: str) -> list[Path]:
-    """Folders of files that were put there by the person, or with edgekd: their configuration folder, the shipped."""
+    """Folders of files put there by the person, or with edgekd: their configuration folder, the shipped."""
     return _there([user_config_path("edgekd") / kind, shipped(kind)])
 
 
 def is_own(kind: str, path: Path) -> bool:
-    """Whether a file lies on one of the person's `own` shelves."""
+    """Tell whether a file lies on one of the person's `own` shelves."""
     return path.resolve().parent in own(kind)
 
 
 def names(kind: str, beside: Path | None = None) -> tuple[str, ...]:
-    """Every name known, sorted. What lies directly beside a project is not listed: it may be anything."""
+    """Names known, sorted. Files directly beside a project are not listed: they may be anything."""
     listed = [folder for folder in folders(kind, beside) if beside is None or folder != beside.resolve()]
     return tuple(sorted({file.stem for folder in listed for file in _files(folder)}))
 
@@ -57,9 +57,9 @@ def find(
     without: Path | None = None,
     shelves: Sequence[Path] | None = None,
 ) -> Path:
-    """The file a name or a path stands for, a name on ``shelves`` (default: `folders`). Raises UnknownName.
+    """File of a name or a path, a name on ``shelves`` (default: `folders`). Raises UnknownName.
 
-    ``without`` is passed over: a file does not inherit from itself.
+    ``without`` is skipped: a file does not inherit from itself.
     """
     word = kind.removesuffix("s")
     if name.isprintable() and ("/" in name or name.endswith(_SUFFIXES)):

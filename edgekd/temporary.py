@@ -1,4 +1,4 @@
-"""Temporary folders named by the process that made them, so that a later one can remove what a killed one left."""
+"""Temporary folders named by the process that made them, so that a later one can remove those of a killed process."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import psutil
 __all__ = ["prefix", "sweep_temporary"]
 
 _NAMED = re.compile(r"edgekd-(\d+)-\w+")
-_KEPT_S = 24 * 3600.0  # other containers' processes may share the folder, and their numbers say nothing here
+_KEPT_S = 24 * 3600.0  # other containers' processes may share the folder, and their numbers are meaningless here
 
 
 def prefix() -> str:
-    """For `tempfile`: names that `sweep_temporary` knows."""
+    """Prefix for `tempfile`: names that `sweep_temporary` recognises."""
     return f"edgekd-{os.getpid()}-"
 
 
 def sweep_temporary(kept_s: float = _KEPT_S) -> None:
-    """Remove this person's folders whose process is gone and which nothing was put into for a day."""
+    """Remove this person's folders whose process is gone and which were not written to for a day."""
     oldest_s = time.time() - kept_s
     for path in Path(tempfile.gettempdir()).glob("edgekd-*"):
         match = _NAMED.fullmatch(path.name)

@@ -1,7 +1,7 @@
-"""Quantities as people write them: always a number and a unit (``33 ms``, ``64 MiB``, ``60 mJ``).
+"""Quantities with units, as people write them: ``33 ms``, ``64 MiB``, ``60 mJ``.
 
-Each quantity is a float in its base unit (seconds, bytes, hertz, joules, watts) that remembers nothing else. A bare
-number is refused with the missing unit named.
+Each quantity is a float in its base unit (seconds, bytes, hertz, joules, watts) and keeps nothing else. A bare number
+is refused with the missing unit named.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _BARE = re.compile(r"^\s*[-+]?[0-9.eE+-]+\s*$")
 
 
 class Quantity(float):
-    """A non-negative float in a base unit. Read with :meth:`parse`, shown with ``str``."""
+    """Non-negative float in a base unit. Read with :meth:`parse`, shown with ``str``."""
 
     units: ClassVar[dict[str, float]] = {}
     likely: ClassVar[
@@ -46,7 +46,7 @@ class Quantity(float):
 
     @classmethod
     def parse(cls, text: object) -> Self:
-        """Read ``"33 ms"``. Raises ValueError that says which units exist."""
+        """Parse ``"33 ms"``. Raises ValueError that lists the units."""
         if isinstance(text, cls):
             return text
         choices = ", ".join(cls.units)
@@ -76,7 +76,7 @@ class Quantity(float):
         )
 
     def __str__(self) -> str:
-        """The largest unit in which the number is at least 1, with up to six significant digits."""
+        """Format in the largest unit in which the number is at least 1, with up to six significant digits."""
         fitting = [(size, unit) for unit, size in self.units.items() if float(self) >= size]
         size, unit = max(fitting) if fitting else min((size, unit) for unit, size in self.units.items())
         return f"{float(self) / size:.6g} {unit}"
@@ -97,7 +97,7 @@ class Quantity(float):
         )
 
     def exact(self) -> str:
-        """Text that reads back as the same number, in the base unit where a shorter one would round."""
+        """Format so that it reads back as the same number, in the base unit where a shorter text would round."""
         text = str(self)
         if float(type(self).parse(text)) == float(self):
             return text
@@ -113,12 +113,12 @@ class Duration(Quantity):
 
     @property
     def us(self) -> float:
-        """Microseconds."""
+        """Value in microseconds."""
         return float(self) * 1e6
 
 
 class Span(Duration):
-    """Seconds that work may take: a search's budget."""
+    """Seconds of work: a search's time."""
 
     likely = ("s", "min", "h")
     example = "30 min"
@@ -181,7 +181,7 @@ class Power(Quantity):
 
 
 class OfOwn(Quantity):
-    """A share of what a person's own model takes: `60 % of own`."""
+    """Share of the figure of a user's own model: `60 % of own`."""
 
     units = {"x own": 1.0, "% of own": 0.01}
     example = "60 % of own"
@@ -195,7 +195,7 @@ class Points(Quantity):
 
 
 def format_small(value: float, unit: str) -> str:
-    """Joules or watts as a person reads them: ``3.2 mJ``, ``41 uJ``, ``5.1 W``."""
+    """Format joules or watts: ``3.2 mJ``, ``41 uJ``, ``5.1 W``."""
     for size, prefix in ((1.0, ""), (1e-3, "m"), (1e-6, "u")):
         if abs(value) >= size:
             return f"{value / size:.3g} {prefix}{unit}"
@@ -203,7 +203,7 @@ def format_small(value: float, unit: str) -> str:
 
 
 def format_us(microseconds: float) -> str:
-    """A latency as a person reads it: ``61 us``, ``3.21 ms``, ``1.2 s``."""
+    """Format a latency: ``61 us``, ``3.21 ms``, ``1.2 s``."""
     for size, unit in ((1e6, "s"), (1e3, "ms")):
         if microseconds >= size:
             return f"{microseconds / size:.3g} {unit}"
@@ -211,7 +211,7 @@ def format_us(microseconds: float) -> str:
 
 
 def format_s(seconds: float) -> str:
-    """A time as a person reads it: ``0.4 s``, ``12 s``, ``25 min``, ``2.5 h``."""
+    """Format a time: ``0.4 s``, ``12 s``, ``25 min``, ``2.5 h``."""
     for size, unit in ((3600.0, "h"), (60.0, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.2g} {unit}" if seconds < 10 * size else f"{seconds / size:.0f} {unit}"
@@ -219,7 +219,7 @@ def format_s(seconds: float) -> str:
 
 
 def format_bytes(size_bytes: float) -> str:
-    """A size as a person reads it: ``18.3 KiB``, ``4 MiB``."""
+    """Format a size: ``18.3 KiB``, ``4 MiB``."""
     for size, unit in ((1024.0**3, "GiB"), (1024.0**2, "MiB"), (1024.0, "KiB")):
         if size_bytes >= size:
             return f"{size_bytes / size:.3g} {unit}" if size_bytes / size < 100 else f"{size_bytes / size:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""Protocol buffers' wire format, as far as an ONNX file's fields have to be found without a runtime or its schema."""
+"""Wire format of protocol buffers, as far as needed to find an ONNX file's fields without a runtime or its schema."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class NoProtobuf(Exception):
 
 
 def fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int | None, int, int]]:
-    """Number, value where it is a whole number, and where its bytes begin and end, of each field of a message.
+    """Fields of a message: number, value where it is a whole number, and begin and end of its bytes.
 
-    Raises NoProtobuf where a field doesn't end within it.
+    Raises NoProtobuf where a field doesn't end within the message.
     """
     while start < end:
         key, start = _varint(data, start, end)

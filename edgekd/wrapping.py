@@ -1,4 +1,4 @@
-"""Lines and names in the width of a terminal."""
+"""Wrapping of lines and shortening of names to the width of a terminal."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _PART = 40
 
 
 def columns() -> int:
-    """How wide a table on stdout may be: the terminal's width, at least 80; 80 where stdout is no terminal."""
+    """Width of a table on stdout: the terminal's width, at least 80; 80 where stdout is no terminal."""
     return max(80, shutil.get_terminal_size().columns)
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """A line as lines of at most ``width`` columns; a word longer than that stays whole, and so does a command to copy.
+    """Wrap a line to at most ``width`` columns; a longer word stays whole, and so does a command to copy.
 
-    Later lines begin below the first's text, after its label or its indent. A figure keeps its unit, and what stands
-    between two `` . `` stays together where it is short.
+    Later lines begin below the first's text, after its label or its indent. A figure keeps its unit, and short parts
+    between two `` . `` stay together.
     """
     if len(text) <= width or text.lstrip().startswith("next:"):
         return [text]
@@ -40,9 +40,9 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def brief_names(names: Sequence[str], width: int) -> dict[str, str]:
-    """Names in ``width`` columns, still told apart: without the suffix all share, then without some of their middle.
+    """Names in ``width`` columns, still distinct: without a common suffix, then without some of their middle.
 
-    What is kept of a name's end begins with one of its words where that is enough, for ends tell twins apart.
+    The kept end of a name begins with one of its words where that is enough, for pairs differ in their ends.
     """
     known = list(dict.fromkeys(names))
     if max(map(len, known)) <= width:
@@ -55,7 +55,7 @@ def brief_names(names: Sequence[str], width: int) -> dict[str, str]:
 
 
 def _elided(name: str, width: int, tail: int | None) -> str:
-    """The name's beginning and its last ``tail`` characters; with None its last words that leave three before them."""
+    """Beginning of the name and its last ``tail`` characters; with None its last words that leave three before them."""
     if len(name) <= width:
         return name
     if tail is None:

@@ -50,7 +50,7 @@ __all__ = ["bench"]
     "--input",
     "image",
     metavar="3x224x224",
-    help="What such a model takes: channels, height, width; of a signal 1x16000: channels, steps.",
+    help="Input of such a model: channels, height, width; of a signal 1x16000: channels, steps.",
 )
 @click.option("--processes", type=Whole(1, 1000), default=5, help="Fresh processes each.")
 @click.option("--rounds", type=Whole(1, 1000), default=10, help="Interleaved rounds a process.")
@@ -64,7 +64,7 @@ __all__ = ["bench"]
     help="The shape of an input with free axes.",
 )
 @click.option(
-    "--twin", "twins", multiple=True, metavar="FLOAT=COMPRESSED", help="Two files to hold against each other."
+    "--twin", "twins", multiple=True, metavar="FLOAT=COMPRESSED", help="Two files to compare: float and compressed."
 )
 @click.option("--profile", is_flag=True, help="Also time operators.")
 @click.option(
@@ -96,7 +96,7 @@ def bench(
     """Time models you already have, side by side, in fresh processes.
 
     A model is a file, or my_model.py:build, which is converted in float32 first.
-    Models that can't be told apart share a place. Exit code 6: noise decides."""
+    Models that can't be told apart share a rank. Exit code 6: noise decides."""
     from edgekd import api
     from edgekd.devices._protocol import Load, MeasurePlan
     from edgekd.errors import UsageError
@@ -130,7 +130,7 @@ def bench(
         else:
             answer = api.bench(models, device=devices[0], **asked, against=against, events=events)
     if markdown and output.format == "text":
-        output.exit_code = answer.exit_code  # holds even where nobody reads on
+        output.exit_code = answer.exit_code  # set even if the reader closes stdout
         output.lines(answer.markdown_lines())
         return
     output.answer(answer)
@@ -140,7 +140,7 @@ def bench(
 
 
 def _named(typed: str, models: Sequence[Path]) -> str:
-    """What the table calls a file of ``models``, named by its path or by its name; the text itself where it is none."""
+    """Name of a file of ``models`` in the table, by its path or by its name; the text itself where it is none."""
     from edgekd.measure.models import names_of
 
     called = dict(zip([path.absolute() for path in models], names_of(models), strict=True))
@@ -149,7 +149,7 @@ def _named(typed: str, models: Sequence[Path]) -> str:
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """``x=1x3x224x224``: the input's name and its axes. Raises UsageError."""
+    """Parse ``x=1x3x224x224``: the input's name and its axes. Raises UsageError."""
     from edgekd.errors import UsageError
 
     name, _, axes = text.rpartition("=")

@@ -25,7 +25,7 @@ __all__ = ["compress"]
     show_default="runs/DATE-TASK",
 )
 @click.option("--budget", help="Time to spend, for example '10 min'.", show_default="the project's")
-@click.option("--seed", type=SEED, help="What chance is drawn from.", show_default="the project's")
+@click.option("--seed", type=SEED, help="Seed of all random choices.", show_default="the project's")
 def compress(
     output: CommandOutput,
     project: Path,

@@ -24,7 +24,7 @@ __all__ = ["distill"]
     help="The run's folder; an unfinished run there goes on.",
     show_default="runs/DATE-TASK",
 )
-@click.option("--seed", type=SEED, help="What chance is drawn from.", show_default="the project's")
+@click.option("--seed", type=SEED, help="Seed of all random choices.", show_default="the project's")
 @click.option(
     "--explain", is_flag=True, help="Show what each loss contributed, and how well the student follows its teacher."
 )

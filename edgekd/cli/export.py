@@ -21,7 +21,7 @@ _ANSWERS = ("text", "json")
 
 
 class _Several(click.ParamType[tuple[str, ...]]):
-    """Names with commas between them."""
+    """Names separated by commas."""
 
     name = "NAME,..."
 
@@ -69,7 +69,7 @@ class _Several(click.ParamType[tuple[str, ...]]):
     show_default="the data's",
 )
 @click.option(
-    "--mean", help="What the model was trained with, in raw units: 123.7,116.3,103.5.", show_default="the data's"
+    "--mean", help="Mean of the model's training, in raw units: 123.7,116.3,103.5.", show_default="the data's"
 )
 @click.option("--std", help="Of each channel, as --mean.", show_default="the data's")
 @click.option(
@@ -83,7 +83,7 @@ class _Several(click.ParamType[tuple[str, ...]]):
     type=click.Path(path_type=Path),
     help="Folder to write to; it must be new, empty or an earlier export. For a run: where to copy its bundle.",
 )
-@click.option("--seed", type=SEED, default=0, show_default=True, help="What chance is drawn from.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of all random choices.")
 def export(
     output: CommandOutput,
     model: str,
@@ -150,7 +150,7 @@ def _is_default(parameter: str) -> bool:
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...]:
-    """``123.7,116.3,103.5``. Raises UsageError."""
+    """Parse ``123.7,116.3,103.5``. Raises UsageError."""
     from edgekd.errors import UsageError
 
     try:
@@ -162,7 +162,7 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...]:
 
 
 def _share(text: str) -> float:
-    """``1%``: points of accuracy, as a share. Raises UsageError."""
+    """Parse ``1%``, points of accuracy, as a share. Raises UsageError."""
     from edgekd.errors import UsageError
 
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?%", text.strip())

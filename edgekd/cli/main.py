@@ -1,4 +1,4 @@
-"""``edgekd``: the group of all commands, each imported only when it is asked for, and the one place of exit codes."""
+"""``edgekd``: group of all commands, each imported only when it is called, and the only place of exit codes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgekd.version import __version__
 __all__ = ["COMMANDS", "COMPLETION", "group", "main"]
 
 COMPLETION = "_EDGEKD_COMPLETE"
-"""The environment variable by which a shell asks for completions."""
+"""Environment variable by which a shell asks for completions."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("edgekd.cli.init:init", "Start a project in this folder."),
@@ -32,15 +32,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("edgekd.cli.report:report", "Draw a run's page."),
     "runs": ("edgekd.cli.runs:runs", "List runs."),
     "bench": ("edgekd.cli.bench:bench", "Time models you already have."),
-    "profile": ("edgekd.cli.profile:profile", "Measure what a device can do, once for all later work on it."),
-    "predict": ("edgekd.cli.predict:predict", "Say what models would take on a device, by what was measured."),
-    "tables": ("edgekd.cli.tables:tables", "What was measured on devices: list, export, import."),
+    "profile": ("edgekd.cli.profile:profile", "Profile a device, once for all later work on it."),
+    "predict": ("edgekd.cli.predict:predict", "Predict latencies on a device from earlier measurements."),
+    "tables": ("edgekd.cli.tables:tables", "Latency tables of devices: list, export, import."),
     "doctor": ("edgekd.cli.doctor:doctor", "See whether this machine is ready."),
-    "losses": ("edgekd.cli.losses:losses", "What a student can learn from: list of losses."),
+    "losses": ("edgekd.cli.losses:losses", "List distillation losses."),
     "targets": ("edgekd.cli.targets:targets", "Contracts: list, show, new, check."),
     "devices": ("edgekd.cli.devices:devices", "Hardware: list, probe, install runtimes on a board."),
 }
-"""Every command: where it is, and one line on it."""
+"""Every command: its location, and a summary line."""
 
 _FIRST = """\
 edgekd: makes an image model small and fast enough for a device, and proves it
@@ -59,7 +59,7 @@ All commands: edgekd -h      One command: edgekd search -h
 
 
 class _Lazy(click.Group):
-    """A group that knows its commands by name, and offers the nearest one."""
+    """Group that imports its commands by name, and offers the nearest one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         return list(COMMANDS)
@@ -98,7 +98,7 @@ def group(ctx: click.Context) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code. The error tree decides which."""
+    """Run a command and return its exit code, which the error tree decides."""
     from edgekd.cli.terminal.output import CommandOutput, nobody_reads
 
     _open_standard_streams()
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments is None:  # the process ends with it, a second later where it looks through torch for garbage
             atexit.register(gc.freeze)
         asked = os.environ.get(COMPLETION)
-        if asked:  # a shell asks what could come next: click answers that in `Group.main` alone, which is not used here
+        if asked:  # a shell asks for completions: click answers that in `Group.main` alone, which is not used here
             return shell_complete(group, {}, "edgekd", COMPLETION, asked)
         with group.make_context("edgekd", list(sys.argv[1:] if arguments is None else arguments)) as root:
             root.obj = output
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with suppress(BrokenPipeError):
             error.show()
         return 2
-    except BrokenPipeError:  # whoever read the answer has seen enough
+    except BrokenPipeError:  # the reader of the answer has closed it
         nobody_reads()
         return output.exit_code
     except (KeyboardInterrupt, click.Abort):
@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Those that the caller closed lead nowhere: else the next file that is opened would take their number."""
+    """Open standard streams that the caller closed on /dev/null: else the next opened file would take their number."""
     for number in range(3):
         try:
             os.fstat(number)

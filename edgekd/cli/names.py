@@ -1,6 +1,6 @@
-"""Names a shell can complete: targets, devices, runs, losses, backends.
+"""Shell completion of names: targets, devices, runs, losses, backends.
 
-Where a path is taken too, the shell completes paths as well: it is given what was typed as a path to go on with.
+Where a path is allowed too, the shell completes paths as well: it gets the typed text as a path to continue.
 """
 
 from __future__ import annotations

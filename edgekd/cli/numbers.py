@@ -1,4 +1,4 @@
-"""Numbers on the command line, refused in words a person uses."""
+"""Numbers on the command line, with errors in plain words."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["SEED", "Whole"]
 
 
 class Whole(click.IntRange):
-    """A whole number from ``min`` on, to ``max`` where there is one."""
+    """Whole number of at least ``min``, and at most ``max`` if given."""
 
     name = "n"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Raises BadParameter on anything else."""
+        """Parse the number. Raises BadParameter on anything else."""
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:

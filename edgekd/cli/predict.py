@@ -15,7 +15,7 @@ __all__ = ["predict"]
 
 @command("edgekd predict a.tflite --device this-computer")
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--device", default="this-computer", shell_complete=complete_device, help="Whose tables to use.")
+@click.option("--device", default="this-computer", shell_complete=complete_device, help="Device whose tables to use.")
 @click.option(
     "--backend",
     "backends",
@@ -25,7 +25,7 @@ __all__ = ["predict"]
     show_default="every one measured there",
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="State dict of a model given as my_model.py:build.")
-@click.option("--input", "image", metavar="3x224x224", help="What such a model takes: channels, height, width.")
+@click.option("--input", "image", metavar="3x224x224", help="Input of such a model: channels, height, width.")
 @click.option("--threads", type=Whole(1), default=1, help="Threads of the runtime.")
 @click.option(
     "--table", "tables", multiple=True, type=click.Path(path_type=Path), help="A table's file, in place of those kept."
@@ -40,7 +40,7 @@ def predict(
     threads: int,
     tables: tuple[Path, ...],
 ) -> None:
-    """Say what models would take on a device, from what was measured there before.
+    """Predict latencies of models on a device, from earlier measurements there.
 
     A model is a file, whose bytes are read, or my_model.py:build, which runs to build the model, converted in float32
     then. No model is timed: the figures are predicted, with the error such predictions had."""

@@ -24,9 +24,9 @@ __all__ = ["profile"]
 @click.option(
     "--precision", "precisions", multiple=True, help="As dynamic-int8.", show_default="float32, float16, int8"
 )
-@click.option("--threads", type=Whole(1), default=1, help="Of the runtime, in the tables.")
+@click.option("--threads", type=Whole(1), default=1, help="Threads of the runtime, in the tables.")
 @click.option("--quick", is_flag=True, help="One backend, few networks: about a minute.")
-@click.option("--again", is_flag=True, help="Measure what is known already, too.")
+@click.option("--again", is_flag=True, help="Measure known sections again, too.")
 def profile(
     output: CommandOutput,
     device: str,
@@ -36,9 +36,9 @@ def profile(
     quick: bool,
     again: bool,
 ) -> None:
-    """Measure what a device can do: peaks, overheads, staircases, operators, threads, heat, noise.
+    """Profile a device: peaks, overheads, width sweep, operators, threads, heat, noise.
 
-    What is measured stays known for later searches and predictions. Stopped, it goes on where it was."""
+    Results are kept for later searches and predictions. If stopped, it resumes where it was."""
     from edgekd import api
 
     with output.watching() as events:

@@ -1,4 +1,4 @@
-"""The page on the command line, made from the program itself: ``python -m edgekd.cli.reference > docs/cli.md``."""
+"""Reference page of the command line, generated from the program: ``python -m edgekd.cli.reference > docs/cli.md``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ the shell has one of these lines in the file named beside it:
 
 
 def reference() -> str:
-    """The whole page, in Markdown."""
+    """Whole page as Markdown."""
     parts = [_HEAD]
     with click.Context(group, info_name="edgekd", **group.context_settings) as root:
         for name in COMMANDS:

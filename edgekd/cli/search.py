@@ -25,7 +25,7 @@ __all__ = ["search"]
     show_default="runs/DATE-TASK",
 )
 @click.option("--budget", help="Time to spend, for example '10 min'.", show_default="the project's")
-@click.option("--seed", type=SEED, help="What chance is drawn from.", show_default="the project's")
+@click.option("--seed", type=SEED, help="Seed of all random choices.", show_default="the project's")
 @click.option("--replay", type=click.Path(path_type=Path), help="Decide a run again from its records, and compare.")
 def search(
     output: CommandOutput,
@@ -51,7 +51,7 @@ def search(
 
 
 def _only_replay(context: click.Context) -> None:
-    """A replay reads everything from the run. Raises UsageError where something else was asked for."""
+    """Check that a replay has no other options: it reads everything from the run. Raises UsageError."""
     from edgekd.errors import UsageError
 
     names = {"project": "PROJECT", "target": "--target", "run": "--run", "budget": "--budget", "seed": "--seed"}

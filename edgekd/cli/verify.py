@@ -15,9 +15,9 @@ __all__ = ["verify"]
 @command("edgekd verify runs/2026-11-24-digits/bundle")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--device", shell_complete=complete_device, help="Where to measure.", show_default="this-computer")
-@click.option("--digest", help="What the bundle's digest has to be, as edgekd export printed it.")
+@click.option("--digest", help="Expected digest of the bundle, as edgekd export printed it.")
 def verify(output: CommandOutput, bundle: Path, device: str | None, digest: str | None) -> None:
-    """Check a bundle: every file's hash, the answers it must give, and its budgets, measured again on the device.
+    """Check a bundle: every file's hash, its expected outputs, and its budgets, measured again on the device.
 
     Runs no code of the bundle: a stranger's bundle is safe to verify. A bundle forged throughout is detected only with
     --digest.

@@ -1,5 +1,5 @@
-"""Files that runtimes load: students written as ONNX, TFLite or OpenVINO, and the checks that they hold.
+"""Export of students to files that runtimes load (ONNX, TFLite, OpenVINO), with the checks that they hold.
 
-`converter.Converter` is the way in: it runs the exporters in a worker process. Nothing here is imported with the
+`converter.Converter` is the entry point: it runs the exporters in a worker process. Nothing here is imported with the
 package, and converters are imported in the worker alone.
 """

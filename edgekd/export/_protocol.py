@@ -1,4 +1,4 @@
-"""What an exporter is: one a format. It applies a student's annotations and never invents any."""
+"""Exporter protocol: one exporter per format. It applies a student's annotations and never invents any."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from edgekd.tasks._protocol import InputSpec
 __all__ = ["ConversionOutcome", "ConversionResult", "ExportOptions", "Exporter", "InputDtype", "InputLayout"]
 
 InputLayout = Literal["nchw", "nhwc", "nct", "ntc", "nc", "nt"]
-"""The axes of a file's input: N batch, C channels, H rows, W columns, T time."""
+"""Axes of a file's input: N batch, C channels, H rows, W columns, T time."""
 
 
 InputDtype = Literal["float32", "uint8", "int8", "int32"]
 
 
 class ExportOptions(Record):
-    """The outside of an exported model: the project file's ``export`` section.
+    """Options of the I/O wrapper of an exported model: the project file's ``export`` section.
 
-    ``layout`` is where the file has the channels of its input: ``nhwc`` last, (N, H, W, C) of an image and (N, T, C) of
-    a signal; ``nchw`` first. ``fold`` puts normalisation into the graph, which then takes raw values; ``stated`` leaves
+    ``layout`` places the channels of the file's input: ``nhwc`` last, (N, H, W, C) of an image and (N, T, C) of a
+    signal; ``nchw`` first. ``fold`` puts normalisation into the graph, which then takes raw values; ``stated`` leaves
     it to the caller and writes it down in preprocess.json. ``formats`` are put into the bundle beside the certified
     file.
     """
@@ -42,26 +42,26 @@ class ExportOptions(Record):
     formats: tuple[Format, ...] = ()
 
     def dtype(self, given: InputSpec) -> InputDtype:
-        """The type of the file's input: ids of tokens are int32 whatever is asked for."""
+        """Type of the file's input: token ids are int32 whatever the option."""
         return self.input if given.text is None else "int32"
 
     def order(self, given: InputSpec) -> tuple[int, ...]:
-        """For each axis of the file's input, the axis of a batch of raw samples (N, C, ...) that it is."""
+        """Permutation: for each axis of the file's input, its axis in a batch of raw samples (N, C, ...)."""
         rank = len(given.shape)
         return (0, *range(2, rank + 1), 1) if self.layout == "nhwc" and rank > 1 else tuple(range(rank + 1))
 
     def axes(self, given: InputSpec) -> InputLayout:
-        """The axes of the file's input, in order: ``nhwc``, ``ntc``."""
+        """Axes of the file's input, in order: ``nhwc``, ``ntc``."""
         names = {1: "nc" if given.text is None else "nt", 2: "nct", 3: "nchw"}[len(given.shape)]
         return cast("InputLayout", "".join(names[axis] for axis in self.order(given)))
 
     def shape(self, given: InputSpec) -> tuple[int | str, ...]:
-        """The shape of the file's input, the batch included."""
+        """Shape of the file's input, batch included."""
         return (self.batch, *(given.shape[axis - 1] for axis in self.order(given)[1:]))
 
 
 class ConversionOutcome(str, Enum):
-    """How a conversion ended. Only OK leaves an artefact; none of the others ends a search."""
+    """Outcome of a conversion. Only OK leaves an artefact; none of the others ends a search."""
 
     OK = "ok"
     REFUSED = "refused"  # an operator or option the format can't have; `detail` names it
@@ -71,11 +71,11 @@ class ConversionOutcome(str, Enum):
 
 
 class ConversionResult(Record):
-    """One conversion's end.
+    """Result of a conversion.
 
     ``float_operators`` are the operators of a static int8 file that compute in float, as ``KIND (tensor)``: none where
-    the file is fully integer. It is None for other precisions, and where the format can't tell (OpenVINO, whose plug-in
-    decides when it compiles).
+    the file is fully integer. It is None for other precisions, and where the format does not show them (OpenVINO, whose
+    plug-in decides when it compiles).
     """
 
     outcome: ConversionOutcome
@@ -86,14 +86,14 @@ class ConversionResult(Record):
 
 
 class Exporter(Protocol):
-    """Writes one format. Runs inside the conversion worker, so it may import a converter freely."""
+    """Exporter of a format. Runs inside the conversion worker, so it may import a converter freely."""
 
     format: Format
 
     def check(
         self, student: Student, options: ExportOptions, backend: Backend, device: Fingerprint | None
     ) -> Sequence[Problem]:
-        """Why this student can't have this file for this backend: the operator that stops it, and what would help."""
+        """Problems that prevent this file of the student for this backend: the unsupported operator, and a remedy."""
         ...
 
     def export(

@@ -1,4 +1,4 @@
-"""What an exported file answers on a device: raw samples in, answers out."""
+"""Outputs of an exported file on a device, for raw samples."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ __all__ = ["file_answers", "read_outputs"]
 def file_answers(
     session: DeviceSession, job: Job, student: Student, raw: NDArray[Any], options: ExportOptions, scratch: Path
 ) -> Rows:
-    """Answers (N,) of the file for raw samples (N, C, H, W): logits (N, classes) of a plain task.
+    """Outputs (N,) of the file for raw samples (N, C, H, W): logits (N, classes) of a plain task.
 
     A file of a fixed batch larger than one is given samples padded to whole batches. Raises ConfigurationError with the
-    runtime's words where the file won't run, DeviceUnreachable where the device gives other outputs than the file has.
+    runtime's message where the file won't run, DeviceUnreachable where the device returns other outputs than the file
+    has.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     count = len(raw)
@@ -53,7 +54,7 @@ def file_answers(
 
 
 def read_outputs(result: RunResult, samples: int, spec: TaskSpec, options: ExportOptions) -> list[NDArray[Any]]:
-    """One array (N, ...) an output of a file exported for this task.
+    """Arrays (N, ...), one per output of a file exported for this task.
 
     Raises DeviceUnreachable where there are more or fewer, or of another kind of numbers or another shape.
     """

@@ -1,9 +1,9 @@
-"""Conversions from the host's side: one worker process, watched, restarted after it crashed, hung or grew too large.
+"""Converter on the host's side: one worker process, watched, restarted after it crashed, hung or grew too large.
 
-Every conversion ends in one of five outcomes (`ConversionOutcome`), none of them an exception: a search goes on. What
-is no property of the model (a full disk, a worker that was killed, a machine without the memory that a conversion may
-take) is a MissingError: nothing is known of the model, and the same conversion may work later. The worker stays for
-the next conversion, so that imports are paid once; a file appears under its name when it is whole.
+Every conversion ends in one of five outcomes (`ConversionOutcome`), none of them an exception: a search goes on. Faults
+outside the model (a full disk, a killed worker, a machine without the memory that a conversion may take) are a
+MissingError: they say nothing of the model, and the same conversion may work later. The worker stays for the next
+conversion, so that imports are paid once; a file gets its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ __all__ = ["Converter"]
 
 _START_S = 180.0  # imports of a format's converter on a busy machine
 _POLL_S = 0.02
-_PATIENCE = 4  # times its deadline that a conversion may take by the clock, on a machine with other work
+_PATIENCE = 4  # times its deadline by the clock, on a machine with other work
 _ROOM = 0.75  # of a machine's memory that is free where nothing else runs
 _LOG_TAIL = 1500
-_FREE_MEMORY = "free memory, or end what kills processes here; the same command then goes on"
+_FREE_MEMORY = "free memory, or stop whatever kills processes here; the same command then continues"
 
 
 class _End(NamedTuple):
@@ -49,27 +49,27 @@ class _End(NamedTuple):
 
 
 class _Before(NamedTuple):
-    """How things stood before the worker was asked, to tell why it died."""
+    """State before a request to the worker, to find out why it died."""
 
-    kernel_kills: int  # processes the kernel has killed for want of memory
+    kernel_kills: int  # processes that the kernel has killed for lack of memory
     logged_bytes: int
     cpu_s: float
 
 
 class Converter:
-    """Owns one conversion worker. A context manager; threads take turns.
+    """Owner of one conversion worker. A context manager; threads take turns.
 
     ``deadline_s`` bounds the processor time of one conversion on each of its threads (not the imports before the first
     of a format), and four times as much bounds its time by the clock: other work on the machine is not the model's.
     ``memory_limit_bytes`` bounds the worker's resident memory in all: its imports take 0.3 to 0.6 GB (ONNX) and more
-    (TFLite), by the machine.
-    ``kernel_counters`` is where the kernel counts the processes it killed for want of memory.
+    (TFLite), depending on the machine. ``kernel_counters`` is the file in which the kernel counts processes it killed
+    for lack of memory.
     """
 
     def __init__(
         self,
         scratch: Path,
-        deadline_s: float = 300.0,  # a large model of one's own is built anew in each worker
+        deadline_s: float = 300.0,  # a large user's own model is built anew in each worker
         memory_limit_bytes: int = 4 * 1024**3,
         threads: int = 1,
         kernel_counters: Path = Path("/proc/vmstat"),
@@ -95,7 +95,7 @@ class Converter:
     def close(self) -> None:
         """End the worker. Never raises; a converter can be used again after it."""
         with self._turn:
-            self._kill()  # idle, since we have the turn: it holds nothing that could be lost
+            self._kill()  # idle, since this thread has the turn: nothing is lost
 
     def convert(
         self,
@@ -107,10 +107,10 @@ class Converter:
         path: Path,
         facts: Mapping[str, str] = {},
     ) -> ConversionResult:
-        """Convert a saved student to a file at ``path``, with facts inside it (see `edgekd.export.facts`).
+        """Convert a saved student to a file at ``path``, with metadata inside it (see `edgekd.export.facts`).
 
-        Raises ValueError when ``path`` has not the format's suffix, and MissingError when no worker can be started or
-        it could not do its work for a reason that is not the model's.
+        Raises ValueError when ``path`` has not the format's suffix, and MissingError when no worker can be started, or
+        it failed for a reason outside the model.
         """
         if path.suffix != format.suffix:
             raise ValueError(f"a {format.value} model is named *{format.suffix}, not {path.name}")
@@ -145,7 +145,7 @@ class Converter:
                     return ConversionResult(outcome=end.outcome, detail=end.detail, seconds=seconds)
                 _put_in_place(format, unfinished, path)
             except BaseException:
-                self._kill()  # interrupted in the middle: what the worker would say next belongs to nobody
+                self._kill()  # interrupted in the middle: the worker's next answer would have no reader
                 raise
             finally:
                 for rest in format.files(unfinished):
@@ -155,7 +155,7 @@ class Converter:
         )
 
     def _ready(self, file_format: Format) -> None:
-        """A running worker that has imported this format's converter."""
+        """Ensure a running worker that has imported this format's converter."""
         for attempt in range(2):
             self._start()
             end = self._ask({"do": "warm", "format": file_format.value}, _START_S, None, 1)
@@ -203,7 +203,7 @@ class Converter:
             self._process.stdin.write(json.dumps({"id": self._last_id, **request}).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
-            pass  # it has died: the wait for its answer finds that out, and how
+            pass  # it has died: the wait for its answer finds the cause
         return self._last_id
 
     def _ask(
@@ -216,7 +216,7 @@ class Converter:
         before = _Before(self._kernel_kills(), os.fstat(self._log.fileno()).st_size, _cpu_s(watched))
         wanted = self._send(request)
         end_s, cpu_end_s = time.monotonic() + patience * deadline_s, before.cpu_s + self._threads * deadline_s
-        room = psutil.virtual_memory().total  # the least that was there for the worker
+        room = psutil.virtual_memory().total  # least memory available to the worker
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while True:
@@ -267,7 +267,7 @@ class Converter:
         by_kernel = code == -signal.SIGKILL and self._kernel_kills() > before.kernel_kills
         if by_kernel:
             how += " by the kernel, which had no memory left"
-        # an allocator's last words; what it said of an earlier conversion is not about this one
+        # an allocator's last message; messages of earlier conversions do not count
         lack = by_kernel or any(mark.encode() in log[before.logged_bytes :] for mark in MEMORY_WORDS)
         self._kill()
         said = log[-_LOG_TAIL:].decode(errors="replace").strip()
@@ -277,17 +277,17 @@ class Converter:
         return _End(outcome, f"the worker died: {how}" + (f"\n{said}" if said else ""), fault=fault)
 
     def _is_short(self, room: int) -> bool:
-        """Whether other work, or a limit of processes here, left the worker less memory than a conversion may take.
+        """Tell whether other work, or a limit of processes, left the worker less memory than a conversion may take.
 
-        ``room`` is what the worker had and could have had. A small machine that nothing else uses is not short: what is
-        too large for it is too large every time.
+        ``room`` is the memory that the worker had and could have had. A small machine that nothing else uses is not
+        short: a model too large for it is too large every time.
         """
         limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
         bounds = [limit for limit in limits if limit != resource.RLIM_INFINITY]
         return min([room, *bounds]) < min(self._memory_limit_bytes, _ROOM * psutil.virtual_memory().total)
 
     def _kernel_kills(self) -> int:
-        """How many processes the kernel has killed for want of memory since it started; 0 where it doesn't say."""
+        """Number of processes the kernel has killed for lack of memory since it started; 0 where it reports none."""
         try:
             counters = self._kernel_counters.read_text(encoding="ascii").splitlines()
         except OSError:
@@ -315,7 +315,7 @@ def _put_in_place(file_format: Format, unfinished: Path, path: Path) -> None:
     for made, place in beside:
         if made.exists():
             made.replace(place)
-    unfinished.replace(path)  # last: a model without what lies beside it must not be found
+    unfinished.replace(path)  # last: a model without the files beside it must not be found
 
 
 def _cpu_s(process: psutil.Process) -> float:

@@ -1,7 +1,7 @@
-"""Float cores: a student converted once to a format, then edited for each precision and outside.
+"""Model bodies in float: a student converted once to a format, then edited for each precision and I/O wrapper.
 
-Tracing and conversion take a second or two, edits milliseconds; and a float student and its calibrated twin have the
-same core. The last few are kept in the worker's memory.
+Tracing and conversion take a second or two, edits milliseconds; a float student and its calibrated copy have the same
+body. The last few are kept in the worker's memory.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """The results of the last few calls with different keys."""
+    """Cache of the results of the last few calls with different keys."""
 
     def __init__(self, largest: int = 6) -> None:
         self._largest = largest
         self._kept: OrderedDict[Digest, T] = OrderedDict()
 
     def get(self, key: Digest, make: Callable[[], T]) -> T:
-        """The kept result, or a new one. What ``make`` raises is not kept."""
+        """Return the cached result, or a new one. An error of ``make`` is not cached."""
         if key not in self._kept:
             self._kept[key] = make()
             while len(self._kept) > self._largest:
@@ -41,7 +41,7 @@ _TRACED: Kept[Traced] = Kept()
 
 
 def core_key(student: Student, *parts: str) -> Digest:
-    """Identity of a student's structure and weights, whatever its annotations."""
+    """Digest of a student's structure and weights, whatever its annotations."""
     digest = hashlib.sha256()
     about = [student.family, dict(student.options), student.arch.model_dump(), student.task.input.shape, list(parts)]
     if not student.task.plain:
@@ -55,9 +55,9 @@ def core_key(student: Student, *parts: str) -> Digest:
 
 
 def traced(student: Student, *, dynamic: bool) -> Traced:
-    """The folded student's program, with its decoder.
+    """Program of the folded student, with its decoder.
 
-    Its ``student`` has this student's annotations, whoever traced first.
+    Its ``student`` has this student's annotations, whichever student was traced first.
     """
     from edgekd.students.fold import folded
 

@@ -1,12 +1,12 @@
-"""What stands between a caller's values and the student: dtype, layout, normalisation, encodings.
+"""I/O wrapper between a caller's values and the student: dtype, layout, normalisation, encodings.
 
 An exported file takes values ``v`` of one dtype; the student sees ``x = v * multiplier + offset`` per channel. Where
 file and student are both 8-bit integers, ``v`` and the integers ``q`` of the input's encoding can be the same number:
 ``x = (q - zero_point) * scale``. Then normalisation costs nothing, because the input's quantization parameters *are*
 the normalisation (``scale = 1 / std``, ``zero_point = mean`` in raw units). That needs one mean and one std for all
 channels. A mean that isn't whole (127.5) is rounded to the zero point that calibration chose: every value is then off
-by the same at most half a raw step, which is what the annotated student computes as well, so parity still holds. A
-bias could take the rest up only where no convolution pads with zeros, so edgekd doesn't. Where channels differ, or
+by the same at most half a raw step, which is what the annotated student computes as well, so parity still holds. A bias
+could take the rest up only where no convolution pads with zeros, so edgekd doesn't. Where channels differ, or
 calibration chose another encoding, the normalisation is operators in the graph. Per-channel scales are not folded into
 the first convolution: its zero padding stands for ``mean`` in raw units, which differs between channels.
 """
@@ -32,19 +32,19 @@ _SAME_SCALE = 1e-5  # relative: 255 steps of it are a four-hundredth of a step
 
 @dataclass(frozen=True)
 class Affine:
-    """``x = v * multiplier + offset``; one value each, or one a channel."""
+    """Affine normalisation ``x = v * multiplier + offset``; one value each, or one per channel."""
 
     multiplier: tuple[float, ...]
     offset: tuple[float, ...]
 
     @property
     def is_identity(self) -> bool:
-        """Whether it changes nothing."""
+        """True if it changes nothing."""
         return set(self.multiplier) == {1.0} and set(self.offset) == {0.0}
 
     @property
     def is_scalar(self) -> bool:
-        """Whether all channels share it."""
+        """True if all channels share it."""
         return len(set(self.multiplier)) == 1 and len(set(self.offset)) == 1
 
     def channel(self, index: int) -> tuple[float, float]:
@@ -53,7 +53,7 @@ class Affine:
 
 
 def input_affine(spec: TaskSpec, options: ExportOptions) -> Affine:
-    """From the file's input values to what the student sees. Identity where normalisation is left to the caller."""
+    """Normalisation from the file's input values to the student's. Identity where it is left to the caller."""
     if options.preprocess == "stated":
         return Affine((1.0,), (0.0,))
     mean, std = spec.input.mean, spec.input.std
@@ -70,29 +70,31 @@ def input_affine(spec: TaskSpec, options: ExportOptions) -> Affine:
 
 @dataclass(frozen=True)
 class Deployable:
-    """A student, folded, with the outside its file shall have."""
+    """Folded student with its I/O wrapper's options."""
 
     student: Student
     options: ExportOptions
 
     @property
     def precision(self) -> Precision:
-        """The rung of the precision ladder the annotations ask for."""
+        """Precision that the annotations ask for."""
         return self.student.annotations.precision
 
     @property
     def affine(self) -> Affine:
-        """From the file's input values to what the student sees."""
+        """Normalisation from the file's input values to the student's."""
         return input_affine(self.student.task, self.options)
 
     @property
     def input_encoding(self) -> Encoding | None:
-        """How the student's input becomes integers; None unless it is static int8."""
+        """Encoding of the student's input as integers; None unless it is static int8."""
         return self.student.annotations.activations.get("input") if self.precision.is_static else None
 
     @property
     def integers_are_the_input(self) -> bool:
-        """Whether the file's integer input is the encoding's integers (less 128 for uint8): no operator in between."""
+        """True if the file's integer input is the encoding's integers (less 128 for uint8), without an operator in
+        between.
+        """
         encoding = self.input_encoding
         if encoding is None or self.options.input == "float32" or encoding.bits != 8:
             return False
@@ -107,7 +109,9 @@ class Deployable:
 
     @property
     def input_quantizer(self) -> tuple[float, int] | None:
-        """Scale and (signed) zero point from float32 input values straight to integers; None where ops must help."""
+        """Scale and (signed) zero point from float32 input values straight to integers; None where operators are
+        needed.
+        """
         encoding = self.input_encoding
         if encoding is None or not self.affine.is_scalar:
             return None
@@ -141,7 +145,7 @@ def _problems_of_heads(task: TaskSpec, options: ExportOptions, file_format: Form
 
 
 def unwritable(task: TaskSpec, precision: Precision, options: ExportOptions, file_format: Format) -> list[Problem]:
-    """What of these options no file of a task at a precision can have, known before there is a student."""
+    """Problems of these options for any file of a task at a precision, known before there is a student."""
     problems, spec = [], task.input
     if spec.text is not None and (options.input, options.preprocess) != ("float32", "fold"):
         problems.append(
@@ -174,7 +178,7 @@ def unwritable(task: TaskSpec, precision: Precision, options: ExportOptions, fil
 
 
 def _float_ends(student: Student, options: ExportOptions) -> list[Problem]:
-    """Integer ends asked for where the student's own first or last operator computes in float."""
+    """Problems of integer inputs or outputs where the student's own first or last operator computes in float."""
     from edgekd.export.tensors import output_encoding
 
     problems = []
@@ -197,7 +201,7 @@ def _float_ends(student: Student, options: ExportOptions) -> list[Problem]:
 
 
 def problems_of(student: Student, options: ExportOptions, file_format: Format, backend: Backend) -> list[Problem]:
-    """What no exporter can give this student, whatever the format."""
+    """Problems that no exporter can solve for this student, whatever the format."""
     precision, annotations = student.annotations.precision, student.annotations
     problems = unsupported(precision, backend)
     if problems:

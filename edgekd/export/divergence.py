@@ -1,8 +1,8 @@
-"""The first operator at which a file leaves its student, for the message of a failed parity check.
+"""First diverging operator of a file against its student, for the message of a failed parity check.
 
-The file runs here with all its intermediate values shown (LiteRT's own kernels, ONNX Runtime without fusion, or
-OpenVINO with a result behind every value), so it tells wrong files; a wrong kernel of another device it can't see, and
-says so.
+The file runs here with all its intermediate values kept (LiteRT's own kernels, ONNX Runtime without fusion, or OpenVINO
+with a result behind every value), so it finds wrong files; a wrong kernel of another device it can't see, and the
+message says so.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHARE = 0.05  # of a tensor's largest magnitude, float to float; int8 values lo
 
 
 def first_divergence(artefact: Artefact, student: Student, raw: NDArray[Any], options: ExportOptions) -> str:
-    """In words. ``raw`` is one sample (1, C, ...); a file of a larger batch gets it repeated."""
+    """Describe the first divergence. ``raw`` is one sample (1, C, ...); a file of a larger batch gets it repeated."""
     inputs = to_model_inputs(raw, student.task, options, student.annotations.activations.get("input"))
     if isinstance(options.batch, int):
         inputs = np.repeat(inputs, options.batch, axis=0)
@@ -35,7 +35,7 @@ def first_divergence(artefact: Artefact, student: Student, raw: NDArray[Any], op
     for key, (node, value) in ours.items():
         theirs = shown.get(key, shown.get(node))
         if theirs is None and key == list(ours)[-1] and options.output == "float32" and student.task.plain:
-            theirs = shown.get(student.task.head.name)  # the answer, which has the caller's name for it
+            theirs = shown.get(student.task.head.name)  # the output, which has the caller's name
         theirs = theirs[:1] if theirs is not None and theirs.ndim else None
         if theirs is None or theirs.size != value.size:
             continue
@@ -46,7 +46,7 @@ def first_divergence(artefact: Artefact, student: Student, raw: NDArray[Any], op
 
 
 def _difference(theirs: NDArray[np.float32], value: NDArray[np.float32]) -> float:
-    """The largest, in the layout that fits better: where all sides are alike, a shape doesn't tell channel-last."""
+    """Largest difference, in the layout that fits better: with equal sides, a shape doesn't show channel-last."""
     laid = [theirs.reshape(value.shape)]
     if theirs.ndim in (3, 4):
         last = np.moveaxis(theirs, -1, 1)
@@ -56,7 +56,7 @@ def _difference(theirs: NDArray[np.float32], value: NDArray[np.float32]) -> floa
 
 
 def _student_values(student: Student, raw: NDArray[Any]) -> Mapping[str, tuple[str, NDArray[np.float32]]]:
-    """Key -> node and float value, in order."""
+    """Float value of each node by key, in order, with the node's name."""
     import torch
 
     from edgekd.students.graph import execute, trace
@@ -108,7 +108,7 @@ def _openvino_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDAr
     core = openvino.Core()
     model = core.read_model(artefact.path)
     ends = {name for end in (*model.inputs, *model.outputs) for name in end.get_names()}
-    # values keep their names from the ONNX graph; those with a slash are steps on the way to one
+    # values keep their names from the ONNX graph; those with a slash are intermediate steps of one
     model.add_outputs(
         [
             output
@@ -131,7 +131,7 @@ def _tflite_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDArra
         try:
             value = interpreter.get_tensor(detail["index"])
         except ValueError:
-            continue  # scratch memory of a kernel, which holds no value
+            continue  # a kernel's scratch memory holds no value
         scales, zeros = detail["quantization_parameters"]["scales"], detail["quantization_parameters"]["zero_points"]
         if len(scales) == 1:
             value = (value.astype(np.float32) - np.float32(zeros[0])) * np.float32(scales[0])

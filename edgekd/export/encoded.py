@@ -1,4 +1,4 @@
-"""Which tensors of a student's program are encoded, by node: the annotations', and those that only pass values on."""
+"""Encoded tensors of a student's program, by node: the annotated ones, and those that only pass values on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ __all__ = ["decoding_nodes", "encodings_by_node", "float_nodes", "passing_nodes"
 
 
 def encodings_by_node(traced: Traced) -> dict[str, Encoding]:
-    """Node name -> encoding. An operator that only moves values (flatten, pad, max pool) shares its input's.
+    """Encoding by node name. An operator that only moves values (flatten, pad, max pool) shares its input's.
 
-    What decodes raw answers has none, nor have tensors that only float islands read and write.
-
-    Raises ConfigurationError where an annotation names no tensor of the program.
+    Decoding nodes have none, nor have tensors that only float islands read and write. Raises ConfigurationError where
+    an annotation names no tensor of the program.
     """
     activations = traced.student.annotations.activations
     floats = frozenset(traced.student.annotations.float_operators)
@@ -39,7 +38,7 @@ def encodings_by_node(traced: Traced) -> dict[str, Encoding]:
 
 
 def decoding_nodes(traced: Traced) -> frozenset[str]:
-    """Names of the nodes that decode raw answers."""
+    """Names of the nodes that decode raw outputs."""
     return frozenset(name for name, key in traced.keys.items() if is_decoding(key))
 
 
@@ -50,6 +49,6 @@ def float_nodes(traced: Traced) -> frozenset[str]:
 
 
 def passing_nodes(traced: Traced) -> frozenset[str]:
-    """Those of them that only move values: a format may do their work elsewhere, and have no such tensor."""
+    """Names of encoded nodes that only move values: a format may merge them into others, and have no such tensor."""
     own = traced.student.annotations.activations
     return frozenset(name for name in encodings_by_node(traced) if traced.keys[name] not in own)

@@ -1,4 +1,4 @@
-"""What a run writes into a finalist's file: enough to use the model when nothing but the file is left.
+"""Metadata that a run writes into a finalist's file: enough to use the model when only the file is left.
 
 Texts of one printable line each, so that every format can hold them; lists are JSON. They depend on the run, the
 candidate and the options alone: converted again, a student gives the same file.
@@ -20,7 +20,8 @@ __all__ = ["facts_of"]
 
 
 def facts_of(header: RunHeader, candidate: Candidate, options: ExportOptions, file_format: Format) -> dict[str, str]:
-    """Facts by name. ``candidate`` has the precision of this file; its backend is left out, for two may share a file.
+    """Metadata by name. ``candidate`` has the precision of this file; its backend is left out, for two may share a
+    file.
 
     ``input_shape`` has the batch axis and the file's layout. With ``preprocess`` fold the file takes raw values, and
     with stated those the caller has normalised with ``mean`` and ``std``.
@@ -55,5 +56,5 @@ def facts_of(header: RunHeader, candidate: Candidate, options: ExportOptions, fi
 
 
 def _printable(text: str) -> str:
-    """With JSON's escapes for characters that XML can't hold, or that would break a line: in JSON nothing is lost."""
+    """Escape characters, as JSON does, that XML can't hold, or that would break a line: in JSON nothing is lost."""
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)

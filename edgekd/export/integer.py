@@ -1,6 +1,6 @@
-"""Is a file fully integer? The operators that compute in floating point, for targets that have no floating point unit.
+"""Fully integer check: operators of a file that compute in floating point, for targets without a floating-point unit.
 
-Converting an integer file's float32 input or output counts: ask for uint8 or int8 ends.
+Converting an integer file's float32 input or output counts: ask for uint8 or int8 inputs and outputs.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from edgekd.records import Digest
 __all__ = ["FLOAT_OPERATORS", "MOVING", "TELLING", "float_figure", "float_operators"]
 
 FLOAT_OPERATORS = "operators.float"
-"""The metric that a fully integer target limits to none."""
+"""Metric that a fully integer target limits to none."""
 
 TELLING = (Format.TFLITE, Format.ONNX)
-"""Formats whose files say it themselves."""
+"""Formats whose files show it themselves."""
 
 _NAMED = 4
 
@@ -28,7 +28,7 @@ _NAMED = 4
 def float_operators(path: Path) -> tuple[str, ...] | None:
     """Operators of a model file that compute in float, as ``KIND (tensor)``, in order; none where it is fully integer.
 
-    In TFLite an operator with a floating-point value in or out. In ONNX an operator between DequantizeLinear and
+    In TFLite an operator with a floating-point input or output. In ONNX an operator between DequantizeLinear and
     QuantizeLinear is integer where ONNX Runtime has an integer kernel of its kind; these two count where a value really
     changes between float and integer. None for OpenVINO: its plug-in chooses the kernels when it compiles, for the
     processor it then runs on. Raises UnknownName on another suffix, OSError.
@@ -40,7 +40,7 @@ def float_operators(path: Path) -> tuple[str, ...] | None:
 
 
 def float_figure(operators: Sequence[str], sha256: Digest) -> Figure:
-    """How many there are, as a figure a limit can be held against; its method names the first few."""
+    """Number of float operators as a `Figure` to check limits against; its method names the first few."""
     named = ", ".join(operators[:_NAMED]) + (", ..." if len(operators) > _NAMED else "")
     return Figure(
         metric=FLOAT_OPERATORS,
@@ -70,7 +70,7 @@ def _tflite(path: Path) -> list[str]:
 
 
 _CLAMPS = frozenset(kind for kind, row in ONNX.items() if row.kind == "clamp" and row.encodes == "own")
-"""Behind an integer kernel and before QuantizeLinear: ONNX Runtime does them by the kernel's own limits."""
+"""Clamps between an integer kernel and QuantizeLinear: ONNX Runtime fuses them into the kernel's limits."""
 
 MOVING = frozenset(kind for kind, row in ONNX.items() if row.transparent)
 """ONNX operators whose results are values of their input, and zero for padding."""

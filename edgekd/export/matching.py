@@ -1,4 +1,4 @@
-"""Tensors of a converted graph found by value: converters drop, merge and rename what a program computes."""
+"""Matching of tensors by value in a converted graph: converters drop, merge and rename nodes of a program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOLERANCE = 1e-4  # of the tensor's largest magnitude: float32 sums in another 
 
 
 def node_values(traced: Traced, sample: torch.Tensor) -> dict[str, NDArray[np.float32]]:
-    """What each keyed node of a program computes for normalised samples, by the node's name."""
+    """Value of each keyed node of a program for normalised samples, by the node's name."""
     values: dict[str, NDArray[np.float32]] = {}
     nodes = traced.nodes
 
@@ -31,9 +31,9 @@ def node_values(traced: Traced, sample: torch.Tensor) -> dict[str, NDArray[np.fl
 
 
 def same_tensor(ours: NDArray[np.float32], theirs: NDArray[np.float32], *, moved: bool = False) -> bool:
-    """Whether two values are one tensor, the second maybe channel-first. Converters leave out axes of length 1.
+    """Tell whether two values are one tensor, the second maybe channel-first. Converters leave out axes of length 1.
 
-    ``moved``: in whatever order the numbers lie.
+    ``moved``: in any order of the numbers.
     """
     if ours.size != theirs.size:
         return False

@@ -1,7 +1,7 @@
-"""Facts inside the files: a model found alone still says what it is.
+"""Metadata inside model files: a model found alone still identifies itself.
 
 Texts by name, under ``edgekd``: ONNX ``metadata_props`` (``edgekd.NAME``), one JSON buffer in TFLite's metadata, and
-OpenVINO's ``rt_info``. Reading needs no runtime, and runs nothing of the file.
+OpenVINO's ``rt_info``. Reading needs no runtime, and executes nothing of the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _KEY = "edgekd"
 
 
 def write_facts(path: Path, facts: Mapping[str, str]) -> Artefact:
-    """Write facts into a model file, replacing those it has; returns the file as it now is.
+    """Write metadata into a model file, replacing its own; returns the updated file.
 
     Raises ConfigurationError on a file that isn't a model, UnknownName on another suffix.
     """
@@ -35,7 +35,7 @@ def write_facts(path: Path, facts: Mapping[str, str]) -> Artefact:
 
 
 def read_facts(path: Path) -> dict[str, str]:
-    """The facts edgekd wrote into a model file; none in a file of another origin. Raises as `write_facts`."""
+    """Read edgekd's metadata of a model file; none in a file of another origin. Raises as `write_facts`."""
     file_format = Artefact.of(path).format
     readers = {Format.ONNX: _read_onnx, Format.TFLITE: _read_tflite, Format.OPENVINO: _read_openvino}
     try:
@@ -44,7 +44,7 @@ def read_facts(path: Path) -> dict[str, str]:
         raise _not_a_model(path, file_format, error) from error
 
 
-# what protobuf, flatbuffers, XML and JSON readers raise on bytes that aren't theirs (protobuf's DecodeError is a
+# errors of protobuf, flatbuffers, XML and JSON readers on foreign bytes (protobuf's DecodeError is a
 # ValueError only in name: it is caught where protobuf is imported)
 _DAMAGE = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, ElementTree.ParseError)
 

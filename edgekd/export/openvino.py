@@ -1,4 +1,4 @@
-"""OpenVINO models (.xml and .bin), read from the ONNX graph of the same student.
+"""OpenVINO exporter (.xml and .bin), from the ONNX graph of the same student.
 
 float16 stores half-precision constants. Static int8 reads the graph's quantize-dequantize pairs with *int8* weights:
 unsigned ones would cost the convolutions their integer kernels. On an x86 CPU without 8-bit dot products products of
@@ -7,8 +7,8 @@ calibration for that device gives.
 
 Dynamic int8 stores weights in 8 bits, as int8 constants that widen at load; OpenVINO then quantizes the inputs of
 linear layers at run time, in groups of 32, where it has such a kernel. int8-weights switches that off in the file's
-``runtime_options``, which OpenVINO follows. bf16 stores what float16 does, and says there what to compute in: this
-OpenVINO takes from who compiles the model, so every loader has to read it.
+``runtime_options``, which OpenVINO follows. bf16 stores what float16 does, and gives there the precision to compute in:
+this OpenVINO takes it from the program that compiles the model, so every loader has to read it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 __all__ = ["OpenvinoExporter"]
 
 _COUNTED = re.compile(r"[A-Z][A-Za-z]*_[0-9]+(_compressed)?")
-"""Names OpenVINO makes up: ``Constant_3154``, and ``Constant_3154_compressed`` for half-precision weights."""
+"""Names that OpenVINO generates: ``Constant_3154``, and ``Constant_3154_compressed`` for half-precision weights."""
 
 
 _NOT_FOLDED = "DisableConstantFolding_0"
-"""The name under which OpenVINO's passes look for a node that stays."""
+"""Mark by which OpenVINO's passes keep a node."""
 
 
 class OpenvinoExporter:
@@ -49,7 +49,7 @@ class OpenvinoExporter:
     def check(
         self, student: Student, options: ExportOptions, backend: Backend, device: Fingerprint | None
     ) -> Sequence[Problem]:
-        """Why this student can't have this file for this backend."""
+        """Problems that prevent this file of the student for this backend."""
         return problems_of(student, options, self.format, backend) + saturation_problems(student, backend, device)
 
     def export(
@@ -65,7 +65,7 @@ class OpenvinoExporter:
         source = student.but(annotations=student.annotations.but(precision=Precision.FLOAT32)) if half else student
         data = onnx_model(source, options, for_openvino=True).SerializeToString()
         try:
-            model = openvino.Core().read_model(model=data)  # convert_model would ask the network for statistics
+            model = openvino.Core().read_model(model=data)  # convert_model would send statistics over the network
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ConfigurationError.one(
@@ -81,7 +81,7 @@ class OpenvinoExporter:
 
 
 def _runtime_options(precision: Precision) -> Mapping[str, str]:
-    """What a file says of how it is to be computed."""
+    """Options in the file for how it is to be computed."""
     if precision.activations == BF16:
         return {"INFERENCE_PRECISION_HINT": "bf16"}
     plain = precision.weights.is_integer and precision.scheme.quantized == "never"
@@ -89,7 +89,7 @@ def _runtime_options(precision: Precision) -> Mapping[str, str]:
 
 
 def _fold(model: openvino.Model) -> None:
-    """Compute what the ONNX reader leaves to be computed from constants at every load: a third of an int8 file.
+    """Fold constants that the ONNX reader leaves to be computed at every load: a third of an int8 file.
 
     8-bit weights stay integers. The compiled model is the same.
     """
@@ -106,7 +106,7 @@ def _fold(model: openvino.Model) -> None:
 
 
 def _widens_weights(node: openvino.Node) -> bool:
-    """Whether a node makes 8-bit constants float."""
+    """Tell whether a node makes 8-bit constants float."""
     if node.get_type_name() != "Convert":
         return False
     source = node.input_value(0)
@@ -114,7 +114,7 @@ def _widens_weights(node: openvino.Node) -> bool:
 
 
 def _tighten(path: Path) -> None:
-    """Take the indentation, half of a small model's file, out of the .xml, and numbers that count the process's nodes.
+    """Remove the indentation of the .xml, half of a small model's file, and numbers that count the process's nodes.
 
     The same student then gives the same bytes, whatever was converted before it.
     """

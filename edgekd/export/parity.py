@@ -1,11 +1,11 @@
-"""Parity: does the file answer as the student does?
+"""Parity check: the outputs of a file against those of its student.
 
 Static int8 is compared with the student's integer reference, in steps of the output's scale: kernels may round a tie
 the other way, and now and then such a step grows on its way through the layers. The other precisions are compared with
 torch on the same weights, relative to the largest logit. On a tie, which is within the allowed difference of both
 classes, either is right. Several heads are compared by `parity_heads`.
 
-When a file fails, the first operator at which it leaves the student is named.
+When a file fails, the first operator at which it diverges from the student is named.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 __all__ = ["ParityReport", "check_parity", "compared", "expected_answers"]
 
 _LARGEST_STEPS = 6.0
-_SAME, _HALF = 1e-3, 2e-2  # differences of float answers, as shares of the largest logit
-_QUANTIZED = 1e-1  # static: behind a float island; dynamic: kernels quantize by the range they see; bfloat16
+_SAME, _HALF = 1e-3, 2e-2  # differences of float outputs, as shares of the largest logit
+_QUANTIZED = 1e-1  # static: after a float island; dynamic: kernels quantize by the range they see; bfloat16
 
 
 class ParityReport(Record):
-    """How far a file's answers are from its student's.
+    """Differences of a file's outputs from its student's.
 
     ``expected`` has the student's logits, a row a sample, where the task is plain.
     """
 
     samples: int
-    agree: int  # same largest logit; of several heads: no answer differs by more than allowed
+    agree: int  # same largest logit; of several heads: no output differs by more than allowed
     largest: float  # difference, in `unit`
     unit: str
     allowed: float  # in `unit`
@@ -60,13 +60,13 @@ def check_parity(
 ) -> ParityReport:
     """Compare a file with its student on raw samples (N, C, H, W).
 
-    Raises ConfigurationError where the file won't run. Answers that differ are a report, not an exception.
+    Raises ConfigurationError where the file won't run. Outputs that differ are a report, not an exception.
     """
     return compared(job, student, raw, options, file_answers(session, job, student, raw, options, scratch))
 
 
 def compared(job: Job, student: Student, raw: NDArray[Any], options: ExportOptions, found: Rows) -> ParityReport:
-    """`check_parity` of a file that has answered already: ``found`` (N,) for raw samples (N, C, H, W)."""
+    """Compare outputs of a file, ``found`` (N,) for raw samples (N, C, H, W), as `check_parity` does."""
     report = _report(student, raw, options, found)
     if report.holds:
         return report
@@ -83,9 +83,9 @@ def _report(student: Student, raw: NDArray[Any], options: ExportOptions, found: 
 
 
 def _unfused(job: Job, student: Student, raw: NDArray[Any], options: ExportOptions) -> Rows:
-    """What an OpenVINO file answers on this computer, a sample at a time, without code generated for fused operators.
+    """Outputs of an OpenVINO file on this computer, a sample at a time, without code generated for fused operators.
 
-    OpenVINO 2026.4.1 answers wrongly for some graphs otherwise (a BERT with two quantized layers).
+    OpenVINO 2026.4.1 gives wrong outputs for some graphs otherwise (a BERT with two quantized layers).
     """
     from edgekd.agent.runtimes import open_runtime
 
@@ -104,7 +104,7 @@ def _unfused(job: Job, student: Student, raw: NDArray[Any], options: ExportOptio
 
 
 def expected_answers(student: Student, raw: NDArray[Any], options: ExportOptions) -> Rows:
-    """The student's answers (N,) to raw samples, as a faithful file of these options computes them.
+    """Outputs (N,) of the student for raw samples, as a faithful file of these options computes them.
 
     Logits (N, classes) of a plain task.
     """
@@ -117,7 +117,7 @@ def expected_answers(student: Student, raw: NDArray[Any], options: ExportOptions
 
 
 def _raw(student: Student, raw: NDArray[Any], options: ExportOptions) -> dict[str, Tensor]:
-    """Raw answers by name, each (N, ...)."""
+    """Raw outputs by name, each (N, ...)."""
     import torch
 
     module, inputs = _reference(student), torch.from_numpy(_seen(student, raw, options))
@@ -135,7 +135,7 @@ def _reference(student: Student) -> nn.Module:
 
 
 def _seen(student: Student, raw: NDArray[Any], options: ExportOptions) -> NDArray[np.float32]:
-    """What the student sees: its input's integers, where the file takes them as they are."""
+    """Input values of the student: from the file's integers, where it takes them as its encoding."""
     deployable = Deployable(student, options)
     encoding = deployable.input_encoding
     if encoding is not None and options.preprocess == "fold" and deployable.integers_are_the_input:
@@ -165,7 +165,7 @@ def _compare(student: Student, expected: NDArray[np.float32], found: NDArray[np.
     # a NaN differs by everything; a record holds finite numbers only
     largest = float(np.nan_to_num(difference, nan=1e9, posinf=1e9).max(initial=0.0))
     same = found.argmax(axis=1) == expected.argmax(axis=1)
-    holds = largest <= allowed  # so only answers within twice that of a tie can be others
+    holds = largest <= allowed  # so only outputs within twice that of a tie can differ
     detail = "" if holds else f"{int(same.sum())} of {len(same)} answers agree, largest difference {largest:.3g} {unit}"
     return ParityReport(
         samples=len(expected),
@@ -201,19 +201,21 @@ def _compare_heads(student: Student, expected: dict[str, Tensor], found: Rows) -
 
 
 def _largest_share(precision: Precision) -> float:
-    """What a float answer may differ by, as a share of the largest logit."""
+    """Allowed difference of a float output, as a share of the largest logit."""
     if precision.scheme.quantized != "never" or precision.activations == BF16:
         return _QUANTIZED
     return _HALF if precision.weights == F16 else _SAME
 
 
 def _steps_allowed(encoding: Encoding) -> float:
-    """Six of 8 bits; of 16 bits, whose kernels rescale by multipliers of 16 bits, a thousandth of the range."""
+    """Allowed steps: six for 8 bits; a thousandth of the range for 16 bits, whose kernels rescale by 16-bit
+    multipliers.
+    """
     return max(_LARGEST_STEPS, _SAME * encoding.highest)
 
 
 def _steps(student: Student, expected: dict[str, Tensor]) -> dict[str, float]:
-    """What each raw answer may differ by."""
+    """Allowed difference of each raw output."""
     precision = student.annotations.precision
     share = _largest_share(precision)
     shares = {name: share * max(1e-6, float(value.abs().max())) for name, value in expected.items()}

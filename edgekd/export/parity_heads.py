@@ -1,14 +1,14 @@
-"""Parity where there are several heads: a file's decoded outputs held against the student's raw answers.
+"""Parity check of several heads: a file's decoded outputs against the student's raw outputs.
 
-Decoding picks: the likeliest class of a pixel, the peaks of a heat map. A difference that kernels may make can pick
-otherwise where two come close, and everywhere else it must not. So what a file picked is looked up in the student's
-raw answers, which may differ by an allowed step each (as in `parity`: a share of the largest, or steps of the scale):
+Decoding picks: the likeliest class of a pixel, the peaks of a heat map. An allowed difference of kernels may pick
+otherwise where two come close, and must not everywhere else. So each pick of a file is looked up in the student's raw
+outputs, which may differ by an allowed step each (as in `parity`: a share of the largest, or steps of the scale):
 
 - logits of the image, and its numbers once they are standardised, differ by no more than the step;
-- the class told for a pixel is, in the student, within two steps of the likeliest;
-- a detection has a cell in the student whose logit and box are the ones told, within a step, and which is a peak, or
+- the predicted class of a pixel is, in the student, within two steps of the likeliest;
+- a detection has a cell in the student whose logit and box equal its own, within a step, and which is a peak, or
   within two steps of one; and a peak that stands out by more than two steps, from its neighbours, from other classes of
-  its cell and from the last one that is still told, is among the detections.
+  its cell and from the last one that is still reported, is among the detections.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _LOGIT_SLOPE = 0.25  # the steepest of the logistic function
 def head_differences(
     spec: TaskSpec, expected: Mapping[str, Tensor], steps: Mapping[str, float], found: Rows
 ) -> dict[str, NDArray[np.float64]]:
-    """How far each sample's answers are from the student's, by head (N,), in allowed steps: more than 1 is too far.
+    """Difference of each sample's outputs from the student's, by head (N,), in allowed steps: more than 1 fails.
 
-    ``expected`` are raw answers by name, ``steps`` what each may differ by, ``found`` a file's answers.
+    ``expected`` are raw outputs by name, ``steps`` the allowed difference of each, ``found`` a file's outputs.
     """
     size = (spec.input.shape[1], spec.input.shape[2])
     differences = {}
@@ -61,7 +61,7 @@ def head_differences(
 
 
 def _worst(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The largest of each sample; a NaN differs by everything."""
+    """Largest difference of each sample; a NaN differs by everything."""
     flat = np.nan_to_num(gaps.reshape(len(gaps), -1), nan=_NOT_FOUND, posinf=_NOT_FOUND)
     return np.asarray(flat.max(axis=1))
 
@@ -75,7 +75,7 @@ def _pixels(logits: Tensor, step: float, told: NDArray[np.integer], size: tuple[
 
 
 def _objects(head: HeadSpec, raw: list[Tensor], steps: list[float], found: np.void, size: tuple[int, int]) -> float:
-    """Of one sample."""
+    """Largest difference of one sample's detections, in allowed steps."""
     heat, (heat_step, box_step) = raw[0][0], steps
     boxes = boxes_of(raw[1], size)[0].flatten(1).T  # (cells, 4)
     pixels = max(size[0] / heat.shape[1], size[1] / heat.shape[2])
@@ -108,7 +108,7 @@ def _objects(head: HeadSpec, raw: list[Tensor], steps: list[float], found: np.vo
 def _missed(
     heat: Tensor, step: float, boxes: Tensor, box_step: float, told: list[tuple[Tensor, float, int]], most: int
 ) -> float:
-    """1e9 where a peak that stands out clearly was not told, 0 otherwise."""
+    """1e9 where a peak that stands out clearly was not detected, 0 otherwise."""
     flat = heat.flatten(1)
     classes, cells = flat.shape
     neighbours = functional.unfold(
@@ -118,7 +118,7 @@ def _missed(
     peaks = flat - others > 2 * step
     maybe = flat - others > -2 * step
     rivals = torch.where(maybe, flat, -torch.inf)
-    last = rivals.amax(0).topk(min(most + 1, cells)).values  # a cell tells one object at the most
+    last = rivals.amax(0).topk(min(most + 1, cells)).values  # a cell detects one object at most
     floor = float(last[most]) if len(last) > most else -torch.inf
     for kind, cell in peaks.nonzero().tolist():
         value = flat[kind, cell]

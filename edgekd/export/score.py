@@ -1,4 +1,4 @@
-"""Accuracy of the exported file itself, in its runtime: the strongest kind there is."""
+"""Accuracy of the exported file itself, in its runtime: the strongest kind of evidence."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""From raw samples to what an exported file takes, and from what it gives to answers.
+"""Tensors of an exported file: raw samples to its inputs, its outputs to the task's.
 
-Where an integer end has an encoding (`Encoding` zero points are signed), ``q = round(x / scale) + zero_point``; uint8
-ends hold ``q + 128``.
+Where an integer input or output has an encoding (`Encoding` zero points are signed), ``q = round(x / scale) +
+zero_point``; uint8 ones hold ``q + 128``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _DTYPES = {"float32": np.float32, "uint8": np.uint8, "int8": np.int8}
 def to_model_inputs(
     raw: NDArray[Any], spec: TaskSpec, options: ExportOptions, encoding: Encoding | None
 ) -> NDArray[Any]:
-    """Raw samples (N, C, ...) as the file takes them: dtype, layout and, where it is ``stated``, normalisation.
+    """Convert raw samples (N, C, ...) to the file's input: dtype, layout and, where it is ``stated``, normalisation.
 
-    ``encoding`` is the input's, needed only where the caller quantizes (``stated`` with an integer input).
-    Raises ConfigurationError where it is needed and missing.
+    ``encoding`` is the input's, needed only where the caller quantizes (``stated`` with an integer input). Raises
+    ConfigurationError where it is needed and missing.
     """
     values: NDArray[Any]
     if spec.input.text is not None:
@@ -49,9 +49,9 @@ def to_model_inputs(
 def answers_of(
     outputs: Sequence[NDArray[Any]], spec: TaskSpec, options: ExportOptions, encoding: Encoding | None
 ) -> Rows:
-    """What the file gave, an array (N, ...) an output, as answers: logits (N, classes) float32 of a plain task.
+    """Convert the file's outputs, an array (N, ...) each, to the task's: logits (N, classes) float32 of a plain task.
 
-    ``encoding`` as in `from_model_outputs`, and so what is raised.
+    ``encoding`` and errors as in `from_model_outputs`.
     """
     if not spec.plain:
         return output_rows(spec, outputs)
@@ -59,7 +59,8 @@ def answers_of(
 
 
 def from_model_outputs(outputs: NDArray[Any], options: ExportOptions, encoding: Encoding | None) -> NDArray[np.float32]:
-    """What the file gave as logits (N, classes) float32. ``encoding`` is that of the logits, for integer outputs.
+    """Convert the file's output to logits (N, classes) float32. ``encoding`` is that of the logits, for integer
+    outputs.
 
     Raises ConfigurationError where it is needed and missing.
     """
@@ -73,7 +74,7 @@ def from_model_outputs(outputs: NDArray[Any], options: ExportOptions, encoding: 
 
 
 def normalised(raw: NDArray[Any], spec: TaskSpec) -> NDArray[Any]:
-    """``(raw - mean) / std`` per channel, or ids of tokens as they are: what a student sees."""
+    """Input of a student: ``(raw - mean) / std`` per channel, or token ids unchanged."""
     if spec.input.text is not None:
         return raw
     shape = (-1, *[1] * (len(spec.input.shape) - 1))
@@ -83,11 +84,10 @@ def normalised(raw: NDArray[Any], spec: TaskSpec) -> NDArray[Any]:
 
 
 def output_encoding(student: Student) -> Encoding | None:
-    """How a static int8 student's logits become integers.
+    """Encoding of a static int8 student's logits.
 
-    None for other precisions, where a task isn't plain, and where the logits are computed in float.
-
-    Raises ConfigurationError where the annotations don't fit the student's graph.
+    None for other precisions, where a task isn't plain, and where the logits are computed in float. Raises
+    ConfigurationError where the annotations don't fit the student's graph.
     """
     if not student.annotations.activations or not student.task.plain:
         return None

@@ -1,10 +1,12 @@
-"""The conversion worker: a process of its own, for converters crash, hang and leak.
+"""Conversion worker: a process of its own, for converters crash, hang and leak.
 
 Started as ``python -m edgekd.export.worker PARENT``, the process it ends with.
-One JSON object a line on stdin and stdout; everything converters print goes to stderr. Requests are
-``{"id": 1, "do": "warm", "format": "tflite"}`` (import what the format needs) and ``{"id": 2, "do": "convert", ...}``;
-each is answered by ``{"id": 2, "outcome": "ok", "detail": "", "float_operators": null}``: a list of an int8 file's
-operators that compute in float, where its format tells. The outcome ``fault`` is not the model's: the disk is full.
+
+One JSON object a line on stdin and stdout; everything converters print goes to stderr. Requests are ``{"id": 1, "do":
+"warm", "format": "tflite"}`` (import the format's converter) and ``{"id": 2, "do": "convert", ...}``; each is answered
+by ``{"id": 2, "outcome": "ok", "detail": "", "float_operators": null}``: a list of an int8 file's operators that
+compute in float, where its format shows them. The outcome ``fault`` is not the model's: the disk is full.
+
 Converters are imported here and nowhere else, with model hubs switched off. It ends at the end of stdin, or when its
 parent is gone.
 """
@@ -31,7 +33,7 @@ from edgekd.references import exit_of
 __all__ = ["ENVIRONMENT", "FAULT", "main"]
 
 FAULT = "fault"
-"""The outcome of a conversion that could not be tried here and now."""
+"""Outcome of a conversion that could not be tried here and now."""
 
 ENVIRONMENT: Mapping[str, str] = {
     "HF_HUB_OFFLINE": "1",
@@ -42,7 +44,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "PYTHONUNBUFFERED": "1",
     "PYTHONUTF8": "1",  # converters take paths as UTF-8
 }
-"""What a worker is started with, besides the person's own environment."""
+"""Environment of a worker, in addition to the person's own."""
 
 
 def main() -> NoReturn:
@@ -53,7 +55,7 @@ def main() -> NoReturn:
     _end_with(int(sys.argv[1]))
     keep_silent()
     os.nice(5)
-    gc.disable()  # while the libraries are imported: a million objects that stay
+    gc.disable()  # during the import of libraries: a million objects that stay
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -61,20 +63,20 @@ def main() -> NoReturn:
         request = json.loads(line)
         answers.write(json.dumps({"id": request["id"], **_answer(request)}) + "\n")
         answers.flush()
-    os._exit(0)  # everything is written; what converters loaded may hang in its destructors, and nobody would see
+    os._exit(0)  # everything is written; destructors of the converters' libraries may hang unseen
 
 
 def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     outcome, detail, left = ConversionOutcome.OK.value, "", None
     try:
         left = _DO[request["do"]](request)
-    except SystemExit as error:  # the code of a person's own model
+    except SystemExit as error:  # from the code of the user's own model
         outcome, detail = ConversionOutcome.REFUSED.value, str(exit_of(error))
-    except Exception as error:  # noqa: BLE001  # whatever a converter raises is its refusal, told in full to the host
+    except Exception as error:  # noqa: BLE001  # any error of a converter is its refusal, sent in full to the host
         own = isinstance(error, EdgeKDError)
         detail = str(error) if own else f"{type(error).__name__}: {error}"[:4000]
         outcome = ConversionOutcome.REFUSED.value
-        if is_want_of_memory(error):  # also where an error of ours tells of it, as what a model can't have
+        if is_want_of_memory(error):  # also where an error of edgekd's wraps it as a refusal
             outcome = ConversionOutcome.OUT_OF_MEMORY.value
         elif is_fault(error):
             outcome = FAULT
@@ -96,7 +98,7 @@ def _warm(request: Mapping[str, Any]) -> None:
 
 
 def _convert(request: Mapping[str, Any]) -> list[str] | None:
-    """Write the file. Returns an int8 file's operators that compute in float, None where nobody can tell."""
+    """Write the file. Returns an int8 file's operators that compute in float, None where its format shows none."""
     from edgekd import plugins
     from edgekd.artefacts import Backend
     from edgekd.devices._protocol import Fingerprint
@@ -123,7 +125,7 @@ def _convert(request: Mapping[str, Any]) -> list[str] | None:
 
 
 def _here(path: str) -> Path:
-    """The host's path in this process' encoding of file names."""
+    """Path of the host in this process' encoding of file names."""
     return Path(os.fsdecode(os.fsencode(path)))
 
 

@@ -1,1 +1,1 @@
-"""A model that a person has, exported: converted, quantized, checked against itself, bundled and certified."""
+"""Export of a user's own model: converted, quantized, compared with the original, bundled and certified."""

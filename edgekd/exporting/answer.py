@@ -1,4 +1,4 @@
-"""What an export of one's own model came to: a row for every file that was made or refused."""
+"""Answer of an export of a user's own model: one row for every file made or refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgekd.units import format_bytes, format_us
 __all__ = ["ExportedFile", "ModelExportAnswer", "Outcome"]
 
 Outcome = Literal["written", "passed over", "refused", "differs", "drops", "over budget", "unstable"]
-"""``passed over``: it would do, and another is smaller or faster. ``differs``: in parity. ``drops``: in accuracy."""
+"""``passed over``: acceptable, but another is smaller or faster. ``differs``: in parity. ``drops``: in accuracy."""
 
 _CODES: dict[Outcome, int] = {
     "differs": ParityFailed.exit_code,
@@ -30,13 +30,13 @@ _CODES: dict[Outcome, int] = {
 
 
 class ExportedFile(Record):
-    """One format at one precision. ``chosen_by`` is the score by which ``--max-drop`` chose."""
+    """File of one format at one precision. ``chosen_by`` is the score by which ``--max-drop`` chose."""
 
     format: Format
     precision: Precision
     backend: str
     outcome: Outcome
-    detail: str = ""  # why it was not written
+    detail: str = ""  # reason why it was not written
     bundle: Path | None = None
     size_bytes: int | None = None
     parity: Parity | None = None
@@ -44,11 +44,11 @@ class ExportedFile(Record):
     accuracy: float | None = None  # test; agreement with the float model where there are no labels
     latency_us: float | None = None  # 5th percentile, on the target's device
     certificate: str = ""  # its summary, where there is a target
-    sha256: Digest | None = None  # of the certificate, and so of all that it lists
+    sha256: Digest | None = None  # of the certificate, and so of all files it lists
     in_float: str = ""  # operators of an int8 student that compute in float, counted by kind
 
     def line(self, base: float | None) -> str:
-        """One line. ``base`` is the float model's own accuracy, which the file's is told beside."""
+        """Format as one line. ``base``: the float model's accuracy, to show the difference."""
         head = f"{self.format.value:<9} {self.precision.value:<13}"
         if self.outcome in ("refused", "differs"):
             return f"{head} {self.outcome}: {self.detail.splitlines()[0] if self.detail else ''}"
@@ -70,21 +70,21 @@ class ExportedFile(Record):
 
 
 class ModelExportAnswer(Shown):
-    """Everything that was tried, and where the bundles are."""
+    """Result of an export: every file tried, and the folders of the bundles."""
 
     schema_: Literal["edgekd.export-model/1"] = Field(default="edgekd.export-model/1", alias="schema")
     model: str
-    data: str = ""  # what it was scored on
+    data: str = ""  # the images it was scored on
     metric: Literal["top1", "agreement", ""] = ""
     samples: int = 0
     accuracy: float | None = None  # of the float model in PyTorch on the test split; None without labels
-    max_drop: float | None = None  # None: every precision asked for is wanted
+    max_drop: float | None = None  # None: every requested precision is written
     files: tuple[ExportedFile, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """0 where every file asked for is there; with ``max_drop`` one a format. Else by the worst reason."""
+        """0 if every requested file exists (with ``max_drop``, one per format); else the code of the worst reason."""
         if self.max_drop is None:
             return max([0, *(_CODES.get(file.outcome, 0) for file in self.files)])
         codes = [0]
@@ -98,7 +98,7 @@ class ModelExportAnswer(Shown):
         return max(codes)
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """Format as text lines."""
         lines = [f"model     {self.model}" + (f": {self.accuracy:.1%} in PyTorch" if self.accuracy is not None else "")]
         if self.data:
             what = {"top1": "top-1 of", "agreement": "agreement with the float model on"}.get(self.metric, "")

@@ -1,4 +1,4 @@
-"""A file with what belongs to it, in a folder: certified on a target's device, or as it was checked here."""
+"""Bundle of a file in a folder: certified on a target's device, or as it was checked here."""
 
 from __future__ import annotations
 
@@ -43,9 +43,8 @@ _MOST = 4  # times the plan's own processes
 
 
 def require_replaceable(place: Path, read: Iterable[Path] = ()) -> None:
-    """Refuse a folder that holds anything but earlier exports, or any of ``read``: what this export is made from.
-
-    Raises UsageError.
+    """Check that a folder holds only earlier exports, and none of ``read``, the inputs of this export. Raises
+    UsageError.
     """
     for source in read:
         if source.resolve().is_relative_to(place.resolve()):
@@ -59,7 +58,7 @@ def require_replaceable(place: Path, read: Iterable[Path] = ()) -> None:
 
 
 def _is_exported(folder: Path) -> bool:
-    """Whether a folder's files are those that an export writes, all of them."""
+    """Tell whether a folder holds all files of an export, and no others."""
     names = {path.name for path in folder.iterdir() if not path.is_dir()}
     own = names <= {*_WRITTEN, *(name for name in names if Path(name).stem == "model")}
     if not own or not names >= {PREPROCESS, SAMPLES, "example.py"}:
@@ -74,7 +73,7 @@ def _is_exported(folder: Path) -> bool:
 def judged(
     target: Target, made: Made, measurement: Measurement, accuracy: float | None, samples: int
 ) -> tuple[tuple[Figure, ...], Verdict]:
-    """Figures and verdict of one measured file."""
+    """Return figures and verdict of one measured file."""
     assert made.artefact is not None
     figures = list(figures_for_limits(target, measurement, made.artefact))
     if accuracy is not None:
@@ -146,7 +145,7 @@ def certified_bundle(
 
 
 def checked_bundle(made: Made, task: ModelTask, header: RunHeader, card: str, folder: Path) -> None:
-    """Write a file's bundle to ``folder``: model, preprocess, samples, example, card; nothing was measured of it."""
+    """Write a file's bundle to ``folder``: model, preprocess, samples, example, card; without measurements."""
     assert made.artefact is not None
     assert made.student is not None
     assert made.parity is not None
@@ -157,7 +156,7 @@ def checked_bundle(made: Made, task: ModelTask, header: RunHeader, card: str, fo
         annotations, spec = made.student.annotations, task.spec
         encoding = annotations.activations.get("input")
         validation = task.split("validation")
-        chosen = spread(len(validation), made.parity.samples)  # those that it was compared on
+        chosen = spread(len(validation), made.parity.samples)  # the samples of the parity check
         samples = Samples(
             np.ascontiguousarray(validation.inputs[chosen]),
             validation.labels[chosen],

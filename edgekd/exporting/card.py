@@ -1,4 +1,4 @@
-"""The card of a file that was checked here and measured nowhere."""
+"""Model card of a file that was checked here and not measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["card_text"]
 def card_text(
     given: GivenModel, task: ModelTask, row: ExportedFile, options: ExportOptions, reference: float | None
 ) -> str:
-    """Markdown. ``reference`` is the float model's accuracy in PyTorch on the same samples."""
+    """Markdown of the card. ``reference`` is the float model's accuracy in PyTorch on the same samples."""
     shape, precision = " x ".join(map(str, task.spec.input.shape)), row.precision
     axes, dtype = task.spec.input.axes, options.dtype(task.spec.input)
     lines = [

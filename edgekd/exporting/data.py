@@ -1,8 +1,8 @@
-"""The samples that a model is calibrated and scored on: a task of its own kind, arrays, a folder, or none.
+"""Calibration and scoring samples of a model: a task of any kind, arrays, a folder, or none.
 
-Where there are no labels, the float model's own answers stand for them: what is scored then is agreement with it. The
-samples that calibrate are never among those that score; arrays without a split are parted by content, and the part that
-scores both chooses a precision and is told.
+Without labels, the float model's own predictions stand for them: the score is then agreement with it. Calibration
+samples are never scored; arrays without a split are divided by content, and the scored part both chooses a precision
+and gives the reported score.
 """
 
 from __future__ import annotations
@@ -60,20 +60,20 @@ Values = tuple[float, ...]
 
 @dataclass(frozen=True)
 class ModelTask:
-    """A task as a model sees it: it tells the model's classes, and labels or answers stand in its splits."""
+    """Task from the model's view: its classes, with labels or the model's predictions in the splits."""
 
     spec: TaskSpec
     split_of: Callable[[SplitName], Split]
-    where: str  # what the images are, in words
-    kind: Literal["top1", "agreement", ""]  # what a score is; "": the images are made up, and a score says nothing
-    notes: tuple[str, ...] = ()  # what a person should know of the images
+    where: str  # description of the images
+    kind: Literal["top1", "agreement", ""]  # metric of a score; "": the inputs are random, and a score means nothing
+    notes: tuple[str, ...] = ()  # remarks on the images
 
     def split(self, name: SplitName) -> Split:
-        """One part of the data."""
+        """Return one split of the data."""
         return self.split_of(name)
 
     def score(self, outputs: Rows, labels: Rows) -> Score:
-        """Top-1 against labels, or against what the float model answered."""
+        """Top-1 against labels, or against the float model's predictions."""
         return top1(outputs, labels).but(metric=self.spec.metric.name)
 
 
@@ -86,9 +86,9 @@ def task_for(
     std: Values,
     events: Events = _SILENT,
 ) -> ModelTask:
-    """The task of a model and its images. ``mean`` and ``std`` are in raw units; empty where they are not known.
+    """Task of a model and its images. ``mean`` and ``std`` are in raw units; empty where they are not known.
 
-    Raises UsageError where neither images nor a shape are known, or what is given contradicts the images;
+    Raises UsageError where neither images nor a shape are known, or a parameter contradicts the images;
     ConfigurationError where they don't fit the model; Interrupted while pictures are decoded.
     """
     if bool(mean) != bool(std):
@@ -133,7 +133,8 @@ def task_for(
 
 
 def _layout(module: nn.Module, called: str, inputs: NDArray[Any], shape: tuple[int, ...] | None) -> Layout:
-    """How arrays are read: as signals where the model takes (N, C, T) and, its input unknown, no (N, 1, H, W)."""
+    """Array layout of a model's input: signals where it takes (N, C, T) and, with an unknown input, not (N, 1, H, W).
+    """
     if shape is not None or inputs.ndim != 1 + _SIGNAL_AXES:
         return "nct" if shape is not None and len(shape) == _SIGNAL_AXES else "auto"
     signal = inputs.shape[1:]
@@ -141,20 +142,20 @@ def _layout(module: nn.Module, called: str, inputs: NDArray[Any], shape: tuple[i
 
 
 def _takes(module: nn.Module, called: str, shape: tuple[int, ...]) -> bool:
-    """Whether a model answers logits to inputs of a shape."""
+    """Tell whether a model gives logits for inputs of a shape."""
     try:
         return classes_of(module, InputSpec(shape=shape), called) > 0
-    except ConfigurationError:  # which tells why not, where the shape is the only one there is
+    except ConfigurationError:  # reported where no other shape is possible
         return False
 
 
 def _name(shape: tuple[int, ...]) -> str:
-    """What a file calls its input."""
+    """Name of a file's input."""
     return "signal" if len(shape) == _SIGNAL_AXES else InputSpec.model_fields["name"].default
 
 
 def _normal(images: NDArray[Any], mean: Values, std: Values) -> Mapping[str, Values]:
-    """Mean and std where they are known: float images are taken as normalised already."""
+    """Mean and std where they are known: float images are assumed normalised."""
     if mean:
         return {"mean": mean, "std": std}
     return {} if images.dtype == np.uint8 else {"mean": (0.0,), "std": (1.0,)}
@@ -169,7 +170,7 @@ def _of_task(
     events: Events,
     shape: tuple[int, ...] | None = None,
 ) -> ModelTask:
-    """A task by its kind, with the model's classes in place of those that its labels show."""
+    """Task of a kind, with the model's classes in place of those in its labels."""
     plugin = plugins.load("edgekd.tasks", kind)
     try:
         task: Task = plugin.model_validate({**options, **normal})
@@ -198,7 +199,7 @@ def _of_task(
 
 
 def _of_fewer(spec: TaskSpec, called: str, classes: int) -> str:
-    """Which class is which, where the samples have fewer than the model: their order alone tells."""
+    """Caution for samples with fewer classes than the model: classes are matched by order alone."""
     head = spec.head
     named = ", ".join(f"{number} is {name}" for number, name in enumerate(head.labels[:_MOST_NAMED]))
     more = ", ..." if len(head.labels) > _MOST_NAMED else ""
@@ -209,7 +210,7 @@ def _of_fewer(spec: TaskSpec, called: str, classes: int) -> str:
 
 
 def _require_channels(mean: Values, std: Values, shape: tuple[int, ...]) -> None:
-    """Raises UsageError where there is neither one value nor one a channel of (C, H, W) or (C, T)."""
+    """Check for one value, or one per channel of (C, H, W) or (C, T). Raises UsageError."""
     for option, values in (("--mean", mean), ("--std", std)):
         if values and len(values) not in (1, shape[0]):
             raise UsageError(
@@ -218,7 +219,7 @@ def _require_channels(mean: Values, std: Values, shape: tuple[int, ...]) -> None
 
 
 def _require_shape(source: str, found: tuple[int, ...], asked: tuple[int, ...] | None) -> None:
-    """Raises UsageError where arrays have another shape than --input or the model's file says."""
+    """Check that arrays have the shape of --input or of the model's file. Raises UsageError."""
     if asked is not None and tuple(found) != tuple(asked):
         sizes = ["x".join(map(str, shape)) for shape in (found, asked)]
         raise UsageError(
@@ -238,7 +239,7 @@ def _of_arrays(
     picture: PictureSpec | None = None,
     notes: tuple[str, ...] = (),
 ) -> ModelTask:
-    """Images that nobody split: a part calibrates, the rest scores."""
+    """Task of unsplit arrays: a part calibrates, the rest scores."""
     blank = np.zeros(len(inputs), np.int64)
     layout = _layout(module, called, inputs, shape) if picture is None else "auto"
     given = images_of(inputs, blank if told is None else told, layout, source.name)
@@ -290,7 +291,7 @@ def _folder(
     std: Values,
     events: Events,
 ) -> ModelTask:
-    """Pictures in a folder a class, by the task for those; loose pictures have no labels."""
+    """Task of pictures in one folder per class; loose pictures have no labels."""
     loose = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
     if not loose:
         options = {"root": folder.absolute(), **_framed(shape)}
@@ -316,7 +317,7 @@ def _folder(
 
 
 def _framed(shape: tuple[int, ...] | None) -> Mapping[str, Any]:
-    """Options of a task of pictures: the model's size, where it is known; else that of all pictures."""
+    """Picture size options of a task: the model's, where it is known; else that of all pictures."""
     return {"per_channel": True} | ({} if shape is None else {"size": shape[1:], "channels": shape[0]})
 
 
@@ -325,9 +326,9 @@ def _pixels(mean: Values, std: Values) -> Mapping[str, Values]:
 
 
 def _made_up(module: nn.Module, called: str, shape: tuple[int, ...], mean: Values, std: Values) -> ModelTask:
-    """Random values, to compare a file with its model on: pixels, where it is known how these are normalised.
+    """Task of random inputs for the parity check: pixels, where their normalisation is known.
 
-    They calibrate nothing, and no score is told of them.
+    They calibrate nothing, and no score is reported.
     """
     _require_channels(mean, std, shape)
     classes, random = classes_of(module, InputSpec(shape=shape), called), np.random.default_rng(0)

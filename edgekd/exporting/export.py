@@ -1,4 +1,4 @@
-"""From a model to its files: each format, at the precisions asked for or the smallest that keeps accuracy."""
+"""Export of a model to files: each format, at the requested precisions or the smallest that keeps accuracy."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _STOPPED = ("stopped; bundles that were written are kept", "give the same comman
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """What is asked of an export. Empty formats: all, or those that the target's backends read natively.
+    """Options of an export. Empty formats: all, or those that the target's backends read natively.
 
     ``max_drop`` is in points of accuracy from 0 to 1; with it, empty precisions are all of them, else float32.
     """
@@ -66,10 +66,10 @@ class ExportPlan:
 
 
 def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Path, events: Events) -> ModelExportAnswer:
-    """Convert, calibrate, compare, score, choose, certify, and write a bundle a format below ``output``.
+    """Convert, calibrate, compare, score, choose, certify, and write one bundle per format below ``output``.
 
     Raises UsageError, ConfigurationError on a model or data that can't be used, MissingError, DeviceBusy, Interrupted.
-    A format that the model can't have is a row of the answer, and so is accuracy that drops too far.
+    A format that can't be made is a row of the answer, and so is accuracy that drops too far.
     """
     target = load_target(plan.target) if plan.target is not None else None
     if target is not None and plan.data is None:
@@ -127,10 +127,10 @@ def converted_files(
     folder: Path,
     events: Events,
 ) -> list[Path]:
-    """Float32 files of models, to be timed: ``folder/build.onnx``, one a format. What a format can't have is told.
+    """Float32 files of models to be timed: ``folder/build.onnx``, one per format. Impossible formats are reported.
 
-    What names a file that runtimes read is handed back as it is. Raises ConfigurationError and UsageError as
-    `export_model` does, and ConfigurationError where no format can have a model.
+    Files that runtimes read are returned unchanged. Raises ConfigurationError and UsageError as `export_model` does,
+    and ConfigurationError where no format is possible for a model.
     """
     found: list[Path] = []
     with Converter(folder / "convert") as converter:
@@ -163,7 +163,7 @@ def converted_files(
 
 
 class _Export:
-    """One model's files, format by format."""
+    """Export of one model, format by format."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class _Export:
         self.maker = Maker(given.family, task, converter, scratch, session, fingerprint, self.header, plan.seed)
 
     def reference(self, split: SplitName) -> float:
-        """The float model's own score on a split, in PyTorch."""
+        """Score of the float model on a split, in PyTorch."""
         if split not in self._references:
             part = self.task.split(split)
             answers = predict(self.given.module(lambda _: None), part.inputs, self.task.spec)
@@ -215,7 +215,9 @@ class _Export:
         return self._references[split]
 
     def doubts(self) -> tuple[str, ...]:
-        """A float model near chance: any file keeps that. Raises ConfigurationError where a drop from it is allowed."""
+        """Warn of a float model near chance: any file keeps that. Raises ConfigurationError where a drop from it is
+        allowed.
+        """
         if self.task.kind != "top1":
             return ()
         doubts = near_chance(self.reference("validation"), self.task.spec.head.classes)
@@ -226,7 +228,7 @@ class _Export:
         return tuple(f"the model is {doubt}: {_CHECK}" for doubt in doubts)
 
     def bind(self, target: Target) -> None:
-        """Take the target's limits, those relative to the model in plain figures. Raises UsageError."""
+        """Set the target, with limits relative to the model as absolute figures. Raises UsageError."""
         if target.accuracy is not None and target.accuracy.drop is not None:
             target = floored(target, self.reference("validation"))
         if target.relative:
@@ -239,7 +241,7 @@ class _Export:
         self.maker = replace(self.maker, header=self.header)
 
     def format(self, form: Format, place: Path) -> list[ExportedFile]:
-        """Make, choose and bundle one format's files; what one file can't have is its row. Raises Interrupted."""
+        """Make, choose and bundle one format's files; a failure of one file is its row. Raises Interrupted."""
         made = self._made(form)
         good = [one for one in made if one.row.outcome == "passed over"]
         if self.plan.max_drop is not None:
@@ -261,7 +263,7 @@ class _Export:
         return list(rows.values())
 
     def _name(self, one: Made, form: Format) -> str:
-        """Of the folder in the format's own, where that may get several: ``int8``, ``int8-builtin``; else none."""
+        """Subfolder in the format's folder, where that may get several: ``int8``, ``int8-builtin``; else empty."""
         if self.plan.max_drop is not None:
             return ""
         parts = [one.row.precision.value] if len(self.plan.precisions) > 1 else []
@@ -269,7 +271,7 @@ class _Export:
         return "-".join([*parts, *([one.job.backend.provider] if several else [])])
 
     def _made(self, form: Format) -> list[Made]:
-        """Every precision asked for, on each of the format's backends."""
+        """Every requested precision, on each of the format's backends."""
         asked = self.plan.precisions or (COMPARED if self.plan.max_drop is not None else (Precision.FLOAT32,))
         wanted = [
             (one, on) for one in sorted(asked, key=lambda one: one.fidelity) for on in _backends(self.target, form)
@@ -283,7 +285,7 @@ class _Export:
         return made
 
     def _scored(self, good: Sequence[Made], max_drop: float) -> list[Made]:
-        """Files with their scores on the images that choose; without a target the smallest first, until one does."""
+        """Files with their validation scores; without a target the smallest first, until one is good enough."""
         scored = list[Made]()
         for one in sorted(good, key=_smallest):
             stop_if_asked(self.events, *_STOPPED)
@@ -296,7 +298,7 @@ class _Export:
         return scored
 
     def _kept(self, one: Made, max_drop: float) -> Made:
-        """With its score; it drops where that is too far below the float model's."""
+        """Return the file with its score; marked as `drops` where that is too far below the float model's."""
         base = self.reference("validation")
         score = self.score(one, "validation")
         drop = base - score
@@ -306,14 +308,14 @@ class _Export:
         return one.but(chosen_by=score, outcome="drops", detail=detail)
 
     def score(self, one: Made, split: SplitName) -> float:
-        """A file's own score on a split, in its runtime. Splits may have the same images: each is scored once."""
+        """Score of a file on a split, in its runtime. Splits may have the same images: each is scored once."""
         key = (str(one.row.format), one.row.precision.value, one.row.backend, self.task.split(split).digest)
         if key not in self._scores:
             self._scores[key] = self.maker.scored(one, split)
         return self._scores[key]
 
     def _best(self, within: Sequence[Made]) -> Made | None:
-        """The smallest; on a target's device the fastest that holds its limits, or else the fastest."""
+        """Return the smallest; on a target's device the fastest that holds its limits, or else the fastest."""
         if not within:
             return None
         if self.target is None:
@@ -373,7 +375,7 @@ def _formats_of(target: Target | None) -> tuple[Format, ...]:
 
 
 def _backends(target: Target | None, form: Format) -> list[Backend]:
-    """Where a format's files run: the target's backends that read it natively."""
+    """Backends of a format's files: those of the target that read it natively."""
     if target is None:
         return [backend_for(form)]
     found = [backend for backend in target.backends if BACKENDS[str(backend)].formats[0] is form]
@@ -384,7 +386,7 @@ def _backends(target: Target | None, form: Format) -> list[Backend]:
 
 
 def _notes(task: ModelTask, plan: ExportPlan) -> tuple[str, ...]:
-    """What a person should know before they trust the scores."""
+    """Remarks on how far the scores can be trusted."""
     notes, given = list[str](), task.spec.input
     if plan.data is not None and not plan.mean:
         if given.raw_dtype == "uint8":

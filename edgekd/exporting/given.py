@@ -1,4 +1,4 @@
-"""MODEL, as a person names it: a function that builds it, or a file; and the images it takes."""
+"""MODEL argument: a function that builds it, or a file; and its input shape."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXPORTED = (".tflite", ".xml")
 
 @dataclass(frozen=True)
 class GivenModel:
-    """A model with a name for messages and folders, and the input shape (C, H, W) that its file tells."""
+    """Model with a name for messages and folders, and the input shape (C, H, W) from its file."""
 
     called: str
     family: Own
@@ -32,21 +32,21 @@ class GivenModel:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What it is read from: source, weights, program."""
+        """Source files of the model: source, weights, program."""
         source = source_file(self.family.model) if self.family.model is not None else None
         return tuple(path for path in (source, self.family.weights, self.family.program) if path is not None)
 
     def module(self, notice: Callable[[str], None]) -> nn.Module:
-        """A copy, frozen, in eval mode. Raises ConfigurationError where it can't be built."""
+        """Return a copy, frozen, in eval mode. Raises ConfigurationError where it can't be built."""
         return self.family.module(notice)
 
 
 def given_model(
     text: str, weights: Path | None, notice: Callable[[str], object] = lambda _: False, folder: Path = Path()
 ) -> GivenModel:
-    """Read what ``text`` names, relative to ``folder``. ``notice`` is told whose code runs, once a folder.
+    """Read the model that ``text`` names, relative to ``folder``. ``notice`` gets whose code runs, once a folder.
 
-    Raises UsageError on what names no model, ConfigurationError on a file that is missing or wrong.
+    Raises UsageError on a text that names no model, ConfigurationError on a file that is missing or wrong.
     """
     path = folder / text
     if path.suffix in _WEIGHTS:
@@ -73,7 +73,7 @@ def given_model(
             _require(folder / weights)
         options = {"model": text} | ({"weights": (folder / weights).absolute()} if weights is not None else {})
         code, called = reference.target, reference.target.rpartition(":")[2]
-    if path.suffix != GRAPH:  # which holds no code
+    if path.suffix != GRAPH:  # a graph holds no code
         tell_of_code(folder.resolve(), (code,), notice)
     try:
         family = Own.model_validate(options, context={"folder": folder.resolve()})

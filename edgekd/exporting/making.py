@@ -1,4 +1,4 @@
-"""One file of a model: calibrated, converted in the worker, compared with the model, scored."""
+"""Builder of one file of a model: calibrated, converted in the worker, compared with the model, scored."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _CALIBRATION, _PARITY = 256, 64
 
 @dataclass(frozen=True)
 class Made:
-    """One format at one precision, and the row that tells of it. Without an artefact the row says why."""
+    """File of one format at one precision, with its row of the answer. Without an artefact the row has the reason."""
 
     row: ExportedFile
     candidate: Candidate
     options: ExportOptions
-    key: str = ""  # of the student, under the maker's students
+    key: str = ""  # of the student, under the builder's students
     student: Student | None = None
     artefact: Artefact | None = None
     parity: ParityReport | None = None
@@ -48,21 +48,21 @@ class Made:
 
     @property
     def job(self) -> Job:
-        """The file on its backend. Raises ValueError where there is no file."""
+        """Measurement job: the file on its backend. Raises ValueError where there is no file."""
         if self.artefact is None or self.candidate.backend is None:
             raise ValueError(f"{self.candidate} has no file")
         return Job(artefact=self.artefact, backend=self.candidate.backend)
 
     def but(self, **changes: object) -> Made:
-        """The same with some fields of its row changed."""
+        """Return a copy with some fields of its row changed."""
         return replace(self, row=self.row.but(**changes))
 
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes files of one model. ``scratch`` holds students and files until they are bundled.
+    """Builder of one model's files. ``scratch`` holds students and files until they are bundled.
 
-    Without a session files are converted and not compared; without a header they carry no facts.
+    Without a session files are converted and not compared; without a header they carry no metadata.
     """
 
     family: Own
@@ -76,16 +76,16 @@ class Maker:
 
     @property
     def students(self) -> Path:
-        """Calibrated students by key."""
+        """Folder of calibrated students by key."""
         return self.scratch / "students"
 
     def make(self, form: Format, precision: Precision, backend: Backend) -> Made:
-        """Write and compare one file. What can't be had is a row with its reason."""
+        """Write and compare one file. A failure is a row with its reason."""
         made = self.converted(form, precision, backend)
         return made if made.artefact is None else self._compared(made)
 
     def converted(self, form: Format, precision: Precision, backend: Backend) -> Made:
-        """Write one file, unseen. What can't be had is a row with its reason."""
+        """Write one file without comparing it. A failure is a row with its reason."""
         candidate = Candidate(
             family=self.family.name,
             arch=self.family.original(self.task.spec),
@@ -111,7 +111,7 @@ class Maker:
         ).but(size_bytes=result.artefact.size_bytes, outcome="passed over", in_float=student.annotations.in_float)
 
     def scored(self, made: Made, split: SplitName) -> float:
-        """The file's own score on a split, in its runtime."""
+        """Score of the file on a split, in its runtime."""
         assert made.student is not None
         assert self.session is not None
         scratch = self.scratch / "score"
@@ -144,11 +144,13 @@ class Maker:
 
 
 _LAYOUT: Mapping[Format, str] = {Format.TFLITE: "nhwc", Format.ONNX: "nchw", Format.OPENVINO: "nchw"}
-"""Where people of each format expect the channels."""
+"""Usual layout of each format: where users expect the channels."""
 
 
 def options_for(task: ModelTask, form: Format) -> ExportOptions:
-    """The file's outside: raw pixels where the images are raw, with normalisation inside; else what the model takes."""
+    """I/O wrapper of the file: raw pixels where the images are raw, with normalisation inside; else the model's own
+    input.
+    """
     raw = task.spec.input.raw_dtype == "uint8"
     return ExportOptions.model_validate(
         {"input": "uint8" if raw else "float32", "layout": _LAYOUT[form], "preprocess": "fold"}
@@ -156,12 +158,12 @@ def options_for(task: ModelTask, form: Format) -> ExportOptions:
 
 
 def backend_for(form: Format) -> Backend:
-    """The first that reads the format natively: its answers are checked there."""
+    """First backend that reads the format natively: outputs are checked there."""
     return Backend.model_validate(next(name for name, spec in BACKENDS.items() if spec.formats[0] is form))
 
 
 def told(error: EdgeKDError) -> str:
-    """An error as the detail of a row."""
+    """Format an error as the detail of a row."""
     if isinstance(error, ConfigurationError):
         first, *more = error.problems
         also = f" (and {len(more)} more like it)" if more else ""

@@ -1,7 +1,7 @@
-"""How fast a device's processor moves bytes: numbers read and written, timed as any model is, in fresh processes.
+"""Memory bandwidth of a device's processor: numbers read and written, timed as any model is, in fresh processes.
 
 Adding one to n bytes of floats reads n and writes n (STREAM, McCalpin 1995); a plain copy is ten times slower at some
-alignments on some machines. The working set decides which memory the figure is of: a student lives in a cache, mostly.
+alignments on some machines. The working set decides which memory is measured: a student lives mostly in a cache.
 Evidence kind: the measurement's own.
 """
 
@@ -32,9 +32,10 @@ def measure_bandwidth(
     stop: Callable[[], None] = lambda: None,
     again: bool = True,
 ) -> tuple[Figure | None, ...]:
-    """Bytes a second, both arrays together so large, side by side; None for a working set the device can't hold.
+    """Bandwidth in bytes a second for each working set (both arrays together), measured side by side.
 
-    What a busy machine disturbed is measured ``again``. Raises what `stop` raises, and what measuring raises.
+    None for a working set the device can't hold. ``again``: repeat what a busy machine disturbed. Raises what `stop`
+    raises, and what measuring raises.
     """
     with tempfile.TemporaryDirectory(prefix="edgekd-stream-") as folder:
         jobs = [null_job(Path(folder), f"stream={max(_LEAST, size)}") for size in working_bytes]

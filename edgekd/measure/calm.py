@@ -1,16 +1,15 @@
-"""How fast a model can be on a machine that somebody else disturbs, and when that is so: the sentinel knows.
+"""Contention filter: processes slowed by other work on the machine are detected by the sentinel and left out.
 
-On a shared machine somebody else's work on the same core makes everything slower by a third for seconds at a time. A
-process that lived through little else has a 5th percentile that is not the model's, and nobody can make it faster than
-it is: so of a disturbed batch those processes count that came within 5 % of its fastest. Whether it was disturbed is
-said by the sentinel alone, which never changes: where beside some process too few of its rounds came within 5 % of its
-best.
+On a shared machine other work on the same core makes everything slower by a third for seconds at a time. The 5th
+percentile of a process measured mostly under contention is not the model's, and contention only ever adds time: so of a
+disturbed batch those processes count that came within 5 % of its fastest. Whether it was disturbed is decided by the
+sentinel alone, which never changes: where beside some process too few of its rounds came within 5 % of its best.
 
-Where a whole batch was slow, as a few seconds of measuring may well be, no process of it can tell. So whoever measures
-batch after batch remembers the sentinel's best (`DriftBaseline`) and measures again what never came near it.
+Where a whole batch was slow, as a few seconds of measuring may well be, no process of it shows that. So a measuring
+loop remembers the sentinel's best (`DriftBaseline`) and repeats batches that never came near it.
 
-Only the ranking quantile (`latency.p5`) is taken from calm processes alone. Everything a budget usually binds (p50,
-p95, mean) is of all of them, disturbed or not.
+Only the ranking quantile (`latency.p5`) is taken from uncontended processes alone. Figures that a budget usually binds
+(p50, p95, mean) are over all processes, disturbed or not.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ from edgekd.measure.settle import measure_steadily
 __all__ = ["DriftBaseline", "calm_processes", "measure_calmly"]
 
 _WITHIN = 0.05  # the sentinel's level differs by about 0.7 % (one standard deviation) between undisturbed processes
-_ENOUGH = 0.3  # of a process's rounds: so many that its 5th percentile is of calls at that speed
+_ENOUGH = 0.3  # of a process's rounds: enough for its 5th percentile to be of calls at that speed
 _REPEATS = 3
 _ANOTHER_SEED = 104729  # a prime beside that of `edgekd.measure.settle`
 
 
 class DriftBaseline:
-    """The sentinel's best on a device so far, in microseconds; infinite before anything was measured."""
+    """Drift baseline: the sentinel's best on a device so far, in microseconds; infinite before any measurement."""
 
     def __init__(self, measurements: Iterable[Measurement] = ()) -> None:
         self.best_us = min((_fastest(measurement) for measurement in measurements), default=float("inf"))
 
     def slow(self, batch: Sequence[Measurement]) -> list[int]:
-        """Places of those beside which the sentinel never came near its best, which is brought up to date first."""
+        """Indices of measurements whose sentinel never came near its best, which is updated first."""
         fastest = [_fastest(measurement) for measurement in batch]
         self.best_us = min([self.best_us, *fastest])
         return [at for at, us in enumerate(fastest) if (1.0 + _WITHIN) * self.best_us < us < float("inf")]
@@ -51,9 +50,10 @@ def measure_calmly(
     progress: Progress | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> Sequence[Measurement]:
-    """A steady batch; what was never at the device's own pace is measured again, three times at most.
+    """Measure a stable batch; jobs measured while the sentinel was above its baseline are repeated, three times at
+    most.
 
-    Of each job, what was measured at the fastest pace is taken. ``stop`` is called before each further batch, and
+    Of each job, the measurement with the fastest sentinel is kept. ``stop`` is called before each further batch, and
     raises Interrupted where the person asked for that.
     """
     known = list(measure_steadily(session, jobs, plan, progress))
@@ -68,7 +68,7 @@ def measure_calmly(
         ):
             known[at] = min(known[at], measurement, key=_fastest)
     slow = pace.slow(known)
-    if slow:  # it is slower now, and stays so: what is hot does not get faster by waiting for it
+    if slow:  # slower for good: a hot device does not get faster while it works
         pace.best_us = min(_fastest(known[at]) for at in slow)
     return known
 
@@ -79,7 +79,7 @@ def _fastest(measurement: Measurement) -> float:
 
 
 def calm_processes(measurement: Measurement) -> tuple[ProcessSample, ...]:
-    """Those of a measurement; all of them on a quiet machine, and where no sentinel was timed beside each."""
+    """Uncontended processes of a measurement; all on a quiet machine, and where no sentinel was timed beside each."""
     sentinel, processes = measurement.sentinel, measurement.processes
     if measurement.plan.load.busy:  # it is disturbed on purpose
         return processes

@@ -1,18 +1,17 @@
-"""Which of two measured artefacts is faster, or that it can't be told.
+"""Comparison of two measured artefacts: the faster one, or that they can't be told apart.
 
 The figure compared is the 5th percentile: per process the 5th percentile of its calls, then the median over processes
 (on a shared machine the median call of a process moves by 12-23 % between identical runs, its 5th percentile by 0.5 %).
-
 The interval on the ratio is Hodges and Lehmann's (1963): all ratios of one process of either side, cut where the exact
 rank test of Mann and Whitney (1947) over *processes* would no longer reject. It assumes no shape of the noise, so that
 two identical artefacts are told apart in at most 5 of 100 cases. With so few processes that this test can't reject at
-all (fewer than four on a side at 95 %), Welch's t interval on logarithms is used. Where the sentinel says that the
+all (fewer than four on a side at 95 %), Welch's t interval on logarithms is used. Where the sentinel shows that the
 machine as a whole moved during the batch, neighbours in time are paired and a paired t interval is used.
 
-Two artefacts are distinguishable when that interval excludes 1 *and* the ratio exceeds the A/A noise. Among k
-artefacts there are k(k - 1)/2 pairs, and the fastest is the luckiest of them: each is then compared at 5 % over that
-number (Bonferroni), so that it is one of all tables of identical artefacts, not of all pairs, that may be wrong in 5 of
-100 cases. A bench that noise decides looks again after more processes; what that adds is held by the A/A noise.
+Two artefacts are distinguishable when that interval excludes 1 *and* the ratio exceeds the A/A noise. Among k artefacts
+there are k(k - 1)/2 pairs, and the fastest is the luckiest of them: each is then compared at 5 % over that number
+(Bonferroni), so that it is one of all tables of identical artefacts, not of all pairs, that may be wrong in 5 of 100
+cases. A bench that noise decides looks again after more processes; the error this adds is covered by the A/A noise.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ from edgekd.records import Record
 __all__ = ["ALPHA", "Comparison", "aa_noise", "alpha_among", "compare", "order", "p5_us", "times"]
 
 ALPHA = 0.05
-"""How often two identical artefacts may be told apart."""
+"""Error rate: share of cases in which two identical artefacts may be told apart."""
 _RESAMPLES = 2000
 _SMALLEST_NOISE = 0.001  # a clock tick of the fastest models; nothing is claimed below it
 
 
 class Comparison(Record):
-    """How long ``a`` takes as a multiple of ``b``, with its interval: of 95 %, or more where many are compared."""
+    """Ratio of the latency of ``a`` to that of ``b``, with its interval: of 95 %, or more where many are compared."""
 
     ratio: float
     low: float
@@ -50,20 +49,20 @@ class Comparison(Record):
 
     @property
     def words(self) -> str:
-        """``1.40x slower``, ``1.25x faster``, or that they can't be told apart."""
+        """Text of the ratio: ``1.40x slower``, ``1.25x faster``, or that they can't be told apart."""
         if not self.distinguishable:
             return "can't be told apart"
         return f"{times(self.ratio)} slower" if self.ratio > 1 else f"{times(1 / self.ratio)} faster"
 
 
 def times(ratio: float) -> str:
-    """``1.40x``; with a third digit where ``1.00x`` would be left, which is no difference."""
+    """Format a ratio: ``1.40x``; with a third digit where it would read ``1.00x``, which is no difference."""
     text = f"{ratio:.2f}x"
     return f"{ratio:.3f}x" if text == "1.00x" else text
 
 
 def p5_us(measurement: Measurement) -> float:
-    """The ranking figure. Raises Unstable where it has none.
+    """Ranking figure in microseconds. Raises Unstable where there is none.
 
     The median over processes of the per-process 5th percentile, or a simulated estimate.
     """
@@ -80,7 +79,7 @@ def p5_us(measurement: Measurement) -> float:
 def compare(a: Measurement, b: Measurement, noise: float | None = None, alpha: float = ALPHA) -> Comparison:
     """Compare by the 5th percentile. ``noise`` is the batch's A/A noise (relative); by default that of these two.
 
-    ``alpha`` is how often identical artefacts may be told apart. Raises Unstable where either has no timings.
+    ``alpha`` is the rate at which identical artefacts may be told apart. Raises Unstable where either has no timings.
     """
     ratio = p5_us(a) / p5_us(b)
     if a.simulated is not None or b.simulated is not None:
@@ -99,7 +98,7 @@ def compare(a: Measurement, b: Measurement, noise: float | None = None, alpha: f
 
 
 def _of_estimates(a: Measurement, b: Measurement, ratio: float) -> Comparison:
-    """Two estimates of one simulator have no noise between them; any other pair with an estimate tells nothing."""
+    """Comparison with estimates: exact between two of one simulator; undecided for any other pair with an estimate."""
     if a.simulated is not None and b.simulated is not None and a.fingerprint == b.fingerprint:
         apart = abs(math.log(ratio)) > math.log1p(_SMALLEST_NOISE)
         return Comparison(ratio=ratio, low=ratio, high=ratio, distinguishable=apart)
@@ -107,14 +106,14 @@ def _of_estimates(a: Measurement, b: Measurement, ratio: float) -> Comparison:
 
 
 def alpha_among(count: int) -> float:
-    """What each pair of so many artefacts is compared at."""
+    """Error rate for each pair among ``count`` artefacts (Bonferroni)."""
     return ALPHA / max(1, count * (count - 1) // 2)
 
 
 def order(measurements: Sequence[Measurement], noise: float) -> tuple[int, ...]:
-    """A place for each measurement, fastest first; those that can't be told from the first of their place share it.
+    """Rank of each measurement, fastest first; those that can't be told from the first of their rank share it.
 
-    After a place shared by k the next one is k further on (1, 1, 3). A measurement without timings has place 0.
+    After a rank shared by k the next one is k further on (1, 1, 3). A measurement without timings has rank 0.
     """
     timed = sorted(
         (i for i, m in enumerate(measurements) if m.is_timed),
@@ -130,11 +129,11 @@ def order(measurements: Sequence[Measurement], noise: float) -> tuple[int, ...]:
 
 
 def aa_noise(measurements: Sequence[Measurement]) -> float:
-    """How far two measurements of the *same* artefact differ on this machine: relative, the 95th percentile.
+    """A/A noise: relative difference between two measurements of the *same* artefact on this machine, 95th percentile.
 
-    Each measurement's processes are centred on their own median and pooled; two groups as large as the measurements
-    are drawn from the pool again and again, and their medians compared. Where the batch holds A/A pairs (the same
-    artefact twice on one backend), their observed difference counts too, and the larger one is taken.
+    Each measurement's processes are centred on their own median and pooled; two groups as large as the measurements are
+    drawn from the pool again and again, and their medians compared. Where the batch holds A/A pairs (the same artefact
+    twice on one backend), their observed difference counts too, and the larger one is taken.
     """
     timed = [m for m in measurements if m.is_timed]
     residuals = [value for m in timed if len(m.processes) > 1 for value in _residuals(m)]
@@ -153,7 +152,7 @@ def aa_noise(measurements: Sequence[Measurement]) -> float:
 
 
 def same_job(a: Measurement, b: Measurement) -> bool:
-    """Whether two measurements are of the same artefact, backend, shapes, threads and load on the same device."""
+    """Tell whether two measurements are of the same artefact, backend, shapes, threads and load on the same device."""
     first, second = ((m.sha256, m.backend, m.shapes, m.fingerprint, m.plan.threads, m.plan.load) for m in (a, b))
     return first == second
 
@@ -164,23 +163,27 @@ def _log_lows(measurement: Measurement) -> NDArray[np.float64]:
 
 
 def _moved(measurement: Measurement) -> bool:
-    """Whether the machine is known to have moved. In fewer than four readings of the sentinel a shift and one disturbed
-    process look alike: a reason to measure again, but no test is chosen by it.
+    """Tell whether the machine is known to have moved during a measurement.
+
+    In fewer than four observations of the sentinel a shift and one disturbed process look alike: a reason to measure
+    again, but no test is chosen by it.
     """
     reading, rounds = measurement.sentinel, measurement.plan.rounds
     return reading is not None and len(reading.p5_us) >= 4 * rounds and moved_too_far(reading, rounds)
 
 
 def _residuals(measurement: Measurement) -> NDArray[np.float64]:
-    """Each process against its measurement's median; against its own half's where the machine changed meanwhile,
-    for that change is shared by all that are measured side by side."""
+    """Deviation of each process from its measurement's median; from its own half's where the machine changed meanwhile.
+
+    That change is shared by all jobs that are measured side by side.
+    """
     logs = _log_lows(measurement)
     parts = np.array_split(logs, 2) if _moved(measurement) and len(logs) >= 4 else [logs]
     return np.concatenate([part - np.median(part) for part in parts])
 
 
 def _interleaved(a: Measurement, b: Measurement) -> bool:
-    """Whether the processes of both alternate in time, generation by generation."""
+    """Tell whether the processes of both alternate in time, generation by generation."""
     starts = [sorted(p.started_at_s for p in m.processes) for m in (a, b)]
     generations = zip(*starts, strict=True)
     ends = [(min(pair), max(pair)) for pair in generations]

@@ -1,6 +1,6 @@
-"""What the device told of itself around each process: swap, clock, throttling, others' load, and whether it was cool.
+"""Conditions reported by the device around each process: swap, clock, throttling, other load, and cooling.
 
-What a device does not tell is None, and nothing is said of it.
+An unreported condition is None, and gives no caution.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edgekd.measure.warnings import Caution
 
 __all__ = ["busy_when_measured", "cores_of", "load_of", "told_by_device", "too_busy"]
 
-_PAGES = 64  # a few pages now and then are other programs', and cost a process nothing
+_PAGES = 64  # a few pages now and then belong to other programs, and cost a process nothing
 _FALL = 0.05
 _NOT_COOL = "not cool: "  # as the agent begins (edgekd.agent.cooling)
 _PI = ("under-voltage", "clock capped", "throttled", "soft temperature limit")
@@ -23,29 +23,29 @@ _PI = ("under-voltage", "clock capped", "throttled", "soft temperature limit")
 
 
 def told_by_device(measurements: Sequence[Measurement], cores: int | None = None) -> tuple[Caution, ...]:
-    """A caution for each thing that was wrong by the device's own words."""
+    """Cautions for conditions that the device itself reports."""
     return tuple(_cautions(measurements, cores))
 
 
 def load_of(measurements: Sequence[Measurement]) -> float | None:
-    """The load average before the agent began; None where the device doesn't tell."""
+    """Load average before the agent began; None where the device doesn't report it."""
     told = [p.load_average for m in measurements for p in m.processes if p.load_average is not None]
     return max(told, default=None)
 
 
 def cores_of(measurements: Sequence[Measurement]) -> int | None:
-    """Of the whole machine, as its load average is, though the work be bound to some; None where it isn't told."""
+    """Cores of the whole machine, as in its load average, even if the work is bound to some; None where unreported."""
     told = [p.machine_cores for m in measurements for p in m.processes if p.machine_cores is not None]
     return max(told, default=None)
 
 
 def too_busy(load_average: float, cores: int) -> bool:
-    """Whether the machine has so much to do that it matters. ``cores`` are all it has (`cores_of`)."""
+    """Tell whether the load average matters. ``cores`` are all of the machine's (`cores_of`)."""
     return load_average > 0.5 * cores
 
 
 def busy_when_measured(load_average: float | None, cores: int | None) -> str:
-    """What to say beside a certificate's figures; empty on a machine that was idle, or doesn't tell its load."""
+    """Caution beside a certificate's figures; empty on a machine that was idle, or reports no load."""
     if load_average is None or cores is None or not too_busy(load_average, cores):
         return ""
     return f"measured beside other work: load average {load_average:.1f} on {cores} cores"
@@ -77,7 +77,7 @@ def _risen(before: int | None, after: int | None) -> int:
 
 
 def _clock_fall(processes: Sequence[ProcessSample]) -> float:
-    """The middle fall within a process, which one that moved to a slower core can't set, or that from first to last."""
+    """Fall of the clock: median within a process, which a move to a slower core can't set, or from first to last."""
     ends = [(_clock(p.before), _clock(p.after)) for p in processes]
     falls = [1.0 - after / before for before, after in ends if before and after]
     first, last = (ends[0][0], ends[-1][1]) if ends else (None, None)
@@ -90,7 +90,7 @@ def _clock(moment: Conditions | None) -> float | None:
 
 
 def _throttled(before: Conditions, after: Conditions) -> str:
-    """Why, in the device's words; empty where it did not, or doesn't tell."""
+    """Reason for throttling as the device reports it; empty where there was none, or it reports nothing."""
     if _risen(before.throttle_count, after.throttle_count) > 0:
         return "heat"
     was, now = before.throttle_flags or 0, after.throttle_flags or 0

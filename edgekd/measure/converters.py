@@ -1,7 +1,7 @@
-"""The converters of this computer, which write a student's file: each one's version, or why it can't be used.
+"""Converters of this computer, which write a student's file: version of each, or why it can't be used.
 
-Importing them takes seconds, and a broken one may crash or hang, so it is done in a process of its own:
-``python -m edgekd.measure.converters NAME ...`` answers a JSON line each. Model hubs are switched off there.
+Importing them takes seconds, and a broken one may crash or hang, so it is done in a process of its own: ``python -m
+edgekd.measure.converters NAME ...`` answers a JSON line each. Model hubs are switched off there.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["CONVERTERS", "LATE", "ConverterPackage", "FoundConverter", "find_con
 
 _DEADLINE_S = 120.0
 LATE = f"not imported within {_DEADLINE_S:g} s"
-"""The problem of one that may be whole: the machine was too busy to tell."""
+"""Problem of a converter that may be intact: the machine was too busy to import it in time."""
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 class ConverterPackage(NamedTuple):
-    """A package that exporting needs: what is imported of it, what installs it, what it writes."""
+    """Package needed for exporting: module to import, package to install, format written."""
 
     module: str
     package: str
@@ -43,7 +43,7 @@ CONVERTERS = {
 
 
 class FoundConverter(NamedTuple):
-    """A converter as it was found: its version, or what is wrong with it."""
+    """Converter found, with its version, or its problem."""
 
     name: str
     version: str
@@ -51,11 +51,11 @@ class FoundConverter(NamedTuple):
 
 
 Ask = Callable[[Sequence[str]], tuple[str, str]]
-"""Import the named converters in a child: the lines it answered, and how it ended where it did not end well."""
+"""Import the named converters in a child process: its output lines, and how it ended if not well."""
 
 
 def find_converters(ask: Ask | None = None) -> tuple[FoundConverter, ...]:
-    """All converters, in order. One that takes the child down with it has that as its problem; the rest get another."""
+    """All converters, in order. One that crashes the child has that as its problem; the rest get another child."""
     found: list[FoundConverter] = []
     while rest := list(CONVERTERS)[len(found) :]:
         lines, ended = (ask or _in_a_child)(rest)
@@ -94,7 +94,7 @@ def _look(name: str) -> FoundConverter:
         absent = str(error.name)
         itself = converter.module == absent or converter.module.startswith(f"{absent}.")
         return FoundConverter(name, "", "not installed" if itself else f"it needs {absent}, which is not installed")
-    except Exception as error:  # noqa: BLE001  # whatever a package raises while imported is its problem, told in full
+    except Exception as error:  # noqa: BLE001  # any error of a package's import is its problem, shown in full
         return FoundConverter(name, "", f"can't be imported: {type(error).__name__}: {error}"[:400])
     try:
         return FoundConverter(name, metadata.version(converter.package), "")
@@ -103,9 +103,9 @@ def _look(name: str) -> FoundConverter:
 
 
 def main() -> int:
-    """Answer for the converters named as arguments."""
+    """Check the converters named as arguments, one JSON line each."""
     answers = os.dup(1)
-    os.dup2(2, 1)  # what packages print while imported must not mix with answers
+    os.dup2(2, 1)  # output of packages during import must not mix with the JSON lines
     keep_silent()
     for name in sys.argv[1:]:
         os.write(answers, (json.dumps(_look(name)) + "\n").encode())

@@ -1,8 +1,8 @@
-"""Processes during which the machine itself was disturbed: the sentinel, which never changes, was slow too.
+"""Disturbed processes: those in which the machine itself was slow, as shown by the sentinel, which never changes.
 
-On a shared machine now and then somebody else's work takes a core's cycles for a second or two. That says nothing of a
-model, and no number of further processes takes it out of an interval again. So such a process is left out and counted,
-by what the sentinel says alone: what was measured beside it plays no part.
+On a shared machine other work now and then takes a core's cycles for a second or two. That is no property of a model,
+and no number of further processes takes it out of an interval again. So such a process is left out and counted, by the
+sentinel alone: the times measured beside it play no part.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ["disturbed", "without_disturbed"]
 _BEYOND = 0.05
 # The sentinel's level differs by about 0.7 % (one standard deviation) between undisturbed processes of a shared machine
 
-_FEWEST = 3  # processes, to know what is usual
+_FEWEST = 3  # processes, to know the usual level
 
 
 def disturbed(sentinel: SentinelReading | None, rounds: int) -> tuple[int, ...]:
-    """Places of the processes in which the sentinel was slower than in the middle one by more than 5 %."""
+    """Indices of processes in which the sentinel was slower than in the median one by more than 5 %."""
     if sentinel is None or len(sentinel.p5_us) % rounds:
         return ()
     levels = np.median(np.asarray(sentinel.p5_us, dtype=np.float64).reshape(-1, rounds), axis=1)
@@ -32,7 +32,7 @@ def disturbed(sentinel: SentinelReading | None, rounds: int) -> tuple[int, ...]:
 
 
 def without_disturbed(batch: Sequence[Measurement]) -> Sequence[Measurement]:
-    """The same batch less those processes, which ``disturbed`` counts; a job that failed is left as it is."""
+    """Return the batch without those processes, counted in ``disturbed``; a failed job is left as it is."""
     return [_without(measurement) for measurement in batch]
 
 

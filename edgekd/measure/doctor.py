@@ -1,7 +1,7 @@
-"""Is this machine ready? Each line is ok, warn or missing, with what to do.
+"""Readiness check of a machine (`edgekd doctor`): each line is ok, warn or missing, with a remedy.
 
 Everything about the device comes through its session. Converters are looked for on the host, where students are always
-exported; disk and free memory are asked of it where the device is this computer.
+exported; disk and free memory are checked where the device is this computer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["DoctorCheck", "DoctorReport", "examine"]
 
 _OLDEST = {"host": (3, 11), "device": (3, 8)}
 _LOW_BATTERY = 20  # percent
-_STEADY_GOVERNORS = ("performance", "userspace")  # any other scales the clock by what was done lately
+_STEADY_GOVERNORS = ("performance", "userspace")  # any other scales the clock with recent load
 _STEADY_CLOCKS = {
     "linux": "set it for steady clocks: sudo cpupower frequency-set -g performance",
     "android": "the clock follows the load: `cooling` and `on_cores` in the device file, and more processes; "
@@ -46,7 +46,7 @@ _NOISE_PLAN = MeasurePlan(processes=5, rounds=5, round_ms=10.0, warmup_ms=10.0, 
 
 
 class DoctorCheck(Record):
-    """One thing looked at."""
+    """Check, with its result and remedy."""
 
     name: str
     state: Literal["ok", "warn", "missing"]
@@ -55,7 +55,7 @@ class DoctorCheck(Record):
 
 
 class DoctorReport(Shown):
-    """All checks. ``exit_code`` is 4 where no runtime is there at all."""
+    """All checks. ``exit_code`` is 4 where no runtime is installed."""
 
     schema_: Literal["edgekd.doctor/1"] = Field(default="edgekd.doctor/1", alias="schema")
     device: str
@@ -63,7 +63,7 @@ class DoctorReport(Shown):
     exit_code: int
 
     def lines(self) -> list[str]:
-        """The answer, then one line a check."""
+        """Format the summary, then one line a check."""
         missing = [check for check in self.checks if check.state == "missing"]
         warned = [check for check in self.checks if check.state == "warn"]
         if self.exit_code:
@@ -77,13 +77,13 @@ class DoctorReport(Shown):
         for check in self.checks:
             before = f" {check.state:<7} {check.name:<{width}} "
             lines += _wrapped(check.found, before, " " * len(before))
-            if check.remedy:  # a command in it stays whole, to be copied
+            if check.remedy:  # a command in it stays on one line, to be copied
                 lines.append(f"{'':<{len(before)}}-> {check.remedy}")
         return lines
 
 
 def examine(device: Device, converters: Callable[[], Sequence[FoundConverter]] = find_converters) -> DoctorReport:
-    """Look at a device, and for the host's converters. Of one that is in use, what can be told without measuring.
+    """Check a device and the host's converters. A device in use is checked only as far as possible without measuring.
 
     Raises DeviceUnreachable where it can't be opened.
     """
@@ -109,7 +109,7 @@ def examine(device: Device, converters: Callable[[], Sequence[FoundConverter]] =
 
 
 def _beside(device: Device, busy: DeviceBusy, converters: Callable[[], Sequence[FoundConverter]]) -> DoctorReport:
-    """While another run holds the device: nothing is measured, and it is asked only where that takes no lock."""
+    """Checks while another run holds the device: nothing is measured, and it is asked only where that takes no lock."""
     fingerprint = device.describe() if isinstance(device, Describes) else None
     checks = [
         DoctorCheck(
@@ -155,7 +155,7 @@ def _python(fingerprint: Fingerprint) -> Iterator[DoctorCheck]:
 
 
 def _wrapped(text: str, first: str, further: str) -> list[str]:
-    """As wide as the terminal, words whole."""
+    """Wrap to the terminal's width without breaking words."""
     return textwrap.wrap(
         text, columns(), initial_indent=first, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
     )
@@ -239,7 +239,7 @@ def _meter(fingerprint: Fingerprint) -> Iterator[DoctorCheck]:
 
 
 def _phone(device: AdbDevice) -> Iterator[DoctorCheck]:
-    """What of an Android phone changes a figure, and how to set it."""
+    """States of an Android phone that change figures, with remedies."""
     shell = device.shell()
     try:
         state = device.state_by(shell)
@@ -278,7 +278,7 @@ def _host() -> Iterator[DoctorCheck]:
 
 
 def _noise(session: DeviceSession) -> Iterator[DoctorCheck]:
-    """The sentinel timed as two identical jobs for about two seconds, and what the device tells of itself meanwhile."""
+    """Noise of the sentinel timed as two identical jobs for about two seconds, and the device's conditions."""
     with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
         path = Path(folder) / "sentinel.tflite"
         path.write_bytes(b"sentinel")

@@ -1,8 +1,8 @@
-"""From a measurement to the figures a person may be shown: value, interval, unit, kind, subject and method.
+"""Figures of a measurement: value, interval, unit, kind, subject and method.
 
-Where the model ran, the value is the median over fresh processes of the per-process figure; the interval is what one
-more fresh process will see (`edgekd.measure.interval`). A compiler's estimate is exact and has no interval. Kind and
-subject are the measurement's own.
+Where the model ran, the value is the median over fresh processes of the per-process figure; the interval is a
+prediction for one more fresh process (`edgekd.measure.interval`). A compiler's estimate is exact and has no interval.
+Kind and subject are the measurement's own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["figure_of", "figures_for_limits", "figures_of", "file_figures"]
 
 
 class _Metric(NamedTuple):
-    """``words`` says what a process's figure is; ``{load}`` stands where it depends on how calls arrive."""
+    """Metric of a process: ``words`` describes the figure; ``{load}`` stands where it depends on how calls arrive."""
 
     unit: str
     words: str
@@ -57,24 +57,25 @@ _ENERGY: dict[str, tuple[str, str, Callable[[EnergySample], float], Callable[[En
     "power.average": ("W", "power while calls go on {load}", lambda e: e.busy_w, lambda e: e.unsure_w),
     "power.idle": ("W", "power of the loaded process while it waits", lambda e: e.idle_w, lambda e: e.unsure_w),
 }
-"""Metric -> unit, words, the figure, and by how much the steps of the meter leave it open."""
+"""Metric -> unit, words, the figure, and its uncertainty from the meter's resolution."""
 _ESTIMATED = ("latency.p5", "latency.p50", "latency.p95", "latency.p99", "latency.mean")
 _MISSED = _Metric("", "share of calls {load} that began more than a period late", lambda p: p.missed / p.calls)
 
 
 def figures_of(measurement: Measurement, confidence: float = 0.95, size_bytes: int | None = None) -> tuple[Figure, ...]:
-    """Every figure the measurement supports; none of the timed ones where its outcome is not OK.
+    """Figures that the measurement supports; none of the timed ones where its outcome is not OK.
 
-    ``latency.runtime`` is there for runtimes that tell their own time, ``load.missed`` under a periodic load.
-    ``energy.per_inference``, ``power.average`` and ``power.idle`` are there where a meter told them, or, of the kind
-    `modelled`, where a person did. Units: us, B, J, W, /s, and none for shares. ``size_bytes`` is the artefact's, which
-    the measurement doesn't know: with it ``size.file`` is among the figures, exact, the artefact's SHA-256 its subject.
+    ``latency.runtime`` exists for runtimes that report their own time, ``load.missed`` under a periodic load.
+    ``energy.per_inference``, ``power.average`` and ``power.idle`` exist where a meter measured them, or, of the kind
+    `modelled`, where a person stated the power. Units: us, B, J, W, /s, and none for shares. ``size_bytes`` is the
+    artefact's, which the measurement doesn't know: with it ``size.file`` is among the figures, exact, the artefact's
+    SHA-256 its subject.
     """
     return tuple(_figures(measurement, confidence, size_bytes))
 
 
 def figure_of(measurement: Measurement, metric: str, confidence: float = 0.95) -> Figure:
-    """One figure by its metric. Raises KeyError where the measurement has no such figure."""
+    """Figure of one metric. Raises KeyError where the measurement has no such figure."""
     for figure in figures_of(measurement, confidence):
         if figure.metric == metric:
             return figure
@@ -84,7 +85,7 @@ def figure_of(measurement: Measurement, metric: str, confidence: float = 0.95) -
 def figures_for_limits(
     target: Target, measurement: Measurement | None, artefact: Artefact | None
 ) -> tuple[Figure, ...]:
-    """Every figure a limit may ask for, each at the confidence its limit asks for; none where it could not be timed."""
+    """Figures for the target's limits, each at its limit's confidence; no timed ones where timing failed."""
     if measurement is None or measurement.outcome is not Outcome.OK:
         return ()
     size_bytes = artefact.size_bytes if artefact else None
@@ -96,19 +97,21 @@ def figures_for_limits(
     if any(limit.metric == "delegation" for limit in target.limits):
         found.update({figure.metric: figure for figure in _delegation(measurement)})
     if artefact is not None and any(limit.metric == "size.download" for limit in target.limits):
-        with suppress(FileNotFoundError):  # a trial's file is gone once it was measured; its record has the figure
+        with suppress(FileNotFoundError):  # a trial's file is deleted once measured; its record has the figure
             found["size.download"] = _download(artefact)
     return tuple(found.values())
 
 
 def file_figures(target: Target, artefact: Artefact) -> tuple[Figure, ...]:
-    """What a file's bytes tell, the same on every machine: ``size.file``, and ``size.download`` where a limit asks."""
+    """Figures of a file's bytes, the same on every machine: ``size.file``, and ``size.download`` where a limit asks for
+    it.
+    """
     asked = any(limit.metric == "size.download" for limit in target.limits)
     return (_size(artefact.sha256, artefact.size_bytes), *([_download(artefact)] if asked else []))
 
 
 def _energy(measurement: Measurement, confidence: float, load: str) -> Iterator[Figure]:
-    """From the meter's readings, or from the person's word of what the device draws."""
+    """Energy figures from the meter's samples, or from the power that a person stated."""
     model, processes = measurement.power_model, measurement.processes
     samples = measurement.energy
     kind, method = measurement.kind, f"median over {len(samples)} fresh processes of the {{}}, by {measurement.meter}"
@@ -149,7 +152,7 @@ def _calls_a_second(measurement: Measurement, process: ProcessSample) -> float:
 
 
 def _interval(values: list[float], confidence: float) -> tuple[float, float]:
-    """Of one more process; a call too cheap for its meter may come out below nothing, where no logarithm is."""
+    """Interval for one more process; a call too cheap for its meter may come out negative, where logarithms fail."""
     if min(values) > 0:
         return fresh_process_interval(values, confidence)
     spread = float(np.ptp(values)) or abs(values[0])
@@ -157,7 +160,9 @@ def _interval(values: list[float], confidence: float) -> tuple[float, float]:
 
 
 def _delegation(measurement: Measurement) -> Iterator[Figure]:
-    """Of a backend with one place for every operator, all of them; nothing where the runtime doesn't tell."""
+    """Share of delegated operators: all on a backend with one place for every operator; none if the runtime reports
+    none.
+    """
     where = measurement.delegation
     spec = BACKENDS.get(str(measurement.backend))
     one_place = where is None and not (spec is not None and spec.delegates)
@@ -242,7 +247,7 @@ def _of_processes(measurement: Measurement, processes: Sequence[ProcessSample], 
 
 
 def _of_estimate(measurement: Measurement, estimate: Simulated) -> Iterator[Figure]:
-    """Exact, for an estimate has no spread; the latency of a call that begins at once."""
+    """Figures of an estimate: exact, for it has no spread; the latency of a call that begins at once."""
     cycles = f"{estimate.cycles} cycles at {estimate.clock_mhz:g} MHz" if estimate.cycles is not None else "one call"
     values = dict.fromkeys(_ESTIMATED, estimate.latency_us)
     values["throughput"] = 1e6 / estimate.latency_us

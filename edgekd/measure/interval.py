@@ -36,7 +36,7 @@ _SPREAD_OF_ONE = 0.20
 
 
 def fresh_process_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """The interval that holds the same figure of one more process with about this confidence.
+    """Prediction interval for the same figure of one more process, at about this confidence.
 
     ``values`` has one figure a process, all >= 0. Values that include 0 are treated on the linear scale and the lower
     end is cut at 0. Raises ValueError on no values or a confidence outside (0.5, 1).
@@ -79,7 +79,7 @@ def _bounds(x: NDArray[np.float64], confidence: float, spread_of_one: float) -> 
 def resampled_medians(
     values: Sequence[float], size: int, count: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """(count,) medians of ``size`` processes drawn with replacement."""
+    """Medians (count,) of ``size`` processes drawn with replacement."""
     x = np.asarray(values, dtype=np.float64)
     medians: NDArray[np.float64] = np.median(x[generator.integers(0, len(x), (count, size))], axis=1)
     return medians

@@ -1,10 +1,10 @@
-"""What a model adds to memory, for networks that were never measured: a few coefficients on what is counted.
+"""Memory model for networks never measured: a few coefficients on counted bytes.
 
 ::
 
     memory = constant + weights x a + largest kernel's activations x b + all activations x c
 
-with no coefficient below zero. Runtimes allocate in pages and pools, so the error is told in bytes, of networks that
+with no coefficient below zero. Runtimes allocate in pages and pools, so the error is given in bytes, of networks that
 were left out one after the other. Evidence kind: predicted.
 """
 
@@ -29,13 +29,13 @@ Floats = NDArray[np.float64]
 
 
 def predict_memory(fit: MemoryFit, kernels: Kernels) -> tuple[float, float, float]:
-    """Bytes, and the interval that holds them in nine of ten cases."""
+    """Predicted bytes that a model adds, and the interval that holds them in nine of ten cases."""
     found = fit.constant_bytes + float(np.dot(fit.coefficients, _counts(kernels)))
     return found, max(0.0, found - fit.error_bytes), found + fit.error_bytes
 
 
 def fit_memory(networks: Sequence[Kernels], measured_bytes: Sequence[float]) -> MemoryFit:
-    """Fit what was measured. Raises ValueError on fewer than six networks."""
+    """Fit measured bytes. Raises ValueError on fewer than six networks."""
     if len(networks) < _FEWEST or len(networks) != len(measured_bytes):
         raise ValueError(f"{len(networks)} networks and {len(measured_bytes)} readings: {_FEWEST} of each at least")
     design = np.array([(1.0, *_counts(kernels)) for kernels in networks])

@@ -1,6 +1,6 @@
-"""Model files a person names: found, recognised by their content, and their float and compressed twins paired.
+"""Model files given by a person: found, recognised by their content, and paired as float and compressed.
 
-Nothing is run and no runtime imported: a stranger's file is looked at as bytes.
+Nothing is run and no runtime imported: a stranger's file is inspected as bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edgekd.wire import NoProtobuf, fields
 __all__ = ["Twin", "find_models", "names_of", "pair_twins"]
 
 Twin = tuple[int, int]
-"""Indices of a float model and of its compressed twin."""
+"""Indices of a float baseline and of its compressed model."""
 
 _LAST_FIELD = 26  # ModelProto has none beyond
 _SUFFIXES = (".onnx", ".tflite", ".xml")
@@ -42,7 +42,7 @@ def find_models(paths: Sequence[Path]) -> tuple[Artefact, ...]:
 
 
 def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
-    """What each file is called in a table: its name, and as many folders before it as tell it from the others."""
+    """Names of files in a table: each file's name, with as many parent folders as make it unique."""
     parts = [path.absolute().parts for path in paths]
 
     def name(mine: tuple[str, ...]) -> str:
@@ -55,11 +55,11 @@ def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
 
 
 def pair_twins(artefacts: Sequence[Artefact], named: Sequence[tuple[str, str]] = ()) -> tuple[Twin, ...]:
-    """Float and compressed twins: those named as (float, compressed), and those whose file names say it.
+    """Pairs of float and compressed models: those given as (float, compressed), and those found by file name.
 
-    ``resnet8_f32.tflite`` and ``resnet8_int8.tflite`` are twins, and so are ``net.onnx`` and ``net.int8.onnx``.
-    A name given is a file's, or as `names_of` tells it from others. Raises UnknownName where it is not among the
-    models, or that of several.
+    ``resnet8_f32.tflite`` and ``resnet8_int8.tflite`` are a pair, and so are ``net.onnx`` and ``net.int8.onnx``. A
+    given name is a file's, or its name in `names_of`. Raises UnknownName where it is not among the models, or fits
+    several.
     """
     called, files = names_of([a.path for a in artefacts]), [artefact.path.name for artefact in artefacts]
     places = {name: place for place, name in enumerate(files) if files.count(name) == 1}
@@ -113,7 +113,7 @@ def _find(path: Path) -> Artefact:
 
 
 def _what_is_wrong(path: Path, format_: Format) -> str:
-    """Why the bytes can't be such a file; empty where they may be one."""
+    """Reason why the bytes can't be such a file; empty where they may be one."""
     if not path.stat().st_size:
         return "is empty"
     with path.open("rb") as stream:
@@ -130,7 +130,7 @@ def _what_is_wrong(path: Path, format_: Format) -> str:
 
 
 def _is_protobuf(path: Path) -> bool:
-    """Whether the fields of the outermost message end exactly where the file ends."""
+    """Tell whether the fields of the outermost message end exactly where the file ends."""
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return all(0 < number <= _LAST_FIELD for number, *_ in fields(data, 0, len(data)))

@@ -1,7 +1,8 @@
-"""Whether compressing paid: a compressed artefact against its float twin on the same device and backend.
+"""Never-slower check: a compressed artefact against its float baseline on the same device and backend.
 
 Runtimes name operators differently at each precision (Conv, QLinearConv, `Convolution (NHWC, QC8)`), so operators are
-brought to families first and their times added up a family. The loss is what the families that got slower cost more.
+mapped to families first and their times added up per family. The loss is the extra cost of the families that got
+slower.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from edgekd.units import format_us
 
 __all__ = ["Regression", "TwinComparison", "family_of", "never_slower", "regressions"]
 
-_KERNEL = re.compile(r"jit|brg|ref|acl|gemm_|unknown")  # a kernel's name, which says nothing of the operator
+_KERNEL = re.compile(r"jit|brg|ref|acl|gemm_|unknown")  # a kernel's name, which does not identify the operator
 _NOT_WORTH_NAMING = 0.02  # of the whole loss
 
 
@@ -26,7 +27,7 @@ class Regression(Record):
     """A family of operators that costs more in the compressed artefact."""
 
     family: str
-    kind: str  # the runtime's own word where it has one for all of them, else the family
+    kind: str  # the runtime's own kind where all of them share one, else the family
     count: int
     extra_us: float
     share: float  # of the whole loss
@@ -36,7 +37,7 @@ class Regression(Record):
 
 
 class TwinComparison(Record):
-    """Compressed against float32: ``comparison.ratio`` is the compressed one's time as a multiple."""
+    """Comparison with float32: ``comparison.ratio`` is the compressed one's time as a multiple."""
 
     comparison: Comparison
     faster: bool  # by more than the noise
@@ -46,7 +47,7 @@ class TwinComparison(Record):
 
     @property
     def regressed(self) -> tuple[str, ...]:
-        """The regressions in words, worst first."""
+        """Regressions as text, worst first."""
         return tuple(map(str, self.regressions))
 
 
@@ -58,7 +59,8 @@ def never_slower(
     compressed_bytes: int | None = None,
     alpha: float = ALPHA,
 ) -> TwinComparison:
-    """Did compressing make it faster, or smaller? Raises Unstable where either has no timings.
+    """Compare a compressed model with its float baseline: faster, or smaller? Raises Unstable where either has no
+    timings.
 
     ``alpha`` is smaller where they are two of many (`edgekd.measure.compare.alpha_among`). Operators are compared where
     both were measured with ``profile``.
@@ -75,7 +77,7 @@ def never_slower(
 
 
 def regressions(before: Sequence[OperatorTime], after: Sequence[OperatorTime]) -> tuple[Regression, ...]:
-    """Families that got slower, worst first. Families are matched, never single operators. Empty where one is empty."""
+    """Families of operators that got slower, worst first; never single operators. Empty where one profile is empty."""
     if not before or not after:
         return ()
     old, new = _by_family(before), _by_family(after)
@@ -96,7 +98,7 @@ def regressions(before: Sequence[OperatorTime], after: Sequence[OperatorTime]) -
 
 
 def family_of(operator: OperatorTime) -> str:
-    """The operator's family by its kind, or by its name where the kind names a kernel; else the kind itself."""
+    """Family of an operator by its kind, or by its name where the kind names a kernel; else the kind itself."""
     kind = operator.kind.lower()
     # a convolution with quantized arithmetic is a convolution
     if re.search(r"qlinear|quantized|fake_?quant", kind):

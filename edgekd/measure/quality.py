@@ -1,7 +1,7 @@
-"""How far a batch can be trusted: noise mark, tail, drift, throttling, other load, and whether it is unstable.
+"""Quality of a batch: noise mark, tail, drift, throttling, other load, and whether it is unstable.
 
-The noise mark is p50 / low. A median well above the 5th percentile means that neighbours took time; a mean far above
-the median means quotas or throttling, which the 5th percentile and the median both hide.
+The noise mark is p50 / p5. A median well above the 5th percentile means that other work took time; a mean far above the
+median means quotas or throttling, which the 5th percentile and the median both hide.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from edgekd.records import Record
 __all__ = ["Quality", "assess"]
 
 _NOISY = 1.10
-_HELD_UP = 1.5  # mean over p50 from which calls are being held up
+_HELD_UP = 1.5  # mean over p50, above which calls are being held up
 _HEATING = 0.05
 _SPREAD = 0.02
 _UNSTABLE_NOISE = 0.10
-_DISTURBED = 0.10  # far beyond what identical processes differ by, even on a shared machine
+_DISTURBED = 0.10  # far beyond differences of identical processes, even on a shared machine
 _FEW = 5
 
 
 class Quality(Record):
-    """A batch's own quality. Ratios are medians over processes, the worst of the batch."""
+    """Quality of a batch. Ratios are medians over processes, the worst of the batch."""
 
-    noise: float  # A/A, relative; without a pair what the processes of one job lead to expect
-    noise_mark: float  # p50 / low
-    tail: float  # p99 / low
-    mean: float  # mean / low
+    noise: float  # A/A, relative; without a pair, estimated from the processes of one job
+    noise_mark: float  # p50 / p5
+    tail: float  # p99 / p5
+    mean: float  # mean / p5
     moved: float  # the sentinel's shift, relative
     unstable: bool
     cautions: tuple[Caution, ...]
     drift: float = 0.0  # the spread of the sentinel's processes, relative
-    pair: bool = True  # whether a job was timed twice, to tell the noise
+    pair: bool = True  # whether a job was timed twice, to measure the noise
 
     @property
     def noisy(self) -> bool:
-        """Whether the machine is to be called noisy."""
+        """True if the machine counts as noisy."""
         return self.noise_mark > _NOISY
 
 
 def assess(measurements: Sequence[Measurement], cores: int | None = None) -> Quality:
-    """Judge a batch; ``cores`` are the whole machine's, to hold its load average against.
+    """Judge a batch; ``cores`` are the whole machine's, to compare its load average with.
 
     A batch is unstable when its sentinel shifted by more than its own noise, or when the A/A noise exceeds 10 %.
     """
@@ -92,7 +92,7 @@ def _worst(timed: Sequence[Measurement], over: str, under: str) -> float:
 
 
 def _heating(measurement: Measurement) -> float:
-    """By how much the last third of a process's rounds is slower than its first: the smallest over processes."""
+    """Slowdown from the first to the last third of a process's rounds: the smallest over processes."""
     rises = []
     for process in measurement.processes:
         rounds = process.round_p5_us

@@ -1,15 +1,15 @@
-"""The sentinel: a fixed model timed with every batch, whose movement is the machine's and nobody else's.
+"""Sentinel: a fixed model timed with every batch, whose movement is the machine's alone.
 
-What spoils a batch is a change of level, so that is asked for: the later half of the sentinel's processes against the
+A batch is spoilt by a change of level, so that is tested: the later half of the sentinel's processes against the
 earlier half; the middle one belongs to neither.
 
 - From four processes on, by more than identical processes differ among themselves (Welch's t at 90 %), and never less
   than 1 %.
-- Two or three processes can't say how far identical processes differ. The last is held against the first: by more than
-  3 %, and by more than their own rounds differ (Welch's t at 90 % over rounds). A last process that was disturbed alone
-  looks the same; measuring again is then cheap, and right in either case.
+- Two or three processes can't show how far identical processes differ. The last is compared with the first: by more
+  than 3 %, and by more than their own rounds differ (Welch's t at 90 % over rounds). A last process that was disturbed
+  alone looks the same; measuring again is then cheap, and right in either case.
 
-The spread over all processes, which one disturbed process can set alone, is the reading's ``drift``.
+The spread over all processes, which one disturbed process can set alone, is the sentinel's ``drift``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CONFIDENCE = 0.90
 def moved_by(sentinel: SentinelReading, rounds: int) -> float:
     """Relative shift of the level between the two halves of the batch; 0 with a single process.
 
-    ``rounds`` is the plan's: a reading holds one 5th percentile a round, process after process.
+    ``rounds`` is the plan's: the sentinel holds one 5th percentile a round, process after process.
     """
     early, late = _halves(sentinel, rounds)
     if not len(early):
@@ -47,27 +47,27 @@ def moved_by(sentinel: SentinelReading, rounds: int) -> float:
 
 
 def moved_too_far(sentinel: SentinelReading | None, rounds: int) -> bool:
-    """Whether the machine changed by more than its own noise during the batch."""
+    """Tell whether the machine changed by more than its own noise during the batch."""
     if sentinel is None:
         return False
     early, late = _halves(sentinel, rounds)
     few = len(early) < 2
     if moved_by(sentinel, rounds) <= (_SMALLEST_OF_TWO if few else _SMALLEST):
         return False
-    # one process a half: only its rounds can tell how sure its level is
+    # one process a half: only its rounds show how certain its level is
     return _differ(early[0], late[0]) if few else _differ(np.median(early, axis=1), np.median(late, axis=1))
 
 
 def unsteady(measurement: Measurement) -> bool:
-    """Whether the machine changed under this measurement, so that a verdict on it is `unstable`.
+    """Tell whether the machine changed under this measurement, so that a verdict on it is `unstable`.
 
-    Of what `edgekd.measure.settle` returns this is True only where every repetition was disturbed too.
+    For a result of `edgekd.measure.settle` this is True only where every repetition was disturbed too.
     """
     return moved_too_far(measurement.sentinel, measurement.plan.rounds)
 
 
 def judge_measured(target: Target, figures: Sequence[Figure], measurement: Measurement | None) -> Verdict:
-    """The verdict, less sure where the machine changed under the measurement: by as much as the sentinel moved."""
+    """Verdict on a measurement, less certain where the machine changed under it: by as much as the sentinel moved."""
     verdict = judge(target, figures)
     if measurement is None or measurement.sentinel is None or not unsteady(measurement):
         return verdict
@@ -75,7 +75,7 @@ def judge_measured(target: Target, figures: Sequence[Figure], measurement: Measu
 
 
 def _differ(early: NDArray[np.float64], late: NDArray[np.float64]) -> bool:
-    """Welch's t on two equal groups. A group of one has no spread to hold the difference against."""
+    """Welch's t test on two equal groups. A group of one has no spread to compare the difference with."""
     if len(early) < 2:
         return True
     error = math.sqrt((float(early.var(ddof=1)) + float(late.var(ddof=1))) / len(early))

@@ -1,10 +1,11 @@
-"""Measure until it is decided: more fresh processes, up to a limit, then whoever asked says `unstable`.
+"""Sequential measurement: more fresh processes until a decision holds, up to a limit; beyond it the caller says
+`unstable`.
 
-A batch whose sentinel shifted by more than its own noise is measured again, at most twice; the calmest is kept with
-its own reading, so that `edgekd.measure.sentinel.unsteady` and `edgekd.measure.quality` still call it unstable where
-none was calm. A batch of a single process can't shift. What a batch says about the jobs plays no part in that.
+A batch whose sentinel shifted by more than its own noise is measured again, at most twice; the most stable is kept with
+its own sentinel, so that `edgekd.measure.sentinel.unsteady` and `edgekd.measure.quality` still call it unstable where
+none was stable. A batch of a single process can't shift. The batch's times of the jobs play no part in that.
 
-Whoever watches may ask to stop: that is asked before each batch, and Interrupted is raised.
+A stop may be requested: it is checked before each batch, and raises Interrupted.
 """
 
 from __future__ import annotations
@@ -51,13 +52,12 @@ def measure_until(
 ) -> Sequence[Measurement]:
     """Measure all jobs, then batch after batch of the same plan, until ``decided`` or ``limit`` processes each.
 
-    ``why`` tells what a further batch is for, which its progress says; none is begun that would end later than
-    ``longest_s`` after the first, by the time that the last one took, but for one that makes up for
-    disturbed processes.
+    ``why`` gives the reason of a further batch, for its progress; none is begun that would end later than ``longest_s``
+    after the first, by the time of the last one, except one that makes up for disturbed processes.
 
-    ``decided`` gets what is known so far, one measurement a job in their order. Jobs that failed are not measured
-    again. Operators are profiled in the first batch only. Processes in which the machine was disturbed are left out,
-    counted, and made up for (`edgekd.measure.disturbed`). Raises Interrupted where ``stop`` says so before a batch.
+    ``decided`` gets the measurements so far, one a job in their order. Jobs that failed are not measured again.
+    Operators are profiled in the first batch only. Processes in which the machine was disturbed are left out, counted,
+    and made up for (`edgekd.measure.disturbed`). Raises Interrupted where ``stop`` says so before a batch.
     """
     begun = now()
     known = list(without_disturbed(measure_steadily(session, jobs, plan, progress, stop)))
@@ -86,7 +86,7 @@ def measure_until(
 
 
 def _telling(progress: Progress | None, why: str) -> Progress | None:
-    """Progress whose steps say what they are taken again for."""
+    """Progress whose steps give the reason of the repetition."""
     if progress is None:
         return None
     return lambda what, done, total: progress(f"{what}, again: {why}", done, total)
@@ -103,7 +103,7 @@ def measure_steadily(
     progress: Progress | None = None,
     stop: Callable[[], bool] = _never,
 ) -> Sequence[Measurement]:
-    """One batch, repeated while the machine shifts under it. Returns the calmest; `unsteady` where none was calm.
+    """Measure a batch, repeated while the machine shifts under it. Returns the most stable; `unsteady` where none was.
 
     Raises Interrupted where ``stop`` says so before a batch.
     """
@@ -125,10 +125,10 @@ def measure_steadily(
 
 
 def merge(a: Measurement, b: Measurement) -> Measurement:
-    """Two measurements of one job as one: all processes, in order; what failed in either has failed.
+    """Merge two measurements of one job: all processes, in order; a failure of either is a failure.
 
-    The plan is the first's with all processes counted. Raises ValueError where the two are not of the same job,
-    device and kind of evidence.
+    The plan is the first's with all processes counted. Raises ValueError where the two are not of the same job, device
+    and kind of evidence.
     """
     if not same_job(a, b) or a.kind is not b.kind:
         raise ValueError(

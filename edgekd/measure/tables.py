@@ -1,12 +1,12 @@
-"""Latency tables: what was measured on a device stays known, for the next search, profile or prediction there.
+"""Latency tables: measurements of a device kept for later searches, profiles and predictions there.
 
-A table is one JSON file (``edgekd.latency-table/1``): a device by its fingerprint, one backend, precision and number
-of threads, and its rows: a network's kernels with the 5th percentile of a call and what the model adds to memory. Rows
-of one network replace one another; of a table that grows past its limit the oldest go. Tables are kept in the
+A table is one JSON file (``edgekd.latency-table/1``): a device by its fingerprint, one backend, precision and number of
+threads, and its rows: a network's kernels with the 5th percentile of a call and the memory that the model adds. Rows of
+one network replace one another; from a table that grows past its limit the oldest are removed. Tables are kept in the
 person's data folder, and travel as files: `edgekd tables export` and `import`.
 
 A table holds for its fingerprint alone. Another governor, runtime version or set of limits is another device, whose
-table is at most what a short one starts from (`edgekd.measure.prediction.priors`).
+table is at most a prior for a short one (`edgekd.measure.prediction.priors`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _MOST_KERNELS = 200_000  # of all rows: about 30 MB
 
 
 class TableRow(Record):
-    """One network as it was measured."""
+    """Row of one measured network."""
 
     kernels: Kernels
     p5_us: PositiveFloat
@@ -63,7 +63,7 @@ class TableRow(Record):
 
 
 class LatencyTable(Filed):
-    """What is known of one device, backend, precision and number of threads."""
+    """Latency table of one device, backend, precision and number of threads."""
 
     schema_: Literal["edgekd.latency-table/1"] = Field(default="edgekd.latency-table/1", alias="schema")
     device: str
@@ -83,14 +83,14 @@ class LatencyTable(Filed):
 
     @property
     def name(self) -> str:
-        """The file's name: everything that tells one table from another, device and fingerprint first."""
+        """Name of the file: all that distinguishes tables, device and fingerprint first."""
         backend = str(self.backend).replace("/", "-")
         subject = self.fingerprint.digest()[:12]
         return f"{_safe(self.device)}-{subject}-{backend}-{self.precision.value}-{self.threads}.json"
 
 
 class TableSummary(Record):
-    """A table, without its rows."""
+    """Table without its rows."""
 
     name: str
     device: str
@@ -106,10 +106,10 @@ class TablesAnswer(Shown):
     schema_: Literal["edgekd.tables/1"] = Field(default="edgekd.tables/1", alias="schema")
     tables: tuple[TableSummary, ...]
     said: str = ""
-    damaged: tuple[str, ...] = ()  # files that can't be read, and what to do about each
+    damaged: tuple[str, ...] = ()  # files that can't be read, with a remedy for each
 
     def lines(self) -> list[str]:
-        """Two lines a table."""
+        """Format two lines a table."""
         lines = [self.said] if self.said else []
         for table in self.tables:
             threads = f"{table.threads} thread{'s' if table.threads != 1 else ''}"
@@ -122,12 +122,12 @@ class TablesAnswer(Shown):
 
 
 def tables_folder() -> Path:
-    """Where this person's tables are kept."""
+    """Folder of this person's tables."""
     return Path(platformdirs.user_data_dir("edgekd")) / "tables"
 
 
 Note = Callable[[str], None] | None
-"""Is told of each table that is damaged, and the others are of use without it; None: the first one is an error."""
+"""Called for each damaged table, and the others are used without it; None: the first one is an error."""
 
 
 def _read(folder: Path | None, pattern: str, note: Note) -> Iterator[LatencyTable]:
@@ -142,28 +142,28 @@ def _read(folder: Path | None, pattern: str, note: Note) -> Iterator[LatencyTabl
 
 
 def kept_tables(folder: Path | None = None, note: Note = None) -> tuple[LatencyTable, ...]:
-    """All of them, by name. Raises OSError, and ConfigurationError as `Note` says."""
+    """All tables, by name. Raises OSError, and ConfigurationError as `Note` says."""
     return tuple(_read(folder, "*.json", note))
 
 
 def tables_of(
     fingerprint: Fingerprint, threads: int, folder: Path | None = None, note: Note = None
 ) -> tuple[LatencyTable, ...]:
-    """Those that hold for a device as it is now, whatever it is called. Raises as `kept_tables` does."""
+    """Tables of a device in its present state, under any name. Raises as `kept_tables` does."""
     subject = fingerprint.digest()
     found = _read(folder, f"*-{subject[:12]}-*-{threads}.json", note)
     return tuple(table for table in found if table.threads == threads and table.fingerprint.digest() == subject)
 
 
 def tables_called(device: str, folder: Path | None = None, note: Note = None) -> tuple[LatencyTable, ...]:
-    """Those of a device by its name, in any state of it. Raises as `kept_tables` does."""
+    """Tables of a device by its name, in any state of it. Raises as `kept_tables` does."""
     return tuple(table for table in _read(folder, f"{_safe(device)}-*.json", note) if table.device == device)
 
 
 def tables_elsewhere(
     fingerprint: Fingerprint, threads: int, folder: Path | None = None, note: Note = None
 ) -> tuple[LatencyTable, ...]:
-    """Those of other devices, and of this one in other states. Raises as `kept_tables` does."""
+    """Tables of other devices, and of this one in other states. Raises as `kept_tables` does."""
     subject = fingerprint.digest()
     found = _read(folder, f"*-{threads}.json", note)
     return tuple(table for table in found if table.threads == threads and table.fingerprint.digest() != subject)
@@ -172,7 +172,7 @@ def tables_elsewhere(
 def profile_command(
     device: str, threads: int, backend: Backend | None = None, precision: Precision | None = None
 ) -> str:
-    """What fills a table: the whole of a device's, or that of a backend and precision."""
+    """Command that fills a table: all of a device's, or that of a backend and precision."""
     words = ["edgekd profile", device]
     words += ["--backend", str(backend)] if backend is not None else []
     words += ["--precision", precision.value] if precision is not None else []
@@ -181,7 +181,7 @@ def profile_command(
 
 
 def add_rows(table: LatencyTable, folder: Path | None = None) -> LatencyTable:
-    """Put a table's rows to those kept of the same name; returns all of them. Raises OSError."""
+    """Add a table's rows to the stored table of the same name; returns all rows. Raises OSError."""
     folder = folder or tables_folder()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / table.name
@@ -195,23 +195,23 @@ def add_rows(table: LatencyTable, folder: Path | None = None) -> LatencyTable:
 
 
 def list_tables(folder: Path | None = None) -> TablesAnswer:
-    """All that are kept."""
+    """All stored tables."""
     damaged: list[str] = []
     tables = kept_tables(folder, damaged.append)
     return TablesAnswer(tables=tuple(map(_summary, tables)), damaged=tuple(damaged))
 
 
 def import_tables(paths: Sequence[str | PathLike[str]], folder: Path | None = None) -> TablesAnswer:
-    """Take the files' rows in, once all were read: a row of a network takes the place of one's own.
+    """Add the files' rows to the stored tables, once all were read: a row replaces the stored one of its network.
 
-    Raises ConfigurationError where one is no table or can't be opened.
+    Raises ConfigurationError where a file is no table or can't be opened.
     """
     read = [read_table(Path(path)) for path in paths]
     return TablesAnswer(tables=tuple(_summary(add_rows(table, folder)) for table in read), said="taken in:")
 
 
 def export_table(name: str, path: str | PathLike[str], force: bool = False, folder: Path | None = None) -> TablesAnswer:
-    """Write one to a file. Raises UnknownName, and UsageError where several begin so or the file is there."""
+    """Write a table to a file. Raises UnknownName, and UsageError where several names match or the file exists."""
     path = Path(path)
     damaged: list[str] = []
     kept = kept_tables(folder, damaged.append)
@@ -230,7 +230,7 @@ def export_table(name: str, path: str | PathLike[str], force: bool = False, fold
 
 
 def read_table(path: Path) -> LatencyTable:
-    """A table's file. Raises ConfigurationError where it is none or can't be opened."""
+    """Read a table's file. Raises ConfigurationError where it is none or can't be opened."""
     try:
         return read_record(path, LatencyTable)
     except OSError as error:
@@ -253,7 +253,7 @@ def _summary(table: LatencyTable) -> TableSummary:
 
 
 def _merged(before: Iterable[TableRow], new: Sequence[TableRow]) -> tuple[TableRow, ...]:
-    """By network, the later one counting; the newest of them where there are too many."""
+    """Merge rows by network, the later one counting; only the newest where there are too many."""
     found: dict[Kernels, TableRow] = {}
     for row in (*before, *new):
         found.pop(row.kernels, None)

@@ -1,4 +1,4 @@
-"""Every warning about a measurement, in one place, each with what to do about it."""
+"""Cautions about a measurement, all in one place, each with its remedy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 
 
 class Caution(Record):
-    """What makes a measurement doubtful, and the next step."""
+    """Reason to doubt a measurement, and the next step."""
 
     code: str
     message: str
@@ -60,7 +60,7 @@ def spread(noise: float) -> Caution:
 
 
 def busy(load_average: float, cores: int) -> Caution:
-    """The machine had much to do before this began: others' work, or what ran a moment before."""
+    """The load average was high before this began: other work, or a program that ran a moment before."""
     return Caution(
         code="busy",
         message=f"the machine was busy when this began: load average {load_average:.1f} on {cores} cores",
@@ -78,7 +78,7 @@ def moved(by: float) -> Caution:
 
 
 def disturbed(by: float) -> Caution:
-    """The sentinel met something in a process or two, while the machine's level stayed."""
+    """The sentinel was slow in a process or two, while the machine's level stayed."""
     return Caution(
         code="disturbed",
         message=f"something else ran for a while: processes of a fixed model differ by {by:.1%}",
@@ -123,7 +123,7 @@ def clock_fell(by: float) -> Caution:
 
 
 def throttled_by_device(reason: str, processes: int, of: int) -> Caution:
-    """The device itself says that it slowed down. ``reason`` is its word for it."""
+    """The device itself reports that it slowed down. ``reason`` is its word for it."""
     return Caution(
         code="throttled-by-device",
         message=f"the device slowed itself down ({reason}) in {processes} of {of} processes",
@@ -132,7 +132,7 @@ def throttled_by_device(reason: str, processes: int, of: int) -> Caution:
 
 
 def not_cool(told: str) -> Caution:
-    """What the device file's `cooling` asks for was not reached."""
+    """The condition of the device file's `cooling` was not reached."""
     return Caution(
         code="not-cool",
         message=f"it began warmer than `cooling` in the device file asks ({told})",

@@ -1,1 +1,1 @@
-"""What a device can do, measured once: peaks, overheads, staircases, threads, heat, noise, and a latency table."""
+"""Profile of a device, measured once: peaks, overheads, width sweep, threads, heat, noise, and a latency table."""

@@ -1,5 +1,6 @@
-"""A network whose convolutions are depthwise, every one: a runtime that calls all of its convolutions alike times them
-apart from dense ones here. It has a maximum pool too, which no other network of a profile has.
+"""Depthwise probe: a network of depthwise convolutions only, to time them where a runtime has one name for all.
+
+It has a maximum pool too, which no other network of a profile has.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _CHANNELS, _SIDE, _LAYERS, _CLASSES = 64, 32, 4, 10
 
 
 def build() -> nn.Module:
-    """Takes normalised (N, 64, 32, 32), gives logits (N, 10)."""
+    """Network that takes normalised (N, 64, 32, 32) and gives logits (N, 10)."""
     convolutions = [
         part for _ in range(_LAYERS) for part in (nn.Conv2d(_CHANNELS, _CHANNELS, 3, 1, 1, groups=_CHANNELS), nn.ReLU())
     ]
@@ -34,14 +35,14 @@ def build() -> nn.Module:
 
 @dataclass(frozen=True)
 class Depthwise:
-    """That network as a probe. Its random weights are written into ``folder``."""
+    """This network as a probe. Its random weights are written into ``folder``."""
 
     folder: Path
     name: str = "depthwise"
 
     @property
     def family(self) -> Pruned:
-        """The network as a model that somebody brought, of which nothing is left out."""
+        """Family of the network as a user's own model, unpruned."""
         weights = self.folder / "depthwise.safetensors"
         if not weights.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -53,14 +54,14 @@ class Depthwise:
 
     @property
     def task(self) -> ProbeTask:
-        """Its input and its ten classes."""
+        """Task with its input and ten classes."""
         return ProbeTask(_SIDE, _CHANNELS)
 
     def arch(self) -> Arch:
-        """All of it."""
+        """Arch of the whole network."""
         space = self.family.space(self.task.spec)
         return space.at(space.size - 1)
 
     def kernels(self) -> Kernels:
-        """As counted from its layers."""
+        """Kernels, counted from the layers."""
         return kernels_of_arch(self.family, self.arch(), self.task.spec)

@@ -1,4 +1,4 @@
-"""Files of what a profile times: untrained, for time does not depend on what weights are."""
+"""Builder of probe files: untrained, for time does not depend on the values of weights."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ __all__ = ["MakesProbes", "ProbeMaker"]
 
 
 class MakesProbes(Protocol):
-    """What turns a probe into a file."""
+    """Builder of a probe's file."""
 
     def __call__(self, probe: Probe | Depthwise, backend: Backend, precision: Precision) -> tuple[Artefact | None, str]:
-        """The file, or none and why."""
+        """Return the file, or None and the reason."""
         ...
 
 
 @dataclass(frozen=True)
 class ProbeMaker:
-    """By the exporters. Files are made in ``scratch``, which the caller removes."""
+    """Builder by the exporters. Files are made in ``scratch``, which the caller removes."""
 
     converter: Converter
     fingerprint: Fingerprint
     scratch: Path
 
     def __call__(self, probe: Probe | Depthwise, backend: Backend, precision: Precision) -> tuple[Artefact | None, str]:
-        """The file, or none and why."""
+        """Return the file, or None and the reason."""
         family = probe.family
         maker = UntrainedMaker(probe.task, family, self.converter, ExportOptions(), self.fingerprint, 0)
         candidate = Candidate(

@@ -1,4 +1,4 @@
-"""How long a runtime's operators take, by its own profile: convolutions, pools, additions and what else it runs.
+"""Operator times of a runtime, from its own profile: convolutions, pools, additions and others.
 
 Runtimes fuse what they can and name operators differently at each precision, so times are added up by families of
 operators (`edgekd.measure.never_slower`). Evidence kind: the measurement's own.
@@ -17,7 +17,7 @@ __all__ = ["operator_kinds", "why_none"]
 
 
 def operator_kinds(network: str, kernels: Kernels, measurement: Measurement) -> tuple[OperatorKind, ...]:
-    """Each family of operators of one network, the slowest first. None where the runtime told none."""
+    """Families of operators of one network, slowest first. None where the runtime reported none."""
     found: dict[str, list[OperatorTime]] = {}
     only_depthwise = {"conv", "depthwise"} & {kernel.kind for kernel in kernels} == {"depthwise"}
     for operator in measurement.operators:
@@ -30,7 +30,7 @@ def operator_kinds(network: str, kernels: Kernels, measurement: Measurement) -> 
 
 
 def why_none(measurement: Measurement) -> str:
-    """Why a profile told no operators; empty where it did."""
+    """Reason why a profile has no operators; empty where it has some."""
     if measurement.operators:
         return ""
     if measurement.outcome is not Outcome.OK:
@@ -52,7 +52,7 @@ def _kind(
         subject=measurement.fingerprint,
         method=f"mean over calls of {len(operators)} operators of {network}, by the runtime's own profile",
     )
-    # fewer operators than kernels: some were too short to be told, or went into others
+    # fewer operators than kernels: some were too short to be reported, or were fused into others
     rate = None
     if macs > 0 and time_us > 0 and len(operators) >= len(mine):
         rate = time.but(

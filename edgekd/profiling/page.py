@@ -1,4 +1,4 @@
-"""The profile's page: one HTML file that needs no network."""
+"""HTML page of a profile: one file that needs no network."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["page_text", "write_page"]
 
 
 def write_page(report: ProfileReport, folder: Path) -> Path:
-    """Draw it into the profile's folder, atomically."""
+    """Write the page into the profile's folder, atomically."""
     path = folder / REPORT
     write_bytes(path, page_text(report).encode())
     return path
 
 
 def page_text(report: ProfileReport) -> str:
-    """The page as HTML. All names are escaped."""
+    """Render the page as HTML. All names are escaped."""
     timed = [deployment for deployment in report.deployments if not deployment.refused]
     return (
         page_environment("edgekd.profiling")

@@ -1,4 +1,4 @@
-"""Three pictures of a device: its roofline, its staircases, and a minute without pause."""
+"""Pictures of a device: roofline, width sweep, and a minute of sustained work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _APART = 16.0  # pixels between the names of lines that end together
 
 
 def roofline_picture(deployments: Sequence[DeploymentProfile], memory: MemoryProfile | None) -> str:
-    """Operations a second over operations a byte moved (Williams et al. 2009), both logarithmic; a dot a network."""
+    """Roofline: operations a second over operations a byte moved (Williams et al. 2009), log-log; a dot a network."""
     dots = [
         (
             deployment,
@@ -37,7 +37,7 @@ def roofline_picture(deployments: Sequence[DeploymentProfile], memory: MemoryPro
     parts = _frame(x, y, "operations a byte moved", "G operations a second", _power, _power, _decades)
     if memory is not None and memory.streams:
         rate = math.log10(memory.streams[-1].bandwidth.value / 1e9)
-        first, last = max(x.low, y.low - rate), min(x.high, y.high - rate)  # where the slope is inside the frame
+        first, last = max(x.low, y.low - rate), min(x.high, y.high - rate)  # where the slope lies inside the frame
         if first < last:
             parts.append(svg.polyline([(x(at), y(rate + at)) for at in (first, last)], "curve c4"))
     names = []
@@ -57,7 +57,7 @@ def roofline_picture(deployments: Sequence[DeploymentProfile], memory: MemoryPro
 
 
 def stairs_picture(deployments: Sequence[DeploymentProfile]) -> str:
-    """Latency of one stage over its channels, a line a backend and precision."""
+    """Width sweep: latency of one stage over its channels, a line a backend and precision."""
     drawn = [deployment for deployment in deployments if len(deployment.stairs) > 1]
     if not drawn:
         return ""
@@ -78,7 +78,7 @@ def stairs_picture(deployments: Sequence[DeploymentProfile]) -> str:
 
 
 def sustained_picture(found: BehaviourProfile) -> str:
-    """The 5th percentile of each half second, without pause."""
+    """Sustained work: the 5th percentile of each half second, without pause."""
     if len(found.sustained) < 2:
         return ""
     x = svg.Scale.over([each.at_s for each in found.sustained], _LEFT, _WIDTH - _RIGHT, 0.02)
@@ -124,7 +124,7 @@ def _frame(
 
 
 def _names(names: Sequence[tuple[float, str]]) -> list[str]:
-    """At the right, from the top, moved apart where they would cover each other."""
+    """Labels at the right, from the top, moved apart where they would overlap."""
     parts, previous = [], -100.0
     for height, name in sorted(names):
         previous = max(height, previous + _APART)

@@ -1,5 +1,5 @@
-"""The networks a profile times: of the families `resnet` and `mobilenet`, so that what they tell holds for what a
-search proposes, and for others of dense, depthwise and 1x1 convolutions.
+"""Probe networks of a profile, from the families `resnet` and `mobilenet`: their results hold for a search's proposals,
+and for other networks of dense, depthwise and 1x1 convolutions.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from edgekd.tasks.score import top1
 __all__ = ["NETWORKS", "Probe", "ProbeTask", "candidates", "overhead", "peak", "stairs", "usual"]
 
 _CLASSES = 10
-_MEAN, _STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)  # of ImageNet: runtimes scale all channels alike in less time
+_MEAN, _STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)  # of ImageNet: equal channels would be scaled faster
 _CALIBRATION = 32
 _RESNETS, _MOBILENETS = 192, 96
 NETWORKS = 36
-"""Of these, for the predictor; none where it has to be quick."""
+"""Number of probe networks for the predictor; none in a quick profile."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Channels and blocks a stage, on images of ``side`` x ``side``.
+    """Probe network: channels and blocks per stage, on images of ``side`` x ``side``.
 
-    With ``expansions`` it is a MobileNet, whose stem halves them.
+    With ``expansions`` it is a MobileNet, whose stem halves the side.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Probe:
 
     @property
     def family(self) -> ResNet | MobileNet:
-        """A space of this one arch."""
+        """Space with this one arch."""
         space: dict[str, Any] = {"widths": self.widths, "depths": self.depths}
         if not self.expansions:
             return ResNet.model_validate({"space": space, "stages": len(self.widths)})
@@ -53,20 +53,20 @@ class Probe:
 
     @property
     def task(self) -> ProbeTask:
-        """Its input and its ten classes."""
+        """Task with its input and ten classes."""
         return ProbeTask(self.side)
 
     def arch(self) -> Arch:
-        """The one."""
+        """The only arch."""
         return self.family.space(self.task.spec).at(0)
 
     def kernels(self) -> Kernels:
-        """As counted from its layers."""
+        """Kernels, counted from the layers."""
         return kernels_of_arch(self.family, self.arch(), self.task.spec)
 
 
 class ProbeTask:
-    """Images of noise: times do not depend on what is in them."""
+    """Task of noise images: latency does not depend on their content."""
 
     def __init__(self, side: int, channels: int = 3) -> None:
         scaled = (_MEAN, _STD) if channels == len(_MEAN) else ((128.0,), (64.0,))
@@ -74,39 +74,41 @@ class ProbeTask:
         self.spec = TaskSpec(name="probe", input=shape, head=HeadSpec(classes=_CLASSES), data=digest_json("probe"))
 
     def split(self, name: SplitName) -> Split:
-        """The same few images, whichever is asked for."""
+        """Return the same few images for every split."""
         drawn = np.random.default_rng(0)
         inputs = drawn.integers(0, 256, (_CALIBRATION, *self.spec.input.shape), dtype=np.uint8)
         return Split(name, inputs, drawn.integers(0, _CLASSES, _CALIBRATION), digest_json("probe"))
 
     def score(self, outputs: Any, labels: Any) -> Score:
-        """Top-1, as of any classifier; nobody trains a probe."""
+        """Top-1, as for any classifier; probes are never trained."""
         return top1(outputs, labels)
 
 
 def overhead() -> Probe:
-    """As little as a network can do."""
+    """Minimal network, to measure the overhead of a call."""
     return Probe("overhead", (1,), (1,), 4)
 
 
 def peak() -> Probe:
-    """Wide, dense convolutions, which every runtime is best at: 0.3 G multiply-adds."""
+    """Wide, dense convolutions, the fastest operators of every runtime: 0.3 G multiply-adds."""
     return Probe("peak", (128,), (1,), 32)
 
 
 def usual() -> Probe:
-    """The ResNet-8 of MLPerf Tiny: 12.5 M multiply-adds. What the device does to it is seen at length."""
+    """ResNet-8 of MLPerf Tiny: 12.5 M multiply-adds. The device's behaviour is measured on it."""
     return Probe("resnet-8", (16, 32, 64), (1, 1, 1), 32)
 
 
 def stairs(quick: bool) -> tuple[Probe, ...]:
-    """One stage of one block, ever wider: where kernels work on whole vectors of channels, time goes up in steps."""
+    """Width sweep: one stage of one block, ever wider. Kernels work on whole vectors of channels, so time rises in
+    steps.
+    """
     widths = (16, 64) if quick else range(4, 65, 4)
     return tuple(Probe(f"width {width}", (width,), (1,), 16) for width in widths)
 
 
 def candidates() -> tuple[Probe, ...]:
-    """Networks of three stages, drawn at random, of which some are measured.
+    """Random networks of three stages, of which some are measured.
 
     ResNets of 8 to 64 channels and one to three blocks a stage, at 32 x 32; MobileNets of one or two blocks a stage,
     widened up to six times, at 32 x 32 to 96 x 96.

@@ -1,11 +1,11 @@
-"""What a profile holds, section by section; each is a file of its own, so that a profile goes on where it ended.
+"""Records of a profile, one file a section, so that a profile continues where it ended.
 
 ::
 
     profiles/DEVICE-FINGERPRINT/
       deployment-litert-xnnpack-int8.json     DeploymentProfile: one backend and precision
-      memory.json                      MemoryProfile: how fast bytes move
       deployment-litert-xnnpack-int8-4-threads.json
+      memory.json                      MemoryProfile: memory bandwidth
       behaviour-litert-xnnpack.json    BehaviourProfile: threads, heat, rhythm, noise
       again.json                       AgainRecord: while everything is measured anew
       report.html
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class Probed(Record):
-    """A network that was timed."""
+    """Probe network that was timed."""
 
     name: str
     width: int  # channels of its first stage
@@ -50,56 +50,56 @@ class Probed(Record):
 
 
 class OperatorKind(Record):
-    """All operators of one kind in one network: ``kind`` is a word for what runtimes call differently."""
+    """All operators of one kind in one network: ``kind`` unifies the names of different runtimes."""
 
     network: str
     kind: str  # Conv, DepthwiseConv, FullyConnected, Pool, Add, ...
     count: int
     time_us: Figure  # of a call, all of them together
-    macs_per_s: Figure | None = None  # None for what multiplies nothing, and where some were not told
+    macs_per_s: Figure | None = None  # None for kinds without multiplications, and where some were not reported
 
 
 class DeploymentProfile(Filed):
-    """One backend and precision, with some number of threads."""
+    """Profile of one backend and precision, with some number of threads."""
 
     schema_: Literal["edgekd.profile-deployment/1"] = Field(default="edgekd.profile-deployment/1", alias="schema")
     backend: Backend
     precision: Precision
     threads: int = 1
     quick: bool
-    overhead: Figure | None = None  # of a call of a network that does next to nothing
+    overhead: Figure | None = None  # of a call of a minimal network
     peak: Figure | None = None  # multiply-adds a second, twice: GFLOP/s, or GOP/s of integers
-    stairs: tuple[Probed, ...] = ()  # one stage, ever wider
+    stairs: tuple[Probed, ...] = ()  # width sweep: one stage, ever wider
     table: tuple[Probed, ...] = ()  # networks of several families, for the predictor
     operators: tuple[OperatorKind, ...] = ()
-    operators_detail: str = ""  # why there are none, network by network; empty where nobody asked
+    operators_detail: str = ""  # why there are none, network by network; empty where not requested
     missed: tuple[str, ...] = ()  # networks that could not be timed, and why
-    not_kept: str = ""  # why none of it is in the device's latency table
-    refused: str = ""  # why so little was told that nothing is concluded
+    not_kept: str = ""  # why nothing was added to the device's latency table
+    refused: str = ""  # why too little was measured for any conclusion
     seconds: float = 0.0
 
     @property
     def label(self) -> str:
-        """What it is of, in words."""
+        """Backend, precision and threads as text."""
         several = f", {self.threads} threads" if self.threads != 1 else ""
         return f"{self.backend} {self.precision.value}{several}"
 
     @property
     def timed(self) -> int:
-        """How many networks: for overhead and peak, on the stairs and in the table, but for those that were missed."""
+        """Number of networks timed: overhead and peak, width sweep and table, without those that failed."""
         two = 2 - sum(one.startswith(("overhead:", "peak:")) for one in self.missed)
         return two + len(self.stairs) + len(self.table)
 
 
 class Streamed(Record):
-    """Reading and writing in a working set of so many bytes."""
+    """Bandwidth of reading and writing in a working set, in bytes."""
 
     working_bytes: int
     bandwidth: Figure
 
 
 class MemoryProfile(Filed):
-    """How fast the device's processor moves bytes, from the caches to memory."""
+    """Memory bandwidth of the device's processor, from the caches to memory."""
 
     schema_: Literal["edgekd.profile-memory/1"] = Field(default="edgekd.profile-memory/1", alias="schema")
     quick: bool
@@ -108,16 +108,16 @@ class MemoryProfile(Filed):
 
 
 class Threaded(Record):
-    """The same network with so many threads."""
+    """Latency of the same network with a number of threads."""
 
     threads: int
     p5_us: Figure
 
 
 class Sustained(Record):
-    """How a network's rounds went on under work without pause: seconds since it began, and the round's 5th percentile.
+    """Round of a network under work without pause: seconds since the beginning, and the round's 5th percentile.
 
-    Temperature and clock are told where a process of the measurement begins or ends, and by the machines that tell any.
+    Temperature and clock are given where a process of the measurement begins or ends, on machines that report them.
     """
 
     at_s: float
@@ -127,7 +127,7 @@ class Sustained(Record):
 
 
 class BehaviourProfile(Filed):
-    """What the device does to one network: ``probe`` on ``backend``, float32."""
+    """Behaviour of the device on one network: ``probe`` on ``backend``, float32."""
 
     schema_: Literal["edgekd.profile-behaviour/1"] = Field(default="edgekd.profile-behaviour/1", alias="schema")
     quick: bool
@@ -135,17 +135,17 @@ class BehaviourProfile(Filed):
     probe: str
     threads: tuple[Threaded, ...] = ()
     sustained: tuple[Sustained, ...] = ()
-    busy: int = 0  # cores that other work kept busy in ``sustained``
+    busy: int = 0  # cores kept busy by other work in ``sustained``
     closed: Figure | None = None  # p50, back to back
     periodic: Figure | None = None  # p50, at ``rate_hz`` with sleep in between
     rate_hz: float = 0.0
-    noise: float = 0.0  # between the same network and itself, relative
+    noise: float = 0.0  # A/A noise, relative
     drift: float = 0.0  # spread of the sentinel
     seconds: float = 0.0
 
 
 class AgainRecord(Filed):
-    """Sections that are new already, so that measuring all of them anew can be stopped and gone on with."""
+    """Sections already measured anew, so that ``--again`` can be stopped and resumed."""
 
     schema_: Literal["edgekd.profile-again/1"] = Field(default="edgekd.profile-again/1", alias="schema")
     begun_s: float  # since 1970
@@ -153,7 +153,7 @@ class AgainRecord(Filed):
 
 
 class ProfileReport(Shown):
-    """All sections of a device as it is now."""
+    """All sections of a device in its present state."""
 
     schema_: Literal["edgekd.profile/1"] = Field(default="edgekd.profile/1", alias="schema")
     device: str
@@ -165,10 +165,10 @@ class ProfileReport(Shown):
     memory: MemoryProfile | None
     behaviour: BehaviourProfile | None
     reused: tuple[str, ...] = ()  # sections that were there already
-    left_out: tuple[str, ...] = ()  # for which a quick look had no time
+    left_out: tuple[str, ...] = ()  # for which a quick profile had no time
 
     def lines(self) -> list[str]:
-        """One screen of 80 columns."""
+        """Format as one screen of 80 columns."""
         from edgekd.profiling.text import profile_lines
 
         return profile_lines(self)

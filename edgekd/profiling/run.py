@@ -1,4 +1,4 @@
-"""`edgekd profile`: which sections are missing for a device as it is now, how long they take, and measuring them."""
+"""`edgekd profile`: find the sections missing for a device in its present state, estimate their time, measure them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["expected_s", "profile_device", "profiles_folder"]
 
 _PRECISIONS = (Precision.FLOAT32, Precision.FLOAT16, Precision.INT8)
 _QUICK = (Precision.FLOAT32, Precision.INT8)
-_WITHIN_S = 55.0  # for beginning a step of a quick look: with the last one, and the command, a minute
+_WITHIN_S = 55.0  # latest start of a step in a quick profile: with that step, and the command, a minute
 _CONVERT_S, _PROCESS_S, _IMPORT_S = 1.6, 0.7, 8.0
 _OPERATORS_S = 8.0
 _AGAIN_S = 24 * 3600.0
@@ -40,7 +40,7 @@ _QUICK_MEMORY_S, _QUICK_BEHAVIOUR_S = 3.0, 15.0
 
 
 def profiles_folder() -> Path:
-    """Where this person's profiles are kept."""
+    """Folder of this person's profiles."""
     return Path(platformdirs.user_data_dir("edgekd")) / "profiles"
 
 
@@ -55,12 +55,12 @@ def profile_device(
     threads: int = 1,
     now: Callable[[], float] = time.monotonic,
 ) -> ProfileReport:
-    """Measure what isn't known yet, and write the page. ``again`` measures everything anew; stopped, it goes on within
-    a day with what is not new yet.
+    """Measure the missing sections, and write the page.
 
-    A whole section takes the place of a quick one, never the other way round; one that told nothing is tried again.
-    A quick look ends within a minute: what it had no time for is left out, and said. Raises UnknownName, MissingError
-    where no backend asked for is there, Interrupted (finished sections are kept), and what opening raises.
+    ``again`` measures everything anew; if stopped, the same command continues within a day with the rest. A full
+    section replaces a quick one, never the other way round; one without results is tried again. A quick profile ends
+    within a minute: sections it had no time for are left out and listed. Raises UnknownName, MissingError where a
+    requested backend is not there, Interrupted (finished sections are kept), and what opening raises.
     """
     begun = now()
     for backend in backends:
@@ -158,18 +158,20 @@ def _stop(events: Events) -> None:
 
 
 class _NoTimeLeft(Exception):
-    """A quick look is at its end."""
+    """A quick profile is at its end."""
 
 
 class _Clock:
-    """Holds a quick look to its minute: no section begins that is not expected to fit, no step too late."""
+    """Time limit of a quick profile: no section begins that is not expected to fit, no step too late."""
 
     def __init__(self, now: Callable[[], float], begun_s: float, quick: bool) -> None:
         self._now, self._ends_s = now, begun_s + _WITHIN_S if quick else float("inf")
         self._begun_s, self._sections = now(), list[str]()
 
     def begin(self, section: str) -> None:
-        """Raises _NoTimeLeft; a device that took longer so far is expected to go on so, up to twice as long."""
+        """Check that a section fits; a device that took longer so far is expected to, up to twice as long. Raises
+        _NoTimeLeft.
+        """
         expected = expected_s(self._sections, quick=True)
         slower = (self._now() - self._begun_s) / expected if expected else 1.0
         if self._now() + min(max(1.0, slower), 2.0) * _of_section_s(section, quick=True) > self._ends_s:
@@ -177,19 +179,19 @@ class _Clock:
         self._sections.append(section)
 
     def check(self) -> None:
-        """Raises _NoTimeLeft."""
+        """Check that time is left. Raises _NoTimeLeft."""
         if self._now() > self._ends_s:
             raise _NoTimeLeft
 
 
 def expected_s(sections: Sequence[str], quick: bool) -> float:
-    """About how long these take: a conversion, and fresh processes, a network each."""
+    """Expected seconds of the sections: a conversion, and fresh processes, per network."""
     deployments = any(name.startswith("deployment-") for name in sections)
     return sum(_of_section_s(name, quick) for name in sections) + (_IMPORT_S if deployments else 0.0)
 
 
 def _of_section_s(section: str, quick: bool) -> float:
-    """About how long one takes once the converters are imported."""
+    """Expected seconds of one section once the converters are imported."""
     if section == "memory":
         return _QUICK_MEMORY_S if quick else _MEMORY_S
     if section.startswith("behaviour"):
@@ -203,7 +205,7 @@ def _told(seconds: float) -> str:
 
 
 def _usable(fingerprint: Fingerprint, asked: Sequence[Backend], quick: bool) -> tuple[Backend, ...]:
-    """Those asked for, or what is there; for a quick look the first of it."""
+    """Requested backends, or the installed ones; for a quick profile the first of those."""
     there = [
         backend
         for backend in map(Backend.model_validate, BACKENDS)
@@ -226,7 +228,7 @@ def _name(backend: Backend, precision: Precision, threads: int) -> str:
 
 
 class _Anew:
-    """Which sections ``--again`` has measured, so that it can be stopped; what began a day ago is not gone on with."""
+    """Sections that ``--again`` has measured, so that it can be stopped; one begun a day ago is not resumed."""
 
     def __init__(self, path: Path, again: bool) -> None:
         self._path, self.asked = path, again
@@ -237,23 +239,23 @@ class _Anew:
                 self._record = before
 
     def has(self, name: str) -> bool:
-        """Whether a section is new already."""
+        """Tell whether a section is already measured anew."""
         return name in self._record.done
 
     def finished(self, name: str) -> None:
-        """A section was written."""
+        """Record that a section was written."""
         if self.asked:
             self._record = self._record.but(done=(*self._record.done, name))
             write_json(self._path, self._record)
 
     def over(self) -> None:
-        """All that was asked for is new."""
+        """End: all requested sections are measured anew."""
         if self.asked:
             self._path.unlink(missing_ok=True)
 
 
 def _known(home: Path, names: Sequence[str], quick: bool, anew: _Anew) -> dict[str, Filed]:
-    """Sections that are there, whole enough, and told something. A quick look again leaves whole ones as they are."""
+    """Existing sections that are complete enough and have results. A quick profile leaves full ones as they are."""
     found: dict[str, Filed] = {}
     for name in names:
         path = home / f"{name}.json"
@@ -281,5 +283,5 @@ def _told_something(section: DeploymentProfile | MemoryProfile | BehaviourProfil
 
 
 def _all_deployments(home: Path) -> tuple[DeploymentProfile, ...]:
-    """Whatever was asked for last, the page shows all that is known."""
+    """All recorded deployments: the page shows everything known, not only the last request."""
     return tuple(read_record(path, DeploymentProfile) for path in sorted(home.glob("deployment-*.json")))

@@ -1,4 +1,4 @@
-"""The sections of a profile, each measured from an open session: one deployment, memory, and behaviour."""
+"""Sections of a profile, each measured in an open session: one deployment, memory, and behaviour."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ __all__ = ["Profiler"]
 _AT_ONCE = 7  # files measured side by side: with the sentinel, as many processes as the agent keeps
 _RATE_HZ = 30.0
 _CACHES = (256 << 10, 2 << 20, 16 << 20, 128 << 20)  # bytes: from a first cache to memory
-_ROUND_MS = 500.0  # of work without pause
-_STRETCHES, _ROUNDS = 12, 10  # fresh processes one after the other, each of which tells temperature and clock
+_ROUND_MS = 500.0  # of sustained work
+_STRETCHES, _ROUNDS = 12, 10  # fresh processes one after the other, each of which reports temperature and clock
 
 Tell = Callable[[str, int, int], None]
-"""Progress of a section: what is being done, steps finished, steps in all. Raises Interrupted."""
+"""Progress of a section: current step, steps finished, steps in all. Raises Interrupted."""
 
 
 @dataclass(frozen=True)
 class ProbeFile:
-    """A probe's file on a backend."""
+    """File of a probe on a backend."""
 
     probe: Probe
     artefact: Artefact
@@ -75,11 +75,11 @@ class Profiler:
 
     @property
     def plan(self) -> MeasurePlan:
-        """As in a search, on one thread."""
+        """Measurement plan as in a search, on one thread."""
         return MeasurePlan(processes=2 if self.quick else 3, rounds=5, round_ms=12.0, warmup_ms=40.0)
 
     def deployment(self, backend: Backend, precision: Precision, tell: Tell) -> DeploymentProfile:
-        """Every probe on one backend and precision; its networks go into the device's latency table."""
+        """Measure every probe on one backend and precision; its networks go into the device's latency table."""
         begun = time.monotonic()
         plain = DeploymentProfile(backend=backend, precision=precision, threads=self.threads, quick=self.quick)
         made, measured, missed = list[ProbeFile](), list[Measurement](), dict[Probe, str]()
@@ -105,7 +105,7 @@ class Profiler:
             return next(iter(missed.values())) if len(missed) > len(made) else ""
 
         why = add([overhead(), peak(), *stairs(self.quick)])
-        for _ in range(0 if self.quick or why else 2):  # by what is expected of any device, then by what this one told
+        for _ in range(0 if self.quick or why else 2):  # first with expected deviations, then with this device's
             why = why or add(_next(made, measured, missed))
         probed, not_kept = self._kept(backend, precision, made, measured)
         if why:
@@ -126,7 +126,7 @@ class Profiler:
         )
 
     def memory(self, tell: Tell) -> MemoryProfile:
-        """Reading and writing in working sets from a cache to memory."""
+        """Measure reading and writing in working sets from a cache to memory."""
         begun = time.monotonic()
         sizes = _CACHES[::2] if self.quick else _CACHES
         tell("streaming", 0, 1)
@@ -139,7 +139,7 @@ class Profiler:
         return MemoryProfile(quick=self.quick, streams=tuple(streams), seconds=time.monotonic() - begun)
 
     def behaviour(self, backend: Backend, tell: Tell) -> BehaviourProfile:
-        """What the device does to one network: more threads, a minute without pause, pauses, and itself again."""
+        """Measure one network with more threads, for a minute without pause, with pauses, and against itself."""
         begun, probe = time.monotonic(), usual()
         plain = BehaviourProfile(quick=self.quick, backend=backend, probe=probe.name)
         tell("converting", 0, 5)
@@ -181,9 +181,9 @@ class Profiler:
     def _kept(
         self, backend: Backend, precision: Precision, made: Sequence[ProbeFile], measured: Sequence[Measurement]
     ) -> tuple[dict[Probe, Probed], str]:
-        """What was found, which is put into the device's latency table too; why it could not be put there.
+        """Probes with their figures, also added to the device's latency table, and the reason where adding failed.
 
-        A table that can't be written is no reason to lose what was measured.
+        A table that can't be written is no reason to lose the measurements.
         """
         rows, probed = list[TableRow](), dict[Probe, Probed]()
         for one, measurement in zip(made, measured, strict=True):
@@ -223,7 +223,9 @@ class Profiler:
         return probed, ""
 
     def _operators(self, backend: Backend, precision: Precision, tell: Tell) -> tuple[tuple[OperatorKind, ...], str]:
-        """By the runtime's own profile, of one network with dense and one with depthwise convolutions; why not."""
+        """Operator kinds by the runtime's own profile, of a network with dense and one with depthwise convolutions; why
+        none.
+        """
         kinds, none = list[OperatorKind](), list[str]()
         probes: tuple[Probe | Depthwise, ...] = usual(), self.depthwise
         for done, probe in enumerate(probes):
@@ -239,7 +241,7 @@ class Profiler:
         return tuple(kinds), "; ".join(none)
 
     def _without_pause(self) -> MeasurePlan:
-        """All other cores work too, for one alone hardly heats a phone.
+        """Plan of sustained work: all other cores work too, for one alone hardly heats a phone.
 
         A device that waits until it is cool would do so before each process: there it is a single one.
         """
@@ -268,7 +270,7 @@ class Profiler:
 
 
 def _rate(probed: Probed, precision: Precision) -> Figure:
-    """Operations a second, of the network that came highest: a multiply-add is two."""
+    """Highest operations a second among the networks: a multiply-add is two."""
     low, whole = probed.p5_us, precision.weights.is_integer
     rate = 2e-3 * probed.macs
     return low.but(
@@ -282,7 +284,7 @@ def _rate(probed: Probed, precision: Precision) -> Figure:
 
 
 def _next(made: Sequence[ProbeFile], measured: Sequence[Measurement], missed: Collection[Probe]) -> list[Probe]:
-    """Half of the networks for the predictor: the most telling of those that were not tried."""
+    """Half of the networks for the predictor: the most informative of those not tried."""
     known = [(one.probe.kernels(), figures_of(m)) for one, m in zip(made, measured, strict=True)]
     lows = [(kernels, find_figure(figures, "latency.p5")) for kernels, figures in known]
     readings = [Reading(kernels=kernels, p5_us=low.value) for kernels, low in lows if low is not None]
@@ -296,12 +298,12 @@ def _next(made: Sequence[ProbeFile], measured: Sequence[Measurement], missed: Co
 
 
 def _threads(cores: int) -> tuple[int, ...]:
-    """One, then twice as many each time, and all."""
+    """Numbers of threads: powers of two, and all cores."""
     return tuple(dict.fromkeys([2**power for power in range(int(math.log2(max(1, cores))) + 1)] + [max(1, cores)]))
 
 
 def _curve(measurement: Measurement) -> tuple[Sustained, ...]:
-    """Of one fresh process after the other: a round each, in seconds since the first began."""
+    """Rounds of the fresh processes one after the other, in seconds since the first began."""
     if measurement.outcome is not Outcome.OK:
         return ()
     step_s, curve = measurement.plan.round_ms * 1e-3, list[Sustained]()

@@ -1,4 +1,4 @@
-"""A profile as a person reads it: one screen, 80 columns."""
+"""Text of a profile: one screen, 80 columns."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = ["each_words", "heat_words", "profile_lines", "steps_of"]
 
-_STEP = 0.08  # a staircase's step: more time than this for one more rung, where its neighbours take next to none
+_STEP = 0.08  # a step of the width sweep: more time than this for one more width, where its neighbours take almost none
 
 
 def profile_lines(report: ProfileReport) -> list[str]:
-    """The whole answer."""
+    """Whole report as lines."""
     return [line for text in _lines(report) for line in _wrapped(text)]
 
 
 def steps_of(deployment: DeploymentProfile) -> tuple[int, ...]:
-    """Widths after which the next rung costs a step of its own, by more than the work that is added."""
+    """Widths after which the next one costs a step of its own, by more than the added work."""
     found = []
     for before, after in zip(deployment.stairs, deployment.stairs[1:], strict=False):
         grown = after.p5_us.value / before.p5_us.value - 1.0
@@ -83,12 +83,12 @@ def _lines(report: ProfileReport) -> Iterator[str]:
 
 
 def _on(deployment: DeploymentProfile) -> str:
-    """A deployment's first column."""
+    """First column of a deployment."""
     return f"{deployment.backend}, {deployment.threads} threads" if deployment.threads != 1 else str(deployment.backend)
 
 
 def _operators(deployment: DeploymentProfile) -> Iterator[str]:
-    """A line a deployment, each kind by the network in which it takes longest; the page has all of them."""
+    """Line per deployment, each kind by the network in which it takes longest; the page has all of them."""
     longest: dict[str, OperatorKind] = {}
     for one in deployment.operators:
         if one.kind not in longest or one.time_us.value > longest[one.kind].time_us.value:
@@ -106,7 +106,7 @@ def _operators(deployment: DeploymentProfile) -> Iterator[str]:
 
 
 def each_words(one: OperatorKind) -> str:
-    """What one operator of a kind takes; a profile that knows whole microseconds tells none of what is shorter."""
+    """Time of one operator of a kind; a profile in whole microseconds shows nothing below one."""
     return format_us(one.time_us.value / one.count) if one.time_us.value else "under 1 us"
 
 
@@ -134,7 +134,7 @@ def _behaviour(found: BehaviourProfile) -> Iterator[str]:
 
 
 def heat_words(found: BehaviourProfile) -> str:
-    """Temperature and clock from the first to the last that was told: `; 41 to 63 C; 2400 to 1800 MHz`."""
+    """First and last reported temperature and clock: `; 41 to 63 C; 2400 to 1800 MHz`."""
     said = ""
     for unit, told in (
         ("C", [each.temperature_c for each in found.sustained if each.temperature_c is not None]),

@@ -1,4 +1,4 @@
-"""Does the certified file meet its budgets, and with how much room? A bar a budget."""
+"""Budget bars: each figure of the certified file against its bound, with the margin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDTH, _HEIGHT = 100.0, 18.0
 
 @dataclass(frozen=True)
 class BudgetBar:
-    """One budget: what was asked, what was found, and a bar of the two. ``bar`` is SVG, empty without a figure."""
+    """Bar of one budget: requirement, figure, and a bar of the two. ``bar`` is SVG, empty without a figure."""
 
     asked: str
     found: str
@@ -23,7 +23,7 @@ class BudgetBar:
 
 
 def budget_bars(verdicts: Sequence[LimitVerdict]) -> list[BudgetBar]:
-    """Each figure as a share of its bound, the interval as a whisker. Words stand beside the bar, not in it."""
+    """Each figure as a share of its bound, the interval as a whisker. Text stands beside the bar, not in it."""
     return [BudgetBar(str(verdict.limit), _found(verdict), _bar(verdict)) for verdict in verdicts]
 
 

@@ -1,4 +1,4 @@
-"""How did the finalists learn? Validation score against epoch, one line a finalist."""
+"""Learning curves: validation score of each finalist by epoch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["curves_picture"]
 
 
 def curves_picture(finalists: Sequence[FinalistRecord]) -> str:
-    """Empty where nothing was trained."""
+    """Draw the learning curves as SVG; empty where nothing was trained."""
     curves = {
         finalist.rank: [(point.epoch, point.validation) for point in finalist.curve if point.validation is not None]
         for finalist in finalists

@@ -1,4 +1,4 @@
-"""Which backend at which precision? A heat table over the reference archs, with never-slower marks."""
+"""Heat table of deployments (backend by precision) over the reference archs, with never-slower marks."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ __all__ = ["DeploymentCell", "deployment_rows"]
 
 @dataclass(frozen=True)
 class DeploymentCell:
-    """One deployment. ``ratio`` is its p5 over the fastest one's, a geometric mean over shared reference archs."""
+    """Cell of one deployment. ``ratio`` is its p5 over the fastest one's, a geometric mean over shared archs."""
 
     text: str
     title: str
     heat: int  # 0 fastest .. 4 slowest; -1 no figure
     kept: bool
-    mark: str  # what the never-slower rule found
+    mark: str  # result of the never-slower rule
 
 
 def deployment_rows(
     deployments: DeploymentsRecord,
 ) -> tuple[list[Precision], list[tuple[Backend, list[DeploymentCell | None]]]]:
-    """Columns (precisions) and rows (backends with a cell a precision; None where the pair was no deployment)."""
+    """Columns (precisions) and rows (backends with a cell per precision; None where the pair was no deployment)."""
     known = dict.fromkeys(reading.deployment for reading in deployments.readings)
     precisions = [
         precision for precision in Precision if any(deployment.precision is precision for deployment in known)
@@ -56,7 +56,7 @@ def _by_reference_arch(readings: Sequence[DeploymentReading]) -> dict[Arch, floa
 
 
 def _fastest(read: Mapping[Deployment, Mapping[Arch, float]]) -> Mapping[Arch, float]:
-    """The deployment the others are held against: the fastest of those measured on the most reference archs."""
+    """Reference of the ratios: the fastest of the deployments measured on the most reference archs."""
     most = max((len(values) for values in read.values()), default=0)
     return min((values for values in read.values() if len(values) == most), key=_mean, default={})
 

@@ -1,4 +1,4 @@
-"""The frame of pictures with epochs to the right."""
+"""Frame of pictures with epochs on the horizontal axis."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 300.0, 62.0, 56.0, 28.0, 
 
 
 def across(epochs: Sequence[float]) -> svg.Scale:
-    """Where an epoch lies from the left; room is left for names at the ends of lines."""
+    """Horizontal scale of epochs; room is left for names at the ends of lines."""
     return svg.Scale.over(epochs, _LEFT, _WIDTH - _RIGHT, 0.02)
 
 
 def upwards(values: Sequence[float]) -> svg.Scale:
-    """Where a value lies from the top."""
+    """Vertical scale of values."""
     return svg.Scale.over(values, _HEIGHT - _BOTTOM, _TOP)
 
 
 def axes(x: svg.Scale, y: svg.Scale, title: str, told: Callable[[float], str]) -> list[str]:
-    """Grid, ticks and what the axes show; ``told`` writes a value of the upright one."""
+    """Grid, ticks and axis titles; ``told`` formats a value of the vertical axis."""
     parts = []
     for tick in y.ticks():
         parts.append(svg.line(_LEFT, y(tick), _WIDTH - _RIGHT, y(tick), "grid"))
@@ -36,10 +36,10 @@ def axes(x: svg.Scale, y: svg.Scale, title: str, told: Callable[[float], str]) -
 
 
 def level(y: svg.Scale, value: float, kind: str) -> str:
-    """A line across the whole frame."""
+    """Horizontal line across the whole frame."""
     return svg.line(_LEFT, y(value), _WIDTH - _RIGHT, y(value), kind)
 
 
 def framed(title: str, parts: Sequence[str]) -> str:
-    """The whole picture."""
+    """Whole picture as SVG."""
     return svg.picture(_WIDTH, _HEIGHT, title, list(parts))

@@ -1,4 +1,4 @@
-"""Everything a page shows, gathered from a run folder once. Nothing here is computed: figures are the records' own."""
+"""Facts of a page, gathered from a run folder once. Nothing here is computed: figures are the records' own."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _PICTURES = 4
 
 @dataclass(frozen=True)
 class Facts:
-    """A run as far as it has come; parts that it hasn't reached are None or empty."""
+    """Records of a run so far; parts that it hasn't reached are None or empty."""
 
     folder: Path
     header: RunHeader
-    original: OriginalRecord | None  # a person's own model, as it came
+    original: OriginalRecord | None  # the user's own untouched model
     filters: FiltersRecord | None
     deployments: DeploymentsRecord | None
     trials: tuple[TrialRecord, ...]
@@ -46,12 +46,12 @@ class Facts:
     outcome: OutcomeRecord | None
     certificate: Certificate | None
     explanation: ExplanationRecord | None = None
-    pictures: tuple[bytes, ...] = ()  # PNG: what generators drew, the chosen student's first
+    pictures: tuple[bytes, ...] = ()  # PNG: samples drawn by generators, the chosen student's first
     stages: StagesRecord | None = None
     rounds: tuple[RoundRecord, ...] = ()
     auto: AutoRecord | None = None
     plan: PlanRecord | None = None
-    latency_model: LatencyModelRecord | None = None  # of a choice that was trained
+    latency_model: LatencyModelRecord | None = None  # of a differentiable search
     relaxation: RelaxationRecord | None = None
     gaps: tuple[GapRecord, ...] = ()
     teachers: TeachersRecord | None = None
@@ -59,18 +59,18 @@ class Facts:
 
     @property
     def limits(self) -> tuple[Limit, ...]:
-        """The target's budgets and its accuracy floor."""
+        """Budgets of the target and its accuracy floor."""
         own = self.original.target if self.original is not None else None
         return (own or self.header.target).limits
 
     @property
     def chosen(self) -> FinalistRecord | None:
-        """The finalist that was certified."""
+        """Finalist that was certified."""
         return next((finalist for finalist in self.finalists if finalist.chosen), None)
 
     @property
     def latency_metric(self) -> str:
-        """What the front's horizontal axis shows: the latency that is budgeted, else the ranking quantile."""
+        """Metric of the front's horizontal axis: the latency that is budgeted, else the ranking quantile."""
         budgeted = [limit.metric for limit in self.limits if limit.metric.startswith("latency.")]
         timed = [metric for metric in budgeted if metric not in ("latency.first", "latency.load")]
         return timed[0] if timed else "latency.p5"
@@ -105,7 +105,7 @@ def gather(folder: Path) -> Facts:
 
 
 def _pictures(run: Run) -> tuple[bytes, ...]:
-    """What generators drew, each sheet once: students may share a generator. The chosen student's go first."""
+    """Sample sheets of generators, each once (students may share a generator), the chosen student's first."""
     stages = run.stages_record()
     own = {finalist.student for finalist in run.finalists() if finalist.chosen}
     own |= {stage.student for stage in stages.stages} if stages is not None else set()

@@ -1,4 +1,4 @@
-"""Which candidates were seen, how fast and how accurate? The front, with the budgets drawn in."""
+"""Pareto front of the candidates: accuracy against latency, with the budgets drawn in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LETTER, _LINE = 13.0, 24.0  # size of a letter on a phone, where text is larges
 
 @dataclass(frozen=True)
 class CandidatePoint:
-    """One candidate: a row of the table and a dot of the picture."""
+    """Candidate: a row of the table and a dot of the picture."""
 
     name: str
     what: str
@@ -56,14 +56,14 @@ def front_points(facts: Facts) -> list[CandidatePoint]:
 
 
 def front_picture(facts: Facts) -> str:
-    """Accuracy against latency. Empty where no candidate has both."""
+    """Draw accuracy against latency as SVG. Empty where no candidate has both."""
     points = front_points(facts)
     if not points:
         return ""
     bound = next((limit for limit in facts.limits if limit.metric == facts.latency_metric), None)
     floor = next((limit for limit in facts.limits if limit.metric == "accuracy"), None)
     xs = [point.latency.value for point in points]
-    beyond = bound is not None and bound.bound > _FAR * max(xs)  # drawn to scale, it would press all dots to one side
+    beyond = bound is not None and bound.bound > _FAR * max(xs)  # to scale, all dots would be squeezed to one side
     if bound and not beyond:
         xs.append(bound.bound)
     ys = [point.accuracy.value for point in points] + ([floor.bound] if floor else [])
@@ -96,7 +96,7 @@ def front_picture(facts: Facts) -> str:
 
 
 def _names(dots: Sequence[tuple[float, float, str]]) -> list[str]:
-    """Each dot's name beside it, or a line lower where that place is taken, by the large letters of a phone's page."""
+    """Labels of dots, beside each or a line lower where that place is taken, at a phone page's large letters."""
     parts, taken = [], list[tuple[float, float]]()
     for x, y, name in dots:
         left = x > _WIDTH * 0.7

@@ -1,4 +1,4 @@
-"""Where does the time go in the winner? Operators by kind, as its runtime's own profiler tells."""
+"""Operator profile of the winner: time by kind, from its runtime's own profiler."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class OperatorRow:
 
 
 def operator_rows(operators: Sequence[OperatorTime]) -> list[OperatorRow]:
-    """The slowest kind first. Empty where the runtime tells nothing."""
+    """Operators by kind, slowest first. Empty where the runtime has no profile."""
     total = sum(operator.time_us for operator in operators)
     if not total:
         return []

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs no network, light and dark, from phone to paper."""
+"""HTML report: one file that needs no network, light and dark, from phone to paper."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def write_report(folder: Path) -> Path:
 
 
 def stylesheet() -> str:
-    """What every page of edgekd looks like."""
+    """CSS shared by all pages of edgekd."""
     return (Path(__file__).parent / "templates" / "page.css").read_text()
 
 
 def page_environment(package: str) -> Environment:
-    """Templates of a package: every name is escaped, and one that isn't there is an error."""
+    """Template environment of a package: every name is escaped, and a missing name is an error."""
     environment = Environment(
         loader=PackageLoader(package),
         autoescape=True,
@@ -52,7 +52,7 @@ def page_environment(package: str) -> Environment:
 
 
 def page_text(facts: Facts) -> str:
-    """The page as HTML. All names are escaped."""
+    """Render the page as HTML. All names are escaped."""
     environment = page_environment("edgekd.report")
     environment.filters["duration"] = _duration
     environment.filters["drawn"] = Markup
@@ -85,7 +85,7 @@ def page_text(facts: Facts) -> str:
 
 
 def _sentence(facts: Facts) -> str:
-    """The verdict, first of all."""
+    """Verdict as the page's first sentence."""
     if facts.certificate is not None and facts.certificate.certified:
         return f"Certified: {facts.certificate.summary()}"
     if facts.certificate is not None and facts.certificate.lesser is not None:
@@ -96,13 +96,13 @@ def _sentence(facts: Facts) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """``5 min 9 s``: how long a person waited."""
+    """Format a duration: ``5 min 9 s``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _outcomes(facts: Facts) -> list[tuple[str, int]]:
-    """How the trials ended, and how many each way."""
+    """Trial outcomes with their counts."""
     counts: dict[str, int] = {}
     for trial in facts.trials:
         counts[trial.outcome] = counts.get(trial.outcome, 0) + 1

@@ -1,4 +1,4 @@
-"""Can the measurement be trusted? Every process of the certificate as a dot, 5th percentile, p50 and p95."""
+"""Measurement quality: every process of the certificate as a dot, at 5th percentile, p50, p95 and mean."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ROWS = (("p5_us", "p5"), ("p50_us", "p50"), ("p95_us", "p95"), ("mean_us", "mea
 
 
 def processes_picture(measurement: Measurement) -> str:
-    """One row a quantile, one dot a fresh process. Empty where no process finished."""
+    """Draw one row per statistic, one dot per fresh process. Empty where no process finished."""
     samples = measurement.processes
     if not samples:
         return ""

@@ -1,4 +1,4 @@
-"""How was the choice of an arch trained? Costs over their bounds by epoch; what came out, predicted and measured."""
+"""Differentiable search: expected costs over their bounds by epoch; the archs tried, predicted and measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["TriedArch", "annealing_picture", "bound_of", "tried_archs"]
 
 @dataclass(frozen=True)
 class TriedArch:
-    """A trial near what the choice came to. ``ratio`` is its measured 5th percentile over the predicted one."""
+    """Trial near the trained choice. ``ratio`` is its measured 5th percentile over the predicted one."""
 
     number: int
     arch: str
@@ -28,7 +28,7 @@ class TriedArch:
 
 
 def tried_archs(facts: Facts) -> list[TriedArch]:
-    """In the order they were tried; empty where nothing was predicted."""
+    """Tried archs in order; empty where nothing was predicted."""
     plan, model, relaxation = facts.plan, facts.latency_model, facts.relaxation
     if plan is None or model is None or relaxation is None:
         return []
@@ -52,7 +52,7 @@ def tried_archs(facts: Facts) -> list[TriedArch]:
 
 
 def bound_of(term: CostTerm) -> str:
-    """What a term may cost, with its unit; empty where it was refused."""
+    """Bound of a cost term, with its unit; empty where it was refused."""
     if term.bound is None:
         return ""
     if term.unit == "us":
@@ -61,7 +61,7 @@ def bound_of(term: CostTerm) -> str:
 
 
 def annealing_picture(points: Sequence[RelaxPoint]) -> str:
-    """Each expected cost as a share of its bound, a line a cost; empty without epochs."""
+    """Draw each expected cost as a share of its bound, one line a cost; empty without epochs."""
     if not points:
         return ""
     x = epochs.across([float(point.epoch) for point in points])

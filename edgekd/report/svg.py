@@ -1,4 +1,4 @@
-"""Just enough SVG: elements with escaped text, a linear scale with round ticks, and nothing that needs a network."""
+"""Minimal SVG: elements with escaped text, a linear scale with round ticks; needs no network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Scale", "circle", "line", "picture", "polyline", "rect", "text"]
 
 @dataclass(frozen=True)
 class Scale:
-    """Data to pixels, linearly. ``start`` and ``end`` are the pixels of ``low`` and ``high``."""
+    """Linear scale from data to pixels. ``start`` and ``end`` are the pixels of ``low`` and ``high``."""
 
     low: float
     high: float
@@ -21,7 +21,7 @@ class Scale:
 
     @classmethod
     def over(cls, values: Sequence[float], start: float, end: float, margin: float = 0.06) -> Scale:
-        """A scale on which all values have some room. Raises ValueError on none."""
+        """Scale over all values with a margin. Raises ValueError without values."""
         low, high = min(values), max(values)
         room = max((high - low or abs(high) or 1.0) * margin, 1e-9 * max(abs(low), abs(high)), 1e-12)
         return cls(low - room, high + room, start, end)
@@ -53,7 +53,7 @@ def _short(value: object) -> object:
 def picture(
     width: float, height: float, label: str, parts: Sequence[str], kind: str = "picture", stretched: bool = False
 ) -> str:
-    """A whole picture that scales with the page; ``label`` says what it shows to those who can't see it.
+    """Whole picture that scales with the page; ``label`` describes it to screen readers.
 
     ``stretched`` gives up its proportions, and suits pictures without text or circles.
     """
@@ -64,7 +64,7 @@ def picture(
 
 
 def text(x: float, y: float, content: str, kind: str = "label", anchor: str = "start") -> str:
-    """A line of text; ``kind`` is its CSS class."""
+    """Line of text; ``kind`` is its CSS class."""
     return _element("text", {"x": x, "y": y, "class_": kind, "text_anchor": anchor}, escape(content))
 
 

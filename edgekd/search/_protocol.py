@@ -1,4 +1,4 @@
-"""The seams of a search: what proposes, what makes artefacts, what estimates accuracy, what refines.
+"""Protocols of a search: sampler, artefact builder, accuracy estimate, trainer of finalists, static analyser.
 
 Deciding (filters, deployments, samplers, the choice) reads records and returns records. Running (`ArtefactBuilder`,
 `AccuracyEstimate`, `Refiner`, `Surveyor`) turns a candidate into facts. Only the loop writes to the run folder.
@@ -45,21 +45,21 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Guide:
-    """Archs in the order in which to try them on one deployment, by whoever knows more than the trials tell."""
+    """Ranking of archs on one deployment, made outside the trials (by a trained choice), for the sampler to follow."""
 
     deployment: Deployment
-    order: Sequence[int]  # indices, those worth most first
-    predicted_us: Sequence[float]  # their latency, in the same order
-    budget_us: float  # what may be measured
-    even: Sequence[int] = ()  # those of them that are evenly scaled, to be tried besides
+    order: Sequence[int]  # indices, best first
+    predicted_us: Sequence[float]  # latency of each, in the same order
+    budget_us: float  # limit of the measured 5th percentile
+    even: Sequence[int] = ()  # those of them that are evenly scaled, tried as well
 
 
 @dataclass(frozen=True)
 class Known:
-    """All that a proposal may rest on. Everything here comes from the run folder.
+    """Knowledge that a proposal may rest on. Everything here comes from the run folder.
 
-    ``allowed`` has, for each kept deployment, the indices of archs no filter removed, ascending.
-    ``trials`` are those of earlier batches; ``pending`` are the candidates already proposed in this one.
+    ``allowed`` has, for each kept deployment, the indices of archs no filter removed, ascending. ``trials`` are those
+    of earlier batches; ``pending`` are the candidates already proposed in this one.
     """
 
     family: str
@@ -78,17 +78,19 @@ class Known:
 
 
 class Sampler(Protocol):
-    """Proposes candidates. Holds no state: the same knowledge and seed give the same proposal."""
+    """Sampler: proposes candidates. It holds no state: the same knowledge and seed give the same proposal."""
 
     name: ClassVar[str]
 
     def propose(self, known: Known, seed: int) -> Candidate | None:
-        """A candidate that no filter removed and no trial or pending one has; None where all have been tried."""
+        """Return a candidate that no filter removed and that is neither tried nor pending; None where all have been
+        tried.
+        """
         ...
 
 
 class ArtefactBuilder(Protocol):
-    """Makes a candidate's file with untrained weights: latency does not depend on them."""
+    """Builder of a candidate's file with untrained weights: latency does not depend on them."""
 
     def make(self, candidate: Candidate, path: Path) -> ConversionResult:
         """Write the file at ``path`` (its suffix may be changed to the format's). Outcomes are values, not errors."""
@@ -97,7 +99,7 @@ class ArtefactBuilder(Protocol):
 
 @dataclass(frozen=True)
 class EstimateContext:
-    """What an accuracy estimate may use. It never sees the test split."""
+    """Inputs of an accuracy estimate. The test split is never among them."""
 
     task: Task
     teacher: Teacher | None
@@ -121,7 +123,7 @@ class Estimate:
 
 
 class AccuracyEstimate(Protocol):
-    """Ranks candidates by accuracy for less than a full recipe. Constructed from its options (a frozen record)."""
+    """Accuracy estimate: ranks candidates for less than a full recipe. Constructed from its options (frozen)."""
 
     name: ClassVar[str]
     kind: ClassVar[AccuracyKind]
@@ -133,15 +135,15 @@ class AccuracyEstimate(Protocol):
 
 @dataclass(frozen=True)
 class Refined:
-    """A candidate that went through the whole recipe."""
+    """Result of training a finalist: a candidate after the whole recipe."""
 
-    student: Digest | None  # folder under students/; None where its training diverged
+    student: Digest | None  # folder under students/; None where training diverged
     artefact: Artefact | None  # None where it can't be exported or scored: ``detail`` says why
     accuracy: Accuracy | None
     float_twin: Accuracy | None
     curve: tuple[CurvePoint, ...] = ()
     detail: str = ""
-    float_operators: tuple[str, ...] | None = None  # of an int8 file, where its format tells
+    float_operators: tuple[str, ...] | None = None  # of an int8 file, where its format shows them
 
 
 @dataclass(frozen=True)
@@ -157,28 +159,30 @@ class Step:
 
 
 class Refiner(Protocol):
-    """Trains, exports and scores a finalist, and makes the files it is compared with."""
+    """Trainer of finalists: trains, exports and scores a finalist, and makes its float32 baseline."""
 
     def refine(self, candidate: Candidate) -> Refined:
-        """The whole recipe. Raises Interrupted where the person asked to stop."""
+        """Run the whole recipe. Raises Interrupted where the person asked to stop."""
         ...
 
     def twin(self, candidate: Candidate) -> Artefact | None:
-        """The same student in float32 for the same backend, or None where there can be none."""
+        """Return the float32 baseline: the same student in float32 for the same backend, or None where there can be
+        none.
+        """
         ...
 
     def steps(self, finalist: FinalistRecord) -> Sequence[Step]:
-        """What every stage of the recipe left, in order; nothing is trained again. Raises Interrupted."""
+        """Return the student after every stage of the recipe, in order, without new training. Raises Interrupted."""
         ...
 
 
 class Surveyor(Protocol):
-    """Counts static features of an arch, at float32, without running it on a device."""
+    """Static analyser: counts features of an arch at float32 without running it on a device."""
 
     def features(self, arch: Arch) -> StaticFeatures:
         """Evidence kind: analytic."""
         ...
 
     def kernels(self, arch: Arch) -> Kernels:
-        """What a runtime will run of it."""
+        """Return the kernels that a runtime will run for this arch."""
         ...

@@ -1,6 +1,6 @@
-"""Settles ``recipe: auto``: tries losses, then views, by short trainings, and puts what won into the recipe.
+"""Choice of loss and augmentations for ``recipe: auto``, by short trainings; the winners go into the recipe.
 
-Reads auto.json and goes on from it; writes it after every training, so a resumed run trains nothing twice and a run
+Reads auto.json and continues from it; writes it after every training, so a resumed run trains nothing twice and a run
 that has chosen never chooses again. Candidates are trained on the arch in the middle of the space.
 """
 
@@ -30,14 +30,14 @@ from edgekd.students.student import new_student
 __all__ = ["settled_recipe"]
 
 Phase = Literal["loss", "views"]
-_ABOVE_CHANCE = 2.0  # times what guessing scores
-_LOSSES_PART = 0.6  # of the share, which is about their part of all epochs: views are to be compared too
+_ABOVE_CHANCE = 2.0  # times the score of guessing
+_LOSSES_PART = 0.6  # of the share, about their part of all epochs: augmentations must be compared too
 
 
 def settled_recipe(
     project: Project, run: Run, events: Events, started: float | None = None, now: Callable[[], float] = time.monotonic
 ) -> Project:
-    """The project with a `distill` in the place of each `auto`; as it is where there is none.
+    """Return the project with each `auto` replaced by a `distill` stage; unchanged where there is none.
 
     The caller holds ``run.writing()``. Raises ConfigurationError where there is nothing to choose by, or every
     candidate fails, and Interrupted.
@@ -90,7 +90,7 @@ class _Choosing:
         return done
 
     def _halved(self, record: AutoRecord, phase: Phase, stages: Mapping[str, Distill]) -> AutoRecord:
-        """One phase, as far as the time goes. The first training of a phase always is."""
+        """Run one phase of successive halving while time remains. The first training of a phase always runs."""
         student, where = self._student(record.arch), self._where()
         if not any(option.phase == phase for option in record.options):
             checked = [
@@ -140,10 +140,11 @@ class _Choosing:
         if spec.metric.name != "top1":
             return 0.0
         chance = 1.0 / spec.head.classes
-        return min(_ABOVE_CHANCE * chance, (1.0 + chance) / 2)  # of two classes, twice is what nobody ever reaches
+        # with two classes, twice chance is 100 %, which nothing reaches
+        return min(_ABOVE_CHANCE * chance, (1.0 + chance) / 2)
 
     def _arch(self) -> Arch:
-        """The middle of every axis; of an even number of choices the smaller."""
+        """Return the middle of every axis; with an even number of choices, the smaller of the two."""
         space = self.project.family.space(self.project.task.spec)
         return space.arch({axis.name: axis.choices[(len(axis.choices) - 1) // 2] for axis in space.axes})
 

@@ -1,7 +1,7 @@
-"""Wall-clock time of a run: what is spent, what is left, and what the finalists will take.
+"""Time of a run: seconds spent, seconds left, and the predicted time of the finalists.
 
-Time spent is counted on the run's own clock, which stands still while the run is interrupted. Decisions that depend
-on it are written down (proposals.json), for a replay has no clock.
+Time is counted on the run's own clock, which stands still while the run is interrupted. Decisions that depend on it are
+written down (proposals.json), for a replay has no clock.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CONVERSIONS = 2.5  # of a finalist: its student, that student's float32 twin, a
 _SHORTLIST_SHARE = 0.25  # of one refinement: measuring once more before it must be cheap beside it
 _CERTIFICATE_S = 10.0  # the test split, parity, bundle and report
 _LEAST_SHARE = 0.05  # of the recipe's epochs
-_ENSURED = 0.25  # of the whole budget is for training the finalists, even where trials took longer than expected
+_ENSURED = 0.25  # of the whole time is for training the finalists, even where trials took longer than expected
 # until this run has seen better:
 _PROCESS_S = 1.0  # start of a process, import of a runtime, load
 _CONVERT_S = 4.0
@@ -42,7 +42,7 @@ _IMAGES_PER_S = 500.0
 
 
 class Budget:
-    """How long this run has worked, over all its resumptions."""
+    """Clock of a run: seconds worked, summed over all its resumptions."""
 
     def __init__(self, total_s: float | None, now: Callable[[], float], spent_s: float = 0.0) -> None:
         self.total_s, self._now = total_s, now
@@ -59,17 +59,18 @@ class Budget:
 
 @dataclass(frozen=True)
 class Pace:
-    """How long things take here, by what this run's trials took."""
+    """Speed of training, converting and measuring, estimated from this run's trials."""
 
     images_per_s: float = _IMAGES_PER_S
     convert_s: float = _CONVERT_S
-    process_s: float = _PROCESS_S  # of a measured process, beside the calls asked for
+    process_s: float = _PROCESS_S  # of a measured process, beyond the calls asked for
 
     @classmethod
     def of(cls, plan: PlanRecord, trials: Sequence[TrialRecord]) -> Pace:
-        """The slower half of the training speeds counts: finalists are the more accurate ones, hence the larger.
+        """Estimate from recorded trials; the slower half of the training speeds counts.
 
-        The whole model as it came counts only where no other trial tells: it is larger than what is trained.
+        Finalists are the more accurate candidates, hence the larger. The untouched model counts only where there is no
+        other trial: it is larger than the students that are trained.
         """
         speeds = sorted(_told(trials, lambda trial: trial.images_per_s))
         converted = _told(trials, lambda trial: trial.seconds.get("convert"))
@@ -82,15 +83,15 @@ class Pace:
         )
 
     def refine_s(self, plan: PlanRecord) -> float:
-        """One finalist: training, conversions, scoring."""
+        """Seconds to refine one finalist: training, conversions, scoring."""
         return _SLOWER * plan.refine_images / self.images_per_s + self.untrained_s()
 
     def untrained_s(self) -> float:
-        """One finalist that stays as it came: conversions, scoring."""
+        """Seconds for one finalist that stays untouched: conversions, scoring."""
         return _CONVERSIONS * self.convert_s + _PER_FINALIST_S
 
     def measure_s(self, plan: MeasurePlan, jobs: int) -> float:
-        """A batch of measurements, on a quiet machine."""
+        """Seconds for a batch of measurements on a quiet machine."""
         processes_s = jobs * (self.process_s + _asked_s(plan))
         if plan.sentinel:
             processes_s += self.process_s + _asked_s(plan.but(load=Load()))  # called back to back under any load
@@ -100,10 +101,10 @@ class Pace:
 def reserve_s(
     plan: PlanRecord, trials: Sequence[TrialRecord], finalists: int, rivals: int = 0, untouched: int = 0
 ) -> float:
-    """What refining, measuring and certifying ``finalists`` will take, at the pace observed so far.
+    """Seconds to refine, measure and certify ``finalists``, at the speed observed so far.
 
-    ``rivals`` is how many other deployments each finalist's arch is measured on before; ``untouched`` is how many
-    finalists there are beside those that are trained.
+    ``rivals``: number of other deployments each finalist's arch is rechecked on. ``untouched``: number of finalists
+    that need no training, in addition to ``finalists``.
     """
     pace, all_of_them = Pace.of(plan, trials), finalists + untouched
     again = all_of_them * (rivals + 1) if rivals else 0
@@ -114,14 +115,14 @@ def reserve_s(
 
 
 def shortlist_s(plan: PlanRecord, trials: Sequence[TrialRecord]) -> float:
-    """What measuring the best trials before refining takes; 0 where refining is too short for that to pay."""
+    """Seconds to measure the shortlist before refining; 0 where refining is too short for a shortlist to pay."""
     pace = Pace.of(plan, trials)
     seconds = SHORTLISTED * pace.convert_s + pace.measure_s(plan.certify, SHORTLISTED)
     return seconds if seconds < _SHORTLIST_SHARE * pace.refine_s(plan) else 0.0
 
 
 def stagewise_s(plan: PlanRecord, trials: Sequence[TrialRecord], stages: int) -> float:
-    """What telling so many stages of the winner apart takes, and the certificate after it."""
+    """Seconds for the stage-by-stage comparison of the winner, and the certificate after it."""
     pace = Pace.of(plan, trials)
     each_s = pace.convert_s + _PER_FINALIST_S
     return stages * each_s + pace.measure_s(plan.measure, stages) + _CERTIFICATE_S
@@ -130,7 +131,7 @@ def stagewise_s(plan: PlanRecord, trials: Sequence[TrialRecord], stages: int) ->
 def finalists_within(
     plan: PlanRecord, trials: Sequence[TrialRecord], total_s: float | None, rivals: int = 0, untouched: int = 0
 ) -> int:
-    """How many finalists fit in their share of the budget: at least one, at most what was asked for."""
+    """Number of finalists that fit in their share of the time: at least one, at most ``plan.finalists``."""
     for count in range(plan.finalists, 1, -1):
         if total_s is None or reserve_s(plan, trials, count, rivals, untouched) <= _FINALISTS_SHARE * total_s:
             return count
@@ -140,7 +141,7 @@ def finalists_within(
 def share_within(
     plan: PlanRecord, trials: Sequence[TrialRecord], budget: Budget, finalists: int, reserved_s: float, ensured: bool
 ) -> float:
-    """The share of the recipe's epochs for which there is time: 0.05 at the least, 1 where all fit.
+    """Share of the recipe's epochs for which there is time: at least 0.05, 1 where all fit.
 
     ``ensured``: a quarter of the budget trains in any case, and is overrun where trials left less. A student of two
     epochs meets no floor of accuracy, and the fault would be the machine's.
@@ -154,13 +155,13 @@ def share_within(
 
 
 def _told(trials: Sequence[TrialRecord], of: Callable[[TrialRecord], float | None]) -> list[float]:
-    """What the trained trials tell; else what the untouched ones do."""
+    """Values of ``of`` over the trained trials; over the untouched ones where no trained trial has any."""
     found = [(trial.candidate.plan.untouched, value) for trial in trials if (value := of(trial))]
     trained = [value for untouched, value in found if not untouched]
     return trained or [value for _, value in found]
 
 
 def _asked_s(plan: MeasurePlan) -> float:
-    """What a process of the plan calls for; under a periodic load a round lasts as long as its fewest calls do."""
+    """Seconds of calls in a process of the plan; under a periodic load a round lasts at least ``min_calls`` periods."""
     periods_ms = 1e3 * plan.min_calls / plan.load.rate_hz if plan.load.rate_hz else 0.0
     return (plan.warmup_ms + plan.rounds * max(plan.round_ms, periods_ms)) / 1e3

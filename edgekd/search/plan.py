@@ -1,4 +1,4 @@
-"""How a run will decide, worked out once from the project and the target: plan.json."""
+"""Plan of a run, derived once from the project and the target: plan.json."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgekd.targets.target import Target
 
 __all__ = ["certify_plan", "make_plan", "survey_size", "trial_plan"]
 
-_CORRECTED = 2  # trials that a trained choice makes at once: the next ones are corrected by what these measured
+_CORRECTED = 2  # trials of a differentiable search in a batch: their measurements correct the next predictions
 _TIMES = (
     *("latency.p5", "latency.p50", "latency.p95", "latency.p99", "latency.mean", "latency.runtime"),
     "throughput",
@@ -23,7 +23,7 @@ ENERGY = ("energy.per_inference", "power.average")
 
 
 def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord:
-    """Raises ConfigurationError where recipe and target leave no precision in common."""
+    """Derive the plan. Raises ConfigurationError where recipe and target leave no precision in common."""
     target, asked = project.target, project.search
     relaxed = asked.by if isinstance(asked.by, RelaxOptions) else None
     deployments = deployments_of(target, project.recipe)
@@ -57,7 +57,9 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
 
 
 def trial_plan(target: Target, seed: int) -> MeasurePlan:
-    """Short, back to back: the 5th percentile needs few calls, and says the same under any load."""
+    """Measurement plan of trials: short, back to back; the 5th percentile needs few calls and is the same under any
+    load.
+    """
     return MeasurePlan(
         processes=3,
         rounds=5,
@@ -70,7 +72,7 @@ def trial_plan(target: Target, seed: int) -> MeasurePlan:
 
 
 def certify_plan(target: Target, seed: int) -> MeasurePlan:
-    """Long enough for a true p95, under the target's own load, with operators timed for the report."""
+    """Measurement plan of certificates: long enough for a true p95, under the target's load, operators profiled."""
     rate = target.load.rate
     load = Load(pattern=target.load.pattern, rate_hz=None if rate is None else float(rate))
     energy = any(limit.metric in ENERGY for limit in target.limits)
@@ -80,9 +82,10 @@ def certify_plan(target: Target, seed: int) -> MeasurePlan:
 
 
 def survey_size(budget_s: float | None, relaxed: bool = False) -> int:
-    """How many archs to look at: about a twentieth of the budget, at some 25 ms each.
+    """Number of archs to analyse: about a twentieth of the budget, at some 25 ms each.
 
-    Where the choice is trained, a few hundred for reference archs and table: what it comes near is counted afterwards.
+    A differentiable search needs a few hundred, for reference archs and table: archs near its result are analysed
+    later.
     """
     if relaxed:
         return 256
@@ -90,7 +93,7 @@ def survey_size(budget_s: float | None, relaxed: bool = False) -> int:
 
 
 def _tried(project: Project, relaxed: RelaxOptions | None) -> float:
-    """Whole recipes that choosing a finalist's temperature and teacher takes, beside its own."""
+    """Teacher tuning of one finalist in whole recipes, beside its own training."""
     own = temperature_of(project.recipe)
     if relaxed is None or own is None:
         return 0.0

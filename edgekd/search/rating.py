@@ -1,6 +1,7 @@
-"""How good the teacher is, and each that taught it: one that mistakes colours or class order teaches mistakes silently.
+"""Accuracy of the teacher and of the teachers it was trained from: a teacher that mistakes colours or class order fails
+silently.
 
-Writes teachers.json. Decides nothing.
+Writes teachers.json; no decision depends on it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from edgekd.teachers.binding import rated
 
 __all__ = ["rate_teachers"]
 
-_HARDLY = 2.0  # times what guessing scores
+_HARDLY = 2.0  # times the score of guessing
 
 
 def rate_teachers(project: Project, run: Run, events: Events) -> TeachersRecord | None:
-    """Score the chain on some validation samples, and say so; None where there is no teacher."""
+    """Score the chain of teachers on some validation samples and report it; None where there is no teacher."""
     chain: list[Teacher] = []
     above = project.teacher
     while above is not None:

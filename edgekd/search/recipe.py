@@ -1,4 +1,4 @@
-"""A project's recipe, varied for a search: with a precision at its end, and shortened for a quick estimate.
+"""Recipe variants for a search: with a precision at the end, and shortened for a quick estimate.
 
 The precision of a deployment is the recipe's last ``quantize`` stage. A recipe that has one of its own keeps its
 options and limits the deployments to its precision.
@@ -45,12 +45,12 @@ def deployments_of(target: Target, recipe: Sequence[Stage]) -> tuple[Deployment,
 
 
 def _tells(backend: Backend, precision: Precision) -> bool:
-    """Whether the file can show that it computes in integers alone."""
+    """Tell whether the file's format shows that it computes in integers alone."""
     return precision is Precision.INT8 and formats_of(backend)[0] in TELLING
 
 
 def with_precision(recipe: Sequence[Stage], precision: Precision) -> tuple[Stage, ...]:
-    """The recipe, ending in this precision."""
+    """Return the recipe with ``precision`` as its last stage."""
     kept = [stage for stage in recipe if not isinstance(stage, Quantizes)]
     if precision is Precision.FLOAT32:
         return tuple(kept)
@@ -59,13 +59,13 @@ def with_precision(recipe: Sequence[Stage], precision: Precision) -> tuple[Stage
 
 
 def quantized_to(recipe: Sequence[Stage]) -> Precision | None:
-    """The precision that the recipe fixes; None where it has no such stage."""
+    """Precision that the recipe fixes; None where it has no quantize stage."""
     fixed = [stage.quantizes_to for stage in recipe if isinstance(stage, Quantizes)]
     return fixed[-1] if fixed else None
 
 
 def calibrating(recipe: Sequence[Stage]) -> list[Stage]:
-    """Its stages that quantize, without training: the recipe of a student that stays as it came."""
+    """Quantize stages without training: the recipe of a student that stays untouched."""
     return [stage.calibrating() for stage in recipe if isinstance(stage, Quantizes)]
 
 
@@ -76,27 +76,27 @@ def kept_float(recipe: Sequence[Stage]) -> tuple[str, ...]:
 
 
 def shortened(recipe: Sequence[Stage], epochs: int) -> tuple[Stage, ...]:
-    """The recipe with no stage of more than so many epochs."""
+    """Return the recipe with every stage limited to ``epochs`` epochs."""
     return tuple(_shortened(stage, epochs) for stage in recipe)
 
 
 def shortened_to(recipe: Sequence[Stage], share: float) -> tuple[Stage, ...]:
-    """The recipe with each stage cut to this share of its epochs, and to one at the least."""
+    """Return the recipe with every stage cut to this share of its epochs, at least one."""
     return tuple(_shortened(stage, max(1, round(share * _epochs(stage)))) for stage in recipe)
 
 
 def cut_to_time(recipe: Sequence[Stage], ended: ProposalsRecord | None) -> tuple[Stage, ...]:
-    """The recipe as far as there was time for it when a search ended proposing; all of it where there was no search."""
+    """Return the recipe cut to the time left when a search ended proposing; uncut where there was no search."""
     return tuple(recipe) if ended is None or ended.share == 1.0 else shortened_to(recipe, ended.share)
 
 
 def epochs_of(recipe: Sequence[Stage]) -> int:
-    """Of all its stages together."""
+    """Epochs of all stages together."""
     return sum(_epochs(stage) for stage in recipe)
 
 
 def images_of(recipe: Sequence[Stage], samples: int) -> int:
-    """How many images the recipe passes through training, of ``samples`` in the training split."""
+    """Images that the recipe passes through training, with ``samples`` in the training split."""
     return sum(
         stage.images(samples) if isinstance(stage, DrawsImages) else samples * _epochs(stage) for stage in recipe
     )
@@ -112,6 +112,6 @@ def _shortened(stage: Stage, epochs: int) -> Stage:
 def _epochs(stage: Stage) -> int:
     if isinstance(stage, Trains):
         return stage.passes
-    # a stage that says nothing of the kind may still have the option that most have
+    # a stage without this protocol may still have the usual option ``epochs``
     found = getattr(stage, "epochs", 0) if isinstance(stage, Record) else 0
     return found if isinstance(found, int) else 0

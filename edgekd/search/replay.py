@@ -1,4 +1,4 @@
-"""Decide everything again from a run's records, and compare: the same recorded facts give the same decisions.
+"""Replay: make every decision again from a run's records and compare; the same facts give the same decisions.
 
 Reads the whole run folder, measures and trains nothing, runs no project code, writes nothing.
 """
@@ -36,7 +36,7 @@ __all__ = ["ReplayReport", "ReplayedStep", "replay"]
 
 
 class ReplayedStep(Record):
-    """One kind of decision: how many were made again, and which came out otherwise."""
+    """Result for one kind of decision: number replayed, and those that differ."""
 
     name: str
     decisions: int
@@ -44,7 +44,7 @@ class ReplayedStep(Record):
 
 
 class ReplayReport(Shown):
-    """What replaying a run came to."""
+    """Report of a replay."""
 
     schema_: Literal["edgekd.replay/1"] = Field(default="edgekd.replay/1", alias="schema")
     run: str
@@ -52,16 +52,18 @@ class ReplayReport(Shown):
 
     @property
     def same(self) -> bool:
-        """Whether every decision came out as recorded."""
+        """True if every decision was reproduced."""
         return not any(step.differ for step in self.steps)
 
     @property
     def exit_code(self) -> int:
-        """0, or 1: a decision that can't be reproduced is a fault of ours (or of a file changed by hand)."""
+        """0, or 1 if not `same`: a decision that can't be reproduced is a fault of edgekd (or of a file changed by
+        hand).
+        """
         return 0 if self.same else 1
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """Format the report as text lines."""
         total = sum(step.decisions for step in self.steps)
         wrong = sum(len(step.differ) for step in self.steps)
         head = f"all {total} decisions reproduced" if self.same else f"{wrong} of {total} decisions came out otherwise"
@@ -73,7 +75,7 @@ class ReplayReport(Shown):
 
 
 def replay(run: Run) -> ReplayReport:
-    """Replay what a run has decided so far. Raises ConfigurationError where its files can't be read."""
+    """Replay the decisions of a run so far. Raises ConfigurationError where its files can't be read."""
     return ReplayReport(run=str(run.folder), steps=tuple(_steps(run)))
 
 
@@ -113,7 +115,7 @@ def _step(name: str, decisions: list[tuple[str, bool]]) -> ReplayedStep:
 
 
 def _decided(deployments: DeploymentsRecord) -> tuple[object, ...]:
-    """What was decided, without the words it was said in."""
+    """Decisions in a deployments record, without their wording."""
     filters = [(one.name, one.removed) for one in deployments.filters]
     return (
         deployments.reference_archs,
@@ -126,7 +128,7 @@ def _decided(deployments: DeploymentsRecord) -> tuple[object, ...]:
 
 
 def _reference_archs(run: Run, plan: PlanRecord, archs: tuple[Arch, ...]) -> ReplayedStep:
-    """Which arch each reference arch is, and which deployments were still measured on it."""
+    """Replay the choice of the reference archs, and of the deployments measured on each."""
     found, reference_archs = list[tuple[str, bool]](), run.reference_archs()
     for number, reference_arch in enumerate(reference_archs):
         alive = set(still_in(run.target, plan, reference_archs[:number]))
@@ -164,7 +166,7 @@ def _proposals(
 
 
 def _outcomes(run: Run, deployments: DeploymentsRecord) -> ReplayedStep:
-    """Whether a trial that ran was held to fit."""
+    """Replay whether each trial that ran was feasible."""
     ran = [trial for trial in run.trials() if trial.outcome in ("measured", "over-budget")]
     target = run.target
     found = []
@@ -189,7 +191,7 @@ def _finalists(run: Run, deployments: DeploymentsRecord) -> ReplayedStep:
 
 
 def _auto(run: Run, record: AutoRecord) -> ReplayedStep:
-    """Which loss and which views lead, by the scores that were recorded."""
+    """Replay the leading loss and augmentations of ``recipe: auto``, by the recorded scores."""
     (written,) = [given["auto"] for given in run.header.project["recipe"] if "auto" in given]
     auto = Auto.model_validate(written)
     loss, views = standing_of(record, "loss", auto).leader, standing_of(record, "views", auto).leader
@@ -197,7 +199,7 @@ def _auto(run: Run, record: AutoRecord) -> ReplayedStep:
 
 
 def _rounds(run: Run, plan: RoundsPlan) -> ReplayedStep:
-    """Which step each round took, and whether its student was held to fit."""
+    """Replay the step of each iteration, and its students' verdicts."""
     found, target = list[tuple[str, bool]](), run.target
     for before, record in pairwise(run.rounds()):
         if record.before is not None:
@@ -221,7 +223,7 @@ def _verdicts(run: Run) -> ReplayedStep:
 
 
 def _choice(run: Run) -> ReplayedStep:
-    """The chosen one is the first by merit whose certificate figures held, and all before it were tried."""
+    """Replay the choice: the first by merit whose certificate figures held, with all before it tried."""
     outcome, finalists = run.outcome(), run.finalists()
     if outcome is None:
         return _step("choice", [])

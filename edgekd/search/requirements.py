@@ -1,4 +1,4 @@
-"""What a device must have for a target, told before anything is trained."""
+"""Requirements of a target on its device (meter, runtimes), checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ __all__ = ["require_meter", "require_running", "require_runtimes", "simulation_c
 
 
 def require_meter(target: Target, fingerprint: Fingerprint) -> None:
-    """A meter where a hard budget asks for one, and a real one where no other counts. Raises MissingError."""
+    """Check for a meter where a hard budget needs one, and for a real one where estimates do not count. Raises
+    MissingError.
+    """
     asked = [limit for limit in target.limits if limit.hard and limit.metric.startswith(("energy.", "power."))]
     unmet = ", ".join(str(limit) for limit in asked)
     if asked and not fingerprint.meter:
@@ -29,7 +31,7 @@ def require_meter(target: Target, fingerprint: Fingerprint) -> None:
 
 
 def require_runtimes(target: Target, fingerprint: Fingerprint) -> None:
-    """Every runtime that the target allows is there, and tells answers. Raises MissingError."""
+    """Check that every runtime of the target is installed and returns outputs. Raises MissingError."""
     if fingerprint.times_only:
         raise MissingError(
             f"{target.device} tells times only, and a student's answers are checked on its device",
@@ -52,7 +54,7 @@ def require_runtimes(target: Target, fingerprint: Fingerprint) -> None:
 
 
 def require_running(target: Target, fingerprint: Fingerprint) -> None:
-    """Models run there, so that a file's answers can be checked. Raises MissingError."""
+    """Check that models run on the device, so that a file's outputs can be compared. Raises MissingError."""
     if fingerprint.simulates:
         raise MissingError(
             f"{target.device} runs nothing: {fingerprint.simulator} estimates, and a file's answers are checked on its "
@@ -62,7 +64,7 @@ def require_running(target: Target, fingerprint: Fingerprint) -> None:
 
 
 def simulation_caution(target: Target, fingerprint: Fingerprint) -> str:
-    """What to know before a run on a device that only simulates; empty for any other."""
+    """Caution for a device that only simulates; empty for any other."""
     if not fingerprint.simulates:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""A whole search, from the space to a certified finalist. Every step reads what is finished from the run folder.
+"""Whole search, from the space to a certified finalist. Every step reads finished work from the run folder.
 
 `run_search` wires the real parts; `Search` runs any parts, so that tests search thousands of candidates in seconds.
 """
@@ -74,7 +74,7 @@ __all__ = ["Parts", "Search", "context_of", "run_search", "spent_before"]
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything that turns candidates into facts."""
+    """Parts of a search that turn candidates into facts."""
 
     surveyor: Surveyor
     maker: ArtefactBuilder
@@ -83,7 +83,7 @@ class Parts:
     context: EstimateContext
     refiner: Refiner
     session: DeviceSession
-    bandwidth: Callable[[int], Figure] | None = None  # in so many bytes; None where nothing can tell
+    bandwidth: Callable[[int], Figure] | None = None  # of a working set in bytes; None where nothing measures it
     kernels_of: Callable[[Artefact], Kernels] | None = None  # of a file; None: nothing is kept for later searches
 
 
@@ -138,7 +138,7 @@ def _bandwidth(session: DeviceSession, working_bytes: int) -> Figure:
 
 
 def _check_training(context: EstimateContext) -> None:
-    """A mistake in how students are trained is told before any is measured. Raises ConfigurationError."""
+    """Check the training stages before any candidate is measured. Raises ConfigurationError."""
     stages = [stage for stage in context.recipe if isinstance(stage, Prepares)]
     student = new_student(
         context.family, context.family.space(context.task.spec).at(0), context.task.spec, context.seed
@@ -149,7 +149,7 @@ def _check_training(context: EstimateContext) -> None:
 
 
 def context_of(project: Project, run: Run, events: Events) -> EstimateContext:
-    """What training may use in this run."""
+    """Training context of this run."""
 
     def show(progress: StageProgress) -> None:
         events.progress(progress.stage, progress.done, progress.total, progress.note)
@@ -194,7 +194,7 @@ def spent_before(run: Run) -> float:
 
 @dataclass(frozen=True)
 class Search:
-    """The steps in order. Calling it runs what isn't finished."""
+    """Steps of a search in order. Calling it runs those that are not finished."""
 
     run: Run
     plan: PlanRecord
@@ -204,7 +204,7 @@ class Search:
     started: float | None = None
 
     def __call__(self) -> OutcomeRecord:
-        """Raises MissingError and Interrupted."""
+        """Run to the outcome. Raises MissingError and Interrupted."""
         outcome = self.run.outcome()
         if outcome is not None:
             return outcome
@@ -275,7 +275,7 @@ class Search:
         if shortlist_s(self.plan, trials) > 0:
             shortlist = Shortlist(self.run, self.plan, bench, self.events, budget)
             order = standing(target, deployments, trials, shortlist(order, wanted + as_they_came(order)))
-        own = as_they_came(order)  # beside those that are wanted: they cost no training
+        own = as_they_came(order)  # in addition to the wanted ones: they cost no training
         recheck = Recheck(self.run, self.plan, deployments, bench, self.events, budget)
         chooser = Chooser(self.run, self.plan.certify, self.parts.session, self.parts.refiner, self.events, budget)
         winner = None
@@ -285,7 +285,7 @@ class Search:
                 recheck(order[:goal])
             trained = {found for found in self._settled(deployments, order[:goal]) if not found.plan.untouched}
             if len(trained) < wanted and goal < min(len(order), own + 2 * wanted):
-                continue  # two trials that settle at one deployment are one finalist: the next trial takes the place
+                continue  # two trials rechecked to the same deployment are one finalist: the next trial takes the place
             if self.plan.relaxed is not None:
                 asked = self.plan.relaxed
                 gap = Gap(self.run, asked.temperatures, asked.assistant, self.parts.context, self.events, budget)
@@ -303,7 +303,7 @@ class Search:
         return finish(self.run, outcome.but(estimate=rank_correlation(trials, finalists)), budget)
 
     def _stage_by_stage(self, winner: FinalistRecord | None, budget: Budget) -> None:
-        """Where there is more than one stage to tell apart, and time for it."""
+        """Write the stage-by-stage comparison, where there is more than one stage and time for it."""
         stages = len(self.parts.context.recipe)
         if (
             winner is None

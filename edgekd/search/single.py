@@ -1,6 +1,6 @@
-"""One arch through the whole recipe, on every backend of the target: the command ``distill``.
+"""Distillation of one arch through the whole recipe, on every backend of the target: the command ``distill``.
 
-The same refining, judging and certifying as a search, with nothing proposed: a finalist a backend.
+Refining, judging and certifying are those of a search, with nothing proposed: one finalist per backend.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Writes that either happened or did not: a reader never sees half a file, even when the writer is killed.
+"""Atomic writes: a reader never sees half a file, even when the writer is killed.
 
-Each write goes to a temporary sibling, is flushed to the disk, and is renamed over its goal. What a killed writer
-leaves behind has a name that `sweep` knows; sweep only while nobody else can be writing there.
+Each write goes to a temporary sibling, is flushed to the disk, and is renamed over its goal. A killed writer's
+leftovers have a name that `sweep` recognises; sweep only while nobody else can be writing there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LEFTOVER = re.compile(r"^\.(?P<name>.+)\.[0-9]+-[0-9a-f]{12}\.(?P<kind>tmp|old)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file at once. The folder is made where it is missing. Raises OSError, and then leaves the old file."""
+    """Write a file atomically. A missing folder is created. Raises OSError, and then leaves the old file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = draft_of(path)
     try:
@@ -51,15 +51,15 @@ def write_json(path: Path, value: Record | Mapping[str, Any]) -> None:
 
 
 def draft_of(path: Path) -> Path:
-    """A fresh name beside ``path`` to prepare its replacement under; `sweep` removes it if its writer dies."""
+    """Fresh name beside ``path`` to prepare its replacement under; `sweep` removes it if its writer dies."""
     return _beside(path, "tmp")
 
 
 def replace_folder(draft: Path, path: Path) -> None:
-    """Put a finished folder in the place of another, or of nothing. Both must be on one file system.
+    """Replace a folder, or create it, from a finished draft. Both must be on one file system.
 
     A folder can't be exchanged in one step: for an instant, ``path`` may be missing. If the writer is killed then,
-    `sweep` brings the old one back. Raises OSError.
+    `sweep` restores the old one. Raises OSError.
     """
     for folder, _, files in os.walk(draft):
         for name in files:
@@ -78,9 +78,9 @@ def replace_folder(draft: Path, path: Path) -> None:
 
 
 def sweep(folder: Path) -> tuple[Path, ...]:
-    """Remove what killed writers left anywhere below a folder, and bring back folders they had moved aside.
+    """Remove leftovers of killed writers anywhere below a folder, and restore folders they had moved aside.
 
-    Returns what was removed or brought back. Raises OSError.
+    Returns the paths removed or restored. Raises OSError.
     """
     swept: list[Path] = []
     for base, folders, files in os.walk(folder):

@@ -1,4 +1,4 @@
-"""What was measured of a model, on what, and how: the record a person keeps when the run folder is long gone."""
+"""Certificate: figures of a model, their device and method; the record that outlives the run folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CERTIFICATE = "certificate.json"
 
 
 class BundledFile(Record):
-    """One file of the bundle, by content."""
+    """File of the bundle, by content."""
 
     name: str  # relative to the bundle
     sha256: Digest
@@ -32,28 +32,28 @@ class BundledFile(Record):
 
 
 class Parity(Record):
-    """The exported file against the PyTorch student at the file's precision: from raw input to answer, on validation
+    """Parity of the exported file with the PyTorch student at the file's precision, raw input to output, on validation
     samples.
     """
 
     samples: int
-    agree: int  # answers with the same class
+    agree: int  # outputs with the same class
     largest: float  # difference between two logits, in `unit`
     unit: str  # what a difference of 1 means
-    alike: int | None = None  # of several heads: answers that, once decoded, are nearly the student's own
+    alike: int | None = None  # of several heads: outputs that, once decoded, are nearly the student's
 
 
 class OtherFormat(Record):
-    """The same student in a format that is not the certified one: its answers were checked, its time was not."""
+    """The same student in another format than the certified one: its outputs were checked, its time was not."""
 
     format: Format
-    backend: Backend  # in which its answers were checked
+    backend: Backend  # in which its outputs were checked
     parity: Parity | None  # None where there is no file, or nothing here runs it
     detail: str = ""  # why, or how it differs
 
 
 class Certificate(Filed):
-    """The certified file and everything that was measured of it."""
+    """Certified file, with everything measured of it."""
 
     schema_: Literal["edgekd.certificate/1"] = Field(default="edgekd.certificate/1", alias="schema")
     created: str  # ISO 8601, UTC
@@ -77,19 +77,23 @@ class Certificate(Filed):
     seed: int
     run: str
     others: tuple[OtherFormat, ...] = ()
-    load_average: NonNegativeFloat | None = None  # of the whole machine when it was measured; None where it isn't told
-    machine_cores: PositiveInt | None = None  # all that it has
-    own: Accuracy | None = None  # the model it was made from, as it came: test split, PyTorch float32
-    cautions: tuple[str, ...] = ()  # why it may not be worth shipping though every limit holds
+    load_average: NonNegativeFloat | None = None  # of the whole machine during measurement; None where it is unknown
+    machine_cores: PositiveInt | None = None  # all cores of the machine
+    own: Accuracy | None = None  # the user's own untouched model: test split, PyTorch float32
+    cautions: tuple[str, ...] = ()  # reasons why it may not be worth shipping though every limit holds
 
     @property
     def certified(self) -> bool:
-        """Every hard limit holds, on figures measured on the target's own device, with accuracy by the file itself."""
+        """True if every hard limit holds, on figures measured on the target's own device, with accuracy by the file
+        itself.
+        """
         return self._holds and self._kind is EvidenceKind.MEASURED
 
     @property
     def lesser(self) -> EvidenceKind | None:
-        """Where every hard limit holds by figures of a weaker kind: `emulated` (artificial limits) or `modelled`."""
+        """Weaker evidence kind by which every hard limit holds: `emulated` (artificial limits) or `modelled`; else
+        None.
+        """
         return self._kind if self._holds and not self.certified else None
 
     @property
@@ -114,13 +118,13 @@ class Certificate(Filed):
 
     @property
     def _kind(self) -> EvidenceKind:
-        """The weakest of what the device was asked; a modelled figure that no hard limit asks for says nothing here."""
+        """Weakest evidence kind of the device's figures; a modelled figure without a hard limit does not count."""
         asked = {limit.metric for limit in self.target.limits if limit.hard}
         counted = [f.kind for f in self._timed if f.kind is not EvidenceKind.MODELLED or f.metric in asked]
         return min(counted, key=lambda kind: kind.strength, default=EvidenceKind.MEASURED)
 
     def shortfall(self) -> str:
-        """Why it is not certified, in words; empty where it is."""
+        """Reason why it is not certified, as text; empty where it is."""
         missed = [
             f"{v.limit} {v.answer.value}" + (f" ({v.figure})" if v.figure else "")
             for v in self.verdict.limits
@@ -135,7 +139,7 @@ class Certificate(Filed):
         return "its figures were not all measured on the target's own device"
 
     def summary(self) -> str:
-        """One line: what, how good, how fast, how large."""
+        """Summary line: runtime, precision, accuracy, latency and size."""
         by_metric = {figure.metric: figure for figure in self.figures}
         scored = "test" if self.task.metric.name != "agreement" else "agreement with the float model"
         parts = [f"{self.backend.runtime} {self.candidate.plan.precision.value}", f"{self.accuracy.value:.1%} {scored}"]

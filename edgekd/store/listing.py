@@ -1,4 +1,4 @@
-"""Runs of a folder, as `edgekd runs` lists them."""
+"""Runs of a folder, for `edgekd runs`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DEEPEST = 3  # runs/NAME of a project in a folder of projects
 
 
 class RunSummary(Filed):
-    """One run in a list."""
+    """Summary of a run in a list."""
 
     schema_: Literal["edgekd.run-summary/1"] = Field(default="edgekd.run-summary/1", alias="schema")
     folder: Path
@@ -31,13 +31,13 @@ class RunSummary(Filed):
 
 
 class RunsAnswer(Shown):
-    """Runs of a folder, the newest first."""
+    """Runs of a folder, newest first."""
 
     schema_: Literal["edgekd.runs/1"] = Field(default="edgekd.runs/1", alias="schema")
     runs: tuple[RunSummary, ...]
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """Format as text lines."""
         if not self.runs:
             return ["no runs here. Start one: edgekd search project.yaml"]
         width = max(len(shortened(run.folder)) for run in self.runs)
@@ -45,7 +45,7 @@ class RunsAnswer(Shown):
 
 
 def list_runs(folder: Path) -> RunsAnswer:
-    """The runs below a folder, the newest first; a folder that can't be read is listed as damaged."""
+    """Runs below a folder, newest first; a folder that can't be read is listed as damaged."""
     found = []
     for place in run_folders(folder):
         try:
@@ -80,12 +80,12 @@ def list_runs(folder: Path) -> RunsAnswer:
 
 
 def run_folders(folder: Path, levels: int = _DEEPEST) -> Iterator[Path]:
-    """This folder where it is a run, or the runs below it. Hidden folders are left out, and what is inside a run."""
+    """This folder if it is a run, else the runs below it. Hidden folders and the inside of a run are left out."""
     try:
         begun = (folder / "run.json").is_file()
         inner = list(folder.iterdir()) if levels and not begun and folder.is_dir() else []
         below = [path for path in inner if path.is_dir() and not path.name.startswith(".")]
-    except OSError:  # a folder that can't be read has no runs to show
+    except OSError:  # an unreadable folder has no runs to show
         return
     if begun:
         yield folder
@@ -94,7 +94,7 @@ def run_folders(folder: Path, levels: int = _DEEPEST) -> Iterator[Path]:
 
 
 def shortened(path: Path) -> str:
-    """Relative to where the person stands, where that is shorter."""
+    """Path relative to the working directory, where that is shorter."""
     try:
         return str(path.absolute().relative_to(Path.cwd()))
     except ValueError:

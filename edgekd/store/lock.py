@@ -1,4 +1,4 @@
-"""One writer at a time in a run folder. Readers need no lock: they never see half a file."""
+"""Lock of a run folder: one writer at a time. Readers need no lock: they never see half a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RunBusy(MissingError):
 
 @contextmanager
 def locked(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
-    """Hold the folder's lock. It ends with the process, however that ends. Raises RunBusy, which names the holder."""
+    """Hold the folder's lock, which ends with the process in any case. Raises RunBusy, which names the holder."""
     lock = FileLock(folder / ".lock")
     holder = folder / ".writer.json"
     try:
@@ -33,7 +33,7 @@ def locked(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
             "wait until it is done, or stop that process: what it finished is kept, and the run can be resumed",
         ) from None
     try:
-        # beside the lock, not in it: whoever tries the lock truncates that file. A hint for people, so not atomic
+        # beside the lock, not in it: a process that tries the lock truncates it. A hint for people, so not atomic
         holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Where a run lives: the folder asked for, the one of the same run that isn't finished yet, or a new one."""
+"""Choice of a run's folder: the given one, the unfinished one of the same run, or a new one."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _BUNDLE = "bundle"
 
 
 def open_run(header: RunHeader, folder: Path | None = None) -> Run:
-    """Begin a run, or go on with one; without a ``folder`` with the newest below ``runs`` that asked for just this.
+    """Begin a run, or resume one; without a ``folder``, the newest below ``runs`` with the same request.
 
-    Raises ConfigurationError where the folder's run asked for something else, and has begun with that.
+    Raises ConfigurationError where the folder's run has another request and has begun.
     """
     if folder is None:
         begun = _begun_before(header)
@@ -35,7 +35,7 @@ def open_run(header: RunHeader, folder: Path | None = None) -> Run:
         return Run.create(folder, header.but(id=folder.name))
     run = Run.open(folder)
     differ = _differences(run.header, header)
-    if differ and not run.has_begun():  # refused before its first step: its project may be corrected
+    if differ and not run.has_begun():  # failed before its first step: its project may be corrected
         return run.begin_anew(header.but(id=folder.name))
     if differ:
         raise ConfigurationError.one(
@@ -47,7 +47,7 @@ def open_run(header: RunHeader, folder: Path | None = None) -> Run:
 
 
 def require_place(folder: Path) -> None:
-    """Raises ConfigurationError where no run can be in this folder, PermissionError where none may be written."""
+    """Check that a run can be in this folder. Raises ConfigurationError, and PermissionError if it is not writable."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists() or place.is_symlink())
     if not there.is_dir():
         raise ConfigurationError.one("is no folder for a run", "give another with --run", Place(str(there)))
@@ -56,12 +56,12 @@ def require_place(folder: Path) -> None:
 
 
 def is_begun(folder: Path) -> bool:
-    """Whether a run lives in this folder."""
+    """Tell whether this folder holds a run."""
     return (folder / "run.json").is_file()
 
 
 def is_finished(run: Run) -> bool:
-    """Whether its command has nothing left to do: a run that chose something is done when its bundle is."""
+    """Tell whether a run's command has nothing left to do; a run that chose a finalist also needs its bundle."""
     outcome = run.outcome()
     if outcome is None:
         return False
@@ -72,14 +72,14 @@ _TITLES = {"budget_s": "budget", "teacher_digest": "teacher", "family_digest": "
 
 
 def _differences(begun: RunHeader, asked: RunHeader) -> list[str]:
-    """What keeps a run from going on as it is asked for now; of a device, what has changed there."""
+    """Differences between a begun run and the request that prevent resuming; for a device, its changed facts."""
     names = ("command", "project", "target", "task", "teacher_digest", "family", "family_digest", "seed", "budget_s")
     differ = [name for name in names if getattr(begun, name) != getattr(asked, name)]
     return [*differ, *changed_since(begun, asked.fingerprint, asked.versions)]
 
 
 def changed_since(begun: RunHeader, fingerprint: Fingerprint, versions: Mapping[str, str]) -> list[str]:
-    """What of device and packages is no longer as in a run's header: its certificate would name what is gone."""
+    """Changes of device and packages since a run's header, which its certificate would misstate."""
     there, here = begun.fingerprint.model_dump(), fingerprint.model_dump()
     changed = {
         "device": [name for name in there if there[name] != here[name]],
@@ -96,13 +96,13 @@ def _begun_before(header: RunHeader) -> Run | None:
             run = Run.open(path.parent)
             if not is_finished(run) and not _differences(run.header, header):
                 return run
-        except ConfigurationError:  # another version's, or damaged: `edgekd runs` says so
+        except ConfigurationError:  # another version's, or damaged: `edgekd runs` lists it
             continue
     return None
 
 
 def _new_folder(header: RunHeader) -> Path:
-    """``runs/2026-11-24-digits``, with a number where that one is taken. The day is the person's own."""
+    """Return ``runs/2026-11-24-digits``, with a number where that exists. The day is in local time."""
     day = datetime.fromisoformat(header.created).astimezone()
     base = _RUNS / f"{day:%Y-%m-%d}-{header.task.name}"
     folder, number = base, 2

@@ -1,9 +1,9 @@
-"""What a run keeps of its latency predictor: the kernels of its archs, what was known of the device, and every fit.
+"""Latency predictor's records: kernels of a run's archs, prior observations of the device, and every fit.
 
 ::
 
-    networks.json            NetworksRecord: the kernels of every arch looked at
-    known.json               KnownRecord: what earlier work measured on this device, as it was when this run began
+    networks.json            NetworksRecord: the kernels of every arch analysed
+    known.json               KnownRecord: prior observations on this device, as they were when this run began
     predictors/03.json       PredictorsRecord: one fit of every deployment that has enough measurements
 """
 
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class Reading(Record):
-    """One network as measured: the 5th percentile of a call's time, and the memory that it added where known."""
+    """Observation of one network: 5th percentile of latency, and the memory that it added where known."""
 
     kernels: Kernels
     p5_us: float
@@ -43,7 +43,7 @@ class Reading(Record):
 
 
 class Costs(Record):
-    """What kernels are counted to cost: ``coefficients`` by column of the form (`edgekd.measure.prediction.costs`)."""
+    """Linear cost model of kernels: ``coefficients`` by column of the form (`edgekd.measure.prediction.costs`)."""
 
     form: str
     vector: int
@@ -52,42 +52,42 @@ class Costs(Record):
 
 
 class Scales(Record):
-    """How far kernels deviate from their counted cost, and over what distance that changes.
+    """Deviation scales of kernels from their counted cost, and the distances over which deviations change.
 
-    Defaults are where they are expected to be (`edgekd.measure.prediction.deviations`).
+    Defaults are their expected values (`edgekd.measure.prediction.deviations`).
     """
 
     kind: float = 0.10  # shared by all kernels of a kind
-    kernel: float = 0.15  # of a kernel's own
-    channels: float = 1.0  # octaves over which a kernel's own changes
+    kernel: float = 0.15  # of one kernel
+    channels: float = 1.0  # octaves over which a kernel's own deviation changes
     area: float = 1.5  # octaves
-    fill: float = 0.5  # of how full the last vector of channels is
+    fill: float = 0.5  # of the share of the last vector that channels fill
     network: float = 0.05  # of a whole network
     size: float = 1.5  # octaves of its latency
     noise: float = 0.01
 
 
 class HeldOut(Record):
-    """Relative errors, without sign, of networks that the procedure had not seen."""
+    """Absolute relative errors on held-out networks."""
 
     samples: int
     median: float
     p95: float
     worst: float
-    rank: float | None  # Spearman's, of predicted against measured; None where all are alike
+    rank: float | None  # Spearman's, of predicted against measured; None where all are equal
 
 
 class MemoryFit(Record):
-    """What a model adds to memory: bytes, and bytes an element of what is counted (`edgekd.measure.memory`)."""
+    """Memory model: bytes a model adds, as a constant and bytes per counted element (`edgekd.measure.memory`)."""
 
     constant_bytes: float
     coefficients: tuple[float, float, float]
     samples: int
-    error_bytes: float  # that nine of ten networks left out kept to
+    error_bytes: float  # 90th percentile of the held-out errors
 
 
 class NetworksRecord(Filed):
-    """Networks as kernels: the distinct ones once, and each network as their places."""
+    """Networks as kernels: each distinct kernel once, and each network as indices into them."""
 
     schema_: Literal["edgekd.networks/1"] = Field(default="edgekd.networks/1", alias="schema")
     kernels: Kernels
@@ -95,54 +95,54 @@ class NetworksRecord(Filed):
 
     @classmethod
     def of(cls, networks: Sequence[Kernels]) -> Self:
-        """Pack them."""
+        """Pack networks into distinct kernels and indices."""
         place: dict[Kernel, int] = {}
         packed = tuple(tuple(place.setdefault(kernel, len(place)) for kernel in network) for network in networks)
         return cls(kernels=tuple(place), networks=packed)
 
     def unpacked(self) -> tuple[Kernels, ...]:
-        """One a network."""
+        """Return the kernels of each network."""
         return tuple(tuple(self.kernels[place] for place in network) for network in self.networks)
 
 
 class KnownTable(Record):
-    """What was measured earlier on one deployment."""
+    """Prior observations on one deployment."""
 
     deployment: Deployment
     readings: tuple[Reading, ...]
-    device: str = ""  # of a prior: as it is called
-    here: bool = False  # a prior that was measured on the device as it is now, on another deployment than the search's
+    device: str = ""  # name of the device, for a prior
+    here: bool = False  # a prior from this device in its present state, on a deployment outside the search
 
 
 class KnownRecord(Filed):
-    """What earlier work measured on this device, with this target's threads."""
+    """Prior observations from earlier work on this device, with this target's threads."""
 
     schema_: Literal["edgekd.known/1"] = Field(default="edgekd.known/1", alias="schema")
     tables: tuple[KnownTable, ...]
-    priors: tuple[KnownTable, ...] = ()  # of other devices, states or deployments, for deployments with few readings
+    priors: tuple[KnownTable, ...] = ()  # of other devices, states or deployments, where observations are few
 
     def of(self, deployment: Deployment) -> tuple[Reading, ...]:
-        """Those of one deployment."""
+        """Observations on one deployment."""
         return next((table.readings for table in self.tables if table.deployment == deployment), ())
 
 
 class DeploymentPredictor(Record):
-    """One deployment's fit, to known.json and the run's own reference archs and trials before the batch."""
+    """Fit of one deployment, to known.json and the run's own reference archs and trials before the batch."""
 
     deployment: Deployment
     samples: int
     costs: Costs
     scales: Scales
-    widths: tuple[float, ...]  # of what was left out, in spreads, ascending
+    widths: tuple[float, ...]  # held-out errors in spreads, ascending
     held_out: HeldOut
-    prior: int | None  # the place of the deployment in this record whose fit was this one's prior
-    elsewhere: int | None = None  # or the place of the table in known.json's priors that was
-    bound_us: float  # what the target leaves for the 5th percentile
-    removed: int  # archs that are not proposed on this deployment for it
+    prior: int | None  # index in this record of the deployment whose fit was this one's prior
+    elsewhere: int | None = None  # or index of the prior table in known.json's priors
+    bound_us: float  # the target's budget for the 5th percentile
+    removed: int  # archs not proposed on this deployment because of it
 
 
 class PriorFit(Record):
-    """A table of known.json's priors as it was fitted, without intervals."""
+    """Fit of a prior table of known.json, without intervals."""
 
     table: int
     costs: Costs
@@ -150,7 +150,7 @@ class PriorFit(Record):
 
 
 class DeploymentMemory(Record):
-    """One deployment's fit of memory, where the target bounds it; readings as for `DeploymentPredictor`."""
+    """Memory fit of one deployment, where the target bounds memory; observations as for `DeploymentPredictor`."""
 
     deployment: Deployment
     fit: MemoryFit
@@ -159,13 +159,13 @@ class DeploymentMemory(Record):
 
 
 class PredictorsRecord(Filed):
-    """Fitted before a batch was proposed, and in force until the next one."""
+    """Fits made before a batch was proposed, in force until the next record."""
 
     schema_: Literal["edgekd.predictors/1"] = Field(default="edgekd.predictors/1", alias="schema")
     number: int
     batch: int
     deployments: tuple[DeploymentPredictor, ...]  # none where the target bounds no time
-    memories: tuple[DeploymentMemory, ...] = ()  # none where it bounds no memory
+    memories: tuple[DeploymentMemory, ...] = ()  # none where the target bounds no memory
     priors: tuple[PriorFit, ...] = ()  # those of known.json that were used so far
     seconds: float
     ended_s: float

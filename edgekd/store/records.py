@@ -1,28 +1,33 @@
-"""What a run folder holds. The folder is the only truth: everything else is recomputed from these records.
+"""Records of a run folder. The folder is the only truth: everything else is recomputed from these records.
 
 ::
 
     RUN/
-      run.json                 RunHeader: what was asked, of what, on what
+      run.json                 RunHeader: command, project, target and device of the run
       auto.json                AutoRecord: the loss and the views that `recipe: auto` chose
-      teachers.json            TeachersRecord: how good the teacher is, and those that taught it
-      plan.json                PlanRecord: how this run decides, fixed when it starts
-      features.json            FeaturesRecord: what was counted of each arch looked at
-      filters.json               FiltersRecord
-      original.json            OriginalRecord: a person's own model as it came
-      reference-archs/03.json          ReferenceArchRecord, one file a reference arch: readings of every deployment
-      still in deployments.json                DeploymentsRecord networks.json known.json predictors/   where latency is
-      predicted: `edgekd.store.predicted` trials/0007.json         TrialRecord, one file a trial, written once when it
-      ends latencies/ latency_model.json relaxation.json gaps/   where the choice is trained: `edgekd.store.relaxed`
-      proposals.json           ProposalsRecord: when and why proposing ended rounds/02.json           RoundRecord: one
-      step of a model that shrinks round by round rechecks/0007.json       RecheckRecord: a finalist's arch on the
-      deployments that came near its own shortlist.json           ShortlistRecord: the best trials as the verdict will
-      measure them, before long training finalists/02.json        FinalistRecord, written when refined and again when
-      judged outcome.json             OutcomeRecord: how the run ended stages.json              StagesRecord: the chosen
-      student after each stage of the recipe explanation.json         ExplanationRecord: what each loss did, and how the
-      student follows its teacher students/KEY/            student.json and weights.safetensors artefacts/SHA256.tflite
-      finalists' files only stages/KEY/              a recipe stage's own checkpoints, curve.jsonl, and done.json
-      bundle/                  what ships report.html
+      teachers.json            TeachersRecord: accuracy of the teacher, and of those it was trained from
+      plan.json                PlanRecord: rules of this run's decisions, fixed when it starts
+      features.json            FeaturesRecord: static features of each arch analysed
+      filters.json             FiltersRecord
+      original.json            OriginalRecord: the user's own untouched model
+      reference-archs/03.json  ReferenceArchRecord, one file a reference arch, measured on every deployment still in
+      deployments.json         DeploymentsRecord
+      networks.json known.json predictors/   where latency is predicted: `edgekd.store.predicted`
+      trials/0007.json         TrialRecord, one file a trial, written once when it ends
+      latencies/ latency_model.json relaxation.json gaps/   differentiable search: `edgekd.store.relaxed`
+      proposals.json           ProposalsRecord: when and why proposing ended
+      rounds/02.json           RoundRecord: one iteration of iterative pruning
+      rechecks/0007.json       RecheckRecord: a finalist's arch on the deployments that came near its own
+      shortlist.json           ShortlistRecord: the best trials as the verdict will measure them, before long training
+      finalists/02.json        FinalistRecord, written when refined and again when judged
+      outcome.json             OutcomeRecord: how the run ended
+      stages.json              StagesRecord: the chosen student after each stage of the recipe
+      explanation.json         ExplanationRecord: loss shares, and agreement with the teacher
+      students/KEY/            student.json and weights.safetensors
+      artefacts/SHA256.tflite  finalists' files only
+      stages/KEY/              a recipe stage's own checkpoints, curve.jsonl, and done.json
+      bundle/                  the delivered files
+      report.html
 
 Every JSON file carries its ``schema`` and is written atomically. Paths inside records are relative to the run folder.
 Times called ``ended_s`` are on the run's own clock: seconds it has worked, without the pauses between resumptions.
@@ -83,7 +88,7 @@ __all__ = [
 
 
 class RunHeader(Filed):
-    """What was asked, of what, on what."""
+    """Header of a run: its command, project, target, task, teacher, family and device."""
 
     schema_: Literal["edgekd.run/1"] = Field(default="edgekd.run/1", alias="schema")
     id: str
@@ -96,7 +101,7 @@ class RunHeader(Filed):
     teacher: str
     teacher_digest: Digest
     family: str
-    family_digest: Digest | None = None  # its options, and the weights it starts from; earlier runs have none
+    family_digest: Digest | None = None  # of its options and initial weights; earlier runs have none
     fingerprint: Fingerprint
     versions: Mapping[str, str]
     seed: int
@@ -104,46 +109,46 @@ class RunHeader(Filed):
 
 
 class RoundsPlan(Record):
-    """How a run shrinks a model round by round."""
+    """Plan of iterative pruning."""
 
-    recover: int  # epochs a round
+    recover: int  # epochs an iteration
     least_gain: float  # a step that gains less ends it
 
 
 class PlanRecord(Filed):
-    """How this run decides. Fixed when it starts, so that a resumed or replayed run decides alike."""
+    """Plan of a run's decisions. Fixed when it starts, so that a resumed or replayed run decides alike."""
 
     schema_: Literal["edgekd.plan/1"] = Field(default="edgekd.plan/1", alias="schema")
     axes: tuple[Axis, ...]
     deployments: tuple[Deployment, ...]  # all that the target and the recipe allow
-    reference_archs: int  # how many archs the deployments are compared on
+    reference_archs: int  # number of archs the deployments are compared on
     sampler: str
     batch: int  # candidates proposed together, then measured side by side
     trials: int | None  # at most; None: as many as the budget holds
     finalists: int  # at most
     measure: MeasurePlan  # of deployments and trials
     certify: MeasurePlan  # of finalists
-    refine_images: int  # samples that training one finalist takes, all it tries with it; 0 where it trains nothing
-    # runs made before these rules were there are decided without them
+    refine_images: int  # samples that training one finalist takes, teacher tuning included; 0 where it trains nothing
+    # runs made before these rules existed are decided without them
     by_files_seen: bool = False  # the reference archs' files narrow what is proposed
     recheck: bool = False  # surviving deployments are measured again on each finalist
     largest_first: bool = False  # each deployment's first trial is the largest arch that may fit
     rounds: RoundsPlan | None = None  # shrinks one model step by step instead of proposing trials
-    time_is_bounded: bool = False  # by the target: accuracy is then all there is to gain
+    time_is_bounded: bool = False  # by the target: then only accuracy is maximised
     relaxed: RelaxOptions | None = None  # where the choice of an arch is trained; None: sampled
     original: Arch | None = (
-        None  # a person's own model, tried as it came on every kept deployment before anything is trained
+        None  # the user's own model, tried untouched on every kept deployment before anything is trained
     )
-    predict: bool = False  # what the latency predictor holds to be too slow is not proposed
+    predict: bool = False  # archs predicted to be too slow are not proposed
 
     @property
     def space(self) -> Space:
-        """All archs."""
+        """Space of all archs."""
         return Space(axes=self.axes)
 
 
 class FeaturesRecord(Filed):
-    """Static features, at float32, of every arch looked at: the whole space, or an even sample of it."""
+    """Static features, at float32, of every arch analysed: the whole space, or an even sample of it."""
 
     schema_: Literal["edgekd.features/1"] = Field(default="edgekd.features/1", alias="schema")
     space_size: int
@@ -152,7 +157,7 @@ class FeaturesRecord(Filed):
 
 
 class FilterReport(Record):
-    """One filter: what it asks, what kind of figure it rests on, and how many archs it removed."""
+    """Report of one filter: its condition, the evidence kind it rests on, and the number of archs it removed."""
 
     name: str
     asks: str
@@ -161,7 +166,9 @@ class FilterReport(Record):
 
 
 class FiltersRecord(Filed):
-    """From the whole space to what may be proposed. Each arch is counted at the first filter that removes it."""
+    """Filters from the whole space to the archs that may be proposed. An arch counts at the first filter that removes
+    it.
+    """
 
     schema_: Literal["edgekd.filters/1"] = Field(default="edgekd.filters/1", alias="schema")
     space_size: int
@@ -171,14 +178,14 @@ class FiltersRecord(Filed):
 
 
 class Deployment(Record):
-    """A backend and a precision."""
+    """Deployment: a backend and a precision."""
 
     backend: Backend
     precision: Precision
 
     @classmethod
     def of(cls, candidate: Candidate) -> Deployment:
-        """The deployment a candidate is searched on. Raises ValueError on one without a backend."""
+        """Deployment that a candidate is searched on. Raises ValueError on one without a backend."""
         if candidate.backend is None:
             raise ValueError(f"{candidate} has no backend: only candidates of a deployment are searched")
         return cls(backend=candidate.backend, precision=candidate.plan.precision)
@@ -188,7 +195,7 @@ class Deployment(Record):
 
 
 class DeploymentReading(Record):
-    """One deployment on one reference arch."""
+    """Observation of one deployment on one reference arch."""
 
     deployment: Deployment
     arch: Arch
@@ -200,19 +207,19 @@ class DeploymentReading(Record):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """``kernels`` left out where there are none, as in records of earlier versions."""
+        """Serialize without ``kernels`` where there are none, as in records of earlier versions."""
         return {name: value for name, value in handler(self).items() if name != "kernels" or value}
 
 
 class DroppedDeployment(Record):
-    """A deployment not looked at further, and why."""
+    """Deployment that was dropped, with the reason."""
 
     deployment: Deployment
     reason: str
 
 
 class ReferenceArchRecord(Filed):
-    """One reference arch, measured on every deployment still in, in one interleaved batch."""
+    """Reference arch, measured on every deployment still in, in one interleaved batch."""
 
     schema_: Literal["edgekd.reference-arch/1"] = Field(default="edgekd.reference-arch/1", alias="schema")
     number: int
@@ -223,17 +230,17 @@ class ReferenceArchRecord(Filed):
 
 
 class NeverSlower(Record):
-    """A compressed deployment against float32 on the same backend: whether it is faster, and what regressed."""
+    """Compressed deployment against float32 on the same backend: whether it is faster, and what regressed."""
 
     deployment: Deployment
     ratio: float  # its 5th percentile over float32's, geometric mean over reference archs
     faster: bool
     smaller: bool
-    regressed: tuple[str, ...] = ()  # operators that cost more than their float twins, worst first
+    regressed: tuple[str, ...] = ()  # operators that cost more than in float32, worst first
 
 
 class DeploymentsRecord(Filed):
-    """All deployments on the reference archs, and which go on."""
+    """Ranking of all deployments on the reference archs: kept and dropped ones."""
 
     schema_: Literal["edgekd.deployments/1"] = Field(default="edgekd.deployments/1", alias="schema")
     reference_archs: tuple[Arch, ...]
@@ -242,18 +249,18 @@ class DeploymentsRecord(Filed):
     dropped: tuple[DroppedDeployment, ...]
     never_slower: tuple[NeverSlower, ...]
     noise: float  # A/A noise of the batch, relative
-    tail: float  # p95 / low, the device's measured tail factor
-    tail_p99: float | None = None  # p99 / low; runs of earlier versions have none
+    tail: float  # p95 / p5, the device's measured tail factor
+    tail_p99: float | None = None  # p99 / p5; runs of earlier versions have none
     filters: tuple[FilterReport, ...] = ()  # what the files seen on the reference archs removed further
 
     @property
     def tails(self) -> Mapping[str, float]:
-        """The factors by metric."""
+        """Tail factors by metric."""
         return {"latency.p95": self.tail, "latency.p99": self.tail if self.tail_p99 is None else self.tail_p99}
 
 
 class Accuracy(Record):
-    """A score and what was scored."""
+    """Score, with its method, split and samples."""
 
     value: float
     kind: AccuracyKind
@@ -265,12 +272,12 @@ class Accuracy(Record):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """``parts`` and ``errors`` left out where there are none, as in records of earlier versions."""
+        """Serialize without ``parts`` and ``errors`` where there are none, as in records of earlier versions."""
         return {name: value for name, value in handler(self).items() if name not in ("parts", "errors") or value}
 
 
 class TrialRecord(Filed):
-    """One proposal and everything that became of it. ``asked`` is the sampler's seed for this ask."""
+    """Trial: one proposal and its results. ``asked`` is the sampler's seed for this ask."""
 
     schema_: Literal["edgekd.trial/1"] = Field(default="edgekd.trial/1", alias="schema")
     number: int
@@ -291,31 +298,31 @@ class TrialRecord(Filed):
 
 
 class ProposalsRecord(Filed):
-    """When proposing ended, and why: how many trials fit in the budget is a fact that a replay can't find again."""
+    """End of proposing, and why: the number of trials that fit in the time is a fact that a replay can't find again."""
 
     schema_: Literal["edgekd.proposals/1"] = Field(default="edgekd.proposals/1", alias="schema")
     trials: int
     reason: Literal["time", "exhausted", "enough"]
     detail: str
-    finalists: int  # how many full recipes the rest of the budget holds, at least one
-    reserve_s: float  # what these were reckoned to take
+    finalists: int  # number of full recipes that the rest of the time holds, at least one
+    reserve_s: float  # predicted seconds of these
     share: float = 1.0  # of the recipe's epochs, where the budget has no time for all
     ended_s: float = 0.0
 
 
 class CurvePoint(Record):
-    """One epoch of training."""
+    """Epoch of training."""
 
     epoch: int
     loss: float
     validation: float | None
     rate: float  # learning rate
-    images_per_s: float  # training images, of all the epoch took: validation, where there was one, with it
-    shares: Mapping[str, float] = {}  # of the gradient's length, by loss; of some epochs, where there are several
+    images_per_s: float  # training images over the epoch's whole time, validation included
+    shares: Mapping[str, float] = {}  # of the gradient's length, by loss; of some epochs, with several losses
 
 
 class RecheckRecord(Filed):
-    """A finalist's arch, untrained, side by side on its own deployment and on those near it on the reference archs."""
+    """Recheck of a finalist's arch, untrained, side by side on its own deployment and on those near it."""
 
     schema_: Literal["edgekd.recheck/1"] = Field(default="edgekd.recheck/1", alias="schema")
     trial: int
@@ -325,13 +332,13 @@ class RecheckRecord(Filed):
 
 
 class OriginalRecord(Filed):
-    """A person's own model as it came: what the result is read beside."""
+    """Baseline of the user's own untouched model, to compare the result with."""
 
     schema_: Literal["edgekd.original/1"] = Field(default="edgekd.original/1", alias="schema")
     arch: Arch
     accuracy: Accuracy  # validation, in PyTorch
     readings: tuple[DeploymentReading, ...]  # float32, one a backend
-    target: Target | None = None  # with plain figures for what the run's target limits by this model
+    target: Target | None = None  # the run's target, its relative limits as absolute figures
     ended_s: float
 
 
@@ -344,7 +351,7 @@ class Shortlisted(Record):
 
 
 class ShortlistRecord(Filed):
-    """What was measured once more before any long training."""
+    """Shortlist measured once more before any long training."""
 
     schema_: Literal["edgekd.shortlist/1"] = Field(default="edgekd.shortlist/1", alias="schema")
     seen: tuple[Shortlisted, ...]
@@ -353,7 +360,7 @@ class ShortlistRecord(Filed):
 
 
 class FinalistRecord(Filed):
-    """A candidate that went through the whole recipe, exported and scored in its runtime."""
+    """Finalist: a candidate after the whole recipe, exported and scored in its runtime."""
 
     schema_: Literal["edgekd.finalist/1"] = Field(default="edgekd.finalist/1", alias="schema")
     rank: int
@@ -364,51 +371,51 @@ class FinalistRecord(Filed):
     curve: tuple[CurvePoint, ...]
     accuracy: Accuracy | None  # validation, by the exported file
     float_twin: Accuracy | None = None  # the same student in PyTorch float32, on the same split
-    float_operators: tuple[str, ...] | None = None  # of an int8 file, where its format tells
-    seen: Measurement | None = None  # side by side with the other finalists: what the choice saw
+    float_operators: tuple[str, ...] | None = None  # of an int8 file, where its format shows them
+    seen: Measurement | None = None  # side by side with the other finalists, for the choice
     measurement: Measurement | None = None  # fresh processes, never seen by the choice
     figures: tuple[Figure, ...] = ()  # of `measurement`, or of `seen` where there is none
     verdict: Verdict | None = None  # on `figures`
-    never_slower: NeverSlower | None = None  # against its float32 twin on the same backend, side by side
+    never_slower: NeverSlower | None = None  # against its float32 baseline on the same backend, side by side
     chosen: bool = False
     reason: str = ""
     ended_s: float = 0.0
 
 
 class RoundOption(Record):
-    """One step along one axis of the space, tried before it is taken: measured side by side with what there is."""
+    """Candidate step along one axis of the space, measured side by side with the present arch."""
 
     arch: Arch
-    p5_us: float | None  # on the backend of the round before; None where it could not be measured
+    p5_us: float | None  # on the backend of the iteration before; None where it could not be measured
     size_bytes: int | None
     accuracy: float | None  # validation, BatchNorm recalibrated, before any recovery
     detail: str = ""
 
 
 class RoundReading(Record):
-    """A round's student on one backend, as the verdict will measure it."""
+    """Measurement of an iteration's student on one backend, as the verdict will measure it."""
 
     backend: Backend
     measurement: Measurement | None
-    figures: tuple[Figure, ...]  # the round's accuracy is one of them
+    figures: tuple[Figure, ...]  # including the student's accuracy
     verdict: Verdict
     size_bytes: int | None = None
     detail: str = ""
 
 
 class RoundRecord(Filed):
-    """One round of shrinking: which step was taken, and what the student is worth once it has recovered.
+    """Iteration of pruning: the step taken, and the figures of the student once it has recovered.
 
     Written when the step is chosen, and again, with everything below ``noise``, when the student is measured.
     """
 
     schema_: Literal["edgekd.round/1"] = Field(default="edgekd.round/1", alias="schema")
-    number: int  # 0 is the model as it came
-    before: RoundOption | None  # what there is, in the same batch as the options
+    number: int  # 0 is the untouched model
+    before: RoundOption | None  # the present arch, in the same batch as the options
     options: tuple[RoundOption, ...]
-    arch: Arch | None  # None where no step gains enough: the last round
+    arch: Arch | None  # None where no step gains enough: the last iteration
     noise: float = 0.0  # between two identical jobs of this batch, relative
-    student: Digest | None = None  # folder under students/, float32: what the next round goes on from
+    student: Digest | None = None  # folder under students/, float32: start of the next iteration
     recovered: Literal["", "short", "full"] = ""  # full where it was below the floor otherwise
     accuracy: Accuracy | None = None  # validation, in PyTorch, at the recipe's precision
     readings: tuple[RoundReading, ...] = ()
@@ -416,7 +423,7 @@ class RoundRecord(Filed):
 
     @property
     def best(self) -> RoundReading | None:
-        """The backend it holds most of the target's limits on; of equals the fastest."""
+        """Backend on which most of the target's limits hold; the fastest of equals."""
         ran = [reading for reading in self.readings if reading.figures]
         return min(ran, key=lambda reading: (not reading.verdict.holds, _low(reading)), default=None)
 
@@ -426,31 +433,31 @@ def _low(reading: RoundReading) -> float:
 
 
 class TeacherReading(Record):
-    """A teacher, as it answers on some validation samples."""
+    """Score of a teacher on some validation samples."""
 
     name: str
     identity: Digest
-    score: float | None  # in the task's metric; None where it doesn't teach every head
+    score: float | None  # in the task's metric; None where it has not every head
     samples: int
 
 
 class TeachersRecord(Filed):
-    """Who taught: from the first of a chain of assistants to the one that teaches the student."""
+    """Chain of teachers: from the first of the assistants to the one that teaches the student."""
 
     schema_: Literal["edgekd.teachers/1"] = Field(default="edgekd.teachers/1", alias="schema")
     teachers: tuple[TeacherReading, ...]
 
 
 class AutoOption(Record):
-    """A loss, or views, that `auto` may choose."""
+    """Loss, or augmentations, that `auto` may choose."""
 
     phase: Literal["loss", "views"]
     name: str
-    why_not: str = ""  # why it isn't tried
+    why_not: str = ""  # reason why it isn't tried
 
 
 class AutoScore(Record):
-    """One short training of `auto`."""
+    """Short training of `auto`."""
 
     phase: Literal["loss", "views"]
     option: str
@@ -460,13 +467,13 @@ class AutoScore(Record):
 
 
 class AutoRecord(Filed):
-    """What `recipe: auto` tried and chose. Rewritten after each training; once it has ended it stands."""
+    """Trainings and choice of `recipe: auto`. Rewritten after each training; final once it has ended."""
 
     schema_: Literal["edgekd.auto/1"] = Field(default="edgekd.auto/1", alias="schema")
     arch: Arch  # of the student that was trained
     options: tuple[AutoOption, ...]
     scores: tuple[AutoScore, ...]
-    least: float = 0.0  # what chance scores, and clearly more: trainings that all stay below are too short to drop any
+    least: float = 0.0  # a score clearly above chance: trainings that all stay below are too short to drop any
     loss: str = ""
     views: str = ""
     chosen: Mapping[str, Any] = {}  # options of the `distill` that follows
@@ -474,15 +481,15 @@ class AutoRecord(Filed):
     ended_s: float = 0.0
 
     def names(self, phase: Literal["loss", "views"]) -> tuple[str, ...]:
-        """Those that are tried."""
+        """Options that are tried in a phase."""
         return tuple(option.name for option in self.options if option.phase == phase and not option.why_not)
 
     def of(self, phase: Literal["loss", "views"]) -> tuple[AutoScore, ...]:
-        """The trainings of one phase."""
+        """Trainings of one phase."""
         return tuple(score for score in self.scores if score.phase == phase)
 
     def line(self) -> str:
-        """The choice, as a person reads it."""
+        """Format the choice as a line."""
         losses, views = ({score.option for score in self.of(phase)} for phase in ("loss", "views"))
         counts = f"of {len(losses)} losses and {len(views)} views"
         best = max((score for score in self.of("views") if score.option == self.views), key=lambda s: s.epochs)
@@ -492,9 +499,9 @@ class AutoRecord(Filed):
 
 
 class StageReading(Record):
-    """The student after one stage of the recipe, by its file on the finalist's backend."""
+    """Student after one stage of the recipe, measured by its file on the finalist's backend."""
 
-    stage: str  # `inherited` is what a family gave before any stage
+    stage: str  # `inherited`: the family's own weights, before any stage
     student: Digest  # folder under students/
     precision: Precision
     accuracy: Accuracy | None  # validation, by the exported file
@@ -505,7 +512,7 @@ class StageReading(Record):
 
 
 class StagesRecord(Filed):
-    """What each stage of the recipe gave and cost: to be read, decided by nothing."""
+    """Gain and cost of each stage of the recipe: for the report, no decision depends on it."""
 
     schema_: Literal["edgekd.stages/1"] = Field(default="edgekd.stages/1", alias="schema")
     finalist: int
@@ -515,7 +522,7 @@ class StagesRecord(Filed):
 
 
 class RankCorrelation(Record):
-    """How well the search's accuracy estimate ordered the finalists as their final accuracy does (Kendall's tau-b)."""
+    """Rank correlation (Kendall's tau-b) of the finalists' estimated and final accuracies."""
 
     method: str
     finalists: int
@@ -524,12 +531,12 @@ class RankCorrelation(Record):
 
 
 class OutcomeRecord(Filed):
-    """How the run ended, in words and as an exit code."""
+    """Outcome of a run, with summary and exit code."""
 
     schema_: Literal["edgekd.outcome/1"] = Field(default="edgekd.outcome/1", alias="schema")
     exit_code: int
     summary: str
     chosen: int | None  # the finalist's rank
     seconds: float
-    detail: tuple[str, ...] = ()  # further lines for a person: what was nearest, what would help
+    detail: tuple[str, ...] = ()  # further lines: the nearest candidates, and which limits would admit them
     estimate: RankCorrelation | None = None

@@ -1,4 +1,4 @@
-"""What a person may write under ``search: {by: {differentiable: ...}}``."""
+"""Options of differentiable search: ``search: {by: {differentiable: ...}}``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ __all__ = ["AssistantOptions", "RelaxOptions"]
 
 
 class AssistantOptions(Record):
-    """A network between teacher and student, trained here by the project's teacher: as the teacher kind `train`."""
+    """Teacher assistant: a network between teacher and student, trained by the project's teacher as the teacher kind
+    `train`.
+    """
 
     width: PositiveInt = 24
     depth: PositiveInt = 1
@@ -20,15 +22,15 @@ class AssistantOptions(Record):
 
 
 class RelaxOptions(Record):
-    """How the choice of an arch is trained. The defaults suit small convolutional networks."""
+    """Options of training the choice of an arch. The defaults suit small convolutional networks."""
 
-    table: Annotated[int, Field(ge=8, le=1000)] = 24  # archs measured for the model of latency
+    table: Annotated[int, Field(ge=8, le=1000)] = 24  # archs measured for the latency model
     epochs: PositiveInt = 12
-    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.25  # share of the training in which the choice stands still
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.25  # share of the training in which the choice is fixed
     hold_out: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2  # share of the training samples that the choice learns from
-    end_temperature: Annotated[PositiveFloat, Field(le=1.0)] = 0.2  # of the choice; it begins at 1
-    travel: PositiveFloat = 8.0  # how far a logit can go, all steps together
-    bytes_pull: NonNegativeFloat = 0.02  # in units of the loss, where its bytes take the whole budget's time to move
-    tries: PositiveInt = 6  # archs around what came out that are made, measured and estimated
-    temperatures: tuple[PositiveFloat, ...] = ()  # of the teacher's answers, one chosen for each finalist
+    end_temperature: Annotated[PositiveFloat, Field(le=1.0)] = 0.2  # of the choice; it starts at 1
+    travel: PositiveFloat = 8.0  # largest change of a logit, over all steps
+    bytes_pull: NonNegativeFloat = 0.02  # in units of the loss, where moving its bytes takes the whole latency budget
+    tries: PositiveInt = 6  # archs near the result that are made, measured and estimated
+    temperatures: tuple[PositiveFloat, ...] = ()  # of the teacher's logits, one chosen for each finalist
     assistant: AssistantOptions | None = None  # tried in the teacher's place, at each of these temperatures

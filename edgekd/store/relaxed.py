@@ -1,9 +1,11 @@
-"""What a search whose choice is trained leaves in its run folder, beside the records of every search::
+"""Differentiable search's records in a run folder, beside those of every search.
 
-latencies/02.json        LatenciesRecord: a batch of archs, measured untrained on one deployment
-latency_model.json       LatencyModelRecord: what was fitted to them, and the terms of the loss
-relaxation.json          RelaxationRecord: how the choice was trained, and the archs nearest to it
-gaps/0003.json           GapRecord: from whom, and at which temperature, a finalist learns best
+::
+
+    latencies/02.json        LatenciesRecord: a batch of archs, measured untrained on one deployment
+    latency_model.json       LatencyModelRecord: the model fitted to them, and the terms of the loss
+    relaxation.json          RelaxationRecord: training of the choice, and the archs nearest to it
+    gaps/0003.json           GapRecord: best teacher and temperature of a finalist
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class LatenciesRecord(Filed):
 
 
 class CostTerm(Record):
-    """A term of the loss: what it bounds, or why there is none."""
+    """Cost term of the loss: its bound, or the reason why there is none."""
 
     name: str  # latency, bytes, size, energy
     bound: float | None  # None where the term was refused
@@ -50,7 +52,7 @@ class CostTerm(Record):
 
 
 class PieceRecord(Record):
-    """A part of every arch and what is counted of it: row by row over the choices of its axes."""
+    """Block costs: counts of one part of every arch, row by row over the choices of its axes."""
 
     name: str
     axes: tuple[str, ...]
@@ -58,7 +60,7 @@ class PieceRecord(Record):
 
 
 class EnergyModelRecord(Record):
-    """Energy of a call on the same deployment, in microjoules; ``kind`` is that of what it was fitted to."""
+    """Energy model of a call on the same deployment, in microjoules; ``kind`` is that of the fitted figures."""
 
     kind: EvidenceKind
     form: str
@@ -70,7 +72,7 @@ class EnergyModelRecord(Record):
 
 
 class LatencyModelRecord(Filed):
-    """The model of latency on one deployment, and the terms made of it. Evidence kind: predicted."""
+    """Latency model on one deployment, and the cost terms made of it. Evidence kind: predicted."""
 
     schema_: Literal["edgekd.latency-model/1"] = Field(default="edgekd.latency-model/1", alias="schema")
     deployment: Deployment
@@ -83,26 +85,26 @@ class LatencyModelRecord(Filed):
     bandwidth: Figure | None
     pieces: tuple[PieceRecord, ...]
     terms: tuple[CostTerm, ...]
-    energy: EnergyModelRecord | None = None  # None where the target bounds none, or too little of it was read
+    energy: EnergyModelRecord | None = None  # None where the target bounds none, or too few were metered
     ended_s: float = 0.0
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """``energy`` left out where there is none, as in records of earlier versions."""
+        """Serialize without ``energy`` where there is none, as in records of earlier versions."""
         return {name: value for name, value in handler(self).items() if name != "energy" or value}
 
     @property
     def budget_us(self) -> float:
-        """What the 5th percentile of latency may be."""
+        """Latency budget for the 5th percentile, microseconds."""
         return next(term.bound for term in self.terms if term.name == "latency" and term.bound is not None)
 
 
 class RelaxPoint(Record):
-    """One epoch of the relaxed network."""
+    """Epoch of the supernet."""
 
     epoch: int
-    loss: float  # of the weights, on the samples they learn from
-    held_out_loss: float | None  # of the choice; None while it stands still
+    loss: float  # of the weights, on their training samples
+    held_out_loss: float | None  # of the choice; None while it is fixed
     temperature: float
     open_bits: float  # entropy of the choice
     shares: Mapping[str, float]  # expected cost over its bound, by term
@@ -112,26 +114,26 @@ class RelaxPoint(Record):
 
 
 class RelaxationRecord(Filed):
-    """What the choice came to, and the archs that are most probable by it and keep the budget, as predicted."""
+    """Result of the trained choice, and its most probable archs that are predicted to keep the budget."""
 
     schema_: Literal["edgekd.relaxation/1"] = Field(default="edgekd.relaxation/1", alias="schema")
     logits: Mapping[str, tuple[float, ...]]  # by axis
     points: tuple[RelaxPoint, ...]
     mode: Arch
-    weights: Digest  # of the relaxed network
+    weights: Digest  # of the supernet
     nearby: FeaturesRecord
-    order: tuple[int, ...]  # indices of ``nearby``, the most probable first
+    order: tuple[int, ...]  # indices of ``nearby``, most probable first
     predicted_us: tuple[float, ...]  # in the order of ``order``
     even: tuple[int, ...] = ()  # those of ``order`` that are evenly scaled
     ended_s: float = 0.0
 
 
 class GapRecord(Filed):
-    """A finalist's short trainings with several teachers and temperatures, by successive halving."""
+    """Teacher tuning of a finalist: short trainings with several teachers and temperatures, by successive halving."""
 
     schema_: Literal["edgekd.gap/1"] = Field(default="edgekd.gap/1", alias="schema")
     trial: int
-    rounds: tuple[Mapping[str, Accuracy], ...]  # by what was tried, as it is written; fewer from round to round
+    rounds: tuple[Mapping[str, Accuracy], ...]  # by setting, as written; fewer from round to round
     temperature: float
     assistant: bool = False  # whether the assistant teaches it
     ended_s: float = 0.0

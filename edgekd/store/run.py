@@ -1,6 +1,6 @@
-"""A run folder: created once, opened again by resumptions, replays, reports and exports.
+"""`Run`: a run folder, created once, opened again by resumptions, replays, reports and exports.
 
-The layout is in `edgekd.store.records`. Whoever writes holds `Run.writing`; reading waits for nobody.
+The layout is in `edgekd.store.records`. A writer holds `Run.writing`; readers need no lock.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ _PRELIMINARY = (RunHeader, PlanRecord, TeachersRecord, KnownRecord)  # written b
 
 
 def record_at(place: PurePath) -> type[Filed] | None:
-    """The record that a file is, by its path inside a run's folder; None for what is no record of a run."""
+    """Record class of a file, by its path inside a run's folder; None for files that are no record."""
     if len(place.parts) == 1:
         return next((model for model, name in _SINGLE.items() if place.name == name), None)
     return next((model for model, (folder, *_) in _NUMBERED.items() if place.parts[0] == folder), None)
@@ -95,7 +95,7 @@ def _of_a_run(names: Iterable[str]) -> bool:
 
 
 class Run:
-    """One run's folder. Readers return None, or nothing, for what hasn't been written yet.
+    """Folder of one run. Readers return None, or nothing, for records not written yet.
 
     All readers raise ConfigurationError naming a file that can't be read.
     """
@@ -106,7 +106,7 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, header: RunHeader) -> Run:
-        """Start a run in a new or empty folder. Raises ConfigurationError where something else is there."""
+        """Start a run in a new or empty folder. Raises ConfigurationError where it holds something else."""
         folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
@@ -124,7 +124,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> Run:
-        """Open a run. What a killed writer left is swept, unless another writer is at work."""
+        """Open a run. Leftovers of a killed writer are swept, unless another writer is at work."""
         folder = folder.absolute()
         path = folder / "run.json"
         if not path.is_file():
@@ -143,125 +143,125 @@ class Run:
         return cls(folder, header)
 
     def has_begun(self) -> bool:
-        """Whether anything was measured or trained for it, beyond what is read from its project and its teacher."""
+        """Tell whether anything was measured or trained, beyond facts read from the project and its teacher."""
         return any(self._place(model, None).exists() for model in _SINGLE if model not in _PRELIMINARY) or any(
             (self.folder / folder).is_dir() for folder in (*_FOLDERS, "students", "stages")
         )
 
     def begin_anew(self, header: RunHeader) -> Run:
-        """The same folder for another project, before anything has begun. Raises OSError, and RunBusy."""
+        """Give the same folder to another project, before anything has begun. Raises OSError, and RunBusy."""
         with self.writing():
             for model in _PRELIMINARY:
-                if model is not RunHeader:  # it is replaced at once, so that the folder is a run's at any time
+                if model is not RunHeader:  # replaced in one step, so that the folder always holds a run
                     self.remove(model)
             write_json(self.folder / _SINGLE[RunHeader], header)
         return Run(self.folder, header)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the folder for writing. Raises RunBusy, which names the process that has it."""
+        """Hold the folder for writing. Raises RunBusy, which names the process that holds it."""
         with locked(self.folder, _SWEEP_S):
             sweep(self.folder)
             yield
 
     def path(self, name: str) -> Path:
-        """A file or folder of the layout."""
+        """Path of a file or folder of the layout."""
         return self.folder / name
 
     @property
     def students(self) -> Path:
-        """Students by key."""
+        """Folder of students by key."""
         return self.folder / "students"
 
     @property
     def stages(self) -> Path:
-        """Checkpoints of recipe stages by key."""
+        """Folder of the checkpoints of recipe stages by key."""
         return self.folder / "stages"
 
     @property
     def artefacts(self) -> Path:
-        """Finalists' model files by digest."""
+        """Folder of finalists' model files by digest."""
         return self.folder / "artefacts"
 
     @property
     def scratch(self) -> Path:
-        """Files that no record refers to; may be deleted whenever nobody writes."""
+        """Folder of files that no record refers to; may be deleted whenever nobody writes."""
         return self.folder / "scratch"
 
     @property
     def target(self) -> Target:
-        """What the student must meet; limits relative to one's own model in plain figures, once that is measured."""
+        """Target of the run; limits relative to the user's own model are absolute once that is measured."""
         if self._target is None and self.header.target.relative:
             original = self.original()
             self._target = original.target if original is not None else None
         return self._target or self.header.target
 
     def plan(self) -> PlanRecord | None:
-        """How this run decides."""
+        """Plan of the run's decisions."""
         return self._read(PlanRecord)
 
     def auto(self) -> AutoRecord | None:
-        """What `recipe: auto` has tried, and chosen."""
+        """Trainings and choice of `recipe: auto`."""
         return self._read(AutoRecord)
 
     def teachers(self) -> TeachersRecord | None:
-        """How good the teacher is, and those that taught it."""
+        """Scores of the teacher, and of those it was trained from."""
         return self._read(TeachersRecord)
 
     def features(self) -> FeaturesRecord | None:
-        """Static features."""
+        """Static features of the archs."""
         return self._read(FeaturesRecord)
 
     def filters(self) -> FiltersRecord | None:
-        """What the filters removed."""
+        """Report of the constraint filters."""
         return self._read(FiltersRecord)
 
     def networks(self) -> NetworksRecord | None:
-        """The kernels of every arch looked at."""
+        """Kernels of every arch analysed."""
         return self._read(NetworksRecord)
 
     def known(self) -> KnownRecord | None:
-        """What earlier work measured on this device."""
+        """Prior observations from earlier work on this device."""
         return self._read(KnownRecord)
 
     def predictors(self) -> tuple[PredictorsRecord, ...]:
-        """Every fit of the latency predictor, in order."""
+        """Fits of the latency predictor, in order."""
         return self._read_all(PredictorsRecord)
 
     def original(self) -> OriginalRecord | None:
-        """A person's own model as it came."""
+        """Baseline of the user's own untouched model."""
         return self._read(OriginalRecord)
 
     def deployments(self) -> DeploymentsRecord | None:
-        """Which deployments went on."""
+        """Ranking of the deployments."""
         return self._read(DeploymentsRecord)
 
     def proposals(self) -> ProposalsRecord | None:
-        """When proposing ended."""
+        """End of proposing."""
         return self._read(ProposalsRecord)
 
     def latency_model(self) -> LatencyModelRecord | None:
-        """What was fitted to the archs of `latencies`."""
+        """Latency model fitted to `latencies`."""
         return self._read(LatencyModelRecord)
 
     def relaxation(self) -> RelaxationRecord | None:
-        """How the choice of an arch was trained."""
+        """Training of the choice of an arch."""
         return self._read(RelaxationRecord)
 
     def shortlist(self) -> ShortlistRecord | None:
-        """What was measured before refining, where refining takes long."""
+        """Shortlist measured before refining, where refining takes long."""
         return self._read(ShortlistRecord)
 
     def outcome(self) -> OutcomeRecord | None:
-        """How the run ended."""
+        """Outcome of the run."""
         return self._read(OutcomeRecord)
 
     def stages_record(self) -> StagesRecord | None:
-        """The chosen student after each stage."""
+        """Chosen student after each stage."""
         return self._read(StagesRecord)
 
     def explanation(self) -> ExplanationRecord | None:
-        """What each loss did, where that was asked for."""
+        """Explanation of the training, where it was asked for."""
         return self._read(ExplanationRecord)
 
     def reference_archs(self) -> tuple[ReferenceArchRecord, ...]:
@@ -273,15 +273,15 @@ class Run:
         return self._read_all(TrialRecord)
 
     def rounds(self) -> tuple[RoundRecord, ...]:
-        """Rounds so far, in order; the last may not be measured yet."""
+        """Iterations so far, in order; the last may not be measured yet."""
         return self._read_all(RoundRecord)
 
     def latencies(self) -> tuple[LatenciesRecord, ...]:
-        """Batches of archs measured for the model of latency, in order."""
+        """Batches of archs measured for the latency model, in order."""
         return self._read_all(LatenciesRecord)
 
     def gaps(self) -> tuple[GapRecord, ...]:
-        """Which temperature each finalist learns best at, by trial."""
+        """Teacher tuning of each finalist, by trial."""
         return self._read_all(GapRecord)
 
     def rechecks(self) -> tuple[RecheckRecord, ...]:
@@ -293,14 +293,14 @@ class Run:
         return self._read_all(FinalistRecord)
 
     def write(self, record: Filed) -> Path:
-        """Write a record to its place, over what was there. Raises OSError, KeyError on a record of no run."""
+        """Write a record to its place, over an earlier one. Raises OSError, KeyError on a record of no run."""
         number = getattr(record, _NUMBERED[type(record)][1]) if type(record) in _NUMBERED else None
         path = self._place(type(record), number)
         write_json(path, record)
         return path
 
     def remove(self, model: type[Filed], number: int | None = None) -> None:
-        """Take a record away, if it is there: whoever goes on with the run makes it again. Raises OSError."""
+        """Delete a record if it exists: a resumed run makes it again. Raises OSError."""
         self._place(model, number).unlink(missing_ok=True)
 
     def _place(self, model: type[Filed], number: int | None) -> Path:
@@ -310,7 +310,7 @@ class Run:
         return self.folder / folder / f"{number:0{digits}d}.json"
 
     def resolve(self, artefact: Artefact) -> Artefact:
-        """An artefact of a record, with its path made absolute."""
+        """Return an artefact of a record with its path made absolute."""
         return artefact.but(path=self.folder / artefact.path)
 
     def _read(self, model: type[FiledT]) -> FiledT | None:

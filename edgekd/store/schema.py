@@ -1,4 +1,4 @@
-"""Reading a record's file: what can't be read is refused with the file's name and the reason, never guessed.
+"""Reading of records: a file that can't be read is refused with its name and the reason, never guessed.
 
 A run folder may come from a stranger: sizes are bounded, and nothing in a file is executed.
 """
@@ -31,13 +31,13 @@ _REMEDIES = {
     "edgekd.profile-behaviour": _PROFILE,
     "edgekd.profile-again": _PROFILE,
 }
-"""What to do about a damaged file, by its schema's name."""
+"""Remedy for a damaged file, by its schema's name."""
 
 _LARGEST_BYTES = 64 * 1024 * 1024
 
 
 def schema_of(model: type[Filed]) -> str:
-    """The name of the format a record is written in: ``edgekd.trial/1``."""
+    """Name of a record's schema: ``edgekd.trial/1``."""
     return str(model.model_fields["schema_"].default)
 
 

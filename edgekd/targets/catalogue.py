@@ -1,7 +1,7 @@
-"""Targets by name, and the facts of the devices they name.
+"""Catalogue of targets by name, and of the devices they name.
 
-Looked for beside the project, in ``./targets``, in the person's configuration folder, and among the shipped ones; a
-name found earlier hides a later one. The same goes for ``devices``.
+Searched beside the project, in ``./targets``, in the person's configuration folder, and among the shipped ones; a name
+found earlier hides a later one. The same goes for ``devices``.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ __all__ = ["device_names", "load_device_facts", "load_resolved", "load_target", 
 
 
 def target_names(beside: Path | None = None) -> tuple[str, ...]:
-    """Every target that has a name here, sorted."""
+    """Names of all targets found here, sorted."""
     return shelves.names("targets", beside)
 
 
 def device_names(beside: Path | None = None) -> tuple[str, ...]:
-    """Every device that has a name here, sorted."""
+    """Names of all devices found here, sorted."""
     return shelves.names("devices", beside)
 
 
 def load_target(name_or_path: str | Path, beside: Path | None = None) -> Target:
-    """A target by name or path. Raises UnknownName, or ConfigurationError with every problem of its files."""
+    """Load a target by name or path. Raises UnknownName, or ConfigurationError with every problem of its files."""
     return load_resolved(name_or_path, beside)[0]
 
 
 def load_resolved(name_or_path: str | Path, beside: Path | None = None) -> tuple[Target, Resolved]:
-    """A target, and where each of its values is written."""
+    """Load a target, with the file and line of each of its values."""
     path = name_or_path if isinstance(name_or_path, Path) else _found(name_or_path, beside)
     resolved = resolve(path, TARGETS)
     problems: list[Problem] = []
@@ -64,7 +64,7 @@ def load_resolved(name_or_path: str | Path, beside: Path | None = None) -> tuple
 
 
 def _found(name: str, beside: Path | None) -> Path:
-    """A target's file. Raises UnknownName; a device's name is told with the targets for it."""
+    """File of a target. Raises UnknownName; for a device's name, the message lists that device's targets."""
     try:
         return shelves.find("targets", name, beside)
     except UnknownName as unknown:
@@ -85,15 +85,15 @@ def _bare(name: str) -> str:
 def _device_of(path: Path) -> object:
     try:
         return resolve(path, TARGETS).data.get("device")
-    except ConfigurationError:  # told where that target is asked for
+    except ConfigurationError:  # reported when that target is loaded
         return None
 
 
 def load_device_facts(name: str, beside: Path | None = None) -> DeviceFacts:
-    """What is known of a device, each fact with its source. Raises UnknownName and ConfigurationError."""
+    """Published facts of a device, each with its source. Raises UnknownName and ConfigurationError."""
     return read_facts(shelves.find("devices", name, beside))
 
 
 def written(resolved: Resolved) -> dict[str, Any]:
-    """The whole target as one file that extends nothing."""
+    """Whole target as one file that extends nothing."""
     return {"schema": TARGETS.schema, **resolved.data}

@@ -1,6 +1,6 @@
-"""What is publicly known of a device, each fact with its source. A fact nobody published is absent, never guessed.
+"""Published facts of a device, each with its source. An unpublished fact is absent, never guessed.
 
-Facts help a person choose; no verdict rests on them. What a figure was measured on is the fingerprint's to say.
+Facts help a person choose; no verdict rests on them. The measured device is described by its fingerprint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ValueT = TypeVar("ValueT")
 
 
 class Fact(Record, Generic[ValueT]):
-    """A value and the page it was read on."""
+    """Value, with the page it was read on."""
 
     value: ValueT
     source: Annotated[str, Field(pattern=r"^https://\S+$")]
@@ -38,15 +38,15 @@ class CoreCluster(Record):
 
 
 class DeviceFacts(Filed):
-    """A board, a phone, or this computer. ``connection`` names a device plugin and its options."""
+    """Board, phone, or this computer. ``connection`` names a device plugin and its options."""
 
     schema_: Literal["edgekd.device/1"] = Field(alias="schema")
     title: str
     connection: Mapping[str, Any] | None = None
     soc: Fact[str] | None = None
-    architecture: Fact[str] | None = None  # as platform.machine() says there
+    architecture: Fact[str] | None = None  # as platform.machine() returns there
     cores: Fact[tuple[CoreCluster, ...]] | None = None
-    extensions: Fact[tuple[str, ...]] | None = None  # those that matter here, as /proc/cpuinfo names them
+    extensions: Fact[tuple[str, ...]] | None = None  # those relevant here, as named in /proc/cpuinfo
     l2_per_core: Fact[Size] | None = None
     l3: Fact[Size] | None = None
     memory: Fact[tuple[Size, ...]] | None = None  # the sizes it is sold with

@@ -1,4 +1,4 @@
-"""Targets and devices as a person or a program reads them: what `edgekd targets` and `edgekd devices` answer."""
+"""Listings of targets and devices, for `edgekd targets` and `edgekd devices`."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ __all__ = [
 
 
 class TargetsAnswer(Shown):
-    """Every target known here."""
+    """Every target found here."""
 
     schema_: Literal["edgekd.targets/1"] = Field(default="edgekd.targets/1", alias="schema")
     targets: tuple[Target, ...]
 
     def lines(self) -> list[str]:
-        """A target a line: its device and its limits."""
+        """Format one line per target: its device and its limits."""
         width = max((len(target.name) for target in self.targets), default=0)
         lines = []
         for target in self.targets:
@@ -46,7 +46,7 @@ class TargetsAnswer(Shown):
 
 
 class Origin(Record):
-    """Where a value is written."""
+    """File and line of a value."""
 
     field: str
     value: Any
@@ -55,7 +55,7 @@ class Origin(Record):
 
 
 class TargetAnswer(Shown):
-    """One target, with the place of every value."""
+    """Target, with the place of every value."""
 
     schema_: Literal["edgekd.target-shown/1"] = Field(default="edgekd.target-shown/1", alias="schema")
     target: Target
@@ -63,7 +63,7 @@ class TargetAnswer(Shown):
     origins: tuple[Origin, ...]
 
     def lines(self) -> list[str]:
-        """Its terms; with ``resolved``, every value and the file and line it came from."""
+        """Format the target's terms; with ``resolved``, every value and the file and line it came from."""
         if self.resolved:
             shown = [(f"{item.field}: {_text(item.value)}", f"{item.file}:{item.line}") for item in self.origins]
             width = max(len(text) for text, _ in shown)
@@ -79,25 +79,25 @@ class TargetAnswer(Shown):
         lines += [f"  limit     {limit}{'' if limit.hard else '  (reported only)'}" for limit in target.limits]
         lines += [f"  limit     {text}" for text in target.written[len(target.limits) :]]
         if not target.written:
-            lines.append("  limit     none: everything is reported, nothing is asked")
+            lines.append("  limit     none: figures are reported, none is required")
         return lines
 
 
 class DeviceLine(Record):
-    """One device of the catalogue."""
+    """Device of the catalogue."""
 
     name: str
     facts: DeviceFacts
 
 
 class DevicesAnswer(Shown):
-    """Every device known here, with its facts and their sources."""
+    """Every device found here, with its facts and their sources."""
 
     schema_: Literal["edgekd.devices/1"] = Field(default="edgekd.devices/1", alias="schema")
     devices: tuple[DeviceLine, ...]
 
     def lines(self) -> list[str]:
-        """A device a line: its cores, and whether it can be reached."""
+        """Format one line per device: its cores, and whether it can be reached."""
         width = max((len(device.name) for device in self.devices), default=0)
         lines = []
         for device in self.devices:
@@ -111,12 +111,12 @@ class DevicesAnswer(Shown):
 
 
 def list_targets() -> TargetsAnswer:
-    """Every target that has a name here. Raises ConfigurationError where one is wrong."""
+    """Every target found here. Raises ConfigurationError where one is wrong."""
     return TargetsAnswer(targets=tuple(load_target(name) for name in target_names()))
 
 
 def show_target(name: str, resolved: bool = False, beside: Path | None = None) -> TargetAnswer:
-    """One target, looked for in the folder ``beside`` first. Raises UnknownName and ConfigurationError."""
+    """Show a target, looked for in the folder ``beside`` first. Raises UnknownName and ConfigurationError."""
     target, found = load_resolved(name, beside)
     origins = []
     for where, value in _leaves(found.data):
@@ -126,7 +126,7 @@ def show_target(name: str, resolved: bool = False, beside: Path | None = None) -
 
 
 def list_devices() -> DevicesAnswer:
-    """Every device that has a name here. Raises ConfigurationError where one is wrong."""
+    """Every device found here. Raises ConfigurationError where one is wrong."""
     return DevicesAnswer(devices=tuple(DeviceLine(name=n, facts=load_device_facts(n)) for n in device_names()))
 
 

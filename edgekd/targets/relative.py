@@ -1,4 +1,4 @@
-"""Limits relative to one's own model, `latency: {p50: 60 % of own}` and `accuracy: {drop: 2 %}`: what they come to."""
+"""Relative limits resolved to absolute ones: `latency: {p50: 60 % of own}` and `accuracy: {drop: 2 %}`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from edgekd.units import Duration, Points, Quantity, Size
 __all__ = ["DROP", "floored", "require_absolute", "resolved"]
 
 DROP = Points(0.02)
-"""How far a compressed model may lie below its own where the target says nothing of accuracy."""
+"""Default accuracy drop allowed to a compressed model, where the target has no accuracy limit."""
 
 
 def resolved(target: Target, accuracy: float, own: Mapping[str, float]) -> Target:
-    """The target with every relative limit in plain figures.
+    """Return the target with every relative limit as an absolute figure.
 
-    ``own`` has what one's own model takes, by metric: microseconds or bytes. Raises ConfigurationError where a metric
-    that is asked for has none; it is empty where the model ran nowhere.
+    ``own``: figures of the user's own model by metric, in microseconds or bytes; empty where the model ran nowhere.
+    Raises ConfigurationError where a metric with a relative limit has none.
     """
     missing = [metric for metric, _ in target.relative if metric != "accuracy" and metric not in own]
     if missing:
@@ -40,7 +40,7 @@ def resolved(target: Target, accuracy: float, own: Mapping[str, float]) -> Targe
 
 
 def floored(target: Target, accuracy: float) -> Target:
-    """The target with an accuracy floor below ``accuracy`` in place of a drop."""
+    """Return the target with an accuracy floor below ``accuracy`` in place of a drop."""
     asked = target.accuracy
     if asked is None or asked.drop is None:
         return target
@@ -49,7 +49,7 @@ def floored(target: Target, accuracy: float) -> Target:
 
 
 def require_absolute(target: Target, where: Place = Place()) -> None:
-    """Raises ConfigurationError on limits relative to one's own model, where there is none."""
+    """Check that no limit is relative to a user's own model, where there is none. Raises ConfigurationError."""
     if target.relative:
         metric, quantity = target.relative[0]
         raise ConfigurationError.one(

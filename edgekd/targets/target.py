@@ -1,6 +1,6 @@
-"""A Target: the device, the backends allowed on it, the load, and the budgets a candidate must meet.
+"""Target: the device, the backends allowed on it, the load, and the budgets a candidate must meet.
 
-The records mirror ``targets/*.yaml`` field by field; `Target.limits` lays the budgets flat for filters and verdicts.
+The records mirror ``targets/*.yaml`` field by field; `Target.limits` flattens the budgets for filters and verdicts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Confidence = Annotated[float, Field(gt=0.5, lt=1.0)]
 
 
 def _or_of_own(kind: type[Quantity]) -> Callable[[object], Quantity]:
-    """Read a quantity, or a share of what one's own model takes."""
+    """Validator that reads a quantity, or a share of the user's own model's figure."""
 
     def read(value: object) -> Quantity:
         relative = isinstance(value, OfOwn) or (isinstance(value, str) and value.rstrip().endswith("own"))
@@ -50,7 +50,7 @@ OwnSize = Annotated[Size | OfOwn, BeforeValidator(_or_of_own(Size))]
 class LatencyBudget(Record):
     """Limits on the time of one call, as the application sees it.
 
-    ``p5``, the 5th percentile, is what a machine that nobody disturbs does: it holds on a shared machine too.
+    ``p5``, the 5th percentile, is the speed of an undisturbed machine: it is reproducible on a shared machine too.
     """
 
     usual: ClassVar[str] = "p95"
@@ -66,12 +66,12 @@ class LatencyBudget(Record):
 
     @model_serializer(mode="wrap")
     def _as_it_always_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what came later and says nothing here."""
+        """Serialize without fields of later versions that are unset."""
         return {name: value for name, value in whole(self).items() if name != "p5" or value is not None}
 
 
 class MemoryBudget(Record):
-    """Two figures never mixed: what the model adds, and the whole process."""
+    """Limits on memory, two separate figures: bytes that the model adds, and bytes of the whole process."""
 
     usual: ClassVar[str] = "model"
     model: Size | None = None
@@ -81,7 +81,7 @@ class MemoryBudget(Record):
 
 
 class SizeBudget(Record):
-    """Bytes of the model file as it is loaded, and compressed as it is sent."""
+    """Limits on bytes of the model file: as it is loaded, and compressed as it is sent."""
 
     usual: ClassVar[str] = "file"
     file: OwnSize | None = None
@@ -90,7 +90,7 @@ class SizeBudget(Record):
 
 
 class EnergyBudget(Record):
-    """``modelled: true`` lets a figure count that rests on a person's word of what the device draws."""
+    """Limits on energy. ``modelled: true`` accepts a figure computed from a power that a person stated."""
 
     usual: ClassVar[str] = "per_inference"
     per_inference: Energy | None = None
@@ -110,7 +110,7 @@ class PowerBudget(Record):
 
 
 class Budgets(Record):
-    """All optional; what nobody wrote is not a budget. ``report: true`` makes one informative only."""
+    """All optional; there are no default budgets. ``report: true`` makes one informative only."""
 
     latency: LatencyBudget | None = None
     memory: MemoryBudget | None = None
@@ -121,7 +121,7 @@ class Budgets(Record):
 
 
 class LoadPattern(Record):
-    """Back to back (closed), or a call every ``1 / rate`` seconds (periodic)."""
+    """Load: back to back (closed), or a call every ``1 / rate`` seconds (periodic)."""
 
     pattern: Literal["closed", "periodic"] = "closed"
     rate: Rate | None = None
@@ -136,7 +136,7 @@ class LoadPattern(Record):
 
 
 class AccuracyFloor(Record):
-    """The lowest score worth shipping, in the task's metric, or how far it may lie below one's own model's."""
+    """Lowest acceptable score in the task's metric, or the largest drop below the user's own model."""
 
     usual: ClassVar[str] = "floor"
     floor: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
@@ -151,12 +151,12 @@ class AccuracyFloor(Record):
 
     @model_serializer(mode="wrap")
     def _as_it_always_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what is not said."""
+        """Serialize without unset fields."""
         return {name: value for name, value in whole(self).items() if value is not None}
 
 
 class Limit(Record):
-    """One budget, laid flat. ``bound`` is in ``unit``: us, B, J, W, /s or the metric's own."""
+    """Limit: one budget, flattened. ``bound`` is in ``unit``: us, B, J, W, /s or the metric's own."""
 
     metric: str  # latency.p95, memory.model, size.file, accuracy, ...
     bound: float
@@ -164,7 +164,7 @@ class Limit(Record):
     upper: bool = True  # the figure must not exceed the bound; False: must not fall below it
     confidence: float = 0.95
     hard: bool = True
-    modelled: bool = False  # whether a figure of that kind counts
+    modelled: bool = False  # whether a modelled figure counts
     written: str  # as a person wrote it
 
     def __str__(self) -> str:
@@ -179,7 +179,7 @@ def _known(backend: Backend) -> Backend:
 
 
 class Terms(Record):
-    """What a target file says. ``device`` is a name in ``devices/`` or ``this-computer``."""
+    """Content of a target file. ``device`` is a name in ``devices/`` or ``this-computer``."""
 
     device: str
     backends: Annotated[tuple[Annotated[Backend, AfterValidator(_known)], ...], Field(min_length=1)]
@@ -194,7 +194,7 @@ class Terms(Record):
     def limits(self) -> tuple[Limit, ...]:
         """Every budget, the accuracy floor, full delegation and integers only, as one flat list.
 
-        Without those of `relative`: what they come to is known once one's own model is measured.
+        Without those of `relative`: their bounds are known once the user's own model is measured.
         """
         found: list[Limit] = []
         for group in ("latency", "memory", "size", "energy", "power"):
@@ -231,7 +231,7 @@ class Terms(Record):
 
     @property
     def relative(self) -> tuple[tuple[str, Quantity], ...]:
-        """Metrics that are limited by what one's own model takes or scores, and the share or the points below."""
+        """Relative limits: metrics, with the share of the user's own model's figure or the points below its score."""
         found: list[tuple[str, Quantity]] = []
         for group in ("latency", "size"):
             budget = getattr(self.budgets, group)
@@ -245,7 +245,7 @@ class Terms(Record):
 
     @property
     def written(self) -> tuple[str, ...]:
-        """Every limit as a person reads it, the relative ones too."""
+        """Every limit as text, the relative ones too."""
         of_own = [
             f"accuracy >= own - {quantity}" if metric == "accuracy" else f"{metric} <= {quantity}"
             for metric, quantity in self.relative
@@ -254,7 +254,7 @@ class Terms(Record):
 
 
 class Target(Terms):
-    """A contract: the terms, and the name of the file they stand in."""
+    """Contract: the terms, and the name of the file that holds them."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""Whether measured figures meet a target: a pure function of figures and limits.
+"""Verdict of measured figures against a target: a pure function of figures and limits.
 
 The end of the interval that is nearer the limit decides. Where the interval straddles the limit the answer is
 ``unstable``, never a guess; where no figure exists it is ``unknown``, which doesn't hold either.
@@ -17,7 +17,7 @@ __all__ = ["Answer", "LimitVerdict", "Verdict", "judge"]
 
 
 class Answer(str, Enum):
-    """What is known of one limit."""
+    """Answer to one limit: holds, fails, unstable or unknown."""
 
     HOLDS = "holds"
     FAILS = "fails"
@@ -26,7 +26,7 @@ class Answer(str, Enum):
 
 
 class LimitVerdict(Record):
-    """One limit, the figure it was held against, and the room left: positive is good, as a share of the bound."""
+    """Verdict on one limit: the figure compared, and the margin left: positive is good, as a share of the bound."""
 
     limit: Limit
     figure: Figure | None
@@ -34,7 +34,9 @@ class LimitVerdict(Record):
     margin: float | None
 
     def unsure(self, share: float) -> LimitVerdict:
-        """Held against a figure that may be off by ``share``: `unstable` where that could turn the answer."""
+        """Return the verdict for a figure with a relative error of ``share``: `unstable` where that could change the
+        answer.
+        """
         figure, sign = self.figure, 1.0 if self.limit.upper else -1.0
         if figure is None or figure.low is None or self.answer not in (Answer.HOLDS, Answer.FAILS):
             return self
@@ -45,29 +47,29 @@ class LimitVerdict(Record):
 
 
 class Verdict(Record):
-    """All limits of a target. ``holds`` asks only the hard ones."""
+    """Verdict on all limits of a target. ``holds`` needs only the hard ones."""
 
     limits: tuple[LimitVerdict, ...]
 
     @property
     def answer(self) -> Answer:
-        """The worst answer among the hard limits."""
+        """Worst answer among the hard limits."""
         worst = [Answer.FAILS, Answer.UNSTABLE, Answer.UNKNOWN]
         answers = {verdict.answer for verdict in self.limits if verdict.limit.hard}
         return next((answer for answer in worst if answer in answers), Answer.HOLDS)
 
     def unsure(self, share: float) -> Verdict:
-        """The same on a machine whose own speed changed by ``share`` while it was measured."""
+        """Return the verdict for a machine whose own speed changed by ``share`` during measurement."""
         return self.but(limits=tuple(limit.unsure(share) for limit in self.limits))
 
     @property
     def holds(self) -> bool:
-        """Whether every hard limit holds."""
+        """True if every hard limit holds."""
         return self.answer is Answer.HOLDS
 
 
 def judge(target: Target, figures: Iterable[Figure]) -> Verdict:
-    """Hold every limit of the target against its figure."""
+    """Compare every limit of the target with its figure."""
     by_metric = {figure.metric: figure for figure in figures}
     return Verdict(limits=tuple(_judge_one(limit, by_metric.get(limit.metric)) for limit in target.limits))
 

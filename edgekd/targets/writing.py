@@ -1,4 +1,4 @@
-"""A new target file: commented, valid as it is, with the budgets left to the person."""
+"""Template of a new target file: commented, valid as it is, with the budgets left to the person."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def installed_backends() -> tuple[str, ...]:
 
 
 def target_text(device: str, title: str, backends: Sequence[str], budgets: str = "") -> str:
-    """The file's text."""
+    """Text of the file."""
     chosen = budgets or (
         "# budgets:                    # write at least one; every one is optional\n"
         "#   latency: {p95: 33 ms}\n"

@@ -30,7 +30,7 @@ def test_ctrl_c_once_then_twice_then_to_the_end(edgekd):
     assert "the same command" in said
     assert "Traceback" not in said
     before = finished(run)
-    assert run / "reference_archs" / "00.json" in before
+    assert run / "reference-archs" / "00.json" in before
 
     code, said = edgekd.interrupted("searching", 2, *SEARCH)
     assert code == 130, said

@@ -196,7 +196,7 @@ class Lab:
         if finalist.artefact is None or finalist.student is None:
             return ()
         last = Step("distill", finalist.student, F32, finalist.artefact, finalist.accuracy)
-        return (Step("inherited", digest_json("before"), F32, None, None, "its student is not kept any more"), last)
+        return (Step("inherited", digest_json("before"), F32, None, None, "its student is no longer kept"), last)
 
     def twin(self, candidate: Candidate) -> Artefact | None:
         if candidate.plan.precision is F32:

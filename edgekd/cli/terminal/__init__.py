@@ -1,1 +1,1 @@
-"""What a command prints: output, progress, interruption, failures."""
+"""Terminal output of a command: answer, progress, interruption, failures."""

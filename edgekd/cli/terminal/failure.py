@@ -1,4 +1,4 @@
-"""How a command that could not do its work ends: what it says, and its exit code, both taken from the error itself."""
+"""Failure of a command: message and exit code, both taken from the error itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WIDTH = 80
 
 
 def failed(error: EdgeKDError, output: CommandOutput) -> int:
-    """Say an error of ours."""
+    """Print an error of edgekd; returns its exit code."""
     problems = [_problem(item) for item in error.problems] if isinstance(error, ConfigurationError) else []
     _as_json(output, type(error).__name__, error.exit_code, error.message, error.remedy, problems)
     if isinstance(error, ConfigurationError):
@@ -42,14 +42,14 @@ def failed(error: EdgeKDError, output: CommandOutput) -> int:
 
 
 def interrupted(output: CommandOutput) -> int:
-    """Say that it was stopped."""
+    """Print that the command was stopped; returns its exit code."""
     _as_json(output, "Interrupted", 130, "interrupted", HOW_TO_GO_ON, [])
     _say(f"interrupted: {HOW_TO_GO_ON}")
     return 130
 
 
 def out_of_reach(error: Exception, output: CommandOutput) -> int:
-    """Say what the system refused: a full disk, a folder that can't be written, memory."""
+    """Print a refusal of the system: a full disk, a folder that can't be written, memory; returns its exit code."""
     name = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
     said = error.strerror if isinstance(error, OSError) else None
     whole = str(replace(error.problems[0], remedy="")) if isinstance(error, ConfigurationError) else str(error)
@@ -63,7 +63,7 @@ def out_of_reach(error: Exception, output: CommandOutput) -> int:
 
 
 def wants_memory(error: EdgeKDError) -> bool:
-    """Whether it calls something wrong that only found too little memory."""
+    """Tell whether a ConfigurationError is really caused by too little memory."""
     cause = error.__cause__
     return isinstance(error, ConfigurationError) and cause is not None and is_want_of_memory(cause)
 
@@ -81,7 +81,7 @@ def _remedy(error: Exception) -> str:
 
 
 def unexpected(error: Exception, output: CommandOutput) -> int:
-    """Say that edgekd has a bug, and where the traceback was written."""
+    """Print that edgekd has a bug, and where the traceback was written; returns its exit code."""
     text = "".join(traceback.format_exception(error))
     place = _keep(text)
     first = str(error).partition("\n")[0]
@@ -125,7 +125,7 @@ def _as_json(
         try:
             sys.stdout.write(json.dumps({**body, "problems": problems}, indent=2) + "\n")
             sys.stdout.flush()
-        except BrokenPipeError:  # stderr and the exit code still tell it
+        except BrokenPipeError:  # stderr and the exit code still report it
             nobody_reads()
 
 

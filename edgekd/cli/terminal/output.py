@@ -1,4 +1,4 @@
-"""What a command prints: its answer on stdout, as text or as JSON; everything else on stderr.
+"""Output of a command: its answer on stdout, as text or as JSON; everything else on stderr.
 
 Every command gets ``--format``, ``-q`` and ``-v`` by being made with `command`.
 """
@@ -25,19 +25,19 @@ __all__ = ["CommandAnswer", "CommandOutput", "command", "nobody_reads", "tell"]
 
 
 class CommandAnswer(Protocol):
-    """What functions of `edgekd.api` return. An ``exit_code`` of its own, where it has one, becomes the command's."""
+    """Answer of a function of `edgekd.api`. An ``exit_code`` of its own, where it has one, becomes the command's."""
 
     def lines(self) -> Sequence[str]:
-        """As a person reads it, one screen."""
+        """Format as text lines, one screen."""
         ...
 
     def model_dump_json(self, *, by_alias: bool = True, indent: int | None = None) -> str:
-        """As a program reads it, with its ``schema``."""
+        """Format as JSON, with its ``schema``."""
         ...
 
 
 class CommandOutput:
-    """One command's way to talk."""
+    """Output channel of a command."""
 
     def __init__(self, format: Literal["text", "json"] = "text", quiet: bool = False, verbose: bool = False) -> None:
         self.format, self.quiet, self.verbose = format, quiet, verbose
@@ -46,7 +46,7 @@ class CommandOutput:
 
     def answer(self, answer: CommandAnswer) -> None:
         """Print the answer on stdout."""
-        self.exit_code = int(getattr(answer, "exit_code", 0))  # holds even where nobody reads on
+        self.exit_code = int(getattr(answer, "exit_code", 0))  # set even if the reader closes stdout
         if self.format == "json":
             print(answer.model_dump_json(by_alias=True, indent=2), file=self._stdout)
         else:
@@ -59,7 +59,7 @@ class CommandOutput:
             print(line if width is None else "\n".join(wrapped(line, width)), file=self._stdout)
 
     def say(self, text: str) -> None:
-        """A line on stderr, unless quiet."""
+        """Print a line on stderr, unless quiet."""
         if not self.quiet:
             tell(f"{printable(text)}\n")
 
@@ -71,19 +71,19 @@ class CommandOutput:
 
 
 def nobody_reads() -> None:
-    """After a BrokenPipeError: what is still to be written to stdout, at exit too, goes nowhere."""
+    """Redirect stdout to nowhere after a BrokenPipeError, for writes at exit too."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def tell(text: str) -> None:
-    """Write to stderr. Where nobody listens any more, the work goes on in silence, and the exit code still tells."""
+    """Write to stderr. If it is closed, the work goes on in silence, with its exit code."""
     with suppress(BrokenPipeError):
         sys.stderr.write(text)
         sys.stderr.flush()
 
 
 class _Command(click.Command):
-    """A command whose help starts with an example."""
+    """Command whose help starts with an example."""
 
     def __init__(self, *arguments: Any, example: str, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -107,7 +107,7 @@ def command(example: str, name: str | None = None) -> Callable[[Callable[..., No
                 Path.cwd()
             except FileNotFoundError:
                 raise MissingError("the working folder is gone", "cd to a folder that is there") from None
-            with redirect_stdout(sys.stderr):  # what a project's code prints is no part of the answer
+            with redirect_stdout(sys.stderr):  # output of a project's code is no part of the answer
                 function(output, **arguments)
             return output.exit_code
 

@@ -1,4 +1,4 @@
-"""What a person sees while a command works, and Ctrl-C as a polite request."""
+"""Progress display of a command, and Ctrl-C as a polite request."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ __all__ = ["watching"]
 
 
 class _Quiet(SilentEvents):
-    """Listens for Ctrl-C, and tells nothing but notices."""
+    """Events that show notices only, and listen for Ctrl-C."""
 
     def __init__(self, stop: Callable[[], bool]) -> None:
         self._stop = stop
 
     def notice(self, text: str) -> bool:
-        """Shown all the same: whose code is about to run."""
+        """Show the notice all the same: whose code is about to run."""
         tell(f"{printable(text)}\n")
         return True
 
     def stop(self) -> bool:
-        """Whether Ctrl-C was pressed."""
+        """True if Ctrl-C was pressed."""
         return self._stop()
 
 
 @contextmanager
 def watching(quiet: bool) -> Iterator[Events]:
-    """Events shown as fits where stderr goes, and Ctrl-C listened to."""
+    """Events shown in stderr's manner, with Ctrl-C as a request to stop."""
     with StopFlag(lambda text: tell(f"{text}\n")) as flag:
         if quiet:
             yield _Quiet(flag)

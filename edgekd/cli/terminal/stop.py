@@ -1,6 +1,6 @@
-"""Ctrl-C: the first asks to stop after the current write, the second stops at once; so do 15 s without an answer.
+"""Ctrl-C: the first asks to stop after the current write, the second stops at once; so do 15 s without a check.
 
-Code of a project, or of a library, may take minutes between two questions whether to stop, or never return.
+Code of a project, or of a library, may take minutes between two checks, or never return.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _AGAIN_S = 5.0  # a library may swallow a KeyboardInterrupt: it gets another
 
 
 class StopFlag:
-    """Whether the person asked to stop. As a context, it listens to SIGINT and SIGTERM, and restores what was there.
+    """Flag of a requested stop. As a context, it listens to SIGINT and SIGTERM, and restores earlier handlers.
 
-    ``patience_s`` is how long code that does not ask whether to stop may go on after the first signal. The
-    process' interval timer (setitimer(2), SIGALRM) then ends it, again and again.
+    ``patience_s``: time that code may run without a check after the first signal. The process' interval timer
+    (setitimer(2), SIGALRM) then ends it, again and again.
     """
 
     def __init__(self, say: Callable[[str], None], patience_s: float = 15.0) -> None:
@@ -30,7 +30,7 @@ class StopFlag:
         self._before: dict[int, Any] = {}
 
     def __call__(self) -> bool:
-        """Whether to stop. What has asked ends by itself: it is not interrupted."""
+        """True if a stop was requested. Code that checks ends by itself: it is not interrupted."""
         if self._asked:
             self._no_hurry()
         return self._asked
@@ -52,7 +52,7 @@ class StopFlag:
 
     def _heard(self, _number: int, _frame: FrameType | None) -> None:
         if self._asked:
-            self._no_hurry()  # the timer would interrupt what cleans up after this
+            self._no_hurry()  # the timer would interrupt the clean-up after this
             raise KeyboardInterrupt
         self._asked = True
         signal.setitimer(signal.ITIMER_REAL, self._patience_s, _AGAIN_S)

@@ -1,1 +1,1 @@
-"""Files as kernels: what a runtime will run of a .tflite, .onnx or .xml file, read without loading any runtime."""
+"""Kernels of files: those a runtime will run of a .tflite, .onnx or .xml file, read without loading any runtime."""

@@ -1,8 +1,8 @@
-"""From a graph's operators to the kernels that are left when a runtime has fused what it fuses.
+"""Kernel fusion: from a graph's operators to the kernels that are left when a runtime has fused them.
 
-Every reader tells its format's operators in the same few words; what is fused is decided here, once: clipping, constant
-scales and a bias go into the kernel before them where nothing else reads that, padding into the convolution behind it;
-changes of shape and of number format cost nothing.
+Every reader describes its format's operators as `FileOperator`; fusion is decided here, once: clipping, constant scales
+and a bias go into the kernel before them where nothing else reads that, padding into the convolution behind it; changes
+of shape and of number format cost nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 
 
 class FileOperator(NamedTuple):
-    """One operator of a file. ``reads`` are activations alone; ``weights`` the elements of its constant matrix."""
+    """Operator of a file. ``reads`` are activations alone; ``weights`` the elements of its constant matrix."""
 
     kind: OperatorKind
     reads: tuple[str, ...]
@@ -30,18 +30,18 @@ class FileOperator(NamedTuple):
     taps: int = 1
     stride: int = 1
     weights: int = 0
-    transposed: bool = False  # a convolution whose window moves over its result: a product a place of its source
-    inner: int = 0  # of a product of matrices: how many products each number of its result sums up
-    outer: int = 0  # and how many columns the result has
+    transposed: bool = False  # a convolution whose window moves over its result: one product per source position
+    inner: int = 0  # of a matrix product: the length of its sums
+    outer: int = 0  # of a matrix product: the columns of its result
 
 
 def without_batch(sides: Sequence[int], batch: int) -> Shape:
-    """A value's shape without its batch axis. Where its first axis is another (rows of all samples), it stays."""
+    """Shape of a value without its batch axis. Where its first axis is another (rows of all samples), it stays."""
     return tuple(sides[1:] if len(sides) > 1 and sides[0] == batch else sides)
 
 
 def fused(operators: Sequence[FileOperator], shapes: Mapping[str, Shape]) -> Kernels:
-    """The kernels, in order. Raises ValueError naming a value whose shape isn't known."""
+    """Kernels after fusion, in order. Raises ValueError naming a value whose shape isn't known."""
     same: dict[str, str] = {}
     readers = Counter(name for operator in operators for name in operator.reads)
     windows = {name for operator in operators if operator.kind in ("conv", "depthwise") for name in operator.reads}

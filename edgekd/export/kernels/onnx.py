@@ -1,4 +1,4 @@
-"""Operators of an .onnx file."""
+"""Kernels of an .onnx file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def onnx_kernels(path: Path) -> Kernels:
 
     try:
         model = onnx.shape_inference.infer_shapes(_with_shapes(path), data_prop=True)
-    except Exception as error:  # what onnx raises on a stranger's file has no common base
+    except Exception as error:  # onnx's errors on a stranger's file have no common base
         raise ValueError(
             f"it is damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from error
@@ -46,7 +46,7 @@ def onnx_kernels(path: Path) -> Kernels:
 
 
 def _with_shapes(path: Path) -> Any:
-    """The model without the weights outside it, but with what is small there: it may be a shape."""
+    """Load the model without external weights, except small tensors, which may be shapes."""
     import onnx
     from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 

@@ -1,4 +1,4 @@
-"""Operators of an OpenVINO .xml file (IR version 10 and later)."""
+"""Kernels of an OpenVINO .xml file (IR version 10 and later)."""
 
 from __future__ import annotations
 
@@ -77,6 +77,6 @@ def _operator(
 
 
 def _inner(shape: Shape, data: ElementTree.Element | None) -> int:
-    """How many products each number of a product of matrices sums up, by the shape of its first factor."""
+    """Length of the sums of a matrix product, by the shape of its first factor."""
     transposed = data is not None and data.attrib.get("transpose_a") == "true"
     return (0, 0, *shape)[-2 if transposed else -1]

@@ -1,4 +1,4 @@
-"""A model file's precision: what its convolutions and matrices are computed in, by what the file itself says."""
+"""Precision of a model file: the number formats of its convolutions and matrices, by the file itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["precision_of_file"]
 
 
 def precision_of_file(artefact: Artefact) -> Precision:
-    """Raises ConfigurationError on a file that can't be read."""
+    """Precision of a file. Raises ConfigurationError on one that can't be read."""
     try:
         return _READERS[artefact.format](artefact.path)
     except (ValueError, OSError, AttributeError, IndexError, TypeError) as error:
@@ -26,7 +26,7 @@ def precision_of_file(artefact: Artefact) -> Precision:
 
 
 def _tflite(path: Path) -> Precision:
-    """By its products of matrices: what they read, and what their weights are kept in. An int8 file may have others."""
+    """Precision by the inputs and weights of its matrix products. An int8 file may have others."""
     model, types = read_model(path.read_bytes()), schema().TensorType
     graph = model.subgraphs[0]
     halves = any(tensor.type == types.FLOAT16 and constant_of(model, tensor) is not None for tensor in graph.tensors)
@@ -49,7 +49,7 @@ def _tflite(path: Path) -> Precision:
 
 
 def _onnx(path: Path) -> Precision:
-    """Activations in 8 bits are static int8, those quantized on the way dynamic; else weights alone are in 8 bits."""
+    """Precision by activations: 8 bits are static int8, quantized on the way dynamic; else 8-bit weights alone."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -75,7 +75,7 @@ def _onnx(path: Path) -> Precision:
 
 
 def _openvino(path: Path) -> Precision:
-    """By FakeQuantize layers, the types of constants, and the options in `runtime_options`."""
+    """Precision by FakeQuantize layers, the types of constants, and the options in `runtime_options`."""
     try:
         root = ElementTree.parse(path).getroot()
         layers = root.findall("./layers/layer")

@@ -1,4 +1,4 @@
-"""A model file's kernels, whatever its format."""
+"""Kernels of a model file of any format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _READERS: Mapping[Format, Callable[[Path], Kernels]] = {
 
 
 def kernels_of_file(artefact: Artefact) -> Kernels:
-    """What a runtime will run of it. Raises ConfigurationError on a file that can't be read."""
+    """Kernels that a runtime will run. Raises ConfigurationError on a file that can't be read."""
     try:
         found = _READERS[artefact.format](artefact.path)
     except (ValueError, OSError, AttributeError, IndexError, TypeError, OverflowError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Operators of a .tflite file."""
+"""Kernels of a .tflite file."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def _stride(operator: Any) -> int:
 
 
 def _inner(operator: Any, first: Any, second: Any) -> int:
-    """How many products each number of a product of matrices sums up. The weights of a linear layer are (out, in)."""
+    """Length of the sums of a matrix product. The weights of a linear layer are (out, in)."""
     if not hasattr(operator.builtinOptions, "adjX"):
         return int(second.shape[-1])
     return int(first.shape[-2 if operator.builtinOptions.adjX else -1])
 
 
 def _shape(tensor: Any, batch: int) -> Shape:
-    """Channels are last in TFLite."""
+    """Shape with channels first; they are last in TFLite."""
     sides = _sides(tensor)
     if tensor.type == schema().TensorType.STRING or not sides:
         return ()

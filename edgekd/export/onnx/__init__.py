@@ -1,1 +1,1 @@
-"""Files for ONNX Runtime."""
+"""ONNX export, for ONNX Runtime."""

@@ -1,9 +1,9 @@
-"""Encodings written into an ONNX graph: QuantizeLinear/DequantizeLinear pairs, and narrow weights that widen at load.
+"""Quantization of an ONNX graph: QuantizeLinear/DequantizeLinear pairs, and narrow weights that widen at load.
 
 Static int8 uses uint8 activations: with signed ones ONNX Runtime leaves Relu, and with it most convolutions, in float.
-Weights are int8, or uint8 with zero point 128 for ONNX Runtime on an x86 CPU without 8-bit dot products, where
-u8 x s8 products saturate in int16 without a word (u8 x u8 take another path; the integers mean the same). Biases are
-int32 at ``scale(input) * scale(weight)``.
+Weights are int8, or uint8 with zero point 128 for ONNX Runtime on an x86 CPU without 8-bit dot products, where u8 x s8
+products saturate silently in int16 (u8 x u8 take another path; the integers mean the same). Biases are int32 at
+``scale(input) * scale(weight)``.
 
 Half-precision weights and weights in 8 bits alone are a Cast (and a Mul by the channel's scale) in front of float
 arithmetic, which both ONNX Runtime and OpenVINO fold when they load the file: it is small, as fast as float32, and no
@@ -42,7 +42,7 @@ __all__ = [
 
 
 def integers(values: NDArray[np.generic], encoding: Encoding) -> NDArray[np.int8]:
-    """A tensor as the signed integers its encoding gives."""
+    """Quantize a tensor to signed integers by its encoding."""
     scale, zero = np.asarray(encoding.scale, np.float32), np.asarray(encoding.zero_point, np.float32)
     if encoding.axis is not None and scale.size > 1:
         shape = [1] * values.ndim
@@ -56,7 +56,7 @@ def integers(values: NDArray[np.generic], encoding: Encoding) -> NDArray[np.int8
 def encode_activations(graph: OnnxGraph, encodings: Mapping[str, Encoding]) -> None:
     """Put a quantize-dequantize pair behind each named value. The output value keeps its name for its quantized form.
 
-    The graph's input is left to whoever gives the graph its outside.
+    The graph's input is left to the I/O wrapper.
     """
     missing = sorted(set(encodings) - graph.values)
     if missing:
@@ -80,7 +80,7 @@ def encode_activations(graph: OnnxGraph, encodings: Mapping[str, Encoding]) -> N
 
 
 def moved(graph: OnnxGraph, encodings: Mapping[str, Encoding], floats: AbstractSet[str]) -> dict[str, Encoding]:
-    """Encodings of what operators give that only move encoded values: their input's. Those of ``floats`` have none.
+    """Encodings of values of operators that only move encoded values: their input's. Those of ``floats`` have none.
 
     Found in this graph: torch has other names and kinds for these on its way to ONNX.
     """
@@ -113,8 +113,8 @@ def encode_weights(
 ) -> None:
     """Replace weights by their integers behind DequantizeLinear, and their biases by int32.
 
-    ``activations`` tells each operator's input encoding, which its bias's scale needs. Zero points of 0 are written
-    where asked: ONNX Runtime fuses no linear layer without them, and OpenVINO makes six layers of each.
+    ``activations`` has each operator's input encoding, which its bias's scale needs. Zero points of 0 are written where
+    asked: ONNX Runtime fuses no linear layer without them, and OpenVINO makes six layers of each.
     """
     written: set[str] = set()
     for node in list(graph.graph.node):
@@ -156,7 +156,7 @@ def keep_weights_float(graph: OnnxGraph) -> None:
     """Put an operator that changes nothing behind each float layer between a dequantized and a quantized value.
 
     ONNX Runtime would quantize the layer's weights when it loads the file, with one scale a tensor. PRelu of slope 1
-    stays in its graph; of an Identity it sees through.
+    stays in its graph; an Identity it would remove.
     """
     made = {name: node for node in graph.graph.node for name in node.output}
     readers: dict[str, list[str]] = {}
@@ -180,7 +180,7 @@ _QUANTIZED_AT_LOAD = ("Conv", "ConvTranspose", "Gemm")
 
 
 def _laid(kind: str, encoding: Encoding) -> Encoding:
-    """A weight's encoding as an operator of ONNX stores it: of a MatMul the output channels are the last axis."""
+    """Encoding of a weight in an ONNX operator's layout: the output channels of a MatMul are the last axis."""
     axis = weight_axis(kind)
     return encoding if axis is None or encoding.axis is None else encoding.but(axis=axis)
 
@@ -194,7 +194,7 @@ def _encode_bias(graph: OnnxGraph, name: str, prefix: str, scale: NDArray[np.gen
 
 
 def halve_weights(graph: OnnxGraph, only: AbstractSet[str] | None = None) -> None:
-    """Weights, all or those named, as float16 behind a Cast.
+    """Store weights, all or those named, as float16 behind a Cast.
 
     Raises ConfigurationError where one is too large for half precision.
     """
@@ -209,7 +209,7 @@ def halve_weights(graph: OnnxGraph, only: AbstractSet[str] | None = None) -> Non
 
 
 def narrow_weights(graph: OnnxGraph, weights: Mapping[str, Encoding]) -> None:
-    """Weights as int8 behind Cast and Mul by their scale: stored in 8 bits, computed in float."""
+    """Store weights as int8 behind Cast and Mul by their scale: 8 bits in the file, computed in float."""
     missing = sorted(set(weights) - set(graph.initializers))
     if missing:
         raise ConfigurationError.one(
@@ -230,9 +230,9 @@ def narrow_weights(graph: OnnxGraph, weights: Mapping[str, Encoding]) -> None:
 
 
 def quantize_at_run_time(graph: OnnxGraph, weights: Mapping[str, Encoding], *, unsigned: bool) -> dict[str, Encoding]:
-    """Linear layers as products of integers: each call quantizes their inputs to uint8 by the range they have then.
+    """Make linear layers integer products (dynamic int8): each call quantizes their inputs to uint8 by their range.
 
-    Returns the weights that are no linear layer's. They are ``unsigned`` with zero point 128 where asked.
+    Returns the weights that are no linear layer's. Weights are ``unsigned`` with zero point 128 where asked.
     """
     users: dict[str, list[onnx.NodeProto]] = {name: [] for name in weights}
     for node in graph.graph.node:
@@ -268,11 +268,11 @@ def quantize_at_run_time(graph: OnnxGraph, weights: Mapping[str, Encoding], *, u
 
 
 _PRODUCTS = ("Gemm", "MatMul")
-_PACKED = 4  # bits of which two values are stored in a byte
+_PACKED = 4  # bits: two values are stored in a byte
 
 
 def _stored(graph: OnnxGraph, name: str, values: NDArray[np.generic], encoding: Encoding) -> str:
-    """An initializer of integers in as many bits as their encoding has: 8, or two in a byte."""
+    """Initializer of integers in the bits of their encoding: 8, or two in a byte."""
     if encoding.bits != _PACKED:
         return graph.constant(name, values)
     return graph.add(
@@ -281,14 +281,14 @@ def _stored(graph: OnnxGraph, name: str, values: NDArray[np.generic], encoding: 
 
 
 def packed(values: NDArray[np.generic]) -> bytes:
-    """Integers of 4 bits, two in a byte, the first in its lower half; the last byte's upper half may be empty."""
+    """Pack 4-bit integers, two in a byte, the first in its lower half; the last byte's upper half may be empty."""
     flat = np.ascontiguousarray(values).reshape(-1).astype(np.uint8) & 15
     pairs = np.pad(flat, (0, len(flat) % 2)).reshape(-1, 2)
     return bytes(pairs[:, 0] | pairs[:, 1] << 4)
 
 
 def _weights_of(graph: OnnxGraph) -> list[str]:
-    """Float initializers that are some operator's weights."""
+    """Float initializers that are weights of an operator."""
     found = {
         node.input[1]: None
         for node in graph.graph.node

@@ -1,11 +1,11 @@
-"""ONNX files, and the graphs OpenVINO reads: float32, float16, dynamic int8 and static int8, from one float export.
+"""ONNX exporter, also for OpenVINO's graphs: float32, float16, dynamic int8 and static int8, from one float export.
 
 A dynamic int8 file stores its weights in 8 bits. In ONNX Runtime its linear layers quantize their inputs at run time,
 by one range a call, and multiply integers; its convolutions compute in float. In OpenVINO the file has weights alone in
 8 bits, and OpenVINO does as much by itself.
 
 Applies every encoding of the annotations, and refuses where one has no place in the graph. Normalisation, layout and
-dtype of the outside are operators in front, or the input's own quantization parameters (see `deployable`).
+dtype of the I/O wrapper are operators in front, or the input's own quantization parameters (see `deployable`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class OnnxExporter:
     def check(
         self, student: Student, options: ExportOptions, backend: Backend, device: Fingerprint | None
     ) -> Sequence[Problem]:
-        """Why this student can't have this file for this backend."""
+        """Problems that prevent this file of the student for this backend."""
         return problems_of(student, options, self.format, backend) + saturation_problems(student, backend, device)
 
     def export(
@@ -58,7 +58,7 @@ class OnnxExporter:
 def onnx_model(
     student: Student, options: ExportOptions, *, unsigned_weights: bool = False, for_openvino: bool = False
 ) -> onnx.ModelProto:
-    """A student as an ONNX model.
+    """Student as an ONNX model.
 
     For int8: weights as uint8 with zero point 128 where asked, and (static) the form of pairs that OpenVINO takes.
     """
@@ -82,7 +82,7 @@ def onnx_model(
     graph = OnnxGraph(_CORES.get(key, lambda: float_model(program)))
     deployable = Deployable(program.student, options)
     annotations, precision = program.student.annotations, deployable.precision
-    tables = tables_of(program)  # of a constant's rows nothing but those may be left
+    tables = tables_of(program)  # constants whose rows alone may be left
     left = {
         name: each for name, each in annotations.weights.items() if name not in tables or name in graph.initializers
     }
@@ -111,7 +111,7 @@ def onnx_model(
 
 
 def saturation_problems(student: Student, backend: Backend, device: Fingerprint | None) -> list[Problem]:
-    """Int8 weights that would saturate silently where this backend has no other kernel for them."""
+    """Problems of int8 weights that would saturate silently where this backend has no other kernel for them."""
     if not student.annotations.precision.is_static or backend.runtime != "openvino":
         return []
     if device is None or not device.saturates_int8:

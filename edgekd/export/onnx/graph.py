@@ -1,7 +1,7 @@
-"""A student's float32 graph in ONNX: what torch exports, without its metadata, and small edits on it.
+"""Float32 graph of a student in ONNX: torch's export without its metadata, and small edits on it.
 
 Every value has the name of the program's node that computes it, every initializer the parameter's name: encodings are
-found by name. Where torch has renamed a value on its way to ONNX, it is found by what it is for a random sample.
+found by name. Where torch has renamed a value on its way to ONNX, it is found by its value for a random sample.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from edgekd.students.graph import Traced, is_decoding, is_tensor, spec_of
 __all__ = ["POOL", "OnnxGraph", "float_model"]
 
 POOL = "/pool"
-"""Suffix of the value in front of a mean's last reshape: it has the mean's encoding."""
+"""Suffix of the value before a mean's last reshape: it has the mean's encoding."""
 
 
 def float_model(traced: Traced) -> onnx.ModelProto:
-    """The student's float32 graph; its input is normalised, channels first.
+    """Float32 graph of the student; its input is normalised, channels first.
 
-    Raises ConfigurationError naming what can't be exported.
+    Raises ConfigurationError naming the operator that can't be exported.
     """
     try:
         program = torch.onnx.export(traced.program, dynamo=True, verbose=False)
@@ -48,7 +48,7 @@ def float_model(traced: Traced) -> onnx.ModelProto:
 
 
 def _name_values(model: onnx.ModelProto, traced: Traced) -> None:
-    """Values under the names of the program's nodes, where some that compute are missing or torch has shifted them."""
+    """Rename values after the program's nodes, where computing nodes are missing or torch has shifted the names."""
     computing = {
         node.name: node
         for node in traced.program.graph.nodes
@@ -87,7 +87,7 @@ def _name_values(model: onnx.ModelProto, traced: Traced) -> None:
 
 
 def _values_of(model: onnx.ModelProto, names: Sequence[str], sample: NDArray[Any]) -> dict[str, Any]:
-    """The float values of a graph for one input, in order."""
+    """Float values of a graph for one input, in order."""
     import onnxruntime
 
     shown = onnx.ModelProto()
@@ -104,7 +104,7 @@ def _values_of(model: onnx.ModelProto, names: Sequence[str], sample: NDArray[Any
 
 
 def _name_parameters(graph: onnx.GraphProto, traced: Traced) -> None:
-    """Initializers under the student's own names, where it was exported inside a wrapper.
+    """Rename initializers after the student's parameters, where it was exported inside a wrapper.
 
     A linear layer over several rows is a MatMul, whose weight the exporter has transposed under a name of its own.
     """
@@ -131,7 +131,7 @@ def _name_parameters(graph: onnx.GraphProto, traced: Traced) -> None:
 
 
 def _pool_means(graph: onnx.GraphProto, traced: Traced) -> None:
-    """Means over the image, or over time, as global pools, for which ONNX Runtime has an integer kernel."""
+    """Replace means over the image, or over time, by global pools, for which ONNX Runtime has an integer kernel."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     ranks = {node.name: node.args[0].meta["val"].dim() for node in traced.program.graph.nodes if _is_mean(node)}
     for place, node in enumerate(list(graph.node)):
@@ -149,12 +149,12 @@ def _pool_means(graph: onnx.GraphProto, traced: Traced) -> None:
 
 
 def _is_mean(node: torch.fx.Node) -> bool:
-    """Whether a node of the program is a mean of one tensor."""
+    """Tell whether a node of the program is a mean of one tensor."""
     return node.op == "call_function" and is_tensor(node) and spec_of(node).name == "mean"
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Drop what the exporter tells about itself: a third of a small file."""
+    """Drop the exporter's metadata: a third of a small file."""
     del model.metadata_props[:]
     del model.graph.value_info[:]
     model.doc_string = ""
@@ -175,7 +175,7 @@ def _parts(graph: onnx.GraphProto) -> Iterator[Any]:
 
 
 class OnnxGraph:
-    """An ONNX graph with its initializers at hand. Edits are in place; nodes are appended, then sorted by `finish`."""
+    """ONNX graph with its initializers at hand. Edits are in place; nodes are appended, then sorted by `finish`."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = onnx.ModelProto()
@@ -185,7 +185,7 @@ class OnnxGraph:
 
     @property
     def input(self) -> str:
-        """Name of the one input."""
+        """Name of the only input."""
         return str(self.graph.input[0].name)
 
     @property
@@ -195,11 +195,11 @@ class OnnxGraph:
 
     @property
     def values(self) -> set[str]:
-        """Names of everything computed, and the input."""
+        """Names of all computed values, and the input."""
         return {name for node in self.graph.node for name in node.output} | {self.input}
 
     def array(self, name: str) -> NDArray[np.generic]:
-        """An initializer's content."""
+        """Content of an initializer."""
         found: NDArray[np.generic] = numpy_helper.to_array(self.initializers[name])
         return found
 

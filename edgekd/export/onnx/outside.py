@@ -1,4 +1,4 @@
-"""The outside of an ONNX graph: ends of the dtype and layout a caller asked for, normalisation in between."""
+"""I/O wrapper of an ONNX graph: inputs and outputs of the requested dtype and layout, normalisation in between."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _give_input(graph: OnnxGraph, deployable: Deployable, paired: bool) -> None:
     channels_last = list(order) != sorted(order)
     batch, *shape = options.shape(spec)
     batch = "batch" if batch == "dynamic" else batch
-    if name == inside:  # readers keep the inner name, the outside takes the written one
+    if name == inside:  # readers keep the inner name, the wrapper takes the written one
         inside = f"{name}/normalised"
         graph.redirect(name, inside)
     del graph.graph.input[:]
@@ -59,7 +59,7 @@ def _give_input(graph: OnnxGraph, deployable: Deployable, paired: bool) -> None:
 def _encoded(
     graph: OnnxGraph, deployable: Deployable, value: str, inside: str, paired: bool, *, channels_last: bool
 ) -> str:
-    """From the file's values to what the student sees, through integers where the student is static int8."""
+    """Convert the file's values to the student's, through integers where the student is static int8."""
     encoding, options = deployable.input_encoding, deployable.options
     if encoding is None:
         return _normalised(graph, deployable, value, channels_last)
@@ -109,7 +109,7 @@ def _give_output(graph: OnnxGraph, deployable: Deployable) -> None:
             if inside != result:
                 graph.rename(inside, result)
         else:
-            # static int8: the value is dequantized from `inside/int`, whose integers the caller wants
+            # static int8: the value is dequantized from `inside/int`, and the caller wants its integers
             integer, dtype = f"{inside}/int", options.output
             if options.output == "uint8":
                 graph.rename(integer, result)

@@ -1,1 +1,1 @@
-"""Files for LiteRT."""
+"""TFLite export, for LiteRT."""

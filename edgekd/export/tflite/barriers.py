@@ -1,8 +1,8 @@
 """Barriers for the TFLite converter, which merges constants into the weights beside them.
 
 It would fold a LayerNorm's scale, or attention's, into a linear layer whose weights have encodings. So each value that
-crosses the border of a float island is multiplied by a second input of the model while it is converted; so is what
-layers read whose weights are stored in 8 bits. Afterwards the multiplications and that input are taken out.
+crosses the border of a float island is multiplied by a second input of the model while it is converted; so is the input
+of layers whose weights are stored in 8 bits. Afterwards the multiplications and that input are taken out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Guarded", "read_by", "remove_barriers"]
 
 
 class Guarded(nn.Module):
-    """A student's program with a barrier behind each value that crosses a border, and behind some nodes ``apart``.
+    """Program of a student with a barrier behind each value that crosses a border, and behind the nodes ``apart``.
 
     Takes (images, one).
     """
@@ -33,7 +33,7 @@ class Guarded(nn.Module):
         self._traced, self._borders = traced, _borders(traced) | apart
 
     def forward(self, images: Tensor, one: Tensor) -> Any:
-        """The program's answers. ``one`` is a tensor (1,) of 1."""
+        """Outputs of the program. ``one`` is a tensor (1,) of 1."""
 
         def compute(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
             value = args[0] if node.op == "placeholder" else call(node, args, kwargs)
@@ -43,7 +43,7 @@ class Guarded(nn.Module):
 
 
 def remove_barriers(model: Any) -> None:
-    """Take the multiplications by the second input out of a converted model, and that input."""
+    """Remove the multiplications by the second input from a converted model, and that input."""
     graph = model.subgraphs[0]
     images, one = (int(index) for index in graph.inputs)
     if [int(size) for size in graph.tensors[one].shape] != [1]:
@@ -102,7 +102,7 @@ _ACTIVATIONS: Mapping[int, str] = {1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: 
 
 
 def read_by(traced: Traced, weights: AbstractSet[str]) -> frozenset[str]:
-    """Nodes whose values the operators with these weights read."""
+    """Nodes whose values are read by the operators with these weights."""
     found = set[str]()
     for node in traced.program.graph.nodes:
         if node.op == "call_function" and spec_of(node).weighted and len(node.args) > 1:
@@ -125,7 +125,7 @@ def _borders(traced: Traced) -> frozenset[str]:
 
 
 def _readers(node: fx.Node, floats: AbstractSet[str]) -> Iterator[str]:
-    """Names of what reads a value, through operators that only move it."""
+    """Names of the readers of a value, through operators that only move it."""
     for user in node.users:
         if user.op == "call_function" and user.name not in floats and spec_of(user).transparent:
             yield from _readers(user, floats)

@@ -1,8 +1,8 @@
-"""A student's float32 graph in TFLite: converted once, channel-last, each tensor named after what it is in the student.
+"""Float32 body of a student in TFLite: converted once, channel-last, each tensor named after the student's.
 
 The converter drops and renames nodes, so tensors are found *by value*: the file runs on one random sample with every
-tensor kept, and each operator's output must equal the value of some node of the program, in order. Weights are found
-by equality. An output that equals no node is left without one, which static int8 refuses by the operator's name.
+tensor kept, and each operator's output must equal the value of some node of the program, in order. Weights are found by
+equality. An output that equals no node has no name, which static int8 refuses by the operator's name.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from edgekd.students.islands import kept_tensors
 __all__ = ["DECODING", "TfliteCore", "convert_core", "run_shown", "to_tflite"]
 
 DECODING = f"{DECODE}."
-"""What the names of tensors begin with that stay in float, whatever the student's precision."""
+"""Prefix of the names of tensors that stay in float, whatever the student's precision."""
 
 
 @dataclass(frozen=True)
 class TfliteCore:
-    """The file and what its tensors are. Input is normalised float32, channels last."""
+    """File with the identity of its tensors. Input is normalised float32, channels last."""
 
     data: bytes
     nodes: Mapping[int, tuple[str, ...]]  # tensor -> the program's nodes with its value, in order
     parameters: Mapping[int, str]  # weight tensor -> parameter name
-    decoding: frozenset[int]  # tensors of what decodes raw answers; their names begin with `DECODING`
+    decoding: frozenset[int]  # tensors that decode raw outputs; their names begin with `DECODING`
 
 
 def convert_core(traced: Traced, batch: int | Literal["dynamic"], apart: frozenset[str] = frozenset()) -> TfliteCore:
-    """Convert; what the nodes ``apart`` compute is kept from being merged into what reads it.
+    """Convert; values of the nodes ``apart`` are kept from being merged into their readers.
 
     Raises ConfigurationError with the converter's reason where an operator can't be lowered.
     """
@@ -98,7 +98,7 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"], apart: frozens
 
 
 class _InOrder(nn.Module):
-    """A module whose input lies in memory as its shape says: ``Tensor.view`` refuses a channel-last one."""
+    """Module with a contiguous input: ``Tensor.view`` refuses a channel-last one."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class _InOrder(nn.Module):
 
 
 def _merge_transposed_means(model: Any) -> None:
-    """A mean over the axes of a channel-first view is the same mean over the channel-last tensor itself."""
+    """Replace a mean over the axes of a channel-first view by the same mean over the channel-last tensor."""
     graph = model.subgraphs[0]
     readers: dict[int, int] = {}
     for operator in graph.operators:
@@ -128,7 +128,7 @@ def _merge_transposed_means(model: Any) -> None:
         permutation = np.frombuffer(order, np.int32)
         kept = [int(axis) for axis in permutation if axis not in permutation[np.frombuffer(axes, np.int32)]]
         if kept != sorted(kept):
-            continue  # what remains would come in another order
+            continue  # the remaining axes would come in another order
         moved = np.sort(permutation[np.frombuffer(axes, np.int32)]).astype(np.int32)
         constant = add_tensor(model, "mean/axes", [len(moved)], schema().TensorType.INT32, constant=moved)
         operator.inputs = np.asarray([int(source.inputs[0]), constant], np.int32)
@@ -150,10 +150,10 @@ def _match(
             value = interpreter.get_tensor(index)
             first = next((name for name in free if same_tensor(value, values[name], moved=True)), None)
             chain = [] if first is None else [first]
-            while chain:  # what follows and changes nothing for this sample: a fused activation, a flatten
+            while chain:  # following operators that change nothing for this sample: a fused activation, a flatten
                 after = [user.name for user in nodes[chain[-1]].users if user.name in free]
                 if len(nodes[chain[-1]].users) != 1 or not after or after[0] in floats:
-                    break  # an operator in float is one of its own, and may be one that reorders values
+                    break  # a float operator counts by itself, and may reorder values
                 if not same_tensor(value, values[after[0]], moved=True):
                     break
                 chain.append(after[0])
@@ -164,7 +164,7 @@ def _match(
 
 
 def run_shown(data: bytes, example: NDArray[Any]) -> Any:
-    """Run a file on one input with every intermediate value kept: the interpreter, after the call."""
+    """Run a file on one input with every intermediate value kept; returns the interpreter after the call."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(
@@ -206,7 +206,7 @@ def _match_weights(model: Any, traced: Traced) -> dict[int, str]:
 
 
 def to_tflite(weights: NDArray[Any], kind: str) -> NDArray[Any]:
-    """A parameter in the layout an operator stores: OIHW becomes OHWI, or 1HWO for depthwise convolutions.
+    """Convert a parameter to an operator's layout: OIHW becomes OHWI, or 1HWO for depthwise convolutions.
 
     That of a transposed convolution, IOHW, becomes OHWI. One over time (O, I, T) is one over an image of height 1.
     """
@@ -218,7 +218,7 @@ def to_tflite(weights: NDArray[Any], kind: str) -> NDArray[Any]:
 
 
 def _decoding(model: Any, traced: Traced, nodes: Mapping[int, tuple[str, ...]]) -> frozenset[int]:
-    """Tensors that a decoder's node has the value of, and all that is computed from those, or from constants alone."""
+    """Tensors with the value of a decoder's node, and all computed from those, or from constants alone."""
     found: set[int] = set()
     if traced.student.task.plain:
         return frozenset()
@@ -226,7 +226,7 @@ def _decoding(model: Any, traced: Traced, nodes: Mapping[int, tuple[str, ...]]) 
     for operator in model.subgraphs[0].operators:
         inputs, outputs = ({int(index) for index in indices} for indices in (operator.inputs, operator.outputs))
         own = any(is_decoding(traced.keys[name]) for index in outputs for name in nodes.get(index, ())[:1])
-        if not any(nodes.get(index) for index in outputs):  # one that changes no value is found at what it takes
+        if not any(nodes.get(index) for index in outputs):  # an operator that changes no value is found at its input
             own = any(is_decoding(traced.keys[nodes[index][-1]]) for index in inputs if nodes.get(index))
         if own or inputs & found or not inputs & computed:
             found |= outputs
@@ -241,7 +241,7 @@ def _rename(
     parameters: Mapping[int, str],
     decoding: frozenset[int],
 ) -> None:
-    """Short names that say what a tensor is; the converter's are module paths, a third of a small file."""
+    """Give tensors short names after the student's; the converter's are module paths, a third of a small file."""
     graph, taken = model.subgraphs[0], set()
     for index, tensor in enumerate(graph.tensors):
         chain = [node for node in nodes.get(index, ()) if index in decoding or not is_decoding(traced.keys[node])]

@@ -1,10 +1,9 @@
-"""Encodings written into a TFLite graph.
+"""Quantization of a TFLite graph.
 
 Static int8 goes through ai-edge-quantizer, which is given every range, activations and weights, as the encodings say,
-so that its integers are ours; it leaves what it doesn't support in float without a word, so all types and scales are
-read back. Float islands, and what decodes the raw answers of several heads, stay in float. float16 weights are
-constants that widen at load. Dynamic int8 weights are per-channel constants of the hybrid kernels, which quantize
-activations at run time.
+so that its integers are ours; unsupported operators it leaves silently in float, so all types and scales are read back.
+Float islands, and the decoding of several heads' raw outputs, stay in float. float16 weights are constants that widen
+at load. Dynamic int8 weights are per-channel constants of the hybrid kernels, which quantize activations at run time.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from edgekd.ir.operators import TFLITE, weight_axis
 __all__ = ["halve_weights", "narrow_tables", "narrow_weights", "quantize"]
 
 _HYBRID_VERSIONS = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 12}
-"""Operator versions with per-channel int8 weights and float activations, from TFLite's own version table."""
+"""Operator versions with per-channel int8 weights and float activations (TFLite's own version table)."""
 
 _AGAIN = "calibrate the student again, or choose another backend"
 
@@ -48,12 +47,10 @@ def quantize(
     passing: AbstractSet[str],
     floats: AbstractSet[str] = frozenset(),
 ) -> Any:
-    """The static int8 model (a ``ModelT``). ``activations`` by node of the program, ``weights`` by parameter.
+    """Static int8 model (a ``ModelT``). ``activations`` by node of the program, ``weights`` by parameter.
 
-    Nodes in ``passing`` need no tensor of their own: their work may be done by another operator. Those in ``floats``
-    compute in float.
-
-    Raises ConfigurationError naming the operator or tensor that can't have its encoding.
+    Nodes in ``passing`` need no tensor of their own: another operator may do their work. Those in ``floats`` compute in
+    float. Raises ConfigurationError naming the operator or tensor that can't have its encoding.
     """
     from ai_edge_quantizer import quantizer, recipe
 
@@ -90,7 +87,7 @@ def quantize(
 def _left_float(
     model: Any, core: TfliteCore, encodings: Mapping[int, Encoding], islands: AbstractSet[int]
 ) -> list[dict[str, Any]]:
-    """The quantizer's rules for what decodes raw answers and for islands: an operator's scope is its results' names.
+    """Quantizer rules for decoding operators and islands in float: an operator's scope is its results' names.
 
     All inputs together are one more operator to it, as are all outputs, which are float32 where any of them is.
     """
@@ -110,7 +107,7 @@ def _left_float(
 def _islands(
     model: Any, core: TfliteCore, encodings: Mapping[int, Encoding], floats: AbstractSet[str]
 ) -> frozenset[int]:
-    """The results of operators that compute in float: those that do in the student, and what they were lowered to."""
+    """Results of operators that compute in float: those of the student's, and the operators they were lowered to."""
     graph, found = model.subgraphs[0], set[int]()
     computed = {int(index) for index in graph.inputs}
     for operator in graph.operators:
@@ -131,7 +128,7 @@ def _by_tensor(
     passing: AbstractSet[str],
     floats: AbstractSet[str],
 ) -> dict[int, Encoding]:
-    """Each activation tensor's encoding: its node's, or its input's where the operator only moves values.
+    """Encoding of each activation tensor: its node's, or its input's where the operator only moves values.
 
     Tensors inside a float island have none.
     """
@@ -184,9 +181,8 @@ def _weighted(
 ) -> dict[int, tuple[str, Encoding]]:
     """Weight tensors with their operator's kind and encoding, outside ``islands``.
 
-    ``every``: no operator with weights may lack one.
-
-    Raises ConfigurationError where one does, and where there is none at all.
+    ``every``: no operator with weights may lack one. Raises ConfigurationError where one does, and where there is none
+    at all.
     """
     found: dict[int, tuple[str, Encoding]] = {}
     for operator in model.subgraphs[0].operators:
@@ -231,7 +227,8 @@ def _carries(tensor: Any, encoding: Encoding) -> bool:
 
 
 def _narrow_biases(model: Any) -> None:
-    """Biases as int32 where a layer with 16-bit activations takes them: with int64, its kernel is 70 times slower.
+    """Store biases as int32 where a layer with 16-bit activations takes them: with int64, its kernel is 70 times
+    slower.
 
     Sums of products are then int32 too, so a layer whose sums might not fit keeps int64. So do depthwise convolutions,
     which have no other kernel.
@@ -253,7 +250,7 @@ def _narrow_biases(model: Any) -> None:
 
 
 def _put_weights(model: Any, result: Any, kinds: Mapping[int, tuple[str, Encoding]]) -> None:
-    """Check the quantizer's scales, and write the encoding's own integers: its rounding and limit, not another's."""
+    """Check the quantizer's scales, and write the encoding's own integers, by its own rounding and limit."""
     written = {_name(tensor): tensor for tensor in result.subgraphs[0].tensors}
     for index, (kind, encoding) in kinds.items():
         tensor = model.subgraphs[0].tensors[index]
@@ -279,9 +276,9 @@ def _integers(model: Any, index: int, kind: str, encoding: Encoding) -> NDArray[
 
 
 def narrow_weights(model: Any, core: TfliteCore, weights: Mapping[str, Encoding]) -> None:
-    """Weights as per-channel int8 constants of hybrid kernels, which quantize activations at run time.
+    """Store weights as per-channel int8 constants of hybrid kernels, which quantize activations at run time.
 
-    Those that have no such kernel, or that the converter has merged into others, stay float: the answer is the same.
+    Those that have no such kernel, or that the converter has merged into others, stay float: the output is the same.
     """
     graph = model.subgraphs[0]
     for index, (kind, encoding) in _weighted(model, core, weights, every=False).items():
@@ -307,9 +304,9 @@ def narrow_weights(model: Any, core: TfliteCore, weights: Mapping[str, Encoding]
 
 
 def narrow_tables(model: Any, tables: Mapping[str, Encoding]) -> None:
-    """Tables of embeddings as int8 constants, by their parameters' names: lookups give float.
+    """Store tables of embeddings as int8 constants, by their parameters' names: lookups give float.
 
-    One that the converter has merged into something else, or reads by another operator, stays float: it holds the same
+    One that the converter has merged into others, or that another operator reads, stays float: it holds the same
     values.
     """
     graph = model.subgraphs[0]
@@ -330,7 +327,7 @@ def narrow_tables(model: Any, tables: Mapping[str, Encoding]) -> None:
 
 
 def halve_weights(model: Any, only: AbstractSet[str] | None = None) -> None:
-    """Weights, all or those named, as float16 constants behind DEQUANTIZE, which runtimes fold at load."""
+    """Store weights, all or those named, as float16 constants behind DEQUANTIZE, which runtimes fold at load."""
     graph = model.subgraphs[0]
     widened: dict[int, int] = {}
     for operator in list(graph.operators):

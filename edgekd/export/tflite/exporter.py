@@ -1,4 +1,4 @@
-"""TFLite files: float32, float16, dynamic int8 and static int8, edited from one float conversion.
+"""TFLite exporter: float32, float16, dynamic int8 and static int8, edited from one float conversion.
 
 Applies every encoding of the annotations, and refuses, naming the operator, where one has no place in the graph.
 """
@@ -38,7 +38,7 @@ class TfliteExporter:
         backend: Backend,
         device: Fingerprint | None,  # noqa: ARG002  # no saturation was found in LiteRT's kernels
     ) -> Sequence[Problem]:
-        """Why this student can't have this file."""
+        """Problems that prevent this file of the student."""
         return problems_of(student, options, self.format, backend)
 
     def export(

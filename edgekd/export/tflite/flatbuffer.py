@@ -1,4 +1,4 @@
-"""TFLite files as objects: read, edited, written. The schema is the one ai-edge-litert ships."""
+"""Flatbuffers of TFLite files: read, edited and written as objects. The schema is the one ai-edge-litert ships."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ __all__ = [
 
 _IDENTIFIER = b"TFL3"
 _NOT_OUTSIDE = 1
-"""Offsets 0 and 1 say that the content stands in the flatbuffer itself (schema.fbs, ``Buffer``)."""
+"""Offsets 0 and 1 mean that the content is in the flatbuffer itself (schema.fbs, ``Buffer``)."""
 
 
 _ABSENT = -1
-"""In the place of an optional input that an operator doesn't have."""
+"""Index in the place of an optional input that an operator doesn't have."""
 
 
 @cache
 def schema() -> Any:
-    """The generated schema module."""
+    """Generated schema module."""
     from ai_edge_litert import schema_py_generated
 
     return schema_py_generated
 
 
 def read_model(data: bytes) -> Any:
-    """A file's content as a ``ModelT``, constants that stand behind the flatbuffer included.
+    """Parse a file's content as a ``ModelT``, constants behind the flatbuffer included.
 
     Raises ValueError when it is not a TFLite file.
     """
@@ -71,7 +71,7 @@ def _outside(data: bytes, offset: int, size: int) -> NDArray[np.uint8]:
 
 
 def write_model(model: Any) -> bytes:
-    """A ``ModelT`` as bytes, equal vectors stored once.
+    """Serialize a ``ModelT``, equal vectors stored once.
 
     ``model`` loses, in place, the tensors that no operator makes or reads and the buffers that no tensor has:
     ai-edge-quantizer's calibration fails on such tensors.
@@ -88,7 +88,7 @@ def _sharing_builder() -> Any:
     import flatbuffers
 
     class Sharing(flatbuffers.Builder):  # type: ignore[misc]  # the package is untyped
-        """Of equal vectors only the first is written: zero points, scales that a weight and its bias both have."""
+        """Builder that writes equal vectors once: zero points, scales that a weight and its bias both have."""
 
         def __init__(self, size: int) -> None:
             super().__init__(size)
@@ -132,13 +132,13 @@ def metadata_of(model: Any) -> dict[str, bytes]:
 
 
 def operator_name(model: Any, operator: Any) -> str:
-    """The schema's name of an operator's kind: ``CONV_2D``."""
+    """Schema name of an operator's kind: ``CONV_2D``."""
     code = model.operatorCodes[operator.opcodeIndex]
     return _operator_names()[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
 
 def constant_of(model: Any, tensor: Any) -> bytes | None:
-    """A tensor's constant content; None where it is computed."""
+    """Constant content of a tensor; None where it is computed."""
     data = model.buffers[tensor.buffer].data
     return None if data is None or len(data) == 0 else bytes(bytearray(data))
 
@@ -154,7 +154,7 @@ def add_tensor(
     scale: float | None = None,
     zero_point: int = 0,
 ) -> int:
-    """Append a tensor to the one subgraph; returns its index. ``like`` lends its dynamic dimensions."""
+    """Append a tensor to the only subgraph; returns its index. ``like`` gives its dynamic dimensions."""
     tensor = schema().TensorT()
     tensor.name, tensor.shape, tensor.type = name, np.asarray(shape, np.int32), kind
     tensor.hasRank = True
@@ -186,7 +186,7 @@ def add_operator(
 
 
 def set_operator_version(model: Any, operator: Any, version: int) -> None:
-    """Ask for at least this version of an operator's kernel."""
+    """Require at least this version of an operator's kernel."""
     operator.opcodeIndex = _code(model, operator_name(model, operator), version)
 
 

@@ -1,7 +1,8 @@
-"""The outside of a TFLite graph: dtype and layout of input and output, normalisation in between.
+"""I/O wrapper of a TFLite graph: dtype and layout of input and output, normalisation in between.
 
 An integer input is a quantized tensor whose scale carries a scalar normalisation, so one DEQUANTIZE (or, for static
-int8, nothing or one integer QUANTIZE) takes raw values to what the student sees. What that can't carry is MUL and ADD.
+int8, nothing or one integer QUANTIZE) converts raw values to the student's. The rest of the normalisation is MUL and
+ADD.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def give_outside(model: Any, deployable: Deployable) -> None:
 
 
 class _Front:
-    """Operators put in front of a graph, one after the other."""
+    """Chain of operators put in front of a graph."""
 
     def __init__(self, model: Any, shape: list[int], like: Any) -> None:
         self.model, self.shape, self.like, self.count = model, shape, like, 0
@@ -77,7 +78,7 @@ def _give_input(model: Any, deployable: Deployable) -> None:
         elif last == first:
             for operator in graph.operators:
                 operator.inputs = np.where(np.asarray(operator.inputs) == inner, first, operator.inputs)
-        else:  # the last operator in front writes the core's input itself
+        else:  # the last operator in front writes the body's input itself
             graph.operators[front.count - 1].outputs = np.asarray([inner], np.int32)
     graph.inputs = np.asarray([first], np.int32)
     if options.layout == "nchw" and len(inside.shape) > 2:
@@ -109,7 +110,7 @@ def _carries_all(deployable: Deployable, carried: tuple[float, float]) -> bool:
 
 
 def _normalise(front: _Front, deployable: Deployable, value: int, start: tuple[float, float]) -> int:
-    """MUL and ADD from values with ``x = v * start[0] + start[1]`` already done, to the whole normalisation."""
+    """Append MUL and ADD that complete the normalisation, with ``x = v * start[0] + start[1]`` already done."""
     affine, types = deployable.affine, schema().TensorType
     ratio = np.asarray([m / start[0] for m in affine.multiplier], np.float32)
     shift = np.asarray(affine.offset, np.float32) - np.float32(start[1]) * ratio
@@ -126,7 +127,7 @@ def _normalise(front: _Front, deployable: Deployable, value: int, start: tuple[f
 
 
 def _put_transpose(model: Any, first: int) -> None:
-    """Take the input channel-first and turn it over in front."""
+    """Make the input channel-first, with a transpose in front."""
     graph, types = model.subgraphs[0], schema().TensorType
     inside = graph.tensors[first]
     shape = [int(size) for size in inside.shape]
@@ -146,7 +147,7 @@ def _put_transpose(model: Any, first: int) -> None:
 
 
 def _give_output(model: Any, deployable: Deployable) -> None:
-    """Raw answers that are outputs themselves may be integers still. What was decoded is as it is."""
+    """Wrap the outputs: raw ones may still be integers; decoded ones stay as they are."""
     types, wanted, graph = schema().TensorType, deployable.options.output, model.subgraphs[0]
     indices = [int(index) for index in graph.outputs]
     for place, (inner, output) in enumerate(zip(indices, outputs_of(deployable.student.task), strict=True)):

@@ -1,1 +1,1 @@
-"""`edgekd bench`: models measured side by side, on one device or several."""
+"""Benches (`edgekd bench`): models measured side by side, on one device or several."""

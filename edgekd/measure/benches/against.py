@@ -1,13 +1,13 @@
-"""Today's bench against an earlier one: which model got slower, and not because the machine did.
+"""Regression check: today's bench against an earlier one, with changes of the machine separated from those of models.
 
 The two were measured at different times, so each is also taken relative to the sentinel of its own batch. A change is
 claimed only where both ways show it: beyond the noise of both batches, and never below 2 %, for between two days a
 machine moves by more than within a batch. Where they disagree the machine has changed, and nothing is claimed; nor is
-anything where a batch had no sentinel or was unstable. Every row is tested at 5 % over their number (Bonferroni): one
-of all rows is claimed to be slower in at most 5 of 100 tables in which nothing has changed.
+anything where a batch had no sentinel or was unstable. Every row is tested at 5 % over their number (Bonferroni): any
+row is wrongly claimed to be slower in at most 5 of 100 tables in which nothing has changed.
 
-Which earlier row a model is, its name tells: the end of its path, with as many folders as that report needed. Where a
-name fits several files now, or nothing is in both, that is an error before anything is measured.
+A model is matched with its earlier row by name: the end of its path, with as many folders as that report needed. Where
+a name fits several files now, or no model is in both, that is an error before anything is measured.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _SHOWN = 3  # names in a message
 
 
 class Change(Record):
-    """One model on one backend, now over then."""
+    """Change of one model on one backend: ratio of now to then."""
 
     model: str
     backend: Backend
-    threads: int | None = None  # None where both had one number of threads
+    threads: int | None = None  # None where both reports had one number of threads
     by_the_clock: Comparison
     by_the_sentinel: Comparison | None  # None where a batch had none
     word: Literal["slower", "faster", "alike", "unsure"]
-    unsure: str = ""  # why nothing can be said
+    unsure: str = ""  # reason why no change can be claimed
 
 
 class Against(Record):
-    """Everything that is in both; ``gone`` has times in the earlier one alone, ``new`` in this one alone.
+    """Comparison of two reports; ``gone`` has times in the earlier one only, ``new`` in this one only.
 
     ``broken`` ran then, was tried now, and failed.
     """
@@ -62,12 +62,12 @@ class Against(Record):
 
     @property
     def worse(self) -> bool:
-        """Whether anything is slower than it was, really, or no longer runs."""
+        """True if any model is really slower than it was, or no longer runs."""
         return bool(self.broken) or any(change.word == "slower" for change in self.changes)
 
 
 def read_report(path: Path) -> BenchReport:
-    """A report as `edgekd bench --format json` writes it. Raises ConfigurationError."""
+    """Read a report written by `edgekd bench --format json`. Raises ConfigurationError."""
     from edgekd.measure.benches.bench import BenchReport
 
     try:
@@ -87,7 +87,7 @@ def read_report(path: Path) -> BenchReport:
 
 
 def require_like(before: BenchReport, fingerprint: Fingerprint, threads: Sequence[int], load: Load, path: Path) -> None:
-    """Raises ConfigurationError where the earlier report can't be compared with what is about to be measured."""
+    """Check that the earlier report is comparable with the coming measurement. Raises ConfigurationError."""
     if before.fingerprint.digest() != fingerprint.digest():
         left_out = {"meter", "no_meter", "power_is_modelled"}
         then, now = (found.model_dump(mode="json", exclude=left_out) for found in (before.fingerprint, fingerprint))
@@ -115,7 +115,7 @@ def require_like(before: BenchReport, fingerprint: Fingerprint, threads: Sequenc
 
 
 def match(jobs: Sequence[Job], before: BenchReport, path: Path) -> tuple[BenchRow | None, ...]:
-    """The earlier row with times of each job, by the end of its file's path; None where there is none.
+    """Earlier row with times of each job, by the end of its file's path; None where there is none.
 
     Raises ConfigurationError where an earlier name fits several files, or where there is nothing to compare.
     """
@@ -148,7 +148,7 @@ def hold_against(
     path: Path,
     unstable: bool = False,
 ) -> Against:
-    """Compare every row with its earlier one (`match`). ``unstable``: so was the batch just measured."""
+    """Compare every row with its earlier one (`match`). ``unstable``: the batch just measured is unstable."""
     several = len({row.threads for row in [*rows, *before.rows]}) > 1
     pairs = list(zip(rows, matched, strict=True))
     both = [(now, then) for now, then in pairs if now.order and then is not None]
@@ -177,7 +177,7 @@ def _ran_as(row: BenchRow) -> tuple[object, ...]:
 
 
 def _ends(file: Path, name: str) -> bool:
-    """Whether the file's path ends with that name, folder by folder."""
+    """Tell whether the file's path ends with that name, folder by folder."""
     parts = Path(name).parts
     return file.parts[-len(parts) :] == parts
 
@@ -217,7 +217,7 @@ def _word(comparison: Comparison) -> Literal["slower", "faster", "alike"]:
 
 
 def _by_sentinel(measurement: Measurement) -> Measurement | None:
-    """The same with its 5th percentiles in units of its own batch's sentinel."""
+    """Measurement with its 5th percentiles in units of its own batch's sentinel."""
     if measurement.sentinel is None or not measurement.sentinel.p5_us:
         return None
     unit_us = float(np.median(measurement.sentinel.p5_us))

@@ -1,9 +1,9 @@
-"""Models a person already has, timed side by side: the order, what can't be told apart, and whether int8 paid.
+"""Bench of given models, timed side by side: the order, the undecided pairs, and the gain of int8 over float.
 
-The batch holds the first job twice: how far the two differ is the A/A noise, below which no difference is real.
-Processes are added while noise decides of what a reader asks for: which model is the fastest, whether a compressed twin
-is faster than its float model, whether a model became slower than in an earlier report. They are up to four times the
-plan's, within two minutes; two other models that share a place share it.
+The batch holds the first job twice: the difference of the two is the A/A noise, below which no difference is real.
+Processes are added while noise leaves a reader's questions open: which model is the fastest, whether a compressed model
+is faster than its float baseline, whether a model became slower than in an earlier report. They are up to four times
+the plan's, within two minutes; two other models of equal rank stay equal.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ __all__ = [
 
 _MOST = 4  # times the plan's processes
 _LONGEST_S = 120.0  # of further batches, together
-_TELLING = 0.03  # a tie is settled once its interval lies within this of 1: 5 % are not to be taken for none
+_TELLING = 0.03  # a tie is final once its interval lies within this of 1: a difference of 5 % must not pass for none
 
 
 class BenchRow(Record):
-    """One model on one backend. ``order`` is 0 where it has no timings."""
+    """Row of one model on one backend. ``order`` is 0 where it has no timings."""
 
     model: str
     backend: Backend
@@ -72,16 +72,16 @@ class BenchRow(Record):
 
     @property
     def threads(self) -> int:
-        """Of the runtime."""
+        """Number of threads of the runtime."""
         return self.measurement.plan.threads
 
     def name(self, with_threads: bool) -> str:
-        """``net.onnx on onnxruntime/cpu, 2 threads``."""
+        """Name of the row: ``net.onnx on onnxruntime/cpu, 2 threads``."""
         return name_of(self.model, self.backend, self.threads if with_threads else None)
 
 
 class BenchTwin(Record):
-    """A float model and its compressed twin on one backend."""
+    """Comparison of a compressed model with its float baseline on one backend."""
 
     float_model: str
     compressed_model: str
@@ -91,7 +91,7 @@ class BenchTwin(Record):
 
 
 class BenchReport(Shown):
-    """What a bench came to. ``undecided`` lists pairs that noise, not the models, keeps from being told apart."""
+    """Report of a bench. ``undecided`` lists pairs that can't be told apart because of noise, not of the models."""
 
     schema_: Literal["edgekd.bench/1"] = Field(default="edgekd.bench/1", alias="schema")
     device: str
@@ -107,23 +107,23 @@ class BenchReport(Shown):
 
     @property
     def threads(self) -> tuple[int, ...]:
-        """Every number of threads in the table."""
+        """Numbers of threads in the table."""
         return tuple(dict.fromkeys(row.threads for row in self.rows))
 
     def lines(self) -> list[str]:
-        """As a person reads it, in 80 columns."""
+        """Format as text lines of 80 columns."""
         from edgekd.measure.benches.text import bench_lines
 
         return bench_lines(self)
 
     def markdown_lines(self) -> list[str]:
-        """The same as Markdown."""
+        """Format as Markdown."""
         from edgekd.measure.benches.text import bench_markdown
 
         return bench_markdown(self)
 
     def detail_lines(self) -> list[str]:
-        """What the machine told of itself meanwhile, a line a row."""
+        """Conditions reported by the machine during the bench, one line a row."""
         from edgekd.measure.benches.text import condition_lines
 
         return condition_lines(self)
@@ -141,12 +141,13 @@ def run_bench(
     previous: Path | None = None,
     shapes: Shapes = (),
 ) -> BenchReport:
-    """Time every model on every given backend that loads it, by default on every one installed there, in one batch.
+    """Time every model on every given backend that loads it, by default on every installed one, in one batch.
 
     Several numbers of ``threads`` are rows of that batch too; None is the plan's. ``shapes`` are those of inputs with
     free axes.
-    ``twins`` names (float, compressed) pairs by file name beyond those the names tell. ``stop`` is asked before each
-    batch and after each process of a model. ``previous`` is an earlier report to hold this one against.
+
+    ``twins`` names (float, compressed) pairs by file name beyond those found by name. ``stop`` is called before each
+    batch and after each process of a model. ``previous`` is an earlier report to compare with.
 
     Raises ConfigurationError on files that are missing or no models, or a ``previous`` that can't be compared with,
     MissingError where no backend is there for one, Interrupted where ``stop`` says so, and what opening raises.
@@ -178,7 +179,7 @@ def run_bench(
         session.close()
     noise = aa_noise(measured)
     quality = assess(measured, cores_of(measured))
-    measurements = measured[:-1]  # the last is the first one's A/A twin
+    measurements = measured[:-1]  # the last is the first one's A/A repeat
     rows = _rows(jobs, measurements, noise, called)
     names = [row.name(len(counts) > 1) for row in rows]
     undecided = tuple((names[a], names[b]) for a, b in undecided_pairs(measurements, noise, related))
@@ -205,7 +206,7 @@ def run_bench(
 
 
 def numbers_of_threads(threads: int | Sequence[int] | None, plan: MeasurePlan) -> tuple[int, ...]:
-    """Those asked for, each once; without any asked for the plan's. Raises UsageError."""
+    """Requested numbers of threads, each once; the plan's by default. Raises UsageError."""
     if threads is None:
         threads = plan.threads
     counts = (threads,) if isinstance(threads, int) else tuple(dict.fromkeys(threads))
@@ -217,7 +218,7 @@ def numbers_of_threads(threads: int | Sequence[int] | None, plan: MeasurePlan) -
 
 
 def _usable(fingerprint: Fingerprint, backends: Sequence[Backend] | None) -> tuple[Backend, ...]:
-    """The backends asked for, or all that are installed. Raises MissingError where one asked for is not."""
+    """Requested backends, or all that are installed. Raises MissingError where a requested one is not."""
     if backends is not None:
         absent = [str(backend) for backend in backends if backend.runtime not in fingerprint.runtimes]
         if absent:
@@ -250,7 +251,7 @@ def _jobs(
         raise MissingError("no runtime is installed on this device", "pip install ai-edge-litert onnxruntime openvino")
     if problems:
         raise ConfigurationError(problems)
-    # by backend first: what stands together in the table is compared with one another
+    # by backend first: neighbours in the table are compared with one another
     return tuple(dict.fromkeys(sorted(jobs, key=lambda j: (list(BACKENDS).index(str(j.backend)), j.threads or 1))))
 
 
@@ -265,10 +266,10 @@ def measure_for_ranking(
     earlier: Sequence[Measurement | None] = (),
     now: Callable[[], float] = time.monotonic,
 ) -> Sequence[Measurement]:
-    """Every job, and the first one once more as its A/A twin, with more processes while noise decides.
+    """Measure every job, and the first once more as its A/A repeat, with more processes while noise decides.
 
-    ``related`` are twins among the jobs (`undecided_pairs`), ``earlier`` what each was measured as in an earlier
-    report. Progress calls jobs by ``names`` where it says why it begins again.
+    ``related`` are (float, compressed) pairs of jobs (`undecided_pairs`), ``earlier`` each job's measurement in an
+    earlier report. Progress uses ``names`` of jobs in its reasons for a further batch.
     """
 
     def step(what: str, done: int, total: int) -> None:
@@ -296,7 +297,7 @@ def measure_for_ranking(
 def undecided_pairs(
     measurements: Sequence[Measurement], noise: float, related: Sequence[tuple[int, int]] = ()
 ) -> list[tuple[int, int]]:
-    """Pairs (faster, slower) that share a place although their interval still allows a telling difference.
+    """Pairs (faster, slower) of equal rank although their interval still allows a relevant difference.
 
     Only those that matter: the fastest with any other, and the ``related`` ones.
     """
@@ -320,7 +321,7 @@ def _undecided(told: Comparison) -> bool:
 
 
 def _unsure(known: Sequence[Measurement], earlier: Sequence[Measurement | None], noise: float) -> list[int]:
-    """Places of what may still be slower or faster than in an earlier report."""
+    """Indices of models that may still be slower or faster than in an earlier report."""
     both = [
         (place, now, then)
         for place, (now, then) in enumerate(zip(known, earlier, strict=False))
@@ -332,7 +333,7 @@ def _unsure(known: Sequence[Measurement], earlier: Sequence[Measurement | None],
 def _related(
     artefacts: Sequence[Artefact], jobs: Sequence[Job], pairs: Sequence[tuple[int, int]]
 ) -> list[tuple[int, int]]:
-    """Twins as places of jobs that differ in nothing but their file."""
+    """Indices of (float, compressed) jobs that differ in nothing but their file."""
     places = {job: place for place, job in enumerate(jobs)}
     found = []
     for before, after in pairs:
@@ -378,7 +379,7 @@ def _twins(
     names: Mapping[Path, str],
 ) -> tuple[BenchTwin, ...]:
     timed = {job: m for job, m in zip(jobs, measurements, strict=True) if m.is_timed}
-    alpha = alpha_among(len(timed))  # as the rows are compared, lest two lines say different things of one pair
+    alpha = alpha_among(len(timed))  # as in the rows, so that two lines never contradict each other on one pair
     found = []
     for before, after in pairs:
         plain, small = artefacts[before], artefacts[after]
@@ -399,6 +400,6 @@ def _twins(
 
 
 def name_of(model: str, backend: Backend, threads: int | None) -> str:
-    """What a row is called where there may be several of one model."""
+    """Name of a row, with threads where there may be several of one model."""
     several = f", {threads} thread{'s' if threads != 1 else ''}" if threads else ""
     return f"{model} on {backend}{several}"

@@ -1,4 +1,4 @@
-"""The same models on several devices, a bench each: devices don't disturb one another, so nothing is interleaved."""
+"""Bench of the same models on several devices, one each: devices don't disturb one another, so not interleaved."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _WORST_FIRST = (4, 3, 1, 6)
 
 
 class NotMeasured(Record):
-    """A device that could not be used."""
+    """Device that could not be used."""
 
     device: str
     message: str
     remedy: str
 
     def lines(self) -> list[str]:
-        """What it was, and what to do; several things that are wrong are several lines."""
+        """Format message and remedy; several problems are several lines."""
         told = f"{self.device}: not measured: {self.message}".split("\n")
         return [*told, *([f"  {self.remedy}"] if self.remedy else [])]
 
 
 class BenchReports(Shown):
-    """A report a device, and the devices that have none. A regression on any of them is the exit code's."""
+    """Reports of devices, and the devices without one. A regression on any of them sets the exit code."""
 
     schema_: Literal["edgekd.benches/1"] = Field(default="edgekd.benches/1", alias="schema")
     reports: tuple[BenchReport, ...]
@@ -38,20 +38,20 @@ class BenchReports(Shown):
 
     @property
     def exit_code(self) -> int:
-        """4 where a device could not be used; otherwise the gravest of the reports'."""
+        """4 where a device could not be used; otherwise the most severe of the reports'."""
         codes = {report.exit_code for report in self.reports} | ({4} if self.missing else set())
         return next((code for code in _WORST_FIRST if code in codes), 0)
 
     def lines(self) -> list[str]:
-        """As a person reads it: one report after the other."""
+        """Format as text lines, one report after the other."""
         return self._one_after_the_other(BenchReport.lines)
 
     def markdown_lines(self) -> list[str]:
-        """The same as Markdown."""
+        """Format as Markdown."""
         return self._one_after_the_other(BenchReport.markdown_lines)
 
     def detail_lines(self) -> list[str]:
-        """What the machines told of themselves meanwhile."""
+        """Conditions reported by the machines during the bench."""
         return self._one_after_the_other(BenchReport.detail_lines)
 
     def _one_after_the_other(self, told: Callable[[BenchReport], list[str]]) -> list[str]:
@@ -61,8 +61,11 @@ class BenchReports(Shown):
 
 
 def bench_devices(devices: Iterable[str], bench: Callable[[str], BenchReport]) -> BenchReports:
-    """``bench`` one device after the other. One that can't be reached, or lacks a fitting runtime or cores, is noted:
-    what is wrong with the models themselves, or with what is asked of every device, has been found before."""
+    """Run ``bench`` on one device after the other. A device that can't be reached, or lacks a runtime or cores, is
+    noted.
+
+    Problems of the models themselves, or of options common to all devices, have been found before.
+    """
     reports, missing = [], []
     for device in devices:
         try:

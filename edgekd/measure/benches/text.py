@@ -1,4 +1,4 @@
-"""A bench as a person reads it: one screen, as wide as the terminal, the doubt first where there is one."""
+"""Text of a bench: one screen, as wide as the terminal, doubts first where there are any."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["bench_lines", "bench_markdown", "condition_lines"]
 
 
 def bench_lines(report: BenchReport) -> list[str]:
-    """The whole answer."""
+    """Whole report as lines."""
     return list(_lines(report))
 
 
@@ -58,7 +58,7 @@ def _lines(report: BenchReport) -> Iterator[str]:
 
 
 def _doubt(report: BenchReport) -> str:
-    """What noise keeps from being decided; nothing where all is."""
+    """Decisions that noise leaves open; empty where there are none."""
     if not (report.quality.unstable or report.undecided):
         return ""
     pairs = "; ".join(f"{a} / {b}" for a, b in report.undecided)
@@ -96,7 +96,7 @@ _HEAD = ("p50 us", "95 % interval", "p95 us", "+memory", "file", "order")
 
 
 def _table(report: BenchReport) -> Iterator[str]:
-    """Columns as wide as they must be; names give way (`brief_names`)."""
+    """Table with columns of minimal width; names are shortened (`brief_names`)."""
     cells = {index: _cells(row) for index, row in enumerate(report.rows) if row.outcome is Outcome.OK}
     widths = [max(len(text) for text in column) for column in zip(_HEAD, *cells.values(), strict=True)]
     slower = [_slower(row) for row in report.rows]
@@ -151,7 +151,7 @@ def _slower(row: BenchRow) -> str:
 
 
 def _noise(report: BenchReport) -> str:
-    """How far identical models differ, and what that leaves apart; nothing where nothing was timed."""
+    """A/A noise, and the models it leaves undecided; empty where nothing was timed."""
     timed = [row for row in report.rows if row.order]
     noise = f"A/A noise {report.quality.noise:.1%}"
     if not report.quality.pair:
@@ -172,7 +172,7 @@ def _noise(report: BenchReport) -> str:
 
 
 def _against(against: Against) -> Iterator[str]:
-    """What changed since, what can't be told, what no longer runs, and what was in one of the two alone."""
+    """Lines of changes, undecided ones, models that no longer run, and models in one report only."""
     alike = [change for change in against.changes if change.word == "alike"]
     for change in against.changes:
         name = name_of(change.model, change.backend, change.threads)
@@ -194,7 +194,7 @@ def _against(against: Against) -> Iterator[str]:
 
 
 def bench_markdown(report: BenchReport) -> list[str]:
-    """The table as Markdown, with what is said above and below it."""
+    """Table as Markdown, with the lines above and below it."""
     lines = [line for text in (_doubt(report), _heading(report)) if text for line in (f"**{_plain(text)}**", "")]
     lines += ["| model | backend | " + " | ".join(_HEAD) + " | |", "|---" * 9 + "|"]
     for row in report.rows:
@@ -217,12 +217,12 @@ def bench_markdown(report: BenchReport) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """A name or a runtime's words can't break the table, nor be taken for markup."""
+    """Escape text so that names and runtimes' messages can't break the table, nor be taken for markup."""
     return re.sub(r"([\\`*|<\[])", r"\\\1", " ".join(text.split()))
 
 
 def _energy(row: BenchRow, report: BenchReport) -> str:
-    """What a call draws, or why nobody knows; nothing where it wasn't asked."""
+    """Energy of a call, or why it is unknown; empty where it wasn't requested."""
     figures = {figure.metric: figure for figure in row.figures}
     if "energy.per_inference" in figures:
         watts = f"{figures['power.average']}, idle {figures['power.idle']}"
@@ -232,7 +232,7 @@ def _energy(row: BenchRow, report: BenchReport) -> str:
 
 
 def _placement(row: BenchRow, report: BenchReport) -> str:
-    """What a delegate left to others, which costs a copy at each end of each part; nothing where it took all."""
+    """Operators that a delegate left out, which costs a copy at each end of each part; empty where it took all."""
     where = row.measurement.delegation
     if where is None or where.delegated == where.total or row.backend.provider == "builtin":
         return ""

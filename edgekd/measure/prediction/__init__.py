@@ -1,1 +1,1 @@
-"""Latency predictors: kernel costs, deviations from them, and which kernels to measure next."""
+"""Latency prediction: kernel costs, deviations from them, and the choice of kernels to measure next."""

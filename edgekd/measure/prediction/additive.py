@@ -1,4 +1,4 @@
-"""A model of latency fitted to archs that were measured: additive over the parts of an arch, so that it can be trained.
+"""Additive latency model fitted to measured archs: a sum over the parts of an arch, so that it is differentiable.
 
 ::
 
@@ -7,10 +7,10 @@
 Counts are those of `students.supernet.pieces`. A few forms are tried, from three coefficients for the whole network to
 one or two for every part, each with multiply-adds as they are and rounded up to whole vectors of channels; the one with
 the least leave-one-out error is taken. Residuals are relative: an error of 5 % is the same for a small arch as for a
-large one. What is asked of the model is which archs come near a budget, so an arch counts the less the further it is
-from that: 1 / (1 + 4 log(latency / budget)^2). On archs of 5 to 7 us, with most of the table at 20 to 160, errors of 12
-to 26 % came down to 3 to 5 %. The error told is that of the whole procedure, choice of the form included, on archs it
-has not seen (nested folds), over the half of the table that is nearer to the budget. Evidence kind: predicted.
+large one. The model is needed to find archs near a budget, so an arch counts the less the further it is from that: 1 /
+(1 + 4 log(latency / budget)^2). On archs of 5 to 7 us, with most of the table at 20 to 160, errors of 12 to 26 % came
+down to 3 to 5 %. The reported error is that of the whole procedure, choice of the form included, on archs it has not
+seen (nested folds), over the half of the table that is nearer to the budget. Evidence kind: predicted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MACS = ("macs", "macs16", "macs32")
 
 
 class LatencyModel(Record):
-    """What was fitted. Microseconds; ``coefficients`` are by part and count, ``stage2.first:macs``."""
+    """Fitted latency model, in microseconds; ``coefficients`` are by part and count, ``stage2.first:macs``."""
 
     form: str
     constant_us: float
@@ -45,7 +45,7 @@ class LatencyModel(Record):
     error_worst: float
 
     def cost(self, pieces: Sequence[Piece]) -> Cost:
-        """As a cost of these pieces, in microseconds. Zero tables are left out."""
+        """Cost of these blocks, in microseconds. Zero tables are left out."""
         tables = []
         for piece in pieces:
             parts = [value * piece.counts[count] for count, value in self._of(piece.name)]
@@ -60,7 +60,7 @@ class LatencyModel(Record):
 
 @dataclass(frozen=True)
 class _Form:
-    """Groups of (part, count) that share a coefficient."""
+    """Form of the model: groups of (part, count) that share a coefficient."""
 
     name: str
     groups: tuple[tuple[tuple[str, str], ...], ...]
@@ -117,7 +117,7 @@ def _forms(pieces: Sequence[Piece]) -> list[_Form]:
 
 
 def _by_kind(names: Sequence[str], macs: str, whole: Mapping[str, tuple[tuple[str, str], ...]]) -> list[_Form]:
-    """Depthwise multiply-adds apart from the others, where there are any: devices do fewer of them in a second."""
+    """Forms with depthwise multiply-adds separate from the others, if any: devices do fewer of them in a second."""
     apart = tuple((name, macs) for name in names if name.startswith(DEPTHWISE))
     others = tuple(pair for pair in whole[macs] if pair not in apart)
     if not apart or not others:
@@ -131,7 +131,7 @@ def _by_kind(names: Sequence[str], macs: str, whole: Mapping[str, tuple[tuple[st
 
 
 def _design(form: _Form, pieces: Sequence[Piece], axes: Sequence[Axis], archs: Sequence[Arch]) -> Floats:
-    """A row an arch: 1, then each group's count."""
+    """Design matrix, one row an arch: 1, then each group's count."""
     by_name = {piece.name: piece for piece in pieces}
     ranks = [ranks_of(arch, axes) for arch in archs]
     columns = [
@@ -151,7 +151,7 @@ def _solved(design: Floats, times: Floats, weights: Floats) -> Floats:
 
 
 def _errors(design: Floats, times: Floats, weights: Floats) -> Floats:
-    """Relative, each sample predicted from all the others."""
+    """Leave-one-out errors, relative: each sample predicted from all the others."""
     found = np.empty(len(times))
     for row in range(len(times)):
         rest = np.arange(len(times)) != row
@@ -164,7 +164,7 @@ def _best(designs: Sequence[Floats], times: Floats, weights: Floats) -> int:
 
 
 def _held_out(designs: Sequence[Floats], times: Floats, weights: Floats) -> Floats:
-    """Relative errors of the whole procedure: the form is chosen without the fold as well."""
+    """Cross-validated relative errors of the whole procedure: the form is chosen without the fold as well."""
     found = np.empty(len(times))
     folds = np.arange(len(times)) % min(_FOLDS, len(times))
     for fold in np.unique(folds):

@@ -1,8 +1,8 @@
-"""Which networks to measure next, so that all the others are predicted best.
+"""Active learning: choice of the networks to measure next, so that all the others are predicted best.
 
-Each is chosen for how much it would lower the uncertainty of the whole list, were it measured: the criterion of Cohn
-(1996), in the form Seo et al. (2000) gave it for Gaussian processes. What comes out of a measurement plays no part in
-that, so several are chosen at once. Without a fitted predictor the deviations are those expected of any device.
+Each is chosen for the reduction in total uncertainty over the whole list if it were measured: the criterion of Cohn
+(1996), in the form Seo et al. (2000) gave it for Gaussian processes. A measurement's result plays no part in that, so
+several are chosen at once. Without a fitted predictor the deviations are those expected of any device.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _ANY = LatencyPredictor(
 def choose_to_measure(
     networks: Sequence[Kernels], count: int, predictor: LatencyPredictor | None = None, seen: Sequence[Kernels] = ()
 ) -> list[int]:
-    """Places of the most telling networks, the most telling first; fewer where there are fewer.
+    """Indices of the most informative networks, best first; fewer where there are fewer.
 
-    ``seen`` are further networks that were measured, beside the predictor's own readings.
+    ``seen`` are further measured networks, beside the predictor's own observations.
     """
     chosen_by = predictor or _ANY
     known = [*seen, *(reading.kernels for reading in chosen_by.readings)]

@@ -1,15 +1,14 @@
-"""What kernels cost, to begin with: a few coefficients on what is counted, none of them below zero.
+"""Kernel costs: a linear model of latency with a few non-negative coefficients on counts.
 
 ::
 
     latency = constant + sum over kernels of (macs x a + bytes x b + c)
 
 with one ``a`` for all kernels, or one for each sort of them, and with multiply-adds as they are or with channels
-rounded up to what the hardware computes at once. Which of these forms is taken is decided by leave-one-out error on
-what was measured. Where another table is the prior (another device, backend or precision), its kernels' latencies are
-what is scaled: a coefficient for all of them or one a kind, and one an operator. Residuals are relative: an error of
-5 % is the same for a small network as for a large one. How a kernel differs from this is learned on top of it:
-`edgekd.measure.prediction.deviations`.
+rounded up to the hardware's vector length. The form is chosen by leave-one-out error on the measurements. Where another
+table is the prior (another device, backend or precision), its kernels' latencies are scaled instead: a coefficient for
+all of them or one a kind, and one an operator. Residuals are relative: an error of 5 % is the same for a small network
+as for a large one. Deviations of kernels from this are learned on top of it: `edgekd.measure.prediction.deviations`.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ __all__ = ["Prior", "fit_costs", "kernel_costs", "kernel_kind", "kernel_sort", "
 
 Floats = NDArray[np.float64]
 Prior = Callable[[Sequence[Kernel]], Floats]
-"""Microseconds of each kernel, by another table."""
+"""Microseconds of each kernel, from another table."""
 
 _VECTORS = (1, 8, 16, 32)  # channels computed at once
 
 
 def kernel_costs(costs: Costs, kernels: Sequence[Kernel], prior: Prior | None = None) -> Floats:
-    """Microseconds of each kernel. ``prior`` is the one the costs were fitted with."""
+    """Cost of each kernel in microseconds. ``prior`` is the one the costs were fitted with."""
     columns = _columns(costs.form, costs.vector, kernels, prior)
     found = np.zeros(len(kernels))
     for name, values in columns.items():
@@ -59,7 +58,7 @@ def fit_costs(networks: Sequence[Kernels], measured_us: Sequence[float], prior: 
 def refit_costs(
     costs: Costs, networks: Sequence[Kernels], measured_us: Sequence[float], prior: Prior | None = None
 ) -> Costs:
-    """The same form, its coefficients fitted to other measurements. Raises ValueError on fewer than two networks."""
+    """Fit the coefficients of the same form to other measurements. Raises ValueError on fewer than two networks."""
     return _best([(costs.form, costs.vector)], networks, measured_us, prior)
 
 
@@ -84,14 +83,14 @@ def _best(
 
 
 def kernel_sort(kernel: Kernel) -> str:
-    """Sorts of kernels that runtimes have code of their own for."""
+    """Sort of a kernel: runtimes have code of their own for each."""
     if kernel.kind == "conv":
         return "conv1x1" if kernel.taps == 1 else "conv" if kernel.stride == 1 else "conv strided"
     return kernel_kind(kernel)
 
 
 def kernel_kind(kernel: Kernel) -> str:
-    """Kinds that share nothing: what is done to an image says nothing of the same inside a network."""
+    """Kind of a kernel. Kinds share nothing: operations on the input image are unlike those inside a network."""
     return "image" if prepares_image(kernel) else kernel.kind
 
 
@@ -122,7 +121,7 @@ _PRIOR_FORMS: Mapping[str, Mapping[str, _Group]] = {
 
 
 def _columns(form: str, vector: int, kernels: Sequence[Kernel], prior: Prior | None) -> dict[str, Floats]:
-    """Each column of a form, one value a kernel."""
+    """Columns of a form, one value a kernel."""
     counts = {
         "macs": np.array([_padded_macs(kernel, vector) for kernel in kernels]),
         "elements": np.array([kernel.reads + kernel.writes + kernel.weights for kernel in kernels], dtype=float),
@@ -159,7 +158,7 @@ def _candidates(
             continue  # too few measurements for so many coefficients
         sums = [np.bincount(owner, values, networks) for values in columns.values()]
         found.append(_Candidate(form, vector, tuple(columns), np.column_stack([np.ones(networks), *sums])))
-    if not found:  # so few that only the largest of costs can be told
+    if not found:  # too few: only the largest of costs can be fitted
         columns = {"macs": np.array([_padded_macs(kernel, 1) for kernel in every])}
         sums = [np.bincount(owner, values, networks) for values in columns.values()]
         found.append(_Candidate("all kernels alike", 1, ("macs",), np.column_stack([np.zeros(networks), *sums])))
@@ -177,7 +176,7 @@ def _solved(design: Floats, times: Floats) -> Floats:
 
 
 def _left_out(design: Floats, times: Floats, solved: Floats) -> float:
-    """Leave-one-out error, root mean square, relative: by the hat matrix of the columns that are in use."""
+    """Leave-one-out error, root mean square, relative: by the hat matrix of the columns in use."""
     used = solved > 0
     if not used.any():
         return float("inf")

@@ -1,12 +1,12 @@
-"""How kernels differ from what they are counted to cost: a Gaussian process over kernels, seen only through sums.
+"""Deviations of kernels from their counted costs: a Gaussian process over kernels, observed only through sums.
 
 A network's latency is ``sum of cost(kernel) x exp(deviation(kernel))``, so the logarithm of measured over counted is
 about the mean of its kernels' deviations, weighted by their share of the time. Deviations of kernels of one kind are
-correlated, the more so the nearer their shapes are; so every network that was measured says something of every kernel
-like its own. This is Gaussian process regression (Rasmussen & Williams 2006) with an additive covariance (Duvenaud et
-al. 2011), where the parts of the sum are a network's kernels.
+correlated, the more so the nearer their shapes are; so every measured network is evidence on every kernel like its own.
+This is Gaussian process regression (Rasmussen & Williams 2006) with an additive covariance (Duvenaud et al. 2011),
+where the parts of the sum are a network's kernels.
 
-Beside it: a deviation of the network as a whole, smooth in its size (caches, threads), and independent noise.
+Two further terms: a deviation of the network as a whole, smooth in its size (caches, threads), and independent noise.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Floats = NDArray[np.float64]
 
 _JITTER = 1e-9
 _VECTOR = 16
-_PRIOR_SPREAD = 1.0  # of each scale around where it is expected, in natural logarithms
+_PRIOR_SPREAD = 1.0  # of each scale around its expected value, in natural logarithms
 
 
 class Mixture(NamedTuple):
-    """Networks as shares of kernels."""
+    """Networks as mixtures of kernels."""
 
     kernels: tuple[Kernel, ...]  # distinct
     shares: Floats  # (networks, kernels)
@@ -41,16 +41,16 @@ class Mixture(NamedTuple):
 
 
 class Deviations(NamedTuple):
-    """Logarithm of what is expected over what is counted, and its standard deviation, noise included."""
+    """Log ratio of expected to counted latency, and its standard deviation, noise included."""
 
     mean: Floats
     spread: Floats
 
 
 def fit_scales(mixture: Mixture, seen: Floats, expected: Scales, start: Scales | None = None) -> Scales:
-    """The most probable scales, given the logarithms of measured over counted and where scales are ``expected``.
+    """Most probable scales, given the logarithms of measured over counted and the ``expected`` scales.
 
-    ``start`` is where the search for them begins; it changes the time taken, and the result only where there are
+    ``start`` is the initial point of the optimisation; it changes the time taken, and the result only where there are
     several optima.
     """
     names = list(Scales.model_fields)
@@ -78,7 +78,7 @@ def fit_scales(mixture: Mixture, seen: Floats, expected: Scales, start: Scales |
 
 
 def posterior(scales: Scales, mixture: Mixture, seen: Floats, asked: Mixture) -> Deviations:
-    """What the networks that were seen say of others."""
+    """Posterior deviations of the networks ``asked``, given those seen."""
     own = _covariance(scales, _Distances(mixture.kernels, mixture.kernels), mixture, mixture)
     own[np.diag_indices_from(own)] += scales.noise**2 + _JITTER
     cross = _covariance(scales, _Distances(asked.kernels, mixture.kernels), asked, mixture)
@@ -90,12 +90,12 @@ def posterior(scales: Scales, mixture: Mixture, seen: Floats, asked: Mixture) ->
 
 
 def covariance(scales: Scales, mixture: Mixture) -> Floats:
-    """(networks, networks), of what is expected of them before anything is measured; without noise."""
+    """Prior covariance of networks (networks, networks), before any measurement; without noise."""
     return _covariance(scales, _Distances(mixture.kernels, mixture.kernels), mixture, mixture)
 
 
 class _Distances:
-    """Squared differences of kernels, by what they are differences of; computed once for all scales."""
+    """Squared differences of kernels, by feature; computed once for all scales."""
 
     def __init__(self, left: Sequence[Kernel], right: Sequence[Kernel]) -> None:
         ours, theirs = _described(left), _described(right)
@@ -107,7 +107,7 @@ class _Distances:
         self.channels, self.fill, self.window = inputs + outputs, full_in + full_out, taps + stride
 
     def correlation(self, scales: Scales) -> Floats:
-        """Of kernels' own deviations."""
+        """Correlation of kernels' own deviations."""
         distance = self.channels / scales.channels**2 + self.area / scales.area**2
         distance = distance + self.fill / scales.fill**2 + self.window
         found: Floats = np.where(self.same, np.exp(-0.5 * distance), 0.0)
@@ -115,7 +115,9 @@ class _Distances:
 
 
 def _described(kernels: Sequence[Kernel]) -> Floats:
-    """Octaves of channels in and out and of area; how full the last vectors are; octaves of the window, and stride."""
+    """Features of kernels: octaves of channels in and out and of area; fill of the last vectors; octaves of window,
+    stride.
+    """
     rows = [
         (
             np.log2(max(1, k.inputs)),
@@ -143,7 +145,7 @@ def _covariance(scales: Scales, distances: _Distances, left: Mixture, right: Mix
 
 
 def _with_slopes(scales: Scales, distances: _Distances, seen: Mixture) -> tuple[Floats, list[Floats]]:
-    """The covariance of what was seen, and its slope along the logarithm of each scale, in their order."""
+    """Covariance of the observed networks, and its derivative by the logarithm of each scale, in their order."""
 
     def mixed(parts: Floats) -> Floats:
         found: Floats = seen.shares @ parts @ seen.shares.T
@@ -170,7 +172,7 @@ def _with_slopes(scales: Scales, distances: _Distances, seen: Mixture) -> tuple[
 
 
 def _variance(scales: Scales, asked: Mixture, block: int = 256) -> Floats:
-    """Of each network alone, without noise; a block at a time, for the kernels of a whole space are many."""
+    """Variance of each network alone, without noise; block by block, for the kernels of a whole space are many."""
     found = np.empty(len(asked.shares))
     for start in range(0, len(found), block):
         shares = asked.shares[start : start + block]

@@ -1,4 +1,4 @@
-"""What a device's tables say of models that were never measured there: one row a model and backend."""
+"""Latency prediction of models never measured on a device, from its tables: one row a model and backend."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edgekd.wrapping import brief_names, columns
 
 __all__ = ["ModelOnBackend", "PredictReport", "PredictRow", "Unfit", "predict_models"]
 
-_FEWEST = 8  # rows, below which an interval says nothing
+_FEWEST = 8  # rows, below which an interval is meaningless
 _CONFIDENCE = 0.9
 _SORTS = {
     "conv": "convolutions over a window",
@@ -43,7 +43,7 @@ _SORTS = {
 
 @dataclass(frozen=True)
 class ModelOnBackend:
-    """A model on a backend."""
+    """Model on a backend."""
 
     model: str
     backend: Backend
@@ -52,7 +52,7 @@ class ModelOnBackend:
 
 
 class PredictRow(Record):
-    """One model on one backend. ``figures`` are empty where no table says enough: ``detail`` says why."""
+    """Prediction of one model on one backend. ``figures`` are empty where no table suffices: ``detail`` says why."""
 
     model: str
     backend: Backend
@@ -60,15 +60,15 @@ class PredictRow(Record):
     macs: int
     figures: tuple[Figure, ...]
     held_out: HeldOut | None
-    unlike: float | None  # share of its expected time in kernels that nothing measured is like
-    unseen: tuple[str, ...] = ()  # sorts of its kernels that nothing measured has: no figure would be worth anything
-    prior: str = ""  # the table that the few networks measured here start from
+    unlike: float | None  # share of its expected time in kernels unlike any measured one
+    unseen: tuple[str, ...] = ()  # sorts of its kernels that no measured network has: a figure would be worthless
+    prior: str = ""  # the prior table, where few networks were measured here
     detail: str = ""
-    remedy: str = ""  # the command that measures enough, where nothing is told
+    remedy: str = ""  # the command that measures enough, where nothing is predicted
 
 
 class Unfit(Record):
-    """A model that nothing can be predicted of, whatever was measured."""
+    """Model that can't be predicted from any measurements."""
 
     model: str
     message: str
@@ -76,7 +76,7 @@ class Unfit(Record):
 
 
 class PredictReport(Shown):
-    """What is predicted, and how well such predictions have held. Evidence kind: predicted."""
+    """Predicted figures, and the errors of such predictions so far. Evidence kind: predicted."""
 
     schema_: Literal["edgekd.predict/1"] = Field(default="edgekd.predict/1", alias="schema")
     device: str
@@ -92,7 +92,7 @@ class PredictReport(Shown):
         return 3 if self.unfit else 0
 
     def lines(self) -> list[str]:
-        """A table as wide as the terminal, then what to think of it."""
+        """Format a table as wide as the terminal, then its reliability."""
         return list(self._lines())
 
     def _lines(self) -> Iterator[str]:
@@ -158,9 +158,9 @@ def predict_models(
     asked: Sequence[ModelOnBackend],
     elsewhere: Sequence[LatencyTable] = (),
 ) -> PredictReport:
-    """Predict all from the tables that hold for the device; what was measured ``elsewhere`` is a prior at most.
+    """Predict all from the tables that hold for the device; tables of ``elsewhere`` are priors at most.
 
-    Raises MissingError where no table says enough for any.
+    Raises MissingError where no table suffices for any.
     """
     fitted: dict[tuple[Backend, Precision], _Fitted | str] = {}
     rows = []
@@ -190,7 +190,7 @@ def _table(tables: Sequence[LatencyTable], one: ModelOnBackend) -> LatencyTable 
 def _fitted(
     device: str, fingerprint: Fingerprint, table: LatencyTable | None, one: ModelOnBackend, prior: LatencyTable | None
 ) -> _Fitted | str:
-    """The predictor, or why there is none."""
+    """Return the predictor, or the reason why there is none."""
     count = len(table.rows) if table else 0
     if table is None:
         return f"no table of {one.backend} {one.precision.value} here"

@@ -1,12 +1,12 @@
-"""Latency of a network that was never measured, on one device, backend and precision, from those that were.
+"""Latency predictor: networks never measured on a device, backend and precision, from those that were.
 
-Two layers: what kernels are counted to cost (`edgekd.measure.prediction.costs`) and how they differ from that
+Two layers: counted kernel costs (`edgekd.measure.prediction.costs`) and deviations from them
 (`edgekd.measure.prediction.deviations`). A table of another device, backend or precision can be the prior: then its
 kernels' latencies, scaled, take the place of the counts.
 
 Intervals are honest by construction: the whole procedure is repeated with a part of the table left out, and the
-interval is widened or narrowed until it would have held that share of what was left out (cross-conformal prediction,
-Vovk 2015). The error told is that of the same parts. Evidence kind: predicted.
+interval is widened or narrowed until it would have held that share of the held-out networks (cross-conformal
+prediction, Vovk 2015). The reported error is that of the same folds. Evidence kind: predicted.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ Floats = NDArray[np.float64]
 
 FEWEST = 4
 ENOUGH_ALONE = 24
-"""Readings: with fewer, a table starts from another one that has as many (`edgekd.measure.prediction.priors`)."""
+"""Observations: with fewer, a table has as prior another one that has as many (`edgekd.measure.prediction.priors`)."""
 
 _FOLDS = 10
 _CONFIDENCE = 0.9
-_UNKNOWN = 0.95  # of the spread of a kernel that nothing is known of
+_UNKNOWN = 0.95  # of the spread of a kernel without any evidence
 _SMALL = 0.02  # of the elements that a network moves
-_MOST_TIMES = 16  # as many elements as any kernel of its sort that was measured
-_MOST_FOR_SCALES = 64  # measurements: the scales of more are those of so many of them
+_MOST_TIMES = 16  # the elements of any measured kernel of its sort
+_MOST_FOR_SCALES = 64  # measurements: the scales are fitted to no more than these
 
 
 class Predicted(NamedTuple):
-    """The 5th percentile of one call, and the interval that holds it with the confidence asked for."""
+    """Predicted 5th percentile of one call, and the interval that holds it with the requested confidence."""
 
     p5_us: float
     least_us: float
@@ -50,17 +50,17 @@ class Predicted(NamedTuple):
 
 
 class LatencyPredictor(Record):
-    """What was fitted. Its readings are part of it: they say how kernels like theirs differ from the counts."""
+    """Fitted predictor. Its observations are part of it: they show how similar kernels deviate from the counts."""
 
     costs: Costs
     scales: Scales
     readings: tuple[Reading, ...]
-    widths: tuple[float, ...]  # of what was left out, in spreads, ascending: intervals are made from these
+    widths: tuple[float, ...]  # held-out errors in spreads, ascending: intervals are made from these
     held_out: HeldOut | None
     prior: Self | None = None
 
     def predict(self, networks: Sequence[Kernels], confidence: float = _CONFIDENCE) -> list[Predicted]:
-        """The latency of each. Raises ValueError where a confidence is not between 0 and 1."""
+        """Predict the latency of each network. Raises ValueError where a confidence is not between 0 and 1."""
         if not 0.0 < confidence < 1.0:
             raise ValueError(f"{confidence} is no confidence: give a share between 0 and 1")
         if not networks:
@@ -72,7 +72,7 @@ class LatencyPredictor(Record):
         return [Predicted(*map(float, row)) for row in zip(middle, least, most, strict=True)]
 
     def kernel_us(self, kernels: Sequence[Kernel]) -> Floats:
-        """What each kernel alone is expected to take, in microseconds."""
+        """Expected latency of each kernel alone, in microseconds."""
         distinct = list(dict.fromkeys(kernels))
         alone = Mixture(tuple(distinct), np.eye(len(distinct)), np.full(len(distinct), np.inf))
         base = self._base(distinct)
@@ -82,7 +82,7 @@ class LatencyPredictor(Record):
         return found[[place[kernel] for kernel in kernels]]
 
     def unlike(self, kernels: Kernels) -> float:
-        """The share of a network's expected time in kernels of which the readings say next to nothing."""
+        """Share of a network's expected time in kernels about which the observations have next to no information."""
         distinct = list(dict.fromkeys(kernels))
         alone = Mixture(tuple(distinct), np.eye(len(distinct)), np.full(len(distinct), np.inf))
         mixture, seen = self._seen()
@@ -95,10 +95,9 @@ class LatencyPredictor(Record):
         return mine / total if total > 0 else 0.0
 
     def unseen(self, networks: Sequence[Kernels]) -> list[tuple[str, ...]]:
-        """Of each, sorts of kernels of which nothing measured, here or for the prior, has any of such a size.
+        """Sorts of each network's kernels that no observation, here or of the prior, has in such a size.
 
-        Nothing tells what these cost, and no interval counts it. Those that move next to nothing of all elements are
-        left out.
+        Their cost is unknown, and no interval covers it. Sorts with next to none of all moved elements are left out.
         """
         largest: dict[str, int] = {}
         known: LatencyPredictor | None = self
@@ -113,7 +112,7 @@ class LatencyPredictor(Record):
         return kernel_costs(self.costs, kernels, self.prior.kernel_us if self.prior else None)
 
     def mixture(self, networks: Sequence[Kernels]) -> tuple[Mixture, Floats]:
-        """Networks as shares of kernels, and what each is counted to take."""
+        """Networks as mixtures of kernels, and the counted latency of each."""
         distinct = list(dict.fromkeys(kernel for network in networks for kernel in network))
         place = {kernel: index for index, kernel in enumerate(distinct)}
         counts = np.zeros((len(networks), len(distinct)))
@@ -137,7 +136,7 @@ class LatencyPredictor(Record):
 def fit_predictor(
     readings: Sequence[Reading], prior: LatencyPredictor | None = None, seed: int = 0
 ) -> LatencyPredictor:
-    """Fit what was measured. Raises ValueError on fewer than four readings."""
+    """Fit observations. Raises ValueError on fewer than four."""
     from scipy.stats import spearmanr  # half a second, for a fit alone
 
     if len(readings) < FEWEST:
@@ -167,9 +166,9 @@ def fit_predictor(
 
 
 def fit_prior(readings: Sequence[Reading]) -> LatencyPredictor:
-    """What another table starts from: without intervals and errors of its own, which nobody asks a prior for.
+    """Fit a prior for another table: without intervals and errors, which a prior does not need.
 
-    Raises ValueError on fewer than four readings.
+    Raises ValueError on fewer than four observations.
     """
     if len(readings) < FEWEST:
         raise ValueError(f"{len(readings)} readings: a predictor is fitted to {FEWEST} at least")
@@ -179,7 +178,7 @@ def fit_prior(readings: Sequence[Reading]) -> LatencyPredictor:
 def _fitted(
     readings: Sequence[Reading], prior: LatencyPredictor | None, start: Scales | None = None
 ) -> LatencyPredictor:
-    """Without intervals of its own yet."""
+    """Fit costs and scales, without intervals."""
     networks, times = [reading.kernels for reading in readings], [reading.p5_us for reading in readings]
     costs = fit_costs(networks, times, prior.kernel_us if prior else None)
     plain = LatencyPredictor(
@@ -194,10 +193,10 @@ def _fitted(
 
 
 def _without(prior: LatencyPredictor | None, left_out: Sequence[Reading]) -> LatencyPredictor | None:
-    """A prior that has not seen these networks: it was often measured on the very same ones.
+    """Prior refitted without these networks: it was often measured on the very same ones.
 
-    Their readings go, and coefficients are fitted to the others. What form these have, and the scales, stay. Networks
-    are the same where kernels that multiply are: files of one differ by format in how the input is scaled.
+    Their observations are removed, and coefficients fitted to the others. The form and the scales stay. Networks are
+    the same where kernels that multiply are: files of one differ by format in how the input is scaled.
     """
     if prior is None:
         return None
@@ -211,7 +210,7 @@ def _without(prior: LatencyPredictor | None, left_out: Sequence[Reading]) -> Lat
     networks, times = [reading.kernels for reading in rest], [reading.p5_us for reading in rest]
     if (below is None) is (prior.prior is None):
         costs = refit_costs(prior.costs, networks, times, below.kernel_us if below else None)
-    else:  # nothing is left of what it was scaled from
+    else:  # no observation is left that it was scaled from
         costs = fit_costs(networks, times)
     return prior.but(costs=costs, readings=rest, prior=below)
 
@@ -237,7 +236,7 @@ def _multiplying(kernels: Kernels) -> Kernels:
 
 
 def _width(widths: Sequence[float], confidence: float) -> float:
-    """How many spreads either way hold that share: of n left out, the (n + 1) x share smallest."""
+    """Half width of an interval in spreads: of n held-out errors, the (n + 1) x confidence smallest."""
     normal = float(ndtri(0.5 + confidence / 2))
     if not widths:
         return normal

@@ -1,9 +1,8 @@
-"""Which other table a short one starts from: of the same backend and precision, then of the nearest device, then the
-fullest.
+"""Choice of the prior for a short latency table: of the same backend and precision, then of the nearest device, then
+the fullest.
 
-What was measured before a runtime was upgraded, before the governor was changed or on another board holds for none but
-itself, yet says how kernels compare with each other. So it may be a prior, and nothing more: its latencies are scaled
-to what was measured here.
+Latencies from another runtime version, governor or board do not transfer in absolute terms; ratios between kernels
+usually do. So such a table serves as a prior, and nothing more: its latencies are scaled to the observations here.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from edgekd.store.predicted import Reading
 __all__ = ["MOST_READINGS", "choose_prior", "prior_words", "readings_of"]
 
 MOST_READINGS = 300
-"""The newest rows of a table: more say little, and every fit takes longer."""
+"""Newest rows of a table to use: more add little, and every fit takes longer."""
 
 
 def choose_prior(
     backend: Backend, precision: Precision, device: str, fingerprint: Fingerprint, tables: Iterable[LatencyTable]
 ) -> LatencyTable | None:
-    """The table that the device's own one of a backend and precision starts from; None where no other has enough.
+    """Choose the prior table of a device's own table of a backend and precision; None where no other has enough rows.
 
-    Of two that are as near, that of this very state of the device comes first, then that of another state of it.
+    Of two that are equally near, that of this very state of the device comes first, then that of another state of it.
     """
     subject = fingerprint.digest()
 
@@ -43,14 +42,14 @@ def choose_prior(
 
 
 def prior_words(deployment: str, owner: str, device: str, here: bool = False) -> str:
-    """A prior as a person reads it: `litert/xnnpack int8 of pi5 in another state`."""
+    """Format a prior: `litert/xnnpack int8 of pi5 in another state`."""
     if here:
         return deployment
     return f"{deployment} of {owner}" + (" in another state" if owner == device else "")
 
 
 def readings_of(rows: Sequence[TableRow]) -> tuple[Reading, ...]:
-    """The newest rows, as a predictor is fitted to them."""
+    """Newest rows as observations for a predictor."""
     return tuple(
         Reading(kernels=row.kernels, p5_us=row.p5_us, memory_bytes=row.memory_bytes) for row in rows[-MOST_READINGS:]
     )

@@ -1,4 +1,4 @@
-"""A person's own model as it came: quantized and scored, with no training; all else by the project's estimate."""
+"""Accuracy of the user's own untouched model: quantized and scored without training; other candidates as estimated."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from edgekd.students.student import new_student
 
 __all__ = ["AsItCame"]
 
-_TIMED = 16  # images a pass: enough to tell how long training takes, before any
+_TIMED = 16  # images a pass: enough to predict how long training takes, before any is run
 
 
 @dataclass(frozen=True)
 class AsItCame:
-    """Looks at what a candidate is, and asks the estimate ``trained`` of those that are trained."""
+    """Accuracy estimate that scores an untouched model without training and delegates all others to ``trained``."""
 
     trained: AccuracyEstimate
     name: ClassVar[str] = "as-it-came"

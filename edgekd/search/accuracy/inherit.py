@@ -1,7 +1,7 @@
-"""Inherited weights: a pruned copy of a person's own model, scored with no training, or very little.
+"""Inherited weights: a pruned copy of the user's own model, scored with no training, or very little.
 
-BatchNorm's statistics are counted anew first, for those of the wider network are wrong. ``recover`` epochs of the
-recipe's own training may follow; a recipe meant for many epochs can undo more than it repairs in one.
+BatchNorm statistics are recomputed first, for those of the wider network are wrong. ``recover`` epochs of the recipe's
+own training may follow; a recipe meant for many epochs can undo more than it repairs in one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ __all__ = ["Inherited"]
 
 
 class Inherited(Record):
-    """``recover`` epochs of training before scoring; 0 scores the weights that pruning left, which ranks badly."""
+    """Accuracy estimate from inherited weights, after ``recover`` epochs of training.
+
+    With 0 epochs the weights that pruning left are scored as they are, which ranks badly.
+    """
 
     name: ClassVar[str] = "inherit"
     kind: ClassVar[AccuracyKind] = AccuracyKind.INHERITED

@@ -1,7 +1,7 @@
-"""BatchNorm statistics after pruning: counted anew over training samples, with no weight changed.
+"""BatchNorm recalibration after pruning: statistics are recomputed over training samples, no weight changes.
 
-The statistics a pruned network inherits are those of the wider one, and its ranking by accuracy says little until
-they are right (Li et al. 2020, EagleEye, arXiv 2007.02491).
+The statistics a pruned network inherits are those of the wider one, and its ranking by accuracy says little until they
+are right (Li et al. 2020, EagleEye, arXiv 2007.02491).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BATCH = 128
 
 
 class Recalibrate(Record):
-    """A stage. Averages the statistics of ``samples`` training samples; a student without BatchNorm stays as it is."""
+    """Stage that averages BatchNorm statistics over ``samples`` training samples; no change without BatchNorm."""
 
     name: ClassVar[str] = "recalibrate"
     per_backend: ClassVar[bool] = False
@@ -35,15 +35,15 @@ class Recalibrate(Record):
     samples: PositiveInt = 512
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:  # noqa: ARG002  # the Protocol's
-        """Nothing stands in its way."""
+        """Return no problems: any student can be recalibrated."""
         return []
 
     def key(self, inputs: Digest) -> Digest:
-        """Of what goes in and how many samples."""
+        """Digest of the inputs' key and the number of samples."""
         return digest_json(["recalibrate/1", self.model_dump(mode="json"), inputs])
 
     def run(self, student: Student, context: StageContext) -> Student:
-        """A copy with new statistics. Raises Interrupted."""
+        """Return a copy with new statistics. Raises Interrupted."""
         module = copy.deepcopy(student.module)
         norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
         counted = [norm for norm in norms if norm.track_running_stats]

@@ -1,4 +1,4 @@
-"""What the estimates share: run some stages, score what comes out in PyTorch as integer kernels would compute it."""
+"""Scoring shared by the accuracy estimates: run some stages, score in PyTorch as integer kernels would compute."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["run_and_score", "score_student", "stage_context"]
 def run_and_score(
     candidate: Candidate, stages: Sequence[Stage], context: EstimateContext, kind: AccuracyKind, words: str
 ) -> Estimate:
-    """Run the stages (what is kept by key isn't run again) and score the result."""
+    """Run the stages (results kept by key are reused) and score the resulting student."""
     student = new_student(context.family, candidate.arch, context.task.spec, context.seed)
     result = run_recipe(stages, student, stage_context(candidate, context), context.students)
     rates = [point.images_per_s for point in result.curve if point.images_per_s > 0]
@@ -32,7 +32,7 @@ def run_and_score(
 
 
 def stage_context(candidate: Candidate | None, context: EstimateContext) -> StageContext:
-    """What the stages of one candidate may use, or a stage's preparation for all."""
+    """Return the stage context of one candidate, or (None) of a preparation that all candidates share."""
     return StageContext(
         task=context.task,
         teacher=context.teacher,

@@ -1,6 +1,6 @@
 """Short training: the project's own recipe with few epochs, then the quantized student scored in PyTorch.
 
-A candidate's float32 training is kept by key, so that the same arch at another precision trains nothing again.
+A candidate's float32 training is kept by key, so the same arch at another precision trains nothing again.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _STEPS, _FEWEST_EPOCHS = 200, 4
 
 
 class ShortTraining(Record):
-    """At most ``epochs`` epochs of every stage that trains.
+    """Accuracy estimate by at most ``epochs`` epochs of every training stage.
 
-    Left out, as many as make 200 steps, and at least 4: on 624 images, 4 epochs in batches of 128 are 20 steps, after
-    which every network is still at chance, and none can be ranked.
+    Default: as many epochs as make 200 steps, and at least 4. On 624 images, 4 epochs in batches of 128 are 20 steps,
+    after which every network is still at chance, and none can be ranked.
     """
 
     name: ClassVar[str] = "short"
@@ -44,7 +44,7 @@ class ShortTraining(Record):
         return run_and_score(candidate, with_precision(short, candidate.plan.precision), context, self.kind, words)
 
     def shortened(self, recipe: Sequence[Stage], images: int) -> tuple[Stage, ...]:
-        """The recipe that ranks candidates, where there are so many training images."""
+        """Return the shortened recipe for a training split of ``images`` samples."""
         if self.epochs is not None:
             return shortened(recipe, self.epochs)
         steps = [stage.steps(images) for stage in recipe if isinstance(stage, Distill)]

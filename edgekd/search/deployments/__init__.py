@@ -1,1 +1,1 @@
-"""Which backend at which precision: ranking them on reference archs, and checking a ranking again."""
+"""Deployments (backend at a precision): ranking on reference archs, and rechecks of that ranking."""

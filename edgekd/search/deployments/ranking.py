@@ -3,10 +3,10 @@
 Reads reference-archs/*.json, plan.json and the target; its result is deployments.json. A deployment is dropped when
 another one is at least as faithful, faster beyond the noise on every reference arch both ran on, and no larger where
 the target limits size or memory. So a compressed deployment that is slower than float32 stays only where its size is
-the point (never slower).
+needed (never slower).
 
-The first reference arch sees both ends of each backend's ladder of precisions; the rungs between are measured where one
-of the ends is still in.
+The first reference arch measures the least and the most faithful precision of each backend; the precisions between are
+measured only where one of these two is still in.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from edgekd.targets.target import Target
 
 __all__ = ["better_deployment", "decide_deployments", "failures", "rivals", "settle_deployments", "still_in"]
 
-_EARLY_MARGIN = 0.25  # while reference archs are missing, only a clear loser goes
-_LEAST_MARGIN = 0.01  # below this a difference has no use, whatever the noise
-_SIZE_MARGIN = 0.05  # containers of formats differ by a little
+_EARLY_MARGIN = 0.25  # while reference archs are missing, only a clear loser is dropped
+_LEAST_MARGIN = 0.01  # a smaller difference has no practical use, whatever the noise
+_SIZE_MARGIN = 0.05  # container overhead differs between formats
 
 
 def still_in(
     target: Target, plan: PlanRecord, reference_archs: Sequence[ReferenceArchRecord]
 ) -> tuple[Deployment, ...]:
-    """Deployments to measure on the next reference arch, after those measured so far."""
+    """Return the deployments to measure on the next reference arch."""
     if not reference_archs:
         return tuple(deployment for deployment in plan.deployments if _is_end(plan, deployment))
     kept, _ = _sift(target, plan, reference_archs, last=False)
@@ -54,7 +54,7 @@ def still_in(
 def decide_deployments(
     target: Target, plan: PlanRecord, archs: Sequence[Arch], reference_archs: Sequence[ReferenceArchRecord]
 ) -> DeploymentsRecord:
-    """The end of the comparison, on the reference archs there was time for. ``kept`` is empty where none ran at all."""
+    """Final ranking, on the reference archs there was time for. ``kept`` is empty where no deployment ran."""
     kept, dropped = _sift(target, plan, reference_archs, last=True)
     readings = tuple(reading for reference_arch in reference_archs for reading in reference_arch.readings)
     return DeploymentsRecord(
@@ -77,7 +77,7 @@ def settle_deployments(
     archs: Sequence[Arch],
     reference_archs: Sequence[ReferenceArchRecord],
 ) -> tuple[DeploymentsRecord, Allowed]:
-    """The decision, with what may be proposed on each deployment now that files were seen."""
+    """Return the final ranking, and the archs that may be proposed on each kept deployment given file sizes seen."""
     record = decide_deployments(target, plan, archs, reference_archs)
     found = narrowed(target, plan, features, filtered, record.kept, record.readings)
     return record.but(filters=(found.report,) if found.report else ()), found.allowed
@@ -104,7 +104,7 @@ def better_deployment(
     readings: Sequence[DeploymentReading],
     noise: float,
 ) -> Deployment:
-    """The fastest of the deployments that dominate this one on one arch, or the deployment itself."""
+    """Return the fastest deployment that dominates this one on one arch, or the deployment itself."""
     by_deployment = {reading.deployment: {reading.arch: reading} for reading in readings}
     mine, margin = by_deployment.get(deployment, {}), max(noise, _LEAST_MARGIN)
     gains = {
@@ -118,7 +118,7 @@ def better_deployment(
 
 
 def failures(deployments: DeploymentsRecord) -> Mapping[str, tuple[Deployment, ...]]:
-    """Why deployments could not be made or run, as the converter or the runtime says it, and which ones say so."""
+    """Failed deployments by reason, as the converter or the runtime gives it."""
     found: dict[str, list[Deployment]] = {}
     for dropped in deployments.dropped:
         mine = [reading for reading in deployments.readings if reading.deployment == dropped.deployment]
@@ -150,7 +150,7 @@ def _sift(
 def _without_hopeless_backends(
     target: Target, plan: PlanRecord, first: Sequence[ReferenceArchRecord]
 ) -> tuple[list[Deployment], list[DroppedDeployment]]:
-    """Backends of which no end got past the first reference arch lose the rungs that were not measured."""
+    """Drop the unmeasured precisions of backends whose extreme precisions both failed on the first reference arch."""
     ends = [deployment for deployment in plan.deployments if _is_end(plan, deployment)]
     margin = max(_noise(first), _EARLY_MARGIN if plan.reference_archs > 1 else _LEAST_MARGIN)
     alive = {deployment.backend for deployment in ends if not _why_not(target, deployment, ends, first, margin)}
@@ -165,7 +165,7 @@ def _without_hopeless_backends(
 
 
 def _unmeasured(backend: Backend, ends: Sequence[Deployment], first: Sequence[ReferenceArchRecord]) -> str:
-    """Why the rungs between a backend's ends were left alone."""
+    """Return the reason why the precisions between a backend's extremes were not measured."""
     mine = [deployment for deployment in ends if deployment.backend == backend]
     failed = [
         deployment for deployment in mine if not any(_ran(reading) for reading in _by_arch(deployment, first).values())
@@ -193,7 +193,7 @@ def _why_not(
 ) -> str:
     mine = _by_arch(deployment, reference_archs)
     if not mine:
-        return ""  # a rung between the ends, before its first reference arch
+        return ""  # a precision between the extremes, before its first reference arch
     if not any(_ran(reading) for reading in mine.values()):
         details = [reading.detail for reading in mine.values() if reading.detail]
         return (
@@ -212,7 +212,7 @@ def _why_not(
 def _dominated_by(
     target: Target, mine: Mapping[Arch, DeploymentReading], theirs: Mapping[Arch, DeploymentReading], margin: float
 ) -> float | None:
-    """How many times slower, where every reference arch shows it beyond the margin and nothing limited is smaller."""
+    """Slowdown (a factor), where it exceeds the margin on every reference arch and no limited quantity is smaller."""
     ratios = _ratios(mine, theirs)
     dominated = bool(ratios) and min(ratios) > 1.0 + margin and not _is_smaller(target, mine, theirs)
     return _mean(ratios) if dominated else None
@@ -234,7 +234,7 @@ def _ran(reading: DeploymentReading) -> bool:
 
 
 def _ratios(mine: Mapping[Arch, DeploymentReading], theirs: Mapping[Arch, DeploymentReading]) -> list[float]:
-    """My latency over theirs, on every reference arch where both ran."""
+    """Latency ratios mine / theirs on every reference arch where both ran."""
     found = []
     for arch, reading in mine.items():
         other = theirs.get(arch)
@@ -246,7 +246,7 @@ def _ratios(mine: Mapping[Arch, DeploymentReading], theirs: Mapping[Arch, Deploy
 def _is_smaller(
     target: Target, mine: Mapping[Arch, DeploymentReading], theirs: Mapping[Arch, DeploymentReading]
 ) -> bool:
-    """Whether the target limits something of which this deployment needs less."""
+    """Tell whether this deployment needs less of a quantity that the target limits (size, memory)."""
     metrics = {limit.metric.partition(".")[0] for limit in target.limits if limit.hard}
     both = [(mine[arch], theirs[arch]) for arch in mine if arch in theirs]
     sizes = [(a.size_bytes, b.size_bytes) for a, b in both if a.size_bytes and b.size_bytes]
@@ -263,7 +263,7 @@ def _memory(reading: DeploymentReading) -> float | None:
 
 
 def _never_slower(plan: PlanRecord, readings: Sequence[DeploymentReading], margin: float) -> tuple[NeverSlower, ...]:
-    """Every compressed deployment against float32 on its own backend, over the reference archs where both ran."""
+    """Never-slower comparison of every compressed deployment with float32 on its backend, over shared archs."""
     found = []
     for deployment in plan.deployments:
         if deployment.precision is Precision.FLOAT32:
@@ -292,7 +292,7 @@ def _never_slower(plan: PlanRecord, readings: Sequence[DeploymentReading], margi
 
 
 def _regressed(mine: Mapping[Arch, DeploymentReading], theirs: Mapping[Arch, DeploymentReading]) -> tuple[str, ...]:
-    """The operators that cost more, on the first reference arch where both were profiled."""
+    """Operators that cost more, on the first reference arch where both were profiled."""
     for arch, reading in mine.items():
         other = theirs.get(arch)
         if reading.measurement is not None and other is not None and other.measurement is not None:
@@ -309,9 +309,9 @@ def _noise(reference_archs: Sequence[ReferenceArchRecord]) -> float:
 def _tail(
     kept: Sequence[Deployment], readings: Sequence[DeploymentReading], of: Callable[[ProcessSample], float]
 ) -> float:
-    """The median over readings of a high quantile over the low one, each the median of its processes.
+    """Tail factor: median over measurements of a high quantile over the 5th percentile, each a median of processes.
 
-    The low one is of calm processes, as the ranking quantile is. A simulated estimate has no tail.
+    The 5th percentile is that of uncontended processes, as in the ranking. A simulated estimate has no tail.
     """
     tails = []
     for reading in readings:

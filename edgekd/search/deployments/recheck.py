@@ -1,6 +1,6 @@
-"""The surviving deployments once more, on each finalist's own arch: the reference archs' order need not hold there.
+"""Recheck of the kept deployments on each finalist's own arch: the reference archs' order need not hold there.
 
-Reads reference-archs/*.json, deployments.json and the finalists' trials; writes rechecks/*.json. A finalist goes on at
+Reads reference-archs/*.json, deployments.json and the finalists' trials; writes rechecks/*.json. A finalist moves to
 another deployment where that one is at least as faithful, faster beyond the noise, and no larger where size is limited.
 Only deployments that came near on some reference arch are measured again.
 """
@@ -25,7 +25,7 @@ __all__ = ["Recheck", "settled"]
 def settled(
     target: Target, deployments: DeploymentsRecord, candidate: Candidate, record: RecheckRecord | None
 ) -> Candidate:
-    """The candidate at the deployment that its recheck favours."""
+    """Return the candidate at the deployment that its recheck favours."""
     if record is None:
         return candidate
     deployment = better_deployment(target, Deployment.of(candidate), deployments.kept, record.readings, record.noise)
@@ -34,7 +34,7 @@ def settled(
 
 @dataclass(frozen=True)
 class Recheck:
-    """Measures what has no record yet."""
+    """Measures the finalists' archs that have no recheck record yet."""
 
     run: Run
     plan: PlanRecord
@@ -44,7 +44,7 @@ class Recheck:
     budget: Budget
 
     def __call__(self, order: Sequence[TrialRecord]) -> None:
-        """All finalists that have rivals in one batch. Raises Interrupted."""
+        """Measure all finalists that have rivals in one batch. Raises Interrupted."""
         known = {record.trial for record in self.run.rechecks()}
         asked = {t.number: self._asked(t.candidate) for t in order if t.number not in known}
         asked = {number: candidates for number, candidates in asked.items() if len(candidates) > 1}
@@ -65,7 +65,7 @@ class Recheck:
             )
 
     def _asked(self, candidate: Candidate) -> list[Candidate]:
-        """The candidate and its rivals."""
+        """Return the candidate and its rivals."""
         mine = Deployment.of(candidate)
         others = rivals(mine, self.deployments.kept, self.run.reference_archs())
         return [

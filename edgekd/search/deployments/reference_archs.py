@@ -1,4 +1,4 @@
-"""A few archs spread over what the filters left: where the deployments are compared.
+"""Reference archs: a few archs spread over the filtered space, on which the deployments are compared.
 
 Reads features.json and the filters. The smallest and the largest arch by operations are among them, the others fill the
 widest gaps (farthest point in the logarithms of the features), so that no deployment is judged at one end of the space
@@ -18,7 +18,7 @@ __all__ = ["choose_reference_archs"]
 
 
 def choose_reference_archs(plan: PlanRecord, features: FeaturesRecord, left: Sequence[int]) -> tuple[Arch, ...]:
-    """Distinct archs, ``plan.reference_archs`` of them or all that are left. Ties go to the smaller index."""
+    """Return ``plan.reference_archs`` distinct archs, or all in ``left`` if fewer. Ties go to the smaller index."""
     by_index = dict(zip(features.indices, features.features, strict=True))
     rows = [by_index[index] for index in left]
     table = np.log1p(
@@ -35,6 +35,6 @@ def choose_reference_archs(plan: PlanRecord, features: FeaturesRecord, left: Seq
         distance = np.min([np.square(table - table[pick]).sum(axis=1) for pick in picked], axis=0)
         distance[picked] = -1.0
         picked.append(int(np.argmax(distance)))
-    # the middle before the ends: a deployment that is hopeless shows it at once on a typical arch
+    # the middle before the extremes: a typical arch exposes a hopeless deployment at once
     order = [*picked[2:], *picked[:2]]
     return tuple(plan.space.at(left[pick]) for pick in order)

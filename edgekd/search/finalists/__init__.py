@@ -1,1 +1,1 @@
-"""Finalists: the short list, their training, and the choice of one."""
+"""Finalists: shortlist, full training, and the final choice."""

@@ -1,8 +1,8 @@
-"""The choice: finalists side by side in fresh processes, then the winner once more in processes the choice never saw.
+"""Finalist selection: side by side in fresh processes, then the winner once more in processes unseen by the choice.
 
-Reads finalists/*.json and the target, and writes them again with what was seen. The most accurate finalist that holds
-every limit is measured anew for its certificate, for the best of several is partly the luckiest; if it fails then, it
-is dropped and the next one tried.
+Reads finalists/*.json and the target, and writes the finalists back with their measurements. The most accurate finalist
+that holds every limit is measured anew for its certificate, because the best of several is partly the luckiest; if it
+fails then, it is dropped and the next one tried.
 """
 
 from __future__ import annotations
@@ -40,38 +40,38 @@ _MOST_PROCESSES = 4  # times the plan's own: measured up to here before a verdic
 
 
 def ranked_by_merit(target: Target, finalists: Sequence[FinalistRecord]) -> tuple[FinalistRecord, ...]:
-    """Finalists that held every limit side by side, the best first.
+    """Finalists that held every limit side by side, best first.
 
-    By accuracy; ties go to the faster. Compressed files that gain nothing over float32 come last.
+    Ordered by accuracy; ties go to the faster. Compressed files that gain nothing over float32 come last.
     """
     held = [f for f in finalists if _ran(f.seen) and _held(target, f)]
     return tuple(sorted(held, key=lambda f: _merit(target, f)))
 
 
 def next_to_certify(target: Target, finalists: Sequence[FinalistRecord]) -> FinalistRecord | None:
-    """The best of them that was not measured anew yet."""
+    """Return the best finalist that was not measured anew yet, or None."""
     return next((f for f in ranked_by_merit(target, finalists) if f.measurement is None), None)
 
 
 def chosen_of(finalists: Sequence[FinalistRecord]) -> FinalistRecord | None:
-    """The finalist whose certificate figures held."""
+    """Return the finalist whose certificate measurement held every limit, or None."""
     return next((f for f in finalists if _ran(f.measurement) and f.verdict and f.verdict.holds), None)
 
 
 def is_simulated(finalist: FinalistRecord) -> bool:
-    """Whether its figures are a simulator's, so that it can't be certified."""
+    """Tell whether a finalist's figures come from a simulator; such a finalist cannot be certified."""
     return finalist.seen is not None and finalist.seen.simulated is not None
 
 
 def what_is_left_out(verdict: Verdict) -> str:
-    """The hard limits that don't hold, in words."""
+    """Describe the hard limits that do not hold."""
     return ", ".join(
         f"{v.limit}: {v.answer.value}" for v in verdict.limits if v.limit.hard and v.answer != Answer.HOLDS
     )
 
 
 def accuracy_figure(finalist: FinalistRecord) -> Figure | None:
-    """Its accuracy as a figure a limit can be held against; exact for the split it was scored on."""
+    """Accuracy of a finalist as a `Figure` to check limits against; exact for the split it was scored on."""
     accuracy = finalist.accuracy
     subject = finalist.artefact.sha256 if finalist.artefact else finalist.student
     if accuracy is None or subject is None:
@@ -88,7 +88,7 @@ def accuracy_figure(finalist: FinalistRecord) -> Figure | None:
 
 @dataclass(frozen=True)
 class Chooser:
-    """Measures finalists and settles on one."""
+    """Finalist selection: measures finalists and chooses one."""
 
     run: Run
     plan: MeasurePlan
@@ -98,7 +98,7 @@ class Chooser:
     budget: Budget
 
     def judge_side_by_side(self) -> None:
-        """Measure every finalist not seen yet, together with its float32 twin, and give each a verdict."""
+        """Measure every finalist not seen yet, together with its float32 baseline, and give each a verdict."""
         waiting = [f for f in self.run.finalists() if f.artefact and f.accuracy and f.verdict is None]
         if not waiting:
             return
@@ -133,9 +133,9 @@ class Chooser:
             )
 
     def certify(self) -> FinalistRecord | None:
-        """Measure the best anew until one holds. Returns it, or None when nobody is left.
+        """Measure the best anew until one holds. Return it, or None when none is left.
 
-        By estimates of a simulator the best is returned, and not chosen: nothing ran that could be measured anew.
+        With a simulator's estimates the best is returned, and not chosen: nothing ran that could be measured anew.
         """
         while True:
             finalists = self.run.finalists()
@@ -199,12 +199,12 @@ class Chooser:
 
 
 def _ran(measurement: Measurement | None) -> bool:
-    # a target without limits holds of everything, even of a file that crashed
+    # a target without limits holds for everything, even for a file that crashed
     return measurement is not None and measurement.outcome is Outcome.OK
 
 
 def _held(target: Target, finalist: FinalistRecord) -> bool:
-    """Side by side; the record's own verdict is the later one once it was measured anew."""
+    """Tell whether a finalist held every limit side by side; after certification its own verdict is the later one."""
     if finalist.seen is None:
         return False
     if finalist.measurement is None:
@@ -214,13 +214,13 @@ def _held(target: Target, finalist: FinalistRecord) -> bool:
 
 def _figures(target: Target, finalist: FinalistRecord, measurement: Measurement) -> tuple[Figure, ...]:
     figures = list(figures_for_limits(target, measurement, finalist.artefact))
-    # what the file alone decides is the same in both measurements; the accuracy's figure is written with the first
+    # figures of the file alone are equal in both measurements; the accuracy's figure is written with the first
     figures += [f for f in finalist.figures if f.metric in ("accuracy", "size.download", FLOAT_OPERATORS)]
     return tuple(figures)
 
 
 def _merit(target: Target, finalist: FinalistRecord) -> tuple[bool, float, float, int]:
     accuracy = finalist.accuracy.value if finalist.accuracy else 0.0
-    # by what the choice saw: a certificate's own figures have no part in it
+    # figures of the side-by-side measurement: a certificate's own have no part in the choice
     low = p5_us(figures_for_limits(target, finalist.seen, None)) or float("inf")
     return not can_help(target, finalist), -accuracy, low, finalist.rank

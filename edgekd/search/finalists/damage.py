@@ -1,7 +1,7 @@
-"""What lies in a run's folder and is no longer what was written there: finalists that rest on it are made again.
+"""Damaged students and files in a run folder: detect them and forget the finalists that depend on them.
 
-A finalist is its record, its student and its file. Where a student or a file is damaged or gone, the run goes back to
-where refining began: what is whole is found again by its key, so that only what is missing is trained or converted.
+A finalist is its record, its student and its file. Where a student or a file is damaged or missing, the run goes back
+to where refining began: intact parts are found again by key, so only the missing ones are trained or converted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["damaged_parts", "forget_damaged_rounds", "forget_finalists"]
 
 
 def damaged_parts(run: Run) -> tuple[str, ...]:
-    """Students and files of finalists that are not what their records say, by their place in the run's folder."""
+    """Paths in the run folder of finalists' students and files whose digests do not match their records."""
     found = []
     for finalist in run.finalists():
         if finalist.student is not None and not is_whole(run.students / finalist.student):
@@ -27,9 +27,9 @@ def damaged_parts(run: Run) -> tuple[str, ...]:
 
 
 def forget_finalists(run: Run) -> None:
-    """Remove the records that rest on finalists, the last one first. Raises OSError.
+    """Remove the records that depend on finalists, the last one first. Raises OSError.
 
-    All of them, for how much time each was given depends on those before it.
+    All are removed, because the time given to each depends on those before it.
     """
     run.remove(OutcomeRecord)
     run.remove(StagesRecord)
@@ -38,9 +38,9 @@ def forget_finalists(run: Run) -> None:
 
 
 def forget_damaged_rounds(run: Run) -> str:
-    """Where a round's student is damaged or gone, that round is made again, and later ones are forgotten.
+    """Reset the first iteration whose student is damaged or missing, and forget later ones.
 
-    Returns the student's place in the run's folder; empty where all are whole. Raises OSError.
+    Returns the student's path in the run folder; empty where all are intact. Raises OSError.
     """
     rounds = run.rounds()
     first = next((r for r in rounds if r.student is not None and not is_whole(run.students / r.student)), None)

@@ -1,4 +1,4 @@
-"""Finalists: which trials earn a full recipe, and what becomes of each.
+"""Order of finalists: which trials get a full recipe, and the record of each result.
 
 Reads trials/*.json, deployments.json, proposals.json and the target; writes finalists/*.json. Accuracy is scored on the
 exported file in its runtime, on the validation split.
@@ -28,7 +28,7 @@ _FEWEST_FOR_TAU = 4  # three can be in order by luck once in six
 def order_of_finalists(
     target: Target, deployments: DeploymentsRecord, trials: Sequence[TrialRecord]
 ) -> tuple[TrialRecord, ...]:
-    """Feasible trials, the best first: the Pareto front of accuracy, latency and size by accuracy, then the rest alike.
+    """Feasible trials, best first: the Pareto front of accuracy, latency and size by accuracy, then the rest likewise.
 
     Ties in accuracy go to the faster, then the smaller, then the earlier trial.
     """
@@ -39,23 +39,23 @@ def order_of_finalists(
 
 
 def as_it_came_first(order: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
-    """The order, begun by the best of a person's own model as it came: nothing worse than it is handed over.
+    """Return the order, with the best trials of the untouched model in front, so that nothing worse is delivered.
 
-    They cost no training, so that they come beside the finalists that are wanted, a few at the most.
+    They cost no training, so they are added to the wanted number of finalists, a few at most.
     """
     own = [trial for trial in order if trial.candidate.plan.untouched][:_AS_IT_CAME]
     return (*own, *(trial for trial in order if not trial.candidate.plan.untouched))
 
 
 def as_they_came(order: Sequence[TrialRecord]) -> int:
-    """How many of them are a person's own model as it came."""
+    """Number of trials of the untouched model."""
     return sum(trial.candidate.plan.untouched for trial in order)
 
 
 def refine_one(
     run: Run, rank: int, trial: int, candidate: Candidate, refiner: Refiner, events: Events, budget: Budget
 ) -> FinalistRecord:
-    """Take a candidate (of `NO_TRIAL` where there was no search) through the whole recipe and write it down.
+    """Run a candidate (`NO_TRIAL` where there was no search) through the whole recipe and record the result.
 
     Raises Interrupted, and Diverged where there is no other candidate.
     """
@@ -63,9 +63,9 @@ def refine_one(
     try:
         refined = refiner.refine(candidate)
     except Diverged as error:
-        if trial == NO_TRIAL:  # it was asked for by itself, and nothing else can be tried
+        if trial == NO_TRIAL:  # the only candidate: nothing else can be tried
             raise
-        refined = Refined(None, None, None, None, detail=error.message)  # as seeded as it is, it would do so again
+        refined = Refined(None, None, None, None, detail=error.message)  # with the same seed it would diverge again
     finalist = FinalistRecord(
         rank=rank,
         trial=trial,
@@ -84,7 +84,7 @@ def refine_one(
 
 
 def rank_correlation(trials: Sequence[TrialRecord], finalists: Sequence[FinalistRecord]) -> RankCorrelation:
-    """Kendall's tau-b between what the estimate said of the finalists and what they came to (Kendall 1945)."""
+    """Kendall's tau-b between the finalists' estimated and final accuracies (Kendall 1945)."""
     by_number = {trial.number: trial for trial in trials}
     pairs = [
         (estimate, finalist.accuracy.value)
@@ -110,7 +110,7 @@ def _estimated(trial: TrialRecord | None) -> float | None:
 
 
 def _tau_b(pairs: Sequence[tuple[float, float]]) -> float | None:
-    # a dozen pairs at most: counted outright, exactly alike on every machine
+    # a dozen pairs at most: counted directly, with the same result on every machine
     concordance, left, right = 0, 0, 0
     for i, (a, x) in enumerate(pairs):
         for b, y in pairs[:i]:

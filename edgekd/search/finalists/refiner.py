@@ -1,4 +1,4 @@
-"""A finalist's full recipe, its file, and its accuracy by that file: the real `Refiner`."""
+"""`Refiner` by the project's recipe: trains a finalist, exports its file, and scores that file."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ __all__ = ["RecipeRefiner"]
 
 @dataclass(frozen=True)
 class RecipeRefiner:
-    """Runs the recipe, exports for the candidate's backend, scores on the device, or in PyTorch where it simulates."""
+    """Runs the recipe, exports for the candidate's backend, and scores on the device, or in PyTorch for a simulator."""
 
     run: Run
     context: EstimateContext
     session: DeviceSession
     converter: Converter
     options: ExportOptions
-    start: Student | None = None  # what the recipe begins with; None: a new student of the candidate's arch
+    start: Student | None = None  # starting point of the recipe; None: a new student of the candidate's arch
 
     def refine(self, candidate: Candidate) -> Refined:
-        """A file that can't be made or scored leaves a finalist without one, and the reason."""
+        """Train, export and score. A failed export or scoring gives a finalist without a file, with the reason."""
         plain = self._train(candidate, Precision.FLOAT32)
         float_twin = score_student(plain.student, self.context.task, AccuracyKind.TORCH, "the full recipe")
         result = self._train(candidate, candidate.plan.precision)
@@ -62,7 +62,7 @@ class RecipeRefiner:
         return Refined(result.key, artefact, accuracy, float_twin, result.curve, detail, left)
 
     def twin(self, candidate: Candidate) -> Artefact | None:
-        """Made from the finished float32 stages, which are kept by key."""
+        """Export the finished float32 stages, which are kept by key."""
         if candidate.plan.precision is Precision.FLOAT32:
             return None
         plain = self._train(candidate, Precision.FLOAT32)
@@ -73,7 +73,7 @@ class RecipeRefiner:
         return place(result.artefact, self.run.artefacts)
 
     def steps(self, finalist: FinalistRecord) -> tuple[Step, ...]:
-        """From the students that are kept by key. Before them, weights that the family gave are a step too."""
+        """Load the students that are kept by key. Weights given by the family come first, as a step of their own."""
         candidate = finalist.candidate
         student = self._begin(candidate)
         recipe, context = self._taught(candidate)
@@ -90,8 +90,8 @@ class RecipeRefiner:
         return tuple(found)
 
     def _step(self, finalist: FinalistRecord, name: str, key: Digest) -> Step:
-        if not is_whole(self.run.students / key):  # a search keeps so many bytes of students
-            return Step(name, key, Precision.FLOAT32, None, None, "its student is not kept any more")
+        if not is_whole(self.run.students / key):  # a search keeps a limited number of bytes of students
+            return Step(name, key, Precision.FLOAT32, None, None, "its student is no longer kept")
         student = load_student(self.run.students / key)
         precision = student.annotations.precision
         if key == finalist.student:
@@ -116,9 +116,9 @@ class RecipeRefiner:
         return new_student(self.context.family, candidate.arch, self.context.task.spec, self.context.seed)
 
     def _taught(self, candidate: Candidate) -> tuple[Sequence[Stage], EstimateContext]:
-        """Recipe and teacher: the project's, or as they were found best for the candidate's arch.
+        """Recipe and teacher of a candidate: the project's, or the best found for its arch by teacher tuning.
 
-        What is to stay as it came has no recipe but its precision.
+        An untouched model has no recipe but its precision.
         """
         if candidate.plan.untouched:
             return calibrating(self.context.recipe), self.context
@@ -133,7 +133,7 @@ class RecipeRefiner:
         return with_temperature(recipe, gap.temperature), context
 
     def _convert(self, candidate: Candidate, student_folder: Path, name: str) -> ConversionResult:
-        """The file of a finished student, with facts inside. ``candidate`` has the student's precision."""
+        """Convert a finished student to a file with its metadata. ``candidate`` has the student's precision."""
         if candidate.backend is None:
             raise ValueError(f"{candidate} has no backend to be made for")
         wanted = native_format(candidate.backend)
@@ -158,7 +158,7 @@ class RecipeRefiner:
         if candidate.backend is None:
             return None, "no backend"
         here = self.context.fingerprint
-        if here is not None and here.simulates:  # nothing runs there: the student's accuracy stands for its file's
+        if here is not None and here.simulates:  # it runs nothing: the student's accuracy stands for its file's
             return score_student(student, self.context.task, AccuracyKind.TORCH, "the full recipe"), ""
         job = Job(artefact=self.run.resolve(artefact), backend=candidate.backend)
         scratch = self.run.scratch / "score"

@@ -1,7 +1,7 @@
-"""Before long training: the best trials measured once more, untrained, as the verdict will measure them.
+"""Shortlist: the best trials measured once more before long training, untrained, as the verdict will measure them.
 
-A trial is measured briefly and compared by its value; the verdict binds the end of an interval, under the target's own
-load. Where refining takes much longer than measuring, a candidate that would fail is found out before it is trained.
+A trial is measured briefly and compared by its value; the verdict compares the end of an interval, under the target's
+own load. Where refining takes much longer than measuring, a candidate that would fail is rejected before training.
 Reads trials/*.json and the target; writes shortlist.json.
 """
 
@@ -27,7 +27,7 @@ _MOST = 3 * SHORTLISTED
 
 
 def answer_of(target: Target, seen: Shortlisted) -> Answer:
-    """The worst answer among the hard limits that a file without trained weights can be held against."""
+    """Worst answer among the hard limits that can be checked on a file with untrained weights."""
     if seen.measurement is None or seen.measurement.outcome is not Outcome.OK:
         return Answer.FAILS
     verdict = judge_measured(target, seen.figures, seen.measurement)
@@ -37,7 +37,7 @@ def answer_of(target: Target, seen: Shortlisted) -> Answer:
 def by_shortlist(
     target: Target, order: Sequence[TrialRecord], shortlist: ShortlistRecord | None
 ) -> tuple[TrialRecord, ...]:
-    """The order of finalists, less those that failed; those whose verdict could not be told come last."""
+    """Order of finalists without those that failed; those with an undecided verdict come last."""
     if shortlist is None:
         return tuple(order)
     answers = {seen.trial: answer_of(target, seen) for seen in shortlist.seen}
@@ -48,7 +48,7 @@ def by_shortlist(
 def standing(
     target: Target, deployments: DeploymentsRecord, trials: Sequence[TrialRecord], shortlist: ShortlistRecord | None
 ) -> tuple[TrialRecord, ...]:
-    """The trials that may become finalists, in that order; those that a shortlist is measured of where it is None."""
+    """Trials that may become finalists, in order; with ``shortlist`` None, the trials a shortlist is measured from."""
     return as_it_came_first(
         by_shortlist(target, as_it_came_first(order_of_finalists(target, deployments, trials)), shortlist)
     )
@@ -56,7 +56,7 @@ def standing(
 
 @dataclass(frozen=True)
 class Shortlist:
-    """Measures as many as needed until ``wanted`` of them hold."""
+    """Measures trials until ``wanted`` of them hold."""
 
     run: Run
     plan: PlanRecord
@@ -65,7 +65,7 @@ class Shortlist:
     budget: Budget
 
     def __call__(self, order: Sequence[TrialRecord], wanted: int) -> ShortlistRecord:
-        """Batch after batch, each written when it is done. Raises Interrupted."""
+        """Measure batch after batch, each written when it is done. Raises Interrupted."""
         target = self.run.target
         record = self.run.shortlist() or ShortlistRecord(seen=())
         while not record.complete:
@@ -97,7 +97,7 @@ class Shortlist:
 
 _WORDS = {
     Answer.HOLDS: "hold",
-    Answer.UNSTABLE: "too near to tell",
-    Answer.UNKNOWN: "can't be told",
+    Answer.UNSTABLE: "undecided",
+    Answer.UNKNOWN: "unknown",
     Answer.FAILS: "fail",
 }

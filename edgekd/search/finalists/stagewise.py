@@ -1,9 +1,8 @@
-"""Stage by stage: what each step of the recipe gave and cost the chosen student, on the target's own runtime.
+"""Stage-by-stage ablation: gain and cost of each recipe step for the chosen student, on the target's own runtime.
 
-Reads finalists/*.json and students/; writes stages.json. Decides nothing: it is there to be read. Every stage's
+Reads finalists/*.json and students/; writes stages.json, for the report: no decision depends on it. Every stage's
 student is exported for the finalist's backend, all files are measured in one interleaved batch, and each is scored by
-its file on the validation split. The figures are brief ones (the 5th percentile of a trial's plan), and no
-certificate's.
+its file on the validation split. The figures come from a trial's short plan (its 5th percentile) and certify nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ __all__ = ["Stagewise"]
 
 @dataclass(frozen=True)
 class Stagewise:
-    """Exports, measures and scores once."""
+    """Exports, measures and scores every stage's student once."""
 
     run: Run
     plan: MeasurePlan
@@ -38,11 +37,11 @@ class Stagewise:
     budget: Budget
 
     def __call__(self, finalist: FinalistRecord | None) -> StagesRecord | None:
-        """Of this finalist; None where it has no student, or was only simulated. Raises Interrupted."""
+        """Stages of this finalist; None where it has no student, or was only simulated. Raises Interrupted."""
         record = self.run.stages_record()
         if record is not None or finalist is None or finalist.student is None or finalist.candidate.backend is None:
             return record
-        if is_simulated(finalist):  # every step's file is scored on the device, where nothing runs
+        if is_simulated(finalist):  # a step's file is scored on the device, and a simulator runs nothing
             return None
         stop_if_asked(self.events)
         steps = self.refiner.steps(finalist)

@@ -14,7 +14,7 @@ __all__ = ["against_twin", "can_help"]
 def against_twin(
     finalist: FinalistRecord, measurement: Measurement, twin: Measurement | None, job: Job | None, noise: float | None
 ) -> NeverSlower | None:
-    """How the compressed file compares; None where there is no twin, or one of them didn't run."""
+    """Compare a compressed file with its float32 baseline; None where there is none, or one of them did not run."""
     if finalist.candidate.backend is None or finalist.artefact is None or twin is None or job is None:
         return None
     if measurement.outcome is not Outcome.OK or twin.outcome is not Outcome.OK:
@@ -30,7 +30,7 @@ def against_twin(
 
 
 def can_help(target: Target, finalist: FinalistRecord) -> bool:
-    """Whether this compression gains something here: speed, or size where the target limits size or memory."""
+    """Tell whether this compression gains speed, or size where the target limits size or memory."""
     beside = finalist.never_slower
     if finalist.candidate.plan.precision is Precision.FLOAT32 or beside is None:
         return True

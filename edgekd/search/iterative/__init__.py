@@ -1,1 +1,1 @@
-"""Iterative pruning, and the model that it starts from."""
+"""Iterative pruning, and the user's own model that it starts from."""

@@ -1,7 +1,7 @@
-"""A person's own model as it came: its accuracy, and its latency on every backend, beside which the result is read.
+"""Baseline of the user's own model: accuracy, and latency on every backend, to compare the result with.
 
-Reads the family and the target; writes original.json, with what the target's limits relative to this model come to.
-Where it scores near chance, its normalisation is not the one it was trained with, and that is said before hours are
+Reads the family and the target; writes original.json, with the target's relative limits as absolute figures. Where the
+model scores near chance, its normalisation is not the one it was trained with, and a warning says so before hours are
 spent on pruning it.
 """
 
@@ -38,7 +38,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Original:
-    """Scores and measures it once; nothing where the space leaves the whole model out."""
+    """Scores and measures the model once; None where the space does not contain the whole model."""
 
     run: Run
     plan: PlanRecord
@@ -48,7 +48,7 @@ class Original:
     budget: Budget
 
     def __call__(self) -> OriginalRecord | None:
-        """Raises Interrupted."""
+        """Return the record, measured now or before. Raises Interrupted."""
         record = self.run.original() or self._measure()
         if record is None:
             return None
@@ -67,19 +67,19 @@ class Original:
         return record
 
     def _careful(self, plan: PlanRecord) -> MeasurePlan:
-        """As a certificate measures, where limits are a share of what is seen now."""
+        """Measurement plan: that of a certificate where the target's limits are relative to this model."""
         shares = any(metric != "accuracy" for metric, _ in self.run.header.target.relative)
         return plan.certify.but(profile=False) if shares else plan.measure
 
     def _tell_relative(self) -> None:
-        """What the limits relative to this model came to."""
+        """Report the absolute values of the limits that are relative to this model."""
         relative = {metric for metric, _ in self.run.header.target.relative}
         found = [str(limit) for limit in self.run.target.limits if limit.metric in relative]
         if found:
             self.events.line(f"           so it has to meet {', '.join(found)}")
 
     def _tell_left_out(self) -> None:
-        """Layers that every arch has whole, by the reason."""
+        """Report the layers that cannot be pruned, by reason."""
         family, spec = self.context.family, self.context.task.spec
         layers: dict[str, list[str]] = {}
         for layer, reason in family.left_out(spec) if isinstance(family, Inheriting) else ():
@@ -129,9 +129,10 @@ class Original:
 
 
 def limits_beside(target: Target, accuracy: Accuracy, readings: Sequence[DeploymentReading]) -> Target | None:
-    """The target with its relative limits in plain figures; None where it has none. Raises ConfigurationError.
+    """Return the target with its relative limits as absolute figures; None where it has none. Raises
+    ConfigurationError.
 
-    Shares are of what the model takes on the backend where it is fastest.
+    Shares are of the figures on the backend where the model is fastest.
     """
     if not target.relative:
         return None
@@ -144,7 +145,7 @@ def limits_beside(target: Target, accuracy: Accuracy, readings: Sequence[Deploym
 
 
 def beside_own(run: Run, certificate: Certificate) -> str:
-    """One line: accuracy on the test split, latency and size of the model as it came, and of what is certified.
+    """Summary line: test accuracy, latency and size of the user's own model, and of the certified one.
 
     Latency is the 5th percentile; the model's own is on the same backend in float32. Empty where none was measured.
     """

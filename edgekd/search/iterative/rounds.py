@@ -1,14 +1,14 @@
-"""One model that shrinks round by round until it meets the target: ``search: {by: iterative}`` of `edgekd compress`.
+"""Iterative pruning: shrink one model until it meets the target (``search: {by: iterative}`` of `edgekd compress`).
 
-Each round tries every next smaller step of the space (measured side by side, untrained weights having no part in
-time), takes the one worth most (`shrinking`), prunes the student *of the round before*, with what it has learned since,
-recovers it by a few epochs of the recipe, or by all of it where accuracy is below the floor otherwise, and measures it
-as the verdict will. Round 0 is the model as it came, which is trained in that last case alone. Where the limits hold,
-the whole recipe follows, and what any finalist goes through. It ends without a student where a step gains too little,
-where accuracy stays below the floor after the whole recipe, or with the time.
+Each iteration tries every next smaller step of the space (measured side by side; latency does not depend on weights),
+takes the one worth most (`shrinking`), prunes the student *of the iteration before* with all it has learned, recovers
+it by a few epochs of the recipe, or by all of it where accuracy is below the floor otherwise, and measures it as the
+verdict will. Iteration 0 is the untouched model, which is trained in that last case alone. Where the limits hold, the
+whole recipe follows, and then the same checks as for any finalist. It ends without a student where a step gains too
+little, where accuracy stays below the floor after the whole recipe, or when the time is up.
 
-Reads the family, the target and rounds/*.json; writes those and finalists/*.json. A round's step is written before it
-is trained, so that a resumed run takes the same one.
+Reads the family, the target and rounds/*.json; writes those and finalists/*.json. An iteration's step is written before
+it is trained, so that a resumed run takes the same one.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def run_rounds(
     events: Events,
     started: float | None = None,
 ) -> OutcomeRecord:
-    """Shrink, recover, measure, until the target's limits hold. The caller holds ``run.writing()``.
+    """Shrink, recover and measure until the target's limits hold. The caller holds ``run.writing()``.
 
     Raises as `run_search` does, and ConfigurationError where the family's students can't shrink.
     """
@@ -97,7 +97,7 @@ def run_rounds(
 
 
 def whole_of(family: Family, spec: TaskSpec) -> tuple[Shrinking, Arch]:
-    """The family, and the arch that the first round begins with. Raises ConfigurationError where there is none."""
+    """Return the family and the arch of the first iteration. Raises ConfigurationError where there is none."""
     whole = family.original(spec) if isinstance(family, Inheriting) else None
     if not isinstance(family, Shrinking) or whole is None:
         raise ConfigurationError.one(
@@ -138,7 +138,7 @@ class _Rounds:
 
     @property
     def precision(self) -> Precision:
-        """The recipe's own."""
+        """Precision of the recipe."""
         return quantized_to(self.project.recipe) or Precision.FLOAT32
 
     @property
@@ -147,13 +147,13 @@ class _Rounds:
         return next((limit.bound for limit in limits if limit.hard and limit.metric == "accuracy"), None)
 
     def _begin(self) -> RoundRecord:
-        """The model as it came is what round 0 leaves."""
+        """Record iteration 0: the untouched model."""
         record = RoundRecord(number=0, before=None, options=(), arch=self.whole)
         self.run.write(record)
         return record
 
     def _step(self, last: RoundRecord) -> None:
-        """Try every next step and write down which is taken."""
+        """Try every next step and record the one taken."""
         assert last.arch is not None
         assert last.best is not None
         archs = (last.arch, *next_steps(self.plan.space, last.arch))
@@ -189,7 +189,7 @@ class _Rounds:
         )
 
     def _measured(self, record: RoundRecord) -> RoundRecord:
-        """Recover the student of this round's step, measure it on every backend, and write it down."""
+        """Recover the student of this iteration's step, measure it on every backend, and record it."""
         assert record.arch is not None
         start = self._whole()
         stages: Sequence[Stage] = ()
@@ -219,7 +219,7 @@ class _Rounds:
         return done
 
     def _trained(self, stages: Sequence[Stage], start: Student) -> tuple[Digest, Accuracy]:
-        """The key of the float32 student after these stages, and its accuracy at the precision it will ship with."""
+        """Train; return the key of the float32 student and its accuracy at the precision it will ship with."""
         where = stage_context(None, context_of(self.project, self.run, self.events))
         plain = run_recipe(with_precision(stages, Precision.FLOAT32), start, where, self.run.students)
         own = calibrating(self.project.recipe)
@@ -252,7 +252,9 @@ class _Rounds:
         )
 
     def _settled(self, last: RoundRecord) -> FinalistRecord | None:
-        """The whole recipe and a certificate for a round whose limits hold; None where they don't, or not for long."""
+        """Run the whole recipe and certify an iteration whose limits hold; None where they don't, or not after
+        training.
+        """
         best = last.best
         if last.arch is None or best is None or not best.verdict.holds or last.student is None:
             return None
@@ -300,7 +302,7 @@ class _Rounds:
         return new_student(self.project.family, self.whole, self.project.task.spec, self.run.header.seed)
 
     def _student(self, record: RoundRecord) -> Student:
-        """What this round left, float32."""
+        """Load this iteration's student, float32."""
         assert record.student is not None
         return load_student(self.run.students / record.student)
 

@@ -1,9 +1,9 @@
-"""Which step a shrinking model takes next, and when it has shrunk enough: decided from recorded figures alone.
+"""Pruning step of an iteration and the stopping rule, decided from recorded figures alone.
 
 Progressive shrinking after Yang et al. 2018, "NetAdapt", ECCV, arXiv 1804.03230: step by step, each measured on the
-device and recovered a little before the next. They shrink every layer until each gains the same time and keep the
-most accurate; here a step is the next choice of one axis, so steps gain differently, and the one is taken that gains
-most for the accuracy it costs. Both are known before any training: the accuracy with BatchNorm recalibrated.
+device and recovered a little before the next. They shrink every layer until each gains the same time and keep the most
+accurate; here a step is the next choice of one axis, so steps gain differently, and the one is taken that gains most
+for the accuracy it costs. Both are known before any training: the accuracy with BatchNorm recalibrated.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from edgekd.targets.target import Target
 __all__ = ["Gain", "chosen_step", "gain_wanted", "next_steps", "why_stopped"]
 
 Gain = Literal["time", "size"]
-_LEAST_LOSS = 0.005  # accuracy lost below half a percent is not told apart: validation samples are few
+_LEAST_LOSS = 0.005  # losses of accuracy below half a percent count as equal: validation samples are few
 
 
 def next_steps(space: Space, arch: Arch) -> tuple[Arch, ...]:
-    """The archs one choice smaller on one axis, in the order of the axes; a category is neither smaller nor larger.
+    """Archs one choice smaller on one axis, in the order of the axes; a category is neither smaller nor larger.
 
     Axes that a step leaves without a meaning go with it.
     """
@@ -35,7 +35,7 @@ def next_steps(space: Space, arch: Arch) -> tuple[Arch, ...]:
 
 
 def gain_wanted(target: Target, before: RoundRecord) -> Gain:
-    """What is still to be gained: bytes where the file's size is all that the target's verdict still misses."""
+    """Quantity still to be reduced: size where the verdict misses only size or memory, else time."""
     best = before.best
     if best is None:
         return "time"
@@ -49,7 +49,7 @@ def gain_wanted(target: Target, before: RoundRecord) -> Gain:
 def chosen_step(
     before: RoundOption, options: Sequence[RoundOption], wanted: Gain, least_gain: float, noise: float
 ) -> RoundOption | None:
-    """The option that gains most for what it costs; of equals the first. None where none gains enough."""
+    """Return the option that gains most for its cost; the first of equals. None where none gains enough."""
     worth = [
         (gain / max(_LEAST_LOSS, (before.accuracy or 0.0) - option.accuracy), option)
         for option in options
@@ -61,7 +61,7 @@ def chosen_step(
 
 
 def why_stopped(record: RoundRecord, floor: float | None) -> str:
-    """Why no round follows this one, in words; empty where one does. That it fits is not asked here."""
+    """Reason why no iteration follows this one; empty where one does. Whether the target is met is not checked here."""
     if record.arch is None:
         return "no smaller step gains enough" if record.options else "there is no smaller step in the space"
     if record.best is None:
@@ -72,6 +72,6 @@ def why_stopped(record: RoundRecord, floor: float | None) -> str:
 
 
 def _gain(before: RoundOption, option: RoundOption, wanted: Gain) -> float | None:
-    """Share of the time of a call, or of the file, that the step saves."""
+    """Share of a call's time, or of the file's size, that the step saves."""
     old, new = (before.p5_us, option.p5_us) if wanted == "time" else (before.size_bytes, option.size_bytes)
     return None if not old or new is None else 1.0 - new / old

@@ -1,1 +1,1 @@
-"""How a run ends: its summary, the nearest candidate where nothing fits, and explanations."""
+"""Outcome of a run: summary, nearest candidates where nothing fits, and explanations."""

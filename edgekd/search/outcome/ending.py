@@ -1,4 +1,4 @@
-"""How a run ends: outcome.json, in words and as an exit code."""
+"""Outcome of a run: outcome.json, with summary and exit code."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ __all__ = ["finish", "nothing_fits", "settled_on"]
 
 
 def settled_on(run: Run, winner: FinalistRecord) -> OutcomeRecord:
-    """How a run ends with its best finalist: chosen, or refused a certificate where its figures are simulated."""
+    """Outcome for the best finalist: chosen, or refused a certificate where its figures are simulated."""
     return _refused(run, winner) if is_simulated(winner) else _success(winner)
 
 
 def _refused(run: Run, winner: FinalistRecord) -> OutcomeRecord:
-    """The best by a simulator's estimates, where its file is, and what would certify it."""
+    """Outcome with a simulator's estimates: the best finalist, its file, and how to certify it."""
     device = run.target.device
     lines = [f"best by {_by_simulator(winner)}: {_success(winner).summary}"]
     if winner.accuracy is not None:
@@ -56,7 +56,7 @@ def _by_simulator(finalist: FinalistRecord) -> str:
 
 
 def _success(winner: FinalistRecord) -> OutcomeRecord:
-    """A finalist was chosen."""
+    """Outcome for a chosen finalist."""
     parts = [str(winner.candidate)]
     if winner.accuracy is not None:
         parts.append(f"{100 * winner.accuracy.value:.1f} % {winner.accuracy.split}")
@@ -69,7 +69,7 @@ def _success(winner: FinalistRecord) -> OutcomeRecord:
 
 
 def nothing_fits(run: Run, tails: Mapping[str, float] = {}, removed: Mapping[str, int] | None = None) -> OutcomeRecord:
-    """No finalist holds every limit: exit code 6 where some verdict couldn't be told, else 5."""
+    """Outcome where no finalist holds every limit: exit code 6 where some verdict is undecided, else 5."""
     target, finalists, shortlist = run.target, run.finalists(), run.shortlist()
     if removed is not None:
         detail = nothing_left(target, removed)
@@ -100,7 +100,7 @@ def _is_too_slow(finalist: FinalistRecord) -> bool:
 
 
 def finish(run: Run, outcome: OutcomeRecord, budget: Budget) -> OutcomeRecord:
-    """Write the end down, and clear what no record refers to."""
+    """Write the outcome, and delete files that no record refers to."""
     done = outcome.but(seconds=budget.spent_s())
     run.write(done)
     shutil.rmtree(run.scratch / "refined", ignore_errors=True)

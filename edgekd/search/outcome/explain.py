@@ -1,4 +1,4 @@
-"""What each loss did in the chosen finalist's training, and how its student follows the teacher."""
+"""Explanation of the chosen finalist: the share of each loss in its training, and its agreement with the teacher."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["explain"]
 
 
 def explain(project: Project, run: Run) -> ExplanationRecord | None:
-    """Of the chosen finalist, else of the first; None where nothing was trained. The record is written to the run."""
+    """Explain the chosen finalist, else the first; None where nothing was trained. The record is written to the run."""
     outcome = run.outcome()
     finalists = [finalist for finalist in run.finalists() if finalist.student is not None]
     chosen = [f for f in finalists if outcome is not None and f.rank == outcome.chosen] or finalists
@@ -31,7 +31,7 @@ def explain(project: Project, run: Run) -> ExplanationRecord | None:
 
 
 def _terms(finalist: FinalistRecord) -> tuple[TermShare, ...]:
-    """Stages of a recipe may have losses of their own, so each is told from its first epoch to its last."""
+    """Shares of the losses from first to last epoch of each stage: stages may have losses of their own."""
     found: dict[str, list[float]] = {}
     for point in finalist.curve:
         for name, share in point.shares.items():
@@ -43,7 +43,7 @@ def _terms(finalist: FinalistRecord) -> tuple[TermShare, ...]:
 def _following(
     project: Project, run: Run, finalist: FinalistRecord
 ) -> tuple[Following | None, Mapping[str, Following]]:
-    """Of the one head of classification, or of several by name."""
+    """Agreement with the teacher: of the only classification head, or of several heads by name."""
     split, spec = project.task.split("validation"), project.task.spec
     if project.teacher is None or not len(split) or finalist.student is None:
         return None, {}

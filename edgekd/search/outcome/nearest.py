@@ -1,6 +1,6 @@
-"""Nobody can meet it: which came nearest, by how much they miss, and what would help.
+"""Nearest candidates where none meets the target: by how much they miss, and which limits would admit them.
 
-Reads trials, finalists, reference archs and the target; its words go to outcome.json.
+Reads trials, finalists, reference archs and the target; its text goes to outcome.json.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SHOWN = 3
 
 
 def nearest_trials(target: Target, tails: Mapping[str, float], trials: Sequence[TrialRecord]) -> tuple[str, ...]:
-    """The trials whose worst miss is smallest, and the limits that would let the nearest in."""
+    """Trials with the smallest worst miss, and the limits that would admit the nearest."""
     missed = {trial.number: trial_violations(target, trial, tails) for trial in trials if trial.figures}
     ranked = sorted(
         (trial for trial in trials if trial.number in missed),
@@ -40,12 +40,12 @@ def nearest_trials(target: Target, tails: Mapping[str, float], trials: Sequence[
 
 
 def nearest_finalists(finalists: Sequence[FinalistRecord]) -> tuple[str, ...]:
-    """What each finalist misses, the nearest first, with the figure and its interval."""
+    """Limits that each finalist misses, nearest first, with the figure and its interval."""
     return _nearest([(f.candidate, f.verdict, f.reason) for f in finalists])
 
 
 def nearest_shortlisted(target: Target, shortlist: ShortlistRecord, trials: Sequence[TrialRecord]) -> tuple[str, ...]:
-    """What each of the shortlist misses, untrained."""
+    """Limits that each shortlisted trial misses, untrained."""
     by_number = {trial.number: trial.candidate for trial in trials}
     return _nearest(
         [
@@ -71,7 +71,7 @@ def _nearest(judged: Sequence[tuple[Candidate, Verdict | None, str]]) -> tuple[s
 
 
 def _excess(verdict: Verdict | None) -> float:
-    """The worst miss, as a share of its bound, by the interval's deciding end; infinite where a figure is missing."""
+    """Worst miss as a share of its bound, by the interval's deciding end; infinite where a figure is missing."""
     shares = [0.0]
     for one in verdict.limits if verdict else ():
         if one.limit.hard and one.answer is not Answer.HOLDS:
@@ -84,7 +84,7 @@ def _excess(verdict: Verdict | None) -> float:
 def floor_line(
     tails: Mapping[str, float], trials: Sequence[TrialRecord], reference_archs: Sequence[ReferenceArchRecord]
 ) -> str:
-    """The lowest latency seen in this space on this device."""
+    """Lowest latency seen in this space on this device, as a line."""
     lows = [us for trial in trials if (us := p5_us(trial.figures)) is not None]
     lows += [
         r.p5_us.value for reference_arch in reference_archs for r in reference_arch.readings if r.p5_us is not None
@@ -97,7 +97,7 @@ def floor_line(
 
 
 def nothing_left(target: Target, removed: Mapping[str, int]) -> tuple[str, ...]:
-    """When the filters leave nothing."""
+    """Lines for a search whose filters leave no arch."""
     lines = [f" {name} removed {count}" for name, count in removed.items() if count]
     asked = ", ".join(str(limit) for limit in target.limits if limit.metric in removed)
     return (*lines, f"what would help: a smaller space, a lower precision, or more than {asked}")

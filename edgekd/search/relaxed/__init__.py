@@ -1,1 +1,1 @@
-"""A search whose choice is trained: the device's own latency, fitted and differentiable, is a term of the loss."""
+"""Differentiable search: the device's latency, fitted as a differentiable model, is a term of the loss."""

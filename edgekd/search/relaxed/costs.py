@@ -1,8 +1,8 @@
-"""What an arch costs on the target's device, as terms of a loss: the model of latency, and what is counted.
+"""Cost terms of the loss on the target's device: the latency model, energy, and counted bytes.
 
-Reads latencies/*.json, reference-archs/*.json, deployments.json and the target; its result is latency_model.json, a
-model of energy in it where the target bounds a call's energy. A term for which there is no budget, or nothing that
-measures it, is refused with the reason.
+Reads latencies/*.json, reference-archs/*.json, deployments.json and the target; its result is latency_model.json, with
+a model of energy where the target bounds a call's energy. A term for which there is no budget, or nothing that measures
+it, is refused with the reason.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ def decided_model(
     bandwidth: Figure | None,
     no_bandwidth: str,
 ) -> LatencyModelRecord:
-    """Fit, and lay down every term. Raises ConfigurationError without a limit of time, MissingError without figures."""
+    """Fit the latency model and fix every cost term.
+
+    Raises ConfigurationError without a limit of time, MissingError without figures.
+    """
     budget = p5_budget_us(target, deployments)
     if budget is None:
         raise ConfigurationError.one(
@@ -84,7 +87,7 @@ def decided_model(
 
 
 def latency_cost(record: LatencyModelRecord, axes: Sequence[Axis]) -> Cost:
-    """Microseconds of an arch, as fitted."""
+    """Fitted latency of an arch, microseconds."""
     model = LatencyModel(
         form=record.form,
         constant_us=record.constant_us,
@@ -97,7 +100,7 @@ def latency_cost(record: LatencyModelRecord, axes: Sequence[Axis]) -> Cost:
 
 
 def share_of(record: LatencyModelRecord, term: CostTerm, axes: Sequence[Axis]) -> Cost | None:
-    """A term's cost as a share of its bound; None where it was refused."""
+    """Cost of a term as a share of its bound; None where the term was refused."""
     if term.bound is None:
         return None
     pieces, precision = pieces_of(record.pieces, axes), record.deployment.precision
@@ -113,7 +116,7 @@ def share_of(record: LatencyModelRecord, term: CostTerm, axes: Sequence[Axis]) -
 
 
 def recorded_pieces(pieces: Sequence[Piece]) -> tuple[PieceRecord, ...]:
-    """As they are written down."""
+    """Block costs as records."""
     return tuple(
         PieceRecord(
             name=piece.name,
@@ -125,7 +128,7 @@ def recorded_pieces(pieces: Sequence[Piece]) -> tuple[PieceRecord, ...]:
 
 
 def pieces_of(records: Sequence[PieceRecord], axes: Sequence[Axis]) -> tuple[Piece, ...]:
-    """The inverse."""
+    """Block costs from records: the inverse of `recorded_pieces`."""
     choices = {axis.name: len(axis.choices) for axis in axes}
     return tuple(
         Piece(
@@ -143,7 +146,7 @@ def pieces_of(records: Sequence[PieceRecord], axes: Sequence[Axis]) -> tuple[Pie
 def _bytes_term(budget_us: float, bandwidth: Figure | None, reason: str) -> CostTerm:
     if bandwidth is None:
         return CostTerm(name="bytes", bound=None, unit="B", kind=EvidenceKind.ANALYTIC, detail=reason)
-    detail = f"what {format_us(budget_us)} can move at the measured {bandwidth.value / 1e9:.1f} GB/s"
+    detail = f"bytes moved in {format_us(budget_us)} at the measured {bandwidth.value / 1e9:.1f} GB/s"
     bound = bandwidth.value * budget_us / 1e6
     return CostTerm(name="bytes", bound=bound, unit="B", kind=EvidenceKind.ANALYTIC, detail=detail)
 
@@ -159,7 +162,9 @@ def _size_term(target: Target, deployment: Deployment) -> CostTerm | None:
 def _energy(
     target: Target, plan: PlanRecord, pieces: Sequence[PieceRecord], energies: Sequence[tuple[Arch, Figure]]
 ) -> tuple[EnergyModelRecord | None, CostTerm | None]:
-    """Fitted to what the table's archs drew a call; where it can't be a term, why. Nothing where no budget asks."""
+    """Energy model fitted to the table's archs; a refused term with the reason; neither where no budget asks for
+    energy.
+    """
     limits = [limit for limit in target.limits if limit.metric.startswith(("energy.", "power."))]
     limit = next((limit for limit in limits if limit.metric == ENERGY_PER_CALL and limit.hard), None)
     if limit is None:
@@ -192,7 +197,7 @@ def _refused(limit: Limit, reason: str) -> CostTerm:
 
 
 def _energy_cost(record: LatencyModelRecord, axes: Sequence[Axis]) -> Cost:
-    """Microjoules of a call of an arch, as fitted."""
+    """Fitted energy of a call of an arch, microjoules."""
     assert record.energy is not None  # a bound is written with its model alone
     model = LatencyModel(
         form=record.energy.form,

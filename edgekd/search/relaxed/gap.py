@@ -1,9 +1,9 @@
-"""Who should teach each finalist, and how softly: a few temperatures, with and without an assistant, halved down.
+"""Teacher tuning of each finalist: a few temperatures, with and without an assistant, by successive halving.
 
 The smaller a student beside its teacher, the less of a sharp answer it can follow, and the more a network between the
-two may help (Mirzadeh et al. 2020, "Improved knowledge distillation via teacher assistant", AAAI); so what is best is a
-matter of the pair. Each is trained for a quarter of the recipe's epochs, the better half for a half of them (Jamieson &
-Talwalkar 2016), and the whole recipe is run with the best on the validation split. Ties go to the recipe's own
+two may help (Mirzadeh et al. 2020, "Improved knowledge distillation via teacher assistant", AAAI); so the best setting
+depends on the pair. Each is trained for a quarter of the recipe's epochs, the better half for a half of them (Jamieson
+& Talwalkar 2016), and the whole recipe is run with the best on the validation split. Ties go to the recipe's own
 temperature, then to the lower one, then to the teacher. Writes gaps/*.json.
 """
 
@@ -51,7 +51,7 @@ _SHARES = (0.25, 0.5)  # of the recipe's epochs, round by round
 
 
 def temperature_of(recipe: Sequence[Stage]) -> float | None:
-    """The recipe's own: that of its first loss which has one that stands still; None where there is none."""
+    """Temperature of the recipe: that of its first loss with a constant one; None where there is none."""
     for stage in recipe:
         for _, loss in stage.loss.parts if isinstance(stage, Distill) else ():
             found = _temperature(loss)
@@ -61,19 +61,19 @@ def temperature_of(recipe: Sequence[Stage]) -> float | None:
 
 
 def with_temperature(recipe: Sequence[Stage], temperature: float) -> tuple[Stage, ...]:
-    """The recipe with every loss that softens the teacher's answers doing so at this temperature."""
+    """Return the recipe with this temperature in every loss that softens the teacher's logits."""
     return tuple(_softened(stage, temperature) for stage in recipe)
 
 
 def decided(rounds: Sequence[Mapping[str, Accuracy]]) -> Way:
-    """The best of the last round. Ties go to the one that stands first."""
+    """Best setting of the last round. Ties go to the first in order."""
     last = rounds[-1]
     best = max(last, key=lambda name: last[name].value)
     return Way(float(best.removeprefix(_ASSISTED)), best.startswith(_ASSISTED))
 
 
 def assistant_of(run: Run, options: AssistantOptions, context: EstimateContext) -> Teacher:
-    """The assistant, trained now by the project's own teacher or found trained. Raises Interrupted."""
+    """Return the assistant, trained by the project's own teacher or loaded if already trained. Raises Interrupted."""
     written = {"kind": "train", **options.model_dump(mode="json"), "teacher": run.header.project["teacher"]}
     teacher = made_teacher(written)
     return bind(
@@ -82,7 +82,7 @@ def assistant_of(run: Run, options: AssistantOptions, context: EstimateContext) 
 
 
 class Way(NamedTuple):
-    """One way to be taught."""
+    """Teaching setting: temperature, with or without the assistant."""
 
     temperature: float
     assisted: bool
@@ -92,13 +92,13 @@ class Way(NamedTuple):
 
 
 def ways_of(own: float, temperatures: Sequence[float], assisted: bool) -> list[Way]:
-    """What is tried, in the order that decides between equals; ``own`` is the recipe's temperature."""
+    """Settings to try, in the order that breaks ties; ``own`` is the recipe's temperature."""
     ordered = sorted(set(temperatures) or {own}, key=lambda each: (each != own, each))
     return [Way(temperature, by) for temperature in ordered for by in ((False, True) if assisted else (False,))]
 
 
 def recipes_tried(ways: int) -> float:
-    """How many whole recipes the trainings of one finalist amount to."""
+    """Cost of one finalist's tuning, in whole recipes."""
     if ways < 2:
         return 0.0
     return sum(share * math.ceil(ways * 0.5**number) for number, share in enumerate(_SHARES))
@@ -106,7 +106,7 @@ def recipes_tried(ways: int) -> float:
 
 @dataclass(frozen=True)
 class Gap:
-    """Trains what has no record yet."""
+    """Tunes the trials that have no record yet."""
 
     run: Run
     temperatures: Sequence[float]
@@ -116,7 +116,7 @@ class Gap:
     budget: Budget
 
     def __call__(self, trials: Sequence[TrialRecord]) -> None:
-        """One record a trial that is trained; a line where the recipe softens nothing. Raises Interrupted."""
+        """Write one record per trained trial; report a line where no loss has a temperature. Raises Interrupted."""
         own = temperature_of(self.context.recipe)
         known = {record.trial for record in self.run.gaps()}
         if own is None and (self.temperatures or self.assistant is not None):
@@ -142,7 +142,7 @@ class Gap:
                 if accuracy is not None:
                     found[str(way)] = accuracy
             if not found:
-                return  # the whole recipe tells what is wrong
+                return  # the whole recipe will report the error
             rounds.append(found)
             if len(found) < 2:
                 break
@@ -185,6 +185,6 @@ def _softened(stage: Stage, temperature: float) -> Stage:
 
 
 def _temperature(loss: Term) -> float | None:
-    """Of logits, where it stands still. What `crd` calls its temperature is of another kind."""
+    """Temperature of a loss on logits, where it is constant. The `temperature` of `crd` is of another kind."""
     found = getattr(loss, "temperature", None) if isinstance(loss, Loss) else None
     return float(found) if isinstance(found, float | int) and "temperature" not in loss.schedule else None

@@ -1,11 +1,11 @@
-"""The archs that a trained choice holds most probable, of those predicted to come near the budget, in order.
+"""Most probable archs of a trained choice that are predicted to come near the latency budget, in order.
 
-What came out need not keep the budget, or need not spend it: the model of latency errs, and what was annealed is an
-expectation. So it is repaired to the most probable archs that spend most of it; those that leave more of it unused come
-after them. Archs are met in the order of their probability (the k best of a sum of one logit an axis, best first; on
-axes that do not exist in an arch, with their most probable choice), and each is looked up in the model.
+The mode of the choice need not keep the budget, or need not spend it: the latency model has errors, and the annealed
+cost is an expectation. So the result is repaired to the most probable archs that spend most of it; those that leave
+more of it unused come after them. Archs are enumerated by probability (the k best of a sum of one logit an axis, best
+first; on axes that do not exist in an arch, with their most probable choice), and each is looked up in the model.
 
-Beside them stand the evenly scaled archs, whose every width (or depth) is equally far up its axis: what a person would
+Evenly scaled archs, whose every width (or depth) is equally far up its axis, are added: they are what a person would
 try, and what the trained choice has to beat by the same trials.
 """
 
@@ -25,13 +25,13 @@ _KEPT, _KEPT_BELOW = 40, 8
 _LOOKED_AT = 20_000
 _SPENT = 0.85  # of the budget: an arch below that leaves accuracy unused
 _EVEN_TRIES = 2
-_MARGIN = 1.25  # over the budget: a model that overestimates is corrected by the first trials
+_MARGIN = 1.25  # over the budget: the first trials correct a model that overestimates
 
 
 def nearest_archs(
     axes: Sequence[Axis], logits: Mapping[str, Sequence[float]], cost: Cost, budget_us: float
 ) -> tuple[tuple[tuple[int, float], ...], tuple[int, ...]]:
-    """Indices with their predicted latency in microseconds, in the order to try them; and which are evenly scaled."""
+    """Return (index, predicted latency in microseconds) in the order to try them, and the evenly scaled indices."""
     found = _by_choice(axes, logits, cost, budget_us)
     space = Space(axes=tuple(axes))
     even = {space.index(arch): round(cost.of(arch, axes), 6) for arch in _even(axes)}
@@ -46,7 +46,7 @@ def _by_choice(
 ) -> tuple[tuple[int, float], ...]:
     space = Space(axes=tuple(axes))
     found, below = list[tuple[int, float]](), list[tuple[int, float]]()
-    met = set[Arch]()  # one that lacks an axis comes once for each of its choices
+    met = set[Arch]()  # an arch that lacks an axis comes once for each of its choices
     for looked, arch in enumerate(_by_probability(axes, logits)):
         predicted = cost.of(arch, axes)
         if predicted <= _MARGIN * budget_us and arch not in met:
@@ -63,11 +63,11 @@ def _by_choice(
 
 
 def next_of(known: Known) -> int | None:
-    """The next index to try: the first untried one whose latency, as predicted and corrected, keeps the budget.
+    """Next index to try: the first untried one whose predicted and corrected latency keeps the budget; None without
+    one.
 
-    One that spends most of it goes before those that don't. After the first come two that are evenly scaled, those that
-    spend most. The correction is the median of measured over predicted
-    among the trials so far. None where there is no such arch.
+    An arch that spends most of the budget goes before those that don't. After the first come two that are evenly
+    scaled, those that spend most. The correction is the median of measured over predicted among the trials so far.
     """
     guide = known.guide
     if guide is None:
@@ -91,13 +91,13 @@ def next_of(known: Known) -> int | None:
 
 
 def _by_probability(axes: Sequence[Axis], logits: Mapping[str, Sequence[float]]) -> Iterator[Arch]:
-    """Every arch of a space, by the sum of its logits, the largest first."""
+    """Every arch of a space, by the sum of its logits, largest first."""
     orders = [_by_logit(logits[axis.name]) for axis in axes]
     drops = [
         [logits[axis.name][order[0]] - logits[axis.name][rank] for rank in order]
         for axis, order in zip(axes, orders, strict=True)
     ]
-    # a place is how far down each axis' order; each is pushed once, by the one before it in its last changed axis
+    # a place holds the rank on each axis; each is pushed once, by its predecessor in its last changed axis
     heap: list[tuple[float, tuple[int, ...]]] = [(0.0, (0,) * len(axes))]
     while heap:
         lost, places = heapq.heappop(heap)
@@ -110,7 +110,9 @@ def _by_probability(axes: Sequence[Axis], logits: Mapping[str, Sequence[float]])
 
 
 def _even(axes: Sequence[Axis]) -> Iterator[Arch]:
-    """Archs whose axes of one kind (`width1`, `width2`, ...) stand equally far up, each kind at each of its heights."""
+    """Evenly scaled archs: axes of one kind (`width1`, `width2`, ...) at equal height, each kind at each of its
+    heights.
+    """
     kinds = [axis.name.rstrip("0123456789") for axis in axes]
     heights = {kind: max(len(a.choices) for a, k in zip(axes, kinds, strict=True) if k == kind) for kind in kinds}
     for places in itertools.product(*(range(height) for height in heights.values())):
@@ -119,12 +121,12 @@ def _even(axes: Sequence[Axis]) -> Iterator[Arch]:
 
 
 def _by_logit(row: Sequence[float]) -> list[int]:
-    """Ranks of an axis' choices, the most probable first; of equals the smaller."""
+    """Ranks of an axis' choices, most probable first; the smaller of equals."""
     return sorted(range(len(row)), key=lambda rank: (-row[rank], rank))
 
 
 def _brought_down(axes: Sequence[Axis], logits: Mapping[str, Sequence[float]], cost: Cost, budget_us: float) -> Arch:
-    """From the most probable arch one choice down at a time, where a microsecond saved costs the least logit."""
+    """Lower the most probable arch one choice at a time, where a microsecond saved costs the least logit."""
     ranks = tuple(_by_logit(logits[axis.name])[0] for axis in axes)
     while (now := cost.of(_arch(axes, ranks), axes)) > budget_us:
         steps = []

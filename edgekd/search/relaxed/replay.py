@@ -1,6 +1,6 @@
-"""The decisions of a trained choice made again from a run's records: the table's archs, the fit, what is near.
+"""Replay of a differentiable search from a run's records: the table's archs, the fit, the nearest archs.
 
-How the choice was trained is a fact, as measurements are; what was made of it is decided again.
+The training of the choice is a fact, as measurements are; the decisions that follow from it are made again.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from edgekd.store.run import Run
 __all__ = ["relaxed_decisions", "relaxed_guide"]
 
 Decisions = list[tuple[str, bool]]
-_ALIKE = 1e-6  # relative: a sum of floats may end otherwise on another machine
+_ALIKE = 1e-6  # relative: a sum of floats may differ on another machine
 
 
 def relaxed_guide(run: Run, plan: PlanRecord, allowed: Allowed) -> tuple[Guide | None, Allowed]:
-    """What the sampler was told; nothing where archs were sampled."""
+    """Ranking given to the sampler; None where archs were sampled."""
     model, relaxation = run.latency_model(), run.relaxation()
     if plan.relaxed is None or model is None or relaxation is None:
         return None, allowed
@@ -36,7 +36,7 @@ def relaxed_guide(run: Run, plan: PlanRecord, allowed: Allowed) -> tuple[Guide |
 def relaxed_decisions(
     run: Run, plan: PlanRecord, features: FeaturesRecord, left: Sequence[int], deployments: DeploymentsRecord
 ) -> Iterator[tuple[str, Decisions]]:
-    """Each kind of decision with its records, and whether it came out as recorded."""
+    """Each kind of decision with its records, and whether it was reproduced."""
     if plan.relaxed is None:
         return
     deployment, archs = fastest_deployment(deployments), table_archs(plan, features, left, run.header.seed)
@@ -53,7 +53,7 @@ def relaxed_decisions(
     if model is not None:
         measured = table_readings(deployment, run.reference_archs(), run.latencies())
         target = run.target
-        told = model.energy is not None  # earlier versions made no term of what a meter told
+        told = model.energy is not None  # earlier versions made no term of a meter's energy
         energies = table_energies(deployment, run.reference_archs(), run.latencies()) if told else ()
         again = decided_model(
             target, plan, deployments, deployment, model.pieces, measured, energies, model.bandwidth, ""

@@ -1,7 +1,7 @@
-"""The steps that take the place of sampling: measure a table, fit it, train the choice, find what is near it.
+"""Steps of a differentiable search, in the place of sampling: measure a table, fit it, train the choice, rank archs.
 
 Reads features.json, filters, deployments.json; writes latencies/*.json, latency_model.json and relaxation.json. The
-loop then makes and measures the nearest archs one after the other, and what is feasible goes on as in any search.
+loop then makes and measures the ranked archs one after the other, and feasible ones continue as in any search.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Bandwidth = Callable[[int], Figure]
 def guided(
     target: Target, plan: PlanRecord, model: LatencyModelRecord, relaxation: RelaxationRecord
 ) -> tuple[Guide, Allowed]:
-    """What the sampler is told, and the archs that no filter removes."""
+    """Ranking for the sampler, and the archs that no filter removes."""
     guide = Guide(model.deployment, relaxation.order, relaxation.predicted_us, model.budget_us, relaxation.even)
     allowed = apply_filters(target, plan, relaxation.nearby).allowed
     return guide, {model.deployment: allowed.get(model.deployment.precision, ())}
@@ -46,7 +46,7 @@ def guided(
 
 @dataclass(frozen=True)
 class RelaxedSteps:
-    """Each step is read back where it was finished before."""
+    """Runs each step, or reads it back where it was finished before."""
 
     run: Run
     plan: PlanRecord
@@ -54,14 +54,17 @@ class RelaxedSteps:
     surveyor: Surveyor
     bench: Bench
     context: EstimateContext
-    bandwidth: Bandwidth | None  # None where nothing can tell
+    bandwidth: Bandwidth | None  # None where nothing measures it
     events: Events
     budget: Budget
 
     def __call__(
         self, features: FeaturesRecord, left: Sequence[int], deployments: DeploymentsRecord
     ) -> tuple[Guide, Allowed, Mapping[Arch, StaticFeatures]]:
-        """What to try and what is known of it. Raises Interrupted, Diverged, ConfigurationError, MissingError."""
+        """Return the ranking, the allowed archs and their features.
+
+        Raises Interrupted, Diverged, ConfigurationError, MissingError.
+        """
         model = self.run.latency_model() or self._model(features, left, deployments)
         for term in model.terms:
             self.events.line(f"term       {term.name}: {term.detail}")

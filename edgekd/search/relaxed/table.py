@@ -1,8 +1,8 @@
-"""Archs measured for the model of latency: untrained, on the deployment that the choice is trained for.
+"""Latency table of untrained archs, measured to fit the latency model on the deployment the choice is trained for.
 
-Reads features.json, what the filters left and deployments.json; writes latencies/*.json. Half of the archs fill the
-widest gaps between those before (as reference archs do), half are drawn at random, for most of a space is not near its
-ends. What the reference archs said of the same deployment counts too.
+Reads features.json, the filters and deployments.json; writes latencies/*.json. Half of the archs fill the widest gaps
+between those before (as reference archs do), half are drawn at random, for most of a space is not near its ends.
+Measurements of the reference archs on the same deployment count too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ENERGY_PER_CALL = "energy.per_inference"
 
 
 def fastest_deployment(deployments: DeploymentsRecord) -> Deployment:
-    """The kept deployment with the lowest geometric mean latency on the reference archs that all kept ones ran."""
+    """Return the kept deployment of lowest geometric mean latency on the reference archs that all kept ones ran."""
     lows = {
         deployment: {
             r.arch: r.p5_us.value for r in deployments.readings if r.deployment == deployment and r.p5_us is not None
@@ -63,7 +63,7 @@ def table_archs(plan: PlanRecord, features: FeaturesRecord, left: Sequence[int],
 def table_readings(
     deployment: Deployment, reference_archs: Sequence[ReferenceArchRecord], batches: Sequence[LatenciesRecord]
 ) -> tuple[tuple[Arch, float], ...]:
-    """Each measured arch once, with its 5th percentile in microseconds; the table's own readings go first."""
+    """Each measured arch once, with its 5th percentile in microseconds; the table's own observations go first."""
     found: dict[Arch, float] = {}
     for reading in _readings(deployment, reference_archs, batches):
         if reading.p5_us is not None:
@@ -74,12 +74,14 @@ def table_readings(
 def table_energies(
     deployment: Deployment, reference_archs: Sequence[ReferenceArchRecord], batches: Sequence[LatenciesRecord]
 ) -> tuple[tuple[Arch, Figure], ...]:
-    """Each arch once whose energy of a call a meter told, or, modelled, a person; none where no budget asks for it."""
+    """Each arch once with its metered (or modelled, with given watts) energy of a call; none where no budget asks for
+    it.
+    """
     found: dict[Arch, Figure] = {}
     for reading in _readings(deployment, reference_archs, batches):
         figures = figures_of(reading.measurement) if reading.measurement is not None else ()
         energy = find_figure(figures, ENERGY_PER_CALL)
-        if energy is not None and energy.value > 0:  # a call too cheap for its meter may come out below nothing
+        if energy is not None and energy.value > 0:  # a call too cheap for its meter may come out negative
             found.setdefault(reading.arch, energy)
     return tuple(found.items())
 
@@ -98,7 +100,7 @@ def _readings(
 
 @dataclass(frozen=True)
 class TableFiller:
-    """Measures what has no record yet."""
+    """Measures archs that have no record yet."""
 
     run: Run
     plan: PlanRecord
@@ -107,7 +109,7 @@ class TableFiller:
     budget: Budget
 
     def __call__(self, deployment: Deployment, archs: Sequence[Arch]) -> None:
-        """Batch after batch, each written when it is done. Raises Interrupted."""
+        """Measure batch after batch, each written when it is done. Raises Interrupted."""
         batches = [archs[start : start + _BATCH] for start in range(0, len(archs), _BATCH)]
         for number in range(len(self.run.latencies()), len(batches)):
             stop_if_asked(self.events)

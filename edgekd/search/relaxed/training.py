@@ -1,4 +1,4 @@
-"""The relaxed network of a family, trained by the recipe's own losses with the device's costs as terms."""
+"""Training of a family's supernet with choice probabilities: the recipe's losses, with the device's costs as terms."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _HOW: Mapping[str, Literal["spend", "keep", "pull"]] = {"latency": "spend", "byt
 
 @dataclass(frozen=True)
 class TrainedChoice:
-    """A finished training of a choice."""
+    """Result of training a choice: logits of every axis, curve, most probable arch, digest of the weights."""
 
     logits: Mapping[str, tuple[float, ...]]
     points: tuple[RelaxPoint, ...]
@@ -48,7 +48,7 @@ class TrainedChoice:
 
 
 def relaxable(family: Family) -> Relaxable:
-    """The family itself. Raises ConfigurationError where the choice of its archs can't be trained."""
+    """Return the family itself. Raises ConfigurationError where the choice of its archs can't be trained."""
     if not isinstance(family, Relaxable):
         raise ConfigurationError.one(
             f"the choice of an arch of the family `{family.name}` can't be trained",
@@ -58,7 +58,7 @@ def relaxable(family: Family) -> Relaxable:
 
 
 def lesson_of(recipe: Sequence[Stage]) -> Distill:
-    """The stage whose losses train the relaxed network: the recipe's first that has any on logits, else its first.
+    """Stage whose losses train the supernet: the recipe's first with a loss on logits, else its first `distill`.
 
     Raises ConfigurationError without one, and where its learning rate would have to be found first.
     """
@@ -82,7 +82,7 @@ def lesson_of(recipe: Sequence[Stage]) -> Distill:
 def train_choice(
     context: EstimateContext, options: RelaxOptions, axes: Sequence[Axis], model: LatencyModelRecord
 ) -> TrainedChoice:
-    """Train weights and choice together; a stopped one goes on. Raises Interrupted, Diverged, ConfigurationError."""
+    """Train weights and choice together, or resume. Raises Interrupted, Diverged, ConfigurationError."""
     spec, family = context.task.spec, relaxable(context.family)
     stage = lesson_of(context.recipe)
     within = stage_context(None, context)
@@ -117,7 +117,7 @@ def train_choice(
 
 
 class _Mixed(nn.Module):
-    """A relaxed network whose picks stand still, so that it can be tried as any module is."""
+    """Supernet with fixed choice probabilities, so that it can be called as any module."""
 
     def __init__(self, network: nn.Module, picks: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class _Mixed(nn.Module):
 
 
 def _digest(network: nn.Module) -> Digest:
-    """Of the weights alone: the file beside them tells how long it took, too."""
+    """Digest of the weights alone: the file beside them also records the training time."""
     return digest_bytes(save({name: t.detach().contiguous().clone() for name, t in network.named_parameters()}))
 
 
@@ -144,7 +144,7 @@ def _bounds(model: LatencyModelRecord, options: RelaxOptions, axes: Sequence[Axi
 
 
 def _on_logits(loss: Combined) -> Combined:
-    """Losses on inner activations are placed in one student's layers, so they have no place here."""
+    """Return the losses on logits: those on inner activations are tied to one student's layers."""
     parts = tuple((name, part) for name, part in loss.parts if isinstance(part, Loss))
     if not any(_teaches(part) for _, part in parts):
         return Combined.model_validate({"ce": {}})
@@ -152,5 +152,5 @@ def _on_logits(loss: Combined) -> Combined:
 
 
 def _teaches(part: Term) -> bool:
-    """Whether it is a loss on logits that ever has a weight."""
+    """Tell whether a term is a loss on logits with a weight other than 0."""
     return isinstance(part, Loss) and bool(part.weight or part.schedule)

@@ -1,1 +1,1 @@
-"""Archs of the space: the constraint filter, predicted and analytic costs, what is already known."""
+"""Space of archs: constraint filters, predicted and analytic costs, prior observations."""

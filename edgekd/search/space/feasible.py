@@ -1,4 +1,4 @@
-"""How far a measured candidate is from each limit, as far as a trial can tell.
+"""Constraint violations: distance of a measured candidate from each limit that a trial can check.
 
 Reads the figures of a trial and the device's tail factors; writes nothing. In the search, p95 and p99 are taken as the
 5th percentile times the device's tail factor of each, for the tail of a short measurement is mostly the machine's; only
@@ -19,48 +19,48 @@ from edgekd.targets.target import Target
 __all__ = ["LOW", "is_feasible", "misses", "p5_budget_us", "p5_us", "trial_violations", "violations"]
 
 LOW = "latency.p5"
-"""The metric that ranks: the 5th percentile of one call."""
+"""Ranking metric: the 5th percentile of one call."""
 
 
 def violations(target: Target, figures: Sequence[Figure], tails: Mapping[str, float]) -> dict[str, float]:
-    """Each hard limit's excess as a share of its bound; zero or less where it is met.
+    """Excess over each hard limit as a share of its bound; zero or less where it is met.
 
-    Accuracy is left out (a short training says little about a floor), and so is what has no figure.
+    Accuracy is left out (a short training says little about a floor), and so are limits without a figure.
     """
     found: dict[str, float] = {}
     for limit in target.limits:
         if not limit.hard or limit.metric == "accuracy":
             continue
         value = _value(limit.metric, figures, tails)
-        if value is not None:  # none at all has no share: each counts whole
+        if value is not None:  # a bound of 0 has no share: each unit counts as a whole
             found[limit.metric] = (1.0 if limit.upper else -1.0) * (value - limit.bound) / (limit.bound or 1.0)
     return found
 
 
 def trial_violations(target: Target, trial: TrialRecord, tails: Mapping[str, float]) -> Mapping[str, float]:
-    """The same for a recorded trial."""
+    """Violations of a recorded trial."""
     return violations(target, trial.figures, tails)
 
 
 def misses(violations: Mapping[str, float], tails: Mapping[str, float]) -> list[str]:
-    """What is missed and by how much, as a person reads it; a tilde before what was taken from the 5th percentile."""
+    """Missed limits as text, by how much; a tilde marks those derived from the 5th percentile."""
     signs = {name: "~+" if name in tails else "+" for name in violations}
     return [f"{name} {signs[name]}{100 * share:.1f} %" for name, share in violations.items() if share > 0]
 
 
 def is_feasible(target: Target, trial: TrialRecord, tails: Mapping[str, float]) -> bool:
-    """Whether a trial was measured and breaks no hard limit."""
+    """Tell whether a trial was measured and violates no hard limit."""
     return trial.outcome == "measured" and all(v <= 0 for v in trial_violations(target, trial, tails).values())
 
 
 def p5_us(figures: Sequence[Figure]) -> float | None:
-    """The ranking latency in microseconds."""
+    """Ranking latency: the 5th percentile, in microseconds; None without a figure."""
     figure = find_figure(figures, LOW)
     return None if figure is None else figure.value
 
 
 def p5_budget_us(target: Target, deployments: DeploymentsRecord) -> tuple[float, str] | None:
-    """What the 5th percentile may be where every hard limit of time is to hold, and the limit that says so.
+    """Latency budget for the 5th percentile that satisfies every hard limit of time, and the limit that sets it.
 
     A limit is divided by the device's measured factor between its figure and the 5th percentile.
     """
@@ -82,7 +82,7 @@ def _value(metric: str, figures: Sequence[Figure], tails: Mapping[str, float]) -
 
 
 def _factor(metric: str, deployments: DeploymentsRecord) -> float | None:
-    """A figure of time over the p5 latency, on the kept deployments' reference archs; None for other metrics."""
+    """Ratio of a figure of time to the p5 latency, on the kept deployments' reference archs; None for other metrics."""
     if metric in deployments.tails:
         return max(1.0, deployments.tails[metric])
     if metric == LOW:

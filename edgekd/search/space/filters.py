@@ -1,8 +1,8 @@
-"""What cannot fit is never proposed: static lower bounds of every arch against the target's limits.
+"""Constraint filter: static lower bounds of every arch against the target's limits, before anything is proposed.
 
 Reads features.json, plan.json and the target; its result is filters.json. A filter may only rest on a bound that holds
 for every file and every runtime, so each is a *lower* bound and says what it leaves out. Once the deployments were
-compared, files were seen: what a format adds to the weights narrows the proposals further (`narrowed`, in
+compared, files were seen: the format's overhead on the weights narrows the proposals further (`narrowed`, in
 deployments.json).
 """
 
@@ -22,7 +22,7 @@ from edgekd.units import format_bytes
 __all__ = ["Allowed", "Filtered", "Narrowed", "apply_filters", "at_precision", "least_of", "narrowed"]
 
 Allowed = Mapping[Deployment, tuple[int, ...]]
-"""For each deployment, the indices of archs that may be proposed, ascending."""
+"""Indices of archs that may be proposed on each deployment, ascending."""
 
 _MEMORY_SLACK_BYTES = 1024 * 1024
 # a runtime may serve a small model from memory it already held, which the measurement counts as the runtime's own
@@ -30,7 +30,7 @@ _MEMORY_SLACK_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class Filtered:
-    """The report, and for each precision the indices of archs that are left, ascending."""
+    """Result of the filters: the report, and the indices of archs left at each precision, ascending."""
 
     record: FiltersRecord
     allowed: Mapping[Precision, tuple[int, ...]]
@@ -42,7 +42,7 @@ class Filtered:
 
 
 def at_precision(features: StaticFeatures, precision: Precision) -> StaticFeatures:
-    """Float32 features at another precision. Scales and biases are left out: weights are a lower bound."""
+    """Convert float32 features to another precision. Scales and biases are left out: weights are a lower bound."""
     weights = features.parameters * precision.least_weight_bits // 8
     activations = precision.activations.bits
     moved_activations = max(0, features.bytes_moved - 4 * features.parameters)
@@ -54,7 +54,7 @@ def at_precision(features: StaticFeatures, precision: Precision) -> StaticFeatur
 
 
 def apply_filters(target: Target, plan: PlanRecord, features: FeaturesRecord) -> Filtered:
-    """Apply every filter that follows from the target. An arch is out when it is at every precision."""
+    """Apply every filter that the target implies. An arch is removed when it fails at every precision."""
     precisions = tuple(dict.fromkeys(deployment.precision for deployment in plan.deployments))
     alive = {(index, precision) for index in features.indices for precision in precisions}
     by_index = dict(zip(features.indices, features.features, strict=True))
@@ -82,7 +82,7 @@ def apply_filters(target: Target, plan: PlanRecord, features: FeaturesRecord) ->
 
 
 def least_of(target: Target, plan: PlanRecord, features: FeaturesRecord) -> list[tuple[Limit, int]]:
-    """The lowest bound that any arch has at any precision of the deployments, in bytes, for each limit that filters."""
+    """Lowest bound of any arch at any precision of the deployments, in bytes, for each limit that filters."""
     precisions = dict.fromkeys(deployment.precision for deployment in plan.deployments)
     return [
         (limit, min(bound.lowest(at_precision(row, each)) for row in features.features for each in precisions))
@@ -93,7 +93,7 @@ def least_of(target: Target, plan: PlanRecord, features: FeaturesRecord) -> list
 
 @dataclass(frozen=True)
 class Narrowed:
-    """What may be proposed on each kept deployment, and the filter that says why."""
+    """Archs that may be proposed on each kept deployment, and the report of the filter."""
 
     allowed: Allowed
     report: FilterReport | None
@@ -107,10 +107,10 @@ def narrowed(
     kept: Iterable[Deployment],
     readings: Iterable[DeploymentReading],
 ) -> Narrowed:
-    """Leave out what would be too large with the least that a format was seen to add to the weights, an operator.
+    """Remove archs predicted too large, from the least overhead per operator that the format added to the weights.
 
-    A prediction, and so it comes with its error on files it did not see: each reference arch's, by the others. It may
-    save trials but not end a search: where nothing would be left, nothing is left out.
+    This is a prediction, so its error on unseen files is reported: each reference arch's file predicted from the
+    others'. It may save trials but not end a search: where nothing would be left, nothing is removed.
     """
     plain = {deployment: filtered.allowed.get(deployment.precision, ()) for deployment in kept}
     limit = next((limit for limit in target.limits if limit.metric == "size.file" and limit.hard), None)
@@ -143,7 +143,7 @@ def narrowed(
 
 
 class _Seen(NamedTuple):
-    """A reference arch's file, and its arch's weights and operators."""
+    """File size of a reference arch, with its arch's weights (bytes) and operators."""
 
     size_bytes: int
     weight_bytes: int
@@ -151,12 +151,12 @@ class _Seen(NamedTuple):
 
     @property
     def an_operator(self) -> float:
-        """What the format adds to the weights, a share for each operator."""
+        """Overhead of the format on the weights, bytes per operator."""
         return max(0.0, (self.size_bytes - self.weight_bytes) / max(1, self.operators))
 
 
 def _held_out(seen: Iterable[Sequence[_Seen]]) -> str:
-    """The prediction's leave-one-out errors in words; nothing where no deployment has two files."""
+    """Leave-one-out errors of the size prediction as text; empty where no deployment has two files."""
     errors = []
     for files in seen:
         for number, file in enumerate(files):

@@ -1,12 +1,12 @@
-"""The second filter: what would break a limit of time or memory by the predictors is not proposed.
+"""Predicted filter: archs predicted to break a limit of time or memory are not proposed.
 
 Reads networks.json, known.json, reference-archs/*.json, trials/*.json, deployments.json and the target; its result is
-predictors/*.json. Every measurement the search takes anyway is a reading, and so is what earlier work on this device
-left in its tables; tables of other devices, or of other states of this one, are priors. A fit is made before a batch
-where readings have grown by a third since the last one, and holds until the next. An arch is left out on a deployment
-only where the lower end of its 90 % interval is beyond the limit: the less the predictor is worth, the wider the
-interval, and the less it removes; none with a sort of kernel that no reading has is left out. A filter that leaves
-nothing is none.
+predictors/*.json. Every measurement of the search is an observation, and so is every row in this device's tables from
+earlier work; tables of other devices, or of other states of this one, are priors. A fit is made before a batch where
+observations have grown by a third since the last one, and holds until the next. An arch is removed on a deployment only
+where the lower end of its 90 % interval is beyond the limit: the worse the predictor, the wider the interval, and the
+less it removes. An arch with a kind of kernel that no observation has is never removed. A filter that would leave
+nothing is ignored.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from edgekd.units import format_bytes
 
 __all__ = ["Foresight", "fit_due", "fitted", "fitted_memory"]
 
-_FEWEST = 6  # readings of a deployment, below which nothing is fitted
+_FEWEST = 6  # observations of a deployment, below which nothing is fitted
 _GROWN = 4 / 3
 
 Readings = Mapping[Deployment, Sequence[Reading]]
@@ -50,7 +50,7 @@ Readings = Mapping[Deployment, Sequence[Reading]]
 
 @dataclass(frozen=True)
 class Foresight:
-    """What may be proposed, batch by batch. Deciding reads records alone, so that a replay decides alike."""
+    """Predicted filter, batch by batch. It decides from records alone, so that a replay decides alike."""
 
     run: Run
     plan: PlanRecord
@@ -60,7 +60,7 @@ class Foresight:
     _left: dict[int, Allowed] = field(default_factory=dict, repr=False)  # by record: a whole space takes seconds
 
     def before(self, batch: int, trials: Sequence[TrialRecord], events: Events, budget: Budget) -> Allowed:
-        """What may be proposed in a batch, after a fit where one is due."""
+        """Return the allowed archs of a batch, after a fit where one is due."""
         trials = [trial for trial in trials if trial.batch < batch]
         last = self._last(batch)
         bounded = self._bound_us is not None or self._bound_bytes is not None
@@ -71,7 +71,7 @@ class Foresight:
         return self.at(batch, trials)
 
     def at(self, batch: int, trials: Sequence[TrialRecord]) -> Allowed:
-        """What the recorded fit leaves; everything where there is none."""
+        """Return the archs that the recorded fit allows; all where there is none."""
         last = self._last(batch)
         if last is None:
             return self.allowed
@@ -82,7 +82,7 @@ class Foresight:
         return left if self._untried(left, [trial for trial in trials if trial.batch < batch]) else self.allowed
 
     def readings(self, trials: Sequence[TrialRecord]) -> dict[Deployment, list[Reading]]:
-        """What is known on each kept deployment: earlier work's, the reference archs' and these trials'."""
+        """Observations of each kept deployment: from earlier work, the reference archs and these trials."""
         known = self.run.known() or KnownRecord(tables=())
         found: dict[Deployment, dict[Kernels, Reading]] = {
             deployment: {
@@ -114,7 +114,7 @@ class Foresight:
         readings: Readings,
         elsewhere: Elsewhere,
     ) -> Allowed:
-        """What the fits leave on each deployment: by time, then by memory. A fit that leaves nothing is ignored."""
+        """Archs that the fits allow on each deployment: by time, then by memory. A fit that allows none is ignored."""
         left: dict[Deployment, tuple[int, ...]] = dict(self.allowed)
         for one, predictor in zip(fits, _predictors(fits, readings, elsewhere), strict=True):
             indices = left.get(one.deployment, ())
@@ -133,7 +133,7 @@ class Foresight:
         return least
 
     def _untried(self, left: Allowed, trials: Sequence[TrialRecord]) -> bool:
-        """Whether anything is left to try: a prediction may save trials, but not end a search."""
+        """Tell whether an allowed arch is untried: a prediction may save trials, but not end a search."""
         tried = {(Deployment.of(trial.candidate), trial.candidate.arch) for trial in trials}
         return any(
             (deployment, self.plan.space.at(index)) not in tried
@@ -199,7 +199,7 @@ class Foresight:
 
     @cached_property
     def _besides(self) -> dict[Deployment, Kernels]:
-        """What files of each deployment have beside their arch's own kernels: scaling of the input, for example."""
+        """Extra kernels in files of each deployment, beside their arch's own: scaling of the input, for example."""
         found: dict[Deployment, Kernels] = {}
         for reading in (
             reading for reference_arch in self.run.reference_archs() for reading in reference_arch.readings
@@ -214,12 +214,12 @@ class Foresight:
 
 
 def _alike(kernels: Kernels) -> Kernels:
-    """In an order of its own, so that one network is one reading, whoever took it apart."""
+    """Return the kernels in a canonical order, so that equal networks are one observation."""
     return tuple(sorted(kernels))
 
 
 def fit_due(readings: Readings, last: PredictorsRecord | None) -> bool:
-    """Whether some deployment has so many readings that a fit, or another one, is worth its time."""
+    """Tell whether some deployment has enough new observations for a fit."""
     before = dict[Deployment, int]()
     if last is not None:
         before = {one.deployment: one.samples for one in last.deployments} or {
@@ -229,14 +229,14 @@ def fit_due(readings: Readings, last: PredictorsRecord | None) -> bool:
 
 
 def with_memory(readings: Readings) -> Readings:
-    """Those that tell it."""
+    """Return the observations that include memory."""
     return {
         deployment: [one for one in found if one.memory_bytes is not None] for deployment, found in readings.items()
     }
 
 
 def fitted_memory(readings: Readings, bound_bytes: float) -> tuple[DeploymentMemory, ...]:
-    """Every deployment that has enough."""
+    """Memory fits of every deployment that has enough observations."""
     made = []
     for deployment, found in with_memory(readings).items():
         if len(found) >= _FEWEST:
@@ -252,10 +252,10 @@ def _memory_bytes(measurement: Measurement | None) -> int | None:
 
 
 def fitted(readings: Readings, bound_us: float, elsewhere: Elsewhere) -> tuple[DeploymentPredictor, ...]:
-    """Every deployment that has enough, the one with most readings first.
+    """Latency fits of every deployment that has enough observations, the one with most first.
 
-    One with few has a prior: a table of the same deployment from elsewhere, or the first deployment here if that has
-    enough, or any table from elsewhere, or the first deployment all the same.
+    A deployment with few has a prior: a table of the same deployment from another device, or the first deployment here
+    if that has enough, or any table from another device, or else the first deployment.
     """
     order = sorted(
         (deployment for deployment in readings if len(readings[deployment]) >= _FEWEST),

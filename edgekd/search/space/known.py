@@ -1,9 +1,8 @@
-"""What earlier work measured, as a search finds it when it begins: on this device, and elsewhere.
+"""Prior observations: earlier latency tables of this device and of others, read when a search begins.
 
-Reads the person's latency tables once; its result is known.json, so that a replay decides by the same. What was
-measured on the device as it is now are readings. What was measured elsewhere, here in another state, or on deployments
-that the search has not, is a prior at most: for deployments of which little is known here
-(`edgekd.measure.prediction.priors`).
+Reads the person's latency tables once; its result is known.json, so that a replay uses the same. Rows measured on the
+device in its present state are observations. Rows from other devices, from other states of this one, or of deployments
+outside the search, are priors at most: for deployments with few observations here (`edgekd.measure.prediction.priors`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ __all__ = ["Elsewhere", "known_tables"]
 
 
 def known_tables(run: Run, plan: PlanRecord, events: Events) -> KnownRecord:
-    """What the tables hold of the deployments, as they are now; those that can't be read are told."""
+    """Read the tables of the plan's deployments as they are now; unreadable ones are reported."""
     header = run.header
     tables = tables_of(header.fingerprint, header.target.threads, note=_told(events))
     found: dict[Deployment, list[Reading]] = {}
@@ -56,7 +55,7 @@ def known_tables(run: Run, plan: PlanRecord, events: Events) -> KnownRecord:
 
 
 class Elsewhere:
-    """The priors in known.json, each fitted once a run: ``fits`` are those of the run's last record."""
+    """Priors in known.json, each fitted once a run: ``fits`` are those of the run's last record."""
 
     def __init__(self, tables: Sequence[KnownTable] = (), fits: Sequence[PriorFit] = ()) -> None:
         self._tables = tuple(tables)
@@ -64,11 +63,11 @@ class Elsewhere:
 
     @property
     def fits(self) -> tuple[PriorFit, ...]:
-        """Of those that were asked for, to be recorded."""
+        """Fits of the priors used so far, to be recorded."""
         return tuple(self._fits[table] for table in sorted(self._fits))
 
     def place(self, deployment: Deployment, alike: bool) -> int | None:
-        """The place of the table that a deployment starts from: one of the same deployment, else the fullest."""
+        """Index of the prior table for a deployment: one of the same deployment, else the fullest."""
         mine = [at for at, table in enumerate(self._tables) if table.deployment == deployment or not alike]
         return max(
             mine,
@@ -77,7 +76,7 @@ class Elsewhere:
         )
 
     def predictor(self, place: int) -> LatencyPredictor:
-        """That table's."""
+        """Predictor of the table at ``place``."""
         readings = self._tables[place].readings
         if place not in self._fits:
             made = fit_prior(readings)
@@ -86,7 +85,7 @@ class Elsewhere:
         return LatencyPredictor(costs=fit.costs, scales=fit.scales, readings=readings, widths=(), held_out=None)
 
     def words(self, place: int, device: str) -> str:
-        """Which it is, to somebody who searches for ``device``."""
+        """Describe the table at ``place`` in a search for ``device``."""
         table = self._tables[place]
         return prior_words(str(table.deployment), table.device, device, table.here)
 

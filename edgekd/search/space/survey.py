@@ -1,4 +1,4 @@
-"""Static features of a whole space, or of an even sample where it is large: features.json."""
+"""Static features of a whole space, or of an even sample of a large one: features.json."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def survey(
 ) -> FeaturesRecord:
     """Count the features of every arch, or of ``most`` of them (see `Space.indices`). Raises Interrupted.
 
-    Once it is ``late``, as with a large model of one's own, no further one is looked at after the first few dozen.
+    Once it is ``late``, as with a large model of the user's own, counting stops after the first few dozen.
     """
     indices = space.indices(most, seed)
     middle = indices[1:-1]
-    random.Random(seed).shuffle(middle)  # wherever it ends, what was looked at lies evenly
+    random.Random(seed).shuffle(middle)  # wherever counting stops, the counted archs are spread evenly
     features: dict[int, StaticFeatures] = {}
     for done, index in enumerate([*indices[:1], *indices[-1:], *middle]):
         if done >= _FEWEST and late():
@@ -53,15 +53,15 @@ def survey(
 
 @dataclass(frozen=True)
 class FamilySurveyor:
-    """Counts on tensors without values: some 15 ms an arch."""
+    """Static analyser on tensors without values: some 15 ms an arch."""
 
     family: Family
     spec: TaskSpec
 
     def features(self, arch: Arch) -> StaticFeatures:
-        """At float32."""
+        """Count features at float32."""
         return analyse_arch(self.family, arch, self.spec, Precision.FLOAT32)
 
     def kernels(self, arch: Arch) -> Kernels:
-        """Counted together with the features."""
+        """Return the kernels, counted together with the features."""
         return kernels_of_arch(self.family, arch, self.spec)

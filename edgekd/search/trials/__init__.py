@@ -1,1 +1,1 @@
-"""Trials: proposing, making and measuring candidates until the budget is spent."""
+"""Trials: propose, make and measure candidates until the time is spent."""

@@ -1,4 +1,4 @@
-"""Whether short trainings have taught anything yet: candidates at chance can't be ranked."""
+"""Detection of candidates at chance: after too short a training they can't be ranked."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 __all__ = ["at_chance"]
 
-_SIGMA = 2.0  # standard deviations of a share of so many samples
+_SIGMA = 2.0  # standard deviations of a proportion over the samples
 
 
 def at_chance(scores: Sequence[float], labels: NDArray[np.int64]) -> str:
-    """A caution where no top-1 is above the share of the largest class (N,) by more than noise; else ``""``."""
+    """Return a caution where no top-1 is above the share of the largest class (N,) by more than noise; else ``""``."""
     if not scores or not len(labels):
         return ""
     chance = float(np.bincount(labels).max() / len(labels))

@@ -1,4 +1,4 @@
-"""One address for each content: a model file is measured at ``artefacts/SHA256.suffix`` or nowhere.
+"""Content-addressed artefacts: a model file is measured at ``artefacts/SHA256.suffix`` or nowhere.
 
 A device session may remember where it found a digest, so a file that is deleted and made again (a reference arch that
 becomes a trial, a trial that becomes a finalist) must come back to the same place. Only finalists' files outlast a run.
@@ -18,9 +18,9 @@ __all__ = ["keep_newest", "keep_only", "place"]
 
 
 def place(artefact: Artefact, folder: Path) -> Artefact:
-    """Copy a file, and its weights where they lie beside it, to its address in ``folder``. Raises OSError.
+    """Copy a file, and external weights beside it, to its address in ``folder``. Raises OSError.
 
-    Weights that a model calls by a name of its own have a folder to themselves: another model's may be called alike.
+    Weights that a model refers to by a name of its own get a folder: another model's may have the same name.
     """
     named = artefact.named(artefact.sha256)
     if any(Path(name).stem != artefact.sha256 for name in named):
@@ -37,9 +37,9 @@ def place(artefact: Artefact, folder: Path) -> Artefact:
 
 
 def keep_newest(folder: Path, most_bytes: int) -> None:
-    """Delete the oldest folders in ``folder``, students of earlier trials, until the others take no more than that.
+    """Delete the oldest folders in ``folder``, students of earlier trials, until the rest take at most ``most_bytes``.
 
-    A trial that would have gone on from one of them trains it again.
+    A trial that would have continued from a deleted one trains it again.
     """
     there = folder.iterdir() if folder.is_dir() else ()
     found = sorted((path for path in there if path.is_dir()), key=lambda path: path.stat().st_mtime_ns)
@@ -53,7 +53,7 @@ def keep_newest(folder: Path, most_bytes: int) -> None:
 
 
 def keep_only(folder: Path, kept: Collection[Digest]) -> None:
-    """Delete everything in ``folder`` that is not of one of these digests. Raises OSError."""
+    """Delete everything in ``folder`` that does not belong to one of these digests. Raises OSError."""
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.stem in kept:
             continue

@@ -1,8 +1,8 @@
-"""The loop of a search: propose a batch, make and measure it, estimate accuracy, write it down, until time is up.
+"""Trial loop: propose a batch, make and measure it, estimate accuracy, write it down, until time is up.
 
 Reads everything from the run folder and writes trials/*.json and proposals.json. A trial's file is written once, when
 it ends; a resumed loop proposes the unfinished batch again (the same knowledge and seeds give the same proposals) and
-runs only what has no file yet. Training and measuring never overlap: a batch is measured first, then trained.
+runs only trials without a file. Training and measuring never overlap: a batch is measured first, then trained.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from edgekd.units import format_us
 
 __all__ = ["TrialLoop", "as_it_came", "known_before", "propose_batch"]
 
-_STUDENTS_BYTES = 4 * 1024**3  # what trials' students may take on the disk; hundreds of large ones would fill it
+_STUDENTS_BYTES = 4 * 1024**3  # disk space of trials' students; hundreds of large ones would fill it
 _DIVERGED = 2  # candidates that are given up before a third one ends the search
 
 
@@ -51,7 +51,7 @@ def known_before(
     batch: int,
     guide: Guide | None = None,
 ) -> Known:
-    """What was known when a batch was proposed: the trials of all earlier batches."""
+    """Knowledge at the time a batch was proposed: the trials of all earlier batches."""
     earlier = tuple(trial for trial in trials if trial.batch < batch)
     return Known(
         family=run.header.family,
@@ -65,9 +65,9 @@ def known_before(
 
 
 def propose_batch(sampler: Sampler, known: Known, seed: int) -> list[tuple[int, int, Candidate]]:
-    """The next batch as (number, seed of the ask, candidate); shorter, or empty, where the space is used up.
+    """Propose the next batch as (number, seed, candidate); shorter, or empty, where the space is used up.
 
-    A person's own model as it came, on every kept deployment where it may fit, is a batch before all others.
+    The user's own untouched model, on every kept deployment where it may fit, is a batch before all others.
     """
     start, found = len(known.trials), list[tuple[int, int, Candidate]]()
     if not known.trials and (own := as_it_came(known)):
@@ -86,7 +86,7 @@ def propose_batch(sampler: Sampler, known: Known, seed: int) -> list[tuple[int, 
 
 
 def as_it_came(known: Known) -> list[Candidate]:
-    """The whole model, untrained, on each kept deployment; the last index of the space is the arch with all of it."""
+    """Candidates of the untouched model on each kept deployment; the space's last index is the whole model."""
     arch, whole = known.plan.original, known.plan.space.size - 1
     return [
         Candidate(
@@ -119,13 +119,13 @@ class TrialLoop:
     foresight: Foresight | None = None
 
     def __call__(self) -> ProposalsRecord:
-        """Raises Interrupted where the person asked to stop; what is finished is kept."""
+        """Run trials and return the end of proposing. Raises Interrupted; finished trials are kept."""
         done = {trial.number: trial for trial in self.run.trials()}
         batch = 0
         while True:
             sizes = [trial.batch for trial in done.values() if not trial.candidate.plan.untouched]
             if sizes.count(batch) == self.plan.batch:
-                batch += 1  # a whole batch of an earlier sitting, after which that one went on
+                batch += 1  # a whole batch of an earlier session, which continued after it
                 continue
             seen, allowed = tuple(done.values()), self.allowed
             if self.foresight is not None:
@@ -137,7 +137,7 @@ class TrialLoop:
                 ended = self._end(known, proposals)
                 if ended is None and self._prepare(candidate for _, _, candidate in missing):
                     ended = self._end(known, proposals)  # less time is left now
-                # a batch that was begun is finished: its measured part would else be seen by no later proposal
+                # a begun batch is finished: otherwise no later proposal would see its measured part
                 if ended and len(missing) == len(proposals):
                     self.run.write(ended)
                     return ended
@@ -146,9 +146,9 @@ class TrialLoop:
             batch += 1
 
     def _prepare(self, candidates: Iterable[Candidate]) -> bool:
-        """Compute the teacher's answers before the first student is trained. Returns whether that was done now.
+        """Compute the teacher's logits before the first student is trained. Returns whether that was done now.
 
-        All students share them. A model as it came needs none; within a trial they would count as its training time.
+        All students share them. An untouched model needs none; within a trial they would count as its training time.
         """
         stages = [stage for stage in self.context.recipe if isinstance(stage, Prepares)]
         trained = [trial for trial in self.run.trials() if not trial.candidate.plan.untouched]
@@ -165,11 +165,11 @@ class TrialLoop:
         most = self._rivals(order[: own + self.plan.finalists])
         finalists = finalists_within(self.plan, trials, total_s, most, own)
         reserved = reserve_s(self.plan, trials, finalists, most, own)
-        # a batch must be finished before the reserve begins, and takes about as long as those before it
+        # a batch must end before the reserve begins, and takes about as long as those before it
         batch_s = _batch_s(trials)
         if not any(trial.accuracy and not trial.candidate.plan.untouched for trial in trials):
             batch_s += self._first_training_s(trials, [candidate for _, _, candidate in proposals])
-        # where a model as it came fits and nothing else was tried, a first batch may take the time of the finalists
+        # where the untouched model fits and nothing else was tried, a first batch may use the finalists' time
         needed_s = reserved + batch_s if known.proposed else batch_s if order else float("-inf")
         late = self.budget.left_s() < needed_s
         reason: Literal["time", "exhausted", "enough"]
@@ -200,13 +200,13 @@ class TrialLoop:
         )
 
     def _first_training_s(self, trials: Sequence[TrialRecord], candidates: Sequence[Candidate]) -> float:
-        """Seconds that one epoch of each candidate takes, while no trial has been trained."""
+        """Seconds of one epoch of each candidate, while no trial has been trained."""
         epochs = epochs_of(self.context.recipe)
         count = sum(not candidate.plan.untouched for candidate in candidates)
         return count * self.plan.refine_images / epochs / Pace.of(self.plan, trials).images_per_s if epochs else 0.0
 
     def _rivals(self, best: Sequence[TrialRecord]) -> int:
-        """How many deployments a finalist will be measured on beside its own, by what would be refined now."""
+        """Largest number of deployments a finalist will be rechecked on, by the present order of finalists."""
         if not self.plan.recheck:
             return 0
         counts = [
@@ -282,7 +282,7 @@ class TrialLoop:
         return trial.but(ended_s=self.budget.spent_s())
 
     def _stop_where_all_diverge(self, error: Diverged) -> None:
-        """One candidate may diverge; where the first ones all do, it is the recipe or the data. Raises Diverged."""
+        """Raise Diverged where the first candidates all diverge: it is the recipe or the data. One candidate may."""
         trials = self.run.trials()
         if sum(t.outcome == "diverged" for t in trials) >= _DIVERGED and not any(t.accuracy for t in trials):
             raise error
@@ -295,13 +295,13 @@ class TrialLoop:
 
 
 def _batch_s(trials: Sequence[TrialRecord]) -> float:
-    """The mean time of a batch, from its trials' own seconds: known right after a resumption too."""
+    """Mean seconds of a batch, from its trials' own seconds: known right after a resumption too."""
     batches = {trial.batch for trial in trials}
     return sum(sum(trial.seconds.values()) for trial in trials) / len(batches) if batches else 0.0
 
 
 def _note(trial: TrialRecord) -> str:
-    """What a person sees of it. An estimate's accuracy is not the exported file's, hence the tilde."""
+    """Progress note of a trial. An estimate's accuracy is not the exported file's, hence the tilde."""
     low = find_figure(trial.figures, LOW)
     if low is None:
         return f"{trial.outcome} {trial.detail}"

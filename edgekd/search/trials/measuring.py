@@ -1,7 +1,7 @@
-"""Candidates into measurements: made with untrained weights, converted in a worker, measured side by side.
+"""Measurement of candidates: built with untrained weights, converted in a worker, measured side by side.
 
-A file that can't be made, or that crashes its runtime, is a result with its reason and ends no batch. Files are
-deleted once measured: their digest and their figures are kept.
+A failed conversion or a runtime crash is a result with its reason and ends no batch. Files are deleted once measured:
+their digest and their figures are kept.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TrialOutcome = Literal["measured", "over-budget", "refused", "crashed", "hung", 
 
 @dataclass(frozen=True)
 class Measured:
-    """What became of one candidate's file."""
+    """Result of converting and measuring one candidate's file."""
 
     candidate: Candidate
     conversion: ConversionResult
@@ -52,12 +52,12 @@ class Measured:
 
     @property
     def outcome(self) -> TrialOutcome:
-        """Before any budget is looked at."""
+        """Outcome of conversion and measurement, before any budget is checked."""
         return outcome_of(self.conversion, self.measurement)
 
     @property
     def detail(self) -> str:
-        """Why there is no file or no figure."""
+        """Reason why there is no file or no figure."""
         return self.conversion.detail or (self.measurement.detail if self.measurement else "")
 
 
@@ -84,7 +84,7 @@ class Bench:
     ) -> tuple[list[Measured], float]:
         """Make all, then measure all in one interleaved batch. With ``pair``, one file is measured twice.
 
-        Returns what became of each, in order, and the noise between the two identical jobs (0 without a pair).
+        Returns the result of each, in order, and the noise between the two identical jobs (0 without a pair).
         """
         scratch = self.run.scratch / "bench"
         shutil.rmtree(scratch, ignore_errors=True)
@@ -136,12 +136,12 @@ class Bench:
             seconds = {"convert": result.seconds, "measure": share_s if measurement else 0.0}
             kernels = self._kernels(result.artefact) if figures else ()
             measured.append(Measured(candidate, result, measurement, figures, seconds, kernels))
-        if plan.load.pattern == "closed":  # calls with sleep in between are another figure
+        if plan.load.pattern == "closed":  # calls with sleep in between give another figure
             self._keep(measured)
         return measured, noise
 
     def _kernels(self, artefact: Artefact | None) -> Kernels:
-        """A file that only its runtime can read has none: it was measured all the same."""
+        """Kernels of a file; none for a file that only its runtime can read: it was measured all the same."""
         if artefact is None or self.kernels_of is None:
             return ()
         try:
@@ -150,7 +150,7 @@ class Bench:
             return ()
 
     def _keep(self, measured: Sequence[Measured]) -> None:
-        """In the device's tables, for whoever works on it next."""
+        """Add the measurements to the device's latency tables, for later searches."""
         rows: dict[tuple[Deployment, EvidenceKind], list[TableRow]] = {}
         for one in measured:
             low, memory = find_figure(one.figures, LOW), find_figure(one.figures, "memory.model")
@@ -176,7 +176,7 @@ class Bench:
             )
 
     def _add(self, table: LatencyTable) -> None:
-        """What can't be kept is said, and is no reason to lose the batch that was measured."""
+        """Add rows to a latency table. A failure is reported, and is no reason to lose the measured batch."""
         try:
             add_rows(table)
         except (OSError, EdgeKDError) as error:
@@ -184,7 +184,7 @@ class Bench:
 
 
 def reading_of(deployment: Deployment, measured: Measured) -> DeploymentReading:
-    """What the comparison of deployments keeps of one measured candidate."""
+    """Observation of one measured candidate, for the comparison of deployments."""
     artefact = measured.conversion.artefact
     return DeploymentReading(
         deployment=deployment,
@@ -198,7 +198,7 @@ def reading_of(deployment: Deployment, measured: Measured) -> DeploymentReading:
 
 
 def outcome_of(conversion: ConversionResult, measurement: Measurement | None) -> TrialOutcome:
-    """One word for how it ended. A file that loads but can't be timed ends as its runtime did."""
+    """Outcome of a trial in one word. A file that loads but can't be timed ends as its runtime did."""
     if conversion.outcome is not ConversionOutcome.OK or conversion.artefact is None:
         return _WORDS[conversion.outcome.value]
     if measurement is None:

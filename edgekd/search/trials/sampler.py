@@ -1,4 +1,4 @@
-"""Samplers: what to try next, given what is known.
+"""Samplers: propose the next candidate from the knowledge so far.
 
 Reads plan.json, the filters' result, the kept deployments and the trials of earlier batches; the loop writes the
 proposal into the trial's file. A sampler is made anew for each ask with a seed from (seed, number), and the study it
@@ -36,12 +36,12 @@ def seed_of(seed: int, number: int) -> int:
 
 
 class RandomSampler(Record):
-    """Evenly at random among what is left. The yardstick for every other sampler."""
+    """Uniform random sampling among untried candidates. The baseline for every other sampler."""
 
     name: ClassVar[str] = "random"
 
     def propose(self, known: Known, seed: int) -> Candidate | None:
-        """One of the untried, each as likely as any other."""
+        """Return an untried candidate, each equally likely."""
         untried = list(_untried(known))
         if not untried:
             return None
@@ -62,7 +62,7 @@ class TpeSampler(Record):
     startup: NonNegativeInt = 10
 
     def propose(self, known: Known, seed: int) -> Candidate | None:
-        """The untried candidate nearest to what the estimator asks for."""
+        """Return the untried candidate nearest to the estimator's proposal."""
         untried = list(_untried(known))
         if not untried:
             return None
@@ -87,7 +87,7 @@ class TpeSampler(Record):
 
 
 class RelaxedSampler(Record):
-    """The archs nearest to what a trained choice came to (`edgekd.search.relaxed`), for ``by: differentiable`` alone.
+    """Archs nearest to a trained choice (`edgekd.search.relaxed`), for ``by: differentiable`` alone.
 
     The most probable ones whose latency, as predicted and corrected by the trials so far, keeps the budget.
     """
@@ -95,7 +95,7 @@ class RelaxedSampler(Record):
     name: ClassVar[str] = "differentiable"
 
     def propose(self, known: Known, seed: int) -> Candidate | None:
-        """The next of them; None where there is none, or nothing was trained."""
+        """Return the next arch of the ranking; None where there is none, or nothing was trained."""
         del seed
         index = next_of(known)
         if index is None or known.guide is None:
@@ -104,14 +104,14 @@ class RelaxedSampler(Record):
 
 
 class _Wanted(NamedTuple):
-    """What the estimator would try."""
+    """Proposal of the estimator."""
 
     arch: Arch
     deployment: int  # its place among the kept ones
 
 
 def _ask(known: Known, seed: int, startup: int) -> _Wanted:
-    """Asked axis by axis, each that exists with the choices before it: a number by its rank, a category as it is."""
+    """Ask Optuna axis by axis, each that exists given the choices before: a number by its rank, a category as it is."""
     import optuna  # half a second: not for a command that never searches
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -168,7 +168,7 @@ def _constraints(known: Known, trial: TrialRecord) -> dict[str, float]:
 
 
 def _largest(known: Known) -> Candidate | None:
-    """The last arch of what is left on the first deployment that has had no trial."""
+    """Return the last allowed arch on the first deployment that has had no trial."""
     tried = {Deployment.of(candidate) for candidate in (*(trial.candidate for trial in known.proposed), *known.pending)}
     for deployment in known.deployments:
         if deployment not in tried and known.allowed.get(deployment):

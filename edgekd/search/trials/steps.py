@@ -1,4 +1,4 @@
-"""Steps before any proposal: survey, filters, reference archs, deployments. A finished one is read back."""
+"""Steps before any proposal: static analysis, filters, reference archs, deployments. A finished one is read back."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ __all__ = ["FirstSteps"]
 _FEWEST_ANCHORS = 2
 _MANY = 10**9
 _NARROW = 0.25  # of a budget: a space that ends below it gives accuracy away
-_SURVEY_SHARE = 0.1  # of the budget: past it no further arch is looked at
-_UNLIMITED_S = 3600.0  # what a run without a budget counts as here
-_ARMS_SHARE = 0.3  # of the budget: past it no further reference arch is begun
+_SURVEY_SHARE = 0.1  # of the time: past it no further arch is analysed
+_UNLIMITED_S = 3600.0  # assumed time of a run without a limit
+_ARMS_SHARE = 0.3  # of the time: past it no further reference arch is begun
 # seconds since the run began: one's own model is tried soon after, on every deployment, and tells more than others
 _OWN_S = 120.0
 
 
 @dataclass(frozen=True)
 class FirstSteps:
-    """Facts are gathered where they are missing; decisions are made again from them each time."""
+    """Gathers facts where they are missing; decisions are made again from them each time."""
 
     run: Run
     plan: PlanRecord
@@ -67,7 +67,7 @@ class FirstSteps:
         return record
 
     def filters(self, features: FeaturesRecord) -> Filtered:
-        """What the filters leave."""
+        """Apply the constraint filters, record and report them."""
         filtered = apply_filters(self.run.target, self.plan, features)
         if self.run.filters() is None:
             self.run.write(filtered.record)
@@ -80,7 +80,7 @@ class FirstSteps:
         return filtered
 
     def deployments(self, features: FeaturesRecord, filtered: Filtered) -> tuple[DeploymentsRecord, Allowed]:
-        """Measure the reference archs that aren't measured yet, then keep what isn't dominated, and what may fit on it.
+        """Measure the missing reference archs, then return the deployments not dominated and the archs allowed on each.
 
         Raises Interrupted, and MissingError where no deployment can run this family at all.
         """
@@ -130,7 +130,7 @@ class FirstSteps:
         return record, allowed
 
     def _tell_narrow(self, features: FeaturesRecord, filtered: Filtered, record: DeploymentsRecord) -> None:
-        """A space whose largest network leaves most of the latency budget unused, and that no other limit cut.
+        """Warn of a space whose largest network leaves most of the latency budget unused, and that no other limit cut.
 
         Latency grows with operations, at most in proportion: the estimate where the largest network is no reference
         arch.
@@ -163,7 +163,7 @@ class FirstSteps:
         ]
         measured, noise = self.bench.measure(
             candidates,
-            self.plan.measure.but(profile=number == 0),  # the reference arch on which both ends of every ladder run
+            self.plan.measure.but(profile=number == 0),  # every backend's extreme precisions run on this one
             pair=True,
             progress=lambda what, done, of: self.events.progress("deployments", number, total, f"{what} {done}/{of}"),
             stop=lambda: stop_if_asked(self.events),
@@ -178,7 +178,7 @@ class FirstSteps:
 
 
 def _listed(deployments: Sequence[Deployment]) -> str:
-    """``litert/xnnpack int8 and dynamic-int8, onnxruntime/cpu int8``."""
+    """Format deployments by backend: ``litert/xnnpack int8 and dynamic-int8, onnxruntime/cpu int8``."""
     precisions: dict[str, list[str]] = {}
     for deployment in deployments:
         precisions.setdefault(str(deployment.backend), []).append(deployment.precision.value)

@@ -1,4 +1,4 @@
-"""A candidate's file with untrained weights, as fast on a device as the trained one: the real `Maker`."""
+"""`ArtefactBuilder` with untrained weights: a candidate's file is as fast on a device as the trained one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CALIBRATION_SAMPLES = 32  # ranges have no influence on time
 
 
 def native_format(backend: Backend) -> Format:
-    """The format a backend reads best."""
+    """Format that a backend reads best."""
     return formats_of(backend)[0]
 
 
@@ -50,19 +50,19 @@ class UntrainedMaker:
     options: ExportOptions
     fingerprint: Fingerprint
     seed: int
-    header: RunHeader | None = None  # whose facts the file carries, so that it is as large as a finalist's
+    header: RunHeader | None = None  # its facts go into the file, so that it is as large as a finalist's
     keep_float: tuple[str, ...] = ()  # what the recipe's int8 leaves in float
 
     @classmethod
     def of(cls, project: Project, converter: Converter, header: RunHeader) -> Self:
-        """The maker of a run's trials: what the recipe's int8 leaves in float stays float in them too."""
+        """Builder for a run's trials: operators that the recipe's int8 leaves in float stay in float here too."""
         kept = kept_float(project.recipe)
         return cls(
             project.task, project.family, converter, project.export, header.fingerprint, header.seed, header, kept
         )
 
     def make(self, candidate: Candidate, path: Path) -> ConversionResult:
-        """Write the file at ``path`` with the format's suffix. What the ladder refuses is an outcome."""
+        """Write the file at ``path`` with the format's suffix. A refused precision is an outcome."""
         if candidate.backend is None:
             raise ValueError(f"{candidate} has no backend to be made for")
         student = new_student(self.family, candidate.arch, self.task.spec, self.seed)
@@ -99,7 +99,9 @@ class UntrainedMaker:
 
 
 def _as_if_trained(module: nn.Module, seed: int) -> nn.Module:
-    """A copy without the zeros and ones of fresh biases and statistics: converters drop or share equal constants."""
+    """Return a copy without the zeros and ones of fresh biases and statistics: converters drop or share equal
+    constants.
+    """
     generator = torch.Generator().manual_seed(seed)
     module = copy.deepcopy(module)
     with torch.no_grad():

@@ -18,7 +18,7 @@ def test_the_winner_is_told_stage_by_stage(lab):
     winner = next(finalist for finalist in run.finalists() if finalist.chosen)
     assert lab.told_apart == [winner.candidate]
     gone, last = record.stages
-    assert (gone.stage, gone.p5_us, gone.detail) == ("inherited", None, "its student is not kept any more")
+    assert (gone.stage, gone.p5_us, gone.detail) == ("inherited", None, "its student is no longer kept")
     assert (last.student, last.accuracy, last.size_bytes) == (
         winner.student, winner.accuracy, winner.artefact.size_bytes,
     )  # fmt: skip

@@ -44,7 +44,7 @@ def test_each_loss_is_told_from_its_first_epoch_to_its_last(task, student, tmp_p
         ("kd", 0.25, 0.9), ("fitnet", 0.75, 0.5), ("ce", 0.1, 0.1),
     ]  # fmt: skip
     assert found.following is None
-    assert "not told" in found.lines()[-1]
+    assert "not available" in found.lines()[-1]
 
 
 SHAPES = {"train": 20, "test": 4, "validation": 4, "calibration": 4, "side": 32}
@@ -82,4 +82,4 @@ def test_heads_of_boxes_alone_are_not_compared(tmp_path):
     teacher = StudentTeacher(student_of(task, 1), "teacher")
     found = explain(SimpleNamespace(task=task, teacher=teacher), finished(tmp_path, student_of(task, 0)))
     assert not found.followed
-    assert "not told" in found.lines()[-1]
+    assert "not available" in found.lines()[-1]
