@@ -133,8 +133,7 @@ def task_for(
 
 
 def _layout(module: nn.Module, called: str, inputs: NDArray[Any], shape: tuple[int, ...] | None) -> Layout:
-    """Array layout of a model's input: signals where it takes (N, C, T) and, with an unknown input, not (N, 1, H, W).
-    """
+    """Array layout of a model's input: signals where it takes (N, C, T) and, its input unknown, not (N, 1, H, W)."""
     if shape is not None or inputs.ndim != 1 + _SIGNAL_AXES:
         return "nct" if shape is not None and len(shape) == _SIGNAL_AXES else "auto"
     signal = inputs.shape[1:]
