@@ -8,17 +8,20 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-WARMUP_MS, ROUND_MS = 5.0, 3.0
+WARMUP_MS, ROUND_MS, PROCESSES = 5.0, 3.0, 3
 
 
 def measure_briefly() -> None:
-    """Processes and rounds are as many as the plan says, each of them short; no batch is repeated to find it calm."""
+    """At most three processes a model, rounds as many as planned and short; no batch is repeated to find it calm."""
     from edgekd.devices import session
     from edgekd.measure import calm, settle
+    from edgekd.search import plan
 
     calm._REPEATS = settle._REPEATS = 0  # repeating is tested on fakes
+    made = plan.MeasurePlan
+    plan.MeasurePlan = lambda **options: made(**{**options, "processes": min(options["processes"], PROCESSES)})
     whole = session._plan
-    session._plan = lambda plan: {**whole(plan), "warmup_ms": WARMUP_MS, "round_ms": ROUND_MS}
+    session._plan = lambda asked: {**whole(asked), "warmup_ms": WARMUP_MS, "round_ms": ROUND_MS}
 
 
 if __name__ == "__main__":
