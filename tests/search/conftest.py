@@ -40,7 +40,7 @@ AXES = (
 )
 LITERT, ORT = Backend.model_validate("litert/xnnpack"), Backend.model_validate("onnxruntime/cpu")
 F32, INT8 = Precision.FLOAT32, Precision.INT8
-ARMS = tuple(Deployment(backend=b, precision=p) for b in (LITERT, ORT) for p in (F32, INT8))
+DEPLOYMENTS = tuple(Deployment(backend=b, precision=p) for b in (LITERT, ORT) for p in (F32, INT8))
 QUIET = TimingNoise(low=0.0, body=0.0, tail=0.0)
 
 
@@ -124,7 +124,7 @@ class Lab:
         self.plan = PlanRecord(
             **{
                 "axes": AXES,
-                "deployments": ARMS,
+                "deployments": DEPLOYMENTS,
                 "reference_archs": 4,
                 "sampler": "tpe",
                 "batch": 4,

@@ -18,7 +18,7 @@ from edgekd.measure.settle import measure_steadily
 from edgekd.search._protocol import Refiner, Step
 from edgekd.search.budget import Budget
 from edgekd.search.finalists.choose import is_simulated
-from edgekd.search.space.feasible import LOW
+from edgekd.search.space.feasible import P5
 from edgekd.store.records import FinalistRecord, StageReading, StagesRecord
 from edgekd.store.run import Run
 
@@ -83,7 +83,7 @@ class Stagewise:
             precision=step.precision,
             accuracy=step.accuracy,
             size_bytes=step.artefact.size_bytes if step.artefact else None,
-            p5_us=find_figure(figures, LOW),
+            p5_us=find_figure(figures, P5),
             measurement=measurement,
             detail=step.detail or (measurement.detail if measurement else ""),
         )

@@ -16,9 +16,9 @@ from edgekd.measure.calm import calm_processes
 from edgekd.store.records import DeploymentsRecord, TrialRecord
 from edgekd.targets.target import Target
 
-__all__ = ["LOW", "is_feasible", "misses", "p5_budget_us", "p5_us", "trial_violations", "violations"]
+__all__ = ["P5", "is_feasible", "misses", "p5_budget_us", "p5_us", "trial_violations", "violations"]
 
-LOW = "latency.p5"
+P5 = "latency.p5"
 """Ranking metric: the 5th percentile of one call."""
 
 
@@ -55,7 +55,7 @@ def is_feasible(target: Target, trial: TrialRecord, tails: Mapping[str, float]) 
 
 def p5_us(figures: Sequence[Figure]) -> float | None:
     """Ranking latency: the 5th percentile, in microseconds; None without a figure."""
-    figure = find_figure(figures, LOW)
+    figure = find_figure(figures, P5)
     return None if figure is None else figure.value
 
 
@@ -85,7 +85,7 @@ def _factor(metric: str, deployments: DeploymentsRecord) -> float | None:
     """Ratio of a figure of time to the p5 latency, on the kept deployments' reference archs; None for other metrics."""
     if metric in deployments.tails:
         return max(1.0, deployments.tails[metric])
-    if metric == LOW:
+    if metric == P5:
         return 1.0
     of = _TIMES.get(metric)
     if of is None:

@@ -24,7 +24,7 @@ from edgekd.search.budget import Budget, Pace, finalists_within, reserve_s, shar
 from edgekd.search.deployments.ranking import rivals
 from edgekd.search.finalists.order import as_it_came_first, as_they_came, order_of_finalists
 from edgekd.search.recipe import epochs_of
-from edgekd.search.space.feasible import LOW, misses, trial_violations, violations
+from edgekd.search.space.feasible import P5, misses, trial_violations, violations
 from edgekd.search.space.filters import Allowed, at_precision
 from edgekd.search.space.foresight import Foresight
 from edgekd.search.trials.chance import at_chance
@@ -302,7 +302,7 @@ def _batch_s(trials: Sequence[TrialRecord]) -> float:
 
 def _note(trial: TrialRecord) -> str:
     """Progress note of a trial. An estimate's accuracy is not the exported file's, hence the tilde."""
-    low = find_figure(trial.figures, LOW)
+    low = find_figure(trial.figures, P5)
     if low is None:
         return f"{trial.outcome} {trial.detail}"
     score = f"~{100 * trial.accuracy.value:.1f} %" if trial.accuracy else f"{trial.outcome} ({trial.detail})"

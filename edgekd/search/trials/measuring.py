@@ -25,7 +25,7 @@ from edgekd.measure.compare import aa_noise
 from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows
 from edgekd.search._protocol import ArtefactBuilder
-from edgekd.search.space.feasible import LOW
+from edgekd.search.space.feasible import P5
 from edgekd.search.trials.files import keep_only, place
 from edgekd.store.records import Deployment, DeploymentReading
 from edgekd.store.run import Run
@@ -153,7 +153,7 @@ class Bench:
         """Add the measurements to the device's latency tables, for later searches."""
         rows: dict[tuple[Deployment, EvidenceKind], list[TableRow]] = {}
         for one in measured:
-            low, memory = find_figure(one.figures, LOW), find_figure(one.figures, "memory.model")
+            low, memory = find_figure(one.figures, P5), find_figure(one.figures, "memory.model")
             if one.kernels and low is not None:
                 row = TableRow(
                     kernels=one.kernels,
@@ -192,7 +192,7 @@ def reading_of(deployment: Deployment, measured: Measured) -> DeploymentReading:
         measurement=measured.measurement,
         size_bytes=artefact.size_bytes if artefact else None,
         detail=measured.detail or ("" if measured.outcome == "measured" else measured.outcome),
-        p5_us=find_figure(measured.figures, LOW),
+        p5_us=find_figure(measured.figures, P5),
         kernels=measured.kernels,
     )
 

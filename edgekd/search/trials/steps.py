@@ -25,12 +25,12 @@ from edgekd.store.run import Run
 
 __all__ = ["FirstSteps"]
 
-_FEWEST_ANCHORS = 2
+_FEWEST_REFERENCE_ARCHS = 2
 _MANY = 10**9
 _NARROW = 0.25  # of a budget: a space that ends below it gives accuracy away
 _SURVEY_SHARE = 0.1  # of the time: past it no further arch is analysed
 _UNLIMITED_S = 3600.0  # assumed time of a run without a limit
-_ARMS_SHARE = 0.3  # of the time: past it no further reference arch is begun
+_DEPLOYMENTS_SHARE = 0.3  # of the time: past it no further reference arch is begun
 # seconds since the run began: one's own model is tried soon after, on every deployment, and tells more than others
 _OWN_S = 120.0
 
@@ -94,7 +94,9 @@ class FirstSteps:
             stop_if_asked(self.events)
             if number and self.plan.original is not None and self.budget.spent_s() + took_s > _OWN_S:
                 break
-            if number >= _FEWEST_ANCHORS and self.budget.spent_s() > _ARMS_SHARE * (self.budget.total_s or math.inf):
+            if number >= _FEWEST_REFERENCE_ARCHS and self.budget.spent_s() > _DEPLOYMENTS_SHARE * (
+                self.budget.total_s or math.inf
+            ):
                 break
             alive = still_in(target, self.plan, reference_archs)
             if not alive:

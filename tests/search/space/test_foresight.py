@@ -13,7 +13,7 @@ from edgekd.store.predicted import KnownRecord, KnownTable, PredictorsRecord, Re
 from edgekd.store.records import Deployment
 from edgekd.store.run import Run
 from tests.measure.prediction.device_on_paper import latency_us, some_networks
-from tests.search.conftest import ARMS, F32, LITERT, FakeSurveyor, size_bytes
+from tests.search.conftest import DEPLOYMENTS, F32, LITERT, FakeSurveyor, size_bytes
 
 TIGHT = {"budgets": {"latency": {"p95": "60 us"}}}
 SMALL = {"budgets": {"memory": {"model": "30 KiB"}}}
@@ -199,12 +199,14 @@ def readings(count: int) -> list[Reading]:
 def test_a_fit_is_due_where_readings_have_grown(before, now, due):
     last = None
     if before is not None:
-        deployments = fitted({ARMS[0]: readings(before)}, 100.0, Elsewhere())
+        deployments = fitted({DEPLOYMENTS[0]: readings(before)}, 100.0, Elsewhere())
         last = PredictorsRecord(number=0, batch=0, deployments=deployments, seconds=0.0, ended_s=0.0)
-    assert fit_due({ARMS[0]: readings(now)}, last) is due
+    assert fit_due({DEPLOYMENTS[0]: readings(now)}, last) is due
 
 
 @pytest.mark.slow
-def test_an_deployment_with_few_readings_has_the_fullest_as_its_prior():
-    made = fitted({ARMS[0]: readings(8), ARMS[1]: readings(30), ARMS[2]: readings(3)}, 100.0, Elsewhere())
-    assert [(one.deployment, one.prior) for one in made] == [(ARMS[1], None), (ARMS[0], 0)]
+def test_a_deployment_with_few_readings_has_the_fullest_as_its_prior():
+    made = fitted(
+        {DEPLOYMENTS[0]: readings(8), DEPLOYMENTS[1]: readings(30), DEPLOYMENTS[2]: readings(3)}, 100.0, Elsewhere()
+    )
+    assert [(one.deployment, one.prior) for one in made] == [(DEPLOYMENTS[1], None), (DEPLOYMENTS[0], 0)]

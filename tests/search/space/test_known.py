@@ -17,7 +17,7 @@ from edgekd.store.predicted import KnownTable
 from edgekd.store.run import Run
 from edgekd.testing.fakes.device import fake_fingerprint
 from tests.measure.prediction.device_on_paper import some_networks
-from tests.search.conftest import ARMS, F32, INT8, LITERT, FakeSurveyor, latency_us
+from tests.search.conftest import DEPLOYMENTS, F32, INT8, LITERT, FakeSurveyor, latency_us
 from tests.search.space.test_foresight import TIGHT, readings
 
 BEFORE = fake_fingerprint().but(runtimes={"litert": "2.2.0"})
@@ -50,10 +50,10 @@ def test_only_deployments_with_few_readings_have_priors(make_lab, own_data):
     lab = make_lab(predict=True)
     run = lab.open()
     found = known_tables(run, lab.plan, SilentEvents())
-    assert {table.deployment: len(table.readings) for table in found.tables} == {ARMS[0]: 30, ARMS[1]: 10}
+    assert {table.deployment: len(table.readings) for table in found.tables} == {DEPLOYMENTS[0]: 30, DEPLOYMENTS[1]: 10}
     assert [(table.deployment, len(table.readings), table.device) for table in found.priors] == [
-        (ARMS[1], 25, "fake-device"),
-        (ARMS[0], 40, "fake-device"),  # of the deployments of which nothing like them is known
+        (DEPLOYMENTS[1], 25, "fake-device"),
+        (DEPLOYMENTS[0], 40, "fake-device"),  # of the deployments of which nothing like them is known
     ]
 
 
@@ -68,7 +68,9 @@ def test_what_other_deployments_showed_on_the_device_as_it_is_comes_before_other
     assert Elsewhere((prior,)).words(0, "fake-device") == "litert/xnnpack dynamic-int8"
     keep(25, device="other", fingerprint=BEFORE)
     found = known_tables(run, lab.plan, SilentEvents()).priors
-    assert [(one.deployment, one.here) for one in found if one.deployment == ARMS[0]] == [(ARMS[0], False)]
+    assert [(one.deployment, one.here) for one in found if one.deployment == DEPLOYMENTS[0]] == [
+        (DEPLOYMENTS[0], False)
+    ]
 
 
 def test_a_table_of_another_device_that_is_torn_takes_nothing_away(make_lab, own_data):
@@ -78,24 +80,28 @@ def test_a_table_of_another_device_that_is_torn_takes_nothing_away(make_lab, own
     torn.write_text("{")
     lab, heard = make_lab(predict=True), Heard()
     found = known_tables(lab.open(), lab.plan, heard)
-    assert len(found.of(ARMS[0])) == 10
+    assert len(found.of(DEPLOYMENTS[0])) == 10
     assert found.priors == ()
     assert "a latency table is not used" in heard.lines[0]
 
 
 @pytest.mark.slow
 def test_the_order_in_which_a_prior_is_taken():
-    here = {ARMS[0]: readings(30), ARMS[1]: readings(8), ARMS[2]: readings(7)}
-    other = KnownTable(deployment=ARMS[3], readings=tuple(readings(26)))
-    same = KnownTable(deployment=ARMS[1], readings=tuple(readings(25)))
+    here = {DEPLOYMENTS[0]: readings(30), DEPLOYMENTS[1]: readings(8), DEPLOYMENTS[2]: readings(7)}
+    other = KnownTable(deployment=DEPLOYMENTS[3], readings=tuple(readings(26)))
+    same = KnownTable(deployment=DEPLOYMENTS[1], readings=tuple(readings(25)))
 
     def taken(here, *tables):
         return [(one.deployment, one.prior, one.elsewhere) for one in fitted(here, 100.0, Elsewhere(tables))]
 
-    assert taken(here, other, same) == [(ARMS[0], None, None), (ARMS[1], None, 1), (ARMS[2], 0, None)]
-    few = {ARMS[1]: readings(8), ARMS[2]: readings(7)}
-    assert taken(few, other, same) == [(ARMS[1], None, 1), (ARMS[2], None, 0)]
-    assert taken(few) == [(ARMS[1], None, None), (ARMS[2], 0, None)]
+    assert taken(here, other, same) == [
+        (DEPLOYMENTS[0], None, None),
+        (DEPLOYMENTS[1], None, 1),
+        (DEPLOYMENTS[2], 0, None),
+    ]
+    few = {DEPLOYMENTS[1]: readings(8), DEPLOYMENTS[2]: readings(7)}
+    assert taken(few, other, same) == [(DEPLOYMENTS[1], None, 1), (DEPLOYMENTS[2], None, 0)]
+    assert taken(few) == [(DEPLOYMENTS[1], None, None), (DEPLOYMENTS[2], 0, None)]
 
 
 @pytest.mark.slow
@@ -104,7 +110,7 @@ def test_a_search_after_an_upgrade_starts_from_what_was_known_before(make_lab, o
     fits = []
     monkeypatch.setattr(known, "fit_prior", lambda readings: fits.append(readings) or fit_prior(readings))
     lab, surveyor = make_lab(target=TIGHT, predict=True), FakeSurveyor()
-    for deployment in ARMS:
+    for deployment in DEPLOYMENTS:
         rows = []
         for arch in map(lab.plan.space.at, range(0, 72, 2)):
             plan = CompressionPlan(precision=deployment.precision)
