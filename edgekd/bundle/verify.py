@@ -259,9 +259,8 @@ def _budgets(
         with sound(folder / certificate.model):
             operators = float_operators(job.artefact.path)
         counted += [float_figure(operators, job.artefact.sha256)] if operators is not None else []
-    if here.digest() != certificate.fingerprint.digest():
-        differs = _difference(certificate, here.model_dump())
-        said = f"measured on another machine or set-up ({differs}): measure here with `edgekd bench`"
+    if differs := certificate.fingerprint.changed(here, certificate.backend):
+        said = f"measured on another machine or set-up ({', '.join(differs)}): measure here with `edgekd bench`"
         told = {
             one.limit: _budget_check(one.limit, one.figure, one.answer, "") for one in judge(target, counted).limits
         }
@@ -340,9 +339,3 @@ def _budget_check(limit: Limit, figure: Figure | None, answer: Answer, fresh: st
         exact = figure.low is None  # counted, not timed
         found = str(figure) if exact else f"{figure}, {fresh}"
     return VerifyLine(name=str(limit), found=found, answer=said)
-
-
-def _difference(certificate: Certificate, here: dict[str, object]) -> str:
-    there = certificate.fingerprint.model_dump()
-    fields = [name for name in there if there[name] != here.get(name)]
-    return ", ".join(fields)

@@ -25,6 +25,7 @@ from pydantic import (
 from edgekd.artefacts import Artefact, Backend
 from edgekd.errors import Problem
 from edgekd.evidence import EvidenceKind
+from edgekd.ir.backends import SHIPPED
 from edgekd.records import Digest, Extended, Record, digest_json
 
 __all__ = [
@@ -56,8 +57,11 @@ NO_PYTHON = "none"
 """What stands for a Python's version where none is."""
 
 
+_OF_THE_METER = ("meter", "no_meter", "power_is_modelled")
+
+
 class Fingerprint(Record):
-    """The identity of a device as far as it changes a figure. Its digest is the subject of every measurement."""
+    """The identity of a device as far as it changes a figure. Its digest for a backend is a measurement's subject."""
 
     cpu: str
     architecture: str  # as platform.machine() says
@@ -86,9 +90,33 @@ class Fingerprint(Record):
         later = ("limits", "on_cores", "cooling", "meter", "no_meter", "power_is_modelled", "simulator")
         return {name: value for name, value in written.items() if name not in later or value}
 
-    def digest(self) -> Digest:
-        """Of what changes a figure."""
-        return digest_json(self.model_dump(mode="json", exclude={"meter", "no_meter", "power_is_modelled"}))
+    def identity(self, *backends: Backend) -> dict[str, Any]:
+        """Fields that change a figure measured on one of ``backends``, as JSON.
+
+        Of runtimes and providers those that edgekd ships count, and those of ``backends``: a runtime that another
+        package brings changes no figure of the others, whether it is installed or not. All that a simulator names
+        count: they are its compiler's own.
+        """
+        written: dict[str, Any] = self.model_dump(mode="json", exclude=set(_OF_THE_METER))
+        if not self.simulates:
+            counted = {*SHIPPED, *map(str, backends)}
+            named = {name.partition("/")[0] for name in counted}
+            written["runtimes"] = {name: version for name, version in self.runtimes.items() if name in named}
+            written["providers"] = {
+                name: [provider for provider in offered if f"{name}/{provider}" in counted]
+                for name, offered in self.providers.items()
+                if name in named
+            }
+        return written
+
+    def digest(self, *backends: Backend) -> Digest:
+        """SHA-256 of the `identity`: by it certificates and latency tables are held against a device."""
+        return digest_json(self.identity(*backends))
+
+    def changed(self, other: Fingerprint, *backends: Backend) -> list[str]:
+        """Names of the fields of the `identity` in which the other differs."""
+        here, there = self.identity(*backends), other.identity(*backends)
+        return [name for name in {**here, **there} if here.get(name) != there.get(name)]
 
     @property
     def times_only(self) -> bool:

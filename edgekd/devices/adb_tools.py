@@ -160,7 +160,7 @@ class ToolsSession:
             Measurement(
                 sha256=job.artefact.sha256,
                 backend=job.backend,
-                fingerprint=self._fingerprint.digest(),
+                fingerprint=self._fingerprint.digest(job.backend),
                 kind=EvidenceKind.MEASURED,
                 plan=plan.but(threads=job.threads or plan.threads),
                 shapes=job.shapes,

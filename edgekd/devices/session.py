@@ -128,7 +128,6 @@ class AgentSession:
         if not jobs:
             return ()
         described = self.describe()
-        fingerprint = described.digest()
         kind = EvidenceKind.EMULATED if described.limits else EvidenceKind.MEASURED
         answers: dict[int, JobAnswer] = {}
         steps = 0
@@ -161,7 +160,7 @@ class AgentSession:
             Measurement(
                 sha256=job.artefact.sha256,
                 backend=job.backend,
-                fingerprint=fingerprint,
+                fingerprint=described.digest(job.backend),
                 kind=kind,
                 plan=plan.but(threads=job.threads or plan.threads),
                 shapes=job.shapes,

@@ -21,6 +21,7 @@ from edgekd.records import Record
 
 __all__ = [
     "BACKENDS",
+    "SHIPPED",
     "Ability",
     "BackendSpec",
     "Home",
@@ -34,6 +35,11 @@ __all__ = [
 Ability = Literal["execute", "measure", "simulate"]
 """``execute``: answers samples. ``measure``: its calls are timed where it runs. ``simulate``: its figures are estimates
 of a compiler, by its model of the hardware."""
+
+
+SHIPPED = frozenset({"litert/xnnpack", "litert/builtin", "onnxruntime/cpu", "openvino/cpu"})
+"""Backends of edgekd itself. Their runtimes are a part of every device's identity: another one here changes it for all
+devices that have its runtime (`edgekd.devices._protocol.Fingerprint.identity`)."""
 
 
 class Home(Record):
@@ -134,7 +140,7 @@ def _loaded() -> Mapping[str, BackendSpec]:
 
 
 def _place(spec: BackendSpec) -> tuple[bool, str, bool, str]:
-    own = bool(spec.runtime.homes) and not spec.runtime.agent  # a format's default is never another package's
+    own = spec.name in SHIPPED  # a format's default is never another package's
     return not own, spec.runtime.name, spec.reference, spec.provider
 
 

@@ -85,8 +85,8 @@ def profile_device(
         sweep(home)
         wanted = tuple(dict.fromkeys(precisions)) or (_QUICK if quick else _PRECISIONS)
         deployments = [(backend, precision) for backend in usable for precision in wanted]
-        behaviour = f"behaviour-{str(usable[0]).replace('/', '-')}"
-        names = [_name(*deployment, threads) for deployment in deployments]
+        behaviour = f"behaviour-{_of_backend(fingerprint, usable[0])}"
+        names = [_name(_of_backend(fingerprint, backend), precision, threads) for backend, precision in deployments]
         sections = ("memory", *names, behaviour)
         anew = _Anew(home / "again.json", again)
         known = _known(home, sections, quick, anew)
@@ -222,9 +222,15 @@ def _usable(fingerprint: Fingerprint, asked: Sequence[Backend], quick: bool) -> 
     return tuple(asked) or tuple(plain[:1] if quick else plain)
 
 
-def _name(backend: Backend, precision: Precision, threads: int) -> str:
+def _name(backend: str, precision: Precision, threads: int) -> str:
     several = f"-{threads}-threads" if threads != 1 else ""
-    return f"deployment-{str(backend).replace('/', '-')}-{precision.value}{several}"
+    return f"deployment-{backend}-{precision.value}{several}"
+
+
+def _of_backend(fingerprint: Fingerprint, backend: Backend) -> str:
+    """A backend in the name of a section, with the device's digest for it where that is not the folder's."""
+    name, subject = str(backend).replace("/", "-"), fingerprint.digest(backend)
+    return name if subject == fingerprint.digest() else f"{name}-{subject[:12]}"
 
 
 class _Anew:

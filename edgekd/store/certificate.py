@@ -103,7 +103,7 @@ class Certificate(Filed):
 
     @property
     def _holds(self) -> bool:
-        subject = self.fingerprint.digest()
+        subject = self.fingerprint.digest(self.backend)
         return (
             self.verdict.holds
             and self.accuracy.kind is AccuracyKind.ARTEFACT

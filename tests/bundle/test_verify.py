@@ -137,6 +137,12 @@ def test_another_machine_repeats_no_budget(bundle: Path, make_device: MakeDevice
     assert check(report, "parity").answer.value == "holds"
 
 
+def test_another_packages_runtime_makes_no_other_machine(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+    plain = fake_fingerprint()
+    device = make_device(fingerprint=plain.but(runtimes={**plain.runtimes, "tiny": "1.0"}))
+    assert check(verified(bundle, device, tmp_path), "latency.p95").answer.value == "holds"
+
+
 @pytest.mark.parametrize(
     ("backend", "remedy"), [("litert/xnnpack", "pip install ai-edge-litert"), ("executorch/cpu", "take a later one")]
 )

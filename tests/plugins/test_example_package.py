@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekd import api
 from edgekd.testing.sshd import LoopbackSshd, sshd_path
 
 PACKAGE = Path(__file__).parent / "edgekd_example"
@@ -187,6 +188,8 @@ print("doctor", next((c.state, c.found) for c in checks if c.name == "onnx_refer
 plan = MeasurePlan(processes=2, rounds=2, round_ms=2.0, warmup_ms=2.0, sentinel=False)
 (row,) = api.bench(["model.onnx"], backends=["onnx_reference/numpy"], plan=plan).rows
 print("bench", row.outcome.value, row.backend, row.measurement.kind.value)
+found = api.probe("this-computer")
+print("identity", found.subject, row.measurement.fingerprint == found.fingerprint.digest(row.backend) != found.subject)
 """
 
 
@@ -209,6 +212,7 @@ def test_its_runtime_is_in_init_doctor_and_bench(installed: Path, tmp_path: Path
         "init True",
         f"doctor ('ok', '{version} (numpy)')",
         "bench ok onnx_reference/numpy measured",
+        f"identity {api.probe('this-computer').subject} True",  # as without the package
     ]
 
 

@@ -92,7 +92,7 @@ class SimulatorContract:
             assert (result.outcome, result.kind) == (Outcome.OK, EvidenceKind.SIMULATED)
             assert isinstance(result.taken, Simulated)
             assert str(result.taken) == found.simulator
-            assert result.fingerprint == found.digest()
+            assert result.fingerprint == found.digest(job.backend)
             assert {figure.kind for figure in figures_of(result)} == {EvidenceKind.SIMULATED}
 
     def test_an_estimate_is_always_the_same(self, make_device: Callable[[], Device], jobs: tuple[Job, Job]) -> None:

@@ -321,7 +321,7 @@ class FakeSession:
         return Measurement(
             sha256=job.artefact.sha256,
             backend=job.backend,
-            fingerprint=self._device.fingerprint.digest(),
+            fingerprint=self._device.fingerprint.digest(job.backend),
             kind=self._device.kind,
             plan=plan.but(threads=job.threads or plan.threads),
             shapes=job.shapes,
