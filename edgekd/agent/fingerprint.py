@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import os
 import platform
@@ -9,7 +10,7 @@ import re
 from importlib import metadata
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-__all__ = ["cpu_of", "extensions_of", "fingerprint", "memory_bytes_of"]
+__all__ = ["cpu_of", "extensions_of", "fingerprint", "is_installed", "memory_bytes_of"]
 
 _EXTENSIONS = (
     # x86: what changes the kernels that are chosen, or the results of 8-bit products
@@ -103,7 +104,7 @@ def _system(root: str) -> str:
 def _version(homes: Sequence[Any]) -> Optional[str]:
     """The version of the module that would be imported; None where there's none."""
     for place, (module, distributions) in enumerate(homes):
-        if importlib.util.find_spec(module) is None:
+        if not is_installed(module):
             continue
         prefix = module + " " if place else ""
         for name in distributions:
@@ -113,3 +114,14 @@ def _version(homes: Sequence[Any]) -> Optional[str]:
                 continue
         return prefix + "unknown"
     return None
+
+
+def is_installed(module: str) -> bool:
+    """True where a module can be found; neither it nor a package that it lies in is imported."""
+    top, *rest = module.split(".")
+    found = importlib.util.find_spec(top)
+    for part in rest:
+        if found is None or found.submodule_search_locations is None:
+            return False
+        found = importlib.machinery.PathFinder.find_spec(part, found.submodule_search_locations)
+    return found is not None

@@ -23,7 +23,7 @@ from edgekd.ir.numerics import Precision
 from edgekd.ir.support import precisions_of, unsupported
 from edgekd.search.requirements import require_runtimes
 from edgekd.targets.target import Target
-from edgekd.targets.writing import installed_backends
+from edgekd.targets.writing import installed_backends, write_target
 from edgekd.testing.fakes.device import fake_fingerprint
 
 RECORD = """\
@@ -91,6 +91,20 @@ def test_another_packages_runtime_is_in_every_list(install: Install) -> None:
     assert "tiny/cpu" not in installed_backends()  # its package is not here
     (place / "tiny_runtime.py").touch()
     assert "tiny/cpu" in installed_backends()
+    assert "tiny/cpu" in write_target("here", place, "this-computer").read_text()
+
+
+def test_a_new_target_has_no_backend_that_is_for_reference(install: Install) -> None:
+    place = install(agent="tiny_agent", text=RECORD.replace("provider=", "reference=True, provider="))
+    (place / "tiny_runtime.py").touch()
+    assert "tiny/cpu" in BACKENDS
+    assert "tiny/cpu" not in installed_backends()
+
+
+def test_a_package_that_is_not_there_below_another_is_none_of_this_computer(install: Install) -> None:
+    install(agent="tiny_agent", text=RECORD.replace('module="tiny_runtime"', 'module="nowhere.tiny_runtime"'))
+    assert "tiny/cpu" in BACKENDS
+    assert "tiny/cpu" not in installed_backends()
 
 
 def test_one_that_only_simulates_needs_a_device_that_does(install: Install) -> None:
