@@ -6,6 +6,7 @@ agent there; the `DeviceSession` it returns does the work and can be closed afte
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -377,6 +378,14 @@ class Measurement(Extended):
         if self.outcome is not Outcome.OK:
             return None
         return self.simulated or (Sampled(processes=self.processes) if self.processes else None)
+
+    @property
+    def memory_bytes(self) -> float | None:
+        """What the model adds to memory: the median of the processes, or the estimate; None where nothing tells it."""
+        if self.simulated is not None:
+            return self.simulated.memory_bytes
+        told = [process.memory_model_bytes for process in self.processes if process.memory_model_bytes is not None]
+        return statistics.median(told) if told else None
 
     @property
     def is_timed(self) -> bool:

@@ -463,12 +463,13 @@ def test_a_plan_out_of_all_bounds_is_an_error_of_its_field(bundle: Path, field: 
         (("parity", "samples"), 0, "samples agree"),
         (("accuracy", "value"), 0.99, "another one than among the figures"),
         (("verdict", "limits"), [], "other limits"),
+        (("figures", 0, "kind"), "simulated", "no simulated figures"),
         (("fingerprint", "cores"), -5, r"fingerprint\.cores"),
         (("fingerprint", "memory_bytes"), -1, r"fingerprint\.memory_bytes"),
     ],
 )
 def test_a_certificate_that_contradicts_itself_is_an_error_of_its_field(
-    bundle: Path, make_device: MakeDevice, tmp_path: Path, at: tuple[str, ...], value: object, said: str
+    bundle: Path, make_device: MakeDevice, tmp_path: Path, at: tuple[str | int, ...], value: object, said: str
 ) -> None:
     data = json.loads((bundle / CERTIFICATE).read_text())
     inside = data
