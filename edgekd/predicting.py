@@ -15,7 +15,7 @@ from edgekd.devices.catalogue import probe_device
 from edgekd.errors import ConfigurationError, MissingError, Place, Problem
 from edgekd.export.kernels.precision import precision_of_file
 from edgekd.export.kernels.read import kernels_of_file
-from edgekd.ir.backends import BACKENDS, formats_of
+from edgekd.ir.backends import BACKENDS, can, formats_of
 from edgekd.measure.models import find_models, names_of
 from edgekd.measure.prediction.predict import ModelOnBackend, Unfit
 from edgekd.measure.tables import (
@@ -108,7 +108,8 @@ def asked_of(
     asked, unfit, found = list[ModelOnBackend](), list[Unfit](), find_models(models)
     problems = list[Problem]()
     for artefact, name in zip(found, names_of([one.path for one in found]), strict=True):
-        own = [Backend.model_validate(known) for known, spec in BACKENDS.items() if spec.formats[0] is artefact.format]
+        native = [name for name, spec in BACKENDS.items() if spec.formats[0] is artefact.format]
+        own = [backend for backend in map(Backend.model_validate, native) if can(backend, "measure")]
         loads = [backend for backend in named or measured if artefact.format in formats_of(backend)]
         try:
             if named and not loads:

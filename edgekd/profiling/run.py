@@ -14,7 +14,7 @@ from edgekd.devices._protocol import Device, Fingerprint
 from edgekd.errors import Interrupted, MissingError
 from edgekd.events import Events
 from edgekd.export.converter import Converter
-from edgekd.ir.backends import BACKENDS, formats_of
+from edgekd.ir.backends import BACKENDS, can, formats_of
 from edgekd.ir.numerics import Precision
 from edgekd.measure.calm import DriftBaseline
 from edgekd.profiling.depthwise import Depthwise
@@ -209,13 +209,13 @@ def _usable(fingerprint: Fingerprint, asked: Sequence[Backend], quick: bool) -> 
     there = [
         backend
         for backend in map(Backend.model_validate, BACKENDS)
-        if backend.provider in fingerprint.providers.get(backend.runtime, ())
+        if backend.provider in fingerprint.providers.get(backend.runtime, ()) and can(backend, "measure")
     ]
     absent = [str(backend) for backend in asked if backend not in there]
     if absent or not there:
         known = ", ".join(map(str, there)) or "none"
         raise MissingError(
-            f"not on this device: {', '.join(absent) or 'any runtime'} (there: {known})",
+            f"not to be timed on this device: {', '.join(absent) or 'any runtime'} (there: {known})",
             "install one: edgekd devices install NAME --runtime onnxruntime",
         )
     plain = [backend for backend in there if not BACKENDS[str(backend)].reference]
