@@ -1,4 +1,4 @@
-"""What this device is, as far as it changes a figure. No runtime is imported to find out."""
+"""Identity of this device, as far as it changes a figure. No runtime is imported to find out."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def cpu_of(info: str, root: str, otherwise: str) -> str:
 
 
 def _cores() -> List[int]:
-    """Those that work may run on here."""
+    """Cores that work may run on here."""
     try:
         return sorted(os.sched_getaffinity(0))
     except AttributeError:
@@ -78,20 +78,20 @@ def _cores() -> List[int]:
 
 
 def _governor(root: str) -> Optional[str]:
-    """Of these cores; several that differ with commas."""
+    """Governor of these cores; several that differ with commas."""
     place = os.path.join(root, "sys/devices/system/cpu/cpu%d/cpufreq/scaling_governor")
     found = {_read(place % core).strip() for core in _cores()} - {""}
     return ", ".join(sorted(found)) or None
 
 
 def extensions_of(info: str) -> List[str]:
-    """Those that matter here, of /proc/cpuinfo."""
+    """Instruction sets of /proc/cpuinfo that change kernels or results."""
     flags = set(_named(info, "flags", "Features").split())
     return [name for name in _EXTENSIONS if name in flags]
 
 
 def memory_bytes_of(info: str) -> int:
-    """All there is, of /proc/meminfo."""
+    """Memory of the machine in bytes, of /proc/meminfo; 0 where it isn't told."""
     found = re.search(r"^MemTotal:\s*(\d+) kB", info, re.MULTILINE)
     return int(found.group(1)) * 1024 if found else 0
 

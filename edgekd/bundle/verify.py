@@ -49,7 +49,7 @@ _CLAIMS = ("digest", "files and hashes", "parity", "labels", "figures")  # what 
 
 
 class VerifyOutcome(str, Enum):
-    """What came of one check."""
+    """Result of a check."""
 
     HOLDS = "holds"
     FAILS = "fails"
@@ -59,7 +59,7 @@ class VerifyOutcome(str, Enum):
 
 
 class VerifyLine(Record):
-    """One line of the report."""
+    """A line of the report."""
 
     name: str
     found: str
@@ -89,7 +89,7 @@ class VerifyReport(Shown):
         return 6 if any(check.answer is VerifyOutcome.UNSTABLE for check in self.checks) else 0
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """Text for a person, a check a line."""
         width = max(len(check.name) for check in self.checks)
         return [f" {check.name:<{width}}  {check.found}   {check.answer.value}" for check in self.checks]
 
@@ -315,7 +315,7 @@ def _figures(certificate: Certificate, found: Sequence[Figure], sure: bool, now:
 
 
 def _now(measured: Measurement, here: Fingerprint) -> str:
-    """How the machine was: what a time depends on beside the model."""
+    """State of the machine: what a time depends on beside the model."""
     clocks = [p.before.clock_mhz for p in measured.processes if p.before is not None and p.before.clock_mhz]
     load, cores = load_of([measured]), cores_of([measured])
     parts = [f"clock {np.median(clocks):.0f} MHz"] if clocks else []

@@ -1,4 +1,4 @@
-"""What a device is to the rest of edgekd: something that describes itself, loads artefacts, and measures them.
+"""The interface of a device: it describes itself, loads artefacts, and measures them.
 
 A `Device` is how to reach hardware and costs nothing to construct. `open` takes the exclusive lock and starts the
 agent there; the `DeviceSession` it returns does the work and can be closed after any failure.
@@ -86,7 +86,7 @@ class Fingerprint(Record):
 
     @model_serializer(mode="wrap")
     def _as_it_always_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what came later and says nothing here."""
+        """Leave out later fields that are empty, so that older digests stay valid."""
         written: dict[str, Any] = whole(self)
         later = ("limits", "on_cores", "cooling", "meter", "no_meter", "power_is_modelled", "simulator")
         return {name: value for name, value in written.items() if name not in later or value}
@@ -121,23 +121,23 @@ class Fingerprint(Record):
 
     @property
     def times_only(self) -> bool:
-        """Whether it is measured without a Python there: it tells no answers, no memory and no energy."""
+        """True where it is measured without a Python there: it tells no answers, no memory and no energy."""
         return self.python == NO_PYTHON and not self.simulates
 
     @property
     def simulates(self) -> bool:
-        """Whether its figures are a compiler's estimates: it ranks candidates and can't certify one."""
+        """True where its figures are a compiler's estimates: it ranks candidates and can't certify one."""
         return bool(self.simulator)
 
     @property
     def saturates_int8(self) -> bool:
-        """Whether u8 x s8 products saturate silently in int16 (x86 without a 8-bit dot product)."""
+        """True where u8 x s8 products saturate silently in int16 (x86 without a 8-bit dot product)."""
         dot = {"avx_vnni", "avx512_vnni", "amx_int8"}
         return self.architecture in ("x86_64", "AMD64") and not dot & set(self.extensions)
 
 
 class Load(Record):
-    """How calls arrive: back to back, or at a fixed rate; and how many cores other work keeps busy meanwhile."""
+    """Arrival of calls, back to back or at a fixed rate, and the number of cores that other work keeps busy."""
 
     pattern: Literal["closed", "periodic"] = "closed"
     rate_hz: PositiveFloat | None = None  # periodic only
@@ -153,7 +153,7 @@ _Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class MeasurePlan(Record):
-    """How a batch of artefacts is measured. Every process is spawned fresh; processes of all jobs are interleaved.
+    """Plan of a batch's measurement. Every process is spawned fresh; processes of all jobs are interleaved.
 
     Every field is bounded, for a plan is read back from certificates and reports of others.
     """
@@ -176,7 +176,7 @@ class MeasurePlan(Record):
 
     @property
     def nominal_s(self) -> float:
-        """What a model's processes and those of the sentinel beside them take, where calls are short."""
+        """Expected time of a model's processes and of the sentinel's beside them, in seconds, where calls are short."""
         calls_s = self.min_calls / self.load.rate_hz if self.load.rate_hz else 0.0
         timed_s = 10 * self.warmup_ms * 1e-3 + self.rounds * max(self.round_ms * 1e-3, calls_s)
         energy_s = 2 * self.energy_window_s if self.energy else 0.0
@@ -188,7 +188,7 @@ Shapes = tuple[tuple[str, tuple[PositiveInt, ...]], ...]
 
 
 class Job(Record):
-    """One artefact on one backend: a row of a batch. Two identical jobs in one batch are an A/A pair.
+    """An artefact on a backend: a row of a batch. Two identical jobs in one batch are an A/A pair.
 
     Without a shape that is asked for, a free batch is 1, and a model whose other axes are free is refused.
     """
@@ -200,7 +200,7 @@ class Job(Record):
 
 
 class Outcome(str, Enum):
-    """How it ended. Only OK has figures; the others are results too, and never end a batch."""
+    """Result of a job. Only OK has figures; the others are results too, and never end a batch."""
 
     OK = "ok"
     REFUSED = "refused"  # the runtime won't load it, and says so
@@ -220,7 +220,7 @@ class Conditions(Record):
 
 
 class ProcessSample(Record):
-    """What one fresh process saw. One process is one sample: its calls are not independent of each other."""
+    """Times and memory of one fresh process. A process is one sample: its calls are not independent of each other."""
 
     p5_us: PositiveFloat  # the 5th percentile, the quantile used in ranking
     min_us: PositiveFloat
@@ -262,7 +262,7 @@ class OperatorTime(Record):
 
 
 class Delegation(Record):
-    """Where the operators ran."""
+    """Placement of operators: all, those that a delegate took, its partitions, and the kinds that it left."""
 
     total: int
     delegated: int
@@ -271,7 +271,7 @@ class Delegation(Record):
 
 
 class EnergySample(Record):
-    """What one fresh process drew, by the device's meter."""
+    """Energy and power of one fresh process, by the device's meter."""
 
     joules: float  # a call's, the loaded but waiting process' subtracted
     busy_w: PositiveFloat
@@ -283,7 +283,7 @@ class EnergySample(Record):
 
 
 class PowerModel(Record):
-    """What a device draws by somebody's word; energy taken from it is `modelled`."""
+    """Power of a device as a person states it; energy taken from it is `modelled`."""
 
     busy_w: float
     idle_w: float
@@ -335,9 +335,9 @@ class Simulated(Record):
 
 
 class Measurement(Extended):
-    """One job's result, with everything needed to recompute its figures.
+    """A job's result, with everything needed to recompute its figures.
 
-    What it is taken from is a union: ``processes`` that ran, or a ``simulated`` estimate (`taken`).
+    Its evidence is a union: ``processes`` that ran, or a ``simulated`` estimate (`taken`).
     """
 
     added: ClassVar[frozenset[str]] = frozenset({"simulated"})
@@ -374,14 +374,14 @@ class Measurement(Extended):
 
     @property
     def taken(self) -> Sampled | Simulated | None:
-        """What its figures are taken from; None where there are none."""
+        """The evidence of its figures; None where there are none."""
         if self.outcome is not Outcome.OK:
             return None
         return self.simulated or (Sampled(processes=self.processes) if self.processes else None)
 
     @property
     def memory_bytes(self) -> float | None:
-        """What the model adds to memory: the median of the processes, or the estimate; None where nothing tells it."""
+        """Memory that the model adds: the median of the processes, or the estimate; None where nothing tells it."""
         if self.simulated is not None:
             return self.simulated.memory_bytes
         told = [process.memory_model_bytes for process in self.processes if process.memory_model_bytes is not None]
@@ -389,7 +389,7 @@ class Measurement(Extended):
 
     @property
     def is_timed(self) -> bool:
-        """Whether it has a latency."""
+        """True where it has a latency."""
         return self.outcome is Outcome.OK and bool(self.processes or self.simulated)
 
 
@@ -441,11 +441,11 @@ class Describes(Protocol):
 
 
 class Device(Protocol):
-    """How to reach hardware. Constructing one touches nothing."""
+    """Access to hardware. Constructing one touches nothing."""
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """The device's name, as a person writes it."""
         ...
 
     def open(self) -> DeviceSession:

@@ -25,7 +25,7 @@ __all__ = ["ProbeAnswer", "open_device", "probe_device"]
 
 
 class ProbeAnswer(Shown):
-    """What a device says it is."""
+    """A device's description of itself."""
 
     schema_: Literal["edgekd.probe/1"] = Field(default="edgekd.probe/1", alias="schema")
     device: str
@@ -34,7 +34,7 @@ class ProbeAnswer(Shown):
     in_use: str = ""  # by whom, where another run holds it now
 
     def lines(self) -> list[str]:
-        """One fact a line."""
+        """Text for a person, a fact a line."""
         found = self.fingerprint
         runtimes = [f"{name} {version}" for name, version in sorted(found.runtimes.items())]
         providers = [f"{name}/{each}" for name, every in sorted(found.providers.items()) for each in every]

@@ -37,7 +37,7 @@ class SimulatorContract:
 
     @pytest.fixture
     def backend(self) -> Backend:
-        """What it estimates for. Must be overridden."""
+        """Backend that it estimates for. Must be overridden."""
         raise NotImplementedError("override the fixture `backend` with a backend of your device")
 
     @pytest.fixture
