@@ -344,7 +344,7 @@ class Measurement(Extended):
 
     sha256: Digest  # of the artefact
     backend: Backend
-    fingerprint: Digest
+    fingerprint: Digest  # of the device, for this backend
     kind: EvidenceKind  # measured, emulated under artificial limits, or simulated
     plan: MeasurePlan
     shapes: Shapes = ()  # asked for

@@ -30,7 +30,7 @@ class ProbeAnswer(Shown):
     schema_: Literal["edgekd.probe/1"] = Field(default="edgekd.probe/1", alias="schema")
     device: str
     fingerprint: Fingerprint
-    subject: Digest  # what measurements taken on it name as their subject
+    subject: Digest  # of measurements there on edgekd's own runtimes
     in_use: str = ""  # by whom, where another run holds it now
 
     def lines(self) -> list[str]:
