@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -25,8 +26,20 @@ pytest.register_assert_rewrite("edgekd.testing.contracts")  # and every module i
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Journeys come first: no worker is left with one at the end."""
-    items.sort(key=lambda each: not each.get_closest_marker("journey"))
+    """Each worker begins with its share of the journeys, and short tests are left for the end, to be stolen.
+
+    xdist's work stealing first gives each of n workers the next n-th of all tests.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    journeys = [each for each in items if each.get_closest_marker("journey")]
+    others = [each for each in items if not each.get_closest_marker("journey")]
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        share = journeys[worker::workers]
+        room = (len(items) - len(ordered)) // (workers - worker) - len(share)
+        ordered += share + others[: max(room, 0)]
+        del others[: max(room, 0)]
+    items[:] = ordered + others
 
 
 def pytest_collection_finish() -> None:
