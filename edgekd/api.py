@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from edgekd.devices._protocol import MeasurePlan
     from edgekd.distill.losses.catalogue import LossesAnswer
     from edgekd.exporting.answer import ModelExportAnswer
+    from edgekd.exporting.naming import Shapes
     from edgekd.measure.benches.bench import BenchReport
     from edgekd.measure.benches.devices import BenchReports
     from edgekd.measure.doctor import DoctorReport
@@ -228,7 +229,7 @@ def export_model(
     formats: Sequence[str] = (),
     precisions: Sequence[str] = (),
     data: AnyPath | None = None,
-    shape: Sequence[int] | None = None,
+    shape: Shapes | None = None,
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
     target: AnyPath | None = None,
@@ -239,9 +240,10 @@ def export_model(
     """Export a model (``my_model.py:build``, a .pt2 or .onnx file) as bundles below ``output``, one per format.
 
     ``formats`` are all where none is named, ``precisions`` float32. ``data``: an .npz, or a folder of pictures; int8 is
-    calibrated with it, and every file scored beside the float model. ``shape`` is (C, H, W); ``mean`` and ``std`` are
-    in raw units. With ``max_drop`` (0.01: a point of accuracy, or of agreement where there are no labels) each format
-    gets its smallest precision within it, on a ``target``'s device its fastest; with a target, a certificate.
+    calibrated with it, and every file scored beside the float model. ``shape`` is (C, H, W) or (C, T); ``mean`` and
+    ``std`` are in raw units. With ``max_drop`` (0.01: a point of accuracy, or of agreement where there are no labels)
+    each format gets its smallest precision within it, on a ``target``'s device its fastest; with a target, a
+    certificate. A model of several inputs takes a ``shape`` per input, and is exported in float32 without data.
 
     Raises UsageError, ConfigurationError, MissingError, DeviceBusy, Interrupted. A format that can't be made is a row
     of the answer.
@@ -249,13 +251,14 @@ def export_model(
     from edgekd.artefacts import Format
     from edgekd.exporting.export import ExportPlan
     from edgekd.exporting.export import export_model as export_own
+    from edgekd.exporting.naming import as_shapes
     from edgekd.ir.numerics import Precision
 
     asked = ExportPlan(
         formats=tuple(_member(Format, "model format", name) for name in formats),
         precisions=tuple(_member(Precision, "precision", name) for name in precisions),
         data=_path(data),
-        shape=None if shape is None else tuple(shape),
+        shapes=() if shape is None else as_shapes(shape),
         mean=tuple(mean),
         std=tuple(std),
         target=_name(target),
@@ -313,7 +316,7 @@ def bench(
     shapes: Mapping[str, Sequence[int]] = {},
     against: AnyPath | None = None,
     weights: AnyPath | None = None,
-    image: Sequence[int] | None = None,
+    image: Shapes | None = None,
     events: Events | None = None,
 ) -> BenchReport:
     """Time models side by side, with each number of threads, by default the plan's.
@@ -323,8 +326,8 @@ def bench(
     `BenchReport.against` has the models that became slower, or no longer run.
 
     A model may be ``my_model.py:build`` with its ``weights``, or a .pt2 file: it is converted in float32 to the
-    backends' formats. ``image`` is its input shape, (C, H, W). Raises ConfigurationError, UsageError, MissingError,
-    DeviceBusy.
+    backends' formats. ``image`` is its input shape, (C, H, W) or (C, T), or a shape per input. Raises
+    ConfigurationError, UsageError, MissingError, DeviceBusy.
     """
     from edgekd.artefacts import Backend
     from edgekd.devices._protocol import MeasurePlan
@@ -349,7 +352,7 @@ def bench_devices(
     twins: Sequence[tuple[str, str]] = (),
     shapes: Mapping[str, Sequence[int]] = {},
     weights: AnyPath | None = None,
-    image: Sequence[int] | None = None,
+    image: Shapes | None = None,
     events: Events | None = None,
 ) -> BenchReports:
     """Run `bench` on several devices, one after the other. One that can't be used is noted, and the others measured.
@@ -421,7 +424,7 @@ def predict(
     threads: int = 1,
     tables: AnyPath | Sequence[AnyPath] = (),
     weights: AnyPath | None = None,
-    image: Sequence[int] | None = None,
+    image: Shapes | None = None,
     events: Events | None = None,
 ) -> PredictReport:
     """Predict latencies of models on a device from earlier measurements there: nothing is measured.
@@ -465,13 +468,13 @@ def doctor(*, device: str = "this-computer", notice: Callable[[str], None] | Non
 def _files_of(
     models: AnyPath | Sequence[AnyPath],
     weights: AnyPath | None,
-    image: Sequence[int] | None,
+    image: Shapes | None,
     backends: Sequence[str],
     events: Events,
 ) -> Iterator[list[Path]]:
     """Files of models for as long as the context lasts; models to convert are written in the backends' formats."""
     from edgekd.artefacts import Backend, Format
-    from edgekd.exporting.naming import is_model
+    from edgekd.exporting.naming import as_shapes, is_model
     from edgekd.ir.backends import formats_of
 
     names = [str(path) for path in _paths(models)]
@@ -483,9 +486,9 @@ def _files_of(
     from edgekd.exporting.export import converted_files
 
     read = dict.fromkeys(formats_of(Backend.model_validate(name))[0] for name in backends)
-    shape = None if image is None else tuple(image)
+    shapes = () if image is None else as_shapes(image)
     with tempfile.TemporaryDirectory(prefix=prefix()) as folder:
-        yield converted_files(names, _path(weights), shape, tuple(read or Format), Path(folder), events)
+        yield converted_files(names, _path(weights), shapes, tuple(read or Format), Path(folder), events)
 
 
 def _path(given: AnyPath | None) -> Path | None:

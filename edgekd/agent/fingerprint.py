@@ -1,8 +1,7 @@
-"""Identity of this device, as far as it changes a figure. No runtime is imported to find out."""
+"""What this device is, as far as it changes a figure. No runtime is imported to find out."""
 
 from __future__ import annotations
 
-import importlib.machinery
 import importlib.util
 import os
 import platform
@@ -10,7 +9,7 @@ import re
 from importlib import metadata
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-__all__ = ["cpu_of", "extensions_of", "fingerprint", "is_installed", "memory_bytes_of"]
+__all__ = ["cpu_of", "extensions_of", "fingerprint", "memory_bytes_of"]
 
 _EXTENSIONS = (
     # x86: what changes the kernels that are chosen, or the results of 8-bit products
@@ -70,7 +69,7 @@ def cpu_of(info: str, root: str, otherwise: str) -> str:
 
 
 def _cores() -> List[int]:
-    """Cores that work may run on here."""
+    """Those that work may run on here."""
     try:
         return sorted(os.sched_getaffinity(0))
     except AttributeError:
@@ -78,20 +77,20 @@ def _cores() -> List[int]:
 
 
 def _governor(root: str) -> Optional[str]:
-    """Governor of these cores; several that differ with commas."""
+    """Of these cores; several that differ with commas."""
     place = os.path.join(root, "sys/devices/system/cpu/cpu%d/cpufreq/scaling_governor")
     found = {_read(place % core).strip() for core in _cores()} - {""}
     return ", ".join(sorted(found)) or None
 
 
 def extensions_of(info: str) -> List[str]:
-    """Instruction sets of /proc/cpuinfo that change kernels or results."""
+    """Those that matter here, of /proc/cpuinfo."""
     flags = set(_named(info, "flags", "Features").split())
     return [name for name in _EXTENSIONS if name in flags]
 
 
 def memory_bytes_of(info: str) -> int:
-    """Memory of the machine in bytes, of /proc/meminfo; 0 where it isn't told."""
+    """All there is, of /proc/meminfo."""
     found = re.search(r"^MemTotal:\s*(\d+) kB", info, re.MULTILINE)
     return int(found.group(1)) * 1024 if found else 0
 
@@ -104,7 +103,7 @@ def _system(root: str) -> str:
 def _version(homes: Sequence[Any]) -> Optional[str]:
     """The version of the module that would be imported; None where there's none."""
     for place, (module, distributions) in enumerate(homes):
-        if not is_installed(module):
+        if importlib.util.find_spec(module) is None:
             continue
         prefix = module + " " if place else ""
         for name in distributions:
@@ -114,14 +113,3 @@ def _version(homes: Sequence[Any]) -> Optional[str]:
                 continue
         return prefix + "unknown"
     return None
-
-
-def is_installed(module: str) -> bool:
-    """True where a module can be found; neither it nor a package that it lies in is imported."""
-    top, *rest = module.split(".")
-    found = importlib.util.find_spec(top)
-    for part in rest:
-        if found is None or found.submodule_search_locations is None:
-            return False
-        found = importlib.machinery.PathFinder.find_spec(part, found.submodule_search_locations)
-    return found is not None

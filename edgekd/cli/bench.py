@@ -50,7 +50,7 @@ __all__ = ["bench"]
     "--input",
     "image",
     metavar="3x224x224",
-    help="Input of such a model: channels, height, width; of a signal 1x16000: channels, steps.",
+    help="Input of such a model: channels, height, width; of a signal channels, steps; of several inputs 3x224x224,4.",
 )
 @click.option("--processes", type=Whole(1, 1000), default=5, help="Fresh processes each.")
 @click.option("--rounds", type=Whole(1, 1000), default=10, help="Interleaved rounds a process.")
@@ -100,7 +100,7 @@ def bench(
     from edgekd import api
     from edgekd.devices._protocol import Load, MeasurePlan
     from edgekd.errors import UsageError
-    from edgekd.exporting.naming import shape_of
+    from edgekd.exporting.naming import shapes_of
 
     pairs = []
     for twin in twins:
@@ -121,7 +121,7 @@ def bench(
         "twins": pairs,
         "shapes": dict(map(_shape, shapes)),
         "weights": weights,
-        "image": None if image is None else shape_of(image),
+        "image": None if image is None else shapes_of(image),
     }
     answer: BenchReport | BenchReports
     with output.watching() as events:

@@ -65,7 +65,7 @@ class _Several(click.ParamType[tuple[str, ...]]):
     "--input",
     "shape",
     metavar="3x224x224",
-    help="Channels, height, width; of a signal 1x16000: channels, steps.",
+    help="Channels, height, width; of a signal channels, steps; of several inputs 3x224x224,4.",
     show_default="the data's",
 )
 @click.option(
@@ -124,7 +124,7 @@ def export(
         return
     if folder is None:
         raise UsageError("a model's files need a folder", "give --output, for example --output out/")
-    from edgekd.exporting.naming import shape_of
+    from edgekd.exporting.naming import shapes_of
 
     with output.watching() as events:
         answer = api.export_model(
@@ -134,7 +134,7 @@ def export(
             formats=[name for name in named if name in _FORMATS],
             precisions=[name for several in precisions for name in several],
             data=data,
-            shape=None if shape is None else shape_of(shape),
+            shape=None if shape is None else shapes_of(shape),
             mean=_numbers("--mean", mean),
             std=_numbers("--std", std),
             target=target,

@@ -45,7 +45,7 @@ def predict(
     A model is a file, whose bytes are read, or my_model.py:build, which runs to build the model, converted in float32
     then. No model is timed: the figures are predicted, with the error such predictions had."""
     from edgekd import api
-    from edgekd.exporting.naming import shape_of
+    from edgekd.exporting.naming import shapes_of
 
     with output.watching() as events:
         report = api.predict(
@@ -55,7 +55,7 @@ def predict(
             threads=threads,
             tables=tables,
             weights=weights,
-            image=None if image is None else shape_of(image),
+            image=None if image is None else shapes_of(image),
             events=events,
         )
     output.answer(report)

@@ -1,4 +1,4 @@
-"""Transport of an agent's lines and files: the one part that differs between a local and a remote device."""
+"""What carries an agent's lines and files: the one part that differs between a local and a remote device."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Link(Protocol):
         ...
 
     def state(self) -> str:
-        """State that the device tells beside its agent, now; empty where there is none."""
+        """What the device tells of itself beside its agent, now; empty where there is nothing."""
         ...
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
@@ -112,20 +112,32 @@ class Converter:
         Raises ValueError when ``path`` has not the format's suffix, and MissingError when no worker can be started, or
         it failed for a reason outside the model.
         """
+        request = {
+            "do": "convert",
+            "student": str(student_folder.resolve()),
+            "options": options.model_dump(mode="json"),
+            "backend": str(backend),
+            "fingerprint": None if fingerprint is None else fingerprint.model_dump(mode="json"),
+            "facts": dict(facts),
+        }
+        return self._written(request, format, path)
+
+    def convert_several(
+        self, own: Mapping[str, Any], shapes: Sequence[Sequence[int]], format: Format, path: Path
+    ) -> ConversionResult:
+        """Convert a model of several inputs to a float32 file (see `edgekd.export.several`).
+
+        ``own`` are the options of the family `own`, ``shapes`` those of the inputs without their batch. Raises as
+        `convert`.
+        """
+        return self._written({"do": "several", "own": dict(own), "shapes": list(map(list, shapes))}, format, path)
+
+    def _written(self, request: Mapping[str, Any], format: Format, path: Path) -> ConversionResult:
         if path.suffix != format.suffix:
             raise ValueError(f"a {format.value} model is named *{format.suffix}, not {path.name}")
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-        request = {
-            "do": "convert",
-            "student": str(student_folder.resolve()),
-            "format": format.value,
-            "options": options.model_dump(mode="json"),
-            "backend": str(backend),
-            "fingerprint": None if fingerprint is None else fingerprint.model_dump(mode="json"),
-            "path": str(unfinished.resolve()),
-            "facts": dict(facts),
-        }
+        request = {**request, "format": format.value, "path": str(unfinished.resolve())}
         with self._turn:
             try:
                 self._ready(format)

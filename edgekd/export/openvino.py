@@ -31,7 +31,7 @@ from edgekd.students._protocol import Student
 if TYPE_CHECKING:
     import openvino
 
-__all__ = ["OpenvinoExporter"]
+__all__ = ["OpenvinoExporter", "save_graph"]
 
 _COUNTED = re.compile(r"[A-Z][A-Za-z]*_[0-9]+(_compressed)?")
 """Names that OpenVINO generates: ``Constant_3154``, and ``Constant_3154_compressed`` for half-precision weights."""
@@ -72,12 +72,21 @@ class OpenvinoExporter:
                 f"OpenVINO can't read the graph of this {student.family} student: {reason}",
                 "use another backend",
             ) from error
-        _fold(model)
-        for name, value in _runtime_options(student.annotations.precision).items():
-            model.set_rt_info(value, ["runtime_options", name])
-        openvino.save_model(model, path, compress_to_fp16=half)
-        _tighten(path)
+        save_graph(model, path, half=half, runtime_options=_runtime_options(student.annotations.precision))
         return Artefact.of(path)
+
+
+def save_graph(
+    model: openvino.Model, path: Path, *, half: bool = False, runtime_options: Mapping[str, str] = {}
+) -> None:
+    """Fold constants and write ``.xml`` and ``.bin``; ``half`` stores floats in half precision."""
+    import openvino
+
+    _fold(model)
+    for name, value in runtime_options.items():
+        model.set_rt_info(value, ["runtime_options", name])
+    openvino.save_model(model, path, compress_to_fp16=half)
+    _tighten(path)
 
 
 def _runtime_options(precision: Precision) -> Mapping[str, str]:

@@ -32,7 +32,7 @@ from edgekd.tasks.rows import output_rows
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["ParityReport", "check_parity", "compared", "expected_answers"]
+__all__ = ["ParityReport", "check_parity", "compared", "compared_floats", "expected_answers"]
 
 _LARGEST_STEPS = 6.0
 _SAME, _HALF = 1e-3, 2e-2  # differences of float outputs, as shares of the largest logit
@@ -161,6 +161,18 @@ def _compare(student: Student, expected: NDArray[np.float32], found: NDArray[np.
     else:
         unit, one = "of the largest logit", float(np.abs(expected).max(initial=1e-6))
         allowed = _largest_share(student.annotations.precision)
+    return _told(expected, found, unit, one, allowed)
+
+
+def compared_floats(expected: NDArray[np.float32], found: NDArray[np.float32]) -> ParityReport:
+    """Compare float32 answers (N, values) with those of the module that the file was made from."""
+    one = float(np.abs(expected).max(initial=1e-6))
+    return _told(expected, found, "of the largest value", one, _SAME)
+
+
+def _told(
+    expected: NDArray[np.float32], found: NDArray[np.float32], unit: str, one: float, allowed: float
+) -> ParityReport:
     difference = np.abs(found - expected) / one
     # a NaN differs by everything; a record holds finite numbers only
     largest = float(np.nan_to_num(difference, nan=1e9, posinf=1e9).max(initial=0.0))

@@ -20,6 +20,7 @@ from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.export.integer import float_figure
 from edgekd.export.tensors import output_encoding
 from edgekd.exporting.data import ModelTask
+from edgekd.exporting.inputs import INPUTS, SeveralInputs
 from edgekd.exporting.making import Made
 from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.sentinel import judge_measured
@@ -35,10 +36,10 @@ from edgekd.targets.verdict import Answer, Verdict
 from edgekd.tasks._protocol import Shipping
 from edgekd.tasks.splits import spread
 
-__all__ = ["CARD", "certified_bundle", "checked_bundle", "judged", "require_replaceable"]
+__all__ = ["CARD", "certified_bundle", "checked_bundle", "copied", "judged", "require_replaceable"]
 
 CARD = "README.md"
-_WRITTEN = (CARD, CERTIFICATE, PREPROCESS, SAMPLES, "example.py")
+_WRITTEN = (CARD, CERTIFICATE, INPUTS, PREPROCESS, SAMPLES, "example.py")
 _MOST = 4  # times the plan's own processes
 
 
@@ -61,10 +62,14 @@ def _is_exported(folder: Path) -> bool:
     """Tell whether a folder holds all files of an export, and no others."""
     names = {path.name for path in folder.iterdir() if not path.is_dir()}
     own = names <= {*_WRITTEN, *(name for name in names if Path(name).stem == "model")}
-    if not own or not names >= {PREPROCESS, SAMPLES, "example.py"}:
+    several = INPUTS in names
+    if not own or not names >= {SAMPLES, *((INPUTS,) if several else (PREPROCESS, "example.py"))}:
         return False
     try:
-        read_record(folder / PREPROCESS, Preprocess)
+        if several:
+            read_record(folder / INPUTS, SeveralInputs)
+        else:
+            read_record(folder / PREPROCESS, Preprocess)
     except ConfigurationError:
         return False
     return True
@@ -152,7 +157,7 @@ def checked_bundle(made: Made, task: ModelTask, header: RunHeader, card: str, fo
     draft = draft_of(folder.absolute())
     draft.mkdir(parents=True)
     try:
-        model = _copied(made.artefact, draft)
+        model = copied(made.artefact, draft)
         annotations, spec = made.student.annotations, task.spec
         encoding = annotations.activations.get("input")
         validation = task.split("validation")
@@ -177,7 +182,8 @@ def checked_bundle(made: Made, task: ModelTask, header: RunHeader, card: str, fo
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _copied(artefact: Artefact, draft: Path) -> str:
+def copied(artefact: Artefact, draft: Path) -> str:
+    """Copy a file and what lies beside it as ``model``; return the name of the former."""
     named = artefact.named("model")
     for name, source in named.items():
         (draft / name).parent.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgekd.artefacts import Backend, Format
+from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.bundle.cautions import near_chance
 from edgekd.bundle.contents import bundle_digest
 from edgekd.devices._protocol import DeviceSession, Measurement, Outcome
@@ -25,6 +25,7 @@ from edgekd.exporting.data import ModelTask, Values, task_for
 from edgekd.exporting.given import GivenModel, given_model
 from edgekd.exporting.making import Made, Maker, backend_for, told
 from edgekd.exporting.naming import is_model
+from edgekd.exporting.several import export_several, require_taken, several_file
 from edgekd.ir.backends import BACKENDS, formats_of
 from edgekd.ir.numerics import Precision
 from edgekd.ir.support import COMPARED
@@ -57,7 +58,7 @@ class ExportPlan:
     formats: tuple[Format, ...] = ()
     precisions: tuple[Precision, ...] = ()
     data: Path | None = None
-    shape: tuple[int, ...] | None = None
+    shapes: tuple[tuple[int, ...], ...] = ()  # one an input; empty: what the data or the model's file says
     mean: Values = ()
     std: Values = ()
     target: str | None = None
@@ -71,6 +72,9 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
     Raises UsageError, ConfigurationError on a model or data that can't be used, MissingError, DeviceBusy, Interrupted.
     A format that can't be made is a row of the answer, and so is accuracy that drops too far.
     """
+    if len(plan.shapes) > 1:
+        return _of_several(model, weights, plan, output, events)
+    shape = plan.shapes[0] if plan.shapes else None
     target = load_target(plan.target) if plan.target is not None else None
     if target is not None and plan.data is None:
         raise UsageError("a certificate tells accuracy, which needs samples", "give --data, or leave --target out")
@@ -81,7 +85,7 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
     formats = plan.formats or _formats_of(target)
     given = given_model(model, weights, events.notice)
     module = given.module(events.line)
-    task = task_for(module, given.called, plan.shape or given.shape, plan.data, plan.mean, plan.std, events)
+    task = task_for(module, given.called, shape or given.shape, plan.data, plan.mean, plan.std, events)
     if target is not None and task.kind != "top1" and target.accuracy is not None:
         raise UsageError(
             f"target {target.name} asks for accuracy, and the samples have no labels", "give labels with them"
@@ -119,10 +123,28 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
     )
 
 
+def _of_several(model: str, weights: Path | None, plan: ExportPlan, output: Path, events: Events) -> ModelExportAnswer:
+    """Export a model of several inputs, for which nothing but formats can be asked. Raises UsageError."""
+    asked = {"data": plan.data, "mean": plan.mean, "std": plan.std, "target": plan.target, "max_drop": plan.max_drop}
+    given = [name.replace("_", "-") for name, value in asked.items() if value not in (None, ())]
+    if set(plan.precisions) - {Precision.FLOAT32}:
+        given.append("precision")
+    if given:
+        raise UsageError(
+            f"--{given[0]} is for models of one input",
+            "leave it out: of several inputs a file is float32, and compared on random inputs",
+        )
+    own = given_model(model, weights, events.notice)
+    formats = plan.formats or tuple(Format)
+    for form in formats:
+        require_replaceable(output / form.value, own.files)
+    return export_several(own, plan.shapes, formats, output, events)
+
+
 def converted_files(
     models: Sequence[str],
     weights: Path | None,
-    shape: tuple[int, ...] | None,
+    shapes: tuple[tuple[int, ...], ...],
     formats: Sequence[Format],
     folder: Path,
     events: Events,
@@ -139,18 +161,17 @@ def converted_files(
                 found.append(Path(model))
                 continue
             given = given_model(model, weights, events.notice)
-            task = task_for(given.module(events.line), given.called, shape or given.shape, None, (), ())
-            maker = Maker(given.family, task, converter, folder / str(number))
+            make = _float_files(given, shapes, converter, folder / str(number), events)
             stem = given.called if not list(folder.glob(f"{given.called}.*")) else f"{given.called}-{number}"
             refused = []
             for done, form in enumerate(formats):
                 stop_if_asked(events, *_STOPPED)
                 events.progress("converting", done, len(formats), f"{given.called} to {form.value}")
-                made = maker.converted(form, Precision.FLOAT32, backend_for(form))
-                if made.artefact is None:
-                    refused.append(f"{form.value}: {made.row.detail}")
+                artefact, detail = make(form)
+                if artefact is None:
+                    refused.append(f"{form.value}: {detail}")
                     continue
-                named = made.artefact.named(stem)
+                named = artefact.named(stem)
                 for name, source in named.items():
                     source.replace(folder / name)
                 found.append(folder / next(iter(named)))
@@ -160,6 +181,28 @@ def converted_files(
             for reason in refused:
                 events.line(f"{given.called}: {reason}")
     return found
+
+
+def _float_files(
+    given: GivenModel, shapes: tuple[tuple[int, ...], ...], converter: Converter, scratch: Path, events: Events
+) -> Callable[[Format], tuple[Artefact | None, str]]:
+    """Return what converts a model to a format in float32: the file, or None and the reason."""
+    module = given.module(events.line)
+    if len(shapes) > 1:
+        require_taken(module, given.called, shapes)
+
+        def several(form: Format) -> tuple[Artefact | None, str]:
+            return several_file(given, shapes, form, converter, scratch / f"model{form.suffix}")
+
+        return several
+    task = task_for(module, given.called, shapes[0] if shapes else given.shape, None, (), ())
+    maker = Maker(given.family, task, converter, scratch)
+
+    def one(form: Format) -> tuple[Artefact | None, str]:
+        made = maker.converted(form, Precision.FLOAT32, backend_for(form))
+        return made.artefact, made.row.detail
+
+    return one
 
 
 class _Export:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import cast
 
 from edgekd.errors import UsageError
 
-__all__ = ["is_model", "shape_of"]
+__all__ = ["Shapes", "as_shapes", "is_model", "shapes_of"]
+
+Shapes = Sequence[int] | Sequence[Sequence[int]]
+"""The shape of a model's only input, or one an input, without the batch."""
 
 _FUNCTION = re.compile(r"^.+:[^\W\d]\w*$")
 _PROGRAM = ".pt2"
@@ -17,7 +22,25 @@ def is_model(text: str) -> bool:
     return bool(_FUNCTION.match(text)) or text.endswith(_PROGRAM)
 
 
-def shape_of(text: str) -> tuple[int, ...]:
+def as_shapes(given: Shapes) -> tuple[tuple[int, ...], ...]:
+    """Return one shape an input."""
+    if all(isinstance(size, int) for size in given):
+        return (tuple(cast("Sequence[int]", given)),)
+    return tuple(map(tuple, cast("Sequence[Sequence[int]]", given)))
+
+
+def shapes_of(text: str) -> tuple[tuple[int, ...], ...]:
+    """Parse ``3x224x224`` as one shape, and ``3x224x224,4`` as those of several inputs. Raises UsageError."""
+    parts = text.split(",")
+    if len(parts) == 1:
+        return (_shape_of(text),)
+    found = [tuple(int(size) if size.isdigit() else 0 for size in part.strip().split("x")) for part in parts]
+    if not all(map(all, found)):
+        raise UsageError(f"--input {text}: a shape an input expected, without the batch", "for example 3x224x224,4")
+    return tuple(found)
+
+
+def _shape_of(text: str) -> tuple[int, ...]:
     """Parse ``3x224x224``: channels, height, width; ``1x16000``: channels and steps of a signal. Raises UsageError."""
     parts = text.lower().split("x")
     sizes = [int(part) for part in parts if part.isdigit() and int(part) > 0]
@@ -27,8 +50,8 @@ def shape_of(text: str) -> tuple[int, ...]:
         raise UsageError(f"--input {text}: sizes with x between them expected", "for example --input 3x224x224")
     if len(sizes) not in (2, 3):
         raise UsageError(
-            f"--input {text}: one image (channels x height x width) or signal (channels x steps) is taken so far; "
-            "tokens and several inputs can't be exported yet",
+            f"--input {text}: one image (channels x height x width) or signal (channels x steps) is expected; tokens "
+            "can't be exported yet",
             "for example --input 3x224x224, or 1x16000",
         )
     return tuple(sizes)

@@ -29,7 +29,7 @@ from edgekd.students.program import input_shape_of, module_of
 from edgekd.students.weights import built_module, source_file
 from edgekd.tasks._protocol import InputSpec, TaskSpec
 
-__all__ = ["GRAPH", "Own", "classes_of", "program_shape"]
+__all__ = ["GRAPH", "Own", "classes_of", "inputs_of", "program_shape"]
 
 GRAPH = ".onnx"
 _AXES = (2, 3)
@@ -143,11 +143,11 @@ def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
             f"`{called}`: inputs {' x '.join(map(str, shape))} have {len(shape)} axes, and {_LATER}",
             "give a model that takes (N, C, H, W) or (N, C, T)",
         )
-    inputs = _inputs_of(module)
+    inputs = inputs_of(module)
     if len(inputs) > 1:
         raise ConfigurationError.one(
             f"`{called}` takes {len(inputs)} inputs ({', '.join(inputs)}), and {_LATER}",
-            "give a model of one image: build the others into its forward",
+            "give each a shape, --input 3x224x224,4, for a float32 file; else build the others into its forward",
         )
     try:
         with torch.no_grad():
@@ -179,7 +179,7 @@ def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
     return int(found.shape[1])
 
 
-def _inputs_of(module: nn.Module) -> list[str]:
+def inputs_of(module: nn.Module) -> list[str]:
     """Return the names of required inputs."""
     try:
         parameters = inspect.signature(module.forward).parameters.values()

@@ -245,9 +245,9 @@ def test_backends_are_native_to_their_format():
 def test_a_model_is_converted_to_be_timed(folder, named):
     (folder / "other.tflite").touch()
     files = converted_files(
-        [f"{named}:build", "other.tflite"], None, (3, 8, 8), [Format.ONNX], folder / "files", SilentEvents()
+        [f"{named}:build", "other.tflite"], None, ((3, 8, 8),), [Format.ONNX], folder / "files", SilentEvents()
     )
     assert files == [folder / "files" / "build.onnx", Path("other.tflite")]
     assert files[0].stat().st_size > 0
     with pytest.raises(ConfigurationError, match="takes 2 inputs"):
-        converted_files([f"{named}:two"], None, (3, 8, 8), [Format.ONNX], folder / "files", SilentEvents())
+        converted_files([f"{named}:two"], None, ((3, 8, 8),), [Format.ONNX], folder / "files", SilentEvents())

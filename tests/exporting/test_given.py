@@ -13,7 +13,7 @@ from torch import nn
 
 from edgekd.errors import ConfigurationError, EdgeKDError, UsageError
 from edgekd.exporting.given import given_model
-from edgekd.exporting.naming import is_model, shape_of
+from edgekd.exporting.naming import is_model, shapes_of
 from edgekd.students.own import classes_of
 from edgekd.tasks._protocol import InputSpec
 
@@ -64,11 +64,11 @@ def test_a_model_that_is_not_of_one_image_is_refused(folder, named, function, sh
 
 
 def test_shapes_are_read():
-    assert shape_of("3x224x224") == shape_of("1x3x224x224") == (3, 224, 224)
-    assert shape_of("1x16000") == (1, 16000)
+    assert shapes_of("3x224x224") == shapes_of("1x3x224x224") == ((3, 224, 224),)
+    assert shapes_of("1x16000") == ((1, 16000),)
     for text in ("1x2x3x8x8", "224", "2x3x8x8", "3xx8", "3x0x8", "axbxc"):
         with pytest.raises(EdgeKDError, match="--input"):
-            shape_of(text)
+            shapes_of(text)
     assert is_model("my.py:build")
     assert is_model("my.pt2")
     assert not is_model("my.tflite")

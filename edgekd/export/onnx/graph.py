@@ -19,7 +19,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.export.matching import node_values, same_tensor
 from edgekd.students.graph import Traced, is_decoding, is_tensor, spec_of
 
-__all__ = ["POOL", "OnnxGraph", "float_model"]
+__all__ = ["POOL", "OnnxGraph", "float_model", "strip"]
 
 POOL = "/pool"
 """Suffix of the value before a mean's last reshape: it has the mean's encoding."""
@@ -40,7 +40,7 @@ def float_model(traced: Traced) -> onnx.ModelProto:
         ) from error
     assert program is not None
     model = program.model_proto
-    _strip(model)
+    strip(model)
     _name_parameters(model.graph, traced)
     _name_values(model, traced)
     _pool_means(model.graph, traced)
@@ -153,7 +153,7 @@ def _is_mean(node: torch.fx.Node) -> bool:
     return node.op == "call_function" and is_tensor(node) and spec_of(node).name == "mean"
 
 
-def _strip(model: onnx.ModelProto) -> None:
+def strip(model: onnx.ModelProto) -> None:
     """Drop the exporter's metadata: a third of a small file."""
     del model.metadata_props[:]
     del model.graph.value_info[:]

@@ -41,7 +41,7 @@ class AccuracyContract:
 
     @pytest.fixture
     def life(self) -> EstimateLife:
-        """Parts with which the estimate is tried."""
+        """What the estimate is tried with."""
         raise NotImplementedError("override the fixture `life`")
 
     def test_has_a_name_and_a_kind(self, life: EstimateLife) -> None:

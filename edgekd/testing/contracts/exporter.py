@@ -1,4 +1,4 @@
-"""Contract of an Exporter:
+"""What every Exporter promises:
 
 - ``check`` has nothing against a student and options it can export, and ``export`` then leaves the file it describes;
 - a file's answers are the student's, on a real runtime, in each precision it takes and with every kind of batch;
@@ -39,12 +39,12 @@ class ExporterContract:
 
     @pytest.fixture
     def backend(self) -> Backend:
-        """Backend that the files are run on."""
+        """What the files are run on."""
         raise NotImplementedError("override the fixture `backend`")
 
     @pytest.fixture
     def suffix(self) -> str:
-        """Suffix of its files: ``.onnx``."""
+        """Of its files: ``.onnx``."""
         raise NotImplementedError("override the fixture `suffix`")
 
     @pytest.fixture

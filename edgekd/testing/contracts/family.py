@@ -1,4 +1,4 @@
-"""Contract of a Family of students:
+"""What every Family of students promises:
 
 - its space is finite, and the same each time it is asked for; each axis has a name of its own, and its numbers ascend;
 - every arch of a sample of it builds: eval mode, finite float32 logits (N, classes), parameters that can be trained;
@@ -43,7 +43,7 @@ class FamilyContract:
 
     @pytest.fixture
     def family(self, make_family: Callable[[], Family]) -> Family:
-        """A family of the factory."""
+        """One of them."""
         return make_family()
 
     @pytest.fixture
